@@ -1,0 +1,1 @@
+"""HTTP: controllers, request bodies, conditions and problem details. No Redis."""

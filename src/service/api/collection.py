@@ -1,0 +1,134 @@
+"""The jobs as a whole over HTTP: create one, list, get many, count."""
+
+from typing import Annotated, Any, Final
+
+from litestar import Controller, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+
+from service.api import cursors
+from service.api.bodies import Body
+from service.api.conditions import etag
+from service.api.correlation import correlation_id
+from service.api.problems import documented
+from service.api.schemas import BatchGet, CreateJob, IdempotencyKey, JobList
+from service.domain import content, rules
+from service.domain.errors import InvalidValue, JobExists, KeyReused
+from service.domain.jobs import Batch, Creation, Job, JobFilter, Stats
+from service.domain.states import Status
+from service.store.manager import JobStateManager
+
+#: The fields of a record that a list leaves out unless asked for.
+INCLUDABLE: Final = ("input_params", "result")
+_STATUSES: Final = ", ".join(Status)
+
+
+class Collection(Controller):
+    """All jobs together."""
+
+    path = "/v1"
+    tags = ("jobs",)
+
+    @post(
+        "/jobs",
+        operation_id="createJob",
+        summary="Create a job",
+        dto=Body[CreateJob],
+        return_dto=None,
+        responses=documented(409, 413, 415, 422),
+    )
+    async def create(
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[CreateJob],
+        job_manager: NamedDependency[JobStateManager],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[Job]:
+        """Create a pending job; an equal request sent again is answered with the record as it is now."""
+        creation = await _create(job_manager, data, idempotency_key, request)
+        headers = {"Location": f"/v1/jobs/{creation.job.job_id}", "ETag": etag(creation.job)}
+        if creation.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return Response(creation.job, headers=headers)
+
+    @get("/jobs", operation_id="listJobs", summary="List jobs", responses=documented())
+    async def list_jobs(
+        self,
+        job_manager: NamedDependency[JobStateManager],
+        status: Annotated[str | None, QueryParameter(description=_STATUSES, enum=list(Status))] = None,
+        queue: Annotated[str | None, QueryParameter(description=rules.QUEUE.allowed)] = None,
+        slate_id: Annotated[str | None, QueryParameter(description=rules.LABEL.allowed)] = None,
+        correlation_id: Annotated[str | None, QueryParameter(description=rules.LABEL.allowed)] = None,
+        limit: Annotated[int, QueryParameter(description=rules.PAGE_LIMIT.allowed, ge=1, le=200)] = 50,
+        cursor: Annotated[str | None, QueryParameter(description="next_cursor of the page before")] = None,
+        include: Annotated[
+            str | None, QueryParameter(description=f"one or more of {', '.join(INCLUDABLE)}, separated by commas")
+        ] = None,
+    ) -> JobList:
+        """Return the jobs that match all filters, newest first; a page may be short while `next_cursor` is there."""
+        wanted = JobFilter(
+            status=None if status is None else content.status(status),
+            queue=queue,
+            slate_id=slate_id,
+            correlation_id=correlation_id,
+        )
+        before = cursors.decode(cursor, wanted)
+        page = await job_manager.list_jobs(wanted, limit=limit, before=before, include=_included(include))
+        return JobList(page.items, cursors.encode(page.next_before, wanted))
+
+    @post(
+        "/batch-get",
+        operation_id="batchGetJobs",
+        summary="Get many jobs by their ids",
+        status_code=200,
+        dto=Body[BatchGet],
+        return_dto=None,
+        responses=documented(413, 415),
+    )
+    async def batch_get(self, data: JSONBody[BatchGet], job_manager: NamedDependency[JobStateManager]) -> Batch:
+        """Return the jobs, in the order asked for and each once, and the ids that no job has."""
+        return await job_manager.get_jobs(data.job_ids)
+
+    @get("/stats", operation_id="getStats", summary="Count jobs", tags=["operation"], responses=documented())
+    async def stats(self, job_manager: NamedDependency[JobStateManager]) -> Stats:
+        """Return counts per status and queue, exact at the moment of asking."""
+        return await job_manager.get_stats()
+
+
+async def _create(
+    job_manager: JobStateManager, data: CreateJob, key: str | None, request: Request[Any, Any, Any]
+) -> Creation:
+    """Create under the client's id, else the one that its key stands for, else a new one."""
+    key_id = None if key is None else rules.job_id_for_key(key)
+    try:
+        return await job_manager.create_job(
+            data.job_id or key_id or rules.new_job_id(),
+            data.input_params,
+            data.correlation_id,
+            queue=data.queue,
+            slate_id=data.slate_id,
+            scenario_count=data.scenario_count,
+            max_attempts=data.max_attempts,
+            retry_delay_seconds=data.retry_delay_seconds,
+            delay_seconds=data.delay_seconds,
+            traceparent=_traceparent(request),
+            request_correlation_id=correlation_id(request.scope),
+        )
+    except JobExists as error:
+        if data.job_id is None and key is not None:
+            raise KeyReused from error
+        raise
+
+
+def _traceparent(request: Request[Any, Any, Any]) -> str | None:
+    """Return the trace context of the caller; a broken one is passed over, as W3C Trace Context asks."""
+    sent = request.headers.get("traceparent")
+    return sent if sent is not None and rules.TRACEPARENT.accepts(sent) else None
+
+
+def _included(include: str | None) -> list[str]:
+    names = [] if include is None else [name.strip() for name in include.split(",")]
+    for name in names:
+        if name not in INCLUDABLE:
+            raise InvalidValue("include", f"{rules.shortened(name)} cannot be included", ", ".join(INCLUDABLE))
+    return names

@@ -1,0 +1,133 @@
+"""One job over HTTP: get, change, cancel, delete."""
+
+from typing import Annotated
+
+from litestar import Controller, Response, delete, get, patch, post
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter, JSONBody, PathParameter
+from msgspec import Raw
+
+from service.api.bodies import Body
+from service.api.conditions import etag, matches, required_versions
+from service.api.problems import RETRY_AFTER, documented
+from service.api.requests import JSON
+from service.api.schemas import CancelJob, ChangeJob, IdempotencyKey
+from service.domain import rules
+from service.domain.errors import JobNotFound
+from service.domain.jobs import Job
+from service.store.manager import JobStateManager
+
+JobIdInPath = Annotated[
+    str, PathParameter(description=f"The job's id: {rules.JOB_ID.allowed}", pattern=rules.JOB_ID.regex)
+]
+IfMatch = Annotated[
+    str | None, HeaderParameter(name="If-Match", description="Only if the record has one of these ETags")
+]
+IfNoneMatch = Annotated[
+    str | None, HeaderParameter(name="If-None-Match", description="304 if the record still has one of these ETags")
+]
+
+
+class Jobs(Controller):
+    """The record of one job."""
+
+    path = "/v1/jobs"
+    tags = ("jobs",)
+
+    @get("/{job_id:str}", operation_id="getJob", summary="Get a job", responses=documented(404))
+    async def read(
+        self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager], if_none_match: IfNoneMatch = None
+    ) -> Response[Job]:
+        """Return the record with its ETag; `Retry-After` says when to ask again while the job has not ended."""
+        job = await job_manager.get_job(job_id)
+        if job is None:
+            raise JobNotFound(job_id)
+        if matches(job, if_none_match):
+            return Response(None, status_code=304, headers=_headers(job))  # type: ignore[arg-type]
+        return _answer(job)
+
+    @get("/{job_id:str}/result", operation_id="getResult", summary="Get a job's result", responses=documented(404, 409))
+    async def result(
+        self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager], if_none_match: IfNoneMatch = None
+    ) -> Response[Raw]:
+        """Return the bare result as it was sent; 204 if the job completed without one."""
+        job = await job_manager.get_result(job_id)
+        if matches(job, if_none_match):
+            return Response(None, status_code=304, headers=_headers(job))  # type: ignore[arg-type]
+        if job.result is None:
+            return Response(None, status_code=204, headers=_headers(job))  # type: ignore[arg-type]
+        return Response(job.result, media_type=JSON, headers=_headers(job))
+
+    @patch(
+        "/{job_id:str}",
+        operation_id="changeJob",
+        summary="Move a job to another status",
+        dto=Body[ChangeJob],
+        return_dto=None,
+        responses=documented(404, 409, 412, 413, 415, 422),
+    )
+    async def change(
+        self,
+        job_id: JobIdInPath,
+        data: JSONBody[ChangeJob],
+        job_manager: NamedDependency[JobStateManager],
+        idempotency_key: IdempotencyKey = None,
+        if_match: IfMatch = None,
+    ) -> Response[Job]:
+        """Apply the change whole or refuse it; a result goes with completed, an error with failed or cancelled."""
+        job = await job_manager.update_job_status(
+            job_id,
+            data.status,
+            result=_present(data.result),
+            error=_present(data.error_message),
+            progress=data.progress,
+            scenario_count=data.scenario_count,
+            change_id=idempotency_key,
+            if_match=required_versions(if_match),
+        )
+        return _answer(job)
+
+    @post(
+        "/{job_id:str}/cancel",
+        operation_id="cancelJob",
+        summary="Cancel a job",
+        status_code=200,
+        dto=Body[CancelJob],
+        return_dto=None,
+        responses=documented(404, 409, 412, 413, 415, 422),
+    )
+    async def cancel(
+        self,
+        job_id: JobIdInPath,
+        job_manager: NamedDependency[JobStateManager],
+        data: JSONBody[CancelJob | None] = None,
+        idempotency_key: IdempotencyKey = None,
+        if_match: IfMatch = None,
+    ) -> Response[Job]:
+        """Cancel a job that has not ended; one that was cancelled before is returned as it is."""
+        versions = required_versions(if_match)
+        return _answer(await job_manager.cancel_job(job_id, change_id=idempotency_key, if_match=versions))
+
+    @delete("/{job_id:str}", operation_id="deleteJob", summary="Delete a job", responses=documented(404, 409, 412))
+    async def remove(
+        self,
+        job_id: JobIdInPath,
+        job_manager: NamedDependency[JobStateManager],
+        idempotency_key: IdempotencyKey = None,
+        if_match: IfMatch = None,
+    ) -> None:
+        """Delete a job that has ended; its id is free again."""
+        versions = required_versions(if_match)
+        await job_manager.delete_job(job_id, change_id=idempotency_key, if_match=versions)
+
+
+def _present(value: Raw) -> Raw | None:
+    return value if bytes(value) else None
+
+
+def _headers(job: Job) -> dict[str, str]:
+    return {"ETag": etag(job)} if job.is_final else {"ETag": etag(job), "Retry-After": str(RETRY_AFTER)}
+
+
+def _answer(job: Job) -> Response[Job]:
+    return Response(job, headers=_headers(job))

@@ -1,0 +1,156 @@
+"""Problem details (RFC 9457) for every error there is, and the one table that says which is which."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException, ValidationException
+from litestar.openapi.datastructures import ResponseSpec
+
+from service.api.correlation import correlation_id
+from service.api.schemas import FieldError, Problem
+from service.domain import errors
+
+#: What a problem's name hangs from in its `type`.
+TYPE: Final = "urn:jobstate:problem:"
+MEDIA_TYPE: Final = "application/problem+json"
+#: Seconds after which a client may ask again: for a result that is not ready, for a store that is away.
+RETRY_AFTER: Final = 1
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class Kind(NamedTuple):
+    """A sort of problem: its HTTP status, its stable name, and its title for people."""
+
+    status: int
+    name: str
+    title: str
+
+
+#: Every error of the domain, each with the problem that it is over HTTP.
+KINDS: Final[Mapping[type[errors.JobStateError], Kind]] = {
+    errors.InvalidValue: Kind(400, "invalid-request", "The request is not valid"),
+    errors.JobNotFound: Kind(404, "job-not-found", "There is no such job"),
+    errors.KeyReused: Kind(422, "idempotency-key-reused", "The idempotency key was used for another request"),
+    errors.PreconditionFailed: Kind(412, "precondition-failed", "The job has changed since"),
+    errors.JobExists: Kind(409, "job-exists", "Another job has this id"),
+    errors.IllegalTransition: Kind(409, "illegal-transition", "The job cannot change like this"),
+    errors.JobNotFinal: Kind(409, "job-not-final", "The job has not ended"),
+    errors.ResultNotReady: Kind(404, "result-not-ready", "The job has not ended"),
+    errors.JobFailed: Kind(409, "job-failed", "The job failed"),
+    errors.JobCancelled: Kind(409, "job-cancelled", "The job was cancelled"),
+    errors.StoreUnreachable: Kind(503, "store-unreachable", "The job store is away"),
+    errors.StoreTimeout: Kind(503, "store-timeout", "The job store is too slow"),
+    errors.StoreLoading: Kind(503, "store-loading", "The job store is starting"),
+    errors.StoreReadOnly: Kind(503, "store-read-only", "The job store takes no changes"),
+    errors.StoreFull: Kind(503, "store-full", "The job store is full"),
+    errors.StoreBusy: Kind(503, "store-busy", "The job store is held up"),
+    errors.StoreRefused: Kind(503, "store-refused", "The job store refuses the service"),
+    errors.StoreCorrupt: Kind(500, "store-corrupt", "The job store holds something foreign"),
+}
+
+#: The errors of the framework, by HTTP status.
+FRAMEWORK_KINDS: Final[Mapping[int, Kind]] = {
+    400: KINDS[errors.InvalidValue],
+    404: Kind(404, "unknown-route", "There is nothing at this address"),
+    405: Kind(405, "method-not-allowed", "This address does not take this method"),
+    406: Kind(406, "not-acceptable", "The service cannot answer in an accepted media type"),
+    413: Kind(413, "body-too-large", "The request body is too large"),
+    415: Kind(415, "unsupported-media-type", "The service does not read this media type"),
+}
+BUG: Final = Kind(500, "internal-error", "The service made a mistake")
+
+_RETRYABLE: Final = (errors.StoreUnavailable, errors.ResultNotReady)
+_MEMBERS: Final = ("current_status", "revision", "error_message")
+
+
+def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) -> Response[Problem]:
+    """Answer an error of the domain."""
+    kind = KINDS[type(error)]
+    if kind.status >= 500:
+        _log.error("problem", problem=kind.name, detail=str(error), exc_info=error.__cause__ or error)
+    members: dict[str, Any] = {name: getattr(error, name) for name in _MEMBERS if hasattr(error, name)}
+    if isinstance(error, errors.InvalidValue):
+        members["errors"] = [FieldError(error.field, error.detail, error.allowed)]
+    headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, _RETRYABLE) else {}
+    return _response(request, kind, str(error), headers, members)
+
+
+def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+    """Answer an error that Litestar found in the request."""
+    kind = FRAMEWORK_KINDS.get(error.status_code)
+    if kind is None:
+        return from_bug(request, error)
+    members = {"errors": field_errors} if (field_errors := _field_errors(request, error)) else {}
+    detail = "; ".join(str(one) for one in field_errors) or _detail(request, error)
+    return _response(request, kind, detail, dict(error.headers or {}), members)
+
+
+def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Answer what nobody foresaw, without a word of its inside; the log has it, under the correlation id."""
+    _log.error("unexpected error", exc_info=error, correlation_id=correlation_id(request.scope))
+    return _response(request, BUG, "The log of the service has the details under this correlation_id.", {}, {})
+
+
+EXCEPTION_HANDLERS: Final = {
+    errors.JobStateError: from_domain,
+    HTTPException: from_framework,
+    Exception: from_bug,
+}
+
+
+def documented(*statuses: int) -> dict[int, ResponseSpec]:
+    """Return what an operation's OpenAPI says of its problems: these, and those that any operation may answer."""
+    specs = {}
+    for status in sorted({*statuses, 400, 406, 500, 503}):
+        names = [kind.name for kind in (*KINDS.values(), *FRAMEWORK_KINDS.values(), BUG) if kind.status == status]
+        description = f"{HTTPStatus(status).phrase}: {', '.join(dict.fromkeys(names))}"
+        specs[status] = ResponseSpec(Problem, description=description, media_type=MEDIA_TYPE, generate_examples=False)
+    return specs
+
+
+def _response(
+    request: Request[Any, Any, Any], kind: Kind, detail: str, headers: Mapping[str, str], members: Mapping[str, Any]
+) -> Response[Problem]:
+    problem = Problem(
+        type=TYPE + kind.name,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        correlation_id=correlation_id(request.scope),
+        **members,
+    )
+    return Response(msgspec.json.encode(problem), status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)  # type: ignore[return-value]
+
+
+def _field_errors(request: Request[Any, Any, Any], error: HTTPException) -> list[FieldError]:
+    if not isinstance(error, ValidationException):
+        return []
+    found = error.extra if isinstance(error.extra, list) else []
+    return [_field_error(request, one.get("key", "body"), one["message"]) for one in found]
+
+
+def _field_error(request: Request[Any, Any, Any], key: str, message: str) -> FieldError:
+    if key == "data":
+        return FieldError("body", "it is missing", "a JSON object")
+    parameter = request.scope["route_handler"].parsed_fn_signature.parameters.get(key)
+    definition = parameter.kwarg_definition if parameter else None
+    return FieldError(key, message, getattr(definition, "description", None) or "what the API document says")
+
+
+def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
+    match error.status_code:
+        case 404:
+            return f"There is nothing at {request.scope['path']!r}; /schema/openapi.json lists what there is."
+        case 405:
+            allowed = (error.headers or {}).get("allow", "other methods")
+            return f"{request.method} is not allowed here; allowed: {allowed}."
+        case 413:
+            most = request.scope["route_handler"].resolve_request_max_body_size()
+            return f"The body is larger than {most} bytes, the limit of this service (MAX_BODY_BYTES)."
+        case _:
+            return error.detail

@@ -1,0 +1,53 @@
+"""What is checked of every request before its handler runs: its query parameters and its media types."""
+
+from collections import Counter
+from typing import Any, Final
+
+import structlog
+from litestar import Request
+from litestar.datastructures.headers import Accept
+from litestar.exceptions import HTTPException
+from litestar.params import QueryParameter
+
+from service.api.correlation import correlation_id
+from service.domain.errors import InvalidValue
+
+JSON: Final = "application/json"
+_ANSWERS: Final = [JSON, "application/problem+json"]
+
+
+async def check(request: Request[Any, Any, Any]) -> None:
+    """Refuse what the handler would not look at, so that nothing a client says is passed over in silence."""
+    structlog.contextvars.clear_contextvars()
+    structlog.contextvars.bind_contextvars(correlation_id=correlation_id(request.scope))
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    _check_query(
+        request, [name for name, one in parameters.items() if isinstance(one.kwarg_definition, QueryParameter)]
+    )
+    _check_accept(request)
+    if "data" in parameters:
+        _check_content_type(request)
+
+
+def _check_query(request: Request[Any, Any, Any], known: list[str]) -> None:
+    if not request.scope["query_string"]:
+        return
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in known:
+            raise InvalidValue(name, "there is no such query parameter", ", ".join(known) or "no query parameters")
+        if times > 1:
+            raise InvalidValue(name, f"it is given {times} times", "at most once")
+
+
+def _check_accept(request: Request[Any, Any, Any]) -> None:
+    accepted = request.headers.get("accept", "")
+    if accepted and Accept(accepted).best_match(_ANSWERS) is None:
+        raise HTTPException(detail=f"The service answers with {JSON}, not with {accepted}.", status_code=406)
+
+
+def _check_content_type(request: Request[Any, Any, Any]) -> None:
+    sent = request.headers.get("content-type", "")
+    media_type, options = request.content_type
+    if sent and (media_type != JSON or options.get("charset", "utf-8").lower() != "utf-8"):
+        detail = f"The service reads {JSON} in UTF-8, not {sent}; send `Content-Type: {JSON}`."
+        raise HTTPException(detail=detail, status_code=415, headers={"Accept": JSON})

@@ -1,0 +1,65 @@
+"""The composition root: what the application is made of and what is injected where."""
+
+from litestar import Litestar
+from litestar.config.cors import CORSConfig
+from litestar.datastructures import State
+from litestar.di import Provide
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin
+from redis.asyncio import ConnectionPool, Redis
+
+from service import __version__
+from service.api import correlation
+from service.api.collection import Collection
+from service.api.health import Operation
+from service.api.jobs import Jobs
+from service.api.problems import EXCEPTION_HANDLERS
+from service.api.requests import check
+from service.api.schemas import AnyJson
+from service.lifespan import store
+from service.settings import Settings
+from service.store.manager import JobStateManager
+
+#: The response headers that a page of another origin may read.
+EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", correlation.HEADER]
+
+
+def create_app(settings: Settings, redis_url: str) -> Litestar:
+    """Return the application, working on the Redis at `redis_url`."""
+    return Litestar(
+        route_handlers=[Operation, Collection, Jobs],
+        lifespan=[store(redis_url, settings.ttl)],
+        dependencies={
+            "redis_pool": Provide(redis_pool, sync_to_thread=False),
+            "redis_client": Provide(redis_client, sync_to_thread=False),
+            "job_manager": Provide(job_manager, sync_to_thread=False),
+        },
+        before_request=check,
+        before_send=[correlation.add_header],
+        exception_handlers=EXCEPTION_HANDLERS,
+        request_max_body_size=settings.max_body_bytes,
+        cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
+        if settings.cors_origins
+        else None,
+        openapi_config=OpenAPIConfig("jobstate", __version__, render_plugins=[JsonRenderPlugin()]),
+        plugins=[AnyJson()],
+        logging_config=None,
+    )
+
+
+def redis_pool(state: State) -> ConnectionPool:
+    """Provide the pool of connections."""
+    pool: ConnectionPool = state.redis_pool
+    return pool
+
+
+def redis_client(state: State) -> Redis:
+    """Provide a client on the pool."""
+    client: Redis = state.redis_client
+    return client
+
+
+def job_manager(state: State) -> JobStateManager:
+    """Provide the repository of jobs."""
+    manager: JobStateManager = state.job_manager
+    return manager

@@ -1,0 +1,168 @@
+"""Every way in which the service says no.
+
+JobStateError
+├── InvalidValue            what was sent breaks a rule of the contract
+├── JobNotFound             no such job, or no longer
+├── KeyReused               an idempotency key came with another content
+├── PreconditionFailed      the record is not at the version that was asked for
+├── Conflict                the job stands where this cannot be done
+│   ├── JobExists
+│   ├── IllegalTransition
+│   └── JobNotFinal
+├── NoResult                the job has no result to hand out
+│   ├── ResultNotReady
+│   ├── JobFailed
+│   └── JobCancelled
+├── StoreUnavailable        Redis cannot serve this now; trying again may help
+│   ├── StoreUnreachable
+│   ├── StoreTimeout
+│   ├── StoreLoading
+│   ├── StoreReadOnly
+│   ├── StoreFull
+│   ├── StoreBusy
+│   └── StoreRefused
+└── StoreCorrupt            a key of ours is not what we wrote
+"""
+
+from msgspec import Raw
+
+from service.domain.states import Status
+
+
+class JobStateError(Exception):
+    """The root of every error that the service raises on purpose."""
+
+
+class InvalidValue(JobStateError):
+    """A value that the contract does not allow; nothing was done.
+
+    `field` names it (`progress.current`, `job_ids[3]`, a header's name), `allowed` says what may stand there.
+    """
+
+    def __init__(self, field: str, detail: str, allowed: str) -> None:
+        super().__init__(f"{field}: {detail}; allowed: {allowed}")
+        self.field = field
+        self.detail = detail
+        self.allowed = allowed
+
+
+class JobNotFound(JobStateError):
+    """No job has this id: it never was, was deleted, or its retention ran out."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"There is no job {job_id!r}: it never was, was deleted, or its retention ran out.")
+        self.job_id = job_id
+
+
+class KeyReused(JobStateError):
+    """The idempotency key stands for another request already."""
+
+    def __init__(self) -> None:
+        super().__init__("This Idempotency-Key came with another content before; use a new key for a new request.")
+
+
+class PreconditionFailed(JobStateError):
+    """The record has moved on from the version in If-Match."""
+
+    def __init__(self, current_status: Status, revision: int) -> None:
+        super().__init__(f"The job is {current_status} at revision {revision}, not at a version named in If-Match.")
+        self.current_status = current_status
+        self.revision = revision
+
+
+class Conflict(JobStateError):
+    """The job stands where this request cannot be done; nothing was written."""
+
+    def __init__(self, detail: str, current_status: Status, revision: int) -> None:
+        super().__init__(detail)
+        self.current_status = current_status
+        self.revision = revision
+
+
+class JobExists(Conflict):
+    """Another job was created under this id."""
+
+    def __init__(self, job_id: str, current_status: Status, revision: int) -> None:
+        super().__init__(f"Job {job_id!r} exists and was created with another content.", current_status, revision)
+
+
+class IllegalTransition(Conflict):
+    """The table of moves has no way from where the job stands to what was asked for."""
+
+    def __init__(self, requested: Status, current_status: Status, revision: int) -> None:
+        detail = f"A job that is {current_status} cannot become {requested}."
+        if requested is current_status is Status.RUNNING:
+            detail = "The job is running already: only progress that differs from what is stored changes it."
+        super().__init__(detail, current_status, revision)
+        self.requested = requested
+
+
+class JobNotFinal(Conflict):
+    """Only a job that has ended can be deleted."""
+
+    def __init__(self, current_status: Status, revision: int) -> None:
+        super().__init__(f"The job is {current_status}: only an ended job can be deleted.", current_status, revision)
+
+
+class NoResult(JobStateError):
+    """The job has no result to hand out."""
+
+
+class ResultNotReady(NoResult):
+    """The job has not ended yet."""
+
+    def __init__(self, current_status: Status) -> None:
+        super().__init__(f"The job is {current_status}: its result is not ready.")
+        self.current_status = current_status
+
+
+class JobFailed(NoResult):
+    """The job failed; `error_message` is what its worker said of it."""
+
+    def __init__(self, error_message: Raw | None) -> None:
+        super().__init__("The job failed: there is no result.")
+        self.error_message = error_message
+
+
+class JobCancelled(NoResult):
+    """The job was cancelled; `error_message` is the reason, if one was given."""
+
+    def __init__(self, error_message: Raw | None) -> None:
+        super().__init__("The job was cancelled: there is no result.")
+        self.error_message = error_message
+
+
+class StoreUnavailable(JobStateError):
+    """Redis cannot serve this now; whether a change was applied is unknown, so send it again with the same key."""
+
+
+class StoreUnreachable(StoreUnavailable):
+    """No connection to Redis could be made or kept."""
+
+
+class StoreTimeout(StoreUnavailable):
+    """Redis did not answer within the deadline."""
+
+
+class StoreLoading(StoreUnavailable):
+    """Redis is reading its data from disk after a start."""
+
+
+class StoreReadOnly(StoreUnavailable):
+    """Redis takes no writes: a replica after a failover, or a disk that it cannot write to."""
+
+
+class StoreFull(StoreUnavailable):
+    """Redis is at its memory limit and evicts nothing."""
+
+
+class StoreBusy(StoreUnavailable):
+    """Redis is held up by another client's script."""
+
+
+class StoreRefused(StoreUnavailable):
+    """Redis refuses our credentials or a command."""
+
+
+class StoreCorrupt(JobStateError):
+    """A key of ours holds something that we did not write; nothing was written."""

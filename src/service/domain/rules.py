@@ -1,0 +1,117 @@
+"""The rules for ids, names and numbers, each stated once: its pattern or range, and its words."""
+
+import re
+import secrets
+import time
+import unicodedata
+import uuid
+from hashlib import sha256
+from typing import Final, NamedTuple
+
+from service.domain.errors import InvalidValue
+
+
+class Pattern(NamedTuple):
+    """A regular expression that JSON Schema shares with Python, and what it means in words."""
+
+    regex: str
+    allowed: str
+
+    def accepts(self, value: str) -> bool:
+        """Say whether `value` matches as a whole; Python's `$` alone would let a last line break pass."""
+        return re.fullmatch(self.regex, value) is not None
+
+    def require(self, field: str, value: str) -> str:
+        """Return `value` if it matches as a whole; raise `InvalidValue` naming `field` otherwise."""
+        if not self.accepts(value):
+            raise InvalidValue(field, f"{shortened(value)} is not allowed", self.allowed)
+        return value
+
+
+class Range(NamedTuple):
+    """The integers from `least` to `most`, both included."""
+
+    least: int
+    most: int
+
+    @property
+    def allowed(self) -> str:
+        """The range in words."""
+        return f"an integer from {self.least} to {self.most}"
+
+    def require(self, field: str, value: int) -> int:
+        """Return `value` if it lies inside; raise `InvalidValue` naming `field` otherwise."""
+        if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
+            raise InvalidValue(field, f"{value!r} is not allowed", self.allowed)
+        return value
+
+
+class Label(NamedTuple):
+    """Free text of 1 to `most` bytes of UTF-8 without control characters."""
+
+    most: int
+
+    @property
+    def allowed(self) -> str:
+        """The rule in words."""
+        return f"1 to {self.most} bytes of UTF-8 text without control characters"
+
+    def accepts(self, value: str) -> bool:
+        """Say whether `value` keeps the rule."""
+        if not value or any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+            return False
+        return len(value.encode()) <= self.most
+
+    def require(self, field: str, value: str) -> str:
+        """Return `value` if it keeps the rule; raise `InvalidValue` naming `field` otherwise."""
+        if not self.accepts(value):
+            raise InvalidValue(field, f"{shortened(value)} is not allowed", self.allowed)
+        return value
+
+
+JOB_ID: Final = Pattern(
+    r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$",
+    "1 to 128 characters out of letters, digits and . _ ~ -, the first a letter or digit",
+)
+QUEUE: Final = Pattern(
+    r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$",
+    "1 to 64 characters out of letters, digits and . _ ~ -, the first a letter or digit",
+)
+IDEMPOTENCY_KEY: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "1 to 255 visible ASCII characters")
+LABEL: Final = Label(128)
+PROGRESS_MESSAGE: Final = Label(1024)
+#: The largest integer that JSON keeps in every language (RFC 8259, section 6).
+COUNT: Final = Range(0, 2**53 - 1)
+MAX_ATTEMPTS: Final = Range(1, 1000)
+RETRY_DELAY_SECONDS: Final = Range(0, 3600)
+DELAY_SECONDS: Final = Range(0, 365 * 24 * 3600)
+PAGE_LIMIT: Final = Range(1, 200)
+BATCH_SIZE: Final = Range(1, 1000)
+
+DEFAULT_QUEUE: Final = "default"
+#: The header of W3C Trace Context, section 3.2, version 00.
+TRACEPARENT: Final = Pattern(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "version 00 of W3C Trace Context")
+
+
+def shortened(value: str) -> str:
+    """Return `value` quoted for an error message, cut where it is long."""
+    return repr(value if len(value) <= 64 else value[:61] + "...")
+
+
+def new_job_id() -> str:
+    """Return a fresh UUIDv7: time-ordered, 74 random bits (RFC 9562, section 5.7)."""
+    millis = time.time_ns() // 1_000_000
+    return str(uuid.UUID(int=(millis << 80) | _stamped(secrets.randbits(80), version=7)))
+
+
+def job_id_for_key(key: str) -> str:
+    """Return the job id that an Idempotency-Key stands for: a UUIDv8 of its SHA-256 (RFC 9562, section 5.8)."""
+    IDEMPOTENCY_KEY.require("Idempotency-Key", key)
+    digest = int.from_bytes(sha256(key.encode()).digest()[:16])
+    return str(uuid.UUID(int=(digest >> 80 << 80) | _stamped(digest & (2**80 - 1), version=8)))
+
+
+def _stamped(low: int, version: int) -> int:
+    """Set the version and variant bits in the low 80 bits of a UUID."""
+    low = low & ~(0xF << 76) | version << 76
+    return low & ~(0b11 << 62) | 0b10 << 62

@@ -1,0 +1,43 @@
+-- Creates a job, or says that an equal or another one has its id.
+--
+-- KEYS: 1 the job's hash, 2 the partition's root
+-- ARGV: 1 job id, 2 digest of the request, 3 id of this one request, 4 retention (ms), 5 delay (µs, 0 for none),
+--       6 … field, value, … of the record
+-- Returns: CREATED with the time (µs) and the fields that the script set; with the whole hash when the very request
+--          that created the job is sent again because its reply was lost
+--          REPLAYED with the time and the whole hash: an equal request created it
+--          EXISTS with status and revision: another request created it
+local id, digest, request = ARGV[1], ARGV[2], ARGV[3]
+local job_hash, clock = KEYS[1], key('clock')
+
+local known = redis.call('HMGET', job_hash, '_creation', '_change', 'status', 'revision')
+if known[3] then
+  if known[1] ~= digest then return { 'EXISTS', known[3], known[4] } end
+  return { known[2] == request and 'CREATED' or 'REPLAYED', digits(now()), redis.call('HGETALL', job_hash) }
+end
+
+local fields = pairs_from(ARGV, 6)
+local delay = tonumber(ARGV[5])
+local shelf = delay > 0 and 'delayed' or 'pending'
+expect_indexes(fields.queue, shelf)
+expect('string', clock)
+
+-- The clock makes the moment of creation unique and never lets it go back: it is the order of lists and their cursor.
+local created = math.max(now(), (tonumber(redis.call('GET', clock)) or 0) + 1)
+local expires = math.floor((created + delay) / 1000) + tonumber(ARGV[4])
+local job = { id = id, status = 'pending', shelf = shelf, queue = fields.queue, slate_id = fields.slate_id, revision = 1,
+  created = created, available = created + delay, expires = expires, tags = tags(fields.slate_id, fields.correlation_id) }
+local set = { 'status', 'pending', 'revision', '1', 'created_at', iso(created), 'updated_at', iso(created),
+  'expires_at', iso(expires * 1000) }
+if delay > 0 then
+  set[#set + 1] = 'available_at'
+  set[#set + 1] = iso(job.available)
+end
+
+redis.call('SET', clock, digits(created))
+redis.call('HSET', job_hash, '_creation', digest, '_change', request, unpack(set))
+redis.call('HSET', job_hash, unpack(ARGV, 6))
+redis.call('PEXPIREAT', job_hash, digits(expires))
+put(job)
+emit('changed', job)
+return { 'CREATED', digits(created), set }

@@ -1,0 +1,35 @@
+-- Deletes a job that has ended.
+--
+-- KEYS: 1 the job's hash, 2 the partition's root
+-- ARGV: 1 job id, 2 change id, 3 final statuses, 4 versions of which the record must have one (empty for any),
+--       5 how long the deletion is remembered (ms)
+-- Returns: DELETED; the same again when this change id deleted it before
+--          NOT_FOUND
+--          PRECONDITION_FAILED, NOT_FINAL with status and revision
+local id, change_id = ARGV[1], ARGV[2]
+local deletions, mark = key('deletions'), change_id .. ':' .. id
+
+local job = load(id)
+if not job then
+  return { redis.call('ZSCORE', deletions, mark) and 'DELETED' or 'NOT_FOUND' }
+end
+if ARGV[4] ~= '' and not contains(ARGV[4], digits(job.created) .. '-' .. digits(job.revision)) then
+  return { 'PRECONDITION_FAILED', job.status, digits(job.revision) }
+end
+if not contains(ARGV[3], job.status) then
+  return { 'NOT_FINAL', job.status, digits(job.revision) }
+end
+expect_indexes(job.queue, job.shelf)
+expect('zset', deletions)
+
+local at = math.floor(now() / 1000)
+local forget_at = at + tonumber(ARGV[5])
+redis.call('UNLINK', KEYS[1])
+take(job)
+untag(job)
+job.revision = job.revision + 1
+emit('deleted', job)
+redis.call('ZREMRANGEBYSCORE', deletions, '-inf', '(' .. digits(at))
+redis.call('ZADD', deletions, digits(forget_at), mark)
+keep(deletions, forget_at)
+return { 'DELETED' }

@@ -1,0 +1,182 @@
+-- What every script shares; put in front of it when it is loaded. The last of KEYS is always the partition's root.
+local root = KEYS[#KEYS]
+-- About as many events as this are kept, whole nodes of the stream at a time.
+local EVENTS_KEPT = 100000
+
+-- Key names: the twin of store/keys.py.
+local function key(...)
+  return root .. table.concat({ ... }, ':')
+end
+
+local function job_key(id)
+  return (root == 'jobs:' and '' or root) .. 'job:' .. id
+end
+
+-- Times: microseconds since 1970 in numbers, ISO 8601 in records (days from civil and back, after Howard Hinnant).
+local function now()
+  local time = redis.call('TIME')
+  return time[1] * 1000000 + time[2]
+end
+
+local function iso(micros)
+  local floor = math.floor
+  local seconds = floor(micros / 1000000)
+  local days, rest = floor(seconds / 86400) + 719468, seconds % 86400
+  local era = floor(days / 146097)
+  local of_era = days - era * 146097
+  local year = floor((of_era - floor(of_era / 1460) + floor(of_era / 36524) - floor(of_era / 146096)) / 365)
+  local of_year = of_era - (365 * year + floor(year / 4) - floor(year / 100))
+  local shifted = floor((5 * of_year + 2) / 153)
+  local day, month = of_year - floor((153 * shifted + 2) / 5) + 1, shifted < 10 and shifted + 3 or shifted - 9
+  return string.format('%04d-%02d-%02dT%02d:%02d:%02d.%06dZ', year + era * 400 + (month <= 2 and 1 or 0), month, day,
+    floor(rest / 3600), floor(rest / 60) % 60, rest % 60, micros % 1000000)
+end
+
+local function micros(text)
+  local floor = math.floor
+  local year, month, day, hour, minute, second, fraction =
+    text:match('^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)%.(%d+)Z$')
+  month, day = tonumber(month), tonumber(day)
+  year = tonumber(year) - (month <= 2 and 1 or 0)
+  local era = floor(year / 400)
+  local of_era = year - era * 400
+  local of_year = floor((153 * (month > 2 and month - 3 or month + 9) + 2) / 5) + day - 1
+  local days = era * 146097 + of_era * 365 + floor(of_era / 4) - floor(of_era / 100) + of_year - 719468
+  return (((days * 24 + hour) * 60 + minute) * 60 + second) * 1000000 + fraction
+end
+
+-- A number as text without an exponent.
+local function digits(number)
+  return string.format('%.0f', number)
+end
+
+-- Raises before the first write when a key that will be written holds another type.
+local function expect(kind, ...)
+  for _, name in ipairs({ ... }) do
+    local found = redis.call('TYPE', name).ok
+    if found ~= kind and found ~= 'none' then
+      error({ err = 'WRONGTYPE ' .. name .. ' holds a ' .. found .. ' where a ' .. kind .. ' belongs' })
+    end
+  end
+end
+
+-- Lets a key live at least until `at` (ms). Indexes go by themselves with their latest entry, even with no replica alive;
+-- those that the sweep reads (`exp`, `shelves`) outlive every index that it cleans by this much, the longest retention
+-- and the longest delay together, so that a replica that comes back late still finds what to clean.
+local SWEEP_GRACE = 730 * 86400000
+local function keep(name, at)
+  if redis.call('PEXPIRETIME', name) < at then
+    redis.call('PEXPIREAT', name, digits(at))
+  end
+end
+
+local function contains(words, word)
+  return (' ' .. words .. ' '):find(' ' .. word .. ' ', 1, true) ~= nil
+end
+
+-- Turns name, value, name, value … from position `first` on into a table.
+local function pairs_from(list, first)
+  local fields = {}
+  for i = first, #list, 2 do fields[list[i]] = list[i + 1] end
+  return fields
+end
+
+-- A job in the indexes is a table: id, status, queue, shelf, created (µs), revision, expires (ms), available (µs, of a
+-- delayed one), tags. Its shelf is its status, or `delayed` while it is pending and not due.
+
+-- What slate and correlation are found by: a letter and 48 bits of a hash; the record settles collisions.
+local function tag(kind, value)
+  return kind .. redis.sha1hex(value):sub(1, 12)
+end
+
+local function tags(slate_id, correlation_id)
+  local list = {}
+  if slate_id then list[#list + 1] = tag('s', slate_id) end
+  if correlation_id then list[#list + 1] = tag('c', correlation_id) end
+  return list
+end
+
+-- A member of `tags`: fixed width before the id, so that the newest of a tag is the last in the order of bytes.
+local function tagged(name, created, id)
+  return name .. ':' .. string.format('%016.0f', created) .. ':' .. id
+end
+
+-- A member of `exp`: what the sweep needs to know of a job whose hash is gone.
+local function epitaph(job)
+  return table.concat({ job.id, digits(job.created), digits(job.revision), table.concat(job.tags, ',') }, '|')
+end
+
+local function due_member(job)
+  return job.queue .. ':' .. job.id
+end
+
+-- Looks at every index that a job on these shelves of its queue is written to.
+local function expect_indexes(queue, ...)
+  for _, shelf in ipairs({ ... }) do
+    expect('zset', key('list', queue, shelf), key('exp', queue, shelf))
+  end
+  expect('zset', key('shelves'), key('tags'), key('due'))
+  expect('stream', key('events'))
+end
+
+local function put(job)
+  local list, exp = key('list', job.queue, job.shelf), key('exp', job.queue, job.shelf)
+  redis.call('ZADD', list, digits(job.created), job.id)
+  redis.call('ZADD', exp, digits(job.expires), epitaph(job))
+  redis.call('ZADD', key('shelves'), 'LT', digits(job.expires), job.queue .. ':' .. job.shelf)
+  keep(list, job.expires)
+  keep(exp, job.expires + SWEEP_GRACE)
+  keep(key('shelves'), job.expires + SWEEP_GRACE)
+  if job.shelf == 'delayed' then
+    redis.call('ZADD', key('due'), digits(job.available), due_member(job))
+    keep(key('due'), job.expires)
+  end
+  for _, name in ipairs(job.tags) do
+    redis.call('ZADD', key('tags'), 0, tagged(name, job.created, job.id))
+    keep(key('tags'), job.expires)
+  end
+end
+
+-- Off its shelf; the tags stay, for a job that only moves.
+local function take(job)
+  redis.call('ZREM', key('list', job.queue, job.shelf), job.id)
+  redis.call('ZREM', key('exp', job.queue, job.shelf), epitaph(job))
+  if job.shelf == 'delayed' then redis.call('ZREM', key('due'), due_member(job)) end
+end
+
+local function untag(job)
+  for _, name in ipairs(job.tags) do
+    redis.call('ZREM', key('tags'), tagged(name, job.created, job.id))
+  end
+end
+
+local function emit(event, job)
+  local entry = { 'event', event, 'job_id', job.id, 'status', job.status, 'revision', digits(job.revision),
+    'queue', job.queue, 'created', digits(job.created) }
+  if job.slate_id then
+    entry[#entry + 1] = 'slate_id'
+    entry[#entry + 1] = job.slate_id
+  end
+  redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_KEPT, '*', unpack(entry))
+end
+
+-- The queue and the shelf behind a member of `shelves`.
+local function shelf_of(member)
+  return member:match('^(.*):(.*)$')
+end
+
+-- A job as the indexes know it, out of its hash; nil without one.
+local function load(id)
+  local names = { 'status', 'queue', 'created_at', 'updated_at', 'revision', 'expires_at', 'slate_id',
+    'correlation_id', 'available_at' }
+  local held = {}
+  for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(names))) do held[names[i]] = value or nil end
+  if not held.status then return nil end
+  local job = { id = id, status = held.status, shelf = held.status, queue = held.queue, slate_id = held.slate_id,
+    created = micros(held.created_at), updated = micros(held.updated_at), revision = tonumber(held.revision),
+    expires = math.floor(micros(held.expires_at) / 1000), tags = tags(held.slate_id, held.correlation_id) }
+  if job.status == 'pending' and held.available_at and redis.call('ZSCORE', key('due'), due_member(job)) then
+    job.shelf, job.available = 'delayed', micros(held.available_at)
+  end
+  return job
+end

@@ -1,0 +1,257 @@
+"""The repository of job records."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import timedelta
+from typing import Any, Final
+
+from redis.asyncio import ConnectionPool
+
+from service.domain import content, errors, rules
+from service.domain.content import Value
+from service.domain.jobs import Batch, Creation, Job, JobFilter, Page, Progress, Stats
+from service.domain.states import FINAL, Status, sources
+from service.settings import MAX_RETENTION, retention_from_environment
+from service.store import keys, overview, scripts
+from service.store.connection import Gateway
+from service.store.identity import change_id_for, digest, new_change_id
+from service.store.records import flat, hash_from, hash_of, job_from, micros_of
+
+#: How long a deletion is remembered, so that its repetition is not told that there was no such job.
+DELETION_KEPT: Final = timedelta(minutes=1)
+#: How many expired jobs one run of the sweep's script takes out of the indexes.
+SWEEP_BATCH: Final = 500
+
+_FINAL: Final = " ".join(sorted(FINAL))
+
+
+class JobStateManager:
+    """Creates, reads, changes and deletes job records; every change is one atomic script in Redis.
+
+    Methods raise `InvalidValue` for what the contract does not allow, `StoreUnavailable` when Redis cannot serve them
+    within 3 s, and what their own descriptions name. `None` is an absent value, `msgspec.Raw(b"null")` a JSON null;
+    other values are encoded as JSON, `Raw` passes through as it is.
+    """
+
+    def __init__(self, pool: ConnectionPool, *, ttl: timedelta | None = None) -> None:
+        """Work through `pool`; keep jobs for `ttl` after their last change.
+
+        Without `ttl` the retention is `JOB_TTL_SECONDS` or `JOB_TTL_DAYS` of the environment, else 7 days. Raises
+        `SettingsError` for a variable, `ValueError` for a `ttl`, that is not between 1 ms and 365 days.
+        """
+        self._gateway = Gateway(pool)
+        self._ttl = _millis(retention_from_environment() if ttl is None else ttl)
+
+    async def create_job(
+        self,
+        job_id: str,
+        input_params: Any,
+        correlation_id: str | None = None,
+        *,
+        queue: str = rules.DEFAULT_QUEUE,
+        slate_id: str | None = None,
+        scenario_count: int | None = None,
+        max_attempts: int = 1,
+        retry_delay_seconds: int = 0,
+        delay_seconds: int = 0,
+        traceparent: str | None = None,
+        request_correlation_id: str | None = None,
+    ) -> Creation:
+        """Create a pending job, or find that an equal request has created it.
+
+        `request_correlation_id` stands in where no `correlation_id` is given; it and `traceparent` are no part of what
+        makes two requests equal. Raises `JobExists` if the job was created with another content.
+        """
+        fields = content.of_creation(
+            input_params, queue, slate_id, scenario_count, correlation_id, max_attempts, retry_delay_seconds
+        )
+        delay = rules.DELAY_SECONDS.require("delay_seconds", delay_seconds) * 1_000_000
+        request = digest(*fields.values(), delay)
+        if correlation_id is None:
+            fields["correlation_id"] = content.label("correlation_id", request_correlation_id)
+        if traceparent is not None:
+            fields["traceparent"] = rules.TRACEPARENT.require("traceparent", traceparent)
+        record = hash_from(fields)
+        word, *reply = await self._run(
+            scripts.CREATE, job_id, [request, new_change_id(), self._ttl, delay, *flat(record)]
+        )
+        if word == "EXISTS":
+            raise errors.JobExists(job_id, *_standing(reply))
+        if word not in {"CREATED", "REPLAYED"}:
+            raise UnknownReply(scripts.CREATE, word)
+        held = {**record, **hash_of(reply[1])}
+        return Creation(job_from(job_id, held, int(reply[0])), replayed=word == "REPLAYED")
+
+    async def get_job(self, job_id: str) -> Job | None:
+        """Return the record, or `None` if there is none."""
+        rules.JOB_ID.require("job_id", job_id)
+
+        async def read() -> list[Any]:
+            async with self._gateway.redis.pipeline(transaction=False) as pipe:
+                pipe.hgetall(keys.job(job_id))
+                pipe.time()
+                found: list[Any] = await pipe.execute()
+                return found
+
+        held, time = await self._gateway.call(read)
+        return job_from(job_id, hash_of(held), micros_of(time)) if held else None
+
+    async def get_result(self, job_id: str) -> Job:
+        """Return a completed job. Raises `JobNotFound`, `ResultNotReady`, `JobFailed` or `JobCancelled`."""
+        job = await self.get_job(job_id)
+        if job is None:
+            raise errors.JobNotFound(job_id)
+        if job.status is Status.FAILED:
+            raise errors.JobFailed(job.error_message)
+        if job.status is Status.CANCELLED:
+            raise errors.JobCancelled(job.error_message)
+        if not job.is_final:
+            raise errors.ResultNotReady(job.status)
+        return job
+
+    async def update_job_status(
+        self,
+        job_id: str,
+        status: Status | str,
+        result: Any = None,
+        error: Any = None,
+        *,
+        progress: Progress | None = None,
+        scenario_count: int | None = None,
+        change_id: str | None = None,
+        if_match: Collection[str] = (),
+    ) -> Job:
+        """Move a job to `status` with what goes with it, and return the record as it is then.
+
+        `result` goes with completed, `error` with failed or cancelled; running on a running job needs new `progress`.
+        A `change_id` makes a repetition harmless; `if_match` names the versions (`Job.version`) that the record may
+        have. Raises `JobNotFound`, `KeyReused`, `PreconditionFailed` or `IllegalTransition`.
+        """
+        target = content.status(status)
+        fields = content.of_change(target, result, error, progress, scenario_count)
+        return await self._change(job_id, target, fields, change_id, if_match, same="content")
+
+    async def cancel_job(self, job_id: str, *, change_id: str | None = None, if_match: Collection[str] = ()) -> Job:
+        """Cancel a job that has not ended; one that is cancelled already is returned as it is.
+
+        Raises `JobNotFound`, `KeyReused`, `PreconditionFailed` or `IllegalTransition`.
+        """
+        return await self._change(job_id, Status.CANCELLED, {}, change_id, if_match, same="status")
+
+    async def delete_job(self, job_id: str, *, change_id: str | None = None, if_match: Collection[str] = ()) -> None:
+        """Delete a job that has ended. Raises `JobNotFound`, `PreconditionFailed` or `JobNotFinal`."""
+        args = [change_id_for(change_id), _FINAL, _words(if_match), _millis(DELETION_KEPT)]
+        word, *reply = await self._run(scripts.DELETE, job_id, args)
+        match word:
+            case "DELETED":
+                return
+            case "NOT_FOUND":
+                raise errors.JobNotFound(job_id)
+            case "PRECONDITION_FAILED":
+                raise errors.PreconditionFailed(*_standing(reply))
+            case "NOT_FINAL":
+                raise errors.JobNotFinal(*_standing(reply))
+        raise UnknownReply(scripts.DELETE, word)
+
+    async def get_running_job_count(self, *, leased: bool | None = None) -> int:
+        """Return how many jobs are running: all, or only those with (`True`) or without (`False`) a live lease."""
+        return await overview.running_count(self._gateway, leased)
+
+    async def list_jobs(
+        self, wanted: JobFilter, *, limit: int = 50, before: int | None = None, include: Collection[str] = ()
+    ) -> Page:
+        """Return up to `limit` (1 to 200) jobs that match, newest first, created before `before` (µs since 1970).
+
+        `input_params` and `result` are left out unless `include` names them. A page may be short while there is more:
+        it ends at 8 MiB of those two and after 1,000 index entries.
+        """
+        content.check_filter(wanted)
+        rules.PAGE_LIMIT.require("limit", limit)
+        return await overview.page(self._gateway, wanted, limit, before, include)
+
+    async def get_jobs(self, job_ids: Sequence[str]) -> Batch:
+        """Return the jobs with these ids (1 to 1,000), without `input_params` and `result`."""
+        if len(job_ids) not in range(rules.BATCH_SIZE.least, rules.BATCH_SIZE.most + 1):
+            allowed = f"{rules.BATCH_SIZE.least} to {rules.BATCH_SIZE.most} ids"
+            raise errors.InvalidValue("job_ids", f"{len(job_ids)} ids are not allowed", allowed)
+        for index, job_id in enumerate(job_ids):
+            rules.JOB_ID.require(f"job_ids[{index}]", job_id)
+        return await overview.batch(self._gateway, job_ids)
+
+    async def get_stats(self) -> Stats:
+        """Return exact counts per status and queue, and the oldest pending job."""
+        return await overview.stats(self._gateway)
+
+    async def sweep(self) -> int:
+        """Take every expired job out of the indexes and return how many there were."""
+        swept = 0
+        while True:
+            _, batch = await self._gateway.run(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
+            swept += batch
+            if batch < SWEEP_BATCH:
+                return swept
+
+    async def ping(self) -> None:
+        """Return when Redis answers. Raises `StoreUnavailable`."""
+        await self._gateway.call(self._gateway.redis.ping)
+
+    async def _change(
+        self,
+        job_id: str,
+        target: Status,
+        fields: Mapping[str, Value],
+        change_id: str | None,
+        if_match: Collection[str],
+        same: str,
+    ) -> Job:
+        args = [
+            change_id_for(change_id),
+            digest(target, same, *fields.values()),
+            self._ttl,
+            target,
+            " ".join(sources(target)),
+            _FINAL,
+            _words(if_match),
+            same,
+            *flat(hash_from(fields)),
+        ]
+        word, *reply = await self._run(scripts.CHANGE, job_id, args)
+        match word:
+            case "CHANGED" | "UNCHANGED":
+                return job_from(job_id, hash_of(reply[1]), int(reply[0]))
+            case "NOT_FOUND":
+                raise errors.JobNotFound(job_id)
+            case "KEY_REUSED":
+                raise errors.KeyReused
+            case "PRECONDITION_FAILED":
+                raise errors.PreconditionFailed(*_standing(reply))
+            case "ILLEGAL":
+                raise errors.IllegalTransition(target, *_standing(reply))
+        raise UnknownReply(scripts.CHANGE, word)
+
+    async def _run(self, source: scripts.Source, job_id: str, args: Sequence[str | bytes | int]) -> list[Any]:
+        rules.JOB_ID.require("job_id", job_id)
+        return await self._gateway.run(source, [keys.job(job_id), keys.ROOT], [job_id, *args])
+
+
+class UnknownReply(Exception):
+    """A script answered with a word that its header does not name: a bug."""
+
+    def __init__(self, source: scripts.Source, word: str) -> None:
+        super().__init__(f"{source.name}.lua answered {word!r}")
+
+
+def _standing(reply: Sequence[bytes]) -> tuple[Status, int]:
+    """Return the status and revision that a refusal comes with."""
+    return Status(reply[0].decode()), int(reply[1])
+
+
+def _words(versions: Collection[str]) -> str:
+    """Return versions as a script reads them; what cannot be one must not turn into no condition at all."""
+    return " ".join(version or "none" for version in versions)
+
+
+def _millis(duration: timedelta) -> int:
+    millis = duration // timedelta(milliseconds=1)
+    if not millis >= 1 or duration > MAX_RETENTION:
+        raise ValueError(f"ttl={duration} is not allowed; allowed: from 1 ms to {MAX_RETENTION.days} days")
+    return millis

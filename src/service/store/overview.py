@@ -1,0 +1,107 @@
+"""Reading many jobs at once: pages, batches, counts. Nothing here scans the keyspace."""
+
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+from service.domain.jobs import Batch, Job, JobFilter, OldestPending, Page, RunningCount, Stats
+from service.domain.states import Status
+from service.store import keys, scripts
+from service.store.connection import Gateway
+from service.store.records import FIELDS, LARGE_FIELDS, job_from, micros_of, timestamp
+
+#: Most bytes of input_params and result on one page, and most index entries walked for it.
+PAGE_BYTES: Final = 8 * 1024 * 1024
+PAGE_WALK: Final = 1000
+#: How many expired heads of a list may hide the oldest pending job until the next sweep.
+DEAD_HEADS: Final = 1000
+
+
+async def page(gateway: Gateway, wanted: JobFilter, limit: int, before: int | None, include: Collection[str]) -> Page:
+    """Return the newest jobs that match `wanted`, created before `before` (µs)."""
+    large = [name for name in LARGE_FIELDS if name in include]
+    fields = [*FIELDS, *large]
+    bounds = [limit, PAGE_BYTES, PAGE_WALK, before or ""]
+    filters = [wanted.status or "", wanted.queue or "", wanted.slate_id or "", wanted.correlation_id or ""]
+    reply = await gateway.run(scripts.LIST, [keys.ROOT], [*bounds, *filters, len(large), *fields])
+    now, following, listed = int(reply[1]), reply[2], reply[3:]
+    items = [
+        _shown(job_id.decode(), fields, values, now) for job_id, values in zip(listed[::2], listed[1::2], strict=True)
+    ]
+    return Page(items, int(following) if following else None)
+
+
+async def batch(gateway: Gateway, job_ids: Sequence[str]) -> Batch:
+    """Return the jobs with these ids, each once, in one round trip."""
+    wanted = list(dict.fromkeys(job_ids))
+
+    async def read() -> list[Any]:
+        async with gateway.redis.pipeline(transaction=False) as pipe:
+            pipe.time()
+            for job_id in wanted:
+                pipe.hmget(keys.job(job_id), *FIELDS)
+            found: list[Any] = await pipe.execute()
+            return found
+
+    time, *rows = await gateway.call(read)
+    now = micros_of(time)
+    status = FIELDS.index("status")
+    there = {job_id: row for job_id, row in zip(wanted, rows, strict=True) if row[status] is not None}
+    items = [_shown(job_id, FIELDS, row, now) for job_id, row in there.items()]
+    return Batch(items, [job_id for job_id in wanted if job_id not in there])
+
+
+async def running_count(gateway: Gateway, leased: bool | None) -> int:
+    """Return how many jobs are running; only those with (without) a live lease if `leased` is true (false)."""
+    _, live_leases, counts = await _counts(gateway, Status.RUNNING)
+    running = sum(count for _, _, count in counts)
+    if leased is None:
+        return running
+    return live_leases if leased else running - live_leases
+
+
+async def stats(gateway: Gateway) -> Stats:
+    """Return exact counts per status and queue, and the oldest pending job."""
+    now, live_leases, counts = await _counts(gateway, "")
+    statuses = dict.fromkeys(Status, 0)
+    queues: dict[str, dict[Status, int]] = {}
+    for queue, shelf, count in counts:
+        status = _status_on(shelf)
+        statuses[status] += count
+        if count:
+            of_queue = queues.setdefault(queue, dict.fromkeys(Status, 0))
+            of_queue[status] += count
+    return Stats(
+        at=timestamp(now),
+        statuses=statuses,
+        delayed=sum(count for _, shelf, count in counts if shelf == "delayed"),
+        queues=dict(sorted(queues.items())),
+        running=RunningCount(leased=live_leases, unleased=statuses[Status.RUNNING] - live_leases),
+        oldest_pending=await _oldest_pending(gateway),
+    )
+
+
+async def _counts(gateway: Gateway, shelf: str) -> tuple[int, int, list[tuple[str, str, int]]]:
+    reply = await gateway.run(scripts.COUNT, [keys.ROOT], [shelf])
+    now, live_leases, rows = int(reply[1]), reply[2], reply[3:]
+    counts = [
+        (queue.decode(), on_shelf.decode(), count)
+        for queue, on_shelf, count in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+    ]
+    return now, live_leases, counts
+
+
+async def _oldest_pending(gateway: Gateway) -> OldestPending | None:
+    reply = await gateway.run(scripts.OLDEST, [keys.ROOT], [DEAD_HEADS])
+    if reply[0] == "NONE":
+        return None
+    _, job_id, queue, created = reply
+    return OldestPending(job_id.decode(), queue.decode(), timestamp(int(created)))
+
+
+def _status_on(shelf: str) -> Status:
+    return Status.PENDING if shelf == "delayed" else Status(shelf)
+
+
+def _shown(job_id: str, fields: Sequence[str], values: Sequence[bytes | None], now: int) -> Job:
+    held = {name: value for name, value in zip(fields, values, strict=True) if value is not None}
+    return job_from(job_id, held, now)

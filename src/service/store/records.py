@@ -1,0 +1,79 @@
+"""A job record as a Redis hash and back."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import msgspec
+from msgspec import Raw
+
+from service.domain.content import Value, without_absent
+from service.domain.jobs import Job, Progress
+from service.domain.states import Status
+
+_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+
+#: Every field of the hash that a record shows, the large ones last; what a hash has besides is private.
+FIELDS: Final[tuple[str, ...]] = tuple(
+    name for name in Job.__struct_fields__ if name not in {"job_id", "stale", "input_params", "result"}
+)
+LARGE_FIELDS: Final[tuple[str, ...]] = ("input_params", "result")
+
+_DEFAULTS: Final = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
+_INTEGERS: Final = frozenset({*_DEFAULTS, "revision", "scenario_count", "lease_seconds"})
+_RAW: Final = frozenset({"input_params", "result", "error_message"})
+_SHOWN: Final = frozenset((*FIELDS, *LARGE_FIELDS))
+_progress = msgspec.json.Decoder(Progress)
+
+
+def hash_of(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:
+    """Return a hash by the names of its fields: out of a flat reply of field, value, … or of a mapping."""
+    pairs = reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
+    return {name.decode(errors="replace"): value for name, value in pairs}
+
+
+def job_from(job_id: str, held: Mapping[str, bytes], now: int) -> Job:
+    """Return the record in a hash; `now` (µs) decides whether its lease has run out."""
+    shown: dict[str, Any] = dict(_DEFAULTS)
+    for name, value in held.items():
+        if name in _SHOWN:
+            shown[name] = _decoded(name, value)
+    stale = "lease_expires_at" in shown and shown["lease_expires_at"] < timestamp(now)
+    return Job(job_id=job_id, stale=stale, **shown)
+
+
+def _decoded(name: str, value: bytes) -> Any:
+    if name in _RAW:
+        return Raw(value)
+    if name in _INTEGERS:
+        return int(value)
+    if name == "status":
+        return Status(value.decode())
+    if name == "progress":
+        return _progress.decode(value)
+    return value.decode()
+
+
+def timestamp(micros: int) -> str:
+    """Return microseconds since 1970 in ISO 8601, as the scripts write it."""
+    return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
+def micros_of(time: Sequence[Any]) -> int:
+    """Return the reply of Redis TIME as microseconds since 1970."""
+    seconds, micros = time
+    return int(seconds) * 1_000_000 + int(micros)
+
+
+def flat(record: Mapping[str, bytes]) -> list[bytes | str]:
+    """Return a mapping as name, value, … for a script's arguments."""
+    return [part for pair in record.items() for part in pair]
+
+
+def hash_from(fields: Mapping[str, Value]) -> dict[str, bytes]:
+    """Return the hash fields for what is there and is not a default anyway."""
+    return {
+        name: value if isinstance(value, bytes) else str(value).encode()
+        for name, value in without_absent(fields).items()
+        if _DEFAULTS.get(name) != value
+    }
