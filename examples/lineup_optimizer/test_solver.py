@@ -41,11 +41,7 @@ def test_the_solver_agrees_with_trying_every_line_up(seed: int) -> None:
     salaries = [draws.randrange(4500, 11_600, 100) for _ in range(12)]
     scores = np.array([draws.uniform(15, 60) for _ in range(12)])
     cap = draws.randrange(sum(sorted(salaries)[:4]), 40_000)
-    allowed = [
-        lineup
-        for lineup in combinations(range(12), 4)
-        if sum(salaries[position] for position in lineup) <= cap
-    ]
+    allowed = [lineup for lineup in combinations(range(12), 4) if sum(salaries[position] for position in lineup) <= cap]
     best = max(allowed, key=lambda lineup: scores[list(lineup)].sum())
     assert best_lineup(scores, salaries, cap, 4) == best
 

@@ -11,11 +11,11 @@ from redis.asyncio import ConnectionPool, Redis
 from service import __version__
 from service.api import correlation
 from service.api.collection import Collection
+from service.api.document import AbsentNotNull, AnyJson
 from service.api.health import Operation
 from service.api.jobs import Jobs
 from service.api.problems import EXCEPTION_HANDLERS
 from service.api.requests import check
-from service.api.schemas import AnyJson
 from service.lifespan import store
 from service.settings import Settings
 from service.store.manager import JobStateManager
@@ -42,7 +42,7 @@ def create_app(settings: Settings, redis_url: str) -> Litestar:
         if settings.cors_origins
         else None,
         openapi_config=OpenAPIConfig("jobstate", __version__, render_plugins=[JsonRenderPlugin()]),
-        plugins=[AnyJson()],
+        plugins=[AnyJson(), AbsentNotNull()],
         logging_config=None,
     )
 

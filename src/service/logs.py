@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor
 
 
 def configure(level: str, form: str | None) -> None:
@@ -30,7 +30,7 @@ def configure(level: str, form: str | None) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder()],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_markup],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *_rendering(console)],
         )
     )
@@ -41,3 +41,9 @@ def _rendering(console: bool) -> list[Any]:
     if console:
         return [structlog.dev.ConsoleRenderer()]
     return [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(ensure_ascii=False)]
+
+
+def _without_markup(_: Any, __: str, event: EventDict) -> EventDict:
+    """Drop uvicorn's second copy of a message, coloured for a terminal."""
+    event.pop("color_message", None)
+    return event

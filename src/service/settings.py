@@ -38,7 +38,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the settings; raises `SettingsError` for the first variable that is wrong. An empty one counts as unset."""
+        """Read the settings; an empty variable counts as unset. Raises `SettingsError` for the first that is wrong."""
         values = {one.field: one.read(environ) for one in VARIABLES if one.field in cls.__struct_fields__}
         return cls(**{**values, "redis_url": _redis_url(environ), "ttl": retention_from_environment(environ)})
 
@@ -143,37 +143,66 @@ _PORT: Final = Variable(
     "its port",
 )
 
+_DATA: Final = Variable(
+    "JOBSTATE_DATA", "data", "./.jobstate", Path, "a directory", "where the embedded server keeps its data"
+)
+_LISTEN_HOST: Final = Variable(
+    "JOBSTATE_HOST", "host", "127.0.0.1", _host, "a host name or address", "the address to listen on"
+)
+_LISTEN_PORT: Final = Variable(
+    "JOBSTATE_PORT",
+    "port",
+    "8000",
+    _integer(0, 65535),
+    "an integer from 0 (any free one) to 65535",
+    "the port to listen on",
+)
+_BODY: Final = Variable(
+    "MAX_BODY_BYTES",
+    "max_body_bytes",
+    str(1024 * 1024),
+    _integer(1024, 512 * 1024 * 1024),
+    "an integer from 1024 to 536870912",
+    "the largest request body in bytes",
+)
+_DRAIN: Final = Variable(
+    "SHUTDOWN_DRAIN_SECONDS",
+    "shutdown_drain_seconds",
+    "90",
+    _integer(0, 600),
+    "an integer from 0 to 600",
+    "how long a shutdown waits for requests in flight",
+)
+_CORS: Final = Variable(
+    "CORS_ORIGINS",
+    "cors_origins",
+    "",
+    _origins,
+    "origins such as https://example.org, separated by commas, or *",
+    "the origins whose pages may call the service",
+)
+_LEVEL: Final = Variable(
+    "LOG_LEVEL",
+    "log_level",
+    "info",
+    _choice("debug", "info", "warning", "error"),
+    "debug, info, warning or error",
+    "the least level that is logged",
+)
+_FORMAT: Final = Variable(
+    "LOG_FORMAT",
+    "log_format",
+    None,
+    _choice("json", "console"),
+    "json or console",
+    "the form of log lines; unset: console on a terminal, else json",
+)
+
 #: Every variable that the service reads, in the order of the documentation.
 VARIABLES: Final = (
-    _URL,
-    _HOST,
-    _PORT,
-    Variable("JOBSTATE_DATA", "data", "./.jobstate", Path, "a directory", "where the embedded server keeps its data"),
-    Variable("JOBSTATE_HOST", "host", "127.0.0.1", _host, "a host name or address", "the address to listen on"),
-    Variable("JOBSTATE_PORT", "port", "8000", _integer(0, 65535), "an integer from 0 (any free one) to 65535", "the port to listen on"),
-    _DAYS,
-    _SECONDS,
-    Variable(
-        "MAX_BODY_BYTES", "max_body_bytes", str(1024 * 1024), _integer(1024, 512 * 1024 * 1024),
-        "an integer from 1024 to 536870912", "the largest request body",
-    ),
-    Variable(
-        "SHUTDOWN_DRAIN_SECONDS", "shutdown_drain_seconds", "90", _integer(0, 600), "an integer from 0 to 600",
-        "how long a shutdown waits for requests in flight",
-    ),
-    Variable(
-        "CORS_ORIGINS", "cors_origins", "", _origins, "origins such as https://example.org, separated by commas, or *",
-        "the origins whose pages may call the service",
-    ),
-    Variable(
-        "LOG_LEVEL", "log_level", "info", _choice("debug", "info", "warning", "error"), "debug, info, warning or error",
-        "the least level that is logged",
-    ),
-    Variable(
-        "LOG_FORMAT", "log_format", None, _choice("json", "console"), "json or console",
-        "the form of log lines; console on a terminal, else json",
-    ),
-)  # fmt: skip
+    *(_URL, _HOST, _PORT, _DATA, _LISTEN_HOST, _LISTEN_PORT, _DAYS, _SECONDS),
+    *(_BODY, _DRAIN, _CORS, _LEVEL, _FORMAT),
+)
 
 
 def retention_from_environment(environ: Mapping[str, str] = os.environ) -> timedelta:

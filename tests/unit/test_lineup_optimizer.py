@@ -66,9 +66,7 @@ def test_inputs_that_are_given_are_taken() -> None:
     assert request.scenario_count == 12
 
 
-@pytest.mark.parametrize(
-    "slate_id", [None, 7, "", "nowhere", "../secret", f"{SLATE_ID}.csv", f"./{SLATE_ID}"]
-)
+@pytest.mark.parametrize("slate_id", [None, 7, "", "nowhere", "../secret", f"{SLATE_ID}.csv", f"./{SLATE_ID}"])
 def test_a_slate_that_is_not_among_the_files_is_refused(tmp_path: Path, slate_id: object) -> None:
     (tmp_path / "slates").mkdir()
     (tmp_path / "slates" / f"{SLATE_ID}.csv").write_text(HEADER, encoding="utf-8")
@@ -250,17 +248,13 @@ def test_a_job_that_went_to_another_worker_is_left_alone(worker: Worker, service
     assert set(paths[3:]) == {"/v1/jobs/j3"}
 
 
-def test_a_job_that_was_taken_since_it_was_listed_is_not_even_asked_for(
-    worker: Worker, service: FakeService
-) -> None:
+def test_a_job_that_was_taken_since_it_was_listed_is_not_even_asked_for(worker: Worker, service: FakeService) -> None:
     service.taken = {"j1"}
     worker.work_one()
     assert {request.url.path for request in service.patches} == {"/v1/jobs/j2"}
 
 
-def test_without_a_job_to_take_the_worker_waits_a_moment(
-    worker: Worker, service: FakeService, clock: Clock
-) -> None:
+def test_without_a_job_to_take_the_worker_waits_a_moment(worker: Worker, service: FakeService, clock: Clock) -> None:
     service.replies = [moved(412), moved(412), moved(404)]
     assert not worker.work_one()
     assert clock.waits == [1.0]
@@ -302,9 +296,7 @@ def test_the_service_says_when_to_come_back_within_bounds(
     assert clock.waits == [waited]
 
 
-def test_a_long_outage_is_asked_about_every_few_seconds(
-    worker: Worker, service: FakeService, clock: Clock
-) -> None:
+def test_a_long_outage_is_asked_about_every_few_seconds(worker: Worker, service: FakeService, clock: Clock) -> None:
     service.replies = [away() for _ in range(8)]
     worker.work_one()
     assert clock.waits == [0.25, 0.5, 1.0, 2.0, 4.0, 5.0, 5.0, 5.0]
@@ -316,9 +308,7 @@ def test_too_many_requests_and_a_broken_answer_are_outages(worker: Worker, servi
     assert len(set(service.keys()[:4])) == 1
 
 
-def test_progress_is_reported_once_a_second_and_never_twice_the_same(
-    worker: Worker, service: FakeService
-) -> None:
+def test_progress_is_reported_once_a_second_and_never_twice_the_same(worker: Worker, service: FakeService) -> None:
     worker.work_one()
     reports = [body["progress"] for body in service.bodies() if "progress" in body]
     assert reports == [
@@ -327,9 +317,7 @@ def test_progress_is_reported_once_a_second_and_never_twice_the_same(
     ]
 
 
-def test_the_work_goes_on_while_the_service_is_away(
-    worker: Worker, service: FakeService, clock: Clock
-) -> None:
+def test_the_work_goes_on_while_the_service_is_away(worker: Worker, service: FakeService, clock: Clock) -> None:
     service.replies = [ok(), away(), away()]
     worker.work_one()
     assert [body.get("progress", {}).get("current") for body in service.bodies()] == [None, 4, 8, None]
@@ -374,9 +362,7 @@ def test_a_bad_input_fails_the_job_with_the_field(build: Build, service: FakeSer
     }
 
 
-def test_work_that_raises_fails_the_job(
-    build: Build, service: FakeService, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_work_that_raises_fails_the_job(build: Build, service: FakeService, capsys: pytest.CaptureFixture[str]) -> None:
     def begin(job: Mapping[str, Any]) -> FakeRun:
         raise RuntimeError("no best line-up")
 

@@ -36,7 +36,10 @@ class Body(AbstractDTO[S]):
         cls, field_definition: FieldDefinition, handler_id: str, schema_creator: Any
     ) -> Reference | Schema:
         """Return the schema of the struct."""
-        return schema_creator.for_field_definition(FieldDefinition.from_annotation(cls.model_type))
+        schema: Reference | Schema = schema_creator.for_field_definition(
+            FieldDefinition.from_annotation(cls.model_type)
+        )
+        return schema
 
     @classmethod
     def generate_field_definitions(cls, model_type: type[Any]) -> Generator[DTOFieldDefinition, None, None]:
@@ -73,8 +76,8 @@ def _named(kind: type[Struct], message: str) -> InvalidValue:
         return InvalidValue(_joined(path, match["field"]), "there is no such field", allowed)
     if match := _MISSING.search(reason):
         field = _joined(path, match["field"])
-        return InvalidValue(field, "it is missing", _description(_type_at(kind, field), reason))
-    return InvalidValue(path or "body", reason, _description(owner, reason) if path else "a JSON object")
+        return InvalidValue(field, "it is missing", _allowed(_type_at(kind, field), reason))
+    return InvalidValue(path or "body", reason, _allowed(owner, reason) if path else "a JSON object")
 
 
 def _type_at(kind: Any, path: str) -> Any:
@@ -96,12 +99,12 @@ def _fields(kind: Any) -> tuple[str, ...]:
     return next((one.__struct_fields__ for one in _arms(kind) if hasattr(one, "__struct_fields__")), ())
 
 
-def _description(kind: Any, reason: str) -> str:
-    """Return what the API document says of a field, or else what msgspec expected."""
+def _allowed(kind: Any, reason: str) -> str:
+    """Return what the rule of a field allows, or else what msgspec expected."""
     for one in _arms(kind):
         for meta in getattr(one, "__metadata__", ()):
-            if isinstance(meta, msgspec.Meta) and meta.extra_json_schema:
-                return str(meta.extra_json_schema["description"])
+            if isinstance(meta, msgspec.Meta) and meta.extra:
+                return str(meta.extra["allowed"])
     return reason.split(",", 1)[0].removeprefix("Expected ").replace("`", "")
 
 

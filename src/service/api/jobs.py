@@ -1,13 +1,13 @@
 """One job over HTTP: get, change, cancel, delete."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
-from litestar import Controller, Response, delete, get, patch, post
+from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, JSONBody, PathParameter
 from msgspec import Raw
 
-from service.api.bodies import Body
+from service.api.bodies import Body, decode
 from service.api.conditions import etag, matches, required_versions
 from service.api.problems import RETRY_AFTER, documented
 from service.api.requests import JSON
@@ -92,19 +92,18 @@ class Jobs(Controller):
         operation_id="cancelJob",
         summary="Cancel a job",
         status_code=200,
-        dto=Body[CancelJob],
-        return_dto=None,
-        responses=documented(404, 409, 412, 413, 415, 422),
+        responses=documented(404, 409, 412, 413, 422),
     )
     async def cancel(
         self,
+        request: Request[Any, Any, Any],
         job_id: JobIdInPath,
         job_manager: NamedDependency[JobStateManager],
-        data: JSONBody[CancelJob | None] = None,
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
     ) -> Response[Job]:
-        """Cancel a job that has not ended; one that was cancelled before is returned as it is."""
+        """Cancel a job that has not ended; one that was cancelled before is returned as it is. The body is empty."""
+        decode(CancelJob, await request.body() or b"{}")
         versions = required_versions(if_match)
         return _answer(await job_manager.cancel_job(job_id, change_id=idempotency_key, if_match=versions))
 

@@ -1,10 +1,9 @@
 """Problem details (RFC 9457) for every error there is, and the one table that says which is which."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
-import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -96,7 +95,7 @@ def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Prob
     return _response(request, BUG, "The log of the service has the details under this correlation_id.", {}, {})
 
 
-EXCEPTION_HANDLERS: Final = {
+EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {
     errors.JobStateError: from_domain,
     HTTPException: from_framework,
     Exception: from_bug,
@@ -124,7 +123,7 @@ def _response(
         correlation_id=correlation_id(request.scope),
         **members,
     )
-    return Response(msgspec.json.encode(problem), status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)  # type: ignore[return-value]
+    return Response(problem, status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def _field_errors(request: Request[Any, Any, Any], error: HTTPException) -> list[FieldError]:
@@ -137,7 +136,7 @@ def _field_errors(request: Request[Any, Any, Any], error: HTTPException) -> list
 def _field_error(request: Request[Any, Any, Any], key: str, message: str) -> FieldError:
     if key == "data":
         return FieldError("body", "it is missing", "a JSON object")
-    parameter = request.scope["route_handler"].parsed_fn_signature.parameters.get(key)
+    parameter = request.route_handler.parsed_fn_signature.parameters.get(key)
     definition = parameter.kwarg_definition if parameter else None
     return FieldError(key, message, getattr(definition, "description", None) or "what the API document says")
 
@@ -150,7 +149,7 @@ def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
             allowed = (error.headers or {}).get("allow", "other methods")
             return f"{request.method} is not allowed here; allowed: {allowed}."
         case 413:
-            most = request.scope["route_handler"].resolve_request_max_body_size()
+            most = request.route_handler.resolve_request_max_body_size()
             return f"The body is larger than {most} bytes, the limit of this service (MAX_BODY_BYTES)."
         case _:
             return error.detail

@@ -1,12 +1,9 @@
 """What requests and responses look like on the wire, with the limits as the domain enforces them."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from litestar.openapi.spec import Schema
 from litestar.params import HeaderParameter
-from litestar.plugins import OpenAPISchemaPlugin
-from litestar.typing import FieldDefinition
-from msgspec import Meta, Raw, Struct
+from msgspec import Raw, Struct
 
 from service.domain import rules
 from service.domain.jobs import Job, Progress
@@ -17,29 +14,11 @@ from service.domain.states import Status
 ABSENT: Final = Raw()
 
 
-def _text(rule: rules.Pattern, meaning: str) -> Meta:
-    return Meta(extra_json_schema={"description": f"{meaning}: {rule.allowed}", "extra": {"pattern": rule.regex}})
-
-
-def _label(rule: rules.Label, meaning: str) -> Meta:
-    lengths = {"min_length": 1, "max_length": rule.most}
-    return Meta(extra_json_schema={"description": f"{meaning}: {rule.allowed}", "extra": lengths})
-
-
-def _integer(rule: rules.Range, meaning: str) -> Meta:
-    bounds = {"minimum": rule.least, "maximum": rule.most}
-    return Meta(extra_json_schema={"description": f"{meaning}: {rule.allowed}", "extra": bounds})
-
-
-def _json(meaning: str) -> Meta:
-    return Meta(extra_json_schema={"description": f"{meaning}: {ALLOWED}"})
-
-
-JobId = Annotated[str, _text(rules.JOB_ID, "The job's id")]
-Queue = Annotated[str, _text(rules.QUEUE, "The queue that workers claim it from")]
-SlateId = Annotated[str, _label(rules.LABEL, "The slate that the job belongs to")]
-CorrelationId = Annotated[str, _label(rules.LABEL, "What ties the job to the work that caused it")]
-ScenarioCount = Annotated[int, _integer(rules.COUNT, "How many scenarios the job is about")]
+JobId = Annotated[str, rules.JOB_ID.meta("The job's id")]
+Queue = Annotated[str, rules.QUEUE.meta("The queue that workers claim it from")]
+SlateId = Annotated[str, rules.LABEL.meta("The slate that the job belongs to")]
+CorrelationId = Annotated[str, rules.LABEL.meta("What ties the job to the work that caused it")]
+ScenarioCount = Annotated[int, rules.COUNT.meta("How many scenarios the job is about")]
 
 
 IdempotencyKey = Annotated[
@@ -52,27 +31,27 @@ IdempotencyKey = Annotated[
 
 
 class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A job to be done. Without `job_id` the Idempotency-Key determines the id, without either the service makes one."""
+    """A job to be done. Its id is `job_id`, else follows from the Idempotency-Key, else is made by the service."""
 
-    input_params: Annotated[Raw, _json("What the worker needs to know")]
+    input_params: Annotated[Raw, rules.described("What the worker needs to know", ALLOWED)]
     job_id: JobId | None = None
     queue: Queue = rules.DEFAULT_QUEUE
     slate_id: SlateId | None = None
     scenario_count: ScenarioCount | None = None
     correlation_id: CorrelationId | None = None
-    max_attempts: Annotated[int, _integer(rules.MAX_ATTEMPTS, "How often the job may fail before it has failed")] = 1
+    max_attempts: Annotated[int, rules.MAX_ATTEMPTS.meta("How often the job may fail before it has failed")] = 1
     retry_delay_seconds: Annotated[
-        int, _integer(rules.RETRY_DELAY_SECONDS, "Seconds before the first retry; each further one doubles them")
+        int, rules.RETRY_DELAY_SECONDS.meta("Seconds before the first retry; each further one doubles them")
     ] = 0
-    delay_seconds: Annotated[int, _integer(rules.DELAY_SECONDS, "Seconds before the job may be claimed")] = 0
+    delay_seconds: Annotated[int, rules.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
 
 
 class ChangeJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A move to another status, or new progress of a running job."""
 
-    status: Annotated[Status, Meta(extra_json_schema={"description": f"The status to move to: {', '.join(Status)}"})]
-    result: Annotated[Raw, _json("With status completed only")] = ABSENT
-    error_message: Annotated[Raw, _json("With status failed or cancelled only")] = ABSENT
+    status: Annotated[Status, rules.described("The status to move to", ", ".join(Status))]
+    result: Annotated[Raw, rules.described("With status completed only", ALLOWED)] = ABSENT
+    error_message: Annotated[Raw, rules.described("With status failed or cancelled only", ALLOWED)] = ABSENT
     progress: Progress | None = None
     scenario_count: ScenarioCount | None = None
 
@@ -85,7 +64,7 @@ class BatchGet(Struct, frozen=True, forbid_unknown_fields=True):
     """The ids of the jobs to get."""
 
     job_ids: Annotated[
-        list[JobId], Meta(extra_json_schema={"description": "1 to 1,000 ids of jobs", "extra": {"max_items": 1000}})
+        list[JobId], rules.described("The jobs to get", "1 to 1,000 ids", max_items=rules.BATCH_SIZE.most)
     ]
 
 
@@ -126,16 +105,3 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     current_status: Status | None = None
     revision: int | None = None
     error_message: Raw | None = None
-
-
-class AnyJson(OpenAPISchemaPlugin):
-    """Shows a value that passes through unparsed as what it is to a client: any JSON."""
-
-    @staticmethod
-    def is_plugin_supported_type(value: Any) -> bool:
-        """Say whether `value` is such a type."""
-        return value is Raw or value == Raw | None
-
-    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """Return the schema that accepts everything."""
-        return Schema()

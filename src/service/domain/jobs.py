@@ -5,20 +5,24 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Raw, Struct
 
+from service.domain import rules
 from service.domain.states import FINAL, Status
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 #: ISO 8601 in UTC with microseconds and a Z: as text it sorts as in time.
-Timestamp = Annotated[str, Meta(extra_json_schema={"format": "date-time", "examples": ["2026-01-31T12:00:00.000001Z"]})]
+Timestamp = Annotated[
+    str,
+    Meta(extra_json_schema={"description": "ISO 8601, UTC, with microseconds", "extra": {"format": "date-time"}}),
+]
 
 
 class Progress(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
     """How far a running job has come, in units of the worker's choice."""
 
-    current: int
-    total: int | None = None
-    message: str | None = None
+    current: Annotated[int, rules.COUNT.meta("How far the work is")]
+    total: Annotated[int, rules.COUNT.meta("How far it will be at its end")] | None = None
+    message: Annotated[str, rules.PROGRESS_MESSAGE.meta("What is being done")] | None = None
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -6,7 +6,9 @@ import time
 import unicodedata
 import uuid
 from hashlib import sha256
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
+
+from msgspec import Meta
 
 from service.domain.errors import InvalidValue
 
@@ -16,6 +18,10 @@ class Pattern(NamedTuple):
 
     regex: str
     allowed: str
+
+    def meta(self, meaning: str) -> Meta:
+        """Return what the API document says of a field under this rule."""
+        return described(meaning, self.allowed, pattern=self.regex)
 
     def accepts(self, value: str) -> bool:
         """Say whether `value` matches as a whole; Python's `$` alone would let a last line break pass."""
@@ -34,6 +40,10 @@ class Range(NamedTuple):
     least: int
     most: int
 
+    def meta(self, meaning: str) -> Meta:
+        """Return what the API document says of a field under this rule."""
+        return described(meaning, self.allowed, minimum=self.least, maximum=self.most)
+
     @property
     def allowed(self) -> str:
         """The range in words."""
@@ -50,6 +60,10 @@ class Label(NamedTuple):
     """Free text of 1 to `most` bytes of UTF-8 without control characters."""
 
     most: int
+
+    def meta(self, meaning: str) -> Meta:
+        """Return what the API document says of a field under this rule."""
+        return described(meaning, self.allowed, min_length=1, max_length=self.most)
 
     @property
     def allowed(self) -> str:
@@ -91,6 +105,11 @@ BATCH_SIZE: Final = Range(1, 1000)
 DEFAULT_QUEUE: Final = "default"
 #: The header of W3C Trace Context, section 3.2, version 00.
 TRACEPARENT: Final = Pattern(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "version 00 of W3C Trace Context")
+
+
+def described(meaning: str, allowed: str, **schema: Any) -> Meta:
+    """Return a note for the API document: words and keywords of JSON Schema that are enforced here, not by msgspec."""
+    return Meta(extra_json_schema={"description": f"{meaning}: {allowed}", "extra": schema}, extra={"allowed": allowed})
 
 
 def shortened(value: str) -> str:

@@ -14,7 +14,7 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-#: From each status, the statuses that a change may ask for. Scripts get it as arguments, the documentation is drawn from it.
+#: From each status, those that a change may ask for. Scripts get it as arguments, the documentation is drawn from it.
 #: A running job moves to running only with progress that it does not have yet.
 MOVES: Mapping[Status, tuple[Status, ...]] = {
     Status.PENDING: (Status.RUNNING, Status.FAILED, Status.CANCELLED),

@@ -183,12 +183,12 @@ class JobStateManager:
 
     async def sweep(self) -> int:
         """Take every expired job out of the indexes and return how many there were."""
-        swept = 0
-        while True:
-            _, batch = await self._gateway.run(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
+        swept, batch = 0, SWEEP_BATCH
+        while batch == SWEEP_BATCH:
+            reply = await self._gateway.run(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
+            batch = int(reply[1])
             swept += batch
-            if batch < SWEEP_BATCH:
-                return swept
+        return swept
 
     async def ping(self) -> None:
         """Return when Redis answers. Raises `StoreUnavailable`."""
@@ -228,7 +228,7 @@ class JobStateManager:
                 raise errors.IllegalTransition(target, *_standing(reply))
         raise UnknownReply(scripts.CHANGE, word)
 
-    async def _run(self, source: scripts.Source, job_id: str, args: Sequence[str | bytes | int]) -> list[Any]:
+    async def _run(self, source: scripts.Source, job_id: str, args: Sequence[Any]) -> list[Any]:
         rules.JOB_ID.require("job_id", job_id)
         return await self._gateway.run(source, [keys.job(job_id), keys.ROOT], [job_id, *args])
 

@@ -1,0 +1,85 @@
+"""The command `jobstate`; `python -m service` is the same."""
+
+import os
+import signal
+import sys
+from collections.abc import Callable, Mapping
+from types import FrameType
+from typing import Any, Final, TypeVar
+
+import click
+
+from service import __version__, logs
+from service.embedded import EmbeddedServer, EmbeddedServerError
+from service.server import Server
+from service.settings import VARIABLES, Settings, SettingsError
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+#: An option beats the variable that would win over its own.
+_OVERRIDES: Final = {"REDIS_HOST": "REDIS_URL", "JOB_TTL_DAYS": "JOB_TTL_SECONDS"}
+
+
+class DefaultsToServe(click.Group):
+    """A group whose command is `serve` where none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Put `serve` in front of options that are not the group's own."""
+        if not args or (args[0].startswith("-") and args[0] not in {"--help", "--version"}):
+            args = ["serve", *args]
+        return super().parse_args(ctx, args)
+
+
+def options(command: C) -> C:
+    """Add an option for every variable of the environment: JOBSTATE_PORT is --port, LOG_LEVEL is --log-level."""
+    for variable in reversed(VARIABLES):
+        name = variable.name.removeprefix("JOBSTATE_").lower().replace("_", "-")
+        text = f"{variable.purpose}; {variable.allowed}  [{variable.name}; default: {variable.default or 'none'}]"
+        command = click.option(f"--{name}", variable.name, metavar="VALUE", help=text)(command)
+    return command
+
+
+@click.group(cls=DefaultsToServe)
+@click.version_option(__version__, prog_name="jobstate")
+def main() -> None:
+    """Keep the state of background jobs: a REST service over Redis. Without a command it serves."""
+
+
+@main.command()
+@options
+def serve(**given: str | None) -> None:
+    """Serve the REST API; without REDIS_URL or REDIS_HOST on a durable server of its own."""
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        settings = Settings.from_environment(_environment(os.environ, given))
+        logs.configure(settings.log_level, settings.log_format)
+        if settings.redis_url is not None:
+            Server(settings, settings.redis_url, home=_without_password(settings.redis_url)).run()
+        else:
+            with EmbeddedServer(settings.data) as redis:
+                Server(settings, redis.url, home=str(redis)).run()
+    except (SettingsError, EmbeddedServerError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+def _environment(environ: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
+    """Return the environment with the options of the command line in it."""
+    options = {name: value for name, value in given.items() if value is not None}
+    beaten = {_OVERRIDES[name] for name in options if name in _OVERRIDES}
+    return {name: value for name, value in environ.items() if name not in beaten} | options
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    """Leave by way of every `finally`, so that the embedded server is ended too."""
+    raise SystemExit(0)
+
+
+def _without_password(url: str) -> str:
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.rpartition('@')[2]}"
+
+
+if __name__ == "__main__":
+    main(prog_name="jobstate")

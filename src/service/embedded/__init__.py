@@ -1,0 +1,6 @@
+"""The durable server that the service brings along and starts where no Redis is named."""
+
+from service.embedded.errors import EmbeddedServerError
+from service.embedded.server import EmbeddedServer
+
+__all__ = ["EmbeddedServer", "EmbeddedServerError"]

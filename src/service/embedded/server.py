@@ -1,0 +1,153 @@
+"""The embedded server: started, watched over and ended by the service that owns its data directory."""
+
+import os
+import subprocess
+import threading
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Self
+from urllib.parse import quote
+
+import structlog
+
+from service.embedded.binary import Binary, find
+from service.embedded.directory import DataDirectory
+from service.embedded.errors import EmbeddedServerError
+from service.embedded.orphan import PATIENCE, ask, lock_after_orphan
+
+#: Seconds that a started server that died is left alone at first; doubled each time, up to the most.
+PAUSE: Final = 0.1
+LONGEST_PAUSE: Final = 5.0
+
+_log = structlog.stdlib.get_logger(__name__)
+
+
+class EmbeddedServer:
+    """A Valkey or Redis of our own, durable, on a unix socket; a context manager.
+
+    It keeps an append-only file that is synced every second, evicts nothing, and is started again when it dies. One
+    process owns a data directory; a server that a killed owner left behind is ended first, its data kept.
+    """
+
+    def __init__(self, data: Path) -> None:
+        """Prepare to keep data in `data`. Raises `EmbeddedServerError` where that cannot be."""
+        self.binary: Binary = find()
+        self.directory = DataDirectory(data)
+        self.url = f"unix://{quote(str(self.directory.socket))}?db=0"
+        self._owner: int | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._stopping = threading.Event()
+        self._watcher = threading.Thread(target=self._watch, name="embedded-server", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Own the directory and start the server. Raises `EmbeddedServerError` saying why it cannot run."""
+        self._owner = self.directory.lock("owner")
+        if self._owner is None:
+            raise EmbeddedServerError(
+                f"Another jobstate works on {self.directory.path}: stop it, or choose another JOBSTATE_DATA."
+            )
+        try:
+            self.directory.check_readable_by(self.binary)
+            self._launch()
+        except BaseException:
+            self._release()
+            raise
+        self._watcher.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
+        """End the server and give up the directory."""
+        self._stopping.set()
+        self._end()
+        self._watcher.join()
+        self._release()
+
+    def __str__(self) -> str:
+        return f"{self.directory.path} ({self.binary}; look with: redis-cli -s {self.directory.socket})"
+
+    @property
+    def pid(self) -> int | None:
+        """The process id of the server; `None` while there is none."""
+        return self._process.pid if self._process and self._process.poll() is None else None
+
+    def _release(self) -> None:
+        self._end()
+        if self._owner is not None:
+            os.close(self._owner)
+            self._owner = None
+
+    def _end(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            return
+        self._process.terminate()
+        try:
+            self._process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def _launch(self) -> None:
+        lock = lock_after_orphan(self.directory)
+        try:
+            if self.directory.log.exists():
+                self.directory.log.replace(self.directory.log.with_suffix(".log.1"))
+            with self.directory.log.open("wb") as log:
+                self._process = subprocess.Popen(
+                    [self.binary.path, *self._options()],
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    pass_fds=(lock,),  # held as long as the server lives, whatever becomes of us
+                    start_new_session=True,  # Ctrl-C is for the service
+                )
+        finally:
+            os.close(lock)
+        self._wait_until_ready(self._process)
+        self.directory.written_by(self.binary)
+
+    def _options(self) -> list[str]:
+        options = {
+            "port": "0",
+            "unixsocket": str(self.directory.socket),
+            "unixsocketperm": "700",
+            "dir": str(self.directory.path),
+            "pidfile": str(self.directory.pid_file),
+            "set-proc-title": "no",
+            "appendonly": "yes",
+            "appendfsync": "everysec",
+            "save": "",
+            "maxmemory-policy": "noeviction",
+            "hash-max-listpack-value": "4096",
+        }
+        return [word for name, value in options.items() for word in (f"--{name}", value)]
+
+    def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
+        deadline = time.monotonic() + PATIENCE
+        while (answer := ask(self.directory.socket, "PING")) != "+PONG":
+            if process.poll() is not None:
+                raise EmbeddedServerError(f"{self.binary} ended at its start. Its log says:\n{self._last_words()}")
+            if answer.startswith("-LOADING"):
+                deadline = time.monotonic() + PATIENCE
+            if time.monotonic() > deadline:
+                self._end()
+                raise EmbeddedServerError(f"{self.binary} does not answer. Its log says:\n{self._last_words()}")
+            time.sleep(0.005)
+
+    def _last_words(self) -> str:
+        return "\n".join(self.directory.log.read_text(errors="replace").splitlines()[-8:])
+
+    def _watch(self) -> None:
+        """Start the server again whenever it dies, until the service stops."""
+        pause = PAUSE
+        while True:
+            code = self._process.wait() if self._process else None
+            if self._stopping.wait(pause):
+                return
+            _log.error("the embedded server has died; starting it again", exit_code=code)
+            started = time.monotonic()
+            try:
+                self._launch()
+            except EmbeddedServerError as error:
+                _log.error("the embedded server could not be started again", detail=str(error))
+            pause = PAUSE if time.monotonic() - started > 60 else min(pause * 2, LONGEST_PAUSE)
