@@ -1,0 +1,95 @@
+"""One Redis for the run, empty for every test, and whole after it."""
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+import redis as sync_redis
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from service.store.connection import connect
+from service.store.manager import JobStateManager
+from tests.integration.consistency import drift
+from tests.integration.servers import Backend, RedisServer, Service
+
+WEEK = timedelta(days=7)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "leaves_debris: the test breaks keys on purpose")
+
+
+@pytest.fixture(scope="session")
+def shared_redis(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = backend.redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.remove()
+
+
+@pytest.fixture(scope="session")
+def redis_url(shared_redis: RedisServer) -> str:
+    return f"redis://127.0.0.1:{shared_redis.port}/0"
+
+
+@pytest.fixture
+async def pool(redis_url: str) -> AsyncIterator[BlockingConnectionPool]:
+    pool = connect(redis_url)
+    yield pool
+    await pool.disconnect()
+
+
+@pytest.fixture
+async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
+    client = Redis(connection_pool=pool)
+    await client.flushall()
+    yield client
+    if request.node.get_closest_marker("leaves_debris") is None:
+        await JobStateManager(pool, ttl=WEEK).sweep()
+        assert await drift(client) == []
+
+
+@pytest.fixture
+def jobs(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
+    """The repository on an empty database."""
+    return JobStateManager(pool, ttl=WEEK)
+
+
+@pytest.fixture
+def new_redis(backend: Backend, tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+    """Start a Redis that the test may kill."""
+    with ExitStack() as started:
+
+        def start(*options: str) -> RedisServer:
+            folder = tmp_path / f"redis-{len(list(tmp_path.iterdir()))}"
+            folder.mkdir()
+            server = backend.redis(folder, *options)
+            started.callback(server.remove)
+            return server
+
+        yield start
+
+
+@pytest.fixture(scope="session")
+def shared_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with Service(tmp_path_factory.mktemp("service"), REDIS_URL=redis_url, MAX_BODY_BYTES="65536") as service:
+        yield service
+
+
+@pytest.fixture
+def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
+    """A client of the service, on an empty database."""
+    with sync_redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    with httpx.Client(base_url=shared_service.url, timeout=10) as http:
+        yield http
+
+
+@pytest.fixture
+async def sound(redis_url: str) -> AsyncIterator[None]:
+    """Check after the test that the keys fit together."""
+    yield
+    async with Redis.from_url(redis_url) as client:
+        assert await drift(client) == []

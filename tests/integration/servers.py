@@ -1,0 +1,274 @@
+"""Real servers for the tests to use and to kill: Redis in a container or as a process, the service, a faulty line."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import redis
+
+from service.embedded.binary import find
+
+PATIENCE = 30.0
+
+
+def wait_until(condition: Callable[[], Any], what: str, patience: float = PATIENCE) -> Any:
+    """Return what `condition` returns once it is true; fail the test after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while not (found := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come about within {patience} s"
+        time.sleep(0.02)
+    return found
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class RedisServer(Protocol):
+    """A durable Redis on a port that stays the same over its deaths."""
+
+    port: int
+
+    def start(self) -> None: ...
+    def kill(self) -> None: ...
+    def remove(self) -> None: ...
+
+
+class ContainerRedis:
+    """Redis in a container whose volume outlives a kill."""
+
+    def __init__(self, image: str, *options: str) -> None:
+        from testcontainers.community.redis import RedisContainer
+
+        self.port = free_port()
+        command = ["redis-server", "--appendonly", "yes", "--hash-max-listpack-value", "4096", *options]
+        self._container = RedisContainer(image).with_bind_ports(6379, self.port).with_command(command)
+        self._container.start()
+
+    def start(self) -> None:
+        self._container.get_wrapped_container().start()
+        _wait_for_pong(self.port)
+
+    def kill(self) -> None:
+        self._container.get_wrapped_container().kill("SIGKILL")
+        wait_until(lambda: not _pongs(self.port), "the end of Redis")
+
+    def remove(self) -> None:
+        self._container.stop(force=True, delete_volume=True)
+
+
+class ProcessRedis:
+    """The server that the service would embed, on a port of its own."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.port = free_port()
+        self._command = [
+            str(find().path),
+            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""),
+            *("--appendonly", "yes", "--hash-max-listpack-value", "4096", "--loglevel", "warning", *options),
+        ]
+        self.start()
+
+    def start(self) -> None:
+        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+        _wait_for_pong(self.port)
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def remove(self) -> None:
+        self.kill()
+
+
+def _pongs(port: int) -> bool:
+    with contextlib.closing(redis.Redis(port=port, socket_timeout=1, retry=None)) as client:
+        try:
+            return bool(client.ping())
+        except redis.RedisError:
+            return False
+
+
+def _wait_for_pong(port: int) -> None:
+    wait_until(lambda: _pongs(port), "a PONG of Redis")
+
+
+@dataclass(frozen=True)
+class Backend:
+    """What the integration tests run on, and why."""
+
+    image: str | None
+    why: str
+
+    @property
+    def is_docker(self) -> bool:
+        return self.image is not None
+
+    def __str__(self) -> str:
+        return f"testcontainers with {self.image}" if self.image else f"embedded {find()}, because {self.why}"
+
+    def redis(self, folder: Path, *options: str) -> RedisServer:
+        """Start a Redis; `folder` keeps the data of one that is a process."""
+        return ContainerRedis(self.image, *options) if self.image else ProcessRedis(folder, *options)
+
+
+def choose_backend() -> Backend:
+    """Take containers where an engine answers, else the embedded server."""
+    import docker
+
+    try:
+        with contextlib.closing(docker.from_env()) as engine:
+            engine.ping()
+    except Exception as error:
+        return Backend(None, f"no Docker engine answers ({type(error).__name__})")
+    return Backend(os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine"), "a Docker engine answers")
+
+
+class Service:
+    """The service as its users start it: `jobstate`, in a process of its own."""
+
+    def __init__(self, folder: Path, **environment: str) -> None:
+        self._folder = folder
+        self._environment = {"JOBSTATE_PORT": "0", "JOBSTATE_DATA": str(folder / "data"), **environment}
+        self._log = folder / "service.log"
+        self.start()
+
+    def start(self) -> None:
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "JOB"))}
+        with self._log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "service"],
+                env=inherited | self._environment,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+            )
+        self.banner = self._read_banner()
+        listening = re.search(r"listens on (http://\S+)", self.banner)
+        assert listening, f"the service did not start: {self.banner}{self.log}"
+        self.url = listening[1]
+        self._environment["JOBSTATE_PORT"] = self.url.rpartition(":")[2]
+
+    def _read_banner(self) -> str:
+        assert self.process.stdout
+        lines = []
+        for line in self.process.stdout:
+            lines.append(line.decode())
+            if line.strip().startswith(b"curl"):
+                break
+        return "".join(lines)
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self._reap()
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(number)
+        return self._reap()
+
+    def _reap(self) -> int:
+        code = self.process.wait(PATIENCE)
+        if self.process.stdout:
+            self.process.stdout.close()
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+
+@dataclass
+class FaultyLine:
+    """A line to Redis on loopback that can lose replies, stand still or be cut."""
+
+    upstream: int
+    #: How many replies to scripts are still to be lost after the script has run.
+    lose_replies: int = 0
+    #: Lose a reply by silence instead of by closing the connection.
+    in_silence: bool = False
+    #: Take connections and bytes, and do nothing with them.
+    black_hole: bool = False
+    scripts_seen: int = 0
+    port: int = 0
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+
+    @contextlib.asynccontextmanager
+    async def open(self) -> AsyncIterator[Self]:
+        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        try:
+            yield self
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._tasks.add(task)
+        redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
+        lost = asyncio.Event()
+        try:
+            async with asyncio.TaskGroup() as both:
+                both.create_task(self._forward(reader, redis_writer, lost))
+                both.create_task(self._back(redis_reader, writer, lost))
+        except* (OSError, asyncio.CancelledError):
+            pass
+        finally:
+            self._tasks.discard(task)
+            for end in (writer, redis_writer):
+                end.close()
+
+    async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: asyncio.Event) -> None:
+        while data := await reader.read(65536):
+            if self.black_hole:
+                continue
+            if b"EVALSHA" in data:
+                self.scripts_seen += 1
+                if self.lose_replies:
+                    self.lose_replies -= 1
+                    lost.set()
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+    async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: asyncio.Event) -> None:
+        while data := await reader.read(65536):
+            if lost.is_set() and b"NOSCRIPT" not in data:
+                if self.in_silence:
+                    continue
+                break
+            writer.write(data)
+            await writer.drain()
+        writer.close()
+
+
+@contextlib.contextmanager
+def paused(pid: int) -> Iterator[None]:
+    """Stop a process for the length of the block."""
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)

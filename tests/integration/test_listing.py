@@ -1,0 +1,247 @@
+import asyncio
+import itertools
+import random
+
+import pytest
+from redis.asyncio import Redis
+
+from service.domain.errors import InvalidValue
+from service.domain.jobs import Job, JobFilter
+from service.domain.states import Status
+from service.store import keys, overview
+from service.store.manager import JobStateManager
+
+
+async def walk(jobs: JobStateManager, wanted: JobFilter, limit: int = 7) -> list[Job]:
+    """Return all pages together."""
+    found: list[Job] = []
+    before = None
+    while True:
+        page = await jobs.list_jobs(wanted, limit=limit, before=before)
+        found += page.items
+        if page.next_before is None:
+            return found
+        before = page.next_before
+
+
+async def populate(jobs: JobStateManager, seed: int = 1) -> list[Job]:
+    """Make jobs of every sort; return their records, newest first."""
+    choose = random.Random(seed)
+    for number in range(60):
+        job_id = f"j{number:02}"
+        await jobs.create_job(
+            job_id,
+            number,
+            choose.choice([None, "c1", "c2"]),
+            queue=choose.choice(["a", "b", "c"]),
+            slate_id=choose.choice([None, "s1", "s2"]),
+            delay_seconds=choose.choice([0, 0, 0, 60]),
+        )
+        for status in choose.choice([[], ["running"], ["running", "completed"], ["failed"], ["cancelled"]]):
+            await jobs.update_job_status(job_id, status)
+    return (await jobs.get_jobs([f"j{number:02}" for number in reversed(range(60))])).items
+
+
+def ids(found: list[Job]) -> list[str]:
+    return [job.job_id for job in found]
+
+
+FILTERS = [
+    JobFilter(status=status, queue=queue, slate_id=slate_id, correlation_id=correlation_id)
+    for status, queue, slate_id, correlation_id in itertools.product(
+        [None, Status.PENDING, Status.COMPLETED], [None, "a", "none"], [None, "s1"], [None, "c1"]
+    )
+]
+
+
+async def test_every_combination_of_filters_lists_exactly_what_matches_newest_first(jobs: JobStateManager) -> None:
+    everything = await populate(jobs)
+
+    for wanted in FILTERS:
+        matching = [
+            job.job_id
+            for job in everything
+            if (wanted.status is None or job.status is wanted.status)
+            and (wanted.queue is None or job.queue == wanted.queue)
+            and (wanted.slate_id is None or job.slate_id == wanted.slate_id)
+            and (wanted.correlation_id is None or job.correlation_id == wanted.correlation_id)
+        ]
+        assert ids(await walk(jobs, wanted)) == matching, wanted
+        assert ids(await walk(jobs, wanted, limit=200)) == matching, wanted
+
+
+async def test_a_full_last_page_has_no_next_one(jobs: JobStateManager) -> None:
+    for number in range(4):
+        await jobs.create_job(f"j{number}", 1)
+
+    assert (await jobs.list_jobs(JobFilter(), limit=3)).next_before is not None
+    assert (await jobs.list_jobs(JobFilter(), limit=4)).next_before is None
+
+
+async def test_many_queues_merge_into_one_order(jobs: JobStateManager) -> None:
+    await asyncio.gather(*(jobs.create_job(f"j{n}", n, queue=f"q{n % 97}") for n in range(300)))
+
+    found = await walk(jobs, JobFilter(), limit=50)
+
+    assert len(set(ids(found))) == 300
+    assert [job.created_at for job in found] == sorted((job.created_at for job in found), reverse=True)
+
+
+async def test_jobs_that_stay_as_they_are_appear_exactly_once_while_others_come_change_and_go(
+    jobs: JobStateManager,
+) -> None:
+    for number in range(120):
+        await jobs.create_job(f"stays{number}", 1)
+        await jobs.create_job(f"moves{number}", 1)
+    seen: list[str] = []
+    before, step = None, 0
+    while True:
+        page = await jobs.list_jobs(JobFilter(status=Status.PENDING), limit=10, before=before)
+        seen += ids(page.items)
+        if page.next_before is None:
+            break
+        before, step = page.next_before, step + 1
+        await jobs.create_job(f"new{step}", 1)
+        await jobs.update_job_status(f"moves{step}", "failed")
+        await jobs.delete_job(f"moves{step}")
+        await jobs.update_job_status(f"moves{119 - step}", "running")
+
+    assert sorted(one for one in seen if one.startswith("stays")) == sorted(f"stays{n}" for n in range(120))
+    assert len(seen) == len(set(seen))
+    assert not [one for one in seen if one.startswith("new")]
+
+
+async def test_input_and_result_are_left_out_unless_asked_for(jobs: JobStateManager) -> None:
+    await jobs.create_job("j", {"a": 1})
+    await jobs.update_job_status("j", "running")
+    await jobs.update_job_status("j", "completed", 0)
+
+    [lean] = (await jobs.list_jobs(JobFilter())).items
+    [full] = (await jobs.list_jobs(JobFilter(), include=["input_params", "result"])).items
+
+    assert (lean.input_params, lean.result) == (None, None)
+    assert full.input_params is not None
+    assert full.result is not None
+    assert (bytes(full.input_params), bytes(full.result)) == (b'{"a":1}', b"0")
+
+
+async def test_a_page_ends_at_its_most_bytes_but_has_one_job_at_least(
+    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "PAGE_BYTES", 1000)
+    for number, size in enumerate([10, 5000, 400, 400, 400]):
+        await jobs.create_job(f"j{number}", "x" * size)
+
+    sizes, before = [], None
+    while not sizes or before:
+        page = await jobs.list_jobs(JobFilter(), before=before, include=["input_params"])
+        sizes.append(ids(page.items))
+        before = page.next_before
+
+    assert sizes == [["j4", "j3"], ["j2"], ["j1"], ["j0"]]
+
+
+async def test_a_page_ends_at_its_most_entries_and_may_be_empty(
+    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "PAGE_WALK", 5)
+    await jobs.create_job("wanted", 1, slate_id="s", queue="rare")
+    for number in range(12):
+        await jobs.create_job(f"j{number}", 1, slate_id="s")
+
+    wanted = JobFilter(slate_id="s", queue="rare")
+    first = await jobs.list_jobs(wanted)
+
+    assert first.items == []
+    assert first.next_before is not None
+    assert ids(await walk(jobs, wanted)) == ["wanted"]
+
+
+async def test_values_that_share_a_hash_are_told_apart(jobs: JobStateManager, redis: Redis) -> None:
+    await jobs.create_job("mine", 1, slate_id="mine")
+    await jobs.create_job("other", 1, slate_id="other")
+    [member] = [m.decode() for m in await redis.zrange(keys.TAGS, 0, -1) if m.endswith(b"mine")]
+    tag, _, _ = member.split(":")
+    other = next(m.decode() for m in await redis.zrange(keys.TAGS, 0, -1) if m.endswith(b"other"))
+    forged = f"{tag}:{other.split(':')[1]}:other"
+    await redis.zadd(keys.TAGS, {forged: 0})
+
+    assert ids(await walk(jobs, JobFilter(slate_id="mine"))) == ["mine"]
+
+    await redis.zrem(keys.TAGS, forged)
+
+
+async def test_a_batch_has_what_is_there_in_the_order_asked_for_each_once(jobs: JobStateManager) -> None:
+    for name in "abc":
+        await jobs.create_job(name, 1)
+
+    batch = await jobs.get_jobs(["c", "x", "a", "c", "y"])
+
+    assert ids(batch.items) == ["c", "a"]
+    assert batch.not_found == ["x", "y"]
+    assert batch.items[0].input_params is None
+
+
+@pytest.mark.parametrize("count", [0, 1001])
+async def test_a_batch_has_its_limits(jobs: JobStateManager, count: int) -> None:
+    with pytest.raises(InvalidValue, match="1 to 1000 ids"):
+        await jobs.get_jobs(["j"] * count)
+
+
+async def test_a_thousand_jobs_fit_into_a_batch(jobs: JobStateManager) -> None:
+    await asyncio.gather(*(jobs.create_job(f"j{n}", 1) for n in range(500)))
+
+    batch = await jobs.get_jobs([f"j{n}" for n in range(1000)])
+
+    assert (len(batch.items), len(batch.not_found)) == (500, 500)
+
+
+async def test_counts_are_exact_per_status_and_queue(jobs: JobStateManager) -> None:
+    everything = await populate(jobs)
+
+    stats = await jobs.get_stats()
+
+    for status in Status:
+        assert stats.statuses[status] == sum(job.status is status for job in everything)
+        for queue in "abc":
+            expected = sum(job.status is status and job.queue == queue for job in everything)
+            assert stats.queues[queue][status] == expected
+    assert stats.delayed == sum(job.available_at is not None and job.status is Status.PENDING for job in everything)
+    oldest = [job for job in everything if job.status is Status.PENDING][-1]
+    assert stats.oldest_pending
+    assert (stats.oldest_pending.job_id, stats.oldest_pending.created_at) == (oldest.job_id, oldest.created_at)
+    assert (stats.running.leased, stats.running.unleased) == (0, stats.statuses[Status.RUNNING])
+    assert await jobs.get_running_job_count() == stats.statuses[Status.RUNNING]
+
+
+async def test_a_running_count_of_nothing_is_zero(jobs: JobStateManager) -> None:
+    assert await jobs.get_running_job_count() == 0
+    assert await jobs.get_running_job_count(leased=True) == 0
+
+
+async def test_live_leases_are_counted_apart(jobs: JobStateManager, redis: Redis) -> None:
+    for name in "abc":
+        await jobs.create_job(name, 1)
+        await jobs.update_job_status(name, "running")
+    seconds, _ = await redis.time()
+    await redis.zadd(keys.LEASES, {"a": (seconds + 60) * 1000, "b": (seconds - 60) * 1000})
+    await redis.expire(keys.LEASES, 60)
+
+    assert await jobs.get_running_job_count() == 3
+    assert await jobs.get_running_job_count(leased=True) == 1
+    assert await jobs.get_running_job_count(leased=False) == 2
+
+
+async def test_reading_never_scans_the_keyspace(jobs: JobStateManager, redis: Redis) -> None:
+    await populate(jobs)
+    await redis.config_resetstat()
+
+    await walk(jobs, JobFilter())
+    await walk(jobs, JobFilter(slate_id="s1"))
+    await jobs.get_stats()
+    await jobs.get_running_job_count()
+    await jobs.sweep()
+
+    used = set(await redis.info("commandstats"))
+    assert "cmdstat_evalsha" in used
+    assert not {"cmdstat_keys", "cmdstat_scan", "cmdstat_zscan", "cmdstat_hscan", "cmdstat_randomkey"} & used

@@ -1,0 +1,181 @@
+"""The same request twice, because the first reply was lost on its way."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import Redis
+
+from service.domain.errors import IllegalTransition, StoreTimeout, StoreUnavailable, StoreUnreachable
+from service.domain.states import Status
+from service.store import connection, keys
+from service.store.connection import connect
+from service.store.manager import JobStateManager
+from tests.integration.servers import FaultyLine, RedisServer, free_port
+
+LIMIT = 3.5
+
+
+@pytest.fixture
+async def line(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultyLine]:
+    async with FaultyLine(shared_redis.port).open() as line:
+        yield line
+
+
+@pytest.fixture
+async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
+    """A repository at the other end of the line, its scripts loaded."""
+    pool = connect(f"redis://127.0.0.1:{line.port}/0")
+    manager = JobStateManager(pool, ttl=timedelta(days=7))
+    await manager.create_job("warm", 1)
+    await manager.update_job_status("warm", "failed")
+    await manager.delete_job("warm")
+    yield manager
+    await pool.disconnect()
+
+
+@pytest.fixture(params=[False, True], ids=["closed", "silent"])
+def loss(request: pytest.FixtureRequest, line: FaultyLine) -> FaultyLine:
+    """The line as it will lose the next reply: by closing the connection, or by saying nothing."""
+    line.in_silence = request.param
+    return line
+
+
+async def events(redis: Redis, job_id: str) -> list[tuple[str, str]]:
+    found = [event for _, event in await redis.xrange(keys.EVENTS)]
+    return [(e[b"event"].decode(), e[b"status"].decode()) for e in found if e[b"job_id"] == job_id.encode()]
+
+
+async def test_a_creation_whose_reply_was_lost_happens_once(
+    far: JobStateManager, redis: Redis, loss: FaultyLine
+) -> None:
+    loss.lose_replies, loss.scripts_seen = 1, 0
+
+    creation = await far.create_job("j", {"a": 1}, slate_id="s")
+
+    assert loss.scripts_seen == 2
+    assert not creation.replayed
+    assert creation.job.revision == 1
+    assert await events(redis, "j") == [("changed", "pending")]
+
+
+async def test_a_creation_that_was_there_before_is_a_replay_also_at_the_second_try(
+    far: JobStateManager, loss: FaultyLine
+) -> None:
+    await far.create_job("j", {"a": 1})
+    loss.lose_replies = 1
+
+    assert (await far.create_job("j", {"a": 1})).replayed
+
+
+async def test_a_change_whose_reply_was_lost_happens_once(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
+    await far.create_job("j", 1)
+    loss.lose_replies, loss.scripts_seen = 1, 0
+
+    job = await far.update_job_status("j", "running")
+
+    assert loss.scripts_seen == 2
+    assert (job.status, job.revision, job.attempt) == (Status.RUNNING, 2, 1)
+    assert await events(redis, "j") == [("changed", "pending"), ("changed", "running")]
+
+
+async def test_a_cancellation_whose_reply_was_lost_happens_once(
+    far: JobStateManager, redis: Redis, loss: FaultyLine
+) -> None:
+    await far.create_job("j", 1)
+    loss.lose_replies = 1
+
+    assert (await far.cancel_job("j")).revision == 2
+    assert await events(redis, "j") == [("changed", "pending"), ("changed", "cancelled")]
+
+
+async def test_a_deletion_whose_reply_was_lost_succeeds(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
+    await far.create_job("j", 1)
+    await far.cancel_job("j")
+    loss.lose_replies, loss.scripts_seen = 1, 0
+
+    await far.delete_job("j")
+
+    assert loss.scripts_seen == 2
+    assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
+
+
+async def test_when_both_replies_are_lost_the_client_may_send_it_again_with_its_key(
+    far: JobStateManager, redis: Redis, loss: FaultyLine
+) -> None:
+    await far.create_job("j", 1)
+    loss.lose_replies = 2
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await far.update_job_status("j", "running", change_id="k")
+    assert time.monotonic() - started < LIMIT
+
+    job = await far.update_job_status("j", "running", change_id="k")
+
+    assert (job.revision, job.attempt) == (2, 1)
+    assert await events(redis, "j") == [("changed", "pending"), ("changed", "running")]
+
+
+async def test_a_refusal_whose_reply_was_lost_is_refused_again(far: JobStateManager, line: FaultyLine) -> None:
+    await far.create_job("j", 1)
+    line.lose_replies = 1
+
+    with pytest.raises(IllegalTransition):
+        await far.update_job_status("j", "completed")
+
+
+async def test_a_dead_line_is_given_up_in_time(far: JobStateManager, line: FaultyLine) -> None:
+    line.black_hole = True
+    started = time.monotonic()
+
+    with pytest.raises(StoreTimeout):
+        await far.get_job("j")
+
+    assert time.monotonic() - started < LIMIT
+    line.black_hole = False
+    assert await far.get_job("j") is None
+
+
+async def test_waiting_for_a_connection_counts_too(line: FaultyLine) -> None:
+    pool = connect(f"redis://127.0.0.1:{line.port}/0", max_connections=2)
+    manager = JobStateManager(pool, ttl=timedelta(days=7))
+    await manager.ping()
+    line.black_hole = True
+    started = time.monotonic()
+
+    answers = await asyncio.gather(*(manager.get_job("j") for _ in range(20)), return_exceptions=True)
+
+    assert time.monotonic() - started < LIMIT
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    line.black_hole = False
+    assert await manager.get_job("j") is None
+    await pool.disconnect()
+
+
+async def test_nobody_listening_is_told_at_once() -> None:
+    pool = connect(f"redis://127.0.0.1:{free_port()}/0")
+    started = time.monotonic()
+
+    with pytest.raises(StoreUnreachable):
+        await JobStateManager(pool, ttl=timedelta(days=7)).ping()
+
+    assert time.monotonic() - started < connection.FIRST_TRY
+    await pool.disconnect()
+
+
+async def test_a_caller_that_gives_up_does_not_leave_its_reply_to_the_next(jobs: JobStateManager, redis: Redis) -> None:
+    for number in range(50):
+        await jobs.create_job(f"j{number}", number)
+    for number in range(49):
+        task = asyncio.create_task(jobs.get_job(f"j{number}"))
+        for _ in range(number % 7):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        job = await jobs.get_job(f"j{number + 1}")
+        assert job
+        assert job.job_id == f"j{number + 1}"
+        assert job.input_params is not None
+        assert bytes(job.input_params) == str(number + 1).encode()
