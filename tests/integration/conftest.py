@@ -1,5 +1,6 @@
 """One Redis for the run, empty for every test, and whole after it."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
@@ -88,8 +89,12 @@ def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-async def sound(redis_url: str) -> AsyncIterator[None]:
+def sound(redis_url: str) -> Iterator[None]:
     """Check after the test that the keys fit together."""
+
+    async def check() -> list[str]:
+        async with Redis.from_url(redis_url) as client:
+            return await drift(client)
+
     yield
-    async with Redis.from_url(redis_url) as client:
-        assert await drift(client) == []
+    assert asyncio.run(check()) == []

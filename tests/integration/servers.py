@@ -129,7 +129,9 @@ def choose_backend() -> Backend:
     import docker
 
     try:
-        with contextlib.closing(docker.from_env()) as engine:
+        with contextlib.closing(
+            docker.from_env(version="1.40")
+        ) as engine:  # a version: else it calls before it is closed
             engine.ping()
     except Exception as error:
         return Backend(None, f"no Docker engine answers ({type(error).__name__})")
@@ -271,4 +273,5 @@ def paused(pid: int) -> Iterator[None]:
     try:
         yield
     finally:
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGCONT)

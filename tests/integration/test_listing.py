@@ -132,7 +132,8 @@ async def test_a_page_ends_at_its_most_bytes_but_has_one_job_at_least(
     for number, size in enumerate([10, 5000, 400, 400, 400]):
         await jobs.create_job(f"j{number}", "x" * size)
 
-    sizes, before = [], None
+    sizes: list[list[str]] = []
+    before = None
     while not sizes or before:
         page = await jobs.list_jobs(JobFilter(), before=before, include=["input_params"])
         sizes.append(ids(page.items))

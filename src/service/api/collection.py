@@ -99,10 +99,10 @@ async def _create(
     job_manager: JobStateManager, data: CreateJob, key: str | None, request: Request[Any, Any, Any]
 ) -> Creation:
     """Create under the client's id, else the one that its key stands for, else a new one."""
-    key_id = None if key is None else rules.job_id_for_key(key)
+    job_id = rules.new_job_id() if key is None else rules.job_id_for_key(key)
     try:
         return await job_manager.create_job(
-            data.job_id or key_id or rules.new_job_id(),
+            job_id if data.job_id is None else data.job_id,
             data.input_params,
             data.correlation_id,
             queue=data.queue,

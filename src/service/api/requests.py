@@ -2,6 +2,7 @@
 
 from collections import Counter
 from typing import Any, Final
+from urllib.parse import unquote_to_bytes
 
 import structlog
 from litestar import Request
@@ -30,8 +31,13 @@ async def check(request: Request[Any, Any, Any]) -> None:
 
 
 def _check_query(request: Request[Any, Any, Any], known: list[str]) -> None:
-    if not request.scope["query_string"]:
+    query = request.scope["query_string"]
+    if not query:
         return
+    try:
+        unquote_to_bytes(query).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidValue("query", "it is not valid UTF-8", "UTF-8, percent-encoded") from error
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
             raise InvalidValue(name, "there is no such query parameter", ", ".join(known) or "no query parameters")

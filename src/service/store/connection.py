@@ -81,6 +81,21 @@ class Gateway:
         reply: list[Any] = await self.call(lambda: self._scripts[source.name](keys, args))
         return [reply[0].decode(), *reply[1:]]
 
+    async def read(self, *commands: Sequence[str]) -> list[Any]:
+        """Run reading commands in one round trip and return their replies. Raises as `run`."""
+
+        async def send() -> list[Any]:
+            async with self.redis.pipeline(transaction=False) as pipe:
+                for command in commands:
+                    pipe.execute_command(*command)
+                replies: list[Any] = await pipe.execute(raise_on_error=False)
+            for reply in replies:
+                if isinstance(reply, Exception):  # as Redis said it: redis-py would put words of its own in front
+                    raise reply
+            return replies
+
+        return await self.call(send)
+
     async def call(self, command: Callable[[], Awaitable[T]]) -> T:
         """Run a command that may be sent twice without harm. Raises `StoreUnavailable` or `StoreCorrupt`."""
         try:

@@ -1,7 +1,7 @@
 """Reading many jobs at once: pages, batches, counts. Nothing here scans the keyspace."""
 
 from collections.abc import Collection, Sequence
-from typing import Any, Final
+from typing import Final
 
 from service.domain.jobs import Batch, Job, JobFilter, OldestPending, Page, RunningCount, Stats
 from service.domain.states import Status
@@ -33,16 +33,8 @@ async def page(gateway: Gateway, wanted: JobFilter, limit: int, before: int | No
 async def batch(gateway: Gateway, job_ids: Sequence[str]) -> Batch:
     """Return the jobs with these ids, each once, in one round trip."""
     wanted = list(dict.fromkeys(job_ids))
-
-    async def read() -> list[Any]:
-        async with gateway.redis.pipeline(transaction=False) as pipe:
-            pipe.time()
-            for job_id in wanted:
-                pipe.hmget(keys.job(job_id), *FIELDS)
-            found: list[Any] = await pipe.execute()
-            return found
-
-    time, *rows = await gateway.call(read)
+    reads = [["HMGET", keys.job(job_id), *FIELDS] for job_id in wanted]
+    time, *rows = await gateway.read(["TIME"], *reads)
     now = micros_of(time)
     status = FIELDS.index("status")
     there = {job_id: row for job_id, row in zip(wanted, rows, strict=True) if row[status] is not None}
