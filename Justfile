@@ -1,0 +1,51 @@
+# What a newcomer runs; `just --list` shows this.
+
+# Run the service on its embedded server.
+run *options:
+    uv run jobstate {{ options }}
+
+# What CI runs, word for word: format, lint, types, locks, tests.
+check: lint types locked test
+
+# All tests; on containers where a Docker engine answers, else on the embedded server.
+test *options:
+    uv run pytest {{ options }}
+
+# Tests that need no Redis.
+unit *options:
+    uv run pytest tests/unit {{ options }}
+
+# Tests of the line-up example's solver.
+examples:
+    uv run --group examples pytest examples
+
+# Format and lint, without a change.
+lint:
+    uv run ruff format --check .
+    uv run ruff check .
+
+# Types, strictly.
+types:
+    uv run mypy
+
+# Format, and repair what the linter can.
+fix:
+    uv run ruff format .
+    uv run ruff check --fix .
+
+# Say whether requirements.lock is what pyproject.toml asks for.
+locked:
+    uv run python scripts/lock.py --check
+
+# Write requirements.lock: production's dependencies with their hashes.
+lock:
+    uv run python scripts/lock.py
+
+# Draw the state machine of docs/state-machine.md from the table of moves.
+docs:
+    uv run python scripts/draw_states.py
+
+# Measure how calls grow with the number of jobs, and what a job costs in memory (about five minutes).
+bench:
+    uv run python -m benchmarks.growth
+    uv run python -m benchmarks.memory

@@ -1,0 +1,1 @@
+"""Measurements of the store; run them with `just bench`."""
