@@ -5,7 +5,7 @@ run *options:
     uv run jobstate {{ options }}
 
 # What CI runs, word for word: format, lint, types, locks, tests.
-check: lint types locked test
+check: lint types locked documented test
 
 # All tests; on containers where a Docker engine answers, else on the embedded server.
 test *options:
@@ -37,13 +37,17 @@ fix:
 locked:
     uv run python scripts/lock.py --check
 
+# Say whether docs/ is what the code determines.
+documented:
+    uv run python scripts/docs.py --check
+
 # Write requirements.lock: production's dependencies with their hashes.
 lock:
     uv run python scripts/lock.py
 
-# Draw the state machine of docs/state-machine.md from the table of moves.
+# Write the parts of docs/ that the code determines.
 docs:
-    uv run python scripts/draw_states.py
+    uv run python scripts/docs.py
 
 # Measure how calls grow with the number of jobs, and what a job costs in memory (about five minutes).
 bench:

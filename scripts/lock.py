@@ -16,7 +16,16 @@ def resolved(known: str) -> str:
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder) / "requirements.lock"
         lock.write_text(known)
-        compile_ = ["uv", "pip", "compile", "--quiet", "--universal", "--generate-hashes", "--no-header", "--no-annotate"]
+        compile_ = [
+            "uv",
+            "pip",
+            "compile",
+            "--quiet",
+            "--universal",
+            "--generate-hashes",
+            "--no-header",
+            "--no-annotate",
+        ]
         where = ["--no-emit-index-url", "--no-emit-find-links", "--output-file", str(lock), "pyproject.toml"]
         subprocess.run([*compile_, *where], cwd=ROOT, check=True, env={**os.environ, "UV_NO_PROGRESS": "1"})
         return HEADER + lock.read_text()

@@ -33,6 +33,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_body_bytes: int
     shutdown_drain_seconds: int
     cors_origins: tuple[str, ...]
+    #: Always off: there are no limits yet, and a value is refused rather than passed over in silence.
+    rate_limit: str
     log_level: str
     log_format: str | None
 
@@ -181,6 +183,14 @@ _CORS: Final = Variable(
     "origins such as https://example.org, separated by commas, or *",
     "the origins whose pages may call the service",
 )
+_RATE: Final = Variable(
+    "RATE_LIMIT",
+    "rate_limit",
+    "off",
+    _choice("off"),
+    "off (there are no limits yet)",
+    "how many requests a client may send",
+)
 _LEVEL: Final = Variable(
     "LOG_LEVEL",
     "log_level",
@@ -201,7 +211,7 @@ _FORMAT: Final = Variable(
 #: Every variable that the service reads, in the order of the documentation.
 VARIABLES: Final = (
     *(_URL, _HOST, _PORT, _DATA, _LISTEN_HOST, _LISTEN_PORT, _DAYS, _SECONDS),
-    *(_BODY, _DRAIN, _CORS, _LEVEL, _FORMAT),
+    *(_BODY, _DRAIN, _CORS, _RATE, _LEVEL, _FORMAT),
 )
 
 

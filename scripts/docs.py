@@ -1,0 +1,71 @@
+"""Write the parts of the documentation that the code determines; `--check` only compares."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from service.api.problems import BUG, FRAMEWORK_KINDS, KINDS
+from service.domain.states import FINAL, MOVES
+from service.settings import VARIABLES
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+
+
+def states() -> list[str]:
+    """Draw the state machine."""
+    arrows = [f"    {source} --> {target}" for source, targets in MOVES.items() for target in targets]
+    ends = [f"    {status} --> [*]" for status in MOVES if status in FINAL]
+    rows = [f"| {source} | {', '.join(targets) or 'nothing: final'} |" for source, targets in MOVES.items()]
+    diagram = ["```mermaid", "stateDiagram-v2", "    [*] --> pending", *arrows, *ends, "```"]
+    return [*diagram, "", "| from | to |", "| --- | --- |", *rows]
+
+
+def variables() -> list[str]:
+    """List the settings."""
+    rows = [
+        f"| `{one.name}` | {f'`{one.default}`' if one.default else ''} | {one.allowed} | {one.purpose} |"
+        for one in VARIABLES
+    ]
+    return ["| variable | default | allowed | what for |", "| --- | --- | --- | --- |", *rows]
+
+
+def problems() -> list[str]:
+    """List the problems, those of one status together."""
+    meanings = {kind: error.__doc__ or "" for error, kind in KINDS.items()}
+    kinds = sorted({*KINDS.values(), *FRAMEWORK_KINDS.values(), BUG}, key=lambda kind: (kind.status, kind.name))
+    rows = [f"| {kind.status} | `{kind.name}` | {_sentence(meanings.get(kind) or kind.title)} |" for kind in kinds]
+    return ["| status | name | what it means |", "| --- | --- | --- |", *rows]
+
+
+def _sentence(text: str) -> str:
+    return text.split("\n\n")[0].strip().rstrip(".") + "."
+
+
+#: Each page with the mark around its part and what belongs there.
+PARTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
+    "state-machine.md": ("states", states),
+    "configuration.md": ("variables", variables),
+    "problems.md": ("problems", problems),
+}
+
+
+def written(name: str) -> str:
+    """Return a page with its part as the code determines it."""
+    mark, part = PARTS[name]
+    begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
+    before, rest = (DOCS / name).read_text().split(begin)
+    return before + begin + "\n".join(part()) + "\n" + end + rest.split(end, 1)[1]
+
+
+def main() -> None:
+    """Write or check."""
+    for name in PARTS:
+        page = written(name)
+        if "--check" not in sys.argv:
+            (DOCS / name).write_text(page)
+        elif (DOCS / name).read_text() != page:
+            sys.exit(f"docs/{name} is not what the code says: run `just docs`.")
+
+
+if __name__ == "__main__":
+    main()
