@@ -229,18 +229,14 @@ class FaultyLine:
         task = asyncio.current_task()
         assert task
         self._tasks.add(task)
-        redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
         lost = asyncio.Event()
-        try:
-            async with asyncio.TaskGroup() as both:
-                both.create_task(self._forward(reader, redis_writer, lost))
-                both.create_task(self._back(redis_reader, writer, lost))
-        except* (OSError, asyncio.CancelledError):
-            pass
-        finally:
-            self._tasks.discard(task)
-            for end in (writer, redis_writer):
-                end.close()
+        with contextlib.suppress(OSError, asyncio.CancelledError, ExceptionGroup), contextlib.closing(writer):
+            redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
+            with contextlib.closing(redis_writer):
+                async with asyncio.TaskGroup() as both:
+                    both.create_task(self._forward(reader, redis_writer, lost))
+                    both.create_task(self._back(redis_reader, writer, lost))
+        self._tasks.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: asyncio.Event) -> None:
         while data := await reader.read(65536):

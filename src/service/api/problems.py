@@ -70,8 +70,10 @@ _MEMBERS: Final = ("current_status", "revision", "error_message")
 def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) -> Response[Problem]:
     """Answer an error of the domain."""
     kind = KINDS[type(error)]
-    if kind.status >= 500:
-        _log.error("problem", problem=kind.name, detail=str(error), exc_info=error.__cause__ or error)
+    if isinstance(error, errors.StoreUnavailable):  # without its stack: while Redis is away there are many of them
+        _log.warning("store unavailable", problem=kind.name, detail=str(error))
+    elif kind.status >= 500:
+        _log.error("store corrupt", problem=kind.name, exc_info=error.__cause__ or error)
     members: dict[str, Any] = {name: getattr(error, name) for name in _MEMBERS if hasattr(error, name)}
     if isinstance(error, errors.InvalidValue):
         members["errors"] = [FieldError(error.field, error.detail, error.allowed)]

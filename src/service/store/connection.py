@@ -17,6 +17,11 @@ T = TypeVar("T")
 
 #: Seconds that one request may spend on Redis, waiting for a connection and the second try included.
 DEADLINE: Final = 3.0
+#: Seconds in which the question whether Redis answers is itself answered.
+PING_DEADLINE: Final = 2.5
+#: Seconds after the deadline at which a call that slept through it is cancelled again: up to Python 3.11 `wait_for`,
+#: which redis-py sends with, swallows a cancellation that comes as it finishes.
+SECOND_BELL: Final = 0.2
 #: Seconds after which a first try without an answer is given up for the second one.
 FIRST_TRY: Final = 1.5
 
@@ -96,10 +101,10 @@ class Gateway:
 
         return await self.call(send)
 
-    async def call(self, command: Callable[[], Awaitable[T]]) -> T:
+    async def call(self, command: Callable[[], Awaitable[T]], deadline: float = DEADLINE) -> T:
         """Run a command that may be sent twice without harm. Raises `StoreUnavailable` or `StoreCorrupt`."""
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(deadline + SECOND_BELL), asyncio.timeout(deadline):
                 try:
                     async with asyncio.timeout(FIRST_TRY):
                         return await command()
