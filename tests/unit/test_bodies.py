@@ -1,0 +1,155 @@
+import pytest
+from msgspec import Struct
+
+from service.api.bodies import decode
+from service.api.schemas import BatchGet, CancelJob, ChangeJob, CreateJob
+from service.domain import rules
+from service.domain.errors import InvalidValue
+from service.domain.json_text import ALLOWED
+from service.domain.states import Status
+
+STATUSES = ", ".join(Status)
+CREATION = ", ".join(CreateJob.__struct_fields__)
+
+
+def refusal_of(kind: type[Struct], body: bytes) -> InvalidValue:
+    with pytest.raises(InvalidValue) as refusal:
+        decode(kind, body)
+    return refusal.value
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "field", "allowed"),
+    [
+        (CreateJob, b'{"input_params": 1, "quue": "a"}', "quue", f"the fields {CREATION}"),
+        (CreateJob, b'{"input_params": 1, "": 1}', "", f"the fields {CREATION}"),
+        (CreateJob, b'{"input_params": 1, "Queue": "a"}', "Queue", f"the fields {CREATION}"),
+        (ChangeJob, b'{"status": "running", "progress": {"current": 1, "all": 2}}', "progress.all", "current, total"),
+        (CancelJob, b'{"reason": 1}', "reason", "no fields"),
+        (BatchGet, b'{"job_ids": [], "ids": []}', "ids", "the fields job_ids"),
+    ],
+)
+def test_an_unknown_field_is_refused_with_the_fields_that_there_are(
+    kind: type[Struct], body: bytes, field: str, allowed: str
+) -> None:
+    refusal = refusal_of(kind, body)
+    assert (refusal.field, refusal.detail) == (field, "there is no such field")
+    assert allowed in refusal.allowed
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "field", "allowed"),
+    [
+        (CreateJob, b"{}", "input_params", ALLOWED),
+        (ChangeJob, b"{}", "status", STATUSES),
+        (ChangeJob, b'{"status": "running", "progress": {}}', "progress.current", rules.COUNT.allowed),
+        (ChangeJob, b'{"status": "running", "progress": {"total": 7}}', "progress.current", rules.COUNT.allowed),
+        (BatchGet, b"{}", "job_ids", "1 to 1,000 ids"),
+    ],
+)
+def test_a_missing_field_is_refused_by_name(kind: type[Struct], body: bytes, field: str, allowed: str) -> None:
+    refusal = refusal_of(kind, body)
+    assert (refusal.field, refusal.detail, refusal.allowed) == (field, "it is missing", allowed)
+
+
+@pytest.mark.parametrize(
+    ("kind", "body", "field", "allowed"),
+    [
+        (CreateJob, b'{"input_params": 1, "job_id": 7}', "job_id", rules.JOB_ID.allowed),
+        (CreateJob, b'{"input_params": 1, "queue": null}', "queue", rules.QUEUE.allowed),
+        (CreateJob, b'{"input_params": 1, "slate_id": []}', "slate_id", rules.LABEL.allowed),
+        (CreateJob, b'{"input_params": 1, "correlation_id": {}}', "correlation_id", rules.LABEL.allowed),
+        (CreateJob, b'{"input_params": 1, "scenario_count": 1.5}', "scenario_count", rules.COUNT.allowed),
+        (CreateJob, b'{"input_params": 1, "scenario_count": "1"}', "scenario_count", rules.COUNT.allowed),
+        (CreateJob, b'{"input_params": 1, "scenario_count": 1e400}', "scenario_count", rules.COUNT.allowed),
+        (CreateJob, b'{"input_params": 1, "max_attempts": true}', "max_attempts", rules.MAX_ATTEMPTS.allowed),
+        (CreateJob, b'{"input_params": 1, "retry_delay_seconds": ""}', "retry_delay_seconds", "an integer from 0 to"),
+        (CreateJob, b'{"input_params": 1, "delay_seconds": null}', "delay_seconds", rules.DELAY_SECONDS.allowed),
+        (ChangeJob, b'{"status": "done"}', "status", STATUSES),
+        (ChangeJob, b'{"status": 1}', "status", STATUSES),
+        (ChangeJob, b'{"status": null}', "status", STATUSES),
+        (ChangeJob, b'{"status": "running", "progress": 3}', "progress", "object"),
+        (ChangeJob, b'{"status": "running", "progress": {"current": "3"}}', "progress.current", rules.COUNT.allowed),
+        (ChangeJob, b'{"status": "running", "progress": {"current": 1, "total": []}}', "progress.total", "integer"),
+        (
+            ChangeJob,
+            b'{"status": "running", "progress": {"current": 1, "message": 1}}',
+            "progress.message",
+            rules.PROGRESS_MESSAGE.allowed,
+        ),
+        (BatchGet, b'{"job_ids": "j"}', "job_ids", "1 to 1,000 ids"),
+        (BatchGet, b'{"job_ids": null}', "job_ids", "1 to 1,000 ids"),
+        (BatchGet, b'{"job_ids": [1]}', "job_ids[0]", "ids"),
+        (BatchGet, b'{"job_ids": ["a", "b", null]}', "job_ids[2]", "ids"),
+    ],
+)
+def test_a_value_of_the_wrong_type_is_refused_by_name(
+    kind: type[Struct], body: bytes, field: str, allowed: str
+) -> None:
+    refusal = refusal_of(kind, body)
+    assert refusal.field == field
+    assert allowed in refusal.allowed
+    assert refusal.detail
+    assert "$" not in refusal.detail
+
+
+@pytest.mark.parametrize("kind", [CreateJob, ChangeJob, BatchGet, CancelJob])
+@pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"{}"', b"true", b"[{}]"])
+def test_a_body_that_is_not_an_object_is_refused(kind: type[Struct], body: bytes) -> None:
+    refusal = refusal_of(kind, body)
+    assert (refusal.field, refusal.allowed) == ("body", "a JSON object")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b" ",
+        b"{",
+        b'{"input_params": 1}x',
+        b'{"input_params": }',
+        b'{"input_params": NaN}',
+        b"{'input_params': 1}",
+        b"\xef\xbb\xbf{}",
+    ],
+)
+def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
+    refusal = refusal_of(CreateJob, body)
+    assert (refusal.field, refusal.allowed) == ("body", "a JSON object")
+    assert "not valid JSON" in refusal.detail
+
+
+@pytest.mark.parametrize(
+    ("body", "byte"),
+    [(b"\xff", 0), (b'{"input_params": "\xc3"}', 18), (b'{"input_params": "\xed\xa0\x80"}', 18)],
+)
+def test_a_body_in_broken_utf8_is_refused_with_its_place(body: bytes, byte: int) -> None:
+    refusal = refusal_of(CreateJob, body)
+    assert (refusal.field, refusal.allowed) == ("body", "JSON in UTF-8")
+    assert refusal.detail == f"it is not valid UTF-8 (byte {byte})"
+
+
+@pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
+def test_a_body_nested_too_deep_is_refused(opening: bytes, closing: bytes) -> None:
+    refusal = refusal_of(CreateJob, b'{"input_params": ' + opening * 100_000 + b"1" + closing * 100_000 + b"}")
+    assert (refusal.field, refusal.allowed) == ("body", "at most 200 levels")
+
+
+def test_the_free_parts_of_a_body_pass_through_as_they_came() -> None:
+    text = b'{"b": 1e999, "a": 1.0, "a": 12345678901234567890}'
+    assert bytes(decode(CreateJob, b'{"input_params": ' + text + b"}").input_params) == text
+    change = decode(ChangeJob, b'{"status": "completed", "result": ' + text + b"}")
+    assert (bytes(change.result), bytes(change.error_message)) == (text, b"")
+
+
+@pytest.mark.parametrize("text", [b"null", b"{}", b"[]", b"0", b"false", b'""'])
+def test_an_empty_value_is_not_an_absent_one(text: bytes) -> None:
+    assert bytes(decode(ChangeJob, b'{"status": "completed", "result": ' + text + b"}").result) == text
+    assert bytes(decode(ChangeJob, b'{"status": "completed"}').result) == b""
+
+
+def test_what_is_left_out_of_a_creation_has_its_default() -> None:
+    creation = decode(CreateJob, b'{"input_params": {}}')
+    assert creation == CreateJob(input_params=creation.input_params)
+    assert (creation.queue, creation.max_attempts, creation.retry_delay_seconds) == ("default", 1, 0)
+    assert (creation.delay_seconds, creation.job_id) == (0, None)

@@ -1,0 +1,127 @@
+import signal
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from service import __main__ as command
+from service.settings import VARIABLES, Settings
+
+NAMES = [variable.name for variable in VARIABLES]
+
+
+@pytest.fixture(autouse=True)
+def _signals_as_before() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, before)
+
+
+class FakeServer:
+    """Says what it was started with, in place of serving."""
+
+    started: list[tuple[Settings, str, str]]
+
+    def __init__(self, settings: Settings, redis_url: str, *, home: str) -> None:
+        self.started.append((settings, redis_url, home))
+
+    def run(self) -> None:
+        """Serve nobody."""
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, str, str]]:
+    FakeServer.started = []
+    monkeypatch.setattr(command, "Server", FakeServer)
+    monkeypatch.setattr("service.logs.configure", lambda level, form: None)
+    return FakeServer.started
+
+
+def run(*args: str, environ: Mapping[str, str] | None = None) -> Result:
+    unset: dict[str, str | None] = dict.fromkeys(NAMES)
+    return CliRunner().invoke(command.main, args, env={**unset, **(environ or {})}, prog_name="jobstate")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_names_every_variable_with_its_default(name: str) -> None:
+    result = run("serve", "--help")
+    shown = " ".join(result.output.split())
+    default = next(variable.default for variable in VARIABLES if variable.name == name)
+    assert result.exit_code == 0
+    assert f"[{name}; default: {default or 'none'}]" in shown
+    assert f"--{name.removeprefix('JOBSTATE_').lower().replace('_', '-')} VALUE" in shown
+
+
+def test_the_help_of_the_command_leads_on() -> None:
+    result = run("--help")
+    assert result.exit_code == 0
+    assert "serve" in result.output
+
+
+def test_the_version_is_that_of_the_package() -> None:
+    assert run("--version").output == "jobstate, version 0.3.0\n"
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("JOB_TTL_DAYS", "0"), ("JOBSTATE_PORT", "http"), ("REDIS_PORT", "6379"), ("LOG_LEVEL", "loud")]
+)
+@pytest.mark.parametrize("args", [[], ["serve"]])
+def test_a_wrong_variable_ends_the_start_with_a_message(args: list[str], name: str, value: str) -> None:
+    result = run(*args, environ={name: value})
+    assert result.exit_code == 1
+    assert result.output.startswith(f"Error: {name}={value!r} is not allowed; allowed: ")
+    assert "Traceback" not in result.output
+
+
+def test_a_wrong_option_ends_the_start_with_the_same_message() -> None:
+    result = run("--job-ttl-days", "366", environ={"JOB_TTL_DAYS": "7"})
+    assert (result.exit_code, result.output.split(";")[0]) == (1, "Error: JOB_TTL_DAYS='366' is not allowed")
+
+
+def test_an_unknown_option_is_refused() -> None:
+    result = run("--no-such-option")
+    assert (result.exit_code, "No such option" in result.output) == (2, True)
+
+
+def test_a_data_directory_that_cannot_be_made_ends_the_start_with_a_message(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    result = run("--data", str(tmp_path / "file" / "jobs"))
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: ")
+    assert isinstance(result.exception, SystemExit)
+
+
+def test_without_a_command_it_serves_on_the_redis_that_is_named(started: list[Any]) -> None:
+    result = run("--port", "9000", environ={"REDIS_HOST": "redis", "JOBSTATE_PORT": "8001"})
+    assert result.exit_code == 0, result.output
+    [(settings, url, home)] = started
+    assert (settings.port, url, home) == (9000, "redis://redis:6379/0", "redis://redis:6379/0")
+
+
+def test_the_password_of_a_redis_is_not_shown(started: list[Any]) -> None:
+    assert run(environ={"REDIS_URL": "rediss://user:p@ss@redis:6380/1"}).exit_code == 0
+    [(_, url, home)] = started
+    assert (url, home) == ("rediss://user:p@ss@redis:6380/1", "rediss://redis:6380/1")
+
+
+@pytest.mark.parametrize(
+    ("environ", "given", "expected"),
+    [
+        ({}, {}, {}),
+        ({"HOME": "/"}, {"LOG_LEVEL": None}, {"HOME": "/"}),
+        ({"LOG_LEVEL": "info"}, {"LOG_LEVEL": None}, {"LOG_LEVEL": "info"}),
+        ({"LOG_LEVEL": "info"}, {"LOG_LEVEL": "debug"}, {"LOG_LEVEL": "debug"}),
+        ({"REDIS_URL": "redis://far"}, {"REDIS_HOST": "near"}, {"REDIS_HOST": "near"}),
+        ({"REDIS_URL": "redis://far"}, {"REDIS_HOST": None}, {"REDIS_URL": "redis://far"}),
+        ({"REDIS_HOST": "near"}, {"REDIS_URL": "redis://a"}, {"REDIS_HOST": "near", "REDIS_URL": "redis://a"}),
+        ({}, {"REDIS_HOST": "near", "REDIS_URL": "redis://a"}, {"REDIS_HOST": "near", "REDIS_URL": "redis://a"}),
+        ({"JOB_TTL_SECONDS": "60"}, {"JOB_TTL_DAYS": "3"}, {"JOB_TTL_DAYS": "3"}),
+        ({"JOB_TTL_DAYS": "3"}, {"JOB_TTL_SECONDS": "60"}, {"JOB_TTL_DAYS": "3", "JOB_TTL_SECONDS": "60"}),
+    ],
+)
+def test_an_option_beats_its_variable_and_the_one_that_would_win_over_it(
+    environ: dict[str, str], given: dict[str, str | None], expected: dict[str, str]
+) -> None:
+    assert command._environment(environ, given) == expected

@@ -1,0 +1,180 @@
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis import exceptions as redis_errors
+from redis._parsers.base import BaseParser
+from redis.asyncio import ConnectionPool
+
+from service.domain import errors
+from service.store import connection
+from service.store.connection import Gateway, connect, meaning
+
+URL = "redis://localhost:1/0"
+
+
+@pytest.mark.parametrize(
+    ("reply", "meant"),
+    [
+        ("LOADING Redis is loading the dataset in memory", errors.StoreLoading),
+        ("NOAUTH Authentication required.", errors.StoreRefused),
+        ("WRONGPASS invalid username-password pair", errors.StoreRefused),
+        ("NOPERM this user has no permissions", errors.StoreRefused),
+        ("OOM command not allowed when used memory > 'maxmemory'.", errors.StoreFull),
+        ("READONLY You can't write against a read only replica.", errors.StoreReadOnly),
+        ("MISCONF Redis is configured to save RDB snapshots", errors.StoreReadOnly),
+        ("NOREPLICAS Not enough good replicas to write.", errors.StoreReadOnly),
+        ("BUSY Redis is busy running a script.", errors.StoreBusy),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", errors.StoreCorrupt),
+        ("ERR max number of clients reached", errors.StoreUnreachable),
+    ],
+)
+def test_a_refusal_of_redis_has_its_meaning(reply: str, meant: type[errors.JobStateError]) -> None:
+    error = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
+    assert meaning(error) is meant
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        (redis_errors.TimeoutError("slow"), errors.StoreTimeout),
+        (TimeoutError(), errors.StoreTimeout),
+        (redis_errors.ConnectionError("Connection closed by server."), errors.StoreUnreachable),
+        (redis_errors.MaxConnectionsError("Too many connections"), errors.StoreUnreachable),
+        (ConnectionResetError(), errors.StoreUnreachable),
+        (OSError("no route to host"), errors.StoreUnreachable),
+    ],
+    ids=repr,
+)
+def test_a_failure_of_the_network_has_its_meaning(error: Exception, meant: type[errors.JobStateError]) -> None:
+    assert meaning(error) is meant
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError("a bug"), redis_errors.ResponseError("ERR unknown command 'X'")], ids=repr
+)
+def test_a_bug_stays_what_it_is(error: Exception) -> None:
+    assert meaning(error) is type(error)
+
+
+def test_the_pool_has_time_outs_and_a_health_check_and_does_not_retry() -> None:
+    pool = connect(URL)
+    options = pool.connection_kwargs
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (3.0, 3.0)
+    assert (options["health_check_interval"], options["db"]) == (30, 0)
+    assert pool.timeout == 3.0
+    assert options["retry"].get_retries() == 0
+
+
+def test_a_pool_that_decodes_replies_is_refused() -> None:
+    with pytest.raises(ValueError, match="decode_responses=False"):
+        Gateway(ConnectionPool.from_url(URL, decode_responses=True))
+
+
+class Command:
+    """Fails or answers in turn, and counts."""
+
+    def __init__(self, *outcomes: Exception | str | Callable[[], Awaitable[Any]]) -> None:
+        self.outcomes = list(outcomes)
+        self.calls = 0
+
+    async def __call__(self) -> Any:
+        self.calls += 1
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome if isinstance(outcome, str) else await outcome()
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+async def hang_through_a_cancellation() -> None:
+    try:
+        await hang()
+    except asyncio.CancelledError:
+        await hang()
+
+
+async def call(command: Command, deadline: float = connection.DEADLINE) -> Any:
+    return await Gateway(connect(URL)).call(command, deadline)
+
+
+async def test_a_command_that_succeeds_runs_once() -> None:
+    command = Command("done", "again")
+    assert await call(command) == "done"
+    assert command.calls == 1
+
+
+@pytest.mark.parametrize(
+    "error", [redis_errors.ConnectionError("reset"), redis_errors.TimeoutError(), OSError("gone")], ids=repr
+)
+async def test_a_command_whose_outcome_is_unknown_is_tried_once_more(error: Exception) -> None:
+    command = Command(error, "done")
+    assert await call(command) == "done"
+    assert command.calls == 2
+
+
+async def test_a_second_failure_is_the_last() -> None:
+    command = Command(*[redis_errors.ConnectionError("connection refused")] * 3)
+    with pytest.raises(errors.StoreUnreachable, match="connection refused") as failure:
+        await call(command)
+    assert command.calls == 2
+    assert isinstance(failure.value.__cause__, redis_errors.ConnectionError)
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        (redis_errors.BusyLoadingError("loading"), errors.StoreLoading),
+        (redis_errors.OutOfMemoryError("oom"), errors.StoreFull),
+        (redis_errors.ResponseError("WRONGTYPE x"), errors.StoreCorrupt),
+    ],
+    ids=repr,
+)
+async def test_a_refusal_is_not_tried_again(error: Exception, meant: type[errors.JobStateError]) -> None:
+    command = Command(error, "done")
+    with pytest.raises(meant):
+        await call(command)
+    assert command.calls == 1
+
+
+async def test_a_bug_is_raised_as_it_is() -> None:
+    bug = ZeroDivisionError("a bug")
+    command = Command(bug, "done")
+    with pytest.raises(ZeroDivisionError) as failure:
+        await call(command)
+    assert failure.value is bug
+    assert command.calls == 1
+
+
+async def test_a_try_that_hangs_is_given_up_for_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FIRST_TRY", 0.01)
+    command = Command(hang, "done")
+    assert await call(command) == "done"
+    assert command.calls == 2
+
+
+async def test_a_store_that_hangs_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FIRST_TRY", 0.01)
+    monkeypatch.setattr(connection, "SECOND_BELL", 60.0)
+    command = Command(hang, hang, hang)
+    async with asyncio.timeout(5):
+        with pytest.raises(errors.StoreTimeout):
+            await call(command, 0.05)
+    assert command.calls == 2
+
+
+async def test_the_deadline_holds_also_where_a_cancellation_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "SECOND_BELL", 0.02)
+    async with asyncio.timeout(5):
+        with pytest.raises(errors.StoreTimeout):
+            await call(Command(OSError("gone"), hang_through_a_cancellation), 0.02)
+
+
+def test_both_tries_fit_into_the_time_that_a_request_has() -> None:
+    assert 0 < connection.FIRST_TRY < connection.PING_DEADLINE < connection.DEADLINE <= 3.0
+    assert connection.DEADLINE + connection.SECOND_BELL <= 3.5
+    assert connection.PING_DEADLINE + connection.SECOND_BELL <= 3.0

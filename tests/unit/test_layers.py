@@ -1,0 +1,130 @@
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import service
+
+ROOT = Path(service.__file__).parent
+MODULES = sorted(path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py"))
+#: From the bottom to the top; a module may import from its own layer and from those below.
+LAYERS = (
+    ("service.domain",),
+    ("service.settings",),
+    ("service.store", "service.job_manager"),
+    ("service.api",),
+    ("service.lifespan",),
+    ("service.app",),
+    ("service.server",),
+    ("service.__main__",),
+)
+#: What stands beside the layers, imports nothing of them, and is put to use at the top only.
+BESIDE = ("service.embedded", "service.logs")
+
+every_module = pytest.mark.parametrize("path", MODULES, ids=str)
+
+
+def name_of(path: Path) -> str:
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def within(module: str, packages: tuple[str, ...]) -> bool:
+    return any(module == package or module.startswith(f"{package}.") for package in packages)
+
+
+def tree_of(path: Path) -> ast.Module:
+    return ast.parse((ROOT.parent / path).read_text(encoding="utf-8"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Every module or name of a module that is imported anywhere in a file."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def level(module: str) -> int:
+    return next(number for number, packages in enumerate(LAYERS) if within(module, packages))
+
+
+def ours(path: Path) -> list[str]:
+    names = [name for name in imports(path) if within(name, ("service",))]
+    return [name for name in names if name != "service.__version__"]
+
+
+def foreign(path: Path) -> set[str]:
+    return {name.split(".")[0] for name in imports(path)} - {"service"}
+
+
+def modules_in(*packages: str) -> list[Path]:
+    found = [path for path in MODULES if within(name_of(path), packages)]
+    assert found
+    return found
+
+
+def places(module: str) -> list[tuple[str, ...]]:
+    return [packages for packages in (*LAYERS, BESIDE) if within(module, packages)]
+
+
+def test_every_module_has_its_place() -> None:
+    assert {name for name in map(name_of, MODULES) if len(places(name)) != 1} == {"service"}
+
+
+@every_module
+def test_imports_point_down_only(path: Path) -> None:
+    name = name_of(path)
+    if name == "service" or within(name, BESIDE):
+        return
+    for imported in ours(path):
+        if within(imported, BESIDE):
+            assert name == "service.__main__", f"{name} imports {imported}"
+        else:
+            assert level(imported) <= level(name), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("path", modules_in(*BESIDE), ids=str)
+def test_what_stands_beside_the_layers_imports_nothing_of_them(path: Path) -> None:
+    package = ".".join(name_of(path).split(".")[:2])
+    assert [name for name in ours(path) if not within(name, (package,))] == []
+    assert not foreign(path) & {"litestar", "redis"}
+
+
+@pytest.mark.parametrize("path", modules_in("service.domain"), ids=str)
+def test_the_domain_knows_only_msgspec_and_itself(path: Path) -> None:
+    assert foreign(path) <= {*sys.stdlib_module_names, "msgspec"}
+    assert all(within(name, ("service.domain",)) for name in ours(path))
+
+
+@pytest.mark.parametrize("path", modules_in("service.store", "service.settings"), ids=str)
+def test_the_store_knows_nothing_of_http(path: Path) -> None:
+    assert not foreign(path) & {"litestar", "uvicorn", "click", "http"}
+
+
+@pytest.mark.parametrize("path", modules_in("service.api"), ids=str)
+def test_the_api_knows_nothing_of_redis(path: Path) -> None:
+    assert not foreign(path) & {"redis", "uvicorn", "click"}
+    allowed = ("service.api", "service.domain", "service.store.manager", "service.__version__")
+    assert [name for name in ours(path) if not within(name, allowed)] == []
+
+
+def test_the_package_itself_imports_nothing_of_ours() -> None:
+    assert ours(Path("service/__init__.py")) == []
+
+
+@every_module
+def test_no_module_is_longer_than_300_lines(path: Path) -> None:
+    assert len((ROOT.parent / path).read_text(encoding="utf-8").splitlines()) <= 300
+
+
+def test_the_composition_root_is_seen_at_a_glance() -> None:
+    assert len((ROOT / "app.py").read_text(encoding="utf-8").splitlines()) < 100
+
+
+@every_module
+def test_no_module_is_named_for_what_is_left_over(path: Path) -> None:
+    assert path.stem not in {"utils", "common", "helpers", "misc"}

@@ -1,0 +1,98 @@
+import json
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from service import logs
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_before(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    level = logging.root.level
+    monkeypatch.setattr(logging.root, "handlers", [])
+    structlog.contextvars.clear_contextvars()
+    yield
+    logging.root.setLevel(level)
+    structlog.contextvars.clear_contextvars()
+    structlog.reset_defaults()
+
+
+def written(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+
+
+def test_a_line_is_one_json_object_with_level_time_logger_and_context(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    structlog.contextvars.bind_contextvars(correlation_id="c-1")
+    structlog.stdlib.get_logger("service.here").info("two\nlines é", jobs=3)
+    [line] = written(capsys)
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "event": "two\nlines é",
+        "jobs": 3,
+        "level": "info",
+        "logger": "service.here",
+        "correlation_id": "c-1",
+    }
+
+
+def test_the_lines_of_a_library_look_like_our_own(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    structlog.contextvars.bind_contextvars(correlation_id="c-1")
+    logging.getLogger("uvicorn.error").warning("%s is here", "it", extra={"color_message": "markup", "port": 7})
+    [line] = written(capsys)
+    assert line.pop("time").endswith("Z")
+    assert line == {
+        "event": "it is here",
+        "level": "warning",
+        "logger": "uvicorn.error",
+        "correlation_id": "c-1",
+        "port": 7,
+    }
+
+
+def test_an_error_is_logged_with_its_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    for logger in (structlog.stdlib.get_logger("ours"), logging.getLogger("theirs")):
+        try:
+            raise ValueError("no fuel")
+        except ValueError as error:
+            logger.error("it failed", exc_info=error)
+    for line in written(capsys):
+        assert line["exception"].startswith("Traceback (most recent call last)")
+        assert line["exception"].endswith("ValueError: no fuel")
+
+
+@pytest.mark.parametrize(
+    ("level", "shown"),
+    [
+        ("debug", ["debug", "info", "warning", "error"]),
+        ("info", ["info", "warning", "error"]),
+        ("warning", ["warning", "error"]),
+        ("error", ["error"]),
+    ],
+)
+def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str], level: str, shown: list[str]) -> None:
+    logs.configure(level, "json")
+    for logger in (structlog.stdlib.get_logger("ours"), logging.getLogger("theirs")):
+        for name in ("debug", "info", "warning", "error"):
+            getattr(logger, name)("said")
+    assert [line["level"] for line in written(capsys)] == shown * 2
+
+
+def test_a_form_that_is_not_given_is_json_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", None)
+    structlog.stdlib.get_logger("ours").info("said")
+    assert written(capsys)[0]["event"] == "said"
+
+
+def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "console")
+    structlog.stdlib.get_logger("ours").info("said", jobs=3)
+    text = capsys.readouterr().err
+    assert "said" in text
+    assert "jobs" in text
+    assert not text.lstrip().startswith("{")

@@ -1,0 +1,127 @@
+import re
+from importlib.resources import files
+
+import pytest
+
+from service.store import keys, scripts
+from service.store.scripts import Source
+
+LUA = files("service.store") / "lua"
+PRELUDE = LUA.joinpath("prelude.lua").read_text(encoding="utf-8")
+WRITERS = {"HSET", "HDEL", "SET", "DEL", "UNLINK", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "XADD", "PEXPIREAT"}
+WRITING_FUNCTIONS = {"put", "take", "untag", "emit", "keep"}
+
+every_script = pytest.mark.parametrize("source", scripts.ALL, ids=lambda source: source.name)
+
+
+def verb(source: Source) -> str:
+    return LUA.joinpath(f"{source.name}.lua").read_text(encoding="utf-8")
+
+
+def header(source: Source) -> str:
+    comment = re.match(r"(?:--.*\n)+", verb(source))
+    assert comment, "a script begins with its header"
+    return re.sub(r"^-- ?", "", comment[0], flags=re.MULTILINE)
+
+
+def code(source: Source) -> str:
+    return re.sub(r"--.*", "", verb(source))
+
+
+def section(source: Source, name: str) -> str:
+    found = re.search(rf"^{name}: (.*(?:\n .*)*)", header(source), re.MULTILINE)
+    assert found, f"the header of {source.name}.lua has no {name}"
+    return " ".join(found[1].split())
+
+
+def numbers_in(documented: str) -> set[int]:
+    """The numbers of a list such as `1 this, 2 that, 3 … the rest`."""
+    numbers: set[int] = set()
+    while re.search(rf"(?:^|, ){len(numbers) + 1} ", documented):
+        numbers.add(len(numbers) + 1)
+    return numbers
+
+
+def commands(lua: str) -> set[str]:
+    return set(re.findall(r"redis\.p?call\('(\w+)'", lua))
+
+
+def replies(lua: str) -> set[str]:
+    """The words that a script returns: in a table that it returns at once, or first in one that it fills."""
+    returned = [re.sub(r"redis\.call\([^()]*\)", "", line) for line in re.findall(r"return \{(.*)", lua)]
+    filled = re.findall(r"local .*= \{ '([A-Z_]{4,})'", lua)
+    return {word for line in returned for word in re.findall(r"'([A-Z_]{4,})'", line)} | set(filled)
+
+
+def test_every_file_is_a_script_or_the_prelude() -> None:
+    names = {path.name for path in LUA.iterdir()}
+    assert names == {"prelude.lua", *(f"{source.name}.lua" for source in scripts.ALL)}
+    assert len({source.name for source in scripts.ALL}) == len(scripts.ALL)
+
+
+@every_script
+def test_a_script_declares_itself_so_that_a_cluster_checks_its_keys(source: Source) -> None:
+    first, rest = source.text.split("\n", 1)
+    assert re.fullmatch(r"#!lua( flags=[a-z,-]+)?", first)
+    assert rest == f"{PRELUDE}\n{verb(source)}"
+
+
+@every_script
+def test_a_header_says_what_a_script_is_for_and_what_it_takes_and_gives(source: Source) -> None:
+    assert re.match(r"[A-Z][^:]*?\.", header(source))
+    for name in ("KEYS", "ARGV", "Returns"):
+        assert section(source, name)
+
+
+@every_script
+def test_the_arguments_used_are_those_that_the_header_names(source: Source) -> None:
+    used = re.findall(r"ARGV\[(\d+)\]|\(ARGV, (\d+)\)", code(source))
+    assert {int(one or other) for one, other in used} == numbers_in(section(source, "ARGV"))
+
+
+@every_script
+def test_only_a_script_with_a_rest_takes_any_number_of_arguments(source: Source) -> None:
+    takes_a_rest = re.search(r"\(ARGV, \d+\)|#ARGV", code(source)) is not None
+    assert takes_a_rest is (f"{max(numbers_in(section(source, 'ARGV')))} …" in section(source, "ARGV"))
+
+
+@every_script
+def test_the_keys_used_are_those_that_the_header_names(source: Source) -> None:
+    documented = section(source, "KEYS")
+    assert {int(number) for number in re.findall(r"KEYS\[(\d+)\]", code(source))} <= numbers_in(documented)
+    assert documented.endswith(f"{len(numbers_in(documented))} the partition's root")
+    assert "KEYS[#KEYS]" in PRELUDE
+
+
+@every_script
+def test_the_reply_words_are_those_that_the_header_names(source: Source) -> None:
+    assert replies(code(source)) == set(re.findall(r"\b[A-Z][A-Z_]{3,}\b", section(source, "Returns"))) != set()
+
+
+@pytest.mark.parametrize("lua", [PRELUDE, *map(verb, scripts.ALL)], ids=["prelude", *(one.name for one in scripts.ALL)])
+def test_nothing_scans_the_keyspace_or_a_whole_index(lua: str) -> None:
+    assert commands(lua).isdisjoint({"KEYS", "SCAN", "HSCAN", "SSCAN", "ZSCAN", "RANDOMKEY", "FLUSHDB", "FLUSHALL"})
+    assert len(re.findall(r"redis\.p?call\(", lua)) == len(re.findall(r"redis\.call\('[A-Z]+'", lua)) > 0
+
+
+@every_script
+def test_a_script_writes_unless_it_says_that_it_does_not(source: Source) -> None:
+    calls = set(re.findall(r"(?<![\w.])(\w+)\(", code(source)))
+    writes = bool(commands(code(source)) & WRITERS) or bool(calls & WRITING_FUNCTIONS)
+    assert writes is ("flags=no-writes" not in source.text.split("\n", 1)[0])
+
+
+def test_only_scripts_that_free_memory_run_at_its_limit() -> None:
+    assert {one.name for one in scripts.ALL if "allow-oom" in one.text.split("\n", 1)[0]} == {"delete", "sweep"}
+
+
+@pytest.mark.parametrize("lua", [PRELUDE, *map(verb, scripts.ALL)], ids=["prelude", *(one.name for one in scripts.ALL)])
+def test_an_index_has_the_name_that_python_knows(lua: str) -> None:
+    known = {
+        keys.by_creation("queue", "shelf"),
+        keys.by_expiry("queue", "shelf"),
+        *(keys.SHELVES, keys.TAGS, keys.DUE, keys.LEASES, keys.DELETIONS, keys.CLOCK, keys.EVENTS),
+    }
+    used = set(re.findall(r"(?<![\w.])key\('(\w+)'", lua))
+    assert used <= {name.removeprefix(keys.ROOT).split(":")[0] for name in known}
+    assert "'jobs:" not in lua.replace("root == 'jobs:'", "")

@@ -1,0 +1,162 @@
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.settings import VARIABLES, Settings, SettingsError, retention_from_environment
+
+DEFAULTS: dict[str, Any] = {
+    "redis_url": None,
+    "data": Path("./.jobstate"),
+    "host": "127.0.0.1",
+    "port": 8000,
+    "ttl": timedelta(days=7),
+    "max_body_bytes": 1024 * 1024,
+    "shutdown_drain_seconds": 90,
+    "cors_origins": (),
+    "rate_limit": "off",
+    "log_level": "info",
+    "log_format": None,
+}
+GOOD = [
+    ("REDIS_URL", "redis://redis", "redis_url", "redis://redis"),
+    ("REDIS_URL", "redis://user:p%40ss@redis:6380/3", "redis_url", "redis://user:p%40ss@redis:6380/3"),
+    ("REDIS_URL", "rediss://redis:6379", "redis_url", "rediss://redis:6379"),
+    ("REDIS_URL", "redis://[::1]:6379/0", "redis_url", "redis://[::1]:6379/0"),
+    ("REDIS_URL", "unix:///run/redis.sock", "redis_url", "unix:///run/redis.sock"),
+    ("REDIS_HOST", "redis", "redis_url", "redis://redis:6379/0"),
+    ("REDIS_HOST", "10.0.0.1", "redis_url", "redis://10.0.0.1:6379/0"),
+    ("REDIS_HOST", "::1", "redis_url", "redis://[::1]:6379/0"),
+    ("JOBSTATE_DATA", "/var/lib/jobs", "data", Path("/var/lib/jobs")),
+    ("JOBSTATE_HOST", "0.0.0.0", "host", "0.0.0.0"),
+    ("JOBSTATE_HOST", "::", "host", "::"),
+    ("JOBSTATE_PORT", "0", "port", 0),
+    ("JOBSTATE_PORT", "65535", "port", 65535),
+    ("JOB_TTL_DAYS", "1", "ttl", timedelta(days=1)),
+    ("JOB_TTL_DAYS", "365", "ttl", timedelta(days=365)),
+    ("JOB_TTL_DAYS", " 30 ", "ttl", timedelta(days=30)),
+    ("JOB_TTL_SECONDS", "1", "ttl", timedelta(seconds=1)),
+    ("JOB_TTL_SECONDS", "31536000", "ttl", timedelta(days=365)),
+    ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
+    ("MAX_BODY_BYTES", "536870912", "max_body_bytes", 536870912),
+    ("SHUTDOWN_DRAIN_SECONDS", "0", "shutdown_drain_seconds", 0),
+    ("SHUTDOWN_DRAIN_SECONDS", "600", "shutdown_drain_seconds", 600),
+    ("CORS_ORIGINS", "*", "cors_origins", ("*",)),
+    (
+        "CORS_ORIGINS",
+        "https://a.org, http://localhost:3000,",
+        "cors_origins",
+        ("https://a.org", "http://localhost:3000"),
+    ),
+    ("RATE_LIMIT", "off", "rate_limit", "off"),
+    ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
+    ("LOG_LEVEL", "error", "log_level", "error"),
+    ("LOG_FORMAT", "json", "log_format", "json"),
+    ("LOG_FORMAT", "Console", "log_format", "console"),
+]
+NO_NUMBERS = ["1.5", "-1", "seven", "1e1", "0x7", "1_0", "٣", "7 days", "9" * 5000]
+BAD = [
+    *(
+        ("REDIS_URL", url)
+        for url in ["redis", "http://redis:6379", "redis://", "redis://redis:port", "redis://redis/x"]
+    ),
+    *(("REDIS_URL", url) for url in ["redis://redis:65536", "unix://", "redis://[::1", "//redis", "/run/redis.sock"]),
+    *(("REDIS_HOST", host) for host in ["redis://redis", "a b", "a/b", "user@redis", "[::1]", "tcp://10.0.0.1:6379"]),
+    *(("JOBSTATE_HOST", host) for host in ["http://localhost", "a b", "a/b"]),
+    *(("JOBSTATE_PORT", port) for port in [*NO_NUMBERS, "65536"]),
+    *(("JOB_TTL_DAYS", days) for days in [*NO_NUMBERS, "0", "366"]),
+    *(("JOB_TTL_SECONDS", seconds) for seconds in [*NO_NUMBERS, "0", "31536001"]),
+    *(("MAX_BODY_BYTES", size) for size in [*NO_NUMBERS, "1023", "536870913", "1MiB"]),
+    *(("SHUTDOWN_DRAIN_SECONDS", seconds) for seconds in [*NO_NUMBERS, "601", "90s"]),
+    *(
+        ("CORS_ORIGINS", origins)
+        for origins in ["example.org", "https://a.org/", "https://", "https://a.org https://b"]
+    ),
+    *(("RATE_LIMIT", limit) for limit in ["600/minute", "on", "0"]),
+    *(("LOG_LEVEL", level) for level in ["trace", "20", "critical"]),
+    *(("LOG_FORMAT", form) for form in ["text", "logfmt"]),
+]
+ALLOWED = {variable.name: variable.allowed for variable in VARIABLES}
+
+
+def short(value: Any) -> str:
+    return str(value)[:40]
+
+
+def test_without_any_variable_every_setting_has_its_default() -> None:
+    settings = Settings.from_environment({})
+    assert {field: getattr(settings, field) for field in settings.__struct_fields__} == DEFAULTS
+
+
+@pytest.mark.parametrize(("name", "text", "field", "expected"), GOOD)
+def test_a_variable_sets_what_it_says_and_nothing_else(name: str, text: str, field: str, expected: Any) -> None:
+    settings = Settings.from_environment({name: text})
+    assert {one: getattr(settings, one) for one in settings.__struct_fields__} == {**DEFAULTS, field: expected}
+
+
+@pytest.mark.parametrize(("name", "text"), BAD, ids=short)
+def test_a_wrong_variable_is_refused_with_name_value_and_what_is_allowed(name: str, text: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_environment({name: text})
+    assert refusal.value.name == name
+    assert str(refusal.value) == f"{name}={text!r} is not allowed; allowed: {ALLOWED[name]}"
+
+
+@pytest.mark.parametrize("name", [variable.name for variable in VARIABLES])
+@pytest.mark.parametrize("nothing", ["", "  "])
+def test_an_empty_variable_counts_as_unset(name: str, nothing: str) -> None:
+    assert Settings.from_environment({name: nothing}) == Settings.from_environment({})
+
+
+def test_every_variable_is_tried_here() -> None:
+    names = {variable.name for variable in VARIABLES}
+    assert names - {"REDIS_PORT"} == {name for name, *_ in GOOD}
+    assert names - {"REDIS_PORT", "JOBSTATE_DATA"} == {name for name, _ in BAD}
+
+
+def test_a_port_goes_with_a_host() -> None:
+    settings = Settings.from_environment({"REDIS_HOST": "redis", "REDIS_PORT": "6380"})
+    assert settings.redis_url == "redis://redis:6380/0"
+    settings = Settings.from_environment({"REDIS_HOST": "fe80::1", "REDIS_PORT": "6380"})
+    assert settings.redis_url == "redis://[fe80::1]:6380/0"
+
+
+@pytest.mark.parametrize("host", [{}, {"REDIS_HOST": ""}])
+def test_a_lone_port_is_refused_by_name(host: dict[str, str]) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_environment({"REDIS_PORT": "6379", **host})
+    assert refusal.value.name == "REDIS_PORT"
+    assert "'6379'" in str(refusal.value)
+    assert "together with REDIS_HOST" in str(refusal.value)
+
+
+@pytest.mark.parametrize("host", [{}, {"REDIS_HOST": "redis"}])
+@pytest.mark.parametrize("port", ["tcp://10.0.0.1:6379", "0", "65536", "abc"])
+def test_a_port_that_is_none_is_refused_by_name_with_and_without_a_host(host: dict[str, str], port: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_environment({"REDIS_PORT": port, **host})
+    assert refusal.value.name == "REDIS_PORT"
+    assert repr(port) in str(refusal.value)
+
+
+def test_a_url_wins_over_a_host() -> None:
+    environ = {"REDIS_URL": "rediss://far:7000/1", "REDIS_HOST": "near", "REDIS_PORT": "6380"}
+    assert Settings.from_environment(environ).redis_url == "rediss://far:7000/1"
+
+
+def test_seconds_win_over_days() -> None:
+    environ = {"JOB_TTL_DAYS": "30", "JOB_TTL_SECONDS": "60"}
+    assert retention_from_environment(environ) == timedelta(seconds=60)
+    assert Settings.from_environment(environ).ttl == timedelta(seconds=60)
+
+
+def test_days_that_are_wrong_are_refused_although_seconds_win() -> None:
+    with pytest.raises(SettingsError, match="JOB_TTL_DAYS"):
+        retention_from_environment({"JOB_TTL_DAYS": "0", "JOB_TTL_SECONDS": "60"})
+
+
+def test_the_retention_is_read_from_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("JOB_TTL_SECONDS", raising=False)
+    monkeypatch.setenv("JOB_TTL_DAYS", "3")
+    assert retention_from_environment() == timedelta(days=3)

@@ -1,0 +1,29 @@
+import pytest
+
+from service.domain.states import FINAL, MOVES, WITH_ERROR, Status, sources
+
+
+def test_a_job_that_has_ended_stays_as_it_is() -> None:
+    assert {Status.COMPLETED, Status.FAILED, Status.CANCELLED} == FINAL
+
+
+def test_every_status_has_its_row_in_the_table() -> None:
+    assert list(MOVES) == list(Status)
+
+
+@pytest.mark.parametrize(
+    ("target", "expected"),
+    [
+        ("pending", []),
+        ("running", ["pending", "running"]),
+        ("completed", ["running"]),
+        ("failed", ["pending", "running"]),
+        ("cancelled", ["pending", "running"]),
+    ],
+)
+def test_a_status_is_reached_from_its_sources_only(target: str, expected: list[str]) -> None:
+    assert list(sources(Status(target))) == expected
+
+
+def test_an_error_goes_with_the_final_statuses_that_have_no_result() -> None:
+    assert FINAL - {Status.COMPLETED} == WITH_ERROR
