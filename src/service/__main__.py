@@ -12,12 +12,12 @@ import click
 from service import __version__, logs
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.server import Server
-from service.settings import VARIABLES, Settings, SettingsError
+from service.settings import VARIABLES, Settings, SettingsError, without_password
 
 C = TypeVar("C", bound=Callable[..., Any])
 
 #: An option beats the variable that would win over its own.
-_OVERRIDES: Final = {"REDIS_HOST": "REDIS_URL", "JOB_TTL_DAYS": "JOB_TTL_SECONDS"}
+_OVERRIDES: Final = {"REDIS_HOST": "REDIS_URL", "REDIS_PORT": "REDIS_URL", "JOB_TTL_DAYS": "JOB_TTL_SECONDS"}
 
 
 class DefaultsToServe(click.Group):
@@ -54,7 +54,7 @@ def serve(**given: str | None) -> None:
         settings = Settings.from_environment(_environment(os.environ, given))
         logs.configure(settings.log_level, settings.log_format)
         if settings.redis_url is not None:
-            Server(settings, settings.redis_url, home=_without_password(settings.redis_url)).run()
+            Server(settings, settings.redis_url, home=without_password(settings.redis_url)).run()
         else:
             with EmbeddedServer(settings.data) as redis:
                 Server(settings, redis.url, home=str(redis)).run()
@@ -66,7 +66,7 @@ def serve(**given: str | None) -> None:
 
 def _environment(environ: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
     """Return the environment with the options of the command line in it."""
-    options = {name: value for name, value in given.items() if value is not None}
+    options = {name: value for name, value in given.items() if value}
     beaten = {_OVERRIDES[name] for name in options if name in _OVERRIDES}
     return {name: value for name, value in environ.items() if name not in beaten} | options
 
@@ -74,11 +74,6 @@ def _environment(environ: Mapping[str, str], given: Mapping[str, str | None]) ->
 def _terminate(_: int, __: FrameType | None) -> None:
     """Leave by way of every `finally`, so that the embedded server is ended too."""
     raise SystemExit(0)
-
-
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2]}"
 
 
 if __name__ == "__main__":

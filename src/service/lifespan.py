@@ -33,10 +33,12 @@ def store(redis_url: str, ttl: timedelta) -> Callable[[Litestar], AbstractAsyncC
         app.state.redis_pool = connect(redis_url)
         app.state.redis_client = Redis(connection_pool=app.state.redis_pool)
         app.state.job_manager = JobStateManager(app.state.redis_pool, ttl=ttl)
-        upkeep = asyncio.create_task(_upkeep(app.state.job_manager), name="upkeep")
+        stopping = asyncio.Event()
+        upkeep = asyncio.create_task(_upkeep(app.state.job_manager, stopping), name="upkeep")
         try:
             yield
         finally:
+            stopping.set()  # for a cancellation that redis-py loses (see SECOND_BELL)
             upkeep.cancel()
             await asyncio.gather(upkeep, return_exceptions=True)
             _log.info("Shutting down Redis connection")
@@ -46,10 +48,10 @@ def store(redis_url: str, ttl: timedelta) -> Callable[[Litestar], AbstractAsyncC
     return lifespan
 
 
-async def _upkeep(manager: JobStateManager) -> None:
+async def _upkeep(manager: JobStateManager, stopping: asyncio.Event) -> None:
     """Say when Redis comes and goes, and sweep while it is there."""
     connected: bool | None = None
-    while True:
+    while not stopping.is_set():
         try:
             swept = await manager.sweep()
         except JobStateError as error:
@@ -64,4 +66,6 @@ async def _upkeep(manager: JobStateManager) -> None:
             connected = True
             if swept:
                 _log.debug("expired jobs swept", jobs=swept)
-        await asyncio.sleep((SWEEP_EVERY if connected else RECONNECT_EVERY).total_seconds())
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout((SWEEP_EVERY if connected else RECONNECT_EVERY).total_seconds()):
+                await stopping.wait()

@@ -4,9 +4,10 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import timedelta
+from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Any, Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from msgspec import Struct
 
@@ -17,7 +18,7 @@ class SettingsError(Exception):
     """A variable of the environment that the service does not start with: its name, its value, what is allowed."""
 
     def __init__(self, name: str, value: str, allowed: str) -> None:
-        super().__init__(f"{name}={value!r} is not allowed; allowed: {allowed}")
+        super().__init__(f"{name}={without_password(value)!r} is not allowed; allowed: {allowed}")
         self.name = name
 
 
@@ -86,17 +87,23 @@ def _choice(*allowed: str) -> Callable[[str], str]:
 
 def _url(text: str) -> str:
     parts = urlsplit(text)
-    if parts.scheme not in {"redis", "rediss", "unix"} or not (parts.hostname or parts.path.strip("/")):
-        raise ValueError(text)
-    if parts.scheme != "unix":
+    if parts.scheme == "unix":
+        fits = not parts.netloc and len(parts.path) > 1
+    else:
         _ = parts.port  # raises ValueError where it is none
-        if not re.fullmatch(r"/?[0-9]*", parts.path):
-            raise ValueError(text)
+        fits = parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
+        fits = fits and re.fullmatch(r"(/[0-9]*)?", parts.path) is not None
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        fits = fits and (name.startswith("ssl_") or (name == "db" and value.isdecimal()))
+    if not fits or "://" not in text or parts.fragment:
+        raise ValueError(text)
     return text
 
 
 def _host(text: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9._:%-]+", text) or "//" in text:
+    if ":" in text:
+        return str(IPv6Address(text))
+    if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?", text):
         raise ValueError(text)
     return text
 
@@ -130,7 +137,7 @@ _URL: Final = Variable(
     "redis_url",
     None,
     _url,
-    "redis://[user:password@]host[:port][/db], rediss://… for TLS, or unix:///path",
+    "redis://[[user]:password@]host[:port][/db], rediss://… for TLS (with options ssl_…), or unix:///path[?db=…]",
     "the Redis to work on; wins over REDIS_HOST",
 )
 _HOST: Final = Variable(
@@ -213,6 +220,11 @@ VARIABLES: Final = (
     *(_URL, _HOST, _PORT, _DATA, _LISTEN_HOST, _LISTEN_PORT, _DAYS, _SECONDS),
     *(_BODY, _DRAIN, _CORS, _RATE, _LEVEL, _FORMAT),
 )
+
+
+def without_password(url: str) -> str:
+    """Return a URL for people to read: what stands before its last @ is left out."""
+    return re.sub(r"//.*@", "//***@", url)
 
 
 def retention_from_environment(environ: Mapping[str, str] = os.environ) -> timedelta:

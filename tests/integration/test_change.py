@@ -421,3 +421,18 @@ async def test_each_change_is_one_evalsha(jobs: JobStateManager, redis: Redis) -
     stats = await redis.info("commandstats")
     assert stats["cmdstat_evalsha"]["calls"] == 4
     assert not {"cmdstat_eval", "cmdstat_script|load", "cmdstat_multi", "cmdstat_watch"} & set(stats)
+
+
+@pytest.mark.leaves_debris
+@pytest.mark.parametrize("field", ["queue", "created_at", "updated_at", "expires_at", "revision"])
+async def test_a_hash_that_is_not_ours_is_left_alone(jobs: JobStateManager, redis: Redis, field: str) -> None:
+    await jobs.create_job("j", 1)
+    await redis.hset("job:j", field, "odd") if field != "queue" else await redis.hdel("job:j", field)
+    held = await redis.hgetall("job:j")
+
+    with pytest.raises(StoreCorrupt, match="job:j"):
+        await jobs.update_job_status("j", "running")
+    with pytest.raises(StoreCorrupt, match="job:j"):
+        await jobs.delete_job("j")
+
+    assert await redis.hgetall("job:j") == held

@@ -103,7 +103,7 @@ def test_without_a_command_it_serves_on_the_redis_that_is_named(started: list[An
 def test_the_password_of_a_redis_is_not_shown(started: list[Any]) -> None:
     assert run(environ={"REDIS_URL": "rediss://user:p@ss@redis:6380/1"}).exit_code == 0
     [(_, url, home)] = started
-    assert (url, home) == ("rediss://user:p@ss@redis:6380/1", "rediss://redis:6380/1")
+    assert (url, home) == ("rediss://user:p@ss@redis:6380/1", "rediss://***@redis:6380/1")
 
 
 @pytest.mark.parametrize(

@@ -178,3 +178,8 @@ def test_both_tries_fit_into_the_time_that_a_request_has() -> None:
     assert 0 < connection.FIRST_TRY < connection.PING_DEADLINE < connection.DEADLINE <= 3.0
     assert connection.DEADLINE + connection.SECOND_BELL <= 3.5
     assert connection.PING_DEADLINE + connection.SECOND_BELL <= 3.0
+
+
+def test_a_master_that_is_down_is_an_unavailable_store() -> None:
+    error = BaseParser.parse_error("MASTERDOWN Link with MASTER is down")  # type: ignore[no-untyped-call]
+    assert meaning(error) is errors.StoreReadOnly

@@ -5,6 +5,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, Progress, micros
 from service.domain.states import Status
 from service.store.records import FIELDS, LARGE_FIELDS, flat, hash_from, hash_of, job_from, micros_of, timestamp
@@ -185,3 +186,22 @@ def test_random_times_come_back_and_sort_as_text(seed: int) -> None:
     texts = [timestamp(number) for number in numbers]
     assert [micros(text) for text in texts] == numbers
     assert texts == sorted(texts)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [{"revision": b"x"}, {"status": b"odd"}, {"progress": b"{}"}, {"worker": b"\xff"}, {"queue": None}],
+    ids=str,
+)
+def test_a_hash_that_is_not_ours_is_told_apart(damage: dict[str, bytes | None]) -> None:
+    whole: dict[str, bytes | None] = {
+        "status": b"pending",
+        "queue": b"q",
+        "revision": b"1",
+        "created_at": b"2026-01-01T00:00:00.000000Z",
+        "updated_at": b"2026-01-01T00:00:00.000000Z",
+        "expires_at": b"2026-01-01T00:00:00.000000Z",
+    }
+    held = {name: value for name, value in {**whole, **damage}.items() if value is not None}
+    with pytest.raises(StoreCorrupt, match="job:j"):
+        job_from("j", held, 0)

@@ -136,8 +136,8 @@ def test_only_an_integer_is_a_number(value: object) -> None:
 
 
 def test_a_long_value_is_cut_in_a_message() -> None:
-    assert rules.shortened("a" * 64) == repr("a" * 64)
-    assert rules.shortened("a" * 65) == repr("a" * 61 + "...")
+    assert rules.shortened("a" * 70) == repr("a" * 70)
+    assert rules.shortened("a" * 71) == "'" + "a" * 67 + "...'"
 
 
 def test_a_new_id_is_a_uuid_of_version_7_that_tells_its_time() -> None:

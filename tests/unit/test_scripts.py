@@ -125,3 +125,8 @@ def test_an_index_has_the_name_that_python_knows(lua: str) -> None:
     used = set(re.findall(r"(?<![\w.])key\('(\w+)'", lua))
     assert used <= {name.removeprefix(keys.ROOT).split(":")[0] for name in known}
     assert "'jobs:" not in lua.replace("root == 'jobs:'", "")
+
+
+@every_script
+def test_the_words_that_python_knows_are_those_of_the_script(source: Source) -> None:
+    assert replies(code(source)) == source.words

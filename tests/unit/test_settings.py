@@ -160,3 +160,30 @@ def test_the_retention_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
     monkeypatch.delenv("JOB_TTL_SECONDS", raising=False)
     monkeypatch.setenv("JOB_TTL_DAYS", "3")
     assert retention_from_environment() == timedelta(days=3)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("REDIS_URL", "redis:6379"),
+        ("REDIS_URL", "redis:///0"),
+        ("REDIS_URL", "unix://foo"),
+        ("REDIS_URL", "redis://h:1/0?foo=bar"),
+        ("REDIS_URL", "redis://h:1/0?decode_responses=true"),
+        ("REDIS_URL", "redis://h:1/0?db=x"),
+        ("REDIS_HOST", "localhost:6380"),
+        ("REDIS_HOST", ":"),
+        ("RATE_LIMIT", "600/minute"),
+    ],
+)
+def test_what_would_be_misread_later_is_refused_at_start(name: str, value: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment({name: value})
+    assert refused.value.name == name
+
+
+def test_a_refused_url_does_not_show_its_password() -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment({"REDIS_URL": "redis://me:s3cret@host/x"})
+    assert "s3cret" not in str(refused.value)
+    assert "host" in str(refused.value)

@@ -6,10 +6,9 @@ from typing import Final
 from service.domain.errors import InvalidValue
 from service.domain.jobs import Job
 
-_TAG: Final = re.compile(r'(?:W/)?"(?P<version>[\x21\x23-\x7e]*)"')
-_TAGS: Final = re.compile(
-    rf"\s*{_TAG.pattern.replace('?P<version>', '')}\s*(,\s*{_TAG.pattern.replace('?P<version>', '')}\s*)*"
-)
+_TAG: Final = re.compile(r'(?P<weak>W/)?"(?P<version>[\x21\x23-\x7e]*)"')
+#: A list of them; empty elements are let pass (RFC 9110, section 5.6.1.2).
+_TAGS: Final = re.compile(r'(?:[\s,]|(?:W/)?"[\x21\x23-\x7e]*"(?=\s*(?:,|$)))*')
 
 
 def etag(job: Job) -> str:
@@ -21,22 +20,28 @@ def matches(job: Job, if_none_match: str | None) -> bool:
     """Say whether the client has this very record already. Raises `InvalidValue` for a broken header."""
     if if_none_match is None:
         return False
-    return if_none_match.strip() == "*" or job.version in _versions("If-None-Match", if_none_match)
+    tags = _tags("If-None-Match", if_none_match)
+    return tags is None or any(tag["version"] == job.version for tag in tags)
 
 
 def required_versions(if_match: str | None) -> tuple[str, ...]:
     """Return the versions of which the record must have one, none for any. Raises `InvalidValue` for a broken header.
 
-    A lease that has run out changes the tag but not the record, so `-stale` does not count here.
+    A weak tag never matches here. A lease that has run out changes the tag but not the record: `-stale` does not count.
     """
-    if if_match is None or if_match.strip() == "*":
+    tags = None if if_match is None else _tags("If-Match", if_match)
+    if tags is None:
         return ()
-    return tuple(version.removesuffix("-stale") for version in _versions("If-Match", if_match))
+    return tuple("weak" if tag["weak"] else tag["version"].removesuffix("-stale") for tag in tags)
 
 
-def _versions(header: str, value: str) -> list[str]:
-    if not _TAGS.fullmatch(value):
+def _tags(header: str, value: str) -> list[re.Match[str]] | None:
+    """Return the tags that a header lists, `None` for a star."""
+    if value.strip() == "*":
+        return None
+    tags = list(_TAG.finditer(value))
+    if not tags or not _TAGS.fullmatch(value):
         raise InvalidValue(
             header, f"{value!r} is no list of entity tags", 'ETags as they came, in double quotes, or "*"'
         )
-    return [match["version"] for match in _TAG.finditer(value)]
+    return tags

@@ -25,7 +25,7 @@ class Pattern(NamedTuple):
 
     def accepts(self, value: str) -> bool:
         """Say whether `value` matches as a whole; Python's `$` alone would let a last line break pass."""
-        return re.fullmatch(self.regex, value) is not None
+        return isinstance(value, str) and re.fullmatch(self.regex, value) is not None
 
     def require(self, field: str, value: str) -> str:
         """Return `value` if it matches as a whole; raise `InvalidValue` naming `field` otherwise."""
@@ -72,7 +72,11 @@ class Label(NamedTuple):
 
     def accepts(self, value: str) -> bool:
         """Say whether `value` keeps the rule."""
-        if not value or any(unicodedata.category(character) in {"Cc", "Cs"} for character in value):
+        if (
+            not isinstance(value, str)
+            or not value
+            or any(unicodedata.category(character) in {"Cc", "Cs"} for character in value)
+        ):
             return False
         return len(value.encode()) <= self.most
 
@@ -114,7 +118,8 @@ def described(meaning: str, allowed: str, **schema: Any) -> Meta:
 
 def shortened(value: str) -> str:
     """Return `value` quoted for an error message, cut where it is long."""
-    return repr(value if len(value) <= 64 else value[:61] + "...")
+    quoted = repr(value)
+    return quoted if len(quoted) <= 72 else quoted[:68] + "..." + quoted[-1]
 
 
 def new_job_id() -> str:

@@ -27,7 +27,7 @@ FIRST_TRY: Final = 1.5
 
 _REPLY_ERRORS: Final = {
     "BUSY": errors.StoreBusy,
-    "MASTERDOWN": errors.StoreReadOnly,
+    "CORRUPT": errors.StoreCorrupt,
     "MISCONF": errors.StoreReadOnly,
     "NOAUTH": errors.StoreRefused,
     "NOPERM": errors.StoreRefused,
@@ -42,6 +42,7 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] =
     (redis_errors.NoPermissionError, errors.StoreRefused),
     (redis_errors.OutOfMemoryError, errors.StoreFull),
     (redis_errors.ReadOnlyError, errors.StoreReadOnly),
+    (redis_errors.ClusterDownError, errors.StoreReadOnly),  # MASTERDOWN too
     (redis_errors.TimeoutError, errors.StoreTimeout),
     (TimeoutError, errors.StoreTimeout),
     (redis_errors.ConnectionError, errors.StoreUnreachable),
@@ -67,6 +68,13 @@ def connect(url: str, *, max_connections: int = 64) -> BlockingConnectionPool:
     )
 
 
+class UnknownReply(Exception):
+    """A script answered with a word that its header does not name: a bug."""
+
+    def __init__(self, source: Source, word: str) -> None:
+        super().__init__(f"{source.name}.lua answered {word!r}")
+
+
 class Gateway:
     """Runs scripts and pipelines, each as one call within the deadline."""
 
@@ -84,7 +92,10 @@ class Gateway:
         it ran before. Raises `StoreUnavailable` or `StoreCorrupt`.
         """
         reply: list[Any] = await self.call(lambda: self._scripts[source.name](keys, args))
-        return [reply[0].decode(), *reply[1:]]
+        word = reply[0].decode()
+        if word not in source.words:
+            raise UnknownReply(source, word)
+        return [word, *reply[1:]]
 
     async def read(self, *commands: Sequence[str]) -> list[Any]:
         """Run reading commands in one round trip and return their replies. Raises as `run`."""

@@ -20,7 +20,7 @@ async def page(gateway: Gateway, wanted: JobFilter, limit: int, before: int | No
     """Return the newest jobs that match `wanted`, created before `before` (µs)."""
     large = [name for name in LARGE_FIELDS if name in include]
     fields = [*FIELDS, *large]
-    bounds = [limit, PAGE_BYTES, PAGE_WALK, before or ""]
+    bounds = [limit, PAGE_BYTES, PAGE_WALK, "" if before is None else before]
     filters = [wanted.status or "", wanted.queue or "", wanted.slate_id or "", wanted.correlation_id or ""]
     reply = await gateway.run(scripts.LIST, [keys.ROOT], [*bounds, *filters, len(large), *fields])
     now, following, listed = int(reply[1]), reply[2], reply[3:]

@@ -8,6 +8,7 @@ import msgspec
 from msgspec import Raw
 
 from service.domain.content import Value, without_absent
+from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, Progress
 from service.domain.states import Status
 
@@ -33,13 +34,16 @@ def hash_of(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:
 
 
 def job_from(job_id: str, held: Mapping[str, bytes], now: int) -> Job:
-    """Return the record in a hash; `now` (µs) decides whether its lease has run out."""
-    shown: dict[str, Any] = dict(_DEFAULTS)
-    for name, value in held.items():
-        if name in _SHOWN:
-            shown[name] = _decoded(name, value)
-    stale = "lease_expires_at" in shown and shown["lease_expires_at"] < timestamp(now)
-    return Job(job_id=job_id, stale=stale, **shown)
+    """Return the record in a hash; `now` (µs) decides whether its lease has run out.
+
+    Raises `StoreCorrupt` where the hash is not one that the store wrote.
+    """
+    try:
+        shown = {name: _decoded(name, value) for name, value in held.items() if name in _SHOWN}
+        stale = "lease_expires_at" in shown and shown["lease_expires_at"] < timestamp(now)
+        return Job(**{**_DEFAULTS, **shown, "job_id": job_id, "stale": stale})
+    except (TypeError, ValueError, msgspec.DecodeError) as error:
+        raise StoreCorrupt(f"job:{job_id} is not a record of ours ({error})") from error
 
 
 def _decoded(name: str, value: bytes) -> Any:

@@ -16,24 +16,25 @@ _FLAGS: Final = {
 
 
 class Source(NamedTuple):
-    """A script as it is sent to Redis."""
+    """A script as it is sent to Redis, and the words that its reply may begin with."""
 
     name: str
     text: str
+    words: frozenset[str]
 
 
-def _source(name: str) -> Source:
+def _source(name: str, *words: str) -> Source:
     flags = f" flags={_FLAGS[name]}" if name in _FLAGS else ""
     parts = (_LUA.joinpath(f"{part}.lua").read_text() for part in ("prelude", name))
-    return Source(name, "\n".join((f"#!lua{flags}", *parts)))
+    return Source(name, "\n".join((f"#!lua{flags}", *parts)), frozenset(words))
 
 
-CREATE: Final = _source("create")
-CHANGE: Final = _source("change")
-DELETE: Final = _source("delete")
-LIST: Final = _source("list")
-COUNT: Final = _source("count")
-OLDEST: Final = _source("oldest")
-SWEEP: Final = _source("sweep")
+CREATE: Final = _source("create", "CREATED", "REPLAYED", "EXISTS")
+CHANGE: Final = _source("change", "CHANGED", "UNCHANGED", "NOT_FOUND", "KEY_REUSED", "PRECONDITION_FAILED", "ILLEGAL")
+DELETE: Final = _source("delete", "DELETED", "NOT_FOUND", "PRECONDITION_FAILED", "NOT_FINAL")
+LIST: Final = _source("list", "PAGE")
+COUNT: Final = _source("count", "COUNTED")
+OLDEST: Final = _source("oldest", "OLDEST", "NONE")
+SWEEP: Final = _source("sweep", "SWEPT")
 
 ALL: Final = (CREATE, CHANGE, DELETE, LIST, COUNT, OLDEST, SWEEP)

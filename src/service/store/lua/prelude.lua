@@ -35,7 +35,8 @@ end
 local function micros(text)
   local floor = math.floor
   local year, month, day, hour, minute, second, fraction =
-    text:match('^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)%.(%d+)Z$')
+    (text or ''):match('^(%d+)-(%d+)-(%d+)T(%d+):(%d+):(%d+)%.(%d+)Z$')
+  if not year then return nil end
   month, day = tonumber(month), tonumber(day)
   year = tonumber(year) - (month <= 2 and 1 or 0)
   local era = floor(year / 400)
@@ -165,16 +166,20 @@ local function shelf_of(member)
   return member:match('^(.*):(.*)$')
 end
 
--- A job as the indexes know it, out of its hash; nil without one.
+-- A job as the indexes know it, out of its hash; nil without one. Raises for a hash that is not ours.
 local function load(id)
   local names = { 'status', 'queue', 'created_at', 'updated_at', 'revision', 'expires_at', 'slate_id',
     'correlation_id', 'available_at' }
   local held = {}
   for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(names))) do held[names[i]] = value or nil end
   if not held.status then return nil end
+  local created, updated, expires = micros(held.created_at), micros(held.updated_at), micros(held.expires_at)
+  if not (held.queue and tonumber(held.revision) and created and updated and expires) then
+    error({ err = 'CORRUPT ' .. job_key(id) .. ' is not a record of ours' })
+  end
   local job = { id = id, status = held.status, shelf = held.status, queue = held.queue, slate_id = held.slate_id,
-    created = micros(held.created_at), updated = micros(held.updated_at), revision = tonumber(held.revision),
-    expires = math.floor(micros(held.expires_at) / 1000), tags = tags(held.slate_id, held.correlation_id) }
+    created = created, updated = updated, revision = tonumber(held.revision), expires = math.floor(expires / 1000),
+    tags = tags(held.slate_id, held.correlation_id) }
   if job.status == 'pending' and held.available_at and redis.call('ZSCORE', key('due'), due_member(job)) then
     job.shelf, job.available = 'delayed', micros(held.available_at)
   end
