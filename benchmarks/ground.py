@@ -23,6 +23,8 @@ from service.store.scripts import Source
 #: Changes to one round trip while filling.
 BATCH: Final = 500
 WEEK: Final = timedelta(days=7)
+#: A moment (µs) after which a script must not run that is never reached.
+NEVER: Final = 2**53
 #: 100 bytes of JSON.
 INPUT: Final = {"text": "x" * 89}
 assert len(json.dumps(INPUT, separators=(",", ":"))) == 100
@@ -57,7 +59,7 @@ class BatchingGateway(Gateway):
     async def run(self, source: Source, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Queue a script and return its reply."""
         reply: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        self._waiting.append((source, [len(keys), *keys, *args], reply))
+        self._waiting.append((source, [len(keys), *keys, NEVER, *args], reply))
         if len(self._waiting) == 1:
             asyncio.get_running_loop().call_soon(lambda: asyncio.ensure_future(self._flush()))
         found = await reply

@@ -205,12 +205,17 @@ class FaultyLine:
     upstream: int
     #: How many replies to scripts are still to be lost after the script has run.
     lose_replies: int = 0
+    #: How many scripts are still to be held back until `let_go`, as by a network that stalls.
+    hold_scripts: int = 0
+    #: How Redis answered what was held back.
+    late: list[bytes] = field(default_factory=list)
     #: Lose a reply by silence instead of by closing the connection.
     in_silence: bool = False
     #: Take connections and bytes, and do nothing with them.
     black_hole: bool = False
     scripts_seen: int = 0
     port: int = 0
+    _held: list[bytes] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
 
     @contextlib.asynccontextmanager
@@ -224,6 +229,15 @@ class FaultyLine:
             for task in self._tasks:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def let_go(self) -> None:
+        """Deliver what was held back, although its sender has given it up."""
+        for data in self._held:
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.upstream)
+            writer.write(data)
+            answer = await reader.readuntil(b"\r\n") + await reader.read(4096)
+            self.late.append(answer.split(b"\r\n")[2])
+            writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -244,6 +258,10 @@ class FaultyLine:
                 continue
             if b"EVALSHA" in data:
                 self.scripts_seen += 1
+                if self.hold_scripts:
+                    self.hold_scripts -= 1
+                    self._held.append(data)
+                    continue
                 if self.lose_replies:
                     self.lose_replies -= 1
                     lost.set()

@@ -184,6 +184,16 @@ async def test_a_foreign_key_in_the_way_is_named_and_nothing_is_written(
     assert await redis.keys() == [name.encode()]
 
 
+async def test_a_foreign_hash_in_the_way_is_left_alone(jobs: JobStateManager, redis: Redis) -> None:
+    await redis.hset("job:j", "result", '"foreign"')
+
+    with pytest.raises(StoreCorrupt, match="job:j"):
+        await jobs.create_job("j", 1)
+
+    assert await redis.hgetall("job:j") == {b"result": b'"foreign"'}
+    await redis.delete("job:j")
+
+
 @pytest.mark.parametrize(
     ("field", "arguments"),
     [

@@ -143,3 +143,70 @@ async def test_a_delayed_job_is_kept_for_its_delay_and_the_retention(brief: JobS
     assert await redis.pttl(keys.job("a")) > 99_000
     assert job.available_at
     assert job.expires_at > job.available_at
+
+
+async def test_the_oldest_pending_is_not_one_that_was_created_again(
+    brief: JobStateManager, jobs: JobStateManager, redis: Redis
+) -> None:
+    await brief.create_job("a", 1, queue="old")
+    await gone(redis, "a")
+    await jobs.create_job("b", 1, queue="b")
+    again = (await jobs.create_job("a", 1, queue="new")).job
+
+    oldest = (await jobs.get_stats()).oldest_pending
+    assert oldest
+    assert oldest.job_id == "b"
+    await jobs.cancel_job("b")
+    oldest = (await jobs.get_stats()).oldest_pending
+    assert oldest
+    assert (oldest.queue, oldest.created_at) == ("new", again.created_at)
+
+
+async def test_an_entry_that_is_not_ours_does_not_stop_the_sweep(brief: JobStateManager, redis: Redis) -> None:
+    await brief.create_job("a", 1, queue="a")
+    await brief.create_job("b", 1, queue="b")
+    await redis.zadd(keys.by_expiry("a", "pending"), {"garbage": 1})
+    await gone(redis, "a", "b")
+
+    assert await brief.sweep() == 3
+
+    assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
+
+
+@pytest.mark.leaves_debris
+async def test_a_key_that_is_not_ours_does_not_keep_the_sweep_from_the_others(
+    brief: JobStateManager, redis: Redis
+) -> None:
+    await brief.create_job("a", 1, queue="a")
+    await brief.create_job("b", 1, queue="b")
+    await gone(redis, "a", "b")
+    foreign = keys.by_expiry("a", "pending")
+    await redis.delete(foreign)
+    await redis.set(foreign, "foreign", ex=60)
+
+    assert await brief.sweep() == 1
+
+    assert not await redis.exists(keys.by_expiry("b", "pending"))
+    assert await redis.get(foreign) == b"foreign"
+
+
+async def test_a_clock_that_was_ahead_once_does_not_stretch_the_retention(jobs: JobStateManager, redis: Redis) -> None:
+    await redis.set(keys.CLOCK, 4_102_444_800_000_000)  # the year 2100
+
+    job = (await jobs.create_job("a", 1)).job
+    changed = await jobs.update_job_status("a", "running")
+
+    assert job.created_at > "2100"
+    assert await redis.ttl("job:a") <= 7 * 86400
+    assert (changed.updated_at >= job.created_at, changed.expires_at < "2100") == (True, True)
+
+
+async def test_an_expired_job_still_tells_its_slate_by_its_tag(brief: JobStateManager, redis: Redis) -> None:
+    await brief.create_job("a", 1, slate_id="s")
+    [tagged] = await redis.zrange(keys.TAGS, 0, -1)
+    await gone(redis, "a")
+
+    await brief.sweep()
+
+    [(_, event)] = await redis.xrevrange(keys.EVENTS, count=1)
+    assert (event[b"event"], event[b"tags"]) == (b"expired", tagged.split(b":")[0])

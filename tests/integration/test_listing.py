@@ -1,6 +1,7 @@
 import asyncio
 import itertools
 import random
+from typing import Any
 
 import pytest
 from redis.asyncio import Redis
@@ -246,3 +247,77 @@ async def test_reading_never_scans_the_keyspace(jobs: JobStateManager, redis: Re
     used = set(await redis.info("commandstats"))
     assert "cmdstat_evalsha" in used
     assert not {"cmdstat_keys", "cmdstat_scan", "cmdstat_zscan", "cmdstat_hscan", "cmdstat_randomkey"} & used
+
+
+async def test_error_messages_count_towards_the_bytes_of_a_page_and_of_a_batch(
+    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overview, "PAGE_BYTES", 1000)
+    for number in range(4):
+        await jobs.create_job(f"j{number}", 1)
+        await jobs.update_job_status(f"j{number}", "failed", error="x" * 400)
+
+    assert ids((await jobs.list_jobs(JobFilter())).items) == ["j3", "j2"]
+    assert ids((await jobs.get_jobs(["j0", "x", "j1"])).items) == ["j0", "j1"]
+    with pytest.raises(InvalidValue, match="error messages take 1608 bytes"):
+        await jobs.get_jobs([f"j{number}" for number in range(4)])
+
+
+async def test_a_batch_has_the_error_messages_of_its_jobs(jobs: JobStateManager) -> None:
+    for name in "abc":
+        await jobs.create_job(name, 1)
+    await jobs.update_job_status("b", "failed", error={"why": 1})
+
+    found = (await jobs.get_jobs(["a", "b", "c"])).items
+
+    assert [job.error_message and bytes(job.error_message) for job in found] == [None, b'{"why":1}', None]
+
+
+async def test_a_record_that_is_not_ours_does_not_hide_the_others(jobs: JobStateManager, redis: Redis) -> None:
+    for name in "abc":
+        await jobs.create_job(name, 1)
+    await redis.hset("job:b", "attempt", "odd")
+
+    assert ids((await jobs.list_jobs(JobFilter())).items) == ["c", "a"]
+
+
+async def test_a_delay_that_is_over_is_not_counted_as_one(jobs: JobStateManager, redis: Redis) -> None:
+    await jobs.create_job("j", 1, delay_seconds=60)
+    await jobs.create_job("k", 1, delay_seconds=60)
+    seconds, _ = await redis.time()
+    held = await redis.zscore(keys.DUE, "default:k") or 0
+    await redis.zadd(keys.DUE, {"default:k": (seconds - 1) * 1_000_000})
+
+    stats = await jobs.get_stats()
+    await redis.zadd(keys.DUE, {"default:k": held})
+
+    assert (stats.delayed, stats.statuses[Status.PENDING]) == (1, 2)
+
+
+async def test_an_emptied_shelf_is_not_looked_at_any_more(jobs: JobStateManager, redis: Redis) -> None:
+    await jobs.create_job("j", 1, queue="q")
+    await jobs.update_job_status("j", "running")
+    assert await redis.zrange(keys.SHELVES, 0, -1) == [b"q:running"]
+
+    await jobs.cancel_job("j")
+    await jobs.delete_job("j")
+
+    assert await redis.zcard(keys.SHELVES) == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "arguments"),
+    [
+        ("include", {"wanted": JobFilter(), "include": ["everything"]}),
+        ("limit", {"wanted": JobFilter(), "limit": 201}),
+        ("status", {"wanted": JobFilter(status="done")}),
+        ("queue", {"wanted": JobFilter(queue="a:b")}),
+    ],
+)
+async def test_a_list_that_cannot_be_is_refused_by_field(
+    jobs: JobStateManager, field: str, arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(InvalidValue) as refused:
+        await jobs.list_jobs(**arguments)
+
+    assert refused.value.field == field

@@ -10,7 +10,15 @@ import httpx
 import pytest
 from redis.asyncio import Redis
 
-from service.domain.errors import IllegalTransition, StoreTimeout, StoreUnavailable, StoreUnreachable
+from service.domain.errors import (
+    IllegalTransition,
+    StoreLoading,
+    StoreReadOnly,
+    StoreRefused,
+    StoreTimeout,
+    StoreUnavailable,
+    StoreUnreachable,
+)
 from service.domain.states import Status
 from service.store import connection, keys
 from service.store.connection import connect
@@ -210,3 +218,68 @@ async def test_a_caller_that_gives_up_does_not_leave_its_reply_to_the_next(jobs:
         assert job.job_id == f"j{number + 1}"
         assert job.input_params is not None
         assert bytes(job.input_params) == str(number + 1).encode()
+
+
+async def test_a_try_that_was_given_up_does_nothing_when_it_arrives_after_all(
+    far: JobStateManager, redis: Redis, line: FaultyLine
+) -> None:
+    line.hold_scripts = 1
+    created = await far.create_job("j", 1)  # by the second try: the first is held on the line
+    await far.cancel_job("j")
+    await far.delete_job("j")
+
+    await line.let_go()
+
+    assert not created.replayed
+    assert line.late == [b"LATE"]
+    assert await far.get_job("j") is None
+    assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
+
+
+async def test_a_clock_of_redis_that_was_misjudged_is_read_again(jobs: JobStateManager) -> None:
+    clock = jobs._gateway._clock
+    await jobs.create_job("a", 1)
+    clock.set(clock.now - 3600 * 1_000_000)
+
+    assert (await jobs.create_job("b", 1)).job.revision == 1
+    assert abs(clock.now / 1e6 - time.time()) < 60
+
+
+async def test_scripts_flushed_at_any_moment_are_loaded_again(jobs: JobStateManager, redis: Redis) -> None:
+    async def flush() -> None:
+        for _ in range(60):
+            await redis.script_flush()
+
+    made = asyncio.gather(*(jobs.create_job(f"j{number}", 1) for number in range(60)))
+    await asyncio.gather(flush(), made)
+
+    assert (await jobs.get_stats()).statuses[Status.PENDING] == 60
+
+
+@pytest.mark.parametrize(
+    ("greeting", "meant"),
+    [
+        (b"-NOAUTH Authentication required.", StoreRefused),
+        (b"-WRONGPASS invalid username-password pair", StoreRefused),
+        (b"-LOADING Redis is loading the dataset in memory", StoreLoading),
+        (b"-MASTERDOWN Link with MASTER is down", StoreReadOnly),
+        (b"-ERR max number of clients reached", StoreUnreachable),
+    ],
+    ids=lambda value: value.split()[0].decode() if isinstance(value, bytes) else value.__name__,
+)
+async def test_what_redis_says_while_a_connection_is_set_up_has_its_meaning(
+    greeting: bytes, meant: type[StoreUnavailable]
+) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            writer.write(greeting + b"\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    pool = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    with pytest.raises(meant) as refused:
+        await JobStateManager(pool, ttl=timedelta(days=7)).get_job("j")
+
+    assert type(refused.value) is meant
+    await pool.disconnect()
+    server.close()

@@ -14,7 +14,7 @@ PRELUDE = CREATE.text.split("-- Creates a job")[0]
 
 
 async def evaluate(redis: Redis, body: str, *args: str | int) -> list[str]:
-    reply = await redis.eval(f"{PRELUDE}\n{body}", 1, keys.ROOT, *args)
+    reply = await redis.eval(f"{PRELUDE}\n{body}", 1, keys.ROOT, 2**53, *args)
     return [value.decode() for value in reply]
 
 

@@ -70,6 +70,8 @@ def label(field: str, value: str | None) -> str | None:
 
 def check_filter(wanted: JobFilter) -> None:
     """Raise `InvalidValue` naming the part of a filter that no job can have."""
+    if wanted.status is not None:
+        status(wanted.status)
     if wanted.queue is not None:
         rules.QUEUE.require("queue", wanted.queue)
     label("slate_id", wanted.slate_id)

@@ -1,6 +1,9 @@
 """The pool of connections to Redis, and one call through it: within a deadline, tried twice, errors told apart."""
 
 import asyncio
+import contextlib
+import math
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
@@ -11,6 +14,7 @@ from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 
 from service.domain import errors
+from service.store.records import micros_of
 from service.store.scripts import ALL, Source
 
 T = TypeVar("T")
@@ -19,6 +23,8 @@ T = TypeVar("T")
 DEADLINE: Final = 3.0
 #: Seconds in which the question whether Redis answers is itself answered.
 PING_DEADLINE: Final = 2.5
+#: Seconds for which the time that Redis told is counted on from here; clocks drift apart by less than 0.1 ms in them.
+CLOCK_FRESH: Final = 10.0
 #: Seconds after the deadline at which a call that slept through it is cancelled again: up to Python 3.11 `wait_for`,
 #: which redis-py sends with, swallows a cancellation that comes as it finishes.
 SECOND_BELL: Final = 0.2
@@ -42,7 +48,11 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] =
     (redis_errors.NoPermissionError, errors.StoreRefused),
     (redis_errors.OutOfMemoryError, errors.StoreFull),
     (redis_errors.ReadOnlyError, errors.StoreReadOnly),
-    (redis_errors.ClusterDownError, errors.StoreReadOnly),  # MASTERDOWN too
+    (redis_errors.MasterDownError, errors.StoreReadOnly),
+    (redis_errors.ClusterDownError, errors.StoreRefused),  # and the others of a cluster, which is not served
+    (redis_errors.MovedError, errors.StoreRefused),
+    (redis_errors.TryAgainError, errors.StoreRefused),
+    (redis_errors.ClusterCrossSlotError, errors.StoreRefused),
     (redis_errors.TimeoutError, errors.StoreTimeout),
     (TimeoutError, errors.StoreTimeout),
     (redis_errors.ConnectionError, errors.StoreUnreachable),
@@ -75,6 +85,29 @@ class UnknownReply(Exception):
         super().__init__(f"{source.name}.lua answered {word!r}")
 
 
+class ServerClock:
+    """The time of Redis, guessed from what it said last: never ahead of it, but for drift since then."""
+
+    def __init__(self) -> None:
+        self._ahead = 0
+        self._read_at = -math.inf
+
+    @property
+    def is_fresh(self) -> bool:
+        """Say whether Redis told the time lately."""
+        return time.monotonic() - self._read_at < CLOCK_FRESH
+
+    @property
+    def now(self) -> int:
+        """Microseconds since 1970."""
+        return self._ahead + time.monotonic_ns() // 1000
+
+    def set(self, micros: int) -> None:
+        """Take over a time that Redis has just told."""
+        self._ahead = micros - time.monotonic_ns() // 1000
+        self._read_at = time.monotonic()
+
+
 class Gateway:
     """Runs scripts and pipelines, each as one call within the deadline."""
 
@@ -83,19 +116,32 @@ class Gateway:
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; allowed: a pool with decode_responses=False")
         self.redis: Redis = Redis(connection_pool=pool)
+        self._clock = ServerClock()
         self._scripts: dict[str, AsyncScript] = {source.name: self.redis.register_script(source.text) for source in ALL}
 
     async def run(self, source: Source, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script in one round trip and return its reply: a word, then what its header says.
 
         A try whose outcome is unknown is followed by a second one, so `args` must carry what lets the script see that
-        it ran before. Raises `StoreUnavailable` or `StoreCorrupt`.
+        it ran before; and it does nothing if it reaches Redis only after it was given up. Raises `StoreUnavailable` or
+        `StoreCorrupt`.
         """
-        reply: list[Any] = await self.call(lambda: self._scripts[source.name](keys, args))
+        reply = await self.call(lambda: self._in_time(self._scripts[source.name], keys, args))
         word = reply[0].decode()
         if word not in source.words:
             raise UnknownReply(source, word)
         return [word, *reply[1:]]
+
+    async def _in_time(self, script: AsyncScript, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+        """Send a script with the moment after which it must not run, again where Redis's clock was misjudged."""
+        while True:
+            if not self._clock.is_fresh:
+                self._clock.set(micros_of(await self.redis.time()))
+            with contextlib.suppress(redis_errors.NoScriptError):  # flushed between its loading and its call
+                reply: list[Any] = await script(keys, [self._clock.now + int(FIRST_TRY * 1e6), *args])
+                if reply[0] != b"LATE":
+                    return reply
+                self._clock.set(int(reply[1]))
 
     async def read(self, *commands: Sequence[str]) -> list[Any]:
         """Run reading commands in one round trip and return their replies. Raises as `run`."""
@@ -131,7 +177,12 @@ class Gateway:
 
 
 def meaning(error: Exception) -> type[Exception]:
-    """Return the domain error that an error of redis-py or of the network stands for; its own type if none does."""
+    """Return the domain error that an error of redis-py or of the network stands for; its own type if none does.
+
+    What Redis says while a connection is set up comes wrapped in a bare `ConnectionError`.
+    """
+    if type(error) is redis_errors.ConnectionError and isinstance(error.__cause__, redis_errors.RedisError):
+        return meaning(error.__cause__)
     for raised, meant in _ERRORS:
         if isinstance(error, raised):
             return meant

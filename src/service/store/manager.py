@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from typing import Any, Final
 
+import structlog
 from redis.asyncio import ConnectionPool
 
 from service.domain import content, errors, rules
@@ -16,10 +17,15 @@ from service.store.connection import PING_DEADLINE, Gateway
 from service.store.identity import change_id_for, digest, new_change_id
 from service.store.records import flat, hash_from, hash_of, job_from, micros_of
 
+_log = structlog.stdlib.get_logger(__name__)
+
 #: How long a deletion is remembered, so that its repetition is not told that there was no such job.
 DELETION_KEPT: Final = timedelta(minutes=1)
 #: How many expired jobs one run of the sweep's script takes out of the indexes.
 SWEEP_BATCH: Final = 500
+
+#: The fields of a record that a list leaves out unless asked for.
+INCLUDABLE: Final = ("input_params", "result")
 
 _FINAL: Final = " ".join(sorted(FINAL))
 
@@ -149,10 +155,15 @@ class JobStateManager:
         """Return up to `limit` (1 to 200) jobs that match, newest first, created before `before` (µs since 1970).
 
         `input_params` and `result` are left out unless `include` names them. A page may be short while there is more:
-        it ends at 8 MiB of those two and after 1,000 index entries.
+        it ends at 8 MiB of those two and `error_message`, and after 1,000 index entries.
         """
         content.check_filter(wanted)
         rules.PAGE_LIMIT.require("limit", limit)
+        for name in include:
+            if name not in INCLUDABLE:
+                raise errors.InvalidValue(
+                    "include", f"{rules.shortened(name)} cannot be included", ", ".join(INCLUDABLE)
+                )
         return await overview.page(self._gateway, wanted, limit, before, include)
 
     async def get_jobs(self, job_ids: Sequence[str]) -> Batch:
@@ -170,11 +181,12 @@ class JobStateManager:
 
     async def sweep(self) -> int:
         """Take every expired job out of the indexes and return how many there were."""
-        swept, batch = 0, SWEEP_BATCH
-        while batch == SWEEP_BATCH:
-            reply = await self._gateway.run(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
-            batch = int(reply[1])
-            swept += batch
+        swept, more = 0, True
+        while more:
+            _, count, more, passed_over = await self._gateway.run(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
+            swept += int(count)
+        if passed_over:
+            _log.error("a key in the way of the sweep is not ours", shelves=[name.decode() for name in passed_over])
         return swept
 
     async def ping(self) -> None:
@@ -225,6 +237,8 @@ def _standing(reply: Sequence[bytes]) -> tuple[Status, int]:
 
 def _words(versions: Collection[str]) -> str:
     """Return versions as a script reads them; what cannot be one must not turn into no condition at all."""
+    if isinstance(versions, str):
+        versions = [versions]
     return " ".join(version or "none" for version in versions)
 
 

@@ -3,13 +3,18 @@
 from collections.abc import Collection, Sequence
 from typing import Final
 
+import structlog
+
+from service.domain.errors import InvalidValue, StoreCorrupt
 from service.domain.jobs import Batch, Job, JobFilter, OldestPending, Page, RunningCount, Stats
 from service.domain.states import Status
 from service.store import keys, scripts
 from service.store.connection import Gateway
 from service.store.records import FIELDS, LARGE_FIELDS, job_from, micros_of, timestamp
 
-#: Most bytes of input_params and result on one page, and most index entries walked for it.
+_log = structlog.stdlib.get_logger(__name__)
+
+#: Most bytes of input_params, result and error_message on one page, and most index entries walked for it.
 PAGE_BYTES: Final = 8 * 1024 * 1024
 PAGE_WALK: Final = 1000
 #: How many expired heads of a list may hide the oldest pending job until the next sweep.
@@ -18,33 +23,47 @@ DEAD_HEADS: Final = 1000
 
 async def page(gateway: Gateway, wanted: JobFilter, limit: int, before: int | None, include: Collection[str]) -> Page:
     """Return the newest jobs that match `wanted`, created before `before` (µs)."""
-    large = [name for name in LARGE_FIELDS if name in include]
+    large = [name for name in LARGE_FIELDS if name in include or name == "error_message"]
     fields = [*FIELDS, *large]
     bounds = [limit, PAGE_BYTES, PAGE_WALK, "" if before is None else before]
     filters = [wanted.status or "", wanted.queue or "", wanted.slate_id or "", wanted.correlation_id or ""]
     reply = await gateway.run(scripts.LIST, [keys.ROOT], [*bounds, *filters, len(large), *fields])
     now, following, listed = int(reply[1]), reply[2], reply[3:]
-    items = [
-        _shown(job_id.decode(), fields, values, now) for job_id, values in zip(listed[::2], listed[1::2], strict=True)
-    ]
+    items = []
+    for job_id, values in zip(listed[::2], listed[1::2], strict=True):
+        try:
+            items.append(_shown(job_id.decode(), fields, values, now))
+        except StoreCorrupt as error:  # one bad record must not hide all the others
+            _log.error("a record was left out of a list", detail=str(error))
     return Page(items, int(following) if following else None)
 
 
 async def batch(gateway: Gateway, job_ids: Sequence[str]) -> Batch:
-    """Return the jobs with these ids, each once, in one round trip."""
+    """Return the jobs with these ids, each once; errors of theirs are read in a second round trip.
+
+    Raises `InvalidValue` if those are more than a page may have.
+    """
     wanted = list(dict.fromkeys(job_ids))
     reads = [["HMGET", keys.job(job_id), *FIELDS] for job_id in wanted]
-    time, *rows = await gateway.read(["TIME"], *reads)
-    now = micros_of(time)
+    sizes = [["HSTRLEN", keys.job(job_id), "error_message"] for job_id in wanted]
+    time, *replies = await gateway.read(["TIME"], *reads, *sizes)
+    rows, lengths = replies[: len(wanted)], replies[len(wanted) :]
+    if sum(lengths) > PAGE_BYTES:
+        found = f"their error messages take {sum(lengths)} bytes"
+        raise InvalidValue("job_ids", found, f"jobs whose error messages take up to {PAGE_BYTES} bytes together")
+    failed = [job_id for job_id, length in zip(wanted, lengths, strict=True) if length]
+    messages = await gateway.read(*(["HGET", keys.job(job_id), "error_message"] for job_id in failed)) if failed else []
+    errors = dict(zip(failed, messages, strict=True))
+    fields, now = [*FIELDS, "error_message"], micros_of(time)
     status = FIELDS.index("status")
     there = {job_id: row for job_id, row in zip(wanted, rows, strict=True) if row[status] is not None}
-    items = [_shown(job_id, FIELDS, row, now) for job_id, row in there.items()]
+    items = [_shown(job_id, fields, [*row, errors.get(job_id)], now) for job_id, row in there.items()]
     return Batch(items, [job_id for job_id in wanted if job_id not in there])
 
 
 async def running_count(gateway: Gateway, leased: bool | None) -> int:
     """Return how many jobs are running; only those with (without) a live lease if `leased` is true (false)."""
-    _, live_leases, counts = await _counts(gateway, Status.RUNNING)
+    _, live_leases, _, counts = await _counts(gateway, Status.RUNNING)
     running = sum(count for _, _, count in counts)
     if leased is None:
         return running
@@ -53,7 +72,7 @@ async def running_count(gateway: Gateway, leased: bool | None) -> int:
 
 async def stats(gateway: Gateway) -> Stats:
     """Return exact counts per status and queue, and the oldest pending job."""
-    now, live_leases, counts = await _counts(gateway, "")
+    now, live_leases, delayed, counts = await _counts(gateway, "")
     statuses = dict.fromkeys(Status, 0)
     queues: dict[str, dict[Status, int]] = {}
     for queue, shelf, count in counts:
@@ -65,21 +84,21 @@ async def stats(gateway: Gateway) -> Stats:
     return Stats(
         at=timestamp(now),
         statuses=statuses,
-        delayed=sum(count for _, shelf, count in counts if shelf == "delayed"),
+        delayed=delayed,
         queues=dict(sorted(queues.items())),
         running=RunningCount(leased=live_leases, unleased=statuses[Status.RUNNING] - live_leases),
         oldest_pending=await _oldest_pending(gateway),
     )
 
 
-async def _counts(gateway: Gateway, shelf: str) -> tuple[int, int, list[tuple[str, str, int]]]:
+async def _counts(gateway: Gateway, shelf: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
     reply = await gateway.run(scripts.COUNT, [keys.ROOT], [shelf])
-    now, live_leases, rows = int(reply[1]), reply[2], reply[3:]
+    now, live_leases, delayed, rows = int(reply[1]), reply[2], reply[3], reply[4:]
     counts = [
         (queue.decode(), on_shelf.decode(), count)
         for queue, on_shelf, count in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
     ]
-    return now, live_leases, counts
+    return now, live_leases, delayed, counts
 
 
 async def _oldest_pending(gateway: Gateway) -> OldestPending | None:

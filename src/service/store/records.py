@@ -14,11 +14,12 @@ from service.domain.states import Status
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: Every field of the hash that a record shows, the large ones last; what a hash has besides is private.
+#: The fields that a client may make as large as a body.
+LARGE_FIELDS: Final[tuple[str, ...]] = ("input_params", "result", "error_message")
+#: The other fields of the hash that a record shows; what a hash has besides is private.
 FIELDS: Final[tuple[str, ...]] = tuple(
-    name for name in Job.__struct_fields__ if name not in {"job_id", "stale", "input_params", "result"}
+    name for name in Job.__struct_fields__ if name not in {"job_id", "stale", *LARGE_FIELDS}
 )
-LARGE_FIELDS: Final[tuple[str, ...]] = ("input_params", "result")
 
 _DEFAULTS: Final = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
 _INTEGERS: Final = frozenset({*_DEFAULTS, "revision", "scenario_count", "lease_seconds"})

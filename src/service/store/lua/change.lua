@@ -28,7 +28,9 @@ local job = load(id)
 if not job then return { 'NOT_FOUND' } end
 
 local held = redis.call('HMGET', job_hash, '_change', 'progress', '_progress_event', 'attempt')
-local last_change, progress, progress_event, attempt = held[1] or '', held[2], tonumber(held[3] or 0), held[4] or 0
+local last_change, progress = held[1] or '', held[2]
+local progress_event, attempt = tonumber(held[3] or 0) or 0, tonumber(held[4] or 0)
+if not attempt then error({ err = 'CORRUPT ' .. job_hash .. ' is not a record of ours' }) end
 if last_change:sub(1, #change_id + 1) == change_id .. ':' then
   if last_change ~= change_id .. ':' .. digest then return { 'KEY_REUSED' } end
   return { 'UNCHANGED', digits(now()), redis.call('HGETALL', job_hash) }
@@ -45,12 +47,13 @@ if not contains(ARGV[6], job.status) or (only_progress and (not given.progress o
 end
 expect_indexes(job.queue, job.shelf, target)
 
-local at = math.max(now(), job.updated)
-take(job)
-job.status, job.shelf, job.revision = target, target, job.revision + 1
-job.expires = math.floor(at / 1000) + tonumber(ARGV[4])
-local set = { 'status', target, 'revision', digits(job.revision), 'updated_at', iso(at),
-  'expires_at', iso(job.expires * 1000), '_change', change_id .. ':' .. digest }
+-- Times of a record never go back; retention and the pace of events run from now all the same.
+local real = now()
+local at = math.max(real, job.updated)
+local moved = { id = id, status = target, shelf = target, queue = job.queue, slate_id = job.slate_id, tags = job.tags,
+  created = job.created, revision = job.revision + 1, expires = math.floor(real / 1000) + tonumber(ARGV[4]) }
+local set = { 'status', target, 'revision', digits(moved.revision), 'updated_at', iso(at),
+  'expires_at', iso(moved.expires * 1000), '_change', change_id .. ':' .. digest }
 local function also(name, value)
   set[#set + 1] = name
   set[#set + 1] = value
@@ -62,12 +65,14 @@ elseif not only_progress then
   also('attempt', digits(attempt + 1))
   also('started_at', iso(at))
 end
-local quiet = only_progress and at - progress_event < PROGRESS_EVENT_EVERY
-if only_progress and not quiet then also('_progress_event', digits(at)) end
+local since_event = real - progress_event
+local quiet = only_progress and since_event >= 0 and since_event < PROGRESS_EVENT_EVERY
+if only_progress and not quiet then also('_progress_event', digits(real)) end
 
 redis.call('HSET', job_hash, unpack(set))
 if not only_progress then redis.call('HDEL', job_hash, '_progress_event') end
-redis.call('PEXPIREAT', job_hash, digits(job.expires))
-put(job)
-if not quiet then emit('changed', job) end
-return { 'CHANGED', digits(at), redis.call('HGETALL', job_hash) }
+redis.call('PEXPIREAT', job_hash, digits(moved.expires))
+take(job)
+put(moved)
+if not quiet then emit('changed', moved) end
+return { 'CHANGED', digits(real), redis.call('HGETALL', job_hash) }

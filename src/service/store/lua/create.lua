@@ -16,6 +16,8 @@ if known[3] then
   return { known[2] == request and 'CREATED' or 'REPLAYED', digits(now()), redis.call('HGETALL', job_hash) }
 end
 
+if redis.call('EXISTS', job_hash) == 1 then error({ err = 'CORRUPT ' .. job_hash .. ' is not a record of ours' }) end
+
 local fields = pairs_from(ARGV, 6)
 local delay = tonumber(ARGV[5])
 local shelf = delay > 0 and 'delayed' or 'pending'
@@ -23,10 +25,12 @@ expect_indexes(fields.queue, shelf)
 expect('string', clock)
 
 -- The clock makes the moment of creation unique and never lets it go back: it is the order of lists and their cursor.
-local created = math.max(now(), (tonumber(redis.call('GET', clock)) or 0) + 1)
-local expires = math.floor((created + delay) / 1000) + tonumber(ARGV[4])
+-- Retention and delay run from now, so that a clock that was ahead once does not stretch them.
+local at = now()
+local created = math.max(at, (tonumber(redis.call('GET', clock)) or 0) + 1)
+local expires = math.floor((at + delay) / 1000) + tonumber(ARGV[4])
 local job = { id = id, status = 'pending', shelf = shelf, queue = fields.queue, slate_id = fields.slate_id, revision = 1,
-  created = created, available = created + delay, expires = expires, tags = tags(fields.slate_id, fields.correlation_id) }
+  created = created, available = at + delay, expires = expires, tags = tags(fields.slate_id, fields.correlation_id) }
 local set = { 'status', 'pending', 'revision', '1', 'created_at', iso(created), 'updated_at', iso(created),
   'expires_at', iso(expires * 1000) }
 if delay > 0 then
@@ -40,4 +44,4 @@ redis.call('HSET', job_hash, unpack(ARGV, 6))
 redis.call('PEXPIREAT', job_hash, digits(expires))
 put(job)
 emit('changed', job)
-return { 'CREATED', digits(created), set }
+return { 'CREATED', digits(at), set }

@@ -3,16 +3,15 @@
 -- KEYS: 1 the job's hash, 2 the partition's root
 -- ARGV: 1 job id, 2 change id, 3 final statuses, 4 versions of which the record must have one (empty for any),
 --       5 how long the deletion is remembered (ms)
--- Returns: DELETED; the same again when this change id deleted it before
+-- Returns: DELETED; the same again, and nothing done, when this change id deleted a job of this id before
 --          NOT_FOUND
 --          PRECONDITION_FAILED, NOT_FINAL with status and revision
 local id, change_id = ARGV[1], ARGV[2]
 local deletions, mark = key('deletions'), change_id .. ':' .. id
 
+if redis.call('ZSCORE', deletions, mark) then return { 'DELETED' } end
 local job = load(id)
-if not job then
-  return { redis.call('ZSCORE', deletions, mark) and 'DELETED' or 'NOT_FOUND' }
-end
+if not job then return { 'NOT_FOUND' } end
 if ARGV[4] ~= '' and not contains(ARGV[4], digits(job.created) .. '-' .. digits(job.revision)) then
   return { 'PRECONDITION_FAILED', job.status, digits(job.revision) }
 end

@@ -9,16 +9,18 @@ local most, most_bytes, most_walked = tonumber(ARGV[1]), tonumber(ARGV[2]), tonu
 local before, status, queue, slate_id, correlation_id = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
 local fields, large = { unpack(ARGV, 10) }, {}
 for i = #ARGV - tonumber(ARGV[9]) + 1, #ARGV do large[#large + 1] = ARGV[i] end
-local CHUNK = 64
+local LARGEST_CHUNK = 64
 
 -- A run over one index, newest first: a table with the entry it stands at in `id` and `created`; no `id` at its end.
+-- It reads ahead by little at first: with many queues few entries of each are wanted.
 local function run(fetch)
-  local chunk, at, bound = {}, 1, before
+  local chunk, at, bound, size = {}, 1, before, 1
   local self = {}
   function self.step()
     if at > #chunk and not self.ended then
-      chunk, at = fetch(bound), 1
-      self.ended = #chunk < CHUNK
+      chunk, at = fetch(bound, size), 1
+      self.ended = #chunk < size
+      size = math.min(size * 4, LARGEST_CHUNK)
       if #chunk > 0 then bound = digits(chunk[#chunk].created) end
     end
     local entry = chunk[at] or {}
@@ -30,20 +32,20 @@ local function run(fetch)
 end
 
 local function run_over_list(name)
-  return run(function(bound)
+  return run(function(bound, size)
     local chunk = {}
     local found = redis.call('ZRANGE', name, bound == '' and '+inf' or '(' .. bound, '-inf', 'BYSCORE', 'REV',
-      'LIMIT', 0, CHUNK, 'WITHSCORES')
+      'LIMIT', 0, size, 'WITHSCORES')
     for i = 1, #found, 2 do chunk[#chunk + 1] = { id = found[i], created = tonumber(found[i + 1]) } end
     return chunk
   end)
 end
 
 local function run_over_tag(name)
-  return run(function(bound)
+  return run(function(bound, size)
     local chunk = {}
     local from = bound == '' and '(' .. name .. ';' or '(' .. name .. ':' .. string.format('%016.0f', bound)
-    for _, member in ipairs(redis.call('ZRANGE', key('tags'), from, '[' .. name .. ':', 'BYLEX', 'REV', 'LIMIT', 0, CHUNK)) do
+    for _, member in ipairs(redis.call('ZRANGE', key('tags'), from, '[' .. name .. ':', 'BYLEX', 'REV', 'LIMIT', 0, size)) do
       local created, id = member:match('^[^:]*:(%d+):(.*)$')
       chunk[#chunk + 1] = { id = id, created = tonumber(created) }
     end
@@ -96,10 +98,9 @@ local function advance()
 end
 
 local function matches(id, created)
-  local held = redis.call('HMGET', job_key(id), 'status', 'queue', 'created_at', 'slate_id', 'correlation_id')
-  return held[1] and held[3] == iso(created)
-    and (status == '' or status == held[1]) and (queue == '' or queue == held[2])
-    and (slate_id == '' or slate_id == held[4]) and (correlation_id == '' or correlation_id == held[5])
+  local held = current(id, created, 'queue', 'slate_id', 'correlation_id')
+  return held and (status == '' or status == held[1]) and (queue == '' or queue == held[2])
+    and (slate_id == '' or slate_id == held[3]) and (correlation_id == '' or correlation_id == held[4])
 end
 
 local page, found, walked, bytes, last = { 'PAGE', digits(now()), '' }, 0, 0, 0, ''

@@ -4,16 +4,23 @@
 -- ARGV: 1 how many entries of each list to look at for one that has not expired
 -- Returns: OLDEST with id, queue, created (µs)
 --          NONE
+local most = tonumber(ARGV[1])
 local best
 
 local function consider(queue, list)
-  local heads = redis.call('ZRANGE', list, 0, ARGV[1] - 1, 'WITHSCORES')
-  for i = 1, #heads, 2 do
-    if redis.call('EXISTS', job_key(heads[i])) == 1 then
-      local created = tonumber(heads[i + 1])
-      if not best or created < best.created then best = { id = heads[i], queue = queue, created = created } end
-      return
+  local from, count = 0, 1 -- the first is nearly always alive
+  while from < most do
+    local heads = redis.call('ZRANGE', list, from, from + count - 1, 'WITHSCORES')
+    for i = 1, #heads, 2 do
+      local id, created = heads[i], tonumber(heads[i + 1])
+      if best and created >= best.created then return end
+      if current(id, created) then
+        best = { id = id, queue = queue, created = created }
+        return
+      end
     end
+    if #heads < 2 * count then return end
+    from, count = from + count, count * 4
   end
 end
 

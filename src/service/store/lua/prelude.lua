@@ -1,5 +1,8 @@
 -- What every script shares; put in front of it when it is loaded. The last of KEYS is always the partition's root.
+-- Before the ARGV of a script's header comes one more, taken off here: the moment (µs) after which it must not run, because
+-- its sender has given it up by then and has perhaps sent it again. It then answers LATE with the time.
 local root = KEYS[#KEYS]
+local not_after = tonumber(table.remove(ARGV, 1))
 -- About as many events as this are kept, whole nodes of the stream at a time.
 local EVENTS_KEPT = 100000
 
@@ -50,6 +53,8 @@ end
 local function digits(number)
   return string.format('%.0f', number)
 end
+
+if now() > not_after then return { 'LATE', digits(now()) } end
 
 -- Raises before the first write when a key that will be written holds another type.
 local function expect(kind, ...)
@@ -140,8 +145,10 @@ end
 
 -- Off its shelf; the tags stay, for a job that only moves.
 local function take(job)
+  local exp = key('exp', job.queue, job.shelf)
   redis.call('ZREM', key('list', job.queue, job.shelf), job.id)
-  redis.call('ZREM', key('exp', job.queue, job.shelf), epitaph(job))
+  redis.call('ZREM', exp, epitaph(job))
+  if redis.call('EXISTS', exp) == 0 then redis.call('ZREM', key('shelves'), job.queue .. ':' .. job.shelf) end
   if job.shelf == 'delayed' then redis.call('ZREM', key('due'), due_member(job)) end
 end
 
@@ -157,8 +164,19 @@ local function emit(event, job)
   if job.slate_id then
     entry[#entry + 1] = 'slate_id'
     entry[#entry + 1] = job.slate_id
+  elseif event == 'expired' then -- the slate went with the hash: its tag tells whoever knows the slate
+    entry[#entry + 1] = 'tags'
+    entry[#entry + 1] = table.concat(job.tags, ',')
   end
   redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_KEPT, '*', unpack(entry))
+end
+
+-- Fields of the job behind an index entry, the first of them its status; nil if it has gone or was created again since.
+local function current(id, created, ...)
+  local held = redis.call('HMGET', job_key(id), 'created_at', 'status', ...)
+  if held[1] ~= iso(created) then return nil end
+  table.remove(held, 1)
+  return held
 end
 
 -- The queue and the shelf behind a member of `shelves`.
