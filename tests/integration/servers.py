@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import re
 import signal
@@ -9,6 +10,7 @@ import socket
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -126,16 +128,24 @@ class Backend:
 
 def choose_backend() -> Backend:
     """Take containers where an engine answers, else the embedded server."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # docker-py leaves its socket open where nobody answers
+        why_not = _engine_failure()
+        gc.collect()
+    if why_not is not None:
+        return Backend(None, f"no Docker engine answers ({why_not})")
+    return Backend(os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine"), "a Docker engine answers")
+
+
+def _engine_failure() -> str | None:
     import docker
 
     try:
-        with contextlib.closing(
-            docker.from_env(version="1.40")
-        ) as engine:  # a version: else it calls before it is closed
+        with contextlib.closing(docker.from_env(version="1.40")) as engine:
             engine.ping()
     except Exception as error:
-        return Backend(None, f"no Docker engine answers ({type(error).__name__})")
-    return Backend(os.environ.get("TEST_REDIS_IMAGE", "redis:7-alpine"), "a Docker engine answers")
+        return type(error).__name__
+    return None
 
 
 class Service:

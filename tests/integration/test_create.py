@@ -82,6 +82,16 @@ async def test_an_equal_request_again_is_a_replay_of_the_record_as_it_is_now(job
     assert again.job.correlation_id == "first"
 
 
+async def test_a_replay_shows_nothing_of_the_second_request(jobs: JobStateManager) -> None:
+    await jobs.create_job("j", 1)
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+
+    again = await jobs.create_job("j", 1, request_correlation_id="second", traceparent=trace)
+
+    assert again.replayed
+    assert (again.job.correlation_id, again.job.traceparent) == (None, None)
+
+
 @pytest.mark.parametrize(
     "other",
     [

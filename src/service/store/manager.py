@@ -82,8 +82,9 @@ class JobStateManager:
         )
         if word == "EXISTS":
             raise errors.JobExists(job_id, *_standing(reply))
-        held = {**record, **hash_of(reply[1])}
-        return Creation(job_from(job_id, held, int(reply[0])), replayed=word == "REPLAYED")
+        replayed = word == "REPLAYED"
+        held = hash_of(reply[1]) if replayed else {**record, **hash_of(reply[1])}
+        return Creation(job_from(job_id, held, int(reply[0])), replayed)
 
     async def get_job(self, job_id: str) -> Job | None:
         """Return the record, or `None` if there is none."""
