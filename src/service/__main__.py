@@ -11,7 +11,7 @@ import click
 
 from service import __version__, logs
 from service.embedded import EmbeddedServer, EmbeddedServerError
-from service.server import Server
+from service.server import ListenError, Server, bind
 from service.settings import VARIABLES, Settings, SettingsError, without_password
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -53,12 +53,13 @@ def serve(**given: str | None) -> None:
     try:
         settings = Settings.from_environment(_environment(os.environ, given))
         logs.configure(settings.log_level, settings.log_format)
-        if settings.redis_url is not None:
-            Server(settings, settings.redis_url, home=without_password(settings.redis_url)).run()
-        else:
-            with EmbeddedServer(settings.data) as redis:
-                Server(settings, redis.url, home=str(redis)).run()
-    except (SettingsError, EmbeddedServerError) as error:
+        with bind(settings.host, settings.port) as listener:
+            if settings.redis_url is not None:
+                Server(settings, settings.redis_url, home=without_password(settings.redis_url)).run([listener])
+            else:
+                with EmbeddedServer(settings.data) as redis:
+                    Server(settings, redis.url, home=str(redis)).run([listener])
+    except (SettingsError, ListenError, EmbeddedServerError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

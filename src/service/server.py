@@ -19,6 +19,27 @@ jobstate {version} listens on {url}
 """
 
 
+class ListenError(Exception):
+    """The address to listen on cannot be had; the message says why and what to change."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the address, not listening yet. Raises `ListenError`."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        reason = f"Cannot listen on {host} port {port}: {error.strerror}"
+        raise ListenError(f"{reason}; choose another JOBSTATE_HOST or JOBSTATE_PORT.") from error
+    return bound
+
+
 class Server(uvicorn.Server):
     """Serves until it gets SIGINT or SIGTERM, then waits for the requests in flight."""
 
@@ -28,8 +49,6 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 create_app(settings, redis_url),
-                host=settings.host,
-                port=settings.port,
                 access_log=False,
                 log_config=None,
                 server_header=False,

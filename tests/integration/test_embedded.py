@@ -143,6 +143,18 @@ def test_a_data_directory_has_one_owner(service: Service, tmp_path: Path) -> Non
     assert httpx.get(f"{service.url}/ready").status_code == 200
 
 
+def test_a_port_in_use_is_said_before_anything_is_started(service: Service, tmp_path: Path) -> None:
+    port, data = service.url.rpartition(":")[2], tmp_path / "second"
+    command = [sys.executable, "-m", "service", "--port", port, "--data", str(data)]
+    second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+
+    assert second.returncode == 1
+    assert f"Cannot listen on 127.0.0.1 port {port}: Address already in use" in second.stderr
+    assert "JOBSTATE_PORT" in second.stderr
+    assert "Traceback" not in second.stderr
+    assert not data.exists()
+
+
 def test_data_of_a_newer_server_is_refused_and_untouched(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,4 +1,5 @@
 import signal
+import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class FakeServer:
     def __init__(self, settings: Settings, redis_url: str, *, home: str) -> None:
         self.started.append((settings, redis_url, home))
 
-    def run(self) -> None:
+    def run(self, sockets: list[socket.socket]) -> None:
         """Serve nobody."""
 
 
@@ -35,6 +36,7 @@ class FakeServer:
 def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, str, str]]:
     FakeServer.started = []
     monkeypatch.setattr(command, "Server", FakeServer)
+    monkeypatch.setattr(command, "bind", lambda host, port: socket.socket())
     monkeypatch.setattr("service.logs.configure", lambda level, form: None)
     return FakeServer.started
 
