@@ -18,6 +18,7 @@ from redis.asyncio import ConnectionPool
 from service.embedded.binary import find
 from service.store.connection import Gateway, connect
 from service.store.manager import JobStateManager
+from service.store.observer import NoObserver
 from service.store.scripts import Source
 
 #: Changes to one round trip while filling.
@@ -53,7 +54,7 @@ class BatchingGateway(Gateway):
 
     def __init__(self, pool: ConnectionPool) -> None:
         """Work through `pool`."""
-        super().__init__(pool)
+        super().__init__(pool, NoObserver())
         self._waiting: list[tuple[Source, list[Any], asyncio.Future[Any]]] = []
 
     async def run(self, source: Source, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:

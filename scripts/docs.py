@@ -4,7 +4,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from service.api.problems import BUG, FRAMEWORK_KINDS, KINDS
+from service.api.problems import ALL_KINDS, KINDS
 from service.domain.states import FINAL, MOVES
 from service.settings import VARIABLES
 
@@ -32,7 +32,7 @@ def variables() -> list[str]:
 def problems() -> list[str]:
     """List the problems, those of one status together."""
     meanings = {kind: error.__doc__ or "" for error, kind in KINDS.items()}
-    kinds = sorted({*KINDS.values(), *FRAMEWORK_KINDS.values(), BUG}, key=lambda kind: (kind.status, kind.name))
+    kinds = sorted(ALL_KINDS, key=lambda kind: (kind.status, kind.name))
     rows = [f"| {kind.status} | `{kind.name}` | {_sentence(meanings.get(kind) or kind.title)} |" for kind in kinds]
     return ["| status | name | what it means |", "| --- | --- | --- |", *rows]
 

@@ -6,36 +6,49 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
+from litestar.types import ASGIApp
 from redis.asyncio import ConnectionPool, Redis
 
 from service import __version__
-from service.api import correlation
+from service.api import correlation, quotas
+from service.api.admission import Admission
 from service.api.collection import Collection
 from service.api.document import AbsentNotNull, AnyJson
 from service.api.health import Operation
 from service.api.jobs import Jobs
+from service.api.observation import Observation
 from service.api.problems import EXCEPTION_HANDLERS
 from service.api.requests import check
 from service.lifespan import store
+from service.metrics import Metrics
 from service.settings import Settings
 from service.store.manager import JobStateManager
 
 #: The response headers that a page of another origin may read.
-EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", correlation.HEADER]
+EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", correlation.HEADER, *quotas.HEADERS]
 
 
-def create_app(settings: Settings, redis_url: str) -> Litestar:
+def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> ASGIApp:
+    """Return the application with what stands around it: what is served."""
+    app = create_app(settings, redis_url, metrics)
+    return Observation(Admission(app, settings.allowed_hosts, settings.max_concurrent_requests), metrics)
+
+
+def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:
     """Return the application, working on the Redis at `redis_url`."""
+    metrics = metrics or Metrics()
     return Litestar(
         route_handlers=[Operation, Collection, Jobs],
-        lifespan=[store(redis_url, settings.ttl)],
+        lifespan=[store(redis_url, settings, metrics)],
+        state=State({"metrics": metrics}),
         dependencies={
+            "metrics": Provide(provide_metrics, sync_to_thread=False),
             "redis_pool": Provide(redis_pool, sync_to_thread=False),
             "redis_client": Provide(redis_client, sync_to_thread=False),
             "job_manager": Provide(job_manager, sync_to_thread=False),
         },
         before_request=check,
-        before_send=[correlation.add_header],
+        before_send=[correlation.add_header, quotas.add_headers],
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
@@ -45,6 +58,12 @@ def create_app(settings: Settings, redis_url: str) -> Litestar:
         plugins=[AnyJson(), AbsentNotNull()],
         logging_config=None,
     )
+
+
+def provide_metrics(state: State) -> Metrics:
+    """Provide what the process measures."""
+    metrics: Metrics = state.metrics
+    return metrics
 
 
 def redis_pool(state: State) -> ConnectionPool:

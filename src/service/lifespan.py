@@ -11,28 +11,38 @@ import structlog
 from litestar import Litestar
 from redis.asyncio import Redis
 
+from service.api.correlation import new_correlation_id
 from service.domain.errors import JobStateError
+from service.metrics import Metrics
+from service.settings import Settings
 from service.store.connection import connect
 from service.store.manager import JobStateManager
+from service.store.rate_limiter import RateLimiter
 
 #: How often expired jobs are taken out of the indexes, and how soon a store that was away is tried again.
 SWEEP_EVERY: Final = timedelta(seconds=5)
 RECONNECT_EVERY: Final = timedelta(seconds=1)
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
-def store(redis_url: str, ttl: timedelta) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
-    """Return a lifespan that puts `redis_pool`, `redis_client` and `job_manager` on the app's state.
+def store(
+    redis_url: str, settings: Settings, metrics: Metrics
+) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
+    """Return a lifespan that puts `redis_pool`, `redis_client`, `job_manager` and `rate_limiter` on the app's state.
 
     The service starts and serves also while Redis is away; requests that need it are answered 503 until it is back.
     """
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
-        app.state.redis_pool = connect(redis_url)
-        app.state.redis_client = Redis(connection_pool=app.state.redis_pool)
-        app.state.job_manager = JobStateManager(app.state.redis_pool, ttl=ttl)
+        pool = connect(redis_url, max_connections=settings.redis_max_connections)
+        metrics.limit_connections(settings.redis_max_connections)
+        app.state.redis_pool = pool
+        app.state.redis_client = Redis(connection_pool=pool)
+        app.state.job_manager = JobStateManager(pool, ttl=settings.ttl, observer=metrics)
+        limit = settings.rate_limit
+        app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=metrics)
         stopping = asyncio.Event()
         upkeep = asyncio.create_task(_upkeep(app.state.job_manager, stopping), name="upkeep")
         try:
@@ -43,7 +53,7 @@ def store(redis_url: str, ttl: timedelta) -> Callable[[Litestar], AbstractAsyncC
             await asyncio.gather(upkeep, return_exceptions=True)
             _log.info("Shutting down Redis connection")
             await app.state.redis_client.aclose()
-            await app.state.redis_pool.disconnect()
+            await pool.disconnect()
 
     return lifespan
 
@@ -52,6 +62,7 @@ async def _upkeep(manager: JobStateManager, stopping: asyncio.Event) -> None:
     """Say when Redis comes and goes, and sweep while it is there."""
     connected: bool | None = None
     while not stopping.is_set():
+        structlog.contextvars.bind_contextvars(correlation_id=new_correlation_id())
         try:
             swept = await manager.sweep()
         except JobStateError as error:
@@ -63,9 +74,17 @@ async def _upkeep(manager: JobStateManager, stopping: asyncio.Event) -> None:
         else:
             if not connected:
                 _log.info("Redis connected, JobStateManager initialized")
+                await _warn(manager)
             connected = True
             if swept:
                 _log.debug("expired jobs swept", jobs=swept)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout((SWEEP_EVERY if connected else RECONNECT_EVERY).total_seconds()):
                 await stopping.wait()
+
+
+async def _warn(manager: JobStateManager) -> None:
+    """Say what puts jobs at risk; a Redis that does not let the service look is passed over."""
+    with contextlib.suppress(JobStateError):
+        for concern in (await manager.get_store_health()).concerns:
+            _log.warning("acknowledged jobs are at risk", concern=concern)

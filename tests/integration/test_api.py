@@ -429,6 +429,7 @@ def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:
     assert operations == {
         ("get", "/health"),
         ("get", "/ready"),
+        ("get", "/metrics"),
         ("get", "/v1/jobs"),
         ("post", "/v1/jobs"),
         ("get", "/v1/jobs/{job_id}"),

@@ -22,7 +22,8 @@ async def test_both_build_the_same_names(redis: Redis) -> None:
     names = await evaluate(
         redis,
         """return { job_key('a.b~c'), key('list', 'q', 'pending'), key('exp', 'q', 'delayed'), key('shelves'),
-                    key('tags'), key('due'), key('leases'), key('deletions'), key('clock'), key('events') }""",
+                    key('tags'), key('due'), key('leases'), key('deletions'), key('clock'), key('events'),
+                    key('limit', 'c') }""",
     )
 
     assert names == [
@@ -36,6 +37,7 @@ async def test_both_build_the_same_names(redis: Redis) -> None:
         keys.DELETIONS,
         keys.CLOCK,
         keys.EVENTS,
+        keys.allowance("c"),
     ]
 
 

@@ -1,6 +1,7 @@
+import re
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from service import __main__ as command
+from service.server.listener import bind
 from service.settings import VARIABLES, Settings
 
 NAMES = [variable.name for variable in VARIABLES]
@@ -20,25 +22,30 @@ def _signals_as_before() -> Iterator[None]:
     signal.signal(signal.SIGTERM, before)
 
 
-class FakeServer:
-    """Says what it was started with, in place of serving."""
-
-    started: list[tuple[Settings, str, str]]
-
-    def __init__(self, settings: Settings, redis_url: str, *, home: str) -> None:
-        self.started.append((settings, redis_url, home))
-
-    def run(self, sockets: list[socket.socket]) -> None:
-        """Serve nobody."""
+Started = list[tuple[str, Settings, str]]
 
 
 @pytest.fixture
-def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Settings, str, str]]:
-    FakeServer.started = []
-    monkeypatch.setattr(command, "Server", FakeServer)
-    monkeypatch.setattr(command, "bind", lambda host, port: socket.socket())
+def started(monkeypatch: pytest.MonkeyPatch) -> Started:
+    """What was started, with which settings and on which Redis; it says that it serves, and serves nobody."""
+    found: Started = []
+
+    def fake(name: str) -> Callable[..., Any]:
+        class Fake:
+            def __init__(self, settings: Settings, redis_url: str, *, started: Callable[[], None]) -> None:
+                found.append((name, settings, redis_url))
+                self.started = started
+
+            def run(self, sockets: list[socket.socket]) -> None:
+                self.started()
+
+        return Fake
+
+    for name in ("Server", "Workers"):
+        monkeypatch.setattr(command, name, fake(name))
+    monkeypatch.setattr(command, "bind", lambda host, port: bind("127.0.0.1", 0))
     monkeypatch.setattr("service.logs.configure", lambda level, form: None)
-    return FakeServer.started
+    return found
 
 
 def run(*args: str, environ: Mapping[str, str] | None = None) -> Result:
@@ -95,17 +102,27 @@ def test_a_data_directory_that_cannot_be_made_ends_the_start_with_a_message(tmp_
     assert isinstance(result.exception, SystemExit)
 
 
-def test_without_a_command_it_serves_on_the_redis_that_is_named(started: list[Any]) -> None:
+def test_without_a_command_it_serves_on_the_redis_that_is_named_and_says_where(started: Started) -> None:
     result = run("--port", "9000", environ={"REDIS_HOST": "redis", "JOBSTATE_PORT": "8001"})
     assert result.exit_code == 0, result.output
-    [(settings, url, home)] = started
-    assert (settings.port, url, home) == (9000, "redis://redis:6379/0", "redis://redis:6379/0")
+    [(name, settings, url)] = started
+    assert (name, settings.port, url) == ("Server", 9000, "redis://redis:6379/0")
+    assert re.match(r"jobstate 0\.3\.0 listens on http://127\.0\.0\.1:\d+\n", result.output)
+    assert "redis://redis:6379/0" in result.output
 
 
-def test_the_password_of_a_redis_is_not_shown(started: list[Any]) -> None:
-    assert run(environ={"REDIS_URL": "rediss://user:p@ss@redis:6380/1"}).exit_code == 0
-    [(_, url, home)] = started
-    assert (url, home) == ("rediss://user:p@ss@redis:6380/1", "rediss://***@redis:6380/1")
+def test_the_password_of_a_redis_is_not_shown(started: Started) -> None:
+    result = run(environ={"REDIS_URL": "rediss://user:p@ss@redis:6380/1"})
+    assert result.exit_code == 0
+    assert started[0][2] == "rediss://user:p@ss@redis:6380/1"
+    assert "rediss://***@redis:6380/1" in result.output
+    assert "p@ss" not in result.output
+
+
+@pytest.mark.parametrize(("workers", "name"), [("1", "Server"), ("2", "Workers")])
+def test_several_workers_serve_where_they_are_asked_for(started: Started, workers: str, name: str) -> None:
+    assert run("--workers", workers, environ={"REDIS_HOST": "redis"}).exit_code == 0
+    assert [(one, settings.workers) for one, settings, _ in started] == [(name, int(workers))]
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from redis.asyncio import ConnectionPool
 from service.domain import errors
 from service.store import connection
 from service.store.connection import Gateway, connect, meaning
+from service.store.observer import NoObserver
 
 URL = "redis://localhost:1/0"
 
@@ -69,7 +70,7 @@ def test_the_pool_has_time_outs_and_a_health_check_and_does_not_retry() -> None:
 
 def test_a_pool_that_decodes_replies_is_refused() -> None:
     with pytest.raises(ValueError, match="decode_responses=False"):
-        Gateway(ConnectionPool.from_url(URL, decode_responses=True))
+        Gateway(ConnectionPool.from_url(URL, decode_responses=True), NoObserver())
 
 
 class Command:
@@ -99,7 +100,7 @@ async def hang_through_a_cancellation() -> None:
 
 
 async def call(command: Command, deadline: float = connection.DEADLINE) -> Any:
-    return await Gateway(connect(URL)).call(command, deadline)
+    return await Gateway(connect(URL), NoObserver()).call("command", command, deadline)
 
 
 async def test_a_command_that_succeeds_runs_once() -> None:
@@ -163,7 +164,7 @@ async def test_a_store_that_hangs_is_given_up_at_the_deadline(monkeypatch: pytes
     command = Command(hang, hang, hang)
     async with asyncio.timeout(5):
         with pytest.raises(errors.StoreTimeout):
-            await call(command, 0.05)
+            await call(command, 0.5)
     assert command.calls == 2
 
 

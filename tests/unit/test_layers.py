@@ -13,6 +13,7 @@ MODULES = sorted(path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py"))
 LAYERS = (
     ("service.domain",),
     ("service.settings",),
+    ("service.metrics",),
     ("service.store", "service.job_manager"),
     ("service.api",),
     ("service.lifespan",),
@@ -20,8 +21,9 @@ LAYERS = (
     ("service.server",),
     ("service.__main__",),
 )
-#: What stands beside the layers, imports nothing of them, and is put to use at the top only.
+#: What stands beside the layers, imports nothing of them, and is put to use where a process starts.
 BESIDE = ("service.embedded", "service.logs")
+STARTING = ("service.__main__", "service.server.workers")
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=str)
 
@@ -82,7 +84,7 @@ def test_imports_point_down_only(path: Path) -> None:
         return
     for imported in ours(path):
         if within(imported, BESIDE):
-            assert name == "service.__main__", f"{name} imports {imported}"
+            assert within(name, STARTING), f"{name} imports {imported}"
         else:
             assert level(imported) <= level(name), f"{name} imports {imported}"
 
@@ -105,10 +107,17 @@ def test_the_store_knows_nothing_of_http(path: Path) -> None:
     assert not foreign(path) & {"litestar", "uvicorn", "click", "http"}
 
 
+@pytest.mark.parametrize("path", modules_in("service.metrics"), ids=str)
+def test_the_metrics_know_the_domain_and_prometheus(path: Path) -> None:
+    assert foreign(path) <= {*sys.stdlib_module_names, "prometheus_client"}
+    assert all(within(name, ("service.domain",)) for name in ours(path))
+
+
 @pytest.mark.parametrize("path", modules_in("service.api"), ids=str)
 def test_the_api_knows_nothing_of_redis(path: Path) -> None:
     assert not foreign(path) & {"redis", "uvicorn", "click"}
-    allowed = ("service.api", "service.domain", "service.store.manager", "service.__version__")
+    known = ("service.store.manager", "service.store.rate_limiter", "service.metrics", "service.__version__")
+    allowed = ("service.api", "service.domain", *known)
     assert [name for name in ours(path) if not within(name, allowed)] == []
 
 

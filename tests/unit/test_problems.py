@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 from service.api import correlation, problems
 from service.api.problems import EXCEPTION_HANDLERS, KINDS, MEDIA_TYPE
 from service.domain import errors
+from service.domain.limits import Quota, RateLimit
 from service.domain.states import Status
 
 RUNNING = Status.RUNNING
@@ -22,6 +23,7 @@ DOMAIN: list[errors.JobStateError] = [
     errors.JobNotFound("j"),
     errors.KeyReused(),
     errors.PreconditionFailed(RUNNING, 3),
+    errors.RateLimited(Quota(RateLimit(600, 60), 0, 60), 7),
     errors.JobExists("j", RUNNING, 3),
     errors.IllegalTransition(Status.COMPLETED, RUNNING, 3),
     errors.JobNotFinal(RUNNING, 3),
@@ -104,7 +106,8 @@ def test_a_problem_says_where_the_job_stands_if_the_error_does(
 def test_only_what_may_go_away_is_worth_another_try(client: TestClient[Litestar], error: errors.JobStateError) -> None:
     response = answer(client, error)[0]
     worth = response.status_code == 503 or isinstance(error, errors.ResultNotReady)
-    assert response.headers.get("retry-after") == ("1" if worth else None)
+    expected = "7" if isinstance(error, errors.RateLimited) else "1" if worth else None
+    assert response.headers.get("retry-after") == expected
 
 
 @every_error

@@ -4,18 +4,27 @@ from typing import Any
 
 import pytest
 
+from service.domain.limits import RateLimit
 from service.settings import VARIABLES, Settings, SettingsError, retention_from_environment
 
 DEFAULTS: dict[str, Any] = {
     "redis_url": None,
+    "redis_max_connections": 64,
     "data": Path("./.jobstate"),
     "host": "127.0.0.1",
     "port": 8000,
+    "workers": 1,
     "ttl": timedelta(days=7),
     "max_body_bytes": 1024 * 1024,
+    "max_connections": 2000,
+    "max_concurrent_requests": 1000,
+    "client_timeout_seconds": 30,
+    "keep_alive_seconds": 75,
     "shutdown_drain_seconds": 90,
+    "allowed_hosts": ("localhost", "127.0.0.1", "[::1]"),
+    "trusted_proxies": (),
     "cors_origins": (),
-    "rate_limit": "off",
+    "rate_limit": None,
     "log_level": "info",
     "log_format": None,
 }
@@ -29,8 +38,10 @@ GOOD = [
     ("REDIS_HOST", "10.0.0.1", "redis_url", "redis://10.0.0.1:6379/0"),
     ("REDIS_HOST", "::1", "redis_url", "redis://[::1]:6379/0"),
     ("JOBSTATE_DATA", "/var/lib/jobs", "data", Path("/var/lib/jobs")),
-    ("JOBSTATE_HOST", "0.0.0.0", "host", "0.0.0.0"),
-    ("JOBSTATE_HOST", "::", "host", "::"),
+    ("REDIS_MAX_CONNECTIONS", "10000", "redis_max_connections", 10000),
+    ("JOBSTATE_HOST", "localhost", "host", "localhost"),
+    ("JOBSTATE_HOST", "::1", "host", "::1"),
+    ("JOBSTATE_WORKERS", "64", "workers", 64),
     ("JOBSTATE_PORT", "0", "port", 0),
     ("JOBSTATE_PORT", "65535", "port", 65535),
     ("JOB_TTL_DAYS", "1", "ttl", timedelta(days=1)),
@@ -40,8 +51,17 @@ GOOD = [
     ("JOB_TTL_SECONDS", "31536000", "ttl", timedelta(days=365)),
     ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
     ("MAX_BODY_BYTES", "536870912", "max_body_bytes", 536870912),
+    ("MAX_CONNECTIONS", "1", "max_connections", 1),
+    ("MAX_CONCURRENT_REQUESTS", "1000000", "max_concurrent_requests", 1000000),
+    ("CLIENT_TIMEOUT_SECONDS", "1", "client_timeout_seconds", 1),
+    ("KEEP_ALIVE_SECONDS", "3600", "keep_alive_seconds", 3600),
     ("SHUTDOWN_DRAIN_SECONDS", "0", "shutdown_drain_seconds", 0),
     ("SHUTDOWN_DRAIN_SECONDS", "600", "shutdown_drain_seconds", 600),
+    ("ALLOWED_HOSTS", "*", "allowed_hosts", None),
+    ("ALLOWED_HOSTS", "Jobs.Example, *.b.org,", "allowed_hosts", ("jobs.example", "*.b.org")),
+    ("ALLOWED_HOSTS", "10.0.0.1,::1,[fe80::1]", "allowed_hosts", ("10.0.0.1", "[::1]", "[fe80::1]")),
+    ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", ("10.0.0.0/8", "::1")),
+    ("TRUSTED_PROXIES", "*", "trusted_proxies", ("*",)),
     ("CORS_ORIGINS", "*", "cors_origins", ("*",)),
     (
         "CORS_ORIGINS",
@@ -49,7 +69,10 @@ GOOD = [
         "cors_origins",
         ("https://a.org", "http://localhost:3000"),
     ),
-    ("RATE_LIMIT", "off", "rate_limit", "off"),
+    ("RATE_LIMIT", "off", "rate_limit", None),
+    ("RATE_LIMIT", "600/minute", "rate_limit", RateLimit(600, 60)),
+    ("RATE_LIMIT", "1/SECOND", "rate_limit", RateLimit(1, 1)),
+    ("RATE_LIMIT", "9999999/day", "rate_limit", RateLimit(9999999, 86400)),
     ("LOG_LEVEL", "DEBUG", "log_level", "debug"),
     ("LOG_LEVEL", "error", "log_level", "error"),
     ("LOG_FORMAT", "json", "log_format", "json"),
@@ -73,7 +96,15 @@ BAD = [
         ("CORS_ORIGINS", origins)
         for origins in ["example.org", "https://a.org/", "https://", "https://a.org https://b"]
     ),
-    *(("RATE_LIMIT", limit) for limit in ["600/minute", "on", "0"]),
+    *(("RATE_LIMIT", limit) for limit in ["on", "600", "0/minute", "600/fortnight", "600 / minute", "10000000/day"]),
+    *(("REDIS_MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "0", "10001"]),
+    *(("JOBSTATE_WORKERS", number) for number in [*NO_NUMBERS, "0", "65"]),
+    *(("MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "0", "1000001"]),
+    *(("MAX_CONCURRENT_REQUESTS", number) for number in [*NO_NUMBERS, "0", "1000001"]),
+    *(("CLIENT_TIMEOUT_SECONDS", seconds) for seconds in [*NO_NUMBERS, "0", "3601"]),
+    *(("KEEP_ALIVE_SECONDS", seconds) for seconds in [*NO_NUMBERS, "0", "3601"]),
+    *(("ALLOWED_HOSTS", hosts) for hosts in ["http://a.org", "a.org:80", "a b", "*a.org", "a.*", "[::1"]),
+    *(("TRUSTED_PROXIES", proxies) for proxies in ["proxy", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1:80"]),
     *(("LOG_LEVEL", level) for level in ["trace", "20", "critical"]),
     *(("LOG_FORMAT", form) for form in ["text", "logfmt"]),
 ]
@@ -173,7 +204,6 @@ def test_the_retention_is_read_from_the_environment(monkeypatch: pytest.MonkeyPa
         ("REDIS_URL", "redis://h:1/0?db=x"),
         ("REDIS_HOST", "localhost:6380"),
         ("REDIS_HOST", ":"),
-        ("RATE_LIMIT", "600/minute"),
     ],
 )
 def test_what_would_be_misread_later_is_refused_at_start(name: str, value: str) -> None:
@@ -187,3 +217,10 @@ def test_a_refused_url_does_not_show_its_password() -> None:
         Settings.from_environment({"REDIS_URL": "redis://me:s3cret@host/x"})
     assert "s3cret" not in str(refused.value)
     assert "host" in str(refused.value)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "jobs.example"])
+def test_beyond_loopback_any_host_is_answered_unless_some_are_named(host: str) -> None:
+    assert Settings.from_environment({"JOBSTATE_HOST": host}).allowed_hosts is None
+    named = Settings.from_environment({"JOBSTATE_HOST": host, "ALLOWED_HOSTS": "jobs.example"})
+    assert named.allowed_hosts == ("jobs.example",)

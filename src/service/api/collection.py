@@ -2,6 +2,7 @@
 
 from typing import Annotated, Any, Final
 
+import structlog
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
@@ -44,6 +45,7 @@ class Collection(Controller):
     ) -> Response[Job]:
         """Create a pending job; an equal request sent again is answered with the record as it is now."""
         creation = await _create(job_manager, data, idempotency_key, request)
+        structlog.contextvars.bind_contextvars(job_id=creation.job.job_id)
         headers = {"Location": f"/v1/jobs/{creation.job.job_id}", "ETag": etag(creation.job)}
         if creation.replayed:
             headers["Idempotency-Replayed"] = "true"

@@ -19,8 +19,13 @@ def correlation_id(scope: Scope) -> str:
     if _KEY not in state:
         sent = next((value for name, value in scope["headers"] if name == _RAW_HEADER), b"")
         text = sent.decode("utf-8", errors="replace")
-        state[_KEY] = text if LABEL.accepts(text) and text.isascii() else secrets.token_hex(16)
+        state[_KEY] = text if LABEL.accepts(text) and text.isascii() else new_correlation_id()
     return str(state[_KEY])
+
+
+def new_correlation_id() -> str:
+    """Return a fresh id: 128 random bits in hexadecimal."""
+    return secrets.token_hex(16)
 
 
 async def add_header(message: Message, scope: Scope) -> None:

@@ -1,16 +1,25 @@
-"""What operators and their tools ask: does the process live, does it get its work done."""
+"""What operators and their tools ask: does the process live, does it get its work done, how much and how fast."""
 
-from litestar import Controller, get
+import asyncio
+from collections.abc import Awaitable
+from typing import Any, TypeVar
+
+from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 
 from service import __version__
 from service.api.problems import documented
+from service.api.requests import ANSWERS
 from service.api.schemas import Health
+from service.domain.errors import JobStateError
+from service.metrics import Metrics
 from service.store.manager import JobStateManager
+
+T = TypeVar("T")
 
 
 class Operation(Controller):
-    """Liveness and readiness."""
+    """Liveness, readiness, metrics."""
 
     path = "/"
     tags = ("operation",)
@@ -25,3 +34,30 @@ class Operation(Controller):
         """Answer 200 while Redis answers, else 503 with a diagnosis."""
         await job_manager.ping()
         return Health("ready", __version__)
+
+    @get(
+        "/metrics",
+        operation_id="getMetrics",
+        summary="Read the metrics",
+        media_type="text/plain",
+        opt={ANSWERS: ("text/plain", "application/openmetrics-text")},
+    )
+    async def metrics(
+        self,
+        request: Request[Any, Any, Any],
+        job_manager: NamedDependency[JobStateManager],
+        metrics: NamedDependency[Metrics],
+    ) -> Response[bytes]:
+        """Return what Prometheus scrapes, of all workers together; while Redis is away without what it says."""
+        stats, health = await asyncio.gather(
+            _if_told(job_manager.get_stats()), _if_told(job_manager.get_store_health())
+        )
+        page, media_type = metrics.page(request.headers.get("accept", ""), stats, health)
+        return Response(page, media_type=media_type)
+
+
+async def _if_told(answer: Awaitable[T]) -> T | None:
+    try:
+        return await answer
+    except JobStateError:
+        return None

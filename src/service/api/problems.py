@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -19,7 +20,7 @@ MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which a client may ask again: for a result that is not ready, for a store that is away.
 RETRY_AFTER: Final = 1
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class Kind(NamedTuple):
@@ -36,6 +37,7 @@ KINDS: Final[Mapping[type[errors.JobStateError], Kind]] = {
     errors.JobNotFound: Kind(404, "job-not-found", "There is no such job"),
     errors.KeyReused: Kind(422, "idempotency-key-reused", "The idempotency key was used for another request"),
     errors.PreconditionFailed: Kind(412, "precondition-failed", "The job has changed since"),
+    errors.RateLimited: Kind(429, "rate-limited", "The client asks too often"),
     errors.JobExists: Kind(409, "job-exists", "Another job has this id"),
     errors.IllegalTransition: Kind(409, "illegal-transition", "The job cannot change like this"),
     errors.JobNotFinal: Kind(409, "job-not-final", "The job has not ended"),
@@ -62,6 +64,25 @@ FRAMEWORK_KINDS: Final[Mapping[int, Kind]] = {
     415: Kind(415, "unsupported-media-type", "The service does not read this media type"),
 }
 BUG: Final = Kind(500, "internal-error", "The service made a mistake")
+#: What is refused before the application sees it.
+HOST_NOT_ALLOWED: Final = Kind(421, "host-not-allowed", "The service does not answer to this host")
+OVERLOADED: Final = Kind(503, "overloaded", "The service has too much to do")
+MALFORMED: Final = Kind(400, "malformed-request", "This is no HTTP request")
+TOO_SLOW: Final = Kind(408, "request-timeout", "The request did not arrive in time")
+HEAD_TOO_LARGE: Final = Kind(431, "head-too-large", "The request's line and headers are too large")
+
+#: Every kind of problem there is.
+ALL_KINDS: Final = frozenset(
+    {
+        *KINDS.values(),
+        *FRAMEWORK_KINDS.values(),
+        BUG,
+        *(HOST_NOT_ALLOWED, OVERLOADED, MALFORMED, TOO_SLOW, HEAD_TOO_LARGE),
+    }
+)
+
+#: Where a request's state keeps the name of the problem that it is answered with, for whoever logs and measures.
+PROBLEM: Final = "problem"
 
 _RETRYABLE: Final = (errors.StoreUnavailable, errors.ResultNotReady)
 _MEMBERS: Final = ("current_status", "revision", "error_message")
@@ -77,7 +98,8 @@ def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) ->
     members: dict[str, Any] = {name: getattr(error, name) for name in _MEMBERS if hasattr(error, name)}
     if isinstance(error, errors.InvalidValue):
         members["errors"] = [FieldError(error.field, error.detail, error.allowed)]
-    headers = {"Retry-After": str(RETRY_AFTER)} if isinstance(error, _RETRYABLE) else {}
+    retry_after = getattr(error, "retry_after", RETRY_AFTER if isinstance(error, _RETRYABLE) else None)
+    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
     return _response(request, kind, str(error), headers, members)
 
 
@@ -117,15 +139,25 @@ def documented(*statuses: int) -> dict[int, ResponseSpec]:
 def _response(
     request: Request[Any, Any, Any], kind: Kind, detail: str, headers: Mapping[str, str], members: Mapping[str, Any]
 ) -> Response[Problem]:
-    problem = Problem(
+    request.scope["state"][PROBLEM] = kind.name
+    problem = _problem(kind, detail, correlation_id(request.scope), members)
+    return Response(problem, status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def _problem(kind: Kind, detail: str, correlation: str, members: Mapping[str, Any]) -> Problem:
+    return Problem(
         type=TYPE + kind.name,
         title=kind.title,
         status=kind.status,
         detail=detail,
-        correlation_id=correlation_id(request.scope),
+        correlation_id=correlation,
         **members,
     )
-    return Response(problem, status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)
+
+
+def encoded(kind: Kind, detail: str, correlation: str) -> bytes:
+    """Return the body of a problem that is answered from outside the application."""
+    return msgspec.json.encode(_problem(kind, detail, correlation, {}))
 
 
 def _field_errors(request: Request[Any, Any, Any], error: HTTPException) -> list[FieldError]:

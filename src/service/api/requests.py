@@ -1,4 +1,4 @@
-"""What is checked of every request before its handler runs: its query parameters and its media types."""
+"""What is checked of every request before its handler runs: its quota, its query parameters, its media types."""
 
 from collections import Counter
 from typing import Any, Final
@@ -10,17 +10,21 @@ from litestar.datastructures.headers import Accept
 from litestar.exceptions import HTTPException
 from litestar.params import QueryParameter
 
-from service.api.correlation import correlation_id
+from service.api import quotas
+from service.domain import rules
 from service.domain.errors import InvalidValue
 
 JSON: Final = "application/json"
-_ANSWERS: Final = [JSON, "application/problem+json"]
+#: The option of a handler that names the media types of its answers, where they are others than these.
+ANSWERS: Final = "answers"
+_JSON_ANSWERS: Final = (JSON, "application/problem+json")
 
 
 async def check(request: Request[Any, Any, Any]) -> None:
     """Refuse what the handler would not look at, so that nothing a client says is passed over in silence."""
-    structlog.contextvars.clear_contextvars()
-    structlog.contextvars.bind_contextvars(correlation_id=correlation_id(request.scope))
+    if rules.JOB_ID.accepts(job_id := request.scope["path_params"].get("job_id", "")):
+        structlog.contextvars.bind_contextvars(job_id=job_id)
+    await quotas.charge(request)
     parameters = request.route_handler.parsed_fn_signature.parameters
     _check_query(
         request, [name for name, one in parameters.items() if isinstance(one.kwarg_definition, QueryParameter)]
@@ -47,8 +51,9 @@ def _check_query(request: Request[Any, Any, Any], known: list[str]) -> None:
 
 def _check_accept(request: Request[Any, Any, Any]) -> None:
     accepted = request.headers.get("accept", "")
-    if accepted and Accept(accepted).best_match(_ANSWERS) is None:
-        raise HTTPException(detail=f"The service answers with {JSON}, not with {accepted}.", status_code=406)
+    answers = request.route_handler.opt.get(ANSWERS, _JSON_ANSWERS)
+    if accepted and Accept(accepted).best_match(list(answers)) is None:
+        raise HTTPException(detail=f"The service answers with {answers[0]}, not with {accepted}.", status_code=406)
 
 
 def _check_content_type(request: Request[Any, Any, Any]) -> None:

@@ -9,6 +9,7 @@ JobStateError
 │   ├── JobExists
 │   ├── IllegalTransition
 │   └── JobNotFinal
+├── RateLimited             the client has asked too often
 ├── NoResult                the job has no result to hand out
 │   ├── ResultNotReady
 │   ├── JobFailed
@@ -26,6 +27,7 @@ JobStateError
 
 from msgspec import Raw
 
+from service.domain.limits import Quota
 from service.domain.states import Status
 
 
@@ -102,6 +104,18 @@ class JobNotFinal(Conflict):
 
     def __init__(self, current_status: Status, revision: int) -> None:
         super().__init__(f"The job is {current_status}: only an ended job can be deleted.", current_status, revision)
+
+
+class RateLimited(JobStateError):
+    """The client has asked more often than it may; the next request is let in after `retry_after` seconds."""
+
+    def __init__(self, quota: Quota, retry_after: int) -> None:
+        limit = quota.limit
+        super().__init__(
+            f"At most {limit.requests} requests in {limit.window_seconds} s; try again in {retry_after} s."
+        )
+        self.quota = quota
+        self.retry_after = retry_after
 
 
 class NoResult(JobStateError):

@@ -17,7 +17,7 @@ from service.embedded.errors import EmbeddedServerError
 #: Seconds that a server has for anything but reading its data, which takes as long as it takes.
 PATIENCE: Final = 30.0
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 def lock_after_orphan(directory: DataDirectory) -> int:

@@ -20,7 +20,7 @@ from service.embedded.orphan import PATIENCE, ask, lock_after_orphan
 PAUSE: Final = 0.1
 LONGEST_PAUSE: Final = 5.0
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 
 class EmbeddedServer:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import math
+import operator
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
@@ -14,6 +15,7 @@ from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
 
 from service.domain import errors
+from service.store.observer import Observer
 from service.store.records import micros_of
 from service.store.scripts import ALL, Source
 
@@ -111,11 +113,12 @@ class ServerClock:
 class Gateway:
     """Runs scripts and pipelines, each as one call within the deadline."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
+    def __init__(self, pool: ConnectionPool, observer: Observer) -> None:
         """Work through `pool`; raises `ValueError` if it decodes replies: JSON passes through as bytes."""
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; allowed: a pool with decode_responses=False")
         self.redis: Redis = Redis(connection_pool=pool)
+        self._observer = observer
         self._clock = ServerClock()
         self._scripts: dict[str, AsyncScript] = {source.name: self.redis.register_script(source.text) for source in ALL}
 
@@ -126,11 +129,15 @@ class Gateway:
         it ran before; and it does nothing if it reaches Redis only after it was given up. Raises `StoreUnavailable` or
         `StoreCorrupt`.
         """
-        reply = await self.call(lambda: self._in_time(self._scripts[source.name], keys, args))
-        word = reply[0].decode()
-        if word not in source.words:
-            raise UnknownReply(source, word)
-        return [word, *reply[1:]]
+
+        async def send() -> list[Any]:
+            reply = await self._in_time(self._scripts[source.name], keys, args)
+            word = reply[0].decode()
+            if word not in source.words:
+                raise UnknownReply(source, word)
+            return [word, *reply[1:]]
+
+        return await self.call(source.name, send, outcome=operator.itemgetter(0))
 
     async def _in_time(self, script: AsyncScript, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Send a script with the moment after which it must not run, again where Redis's clock was misjudged."""
@@ -156,10 +163,32 @@ class Gateway:
                     raise reply
             return replies
 
-        return await self.call(send)
+        return await self.call("read", send)
 
-    async def call(self, command: Callable[[], Awaitable[T]], deadline: float = DEADLINE) -> T:
-        """Run a command that may be sent twice without harm. Raises `StoreUnavailable` or `StoreCorrupt`."""
+    async def call(
+        self,
+        name: str,
+        command: Callable[[], Awaitable[T]],
+        deadline: float = DEADLINE,
+        outcome: Callable[[T], str] = lambda _: "ok",
+    ) -> T:
+        """Run a command that may be sent twice without harm. Raises `StoreUnavailable` or `StoreCorrupt`.
+
+        The observer hears of it under `name` and the `outcome` of its reply or the name of its error.
+        """
+        self._observer.calling()
+        started, heard = time.perf_counter(), "CancelledError"
+        try:
+            reply = await self._attempt(command, deadline)
+            heard = outcome(reply)
+        except Exception as error:
+            heard = type(error).__name__
+            raise
+        finally:
+            self._observer.called(name, heard, time.perf_counter() - started)
+        return reply
+
+    async def _attempt(self, command: Callable[[], Awaitable[T]], deadline: float) -> T:
         try:
             async with asyncio.timeout(deadline + SECOND_BELL), asyncio.timeout(deadline):
                 try:

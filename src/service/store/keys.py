@@ -32,6 +32,11 @@ def by_expiry(queue: str, shelf: str) -> str:
     return index("exp", queue, shelf)
 
 
+def allowance(client: str) -> str:
+    """String: when the rate limit's allowance of a client (a digest) is whole again (µs)."""
+    return index("limit", client)
+
+
 #: Sorted set: queue:shelf → a moment (ms) before which nothing on it expires; the shelves that there are.
 SHELVES: Final = index("shelves")
 #: Sorted set, score 0: tag:created:id; lists by slate and by correlation.

@@ -10,14 +10,16 @@ from redis.asyncio import ConnectionPool
 from service.domain import content, errors, rules
 from service.domain.content import Value
 from service.domain.jobs import Batch, Creation, Job, JobFilter, Page, Progress, Stats
+from service.domain.operation import StoreHealth
 from service.domain.states import FINAL, Status, sources
 from service.settings import MAX_RETENTION, retention_from_environment
 from service.store import keys, overview, scripts
 from service.store.connection import PING_DEADLINE, Gateway
 from service.store.identity import change_id_for, digest, new_change_id
+from service.store.observer import NoObserver, Observer
 from service.store.records import flat, hash_from, hash_of, job_from, micros_of
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 #: How long a deletion is remembered, so that its repetition is not told that there was no such job.
 DELETION_KEPT: Final = timedelta(minutes=1)
@@ -38,13 +40,14 @@ class JobStateManager:
     other values are encoded as JSON, `Raw` passes through as it is.
     """
 
-    def __init__(self, pool: ConnectionPool, *, ttl: timedelta | None = None) -> None:
-        """Work through `pool`; keep jobs for `ttl` after their last change.
+    def __init__(self, pool: ConnectionPool, *, ttl: timedelta | None = None, observer: Observer | None = None) -> None:
+        """Work through `pool`; keep jobs for `ttl` after their last change; tell `observer` what is done.
 
         Without `ttl` the retention is `JOB_TTL_SECONDS` or `JOB_TTL_DAYS` of the environment, else 7 days. Raises
         `SettingsError` for a variable, `ValueError` for a `ttl`, that is not between 1 ms and 365 days.
         """
-        self._gateway = Gateway(pool)
+        self._observer = observer or NoObserver()
+        self._gateway = Gateway(pool, self._observer)
         self._ttl = _millis(retention_from_environment() if ttl is None else ttl)
 
     async def create_job(
@@ -83,6 +86,8 @@ class JobStateManager:
         if word == "EXISTS":
             raise errors.JobExists(job_id, *_standing(reply))
         replayed = word == "REPLAYED"
+        if not replayed:
+            self._observer.changed("created")
         held = hash_of(reply[1]) if replayed else {**record, **hash_of(reply[1])}
         return Creation(job_from(job_id, held, int(reply[0])), replayed)
 
@@ -145,6 +150,7 @@ class JobStateManager:
                 raise errors.PreconditionFailed(*_standing(reply))
             case "NOT_FINAL":
                 raise errors.JobNotFinal(*_standing(reply))
+        self._observer.changed("deleted")
 
     async def get_running_job_count(self, *, leased: bool | None = None) -> int:
         """Return how many jobs are running: all, or only those with (`True`) or without (`False`) a live lease."""
@@ -186,13 +192,19 @@ class JobStateManager:
         while more:
             _, count, more, passed_over = await self._gateway.run(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
             swept += int(count)
+        if swept:
+            self._observer.changed("expired", swept)
         if passed_over:
             _log.error("a key in the way of the sweep is not ours", shelves=[name.decode() for name in passed_over])
         return swept
 
     async def ping(self) -> None:
         """Return when Redis answers. Raises `StoreUnavailable` within 3 s, whatever state it is in."""
-        await self._gateway.call(self._gateway.redis.ping, PING_DEADLINE)
+        await self._gateway.call("ping", self._gateway.redis.ping, PING_DEADLINE)
+
+    async def get_store_health(self) -> StoreHealth:
+        """Return how Redis stands: its memory, and whether it keeps what it acknowledges."""
+        return await overview.store_health(self._gateway)
 
     async def _change(
         self,
@@ -224,7 +236,11 @@ class JobStateManager:
                 raise errors.PreconditionFailed(*_standing(reply))
             case "ILLEGAL":
                 raise errors.IllegalTransition(target, *_standing(reply))
-        return job_from(job_id, hash_of(reply[1]), int(reply[0]))
+        job = job_from(job_id, hash_of(reply[1]), int(reply[0]))
+        if word == "CHANGED":
+            only_progress = job.status is Status.RUNNING and job.started_at != job.updated_at
+            self._observer.changed("progress" if only_progress else job.status)
+        return job
 
     async def _run(self, source: scripts.Source, job_id: str, args: Sequence[Any]) -> list[Any]:
         rules.JOB_ID.require("job_id", job_id)

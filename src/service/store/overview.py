@@ -7,12 +7,13 @@ import structlog
 
 from service.domain.errors import InvalidValue, StoreCorrupt
 from service.domain.jobs import Batch, Job, JobFilter, OldestPending, Page, RunningCount, Stats
+from service.domain.operation import StoreHealth
 from service.domain.states import Status
 from service.store import keys, scripts
 from service.store.connection import Gateway
 from service.store.records import FIELDS, LARGE_FIELDS, job_from, micros_of, timestamp
 
-_log = structlog.stdlib.get_logger(__name__)
+_log = structlog.get_logger(__name__)
 
 #: Most bytes of input_params, result and error_message on one page, and most index entries walked for it.
 PAGE_BYTES: Final = 8 * 1024 * 1024
@@ -88,6 +89,19 @@ async def stats(gateway: Gateway) -> Stats:
         queues=dict(sorted(queues.items())),
         running=RunningCount(leased=live_leases, unleased=statuses[Status.RUNNING] - live_leases),
         oldest_pending=await _oldest_pending(gateway),
+    )
+
+
+async def store_health(gateway: Gateway) -> StoreHealth:
+    """Return how Redis stands, out of its INFO."""
+    [info] = await gateway.read(["INFO", "server", "memory", "persistence"])
+    return StoreHealth(
+        version=str(info.get("valkey_version") or info["redis_version"]),
+        memory=info["used_memory"],
+        memory_limit=info["maxmemory"],
+        evicts=info["maxmemory_policy"] != "noeviction",
+        append_only=bool(info["aof_enabled"]),
+        writing=info.get("aof_last_write_status", "ok") == info.get("aof_last_bgrewrite_status", "ok") == "ok",
     )
 
 

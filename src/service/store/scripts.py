@@ -5,12 +5,13 @@ from typing import Final, NamedTuple
 
 _LUA: Final = files(__package__) / "lua"
 
-#: Scripts that write nothing, and those that must run when Redis is at its memory limit because they free some.
+#: Scripts that write nothing, and those that must run when Redis is at its memory limit, most because they free some.
 _FLAGS: Final = {
     "count": "no-writes",
     "list": "no-writes",
     "oldest": "no-writes",
     "delete": "allow-oom",
+    "limit": "allow-oom",  # so that what is stored can be read on
     "sweep": "allow-oom",
 }
 
@@ -36,5 +37,6 @@ LIST: Final = _source("list", "PAGE")
 COUNT: Final = _source("count", "COUNTED")
 OLDEST: Final = _source("oldest", "OLDEST", "NONE")
 SWEEP: Final = _source("sweep", "SWEPT")
+LIMIT: Final = _source("limit", "ALLOWED", "LIMITED")
 
-ALL: Final = (CREATE, CHANGE, DELETE, LIST, COUNT, OLDEST, SWEEP)
+ALL: Final = (CREATE, CHANGE, DELETE, LIST, COUNT, OLDEST, SWEEP, LIMIT)

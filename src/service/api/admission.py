@@ -1,0 +1,80 @@
+"""Around the whole application: who is let in, and no more at one time than the process can serve in good time."""
+
+from typing import Any, Final
+
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
+
+from service.api.correlation import HEADER, correlation_id
+from service.api.problems import HOST_NOT_ALLOWED, MEDIA_TYPE, OVERLOADED, PROBLEM, RETRY_AFTER, Kind, encoded
+
+#: Where a request's state says that its connection is one too many.
+CROWDED: Final = "crowded"
+#: What is answered all the same: probes ask by address, and must not take a busy process for dead.
+_ALWAYS: Final = frozenset({"/health", "/ready", "/metrics"})
+
+_RETRY: Final = {"retry-after": str(RETRY_AFTER)}
+
+
+class Admission:
+    """An ASGI application around another: refuses requests for hosts that it is not, and those that are too many."""
+
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None, most: int) -> None:
+        """Let into `app` requests for `hosts` (`None` for any), at most `most` at one time."""
+        self._app = app
+        self._hosts = hosts
+        self._most = most
+        self._now = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on, or refuse it."""
+        if scope["type"] != ScopeType.HTTP or scope["path"] in _ALWAYS:
+            await self._app(scope, receive, send)
+        elif refusal := self._refusal(scope):
+            await _refuse(scope, send, *refusal)
+        else:
+            self._now += 1
+            try:
+                await self._app(scope, receive, send)
+            finally:
+                self._now -= 1
+
+    def _refusal(self, scope: HTTPScope) -> tuple[Kind, str, dict[str, str]] | None:
+        """Return the kind, detail and headers of a refusal; `None` where there is no reason for one."""
+        if CROWDED in scope["state"]:
+            detail = "The process has as many connections as it takes (MAX_CONNECTIONS)."
+            return OVERLOADED, detail, {**_RETRY, "connection": "close"}
+        if self._now >= self._most:
+            return OVERLOADED, f"{self._now} requests are being answered, the most (MAX_CONCURRENT_REQUESTS).", _RETRY
+        host = host_of(scope)
+        if self._hosts is not None and host is not None and not any(_fits(host, one) for one in self._hosts):
+            detail = f"This service is not {host!r}; it answers to {', '.join(self._hosts)} (ALLOWED_HOSTS)."
+            return HOST_NOT_ALLOWED, detail, {}
+        return None
+
+
+def host_of(scope: HTTPScope) -> str | None:
+    """Return the host that a request names, without its port and in lower case; `None` where it names none.
+
+    Every browser names one: under a name of its own a page must not reach a service on loopback (DNS rebinding).
+    """
+    header = next((value for name, value in scope["headers"] if name == b"host"), None)
+    if header is None:
+        return None
+    named = header.decode("latin-1").strip().lower()
+    host, colon, port = named.rpartition(":")
+    return host if colon and port.isdecimal() and not host.endswith(":") else named
+
+
+def _fits(host: str, pattern: str) -> bool:
+    return host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+
+
+async def _refuse(scope: Any, send: Send, kind: Kind, detail: str, headers: dict[str, str]) -> None:
+    scope["state"][PROBLEM] = kind.name
+    correlation = correlation_id(scope)
+    body = encoded(kind, detail, correlation)
+    own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), HEADER.lower(): correlation}
+    raw = [(name.encode(), value.encode()) for name, value in {**own, **headers}.items()]
+    await send({"type": "http.response.start", "status": kind.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": False})

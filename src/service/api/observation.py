@@ -1,0 +1,73 @@
+"""Around the whole application: what is logged and measured of every request, also of one that no route takes."""
+
+import time
+from typing import Final
+
+import structlog
+from litestar.enums import ScopeType
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+
+from service.api.correlation import correlation_id
+from service.api.problems import PROBLEM
+from service.metrics import Metrics
+
+#: The status that is noted where a client left before its answer began; no client ever sees it (nginx uses it so).
+CLIENT_LEFT: Final = 499
+#: The route that is noted for an address that none takes, and the method for one that its route does not take.
+UNMATCHED: Final = "unmatched"
+#: So many characters of an address are logged.
+_SHOWN: Final = 512
+
+_log = structlog.get_logger("service.access")
+
+
+class Observation:
+    """An ASGI application around another: binds the correlation id, times the request, writes its one access line."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        """Watch over `app`."""
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass a request on and note how it went."""
+        if scope["type"] != ScopeType.HTTP:
+            await self._app(scope, receive, send)
+            return
+        started, status = time.perf_counter(), CLIENT_LEFT
+        address = scope["raw_path"].decode("ascii", "backslashreplace")[:_SHOWN]
+        structlog.contextvars.clear_contextvars()
+        structlog.contextvars.bind_contextvars(correlation_id=correlation_id(scope))
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        self._metrics.requested()
+        try:
+            await self._app(scope, receive, watched)
+        except Exception:
+            status = 500  # as the server answers
+            raise
+        finally:
+            self._note(scope, address, status, time.perf_counter() - started)
+
+    def _note(self, scope: HTTPScope, address: str, status: int, seconds: float) -> None:
+        route = scope.get("path_template") or UNMATCHED
+        method = UNMATCHED if route == UNMATCHED else scope["method"]
+        problem = scope["state"].get(PROBLEM)
+        self._metrics.answered(method, route, status, seconds, problem)
+        details = {"problem": problem} if problem else {}
+        client = scope["client"]
+        _log.info(
+            "request",
+            method=scope["method"],
+            path=address,
+            route=route,
+            status=status,
+            duration_ms=round(seconds * 1000, 3),
+            client=client[0] if client else None,
+            **details,
+        )

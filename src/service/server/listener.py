@@ -1,0 +1,30 @@
+"""The address that the service listens on."""
+
+import socket
+
+
+class ListenError(Exception):
+    """The address to listen on cannot be had; the message says why and what to change."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket bound to the address, not listening yet. Raises `ListenError`."""
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        bound = socket.socket(family, kind, protocol)
+        try:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            bound.bind(address)
+        except OSError:
+            bound.close()
+            raise
+    except OSError as error:
+        reason = f"Cannot listen on {host} port {port}: {error.strerror}"
+        raise ListenError(f"{reason}; choose another JOBSTATE_HOST or JOBSTATE_PORT.") from error
+    return bound
+
+
+def url_of(listener: socket.socket) -> str:
+    """Return the URL at which a bound socket is reached."""
+    host, port = listener.getsockname()[:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"

@@ -1,0 +1,96 @@
+"""The settings of the service: one frozen struct, read from the environment, refused at start where it is wrong."""
+
+import os
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Final
+
+from msgspec import Struct
+
+from service.domain.limits import RateLimit
+from service.settings.variables import (
+    DAYS,
+    HOST,
+    MAX_RETENTION,
+    PORT,
+    SECONDS,
+    URL,
+    VARIABLES,
+    SettingsError,
+    without_password,
+)
+
+__all__ = [
+    "MAX_RETENTION",
+    "VARIABLES",
+    "Settings",
+    "SettingsError",
+    "retention_from_environment",
+    "without_password",
+]
+
+#: The names of this machine, as a Host header has them.
+LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+
+
+class Settings(Struct, frozen=True, kw_only=True):
+    """What the service runs with; `VARIABLES` says what each means."""
+
+    #: None: start the embedded server.
+    redis_url: str | None
+    redis_max_connections: int
+    data: Path
+    host: str
+    port: int
+    workers: int
+    ttl: timedelta
+    max_body_bytes: int
+    max_connections: int
+    max_concurrent_requests: int
+    client_timeout_seconds: int
+    keep_alive_seconds: int
+    shutdown_drain_seconds: int
+    #: None: any.
+    allowed_hosts: tuple[str, ...] | None
+    trusted_proxies: tuple[str, ...]
+    cors_origins: tuple[str, ...]
+    rate_limit: RateLimit | None
+    log_level: str
+    log_format: str | None
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
+        """Read the settings; an empty variable counts as unset. Raises `SettingsError` for the first that is wrong."""
+        values = {one.field: one.read(environ) for one in VARIABLES if one.field in cls.__struct_fields__}
+        derived = {
+            "redis_url": _redis_url(environ),
+            "ttl": retention_from_environment(environ),
+            "allowed_hosts": _allowed_hosts(values["allowed_hosts"], values["host"]),
+        }
+        return cls(**{**values, **derived})
+
+
+def retention_from_environment(environ: Mapping[str, str] = os.environ) -> timedelta:
+    """Return how long a job is kept after its last change; raises `SettingsError`."""
+    days, seconds = DAYS.read(environ), SECONDS.read(environ)
+    return timedelta(days=days) if seconds is None else timedelta(seconds=seconds)
+
+
+def _redis_url(environ: Mapping[str, str]) -> str | None:
+    url, host = URL.read(environ), HOST.read(environ)
+    if url is not None:
+        return str(url)
+    port = PORT.read(environ)
+    if host is not None:
+        return f"redis://{f'[{host}]' if ':' in host else host}:{port}/0"
+    if environ.get(PORT.name, "").strip():
+        raise SettingsError(PORT.name, environ[PORT.name], "only together with REDIS_HOST; set REDIS_HOST or unset it")
+    return None
+
+
+def _allowed_hosts(named: tuple[str, ...] | None, listening: str) -> tuple[str, ...] | None:
+    """Return the hosts to answer to: a page in a browser must not reach a loopback service under a name of its own."""
+    if named is None:
+        return LOOPBACK if listening in {"localhost", "127.0.0.1", "::1"} else None
+    return None if "*" in named else named

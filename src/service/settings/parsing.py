@@ -1,0 +1,103 @@
+"""What may stand in a variable of the environment: each function returns its value or raises `ValueError`."""
+
+import re
+from collections.abc import Callable
+from ipaddress import IPv6Address, ip_network
+from typing import Final
+from urllib.parse import parse_qsl, urlsplit
+
+from service.domain.limits import RateLimit
+
+_HOST_NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+_UNIT_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
+
+
+def integer(least: int, most: int) -> Callable[[str], int]:
+    """Return a parser of the integers from `least` to `most`."""
+
+    def parse(text: str) -> int:
+        if not re.fullmatch(r"[0-9]{1,12}", text) or not least <= int(text) <= most:
+            raise ValueError(text)
+        return int(text)
+
+    return parse
+
+
+def choice(*allowed: str) -> Callable[[str], str]:
+    """Return a parser of these words, in any case."""
+
+    def parse(text: str) -> str:
+        if text.lower() not in allowed:
+            raise ValueError(text)
+        return text.lower()
+
+    return parse
+
+
+def redis_url(text: str) -> str:
+    """Return the URL of a Redis."""
+    parts = urlsplit(text)
+    if parts.scheme == "unix":
+        fits = not parts.netloc and len(parts.path) > 1
+    else:
+        _ = parts.port  # raises ValueError where it is none
+        fits = parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
+        fits = fits and re.fullmatch(r"(/[0-9]*)?", parts.path) is not None
+    for name, value in parse_qsl(parts.query, keep_blank_values=True):
+        fits = fits and (name.startswith("ssl_") or (name == "db" and value.isdecimal()))
+    if not fits or "://" not in text or parts.fragment:
+        raise ValueError(text)
+    return text
+
+
+def host(text: str) -> str:
+    """Return a host name or address, an IPv6 address without brackets."""
+    if ":" in text:
+        return str(IPv6Address(text))
+    if not re.fullmatch(_HOST_NAME, text):
+        raise ValueError(text)
+    return text
+
+
+def origins(text: str) -> tuple[str, ...]:
+    """Return the origins of a list."""
+    listed = _items(text)
+    for origin in listed:
+        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
+            raise ValueError(text)
+    return listed
+
+
+def host_patterns(text: str) -> tuple[str, ...]:
+    """Return the host names of a list in lower case, IPv6 addresses in brackets, as a Host header has them."""
+    return tuple(_host_pattern(one.lower()) for one in _items(text))
+
+
+def proxies(text: str) -> tuple[str, ...]:
+    """Return the addresses and networks of a list."""
+    listed = _items(text)
+    for one in listed:
+        if one != "*":
+            ip_network(one)
+    return listed
+
+
+def rate_limit(text: str) -> RateLimit | None:
+    """Return how many requests in how long, `None` for off."""
+    if text.lower() == "off":
+        return None
+    match = re.fullmatch(r"(?P<requests>[1-9][0-9]{0,6})/(?P<unit>second|minute|hour|day)", text.lower())
+    if match is None:
+        raise ValueError(text)
+    return RateLimit(int(match["requests"]), _UNIT_SECONDS[match["unit"]])
+
+
+def _items(text: str) -> tuple[str, ...]:
+    return tuple(one.strip() for one in text.split(",") if one.strip())
+
+
+def _host_pattern(text: str) -> str:
+    if text == "*" or re.fullmatch(rf"(\*\.)?{_HOST_NAME}", text):
+        return text
+    bracketed = re.fullmatch(r"\[(.*)\]", text)
+    return f"[{IPv6Address(bracketed[1] if bracketed else text)}]"

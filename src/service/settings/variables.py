@@ -1,0 +1,184 @@
+"""Every variable of the environment that the service reads: the one list for settings, options and documentation."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from service.settings import parsing
+
+MAX_RETENTION: Final = timedelta(days=365)
+
+
+class SettingsError(Exception):
+    """A variable of the environment that the service does not start with: its name, its value, what is allowed."""
+
+    def __init__(self, name: str, value: str, allowed: str) -> None:
+        super().__init__(f"{name}={without_password(value)!r} is not allowed; allowed: {allowed}")
+        self.name = name
+
+
+class Variable(NamedTuple):
+    """A variable of the environment: what it sets, how it is read, and what may stand in it."""
+
+    name: str
+    field: str
+    default: str | None
+    parse: Callable[[str], Any]
+    allowed: str
+    purpose: str
+
+    def read(self, environ: Mapping[str, str]) -> Any:
+        """Return the parsed value or default; raises `SettingsError`."""
+        text = environ.get(self.name, "").strip() or self.default
+        if text is None:
+            return None
+        try:
+            return self.parse(text)
+        except ValueError as error:
+            raise SettingsError(self.name, text, self.allowed) from error
+
+
+def without_password(url: str) -> str:
+    """Return a URL for people to read: what stands before its last @ is left out."""
+    return re.sub(r"//.*@", "//***@", url)
+
+
+def _number(name: str, field: str, default: int | None, least: int, most: int, purpose: str) -> Variable:
+    allowed = f"an integer from {least} to {most}"
+    return Variable(
+        name, field, None if default is None else str(default), parsing.integer(least, most), allowed, purpose
+    )
+
+
+URL: Final = Variable(
+    "REDIS_URL",
+    "redis_url",
+    None,
+    parsing.redis_url,
+    "redis://[[user]:password@]host[:port][/db], rediss://… for TLS (with options ssl_…), or unix:///path[?db=…]",
+    "the Redis to work on; wins over REDIS_HOST",
+)
+HOST: Final = Variable(
+    "REDIS_HOST", "redis_host", None, parsing.host, "a host name or address", "the host of the Redis to work on"
+)
+PORT: Final = Variable(
+    "REDIS_PORT",
+    "redis_port",
+    "6379",
+    parsing.integer(1, 65535),
+    "an integer from 1 to 65535, together with REDIS_HOST",
+    "its port",
+)
+DAYS: Final = _number("JOB_TTL_DAYS", "ttl", 7, 1, 365, "days that a job is kept after its last change")
+SECONDS: Final = _number(
+    "JOB_TTL_SECONDS", "ttl", None, 1, int(MAX_RETENTION.total_seconds()), "the same in seconds; wins over JOB_TTL_DAYS"
+)
+
+#: Every variable that the service reads, in the order of the documentation.
+VARIABLES: Final = (
+    URL,
+    HOST,
+    PORT,
+    _number(
+        "REDIS_MAX_CONNECTIONS",
+        "redis_max_connections",
+        64,
+        1,
+        10_000,
+        "the most connections to Redis, for each worker",
+    ),
+    Variable("JOBSTATE_DATA", "data", "./.jobstate", Path, "a directory", "where the embedded server keeps its data"),
+    Variable("JOBSTATE_HOST", "host", "127.0.0.1", parsing.host, "a host name or address", "the address to listen on"),
+    Variable(
+        "JOBSTATE_PORT",
+        "port",
+        "8000",
+        parsing.integer(0, 65535),
+        "an integer from 0 (any free one) to 65535",
+        "the port to listen on",
+    ),
+    _number("JOBSTATE_WORKERS", "workers", 1, 1, 64, "how many processes serve"),
+    DAYS,
+    SECONDS,
+    _number(
+        "MAX_BODY_BYTES", "max_body_bytes", 1024 * 1024, 1024, 512 * 1024 * 1024, "the largest request body in bytes"
+    ),
+    _number("MAX_CONNECTIONS", "max_connections", 2000, 1, 1_000_000, "the most client connections, for each worker"),
+    _number(
+        "MAX_CONCURRENT_REQUESTS",
+        "max_concurrent_requests",
+        1000,
+        1,
+        1_000_000,
+        "the most requests that are answered at one time, for each worker",
+    ),
+    _number(
+        "CLIENT_TIMEOUT_SECONDS",
+        "client_timeout_seconds",
+        30,
+        1,
+        3600,
+        "how long a client may take to send a request, and to take in a part of the answer",
+    ),
+    _number(
+        "KEEP_ALIVE_SECONDS", "keep_alive_seconds", 75, 1, 3600, "how long a connection without a request stays open"
+    ),
+    _number(
+        "SHUTDOWN_DRAIN_SECONDS",
+        "shutdown_drain_seconds",
+        90,
+        0,
+        600,
+        "how long a shutdown waits for requests in flight",
+    ),
+    Variable(
+        "ALLOWED_HOSTS",
+        "allowed_hosts",
+        None,
+        parsing.host_patterns,
+        "host names such as jobs.example.org or *.example.org and addresses, separated by commas, or *",
+        "the hosts that the service answers to; unset: this machine's own names while it listens on loopback, else any",
+    ),
+    Variable(
+        "TRUSTED_PROXIES",
+        "trusted_proxies",
+        "",
+        parsing.proxies,
+        "addresses and networks such as 10.0.0.0/8, separated by commas, or *",
+        "the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
+    ),
+    Variable(
+        "CORS_ORIGINS",
+        "cors_origins",
+        "",
+        parsing.origins,
+        "origins such as https://example.org, separated by commas, or *",
+        "the origins whose pages may call the service",
+    ),
+    Variable(
+        "RATE_LIMIT",
+        "rate_limit",
+        "off",
+        parsing.rate_limit,
+        "off, or a number per second, minute, hour or day, such as 600/minute",
+        "how many requests a client may send, by its address, over all workers and replicas",
+    ),
+    Variable(
+        "LOG_LEVEL",
+        "log_level",
+        "info",
+        parsing.choice("debug", "info", "warning", "error"),
+        "debug, info, warning or error",
+        "the least level that is logged",
+    ),
+    Variable(
+        "LOG_FORMAT",
+        "log_format",
+        None,
+        parsing.choice("json", "console"),
+        "json or console",
+        "the form of log lines; unset: console on a terminal, else json",
+    ),
+)
