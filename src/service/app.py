@@ -23,6 +23,7 @@ from service.lifespan import store
 from service.metrics import Metrics
 from service.settings import Settings
 from service.store.manager import JobStateManager
+from service.tracing import traced
 
 #: The response headers that a page of another origin may read.
 EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", correlation.HEADER, *quotas.HEADERS]
@@ -31,7 +32,7 @@ EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", co
 def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> ASGIApp:
     """Return the application with what stands around it: what is served."""
     app = create_app(settings, redis_url, metrics)
-    return Observation(Admission(app, settings.allowed_hosts, settings.max_concurrent_requests), metrics)
+    return traced(Observation(Admission(app, settings.allowed_hosts, settings.max_concurrent_requests), metrics))
 
 
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:

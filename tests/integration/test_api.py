@@ -455,5 +455,5 @@ def test_a_foreign_key_is_a_problem_without_a_trace(api: httpx.Client, redis_url
     found = problem(response, 500, "store-corrupt")
     assert "Traceback" not in response.text
     lines = [json.loads(line) for line in shared_service.log.splitlines()]
-    [line] = [line for line in lines if line.get("correlation_id") == found["correlation_id"]]
+    [line] = [line for line in lines if line.get("correlation_id") == found["correlation_id"] and "exception" in line]
     assert "WRONGTYPE" in line["exception"]

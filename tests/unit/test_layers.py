@@ -16,7 +16,7 @@ LAYERS = (
     ("service.metrics",),
     ("service.store", "service.job_manager"),
     ("service.api",),
-    ("service.lifespan",),
+    ("service.lifespan", "service.tracing"),
     ("service.app",),
     ("service.server",),
     ("service.__main__",),

@@ -1,5 +1,6 @@
 import json
 import logging
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -96,3 +97,53 @@ def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> Non
     assert "said" in text
     assert "jobs" in text
     assert not text.lstrip().startswith("{")
+
+
+#: What breaks out of a line or into a terminal: line ends of all kinds, an escape sequence, DEL, C1, bidi, a surrogate.
+HOSTILE = 'a\nb\r\n{"event": "forged"}\u2028c\x85d\x1b[31me\x7ff\x9bg\u202eh\ud800i'
+
+
+@pytest.mark.parametrize("logger", [structlog.get_logger("ours"), logging.getLogger("theirs")], ids=["ours", "theirs"])
+def test_what_a_client_sent_stays_inside_its_json_line(capsys: pytest.CaptureFixture[str], logger: Any) -> None:
+    logs.configure("info", "json")
+    structlog.contextvars.bind_contextvars(correlation_id=HOSTILE)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logger.exception(HOSTILE)
+    text = capsys.readouterr().err
+    assert text.count("\n") == 1
+    assert all(" " <= character <= "~" for character in text.rstrip("\n"))
+    line = json.loads(text)
+    assert (line["event"], line["correlation_id"]) == (HOSTILE, HOSTILE)
+    assert HOSTILE in line["exception"]
+
+
+@pytest.mark.parametrize("logger", [structlog.get_logger("ours"), logging.getLogger("theirs")], ids=["ours", "theirs"])
+def test_what_a_client_sent_cannot_write_on_a_terminal(capsys: pytest.CaptureFixture[str], logger: Any) -> None:
+    logs.configure("info", "console")
+    structlog.contextvars.bind_contextvars(correlation_id=HOSTILE)
+    try:
+        raise ValueError(HOSTILE)
+    except ValueError:
+        logger.exception(HOSTILE)
+    first, *stack = capsys.readouterr().err.splitlines()
+    assert "forged" in first
+    assert stack, "the stack follows"
+    assert all(line.startswith("  | ") for line in stack)
+    own_colours = re.sub(r"\x1b\[\d*m", "", "\n".join([first.replace("\\x1b[31m", ""), *stack]))
+    assert own_colours.replace("\n", "").isprintable()
+
+
+def test_a_value_that_json_cannot_say_is_still_logged(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    structlog.get_logger("ours").info("said", value=object(), names={("a", 1): 2})
+    assert "object object" in written(capsys)[0]["value"]
+
+
+def test_a_json_line_begins_with_what_one_looks_for(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json")
+    structlog.contextvars.bind_contextvars(job_id="j", correlation_id="c")
+    structlog.get_logger("ours").info("said", zeal=1)
+    names = list(written(capsys)[0])
+    assert names == ["time", "level", "event", "logger", "correlation_id", "job_id", "zeal"]

@@ -1,0 +1,63 @@
+"""Spans of requests and Redis calls for OpenTelemetry, where its variables name a collector and its extra is there."""
+
+import os
+from typing import Any, Final, cast
+
+import structlog
+from litestar.types import ASGIApp
+
+from service.api.correlation import correlation_id
+
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+
+_log = structlog.get_logger(__name__)
+
+
+def is_wanted() -> bool:
+    """Say whether OpenTelemetry's own variables ask for traces."""
+    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    return not off and any(os.environ.get(name) for name in _ENDPOINTS)
+
+
+def traced(app: ASGIApp) -> ASGIApp:
+    """Return `app` with a span around every request, or as it is where traces are not wanted or cannot be made."""
+    if not is_wanted():
+        return app
+    try:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
+        from opentelemetry.instrumentation.redis import RedisInstrumentor
+        from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    except ImportError as error:
+        _log.warning("no traces: the extra is missing; install jobstate[otel]", missing=error.name)
+        return app
+    name = os.environ.get("OTEL_SERVICE_NAME", "jobstate")
+    provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
+    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
+    RedisInstrumentor().instrument(tracer_provider=provider)
+    spans = OpenTelemetryMiddleware(_described(app), tracer_provider=provider, exclude_spans=["receive", "send"])
+    return cast(ASGIApp, spans)
+
+
+def _described(app: ASGIApp) -> Any:
+    """Return `app` naming the span that it runs in after its route, and the log lines that belong to it."""
+    from opentelemetry.trace import get_current_span
+
+    def describe(scope: Any) -> None:
+        span = get_current_span()
+        if route := scope.get("path_template"):
+            span.update_name(f"{scope['method']} {route}")
+            span.set_attribute("http.route", route)
+        span.set_attribute("jobstate.correlation_id", correlation_id(scope))
+
+    async def described(scope: Any, receive: Any, send: Any) -> None:
+        async def watched(message: Any) -> None:
+            if message["type"] == "http.response.start":  # the span ends with the last byte
+                describe(scope)
+            await send(message)
+
+        await app(scope, receive, watched)
+
+    return described

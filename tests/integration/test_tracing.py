@@ -1,0 +1,86 @@
+"""OpenTelemetry, with a collector that the test runs."""
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
+from tests.integration.servers import Service, wait_until
+
+TRACE = "0af7651916cd43dd8448eb211c80319c"
+
+
+class Collector(ThreadingHTTPServer):
+    """Keeps the spans that it is sent, by name."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Receiver)
+        self.spans: dict[str, Any] = {}
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Receiver(BaseHTTPRequestHandler):
+    server: Collector
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        for resource in ExportTraceServiceRequest.FromString(body).resource_spans:
+            for scope in resource.scope_spans:
+                self.server.spans.update({span.name: (span, resource.resource) for span in scope.spans})
+        self.send_response(200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Say nothing."""
+
+
+@pytest.fixture
+def collector() -> Iterator[Collector]:
+    with Collector() as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+def attributes(carrier: Any) -> dict[str, str]:
+    return {one.key: one.value.string_value for one in carrier.attributes}
+
+
+def test_a_request_and_its_redis_calls_are_spans_of_the_callers_trace(
+    redis_url: str, tmp_path: Path, collector: Collector
+) -> None:
+    environment = {
+        "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
+        "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
+        "OTEL_BSP_SCHEDULE_DELAY": "100",
+    }
+    with Service(tmp_path, REDIS_URL=redis_url, **environment) as service:
+        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Correlation-ID": "traced"}
+        httpx.get(f"{service.url}/v1/jobs/some-job", headers=headers)
+        wait_until(lambda: "GET /v1/jobs/{job_id}" in collector.spans, "the span")
+
+    span, resource = collector.spans["GET /v1/jobs/{job_id}"]
+    assert span.trace_id.hex() == TRACE
+    assert attributes(span)["jobstate.correlation_id"] == "traced"
+    assert attributes(resource)["service.name"] == "jobstate"
+    children = [one for one, _ in collector.spans.values() if one.parent_span_id == span.span_id]
+    assert children, "the calls of Redis"
+    assert {one.trace_id.hex() for one in children} == {TRACE}
+
+
+def test_without_a_collector_nothing_of_it_is_loaded(redis_url: str, tmp_path: Path) -> None:
+    with Service(tmp_path, REDIS_URL=redis_url) as service:
+        loaded = Path(f"/proc/{service.process.pid}/maps")
+        assert not loaded.exists() or "opentelemetry" not in loaded.read_text()
+        assert httpx.get(f"{service.url}/health").status_code == 200

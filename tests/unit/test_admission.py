@@ -1,0 +1,128 @@
+import asyncio
+import json
+from typing import Any
+
+import pytest
+
+from service.api.admission import Admission, host_of
+
+LOCAL = ("localhost", "127.0.0.1", "[::1]", "*.jobs.example")
+
+
+class App:
+    """Answers 200 once it is let go."""
+
+    def __init__(self) -> None:
+        self.go = asyncio.Event()
+        self.go.set()
+        self.full = asyncio.Event()
+        self.seen = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        self.seen += 1
+        if self.seen == 2:
+            self.full.set()
+        await self.go.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+def scope(path: str = "/v1/jobs", host: str | None = "localhost", **state: Any) -> Any:
+    headers = [] if host is None else [(b"host", host.encode("latin-1"))]
+    return {"type": "http", "path": path, "headers": headers, "state": state}
+
+
+async def ask(app: Admission, scope: Any) -> tuple[int, dict[str, str], Any]:
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await app(scope, None, send)  # type: ignore[arg-type]
+    start, body = sent
+    headers = {name.decode(): value.decode() for name, value in start["headers"]}
+    return start["status"], headers, json.loads(body["body"]) if body["body"] else None
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "localhost",
+        "LOCALHOST:8000",
+        "127.0.0.1:1",
+        "[::1]",
+        "[::1]:8000",
+        "a.jobs.example",
+        "b.a.jobs.example:80",
+        None,
+    ],
+)
+async def test_a_request_for_a_host_of_ours_is_let_in(host: str | None) -> None:
+    app = App()
+    assert (await ask(Admission(app, LOCAL, 1), scope(host=host)))[0] == 200
+    assert app.seen == 1
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "localhost.evil.example", "jobs.example", "evil-jobs.example", "127.0.0.1.nip.io", "", "[::2]:80"],
+)
+async def test_a_request_for_another_host_is_refused(host: str) -> None:
+    app = App()
+    status, headers, problem = await ask(Admission(app, LOCAL, 1), scope(host=host))
+    assert (status, app.seen) == (421, 0)
+    assert headers["content-type"] == "application/problem+json"
+    assert problem["type"] == "urn:jobstate:problem:host-not-allowed"
+    assert problem["correlation_id"] == headers["x-correlation-id"]
+    assert "ALLOWED_HOSTS" in problem["detail"]
+
+
+async def test_without_a_list_every_host_is_let_in() -> None:
+    assert (await ask(Admission(App(), None, 1), scope(host="anything.example")))[0] == 200
+
+
+async def test_more_than_the_most_at_one_time_are_refused_and_later_ones_let_in() -> None:
+    app = App()
+    app.go.clear()
+    admission = Admission(app, None, 2)
+    waiting = [asyncio.create_task(ask(admission, scope())) for _ in range(2)]
+    await app.full.wait()
+
+    status, headers, problem = await ask(admission, scope())
+    assert (status, headers["retry-after"]) == (503, "1")
+    assert problem["type"] == "urn:jobstate:problem:overloaded"
+
+    app.go.set()
+    assert [one[0] for one in await asyncio.gather(*waiting)] == [200, 200]
+    assert (await ask(admission, scope()))[0] == 200
+
+
+async def test_a_request_that_fails_gives_its_place_back() -> None:
+    async def broken(*_: Any) -> None:
+        raise RuntimeError("a bug")
+
+    admission = Admission(broken, None, 1)
+    for _ in range(3):
+        with pytest.raises(RuntimeError):
+            await ask(admission, scope())
+
+
+@pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
+async def test_probes_are_answered_whatever_else_goes_on(path: str) -> None:
+    refuses_all = Admission(App(), LOCAL, 0)
+    assert (await ask(refuses_all, scope()))[0] == 503
+    assert (await ask(refuses_all, scope(path, "10.0.0.1:8000", crowded=True)))[0] == 200
+
+
+async def test_on_a_connection_too_many_a_request_is_refused_and_the_connection_closed() -> None:
+    status, headers, problem = await ask(Admission(App(), None, 9), scope(crowded=True))
+    assert (status, headers["connection"], headers["retry-after"]) == (503, "close", "1")
+    assert "MAX_CONNECTIONS" in problem["detail"]
+
+
+@pytest.mark.parametrize(
+    ("header", "host"),
+    [("A.B:80", "a.b"), ("a.b", "a.b"), ("[::1]:80", "[::1]"), ("[::1]", "[::1]"), ("::1", "::1"), ("a:b", "a:b")],
+)
+def test_the_host_is_told_from_its_port(header: str, host: str) -> None:
+    assert host_of(scope(host=header)) == host
