@@ -21,11 +21,15 @@ _FIRST: Final = ("time", "level", "event", "logger", "correlation_id", "job_id")
 _json: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
-def configure(level: str, form: str | None) -> None:
-    """Send every log line at or above `level` to standard error, as `json` or `console` (on a terminal by default)."""
+def configure(level: str, form: str | None, **origin: int) -> None:
+    """Send every log line at or above `level` to standard error, as `json` or `console` (on a terminal by default).
+
+    `origin` is on every line: which of several processes writes it.
+    """
     console = form == "console" or (form is None and sys.stderr.isatty())
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        *([lambda _, __, event: {**event, **origin}] if origin else []),
         structlog.stdlib.add_logger_name,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),

@@ -77,10 +77,3 @@ def test_a_request_and_its_redis_calls_are_spans_of_the_callers_trace(
     children = [one for one, _ in collector.spans.values() if one.parent_span_id == span.span_id]
     assert children, "the calls of Redis"
     assert {one.trace_id.hex() for one in children} == {TRACE}
-
-
-def test_without_a_collector_nothing_of_it_is_loaded(redis_url: str, tmp_path: Path) -> None:
-    with Service(tmp_path, REDIS_URL=redis_url) as service:
-        loaded = Path(f"/proc/{service.process.pid}/maps")
-        assert not loaded.exists() or "opentelemetry" not in loaded.read_text()
-        assert httpx.get(f"{service.url}/health").status_code == 200

@@ -147,3 +147,10 @@ def test_a_json_line_begins_with_what_one_looks_for(capsys: pytest.CaptureFixtur
     structlog.get_logger("ours").info("said", zeal=1)
     names = list(written(capsys)[0])
     assert names == ["time", "level", "event", "logger", "correlation_id", "job_id", "zeal"]
+
+
+def test_every_line_says_which_process_wrote_it(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure("info", "json", worker=3)
+    for logger in (structlog.get_logger("ours"), logging.getLogger("theirs")):
+        logger.info("said")
+    assert [line["worker"] for line in written(capsys)] == [3, 3]

@@ -50,10 +50,11 @@ class Connection(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in bytes, of a head so many and no more."""
-        if self._in_head:
-            self._head_bytes += len(data)
         super().data_received(data)
-        if self._in_head and self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
+        if not self._in_head:
+            return
+        self._head_bytes += len(data)
+        if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
             self._refuse(HEAD_TOO_LARGE, f"The request's line and headers take more than {HEAD_BYTES} bytes.")
 
     def on_message_begin(self) -> None:

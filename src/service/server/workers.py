@@ -155,7 +155,7 @@ def work(
 ) -> None:
     """Serve as one of several processes; this is where a new one begins."""
     signal.signal(signal.SIGTERM, _leave)
-    logs.configure(settings.log_level, settings.log_format)
+    logs.configure(settings.log_level, settings.log_format, worker=worker)
     metrics.share(folder, worker)
     try:
         Server(settings, redis_url, started=lambda: ready.send_bytes(b"!")).run(listeners)

@@ -1,0 +1,238 @@
+"""What the server does with clients that are too many, too slow, too large or too often there."""
+
+import contextlib
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis as sync_redis
+
+from tests.integration.servers import Service, wait_until
+
+#: Seconds that a client is given in these tests.
+PATIENCE = 1
+
+
+@pytest.fixture(scope="module")
+def strict(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with narrow limits."""
+    environment = {
+        "CLIENT_TIMEOUT_SECONDS": str(PATIENCE),
+        "KEEP_ALIVE_SECONDS": str(PATIENCE),
+        "MAX_CONNECTIONS": "5",
+        "MAX_BODY_BYTES": str(8 * 1024 * 1024),
+    }
+    with Service(tmp_path_factory.mktemp("strict"), REDIS_URL=redis_url, **environment) as service:
+        yield service
+
+
+def connect(service: Service) -> socket.socket:
+    host, port = service.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=10)
+
+
+def received(connection: socket.socket) -> bytes:
+    """Everything until the service closes the connection."""
+    found = b""
+    with contextlib.suppress(ConnectionResetError):
+        while data := connection.recv(65536):
+            found += data
+    return found
+
+
+def problem_in(answer: bytes) -> tuple[int, str, dict[str, str]]:
+    head, body = answer.split(b"\r\n\r\n", 1)
+    first, *lines = head.decode().split("\r\n")
+    headers = dict(re.split(": ", line.lower(), maxsplit=1) for line in lines)
+    problem = json.loads(body)
+    assert headers["content-type"] == "application/problem+json"
+    assert headers["connection"] == "close"
+    assert problem["correlation_id"] == headers["x-correlation-id"]
+    assert problem["status"] == int(first.split()[1])
+    return problem["status"], problem["type"].rpartition(":")[2], problem
+
+
+def logged(service: Service, correlation_id: str) -> dict[str, Any]:
+    def found() -> list[dict[str, Any]]:
+        return [json.loads(line) for line in service.log.splitlines() if f'"{correlation_id}"' in line]
+
+    return dict(wait_until(found, "the log line")[0])
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [b"GET /v1/jobs HTTP/1.1\r\nHost: loc", b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"],
+    ids=["head", "body"],
+)
+def test_a_request_that_stops_halfway_is_given_up(strict: Service, sent: bytes) -> None:
+    with connect(strict) as connection:
+        connection.sendall(sent)
+        started = time.monotonic()
+        answer = received(connection)
+    assert PATIENCE * 0.9 < time.monotonic() - started < 10
+    status, name, problem = problem_in(answer)
+    assert (status, name) == (408, "request-timeout")
+    assert logged(strict, problem["correlation_id"])["status"] == 408
+
+
+def test_a_byte_now_and_then_does_not_keep_a_connection(strict: Service) -> None:
+    with connect(strict) as connection:
+        connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Slow: ")
+        started = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - started < 10:
+                connection.sendall(b"a")
+                connection.settimeout(0.1)
+                with contextlib.suppress(TimeoutError):
+                    if not connection.recv(65536):
+                        break
+        assert time.monotonic() - started < 10
+
+
+def test_a_connection_that_says_nothing_is_closed(strict: Service) -> None:
+    with connect(strict) as connection:
+        assert received(connection) == b""
+
+
+def test_an_idle_connection_is_closed_after_its_answer(strict: Service) -> None:
+    with connect(strict) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answer = received(connection)
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" not in answer
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off(strict: Service) -> None:
+    large = {"job_id": "large", "input_params": "x" * (6 * 1024 * 1024)}
+    with httpx.Client(base_url=strict.url, timeout=30) as api:
+        api.post("/v1/jobs", json=large).raise_for_status()
+    with connect(strict) as connection:
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        connection.sendall(b"GET /v1/jobs/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        wait_until(lambda: open_connections(strict) == 0, "the end of the connection", patience=15)
+
+
+def open_connections(service: Service) -> int:
+    """How many connections of clients the service has, seen from outside."""
+    port = f"{int(service.url.rpartition(':')[2]):04X}"
+    inodes = {
+        line.split()[9]
+        for line in Path("/proc/net/tcp").read_text().splitlines()[1:]
+        if line.split()[1].endswith(f":{port}") and line.split()[3] == "01"
+    }
+    held = {str(link.readlink()) for link in Path(f"/proc/{service.process.pid}/fd").iterdir() if link.is_symlink()}
+    return len({f"socket:[{inode}]" for inode in inodes} & held)
+
+
+def test_a_head_without_end_is_refused(strict: Service) -> None:
+    with connect(strict) as connection:
+        connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: " + b"a" * 80 * 1024)
+        status, name, _ = problem_in(received(connection))
+    assert (status, name) == (431, "head-too-large")
+
+
+def test_what_is_no_http_is_a_problem_too(strict: Service) -> None:
+    with connect(strict) as connection:
+        connection.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
+        status, name, problem = problem_in(received(connection))
+    assert (status, name) == (400, "malformed-request")
+    assert logged(strict, problem["correlation_id"])["problem"] == "malformed-request"
+
+
+def test_more_connections_than_the_most_are_told_so_and_later_ones_served(strict: Service) -> None:
+    wait_until(lambda: open_connections(strict) == 0, "an idle service")
+    request = b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    with contextlib.ExitStack() as opened:
+        first = [opened.enter_context(connect(strict)) for _ in range(5)]
+        for connection in first:
+            connection.sendall(request)
+            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        with connect(strict) as further:
+            further.sendall(request)
+            status, name, problem = problem_in(received(further))
+        assert (status, name) == (503, "overloaded")
+        assert "MAX_CONNECTIONS" in problem["detail"]
+        probe = opened.enter_context(connect(strict))
+        probe.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert probe.recv(65536).startswith(b"HTTP/1.1 200")
+    wait_until(lambda: httpx.get(f"{strict.url}/v1/jobs").status_code == 200, "a free place")
+
+
+def test_a_flood_of_connections_is_cut_off_and_survived(strict: Service) -> None:
+    with contextlib.ExitStack() as opened:
+        flood = [opened.enter_context(connect(strict)) for _ in range(300)]
+        wait_until(lambda: open_connections(strict) <= 5 + 100, "the cut")
+        assert len(flood) == 300
+    wait_until(lambda: httpx.get(f"{strict.url}/v1/jobs").status_code == 200, "a free place")
+
+
+def test_a_page_of_another_name_is_refused_by_a_service_on_loopback(strict: Service) -> None:
+    response = httpx.post(f"{strict.url}/v1/jobs", json={"input_params": 1}, headers={"Host": "evil.example"})
+    assert response.status_code == 421
+    assert response.json()["type"] == "urn:jobstate:problem:host-not-allowed"
+    assert httpx.get(f"{strict.url}/ready", headers={"Host": "10.1.2.3:8000"}).status_code == 200
+
+
+@pytest.fixture
+def limited(redis_url: str, tmp_path: Path) -> Iterator[Service]:
+    with sync_redis.Redis.from_url(redis_url) as client:
+        client.flushall()
+    environment = {"RATE_LIMIT": "3/minute", "TRUSTED_PROXIES": "127.0.0.1", "CORS_ORIGINS": "https://a.example"}
+    with Service(tmp_path, REDIS_URL=redis_url, **environment) as service:
+        yield service
+
+
+def test_a_client_that_asks_too_often_is_told_when_to_come_again(limited: Service) -> None:
+    with httpx.Client(base_url=limited.url) as api:
+        answers = [api.get("/v1/jobs") for _ in range(3)] + [api.post("/v1/jobs", content=b"no json")]
+
+        assert [answer.status_code for answer in answers] == [200, 200, 200, 429]
+        assert [answer.headers["ratelimit"].split(";t=")[0] for answer in answers] == [
+            *('"default";r=2', '"default";r=1', '"default";r=0', '"default";r=0')
+        ]
+        assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"default";q=3;w=60'}
+        refusal = answers[-1]
+        assert refusal.json()["type"] == "urn:jobstate:problem:rate-limited"
+        assert 1 <= int(refusal.headers["retry-after"]) <= 20
+
+        free = [api.get(path).status_code for path in ("/health", "/ready", "/metrics", "/schema/openapi.json")]
+        assert free == [200] * 4
+        page = api.get("/v1/jobs", headers={"Origin": "https://a.example"})
+        assert "RateLimit" in page.headers["access-control-expose-headers"]
+
+
+def test_clients_behind_a_trusted_proxy_are_counted_each(limited: Service) -> None:
+    def ask(client: str) -> int:
+        return httpx.get(f"{limited.url}/v1/jobs", headers={"X-Forwarded-For": client}).status_code
+
+    assert [ask("192.0.2.1") for _ in range(4)] == [200, 200, 200, 429]
+    assert ask("192.0.2.2") == 200
+    assert [ask(f"2001:db8:0:1::{number}") for number in range(4)] == [200, 200, 200, 429]
+    assert ask("2001:db8:0:2::1") == 200
+
+
+def test_a_client_cannot_name_itself_another_where_no_proxy_is_trusted(redis_url: str, tmp_path: Path) -> None:
+    with (
+        Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="2/hour") as service,
+        sync_redis.Redis.from_url(redis_url) as client,
+    ):
+        client.flushall()
+        codes = [
+            httpx.get(f"{service.url}/v1/jobs", headers={"X-Forwarded-For": f"192.0.2.{number}"}).status_code
+            for number in range(3)
+        ]
+    assert codes == [200, 200, 429]
+
+
+def test_while_redis_is_away_a_limit_costs_no_more_time_than_the_rest(tmp_path: Path) -> None:
+    with Service(tmp_path, REDIS_URL="redis://127.0.0.1:1/0", RATE_LIMIT="3/minute") as service:
+        started = time.monotonic()
+        response = httpx.get(f"{service.url}/v1/jobs", timeout=10)
+        assert time.monotonic() - started < 3.5
+    assert response.json()["type"] == "urn:jobstate:problem:store-unreachable"
