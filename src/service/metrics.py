@@ -24,10 +24,14 @@ from prometheus_client.registry import Collector
 from service import __version__
 from service.domain.jobs import Stats, micros
 from service.domain.operation import StoreHealth
+from service.domain.states import Status
 
 #: Upper bounds (s) of the histograms: a call of Redis takes 0.1 ms to the deadline of 3 s; a request may wait 30 s.
 CALL_BUCKETS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)
 REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.5, 10.0, 30.0)
+
+#: What can become of a job.
+CHANGES: Final = ("created", *Status, "progress", "deleted", "expired")
 
 _DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
@@ -61,6 +65,8 @@ class Metrics:
         self._changes = Counter(
             "jobstate_job_changes", "Jobs created, moved, given progress, deleted, expired", ["change"], **own
         )
+        for change in CHANGES:  # so that the first of its kind is seen as a growth
+            self._changes.labels(change)
         self._calls = Histogram(
             "jobstate_redis_call_duration_seconds",
             "Time that a call of Redis took, waiting for a connection and a second try included",
