@@ -49,6 +49,15 @@ lock:
 docs:
     uv run python scripts/docs.py
 
+# Check the alert rules and try each of them (needs promtool: apt-get install prometheus).
+alerts:
+    promtool check rules deploy/prometheus/jobstate.rules.yaml
+    promtool test rules deploy/prometheus/jobstate.rules.test.yaml
+
+# Measure what the access line, the metrics and the limits cost (needs wrk: apt-get install wrk; two minutes).
+bench-observation:
+    uv run python -m benchmarks.observation
+
 # Measure how calls grow with the number of jobs, and what a job costs in memory (about five minutes).
 bench:
     uv run python -m benchmarks.growth

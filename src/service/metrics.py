@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -51,7 +52,7 @@ class Metrics:
         shared = os.environ.get(_DIRECTORY)
         own: Any = {"registry": None if shared else self._registry}
         live: Any = {**own, "multiprocess_mode": "livesum"}
-        self._requests = Histogram(
+        requests = Histogram(
             "jobstate_http_request_duration_seconds",
             "Time from a request's head to the end of its answer",
             ["method", "route", "status"],
@@ -59,15 +60,15 @@ class Metrics:
             **own,
         )
         self._requests_now = Gauge("jobstate_http_requests_in_progress", "Requests that are being answered", **live)
-        self._refusals = Counter(
+        refusals = Counter(
             "jobstate_refusals", "Requests that were answered with a problem, by its name", ["problem"], **own
         )
-        self._changes = Counter(
+        changes = Counter(
             "jobstate_job_changes", "Jobs created, moved, given progress, deleted, expired", ["change"], **own
         )
         for change in CHANGES:  # so that the first of its kind is seen as a growth
-            self._changes.labels(change)
-        self._calls = Histogram(
+            changes.labels(change)
+        calls = Histogram(
             "jobstate_redis_call_duration_seconds",
             "Time that a call of Redis took, waiting for a connection and a second try included",
             ["call", "outcome"],
@@ -77,6 +78,9 @@ class Metrics:
         self._calls_now = Gauge(
             "jobstate_redis_calls_in_progress", "Calls of Redis that have or await a connection", **live
         )
+        # To find the instrument of a set of labels is what costs most; there are few sets.
+        self._requests, self._refusals = cache(requests.labels), cache(refusals.labels)
+        self._changes, self._calls = cache(changes.labels), cache(calls.labels)
         self._pool_size = Gauge("jobstate_redis_connections_limit", "The most connections to Redis", **live)
         if shared:
             MultiProcessCollector(self._registry, shared)  # type: ignore[no-untyped-call]
@@ -90,13 +94,13 @@ class Metrics:
     def answered(self, method: str, route: str, status: int, seconds: float, problem: str | None) -> None:
         """Note that a request has its answer; `problem` is the name of the one that it was refused with."""
         self._requests_now.dec()
-        self._requests.labels(method, route, status).observe(seconds)
+        self._requests(method, route, status).observe(seconds)
         if problem is not None:
             self.refused(problem)
 
     def refused(self, problem: str) -> None:
         """Note that a request was answered with a problem of this name."""
-        self._refusals.labels(problem).inc()
+        self._refusals(problem).inc()
 
     def calling(self) -> None:
         """Note that a call of Redis begins."""
@@ -105,11 +109,11 @@ class Metrics:
     def called(self, call: str, outcome: str, seconds: float) -> None:
         """Note that a call of Redis has ended."""
         self._calls_now.dec()
-        self._calls.labels(call, outcome).observe(seconds)
+        self._calls(call, outcome).observe(seconds)
 
     def changed(self, change: str, jobs: int = 1) -> None:
         """Note that jobs have changed."""
-        self._changes.labels(change).inc(jobs)
+        self._changes(change).inc(jobs)
 
     def limit_connections(self, limit: int) -> None:
         """Note how many connections to Redis this process may have."""
