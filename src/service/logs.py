@@ -72,7 +72,8 @@ def _as_bytes(_: Any, __: str, line: Any) -> bytes:
 
 
 def _for_people() -> list[Processor]:
-    return [_printable, structlog.dev.ConsoleRenderer(exception_formatter=_write_stack)]
+    renderer = structlog.dev.ConsoleRenderer(timestamp_key="time", sort_keys=False, exception_formatter=_write_stack)
+    return [_printable, renderer]
 
 
 def _printable(_: Any, __: str, event: EventDict) -> EventDict:
