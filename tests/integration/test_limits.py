@@ -5,7 +5,7 @@ import json
 import re
 import socket
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import httpx
 import pytest
 import redis as sync_redis
 
+from service.server.connection import TOLD
 from tests.integration.servers import Service, wait_until
 
 #: Seconds that a client is given in these tests.
@@ -30,6 +31,18 @@ def strict(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     }
     with Service(tmp_path_factory.mktemp("strict"), REDIS_URL=redis_url, **environment) as service:
         yield service
+
+
+@pytest.fixture
+def start(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Service]]:
+    """Start a service with limits of the test's own."""
+    with contextlib.ExitStack() as started:
+
+        def start(**environment: str) -> Service:
+            limits = {"MAX_BODY_BYTES": str(16 * 1024 * 1024), **environment}
+            return started.enter_context(Service(tmp_path, REDIS_URL=redis_url, **limits))
+
+        yield start
 
 
 def connect(service: Service) -> socket.socket:
@@ -108,14 +121,33 @@ def test_an_idle_connection_is_closed_after_its_answer(strict: Service) -> None:
     assert b"connection: close" not in answer
 
 
-def test_a_client_that_does_not_read_its_answer_is_cut_off(strict: Service) -> None:
-    large = {"job_id": "large", "input_params": "x" * (6 * 1024 * 1024)}
-    with httpx.Client(base_url=strict.url, timeout=30) as api:
+def ask_for_a_large_job(service: Service, connection: socket.socket) -> int:
+    """Ask for several megabytes, more than the system holds on their way, and return how many bytes come."""
+    with httpx.Client(base_url=service.url, timeout=30) as api:
+        large = {"job_id": "large", "input_params": "x" * (12 * 1024 * 1024)}
         api.post("/v1/jobs", json=large).raise_for_status()
-    with connect(strict) as connection:
-        connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        connection.sendall(b"GET /v1/jobs/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        wait_until(lambda: open_connections(strict) == 0, "the end of the connection", patience=15)
+        size = len(api.get("/v1/jobs/large").content)
+    connection.sendall(b"GET /v1/jobs/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    return size
+
+
+def test_a_client_that_does_not_read_its_answer_is_cut_off(start: Callable[..., Service]) -> None:
+    service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="60")
+    with connect(service) as connection:
+        ask_for_a_large_job(service, connection)
+        wait_until(lambda: open_connections(service) == 0, "the end of the connection", patience=20)
+
+
+def test_a_client_that_reads_slowly_gets_its_whole_answer(start: Callable[..., Service]) -> None:
+    service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="1")
+    with connect(service) as connection:
+        size = ask_for_a_large_job(service, connection)
+        got, started = 0, time.monotonic()
+        while got < size and (data := connection.recv(65536)):
+            got += len(data)
+            if time.monotonic() - started < 4:
+                time.sleep(0.02)  # what makes it slow: 3 MB a second at most, for longer than both limits
+    assert got > size
 
 
 def open_connections(service: Service) -> int:
@@ -164,12 +196,13 @@ def test_more_connections_than_the_most_are_told_so_and_later_ones_served(strict
     wait_until(lambda: httpx.get(f"{strict.url}/v1/jobs").status_code == 200, "a free place")
 
 
-def test_a_flood_of_connections_is_cut_off_and_survived(strict: Service) -> None:
+def test_a_flood_of_connections_is_cut_off_and_survived(start: Callable[..., Service]) -> None:
+    service = start(MAX_CONNECTIONS="5")
     with contextlib.ExitStack() as opened:
-        flood = [opened.enter_context(connect(strict)) for _ in range(300)]
-        wait_until(lambda: open_connections(strict) <= 5 + 100, "the cut")
-        assert len(flood) == 300
-    wait_until(lambda: httpx.get(f"{strict.url}/v1/jobs").status_code == 200, "a free place")
+        for _ in range(300):
+            opened.enter_context(connect(service))
+        wait_until(lambda: open_connections(service) == 5 + TOLD, "the cut", patience=15)
+    wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 200, "a free place")
 
 
 def test_a_page_of_another_name_is_refused_by_a_service_on_loopback(strict: Service) -> None:

@@ -20,8 +20,12 @@ from service.app import create_app
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.integration.servers import Service, wait_until
+from tests.integration.test_limits import connect
 
 Line = dict[str, Any]
+
+#: Methods that no route takes.
+METHODS = ("TRACE", "PROPFIND", "LOCK", "MKCOL", "REPORT", "SEARCH", "PURGE", "COPY", "MOVE")
 
 
 def lines_of(service: Service, correlation_id: str, count: int = 1) -> list[Line]:
@@ -106,6 +110,18 @@ def test_every_line_of_a_request_has_its_correlation_id(redis_url: str, capsys: 
     assert seen == ["first", "first", "second", "second"]
 
 
+def test_a_pipelined_request_inherits_nothing_of_the_one_before(api: httpx.Client, shared_service: Service) -> None:
+    with connect(shared_service) as connection:
+        for address, name in [("/v1/jobs/first", "pipe-1"), ("/v1/jobs?limit=1", "pipe-2")]:
+            connection.sendall(
+                f"GET {address} HTTP/1.1\r\nHost: localhost\r\nX-Correlation-ID: {name}\r\n\r\n".encode()
+            )
+        [first] = lines_of(shared_service, "pipe-1")
+        [second] = lines_of(shared_service, "pipe-2")
+    assert first["job_id"] == "first"
+    assert "job_id" not in second
+
+
 def test_the_upkeep_has_correlation_ids_of_its_own(redis_url: str, tmp_path: Path) -> None:
     with Service(tmp_path, REDIS_URL=redis_url) as service:
         wait_until(lambda: "Redis connected" in service.log, "the log line")
@@ -178,7 +194,7 @@ def test_no_label_grows_with_what_clients_send(api: httpx.Client) -> None:
         return {key for key in samples(api) if "_bucket" not in key[0]}
 
     def ask(number: int) -> None:
-        for method in ("GET", "PUT", "PATCH", "OPTIONS", "PROPFIND"):
+        for method in ("GET", "PUT", "PATCH", "OPTIONS", METHODS[number % len(METHODS)]):
             api.request(method, f"/v1/jobs/job-{number}")
             api.request(method, f"/nowhere/{number}")
         api.post("/v1/jobs", json={"queue": f"queue-{number}", "slate_id": f"slate-{number}", "input_params": 1})

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import pytest
 import redis as sync_redis
 
 from tests.integration.servers import Service, wait_until
+from tests.integration.test_limits import connect
 from tests.integration.test_observability import samples
 
 
@@ -28,20 +28,20 @@ def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def children(pid: int) -> list[int]:
-    """The processes that a process has started, but for Python's own."""
-    found = []
+def children(pid: int) -> dict[int, bytes]:
+    """The processes that a process has started, each with its command, but for Python's own."""
+    found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
             parent = int(stat.read_text().rpartition(")")[2].split()[1])
             command = (stat.parent / "cmdline").read_bytes()
             if parent == pid and b"resource_tracker" not in command:
-                found.append(int(stat.parent.name))
+                found[int(stat.parent.name)] = command
     return found
 
 
 def workers_of(service: Service) -> list[int]:
-    return [pid for pid in children(service.process.pid) if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    return [pid for pid, command in children(service.process.pid).items() if b"spawn_main" in command]
 
 
 def is_alive(pid: int) -> bool:
@@ -59,6 +59,14 @@ def ask(service: Service, times: int) -> None:
 
     with ThreadPoolExecutor(8) as pool:
         assert set(pool.map(one, range(times))) == {200}
+
+
+def in_progress(service: Service) -> float:
+    try:
+        with httpx.Client(base_url=service.url) as api:
+            return samples(api)["jobstate_http_requests_in_progress", ()]
+    except httpx.HTTPError:  # taken by a worker that was just killed
+        return -1
 
 
 def counted(service: Service) -> float:
@@ -89,6 +97,19 @@ def test_a_worker_that_dies_is_replaced_and_loses_no_count(service: Service) -> 
         assert wait_until(lambda: samples(api)["jobstate_redis_connections_limit", ()] == 3 * 64, "all three")
 
 
+def test_what_a_dead_worker_was_doing_is_forgotten(service: Service) -> None:
+    with contextlib.ExitStack() as opened:
+        for _ in range(12):
+            connection = opened.enter_context(connect(service))
+            connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        wait_until(lambda: in_progress(service) == 12 + 1, "the requests' begin")
+        victims = workers_of(service)
+        for pid in victims:
+            os.kill(pid, signal.SIGKILL)
+        wait_until(lambda: len(set(workers_of(service)) - set(victims)) == 3, "new workers")
+        wait_until(lambda: in_progress(service) == 1, "the scrape alone")
+
+
 def test_a_limit_holds_over_all_workers(redis_url: str, tmp_path: Path) -> None:
     with sync_redis.Redis.from_url(redis_url) as client:
         client.flushall()
@@ -110,22 +131,16 @@ def test_a_stop_ends_every_worker_in_order(service: Service) -> None:
 
 
 def test_a_stop_waits_for_the_requests_in_flight(service: Service) -> None:
-    host, port = service.url.removeprefix("http://").split(":")
     body = b'{"job_id": "late", "input_params": 1}'
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    with socket.create_connection((host, int(port)), timeout=10) as connection:
+    with connect(service) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode() + body[:5])
-        wait_until(lambda: samples_in_progress(service) == 2, "the request's begin")
+        wait_until(lambda: in_progress(service) == 2, "the request's begin")
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
         connection.sendall(body[5:])
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
     assert service.stop() == 0
-
-
-def samples_in_progress(service: Service) -> float:
-    with httpx.Client(base_url=service.url) as api:
-        return samples(api)["jobstate_http_requests_in_progress", ()]
 
 
 def test_workers_end_when_the_process_that_started_them_is_killed(service: Service) -> None:

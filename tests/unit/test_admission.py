@@ -3,6 +3,7 @@ import json
 from typing import Any
 
 import pytest
+from litestar.types import ASGIApp
 
 from service.api.admission import Admission, host_of
 
@@ -32,13 +33,14 @@ def scope(path: str = "/v1/jobs", host: str | None = "localhost", **state: Any) 
     return {"type": "http", "path": path, "headers": headers, "state": state}
 
 
-async def ask(app: Admission, scope: Any) -> tuple[int, dict[str, str], Any]:
+async def ask(app: ASGIApp, scope: Any) -> tuple[int, dict[str, str], Any]:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    await app(scope, None, send)  # type: ignore[arg-type]
+    async with asyncio.timeout(5):
+        await app(scope, None, send)  # type: ignore[arg-type]
     start, body = sent
     headers = {name.decode(): value.decode() for name, value in start["headers"]}
     return start["status"], headers, json.loads(body["body"]) if body["body"] else None

@@ -31,6 +31,7 @@ class Connection(HttpToolsProtocol):
         self._refused = refused
         self._crowded = False
         self._timer: asyncio.TimerHandle | None = None
+        self._unread = 0
         self._head_bytes = 0
         self._in_head = True
 
@@ -86,10 +87,15 @@ class Connection(HttpToolsProtocol):
         self._stop_waiting()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, also where the client never took in its answer."""
-        if self.transport.get_write_buffer_size():
+        """Close an idle connection; not one whose client still takes in its answer, nor wait for one that does not."""
+        if self.flow.write_paused:
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+        elif self.transport.get_write_buffer_size():
             self.transport.abort()
-        super().timeout_keep_alive_handler()
+        else:
+            super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is no HTTP, as a problem like all others."""
@@ -97,6 +103,7 @@ class Connection(HttpToolsProtocol):
 
     def _wait_for_client(self) -> None:
         self._stop_waiting()
+        self._unread = self.transport.get_write_buffer_size()
         self._timer = self.loop.call_later(self._settings.client_timeout_seconds, self._give_up)
 
     def _stop_waiting(self) -> None:
@@ -105,8 +112,9 @@ class Connection(HttpToolsProtocol):
             self._timer = None
 
     def _give_up(self) -> None:
-        """Close on a client that was waited for too long; one that we did not listen to is given more time."""
-        if self.flow.read_paused and not self.flow.write_paused:
+        """Close on a client that was waited for too long; one that reads on, or was not listened to, gets more time."""
+        unread = self.transport.get_write_buffer_size()
+        if 0 < unread < self._unread or (self.flow.read_paused and not self.flow.write_paused):
             self._wait_for_client()
         elif self.flow.write_paused or self.scope is None:
             self.transport.abort()

@@ -1,0 +1,45 @@
+from typing import Any
+
+import pytest
+from structlog import get_logger
+from structlog.testing import capture_logs
+
+from service.api import observation
+from service.api.observation import Observation
+from service.metrics import Metrics
+from tests.unit.test_admission import scope
+
+
+async def broken(*_: Any) -> None:
+    raise RuntimeError("a bug")
+
+
+async def left(*_: Any) -> None:
+    """Say nothing: the client has gone."""
+
+
+async def ask(app: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> list[Any]:
+    monkeypatch.setattr(observation, "_log", get_logger())
+    with capture_logs() as lines:
+        await Observation(app, Metrics())(request, None, None)  # type: ignore[arg-type]
+    return lines
+
+
+def http() -> Any:
+    return {**scope(), "raw_path": b"/v1/jobs", "method": "GET", "client": None}
+
+
+async def test_a_request_that_fails_outside_of_the_application_is_noted_as_500(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(observation, "_log", get_logger())
+    with capture_logs() as lines, pytest.raises(RuntimeError):
+        await Observation(broken, Metrics())(http(), None, None)  # type: ignore[arg-type]
+    assert [(line["event"], line["status"]) for line in lines] == [("request", 500)]
+
+
+async def test_a_client_that_left_is_noted_as_499(monkeypatch: pytest.MonkeyPatch) -> None:
+    [line] = await ask(left, monkeypatch, http())
+    assert (line["status"], line["client"]) == (499, None)
+
+
+async def test_what_is_no_request_passes_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await ask(left, monkeypatch, {"type": "lifespan"}) == []
