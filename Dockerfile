@@ -22,7 +22,7 @@ ENV PATH=/opt/jobstate/bin:$PATH PYTHONUNBUFFERED=1 JOBSTATE_HOST=0.0.0.0 JOBSTA
 USER 10001:10001
 EXPOSE 8000
 # Not by urllib, which would ask a proxy that the environment names.
-HEALTHCHECK --interval=5s --timeout=5s --start-period=10s CMD ["python", "-c", \
+HEALTHCHECK --interval=5s --timeout=5s --start-period=30s CMD ["python", "-c", \
   "import http.client, os, sys; \
 ask = http.client.HTTPConnection('127.0.0.1', int(os.environ['JOBSTATE_PORT']), timeout=4); \
 ask.request('GET', '/ready'); \
