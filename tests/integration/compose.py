@@ -13,6 +13,8 @@ from service.settings import VARIABLES
 from tests.integration.servers import free_port, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
+#: Seconds that a command may take; a build from nothing takes the longest.
+PATIENCE = 300.0
 #: What compose.yaml would take from the environment of whoever runs the tests; the images it may.
 _TAKEN = {variable.name for variable in VARIABLES} | {"ALLOWED_HOSTS", "COMPOSE_PROFILES"}
 
@@ -38,7 +40,8 @@ class Compose:
 
     def run(self, *command: str) -> Done:
         """Run a command of `docker compose`, whatever comes of it."""
-        return subprocess.run([*self._command, *command], env=self._environment, capture_output=True, text=True)
+        command = (*self._command, *command)
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=PATIENCE)
 
     def compose(self, *command: str) -> str:
         """Run a command of `docker compose` that must succeed and return what it prints."""
