@@ -62,3 +62,8 @@ bench-observation:
 bench:
     uv run python -m benchmarks.growth
     uv run python -m benchmarks.memory
+
+# Measure how many jobs fit into the empty Redis of compose.yaml, and what it does when it is full (about two minutes).
+capacity:
+    docker compose up -d --wait redis
+    uv run python -m benchmarks.capacity redis://127.0.0.1:6379/0

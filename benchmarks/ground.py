@@ -16,7 +16,7 @@ from typing import Any, Final
 from redis.asyncio import ConnectionPool
 
 from service.embedded.binary import find
-from service.store.connection import Gateway, connect
+from service.store.connection import Gateway, connect, meaning
 from service.store.manager import JobStateManager
 from service.store.observer import NoObserver
 from service.store.scripts import Source
@@ -71,8 +71,15 @@ class BatchingGateway(Gateway):
         async with self.redis.pipeline(transaction=False) as pipe:
             for source, args, _ in waiting:
                 pipe.evalsha(self._scripts[source.name].sha, *args)
-            for (_, _, reply), found in zip(waiting, await pipe.execute(), strict=True):
-                reply.set_result(found)
+            try:
+                replies = await pipe.execute(raise_on_error=False)
+            except Exception as error:  # for everyone who waits, who would else wait for ever
+                replies = [error] * len(waiting)
+            for (_, _, reply), found in zip(waiting, replies, strict=True):
+                if isinstance(found, Exception):
+                    reply.set_exception(meaning(found)(str(found)))
+                else:
+                    reply.set_result(found)
 
 
 @contextlib.asynccontextmanager

@@ -4,20 +4,34 @@ import os
 
 import pytest
 
+from tests.integration.compose import compose_failure
 from tests.integration.servers import Backend, choose_backend
 
 _BACKEND = pytest.StashKey[Backend]()
+#: Why the compose file cannot be run here; None where it can.
+_NO_COMPOSE = pytest.StashKey[str | None]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "compose: the test runs compose.yaml")
     backend = choose_backend()
-    if os.environ.get("REQUIRE_DOCKER") == "1" and not backend.is_docker:
-        raise pytest.UsageError(f"REQUIRE_DOCKER=1, but {backend.why}")
-    config.stash[_BACKEND] = backend
+    no_compose = compose_failure() if backend.is_docker else backend.why
+    if os.environ.get("REQUIRE_DOCKER") == "1" and no_compose:
+        raise pytest.UsageError(f"REQUIRE_DOCKER=1, but {no_compose}")
+    config.stash[_BACKEND], config.stash[_NO_COMPOSE] = backend, no_compose
 
 
-def pytest_report_header(config: pytest.Config) -> str:
-    return f"redis: {config.stash[_BACKEND]}"
+def pytest_report_header(config: pytest.Config) -> list[str]:
+    no_compose = config.stash[_NO_COMPOSE]
+    compose = f"not run, because {no_compose}" if no_compose else "run with `docker compose`"
+    return [f"redis: {config.stash[_BACKEND]}", f"compose.yaml: {compose}"]
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.stash[_NO_COMPOSE]:
+        left_out = [item for item in items if item.get_closest_marker("compose")]
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = [item for item in items if item not in left_out]
 
 
 @pytest.fixture(scope="session")
