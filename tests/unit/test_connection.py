@@ -44,6 +44,7 @@ def test_a_refusal_of_redis_has_its_meaning(reply: str, meant: type[errors.JobSt
         (redis_errors.MaxConnectionsError("Too many connections"), errors.StoreUnreachable),
         (ConnectionResetError(), errors.StoreUnreachable),
         (OSError("no route to host"), errors.StoreUnreachable),
+        (RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed"), errors.StoreUnreachable),
     ],
     ids=repr,
 )
@@ -52,7 +53,9 @@ def test_a_failure_of_the_network_has_its_meaning(error: Exception, meant: type[
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a bug"), redis_errors.ResponseError("ERR unknown command 'X'")], ids=repr
+    "error",
+    [ValueError("a bug"), RuntimeError("a bug"), redis_errors.ResponseError("ERR unknown command 'X'")],
+    ids=repr,
 )
 def test_a_bug_stays_what_it_is(error: Exception) -> None:
     assert meaning(error) is type(error)

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
+from redis.asyncio.connection import AbstractConnection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
@@ -62,12 +63,22 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] =
 _UNCERTAIN: Final = (errors.StoreUnreachable, errors.StoreTimeout)
 
 
+class Pool(BlockingConnectionPool):
+    """A pool that takes a connection which was reset for a dead one; redis-py knows only those that ended in order."""
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        """Make sure that a connection is open before it is handed out."""
+        if connection._writer is not None and connection._writer.is_closing():
+            await connection.disconnect(nowait=True)
+        await super().ensure_connection(connection)
+
+
 def connect(url: str, *, max_connections: int = 64) -> BlockingConnectionPool:
     """Return a pool for `url` (`redis://`, `rediss://`, `unix://`); it connects when it is first used.
 
     Time-outs of 3 s, a health check of connections idle for 30 s, and no retries of its own: see `Gateway.run`.
     """
-    return BlockingConnectionPool.from_url(
+    return Pool.from_url(
         url,
         max_connections=max_connections,
         timeout=DEADLINE,
@@ -173,7 +184,8 @@ class Gateway:
             kind = meaning(error)
             if kind is type(error) or not issubclass(kind, errors.JobStateError):
                 raise
-            raise kind(f"{kind.__doc__} ({str(error) or 'no answer'})") from error
+            reason = "connection reset" if isinstance(error, RuntimeError) else str(error) or "no answer"
+            raise kind(f"{kind.__doc__} ({reason})") from error
 
 
 def meaning(error: Exception) -> type[Exception]:
@@ -186,6 +198,8 @@ def meaning(error: Exception) -> type[Exception]:
     for raised, meant in _ERRORS:
         if isinstance(error, raised):
             return meant
+    if type(error) is RuntimeError and "handler is closed" in str(error):
+        return errors.StoreUnreachable  # what uvloop says of a connection that was reset before something is sent on it
     if isinstance(error, redis_errors.ResponseError):
         return _REPLY_ERRORS.get(str(error).split(" ", 1)[0], type(error))
     return type(error)
