@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from tests.integration.servers import Backend, Fault, FaultyLine, RedisServer, Service
@@ -320,3 +321,16 @@ def test_afterwards_the_whole_pool_works_and_no_connection_is_left_over(life: Li
 def test_a_stop_while_redis_is_away_ends_soon_and_well(life: Life) -> None:
     assert life.exit_code == 0
     assert life.exit_after < SHUTDOWN
+
+
+def test_a_name_that_does_not_resolve_is_an_outage_too(tmp_path: Path) -> None:
+    with Service(tmp_path, REDIS_URL="redis://redis.invalid:6379/0") as service:
+        started = time.monotonic()
+        ready = httpx.get(f"{service.url}/ready", timeout=10)
+
+        assert time.monotonic() - started < READY_LIMIT
+        assert httpx.get(f"{service.url}/health").status_code == 200
+        assert ready.status_code == 503
+        kinds = ("store-unreachable", "store-timeout")  # as the name server says no, or nothing
+        assert ready.json()["type"] in [f"urn:jobstate:problem:{kind}" for kind in kinds]
+        assert service.stop() == 0

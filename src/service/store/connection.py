@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 #: Seconds that one request may spend on Redis, waiting for a connection and the second try included.
 DEADLINE: Final = 3.0
-#: Seconds in which the question whether Redis answers is itself answered.
+#: Seconds in which the question whether Redis takes changes is itself answered.
 PING_DEADLINE: Final = 2.5
 #: Seconds for which the time that Redis told is counted on from here; clocks drift apart by less than 0.1 ms in them.
 CLOCK_FRESH: Final = 10.0
@@ -31,6 +31,8 @@ CLOCK_FRESH: Final = 10.0
 SECOND_BELL: Final = 0.2
 #: Seconds after which a first try without an answer is given up for the second one.
 FIRST_TRY: Final = 1.5
+#: Does nothing, and is refused whenever a change would be: by a replica, at the memory limit, over a broken disk.
+_PROBE: Final = "#!lua\nreturn 1"
 
 _REPLY_ERRORS: Final = {
     "BUSY": errors.StoreBusy,
@@ -168,6 +170,10 @@ class Gateway:
             return replies
 
         return await self.call(send)
+
+    async def probe(self) -> None:
+        """Return when Redis would take a change. Raises as `run`, within 3 s."""
+        await self.call(lambda: self.redis.eval(_PROBE, 0), PING_DEADLINE)
 
     async def call(self, command: Callable[[], Awaitable[T]], deadline: float = DEADLINE) -> T:
         """Run a command that may be sent twice without harm. Raises `StoreUnavailable` or `StoreCorrupt`."""

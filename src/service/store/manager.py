@@ -13,7 +13,7 @@ from service.domain.jobs import Batch, Creation, Job, JobFilter, Page, Progress,
 from service.domain.states import FINAL, Status, sources
 from service.settings import MAX_RETENTION, retention_from_environment
 from service.store import keys, overview, scripts
-from service.store.connection import PING_DEADLINE, Gateway
+from service.store.connection import Gateway
 from service.store.identity import change_id_for, digest, new_change_id
 from service.store.records import flat, hash_from, hash_of, job_from, micros_of
 
@@ -191,8 +191,8 @@ class JobStateManager:
         return swept
 
     async def ping(self) -> None:
-        """Return when Redis answers. Raises `StoreUnavailable` within 3 s, whatever state it is in."""
-        await self._gateway.call(self._gateway.redis.ping, PING_DEADLINE)
+        """Return when Redis takes changes. Raises `StoreUnavailable` within 3 s, whatever state it is in."""
+        await self._gateway.probe()
 
     async def _change(
         self,
