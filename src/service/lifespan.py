@@ -10,6 +10,7 @@ from typing import Final
 import structlog
 from litestar import Litestar
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from service.domain.errors import JobStateError
 from service.store.connection import connect
@@ -42,8 +43,9 @@ def store(redis_url: str, ttl: timedelta) -> Callable[[Litestar], AbstractAsyncC
             upkeep.cancel()
             await asyncio.gather(upkeep, return_exceptions=True)
             _log.info("Shutting down Redis connection")
-            await app.state.redis_client.aclose()
-            await app.state.redis_pool.disconnect()
+            with contextlib.suppress(RedisError):  # over a dead line nobody answers a TLS goodbye
+                await app.state.redis_client.aclose()
+                await app.state.redis_pool.disconnect()
 
     return lifespan
 
