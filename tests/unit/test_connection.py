@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -186,3 +187,23 @@ def test_both_tries_fit_into_the_time_that_a_request_has() -> None:
 def test_a_master_that_is_down_is_an_unavailable_store() -> None:
     error = BaseParser.parse_error("MASTERDOWN Link with MASTER is down")  # type: ignore[no-untyped-call]
     assert meaning(error) is errors.StoreReadOnly
+
+
+async def test_a_name_server_that_hangs_is_asked_one_question_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions, answered = [], threading.Event()
+
+    def hang(host: str, port: int, **_: Any) -> list[Any]:
+        questions.append(host)
+        answered.wait(5)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("socket.getaddrinfo", hang)
+    gateway = Gateway(connect("redis://redis.example:1/0"))
+
+    answers = await asyncio.gather(*(gateway.call(gateway.redis.ping, 0.1) for _ in range(100)), return_exceptions=True)
+    answered.set()
+
+    assert {type(answer) for answer in answers} == {errors.StoreTimeout}
+    assert questions == ["redis.example"]
+    with pytest.raises(errors.StoreUnreachable, match="no such name"):
+        await gateway.call(gateway.redis.ping)

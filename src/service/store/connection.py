@@ -1,15 +1,18 @@
 """The pool of connections to Redis, and one call through it: within a deadline, tried twice, errors told apart."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import math
+import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
-from redis.asyncio.connection import AbstractConnection
+from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.commands.core import AsyncScript
@@ -66,13 +69,38 @@ _UNCERTAIN: Final = (errors.StoreUnreachable, errors.StoreTimeout)
 
 
 class Pool(BlockingConnectionPool):
-    """A pool that takes a connection which was reset for a dead one; redis-py knows only those that ended in order."""
+    """A pool that takes a connection which was reset for a dead one, and whose name lookups do not pile up.
+
+    redis-py sees only connections that ended in order. And asyncio looks names up in a few threads that the end of the
+    process waits for: over a name server that hangs, minutes.
+    """
+
+    _lookup: asyncio.Future[Any] | None = None
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Make sure that a connection is open before it is handed out."""
         if connection._writer is not None and connection._writer.is_closing():
             await connection.disconnect(nowait=True)
+        if not connection.is_connected and isinstance(connection, Connection):
+            async with asyncio.timeout(DEADLINE):
+                await self._look_up(connection.host, connection.port)
         await super().ensure_connection(connection)
+
+    async def _look_up(self, host: str, port: int) -> None:
+        """Return when the name server knows the host: one question at a time for all who wait."""
+        if self._lookup is None or self._lookup.done():
+            answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            self._lookup = asyncio.wrap_future(answer)
+            self._lookup.add_done_callback(lambda lookup: lookup.exception())  # also where nobody waits any more
+            threading.Thread(target=_answer, args=(answer, host, port), daemon=True).start()
+        await asyncio.shield(self._lookup)
+
+
+def _answer(answer: concurrent.futures.Future[Any], host: str, port: int) -> None:
+    try:
+        answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except Exception as error:
+        answer.set_exception(error)
 
 
 def connect(url: str, *, max_connections: int = 64) -> BlockingConnectionPool:
