@@ -21,7 +21,7 @@ LIMIT, READY_LIMIT, HEALTH_LIMIT = 3.5, 3.0, 1.0
 #: Seconds within which the service has recovered, and within which it ends.
 RECOVERY, SHUTDOWN = 5.0, 6.0
 #: Connections that the service's pool has; jobs, and callers at once, of which there are more.
-POOL, JOBS = 64, 100
+POOL, JOBS = 64, 80
 
 AWAY, BACK = "Redis is away; answering 503 until it is back", "Redis connected, JobStateManager initialized"
 #: Not a fault of the line: the server's process is stopped, and its kernel goes on taking connections and bytes.
@@ -79,9 +79,11 @@ class Life:
     """What was seen of one service whose Redis was away at its start, later, and at its end."""
 
     outages: dict[str, Outage] = field(default_factory=dict)
-    #: Answers to the requests that were under way as Redis went, and to those for every job after it came back.
+    #: Answers to the requests that were under way as Redis went, to those for every job after it came back, and to
+    #: those after every idle connection was reset.
     in_flight: list[Answer] = field(default_factory=list)
     afterwards: list[Answer] = field(default_factory=list)
+    after_a_blink: list[Answer] = field(default_factory=list)
     #: Requests that Redis had at once after all that, and connections that were open.
     requests_at_once: int = 0
     connections: int = 0
@@ -100,11 +102,11 @@ class Stage:
 
     async def begin(self) -> None:
         """Let Redis go away."""
-        self.line.delay = 5.0
         if self.trouble == STOPPED:
             await self.line.mend()
             self.redis.send(signal.SIGSTOP)
         else:
+            self.line.delay = 5.0
             self.line.breaks(Fault(self.trouble))
 
     async def end(self) -> None:
@@ -115,10 +117,10 @@ class Stage:
 
     async def call(self, method: str, path: str, body: Any = None) -> Answer:
         """Make a call by hand: with 200 calls at once an HTTP client takes seconds of its own."""
-        started = time.monotonic()
         reader, writer = await asyncio.open_connection("127.0.0.1", int(self.service.url.rpartition(":")[2]))
         with closing(writer):
             content = b"" if body is None else json.dumps(body).encode()
+            started = time.monotonic()
             head = f"{method} {path} HTTP/1.1\r\nHost: jobstate\r\nConnection: close\r\nContent-Length: {len(content)}"
             writer.write(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + content)
             head, _, answer = (await reader.read()).decode().partition("\r\n\r\n")
@@ -166,16 +168,20 @@ class Stage:
 
     async def crowd(self) -> int:
         """Ask for more at once than the pool has connections; return how many requests Redis had at once."""
-        self.line.delay, self.line.most_delayed = 0.15, 0  # a reply; a new connection takes several
-        self.line.breaks(Fault.SLOW)
-        for answer in await asyncio.gather(*self.reads()):
-            assert answer.status == 200, answer
+        await asyncio.gather(*self.reads())  # opens the connections, which takes several replies each
+        self.line.most_delayed = 0
+        self.slow_down(0.5)
+        await asyncio.gather(*self.reads())
         await self.line.mend()
         return self.line.most_delayed
 
+    def slow_down(self, delay: float) -> None:
+        self.line.delay = delay
+        self.line.breaks(Fault.SLOW)
 
-async def until(condition: Callable[[], bool], patience: float = 15.0) -> None:
-    async with asyncio.timeout(patience):
+
+async def until(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(15):
         while not condition():  # noqa: ASYNC110 (a log file has no event)
             await asyncio.sleep(0.02)
 
@@ -203,9 +209,9 @@ async def play(stage: Stage) -> Life:
         created = await stage.call("POST", "/v1/jobs", {"job_id": stage.job_id(number), "input_params": number})
         assert created.status == 201, created
     await stage.crowd()
-    stage.line.breaks(Fault.SLOW)
+    stage.slow_down(1.0)
     reads = stage.reads()
-    await until(lambda: stage.line.delayed == POOL)
+    await until(lambda: stage.line.delayed > POOL / 2)
     await stage.begin()
     life.outages["later"] = await stage.go_through_an_outage()
     life.in_flight = await asyncio.gather(*reads)
@@ -214,6 +220,9 @@ async def play(stage: Stage) -> Life:
     life.requests_at_once = await stage.crowd()
     life.connections = stage.line.connections
     life.log = stage.log()
+    stage.line.breaks(Fault.RESET)
+    await stage.line.mend()
+    life.after_a_blink = await asyncio.gather(*stage.reads())
 
     await stage.begin()
     calls = asyncio.create_task(stage.call_everything())
@@ -316,6 +325,10 @@ def test_no_reply_goes_to_another_request(life: Life) -> None:
 
 def test_afterwards_the_whole_pool_works_and_no_connection_is_left_over(life: Life) -> None:
     assert (life.requests_at_once, life.connections) == (POOL, POOL)
+
+
+def test_connections_that_were_reset_while_idle_cost_no_request_anything(life: Life) -> None:
+    assert [answer.status for answer in life.after_a_blink] == [200] * JOBS
 
 
 def test_a_stop_while_redis_is_away_ends_soon_and_well(life: Life) -> None:

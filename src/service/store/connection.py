@@ -69,18 +69,15 @@ _UNCERTAIN: Final = (errors.StoreUnreachable, errors.StoreTimeout)
 
 
 class Pool(BlockingConnectionPool):
-    """A pool that takes a connection which was reset for a dead one, and whose name lookups do not pile up.
+    """A pool whose name lookups do not pile up.
 
-    redis-py sees only connections that ended in order. And asyncio looks names up in a few threads that the end of the
-    process waits for: over a name server that hangs, minutes.
+    asyncio looks names up in a few threads that the end of the process waits for: over a name server that hangs, minutes.
     """
 
     _lookup: asyncio.Future[Any] | None = None
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Make sure that a connection is open before it is handed out."""
-        if connection._writer is not None and connection._writer.is_closing():
-            await connection.disconnect(nowait=True)
         if not connection.is_connected and isinstance(connection, Connection):
             async with asyncio.timeout(DEADLINE):
                 await self._look_up(connection.host, connection.port)
