@@ -71,7 +71,8 @@ _UNCERTAIN: Final = (errors.StoreUnreachable, errors.StoreTimeout)
 class Pool(BlockingConnectionPool):
     """A pool whose name lookups do not pile up.
 
-    asyncio looks names up in a few threads that the end of the process waits for: over a name server that hangs, minutes.
+    asyncio looks names up in a few threads that the end of the process waits for: with a name server that hangs,
+    minutes.
     """
 
     _lookup: asyncio.Future[Any] | None = None
