@@ -251,8 +251,10 @@ def lives(
             lives.append(live(trouble, redis, folder / trouble, one_at_a_time))
         return await asyncio.gather(*lives, return_exceptions=True)
 
-    yield dict(zip(PROBLEMS, asyncio.run(live_all()), strict=True))
-    stoppable.remove()
+    try:
+        yield dict(zip(PROBLEMS, asyncio.run(live_all()), strict=True))
+    finally:
+        stoppable.remove()
 
 
 @pytest.fixture(params=list(PROBLEMS))
