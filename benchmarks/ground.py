@@ -16,9 +16,10 @@ from typing import Any, Final
 from redis.asyncio import ConnectionPool
 
 from service.embedded.binary import find
-from service.store.connection import Gateway, connect, meaning
+from service.store.connection import Gateway, meaning
 from service.store.manager import JobStateManager
 from service.store.observer import NoObserver
+from service.store.pool import connect
 from service.store.scripts import Source
 
 #: Changes to one round trip while filling.

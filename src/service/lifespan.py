@@ -10,13 +10,14 @@ from typing import Final
 import structlog
 from litestar import Litestar
 from redis.asyncio import Redis
+from redis.exceptions import RedisError
 
 from service.api.correlation import new_correlation_id
 from service.domain.errors import JobStateError
 from service.metrics import Metrics
 from service.settings import Settings
-from service.store.connection import connect
 from service.store.manager import JobStateManager
+from service.store.pool import connect
 from service.store.rate_limiter import RateLimiter
 
 #: How often expired jobs are taken out of the indexes, and how soon a store that was away is tried again.
@@ -52,8 +53,9 @@ def store(
             upkeep.cancel()
             await asyncio.gather(upkeep, return_exceptions=True)
             _log.info("Shutting down Redis connection")
-            await app.state.redis_client.aclose()
-            await pool.disconnect()
+            with contextlib.suppress(RedisError):  # over a dead line nobody answers a TLS goodbye
+                await app.state.redis_client.aclose()
+                await pool.disconnect()
 
     return lifespan
 

@@ -11,8 +11,8 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from service.store.connection import connect
 from service.store.manager import JobStateManager
+from service.store.pool import connect
 from tests.integration.consistency import drift
 from tests.integration.servers import Backend, RedisServer, Service
 

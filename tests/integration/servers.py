@@ -7,12 +7,14 @@ import os
 import re
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass, field
+from enum import StrEnum, auto
 from pathlib import Path
 from typing import Any, Protocol, Self
 
@@ -45,6 +47,7 @@ class RedisServer(Protocol):
 
     def start(self) -> None: ...
     def kill(self) -> None: ...
+    def send(self, number: signal.Signals) -> None: ...
     def remove(self) -> None: ...
 
 
@@ -66,6 +69,9 @@ class ContainerRedis:
     def kill(self) -> None:
         self._container.get_wrapped_container().kill("SIGKILL")
         wait_until(lambda: not _pongs(self.port), "the end of Redis")
+
+    def send(self, number: signal.Signals) -> None:
+        self._container.get_wrapped_container().kill(number.name)
 
     def remove(self) -> None:
         self._container.stop(force=True, delete_volume=True)
@@ -90,6 +96,9 @@ class ProcessRedis:
     def kill(self) -> None:
         self._process.kill()
         self._process.wait()
+
+    def send(self, number: signal.Signals) -> None:
+        self._process.send_signal(number)
 
     def remove(self) -> None:
         self.kill()
@@ -208,9 +217,28 @@ class Service:
         self.stop()
 
 
+class Fault(StrEnum):
+    """How a line to Redis, or what is behind it, can be broken."""
+
+    #: Nobody listens; what was connected is reset.
+    REFUSED = auto()
+    #: Packets vanish: no connection comes about, and what was connected hears nothing more.
+    UNANSWERED = auto()
+    #: Connections are made and reset at once.
+    RESET = auto()
+    #: Every reply breaks off in its middle with a reset.
+    CUT = auto()
+    #: Connections and bytes are taken, and nothing comes back.
+    SILENT = auto()
+    #: Every reply comes after `FaultyLine.delay`.
+    SLOW = auto()
+    #: Every reply comes a byte at a time.
+    TRICKLING = auto()
+
+
 @dataclass
 class FaultyLine:
-    """A line to Redis on loopback that can lose replies, stand still or be cut."""
+    """A line to Redis on loopback that can lose replies, be broken in every way of `Fault`, and be mended."""
 
     upstream: int
     #: How many replies to scripts are still to be lost after the script has run.
@@ -221,24 +249,55 @@ class FaultyLine:
     late: list[bytes] = field(default_factory=list)
     #: Lose a reply by silence instead of by closing the connection.
     in_silence: bool = False
-    #: Take connections and bytes, and do nothing with them.
-    black_hole: bool = False
+    fault: Fault | None = None
+    #: Seconds by which a slow line holds a reply back, how many it holds now, and how many it held at once at most.
+    delay: float = 5.0
+    delayed: int = 0
+    most_delayed: int = 0
     scripts_seen: int = 0
     port: int = 0
     _held: list[bytes] = field(default_factory=list)
     _tasks: set[asyncio.Task[None]] = field(default_factory=set)
+    _open: set[asyncio.StreamWriter] = field(default_factory=set)
+    _listener: asyncio.Server | None = None
+    _void: list[socket.socket] = field(default_factory=list)
+    _mended: asyncio.Event = field(default_factory=asyncio.Event)
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
-        try:
-            yield self
-        finally:
-            server.close()
-            for task in self._tasks:
-                task.cancel()
-            await asyncio.gather(*self._tasks, return_exceptions=True)
+        with _bound(0) as reserved:  # so that nobody else takes the port while nobody listens on it
+            self.port = int(reserved.getsockname()[1])
+            await self.mend()
+            try:
+                yield self
+            finally:
+                await self._close()
+
+    @property
+    def connections(self) -> int:
+        """How many connections its users hold open."""
+        return len(self._open)
+
+    def breaks(self, fault: Fault) -> None:
+        """Break, for connections that are there and for new ones, until `mend`."""
+        self.fault = fault
+        self._mended.clear()
+        if fault in (Fault.REFUSED, Fault.UNANSWERED):
+            self._deafen()
+        if fault is Fault.UNANSWERED:
+            self._void = _unanswered(self.port)
+        if fault in (Fault.REFUSED, Fault.RESET):
+            for writer in list(self._open):
+                self._reset(writer)
+
+    async def mend(self) -> None:
+        self.fault = None
+        self._mended.set()
+        for hole in self._void:
+            hole.close()
+        self._void = []
+        if self._listener is None:
+            self._listener = await asyncio.start_server(self._serve, sock=_bound(self.port), backlog=1024)
 
     async def let_go(self) -> None:
         """Deliver what was held back, although its sender has given it up."""
@@ -249,23 +308,49 @@ class FaultyLine:
             self.late.append(answer.split(b"\r\n")[2])
             writer.close()
 
+    async def _close(self) -> None:
+        await self.mend()
+        self._deafen()
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def _deafen(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _reset(self, writer: asyncio.StreamWriter) -> None:
+        """Close a connection as a host does that has lost it."""
+        self._open.discard(writer)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        writer.transport.abort()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self.fault is Fault.RESET:
+            return self._reset(writer)
         task = asyncio.current_task()
         assert task
         self._tasks.add(task)
-        lost = asyncio.Event()
-        with contextlib.suppress(OSError, asyncio.CancelledError, ExceptionGroup), contextlib.closing(writer):
+        self._open.add(writer)
+        with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
             redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
             with contextlib.closing(redis_writer):
-                async with asyncio.TaskGroup() as both:
-                    both.create_task(self._forward(reader, redis_writer, lost))
-                    both.create_task(self._back(redis_reader, writer, lost))
+                lost = asyncio.Event()
+                back = asyncio.create_task(self._back(redis_reader, writer, lost))
+                try:
+                    await self._forward(reader, redis_writer, lost)
+                finally:
+                    self._open.discard(writer)
+                    back.cancel()
+                    await asyncio.gather(back, return_exceptions=True)
+        self._open.discard(writer)
         self._tasks.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: asyncio.Event) -> None:
         while data := await reader.read(65536):
-            if self.black_hole:
-                continue
+            if self.fault in (Fault.SILENT, Fault.UNANSWERED):
+                await self._mended.wait()  # and no more is read: what is sent now piles up with its sender
             if b"EVALSHA" in data:
                 self.scripts_seen += 1
                 if self.hold_scripts:
@@ -277,7 +362,6 @@ class FaultyLine:
                     lost.set()
             writer.write(data)
             await writer.drain()
-        writer.close()
 
     async def _back(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: asyncio.Event) -> None:
         while data := await reader.read(65536):
@@ -285,9 +369,53 @@ class FaultyLine:
                 if self.in_silence:
                     continue
                 break
-            writer.write(data)
-            await writer.drain()
+            await self._deliver(data, writer)
         writer.close()
+
+    async def _deliver(self, data: bytes, writer: asyncio.StreamWriter) -> None:
+        """Hand over a reply as the fault of the moment has it; what is late comes late, not never."""
+        match self.fault:
+            case Fault.SILENT | Fault.UNANSWERED:
+                await self._mended.wait()
+            case Fault.SLOW:
+                self.delayed += 1
+                self.most_delayed = max(self.most_delayed, self.delayed)
+                try:
+                    await asyncio.sleep(self.delay)
+                finally:
+                    self.delayed -= 1
+                if self.fault is not Fault.SLOW:
+                    return await self._deliver(data, writer)
+            case Fault.TRICKLING:
+                while data and self.fault is Fault.TRICKLING:
+                    writer.write(data[:1])
+                    data = data[1:]
+                    await asyncio.sleep(0.5)
+            case Fault.CUT:
+                writer.write(data[: len(data) // 2])
+                await asyncio.sleep(0.01)
+                return self._reset(writer)
+        writer.write(data)
+        await writer.drain()
+
+
+def _bound(port: int) -> socket.socket:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    bound.bind(("127.0.0.1", port))
+    return bound
+
+
+def _unanswered(port: int) -> list[socket.socket]:
+    """Listen on a port with a backlog that is full, so that the kernel drops whatever asks for a connection."""
+    listener = _bound(port)
+    listener.listen(0)
+    callers = [socket.socket() for _ in range(4)]
+    for caller in callers:
+        caller.setblocking(False)
+        caller.connect_ex(("127.0.0.1", port))
+    return [*callers, listener]
 
 
 @contextlib.contextmanager

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -9,8 +10,9 @@ from redis.asyncio import ConnectionPool
 
 from service.domain import errors
 from service.store import connection
-from service.store.connection import Gateway, connect, meaning
+from service.store.connection import Gateway, meaning
 from service.store.observer import NoObserver
+from service.store.pool import connect
 
 URL = "redis://localhost:1/0"
 
@@ -45,6 +47,7 @@ def test_a_refusal_of_redis_has_its_meaning(reply: str, meant: type[errors.JobSt
         (redis_errors.MaxConnectionsError("Too many connections"), errors.StoreUnreachable),
         (ConnectionResetError(), errors.StoreUnreachable),
         (OSError("no route to host"), errors.StoreUnreachable),
+        (RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed"), errors.StoreUnreachable),
     ],
     ids=repr,
 )
@@ -53,7 +56,9 @@ def test_a_failure_of_the_network_has_its_meaning(error: Exception, meant: type[
 
 
 @pytest.mark.parametrize(
-    "error", [ValueError("a bug"), redis_errors.ResponseError("ERR unknown command 'X'")], ids=repr
+    "error",
+    [ValueError("a bug"), RuntimeError("a bug"), redis_errors.ResponseError("ERR unknown command 'X'")],
+    ids=repr,
 )
 def test_a_bug_stays_what_it_is(error: Exception) -> None:
     assert meaning(error) is type(error)
@@ -184,3 +189,24 @@ def test_both_tries_fit_into_the_time_that_a_request_has() -> None:
 def test_a_master_that_is_down_is_an_unavailable_store() -> None:
     error = BaseParser.parse_error("MASTERDOWN Link with MASTER is down")  # type: ignore[no-untyped-call]
     assert meaning(error) is errors.StoreReadOnly
+
+
+async def test_a_name_server_that_hangs_is_asked_one_question_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions, answered = [], threading.Event()
+
+    def hang(host: str, port: int, **_: Any) -> list[Any]:
+        questions.append(host)
+        answered.wait(5)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("socket.getaddrinfo", hang)
+    gateway = Gateway(connect("redis://redis.example:1/0"), NoObserver())
+
+    asking = (gateway.call("ping", gateway.redis.ping, 0.1) for _ in range(100))
+    answers = await asyncio.gather(*asking, return_exceptions=True)
+    answered.set()
+
+    assert {type(answer) for answer in answers} == {errors.StoreTimeout}
+    assert questions == ["redis.example"]
+    with pytest.raises(errors.StoreUnreachable, match="no such name"):
+        await gateway.call("ping", gateway.redis.ping)

@@ -31,7 +31,7 @@ class Operation(Controller):
 
     @get("/ready", operation_id="getReadiness", summary="Say whether jobs can be served", responses=documented())
     async def ready(self, job_manager: NamedDependency[JobStateManager]) -> Health:
-        """Answer 200 while Redis answers, else 503 with a diagnosis."""
+        """Answer 200 while Redis takes changes, else 503 with a diagnosis."""
         await job_manager.ping()
         return Health("ready", __version__)
 

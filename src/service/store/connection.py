@@ -1,4 +1,4 @@
-"""The pool of connections to Redis, and one call through it: within a deadline, tried twice, errors told apart."""
+"""One call of Redis: within a deadline, tried twice, errors told apart."""
 
 import asyncio
 import contextlib
@@ -9,9 +9,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
-from redis.asyncio import BlockingConnectionPool, ConnectionPool, Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
+from redis.asyncio import ConnectionPool, Redis
 from redis.commands.core import AsyncScript
 
 from service.domain import errors
@@ -23,7 +21,7 @@ T = TypeVar("T")
 
 #: Seconds that one request may spend on Redis, waiting for a connection and the second try included.
 DEADLINE: Final = 3.0
-#: Seconds in which the question whether Redis answers is itself answered.
+#: Seconds in which the question whether Redis takes changes is itself answered.
 PING_DEADLINE: Final = 2.5
 #: Seconds for which the time that Redis told is counted on from here; clocks drift apart by less than 0.1 ms in them.
 CLOCK_FRESH: Final = 10.0
@@ -32,6 +30,9 @@ CLOCK_FRESH: Final = 10.0
 SECOND_BELL: Final = 0.2
 #: Seconds after which a first try without an answer is given up for the second one.
 FIRST_TRY: Final = 1.5
+#: Does nothing, and is refused where every change would be: by a replica, over a broken disk. Not at the memory limit,
+#: where there is still reading and, what helps, deleting to do.
+_PROBE: Final = "#!lua flags=allow-oom\nreturn 1"
 
 _REPLY_ERRORS: Final = {
     "BUSY": errors.StoreBusy,
@@ -62,22 +63,6 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] =
 )
 #: Failures after which the command may or may not have run: the ones to try again, with the same change id.
 _UNCERTAIN: Final = (errors.StoreUnreachable, errors.StoreTimeout)
-
-
-def connect(url: str, *, max_connections: int = 64) -> BlockingConnectionPool:
-    """Return a pool for `url` (`redis://`, `rediss://`, `unix://`); it connects when it is first used.
-
-    Time-outs of 3 s, a health check of connections idle for 30 s, and no retries of its own: see `Gateway.run`.
-    """
-    return BlockingConnectionPool.from_url(
-        url,
-        max_connections=max_connections,
-        timeout=DEADLINE,
-        socket_timeout=DEADLINE,
-        socket_connect_timeout=DEADLINE,
-        health_check_interval=30,
-        retry=Retry(NoBackoff(), 0),
-    )
 
 
 class UnknownReply(Exception):
@@ -165,6 +150,10 @@ class Gateway:
 
         return await self.call("read", send)
 
+    async def probe(self) -> None:
+        """Return when Redis would take a change. Raises as `run`, within 3 s."""
+        await self.call("probe", lambda: self.redis.eval(_PROBE, 0), PING_DEADLINE)
+
     async def call(
         self,
         name: str,
@@ -202,7 +191,8 @@ class Gateway:
             kind = meaning(error)
             if kind is type(error) or not issubclass(kind, errors.JobStateError):
                 raise
-            raise kind(f"{kind.__doc__} ({str(error) or 'no answer'})") from error
+            reason = "connection reset" if isinstance(error, RuntimeError) else str(error) or "no answer"
+            raise kind(f"{kind.__doc__} ({reason})") from error
 
 
 def meaning(error: Exception) -> type[Exception]:
@@ -215,6 +205,8 @@ def meaning(error: Exception) -> type[Exception]:
     for raised, meant in _ERRORS:
         if isinstance(error, raised):
             return meant
+    if type(error) is RuntimeError and "handler is closed" in str(error):
+        return errors.StoreUnreachable  # what uvloop says of a connection that was reset before something is sent on it
     if isinstance(error, redis_errors.ResponseError):
         return _REPLY_ERRORS.get(str(error).split(" ", 1)[0], type(error))
     return type(error)

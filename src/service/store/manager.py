@@ -14,7 +14,7 @@ from service.domain.operation import StoreHealth
 from service.domain.states import FINAL, Status, sources
 from service.settings import MAX_RETENTION, retention_from_environment
 from service.store import keys, overview, scripts
-from service.store.connection import PING_DEADLINE, Gateway
+from service.store.connection import Gateway
 from service.store.identity import change_id_for, digest, new_change_id
 from service.store.observer import NoObserver, Observer
 from service.store.records import flat, hash_from, hash_of, job_from, micros_of
@@ -199,8 +199,8 @@ class JobStateManager:
         return swept
 
     async def ping(self) -> None:
-        """Return when Redis answers. Raises `StoreUnavailable` within 3 s, whatever state it is in."""
-        await self._gateway.call("ping", self._gateway.redis.ping, PING_DEADLINE)
+        """Return when Redis takes changes. Raises `StoreUnavailable` within 3 s, whatever state it is in."""
+        await self._gateway.probe()
 
     async def get_store_health(self) -> StoreHealth:
         """Return how Redis stands: its memory, and whether it keeps what it acknowledges."""

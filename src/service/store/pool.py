@@ -1,0 +1,63 @@
+"""The pool of connections to Redis."""
+
+import asyncio
+import concurrent.futures
+import socket
+import threading
+from typing import Any
+
+from redis.asyncio import BlockingConnectionPool
+from redis.asyncio.connection import AbstractConnection, Connection
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from service.store.connection import DEADLINE
+
+
+class Pool(BlockingConnectionPool):
+    """A pool whose name lookups do not pile up.
+
+    asyncio looks names up in a few threads that the end of the process waits for: with a name server that hangs,
+    minutes.
+    """
+
+    _lookup: asyncio.Future[Any] | None = None
+
+    async def ensure_connection(self, connection: AbstractConnection) -> None:
+        """Make sure that a connection is open before it is handed out."""
+        if not connection.is_connected and isinstance(connection, Connection):
+            async with asyncio.timeout(DEADLINE):
+                await self._look_up(connection.host, connection.port)
+        await super().ensure_connection(connection)
+
+    async def _look_up(self, host: str, port: int) -> None:
+        """Return when the name server knows the host: one question at a time for all who wait."""
+        if self._lookup is None or self._lookup.done():
+            answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            self._lookup = asyncio.wrap_future(answer)
+            self._lookup.add_done_callback(lambda lookup: lookup.exception())  # also where nobody waits any more
+            threading.Thread(target=_answer, args=(answer, host, port), daemon=True).start()
+        await asyncio.shield(self._lookup)
+
+
+def _answer(answer: concurrent.futures.Future[Any], host: str, port: int) -> None:
+    try:
+        answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except Exception as error:
+        answer.set_exception(error)
+
+
+def connect(url: str, *, max_connections: int = 64) -> BlockingConnectionPool:
+    """Return a pool for `url` (`redis://`, `rediss://`, `unix://`); it connects when it is first used.
+
+    Time-outs of 3 s, a health check of connections idle for 30 s, and no retries of its own: see `Gateway.run`.
+    """
+    return Pool.from_url(
+        url,
+        max_connections=max_connections,
+        timeout=DEADLINE,
+        socket_timeout=DEADLINE,
+        socket_connect_timeout=DEADLINE,
+        health_check_interval=30,
+        retry=Retry(NoBackoff(), 0),
+    )
