@@ -121,7 +121,7 @@ class Stage:
         with closing(writer):
             content = b"" if body is None else json.dumps(body).encode()
             started = time.monotonic()
-            head = f"{method} {path} HTTP/1.1\r\nHost: jobstate\r\nConnection: close\r\nContent-Length: {len(content)}"
+            head = f"{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Length: {len(content)}"
             writer.write(f"{head}\r\nContent-Type: application/json\r\n\r\n".encode() + content)
             head, _, answer = (await reader.read()).decode().partition("\r\n\r\n")
         status, *headers = head.split("\r\n")
