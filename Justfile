@@ -15,6 +15,10 @@ test *options:
 unit *options:
     uv run pytest tests/unit {{ options }}
 
+# Try the API with many more generated requests than the tests do.
+fuzz examples="1000":
+    SCHEMATHESIS_EXAMPLES={{ examples }} uv run pytest tests/integration/test_schemathesis.py -rP
+
 # Tests of the line-up example's solver.
 examples:
     uv run --group examples pytest examples
@@ -67,3 +71,7 @@ bench:
 capacity:
     docker compose up -d --wait redis
     uv run python -m benchmarks.capacity redis://127.0.0.1:6379/0
+
+# Make the files of the API document's page again, out of the pinned release of Swagger UI.
+page:
+    uv run python scripts/swagger_ui.py

@@ -1,12 +1,14 @@
 """Write the parts of the documentation that the code determines; `--check` only compares."""
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from service.api.problems import ALL_KINDS, KINDS
+from service.app import create_app
 from service.domain.states import FINAL, MOVES
-from service.settings import VARIABLES
+from service.settings import VARIABLES, Settings
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -41,29 +43,35 @@ def _sentence(text: str) -> str:
     return text.split("\n\n")[0].strip().rstrip(".") + "."
 
 
-#: Each page with the mark around its part and what belongs there.
-PARTS: dict[str, tuple[str, Callable[[], list[str]]]] = {
-    "state-machine.md": ("states", states),
-    "configuration.md": ("variables", variables),
-    "problems.md": ("problems", problems),
-}
+def openapi() -> str:
+    """Write the API document."""
+    app = create_app(Settings.from_environment({}), "redis://nowhere")
+    return json.dumps(app.openapi_schema.to_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def written(name: str) -> str:
+def page(name: str, mark: str, part: Callable[[], list[str]]) -> str:
     """Return a page with its part as the code determines it."""
-    mark, part = PARTS[name]
     begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
     before, rest = (DOCS / name).read_text().split(begin)
     return before + begin + "\n".join(part()) + "\n" + end + rest.split(end, 1)[1]
 
 
+#: Each file, and how it is as the code determines it.
+FILES: dict[str, Callable[[], str]] = {
+    "state-machine.md": lambda: page("state-machine.md", "states", states),
+    "configuration.md": lambda: page("configuration.md", "variables", variables),
+    "problems.md": lambda: page("problems.md", "problems", problems),
+    "openapi.json": openapi,
+}
+
+
 def main() -> None:
     """Write or check."""
-    for name in PARTS:
-        page = written(name)
+    for name, written in FILES.items():
+        file, text = DOCS / name, written()
         if "--check" not in sys.argv:
-            (DOCS / name).write_text(page)
-        elif (DOCS / name).read_text() != page:
+            file.write_text(text)
+        elif not file.exists() or file.read_text() != text:
             sys.exit(f"docs/{name} is not what the code says: run `just docs`.")
 
 

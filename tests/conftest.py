@@ -1,6 +1,8 @@
-"""Where the tests find their Redis, said in the header of every report."""
+"""What the tests run on, said in the header of every report: which Redis, and whether there are compose and node."""
 
 import os
+import shutil
+from pathlib import Path
 
 import pytest
 
@@ -10,6 +12,11 @@ from tests.integration.servers import Backend, choose_backend
 _BACKEND = pytest.StashKey[Backend]()
 #: Why the compose file cannot be run here; None where it can.
 _NO_COMPOSE = pytest.StashKey[str | None]()
+_NODE_TESTS = Path(__file__).parent / "integration" / "node"
+
+
+def missing_node_tools() -> list[str]:
+    return [tool for tool in ("node", "npm") if shutil.which(tool) is None]
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -18,13 +25,21 @@ def pytest_configure(config: pytest.Config) -> None:
     no_compose = compose_failure() if backend.is_docker else backend.why
     if os.environ.get("REQUIRE_DOCKER") == "1" and no_compose:
         raise pytest.UsageError(f"REQUIRE_DOCKER=1, but {no_compose}")
+    if os.environ.get("REQUIRE_NODE") == "1" and missing_node_tools():
+        raise pytest.UsageError(f"REQUIRE_NODE=1, but there is no {', '.join(missing_node_tools())}")
     config.stash[_BACKEND], config.stash[_NO_COMPOSE] = backend, no_compose
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     no_compose = config.stash[_NO_COMPOSE]
     compose = f"not run, because {no_compose}" if no_compose else "run with `docker compose`"
-    return [f"redis: {config.stash[_BACKEND]}", f"compose.yaml: {compose}"]
+    without = f"there is no {', '.join(missing_node_tools())}, so the tests in {_NODE_TESTS.name}/ are left out"
+    node = without if missing_node_tools() else "the linter and the TypeScript client run"
+    return [f"redis: {config.stash[_BACKEND]}", f"compose.yaml: {compose}", f"node: {node}"]
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if collection_path == _NODE_TESTS and missing_node_tools() else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -4,16 +4,13 @@ from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
-from litestar.openapi import OpenAPIConfig
-from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.types import ASGIApp
 from redis.asyncio import ConnectionPool, Redis
 
-from service import __version__
-from service.api import correlation, quotas
+from service.api import correlation, document, page, quotas
 from service.api.admission import Admission
 from service.api.collection import Collection
-from service.api.document import AbsentNotNull, AnyJson
+from service.api.document_schemas import PLUGINS
 from service.api.health import Operation
 from service.api.jobs import Jobs
 from service.api.observation import Observation
@@ -55,8 +52,8 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
         if settings.cors_origins
         else None,
-        openapi_config=OpenAPIConfig("jobstate", __version__, render_plugins=[JsonRenderPlugin()]),
-        plugins=[AnyJson(), AbsentNotNull()],
+        openapi_config=document.config(page.router(), page.Page()),
+        plugins=PLUGINS,
         logging_config=None,
     )
 

@@ -119,7 +119,7 @@ class Metrics:
         """Note how many connections to Redis this process may have."""
         self._pool_size.set(limit)
 
-    def page(self, accept: str, stats: Stats | None, health: StoreHealth | None) -> tuple[bytes, str]:
+    def render(self, accept: str, stats: Stats | None, health: StoreHealth | None) -> tuple[bytes, str]:
         """Return the page and its media type, OpenMetrics where `accept` asks for it.
 
         `stats` and `health` are what Redis has just said, `None` where it did not answer.

@@ -13,6 +13,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.store.manager import JobStateManager
 from service.store.pool import connect
+from tests.integration import conformance
 from tests.integration.consistency import drift
 from tests.integration.servers import Backend, RedisServer, Service
 
@@ -81,10 +82,10 @@ def shared_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
-    """A client of the service, on an empty database."""
+    """A client of the service, on an empty database; every answer is held against the API document."""
     with sync_redis.Redis.from_url(redis_url) as client:
         client.flushall()
-    with httpx.Client(base_url=shared_service.url, timeout=10) as http:
+    with httpx.Client(base_url=shared_service.url, timeout=10, event_hooks={"response": [conformance.check]}) as http:
         yield http
 
 

@@ -8,18 +8,65 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
 from service.api import cursors
+from service.api import document_examples as examples
 from service.api.bodies import Body
 from service.api.conditions import etag
 from service.api.correlation import correlation_id
-from service.api.problems import documented
-from service.api.schemas import BatchGet, CreateJob, IdempotencyKey, JobList
-from service.domain import content, rules
+from service.api.document_operations import (
+    ETAG,
+    LOCATION,
+    READING,
+    REPLAYED,
+    SENDING,
+    WRITING,
+    Answer,
+    answers,
+    problems,
+)
+from service.api.schemas import BatchGet, CreateJob, IdempotencyKey, JobList, given
+from service.domain import content, errors, rules
 from service.domain.errors import JobExists, KeyReused
 from service.domain.jobs import Batch, Creation, Job, JobFilter, Stats
 from service.domain.states import Status
 from service.store.manager import INCLUDABLE, JobStateManager
 
-_STATUSES: Final = ", ".join(Status)
+_LIST_INCLUDED: Final = rf"(?:{'|'.join(INCLUDABLE)})"
+
+StatusFilter = Annotated[
+    str | None,  # Litestar would read the word "null" as none
+    QueryParameter(description=f"Only these: {', '.join(Status)}", schema_extra={"enum": list(Status)}),
+]
+QueueFilter = Annotated[
+    str | None,
+    QueryParameter(description=f"Only of this queue: {rules.QUEUE.allowed}", schema_extra=rules.QUEUE.keywords),
+]
+SlateFilter = Annotated[
+    str | None,
+    QueryParameter(description=f"Only of this slate: {rules.LABEL.allowed}", schema_extra=rules.LABEL.keywords),
+]
+CorrelationFilter = Annotated[
+    str | None,
+    QueryParameter(description=f"Only with this: {rules.LABEL.allowed}", schema_extra=rules.LABEL.keywords),
+]
+Limit = Annotated[
+    int,
+    QueryParameter(
+        description=f"Most jobs on the page: {rules.PAGE_LIMIT.allowed}",
+        ge=rules.PAGE_LIMIT.least,
+        le=rules.PAGE_LIMIT.most,
+        schema_extra=rules.PAGE_LIMIT.keywords,
+    ),
+]
+Cursor = Annotated[
+    str | None, QueryParameter(description="Where to go on: `next_cursor` of the page before, with the same filters")
+]
+Include = Annotated[
+    str | None,
+    QueryParameter(
+        description=f"Show these as well: one or more of {', '.join(INCLUDABLE)}, separated by commas",
+        schema_extra={"pattern": rf"^ *{_LIST_INCLUDED} *(?:, *{_LIST_INCLUDED} *)*$"},
+    ),
+]
 
 
 class Collection(Controller):
@@ -34,7 +81,20 @@ class Collection(Controller):
         summary="Create a job",
         dto=Body[CreateJob],
         return_dto=None,
-        responses=documented(409, 413, 415, 422),
+        **answers(
+            {
+                201: Answer(
+                    "The job: new, or as it is now if an equal request had created it.",
+                    (ETAG, LOCATION, REPLAYED),
+                    {"pending": examples.PENDING},
+                    ("getJob", "getResult", "changeJob", "cancelJob", "deleteJob"),
+                )
+            },
+            *WRITING,
+            *SENDING,
+            *problems(errors.JobExists, errors.KeyReused),
+            requests=examples.CREATE,
+        ),
     )
     async def create(
         self,
@@ -51,19 +111,22 @@ class Collection(Controller):
             headers["Idempotency-Replayed"] = "true"
         return Response(creation.job, headers=headers)
 
-    @get("/jobs", operation_id="listJobs", summary="List jobs", responses=documented())
+    @get(
+        "/jobs",
+        operation_id="listJobs",
+        summary="List jobs",
+        **answers({200: Answer("A page of jobs.", examples={"page": JobList([examples.LISTED])})}, *READING),
+    )
     async def list_jobs(
         self,
         job_manager: NamedDependency[JobStateManager],
-        status: Annotated[str | None, QueryParameter(description=_STATUSES, enum=list(Status))] = None,
-        queue: Annotated[str | None, QueryParameter(description=rules.QUEUE.allowed)] = None,
-        slate_id: Annotated[str | None, QueryParameter(description=rules.LABEL.allowed)] = None,
-        correlation_id: Annotated[str | None, QueryParameter(description=rules.LABEL.allowed)] = None,
-        limit: Annotated[int, QueryParameter(description=rules.PAGE_LIMIT.allowed, ge=1, le=200)] = 50,
-        cursor: Annotated[str | None, QueryParameter(description="next_cursor of the page before")] = None,
-        include: Annotated[
-            str | None, QueryParameter(description=f"one or more of {', '.join(INCLUDABLE)}, separated by commas")
-        ] = None,
+        status: StatusFilter = None,
+        queue: QueueFilter = None,
+        slate_id: SlateFilter = None,
+        correlation_id: CorrelationFilter = None,
+        limit: Limit = 50,
+        cursor: Cursor = None,
+        include: Include = None,
     ) -> JobList:
         """Return the jobs that match all filters, newest first; a page may be short while `next_cursor` is there."""
         wanted = JobFilter(
@@ -83,13 +146,23 @@ class Collection(Controller):
         status_code=200,
         dto=Body[BatchGet],
         return_dto=None,
-        responses=documented(413, 415),
+        **answers(
+            {200: Answer("The jobs, and the ids that no job has.", examples={"one found": examples.BATCH})},
+            *READING,
+            *SENDING,
+            requests=examples.BATCH_GET,
+        ),
     )
     async def batch_get(self, data: JSONBody[BatchGet], job_manager: NamedDependency[JobStateManager]) -> Batch:
         """Return the jobs, in the order asked for and each once, and the ids that no job has."""
         return await job_manager.get_jobs(data.job_ids)
 
-    @get("/stats", operation_id="getStats", summary="Count jobs", tags=["operation"], responses=documented())
+    @get(
+        "/stats",
+        operation_id="getStats",
+        summary="Count jobs",
+        **answers({200: Answer("The counts.", examples={"counts": examples.STATS})}, *READING),
+    )
     async def stats(self, job_manager: NamedDependency[JobStateManager]) -> Stats:
         """Return counts per status and queue, exact at the moment of asking."""
         return await job_manager.get_stats()
@@ -100,14 +173,15 @@ async def _create(
 ) -> Creation:
     """Create under the client's id, else the one that its key stands for, else a new one."""
     job_id = rules.new_job_id() if key is None else rules.job_id_for_key(key)
+    own_id = given(data.job_id)
     try:
         return await job_manager.create_job(
-            job_id if data.job_id is None else data.job_id,
+            job_id if own_id is None else own_id,
             data.input_params,
-            data.correlation_id,
+            given(data.correlation_id),
             queue=data.queue,
-            slate_id=data.slate_id,
-            scenario_count=data.scenario_count,
+            slate_id=given(data.slate_id),
+            scenario_count=given(data.scenario_count),
             max_attempts=data.max_attempts,
             retry_delay_seconds=data.retry_delay_seconds,
             delay_seconds=data.delay_seconds,
@@ -115,7 +189,7 @@ async def _create(
             request_correlation_id=correlation_id(request.scope),
         )
     except JobExists as error:
-        if data.job_id is None and key is not None:
+        if own_id is None and key is not None:
             raise KeyReused from error
         raise
 

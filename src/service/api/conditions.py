@@ -7,6 +7,8 @@ from service.domain.errors import InvalidValue
 from service.domain.jobs import Job
 
 _TAG: Final = re.compile(r'(?P<weak>W/)?"(?P<version>[\x21\x23-\x7e]*)"')
+#: What a list of them looks like, for the API document.
+TAGS: Final = r'^(?:\*|(?:W/)?"[\x21\x23-\x7e]*"(?: *, *(?:W/)?"[\x21\x23-\x7e]*")*)$'
 #: A list of them; empty elements are let pass (RFC 9110, section 5.6.1.2).
 _TAGS: Final = re.compile(r'(?:[\s,]|(?:W/)?"[\x21\x23-\x7e]*"(?=\s*(?:,|$)))*')
 

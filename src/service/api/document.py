@@ -1,62 +1,116 @@
-"""The OpenAPI document where Litestar's own reading of the types says too little."""
+"""The API document as a whole: what the service is, and the parts that its operations share."""
 
-from types import NoneType
-from typing import Any, get_type_hints
+from typing import Final
 
-import msgspec
-from litestar.openapi.spec import Schema
-from litestar.params import ParameterKwarg
-from litestar.plugins import OpenAPISchemaPlugin
-from litestar.types import Empty
-from litestar.typing import FieldDefinition
-from msgspec import Raw, Struct
-from msgspec.structs import FieldInfo
+from litestar import Router
+from litestar.openapi import OpenAPIConfig
+from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
+from litestar.openapi.spec import (
+    Components,
+    Example,
+    License,
+    OpenAPIFormat,
+    OpenAPIHeader,
+    OpenAPIType,
+    Parameter,
+    Reference,
+    Schema,
+    Server,
+    Tag,
+)
 
+from service import __version__
+from service.api import correlation
+from service.api.document_examples import DETAILS, ERRORS, PENDING, example
+from service.api.document_operations import ACCEPT, ETAG, LOCATION, REPLAYED, RETRY_AFTER, problems
+from service.api.problems import ALL_KINDS, KINDS, Kind, members, problem
+from service.domain.errors import JobStateError
+from service.domain.rules import LABEL
 
-class AnyJson(OpenAPISchemaPlugin):
-    """Shows a value that passes through unparsed as what it is to a client: any JSON."""
+DESCRIPTION: Final = """\
+The durable memory of background jobs. Create a job, let a worker in any language move it on, read its result.
 
-    @staticmethod
-    def is_plugin_supported_type(value: Any) -> bool:
-        """Say whether `value` is such a type."""
-        return value is Raw
-
-    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """Return the schema that accepts everything."""
-        return Schema()
-
-
-class AbsentNotNull(OpenAPISchemaPlugin):
-    """Shows a field that may be left out as optional, not as null. Litestar's own plugin stumbles over `Raw` (2.25)."""
-
-    @staticmethod
-    def is_plugin_supported_type(value: Any) -> bool:
-        """Say whether `value` is a struct."""
-        return isinstance(value, type) and issubclass(value, Struct)
-
-    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """Return the schema of the struct."""
-        struct = field_definition.annotation
-        hints = get_type_hints(struct, include_extras=True)
-        fields = msgspec.structs.fields(struct)
-        schema: Schema = schema_creator.create_component_schema(
-            field_definition,
-            required=sorted(field.encode_name for field in fields if field.required),
-            property_fields={field.encode_name: _there(field, hints[field.name]) for field in fields},
-        )
-        return schema
+* **Absent is not null.** An optional field that is not there is left out. `null` stands only where any JSON may
+  stand (`input_params`, `result`, `error_message`), and is kept.
+* **Answers grow.** Fields, statuses and problem types may be added: let those pass that you do not know. Requests are
+  strict: an unknown field or query parameter is refused.
+* **Every refusal is a problem** (RFC 9457, `application/problem+json`). Tell them apart by `type`: each operation lists
+  its own.
+* **Repeat what got no answer**: with your own `job_id`, or an `Idempotency-Key`, it happens once.
+* **Conditions.** An `ETag` names a state of a job: `If-None-Match` saves the reading, `If-Match` guards the change.
+"""
+TAGS: Final = (
+    Tag("jobs", "Creating jobs, moving them on, reading them."),
+    Tag("operation", "What operators and their tools ask: does it live, does it work, how much is there."),
+)
 
 
-def _there(field: FieldInfo, hint: Any) -> FieldDefinition:
-    """Return the definition of a field as it is where it is there."""
-    arms = [arm for arm in getattr(hint, "__args__", ()) if arm is not NoneType]
-    if NoneType in getattr(hint, "__args__", ()) and len(arms) == 1:
-        hint = arms[0]
-    meta = next((one for one in getattr(hint, "__metadata__", ()) if isinstance(one, msgspec.Meta)), None)
-    said = (meta.extra_json_schema if meta else None) or {}
-    return FieldDefinition.from_annotation(
-        hint,
-        name=field.encode_name,
-        default=field.default if isinstance(field.default, int | str) else Empty,
-        kwarg_definition=ParameterKwarg(description=said.get("description"), schema_extra=said.get("extra")),
+def config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
+    """Return what Litestar makes the document from, to be served on `router` with `pages` that show it."""
+    return OpenAPIConfig(
+        title="jobstate",
+        version=__version__,
+        description=DESCRIPTION,
+        license=License("MIT", identifier="MIT"),
+        servers=[Server("/", "The service that this document comes from")],
+        tags=list(TAGS),
+        components=Components(headers=_headers(), examples=_examples(), parameters=_parameters()),
+        use_handler_docstrings=True,
+        security=[],  # none, on purpose: it stands behind what its operators put before it
+        openapi_router=router,
+        render_plugins=[JsonRenderPlugin(), *pages],
     )
+
+
+def _headers() -> dict[str, OpenAPIHeader | Reference]:
+    text = OpenAPIType.STRING
+    return {
+        correlation.HEADER: OpenAPIHeader(
+            Schema(type=text), description="The id of the request: as it was sent, else made here", required=True
+        ),
+        ETAG: OpenAPIHeader(
+            Schema(type=text, pattern='^"[0-9]+-[0-9]+(-stale)?"$'),
+            description="Names this state of this job, for `If-Match` and `If-None-Match`",
+            required=True,
+        ),
+        LOCATION: OpenAPIHeader(
+            Schema(type=text, format=OpenAPIFormat.URI_REFERENCE), description="The address of the job", required=True
+        ),
+        REPLAYED: OpenAPIHeader(
+            Schema(type=text, const="true"), description="There if an equal request had created the job before"
+        ),
+        ACCEPT: OpenAPIHeader(Schema(type=text), description="The media type that is read here", required=True),
+        "RateLimit": OpenAPIHeader(
+            Schema(type=text), description="Where requests are limited: what is left (`r`), and for how long (`t`, s)"
+        ),
+        "RateLimit-Policy": OpenAPIHeader(
+            Schema(type=text), description="Where requests are limited: how many (`q`) in how long (`w`, s)"
+        ),
+        RETRY_AFTER: OpenAPIHeader(
+            Schema(type=OpenAPIType.INTEGER, minimum=0), description="After how many seconds to ask again, if at all"
+        ),
+    }
+
+
+def _examples() -> dict[str, Example | Reference]:
+    """Return one occurrence of every problem that an operation may answer."""
+    raised = {KINDS[type(error)]: error for error in ERRORS}
+    nowhere = problems(404, 405)
+    return {kind.name: _occurrence(kind, raised.get(kind)) for kind in ALL_KINDS if kind not in nowhere}
+
+
+def _occurrence(kind: Kind, error: JobStateError | None) -> Example:
+    detail = DETAILS.get(kind.status, kind.title) if error is None else str(error)
+    further = {} if error is None else members(error)
+    return example(problem(kind, detail, PENDING.correlation_id or "", further))
+
+
+def _parameters() -> dict[str, Parameter | Reference]:
+    return {
+        correlation.HEADER: Parameter(
+            name=correlation.HEADER,
+            param_in="header",
+            schema=Schema(type=OpenAPIType.STRING),
+            description=f"What ties the request to its log lines: {LABEL.allowed}; anything else is replaced",
+        )
+    }

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 
 from service import __version__
-from service.api.problems import documented
+from service.api.document_examples import METRICS
+from service.api.document_operations import ASKING, Answer, answers
 from service.api.requests import ANSWERS
 from service.api.schemas import Health
 from service.domain.errors import JobStateError
@@ -17,6 +18,8 @@ from service.store.manager import JobStateManager
 
 T = TypeVar("T")
 
+OPENMETRICS: Final = "application/openmetrics-text"
+
 
 class Operation(Controller):
     """Liveness, readiness, metrics."""
@@ -24,12 +27,22 @@ class Operation(Controller):
     path = "/"
     tags = ("operation",)
 
-    @get("/health", operation_id="getHealth", summary="Say whether the process lives")
+    @get(
+        "/health",
+        operation_id="getHealth",
+        summary="Say whether the process lives",
+        **answers({200: Answer("The process lives.", examples={"alive": Health("ok", __version__)})}),
+    )
     async def health(self) -> Health:
         """Answer while the process lives, whatever Redis does."""
         return Health("ok", __version__)
 
-    @get("/ready", operation_id="getReadiness", summary="Say whether jobs can be served", responses=documented())
+    @get(
+        "/ready",
+        operation_id="getReadiness",
+        summary="Say whether jobs can be served",
+        **answers({200: Answer("Redis takes changes.", examples={"ready": Health("ready", __version__)})}, *ASKING),
+    )
     async def ready(self, job_manager: NamedDependency[JobStateManager]) -> Health:
         """Answer 200 while Redis takes changes, else 503 with a diagnosis."""
         await job_manager.ping()
@@ -40,7 +53,16 @@ class Operation(Controller):
         operation_id="getMetrics",
         summary="Read the metrics",
         media_type="text/plain",
-        opt={ANSWERS: ("text/plain", "application/openmetrics-text")},
+        opt={ANSWERS: ("text/plain", OPENMETRICS)},
+        **answers(
+            {
+                200: Answer(
+                    "The metrics, in Prometheus' text format or, where it is asked for, in OpenMetrics.",
+                    examples={"jobs": METRICS},
+                    others=(OPENMETRICS,),
+                )
+            }
+        ),
     )
     async def metrics(
         self,
@@ -52,7 +74,7 @@ class Operation(Controller):
         stats, health = await asyncio.gather(
             _if_told(job_manager.get_stats()), _if_told(job_manager.get_store_health())
         )
-        page, media_type = metrics.page(request.headers.get("accept", ""), stats, health)
+        page, media_type = metrics.render(request.headers.get("accept", ""), stats, health)
         return Response(page, media_type=media_type)
 
 

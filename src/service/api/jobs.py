@@ -1,31 +1,52 @@
 """One job over HTTP: get, change, cancel, delete."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
+from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, JSONBody, PathParameter
 from msgspec import Raw
 
+from service.api import document_examples as examples
 from service.api.bodies import Body, decode
-from service.api.conditions import etag, matches, required_versions
-from service.api.problems import RETRY_AFTER, documented
+from service.api.conditions import TAGS, etag, matches, required_versions
+from service.api.document_operations import ETAG, READING, SENDING, WRITING, Answer, answers, problems
+from service.api.document_operations import RETRY_AFTER as RETRY_HEADER
+from service.api.problems import RETRY_AFTER
 from service.api.requests import JSON
-from service.api.schemas import CancelJob, ChangeJob, IdempotencyKey
-from service.domain import rules
+from service.api.schemas import CancelJob, ChangeJob, IdempotencyKey, NewProgress, given
+from service.domain import errors, rules
 from service.domain.errors import JobNotFound
-from service.domain.jobs import Job
+from service.domain.jobs import Job, Progress
 from service.store.manager import JobStateManager
 
 JobIdInPath = Annotated[
-    str, PathParameter(description=f"The job's id: {rules.JOB_ID.allowed}", pattern=rules.JOB_ID.regex)
+    str,
+    PathParameter(
+        description=f"The job's id: {rules.JOB_ID.allowed}",
+        pattern=rules.JOB_ID.regex,
+        examples=[Example(value=examples.PENDING.job_id)],
+    ),
 ]
 IfMatch = Annotated[
-    str | None, HeaderParameter(name="If-Match", description="Only if the record has one of these ETags")
+    str | None,
+    HeaderParameter(
+        name="If-Match",
+        description="Only if the record has one of these ETags, or `*`",
+        schema_extra={"pattern": TAGS},
+    ),
 ]
 IfNoneMatch = Annotated[
-    str | None, HeaderParameter(name="If-None-Match", description="304 if the record still has one of these ETags")
+    str | None,
+    HeaderParameter(
+        name="If-None-Match",
+        description="304 if the record still has one of these ETags",
+        schema_extra={"pattern": TAGS},
+    ),
 ]
+_HEADERS: Final = (ETAG, RETRY_HEADER)
+_SAME: Final = Answer("The client has this very record.", _HEADERS)
 
 
 class Jobs(Controller):
@@ -34,7 +55,23 @@ class Jobs(Controller):
     path = "/v1/jobs"
     tags = ("jobs",)
 
-    @get("/{job_id:str}", operation_id="getJob", summary="Get a job", responses=documented(404))
+    @get(
+        "/{job_id:str}",
+        operation_id="getJob",
+        summary="Get a job",
+        **answers(
+            {
+                200: Answer(
+                    "The record.",
+                    _HEADERS,
+                    {"pending": examples.PENDING, "running": examples.RUNNING, "completed": examples.COMPLETED},
+                ),
+                304: _SAME,
+            },
+            *READING,
+            *problems(errors.JobNotFound),
+        ),
+    )
     async def read(
         self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager], if_none_match: IfNoneMatch = None
     ) -> Response[Job]:
@@ -46,7 +83,20 @@ class Jobs(Controller):
             return Response(None, status_code=304, headers=_headers(job))  # type: ignore[arg-type]
         return _answer(job)
 
-    @get("/{job_id:str}/result", operation_id="getResult", summary="Get a job's result", responses=documented(404, 409))
+    @get(
+        "/{job_id:str}/result",
+        operation_id="getResult",
+        summary="Get a job's result",
+        **answers(
+            {
+                200: Answer("The result, any JSON.", (ETAG,), {"lineups": examples.RESULT}),
+                204: Answer("The job completed without a result.", (ETAG,)),
+                304: Answer("The client has this very result.", (ETAG,)),
+            },
+            *READING,
+            *problems(errors.JobNotFound, errors.ResultNotReady, errors.JobFailed, errors.JobCancelled),
+        ),
+    )
     async def result(
         self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager], if_none_match: IfNoneMatch = None
     ) -> Response[Raw]:
@@ -64,7 +114,13 @@ class Jobs(Controller):
         summary="Move a job to another status",
         dto=Body[ChangeJob],
         return_dto=None,
-        responses=documented(404, 409, 412, 413, 415, 422),
+        **answers(
+            {200: Answer("The new record.", _HEADERS, {"running": examples.RUNNING, "completed": examples.COMPLETED})},
+            *WRITING,
+            *SENDING,
+            *problems(errors.JobNotFound, errors.IllegalTransition, errors.PreconditionFailed, errors.KeyReused),
+            requests=examples.CHANGE,
+        ),
     )
     async def change(
         self,
@@ -80,8 +136,8 @@ class Jobs(Controller):
             data.status,
             result=_present(data.result),
             error=_present(data.error_message),
-            progress=data.progress,
-            scenario_count=data.scenario_count,
+            progress=_progress(given(data.progress)),
+            scenario_count=given(data.scenario_count),
             change_id=idempotency_key,
             if_match=required_versions(if_match),
         )
@@ -92,7 +148,11 @@ class Jobs(Controller):
         operation_id="cancelJob",
         summary="Cancel a job",
         status_code=200,
-        responses=documented(404, 409, 412, 413, 422),
+        **answers(
+            {200: Answer("The record, cancelled.", _HEADERS, {"cancelled": examples.CANCELLED})},
+            *WRITING,
+            *problems(errors.JobNotFound, errors.IllegalTransition, errors.PreconditionFailed, errors.KeyReused, 413),
+        ),
     )
     async def cancel(
         self,
@@ -107,7 +167,16 @@ class Jobs(Controller):
         versions = required_versions(if_match)
         return _answer(await job_manager.cancel_job(job_id, change_id=idempotency_key, if_match=versions))
 
-    @delete("/{job_id:str}", operation_id="deleteJob", summary="Delete a job", responses=documented(404, 409, 412))
+    @delete(
+        "/{job_id:str}",
+        operation_id="deleteJob",
+        summary="Delete a job",
+        **answers(
+            {204: Answer("The job is gone.")},
+            *READING,
+            *problems(errors.JobNotFound, errors.JobNotFinal, errors.PreconditionFailed),
+        ),
+    )
     async def remove(
         self,
         job_id: JobIdInPath,
@@ -122,6 +191,10 @@ class Jobs(Controller):
 
 def _present(value: Raw) -> Raw | None:
     return value if bytes(value) else None
+
+
+def _progress(sent: NewProgress | None) -> Progress | None:
+    return None if sent is None else Progress(sent.current, given(sent.total), given(sent.message))
 
 
 def _headers(job: Job) -> dict[str, str]:

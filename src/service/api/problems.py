@@ -1,18 +1,19 @@
 """Problem details (RFC 9457) for every error there is, and the one table that says which is which."""
 
 from collections.abc import Callable, Mapping
-from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.openapi.datastructures import ResponseSpec
+from msgspec import Raw, Struct
 
 from service.api.correlation import correlation_id
-from service.api.schemas import FieldError, Problem
+from service.api.document_schemas import known
 from service.domain import errors
+from service.domain.jobs import count, said
+from service.domain.states import Status
 
 #: What a problem's name hangs from in its `type`.
 TYPE: Final = "urn:jobstate:problem:"
@@ -71,21 +72,48 @@ MALFORMED: Final = Kind(400, "malformed-request", "This is no HTTP request")
 TOO_SLOW: Final = Kind(408, "request-timeout", "The request did not arrive in time")
 HEAD_TOO_LARGE: Final = Kind(431, "head-too-large", "The request's line and headers are too large")
 
-#: Every kind of problem there is.
-ALL_KINDS: Final = frozenset(
-    {
-        *KINDS.values(),
-        *FRAMEWORK_KINDS.values(),
-        BUG,
-        *(HOST_NOT_ALLOWED, OVERLOADED, MALFORMED, TOO_SLOW, HEAD_TOO_LARGE),
-    }
-)
-
 #: Where a request's state keeps the name of the problem that it is answered with, for whoever logs and measures.
 PROBLEM: Final = "problem"
 
-_RETRYABLE: Final = (errors.StoreUnavailable, errors.ResultNotReady)
+#: Every kind there is, the errors of the domain first.
+ALL_KINDS: Final = tuple(
+    dict.fromkeys(
+        (
+            *KINDS.values(),
+            *FRAMEWORK_KINDS.values(),
+            *(BUG, HOST_NOT_ALLOWED, OVERLOADED, MALFORMED, TOO_SLOW, HEAD_TOO_LARGE),
+        )
+    )
+)
+_RETRYABLE: Final = errors.StoreUnavailable | errors.ResultNotReady | errors.RateLimited
+#: Those that may have gone away when the request comes again.
+RETRYABLE: Final = frozenset({OVERLOADED, *(kind for error, kind in KINDS.items() if issubclass(error, _RETRYABLE))})
 _MEMBERS: Final = ("current_status", "revision", "error_message")
+
+
+class FieldError(Struct, frozen=True):
+    """A part of the request that is not as it should be."""
+
+    field: Annotated[str, said("The field of the body, the parameter, or the header")]
+    detail: Annotated[str, said("What is wrong with it")]
+    allowed: Annotated[str, said("What may stand there")]
+
+    def __str__(self) -> str:
+        return f"{self.field}: {self.detail}; allowed: {self.allowed}"
+
+
+class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Problem details after RFC 9457. `type` is stable; `title` and `detail` are for people."""
+
+    type: Annotated[str, known("Which problem it is", [TYPE + kind.name for kind in ALL_KINDS])]
+    title: Annotated[str, said("The problem in words")]
+    status: Annotated[int, said("The HTTP status")]
+    detail: Annotated[str, said("This occurrence of it in words")]
+    correlation_id: Annotated[str, said("What the log lines of the request carry")]
+    errors: Annotated[list[FieldError], said("With `invalid-request`: what is not as it should be")] | None = None
+    current_status: Annotated[Status, said("Where the job stands")] | None = None
+    revision: Annotated[int, count("The revision of the job", 1)] | None = None
+    error_message: Annotated[Raw, said("What was said of the job's end: any JSON")] | None = None
 
 
 def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) -> Response[Problem]:
@@ -95,12 +123,9 @@ def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) ->
         _log.warning("store unavailable", problem=kind.name, detail=str(error))
     elif kind.status >= 500:
         _log.error("store corrupt", problem=kind.name, exc_info=error.__cause__ or error)
-    members: dict[str, Any] = {name: getattr(error, name) for name in _MEMBERS if hasattr(error, name)}
-    if isinstance(error, errors.InvalidValue):
-        members["errors"] = [FieldError(error.field, error.detail, error.allowed)]
-    retry_after = getattr(error, "retry_after", RETRY_AFTER if isinstance(error, _RETRYABLE) else None)
-    headers = {} if retry_after is None else {"Retry-After": str(retry_after)}
-    return _response(request, kind, str(error), headers, members)
+    retry_after = getattr(error, "retry_after", RETRY_AFTER)
+    headers = {"Retry-After": str(retry_after)} if kind in RETRYABLE else {}
+    return _response(request, kind, str(error), headers, members(error))
 
 
 def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
@@ -108,9 +133,9 @@ def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Res
     kind = FRAMEWORK_KINDS.get(error.status_code)
     if kind is None:
         return from_bug(request, error)
-    members = {"errors": field_errors} if (field_errors := _field_errors(request, error)) else {}
+    field_errors = _field_errors(request, error)
     detail = "; ".join(str(one) for one in field_errors) or _detail(request, error)
-    return _response(request, kind, detail, dict(error.headers or {}), members)
+    return _response(request, kind, detail, error.headers or {}, {"errors": field_errors} if field_errors else {})
 
 
 def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -126,38 +151,37 @@ EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Callable[[Request[Any, Any
 }
 
 
-def documented(*statuses: int) -> dict[int, ResponseSpec]:
-    """Return what an operation's OpenAPI says of its problems: these, and those that any operation may answer."""
-    specs = {}
-    for status in sorted({*statuses, 400, 406, 500, 503}):
-        names = [kind.name for kind in (*KINDS.values(), *FRAMEWORK_KINDS.values(), BUG) if kind.status == status]
-        description = f"{HTTPStatus(status).phrase}: {', '.join(dict.fromkeys(names))}"
-        specs[status] = ResponseSpec(Problem, description=description, media_type=MEDIA_TYPE, generate_examples=False)
-    return specs
+def members(error: errors.JobStateError) -> dict[str, Any]:
+    """Return what a problem says beyond its kind and its words."""
+    found: dict[str, Any] = {name: getattr(error, name) for name in _MEMBERS if hasattr(error, name)}
+    if isinstance(error, errors.InvalidValue):
+        found["errors"] = [FieldError(error.field, error.detail, error.allowed)]
+    return found
 
 
-def _response(
-    request: Request[Any, Any, Any], kind: Kind, detail: str, headers: Mapping[str, str], members: Mapping[str, Any]
-) -> Response[Problem]:
-    request.scope["state"][PROBLEM] = kind.name
-    problem = _problem(kind, detail, correlation_id(request.scope), members)
-    return Response(problem, status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)
-
-
-def _problem(kind: Kind, detail: str, correlation: str, members: Mapping[str, Any]) -> Problem:
+def problem(kind: Kind, detail: str, request_id: str, further: Mapping[str, Any]) -> Problem:
+    """Return an occurrence of a kind."""
     return Problem(
         type=TYPE + kind.name,
         title=kind.title,
         status=kind.status,
         detail=detail,
-        correlation_id=correlation,
-        **members,
+        correlation_id=request_id,
+        **further,
     )
 
 
-def encoded(kind: Kind, detail: str, correlation: str) -> bytes:
+def encoded(kind: Kind, detail: str, request_id: str) -> bytes:
     """Return the body of a problem that is answered from outside the application."""
-    return msgspec.json.encode(_problem(kind, detail, correlation, {}))
+    return msgspec.json.encode(problem(kind, detail, request_id, {}))
+
+
+def _response(
+    request: Request[Any, Any, Any], kind: Kind, detail: str, headers: Mapping[str, str], further: Mapping[str, Any]
+) -> Response[Problem]:
+    request.scope["state"][PROBLEM] = kind.name
+    body = problem(kind, detail, correlation_id(request.scope), further)
+    return Response(body, status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def _field_errors(request: Request[Any, Any, Any], error: HTTPException) -> list[FieldError]:

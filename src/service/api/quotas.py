@@ -16,14 +16,16 @@ from service.store.rate_limiter import RateLimiter
 
 HEADERS: Final = ("RateLimit", "RateLimit-Policy")
 #: What is limited; health, metrics and the API document are not.
-_LIMITED: Final = "/v1/"
+LIMITED: Final = "/v1/"
 _KEY: Final = "quota"
 
 
 async def charge(request: Request[Any, Any, Any]) -> None:
     """Count a request against its client's limit. Raises `RateLimited`, or `StoreUnavailable` if it can't count."""
+    if not request.scope["path"].startswith(LIMITED):
+        return
     limiter: RateLimiter | None = request.app.state.rate_limiter
-    if limiter is None or not request.scope["path"].startswith(_LIMITED):
+    if limiter is None:
         return
     state = request.scope["state"]
     try:

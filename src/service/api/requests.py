@@ -5,25 +5,27 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import structlog
-from litestar import Request
+from litestar import Request, Response
 from litestar.datastructures.headers import Accept
 from litestar.exceptions import HTTPException
 from litestar.params import QueryParameter
+from litestar.utils import get_enum_string_value
 
 from service.api import quotas
 from service.domain import rules
 from service.domain.errors import InvalidValue
 
 JSON: Final = "application/json"
-#: The option of a handler that names the media types of its answers, where they are others than these.
+#: The option of a handler that names the media types of its answers, where they are not its own and JSON.
 ANSWERS: Final = "answers"
-_JSON_ANSWERS: Final = (JSON, "application/problem+json")
 
 
-async def check(request: Request[Any, Any, Any]) -> None:
+async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
     """Refuse what the handler would not look at, so that nothing a client says is passed over in silence."""
     if rules.JOB_ID.accepts(job_id := request.scope["path_params"].get("job_id", "")):
         structlog.contextvars.bind_contextvars(job_id=job_id)
+    if request.method == "OPTIONS":
+        return _methods(request)
     await quotas.charge(request)
     parameters = request.route_handler.parsed_fn_signature.parameters
     _check_query(
@@ -32,6 +34,13 @@ async def check(request: Request[Any, Any, Any]) -> None:
     _check_accept(request)
     if "data" in parameters:
         _check_content_type(request)
+    return None
+
+
+def _methods(request: Request[Any, Any, Any]) -> Response[None]:
+    """Answer which methods an address takes: Litestar's own answer forgets those of later handlers (2.25)."""
+    methods = request.app.route_handler_method_map[request.scope["path_template"]]
+    return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(methods))})
 
 
 def _check_query(request: Request[Any, Any, Any], known: list[str]) -> None:
@@ -51,7 +60,8 @@ def _check_query(request: Request[Any, Any, Any], known: list[str]) -> None:
 
 def _check_accept(request: Request[Any, Any, Any]) -> None:
     accepted = request.headers.get("accept", "")
-    answers = request.route_handler.opt.get(ANSWERS, _JSON_ANSWERS)
+    here = get_enum_string_value(request.route_handler.media_type) or JSON
+    answers = request.route_handler.opt.get(ANSWERS) or (here, JSON, "application/problem+json")
     if accepted and Accept(accepted).best_match(list(answers)) is None:
         raise HTTPException(detail=f"The service answers with {answers[0]}, not with {accepted}.", status_code=406)
 

@@ -1,14 +1,18 @@
 """What requests and responses look like on the wire, with the limits as the domain enforces them."""
 
-from typing import Annotated, Final
+from typing import Annotated, ClassVar, Final, TypeVar
 
+from litestar.openapi.spec import Schema
 from litestar.params import HeaderParameter
-from msgspec import Raw, Struct
+from msgspec import UNSET, Raw, Struct, UnsetType
 
+from service.api.document_schemas import known
 from service.domain import rules
-from service.domain.jobs import Job, Progress
+from service.domain.jobs import Job, said
 from service.domain.json_text import ALLOWED
-from service.domain.states import Status
+from service.domain.states import WITH_ERROR, Status
+
+T = TypeVar("T")
 
 #: An absent JSON value; a JSON null is `Raw(b"null")`.
 ABSENT: Final = Raw()
@@ -26,19 +30,38 @@ IdempotencyKey = Annotated[
     HeaderParameter(
         name="Idempotency-Key",
         description=f"Makes a repetition of the request harmless: {rules.IDEMPOTENCY_KEY.allowed}",
+        schema_extra=rules.IDEMPOTENCY_KEY.keywords,
     ),
 ]
+
+
+def given(value: T | UnsetType) -> T | None:
+    """Return a field of a request as the domain takes it: `None` where it was left out."""
+    return None if isinstance(value, UnsetType) else value
+
+
+class NewProgress(Struct, frozen=True, forbid_unknown_fields=True):
+    """How far the work has come, in units of the worker's choice."""
+
+    current: Annotated[int, rules.COUNT.meta("How far the work is")]
+    total: Annotated[int, rules.COUNT.meta("How far it will be at its end")] | UnsetType = UNSET
+    message: Annotated[str, rules.PROGRESS_MESSAGE.meta("What is being done")] | UnsetType = UNSET
+
+
+def goes_with(*statuses: Status) -> Schema:
+    """Return the schema of a body with one of these statuses."""
+    return Schema(properties={"status": Schema(enum=list(statuses))})
 
 
 class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job to be done. Its id is `job_id`, else follows from the Idempotency-Key, else is made by the service."""
 
     input_params: Annotated[Raw, rules.described("What the worker needs to know", ALLOWED)]
-    job_id: JobId | None = None
+    job_id: JobId | UnsetType = UNSET
     queue: Queue = rules.DEFAULT_QUEUE
-    slate_id: SlateId | None = None
-    scenario_count: ScenarioCount | None = None
-    correlation_id: CorrelationId | None = None
+    slate_id: SlateId | UnsetType = UNSET
+    scenario_count: ScenarioCount | UnsetType = UNSET
+    correlation_id: CorrelationId | UnsetType = UNSET
     max_attempts: Annotated[int, rules.MAX_ATTEMPTS.meta("How often the job may fail before it has failed")] = 1
     retry_delay_seconds: Annotated[
         int, rules.RETRY_DELAY_SECONDS.meta("Seconds before the first retry; each further one doubles them")
@@ -49,11 +72,19 @@ class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class ChangeJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A move to another status, or new progress of a running job."""
 
+    #: What goes with which status, for the API document.
+    KEYWORDS: ClassVar = {
+        "dependent_schemas": {
+            "result": goes_with(Status.COMPLETED),
+            "error_message": goes_with(*sorted(WITH_ERROR)),
+        }
+    }
+
     status: Annotated[Status, rules.described("The status to move to", ", ".join(Status))]
     result: Annotated[Raw, rules.described("With status completed only", ALLOWED)] = ABSENT
     error_message: Annotated[Raw, rules.described("With status failed or cancelled only", ALLOWED)] = ABSENT
-    progress: Progress | None = None
-    scenario_count: ScenarioCount | None = None
+    progress: NewProgress | UnsetType = UNSET
+    scenario_count: ScenarioCount | UnsetType = UNSET
 
 
 class CancelJob(Struct, frozen=True, forbid_unknown_fields=True):
@@ -64,44 +95,19 @@ class BatchGet(Struct, frozen=True, forbid_unknown_fields=True):
     """The ids of the jobs to get."""
 
     job_ids: Annotated[
-        list[JobId], rules.described("The jobs to get", "1 to 1,000 ids", max_items=rules.BATCH_SIZE.most)
+        list[JobId], rules.described("The jobs to get", "1 to 1,000 ids", min_items=1, max_items=rules.BATCH_SIZE.most)
     ]
 
 
 class JobList(Struct, frozen=True, omit_defaults=True):
     """Jobs, newest first; `next_cursor` leads to the next page and is absent on the last."""
 
-    items: list[Job]
-    next_cursor: str | None = None
+    items: Annotated[list[Job], said("The jobs, without `input_params` and `result` unless asked for")]
+    next_cursor: Annotated[str, said("For `cursor`, with the same filters; absent on the last page")] | None = None
 
 
 class Health(Struct, frozen=True):
     """That the service lives or is ready, and which version it is."""
 
-    status: str
-    version: str
-
-
-class FieldError(Struct, frozen=True):
-    """A part of the request that is not as it should be."""
-
-    field: str
-    detail: str
-    allowed: str
-
-    def __str__(self) -> str:
-        return f"{self.field}: {self.detail}; allowed: {self.allowed}"
-
-
-class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Problem details after RFC 9457. `type` is stable; `title` and `detail` are for people."""
-
-    type: str
-    title: str
-    status: int
-    detail: str
-    correlation_id: str
-    errors: list[FieldError] | None = None
-    current_status: Status | None = None
-    revision: int | None = None
-    error_message: Raw | None = None
+    status: Annotated[str, known("How it is", ("ok", "ready"))]
+    version: Annotated[str, said("The version of the service")]

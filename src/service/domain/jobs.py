@@ -10,14 +10,23 @@ from service.domain.states import FINAL, Status
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-#: ISO 8601 in UTC with microseconds and a Z: as text it sorts as in time.
-Timestamp = Annotated[
-    str,
-    Meta(extra_json_schema={"description": "ISO 8601, UTC, with microseconds", "extra": {"format": "date-time"}}),
-]
+
+def timestamp(meaning: str) -> Meta:
+    """Return a note for a time in ISO 8601, UTC, with microseconds and a Z: as text it sorts as in time."""
+    return Meta(description=meaning, extra_json_schema={"extra": {"format": "date-time"}})
 
 
-class Progress(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+def count(meaning: str, least: int = 0) -> Meta:
+    """Return a note for a whole number."""
+    return Meta(description=meaning, extra_json_schema={"extra": {"minimum": least}})
+
+
+def said(meaning: str) -> Meta:
+    """Return a note in words."""
+    return Meta(description=meaning)
+
+
+class Progress(Struct, frozen=True, omit_defaults=True):
     """How far a running job has come, in units of the worker's choice."""
 
     current: Annotated[int, rules.COUNT.meta("How far the work is")]
@@ -28,38 +37,33 @@ class Progress(Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=Tr
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """A job record as it stands in the store. What is `None` is absent; a JSON null is `Raw(b"null")`."""
 
-    job_id: str
-    status: Status
-    queue: str
-    input_params: Raw | None = None
-    result: Raw | None = None
-    error_message: Raw | None = None
+    job_id: Annotated[str, said("What names the job in every address")]
+    status: Annotated[Status, said("Where the job stands")]
+    queue: Annotated[str, said("The queue that workers take it from")]
+    input_params: Annotated[Raw, said("What the worker needs to know: any JSON, as it came")] | None = None
+    result: Annotated[Raw, said("What came out of a completed job: any JSON, as it came")] | None = None
+    error_message: Annotated[Raw, said("Why the job failed or was cancelled: any JSON, as it came")] | None = None
     progress: Progress | None = None
-    scenario_count: int | None = None
-    slate_id: str | None = None
-    correlation_id: str | None = None
-    traceparent: str | None = None
-    #: Starts at 1; every accepted change adds one.
-    revision: int
-    #: How often the job moved to running.
-    attempt: int
-    failures: int
-    max_attempts: int
-    retry_delay_seconds: int
-    #: Not to be claimed before; only where a delay was asked for.
-    available_at: Timestamp | None = None
-    worker: str | None = None
-    lease_seconds: int | None = None
-    lease_expires_at: Timestamp | None = None
-    #: The lease has run out and nobody has reaped it yet.
-    stale: bool
-    cancel_requested_at: Timestamp | None = None
-    created_at: Timestamp
-    started_at: Timestamp | None = None
-    finished_at: Timestamp | None = None
-    updated_at: Timestamp
-    #: When the retention ends, unless a change starts it again.
-    expires_at: Timestamp
+    scenario_count: Annotated[int, count("How many scenarios the job is about")] | None = None
+    slate_id: Annotated[str, said("The slate that the job belongs to")] | None = None
+    correlation_id: Annotated[str, said("What ties the job to the work that caused it")] | None = None
+    traceparent: Annotated[str, said("The trace context of the request that created it")] | None = None
+    revision: Annotated[int, count("Starts at 1; every accepted change adds one", 1)]
+    attempt: Annotated[int, count("How often the job moved to running")]
+    failures: Annotated[int, count("How often an attempt failed or its lease ran out")]
+    max_attempts: Annotated[int, count("How often it may fail before it has failed", 1)]
+    retry_delay_seconds: Annotated[int, count("Seconds before the first retry; each further one doubles them")]
+    available_at: Annotated[str, timestamp("Not to be taken before; only where a delay was asked for")] | None = None
+    worker: Annotated[str, said("Who holds the lease")] | None = None
+    lease_seconds: Annotated[int, count("How long the lease was asked for", 1)] | None = None
+    lease_expires_at: Annotated[str, timestamp("When the lease runs out; absent without one")] | None = None
+    stale: Annotated[bool, said("The lease has run out and nobody has acted on it yet")]
+    cancel_requested_at: Annotated[str, timestamp("When its holder was asked to stop")] | None = None
+    created_at: Annotated[str, timestamp("When it was created")]
+    started_at: Annotated[str, timestamp("When it last moved to running")] | None = None
+    finished_at: Annotated[str, timestamp("When it ended")] | None = None
+    updated_at: Annotated[str, timestamp("When it last changed")]
+    expires_at: Annotated[str, timestamp("When its retention ends, unless a change starts it again")]
 
     @property
     def version(self) -> str:
@@ -98,33 +102,32 @@ class Page(Struct, frozen=True):
 class Batch(Struct, frozen=True):
     """The jobs that were found, in the order asked for, and the ids that were not."""
 
-    items: list[Job]
-    not_found: list[str]
+    items: Annotated[list[Job], said("The jobs, without `input_params` and `result`")]
+    not_found: Annotated[list[str], said("The ids that no job has")]
 
 
 class RunningCount(Struct, frozen=True):
     """Running jobs with a live lease, and those without one."""
 
-    leased: int
-    unleased: int
+    leased: Annotated[int, count("Running under a live lease")]
+    unleased: Annotated[int, count("Running without one")]
 
 
 class OldestPending(Struct, frozen=True):
     """The pending job that was created first."""
 
-    job_id: str
-    queue: str
-    created_at: Timestamp
+    job_id: Annotated[str, said("Its id")]
+    queue: Annotated[str, said("The queue it waits in")]
+    created_at: Annotated[str, timestamp("When it was created")]
 
 
 class Stats(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Exact counts at the moment `at`."""
 
-    at: Timestamp
-    statuses: dict[Status, int]
-    #: Of the pending ones, those whose delay is not over.
-    delayed: int
-    queues: dict[str, dict[Status, int]]
+    at: Annotated[str, timestamp("When it was counted")]
+    statuses: Annotated[dict[Status, int], said("Jobs by status; more statuses may come")]
+    delayed: Annotated[int, count("Of the pending ones, those whose delay is not over")]
+    queues: Annotated[dict[str, dict[Status, int]], said("Jobs by queue and status; queues without jobs are absent")]
     running: RunningCount
     oldest_pending: OldestPending | None = None
 

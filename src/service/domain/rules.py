@@ -12,6 +12,9 @@ from msgspec import Meta
 
 from service.domain.errors import InvalidValue
 
+#: Text without control characters, as JSON Schema (ECMA 262) writes it.
+NO_CONTROLS: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+
 
 class Pattern(NamedTuple):
     """A regular expression that JSON Schema shares with Python, and what it means in words."""
@@ -19,9 +22,14 @@ class Pattern(NamedTuple):
     regex: str
     allowed: str
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What JSON Schema can say of the rule."""
+        return {"pattern": self.regex}
+
     def meta(self, meaning: str) -> Meta:
         """Return what the API document says of a field under this rule."""
-        return described(meaning, self.allowed, pattern=self.regex)
+        return described(meaning, self.allowed, **self.keywords)
 
     def accepts(self, value: str) -> bool:
         """Say whether `value` matches as a whole; Python's `$` alone would let a last line break pass."""
@@ -40,9 +48,14 @@ class Range(NamedTuple):
     least: int
     most: int
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What JSON Schema can say of the rule."""
+        return {"minimum": self.least, "maximum": self.most}
+
     def meta(self, meaning: str) -> Meta:
         """Return what the API document says of a field under this rule."""
-        return described(meaning, self.allowed, minimum=self.least, maximum=self.most)
+        return described(meaning, self.allowed, **self.keywords)
 
     @property
     def allowed(self) -> str:
@@ -61,9 +74,14 @@ class Label(NamedTuple):
 
     most: int
 
+    @property
+    def keywords(self) -> dict[str, Any]:
+        """What JSON Schema can say of the rule: it counts characters, where the rule counts bytes."""
+        return {"pattern": NO_CONTROLS, "min_length": 1, "max_length": self.most}
+
     def meta(self, meaning: str) -> Meta:
         """Return what the API document says of a field under this rule."""
-        return described(meaning, self.allowed, min_length=1, max_length=self.most)
+        return described(meaning, self.allowed, **self.keywords)
 
     @property
     def allowed(self) -> str:

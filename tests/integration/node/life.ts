@@ -1,0 +1,69 @@
+// A job's whole life through a client whose types come from the API document; the service's address is the argument.
+import assert from "node:assert/strict";
+import createClient from "openapi-fetch";
+import type { components, paths } from "./document.js";
+
+type Job = components["schemas"]["Job"];
+type CreateJob = components["schemas"]["CreateJob"];
+type ChangeJob = components["schemas"]["ChangeJob"];
+type Problem = components["schemas"]["Problem"];
+
+const client = createClient<paths>({ baseUrl: process.argv[2] ?? "" });
+const sunday = { params: { path: { job_id: "sunday" } } };
+
+async function live(): Promise<void> {
+  const body: CreateJob = { job_id: "sunday", slate_id: "pinewood-400", input_params: { seed: 42, none: null } };
+  const created = await client.POST("/v1/jobs", { body });
+  assert.equal(created.response.status, 201);
+  const job: Job = present(created.data);
+  assert.equal(job.status, "pending");
+  assert.deepEqual(job.input_params, { seed: 42, none: null });
+  assert.equal("finished_at" in job, false);
+
+  const progress = { current: 1, total: 2 };
+  const running = await client.PATCH("/v1/jobs/{job_id}", { ...sunday, body: { status: "running", progress } });
+  assert.equal(present(running.data).progress?.total, 2);
+  const listed = await client.GET("/v1/jobs", { params: { query: { status: "running", slate_id: "pinewood-400" } } });
+  assert.equal(present(listed.data).items[0]?.job_id, "sunday");
+
+  await client.PATCH("/v1/jobs/{job_id}", { ...sunday, body: { status: "completed", result: null } });
+  const result = await client.GET("/v1/jobs/{job_id}/result", sunday);
+  assert.equal(result.data, null);
+  assert.equal((await client.DELETE("/v1/jobs/{job_id}", sunday)).response.status, 204);
+}
+
+async function beRefused(): Promise<void> {
+  const missing = await client.GET("/v1/jobs/{job_id}", sunday);
+  assert.equal(refused(missing.error).type, "urn:jobstate:problem:job-not-found");
+
+  await client.POST("/v1/jobs", { body: { job_id: "sunday", input_params: 1 } });
+  const illegal = await client.PATCH("/v1/jobs/{job_id}", { ...sunday, body: { status: "completed" } });
+  const problem = refused(illegal.error);
+  assert.deepEqual([problem.status, problem.current_status, problem.revision], [409, "pending", 1]);
+
+  const invalid = await client.GET("/v1/jobs", { params: { query: { limit: 1000 } } });
+  assert.equal(refused(invalid.error).errors?.[0]?.field, "limit");
+}
+
+// What the types alone hold: the compiler refuses this file if a line below is not as it says.
+export const open: Job["status"] = "a status that does not exist yet";
+// @ts-expect-error a request can ask for known statuses only
+export const closed: ChangeJob["status"] = "a status that does not exist yet";
+// @ts-expect-error what may be left out is not null
+export const absent: CreateJob = { input_params: 1, slate_id: null };
+// @ts-expect-error input_params must be there
+export const incomplete: CreateJob = { slate_id: "pinewood-400" };
+export const anything: CreateJob = { input_params: null };
+
+function present<T>(data: T | undefined): T {
+  assert.notEqual(data, undefined);
+  return data as T;
+}
+
+function refused(error: Problem | undefined): Problem {
+  return present(error);
+}
+
+await live();
+await beRefused();
+console.log("lived");

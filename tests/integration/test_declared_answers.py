@@ -1,0 +1,116 @@
+"""The reverse of `conformance.py`: every answer below 500 that the API document declares really comes."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, TOO_SLOW, TYPE
+from tests.integration.conformance import DOCUMENT, operation_of
+from tests.integration.servers import Service
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+#: An operation's id, the status, and the name of the problem.
+Answered = tuple[str, int, str | None]
+
+#: What the server says before it knows which operation is meant; `test_limits.py` shows it.
+OF_NO_OPERATION = {kind.name for kind in (MALFORMED, TOO_SLOW, HEAD_TOO_LARGE)}
+
+
+def declared() -> set[Answered]:
+    return {
+        (operation["operationId"], int(status), problem)
+        for item in DOCUMENT["paths"].values()
+        for operation in item.values()
+        for status, response in operation["responses"].items()
+        for problem in response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", [None])
+        if int(status) < 500 and problem not in OF_NO_OPERATION
+    }
+
+
+def play(api: httpx.Client) -> None:
+    """Send what leads to every answer of its own that an operation has."""
+    read_and_refuse(api, "nobody")
+    for job_id, end in (("done", {"status": "completed", "result": 1}), ("bare", {"status": "completed"})):
+        create(api, job_id)
+        read_and_refuse(api, job_id)
+        start = {"Idempotency-Key": f"start-{job_id}"}
+        api.patch(f"/v1/jobs/{job_id}", json={"status": "running"}, headers=start)
+        api.patch(f"/v1/jobs/{job_id}", json={"status": "failed"}, headers=start)
+        api.post(f"/v1/jobs/{job_id}/cancel", headers=start)
+        api.patch(f"/v1/jobs/{job_id}", json=end)
+        api.post(f"/v1/jobs/{job_id}/cancel")
+        read_and_refuse(api, job_id)
+    for job_id in ("failed", "cancelled"):
+        create(api, job_id)
+        api.patch(f"/v1/jobs/{job_id}", json={"status": job_id})
+        api.get(f"/v1/jobs/{job_id}/result")
+    for input_params in (1, 2):
+        api.post("/v1/jobs", json={"input_params": input_params}, headers={"Idempotency-Key": "reused"})
+        create(api, "one", input_params)
+    api.post("/v1/jobs/one/cancel")
+    api.post("/v1/batch-get", json={"job_ids": ["one"]})
+    for path in ("/health", "/ready", "/metrics", "/v1/stats", "/v1/jobs"):
+        api.get(path)
+
+
+def create(api: httpx.Client, job_id: str, input_params: int = 1) -> None:
+    api.post("/v1/jobs", json={"job_id": job_id, "input_params": input_params})
+
+
+def read_and_refuse(api: httpx.Client, job_id: str) -> None:
+    """Read a job in every way; then try what it refuses, or, if it has ended, delete it."""
+    for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/result"):
+        tag = api.get(path).headers.get("etag", "*")
+        api.get(path, headers={"If-None-Match": tag})
+    old = {"If-Match": '"old"'}
+    api.post(f"/v1/jobs/{job_id}/cancel", headers=old)
+    api.patch(f"/v1/jobs/{job_id}", json={"status": "pending"}, headers=old)
+    api.patch(f"/v1/jobs/{job_id}", json={"status": "pending"})
+    api.delete(f"/v1/jobs/{job_id}", headers=old)
+    api.delete(f"/v1/jobs/{job_id}")
+
+
+def refuse_all(api: httpx.Client) -> None:
+    """Send to every operation what every operation refuses, and bodies to those that read them."""
+    for path, item in DOCUMENT["paths"].items():
+        url = re.sub(r"{\w+}", "one", path)
+        for method, operation in item.items():
+            api.request(method, url, params={"nothing": "of the kind"})
+            api.request(method, url, headers={"Accept": "text/html"})
+            if "421" in operation["responses"]:
+                api.request(method, url, headers={"Host": "elsewhere.example"})
+            if "413" in operation["responses"]:
+                api.request(method, url, json={"input_params": "x" * 65536})
+            if "415" in operation["responses"]:
+                api.request(method, url, content=b"x", headers={"Content-Type": "text/plain"})
+
+
+def ask_too_often(api: httpx.Client) -> None:
+    """Send to every operation that is limited more requests than this service takes: one an hour."""
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            if "429" in operation["responses"]:
+                api.request(method, re.sub(r"{\w+}", "one", path))
+                api.request(method, re.sub(r"{\w+}", "one", path))
+
+
+def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
+    seen: set[Answered] = set()
+
+    def note(response: httpx.Response) -> None:
+        operation: dict[str, Any] = operation_of(response.request) or {}
+        problem = response.json()["type"].removeprefix(TYPE) if response.status_code >= 400 else None
+        seen.add((operation["operationId"], response.status_code, problem))
+
+    api.event_hooks["response"].append(note)
+    play(api)
+    refuse_all(api)
+    with Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour") as service:
+        api.base_url = service.url
+        ask_too_often(api)
+
+    assert declared() - seen == set()
