@@ -16,6 +16,8 @@ import redis as sync_redis
 from service.server.connection import TOLD
 from tests.integration.servers import Service, wait_until
 
+#: A request whose body does not come whole.
+HALF = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
 #: Seconds that a client is given in these tests.
 PATIENCE = 1
 
@@ -80,7 +82,7 @@ def logged(service: Service, correlation_id: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     "sent",
-    [b"GET /v1/jobs HTTP/1.1\r\nHost: loc", b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"],
+    [b"GET /v1/jobs HTTP/1.1\r\nHost: loc", HALF],
     ids=["head", "body"],
 )
 def test_a_request_that_stops_halfway_is_given_up(strict: Service, sent: bytes) -> None:
@@ -92,6 +94,20 @@ def test_a_request_that_stops_halfway_is_given_up(strict: Service, sent: bytes) 
     status, name, problem = problem_in(answer)
     assert (status, name) == (408, "request-timeout")
     assert logged(strict, problem["correlation_id"])["status"] == 408
+    assert not [line for line in strict.log.splitlines() if json.loads(line)["level"] == "error"]
+    assert strict.log.count(problem["correlation_id"]) == 1
+
+
+def test_a_client_that_leaves_before_it_has_said_all_is_no_mistake_of_the_service(
+    start: Callable[..., Service],
+) -> None:
+    service = start()
+    with connect(service) as connection:
+        connection.sendall(HALF)
+    [line] = wait_until(lambda: [one for one in service.log.splitlines() if '"request"' in one], "the log line")
+    assert (json.loads(line)["status"], json.loads(line).get("problem")) == (499, None)
+    assert '"error"' not in service.log
+    assert "jobstate_refusals_total{" not in httpx.get(f"{service.url}/metrics").text
 
 
 def test_a_byte_now_and_then_does_not_keep_a_connection(strict: Service) -> None:

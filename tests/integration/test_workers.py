@@ -15,8 +15,8 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from tests.integration.servers import Service, wait_until
-from tests.integration.test_limits import connect
+from tests.integration.servers import PATIENCE, Service, wait_until
+from tests.integration.test_limits import HALF, connect, received
 from tests.integration.test_observability import samples
 
 
@@ -101,7 +101,7 @@ def test_what_a_dead_worker_was_doing_is_forgotten(service: Service) -> None:
     with contextlib.ExitStack() as opened:
         for _ in range(12):
             connection = opened.enter_context(connect(service))
-            connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+            connection.sendall(HALF)
         wait_until(lambda: in_progress(service) == 12 + 1, "the requests' begin")
         victims = workers_of(service)
         for pid in victims:
@@ -138,9 +138,30 @@ def test_a_stop_waits_for_the_requests_in_flight(service: Service) -> None:
         wait_until(lambda: in_progress(service) == 2, "the request's begin")
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
+        wait_until(lambda: not is_listening(service), "the refusal of new connections")
         connection.sendall(body[5:])
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
     assert service.stop() == 0
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_a_second_signal_ends_at_once(redis_url: str, tmp_path: Path, workers: str) -> None:
+    with Service(tmp_path, REDIS_URL=redis_url, JOBSTATE_WORKERS=workers) as service, connect(service) as connection:
+        connection.sendall(HALF)
+        wait_until(lambda: in_progress(service) == 2, "the request's begin")
+        service.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
+        service.process.send_signal(signal.SIGTERM)
+        service.process.wait(PATIENCE / 2)  # else it would wait as long for the rest of the request
+        assert received(connection) == b""
+
+
+def is_listening(service: Service) -> bool:
+    try:
+        connect(service).close()
+    except ConnectionRefusedError:
+        return False
+    return True
 
 
 def test_workers_end_when_the_process_that_started_them_is_killed(service: Service) -> None:

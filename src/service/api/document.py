@@ -36,7 +36,8 @@ The durable memory of background jobs. Create a job, let a worker in any languag
   strict: an unknown field or query parameter is refused.
 * **Every refusal is a problem** (RFC 9457, `application/problem+json`). Tell them apart by `type`: each operation lists
   its own.
-* **Repeat what got no answer**: with your own `job_id`, or an `Idempotency-Key`, it happens once.
+* **Repeat what got no answer**, before you send anything else: with your own `job_id`, or an `Idempotency-Key`, it
+  happens once. A job remembers its creation and its last change.
 * **Conditions.** An `ETag` names a state of a job: `If-None-Match` saves the reading, `If-Match` guards the change.
 """
 TAGS: Final = (

@@ -75,6 +75,8 @@ class Operation(Controller):
             _if_told(job_manager.get_stats()), _if_told(job_manager.get_store_health())
         )
         page, media_type = metrics.render(request.headers.get("accept", ""), stats, health)
+        if media_type.startswith("text/"):
+            media_type = media_type.removesuffix("; charset=utf-8")  # Litestar adds it to any text
         return Response(page, media_type=media_type)
 
 

@@ -5,10 +5,19 @@ from typing import Final
 
 import structlog
 from litestar.enums import ScopeType
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
+from litestar.types import (
+    ASGIApp,
+    HTTPReceiveMessage,
+    HTTPScope,
+    Message,
+    Receive,
+    Scope,
+    Send,
+    WebSocketReceiveMessage,
+)
 
 from service.api.correlation import correlation_id
-from service.api.problems import PROBLEM
+from service.api.problems import LEFT, PROBLEM, REFUSED, Kind
 from service.metrics import Metrics
 
 #: The status that is noted where a client left before its answer began; no client ever sees it (nginx uses it so).
@@ -39,15 +48,21 @@ class Observation:
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=correlation_id(scope))
 
+        async def listened() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                scope["state"][LEFT] = True
+            return message
+
         async def watched(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start":
+            if message["type"] == "http.response.start" and LEFT not in scope["state"]:
                 status = message["status"]
             await send(message)
 
         self._metrics.requested()
         try:
-            await self._app(scope, receive, watched)
+            await self._app(scope, listened, watched)
         except Exception:
             status = 500  # as the server answers
             raise
@@ -57,7 +72,10 @@ class Observation:
     def _note(self, scope: HTTPScope, address: str, status: int, seconds: float) -> None:
         route = scope.get("path_template") or UNMATCHED
         method = UNMATCHED if route == UNMATCHED else scope["method"]
-        problem = scope["state"].get(PROBLEM)
+        problem = scope["state"].get(PROBLEM) if status != CLIENT_LEFT else None
+        refused: Kind | None = scope["state"].get(REFUSED)
+        if refused is not None:
+            status, problem = refused.status, refused.name
         self._metrics.answered(method, route, status, seconds, problem)
         details = {"problem": problem} if problem else {}
         client = scope["client"]

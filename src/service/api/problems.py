@@ -74,6 +74,10 @@ HEAD_TOO_LARGE: Final = Kind(431, "head-too-large", "The request's line and head
 
 #: Where a request's state keeps the name of the problem that it is answered with, for whoever logs and measures.
 PROBLEM: Final = "problem"
+#: Where it keeps the kind of problem that the server has answered with while the application was still at it.
+REFUSED: Final = "refused"
+#: Where it says that the client has left, or was refused, before it had its answer.
+LEFT: Final = "left"
 
 #: Every kind there is, the errors of the domain first.
 ALL_KINDS: Final = tuple(
@@ -131,6 +135,8 @@ def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) ->
 def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Answer an error that Litestar found in the request."""
     kind = FRAMEWORK_KINDS.get(error.status_code)
+    if kind is None and request.scope["state"].get(LEFT):  # nobody is there to answer, and nothing is wrong here
+        return _response(request, BUG, error.detail, {}, {})
     if kind is None:
         return from_bug(request, error)
     field_errors = _field_errors(request, error)

@@ -9,8 +9,8 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api.admission import CROWDED
-from service.api.correlation import HEADER, new_correlation_id
-from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, TOO_SLOW, Kind, encoded
+from service.api.correlation import HEADER, correlation_id, new_correlation_id
+from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, REFUSED, TOO_SLOW, Kind, encoded
 from service.settings import Settings
 
 #: The most bytes of a request's line and headers.
@@ -123,13 +123,19 @@ class Connection(HttpToolsProtocol):
 
     def _refuse(self, kind: Kind, detail: str) -> None:
         """Answer from outside the application and close; a client that is being answered already is only cut off."""
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+        cycle = self.cycle if self.cycle is not None and not self.cycle.response_complete else None
+        if cycle is not None and cycle.response_started:
             self.transport.abort()
             return
-        correlation = new_correlation_id()
-        client = self.client[0] if self.client else None
-        _log.warning("request", status=kind.status, problem=kind.name, client=client, correlation_id=correlation)
-        self._refused(kind.name)
+        if cycle is not None:  # the application waits for the rest: it notes the end of its request
+            scope: Any = cycle.scope
+            correlation = correlation_id(scope)
+            scope["state"][REFUSED] = kind
+        else:
+            correlation = new_correlation_id()
+            client = self.client[0] if self.client else None
+            _log.warning("request", status=kind.status, problem=kind.name, client=client, correlation_id=correlation)
+            self._refused(kind.name)
         body = encoded(kind, detail, correlation)
         head = {
             "content-type": MEDIA_TYPE,

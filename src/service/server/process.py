@@ -4,6 +4,7 @@ import asyncio
 import multiprocessing
 import socket
 from collections.abc import Callable
+from types import FrameType
 
 import uvicorn
 
@@ -45,6 +46,18 @@ class Server(uvicorn.Server):
             if (parent := multiprocessing.parent_process()) is not None:
                 asyncio.get_running_loop().add_reader(parent.sentinel, self._left_alone, parent.sentinel)
             self._on_started()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """End; at a second signal without waiting for requests."""
+        if self._captured_signals:
+            self.force_exit = True
+        super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End what serves; whoever is not answered by then is cut off rather than told half of it."""
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     def _left_alone(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)

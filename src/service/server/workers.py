@@ -66,6 +66,8 @@ class Workers:
             try:
                 self._serve(listeners, Path(folder))
             finally:
+                for listener in listeners:  # else what connects to it while the workers end would wait for nobody
+                    listener.close()
                 self._end()
 
     def _serve(self, listeners: list[socket.socket], folder: Path) -> None:
