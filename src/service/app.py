@@ -14,7 +14,7 @@ from service.api.document_schemas import PLUGINS
 from service.api.health import Operation
 from service.api.jobs import Jobs
 from service.api.observation import Observation
-from service.api.problems import EXCEPTION_HANDLERS
+from service.api.problems import ALL_KINDS, EXCEPTION_HANDLERS
 from service.api.requests import check
 from service.lifespan import store
 from service.metrics import Metrics
@@ -29,7 +29,10 @@ EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", co
 def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> ASGIApp:
     """Return the application with what stands around it: what is served."""
     app = create_app(settings, redis_url, metrics)
-    return traced(Observation(Admission(app, settings.allowed_hosts, settings.max_concurrent_requests), metrics))
+    for kind in ALL_KINDS:
+        metrics.foresee(kind.name)
+    admission = Admission(app, settings.allowed_hosts, settings.cors_origins, settings.max_concurrent_requests)
+    return traced(Observation(admission, metrics))
 
 
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:

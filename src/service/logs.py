@@ -4,11 +4,12 @@ What a client sent cannot start a line of its own, nor reach a terminal as a con
 with all else escaped, and on a terminal whatever does not print is escaped too.
 """
 
+import contextlib
 import json
 import logging
 import sys
 import traceback
-from typing import Any, Final, TextIO
+from typing import Any, BinaryIO, Final, TextIO, cast
 
 import msgspec
 import structlog
@@ -38,7 +39,7 @@ def configure(level: str, form: str | None, **origin: int) -> None:
     structlog.configure(
         processors=[*shared, *rendering, _as_bytes],
         # Our own lines go straight to the file: through the standard library each would cost several times as much.
-        logger_factory=structlog.BytesLoggerFactory(sys.stderr.buffer),
+        logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, _Forgiving(sys.stderr.buffer))),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
@@ -50,6 +51,21 @@ def configure(level: str, form: str | None, **origin: int) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
+
+
+class _Forgiving:
+    """A file for lines that are lost where the disk is full or nobody reads the pipe: no work may end for its log."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, line: bytes) -> None:
+        with contextlib.suppress(OSError):
+            self._file.write(line)
+
+    def flush(self) -> None:
+        with contextlib.suppress(OSError):
+            self._file.flush()
 
 
 def _for_machines() -> list[Processor]:

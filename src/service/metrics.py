@@ -98,6 +98,10 @@ class Metrics:
         if problem is not None:
             self.refused(problem)
 
+    def foresee(self, problem: str) -> None:
+        """Show a problem before the first of its name: else that one would not be seen as a growth."""
+        self._refusals(problem)
+
     def refused(self, problem: str) -> None:
         """Note that a request was answered with a problem of this name."""
         self._refusals(problem).inc()

@@ -83,6 +83,8 @@ def refuse_all(api: httpx.Client) -> None:
             api.request(method, url, headers={"Accept": "text/html"})
             if "421" in operation["responses"]:
                 api.request(method, url, headers={"Host": "elsewhere.example"})
+            if "403" in operation["responses"]:
+                api.request(method, url, headers={"Origin": "https://elsewhere.example"})
             if "413" in operation["responses"]:
                 api.request(method, url, json={"input_params": "x" * 65536})
             if "415" in operation["responses"]:

@@ -13,6 +13,7 @@ import httpx
 import pytest
 import redis as sync_redis
 
+from service.api.problems import ALL_KINDS
 from service.server.connection import TOLD
 from tests.integration.servers import Service, wait_until
 
@@ -107,7 +108,11 @@ def test_a_client_that_leaves_before_it_has_said_all_is_no_mistake_of_the_servic
     [line] = wait_until(lambda: [one for one in service.log.splitlines() if '"request"' in one], "the log line")
     assert (json.loads(line)["status"], json.loads(line).get("problem")) == (499, None)
     assert '"error"' not in service.log
-    assert "jobstate_refusals_total{" not in httpx.get(f"{service.url}/metrics").text
+    refused = [
+        line for line in httpx.get(f"{service.url}/metrics").text.splitlines() if "jobstate_refusals_total{" in line
+    ]
+    assert len(refused) == len(ALL_KINDS), "each is there before its first occurrence"
+    assert {line.rpartition(" ")[2] for line in refused} == {"0.0"}
 
 
 def test_a_byte_now_and_then_does_not_keep_a_connection(strict: Service) -> None:
@@ -154,6 +159,15 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(start: Callable[..., 
         wait_until(lambda: open_connections(service) == 0, "the end of the connection", patience=20)
 
 
+@pytest.mark.parametrize("then", [b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /hea"], ids=["all", "half"])
+def test_neither_is_one_that_asks_on_meanwhile_waited_for(start: Callable[..., Service], then: bytes) -> None:
+    service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="60")
+    with connect(service) as connection:
+        ask_for_a_large_job(service, connection)
+        connection.sendall(then)
+        wait_until(lambda: open_connections(service) == 0, "the end of the connection", patience=20)
+
+
 def test_a_client_that_reads_slowly_gets_its_whole_answer(start: Callable[..., Service]) -> None:
     service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="1")
     with connect(service) as connection:
@@ -178,11 +192,48 @@ def open_connections(service: Service) -> int:
     return len({f"socket:[{inode}]" for inode in inodes} & held)
 
 
-def test_a_head_without_end_is_refused(strict: Service) -> None:
+def test_a_large_head_is_refused(strict: Service) -> None:
     with connect(strict) as connection:
-        connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: " + b"a" * 80 * 1024)
+        connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: " + b"a" * 80 * 1024 + b"\r\n\r\n")
         status, name, _ = problem_in(received(connection))
     assert (status, name) == (431, "head-too-large")
+
+
+def test_a_head_without_end_is_cut_off(start: Callable[..., Service]) -> None:
+    service = start()
+    with connect(service) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
+        connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: ")
+        for _ in range(100):
+            connection.sendall(b"a" * 64 * 1024)
+        pytest.fail("it was listened to for 6 MB")
+    wait_until(lambda: '"problem":"head-too-large"' in service.log, "the log line")
+
+
+def test_trailers_count_as_head(strict: Service) -> None:
+    with connect(strict) as connection:
+        head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
+        connection.sendall(head + b"".join(b"X-%d: " % n + b"a" * 1000 + b"\r\n" for n in range(80)))
+        status, name, _ = problem_in(received(connection))
+    assert (status, name) == (431, "head-too-large")
+
+
+def test_requests_that_are_sent_at_once_are_each_measured_by_themselves(start: Callable[..., Service]) -> None:
+    service, most = start(), 2000
+    with connect(service) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * most + b"GET /health HTTP/1.1\r\nHo")
+        answers = b""  # and the rest of the last one is still awaited
+        while answers.count(b"HTTP/1.1 200") < most:
+            data = connection.recv(65536)
+            assert data, answers[-500:]
+            answers += data
+
+
+def test_line_breaks_do_not_keep_a_connection(strict: Service) -> None:
+    with connect(strict) as connection:
+        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+        connection.sendall(b"\r\n")
+        assert b"request-timeout" in received(connection)
 
 
 def test_what_is_no_http_is_a_problem_too(strict: Service) -> None:
@@ -264,6 +315,21 @@ def test_clients_behind_a_trusted_proxy_are_counted_each(limited: Service) -> No
     assert ask("192.0.2.2") == 200
     assert [ask(f"2001:db8:0:1::{number}") for number in range(4)] == [200, 200, 200, 429]
     assert ask("2001:db8:0:2::1") == 200
+
+
+def test_clients_of_a_socket_for_both_kinds_of_addresses_are_counted_each(redis_url: str, tmp_path: Path) -> None:
+    with (
+        Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour", JOBSTATE_HOST="::") as service,
+        sync_redis.Redis.from_url(redis_url) as client,
+    ):
+        client.flushall()
+        url = f"http://127.0.0.1:{service.url.rpartition(':')[2]}/v1/jobs"
+        codes = []
+        for address in ("127.0.0.1", "127.0.0.2", "127.0.0.1"):
+            with httpx.Client(transport=httpx.HTTPTransport(local_address=address)) as http:
+                codes.append(http.get(url).status_code)
+        assert '"client":"127.0.0.2"' in service.log
+    assert codes == [200, 200, 429]
 
 
 def test_a_client_cannot_name_itself_another_where_no_proxy_is_trusted(redis_url: str, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from redis._parsers.base import BaseParser
 from redis.asyncio import ConnectionPool
 
 from service.domain import errors
-from service.store import connection
+from service.store import budget, connection
 from service.store.connection import Gateway, meaning
 from service.store.observer import NoObserver
 from service.store.pool import connect
@@ -104,7 +104,7 @@ async def hang_through_a_cancellation() -> None:
         await hang()
 
 
-async def call(command: Command, deadline: float = connection.DEADLINE) -> Any:
+async def call(command: Command, deadline: float = budget.DEADLINE) -> Any:
     return await Gateway(connect(URL), NoObserver()).call("command", command, deadline)
 
 
@@ -180,9 +180,20 @@ async def test_the_deadline_holds_also_where_a_cancellation_is_swallowed(monkeyp
             await call(Command(OSError("gone"), hang_through_a_cancellation), 0.02)
 
 
+async def test_the_calls_of_one_request_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(budget, "DEADLINE", 0.1)
+    budget.budget.set(budget.Budget())
+    async with asyncio.timeout(5):
+        assert await call(Command("in time")) == "in time"
+        with pytest.raises(errors.StoreTimeout):
+            await call(Command(hang, hang))
+        with pytest.raises(errors.StoreTimeout):
+            await call(Command(hang, hang))
+
+
 def test_both_tries_fit_into_the_time_that_a_request_has() -> None:
-    assert 0 < connection.FIRST_TRY < connection.PING_DEADLINE < connection.DEADLINE <= 3.0
-    assert connection.DEADLINE + connection.SECOND_BELL <= 3.5
+    assert 0 < connection.FIRST_TRY < connection.PING_DEADLINE < budget.DEADLINE <= 3.0
+    assert budget.DEADLINE + connection.SECOND_BELL <= 3.5
     assert connection.PING_DEADLINE + connection.SECOND_BELL <= 3.0
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import logging
 import re
@@ -154,3 +155,14 @@ def test_every_line_says_which_process_wrote_it(capsys: pytest.CaptureFixture[st
     for logger in (structlog.get_logger("ours"), logging.getLogger("theirs")):
         logger.info("said")
     assert [line["worker"] for line in written(capsys)] == [3, 3]
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_line_that_cannot_be_written_ends_no_work(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stderr", full)
+        logs.configure("info", form)
+        structlog.stdlib.get_logger("service").warning("lost")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()

@@ -1,28 +1,44 @@
 """Around the whole application: who is let in, and no more at one time than the process can serve in good time."""
 
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.api.correlation import HEADER, correlation_id
-from service.api.problems import HOST_NOT_ALLOWED, MEDIA_TYPE, OVERLOADED, PROBLEM, RETRY_AFTER, Kind, encoded
+from service.api.problems import (
+    HOST_NOT_ALLOWED,
+    MEDIA_TYPE,
+    ORIGIN_NOT_ALLOWED,
+    OVERLOADED,
+    PROBLEM,
+    RETRY_AFTER,
+    Kind,
+    encoded,
+)
 
 #: Where a request's state says that its connection is one too many.
 CROWDED: Final = "crowded"
 #: What is answered all the same: probes ask by address, and must not take a busy process for dead.
 _ALWAYS: Final = frozenset({"/health", "/ready", "/metrics"})
 
+#: Methods that change nothing.
+_SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _RETRY: Final = {"retry-after": str(RETRY_AFTER)}
 
 
 class Admission:
-    """An ASGI application around another: refuses requests for hosts that it is not, and those that are too many."""
+    """An ASGI application around another.
 
-    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None, most: int) -> None:
-        """Let into `app` requests for `hosts` (`None` for any), at most `most` at one time."""
+    It refuses requests for hosts that it is not, changes by pages of other origins, and those that are too many.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None, origins: tuple[str, ...], most: int) -> None:
+        """Let into `app` requests for `hosts` (`None`: any), changes by its own pages and `origins`; `most` at once."""
         self._app = app
         self._hosts = hosts
+        self._origins = origins
         self._most = most
         self._now = 0
 
@@ -31,7 +47,7 @@ class Admission:
         if scope["type"] != ScopeType.HTTP or scope["path"] in _ALWAYS:
             await self._app(scope, receive, send)
         elif refusal := self._refusal(scope):
-            await _refuse(scope, send, *refusal)
+            await _refuse(scope, send, *refusal, self._readable_by(scope))
         else:
             self._now += 1
             try:
@@ -50,7 +66,25 @@ class Admission:
         if self._hosts is not None and host is not None and not any(_fits(host, one) for one in self._hosts):
             detail = f"This service is not {host!r}; it answers to {', '.join(self._hosts)} (ALLOWED_HOSTS)."
             return HOST_NOT_ALLOWED, detail, {}
+        if scope["method"] not in _SAFE and not self._is_trusted(origin := _header(scope, b"origin"), scope):
+            return ORIGIN_NOT_ALLOWED, f"A page of {origin} may not change anything here (CORS_ORIGINS).", {}
         return None
+
+    def _is_trusted(self, origin: str | None, scope: HTTPScope) -> bool:
+        """Say whether a change comes from no page, from one of this service, or from an allowed one.
+
+        A browser asks beforehand (CORS) only for what no form can send: not for every body that is read here.
+        """
+        if origin is None or "*" in self._origins or origin in self._origins:
+            return True
+        return urlsplit(origin).netloc.lower() == (_header(scope, b"host") or "").lower() != ""
+
+    def _readable_by(self, scope: HTTPScope) -> dict[str, str]:
+        """Return the headers that let a page of an allowed origin see a refusal."""
+        origin = _header(scope, b"origin")
+        if origin is None or not ("*" in self._origins or origin in self._origins):
+            return {}
+        return {"access-control-allow-origin": origin, "access-control-expose-headers": "retry-after", "vary": "origin"}
 
 
 def host_of(scope: HTTPScope) -> str | None:
@@ -58,23 +92,29 @@ def host_of(scope: HTTPScope) -> str | None:
 
     Every browser names one: under a name of its own a page must not reach a service on loopback (DNS rebinding).
     """
-    header = next((value for name, value in scope["headers"] if name == b"host"), None)
+    header = _header(scope, b"host")
     if header is None:
         return None
-    named = header.decode("latin-1").strip().lower()
+    named = header.lower()
     host, colon, port = named.rpartition(":")
     return host if colon and port.isdecimal() and not host.endswith(":") else named
+
+
+def _header(scope: HTTPScope, wanted: bytes) -> str | None:
+    return next((value.decode("latin-1").strip() for name, value in scope["headers"] if name == wanted), None)
 
 
 def _fits(host: str, pattern: str) -> bool:
     return host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:]))
 
 
-async def _refuse(scope: Any, send: Send, kind: Kind, detail: str, headers: dict[str, str]) -> None:
+async def _refuse(
+    scope: Any, send: Send, kind: Kind, detail: str, headers: dict[str, str], cors: dict[str, str]
+) -> None:
     scope["state"][PROBLEM] = kind.name
     correlation = correlation_id(scope)
     body = encoded(kind, detail, correlation)
     own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), HEADER.lower(): correlation}
-    raw = [(name.encode(), value.encode()) for name, value in {**own, **headers}.items()]
+    raw = [(name.encode(), value.encode()) for name, value in {**own, **headers, **cors}.items()]
     await send({"type": "http.response.start", "status": kind.status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": False})

@@ -131,6 +131,7 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
 
 #: How an error of the framework or the server, by its status, and a mistake of the service say it.
 DETAILS: Final[Mapping[int, str]] = {
+    403: "A page of https://elsewhere.example may not change anything here (CORS_ORIGINS).",
     406: "The service answers with application/json, not with text/html.",
     413: "The body is larger than 1048576 bytes, the limit of this service (MAX_BODY_BYTES).",
     408: "The request did not arrive within 30 s.",

@@ -30,6 +30,7 @@ from service.api.problems import (
     KINDS,
     MALFORMED,
     MEDIA_TYPE,
+    ORIGIN_NOT_ALLOWED,
     OVERLOADED,
     RETRYABLE,
     TOO_SLOW,
@@ -54,7 +55,7 @@ def problems(*found: type[errors.JobStateError] | int) -> tuple[Kind, ...]:
 ANYWHERE: Final = (*problems(errors.InvalidValue, 406), MALFORMED, TOO_SLOW, HEAD_TOO_LARGE, BUG)
 #: Those of an operation that not everybody may ask for at any time.
 LIMITED: Final = (*problems(errors.RateLimited), HOST_NOT_ALLOWED, OVERLOADED)
-#: Those of an operation that asks Redis whether it lives, that reads keys of ours, that writes them, that has a body.
+#: Those of one that asks Redis whether it lives, reads keys of ours, takes some away, writes them, has a body.
 ASKING: Final = problems(
     errors.StoreUnreachable,
     errors.StoreTimeout,
@@ -64,8 +65,9 @@ ASKING: Final = problems(
     errors.StoreRefused,
 )
 READING: Final = (*LIMITED, *ASKING, *problems(errors.StoreCorrupt))
-WRITING: Final = (*READING, *problems(errors.StoreFull))
-SENDING: Final = problems(413, 415)
+DELETING: Final = (*READING, ORIGIN_NOT_ALLOWED)
+WRITING: Final = (*DELETING, *problems(errors.StoreFull))
+SENDING: Final = (*problems(413, 415), ORIGIN_NOT_ALLOWED)
 
 
 class Answer(NamedTuple):

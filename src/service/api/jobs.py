@@ -11,7 +11,7 @@ from msgspec import Raw
 from service.api import document_examples as examples
 from service.api.bodies import Body, decode
 from service.api.conditions import TAGS, etag, matches, required_versions
-from service.api.document_operations import ETAG, READING, SENDING, WRITING, Answer, answers, problems
+from service.api.document_operations import DELETING, ETAG, READING, SENDING, WRITING, Answer, answers, problems
 from service.api.document_operations import RETRY_AFTER as RETRY_HEADER
 from service.api.problems import RETRY_AFTER
 from service.api.requests import JSON
@@ -173,7 +173,7 @@ class Jobs(Controller):
         summary="Delete a job",
         **answers(
             {204: Answer("The job is gone.")},
-            *READING,
+            *DELETING,
             *problems(errors.JobNotFound, errors.JobNotFinal, errors.PreconditionFailed),
         ),
     )

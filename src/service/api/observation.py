@@ -1,4 +1,7 @@
-"""Around the whole application: what is logged and measured of every request, also of one that no route takes."""
+"""Around the whole application: what is logged and measured of every request, also of one that no route takes.
+
+Here, too, begins what a request may cost in all: the time that it has for Redis.
+"""
 
 import time
 from typing import Final
@@ -19,6 +22,7 @@ from litestar.types import (
 from service.api.correlation import correlation_id
 from service.api.problems import LEFT, PROBLEM, REFUSED, Kind
 from service.metrics import Metrics
+from service.store.budget import Budget, budget
 
 #: The status that is noted where a client left before its answer began; no client ever sees it (nginx uses it so).
 CLIENT_LEFT: Final = 499
@@ -47,6 +51,7 @@ class Observation:
         address = scope["raw_path"].decode("ascii", "backslashreplace")[:_SHOWN]
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=correlation_id(scope))
+        budget.set(Budget())
 
         async def listened() -> HTTPReceiveMessage | WebSocketReceiveMessage:
             message = await receive()

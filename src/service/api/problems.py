@@ -67,6 +67,7 @@ FRAMEWORK_KINDS: Final[Mapping[int, Kind]] = {
 BUG: Final = Kind(500, "internal-error", "The service made a mistake")
 #: What is refused before the application sees it.
 HOST_NOT_ALLOWED: Final = Kind(421, "host-not-allowed", "The service does not answer to this host")
+ORIGIN_NOT_ALLOWED: Final = Kind(403, "origin-not-allowed", "A page of another origin may not change anything here")
 OVERLOADED: Final = Kind(503, "overloaded", "The service has too much to do")
 MALFORMED: Final = Kind(400, "malformed-request", "This is no HTTP request")
 TOO_SLOW: Final = Kind(408, "request-timeout", "The request did not arrive in time")
@@ -85,7 +86,7 @@ ALL_KINDS: Final = tuple(
         (
             *KINDS.values(),
             *FRAMEWORK_KINDS.values(),
-            *(BUG, HOST_NOT_ALLOWED, OVERLOADED, MALFORMED, TOO_SLOW, HEAD_TOO_LARGE),
+            *(BUG, HOST_NOT_ALLOWED, ORIGIN_NOT_ALLOWED, OVERLOADED, MALFORMED, TOO_SLOW, HEAD_TOO_LARGE),
         )
     )
 )

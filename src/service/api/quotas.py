@@ -3,13 +3,13 @@
 The headers are those of draft-ietf-httpapi-ratelimit-headers (from its eighth version on).
 """
 
-from ipaddress import IPv6Address, ip_address
 from typing import Any, Final
 
 from litestar import Request
 from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Scope
 
+from service.api.clients import network
 from service.domain.errors import RateLimited
 from service.domain.limits import Quota
 from service.store.rate_limiter import RateLimiter
@@ -45,12 +45,5 @@ async def add_headers(message: Message, scope: Scope) -> None:
 
 
 def _client(scope: Scope) -> str:
-    """Return the address of a client; of IPv6 the network, as one client has all of it."""
     client = scope["client"]
-    if client is None:
-        return "local"
-    try:
-        address = ip_address(client[0])
-    except ValueError:  # a proxy that names its clients otherwise
-        return client[0]
-    return str(address) if not isinstance(address, IPv6Address) else address.exploded[:19]
+    return "local" if client is None else network(client[0])

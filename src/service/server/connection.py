@@ -9,6 +9,7 @@ import structlog
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api.admission import CROWDED
+from service.api.clients import unmapped
 from service.api.correlation import HEADER, correlation_id, new_correlation_id
 from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, REFUSED, TOO_SLOW, Kind, encoded
 from service.settings import Settings
@@ -18,7 +19,14 @@ HEAD_BYTES: Final = 64 * 1024
 #: So many connections above the limit are told that they are too many; further ones are cut off.
 TOLD: Final = 100
 
+#: What is said to those who send more.
+TOO_MUCH: Final = f"The request's line and headers take more than {HEAD_BYTES} bytes."
+
 _log = structlog.get_logger("service.access")
+
+
+class HeadTooLargeError(Exception):
+    """Ends the parsing of a request."""
 
 
 class Connection(HttpToolsProtocol):
@@ -30,61 +38,79 @@ class Connection(HttpToolsProtocol):
         self._settings = settings
         self._refused = refused
         self._crowded = False
-        self._timer: asyncio.TimerHandle | None = None
-        self._unread = 0
+        #: While a request is awaited, and while an answer is not taken in as fast as it is written.
+        self._request_timer: asyncio.TimerHandle | None = None
+        self._answer_timer: asyncio.TimerHandle | None = None
+        #: Bytes of the request's line, headers and trailers; bytes that have come since the parser last knew a part.
         self._head_bytes = 0
-        self._in_head = True
+        self._unparsed = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it where there are too many."""
         super().connection_made(transport)
+        if self.client is not None:
+            self.client = (unmapped(self.client[0]), self.client[1])
         above = len(self.connections) - self._settings.max_connections
         self._crowded = above > 0
         if above > TOLD:
             transport.abort()
-        self._wait_for_client()
+        self._await_request()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
-        self._stop_waiting()
+        self._stop_request_timer()
+        self._stop_answer_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes, of a head so many and no more."""
+        """Take in bytes; of a part that has no end so many and no more."""
+        self._unparsed += len(data)
         super().data_received(data)
-        if not self._in_head:
+        if self.transport.is_closing():
             return
-        self._head_bytes += len(data)
-        if self._head_bytes > HEAD_BYTES and not self.transport.is_closing():
-            self._refuse(HEAD_TOO_LARGE, f"The request's line and headers take more than {HEAD_BYTES} bytes.")
+        if self._unparsed > HEAD_BYTES:
+            self._refuse(HEAD_TOO_LARGE, TOO_MUCH)
+        elif self._request_timer is None and (self.cycle is None or self.cycle.response_complete):
+            self._await_request()  # line breaks before a request, which the parser passes over
 
     def on_message_begin(self) -> None:
         """Start on a request."""
         super().on_message_begin()
         if self._crowded:
             self.scope["state"][CROWDED] = True
-        self._in_head, self._head_bytes = True, 0
-        self._wait_for_client()
+        self._head_bytes = self._unparsed = 0
+        self._await_request()
 
-    def on_headers_complete(self) -> None:
-        """Pass a request on."""
-        self._in_head = False
-        super().on_headers_complete()
+    def on_url(self, url: bytes) -> None:
+        """Take in the request's line."""
+        self._count(len(url))
+        super().on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Take in a header or a trailer."""
+        self._count(len(name) + len(value))
+        super().on_header(name, value)
+
+    def on_body(self, body: bytes) -> None:
+        """Take in a part of the body; how large it may be is the application's matter."""
+        self._unparsed = 0
+        super().on_body(body)
 
     def on_message_complete(self) -> None:
         """End a request."""
+        self._unparsed = 0
         super().on_message_complete()
-        self._stop_waiting()
+        self._stop_request_timer()
 
     def pause_writing(self) -> None:
         """Wait for a client that does not read as fast as it is answered."""
         super().pause_writing()
-        self._wait_for_client()
+        self._await_reader()
 
     def resume_writing(self) -> None:
         """Write on."""
         super().resume_writing()
-        self._stop_waiting()
+        self._stop_answer_timer()
 
     def timeout_keep_alive_handler(self) -> None:
         """Close an idle connection; not one whose client still takes in its answer, nor wait for one that does not."""
@@ -98,28 +124,52 @@ class Connection(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, as a problem like all others."""
-        self._refuse(MALFORMED, msg)
+        """Answer what is no HTTP, or too much of it, as a problem like all others."""
+        if self._head_bytes > HEAD_BYTES:
+            self._refuse(HEAD_TOO_LARGE, TOO_MUCH)
+        else:
+            self._refuse(MALFORMED, msg)
 
-    def _wait_for_client(self) -> None:
-        self._stop_waiting()
-        self._unread = self.transport.get_write_buffer_size()
-        self._timer = self.loop.call_later(self._settings.client_timeout_seconds, self._give_up)
+    def _count(self, size: int) -> None:
+        self._unparsed = 0
+        self._head_bytes += size
+        if self._head_bytes > HEAD_BYTES:
+            raise HeadTooLargeError
 
-    def _stop_waiting(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+    def _await_request(self) -> None:
+        self._stop_request_timer()
+        self._request_timer = self.loop.call_later(self._settings.client_timeout_seconds, self._request_is_late)
 
-    def _give_up(self) -> None:
-        """Close on a client that was waited for too long; one that reads on, or was not listened to, gets more time."""
-        unread = self.transport.get_write_buffer_size()
-        if 0 < unread < self._unread or (self.flow.read_paused and not self.flow.write_paused):
-            self._wait_for_client()
-        elif self.flow.write_paused or self.scope is None:
+    def _stop_request_timer(self) -> None:
+        if self._request_timer is not None:
+            self._request_timer.cancel()
+            self._request_timer = None
+
+    def _request_is_late(self) -> None:
+        if self.flow.read_paused:  # it is this side that does not listen
+            self._await_request()
+        elif self.scope is None:
             self.transport.abort()
         else:
             self._refuse(TOO_SLOW, f"The request did not arrive within {self._settings.client_timeout_seconds} s.")
+
+    def _await_reader(self) -> None:
+        self._stop_answer_timer()
+        unread = self.transport.get_write_buffer_size()
+        self._answer_timer = self.loop.call_later(
+            self._settings.client_timeout_seconds, self._answer_is_not_read, unread
+        )
+
+    def _stop_answer_timer(self) -> None:
+        if self._answer_timer is not None:
+            self._answer_timer.cancel()
+            self._answer_timer = None
+
+    def _answer_is_not_read(self, unread_before: int) -> None:
+        if self.transport.get_write_buffer_size() < unread_before:  # slow, but on its way
+            self._await_reader()
+        else:
+            self.transport.abort()
 
     def _refuse(self, kind: Kind, detail: str) -> None:
         """Answer from outside the application and close; a client that is being answered already is only cut off."""

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Mapping
 from datetime import timedelta
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Final
 
@@ -89,8 +90,16 @@ def _redis_url(environ: Mapping[str, str]) -> str | None:
     return None
 
 
+def _is_loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 def _allowed_hosts(named: tuple[str, ...] | None, listening: str) -> tuple[str, ...] | None:
     """Return the hosts to answer to: a page in a browser must not reach a loopback service under a name of its own."""
     if named is None:
-        return LOOPBACK if listening in {"localhost", "127.0.0.1", "::1"} else None
+        own = f"[{listening}]" if ":" in listening else listening
+        return tuple(dict.fromkeys((*LOOPBACK, own))) if _is_loopback(listening) else None
     return None if "*" in named else named

@@ -13,14 +13,13 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.commands.core import AsyncScript
 
 from service.domain import errors
+from service.store.budget import DEADLINE, budget
 from service.store.observer import Observer
 from service.store.records import micros_of
 from service.store.scripts import ALL, Source
 
 T = TypeVar("T")
 
-#: Seconds that one request may spend on Redis, waiting for a connection and the second try included.
-DEADLINE: Final = 3.0
 #: Seconds in which the question whether Redis takes changes is itself answered.
 PING_DEADLINE: Final = 2.5
 #: Seconds for which the time that Redis told is counted on from here; clocks drift apart by less than 0.1 ms in them.
@@ -166,15 +165,18 @@ class Gateway:
         The observer hears of it under `name` and the `outcome` of its reply or the name of its error.
         """
         self._observer.calling()
-        started, heard = time.perf_counter(), "CancelledError"
+        started, heard, own = time.perf_counter(), "CancelledError", budget.get()
         try:
-            reply = await self._attempt(command, deadline)
+            reply = await self._attempt(command, deadline if own is None else own.within(deadline))
             heard = outcome(reply)
         except Exception as error:
             heard = type(error).__name__
             raise
         finally:
-            self._observer.called(name, heard, time.perf_counter() - started)
+            took = time.perf_counter() - started
+            self._observer.called(name, heard, took)
+            if own is not None:
+                own.spend(took)
         return reply
 
     async def _attempt(self, command: Callable[[], Awaitable[T]], deadline: float) -> T:

@@ -11,7 +11,7 @@ from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.store.connection import DEADLINE
+from service.store.budget import DEADLINE
 
 
 class Pool(BlockingConnectionPool):

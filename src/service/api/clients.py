@@ -1,0 +1,22 @@
+"""Who a client is, by the address that it comes from."""
+
+from ipaddress import IPv6Address, ip_address
+
+
+def unmapped(host: str) -> str:
+    """Return an address as its client has it: a socket that listens for both sees IPv4 as `::ffff:192.0.2.1`."""
+    try:
+        address = ip_address(host)
+    except ValueError:  # a proxy that names its clients otherwise
+        return host
+    mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
+    return host if mapped is None else str(mapped)
+
+
+def network(host: str) -> str:
+    """Return what belongs to one client: an IPv4 address, or of IPv6 the /64 network, as one client has all of it."""
+    try:
+        address = ip_address(unmapped(host))
+    except ValueError:
+        return host
+    return address.exploded[:19] if isinstance(address, IPv6Address) else str(address)

@@ -1,0 +1,17 @@
+import pytest
+
+from service.api.clients import network, unmapped
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "of_one"),
+    [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1", "2001:0db8:0000:0000"),
+        ("2001:db8:0:0:ffff::2", "2001:db8:0:0:ffff::2", "2001:0db8:0000:0000"),
+        ("somebody", "somebody", "somebody"),
+    ],
+)
+def test_a_client_is_known_by_its_address(host: str, address: str, of_one: str) -> None:
+    assert (unmapped(host), network(host)) == (address, of_one)
