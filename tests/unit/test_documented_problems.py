@@ -83,6 +83,7 @@ def operation_of(function: Function) -> str | None:
 
 
 HANDLERS = {name: function for function in FUNCTIONS if (name := operation_of(function))}
+METHODS = {one["operationId"]: method for item in DOCUMENT["paths"].values() for method, one in item.items()}
 PATHS = {one["operationId"]: path for path, item in DOCUMENT["paths"].items() for one in item.values()}
 every_operation = pytest.mark.parametrize("name", OPERATIONS)
 
@@ -130,6 +131,7 @@ def test_what_admits_a_request_is_listed_where_it_may_refuse_one(name: str) -> N
     limited = PATHS[name].startswith(quotas.LIMITED)
 
     assert listed(name) & {kind.name for kind in LIMITED} == ({kind.name for kind in LIMITED} if limited else set())
+    assert ("origin-not-allowed" in listed(name)) == (limited and METHODS[name] != "get")
     assert all(("RateLimit" in response["headers"]) == limited for response in OPERATIONS[name]["responses"].values())
 
 

@@ -7,6 +7,7 @@ from structlog.testing import capture_logs
 from service.api import observation
 from service.api.observation import Observation
 from service.metrics import Metrics
+from service.store.budget import Budget, budget
 from tests.unit.test_admission import scope
 
 
@@ -39,6 +40,20 @@ async def test_a_request_that_fails_outside_of_the_application_is_noted_as_500(m
 async def test_a_client_that_left_is_noted_as_499(monkeypatch: pytest.MonkeyPatch) -> None:
     [line] = await ask(left, monkeypatch, http())
     assert (line["status"], line["client"]) == (499, None)
+
+
+async def test_every_request_has_its_own_time_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+    found: list[Budget | None] = []
+
+    async def app(*_: Any) -> None:
+        found.append(budget.get())
+
+    for _ in range(2):
+        await ask(app, monkeypatch, http())
+    first, second = found
+    assert first is not None
+    assert second is not None
+    assert first is not second
 
 
 async def test_what_is_no_request_passes_unseen(monkeypatch: pytest.MonkeyPatch) -> None:

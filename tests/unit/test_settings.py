@@ -219,6 +219,14 @@ def test_a_refused_url_does_not_show_its_password() -> None:
     assert "host" in str(refused.value)
 
 
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1", "127.0.0.2", "::1"])
+def test_on_loopback_only_the_names_of_this_machine_are_answered(host: str) -> None:
+    own = f"[{host}]" if ":" in host else host
+    assert Settings.from_environment({"JOBSTATE_HOST": host}).allowed_hosts == tuple(
+        dict.fromkeys(("localhost", "127.0.0.1", "[::1]", own))
+    )
+
+
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "jobs.example"])
 def test_beyond_loopback_any_host_is_answered_unless_some_are_named(host: str) -> None:
     assert Settings.from_environment({"JOBSTATE_HOST": host}).allowed_hosts is None
