@@ -29,6 +29,8 @@ CLOCK_FRESH: Final = 10.0
 SECOND_BELL: Final = 0.2
 #: Seconds after which a first try without an answer is given up for the second one.
 FIRST_TRY: Final = 1.5
+#: Seconds before the second try: whatever reset one connection may be about to reset the others of the pool too.
+PAUSE: Final = 0.05
 #: Does nothing, and is refused where every change would be: by a replica, over a broken disk. Not at the memory limit,
 #: where there is still reading and, what helps, deleting to do.
 _PROBE: Final = "#!lua flags=allow-oom\nreturn 1"
@@ -188,6 +190,7 @@ class Gateway:
                 except Exception as error:
                     if not issubclass(meaning(error), _UNCERTAIN):
                         raise
+                await asyncio.sleep(PAUSE)
                 return await command()
         except Exception as error:
             kind = meaning(error)
