@@ -87,6 +87,7 @@ def logged(service: Service, correlation_id: str) -> dict[str, Any]:
     ids=["head", "body"],
 )
 def test_a_request_that_stops_halfway_is_given_up(strict: Service, sent: bytes) -> None:
+    lines = strict.log.count('"request"')
     with connect(strict) as connection:
         connection.sendall(sent)
         started = time.monotonic()
@@ -96,7 +97,7 @@ def test_a_request_that_stops_halfway_is_given_up(strict: Service, sent: bytes) 
     assert (status, name) == (408, "request-timeout")
     assert logged(strict, problem["correlation_id"])["status"] == 408
     assert not [line for line in strict.log.splitlines() if json.loads(line)["level"] == "error"]
-    assert strict.log.count(problem["correlation_id"]) == 1
+    assert strict.log.count('"request"') == lines + 1
 
 
 def test_a_client_that_leaves_before_it_has_said_all_is_no_mistake_of_the_service(
@@ -164,6 +165,7 @@ def test_neither_is_one_that_asks_on_meanwhile_waited_for(start: Callable[..., S
     service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="60")
     with connect(service) as connection:
         ask_for_a_large_job(service, connection)
+        connection.recv(1)
         connection.sendall(then)
         wait_until(lambda: open_connections(service) == 0, "the end of the connection", patience=20)
 
@@ -218,9 +220,11 @@ def test_trailers_count_as_head(strict: Service) -> None:
 
 
 def test_requests_that_are_sent_at_once_are_each_measured_by_themselves(start: Callable[..., Service]) -> None:
-    service, most = start(), 2000
+    service, most = start(), 4000
     with connect(service) as connection:
-        connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n" * most + b"GET /health HTTP/1.1\r\nHo")
+        connection.sendall(
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Some: more\r\n\r\n" * most + b"GET /health HTTP/1.1\r\nHo"
+        )
         answers = b""  # and the rest of the last one is still awaited
         while answers.count(b"HTTP/1.1 200") < most:
             data = connection.recv(65536)

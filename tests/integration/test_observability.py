@@ -222,6 +222,7 @@ def test_metrics_are_served_in_the_form_that_is_asked_for(api: httpx.Client, acc
     response = api.get("/metrics", headers={"Accept": accept})
     expected = accept.split(";")[0].replace("*/*", "text/plain")
     assert (response.status_code, response.headers["content-type"].split(";")[0]) == (200, expected)
+    assert response.headers["content-type"].count("charset=utf-8") == 1
 
 
 def test_metrics_are_not_served_as_json(api: httpx.Client) -> None:
