@@ -16,9 +16,11 @@ from service.api.jobs import Jobs
 from service.api.observation import Observation
 from service.api.problems import ALL_KINDS, EXCEPTION_HANDLERS
 from service.api.requests import check
+from service.api.work import Work
 from service.lifespan import store
 from service.metrics import Metrics
 from service.settings import Settings
+from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
 from service.tracing import traced
 
@@ -39,7 +41,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
     """Return the application, working on the Redis at `redis_url`."""
     metrics = metrics or Metrics()
     return Litestar(
-        route_handlers=[Operation, Collection, Jobs],
+        route_handlers=[Operation, Collection, Jobs, Work],
         lifespan=[store(redis_url, settings, metrics)],
         state=State({"metrics": metrics}),
         dependencies={
@@ -47,6 +49,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
             "redis_pool": Provide(redis_pool, sync_to_thread=False),
             "redis_client": Provide(redis_client, sync_to_thread=False),
             "job_manager": Provide(job_manager, sync_to_thread=False),
+            "lease_manager": Provide(lease_manager, sync_to_thread=False),
         },
         before_request=check,
         before_send=[correlation.add_header, quotas.add_headers],
@@ -82,4 +85,10 @@ def redis_client(state: State) -> Redis:
 def job_manager(state: State) -> JobStateManager:
     """Provide the repository of jobs."""
     manager: JobStateManager = state.job_manager
+    return manager
+
+
+def lease_manager(state: State) -> LeaseManager:
+    """Provide the leases of workers on jobs."""
+    manager: LeaseManager = state.lease_manager
     return manager

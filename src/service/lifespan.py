@@ -1,4 +1,4 @@
-"""What lives as long as the process serves: the connection to Redis and the sweep of expired jobs."""
+"""What lives as long as the process serves: the connection to Redis, the sweep, the reaper of leases."""
 
 import asyncio
 import contextlib
@@ -13,9 +13,11 @@ from redis.asyncio import Redis
 from redis.exceptions import RedisError
 
 from service.api.correlation import new_correlation_id
+from service.domain import rules
 from service.domain.errors import JobStateError
 from service.metrics import Metrics
 from service.settings import Settings
+from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
 from service.store.pool import connect
 from service.store.rate_limiter import RateLimiter
@@ -24,13 +26,17 @@ from service.store.rate_limiter import RateLimiter
 SWEEP_EVERY: Final = timedelta(seconds=5)
 RECONNECT_EVERY: Final = timedelta(seconds=1)
 
+#: How long after its start a process leaves workers time to be heard of again: nobody could hear them before.
+REAP_AFTER: Final = timedelta(seconds=10)
+REAP_AT_MOST_EVERY: Final = timedelta(seconds=0.1)
+
 _log = structlog.get_logger(__name__)
 
 
 def store(
     redis_url: str, settings: Settings, metrics: Metrics
 ) -> Callable[[Litestar], AbstractAsyncContextManager[None]]:
-    """Return a lifespan that puts `redis_pool`, `redis_client`, `job_manager` and `rate_limiter` on the app's state.
+    """Return a lifespan that puts what works on Redis on the app's state, under the names that `app` provides it by.
 
     The service starts and serves also while Redis is away; requests that need it are answered 503 until it is back.
     """
@@ -42,16 +48,21 @@ def store(
         app.state.redis_pool = pool
         app.state.redis_client = Redis(connection_pool=pool)
         app.state.job_manager = JobStateManager(pool, ttl=settings.ttl, observer=metrics)
+        app.state.lease_manager = LeaseManager(pool, ttl=settings.ttl, observer=metrics)
         limit = settings.rate_limit
         app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=metrics)
         stopping = asyncio.Event()
-        upkeep = asyncio.create_task(_upkeep(app.state.job_manager, stopping), name="upkeep")
+        tasks = [
+            asyncio.create_task(_upkeep(app.state.job_manager, stopping), name="upkeep"),
+            asyncio.create_task(_reap(app.state.lease_manager, stopping), name="reaper"),
+        ]
         try:
             yield
         finally:
             stopping.set()  # for a cancellation that redis-py loses (see SECOND_BELL)
-            upkeep.cancel()
-            await asyncio.gather(upkeep, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             _log.info("Shutting down Redis connection")
             with contextlib.suppress(RedisError):  # over a dead line nobody answers a TLS goodbye
                 await app.state.redis_client.aclose()
@@ -80,9 +91,33 @@ async def _upkeep(manager: JobStateManager, stopping: asyncio.Event) -> None:
             connected = True
             if swept:
                 _log.debug("expired jobs swept", jobs=swept)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout((SWEEP_EVERY if connected else RECONNECT_EVERY).total_seconds()):
-                await stopping.wait()
+        await _pause((SWEEP_EVERY if connected else RECONNECT_EVERY).total_seconds(), stopping)
+
+
+async def _reap(leases: LeaseManager, stopping: asyncio.Event) -> None:
+    """Take jobs from workers that have fallen silent, as soon as their leases run out."""
+    await _pause(REAP_AFTER.total_seconds(), stopping)
+    while not stopping.is_set():
+        structlog.contextvars.bind_contextvars(correlation_id=new_correlation_id())
+        pause: float = rules.LEASE_SECONDS.least  # no lease that is given meanwhile runs out before
+        try:
+            reaped, following = await leases.reap()
+        except JobStateError:
+            pass  # the upkeep says so
+        except Exception:
+            _log.exception("the reaper failed; it will try again")
+        else:
+            for job in reaped:
+                _log.warning("a lease has run out", job_id=job.job_id, status=job.status)
+            pause = pause if following is None else min(pause, following)
+        await _pause(max(pause, REAP_AT_MOST_EVERY.total_seconds()), stopping)
+
+
+async def _pause(seconds: float, stopping: asyncio.Event) -> None:
+    """Wait, but not longer than the process lives."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()
 
 
 async def _warn(manager: JobStateManager) -> None:

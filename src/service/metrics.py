@@ -32,7 +32,7 @@ CALL_BUCKETS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
 REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.5, 10.0, 30.0)
 
 #: What can become of a job.
-CHANGES: Final = ("created", *Status, "progress", "deleted", "expired")
+CHANGES: Final = ("created", *Status, "progress", "cancel-requested", "lease-expired", "deleted", "expired")
 
 _DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 

@@ -22,8 +22,8 @@ from tests.unit.test_document import DOCUMENT, OPERATIONS
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 ROOT = Path(service.__file__).parent
-MODULES = [ROOT / "api" / f"{name}.py" for name in ("jobs", "collection", "health")]
-CALLED = [ROOT / "store" / f"{name}.py" for name in ("manager", "overview")]
+MODULES = [ROOT / "api" / f"{name}.py" for name in ("jobs", "collection", "work", "health")]
+CALLED = [ROOT / "store" / f"{name}.py" for name in ("manager", "leases", "overview")]
 FUNCTIONS: list[Function] = [
     node for file in (*MODULES, *CALLED) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, Function)
 ]

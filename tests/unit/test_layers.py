@@ -116,7 +116,13 @@ def test_the_metrics_know_the_domain_and_prometheus(path: Path) -> None:
 @pytest.mark.parametrize("path", modules_in("service.api"), ids=str)
 def test_the_api_knows_nothing_of_redis(path: Path) -> None:
     assert not foreign(path) & {"redis", "uvicorn", "click"}
-    known = ("service.store.manager", "service.store.rate_limiter", "service.store.budget", "service.metrics")
+    known = (
+        "service.store.manager",
+        "service.store.leases",
+        "service.store.rate_limiter",
+        "service.store.budget",
+        "service.metrics",
+    )
     allowed = ("service.api", "service.domain", "service.__version__", *known)
     assert [name for name in ours(path) if not within(name, allowed)] == []
 

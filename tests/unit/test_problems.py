@@ -26,6 +26,8 @@ DOMAIN: list[errors.JobStateError] = [
     errors.RateLimited(Quota(RateLimit(600, 60), 0, 60), 7),
     errors.JobExists("j", RUNNING, 3),
     errors.IllegalTransition(Status.COMPLETED, RUNNING, 3),
+    errors.LeaseLost(RUNNING, 3),
+    errors.NotLeased(RUNNING, 3),
     errors.JobNotFinal(RUNNING, 3),
     errors.ResultNotReady(RUNNING),
     errors.JobFailed(Raw(b'{"b": 1e2}')),

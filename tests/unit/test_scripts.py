@@ -3,13 +3,14 @@ from importlib.resources import files
 
 import pytest
 
+from service.domain.states import FINAL
 from service.store import keys, scripts
 from service.store.scripts import Source
 
 LUA = files("service.store") / "lua"
 PRELUDE = LUA.joinpath("prelude.lua").read_text(encoding="utf-8")
 WRITERS = {"HSET", "HDEL", "SET", "DEL", "UNLINK", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "XADD", "PEXPIREAT"}
-WRITING_FUNCTIONS = {"put", "take", "untag", "emit", "keep"}
+WRITING_FUNCTIONS = {"put", "take", "untag", "emit", "keep", "change", "give_back"}
 
 every_script = pytest.mark.parametrize("source", scripts.ALL, ids=lambda source: source.name)
 
@@ -122,11 +123,17 @@ def test_an_index_has_the_name_that_python_knows(lua: str) -> None:
         keys.by_creation("queue", "shelf"),
         keys.by_expiry("queue", "shelf"),
         keys.allowance("client"),
+        keys.claim("id"),
         *(keys.SHELVES, keys.TAGS, keys.DUE, keys.LEASES, keys.DELETIONS, keys.CLOCK, keys.EVENTS),
     }
     used = set(re.findall(r"(?<![\w.])key\('(\w+)'", lua))
     assert used <= {name.removeprefix(keys.ROOT).split(":")[0] for name in known}
     assert "'jobs:" not in lua.replace("root == 'jobs:'", "")
+
+
+def test_the_final_statuses_are_those_of_the_table_of_moves() -> None:
+    [table] = re.findall(r"^local FINAL = \{(.*)\}", PRELUDE, re.MULTILINE)
+    assert set(re.findall(r"(\w+) = true", table)) == set(FINAL)
 
 
 @every_script

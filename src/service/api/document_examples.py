@@ -9,7 +9,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from service.domain import errors
-from service.domain.jobs import Batch, Job, OldestPending, Progress, RunningCount, Stats
+from service.domain.jobs import Batch, Claim, Heartbeat, Job, Lease, OldestPending, Progress, RunningCount, Stats
 from service.domain.limits import Quota, RateLimit
 from service.domain.states import Status
 
@@ -67,6 +67,22 @@ FAILED: Final = replace(
     expires_at="2026-03-08T16:30:13.000000Z",
 )
 CANCELLED: Final = replace(FAILED, status=Status.CANCELLED, error_message=None)
+LEASED: Final = replace(
+    RUNNING, worker="optimizer-1", lease_seconds=30, lease_expires_at="2026-03-01T16:30:42.731000Z", progress=None
+)
+ASKED: Final = replace(LEASED, revision=5, cancel_requested_at="2026-03-01T16:30:13.000417Z")
+RELEASED: Final = replace(
+    PENDING,
+    revision=5,
+    attempt=1,
+    failures=1,
+    max_attempts=3,
+    started_at=RUNNING.started_at,
+    error_message=Raw(b'{"reason": "out of memory"}'),
+    updated_at="2026-03-01T16:30:13.000417Z",
+)
+CLAIM: Final = Claim(LEASED, Lease("1-mlyqQ9vN2c7XbTdU", "2026-03-01T16:30:42.731000Z"))
+HEARTBEAT: Final = Heartbeat("2026-03-01T16:30:52.104000Z", False)
 LISTED: Final = replace(RUNNING, input_params=None)
 
 CREATE: Final[Examples] = {
@@ -85,6 +101,12 @@ CHANGE: Final[Examples] = {
     "complete": {"status": "completed", "result": RESULT},
     "fail": {"status": "failed", "error_message": {"reason": "no line-up fits the salary cap"}},
 }
+CLAIM_JOB: Final[Examples] = {"worker": {"queues": ["lineups"], "worker": "optimizer-1"}}
+SEND_HEARTBEAT: Final[Examples] = {
+    "alive": {},
+    "progress": {"progress": {"current": 730, "total": 2000, "message": "simulating races"}},
+}
+RELEASE_JOB: Final[Examples] = {"back": {}, "failed attempt": {"error_message": {"reason": "out of memory"}}}
 BATCH_GET: Final[Examples] = {"two": {"job_ids": ["sunday", "monday"]}}
 BATCH: Final = Batch([LISTED], ["monday"])
 STATS: Final = Stats(
@@ -115,6 +137,8 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.RateLimited(Quota(RateLimit(600, 60), remaining=0, reset_seconds=60), retry_after=1),
     errors.JobExists("sunday", Status.RUNNING, 4),
     errors.IllegalTransition(Status.RUNNING, Status.COMPLETED, 5),
+    errors.LeaseLost(Status.RUNNING, 6),
+    errors.NotLeased(Status.PENDING, 5),
     errors.JobNotFinal(Status.RUNNING, 4),
     errors.ResultNotReady(Status.RUNNING),
     errors.JobFailed(FAILED.error_message),

@@ -15,10 +15,11 @@ from service.api.document_operations import DELETING, ETAG, READING, SENDING, WR
 from service.api.document_operations import RETRY_AFTER as RETRY_HEADER
 from service.api.problems import RETRY_AFTER
 from service.api.requests import JSON
-from service.api.schemas import CancelJob, ChangeJob, IdempotencyKey, NewProgress, given
+from service.api.schemas import CancelJob, ChangeJob, IdempotencyKey, LeaseToken, given, present, progress_of
 from service.domain import errors, rules
 from service.domain.errors import JobNotFound
-from service.domain.jobs import Job, Progress
+from service.domain.jobs import Job
+from service.domain.states import Status
 from service.store.manager import JobStateManager
 
 JobIdInPath = Annotated[
@@ -45,8 +46,8 @@ IfNoneMatch = Annotated[
         schema_extra={"pattern": TAGS},
     ),
 ]
-_HEADERS: Final = (ETAG, RETRY_HEADER)
-_SAME: Final = Answer("The client has this very record.", _HEADERS)
+HEADERS: Final = (ETAG, RETRY_HEADER)
+_SAME: Final = Answer("The client has this very record.", HEADERS)
 
 
 class Jobs(Controller):
@@ -63,7 +64,7 @@ class Jobs(Controller):
             {
                 200: Answer(
                     "The record.",
-                    _HEADERS,
+                    HEADERS,
                     {"pending": examples.PENDING, "running": examples.RUNNING, "completed": examples.COMPLETED},
                 ),
                 304: _SAME,
@@ -81,7 +82,7 @@ class Jobs(Controller):
             raise JobNotFound(job_id)
         if matches(job, if_none_match):
             return Response(None, status_code=304, headers=_headers(job))  # type: ignore[arg-type]
-        return _answer(job)
+        return answer(job)
 
     @get(
         "/{job_id:str}/result",
@@ -115,10 +116,11 @@ class Jobs(Controller):
         dto=Body[ChangeJob],
         return_dto=None,
         **answers(
-            {200: Answer("The new record.", _HEADERS, {"running": examples.RUNNING, "completed": examples.COMPLETED})},
+            {200: Answer("The new record.", HEADERS, {"running": examples.RUNNING, "completed": examples.COMPLETED})},
             *WRITING,
             *SENDING,
-            *problems(errors.JobNotFound, errors.IllegalTransition, errors.PreconditionFailed, errors.KeyReused),
+            *problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
+            *problems(errors.PreconditionFailed, errors.KeyReused),
             requests=examples.CHANGE,
         ),
     )
@@ -129,19 +131,21 @@ class Jobs(Controller):
         job_manager: NamedDependency[JobStateManager],
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
+        lease_token: LeaseToken = None,
     ) -> Response[Job]:
         """Apply the change whole or refuse it; a result goes with completed, an error with failed or cancelled."""
         job = await job_manager.update_job_status(
             job_id,
             data.status,
-            result=_present(data.result),
-            error=_present(data.error_message),
-            progress=_progress(given(data.progress)),
+            result=present(data.result),
+            error=present(data.error_message),
+            progress=progress_of(data.progress),
             scenario_count=given(data.scenario_count),
             change_id=idempotency_key,
             if_match=required_versions(if_match),
+            lease_token=lease_token,
         )
-        return _answer(job)
+        return answer(job)
 
     @post(
         "/{job_id:str}/cancel",
@@ -149,9 +153,13 @@ class Jobs(Controller):
         summary="Cancel a job",
         status_code=200,
         **answers(
-            {200: Answer("The record, cancelled.", _HEADERS, {"cancelled": examples.CANCELLED})},
+            {
+                200: Answer("The record, cancelled.", HEADERS, {"cancelled": examples.CANCELLED}),
+                202: Answer("The holder of its lease was asked to stop.", HEADERS, {"asked": examples.ASKED}),
+            },
             *WRITING,
-            *problems(errors.JobNotFound, errors.IllegalTransition, errors.PreconditionFailed, errors.KeyReused, 413),
+            *problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
+            *problems(errors.PreconditionFailed, errors.KeyReused, 413),
         ),
     )
     async def cancel(
@@ -161,11 +169,15 @@ class Jobs(Controller):
         job_manager: NamedDependency[JobStateManager],
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
+        lease_token: LeaseToken = None,
     ) -> Response[Job]:
-        """Cancel a job that has not ended; one that was cancelled before is returned as it is. The body is empty."""
+        """Cancel a job that has not ended; ask the holder of a leased one to stop. The body is empty."""
         decode(CancelJob, await request.body() or b"{}")
         versions = required_versions(if_match)
-        return _answer(await job_manager.cancel_job(job_id, change_id=idempotency_key, if_match=versions))
+        job = await job_manager.cancel_job(
+            job_id, change_id=idempotency_key, if_match=versions, lease_token=lease_token
+        )
+        return answer(job, 200 if job.status is Status.CANCELLED else 202)
 
     @delete(
         "/{job_id:str}",
@@ -189,17 +201,10 @@ class Jobs(Controller):
         await job_manager.delete_job(job_id, change_id=idempotency_key, if_match=versions)
 
 
-def _present(value: Raw) -> Raw | None:
-    return value if bytes(value) else None
-
-
-def _progress(sent: NewProgress | None) -> Progress | None:
-    return None if sent is None else Progress(sent.current, given(sent.total), given(sent.message))
-
-
 def _headers(job: Job) -> dict[str, str]:
     return {"ETag": etag(job)} if job.is_final else {"ETag": etag(job), "Retry-After": str(RETRY_AFTER)}
 
 
-def _answer(job: Job) -> Response[Job]:
-    return Response(job, headers=_headers(job))
+def answer(job: Job, status: int = 200) -> Response[Job]:
+    """Answer with a record, its ETag, and when to ask again."""
+    return Response(job, headers=_headers(job), status_code=status)

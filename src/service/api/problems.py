@@ -41,6 +41,8 @@ KINDS: Final[Mapping[type[errors.JobStateError], Kind]] = {
     errors.RateLimited: Kind(429, "rate-limited", "The client asks too often"),
     errors.JobExists: Kind(409, "job-exists", "Another job has this id"),
     errors.IllegalTransition: Kind(409, "illegal-transition", "The job cannot change like this"),
+    errors.LeaseLost: Kind(409, "lease-lost", "The lease is another's or over"),
+    errors.NotLeased: Kind(409, "not-leased", "The job has no lease"),
     errors.JobNotFinal: Kind(409, "job-not-final", "The job has not ended"),
     errors.ResultNotReady: Kind(404, "result-not-ready", "The job has not ended"),
     errors.JobFailed: Kind(409, "job-failed", "The job failed"),

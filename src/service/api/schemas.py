@@ -8,7 +8,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from service.api.document_schemas import known
 from service.domain import rules
-from service.domain.jobs import Job, said
+from service.domain.jobs import Job, Progress, said
 from service.domain.json_text import ALLOWED
 from service.domain.states import WITH_ERROR, Status
 
@@ -25,6 +25,15 @@ CorrelationId = Annotated[str, rules.LABEL.meta("What ties the job to the work t
 ScenarioCount = Annotated[int, rules.COUNT.meta("How many scenarios the job is about")]
 
 
+LeaseSeconds = Annotated[int, rules.LEASE_SECONDS.meta("Seconds until the lease runs out unless it is extended")]
+LeaseToken = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Lease-Token",
+        description=f"What a leased job is changed with: {rules.LEASE_TOKEN.allowed}",
+        schema_extra=rules.LEASE_TOKEN.keywords,
+    ),
+]
 IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
@@ -33,6 +42,16 @@ IdempotencyKey = Annotated[
         schema_extra=rules.IDEMPOTENCY_KEY.keywords,
     ),
 ]
+
+
+def present(value: Raw) -> Raw | None:
+    """Return a JSON value of a request as the domain takes it: `None` where it was left out."""
+    return value if bytes(value) else None
+
+
+def progress_of(sent: "NewProgress | UnsetType") -> Progress | None:
+    """Return the progress of a request as the domain takes it."""
+    return None if isinstance(sent, UnsetType) else Progress(sent.current, given(sent.total), given(sent.message))
 
 
 def given(value: T | UnsetType) -> T | None:
@@ -89,6 +108,33 @@ class ChangeJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 class CancelJob(Struct, frozen=True, forbid_unknown_fields=True):
     """No fields: what is cancelled stands in the address."""
+
+
+class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a worker is ready for."""
+
+    queues: Annotated[
+        list[Queue],
+        rules.described("The queues to take from", "1 to 100 queues", min_items=1, max_items=rules.CLAIMED_QUEUES.most),
+    ]
+    worker: Annotated[str, rules.LABEL.meta("Who it is, for people")]
+    lease_seconds: LeaseSeconds = rules.DEFAULT_LEASE_SECONDS
+
+
+class SendHeartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That the worker lives; how far it has come."""
+
+    lease_seconds: LeaseSeconds | UnsetType = UNSET
+    progress: NewProgress | UnsetType = UNSET
+
+
+class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """That the worker gives the job back; with an `error_message` because its attempt has failed."""
+
+    error_message: Annotated[Raw, rules.described("Why the attempt has failed", ALLOWED)] = ABSENT
+    delay_seconds: (
+        Annotated[int, rules.DELAY_SECONDS.meta("Seconds before it may be claimed again, if not its own")] | UnsetType
+    ) = UNSET
 
 
 class BatchGet(Struct, frozen=True, forbid_unknown_fields=True):

@@ -50,7 +50,7 @@ def of_change(
     return {
         "result": to_json("result", result),
         "error_message": to_json("error_message", error),
-        "progress": None if progress is None else _progress(progress),
+        "progress": progress_text(progress),
         "scenario_count": _count("scenario_count", scenario_count),
     }
 
@@ -68,6 +68,11 @@ def label(field: str, value: str | None) -> str | None:
     return None if value is None else rules.LABEL.require(field, value)
 
 
+def lease_token(value: str | None) -> str:
+    """Return a lease token, empty for none. Raises `InvalidValue`."""
+    return "" if value is None else rules.LEASE_TOKEN.require("Lease-Token", value)
+
+
 def check_filter(wanted: JobFilter) -> None:
     """Raise `InvalidValue` naming the part of a filter that no job can have."""
     if wanted.status is not None:
@@ -81,6 +86,11 @@ def check_filter(wanted: JobFilter) -> None:
 def without_absent(fields: Mapping[str, Value]) -> dict[str, bytes | str | int]:
     """Return the fields that are there."""
     return {name: value for name, value in fields.items() if value is not None}
+
+
+def progress_text(progress: Progress | None) -> bytes | None:
+    """Return progress as it is stored. Raises `InvalidValue` naming the part that breaks a rule."""
+    return None if progress is None else _progress(progress)
 
 
 def _progress(progress: Progress) -> bytes:

@@ -8,6 +8,8 @@ JobStateError
 ├── Conflict                the job stands where this cannot be done
 │   ├── JobExists
 │   ├── IllegalTransition
+│   ├── LeaseLost
+│   ├── NotLeased
 │   └── JobNotFinal
 ├── RateLimited             the client has asked too often
 ├── NoResult                the job has no result to hand out
@@ -97,6 +99,23 @@ class IllegalTransition(Conflict):
             detail = "The job is running already: only progress that differs from what is stored changes it."
         super().__init__(detail, current_status, revision)
         self.requested = requested
+
+
+class LeaseLost(Conflict):
+    """The lease token is not the job's, or a leased job was changed without one: another worker may have it."""
+
+    def __init__(self, current_status: Status, revision: int) -> None:
+        detail = f"The job is {current_status} and not under the lease of this Lease-Token: another worker may have it."
+        super().__init__(detail, current_status, revision)
+
+
+class NotLeased(Conflict):
+    """Only a job under a lease can be given back."""
+
+    def __init__(self, current_status: Status, revision: int) -> None:
+        super().__init__(
+            f"The job is {current_status} without a lease: there is nothing to give back.", current_status, revision
+        )
 
 
 class JobNotFinal(Conflict):

@@ -83,6 +83,27 @@ class Creation(Struct, frozen=True):
     replayed: bool
 
 
+class Lease(Struct, frozen=True):
+    """The right to work on a job and to say how it ends."""
+
+    token: Annotated[str, said("Goes along as `Lease-Token` with everything that the worker says of the job")]
+    expires_at: Annotated[str, timestamp("When it runs out unless a heartbeat extends it")]
+
+
+class Claim(Struct, frozen=True):
+    """A job and the lease that its worker has on it."""
+
+    job: Job
+    lease: Lease
+
+
+class Heartbeat(Struct, frozen=True):
+    """What a worker that is heard of learns."""
+
+    lease_expires_at: Annotated[str, timestamp("When the lease runs out unless it is extended again")]
+    cancel_requested: Annotated[bool, said("The worker was asked to stop")]
+
+
 class JobFilter(Struct, frozen=True, kw_only=True):
     """What a list shows: the jobs that match every field that is given."""
 

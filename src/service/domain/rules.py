@@ -121,10 +121,16 @@ COUNT: Final = Range(0, 2**53 - 1)
 MAX_ATTEMPTS: Final = Range(1, 1000)
 RETRY_DELAY_SECONDS: Final = Range(0, 3600)
 DELAY_SECONDS: Final = Range(0, 365 * 24 * 3600)
+LEASE_SECONDS: Final = Range(5, 3600)
+#: Queues that one claim may name.
+CLAIMED_QUEUES: Final = Range(1, 100)
+LEASE_TOKEN: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "the token of the lease as the claim gave it")
 PAGE_LIMIT: Final = Range(1, 200)
 BATCH_SIZE: Final = Range(1, 1000)
 
 DEFAULT_QUEUE: Final = "default"
+#: How long a lease is where its worker does not say.
+DEFAULT_LEASE_SECONDS: Final = 30
 #: The header of W3C Trace Context, section 3.2, version 00.
 TRACEPARENT: Final = Pattern(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "version 00 of W3C Trace Context")
 

@@ -32,6 +32,11 @@ def by_expiry(queue: str, shelf: str) -> str:
     return index("exp", queue, shelf)
 
 
+def claim(claim_id: str) -> str:
+    """String: the token and the job that a claim was given, for its repetition."""
+    return index("claim", claim_id)
+
+
 def allowance(client: str) -> str:
     """String: when the rate limit's allowance of a client (a digest) is whole again (µs)."""
     return index("limit", client)

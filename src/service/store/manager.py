@@ -11,13 +11,13 @@ from service.domain import content, errors, rules
 from service.domain.content import Value
 from service.domain.jobs import Batch, Creation, Job, JobFilter, Page, Progress, Stats
 from service.domain.operation import StoreHealth
-from service.domain.states import FINAL, Status, sources
+from service.domain.states import Status, sources
 from service.settings import MAX_RETENTION, retention_from_environment
 from service.store import keys, overview, scripts
 from service.store.connection import Gateway
 from service.store.identity import change_id_for, digest, new_change_id
 from service.store.observer import NoObserver, Observer
-from service.store.records import flat, hash_from, hash_of, job_from, micros_of
+from service.store.records import flat, hash_from, hash_of, job_from, micros_of, standing
 
 _log = structlog.get_logger(__name__)
 
@@ -28,8 +28,6 @@ SWEEP_BATCH: Final = 500
 
 #: The fields of a record that a list leaves out unless asked for.
 INCLUDABLE: Final = ("input_params", "result")
-
-_FINAL: Final = " ".join(sorted(FINAL))
 
 
 class JobStateManager:
@@ -48,7 +46,7 @@ class JobStateManager:
         """
         self._observer = observer or NoObserver()
         self._gateway = Gateway(pool, self._observer)
-        self._ttl = _millis(retention_from_environment() if ttl is None else ttl)
+        self._ttl = millis(retention_from_environment() if ttl is None else ttl)
 
     async def create_job(
         self,
@@ -84,7 +82,7 @@ class JobStateManager:
             scripts.CREATE, job_id, [request, new_change_id(), self._ttl, delay, *flat(record)]
         )
         if word == "EXISTS":
-            raise errors.JobExists(job_id, *_standing(reply))
+            raise errors.JobExists(job_id, *standing(reply))
         replayed = word == "REPLAYED"
         if not replayed:
             self._observer.changed("created")
@@ -121,35 +119,45 @@ class JobStateManager:
         scenario_count: int | None = None,
         change_id: str | None = None,
         if_match: Collection[str] = (),
+        lease_token: str | None = None,
     ) -> Job:
         """Move a job to `status` with what goes with it, and return the record as it is then.
 
         `result` goes with completed, `error` with failed or cancelled; running on a running job needs new `progress`.
         A `change_id` makes a repetition harmless; `if_match` names the versions (`Job.version`) that the record may
-        have. Raises `JobNotFound`, `KeyReused`, `PreconditionFailed` or `IllegalTransition`.
+        have; a leased job needs the `lease_token` of its holder, whose progress extends the lease. Raises
+        `JobNotFound`, `LeaseLost`, `KeyReused`, `PreconditionFailed` or `IllegalTransition`.
         """
         target = content.status(status)
         fields = content.of_change(target, result, error, progress, scenario_count)
-        return await self._change(job_id, target, fields, change_id, if_match, same="content")
+        return await self._change(job_id, target, fields, change_id, if_match, lease_token, "change")
 
-    async def cancel_job(self, job_id: str, *, change_id: str | None = None, if_match: Collection[str] = ()) -> Job:
-        """Cancel a job that has not ended; one that is cancelled already is returned as it is.
+    async def cancel_job(
+        self,
+        job_id: str,
+        *,
+        change_id: str | None = None,
+        if_match: Collection[str] = (),
+        lease_token: str | None = None,
+    ) -> Job:
+        """Cancel a job that has not ended; ask the holder of a leased one to stop, unless it is the holder who cancels.
 
-        Raises `JobNotFound`, `KeyReused`, `PreconditionFailed` or `IllegalTransition`.
+        A job that is cancelled, or whose holder has been asked, is returned as it is. Raises `JobNotFound`,
+        `LeaseLost`, `KeyReused`, `PreconditionFailed` or `IllegalTransition`.
         """
-        return await self._change(job_id, Status.CANCELLED, {}, change_id, if_match, same="status")
+        return await self._change(job_id, Status.CANCELLED, {}, change_id, if_match, lease_token, "cancel")
 
     async def delete_job(self, job_id: str, *, change_id: str | None = None, if_match: Collection[str] = ()) -> None:
         """Delete a job that has ended. Raises `JobNotFound`, `PreconditionFailed` or `JobNotFinal`."""
-        args = [change_id_for(change_id), _FINAL, _words(if_match), _millis(DELETION_KEPT)]
+        args = [change_id_for(change_id), _words(if_match), millis(DELETION_KEPT)]
         word, *reply = await self._run(scripts.DELETE, job_id, args)
         match word:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
             case "PRECONDITION_FAILED":
-                raise errors.PreconditionFailed(*_standing(reply))
+                raise errors.PreconditionFailed(*standing(reply))
             case "NOT_FINAL":
-                raise errors.JobNotFinal(*_standing(reply))
+                raise errors.JobNotFinal(*standing(reply))
         self._observer.changed("deleted")
 
     async def get_running_job_count(self, *, leased: bool | None = None) -> int:
@@ -213,33 +221,35 @@ class JobStateManager:
         fields: Mapping[str, Value],
         change_id: str | None,
         if_match: Collection[str],
-        same: str,
+        lease_token: str | None,
+        kind: str,
     ) -> Job:
         args = [
             change_id_for(change_id),
-            digest(target, same, *fields.values()),
+            digest(target, kind, *fields.values()),
             self._ttl,
+            content.lease_token(lease_token),
             target,
             " ".join(sources(target)),
-            _FINAL,
             _words(if_match),
-            same,
+            kind,
             *flat(hash_from(fields)),
         ]
         word, *reply = await self._run(scripts.CHANGE, job_id, args)
         match word:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
+            case "LEASE_LOST":
+                raise errors.LeaseLost(*standing(reply))
             case "KEY_REUSED":
                 raise errors.KeyReused
             case "PRECONDITION_FAILED":
-                raise errors.PreconditionFailed(*_standing(reply))
+                raise errors.PreconditionFailed(*standing(reply))
             case "ILLEGAL":
-                raise errors.IllegalTransition(target, *_standing(reply))
+                raise errors.IllegalTransition(target, *standing(reply))
         job = job_from(job_id, hash_of(reply[1]), int(reply[0]))
         if word == "CHANGED":
-            only_progress = job.status is Status.RUNNING and job.started_at != job.updated_at
-            self._observer.changed("progress" if only_progress else job.status)
+            self._observer.changed(_name_of(job, target))
         return job
 
     async def _run(self, source: scripts.Source, job_id: str, args: Sequence[Any]) -> list[Any]:
@@ -247,9 +257,11 @@ class JobStateManager:
         return await self._gateway.run(source, [keys.job(job_id), keys.ROOT], [job_id, *args])
 
 
-def _standing(reply: Sequence[bytes]) -> tuple[Status, int]:
-    """Return the status and revision that a refusal comes with."""
-    return Status(reply[0].decode()), int(reply[1])
+def _name_of(job: Job, target: Status) -> str:
+    """Return what has happened to a job, in one word."""
+    if job.status is not target:
+        return "cancel-requested"
+    return "progress" if job.status is Status.RUNNING and job.started_at != job.updated_at else job.status
 
 
 def _words(versions: Collection[str]) -> str:
@@ -259,7 +271,8 @@ def _words(versions: Collection[str]) -> str:
     return " ".join(version or "none" for version in versions)
 
 
-def _millis(duration: timedelta) -> int:
+def millis(duration: timedelta) -> int:
+    """Return how long something is kept in whole milliseconds; raises `ValueError` beyond what is allowed."""
     millis = duration // timedelta(milliseconds=1)
     if not millis >= 1 or duration > MAX_RETENTION:
         raise ValueError(f"ttl={duration} is not allowed; allowed: from 1 ms to {MAX_RETENTION.days} days")

@@ -59,6 +59,11 @@ def _decoded(name: str, value: bytes) -> Any:
     return value.decode()
 
 
+def standing(reply: Sequence[bytes]) -> tuple[Status, int]:
+    """Return the status and revision that a script's refusal comes with."""
+    return Status(reply[0].decode()), int(reply[1])
+
+
 def timestamp(micros: int) -> str:
     """Return microseconds since 1970 in ISO 8601, as the scripts write it."""
     return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

@@ -31,7 +31,13 @@ def _source(name: str, *words: str) -> Source:
 
 
 CREATE: Final = _source("create", "CREATED", "REPLAYED", "EXISTS")
-CHANGE: Final = _source("change", "CHANGED", "UNCHANGED", "NOT_FOUND", "KEY_REUSED", "PRECONDITION_FAILED", "ILLEGAL")
+CHANGE: Final = _source(
+    *("change", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "KEY_REUSED", "PRECONDITION_FAILED", "ILLEGAL")
+)
+CLAIM: Final = _source("claim", "CLAIMED", "NONE")
+HEARTBEAT: Final = _source("heartbeat", "EXTENDED", "NOT_FOUND", "LEASE_LOST")
+RELEASE: Final = _source("release", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "NOT_LEASED", "KEY_REUSED")
+REAP: Final = _source("reap", "REAPED")
 DELETE: Final = _source("delete", "DELETED", "NOT_FOUND", "PRECONDITION_FAILED", "NOT_FINAL")
 LIST: Final = _source("list", "PAGE")
 COUNT: Final = _source("count", "COUNTED")
@@ -39,4 +45,4 @@ OLDEST: Final = _source("oldest", "OLDEST", "NONE")
 SWEEP: Final = _source("sweep", "SWEPT")
 LIMIT: Final = _source("limit", "ALLOWED", "LIMITED")
 
-ALL: Final = (CREATE, CHANGE, DELETE, LIST, COUNT, OLDEST, SWEEP, LIMIT)
+ALL: Final = (CREATE, CHANGE, CLAIM, HEARTBEAT, RELEASE, REAP, DELETE, LIST, COUNT, OLDEST, SWEEP, LIMIT)

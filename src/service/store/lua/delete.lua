@@ -1,8 +1,8 @@
 -- Deletes a job that has ended.
 --
 -- KEYS: 1 the job's hash, 2 the partition's root
--- ARGV: 1 job id, 2 change id, 3 final statuses, 4 versions of which the record must have one (empty for any),
---       5 how long the deletion is remembered (ms)
+-- ARGV: 1 job id, 2 change id, 3 versions of which the record must have one (empty for any),
+--       4 how long the deletion is remembered (ms)
 -- Returns: DELETED; the same again, and nothing done, when this change id deleted a job of this id before
 --          NOT_FOUND
 --          PRECONDITION_FAILED, NOT_FINAL with status and revision
@@ -12,17 +12,17 @@ local deletions, mark = key('deletions'), change_id .. ':' .. id
 if redis.call('ZSCORE', deletions, mark) then return { 'DELETED' } end
 local job = load(id)
 if not job then return { 'NOT_FOUND' } end
-if ARGV[4] ~= '' and not contains(ARGV[4], digits(job.created) .. '-' .. digits(job.revision)) then
+if ARGV[3] ~= '' and not contains(ARGV[3], digits(job.created) .. '-' .. digits(job.revision)) then
   return { 'PRECONDITION_FAILED', job.status, digits(job.revision) }
 end
-if not contains(ARGV[3], job.status) then
+if not FINAL[job.status] then
   return { 'NOT_FINAL', job.status, digits(job.revision) }
 end
 expect_indexes(job.queue, job.shelf)
 expect('zset', deletions)
 
 local at = math.floor(now() / 1000)
-local forget_at = at + tonumber(ARGV[5])
+local forget_at = at + tonumber(ARGV[4])
 redis.call('UNLINK', KEYS[1])
 take(job)
 untag(job)

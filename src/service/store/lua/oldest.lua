@@ -7,26 +7,12 @@
 local most = tonumber(ARGV[1])
 local best
 
-local function consider(queue, list)
-  local from, count = 0, 1 -- the first is nearly always alive
-  while from < most do
-    local heads = redis.call('ZRANGE', list, from, from + count - 1, 'WITHSCORES')
-    for i = 1, #heads, 2 do
-      local id, created = heads[i], tonumber(heads[i + 1])
-      if best and created >= best.created then return end
-      if current(id, created) then
-        best = { id = id, queue = queue, created = created }
-        return
-      end
-    end
-    if #heads < 2 * count then return end
-    from, count = from + count, count * 4
-  end
-end
-
 for _, member in ipairs(redis.call('ZRANGE', key('shelves'), 0, -1)) do
   local queue, shelf = shelf_of(member)
-  if shelf == 'pending' or shelf == 'delayed' then consider(queue, key('list', queue, shelf)) end
+  if shelf == 'pending' or shelf == 'delayed' then
+    local id, created = first_alive(key('list', queue, shelf), most, best and best.created)
+    if id then best = { id = id, queue = queue, created = created } end
+  end
 end
 if not best then return { 'NONE' } end
 return { 'OLDEST', best.id, best.queue, digits(best.created) }

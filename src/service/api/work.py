@@ -1,0 +1,121 @@
+"""The work on jobs over HTTP: claim one, be heard of, give it back."""
+
+from litestar import Controller, Response, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from service.api import document_examples as examples
+from service.api.bodies import Body
+from service.api.document_operations import SENDING, WRITING, Answer, answers, problems
+from service.api.jobs import HEADERS, JobIdInPath, answer
+from service.api.schemas import (
+    ClaimJob,
+    IdempotencyKey,
+    LeaseToken,
+    ReleaseJob,
+    SendHeartbeat,
+    given,
+    present,
+    progress_of,
+)
+from service.domain import errors
+from service.domain.jobs import Claim, Heartbeat, Job
+from service.store.leases import LeaseManager
+
+
+class Work(Controller):
+    """What workers do."""
+
+    path = "/v1"
+    tags = ("work",)
+
+    @post(
+        "/claims",
+        operation_id="claimJob",
+        summary="Claim a job",
+        status_code=200,
+        dto=Body[ClaimJob],
+        return_dto=None,
+        **answers(
+            {
+                200: Answer("A job, and the lease on it.", examples={"claim": examples.CLAIM}),
+                204: Answer("No job is due in these queues."),
+            },
+            *WRITING,
+            *SENDING,
+            requests=examples.CLAIM_JOB,
+        ),
+    )
+    async def claim(
+        self,
+        data: JSONBody[ClaimJob],
+        lease_manager: NamedDependency[LeaseManager],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[Claim]:
+        """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it."""
+        claim = await lease_manager.claim_job(
+            data.queues, data.worker, lease_seconds=data.lease_seconds, claim_key=idempotency_key
+        )
+        if claim is None:
+            return Response(None, status_code=204)  # type: ignore[arg-type]
+        return Response(claim)
+
+    @post(
+        "/jobs/{job_id:str}/heartbeat",
+        operation_id="sendHeartbeat",
+        summary="Extend a lease",
+        status_code=200,
+        dto=Body[SendHeartbeat],
+        return_dto=None,
+        **answers(
+            {200: Answer("The lease's new end, and whether to stop.", examples={"go on": examples.HEARTBEAT})},
+            *WRITING,
+            *SENDING,
+            *problems(errors.JobNotFound, errors.LeaseLost),
+            requests=examples.SEND_HEARTBEAT,
+        ),
+    )
+    async def heartbeat(
+        self,
+        job_id: JobIdInPath,
+        data: JSONBody[SendHeartbeat],
+        lease_manager: NamedDependency[LeaseManager],
+        lease_token: LeaseToken = None,
+    ) -> Heartbeat:
+        """Extend the lease and take the progress; the answer says whether a cancel was asked for."""
+        return await lease_manager.heartbeat(
+            job_id, lease_token, lease_seconds=given(data.lease_seconds), progress=progress_of(data.progress)
+        )
+
+    @post(
+        "/jobs/{job_id:str}/release",
+        operation_id="releaseJob",
+        summary="Give a job back",
+        status_code=200,
+        dto=Body[ReleaseJob],
+        return_dto=None,
+        **answers(
+            {200: Answer("The record: pending again, failed, or cancelled.", HEADERS, {"pending": examples.RELEASED})},
+            *WRITING,
+            *SENDING,
+            *problems(errors.JobNotFound, errors.LeaseLost, errors.NotLeased, errors.KeyReused),
+            requests=examples.RELEASE_JOB,
+        ),
+    )
+    async def release(
+        self,
+        job_id: JobIdInPath,
+        data: JSONBody[ReleaseJob],
+        lease_manager: NamedDependency[LeaseManager],
+        idempotency_key: IdempotencyKey = None,
+        lease_token: LeaseToken = None,
+    ) -> Response[Job]:
+        """Let another worker have the job; an error counts as a failed attempt, and the last one ends the job."""
+        job = await lease_manager.release_job(
+            job_id,
+            lease_token,
+            error=present(data.error_message),
+            delay_seconds=given(data.delay_seconds),
+            change_id=idempotency_key,
+        )
+        return answer(job)

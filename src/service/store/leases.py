@@ -1,0 +1,182 @@
+"""The work on jobs: claims, heartbeats, releases, and taking jobs from workers that have gone silent."""
+
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any, Final, NamedTuple
+
+import msgspec
+from msgspec import Raw
+from redis.asyncio import ConnectionPool
+
+from service.domain import content, errors, rules
+from service.domain.jobs import Claim, Heartbeat, Job, Lease, Progress
+from service.domain.json_text import to_json
+from service.domain.states import Status
+from service.settings import retention_from_environment
+from service.store import keys, scripts
+from service.store.connection import Gateway
+from service.store.identity import change_id_for, claim_id_for, digest, new_secret
+from service.store.manager import millis
+from service.store.observer import NoObserver, Observer
+from service.store.records import hash_of, job_from, standing, timestamp
+
+#: How long a claim that its worker has named is remembered; one that only we may send again, while we may.
+CLAIM_KEPT: Final = timedelta(hours=1)
+CLAIM_KEPT_FOR_US: Final = timedelta(seconds=10)
+#: How many jobs whose delay is over one claim puts into their queues; how many expired heads of a queue it passes over.
+CLAIM_WALK: Final = 1000
+#: How many leases one run of the reaper's script looks at.
+REAP_BATCH: Final = 200
+
+#: What a job says that has failed because its worker fell silent once too often.
+LEASE_EXPIRED: Final = Raw(
+    msgspec.json.encode(
+        {
+            "type": "urn:jobstate:problem:lease-expired",
+            "title": "The lease ran out",
+            "detail": "The worker was not heard of within its lease, and the job has no attempts left.",
+        }
+    )
+)
+
+
+class Reaped(NamedTuple):
+    """What the reaper has done to one job."""
+
+    job_id: str
+    status: Status
+
+
+class LeaseManager:
+    """Hands jobs to workers and takes them back; every change is one atomic script in Redis.
+
+    Methods raise `InvalidValue` for what the contract does not allow, `StoreUnavailable` when Redis cannot serve them
+    within 3 s, and what their own descriptions name.
+    """
+
+    def __init__(self, pool: ConnectionPool, *, ttl: timedelta | None = None, observer: Observer | None = None) -> None:
+        """Work as a `JobStateManager` that is made with the same does."""
+        self._observer = observer or NoObserver()
+        self._gateway = Gateway(pool, self._observer)
+        self._ttl = millis(retention_from_environment() if ttl is None else ttl)
+
+    async def claim_job(
+        self,
+        queues: Sequence[str],
+        worker: str,
+        *,
+        lease_seconds: int = rules.DEFAULT_LEASE_SECONDS,
+        claim_key: str | None = None,
+    ) -> Claim | None:
+        """Give the oldest job that is due in `queues` (1 to 100) to `worker`; `None` if there is none.
+
+        The same `claim_key` with the same content gives the same job again while the lease has not been taken back.
+        """
+        if len(queues) not in range(rules.CLAIMED_QUEUES.least, rules.CLAIMED_QUEUES.most + 1):
+            allowed = f"{rules.CLAIMED_QUEUES.least} to {rules.CLAIMED_QUEUES.most} queues"
+            raise errors.InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
+        for index, queue in enumerate(queues):
+            rules.QUEUE.require(f"queues[{index}]", queue)
+        rules.LABEL.require("worker", worker)
+        rules.LEASE_SECONDS.require("lease_seconds", lease_seconds)
+        claim_id = claim_id_for(claim_key, queues, worker, lease_seconds)
+        kept = millis(CLAIM_KEPT_FOR_US if claim_key is None else CLAIM_KEPT)
+        args = [claim_id, new_secret(), worker, lease_seconds, self._ttl, kept, CLAIM_WALK, *queues]
+        word, *reply = await self._gateway.run(scripts.CLAIM, [keys.ROOT], args)
+        if word == "NONE":
+            return None
+        time, job_id, record = int(reply[0]), reply[1].decode(), hash_of(reply[2])
+        self._observer.changed(Status.RUNNING)
+        job = job_from(job_id, record, time)
+        return Claim(job, Lease(record["_token"].decode(), job.lease_expires_at or ""))
+
+    async def heartbeat(
+        self,
+        job_id: str,
+        lease_token: str | None,
+        *,
+        lease_seconds: int | None = None,
+        progress: Progress | None = None,
+    ) -> Heartbeat:
+        """Extend a lease by `lease_seconds` (as many as last time), take `progress`, and say whether to stop.
+
+        Raises `JobNotFound` or `LeaseLost`.
+        """
+        if lease_seconds is not None:
+            rules.LEASE_SECONDS.require("lease_seconds", lease_seconds)
+        text = content.progress_text(progress)
+        args = [content.lease_token(lease_token), _or_empty(lease_seconds), self._ttl, _or_empty(text)]
+        word, *reply = await self._run(scripts.HEARTBEAT, job_id, args)
+        match word:
+            case "NOT_FOUND":
+                raise errors.JobNotFound(job_id)
+            case "LEASE_LOST":
+                raise errors.LeaseLost(*standing(reply))
+        ends, cancel_requested, is_new = int(reply[0]), bool(reply[1]), bool(reply[2])
+        if is_new:
+            self._observer.changed("progress")
+        return Heartbeat(timestamp(ends * 1000), cancel_requested)
+
+    async def release_job(
+        self,
+        job_id: str,
+        lease_token: str | None,
+        *,
+        error: Any = None,
+        delay_seconds: int | None = None,
+        change_id: str | None = None,
+    ) -> Job:
+        """Give a leased job back and return the record as it is then.
+
+        With an `error` the attempt has failed: the job is pending again after its retry delay, or failed if it has no
+        attempts left. A job that was to be cancelled is cancelled. Raises `JobNotFound`, `LeaseLost`, `NotLeased` or
+        `KeyReused`.
+        """
+        if delay_seconds is not None:
+            rules.DELAY_SECONDS.require("delay_seconds", delay_seconds)
+        message = to_json("error_message", error)
+        request = digest("release", message, delay_seconds)
+        token = content.lease_token(lease_token)
+        args = [change_id_for(change_id), request, self._ttl, token, _or_empty(delay_seconds)]
+        word, *reply = await self._run(scripts.RELEASE, job_id, [*args, *([] if message is None else [message])])
+        match word:
+            case "NOT_FOUND":
+                raise errors.JobNotFound(job_id)
+            case "LEASE_LOST":
+                raise errors.LeaseLost(*standing(reply))
+            case "NOT_LEASED":
+                raise errors.NotLeased(*standing(reply))
+            case "KEY_REUSED":
+                raise errors.KeyReused
+        job = job_from(job_id, hash_of(reply[1]), int(reply[0]))
+        if word == "CHANGED":
+            self._observer.changed(job.status)
+        return job
+
+    async def reap(self) -> tuple[list[Reaped], float | None]:
+        """Take every job whose lease has run out from its worker.
+
+        Return what became of them, and in how many seconds the next lease runs out (`None`: there is none).
+        """
+        reaped: list[Reaped] = []
+        more = True
+        while more:
+            args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED)]
+            _, time, more, following, *rows = await self._gateway.run(scripts.REAP, [keys.ROOT], args)
+            reaped += [Reaped(job_id.decode(), Status(status.decode())) for job_id, status in _pairs(rows)]
+        for one in reaped:
+            self._observer.changed("lease-expired")
+            self._observer.changed(one.status)
+        return reaped, max(0.0, int(following) / 1e3 - int(time) / 1e6) if following else None
+
+    async def _run(self, source: scripts.Source, job_id: str, args: Sequence[Any]) -> list[Any]:
+        rules.JOB_ID.require("job_id", job_id)
+        return await self._gateway.run(source, [keys.job(job_id), keys.ROOT], [job_id, *args])
+
+
+def _or_empty(value: Any) -> Any:
+    return "" if value is None else value
+
+
+def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
+    return list(zip(flat[::2], flat[1::2], strict=True))

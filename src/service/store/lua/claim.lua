@@ -1,0 +1,54 @@
+-- Gives the oldest job that is due in some queues to a worker, under a lease with a token that no other claim has had.
+--
+-- KEYS: 1 the partition's root
+-- ARGV: 1 claim id, 2 a secret for the token, 3 worker, 4 seconds of the lease, 5 retention (ms),
+--       6 how long the claim is remembered for its repetition (ms), 7 how many jobs whose delay is over to move, and how
+--       many entries of each list to look at for one that has not expired, 8 … queues
+-- Returns: CLAIMED with the time (µs), job id and the whole hash; the same job again for the same claim id while the claim
+--          is remembered and the lease not over
+--          NONE
+local claim, secret, worker, seconds, retention = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
+local most = tonumber(ARGV[7])
+expect('string', claim)
+
+local function claimed(id)
+  local record = redis.call('HGETALL', job_key(id))
+  return { 'CLAIMED', digits(now()), id, record }
+end
+
+local known = redis.call('GET', claim)
+if known then
+  local token, id = known:match('^(%S+) (%S+)$')
+  local job = id and load(id)
+  if job and job.lease and job.token == token then return claimed(id) end
+end
+
+local over = redis.call('ZRANGE', key('due'), '-inf', digits(now()), 'BYSCORE', 'LIMIT', 0, most)
+for _, member in ipairs(over) do
+  local ours, job = pcall(load, member:match('^[^:]*:(.*)$'))
+  if ours and job and job.shelf == 'delayed' and due_member(job) == member then
+    expect_indexes(job.queue, 'delayed', 'pending')
+    take(job)
+    job.shelf = 'pending'
+    put(job)
+  else
+    redis.call('ZREM', key('due'), member)
+  end
+end
+
+local best, created
+for _, queue in ipairs({ unpack(ARGV, 8) }) do
+  local list = key('list', queue, 'pending')
+  expect('zset', list)
+  local id, at = first_alive(list, most, created)
+  if id then best, created = id, at end
+end
+if not best then return { 'NONE' } end
+
+local job = load(best)
+expect_indexes(job.queue, 'pending', 'running')
+local token = digits(job.attempt + 1) .. '-' .. secret
+change(job, { status = 'running', retention = retention, lease = math.floor(now() / 1000) + seconds * 1000,
+  set = { worker = worker, lease_seconds = seconds, _token = token } })
+redis.call('SET', claim, token .. ' ' .. best, 'PX', ARGV[6])
+return claimed(best)
