@@ -11,6 +11,7 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
 from service.store.pool import connect
 from tests.integration import conformance
@@ -57,6 +58,12 @@ async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) ->
 def jobs(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
     """The repository on an empty database."""
     return JobStateManager(pool, ttl=WEEK)
+
+
+@pytest.fixture
+def leases(pool: BlockingConnectionPool, redis: Redis) -> LeaseManager:
+    """The leases on the jobs of `jobs`."""
+    return LeaseManager(pool, ttl=WEEK)
 
 
 @pytest.fixture

@@ -37,6 +37,8 @@ async def _entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple
     ]
     if waits:
         entries.append((keys.DUE, f"{queue}:{job_id} {micros(job['available_at'])}"))
+    if "lease_expires_at" in job:
+        entries.append((keys.LEASES, f"{job_id} {micros(job['lease_expires_at']) // 1000}"))
     for kind, name in (("s", "slate_id"), ("c", "correlation_id")):
         if name in job:
             entries.append((keys.TAGS, f"{kind}:{created}:{job_id}"))
@@ -46,7 +48,7 @@ async def _entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple
 async def _held(redis: Redis, names: list[str]) -> Any:
     """Yield what the indexes do hold, in the same form."""
     for name in names:
-        if name.startswith((keys.index("list:"), keys.index("exp:"))) or name in {keys.DUE, keys.TAGS}:
+        if name.startswith((keys.index("list:"), keys.index("exp:"))) or name in {keys.DUE, keys.LEASES, keys.TAGS}:
             for member, score in await redis.zrange(name, 0, -1, withscores=True):
                 yield name, _shown(name, member.decode(), int(score))
 

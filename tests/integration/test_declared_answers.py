@@ -57,6 +57,24 @@ def play(api: httpx.Client) -> None:
         api.get(path)
 
 
+def work(api: httpx.Client) -> None:
+    """Send what a worker sends, and what it is refused."""
+    claim = {"queues": ["work"], "worker": "w"}
+    api.post("/v1/claims", json=claim)
+    api.post("/v1/jobs", json={"job_id": "work", "queue": "work", "input_params": 1})
+    token = {"Lease-Token": api.post("/v1/claims", json=claim).json()["lease"]["token"]}
+    for job_id, header in (("work", {"Lease-Token": "1-other"}), ("nobody", token), ("work", token)):
+        api.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers=header)
+    api.patch("/v1/jobs/work", json={"status": "completed"})
+    api.post("/v1/jobs/work/cancel", headers={"Lease-Token": "1-other"})
+    for job_id, header in (("nobody", token), ("work", {"Lease-Token": "1-other"}), ("work", token), ("work", {})):
+        api.post(f"/v1/jobs/{job_id}/release", json={}, headers={"Idempotency-Key": "back", **header})
+    api.post("/v1/jobs/work/release", json={"error_message": 1}, headers={"Idempotency-Key": "back", **token})
+    api.post("/v1/jobs/work/release", json={})
+    api.post("/v1/claims", json=claim)
+    api.post("/v1/jobs/work/cancel")
+
+
 def create(api: httpx.Client, job_id: str, input_params: int = 1) -> None:
     api.post("/v1/jobs", json={"job_id": job_id, "input_params": input_params})
 
@@ -110,6 +128,7 @@ def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, 
 
     api.event_hooks["response"].append(note)
     play(api)
+    work(api)
     refuse_all(api)
     with Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour") as service:
         api.base_url = service.url

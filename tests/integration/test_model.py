@@ -1,6 +1,7 @@
 """Random histories, compared after every few steps with a full walk of the hashes."""
 
 import asyncio
+import contextlib
 import random
 from collections import Counter
 from datetime import timedelta
@@ -11,11 +12,41 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from service.domain.errors import Conflict, JobNotFound
 from service.domain.jobs import JobFilter, Progress
 from service.domain.states import Status
+from service.store import keys
+from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
+from service.store.records import timestamp
 from tests.integration.consistency import drift
 
 STEPS = 600
 CHECK_EVERY = 25
+
+
+async def work(choose: random.Random, leases: LeaseManager, held: dict[str, str], redis: Redis) -> None:
+    """Do something that a worker may do, with one of the leases that it holds or once held."""
+    job_id, token = choose.choice([*held.items(), ("j1", "1-none")])
+    match choose.randrange(7):
+        case 0 | 1 | 2:
+            claim = await leases.claim_job(["a", "b"], "w")
+            if claim:
+                held[claim.job.job_id] = claim.lease.token
+        case 3:
+            await leases.heartbeat(job_id, token, progress=choose.choice([None, Progress(choose.randrange(100))]))
+        case 4:
+            await leases.release_job(job_id, token, error=choose.choice([None, "broken"]))
+        case 5:
+            await expire_lease(redis, job_id)
+        case 6:
+            await leases.reap()
+
+
+async def expire_lease(redis: Redis, job_id: str) -> None:
+    """Let a job's lease, if it has one, have run out a second ago."""
+    seconds, _ = await redis.time()
+    past = seconds - 1
+    if await redis.hexists(keys.job(job_id), "lease_expires_at"):
+        await redis.hset(keys.job(job_id), "lease_expires_at", timestamp(past * 1_000_000))
+        await redis.zadd(keys.LEASES, {job_id: past * 1000})
 
 
 async def step(choose: random.Random, manager: JobStateManager) -> None:
@@ -30,7 +61,8 @@ async def step(choose: random.Random, manager: JobStateManager) -> None:
                     choose.choice([None, "c1", "c2"]),
                     queue=choose.choice("ab"),
                     slate_id=choose.choice([None, "s1", "s2"]),
-                    delay_seconds=choose.choice([0, 0, 3]),
+                    delay_seconds=choose.choice([0, 0, 1, 3]),
+                    max_attempts=choose.choice([1, 3]),
                 )
             case 3 | 4:
                 progress = choose.choice([None, Progress(choose.randrange(100))])
@@ -63,8 +95,12 @@ async def test_indexes_counts_and_lists_agree_with_the_hashes_through_any_histor
     choose = random.Random(seed)
     brief, lasting = JobStateManager(pool, ttl=timedelta(milliseconds=40)), JobStateManager(pool, ttl=timedelta(days=1))
 
+    leases, held = LeaseManager(pool, ttl=timedelta(days=1)), dict[str, str]()
+
     for number in range(1, STEPS + 1):
         await step(choose, choose.choice([brief, lasting]))
+        with contextlib.suppress(Conflict, JobNotFound):
+            await work(choose, leases, held, redis)
         if choose.random() < 0.02:
             await asyncio.sleep(0.05)  # some of the brief ones go
         if choose.random() < 0.1:

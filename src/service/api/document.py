@@ -42,8 +42,8 @@ The durable memory of background jobs. Create a job, let a worker in any languag
 """
 TAGS: Final = (
     Tag("jobs", "Creating jobs, moving them on, reading them."),
-    Tag("work", "What workers do: claiming jobs under a lease, being heard of, giving them back."),
     Tag("operation", "What operators and their tools ask: does it live, does it work, how much is there."),
+    Tag("work", "What workers do: claiming jobs under a lease, being heard of, giving them back."),
 )
 
 

@@ -99,7 +99,11 @@ def answers(successes: Mapping[int, Answer], *refusals: Kind, requests: Examples
     class Declared(Operation):
         def __post_init__(self) -> None:
             given: dict[str, Any] = dict(self.responses or {})
+            record = next(given[str(status)].content for status in successes if str(status) in given)
             for status, answer in successes.items():
+                if answer.examples and str(status) not in given:  # Litestar knows of one success only
+                    same = {name: OpenAPIMediaType(schema=one.schema) for name, one in (record or {}).items()}
+                    given[str(status)] = OpenAPIResponse("", content=same)
                 given[str(status)] = _success(given.get(str(status)), answer, limits)
             for status, those in kinds.items():
                 _refuse(given[str(status)], those, limits)

@@ -1,0 +1,390 @@
+"""Leases in the store: who gets a job, who keeps it, who may say how it ends."""
+
+import asyncio
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from service.domain import errors
+from service.domain.jobs import Claim, Job, Progress
+from service.domain.states import Status
+from service.store import keys
+from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
+from service.store.manager import JobStateManager
+from service.store.records import timestamp
+from tests.integration.test_model import expire_lease
+
+
+async def claimed(leases: LeaseManager, *queues: str, worker: str = "w") -> Claim:
+    claim = await leases.claim_job(queues or ["default"], worker)
+    assert claim
+    return claim
+
+
+async def record(jobs: JobStateManager, job_id: str) -> Job:
+    job = await jobs.get_job(job_id)
+    assert job
+    return job
+
+
+async def now(redis: Redis) -> str:
+    seconds, micros = await redis.time()
+    return timestamp(seconds * 1_000_000 + micros)
+
+
+async def test_a_claim_gives_the_oldest_job_of_its_queues(jobs: JobStateManager, leases: LeaseManager) -> None:
+    for job_id, queue in (("x", "other"), ("b1", "b"), ("a1", "a"), ("b2", "b")):
+        await jobs.create_job(job_id, 1, queue=queue)
+
+    given = [(await claimed(leases, "a", "b")).job.job_id for _ in range(3)]
+
+    assert given == ["b1", "a1", "b2"]
+    assert await leases.claim_job(["a", "b", "none"], "w") is None
+
+
+async def test_a_claimed_job_is_running_under_a_lease(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    created = (await jobs.create_job("j", {"a": 1}, "c", slate_id="s")).job
+    before = await now(redis)
+    claim = await leases.claim_job(["default"], "w-1", lease_seconds=60)
+    assert claim
+    job = claim.job
+    assert (job.status, job.attempt, job.revision, job.worker, job.lease_seconds) == (Status.RUNNING, 1, 2, "w-1", 60)
+    assert (job.correlation_id, job.input_params, job.created_at) == ("c", created.input_params, created.created_at)
+    assert job.lease_expires_at == claim.lease.expires_at > before
+    assert job == await record(jobs, "j")
+    assert await jobs.get_running_job_count(leased=True) == 1
+
+
+async def test_a_delayed_job_is_claimed_once_its_delay_is_over(jobs: JobStateManager, leases: LeaseManager) -> None:
+    await jobs.create_job("later", 1, delay_seconds=1)
+    await jobs.create_job("now", 1)
+    assert (await claimed(leases)).job.job_id == "now"
+    assert await leases.claim_job(["default"], "w") is None
+    await asyncio.sleep(1.1)
+    assert (await claimed(leases)).job.job_id == "later"
+
+
+async def test_expired_jobs_are_passed_over(
+    pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    for number in range(7):
+        await brief.create_job(f"gone-{number}", 1)
+    await brief.create_job("gone-later", 1, delay_seconds=1)
+    await jobs.create_job("there", 1)
+    await asyncio.sleep(1.1)
+    assert (await claimed(leases)).job.job_id == "there"
+
+
+async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    first, again = [await leases.claim_job(["default"], "w", claim_key="k") for _ in range(2)]
+    assert first == again
+    assert first
+    other = await leases.claim_job(["default"], "another", claim_key="k")
+    assert other
+    assert other.job.job_id == "b"
+
+    await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
+    await jobs.create_job("c", 1)
+    third = await leases.claim_job(["default"], "w", claim_key="k")
+    assert third
+    assert third.job.job_id == "c", "the old lease is over, so it is a new claim"
+
+
+async def test_racing_workers_get_every_job_once(jobs: JobStateManager, leases: LeaseManager) -> None:
+    for number in range(200):
+        await jobs.create_job(f"j{number}", 1)
+
+    async def drain() -> list[Claim]:
+        found = []
+        while claim := await leases.claim_job(["default"], "w"):
+            found.append(claim)
+        return found
+
+    claims = [claim for drained in await asyncio.gather(*(drain() for _ in range(16))) for claim in drained]
+
+    assert sorted(claim.job.job_id for claim in claims) == sorted(f"j{number}" for number in range(200))
+    assert len({claim.lease.token for claim in claims}) == 200
+
+
+async def test_a_change_to_a_leased_job_needs_its_token(jobs: JobStateManager, leases: LeaseManager) -> None:
+    await jobs.create_job("j", 1)
+    claim = await claimed(leases)
+    before = await record(jobs, "j")
+    for token in (None, "1-guess"):
+        with pytest.raises(errors.LeaseLost) as refused:
+            await jobs.update_job_status("j", "completed", result=1, lease_token=token)
+        assert (refused.value.current_status, refused.value.revision) == (Status.RUNNING, 2)
+    assert await record(jobs, "j") == before
+
+    done = await jobs.update_job_status("j", "completed", result=1, lease_token=claim.lease.token, change_id="end")
+    assert (done.status, done.lease_expires_at, done.worker) == (Status.COMPLETED, None, "w")
+    again = await jobs.update_job_status("j", "completed", result=1, lease_token=claim.lease.token, change_id="end")
+    assert again == done
+
+
+async def test_a_worker_that_lost_its_lease_cannot_overwrite_its_successor(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await jobs.create_job("j", 1, max_attempts=2)
+    first = await claimed(leases, worker="first")
+    await expire_lease(redis, "j")
+    await leases.reap()
+    second = await claimed(leases, worker="second")
+    assert second.lease.token != first.lease.token
+    assert (second.job.attempt, second.job.failures) == (2, 1)
+
+    for attempt in (
+        lambda: jobs.update_job_status("j", "completed", result="late", lease_token=first.lease.token),
+        lambda: jobs.update_job_status("j", "running", progress=Progress(1), lease_token=first.lease.token),
+        lambda: jobs.cancel_job("j", lease_token=first.lease.token),
+        lambda: leases.heartbeat("j", first.lease.token),
+        lambda: leases.release_job("j", first.lease.token),
+    ):
+        with pytest.raises(errors.LeaseLost):
+            await attempt()
+    await jobs.update_job_status("j", "completed", result="right", lease_token=second.lease.token)
+    with pytest.raises(errors.LeaseLost):
+        await jobs.update_job_status("j", "completed", result="right", lease_token=first.lease.token)
+    assert bytes((await record(jobs, "j")).result or b"") == b'"right"'
+
+
+async def test_a_late_worker_whose_lease_was_not_taken_back_may_finish(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await jobs.create_job("j", 1)
+    claim = await claimed(leases)
+    await expire_lease(redis, "j")
+    stale = await record(jobs, "j")
+    assert stale.stale
+    assert stale.version.endswith("-stale")
+    assert await jobs.get_running_job_count(leased=True) == 0
+
+    await leases.heartbeat("j", claim.lease.token)
+    assert not (await record(jobs, "j")).stale
+    await jobs.update_job_status("j", "completed", lease_token=claim.lease.token)
+
+
+async def test_a_heartbeat_extends_the_lease_and_nothing_else(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await jobs.create_job("j", 1)
+    claim = await claimed(leases)
+    before, events = await record(jobs, "j"), await redis.xlen(keys.EVENTS)
+
+    beat = await leases.heartbeat("j", claim.lease.token, lease_seconds=600)
+
+    after = await record(jobs, "j")
+    assert after.lease_expires_at == beat.lease_expires_at > claim.lease.expires_at
+    assert (after.revision, after.updated_at, after.expires_at) == (
+        before.revision,
+        before.updated_at,
+        before.expires_at,
+    )
+    assert after.lease_seconds == 600
+    assert await redis.xlen(keys.EVENTS) == events
+    assert not beat.cancel_requested
+    later = await leases.heartbeat("j", claim.lease.token)
+    assert later.lease_expires_at >= beat.lease_expires_at, "the last length is the next one's default"
+
+
+async def test_a_heartbeat_brings_progress_and_so_does_a_change_by_the_holder(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await jobs.create_job("j", 1)
+    claim = await claimed(leases)
+    await leases.heartbeat("j", claim.lease.token, progress=Progress(1, 3))
+    first = await record(jobs, "j")
+    assert (first.progress, first.revision) == (Progress(1, 3), 3)
+    await leases.heartbeat("j", claim.lease.token, progress=Progress(1, 3))
+    assert (await record(jobs, "j")).revision == 3, "nothing new"
+    await asyncio.sleep(0.01)
+    second = await jobs.update_job_status("j", "running", progress=Progress(2, 3), lease_token=claim.lease.token)
+    assert (second.revision, second.attempt, second.started_at) == (4, 1, first.started_at)
+    assert (second.lease_expires_at or "") > (first.lease_expires_at or "")
+
+
+async def test_a_job_outlives_a_retention_that_is_shorter_than_its_lease(
+    pool: BlockingConnectionPool, redis: Redis
+) -> None:
+    brief = timedelta(seconds=1)
+    jobs, leases = JobStateManager(pool, ttl=brief), LeaseManager(pool, ttl=brief)
+    await jobs.create_job("j", 1)
+    claim = await leases.claim_job(["default"], "w", lease_seconds=5)
+    assert claim
+    await asyncio.sleep(1.2)
+    beat = await leases.heartbeat("j", claim.lease.token)
+    assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
+
+
+async def test_retention_starts_again_by_a_heartbeat_when_less_than_half_is_left(
+    pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis
+) -> None:
+    leases = LeaseManager(pool, ttl=timedelta(days=30))
+    await jobs.create_job("j", 1)
+    claim = await LeaseManager(pool, ttl=timedelta(days=7)).claim_job(["default"], "w")
+    assert claim
+    await leases.heartbeat("j", claim.lease.token)
+    job = await record(jobs, "j")
+    assert job.expires_at[:10] > timestamp((await redis.time())[0] * 1_000_000 + 29 * 86_400_000_000)[:10]
+    assert abs(await redis.pexpiretime(keys.job("j")) / 1000 - (await redis.time())[0] - 30 * 86400) < 5
+
+
+async def test_a_cancel_of_a_leased_job_asks_its_holder(jobs: JobStateManager, leases: LeaseManager) -> None:
+    await jobs.create_job("j", 1)
+    claim = await claimed(leases)
+    asked = await jobs.cancel_job("j")
+    assert (asked.status, asked.revision, asked.lease_expires_at) == (Status.RUNNING, 3, claim.lease.expires_at)
+    assert asked.cancel_requested_at
+    assert await jobs.cancel_job("j") == asked
+    assert (await leases.heartbeat("j", claim.lease.token)).cancel_requested
+    ended = await jobs.update_job_status("j", "cancelled", error="stopped", lease_token=claim.lease.token)
+    assert (ended.status, bytes(ended.error_message or b"")) == (Status.CANCELLED, b'"stopped"')
+
+
+async def test_under_a_cancel_the_holder_may_still_complete_or_cancel_by_itself(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    first, second = await claimed(leases), await claimed(leases)
+    await jobs.cancel_job("a")
+    assert (await jobs.update_job_status("a", "completed", lease_token=first.lease.token)).status is Status.COMPLETED
+    assert (await jobs.cancel_job("b", lease_token=second.lease.token)).status is Status.CANCELLED
+
+
+async def test_a_release_gives_the_job_back(jobs: JobStateManager, leases: LeaseManager) -> None:
+    await jobs.create_job("j", 1)
+    claim = await claimed(leases)
+    released = await leases.release_job("j", claim.lease.token, change_id="r")
+    assert (released.status, released.failures, released.attempt) == (Status.PENDING, 0, 1)
+    assert (released.worker, released.lease_seconds, released.lease_expires_at) == (None, None, None)
+    assert await leases.release_job("j", claim.lease.token, change_id="r") == released
+    with pytest.raises(errors.KeyReused):
+        await leases.release_job("j", claim.lease.token, error=1, change_id="r")
+    with pytest.raises(errors.NotLeased):
+        await leases.release_job("j", None)
+    assert (await claimed(leases)).job.attempt == 2
+
+
+async def test_a_release_may_delay_the_next_attempt(jobs: JobStateManager, leases: LeaseManager) -> None:
+    await jobs.create_job("j", 1)
+    await leases.release_job("j", (await claimed(leases)).lease.token, delay_seconds=3600)
+    job = await record(jobs, "j")
+    assert (job.available_at or "") > job.updated_at
+    assert await leases.claim_job(["default"], "w") is None
+    assert (await jobs.get_stats()).delayed == 1
+
+
+async def test_failed_attempts_double_the_delay_until_the_job_has_failed(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await jobs.create_job("j", 1, max_attempts=4, retry_delay_seconds=1000)
+    delays = []
+    for failures in (1, 2, 3):
+        job = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": failures})
+        assert (job.status, job.failures) == (Status.PENDING, failures)
+        assert job.available_at
+        delays.append(round(await redis.zscore(keys.DUE, "default:j") / 1e6 - (await redis.time())[0]))
+        await redis.zadd(keys.DUE, {"default:j": 0})  # as if that time had gone by
+    assert delays == pytest.approx([1000, 2000, 3600], abs=2), "at most an hour"
+    last = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": 4})
+    assert (last.status, last.failures, bytes(last.error_message or b"")) == (Status.FAILED, 4, b'{"attempt":4}')
+    assert last.finished_at
+
+
+async def test_a_released_job_that_was_to_be_cancelled_is_cancelled(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await jobs.create_job("j", 1, max_attempts=5)
+    claim = await claimed(leases)
+    await jobs.cancel_job("j")
+    assert (await leases.release_job("j", claim.lease.token, error="x")).status is Status.CANCELLED
+
+
+async def test_the_reaper_takes_jobs_whose_lease_has_run_out_and_no_others(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await jobs.create_job("retried", 1, max_attempts=2)
+    await jobs.create_job("failed", 1)
+    await jobs.create_job("cancelled", 1, max_attempts=2)
+    await jobs.create_job("alive", 1)
+    await jobs.create_job("plain", 1)
+    for _ in range(4):
+        await claimed(leases)
+    await jobs.update_job_status("plain", "running")
+    await jobs.cancel_job("cancelled")
+    for job_id in ("retried", "failed", "cancelled", "plain"):
+        await expire_lease(redis, job_id)
+
+    reaped, following = await leases.reap()
+
+    assert {one.job_id: one.status for one in reaped} == {
+        "retried": Status.PENDING,
+        "failed": Status.FAILED,
+        "cancelled": Status.CANCELLED,
+    }
+    assert following is not None
+    assert 0 < following <= 30
+    assert bytes((await record(jobs, "failed")).error_message or b"") == bytes(LEASE_EXPIRED)
+    assert [(await record(jobs, name)).status for name in ("alive", "plain")] == [Status.RUNNING] * 2
+    assert (await leases.reap())[0] == []
+
+
+async def test_the_reaper_goes_through_more_than_a_batch_and_over_what_has_gone(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    count = REAP_BATCH + 5
+    for number in range(count):
+        await jobs.create_job(f"j{number}", 1)
+        await claimed(leases)
+        await expire_lease(redis, f"j{number}")
+    await redis.zadd(keys.LEASES, {"nobody": 1})
+
+    reaped, following = await leases.reap()
+
+    assert (len(reaped), following) == (count, None)
+
+
+async def test_two_reapers_take_a_job_once(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
+    for number in range(50):
+        await jobs.create_job(f"j{number}", 1, max_attempts=3)
+        await claimed(leases)
+        await expire_lease(redis, f"j{number}")
+    found = await asyncio.gather(*(leases.reap() for _ in range(4)))
+    assert sum(len(reaped) for reaped, _ in found) == 50
+    assert {(await record(jobs, f"j{number}")).failures for number in range(50)} == {1}
+
+
+@pytest.mark.parametrize(
+    ("field", "call"),
+    [
+        ("queues", lambda leases: leases.claim_job([], "w")),
+        ("queues", lambda leases: leases.claim_job(["q"] * 101, "w")),
+        ("queues[1]", lambda leases: leases.claim_job(["a", "b/c"], "w")),
+        ("worker", lambda leases: leases.claim_job(["a"], "")),
+        ("lease_seconds", lambda leases: leases.claim_job(["a"], "w", lease_seconds=4)),
+        ("lease_seconds", lambda leases: leases.heartbeat("j", "1-a", lease_seconds=3601)),
+        ("progress.current", lambda leases: leases.heartbeat("j", "1-a", progress=Progress(-1))),
+        ("Lease-Token", lambda leases: leases.heartbeat("j", "a b")),
+        ("delay_seconds", lambda leases: leases.release_job("j", "1-a", delay_seconds=-1)),
+        ("job_id", lambda leases: leases.release_job("a/b", "1-a")),
+    ],
+)
+async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManager, field: str, call: object) -> None:
+    with pytest.raises(errors.InvalidValue) as refused:
+        await call(leases)
+    assert refused.value.field == field
+
+
+async def test_a_job_that_is_not_there_is_not_found(leases: LeaseManager) -> None:
+    for call in (leases.heartbeat("j", "1-a"), leases.release_job("j", "1-a")):
+        with pytest.raises(errors.JobNotFound):
+            await call

@@ -1,0 +1,131 @@
+"""Workers over HTTP; `test_leases.py` has what the store decides."""
+
+import json
+import time
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.integration.servers import Service, wait_until
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+
+def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
+    api.post("/v1/jobs", json={"job_id": job_id, "input_params": {"a": 1}, **fields}).raise_for_status()
+
+
+def claim(api: httpx.Client, **fields: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Claim a job; return the answer, and the headers that its worker sends from then on."""
+    response = api.post("/v1/claims", json={"queues": ["default"], "worker": "w-1", **fields})
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body, {"Lease-Token": body["lease"]["token"]}
+
+
+def test_a_worker_takes_a_job_from_its_queue_to_its_end(api: httpx.Client) -> None:
+    create(api, correlation_id="c-1", slate_id="s")
+    body, token = claim(api)
+    assert (body["job"]["job_id"], body["job"]["status"], body["job"]["input_params"]) == ("j", "running", {"a": 1})
+    assert body["job"]["correlation_id"] == "c-1", "what ties the work to its cause is handed on"
+    assert body["job"]["lease_expires_at"] == body["lease"]["expires_at"]
+
+    beat = api.post("/v1/jobs/j/heartbeat", json={"progress": {"current": 1, "total": 2}}, headers=token)
+    assert (beat.status_code, beat.json()["cancel_requested"]) == (200, False)
+    assert beat.json()["lease_expires_at"] > body["lease"]["expires_at"]
+    done = api.patch("/v1/jobs/j", json={"status": "completed", "result": [1]}, headers=token)
+    assert (done.status_code, done.json()["status"], done.json()["worker"]) == (200, "completed", "w-1")
+    assert api.get("/v1/jobs/j/result").json() == [1]
+
+
+def test_an_empty_queue_is_no_content(api: httpx.Client) -> None:
+    response = api.post("/v1/claims", json={"queues": ["default"], "worker": "w"})
+    assert (response.status_code, response.content) == (204, b"")
+
+
+def test_the_traceparent_of_its_creation_is_handed_on(api: httpx.Client) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    api.post("/v1/jobs", json={"input_params": 1}, headers={"traceparent": trace})
+    body, _ = claim(api)
+    assert body["job"]["traceparent"] == trace
+
+
+def test_a_cancel_of_a_leased_job_is_accepted_and_told_to_its_holder(api: httpx.Client) -> None:
+    create(api)
+    _, token = claim(api)
+    asked = api.post("/v1/jobs/j/cancel")
+    assert (asked.status_code, asked.json()["status"]) == (202, "running")
+    assert asked.json()["cancel_requested_at"]
+    assert api.post("/v1/jobs/j/heartbeat", json={}, headers=token).json()["cancel_requested"] is True
+    assert api.patch("/v1/jobs/j", json={"status": "cancelled"}, headers=token).status_code == 200
+    assert api.post("/v1/jobs/j/cancel").status_code == 200
+
+
+def test_who_does_not_hold_the_lease_is_told_where_the_job_stands(api: httpx.Client) -> None:
+    create(api)
+    claim(api)
+    for headers in ({}, {"Lease-Token": "1-another"}):
+        refused = api.patch("/v1/jobs/j", json={"status": "completed"}, headers=headers)
+        assert refused.status_code == 409
+        problem = refused.json()
+        assert problem["type"] == "urn:jobstate:problem:lease-lost"
+        assert (problem["current_status"], problem["revision"]) == ("running", 2)
+
+
+def test_a_release_with_an_error_uses_up_an_attempt(api: httpx.Client) -> None:
+    create(api, max_attempts=2)
+    for status, failures in (("pending", 1), ("failed", 2)):
+        _, token = claim(api)
+        released = api.post("/v1/jobs/j/release", json={"error_message": {"why": "broken"}}, headers=token)
+        assert (released.json()["status"], released.json()["failures"]) == (status, failures)
+        assert released.json()["error_message"] == {"why": "broken"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"worker": "w"}, "queues"),
+        ({"queues": [], "worker": "w"}, "queues"),
+        ({"queues": ["a", "b c"], "worker": "w"}, "queues[1]"),
+        ({"queues": ["a"]}, "worker"),
+        ({"queues": ["a"], "worker": "w", "lease_seconds": 3601}, "lease_seconds"),
+        ({"queues": ["a"], "worker": "w", "color": 1}, "color"),
+    ],
+)
+def test_a_claim_that_is_not_valid_names_the_field(api: httpx.Client, body: Any, field: str) -> None:
+    response = api.post("/v1/claims", json=body)
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["field"] == field
+
+
+def test_a_silent_worker_loses_its_job_to_another_and_the_log_says_so(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    create(api, max_attempts=2)
+    _, token = claim(api, lease_seconds=5)
+    started = time.monotonic()
+    wait_until(lambda: api.get("/v1/jobs/j").json()["status"] == "pending", "the reaper")
+    assert time.monotonic() - started > 4.5
+    second, new_token = claim(api, worker="w-2")
+    assert second["job"]["attempt"] == 2
+    late = api.patch("/v1/jobs/j", json={"status": "completed", "result": "late"}, headers=token)
+    assert late.json()["type"] == "urn:jobstate:problem:lease-lost"
+    api.patch("/v1/jobs/j", json={"status": "completed", "result": "right"}, headers=new_token).raise_for_status()
+    assert api.get("/v1/jobs/j/result").json() == "right"
+    lines = [json.loads(line) for line in shared_service.log.splitlines()]
+    assert [line["job_id"] for line in lines if line["event"] == "a lease has run out"][-1:] == ["j"]
+
+
+def test_a_service_that_has_just_started_leaves_workers_time_to_be_heard_of(redis_url: str, tmp_path: Any) -> None:
+    apart = redis_url.removesuffix("/0") + "/2"  # where no other service reaps
+    with Service(tmp_path, REDIS_URL=apart) as service, httpx.Client(base_url=service.url) as api:
+        create(api)
+        _, token = claim(api, lease_seconds=5)
+        service.kill()
+        time.sleep(5.2)
+        service.start()
+        api.base_url = service.url
+        assert api.get("/v1/jobs/j").json()["stale"] is True
+        assert api.post("/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
+        assert api.patch("/v1/jobs/j", json={"status": "completed"}, headers=token).status_code == 200
