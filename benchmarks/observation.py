@@ -46,7 +46,7 @@ def uvicorn_log(settings: Settings, url: str) -> uvicorn.Server:
 
 def measured(settings: Settings, url: str) -> uvicorn.Server:
     """All that stands around the application, on uvicorn's own connections."""
-    app = create_service(settings, url, Metrics())
+    app, _ = create_service(settings, url, Metrics())
     return uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None, server_header=False))  # type: ignore[arg-type]
 
 

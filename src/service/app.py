@@ -1,11 +1,12 @@
 """The composition root: what the application is made of and what is injected where."""
 
+from typing import Any
+
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
 from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
-from redis.asyncio import ConnectionPool, Redis
 
 from service.api import correlation, document, page, quotas
 from service.api.admission import Admission
@@ -15,42 +16,39 @@ from service.api.health import Operation
 from service.api.jobs import Jobs
 from service.api.observation import Observation
 from service.api.problems import ALL_KINDS, EXCEPTION_HANDLERS
+from service.api.queues import Queues
 from service.api.requests import check
 from service.api.work import Work
 from service.lifespan import store
 from service.metrics import Metrics
 from service.settings import Settings
-from service.store.leases import LeaseManager
-from service.store.manager import JobStateManager
 from service.tracing import traced
 
 #: The response headers that a page of another origin may read.
 EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", correlation.HEADER, *quotas.HEADERS]
 
 
-def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> ASGIApp:
-    """Return the application with what stands around it: what is served."""
+#: What handlers may ask for by these names.
+PROVIDED = ("metrics", "redis_pool", "redis_client", "job_manager", "lease_manager", "waiting")
+
+
+def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tuple[ASGIApp, State]:
+    """Return the application with what stands around it, which is what is served, and its state."""
     app = create_app(settings, redis_url, metrics)
     for kind in ALL_KINDS:
         metrics.foresee(kind.name)
     admission = Admission(app, settings.allowed_hosts, settings.cors_origins, settings.max_concurrent_requests)
-    return traced(Observation(admission, metrics))
+    return traced(Observation(admission, metrics)), app.state
 
 
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:
     """Return the application, working on the Redis at `redis_url`."""
     metrics = metrics or Metrics()
     return Litestar(
-        route_handlers=[Operation, Collection, Jobs, Work],
+        route_handlers=[Operation, Collection, Jobs, Work, Queues],
         lifespan=[store(redis_url, settings, metrics)],
         state=State({"metrics": metrics}),
-        dependencies={
-            "metrics": Provide(provide_metrics, sync_to_thread=False),
-            "redis_pool": Provide(redis_pool, sync_to_thread=False),
-            "redis_client": Provide(redis_client, sync_to_thread=False),
-            "job_manager": Provide(job_manager, sync_to_thread=False),
-            "lease_manager": Provide(lease_manager, sync_to_thread=False),
-        },
+        dependencies={name: _on_state(name) for name in PROVIDED},
         before_request=check,
         before_send=[correlation.add_header, quotas.add_headers],
         exception_handlers=EXCEPTION_HANDLERS,
@@ -64,31 +62,10 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
     )
 
 
-def provide_metrics(state: State) -> Metrics:
-    """Provide what the process measures."""
-    metrics: Metrics = state.metrics
-    return metrics
+def _on_state(name: str) -> Provide:
+    """Provide what stands on the application's state: all but the metrics are put there by the lifespan."""
 
+    def provide(state: State) -> Any:
+        return state[name]
 
-def redis_pool(state: State) -> ConnectionPool:
-    """Provide the pool of connections."""
-    pool: ConnectionPool = state.redis_pool
-    return pool
-
-
-def redis_client(state: State) -> Redis:
-    """Provide a client on the pool."""
-    client: Redis = state.redis_client
-    return client
-
-
-def job_manager(state: State) -> JobStateManager:
-    """Provide the repository of jobs."""
-    manager: JobStateManager = state.job_manager
-    return manager
-
-
-def lease_manager(state: State) -> LeaseManager:
-    """Provide the leases of workers on jobs."""
-    manager: LeaseManager = state.lease_manager
-    return manager
+    return Provide(provide, sync_to_thread=False)

@@ -21,6 +21,7 @@ from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
 from service.store.pool import connect
 from service.store.rate_limiter import RateLimiter
+from service.store.waiting import Waiting
 
 #: How often expired jobs are taken out of the indexes, and how soon a store that was away is tried again.
 SWEEP_EVERY: Final = timedelta(seconds=5)
@@ -49,6 +50,7 @@ def store(
         app.state.redis_client = Redis(connection_pool=pool)
         app.state.job_manager = JobStateManager(pool, ttl=settings.ttl, observer=metrics)
         app.state.lease_manager = LeaseManager(pool, ttl=settings.ttl, observer=metrics)
+        app.state.waiting = Waiting(pool)
         limit = settings.rate_limit
         app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=metrics)
         stopping = asyncio.Event()
@@ -62,7 +64,7 @@ def store(
             stopping.set()  # for a cancellation that redis-py loses (see SECOND_BELL)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, app.state.waiting.aclose(), return_exceptions=True)
             _log.info("Shutting down Redis connection")
             with contextlib.suppress(RedisError):  # over a dead line nobody answers a TLS goodbye
                 await app.state.redis_client.aclose()

@@ -75,6 +75,18 @@ def work(api: httpx.Client) -> None:
     api.post("/v1/jobs/work/cancel")
 
 
+def operate(api: httpx.Client) -> None:
+    """Send what an operator sends; and create and claim under a drain."""
+    api.get("/v1/queues")
+    api.put("/v1/queues/capped", json={"max_running": 1})
+    api.put("/v1/queues/capped", json={})
+    api.post("/v1/drain")
+    api.get("/v1/drain")
+    create(api, "late")
+    api.post("/v1/claims", json={"queues": ["work"], "worker": "w"})
+    api.delete("/v1/drain")
+
+
 def create(api: httpx.Client, job_id: str, input_params: int = 1) -> None:
     api.post("/v1/jobs", json={"job_id": job_id, "input_params": input_params})
 
@@ -129,6 +141,7 @@ def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, 
     api.event_hooks["response"].append(note)
     play(api)
     work(api)
+    operate(api)
     refuse_all(api)
     with Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour") as service:
         api.base_url = service.url

@@ -388,3 +388,66 @@ async def test_a_job_that_is_not_there_is_not_found(leases: LeaseManager) -> Non
     for call in (leases.heartbeat("j", "1-a"), leases.release_job("j", "1-a")):
         with pytest.raises(errors.JobNotFound):
             await call
+
+
+async def test_a_paused_queue_gives_out_nothing(jobs: JobStateManager, leases: LeaseManager) -> None:
+    await jobs.create_job("p", 1, queue="paused")
+    await jobs.create_job("o", 1, queue="open")
+    assert (await leases.configure_queue("paused", paused=True)).paused
+    assert (await claimed(leases, "paused", "open")).job.job_id == "o"
+    assert await leases.claim_job(["paused", "open"], "w") is None
+    await leases.configure_queue("paused")
+    assert (await claimed(leases, "paused")).job.job_id == "p"
+
+
+async def test_a_capped_queue_has_no_more_running_jobs_than_it_may(jobs: JobStateManager, leases: LeaseManager) -> None:
+    for number in range(4):
+        await jobs.create_job(f"j{number}", 1)
+    await leases.configure_queue("default", max_running=2)
+    claims = [await leases.claim_job(["default"], "w") for _ in range(4)]
+    assert [claim is not None for claim in claims] == [True, True, False, False]
+    assert claims[0]
+    await leases.release_job("j0", claims[0].lease.token, delay_seconds=60)
+    assert (await claimed(leases)).job.job_id == "j2"
+
+
+async def test_the_queues_are_listed_with_their_settings_and_counts(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await jobs.create_job("j", 1, queue="b")
+    await leases.configure_queue("a", max_running=3)
+    await leases.configure_queue("b", paused=True)
+    found = [
+        (one.queue, one.paused, one.max_running, one.statuses[Status.PENDING]) for one in await leases.get_queues()
+    ]
+    assert found == [("a", False, 3, 0), ("b", True, None, 1)]
+    await leases.configure_queue("a")
+    assert [one.queue for one in await leases.get_queues()] == ["b"]
+
+
+async def test_a_drain_stops_creations_and_claims_and_nothing_else(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    claim = await claimed(leases)
+
+    drain = await leases.drain(60)
+
+    assert (drain.draining, drain.running, drain.leased, drain.safe_to_stop) == (True, 1, 1, False)
+    assert drain.oldest
+    assert drain.oldest.job_id == "a"
+    for refused in (jobs.create_job("c", 1), leases.claim_job(["default"], "w")):
+        with pytest.raises(errors.Draining) as draining:
+            await refused
+        assert 0 < draining.value.retry_after <= 60
+    assert (await jobs.create_job("b", 1)).replayed
+    await leases.heartbeat("a", claim.lease.token)
+    await jobs.update_job_status("a", "completed", lease_token=claim.lease.token)
+    assert (await leases.drain()).safe_to_stop
+    assert not (await leases.drain(0)).draining
+    await jobs.create_job("c", 1)
+
+    await leases.drain(1)
+    await asyncio.sleep(1.05)
+    assert not (await leases.drain()).draining, "it ends by itself"

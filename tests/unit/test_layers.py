@@ -119,6 +119,7 @@ def test_the_api_knows_nothing_of_redis(path: Path) -> None:
     known = (
         "service.store.manager",
         "service.store.leases",
+        "service.store.waiting",
         "service.store.rate_limiter",
         "service.store.budget",
         "service.metrics",

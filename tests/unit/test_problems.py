@@ -32,6 +32,7 @@ DOMAIN: list[errors.JobStateError] = [
     errors.ResultNotReady(RUNNING),
     errors.JobFailed(Raw(b'{"b": 1e2}')),
     errors.JobCancelled(None),
+    errors.Draining(60),
     errors.StoreUnreachable("gone"),
     errors.StoreTimeout("slow"),
     errors.StoreLoading("loading"),
@@ -108,7 +109,8 @@ def test_a_problem_says_where_the_job_stands_if_the_error_does(
 def test_only_what_may_go_away_is_worth_another_try(client: TestClient[Litestar], error: errors.JobStateError) -> None:
     response = answer(client, error)[0]
     worth = response.status_code == 503 or isinstance(error, errors.ResultNotReady)
-    expected = "7" if isinstance(error, errors.RateLimited) else "1" if worth else None
+    own = getattr(error, "retry_after", None)
+    expected = str(own) if own else "1" if worth else None
     assert response.headers.get("retry-after") == expected
 
 
@@ -119,7 +121,8 @@ def test_what_is_no_fault_of_the_client_is_logged(
     status = answer(client, error)[0].status_code
     logged = [(line["log_level"], line["problem"]) for line in lines]
     level = "warning" if status == 503 else "error"
-    assert logged == ([(level, KINDS[type(error)].name)] if status >= 500 else [])
+    is_asked_for = isinstance(error, errors.Draining)
+    assert logged == ([(level, KINDS[type(error)].name)] if status >= 500 and not is_asked_for else [])
 
 
 def test_an_invalid_value_is_named(client: TestClient[Litestar]) -> None:

@@ -10,7 +10,7 @@ from service.store.scripts import Source
 LUA = files("service.store") / "lua"
 PRELUDE = LUA.joinpath("prelude.lua").read_text(encoding="utf-8")
 WRITERS = {"HSET", "HDEL", "SET", "DEL", "UNLINK", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "XADD", "PEXPIREAT"}
-WRITING_FUNCTIONS = {"put", "take", "untag", "emit", "keep", "change", "give_back"}
+WRITING_FUNCTIONS = {"put", "take", "untag", "emit", "keep", "change", "give_back", "tell"}
 
 every_script = pytest.mark.parametrize("source", scripts.ALL, ids=lambda source: source.name)
 
@@ -112,9 +112,9 @@ def test_a_script_writes_unless_it_says_that_it_does_not(source: Source) -> None
     assert writes is ("flags=no-writes" not in source.text.split("\n", 1)[0])
 
 
-def test_only_scripts_that_free_memory_or_stand_before_every_request_run_at_its_limit() -> None:
+def test_only_scripts_that_free_memory_or_must_always_run_do_so_at_its_limit() -> None:
     exempt = {one.name for one in scripts.ALL if "allow-oom" in one.text.split("\n", 1)[0]}
-    assert exempt == {"delete", "sweep", "limit"}
+    assert exempt == {"delete", "drain", "sweep", "limit"}
 
 
 @pytest.mark.parametrize("lua", [PRELUDE, *map(verb, scripts.ALL)], ids=["prelude", *(one.name for one in scripts.ALL)])
@@ -124,7 +124,17 @@ def test_an_index_has_the_name_that_python_knows(lua: str) -> None:
         keys.by_expiry("queue", "shelf"),
         keys.allowance("client"),
         keys.claim("id"),
-        *(keys.SHELVES, keys.TAGS, keys.DUE, keys.LEASES, keys.DELETIONS, keys.CLOCK, keys.EVENTS),
+        *(
+            keys.SHELVES,
+            keys.TAGS,
+            keys.DUE,
+            keys.LEASES,
+            keys.QUEUES,
+            keys.DRAIN,
+            keys.DELETIONS,
+            keys.CLOCK,
+            keys.EVENTS,
+        ),
     }
     used = set(re.findall(r"(?<![\w.])key\('(\w+)'", lua))
     assert used <= {name.removeprefix(keys.ROOT).split(":")[0] for name in known}

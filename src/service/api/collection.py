@@ -92,7 +92,7 @@ class Collection(Controller):
             },
             *WRITING,
             *SENDING,
-            *problems(errors.JobExists, errors.KeyReused),
+            *problems(errors.JobExists, errors.KeyReused, errors.Draining),
             requests=examples.CREATE,
         ),
     )

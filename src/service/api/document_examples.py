@@ -9,7 +9,20 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from service.domain import errors
-from service.domain.jobs import Batch, Claim, Heartbeat, Job, Lease, OldestPending, Progress, RunningCount, Stats
+from service.domain.jobs import (
+    Batch,
+    Claim,
+    Drain,
+    Heartbeat,
+    Job,
+    Lease,
+    OldestPending,
+    OldestRunning,
+    Progress,
+    Queue,
+    RunningCount,
+    Stats,
+)
 from service.domain.limits import Quota, RateLimit
 from service.domain.states import Status
 
@@ -128,6 +141,20 @@ jobstate_jobs{status="running"} 1.0
 jobstate_jobs{status="completed"} 12.0
 """
 
+QUEUE: Final = Queue(
+    queue="lineups", paused=False, max_running=4, statuses={**dict.fromkeys(Status, 0), Status.RUNNING: 1}
+)
+CONFIGURE_QUEUE: Final[Examples] = {"pause": {"paused": True}, "cap": {"max_running": 4}, "as any other": {}}
+DRAIN: Final = Drain(
+    draining=True,
+    until="2026-03-01T17:30:14.000000Z",
+    running=1,
+    leased=1,
+    oldest=OldestRunning("sunday", "lineups", PENDING.created_at),
+    safe_to_stop=False,
+)
+NO_DRAIN: Final = Drain(draining=False, running=0, leased=0, safe_to_stop=False)
+
 #: One occurrence of every error of the domain.
 ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.InvalidValue("scenario_count", "-1 is not allowed", "an integer from 0 to 9007199254740991"),
@@ -143,6 +170,7 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.ResultNotReady(Status.RUNNING),
     errors.JobFailed(FAILED.error_message),
     errors.JobCancelled(None),
+    errors.Draining(retry_after=60),
     errors.StoreUnreachable(f"{errors.StoreUnreachable.__doc__} (Connection refused)"),
     errors.StoreTimeout(f"{errors.StoreTimeout.__doc__} (no answer)"),
     errors.StoreLoading(f"{errors.StoreLoading.__doc__} (LOADING)"),

@@ -9,12 +9,14 @@ from litestar.di import NamedDependency
 
 from service import __version__
 from service.api.document_examples import METRICS
-from service.api.document_operations import ASKING, Answer, answers
+from service.api.document_operations import ASKING, Answer, answers, problems
 from service.api.requests import ANSWERS
 from service.api.schemas import Health
+from service.domain import errors
 from service.domain.errors import JobStateError
 from service.metrics import Metrics
 from service.store.manager import JobStateManager
+from service.store.waiting import RETRY_AFTER, Waiting
 
 T = TypeVar("T")
 
@@ -41,10 +43,16 @@ class Operation(Controller):
         "/ready",
         operation_id="getReadiness",
         summary="Say whether jobs can be served",
-        **answers({200: Answer("Redis takes changes.", examples={"ready": Health("ready", __version__)})}, *ASKING),
+        **answers(
+            {200: Answer("Redis takes changes.", examples={"ready": Health("ready", __version__)})},
+            *ASKING,
+            *problems(errors.Draining),
+        ),
     )
-    async def ready(self, job_manager: NamedDependency[JobStateManager]) -> Health:
-        """Answer 200 while Redis takes changes, else 503 with a diagnosis."""
+    async def ready(self, job_manager: NamedDependency[JobStateManager], waiting: NamedDependency[Waiting]) -> Health:
+        """Answer 200 while Redis takes changes and the process is not about to end, else 503 with a diagnosis."""
+        if waiting.is_closed:
+            raise errors.Draining(RETRY_AFTER)
         await job_manager.ping()
         return Health("ready", __version__)
 

@@ -47,6 +47,7 @@ KINDS: Final[Mapping[type[errors.JobStateError], Kind]] = {
     errors.ResultNotReady: Kind(404, "result-not-ready", "The job has not ended"),
     errors.JobFailed: Kind(409, "job-failed", "The job failed"),
     errors.JobCancelled: Kind(409, "job-cancelled", "The job was cancelled"),
+    errors.Draining: Kind(503, "draining", "The service is made ready to be stopped"),
     errors.StoreUnreachable: Kind(503, "store-unreachable", "The job store is away"),
     errors.StoreTimeout: Kind(503, "store-timeout", "The job store is too slow"),
     errors.StoreLoading: Kind(503, "store-loading", "The job store is starting"),
@@ -92,7 +93,7 @@ ALL_KINDS: Final = tuple(
         )
     )
 )
-_RETRYABLE: Final = errors.StoreUnavailable | errors.ResultNotReady | errors.RateLimited
+_RETRYABLE: Final = errors.StoreUnavailable | errors.ResultNotReady | errors.RateLimited | errors.Draining
 #: Those that may have gone away when the request comes again.
 RETRYABLE: Final = frozenset({OVERLOADED, *(kind for error, kind in KINDS.items() if issubclass(error, _RETRYABLE))})
 _MEMBERS: Final = ("current_status", "revision", "error_message")
@@ -128,7 +129,7 @@ def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) ->
     kind = KINDS[type(error)]
     if isinstance(error, errors.StoreUnavailable):  # without its stack: while Redis is away there are many of them
         _log.warning("store unavailable", problem=kind.name, detail=str(error))
-    elif kind.status >= 500:
+    elif isinstance(error, errors.StoreCorrupt):
         _log.error("store corrupt", problem=kind.name, exc_info=error.__cause__ or error)
     retry_after = getattr(error, "retry_after", RETRY_AFTER)
     headers = {"Retry-After": str(retry_after)} if kind in RETRYABLE else {}

@@ -7,7 +7,7 @@ from litestar.params import HeaderParameter
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from service.api.document_schemas import known
-from service.domain import rules
+from service.domain import jobs, rules
 from service.domain.jobs import Job, Progress, said
 from service.domain.json_text import ALLOWED
 from service.domain.states import WITH_ERROR, Status
@@ -119,6 +119,7 @@ class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ]
     worker: Annotated[str, rules.LABEL.meta("Who it is, for people")]
     lease_seconds: LeaseSeconds = rules.DEFAULT_LEASE_SECONDS
+    wait_seconds: Annotated[int, rules.WAIT_SECONDS.meta("Seconds to wait for a job if none is due")] = 0
 
 
 class SendHeartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -135,6 +136,30 @@ class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delay_seconds: (
         Annotated[int, rules.DELAY_SECONDS.meta("Seconds before it may be claimed again, if not its own")] | UnsetType
     ) = UNSET
+
+
+class ConfigureQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a queue gives out jobs; what is left out is as for any queue."""
+
+    paused: Annotated[bool, said("It gives out no jobs")] = False
+    max_running: (
+        Annotated[int, rules.MAX_RUNNING.meta("How many of its jobs may run at one time; left out: any number")]
+        | UnsetType
+    ) = UNSET
+
+
+class StartDrain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For how long no job is created or claimed."""
+
+    seconds: Annotated[int, rules.DRAIN_SECONDS.meta("After so many seconds it ends by itself")] = (
+        rules.DEFAULT_DRAIN_SECONDS
+    )
+
+
+class QueueList(Struct, frozen=True):
+    """The queues, by name."""
+
+    items: Annotated[list[jobs.Queue], said("Those that have jobs or settings of their own")]
 
 
 class BatchGet(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,12 @@
 """The work on jobs over HTTP: claim one, be heard of, give it back."""
 
-from litestar import Controller, Response, post
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable
+from typing import Any
+
+import structlog
+from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
@@ -18,9 +24,10 @@ from service.api.schemas import (
     present,
     progress_of,
 )
-from service.domain import errors
+from service.domain import errors, rules
 from service.domain.jobs import Claim, Heartbeat, Job
 from service.store.leases import LeaseManager
+from service.store.waiting import Turn, Waiting
 
 
 class Work(Controller):
@@ -43,21 +50,33 @@ class Work(Controller):
             },
             *WRITING,
             *SENDING,
+            *problems(errors.Draining),
             requests=examples.CLAIM_JOB,
         ),
     )
     async def claim(
         self,
+        request: Request[Any, Any, Any],
         data: JSONBody[ClaimJob],
         lease_manager: NamedDependency[LeaseManager],
+        waiting: NamedDependency[Waiting],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Claim]:
         """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it."""
-        claim = await lease_manager.claim_job(
-            data.queues, data.worker, lease_seconds=data.lease_seconds, claim_key=idempotency_key
-        )
+        rules.WAIT_SECONDS.require("wait_seconds", data.wait_seconds)
+        turn = Turn(data.queues)
+        key = idempotency_key or rules.new_job_id()
+
+        def try_claim() -> Awaitable[tuple[Claim | None, float | None]]:
+            return lease_manager.try_claim(data.queues, data.worker, lease_seconds=data.lease_seconds, claim_key=key)
+
+        async with _watched(request, turn):
+            claim = await waiting.claim(turn, data.wait_seconds, try_claim)
         if claim is None:
             return Response(None, status_code=204)  # type: ignore[arg-type]
+        structlog.contextvars.bind_contextvars(job_id=claim.job.job_id)
+        if turn.is_left:  # nobody has heard of the lease, so the next may have the job at once
+            await _undo(lease_manager, claim)
         return Response(claim)
 
     @post(
@@ -119,3 +138,25 @@ class Work(Controller):
             change_id=idempotency_key,
         )
         return answer(job)
+
+
+@contextlib.asynccontextmanager
+async def _watched(request: Request[Any, Any, Any], turn: Turn) -> AsyncIterator[None]:
+    """Let a turn know when its client leaves."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        turn.leave()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+async def _undo(lease_manager: LeaseManager, claim: Claim) -> None:
+    """Give back a job that nobody has heard of; where that fails, its lease runs out."""
+    with contextlib.suppress(errors.JobStateError):
+        await lease_manager.release_job(claim.job.job_id, claim.lease.token)

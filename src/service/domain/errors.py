@@ -12,6 +12,7 @@ JobStateError
 │   ├── NotLeased
 │   └── JobNotFinal
 ├── RateLimited             the client has asked too often
+├── Draining                no job is created or claimed for now
 ├── NoResult                the job has no result to hand out
 │   ├── ResultNotReady
 │   ├── JobFailed
@@ -134,6 +135,14 @@ class RateLimited(JobStateError):
             f"At most {limit.requests} requests in {limit.window_seconds} s; try again in {retry_after} s."
         )
         self.quota = quota
+        self.retry_after = retry_after
+
+
+class Draining(JobStateError):
+    """No job is created or claimed for now: the service is made ready to be stopped; running jobs go on."""
+
+    def __init__(self, retry_after: int) -> None:
+        super().__init__("No job is created or claimed for now: the service is made ready to be stopped.")
         self.retry_after = retry_after
 
 

@@ -104,6 +104,34 @@ class Heartbeat(Struct, frozen=True):
     cancel_requested: Annotated[bool, said("The worker was asked to stop")]
 
 
+class Queue(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A queue: whether it gives out jobs, and how many it has."""
+
+    queue: Annotated[str, said("Its name")]
+    paused: Annotated[bool, said("It gives out no jobs")]
+    max_running: Annotated[int, count("How many of its jobs may run at one time; absent: any number", 1)] | None = None
+    statuses: Annotated[dict[Status, int], said("Its jobs by status; more statuses may come")]
+
+
+class OldestRunning(Struct, frozen=True):
+    """The running job that was created first."""
+
+    job_id: Annotated[str, said("Its id")]
+    queue: Annotated[str, said("Its queue")]
+    created_at: Annotated[str, timestamp("When it was created")]
+
+
+class Drain(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether jobs are created and claimed, and what is still at work."""
+
+    draining: Annotated[bool, said("No job is created or claimed")]
+    until: Annotated[str, timestamp("When the drain ends by itself")] | None = None
+    running: Annotated[int, count("Running jobs")]
+    leased: Annotated[int, count("Of these, those under a live lease")]
+    oldest: OldestRunning | None = None
+    safe_to_stop: Annotated[bool, said("Nothing is given out, and no worker holds a job")]
+
+
 class JobFilter(Struct, frozen=True, kw_only=True):
     """What a list shows: the jobs that match every field that is given."""
 

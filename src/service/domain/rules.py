@@ -122,6 +122,10 @@ MAX_ATTEMPTS: Final = Range(1, 1000)
 RETRY_DELAY_SECONDS: Final = Range(0, 3600)
 DELAY_SECONDS: Final = Range(0, 365 * 24 * 3600)
 LEASE_SECONDS: Final = Range(5, 3600)
+WAIT_SECONDS: Final = Range(0, 30)
+DRAIN_SECONDS: Final = Range(1, 24 * 3600)
+DEFAULT_DRAIN_SECONDS: Final = 3600
+MAX_RUNNING: Final = Range(1, 1_000_000)
 #: Queues that one claim may name.
 CLAIMED_QUEUES: Final = Range(1, 100)
 LEASE_TOKEN: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "the token of the lease as the claim gave it")

@@ -2,17 +2,29 @@
 
 import asyncio
 import multiprocessing
+import signal
 import socket
+import time
 from collections.abc import Callable
 from types import FrameType
+from typing import Final
 
+import structlog
 import uvicorn
 
 from service.app import create_service
+from service.domain.errors import JobStateError
 from service.metrics import Metrics
 from service.server.connection import connections
 from service.server.descriptors import make_room
 from service.settings import Settings
+
+#: Seconds between two looks at the leases that the end of the process waits for.
+LOOK_EVERY: Final = 0.2
+#: Seconds that requests in flight have at least, when the workers have used up the time.
+LEAST_FOR_REQUESTS: Final = 1
+
+_log = structlog.get_logger(__name__)
 
 
 class Server(uvicorn.Server):
@@ -22,10 +34,12 @@ class Server(uvicorn.Server):
         """Work on the Redis at `redis_url`; call `started` once requests are answered."""
         make_room(settings)
         self._on_started = started
+        self._settings = settings
         metrics = Metrics()
+        service, self._state = create_service(settings, redis_url, metrics)
         super().__init__(
             uvicorn.Config(
-                create_service(settings, redis_url, metrics),
+                service,
                 http=connections(settings, metrics.refused),
                 ws="none",
                 lifespan="on",
@@ -54,10 +68,42 @@ class Server(uvicorn.Server):
         super().handle_exit(sig, frame)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what serves; whoever is not answered by then is cut off rather than told half of it."""
+        """End what serves; after SIGTERM once no worker holds a job. Whoever is not answered at the end is cut off."""
+        if self.started:
+            self._state.waiting.close()
+            started = time.monotonic()
+            if signal.SIGTERM in self._captured_signals:
+                await self._wait_for_leases()
+            left = self._settings.shutdown_drain_seconds - (time.monotonic() - started)
+            self.config.timeout_graceful_shutdown = max(LEAST_FOR_REQUESTS, int(left))
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+
+    async def _wait_for_leases(self) -> None:
+        """Serve on, so that workers are heard of and finish, while there are live leases."""
+        deadline = time.monotonic() + self._settings.shutdown_drain_seconds
+        told = False
+        while not self.force_exit:
+            try:
+                leases = await self._state.job_manager.get_running_job_count(leased=True)
+            except JobStateError as error:
+                _log.warning("cannot see whether workers hold jobs; not waiting for them", detail=str(error))
+                return
+            if not leases or time.monotonic() > deadline:
+                break
+            if not told:
+                _log.info("waiting for workers to finish", leases=leases)
+                told = True
+            await asyncio.sleep(LOOK_EVERY)
+            await self.on_tick(0)  # for the date of the answers
+        else:
+            _log.warning("not waiting for workers any longer, as told")
+            return
+        if leases:
+            _log.warning("workers hold jobs still; their leases live on in Redis", leases=leases)
+        elif told:
+            _log.info("no worker holds a job any more")
 
     def _left_alone(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)

@@ -1,5 +1,6 @@
 """Several processes that serve one address: started, watched over and ended together."""
 
+import contextlib
 import multiprocessing
 import os
 import signal
@@ -54,7 +55,8 @@ class Workers:
         self._pauses = dict.fromkeys(range(settings.workers), PAUSE)
         #: When a worker that died is to be started again.
         self._due: dict[int, float] = {}
-        self._stopping = False
+        #: The signal that ends it all, once it has come.
+        self._stopping: signal.Signals | None = None
         self._bell, self._ring = multiprocessing.Pipe(duplex=False)
 
     def run(self, listeners: list[socket.socket]) -> None:
@@ -131,13 +133,13 @@ class Workers:
     def _stop(self, number: int, _: FrameType | None) -> None:
         """End; at a second signal without waiting for requests."""
         if self._stopping:
-            self._signal(signal.SIGINT)
-        self._stopping = True
+            self._signal(signal.SIGTERM)
+        self._stopping = signal.Signals(number)
         self._ring.send_bytes(b"!")
 
     def _end(self) -> None:
-        """End every worker, at last by force."""
-        self._signal(signal.SIGTERM)
+        """End every worker as this process is ended, at last by force."""
+        self._signal(self._stopping or signal.SIGINT)
         deadline = time.monotonic() + self._settings.shutdown_drain_seconds + GRACE
         for worker in self._workers.values():
             worker.process.join(max(0.0, deadline - time.monotonic()))
@@ -156,13 +158,12 @@ def work(
     worker: int, settings: Settings, redis_url: str, listeners: list[socket.socket], folder: Path, ready: Connection
 ) -> None:
     """Serve as one of several processes; this is where a new one begins."""
+    os.setpgrp()  # Ctrl-C goes to every process of a group: this one hears of it from the first process alone
     signal.signal(signal.SIGTERM, _leave)
     logs.configure(settings.log_level, settings.log_format, worker=worker)
     metrics.share(folder, worker)
-    try:
+    with contextlib.suppress(KeyboardInterrupt):
         Server(settings, redis_url, started=lambda: ready.send_bytes(b"!")).run(listeners)
-    except KeyboardInterrupt:  # Ctrl-C goes to every process of a terminal
-        _leave()
 
 
 def _leave(*_: Any) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 ROOT: Final = "jobs:"
 
 #: Keys without a time to live, because nothing may forget them.
-LASTING: Final = frozenset({f"{ROOT}clock", f"{ROOT}events"})
+LASTING: Final = frozenset({f"{ROOT}clock", f"{ROOT}events", f"{ROOT}queues"})
 
 
 def job(job_id: str) -> str:
@@ -50,6 +50,10 @@ TAGS: Final = index("tags")
 DUE: Final = index("due")
 #: Sorted set: id → lease expiry (ms).
 LEASES: Final = index("leases")
+#: Hash: queue → paused:most; the queues that are not like any other.
+QUEUES: Final = index("queues")
+#: String: there while no job is created or claimed.
+DRAIN: Final = index("drain")
 #: Sorted set: change id:job id → forget (ms); deletions whose reply may have been lost.
 DELETIONS: Final = index("deletions")
 #: String: the last moment of creation (µs), unique and never going back.

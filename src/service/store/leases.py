@@ -1,4 +1,4 @@
-"""The work on jobs: claims, heartbeats, releases, and taking jobs from workers that have gone silent."""
+"""The work on jobs: claims, heartbeats, releases, the queues, and taking jobs from workers that have gone silent."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -9,16 +9,16 @@ from msgspec import Raw
 from redis.asyncio import ConnectionPool
 
 from service.domain import content, errors, rules
-from service.domain.jobs import Claim, Heartbeat, Job, Lease, Progress
+from service.domain.jobs import Claim, Drain, Heartbeat, Job, Lease, Progress, Queue
 from service.domain.json_text import to_json
 from service.domain.states import Status
 from service.settings import retention_from_environment
-from service.store import keys, scripts
+from service.store import keys, overview, scripts
 from service.store.connection import Gateway
 from service.store.identity import change_id_for, claim_id_for, digest, new_secret
 from service.store.manager import millis
 from service.store.observer import NoObserver, Observer
-from service.store.records import hash_of, job_from, standing, timestamp
+from service.store.records import hash_of, job_from, seconds_left, standing, timestamp
 
 #: How long a claim that its worker has named is remembered; one that only we may send again, while we may.
 CLAIM_KEPT: Final = timedelta(hours=1)
@@ -70,8 +70,16 @@ class LeaseManager:
     ) -> Claim | None:
         """Give the oldest job that is due in `queues` (1 to 100) to `worker`; `None` if there is none.
 
-        The same `claim_key` with the same content gives the same job again while the lease has not been taken back.
+        A queue that is paused or has as many running jobs as it may gives none. The same `claim_key` with the same
+        content gives the same job again while the lease has not been taken back. Raises `Draining`.
         """
+        claim, _ = await self.try_claim(queues, worker, lease_seconds=lease_seconds, claim_key=claim_key)
+        return claim
+
+    async def try_claim(
+        self, queues: Sequence[str], worker: str, *, lease_seconds: int, claim_key: str | None
+    ) -> tuple[Claim | None, float | None]:
+        """Claim a job as `claim_job` does; without one, return in how many seconds the next delay is over, if any."""
         if len(queues) not in range(rules.CLAIMED_QUEUES.least, rules.CLAIMED_QUEUES.most + 1):
             allowed = f"{rules.CLAIMED_QUEUES.least} to {rules.CLAIMED_QUEUES.most} queues"
             raise errors.InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
@@ -83,12 +91,14 @@ class LeaseManager:
         kept = millis(CLAIM_KEPT_FOR_US if claim_key is None else CLAIM_KEPT)
         args = [claim_id, new_secret(), worker, lease_seconds, self._ttl, kept, CLAIM_WALK, *queues]
         word, *reply = await self._gateway.run(scripts.CLAIM, [keys.ROOT], args)
+        if word == "DRAINING":
+            raise errors.Draining(seconds_left(reply[0]))
         if word == "NONE":
-            return None
+            return None, max(0.0, (int(reply[1]) - int(reply[0])) / 1e6) if reply[1] else None
         time, job_id, record = int(reply[0]), reply[1].decode(), hash_of(reply[2])
         self._observer.changed(Status.RUNNING)
         job = job_from(job_id, record, time)
-        return Claim(job, Lease(record["_token"].decode(), job.lease_expires_at or ""))
+        return Claim(job, Lease(record["_token"].decode(), job.lease_expires_at or "")), None
 
     async def heartbeat(
         self,
@@ -168,6 +178,28 @@ class LeaseManager:
             self._observer.changed("lease-expired")
             self._observer.changed(one.status)
         return reaped, max(0.0, int(following) / 1e3 - int(time) / 1e6) if following else None
+
+    async def get_queues(self) -> list[Queue]:
+        """Return the queues that have jobs or settings of their own, by name."""
+        return await overview.queues(self._gateway)
+
+    async def configure_queue(self, queue: str, *, paused: bool = False, max_running: int | None = None) -> Queue:
+        """Set whether a queue gives out jobs, and how many of its jobs may run at one time (`None`: any number)."""
+        rules.QUEUE.require("queue", queue)
+        if max_running is not None:
+            rules.MAX_RUNNING.require("max_running", max_running)
+        setting = f"{int(paused)}:{_or_empty(max_running)}"
+        await self._gateway.run(scripts.QUEUE, [keys.ROOT], [queue, "" if setting == "0:" else setting])
+        found = (await overview.stats(self._gateway)).queues.get(queue)
+        return overview.queue_from(queue, setting, found or dict.fromkeys(Status, 0))
+
+    async def drain(self, seconds: int | None = None) -> Drain:
+        """Create and claim no jobs for `seconds`, in all replicas; 0 lifts that, `None` only looks."""
+        if seconds:
+            rules.DRAIN_SECONDS.require("seconds", seconds)
+        args = ["" if seconds is None else seconds * 1000]
+        _, time, left = await self._gateway.run(scripts.DRAIN, [keys.ROOT], args)
+        return await overview.drain(self._gateway, timestamp(int(time) + left * 1000) if left else None)
 
     async def _run(self, source: scripts.Source, job_id: str, args: Sequence[Any]) -> list[Any]:
         rules.JOB_ID.require("job_id", job_id)

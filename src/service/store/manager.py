@@ -17,7 +17,7 @@ from service.store import keys, overview, scripts
 from service.store.connection import Gateway
 from service.store.identity import change_id_for, digest, new_change_id
 from service.store.observer import NoObserver, Observer
-from service.store.records import flat, hash_from, hash_of, job_from, micros_of, standing
+from service.store.records import flat, hash_from, hash_of, job_from, micros_of, seconds_left, standing
 
 _log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class JobStateManager:
         """Create a pending job, or find that an equal request has created it.
 
         `request_correlation_id` stands in where no `correlation_id` is given; it and `traceparent` are no part of what
-        makes two requests equal. Raises `JobExists` if the job was created with another content.
+        makes two requests equal. Raises `Draining`, or `JobExists` if the job was created with another content.
         """
         fields = content.of_creation(
             input_params, queue, slate_id, scenario_count, correlation_id, max_attempts, retry_delay_seconds
@@ -81,6 +81,8 @@ class JobStateManager:
         word, *reply = await self._run(
             scripts.CREATE, job_id, [request, new_change_id(), self._ttl, delay, *flat(record)]
         )
+        if word == "DRAINING":
+            raise errors.Draining(seconds_left(reply[0]))
         if word == "EXISTS":
             raise errors.JobExists(job_id, *standing(reply))
         replayed = word == "REPLAYED"

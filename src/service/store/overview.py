@@ -6,12 +6,23 @@ from typing import Final
 import structlog
 
 from service.domain.errors import InvalidValue, StoreCorrupt
-from service.domain.jobs import Batch, Job, JobFilter, OldestPending, Page, RunningCount, Stats
+from service.domain.jobs import (
+    Batch,
+    Drain,
+    Job,
+    JobFilter,
+    OldestPending,
+    OldestRunning,
+    Page,
+    Queue,
+    RunningCount,
+    Stats,
+)
 from service.domain.operation import StoreHealth
 from service.domain.states import Status
 from service.store import keys, scripts
 from service.store.connection import Gateway
-from service.store.records import FIELDS, LARGE_FIELDS, job_from, micros_of, timestamp
+from service.store.records import FIELDS, LARGE_FIELDS, hash_of, job_from, micros_of, timestamp
 
 _log = structlog.get_logger(__name__)
 
@@ -82,13 +93,14 @@ async def stats(gateway: Gateway) -> Stats:
         if count:
             of_queue = queues.setdefault(queue, dict.fromkeys(Status, 0))
             of_queue[status] += count
+    oldest = await _oldest(gateway, Status.PENDING, "delayed")
     return Stats(
         at=timestamp(now),
         statuses=statuses,
         delayed=delayed,
         queues=dict(sorted(queues.items())),
         running=RunningCount(leased=live_leases, unleased=statuses[Status.RUNNING] - live_leases),
-        oldest_pending=await _oldest_pending(gateway),
+        oldest_pending=None if oldest is None else OldestPending(*oldest),
     )
 
 
@@ -115,12 +127,44 @@ async def _counts(gateway: Gateway, shelf: str) -> tuple[int, int, int, list[tup
     return now, live_leases, delayed, counts
 
 
-async def _oldest_pending(gateway: Gateway) -> OldestPending | None:
-    reply = await gateway.run(scripts.OLDEST, [keys.ROOT], [DEAD_HEADS])
+async def queues(gateway: Gateway) -> list[Queue]:
+    """Return the queues that have jobs or settings of their own, by name."""
+    found = (await stats(gateway)).queues
+    [reply] = await gateway.read(["HGETALL", keys.QUEUES])
+    settings = {queue: value.decode() for queue, value in hash_of(reply).items()}
+    return [
+        queue_from(name, settings.get(name, ""), found.get(name) or dict.fromkeys(Status, 0))
+        for name in sorted({*found, *settings})
+    ]
+
+
+def queue_from(name: str, setting: str, statuses: dict[Status, int]) -> Queue:
+    """Return a queue out of its field of `jobs:queues`."""
+    paused, _, most = setting.partition(":")
+    return Queue(queue=name, paused=paused == "1", max_running=int(most) if most else None, statuses=statuses)
+
+
+async def drain(gateway: Gateway, until: str | None) -> Drain:
+    """Return what is at work, under a drain that ends at `until` or none."""
+    _, leased, _, counts = await _counts(gateway, Status.RUNNING)
+    oldest = await _oldest(gateway, Status.RUNNING)
+    return Drain(
+        draining=until is not None,
+        until=until,
+        running=sum(count for _, _, count in counts),
+        leased=leased,
+        oldest=None if oldest is None else OldestRunning(*oldest),
+        safe_to_stop=until is not None and leased == 0,
+    )
+
+
+async def _oldest(gateway: Gateway, *shelves: str) -> tuple[str, str, str] | None:
+    """Return id, queue and creation of the oldest job on some shelves."""
+    reply = await gateway.run(scripts.OLDEST, [keys.ROOT], [DEAD_HEADS, " ".join(shelves)])
     if reply[0] == "NONE":
         return None
     _, job_id, queue, created = reply
-    return OldestPending(job_id.decode(), queue.decode(), timestamp(int(created)))
+    return job_id.decode(), queue.decode(), timestamp(int(created))
 
 
 def _status_on(shelf: str) -> Status:

@@ -64,6 +64,11 @@ def standing(reply: Sequence[bytes]) -> tuple[Status, int]:
     return Status(reply[0].decode()), int(reply[1])
 
 
+def seconds_left(millis: Any) -> int:
+    """Return what is left of something in whole seconds, as `Retry-After` says it."""
+    return -(-int(millis) // 1000)
+
+
 def timestamp(micros: int) -> str:
     """Return microseconds since 1970 in ISO 8601, as the scripts write it."""
     return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")

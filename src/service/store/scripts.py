@@ -11,6 +11,7 @@ _FLAGS: Final = {
     "list": "no-writes",
     "oldest": "no-writes",
     "delete": "allow-oom",
+    "drain": "allow-oom",
     "limit": "allow-oom",  # so that what is stored can be read on
     "sweep": "allow-oom",
 }
@@ -30,14 +31,16 @@ def _source(name: str, *words: str) -> Source:
     return Source(name, "\n".join((f"#!lua{flags}", *parts)), frozenset(words))
 
 
-CREATE: Final = _source("create", "CREATED", "REPLAYED", "EXISTS")
+CREATE: Final = _source("create", "CREATED", "REPLAYED", "EXISTS", "DRAINING")
 CHANGE: Final = _source(
     *("change", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "KEY_REUSED", "PRECONDITION_FAILED", "ILLEGAL")
 )
-CLAIM: Final = _source("claim", "CLAIMED", "NONE")
+CLAIM: Final = _source("claim", "CLAIMED", "NONE", "DRAINING")
 HEARTBEAT: Final = _source("heartbeat", "EXTENDED", "NOT_FOUND", "LEASE_LOST")
 RELEASE: Final = _source("release", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "NOT_LEASED", "KEY_REUSED")
 REAP: Final = _source("reap", "REAPED")
+QUEUE: Final = _source("queue", "CONFIGURED")
+DRAIN: Final = _source("drain", "DRAIN")
 DELETE: Final = _source("delete", "DELETED", "NOT_FOUND", "PRECONDITION_FAILED", "NOT_FINAL")
 LIST: Final = _source("list", "PAGE")
 COUNT: Final = _source("count", "COUNTED")
@@ -45,4 +48,4 @@ OLDEST: Final = _source("oldest", "OLDEST", "NONE")
 SWEEP: Final = _source("sweep", "SWEPT")
 LIMIT: Final = _source("limit", "ALLOWED", "LIMITED")
 
-ALL: Final = (CREATE, CHANGE, CLAIM, HEARTBEAT, RELEASE, REAP, DELETE, LIST, COUNT, OLDEST, SWEEP, LIMIT)
+ALL: Final = (CREATE, CHANGE, CLAIM, HEARTBEAT, RELEASE, REAP, QUEUE, DRAIN, DELETE, LIST, COUNT, OLDEST, SWEEP, LIMIT)

@@ -4,9 +4,10 @@
 -- ARGV: 1 claim id, 2 a secret for the token, 3 worker, 4 seconds of the lease, 5 retention (ms),
 --       6 how long the claim is remembered for its repetition (ms), 7 how many jobs whose delay is over to move, and how
 --       many entries of each list to look at for one that has not expired, 8 … queues
--- Returns: CLAIMED with the time (µs), job id and the whole hash; the same job again for the same claim id while the claim
+-- Returns: DRAINING with the milliseconds that it lasts, unless it is lifted before
+--          CLAIMED with the time (µs), job id and the whole hash; the same job again for the same claim id while the claim
 --          is remembered and the lease not over
---          NONE
+--          NONE with the time (µs) and when the next delay is over (µs, empty for none)
 local claim, secret, worker, seconds, retention = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
 local most = tonumber(ARGV[7])
 expect('string', claim)
@@ -21,6 +22,18 @@ if known then
   local token, id = known:match('^(%S+) (%S+)$')
   local job = id and load(id)
   if job and job.lease and job.token == token then return claimed(id) end
+end
+
+local draining = redis.call('PTTL', key('drain'))
+if draining > 0 then return { 'DRAINING', draining } end
+expect('hash', key('queues'))
+
+-- Says whether a queue gives out jobs: it is not paused, and fewer of its jobs are running than may.
+local function is_open(queue)
+  local paused, most = (redis.call('HGET', key('queues'), queue) or '0:'):match('^(%d):(%d*)$')
+  if paused ~= '0' then return false end
+  local running = key('exp', queue, 'running')
+  return most == '' or redis.call('ZCOUNT', running, digits(math.floor(now() / 1000)), '+inf') < tonumber(most)
 end
 
 local over = redis.call('ZRANGE', key('due'), '-inf', digits(now()), 'BYSCORE', 'LIMIT', 0, most)
@@ -40,10 +53,15 @@ local best, created
 for _, queue in ipairs({ unpack(ARGV, 8) }) do
   local list = key('list', queue, 'pending')
   expect('zset', list)
-  local id, at = first_alive(list, most, created)
-  if id then best, created = id, at end
+  if is_open(queue) then
+    local id, at = first_alive(list, most, created)
+    if id then best, created = id, at end
+  end
 end
-if not best then return { 'NONE' } end
+if not best then
+  local due = redis.call('ZRANGE', key('due'), 0, 0, 'WITHSCORES')[2] or ''
+  return { 'NONE', digits(now()), due }
+end
 
 local job = load(best)
 expect_indexes(job.queue, 'pending', 'running')

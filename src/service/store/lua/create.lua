@@ -6,6 +6,7 @@
 -- Returns: CREATED with the time (µs) and the fields that the script set; with the whole hash when the very request
 --          that created the job is sent again because its reply was lost
 --          REPLAYED with the time and the whole hash: an equal request created it
+--          DRAINING with the milliseconds that it lasts, unless it is lifted before
 --          EXISTS with status and revision: another request created it
 local id, digest, request = ARGV[1], ARGV[2], ARGV[3]
 local job_hash, clock = KEYS[1], key('clock')
@@ -16,6 +17,8 @@ if known[3] then
   return { known[2] == request and 'CREATED' or 'REPLAYED', digits(now()), redis.call('HGETALL', job_hash) }
 end
 
+local draining = redis.call('PTTL', key('drain'))
+if draining > 0 then return { 'DRAINING', draining } end
 if redis.call('EXISTS', job_hash) == 1 then error({ err = 'CORRUPT ' .. job_hash .. ' is not a record of ours' }) end
 
 local fields = pairs_from(ARGV, 6)

@@ -1,7 +1,7 @@
--- Finds the pending job that was created first.
+-- Finds the job on some shelves that was created first.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 how many entries of each list to look at for one that has not expired
+-- ARGV: 1 how many entries of each list to look at for one that has not expired, 2 the shelves
 -- Returns: OLDEST with id, queue, created (µs)
 --          NONE
 local most = tonumber(ARGV[1])
@@ -9,7 +9,7 @@ local best
 
 for _, member in ipairs(redis.call('ZRANGE', key('shelves'), 0, -1)) do
   local queue, shelf = shelf_of(member)
-  if shelf == 'pending' or shelf == 'delayed' then
+  if contains(ARGV[2], shelf) then
     local id, created = first_alive(key('list', queue, shelf), most, best and best.created)
     if id then best = { id = id, queue = queue, created = created } end
   end

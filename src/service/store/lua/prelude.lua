@@ -177,6 +177,11 @@ local function emit(event, job)
   redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_KEPT, '*', unpack(entry))
 end
 
+-- Tells those who wait of something that is no change of a job.
+local function tell(event, queue)
+  redis.call('XADD', key('events'), 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'queue', queue)
+end
+
 -- Fields of the job behind an index entry, the first of them its status; nil if it has gone or was created again since.
 local function current(id, created, ...)
   local held = redis.call('HMGET', job_key(id), 'created_at', 'status', ...)

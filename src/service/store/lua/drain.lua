@@ -1,0 +1,15 @@
+-- Starts or lifts a drain, under which no job is created or claimed, and tells those who wait; or only looks.
+--
+-- KEYS: 1 the partition's root
+-- ARGV: 1 for how long (ms; 0 to lift it, empty to look)
+-- Returns: DRAIN with the time (µs) and the milliseconds that it lasts (0 for none)
+local drain = key('drain')
+expect('string', drain)
+expect('stream', key('events'))
+if ARGV[1] == '0' then
+  redis.call('DEL', drain)
+elseif ARGV[1] ~= '' then
+  redis.call('SET', drain, '1', 'PX', ARGV[1])
+end
+if ARGV[1] ~= '' then tell('drain', '') end
+return { 'DRAIN', digits(now()), math.max(0, redis.call('PTTL', drain)) }
