@@ -411,9 +411,7 @@ async def test_a_capped_queue_has_no_more_running_jobs_than_it_may(jobs: JobStat
     assert (await claimed(leases)).job.job_id == "j2"
 
 
-async def test_the_queues_are_listed_with_their_settings_and_counts(
-    jobs: JobStateManager, leases: LeaseManager
-) -> None:
+async def test_the_queues_are_listed_with_settings_and_counts(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1, queue="b")
     await leases.configure_queue("a", max_running=3)
     await leases.configure_queue("b", paused=True)

@@ -125,9 +125,8 @@ def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
 
 def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
     body = json.dumps({"queues": ["default"], "worker": "gone", "wait_seconds": 30}).encode()
-    head = (
-        f"POST /v1/claims HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    )
+    lines = ("POST /v1/claims HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+    head = "\r\n".join((*lines, f"Content-Length: {len(body)}"))
     with connect(shared_service) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode() + body)
         waits(api, 1)
@@ -211,6 +210,7 @@ def test_ctrl_c_and_a_second_signal_do_not_wait_for_workers(service: Service, nu
         time.sleep(0.5)
     service.process.wait(10)
     assert time.monotonic() - started < 4
+    service.kill()
     service.start()
     done = httpx.patch(f"{service.url}/v1/jobs/j", json={"status": "completed"}, headers=token)
     assert done.status_code == 200, "the lease lives on in Redis"
