@@ -131,7 +131,7 @@ VARIABLES: Final = (
         90,
         0,
         600,
-        "how long a shutdown waits for requests in flight",
+        "how long a shutdown waits for workers that hold jobs and for requests in flight",
     ),
     Variable(
         "ALLOWED_HOSTS",
