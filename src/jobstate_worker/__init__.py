@@ -176,6 +176,7 @@ class Attempt:
 
     async def see_through(self) -> None:
         """Run the function, be heard of meanwhile, and say what came out."""
+        log.info("took %s", self._work.job_id)
         try:
             await self._do_or_give_back()
         except ServiceError as error:
