@@ -5,6 +5,7 @@ import logging
 import os
 import sys
 import time
+from typing import Any
 
 from jobstate_worker import JobFailed, JobWorker, Work
 
@@ -57,7 +58,9 @@ def die(work: Work) -> object:
 
 
 if __name__ == "__main__":
+    from tests.integration import job_functions as functions  # by this name a process can import them
+
     logging.basicConfig(level=logging.INFO)
-    url, function, lease_seconds, drain_seconds = sys.argv[1:]
-    options = {"lease_seconds": int(lease_seconds), "drain_seconds": float(drain_seconds), "poll_seconds": 0.05}
-    JobWorker(url, ["default"], globals()[function], **options).run()
+    url, function, in_, lease_seconds, drain_seconds = sys.argv[1:]
+    options: dict[str, Any] = {"lease_seconds": int(lease_seconds), "drain_seconds": float(drain_seconds), "in_": in_}
+    JobWorker(url, ["default"], getattr(functions, function), poll_seconds=0.05, **options).run()

@@ -19,6 +19,7 @@ import redis as sync_redis
 from jobstate_worker import JobWorker, RequestRefused, Work
 from tests.integration import job_functions as functions
 from tests.integration.servers import PATIENCE, RedisServer, Service, wait_until
+from tests.integration.test_workers import children, is_alive
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -43,13 +44,19 @@ class WorkerProcess:
     """A worker in a process of its own, whose log is in a file."""
 
     def __init__(
-        self, folder: Path, url: str, function: str, lease_seconds: int = 5, drain_seconds: float = 30
+        self,
+        folder: Path,
+        url: str,
+        function: str,
+        in_: str = "thread",
+        lease_seconds: int = 5,
+        drain_seconds: float = 30,
     ) -> None:
         self._log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
         command = [sys.executable, "-m", "tests.integration.job_functions"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, url, function, str(lease_seconds), str(drain_seconds)], stderr=log, cwd=ROOT
+                [*command, url, function, in_, str(lease_seconds), str(drain_seconds)], stderr=log, cwd=ROOT
             )
 
     @property
@@ -274,10 +281,14 @@ def test_a_signal_lets_the_running_job_end_and_takes_no_other(
     assert (job(api, "next")["status"], job(api, "next")["attempt"]) == ("pending", 0)
 
 
-@pytest.mark.parametrize("function", ["count", "count_and_look"])
-def test_what_does_not_end_in_time_is_given_back_plainly(api: httpx.Client, tmp_path: Path, function: str) -> None:
+@pytest.mark.parametrize(
+    ("function", "in_"), [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process")]
+)
+def test_what_does_not_end_in_time_is_given_back_plainly(
+    api: httpx.Client, tmp_path: Path, function: str, in_: str
+) -> None:
     create(api, steps=1000)
-    with WorkerProcess(tmp_path, str(api.base_url), function, drain_seconds=0.5) as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), function, in_, drain_seconds=0.5) as worker:
         started(api)
         worker.process.terminate()
         assert worker.process.wait(PATIENCE) == 0
@@ -300,6 +311,35 @@ def test_a_worker_with_nothing_to_do_ends_at_once(api: httpx.Client, tmp_path: P
         wait_until(lambda: "waiting for jobs" in worker.log, "the worker")
         worker.process.terminate()
         assert worker.process.wait(5) == 0
+
+
+def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(api)
+    claimed = threading.Event()
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def hold_the_first(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        response = await handle(transport, request)
+        if not claimed.is_set():
+            claimed.set()
+            await asyncio.sleep(PATIENCE)
+        return response
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", hold_the_first)
+    with working(str(api.base_url), functions.count):
+        assert claimed.wait(PATIENCE)
+    assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
+
+
+def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_path: Path) -> None:
+    create(api, steps=1000)
+    with WorkerProcess(tmp_path, str(api.base_url), "count_and_look", "process") as worker:
+        started(api)
+        (child,) = [pid for pid, command in children(worker.process.pid).items() if b"spawn_main" in command]
+        worker.process.kill()
+        wait_until(lambda: not is_alive(child), "the end of the process")
 
 
 def test_a_killed_workers_job_is_completed_once_by_another(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
