@@ -35,6 +35,12 @@ def count_stubbornly(work: Work) -> object:
     return "done all the same"
 
 
+def never_look(work: Work) -> object:
+    work.progress(1)
+    time.sleep(1000)
+    return None
+
+
 async def stumble_once(work: Work) -> object:
     if work.attempt == 1:
         raise RuntimeError("stumbled")

@@ -129,6 +129,16 @@ class TestEveryWayToRun:
         assert job(api)["revision"] == taken["revision"]
 
 
+def test_a_process_whose_job_was_lost_is_killed(api: httpx.Client, redis_url: str) -> None:
+    create(api)
+    with working(str(api.base_url), functions.never_look, in_="process"):
+        started(api)
+        assert len(multiprocessing.active_children()) == 1
+        release(api, token_of(redis_url))
+        wait_until(lambda: not multiprocessing.active_children(), "the end of the process")
+    assert job(api)["status"] == "pending"
+
+
 def token_of(redis_url: str, job_id: str = "j1") -> str:
     with sync_redis.Redis.from_url(redis_url, decode_responses=True) as client:
         return str(client.hget(f"job:{job_id}", "_token"))
@@ -334,8 +344,8 @@ def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
 
 
 def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_path: Path) -> None:
-    create(api, steps=1000)
-    with WorkerProcess(tmp_path, str(api.base_url), "count_and_look", "process") as worker:
+    create(api)
+    with WorkerProcess(tmp_path, str(api.base_url), "never_look", "process") as worker:
         started(api)
         (child,) = [pid for pid, command in children(worker.process.pid).items() if b"spawn_main" in command]
         worker.process.kill()
