@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import jobstate_worker
 import service
 
 ROOT = Path(service.__file__).parent
@@ -24,6 +25,10 @@ LAYERS = (
 #: What stands beside the layers, imports nothing of them, and is put to use where a process starts.
 BESIDE = ("service.embedded", "service.logs")
 STARTING = ("service.__main__", "service.server.workers")
+
+#: The other package of the wheel, for workers, which know the service over HTTP alone.
+WORKER = Path(jobstate_worker.__file__).parent
+WORKER_MODULES = sorted(path.relative_to(WORKER.parent) for path in WORKER.rglob("*.py"))
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=str)
 
@@ -132,7 +137,13 @@ def test_the_package_itself_imports_nothing_of_ours() -> None:
     assert ours(Path("service/__init__.py")) == []
 
 
-@every_module
+@pytest.mark.parametrize("path", WORKER_MODULES, ids=str)
+def test_a_worker_needs_httpx_and_nothing_of_the_service(path: Path) -> None:
+    assert foreign(path) <= {*sys.stdlib_module_names, "httpx", "jobstate_worker"}
+    assert ours(path) == []
+
+
+@pytest.mark.parametrize("path", [*MODULES, *WORKER_MODULES], ids=str)
 def test_no_module_is_longer_than_300_lines(path: Path) -> None:
     assert len((ROOT.parent / path).read_text(encoding="utf-8").splitlines()) <= 300
 

@@ -1,0 +1,263 @@
+"""A worker in ten lines: it does the jobs of a jobstate service, and knows it over HTTP alone.
+
+from jobstate_worker import JobWorker, Work
+
+
+async def build(work: Work) -> object:
+    for step in range(10):
+        ...
+        work.progress(step + 1, 10)
+    return {"seed": work.input_params["seed"]}
+
+
+JobWorker("http://127.0.0.1:8000", ["default"], build).run()
+"""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import threading
+from collections.abc import Awaitable, Sequence
+from typing import Final, Literal, TypeVar
+from uuid import uuid4
+
+import httpx
+
+from jobstate_worker.service import Change, Claim, RequestRefused, Service, ServiceError, log
+from jobstate_worker.work import Function, JobFailed, Runner, Work, broken, runner_for
+
+__all__ = ["JobFailed", "JobWorker", "RequestRefused", "Work"]
+
+#: Seconds between two reports of progress at least; also how long a function that was given up may take to clean up.
+REPORT_EVERY: Final = 1.0
+CLEAN_UP_WITHIN: Final = 1.0
+#: Seconds for giving jobs back at the end; those of which the service hears nothing are taken when their lease is over.
+FAREWELL: Final = 5.0
+
+T = TypeVar("T")
+
+
+class JobWorker:
+    """Claims jobs and sees each of them through, until it is told to stop.
+
+    `function` gets a `Work` and returns the job's result, any JSON. An async one runs in the event loop and is
+    cancelled when its job is to be; any other runs in a thread or in a process of its own (`in_`), looks at
+    `cancel_requested` and stops by returning `None`. What it raises counts as a failed attempt, but for `JobFailed`,
+    which ends the job.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        queues: Sequence[str],
+        function: Function,
+        *,
+        worker: str | None = None,
+        concurrency: int = 1,
+        in_: Literal["thread", "process"] = "thread",
+        lease_seconds: int = 30,
+        wait_seconds: int | None = None,
+        poll_seconds: float = 1.0,
+        drain_seconds: float = 60.0,
+    ) -> None:
+        """Do at most `concurrency` jobs at once; `worker` is a name for people (host and process id by default).
+
+        A claim waits at the service for `wait_seconds` (`None`: not at all), and two claims that bring nothing are
+        `poll_seconds` apart. Jobs that run when the worker is stopped have `drain_seconds` to end, and are given back
+        then. Raises `ValueError` for a function that cannot run as asked, for a string in place of several queues, and
+        for a concurrency below 1.
+        """
+        if isinstance(queues, str):
+            raise ValueError(f"queues must be a list of names, such as [{queues!r}]")
+        if concurrency < 1:
+            raise ValueError("concurrency must be at least 1")
+        self._url = url
+        self._queues = list(queues)
+        self._runner = runner_for(function, in_)
+        self._worker = worker or f"{socket.gethostname()[:64]}-{os.getpid()}"
+        self._lease_seconds = lease_seconds
+        self._wait_seconds = wait_seconds
+        self._poll_seconds = poll_seconds
+        self._drain_seconds = drain_seconds
+        self._free = asyncio.Semaphore(concurrency)
+        self._running: set[asyncio.Task[None]] = set()
+        self._stopping = asyncio.Event()
+        self._hurrying = asyncio.Event()
+        self._loop: asyncio.AbstractEventLoop | None = None
+
+    def run(self) -> None:
+        """Work until SIGTERM or Ctrl-C, which stop the worker; a second one gives the running jobs back at once.
+
+        To be called in the main thread. Raises `RequestRefused` when the service will never accept its claims.
+        """
+        asyncio.run(self._serve_until_signalled())
+
+    async def serve(self) -> None:
+        """Work until `stop`, in a loop that is there already. Raises `RequestRefused` as `run` does."""
+        self._loop = asyncio.get_running_loop()
+        limits = httpx.Limits(max_connections=None)
+        async with httpx.AsyncClient(base_url=self._url, timeout=10.0, limits=limits) as http:
+            service = Service(http)
+            log.info("waiting for jobs in %s", ", ".join(self._queues))
+            try:
+                await self._take_jobs(service)
+            finally:
+                await self._drain()
+
+    def stop(self) -> None:
+        """Claim no more, and end when the running jobs have; may be called from any thread."""
+        if self._loop is None:
+            self._stopping.set()
+        else:
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _serve_until_signalled(self) -> None:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._note_signal)
+        await self.serve()
+
+    def _note_signal(self) -> None:
+        (self._hurrying if self._stopping.is_set() else self._stopping).set()
+
+    async def _take_jobs(self, service: Service) -> None:
+        while not self._stopping.is_set():
+            if await _before(self._stopping, self._free.acquire()) is None:
+                return
+            earliest = asyncio.get_running_loop().time() + self._poll_seconds
+            claim = await self._claim(service)
+            if claim is None:
+                self._free.release()
+                await _before(self._stopping, asyncio.sleep(earliest - asyncio.get_running_loop().time()))
+            else:
+                task = asyncio.create_task(Attempt(claim, service, self._runner).see_through())
+                self._running.add(task)
+                task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Task[None]) -> None:
+        self._running.discard(task)
+        self._free.release()
+
+    async def _claim(self, service: Service) -> Claim | None:
+        """Claim a job; one that a claim has got that was cut off by the stop is given back."""
+        asked = (self._queues, self._worker, self._lease_seconds, str(uuid4()))
+        claim = await _before(self._stopping, service.claim(*asked, self._wait_seconds))
+        if not self._stopping.is_set():
+            return claim
+        with contextlib.suppress(TimeoutError, ServiceError):
+            async with asyncio.timeout(FAREWELL):
+                claim = claim or await service.claim(*asked)
+                if claim:
+                    await service.change(claim, Change.release())
+        return None
+
+    async def _drain(self) -> None:
+        if self._running:
+            log.info("waiting up to %g s for %d running", self._drain_seconds, len(self._running))
+            await _before(self._hurrying, asyncio.wait(self._running, timeout=self._drain_seconds))
+        for task in self._running:
+            task.cancel()
+        if self._running:
+            await asyncio.wait(self._running)
+        log.info("ended")
+
+
+class Attempt:
+    """One claimed job's way to its end; cancelled, it gives the job back."""
+
+    def __init__(self, claim: Claim, service: Service, runner: Runner) -> None:
+        self._claim = claim
+        self._service = service
+        self._runner = runner
+        self._work = Work(claim.job)
+        self._given_up = threading.Event()
+
+    async def see_through(self) -> None:
+        """Run the function, be heard of meanwhile, and say what came out."""
+        log.info("took %s", self._work.job_id)
+        try:
+            await self._do_or_give_back()
+        except ServiceError as error:
+            log.warning("%s is left alone: %s", self._work.job_id, error)
+        except TimeoutError:
+            log.warning("%s is left to the end of its lease: the service is away", self._work.job_id)
+        except Exception:
+            log.exception("%s is left to the end of its lease", self._work.job_id)
+
+    async def _do_or_give_back(self) -> None:
+        change = Change.release()
+        try:
+            change = await self._run()
+            await self._apply(change)
+        except asyncio.CancelledError:
+            async with asyncio.timeout(FAREWELL):
+                await self._apply(change)
+
+    async def _run(self) -> Change:
+        doing = asyncio.ensure_future(self._runner.run(self._work, self._given_up))
+        beating = asyncio.create_task(self._be_heard_of(doing))
+        try:
+            await asyncio.wait({doing, beating}, return_when=asyncio.FIRST_COMPLETED)
+            if beating.done():
+                self._given_up.set()
+                self._stop(doing)
+                await asyncio.wait({doing})
+                beating.result()
+            error = doing.exception()
+            return broken(self._work, error) if error else doing.result()
+        except asyncio.CancelledError:
+            self._given_up.set()
+            self._work.stop()
+            doing.cancel()
+            await asyncio.wait({doing}, timeout=CLEAN_UP_WITHIN)
+            raise
+        finally:
+            beating.cancel()
+
+    async def _be_heard_of(self, doing: asyncio.Future[Change]) -> None:
+        """Send a heartbeat at each third of the lease, and new progress; raises `JobLost`."""
+        loop = asyncio.get_running_loop()
+        every = self._claim.lease_seconds / 3
+        due, sent = loop.time() + every, None
+        while True:
+            await asyncio.sleep(min(REPORT_EVERY, every))
+            progress = self._work.latest
+            if progress is sent and loop.time() < due:
+                continue
+            due = loop.time() + every
+            cancel_requested = False
+            try:
+                cancel_requested = await self._service.heartbeat(self._claim, None if progress is sent else progress)
+            except RequestRefused as refused:
+                log.error("%s: the heartbeat was refused: %s", self._work.job_id, refused)
+            sent = progress
+            if cancel_requested and not self._work.cancel_requested:
+                log.info("%s is to be cancelled", self._work.job_id)
+                self._stop(doing)
+
+    def _stop(self, doing: asyncio.Future[Change]) -> None:
+        self._work.stop()
+        if self._runner.cancellable:
+            doing.cancel()
+
+    async def _apply(self, change: Change) -> None:
+        try:
+            status = await self._service.change(self._claim, change)
+        except RequestRefused as refused:
+            error = {"type": type(refused).__name__, "message": str(refused)}
+            status = await self._service.change(self._claim, Change.to("failed", error_message=error))
+        log.info("%s is %s", self._work.job_id, status)
+
+
+async def _before(event: asyncio.Event, work: Awaitable[T]) -> T | None:
+    """Return what `work` does, or `None`, with the work cancelled, where the event comes first."""
+    doing, coming = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    try:
+        await asyncio.wait({doing, coming}, return_when=asyncio.FIRST_COMPLETED)
+        return doing.result() if doing.done() else None
+    finally:
+        doing.cancel()
+        coming.cancel()
+        await asyncio.wait({doing, coming})

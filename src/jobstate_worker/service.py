@@ -1,0 +1,211 @@
+"""The service as a worker sees it: every call is repeated until the service has answered it.
+
+ServiceError
+├── ServiceAway     no usable answer: repeated here, never seen outside
+├── JobLost         the job is gone, or no longer this worker's
+└── RequestRefused  the request itself is wrong: repeating it does not help
+"""
+
+import asyncio
+import json
+import logging
+import random
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self
+from uuid import uuid4
+
+import httpx
+
+#: Seconds before the first repetition, doubled for each further one, up to the longest.
+FIRST_PAUSE: Final = 0.25
+LONGEST_PAUSE: Final = 30.0
+#: Sooner where a lease is held: a service that is back takes leases that have run out from those not heard of in 10 s.
+LONGEST_PAUSE_WITH_LEASE: Final = 5.0
+#: Seconds for an answer: more than the 3.5 s within which the service itself gives up.
+TIMEOUT: Final = 10.0
+#: Statuses that say "not now": slow, too often, or any trouble of the service or of what stands before it.
+AWAY: Final = {408, 429, *range(500, 600)}
+#: Problems that say "not your job".
+LOST: Final = {"job-not-found", "lease-lost", "illegal-transition", "not-leased"}
+
+log = logging.getLogger("jobstate_worker")
+
+
+class ServiceError(Exception):
+    """Anything but a success."""
+
+
+class ServiceAway(ServiceError):
+    """No usable answer; `retry_after` are the seconds for which the service asks to be left alone (0: it does not)."""
+
+    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+class JobLost(ServiceError):
+    """The job is gone, ended by somebody else, or another worker's."""
+
+
+class RequestRefused(ServiceError):
+    """The service understood the request and will never accept it."""
+
+
+class Claim(NamedTuple):
+    """A job, and the lease on it."""
+
+    #: The record as the service gave it.
+    job: Mapping[str, Any]
+    token: str
+    lease_seconds: int
+
+    @property
+    def longest_pause(self) -> float:
+        """Seconds that may pass between two attempts to reach the service."""
+        return min(LONGEST_PAUSE_WITH_LEASE, self.lease_seconds / 3)
+
+
+class Change(NamedTuple):
+    """What is to become of a job, under a key that makes it harmless to say it again."""
+
+    method: str
+    #: What follows the job's address.
+    call: str
+    #: JSON.
+    body: bytes
+    key: str
+
+    @classmethod
+    def to(cls, status: str, **fields: object) -> Self:
+        """Return the move to a final status; raise `TypeError` or `ValueError` for fields that are not JSON."""
+        return cls("PATCH", "", encoded({"status": status, **fields}), str(uuid4()))
+
+    @classmethod
+    def release(cls, **fields: object) -> Self:
+        """Return what gives the job back; an `error_message` counts as a failed attempt."""
+        return cls("POST", "/release", encoded(fields), str(uuid4()))
+
+
+def encoded(value: object) -> bytes:
+    """Return `value` as JSON; raise `TypeError` or `ValueError` for what JSON does not know."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+class Service:
+    """The calls of a worker. Each raises `RequestRefused`; those on a job also `JobLost`."""
+
+    def __init__(self, http: httpx.AsyncClient) -> None:
+        """Use a client whose `base_url` is the service."""
+        self._http = http
+        self._away_since: float | None = None
+
+    async def claim(
+        self, queues: Sequence[str], worker: str, lease_seconds: int, key: str, wait_seconds: int | None = None
+    ) -> Claim | None:
+        """Take the oldest job that is due; `None` if there is none. The same key gives the same job again."""
+        body: dict[str, object] = {"queues": list(queues), "worker": worker, "lease_seconds": lease_seconds}
+        if wait_seconds is not None:
+            body["wait_seconds"] = wait_seconds
+        request = self._http.build_request(
+            "POST",
+            "/v1/claims",
+            content=encoded(body),
+            headers={"Content-Type": "application/json", "Idempotency-Key": key},
+            timeout=TIMEOUT + (wait_seconds or 0),
+        )
+        answer = await self._repeated(request, LONGEST_PAUSE)
+        return Claim(answer["job"], answer["lease"]["token"], lease_seconds) if answer else None
+
+    async def heartbeat(self, claim: Claim, progress: Mapping[str, object] | None) -> bool:
+        """Extend the lease and report `progress`; say whether the job is to be cancelled."""
+        body = encoded({"progress": progress} if progress else {})
+        answer = await self._say(claim, "POST", "/heartbeat", body, {})
+        return bool(answer["cancel_requested"])
+
+    async def change(self, claim: Claim, change: Change) -> str:
+        """Apply a change and return the status that the job has then."""
+        answer = await self._say(claim, change.method, change.call, change.body, {"Idempotency-Key": change.key})
+        return str(answer["status"])
+
+    async def _say(
+        self, claim: Claim, method: str, call: str, body: bytes, headers: Mapping[str, str]
+    ) -> Mapping[str, Any]:
+        lease = {"Content-Type": "application/json", "Lease-Token": claim.token, **_correlation(claim.job)}
+        address = f"/v1/jobs/{claim.job['job_id']}{call}"
+        request = self._http.build_request(method, address, content=body, headers={**lease, **headers})
+        return await self._repeated(request, claim.longest_pause)
+
+    async def _repeated(self, request: httpx.Request, longest_pause: float) -> Mapping[str, Any]:
+        """Send a request until it is answered: at growing intervals, or when the service says, within the longest."""
+        pause = FIRST_PAUSE
+        while True:
+            try:
+                answer = await self._sent(request)
+            except ServiceAway as away:
+                self._note_away(away)
+                wait = max(pause, away.retry_after) * random.uniform(1, 1.5)
+                await asyncio.sleep(min(wait, longest_pause))
+                pause = min(2 * pause, longest_pause)
+            except ServiceError:
+                self._note_back()
+                raise
+            else:
+                self._note_back()
+                return answer
+
+    async def _sent(self, request: httpx.Request) -> Mapping[str, Any]:
+        try:
+            response = await self._http.send(request)
+        except (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError) as error:
+            raise ServiceAway(str(error) or type(error).__name__) from error
+        if response.status_code == 204:
+            return {}
+        if response.is_success:
+            return _object(response)
+        raise _refusal(response)
+
+    def _note_away(self, away: ServiceAway) -> None:
+        if self._away_since is None:
+            self._away_since = time.monotonic()
+            log.warning("service away (%s); trying again until it is back", away)
+
+    def _note_back(self) -> None:
+        if self._away_since is not None:
+            log.info("service back after %.1f s", time.monotonic() - self._away_since)
+            self._away_since = None
+
+
+def _correlation(job: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the header that ties a request to what caused the job, where the job's id can stand in a header."""
+    text = job.get("correlation_id", "")
+    return {"X-Correlation-ID": text} if text and text.isascii() and text == text.strip() else {}
+
+
+def _object(response: httpx.Response) -> Mapping[str, Any]:
+    """Return the JSON object of an answer; whatever else answers with a success is not the service."""
+    try:
+        body = response.json()
+    except ValueError as error:
+        raise ServiceAway("the answer is not JSON") from error
+    if not isinstance(body, dict):
+        raise ServiceAway("the answer is not a JSON object")
+    return body
+
+
+def _refusal(response: httpx.Response) -> ServiceError:
+    said = f"{response.status_code} {response.reason_phrase}"
+    if response.status_code in AWAY:
+        return ServiceAway(said, _seconds(response.headers.get("Retry-After", "")))
+    try:
+        problem = _object(response)
+    except ServiceAway:
+        return RequestRefused(said)
+    said = f"{said}: {problem.get('detail') or problem.get('title') or 'no detail'}"
+    name = str(problem.get("type")).rpartition(":")[2]
+    return JobLost(said) if name in LOST else RequestRefused(said)
+
+
+def _seconds(retry_after: str) -> float:
+    """Read the header's seconds; its other form, a date, is not used by the service."""
+    return float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0

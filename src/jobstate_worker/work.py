@@ -1,0 +1,240 @@
+"""What a function gets of a job, and the three ways to run it: in the event loop, in a thread, in a process."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import inspect
+import multiprocessing
+import operator
+import os
+import pickle
+import signal
+import threading
+import unicodedata
+from collections.abc import Callable, Coroutine, Mapping
+from multiprocessing.connection import Connection
+from typing import Any, Final, Literal, NamedTuple, TypeAlias
+
+from jobstate_worker.service import Change, encoded, log
+
+#: How often a thread looks whether its process is to stop, and how long a process may take to end by itself (s).
+LOOK_EVERY: Final = 0.1
+PROCESS_ENDS_WITHIN: Final = 2.0
+MESSAGE_BYTES: Final = 1024
+#: The largest integer that JSON keeps in every language.
+LARGEST_COUNT: Final = 2**53 - 1
+
+Progress: TypeAlias = Mapping[str, object]
+
+
+class JobFailed(Exception):
+    """Raised by a function: the job has failed for good, whatever attempts it has left.
+
+    `error_message` is any JSON, and what the job's record says; raises `TypeError` or `ValueError` for anything else.
+    """
+
+    def __init__(self, error_message: object) -> None:
+        encoded(error_message)
+        super().__init__(error_message)
+        self.error_message = error_message
+
+
+class ProcessDied(Exception):
+    """The process of a function ended before the function did."""
+
+
+class Work:
+    """One job as its function sees it; every method may be called from any thread."""
+
+    #: The record as the claim gave it: the JSON of `GET /v1/jobs/{id}`.
+    job: Mapping[str, Any]
+    #: What `progress` was last told; `None` before.
+    latest: Progress | None = None
+
+    def __init__(self, job: Mapping[str, Any], report: Callable[[Progress], None] = lambda progress: None) -> None:
+        """Call `report` with every progress."""
+        self.job = job
+        self._report = report
+        self._stop = threading.Event()
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return str(self.job["job_id"])
+
+    @property
+    def input_params(self) -> Any:
+        """What the client wants to be done: any JSON."""
+        return self.job.get("input_params")
+
+    @property
+    def attempt(self) -> int:
+        """1 at the job's first run, 2 at its second."""
+        return int(self.job["attempt"])
+
+    @property
+    def correlation_id(self) -> str | None:
+        """What ties the job to the work that caused it."""
+        return self.job.get("correlation_id")
+
+    @property
+    def cancel_requested(self) -> bool:
+        """Whether to stop: a cancel was asked for, or the job is no longer this worker's."""
+        return self._stop.is_set()
+
+    def stop(self) -> None:
+        """Ask the function to stop."""
+        self._stop.set()
+
+    def progress(self, current: int, total: int | None = None, message: str | None = None) -> None:
+        """Report how far the work is, in units of its choice; cheap, for the newest is sent once a second.
+
+        Raises `TypeError` for what is no integer, `ValueError` for a negative one and for a message with control
+        characters or of other than 1 to 1,024 bytes.
+        """
+        progress: dict[str, object] = {"current": _count(current)}
+        if total is not None:
+            progress["total"] = _count(total)
+        if message is not None:
+            progress["message"] = _message(message)
+        self.latest = progress
+        self._report(progress)
+
+
+def _count(value: int) -> int:
+    count = operator.index(value)
+    if not 0 <= count <= LARGEST_COUNT:
+        raise ValueError(f"{count} is not from 0 to {LARGEST_COUNT}")
+    return count
+
+
+def _message(text: str) -> str:
+    controls = any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
+    if controls or not 0 < len(text.encode(errors="replace")) <= MESSAGE_BYTES:
+        raise ValueError(f"a message has 1 to {MESSAGE_BYTES} bytes without control characters, unlike {text!r:.80}")
+    return text
+
+
+Function: TypeAlias = Callable[[Work], Any]
+#: Runs a function on its work and says what is to become of the job; gives the function up once the event is set.
+Run: TypeAlias = Callable[[Work, threading.Event], Coroutine[Any, Any, Change]]
+
+
+class Runner(NamedTuple):
+    """A function, and how it is run."""
+
+    run: Run
+    #: Whether a cancellation of `run` reaches the function; else it has to look at `Work.cancel_requested`.
+    cancellable: bool
+
+
+def runner_for(function: Function, in_: Literal["thread", "process"]) -> Runner:
+    """Return how to run `function`; raise `ValueError` for one that cannot be run in a process."""
+    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+    if is_async:
+        if in_ == "process":
+            raise ValueError("an async function runs in the event loop, not in a process")
+        return Runner(lambda work, given_up: _awaited(function, work), cancellable=True)
+    if in_ == "thread":
+        return Runner(lambda work, given_up: _in_thread(_called, function, work), cancellable=False)
+    try:
+        pickle.dumps(function)
+    except (pickle.PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(f"{function!r} cannot run in a process, which has to import it by its name") from error
+    return Runner(lambda work, given_up: _in_thread(_in_process, function, work, given_up), cancellable=False)
+
+
+def ended(work: Work, result: object) -> Change:
+    """Say what becomes of a job whose function has returned: what stopped returns `None`, what is done its result."""
+    if result is None and work.cancel_requested:
+        return Change.to("cancelled")
+    return Change.to("completed", result=result, **({"progress": work.latest} if work.latest else {}))
+
+
+def broken(work: Work, error: BaseException) -> Change:
+    """Say what becomes of a job whose function has raised."""
+    if isinstance(error, JobFailed):
+        return Change.to("failed", error_message=error.error_message)
+    if isinstance(error, asyncio.CancelledError) and work.cancel_requested:
+        return Change.to("cancelled")
+    log.warning("%s: the function raised", work.job_id, exc_info=error)
+    return Change.release(error_message={"type": type(error).__name__, "message": str(error)})
+
+
+async def _awaited(function: Function, work: Work) -> Change:
+    try:
+        return ended(work, await function(work))
+    except BaseException as error:
+        return broken(work, error)
+
+
+def _called(function: Function, work: Work) -> Change:
+    try:
+        return ended(work, function(work))
+    except BaseException as error:
+        return broken(work, error)
+
+
+async def _in_thread(call: Callable[..., Change], *arguments: object) -> Change:
+    """Run in a thread of its own, which ends with the process at the latest: no function can hold up the end."""
+    future: concurrent.futures.Future[Change] = concurrent.futures.Future()
+    future.set_running_or_notify_cancel()
+
+    def run() -> None:
+        try:
+            future.set_result(call(*arguments))
+        except BaseException as error:
+            future.set_exception(error)
+
+    threading.Thread(target=run, daemon=True).start()
+    return await asyncio.wrap_future(future)
+
+
+def _in_process(function: Function, work: Work, given_up: threading.Event) -> Change:
+    """Run in a fresh process: pass its progress on and a wish to stop in, and kill it once it is given up."""
+    context = multiprocessing.get_context("spawn")
+    line, far_end = context.Pipe()
+    process = context.Process(target=_in_child, args=(function, work.job, far_end))
+    process.start()
+    far_end.close()
+    try:
+        change = _attended(line, work, given_up)
+        process.join(0 if given_up.is_set() else PROCESS_ENDS_WITHIN)
+        return change
+    except (EOFError, OSError):
+        process.join()
+        return broken(work, ProcessDied(f"the process ended with exit code {process.exitcode}"))
+    finally:
+        process.kill()
+        process.join()
+        line.close()
+
+
+def _attended(line: "Connection[Any, Any]", work: Work, given_up: threading.Event) -> Change:
+    told = False
+    while not given_up.is_set():
+        if work.cancel_requested and not told:
+            line.send("stop")
+            told = True
+        if line.poll(LOOK_EVERY):
+            said = line.recv()
+            if isinstance(said, Change):
+                return said
+            work.latest = said
+    return Change.release()
+
+
+def _in_child(function: Function, job: Mapping[str, Any], line: "Connection[Any, Any]") -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
+    work = Work(job, line.send)
+    threading.Thread(target=_listen, args=(line, work), daemon=True).start()
+    line.send(_called(function, work))
+
+
+def _listen(line: "Connection[Any, Any]", work: Work) -> None:
+    """Stop the work when told so; end the process with its parent."""
+    with contextlib.suppress(EOFError, OSError):
+        while True:
+            line.recv()
+            work.stop()
+    os._exit(1)

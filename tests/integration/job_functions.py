@@ -1,0 +1,72 @@
+"""Functions for workers to run, and a worker in a process of its own: `python -m tests.integration.job_functions`."""
+
+import asyncio
+import logging
+import os
+import sys
+import time
+from typing import Any
+
+from jobstate_worker import JobFailed, JobWorker, Work
+
+
+async def count(work: Work) -> object:
+    """Count to `input_params.steps`, a tenth of a second each."""
+    steps = work.input_params["steps"]
+    for step in range(steps):
+        await asyncio.sleep(0.1)
+        work.progress(step + 1, steps, f"step {step + 1}")
+    return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
+
+
+def count_and_look(work: Work) -> object:
+    steps = work.input_params["steps"]
+    for step in range(steps):
+        if work.cancel_requested:
+            return None
+        time.sleep(0.1)
+        work.progress(step + 1, steps, f"step {step + 1}")
+    return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
+
+
+def count_stubbornly(work: Work) -> object:
+    while not work.cancel_requested:
+        time.sleep(0.01)
+    return "done all the same"
+
+
+def never_look(work: Work) -> object:
+    work.progress(1)
+    time.sleep(1000)
+    return None
+
+
+async def stumble_once(work: Work) -> object:
+    if work.attempt == 1:
+        raise RuntimeError("stumbled")
+    return work.attempt
+
+
+def give_up(work: Work) -> object:
+    raise JobFailed({"type": "invalid-input", "message": "no such slate", "field": "slate_id"})
+
+
+def give_no_json(work: Work) -> object:
+    return float("nan")
+
+
+def give_too_much(work: Work) -> object:
+    return "x" * 100_000
+
+
+def die(work: Work) -> object:
+    os._exit(3)
+
+
+if __name__ == "__main__":
+    from tests.integration import job_functions as functions  # by this name a process can import them
+
+    logging.basicConfig(level=logging.INFO)
+    url, function, in_, lease_seconds, drain_seconds = sys.argv[1:]
+    options: dict[str, Any] = {"lease_seconds": int(lease_seconds), "drain_seconds": float(drain_seconds), "in_": in_}
+    JobWorker(url, ["default"], getattr(functions, function), poll_seconds=0.05, **options).run()
