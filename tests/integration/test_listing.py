@@ -10,6 +10,7 @@ from service.domain.errors import InvalidValue
 from service.domain.jobs import Job, JobFilter
 from service.domain.states import Status
 from service.store import keys, overview
+from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
 
 
@@ -221,13 +222,13 @@ async def test_a_running_count_of_nothing_is_zero(jobs: JobStateManager) -> None
     assert await jobs.get_running_job_count(leased=True) == 0
 
 
-async def test_live_leases_are_counted_apart(jobs: JobStateManager, redis: Redis) -> None:
+async def test_live_leases_are_counted_apart(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
-        await jobs.update_job_status(name, "running")
-    seconds, _ = await redis.time()
-    await redis.zadd(keys.LEASES, {"a": (seconds + 60) * 1000, "b": (seconds - 60) * 1000})
-    await redis.expire(keys.LEASES, 60)
+    for _ in "ab":
+        await leases.claim_job(["default"], "w")
+    await expire_lease(redis, "b")
+    await jobs.update_job_status("c", "running")
 
     assert await jobs.get_running_job_count() == 3
     assert await jobs.get_running_job_count(leased=True) == 1
