@@ -439,6 +439,14 @@ def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:
         ("post", "/v1/jobs/{job_id}/cancel"),
         ("post", "/v1/batch-get"),
         ("get", "/v1/stats"),
+        ("post", "/v1/claims"),
+        ("post", "/v1/jobs/{job_id}/heartbeat"),
+        ("post", "/v1/jobs/{job_id}/release"),
+        ("get", "/v1/queues"),
+        ("put", "/v1/queues/{queue}"),
+        ("post", "/v1/drain"),
+        ("get", "/v1/drain"),
+        ("delete", "/v1/drain"),
     }
     assert "input_params" in document["components"]["schemas"]["CreateJob"]["required"]
     assert document["components"]["schemas"]["Job"]["properties"]["finished_at"]["format"] == "date-time"

@@ -12,6 +12,7 @@ from service.domain.states import Status
 from service.store import keys, overview
 from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
+from tests.integration.test_model import expire_lease
 
 
 async def walk(jobs: JobStateManager, wanted: JobFilter, limit: int = 7) -> list[Job]:
