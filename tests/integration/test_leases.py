@@ -98,6 +98,13 @@ async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
     assert third.job.job_id == "c", "the old lease is over, so it is a new claim"
 
 
+async def test_a_claim_is_not_remembered_for_long(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
+    await jobs.create_job("j", 1)
+    await leases.claim_job(["default"], "w", lease_seconds=5, claim_key="k")
+    [remembered] = await redis.keys(keys.claim("*"))
+    assert 5_000 < await redis.pttl(remembered) <= 65_000
+
+
 async def test_racing_workers_get_every_job_once(jobs: JobStateManager, leases: LeaseManager) -> None:
     for number in range(200):
         await jobs.create_job(f"j{number}", 1)

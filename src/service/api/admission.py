@@ -75,14 +75,17 @@ class Admission:
 
         A browser asks beforehand (CORS) only for what no form can send: not for every body that is read here.
         """
-        if origin is None or "*" in self._origins or origin in self._origins:
+        if origin is None or self._is_allowed(origin):
             return True
         return urlsplit(origin).netloc.lower() == (_header(scope, b"host") or "").lower() != ""
+
+    def _is_allowed(self, origin: str) -> bool:
+        return "*" in self._origins or origin in self._origins
 
     def _readable_by(self, scope: HTTPScope) -> dict[str, str]:
         """Return the headers that let a page of an allowed origin see a refusal."""
         origin = _header(scope, b"origin")
-        if origin is None or not ("*" in self._origins or origin in self._origins):
+        if origin is None or not self._is_allowed(origin):
             return {}
         return {"access-control-allow-origin": origin, "access-control-expose-headers": "retry-after", "vary": "origin"}
 

@@ -65,10 +65,11 @@ class Work(Controller):
         """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it."""
         rules.WAIT_SECONDS.require("wait_seconds", data.wait_seconds)
         turn = Turn(data.queues)
-        key = rules.new_job_id() if idempotency_key is None else idempotency_key
 
         def try_claim() -> Awaitable[tuple[Claim | None, float | None]]:
-            return lease_manager.try_claim(data.queues, data.worker, lease_seconds=data.lease_seconds, claim_key=key)
+            return lease_manager.try_claim(
+                data.queues, data.worker, lease_seconds=data.lease_seconds, claim_key=idempotency_key
+            )
 
         async with _watched(request, turn):
             claim = await waiting.claim(turn, data.wait_seconds, try_claim)

@@ -20,9 +20,8 @@ from service.store.manager import millis
 from service.store.observer import NoObserver, Observer
 from service.store.records import hash_of, job_from, seconds_left, standing, timestamp
 
-#: How long a claim that its worker has named is remembered; one that only we may send again, while we may.
-CLAIM_KEPT: Final = timedelta(hours=1)
-CLAIM_KEPT_FOR_US: Final = timedelta(seconds=10)
+#: How much longer than its lease a claim is remembered: whoever did not hear of the lease cannot have extended it.
+CLAIM_KEPT: Final = timedelta(minutes=1)
 #: How many jobs whose delay is over one claim puts into their queues; how many expired heads of a queue it passes over.
 CLAIM_WALK: Final = 1000
 #: How many leases one run of the reaper's script looks at.
@@ -88,7 +87,7 @@ class LeaseManager:
         rules.LABEL.require("worker", worker)
         rules.LEASE_SECONDS.require("lease_seconds", lease_seconds)
         claim_id = claim_id_for(claim_key, queues, worker, lease_seconds)
-        kept = millis(CLAIM_KEPT_FOR_US if claim_key is None else CLAIM_KEPT)
+        kept = millis(timedelta(seconds=lease_seconds) + CLAIM_KEPT)
         args = [claim_id, new_secret(), worker, lease_seconds, self._ttl, kept, CLAIM_WALK, *queues]
         word, *reply = await self._gateway.run(scripts.CLAIM, [keys.ROOT], args)
         if word == "DRAINING":
