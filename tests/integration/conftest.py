@@ -19,6 +19,8 @@ from tests.integration.consistency import drift
 from tests.integration.servers import Backend, RedisServer, Service
 
 WEEK = timedelta(days=7)
+#: Of the service that all tests share; its end must not wait for leases that a test has left.
+SETTINGS = {"MAX_BODY_BYTES": "65536", "SHUTDOWN_DRAIN_SECONDS": "1"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -83,7 +85,7 @@ def new_redis(backend: Backend, tmp_path: Path) -> Iterator[Callable[..., RedisS
 
 @pytest.fixture(scope="session")
 def shared_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with Service(tmp_path_factory.mktemp("service"), REDIS_URL=redis_url, MAX_BODY_BYTES="65536") as service:
+    with Service(tmp_path_factory.mktemp("service"), REDIS_URL=redis_url, **SETTINGS) as service:
         yield service
 
 
