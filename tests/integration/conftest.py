@@ -36,12 +36,19 @@ def shared_redis(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def redis_url(shared_redis: RedisServer) -> str:
+    """The database of the service that all tests share."""
     return f"redis://127.0.0.1:{shared_redis.port}/0"
 
 
+@pytest.fixture(scope="session")
+def store_url(shared_redis: RedisServer) -> str:
+    """A database in which no service sweeps or reaps beside a test of the store."""
+    return f"redis://127.0.0.1:{shared_redis.port}/1"
+
+
 @pytest.fixture
-async def pool(redis_url: str) -> AsyncIterator[BlockingConnectionPool]:
-    pool = connect(redis_url)
+async def pool(store_url: str) -> AsyncIterator[BlockingConnectionPool]:
+    pool = connect(store_url)
     yield pool
     await pool.disconnect()
 
@@ -49,7 +56,7 @@ async def pool(redis_url: str) -> AsyncIterator[BlockingConnectionPool]:
 @pytest.fixture
 async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
     client = Redis(connection_pool=pool)
-    await client.flushall()
+    await client.flushdb()
     yield client
     if request.node.get_closest_marker("leaves_debris") is None:
         await JobStateManager(pool, ttl=WEEK).sweep()
@@ -93,7 +100,7 @@ def shared_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
 def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
     """A client of the service, on an empty database; every answer is held against the API document."""
     with sync_redis.Redis.from_url(redis_url) as client:
-        client.flushall()
+        client.flushdb()
     with httpx.Client(base_url=shared_service.url, timeout=10, event_hooks={"response": [conformance.check]}) as http:
         yield http
 

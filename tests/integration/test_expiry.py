@@ -10,15 +10,9 @@ from service.domain.states import Status
 from service.store import keys
 from service.store.manager import SWEEP_BATCH, JobStateManager
 from tests.integration.consistency import drift
-from tests.integration.servers import PATIENCE, RedisServer
+from tests.integration.servers import PATIENCE
 
 SHORT = timedelta(milliseconds=60)
-
-
-@pytest.fixture(scope="module")
-def redis_url(shared_redis: RedisServer) -> str:
-    """A database in which no service sweeps at the same time."""
-    return f"redis://127.0.0.1:{shared_redis.port}/1"
 
 
 @pytest.fixture

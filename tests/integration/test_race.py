@@ -32,11 +32,11 @@ def start_racer(url: str, name: str) -> Racer:
 
 
 async def test_sixteen_processes_get_each_of_5000_jobs_once_though_some_die_or_stand_still(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis, redis_url: str
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, store_url: str
 ) -> None:
     for start in range(0, JOBS, 100):
         await asyncio.gather(*(jobs.create_job(f"j{n}", 1, max_attempts=5) for n in range(start, start + 100)))
-    racers = [start_racer(redis_url, f"w{number}") for number in range(PROCESSES)]
+    racers = [start_racer(store_url, f"w{number}") for number in range(PROCESSES)]
     try:
         await watch(racers, jobs, leases)
     finally:

@@ -37,7 +37,7 @@ async def line(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultyL
 @pytest.fixture
 async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
     """A repository at the other end of the line, its scripts loaded."""
-    pool = connect(f"redis://127.0.0.1:{line.port}/0")
+    pool = connect(f"redis://127.0.0.1:{line.port}/1")
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.create_job("warm", 1)
     await manager.update_job_status("warm", "failed")
@@ -149,7 +149,7 @@ async def test_a_dead_line_is_given_up_in_time(far: JobStateManager, line: Fault
 
 
 async def test_waiting_for_a_connection_counts_too(line: FaultyLine) -> None:
-    pool = connect(f"redis://127.0.0.1:{line.port}/0", max_connections=2)
+    pool = connect(f"redis://127.0.0.1:{line.port}/1", max_connections=2)
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.ping()
     line.breaks(Fault.SILENT)
