@@ -75,6 +75,25 @@ def work(api: httpx.Client) -> None:
     api.post("/v1/jobs/work/cancel")
 
 
+def watch(api: httpx.Client) -> None:
+    """Watch what ends, and what does not for a moment."""
+    create(api, "watched")
+    api.patch("/v1/jobs/watched", json={"status": "cancelled"})
+    seen = api.get("/v1/jobs/watched").headers["etag"].strip('"')
+    for job_id, headers in (("watched", {}), ("watched", {"Last-Event-ID": seen}), ("nobody", {})):
+        api.get(f"/v1/jobs/{job_id}/events", headers=headers)
+    with api.stream("GET", "/v1/events"):
+        pass
+
+
+def watch_too_much(api: httpx.Client) -> None:
+    """Watch two things at one time where a client may watch one."""
+    create(api, "pending")
+    with api.stream("GET", "/v1/events"):
+        for path in ("/v1/events", "/v1/jobs/pending/events", "/v1/jobs/pending?wait=1"):
+            api.get(path)
+
+
 def operate(api: httpx.Client) -> None:
     """Send what an operator sends; and create and claim under a drain."""
     api.get("/v1/queues")
@@ -141,8 +160,12 @@ def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, 
     api.event_hooks["response"].append(note)
     play(api)
     work(api)
+    watch(api)
     operate(api)
     refuse_all(api)
+    with Service(tmp_path, REDIS_URL=redis_url, MAX_WATCHERS_PER_CLIENT="1") as service:
+        api.base_url = service.url
+        watch_too_much(api)
     with Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour") as service:
         api.base_url = service.url
         ask_too_often(api)
