@@ -1,5 +1,6 @@
 """Claims that wait: woken by whatever makes a job due, by nothing else, and never for nobody."""
 
+import asyncio
 import json
 import signal
 import time
@@ -11,7 +12,13 @@ from typing import Any
 import httpx
 import pytest
 import redis as sync_redis
+from redis.asyncio import BlockingConnectionPool
 
+from service.domain.jobs import Claim
+from service.store.budget import DEADLINE, Budget, budget
+from service.store.leases import LeaseManager
+from service.store.manager import JobStateManager
+from service.store.waiting import Turn, Waiting
 from tests.integration.servers import Service, wait_until
 from tests.integration.test_limits import connect
 
@@ -111,6 +118,63 @@ def test_each_of_many_that_wait_gets_one_of_many_jobs(api: httpx.Client, ask: As
     assert sorted(map(job_of, claims)) == sorted(f"j{number}" for number in range(20))
 
 
+def test_a_pause_that_is_lifted_wakes_a_claim_for_each_job(api: httpx.Client, ask: Ask) -> None:
+    api.put("/v1/queues/paused", json={"paused": True})
+    for job_id in ("a", "b"):
+        create(api, job_id, queue="paused")
+    claims = [ask(queue="paused") for _ in range(2)]
+    waits(api, 2)
+    api.put("/v1/queues/paused", json={})
+    assert sorted(map(job_of, claims)) == ["a", "b"]
+
+
+async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
+    pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    waiting = Waiting(pool)
+    gone, looks, goes = Turn(["default"]), asyncio.Event(), asyncio.Event()
+
+    async def in_vain() -> tuple[Claim | None, float | None]:
+        looks.set()
+        await goes.wait()
+        return None, None
+
+    def really() -> Any:
+        return leases.try_claim(["default"], "w", lease_seconds=30, claim_key=None)
+
+    leaving = asyncio.create_task(waiting.claim(gone, 20, in_vain))
+    await looks.wait()
+    staying = asyncio.create_task(waiting.claim(Turn(["default"]), 20, really))
+    try:
+        await asyncio.sleep(0.3)
+        await jobs.create_job("j", 1)
+        await asyncio.wait_for(gone.bell.wait(), 5)
+        gone.leave()
+        goes.set()
+        assert await asyncio.wait_for(leaving, 5) is None
+        assert await asyncio.wait_for(staying, 5) is not None
+    finally:
+        staying.cancel()
+        await waiting.aclose()
+
+
+async def test_each_look_of_a_claim_has_the_time_of_a_request(pool: BlockingConnectionPool) -> None:
+    had: list[float] = []
+    left = Budget()
+    budget.set(left)
+
+    async def slowly() -> tuple[Claim | None, float | None]:
+        spent = budget.get() or left
+        had.append(spent.within(DEADLINE))
+        spent.spend(DEADLINE)
+        return None, 0.1
+
+    waiting = Waiting(pool)
+    await waiting.claim(Turn(["default"]), 1, slowly)
+    await waiting.aclose()
+    assert had[:3] == [DEADLINE] * 3
+
+
 def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
     api: httpx.Client, ask: Ask, redis_url: str
 ) -> None:
@@ -123,17 +187,34 @@ def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
     assert sorted(map(job_of, claims)) == ["j0", "j1", "j2"]
 
 
-def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
-    body = json.dumps({"queues": ["default"], "worker": "gone", "wait_seconds": 30}).encode()
+def a_claim(wait_seconds: int) -> bytes:
+    body = json.dumps({"queues": ["default"], "worker": "gone", "wait_seconds": wait_seconds}).encode()
     lines = ("POST /v1/claims HTTP/1.1", "Host: localhost", "Content-Type: application/json")
     head = "\r\n".join((*lines, f"Content-Length: {len(body)}"))
+    return f"{head}\r\n\r\n".encode() + body
+
+
+def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
     with connect(shared_service) as connection:
-        connection.sendall(f"{head}\r\n\r\n".encode() + body)
+        connection.sendall(a_claim(30))
         waits(api, 1)
     waits(api, 0)
     create(api, "j")
     assert api.get("/v1/jobs/j").json()["status"] == "pending"
     assert job_of(ask()) == "j"
+
+
+def test_a_job_that_a_worker_got_after_it_had_left_is_given_back(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    create(api, "j")
+    with sync_redis.Redis.from_url(redis_url) as client, connect(shared_service) as connection:
+        client.client_pause(1000)
+        connection.sendall(a_claim(0))
+        time.sleep(0.3)
+    wait_until(lambda: api.get("/v1/jobs/j").json()["attempt"] == 1, "the claim")
+    wait_until(lambda: api.get("/v1/jobs/j").json()["status"] == "pending", "the release")
+    assert api.get("/v1/jobs/j").json()["failures"] == 0
 
 
 def test_a_drain_ends_the_waiting_and_goes_over_all_replicas(

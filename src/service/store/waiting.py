@@ -67,11 +67,11 @@ class Waiting:
             if wait_seconds:
                 await self._listen(wait_seconds)
             while True:
-                turn.bell.clear()
                 if self._closed:
                     raise Draining(RETRY_AFTER)
                 if turn.is_left:
                     return None
+                turn.bell.clear()
                 budget.set(Budget())  # each look has the time that a request has
                 found, due = await claim()
                 left = deadline - asyncio.get_running_loop().time()
