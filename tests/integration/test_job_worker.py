@@ -330,7 +330,8 @@ def test_a_signal_lets_the_running_job_end_and_takes_no_other(
 
 
 @pytest.mark.parametrize(
-    ("function", "in_"), [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process")]
+    ("function", "in_"),
+    [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process"), ("never_look", "process")],
 )
 def test_what_does_not_end_in_time_is_given_back_plainly(
     api: httpx.Client, tmp_path: Path, function: str, in_: str
