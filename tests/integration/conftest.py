@@ -11,6 +11,7 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from service.store.feed import Feed
 from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
 from service.store.pool import connect
@@ -73,6 +74,13 @@ def jobs(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
 def leases(pool: BlockingConnectionPool, redis: Redis) -> LeaseManager:
     """The leases on the jobs of `jobs`."""
     return LeaseManager(pool, ttl=WEEK)
+
+
+@pytest.fixture
+async def feed(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[Feed]:
+    feed = Feed(pool)
+    yield feed
+    await feed.aclose()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """Watching inside one process: no wake-up is lost, whatever happens between two steps."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from typing import Any
 
@@ -18,13 +18,6 @@ from service.store.timeline import LAG, Mark, MarkKind, Timeline
 from service.store.watching import Watching
 
 SOON = 10.0
-
-
-@pytest.fixture
-async def feed(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[Feed]:
-    feed = Feed(pool)
-    yield feed
-    await feed.aclose()
 
 
 @pytest.fixture

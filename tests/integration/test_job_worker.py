@@ -161,6 +161,43 @@ def test_a_function_that_does_not_look_completes_under_a_cancel(api: httpx.Clien
         assert in_status(api, "completed")["result"] == "done all the same"
 
 
+def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: httpx.Client) -> None:
+    cleaned = threading.Event()
+
+    async def clean_up(work: Work) -> None:
+        work.progress(0)
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            for step in range(30):
+                work.progress(step)
+                await asyncio.sleep(0.1)
+            cleaned.set()
+
+    create(api)
+    with working(str(api.base_url), clean_up):
+        started(api)
+        api.post("/v1/jobs/j1/cancel")
+        in_status(api, "cancelled")
+    assert cleaned.is_set()
+
+
+def test_a_thread_that_does_not_end_in_time_is_told_to_stop(api: httpx.Client) -> None:
+    told = threading.Event()
+
+    def look(work: Work) -> None:
+        work.progress(0)
+        while not work.cancel_requested:
+            time.sleep(0.01)
+        told.set()
+
+    create(api)
+    with working(str(api.base_url), look, drain_seconds=0.1):
+        started(api)
+    assert told.wait(PATIENCE)
+    assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
+
+
 def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: httpx.Client) -> None:
     create(api, max_attempts=2)
     with working(str(api.base_url), functions.stumble_once):
@@ -294,7 +331,8 @@ def test_a_signal_lets_the_running_job_end_and_takes_no_other(
 
 
 @pytest.mark.parametrize(
-    ("function", "in_"), [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process")]
+    ("function", "in_"),
+    [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process"), ("never_look", "process")],
 )
 def test_what_does_not_end_in_time_is_given_back_plainly(
     api: httpx.Client, tmp_path: Path, function: str, in_: str
@@ -355,6 +393,25 @@ def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
     with working(str(api.base_url), functions.count):
         assert claimed.wait(PATIENCE)
     assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
+
+
+def test_a_result_that_the_service_has_not_taken_at_the_end_is_sent_once_more(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(api)
+    done = threading.Event()
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def lose_the_first_result(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if request.method == "PATCH" and not done.is_set():
+            done.set()
+            await asyncio.sleep(PATIENCE)
+        return await handle(transport, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", lose_the_first_result)
+    with working(str(api.base_url), functions.count, drain_seconds=0.1):
+        assert done.wait(PATIENCE)
+    assert (job(api)["status"], job(api)["result"]["counted"]) == ("completed", 3)
 
 
 def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
@@ -79,6 +80,23 @@ async def test_expired_jobs_are_passed_over(
     assert (await claimed(leases)).job.job_id == "there"
 
 
+@pytest.mark.leaves_debris
+async def test_what_waits_for_its_time_without_being_a_delayed_job_is_passed_over_and_forgotten(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await jobs.create_job("there", 1)
+    await jobs.create_job("held", 1, queue="held")
+    await claimed(leases, "held")
+    await jobs.create_job("later", 1, queue="later", delay_seconds=3600)
+    await redis.hset(keys.job("foreign"), "status", "pending")
+    await redis.zadd(keys.DUE, {"default:foreign": 1, "held:held": 1, "another:later": 1})
+
+    assert (await claimed(leases)).job.job_id == "there"
+
+    assert await leases.claim_job(["held", "later"], "w") is None
+    assert await redis.zrange(keys.DUE, 0, -1) == [b"later:later"]
+
+
 async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
@@ -96,6 +114,26 @@ async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
     third = await leases.claim_job(["default"], "w", claim_key="k")
     assert third
     assert third.job.job_id == "c", "the old lease is over, so it is a new claim"
+
+
+async def test_a_claim_that_is_sent_again_does_not_give_a_lease_of_another(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await jobs.create_job("j", 1)
+    first = await leases.claim_job(["default"], "w", claim_key="k")
+    assert first
+    await leases.release_job("j", first.lease.token)
+    await claimed(leases, worker="another")
+    assert await leases.claim_job(["default"], "w", claim_key="k") is None
+
+
+async def test_a_claim_whose_reply_was_lost_before_a_drain_gives_its_job_again(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await jobs.create_job("j", 1)
+    first = await leases.claim_job(["default"], "w", claim_key="k")
+    await leases.drain(60)
+    assert await leases.claim_job(["default"], "w", claim_key="k") == first
 
 
 async def test_a_claim_is_not_remembered_for_long(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
@@ -145,7 +183,7 @@ async def test_a_worker_that_lost_its_lease_cannot_overwrite_its_successor(
     await expire_lease(redis, "j")
     await leases.reap()
     second = await claimed(leases, worker="second")
-    assert second.lease.token != first.lease.token
+    assert [claim.lease.token.partition("-")[0] for claim in (first, second)] == ["1", "2"], "to fence by"
     assert (second.job.attempt, second.job.failures) == (2, 1)
 
     for attempt in (
@@ -202,6 +240,38 @@ async def test_a_heartbeat_extends_the_lease_and_nothing_else(
     assert later.lease_expires_at >= beat.lease_expires_at, "the last length is the next one's default"
 
 
+async def test_progress_of_a_job_without_a_lease_gives_it_none(jobs: JobStateManager, leases: LeaseManager) -> None:
+    await jobs.create_job("j", 1)
+    await jobs.update_job_status("j", "running")
+    assert (await jobs.update_job_status("j", "running", progress=Progress(1))).lease_expires_at is None
+    assert (await leases.reap()) == ([], None)
+
+
+async def test_a_heartbeat_with_progress_changes_the_length_of_the_lease_too(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await jobs.create_job("j", 1)
+    claim = await claimed(leases)
+    beat = await leases.heartbeat("j", claim.lease.token, lease_seconds=600, progress=Progress(1))
+    after = await record(jobs, "j")
+    assert (after.lease_seconds, after.lease_expires_at) == (600, beat.lease_expires_at)
+
+
+@pytest.mark.parametrize("end", [Status.PENDING, Status.COMPLETED])
+async def test_who_has_given_a_job_up_cannot_hold_it_by_a_heartbeat(
+    jobs: JobStateManager, leases: LeaseManager, end: Status
+) -> None:
+    await jobs.create_job("j", 1)
+    token = (await claimed(leases)).lease.token
+    if end is Status.PENDING:
+        await leases.release_job("j", token)
+    else:
+        await jobs.update_job_status("j", end, lease_token=token)
+    with pytest.raises(errors.LeaseLost) as refused:
+        await leases.heartbeat("j", token)
+    assert refused.value.current_status is end
+
+
 async def test_a_heartbeat_brings_progress_and_so_does_a_change_by_the_holder(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
@@ -229,6 +299,17 @@ async def test_a_job_outlives_a_retention_that_is_shorter_than_its_lease(
     await asyncio.sleep(1.2)
     beat = await leases.heartbeat("j", claim.lease.token)
     assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
+
+
+async def test_a_job_outlives_a_lease_that_a_heartbeat_has_made_longer_than_the_retention(
+    pool: BlockingConnectionPool, redis: Redis
+) -> None:
+    brief = timedelta(seconds=120)
+    jobs, leases = JobStateManager(pool, ttl=brief), LeaseManager(pool, ttl=brief)
+    await jobs.create_job("j", 1)
+    beat = await leases.heartbeat("j", (await claimed(leases)).lease.token, lease_seconds=3600)
+    assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
+    assert await redis.pttl(keys.job("j")) > 3_600_000
 
 
 async def test_retention_starts_again_by_a_heartbeat_when_less_than_half_is_left(
@@ -279,6 +360,48 @@ async def test_a_release_gives_the_job_back(jobs: JobStateManager, leases: Lease
     with pytest.raises(errors.NotLeased):
         await leases.release_job("j", None)
     assert (await claimed(leases)).job.attempt == 2
+
+
+async def test_a_plain_release_makes_the_job_due_at_once_whatever_its_retry_delay(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await jobs.create_job("j", 1, max_attempts=3, retry_delay_seconds=1000)
+    await leases.release_job("j", (await claimed(leases)).lease.token, error="x")
+    await redis.zadd(keys.DUE, {"default:j": 0})  # as if that time had gone by
+    released = await leases.release_job("j", (await claimed(leases)).lease.token)
+    assert released.available_at is None
+    assert (await claimed(leases)).job.attempt == 3
+
+
+async def test_a_job_outlives_a_delay_that_is_longer_than_the_retention(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await jobs.create_job("j", 1)
+    released = await leases.release_job("j", (await claimed(leases)).lease.token, delay_seconds=30 * 86400)
+    assert released.expires_at > (released.available_at or "") > timestamp(0)
+
+
+async def test_a_completed_job_does_not_keep_the_error_of_an_earlier_attempt(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await jobs.create_job("j", 1, max_attempts=2)
+    await leases.release_job("j", (await claimed(leases)).lease.token, error="x")
+    done = await jobs.update_job_status("j", "completed", lease_token=(await claimed(leases)).lease.token)
+    assert (done.failures, done.error_message) == (1, None)
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True], ids=["failed", "cancelled"])
+async def test_a_release_that_ends_the_job_delays_nothing(
+    jobs: JobStateManager, leases: LeaseManager, is_cancelled: bool
+) -> None:
+    await jobs.create_job("j", 1)
+    claim = await claimed(leases)
+    if is_cancelled:
+        await jobs.cancel_job("j")
+    ended = await leases.release_job("j", claim.lease.token, error="x", delay_seconds=3600)
+    assert ended.status is (Status.CANCELLED if is_cancelled else Status.FAILED)
+    assert ended.available_at is None
+    assert (await jobs.get_stats()).delayed == 0
 
 
 async def test_a_release_may_delay_the_next_attempt(jobs: JobStateManager, leases: LeaseManager) -> None:
@@ -345,6 +468,53 @@ async def test_the_reaper_takes_jobs_whose_lease_has_run_out_and_no_others(
     assert (await leases.reap())[0] == []
 
 
+async def test_what_the_reaper_says_of_a_job_is_true(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
+    """The message tells of used up attempts; it goes with a failed job alone."""
+    for job_id, attempts in (("retried", 2), ("cancelled", 1)):
+        await jobs.create_job(job_id, 1, max_attempts=attempts)
+        await claimed(leases)
+        await expire_lease(redis, job_id)
+    await jobs.cancel_job("cancelled")
+    await expire_lease(redis, "cancelled")
+    await leases.reap()
+    for job_id, status in (("retried", Status.PENDING), ("cancelled", Status.CANCELLED)):
+        job = await record(jobs, job_id)
+        assert (job.status, job.failures, job.error_message) == (status, 1, None)
+
+
+async def test_who_has_lost_a_job_cannot_end_it_before_it_is_claimed_again(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await jobs.create_job("j", 1, max_attempts=2)
+    token = (await claimed(leases)).lease.token
+    await expire_lease(redis, "j")
+    await leases.reap()
+    for status in (Status.COMPLETED, Status.FAILED):
+        with pytest.raises(errors.LeaseLost):
+            await jobs.update_job_status("j", status, lease_token=token)
+    assert (await record(jobs, "j")).status is Status.PENDING
+
+
+@pytest.mark.leaves_debris
+async def test_an_entry_that_is_not_right_does_not_stop_the_reaper(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    for job_id in ("alive", "over"):
+        await jobs.create_job(job_id, 1)
+        await claimed(leases)
+    await jobs.create_job("plain", 1)
+    await redis.hset(keys.job("foreign"), "status", "running")
+    await expire_lease(redis, "over")
+    await redis.zadd(keys.LEASES, {"foreign": 1, "plain": 1, "alive": 1})
+
+    reaped, following = await leases.reap()
+
+    assert [one.job_id for one in reaped] == ["over"]
+    assert following is not None
+    assert following > 20
+    assert await redis.zrange(keys.LEASES, 0, -1) == [b"alive"]
+
+
 async def test_the_reaper_goes_through_more_than_a_batch_and_over_what_has_gone(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -391,6 +561,48 @@ async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManag
     assert refused.value.field == field
 
 
+@pytest.mark.leaves_debris
+@pytest.mark.parametrize(
+    ("call", "shelf"),
+    [
+        (lambda leases, token: leases.claim_job(["default"], "w"), "running"),
+        (lambda leases, token: leases.heartbeat("j", token), "running"),
+        (lambda leases, token: leases.release_job("j", token), "pending"),
+        (lambda leases, token: leases.release_job("j", token, error="x"), "failed"),
+        (lambda leases, token: leases.reap(), "running"),
+        (lambda leases, token: leases.reap(), "failed"),
+    ],
+    ids=["claim", "heartbeat", "release", "last release", "reap", "last reap"],
+)
+async def test_a_foreign_index_in_the_way_of_a_worker_is_named_and_nothing_is_written(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, shelf: str
+) -> None:
+    await jobs.create_job("j", 1)
+    token = (await claimed(leases)).lease.token
+    await expire_lease(redis, "j")
+    await jobs.create_job("next", 1)
+    name = keys.by_expiry("default", shelf)
+    await redis.delete(name)
+    await redis.set(name, "foreign")
+    held = await redis.hgetall(keys.job("j"))
+
+    with pytest.raises(errors.StoreCorrupt, match=name):
+        await call(leases, token)
+
+    assert await redis.hgetall(keys.job("j")) == held
+
+
+@pytest.mark.leaves_debris
+async def test_an_operator_who_cannot_be_heard_by_those_who_wait_changes_nothing(
+    leases: LeaseManager, redis: Redis
+) -> None:
+    await redis.set(keys.EVENTS, "foreign")
+    for call in (leases.configure_queue("default", paused=True), leases.drain(60)):
+        with pytest.raises(errors.StoreCorrupt, match=keys.EVENTS):
+            await call
+    assert await redis.keys() == [keys.EVENTS.encode()]
+
+
 async def test_a_job_that_is_not_there_is_not_found(leases: LeaseManager) -> None:
     for call in (leases.heartbeat("j", "1-a"), leases.release_job("j", "1-a")):
         with pytest.raises(errors.JobNotFound):
@@ -416,6 +628,18 @@ async def test_a_capped_queue_has_no_more_running_jobs_than_it_may(jobs: JobStat
     assert claims[0]
     await leases.release_job("j0", claims[0].lease.token, delay_seconds=60)
     assert (await claimed(leases)).job.job_id == "j2"
+
+
+async def test_running_jobs_that_have_expired_do_not_count_for_the_cap(
+    pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    await brief.create_job("gone", 1)
+    await brief.update_job_status("gone", "running")
+    await jobs.create_job("there", 1)
+    await leases.configure_queue("default", max_running=1)
+    await asyncio.sleep(0.05)
+    assert (await claimed(leases)).job.job_id == "there"
 
 
 async def test_the_queues_are_listed_with_settings_and_counts(jobs: JobStateManager, leases: LeaseManager) -> None:
@@ -449,7 +673,9 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
     assert (await jobs.create_job("b", 1)).replayed
     await leases.heartbeat("a", claim.lease.token)
     await jobs.update_job_status("a", "completed", lease_token=claim.lease.token)
+    events = await redis.xlen(keys.EVENTS)
     assert (await leases.drain()).safe_to_stop
+    assert await redis.xlen(keys.EVENTS) == events, "a look wakes nobody"
     assert not (await leases.drain(0)).draining
     await jobs.create_job("c", 1)
 

@@ -1,5 +1,6 @@
 """Claims that wait: woken by whatever makes a job due, by nothing else, and never for nobody."""
 
+import asyncio
 import json
 import signal
 import time
@@ -12,7 +13,16 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from tests.integration.servers import Service, wait_until
+from service.domain.errors import StoreTimeout
+from service.domain.events import Event, EventKind
+from service.domain.jobs import Claim
+from service.domain.states import Status
+from service.store.budget import DEADLINE, Budget, budget
+from service.store.feed import Feed
+from service.store.leases import LeaseManager
+from service.store.manager import JobStateManager
+from service.store.waiting import Turn, Waiting
+from tests.integration.servers import Service, free_port, wait_until
 from tests.integration.test_limits import connect
 
 Ask = Callable[..., Future[httpx.Response]]
@@ -111,6 +121,123 @@ def test_each_of_many_that_wait_gets_one_of_many_jobs(api: httpx.Client, ask: As
     assert sorted(map(job_of, claims)) == sorted(f"j{number}" for number in range(20))
 
 
+def test_a_pause_that_is_lifted_wakes_a_claim_for_each_job(api: httpx.Client, ask: Ask) -> None:
+    api.put("/v1/queues/paused", json={"paused": True})
+    for job_id in ("a", "b"):
+        create(api, job_id, queue="paused")
+    claims = [ask(queue="paused") for _ in range(2)]
+    waits(api, 2)
+    api.put("/v1/queues/paused", json={})
+    assert sorted(map(job_of, claims)) == ["a", "b"]
+
+
+async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
+    feed: Feed, jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    waiting = Waiting(feed)
+    gone, looks, goes = Turn(["default"]), asyncio.Event(), asyncio.Event()
+
+    async def in_vain() -> tuple[Claim | None, float | None]:
+        looks.set()
+        await goes.wait()
+        return None, None
+
+    def really() -> Any:
+        return leases.try_claim(["default"], "w", lease_seconds=30, claim_key=None)
+
+    leaving = asyncio.create_task(waiting.claim(gone, 20, in_vain))
+    await looks.wait()
+    staying = asyncio.create_task(waiting.claim(Turn(["default"]), 20, really))
+    try:
+        await asyncio.sleep(0.3)
+        await jobs.create_job("j", 1)
+        await asyncio.wait_for(gone.bell.wait(), 5)
+        gone.leave()
+        goes.set()
+        assert await asyncio.wait_for(leaving, 5) is None
+        assert await asyncio.wait_for(staying, 5) is not None
+    finally:
+        staying.cancel()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "rings"),
+    [
+        ("changed", "pending", True),
+        ("changed", "completed", True),
+        ("changed", "running", False),
+        ("expired", "running", True),
+        ("deleted", "failed", True),
+    ],
+)
+async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
+    feed: Feed, kind: str, status: str, rings: bool
+) -> None:
+    waiting, turn, looks = Waiting(feed), Turn(["q"]), 0
+
+    async def in_vain() -> tuple[Claim | None, float | None]:
+        nonlocal looks
+        looks += 1
+        return None, None
+
+    claiming = asyncio.create_task(waiting.claim(turn, 20, in_vain))
+    await feed.position()
+    await asyncio.sleep(0.1)
+    before = looks
+    waiting.hear(
+        [
+            Event(
+                position="1-1",
+                kind=EventKind(kind),
+                job_id="j",
+                status=Status(status),
+                revision=2,
+                queue="q",
+                created=1,
+            )
+        ]
+    )
+    await asyncio.sleep(0.1)
+    turn.leave()
+    await claiming
+    assert (looks > before) is rings
+
+
+async def test_a_look_that_fails_passes_the_event_on(feed: Feed) -> None:
+    waiting, next_one = Waiting(feed), Turn(["q"])
+
+    async def fail() -> tuple[Claim | None, float | None]:
+        raise StoreTimeout("no answer")
+
+    async def in_vain() -> tuple[Claim | None, float | None]:
+        return None, None
+
+    staying = asyncio.create_task(waiting.claim(next_one, 20, in_vain))
+    await feed.position()
+    await asyncio.sleep(0.1)
+    with pytest.raises(StoreTimeout):
+        await waiting.claim(Turn(["q"]), 20, fail)
+    assert next_one.bell.is_set()
+    next_one.leave()
+    await staying
+
+
+async def test_each_look_of_a_claim_has_the_time_of_a_request(feed: Feed) -> None:
+    had: list[float] = []
+    left = Budget()
+    budget.set(left)
+
+    async def slowly() -> tuple[Claim | None, float | None]:
+        spent = budget.get() or left
+        had.append(spent.within(DEADLINE))
+        spent.spend(DEADLINE)
+        return None, 0.1
+
+    await Waiting(feed).claim(Turn(["default"]), 1, slowly)
+    budget.set(None)
+    assert had[:3] == [DEADLINE] * 3
+
+
 def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
     api: httpx.Client, ask: Ask, redis_url: str
 ) -> None:
@@ -123,17 +250,77 @@ def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
     assert sorted(map(job_of, claims)) == ["j0", "j1", "j2"]
 
 
-def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
-    body = json.dumps({"queues": ["default"], "worker": "gone", "wait_seconds": 30}).encode()
+def a_claim(wait_seconds: int) -> bytes:
+    body = json.dumps({"queues": ["default"], "worker": "gone", "wait_seconds": wait_seconds}).encode()
     lines = ("POST /v1/claims HTTP/1.1", "Host: localhost", "Content-Type: application/json")
     head = "\r\n".join((*lines, f"Content-Length: {len(body)}"))
+    return f"{head}\r\n\r\n".encode() + body
+
+
+def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
     with connect(shared_service) as connection:
-        connection.sendall(f"{head}\r\n\r\n".encode() + body)
+        connection.sendall(a_claim(30))
         waits(api, 1)
     waits(api, 0)
     create(api, "j")
     assert api.get("/v1/jobs/j").json()["status"] == "pending"
     assert job_of(ask()) == "j"
+
+
+def test_a_claim_that_comes_again_under_its_key_keeps_the_job(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    create(api, "j")
+    claim = {"queues": ["default"], "worker": "w"}
+    with sync_redis.Redis.from_url(redis_url) as client:
+        client.client_pause(800)
+        with pytest.raises(httpx.TimeoutException):
+            api.post("/v1/claims", json=claim, headers={"Idempotency-Key": "k"}, timeout=0.3)
+    again = api.post("/v1/claims", json=claim, headers={"Idempotency-Key": "k"})
+    time.sleep(0.5)
+    token = {"Lease-Token": again.json()["lease"]["token"]}
+    assert api.post("/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
+
+
+def test_a_claim_that_waits_says_soon_that_redis_is_away(tmp_path: Path) -> None:
+    with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0") as service:
+        claim = {"queues": ["default"], "worker": "w", "wait_seconds": 20}
+        refused = httpx.post(f"{service.url}/v1/claims", json=claim, timeout=3.5)
+    assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:store-unreachable")
+
+
+def test_those_who_wait_longer_get_a_job_whose_delay_ends_after_another_has_left(api: httpx.Client, ask: Ask) -> None:
+    short, long = ask(seconds=1), ask(seconds=15)
+    waits(api, 2)
+    create(api, "j", delay_seconds=3)
+    started = time.monotonic()
+    assert short.result(10).status_code == 204
+    assert job_of(long) == "j"
+    assert time.monotonic() - started < 10
+
+
+def test_delays_in_other_queues_do_not_make_claims_ask_again_and_again(api: httpx.Client, ask: Ask) -> None:
+    claims = [ask(seconds=6) for _ in range(8)]
+    waits(api, 8)
+    for number in range(10):
+        create(api, f"j{number}", queue="other", delay_seconds=1 + number % 3)
+    before = calls(api)
+    time.sleep(4)
+    assert calls(api) - before <= 10
+    assert {claim.result(15).status_code for claim in claims} == {204}
+
+
+def test_a_job_that_a_worker_got_after_it_had_left_is_given_back(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    create(api, "j")
+    with sync_redis.Redis.from_url(redis_url) as client, connect(shared_service) as connection:
+        client.client_pause(1000)
+        connection.sendall(a_claim(0))
+        time.sleep(0.3)
+    wait_until(lambda: api.get("/v1/jobs/j").json()["attempt"] == 1, "the claim")
+    wait_until(lambda: api.get("/v1/jobs/j").json()["status"] == "pending", "the release")
+    assert api.get("/v1/jobs/j").json()["failures"] == 0
 
 
 def test_a_drain_ends_the_waiting_and_goes_over_all_replicas(

@@ -94,6 +94,7 @@ def test_a_release_with_an_error_uses_up_an_attempt(api: httpx.Client) -> None:
         ({"queues": ["a", "b c"], "worker": "w"}, "queues[1]"),
         ({"queues": ["a"]}, "worker"),
         ({"queues": ["a"], "worker": "w", "lease_seconds": 3601}, "lease_seconds"),
+        ({"queues": ["a"], "worker": "w", "wait_seconds": 31}, "wait_seconds"),
         ({"queues": ["a"], "worker": "w", "color": 1}, "color"),
     ],
 )

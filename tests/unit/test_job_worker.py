@@ -9,6 +9,7 @@ import pytest
 
 from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
 from jobstate_worker.service import Change, Claim, JobLost, Service
+from jobstate_worker.work import broken, ended
 
 CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)
 Reply = httpx.Response | httpx.TransportError
@@ -75,6 +76,24 @@ async def test_a_change_is_repeated_under_its_key_until_it_is_answered(
     assert {request.content for request in fake.requests} == {b'{"status":"completed","result":0}'}
     assert {request.headers["Lease-Token"] for request in fake.requests} == {"1-token"}
     assert waits == [0.375, 0.75, 1.5, 3.0, 5.0]
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        *(httpx.Response(status) for status in (408, 429, 500, 502, 504, 520)),
+        httpx.RemoteProtocolError("server disconnected"),
+        httpx.ProxyError("no way"),
+        httpx.PoolTimeout(""),
+    ],
+    ids=lambda reply: str(getattr(reply, "status_code", type(reply).__name__)),
+)
+async def test_trouble_of_any_kind_is_waited_out(
+    fake: FakeService, service: Service, waits: list[float], reply: Reply
+) -> None:
+    fake.replies = [reply]
+    assert await service.change(CLAIM, Change.release()) == "completed"
+    assert len(waits) == 1
 
 
 async def test_two_changes_have_different_keys(fake: FakeService, service: Service) -> None:
@@ -188,6 +207,20 @@ def test_progress_that_the_service_would_refuse_is_refused(
 ) -> None:
     with pytest.raises(ValueError, match=r"from 0 to|1 to 1024 bytes"):
         Work({}).progress(current, total, message)
+
+
+def test_nothing_is_a_result_unless_the_work_was_to_stop() -> None:
+    work = Work({})
+    assert json.loads(ended(work, None).body) == {"status": "completed", "result": None}
+    work.stop()
+    assert json.loads(ended(work, None).body) == {"status": "cancelled"}
+
+
+def test_a_function_that_cancels_itself_has_failed_an_attempt() -> None:
+    work = Work({"job_id": "j1"})
+    assert broken(work, asyncio.CancelledError()).call == "/release"
+    work.stop()
+    assert json.loads(broken(work, asyncio.CancelledError()).body) == {"status": "cancelled"}
 
 
 def test_a_failure_is_json() -> None:
