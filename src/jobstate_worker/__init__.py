@@ -58,16 +58,16 @@ class JobWorker:
         concurrency: int = 1,
         in_: Literal["thread", "process"] = "thread",
         lease_seconds: int = 30,
-        wait_seconds: int | None = None,
+        wait_seconds: int = 20,
         poll_seconds: float = 1.0,
         drain_seconds: float = 60.0,
     ) -> None:
         """Do at most `concurrency` jobs at once; `worker` is a name for people (host and process id by default).
 
-        A claim waits at the service for `wait_seconds` (`None`: not at all), and two claims that bring nothing are
-        `poll_seconds` apart. Jobs that run when the worker is stopped have `drain_seconds` to end, and are given back
-        then. Raises `ValueError` for a function that cannot run as asked, for a string in place of several queues, and
-        for a concurrency below 1.
+        A claim waits at the service for a job, up to `wait_seconds` (0 to 30), and two claims that bring nothing are at
+        least `poll_seconds` apart. Jobs that run when the worker is stopped have `drain_seconds` to end, and are given
+        back then. Raises `ValueError` for a function that cannot run as asked, for a string in place of several queues,
+        and for a concurrency below 1.
         """
         if isinstance(queues, str):
             raise ValueError(f"queues must be a list of names, such as [{queues!r}]")

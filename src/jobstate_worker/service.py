@@ -101,18 +101,16 @@ class Service:
         self._away_since: float | None = None
 
     async def claim(
-        self, queues: Sequence[str], worker: str, lease_seconds: int, key: str, wait_seconds: int | None = None
+        self, queues: Sequence[str], worker: str, lease_seconds: int, key: str, wait_seconds: int = 0
     ) -> Claim | None:
         """Take the oldest job that is due; `None` if there is none. The same key gives the same job again."""
-        body: dict[str, object] = {"queues": list(queues), "worker": worker, "lease_seconds": lease_seconds}
-        if wait_seconds is not None:
-            body["wait_seconds"] = wait_seconds
+        lease = {"lease_seconds": lease_seconds, "wait_seconds": wait_seconds}
         request = self._http.build_request(
             "POST",
             "/v1/claims",
-            content=encoded(body),
+            content=encoded({"queues": list(queues), "worker": worker, **lease}),
             headers={"Content-Type": "application/json", "Idempotency-Key": key},
-            timeout=TIMEOUT + (wait_seconds or 0),
+            timeout=TIMEOUT + wait_seconds,
         )
         answer = await self._repeated(request, LONGEST_PAUSE)
         return Claim(answer["job"], answer["lease"]["token"], lease_seconds) if answer else None

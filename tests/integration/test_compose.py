@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -11,6 +12,7 @@ import redis as sync_redis
 from service import __version__
 from service.settings import VARIABLES
 from tests.integration.compose import ROOT, Compose, Stack
+from tests.integration.servers import PATIENCE, wait_until
 
 pytestmark = pytest.mark.compose
 
@@ -99,6 +101,22 @@ def test_a_job_survives_a_kill_of_both_containers(stack: Stack) -> None:
 
     stack.wait_until_ready()
     assert httpx.get(f"{stack.url}/v1/jobs/survivor").content == before
+
+
+def test_stop_waits_for_a_worker_and_loses_nothing(stack: Stack) -> None:
+    with httpx.Client(base_url=stack.url) as api, ThreadPoolExecutor(1) as pool:
+        api.post("/v1/jobs", json={"job_id": "leased", "queue": "apart", "input_params": 1}).raise_for_status()
+        claim = api.post("/v1/claims", json={"queues": ["apart"], "worker": "w"}).raise_for_status().json()
+        token = {"Lease-Token": claim["lease"]["token"]}
+        stop = pool.submit(stack.compose, "stop", "backend")
+        wait_until(lambda: api.get("/ready").status_code == 503, "the end to begin")
+        api.post("/v1/jobs/leased/heartbeat", json={}, headers=token).raise_for_status()
+        assert not stop.done()
+        api.patch("/v1/jobs/leased", json={"status": "completed", "result": 7}, headers=token).raise_for_status()
+        stop.result(PATIENCE)
+    assert "no worker holds a job any more" in stack.compose("logs", "backend")
+    stack.compose("up", "--detach", "--wait")
+    assert httpx.get(f"{stack.url}/v1/jobs/leased/result").json() == 7
 
 
 def test_stop_ends_clean(stack: Stack) -> None:

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import redis as sync_redis
 from jobstate_worker import JobWorker, RequestRefused, Work
 from tests.integration import job_functions as functions
 from tests.integration.servers import PATIENCE, RedisServer, Service, wait_until
+from tests.integration.test_waiting import waits
 from tests.integration.test_workers import children, is_alive
 
 ROOT = Path(__file__).parent.parent.parent
@@ -323,6 +325,18 @@ def test_a_worker_with_nothing_to_do_ends_at_once(api: httpx.Client, tmp_path: P
         assert worker.process.wait(5) == 0
 
 
+def test_a_waiting_worker_gets_a_job_as_soon_as_there_is_one_and_asks_for_none_meanwhile(
+    api: httpx.Client, sent: list[httpx.Request]
+) -> None:
+    with working(str(api.base_url), functions.count):
+        waits(api, 1)
+        assert [request.url.path for request in sent] == ["/v1/claims"]
+        created = time.monotonic()
+        create(api, steps=1)
+        in_status(api, "completed")
+        assert time.monotonic() - created < 10, "long before the claim's own end"
+
+
 def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -368,6 +382,21 @@ def test_a_killed_workers_job_is_completed_once_by_another(api: httpx.Client, re
         still_refused = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
     for answer in (refused, still_refused):
         assert (answer.status_code, answer.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
+    assert (job(api), done["failures"]) == (done, 1)
+
+
+def test_a_worker_that_stood_still_for_longer_than_its_lease_leaves_the_job_to_its_successor(
+    api: httpx.Client, tmp_path: Path
+) -> None:
+    create(api, steps=30, max_attempts=2)
+    with WorkerProcess(tmp_path, str(api.base_url), "count") as first:
+        started(api)
+        first.process.send_signal(signal.SIGSTOP)
+        with WorkerProcess(tmp_path, str(api.base_url), "count") as second:
+            done = in_status(api, "completed")
+            assert done["result"] == {"counted": 30, "by": second.process.pid, "attempt": 2}
+            first.process.send_signal(signal.SIGCONT)
+            wait_until(lambda: "j1 is left alone" in first.log, "that the first hears of it")
     assert (job(api), done["failures"]) == (done, 1)
 
 

@@ -2,11 +2,15 @@
 
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+import redis as sync_redis
 
+from service.store import keys
+from service.store.records import timestamp
 from tests.integration.servers import Service, wait_until
 
 pytestmark = pytest.mark.usefixtures("sound")
@@ -117,15 +121,50 @@ def test_a_silent_worker_loses_its_job_to_another_and_the_log_says_so(
     assert [line["job_id"] for line in lines if line["event"] == "a lease has run out"][-1:] == ["j"]
 
 
-def test_a_service_that_has_just_started_leaves_workers_time_to_be_heard_of(redis_url: str, tmp_path: Any) -> None:
+def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_the_others_lose_theirs(
+    redis_url: str, tmp_path: Path
+) -> None:
     apart = redis_url.removesuffix("/0") + "/2"  # where no other service reaps
-    with Service(tmp_path, REDIS_URL=apart) as service, httpx.Client(base_url=service.url) as api:
-        create(api)
-        _, token = claim(api, lease_seconds=5)
+    settings = {"REDIS_URL": apart, "SHUTDOWN_DRAIN_SECONDS": "1"}
+    folders = tmp_path / "one", tmp_path / "two"
+    for folder in folders:
+        folder.mkdir()
+    with (
+        Service(folders[0], **settings) as service,
+        httpx.Client(base_url=service.url) as api,
+        sync_redis.Redis.from_url(apart, decode_responses=True) as redis,
+    ):
+        redis.flushdb()
+        for job_id, most in (("kept", 1), ("again", 2), ("spent", 1), ("unwanted", 2)):
+            create(api, job_id, max_attempts=most)
+        tokens = {found["job"]["job_id"]: token for found, token in (claim(api) for _ in range(4))}
+        api.post("/v1/jobs/unwanted/cancel").raise_for_status()
         service.kill()
-        time.sleep(5.2)
+        an_hour_passes(redis)
+
         service.start()
-        api.base_url = service.url
-        assert api.get("/v1/jobs/j").json()["stale"] is True
-        assert api.post("/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
-        assert api.patch("/v1/jobs/j", json={"status": "completed"}, headers=token).status_code == 200
+        with Service(folders[1], **settings):  # two replicas come up, and no job is taken twice
+            assert {job["stale"] for job in api.get("/v1/jobs").json()["items"]} == {True}
+            assert api.post("/v1/jobs/kept/heartbeat", json={}, headers=tokens["kept"]).status_code == 200
+            wait_until(lambda: api.get("/v1/stats").json()["statuses"]["running"] == 1, "the reaper")
+
+        found = {job["job_id"]: job for job in api.get("/v1/jobs").json()["items"]}
+        assert {job_id: (job["status"], job["failures"], job["revision"]) for job_id, job in found.items()} == {
+            "kept": ("running", 0, 2),
+            "again": ("pending", 1, 3),
+            "spent": ("failed", 1, 3),
+            "unwanted": ("cancelled", 1, 4),
+        }
+        assert found["spent"]["error_message"]["type"] == "urn:jobstate:problem:lease-expired"
+        done = {"status": "completed", "result": 1}
+        assert api.patch("/v1/jobs/kept", json=done, headers=tokens["kept"]).status_code == 200
+        late = api.patch("/v1/jobs/again", json=done, headers=tokens["again"])
+        assert (late.status_code, late.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
+
+
+def an_hour_passes(redis: Any) -> None:
+    """Move the ends of all leases an hour into the past, as if so much time had gone by."""
+    for job_id, ends in redis.zrange(keys.LEASES, 0, -1, withscores=True):
+        past = int(ends) - 3_600_000
+        redis.zadd(keys.LEASES, {job_id: past})
+        redis.hset(keys.job(job_id), "lease_expires_at", timestamp(past * 1000))
