@@ -200,7 +200,7 @@ class _BarIfTotal(ProgressColumn):
 
     def __init__(self) -> None:
         super().__init__()
-        self._bar = BarColumn(bar_width=24)
+        self._bar = BarColumn(24, complete_style="cyan", finished_style="green")
 
     def render(self, task: Task) -> RenderableType:
         return self._bar.render(task) if task.total else Text()
