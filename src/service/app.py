@@ -15,9 +15,11 @@ from service.api.document_schemas import PLUGINS
 from service.api.health import Operation
 from service.api.jobs import Jobs
 from service.api.observation import Observation
+from service.api.patience import Room
 from service.api.problems import ALL_KINDS, EXCEPTION_HANDLERS
 from service.api.queues import Queues
 from service.api.requests import check
+from service.api.streams import Streams
 from service.api.work import Work
 from service.lifespan import store
 from service.metrics import Metrics
@@ -29,7 +31,7 @@ EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", co
 
 
 #: What handlers may ask for by these names.
-PROVIDED = ("metrics", "redis_pool", "redis_client", "job_manager", "lease_manager", "waiting")
+PROVIDED = ("metrics", "redis_pool", "redis_client", "job_manager", "lease_manager", "waiting", "watching", "timeline")
 
 
 def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tuple[ASGIApp, State]:
@@ -37,7 +39,8 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
     app = create_app(settings, redis_url, metrics)
     for kind in ALL_KINDS:
         metrics.foresee(kind.name)
-    admission = Admission(app, settings.allowed_hosts, settings.cors_origins, settings.max_concurrent_requests)
+    room = Room(settings.max_concurrent_requests, settings.max_watchers, settings.max_watchers_per_client)
+    admission = Admission(app, settings.allowed_hosts, settings.cors_origins, room)
     return traced(Observation(admission, metrics)), app.state
 
 
@@ -45,7 +48,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
     """Return the application, working on the Redis at `redis_url`."""
     metrics = metrics or Metrics()
     return Litestar(
-        route_handlers=[Operation, Collection, Jobs, Work, Queues],
+        route_handlers=[Operation, Collection, Jobs, Streams, Work, Queues],
         lifespan=[store(redis_url, settings, metrics)],
         state=State({"metrics": metrics}),
         dependencies={name: _on_state(name) for name in PROVIDED},

@@ -17,11 +17,14 @@ from service.domain import rules
 from service.domain.errors import JobStateError
 from service.metrics import Metrics
 from service.settings import Settings
+from service.store.feed import Feed
 from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
 from service.store.pool import connect
 from service.store.rate_limiter import RateLimiter
+from service.store.timeline import Timeline
 from service.store.waiting import Waiting
+from service.store.watching import Watching
 
 #: How often expired jobs are taken out of the indexes, and how soon a store that was away is tried again.
 SWEEP_EVERY: Final = timedelta(seconds=5)
@@ -50,7 +53,10 @@ def store(
         app.state.redis_client = Redis(connection_pool=pool)
         app.state.job_manager = JobStateManager(pool, ttl=settings.ttl, observer=metrics)
         app.state.lease_manager = LeaseManager(pool, ttl=settings.ttl, observer=metrics)
-        app.state.waiting = Waiting(pool)
+        feed = Feed(pool)
+        app.state.waiting = Waiting(feed)
+        app.state.watching = Watching(pool, feed, observer=metrics)
+        app.state.timeline = Timeline(pool, feed, observer=metrics)
         limit = settings.rate_limit
         app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=metrics)
         stopping = asyncio.Event()
@@ -64,7 +70,7 @@ def store(
             stopping.set()  # for a cancellation that redis-py loses (see SECOND_BELL)
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, app.state.waiting.aclose(), return_exceptions=True)
+            await asyncio.gather(*tasks, feed.aclose(), return_exceptions=True)
             _log.info("Shutting down Redis connection")
             with contextlib.suppress(RedisError):  # over a dead line nobody answers a TLS goodbye
                 await app.state.redis_client.aclose()

@@ -54,7 +54,7 @@ class Metrics:
         live: Any = {**own, "multiprocess_mode": "livesum"}
         requests = Histogram(
             "jobstate_http_request_duration_seconds",
-            "Time from a request's head to the end of its answer",
+            "Time from a request's head to the end of its answer, or until it waits for something to happen",
             ["method", "route", "status"],
             buckets=REQUEST_BUCKETS,
             **own,

@@ -6,6 +6,7 @@ import pytest
 from litestar.types import ASGIApp
 
 from service.api.admission import Admission, host_of
+from service.api.patience import Room
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "*.jobs.example")
 
@@ -66,7 +67,7 @@ async def ask(app: ASGIApp, scope: Any) -> tuple[int, dict[str, str], Any]:
 )
 async def test_a_request_for_a_host_of_ours_is_let_in(host: str | None) -> None:
     app = App()
-    assert (await ask(Admission(app, LOCAL, (), 1), scope(host=host)))[0] == 200
+    assert (await ask(Admission(app, LOCAL, (), Room(1, 1, 1)), scope(host=host)))[0] == 200
     assert app.seen == 1
 
 
@@ -76,7 +77,7 @@ async def test_a_request_for_a_host_of_ours_is_let_in(host: str | None) -> None:
 )
 async def test_a_request_for_another_host_is_refused(host: str) -> None:
     app = App()
-    status, headers, problem = await ask(Admission(app, LOCAL, (), 1), scope(host=host))
+    status, headers, problem = await ask(Admission(app, LOCAL, (), Room(1, 1, 1)), scope(host=host))
     assert (status, app.seen) == (421, 0)
     assert headers["content-type"] == "application/problem+json"
     assert problem["type"] == "urn:jobstate:problem:host-not-allowed"
@@ -85,13 +86,13 @@ async def test_a_request_for_another_host_is_refused(host: str) -> None:
 
 
 async def test_without_a_list_every_host_is_let_in() -> None:
-    assert (await ask(Admission(App(), None, (), 1), scope(host="anything.example")))[0] == 200
+    assert (await ask(Admission(App(), None, (), Room(1, 1, 1)), scope(host="anything.example")))[0] == 200
 
 
 async def test_more_than_the_most_at_one_time_are_refused_and_later_ones_let_in() -> None:
     app = App()
     app.go.clear()
-    admission = Admission(app, None, (), 2)
+    admission = Admission(app, None, (), Room(2, 1, 1))
     waiting = [asyncio.create_task(ask(admission, scope())) for _ in range(2)]
     await app.full.wait()
 
@@ -108,7 +109,7 @@ async def test_a_request_that_fails_gives_its_place_back() -> None:
     async def broken(*_: Any) -> None:
         raise RuntimeError("a bug")
 
-    admission = Admission(broken, None, (), 1)
+    admission = Admission(broken, None, (), Room(1, 1, 1))
     for _ in range(3):
         with pytest.raises(RuntimeError):
             await ask(admission, scope())
@@ -116,13 +117,13 @@ async def test_a_request_that_fails_gives_its_place_back() -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_probes_are_answered_whatever_else_goes_on(path: str) -> None:
-    refuses_all = Admission(App(), LOCAL, (), 0)
+    refuses_all = Admission(App(), LOCAL, (), Room(0, 1, 1))
     assert (await ask(refuses_all, scope()))[0] == 503
     assert (await ask(refuses_all, scope(path, "10.0.0.1:8000", crowded=True)))[0] == 200
 
 
 async def test_on_a_connection_too_many_a_request_is_refused_and_the_connection_closed() -> None:
-    status, headers, problem = await ask(Admission(App(), None, (), 9), scope(crowded=True))
+    status, headers, problem = await ask(Admission(App(), None, (), Room(9, 1, 1)), scope(crowded=True))
     assert (status, headers["connection"], headers["retry-after"]) == (503, "close", "1")
     assert "MAX_CONNECTIONS" in problem["detail"]
 
@@ -137,13 +138,15 @@ def test_the_host_is_told_from_its_port(header: str, host: str) -> None:
 
 @pytest.mark.parametrize("origin", [None, "http://localhost:8000", "HTTP://LOCALHOST:8000", "https://friend.example"])
 async def test_a_change_comes_from_no_page_from_its_own_or_from_an_allowed_one(origin: str | None) -> None:
-    assert (await ask(Admission(App(), LOCAL, ("https://friend.example",), 1), change(origin)))[0] == 200
+    assert (await ask(Admission(App(), LOCAL, ("https://friend.example",), Room(1, 1, 1)), change(origin)))[0] == 200
 
 
 @pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:9000", ""])
 async def test_a_change_by_another_page_is_refused(origin: str) -> None:
     app = App()
-    status, headers, problem = await ask(Admission(app, LOCAL, ("https://friend.example",), 1), change(origin))
+    status, headers, problem = await ask(
+        Admission(app, LOCAL, ("https://friend.example",), Room(1, 1, 1)), change(origin)
+    )
     assert (status, app.seen) == (403, 0)
     assert problem["type"] == "urn:jobstate:problem:origin-not-allowed"
     assert "access-control-allow-origin" not in headers
@@ -151,11 +154,13 @@ async def test_a_change_by_another_page_is_refused(origin: str) -> None:
 
 async def test_reading_is_left_to_the_rules_of_browsers_and_any_page_may_be_allowed() -> None:
     asked = {**change("https://evil.example"), "method": "GET"}
-    assert (await ask(Admission(App(), LOCAL, (), 1), asked))[0] == 200
-    assert (await ask(Admission(App(), LOCAL, ("*",), 1), change("https://evil.example")))[0] == 200
+    assert (await ask(Admission(App(), LOCAL, (), Room(1, 1, 1)), asked))[0] == 200
+    assert (await ask(Admission(App(), LOCAL, ("*",), Room(1, 1, 1)), change("https://evil.example")))[0] == 200
 
 
 async def test_a_page_of_an_allowed_origin_may_read_why_it_is_refused() -> None:
-    _, headers, _ = await ask(Admission(App(), LOCAL, ("https://friend.example",), 0), change("https://friend.example"))
+    _, headers, _ = await ask(
+        Admission(App(), LOCAL, ("https://friend.example",), Room(0, 1, 1)), change("https://friend.example")
+    )
     assert headers["access-control-allow-origin"] == "https://friend.example"
     assert headers["access-control-expose-headers"] == "retry-after"

@@ -135,6 +135,8 @@ def test_the_api_knows_nothing_of_redis(path: Path) -> None:
         "service.store.manager",
         "service.store.leases",
         "service.store.waiting",
+        "service.store.watching",
+        "service.store.timeline",
         "service.store.rate_limiter",
         "service.store.budget",
         "service.metrics",

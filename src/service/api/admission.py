@@ -7,6 +7,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.api.correlation import HEADER, correlation_id
+from service.api.patience import SEAT, Room, Seat
 from service.api.problems import (
     HOST_NOT_ALLOWED,
     MEDIA_TYPE,
@@ -34,13 +35,12 @@ class Admission:
     It refuses requests for hosts that it is not, changes by pages of other origins, and those that are too many.
     """
 
-    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None, origins: tuple[str, ...], most: int) -> None:
-        """Let into `app` requests for `hosts` (`None`: any), changes by its own pages and `origins`; `most` at once."""
+    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None, origins: tuple[str, ...], room: Room) -> None:
+        """Let into `app` requests for `hosts` (`None`: any), changes by its own pages and `origins`, into `room`."""
         self._app = app
         self._hosts = hosts
         self._origins = origins
-        self._most = most
-        self._now = 0
+        self._room = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
@@ -49,19 +49,20 @@ class Admission:
         elif refusal := self._refusal(scope):
             await _refuse(scope, send, *refusal, self._readable_by(scope))
         else:
-            self._now += 1
+            scope["state"][SEAT] = seat = Seat(self._room, scope)
             try:
                 await self._app(scope, receive, send)
             finally:
-                self._now -= 1
+                seat.leave()
 
     def _refusal(self, scope: HTTPScope) -> tuple[Kind, str, dict[str, str]] | None:
         """Return the kind, detail and headers of a refusal; `None` where there is no reason for one."""
         if CROWDED in scope["state"]:
             detail = "The process has as many connections as it takes (MAX_CONNECTIONS)."
             return OVERLOADED, detail, {**_RETRY, "connection": "close"}
-        if self._now >= self._most:
-            return OVERLOADED, f"{self._now} requests are being answered, the most (MAX_CONCURRENT_REQUESTS).", _RETRY
+        if self._room.is_full:
+            most = self._room.most_answered
+            return OVERLOADED, f"{most} requests are being answered, the most (MAX_CONCURRENT_REQUESTS).", _RETRY
         host = host_of(scope)
         if self._hosts is not None and host is not None and not any(_fits(host, one) for one in self._hosts):
             detail = f"This service is not {host!r}; it answers to {', '.join(self._hosts)} (ALLOWED_HOSTS)."

@@ -2,6 +2,8 @@
 
 from ipaddress import IPv6Address, ip_address
 
+from litestar.types import Scope
+
 
 def unmapped(host: str) -> str:
     """Return an address as its client has it: a socket that listens for both sees IPv4 as `::ffff:192.0.2.1`."""
@@ -11,6 +13,12 @@ def unmapped(host: str) -> str:
         return host
     mapped = address.ipv4_mapped if isinstance(address, IPv6Address) else None
     return host if mapped is None else str(mapped)
+
+
+def client_of(scope: Scope) -> str:
+    """Return whose request it is, as limits count it."""
+    client = scope["client"]
+    return "local" if client is None else network(client[0])
 
 
 def network(host: str) -> str:

@@ -43,6 +43,7 @@ The durable memory of background jobs. Create a job, let a worker in any languag
 TAGS: Final = (
     Tag("jobs", "Creating jobs, moving them on, reading them."),
     Tag("operation", "What operators and their tools ask: does it live, does it work, how much is there."),
+    Tag("watching", "Waiting for what happens, without asking again and again."),
     Tag("work", "What workers do: claiming jobs under a lease, being heard of, giving them back."),
 )
 

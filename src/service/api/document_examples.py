@@ -155,6 +155,33 @@ DRAIN: Final = Drain(
 )
 NO_DRAIN: Final = Drain(draining=False, running=0, leased=0, safe_to_stop=False)
 
+JOB_EVENTS: Final = """\
+retry: 1000
+
+event: changed
+id: 1772382610000000-2
+data: {"job_id":"sunday","status":"running","revision":2,"queue":"lineups","attempt":1}
+
+event: changed
+id: 1772382610000000-3
+data: {"job_id":"sunday","status":"completed","revision":3,"queue":"lineups","attempt":1}
+"""
+EVENTS: Final = """\
+retry: 1000
+
+event: hello
+id: 1772382610000-0
+data: {}
+
+event: changed
+id: 1772382612345-0
+data: {"job_id":"sunday","status":"pending","revision":1,"queue":"lineups","slate_id":"pinewood-400"}
+
+event: changed
+id: 1772382613345-0
+data: {"job_id":"sunday","status":"running","revision":2,"queue":"lineups","slate_id":"pinewood-400"}
+"""
+
 #: One occurrence of every error of the domain.
 ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.InvalidValue("scenario_count", "-1 is not allowed", "an integer from 0 to 9007199254740991"),
@@ -170,6 +197,8 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.ResultNotReady(Status.RUNNING),
     errors.JobFailed(FAILED.error_message),
     errors.JobCancelled(None),
+    errors.TooManyWatchers(100),
+    errors.Overloaded("1000 requests are being answered, the most (MAX_CONCURRENT_REQUESTS)."),
     errors.Draining(retry_after=60),
     errors.StoreUnreachable(f"{errors.StoreUnreachable.__doc__} (Connection refused)"),
     errors.StoreTimeout(f"{errors.StoreTimeout.__doc__} (no answer)"),

@@ -31,7 +31,6 @@ from service.api.problems import (
     MALFORMED,
     MEDIA_TYPE,
     ORIGIN_NOT_ALLOWED,
-    OVERLOADED,
     RETRYABLE,
     TOO_SLOW,
     Kind,
@@ -54,7 +53,7 @@ def problems(*found: type[errors.JobStateError] | int) -> tuple[Kind, ...]:
 #: The problems of every operation.
 ANYWHERE: Final = (*problems(errors.InvalidValue, 406), MALFORMED, TOO_SLOW, HEAD_TOO_LARGE, BUG)
 #: Those of an operation that not everybody may ask for at any time.
-LIMITED: Final = (*problems(errors.RateLimited), HOST_NOT_ALLOWED, OVERLOADED)
+LIMITED: Final = (*problems(errors.RateLimited, errors.Overloaded), HOST_NOT_ALLOWED)
 #: Those of one that asks Redis whether it lives, reads keys of ours, takes some away, writes them, has a body.
 ASKING: Final = problems(
     errors.StoreUnreachable,

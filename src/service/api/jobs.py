@@ -1,11 +1,13 @@
 """One job over HTTP: get, change, cancel, delete."""
 
+import asyncio
+import contextlib
 from typing import Annotated, Any, Final
 
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
-from litestar.params import HeaderParameter, JSONBody, PathParameter
+from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
 from msgspec import Raw
 
 from service.api import document_examples as examples
@@ -13,6 +15,7 @@ from service.api.bodies import Body, decode
 from service.api.conditions import TAGS, etag, matches, required_versions
 from service.api.document_operations import DELETING, ETAG, READING, SENDING, WRITING, Answer, answers, problems
 from service.api.document_operations import RETRY_AFTER as RETRY_HEADER
+from service.api.patience import preferred_wait, seat_of, until_left
 from service.api.problems import RETRY_AFTER
 from service.api.requests import JSON
 from service.api.schemas import CancelJob, ChangeJob, IdempotencyKey, LeaseToken, given, present, progress_of
@@ -20,7 +23,9 @@ from service.domain import errors, rules
 from service.domain.errors import JobNotFound
 from service.domain.jobs import Job
 from service.domain.states import Status
+from service.store.budget import Budget, budget
 from service.store.manager import JobStateManager
+from service.store.watching import Watching
 
 JobIdInPath = Annotated[
     str,
@@ -44,6 +49,21 @@ IfNoneMatch = Annotated[
         name="If-None-Match",
         description="304 if the record still has one of these ETags",
         schema_extra={"pattern": TAGS},
+    ),
+]
+Wait = Annotated[
+    int | None,
+    QueryParameter(
+        description=f"Seconds to wait for a change: {rules.WAIT_SECONDS.allowed}",
+        ge=rules.WAIT_SECONDS.least,
+        le=rules.WAIT_SECONDS.most,
+        schema_extra=rules.WAIT_SECONDS.keywords,
+    ),
+]
+Prefer = Annotated[
+    str | None,
+    HeaderParameter(
+        description=f"`wait=…` asks for the same (RFC 7240); more than {rules.WAIT_SECONDS.most} counts as that many",
     ),
 ]
 HEADERS: Final = (ETAG, RETRY_HEADER)
@@ -70,19 +90,34 @@ class Jobs(Controller):
                 304: _SAME,
             },
             *READING,
-            *problems(errors.JobNotFound),
+            *problems(errors.JobNotFound, errors.TooManyWatchers),
         ),
     )
     async def read(
-        self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager], if_none_match: IfNoneMatch = None
+        self,
+        request: Request[Any, Any, Any],
+        job_id: JobIdInPath,
+        job_manager: NamedDependency[JobStateManager],
+        watching: NamedDependency[Watching],
+        wait: Wait = None,
+        prefer: Prefer = None,
+        if_none_match: IfNoneMatch = None,
     ) -> Response[Job]:
-        """Return the record with its ETag; `Retry-After` says when to ask again while the job has not ended."""
+        """Return the record with its ETag; `Retry-After` says when to ask again while the job has not ended.
+
+        With `wait`, return it once its ETag is none of `If-None-Match`, or without that header once it has changed; at
+        the latest after so many seconds, and at once if the job has ended.
+        """
+        preferred = preferred_wait(prefer) if wait is None else None
+        if seconds := wait or preferred:
+            await _wait(request, watching, job_id, seconds, if_none_match)
         job = await job_manager.get_job(job_id)
         if job is None:
             raise JobNotFound(job_id)
+        applied = {} if preferred is None else {"Preference-Applied": f"wait={preferred}"}
         if matches(job, if_none_match):
-            return Response(None, status_code=304, headers=_headers(job))  # type: ignore[arg-type]
-        return answer(job)
+            return Response(None, status_code=304, headers=_headers(job) | applied)  # type: ignore[arg-type]
+        return Response(job, headers=_headers(job) | applied)
 
     @get(
         "/{job_id:str}/result",
@@ -199,6 +234,24 @@ class Jobs(Controller):
         """Delete a job that has ended; its id is free again."""
         versions = required_versions(if_match)
         await job_manager.delete_job(job_id, change_id=idempotency_key, if_match=versions)
+
+
+async def _wait(
+    request: Request[Any, Any, Any], watching: Watching, job_id: str, seconds: int, if_none_match: str | None
+) -> None:
+    """Return when a job is there to be answered: by what it is, by what it becomes, or because the time is over."""
+    seat = seat_of(request.scope)
+    seat.wait()
+    watch = seat.keep(watching.watch(job_id))
+    job = await watching.look(job_id)
+    if job is None or job.is_final or (if_none_match is not None and not matches(job, if_none_match)):
+        return
+    with contextlib.suppress(TimeoutError):
+        async with until_left(request, watch.leave), asyncio.timeout(seconds):
+            async for seen in watching.follow(watch, job, job.version):
+                if seen is not None:
+                    break
+    budget.set(Budget())
 
 
 def _headers(job: Job) -> dict[str, str]:

@@ -20,6 +20,7 @@ from litestar.types import (
 )
 
 from service.api.correlation import correlation_id
+from service.api.patience import WAITS_SINCE
 from service.api.problems import LEFT, PROBLEM, REFUSED, Kind
 from service.metrics import Metrics
 from service.store.budget import Budget, budget
@@ -72,16 +73,20 @@ class Observation:
             status = 500  # as the server answers
             raise
         finally:
-            self._note(scope, address, status, time.perf_counter() - started)
+            self._note(scope, address, status, started)
 
-    def _note(self, scope: HTTPScope, address: str, status: int, seconds: float) -> None:
+    def _note(self, scope: HTTPScope, address: str, status: int, started: float) -> None:
+        seconds = time.perf_counter() - started
         route = scope.get("path_template") or UNMATCHED
         method = UNMATCHED if route == UNMATCHED else scope["method"]
         problem = scope["state"].get(PROBLEM) if status != CLIENT_LEFT else None
         refused: Kind | None = scope["state"].get(REFUSED)
         if refused is not None:
             status, problem = refused.status, refused.name
-        self._metrics.answered(method, route, status, seconds, problem)
+        waits_since = scope["state"].get(WAITS_SINCE)
+        self._metrics.answered(
+            method, route, status, seconds if waits_since is None else waits_since - started, problem
+        )
         details = {"problem": problem} if problem else {}
         client = scope["client"]
         _log.info(

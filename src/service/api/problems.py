@@ -39,6 +39,7 @@ KINDS: Final[Mapping[type[errors.JobStateError], Kind]] = {
     errors.KeyReused: Kind(422, "idempotency-key-reused", "The idempotency key was used for another request"),
     errors.PreconditionFailed: Kind(412, "precondition-failed", "The job has changed since"),
     errors.RateLimited: Kind(429, "rate-limited", "The client asks too often"),
+    errors.TooManyWatchers: Kind(429, "too-many-watchers", "The client watches too much at one time"),
     errors.JobExists: Kind(409, "job-exists", "Another job has this id"),
     errors.IllegalTransition: Kind(409, "illegal-transition", "The job cannot change like this"),
     errors.LeaseLost: Kind(409, "lease-lost", "The lease is another's or over"),
@@ -47,6 +48,7 @@ KINDS: Final[Mapping[type[errors.JobStateError], Kind]] = {
     errors.ResultNotReady: Kind(404, "result-not-ready", "The job has not ended"),
     errors.JobFailed: Kind(409, "job-failed", "The job failed"),
     errors.JobCancelled: Kind(409, "job-cancelled", "The job was cancelled"),
+    errors.Overloaded: Kind(503, "overloaded", "The service has too much to do"),
     errors.Draining: Kind(503, "draining", "The service is made ready to be stopped"),
     errors.StoreUnreachable: Kind(503, "store-unreachable", "The job store is away"),
     errors.StoreTimeout: Kind(503, "store-timeout", "The job store is too slow"),
@@ -71,7 +73,7 @@ BUG: Final = Kind(500, "internal-error", "The service made a mistake")
 #: What is refused before the application sees it.
 HOST_NOT_ALLOWED: Final = Kind(421, "host-not-allowed", "The service does not answer to this host")
 ORIGIN_NOT_ALLOWED: Final = Kind(403, "origin-not-allowed", "A page of another origin may not change anything here")
-OVERLOADED: Final = Kind(503, "overloaded", "The service has too much to do")
+OVERLOADED: Final = KINDS[errors.Overloaded]
 MALFORMED: Final = Kind(400, "malformed-request", "This is no HTTP request")
 TOO_SLOW: Final = Kind(408, "request-timeout", "The request did not arrive in time")
 HEAD_TOO_LARGE: Final = Kind(431, "head-too-large", "The request's line and headers are too large")
@@ -93,9 +95,12 @@ ALL_KINDS: Final = tuple(
         )
     )
 )
-_RETRYABLE: Final = errors.StoreUnavailable | errors.ResultNotReady | errors.RateLimited | errors.Draining
+_RETRYABLE: Final = (
+    *(errors.StoreUnavailable, errors.ResultNotReady, errors.RateLimited),
+    *(errors.TooManyWatchers, errors.Overloaded, errors.Draining),
+)
 #: Those that may have gone away when the request comes again.
-RETRYABLE: Final = frozenset({OVERLOADED, *(kind for error, kind in KINDS.items() if issubclass(error, _RETRYABLE))})
+RETRYABLE: Final = frozenset(kind for error, kind in KINDS.items() if issubclass(error, _RETRYABLE))
 _MEMBERS: Final = ("current_status", "revision", "error_message")
 
 

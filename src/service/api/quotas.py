@@ -9,7 +9,7 @@ from litestar import Request
 from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Scope
 
-from service.api.clients import network
+from service.api.clients import client_of
 from service.domain.errors import RateLimited
 from service.domain.limits import Quota
 from service.store.rate_limiter import RateLimiter
@@ -29,7 +29,7 @@ async def charge(request: Request[Any, Any, Any]) -> None:
         return
     state = request.scope["state"]
     try:
-        state[_KEY] = await limiter.admit(_client(request.scope))
+        state[_KEY] = await limiter.admit(client_of(request.scope))
     except RateLimited as error:
         state[_KEY] = error.quota
         raise
@@ -42,8 +42,3 @@ async def add_headers(message: Message, scope: Scope) -> None:
         headers = MutableScopeHeaders.from_message(message)
         headers["RateLimit-Policy"] = f'"default";q={quota.limit.requests};w={quota.limit.window_seconds}'
         headers["RateLimit"] = f'"default";r={quota.remaining};t={quota.reset_seconds}'
-
-
-def _client(scope: Scope) -> str:
-    client = scope["client"]
-    return "local" if client is None else network(client[0])

@@ -1,8 +1,7 @@
 """The work on jobs over HTTP: claim one, be heard of, give it back."""
 
-import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable
+from collections.abc import Awaitable
 from typing import Any
 
 import structlog
@@ -14,6 +13,7 @@ from service.api import document_examples as examples
 from service.api.bodies import Body
 from service.api.document_operations import SENDING, WRITING, Answer, answers, problems
 from service.api.jobs import HEADERS, JobIdInPath, answer
+from service.api.patience import seat_of, until_left
 from service.api.schemas import (
     ClaimJob,
     IdempotencyKey,
@@ -71,12 +71,14 @@ class Work(Controller):
                 data.queues, data.worker, lease_seconds=data.lease_seconds, claim_key=idempotency_key
             )
 
-        async with _watched(request, turn):
+        if data.wait_seconds:
+            seat_of(request.scope).wait(watches=False)
+        async with until_left(request, turn.leave):
             claim = await waiting.claim(turn, data.wait_seconds, try_claim)
         if claim is None:
             return Response(None, status_code=204)  # type: ignore[arg-type]
         structlog.contextvars.bind_contextvars(job_id=claim.job.job_id)
-        if turn.is_left:  # nobody has heard of the lease, so the next may have the job at once
+        if turn.is_left and idempotency_key is None:  # nobody will ever hear of the lease: the next may have the job
             await _undo(lease_manager, claim)
         return Response(claim)
 
@@ -139,22 +141,6 @@ class Work(Controller):
             change_id=idempotency_key,
         )
         return answer(job)
-
-
-@contextlib.asynccontextmanager
-async def _watched(request: Request[Any, Any, Any], turn: Turn) -> AsyncIterator[None]:
-    """Let a turn know when its client leaves."""
-
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        turn.leave()
-
-    watching = asyncio.create_task(watch())
-    try:
-        yield
-    finally:
-        watching.cancel()
 
 
 async def _undo(lease_manager: LeaseManager, claim: Claim) -> None:

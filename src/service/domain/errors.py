@@ -12,6 +12,8 @@ JobStateError
 │   ├── NotLeased
 │   └── JobNotFinal
 ├── RateLimited             the client has asked too often
+├── TooManyWatchers         the client watches too much at one time
+├── Overloaded              the process has too much to do
 ├── Draining                no job is created or claimed for now
 ├── NoResult                the job has no result to hand out
 │   ├── ResultNotReady
@@ -136,6 +138,17 @@ class RateLimited(JobStateError):
         )
         self.quota = quota
         self.retry_after = retry_after
+
+
+class TooManyWatchers(JobStateError):
+    """The client waits for as many things as it may at one time."""
+
+    def __init__(self, most: int) -> None:
+        super().__init__(f"This client has {most} requests that wait, the most (MAX_WATCHERS_PER_CLIENT).")
+
+
+class Overloaded(JobStateError):
+    """The process has too much to do; another may not."""
 
 
 class Draining(JobStateError):

@@ -129,6 +129,8 @@ MAX_RUNNING: Final = Range(1, 1_000_000)
 #: Queues that one claim may name.
 CLAIMED_QUEUES: Final = Range(1, 100)
 LEASE_TOKEN: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "the token of the lease as the claim gave it")
+#: A place in the history of all jobs, as Redis writes it: two numbers of 64 bits.
+POSITION: Final = Pattern(r"^[0-9]{1,19}-[0-9]{1,19}$", "the id of an event as it came")
 PAGE_LIMIT: Final = Range(1, 200)
 BATCH_SIZE: Final = Range(1, 1000)
 

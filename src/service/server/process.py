@@ -70,7 +70,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what serves; after SIGTERM once no worker holds a job. Whoever is not answered at the end is cut off."""
         if self.started:
-            self._state.waiting.close()
+            for patient in (self._state.waiting, self._state.watching, self._state.timeline):
+                patient.close()
             started = time.monotonic()
             if signal.SIGTERM in self._captured_signals:
                 await self._wait_for_leases()

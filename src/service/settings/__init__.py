@@ -49,6 +49,8 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_body_bytes: int
     max_connections: int
     max_concurrent_requests: int
+    max_watchers: int
+    max_watchers_per_client: int
     client_timeout_seconds: int
     keep_alive_seconds: int
     shutdown_drain_seconds: int

@@ -115,6 +115,22 @@ VARIABLES: Final = (
         "the most requests that are answered at one time, for each worker",
     ),
     _number(
+        "MAX_WATCHERS",
+        "max_watchers",
+        1000,
+        1,
+        1_000_000,
+        "the most requests that wait besides, for a job or for something to happen to one, for each worker",
+    ),
+    _number(
+        "MAX_WATCHERS_PER_CLIENT",
+        "max_watchers_per_client",
+        100,
+        1,
+        1_000_000,
+        "how many of those that watch may be one client's, by its address, for each worker",
+    ),
+    _number(
         "CLIENT_TIMEOUT_SECONDS",
         "client_timeout_seconds",
         30,

@@ -73,6 +73,20 @@ async def batch(gateway: Gateway, job_ids: Sequence[str]) -> Batch:
     return Batch(items, [job_id for job_id in wanted if job_id not in there])
 
 
+async def glance(gateway: Gateway, job_ids: Sequence[str]) -> list[Job | StoreCorrupt | None]:
+    """Return the jobs with these ids, without `input_params` and `result`; `None` where there is none."""
+    fields = [*FIELDS, "error_message"]
+    time, *rows = await gateway.read(["TIME"], *(["HMGET", keys.job(job_id), *fields] for job_id in job_ids))
+    now, status = micros_of(time), fields.index("status")
+    found: list[Job | StoreCorrupt | None] = []
+    for job_id, row in zip(job_ids, rows, strict=True):
+        try:
+            found.append(None if row[status] is None else _shown(job_id, fields, row, now))
+        except StoreCorrupt as error:
+            found.append(error)
+    return found
+
+
 async def running_count(gateway: Gateway, leased: bool | None) -> int:
     """Return how many jobs are running; only those with (without) a live lease if `leased` is true (false)."""
     _, live_leases, _, counts = await _counts(gateway, Status.RUNNING)

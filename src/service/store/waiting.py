@@ -3,21 +3,15 @@
 import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Final
-
-from redis.asyncio import ConnectionPool, Redis
+from typing import Final
 
 from service.domain.errors import Draining
+from service.domain.events import Event, EventKind, Notice
 from service.domain.jobs import Claim
-from service.store import keys
+from service.domain.states import Status
 from service.store.budget import Budget, budget
+from service.store.feed import AGAIN, Feed
 
-#: Milliseconds that one reading of the events waits for the next; shorter than the time-out of a connection.
-BLOCK: Final = 2000
-#: Events taken in at one time.
-EVENTS: Final = 500
-#: Seconds before a Redis that was away is tried again.
-AGAIN: Final = 1.0
 #: Seconds after which a client may claim again from another process, where this one ends.
 RETRY_AFTER: Final = 1
 
@@ -38,18 +32,17 @@ class Turn:
 
 
 class Waiting:
-    """The claims of this process that wait, and its one reader of the store's events.
+    """The claims of this process that wait.
 
     Each event rings one bell: whoever takes a job, or leaves, rings the next, so that no event is lost on somebody who
     does not need it and a thousand workers do not ask at once for one job.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        """Read events through `pool`, from the first claim that waits on."""
-        self._redis = Redis(connection_pool=pool)
+    def __init__(self, feed: Feed) -> None:
+        """Hear of events from `feed` while any claim waits."""
+        self._feed = feed
         self._turns: list[Turn] = []
-        self._reading: asyncio.Task[None] | None = None
-        self._listening = asyncio.Event()
+        self._due: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def claim(
@@ -60,31 +53,40 @@ class Waiting:
         `claim` is `LeaseManager.try_claim` with its arguments. Raises what it raises, and `Draining` as soon as the
         process ends.
         """
-        deadline = asyncio.get_running_loop().time() + wait_seconds
-        self._turns.append(turn)
-        found = None
+        if self._closed:
+            raise Draining(RETRY_AFTER)
+        if not wait_seconds:
+            found, _ = await claim()
+            return found
+        self._add(turn)
         try:
-            if wait_seconds:
-                await self._listen(wait_seconds)
-            while True:
-                turn.bell.clear()
-                if self._closed:
-                    raise Draining(RETRY_AFTER)
-                if turn.is_left:
-                    return None
-                budget.set(Budget())  # each look has the time that a request has
-                found, due = await claim()
-                left = deadline - asyncio.get_running_loop().time()
-                if found is not None or left <= 0:
-                    return found
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(left if due is None else min(left, due)):
-                        await turn.bell.wait()
+            return await self._wait(turn, wait_seconds, claim)
         finally:
-            self._turns.remove(turn)
-            if found is not None or turn.bell.is_set():
-                for queue in turn.queues:
-                    self._ring(queue)
+            self._remove(turn)
+            for queue in turn.queues:
+                self._ring(queue)
+
+    async def _wait(
+        self, turn: Turn, seconds: int, claim: Callable[[], Awaitable[tuple[Claim | None, float | None]]]
+    ) -> Claim | None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            turn.bell.clear()
+            if self._closed:
+                raise Draining(RETRY_AFTER)
+            if turn.is_left:
+                return None
+            budget.set(Budget())  # each look has the time that a request has
+            found, due = await claim()
+            if found is not None:
+                return found
+            self._look_in(due)
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await turn.bell.wait()
 
     @property
     def is_closed(self) -> bool:
@@ -96,47 +98,39 @@ class Waiting:
         self._closed = True
         self._ring_all()
 
-    async def aclose(self) -> None:
-        """Stop reading."""
-        self.close()
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
-
-    async def _listen(self, patience: float) -> None:
-        """Return once every event from now on is heard, at the latest when there is no time left to wait."""
-        if self._reading is None:
-            self._reading = asyncio.create_task(self._read(), name="events")
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(patience):
-                await self._listening.wait()
-
-    async def _read(self) -> None:
-        while not self._closed:
-            try:
-                newest: Any = await self._redis.xrevrange(keys.EVENTS, count=1)
-                last = newest[0][0] if newest else b"0-0"
-                self._listening.set()
-                self._ring_all()  # for what was said while nobody listened
-                while not self._closed:
-                    last = await self._read_on(last)
-            except Exception:  # the requests that fail meanwhile say what is wrong
-                self._listening.clear()
-                await asyncio.sleep(AGAIN)
-
-    async def _read_on(self, last: bytes) -> bytes:
-        """Take in the events after `last`, and return the newest."""
-        reply: Any = await self._redis.xread({keys.EVENTS: last}, count=EVENTS, block=BLOCK)
-        if not reply:
-            return last
-        [(_, events)] = reply
-        for _, event in events:
-            if event[b"event"] == b"drain":
+    def hear(self, events: Sequence[Event | Notice]) -> None:
+        """Ring for every job that may be claimed now, and every one fewer that is running."""
+        for event in events:
+            if event.queue is None:
                 self._ring_all()
-            elif event.get(b"status") != b"running":  # a job that may be claimed, or one fewer that is running
-                self._ring(event[b"queue"].decode())
-        newest: bytes = events[-1][0]
-        return newest
+            elif not (isinstance(event, Event) and event.kind is EventKind.CHANGED and event.status is Status.RUNNING):
+                self._ring(event.queue)
+
+    def look_again(self, position: str) -> None:
+        """Ring every bell, for what was said while nobody listened."""
+        self._ring_all()
+
+    def _add(self, turn: Turn) -> None:
+        self._turns.append(turn)
+        if len(self._turns) == 1:
+            self._feed.add(self)
+
+    def _remove(self, turn: Turn) -> None:
+        self._turns.remove(turn)
+        if not self._turns:
+            self._feed.remove(self)
+            self._look_in(None)
+
+    def _look_in(self, seconds: float | None) -> None:
+        """Have one claim look when the next delay is over: it puts such jobs into their queues and tells of them."""
+        if self._due is not None:
+            self._due.cancel()
+        self._due = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._ring_one)
+
+    def _ring_one(self) -> None:
+        for turn in self._turns[:1]:
+            turn.bell.set()
+            self._look_in(AGAIN)  # unless that claim looks, and knows when the next is over
 
     def _ring(self, queue: str) -> None:
         """Ring the bell of the first that waits for jobs of `queue` and whose bell is still."""

@@ -1,0 +1,117 @@
+"""Requests that wait for something to happen: how many may, for how long, and for whom no longer."""
+
+import asyncio
+import contextlib
+import re
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractContextManager, ExitStack
+from typing import Any, Final, TypeVar
+
+from litestar import Request
+from litestar.types import HTTPScope, Scope
+
+from service.api.clients import client_of
+from service.domain import errors, rules
+
+T = TypeVar("T")
+
+#: Where a request's state keeps its seat, and the moment (s, as `time.perf_counter`) from which it waits.
+SEAT: Final = "seat"
+WAITS_SINCE: Final = "waits_since"
+#: The preference `wait` of RFC 7240, section 4.3.
+_PREFERRED: Final = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
+
+
+class Room:
+    """How many requests of one process are answered, and how many wait, in all and for each client."""
+
+    def __init__(self, most_answered: int, most_waiting: int, most_watching: int) -> None:
+        """Let so many be answered at one time, so many wait besides, and so many watch for one client."""
+        self.most_answered = most_answered
+        self.most_waiting = most_waiting
+        self.most_watching = most_watching
+        self.answered = 0
+        self.waiting = 0
+        self.watching: Counter[str] = Counter()
+
+    @property
+    def is_full(self) -> bool:
+        """Say whether there is no seat for another request."""
+        return self.answered >= self.most_answered
+
+
+class Seat:
+    """The place of one request: among those that are answered, until it waits; left when the request has ended."""
+
+    def __init__(self, room: Room, scope: HTTPScope) -> None:
+        """Take a place in `room`."""
+        self._room = room
+        self._scope = scope
+        self._stack = ExitStack()
+        room.answered += 1
+        self._free: Callable[[], None] = self._stop_answering
+
+    def wait(self, *, watches: bool = True) -> None:
+        """Move to those that wait, for an event of interest to one client, or for a job.
+
+        Raises `Overloaded`, or `TooManyWatchers` for a client that watches too much.
+        """
+        room, client = self._room, client_of(self._scope)
+        if room.waiting >= room.most_waiting:
+            raise errors.Overloaded(f"{room.waiting} requests wait for something to happen, the most (MAX_WATCHERS).")
+        if watches and room.watching[client] >= room.most_watching:
+            raise errors.TooManyWatchers(room.most_watching)
+        self._free()
+        room.waiting += 1
+        room.watching[client] += watches
+        self._scope["state"][WAITS_SINCE] = time.perf_counter()
+
+        def stop_waiting() -> None:
+            room.waiting -= 1
+            room.watching[client] -= watches
+            if not room.watching[client]:
+                del room.watching[client]
+
+        self._free = stop_waiting
+
+    def keep(self, context: AbstractContextManager[T]) -> T:
+        """Enter a context that is left when the request has ended."""
+        return self._stack.enter_context(context)
+
+    def leave(self) -> None:
+        """Give the place free."""
+        self._free()
+        self._stack.close()
+
+    def _stop_answering(self) -> None:
+        self._room.answered -= 1
+
+
+def seat_of(scope: Scope) -> Seat:
+    """Return the seat of a request."""
+    seat: Seat = scope["state"][SEAT]
+    return seat
+
+
+@contextlib.asynccontextmanager
+async def until_left(request: Request[Any, Any, Any], leave: Callable[[], None]) -> AsyncIterator[None]:
+    """Call `leave` when the client of `request` leaves within the block."""
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        leave()
+
+    watching = asyncio.create_task(watch())
+    try:
+        yield
+    finally:
+        watching.cancel()
+
+
+def preferred_wait(prefer: str | None) -> int | None:
+    """Return for how many seconds a `Prefer` header would have an answer waited for, as far as is allowed here."""
+    found = _PREFERRED.search(prefer or "")
+    return None if found is None else min(int(found[1]), rules.WAIT_SECONDS.most)

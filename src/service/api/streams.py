@@ -1,0 +1,185 @@
+"""Watching over HTTP: the events of one job, and of all, as `text/event-stream` (HTML Standard, section 9.2)."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Annotated, Any, Final
+
+import msgspec
+from litestar import Controller, Request, Response, get
+from litestar.di import NamedDependency
+from litestar.params import HeaderParameter
+from litestar.response import Stream
+
+from service.api import document_examples as examples
+from service.api.collection import QueueFilter, SlateFilter, StatusFilter
+from service.api.document_operations import READING, Answer, answers, problems
+from service.api.jobs import JobIdInPath
+from service.api.patience import seat_of
+from service.domain import content, errors, rules
+from service.domain.events import Event, EventFilter
+from service.domain.jobs import Job
+from service.store.timeline import Mark, MarkKind, Timeline
+from service.store.watching import Watching
+
+EVENT_STREAM: Final = "text/event-stream"
+#: A cache must not keep a stream, nor a proxy (nginx) hold it back.
+_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+#: After how many milliseconds a browser connects again.
+_RETRY: Final = b"retry: 1000\n\n"
+_ALIVE: Final = b":\n\n"
+
+JobEventId = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Last-Event-ID", description="The last event that the client has, which an `EventSource` sends"
+    ),
+]
+HistoryEventId = Annotated[
+    str | None,
+    HeaderParameter(
+        name="Last-Event-ID",
+        description="The last event that the client has: the stream goes on after it",
+        schema_extra=rules.POSITION.keywords,
+    ),
+]
+
+
+class Streams(Controller):
+    """What happens, as it happens."""
+
+    path = "/v1"
+    tags = ("watching",)
+
+    @get(
+        "/jobs/{job_id:str}/events",
+        operation_id="watchJob",
+        summary="Watch a job",
+        media_type=EVENT_STREAM,
+        **answers(
+            {
+                200: Answer(
+                    "Events until the job has ended.", examples={"running, then completed": examples.JOB_EVENTS}
+                ),
+                204: Answer("The client has seen the job's end."),
+            },
+            *READING,
+            *problems(errors.JobNotFound, errors.TooManyWatchers),
+        ),
+    )
+    async def watch_job(
+        self,
+        request: Request[Any, Any, Any],
+        job_id: JobIdInPath,
+        watching: NamedDependency[Watching],
+        last_event_id: JobEventId = None,
+    ) -> Response[Any]:
+        """Stream the record as it is, unless the client has it, and after each change; the last is its final state.
+
+        An event `changed` has the record without `input_params` and `result`, and the ETag's value for its id; changes
+        in between may be left out. `deleted` and `expired` end the stream too, and `bye` ends it for now: the process
+        ends. An `EventSource` connects again by itself, and is told by 204 to stop at the end.
+        """
+        seat = seat_of(request.scope)
+        seat.wait()
+        watch = seat.keep(watching.watch(job_id))
+        job = await watching.look(job_id)
+        if job is None:
+            raise errors.JobNotFound(job_id)
+        if job.is_final and last_event_id == job.version:
+            return Response(None, status_code=204, media_type=EVENT_STREAM)
+        return _stream(_of_job(watching.follow(watch, job, last_event_id)))
+
+    @get(
+        "/events",
+        operation_id="watchJobs",
+        summary="Watch all jobs",
+        media_type=EVENT_STREAM,
+        **answers(
+            {200: Answer("Events without an end.", examples={"created, then claimed": examples.EVENTS})},
+            *READING,
+            *problems(errors.TooManyWatchers),
+        ),
+    )
+    async def watch_jobs(
+        self,
+        request: Request[Any, Any, Any],
+        timeline: NamedDependency[Timeline],
+        status: StatusFilter = None,
+        queue: QueueFilter = None,
+        slate_id: SlateFilter = None,
+        last_event_id: HistoryEventId = None,
+    ) -> Response[Any]:
+        """Stream what happens to the jobs that match all filters: `changed`, `deleted`, `expired`, each once, in order.
+
+        `hello` comes first. With the last event's id the stream goes on after it; `reset` says that history has a hole
+        there, so that what is known is to be read again: the service keeps about 100,000 events. `bye` ends a stream
+        whose client reads too slowly, or whose process ends.
+        """
+        wanted = EventFilter(
+            status=None if status is None else content.status(status),
+            queue=None if queue is None else rules.QUEUE.require("queue", queue),
+            slate_id=None if slate_id is None else rules.LABEL.require("slate_id", slate_id),
+        )
+        if last_event_id is not None:
+            rules.POSITION.require("Last-Event-ID", last_event_id)
+        seat = seat_of(request.scope)
+        seat.wait()
+        seat.keep(timeline.joined())
+        said = timeline.follow(last_event_id, wanted)
+        hello = await anext(said)
+        return _stream(_of_all(hello, said))
+
+
+def _stream(frames: AsyncIterator[bytes]) -> Stream:
+    return Stream(frames, media_type=EVENT_STREAM, headers=_HEADERS)
+
+
+async def _of_job(seen: AsyncGenerator[Job | Event | None]) -> AsyncIterator[bytes]:
+    yield _RETRY
+    has_ended = False
+    async with aclosing(seen):
+        async for one in seen:
+            match one:
+                case Job():
+                    yield _frame("changed", one.version, msgspec.json.encode(one))
+                    has_ended = one.is_final
+                case Event():
+                    yield _frame(one.kind, one.version, _details(one))
+                    has_ended = True
+                case _:
+                    yield _ALIVE
+    if not has_ended:
+        yield _bye("shutdown")
+
+
+async def _of_all(hello: Event | Mark, said: AsyncGenerator[Event | Mark]) -> AsyncIterator[bytes]:
+    yield _RETRY
+    yield _frame("hello", hello.position, b"{}")
+    async with aclosing(said):
+        async for one in said:
+            match one:
+                case Event():
+                    yield _frame(one.kind, one.position, _details(one))
+                case Mark(MarkKind.RESET):
+                    yield _frame("reset", one.position, b"{}")
+                case Mark(MarkKind.SLOW):
+                    yield _bye("slow")
+                    return
+                case _:  # an id alone is no event, and remembered all the same
+                    yield b"%sid: %s\n\n" % (_ALIVE[:2], one.position.encode())
+    yield _bye("shutdown")
+
+
+def _frame(event: str, position: str, data: bytes) -> bytes:
+    return b"event: %s\nid: %s\ndata: %s\n\n" % (event.encode(), position.encode(), data)
+
+
+def _bye(reason: str) -> bytes:
+    """Say why the stream ends although there is more to come; without an id, so that the client goes on from there."""
+    return b'event: bye\ndata: {"reason":"%s"}\n\n' % reason.encode()
+
+
+def _details(event: Event) -> bytes:
+    names = ("job_id", "status", "revision", "queue", "slate_id")
+    found = {name: getattr(event, name) for name in names}
+    return msgspec.json.encode({name: value for name, value in found.items() if value is not None})

@@ -1,0 +1,154 @@
+"""The one reader of the store's events in a process, whatever the number of those who watch and wait."""
+
+import asyncio
+import contextlib
+from collections.abc import Mapping, Sequence
+from contextvars import Context
+from typing import Any, Final, Protocol
+
+import structlog
+from redis.asyncio import ConnectionPool, Redis
+
+from service.domain.errors import StoreUnreachable
+from service.domain.events import Event, EventKind, Notice
+from service.domain.states import Status
+from service.store import keys
+from service.store.budget import DEADLINE
+
+#: Milliseconds that one reading of the events waits for the next; shorter than the time-out of a connection.
+BLOCK: Final = 2000
+#: Events taken in at one time.
+EVENTS: Final = 500
+#: Seconds before a Redis that was away is tried again.
+AGAIN: Final = 1.0
+#: The position before the first event there ever was.
+START: Final = "0-0"
+
+_log = structlog.get_logger(__name__)
+
+
+class Listener(Protocol):
+    """Who is told what happens."""
+
+    def hear(self, events: Sequence[Event | Notice]) -> None:
+        """Take in what has happened since the last time, in order."""
+
+    def look_again(self, position: str) -> None:
+        """Take anything for possible: only what comes after `position` is heard."""
+
+
+class Feed:
+    """Reads the events while anybody listens, and tells every listener each of them once, in order.
+
+    Over a lost connection it goes on where it was. Where that place is no longer in the history (a Redis restored from
+    an older file, a process that slept while 100,000 events came) it says so by `look_again`.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        """Read through `pool`."""
+        self._redis = Redis(connection_pool=pool)
+        self._listeners: list[Listener] = []
+        self._reading: asyncio.Task[None] | None = None
+        self._is_reading = asyncio.Event()
+        self._position: str | None = None
+
+    def add(self, listener: Listener) -> None:
+        """Tell `listener` what happens from now on, after a `look_again`: at once where reading has begun before."""
+        self._listeners.append(listener)
+        if self._reading is None:  # in no request's context: it is nobody's in particular
+            self._reading = asyncio.create_task(self._read(), name="events", context=Context())
+        elif self._position is not None:
+            listener.look_again(self._position)
+
+    def remove(self, listener: Listener) -> None:
+        """Tell `listener` no more."""
+        self._listeners.remove(listener)
+
+    async def position(self) -> str:
+        """Return the place up to which listeners have heard everything. Raises `StoreUnreachable` within 3 s."""
+        try:
+            async with asyncio.timeout(DEADLINE):
+                await self._is_reading.wait()
+        except TimeoutError as error:
+            raise StoreUnreachable("The events of Redis cannot be read.") from error
+        return self._position or START
+
+    async def aclose(self) -> None:
+        """Stop reading."""
+        if self._reading is not None:
+            self._reading.cancel()
+            await asyncio.gather(self._reading, return_exceptions=True)
+
+    async def _read(self) -> None:
+        try:
+            self._position = None
+            while self._listeners:
+                try:
+                    await self._begin()
+                    while self._listeners:
+                        await self._read_on()
+                except Exception as error:  # the requests that fail meanwhile say what is wrong
+                    _log.debug("the events cannot be read; trying again", detail=str(error))
+                    self._is_reading.clear()
+                    await asyncio.sleep(AGAIN)
+        finally:
+            self._is_reading.clear()
+            self._reading = None
+
+    async def _begin(self) -> None:
+        if self._position is None or not await self._is_kept(self._position):
+            newest: Any = await self._redis.xrevrange(keys.EVENTS, count=1)
+            self._position = newest[0][0].decode() if newest else START
+            self._miss(self._position)
+        self._is_reading.set()
+
+    async def _read_on(self) -> None:
+        position = self._position or START
+        reply: Any = await self._redis.xread({keys.EVENTS: position}, count=EVENTS, block=BLOCK)
+        if not reply:
+            return
+        [(_, entries)] = reply
+        has_hole = len(entries) == EVENTS and not await self._is_kept(position)
+        self._position = entries[-1][0].decode()
+        if has_hole:
+            self._miss(self._position)
+        else:
+            events = events_of(entries)
+            for listener in list(self._listeners):
+                listener.hear(events)
+
+    def _miss(self, position: str) -> None:
+        for listener in list(self._listeners):
+            listener.look_again(position)
+
+    async def _is_kept(self, position: str) -> bool:
+        return bool(await self._redis.xrange(keys.EVENTS, position, position, count=1))
+
+
+def events_of(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | Notice]:
+    """Return what entries of the stream say; what is not ours is passed over."""
+    found = []
+    for position, entry in entries:
+        with contextlib.suppress(KeyError, ValueError):
+            found.append(_event(position.decode(), entry))
+    return found
+
+
+def _event(position: str, entry: Mapping[bytes, bytes]) -> Event | Notice:
+    match entry[b"event"]:
+        case b"drain":
+            return Notice(None)
+        case b"queue":
+            return Notice(entry[b"queue"].decode())
+    slate_id, tags = entry.get(b"slate_id"), entry.get(b"tags", b"")
+    return Event(
+        position=position,
+        kind=EventKind(entry[b"event"].decode()),
+        job_id=entry[b"job_id"].decode(),
+        status=Status(entry[b"status"].decode()),
+        revision=int(entry[b"revision"]),
+        queue=entry[b"queue"].decode(),
+        created=int(entry[b"created"]),
+        slate_id=None if slate_id is None else slate_id.decode(),
+        tags=tuple(tags.decode().split(",")) if tags else (),
+    )
