@@ -79,10 +79,11 @@ async def events(
                     return
                 patience.connected()
                 async for one in _heard(stream, patience):
-                    if one.event == "changed" and one.id == last_id != "":
-                        continue
-                    known, last_id = True, one.id or last_id
-                    yield Event(one.event, one.data.encode())
+                    is_new = one.data and (one.event != "changed" or one.id != last_id or not last_id)
+                    last_id = one.id or last_id
+                    if is_new:
+                        known = True
+                        yield Event(one.event, one.data.encode())
         except ServiceAway as away:
             if not known:
                 raise
@@ -90,7 +91,7 @@ async def events(
 
 
 async def _heard(stream: AsyncIterator[ServerSentEvent], patience: Patience) -> AsyncIterator[ServerSentEvent]:
-    """Yield what comes over one connection; raise `ServiceAway` at its end."""
+    """Yield what comes over one connection, also an id without an event; raise `ServiceAway` at its end."""
     async for one in stream:
         if one.retry is not None:
             patience.first = one.retry / 1000
@@ -98,7 +99,7 @@ async def _heard(stream: AsyncIterator[ServerSentEvent], patience: Patience) -> 
             raise ServiceAway(f"the service ended the connection ({_reason(one.data)})")
         if one.data:
             patience.heard()
-            yield one
+        yield one
     raise ServiceAway("the connection was closed")
 
 

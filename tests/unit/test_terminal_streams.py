@@ -123,6 +123,14 @@ async def test_a_bye_says_why(scripted: Scripted, seen: Seen) -> None:
     assert seen.losses == ["the service ended the connection (too slow)"]
 
 
+async def test_an_id_without_an_event_is_where_the_next_connection_begins(scripted: Scripted, seen: Seen) -> None:
+    scripted.says(STREAM, streaming(changed("running"), b":\nid: 1-9\n\n"), streaming(changed("completed", 10)))
+    scripted.says(RECORD, DONE)
+    await see(scripted, seen)
+    assert scripted.asked(STREAM)[1].headers["Last-Event-ID"] == "1-9"
+    assert seen.states == ["running", "completed"]
+
+
 async def test_what_was_shown_is_not_shown_again(scripted: Scripted, seen: Seen) -> None:
     again = streaming(changed("running", 2), changed("completed", 3))
     scripted.says(STREAM, streaming(changed("running", 2)), again).says(RECORD, DONE)
