@@ -2,13 +2,16 @@
 
 import asyncio
 import contextlib
-from typing import Protocol
+from typing import Final, Protocol
 
-from jobstate_cli.errors import JobGone, ServiceAway, TimedOut
+from jobstate_cli.errors import JobGone, Refused, ServiceAway, TimedOut
 from jobstate_cli.exits import ENDS, Exit
 from jobstate_cli.records import Record
 from jobstate_cli.service import Service, address
 from jobstate_cli.streams import Event, Listener, Patience, events
+
+#: The events that end a record, and how.
+_GONE: Final = {"deleted": "was deleted", "expired": "has expired"}
 
 
 class View(Listener, Protocol):
@@ -41,28 +44,38 @@ async def follow(service: Service, job_id: str, view: View, seconds: float | Non
 
 async def _to_the_end(service: Service, job_id: str, view: View, known: bool) -> Exit:
     patience = Patience(view)
-    stream = events(service, f"{address(job_id)}/events", patience, known=known)
-    async with contextlib.aclosing(stream):
-        async for event in stream:
-            if event.name in {"deleted", "expired"}:
-                view.gone(event)
-                raise JobGone(f"{job_id} was deleted" if event.name == "deleted" else f"{job_id} has expired")
-            if event.name == "changed":
-                record = Record.of(event.data)
-                view.changed(record)
-                if record.job.status in ENDS:
-                    break
-    record = await _whole(service, job_id, patience)
+    last = await _last_state(service, job_id, view, patience, known)
+    record = await _whole(service, job_id, patience, last)
     view.ended(record)
     return ENDS.get(record.job.status, Exit.REFUSED)
 
 
-async def _whole(service: Service, job_id: str, patience: Patience) -> Record:
+async def _last_state(service: Service, job_id: str, view: View, patience: Patience, known: bool) -> Record | None:
+    """Show every state, and return the last; `None` if the stream was over before it was told."""
+    async with contextlib.aclosing(events(service, f"{address(job_id)}/events", patience, known=known)) as stream:
+        async for event in stream:
+            if event.name in _GONE:
+                view.gone(event)
+                raise JobGone(f"{job_id} {_GONE[event.name]}")
+            if event.name == "changed":
+                record = Record.of(event.data)
+                view.changed(record)
+                if record.job.status in ENDS:
+                    return record
+    return None
+
+
+async def _whole(service: Service, job_id: str, patience: Patience, last: Record | None) -> Record:
+    """Return the record with its result, or the `last` state that was told of a job deleted since."""
     while True:
         try:
             record = await service.job(job_id)
         except ServiceAway as away:
             await patience.wait(away)
+        except Refused as refused:
+            if last is None or refused.exit_code is not Exit.GONE:
+                raise
+            return last
         else:
             patience.connected()
             return record

@@ -183,6 +183,13 @@ async def test_a_job_that_goes_ends_the_watch(scripted: Scripted, seen: Seen, na
     assert seen.states == ["running", name]
 
 
+async def test_a_job_that_goes_between_its_end_and_its_result_has_ended(scripted: Scripted, seen: Seen) -> None:
+    scripted.says(STREAM, streaming(changed("failed", 2, error_message="no")))
+    scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
+    assert await see(scripted, seen) is Exit.FAILED
+    assert seen.outcome == b'"no"'
+
+
 async def test_a_job_that_went_meanwhile_ends_the_watch(scripted: Scripted, seen: Seen) -> None:
     scripted.says(STREAM, streaming(changed("running"), CUT), problem(404, "job-not-found", "There is no job 'j1'."))
     with pytest.raises(Refused, match="There is no job 'j1'") as refused:
