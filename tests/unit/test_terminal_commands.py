@@ -1,6 +1,8 @@
 """How the commands are called, helped with and completed, and what their exit codes are."""
 
+import re
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 import pytest
@@ -176,3 +178,12 @@ def test_whatever_is_json_has_no_flaw(text: bytes) -> None:
 )
 def test_a_flaw_is_told_by_its_place(text: bytes, place: str) -> None:
     assert (flaw(text) or "").startswith(place)
+
+
+def test_the_page_about_the_terminal_has_every_command_and_exit_code() -> None:
+    page = (Path(__file__).parent.parent.parent / "docs" / "terminal.md").read_text(encoding="utf-8")
+    codes = page.partition("| exit code |")[2].partition("\n\n")[0]
+    assert {int(code) for code in re.findall(r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", codes, re.M)))} == set(
+        Exit
+    )
+    assert {name for name in TERMINAL if f"| `{name} " in page or f"| `{name}`" in page} == set(TERMINAL)
