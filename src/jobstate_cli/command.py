@@ -1,10 +1,11 @@
 """What all commands share: their options, their exit codes, and how they run."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
@@ -28,17 +29,29 @@ class Command(click.Command):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **{"epilog": exits.HELP, **kwargs})
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, and what they say is to be read."""
+        with _ending(ctx):
+            return super().parse_args(ctx, args)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run, and turn every expected error into a message and an exit code."""
-        try:
+        """Run."""
+        with _ending(ctx):
             return super().invoke(ctx)
-        except ClientError as error:
-            say(f"Error: {error}")
-            ctx.exit(error.exit_code)
-        except KeyboardInterrupt:
-            ctx.exit(Exit.INTERRUPTED)
-        except asyncio.CancelledError:
-            ctx.exit(Exit.TERMINATED)
+
+
+@contextlib.contextmanager
+def _ending(ctx: click.Context) -> Iterator[None]:
+    """Turn every expected error into a message and an exit code."""
+    try:
+        yield
+    except ClientError as error:
+        say(f"Error: {error}")
+        ctx.exit(error.exit_code)
+    except KeyboardInterrupt:
+        ctx.exit(Exit.INTERRUPTED)
+    except asyncio.CancelledError:
+        ctx.exit(Exit.TERMINATED)
 
 
 class Text(click.ParamType[str]):

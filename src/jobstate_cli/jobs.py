@@ -1,6 +1,7 @@
 """`jobstate get` and `jobstate cancel`: one job, one word."""
 
 from collections.abc import Iterator
+from typing import Final
 
 import click
 import msgspec
@@ -11,10 +12,10 @@ from rich.text import Text
 from jobstate_cli.command import JOB_ID, Command, run, service_options
 from jobstate_cli.records import Record, decoded
 from jobstate_cli.service import connected
-from jobstate_cli.terminal import console, harmless, print_json, print_line, status_text
+from jobstate_cli.terminal import console, harmless, on_one_line, print_json, print_line, status_text
 
 #: The fields that hold any JSON; a text in them keeps its quotation marks.
-FREE: frozenset[str] = frozenset({"input_params", "result", "error_message"})
+FREE: Final = frozenset({"input_params", "result", "error_message"})
 
 
 @click.command(cls=Command)
@@ -78,4 +79,4 @@ def shown(record: Record) -> Iterator[tuple[str, str]]:
     """Yield every field that the service gave, the ones of a later version too, with its value as text."""
     for name, value in decoded(dict[str, Raw], record.json).items():
         text = bytes(value).decode()
-        yield name, msgspec.json.decode(value) if text.startswith('"') and name not in FREE else text
+        yield name, msgspec.json.decode(value) if text.startswith('"') and name not in FREE else on_one_line(text)

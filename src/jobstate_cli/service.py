@@ -105,9 +105,8 @@ class Service:
         try:
             yield
         except CUT as error:
-            raise ServiceAway(
-                f"the connection to {self.url} was lost ({said(error)})", retry_after=PAUSE, lost=True
-            ) from error
+            reason = f"the connection to {self.url} was lost ({said(error)})"
+            raise ServiceAway(reason, retry_after=PAUSE, lost=True) from error
         except SILENT as error:
             raise ServiceAway(f"{self.url} does not answer", lost=True) from error
         except httpx.RequestError as error:
@@ -126,7 +125,8 @@ class Service:
     ) -> httpx.Response:
         """Send a request that may be repeated, again where its reply was lost or the service asks for a moment."""
         request = self._http.build_request(method, path, params=query, content=content, headers=headers)
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 1
+        while True:
             try:
                 with self._told_apart():
                     response = await self._http.send(request)
@@ -136,7 +136,7 @@ class Service:
                 if attempt == ATTEMPTS or not 0 < away.retry_after <= LONGEST_PAUSE:
                     raise
                 await asyncio.sleep(away.retry_after)
-        raise AssertionError("unreachable")
+                attempt += 1
 
     def _check(self, response: httpx.Response) -> None:
         with contextlib.suppress(KeyError, ValueError):

@@ -131,6 +131,5 @@ async def _create(service: Service, body: bytes, key: str | None) -> Record:
         if not away.lost:
             raise
         again = f"with --key {key}" if key else "under the same --id"
-        raise ServiceAway(
-            f"{away}\nWhether the job was created is unknown; submit it {again}: it is created once."
-        ) from away
+        unknown = f"whether the job was created is unknown; submit it {again}, and it is created once"
+        raise ServiceAway(f"{away}; {unknown}") from away

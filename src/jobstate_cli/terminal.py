@@ -14,6 +14,7 @@ from rich.text import Text
 _HARMFUL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 #: The same, but for the line breaks and tabs that JSON has between its values.
 _HARMFUL_IN_JSON: Final = re.compile(_HARMFUL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
+_BREAK: Final = re.compile(r" *[\r\n\t][\r\n\t ]*")
 _WIDTH_OF_A_PIPE: Final = 160
 STYLES: Final = {
     "pending": "yellow",
@@ -32,6 +33,11 @@ def harmless(text: str) -> str:
 def harmless_json(json: bytes) -> bytes:
     """Return the same JSON for a terminal: `\\u009b` means in a string what the character itself would."""
     return _HARMFUL_IN_JSON.sub(_escaped, json.decode()).encode()
+
+
+def on_one_line(json: str) -> str:
+    """Return the same JSON without line breaks: it can have them between its values only."""
+    return _BREAK.sub(" ", json)
 
 
 def _escaped(match: re.Match[str]) -> str:

@@ -101,7 +101,7 @@ class Lines(Notices):
     def ended(self, record: Record) -> None:
         """Write what came out."""
         if record.job.outcome:
-            print_line(record.job.outcome.decode())
+            print_json(record.job.outcome)
 
 
 class ProgressBar:

@@ -1,16 +1,20 @@
 """The commands of the terminal against the real service, as processes."""
 
+import fcntl
 import json
+import os
 import re
+import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.integration.servers import free_port
+from tests.integration.servers import free_port, wait_until
 from tests.integration.terminal import Told, environment, jobstate, start_on_terminal
 
 #: What no program may read and write again: a number that no double holds, spaces, an escape that need not be one.
@@ -147,6 +151,11 @@ class TestGet:
         assert told.code == 0
         assert {"job_id\tj1", "status\tcompleted", "slate_id\ts1", 'result\t{"a":1.1}', "stale\tfalse"} <= set(lines)
         assert len(lines) == len(api.get("/v1/jobs/j1").json())
+
+    def test_a_field_stays_on_its_line(self, api: httpx.Client, url: str) -> None:
+        api.post("/v1/jobs", content=b'{"job_id": "j1", "input_params": ' + EXACT + b"}")
+        lines = jobstate(url, "get", "j1").out.splitlines()
+        assert b"input_params\t" + EXACT.replace(b"\n  ", b" ") in lines
 
     @pytest.mark.parametrize("status", ["failed", "cancelled"])
     def test_it_succeeds_whatever_became_of_the_job(self, api: httpx.Client, url: str, status: str) -> None:
@@ -326,3 +335,16 @@ def test_a_reader_that_leaves_early_hears_no_complaint(api: httpx.Client, url: s
     command = f"{sys.executable} -m service get j0 --json | head -c 10; exit ${{PIPESTATUS[0]}}"
     ended = subprocess.run(["bash", "-c", command], env=environment(url), capture_output=True, check=False, timeout=30)
     assert (ended.stdout, ended.stderr) == (b'{"job_id":', b"")
+
+
+def test_ctrl_c_while_it_reads_is_130_too(url: str) -> None:
+    command = [sys.executable, "-m", "service", "submit", "-"]
+    with subprocess.Popen(command, env=environment(url), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as submit:
+        assert submit.stdin
+        pipe = submit.stdin.fileno()
+        os.write(pipe, b"[")
+        wait_until(lambda: fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4) == b"\0" * 4, "the read of what was written")
+        submit.send_signal(signal.SIGINT)
+        assert submit.wait(10) == 130
+        assert submit.stderr
+        assert submit.stderr.read() == b""

@@ -101,6 +101,7 @@ def test_the_result_comes_byte_for_byte(api: httpx.Client, url: str) -> None:
     create(api, status="running")
     api.patch("/v1/jobs/j1", content=b'{"status":"completed","result":' + EXACT + b"}")
     assert b'"result":' + EXACT + b"," in jobstate(url, "watch", "j1", "--json").out
+    assert jobstate(url, "watch", "j1").out.endswith(b"completed  attempt 1\n" + EXACT + b"\n")
 
 
 def test_a_job_that_expires_ends_the_watch(tmp_path: Path) -> None:
