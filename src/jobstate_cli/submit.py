@@ -130,6 +130,6 @@ async def _create(service: Service, body: bytes, key: str | None) -> Record:
     except ServiceAway as away:
         if not away.lost:
             raise
-        again = f"with --key {key}" if key else "under the same --id"
-        unknown = f"whether the job was created is unknown; submit it {again}, and it is created once"
+        how = f"with --key {key}" if key else "under the same --id"
+        unknown = f"whether the job was created is unknown; submit it again {how}, and it is created once"
         raise ServiceAway(f"{away}; {unknown}") from away

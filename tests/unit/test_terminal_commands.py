@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import click
+import httpx
 import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
@@ -17,7 +18,9 @@ from jobstate_cli.submit import body_of, flaw
 from service.__main__ import COMMANDS, main
 from service.domain.rules import IDEMPOTENCY_KEY
 from service.domain.states import FINAL, Status
+from tests.scripted import Scripted, answer, job
 
+LOST = httpx.RemoteProtocolError("closed")
 TERMINAL = [name for name in COMMANDS if name != "serve"]
 
 
@@ -178,6 +181,41 @@ def test_whatever_is_json_has_no_flaw(text: bytes) -> None:
 )
 def test_a_flaw_is_told_by_its_place(text: bytes, place: str) -> None:
     assert (flaw(text) or "").startswith(place)
+
+
+class TestASubmitWhoseReplyIsLost:
+    @pytest.fixture
+    def scripted(self, monkeypatch: pytest.MonkeyPatch) -> Scripted:
+        scripted = Scripted()
+        monkeypatch.setattr("jobstate_cli.submit.connected", lambda url: scripted.service())
+        monkeypatch.setattr("jobstate_cli.service.PAUSE", 0.001)
+        return scripted
+
+    def submit(self, *args: str) -> Result:
+        return CliRunner().invoke(main, ["submit", "-", *args], input="{}", prog_name="jobstate")
+
+    def test_it_is_repeated_under_one_key_that_nobody_gave(self, scripted: Scripted) -> None:
+        scripted.says("/v1/jobs", LOST, answer(job("pending"), 201))
+        result = self.submit()
+        assert (result.exit_code, result.stdout, result.stderr) == (0, "j1\n", "")
+        first, again = (request.headers["Idempotency-Key"] for request in scripted.requests)
+        assert first == again != ""
+
+    def test_in_the_end_it_says_under_which_key_to_repeat_it(self, scripted: Scripted) -> None:
+        scripted.says("/v1/jobs", LOST)
+        result = self.submit()
+        key = scripted.requests[0].headers["Idempotency-Key"]
+        assert (result.exit_code, result.stdout) == (1, "")
+        assert f"submit it again with --key {key}, and it is created once" in result.stderr
+
+    def test_an_id_is_key_enough(self, scripted: Scripted) -> None:
+        scripted.says("/v1/jobs", LOST)
+        assert "submit it again under the same --id, and it is created once" in self.submit("--id", "j1").stderr
+        assert "Idempotency-Key" not in scripted.requests[0].headers
+
+    def test_where_nothing_was_sent_there_is_nothing_to_say_about_it(self, scripted: Scripted) -> None:
+        scripted.says("/v1/jobs", httpx.ConnectError("refused"))
+        assert self.submit().stderr == "Error: http://service cannot be reached (refused)\n"
 
 
 def test_the_page_about_the_terminal_has_every_command_and_exit_code() -> None:

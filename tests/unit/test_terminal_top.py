@@ -71,7 +71,7 @@ async def test_a_change_brings_a_new_picture(scripted: Scripted) -> None:
 
 
 async def test_a_lost_stream_is_found_again_and_looked_after(scripted: Scripted) -> None:
-    scripted.says(EVENTS, streaming(), REFUSED, streaming(CHANGED, OPEN))
+    scripted.says(EVENTS, streaming(), REFUSED, streaming(OPEN))
     assert await see(scripted, enough=2) == ["picture"] * 2
     assert len(scripted.asked(EVENTS)) == 3
 
@@ -83,6 +83,12 @@ async def test_without_a_change_or_a_stream_there_is_a_new_picture_now_and_then(
     scripted.says(EVENTS, NO_STREAM)
     assert await see(scripted, enough=4) == ["picture"] * 4
     assert len(scripted.asked(EVENTS)) == 1
+
+
+async def test_a_service_without_a_stream_is_not_listened_to(scripted: Scripted) -> None:
+    scripted.says(EVENTS, NO_STREAM)
+    async with asyncio.timeout(10), scripted.service() as service:
+        await top._listen(service, lambda: None)
 
 
 async def test_a_service_that_is_away_is_told_until_it_is_back(

@@ -101,9 +101,11 @@ class TestTheBar:
         terminal = Terminal(width=200)
         with shown_on(terminal) as view:
             view.changed(record("running", progress={"current": 1, "message": EVIL}))
-            view.lost(EVIL, 1)
-            view.ended(record("failed", error_message={"evil\u009b": "\u202e[bold]"}))
         assert HARMLESS in terminal.text
+        with shown_on(terminal) as view:
+            view.lost(f"lost {EVIL}", 1)
+            view.ended(record("failed", error_message={"evil\u009b": "\u202e[bold]"}))
+        assert f"Lost {HARMLESS}; trying" in terminal.text
         assert r'{"evil\u009b":"\u202e[bold]"}' in terminal.text
         assert not re.search("[\x9b\u202e]|\x1b\\[2J", terminal.raw)
 
