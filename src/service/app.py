@@ -39,7 +39,9 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
     app = create_app(settings, redis_url, metrics)
     for kind in ALL_KINDS:
         metrics.foresee(kind.name)
-    room = Room(settings.max_concurrent_requests, settings.max_watchers, settings.max_watchers_per_client)
+    room = Room(
+        settings.max_concurrent_requests, settings.max_watchers, settings.max_watchers_per_client, metrics.waits
+    )
     admission = Admission(app, settings.allowed_hosts, settings.cors_origins, room)
     return traced(Observation(admission, metrics)), app.state
 

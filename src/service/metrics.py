@@ -60,6 +60,7 @@ class Metrics:
             **own,
         )
         self._requests_now = Gauge("jobstate_http_requests_in_progress", "Requests that are being answered", **live)
+        self._waiting = Gauge("jobstate_http_requests_waiting", "Requests that wait for something to happen", **live)
         refusals = Counter(
             "jobstate_refusals", "Requests that were answered with a problem, by its name", ["problem"], **own
         )
@@ -97,6 +98,10 @@ class Metrics:
         self._requests(method, route, status).observe(seconds)
         if problem is not None:
             self.refused(problem)
+
+    def waits(self, change: int) -> None:
+        """Note that so many more requests wait for something to happen."""
+        self._waiting.inc(change)
 
     def foresee(self, problem: str) -> None:
         """Show a problem before the first of its name: else that one would not be seen as a growth."""

@@ -22,7 +22,7 @@ from litestar.openapi.spec import (
 from service import __version__
 from service.api import correlation
 from service.api.document_examples import DETAILS, ERRORS, PENDING, example
-from service.api.document_operations import ACCEPT, ETAG, LOCATION, REPLAYED, RETRY_AFTER, problems
+from service.api.document_operations import ACCEPT, APPLIED, ETAG, LOCATION, REPLAYED, RETRY_AFTER, problems
 from service.api.problems import ALL_KINDS, KINDS, Kind, members, problem
 from service.domain.errors import JobStateError
 from service.domain.rules import LABEL
@@ -82,6 +82,7 @@ def _headers() -> dict[str, OpenAPIHeader | Reference]:
         REPLAYED: OpenAPIHeader(
             Schema(type=text, const="true"), description="There if an equal request had created the job before"
         ),
+        APPLIED: OpenAPIHeader(Schema(type=text), description="The preference that was followed"),
         ACCEPT: OpenAPIHeader(Schema(type=text), description="The media type that is read here", required=True),
         "RateLimit": OpenAPIHeader(
             Schema(type=text), description="Where requests are limited: what is left (`r`), and for how long (`t`, s)"

@@ -43,6 +43,7 @@ LOCATION: Final = "Location"
 REPLAYED: Final = "Idempotency-Replayed"
 RETRY_AFTER: Final = "Retry-After"
 ACCEPT: Final = "Accept"
+APPLIED: Final = "Preference-Applied"
 
 
 def problems(*found: type[errors.JobStateError] | int) -> tuple[Kind, ...]:

@@ -13,7 +13,17 @@ from msgspec import Raw
 from service.api import document_examples as examples
 from service.api.bodies import Body, decode
 from service.api.conditions import TAGS, etag, matches, required_versions
-from service.api.document_operations import DELETING, ETAG, READING, SENDING, WRITING, Answer, answers, problems
+from service.api.document_operations import (
+    APPLIED,
+    DELETING,
+    ETAG,
+    READING,
+    SENDING,
+    WRITING,
+    Answer,
+    answers,
+    problems,
+)
 from service.api.document_operations import RETRY_AFTER as RETRY_HEADER
 from service.api.patience import preferred_wait, seat_of, until_left
 from service.api.problems import RETRY_AFTER
@@ -67,7 +77,6 @@ Prefer = Annotated[
     ),
 ]
 HEADERS: Final = (ETAG, RETRY_HEADER)
-_SAME: Final = Answer("The client has this very record.", HEADERS)
 
 
 class Jobs(Controller):
@@ -84,10 +93,10 @@ class Jobs(Controller):
             {
                 200: Answer(
                     "The record.",
-                    HEADERS,
+                    (*HEADERS, APPLIED),
                     {"pending": examples.PENDING, "running": examples.RUNNING, "completed": examples.COMPLETED},
                 ),
-                304: _SAME,
+                304: Answer("The client has this very record.", (*HEADERS, APPLIED)),
             },
             *READING,
             *problems(errors.JobNotFound, errors.TooManyWatchers),
@@ -114,7 +123,7 @@ class Jobs(Controller):
         job = await job_manager.get_job(job_id)
         if job is None:
             raise JobNotFound(job_id)
-        applied = {} if preferred is None else {"Preference-Applied": f"wait={preferred}"}
+        applied = {} if preferred is None else {APPLIED: f"wait={preferred}"}
         if matches(job, if_none_match):
             return Response(None, status_code=304, headers=_headers(job) | applied)  # type: ignore[arg-type]
         return Response(job, headers=_headers(job) | applied)

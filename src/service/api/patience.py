@@ -27,8 +27,18 @@ _PREFERRED: Final = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)
 class Room:
     """How many requests of one process are answered, and how many wait, in all and for each client."""
 
-    def __init__(self, most_answered: int, most_waiting: int, most_watching: int) -> None:
-        """Let so many be answered at one time, so many wait besides, and so many watch for one client."""
+    def __init__(
+        self,
+        most_answered: int,
+        most_waiting: int,
+        most_watching: int,
+        observe: Callable[[int], None] = lambda change: None,
+    ) -> None:
+        """Let so many be answered at one time, so many wait besides, and so many watch for one client.
+
+        Tell `observe` how many more wait.
+        """
+        self.observe = observe
         self.most_answered = most_answered
         self.most_waiting = most_waiting
         self.most_watching = most_watching
@@ -65,11 +75,13 @@ class Seat:
             raise errors.TooManyWatchers(room.most_watching)
         self._free()
         room.waiting += 1
+        room.observe(1)
         room.watching[client] += watches
         self._scope["state"][WAITS_SINCE] = time.perf_counter()
 
         def stop_waiting() -> None:
             room.waiting -= 1
+            room.observe(-1)
             room.watching[client] -= watches
             if not room.watching[client]:
                 del room.watching[client]

@@ -13,7 +13,7 @@ from service.domain import rules
 from service.domain.errors import JobStateError
 from service.domain.events import Event, EventKind, Notice
 from service.domain.jobs import Job, micros
-from service.domain.states import FINAL
+from service.domain.states import FINAL, Status
 from service.store import overview
 from service.store.connection import Gateway
 from service.store.feed import AGAIN, Feed
@@ -21,6 +21,8 @@ from service.store.observer import NoObserver, Observer
 
 #: Seconds after which those who watch are given a sign of life, and look by themselves.
 HEARTBEAT: Final = 15.0
+#: Seconds after a change for which newer progress may come without an event of its own: a second, and then some.
+UNSETTLED: Final = 1.1
 #: Records that are read in one round trip.
 GLANCED: Final = 100
 
@@ -108,14 +110,18 @@ class Watching:
         record that has gone it is the event that says so, after that of a final state that nobody had read. `None` is
         a sign of life. Redis may come and go meanwhile. Without an end it ends where the watch is over.
         """
+        is_settled = False
         while True:
             if job.version != shown:
                 yield job
-                shown = job.version
+                shown, is_settled = job.version, False
             if job.is_final or watch.is_over:
                 return
-            if not await watch.rings(_patience(job)):
+            may_change = not is_settled and job.status is Status.RUNNING
+            rang = await watch.rings(UNSETTLED if may_change else _patience(job))
+            if not rang and not may_change:
                 yield None
+            is_settled = not rang
             try:
                 latest = await self.look(job.job_id)
             except JobStateError:  # nothing is known for now
