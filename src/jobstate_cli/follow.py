@@ -66,7 +66,10 @@ async def _last_state(service: Service, job_id: str, view: View, patience: Patie
 
 
 async def _whole(service: Service, job_id: str, patience: Patience, last: Record | None) -> Record:
-    """Return the record with its result, or the `last` state that was told of a job deleted since."""
+    """Return the record with its result, or the `last` state of a job that is gone and had no result.
+
+    Raises `JobGone` if it had: that is what it was watched for.
+    """
     while True:
         try:
             record = await service.job(job_id)
@@ -75,6 +78,8 @@ async def _whole(service: Service, job_id: str, patience: Patience, last: Record
         except Refused as refused:
             if last is None or refused.exit_code is not Exit.GONE:
                 raise
+            if last.job.status == "completed":
+                raise JobGone(f"{job_id} has completed, and was gone before its result was read") from refused
             return last
         else:
             patience.connected()

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobstate_cli.command import TEXT, Command, run, service_options
-from jobstate_cli.records import Job, Page, decoded
+from jobstate_cli.records import Job, Page, decoded, moment
 from jobstate_cli.service import Query, Service, connected
 from jobstate_cli.terminal import STYLES, console, harmless, print_json, print_line, say, status_text
 
@@ -136,7 +136,7 @@ def cells(job: Job) -> tuple[str, ...]:
         job.queue,
         str(job.attempt),
         str(job.progress or ""),
-        f"{job.created_at:%Y-%m-%dT%H:%M:%SZ}",
+        moment(job.created_at),
         job.slate_id or "",
         job.worker or "",
     )

@@ -23,16 +23,16 @@ class Progress(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """A job's record without what it works on."""
+    """A job's record without what it works on; all but the first three are absent where its end is told afterwards."""
 
     job_id: str
     status: str
     queue: str
-    attempt: int
-    failures: int
-    max_attempts: int
-    created_at: datetime
-    updated_at: datetime
+    attempt: int = 0
+    failures: int = 0
+    max_attempts: int = 1
+    created_at: datetime | None = None
+    updated_at: datetime | None = None
     stale: bool = False
     progress: Progress | None = None
     slate_id: str | None = None
@@ -144,3 +144,8 @@ def decoded(kind: type[T], json: bytes) -> T:
         return msgspec.json.decode(json, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise ServiceAway(f"what answers is no jobstate service ({error})") from error
+
+
+def moment(at: datetime | None) -> str:
+    """Return a time in ISO 8601 to the second, nothing where there is none."""
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else ""

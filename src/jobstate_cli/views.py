@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jobstate_cli.exits import ENDS
 from jobstate_cli.follow import View
-from jobstate_cli.records import Job, Record
+from jobstate_cli.records import Job, Record, moment
 from jobstate_cli.streams import Event
 from jobstate_cli.terminal import harmless, harmless_json, print_json, print_line, say, status_text
 
@@ -35,7 +35,7 @@ def view_on(console: Console, now: Clock, *, as_json: bool) -> Iterator[View]:
         yield Lines()
 
 
-def moment(job: Job) -> str:
+def standing(job: Job) -> str:
     """Return how a job stands beyond its status, in a few words."""
     words = [f"attempt {job.attempt}"] if job.attempt else []
     if job.failures:
@@ -90,7 +90,7 @@ class Lines(Notices):
     def changed(self, record: Record) -> None:
         """Write a change."""
         job = record.job
-        words = [f"{job.updated_at:%Y-%m-%dT%H:%M:%SZ}", job.status, moment(job)]
+        words = [moment(job.updated_at), job.status, standing(job)]
         if job.progress:
             words += [str(job.progress), job.progress.message]
         print_line("  ".join(word for word in words if word))
@@ -153,7 +153,7 @@ def _bar(console: Console, now: Clock) -> Bar:
         _Sign(),
         _OfJob(lambda job: Text(harmless(job.job_id), "bold")),
         _OfJob(lambda job: status_text(job.status)),
-        _OfJob(lambda job: Text(moment(job))),
+        _OfJob(lambda job: Text(standing(job))),
         _BarIfTotal(),
         _OfJob(lambda job: Text(str(job.progress or ""))),
         _OfJob(lambda job: Text(_running_time(job, now()))),

@@ -9,7 +9,7 @@ import pytest
 from jobstate_cli import service as calls
 from jobstate_cli import streams
 from jobstate_cli.errors import JobGone, Refused, ServiceAway, TimedOut
-from jobstate_cli.exits import Exit
+from jobstate_cli.exits import ENDS, Exit
 from jobstate_cli.follow import follow
 from jobstate_cli.records import Record
 from jobstate_cli.streams import Event
@@ -188,6 +188,23 @@ async def test_a_job_that_goes_between_its_end_and_its_result_has_ended(scripted
     scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
     assert await see(scripted, seen) is Exit.FAILED
     assert seen.outcome == b'"no"'
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+async def test_an_end_that_is_told_afterwards_says_how_it_ended(scripted: Scripted, seen: Seen, status: str) -> None:
+    """The service had not looked at the record before it went: it knows the status from its history."""
+    told = event("changed", {"job_id": "j1", "status": status, "revision": 3, "queue": "default"}, "1-3")
+    scripted.says(STREAM, streaming(told, event("deleted", {"job_id": "j1", "status": status, "revision": 3}, "1-3")))
+    scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
+    assert await see(scripted, seen) is ENDS[status]
+    assert (seen.states, seen.outcome) == ([status], b"")
+
+
+async def test_a_result_that_nobody_can_read_any_more_is_no_success(scripted: Scripted, seen: Seen) -> None:
+    scripted.says(STREAM, streaming(changed("completed", 2)))
+    scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
+    with pytest.raises(JobGone, match="j1 has completed, and was gone before its result was read"):
+        await see(scripted, seen)
 
 
 async def test_a_job_that_went_meanwhile_ends_the_watch(scripted: Scripted, seen: Seen) -> None:

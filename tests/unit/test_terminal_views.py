@@ -134,6 +134,11 @@ class TestLines:
         ]
         assert told.err == "It was cut; trying again in 2.0 s.\nConnected again.\n"
 
+    def test_an_end_that_is_told_afterwards_has_no_time(self, capsys: pytest.CaptureFixture[str]) -> None:
+        with shown_on(Terminal(is_terminal=False)) as view:
+            view.changed(Record.of(b'{"job_id":"j1","status":"failed","revision":3,"queue":"default"}'))
+        assert capsys.readouterr().out == "failed\n"
+
     def test_nothing_comes_after_the_last_line_of_a_job_without_a_result(
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
