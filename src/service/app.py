@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from service.api import correlation, document, page, quotas
+from service.api import correlation, document, health, page, quotas
 from service.api.admission import Admission
 from service.api.collection import Collection
 from service.api.document_schemas import PLUGINS
@@ -55,7 +55,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
         state=State({"metrics": metrics}),
         dependencies={name: _on_state(name) for name in PROVIDED},
         before_request=check,
-        before_send=[correlation.add_header, quotas.add_headers],
+        before_send=[correlation.add_header, quotas.add_headers, health.leave],
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)

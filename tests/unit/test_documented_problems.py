@@ -22,8 +22,11 @@ from tests.unit.test_document import DOCUMENT, OPERATIONS
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
 ROOT = Path(service.__file__).parent
-MODULES = [ROOT / "api" / f"{name}.py" for name in ("jobs", "collection", "work", "queues", "health")]
-CALLED = [ROOT / "store" / f"{name}.py" for name in ("manager", "leases", "overview")]
+MODULES = [ROOT / "api" / f"{name}.py" for name in ("jobs", "collection", "streams", "work", "queues", "health")]
+CALLED = [
+    ROOT / "api" / "patience.py",
+    *(ROOT / "store" / f"{name}.py" for name in ("manager", "leases", "overview", "watching", "timeline")),
+]
 FUNCTIONS: list[Function] = [
     node for file in (*MODULES, *CALLED) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, Function)
 ]
@@ -108,7 +111,7 @@ def test_every_operation_has_its_handler() -> None:
 def test_the_refusals_listed_are_those_that_the_code_raises(name: str) -> None:
     raised = {error for function in reached(HANDLERS[name]) for error in _raised(function)}
 
-    apart = names_of(errors.InvalidValue, errors.StoreCorrupt, errors.RateLimited)
+    apart = names_of(errors.InvalidValue, errors.StoreCorrupt, errors.RateLimited, errors.Overloaded)
     assert listed(name) & names_of(*BY_NAME.values()) - apart == names_of(*raised) - apart
     assert "invalid-request" in listed(name)
 
@@ -138,7 +141,7 @@ def test_what_admits_a_request_is_listed_where_it_may_refuse_one(name: str) -> N
 @every_operation
 def test_the_troubles_of_a_body_are_listed_where_there_is_one(name: str) -> None:
     handler: Any = HANDLERS[name]
-    data = "data" in {argument.arg for argument in handler.args.args}
+    data = "data" in {argument.arg for argument in handler.args.args} or "READS_JSON" in ast.unparse(handler)
 
     assert data == ("requestBody" in OPERATIONS[name])
     assert ("unsupported-media-type" in listed(name)) == data

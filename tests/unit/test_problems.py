@@ -32,6 +32,8 @@ DOMAIN: list[errors.JobStateError] = [
     errors.ResultNotReady(RUNNING),
     errors.JobFailed(Raw(b'{"b": 1e2}')),
     errors.JobCancelled(None),
+    errors.TooManyWatchers(100),
+    errors.Overloaded("many"),
     errors.Draining(60),
     errors.StoreUnreachable("gone"),
     errors.StoreTimeout("slow"),
@@ -108,7 +110,7 @@ def test_a_problem_says_where_the_job_stands_if_the_error_does(
 @every_error
 def test_only_what_may_go_away_is_worth_another_try(client: TestClient[Litestar], error: errors.JobStateError) -> None:
     response = answer(client, error)[0]
-    worth = response.status_code == 503 or isinstance(error, errors.ResultNotReady)
+    worth = response.status_code in (429, 503) or isinstance(error, errors.ResultNotReady)
     own = getattr(error, "retry_after", None)
     expected = str(own) if own else "1" if worth else None
     assert response.headers.get("retry-after") == expected
@@ -121,7 +123,7 @@ def test_what_is_no_fault_of_the_client_is_logged(
     status = answer(client, error)[0].status_code
     logged = [(line["log_level"], line["problem"]) for line in lines]
     level = "warning" if status == 503 else "error"
-    is_asked_for = isinstance(error, errors.Draining)
+    is_asked_for = isinstance(error, errors.Draining | errors.Overloaded)
     assert logged == ([(level, KINDS[type(error)].name)] if status >= 500 and not is_asked_for else [])
 
 

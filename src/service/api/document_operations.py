@@ -90,8 +90,16 @@ class Declaration(TypedDict):
     responses: dict[int, ResponseSpec]
 
 
-def answers(successes: Mapping[int, Answer], *refusals: Kind, requests: Examples | None = None) -> Declaration:
-    """Return what the document says of an operation: its successes, its problems, examples of what is sent."""
+def answers(
+    successes: Mapping[int, Answer],
+    *refusals: Kind,
+    requests: Examples | None = None,
+    body: RequestBody | None = None,
+) -> Declaration:
+    """Return what the document says of an operation: its successes, its problems, examples of what is sent.
+
+    `body` is what Litestar does not see: one that may be left out.
+    """
     kinds = _by_status((*ANYWHERE, *refusals))
     limits = quotas.HEADERS if KINDS[errors.RateLimited] in refusals else ()
 
@@ -109,6 +117,7 @@ def answers(successes: Mapping[int, Answer], *refusals: Kind, requests: Examples
                 _refuse(given[str(status)], those, limits)
             self.responses = dict(sorted(given.items()))
             self.parameters = [*map(_parameter, self.parameters or ()), _shared("parameters", correlation.HEADER)]
+            self.request_body = self.request_body or body
             if isinstance(self.request_body, RequestBody) and requests:
                 self.request_body.content["application/json"].examples = _named(requests)
 

@@ -250,7 +250,7 @@ async def _wait(
 ) -> None:
     """Return when a job is there to be answered: by what it is, by what it becomes, or because the time is over."""
     seat = seat_of(request.scope)
-    seat.wait()
+    seat.wait_as_watcher()
     watch = seat.keep(watching.watch(job_id))
     job = await watching.look(job_id)
     if job is None or job.is_final or (if_none_match is not None and not matches(job, if_none_match)):

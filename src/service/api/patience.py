@@ -63,30 +63,31 @@ class Seat:
         room.answered += 1
         self._free: Callable[[], None] = self._stop_answering
 
-    def wait(self, *, watches: bool = True) -> None:
-        """Move to those that wait, for an event of interest to one client, or for a job.
-
-        Raises `Overloaded`, or `TooManyWatchers` for a client that watches too much.
-        """
-        room, client = self._room, client_of(self._scope)
+    def wait(self) -> None:
+        """Move to those that wait. Raises `Overloaded`."""
+        room = self._room
         if room.waiting >= room.most_waiting:
             raise errors.Overloaded(f"{room.waiting} requests wait for something to happen, the most (MAX_WATCHERS).")
-        if watches and room.watching[client] >= room.most_watching:
-            raise errors.TooManyWatchers(room.most_watching)
         self._free()
         room.waiting += 1
         room.observe(1)
-        room.watching[client] += watches
         self._scope["state"][WAITS_SINCE] = time.perf_counter()
+        self._free = self._stop_waiting
 
-        def stop_waiting() -> None:
-            room.waiting -= 1
-            room.observe(-1)
-            room.watching[client] -= watches
-            if not room.watching[client]:
-                del room.watching[client]
+    def wait_as_watcher(self) -> None:
+        """Move to those that wait, as one of the few of a client. Raises `TooManyWatchers` or `Overloaded`."""
+        watching, client = self._room.watching, client_of(self._scope)
+        if watching[client] >= self._room.most_watching:
+            raise errors.TooManyWatchers(self._room.most_watching)
+        self.wait()
+        watching[client] += 1
 
-        self._free = stop_waiting
+        def stop_watching() -> None:
+            watching[client] -= 1
+            if not watching[client]:
+                del watching[client]
+
+        self._stack.callback(stop_watching)
 
     def keep(self, context: AbstractContextManager[T]) -> T:
         """Enter a context that is left when the request has ended."""
@@ -100,6 +101,10 @@ class Seat:
     def _stop_answering(self) -> None:
         self._room.answered -= 1
 
+    def _stop_waiting(self) -> None:
+        self._room.waiting -= 1
+        self._room.observe(-1)
+
 
 def seat_of(scope: Scope) -> Seat:
     """Return the seat of a request."""
@@ -111,16 +116,16 @@ def seat_of(scope: Scope) -> Seat:
 async def until_left(request: Request[Any, Any, Any], leave: Callable[[], None]) -> AsyncIterator[None]:
     """Call `leave` when the client of `request` leaves within the block."""
 
-    async def watch() -> None:
+    async def listen() -> None:
         while (await request.receive())["type"] != "http.disconnect":
             pass
         leave()
 
-    watching = asyncio.create_task(watch())
+    listening = asyncio.create_task(listen())
     try:
         yield
     finally:
-        watching.cancel()
+        listening.cancel()
 
 
 def preferred_wait(prefer: str | None) -> int | None:

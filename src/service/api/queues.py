@@ -1,20 +1,42 @@
 """The queues and the drain over HTTP: what operators let workers have."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from litestar import Controller, Request, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Example
+from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIType, RequestBody, Schema
 from litestar.params import JSONBody, PathParameter
 
 from service.api import document_examples as examples
 from service.api.bodies import Body, decode
-from service.api.document_operations import DELETING, READING, SENDING, WRITING, Answer, answers, problems
+from service.api.document_operations import DELETING, READING, SENDING, WRITING, Answer, answers
+from service.api.requests import READS_JSON
 from service.api.schemas import ConfigureQueue, QueueList, StartDrain, given
 from service.domain import rules
 from service.domain.jobs import Drain, Queue
 from service.store.leases import LeaseManager
 
+#: The body of a drain, which may be left out.
+START_DRAIN: Final = RequestBody(
+    required=False,
+    content={
+        "application/json": OpenAPIMediaType(
+            schema=Schema(
+                type=OpenAPIType.OBJECT,
+                properties={
+                    "seconds": Schema(
+                        type=OpenAPIType.INTEGER,
+                        description=f"How long the drain lasts: {rules.DRAIN_SECONDS.allowed}",
+                        default=rules.DEFAULT_DRAIN_SECONDS,
+                        **rules.DRAIN_SECONDS.keywords,
+                    )
+                },
+                additional_properties=False,
+            ),
+            examples={"ten minutes": Example(value={"seconds": 600})},
+        )
+    },
+)
 QueueInPath = Annotated[
     str,
     PathParameter(
@@ -63,8 +85,12 @@ class Queues(Controller):
         operation_id="startDrain",
         summary="Give out nothing for a time",
         status_code=200,
+        opt={READS_JSON: True},
         **answers(
-            {200: Answer("What is still at work.", examples={"draining": examples.DRAIN})}, *DELETING, *problems(413)
+            {200: Answer("What is still at work.", examples={"draining": examples.DRAIN})},
+            *DELETING,
+            *SENDING,
+            body=START_DRAIN,
         ),
     )
     async def drain(self, request: Request[Any, Any, Any], lease_manager: NamedDependency[LeaseManager]) -> Drain:

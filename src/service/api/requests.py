@@ -18,6 +18,8 @@ from service.domain.errors import InvalidValue
 JSON: Final = "application/json"
 #: The option of a handler that names the media types of its answers, where they are not its own and JSON.
 ANSWERS: Final = "answers"
+#: The option of a handler that reads a body by itself, since it may be left out.
+READS_JSON: Final = "reads_json"
 
 
 async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
@@ -32,7 +34,7 @@ async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
         request, [name for name, one in parameters.items() if isinstance(one.kwarg_definition, QueryParameter)]
     )
     _check_accept(request)
-    if "data" in parameters:
+    if "data" in parameters or READS_JSON in request.route_handler.opt:
         _check_content_type(request)
     return None
 

@@ -16,8 +16,8 @@ from service.api.document_operations import READING, Answer, answers, problems
 from service.api.jobs import JobIdInPath
 from service.api.patience import seat_of
 from service.domain import content, errors, rules
-from service.domain.events import Event, EventFilter
-from service.domain.jobs import Job
+from service.domain.events import Event
+from service.domain.jobs import Job, JobFilter
 from service.store.timeline import Mark, MarkKind, Timeline
 from service.store.watching import Watching
 
@@ -80,7 +80,7 @@ class Streams(Controller):
         ends. An `EventSource` connects again by itself, and is told by 204 to stop at the end.
         """
         seat = seat_of(request.scope)
-        seat.wait()
+        seat.wait_as_watcher()
         watch = seat.keep(watching.watch(job_id))
         job = await watching.look(job_id)
         if job is None:
@@ -115,15 +115,11 @@ class Streams(Controller):
         there, so that what is known is to be read again: the service keeps about 100,000 events. `bye` ends a stream
         whose client reads too slowly, or whose process ends.
         """
-        wanted = EventFilter(
-            status=None if status is None else content.status(status),
-            queue=None if queue is None else rules.QUEUE.require("queue", queue),
-            slate_id=None if slate_id is None else rules.LABEL.require("slate_id", slate_id),
-        )
+        wanted = JobFilter(status=None if status is None else content.status(status), queue=queue, slate_id=slate_id)
         if last_event_id is not None:
             rules.POSITION.require("Last-Event-ID", last_event_id)
         seat = seat_of(request.scope)
-        seat.wait()
+        seat.wait_as_watcher()
         seat.keep(timeline.joined())
         said = timeline.follow(last_event_id, wanted)
         hello = await anext(said)

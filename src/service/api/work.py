@@ -72,7 +72,7 @@ class Work(Controller):
             )
 
         if data.wait_seconds:
-            seat_of(request.scope).wait(watches=False)
+            seat_of(request.scope).wait()
         async with until_left(request, turn.leave):
             claim = await waiting.claim(turn, data.wait_seconds, try_claim)
         if claim is None:

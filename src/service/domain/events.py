@@ -6,6 +6,7 @@ from typing import Final
 
 from msgspec import Struct
 
+from service.domain.jobs import JobFilter
 from service.domain.states import Status
 
 #: How many characters of its digest stand for a slate whose name went with its job; the twin of `tag` in Lua.
@@ -46,20 +47,12 @@ class Event(Struct, frozen=True, kw_only=True):
         """What `Job.version` is of the record after this change."""
         return f"{self.created}-{self.revision}"
 
-
-class EventFilter(Struct, frozen=True, kw_only=True):
-    """Whose events are wanted: those that match every field that is given."""
-
-    status: Status | None = None
-    queue: str | None = None
-    slate_id: str | None = None
-
-    def matches(self, event: Event) -> bool:
-        """Say whether an event is wanted."""
+    def matches(self, wanted: JobFilter) -> bool:
+        """Say whether the job is one of those that are wanted, by status, queue and slate."""
         return (
-            (self.status is None or event.status is self.status)
-            and (self.queue is None or event.queue == self.queue)
-            and (self.slate_id is None or event.slate_id == self.slate_id or slate_tag(self.slate_id) in event.tags)
+            (wanted.status is None or self.status is wanted.status)
+            and (wanted.queue is None or self.queue == wanted.queue)
+            and (wanted.slate_id is None or self.slate_id == wanted.slate_id or slate_tag(wanted.slate_id) in self.tags)
         )
 
 

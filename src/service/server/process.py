@@ -21,6 +21,8 @@ from service.settings import Settings
 
 #: Seconds between two looks at the leases that the end of the process waits for.
 LOOK_EVERY: Final = 0.2
+#: Seconds without sight of Redis after which they are not waited for any longer.
+BLIND: Final = 5.0
 #: Seconds that requests in flight have at least, when the workers have used up the time.
 LEAST_FOR_REQUESTS: Final = 1
 
@@ -35,6 +37,8 @@ class Server(uvicorn.Server):
         make_room(settings)
         self._on_started = started
         self._settings = settings
+        #: When the leases were last seen at the end, as `time.monotonic`.
+        self._seen = 0.0
         metrics = Metrics()
         service, self._state = create_service(settings, redis_url, metrics)
         super().__init__(
@@ -62,8 +66,12 @@ class Server(uvicorn.Server):
             self._on_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End; at a second signal without waiting for requests."""
-        if self._captured_signals:
+        """End; at a second signal without waiting for requests.
+
+        To one of several workers the same signal may come from the first process as well as from whoever ends them all:
+        for it another one is the second.
+        """
+        if self._captured_signals and (multiprocessing.parent_process() is None or sig not in self._captured_signals):
             self.force_exit = True
         super().handle_exit(sig, frame)
 
@@ -83,28 +91,30 @@ class Server(uvicorn.Server):
 
     async def _wait_for_leases(self) -> None:
         """Serve on, so that workers are heard of and finish, while there are live leases."""
-        deadline = time.monotonic() + self._settings.shutdown_drain_seconds
-        told = False
-        while not self.force_exit:
-            try:
-                leases = await self._state.job_manager.get_running_job_count(leased=True)
-            except JobStateError as error:
-                _log.warning("cannot see whether workers hold jobs; not waiting for them", detail=str(error))
+        self._seen = started = time.monotonic()
+        held = await self._leases()
+        if has_waited := held != 0:
+            _log.info("waiting for workers to finish", leases=held)
+        while held != 0 and not self.force_exit and time.monotonic() - started < self._settings.shutdown_drain_seconds:
+            if time.monotonic() - self._seen > BLIND:
+                _log.warning("cannot see whether workers hold jobs; not waiting for them")
                 return
-            if not leases or time.monotonic() > deadline:
-                break
-            if not told:
-                _log.info("waiting for workers to finish", leases=leases)
-                told = True
             await asyncio.sleep(LOOK_EVERY)
             await self.on_tick(0)  # for the date of the answers
-        else:
-            _log.warning("not waiting for workers any longer, as told")
-            return
-        if leases:
-            _log.warning("workers hold jobs still; their leases live on in Redis", leases=leases)
-        elif told:
+            held = await self._leases()
+        if held != 0:
+            _log.warning("workers may hold jobs still; their leases live on in Redis", leases=held)
+        elif has_waited:
             _log.info("no worker holds a job any more")
+
+    async def _leases(self) -> int | None:
+        """Return how many leases live; `None` where Redis does not tell."""
+        try:
+            found = await self._state.job_manager.get_running_job_count(leased=True)
+        except JobStateError:
+            return None
+        self._seen = time.monotonic()
+        return int(found)
 
     def _left_alone(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)

@@ -133,7 +133,8 @@ class Workers:
     def _stop(self, number: int, _: FrameType | None) -> None:
         """End; at a second signal without waiting for requests."""
         if self._stopping:
-            self._signal(signal.SIGTERM)
+            self._signal(signal.SIGINT if self._stopping is signal.SIGTERM else signal.SIGTERM)
+            return
         self._stopping = signal.Signals(number)
         self._ring.send_bytes(b"!")
 

@@ -12,13 +12,15 @@ from typing import Final, NamedTuple
 from msgspec import Struct
 from redis.asyncio import ConnectionPool
 
+from service.domain import content
 from service.domain.errors import JobStateError
-from service.domain.events import Event, EventFilter, Notice
+from service.domain.events import Event, Notice
+from service.domain.jobs import JobFilter
 from service.store import keys
 from service.store.connection import Gateway
 from service.store.feed import AGAIN, EVENTS, START, Feed, events_of
 from service.store.observer import NoObserver, Observer
-from service.store.watching import HEARTBEAT
+from service.store.watching import SIGN_OF_LIFE
 
 #: How many events one who follows may lag behind before it is dropped; the process holds them once for all.
 LAG: Final = 2000
@@ -68,13 +70,14 @@ class Timeline:
         self._bell = asyncio.Event()
         self._closed = False
 
-    async def follow(self, since: str | None, wanted: EventFilter) -> AsyncGenerator[Event | Mark]:
-        """Yield a hello, then every wanted event after `since` (`None`: from now on), each once and in order.
+    async def follow(self, since: str | None, wanted: JobFilter) -> AsyncGenerator[Event | Mark]:
+        """Yield a hello, then every event after `since` (`None`: from now on) that matches, each once and in order.
 
         A position that is not in the history, or no longer, is told by a reset. Ends with the process, or with the word
-        that the follower is too slow. To be called while `joined`. Raises `StoreUnavailable` before the hello; later,
-        Redis may come and go.
+        that the follower is too slow. To be called while `joined`. Raises `InvalidValue`, or
+        `StoreUnavailable` before the hello; later, Redis may come and go.
         """
+        content.check_filter(wanted)
         position, holes = await self._feed.position(), self._holes
         is_kept = since is None or await self._older(since) is not None
         if since is not None and is_kept:
@@ -84,8 +87,8 @@ class Timeline:
             yield Mark(MarkKind.RESET, position)
         said_at = time.monotonic()
         async for said in self._everything(position, holes):
-            is_wanted = isinstance(said, Mark) or wanted.matches(said)
-            if is_wanted or time.monotonic() - said_at >= HEARTBEAT:
+            is_wanted = isinstance(said, Mark) or said.matches(wanted)
+            if is_wanted or time.monotonic() - said_at >= SIGN_OF_LIFE:
                 yield said if is_wanted else Mark(MarkKind.ALIVE, said.position)
                 said_at = time.monotonic()
 
@@ -189,7 +192,7 @@ class Timeline:
 
 async def _rings(bell: asyncio.Event) -> bool:
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(HEARTBEAT):
+        async with asyncio.timeout(SIGN_OF_LIFE):
             await bell.wait()
     return bell.is_set()
 

@@ -20,7 +20,7 @@ from service.store.feed import AGAIN, Feed
 from service.store.observer import NoObserver, Observer
 
 #: Seconds after which those who watch are given a sign of life, and look by themselves.
-HEARTBEAT: Final = 15.0
+SIGN_OF_LIFE: Final = 15.0
 #: Seconds after a change for which newer progress may come without an event of its own: a second, and then some.
 UNSETTLED: Final = 1.1
 #: Records that are read in one round trip.
@@ -190,9 +190,9 @@ class Watching:
 def _patience(job: Job) -> float:
     """Return for how many seconds nothing is to be seen of a job unless the bell rings."""
     if job.lease_expires_at is None or job.stale:
-        return HEARTBEAT
+        return SIGN_OF_LIFE
     left = micros(job.lease_expires_at) / 1e6 - time.time()
-    return min(HEARTBEAT, left + 0.1) if left > 0 else HEARTBEAT
+    return min(SIGN_OF_LIFE, left + 0.1) if left > 0 else SIGN_OF_LIFE
 
 
 def _silent_end(job: Job) -> Event:

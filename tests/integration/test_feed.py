@@ -1,0 +1,258 @@
+"""Watching inside one process: no wake-up is lost, whatever happens between two steps."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any
+
+import pytest
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from service.domain.events import Event, Notice
+from service.domain.jobs import Job, JobFilter, Progress
+from service.store import feed as feeds
+from service.store import keys
+from service.store.feed import EVENTS, Feed
+from service.store.manager import JobStateManager
+from service.store.timeline import LAG, Mark, MarkKind, Timeline
+from service.store.watching import Watching
+
+SOON = 10.0
+
+
+@pytest.fixture
+async def feed(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[Feed]:
+    feed = Feed(pool)
+    yield feed
+    await feed.aclose()
+
+
+@pytest.fixture
+def watching(pool: BlockingConnectionPool, feed: Feed) -> Watching:
+    return Watching(pool, feed)
+
+
+@pytest.fixture
+def timeline(pool: BlockingConnectionPool, feed: Feed) -> Timeline:
+    return Timeline(pool, feed)
+
+
+async def seen_of(watching: Watching, job_id: str = "j") -> list[Job | Event]:
+    """Watch as a stream does: hear, read, follow."""
+    with watching.watch(job_id) as watch:
+        job = await watching.look(job_id)
+        assert job
+        async with asyncio.timeout(SOON):
+            return [seen async for seen in watching.follow(watch, job, None) if seen is not None]
+
+
+class Interrupted(Watching):
+    """Lets something happen before, or after, the record is read for the n-th time."""
+
+    change: Callable[[], Any]
+    at = 0
+    before = False
+    looks = 0
+
+    async def look(self, job_id: str) -> Job | None:
+        self.looks += 1
+        if self.before and self.looks == self.at:
+            await self.change()
+        job = await super().look(job_id)
+        if not self.before and self.looks == self.at:
+            await self.change()
+            await asyncio.sleep(0.1)  # so that its event has come before there is anybody who waits
+        return job
+
+
+@pytest.mark.parametrize("before", [True, False], ids=["before a look", "after a look"])
+@pytest.mark.parametrize("at", [1, 2, 3])
+async def test_a_change_between_any_two_steps_is_seen(
+    pool: BlockingConnectionPool, feed: Feed, jobs: JobStateManager, at: int, before: bool
+) -> None:
+    await jobs.create_job("j", 1)
+    await jobs.update_job_status("j", "running")
+    watching = Interrupted(pool, feed)
+    watching.change, watching.at, watching.before = lambda: jobs.update_job_status("j", "completed"), at, before
+
+    async def go_on() -> None:
+        for current in range(5):
+            await asyncio.sleep(0.3)
+            if watching.looks < at:
+                await jobs.update_job_status("j", "running", progress=Progress(current))
+
+    going_on = asyncio.create_task(go_on())
+    seen = await seen_of(watching)
+    await going_on
+    assert seen[-1].status == "completed"
+    assert len({one.version for one in seen}) == len(seen)
+
+
+async def test_the_final_state_of_a_job_that_is_gone_before_anybody_reads_is_told(
+    watching: Watching, jobs: JobStateManager, redis: Redis
+) -> None:
+    job = (await jobs.create_job("j", 1)).job
+    with watching.watch("j") as watch:
+        following = watching.follow(watch, job, job.version)
+        first = asyncio.create_task(anext(following))
+        await asyncio.sleep(0.2)
+        await jobs.update_job_status("j", "failed")
+        await jobs.delete_job("j")
+        await jobs.create_job("j", 2)
+        async with asyncio.timeout(SOON):
+            said = [await first, *[one async for one in following]]
+    told = [(getattr(one, "kind", "record"), one.status, one.revision) for one in said if one is not None]
+    assert [status for _, status, revision in told if revision == 2] == ["failed"]
+    assert told[-1] in [("deleted", "failed", 3), ("record", "failed", 2)]
+
+
+async def test_a_job_whose_record_vanished_unheard_has_ended(
+    watching: Watching, jobs: JobStateManager, redis: Redis
+) -> None:
+    job = (await jobs.create_job("j", 1)).job
+    with watching.watch("j") as watch:
+        await redis.delete("job:j")
+        watch.ring()
+        said = [one async for one in watching.follow(watch, job, job.version) if one is not None]
+    await redis.flushdb()
+    assert [(one.kind, one.version) for one in said] == [("deleted", f"{job.version[:-1]}2")]
+
+
+async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: Watching, jobs: JobStateManager) -> None:
+    await jobs.create_job("j", 1)
+    await jobs.update_job_status("j", "running", progress=Progress(1))
+
+    async def report() -> None:
+        await asyncio.sleep(0.2)
+        for current in (2, 3, 4):
+            await jobs.update_job_status("j", "running", progress=Progress(current))
+
+    reporting = asyncio.create_task(report())
+    with watching.watch("j") as watch:
+        job = await watching.look("j")
+        assert job
+        async with asyncio.timeout(SOON):
+            async for seen in watching.follow(watch, job, None):
+                if isinstance(seen, Job) and seen.progress == Progress(4):
+                    break
+    await reporting
+
+
+async def test_all_who_look_at_one_time_share_round_trips(
+    watching: Watching, jobs: JobStateManager, redis: Redis
+) -> None:
+    for number in range(50):
+        await jobs.create_job(f"j{number}", 1)
+    before = (await redis.info("commandstats"))["cmdstat_time"]["calls"]
+    found = await asyncio.gather(*(watching.look(f"j{number % 50}") for number in range(1000)))
+    assert [job.job_id for job in found if job] == [f"j{number % 50}" for number in range(1000)]
+    assert (await redis.info("commandstats"))["cmdstat_time"]["calls"] - before <= 3
+
+
+async def test_one_bad_record_harms_no_other(watching: Watching, jobs: JobStateManager, redis: Redis) -> None:
+    await jobs.create_job("good", 1)
+    await redis.hset("job:bad", mapping={"status": "no such"})
+    good, bad = await asyncio.gather(watching.look("good"), watching.look("bad"), return_exceptions=True)
+    await redis.delete("job:bad")
+    assert isinstance(good, Job)
+    assert "not a record of ours" in str(bad)
+
+
+async def hello_of(following: AsyncGenerator[Event | Mark]) -> Mark:
+    hello = await anext(following)
+    assert isinstance(hello, Mark)
+    assert hello.kind is MarkKind.HELLO
+    return hello
+
+
+async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(timeline: Timeline, jobs: JobStateManager) -> None:
+    with timeline.joined():
+        slow, quick = timeline.follow(None, JobFilter()), timeline.follow(None, JobFilter())
+        async with aclosing(slow), aclosing(quick):
+            await hello_of(slow)
+            await hello_of(quick)
+            await jobs.create_job("j", 1)
+            assert isinstance(await anext(slow), Event)
+            quickly = asyncio.create_task(anext(quick))
+            await asyncio.wait_for(quickly, SOON)
+            timeline.hear([_event(number) for number in range(LAG + 1)])
+            last = await anext(slow)
+            assert isinstance(last, Mark)
+            assert last.kind is MarkKind.SLOW
+            with pytest.raises(StopAsyncIteration):
+                await anext(slow)
+
+
+def _event(number: int) -> Event:
+    after = 2_000_000_000_000
+    return Event(
+        position=f"{after}-{number}", kind="changed", job_id="j", status="running", revision=2, queue="q", created=1
+    )
+
+
+async def test_memory_holds_so_many_events_and_no_more(timeline: Timeline) -> None:
+    timeline.hear([_event(number) for number in range(3 * LAG)])
+    assert len(timeline._events) == LAG
+
+
+class Ear:
+    """A listener that keeps what it hears."""
+
+    def __init__(self) -> None:
+        self.heard: list[Event | Notice] = []
+        self.positions: list[str] = []
+
+    def hear(self, events: Any) -> None:
+        self.heard += events
+
+    def look_again(self, position: str) -> None:
+        self.positions.append(position)
+
+
+async def settled(condition: Callable[[], bool]) -> None:
+    for _ in range(1000):
+        if condition():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("it did not come about")
+
+
+async def test_a_process_that_slept_while_history_was_cut_says_so(feed: Feed, redis: Redis) -> None:
+    await redis.xadd(keys.EVENTS, {"event": "drain", "queue": ""}, id="1-1")
+    ear = Ear()
+    feed.add(ear)
+    await feed.position()
+    assert ear.positions == ["1-1"]
+    async with redis.pipeline() as pipe:  # at once: longer than is read at one time, and the beginning is cut off
+        pipe.xtrim(keys.EVENTS, maxlen=0, approximate=False)
+        for _ in range(EVENTS + 1):
+            pipe.xadd(keys.EVENTS, {"event": "drain", "queue": ""})
+        await pipe.execute()
+    await settled(lambda: len(ear.positions) == 2)
+    feed.remove(ear)
+
+
+async def test_entries_that_are_not_ours_are_passed_over(feed: Feed, redis: Redis, jobs: JobStateManager) -> None:
+    ear = Ear()
+    feed.add(ear)
+    await feed.position()
+    for entry in ({"a": "b"}, {"event": "no such", "job_id": "x"}, {"event": "changed", "job_id": "x"}):
+        await redis.xadd(keys.EVENTS, entry)
+    await jobs.create_job("j", 1)
+    await settled(lambda: bool(ear.heard))
+    assert [event.job_id for event in ear.heard if isinstance(event, Event)] == ["j"]
+    feed.remove(ear)
+
+
+async def test_nothing_is_read_once_nobody_listens(feed: Feed, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(feeds, "BLOCK", 50)
+    ear = Ear()
+    feed.add(ear)
+    await feed.position()
+    feed.remove(ear)
+    await settled(lambda: feed._reading is None)
+    again = Ear()
+    feed.add(again)
+    await feed.position()
+    assert again.positions
+    feed.remove(again)
