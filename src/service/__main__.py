@@ -1,102 +1,51 @@
 """The command `jobstate`; `python -m service` is the same."""
 
-import contextlib
-import os
-import signal
-import sys
-from collections.abc import Callable, Iterator, Mapping
-from types import FrameType
-from typing import Any, Final, TypeVar
+from importlib import import_module
+from typing import Final
 
 import click
 
-from service import __version__, logs
-from service.embedded import EmbeddedServer, EmbeddedServerError
-from service.server.listener import ListenError, bind, url_of
-from service.server.process import Server
-from service.server.workers import Workers, WorkersError
-from service.settings import VARIABLES, Settings, SettingsError, without_password
+from service import __version__
 
-C = TypeVar("C", bound=Callable[..., Any])
-
-READY: Final = """\
-jobstate {version} listens on {url}
-  jobs      {home}
-  API       {url}/schema (the document: /schema/openapi.json)
-  try       curl {url}/v1/jobs -H 'Content-Type: application/json' -d '{{"input_params": {{"hello": "world"}}}}'
-            curl {url}/v1/jobs
-"""
-
-#: An option beats the variable that would win over its own.
-_OVERRIDES: Final = {"REDIS_HOST": "REDIS_URL", "REDIS_PORT": "REDIS_URL", "JOB_TTL_DAYS": "JOB_TTL_SECONDS"}
+#: Where each command is found once it is asked for: the service needs nothing of the terminal's side, nor the reverse.
+COMMANDS: Final = {
+    "serve": "service.serve:serve",
+    "submit": "jobstate_cli.submit:submit",
+    "watch": "jobstate_cli.watch:watch",
+    "top": "jobstate_cli.top:top",
+    "list": "jobstate_cli.listing:list_jobs",
+    "get": "jobstate_cli.jobs:get",
+    "cancel": "jobstate_cli.jobs:cancel",
+}
 
 
-class DefaultsToServe(click.Group):
-    """A group whose command is `serve` where none is named."""
+class Commands(click.Group):
+    """A group that imports its commands when they are used; where none is named it is `serve`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the names, in the order of a job's life."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Return a command, imported."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(import_module(module), name)
+        return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `serve` in front of options that are not the group's own."""
-        if not args or (args[0].startswith("-") and args[0] not in {"--help", "--version"}):
+        """Put `serve` in front of options that are not the group's own, and where a person has typed nothing more."""
+        bare = not args and not ctx.resilient_parsing  # the shell asks what could follow
+        if bare or (args and args[0].startswith("-") and args[0] not in {"--help", "--version"}):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
 
-def options(command: C) -> C:
-    """Add an option for every variable of the environment: JOBSTATE_PORT is --port, LOG_LEVEL is --log-level."""
-    for variable in reversed(VARIABLES):
-        name = variable.name.removeprefix("JOBSTATE_").lower().replace("_", "-")
-        text = f"{variable.purpose}; {variable.allowed}  [{variable.name}; default: {variable.default or 'none'}]"
-        command = click.option(f"--{name}", variable.name, metavar="VALUE", help=text)(command)
-    return command
-
-
-@click.group(cls=DefaultsToServe)
+@click.group(cls=Commands)
 @click.version_option(__version__, prog_name="jobstate")
 def main() -> None:
     """Keep the state of background jobs: a REST service over Redis. Without a command it serves."""
-
-
-@main.command()
-@options
-def serve(**given: str | None) -> None:
-    """Serve the REST API; without REDIS_URL or REDIS_HOST on a durable server of its own."""
-    signal.signal(signal.SIGTERM, _terminate)
-    try:
-        settings = Settings.from_environment(_environment(os.environ, given))
-        logs.configure(settings.log_level, settings.log_format)
-        with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, home):
-            serving = Server if settings.workers == 1 else Workers
-            serving(settings, redis_url, started=lambda: _announce(url_of(listener), home)).run([listener])
-    except (SettingsError, ListenError, WorkersError, EmbeddedServerError) as error:
-        raise click.ClickException(str(error)) from error
-    except KeyboardInterrupt:
-        sys.exit(128 + signal.SIGINT)
-
-
-@contextlib.contextmanager
-def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the URL of the Redis to work on, and where the jobs are in words for people."""
-    if settings.redis_url is not None:
-        yield settings.redis_url, without_password(settings.redis_url)
-    else:
-        with EmbeddedServer(settings.data) as redis:
-            yield redis.url, str(redis)
-
-
-def _announce(url: str, home: str) -> None:
-    click.echo(READY.format(version=__version__, url=url, home=home), nl=False)
-
-
-def _environment(environ: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the environment with the options of the command line in it."""
-    options = {name: value for name, value in given.items() if value}
-    beaten = {_OVERRIDES[name] for name in options if name in _OVERRIDES}
-    return {name: value for name, value in environ.items() if name not in beaten} | options
-
-
-def _terminate(_: int, __: FrameType | None) -> None:
-    """Leave by way of every `finally`, so that the embedded server is ended too."""
-    raise SystemExit(0)
 
 
 if __name__ == "__main__":

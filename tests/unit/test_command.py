@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from service import __main__ as command
+from service import serve as command
+from service.__main__ import main
 from service.server.listener import bind
 from service.settings import VARIABLES, Settings
 
@@ -50,7 +51,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 
 def run(*args: str, environ: Mapping[str, str] | None = None) -> Result:
     unset: dict[str, str | None] = dict.fromkeys(NAMES)
-    return CliRunner().invoke(command.main, args, env={**unset, **(environ or {})}, prog_name="jobstate")
+    return CliRunner().invoke(main, args, env={**unset, **(environ or {})}, prog_name="jobstate")
 
 
 @pytest.mark.parametrize("name", NAMES)

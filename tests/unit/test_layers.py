@@ -1,10 +1,13 @@
 import ast
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+import jobstate_cli
 import jobstate_worker
 import service
 
@@ -20,15 +23,22 @@ LAYERS = (
     ("service.lifespan", "service.tracing"),
     ("service.app",),
     ("service.server",),
+    ("service.serve",),
     ("service.__main__",),
 )
 #: What stands beside the layers, imports nothing of them, and is put to use where a process starts.
 BESIDE = ("service.embedded", "service.logs")
-STARTING = ("service.__main__", "service.server.workers")
+STARTING = ("service.serve", "service.server.workers")
 
-#: The other package of the wheel, for workers, which know the service over HTTP alone.
-WORKER = Path(jobstate_worker.__file__).parent
-WORKER_MODULES = sorted(path.relative_to(WORKER.parent) for path in WORKER.rglob("*.py"))
+
+def modules_beside(package: ModuleType) -> list[Path]:
+    """Those of another package of the wheel, which knows the service over HTTP alone."""
+    root = Path(str(package.__file__)).parent
+    return sorted(path.relative_to(root.parent) for path in root.rglob("*.py"))
+
+
+WORKER_MODULES = modules_beside(jobstate_worker)
+CLI_MODULES = modules_beside(jobstate_cli)
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=str)
 
@@ -145,7 +155,34 @@ def test_a_worker_needs_httpx_and_nothing_of_the_service(path: Path) -> None:
     assert ours(path) == []
 
 
-@pytest.mark.parametrize("path", [*MODULES, *WORKER_MODULES], ids=str)
+@pytest.mark.parametrize("path", CLI_MODULES, ids=str)
+def test_a_terminal_needs_nothing_of_the_service(path: Path) -> None:
+    needed = {"click", "httpx", "httpx_sse", "msgspec", "rich", "jobstate_cli"}
+    assert foreign(path) <= {*sys.stdlib_module_names, *needed}
+    assert ours(path) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "needless"),
+    [
+        ("serve", {"httpx", "httpx_sse", "jobstate_cli"}),
+        ("get", {"litestar", "redis", "uvicorn", "service.serve"}),
+        ("watch", {"litestar", "redis", "uvicorn", "service.serve"}),
+    ],
+)
+def test_a_command_imports_what_it_needs_only(command: str, needless: set[str]) -> None:
+    program = (
+        "import sys; from service.__main__ import main; main(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+    )
+    shown = subprocess.run(
+        [sys.executable, "-c", program, command, "--help"], capture_output=True, text=True, check=True
+    )
+    imported = set(shown.stdout.split())
+    assert {f"service.{command}", f"jobstate_cli.{command}", "jobstate_cli.jobs"} & imported
+    assert not imported & needless
+
+
+@pytest.mark.parametrize("path", [*MODULES, *WORKER_MODULES, *CLI_MODULES], ids=str)
 def test_no_module_is_longer_than_300_lines(path: Path) -> None:
     assert len((ROOT.parent / path).read_text(encoding="utf-8").splitlines()) <= 300
 

@@ -1,0 +1,159 @@
+"""What all commands share: their options, their exit codes, and how they run."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from typing import Any, Final, TypeVar
+from urllib.parse import urlsplit
+
+import click
+
+from jobstate_cli import exits
+from jobstate_cli.errors import ClientError
+from jobstate_cli.exits import Exit
+from jobstate_cli.terminal import say
+
+C = TypeVar("C", bound=Callable[..., Any])
+T = TypeVar("T")
+
+#: Where a service that is told to listen everywhere is found on its own machine.
+_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+
+
+class Command(click.Command):
+    """A command that says by its exit code how it ended."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{"epilog": exits.HELP, **kwargs})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Read the arguments, and what they say is to be read."""
+        with _ending(ctx):
+            return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run."""
+        with _ending(ctx):
+            return super().invoke(ctx)
+
+
+@contextlib.contextmanager
+def _ending(ctx: click.Context) -> Iterator[None]:
+    """Turn every expected error into a message and an exit code."""
+    try:
+        yield
+    except ClientError as error:
+        say(f"Error: {error}")
+        ctx.exit(error.exit_code)
+    except KeyboardInterrupt:
+        ctx.exit(Exit.INTERRUPTED)
+    except asyncio.CancelledError:
+        ctx.exit(Exit.TERMINATED)
+
+
+class Text(click.ParamType[str]):
+    """Text that can be sent: UTF-8 and not empty."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse bytes that the shell passed on although they are no text."""
+        text = str(value)
+        if not text or not _is_utf8(text):
+            self.fail("it is empty" if not text else "it is not valid UTF-8", param, ctx)
+        return text
+
+
+class JobId(Text):
+    """A job's id; which ones there can be is said by the service."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what would make another address."""
+        job_id = super().convert(value, param, ctx)
+        if job_id in {".", ".."}:
+            self.fail(f"{job_id!r} is no job's id", param, ctx)
+        return job_id
+
+
+class Key(click.ParamType[str]):
+    """An idempotency key."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what cannot stand in a header."""
+        if not re.fullmatch(r"[\x21-\x7e]{1,255}", str(value)):
+            self.fail("allowed: 1 to 255 visible ASCII characters", param, ctx)
+        return str(value)
+
+
+class Url(click.ParamType[str]):
+    """The address of a service."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what HTTP does not go to."""
+        try:
+            parts = urlsplit(str(value))
+            sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        except ValueError:
+            sound = False
+        if not sound or not _is_utf8(str(value)):
+            self.fail(f"{value!r} is not allowed; allowed: http://HOST:PORT or https://HOST:PORT", param, ctx)
+        return str(value)
+
+
+TEXT: Final = Text()
+JOB_ID: Final = JobId()
+KEY: Final = Key()
+URL: Final = Url()
+
+
+def default_url(environ: Mapping[str, str] | None = None) -> str:
+    """Return where `jobstate serve` listens in the same environment."""
+    environ = os.environ if environ is None else environ
+    host = environ.get("JOBSTATE_HOST") or "127.0.0.1"
+    host = _HERE.get(host, host)
+    port = environ.get("JOBSTATE_PORT") or "8000"
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def service_options(command: C) -> C:
+    """Add `--url` and `--json`."""
+    url = click.option(
+        "--url",
+        type=URL,
+        envvar="JOBSTATE_URL",
+        show_envvar=True,
+        default=default_url,
+        show_default="where `serve` listens, http://127.0.0.1:8000",
+        help="The service.",
+    )
+    as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
+    return url(as_json(command))
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """Do the work in an event loop of its own; SIGTERM ends it by way of every `finally`, as Ctrl-C does."""
+    return asyncio.run(_until_terminated(work))
+
+
+async def _until_terminated(work: Coroutine[Any, Any, T]) -> T:
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, task.cancel)
+    return await work
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

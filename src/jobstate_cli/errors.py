@@ -1,0 +1,45 @@
+"""What can go wrong between the terminal and the service.
+
+ClientError
+├── ServiceAway  no usable answer, perhaps one later
+├── Refused      the service understood, and said no
+├── JobGone      the job that is watched was deleted, or its retention ran out
+└── TimedOut     the user's own patience is over
+"""
+
+from jobstate_cli.exits import PROBLEMS, Exit
+
+
+class ClientError(Exception):
+    """Anything but a success; its text is for people."""
+
+    exit_code: Exit = Exit.REFUSED
+
+
+class ServiceAway(ClientError):
+    """No usable answer. `lost`: the request may have been carried out; `retry_after`: seconds to leave it alone."""
+
+    def __init__(self, reason: str, *, retry_after: float = 0.0, lost: bool = False) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+        self.lost = lost
+
+
+class Refused(ClientError):
+    """The service said no; `problem` is the name of its problem type, empty where it gave none."""
+
+    def __init__(self, reason: str, problem: str = "") -> None:
+        super().__init__(reason)
+        self.exit_code = PROBLEMS.get(problem, Exit.REFUSED)
+
+
+class JobGone(ClientError):
+    """The job is there no more."""
+
+    exit_code = Exit.GONE
+
+
+class TimedOut(ClientError):
+    """The time that the user gave is over."""
+
+    exit_code = Exit.TIMEOUT

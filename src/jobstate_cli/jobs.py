@@ -1,0 +1,82 @@
+"""`jobstate get` and `jobstate cancel`: one job, one word."""
+
+from collections.abc import Iterator
+from typing import Final
+
+import click
+import msgspec
+from msgspec import Raw
+from rich.table import Table
+from rich.text import Text
+
+from jobstate_cli.command import JOB_ID, Command, run, service_options
+from jobstate_cli.records import Record, decoded
+from jobstate_cli.service import connected
+from jobstate_cli.terminal import console, harmless, on_one_line, print_json, print_line, status_text
+
+#: The fields that hold any JSON; a text in them keeps its quotation marks.
+FREE: Final = frozenset({"input_params", "result", "error_message"})
+
+
+@click.command(cls=Command)
+@click.argument("job_id", metavar="ID", type=JOB_ID)
+@click.option("--result", "only_result", is_flag=True, help="Print the bare result; exit 3 or 4 if there is none.")
+@service_options
+def get(url: str, as_json: bool, job_id: str, only_result: bool) -> None:
+    """Show a job's record. Exits with 0 when it was read, whatever became of the job."""
+    if only_result:
+        if result := run(_result(url, job_id)):
+            print_json(result)
+        return
+    record = run(_record(url, job_id))
+    if as_json:
+        print_json(record.json)
+    else:
+        _show(record)
+
+
+@click.command(cls=Command)
+@click.argument("job_id", metavar="ID", type=JOB_ID)
+@service_options
+def cancel(url: str, as_json: bool, job_id: str) -> None:
+    """Cancel a job that has not ended. The worker of a running one is asked to stop, and may still complete it."""
+    record = run(_cancelled(url, job_id))
+    if as_json:
+        print_json(record.json)
+    else:
+        print_line("cancelled" if record.job.status == "cancelled" else "cancel asked for")
+
+
+async def _record(url: str, job_id: str) -> Record:
+    async with connected(url) as service:
+        return await service.job(job_id)
+
+
+async def _result(url: str, job_id: str) -> bytes:
+    async with connected(url) as service:
+        return await service.result(job_id)
+
+
+async def _cancelled(url: str, job_id: str) -> Record:
+    async with connected(url) as service:
+        return await service.cancel(job_id)
+
+
+def _show(record: Record) -> None:
+    out = console()
+    if not out.is_terminal:
+        for name, value in shown(record):
+            print_line(name, value)
+        return
+    table = Table.grid(padding=(0, 2))
+    for name, value in shown(record):
+        cell = status_text(value) if name == "status" else Text(harmless(value), overflow="fold")
+        table.add_row(Text(harmless(name), "bold"), cell)
+    out.print(table)
+
+
+def shown(record: Record) -> Iterator[tuple[str, str]]:
+    """Yield every field that the service gave, the ones of a later version too, with its value as text."""
+    for name, value in decoded(dict[str, Raw], record.json).items():
+        text = bytes(value).decode()
+        yield name, msgspec.json.decode(value) if text.startswith('"') and name not in FREE else on_one_line(text)

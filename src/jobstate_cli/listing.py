@@ -1,0 +1,154 @@
+"""`jobstate list`: which jobs there are."""
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Final, Protocol
+
+import click
+from msgspec import Raw
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from jobstate_cli.command import TEXT, Command, run, service_options
+from jobstate_cli.records import Job, Page, decoded, moment
+from jobstate_cli.service import Query, Service, connected
+from jobstate_cli.terminal import STYLES, console, harmless, print_json, print_line, say, status_text
+
+#: What the service gives at once at most, and what is shown unless more is asked for.
+PAGE: Final = 200
+DEFAULT_LIMIT: Final = 50
+COLUMNS: Final = ("JOB", "STATUS", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "SLATE", "WORKER")
+
+
+@click.command("list", cls=Command, short_help="List jobs, newest first.")
+@click.option("--status", type=click.Choice(list(STYLES)), help="Only these.")
+@click.option("--queue", type=TEXT, help="Only of this queue.")
+@click.option("--slate-id", type=TEXT, help="Only of this slate.")
+@click.option("--correlation-id", type=TEXT, help="Only with this correlation id.")
+@click.option("--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="At most so many.")
+@click.option("--all", "everything", is_flag=True, help="Without a limit.")
+@click.option("--cursor", type=TEXT, help="Go on where another list ended, with the same filters.")
+@service_options
+def list_jobs(url: str, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
+    """List jobs, newest first: a table on a terminal, elsewhere columns between tabs."""
+    given = {name: value for name, value in query.items() if value is not None}
+    run(_list(url, given, None if everything else limit, _listing(as_json)))
+
+
+class Listing(Protocol):
+    """Writes a list that comes page by page."""
+
+    def page(self, items: Sequence[Raw]) -> None:
+        """Write jobs."""
+
+    def end(self, next_cursor: str | None) -> None:
+        """Write what follows the last job."""
+
+
+async def _list(url: str, query: Query, limit: int | None, listing: Listing) -> None:
+    async with connected(url) as service:
+        next_cursor = None
+        async for page in pages(service, query, limit):
+            listing.page(page.items)
+            next_cursor = page.next_cursor
+        listing.end(next_cursor)
+
+
+async def pages(service: Service, query: Query, limit: int | None) -> AsyncIterator[Page]:
+    """Yield pages until there are `limit` jobs or no more; a page may be short, also empty, before the last."""
+    left = limit
+    while True:
+        asked = {**query, "limit": PAGE if left is None else min(left, PAGE)}
+        page = decoded(Page, await service.read("/v1/jobs", asked))
+        yield page
+        left = None if left is None else left - len(page.items)
+        if page.next_cursor is None or left == 0:
+            return
+        query = {**query, "cursor": page.next_cursor}
+
+
+class JsonListing:
+    """Writes one document, such as the service would give for a page of any length."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def page(self, items: Sequence[Raw]) -> None:
+        """Write the records as they came."""
+        for item in items:
+            self._write(b"," if self._begun else b'{"items":[', bytes(item))
+            self._begun = True
+
+    def end(self, next_cursor: str | None) -> None:
+        """Write the cursor, if there is more."""
+        self._write(b"]" if self._begun else b'{"items":[]')
+        print_json(b',"next_cursor":"%b"}' % next_cursor.encode() if next_cursor else b"}")
+
+    def _write(self, *parts: bytes) -> None:
+        print_json(b"".join(parts), end=False)
+
+
+class ColumnListing:
+    """Writes a line for each job, its columns between tabs."""
+
+    def __init__(self) -> None:
+        self._begun = False
+
+    def page(self, items: Sequence[Raw]) -> None:
+        """Write a line for each, under one of headings."""
+        if not self._begun:
+            print_line(*COLUMNS)
+            self._begun = True
+        for item in items:
+            print_line(*cells(decoded(Job, item)))
+
+    def end(self, next_cursor: str | None) -> None:
+        """Tell people that there is more."""
+        _say_that_there_is_more(next_cursor)
+
+
+class TableListing:
+    """Writes a table, as wide as its widest cells."""
+
+    def __init__(self, out: Console) -> None:
+        self._console = out
+        self._table = Table(box=None, pad_edge=False, header_style="bold")
+        for column in COLUMNS:
+            self._table.add_column(column, overflow="fold" if column == "JOB" else "ellipsis", no_wrap=column != "JOB")
+
+    def page(self, items: Sequence[Raw]) -> None:
+        """Add a row for each."""
+        for item in items:
+            job_id, status, *rest = cells(decoded(Job, item))
+            self._table.add_row(Text(harmless(job_id)), status_text(status), *(Text(harmless(cell)) for cell in rest))
+
+    def end(self, next_cursor: str | None) -> None:
+        """Write the table."""
+        self._console.print(self._table)
+        _say_that_there_is_more(next_cursor)
+
+
+def cells(job: Job) -> tuple[str, ...]:
+    """Return what stands in the columns for a job."""
+    return (
+        job.job_id,
+        job.status,
+        job.queue,
+        str(job.attempt),
+        str(job.progress or ""),
+        moment(job.created_at),
+        job.slate_id or "",
+        job.worker or "",
+    )
+
+
+def _listing(as_json: bool) -> Listing:
+    if as_json:
+        return JsonListing()
+    out = console()
+    return TableListing(out) if out.is_terminal else ColumnListing()
+
+
+def _say_that_there_is_more(next_cursor: str | None) -> None:
+    if next_cursor:
+        say("There are more: --limit N or --all shows them.")

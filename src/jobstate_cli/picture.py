@@ -1,0 +1,147 @@
+"""The service at one moment, and how `jobstate top` draws it."""
+
+import asyncio
+import time
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+from typing import Final, Literal
+
+from msgspec import Struct
+from rich.console import Group, RenderableType
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from jobstate_cli.records import Drain, Job, Jobs, Queue, Queues, Stats, decoded
+from jobstate_cli.service import Service
+from jobstate_cli.terminal import STYLES, harmless, status_text
+
+#: How many of the running jobs are asked for.
+RUNNING: Final = 100
+#: Lines that are not rows of running jobs or of queues.
+_FRAME: Final = 9
+
+
+class Picture(Struct, frozen=True):
+    """Counts, queues, drain and running jobs; `json` has them as they came."""
+
+    stats: Stats
+    queues: list[Queue]
+    drain: Drain
+    running: list[Job]
+    json: bytes
+    #: When it was taken, on this machine's monotonic clock.
+    taken: float
+
+    @property
+    def now(self) -> datetime:
+        """What the service's clock says by now."""
+        return self.stats.at + timedelta(seconds=time.monotonic() - self.taken)
+
+
+async def take(service: Service) -> Picture:
+    """Ask for a picture. Raises `ServiceAway` and `Refused`."""
+    stats, queues, drain, running = await asyncio.gather(
+        service.read("/v1/stats"),
+        service.read("/v1/queues"),
+        service.read("/v1/drain"),
+        service.read("/v1/jobs", {"status": "running", "limit": RUNNING}),
+    )
+    return Picture(
+        stats=decoded(Stats, stats),
+        queues=decoded(Queues, queues).items,
+        drain=decoded(Drain, drain),
+        running=decoded(Jobs, running).items,
+        json=b'{"stats":%b,"queues":%b,"drain":%b,"running":%b}' % (stats, queues, drain, running),
+        taken=time.monotonic(),
+    )
+
+
+def drawn(picture: Picture, url: str, height: int | None, trouble: str = "") -> RenderableType:
+    """Return the picture for a terminal of `height` lines, or whole; `trouble` is why there is no newer one."""
+    room = None if height is None else max(1, height - _FRAME - len(picture.queues))
+    parts: list[RenderableType] = [_head(picture, url)]
+    if trouble:
+        parts.append(Text(harmless(trouble), "bold red"))
+    parts += [_counts(picture.stats), Text(), _queues(picture.queues), Text(), _running(picture, room)]
+    return Group(*parts)
+
+
+def _head(picture: Picture, url: str) -> Text:
+    head = Text.assemble((url, "bold"), f"  {picture.now:%Y-%m-%d %H:%M:%S} UTC  ")
+    drain = picture.drain
+    if not drain.draining:
+        return head.append("open", "green")
+    until = f" until {drain.until:%H:%M:%S}" if drain.until else ""
+    stop = "safe to stop" if drain.safe_to_stop else f"{drain.leased} with a worker"
+    return head.append(f"draining{until}, {stop}", "bold yellow")
+
+
+def _counts(stats: Stats) -> Text:
+    line = Text()
+    for status in dict.fromkeys((*STYLES, *stats.statuses)):
+        line.append_text(status_text(status)).append(f" {stats.statuses.get(status, 0)}")
+        line.append(_detail(stats, status)).append("  ")
+    line.rstrip()
+    return line
+
+
+def _detail(stats: Stats, status: str) -> str:
+    if status == "pending" and stats.delayed:
+        return f" ({stats.delayed} delayed)"
+    if status == "running" and stats.running.unleased:
+        return f" ({stats.running.unleased} without a lease)"
+    return ""
+
+
+def _queues(queues: list[Queue]) -> Table:
+    table = _table("QUEUE", ">PENDING", ">RUNNING", ">CAP", "STATE")
+    for queue in queues:
+        table.add_row(
+            Text(harmless(queue.queue)),
+            str(queue.statuses.get("pending", 0)),
+            str(queue.statuses.get("running", 0)),
+            str(queue.max_running or "-"),
+            Text("paused", "yellow") if queue.paused else Text("open", "green"),
+        )
+    return table
+
+
+def _running(picture: Picture, room: int | None) -> Table:
+    table = _table("RUNNING", "QUEUE", "WORKER", ">ATTEMPT", ">LEASE", "PROGRESS", "", "MESSAGE")
+    shown = picture.running[:room]
+    for job in shown:
+        table.add_row(*_row(job, picture.now))
+    more = picture.stats.statuses.get("running", 0) - len(shown)
+    if more > 0:
+        table.add_row(Text(f"… and {more} more", "dim"))
+    return table
+
+
+def _row(job: Job, now: datetime) -> Iterator[RenderableType]:
+    progress = job.progress
+    total = progress and progress.total
+    yield Text(harmless(job.job_id))
+    yield Text(harmless(job.queue))
+    yield Text(harmless(job.worker or "-"))
+    yield str(job.attempt)
+    yield lease_left(job, now)
+    yield ProgressBar(total=total, completed=progress.current, width=16) if progress and total else Text()
+    yield Text(str(progress or ""))
+    yield Text(harmless(progress.message if progress else ""), "dim")
+
+
+def lease_left(job: Job, now: datetime) -> Text:
+    """Return how long the worker may be silent yet."""
+    if job.lease_expires_at is None:
+        return Text("-")
+    left = (job.lease_expires_at - now).total_seconds()
+    return Text(f"{left:.0f} s") if left >= 0 and not job.stale else Text("over", "bold red")
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        justify: Literal["right", "left"] = "right" if column.startswith(">") else "left"
+        table.add_column(column.lstrip(">"), justify=justify, no_wrap=True, overflow="ellipsis")
+    return table

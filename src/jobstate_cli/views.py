@@ -1,0 +1,206 @@
+"""The three ways to show a watched job: a bar on a terminal, lines on a pipe, JSON lines for scripts."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import Final
+
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, ProgressColumn, Task
+from rich.progress import Progress as Bar
+from rich.spinner import Spinner
+from rich.table import Column
+from rich.text import Text
+
+from jobstate_cli.exits import ENDS
+from jobstate_cli.follow import View
+from jobstate_cli.records import Job, Record, moment
+from jobstate_cli.streams import Event
+from jobstate_cli.terminal import harmless, harmless_json, print_json, print_line, say, status_text
+
+Clock = Callable[[], datetime]
+
+_SIGNS: Final = {"completed": "✓", "failed": "✗", "cancelled": "■"}
+
+
+@contextlib.contextmanager
+def view_on(console: Console, now: Clock, *, as_json: bool) -> Iterator[View]:
+    """Yield what shows a job here; `now` is the service's time."""
+    if as_json:
+        yield JsonLines()
+    elif console.is_interactive:
+        with _bar(console, now) as bar:
+            yield ProgressBar(bar)
+    else:
+        yield Lines()
+
+
+def standing(job: Job) -> str:
+    """Return how a job stands beyond its status, in a few words."""
+    words = [f"attempt {job.attempt}"] if job.attempt else []
+    if job.failures:
+        words.append(f"{job.failures} of {job.max_attempts} failed")
+    if job.stale:
+        words.append("lease over")
+    if job.cancel_requested_at and job.status not in ENDS:
+        words.append("cancel asked for")
+    return ", ".join(words)
+
+
+def duration(seconds: float) -> str:
+    """Return seconds for people, such as 0:01:02."""
+    minutes, rest = divmod(int(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
+
+
+class Notices:
+    """Tells people on standard error how the line is."""
+
+    def lost(self, reason: str, pause: float) -> None:
+        """Say that the line is lost."""
+        say(_lost(reason, pause))
+
+    def back(self) -> None:
+        """Say that it is back."""
+        say(_BACK)
+
+
+class JsonLines(Notices):
+    """Writes each event as the stream has it, and at the end the whole record."""
+
+    def changed(self, record: Record) -> None:
+        """Write a change."""
+        self._write("changed", record.json)
+
+    def gone(self, event: Event) -> None:
+        """Write the end of the record."""
+        self._write(event.name, event.data)
+
+    def ended(self, record: Record) -> None:
+        """Write the end of the job."""
+        self._write("ended", record.json)
+
+    def _write(self, event: str, data: bytes) -> None:
+        print_json(b'{"event":"%b","data":%b}' % (event.encode(), data))
+
+
+class Lines(Notices):
+    """Writes one line for each change, and at the end what came out."""
+
+    def changed(self, record: Record) -> None:
+        """Write a change."""
+        job = record.job
+        words = [moment(job.updated_at), job.status, standing(job)]
+        if job.progress:
+            words += [str(job.progress), job.progress.message]
+        print_line("  ".join(word for word in words if word))
+
+    def gone(self, event: Event) -> None:
+        """Leave it to the command's last words."""
+
+    def ended(self, record: Record) -> None:
+        """Write what came out."""
+        if record.job.outcome:
+            print_json(record.job.outcome)
+
+
+class ProgressBar:
+    """Draws one line that moves, and under it at the end what came out."""
+
+    def __init__(self, bar: Bar) -> None:
+        """Use a bar that is being drawn."""
+        self._bar = bar
+        self._task = bar.add_task("", total=None, job=None)
+
+    def changed(self, record: Record) -> None:
+        """Draw a new state."""
+        progress = record.job.progress
+        self._bar.update(
+            self._task,
+            total=progress.total if progress else None,
+            completed=progress.current if progress else 0,
+            job=record.job,
+        )
+
+    def gone(self, event: Event) -> None:
+        """Leave it to the command's last words."""
+
+    def ended(self, record: Record) -> None:
+        """Draw the last state, and write what came out."""
+        self.changed(record)
+        self._bar.stop()
+        if record.job.outcome:
+            self._bar.console.out(harmless_json(record.job.outcome).decode(), highlight=False)
+
+    def lost(self, reason: str, pause: float) -> None:
+        """Say above the bar that the line is lost."""
+        self._bar.console.print(Text(harmless(_lost(reason, pause)), "yellow"))
+
+    def back(self) -> None:
+        """Say that it is back."""
+        self._bar.console.print(Text(_BACK, "green"))
+
+
+_BACK: Final = "Connected again."
+
+
+def _lost(reason: str, pause: float) -> str:
+    return f"{reason[:1].upper()}{reason[1:]}; trying again in {pause:.1f} s."
+
+
+def _bar(console: Console, now: Clock) -> Bar:
+    columns = (
+        _Sign(),
+        _OfJob(lambda job: Text(harmless(job.job_id), "bold")),
+        _OfJob(lambda job: status_text(job.status)),
+        _OfJob(lambda job: Text(standing(job))),
+        _BarIfTotal(),
+        _OfJob(lambda job: Text(str(job.progress or ""))),
+        _OfJob(lambda job: Text(_running_time(job, now()))),
+        _OfJob(
+            lambda job: Text(harmless(job.progress.message if job.progress else ""), "dim"),
+            Column(no_wrap=True, overflow="ellipsis", ratio=1),
+        ),
+    )
+    return Bar(*columns, console=console, expand=True)
+
+
+def _running_time(job: Job, now: datetime) -> str:
+    seconds = job.seconds_running(now)
+    return "" if seconds is None else duration(seconds)
+
+
+class _OfJob(ProgressColumn):
+    """Something of the job, once there is one."""
+
+    def __init__(self, shown: Callable[[Job], Text], column: Column | None = None) -> None:
+        super().__init__(column or Column(no_wrap=True))
+        self._shown = shown
+
+    def render(self, task: Task) -> Text:
+        job = task.fields["job"]
+        return self._shown(job) if job else Text()
+
+
+class _Sign(ProgressColumn):
+    """A spinner, and at the end how it ended."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._spinner = Spinner("dots")
+
+    def render(self, task: Task) -> Text | Spinner:
+        job = task.fields["job"]
+        sign = _SIGNS.get(job.status) if job else None
+        return Text(sign, status_text(job.status).style) if sign else self._spinner
+
+
+class _BarIfTotal(ProgressColumn):
+    """A bar where it is known how much there is to do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._bar = BarColumn(24, complete_style="cyan", finished_style="green")
+
+    def render(self, task: Task) -> RenderableType:
+        return self._bar.render(task) if task.total else Text()

@@ -1,0 +1,102 @@
+"""A service that answers by a script: what cannot be had of a real one, such as a line that is cut in mid-word."""
+
+import asyncio
+import contextlib
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, Self
+
+import httpx
+import msgspec
+
+from jobstate_cli.service import Service, connected
+
+URL = "http://service"
+STREAM = "/v1/jobs/j1/events"
+RECORD = "/v1/jobs/j1"
+
+#: The part of a stream at which it stays open and silent.
+OPEN: Final = asyncio.Event()
+Part = bytes | Exception | asyncio.Event
+
+
+class Scripted(httpx.AsyncBaseTransport):
+    """Gives each path its answers in turn, the last one for ever, and remembers what it was asked."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, list[httpx.Response | Exception]] = defaultdict(list)
+        self.requests: list[httpx.Request] = []
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answers = self.answers[request.url.path]
+        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def says(self, path: str, *answers: httpx.Response | Exception) -> Self:
+        self.answers[path].extend(answers)
+        return self
+
+    def asked(self, path: str) -> list[httpx.Request]:
+        return [request for request in self.requests if request.url.path == path]
+
+    @contextlib.asynccontextmanager
+    async def service(self) -> AsyncIterator[Service]:
+        async with connected(URL, self) as service:
+            yield service
+
+
+class _Parts(httpx.AsyncByteStream):
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self._parts = parts
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        for part in self._parts:
+            if isinstance(part, Exception):
+                raise part
+            if isinstance(part, asyncio.Event):
+                await part.wait()
+            else:
+                yield part
+
+
+def streaming(*parts: Part) -> httpx.Response:
+    """Answer with a stream that tells its client to come again at once, and ends after these parts."""
+    return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=_Parts([b"retry: 0\n\n", *parts]))
+
+
+def event(name: str, data: object, id_: str = "") -> bytes:
+    lines = f"event: {name}\n" + (f"id: {id_}\n" if id_ else "")
+    return lines.encode() + b"data: " + msgspec.json.encode(data) + b"\n\n"
+
+
+def job(status: str, revision: int = 1, **fields: Any) -> dict[str, Any]:
+    return {
+        "job_id": "j1",
+        "status": status,
+        "queue": "default",
+        "revision": revision,
+        "attempt": 0 if status == "pending" else 1,
+        "failures": 0,
+        "max_attempts": 1,
+        "retry_delay_seconds": 0,
+        "stale": False,
+        "created_at": "2026-11-20T12:00:00.000000Z",
+        "updated_at": f"2026-11-20T12:00:{revision:02}.000000Z",
+        "expires_at": "2026-11-27T12:00:00.000000Z",
+        **fields,
+    }
+
+
+def changed(status: str, revision: int = 1, **fields: Any) -> bytes:
+    return event("changed", job(status, revision, **fields), f"1-{revision}")
+
+
+def answer(body: object, status: int = 200, **headers: str) -> httpx.Response:
+    return httpx.Response(status, headers=headers, json=body)
+
+
+def problem(status: int, name: str, detail: str, **headers: str) -> httpx.Response:
+    return answer({"type": f"urn:jobstate:problem:{name}", "title": "No", "detail": detail}, status, **headers)
