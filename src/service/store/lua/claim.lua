@@ -9,7 +9,7 @@
 --          is remembered and the lease not over
 --          NONE with the time (µs) and when the next delay is over (µs, empty for none)
 local claim, secret, worker, seconds, retention = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local most = tonumber(ARGV[7])
+local walk = tonumber(ARGV[7])
 expect('string', claim)
 
 local function claimed(id)
@@ -30,13 +30,13 @@ expect('hash', key('queues'))
 
 -- Says whether a queue gives out jobs: it is not paused, and fewer of its jobs are running than may.
 local function is_open(queue)
-  local paused, most = (redis.call('HGET', key('queues'), queue) or '0:'):match('^(%d):(%d*)$')
+  local paused, cap = (redis.call('HGET', key('queues'), queue) or '0:'):match('^(%d):(%d*)$')
   if paused ~= '0' then return false end
   local running = key('exp', queue, 'running')
-  return most == '' or redis.call('ZCOUNT', running, digits(math.floor(now() / 1000)), '+inf') < tonumber(most)
+  return cap == '' or redis.call('ZCOUNT', running, digits(math.floor(now() / 1000)), '+inf') < tonumber(cap)
 end
 
-local over = redis.call('ZRANGE', key('due'), '-inf', digits(now()), 'BYSCORE', 'LIMIT', 0, most)
+local over = redis.call('ZRANGE', key('due'), '-inf', digits(now()), 'BYSCORE', 'LIMIT', 0, walk)
 for _, member in ipairs(over) do
   local ours, job = pcall(load, member:match('^[^:]*:(.*)$'))
   if ours and job and job.shelf == 'delayed' and due_member(job) == member then
@@ -50,11 +50,12 @@ for _, member in ipairs(over) do
 end
 
 local best, created
-for _, queue in ipairs({ unpack(ARGV, 8) }) do
+for i = 8, #ARGV do
+  local queue = ARGV[i]
   local list = key('list', queue, 'pending')
   expect('zset', list)
   if is_open(queue) then
-    local id, at = first_alive(list, most, created)
+    local id, at = first_alive(list, walk, created)
     if id then best, created = id, at end
   end
 end

@@ -9,8 +9,7 @@ local leases, reaped = key('leases'), {}
 expect('zset', leases)
 
 local function reap(job)
-  expect_indexes(job.queue, 'running', 'pending', 'delayed')
-  expect_indexes(job.queue, 'failed', 'cancelled')
+  expect_giving_back(job.queue)
   local fails = not job.cancel and job.failures + 1 >= job.max_attempts
   give_back(job, { failed = true, error_message = fails and ARGV[3] or nil, retention = retention, unset = { '_token' } })
   reaped[#reaped + 1] = job.id
