@@ -383,6 +383,7 @@ async def test_two_reapers_take_a_job_once(jobs: JobStateManager, leases: LeaseM
         ("Lease-Token", lambda leases: leases.heartbeat("j", "a b")),
         ("delay_seconds", lambda leases: leases.release_job("j", "1-a", delay_seconds=-1)),
         ("job_id", lambda leases: leases.release_job("a/b", "1-a")),
+        ("seconds", lambda leases: leases.start_drain(0)),
     ],
 )
 async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManager, field: str, call: object) -> None:
@@ -437,7 +438,7 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
         await jobs.create_job(job_id, 1)
     claim = await claimed(leases)
 
-    drain = await leases.drain(60)
+    drain = await leases.start_drain(60)
 
     assert (drain.draining, drain.running, drain.leased, drain.safe_to_stop) == (True, 1, 1, False)
     assert drain.oldest
@@ -449,10 +450,10 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
     assert (await jobs.create_job("b", 1)).replayed
     await leases.heartbeat("a", claim.lease.token)
     await jobs.update_job_status("a", "completed", lease_token=claim.lease.token)
-    assert (await leases.drain()).safe_to_stop
-    assert not (await leases.drain(0)).draining
+    assert (await leases.get_drain()).safe_to_stop
+    assert not (await leases.end_drain()).draining
     await jobs.create_job("c", 1)
 
-    await leases.drain(1)
+    await leases.start_drain(1)
     await asyncio.sleep(1.05)
-    assert not (await leases.drain()).draining, "it ends by itself"
+    assert not (await leases.get_drain()).draining, "it ends by itself"

@@ -192,11 +192,20 @@ class LeaseManager:
         found = (await overview.stats(self._gateway)).queues.get(queue)
         return overview.queue_from(queue, setting, found or dict.fromkeys(Status, 0))
 
-    async def drain(self, seconds: int | None = None) -> Drain:
-        """Create and claim no jobs for `seconds`, in all replicas; 0 lifts that, `None` only looks."""
-        if seconds:
-            rules.DRAIN_SECONDS.require("seconds", seconds)
-        args = ["" if seconds is None else seconds * 1000]
+    async def start_drain(self, seconds: int) -> Drain:
+        """Create and claim no jobs for `seconds`, in all replicas; jobs that run go on."""
+        rules.DRAIN_SECONDS.require("seconds", seconds)
+        return await self._drain("start", seconds * 1000)
+
+    async def end_drain(self) -> Drain:
+        """Create and claim jobs again."""
+        return await self._drain("end")
+
+    async def get_drain(self) -> Drain:
+        """Return whether a drain is on, and what is still at work."""
+        return await self._drain("look")
+
+    async def _drain(self, *args: str | int) -> Drain:
         _, time, left = await self._gateway.run(scripts.DRAIN, [keys.ROOT], args)
         return await overview.drain(self._gateway, timestamp(int(time) + left * 1000) if left else None)
 
