@@ -12,6 +12,7 @@ _FLAGS: Final = {
     "oldest": "no-writes",
     "delete": "allow-oom",
     "drain": "allow-oom",
+    "heartbeat": "allow-oom",  # it adds next to nothing, and a worker that is not heard of loses its job
     "limit": "allow-oom",  # so that what is stored can be read on
     "sweep": "allow-oom",
 }
