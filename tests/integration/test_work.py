@@ -153,7 +153,7 @@ def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_t
             "kept": ("running", 0, 2),
             "again": ("pending", 1, 3),
             "spent": ("failed", 1, 3),
-            "unwanted": ("cancelled", 1, 4),
+            "unwanted": ("cancelled", 0, 4),
         }
         assert found["spent"]["error_message"]["type"] == "urn:jobstate:problem:lease-expired"
         done = {"status": "completed", "result": 1}

@@ -1,5 +1,6 @@
 -- How a job moves, for the scripts that move one: its record, its lease, its changes. Put between the prelude and them when
 -- they are loaded.
+
 -- A job as the indexes know it, and what decides about its changes, out of its hash; nil without one. Raises for a hash
 -- that is not ours.
 local function load(id)
@@ -10,16 +11,19 @@ local function load(id)
   for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(names))) do held[names[i]] = value or nil end
   if not held.status then return nil end
   local created, updated, expires = micros(held.created_at), micros(held.updated_at), micros(held.expires_at)
-  local attempt, failures = tonumber(held.attempt or 0), tonumber(held.failures or 0)
-  if not (held.queue and tonumber(held.revision) and created and updated and expires and attempt and failures) then
+  local revision, attempt, failures = tonumber(held.revision), tonumber(held.attempt or 0), tonumber(held.failures or 0)
+  local max_attempts, retry_delay = tonumber(held.max_attempts or 1), tonumber(held.retry_delay_seconds or 0)
+  local lease_seconds = tonumber(held.lease_seconds or 0)
+  if not (held.queue and revision and created and updated and expires and attempt and failures and max_attempts
+    and retry_delay and lease_seconds) then
     error({ err = 'CORRUPT ' .. job_key(id) .. ' is not a record of ours' })
   end
   local job = { id = id, status = held.status, shelf = held.status, queue = held.queue, slate_id = held.slate_id,
-    created = created, updated = updated, revision = tonumber(held.revision), expires = math.floor(expires / 1000),
+    created = created, updated = updated, revision = revision, expires = math.floor(expires / 1000),
     tags = tags(held.slate_id, held.correlation_id), last_change = held._change or '', progress = held.progress,
     progress_event = tonumber(held._progress_event or 0) or 0, token = held._token, attempt = attempt,
-    failures = failures, max_attempts = tonumber(held.max_attempts or 1), cancel = held.cancel_requested_at,
-    retry_delay = tonumber(held.retry_delay_seconds or 0), lease_seconds = tonumber(held.lease_seconds or 0) }
+    failures = failures, max_attempts = max_attempts, cancel = held.cancel_requested_at, retry_delay = retry_delay,
+    lease_seconds = lease_seconds }
   if job.status == 'pending' and held.available_at and redis.call('ZSCORE', key('due'), due_member(job)) then
     job.shelf, job.available = 'delayed', micros(held.available_at)
   end
@@ -129,17 +133,21 @@ local function extend(job, seconds, lease, retention)
   put(job)
 end
 
--- Looks at every index that a job may be given back to.
+-- Looks at every shelf that a job may be given back to.
 local function expect_giving_back(queue)
-  expect_indexes(queue, 'running', 'pending', 'delayed', 'failed', 'cancelled')
+  expect_shelves(queue, 'running', 'pending', 'delayed', 'failed', 'cancelled')
 end
 
--- Takes a leased job from its holder: cancelled if that was asked for; after a failure failed, or pending while it may be
--- tried again. `what` is a table: failed; retention (ms); delay (µs; nil for the job's own after a failure, else none);
+-- ms: a job that cannot be moved, because a key of its own is not ours, is tried again after this much, so that those that
+-- can be moved come first.
+local PASSED_OVER = 60000
+
+-- Takes a leased job from its holder: cancelled if that was asked for, which counts no failure; after a failure failed, or
+-- pending while it may be tried again. `what` is a table: failed; retention (ms); delay (µs; nil for the job's own after a failure, else none);
 -- error_message (nil for none); change and unset as in `change`. Returns the time (µs).
 local LONGEST_RETRY_DELAY = 3600
 local function give_back(job, what)
-  local failures = job.failures + (what.failed and 1 or 0)
+  local failures = job.failures + (what.failed and not job.cancel and 1 or 0)
   local set = { failures = digits(failures), error_message = what.error_message }
   local status, delay = 'pending', what.delay
   if job.cancel then

@@ -118,13 +118,21 @@ local function due_member(job)
   return job.queue .. ':' .. job.id
 end
 
--- Looks at every index that a job on these shelves of its queue is written to.
-local function expect_indexes(queue, ...)
+-- Looks at every index that a job on these shelves of its queue is written to: its own, and those that all jobs share.
+local function expect_shelves(queue, ...)
   for _, shelf in ipairs({ ... }) do
     expect('zset', key('list', queue, shelf), key('exp', queue, shelf))
   end
+end
+
+local function expect_shared()
   expect('zset', key('shelves'), key('tags'), key('due'), key('leases'))
   expect('stream', key('events'))
+end
+
+local function expect_indexes(queue, ...)
+  expect_shelves(queue, ...)
+  expect_shared()
 end
 
 local function put(job)

@@ -16,6 +16,7 @@ local again = repetition(job, change_id, digest)
 if again then return again end
 if not job.lease then return { 'NOT_LEASED', job.status, digits(job.revision) } end
 expect_giving_back(job.queue)
+expect_shared()
 
 local at = give_back(job, { failed = ARGV[7] ~= nil, error_message = ARGV[7], retention = tonumber(ARGV[4]),
   delay = delay and delay * 1000000, change = change_id .. ':' .. digest })
