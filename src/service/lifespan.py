@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
@@ -14,7 +15,7 @@ from redis.exceptions import RedisError
 
 from service.api.correlation import new_correlation_id
 from service.domain import rules
-from service.domain.errors import JobStateError
+from service.domain.errors import JobStateError, StoreUnavailable
 from service.metrics import Metrics
 from service.settings import Settings
 from service.store.feed import Feed
@@ -30,9 +31,12 @@ from service.store.watching import Watching
 SWEEP_EVERY: Final = timedelta(seconds=5)
 RECONNECT_EVERY: Final = timedelta(seconds=1)
 
-#: How long after its start a process leaves workers time to be heard of again: nobody could hear them before.
+#: How long Redis must have been there before jobs are taken from workers: nobody could hear them before.
 REAP_AFTER: Final = timedelta(seconds=10)
 REAP_AT_MOST_EVERY: Final = timedelta(seconds=0.1)
+#: By how much a look at Redis may be late. Where it is later, something stood still meanwhile: Redis, the line to it,
+#: this process, or the machine.
+STOOD_STILL: Final = timedelta(seconds=1)
 
 _log = structlog.get_logger(__name__)
 
@@ -103,22 +107,36 @@ async def _upkeep(manager: JobStateManager, stopping: asyncio.Event) -> None:
 
 
 async def _reap(leases: LeaseManager, stopping: asyncio.Event) -> None:
-    """Take jobs from workers that have fallen silent, as soon as their leases run out."""
-    await _pause(REAP_AFTER.total_seconds(), stopping)
+    """Take jobs from workers that have fallen silent, as soon as their leases run out.
+
+    Only while workers could be heard: the clock is that of Redis, which goes on while the machine sleeps.
+    """
+    every: float = rules.LEASE_SECONDS.least  # no lease that is given meanwhile runs out before
+    there_since = looked = -math.inf
     while not stopping.is_set():
         structlog.contextvars.bind_contextvars(correlation_id=new_correlation_id())
-        pause: float = rules.LEASE_SECONDS.least  # no lease that is given meanwhile runs out before
+        pause = every
         try:
-            reaped, following = await leases.reap()
-        except JobStateError:
-            pass  # the upkeep says so
+            now = await leases.get_time()
+            if not 0 <= now - looked <= every + STOOD_STILL.total_seconds():
+                there_since = now
+            looked = now
+            pause = min(pause, there_since + REAP_AFTER.total_seconds() - now)
+            if pause <= 0:
+                pause = await _reap_batch(leases, every)
+        except StoreUnavailable:  # the upkeep says so
+            looked, pause = -math.inf, RECONNECT_EVERY.total_seconds()
         except Exception:
             _log.exception("the reaper failed; it will try again")
-        else:
-            for job in reaped:
-                _log.warning("a lease has run out", job_id=job.job_id, status=job.status)
-            pause = pause if following is None else min(pause, following)
         await _pause(max(pause, REAP_AT_MOST_EVERY.total_seconds()), stopping)
+
+
+async def _reap_batch(leases: LeaseManager, at_most: float) -> float:
+    """Take jobs from workers, and return in how many seconds to look again."""
+    reaped, following = await leases.reap()
+    for job in reaped:
+        _log.warning("a lease has run out", job_id=job.job_id, status=job.status)
+    return at_most if following is None else min(at_most, following)
 
 
 async def _pause(seconds: float, stopping: asyncio.Event) -> None:

@@ -1,11 +1,16 @@
 """Leases in the store: who gets a job, who keeps it, who may say how it ends."""
 
 import asyncio
+from collections import Counter
+from contextlib import suppress
 from datetime import timedelta
+from itertools import count
 from typing import Any
 
+import msgspec
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
+from structlog.testing import capture_logs
 
 from service.domain import errors
 from service.domain.jobs import Claim, Job, Progress
@@ -13,6 +18,7 @@ from service.domain.states import Status
 from service.store import keys
 from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.manager import JobStateManager
+from service.store.observer import NoObserver
 from service.store.records import timestamp
 from tests.integration.test_model import expire_lease
 
@@ -94,7 +100,9 @@ async def test_what_waits_for_its_time_without_being_a_delayed_job_is_passed_ove
     assert (await claimed(leases)).job.job_id == "there"
 
     assert await leases.claim_job(["held", "later"], "w") is None
-    assert await redis.zrange(keys.DUE, 0, -1) == [b"later:later"]
+    assert await redis.zrange(keys.DUE, 0, -1) == [b"default:foreign", b"later:later"], (
+        "what is not ours stays, for later"
+    )
 
 
 async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
@@ -132,7 +140,7 @@ async def test_a_claim_whose_reply_was_lost_before_a_drain_gives_its_job_again(
 ) -> None:
     await jobs.create_job("j", 1)
     first = await leases.claim_job(["default"], "w", claim_key="k")
-    await leases.drain(60)
+    await leases.start_drain(60)
     assert await leases.claim_job(["default"], "w", claim_key="k") == first
 
 
@@ -439,6 +447,42 @@ async def test_a_released_job_that_was_to_be_cancelled_is_cancelled(
     assert (await leases.release_job("j", claim.lease.token, error="x")).status is Status.CANCELLED
 
 
+async def test_a_release_or_a_lost_lease_under_a_cancel_counts_no_failure(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    for job_id in ("released", "silent"):
+        await jobs.create_job(job_id, 1, max_attempts=5)
+    claim, _ = await claimed(leases), await claimed(leases)
+    for job_id in ("released", "silent"):
+        await jobs.cancel_job(job_id)
+
+    await leases.release_job("released", claim.lease.token, error="x")
+    await expire_lease(redis, "silent")
+    await leases.reap()
+
+    for job_id in ("released", "silent"):
+        job = await record(jobs, job_id)
+        assert (job.status, job.failures) == (Status.CANCELLED, 0)
+
+
+async def test_a_job_that_the_reaper_gives_back_says_why(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await jobs.create_job("j", 1, max_attempts=3)
+    await leases.release_job("j", (await claimed(leases)).lease.token, error="an attempt before")
+    said = []
+    for status in (Status.PENDING, Status.FAILED):
+        await claimed(leases)
+        await expire_lease(redis, "j")
+        await leases.reap()
+        job = await record(jobs, "j")
+        assert job.status is status
+        said.append(msgspec.json.decode(job.error_message or b""))
+    assert {problem["type"] for problem in said} == {"urn:jobstate:problem:lease-expired"}
+    assert ["attempts left" in problem["detail"] for problem in said] == [True, True]
+    assert ["no attempts left" in problem["detail"] for problem in said] == [False, True]
+
+
 async def test_the_reaper_takes_jobs_whose_lease_has_run_out_and_no_others(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -466,20 +510,6 @@ async def test_the_reaper_takes_jobs_whose_lease_has_run_out_and_no_others(
     assert bytes((await record(jobs, "failed")).error_message or b"") == bytes(LEASE_EXPIRED)
     assert [(await record(jobs, name)).status for name in ("alive", "plain")] == [Status.RUNNING] * 2
     assert (await leases.reap())[0] == []
-
-
-async def test_what_the_reaper_says_of_a_job_is_true(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
-    """The message tells of used up attempts; it goes with a failed job alone."""
-    for job_id, attempts in (("retried", 2), ("cancelled", 1)):
-        await jobs.create_job(job_id, 1, max_attempts=attempts)
-        await claimed(leases)
-        await expire_lease(redis, job_id)
-    await jobs.cancel_job("cancelled")
-    await expire_lease(redis, "cancelled")
-    await leases.reap()
-    for job_id, status in (("retried", Status.PENDING), ("cancelled", Status.CANCELLED)):
-        job = await record(jobs, job_id)
-        assert (job.status, job.failures, job.error_message) == (status, 1, None)
 
 
 async def test_who_has_lost_a_job_cannot_end_it_before_it_is_claimed_again(
@@ -512,22 +542,114 @@ async def test_an_entry_that_is_not_right_does_not_stop_the_reaper(
     assert [one.job_id for one in reaped] == ["over"]
     assert following is not None
     assert following > 20
-    assert await redis.zrange(keys.LEASES, 0, -1) == [b"alive"]
+    assert set(await redis.zrange(keys.LEASES, 0, -1)) == {b"alive", b"foreign"}, "what is not ours is left, for later"
 
 
-async def test_the_reaper_goes_through_more_than_a_batch_and_over_what_has_gone(
+async def test_the_reaper_takes_a_batch_at_a_time_and_passes_over_what_has_gone(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
-    count = REAP_BATCH + 5
-    for number in range(count):
+    for number in range(REAP_BATCH + 5):
         await jobs.create_job(f"j{number}", 1)
         await claimed(leases)
         await expire_lease(redis, f"j{number}")
     await redis.zadd(keys.LEASES, {"nobody": 1})
 
-    reaped, following = await leases.reap()
+    batches = [await leases.reap() for _ in range(2)]
 
-    assert (len(reaped), following) == (count, None)
+    assert [(len(reaped), following) for reaped, following in batches] == [(REAP_BATCH - 1, 0.0), (6, None)]
+
+
+async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_before(
+    pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    changes: Counter[str] = Counter()
+
+    class Counting(NoObserver):
+        def changed(self, change: str, jobs: int = 1) -> None:
+            changes[change] += jobs
+
+    leases = LeaseManager(pool, ttl=timedelta(days=1), observer=Counting())
+    for number in range(REAP_BATCH + 5):
+        await jobs.create_job(f"j{number}", 1)
+        await claimed(leases)
+        await expire_lease(redis, f"j{number}")
+    run, reaps = leases._gateway.run, count()
+
+    async def run_once(*args: Any) -> list[Any]:
+        if next(reaps):
+            raise errors.StoreTimeout
+        return await run(*args)
+
+    monkeypatch.setattr(leases._gateway, "run", run_once)
+    with suppress(errors.StoreTimeout):
+        while True:
+            await leases.reap()
+
+    assert (changes["lease-expired"], changes["failed"]) == (REAP_BATCH, REAP_BATCH)
+
+
+@pytest.mark.leaves_debris
+async def test_a_key_that_is_not_ours_does_not_keep_the_reaper_from_the_others(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    for job_id in ("a", "b", "c"):
+        await jobs.create_job(job_id, 1, queue=job_id)
+        await claimed(leases, job_id)
+        await expire_lease(redis, job_id)
+    await redis.set(keys.by_creation("a", "failed"), "foreign", ex=60)
+    await redis.hset(keys.job("b"), "retry_delay_seconds", "foreign")
+    before = await record(jobs, "a")
+
+    with capture_logs() as log:
+        reaped, following = await leases.reap()
+
+    assert [one.job_id for one in reaped] == ["c"]
+    assert following == pytest.approx(60, abs=5), "it does not stand in the way of the next batch either"
+    assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a", "b"])]
+    assert await record(jobs, "a") == before
+    assert (await leases.reap())[0] == []
+
+    await redis.delete(keys.by_creation("a", "failed"))
+    await redis.hdel(keys.job("b"), "retry_delay_seconds")
+    await redis.zadd(keys.LEASES, {"a": 1, "b": 1})  # as if the minute had gone by
+    assert [one.job_id for one in (await leases.reap())[0]] == ["a", "b"]
+
+
+@pytest.mark.leaves_debris
+async def test_a_due_job_in_whose_way_a_foreign_key_is_keeps_no_claim_from_the_others(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)
+        await redis.zadd(keys.DUE, {f"{job_id}:{job_id}": 1})  # as if the delay were over
+    await redis.zadd(keys.DUE, {"garbage": 0})
+    await redis.set(keys.by_expiry("a", "pending"), "foreign", ex=60)
+
+    with capture_logs() as log:
+        assert (await claimed(leases, "b")).job.job_id == "b"
+
+    assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a"])]
+    [(member, due)] = await redis.zrange(keys.DUE, 0, -1, withscores=True)
+    assert (member, due / 1e6) == (b"a:a", pytest.approx((await redis.time())[0] + 60, abs=5))
+    with capture_logs() as log:
+        assert await leases.claim_job(["b"], "w") is None
+    assert log == []
+
+
+async def test_a_claim_tells_once_of_each_queue_to_which_it_has_moved_due_jobs(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    for job_id, queue in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c")):
+        await jobs.create_job(job_id, 1, queue=queue, delay_seconds=60 if queue == "c" else 1)
+    await asyncio.sleep(1.05)
+    [(newest, _)] = await redis.xrevrange(keys.EVENTS, count=1)
+
+    assert await leases.claim_job(["another"], "w") is None
+
+    told = [event for _, event in await redis.xrange(keys.EVENTS, min=b"(" + newest)]
+    assert sorted(told, key=str) == [{b"event": b"queue", b"queue": queue} for queue in (b"a", b"b")]
+    assert await leases.claim_job(["another"], "w") is None
+    assert len(await redis.xrange(keys.EVENTS, min=b"(" + newest)) == 2
 
 
 async def test_two_reapers_take_a_job_once(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
@@ -553,6 +675,7 @@ async def test_two_reapers_take_a_job_once(jobs: JobStateManager, leases: LeaseM
         ("Lease-Token", lambda leases: leases.heartbeat("j", "a b")),
         ("delay_seconds", lambda leases: leases.release_job("j", "1-a", delay_seconds=-1)),
         ("job_id", lambda leases: leases.release_job("a/b", "1-a")),
+        ("seconds", lambda leases: leases.start_drain(0)),
     ],
 )
 async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManager, field: str, call: object) -> None:
@@ -569,10 +692,8 @@ async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManag
         (lambda leases, token: leases.heartbeat("j", token), "running"),
         (lambda leases, token: leases.release_job("j", token), "pending"),
         (lambda leases, token: leases.release_job("j", token, error="x"), "failed"),
-        (lambda leases, token: leases.reap(), "running"),
-        (lambda leases, token: leases.reap(), "failed"),
     ],
-    ids=["claim", "heartbeat", "release", "last release", "reap", "last reap"],
+    ids=["claim", "heartbeat", "release", "last release"],
 )
 async def test_a_foreign_index_in_the_way_of_a_worker_is_named_and_nothing_is_written(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, shelf: str
@@ -597,7 +718,7 @@ async def test_an_operator_who_cannot_be_heard_by_those_who_wait_changes_nothing
     leases: LeaseManager, redis: Redis
 ) -> None:
     await redis.set(keys.EVENTS, "foreign")
-    for call in (leases.configure_queue("default", paused=True), leases.drain(60)):
+    for call in (leases.configure_queue("default", paused=True), leases.start_drain(60)):
         with pytest.raises(errors.StoreCorrupt, match=keys.EVENTS):
             await call
     assert await redis.keys() == [keys.EVENTS.encode()]
@@ -661,7 +782,7 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
         await jobs.create_job(job_id, 1)
     claim = await claimed(leases)
 
-    drain = await leases.drain(60)
+    drain = await leases.start_drain(60)
 
     assert (drain.draining, drain.running, drain.leased, drain.safe_to_stop) == (True, 1, 1, False)
     assert drain.oldest
@@ -674,11 +795,11 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
     await leases.heartbeat("a", claim.lease.token)
     await jobs.update_job_status("a", "completed", lease_token=claim.lease.token)
     events = await redis.xlen(keys.EVENTS)
-    assert (await leases.drain()).safe_to_stop
+    assert (await leases.get_drain()).safe_to_stop
     assert await redis.xlen(keys.EVENTS) == events, "a look wakes nobody"
-    assert not (await leases.drain(0)).draining
+    assert not (await leases.end_drain()).draining
     await jobs.create_job("c", 1)
 
-    await leases.drain(1)
+    await leases.start_drain(1)
     await asyncio.sleep(1.05)
-    assert not (await leases.drain()).draining, "it ends by itself"
+    assert not (await leases.get_drain()).draining, "it ends by itself"

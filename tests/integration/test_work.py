@@ -1,7 +1,10 @@
 """Workers over HTTP; `test_leases.py` has what the store decides."""
 
 import json
+import signal
 import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +14,7 @@ import redis as sync_redis
 
 from service.store import keys
 from service.store.records import timestamp
-from tests.integration.servers import Service, wait_until
+from tests.integration.servers import RedisServer, Service, wait_until
 
 pytestmark = pytest.mark.usefixtures("sound")
 
@@ -154,13 +157,85 @@ def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_t
             "kept": ("running", 0, 2),
             "again": ("pending", 1, 3),
             "spent": ("failed", 1, 3),
-            "unwanted": ("cancelled", 1, 4),
+            "unwanted": ("cancelled", 0, 4),
         }
         assert found["spent"]["error_message"]["type"] == "urn:jobstate:problem:lease-expired"
         done = {"status": "completed", "result": 1}
         assert api.patch("/v1/jobs/kept", json=done, headers=tokens["kept"]).status_code == 200
         late = api.patch("/v1/jobs/again", json=done, headers=tokens["again"])
         assert (late.status_code, late.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
+
+
+def test_after_an_outage_workers_have_time_to_be_heard_of_again(
+    new_redis: Callable[..., RedisServer], tmp_path: Path
+) -> None:
+    def killed(redis: RedisServer, service: Service) -> Iterator[None]:
+        redis.kill()
+        yield
+        redis.start()
+
+    def silent(redis: RedisServer, service: Service) -> Iterator[None]:
+        redis.send(signal.SIGSTOP)
+        yield
+        redis.send(signal.SIGCONT)
+
+    def service_stood_still(redis: RedisServer, service: Service) -> Iterator[None]:
+        service.process.send_signal(signal.SIGSTOP)
+        yield
+        service.process.send_signal(signal.SIGCONT)
+
+    outages, scenes = [], []
+    with ExitStack() as stack:
+        for outage in (killed, silent, service_stood_still):
+            redis, folder = new_redis(), tmp_path / outage.__name__
+            folder.mkdir()
+            url = f"redis://127.0.0.1:{redis.port}/0"
+            service = stack.enter_context(Service(folder, REDIS_URL=url, SHUTDOWN_DRAIN_SECONDS="1"))
+            api = stack.enter_context(httpx.Client(base_url=service.url))
+            create(api, "lives")
+            create(api, "lost")
+            _, token = claim(api, lease_seconds=5)
+            claim(api, lease_seconds=5)
+            outages.append(contextmanager(outage)(redis, service))
+            scenes.append((outage.__name__, api, token))
+        with ExitStack() as away:
+            for one in outages:
+                away.enter_context(one)
+            time.sleep(7)  # longer than the leases
+        time.sleep(5)  # the worker tries again no more often, and the services are older than 10 s by then
+        beat = {"lease_seconds": 60}
+        beats = [api.post("/v1/jobs/lives/heartbeat", json=beat, headers=token) for _, api, token in scenes]
+        assert [beat.status_code for beat in beats] == [200] * len(scenes)
+        for name, api, _ in scenes:
+            wait_until(lambda api=api: api.get("/v1/jobs/lost").json()["status"] == "failed", f"the reaper, {name}")
+            assert api.get("/v1/jobs/lives").json()["status"] == "running", name
+
+
+def test_a_full_redis_takes_no_job_from_its_worker(api: httpx.Client, redis_url: str) -> None:
+    create(api)
+    create(api, "another")
+    _, token = claim(api)
+    with sync_redis.Redis.from_url(redis_url) as redis:
+        redis.config_set("maxmemory", 1)
+        try:
+            assert api.post("/v1/claims", json={"queues": ["default"], "worker": "w"}).status_code == 503
+            for body in ({}, {"progress": {"current": 1}}):
+                assert api.post("/v1/jobs/j/heartbeat", json=body, headers=token).status_code == 200
+        finally:
+            redis.config_set("maxmemory", 0)
+    assert api.get("/v1/jobs/j").json()["progress"] == {"current": 1}
+
+
+def test_a_foreign_key_in_the_place_of_the_leases_is_no_secret(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    before = len(shared_service.log)
+    with sync_redis.Redis.from_url(redis_url) as redis:
+        redis.set(keys.LEASES, "foreign")
+        try:
+            wait_until(lambda: "the reaper failed" in shared_service.log[before:], "the log line")
+        finally:
+            redis.delete(keys.LEASES)
 
 
 def an_hour_passes(redis: Any) -> None:

@@ -97,7 +97,7 @@ class Queues(Controller):
         """Create and claim no jobs, in all replicas, for `{"seconds": …}` (an hour); running jobs go on."""
         data = decode(StartDrain, await request.body() or b"{}")
         rules.DRAIN_SECONDS.require("seconds", data.seconds)
-        return await lease_manager.drain(data.seconds)
+        return await lease_manager.start_drain(data.seconds)
 
     @get(
         "/drain",
@@ -107,7 +107,7 @@ class Queues(Controller):
     )
     async def get_drain(self, lease_manager: NamedDependency[LeaseManager]) -> Drain:
         """Return whether a drain is on, and what is still at work."""
-        return await lease_manager.drain()
+        return await lease_manager.get_drain()
 
     @delete(
         "/drain",
@@ -118,4 +118,4 @@ class Queues(Controller):
     )
     async def end_drain(self, lease_manager: NamedDependency[LeaseManager]) -> Drain:
         """Create and claim jobs again."""
-        return await lease_manager.drain(0)
+        return await lease_manager.end_drain()

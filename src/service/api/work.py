@@ -11,7 +11,7 @@ from litestar.params import JSONBody
 
 from service.api import document_examples as examples
 from service.api.bodies import Body
-from service.api.document_operations import SENDING, WRITING, Answer, answers, problems
+from service.api.document_operations import DELETING, SENDING, WRITING, Answer, answers, problems
 from service.api.jobs import HEADERS, JobIdInPath, answer
 from service.api.patience import seat_of, until_left
 from service.api.schemas import (
@@ -91,7 +91,7 @@ class Work(Controller):
         return_dto=None,
         **answers(
             {200: Answer("The lease's new end, and whether to stop.", examples={"go on": examples.HEARTBEAT})},
-            *WRITING,
+            *DELETING,
             *SENDING,
             *problems(errors.JobNotFound, errors.LeaseLost),
             requests=examples.SEND_HEARTBEAT,

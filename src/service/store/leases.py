@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
+import structlog
 from msgspec import Raw
 from redis.asyncio import ConnectionPool
 
@@ -18,7 +19,7 @@ from service.store.connection import Gateway
 from service.store.identity import change_id_for, claim_id_for, digest, new_secret
 from service.store.manager import millis
 from service.store.observer import NoObserver, Observer
-from service.store.records import hash_of, job_from, seconds_left, standing, timestamp
+from service.store.records import hash_of, job_from, micros_of, seconds_left, standing, timestamp
 
 #: How much longer than its lease a claim is remembered: whoever did not hear of the lease cannot have extended it.
 CLAIM_KEPT: Final = timedelta(minutes=1)
@@ -27,16 +28,18 @@ CLAIM_WALK: Final = 1000
 #: How many leases one run of the reaper's script looks at.
 REAP_BATCH: Final = 200
 
-#: What a job says that has failed because its worker fell silent once too often.
-LEASE_EXPIRED: Final = Raw(
-    msgspec.json.encode(
-        {
-            "type": "urn:jobstate:problem:lease-expired",
-            "title": "The lease ran out",
-            "detail": "The worker was not heard of within its lease, and the job has no attempts left.",
-        }
-    )
-)
+_log = structlog.get_logger(__name__)
+
+
+def _lease_expired(detail: str) -> Raw:
+    """Return what a job says whose worker fell silent."""
+    problem = {"type": "urn:jobstate:problem:lease-expired", "title": "The lease ran out", "detail": detail}
+    return Raw(msgspec.json.encode(problem))
+
+
+#: For a job that is pending again, and for one that has failed.
+LEASE_EXPIRED_ONCE: Final = _lease_expired("The worker was not heard of within its lease; the job has attempts left.")
+LEASE_EXPIRED: Final = _lease_expired("The worker was not heard of within its lease, and the job has no attempts left.")
 
 
 class Reaped(NamedTuple):
@@ -92,9 +95,11 @@ class LeaseManager:
         word, *reply = await self._gateway.run(scripts.CLAIM, [keys.ROOT], args)
         if word == "DRAINING":
             raise errors.Draining(seconds_left(reply[0]))
+        time, passed_over = int(reply[0]), reply[1]
+        _tell_of(passed_over, "a job whose delay is over cannot be given out: a key of its own is not ours")
         if word == "NONE":
-            return None, max(0.0, (int(reply[1]) - int(reply[0])) / 1e6) if reply[1] else None
-        time, job_id, record = int(reply[0]), reply[1].decode(), hash_of(reply[2])
+            return None, max(0.0, (int(reply[2]) - time) / 1e6) if reply[2] else None
+        job_id, record = reply[2].decode(), hash_of(reply[3])
         self._observer.changed(Status.RUNNING)
         job = job_from(job_id, record, time)
         return Claim(job, Lease(record["_token"].decode(), job.lease_expires_at or "")), None
@@ -163,20 +168,25 @@ class LeaseManager:
         return job
 
     async def reap(self) -> tuple[list[Reaped], float | None]:
-        """Take every job whose lease has run out from its worker.
+        """Take jobs whose lease has run out from their workers, a batch of them.
 
-        Return what became of them, and in how many seconds the next lease runs out (`None`: there is none).
+        Return what became of them, and in how many seconds the next lease runs out: 0 if there are more to take, `None`
+        if there is none.
         """
-        reaped: list[Reaped] = []
-        more = True
-        while more:
-            args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED)]
-            _, time, more, following, *rows = await self._gateway.run(scripts.REAP, [keys.ROOT], args)
-            reaped += [Reaped(job_id.decode(), Status(status.decode())) for job_id, status in _pairs(rows)]
+        args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_ONCE), bytes(LEASE_EXPIRED)]
+        _, time, following, passed_over, *rows = await self._gateway.run(scripts.REAP, [keys.ROOT], args)
+        _tell_of(passed_over, "a lease has run out and its job cannot be taken back: a key of its own is not ours")
+        reaped = [Reaped(job_id.decode(), Status(status.decode())) for job_id, status in _pairs(rows)]
         for one in reaped:
             self._observer.changed("lease-expired")
             self._observer.changed(one.status)
         return reaped, max(0.0, int(following) / 1e3 - int(time) / 1e6) if following else None
+
+    async def get_time(self) -> float:
+        """Return what Redis says the time is, in seconds since 1970, once it takes changes."""
+        await self._gateway.probe()
+        [time] = await self._gateway.read(["TIME"])
+        return micros_of(time) / 1e6
 
     async def get_queues(self) -> list[Queue]:
         """Return the queues that have jobs or settings of their own, by name."""
@@ -192,11 +202,20 @@ class LeaseManager:
         found = (await overview.stats(self._gateway)).queues.get(queue)
         return overview.queue_from(queue, setting, found or dict.fromkeys(Status, 0))
 
-    async def drain(self, seconds: int | None = None) -> Drain:
-        """Create and claim no jobs for `seconds`, in all replicas; 0 lifts that, `None` only looks."""
-        if seconds:
-            rules.DRAIN_SECONDS.require("seconds", seconds)
-        args = ["" if seconds is None else seconds * 1000]
+    async def start_drain(self, seconds: int) -> Drain:
+        """Create and claim no jobs for `seconds`, in all replicas; jobs that run go on."""
+        rules.DRAIN_SECONDS.require("seconds", seconds)
+        return await self._drain("start", seconds * 1000)
+
+    async def end_drain(self) -> Drain:
+        """Create and claim jobs again."""
+        return await self._drain("end")
+
+    async def get_drain(self) -> Drain:
+        """Return whether a drain is on, and what is still at work."""
+        return await self._drain("look")
+
+    async def _drain(self, *args: str | int) -> Drain:
         _, time, left = await self._gateway.run(scripts.DRAIN, [keys.ROOT], args)
         return await overview.drain(self._gateway, timestamp(int(time) + left * 1000) if left else None)
 
@@ -207,6 +226,12 @@ class LeaseManager:
 
 def _or_empty(value: Any) -> Any:
     return "" if value is None else value
+
+
+def _tell_of(passed_over: Sequence[bytes], event: str) -> None:
+    """Log jobs that a script has passed over; it comes back to them in a minute."""
+    if passed_over:
+        _log.error(event, job_ids=[job_id.decode(errors="replace") for job_id in passed_over])
 
 
 def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:

@@ -1,4 +1,4 @@
-"""The Lua scripts: one file per verb in `lua/`, the prelude in front of each."""
+"""The Lua scripts: one file per verb in `lua/`, the prelude in front of each, and how a job moves where one does."""
 
 from importlib.resources import files
 from typing import Final, NamedTuple
@@ -12,9 +12,13 @@ _FLAGS: Final = {
     "oldest": "no-writes",
     "delete": "allow-oom",
     "drain": "allow-oom",
+    "heartbeat": "allow-oom",  # it adds next to nothing, and a worker that is not heard of loses its job
     "limit": "allow-oom",  # so that what is stored can be read on
     "sweep": "allow-oom",
 }
+
+#: Scripts that move jobs.
+_MOVING: Final = frozenset({"change", "claim", "delete", "heartbeat", "reap", "release"})
 
 
 class Source(NamedTuple):
@@ -27,8 +31,9 @@ class Source(NamedTuple):
 
 def _source(name: str, *words: str) -> Source:
     flags = f" flags={_FLAGS[name]}" if name in _FLAGS else ""
-    parts = (_LUA.joinpath(f"{part}.lua").read_text() for part in ("prelude", name))
-    return Source(name, "\n".join((f"#!lua{flags}", *parts)), frozenset(words))
+    parts = ("prelude", "moves", name) if name in _MOVING else ("prelude", name)
+    texts = (_LUA.joinpath(f"{part}.lua").read_text() for part in parts)
+    return Source(name, "\n".join((f"#!lua{flags}", *texts)), frozenset(words))
 
 
 CREATE: Final = _source("create", "CREATED", "REPLAYED", "EXISTS", "DRAINING")

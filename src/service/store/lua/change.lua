@@ -23,20 +23,14 @@ local function same_content()
   return true
 end
 
-local function unchanged()
-  return { 'UNCHANGED', digits(now()), redis.call('HGETALL', job_hash) }
-end
-
 local job = load(id)
 if not job then return { 'NOT_FOUND' } end
 local asks = cancels and token == '' and job.lease ~= nil
 if not asks and lease_is_lost(job, token) then return { 'LEASE_LOST', job.status, digits(job.revision) } end
-if job.last_change:sub(1, #change_id + 1) == change_id .. ':' then
-  if job.last_change ~= change_id .. ':' .. digest then return { 'KEY_REUSED' } end
-  return unchanged()
-end
-if job.status == target and FINAL[target] and (cancels or same_content()) then return unchanged() end
-if asks and job.cancel then return unchanged() end
+local again = repetition(job, change_id, digest)
+if again then return again end
+if job.status == target and FINAL[target] and (cancels or same_content()) then return unchanged(job) end
+if asks and job.cancel then return unchanged(job) end
 if ARGV[8] ~= '' and not contains(ARGV[8], digits(job.created) .. '-' .. digits(job.revision)) then
   return { 'PRECONDITION_FAILED', job.status, digits(job.revision) }
 end

@@ -5,16 +5,17 @@
 --       6 how long the claim is remembered for its repetition (ms), 7 how many jobs whose delay is over to move, and how
 --       many entries of each list to look at for one that has not expired, 8 … queues
 -- Returns: DRAINING with the milliseconds that it lasts, unless it is lifted before
---          CLAIMED with the time (µs), job id and the whole hash; the same job again for the same claim id while the claim
---          is remembered and the lease not over
---          NONE with the time (µs) and when the next delay is over (µs, empty for none)
+--          CLAIMED with the time (µs), passed over, job id and the whole hash; the same job again for the same claim id
+--          while the claim is remembered and the lease not over
+--          NONE with the time (µs), passed over and when the next delay is over (µs, empty for none); passed over are ids
+--          of jobs whose delay is over and that stay where they are because a key of theirs is not ours
 local claim, secret, worker, seconds, retention = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local most = tonumber(ARGV[7])
+local walk, passed_over = tonumber(ARGV[7]), {}
 expect('string', claim)
 
 local function claimed(id)
   local record = redis.call('HGETALL', job_key(id))
-  return { 'CLAIMED', digits(now()), id, record }
+  return { 'CLAIMED', digits(now()), passed_over, id, record }
 end
 
 local known = redis.call('GET', claim)
@@ -30,37 +31,45 @@ expect('hash', key('queues'))
 
 -- Says whether a queue gives out jobs: it is not paused, and fewer of its jobs are running than may.
 local function is_open(queue)
-  local paused, most = (redis.call('HGET', key('queues'), queue) or '0:'):match('^(%d):(%d*)$')
+  local paused, cap = (redis.call('HGET', key('queues'), queue) or '0:'):match('^(%d):(%d*)$')
   if paused ~= '0' then return false end
   local running = key('exp', queue, 'running')
-  return most == '' or redis.call('ZCOUNT', running, digits(math.floor(now() / 1000)), '+inf') < tonumber(most)
+  return cap == '' or redis.call('ZCOUNT', running, digits(math.floor(now() / 1000)), '+inf') < tonumber(cap)
 end
 
-local over = redis.call('ZRANGE', key('due'), '-inf', digits(now()), 'BYSCORE', 'LIMIT', 0, most)
+-- Each of these moves is whole: nothing is left half done where a key of a queue that is asked for is not ours.
+local over, filled = redis.call('ZRANGE', key('due'), '-inf', digits(now()), 'BYSCORE', 'LIMIT', 0, walk), {}
+if #over > 0 then expect_shared() end
 for _, member in ipairs(over) do
-  local ours, job = pcall(load, member:match('^[^:]*:(.*)$'))
-  if ours and job and job.shelf == 'delayed' and due_member(job) == member then
-    expect_indexes(job.queue, 'delayed', 'pending')
+  local id = member:match('^[^:]*:(.*)$') or ''
+  local ours, job = pcall(load, id)
+  if ours and not (job and job.shelf == 'delayed' and due_member(job) == member) then
+    redis.call('ZREM', key('due'), member)
+  elseif ours and pcall(expect_shelves, job.queue, 'delayed', 'pending') then
     take(job)
     job.shelf = 'pending'
     put(job)
+    filled[job.queue] = true
   else
-    redis.call('ZREM', key('due'), member)
+    passed_over[#passed_over + 1] = id
+    redis.call('ZADD', key('due'), digits(now() + PASSED_OVER * 1000), member)
   end
 end
+for queue in pairs(filled) do tell('queue', queue) end
 
 local best, created
-for _, queue in ipairs({ unpack(ARGV, 8) }) do
+for i = 8, #ARGV do
+  local queue = ARGV[i]
   local list = key('list', queue, 'pending')
   expect('zset', list)
   if is_open(queue) then
-    local id, at = first_alive(list, most, created)
+    local id, at = first_alive(list, walk, created)
     if id then best, created = id, at end
   end
 end
 if not best then
   local due = redis.call('ZRANGE', key('due'), 0, 0, 'WITHSCORES')[2] or ''
-  return { 'NONE', digits(now()), due }
+  return { 'NONE', digits(now()), passed_over, due }
 end
 
 local job = load(best)

@@ -7,7 +7,6 @@
 --          NOT_FOUND
 --          LEASE_LOST with status and revision
 local id, token, retention, progress = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5]
-local job_hash = KEYS[1]
 
 local job = load(id)
 if not job then return { 'NOT_FOUND' } end
@@ -15,22 +14,12 @@ if not job.lease or token ~= job.token then return { 'LEASE_LOST', job.status, d
 expect_indexes(job.queue, 'running')
 
 local seconds = ARGV[3] == '' and job.lease_seconds or tonumber(ARGV[3])
-local real = now()
-local lease = math.floor(real / 1000) + seconds * 1000
+local lease = math.floor(now() / 1000) + seconds * 1000
 local is_new = progress ~= '' and progress ~= job.progress
 if is_new then
   change(job, { status = 'running', retention = retention, lease = lease, progress = true,
     set = { progress = progress, lease_seconds = digits(seconds) } })
 else
-  redis.call('HSET', job_hash, 'lease_seconds', digits(seconds), 'lease_expires_at', iso(lease * 1000))
-  local expires = kept_until(real, 0, retention, lease)
-  take(job)
-  job.lease = lease
-  if job.expires - real / 1000 < retention / 2 or job.expires < lease + LEASE_GRACE then
-    job.expires = expires
-    redis.call('HSET', job_hash, 'expires_at', iso(expires * 1000))
-    redis.call('PEXPIREAT', job_hash, digits(expires))
-  end
-  put(job)
+  extend(job, seconds, lease, retention)
 end
 return { 'EXTENDED', digits(lease), job.cancel and 1 or 0, is_new and 1 or 0 }

@@ -1,4 +1,5 @@
--- What every script shares; put in front of it when it is loaded. The last of KEYS is always the partition's root.
+-- What every script shares: names, times, indexes, events. Put in front of it when it is loaded.
+-- The last of KEYS is always the partition's root.
 -- Before the ARGV of a script's header comes one more, taken off here: the moment (µs) after which it must not run, because
 -- its sender has given it up by then and has perhaps sent it again. It then answers LATE with the time.
 local root = KEYS[#KEYS]
@@ -117,13 +118,21 @@ local function due_member(job)
   return job.queue .. ':' .. job.id
 end
 
--- Looks at every index that a job on these shelves of its queue is written to.
-local function expect_indexes(queue, ...)
+-- Looks at every index that a job on these shelves of its queue is written to: its own, and those that all jobs share.
+local function expect_shelves(queue, ...)
   for _, shelf in ipairs({ ... }) do
     expect('zset', key('list', queue, shelf), key('exp', queue, shelf))
   end
+end
+
+local function expect_shared()
   expect('zset', key('shelves'), key('tags'), key('due'), key('leases'))
   expect('stream', key('events'))
+end
+
+local function expect_indexes(queue, ...)
+  expect_shelves(queue, ...)
+  expect_shared()
 end
 
 local function put(job)
@@ -209,125 +218,4 @@ local function first_alive(list, most, before)
     if #heads < 2 * count then return nil end
     from, count = from + count, count * 4
   end
-end
-
--- A job as the indexes know it, and what decides about its changes, out of its hash; nil without one. Raises for a hash
--- that is not ours.
-local function load(id)
-  local names = { 'status', 'queue', 'created_at', 'updated_at', 'revision', 'expires_at', 'slate_id',
-    'correlation_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt', 'failures',
-    'max_attempts', 'retry_delay_seconds', 'progress', '_change', '_token', '_progress_event' }
-  local held = {}
-  for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(names))) do held[names[i]] = value or nil end
-  if not held.status then return nil end
-  local created, updated, expires = micros(held.created_at), micros(held.updated_at), micros(held.expires_at)
-  local attempt, failures = tonumber(held.attempt or 0), tonumber(held.failures or 0)
-  if not (held.queue and tonumber(held.revision) and created and updated and expires and attempt and failures) then
-    error({ err = 'CORRUPT ' .. job_key(id) .. ' is not a record of ours' })
-  end
-  local job = { id = id, status = held.status, shelf = held.status, queue = held.queue, slate_id = held.slate_id,
-    created = created, updated = updated, revision = tonumber(held.revision), expires = math.floor(expires / 1000),
-    tags = tags(held.slate_id, held.correlation_id), last_change = held._change or '', progress = held.progress,
-    progress_event = tonumber(held._progress_event or 0) or 0, token = held._token, attempt = attempt,
-    failures = failures, max_attempts = tonumber(held.max_attempts or 1), cancel = held.cancel_requested_at,
-    retry_delay = tonumber(held.retry_delay_seconds or 0), lease_seconds = tonumber(held.lease_seconds or 0) }
-  if job.status == 'pending' and held.available_at and redis.call('ZSCORE', key('due'), due_member(job)) then
-    job.shelf, job.available = 'delayed', micros(held.available_at)
-  end
-  local lease = micros(held.lease_expires_at)
-  if lease then job.lease = math.floor(lease / 1000) end
-  return job
-end
-
--- Says whether a change must be refused for its token (empty for none): it must be the last one that was given, and a
--- leased job needs it.
-local function lease_is_lost(job, token)
-  if token == '' then return job.lease ~= nil end
-  return token ~= job.token
-end
-
-local FINAL = { completed = true, failed = true, cancelled = true }
--- µs: newer progress within it is in the record, without an event of its own.
-local PROGRESS_EVENT_EVERY = 1000000
--- ms: a job whose retention is shorter than its lease is kept so much longer than this, for the worker and the reaper.
-local LEASE_GRACE = 60000
-
--- Until when (ms) a job is kept that changes at `real` (µs) and cannot be taken before `delay` (µs) is over.
-local function kept_until(real, delay, retention, lease)
-  return math.max(math.floor((real + delay) / 1000) + retention, lease and lease + LEASE_GRACE or 0)
-end
-
--- Changes a job that `load` has found, whole: its record, indexes, lease and event. To be called when nothing refuses it
--- any more and every key was looked at. `what` is a table: status; retention (ms); set, a table of fields; unset, a list
--- of them; change, what the record keeps of the request (nil: what it has); delay (µs); lease (ms), its end; progress,
--- true if that is all that is new. Returns the time (µs).
-local function change(job, what)
-  -- Times of a record never go back; retention, delay, lease and the pace of events run from now all the same.
-  local real = now()
-  local at = math.max(real, job.updated)
-  local status, delay, unset = what.status, what.delay or 0, what.unset or {}
-  local moved = { id = job.id, status = status, shelf = delay > 0 and 'delayed' or status, queue = job.queue,
-    slate_id = job.slate_id, tags = job.tags, created = job.created, revision = job.revision + 1,
-    available = real + delay, lease = what.lease, expires = kept_until(real, delay, what.retention, what.lease) }
-  local set = { 'status', status, 'revision', digits(moved.revision), 'updated_at', iso(at),
-    'expires_at', iso(moved.expires * 1000) }
-  local function also(name, value)
-    set[#set + 1] = name
-    set[#set + 1] = value
-  end
-  local function without(name)
-    unset[#unset + 1] = name
-  end
-  local given = what.set or {}
-  for name, value in pairs(given) do also(name, value) end
-  if what.change then also('_change', what.change) end
-  if moved.lease then also('lease_expires_at', iso(moved.lease * 1000)) else without('lease_expires_at') end
-  if delay > 0 then also('available_at', iso(moved.available)) end
-  if FINAL[status] then
-    also('finished_at', iso(at))
-    for _, name in ipairs({ 'result', 'error_message' }) do
-      if not given[name] then without(name) end
-    end
-  elseif status == 'pending' then
-    for _, name in ipairs({ 'worker', 'lease_seconds' }) do without(name) end
-    if delay == 0 then without('available_at') end
-  elseif job.status == 'pending' then
-    also('attempt', digits(job.attempt + 1))
-    also('started_at', iso(at))
-  end
-  local since_event = real - job.progress_event
-  local quiet = what.progress and since_event >= 0 and since_event < PROGRESS_EVENT_EVERY
-  if not what.progress then
-    without('_progress_event')
-  elseif not quiet then
-    also('_progress_event', digits(real))
-  end
-
-  redis.call('HSET', job_key(job.id), unpack(set))
-  if #unset > 0 then redis.call('HDEL', job_key(job.id), unpack(unset)) end
-  redis.call('PEXPIREAT', job_key(job.id), digits(moved.expires))
-  take(job)
-  put(moved)
-  if not quiet then emit('changed', moved) end
-  return real
-end
-
--- Takes a leased job from its holder: cancelled if that was asked for; after a failure failed, or pending while it may be
--- tried again. `what` is a table: failed; retention (ms); delay (µs; nil for the job's own after a failure, else none);
--- error_message (nil for none); change and unset as in `change`. Returns the time (µs).
-local LONGEST_RETRY_DELAY = 3600
-local function give_back(job, what)
-  local failures = job.failures + (what.failed and 1 or 0)
-  local set = { failures = digits(failures), error_message = what.error_message }
-  local status, delay = 'pending', what.delay
-  if job.cancel then
-    status, delay = 'cancelled', 0
-  elseif what.failed and failures >= job.max_attempts then
-    status, delay = 'failed', 0
-  elseif not delay then
-    local seconds = what.failed and job.retry_delay * 2 ^ math.min(failures - 1, 12) or 0
-    delay = math.min(seconds, LONGEST_RETRY_DELAY) * 1000000
-  end
-  return change(job, { status = status, retention = what.retention, delay = delay, set = set, change = what.change,
-    unset = what.unset })
 end

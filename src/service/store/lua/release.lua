@@ -9,19 +9,15 @@
 --          LEASE_LOST, NOT_LEASED with status and revision
 --          KEY_REUSED: the last change had this id and another content
 local id, change_id, digest, token, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[5], tonumber(ARGV[6])
-local job_hash = KEYS[1]
-
 local job = load(id)
 if not job then return { 'NOT_FOUND' } end
 if lease_is_lost(job, token) then return { 'LEASE_LOST', job.status, digits(job.revision) } end
-if job.last_change:sub(1, #change_id + 1) == change_id .. ':' then
-  if job.last_change ~= change_id .. ':' .. digest then return { 'KEY_REUSED' } end
-  return { 'UNCHANGED', digits(now()), redis.call('HGETALL', job_hash) }
-end
+local again = repetition(job, change_id, digest)
+if again then return again end
 if not job.lease then return { 'NOT_LEASED', job.status, digits(job.revision) } end
-expect_indexes(job.queue, 'running', 'pending', 'delayed')
-expect_indexes(job.queue, 'failed', 'cancelled')
+expect_giving_back(job.queue)
+expect_shared()
 
 local at = give_back(job, { failed = ARGV[7] ~= nil, error_message = ARGV[7], retention = tonumber(ARGV[4]),
   delay = delay and delay * 1000000, change = change_id .. ':' .. digest })
-return { 'CHANGED', digits(at), redis.call('HGETALL', job_hash) }
+return { 'CHANGED', digits(at), redis.call('HGETALL', KEYS[1]) }

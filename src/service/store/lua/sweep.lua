@@ -8,8 +8,7 @@
 local at = math.floor(now() / 1000)
 local over = '(' .. digits(at)
 local batch, swept, passed_over = tonumber(ARGV[1]), 0, {}
-expect('zset', key('shelves'), key('tags'), key('due'))
-expect('stream', key('events'))
+expect_shared()
 
 local function sweep(queue, shelf, entry)
   redis.call('ZREM', key('exp', queue, shelf), entry)
