@@ -67,6 +67,10 @@ bench:
     uv run python -m benchmarks.growth
     uv run python -m benchmarks.memory
 
+# Measure what watching costs: 1,000 event streams on one process (needs wrk; a minute).
+bench-watching:
+    uv run python -m benchmarks.watching
+
 # Measure how many jobs fit into the empty Redis of compose.yaml, and what it does when it is full (about two minutes).
 capacity:
     docker compose up -d --wait redis

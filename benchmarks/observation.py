@@ -70,7 +70,7 @@ def serve(variant: str, port: int, url: str) -> None:
     make, level = VARIANTS[variant]
     logs.configure(level, "json")
     with bind("127.0.0.1", port) as listener:
-        make(Settings.from_environment({}), url).run([listener])
+        make(Settings.from_environment({"MAX_WATCHERS_PER_CLIENT": "1000"}), url).run([listener])
 
 
 @contextlib.contextmanager
