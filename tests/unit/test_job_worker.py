@@ -11,6 +11,7 @@ from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
 from jobstate_worker.service import Change, Claim, JobLost, Service
 
 CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)
+PROBLEM = "application/problem+json"
 Reply = httpx.Response | httpx.TransportError
 
 
@@ -61,8 +62,9 @@ def away(retry_after: str | None = None, status: int = 503) -> httpx.Response:
     return httpx.Response(status, headers={"Retry-After": retry_after} if retry_after else {})
 
 
-def problem(name: str, status: int = 409) -> httpx.Response:
-    return httpx.Response(status, json={"type": f"urn:jobstate:problem:{name}", "title": name})
+def problem(name: str, status: int = 409, prefix: str = "urn:jobstate:problem:", **headers: str) -> httpx.Response:
+    headers = {"Content-Type": PROBLEM} | {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, json={"type": f"{prefix}{name}", "title": name}, headers=headers)
 
 
 async def test_a_change_is_repeated_under_its_key_until_it_is_answered(
@@ -119,7 +121,9 @@ async def test_a_job_that_is_anothers_is_lost(fake: FakeService, service: Servic
         await service.heartbeat(CLAIM, None)
 
 
-@pytest.mark.parametrize("refusal", [problem("invalid-request", 400), httpx.Response(404), httpx.Response(302)])
+@pytest.mark.parametrize(
+    "refusal", [problem("invalid-request", 400), problem("not-known-yet", 418), httpx.Response(413)]
+)
 async def test_what_will_never_be_accepted_is_not_repeated(
     fake: FakeService, service: Service, refusal: httpx.Response
 ) -> None:
@@ -127,6 +131,78 @@ async def test_what_will_never_be_accepted_is_not_repeated(
     with pytest.raises(RequestRefused, match=str(refusal.status_code)):
         await service.change(CLAIM, Change.release())
     assert len(fake.requests) == 1
+
+
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        httpx.Response(404, text="<html>default backend - 404</html>"),
+        httpx.Response(302, headers={"Location": "https://login.example"}),
+        httpx.Response(403, json={"message": "Forbidden"}),
+        httpx.Response(404, json=["no object"], headers={"Content-Type": PROBLEM}),
+        problem("job-not-found", 404, Content_Type="application/json"),
+        problem("job-not-found", 404, prefix="about:"),
+        problem("lease-lost", prefix="urn:another:problem:"),
+    ],
+    ids=["page", "redirect", "JSON", "array", "media type", "prefix", "another service"],
+)
+async def test_a_refusal_that_is_not_the_services_is_an_outage(
+    fake: FakeService, service: Service, waits: list[float], foreign: httpx.Response
+) -> None:
+    fake.replies = [foreign]
+    assert await service.change(CLAIM, Change.release()) == "completed"
+    assert len(set(fake.keys)) == 1
+    assert waits == [0.375]
+
+
+@pytest.mark.parametrize("answer", [{}, {"state": "ok"}, None], ids=["empty", "foreign", "no content"])
+async def test_an_answer_without_what_it_should_say_is_an_outage(
+    fake: FakeService, service: Service, waits: list[float], answer: dict[str, str] | None
+) -> None:
+    said = httpx.Response(204) if answer is None else httpx.Response(200, json=answer)
+    fake.replies = [said]
+    assert await service.change(CLAIM, Change.release()) == "completed"
+    fake.replies = [said, httpx.Response(200, json={"cancel_requested": False})]
+    assert not await service.heartbeat(CLAIM, None)
+    assert waits == [0.375, 0.375]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"job": {"job_id": "j1"}}, {"job": {}, "lease": {"token": "1-t"}}, {"job": "j1", "lease": {"token": "1-t"}}],
+)
+async def test_a_claim_without_a_job_and_a_lease_is_an_outage(
+    fake: FakeService, service: Service, waits: list[float], answer: dict[str, object]
+) -> None:
+    job = {"job_id": "j1", "attempt": 1}
+    fake.replies = [httpx.Response(200, json=answer), httpx.Response(200, json={"job": job, "lease": {"token": "1-t"}})]
+    assert await service.claim(["default"], "ann", 30, "key") == Claim(job, "1-t", 30)
+    assert waits == [0.375]
+
+
+@pytest.mark.parametrize(
+    ("busy", "waited"),
+    [
+        (problem("overloaded", 503, Retry_After="1"), 1.5),
+        (problem("draining", 503, Retry_After="1"), 1.5),
+        (problem("rate-limited", 429, Retry_After="7"), 10.5),
+    ],
+)
+async def test_a_claim_that_waits_and_is_put_off_comes_back_later(
+    fake: FakeService, service: Service, waits: list[float], busy: httpx.Response, waited: float
+) -> None:
+    fake.replies = [busy, httpx.Response(204)]
+    assert await service.claim(["default"], "ann", 30, "key", 20) is None
+    assert waits == [waited]
+
+
+@pytest.mark.parametrize(("lease_seconds", "seconds"), [(5, 5 / 3), (30, 10), (3600, 10)])
+async def test_two_heartbeats_may_fall_into_a_hole_before_the_lease_is_over(
+    fake: FakeService, service: Service, lease_seconds: int, seconds: float
+) -> None:
+    fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
+    await service.heartbeat(CLAIM._replace(lease_seconds=lease_seconds), None)
+    assert set(fake.requests[0].extensions["timeout"].values()) == {seconds}
 
 
 @pytest.mark.parametrize("wait_seconds", [0, 20])
@@ -144,6 +220,16 @@ async def test_a_correlation_id_goes_along_where_a_header_can_carry_it(
 ) -> None:
     await service.change(CLAIM._replace(job={"job_id": "j1", "correlation_id": text}), Change.release())
     assert fake.requests[0].headers.get("X-Correlation-ID") == header
+
+
+async def test_the_trace_of_the_request_that_created_the_job_goes_along(fake: FakeService, service: Service) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
+    claim = CLAIM._replace(job={"job_id": "j1", "traceparent": trace})
+    await service.heartbeat(claim, None)
+    await service.change(claim, Change.release())
+    await service.change(CLAIM, Change.release())
+    assert [request.headers.get("traceparent") for request in fake.requests] == [trace, trace, None]
 
 
 # What is asked of a worker and its functions
