@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import multiprocessing
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -61,6 +63,41 @@ def give_too_much(work: Work) -> object:
 
 def die(work: Work) -> object:
     os._exit(3)
+
+
+def chatter(work: Work) -> object:
+    """Report from several threads at once, more than a pipe takes at a time."""
+
+    def talk() -> None:
+        while not done.is_set():
+            work.progress(1, message="x" * 900)
+
+    done = threading.Event()
+    threads = [threading.Thread(target=talk) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    time.sleep(1)
+    done.set()
+    return "y" * 50_000
+
+
+class Unreadable:
+    """Can be pickled, and not be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def say_what_nobody_understands(work: Work) -> object:
+    work._report({"current": Unreadable()})
+    time.sleep(1000)
+    return None
+
+
+def divide_among_processes(work: Work) -> object:
+    """The end of the block sends SIGTERM to the pool's processes."""
+    with multiprocessing.Pool(2) as pool:
+        return pool.map(abs, [-1, -2])
 
 
 if __name__ == "__main__":

@@ -58,12 +58,20 @@ class WorkerProcess:
         command = [sys.executable, "-m", "tests.integration.job_functions"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, url, function, in_, str(lease_seconds), str(drain_seconds)], stderr=log, cwd=ROOT
+                [*command, url, function, in_, str(lease_seconds), str(drain_seconds)],
+                stderr=log,
+                cwd=ROOT,
+                start_new_session=True,
             )
 
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    @property
+    def children(self) -> list[int]:
+        """The processes in which it runs functions."""
+        return [pid for pid, command in children(self.process.pid).items() if b"spawn_main" in command]
 
     def __enter__(self) -> "WorkerProcess":
         return self
@@ -84,6 +92,13 @@ def job(api: httpx.Client, job_id: str = "j1") -> dict[str, Any]:
 
 def in_status(api: httpx.Client, status: str, job_id: str = "j1") -> dict[str, Any]:
     wait_until(lambda: job(api, job_id)["status"] == status, f"{status} of {job_id}")
+    return job(api, job_id)
+
+
+def in_end(api: httpx.Client, job_id: str = "j1") -> dict[str, Any]:
+    """The job once it is completed, which it must not fail on the way to."""
+    wait_until(lambda: job(api, job_id)["status"] in {"completed", "failed"}, f"the end of {job_id}")
+    assert job(api, job_id)["status"] == "completed", job(api, job_id)
     return job(api, job_id)
 
 
@@ -174,12 +189,17 @@ def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: h
         (functions.stumble_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
         (functions.die, "process", {"type": "ProcessDied", "message": "the process ended with exit code 3"}),
         (
+            functions.say_what_nobody_understands,
+            "process",
+            {"type": "ProcessDied", "message": "the process said what nobody understands: ValueError"},
+        ),
+        (
             functions.give_no_json,
             "thread",
             {"type": "ValueError", "message": "Out of range float values are not JSON compliant"},
         ),
     ],
-    ids=["raises", "dies", "no JSON"],
+    ids=["raises", "dies", "babbles", "no JSON"],
 )
 def test_the_last_attempt_leaves_its_error(
     api: httpx.Client, function: Callable[[Work], Any], in_: str, error: dict[str, str]
@@ -190,6 +210,20 @@ def test_the_last_attempt_leaves_its_error(
     assert failed["error_message"]["type"] == error["type"]
     assert failed["error_message"]["message"].startswith(error["message"])
     assert failed["failures"] == 1
+
+
+def test_a_process_may_report_from_several_threads(api: httpx.Client) -> None:
+    for number in range(2):
+        create(api, f"j{number}")
+    with working(str(api.base_url), functions.chatter, in_="process"):
+        for number in range(2):
+            assert len(in_end(api, f"j{number}")["result"]) == 50_000
+
+
+def test_a_process_may_have_processes_of_its_own(api: httpx.Client) -> None:
+    create(api)
+    with working(str(api.base_url), functions.divide_among_processes, in_="process"):
+        assert in_end(api)["result"] == [1, 2]
 
 
 @pytest.mark.parametrize("in_", ["thread", "process"])
@@ -293,6 +327,19 @@ def test_a_signal_lets_the_running_job_end_and_takes_no_other(
     assert (job(api, "next")["status"], job(api, "next")["attempt"]) == ("pending", 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("soon", [True, False], ids=["while its process starts", "while it works"])
+def test_a_signal_to_everything_lets_a_process_end_its_job(
+    api: httpx.Client, tmp_path: Path, number: signal.Signals, soon: bool
+) -> None:
+    create(api, steps=10)
+    with WorkerProcess(tmp_path, str(api.base_url), "count_and_look", "process") as worker:
+        wait_until(lambda: worker.children, "the process") if soon else started(api)
+        os.killpg(worker.process.pid, number)
+        assert worker.process.wait(PATIENCE) == 0
+    assert in_end(api)["result"]["counted"] == 10
+
+
 @pytest.mark.parametrize(
     ("function", "in_"), [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process")]
 )
@@ -361,7 +408,7 @@ def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_pat
     create(api)
     with WorkerProcess(tmp_path, str(api.base_url), "never_look", "process") as worker:
         started(api)
-        (child,) = [pid for pid, command in children(worker.process.pid).items() if b"spawn_main" in command]
+        (child,) = worker.children
         worker.process.kill()
         wait_until(lambda: not is_alive(child), "the end of the process")
 
