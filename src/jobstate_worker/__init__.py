@@ -16,7 +16,6 @@ JobWorker("http://127.0.0.1:8000", ["default"], build).run()
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import threading
 from collections.abc import Awaitable, Sequence
@@ -25,14 +24,14 @@ from uuid import uuid4
 
 import httpx
 
+from jobstate_worker.ending import DaemonThreads, end, end_all
 from jobstate_worker.service import Change, Claim, RequestRefused, Service, ServiceError, log
-from jobstate_worker.work import Function, JobFailed, Runner, Work, broken, runner_for
+from jobstate_worker.work import ENDING, Function, JobFailed, Runner, Work, broken, runner_for
 
 __all__ = ["JobFailed", "JobWorker", "RequestRefused", "Work"]
 
-#: Seconds between two reports of progress at least; also how long a function that was given up may take to clean up.
+#: Seconds between two reports of progress at least.
 REPORT_EVERY: Final = 1.0
-CLEAN_UP_WITHIN: Final = 1.0
 #: Seconds for giving jobs back at the end; those of which the service hears nothing are taken when their lease is over.
 FAREWELL: Final = 5.0
 
@@ -92,7 +91,12 @@ class JobWorker:
 
         To be called in the main thread. Raises `RequestRefused` when the service will never accept its claims.
         """
-        asyncio.run(self._serve_until_signalled())
+        loop = asyncio.new_event_loop()
+        loop.set_default_executor(DaemonThreads())
+        try:
+            loop.run_until_complete(self._serve_until_signalled(loop))
+        finally:
+            loop.close()
 
     async def serve(self) -> None:
         """Work until `stop`, in a loop that is there already. Raises `RequestRefused` as `run` does."""
@@ -113,11 +117,15 @@ class JobWorker:
         else:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
-    async def _serve_until_signalled(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+    async def _serve_until_signalled(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in ENDING:
             loop.add_signal_handler(number, self._note_signal)
-        await self.serve()
+        try:
+            await self.serve()
+        finally:
+            for number in ENDING:
+                loop.remove_signal_handler(number)
+            await end_all()
 
     def _note_signal(self) -> None:
         (self._hurrying if self._stopping.is_set() else self._stopping).set()
@@ -196,7 +204,7 @@ class Attempt:
                 await self._apply(change)
 
     async def _run(self) -> Change:
-        doing = asyncio.ensure_future(self._runner.run(self._work, self._given_up))
+        doing = asyncio.create_task(self._runner.run(self._work, self._given_up), name=self._work.job_id)
         beating = asyncio.create_task(self._be_heard_of(doing))
         try:
             await asyncio.wait({doing, beating}, return_when=asyncio.FIRST_COMPLETED)
@@ -210,8 +218,7 @@ class Attempt:
         except asyncio.CancelledError:
             self._given_up.set()
             self._work.stop()
-            doing.cancel()
-            await asyncio.wait({doing}, timeout=CLEAN_UP_WITHIN)
+            await end({doing})
             raise
         finally:
             beating.cancel()

@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import inspect
 import multiprocessing
 import operator
@@ -17,6 +18,7 @@ from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from jobstate_worker.ending import fulfil
 from jobstate_worker.service import Change, encoded, log
 
 #: How often a thread looks whether its process is to stop, and how long a process may take to end by itself (s).
@@ -168,6 +170,8 @@ def broken(work: Work, error: BaseException) -> Change:
 async def _awaited(function: Function, work: Work) -> Change:
     try:
         return ended(work, await function(work))
+    except GeneratorExit:
+        raise
     except BaseException as error:
         return broken(work, error)
 
@@ -182,15 +186,7 @@ def _called(function: Function, work: Work) -> Change:
 async def _in_thread(call: Callable[..., Change], *arguments: object) -> Change:
     """Run in a thread of its own, which ends with the process at the latest: no function can hold up the end."""
     future: concurrent.futures.Future[Change] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            future.set_result(call(*arguments))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=fulfil, args=(future, functools.partial(call, *arguments)), daemon=True).start()
     return await asyncio.wrap_future(future)
 
 

@@ -1,6 +1,7 @@
 """Functions for workers to run, and a worker in a process of its own: `python -m tests.integration.job_functions`."""
 
 import asyncio
+import contextlib
 import logging
 import multiprocessing
 import os
@@ -47,6 +48,34 @@ async def stumble_once(work: Work) -> object:
     if work.attempt == 1:
         raise RuntimeError("stumbled")
     return work.attempt
+
+
+async def wait_for_a_thread(work: Work) -> object:
+    work.progress(1)
+    await asyncio.to_thread(time.sleep, 1000)
+    return None
+
+
+async def heed_nothing(work: Work) -> object:
+    """Count on under every cancellation."""
+    step = 0
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+        step += 1
+        work.progress(step)
+
+
+async def delegate_to_a_task_that_heeds_nothing(work: Work) -> object:
+    return await asyncio.create_task(heed_nothing(work))
+
+
+async def defy_everything(work: Work) -> object:
+    """Outlive also what closes a coroutine."""
+    work.progress(1)
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(0.1)
 
 
 def give_up(work: Work) -> object:

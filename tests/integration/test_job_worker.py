@@ -354,6 +354,65 @@ def test_what_does_not_end_in_time_is_given_back_plainly(
     assert (job(api)["status"], job(api)["failures"], "error_message" in job(api)) == ("pending", 0, False)
 
 
+@pytest.mark.parametrize(
+    "function", ["wait_for_a_thread", "heed_nothing", "delegate_to_a_task_that_heeds_nothing", "defy_everything"]
+)
+def test_a_worker_ends_whatever_its_function_still_does(api: httpx.Client, tmp_path: Path, function: str) -> None:
+    create(api)
+    with WorkerProcess(tmp_path, str(api.base_url), function, drain_seconds=0.5) as worker:
+        started(api)
+        worker.process.terminate()
+        assert worker.process.wait(10) == 0
+    assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
+
+
+def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.Client) -> None:
+    create(api)
+    works: list[Work] = []
+
+    async def heed_nothing(work: Work) -> object:
+        works.append(work)
+        return await functions.heed_nothing(work)
+
+    async def main() -> None:
+        serving = asyncio.create_task(worker.serve())
+        await asyncio.to_thread(started, api)
+        worker.stop()
+        await serving
+        (work,) = works
+        last = work.latest
+        await asyncio.sleep(0.5)
+        assert work.latest is last
+
+    worker = JobWorker(str(api.base_url), ["default"], heed_nothing, drain_seconds=0.1)
+    ending = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    ending.start()
+    ending.join(10)
+    assert not ending.is_alive()
+    assert job(api)["status"] == "pending"
+
+
+def test_a_signal_has_its_usual_effect_once_the_jobs_are_seen_to(api: httpx.Client) -> None:
+    create(api)
+    handlers = []
+    tasks = []
+
+    async def leave_a_task(work: Work) -> None:
+        async def linger() -> None:
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                handlers.extend([signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)])
+
+        tasks.append(asyncio.create_task(linger()))
+        worker.stop()
+
+    worker = JobWorker(str(api.base_url), ["default"], leave_a_task)
+    worker.run()
+    assert handlers == [signal.SIG_DFL, signal.default_int_handler]
+    assert job(api)["status"] == "completed"
+
+
 def test_a_second_signal_gives_the_running_job_back_at_once(api: httpx.Client, tmp_path: Path) -> None:
     create(api, steps=1000)
     with WorkerProcess(tmp_path, str(api.base_url), "count", drain_seconds=PATIENCE * 2) as worker:

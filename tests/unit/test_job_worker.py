@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 
 from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
+from jobstate_worker.ending import THREADS, DaemonThreads
 from jobstate_worker.service import Change, Claim, JobLost, Service
 
 CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)
@@ -279,3 +282,26 @@ def test_progress_that_the_service_would_refuse_is_refused(
 def test_a_failure_is_json() -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         JobFailed({1, 2})
+
+
+def test_threads_that_end_with_the_process_do_all_that_is_asked_of_them_and_end_when_told() -> None:
+    before = threading.active_count()
+    threads = DaemonThreads()
+    calls = [threads.submit(divmod, number, 3) for number in range(3 * THREADS)]
+    assert [call.result(10) for call in calls] == [divmod(number, 3) for number in range(3 * THREADS)]
+    with pytest.raises(ZeroDivisionError):
+        threads.submit(divmod, 1, 0).result(10)
+    assert threading.active_count() - before <= THREADS
+    threads.shutdown()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_as_many_threads_as_there_may_be_run_at_once() -> None:
+    threads = DaemonThreads()
+    meeting = threading.Barrier(THREADS)
+    places = [threads.submit(meeting.wait, 10) for _ in range(THREADS)]
+    assert sorted(place.result(10) for place in places) == list(range(THREADS))
+    threads.shutdown()
