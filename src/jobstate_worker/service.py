@@ -1,7 +1,7 @@
-"""The service as a worker sees it: every call is repeated until the service has answered it.
+"""The service as a worker sees it: calls are repeated until the service has answered them.
 
 ServiceError
-├── ServiceAway     no usable answer: repeated here, never seen outside
+├── ServiceAway     no usable answer: repeated here, but for the last question of a worker that ends
 ├── JobLost         the job is gone, or no longer this worker's
 └── RequestRefused  the request itself is wrong: repeating it does not help
 """
@@ -83,6 +83,35 @@ class Claim(NamedTuple):
         return min(LONGEST_PAUSE_WITH_LEASE, self.lease_seconds / 3)
 
 
+class Asking:
+    """A wish for a job, under a key that makes it harmless to say it again."""
+
+    #: Whether it was sent and not answered: it may have got a job then.
+    is_open = False
+
+    def __init__(self, queues: Sequence[str], worker: str, lease_seconds: int) -> None:
+        """Ask for the oldest job of `queues` that is due."""
+        self.key = str(uuid4())
+        self._lease_seconds = lease_seconds
+        self._wish = {"queues": list(queues), "worker": worker, "lease_seconds": lease_seconds}
+
+    def body(self, wait_seconds: int) -> bytes:
+        """Return what to send in order to wait so long."""
+        return encoded({**self._wish, "wait_seconds": wait_seconds})
+
+    def read(self, answer: Any) -> Claim | None:
+        """Return the job of an answer."""
+        if answer is None:
+            return None
+        claim = Claim(answer["job"], answer["lease"]["token"], self._lease_seconds)
+        claim.job["job_id"]  # without it nothing can be said of the job
+        return claim
+
+    async def note(self, event: str, details: Mapping[str, Any]) -> None:
+        """Take down what httpx tells of the request."""
+        self.is_open = self.is_open or event.endswith("send_request_body.started")
+
+
 class Change(NamedTuple):
     """What is to become of a job, under a key that makes it harmless to say it again."""
 
@@ -117,19 +146,25 @@ class Service:
         self._http = http
         self._away_since: float | None = None
 
-    async def claim(
-        self, queues: Sequence[str], worker: str, lease_seconds: int, key: str, wait_seconds: int = 0
-    ) -> Claim | None:
-        """Take the oldest job that is due; `None` if there is none. The same key gives the same job again."""
-        lease = {"lease_seconds": lease_seconds, "wait_seconds": wait_seconds}
-        request = self._http.build_request(
+    async def claim(self, asking: Asking, wait_seconds: int) -> Claim | None:
+        """Take the job that is asked for, which may wait so long; `None` if there is none."""
+        claim = await self._repeated(self._claiming(asking, wait_seconds), LONGEST_PAUSE, asking.read)
+        asking.is_open = False
+        return claim
+
+    async def claim_unheard(self, asking: Asking) -> Claim | None:
+        """Take the job that a claim may have got that was cut off; tries once, and so raises `ServiceAway` too."""
+        return await self._sent(self._claiming(asking, 0), asking.read) if asking.is_open else None
+
+    def _claiming(self, asking: Asking, wait_seconds: int) -> httpx.Request:
+        return self._http.build_request(
             "POST",
             "/v1/claims",
-            content=encoded({"queues": list(queues), "worker": worker, **lease}),
-            headers={"Content-Type": "application/json", "Idempotency-Key": key},
+            content=asking.body(wait_seconds),
+            headers={"Content-Type": "application/json", "Idempotency-Key": asking.key},
             timeout=TIMEOUT + wait_seconds,
+            extensions={"trace": asking.note},
         )
-        return await self._repeated(request, LONGEST_PAUSE, lambda answer: _claim(answer, lease_seconds))
 
     async def heartbeat(self, claim: Claim, progress: Mapping[str, object] | None) -> bool:
         """Extend the lease and report `progress`; say whether the job is to be cancelled."""
@@ -191,14 +226,6 @@ class Service:
         if self._away_since is not None:
             log.info("service back after %.1f s", time.monotonic() - self._away_since)
             self._away_since = None
-
-
-def _claim(answer: Any, lease_seconds: int) -> Claim | None:
-    if answer is None:
-        return None
-    claim = Claim(answer["job"], answer["lease"]["token"], lease_seconds)
-    claim.job["job_id"]  # without it nothing can be said of the job
-    return claim
 
 
 def _ties(job: Mapping[str, Any]) -> Mapping[str, str]:

@@ -135,4 +135,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO)
     url, function, in_, lease_seconds, drain_seconds = sys.argv[1:]
     options: dict[str, Any] = {"lease_seconds": int(lease_seconds), "drain_seconds": float(drain_seconds), "in_": in_}
-    JobWorker(url, ["default"], getattr(functions, function), poll_seconds=0.05, **options).run()
+    JobWorker(url, ["default"], getattr(functions, function), **options).run()

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("sound")
 @contextlib.contextmanager
 def working(url: str, function: Callable[[Work], Any], **options: Any) -> Iterator[JobWorker]:
     """A worker in a thread, stopped at the end of the block."""
-    worker = JobWorker(url, ["default"], function, **{"poll_seconds": 0.05, "lease_seconds": 5, **options})
+    worker = JobWorker(url, ["default"], function, **{"lease_seconds": 5, **options})
     loop_of_worker = threading.Thread(target=lambda: asyncio.run(worker.serve()))
     loop_of_worker.start()
     try:
@@ -272,6 +274,20 @@ def test_as_many_jobs_run_at_once_as_the_worker_may(api: httpx.Client) -> None:
 
 
 @pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
+    """What workers have sent, or tried to."""
+    requests: list[httpx.Request] = []
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def note(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return await handle(transport, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", note)
+    return requests
+
+
+@pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
     """What workers have sent; the first reply to each request is lost after the service has answered it."""
     requests: list[httpx.Request] = []
@@ -443,6 +459,13 @@ def test_a_waiting_worker_gets_a_job_as_soon_as_there_is_one_and_asks_for_none_m
         assert time.monotonic() - created < 10, "long before the claim's own end"
 
 
+def test_claims_that_do_not_wait_are_a_second_apart(api: httpx.Client, attempts: list[httpx.Request]) -> None:
+    with working(str(api.base_url), functions.count, wait_seconds=0):
+        wait_until(lambda: attempts, "the first claim")
+        time.sleep(2.5)
+        assert 2 <= len(attempts) <= 3
+
+
 def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -461,6 +484,40 @@ def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
     with working(str(api.base_url), functions.count):
         assert claimed.wait(PATIENCE)
     assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
+
+
+def test_a_stop_asks_once_more_for_a_claim_of_which_it_has_not_heard(
+    api: httpx.Client, attempts: list[httpx.Request]
+) -> None:
+    with working(str(api.base_url), functions.count):
+        waits(api, 1)
+    assert [json.loads(request.content)["wait_seconds"] for request in attempts] == [20, 0]
+    assert len({request.headers["Idempotency-Key"] for request in attempts}) == 1
+
+
+def test_a_stop_asks_for_nothing_where_the_service_could_not_be_reached(attempts: list[httpx.Request]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with working(f"http://127.0.0.1:{port}", functions.count):
+        wait_until(lambda: len(attempts) == 3, "the pause after the third attempt")
+        stopped = time.monotonic()
+    assert time.monotonic() - stopped < 2
+    assert len(attempts) == 3
+
+
+def test_a_stop_tries_once_where_the_service_has_gone_under_a_claim(attempts: list[httpx.Request]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with working(f"http://127.0.0.1:{server.getsockname()[1]}", functions.count):
+            line, _ = server.accept()
+            with line:
+                heard = b""
+                while b'"wait_seconds":20' not in heard:
+                    heard += line.recv(4096)
+                server.close()
+            wait_until(lambda: len(attempts) == 3, "the pause after the third attempt")
+            stopped = time.monotonic()
+        assert time.monotonic() - stopped < 2
+    assert len(attempts) == 4
 
 
 def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_path: Path) -> None:

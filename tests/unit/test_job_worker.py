@@ -11,9 +11,10 @@ import pytest
 
 from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
 from jobstate_worker.ending import THREADS, DaemonThreads
-from jobstate_worker.service import Change, Claim, JobLost, Service
+from jobstate_worker.service import Asking, Change, Claim, JobLost, Service
 
 CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)
+ASKING = Asking(["default"], "ann", 30)
 PROBLEM = "application/problem+json"
 Reply = httpx.Response | httpx.TransportError
 
@@ -92,9 +93,9 @@ async def test_a_claim_is_repeated_at_intervals_of_half_a_minute_at_most(
     fake: FakeService, service: Service, waits: list[float]
 ) -> None:
     fake.replies = [*(away() for _ in range(9)), httpx.Response(204)]
-    assert await service.claim(["default"], "ann", 30, "key") is None
+    assert await service.claim(ASKING, 0) is None
     assert waits == [0.375, 0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 30.0, 30.0]
-    assert set(fake.keys) == {"key"}
+    assert set(fake.keys) == {ASKING.key}
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ async def test_the_service_says_when_to_come_back(
     fake: FakeService, service: Service, waits: list[float], asked: str, waited: float
 ) -> None:
     fake.replies = [away(asked), httpx.Response(204)]
-    await service.claim(["default"], "ann", 30, "key")
+    await service.claim(ASKING, 0)
     assert waits == [waited]
 
 
@@ -179,7 +180,7 @@ async def test_a_claim_without_a_job_and_a_lease_is_an_outage(
 ) -> None:
     job = {"job_id": "j1", "attempt": 1}
     fake.replies = [httpx.Response(200, json=answer), httpx.Response(200, json={"job": job, "lease": {"token": "1-t"}})]
-    assert await service.claim(["default"], "ann", 30, "key") == Claim(job, "1-t", 30)
+    assert await service.claim(ASKING, 0) == Claim(job, "1-t", 30)
     assert waits == [0.375]
 
 
@@ -195,7 +196,7 @@ async def test_a_claim_that_waits_and_is_put_off_comes_back_later(
     fake: FakeService, service: Service, waits: list[float], busy: httpx.Response, waited: float
 ) -> None:
     fake.replies = [busy, httpx.Response(204)]
-    assert await service.claim(["default"], "ann", 30, "key", 20) is None
+    assert await service.claim(ASKING, 20) is None
     assert waits == [waited]
 
 
@@ -211,7 +212,7 @@ async def test_two_heartbeats_may_fall_into_a_hole_before_the_lease_is_over(
 @pytest.mark.parametrize("wait_seconds", [0, 20])
 async def test_a_claim_says_how_long_it_waits(fake: FakeService, service: Service, wait_seconds: int) -> None:
     fake.replies = [httpx.Response(204)]
-    await service.claim(["a", "b"], "ann", 30, "key", wait_seconds)
+    await service.claim(Asking(["a", "b"], "ann", 30), wait_seconds)
     body = {"queues": ["a", "b"], "worker": "ann", "lease_seconds": 30}
     assert json.loads(fake.requests[0].content) == body | {"wait_seconds": wait_seconds}
     assert fake.requests[0].extensions["timeout"]["read"] == 10 + wait_seconds
