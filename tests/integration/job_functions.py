@@ -95,18 +95,15 @@ def die(work: Work) -> object:
 
 
 def chatter(work: Work) -> object:
-    """Report from several threads at once, more than a pipe takes at a time."""
+    """Report from several threads at once, so much that one report is several writes to the pipe."""
 
     def talk() -> None:
-        while not done.is_set():
-            work.progress(1, message="x" * 900)
+        while True:
+            work._report({"current": 1, "message": "x" * 50_000})
 
-    done = threading.Event()
-    threads = [threading.Thread(target=talk) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    time.sleep(1)
-    done.set()
+    for _ in range(3):
+        threading.Thread(target=talk, daemon=True).start()
+    time.sleep(0.5)
     return "y" * 50_000
 
 
