@@ -16,23 +16,23 @@ JobWorker("http://127.0.0.1:8000", ["default"], build).run()
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 import threading
 from collections.abc import Awaitable, Sequence
 from typing import Final, Literal, TypeVar
-from uuid import uuid4
 
 import httpx
 
-from jobstate_worker.service import Change, Claim, RequestRefused, Service, ServiceError, log
-from jobstate_worker.work import Function, JobFailed, Runner, Work, broken, runner_for
+from jobstate_worker.ending import DaemonThreads, end, end_all
+from jobstate_worker.service import Asking, Change, Claim, RequestRefused, Service, ServiceError, log
+from jobstate_worker.work import ENDING, Function, JobFailed, Runner, Work, broken, runner_for
 
 __all__ = ["JobFailed", "JobWorker", "RequestRefused", "Work"]
 
-#: Seconds between two reports of progress at least; also how long a function that was given up may take to clean up.
+#: Seconds between two reports of progress at least.
 REPORT_EVERY: Final = 1.0
-CLEAN_UP_WITHIN: Final = 1.0
+#: Seconds between two claims that bring nothing at least, for those that did not wait at the service.
+CLAIM_EVERY: Final = 1.0
 #: Seconds for giving jobs back at the end; those of which the service hears nothing are taken when their lease is over.
 FAREWELL: Final = 5.0
 
@@ -59,15 +59,13 @@ class JobWorker:
         in_: Literal["thread", "process"] = "thread",
         lease_seconds: int = 30,
         wait_seconds: int = 20,
-        poll_seconds: float = 1.0,
         drain_seconds: float = 60.0,
     ) -> None:
         """Do at most `concurrency` jobs at once; `worker` is a name for people (host and process id by default).
 
-        A claim waits at the service for a job, up to `wait_seconds` (0 to 30), and two claims that bring nothing are at
-        least `poll_seconds` apart. Jobs that run when the worker is stopped have `drain_seconds` to end, and are given
-        back then. Raises `ValueError` for a function that cannot run as asked, for a string in place of several queues,
-        and for a concurrency below 1.
+        A claim waits at the service for a job, up to `wait_seconds` (0 to 30). Jobs that run when the worker is stopped
+        have `drain_seconds` to end, and are given back then. Raises `ValueError` for a function that cannot run as
+        asked, for a string in place of several queues, and for a concurrency below 1.
         """
         if isinstance(queues, str):
             raise ValueError(f"queues must be a list of names, such as [{queues!r}]")
@@ -79,7 +77,6 @@ class JobWorker:
         self._worker = worker or f"{socket.gethostname()[:64]}-{os.getpid()}"
         self._lease_seconds = lease_seconds
         self._wait_seconds = wait_seconds
-        self._poll_seconds = poll_seconds
         self._drain_seconds = drain_seconds
         self._free = asyncio.Semaphore(concurrency)
         self._running: set[asyncio.Task[None]] = set()
@@ -90,9 +87,15 @@ class JobWorker:
     def run(self) -> None:
         """Work until SIGTERM or Ctrl-C, which stop the worker; a second one gives the running jobs back at once.
 
-        To be called in the main thread. Raises `RequestRefused` when the service will never accept its claims.
+        It does not wait for what a function has left behind, in a thread or in a task that heeds no cancellation. To be
+        called in the main thread. Raises `RequestRefused` when the service will never accept its claims.
         """
-        asyncio.run(self._serve_until_signalled())
+        loop = asyncio.new_event_loop()
+        loop.set_default_executor(DaemonThreads())
+        try:
+            loop.run_until_complete(self._serve_until_signalled(loop))
+        finally:
+            loop.close()
 
     async def serve(self) -> None:
         """Work until `stop`, in a loop that is there already. Raises `RequestRefused` as `run` does."""
@@ -113,11 +116,15 @@ class JobWorker:
         else:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
-    async def _serve_until_signalled(self) -> None:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
+    async def _serve_until_signalled(self, loop: asyncio.AbstractEventLoop) -> None:
+        for number in ENDING:
             loop.add_signal_handler(number, self._note_signal)
-        await self.serve()
+        try:
+            await self.serve()
+        finally:
+            for number in ENDING:
+                loop.remove_signal_handler(number)
+            await end_all()
 
     def _note_signal(self) -> None:
         (self._hurrying if self._stopping.is_set() else self._stopping).set()
@@ -126,7 +133,7 @@ class JobWorker:
         while not self._stopping.is_set():
             if await _before(self._stopping, self._free.acquire()) is None:
                 return
-            earliest = asyncio.get_running_loop().time() + self._poll_seconds
+            earliest = asyncio.get_running_loop().time() + CLAIM_EVERY
             claim = await self._claim(service)
             if claim is None:
                 self._free.release()
@@ -142,13 +149,13 @@ class JobWorker:
 
     async def _claim(self, service: Service) -> Claim | None:
         """Claim a job; one that a claim has got that was cut off by the stop is given back."""
-        asked = (self._queues, self._worker, self._lease_seconds, str(uuid4()))
-        claim = await _before(self._stopping, service.claim(*asked, self._wait_seconds))
+        asking = Asking(self._queues, self._worker, self._lease_seconds)
+        claim = await _before(self._stopping, service.claim(asking, self._wait_seconds))
         if not self._stopping.is_set():
             return claim
         with contextlib.suppress(TimeoutError, ServiceError):
             async with asyncio.timeout(FAREWELL):
-                claim = claim or await service.claim(*asked)
+                claim = claim or await service.claim_unheard(asking)
                 if claim:
                     await service.change(claim, Change.release())
         return None
@@ -196,7 +203,7 @@ class Attempt:
                 await self._apply(change)
 
     async def _run(self) -> Change:
-        doing = asyncio.ensure_future(self._runner.run(self._work, self._given_up))
+        doing = asyncio.create_task(self._runner.run(self._work, self._given_up), name=self._work.job_id)
         beating = asyncio.create_task(self._be_heard_of(doing))
         try:
             await asyncio.wait({doing, beating}, return_when=asyncio.FIRST_COMPLETED)
@@ -210,8 +217,7 @@ class Attempt:
         except asyncio.CancelledError:
             self._given_up.set()
             self._work.stop()
-            doing.cancel()
-            await asyncio.wait({doing}, timeout=CLEAN_UP_WITHIN)
+            await end({doing})
             raise
         finally:
             beating.cancel()

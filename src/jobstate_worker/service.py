@@ -1,7 +1,7 @@
-"""The service as a worker sees it: every call is repeated until the service has answered it.
+"""The service as a worker sees it: calls are repeated until the service has answered them.
 
 ServiceError
-├── ServiceAway     no usable answer: repeated here, never seen outside
+├── ServiceAway     no usable answer: repeated here, but for the last question of a worker that ends
 ├── JobLost         the job is gone, or no longer this worker's
 └── RequestRefused  the request itself is wrong: repeating it does not help
 """
@@ -11,8 +11,8 @@ import json
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Final, NamedTuple, Self, TypeVar
 from uuid import uuid4
 
 import httpx
@@ -26,8 +26,25 @@ LONGEST_PAUSE_WITH_LEASE: Final = 5.0
 TIMEOUT: Final = 10.0
 #: Statuses that say "not now": slow, too often, or any trouble of the service or of what stands before it.
 AWAY: Final = {408, 429, *range(500, 600)}
+#: What httpx raises where no answer came that can be read.
+UNHEARD: Final = (
+    httpx.NetworkError,
+    httpx.TimeoutException,
+    httpx.RemoteProtocolError,
+    httpx.ProxyError,
+    httpx.DecodingError,
+)
+#: The status that refuses a body for its size, for good also where a proxy says so.
+TOO_LARGE: Final = 413
+#: How a refusal of the service is told from one of whatever else may answer at its address.
+PROBLEM: Final = "application/problem+json"
+TYPE: Final = "urn:jobstate:problem:"
 #: Problems that say "not your job".
-LOST: Final = {"job-not-found", "lease-lost", "illegal-transition", "not-leased"}
+LOST: Final = {TYPE + name for name in ("job-not-found", "lease-lost", "illegal-transition", "not-leased")}
+#: The members of a job that tie a request to what caused the job, and the headers that they go in.
+TIES: Final = {"correlation_id": "X-Correlation-ID", "traceparent": "traceparent"}
+
+T = TypeVar("T")
 
 log = logging.getLogger("jobstate_worker")
 
@@ -66,6 +83,35 @@ class Claim(NamedTuple):
         return min(LONGEST_PAUSE_WITH_LEASE, self.lease_seconds / 3)
 
 
+class Asking:
+    """A wish for a job, under a key that makes it harmless to say it again."""
+
+    #: Whether it was sent and not answered: it may have got a job then.
+    is_open = False
+
+    def __init__(self, queues: Sequence[str], worker: str, lease_seconds: int) -> None:
+        """Ask for the oldest job of `queues` that is due."""
+        self.key = str(uuid4())
+        self._lease_seconds = lease_seconds
+        self._wish = {"queues": list(queues), "worker": worker, "lease_seconds": lease_seconds}
+
+    def body(self, wait_seconds: int) -> bytes:
+        """Return what to send in order to wait so long."""
+        return encoded({**self._wish, "wait_seconds": wait_seconds})
+
+    def read(self, answer: Any) -> Claim | None:
+        """Return the job of an answer."""
+        if answer is None:
+            return None
+        claim = Claim(answer["job"], answer["lease"]["token"], self._lease_seconds)
+        claim.job["job_id"]  # without it nothing can be said of the job
+        return claim
+
+    async def note(self, event: str, details: Mapping[str, Any]) -> None:
+        """Take down what httpx tells of the request."""
+        self.is_open = self.is_open or event.endswith("send_request_body.started")
+
+
 class Change(NamedTuple):
     """What is to become of a job, under a key that makes it harmless to say it again."""
 
@@ -100,46 +146,53 @@ class Service:
         self._http = http
         self._away_since: float | None = None
 
-    async def claim(
-        self, queues: Sequence[str], worker: str, lease_seconds: int, key: str, wait_seconds: int = 0
-    ) -> Claim | None:
-        """Take the oldest job that is due; `None` if there is none. The same key gives the same job again."""
-        lease = {"lease_seconds": lease_seconds, "wait_seconds": wait_seconds}
-        request = self._http.build_request(
+    async def claim(self, asking: Asking, wait_seconds: int) -> Claim | None:
+        """Take the job that is asked for, which may wait so long; `None` if there is none."""
+        claim = await self._repeated(self._claiming(asking, wait_seconds), LONGEST_PAUSE, asking.read)
+        asking.is_open = False
+        return claim
+
+    async def claim_unheard(self, asking: Asking) -> Claim | None:
+        """Take the job that a claim may have got that was cut off; tries once, and so raises `ServiceAway` too."""
+        return await self._sent(self._claiming(asking, 0), asking.read) if asking.is_open else None
+
+    def _claiming(self, asking: Asking, wait_seconds: int) -> httpx.Request:
+        return self._http.build_request(
             "POST",
             "/v1/claims",
-            content=encoded({"queues": list(queues), "worker": worker, **lease}),
-            headers={"Content-Type": "application/json", "Idempotency-Key": key},
+            content=asking.body(wait_seconds),
+            headers={"Content-Type": "application/json", "Idempotency-Key": asking.key},
             timeout=TIMEOUT + wait_seconds,
+            extensions={"trace": asking.note},
         )
-        answer = await self._repeated(request, LONGEST_PAUSE)
-        return Claim(answer["job"], answer["lease"]["token"], lease_seconds) if answer else None
 
     async def heartbeat(self, claim: Claim, progress: Mapping[str, object] | None) -> bool:
         """Extend the lease and report `progress`; say whether the job is to be cancelled."""
         body = encoded({"progress": progress} if progress else {})
-        answer = await self._say(claim, "POST", "/heartbeat", body, {})
-        return bool(answer["cancel_requested"])
+        request = self._about(claim, "POST", "/heartbeat", body, timeout=min(TIMEOUT, claim.lease_seconds / 3))
+        return await self._repeated(request, claim.longest_pause, lambda answer: bool(answer["cancel_requested"]))
 
     async def change(self, claim: Claim, change: Change) -> str:
         """Apply a change and return the status that the job has then."""
-        answer = await self._say(claim, change.method, change.call, change.body, {"Idempotency-Key": change.key})
-        return str(answer["status"])
+        request = self._about(claim, change.method, change.call, change.body)
+        request.headers["Idempotency-Key"] = change.key
+        return await self._repeated(request, claim.longest_pause, lambda answer: str(answer["status"]))
 
-    async def _say(
-        self, claim: Claim, method: str, call: str, body: bytes, headers: Mapping[str, str]
-    ) -> Mapping[str, Any]:
-        lease = {"Content-Type": "application/json", "Lease-Token": claim.token, **_correlation(claim.job)}
+    def _about(self, claim: Claim, method: str, call: str, body: bytes, timeout: float = TIMEOUT) -> httpx.Request:
+        headers = {"Content-Type": "application/json", "Lease-Token": claim.token, **_ties(claim.job)}
         address = f"/v1/jobs/{claim.job['job_id']}{call}"
-        request = self._http.build_request(method, address, content=body, headers={**lease, **headers})
-        return await self._repeated(request, claim.longest_pause)
+        return self._http.build_request(method, address, content=body, headers=headers, timeout=timeout)
 
-    async def _repeated(self, request: httpx.Request, longest_pause: float) -> Mapping[str, Any]:
-        """Send a request until it is answered: at growing intervals, or when the service says, within the longest."""
+    async def _repeated(self, request: httpx.Request, longest_pause: float, read: Callable[[Any], T]) -> T:
+        """Send a request until it is answered: at growing intervals, or when the service says, within the longest.
+
+        Returns what `read` makes of the JSON (`None` for an answer without content); where it raises `LookupError` or
+        `TypeError`, the answer is not the service's.
+        """
         pause = FIRST_PAUSE
         while True:
             try:
-                answer = await self._sent(request)
+                answer = await self._sent(request, read)
             except ServiceAway as away:
                 self._note_away(away)
                 wait = max(pause, away.retry_after) * random.uniform(1, 1.5)
@@ -152,16 +205,17 @@ class Service:
                 self._note_back()
                 return answer
 
-    async def _sent(self, request: httpx.Request) -> Mapping[str, Any]:
+    async def _sent(self, request: httpx.Request, read: Callable[[Any], T]) -> T:
         try:
             response = await self._http.send(request)
-        except (httpx.NetworkError, httpx.TimeoutException, httpx.RemoteProtocolError, httpx.ProxyError) as error:
+        except UNHEARD as error:
             raise ServiceAway(str(error) or type(error).__name__) from error
-        if response.status_code == 204:
-            return {}
-        if response.is_success:
-            return _object(response)
-        raise _refusal(response)
+        if not response.is_success:
+            raise _refusal(response)
+        try:
+            return read(None if response.status_code == 204 else _object(response))
+        except (LookupError, TypeError) as error:
+            raise ServiceAway("the answer is not the service's") from error
 
     def _note_away(self, away: ServiceAway) -> None:
         if self._away_since is None:
@@ -174,10 +228,10 @@ class Service:
             self._away_since = None
 
 
-def _correlation(job: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return the header that ties a request to what caused the job, where the job's id can stand in a header."""
-    text = job.get("correlation_id", "")
-    return {"X-Correlation-ID": text} if text and text.isascii() and text == text.strip() else {}
+def _ties(job: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return the headers that tie a request to what caused the job, where its members can stand in a header."""
+    found = {header: job.get(member) or "" for member, header in TIES.items()}
+    return {header: text for header, text in found.items() if text and text.isascii() and text == text.strip()}
 
 
 def _object(response: httpx.Response) -> Mapping[str, Any]:
@@ -195,13 +249,17 @@ def _refusal(response: httpx.Response) -> ServiceError:
     said = f"{response.status_code} {response.reason_phrase}"
     if response.status_code in AWAY:
         return ServiceAway(said, _seconds(response.headers.get("Retry-After", "")))
-    try:
-        problem = _object(response)
-    except ServiceAway:
-        return RequestRefused(said)
+    problem = _object(response) if _media_type(response) == PROBLEM else {}
+    name = str(problem.get("type"))
+    if not name.startswith(TYPE):
+        said = f"{said}, and not by the service"
+        return RequestRefused(said) if response.status_code == TOO_LARGE else ServiceAway(said)
     said = f"{said}: {problem.get('detail') or problem.get('title') or 'no detail'}"
-    name = str(problem.get("type")).rpartition(":")[2]
     return JobLost(said) if name in LOST else RequestRefused(said)
+
+
+def _media_type(response: httpx.Response) -> str:
+    return str(response.headers.get("Content-Type", "")).partition(";")[0].strip().lower()
 
 
 def _seconds(retry_after: str) -> float:

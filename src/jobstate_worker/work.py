@@ -3,6 +3,7 @@
 import asyncio
 import concurrent.futures
 import contextlib
+import functools
 import inspect
 import multiprocessing
 import operator
@@ -12,15 +13,20 @@ import signal
 import threading
 import unicodedata
 from collections.abc import Callable, Coroutine, Mapping
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from jobstate_worker.ending import fulfil
 from jobstate_worker.service import Change, encoded, log
 
 #: How often a thread looks whether its process is to stop, and how long a process may take to end by itself (s).
 LOOK_EVERY: Final = 0.1
 PROCESS_ENDS_WITHIN: Final = 2.0
 MESSAGE_BYTES: Final = 1024
+#: What ends the worker, and reaches its processes as well where it is sent to all of a terminal or of a service.
+ENDING: Final = {signal.SIGTERM, signal.SIGINT}
 #: The largest integer that JSON keeps in every language.
 LARGEST_COUNT: Final = 2**53 - 1
 
@@ -40,7 +46,7 @@ class JobFailed(Exception):
 
 
 class ProcessDied(Exception):
-    """The process of a function ended before the function did."""
+    """The process of a function ended before the function did, or can no longer be understood."""
 
 
 class Work:
@@ -164,6 +170,8 @@ def broken(work: Work, error: BaseException) -> Change:
 async def _awaited(function: Function, work: Work) -> Change:
     try:
         return ended(work, await function(work))
+    except GeneratorExit:
+        raise
     except BaseException as error:
         return broken(work, error)
 
@@ -178,15 +186,7 @@ def _called(function: Function, work: Work) -> Change:
 async def _in_thread(call: Callable[..., Change], *arguments: object) -> Change:
     """Run in a thread of its own, which ends with the process at the latest: no function can hold up the end."""
     future: concurrent.futures.Future[Change] = concurrent.futures.Future()
-    future.set_running_or_notify_cancel()
-
-    def run() -> None:
-        try:
-            future.set_result(call(*arguments))
-        except BaseException as error:
-            future.set_exception(error)
-
-    threading.Thread(target=run, daemon=True).start()
+    threading.Thread(target=fulfil, args=(future, functools.partial(call, *arguments)), daemon=True).start()
     return await asyncio.wrap_future(future)
 
 
@@ -195,19 +195,35 @@ def _in_process(function: Function, work: Work, given_up: threading.Event) -> Ch
     context = multiprocessing.get_context("spawn")
     line, far_end = context.Pipe()
     process = context.Process(target=_in_child, args=(function, work.job, far_end))
-    process.start()
+    _start(process)
     far_end.close()
     try:
         change = _attended(line, work, given_up)
         process.join(0 if given_up.is_set() else PROCESS_ENDS_WITHIN)
         return change
-    except (EOFError, OSError):
-        process.join()
-        return broken(work, ProcessDied(f"the process ended with exit code {process.exitcode}"))
+    except Exception as error:
+        return broken(work, _death(process, error))
     finally:
         process.kill()
         process.join()
         line.close()
+
+
+def _start(process: BaseProcess) -> None:
+    """Start a process that `ENDING` does not reach before it has said what is to become of it."""
+    resource_tracker.ensure_running()  # by itself it starts with the process, and takes the block away
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    try:
+        process.start()
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _death(process: BaseProcess, error: Exception) -> ProcessDied:
+    process.join(PROCESS_ENDS_WITHIN)
+    if process.exitcode is None:
+        return ProcessDied(f"the process said what nobody understands: {error!r}")
+    return ProcessDied(f"the process ended with exit code {process.exitcode}")
 
 
 def _attended(line: "Connection[Any, Any]", work: Work, given_up: threading.Event) -> Change:
@@ -225,10 +241,24 @@ def _attended(line: "Connection[Any, Any]", work: Work, given_up: threading.Even
 
 
 def _in_child(function: Function, job: Mapping[str, Any], line: "Connection[Any, Any]") -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal; the parent decides
-    work = Work(job, line.send)
+    _outlive_signals()
+    saying = threading.Lock()
+
+    def say(what: object) -> None:
+        with saying:
+            line.send(what)
+
+    work = Work(job, say)
     threading.Thread(target=_listen, args=(line, work), daemon=True).start()
-    line.send(_called(function, work))
+    say(_called(function, work))
+
+
+def _outlive_signals() -> None:
+    """Leave it to the parent what its signals mean; what this process starts can still be ended by `terminate`."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: None)  # other than SIG_IGN, no program inherits it
+    os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
 
 
 def _listen(line: "Connection[Any, Any]", work: Work) -> None:

@@ -1,9 +1,12 @@
 """Functions for workers to run, and a worker in a process of its own: `python -m tests.integration.job_functions`."""
 
 import asyncio
+import contextlib
 import logging
+import multiprocessing
 import os
 import sys
+import threading
 import time
 from typing import Any
 
@@ -47,6 +50,34 @@ async def stumble_once(work: Work) -> object:
     return work.attempt
 
 
+async def wait_for_a_thread(work: Work) -> object:
+    work.progress(1)
+    await asyncio.to_thread(time.sleep, 1000)
+    return None
+
+
+async def heed_nothing(work: Work) -> object:
+    """Count on under every cancellation."""
+    step = 0
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+        step += 1
+        work.progress(step)
+
+
+async def delegate_to_a_task_that_heeds_nothing(work: Work) -> object:
+    return await asyncio.create_task(heed_nothing(work))
+
+
+async def defy_everything(work: Work) -> object:
+    """Outlive also what closes a coroutine."""
+    work.progress(1)
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(0.1)
+
+
 def give_up(work: Work) -> object:
     raise JobFailed({"type": "invalid-input", "message": "no such slate", "field": "slate_id"})
 
@@ -63,10 +94,42 @@ def die(work: Work) -> object:
     os._exit(3)
 
 
+def chatter(work: Work) -> object:
+    """Report from several threads at once, so much that one report is several writes to the pipe."""
+
+    def talk() -> None:
+        while True:
+            work._report({"current": 1, "message": "x" * 50_000})
+
+    for _ in range(3):
+        threading.Thread(target=talk, daemon=True).start()
+    time.sleep(0.5)
+    return "y" * 50_000
+
+
+class Unreadable:
+    """Can be pickled, and not be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def say_what_nobody_understands(work: Work) -> object:
+    work._report({"current": Unreadable()})
+    time.sleep(1000)
+    return None
+
+
+def divide_among_processes(work: Work) -> object:
+    """The end of the block sends SIGTERM to the pool's processes."""
+    with multiprocessing.Pool(2) as pool:
+        return pool.map(abs, [-1, -2])
+
+
 if __name__ == "__main__":
     from tests.integration import job_functions as functions  # by this name a process can import them
 
     logging.basicConfig(level=logging.INFO)
     url, function, in_, lease_seconds, drain_seconds = sys.argv[1:]
     options: dict[str, Any] = {"lease_seconds": int(lease_seconds), "drain_seconds": float(drain_seconds), "in_": in_}
-    JobWorker(url, ["default"], getattr(functions, function), poll_seconds=0.05, **options).run()
+    JobWorker(url, ["default"], getattr(functions, function), **options).run()

@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import json
 import multiprocessing
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -31,7 +33,7 @@ pytestmark = pytest.mark.usefixtures("sound")
 @contextlib.contextmanager
 def working(url: str, function: Callable[[Work], Any], **options: Any) -> Iterator[JobWorker]:
     """A worker in a thread, stopped at the end of the block."""
-    worker = JobWorker(url, ["default"], function, **{"poll_seconds": 0.05, "lease_seconds": 5, **options})
+    worker = JobWorker(url, ["default"], function, **{"lease_seconds": 5, **options})
     loop_of_worker = threading.Thread(target=lambda: asyncio.run(worker.serve()))
     loop_of_worker.start()
     try:
@@ -58,12 +60,20 @@ class WorkerProcess:
         command = [sys.executable, "-m", "tests.integration.job_functions"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, url, function, in_, str(lease_seconds), str(drain_seconds)], stderr=log, cwd=ROOT
+                [*command, url, function, in_, str(lease_seconds), str(drain_seconds)],
+                stderr=log,
+                cwd=ROOT,
+                start_new_session=True,
             )
 
     @property
     def log(self) -> str:
         return self._log.read_text()
+
+    @property
+    def children(self) -> list[int]:
+        """The processes in which it runs functions."""
+        return [pid for pid, command in children(self.process.pid).items() if b"spawn_main" in command]
 
     def __enter__(self) -> "WorkerProcess":
         return self
@@ -84,6 +94,13 @@ def job(api: httpx.Client, job_id: str = "j1") -> dict[str, Any]:
 
 def in_status(api: httpx.Client, status: str, job_id: str = "j1") -> dict[str, Any]:
     wait_until(lambda: job(api, job_id)["status"] == status, f"{status} of {job_id}")
+    return job(api, job_id)
+
+
+def in_end(api: httpx.Client, job_id: str = "j1") -> dict[str, Any]:
+    """The job once it is completed, which it must not fail on the way to."""
+    wait_until(lambda: job(api, job_id)["status"] in {"completed", "failed"}, f"the end of {job_id}")
+    assert job(api, job_id)["status"] == "completed", job(api, job_id)
     return job(api, job_id)
 
 
@@ -211,12 +228,17 @@ def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: h
         (functions.stumble_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
         (functions.die, "process", {"type": "ProcessDied", "message": "the process ended with exit code 3"}),
         (
+            functions.say_what_nobody_understands,
+            "process",
+            {"type": "ProcessDied", "message": "the process said what nobody understands: ValueError"},
+        ),
+        (
             functions.give_no_json,
             "thread",
             {"type": "ValueError", "message": "Out of range float values are not JSON compliant"},
         ),
     ],
-    ids=["raises", "dies", "no JSON"],
+    ids=["raises", "dies", "babbles", "no JSON"],
 )
 def test_the_last_attempt_leaves_its_error(
     api: httpx.Client, function: Callable[[Work], Any], in_: str, error: dict[str, str]
@@ -227,6 +249,20 @@ def test_the_last_attempt_leaves_its_error(
     assert failed["error_message"]["type"] == error["type"]
     assert failed["error_message"]["message"].startswith(error["message"])
     assert failed["failures"] == 1
+
+
+def test_a_process_may_report_from_several_threads(api: httpx.Client) -> None:
+    for number in range(2):
+        create(api, f"j{number}")
+    with working(str(api.base_url), functions.chatter, in_="process"):
+        for number in range(2):
+            assert len(in_end(api, f"j{number}")["result"]) == 50_000
+
+
+def test_a_process_may_have_processes_of_its_own(api: httpx.Client) -> None:
+    create(api)
+    with working(str(api.base_url), functions.divide_among_processes, in_="process"):
+        assert in_end(api)["result"] == [1, 2]
 
 
 @pytest.mark.parametrize("in_", ["thread", "process"])
@@ -272,6 +308,20 @@ def test_as_many_jobs_run_at_once_as_the_worker_may(api: httpx.Client) -> None:
     with working(str(api.base_url), meet, concurrency=2):
         for number in range(4):
             in_status(api, "completed", f"j{number}")
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
+    """What workers have sent, or tried to."""
+    requests: list[httpx.Request] = []
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def note(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return await handle(transport, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", note)
+    return requests
 
 
 @pytest.fixture
@@ -330,6 +380,19 @@ def test_a_signal_lets_the_running_job_end_and_takes_no_other(
     assert (job(api, "next")["status"], job(api, "next")["attempt"]) == ("pending", 0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("soon", [True, False], ids=["while its process starts", "while it works"])
+def test_a_signal_to_everything_lets_a_process_end_its_job(
+    api: httpx.Client, tmp_path: Path, number: signal.Signals, soon: bool
+) -> None:
+    create(api, steps=10)
+    with WorkerProcess(tmp_path, str(api.base_url), "count_and_look", "process") as worker:
+        wait_until(lambda: worker.children, "the process") if soon else started(api)
+        os.killpg(worker.process.pid, number)
+        assert worker.process.wait(PATIENCE) == 0
+    assert in_end(api)["result"]["counted"] == 10
+
+
 @pytest.mark.parametrize(
     ("function", "in_"),
     [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process"), ("never_look", "process")],
@@ -343,6 +406,65 @@ def test_what_does_not_end_in_time_is_given_back_plainly(
         worker.process.terminate()
         assert worker.process.wait(PATIENCE) == 0
     assert (job(api)["status"], job(api)["failures"], "error_message" in job(api)) == ("pending", 0, False)
+
+
+@pytest.mark.parametrize(
+    "function", ["wait_for_a_thread", "heed_nothing", "delegate_to_a_task_that_heeds_nothing", "defy_everything"]
+)
+def test_a_worker_ends_whatever_its_function_still_does(api: httpx.Client, tmp_path: Path, function: str) -> None:
+    create(api)
+    with WorkerProcess(tmp_path, str(api.base_url), function, drain_seconds=0.5) as worker:
+        started(api)
+        worker.process.terminate()
+        assert worker.process.wait(10) == 0
+    assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
+
+
+def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.Client) -> None:
+    create(api)
+    works: list[Work] = []
+
+    async def heed_nothing(work: Work) -> object:
+        works.append(work)
+        return await functions.heed_nothing(work)
+
+    async def main() -> None:
+        serving = asyncio.create_task(worker.serve())
+        await asyncio.to_thread(started, api)
+        worker.stop()
+        await serving
+        (work,) = works
+        last = work.latest
+        await asyncio.sleep(0.5)
+        assert work.latest is last
+
+    worker = JobWorker(str(api.base_url), ["default"], heed_nothing, drain_seconds=0.1)
+    ending = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    ending.start()
+    ending.join(10)
+    assert not ending.is_alive()
+    assert job(api)["status"] == "pending"
+
+
+def test_a_signal_has_its_usual_effect_once_the_jobs_are_seen_to(api: httpx.Client) -> None:
+    create(api)
+    handlers = []
+    tasks = []
+
+    async def leave_a_task(work: Work) -> None:
+        async def linger() -> None:
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                handlers.extend([signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)])
+
+        tasks.append(asyncio.create_task(linger()))
+        worker.stop()
+
+    worker = JobWorker(str(api.base_url), ["default"], leave_a_task)
+    worker.run()
+    assert handlers == [signal.SIG_DFL, signal.default_int_handler]
+    assert job(api)["status"] == "completed"
 
 
 def test_a_second_signal_gives_the_running_job_back_at_once(api: httpx.Client, tmp_path: Path) -> None:
@@ -373,6 +495,13 @@ def test_a_waiting_worker_gets_a_job_as_soon_as_there_is_one_and_asks_for_none_m
         create(api, steps=1)
         in_status(api, "completed")
         assert time.monotonic() - created < 10, "long before the claim's own end"
+
+
+def test_claims_that_do_not_wait_are_a_second_apart(api: httpx.Client, attempts: list[httpx.Request]) -> None:
+    with working(str(api.base_url), functions.count, wait_seconds=0):
+        wait_until(lambda: attempts, "the first claim")
+        time.sleep(2.5)
+        assert 2 <= len(attempts) <= 3
 
 
 def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
@@ -414,11 +543,45 @@ def test_a_result_that_the_service_has_not_taken_at_the_end_is_sent_once_more(
     assert (job(api)["status"], job(api)["result"]["counted"]) == ("completed", 3)
 
 
+def test_a_stop_asks_once_more_for_a_claim_of_which_it_has_not_heard(
+    api: httpx.Client, attempts: list[httpx.Request]
+) -> None:
+    with working(str(api.base_url), functions.count):
+        waits(api, 1)
+    assert [json.loads(request.content)["wait_seconds"] for request in attempts] == [20, 0]
+    assert len({request.headers["Idempotency-Key"] for request in attempts}) == 1
+
+
+def test_a_stop_asks_for_nothing_where_the_service_could_not_be_reached(attempts: list[httpx.Request]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with working(f"http://127.0.0.1:{port}", functions.count):
+        wait_until(lambda: len(attempts) == 4, "the pause after the fourth attempt")
+        stopped = time.monotonic()
+    assert time.monotonic() - stopped < 4
+    assert len(attempts) == 4
+
+
+def test_a_stop_tries_once_where_the_service_has_gone_under_a_claim(attempts: list[httpx.Request]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with working(f"http://127.0.0.1:{server.getsockname()[1]}", functions.count):
+            line, _ = server.accept()
+            with line:
+                heard = b""
+                while b'"wait_seconds":20' not in heard:
+                    heard += line.recv(4096)
+                server.close()
+            wait_until(lambda: len(attempts) == 4, "the pause after the fourth attempt")
+            stopped = time.monotonic()
+        assert time.monotonic() - stopped < 4
+    assert len(attempts) == 5
+
+
 def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_path: Path) -> None:
     create(api)
     with WorkerProcess(tmp_path, str(api.base_url), "never_look", "process") as worker:
         started(api)
-        (child,) = [pid for pid, command in children(worker.process.pid).items() if b"spawn_main" in command]
+        (child,) = worker.children
         worker.process.kill()
         wait_until(lambda: not is_alive(child), "the end of the process")
 

@@ -2,16 +2,21 @@
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import AsyncIterator, Callable
 
 import httpx
 import pytest
 
 from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
-from jobstate_worker.service import Change, Claim, JobLost, Service
+from jobstate_worker.ending import THREADS, DaemonThreads
+from jobstate_worker.service import Asking, Change, Claim, JobLost, Service
 from jobstate_worker.work import broken, ended
 
 CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)
+ASKING = Asking(["default"], "ann", 30)
+PROBLEM = "application/problem+json"
 Reply = httpx.Response | httpx.TransportError
 
 
@@ -62,8 +67,9 @@ def away(retry_after: str | None = None, status: int = 503) -> httpx.Response:
     return httpx.Response(status, headers={"Retry-After": retry_after} if retry_after else {})
 
 
-def problem(name: str, status: int = 409) -> httpx.Response:
-    return httpx.Response(status, json={"type": f"urn:jobstate:problem:{name}", "title": name})
+def problem(name: str, status: int = 409, prefix: str = "urn:jobstate:problem:", **headers: str) -> httpx.Response:
+    headers = {"Content-Type": PROBLEM} | {name.replace("_", "-"): value for name, value in headers.items()}
+    return httpx.Response(status, json={"type": f"{prefix}{name}", "title": name}, headers=headers)
 
 
 async def test_a_change_is_repeated_under_its_key_until_it_is_answered(
@@ -106,9 +112,9 @@ async def test_a_claim_is_repeated_at_intervals_of_half_a_minute_at_most(
     fake: FakeService, service: Service, waits: list[float]
 ) -> None:
     fake.replies = [*(away() for _ in range(9)), httpx.Response(204)]
-    assert await service.claim(["default"], "ann", 30, "key") is None
+    assert await service.claim(ASKING, 0) is None
     assert waits == [0.375, 0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 30.0, 30.0]
-    assert set(fake.keys) == {"key"}
+    assert set(fake.keys) == {ASKING.key}
 
 
 @pytest.mark.parametrize(
@@ -118,7 +124,7 @@ async def test_the_service_says_when_to_come_back(
     fake: FakeService, service: Service, waits: list[float], asked: str, waited: float
 ) -> None:
     fake.replies = [away(asked), httpx.Response(204)]
-    await service.claim(["default"], "ann", 30, "key")
+    await service.claim(ASKING, 0)
     assert waits == [waited]
 
 
@@ -138,7 +144,9 @@ async def test_a_job_that_is_anothers_is_lost(fake: FakeService, service: Servic
         await service.heartbeat(CLAIM, None)
 
 
-@pytest.mark.parametrize("refusal", [problem("invalid-request", 400), httpx.Response(404), httpx.Response(302)])
+@pytest.mark.parametrize(
+    "refusal", [problem("invalid-request", 400), problem("not-known-yet", 418), httpx.Response(413)]
+)
 async def test_what_will_never_be_accepted_is_not_repeated(
     fake: FakeService, service: Service, refusal: httpx.Response
 ) -> None:
@@ -148,10 +156,82 @@ async def test_what_will_never_be_accepted_is_not_repeated(
     assert len(fake.requests) == 1
 
 
+@pytest.mark.parametrize(
+    "foreign",
+    [
+        httpx.Response(404, text="<html>default backend - 404</html>"),
+        httpx.Response(302, headers={"Location": "https://login.example"}),
+        httpx.Response(403, json={"message": "Forbidden"}),
+        httpx.Response(404, json=["no object"], headers={"Content-Type": PROBLEM}),
+        problem("job-not-found", 404, Content_Type="application/json"),
+        problem("job-not-found", 404, prefix="about:"),
+        problem("lease-lost", prefix="urn:another:problem:"),
+    ],
+    ids=["page", "redirect", "JSON", "array", "media type", "prefix", "another service"],
+)
+async def test_a_refusal_that_is_not_the_services_is_an_outage(
+    fake: FakeService, service: Service, waits: list[float], foreign: httpx.Response
+) -> None:
+    fake.replies = [foreign]
+    assert await service.change(CLAIM, Change.release()) == "completed"
+    assert len(set(fake.keys)) == 1
+    assert waits == [0.375]
+
+
+@pytest.mark.parametrize("answer", [{}, {"state": "ok"}, None], ids=["empty", "foreign", "no content"])
+async def test_an_answer_without_what_it_should_say_is_an_outage(
+    fake: FakeService, service: Service, waits: list[float], answer: dict[str, str] | None
+) -> None:
+    said = httpx.Response(204) if answer is None else httpx.Response(200, json=answer)
+    fake.replies = [said]
+    assert await service.change(CLAIM, Change.release()) == "completed"
+    fake.replies = [said, httpx.Response(200, json={"cancel_requested": False})]
+    assert not await service.heartbeat(CLAIM, None)
+    assert waits == [0.375, 0.375]
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [{}, {"job": {"job_id": "j1"}}, {"job": {}, "lease": {"token": "1-t"}}, {"job": "j1", "lease": {"token": "1-t"}}],
+)
+async def test_a_claim_without_a_job_and_a_lease_is_an_outage(
+    fake: FakeService, service: Service, waits: list[float], answer: dict[str, object]
+) -> None:
+    job = {"job_id": "j1", "attempt": 1}
+    fake.replies = [httpx.Response(200, json=answer), httpx.Response(200, json={"job": job, "lease": {"token": "1-t"}})]
+    assert await service.claim(ASKING, 0) == Claim(job, "1-t", 30)
+    assert waits == [0.375]
+
+
+@pytest.mark.parametrize(
+    ("busy", "waited"),
+    [
+        (problem("overloaded", 503, Retry_After="1"), 1.5),
+        (problem("draining", 503, Retry_After="1"), 1.5),
+        (problem("rate-limited", 429, Retry_After="7"), 10.5),
+    ],
+)
+async def test_a_claim_that_waits_and_is_put_off_comes_back_later(
+    fake: FakeService, service: Service, waits: list[float], busy: httpx.Response, waited: float
+) -> None:
+    fake.replies = [busy, httpx.Response(204)]
+    assert await service.claim(ASKING, 20) is None
+    assert waits == [waited]
+
+
+@pytest.mark.parametrize(("lease_seconds", "seconds"), [(5, 5 / 3), (30, 10), (3600, 10)])
+async def test_two_heartbeats_may_fall_into_a_hole_before_the_lease_is_over(
+    fake: FakeService, service: Service, lease_seconds: int, seconds: float
+) -> None:
+    fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
+    await service.heartbeat(CLAIM._replace(lease_seconds=lease_seconds), None)
+    assert set(fake.requests[0].extensions["timeout"].values()) == {seconds}
+
+
 @pytest.mark.parametrize("wait_seconds", [0, 20])
 async def test_a_claim_says_how_long_it_waits(fake: FakeService, service: Service, wait_seconds: int) -> None:
     fake.replies = [httpx.Response(204)]
-    await service.claim(["a", "b"], "ann", 30, "key", wait_seconds)
+    await service.claim(Asking(["a", "b"], "ann", 30), wait_seconds)
     body = {"queues": ["a", "b"], "worker": "ann", "lease_seconds": 30}
     assert json.loads(fake.requests[0].content) == body | {"wait_seconds": wait_seconds}
     assert fake.requests[0].extensions["timeout"]["read"] == 10 + wait_seconds
@@ -163,6 +243,16 @@ async def test_a_correlation_id_goes_along_where_a_header_can_carry_it(
 ) -> None:
     await service.change(CLAIM._replace(job={"job_id": "j1", "correlation_id": text}), Change.release())
     assert fake.requests[0].headers.get("X-Correlation-ID") == header
+
+
+async def test_the_trace_of_the_request_that_created_the_job_goes_along(fake: FakeService, service: Service) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
+    claim = CLAIM._replace(job={"job_id": "j1", "traceparent": trace})
+    await service.heartbeat(claim, None)
+    await service.change(claim, Change.release())
+    await service.change(CLAIM, Change.release())
+    assert [request.headers.get("traceparent") for request in fake.requests] == [trace, trace, None]
 
 
 # What is asked of a worker and its functions
@@ -226,3 +316,26 @@ def test_a_function_that_cancels_itself_has_failed_an_attempt() -> None:
 def test_a_failure_is_json() -> None:
     with pytest.raises(TypeError, match="not JSON serializable"):
         JobFailed({1, 2})
+
+
+def test_threads_that_end_with_the_process_do_all_that_is_asked_of_them_and_end_when_told() -> None:
+    before = threading.active_count()
+    threads = DaemonThreads()
+    calls = [threads.submit(divmod, number, 3) for number in range(3 * THREADS)]
+    assert [call.result(10) for call in calls] == [divmod(number, 3) for number in range(3 * THREADS)]
+    with pytest.raises(ZeroDivisionError):
+        threads.submit(divmod, 1, 0).result(10)
+    assert threading.active_count() - before <= THREADS
+    threads.shutdown()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() == before
+
+
+def test_as_many_threads_as_there_may_be_run_at_once() -> None:
+    threads = DaemonThreads()
+    meeting = threading.Barrier(THREADS)
+    places = [threads.submit(meeting.wait, 10) for _ in range(THREADS)]
+    assert sorted(place.result(10) for place in places) == list(range(THREADS))
+    threads.shutdown()
