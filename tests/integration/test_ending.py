@@ -55,11 +55,15 @@ def test_sigterm_waits_for_workers(service: Service, to_all: bool) -> None:
     assert service.log.count("no worker holds a job any more") == 2
 
 
+@pytest.mark.parametrize("to_group", [False, True], ids=["to the first", "to the group"])
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]], ids=["Ctrl-C", "twice"])
-def test_ctrl_c_and_a_second_signal_do_not(service: Service, numbers: list[signal.Signals]) -> None:
+def test_ctrl_c_and_a_second_signal_do_not(service: Service, numbers: list[signal.Signals], to_group: bool) -> None:
     token = lease(service)
     for number in numbers:
-        service.process.send_signal(number)
+        if to_group:  # as a terminal does
+            os.killpg(service.process.pid, number)
+        else:
+            service.process.send_signal(number)
         if len(numbers) > 1 and number is numbers[0]:
             waits_for_the_lease(service)
     started = time.monotonic()
