@@ -164,10 +164,11 @@ def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, 
     watch(api)
     operate(api)
     refuse_all(api)
-    with Service(tmp_path, REDIS_URL=redis_url, MAX_WATCHERS_PER_CLIENT="1") as service:
+    settings = {"REDIS_URL": redis_url, "SHUTDOWN_DRAIN_SECONDS": "1"}  # their ends are not to wait for leases
+    with Service(tmp_path, MAX_WATCHERS_PER_CLIENT="1", **settings) as service:
         api.base_url = service.url
         watch_too_much(api)
-    with Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour") as service:
+    with Service(tmp_path, RATE_LIMIT="1/hour", **settings) as service:
         api.base_url = service.url
         ask_too_often(api)
 

@@ -17,6 +17,7 @@ from service.store import feed as feeds
 from service.store import keys
 from service.store.feed import EVENTS, Feed
 from service.store.manager import JobStateManager
+from service.store.pool import connect
 from service.store.timeline import BATCH, LAG, Mark, MarkKind, Timeline
 from service.store.watching import Watching
 
@@ -340,3 +341,16 @@ async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again
         ("warning", "the events of Redis cannot be read"),
         ("info", "the events of Redis are read again"),
     ]
+
+
+async def test_a_url_that_asks_for_another_protocol_changes_nothing(store_url: str, jobs: JobStateManager) -> None:
+    pool = connect(f"{store_url}?protocol=3")
+    feed, ear = Feed(pool), Ear()
+    feed.add(ear)
+    try:
+        await feed.position()
+        await jobs.create_job("j", 1)
+        await settled(lambda: bool(ear.heard))
+    finally:
+        await feed.aclose()
+        await pool.disconnect()

@@ -61,5 +61,5 @@ def connect(url: str, *, max_connections: int = 64) -> BlockingConnectionPool:
         health_check_interval=30,
         retry=Retry(NoBackoff(), 0),
     )
-    pool.connection_kwargs["protocol"] = 2  # whatever the URL says: replies are read in the shapes of RESP2
+    pool.connection_kwargs.pop("protocol", None)  # of a URL: another one would change the shapes of replies
     return pool
