@@ -76,6 +76,6 @@ capacity:
     docker compose up -d --wait redis
     uv run python -m benchmarks.capacity redis://127.0.0.1:6379/0
 
-# Make the files of the API document's page again, out of the pinned release of Swagger UI.
-page:
-    uv run python scripts/swagger_ui.py
+# Make the files of others that the pages load again, out of their pinned releases.
+vendored:
+    uv run python scripts/vendored.py

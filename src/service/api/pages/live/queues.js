@@ -1,0 +1,89 @@
+/** The queues, and what an operator can do with each. */
+
+import { toJobs } from "./address.js";
+import { send } from "./api.js";
+import { question } from "./dialog.js";
+import { el, fill, Parts, show, write } from "./dom.js";
+import { attempt, say } from "./notices.js";
+
+/** @typedef {import("./records.js").Queue} Queue */
+
+const MOST = 1_000_000;
+
+/**
+ * The table of queues.
+ * @param {() => void} changed what to do when a queue was changed from here
+ */
+export function queueTable(changed) {
+  const body = el("tbody");
+  const parts = new Parts(body, (/** @type {Queue} */ queue) => queue.queue, (queue) => row(queue, changed));
+  const heads = ["Queue", "Pending", "Running", "What to do"].map((name, at) => el("th", { scope: "col", class: at === 1 || at === 2 ? "number" : "" }, name));
+  const table = el("table", { class: "queues" }, el("thead", {}, el("tr", {}, ...heads)), body);
+  const none = el("p", { class: "quiet" }, "A queue is there as soon as a job is in it.");
+  const node = el("section", { class: "card", "aria-labelledby": "queues" }, el("h2", { id: "queues" }, "Queues"), none, table);
+  return {
+    node,
+    /** @param {Queue[]} queues */
+    update(queues) {
+      show(none, queues.length === 0);
+      show(table, queues.length > 0);
+      parts.show(queues);
+    },
+  };
+}
+
+/**
+ * @param {Queue} first
+ * @param {() => void} changed
+ */
+function row(first, changed) {
+  let queue = first;
+  const name = queue.queue;
+  const paused = el("span", { class: "badge paused" }, "paused");
+  const [pending, running] = [el("a", { href: toJobs({ queue: name, status: "pending" }) }), el("a", { href: toJobs({ queue: name, status: "running" }) })];
+  const cap = el("span", { class: "quiet" });
+  const set = (/** @type {boolean} */ isPaused, /** @type {number | undefined} */ most, /** @type {string} */ done) =>
+    attempt(async () => {
+      await send("PUT", `v1/queues/${encodeURIComponent(name)}`, { paused: isPaused, max_running: most });
+      say(`${name}: ${done}.`);
+      changed();
+    });
+  const toggle = el("button", { type: "button", class: "small", click: () => set(!queue.paused, queue.max_running, queue.paused ? "gives out jobs again" : "paused") });
+  const limit = el("button", { type: "button", class: "small", click: () => askForCap(queue, set) }, "Cap…", el("span", { class: "unseen" }, ` ${name}`));
+  const node = el(
+    "tr",
+    {},
+    el("th", { scope: "row" }, el("a", { class: "id", href: toJobs({ queue: name }) }, name), " ", paused),
+    el("td", { class: "number" }, pending),
+    el("td", { class: "number" }, running, cap),
+    el("td", { class: "actions" }, toggle, limit),
+  );
+  return {
+    node,
+    /** @param {Queue} now */
+    update(now) {
+      queue = now;
+      write(pending, (now.statuses.pending ?? 0).toLocaleString());
+      write(running, (now.statuses.running ?? 0).toLocaleString());
+      write(cap, now.max_running ? ` of ${now.max_running.toLocaleString()}` : "");
+      show(paused, now.paused);
+      fill(toggle, now.paused ? "Resume" : "Pause", el("span", { class: "unseen" }, ` ${name}`));
+    },
+  };
+}
+
+/**
+ * @param {Queue} queue
+ * @param {(isPaused: boolean, most: number | undefined, done: string) => void} set
+ */
+async function askForCap(queue, set) {
+  const said = await question({
+    title: `Cap ${queue.queue}`,
+    text: "No more of its jobs are given out at one time.",
+    action: "Set the cap",
+    field: { label: "Running at most", type: "number", value: String(queue.max_running ?? ""), min: 1, max: MOST, required: true },
+    ...(queue.max_running ? { other: "Lift the cap" } : {}),
+  });
+  if (said?.action === "other") set(queue.paused, undefined, "has no cap");
+  else if (said) set(queue.paused, Number(said.value), `at most ${said.value} run`);
+}
