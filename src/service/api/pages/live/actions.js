@@ -1,7 +1,7 @@
 /** What can be done with a job: cancel it, submit it again, take its curl along. */
 
 import { toJob } from "./address.js";
-import { ask, jobPath, newKey, send } from "./api.js";
+import { ask, jobPath, newKey } from "./api.js";
 import { curlToCreate, curlToRead } from "./curl.js";
 import { question } from "./dialog.js";
 import { el, show } from "./dom.js";
@@ -17,10 +17,18 @@ import { creationOf, isFinal } from "./records.js";
  * @param {() => void} changed what to do when it was changed from here
  */
 export function actions(record, changed) {
-  const cancel = el("button", { type: "button", class: "grave", click: () => cancelJob(record().job, changed) }, "Cancel");
+  const cancel = el(
+    "button",
+    { type: "button", class: "grave", click: () => cancelJob(record().job, changed) },
+    "Cancel",
+  );
   const again = el("button", { type: "button", click: () => submitAgain(record()) }, "Submit again");
   const create = el("button", { type: "button", click: () => copyCreation(record()) }, "Copy as curl");
-  const reading = el("button", { type: "button", click: () => copy(curlToRead(record().job.job_id), "Curl to read it") }, "Copy curl to read");
+  const reading = el(
+    "button",
+    { type: "button", click: () => copy(curlToRead(record().job.job_id), "Curl to read it") },
+    "Copy curl to read",
+  );
   const node = el("div", { class: "actions" }, cancel, again, create, reading);
   return {
     node,
@@ -52,7 +60,9 @@ async function cancelJob({ job_id, status, lease_expires_at }, changed) {
  * @param {string | undefined} lease
  */
 function isMeant(id, lease) {
-  const text = lease ? "A worker is at it. It is asked to stop, and may complete the job all the same." : "It is running. It ends at once, and what its worker says of it later is refused.";
+  const text = lease
+    ? "A worker is at it. It is asked to stop, and may complete the job all the same."
+    : "It is running. It ends at once, and what its worker says of it later is refused.";
   return question({ title: `Cancel ${id}?`, text, action: "Cancel the job", isGrave: true });
 }
 

@@ -21,7 +21,12 @@ async function viewFor(route) {
   if (route.view === "overview") return overview(connection);
   if (route.view === "jobs") return (await import("./jobs.js")).jobs(connection);
   if (route.view === "job") return (await import("./job.js")).job(connection, route.id);
-  const node = el("div", { class: "view" }, el("h1", { tabindex: -1 }, "There is no such view"), emptiness("The address leads nowhere", el("p", {}, el("a", { href: "#/" }, "To the overview"))));
+  const node = el(
+    "div",
+    { class: "view" },
+    el("h1", { tabindex: -1 }, "There is no such view"),
+    emptiness("The address leads nowhere", el("p", {}, el("a", { href: "#/" }, "To the overview"))),
+  );
   return { node, title: "No such view", show() {}, refresh() {}, tick() {}, close() {} };
 }
 
@@ -53,12 +58,22 @@ function arrive(node) {
 function markCurrent(route) {
   const current = route.view === "job" ? "jobs" : route.view;
   for (const link of document.querySelectorAll("nav [data-view]")) {
-    setAttribute(link, "aria-current", link.getAttribute("data-view") === current ? (route.view === "job" ? "true" : "page") : null);
+    setAttribute(
+      link,
+      "aria-current",
+      link.getAttribute("data-view") === current ? (route.view === "job" ? "true" : "page") : null,
+    );
   }
 }
 
 /** @type {Record<import("./connection.js").Standing["state"], string>} */
-const STANDINGS = { connecting: "Connecting", live: "Live", lost: "Connection lost", away: "Redis is away", deaf: "No live updates" };
+const STANDINGS = {
+  connecting: "Connecting",
+  live: "Live",
+  lost: "Connection lost",
+  away: "Redis is away",
+  deaf: "No live updates",
+};
 
 connection.subscribe(({ state, detail, since }, before) => {
   setAttribute(byId("pulse"), "data-state", state);
@@ -75,9 +90,13 @@ connection.subscribe(({ state, detail, since }, before) => {
  */
 function bannerFor(state, detail, since) {
   const at = timeOfDay(since, true);
-  if (state === "lost") return `The connection was lost at ${at}. What is shown is from before; it comes back by itself.`;
-  if (state === "away") return `Jobs cannot be served since ${at}: ${detail} What is shown is from before; it comes back by itself.`;
-  return state === "deaf" ? "The service is there, but sends no events to this page: too many may be watching. It is asked again by itself." : "";
+  if (state === "lost")
+    return `The connection was lost at ${at}. What is shown is from before; it comes back by itself.`;
+  if (state === "away")
+    return `Jobs cannot be served since ${at}: ${detail} What is shown is from before; it comes back by itself.`;
+  return state === "deaf"
+    ? "The service is there, but sends no events to this page: too many may be watching. It is asked again by itself."
+    : "";
 }
 
 /** @param {SubmitEvent} event */

@@ -14,7 +14,12 @@ export function badge(status) {
 
 /** Says that a job's lease has run out. */
 export function staleBadge() {
-  return el("span", { class: "badge stale", title: "Its lease has run out and nobody has acted on it yet" }, mark("stale"), "stale");
+  return el(
+    "span",
+    { class: "badge stale", title: "Its lease has run out and nobody has acted on it yet" },
+    mark("stale"),
+    "stale",
+  );
 }
 
 /**

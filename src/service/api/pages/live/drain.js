@@ -23,7 +23,15 @@ export function drainCard(changed) {
   const work = el("p");
   const start = el("button", { type: "button", click: () => begin(changed) }, "Start a drain…");
   const stop = el("button", { type: "button", class: "main", click: () => finish(changed) }, "End the drain");
-  const node = el("section", { class: "card drain", "aria-labelledby": "drain" }, el("h2", { id: "drain" }, "Drain"), said, until, work, el("div", { class: "actions" }, start, stop));
+  const node = el(
+    "section",
+    { class: "card drain", "aria-labelledby": "drain" },
+    el("h2", { id: "drain" }, "Drain"),
+    said,
+    until,
+    work,
+    el("div", { class: "actions" }, start, stop),
+  );
   return {
     node,
     /** @param {Drain} drain */
@@ -42,7 +50,9 @@ export function drainCard(changed) {
 /** @param {Drain} drain */
 function wordsFor({ draining, safe_to_stop }) {
   if (!draining) return ["Jobs are created and given out."];
-  const safe = safe_to_stop ? "No worker holds a job: it is safe to stop." : "Workers hold jobs: it is not safe to stop yet.";
+  const safe = safe_to_stop
+    ? "No worker holds a job: it is safe to stop."
+    : "Workers hold jobs: it is not safe to stop yet.";
   return [el("strong", {}, "Draining. "), "No job is created or given out. ", el("strong", {}, safe)];
 }
 

@@ -14,7 +14,13 @@ export function facts() {
   return {
     node,
     /** @param {Job} job */
-    update: (job) => fill(node, ...entriesOf(job).filter(([, value]) => value).map(([name, value]) => entry(name, value))),
+    update: (job) =>
+      fill(
+        node,
+        ...entriesOf(job)
+          .filter(([, value]) => value)
+          .map(([name, value]) => entry(name, value)),
+      ),
   };
 }
 
@@ -35,7 +41,11 @@ function entriesOf(job) {
     ["Queue", el("a", { class: "id", href: toJobs({ queue: job.queue }) }, job.queue)],
     ["Slate", job.slate_id && el("a", { href: toJobs({ slate_id: job.slate_id }) }, job.slate_id)],
     ["Scenarios", job.scenario_count?.toLocaleString()],
-    ["Correlation id", job.correlation_id && el("a", { class: "id", href: toJobs({ correlation_id: job.correlation_id }) }, job.correlation_id)],
+    [
+      "Correlation id",
+      job.correlation_id &&
+        el("a", { class: "id", href: toJobs({ correlation_id: job.correlation_id }) }, job.correlation_id),
+    ],
     ["Attempts", attemptsOf(job)],
     ["Worker", job.worker],
     ["Lease ends", leaseOf(job)],
@@ -46,7 +56,7 @@ function entriesOf(job) {
     ["Finished", timeOf(job.finished_at)],
     ["Took", tookOf(job)],
     ["Last change", timeOf(job.updated_at)],
-    ["Kept until", timeElement(job.expires_at, "left")],
+    ["Expires", timeElement(job.expires_at, "left")],
     ["Trace", job.traceparent && el("code", {}, job.traceparent)],
   ];
 }
@@ -63,7 +73,12 @@ function leaseOf({ status, stale, lease_expires_at, lease_seconds }) {
   if (status !== "running") return null;
   if (!lease_expires_at) return "it runs without a lease";
   if (stale) return el("strong", { class: "warning" }, "ran out ", timeElement(lease_expires_at));
-  return el("span", { class: "number" }, timeElement(lease_expires_at, "left"), lease_seconds ? el("span", { class: "quiet" }, ` of ${duration(lease_seconds * 1000)}`) : null);
+  return el(
+    "span",
+    { class: "number" },
+    timeElement(lease_expires_at, "left"),
+    lease_seconds ? el("span", { class: "quiet" }, ` of ${duration(lease_seconds * 1000)}`) : null,
+  );
 }
 
 /** @param {Job} job */

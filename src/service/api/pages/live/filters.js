@@ -17,7 +17,12 @@ export function filtersOf(asked) {
 
 /** The form; a change goes to the address, and from there to the list. */
 export function filterForm() {
-  const status = el("select", { name: "status" }, el("option", { value: "" }, "any"), ...STATUSES.map((one) => el("option", { value: one }, one)));
+  const status = el(
+    "select",
+    { name: "status" },
+    el("option", { value: "" }, "any"),
+    ...STATUSES.map((one) => el("option", { value: one }, one)),
+  );
   const inputs = {
     queue: el("input", { name: "queue", maxlength: 64, ...PLAIN }),
     slate_id: el("input", { name: "slate_id", maxlength: 128, ...PLAIN }),
@@ -48,7 +53,10 @@ export function filterForm() {
     update(filters) {
       for (const name of FILTERS) if (fields[name].value !== filters[name]) fields[name].value = filters[name];
       for (const name of FILTERS) setAttribute(fields[name], "data-set", filters[name] !== "");
-      show(clear, FILTERS.some((name) => filters[name]));
+      show(
+        clear,
+        FILTERS.some((name) => filters[name]),
+      );
     },
   };
 }

@@ -12,6 +12,12 @@ export function firstJob() {
     "There is no job yet",
     el("p", {}, "Make the first one; it appears here at once:"),
     commandBox(create, copy),
-    el("p", {}, "Then a worker takes it from its queue, ten lines of Python or four calls. ", el("a", { href: "schema" }, "The API"), " has them all, to be tried in the browser."),
+    el(
+      "p",
+      {},
+      "Then a worker takes it from its queue, ten lines of Python or four calls. ",
+      el("a", { href: "schema" }, "The API"),
+      " has them all, to be tried in the browser.",
+    ),
   );
 }

@@ -59,7 +59,15 @@ class JobView {
     this.id = id;
     this.record = new Refresher(() => this.#read(), { atMost: 500 });
     this.history = new Refresher(() => this.#readHistory(), { atMost: 1000 });
-    this.body = el("div", { hidden: true }, this.#bar.node, this.#message, this.#actions.node, el("div", { class: "columns" }, this.#facts.node, this.#timeline.node), this.#json);
+    this.body = el(
+      "div",
+      { hidden: true },
+      this.#bar.node,
+      this.#message,
+      this.#actions.node,
+      el("div", { class: "columns" }, this.#facts.node, this.#timeline.node),
+      this.#json,
+    );
     this.missing = el("div");
     this.node = el(
       "div",
@@ -139,17 +147,33 @@ class JobView {
     }
     this.#record = { job: told, texts };
     this.#draw();
-    if (told.status !== job.status || told.attempt !== job.attempt || told.cancel_requested_at !== job.cancel_requested_at) this.history.soon();
+    if (
+      told.status !== job.status ||
+      told.attempt !== job.attempt ||
+      told.cancel_requested_at !== job.cancel_requested_at
+    )
+      this.history.soon();
   }
 
   #draw() {
     const { job, texts } = /** @type {{job: Job, texts: Texts}} */ (this.#record);
-    const percent = job.status === "running" && job.progress?.total ? `${Math.floor((100 * job.progress.current) / job.progress.total)}% ` : "";
+    const percent =
+      job.status === "running" && job.progress?.total
+        ? `${Math.floor((100 * job.progress.current) / job.progress.total)}% `
+        : "";
     document.title = `${percent}${job.status}: ${job.job_id} · jobstate`;
     show(this.body, true);
     fill(this.missing);
-    fill(this.#badges, badge(job.status), job.stale && staleBadge(), job.cancel_requested_at && !isFinal(job.status) && el("span", { class: "badge" }, "cancel asked for"));
-    write(this.#ended, isFinal(job.status) ? `The job has ${job.status === "cancelled" ? "been cancelled" : job.status}.` : "");
+    fill(
+      this.#badges,
+      badge(job.status),
+      job.stale && staleBadge(),
+      job.cancel_requested_at && !isFinal(job.status) && el("span", { class: "badge" }, "cancel asked for"),
+    );
+    write(
+      this.#ended,
+      isFinal(job.status) ? `The job has ${job.status === "cancelled" ? "been cancelled" : job.status}.` : "",
+    );
     this.#bar.update(job.status === "pending" ? undefined : job.progress);
     write(this.#message, job.progress?.message ?? "");
     this.#actions.update(job);
@@ -168,6 +192,7 @@ class JobView {
       this.#shown.set(field, { text, node });
       nodes.push(node);
     }
-    if (nodes.some((node, at) => node !== this.#json.children[at]) || nodes.length !== this.#json.children.length) fill(this.#json, ...nodes);
+    if (nodes.some((node, at) => node !== this.#json.children[at]) || nodes.length !== this.#json.children.length)
+      fill(this.#json, ...nodes);
   }
 }

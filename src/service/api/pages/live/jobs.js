@@ -1,7 +1,7 @@
 /** The list of jobs: as it was read, with each row kept as it is now; what is new waits until it is asked for. */
 
 import { toJobs } from "./address.js";
-import { Problem, read, send } from "./api.js";
+import { Problem, send } from "./api.js";
 import { emptiness } from "./badges.js";
 import { el, fill, setAttribute, show, write } from "./dom.js";
 import { filterForm, filtersOf } from "./filters.js";
@@ -76,7 +76,8 @@ class List {
     this.#filters = filtersOf(asked);
     this.#cursor = asked.get("cursor") ?? "";
     this.#form.update(this.#filters);
-    if (!this.#stream || before.queue !== this.#filters.queue || before.slate_id !== this.#filters.slate_id) this.#listen();
+    if (!this.#stream || before.queue !== this.#filters.queue || before.slate_id !== this.#filters.slate_id)
+      this.#listen();
     this.#load();
   }
 
@@ -129,7 +130,14 @@ class List {
     this.#rows.clear();
     write(this.#count, "");
     this.#draw();
-    fill(this.#empty, emptiness("The service refuses this", el("p", {}, error.message), el("p", {}, el("a", { href: toJobs() }, "Show all jobs"))));
+    fill(
+      this.#empty,
+      emptiness(
+        "The service refuses this",
+        el("p", {}, error.message),
+        el("p", {}, el("a", { href: toJobs() }, "Show all jobs")),
+      ),
+    );
   }
 
   #draw() {
@@ -142,11 +150,23 @@ class List {
   }
 
   #emptiness() {
-    if (this.#next) return emptiness("None among these", el("p", {}, "The jobs that were looked through do not match. “Older” looks on."));
+    if (this.#next)
+      return emptiness(
+        "None among these",
+        el("p", {}, "The jobs that were looked through do not match. “Older” looks on."),
+      );
     if (this.#cursor) return emptiness("There is nothing older");
     const isFiltered = Object.values(this.#filters).some(Boolean);
     if (!isFiltered) return firstJob();
-    return emptiness("No job matches", el("p", {}, "They come in here by themselves when there are some. ", el("a", { href: toJobs() }, "Show all jobs")));
+    return emptiness(
+      "No job matches",
+      el(
+        "p",
+        {},
+        "They come in here by themselves when there are some. ",
+        el("a", { href: toJobs() }, "Show all jobs"),
+      ),
+    );
   }
 
   #links() {
@@ -154,7 +174,8 @@ class List {
     return [
       this.#cursor && el("a", { class: "button", href: toJobs(this.#filters) }, "Newest"),
       newer && el("a", { class: "button", href: toJobs({ ...this.#filters, cursor: newer }) }, "Newer"),
-      this.#next && el("a", { class: "button", rel: "next", href: toJobs({ ...this.#filters, cursor: this.#next }) }, "Older"),
+      this.#next &&
+        el("a", { class: "button", rel: "next", href: toJobs({ ...this.#filters, cursor: this.#next }) }, "Older"),
     ];
   }
 

@@ -29,7 +29,12 @@ export function jsonView(name, text) {
       {},
       el("h2", { id }, name),
       el("span", { class: "quiet" }, sizeOf(text)),
-      el("button", { type: "button", class: "small", click: () => copy(text, name) }, "Copy", el("span", { class: "unseen" }, ` ${name} as it was sent`)),
+      el(
+        "button",
+        { type: "button", class: "small", click: () => copy(text, name) },
+        "Copy",
+        el("span", { class: "unseen" }, ` ${name} as it was sent`),
+      ),
     ),
     el("div", { class: "tree" }, value(text, spanOf(text, 0), null, 0)),
   );
@@ -86,12 +91,18 @@ function more(inside, text, rest, count, depth) {
   const next = rest.next();
   if (next.done || !next.value) return;
   const first = next.value;
-  const button = el("button", { type: "button", class: "small" }, `Show more after ${(count + CHUNK).toLocaleString()}`);
+  const button = el(
+    "button",
+    { type: "button", class: "small" },
+    `Show more after ${(count + CHUNK).toLocaleString()}`,
+  );
   button.addEventListener("click", () => {
     const shown = value(text, first.value, first.key ?? String(count + CHUNK), depth);
     button.replaceWith(shown);
     more(inside, text, rest, count + CHUNK + 1, depth);
-    /** @type {HTMLElement | null} */ (shown.querySelector("summary") ?? inside.querySelector(":scope > button"))?.focus();
+    /** @type {HTMLElement | null} */ (
+      shown.querySelector("summary") ?? inside.querySelector(":scope > button")
+    )?.focus();
   });
   inside.append(button);
 }

@@ -1,9 +1,9 @@
 /** All of it at a glance: counts, what is stuck, how it goes over time, queues, drain. */
 
-import { toJob, toJobs, toOverview } from "./address.js";
+import { toJob, toJobs } from "./address.js";
 import { read, Problem } from "./api.js";
-import { badge, staleBadge } from "./badges.js";
-import { el, fill, show, write } from "./dom.js";
+import { badge } from "./badges.js";
+import { el, show, write } from "./dom.js";
 import { drainCard } from "./drain.js";
 import { firstJob } from "./first.js";
 import { queueTable } from "./queues.js";
@@ -11,7 +11,6 @@ import { STATUSES } from "./records.js";
 import { Refresher } from "./refresher.js";
 import { staleList } from "./stale.js";
 import { Stream } from "./stream.js";
-import { STRETCHES } from "./throughput.js";
 import { tell, timeElement } from "./times.js";
 import { Trend } from "./trend.js";
 
@@ -20,13 +19,19 @@ import { Trend } from "./trend.js";
 /** Makes the view. @param {import("./connection.js").Connection} connection */
 export function overview(connection) {
   const tiles = STATUSES.map((status) => tile(status));
-  const oldest = oldestPending();
   const stale = staleList();
   const trend = new Trend();
   const [queues, drain] = [queueTable(() => refresher.now()), drainCard(() => refresher.now())];
   const first = firstJob();
-  const rest = el("div", { class: "rest" }, stale.node, oldest.node, trend.node, queues.node, drain.node);
-  const node = el("div", { class: "view" }, el("h1", { tabindex: -1 }, "Overview"), el("ul", { class: "tiles" }, ...tiles.map((one) => one.node)), first, rest);
+  const rest = el("div", { class: "rest" }, stale.node, trend.node, queues.node, drain.node);
+  const node = el(
+    "div",
+    { class: "view" },
+    el("h1", { tabindex: -1 }, "Overview"),
+    el("ul", { class: "tiles" }, ...tiles.map((one) => one.node)),
+    first,
+    rest,
+  );
 
   const refresher = new Refresher(refresh, { atMost: 1500, atLeast: 10_000 });
   /** @type {Stream | null} */
@@ -47,7 +52,6 @@ export function overview(connection) {
   /** @param {Stats} stats */
   function update(stats) {
     for (const one of tiles) one.update(stats);
-    oldest.update(stats);
     const isEmpty = Object.values(stats.statuses).every((count) => count === 0);
     show(first, isEmpty);
     show(trend.node, !isEmpty);
@@ -90,15 +94,18 @@ export function overview(connection) {
 
 /** @param {(typeof STATUSES)[number]} status */
 function tile(status) {
-  const count = el("strong", { class: "number" }, "–");
+  const count = el("a", { class: "count number", href: toJobs({ status }) }, "–");
   const more = el("small");
-  const node = el("li", {}, el("a", { class: `tile ${status}`, href: toJobs({ status }) }, badge(status), count, more));
+  const oldest = status === "pending" ? oldestPending() : null;
+  const node = el("li", { class: `tile ${status}` }, badge(status), count, more, oldest?.node);
   return {
     node,
     /** @param {Stats} stats */
     update(stats) {
       write(count, (stats.statuses[status] ?? 0).toLocaleString());
+      count.setAttribute("aria-label", `${count.textContent} ${status}`);
       write(more, moreOf(status, stats));
+      oldest?.update(stats);
     },
   };
 }
@@ -108,15 +115,15 @@ function tile(status) {
  * @param {Stats} stats
  */
 function moreOf(status, { running, delayed }) {
-  if (status === "running") return `${running.leased.toLocaleString()} with a lease, ${running.unleased.toLocaleString()} without`;
+  if (status === "running")
+    return `${running.leased.toLocaleString()} with a lease, ${running.unleased.toLocaleString()} without`;
   return status === "pending" && delayed ? `${delayed.toLocaleString()} not due yet` : "";
 }
 
 function oldestPending() {
   const age = timeElement(new Date(0).toISOString(), "age");
   const link = el("a", { class: "id" });
-  const queue = el("a", { class: "id" });
-  const node = el("p", { class: "oldest", hidden: true }, badge("pending"), " The oldest has waited for ", age, ": ", link, " in ", queue, ".");
+  const node = el("small", { class: "oldest", hidden: true }, "oldest ", link, " waits ", age);
   return {
     node,
     /** @param {Stats} stats */
@@ -126,8 +133,6 @@ function oldestPending() {
       tell(age, oldest_pending.created_at);
       write(link, oldest_pending.job_id);
       link.href = toJob(oldest_pending.job_id);
-      write(queue, oldest_pending.queue);
-      queue.href = toJobs({ queue: oldest_pending.queue });
     },
   };
 }

@@ -4,6 +4,7 @@ import { el, write } from "./dom.js";
 import { duration, timeOfDay } from "./times.js";
 
 /** @typedef {import("./throughput.js").Series} Series */
+/** @typedef {Record<"accent" | "wash" | "line" | "quiet" | "completed" | "failed" | "cancelled" | "font", string>} Colours */
 
 const HEIGHT = 150;
 
@@ -84,7 +85,8 @@ export class Plots {
   }
 
   #fit() {
-    for (const [at, plot] of this.#drawn.entries()) plot.setSize({ width: this.rooms[at]?.clientWidth, height: HEIGHT });
+    for (const [at, plot] of this.#drawn.entries())
+      plot.setSize({ width: this.rooms[at]?.clientWidth, height: HEIGHT });
   }
 
   /** @param {any} uPlot */
@@ -93,16 +95,38 @@ export class Plots {
     const bars = uPlot.paths.bars({ size: [0.72, 24], align: 1 });
     /** @param {string} colour */
     const stacked = (colour) => ({ fill: colour, width: 0, paths: bars, points: { show: false } });
-    const line = { stroke: colours.accent, width: 2, fill: colours.wash, spanGaps: true, points: { size: 6, fill: colours.accent } };
-    const common = { height: HEIGHT, cursor: { sync: { key: "plots" }, y: false }, legend: { show: false }, hooks: { setCursor: [(/** @type {any} */ plot) => this.#read(plot.cursor.idx)] } };
+    const line = {
+      stroke: colours.accent,
+      width: 2,
+      fill: colours.wash,
+      spanGaps: true,
+      points: { size: 6, fill: colours.accent },
+    };
+    const common = {
+      height: HEIGHT,
+      cursor: { sync: { key: "plots" }, y: false },
+      legend: { show: false },
+      hooks: { setCursor: [(/** @type {any} */ plot) => this.#read(plot.cursor.idx)] },
+    };
     const kinds = [
       { series: [{}, stacked(colours.cancelled), stacked(colours.failed), stacked(colours.completed)], values: whole },
-      { series: [{}, line], values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => duration(tick * 1000)) },
+      {
+        series: [{}, line],
+        values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => duration(tick * 1000)),
+      },
     ];
     this.#drawn = kinds.map(({ series, values }, at) => {
       const room = /** @type {HTMLElement} */ (this.rooms[at]);
       const axes = axesOf(colours, values);
-      const scales = { x: { time: true }, y: { range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [0, Math.max(most * 1.1, 1)] } };
+      const scales = {
+        x: { time: true },
+        y: {
+          range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [
+            0,
+            Math.max(most * 1.1, 1),
+          ],
+        },
+      };
       return new uPlot({ ...common, width: room.clientWidth, series, axes, scales }, dataOf(emptySeries)[at], room);
     });
   }
@@ -112,8 +136,14 @@ export class Plots {
     const series = this.#series;
     const start = series?.starts[at ?? -1];
     if (!series || start === undefined || at === null || at === undefined) return write(this.reading, "");
-    const parts = /** @type {const} */ (["completed", "failed", "cancelled"]).map((status) => [series[status][at] ?? 0, status]);
-    const rates = parts.filter(([rate]) => rate).map(([rate, status]) => `${rate} ${status}`).join(", ");
+    const parts = /** @type {const} */ (["completed", "failed", "cancelled"]).map((status) => [
+      series[status][at] ?? 0,
+      status,
+    ]);
+    const rates = parts
+      .filter(([rate]) => rate)
+      .map(([rate, status]) => `${rate} ${status}`)
+      .join(", ");
     const middle = series.medians[at];
     const took = middle === null || middle === undefined ? "" : `, median ${duration(middle * 1000)}`;
     write(this.reading, `${timeOfDay(start)}: ${rates || "none"} per minute${took}`);
@@ -147,22 +177,27 @@ function whole(_, ticks) {
 }
 
 /**
- * @param {Record<string, string>} colours
+ * @param {Colours} colours
  * @param {any} values
  */
 function axesOf(colours, values) {
   const grid = { stroke: colours.line, width: 1 };
-  const look = { stroke: colours.quiet, grid, ticks: { show: false }, font: "11px system-ui, sans-serif" };
+  const look = { stroke: colours.quiet, grid, ticks: { show: false }, font: colours.font };
   const times = (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => timeOfDay(tick * 1000));
-  return [{ ...look, grid: { show: false }, values: times, size: 26, space: 70 }, { ...look, values, size: 58, space: 36 }];
+  return [
+    { ...look, grid: { show: false }, values: times, size: 26, space: 70 },
+    { ...look, values, size: 58, space: 36 },
+  ];
 }
 
 /**
- * The colours of the page as they are now: a canvas knows no custom properties.
+ * The colours and letters of the page as they are now: a canvas knows no custom properties.
  * @param {Element | undefined} element
+ * @returns {Colours}
  */
 function coloursOf(element) {
   const style = getComputedStyle(element ?? document.body);
   const names = ["accent", "wash", "line", "quiet", "completed", "failed", "cancelled"];
-  return Object.fromEntries(names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]));
+  const found = names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]);
+  return { ...Object.fromEntries(found), font: `11px ${style.fontFamily}` };
 }

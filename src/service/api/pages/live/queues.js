@@ -9,6 +9,16 @@ import { attempt, say } from "./notices.js";
 /** @typedef {import("./records.js").Queue} Queue */
 
 const MOST = 1_000_000;
+/** What is counted of each, in the order of the columns. */
+const COUNTED = ["pending", "running", "completed", "failed"];
+const HEADS = [
+  ["Queue", ""],
+  ["Pending", "number"],
+  ["Running", "number"],
+  ["Completed", "number wide"],
+  ["Failed", "number wide"],
+  ["Controls", ""],
+];
 
 /**
  * The table of queues.
@@ -16,11 +26,23 @@ const MOST = 1_000_000;
  */
 export function queueTable(changed) {
   const body = el("tbody");
-  const parts = new Parts(body, (/** @type {Queue} */ queue) => queue.queue, (queue) => row(queue, changed));
-  const heads = ["Queue", "Pending", "Running", "What to do"].map((name, at) => el("th", { scope: "col", class: at === 1 || at === 2 ? "number" : "" }, name));
+  const parts = new Parts(
+    body,
+    (/** @type {Queue} */ queue) => queue.queue,
+    (queue) => row(queue, changed),
+  );
+  const heads = HEADS.map(([name, kind]) =>
+    el("th", { scope: "col", class: kind }, name === "Controls" ? el("span", { class: "unseen" }, name) : name),
+  );
   const table = el("table", { class: "queues" }, el("thead", {}, el("tr", {}, ...heads)), body);
   const none = el("p", { class: "quiet" }, "A queue is there as soon as a job is in it.");
-  const node = el("section", { class: "card", "aria-labelledby": "queues" }, el("h2", { id: "queues" }, "Queues"), none, table);
+  const node = el(
+    "section",
+    { class: "card", "aria-labelledby": "queues" },
+    el("h2", { id: "queues" }, "Queues"),
+    none,
+    table,
+  );
   return {
     node,
     /** @param {Queue[]} queues */
@@ -40,7 +62,7 @@ function row(first, changed) {
   let queue = first;
   const name = queue.queue;
   const paused = el("span", { class: "badge paused" }, "paused");
-  const [pending, running] = [el("a", { href: toJobs({ queue: name, status: "pending" }) }), el("a", { href: toJobs({ queue: name, status: "running" }) })];
+  const links = COUNTED.map((status) => el("a", { class: "plain", href: toJobs({ queue: name, status }) }));
   const cap = el("span", { class: "quiet" });
   const set = (/** @type {boolean} */ isPaused, /** @type {number | undefined} */ most, /** @type {string} */ done) =>
     attempt(async () => {
@@ -48,14 +70,22 @@ function row(first, changed) {
       say(`${name}: ${done}.`);
       changed();
     });
-  const toggle = el("button", { type: "button", class: "small", click: () => set(!queue.paused, queue.max_running, queue.paused ? "gives out jobs again" : "paused") });
-  const limit = el("button", { type: "button", class: "small", click: () => askForCap(queue, set) }, "Cap…", el("span", { class: "unseen" }, ` ${name}`));
+  const toggle = el("button", {
+    type: "button",
+    class: "small",
+    click: () => set(!queue.paused, queue.max_running, queue.paused ? "gives out jobs again" : "paused"),
+  });
+  const limit = el(
+    "button",
+    { type: "button", class: "small", click: () => askForCap(queue, set) },
+    "Cap…",
+    el("span", { class: "unseen" }, ` ${name}`),
+  );
   const node = el(
     "tr",
     {},
     el("th", { scope: "row" }, el("a", { class: "id", href: toJobs({ queue: name }) }, name), " ", paused),
-    el("td", { class: "number" }, pending),
-    el("td", { class: "number" }, running, cap),
+    ...links.map((link, at) => el("td", { class: HEADS[at + 1]?.[1] }, link, COUNTED[at] === "running" && cap)),
     el("td", { class: "actions" }, toggle, limit),
   );
   return {
@@ -63,8 +93,7 @@ function row(first, changed) {
     /** @param {Queue} now */
     update(now) {
       queue = now;
-      write(pending, (now.statuses.pending ?? 0).toLocaleString());
-      write(running, (now.statuses.running ?? 0).toLocaleString());
+      for (const [at, link] of links.entries()) write(link, (now.statuses[COUNTED[at] ?? ""] ?? 0).toLocaleString());
       write(cap, now.max_running ? ` of ${now.max_running.toLocaleString()}` : "");
       show(paused, now.paused);
       fill(toggle, now.paused ? "Resume" : "Pause", el("span", { class: "unseen" }, ` ${name}`));
@@ -81,7 +110,14 @@ async function askForCap(queue, set) {
     title: `Cap ${queue.queue}`,
     text: "No more of its jobs are given out at one time.",
     action: "Set the cap",
-    field: { label: "Running at most", type: "number", value: String(queue.max_running ?? ""), min: 1, max: MOST, required: true },
+    field: {
+      label: "Running at most",
+      type: "number",
+      value: String(queue.max_running ?? ""),
+      min: 1,
+      max: MOST,
+      required: true,
+    },
     ...(queue.max_running ? { other: "Lift the cap" } : {}),
   });
   if (said?.action === "other") set(queue.paused, undefined, "has no cap");

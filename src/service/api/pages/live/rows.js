@@ -47,7 +47,11 @@ function row({ job }) {
     status,
     el("th", { scope: "row" }, el("a", { class: "id", href: toJob(job.job_id) }, job.job_id), details),
     el("td", { class: "wide" }, el("a", { class: "id plain", href: toJobs({ queue: job.queue }) }, job.queue)),
-    el("td", { class: "wide" }, job.slate_id ? el("a", { class: "plain", href: toJobs({ slate_id: job.slate_id }) }, job.slate_id) : ""),
+    el(
+      "td",
+      { class: "wide" },
+      job.slate_id ? el("a", { class: "plain", href: toJobs({ slate_id: job.slate_id }) }, job.slate_id) : "",
+    ),
     state,
     el("td", { class: "when" }, created),
   );
@@ -55,7 +59,9 @@ function row({ job }) {
     node,
     /** @param {Row} now */
     update({ job: now, fate, fits }) {
-      const marks = fate ? [el("span", { class: "badge" }, fate)] : [badge(now.status), now.stale ? staleBadge() : null];
+      const marks = fate
+        ? [el("span", { class: "badge" }, fate)]
+        : [badge(now.status), now.stale ? staleBadge() : null];
       setAttribute(node, "class", fate || !fits ? "left" : "");
       if (status.textContent !== marks.map((one) => one?.textContent ?? "").join("")) fill(status, ...marks);
       progress.update(now.status === "running" && !fate ? now.progress : undefined);
@@ -76,7 +82,9 @@ function wordsFor(job) {
 
 /** @param {unknown} error */
 function errorOf(error) {
-  const text = typeof error === "string" ? error : JSON.stringify(error);
+  const told = error !== null && typeof error === "object" ? /** @type {Record<string, unknown>} */ (error) : {};
+  const words = told.detail ?? told.message ?? error;
+  const text = typeof words === "string" ? words : JSON.stringify(words);
   return text.length > SHOWN_ERROR ? `${text.slice(0, SHOWN_ERROR)}…` : text;
 }
 

@@ -40,7 +40,12 @@ export function staleList() {
 /** @param {Job} job */
 function entry(job) {
   const since = timeElement(job.lease_expires_at ?? job.updated_at);
-  const node = el("li", {}, el("a", { class: "id", href: toJob(job.job_id) }, job.job_id), el("span", {}, ` held by ${job.worker ?? "nobody"}, lease ended `, since));
+  const node = el(
+    "li",
+    {},
+    el("a", { class: "id", href: toJob(job.job_id) }, job.job_id),
+    el("span", {}, ` held by ${job.worker ?? "nobody"}, lease ended `, since),
+  );
   return { node, update: () => {} };
 }
 

@@ -6,7 +6,7 @@ import { addressOf } from "./api.js";
 /** @typedef {Record<string, (data: any) => void>} Ears */
 
 /** After how many ms a stream that was refused is asked for again; twice as long each time, up to the last. */
-const AGAIN = [1000, 15_000];
+const AGAIN = { first: 1000, last: 15_000 };
 
 /**
  * An `EventSource` that is made anew where the browser gives up (any answer but 200), and rests while nobody looks:
@@ -17,7 +17,7 @@ export class Stream {
   /** @type {EventSource | null} */
   #source = null;
   #timer = 0;
-  #wait = AGAIN[0];
+  #wait = AGAIN.first;
   #isOver = false;
   #mayHaveMissed = false;
 
@@ -64,7 +64,7 @@ export class Stream {
   }
 
   #opened() {
-    this.#wait = AGAIN[0];
+    this.#wait = AGAIN.first;
     this.connection.hears();
     if (this.#mayHaveMissed) this.ears.again?.({});
     this.#mayHaveMissed = false;
@@ -79,7 +79,7 @@ export class Stream {
     this.ears.refused?.({});
     if (this.#isOver) return;
     this.#timer = setTimeout(() => this.#open(), this.#wait);
-    this.#wait = Math.min(this.#wait * 2, AGAIN[1]);
+    this.#wait = Math.min(this.#wait * 2, AGAIN.last);
   }
 
   #shut() {

@@ -10,9 +10,9 @@ const MINUTE = 60_000;
 
 /** The stretches of time that can be looked at, by the name in the address, in ms. */
 export const STRETCHES = /** @type {const} */ ({
-  "15m": { name: "15 minutes", length: 15 * MINUTE, bucket: MINUTE },
-  "1h": { name: "hour", length: 60 * MINUTE, bucket: MINUTE },
-  "6h": { name: "6 hours", length: 360 * MINUTE, bucket: 5 * MINUTE },
+  "15m": { name: "15 minutes", short: "15 min", length: 15 * MINUTE, bucket: MINUTE },
+  "1h": { name: "hour", short: "1 h", length: 60 * MINUTE, bucket: MINUTE },
+  "6h": { name: "6 hours", short: "6 h", length: 360 * MINUTE, bucket: 5 * MINUTE },
 });
 
 export class Throughput {
@@ -66,8 +66,14 @@ export class Throughput {
   /** How many jobs ended by status, and the median of their times, over all that is kept. */
   summary() {
     const all = [...this.#buckets.values()];
-    const [completed, failed, cancelled] = ["completed", "failed", "cancelled"].map((status) => all.flatMap((one) => one[status] ?? []));
-    const lengths = { completed: completed?.length ?? 0, failed: failed?.length ?? 0, cancelled: cancelled?.length ?? 0 };
+    const [completed, failed, cancelled] = ["completed", "failed", "cancelled"].map((status) =>
+      all.flatMap((one) => one[status] ?? []),
+    );
+    const lengths = {
+      completed: completed?.length ?? 0,
+      failed: failed?.length ?? 0,
+      cancelled: cancelled?.length ?? 0,
+    };
     return { ...lengths, median: median([completed, failed, cancelled].flatMap((one) => one ?? [])) };
   }
 

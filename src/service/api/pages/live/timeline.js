@@ -17,9 +17,19 @@ const WORDS = {
 /** The time line. */
 export function timeline() {
   const list = el("ol");
-  const gone = el("p", { class: "quiet" }, "Older changes are not kept any more.");
-  const parts = new Parts(list, (/** @type {Change & {after: number | null}} */ { revision, change }) => `${revision} ${change}`, entry);
-  const node = el("section", { class: "card timeline", "aria-labelledby": "timeline" }, el("h2", { id: "timeline" }, "Changes"), gone, list);
+  const gone = el("p", { class: "quiet", hidden: true }, "Older changes are not kept any more.");
+  const parts = new Parts(
+    list,
+    (/** @type {Change & {after: number | null}} */ { revision, change }) => `${revision} ${change}`,
+    entry,
+  );
+  const node = el(
+    "section",
+    { class: "card timeline", "aria-labelledby": "timeline" },
+    el("h2", { id: "timeline" }, "Changes"),
+    gone,
+    list,
+  );
   return {
     node,
     /** @param {History} history */
@@ -35,7 +45,14 @@ export function timeline() {
 function entry({ at, revision, change, after }) {
   const time = el("time", { datetime: at, title: absolute(at) }, timeOfDay(Date.parse(at), true));
   const later = after === null ? "" : `+${duration(after)}`;
-  const node = el("li", { class: change }, el("span", { class: "change" }, WORDS[change] ?? change), el("span", { class: "quiet number" }, later), time, el("span", { class: "quiet number", title: "Revision" }, `#${revision}`));
+  const node = el(
+    "li",
+    { class: change },
+    el("span", { class: "change" }, WORDS[change] ?? change),
+    el("span", { class: "quiet number" }, later),
+    time,
+    el("span", { class: "quiet number", title: "Revision" }, `#${revision}`),
+  );
   return { node, update: () => {} };
 }
 

@@ -40,6 +40,13 @@ function long(seconds) {
   return minutes ? joined(minutes, "min", rest, "s") : `${rest} s`;
 }
 
+/** @param {number} seconds */
+function coarse(seconds) {
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min`;
+  return seconds < 86400 ? `${Math.floor(seconds / 3600)} h` : `${Math.floor(seconds / 86400)} d`;
+}
+
 /**
  * @param {number} large
  * @param {string} unit
@@ -53,7 +60,7 @@ function joined(large, unit, small, subunit) {
 /** How a time is told, by the name that its element carries: how long ago, how long since, how long yet. */
 const TOLD = {
   /** @param {number} ms */
-  ago: (ms) => (ms < 1000 ? "just now" : `${long(Math.floor(ms / 1000))} ago`),
+  ago: (ms) => (ms < 1000 ? "just now" : `${coarse(Math.floor(ms / 1000))} ago`),
   /** @param {number} ms */
   age: (ms) => long(Math.floor(Math.max(ms, 0) / 1000)),
   /** @param {number} ms */

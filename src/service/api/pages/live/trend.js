@@ -17,18 +17,36 @@ export class Trend {
   #stretch = STANDARD;
   #throughput = new Throughput(STRETCHES[STANDARD]);
   #summary = el("p", { class: "quiet" });
-  #links = Object.entries(STRETCHES).map(([key, { name }]) => el("a", { href: toOverview({ stretch: key }), "data-stretch": key }, name));
+  #links = Object.entries(STRETCHES).map(([key, { name, short }]) =>
+    el("a", { href: toOverview({ stretch: key }), "data-stretch": key, "aria-label": `the last ${name}` }, short),
+  );
 
   constructor() {
-    const [rate, time, reading] = [el("div", { class: "plot" }), el("div", { class: "plot" }), el("p", { class: "reading number" })];
+    const [rate, time, reading] = [
+      el("div", { class: "plot" }),
+      el("div", { class: "plot" }),
+      el("p", { class: "reading number" }),
+    ];
     this.plots = new Plots(rate, time, reading);
-    const swatches = ["completed", "failed", "cancelled"].map((status) => el("li", { class: `swatch ${status}` }, status));
+    const swatches = ["completed", "failed", "cancelled"].map((status) =>
+      el("li", { class: `swatch ${status}` }, status),
+    );
     this.node = el(
       "section",
       { class: "card trend", "aria-labelledby": "trend" },
-      el("header", {}, el("h2", { id: "trend" }, "Over time"), el("nav", { "aria-label": "How far back", class: "choice" }, ...this.#links)),
+      el(
+        "header",
+        {},
+        el("h2", { id: "trend" }, "Over time"),
+        el("nav", { "aria-label": "How far back", class: "choice" }, ...this.#links),
+      ),
       this.#summary,
-      el("div", { class: "plots" }, figure("Finished per minute", rate, el("ul", { class: "swatches" }, ...swatches)), figure("Time to finish, median", time, reading)),
+      el(
+        "div",
+        { class: "plots" },
+        figure("Finished per minute", rate, el("ul", { class: "swatches" }, ...swatches)),
+        figure("Time to finish, median", time, reading),
+      ),
     );
   }
 
@@ -39,7 +57,8 @@ export class Trend {
   look(wanted) {
     this.#stretch = wanted in STRETCHES ? /** @type {Stretch} */ (wanted) : STANDARD;
     this.#throughput = new Throughput(STRETCHES[this.#stretch]);
-    for (const link of this.#links) setAttribute(link, "aria-current", link.dataset.stretch === this.#stretch ? "true" : null);
+    for (const link of this.#links)
+      setAttribute(link, "aria-current", link.dataset.stretch === this.#stretch ? "true" : null);
   }
 
   /** From when on events are wanted. */
