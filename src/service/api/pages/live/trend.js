@@ -17,8 +17,8 @@ export class Trend {
   #stretch = STANDARD;
   #throughput = new Throughput(STRETCHES[STANDARD]);
   #summary = el("p", { class: "quiet" });
-  #links = Object.entries(STRETCHES).map(([key, { name, short }]) =>
-    el("a", { href: toOverview({ stretch: key }), "data-stretch": key, "aria-label": `the last ${name}` }, short),
+  #links = Object.entries(STRETCHES).map(([key, { short }]) =>
+    el("a", { href: toOverview({ stretch: key }), "data-stretch": key }, short),
   );
 
   constructor() {
