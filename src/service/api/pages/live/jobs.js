@@ -1,6 +1,6 @@
 /** The list of jobs: as it was read, with each row kept as it is now; what is new waits until it is asked for. */
 
-import { toJobs } from "./address.js";
+import { FILTERS, toJobs } from "./address.js";
 import { Problem, send } from "./api.js";
 import { emptiness } from "./badges.js";
 import { el, fill, setAttribute, show, write } from "./dom.js";
@@ -73,11 +73,14 @@ class List {
   /** @param {URLSearchParams} asked */
   show(asked) {
     const before = this.#filters;
+    const turned = this.#cursor !== (asked.get("cursor") ?? "");
     this.#filters = filtersOf(asked);
     this.#cursor = asked.get("cursor") ?? "";
+    if (FILTERS.some((name) => before[name] !== this.#filters[name])) this.#new.clear();
     this.#form.update(this.#filters);
     if (!this.#stream || before.queue !== this.#filters.queue || before.slate_id !== this.#filters.slate_id)
       this.#listen();
+    if (turned) this.#toTop();
     this.#load();
   }
 
@@ -112,7 +115,7 @@ class List {
     try {
       const page = await readPage(this.#filters, this.#cursor);
       if (showing !== this.#showing) return;
-      this.#new.clear();
+      if (!this.#cursor) this.#new.clear();
       this.#rows = new Map(page.jobs.map((job) => [job.job_id, { job, fate: "", fits: true }]));
       this.#next = page.next;
       if (page.next) this.#newer.set(page.next, this.#cursor);
@@ -259,11 +262,15 @@ class List {
   }
 
   #toNewest() {
+    this.#toTop();
     if (this.#cursor) location.hash = toJobs(this.#filters);
     else this.#load();
+    say("The newest jobs are shown.");
+  }
+
+  #toTop() {
     scrollTo({ top: 0 });
     this.#heading.focus({ preventScroll: true });
-    say("The newest jobs are shown.");
   }
 }
 
