@@ -46,7 +46,7 @@ class Patience:
 
     async def wait(self, away: ServiceAway) -> None:
         """Tell the listener, and wait at least as long as the service asked for."""
-        pause = min(self.first * 2**self._losses, LONGEST_PAUSE) * random.uniform(1, 1.25)
+        pause = min(self.first * 2 ** min(self._losses, 10), LONGEST_PAUSE) * random.uniform(1, 1.25)
         pause = max(pause, away.retry_after)
         self._losses += 1
         self._away = True

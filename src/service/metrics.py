@@ -23,9 +23,10 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 from prometheus_client.registry import Collector
 
 from service import __version__
-from service.domain.jobs import Stats, micros
+from service.domain.jobs import Stats
 from service.domain.operation import StoreHealth
 from service.domain.states import Status
+from service.domain.times import micros
 
 #: Upper bounds (s) of the histograms: a call of Redis takes 0.1 ms to the deadline of 3 s; a request may wait 30 s.
 CALL_BUCKETS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.0, 3.0)

@@ -4,7 +4,7 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from service.domain.jobs import micros
+from service.domain.times import micros
 from service.store import keys
 
 

@@ -15,8 +15,9 @@ from service.domain.errors import (
     PreconditionFailed,
     StoreCorrupt,
 )
-from service.domain.jobs import Job, Progress, micros
+from service.domain.jobs import Job, Progress
 from service.domain.states import FINAL, MOVES, Status
+from service.domain.times import micros
 from service.store import keys
 from service.store.manager import JobStateManager
 

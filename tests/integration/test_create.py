@@ -7,8 +7,9 @@ from msgspec import Raw
 from redis.asyncio import Redis
 
 from service.domain.errors import InvalidValue, JobExists, StoreCorrupt
-from service.domain.jobs import JobFilter, micros
+from service.domain.jobs import JobFilter
 from service.domain.states import Status
+from service.domain.times import micros
 from service.store import keys
 from service.store.manager import JobStateManager
 

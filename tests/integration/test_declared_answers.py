@@ -112,6 +112,7 @@ def create(api: httpx.Client, job_id: str, input_params: int = 1) -> None:
 
 def read_and_refuse(api: httpx.Client, job_id: str) -> None:
     """Read a job in every way; then try what it refuses, or, if it has ended, delete it."""
+    api.get(f"/v1/jobs/{job_id}/history")
     for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/result"):
         tag = api.get(path).headers.get("etag", "*")
         api.get(path, headers={"If-None-Match": tag})

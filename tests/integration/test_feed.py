@@ -1,20 +1,23 @@
 """Watching inside one process: no wake-up is lost, whatever happens between two steps."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from typing import Any
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
+from structlog.testing import capture_logs
 
-from service.domain.events import Event, Notice
+from service.domain.errors import StoreTimeout
+from service.domain.events import Event, EventKind, Notice
 from service.domain.jobs import Job, JobFilter, Progress
+from service.domain.states import Status
 from service.store import feed as feeds
 from service.store import keys
 from service.store.feed import EVENTS, Feed
 from service.store.manager import JobStateManager
-from service.store.timeline import LAG, Mark, MarkKind, Timeline
+from service.store.timeline import BATCH, LAG, Mark, MarkKind, Timeline
 from service.store.watching import Watching
 
 SOON = 10.0
@@ -151,7 +154,7 @@ async def test_one_bad_record_harms_no_other(watching: Watching, jobs: JobStateM
     assert "not a record of ours" in str(bad)
 
 
-async def hello_of(following: AsyncGenerator[Event | Mark]) -> Mark:
+async def hello_of(following: AsyncGenerator[Mark | Sequence[Event]]) -> Mark:
     hello = await anext(following)
     assert isinstance(hello, Mark)
     assert hello.kind is MarkKind.HELLO
@@ -165,9 +168,8 @@ async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(timeline: Ti
             await hello_of(slow)
             await hello_of(quick)
             await jobs.create_job("j", 1)
-            assert isinstance(await anext(slow), Event)
-            quickly = asyncio.create_task(anext(quick))
-            await asyncio.wait_for(quickly, SOON)
+            assert [event.job_id for event in await anext(slow)] == ["j"]
+            assert [event.job_id for event in await asyncio.wait_for(anext(quick), SOON)] == ["j"]
             timeline.hear([_event(number) for number in range(LAG + 1)])
             last = await anext(slow)
             assert isinstance(last, Mark)
@@ -176,16 +178,49 @@ async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(timeline: Ti
                 await anext(slow)
 
 
+async def test_others_have_their_turn_in_the_middle_of_many_events(timeline: Timeline) -> None:
+    with timeline.joined():
+        following = timeline.follow(None, JobFilter())
+        async with aclosing(following):
+            await hello_of(following)
+            timeline.hear([_event(number) for number in range(LAG)])
+            turns = 0
+
+            async def count() -> None:
+                nonlocal turns
+                while True:
+                    turns += 1
+                    await asyncio.sleep(0)
+
+            counting = asyncio.create_task(count())
+            told: list[Event] = []
+            while len(told) < LAG:
+                batch = await anext(following)
+                assert not isinstance(batch, Mark)
+                assert len(batch) <= BATCH
+                told += batch
+            counting.cancel()
+    assert turns >= LAG // BATCH - 1
+    assert told == [_event(number) for number in range(LAG)]
+
+
 def _event(number: int) -> Event:
     after = 2_000_000_000_000
     return Event(
-        position=f"{after}-{number}", kind="changed", job_id="j", status="running", revision=2, queue="q", created=1
+        position=f"{after}-{number}",
+        kind=EventKind.CHANGED,
+        job_id="j",
+        status=Status.RUNNING,
+        revision=2,
+        queue="q",
+        created=1,
     )
 
 
 async def test_memory_holds_so_many_events_and_no_more(timeline: Timeline) -> None:
-    timeline.hear([_event(number) for number in range(3 * LAG)])
-    assert len(timeline._events) == LAG
+    for start in range(0, 3 * LAG, 500):
+        timeline.hear([_event(number) for number in range(start, start + 500)])
+    assert len(timeline._events) == len(timeline._places) == LAG
 
 
 class Ear:
@@ -249,3 +284,59 @@ async def test_nothing_is_read_once_nobody_listens(feed: Feed, redis: Redis, mon
     await feed.position()
     assert again.positions
     feed.remove(again)
+
+
+async def test_a_record_that_redis_has_rewound_is_told_though_its_version_was_seen(
+    watching: Watching, jobs: JobStateManager, redis: Redis
+) -> None:
+    await jobs.create_job("j", 1)
+    await jobs.update_job_status("j", "running")
+    older = await redis.dump("job:j")
+    await jobs.update_job_status("j", "running", progress=Progress(1))
+    seen: list[Job | Event] = []
+    has_seen = asyncio.Event()
+
+    async def rewind() -> None:
+        await has_seen.wait()
+        await redis.restore("job:j", 60_000, older, replace=True)
+        await jobs.update_job_status("j", "failed")
+
+    rewinding = asyncio.create_task(rewind())
+    with watching.watch("j") as watch:
+        job = await watching.look("j")
+        assert job
+        async with asyncio.timeout(SOON):
+            async for one in watching.follow(watch, job, None):
+                if one is not None:
+                    seen.append(one)
+                    has_seen.set()
+    await rewinding
+    await redis.flushdb()
+    assert seen[0].revision == seen[-1].revision == 3
+    assert seen[-1].status == "failed"
+
+
+async def test_a_redis_that_hangs_keeps_nobody_waiting_for_longer_than_a_call(
+    watching: Watching, jobs: JobStateManager, redis: Redis
+) -> None:
+    await redis.client_pause(5000)
+    started = asyncio.get_running_loop().time()
+    found = await asyncio.gather(*(watching.look(f"j{number}") for number in range(350)), return_exceptions=True)
+    assert asyncio.get_running_loop().time() - started < 3.5
+    assert all(isinstance(one, StoreTimeout) for one in found)
+    await asyncio.sleep(2)
+
+
+async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again(feed: Feed, redis: Redis) -> None:
+    ear = Ear()
+    await redis.set(keys.EVENTS, "foreign")
+    with capture_logs() as lines:
+        feed.add(ear)
+        await asyncio.sleep(2.5)
+        await redis.delete(keys.EVENTS)
+        await feed.position()
+        feed.remove(ear)
+    assert [(line["log_level"], line["event"].split(";")[0]) for line in lines] == [
+        ("warning", "the events of Redis cannot be read"),
+        ("info", "the events of Redis are read again"),
+    ]

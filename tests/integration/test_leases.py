@@ -15,11 +15,11 @@ from structlog.testing import capture_logs
 from service.domain import errors
 from service.domain.jobs import Claim, Job, Progress
 from service.domain.states import Status
+from service.domain.times import timestamp
 from service.store import keys
 from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.manager import JobStateManager
 from service.store.observer import NoObserver
-from service.store.records import timestamp
 from tests.integration.test_model import expire_lease
 
 

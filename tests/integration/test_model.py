@@ -12,10 +12,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from service.domain.errors import Conflict, JobNotFound
 from service.domain.jobs import JobFilter, Progress
 from service.domain.states import Status
+from service.domain.times import timestamp
 from service.store import keys
 from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
-from service.store.records import timestamp
 from tests.integration.consistency import drift
 
 STEPS = 600

@@ -5,9 +5,8 @@ from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 
-from service.domain.jobs import micros
+from service.domain.times import micros, timestamp
 from service.store import keys
-from service.store.records import timestamp
 from service.store.scripts import ALL, CREATE
 
 PRELUDE = CREATE.text.split("-- Creates a job")[0]

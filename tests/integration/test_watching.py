@@ -12,7 +12,9 @@ import pytest
 import redis as sync_redis
 
 from service.store import keys
+from service.store.feed import EVENTS_KEPT
 from tests.integration.servers import RedisServer, Service, wait_until
+from tests.integration.test_limits import connect
 from tests.integration.watchers import Watcher, watching
 
 pytestmark = pytest.mark.usefixtures("sound")
@@ -81,6 +83,24 @@ class TestOneJob:
             assert watcher.response.status_code == 404
             assert "job-not-found" in watcher.response.read().decode()
 
+    def test_what_a_client_sent_cannot_break_an_event(self, api: httpx.Client) -> None:
+        create(api)
+        for text in ('{"status": "failed", "error_message": {\n\n"event":\r\n\r\n"x"\r, "y": "\u2028\\n"}}',):
+            api.patch("/v1/jobs/j", content=text, headers={"Content-Type": "application/json"}).raise_for_status()
+        with watch(api) as watcher:
+            watcher.until_ended()
+        assert watcher.told == [("changed", "failed")]
+        assert watcher.heard[0].json()["error_message"] == {"event": "x", "y": "\u2028\n"}
+
+    def test_a_wrong_key_harms_no_other_watcher(self, api: httpx.Client, redis_url: str) -> None:
+        create(api)
+        with sync_redis.Redis.from_url(redis_url) as redis:
+            redis.set("job:wrong", "x")
+            with ThreadPoolExecutor(20) as pool:
+                answers = list(pool.map(lambda n: api.get(f"/v1/jobs/{('wrong', 'j')[n % 2]}?wait=1"), range(20)))
+            redis.delete("job:wrong")
+        assert {(n % 2, answer.status_code) for n, answer in enumerate(answers)} == {(0, 500), (1, 200)}
+
     def test_every_watcher_of_many_is_told(self, api: httpx.Client) -> None:
         create(api)
         watchers = [watch(api) for _ in range(30)]
@@ -148,6 +168,18 @@ class TestLongPoll:
         assert poll("/v1/jobs/nobody?wait=20").result(10).status_code == 404
         assert time.monotonic() - started < 10
 
+    def test_it_waits_while_the_client_has_what_there_is(self, api: httpx.Client, poll: Poll) -> None:
+        create(api)
+        etag = api.get("/v1/jobs/j").headers["etag"]
+        next_one = etag.replace("-1", "-2")
+        for tags in (f"{etag}, {next_one}", "*"):
+            answer = poll("/v1/jobs/j?wait=2", If_None_Match=tags)
+            waits(api, 1)
+            started = time.monotonic()
+            move(api, "running", progress={"current": int(time.time() * 1000)})
+            assert answer.result(10).status_code == 304
+            assert time.monotonic() - started > 1
+
     def test_nothing_new_is_the_record_or_not_modified_in_the_end(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
         etag = api.get("/v1/jobs/j").headers["etag"]
@@ -211,9 +243,9 @@ class TestAllJobs:
             ("hello", None, None),
             *(("changed", "a", 1), ("changed", "b", 1), ("changed", "a", 2), ("deleted", "a", 3)),
         ]
-        assert watcher.heard[1].json() == {
-            **{"job_id": "a", "status": "pending", "revision": 1, "queue": "q", "slate_id": "s"},
-        }
+        event = watcher.heard[1].json()
+        assert event.pop("at")[:20] == event.pop("created_at")[:20]
+        assert event == {"job_id": "a", "status": "pending", "revision": 1, "queue": "q", "slate_id": "s"}
         assert len(set(watcher.ids)) == 5
 
     @pytest.mark.parametrize(
@@ -250,6 +282,42 @@ class TestAllJobs:
         assert [e.json().get("job_id") for e in after.heard] == [None, *(f"j{n}" for n in range(700)), "b"]
         assert after.ids[0] == before.ids[-1]
 
+    def test_it_begins_with_what_has_happened_since_a_moment(self, api: httpx.Client) -> None:
+        beginning = api.get("/v1/stats").json()["at"]
+        time.sleep(0.01)
+        create(api, "a")
+        create(api, "b")
+        time.sleep(0.01)
+        moment = api.get("/v1/stats").json()["at"]
+        create(api, "c")
+        for since, jobs in ((moment, ["c"]), (beginning.replace("Z", "+00:00"), ["a", "b", "c"])):
+            with watch(api, "/v1/events", since=since) as watcher:
+                heard(watcher, 1 + len(jobs))
+                create(api, f"after-{len(jobs)}")
+                heard(watcher, 2 + len(jobs))
+            assert watcher.heard[0].event == "hello"
+            assert [e.json()["job_id"] for e in watcher.heard[1:]][: len(jobs)] == jobs
+            assert watcher.heard[-1].json()["job_id"] == f"after-{len(jobs)}"
+
+    def test_where_older_events_are_gone_since_a_moment_is_reset(self, api: httpx.Client, redis_url: str) -> None:
+        entry = {"event": "changed", "job_id": "j", "status": "pending", "revision": 1, "queue": "q", "created": 1}
+        with sync_redis.Redis.from_url(redis_url) as redis:
+            redis.delete(keys.EVENTS)
+            for start in range(0, EVENTS_KEPT, 5000):
+                with redis.pipeline(transaction=False) as pipe:
+                    for number in range(start, start + 5000):
+                        pipe.xadd(keys.EVENTS, entry, id=f"{number + 1}-0")
+                    pipe.execute()
+            with watch(api, "/v1/events", since="1970-01-01T00:00:00Z") as watcher:
+                heard(watcher, 3)
+            redis.delete(keys.EVENTS)
+        assert [event.event for event in watcher.heard[:3]] == ["hello", "reset", "changed"]
+
+    @pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "12345"])
+    def test_a_moment_that_is_none_is_refused(self, api: httpx.Client, since: str) -> None:
+        refused = api.get("/v1/events", params={"since": since})
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "since")
+
     @pytest.mark.parametrize("position", ["5-5", "9999999999999-0"], ids=["older than is kept", "newer than the last"])
     def test_a_position_out_of_history_is_reset(self, api: httpx.Client, position: str) -> None:
         create(api, "a")
@@ -260,12 +328,16 @@ class TestAllJobs:
         assert [event.event for event in watcher.heard] == ["hello", "reset", "changed"]
         assert watcher.heard[2].json()["job_id"] == "b"
 
-    def test_a_history_that_is_lost_under_a_watcher_is_reset(self, api: httpx.Client, redis_url: str) -> None:
+    @pytest.mark.parametrize("is_cut", [True, False], ids=["with the connection", "under it"])
+    def test_a_history_that_is_lost_under_a_watcher_is_reset(
+        self, api: httpx.Client, redis_url: str, is_cut: bool
+    ) -> None:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
             heard(watcher, 1)
             redis.delete(keys.EVENTS)  # as a restored file is without its newest events
-            redis.client_kill_filter(_type="normal", skipme=True)
+            if is_cut:
+                redis.client_kill_filter(_type="normal", skipme=True)
             heard(watcher, 2)
             create(api, "b")
             heard(watcher, 3)
@@ -328,6 +400,40 @@ def test_the_end_of_the_process_ends_watching_cleanly(fresh: Service) -> None:
             assert (polled.result(10).status_code, polled.result().json()["status"]) == (200, "pending")
     assert fresh.process.wait(10) == 0
     assert time.monotonic() - started < 5
+
+
+def test_a_process_that_ends_waits_for_nothing_new(fresh: Service) -> None:
+    with httpx.Client(base_url=fresh.url, timeout=40) as api:
+        create(api)
+        claim = {"queues": ["default"], "worker": "w", "lease_seconds": 5}
+        api.post("/v1/claims", json=claim).raise_for_status()
+        fresh.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: api.get("/ready").status_code == 503, "the end to begin")
+        refused = api.get("/v1/jobs/j?wait=30")
+        assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:draining")
+        assert (refused.headers["connection"], refused.headers["retry-after"]) == ("close", "1")
+        assert api.get("/v1/jobs/j").status_code == 200
+
+
+def get(path: str) -> bytes:
+    return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
+
+
+def test_a_request_that_waits_hears_when_its_client_leaves_whatever_is_sent_behind_it(fresh: Service) -> None:
+    with httpx.Client(base_url=fresh.url) as api:
+        create(api)
+        waiting, other = (
+            f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in ("/v1/events", "/health")
+        )
+        with connect(fresh) as at_once:
+            at_once.sendall(waiting + other)
+            assert b" 400 " in at_once.recv(4096)
+        with connect(fresh) as later:
+            later.sendall(waiting)
+            waits(api, 1)
+            later.sendall(other)
+            waits(api, 0)
+        assert "Exception in ASGI" not in fresh.log
 
 
 def test_one_connection_to_redis_reads_for_all_who_watch_and_wait(fresh: Service, redis_url: str) -> None:
@@ -402,6 +508,11 @@ def test_redis_may_go_and_come_back_under_those_who_watch(
             assert refused.status_code == 503
             with watch(api, "/v1/events") as in_vain:
                 assert in_vain.response.status_code == 503
+            for path, last_event_id in (("/v1/events", "1-1"), ("/v1/jobs/j/events", "1-1")):
+                with watch(api, path, last_event_id) as later:  # an `EventSource` takes a 503 for the end
+                    later.until_ended()
+                    assert later.heard[-1].event == "bye"
+                    assert later.heard[-1].json()["reason"].startswith("store-")
             redis.start()
             wait_until(lambda: api.get("/ready").status_code == 200, "Redis")
             move(api, "failed")

@@ -12,8 +12,8 @@ import httpx
 import pytest
 import redis as sync_redis
 
+from service.domain.times import timestamp
 from service.store import keys
-from service.store.records import timestamp
 from tests.integration.servers import RedisServer, Service, wait_until
 
 pytestmark = pytest.mark.usefixtures("sound")

@@ -6,9 +6,10 @@ import msgspec
 import pytest
 
 from service.domain.errors import StoreCorrupt
-from service.domain.jobs import Job, Progress, micros
+from service.domain.jobs import Job, Progress
 from service.domain.states import Status
-from service.store.records import FIELDS, LARGE_FIELDS, flat, hash_from, hash_of, job_from, micros_of, timestamp
+from service.domain.times import micros, timestamp
+from service.store.records import FIELDS, LARGE_FIELDS, flat, hash_from, hash_of, job_from, micros_of
 
 CREATED = "2026-02-28T23:59:59.999999Z"
 LEAST = {

@@ -11,9 +11,11 @@ from msgspec.structs import replace
 from service.domain import errors
 from service.domain.jobs import (
     Batch,
+    Change,
     Claim,
     Drain,
     Heartbeat,
+    History,
     Job,
     Lease,
     OldestPending,
@@ -155,6 +157,14 @@ DRAIN: Final = Drain(
 )
 NO_DRAIN: Final = Drain(draining=False, running=0, leased=0, safe_to_stop=False)
 
+HISTORY: Final = History(
+    items=[
+        Change(at="2026-03-01T16:30:10.000000Z", revision=1, change="created"),
+        Change(at="2026-03-01T16:30:12.345000Z", revision=2, change="running"),
+        Change(at="2026-03-01T16:30:42.345000Z", revision=33, change="completed"),
+    ],
+    complete=True,
+)
 JOB_EVENTS: Final = """\
 retry: 1000
 
@@ -175,11 +185,13 @@ data: {}
 
 event: changed
 id: 1772382612345-0
-data: {"job_id":"sunday","status":"pending","revision":1,"queue":"lineups","slate_id":"pinewood-400"}
+data: {"job_id":"sunday","status":"pending","revision":1,"queue":"lineups","slate_id":"pinewood-400",\
+"at":"2026-03-01T16:30:12.345000Z","created_at":"2026-03-01T16:30:12.345678Z"}
 
 event: changed
 id: 1772382613345-0
-data: {"job_id":"sunday","status":"running","revision":2,"queue":"lineups","slate_id":"pinewood-400"}
+data: {"job_id":"sunday","status":"running","revision":2,"queue":"lineups","slate_id":"pinewood-400",\
+"at":"2026-03-01T16:30:13.345000Z","created_at":"2026-03-01T16:30:12.345678Z"}
 """
 
 #: One occurrence of every error of the domain.

@@ -31,7 +31,8 @@ from service.api.requests import JSON
 from service.api.schemas import CancelJob, ChangeJob, IdempotencyKey, LeaseToken, given, present, progress_of
 from service.domain import errors, rules
 from service.domain.errors import JobNotFound
-from service.domain.jobs import Job
+from service.domain.events import Event
+from service.domain.jobs import History, Job
 from service.domain.states import Status
 from service.store.budget import Budget, budget
 from service.store.manager import JobStateManager
@@ -99,7 +100,7 @@ class Jobs(Controller):
                 304: Answer("The client has this very record.", (*HEADERS, APPLIED)),
             },
             *READING,
-            *problems(errors.JobNotFound, errors.TooManyWatchers),
+            *problems(errors.JobNotFound, errors.TooManyWatchers, errors.Draining),
         ),
     )
     async def read(
@@ -152,6 +153,23 @@ class Jobs(Controller):
         if job.result is None:
             return Response(None, status_code=204, headers=_headers(job))  # type: ignore[arg-type]
         return Response(job.result, media_type=JSON, headers=_headers(job))
+
+    @get(
+        "/{job_id:str}/history",
+        operation_id="getHistory",
+        summary="Get what has become of a job",
+        **answers(
+            {200: Answer("Its changes.", examples={"completed": examples.HISTORY})},
+            *READING,
+            *problems(errors.JobNotFound),
+        ),
+    )
+    async def history(self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager]) -> History:
+        """Return the job's changes so far, oldest first: created, claimed, given back, asked to stop, ended."""
+        history = await job_manager.get_history(job_id)
+        if history is None:
+            raise JobNotFound(job_id)
+        return history
 
     @patch(
         "/{job_id:str}",
@@ -249,16 +267,19 @@ async def _wait(
     request: Request[Any, Any, Any], watching: Watching, job_id: str, seconds: int, if_none_match: str | None
 ) -> None:
     """Return when a job is there to be answered: by what it is, by what it becomes, or because the time is over."""
+    if watching.is_closed:  # else its client would ask again at once
+        raise errors.Draining(RETRY_AFTER)
     seat = seat_of(request.scope)
     seat.wait_as_watcher()
     watch = seat.keep(watching.watch(job_id))
     job = await watching.look(job_id)
     if job is None or job.is_final or (if_none_match is not None and not matches(job, if_none_match)):
         return
+    following = watching.follow(watch, job, job.version)
     with contextlib.suppress(TimeoutError):
-        async with until_left(request, watch.leave), asyncio.timeout(seconds):
-            async for seen in watching.follow(watch, job, job.version):
-                if seen is not None:
+        async with until_left(request, watch.leave), asyncio.timeout(seconds), contextlib.aclosing(following):
+            async for seen in following:
+                if isinstance(seen, Event) or (isinstance(seen, Job) and not matches(seen, if_none_match)):
                     break
     budget.set(Budget())
 

@@ -20,6 +20,9 @@ T = TypeVar("T")
 #: Where a request's state keeps its seat, and the moment (s, as `time.perf_counter`) from which it waits.
 SEAT: Final = "seat"
 WAITS_SINCE: Final = "waits_since"
+#: Where it says that the client has sent another request behind it on the same connection, which then cannot tell that
+#: the client has left.
+FOLLOWED: Final = "followed"
 #: The preference `wait` of RFC 7240, section 4.3.
 _PREFERRED: Final = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
 
@@ -64,8 +67,10 @@ class Seat:
         self._free: Callable[[], None] = self._stop_answering
 
     def wait(self) -> None:
-        """Move to those that wait. Raises `Overloaded`."""
+        """Move to those that wait. Raises `Overloaded`, or `InvalidValue` where another request follows on at once."""
         room = self._room
+        if FOLLOWED in self._scope["state"]:
+            raise errors.InvalidValue("connection", "another request follows on", "nothing sent behind one that waits")
         if room.waiting >= room.most_waiting:
             raise errors.Overloaded(f"{room.waiting} requests wait for something to happen, the most (MAX_WATCHERS).")
         self._free()

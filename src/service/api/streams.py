@@ -1,13 +1,14 @@
 """Watching over HTTP: the events of one job, and of all, as `text/event-stream` (HTML Standard, section 9.2)."""
 
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
+from functools import lru_cache
 from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
-from litestar.params import HeaderParameter
+from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from service.api import document_examples as examples
@@ -15,18 +16,26 @@ from service.api.collection import QueueFilter, SlateFilter, StatusFilter
 from service.api.document_operations import READING, Answer, answers, problems
 from service.api.jobs import JobIdInPath
 from service.api.patience import seat_of
+from service.api.problems import KINDS
 from service.domain import content, errors, rules
 from service.domain.events import Event
 from service.domain.jobs import Job, JobFilter
-from service.store.timeline import Mark, MarkKind, Timeline
+from service.domain.times import micros, timestamp
+from service.store.timeline import LAG, Mark, MarkKind, Timeline
 from service.store.watching import Watching
 
 EVENT_STREAM: Final = "text/event-stream"
 #: A cache must not keep a stream, nor a proxy (nginx) hold it back.
-_HEADERS: Final = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
 #: After how many milliseconds a browser connects again.
 _RETRY: Final = b"retry: 1000\n\n"
+_RETRY_LATER: Final = b"retry: 3000\n\n"
 _ALIVE: Final = b":\n\n"
+#: What may be over in a moment.
+PASSING: Final = (errors.StoreUnavailable, errors.Overloaded, errors.TooManyWatchers)
+
+#: What a moment looks like.
+MOMENT: Final = "a date and time with its offset, such as 2026-03-01T16:30:10Z (RFC 3339)"
 
 JobEventId = Annotated[
     str | None,
@@ -34,12 +43,15 @@ JobEventId = Annotated[
         name="Last-Event-ID", description="The last event that the client has, which an `EventSource` sends"
     ),
 ]
+Since = Annotated[
+    str | None,
+    QueryParameter(description=f"Begin with what has happened since: {MOMENT}", schema_extra={"format": "date-time"}),
+]
 HistoryEventId = Annotated[
     str | None,
     HeaderParameter(
         name="Last-Event-ID",
         description="The last event that the client has: the stream goes on after it",
-        schema_extra=rules.POSITION.keywords,
     ),
 ]
 
@@ -80,9 +92,12 @@ class Streams(Controller):
         ends. An `EventSource` connects again by itself, and is told by 204 to stop at the end.
         """
         seat = seat_of(request.scope)
-        seat.wait_as_watcher()
-        watch = seat.keep(watching.watch(job_id))
-        job = await watching.look(job_id)
+        try:
+            seat.wait_as_watcher()
+            watch = seat.keep(watching.watch(job_id))
+            job = await watching.look(job_id)
+        except PASSING as error:
+            return _later(error, last_event_id)
         if job is None:
             raise errors.JobNotFound(job_id)
         if job.is_final and last_event_id == job.version:
@@ -107,23 +122,50 @@ class Streams(Controller):
         status: StatusFilter = None,
         queue: QueueFilter = None,
         slate_id: SlateFilter = None,
+        since: Since = None,
         last_event_id: HistoryEventId = None,
     ) -> Response[Any]:
         """Stream what happens to the jobs that match all filters: `changed`, `deleted`, `expired`, each once, in order.
 
-        `hello` comes first. With the last event's id the stream goes on after it; `reset` says that history has a hole
-        there, so that what is known is to be read again: the service keeps about 100,000 events. `bye` ends a stream
-        whose client reads too slowly, or whose process ends.
+        `hello` comes first; then, with `since`, what has happened from that moment on. With the last event's id the
+        stream goes on after it; `reset` says that history has a hole there, so that what is known is to be read again:
+        the service keeps about 100,000 events. `bye` ends a stream whose client reads too slowly, or whose process
+        ends.
         """
         wanted = JobFilter(status=None if status is None else content.status(status), queue=queue, slate_id=slate_id)
-        if last_event_id is not None:
-            rules.POSITION.require("Last-Event-ID", last_event_id)
         seat = seat_of(request.scope)
-        seat.wait_as_watcher()
-        seat.keep(timeline.joined())
-        said = timeline.follow(last_event_id, wanted)
-        hello = await anext(said)
+        try:
+            seat.wait_as_watcher()
+            seat.keep(timeline.joined())
+            moment = None if since is None else moment_of(since)
+            said = timeline.follow(last_event_id, wanted, moment=moment)
+            hello: Any = await anext(said)
+        except PASSING as error:
+            return _later(error, last_event_id)
         return _stream(_of_all(hello, said))
+
+
+def _later(error: errors.JobStateError, last_event_id: str | None) -> Response[Any]:
+    """Have a client that was here before come back in a moment; raise `error` for one that was not.
+
+    An `EventSource` that connects again takes any answer but 200 for the end.
+    """
+    if last_event_id is None:
+        raise error
+
+    async def frames() -> AsyncIterator[bytes]:
+        yield _RETRY_LATER
+        yield _bye(KINDS[type(error)].name)
+
+    return _stream(frames())
+
+
+def moment_of(since: str) -> int:
+    """Return a moment in µs since 1970. Raises `InvalidValue`."""
+    try:
+        return max(0, micros(since))
+    except (TypeError, ValueError) as error:  # without an offset it is no moment
+        raise errors.InvalidValue("since", f"{rules.shortened(since)} is not allowed", MOMENT) from error
 
 
 def _stream(frames: AsyncIterator[bytes]) -> Stream:
@@ -148,26 +190,34 @@ async def _of_job(seen: AsyncGenerator[Job | Event | None]) -> AsyncIterator[byt
         yield _bye("shutdown")
 
 
-async def _of_all(hello: Event | Mark, said: AsyncGenerator[Event | Mark]) -> AsyncIterator[bytes]:
+async def _of_all(hello: Mark, said: AsyncGenerator[Mark | Sequence[Event]]) -> AsyncIterator[bytes]:
     yield _RETRY
     yield _frame("hello", hello.position, b"{}")
     async with aclosing(said):
         async for one in said:
             match one:
-                case Event():
-                    yield _frame(one.kind, one.position, _details(one))
                 case Mark(MarkKind.RESET):
                     yield _frame("reset", one.position, b"{}")
                 case Mark(MarkKind.SLOW):
                     yield _bye("slow")
                     return
-                case _:  # an id alone is no event, and remembered all the same
+                case Mark():  # an id alone is no event, and remembered all the same
                     yield b"%sid: %s\n\n" % (_ALIVE[:2], one.position.encode())
+                case _:
+                    yield b"".join(map(_frame_of, one))
     yield _bye("shutdown")
 
 
+@lru_cache(maxsize=LAG)
+def _frame_of(event: Event) -> bytes:
+    """Return an event as all who follow are told it: encoded once."""
+    return _frame(event.kind, event.position, _details(event))
+
+
 def _frame(event: str, position: str, data: bytes) -> bytes:
-    return b"event: %s\nid: %s\ndata: %s\n\n" % (event.encode(), position.encode(), data)
+    """Return an event as it goes out; what a client sent may have line breaks between its tokens."""
+    lines = b"".join(b"data: %s\n" % line for line in data.splitlines())
+    return b"event: %s\nid: %s\n%s\n" % (event.encode(), position.encode(), lines)
 
 
 def _bye(reason: str) -> bytes:
@@ -176,6 +226,6 @@ def _bye(reason: str) -> bytes:
 
 
 def _details(event: Event) -> bytes:
-    names = ("job_id", "status", "revision", "queue", "slate_id")
-    found = {name: getattr(event, name) for name in names}
-    return msgspec.json.encode({name: value for name, value in found.items() if value is not None})
+    found = {name: getattr(event, name) for name in ("job_id", "status", "revision", "queue", "slate_id")}
+    times = {"at": timestamp(event.at), "created_at": timestamp(event.created)} if event.position else {}
+    return msgspec.json.encode({**{name: value for name, value in found.items() if value is not None}, **times})

@@ -152,10 +152,10 @@ class Overloaded(JobStateError):
 
 
 class Draining(JobStateError):
-    """No job is created or claimed for now: the service is made ready to be stopped; running jobs go on."""
+    """No job is created or claimed, and nothing waited for: the service is made ready to be stopped; jobs go on."""
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__("No job is created or claimed for now: the service is made ready to be stopped.")
+        super().__init__("No job is created or claimed, and nothing waited for, for now: the service is to be stopped.")
         self.retry_after = retry_after
 
 

@@ -43,6 +43,11 @@ class Event(Struct, frozen=True, kw_only=True):
     tags: tuple[str, ...] = ()
 
     @property
+    def at(self) -> int:
+        """When it happened, in µs since 1970, to the millisecond."""
+        return int(self.position.partition("-")[0]) * 1000
+
+    @property
     def version(self) -> str:
         """What `Job.version` is of the record after this change."""
         return f"{self.created}-{self.revision}"

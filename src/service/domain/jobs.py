@@ -1,17 +1,15 @@
 """The job record and what goes with it: what is asked for, what comes back."""
 
-from datetime import UTC, datetime, timedelta
-from typing import Annotated, Final
+from typing import Annotated
 
 from msgspec import Meta, Raw, Struct
 
 from service.domain import rules
 from service.domain.states import FINAL, Status
+from service.domain.times import micros
 
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
-
-def timestamp(meaning: str) -> Meta:
+def moment(meaning: str) -> Meta:
     """Return a note for a time in ISO 8601, UTC, with microseconds and a Z: as text it sorts as in time."""
     return Meta(description=meaning, extra_json_schema={"extra": {"format": "date-time"}})
 
@@ -53,17 +51,17 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     failures: Annotated[int, count("How often an attempt failed or its lease ran out")]
     max_attempts: Annotated[int, count("How often it may fail before it has failed", 1)]
     retry_delay_seconds: Annotated[int, count("Seconds before the first retry; each further one doubles them")]
-    available_at: Annotated[str, timestamp("Not to be taken before; only where a delay was asked for")] | None = None
+    available_at: Annotated[str, moment("Not to be taken before; only where a delay was asked for")] | None = None
     worker: Annotated[str, said("Who holds the lease")] | None = None
     lease_seconds: Annotated[int, count("How long the lease was asked for", 1)] | None = None
-    lease_expires_at: Annotated[str, timestamp("When the lease runs out; absent without one")] | None = None
+    lease_expires_at: Annotated[str, moment("When the lease runs out; absent without one")] | None = None
     stale: Annotated[bool, said("The lease has run out and nobody has acted on it yet")]
-    cancel_requested_at: Annotated[str, timestamp("When its holder was asked to stop")] | None = None
-    created_at: Annotated[str, timestamp("When it was created")]
-    started_at: Annotated[str, timestamp("When it last moved to running")] | None = None
-    finished_at: Annotated[str, timestamp("When it ended")] | None = None
-    updated_at: Annotated[str, timestamp("When it last changed")]
-    expires_at: Annotated[str, timestamp("When its retention ends, unless a change starts it again")]
+    cancel_requested_at: Annotated[str, moment("When its holder was asked to stop")] | None = None
+    created_at: Annotated[str, moment("When it was created")]
+    started_at: Annotated[str, moment("When it last moved to running")] | None = None
+    finished_at: Annotated[str, moment("When it ended")] | None = None
+    updated_at: Annotated[str, moment("When it last changed")]
+    expires_at: Annotated[str, moment("When its retention ends, unless a change starts it again")]
 
     @property
     def version(self) -> str:
@@ -74,6 +72,24 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     def is_final(self) -> bool:
         """Say whether the job has ended."""
         return self.status in FINAL
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """One change of a job."""
+
+    at: Annotated[str, moment("When it happened")]
+    revision: Annotated[int, count("The revision of the record from then on", 1)]
+    change: Annotated[
+        str,
+        said("created, running, pending (given back), cancel-requested, completed, failed, cancelled; more may come"),
+    ]
+
+
+class History(Struct, frozen=True, kw_only=True):
+    """What has become of a job so far, its progress left out."""
+
+    items: Annotated[list[Change], said("Its changes, oldest first")]
+    complete: Annotated[bool, said("No older change was left out: the last hundred are kept")]
 
 
 class Creation(Struct, frozen=True):
@@ -87,7 +103,7 @@ class Lease(Struct, frozen=True):
     """The right to work on a job and to say how it ends."""
 
     token: Annotated[str, said("Goes along as `Lease-Token` with everything that the worker says of the job")]
-    expires_at: Annotated[str, timestamp("When it runs out unless a heartbeat extends it")]
+    expires_at: Annotated[str, moment("When it runs out unless a heartbeat extends it")]
 
 
 class Claim(Struct, frozen=True):
@@ -100,7 +116,7 @@ class Claim(Struct, frozen=True):
 class Heartbeat(Struct, frozen=True):
     """What a worker that is heard of learns."""
 
-    lease_expires_at: Annotated[str, timestamp("When the lease runs out unless it is extended again")]
+    lease_expires_at: Annotated[str, moment("When the lease runs out unless it is extended again")]
     cancel_requested: Annotated[bool, said("The worker was asked to stop")]
 
 
@@ -118,14 +134,14 @@ class OldestRunning(Struct, frozen=True):
 
     job_id: Annotated[str, said("Its id")]
     queue: Annotated[str, said("Its queue")]
-    created_at: Annotated[str, timestamp("When it was created")]
+    created_at: Annotated[str, moment("When it was created")]
 
 
 class Drain(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether jobs are created and claimed, and what is still at work."""
 
     draining: Annotated[bool, said("No job is created or claimed")]
-    until: Annotated[str, timestamp("When the drain ends by itself")] | None = None
+    until: Annotated[str, moment("When the drain ends by itself")] | None = None
     running: Annotated[int, count("Running jobs")]
     leased: Annotated[int, count("Of these, those under a live lease")]
     oldest: OldestRunning | None = None
@@ -167,20 +183,15 @@ class OldestPending(Struct, frozen=True):
 
     job_id: Annotated[str, said("Its id")]
     queue: Annotated[str, said("The queue it waits in")]
-    created_at: Annotated[str, timestamp("When it was created")]
+    created_at: Annotated[str, moment("When it was created")]
 
 
 class Stats(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Exact counts at the moment `at`."""
 
-    at: Annotated[str, timestamp("When it was counted")]
+    at: Annotated[str, moment("When it was counted")]
     statuses: Annotated[dict[Status, int], said("Jobs by status; more statuses may come")]
     delayed: Annotated[int, count("Of the pending ones, those whose delay is not over")]
     queues: Annotated[dict[str, dict[Status, int]], said("Jobs by queue and status; queues without jobs are absent")]
     running: RunningCount
     oldest_pending: OldestPending | None = None
-
-
-def micros(timestamp: str) -> int:
-    """Return a record's timestamp as microseconds since 1970."""
-    return (datetime.fromisoformat(timestamp) - _EPOCH) // timedelta(microseconds=1)

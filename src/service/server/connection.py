@@ -11,6 +11,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.api.admission import CROWDED
 from service.api.clients import unmapped
 from service.api.correlation import HEADER, correlation_id, new_correlation_id
+from service.api.patience import FOLLOWED, WAITS_SINCE
 from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, REFUSED, TOO_SLOW, Kind, encoded
 from service.settings import Settings
 
@@ -44,6 +45,8 @@ class Connection(HttpToolsProtocol):
         #: Bytes of the request's line, headers and trailers; bytes that have come since the parser last knew a part.
         self._head_bytes = 0
         self._unparsed = 0
+        #: Requests that are being answered while others of the same connection come.
+        self._ahead: list[Any] = []
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it where there are too many."""
@@ -60,6 +63,9 @@ class Connection(HttpToolsProtocol):
         """Forget the connection."""
         self._stop_request_timer()
         self._stop_answer_timer()
+        for cycle in self._ahead:
+            cycle.disconnected = True
+            cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -75,11 +81,23 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         """Start on a request."""
+        if self.cycle is not None and not self.cycle.response_complete:
+            self._follow_on(self.cycle)
         super().on_message_begin()
         if self._crowded:
             self.scope["state"][CROWDED] = True
         self._head_bytes = self._unparsed = 0
         self._await_request()
+
+    def _follow_on(self, cycle: Any) -> None:
+        """Take a request before the last one is answered: from then on nothing is read, not even that the client leaves.
+
+        So what waits is ended; uvicorn itself would tell only the last request of a connection that is lost.
+        """
+        self._ahead = [one for one in (*self._ahead, cycle) if not one.response_complete]
+        cycle.scope["state"][FOLLOWED] = True
+        if WAITS_SINCE in cycle.scope["state"]:
+            self.transport.abort()
 
     def on_url(self, url: bytes) -> None:
         """Take in the request's line."""

@@ -1,6 +1,10 @@
 """The address that the service listens on."""
 
 import socket
+from typing import Final
+
+#: Milliseconds for which a client's machine may acknowledge nothing of what is sent to it.
+UNACKNOWLEDGED: Final = 60_000
 
 
 class ListenError(Exception):
@@ -14,6 +18,10 @@ def bind(host: str, port: int) -> socket.socket:
         bound = socket.socket(family, kind, protocol)
         try:
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if hasattr(
+                socket, "TCP_USER_TIMEOUT"
+            ):  # for its connections: a watcher whose machine is gone says no goodbye
+                bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
             bound.bind(address)
         except OSError:
             bound.close()

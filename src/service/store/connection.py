@@ -136,16 +136,21 @@ class Gateway:
                     return reply
                 self._clock.set(int(reply[1]))
 
-    async def read(self, *commands: Sequence[str]) -> list[Any]:
-        """Run reading commands in one round trip and return their replies. Raises as `run`."""
+    async def read(self, *commands: Sequence[str], apart: bool = False) -> list[Any]:
+        """Run reading commands in one round trip and return their replies. Raises as `run`.
+
+        Apart, a key that is not ours is a `StoreCorrupt` in the place of its reply, and harms no other.
+        """
 
         async def send() -> list[Any]:
             async with self.redis.pipeline(transaction=False) as pipe:
                 for command in commands:
                     pipe.execute_command(*command)
                 replies: list[Any] = await pipe.execute(raise_on_error=False)
-            for reply in replies:
-                if isinstance(reply, Exception):  # as Redis said it: redis-py would put words of its own in front
+            for number, reply in enumerate(replies):
+                if apart and isinstance(reply, Exception) and meaning(reply) is errors.StoreCorrupt:
+                    replies[number] = errors.StoreCorrupt(f"{errors.StoreCorrupt.__doc__} ({reply})")
+                elif isinstance(reply, Exception):  # as Redis said it: redis-py would put words of its own in front
                     raise reply
             return replies
 

@@ -8,6 +8,7 @@ from typing import Any, Final, Protocol
 
 import structlog
 from redis.asyncio import ConnectionPool, Redis
+from redis.exceptions import RedisError
 
 from service.domain.errors import StoreUnreachable
 from service.domain.events import Event, EventKind, Notice
@@ -21,8 +22,13 @@ BLOCK: Final = 2000
 EVENTS: Final = 500
 #: Seconds before a Redis that was away is tried again.
 AGAIN: Final = 1.0
+#: So many events at least are kept; the twin in Lua is at the top of `prelude.lua`.
+EVENTS_KEPT: Final = 100_000
 #: The position before the first event there ever was.
 START: Final = "0-0"
+
+#: What the log says once when they cannot be read.
+DEAF: Final = "the events of Redis cannot be read; those who wait and watch hear nothing until they can"
 
 _log = structlog.get_logger(__name__)
 
@@ -40,8 +46,8 @@ class Listener(Protocol):
 class Feed:
     """Reads the events while anybody listens, and tells every listener each of them once, in order.
 
-    Over a lost connection it goes on where it was. Where that place is no longer in the history (a Redis restored from
-    an older file, a process that slept while 100,000 events came) it says so by `look_again`.
+    Over a lost connection it goes on where it was. Each reading asks whether that place is still in the history; where
+    it is not, it says `look_again`: after a restore of Redis from an older file, in a process that slept too long.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
@@ -51,6 +57,7 @@ class Feed:
         self._reading: asyncio.Task[None] | None = None
         self._is_reading = asyncio.Event()
         self._position: str | None = None
+        self._is_closed = False
 
     def add(self, listener: Listener) -> None:
         """Tell `listener` what happens from now on, after a `look_again`: at once where reading has begun before."""
@@ -75,54 +82,61 @@ class Feed:
 
     async def aclose(self) -> None:
         """Stop reading."""
+        self._is_closed = True  # for a cancellation that redis-py loses
         if self._reading is not None:
             self._reading.cancel()
             await asyncio.gather(self._reading, return_exceptions=True)
 
     async def _read(self) -> None:
+        self._position, is_deaf = None, False
         try:
-            self._position = None
-            while self._listeners:
+            while self._is_wanted:
                 try:
-                    await self._begin()
-                    while self._listeners:
-                        await self._read_on()
-                except Exception as error:  # the requests that fail meanwhile say what is wrong
-                    _log.debug("the events cannot be read; trying again", detail=str(error))
+                    await self._read_on(None)
+                    self._is_reading.set()
+                    if is_deaf:
+                        _log.info("the events of Redis are read again")
+                    is_deaf = False
+                    while self._is_wanted:
+                        await self._read_on(BLOCK)
+                except Exception as error:
                     self._is_reading.clear()
+                    if not is_deaf:
+                        known = isinstance(error, RedisError | OSError | TimeoutError)
+                        _log.warning(DEAF, detail=str(error), exc_info=None if known else error)
+                    is_deaf = True
                     await asyncio.sleep(AGAIN)
         finally:
             self._is_reading.clear()
             self._reading = None
 
-    async def _begin(self) -> None:
-        if self._position is None or not await self._is_kept(self._position):
-            newest: Any = await self._redis.xrevrange(keys.EVENTS, count=1)
-            self._position = newest[0][0].decode() if newest else START
-            self._miss(self._position)
-        self._is_reading.set()
+    @property
+    def _is_wanted(self) -> bool:
+        return bool(self._listeners) and not self._is_closed
 
-    async def _read_on(self) -> None:
+    async def _read_on(self, block: int | None) -> None:
+        """Take in what has come since, or comes within `block` ms; go on at the end where history has a hole."""
+        if self._position is None:
+            await self._go_to_the_end()
         position = self._position or START
-        reply: Any = await self._redis.xread({keys.EVENTS: position}, count=EVENTS, block=BLOCK)
-        if not reply:
-            return
-        [(_, entries)] = reply
-        has_hole = len(entries) == EVENTS and not await self._is_kept(position)
-        self._position = entries[-1][0].decode()
-        if has_hole:
-            self._miss(self._position)
-        else:
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xread({keys.EVENTS: position}, count=EVENTS, block=block)
+            pipe.xrange(keys.EVENTS, position, position, count=1)
+            read, kept = await pipe.execute()
+        if not kept and position != START:
+            await self._go_to_the_end()
+        elif read:
+            [(_, entries)] = read
+            self._position = entries[-1][0].decode()
             events = events_of(entries)
             for listener in list(self._listeners):
                 listener.hear(events)
 
-    def _miss(self, position: str) -> None:
+    async def _go_to_the_end(self) -> None:
+        newest: Any = await self._redis.xrevrange(keys.EVENTS, count=1)
+        self._position = newest[0][0].decode() if newest else START
         for listener in list(self._listeners):
-            listener.look_again(position)
-
-    async def _is_kept(self, position: str) -> bool:
-        return bool(await self._redis.xrange(keys.EVENTS, position, position, count=1))
+            listener.look_again(self._position)
 
 
 def events_of(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | Notice]:

@@ -13,13 +13,14 @@ from service.domain import content, errors, rules
 from service.domain.jobs import Claim, Drain, Heartbeat, Job, Lease, Progress, Queue
 from service.domain.json_text import to_json
 from service.domain.states import Status
+from service.domain.times import timestamp
 from service.settings import retention_from_environment
 from service.store import keys, overview, scripts
 from service.store.connection import Gateway
 from service.store.identity import change_id_for, claim_id_for, digest, new_secret
 from service.store.manager import millis
 from service.store.observer import NoObserver, Observer
-from service.store.records import hash_of, job_from, micros_of, seconds_left, standing, timestamp
+from service.store.records import hash_of, job_from, micros_of, seconds_left, standing
 
 #: How much longer than its lease a claim is remembered: whoever did not hear of the lease cannot have extended it.
 CLAIM_KEPT: Final = timedelta(minutes=1)

@@ -9,12 +9,13 @@ from redis.asyncio import ConnectionPool
 
 from service.domain import content, errors, rules
 from service.domain.content import Value
-from service.domain.jobs import Batch, Creation, Job, JobFilter, Page, Progress, Stats
+from service.domain.jobs import Batch, Creation, History, Job, JobFilter, Page, Progress, Stats
 from service.domain.operation import StoreHealth
 from service.domain.states import Status, sources
 from service.settings import MAX_RETENTION, retention_from_environment
 from service.store import keys, overview, scripts
 from service.store.connection import Gateway
+from service.store.history import history_from
 from service.store.identity import change_id_for, digest, new_change_id
 from service.store.observer import NoObserver, Observer
 from service.store.records import flat, hash_from, hash_of, job_from, micros_of, seconds_left, standing
@@ -109,6 +110,14 @@ class JobStateManager:
         if not job.is_final:
             raise errors.ResultNotReady(job.status)
         return job
+
+    async def get_history(self, job_id: str) -> History | None:
+        """Return what has become of a job so far, or `None` if there is none."""
+        rules.JOB_ID.require("job_id", job_id)
+        [[created_at, text]] = await self._gateway.read(["HMGET", keys.job(job_id), "created_at", "_history"])
+        if created_at is None:
+            return None
+        return history_from(job_id, created_at.decode(), (text or b"").decode())
 
     async def update_job_status(
         self,

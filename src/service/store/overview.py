@@ -1,7 +1,7 @@
 """Reading many jobs at once: pages, batches, counts. Nothing here scans the keyspace."""
 
 from collections.abc import Collection, Sequence
-from typing import Final
+from typing import Any, Final
 
 import structlog
 
@@ -20,9 +20,10 @@ from service.domain.jobs import (
 )
 from service.domain.operation import StoreHealth
 from service.domain.states import Status
+from service.domain.times import timestamp
 from service.store import keys, scripts
 from service.store.connection import Gateway
-from service.store.records import FIELDS, LARGE_FIELDS, hash_of, job_from, micros_of, timestamp
+from service.store.records import FIELDS, LARGE_FIELDS, hash_of, job_from, micros_of
 
 _log = structlog.get_logger(__name__)
 
@@ -73,18 +74,23 @@ async def batch(gateway: Gateway, job_ids: Sequence[str]) -> Batch:
     return Batch(items, [job_id for job_id in wanted if job_id not in there])
 
 
-async def glance(gateway: Gateway, job_ids: Sequence[str]) -> list[Job | StoreCorrupt | None]:
-    """Return the jobs with these ids, without `input_params` and `result`; `None` where there is none."""
+async def glance(gateway: Gateway, job_ids: Sequence[str]) -> tuple[int, list[Job | StoreCorrupt | None]]:
+    """Return the time (µs), and the jobs with these ids without `input_params` and `result`; `None`: there is none."""
     fields = [*FIELDS, "error_message"]
-    time, *rows = await gateway.read(["TIME"], *(["HMGET", keys.job(job_id), *fields] for job_id in job_ids))
-    now, status = micros_of(time), fields.index("status")
-    found: list[Job | StoreCorrupt | None] = []
-    for job_id, row in zip(job_ids, rows, strict=True):
-        try:
-            found.append(None if row[status] is None else _shown(job_id, fields, row, now))
-        except StoreCorrupt as error:
-            found.append(error)
-    return found
+    time, *rows = await gateway.read(
+        ["TIME"], *(["HMGET", keys.job(job_id), *fields] for job_id in job_ids), apart=True
+    )
+    now = micros_of(time)
+    return now, [_glanced(job_id, fields, row, now) for job_id, row in zip(job_ids, rows, strict=True)]
+
+
+def _glanced(job_id: str, fields: list[str], row: Any, now: int) -> Job | StoreCorrupt | None:
+    if isinstance(row, StoreCorrupt):
+        return row
+    try:
+        return None if row[fields.index("status")] is None else _shown(job_id, fields, row, now)
+    except StoreCorrupt as error:
+        return error
 
 
 async def running_count(gateway: Gateway, leased: bool | None) -> int:

@@ -52,7 +52,7 @@ def connect(url: str, *, max_connections: int = 64) -> BlockingConnectionPool:
 
     Time-outs of 3 s, a health check of connections idle for 30 s, and no retries of its own: see `Gateway.run`.
     """
-    return Pool.from_url(
+    pool = Pool.from_url(
         url,
         max_connections=max_connections,
         timeout=DEADLINE,
@@ -61,3 +61,5 @@ def connect(url: str, *, max_connections: int = 64) -> BlockingConnectionPool:
         health_check_interval=30,
         retry=Retry(NoBackoff(), 0),
     )
+    pool.connection_kwargs["protocol"] = 2  # whatever the URL says: replies are read in the shapes of RESP2
+    return pool

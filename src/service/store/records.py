@@ -1,7 +1,6 @@
 """A job record as a Redis hash and back."""
 
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 import msgspec
@@ -11,8 +10,7 @@ from service.domain.content import Value, without_absent
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, Progress
 from service.domain.states import Status
-
-_EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
+from service.domain.times import timestamp
 
 #: The fields that a client may make as large as a body.
 LARGE_FIELDS: Final[tuple[str, ...]] = ("input_params", "result", "error_message")
@@ -67,11 +65,6 @@ def standing(reply: Sequence[bytes]) -> tuple[Status, int]:
 def seconds_left(millis: Any) -> int:
     """Return what is left of something in whole seconds, as `Retry-After` says it."""
     return -(-int(millis) // 1000)
-
-
-def timestamp(micros: int) -> str:
-    """Return microseconds since 1970 in ISO 8601, as the scripts write it."""
-    return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def micros_of(time: Sequence[Any]) -> int:

@@ -3,27 +3,28 @@
 import asyncio
 import contextlib
 import time
-from collections import deque
+from bisect import bisect_right
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from enum import StrEnum, auto
-from itertools import takewhile
 from typing import Final, NamedTuple
 
 from msgspec import Struct
 from redis.asyncio import ConnectionPool
 
-from service.domain import content
+from service.domain import content, rules
 from service.domain.errors import JobStateError
 from service.domain.events import Event, Notice
 from service.domain.jobs import JobFilter
 from service.store import keys
 from service.store.connection import Gateway
-from service.store.feed import AGAIN, EVENTS, START, Feed, events_of
+from service.store.feed import AGAIN, EVENTS_KEPT, START, Feed, events_of
 from service.store.observer import NoObserver, Observer
 from service.store.watching import SIGN_OF_LIFE
 
 #: How many events one who follows may lag behind before it is dropped; the process holds them once for all.
 LAG: Final = 2000
+#: How many events are handed out, or read of the history, at one time: others have their turn between.
+BATCH: Final = 100
 
 
 class MarkKind(StrEnum):
@@ -33,7 +34,7 @@ class MarkKind(StrEnum):
     HELLO = auto()
     #: What was known before is to be read again: history has a hole.
     RESET = auto()
-    #: All that happened up to the position has been told; a sign of life.
+    #: A sign of life: all that happened up to the position has been told.
     ALIVE = auto()
     #: The follower was too slow, and is told no more.
     SLOW = auto()
@@ -46,10 +47,10 @@ class Mark(Struct, frozen=True):
     position: str
 
 
-class _Page(NamedTuple):
-    """Some of the history, and how far it reaches."""
+class Batch(NamedTuple):
+    """Some events, in order, and how far they reach in history."""
 
-    events: list[Event]
+    events: Sequence[Event]
     end: str
 
 
@@ -60,7 +61,9 @@ class Timeline:
         """Hear of events from `feed` while anybody follows, and read older ones through `pool`."""
         self._gateway = Gateway(pool, observer or NoObserver())
         self._feed = feed
-        self._events: deque[Event] = deque()
+        #: The newest events and, beside them, their places, to be searched.
+        self._events: list[Event] = []
+        self._places: list[tuple[int, int]] = []
         #: Everything after this position is in memory.
         self._floor = START
         #: How many holes there were.
@@ -70,27 +73,42 @@ class Timeline:
         self._bell = asyncio.Event()
         self._closed = False
 
-    async def follow(self, since: str | None, wanted: JobFilter) -> AsyncGenerator[Event | Mark]:
-        """Yield a hello, then every event after `since` (`None`: from now on) that matches, each once and in order.
+    async def follow(
+        self, since: str | None, wanted: JobFilter, *, moment: int | None = None
+    ) -> AsyncGenerator[Mark | Sequence[Event]]:
+        """Yield a hello, then every event after `since` that matches, each once and in order.
 
-        A position that is not in the history, or no longer, is told by a reset. Ends with the process, or with the word
-        that the follower is too slow. To be called while `joined`. Raises `InvalidValue`, or
-        `StoreUnavailable` before the hello; later, Redis may come and go.
+        Without a position begin at a `moment` (µs since 1970; `None`: now). A place that is not in the history, or no
+        longer, is told by a reset. Ends with the process, or with the word that the follower is too slow. To be called
+        while `joined`. Raises `InvalidValue`, or `StoreUnavailable` before the hello; later, Redis may come and go.
         """
         content.check_filter(wanted)
-        position, holes = await self._feed.position(), self._holes
-        is_kept = since is None or await self._older(since) is not None
-        if since is not None and is_kept:
-            position = since
+        newest, holes = await self._feed.position(), self._holes
+        position, is_kept = await self._start(newest, since, moment)
         yield Mark(MarkKind.HELLO, position)
         if not is_kept:
             yield Mark(MarkKind.RESET, position)
-        said_at = time.monotonic()
-        async for said in self._everything(position, holes):
-            is_wanted = isinstance(said, Mark) or said.matches(wanted)
-            if is_wanted or time.monotonic() - said_at >= SIGN_OF_LIFE:
-                yield said if is_wanted else Mark(MarkKind.ALIVE, said.position)
-                said_at = time.monotonic()
+        said_at, is_live = time.monotonic(), False
+        while not self._closed:
+            bell = self._bell
+            if holes != self._holes:
+                holes, position = self._holes, self._floor
+                yield Mark(MarkKind.RESET, position)
+            is_live = is_live or self._holds(position)
+            batch = await self._after(position, is_live)
+            if batch is None:
+                yield Mark(MarkKind.SLOW, position)
+                return
+            matching = [event for event in batch.events if event.matches(wanted)]
+            is_idle, position = is_live and batch.end == position, batch.end
+            if matching:
+                yield matching
+            elif time.monotonic() - said_at >= SIGN_OF_LIFE or (is_idle and not await _rings(bell)):
+                yield Mark(MarkKind.ALIVE, position)
+            else:
+                continue
+            said_at = time.monotonic()
+            await asyncio.sleep(0)  # a socket that takes all in would leave nobody else a turn
 
     def close(self) -> None:
         """End all following."""
@@ -99,14 +117,17 @@ class Timeline:
 
     def hear(self, events: Sequence[Event | Notice]) -> None:
         """Take in what has happened."""
-        self._events += [event for event in events if isinstance(event, Event)]
-        while len(self._events) > LAG:
-            self._floor = self._events.popleft().position
+        new = [event for event in events if isinstance(event, Event)]
+        self._events += new
+        self._places += [_place(event.position) for event in new]
+        if (excess := len(self._events) - LAG) > 0:
+            self._floor = self._events[excess - 1].position
+            del self._events[:excess], self._places[:excess]
         self._wake()
 
     def look_again(self, position: str) -> None:
         """Begin anew after `position`."""
-        self._events.clear()
+        self._events, self._places = [], []
         self._floor = position
         self._holes += 1
         self._wake()
@@ -123,67 +144,55 @@ class Timeline:
             self._followers -= 1
             if not self._followers:
                 self._feed.remove(self)
-                self._events.clear()
+                self._events, self._places = [], []
 
-    async def _everything(self, position: str, holes: int) -> AsyncGenerator[Event | Mark]:
-        async for said in self._past(position):
-            yield said
-            position = said.position
-        async for said in self._present(position, holes):
-            yield said
+    async def _start(self, newest: str, since: str | None, moment: int | None) -> tuple[str, bool]:
+        """Return where to begin, and whether everything from there on is in the history."""
+        if since is not None:
+            is_kept = since == newest or await self._is_kept(since)
+            return since if is_kept else newest, is_kept
+        if moment is not None:
+            position = await self._before(moment)
+            return position, await self._is_kept(position)
+        return newest, True
 
-    async def _past(self, position: str) -> AsyncGenerator[Event | Mark]:
-        """Yield what comes after `position` out of Redis, until it goes on in memory."""
-        while not self._holds(position) and not self._closed:
-            try:
-                page = await self._older(position)
-            except JobStateError:
-                await asyncio.sleep(AGAIN)
-                yield Mark(MarkKind.ALIVE, position)
-                continue
-            if page is None:
-                yield Mark(MarkKind.RESET, self._floor)
-                return
-            for event in page.events:
-                yield event
-            position = self._floor if page.end == position else page.end
-            yield Mark(MarkKind.ALIVE, position)
-
-    async def _present(self, position: str, holes: int) -> AsyncGenerator[Event | Mark]:
-        """Yield what comes after `position` out of memory; whoever falls out of it is too slow."""
-        while not self._closed:
-            bell = self._bell
-            if holes != self._holes:
-                holes, position = self._holes, self._floor
-                yield Mark(MarkKind.RESET, position)
-            elif not self._holds(position):
-                yield Mark(MarkKind.SLOW, position)
-                return
-            newer = self._newer(position)
-            for event in newer:
-                yield event
-                position = event.position
-            if not newer and not await _rings(bell):
-                yield Mark(MarkKind.ALIVE, position)
+    async def _after(self, position: str, is_live: bool) -> Batch | None:
+        """Return events after `position`, out of Redis until they are in memory; `None` to who has fallen out of it."""
+        if self._holds(position):
+            first = bisect_right(self._places, _place(position))
+            events = self._events[first : first + BATCH]
+            return Batch(events, events[-1].position if events else position)
+        if is_live:
+            return None
+        try:
+            return await self._older(position)
+        except JobStateError:
+            await asyncio.sleep(AGAIN)
+            return Batch([], position)
 
     def _holds(self, position: str) -> bool:
         return _place(position) >= _place(self._floor)
 
-    def _newer(self, position: str) -> list[Event]:
-        """Return what is in memory after `position`."""
-        after = _place(position)
-        newer = list(takewhile(lambda event: _place(event.position) > after, reversed(self._events)))
-        return newer[::-1]
+    async def _before(self, moment: int) -> str:
+        """Return the last position before a moment (µs); the start where there is none."""
+        before = f"({max(1, moment // 1000)}-0"
+        [found] = await self._gateway.read(["XREVRANGE", keys.EVENTS, before, "-", "COUNT", "1"])
+        return found[0][0].decode() if found else START
 
-    async def _older(self, position: str) -> _Page | None:
-        """Return events after `position` out of Redis; `None` if it is not in the history, or no longer."""
+    async def _is_kept(self, position: str) -> bool:
+        """Say whether everything after `position` is in Redis."""
+        if not rules.POSITION.accepts(position):
+            return False
         there = ["XRANGE", keys.EVENTS, position, position]
-        after = ["XRANGE", keys.EVENTS, f"({position}", "+", "COUNT", str(EVENTS)]
-        found, entries = await self._gateway.read(there, after)
-        if not found:
-            return None
+        found, length = await self._gateway.read(there, ["XLEN", keys.EVENTS])
+        return bool(found) or (position == START and length < EVENTS_KEPT)
+
+    async def _older(self, position: str) -> Batch:
+        """Return events after `position` out of Redis, up to where memory begins if there are none."""
+        after = ["XRANGE", keys.EVENTS, f"({position}", "+", "COUNT", str(BATCH)]
+        [entries] = await self._gateway.read(after)
         events = [event for event in events_of(entries) if isinstance(event, Event)]
-        return _Page(events, entries[-1][0].decode() if entries else position)
+        return Batch(events, entries[-1][0].decode() if entries else self._floor)
 
     def _wake(self) -> None:
         self._bell.set()

@@ -10,11 +10,13 @@ from typing import Final
 from redis.asyncio import ConnectionPool
 
 from service.domain import rules
-from service.domain.errors import JobStateError
+from service.domain.errors import JobStateError, StoreTimeout, StoreUnavailable
 from service.domain.events import Event, EventKind, Notice
-from service.domain.jobs import Job, micros
+from service.domain.jobs import Job
 from service.domain.states import FINAL, Status
+from service.domain.times import micros
 from service.store import overview
+from service.store.budget import DEADLINE
 from service.store.connection import Gateway
 from service.store.feed import AGAIN, Feed
 from service.store.observer import NoObserver, Observer
@@ -32,6 +34,8 @@ class Watch:
 
     def __init__(self) -> None:
         self.is_over = False
+        #: When the watched record was created (µs), once that is known: another of the same id is another job.
+        self.created: int | None = None
         self._bell = asyncio.Event()
         #: What was heard of ends, by creation: a record may be gone before anybody has looked.
         self._ends: dict[int, dict[EventKind, Event]] = {}
@@ -47,7 +51,8 @@ class Watch:
 
     def hear(self, event: Event) -> None:
         """Take in what has happened to the job."""
-        if event.kind is not EventKind.CHANGED or event.status in FINAL:
+        is_end = event.kind is not EventKind.CHANGED or event.status in FINAL
+        if is_end and self.created in (None, event.created):
             self._ends.setdefault(event.created, {})[event.kind] = event
         self._bell.set()
 
@@ -60,12 +65,12 @@ class Watch:
         self._bell.clear()
         return rang
 
-    def ends_of(self, job: Job) -> list[Event]:
+    def ends_of(self, job: Job, now: float) -> list[Event]:
         """Return what is left to be told of a job whose record went before its end was seen."""
         heard = self._ends.get(micros(job.created_at), {})
         final = [heard[EventKind.CHANGED]] if EventKind.CHANGED in heard else []
         gone = heard.get(EventKind.DELETED) or heard.get(EventKind.EXPIRED)
-        return [*final, gone or _silent_end(job)]
+        return [*final, gone or _silent_end(job, now)]
 
 
 class Watching:
@@ -83,14 +88,16 @@ class Watching:
         self._watches: dict[str, set[Watch]] = {}
         self._wanted: dict[str, asyncio.Future[Job | Exception | None]] = {}
         self._glancing: asyncio.Task[None] | None = None
-        self._closed = False
+        #: By how many seconds the clock of Redis is ahead of this machine's.
+        self._ahead = 0.0
+        self.is_closed = False
 
     @contextlib.contextmanager
     def watch(self, job_id: str) -> Iterator[Watch]:
         """Hear of a job for the length of the block; to be entered before its record is read. Raises `InvalidValue`."""
         rules.JOB_ID.require("job_id", job_id)
         watch = Watch()
-        watch.is_over = self._closed
+        watch.is_over = self.is_closed
         if not self._watches:
             self._feed.add(self)
         self._watches.setdefault(job_id, set()).add(watch)
@@ -110,18 +117,19 @@ class Watching:
         record that has gone it is the event that says so, after that of a final state that nobody had read. `None` is
         a sign of life. Redis may come and go meanwhile. Without an end it ends where the watch is over.
         """
+        watch.created = micros(job.created_at)
+        seen = job if job.version == shown else None
         is_settled = False
         while True:
-            if job.version != shown:
+            if job.version != shown or _differs(job, seen):
                 yield job
-                shown, is_settled = job.version, False
+                seen, shown, is_settled = job, job.version, False
             if job.is_final or watch.is_over:
                 return
-            may_change = not is_settled and job.status is Status.RUNNING
-            rang = await watch.rings(UNSETTLED if may_change else _patience(job))
-            if not rang and not may_change:
+            patience = self._patience(job, is_settled)
+            is_settled = not await watch.rings(patience)
+            if is_settled and patience > UNSETTLED:
                 yield None
-            is_settled = not rang
             try:
                 latest = await self.look(job.job_id)
             except JobStateError:  # nothing is known for now
@@ -130,14 +138,14 @@ class Watching:
                 yield None
                 continue
             if latest is None or latest.created_at != job.created_at:
-                for event in watch.ends_of(job):
+                for event in watch.ends_of(job, self._now):
                     yield event
                 return
             job = latest
 
     def close(self) -> None:
         """End every watch, those too that are still to come."""
-        self._closed = True
+        self.is_closed = True
         for watch in self._all():
             watch.leave()
 
@@ -153,18 +161,36 @@ class Watching:
         for watch in self._all():
             watch.ring()
 
+    @property
+    def _now(self) -> float:
+        """What Redis would say the time is, in seconds since 1970."""
+        return time.time() + self._ahead
+
+    def _patience(self, job: Job, is_settled: bool) -> float:
+        """Return for how many seconds nothing is to be seen of a job unless the bell rings."""
+        if job.status is Status.RUNNING and not is_settled:
+            return UNSETTLED
+        if job.lease_expires_at is None or job.stale:
+            return SIGN_OF_LIFE
+        left = micros(job.lease_expires_at) / 1e6 - self._now
+        return min(SIGN_OF_LIFE, left + 0.1) if left > 0 else SIGN_OF_LIFE
+
     def _all(self) -> list[Watch]:
         return [watch for watches in self._watches.values() for watch in watches]
 
     async def look(self, job_id: str) -> Job | None:
         """Return the record as it is at a moment after the call, without `input_params` and `result`.
 
-        Raises `StoreUnavailable` or `StoreCorrupt`.
+        Raises `StoreUnavailable` within 3 s, or `StoreCorrupt`.
         """
         wanted = self._wanted.setdefault(job_id, asyncio.get_running_loop().create_future())
         if self._glancing is None:
             self._glancing = asyncio.create_task(self._glance(), name="glances", context=Context())
-        found = await asyncio.shield(wanted)
+        try:
+            async with asyncio.timeout(DEADLINE):
+                found = await asyncio.shield(wanted)
+        except TimeoutError as error:
+            raise StoreTimeout(f"{StoreTimeout.__doc__} (no answer)") from error
         if isinstance(found, Exception):
             raise found
         return found
@@ -175,6 +201,10 @@ class Watching:
             while self._wanted:
                 taken = {job_id: self._wanted.pop(job_id) for job_id in list(self._wanted)[:GLANCED]}
                 found = await self._found(list(taken))
+                if any(isinstance(one, StoreUnavailable) for one in found.values()):  # it is away for all others too
+                    found |= dict.fromkeys(self._wanted, next(iter(found.values())))
+                    taken |= self._wanted
+                    self._wanted = {}
                 for job_id, answer in taken.items():
                     answer.set_result(found[job_id])
         finally:
@@ -182,22 +212,21 @@ class Watching:
 
     async def _found(self, job_ids: list[str]) -> dict[str, Job | Exception | None]:
         try:
-            return dict(zip(job_ids, await overview.glance(self._gateway, job_ids), strict=True))
+            now, jobs = await overview.glance(self._gateway, job_ids)
+            self._ahead = now / 1e6 - time.time()
+            return dict(zip(job_ids, jobs, strict=True))
         except Exception as error:
             return dict.fromkeys(job_ids, error)
 
 
-def _patience(job: Job) -> float:
-    """Return for how many seconds nothing is to be seen of a job unless the bell rings."""
-    if job.lease_expires_at is None or job.stale:
-        return SIGN_OF_LIFE
-    left = micros(job.lease_expires_at) / 1e6 - time.time()
-    return min(SIGN_OF_LIFE, left + 0.1) if left > 0 else SIGN_OF_LIFE
+def _differs(job: Job, seen: Job | None) -> bool:
+    """Say whether a record is another than the one seen, though its version is not: Redis may have lost changes."""
+    return seen is not None and (job.status, job.updated_at) != (seen.status, seen.updated_at)
 
 
-def _silent_end(job: Job) -> Event:
-    """Return what to say of a record that has gone and of whose end nothing was heard."""
-    is_over = micros(job.expires_at) / 1e6 <= time.time()
+def _silent_end(job: Job, now: float) -> Event:
+    """Return what to say of a record that has gone by `now` (s) and of whose end nothing was heard."""
+    is_over = micros(job.expires_at) / 1e6 <= now
     return Event(
         position="",
         kind=EventKind.EXPIRED if is_over else EventKind.DELETED,

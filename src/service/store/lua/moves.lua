@@ -6,7 +6,8 @@
 local function load(id)
   local names = { 'status', 'queue', 'created_at', 'updated_at', 'revision', 'expires_at', 'slate_id',
     'correlation_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt', 'failures',
-    'max_attempts', 'retry_delay_seconds', 'progress', '_change', '_token', '_progress_event' }
+    'max_attempts', 'retry_delay_seconds', 'progress', '_change', '_token', '_progress_event',
+    '_history' }
   local held = {}
   for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(names))) do held[names[i]] = value or nil end
   if not held.status then return nil end
@@ -23,7 +24,7 @@ local function load(id)
     tags = tags(held.slate_id, held.correlation_id), last_change = held._change or '', progress = held.progress,
     progress_event = tonumber(held._progress_event or 0) or 0, token = held._token, attempt = attempt,
     failures = failures, max_attempts = max_attempts, cancel = held.cancel_requested_at, retry_delay = retry_delay,
-    lease_seconds = lease_seconds }
+    lease_seconds = lease_seconds, history = held._history }
   if job.status == 'pending' and held.available_at and redis.call('ZSCORE', key('due'), due_member(job)) then
     job.shelf, job.available = 'delayed', micros(held.available_at)
   end
@@ -60,6 +61,18 @@ local LEASE_GRACE = 60000
 -- Until when (ms) a job is kept that changes at `real` (µs) and cannot be taken before `delay` (µs) is over.
 local function kept_until(real, delay, retention, lease)
   return math.max(math.floor((real + delay) / 1000) + retention, lease and lease + LEASE_GRACE or 0)
+end
+
+-- What a job's history keeps of each change but progress: µs since its creation, revision, and one of these letters (the
+-- twin of store/history.py); `-` in front where older ones are gone.
+local HISTORY_KEPT = 100
+local LETTERS = { pending = 'p', running = 'r', completed = 'c', failed = 'f', cancelled = 'x', asked = 'q' }
+
+local function longer(history, entry)
+  if not history then return entry end
+  local _, kept = history:gsub('%d+:', '')
+  if kept >= 2 * HISTORY_KEPT then history = '- ' .. history:gsub('^%- ', ''):match('^%S+ (.*)$') end
+  return history .. ' ' .. entry
 end
 
 -- Changes a job that `load` has found, whole: its record, indexes, lease and event. To be called when nothing refuses it
@@ -99,6 +112,10 @@ local function change(job, what)
   elseif job.status == 'pending' then
     also('attempt', digits(job.attempt + 1))
     also('started_at', iso(at))
+  end
+  if not what.progress then
+    local letter = LETTERS[given.cancel_requested_at and 'asked' or status]
+    also('_history', longer(job.history, table.concat({ digits(at - job.created), digits(moved.revision), letter }, ':')))
   end
   local since_event = real - job.progress_event
   local quiet = what.progress and since_event >= 0 and since_event < PROGRESS_EVENT_EVERY
@@ -143,8 +160,8 @@ end
 local PASSED_OVER = 60000
 
 -- Takes a leased job from its holder: cancelled if that was asked for, which counts no failure; after a failure failed, or
--- pending while it may be tried again. `what` is a table: failed; retention (ms); delay (µs; nil for the job's own after a failure, else none);
--- error_message (nil for none); change and unset as in `change`. Returns the time (µs).
+-- pending while it may be tried again. `what` is a table: failed; retention (ms); delay (µs; nil for the job's own after a
+-- failure, else none); error_message (nil for none); change and unset as in `change`. Returns the time (µs).
 local LONGEST_RETRY_DELAY = 3600
 local function give_back(job, what)
   local failures = job.failures + (what.failed and not job.cancel and 1 or 0)
