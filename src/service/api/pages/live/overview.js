@@ -59,9 +59,8 @@ export function overview(connection) {
 
   function listen() {
     stream?.close();
-    trend.forget();
     stream = new Stream(connection, () => `v1/events?since=${encodeURIComponent(trend.since())}`, {
-      hello: () => trend.forget(),
+      begins: () => trend.forget(),
       reset: () => refresher.now(),
       changed: (event) => {
         trend.add(event);

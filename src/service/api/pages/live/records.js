@@ -6,6 +6,7 @@ import { members, spanOf } from "./json-text.js";
 /** @typedef {import("./document.js").components["schemas"]["Stats"]} Stats */
 /** @typedef {import("./document.js").components["schemas"]["Queue"]} Queue */
 /** @typedef {import("./document.js").components["schemas"]["Drain"]} Drain */
+/** @typedef {import("./document.js").components["schemas"]["History"]} History */
 /** @typedef {{job_id: string, status: string, revision: number, queue: string, slate_id?: string, at?: string, created_at?: string}} JobEvent */
 /** @typedef {{input_params?: string, result?: string, error_message?: string}} Texts */
 

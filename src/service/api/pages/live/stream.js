@@ -10,8 +10,8 @@ const AGAIN = { first: 1000, last: 15_000 };
 
 /**
  * An `EventSource` that is made anew where the browser gives up (any answer but 200), and rests while nobody looks:
- * a browser has six connections for all its tabs. Beside the events, `ears.again` is called when something may have been
- * missed, and `ears.refused` when the service would not let it in.
+ * a browser has six connections for all its tabs. Beside the events, `ears.begins` is called before each first event of
+ * an `EventSource`, `ears.again` when something may have been missed, `ears.refused` when the service would not let it in.
  */
 export class Stream {
   /** @type {EventSource | null} */
@@ -54,6 +54,7 @@ export class Stream {
   #open() {
     this.#shut();
     if (document.hidden) return;
+    this.ears.begins?.({});
     const source = new EventSource(addressOf(this.path()));
     this.#source = source;
     source.addEventListener("open", () => this.#opened());

@@ -3,8 +3,8 @@
 import { el, Parts, setAttribute, show } from "./dom.js";
 import { absolute, duration, timeOfDay } from "./times.js";
 
-/** @typedef {{at: string, revision: number, change: string}} Change */
-/** @typedef {{items: Change[], complete: boolean}} History */
+/** @typedef {import("./records.js").History} History */
+/** @typedef {History["items"][number]} Change */
 
 /** Words for a change; one that this page does not know yet stands as it is. @type {Record<string, string>} */
 const WORDS = {
