@@ -66,8 +66,10 @@ def test_redis_away_is_said_and_made_good(
     assert is_marked(page)
 
 
-def test_a_hole_in_what_was_heard_is_read_again(open_view: Open, api: httpx.Client, service: Service) -> None:
-    """Where the events since the last one are gone, the stream says `reset`."""
+def test_what_was_missed_is_read_again_also_where_the_stream_is_refused(
+    open_view: Open, api: httpx.Client, service: Service, complaints: Complaints
+) -> None:
+    complaints.foreseen.add(503)
     create(api, job_id="a")
     page = open_view("#/jobs")
     expect(page.locator("tbody tr")).to_contain_text("pending")

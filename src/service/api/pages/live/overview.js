@@ -33,7 +33,7 @@ export function overview(connection) {
     rest,
   );
 
-  const refresher = new Refresher(refresh, { atMost: 1500, atLeast: 10_000 });
+  const refresher = new Refresher(refresh, { atMost: 1000, atLeast: 10_000 });
   /** @type {Stream | null} */
   let stream = null;
 
