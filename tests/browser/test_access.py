@@ -33,6 +33,7 @@ def settle(page: Page, view: str) -> None:
     page.goto(f"{page.url.split('#')[0]}{view}")
     expect(page.locator("main h1")).to_be_visible()
     expect(page.locator("main :is(.tile, tbody tr, .facts > div, .empty)").first).to_be_visible()
+    expect(page.locator("[aria-busy]")).to_have_count(0)
     if view == "#/":
         expect(page.locator("canvas")).to_have_count(2)
 
@@ -90,7 +91,7 @@ def test_the_keyboard_alone_leads_everywhere(open_view: Open, api: httpx.Client)
     expect(focused).to_have_text("Skip to the content")
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
-    names = []
+    names: list[str] = []
     while not names or names[-1] != "Pause lineups":
         page.keyboard.press("Tab")
         names.append(focused.inner_text().replace("\n", " "))
@@ -109,7 +110,7 @@ def test_the_keyboard_alone_leads_everywhere(open_view: Open, api: httpx.Client)
     page.keyboard.press("Space")
     expect(page.locator(".badges")).to_have_text("cancelled")
 
-    page.keyboard.press("Alt+ArrowLeft")
+    page.go_back()
     expect(page.get_by_role("heading", name="Overview")).to_be_focused()
 
 

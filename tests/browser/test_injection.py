@@ -41,7 +41,7 @@ def harm(page: Page) -> list[str]:
         page.evaluate(
             """() => [
               document.documentElement.dataset.hacked && "a script ran",
-              ...Array.from(document.querySelectorAll("script:not([src]), img, main b, iframe"), (one) => one.outerHTML),
+              ...Array.from(document.querySelectorAll("script:not([src]), img, b, iframe"), (one) => one.outerHTML),
               ...Array.from(document.querySelectorAll("*"))
                 .filter((one) => one.getAttributeNames().some((name) => name.startsWith("on")))
                 .map((one) => one.outerHTML),

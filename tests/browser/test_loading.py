@@ -64,6 +64,7 @@ def test_assets_are_kept_by_the_browser(new_page: Callable[..., Page], service: 
     expect(page.locator("#pulse")).to_have_text("Live")
 
     sizes = page.evaluate(
-        "performance.getEntriesByType('resource').filter((one) => one.name.includes('/assets/')).map((one) => one.transferSize)"
+        """() => performance.getEntriesByType("resource")
+          .filter((one) => one.name.includes("/assets/")).map((one) => one.transferSize)"""
     )
     assert set(sizes) == {0}

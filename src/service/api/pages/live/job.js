@@ -105,8 +105,8 @@ class JobView {
 
   /** @param {unknown} error */
   #failed(error) {
-    if (!(error instanceof Problem) || error.status === 503) return this.connection.look();
-    this.#gone(error.status === 404 ? "There is no job with this id" : "The service refuses this", error.message);
+    if (!(error instanceof Problem) || error.status === 503) this.connection.look();
+    else this.#gone(error.status === 404 ? "There is no job with this id" : "The service refuses this", error.message);
   }
 
   /** @param {string} title @param {string} words */

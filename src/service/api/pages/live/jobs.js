@@ -129,7 +129,10 @@ class List {
 
   /** @param {unknown} error */
   #failed(error) {
-    if (!(error instanceof Problem) || error.status === 503) return this.connection.look();
+    if (!(error instanceof Problem) || error.status === 503) {
+      this.connection.look();
+      return;
+    }
     this.#rows.clear();
     write(this.#count, "");
     this.#draw();
