@@ -92,16 +92,6 @@ export class Plots {
   /** @param {any} uPlot */
   #make(uPlot) {
     const colours = coloursOf(this.rooms[0]);
-    const bars = uPlot.paths.bars({ size: [0.72, 24], align: 1 });
-    /** @param {string} colour */
-    const stacked = (colour) => ({ fill: colour, width: 0, paths: bars, points: { show: false } });
-    const line = {
-      stroke: colours.accent,
-      width: 2,
-      fill: colours.wash,
-      spanGaps: true,
-      points: { size: 6, fill: colours.accent },
-    };
     const common = {
       height: HEIGHT,
       cursor: { sync: { key: "plots" }, y: false },
@@ -109,25 +99,13 @@ export class Plots {
       hooks: { setCursor: [(/** @type {any} */ plot) => this.#read(plot.cursor.idx)] },
     };
     const kinds = [
-      { series: [{}, stacked(colours.cancelled), stacked(colours.failed), stacked(colours.completed)], values: whole },
-      {
-        series: [{}, line],
-        values: (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => duration(tick * 1000)),
-      },
+      { series: barsOf(uPlot, colours), values: whole, least: 1 },
+      { series: lineOf(colours), values: durations, least: 0.001 },
     ];
-    this.#drawn = kinds.map(({ series, values }, at) => {
+    this.#drawn = kinds.map(({ series, values, least }, at) => {
       const room = /** @type {HTMLElement} */ (this.rooms[at]);
-      const axes = axesOf(colours, values);
-      const scales = {
-        x: { time: true },
-        y: {
-          range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [
-            0,
-            Math.max(most * 1.1, 1),
-          ],
-        },
-      };
-      return new uPlot({ ...common, width: room.clientWidth, series, axes, scales }, dataOf(emptySeries)[at], room);
+      const own = { width: room.clientWidth, series, axes: axesOf(colours, values), scales: scalesOf(least) };
+      return new uPlot({ ...common, ...own }, dataOf(emptySeries)[at], room);
     });
   }
 
@@ -166,6 +144,50 @@ function dataOf({ starts, completed, failed, cancelled, medians }) {
     [seconds, three, two, completed],
     [seconds, medians],
   ];
+}
+
+/**
+ * @param {any} uPlot
+ * @param {Colours} colours
+ */
+function barsOf(uPlot, colours) {
+  const paths = uPlot.paths.bars({ size: [0.72, 24] });
+  const drawn = [colours.cancelled, colours.failed, colours.completed];
+  return [{}, ...drawn.map((fill) => ({ fill, width: 0, paths, points: { show: false } }))];
+}
+
+/** @param {Colours} colours */
+function lineOf({ accent, wash }) {
+  return [{}, { stroke: accent, width: 2, fill: wash, spanGaps: true, points: { size: 6, fill: accent } }];
+}
+
+/**
+ * Half a bucket of room on each side, and a height that is never nothing.
+ * @param {number} least
+ */
+function scalesOf(least) {
+  return {
+    x: {
+      range: (/** @type {any} */ { data }, /** @type {number} */ first, /** @type {number} */ last) => {
+        const half = ((data[0][1] ?? 0) - (data[0][0] ?? 0)) / 2;
+        return [first - half, last + half];
+      },
+    },
+    y: {
+      range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [
+        0,
+        Math.max(most * 1.1, least),
+      ],
+    },
+  };
+}
+
+/**
+ * @param {unknown} _
+ * @param {number[]} ticks
+ */
+function durations(_, ticks) {
+  return ticks.map((tick) => duration(tick * 1000));
 }
 
 /**
