@@ -92,7 +92,7 @@ def new_redis(backend: Backend, tmp_path: Path) -> Iterator[Callable[..., RedisS
         def start(*options: str) -> RedisServer:
             folder = tmp_path / f"redis-{len(list(tmp_path.iterdir()))}"
             folder.mkdir()
-            server = backend.redis(folder, *options)
+            server = backend.redis(folder, "--appendfsync", "always", *options)
             started.callback(server.remove)
             return server
 

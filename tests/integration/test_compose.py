@@ -56,7 +56,7 @@ def test_redis_keeps_what_it_acknowledged_within_its_limits(stack: Stack) -> Non
 
     wanted = {
         "appendonly": "yes",
-        "appendfsync": "everysec",
+        "appendfsync": "always",
         "save": "",
         "maxmemory": str(160 * MIB),
         "maxmemory-policy": "noeviction",

@@ -56,7 +56,7 @@ def test_its_files_are_for_their_owner_only_and_the_record_reads_with_redis_cli(
         assert client.hget("job:j0", "input_params") == '{"n":0}'
         assert client.config_get("appendonly", "appendfsync", "maxmemory-policy", "save", "port") == {
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            "appendfsync": "always",
             "maxmemory-policy": "noeviction",
             "save": "",
             "port": "0",

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.domain.jobs import OldestPending, RunningCount, Stats
+from service.domain.jobs import OldestJob, RunningCount, Stats
 from service.domain.operation import StoreHealth
 from service.domain.states import Status
 from service.metrics import Metrics
@@ -16,7 +16,7 @@ STATS = Stats(
     delayed=7,
     queues={"a-queue-of-a-client": dict.fromkeys(Status, 1)},
     running=RunningCount(leased=2, unleased=3),
-    oldest_pending=OldestPending("j", "q", "2026-01-01T00:00:00.000000Z"),
+    oldest_pending=OldestJob("j", "q", "2026-01-01T00:00:00.000000Z"),
 )
 HEALTH = StoreHealth(version="7.0.15", memory=100, memory_limit=200, evicts=True, append_only=False, writing=True)
 

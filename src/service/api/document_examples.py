@@ -18,8 +18,7 @@ from service.domain.jobs import (
     History,
     Job,
     Lease,
-    OldestPending,
-    OldestRunning,
+    OldestJob,
     Progress,
     Queue,
     RunningCount,
@@ -132,7 +131,7 @@ STATS: Final = Stats(
         "lineups": {**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12},
     },
     running=RunningCount(leased=0, unleased=1),
-    oldest_pending=OldestPending("monday", "lineups", "2026-03-01T16:30:10.000000Z"),
+    oldest_pending=OldestJob("monday", "lineups", "2026-03-01T16:30:10.000000Z"),
 )
 
 METRICS: Final = """\
@@ -152,7 +151,7 @@ DRAIN: Final = Drain(
     until="2026-03-01T17:30:14.000000Z",
     running=1,
     leased=1,
-    oldest=OldestRunning("sunday", "lineups", PENDING.created_at),
+    oldest=OldestJob("sunday", "lineups", PENDING.created_at),
     safe_to_stop=False,
 )
 NO_DRAIN: Final = Drain(draining=False, running=0, leased=0, safe_to_stop=False)

@@ -129,8 +129,8 @@ class Queue(Struct, frozen=True, kw_only=True, omit_defaults=True):
     statuses: Annotated[dict[Status, int], said("Its jobs by status; more statuses may come")]
 
 
-class OldestRunning(Struct, frozen=True):
-    """The running job that was created first."""
+class OldestJob(Struct, frozen=True):
+    """The one that was created first."""
 
     job_id: Annotated[str, said("Its id")]
     queue: Annotated[str, said("Its queue")]
@@ -144,7 +144,7 @@ class Drain(Struct, frozen=True, kw_only=True, omit_defaults=True):
     until: Annotated[str, moment("When the drain ends by itself")] | None = None
     running: Annotated[int, count("Running jobs")]
     leased: Annotated[int, count("Of these, those under a live lease")]
-    oldest: OldestRunning | None = None
+    oldest: OldestJob | None = None
     safe_to_stop: Annotated[bool, said("Nothing is given out, and no worker holds a job")]
 
 
@@ -178,14 +178,6 @@ class RunningCount(Struct, frozen=True):
     unleased: Annotated[int, count("Running without one")]
 
 
-class OldestPending(Struct, frozen=True):
-    """The pending job that was created first."""
-
-    job_id: Annotated[str, said("Its id")]
-    queue: Annotated[str, said("The queue it waits in")]
-    created_at: Annotated[str, moment("When it was created")]
-
-
 class Stats(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Exact counts at the moment `at`."""
 
@@ -194,4 +186,4 @@ class Stats(Struct, frozen=True, kw_only=True, omit_defaults=True):
     delayed: Annotated[int, count("Of the pending ones, those whose delay is not over")]
     queues: Annotated[dict[str, dict[Status, int]], said("Jobs by queue and status; queues without jobs are absent")]
     running: RunningCount
-    oldest_pending: OldestPending | None = None
+    oldest_pending: OldestJob | None = None

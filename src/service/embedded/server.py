@@ -115,7 +115,7 @@ class EmbeddedServer:
             "pidfile": str(self.directory.pid_file),
             "set-proc-title": "no",
             "appendonly": "yes",
-            "appendfsync": "everysec",
+            "appendfsync": "always",
             "save": "",
             "maxmemory-policy": "noeviction",
             "hash-max-listpack-value": "4096",

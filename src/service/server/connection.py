@@ -90,7 +90,7 @@ class Connection(HttpToolsProtocol):
         self._await_request()
 
     def _follow_on(self, cycle: Any) -> None:
-        """Take a request before the last one is answered: from then on nothing is read, not even that the client leaves.
+        """Take a request before the last one is answered: nothing is read from then on, not even that the client left.
 
         So what waits is ended; uvicorn itself would tell only the last request of a connection that is lost.
         """

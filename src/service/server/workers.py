@@ -159,7 +159,6 @@ def work(
     worker: int, settings: Settings, redis_url: str, listeners: list[socket.socket], folder: Path, ready: Connection
 ) -> None:
     """Serve as one of several processes; this is where a new one begins."""
-    os.setpgrp()  # Ctrl-C goes to every process of a group: this one hears of it from the first process alone
     signal.signal(signal.SIGTERM, _leave)
     logs.configure(settings.log_level, settings.log_format, worker=worker)
     metrics.share(folder, worker)

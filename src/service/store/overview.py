@@ -11,8 +11,7 @@ from service.domain.jobs import (
     Drain,
     Job,
     JobFilter,
-    OldestPending,
-    OldestRunning,
+    OldestJob,
     Page,
     Queue,
     RunningCount,
@@ -120,7 +119,7 @@ async def stats(gateway: Gateway) -> Stats:
         delayed=delayed,
         queues=dict(sorted(queues.items())),
         running=RunningCount(leased=live_leases, unleased=statuses[Status.RUNNING] - live_leases),
-        oldest_pending=None if oldest is None else OldestPending(*oldest),
+        oldest_pending=oldest,
     )
 
 
@@ -173,18 +172,18 @@ async def drain(gateway: Gateway, until: str | None) -> Drain:
         until=until,
         running=sum(count for _, _, count in counts),
         leased=leased,
-        oldest=None if oldest is None else OldestRunning(*oldest),
+        oldest=oldest,
         safe_to_stop=until is not None and leased == 0,
     )
 
 
-async def _oldest(gateway: Gateway, *shelves: str) -> tuple[str, str, str] | None:
-    """Return id, queue and creation of the oldest job on some shelves."""
+async def _oldest(gateway: Gateway, *shelves: str) -> OldestJob | None:
+    """Return the oldest job on some shelves."""
     reply = await gateway.run(scripts.OLDEST, [keys.ROOT], [DEAD_HEADS, " ".join(shelves)])
     if reply[0] == "NONE":
         return None
     _, job_id, queue, created = reply
-    return job_id.decode(), queue.decode(), timestamp(int(created))
+    return OldestJob(job_id.decode(), queue.decode(), timestamp(int(created)))
 
 
 def _status_on(shelf: str) -> Status:
