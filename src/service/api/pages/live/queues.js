@@ -1,12 +1,13 @@
 /** The queues, and what an operator can do with each. */
 
 import { toJobs } from "./address.js";
-import { send } from "./api.js";
+import { read, send } from "./api.js";
 import { question } from "./dialog.js";
 import { el, fill, Parts, show, write } from "./dom.js";
 import { attempt, say } from "./notices.js";
 
 /** @typedef {import("./records.js").Queue} Queue */
+/** @typedef {{paused: boolean} | {max_running: number | undefined}} Setting */
 
 const MOST = 1_000_000;
 /** What is counted of each, in the order of the columns. */
@@ -64,16 +65,16 @@ function row(first, changed) {
   const paused = el("span", { class: "badge paused" }, "paused");
   const links = COUNTED.map((status) => el("a", { class: "plain", href: toJobs({ queue: name, status }) }));
   const cap = el("span", { class: "quiet" });
-  const set = (/** @type {boolean} */ isPaused, /** @type {number | undefined} */ most, /** @type {string} */ done) =>
+  const set = (/** @type {Setting} */ setting, /** @type {string} */ done) =>
     attempt(async () => {
-      await send("PUT", `v1/queues/${encodeURIComponent(name)}`, { paused: isPaused, max_running: most });
+      await configure(queue, setting);
       say(`${name}: ${done}.`);
       changed();
     });
   const toggle = el("button", {
     type: "button",
     class: "small",
-    click: () => set(!queue.paused, queue.max_running, queue.paused ? "gives out jobs again" : "paused"),
+    click: () => set({ paused: !queue.paused }, queue.paused ? "gives out jobs again" : "paused"),
   });
   const limit = el(
     "button",
@@ -102,8 +103,19 @@ function row(first, changed) {
 }
 
 /**
+ * Change one setting of a queue: the service takes both, so the other is sent as it is now.
  * @param {Queue} queue
- * @param {(isPaused: boolean, most: number | undefined, done: string) => void} set
+ * @param {Setting} setting
+ */
+async function configure(queue, setting) {
+  const { items } = await read("v1/queues");
+  const { paused, max_running } = items.find((/** @type {Queue} */ one) => one.queue === queue.queue) ?? queue;
+  await send("PUT", `v1/queues/${encodeURIComponent(queue.queue)}`, { paused, max_running, ...setting });
+}
+
+/**
+ * @param {Queue} queue
+ * @param {(setting: Setting, done: string) => void} set
  */
 async function askForCap(queue, set) {
   const said = await question({
@@ -120,6 +132,6 @@ async function askForCap(queue, set) {
     },
     ...(queue.max_running ? { other: "Lift the cap" } : {}),
   });
-  if (said?.action === "other") set(queue.paused, undefined, "has no cap");
-  else if (said) set(queue.paused, Number(said.value), `at most ${said.value} run`);
+  if (said?.action === "other") set({ max_running: undefined }, "has no cap");
+  else if (said) set({ max_running: Number(said.value) }, `at most ${said.value} run`);
 }
