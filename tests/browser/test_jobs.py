@@ -206,10 +206,10 @@ def test_ten_thousand_jobs_are_paged_through_in_a_bounded_page(
     expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
 
 
-@pytest.mark.parametrize("cursor", ["nonsense", "AAAA"])
-def test_a_wrong_address_says_what_is_wrong(open_view: Open, complaints: Complaints, cursor: str) -> None:
+@pytest.mark.parametrize("wrong", ["cursor=nonsense", "queue=no+queue", "status=none"])
+def test_a_wrong_address_says_what_is_wrong(open_view: Open, complaints: Complaints, wrong: str) -> None:
     complaints.foreseen.add(400)
-    page = open_view(f"#/jobs?cursor={cursor}")
+    page = open_view(f"#/jobs?{wrong}")
 
     expect(page.get_by_role("heading", name="The service refuses this")).to_be_visible()
     page.get_by_role("link", name="Show all jobs").click()

@@ -25,6 +25,14 @@ export class Unreachable extends Error {
   }
 }
 
+/**
+ * Whether a request may well be answered another time: it is not the request that is wrong.
+ * @param {unknown} error
+ */
+export function isPassing(error) {
+  return !(error instanceof Problem) || error.status === 429 || error.status >= 500;
+}
+
 /** @typedef {{status: number, text: string}} Reply */
 
 /**

@@ -47,10 +47,16 @@ export class Connection {
 
   /** Events are heard again. */
   hears() {
+    this.rests();
+    if (this.#standing.state !== "live") this.look();
+  }
+
+  /** Nobody listens any more. */
+  rests() {
     clearTimeout(this.#deafTimer);
     this.#deafTimer = 0;
     this.#isDeaf = false;
-    if (this.#standing.state !== "live") this.look();
+    if (this.#standing.state === "deaf") this.look();
   }
 
   /** The stream of events broke off, or was refused. */

@@ -79,6 +79,17 @@ export function fill(element, ...children) {
 }
 
 /**
+ * The same, but only if they are others: what is the same keeps its focus and its selection.
+ * @param {Element} element
+ * @param {...Child} children
+ */
+export function refill(element, ...children) {
+  const fresh = /** @type {Element} */ (element.cloneNode(false));
+  fresh.append(...present(children));
+  if (!element.isEqualNode(fresh)) element.replaceChildren(...fresh.childNodes);
+}
+
+/**
  * Show or hide an element.
  * @param {HTMLElement} element
  * @param {unknown} shown

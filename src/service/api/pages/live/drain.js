@@ -3,7 +3,7 @@
 import { toJob } from "./address.js";
 import { send } from "./api.js";
 import { question } from "./dialog.js";
-import { el, fill, setAttribute, show } from "./dom.js";
+import { el, refill, setAttribute, show } from "./dom.js";
 import { attempt, say } from "./notices.js";
 import { tell, timeElement } from "./times.js";
 
@@ -37,10 +37,10 @@ export function drainCard(changed) {
     /** @param {Drain} drain */
     update(drain) {
       setAttribute(node, "data-draining", drain.draining);
-      fill(said, ...wordsFor(drain));
+      refill(said, ...wordsFor(drain));
       show(until, drain.until);
       if (drain.until) tell(end, drain.until);
-      fill(work, ...workOf(drain));
+      refill(work, ...workOf(drain));
       show(start, !drain.draining);
       show(stop, drain.draining);
     },

@@ -1,7 +1,7 @@
 /** What stands in a job's record, told in words. */
 
 import { toJobs } from "./address.js";
-import { el, fill } from "./dom.js";
+import { el, Parts, refill } from "./dom.js";
 import { isFinal } from "./records.js";
 import { duration, timeElement } from "./times.js";
 
@@ -11,25 +11,22 @@ import { duration, timeElement } from "./times.js";
 /** The list of facts. */
 export function facts() {
   const node = el("dl", { class: "facts card" });
+  const parts = new Parts(node, (/** @type {[string, Child]} */ [name]) => name, entry);
   return {
     node,
     /** @param {Job} job */
-    update: (job) =>
-      fill(
-        node,
-        ...entriesOf(job)
-          .filter(([, value]) => value)
-          .map(([name, value]) => entry(name, value)),
-      ),
+    update: (job) => parts.show(entriesOf(job).filter(([, value]) => value)),
   };
 }
 
-/**
- * @param {string} name
- * @param {Child} value
- */
-function entry(name, value) {
-  return el("div", {}, el("dt", {}, name), el("dd", {}, value));
+/** @param {[string, Child]} fact */
+function entry([name]) {
+  const words = el("dd");
+  return {
+    node: el("div", {}, el("dt", {}, name), words),
+    /** @param {[string, Child]} fact */
+    update: ([, value]) => refill(words, value),
+  };
 }
 
 /**

@@ -2,9 +2,9 @@
 
 import { toJobs } from "./address.js";
 import { actions } from "./actions.js";
-import { ask, jobPath, Problem, read } from "./api.js";
+import { ask, isPassing, jobPath, Problem, read } from "./api.js";
 import { badge, bar, emptiness, staleBadge } from "./badges.js";
-import { el, fill, show, write } from "./dom.js";
+import { el, fill, refill, show, write } from "./dom.js";
 import { facts } from "./facts.js";
 import { jsonView } from "./json-view.js";
 import { isFinal, recordOf } from "./records.js";
@@ -57,8 +57,16 @@ class JobView {
   constructor(connection, id) {
     this.connection = connection;
     this.id = id;
-    this.record = new Refresher(() => this.#read(), { atMost: 500 });
-    this.history = new Refresher(() => this.#readHistory(), { atMost: 1000 });
+    this.record = new Refresher(
+      () => this.#read(),
+      { atMost: 500 },
+      (error) => this.#failed(error),
+    );
+    this.history = new Refresher(
+      () => this.#readHistory(),
+      { atMost: 1000 },
+      () => connection.look(),
+    );
     this.body = el(
       "div",
       { hidden: true },
@@ -92,37 +100,29 @@ class JobView {
 
   /** Read the whole record: at the beginning, at the end, and where something may have been missed. */
   async #read() {
-    try {
-      const { text } = await ask("GET", jobPath(this.id));
-      this.#record = recordOf(text);
-      this.#draw();
-      this.history.now();
-      this.#listen();
-    } catch (error) {
-      this.#failed(error);
-    }
+    const { text } = await ask("GET", jobPath(this.id));
+    this.#record = recordOf(text);
+    this.#draw();
+    this.history.now();
+    this.#listen();
   }
 
   /** @param {unknown} error */
   #failed(error) {
-    if (!(error instanceof Problem) || error.status === 503) this.connection.look();
+    if (isPassing(error) || !(error instanceof Problem)) this.connection.look();
     else this.#gone(error.status === 404 ? "There is no job with this id" : "The service refuses this", error.message);
   }
 
   /** @param {string} title @param {string} words */
   #gone(title, words) {
-    this.#stream?.close();
+    this.close();
     show(this.body, false);
     fill(this.#badges);
     fill(this.missing, emptiness(title, el("p", {}, words), el("p", {}, el("a", { href: toJobs() }, "Show all jobs"))));
   }
 
   async #readHistory() {
-    try {
-      this.#timeline.update(await read(jobPath(this.id, "/history")));
-    } catch {
-      this.connection.look();
-    }
+    this.#timeline.update(await read(jobPath(this.id, "/history")));
   }
 
   #listen() {
@@ -164,7 +164,7 @@ class JobView {
     document.title = `${percent}${job.status}: ${job.job_id} · jobstate`;
     show(this.body, true);
     fill(this.missing);
-    fill(
+    refill(
       this.#badges,
       badge(job.status),
       job.stale && staleBadge(),

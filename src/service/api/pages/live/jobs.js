@@ -1,7 +1,7 @@
 /** The list of jobs: as it was read, with each row kept as it is now; what is new waits until it is asked for. */
 
 import { FILTERS, toJobs } from "./address.js";
-import { Problem, send } from "./api.js";
+import { isPassing, Problem, send } from "./api.js";
 import { emptiness } from "./badges.js";
 import { el, fill, setAttribute, show, write } from "./dom.js";
 import { filterForm, filtersOf } from "./filters.js";
@@ -42,7 +42,6 @@ class List {
   #next = null;
   /** Where each page's newer one begins, of those that were seen. @type {Map<string, string>} */
   #newer = new Map();
-  #showing = 0;
   /** @type {Stream | null} */
   #stream = null;
   #form = filterForm();
@@ -57,7 +56,16 @@ class List {
   /** @param {import("./connection.js").Connection} connection */
   constructor(connection) {
     this.connection = connection;
-    this.again = new Refresher(() => this.#readTouched(), { atMost: 1000 });
+    this.again = new Refresher(
+      () => this.#readTouched(),
+      { atMost: 1000 },
+      () => connection.look(),
+    );
+    this.page = new Refresher(
+      () => this.#load(),
+      { atMost: 2000 },
+      (error) => this.#failed(error),
+    );
     this.node = el(
       "div",
       { class: "view" },
@@ -81,19 +89,20 @@ class List {
     if (!this.#stream || before.queue !== this.#filters.queue || before.slate_id !== this.#filters.slate_id)
       this.#listen();
     if (turned) this.#toTop();
-    this.#load();
+    this.page.now();
   }
 
   /** Read everything again that is shown. */
   refresh() {
     for (const id of this.#rows.keys()) this.#touched.add(id);
     if (this.#rows.size > 0) this.again.now();
-    else this.#load();
+    else this.page.now();
   }
 
   close() {
     this.#stream?.close();
     this.again.stop();
+    this.page.stop();
   }
 
   #listen() {
@@ -110,40 +119,33 @@ class List {
   }
 
   async #load() {
-    const showing = ++this.#showing;
+    const [filters, cursor] = [this.#filters, this.#cursor];
     setAttribute(this.#table.node, "aria-busy", "true");
-    try {
-      const page = await readPage(this.#filters, this.#cursor);
-      if (showing !== this.#showing) return;
-      if (!this.#cursor) this.#new.clear();
-      this.#rows = new Map(page.jobs.map((job) => [job.job_id, { job, fate: "", fits: true }]));
-      this.#next = page.next;
-      if (page.next) this.#newer.set(page.next, this.#cursor);
-      write(this.#count, countOf(page.jobs.length, page.total));
-      this.#draw();
-    } catch (error) {
-      if (showing === this.#showing) this.#failed(error);
-    }
+    const page = await readPage(filters, cursor);
+    if (filters !== this.#filters || cursor !== this.#cursor) return;
+    if (!cursor) this.#new.clear();
+    this.#rows = new Map(page.jobs.map((job) => [job.job_id, { job, fate: "", fits: true }]));
+    this.#next = page.next;
+    if (page.next) this.#newer.set(page.next, cursor);
+    write(this.#count, countOf(page.jobs.length, page.total));
+    this.#draw();
     setAttribute(this.#table.node, "aria-busy", null);
   }
 
   /** @param {unknown} error */
   #failed(error) {
-    if (!(error instanceof Problem) || error.status === 503) {
+    if (isPassing(error) || !(error instanceof Problem)) {
       this.connection.look();
       return;
     }
+    this.#stream?.close();
+    this.#stream = null;
     this.#rows.clear();
+    this.#next = null;
     write(this.#count, "");
     this.#draw();
-    fill(
-      this.#empty,
-      emptiness(
-        "The service refuses this",
-        el("p", {}, error.message),
-        el("p", {}, el("a", { href: toJobs() }, "Show all jobs")),
-      ),
-    );
+    const back = el("p", {}, el("a", { href: toJobs() }, "Show all jobs"));
+    fill(this.#empty, emptiness("The service refuses this", el("p", {}, error.message), back));
   }
 
   #draw() {
@@ -191,7 +193,7 @@ class List {
     if (row) {
       if (event.revision > row.job.revision || row.fate) this.#touch(event.job_id);
     } else if (this.#isNew(event)) {
-      if (this.#rows.size === 0 && !this.#cursor) this.#load();
+      if (this.#rows.size === 0 && !this.#cursor) this.page.soon();
       else if (this.#filters.correlation_id) this.#touch(event.job_id);
       else this.#arrived(event.job_id);
     }
@@ -231,16 +233,11 @@ class List {
   async #readTouched() {
     const ids = [...this.#touched].slice(0, ROWS);
     if (ids.length === 0) return;
+    const { items, not_found } = await send("POST", "v1/batch-get", { job_ids: ids });
     for (const id of ids) this.#touched.delete(id);
-    try {
-      const { items, not_found } = await send("POST", "v1/batch-get", { job_ids: ids });
-      for (const job of items) this.#take(job);
-      for (const id of not_found) if (this.#rows.has(id)) /** @type {Row} */ (this.#rows.get(id)).fate ||= "deleted";
-      this.#table.update(this.#rows.values());
-    } catch {
-      for (const id of ids) this.#touched.add(id);
-      this.connection.look();
-    }
+    for (const job of items) this.#take(job);
+    for (const id of not_found) if (this.#rows.has(id)) /** @type {Row} */ (this.#rows.get(id)).fate ||= "deleted";
+    this.#table.update(this.#rows.values());
     if (this.#touched.size > 0) this.again.soon();
   }
 
@@ -267,7 +264,7 @@ class List {
   #toNewest() {
     this.#toTop();
     if (this.#cursor) location.hash = toJobs(this.#filters);
-    else this.#load();
+    else this.page.now();
     say("The newest jobs are shown.");
   }
 

@@ -1,7 +1,7 @@
 /** All of it at a glance: counts, what is stuck, how it goes over time, queues, drain. */
 
 import { toJob, toJobs } from "./address.js";
-import { read, Problem } from "./api.js";
+import { read } from "./api.js";
 import { badge } from "./badges.js";
 import { el, show, write } from "./dom.js";
 import { drainCard } from "./drain.js";
@@ -33,20 +33,16 @@ export function overview(connection) {
     rest,
   );
 
-  const refresher = new Refresher(refresh, { atMost: 1000, atLeast: 10_000 });
+  const refresher = new Refresher(refresh, { atMost: 1000, atLeast: 10_000 }, () => connection.look());
   /** @type {Stream | null} */
   let stream = null;
 
   async function refresh() {
-    try {
-      const [stats, { items }, drained] = await Promise.all([read("v1/stats"), read("v1/queues"), read("v1/drain")]);
-      update(stats);
-      queues.update(items);
-      drain.update(drained);
-      await stale.update(stats);
-    } catch (error) {
-      if (!(error instanceof Problem) || error.status === 503) connection.look();
-    }
+    const [stats, { items }, drained] = await Promise.all([read("v1/stats"), read("v1/queues"), read("v1/drain")]);
+    update(stats);
+    queues.update(items);
+    drain.update(drained);
+    await stale.update(stats);
   }
 
   /** @param {Stats} stats */

@@ -42,6 +42,7 @@ export class Stream {
   /** Listen no more. */
   close() {
     this.#isOver = true;
+    this.connection.rests();
     document.removeEventListener("visibilitychange", this.#onVisibility);
     this.#shut();
   }

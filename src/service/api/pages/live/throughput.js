@@ -1,12 +1,11 @@
 /** What came to an end in a stretch of time, bucket by bucket, and how long that took. */
 
-import { isFinal } from "./records.js";
-
 /** @typedef {import("./records.js").JobEvent} JobEvent */
 /** @typedef {{starts: number[], completed: number[], failed: number[], cancelled: number[], medians: (number | null)[]}} Series */
-/** @typedef {Record<string, number[]>} Bucket how long the jobs took, in seconds, by the status that they ended with */
+/** @typedef {{completed: number, failed: number, cancelled: number, times: Times}} Bucket */
 
 const MINUTE = 60_000;
+const ENDS = /** @type {const} */ (["completed", "failed", "cancelled"]);
 
 /** The stretches of time that can be looked at, by the name in the address, in ms. */
 export const STRETCHES = /** @type {const} */ ({
@@ -14,6 +13,38 @@ export const STRETCHES = /** @type {const} */ ({
   "1h": { name: "hour", short: "1 h", length: 60 * MINUTE, bucket: MINUTE },
   "6h": { name: "6 hours", short: "6 h", length: 360 * MINUTE, bucket: 5 * MINUTE },
 });
+
+/** Two times whose difference is smaller than this share are not told apart. */
+const STEP = Math.log(1.01);
+const LEAST_SECONDS = 0.001;
+
+/** How often something took how long: so many numbers as there are lengths, not as there are jobs. */
+export class Times {
+  /** @type {Map<number, number>} */
+  #counts = new Map();
+
+  /** @param {number} seconds */
+  add(seconds) {
+    const step = Math.round(Math.log(Math.max(seconds, LEAST_SECONDS)) / STEP);
+    this.#counts.set(step, (this.#counts.get(step) ?? 0) + 1);
+  }
+
+  /** @param {Times} others */
+  addAll(others) {
+    for (const [step, count] of others.#counts) this.#counts.set(step, (this.#counts.get(step) ?? 0) + count);
+  }
+
+  /** The time that half of them did not exceed, in seconds; null of none. */
+  get median() {
+    const all = [...this.#counts].sort(([one], [other]) => one - other);
+    let left = all.reduce((sum, [, count]) => sum + count, 0) / 2;
+    for (const [step, count] of all) {
+      left -= count;
+      if (left <= 0) return Math.exp(step * STEP);
+    }
+    return null;
+  }
+}
 
 export class Throughput {
   /** @type {Map<number, Bucket>} */
@@ -30,12 +61,13 @@ export class Throughput {
    * @param {JobEvent} event
    */
   add({ status, at, created_at }) {
-    if (!isFinal(status) || !at || !created_at) return;
+    if (!isEnd(status) || !at || !created_at) return;
     const ended = Date.parse(at);
     const start = ended - (ended % this.bucket);
-    const bucket = this.#buckets.get(start) ?? { completed: [], failed: [], cancelled: [] };
+    const bucket = this.#buckets.get(start) ?? { completed: 0, failed: 0, cancelled: 0, times: new Times() };
     this.#buckets.set(start, bucket);
-    bucket[status]?.push((ended - Date.parse(created_at)) / 1000);
+    bucket[status] += 1;
+    bucket.times.add((ended - Date.parse(created_at)) / 1000);
   }
 
   /** Begin anew. */
@@ -52,12 +84,10 @@ export class Throughput {
     const series = /** @type {Series} */ ({ starts: [], completed: [], failed: [], cancelled: [], medians: [] });
     const last = now - (now % this.bucket);
     for (let start = last - this.length + this.bucket; start <= last; start += this.bucket) {
-      const bucket = this.#buckets.get(start) ?? {};
+      const bucket = this.#buckets.get(start);
       series.starts.push(start);
-      for (const status of /** @type {const} */ (["completed", "failed", "cancelled"])) {
-        series[status].push(((bucket[status]?.length ?? 0) * MINUTE) / this.bucket);
-      }
-      series.medians.push(median(Object.values(bucket).flat()));
+      for (const status of ENDS) series[status].push(((bucket?.[status] ?? 0) * MINUTE) / this.bucket);
+      series.medians.push(bucket?.times.median ?? null);
     }
     this.#drop(last - this.length);
     return series;
@@ -65,16 +95,13 @@ export class Throughput {
 
   /** How many jobs ended by status, and the median of their times, over all that is kept. */
   summary() {
-    const all = [...this.#buckets.values()];
-    const [completed, failed, cancelled] = ["completed", "failed", "cancelled"].map((status) =>
-      all.flatMap((one) => one[status] ?? []),
-    );
-    const lengths = {
-      completed: completed?.length ?? 0,
-      failed: failed?.length ?? 0,
-      cancelled: cancelled?.length ?? 0,
-    };
-    return { ...lengths, median: median([completed, failed, cancelled].flatMap((one) => one ?? [])) };
+    const sum = { completed: 0, failed: 0, cancelled: 0, times: new Times() };
+    for (const bucket of this.#buckets.values()) {
+      for (const status of ENDS) sum[status] += bucket[status];
+      sum.times.addAll(bucket.times);
+    }
+    const { times, ...counts } = sum;
+    return { ...counts, median: times.median };
   }
 
   /** @param {number} before */
@@ -84,13 +111,9 @@ export class Throughput {
 }
 
 /**
- * The middle of numbers, null of none.
- * @param {number[]} numbers
+ * @param {string} status
+ * @returns {status is (typeof ENDS)[number]}
  */
-export function median(numbers) {
-  const sorted = numbers.toSorted((one, other) => one - other);
-  const half = sorted.length >> 1;
-  const [low, high] = [sorted[half - 1], sorted[half]];
-  if (high === undefined) return null;
-  return sorted.length % 2 || low === undefined ? high : (low + high) / 2;
+function isEnd(status) {
+  return ENDS.some((end) => end === status);
 }

@@ -2,10 +2,10 @@
 
 import { toOverview } from "./address.js";
 import { el, setAttribute, write } from "./dom.js";
-import { Plots } from "./plot.js";
 import { STRETCHES, Throughput } from "./throughput.js";
 import { duration, now } from "./times.js";
 
+/** @typedef {import("./plot.js").Plots} Plots */
 /** @typedef {keyof typeof STRETCHES} Stretch */
 
 const STANDARD = "15m";
@@ -13,6 +13,9 @@ const STANDARD = "15m";
 export class Trend {
   #isChanged = true;
   #drawnFor = 0;
+  #isClosed = false;
+  /** @type {Promise<Plots> | null} */
+  #plots = null;
   /** @type {Stretch} */
   #stretch = STANDARD;
   #throughput = new Throughput(STRETCHES[STANDARD]);
@@ -27,7 +30,7 @@ export class Trend {
       el("div", { class: "plot" }),
       el("p", { class: "reading number" }),
     ];
-    this.plots = new Plots(rate, time, reading);
+    this.rooms = /** @type {const} */ ([rate, time, reading]);
     const swatches = ["completed", "failed", "cancelled"].map((status) =>
       el("li", { class: `swatch ${status}` }, status),
     );
@@ -85,12 +88,26 @@ export class Trend {
     if (this.node.hidden || (!this.#isChanged && latest === this.#drawnFor)) return;
     this.#isChanged = false;
     this.#drawnFor = latest;
-    this.plots.draw(this.#throughput.series(now()), length).catch((error) => write(this.#summary, error.message));
+    this.#draw(this.#throughput.series(now()), length).catch(() =>
+      write(this.rooms[2], "The plot could not be loaded."),
+    );
     write(this.#summary, summaryOf(this.#throughput.summary(), name));
   }
 
   close() {
-    this.plots.close();
+    this.#isClosed = true;
+    this.#plots?.then((plots) => plots.close());
+  }
+
+  /**
+   * What draws is not needed for the first paint: it comes when there is something to draw.
+   * @param {import("./throughput.js").Series} series
+   * @param {number} length
+   */
+  async #draw(series, length) {
+    this.#plots ??= import("./plot.js").then(({ Plots }) => new Plots(...this.rooms));
+    const plots = await this.#plots;
+    if (!this.#isClosed) await plots.draw(series, length);
   }
 }
 
