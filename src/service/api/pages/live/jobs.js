@@ -257,7 +257,7 @@ class List {
   #announce() {
     const count = this.#new.size;
     show(this.#fresh, count > 0);
-    write(this.#fresh, `${count > MOST_NEW ? `${MOST_NEW}+` : count} new`);
+    write(this.#fresh, `${count > MOST_NEW ? `${MOST_NEW}+` : count} new ${count === 1 ? "job" : "jobs"}`);
     write(this.#announced, count > 0 ? "There are new jobs." : "");
   }
 
