@@ -20,6 +20,7 @@ PATIENCE = 10_000
 expect.set_options(timeout=PATIENCE)
 
 Open = Callable[..., Page]
+Load = Callable[[Page, str], None]
 
 
 @dataclass
@@ -28,13 +29,15 @@ class Complaints:
 
     origin: str
     foreseen: set[int] = field(default_factory=set)
-    is_cut_off: bool = False
+    #: Whether Chromium dropped what it was loading because a network interface came or went on this machine.
+    network_changed: bool = False
     found: list[str] = field(default_factory=list)
     answers: list[tuple[int, str]] = field(default_factory=list)
 
     def listen(self, page: Page) -> None:
         page.on("pageerror", lambda error: self.found.append(f"error: {error}"))
         page.on("console", lambda message: self._said(message.type, message.text))
+        page.on("requestfailed", lambda request: self._failed(request.failure))
         page.on("request", lambda request: self._asked(request.url))
         page.on("response", lambda response: self.answers.append((response.status, response.url)))
 
@@ -42,6 +45,9 @@ class Complaints:
         # What the network says in the console is looked at as answers.
         if kind in {"error", "warning"} and not text.startswith("Failed to load resource"):
             self.found.append(f"{kind}: {text}")
+
+    def _failed(self, why: str | None) -> None:
+        self.network_changed |= why == "net::ERR_NETWORK_CHANGED"
 
     def _asked(self, url: str) -> None:
         if not url.startswith((self.origin, "data:")):
@@ -117,12 +123,28 @@ def new_page(browser: Browser, complaints: Complaints) -> Iterator[Callable[...,
 
 
 @pytest.fixture
-def open_view(new_page: Callable[..., Page], service: Service, api: httpx.Client) -> Open:
+def load(complaints: Complaints) -> Load:
+    """Load an address in a page; again, where containers that others start have kept Chromium from it."""
+
+    def load_it(page: Page, address: str) -> None:
+        for _ in range(3):
+            complaints.network_changed = False
+            page.goto(address)
+            if not complaints.network_changed:
+                return
+            page.goto("about:blank")
+        pytest.fail("the machine's network does not keep still")
+
+    return load_it
+
+
+@pytest.fixture
+def open_view(new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client) -> Open:
     """Open a view such as `#/jobs`, and wait until it hears of what happens."""
 
     def open_it(view: str = "#/", **options: Any) -> Page:
         page = new_page(**options)
-        page.goto(f"{service.url}/{view}")
+        load(page, f"{service.url}/{view}")
         expect(page.locator("#pulse")).to_have_text("Live")
         expect(page.locator("main h1")).to_be_visible()
         return page

@@ -6,7 +6,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Complaints, Open, change, claim, create
-from tests.integration.servers import RedisServer, Service
+from tests.integration.servers import RedisServer, Service, wait_until
 
 
 def mark(page: Page) -> None:
@@ -90,11 +90,15 @@ def test_a_stream_that_is_refused_is_said_and_asked_for_again(
     page = open_view()
     full = {"type": "urn:jobstate:problem:too-many-watchers", "status": 429}
     page.route("**/v1/events*", lambda route: route.fulfill(status=429, json=full))
+    page.clock.install()
     page.goto(f"{page.url.split('#')[0]}#/jobs")
+    wait_until(lambda: page.evaluate("true") and 429 in dict(complaints.answers), "a refusal")
+    page.clock.fast_forward(5000)
     expect(page.locator("#pulse")).to_have_text("No live updates")
     expect(page.locator("#banner")).to_contain_text("sends no events")
 
     page.unroute("**/v1/events*")
+    page.clock.fast_forward(15_000)
     expect(page.locator("#pulse")).to_have_text("Live")
     create(api, job_id="a")
     expect(page.locator("tbody tr")).to_contain_text("pending")

@@ -7,7 +7,7 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import create
+from tests.browser.conftest import Load, create
 from tests.integration.servers import Service
 
 FIRST_PAINT = 100_000
@@ -15,11 +15,11 @@ FIRST_PAINT = 100_000
 
 @pytest.mark.parametrize("encoding", ["gzip, br", "identity"])
 def test_the_first_paint_takes_less_than_100_kb(
-    new_page: Callable[..., Page], service: Service, api: httpx.Client, encoding: str
+    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client, encoding: str
 ) -> None:
     create(api)
     page = new_page(extra_http_headers={"Accept-Encoding": encoding})
-    page.goto(service.url)
+    load(page, service.url)
     expect(page.locator(".tile.pending .count")).to_have_text("1")
     expect(page.locator("canvas")).to_have_count(2)
 
@@ -54,12 +54,14 @@ def test_no_module_of_the_first_view_is_found_late(service: Service) -> None:
     assert reached == named
 
 
-def test_assets_are_kept_by_the_browser(new_page: Callable[..., Page], service: Service, api: httpx.Client) -> None:
+def test_assets_are_kept_by_the_browser(
+    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client
+) -> None:
     page = new_page()
-    page.goto(service.url)
+    load(page, service.url)
     expect(page.locator("#pulse")).to_have_text("Live")
     page.goto("about:blank")
-    page.goto(service.url)
+    load(page, service.url)
     expect(page.locator("#pulse")).to_have_text("Live")
 
     sizes = page.evaluate(
