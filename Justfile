@@ -37,6 +37,10 @@ fix:
     uv run ruff format .
     uv run ruff check --fix .
 
+# Format the live page's modules and styles (needs npm).
+format-page:
+    cd tests/integration/node && npm ci --silent && npx prettier --log-level warn --print-width 120 --write "../../../src/service/api/pages/live/*.{js,css}"
+
 # Say whether requirements.lock is what pyproject.toml asks for.
 locked:
     uv run python scripts/lock.py --check
@@ -76,6 +80,10 @@ capacity:
     docker compose up -d --wait redis
     uv run python -m benchmarks.capacity redis://127.0.0.1:6379/0
 
-# Make the files of the API document's page again, out of the pinned release of Swagger UI.
-page:
-    uv run python scripts/swagger_ui.py
+# Make the files of others that the pages load again, out of their pinned releases.
+vendored:
+    uv run python scripts/vendored.py
+
+# Make the pictures of the live page in docs/images again, out of an example that runs for some minutes (needs Chromium).
+screenshots minutes="12":
+    uv run python scripts/screenshots.py {{ minutes }}

@@ -1,4 +1,4 @@
-"""What the tests run on, said in the header of every report: which Redis, and whether there are compose and node."""
+"""What the tests run on, said in the header of every report: which Redis; whether there is compose, node, a browser."""
 
 import os
 import shutil
@@ -13,10 +13,15 @@ _BACKEND = pytest.StashKey[Backend]()
 #: Why the compose file cannot be run here; None where it can.
 _NO_COMPOSE = pytest.StashKey[str | None]()
 _NODE_TESTS = Path(__file__).parent / "integration" / "node"
+_BROWSER_TESTS = Path(__file__).parent / "browser"
 
 
 def missing_node_tools() -> list[str]:
     return [tool for tool in ("node", "npm") if shutil.which(tool) is None]
+
+
+def browser() -> str | None:
+    return shutil.which("chromium")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -27,6 +32,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"REQUIRE_DOCKER=1, but {no_compose}")
     if os.environ.get("REQUIRE_NODE") == "1" and missing_node_tools():
         raise pytest.UsageError(f"REQUIRE_NODE=1, but there is no {', '.join(missing_node_tools())}")
+    if os.environ.get("REQUIRE_BROWSER") == "1" and browser() is None:
+        raise pytest.UsageError("REQUIRE_BROWSER=1, but there is no chromium")
     config.stash[_BACKEND], config.stash[_NO_COMPOSE] = backend, no_compose
 
 
@@ -35,11 +42,13 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     compose = f"not run, because {no_compose}" if no_compose else "run with `docker compose`"
     without = f"there is no {', '.join(missing_node_tools())}, so the tests in {_NODE_TESTS.name}/ are left out"
     node = without if missing_node_tools() else "the linter and the TypeScript client run"
-    return [f"redis: {config.stash[_BACKEND]}", f"compose.yaml: {compose}", f"node: {node}"]
+    page = browser() or f"there is no chromium, so the tests in {_BROWSER_TESTS.name}/ are left out"
+    return [f"redis: {config.stash[_BACKEND]}", f"compose.yaml: {compose}", f"node: {node}", f"browser: {page}"]
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    return True if collection_path == _NODE_TESTS and missing_node_tools() else None
+    left_out = (_NODE_TESTS, missing_node_tools()), (_BROWSER_TESTS, browser() is None)
+    return True if any(collection_path == folder and missing for folder, missing in left_out) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

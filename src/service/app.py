@@ -8,13 +8,15 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from service.api import correlation, document, health, page, quotas
+from service.api import correlation, document, health, quotas
 from service.api.admission import Admission
 from service.api.collection import Collection
 from service.api.document_schemas import PLUGINS
 from service.api.health import Operation
 from service.api.jobs import Jobs
 from service.api.observation import Observation
+from service.api.pages import document as document_page
+from service.api.pages import live
 from service.api.patience import Room
 from service.api.problems import ALL_KINDS, EXCEPTION_HANDLERS
 from service.api.queues import Queues
@@ -50,7 +52,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
     """Return the application, working on the Redis at `redis_url`."""
     metrics = metrics or Metrics()
     return Litestar(
-        route_handlers=[Operation, Collection, Jobs, Streams, Work, Queues],
+        route_handlers=[Operation, Collection, Jobs, Streams, Work, Queues, live.router()],
         lifespan=[store(redis_url, settings, metrics)],
         state=State({"metrics": metrics}),
         dependencies={name: _on_state(name) for name in PROVIDED},
@@ -61,7 +63,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
         if settings.cors_origins
         else None,
-        openapi_config=document.config(page.router(), page.Page()),
+        openapi_config=document.config(document_page.router(), document_page.Page()),
         plugins=PLUGINS,
         logging_config=None,
     )

@@ -22,6 +22,7 @@ C = TypeVar("C", bound=Callable[..., Any])
 READY: Final = """\
 jobstate {version} listens on {url}
   jobs      {home}
+  page      {url}
   API       {url}/schema (the document: /schema/openapi.json)
   try       curl {url}/v1/jobs -H 'Content-Type: application/json' -d '{{"input_params": {{"hello": "world"}}}}'
             curl {url}/v1/jobs

@@ -1,0 +1,98 @@
+/** Events of the service as they come, over every interruption. */
+
+import { addressOf } from "./api.js";
+
+/** @typedef {import("./connection.js").Connection} Connection */
+/** @typedef {Record<string, (data: any) => void>} Ears */
+
+/** After how many ms a stream that was refused is asked for again; twice as long each time, up to the last. */
+const AGAIN = { first: 1000, last: 15_000 };
+
+/**
+ * An `EventSource` that is made anew where the browser gives up (any answer but 200), and rests while nobody looks:
+ * a browser has six connections for all its tabs. Beside the events, `ears.begins` is called before each first event of
+ * an `EventSource`, `ears.again` when something may have been missed, `ears.refused` when the service would not let it in.
+ */
+export class Stream {
+  /** @type {EventSource | null} */
+  #source = null;
+  #timer = 0;
+  #wait = AGAIN.first;
+  #isOver = false;
+  #mayHaveMissed = false;
+
+  /**
+   * @param {Connection} connection
+   * @param {() => string} path where the stream is at this moment
+   * @param {Ears} ears what to do on each event
+   */
+  constructor(connection, path, ears) {
+    this.connection = connection;
+    this.path = path;
+    this.ears = ears;
+    document.addEventListener("visibilitychange", this.#onVisibility);
+    this.#open();
+  }
+
+  /** Nothing more will come: leave it to the browser to be told so (204). */
+  end() {
+    this.#isOver = true;
+  }
+
+  /** Listen no more. */
+  close() {
+    this.#isOver = true;
+    this.connection.rests();
+    document.removeEventListener("visibilitychange", this.#onVisibility);
+    this.#shut();
+  }
+
+  /** Whether the browser listens, or tries to. */
+  get isOpen() {
+    return this.#source !== null && this.#source.readyState !== EventSource.CLOSED;
+  }
+
+  #open() {
+    this.#shut();
+    if (document.hidden) return;
+    this.ears.begins?.({});
+    const source = new EventSource(addressOf(this.path()));
+    this.#source = source;
+    source.addEventListener("open", () => this.#opened());
+    source.addEventListener("error", () => this.#failed(source));
+    for (const [name, ear] of Object.entries(this.ears)) {
+      source.addEventListener(name, (event) => ear(JSON.parse(event.data)));
+    }
+  }
+
+  #opened() {
+    this.#wait = AGAIN.first;
+    this.connection.hears();
+    if (this.#mayHaveMissed) this.ears.again?.({});
+    this.#mayHaveMissed = false;
+  }
+
+  /** @param {EventSource} source */
+  #failed(source) {
+    if (this.#isOver || source !== this.#source) return;
+    this.connection.isDeaf();
+    if (source.readyState !== EventSource.CLOSED) return;
+    this.#mayHaveMissed = true;
+    this.ears.refused?.({});
+    if (this.#isOver) return;
+    this.#timer = setTimeout(() => this.#open(), this.#wait);
+    this.#wait = Math.min(this.#wait * 2, AGAIN.last);
+  }
+
+  #shut() {
+    clearTimeout(this.#timer);
+    this.#source?.close();
+    this.#source = null;
+  }
+
+  #onVisibility = () => {
+    if (this.#isOver) return;
+    this.#mayHaveMissed = true;
+    this.#open();
+  };
+}

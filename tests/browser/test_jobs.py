@@ -1,0 +1,216 @@
+"""The list: filters in the address, rows that change where they are, new jobs that wait, pages without an end."""
+
+import asyncio
+import re
+import threading
+from datetime import timedelta
+
+import httpx
+import pytest
+from playwright.sync_api import Page, expect
+
+from service.store.manager import JobStateManager
+from service.store.pool import connect
+from tests.browser.conftest import Complaints, Open, change, claim, create, run
+
+MANY = 10_000
+
+
+def ids(page: Page) -> list[str]:
+    return page.locator("tbody tr th a").all_inner_texts()
+
+
+def create_many(redis_url: str) -> None:
+    """Create them beside the browser's own event loop, in a thread."""
+
+    async def fill() -> None:
+        pool = connect(redis_url)
+        manager, places = JobStateManager(pool, ttl=timedelta(days=7)), asyncio.Semaphore(50)
+
+        async def one(number: int) -> None:
+            async with places:
+                await manager.create_job(f"job-{number:05}", {"n": number}, None, slate_id=f"slate-{number % 7}")
+
+        for start in range(0, MANY, 500):  # newest first is the order of numbers, but within 500
+            await asyncio.gather(*(one(number) for number in range(start, start + 500)))
+        await pool.disconnect()
+
+    thread = threading.Thread(target=asyncio.run, args=(fill(),))
+    thread.start()
+    thread.join()
+
+
+def test_every_filter_narrows_the_list_and_stands_in_the_address(open_view: Open, api: httpx.Client) -> None:
+    create(api, job_id="a", queue="lineups", slate_id="pinewood 400", correlation_id="r/1")
+    create(api, job_id="b", queue="lineups", slate_id="other")
+    create(api, job_id="c", queue="reports", slate_id="pinewood 400")
+    run(api, create(api, job_id="d", queue="lineups"), status="completed")
+    page = open_view("#/jobs")
+    rows = page.locator("tbody tr")
+    expect(rows).to_have_count(4)
+    expect(page.locator(".heading")).to_contain_text("4 jobs")
+
+    page.get_by_label("Queue").fill("lineups")
+    page.get_by_label("Queue").press("Enter")
+    expect(rows).to_have_count(3)
+    page.get_by_label("Status").select_option("pending")
+    expect(rows).to_have_count(2)
+    page.get_by_label("Slate").fill("pinewood 400")
+    page.get_by_label("Slate").press("Tab")
+    expect(rows).to_have_count(1)
+    page.get_by_label("Correlation id").fill("r/1")
+    page.get_by_label("Correlation id").press("Enter")
+    expect(page).to_have_url(
+        re.compile(r"#/jobs\?status=pending&queue=lineups&slate_id=pinewood\+400&correlation_id=r%2F1$")
+    )
+    assert ids(page) == ["a"]
+
+    address = page.url
+    page.go_back()
+    page.go_back()
+    expect(rows).to_have_count(2)
+    expect(page.get_by_label("Slate")).to_have_value("")
+    page.goto("about:blank")
+    page.goto(address)
+    expect(rows).to_have_count(1)
+    expect(page.get_by_label("Slate")).to_have_value("pinewood 400")
+
+    page.get_by_role("link", name="Clear").click()
+    expect(rows).to_have_count(4)
+
+
+def test_a_row_changes_where_it_is_and_keeps_the_focus(open_view: Open, api: httpx.Client) -> None:
+    for number in range(30):
+        create(api, job_id=f"job-{number:02}")
+    page = open_view("#/jobs")
+    row = page.get_by_role("row", name="job-00")
+    row.get_by_role("link", name="job-00").focus()
+    scrolled = page.evaluate("scrollY")
+
+    lease = claim(api)
+    expect(row).to_contain_text("running")
+    api.post(
+        "/v1/jobs/job-00/heartbeat",
+        json={"progress": {"current": 1, "total": 4, "message": "on it"}},
+        headers=lease,
+    )
+    expect(row).to_contain_text("25% · 1 of 4")
+    expect(row).to_contain_text("on it · worker-1")
+    change(api, "job-00", lease, status="failed", error_message={"detail": "it broke"})
+    expect(row).to_contain_text("it broke")
+
+    expect(row.get_by_role("link", name="job-00")).to_be_focused()
+    assert page.evaluate("scrollY") == scrolled
+    assert ids(page)[-1] == "job-00"
+    api.delete("/v1/jobs/job-00").raise_for_status()
+    expect(row).to_contain_text("deleted")
+
+
+def test_new_jobs_wait_until_they_are_asked_for(open_view: Open, api: httpx.Client) -> None:
+    create(api, job_id="first")
+    page = open_view("#/jobs")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+    create(api, job_id="second")
+    create(api, job_id="third")
+    expect(page.get_by_role("button", name="2 new")).to_be_visible()
+    assert ids(page) == ["first"]
+
+    page.get_by_role("button", name="2 new").click()
+    expect(page.locator("tbody tr")).to_have_count(3)
+    assert ids(page) == ["third", "second", "first"]
+    expect(page.locator(".fresh")).to_be_hidden()
+
+
+def test_an_empty_list_fills_by_itself(open_view: Open, api: httpx.Client) -> None:
+    page = open_view("#/jobs?status=running")
+    expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
+
+    create(api, job_id="a")
+    claim(api)
+
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+
+def test_only_what_matches_the_filters_is_announced(open_view: Open, api: httpx.Client) -> None:
+    create(api, job_id="a", correlation_id="mine")
+    page = open_view("#/jobs?correlation_id=mine")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+    create(api, job_id="b", correlation_id="other")
+    create(api, job_id="c", correlation_id="mine")
+
+    expect(page.get_by_role("button", name="1 new")).to_be_visible()
+
+
+def test_what_no_longer_fits_the_filter_stays_where_it_is(open_view: Open, api: httpx.Client) -> None:
+    create(api, job_id="a")
+    create(api, job_id="b")
+    page = open_view("#/jobs?status=pending")
+    expect(page.locator("tbody tr")).to_have_count(2)
+
+    claim(api)
+
+    row = page.get_by_role("row", name="running")
+    expect(row).to_have_class("left")
+    assert ids(page) == ["b", "a"]
+
+
+def test_an_id_is_found_or_said_to_be_nowhere(open_view: Open, api: httpx.Client, complaints: Complaints) -> None:
+    complaints.foreseen.update({400, 404})
+    create(api, job_id="needle")
+    page = open_view()
+
+    page.keyboard.press("/")
+    search = page.get_by_role("searchbox")
+    expect(search).to_be_focused()
+    for wrong, said in (("hay", "There is no job hay."), ("no such id", "No job has such an id.")):
+        search.fill(wrong)
+        search.press("Enter")
+        expect(page.locator("#find-said")).to_have_text(said)
+
+    search.fill(" needle ")
+    search.press("Enter")
+    expect(page.get_by_role("heading", name="needle", level=1)).to_be_focused()
+
+
+def test_ten_thousand_jobs_are_paged_through_in_a_bounded_page(
+    open_view: Open, api: httpx.Client, redis_url: str
+) -> None:
+    create_many(redis_url)
+    page = open_view("#/jobs")
+    expect(page.locator(".heading")).to_contain_text("100 of 10,000 jobs, newest first")
+    seen = ids(page)
+
+    for number in range(3):
+        page.get_by_role("link", name="Older").click()
+        expect(page.locator("tbody tr").first).not_to_contain_text(seen[100 * number])
+        seen += ids(page)
+    assert (len(seen), len(set(seen))) == (400, 400)
+    assert page.locator("body *").count() < 4000
+
+    row = page.locator("tbody tr").nth(60)
+    row.scroll_into_view_if_needed()
+    before = row.bounding_box()
+    create(api, job_id="fresh")
+    expect(page.get_by_role("button", name="1 new")).to_be_visible()
+    assert row.bounding_box() == before
+    assert ids(page) == seen[300:]
+
+    page.get_by_role("link", name="Newer").click()
+    expect(page.locator("tbody tr").first).to_contain_text(seen[200])
+    page.get_by_role("button", name="1 new").click()
+    expect(page.locator("tbody tr").first).to_contain_text("fresh")
+
+    page.goto(f"{page.url.split('#')[0]}#/jobs?slate_id=slate-3&status=completed")
+    expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
+
+
+@pytest.mark.parametrize("wrong", ["cursor=nonsense", "queue=no+queue", "status=none"])
+def test_a_wrong_address_says_what_is_wrong(open_view: Open, complaints: Complaints, wrong: str) -> None:
+    complaints.foreseen.add(400)
+    page = open_view(f"#/jobs?{wrong}")
+
+    expect(page.get_by_role("heading", name="The service refuses this")).to_be_visible()
+    page.get_by_role("link", name="Show all jobs").click()
+    expect(page.get_by_role("heading", name="There is no job yet")).to_be_visible()

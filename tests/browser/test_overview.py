@@ -1,0 +1,166 @@
+"""The overview: counts that follow what happens, what is stuck, and every switch."""
+
+import re
+
+import httpx
+from playwright.sync_api import Page, Route, expect
+
+from tests.browser.conftest import Complaints, Open, change, claim, create, run
+
+
+def count(page: Page, status: str) -> str:
+    return page.locator(f".tile.{status} .count").inner_text()
+
+
+def test_a_newcomer_is_told_how_to_make_the_first_job_and_sees_it_come(open_view: Open, api: httpx.Client) -> None:
+    page = open_view(permissions=["clipboard-read", "clipboard-write"])
+    expect(page.get_by_role("heading", name="There is no job yet")).to_be_visible()
+
+    page.get_by_role("button", name="Copy").click()
+    copied = page.evaluate("navigator.clipboard.readText()")
+    assert copied.startswith(f"curl '{str(api.base_url).rstrip('/')}/v1/jobs'")
+
+    create(api, queue="greetings")
+    expect(page.get_by_role("heading", name="There is no job yet")).to_be_hidden()
+    expect(page.locator(".tile.pending .count")).to_have_text("1")
+
+
+def test_counts_follow_what_happens_without_a_reload(open_view: Open, api: httpx.Client) -> None:
+    create(api, job_id="a")
+    create(api, job_id="b", delay_seconds=3600)
+    page = open_view()
+    expect(page.locator(".tile.pending")).to_contain_text("1 not due yet")
+    expect(page.locator(".tile.pending .oldest")).to_contain_text("oldest a waits")
+
+    lease = claim(api)
+    expect(page.locator(".tile.running")).to_contain_text("1 with a lease, 0 without")
+    change(api, "a", lease, status="completed", result=1)
+    expect(page.locator(".tile.completed .count")).to_have_text("1")
+    assert (count(page, "running"), count(page, "pending")) == ("0", "1")
+
+
+def test_a_count_leads_to_its_jobs(open_view: Open, api: httpx.Client) -> None:
+    create(api, job_id="a")
+    run(api, create(api, job_id="b"), status="failed", error_message="no")
+    page = open_view()
+
+    page.get_by_role("link", name="1 failed").click()
+
+    expect(page).to_have_url(re.compile(r"#/jobs\?status=failed$"))
+    expect(page.locator("tbody tr")).to_have_count(1)
+    expect(page.get_by_label("Status")).to_have_value("failed")
+
+
+def test_a_queue_is_paused_resumed_capped_and_uncapped(open_view: Open, api: httpx.Client) -> None:
+    create(api, queue="lineups")
+    page = open_view()
+    row = page.get_by_role("row", name="lineups")
+
+    row.get_by_role("button", name="Pause lineups").click()
+    expect(row.locator(".badge.paused")).to_be_visible()
+    row.get_by_role("button", name="Cap… lineups").click()
+    page.get_by_label("Running at most").fill("3")
+    page.get_by_role("button", name="Set the cap").click()
+    expect(row).to_contain_text("of 3")
+    assert api.get("/v1/queues").json()["items"][0] | {"statuses": {}} == {
+        **{"queue": "lineups", "paused": True, "max_running": 3},
+        "statuses": {},
+    }
+
+    row.get_by_role("button", name="Resume lineups").click()
+    expect(row.get_by_role("button", name="Pause lineups")).to_be_visible()
+    row.get_by_role("button", name="Cap… lineups").click()
+    page.get_by_role("button", name="Lift the cap").click()
+    expect(row).not_to_contain_text("of 3")
+    assert "max_running" not in api.get("/v1/queues").json()["items"][0]
+
+
+def test_a_drain_is_begun_and_ended(open_view: Open, api: httpx.Client) -> None:
+    create(api, job_id="a")
+    change(api, "a", status="running")
+    page = open_view()
+    drain = page.get_by_role("region", name="Drain")
+    expect(drain).to_contain_text("1 running, 0 of them under a live lease; the oldest is a.")
+
+    drain.get_by_role("button", name="Start a drain…").click()
+    page.get_by_label("Minutes").fill("10")
+    page.get_by_role("button", name="Start the drain").click()
+    expect(drain).to_contain_text("it is safe to stop")
+    expect(drain).to_contain_text(re.compile(r"ends by itself in (10 min|9 min 5\d s)"))
+    assert api.get("/v1/drain").json()["draining"] is True
+
+    drain.get_by_role("button", name="End the drain").click()
+    expect(drain).to_contain_text("Jobs are created and given out.")
+    assert api.get("/v1/drain").json()["draining"] is False
+
+
+def test_no_is_an_answer_too(open_view: Open, api: httpx.Client) -> None:
+    create(api)
+    page = open_view()
+    start = page.get_by_role("button", name="Start a drain…")
+
+    start.click()
+    page.keyboard.press("Escape")
+
+    expect(page.get_by_role("dialog")).to_have_count(0)
+    expect(start).to_be_focused()
+    assert api.get("/v1/drain").json()["draining"] is False
+
+
+def test_a_refusal_is_said(open_view: Open, api: httpx.Client, complaints: Complaints) -> None:
+    complaints.foreseen.add(400)
+    create(api, queue="lineups")
+    page = open_view()
+    page.route("**/v1/queues/lineups", lambda route: route.continue_(post_data='{"paused": 1}'))
+
+    page.get_by_role("button", name="Pause lineups").click()
+
+    expect(page.locator("#notice.bad")).to_contain_text("paused")
+
+
+def test_stale_jobs_are_called_out_by_name(open_view: Open, api: httpx.Client) -> None:
+    """The service hands a stale job on within a second, so what it says is changed on the way."""
+    create(api, job_id="left-behind")
+    claim(api, worker="gone")
+
+    def as_stale(route: Route) -> None:
+        answer = route.fetch()
+        told = answer.json()
+        if "running" in told:
+            told["running"] = {"leased": 0, "unleased": 1}
+        for job in told.get("items", []):
+            job["stale"] = True
+        route.fulfill(response=answer, json=told)
+
+    page = open_view()
+    page.route("**/v1/stats", as_stale)
+    page.route("**/v1/jobs?status=running*", as_stale)
+    create(api)
+
+    stale = page.get_by_role("region", name="Their workers were not heard of in time")
+    expect(stale.get_by_role("link", name="left-behind")).to_be_visible()
+    expect(stale).to_contain_text("held by gone")
+
+
+def test_the_plot_shows_what_has_finished_before_and_since(open_view: Open, api: httpx.Client) -> None:
+    for job_id in ("a", "b"):
+        run(api, create(api, job_id=job_id), status="completed", result=1)
+    run(api, create(api, job_id="c"), status="failed", error_message="no")
+    page = open_view()
+    trend = page.get_by_role("region", name="Over time")
+    expect(trend).to_contain_text("In the last 15 minutes: 2 completed, 1 failed, 0 cancelled.")
+    expect(trend.locator("canvas")).to_have_count(2)
+
+    run(api, create(api, job_id="d"), status="completed", result=1)
+    expect(trend).to_contain_text("3 completed")
+
+    trend.get_by_role("link", name="1 h").click()
+    expect(page).to_have_url(re.compile(r"#/\?stretch=1h$"))
+    expect(trend).to_contain_text("In the last hour: 3 completed, 1 failed")
+    box = trend.locator(".u-over").first.bounding_box()
+    assert box
+    readings = []
+    for minutes in range(3):  # the last may have begun since
+        page.mouse.move(box["x"] + box["width"] * (59 - minutes) / 59 - 2, box["y"] + box["height"] / 2)
+        readings.append(trend.locator(".reading").inner_text())
+    assert any(re.search(r"[123] completed.* per minute, median \d+ ms$", reading) for reading in readings), readings
