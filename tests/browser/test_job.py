@@ -198,6 +198,17 @@ def test_json_unfolds_and_folds_and_shows_long_lists_in_part(open_view: Open, ap
     expect(tree.get_by_text("1099", exact=True)).to_be_hidden()
 
 
+def test_a_long_text_is_shown_in_part_until_all_of_it_is_wanted(open_view: Open, api: httpx.Client) -> None:
+    create(api, job_id="a", input_params="x" * 5000)
+    page = open_view("#/jobs/a")
+    text = page.get_by_role("region", name="Input").locator(".string")
+    expect(text).to_have_text("x" * 2000 + "…")
+
+    page.get_by_role("button", name="Show all 5,000 characters").click()
+
+    expect(text).to_have_text("x" * 5000)
+
+
 def test_a_megabyte_is_there_at_once(open_view: Open, api: httpx.Client) -> None:
     rows = [{"driver": f"D{number}", "points": [number, number / 3], "note": "é" * 20} for number in range(9_000)]
     assert len(json.dumps(rows, ensure_ascii=False).encode()) > 900_000

@@ -202,6 +202,10 @@ def test_ten_thousand_jobs_are_paged_through_in_a_bounded_page(
     page.get_by_role("button", name="1 new").click()
     expect(page.locator("tbody tr").first).to_contain_text("fresh")
 
+    page.get_by_role("link", name="Older").click()
+    expect(page.locator("tbody tr").first).not_to_contain_text("fresh")
+    page.get_by_role("link", name="Newest").click()
+    expect(page.locator("tbody tr").first).to_contain_text("fresh")
     page.goto(f"{page.url.split('#')[0]}#/jobs?slate_id=slate-3&status=completed")
     expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
 
