@@ -65,15 +65,21 @@ class Interrupted(Watching):
 @pytest.mark.parametrize("before", [True, False], ids=["before a look", "after a look"])
 @pytest.mark.parametrize("at", [1, 2, 3])
 async def test_a_change_between_any_two_steps_is_seen(
-    pool: BlockingConnectionPool, feed: Feed, jobs: JobStateManager, at: int, before: bool
+    pool: BlockingConnectionPool,
+    feed: Feed,
+    jobs: JobStateManager,
+    monkeypatch: pytest.MonkeyPatch,
+    at: int,
+    before: bool,
 ) -> None:
+    monkeypatch.setattr("service.store.watching.UNSETTLED", 100.0)  # so that events alone say when to look
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
     watching = Interrupted(pool, feed)
     watching.change, watching.at, watching.before = lambda: jobs.update_job_status("j", "completed"), at, before
 
     async def go_on() -> None:
-        for current in range(5):
+        for current in range(12):
             await asyncio.sleep(0.3)
             if watching.looks < at:
                 await jobs.update_job_status("j", "running", progress=Progress(current))
@@ -123,6 +129,7 @@ async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: Wat
         await asyncio.sleep(0.2)
         for current in (2, 3, 4):
             await jobs.update_job_status("j", "running", progress=Progress(current))
+            await asyncio.sleep(0.2)  # so that each is looked for by itself
 
     reporting = asyncio.create_task(report())
     with watching.watch("j") as watch:
@@ -269,6 +276,7 @@ async def test_entries_that_are_not_ours_are_passed_over(feed: Feed, redis: Redi
         await redis.xadd(keys.EVENTS, entry)
     await jobs.create_job("j", 1)
     await settled(lambda: bool(ear.heard))
+    await asyncio.sleep(0.2)  # nothing is heard twice
     assert [event.job_id for event in ear.heard if isinstance(event, Event)] == ["j"]
     feed.remove(ear)
 

@@ -252,7 +252,13 @@ def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
 
 def a_claim(wait_seconds: int) -> bytes:
     body = json.dumps({"queues": ["default"], "worker": "gone", "wait_seconds": wait_seconds}).encode()
-    lines = ("POST /v1/claims HTTP/1.1", "Host: localhost", "Content-Type: application/json")
+    key = "Idempotency-Key: gone"  # under which a claim that nobody hears of is not taken back
+    lines = (
+        "POST /v1/claims HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        *[key] * (wait_seconds > 0),
+    )
     head = "\r\n".join((*lines, f"Content-Length: {len(body)}"))
     return f"{head}\r\n\r\n".encode() + body
 
@@ -261,7 +267,9 @@ def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_se
     with connect(shared_service) as connection:
         connection.sendall(a_claim(30))
         waits(api, 1)
+    left = time.monotonic()
     waits(api, 0)
+    assert time.monotonic() - left < 15, "long before the claim's own end"
     create(api, "j")
     assert api.get("/v1/jobs/j").json()["status"] == "pending"
     assert job_of(ask()) == "j"

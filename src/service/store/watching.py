@@ -10,7 +10,7 @@ from typing import Final
 from redis.asyncio import ConnectionPool
 
 from service.domain import rules
-from service.domain.errors import JobStateError, StoreTimeout, StoreUnavailable
+from service.domain.errors import JobStateError, StoreTimeout
 from service.domain.events import Event, EventKind, Notice
 from service.domain.jobs import Job
 from service.domain.states import FINAL, Status
@@ -201,10 +201,6 @@ class Watching:
             while self._wanted:
                 taken = {job_id: self._wanted.pop(job_id) for job_id in list(self._wanted)[:GLANCED]}
                 found = await self._found(list(taken))
-                if any(isinstance(one, StoreUnavailable) for one in found.values()):  # it is away for all others too
-                    found |= dict.fromkeys(self._wanted, next(iter(found.values())))
-                    taken |= self._wanted
-                    self._wanted = {}
                 for job_id, answer in taken.items():
                     answer.set_result(found[job_id])
         finally:
