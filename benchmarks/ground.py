@@ -33,13 +33,13 @@ assert len(json.dumps(INPUT, separators=(",", ":"))) == 100
 
 
 @contextlib.contextmanager
-def server() -> Iterator[str]:
-    """Run an empty server without persistence and yield its URL."""
+def server(*more: str) -> Iterator[str]:
+    """Run an empty server, without persistence unless `more` options ask for it, and yield its URL."""
     with tempfile.TemporaryDirectory() as folder:
         socket = Path(folder) / "redis.sock"
         options = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", ""]
         process = subprocess.Popen(
-            [find().path, *options, "--hash-max-listpack-value", "4096"], stdout=subprocess.DEVNULL
+            [find().path, *options, "--hash-max-listpack-value", "4096", *more], stdout=subprocess.DEVNULL
         )
         try:
             while not socket.exists():

@@ -2,16 +2,11 @@
 
 import asyncio
 import contextlib
-import subprocess
-import tempfile
 import time
-from collections.abc import Iterator
-from pathlib import Path
 from statistics import median
 from typing import Final
 
-from benchmarks.ground import INPUT, WEEK
-from service.embedded.binary import find
+from benchmarks.ground import INPUT, WEEK, server
 from service.store.manager import JobStateManager
 from service.store.pool import connect
 
@@ -19,23 +14,6 @@ MODES: Final = ("everysec", "always", "no")
 #: Clients at one time, and creations of a round.
 SCENES: Final = {1: 600, 32: 1600}
 ROUNDS: Final = 5
-
-
-@contextlib.contextmanager
-def durable(mode: str) -> Iterator[str]:
-    """Run an empty server with an append-only file and yield its URL."""
-    with tempfile.TemporaryDirectory() as folder:
-        socket = Path(folder) / "redis.sock"
-        options = ["--port", "0", "--unixsocket", str(socket), "--dir", folder, "--save", ""]
-        options += ["--appendonly", "yes", "--appendfsync", mode]
-        process = subprocess.Popen([str(find().path), *options], stdout=subprocess.DEVNULL)
-        try:
-            while not socket.exists():
-                time.sleep(0.01)
-            yield f"unix://{socket}"
-        finally:
-            process.terminate()
-            process.wait()
 
 
 async def creations(url: str, clients: int, count: int) -> tuple[float, float]:
@@ -60,7 +38,7 @@ async def creations(url: str, clients: int, count: int) -> tuple[float, float]:
 def main() -> None:
     """Print the medians, all modes in turn."""
     with contextlib.ExitStack() as stack:
-        urls = {mode: stack.enter_context(durable(mode)) for mode in MODES}
+        urls = {mode: stack.enter_context(server("--appendonly", "yes", "--appendfsync", mode)) for mode in MODES}
         for clients, count in SCENES.items():
             rounds: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
             for _ in range(ROUNDS):

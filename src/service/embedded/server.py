@@ -26,8 +26,8 @@ _log = structlog.get_logger(__name__)
 class EmbeddedServer:
     """A Valkey or Redis of our own, durable, on a unix socket; a context manager.
 
-    It keeps an append-only file that is synced every second, evicts nothing, and is started again when it dies. One
-    process owns a data directory; a server that a killed owner left behind is ended first, its data kept.
+    It keeps an append-only file that is synced before each answer, evicts nothing, and is started again when it dies.
+    One process owns a data directory; a server that a killed owner left behind is ended first, its data kept.
     """
 
     def __init__(self, data: Path) -> None:
