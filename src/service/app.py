@@ -8,7 +8,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from service.api import correlation, document, health, quotas
+from service.api import correlation, document, quotas
 from service.api.admission import Admission
 from service.api.collection import Collection
 from service.api.document_schemas import PLUGINS
@@ -21,6 +21,7 @@ from service.api.patience import Room
 from service.api.problems import ALL_KINDS, EXCEPTION_HANDLERS
 from service.api.queues import Queues
 from service.api.requests import check
+from service.api.shortcut import Shortcut
 from service.api.streams import Streams
 from service.api.work import Work
 from service.lifespan import store
@@ -32,7 +33,8 @@ from service.tracing import traced
 EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", correlation.HEADER, *quotas.HEADERS]
 
 
-#: What handlers may ask for by these names.
+#: What handlers may ask for by these names. The busy ones ask for one: Litestar (2.25) resolves two in a task group, at
+#: the cost of half a request; what they need besides is on the state.
 PROVIDED = ("metrics", "redis_pool", "redis_client", "job_manager", "lease_manager", "waiting", "watching", "timeline")
 
 
@@ -44,20 +46,20 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
     room = Room(
         settings.max_concurrent_requests, settings.max_watchers, settings.max_watchers_per_client, metrics.waits
     )
-    admission = Admission(app, settings.allowed_hosts, settings.cors_origins, room)
-    return traced(Observation(admission, metrics)), app.state
+    admission = Admission(Shortcut(app, app.state), settings.allowed_hosts, settings.cors_origins, room)
+    return traced(Observation(admission, metrics, app.state)), app.state
 
 
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:
     """Return the application, working on the Redis at `redis_url`."""
     metrics = metrics or Metrics()
+    state = State({"metrics": metrics})
     return Litestar(
         route_handlers=[Operation, Collection, Jobs, Streams, Work, Queues, live.router()],
         lifespan=[store(redis_url, settings, metrics)],
-        state=State({"metrics": metrics}),
-        dependencies={name: _on_state(name) for name in PROVIDED},
+        state=state,
+        dependencies={name: _on_state(state, name) for name in PROVIDED},
         before_request=check,
-        before_send=[correlation.add_header, quotas.add_headers, health.leave],
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
@@ -69,10 +71,10 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
     )
 
 
-def _on_state(name: str) -> Provide:
+def _on_state(state: State, name: str) -> Provide:
     """Provide what stands on the application's state: all but the metrics are put there by the lifespan."""
 
-    def provide(state: State) -> Any:
+    def provide() -> Any:
         return state[name]
 
     return Provide(provide, sync_to_thread=False)

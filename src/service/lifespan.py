@@ -26,6 +26,7 @@ from service.store.rate_limiter import RateLimiter
 from service.store.timeline import Timeline
 from service.store.waiting import Waiting
 from service.store.watching import Watching
+from service.tracing import observed
 
 #: How often expired jobs are taken out of the indexes, and how soon a store that was away is tried again.
 SWEEP_EVERY: Final = timedelta(seconds=5)
@@ -53,16 +54,17 @@ def store(
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         pool = connect(redis_url, max_connections=settings.redis_max_connections)
         metrics.limit_connections(settings.redis_max_connections)
+        observer = observed(metrics)
         app.state.redis_pool = pool
         app.state.redis_client = Redis(connection_pool=pool)
-        app.state.job_manager = JobStateManager(pool, ttl=settings.ttl, observer=metrics)
-        app.state.lease_manager = LeaseManager(pool, ttl=settings.ttl, observer=metrics)
+        app.state.job_manager = JobStateManager(pool, ttl=settings.ttl, observer=observer)
+        app.state.lease_manager = LeaseManager(pool, ttl=settings.ttl, observer=observer)
         feed = Feed(pool)
         app.state.waiting = Waiting(feed)
-        app.state.watching = Watching(pool, feed, observer=metrics)
-        app.state.timeline = Timeline(pool, feed, observer=metrics)
+        app.state.watching = Watching(pool, feed, observer=observer)
+        app.state.timeline = Timeline(pool, feed, observer=observer)
         limit = settings.rate_limit
-        app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=metrics)
+        app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=observer)
         stopping = asyncio.Event()
         tasks = [
             asyncio.create_task(_upkeep(app.state.job_manager, stopping), name="upkeep"),
@@ -71,7 +73,7 @@ def store(
         try:
             yield
         finally:
-            stopping.set()  # for a cancellation that redis-py loses (see SECOND_BELL)
+            stopping.set()  # for a cancellation that is lost on the way
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, feed.aclose(), return_exceptions=True)

@@ -77,9 +77,7 @@ class Metrics:
             buckets=CALL_BUCKETS,
             **own,
         )
-        self._calls_now = Gauge(
-            "jobstate_redis_calls_in_progress", "Calls of Redis that have or await a connection", **live
-        )
+        self._calls_now = Gauge("jobstate_redis_calls_in_progress", "Calls of Redis that are not answered yet", **live)
         # To find the instrument of a set of labels is what costs most; there are few sets.
         self._requests, self._refusals = cache(requests.labels), cache(refusals.labels)
         self._changes, self._calls = cache(changes.labels), cache(calls.labels)

@@ -1,12 +1,15 @@
 """Spans of requests and Redis calls for OpenTelemetry, where its variables name a collector and its extra is there."""
 
 import os
+import time
+from importlib.util import find_spec
 from typing import Any, Final, cast
 
 import structlog
 from litestar.types import ASGIApp
 
 from service.api.correlation import correlation_id
+from service.store.observer import Observer
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
@@ -24,9 +27,9 @@ def traced(app: ASGIApp) -> ASGIApp:
     if not is_wanted():
         return app
     try:
+        from opentelemetry import trace
         from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
         from opentelemetry.instrumentation.asgi import OpenTelemetryMiddleware
-        from opentelemetry.instrumentation.redis import RedisInstrumentor
         from opentelemetry.sdk.resources import SERVICE_NAME, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
@@ -36,9 +39,39 @@ def traced(app: ASGIApp) -> ASGIApp:
     name = os.environ.get("OTEL_SERVICE_NAME", "jobstate")
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
-    RedisInstrumentor().instrument(tracer_provider=provider)
+    trace.set_tracer_provider(provider)
     spans = OpenTelemetryMiddleware(_described(app), tracer_provider=provider, exclude_spans=["receive", "send"])
     return cast(ASGIApp, spans)
+
+
+class Spans:
+    """An observer of the store before another: each call that a request makes of Redis is a span of its trace."""
+
+    def __init__(self, observer: Observer) -> None:
+        """Tell `observer` all the same."""
+        from opentelemetry import trace
+
+        self._trace = trace
+        self._tracer = trace.get_tracer("jobstate")
+        self.calling, self.changed = observer.calling, observer.changed
+        self._called = observer.called
+
+    def called(self, call: str, outcome: str, seconds: float) -> None:
+        """Note a call that has just ended."""
+        self._called(call, outcome, seconds)
+        if self._trace.get_current_span().is_recording():
+            ended = time.time_ns()
+            self._tracer.start_span(
+                f"redis {call}",
+                kind=self._trace.SpanKind.CLIENT,
+                attributes={"db.system.name": "redis", "db.operation.name": call, "jobstate.outcome": outcome},
+                start_time=ended - int(seconds * 1e9),
+            ).end(ended)
+
+
+def observed(observer: Observer) -> Observer:
+    """Return what observes the store: `observer`, and the traces where there are any."""
+    return Spans(observer) if is_wanted() and find_spec("opentelemetry") else observer
 
 
 def _described(app: ASGIApp) -> Any:

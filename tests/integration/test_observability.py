@@ -103,7 +103,7 @@ def test_every_line_of_a_request_has_its_correlation_id(redis_url: str, capsys: 
 
     app = create_app(Settings.from_environment({}), redis_url)
     app.register(handler)
-    with TestClient(Observation(app, Metrics())) as client:
+    with TestClient(Observation(app, Metrics(), app.state)) as client:
         for name in ("first", "second"):
             client.get("/slow", headers={"X-Correlation-ID": name})
 

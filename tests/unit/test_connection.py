@@ -9,7 +9,7 @@ from redis._parsers.base import BaseParser
 from redis.asyncio import ConnectionPool
 
 from service.domain import errors
-from service.store import budget, connection
+from service.store import auto_pipeline, budget, connection
 from service.store.connection import Gateway, meaning
 from service.store.observer import NoObserver
 from service.store.pool import connect
@@ -97,13 +97,6 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
-async def hang_through_a_cancellation() -> None:
-    try:
-        await hang()
-    except asyncio.CancelledError:
-        await hang()
-
-
 async def call(command: Command, deadline: float = budget.DEADLINE) -> Any:
     return await Gateway(connect(URL), NoObserver()).call("command", command, deadline)
 
@@ -165,19 +158,11 @@ async def test_a_try_that_hangs_is_given_up_for_a_second_one(monkeypatch: pytest
 
 async def test_a_store_that_hangs_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection, "FIRST_TRY", 0.01)
-    monkeypatch.setattr(connection, "SECOND_BELL", 60.0)
     command = Command(hang, hang, hang)
     async with asyncio.timeout(5):
         with pytest.raises(errors.StoreTimeout):
             await call(command, 0.5)
     assert command.calls == 2
-
-
-async def test_the_deadline_holds_also_where_a_cancellation_is_swallowed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "SECOND_BELL", 0.02)
-    async with asyncio.timeout(5):
-        with pytest.raises(errors.StoreTimeout):
-            await call(Command(OSError("gone"), hang_through_a_cancellation), 0.02)
 
 
 async def test_the_calls_of_one_request_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -193,8 +178,6 @@ async def test_the_calls_of_one_request_share_its_time(monkeypatch: pytest.Monke
 
 def test_both_tries_fit_into_the_time_that_a_request_has() -> None:
     assert 0 < connection.FIRST_TRY < connection.PING_DEADLINE < budget.DEADLINE <= 3.0
-    assert budget.DEADLINE + connection.SECOND_BELL <= 3.5
-    assert connection.PING_DEADLINE + connection.SECOND_BELL <= 3.0
 
 
 def test_a_master_that_is_down_is_an_unavailable_store() -> None:
@@ -213,11 +196,12 @@ async def test_a_name_server_that_hangs_is_asked_one_question_at_a_time(monkeypa
     monkeypatch.setattr("socket.getaddrinfo", hang)
     gateway = Gateway(connect("redis://redis.example:1/0"), NoObserver())
 
-    asking = (gateway.call("ping", gateway.redis.ping, 0.1) for _ in range(100))
-    answers = await asyncio.gather(*asking, return_exceptions=True)
+    monkeypatch.setattr(auto_pipeline, "BATCH", 1)
+    monkeypatch.setattr(connection, "FIRST_TRY", 0.1)
+    answers = await asyncio.gather(*(gateway.probe() for _ in range(100)), return_exceptions=True)
     answered.set()
 
     assert {type(answer) for answer in answers} == {errors.StoreTimeout}
     assert questions == ["redis.example"]
     with pytest.raises(errors.StoreUnreachable, match="no such name"):
-        await gateway.call("ping", gateway.redis.ping)
+        await gateway.probe()

@@ -1,6 +1,7 @@
 from typing import Any
 
 import pytest
+from litestar.datastructures import State
 from structlog import get_logger
 from structlog.testing import capture_logs
 
@@ -22,7 +23,7 @@ async def left(*_: Any) -> None:
 async def ask(app: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> list[Any]:
     monkeypatch.setattr(observation, "_log", get_logger())
     with capture_logs() as lines:
-        await Observation(app, Metrics())(request, None, None)  # type: ignore[arg-type]
+        await Observation(app, Metrics(), State())(request, None, None)  # type: ignore[arg-type]
     return lines
 
 
@@ -33,7 +34,7 @@ def http() -> Any:
 async def test_a_request_that_fails_outside_of_the_application_is_noted_as_500(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(observation, "_log", get_logger())
     with capture_logs() as lines, pytest.raises(RuntimeError):
-        await Observation(broken, Metrics())(http(), None, None)  # type: ignore[arg-type]
+        await Observation(broken, Metrics(), State())(http(), None, None)  # type: ignore[arg-type]
     assert [(line["event"], line["status"]) for line in lines] == [("request", 500)]
 
 

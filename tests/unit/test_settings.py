@@ -9,7 +9,7 @@ from service.settings import VARIABLES, Settings, SettingsError, retention_from_
 
 DEFAULTS: dict[str, Any] = {
     "redis_url": None,
-    "redis_max_connections": 64,
+    "redis_max_connections": 9,
     "data": Path("./.jobstate"),
     "host": "127.0.0.1",
     "port": 8000,
@@ -40,7 +40,7 @@ GOOD = [
     ("REDIS_HOST", "10.0.0.1", "redis_url", "redis://10.0.0.1:6379/0"),
     ("REDIS_HOST", "::1", "redis_url", "redis://[::1]:6379/0"),
     ("JOBSTATE_DATA", "/var/lib/jobs", "data", Path("/var/lib/jobs")),
-    ("REDIS_MAX_CONNECTIONS", "10000", "redis_max_connections", 10000),
+    ("REDIS_MAX_CONNECTIONS", "65", "redis_max_connections", 65),
     ("JOBSTATE_HOST", "localhost", "host", "localhost"),
     ("JOBSTATE_HOST", "::1", "host", "::1"),
     ("JOBSTATE_WORKERS", "64", "workers", 64),
@@ -101,7 +101,7 @@ BAD = [
         for origins in ["example.org", "https://a.org/", "https://", "https://a.org https://b"]
     ),
     *(("RATE_LIMIT", limit) for limit in ["on", "600", "0/minute", "600/fortnight", "600 / minute", "10000000/day"]),
-    *(("REDIS_MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "1", "10001"]),
+    *(("REDIS_MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "1", "66"]),
     *(("JOBSTATE_WORKERS", number) for number in [*NO_NUMBERS, "0", "65"]),
     *(("MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "0", "1000001"]),
     *(("MAX_WATCHERS", number) for number in [*NO_NUMBERS, "0", "1000001"]),

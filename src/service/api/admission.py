@@ -6,7 +6,7 @@ from urllib.parse import urlsplit
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from service.api.correlation import HEADER, correlation_id
+from service.api.correlation import correlation_id
 from service.api.patience import SEAT, Room, Seat
 from service.api.problems import (
     HOST_NOT_ALLOWED,
@@ -105,7 +105,10 @@ def host_of(scope: HTTPScope) -> str | None:
 
 
 def _header(scope: HTTPScope, wanted: bytes) -> str | None:
-    return next((value.decode("latin-1").strip() for name, value in scope["headers"] if name == wanted), None)
+    for name, value in scope["headers"]:
+        if name == wanted:
+            return str(value.decode("latin-1").strip())
+    return None
 
 
 def _fits(host: str, pattern: str) -> bool:
@@ -116,9 +119,8 @@ async def _refuse(
     scope: Any, send: Send, kind: Kind, detail: str, headers: dict[str, str], cors: dict[str, str]
 ) -> None:
     scope["state"][PROBLEM] = kind.name
-    correlation = correlation_id(scope)
-    body = encoded(kind, detail, correlation)
-    own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), HEADER.lower(): correlation}
+    body = encoded(kind, detail, correlation_id(scope))
+    own = {"content-type": MEDIA_TYPE, "content-length": str(len(body))}
     raw = [(name.encode(), value.encode()) for name, value in {**own, **headers, **cors}.items()]
     await send({"type": "http.response.start", "status": kind.status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": False})

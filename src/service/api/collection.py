@@ -9,6 +9,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from service.api import cursors
 from service.api import document_examples as examples
+from service.api.answers import Record
 from service.api.bodies import Body
 from service.api.conditions import etag
 from service.api.correlation import correlation_id
@@ -109,7 +110,7 @@ class Collection(Controller):
         headers = {"Location": f"/v1/jobs/{creation.job.job_id}", "ETag": etag(creation.job)}
         if creation.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return Response(creation.job, headers=headers)
+        return Record(creation.job, headers=headers)
 
     @get(
         "/jobs",

@@ -5,9 +5,7 @@ from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
 from litestar import Controller, Request, Response, get
-from litestar.datastructures import MutableScopeHeaders
 from litestar.di import NamedDependency
-from litestar.types import Message, Scope
 
 from service import __version__
 from service.api.document_examples import METRICS
@@ -88,16 +86,6 @@ class Operation(Controller):
         if media_type.startswith("text/"):
             media_type = media_type.removesuffix("; charset=utf-8")  # Litestar adds it to any text
         return Response(page, media_type=media_type)
-
-
-async def leave(message: Message, scope: Scope) -> None:
-    """Have clients of a process that is about to end go elsewhere with their next request, where there is elsewhere."""
-    if (
-        message["type"] == "http.response.start"
-        and (waiting := scope["app"].state.get("waiting"))
-        and waiting.is_closed
-    ):
-        MutableScopeHeaders.from_message(message)["Connection"] = "close"
 
 
 async def _if_told(answer: Awaitable[T]) -> T | None:

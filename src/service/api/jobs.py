@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
@@ -11,8 +11,9 @@ from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParam
 from msgspec import Raw
 
 from service.api import document_examples as examples
+from service.api.answers import HEADERS, Record, answer, headers_of
 from service.api.bodies import Body, decode
-from service.api.conditions import TAGS, etag, matches, required_versions
+from service.api.conditions import TAGS, matches, required_versions
 from service.api.document_operations import (
     APPLIED,
     DELETING,
@@ -24,7 +25,6 @@ from service.api.document_operations import (
     answers,
     problems,
 )
-from service.api.document_operations import RETRY_AFTER as RETRY_HEADER
 from service.api.patience import preferred_wait, seat_of, until_left
 from service.api.problems import RETRY_AFTER
 from service.api.requests import JSON
@@ -77,7 +77,6 @@ Prefer = Annotated[
         description=f"`wait=…` asks for the same (RFC 7240); more than {rules.WAIT_SECONDS.most} counts as that many",
     ),
 ]
-HEADERS: Final = (ETAG, RETRY_HEADER)
 
 
 class Jobs(Controller):
@@ -108,7 +107,6 @@ class Jobs(Controller):
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
         job_manager: NamedDependency[JobStateManager],
-        watching: NamedDependency[Watching],
         wait: Wait = None,
         prefer: Prefer = None,
         if_none_match: IfNoneMatch = None,
@@ -120,14 +118,14 @@ class Jobs(Controller):
         """
         preferred = preferred_wait(prefer) if wait is None else None
         if seconds := wait or preferred:
-            await _wait(request, watching, job_id, seconds, if_none_match)
+            await _wait(request, job_id, seconds, if_none_match)
         job = await job_manager.get_job(job_id)
         if job is None:
             raise JobNotFound(job_id)
         applied = {} if preferred is None else {APPLIED: f"wait={preferred}"}
         if matches(job, if_none_match):
-            return Response(None, status_code=304, headers=_headers(job) | applied)  # type: ignore[arg-type]
-        return Response(job, headers=_headers(job) | applied)
+            return Response(None, status_code=304, headers=headers_of(job) | applied)  # type: ignore[arg-type]
+        return Record(job, headers=headers_of(job) | applied)
 
     @get(
         "/{job_id:str}/result",
@@ -149,10 +147,10 @@ class Jobs(Controller):
         """Return the bare result as it was sent; 204 if the job completed without one."""
         job = await job_manager.get_result(job_id)
         if matches(job, if_none_match):
-            return Response(None, status_code=304, headers=_headers(job))  # type: ignore[arg-type]
+            return Response(None, status_code=304, headers=headers_of(job))  # type: ignore[arg-type]
         if job.result is None:
-            return Response(None, status_code=204, headers=_headers(job))  # type: ignore[arg-type]
-        return Response(job.result, media_type=JSON, headers=_headers(job))
+            return Response(None, status_code=204, headers=headers_of(job))  # type: ignore[arg-type]
+        return Response(job.result, media_type=JSON, headers=headers_of(job))
 
     @get(
         "/{job_id:str}/history",
@@ -263,10 +261,9 @@ class Jobs(Controller):
         await job_manager.delete_job(job_id, change_id=idempotency_key, if_match=versions)
 
 
-async def _wait(
-    request: Request[Any, Any, Any], watching: Watching, job_id: str, seconds: int, if_none_match: str | None
-) -> None:
+async def _wait(request: Request[Any, Any, Any], job_id: str, seconds: int, if_none_match: str | None) -> None:
     """Return when a job is there to be answered: by what it is, by what it becomes, or because the time is over."""
+    watching: Watching = request.app.state.watching
     if watching.is_closed:  # else its client would ask again at once
         raise errors.Draining(RETRY_AFTER)
     seat = seat_of(request.scope)
@@ -282,12 +279,3 @@ async def _wait(
                 if isinstance(seen, Event) or (isinstance(seen, Job) and not matches(seen, if_none_match)):
                     break
     budget.set(Budget())
-
-
-def _headers(job: Job) -> dict[str, str]:
-    return {"ETag": etag(job)} if job.is_final else {"ETag": etag(job), "Retry-After": str(RETRY_AFTER)}
-
-
-def answer(job: Job, status: int = 200) -> Response[Job]:
-    """Answer with a record, its ETag, and when to ask again."""
-    return Response(job, headers=_headers(job), status_code=status)

@@ -1,12 +1,13 @@
 """Around the whole application: what is logged and measured of every request, also of one that no route takes.
 
-Here, too, begins what a request may cost in all: the time that it has for Redis.
+Here, too, begins what a request may cost in all, the time that it has for Redis, and every answer gets its headers.
 """
 
 import time
 from typing import Final
 
 import structlog
+from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.types import (
     ASGIApp,
@@ -19,11 +20,13 @@ from litestar.types import (
     WebSocketReceiveMessage,
 )
 
-from service.api.correlation import correlation_id
+from service.api import quotas
+from service.api.correlation import RAW_HEADER, correlation_id
 from service.api.patience import WAITS_SINCE
 from service.api.problems import LEFT, PROBLEM, REFUSED, Kind
 from service.metrics import Metrics
 from service.store.budget import Budget, budget
+from service.store.waiting import Waiting
 
 #: The status that is noted where a client left before its answer began; no client ever sees it (nginx uses it so).
 CLIENT_LEFT: Final = 499
@@ -38,10 +41,11 @@ _log = structlog.get_logger("service.access")
 class Observation:
     """An ASGI application around another: binds the correlation id, times the request, writes its one access line."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
-        """Watch over `app`."""
+    def __init__(self, app: ASGIApp, metrics: Metrics, state: State) -> None:
+        """Watch over `app`, which keeps on `state` whether it is about to end."""
         self._app = app
         self._metrics = metrics
+        self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on and note how it went."""
@@ -62,8 +66,10 @@ class Observation:
 
         async def watched(message: Message) -> None:
             nonlocal status
-            if message["type"] == "http.response.start" and LEFT not in scope["state"]:
-                status = message["status"]
+            if message["type"] == "http.response.start":
+                if LEFT not in scope["state"]:
+                    status = message["status"]
+                message["headers"] = [*message["headers"], *self._headers(scope)]
             await send(message)
 
         self._metrics.requested()
@@ -74,6 +80,14 @@ class Observation:
             raise
         finally:
             self._note(scope, address, status, started)
+
+    def _headers(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
+        """Return what stands on every answer, whoever gives it."""
+        own = [(RAW_HEADER, correlation_id(scope).encode()), *quotas.headers(scope)]
+        waiting: Waiting | None = self._state.get("waiting")
+        if waiting is not None and waiting.is_closed:  # with its next request the client is better off elsewhere
+            own.append((b"connection", b"close"))
+        return own
 
     def _note(self, scope: HTTPScope, address: str, status: int, started: float) -> None:
         seconds = time.perf_counter() - started

@@ -6,8 +6,7 @@ The headers are those of draft-ietf-httpapi-ratelimit-headers (from its eighth v
 from typing import Any, Final
 
 from litestar import Request
-from litestar.datastructures import MutableScopeHeaders
-from litestar.types import Message, Scope
+from litestar.types import Scope
 
 from service.api.clients import client_of
 from service.domain.errors import RateLimited
@@ -35,10 +34,11 @@ async def charge(request: Request[Any, Any, Any]) -> None:
         raise
 
 
-async def add_headers(message: Message, scope: Scope) -> None:
-    """Say on a response what is left to the client."""
+def headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return what says on an answer how much is left to the client; nothing where no limit is."""
     quota: Quota | None = scope["state"].get(_KEY)
-    if quota is not None and message["type"] == "http.response.start":
-        headers = MutableScopeHeaders.from_message(message)
-        headers["RateLimit-Policy"] = f'"default";q={quota.limit.requests};w={quota.limit.window_seconds}'
-        headers["RateLimit"] = f'"default";r={quota.remaining};t={quota.reset_seconds}'
+    if quota is None:
+        return []
+    policy = f'"default";q={quota.limit.requests};w={quota.limit.window_seconds}'
+    left = f'"default";r={quota.remaining};t={quota.reset_seconds}'
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]

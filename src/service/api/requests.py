@@ -1,6 +1,7 @@
 """What is checked of every request before its handler runs: its quota, its query parameters, its media types."""
 
 from collections import Counter
+from functools import cache, lru_cache
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
@@ -8,6 +9,7 @@ import structlog
 from litestar import Request, Response
 from litestar.datastructures.headers import Accept
 from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from litestar.utils import get_enum_string_value
 
@@ -29,14 +31,25 @@ async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
     if request.method == "OPTIONS":
         return _methods(request)
     await quotas.charge(request)
-    parameters = request.route_handler.parsed_fn_signature.parameters
-    _check_query(
-        request, [name for name, one in parameters.items() if isinstance(one.kwarg_definition, QueryParameter)]
-    )
-    _check_accept(request)
-    if "data" in parameters or READS_JSON in request.route_handler.opt:
+    if request.scope["query_string"]:
+        _check_query(request)
+    if accepted := request.headers.get("accept"):
+        _check_accept(accepted, _answers(request.route_handler))
+    if _reads_body(request.route_handler):
         _check_content_type(request)
     return None
+
+
+@cache
+def _answers(handler: HTTPRouteHandler) -> tuple[str, ...]:
+    """Return the media types that a handler answers with, its own first."""
+    own = get_enum_string_value(handler.media_type) or JSON
+    return tuple(handler.opt.get(ANSWERS) or (own, JSON, "application/problem+json"))
+
+
+@cache
+def _reads_body(handler: HTTPRouteHandler) -> bool:
+    return "data" in handler.parsed_fn_signature.parameters or READS_JSON in handler.opt
 
 
 def _methods(request: Request[Any, Any, Any]) -> Response[None]:
@@ -45,12 +58,11 @@ def _methods(request: Request[Any, Any, Any]) -> Response[None]:
     return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(methods))})
 
 
-def _check_query(request: Request[Any, Any, Any], known: list[str]) -> None:
-    query = request.scope["query_string"]
-    if not query:
-        return
+def _check_query(request: Request[Any, Any, Any]) -> None:
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    known = [name for name, one in parameters.items() if isinstance(one.kwarg_definition, QueryParameter)]
     try:
-        unquote_to_bytes(query).decode()
+        unquote_to_bytes(request.scope["query_string"]).decode()
     except UnicodeDecodeError as error:
         raise InvalidValue("query", "it is not valid UTF-8", "UTF-8, percent-encoded") from error
     for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
@@ -60,12 +72,15 @@ def _check_query(request: Request[Any, Any, Any], known: list[str]) -> None:
             raise InvalidValue(name, f"it is given {times} times", "at most once")
 
 
-def _check_accept(request: Request[Any, Any, Any]) -> None:
-    accepted = request.headers.get("accept", "")
-    here = get_enum_string_value(request.route_handler.media_type) or JSON
-    answers = request.route_handler.opt.get(ANSWERS) or (here, JSON, "application/problem+json")
-    if accepted and Accept(accepted).best_match(list(answers)) is None:
+def _check_accept(accepted: str, answers: tuple[str, ...]) -> None:
+    if not is_among(accepted, answers):
         raise HTTPException(detail=f"The service answers with {answers[0]}, not with {accepted}.", status_code=406)
+
+
+@lru_cache(256)  # clients are few kinds of programs, and each says the same every time
+def is_among(accepted: str, answers: tuple[str, ...]) -> bool:
+    """Say whether an `Accept` header takes one of these media types."""
+    return Accept(accepted).best_match(list(answers)) is not None
 
 
 def _check_content_type(request: Request[Any, Any, Any]) -> None:

@@ -10,9 +10,10 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from service.api import document_examples as examples
+from service.api.answers import HEADERS, answer
 from service.api.bodies import Body
 from service.api.document_operations import DELETING, SENDING, WRITING, Answer, answers, problems
-from service.api.jobs import HEADERS, JobIdInPath, answer
+from service.api.jobs import JobIdInPath
 from service.api.patience import seat_of, until_left
 from service.api.schemas import (
     ClaimJob,
@@ -59,12 +60,12 @@ class Work(Controller):
         request: Request[Any, Any, Any],
         data: JSONBody[ClaimJob],
         lease_manager: NamedDependency[LeaseManager],
-        waiting: NamedDependency[Waiting],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Claim]:
         """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it."""
         rules.WAIT_SECONDS.require("wait_seconds", data.wait_seconds)
         turn = Turn(data.queues)
+        waiting: Waiting = request.app.state.waiting
 
         def try_claim() -> Awaitable[tuple[Claim | None, float | None]]:
             return lease_manager.try_claim(

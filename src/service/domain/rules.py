@@ -3,7 +3,6 @@
 import re
 import secrets
 import time
-import unicodedata
 import uuid
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
@@ -14,6 +13,8 @@ from service.domain.errors import InvalidValue
 
 #: Text without control characters, as JSON Schema (ECMA 262) writes it.
 NO_CONTROLS: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
+#: Control characters (Unicode's category Cc), and lone surrogates (Cs), which UTF-8 cannot say.
+_UNWRITABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class Pattern(NamedTuple):
@@ -90,11 +91,7 @@ class Label(NamedTuple):
 
     def accepts(self, value: str) -> bool:
         """Say whether `value` keeps the rule."""
-        if (
-            not isinstance(value, str)
-            or not value
-            or any(unicodedata.category(character) in {"Cc", "Cs"} for character in value)
-        ):
+        if not isinstance(value, str) or not value or _UNWRITABLE.search(value):
             return False
         return len(value.encode()) <= self.most
 

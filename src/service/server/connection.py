@@ -13,6 +13,7 @@ from service.api.clients import unmapped
 from service.api.correlation import HEADER, correlation_id, new_correlation_id
 from service.api.patience import FOLLOWED, WAITS_SINCE
 from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, REFUSED, TOO_SLOW, Kind, encoded
+from service.server.transport import JoiningTransport
 from service.settings import Settings
 
 #: The most bytes of a request's line and headers.
@@ -50,7 +51,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it where there are too many."""
-        super().connection_made(transport)
+        super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
         if self.client is not None:
             self.client = (unmapped(self.client[0]), self.client[1])
         above = len(self.connections) - self._settings.max_connections

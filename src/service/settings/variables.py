@@ -84,10 +84,10 @@ VARIABLES: Final = (
     _number(
         "REDIS_MAX_CONNECTIONS",
         "redis_max_connections",
-        64,
+        9,
         2,
-        10_000,
-        "the most connections to Redis, for each worker; one of them reads the events",
+        65,
+        "the most connections to Redis, for each worker; one reads the events, each other carries many calls at a time",
     ),
     Variable("JOBSTATE_DATA", "data", "./.jobstate", Path, "a directory", "where the embedded server keeps its data"),
     Variable("JOBSTATE_HOST", "host", "127.0.0.1", parsing.host, "a host name or address", "the address to listen on"),

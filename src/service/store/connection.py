@@ -1,7 +1,6 @@
 """One call of Redis: within a deadline, tried twice, errors told apart."""
 
 import asyncio
-import contextlib
 import math
 import operator
 import time
@@ -10,13 +9,13 @@ from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
-from redis.commands.core import AsyncScript
 
 from service.domain import errors
+from service.store.auto_pipeline import PATIENCE, pipeline_of
 from service.store.budget import DEADLINE, budget
 from service.store.observer import Observer
 from service.store.records import micros_of
-from service.store.scripts import ALL, Source
+from service.store.scripts import Source
 
 T = TypeVar("T")
 
@@ -24,11 +23,8 @@ T = TypeVar("T")
 PING_DEADLINE: Final = 2.5
 #: Seconds for which the time that Redis told is counted on from here; clocks drift apart by less than 0.1 ms in them.
 CLOCK_FRESH: Final = 10.0
-#: Seconds after the deadline at which a call that slept through it is cancelled again: up to Python 3.11 `wait_for`,
-#: which redis-py sends with, swallows a cancellation that comes as it finishes.
-SECOND_BELL: Final = 0.2
 #: Seconds after which a first try without an answer is given up for the second one.
-FIRST_TRY: Final = 1.5
+FIRST_TRY: Final = PATIENCE
 #: Seconds before the second try: whatever reset one connection may be about to reset the others of the pool too.
 PAUSE: Final = 0.05
 #: Does nothing, and is refused where every change would be: by a replica, over a broken disk. Not at the memory limit,
@@ -97,16 +93,17 @@ class ServerClock:
 
 
 class Gateway:
-    """Runs scripts and pipelines, each as one call within the deadline."""
+    """Runs scripts and reading commands, each as one call within the deadline."""
 
     def __init__(self, pool: ConnectionPool, observer: Observer) -> None:
         """Work through `pool`; raises `ValueError` if it decodes replies: JSON passes through as bytes."""
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; allowed: a pool with decode_responses=False")
-        self.redis: Redis = Redis(connection_pool=pool)
+        self._pipeline = pipeline_of(pool)
         self._observer = observer
         self._clock = ServerClock()
-        self._scripts: dict[str, AsyncScript] = {source.name: self.redis.register_script(source.text) for source in ALL}
+        #: How redis-py reads the replies to commands that have a form of their own.
+        self._forms = Redis(connection_pool=pool).response_callbacks
 
     async def run(self, source: Source, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script in one round trip and return its reply: a word, then what its header says.
@@ -117,7 +114,7 @@ class Gateway:
         """
 
         async def send() -> list[Any]:
-            reply = await self._in_time(self._scripts[source.name], keys, args)
+            reply = await self._in_time(source, keys, args)
             word = reply[0].decode()
             if word not in source.words:
                 raise UnknownReply(source, word)
@@ -125,16 +122,26 @@ class Gateway:
 
         return await self.call(source.name, send, outcome=operator.itemgetter(0))
 
-    async def _in_time(self, script: AsyncScript, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+    async def _in_time(self, source: Source, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Send a script with the moment after which it must not run, again where Redis's clock was misjudged."""
         while True:
-            if not self._clock.is_fresh:
-                self._clock.set(micros_of(await self.redis.time()))
-            with contextlib.suppress(redis_errors.NoScriptError):  # flushed between its loading and its call
-                reply: list[Any] = await script(keys, [self._clock.now + int(FIRST_TRY * 1e6), *args])
-                if reply[0] != b"LATE":
-                    return reply
+            not_after = await self._now() + int(FIRST_TRY * 1e6)
+            [reply] = await self._pipeline.ask(("EVALSHA", source.sha, len(keys), *keys, not_after, *args))
+            if isinstance(reply, redis_errors.NoScriptError):  # not loaded yet, or flushed since
+                _checked(await self._pipeline.ask(("SCRIPT", "LOAD", source.text)))
+            elif isinstance(reply, Exception):
+                raise reply
+            elif reply[0] != b"LATE":
+                return list(reply)
+            else:
                 self._clock.set(int(reply[1]))
+
+    async def _now(self) -> int:
+        """Return the time of Redis (µs), asked lately."""
+        if not self._clock.is_fresh:
+            [time] = _checked(await self._pipeline.ask(("TIME",)))
+            self._clock.set(micros_of(time))
+        return self._clock.now
 
     async def read(self, *commands: Sequence[str], apart: bool = False) -> list[Any]:
         """Run reading commands in one round trip and return their replies. Raises as `run`.
@@ -143,22 +150,26 @@ class Gateway:
         """
 
         async def send() -> list[Any]:
-            async with self.redis.pipeline(transaction=False) as pipe:
-                for command in commands:
-                    pipe.execute_command(*command)
-                replies: list[Any] = await pipe.execute(raise_on_error=False)
+            replies = await self._pipeline.ask(*(tuple(command) for command in commands))
             for number, reply in enumerate(replies):
                 if apart and isinstance(reply, Exception) and meaning(reply) is errors.StoreCorrupt:
                     replies[number] = errors.StoreCorrupt(f"{errors.StoreCorrupt.__doc__} ({reply})")
-                elif isinstance(reply, Exception):  # as Redis said it: redis-py would put words of its own in front
-                    raise reply
-            return replies
+            _checked(replies)
+            return [self._formed(command[0], reply) for command, reply in zip(commands, replies, strict=True)]
 
         return await self.call("read", send)
 
+    def _formed(self, name: str, reply: Any) -> Any:
+        form = self._forms.get(name)
+        return reply if form is None or isinstance(reply, Exception) else form(reply)
+
     async def probe(self) -> None:
         """Return when Redis would take a change. Raises as `run`, within 3 s."""
-        await self.call("probe", lambda: self.redis.eval(_PROBE, 0), PING_DEADLINE)
+
+        async def send() -> None:
+            _checked(await self._pipeline.ask(("EVAL", _PROBE, 0)))
+
+        await self.call("probe", send, PING_DEADLINE)
 
     async def call(
         self,
@@ -187,15 +198,16 @@ class Gateway:
         return reply
 
     async def _attempt(self, command: Callable[[], Awaitable[T]], deadline: float) -> T:
+        until = time.monotonic() + deadline
         try:
-            async with asyncio.timeout(deadline + SECOND_BELL), asyncio.timeout(deadline):
-                try:
-                    async with asyncio.timeout(FIRST_TRY):
-                        return await command()
-                except Exception as error:
-                    if not issubclass(meaning(error), _UNCERTAIN):
-                        raise
-                await asyncio.sleep(PAUSE)
+            try:
+                async with asyncio.timeout(min(FIRST_TRY, deadline)):
+                    return await command()
+            except Exception as error:
+                if not issubclass(meaning(error), _UNCERTAIN) or time.monotonic() + PAUSE > until:
+                    raise
+            await asyncio.sleep(PAUSE)
+            async with asyncio.timeout(until - time.monotonic()):
                 return await command()
         except Exception as error:
             kind = meaning(error)
@@ -203,6 +215,14 @@ class Gateway:
                 raise
             reason = "connection reset" if isinstance(error, RuntimeError) else str(error) or "no answer"
             raise kind(f"{kind.__doc__} ({reason})") from error
+
+
+def _checked(replies: list[Any]) -> list[Any]:
+    """Return replies; raise the first that is an error of redis-py."""
+    for reply in replies:
+        if isinstance(reply, redis_errors.RedisError):
+            raise reply
+    return replies
 
 
 def meaning(error: Exception) -> type[Exception]:

@@ -47,7 +47,7 @@ def _answer(answer: concurrent.futures.Future[Any], host: str, port: int) -> Non
         answer.set_exception(error)
 
 
-def connect(url: str, *, max_connections: int = 64) -> BlockingConnectionPool:
+def connect(url: str, *, max_connections: int = 9) -> BlockingConnectionPool:
     """Return a pool for `url` (`redis://`, `rediss://`, `unix://`); it connects when it is first used.
 
     Time-outs of 3 s, a health check of connections idle for 30 s, and no retries of its own: see `Gateway.run`.

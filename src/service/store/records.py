@@ -1,6 +1,6 @@
 """A job record as a Redis hash and back."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -20,16 +20,21 @@ FIELDS: Final[tuple[str, ...]] = tuple(
 )
 
 _DEFAULTS: Final = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
-_INTEGERS: Final = frozenset({*_DEFAULTS, "revision", "scenario_count", "lease_seconds"})
-_RAW: Final = frozenset({"input_params", "result", "error_message"})
-_SHOWN: Final = frozenset((*FIELDS, *LARGE_FIELDS))
-_progress = msgspec.json.Decoder(Progress)
+#: How each field that is shown is read; those that are not named here are text.
+_READ: Final[dict[str, Callable[[bytes], Any]]] = {
+    **dict.fromkeys(FIELDS, bytes.decode),
+    **dict.fromkeys(LARGE_FIELDS, Raw),
+    **dict.fromkeys((*_DEFAULTS, "revision", "scenario_count", "lease_seconds"), int),
+    "status": lambda value: Status(value.decode()),
+    "progress": msgspec.json.Decoder(Progress).decode,
+}
+_NAMES: Final = {name.encode(): name for name in _READ}
 
 
 def hash_of(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:
     """Return a hash by the names of its fields: out of a flat reply of field, value, … or of a mapping."""
     pairs = reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
-    return {name.decode(errors="replace"): value for name, value in pairs}
+    return {_NAMES.get(name) or name.decode(errors="replace"): value for name, value in pairs}
 
 
 def job_from(job_id: str, held: Mapping[str, bytes], now: int) -> Job:
@@ -38,23 +43,11 @@ def job_from(job_id: str, held: Mapping[str, bytes], now: int) -> Job:
     Raises `StoreCorrupt` where the hash is not one that the store wrote.
     """
     try:
-        shown = {name: _decoded(name, value) for name, value in held.items() if name in _SHOWN}
+        shown = {name: _READ[name](value) for name, value in held.items() if name in _READ}
         stale = "lease_expires_at" in shown and shown["lease_expires_at"] < timestamp(now)
         return Job(**{**_DEFAULTS, **shown, "job_id": job_id, "stale": stale})
     except (TypeError, ValueError, msgspec.DecodeError) as error:
         raise StoreCorrupt(f"job:{job_id} is not a record of ours ({error})") from error
-
-
-def _decoded(name: str, value: bytes) -> Any:
-    if name in _RAW:
-        return Raw(value)
-    if name in _INTEGERS:
-        return int(value)
-    if name == "status":
-        return Status(value.decode())
-    if name == "progress":
-        return _progress.decode(value)
-    return value.decode()
 
 
 def standing(reply: Sequence[bytes]) -> tuple[Status, int]:

@@ -1,5 +1,6 @@
 """The Lua scripts: one file per verb in `lua/`, the prelude in front of each, and how a job moves where one does."""
 
+from hashlib import sha1
 from importlib.resources import files
 from typing import Final, NamedTuple
 
@@ -27,13 +28,16 @@ class Source(NamedTuple):
     name: str
     text: str
     words: frozenset[str]
+    sha: str
+    """What Redis knows it by once it is loaded: the SHA-1 of its text."""
 
 
 def _source(name: str, *words: str) -> Source:
     flags = f" flags={_FLAGS[name]}" if name in _FLAGS else ""
     parts = ("prelude", "moves", name) if name in _MOVING else ("prelude", name)
     texts = (_LUA.joinpath(f"{part}.lua").read_text() for part in parts)
-    return Source(name, "\n".join((f"#!lua{flags}", *texts)), frozenset(words))
+    text = "\n".join((f"#!lua{flags}", *texts))
+    return Source(name, text, frozenset(words), sha1(text.encode(), usedforsecurity=False).hexdigest())
 
 
 CREATE: Final = _source("create", "CREATED", "REPLAYED", "EXISTS", "DRAINING")

@@ -1,0 +1,59 @@
+-- What wrk asks: `wrk … -s requests.lua URL -- KIND FIRST COUNT`. One thread; prints one line of JSON at the end.
+-- KIND is get, list, create, patch or claim; ids are `bench-N`, from N = FIRST on, COUNT of them.
+local kind, first, count
+local json = { ['Content-Type'] = 'application/json' }
+local input = '{"text":"' .. ('x'):rep(89) .. '"}'
+-- So many jobs are moved to running before the first of them is moved on: more than are ever in flight.
+local BLOCK = 1000
+local sent = -1 -- wrk asks for one request that it does not send
+local tokens = {}
+
+
+local function id(n)
+  return 'bench-' .. (first + n % count)
+end
+
+local asks = {
+  get = function(n) return wrk.format('GET', '/v1/jobs/' .. id(n)) end,
+  list = function() return wrk.format('GET', '/v1/jobs?limit=50') end,
+  create = function(n)
+    return wrk.format('POST', '/v1/jobs', json, '{"job_id":"' .. id(n) .. '","input_params":' .. input .. '}')
+  end,
+  patch = function(n)
+    local block, within = math.floor(n / (2 * BLOCK)), n % (2 * BLOCK)
+    local job = id(block * BLOCK + within % BLOCK)
+    local body = within < BLOCK and '{"status":"running"}' or '{"status":"completed","result":' .. input .. '}'
+    return wrk.format('PATCH', '/v1/jobs/' .. job, json, body)
+  end,
+  claim = function()
+    local held = table.remove(tokens)
+    if not held then
+      return wrk.format('POST', '/v1/claims', json, '{"queues":["default"],"worker":"wrk"}')
+    end
+    local headers = { ['Content-Type'] = 'application/json', ['Lease-Token'] = held[2] }
+    return wrk.format('PATCH', '/v1/jobs/' .. held[1], headers, '{"status":"completed","result":{}}')
+  end,
+}
+
+function request()
+  local n = sent
+  sent = sent + 1
+  return asks[kind](n)
+end
+
+local function taken(status, _, body)
+  local token, job = body:match('"token":"([^"]+)"'), body:match('"job_id":"([^"]+)"')
+  if status == 200 and token and job then tokens[#tokens + 1] = { job, token } end
+end
+
+function init(args)
+  kind, first, count = args[1], tonumber(args[2]), tonumber(args[3])
+  if kind == 'claim' then response = taken end -- which costs wrk time: only where an answer leads to the next request
+end
+
+function done(summary, latency)
+  local errors = summary.errors
+  io.write(string.format('{"requests":%d,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"refused":%d,"broken":%d}\n',
+    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, errors.status,
+    errors.connect + errors.read + errors.write + errors.timeout))
+end

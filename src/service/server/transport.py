@@ -1,0 +1,43 @@
+"""What a connection writes to: the head of an answer and its body leave in one packet."""
+
+import asyncio
+from typing import Any, Final
+
+#: Bytes that wait at most for the end of the event loop's turn.
+_AT_ONCE: Final = 65_536
+
+
+class JoiningTransport:
+    """A transport around another, which sends what is written within one turn of the event loop in one system call."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        """Write to `transport`."""
+        self._transport = transport
+        self._parts: list[bytes] = []
+        self._size = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
+
+    def write(self, data: bytes) -> None:
+        """Send `data` at the end of this turn, or at once where there is much."""
+        if not self._parts:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._parts.append(data)
+        self._size += len(data)
+        if self._size > _AT_ONCE:
+            self._flush()
+
+    def close(self) -> None:
+        """Close once all is sent."""
+        self._flush()
+        self._transport.close()
+
+    def get_write_buffer_size(self) -> int:
+        """Return how many bytes the client has not taken in yet."""
+        return self._size + self._transport.get_write_buffer_size()
+
+    def _flush(self) -> None:
+        parts, self._parts, self._size = self._parts, [], 0
+        if parts and not self._transport.is_closing():
+            self._transport.write(b"".join(parts))

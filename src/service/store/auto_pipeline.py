@@ -1,0 +1,143 @@
+"""Auto-pipelining: what callers ask of Redis at one moment goes out together, over few connections of the pool."""
+
+import asyncio
+import math
+from collections import deque
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from hiredis import pack_command
+from redis import exceptions as redis_errors
+from redis.asyncio import ConnectionPool
+from redis.asyncio.connection import AbstractConnection
+
+from service.domain.errors import Overloaded
+
+#: The most pipelines that are on their way at one time, whatever the pool allows.
+LINES: Final = 64
+#: The most questions in one pipeline: what stands behind a slow one waits for it.
+BATCH: Final = 128
+#: Questions that wait for a line; further ones are refused.
+MOST_WAITING: Final = 10_000
+#: Seconds after which a connection that is not there yet, or a pipeline without all its replies, is given up.
+PATIENCE: Final = 1.5
+#: Seconds after it at which a pipeline that slept through it is cancelled again: up to Python 3.11 `wait_for`, which
+#: redis-py sends with, swallows a cancellation that comes as it finishes.
+SECOND_BELL: Final = 0.2
+
+_ATTRIBUTE: Final = "_auto_pipeline"
+
+
+class _Question(NamedTuple):
+    packed: list[bytes]
+    answer: asyncio.Future[list[Any]]
+
+
+class AutoPipeline:
+    """Takes commands from many callers and gives each its own replies, in the order in which they asked.
+
+    Connecting, authentication and TLS are redis-py's. A caller that is cancelled takes its commands along if they have
+    not been sent, and harms no other; a connection that breaks or falls silent fails those alone that it was to answer.
+    """
+
+    def __init__(self, pool: ConnectionPool) -> None:
+        """Use connections of `pool`, which must not decode replies."""
+        self._pool = pool
+        #: One connection is left to who reads the events.
+        self._most_lines = max(1, min(LINES, pool.max_connections - 1))
+        self._waiting: deque[_Question] = deque()
+        self._lines: set[asyncio.Task[None] | None] = set()
+        self._is_called = False
+
+    async def ask(self, *commands: tuple[Any, ...]) -> list[Any]:
+        """Return the replies to commands that are sent in one piece; a reply that is an error stands in its place.
+
+        Raises what redis-py raises of connections; after it nobody knows which of the commands have run. Raises
+        `Overloaded` where too many wait.
+        """
+        if len(self._waiting) >= MOST_WAITING:
+            raise Overloaded(f"{MOST_WAITING} calls of Redis wait for a connection, the most.")
+        loop = asyncio.get_running_loop()
+        replies: asyncio.Future[list[Any]] = loop.create_future()
+        self._waiting.append(_Question([pack_command(command) for command in commands], replies))
+        if not self._is_called and len(self._lines) < self._most_lines:
+            self._is_called = True
+            loop.call_soon(self._start)
+        return await replies
+
+    def _start(self) -> None:
+        """Send what has come together in this turn of the event loop."""
+        self._is_called = False
+        if self._waiting:
+            line = asyncio.create_task(self._serve())
+            self._lines.add(line)
+
+    async def _serve(self) -> None:
+        """Send pipelines over one connection while there is something to send."""
+        try:
+            while batch := self._take():
+                await self._send(batch)
+        finally:  # in the same step as the last look, so that no question counts on a line that has ended
+            self._lines.discard(asyncio.current_task())
+
+    async def _send(self, batch: list[_Question]) -> None:
+        """Send a batch, and what comes meanwhile, until there is nothing more or the connection fails."""
+        try:
+            async with asyncio.timeout(PATIENCE + SECOND_BELL), asyncio.timeout(PATIENCE):
+                connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            try:
+                while batch:
+                    async with asyncio.timeout(PATIENCE + SECOND_BELL), asyncio.timeout(PATIENCE):
+                        await _exchange(connection, batch)
+                    batch = self._take()
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                await self._pool.release(connection)
+        except Exception as error:
+            _fail(batch, error)
+        except BaseException:
+            _fail(batch, redis_errors.ConnectionError("the process is about to end"))
+            raise
+
+    def _take(self) -> list[_Question]:
+        """Return the next that wait, without those who have left."""
+        batch: list[_Question] = []
+        while self._waiting and len(batch) < BATCH:
+            question = self._waiting.popleft()
+            if not question.answer.done():
+                batch.append(question)
+        return batch
+
+
+def pipeline_of(pool: ConnectionPool) -> AutoPipeline:
+    """Return the pipeline of a pool, which all who work through the pool share."""
+    pipeline: AutoPipeline | None = vars(pool).get(_ATTRIBUTE)
+    if pipeline is None:
+        vars(pool)[_ATTRIBUTE] = pipeline = AutoPipeline(pool)
+    return pipeline
+
+
+async def _exchange(connection: AbstractConnection, batch: Sequence[_Question]) -> None:
+    await connection.send_packed_command([part for question in batch for part in question.packed])
+    for packed, answer in batch:
+        replies = [await _reply(connection) for _ in packed]
+        if not answer.done():
+            answer.set_result(replies)
+
+
+async def _reply(connection: AbstractConnection) -> Any:
+    """Return one reply, also where it is an error: some of those are, to redis-py, errors of the connection."""
+    try:
+        return await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+    except redis_errors.RedisError as error:
+        if type(error) in (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.InvalidResponse):
+            raise
+        return error
+
+
+def _fail(batch: Sequence[_Question], error: Exception) -> None:
+    for _, answer in batch:
+        if not answer.done():
+            answer.set_exception(error)
