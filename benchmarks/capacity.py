@@ -93,7 +93,7 @@ async def rewrite(jobs: JobStateManager, client: Redis, made: int) -> str:
 
 async def report(url: str) -> None:
     """Fill, see what is refused and what is lost, and empty again."""
-    async with Redis.from_url(url, protocol=2) as client, store(url, batching=True) as jobs:
+    async with Redis.from_url(url, protocol=2) as client, store(url) as jobs:
         if await client.dbsize():
             sys.exit(f"{url} is not empty.")
         limit = (await client.info("memory"))["maxmemory"]

@@ -1,46 +1,114 @@
-"""How the cost of a call grows with the number of jobs: `python -m benchmarks.growth [SMALL] [LARGE]`."""
+"""How the cost of a call grows with the number of jobs, and what others feel while it runs."""
 
 import asyncio
-import sys
+import contextlib
+import time
+import uuid
 from collections.abc import Awaitable, Callable
-from typing import Any
+from statistics import median, quantiles
+from typing import Any, Final
 
-from benchmarks.ground import fill, interleaved, move, server, store
+import redis
+
+from benchmarks.ground import INPUT, WEEK, fill, interleaved, move, server, store
+from benchmarks.report import Report, Table
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
+from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
+from service.store.pool import connect
 
-ROUNDS = 1000
+SIZES: Final = (1_000, 100_000, 1_000_000)
+#: Calls of each kind for the medians, and reads beside them for the hundredth that is slowest.
+CALLS, READS = 300, 1500
+
+Call = Callable[[], Awaitable[Any]]
 
 
-def calls(manager: JobStateManager) -> dict[str, Callable[[], Awaitable[Any]]]:
+def calls(jobs: JobStateManager, leases: LeaseManager) -> dict[str, Call]:
     """Return the calls to compare."""
     return {
-        "running count": manager.get_running_job_count,
-        "stats": manager.get_stats,
-        "get": lambda: manager.get_job("00000000-0000-0000-0000-000000000000"),
-        "list of 50": lambda: manager.list_jobs(JobFilter()),
-        "list of 50 by slate": lambda: manager.list_jobs(JobFilter(slate_id="slate-7")),
-        "list of 50 running": lambda: manager.list_jobs(JobFilter(status=Status.RUNNING)),
-        "sweep of nothing": manager.sweep,
+        "running count": jobs.get_running_job_count,
+        "stats": jobs.get_stats,
+        "get": lambda: jobs.get_job(str(uuid.UUID(int=0))),
+        "list of 50": lambda: jobs.list_jobs(JobFilter()),
+        "list of 50 by slate": lambda: jobs.list_jobs(JobFilter(slate_id="slate-7")),
+        "list of 50 running": lambda: jobs.list_jobs(JobFilter(status=Status.RUNNING)),
+        "create": lambda: jobs.create_job(str(uuid.uuid4()), INPUT),
+        "claim": lambda: leases.claim_job(["default"], "bench"),
+        "sweep of nothing": jobs.sweep,
     }
 
 
-async def main(small: int, large: int) -> None:
-    """Fill two servers, every tenth job running, and compare the same calls on both."""
-    with server() as few, server() as many:
-        for url, count in ((few, small), (many, large)):
-            await fill(url, count, slate_id=lambda number: f"slate-{number % 20}")
-            await move(url, range(0, count, 10), "running")
-        async with store(few) as on_few, store(many) as on_many:
-            assert await on_few.get_running_job_count() == small // 10
-            assert await on_many.get_running_job_count() == large // 10
-            print(f"{'median of ' + str(ROUNDS):24}{small:>12,}{large:>12,}   ratio")
-            for name, call in calls(on_few).items():
-                times = await interleaved({"few": call, "many": calls(on_many)[name]}, ROUNDS)
-                ratio = times["many"] / times["few"]
-                print(f"{name:24}{times['few']:>9.0f} µs{times['many']:>9.0f} µs{ratio:>8.2f}")
+async def slowest_read(jobs: JobStateManager, beside: Call | None) -> float:
+    """Return the 99th percentile (ms) of reading a job, one read after another, while something else goes on."""
+    going = asyncio.create_task(_repeat(beside)) if beside else None
+    times = []
+    for _ in range(READS):
+        started = time.perf_counter()
+        await jobs.get_job(str(uuid.UUID(int=0)))
+        times.append((time.perf_counter() - started) * 1000)
+    if going:
+        going.cancel()
+        await asyncio.gather(going, return_exceptions=True)
+    return quantiles(times, n=100)[98]
 
 
-if __name__ == "__main__":
-    asyncio.run(main(*(int(word) for word in (sys.argv[1:] or ["1000", "1000000"]))))
+async def _repeat(call: Call) -> None:
+    while True:
+        await call()
+        await asyncio.sleep(0.001)
+
+
+def count_by_scanning(url: str) -> float:
+    """Return the milliseconds of the plan's count: look at every job."""
+    client = redis.Redis.from_url(url, decode_responses=True)
+    started = time.perf_counter()
+    sum(client.hget(key, "status") == "running" for key in client.scan_iter("job:*", count=1000))
+    return (time.perf_counter() - started) * 1000
+
+
+async def _measure(rounds: int, report: Report) -> None:
+    async with contextlib.AsyncExitStack() as stack:
+        urls = {size: stack.enter_context(server("--maxmemory", "4gb")) for size in SIZES}
+        stores = {}
+        for size, url in urls.items():
+            await fill(url, size, slate_id=lambda number: f"slate-{number % 20}")
+            await move(url, range(0, size, 10), "running")
+            pool = connect(url)
+            stack.push_async_callback(pool.disconnect)
+            stores[size] = (await stack.enter_async_context(store(url)), LeaseManager(pool, ttl=WEEK))
+            assert await stores[size][0].get_running_job_count() == size // 10
+        smallest, largest = SIZES[0], SIZES[-1]
+        columns = ("", *(f"{size:,} jobs" for size in SIZES), f"{largest:,} / {smallest:,}")
+        table = Table(f"median of {CALLS} calls, in µs", columns)
+        for name in calls(*stores[smallest]):
+            times = await interleaved({str(size): calls(*stores[size])[name] for size in SIZES}, CALLS)
+            ratio = times[str(largest)] / times[str(smallest)]
+            table.row(name, *(f"{times[str(size)]:,.0f}" for size in SIZES), f"{ratio:.2f}")
+        scans = {size: count_by_scanning(url) * 1000 for size, url in urls.items() if size < largest}
+        table.row("the plan's count (`SCAN`, `HGET`)", *(f"{scans[size]:,.0f}" for size in scans), "", "")
+        report.add(table)
+        await _beside(rounds, report, *stores[largest])
+
+
+async def _beside(rounds: int, report: Report, jobs: JobStateManager, leases: LeaseManager) -> None:
+    """Add how long others take meanwhile."""
+    beside: dict[str, Call | None] = {
+        "nothing": None,
+        **{name: call for name, call in calls(jobs, leases).items() if name not in ("get", "sweep of nothing")},
+    }
+    found: dict[str, list[float]] = {name: [] for name in beside}
+    for _ in range(rounds):
+        for name, call in beside.items():
+            found[name].append(await slowest_read(jobs, call))
+    table = Table(f"get's p99 at {SIZES[-1]:,} jobs, in ms, while another client calls …", ("", "p99", "× idle"))
+    for name, times in found.items():
+        ratio = median(one / idle for one, idle in zip(times, found["nothing"], strict=True))
+        table.row(name, f"{median(times):.2f}", f"{ratio:.2f}")
+    report.add(table)
+
+
+def measure(rounds: int, report: Report) -> None:
+    """Fill servers of each size, a tenth of the jobs running, and compare the same calls on all."""
+    asyncio.run(_measure(rounds, report))

@@ -1,6 +1,6 @@
 """The limit: the same server with nothing to do but to say a constant.
 
-`python -m benchmarks.limit litestar|asgi PORT BYTES` serves it.
+`python -m benchmarks.limit litestar|asgi BYTES --port PORT` serves it.
 """
 
 import sys
@@ -40,11 +40,11 @@ def asgi(body: bytes) -> Any:
 
 
 if __name__ == "__main__":
-    make = {"litestar": litestar, "asgi": asgi}[sys.argv[1]]
+    _, kind, size, _, port = sys.argv
     uvicorn.run(
-        make(b"x" * int(sys.argv[3])),
+        {"litestar": litestar, "asgi": asgi}[kind](b"x" * int(size)),
         host="127.0.0.1",
-        port=int(sys.argv[2]),
+        port=int(port),
         log_level="error",
         access_log=False,
         lifespan="off",

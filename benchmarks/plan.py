@@ -2,7 +2,7 @@
 
 Each handler does what its plan said (`HSET`, then `EXPIRE`; a count by `SCAN` and `HGET`). It logs nothing, which
 favours it.
-`python -m benchmarks.plan PORT REDIS_URL` serves it.
+`python -m benchmarks.plan REDIS_URL --port PORT` serves it.
 """
 
 import json
@@ -96,4 +96,5 @@ def create_app(url: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    uvicorn.run(create_app(sys.argv[2]), host="127.0.0.1", port=int(sys.argv[1]), log_level="error", access_log=False)
+    _, url, _, port = sys.argv
+    uvicorn.run(create_app(url), host="127.0.0.1", port=int(port), log_level="error", access_log=False)

@@ -3,11 +3,9 @@
 One service process, 1,000 event streams on loopback; `wrk` (Debian's package) asks for a job meanwhile.
 """
 
-import argparse
 import asyncio
 import contextlib
 import re
-import shutil
 import subprocess
 import tempfile
 import time
@@ -18,14 +16,16 @@ from typing import Final
 import httpx
 
 from benchmarks.ground import server
+from benchmarks.load import need_wrk
 from benchmarks.observation import running
+from benchmarks.report import Report, Table
 
 #: Changes that are timed in each scene, and seconds between two of them.
 CHANGES: Final = 200
 PAUSE: Final = 0.02
 #: Of what goes to all watchers at once there are fewer.
 WIDE_CHANGES: Final = 20
-ROUNDS: Final = 9
+WATCHERS: Final = 1000
 SECONDS: Final = 2
 
 
@@ -126,32 +126,37 @@ def resident(address: str) -> int:
     return int(float(found[1]))
 
 
-def said(name: str, found: list[float]) -> None:
-    """Print a row of latencies."""
+def answered(address: str) -> float:
+    """Return how many requests the service has answered, as it says itself."""
+    page = httpx.get(f"{address}/metrics").text
+    return sum(float(one) for one in re.findall(r"^jobstate_http_request_duration_seconds_count{.*} (\S+)", page, re.M))
+
+
+def _add(table: Table, name: str, found: list[float]) -> None:
     cuts = quantiles(found, n=100)
-    print(f"  {name:44} p50 {median(found):7.1f} ms   p99 {cuts[98]:7.1f} ms   ({len(found)} receipts)")
+    table.row(name, f"{median(found):.1f}", f"{cuts[98]:.1f}", str(len(found)))
 
 
-async def scenes(address: str, watchers: int) -> None:
+async def scenes(address: str, watchers: int, report: Report) -> None:
     """Time receipts by watchers of many jobs, of one job, of all jobs; and measure memory."""
+    table = Table("from the request that changes a job to its receipt, in ms", ("", "p50", "p99", "receipts"))
     async with httpx.AsyncClient(base_url=address, timeout=30) as http:
         many = [f"m{number}" for number in range(watchers)]
         await create(http, [*many, *(f"one{number}" for number in range(WIDE_CHANGES)), "all"])
         before = resident(address)
         async with watched(address, [f"/v1/jobs/{job_id}/events" for job_id in many]) as streams:
             each = (resident(address) - before) / watchers / 1024
-            said(f"{watchers} watchers of as many jobs", await latencies(http, streams, many, CHANGES, 1))
-        print(f"  memory for each of these                     {each:.1f} KiB")
-        wide: list[float] = []
+            found = await latencies(http, streams, many, CHANGES, 1)
+        _add(table, f"{watchers} watchers of as many jobs", found)
         async with watched(address, ["/v1/jobs/one0/events"] * watchers) as streams:
-            wide = await latencies(http, streams, ["one0"], 2, watchers)
-        said(f"{watchers} watchers of one job, every receipt", wide)
+            found = await latencies(http, streams, ["one0"], 2, watchers)
+        _add(table, f"{watchers} watchers of one job, every receipt", found)
         one = [f"one{number}" for number in range(1, WIDE_CHANGES)]
         async with watched(address, ["/v1/events"] * watchers) as streams:
-            said(
-                f"{watchers} watchers of all jobs, every receipt",
-                await latencies(http, streams, one, len(one), watchers),
-            )
+            found = await latencies(http, streams, one, len(one), watchers)
+        _add(table, f"{watchers} watchers of all jobs, every receipt", found)
+    report.add(table)
+    report.say(f"Memory for each of {watchers} watchers of as many jobs: {each:.1f} KiB.")
 
 
 def per_second(address: str) -> float:
@@ -164,36 +169,26 @@ def per_second(address: str) -> float:
     return float(found[1])
 
 
-async def others(addresses: dict[str, str], watchers: int) -> None:
+async def others(addresses: dict[str, str], watchers: int, rounds: int, report: Report) -> None:
     """Compare what other requests get of a process with watchers and of one without, in turn."""
-    rounds: dict[str, list[float]] = {name: [] for name in addresses}
+    found: dict[str, list[float]] = {name: [] for name in addresses}
     paths = [f"/v1/jobs/m{CHANGES + number}/events" for number in range(watchers - CHANGES)]
     async with watched(addresses["watched"], paths):
-        for _ in range(ROUNDS):
+        for _ in range(rounds):
             for name, address in addresses.items():
-                rounds[name].append(await asyncio.to_thread(per_second, address))
-    ratios = [one / other for one, other in zip(rounds["watched"], rounds["alone"], strict=True)]
-    print(f"  get, 16 connections, beside {len(paths)} quiet watchers   x{median(ratios):.2f} of a process without")
+                found[name].append(await asyncio.to_thread(per_second, address))
+    ratios = [one / other for one, other in zip(found["watched"], found["alone"], strict=True)]
+    report.say(f"get, 16 connections, beside {len(paths)} quiet watchers: ×{median(ratios):.2f} of a process without.")
 
 
-def main() -> None:
-    """Print what was measured."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--watchers", type=int, default=1000)
-    watchers = parser.parse_args().watchers
-    if shutil.which("wrk") is None:
-        raise SystemExit("wrk is missing (apt-get install wrk)")
+def measure(rounds: int, report: Report) -> None:
+    """Open event streams on one process, and change jobs one after another."""
+    need_wrk()
     with contextlib.ExitStack() as stack:
         url, folder = stack.enter_context(server()), stack.enter_context(tempfile.TemporaryDirectory())
-        names = ("watched", "alone")
         addresses = {
             name: stack.enter_context(running("jobstate, limits and all", 8920 + number, url, folder))
-            for number, name in enumerate(names)
+            for number, name in enumerate(("watched", "alone"))
         }
-        print(f"one service process, {watchers} event streams, changes one after another")
-        asyncio.run(scenes(addresses["watched"], watchers))
-        asyncio.run(others(addresses, watchers))
-
-
-if __name__ == "__main__":
-    main()
+        asyncio.run(scenes(addresses["watched"], WATCHERS, report))
+        asyncio.run(others(addresses, WATCHERS, rounds, report))

@@ -1,0 +1,47 @@
+"""This project's library, asked as its peers are: a job is claimed, and completed with a result."""
+
+import asyncio
+import sys
+import uuid
+from datetime import timedelta
+from pathlib import Path
+
+from service.store.leases import LeaseManager
+from service.store.manager import JobStateManager
+from service.store.pool import connect
+
+sys.path.insert(0, str(Path(__file__).parent))
+from turns import INPUT, at_once, serve  # as the peers see it, which are no modules of a package
+
+
+async def main(url: str) -> None:
+    """Answer until standard input ends."""
+    pool = connect(url)
+    jobs, leases = (make(pool, ttl=timedelta(days=7)) for make in (JobStateManager, LeaseManager))
+    assert isinstance(jobs, JobStateManager)
+    assert isinstance(leases, LeaseManager)
+    keys: list[str] = []
+
+    async def enqueue() -> None:
+        job_id = str(uuid.uuid4())
+        await jobs.create_job(job_id, INPUT)
+        keys.append(job_id)
+
+    async def create(count: int, workers: int) -> None:
+        await at_once((enqueue() for _ in range(count)), workers)
+
+    async def read(count: int, workers: int) -> None:
+        await at_once((jobs.get_job(keys[number % len(keys)]) for number in range(count)), workers)
+
+    async def work(count: int, workers: int) -> None:
+        async def worker() -> None:
+            while (claim := await leases.claim_job(["default"], "bench")) is not None:
+                await jobs.update_job_status(claim.job.job_id, "completed", lease_token=claim.lease.token)
+
+        await asyncio.gather(*(worker() for _ in range(workers)))
+
+    await serve({"create": create, "read": read, "work": work})
+
+
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))

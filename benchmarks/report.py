@@ -1,0 +1,83 @@
+"""What the measurements say: on the terminal as it comes, and in the end in `docs/benchmarks.md`."""
+
+import os
+import platform
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Final
+
+from service.embedded.binary import find
+
+DOCUMENT: Final = Path("docs/benchmarks.md")
+_BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+
+class Table:
+    """A table with a title."""
+
+    def __init__(self, title: str, columns: tuple[str, ...]) -> None:
+        self.title = title
+        self.columns = columns
+        self.rows: list[tuple[str, ...]] = []
+
+    def row(self, *cells: str) -> None:
+        """Add a row."""
+        self.rows.append(cells)
+
+    def __str__(self) -> str:
+        numbers = "|".join([" --- ", *(" ---: " for _ in self.columns[1:])])
+        lines = [f"### {self.title}", "", f"| {' | '.join(self.columns)} |", f"|{numbers}|"]
+        return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in self.rows), ""])
+
+
+class Report:
+    """The tables of a run, in parts."""
+
+    def __init__(self) -> None:
+        self.text = _machine()
+        print(self.text)
+
+    def part(self, title: str) -> None:
+        """Begin a part."""
+        self._say(f"## {title}\n")
+
+    def add(self, table: Table) -> None:
+        """Add a table."""
+        self._say(str(table))
+
+    def say(self, line: str) -> None:
+        """Add a sentence."""
+        self._say(f"{line}\n")
+
+    def _say(self, text: str) -> None:
+        print(text, flush=True)
+        self.text += f"\n{text}"
+
+    def write(self) -> None:
+        """Put what was measured into the document, between its marks."""
+        before, _, rest = DOCUMENT.read_text().partition(_BEGIN)
+        _, _, after = rest.partition(_END)
+        DOCUMENT.write_text(f"{before}{_BEGIN}\n\n{self.text}\n{_END}{after}")
+
+
+def _machine() -> str:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("litestar", "uvicorn", "redis", "hiredis", "msgspec"))
+    facts = (
+        f"{os.cpu_count()} CPUs ({_cpu()}), {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}",
+        f"Python {platform.python_version()}, {libraries}",
+        f"Redis: {find()}; load generator, service and Redis share the CPUs, over loopback",
+    )
+    return "\n".join(f"- {fact}" for fact in facts) + "\n"
+
+
+def _cpu() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.partition(": ")[2]
+    return platform.machine()
+
+
+#: A measurement: how many rounds, and where to.
+Measurement = Callable[[int, Report], None]
