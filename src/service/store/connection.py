@@ -13,10 +13,11 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.commands.core import AsyncScript
 
 from service.domain import errors
+from service.store import keys
 from service.store.budget import DEADLINE, budget
 from service.store.observer import Observer
-from service.store.records import micros_of
 from service.store.scripts import ALL, Source
+from service.store.version import read_time, require_known
 
 T = TypeVar("T")
 
@@ -31,9 +32,9 @@ SECOND_BELL: Final = 0.2
 FIRST_TRY: Final = 1.5
 #: Seconds before the second try: whatever reset one connection may be about to reset the others of the pool too.
 PAUSE: Final = 0.05
-#: Does nothing, and is refused where every change would be: by a replica, over a broken disk. Not at the memory limit,
-#: where there is still reading and, what helps, deleting to do.
-_PROBE: Final = "#!lua flags=allow-oom\nreturn 1"
+#: Reads the version of the data, and is refused where every change would be: by a replica, over a broken disk. Not at
+#: the memory limit, where there is still reading and, what helps, deleting to do.
+_PROBE: Final = "#!lua flags=allow-oom\nreturn redis.call('GET', KEYS[1])"
 
 _REPLY_ERRORS: Final = {
     "BUSY": errors.StoreBusy,
@@ -112,8 +113,8 @@ class Gateway:
         """Run a script in one round trip and return its reply: a word, then what its header says.
 
         A try whose outcome is unknown is followed by a second one, so `args` must carry what lets the script see that
-        it ran before; and it does nothing if it reaches Redis only after it was given up. Raises `StoreUnavailable` or
-        `StoreCorrupt`.
+        it ran before; and it does nothing if it reaches Redis only after it was given up, or on newer data. Raises
+        `StoreUnavailable` or `StoreCorrupt`.
         """
 
         async def send() -> list[Any]:
@@ -129,12 +130,12 @@ class Gateway:
         """Send a script with the moment after which it must not run, again where Redis's clock was misjudged."""
         while True:
             if not self._clock.is_fresh:
-                self._clock.set(micros_of(await self.redis.time()))
+                self._clock.set(await read_time(self.redis))
             with contextlib.suppress(redis_errors.NoScriptError):  # flushed between its loading and its call
                 reply: list[Any] = await script(keys, [self._clock.now + int(FIRST_TRY * 1e6), *args])
                 if reply[0] != b"LATE":
                     return reply
-                self._clock.set(int(reply[1]))
+                self._clock.set(await read_time(self.redis))
 
     async def read(self, *commands: Sequence[str], apart: bool = False) -> list[Any]:
         """Run reading commands in one round trip and return their replies. Raises as `run`.
@@ -157,8 +158,8 @@ class Gateway:
         return await self.call("read", send)
 
     async def probe(self) -> None:
-        """Return when Redis would take a change. Raises as `run`, within 3 s."""
-        await self.call("probe", lambda: self.redis.eval(_PROBE, 0), PING_DEADLINE)
+        """Return when Redis would take a change, and this service may make one. Raises as `run`, within 3 s."""
+        require_known(await self.call("probe", lambda: self.redis.eval(_PROBE, 1, keys.VERSION), PING_DEADLINE))
 
     async def call(
         self,
