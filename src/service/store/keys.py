@@ -12,6 +12,14 @@ ROOT: Final = "jobs:"
 LASTING: Final = frozenset({f"{ROOT}clock", f"{ROOT}events", f"{ROOT}queues", f"{ROOT}version"})
 
 
+#: What stands behind the root of every index and every other key, and the type that Redis says it has.
+TYPES: Final = {
+    **dict.fromkeys(("list", "exp", "shelves", "tags", "due", "leases", "deletions"), "zset"),
+    **dict.fromkeys(("claim", "limit", "drain", "clock", "version"), "string"),
+    **{"queues": "hash", "events": "stream"},
+}
+
+
 def job(job_id: str) -> str:
     """Hash: the record of a job and, behind a `_`, what only the store reads. Expires at `expires_at`."""
     return f"job:{job_id}"
