@@ -64,7 +64,6 @@ async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) ->
         assert await ails(pool) == []
         await JobStateManager(pool, ttl=WEEK).sweep()
         assert await drift(client) == []
-        assert await ails(pool) == []
 
 
 @pytest.fixture
