@@ -261,7 +261,7 @@ async def test_expired_jobs_that_await_their_sweep_are_no_drift(
     await jobs.create_job("back", 1, "c", slate_id="s")  # beside its own unswept end
     await redis.zadd(keys.SHELVES, {"q:none": 1})  # which the sweep takes out
     ended = keys.by_expiry("default", "pending")
-    at_one_time = {member: 1 for member in await redis.zrange(ended, 0, -1) if member[:1] == b"j"}
+    at_one_time: dict[Any, float] = {member: 1 for member in await redis.zrange(ended, 0, -1) if member[:1] == b"j"}
     await redis.zadd(ended, at_one_time)
     await redis.zadd(keys.SHELVES, {"default:pending": 1})
     before = await contents(redis)
