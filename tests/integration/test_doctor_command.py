@@ -75,6 +75,12 @@ def test_a_server_that_it_has_started_ends_with_it(tmp_path: Path) -> None:
     assert not alive(server)
 
 
+def test_its_help_says_how_it_ends() -> None:
+    shown = " ".join(jobstate("", "doctor", "--help").out.decode().split()).partition("Exit codes:")[2]
+    for code in ("0 all is well", "1 something is not", "2 wrong usage", "3 it could not be looked at", "130 Ctrl-C"):
+        assert code in shown
+
+
 def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path: Path, redis_url: str) -> None:
     nowhere = doctor(tmp_path / "nowhere")
     assert (nowhere.code, nowhere.out) == (3, b"")
