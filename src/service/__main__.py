@@ -10,6 +10,7 @@ from service import __version__
 #: Where each command is found once it is asked for: the service needs nothing of the terminal's side, nor the reverse.
 COMMANDS: Final = {
     "serve": "service.serve:serve",
+    "doctor": "service.doctor:doctor",
     "submit": "jobstate_cli.submit:submit",
     "watch": "jobstate_cli.watch:watch",
     "top": "jobstate_cli.top:top",

@@ -15,7 +15,7 @@ from redis.exceptions import RedisError
 
 from service.api.correlation import new_correlation_id
 from service.domain import rules
-from service.domain.errors import JobStateError, StoreUnavailable
+from service.domain.errors import JobStateError, StoreNewer, StoreUnavailable
 from service.metrics import Metrics
 from service.settings import Settings
 from service.store.feed import Feed
@@ -38,6 +38,11 @@ REAP_AT_MOST_EVERY: Final = timedelta(seconds=0.1)
 #: By how much a look at Redis may be late. Where it is later, something stood still meanwhile: Redis, the line to it,
 #: this process, or the machine.
 STOOD_STILL: Final = timedelta(seconds=1)
+
+#: What the log says when Redis comes and goes.
+CONNECTED: Final = "Redis connected, JobStateManager initialized"
+AWAY: Final = "Redis is away; answering 503 until it is back"
+NEWER: Final = "the data in Redis is newer than this service; answering 503 until a newer one is started"
 
 _log = structlog.get_logger(__name__)
 
@@ -87,25 +92,26 @@ def store(
 
 async def _upkeep(manager: JobStateManager, stopping: asyncio.Event) -> None:
     """Say when Redis comes and goes, and sweep while it is there."""
-    connected: bool | None = None
+    said: str | None = None
     while not stopping.is_set():
         structlog.contextvars.bind_contextvars(correlation_id=new_correlation_id())
         try:
             swept = await manager.sweep()
         except JobStateError as error:
-            if connected is not False:
-                _log.warning("Redis is away; answering 503 until it is back", detail=str(error))
-            connected = False
+            event, tell = (NEWER, _log.error) if isinstance(error, StoreNewer) else (AWAY, _log.warning)
+            if said != event:
+                tell(event, detail=str(error))
+            said = event
         except Exception:
             _log.exception("the sweep failed; it will be tried again")
         else:
-            if not connected:
-                _log.info("Redis connected, JobStateManager initialized")
-                await _warn(manager)
-            connected = True
+            if said != CONNECTED:
+                _log.info(CONNECTED)
+                await _begin(manager)
+            said = CONNECTED
             if swept:
                 _log.debug("expired jobs swept", jobs=swept)
-        await _pause((SWEEP_EVERY if connected else RECONNECT_EVERY).total_seconds(), stopping)
+        await _pause((SWEEP_EVERY if said == CONNECTED else RECONNECT_EVERY).total_seconds(), stopping)
 
 
 async def _reap(leases: LeaseManager, stopping: asyncio.Event) -> None:
@@ -148,8 +154,10 @@ async def _pause(seconds: float, stopping: asyncio.Event) -> None:
             await stopping.wait()
 
 
-async def _warn(manager: JobStateManager) -> None:
-    """Say what puts jobs at risk; a Redis that does not let the service look is passed over."""
+async def _begin(manager: JobStateManager) -> None:
+    """Mark the data with its version, and say what puts jobs at risk, as far as Redis lets the service do so."""
+    with contextlib.suppress(JobStateError):
+        await manager.write_version()
     with contextlib.suppress(JobStateError):
         for concern in (await manager.get_store_health()).concerns:
             _log.warning("acknowledged jobs are at risk", concern=concern)

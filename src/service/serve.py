@@ -4,20 +4,19 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from types import FrameType
-from typing import Any, Final, TypeVar
+from typing import Final
 
 import click
 
 from service import __version__, logs
 from service.embedded import EmbeddedServer, EmbeddedServerError
+from service.options import environment, options
 from service.server.listener import ListenError, bind, url_of
 from service.server.process import Server
 from service.server.workers import Workers, WorkersError
 from service.settings import VARIABLES, Settings, SettingsError, without_password
-
-C = TypeVar("C", bound=Callable[..., Any])
 
 READY: Final = """\
 jobstate {version} listens on {url}
@@ -28,26 +27,14 @@ jobstate {version} listens on {url}
             curl {url}/v1/jobs
 """
 
-#: An option beats the variable that would win over its own.
-_OVERRIDES: Final = {"REDIS_HOST": "REDIS_URL", "REDIS_PORT": "REDIS_URL", "JOB_TTL_DAYS": "JOB_TTL_SECONDS"}
-
-
-def options(command: C) -> C:
-    """Add an option for every variable of the environment: JOBSTATE_PORT is --port, LOG_LEVEL is --log-level."""
-    for variable in reversed(VARIABLES):
-        name = variable.name.removeprefix("JOBSTATE_").lower().replace("_", "-")
-        text = f"{variable.purpose}; {variable.allowed}  [{variable.name}; default: {variable.default or 'none'}]"
-        command = click.option(f"--{name}", variable.name, metavar="VALUE", help=text)(command)
-    return command
-
 
 @click.command(short_help="Serve the REST API.")
-@options
+@options(*VARIABLES)
 def serve(**given: str | None) -> None:
     """Serve the REST API; without REDIS_URL or REDIS_HOST on a durable server of its own."""
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        settings = Settings.from_environment(_environment(os.environ, given))
+        settings = Settings.from_environment(environment(os.environ, given))
         logs.configure(settings.log_level, settings.log_format)
         with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, home):
             serving = Server if settings.workers == 1 else Workers
@@ -70,13 +57,6 @@ def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
 
 def _announce(url: str, home: str) -> None:
     click.echo(READY.format(version=__version__, url=url, home=home), nl=False)
-
-
-def _environment(environ: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
-    """Return the environment with the options of the command line in it."""
-    options = {name: value for name, value in given.items() if value}
-    beaten = {_OVERRIDES[name] for name in options if name in _OVERRIDES}
-    return {name: value for name, value in environ.items() if name not in beaten} | options
 
 
 def _terminate(_: int, __: FrameType | None) -> None:

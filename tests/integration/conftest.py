@@ -17,7 +17,7 @@ from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
 from service.store.pool import connect
 from tests.integration import conformance
-from tests.integration.consistency import drift
+from tests.integration.consistency import ails, drift
 from tests.integration.servers import Backend, RedisServer, Service
 
 WEEK = timedelta(days=7)
@@ -61,6 +61,7 @@ async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) ->
     await client.flushdb()
     yield client
     if request.node.get_closest_marker("leaves_debris") is None:
+        assert await ails(pool) == []
         await JobStateManager(pool, ttl=WEEK).sweep()
         assert await drift(client) == []
 

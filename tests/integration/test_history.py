@@ -55,3 +55,4 @@ async def test_a_history_that_is_not_ours_is_corrupt(jobs: JobStateManager, redi
     await redis.hset("job:j", "_history", "abc")
     with pytest.raises(errors.StoreCorrupt):
         await jobs.get_history("j")
+    await redis.hdel("job:j", "_history")

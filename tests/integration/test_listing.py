@@ -281,6 +281,7 @@ async def test_a_record_that_is_not_ours_does_not_hide_the_others(jobs: JobState
     await redis.hset("job:b", "attempt", "odd")
 
     assert ids((await jobs.list_jobs(JobFilter())).items) == ["c", "a"]
+    await redis.hdel("job:b", "attempt")
 
 
 async def test_a_delay_that_is_over_is_not_counted_as_one(jobs: JobStateManager, redis: Redis) -> None:

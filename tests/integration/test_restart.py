@@ -92,4 +92,4 @@ def test_expired_jobs_leave_nothing_although_nobody_asks(new_redis: Callable[...
     ):
         make_jobs(service.url)
 
-        wait_until(lambda: set(client.keys()) == {b"jobs:clock", b"jobs:events"}, "the sweep")
+        wait_until(lambda: set(client.keys()) == {b"jobs:clock", b"jobs:events", b"jobs:version"}, "the sweep")

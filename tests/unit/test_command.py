@@ -10,6 +10,7 @@ from click.testing import CliRunner, Result
 
 from service import serve as command
 from service.__main__ import main
+from service.options import environment
 from service.server.listener import bind
 from service.settings import VARIABLES, Settings
 
@@ -144,4 +145,4 @@ def test_several_workers_serve_where_they_are_asked_for(started: Started, worker
 def test_an_option_beats_its_variable_and_the_one_that_would_win_over_it(
     environ: dict[str, str], given: dict[str, str | None], expected: dict[str, str]
 ) -> None:
-    assert command._environment(environ, given) == expected
+    assert environment(environ, given) == expected

@@ -23,12 +23,13 @@ LAYERS = (
     ("service.lifespan", "service.tracing"),
     ("service.app",),
     ("service.server",),
-    ("service.serve",),
+    ("service.options",),
+    ("service.serve", "service.doctor"),
     ("service.__main__",),
 )
 #: What stands beside the layers, imports nothing of them, and is put to use where a process starts.
 BESIDE = ("service.embedded", "service.logs")
-STARTING = ("service.serve", "service.server.workers")
+STARTING = ("service.serve", "service.doctor", "service.server.workers")
 
 
 def modules_beside(package: ModuleType) -> list[Path]:
@@ -166,6 +167,7 @@ def test_a_terminal_needs_nothing_of_the_service(path: Path) -> None:
     ("command", "needless"),
     [
         ("serve", {"httpx", "httpx_sse", "jobstate_cli"}),
+        ("doctor", {"litestar", "uvicorn", "httpx", "service.serve"}),
         ("get", {"litestar", "redis", "uvicorn", "service.serve"}),
         ("watch", {"litestar", "redis", "uvicorn", "service.serve"}),
     ],

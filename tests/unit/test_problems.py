@@ -42,6 +42,7 @@ DOMAIN: list[errors.JobStateError] = [
     errors.StoreFull("full"),
     errors.StoreBusy("busy"),
     errors.StoreRefused("refused"),
+    errors.StoreNewer(2, 1),
     errors.StoreCorrupt("foreign"),
 ]
 every_error = pytest.mark.parametrize("error", DOMAIN, ids=lambda error: type(error).__name__)

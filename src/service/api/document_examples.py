@@ -218,6 +218,7 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.StoreFull(f"{errors.StoreFull.__doc__} (OOM)"),
     errors.StoreBusy(f"{errors.StoreBusy.__doc__} (BUSY)"),
     errors.StoreRefused(f"{errors.StoreRefused.__doc__} (NOAUTH)"),
+    errors.StoreNewer(2, 1),
     errors.StoreCorrupt(f"{errors.StoreCorrupt.__doc__} (WRONGTYPE)"),
 )
 

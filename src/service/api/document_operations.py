@@ -63,6 +63,7 @@ ASKING: Final = problems(
     errors.StoreReadOnly,
     errors.StoreBusy,
     errors.StoreRefused,
+    errors.StoreNewer,
 )
 READING: Final = (*LIMITED, *ASKING, *problems(errors.StoreCorrupt))
 DELETING: Final = (*READING, ORIGIN_NOT_ALLOWED)

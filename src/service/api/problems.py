@@ -57,6 +57,7 @@ KINDS: Final[Mapping[type[errors.JobStateError], Kind]] = {
     errors.StoreFull: Kind(503, "store-full", "The job store is full"),
     errors.StoreBusy: Kind(503, "store-busy", "The job store is held up"),
     errors.StoreRefused: Kind(503, "store-refused", "The job store refuses the service"),
+    errors.StoreNewer: Kind(503, "store-newer", "The job store is a newer service's"),
     errors.StoreCorrupt: Kind(500, "store-corrupt", "The job store holds something foreign"),
 }
 

@@ -26,7 +26,8 @@ JobStateError
 │   ├── StoreReadOnly
 │   ├── StoreFull
 │   ├── StoreBusy
-│   └── StoreRefused
+│   ├── StoreRefused
+│   └── StoreNewer
 └── StoreCorrupt            a key of ours is not what we wrote
 """
 
@@ -217,6 +218,16 @@ class StoreBusy(StoreUnavailable):
 
 class StoreRefused(StoreUnavailable):
     """Redis refuses our credentials or a command."""
+
+
+class StoreNewer(StoreUnavailable):
+    """The data in Redis is of a newer version than this service knows; it changes nothing."""
+
+    def __init__(self, found: int, known: int) -> None:
+        super().__init__(
+            f"The data in Redis is of version {found}, and this service knows versions up to {known}: "
+            "start a newer service."
+        )
 
 
 class StoreCorrupt(JobStateError):

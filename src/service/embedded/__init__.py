@@ -2,5 +2,6 @@
 
 from service.embedded.errors import EmbeddedServerError
 from service.embedded.server import EmbeddedServer
+from service.embedded.visit import visit
 
-__all__ = ["EmbeddedServer", "EmbeddedServerError"]
+__all__ = ["EmbeddedServer", "EmbeddedServerError", "visit"]

@@ -7,6 +7,7 @@ import stat
 import tempfile
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 import msgspec
 
@@ -41,6 +42,11 @@ class DataDirectory:
         self.log = self.path / "server.log"
         self.pid_file = self.path / "server.pid"
         self._writer_file = self.path / "server.json"
+
+    @property
+    def url(self) -> str:
+        """Where the server on it is reached."""
+        return f"unix://{quote(str(self.socket))}?db=0"
 
     def lock(self, name: str) -> int | None:
         """Take the lock of that name and return its open file; `None` while another process holds it.

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
-from urllib.parse import quote
 
 import structlog
 
@@ -34,7 +33,7 @@ class EmbeddedServer:
         """Prepare to keep data in `data`. Raises `EmbeddedServerError` where that cannot be."""
         self.binary: Binary = find()
         self.directory = DataDirectory(data)
-        self.url = f"unix://{quote(str(self.directory.socket))}?db=0"
+        self.url = self.directory.url
         self._owner: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()

@@ -19,6 +19,7 @@ from service.settings.variables import (
     URL,
     VARIABLES,
     SettingsError,
+    Variable,
     without_password,
 )
 
@@ -27,6 +28,7 @@ __all__ = [
     "VARIABLES",
     "Settings",
     "SettingsError",
+    "Variable",
     "retention_from_environment",
     "without_password",
 ]

@@ -11,11 +11,13 @@ from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import errors
+from service.store import keys
 from service.store.auto_pipeline import PATIENCE, pipeline_of
 from service.store.budget import DEADLINE, budget
 from service.store.observer import Observer
 from service.store.records import micros_of
 from service.store.scripts import Source
+from service.store.version import require_known
 
 T = TypeVar("T")
 
@@ -27,9 +29,9 @@ CLOCK_FRESH: Final = 10.0
 FIRST_TRY: Final = PATIENCE
 #: Seconds before the second try: whatever reset one connection may be about to reset the others of the pool too.
 PAUSE: Final = 0.05
-#: Does nothing, and is refused where every change would be: by a replica, over a broken disk. Not at the memory limit,
-#: where there is still reading and, what helps, deleting to do.
-_PROBE: Final = "#!lua flags=allow-oom\nreturn 1"
+#: Reads the version of the data, and is refused where every change would be: by a replica, over a broken disk. Not at
+#: the memory limit, where there is still reading and, what helps, deleting to do.
+_PROBE: Final = "#!lua flags=allow-oom\nreturn redis.call('GET', KEYS[1])"
 
 _REPLY_ERRORS: Final = {
     "BUSY": errors.StoreBusy,
@@ -102,19 +104,19 @@ class Gateway:
         self._pipeline = pipeline_of(pool)
         self._observer = observer
         self._clock = ServerClock()
-        #: How redis-py reads the replies to commands that have a form of their own.
-        self._forms = Redis(connection_pool=pool).response_callbacks
+        #: For what is asked seldom; it knows, too, the forms of replies that have one of their own.
+        self.redis: Redis = Redis(connection_pool=pool)
 
-    async def run(self, source: Source, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+    async def run(self, source: Source, names: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script in one round trip and return its reply: a word, then what its header says.
 
         A try whose outcome is unknown is followed by a second one, so `args` must carry what lets the script see that
-        it ran before; and it does nothing if it reaches Redis only after it was given up. Raises `StoreUnavailable` or
-        `StoreCorrupt`.
+        it ran before; and it does nothing if it reaches Redis only after it was given up, or on newer data. Raises
+        `StoreUnavailable` or `StoreCorrupt`.
         """
 
         async def send() -> list[Any]:
-            reply = await self._in_time(source, keys, args)
+            reply = await self._in_time(source, names, args)
             word = reply[0].decode()
             if word not in source.words:
                 raise UnknownReply(source, word)
@@ -122,11 +124,13 @@ class Gateway:
 
         return await self.call(source.name, send, outcome=operator.itemgetter(0))
 
-    async def _in_time(self, source: Source, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+    async def _in_time(self, source: Source, names: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Send a script with the moment after which it must not run, again where Redis's clock was misjudged."""
         while True:
-            not_after = await self._now() + int(FIRST_TRY * 1e6)
-            [reply] = await self._pipeline.ask(("EVALSHA", source.sha, len(keys), *keys, not_after, *args))
+            if not self._clock.is_fresh:
+                await self._look()
+            not_after = self._clock.now + int(FIRST_TRY * 1e6)
+            [reply] = await self._pipeline.ask(("EVALSHA", source.sha, len(names), *names, not_after, *args))
             if isinstance(reply, redis_errors.NoScriptError):  # not loaded yet, or flushed since
                 _checked(await self._pipeline.ask(("SCRIPT", "LOAD", source.text)))
             elif isinstance(reply, Exception):
@@ -134,14 +138,13 @@ class Gateway:
             elif reply[0] != b"LATE":
                 return list(reply)
             else:
-                self._clock.set(int(reply[1]))
+                await self._look()
 
-    async def _now(self) -> int:
-        """Return the time of Redis (µs), asked lately."""
-        if not self._clock.is_fresh:
-            [time] = _checked(await self._pipeline.ask(("TIME",)))
-            self._clock.set(micros_of(time))
-        return self._clock.now
+    async def _look(self) -> None:
+        """Ask what time it is at Redis, and whether the data there, then or later, may be changed by this service."""
+        time, version = _checked(await self._pipeline.ask(("TIME",), ("GET", keys.VERSION)))
+        require_known(version)
+        self._clock.set(micros_of(time))
 
     async def read(self, *commands: Sequence[str], apart: bool = False) -> list[Any]:
         """Run reading commands in one round trip and return their replies. Raises as `run`.
@@ -160,16 +163,17 @@ class Gateway:
         return await self.call("read", send)
 
     def _formed(self, name: str, reply: Any) -> Any:
-        form = self._forms.get(name)
+        form = self.redis.response_callbacks.get(name)
         return reply if form is None or isinstance(reply, Exception) else form(reply)
 
     async def probe(self) -> None:
-        """Return when Redis would take a change. Raises as `run`, within 3 s."""
+        """Return when Redis would take a change, and this service may make one. Raises as `run`, within 3 s."""
 
-        async def send() -> None:
-            _checked(await self._pipeline.ask(("EVAL", _PROBE, 0)))
+        async def send() -> Any:
+            [version] = _checked(await self._pipeline.ask(("EVAL", _PROBE, 1, keys.VERSION)))
+            return version
 
-        await self.call("probe", send, PING_DEADLINE)
+        require_known(await self.call("probe", send, PING_DEADLINE))
 
     async def call(
         self,

@@ -9,7 +9,15 @@ from typing import Final
 ROOT: Final = "jobs:"
 
 #: Keys without a time to live, because nothing may forget them.
-LASTING: Final = frozenset({f"{ROOT}clock", f"{ROOT}events", f"{ROOT}queues"})
+LASTING: Final = frozenset({f"{ROOT}clock", f"{ROOT}events", f"{ROOT}queues", f"{ROOT}version"})
+
+
+#: What stands behind the root of every index and every other key, and the type that Redis says it has.
+TYPES: Final = {
+    **dict.fromkeys(("list", "exp", "shelves", "tags", "due", "leases", "deletions"), "zset"),
+    **dict.fromkeys(("claim", "limit", "drain", "clock", "version"), "string"),
+    **{"queues": "hash", "events": "stream"},
+}
 
 
 def job(job_id: str) -> str:
@@ -58,5 +66,7 @@ DRAIN: Final = index("drain")
 DELETIONS: Final = index("deletions")
 #: String: the last moment of creation (µs), unique and never going back.
 CLOCK: Final = index("clock")
+#: String: the version of all this; a missing one means 1.
+VERSION: Final = index("version")
 #: Stream, capped: every change, deletion and expiry.
 EVENTS: Final = index("events")

@@ -13,7 +13,7 @@ from service.domain.jobs import Batch, Creation, History, Job, JobFilter, Page, 
 from service.domain.operation import StoreHealth
 from service.domain.states import Status, sources
 from service.settings import MAX_RETENTION, retention_from_environment
-from service.store import keys, overview, scripts
+from service.store import keys, overview, scripts, version
 from service.store.connection import Gateway
 from service.store.history import history_from
 from service.store.identity import change_id_for, digest, new_change_id
@@ -220,6 +220,10 @@ class JobStateManager:
     async def ping(self) -> None:
         """Return when Redis takes changes. Raises `StoreUnavailable` within 3 s, whatever state it is in."""
         await self._gateway.probe()
+
+    async def write_version(self) -> None:
+        """Say of data without a version that it is of the one that this service writes."""
+        await self._gateway.call("version", lambda: version.write(self._gateway.redis))
 
     async def get_store_health(self) -> StoreHealth:
         """Return how Redis stands: its memory, and whether it keeps what it acknowledges."""

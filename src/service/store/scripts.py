@@ -13,13 +13,15 @@ _FLAGS: Final = {
     "oldest": "no-writes",
     "delete": "allow-oom",
     "drain": "allow-oom",
+    "entries": "allow-oom",
+    "examine": "allow-oom",  # it only adds what is missing
     "heartbeat": "allow-oom",  # it adds next to nothing, and a worker that is not heard of loses its job
     "limit": "allow-oom",  # so that what is stored can be read on
     "sweep": "allow-oom",
 }
 
 #: Scripts that move jobs.
-_MOVING: Final = frozenset({"change", "claim", "delete", "heartbeat", "reap", "release"})
+_MOVING: Final = frozenset({"change", "claim", "delete", "entries", "examine", "heartbeat", "reap", "release"})
 
 
 class Source(NamedTuple):
@@ -56,5 +58,10 @@ COUNT: Final = _source("count", "COUNTED")
 OLDEST: Final = _source("oldest", "OLDEST", "NONE")
 SWEEP: Final = _source("sweep", "SWEPT")
 LIMIT: Final = _source("limit", "ALLOWED", "LIMITED")
+EXAMINE: Final = _source("examine", "EXAMINED")
+ENTRIES: Final = _source("entries", "EXAMINED")
 
-ALL: Final = (CREATE, CHANGE, CLAIM, HEARTBEAT, RELEASE, REAP, QUEUE, DRAIN, DELETE, LIST, COUNT, OLDEST, SWEEP, LIMIT)
+ALL: Final = (
+    *(CREATE, CHANGE, CLAIM, HEARTBEAT, RELEASE, REAP, QUEUE, DRAIN, DELETE, LIST, COUNT, OLDEST, SWEEP, LIMIT),
+    *(EXAMINE, ENTRIES),
+)

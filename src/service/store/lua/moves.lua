@@ -68,6 +68,18 @@ end
 local HISTORY_KEPT = 100
 local LETTERS = { pending = 'p', running = 'r', completed = 'c', failed = 'f', cancelled = 'x', asked = 'q' }
 
+-- Says whether a record is on a shelf that there is: one that is not was not written by us, although it can be loaded.
+local function is_shelved(job)
+  return job.status ~= 'asked' and LETTERS[job.status] ~= nil and job.queue:find('^%w[%w._~-]*$') ~= nil
+end
+
+-- Puts a job whose delay is not over on its shelf also where `due` has lost it.
+local function delay_on(job)
+  if job.shelf ~= 'pending' then return end
+  local available = micros(redis.call('HGET', job_key(job.id), 'available_at') or '')
+  if available and available > now() then job.shelf, job.available = 'delayed', available end
+end
+
 local function longer(history, entry)
   if not history then return entry end
   local _, kept = history:gsub('%d+:', '')
