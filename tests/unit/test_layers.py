@@ -23,7 +23,7 @@ LAYERS = (
     ("service.lifespan", "service.tracing"),
     ("service.app",),
     ("service.server",),
-    ("service.serve",),
+    ("service.serve", "service.key"),
     ("service.__main__",),
 )
 #: What stands beside the layers, imports nothing of them, and is put to use where a process starts.

@@ -118,7 +118,12 @@ async def _refuse(
     scope["state"][PROBLEM] = kind.name
     correlation = correlation_id(scope)
     body = encoded(kind, detail, correlation)
-    own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), HEADER.lower(): correlation}
+    own = {
+        "content-type": MEDIA_TYPE,
+        "content-length": str(len(body)),
+        "cache-control": "no-store",
+        HEADER.lower(): correlation,
+    }
     raw = [(name.encode(), value.encode()) for name, value in {**own, **headers, **cors}.items()]
     await send({"type": "http.response.start", "status": kind.status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": False})

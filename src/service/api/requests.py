@@ -1,4 +1,4 @@
-"""What is checked of every request before its handler runs: its quota, its query parameters, its media types."""
+"""What is checked of every request before its handler runs: its API key, quota, query parameters and media types."""
 
 from collections import Counter
 from typing import Any, Final
@@ -11,7 +11,7 @@ from litestar.exceptions import HTTPException
 from litestar.params import QueryParameter
 from litestar.utils import get_enum_string_value
 
-from service.api import quotas
+from service.api import access, quotas
 from service.domain import rules
 from service.domain.errors import InvalidValue
 
@@ -28,6 +28,7 @@ async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
         structlog.contextvars.bind_contextvars(job_id=job_id)
     if request.method == "OPTIONS":
         return _methods(request)
+    access.require(request)
     await quotas.charge(request)
     parameters = request.route_handler.parsed_fn_signature.parameters
     _check_query(
