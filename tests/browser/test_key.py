@@ -112,18 +112,3 @@ def test_a_key_is_kept_in_its_tab_and_forgotten_when_told(turned_away: Page, loa
     page.get_by_role("button", name="Forget the key").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     assert page.evaluate("sessionStorage.length") == 0
-
-
-def test_the_page_of_the_document_takes_a_key(
-    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client
-) -> None:
-    page = new_page()
-    load(page, f"{service.url}/schema")
-    page.get_by_role("button", name="Authorize").first.click()
-    page.locator(".auth-container input").fill(READ)
-    page.get_by_role("button", name="Apply credentials").click()
-    page.get_by_role("button", name="Close").last.click()
-    page.locator("#operations-jobs-getStats").get_by_role("button").first.click()
-    with page.expect_response("**/v1/stats") as answer:
-        page.get_by_role("button", name="Execute").click()
-    assert answer.value.status == 200
