@@ -53,6 +53,10 @@ documented:
 lock:
     uv run python scripts/lock.py
 
+# Look production's dependencies up among known vulnerabilities, where a database can be reached.
+audit:
+    uv run --isolated --only-group audit python scripts/audit.py
+
 # Write the parts of docs/ that the code determines.
 docs:
     uv run python scripts/docs.py

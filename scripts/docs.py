@@ -5,8 +5,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from service.api.access import NEEDED, WITH_LEASE
 from service.api.problems import ALL_KINDS, KINDS
 from service.app import create_app
+from service.domain.access import Scope
 from service.domain.states import FINAL, MOVES
 from service.settings import VARIABLES, Settings
 
@@ -43,6 +45,24 @@ def _sentence(text: str) -> str:
     return text.split("\n\n")[0].strip().rstrip(".") + "."
 
 
+def scopes() -> list[str]:
+    """List the operations by the scope that they take."""
+    paths = create_app(Settings.from_environment({}), "redis://nowhere").openapi_schema.to_schema()["paths"]
+    places = {
+        operation["operationId"]: f"`{method.upper()} {path}`"
+        for path, item in paths.items()
+        for method, operation in item.items()
+    }
+    rows = []
+    for scope in (None, *Scope):
+        of_scope = [places[name] for name, needed in NEEDED.items() if name and needed is scope]
+        besides = [
+            f"{places[name]} with a `Lease-Token`" for name, other in WITH_LEASE.items() if name and other is scope
+        ]
+        rows.append(f"| {f'`{scope}`' if scope else 'none'} | {', '.join([*of_scope, *besides])} |")
+    return ["| scope | operations |", "| --- | --- |", *rows]
+
+
 def openapi() -> str:
     """Write the API document."""
     app = create_app(Settings.from_environment({}), "redis://nowhere")
@@ -61,6 +81,7 @@ FILES: dict[str, Callable[[], str]] = {
     "state-machine.md": lambda: page("state-machine.md", "states", states),
     "configuration.md": lambda: page("configuration.md", "variables", variables),
     "problems.md": lambda: page("problems.md", "problems", problems),
+    "security.md": lambda: page("security.md", "scopes", scopes),
     "openapi.json": openapi,
 }
 

@@ -9,7 +9,7 @@ from typing import Any, Final, Self
 import httpx
 import msgspec
 
-from jobstate_cli.service import Service, connected
+from jobstate_cli.service import Service, Target, connected
 
 URL = "http://service"
 STREAM = "/v1/jobs/j1/events"
@@ -44,7 +44,7 @@ class Scripted(httpx.AsyncBaseTransport):
 
     @contextlib.asynccontextmanager
     async def service(self) -> AsyncIterator[Service]:
-        async with connected(URL, self) as service:
+        async with connected(Target(URL), self) as service:
             yield service
 
 

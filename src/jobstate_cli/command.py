@@ -2,11 +2,12 @@
 
 import asyncio
 import contextlib
+import functools
 import os
 import re
 import signal
 from collections.abc import Callable, Coroutine, Iterator, Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import click
@@ -14,6 +15,7 @@ import click
 from jobstate_cli import exits
 from jobstate_cli.errors import ClientError
 from jobstate_cli.exits import Exit
+from jobstate_cli.service import Target
 from jobstate_cli.terminal import say
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -109,10 +111,24 @@ class Url(click.ParamType[str]):
         return str(value)
 
 
+class ApiKey(click.ParamType[str]):
+    """An API key; it is never shown, not even where it is refused."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Refuse what cannot stand in a header."""
+        key = str(value).strip()
+        if not re.fullmatch(r"[\x21-\x7e]+", key):
+            self.fail("allowed: visible ASCII characters", param, ctx)
+        return key
+
+
 TEXT: Final = Text()
 JOB_ID: Final = JobId()
 KEY: Final = Key()
 URL: Final = Url()
+API_KEY: Final = ApiKey()
 
 
 def default_url(environ: Mapping[str, str] | None = None) -> str:
@@ -125,7 +141,14 @@ def default_url(environ: Mapping[str, str] | None = None) -> str:
 
 
 def service_options(command: C) -> C:
-    """Add `--url` and `--json`."""
+    """Add `--url` and `--api-key`, which come as one `target`, and `--json`."""
+
+    @functools.wraps(command)
+    def with_target(*args: Any, url: str, api_key: str | None, **given: Any) -> Any:
+        if api_key and "@" in urlsplit(url).netloc:
+            raise click.UsageError("A password in the URL and an API key would go into one header: give one of them.")
+        return command(*args, target=Target(url, api_key), **given)
+
     url = click.option(
         "--url",
         type=URL,
@@ -136,7 +159,14 @@ def service_options(command: C) -> C:
         help="The service.",
     )
     as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
-    return url(as_json(command))
+    api_key = click.option(
+        "--api-key",
+        type=API_KEY,
+        envvar="JOBSTATE_API_KEY",
+        show_envvar=True,
+        help="The API key, where the service asks for one; better in the variable, where others do not see it.",
+    )
+    return cast(C, url(api_key(as_json(with_target))))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobstate_cli.command import JOB_ID, Command, run, service_options
 from jobstate_cli.records import Record, decoded
-from jobstate_cli.service import connected
+from jobstate_cli.service import Target, connected
 from jobstate_cli.terminal import console, harmless, on_one_line, print_json, print_line, status_text
 
 #: The fields that hold any JSON; a text in them keeps its quotation marks.
@@ -22,13 +22,13 @@ FREE: Final = frozenset({"input_params", "result", "error_message"})
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.option("--result", "only_result", is_flag=True, help="Print the bare result; exit 3 or 4 if there is none.")
 @service_options
-def get(url: str, as_json: bool, job_id: str, only_result: bool) -> None:
+def get(target: Target, as_json: bool, job_id: str, only_result: bool) -> None:
     """Show a job's record. Exits with 0 when it was read, whatever became of the job."""
     if only_result:
-        if result := run(_result(url, job_id)):
+        if result := run(_result(target, job_id)):
             print_json(result)
         return
-    record = run(_record(url, job_id))
+    record = run(_record(target, job_id))
     if as_json:
         print_json(record.json)
     else:
@@ -38,27 +38,27 @@ def get(url: str, as_json: bool, job_id: str, only_result: bool) -> None:
 @click.command(cls=Command)
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @service_options
-def cancel(url: str, as_json: bool, job_id: str) -> None:
+def cancel(target: Target, as_json: bool, job_id: str) -> None:
     """Cancel a job that has not ended. The worker of a running one is asked to stop, and may still complete it."""
-    record = run(_cancelled(url, job_id))
+    record = run(_cancelled(target, job_id))
     if as_json:
         print_json(record.json)
     else:
         print_line("cancelled" if record.job.status == "cancelled" else "cancel asked for")
 
 
-async def _record(url: str, job_id: str) -> Record:
-    async with connected(url) as service:
+async def _record(target: Target, job_id: str) -> Record:
+    async with connected(target) as service:
         return await service.job(job_id)
 
 
-async def _result(url: str, job_id: str) -> bytes:
-    async with connected(url) as service:
+async def _result(target: Target, job_id: str) -> bytes:
+    async with connected(target) as service:
         return await service.result(job_id)
 
 
-async def _cancelled(url: str, job_id: str) -> Record:
-    async with connected(url) as service:
+async def _cancelled(target: Target, job_id: str) -> Record:
+    async with connected(target) as service:
         return await service.cancel(job_id)
 
 

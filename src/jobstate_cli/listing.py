@@ -11,7 +11,7 @@ from rich.text import Text
 
 from jobstate_cli.command import TEXT, Command, run, service_options
 from jobstate_cli.records import Job, Page, decoded, moment
-from jobstate_cli.service import Query, Service, connected
+from jobstate_cli.service import Query, Service, Target, connected
 from jobstate_cli.terminal import STYLES, console, harmless, print_json, print_line, say, status_text
 
 #: What the service gives at once at most, and what is shown unless more is asked for.
@@ -29,10 +29,10 @@ COLUMNS: Final = ("JOB", "STATUS", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "S
 @click.option("--all", "everything", is_flag=True, help="Without a limit.")
 @click.option("--cursor", type=TEXT, help="Go on where another list ended, with the same filters.")
 @service_options
-def list_jobs(url: str, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
+def list_jobs(target: Target, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
     """List jobs, newest first: a table on a terminal, elsewhere columns between tabs."""
     given = {name: value for name, value in query.items() if value is not None}
-    run(_list(url, given, None if everything else limit, _listing(as_json)))
+    run(_list(target, given, None if everything else limit, _listing(as_json)))
 
 
 class Listing(Protocol):
@@ -45,8 +45,8 @@ class Listing(Protocol):
         """Write what follows the last job."""
 
 
-async def _list(url: str, query: Query, limit: int | None, listing: Listing) -> None:
-    async with connected(url) as service:
+async def _list(target: Target, query: Query, limit: int | None, listing: Listing) -> None:
+    async with connected(target) as service:
         next_cursor = None
         async for page in pages(service, query, limit):
             listing.page(page.items)

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -28,6 +28,8 @@ AWAY: Final = {408, 429, *range(500, 600)}
 #: What leaves it unknown whether the request was carried out: the line was cut, or nothing came.
 CUT: Final = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 SILENT: Final = (httpx.ReadTimeout, httpx.WriteTimeout)
+#: The status that asks for an API key, or for another one.
+KEY_REQUIRED: Final = 401
 #: Problems of the kind "not now" that say that nothing was done.
 NOTHING_DONE: Final = {"draining", "overloaded"}
 #: Seconds that the clocks may differ by before it is taken to be so; an answer tells the time in whole ones.
@@ -37,11 +39,28 @@ LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
 Query = Mapping[str, str | int]
 
 
+class Target(NamedTuple):
+    """Where the service is, and the API key that it is shown."""
+
+    url: str
+    api_key: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Target({self.url!r})"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
+
+
 @contextlib.asynccontextmanager
-async def connected(url: str, transport: httpx.AsyncBaseTransport | None = None) -> AsyncIterator["Service"]:
-    """Yield the service at `url`, perhaps over another transport; one on this machine is reached without a proxy."""
-    beyond = httpx.URL(url).host not in LOOPBACK
-    async with httpx.AsyncClient(base_url=url, timeout=TIMEOUT, trust_env=beyond, transport=transport) as http:
+async def connected(target: Target, transport: httpx.AsyncBaseTransport | None = None) -> AsyncIterator["Service"]:
+    """Yield the service, perhaps over another transport; one on this machine is reached without a proxy."""
+    beyond = httpx.URL(target.url).host not in LOOPBACK
+    async with httpx.AsyncClient(
+        base_url=target.url, headers=target.headers, timeout=TIMEOUT, trust_env=beyond, transport=transport
+    ) as http:
         yield Service(http)
 
 
@@ -163,7 +182,8 @@ def refusal(response: httpx.Response) -> ClientError:
     if response.status_code in AWAY:
         unknown = response.status_code >= 500 and problem.name not in NOTHING_DONE
         return ServiceAway(reason, retry_after=seconds(response.headers.get("Retry-After", "")), lost=unknown)
-    return Refused(reason, problem.name)
+    hint = " (JOBSTATE_API_KEY)" if response.status_code == KEY_REQUIRED else ""
+    return Refused(reason + hint, problem.name)
 
 
 def problem_in(response: httpx.Response) -> Problem:

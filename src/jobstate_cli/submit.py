@@ -13,7 +13,7 @@ from jobstate_cli.errors import ServiceAway
 from jobstate_cli.exits import Exit
 from jobstate_cli.follow import follow
 from jobstate_cli.records import Record
-from jobstate_cli.service import Service, connected
+from jobstate_cli.service import Service, Target, connected
 from jobstate_cli.terminal import console, print_json, print_line
 from jobstate_cli.views import view_on
 from jobstate_cli.watch import timeout_option
@@ -92,7 +92,7 @@ def body_of(input_params: bytes, fields: dict[str, Any]) -> bytes:
 @timeout_option
 @service_options
 def submit(
-    url: str,
+    target: Target,
     as_json: bool,
     input_params: bytes,
     key: str | None,
@@ -108,11 +108,13 @@ def submit(
         raise click.UsageError("--timeout goes with --watch.")
     if fields["job_id"] is None and key is None:
         key = str(uuid4())
-    sys.exit(run(_submit(url, as_json, body_of(input_params, fields), key, watched, seconds)))
+    sys.exit(run(_submit(target, as_json, body_of(input_params, fields), key, watched, seconds)))
 
 
-async def _submit(url: str, as_json: bool, body: bytes, key: str | None, watched: bool, seconds: float | None) -> Exit:
-    async with connected(url) as service:
+async def _submit(
+    target: Target, as_json: bool, body: bytes, key: str | None, watched: bool, seconds: float | None
+) -> Exit:
+    async with connected(target) as service:
         record = await _create(service, body, key)
         if as_json and not watched:
             print_json(record.json)

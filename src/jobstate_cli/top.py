@@ -12,7 +12,7 @@ from rich.live import Live
 from jobstate_cli.command import Command, run, service_options
 from jobstate_cli.errors import Refused, ServiceAway
 from jobstate_cli.picture import Picture, drawn, take
-from jobstate_cli.service import Service, connected
+from jobstate_cli.service import Service, Target, connected
 from jobstate_cli.streams import Patience, events
 from jobstate_cli.terminal import console, print_json, say
 
@@ -24,12 +24,12 @@ MOST: Final = 5.0
 @click.command(cls=Command, short_help="Show counts, queues and running jobs, live.")
 @click.option("--once", is_flag=True, help="Print one picture and end; so it does where there is no terminal.")
 @service_options
-def top(url: str, as_json: bool, once: bool) -> None:
+def top(target: Target, as_json: bool, once: bool) -> None:
     """Show counts, queues and running jobs, live; Ctrl-C ends it.
 
     With --json a line for each picture: the answers of /v1/stats, /v1/queues, /v1/drain, and the running jobs.
     """
-    run(_top(url, as_json, once))
+    run(_top(target, as_json, once))
 
 
 class Display(Protocol):
@@ -42,9 +42,9 @@ class Display(Protocol):
         """Say why there is no newer picture."""
 
 
-async def _top(url: str, as_json: bool, once: bool) -> None:
+async def _top(target: Target, as_json: bool, once: bool) -> None:
     out = console()
-    async with connected(url) as service:
+    async with connected(target) as service:
         first = await take(service)
         if as_json and once:
             print_json(first.json)

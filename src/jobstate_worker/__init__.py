@@ -24,7 +24,7 @@ from typing import Final, Literal, TypeVar
 import httpx
 
 from jobstate_worker.ending import DaemonThreads, end, end_all
-from jobstate_worker.service import Asking, Change, Claim, RequestRefused, Service, ServiceError, log
+from jobstate_worker.service import Asking, Change, Claim, RequestRefused, Service, ServiceError, authorization, log
 from jobstate_worker.work import ENDING, Function, JobFailed, Runner, Work, broken, runner_for
 
 __all__ = ["JobFailed", "JobWorker", "RequestRefused", "Work"]
@@ -54,6 +54,7 @@ class JobWorker:
         queues: Sequence[str],
         function: Function,
         *,
+        api_key: str | None = None,
         worker: str | None = None,
         concurrency: int = 1,
         in_: Literal["thread", "process"] = "thread",
@@ -63,15 +64,17 @@ class JobWorker:
     ) -> None:
         """Do at most `concurrency` jobs at once; `worker` is a name for people (host and process id by default).
 
+        A service with API keys is shown `api_key`, by default that of the variable JOBSTATE_API_KEY; scope: work.
         A claim waits at the service for a job, up to `wait_seconds` (0 to 30). Jobs that run when the worker is stopped
         have `drain_seconds` to end, and are given back then. Raises `ValueError` for a function that cannot run as
-        asked, for a string in place of several queues, and for a concurrency below 1.
+        asked, for a string in place of several queues, for a concurrency below 1, and for what is no API key.
         """
         if isinstance(queues, str):
             raise ValueError(f"queues must be a list of names, such as [{queues!r}]")
         if concurrency < 1:
             raise ValueError("concurrency must be at least 1")
         self._url = url
+        self._headers = authorization(os.environ.get("JOBSTATE_API_KEY", "") if api_key is None else api_key, url)
         self._queues = list(queues)
         self._runner = runner_for(function, in_)
         self._worker = worker or f"{socket.gethostname()[:64]}-{os.getpid()}"
@@ -101,7 +104,7 @@ class JobWorker:
         """Work until `stop`, in a loop that is there already. Raises `RequestRefused` as `run` does."""
         self._loop = asyncio.get_running_loop()
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=self._url, timeout=10.0, limits=limits) as http:
+        async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=10.0, limits=limits) as http:
             service = Service(http)
             log.info("waiting for jobs in %s", ", ".join(self._queues))
             try:

@@ -133,6 +133,18 @@ class Change(NamedTuple):
         return cls("POST", "/release", encoded(fields), str(uuid4()))
 
 
+def authorization(api_key: str, url: str) -> dict[str, str]:
+    """Return the header that shows an API key; empty for none. Raises `ValueError`, which does not show it either."""
+    key = api_key.strip()
+    if not key:
+        return {}
+    if not key.isascii() or not key.isprintable() or " " in key:
+        raise ValueError("an API key has visible ASCII characters only")
+    if httpx.URL(url).userinfo:
+        raise ValueError("a password in the URL and an API key would go into one header: give one of them")
+    return {"Authorization": f"Bearer {key}"}
+
+
 def encoded(value: object) -> bytes:
     """Return `value` as JSON; raise `TypeError` or `ValueError` for what JSON does not know."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

@@ -17,6 +17,7 @@ COMMANDS: Final = {
     "list": "jobstate_cli.listing:list_jobs",
     "get": "jobstate_cli.jobs:get",
     "cancel": "jobstate_cli.jobs:cancel",
+    "key": "service.key:key",
 }
 
 

@@ -4,11 +4,11 @@ from typing import Any
 
 from litestar import Litestar
 from litestar.config.cors import CORSConfig
-from litestar.datastructures import State
+from litestar.datastructures import CacheControlHeader, State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from service.api import correlation, document, quotas
+from service.api import access, correlation, document, quotas
 from service.api.admission import Admission
 from service.api.collection import Collection
 from service.api.document_schemas import PLUGINS
@@ -30,9 +30,13 @@ from service.settings import Settings
 from service.tracing import traced
 
 #: The response headers that a page of another origin may read.
-EXPOSED_HEADERS = ["ETag", "Location", "Retry-After", "Idempotency-Replayed", correlation.HEADER, *quotas.HEADERS]
+EXPOSED_HEADERS = [
+    *("ETag", "Location", "Retry-After", "Idempotency-Replayed", "WWW-Authenticate"),
+    *(correlation.HEADER, *quotas.HEADERS),
+]
 
-
+#: What is said of jobs is not left lying about; pages and streams say their own.
+UNKEPT = CacheControlHeader(no_store=True)
 #: What handlers may ask for by these names. The busy ones ask for one: Litestar (2.25) resolves two in a task group, at
 #: the cost of half a request; what they need besides is on the state.
 PROVIDED = ("metrics", "redis_pool", "redis_client", "job_manager", "lease_manager", "waiting", "watching", "timeline")
@@ -53,13 +57,14 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:
     """Return the application, working on the Redis at `redis_url`."""
     metrics = metrics or Metrics()
-    state = State({"metrics": metrics})
+    state = State({"metrics": metrics, access.KEYS: settings.api_keys})
     return Litestar(
         route_handlers=[Operation, Collection, Jobs, Streams, Work, Queues, live.router()],
         lifespan=[store(redis_url, settings, metrics)],
         state=state,
         dependencies={name: _on_state(state, name) for name in PROVIDED},
         before_request=check,
+        cache_control=UNKEPT,
         exception_handlers=EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)

@@ -23,9 +23,12 @@ jobstate {version} listens on {url}
   jobs      {home}
   page      {url}
   API       {url}/schema (the document: /schema/openapi.json)
-  try       curl {url}/v1/jobs -H 'Content-Type: application/json' -d '{{"input_params": {{"hello": "world"}}}}'
-            curl {url}/v1/jobs
+  try       curl {url}/v1/jobs{key} -H 'Content-Type: application/json' -d '{{"input_params": {{"hello": "world"}}}}'
+            curl {url}/v1/jobs{key}
 """
+
+#: How a command shows an API key without having it in it.
+SHOWN: Final = ' -H "Authorization: Bearer $JOBSTATE_API_KEY"'
 
 
 @click.command(short_help="Serve the REST API.")
@@ -38,7 +41,7 @@ def serve(**given: str | None) -> None:
         logs.configure(settings.log_level, settings.log_format)
         with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, home):
             serving = Server if settings.workers == 1 else Workers
-            serving(settings, redis_url, started=lambda: _announce(url_of(listener), home)).run([listener])
+            serving(settings, redis_url, started=lambda: _announce(settings, url_of(listener), home)).run([listener])
     except (SettingsError, ListenError, WorkersError, EmbeddedServerError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
@@ -55,8 +58,9 @@ def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
             yield redis.url, str(redis)
 
 
-def _announce(url: str, home: str) -> None:
-    click.echo(READY.format(version=__version__, url=url, home=home), nl=False)
+def _announce(settings: Settings, url: str, home: str) -> None:
+    key = SHOWN if settings.api_keys else ""
+    click.echo(READY.format(version=__version__, url=url, home=home, key=key), nl=False)
 
 
 def _terminate(_: int, __: FrameType | None) -> None:

@@ -33,6 +33,8 @@ def traced(app: ASGIApp) -> ASGIApp:
         from opentelemetry.sdk.resources import SERVICE_NAME, Resource
         from opentelemetry.sdk.trace import TracerProvider
         from opentelemetry.sdk.trace.export import BatchSpanProcessor
+        from opentelemetry.util.http import OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS as SANITIZED
+        from opentelemetry.util.http import get_custom_headers
     except ImportError as error:
         _log.warning("no traces: the extra is missing; install jobstate[otel]", missing=error.name)
         return app
@@ -40,7 +42,12 @@ def traced(app: ASGIApp) -> ASGIApp:
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
-    spans = OpenTelemetryMiddleware(_described(app), tracer_provider=provider, exclude_spans=["receive", "send"])
+    spans = OpenTelemetryMiddleware(
+        _described(app),
+        tracer_provider=provider,
+        exclude_spans=["receive", "send"],
+        http_capture_headers_sanitize_fields=[*get_custom_headers(SANITIZED), "authorization"],
+    )
     return cast(ASGIApp, spans)
 
 

@@ -13,7 +13,7 @@ from tests.browser.conftest import Open, change, claim, create
 
 #: Each would run, open a tag or leave an attribute if it were taken for markup.
 PAYLOADS = (
-    "<script>document.documentElement.dataset.hacked=1</script>",
+    "</script><script>document.documentElement.dataset.hacked=1</script>\u2028\u202e*",
     "<img src=x onerror=document.documentElement.dataset.hacked=1>",
     "\"'><svg onload=document.documentElement.dataset.hacked=1>",
     "javascript:document.documentElement.dataset.hacked=1",

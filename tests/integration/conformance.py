@@ -11,13 +11,15 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from service.api.problems import MEDIA_TYPE, TYPE
+from service.server.headers import SECURITY
 
 CHECKED_IN = Path(__file__).parents[2] / "docs" / "openapi.json"
 DOCUMENT: dict[str, Any] = json.loads(CHECKED_IN.read_text())
 REGISTRY = Registry().with_resource("urn:document", DRAFT202012.create_resource(DOCUMENT))
-#: Headers that every HTTP server sends, and those of content, of caches and proxies, and of CORS.
+#: Headers that every HTTP server sends, and those of content, of caches and proxies, of CORS and of browsers' safety.
 PLAIN = re.compile(
     r"date|server|connection|transfer-encoding|content-(type|length)|cache-control|x-accel-buffering|vary|access-control-.*"
+    rf"|{'|'.join(name for name, _ in SECURITY)}"
 )
 
 

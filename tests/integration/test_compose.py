@@ -148,6 +148,12 @@ def test_the_stack_profile_adds_a_neighbour_on_loopback() -> None:
     assert "7474" in neo4j["healthcheck"]["test"][-1]
 
 
+def test_nobody_needs_a_key_while_the_port_is_on_loopback_only() -> None:
+    backend = config()["services"]["backend"]
+    assert (backend["environment"]["ALLOW_ANONYMOUS"], backend["environment"].get("API_KEYS")) == ("1", None)
+    assert {port["host_ip"] for port in backend["ports"]} == {"127.0.0.1"}
+
+
 def test_names_and_versions_are_what_others_rely_on() -> None:
     found = config()
 

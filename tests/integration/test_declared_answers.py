@@ -8,6 +8,7 @@ import httpx
 import pytest
 
 from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, TOO_SLOW, TYPE
+from service.domain.access import Scope, digest_of, new_key
 from tests.integration.conformance import DOCUMENT, operation_of
 from tests.integration.servers import Service
 
@@ -133,7 +134,7 @@ def refuse_all(api: httpx.Client) -> None:
             api.request(method, url, headers={"Accept": "text/html"})
             if "421" in operation["responses"]:
                 api.request(method, url, headers={"Host": "elsewhere.example"})
-            if "403" in operation["responses"]:
+            if "403" in operation["responses"] and method != "get":
                 api.request(method, url, headers={"Origin": "https://elsewhere.example"})
             if "413" in operation["responses"]:
                 api.request(method, url, json={"input_params": "x" * 65536})
@@ -141,13 +142,23 @@ def refuse_all(api: httpx.Client) -> None:
                 api.request(method, url, content=b"x", headers={"Content-Type": "text/plain"})
 
 
-def ask_too_often(api: httpx.Client) -> None:
-    """Send to every operation that is limited more requests than this service takes: one an hour."""
+def ask_too_often(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -> None:
+    """Send to every operation that is limited more requests than this service takes of a key: one an hour."""
     for path, item in DOCUMENT["paths"].items():
         for method, operation in item.items():
             if "429" in operation["responses"]:
-                api.request(method, re.sub(r"{\w+}", "one", path))
-                api.request(method, re.sub(r"{\w+}", "one", path))
+                [scope, *_] = operation["security"][0].values()
+                api.request(method, re.sub(r"{\w+}", "one", path), headers=bearers[Scope(scope[0])])
+                api.request(method, re.sub(r"{\w+}", "one", path), headers=bearers[Scope(scope[0])])
+
+
+def ask_without_right(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -> None:
+    """Send to every operation that takes a scope what has no key, and what has one for something else."""
+    for path, item in DOCUMENT["paths"].items():
+        for method, operation in item.items():
+            others = [bearer for scope, bearer in bearers.items() if {"apiKey": [scope]} not in operation["security"]]
+            for headers in ({}, others[0]) if operation["security"] else ():
+                api.request(method, re.sub(r"{\w+}", "one", path), headers=headers)
 
 
 def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
@@ -168,8 +179,12 @@ def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, 
     with Service(tmp_path, MAX_WATCHERS_PER_CLIENT="1", **settings) as service:
         api.base_url = service.url
         watch_too_much(api)
-    with Service(tmp_path, RATE_LIMIT="1/hour", **settings) as service:
+    keys = {scope: new_key() for scope in Scope}
+    entries = ",".join(f"{scope}:{scope}:{digest_of(key.encode()).hex()}" for scope, key in keys.items())
+    with Service(tmp_path, RATE_LIMIT="1/hour", API_KEYS=entries, **settings) as service:
         api.base_url = service.url
-        ask_too_often(api)
+        bearers = {scope: {"Authorization": f"Bearer {key}"} for scope, key in keys.items()}
+        ask_without_right(api, bearers)
+        ask_too_often(api, bearers)
 
     assert declared() - seen == set()

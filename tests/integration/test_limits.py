@@ -15,6 +15,7 @@ import redis as sync_redis
 
 from service.api.problems import ALL_KINDS
 from service.server.connection import TOLD
+from service.server.headers import SECURITY
 from tests.integration.servers import Service, wait_until
 
 #: A request whose body does not come whole.
@@ -69,6 +70,7 @@ def problem_in(answer: bytes) -> tuple[int, str, dict[str, str]]:
     problem = json.loads(body)
     assert headers["content-type"] == "application/problem+json"
     assert headers["connection"] == "close"
+    assert {name: headers.get(name) for name, _ in SECURITY} == {name: value.lower() for name, value in SECURITY}
     assert problem["correlation_id"] == headers["x-correlation-id"]
     assert problem["status"] == int(first.split()[1])
     return problem["status"], problem["type"].rpartition(":")[2], problem
@@ -323,7 +325,7 @@ def test_clients_behind_a_trusted_proxy_are_counted_each(limited: Service) -> No
 
 def test_clients_of_a_socket_for_both_kinds_of_addresses_are_counted_each(redis_url: str, tmp_path: Path) -> None:
     with (
-        Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour", JOBSTATE_HOST="::") as service,
+        Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour", JOBSTATE_HOST="::", ALLOW_ANONYMOUS="1") as service,
         sync_redis.Redis.from_url(redis_url) as client,
     ):
         client.flushall()

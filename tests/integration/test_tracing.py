@@ -64,9 +64,11 @@ def test_a_request_and_its_redis_calls_are_spans_of_the_callers_trace(
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
         "OTEL_BSP_SCHEDULE_DELAY": "100",
+        "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": ".*",
     }
     with Service(tmp_path, REDIS_URL=redis_url, **environment) as service:
-        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Correlation-ID": "traced"}
+        shown = {"Authorization": "Bearer jobstate_s3cret", "X-Correlation-ID": "traced"}
+        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", **shown}
         httpx.get(f"{service.url}/v1/jobs/some-job", headers=headers)
         wait_until(lambda: "GET /v1/jobs/{job_id}" in collector.spans, "the span")
 
@@ -74,6 +76,8 @@ def test_a_request_and_its_redis_calls_are_spans_of_the_callers_trace(
     assert span.trace_id.hex() == TRACE
     assert attributes(span)["jobstate.correlation_id"] == "traced"
     assert attributes(resource)["service.name"] == "jobstate"
+    assert "http.request.header.x_correlation_id" in str(span)
+    assert "s3cret" not in "".join(str(one) for one, _ in collector.spans.values())
     children = [one for one, _ in collector.spans.values() if one.parent_span_id == span.span_id]
     assert children, "the calls of Redis"
     assert {one.trace_id.hex() for one in children} == {TRACE}

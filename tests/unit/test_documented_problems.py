@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 import service
-from service.api import quotas
-from service.api.document_operations import LIMITED
+from service.api import access, quotas
+from service.api.document_operations import GUARDED, LIMITED
 from service.api.problems import KINDS, MEDIA_TYPE
 from service.domain import errors
 from service.store import scripts
@@ -112,6 +112,7 @@ def test_the_refusals_listed_are_those_that_the_code_raises(name: str) -> None:
     raised = {error for function in reached(HANDLERS[name]) for error in _raised(function)}
 
     apart = names_of(errors.InvalidValue, errors.StoreCorrupt, errors.RateLimited, errors.Overloaded)
+    apart |= names_of(errors.KeyRequired, errors.ScopeRequired)
     assert listed(name) & names_of(*BY_NAME.values()) - apart == names_of(*raised) - apart
     assert "invalid-request" in listed(name)
 
@@ -136,6 +137,14 @@ def test_what_admits_a_request_is_listed_where_it_may_refuse_one(name: str) -> N
     assert listed(name) & {kind.name for kind in LIMITED} == ({kind.name for kind in LIMITED} if limited else set())
     assert ("origin-not-allowed" in listed(name)) == (limited and METHODS[name] != "get")
     assert all(("RateLimit" in response["headers"]) == limited for response in OPERATIONS[name]["responses"].values())
+
+
+@every_operation
+def test_what_lacks_a_key_or_a_scope_is_listed_where_one_is_needed(name: str) -> None:
+    guards = {kind.name for kind in GUARDED}
+
+    assert listed(name) & guards == (guards if access.NEEDED[name] else set())
+    assert OPERATIONS[name]["security"] == access.requirements(name)
 
 
 @every_operation

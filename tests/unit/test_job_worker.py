@@ -268,11 +268,15 @@ async def coroutine(work: Work) -> None: ...
         (lambda: JobWorker("http://service", ["a"], coroutine, concurrency=0), "at least 1"),
         (lambda: JobWorker("http://service", ["a"], coroutine, in_="process"), "event loop"),
         (lambda: JobWorker("http://service", ["a"], lambda work: None, in_="process"), "import it by its name"),
+        (lambda: JobWorker("http://service", ["a"], coroutine, api_key="s3cret\nX: y"), "visible ASCII"),
+        (lambda: JobWorker("http://service", ["a"], coroutine, api_key="s3crét"), "visible ASCII"),
+        (lambda: JobWorker("http://me:pass@service", ["a"], coroutine, api_key="s3cret"), "give one of them"),
     ],
 )
 def test_a_worker_that_cannot_work_is_refused(build: Callable[[], JobWorker], why: str) -> None:
-    with pytest.raises(ValueError, match=why):
+    with pytest.raises(ValueError, match=why) as refused:
         build()
+    assert "s3cr" not in str(refused.value)
 
 
 def test_a_work_shows_its_job() -> None:

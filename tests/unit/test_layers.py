@@ -24,7 +24,7 @@ LAYERS = (
     ("service.app",),
     ("service.server",),
     ("service.options",),
-    ("service.serve", "service.doctor"),
+    ("service.serve", "service.doctor", "service.key"),
     ("service.__main__",),
 )
 #: What stands beside the layers, imports nothing of them, and is put to use where a process starts.

@@ -14,11 +14,14 @@ from structlog.testing import capture_logs
 from service.api import problems
 from service.api.problems import EXCEPTION_HANDLERS, KINDS, MEDIA_TYPE
 from service.domain import errors
+from service.domain.access import Scope
 from service.domain.limits import Quota, RateLimit
 from service.domain.states import Status
 
 RUNNING = Status.RUNNING
 DOMAIN: list[errors.JobStateError] = [
+    errors.KeyRequired(is_unknown=True),
+    errors.ScopeRequired("ci", Scope.WORK, None),
     errors.InvalidValue("queue", "it is odd", "letters"),
     errors.JobNotFound("j"),
     errors.KeyReused(),

@@ -1,9 +1,11 @@
+import re
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service.domain.access import PREFIX, ApiKey, Scope, digest_of
 from service.domain.limits import RateLimit
 from service.settings import VARIABLES, Settings, SettingsError, retention_from_environment
 
@@ -23,6 +25,8 @@ DEFAULTS: dict[str, Any] = {
     "client_timeout_seconds": 30,
     "keep_alive_seconds": 75,
     "shutdown_drain_seconds": 90,
+    "api_keys": (),
+    "allow_anonymous": False,
     "allowed_hosts": ("localhost", "127.0.0.1", "[::1]"),
     "trusted_proxies": (),
     "cors_origins": (),
@@ -30,7 +34,15 @@ DEFAULTS: dict[str, Any] = {
     "log_level": "info",
     "log_format": None,
 }
+HASH = "0a" * 32
 GOOD = [
+    (
+        "API_KEYS",
+        f"ci:read+write:{HASH}",
+        "api_keys",
+        (ApiKey("ci", frozenset({Scope.READ, Scope.WRITE}), b"\n" * 32),),
+    ),
+    ("ALLOW_ANONYMOUS", "1", "allow_anonymous", True),
     ("REDIS_URL", "redis://redis", "redis_url", "redis://redis"),
     ("REDIS_URL", "redis://user:p%40ss@redis:6380/3", "redis_url", "redis://user:p%40ss@redis:6380/3"),
     ("REDIS_URL", "rediss://redis:6379", "redis_url", "rediss://redis:6379"),
@@ -84,6 +96,8 @@ GOOD = [
 ]
 NO_NUMBERS = ["1.5", "-1", "seven", "1e1", "0x7", "1_0", "٣", "7 days", "9" * 5000]
 BAD = [
+    *(("ALLOW_ANONYMOUS", word) for word in ["yes", "2", "true"]),
+    *(("API_KEYS_FILE", path) for path in ["/nowhere/keys", "/", "/dev/null"]),
     *(
         ("REDIS_URL", url)
         for url in ["redis", "http://redis:6379", "redis://", "redis://redis:port", "redis://redis/x"]
@@ -148,8 +162,8 @@ def test_an_empty_variable_counts_as_unset(name: str, nothing: str) -> None:
 
 def test_every_variable_is_tried_here() -> None:
     names = {variable.name for variable in VARIABLES}
-    assert names - {"REDIS_PORT"} == {name for name, *_ in GOOD}
-    assert names - {"REDIS_PORT", "JOBSTATE_DATA"} == {name for name, _ in BAD}
+    assert names - {"REDIS_PORT", "API_KEYS_FILE"} == {name for name, *_ in GOOD}
+    assert names - {"REDIS_PORT", "JOBSTATE_DATA", "API_KEYS"} == {name for name, _ in BAD}
 
 
 def test_a_port_goes_with_a_host() -> None:
@@ -235,6 +249,56 @@ def test_on_loopback_only_the_names_of_this_machine_are_answered(host: str) -> N
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "jobs.example"])
 def test_beyond_loopback_any_host_is_answered_unless_some_are_named(host: str) -> None:
-    assert Settings.from_environment({"JOBSTATE_HOST": host}).allowed_hosts is None
-    named = Settings.from_environment({"JOBSTATE_HOST": host, "ALLOWED_HOSTS": "jobs.example"})
+    beyond = {"JOBSTATE_HOST": host, "ALLOW_ANONYMOUS": "1"}
+    assert Settings.from_environment(beyond).allowed_hosts is None
+    named = Settings.from_environment({**beyond, "ALLOWED_HOSTS": "jobs.example"})
     assert named.allowed_hosts == ("jobs.example",)
+
+
+KEY = f"{PREFIX}{'k' * 43}"
+ENTRY = f"ci:read:{digest_of(KEY.encode()).hex()}"
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "jobs.example", "127.1", "::ffff:10.0.0.1"])
+def test_beyond_loopback_there_are_keys_or_a_word_that_there_are_none(host: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment({"JOBSTATE_HOST": host, "ALLOW_ANONYMOUS": "0"})
+    assert refused.value.name == "JOBSTATE_HOST"
+    assert {"API_KEYS", "ALLOW_ANONYMOUS=1"} <= set(re.split("[ ,]", str(refused.value)))
+    assert len(Settings.from_environment({"JOBSTATE_HOST": host, "API_KEYS": ENTRY}).api_keys) == 1
+    assert Settings.from_environment({"JOBSTATE_HOST": host, "ALLOW_ANONYMOUS": "1"}).api_keys == ()
+
+
+def test_keys_come_out_of_the_variable_and_out_of_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text(f"one:work:{HASH}\n\ntwo:admin+work:{HASH[::-1]}\n")
+    found = Settings.from_environment({"API_KEYS": f" {ENTRY} ,", "API_KEYS_FILE": str(file)}).api_keys
+    assert [(key.name, *sorted(key.scopes)) for key in found] == [
+        ("ci", "read"),
+        ("one", "work"),
+        ("two", "admin", "work"),
+    ]
+    file.write_text(ENTRY)
+    with pytest.raises(SettingsError, match=r"API_KEYS_FILE=.* that API_KEYS does not have"):
+        Settings.from_environment({"API_KEYS": ENTRY, "API_KEYS_FILE": str(file)})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *(KEY, f"ci:read:{KEY}", f"ci:{HASH}", f"ci:read:{HASH}:", f"ci:read:{HASH[1:]}", f":read:{HASH}", ","),
+        *(f"ci:root:{HASH}", f"ci::{HASH}", f"ci:+:{HASH}", f"a\x1bb:read:{HASH}", f"{'n' * 65}:read:{HASH}"),
+        *(f"{ENTRY},ci:read:{HASH}", f"{ENTRY},other{ENTRY.removeprefix('ci')}"),
+        ",".join(f"n{number}:read:{number:064x}" for number in range(101)),
+    ],
+    ids=short,
+)
+def test_keys_that_are_wrong_are_refused_and_not_shown(text: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_environment({"API_KEYS": text})
+    assert str(refused.value) == f"API_KEYS='…' is not allowed; allowed: {ALLOWED['API_KEYS']}"
+    assert refused.value.__cause__ is None
+
+
+def test_settings_do_not_show_a_hash() -> None:
+    assert ENTRY.rpartition(":")[2] not in repr(Settings.from_environment({"API_KEYS": ENTRY}))

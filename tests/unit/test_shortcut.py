@@ -25,7 +25,7 @@ class Manager:
         return self.job
 
 
-async def ask(manager: Manager, limiter: Any = None, **changed: Any) -> tuple[Any, Any]:
+async def ask(manager: Manager, limiter: Any = None, keys: Any = (), **changed: Any) -> tuple[Any, Any]:
     """Return the status that the shortcut answered with, if it did, and the request's scope."""
     passed, sent = [], []
 
@@ -36,7 +36,7 @@ async def ask(manager: Manager, limiter: Any = None, **changed: Any) -> tuple[An
         sent.append(message)
 
     request = scope(method="GET", path="/v1/jobs/j") | {"query_string": b""} | changed
-    state = State({"job_manager": manager, "rate_limiter": limiter})
+    state = State({"job_manager": manager, "rate_limiter": limiter, "api_keys": keys})
     await Shortcut(app, state)(request, None, send)  # type: ignore[arg-type]
     assert len(passed) + len(sent) in (1, 2)
     return (sent[0]["status"] if sent else None), request
@@ -60,6 +60,7 @@ async def test_a_plain_read_is_answered() -> None:
         {"path": "/v1/jobs/j?"},
         {"path": "/v2/jobs/j"},
         {"limiter": object()},
+        {"keys": (object(),)},
         *({"headers": [(name, b"x")]} for name in (b"if-none-match", b"prefer", b"origin", b"content-length")),
         {"headers": [(b"accept", b"text/html")]},
         {"headers": [(b"transfer-encoding", b"chunked")]},

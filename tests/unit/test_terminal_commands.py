@@ -14,6 +14,7 @@ from jobstate_cli import command as shared
 from jobstate_cli.command import default_url
 from jobstate_cli.errors import ClientError, JobGone, Refused, ServiceAway, TimedOut
 from jobstate_cli.exits import Exit
+from jobstate_cli.service import Target
 from jobstate_cli.submit import body_of, flaw
 from service.__main__ import COMMANDS, main
 from service.domain.rules import IDEMPOTENCY_KEY
@@ -21,7 +22,7 @@ from service.domain.states import FINAL, Status
 from tests.scripted import Scripted, answer, job
 
 LOST = httpx.RemoteProtocolError("closed")
-TERMINAL = [name for name in COMMANDS if name not in {"serve", "doctor"}]  # these know the service from inside
+TERMINAL = [name for name, place in COMMANDS.items() if place.startswith("jobstate_cli")]
 
 
 def run(*args: str, environ: Mapping[str, str] | None = None) -> Result:
@@ -94,6 +95,23 @@ def test_wrong_usage_is_told_with_code_2(args: list[str], words: str) -> None:
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
     assert result.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("args", "environ", "words"),
+    [
+        (["--api-key", "s3cr\u00e9t"], {}, "allowed: visible ASCII characters"),
+        ([], {"JOBSTATE_API_KEY": "s3cret s3cret"}, "allowed: visible ASCII characters"),
+        (["--url", "http://me:pass@host"], {"JOBSTATE_API_KEY": "s3cret"}, "give one of them"),
+        (["--help"], {"JOBSTATE_API_KEY": "s3cret"}, "JOBSTATE_API_KEY"),
+    ],
+)
+def test_an_api_key_is_shown_by_no_message(args: list[str], environ: dict[str, str], words: str) -> None:
+    result = run("list", *args, environ=environ)
+    assert result.exit_code == (0 if args == ["--help"] else 2)
+    assert words in " ".join(result.output.split())
+    assert "s3cr" not in result.output
+    assert "s3cr" not in repr(Target("http://host", "s3cret"))
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ async def _refuse(
 ) -> None:
     scope["state"][PROBLEM] = kind.name
     body = encoded(kind, detail, correlation_id(scope))
-    own = {"content-type": MEDIA_TYPE, "content-length": str(len(body))}
+    own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
     raw = [(name.encode(), value.encode()) for name, value in {**own, **headers, **cors}.items()]
     await send({"type": "http.response.start", "status": kind.status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": False})

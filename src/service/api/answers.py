@@ -17,6 +17,8 @@ from service.domain.jobs import Job
 
 #: The headers that go with every record, for the API document.
 HEADERS: Final = (ETAG, RETRY_HEADER)
+#: A record is not left lying about (`app.UNKEPT`).
+UNKEPT: Final = ((b"cache-control", b"no-store"),)
 _json: Final = msgspec.json.Encoder()
 
 
@@ -35,7 +37,7 @@ async def send_record(send: Send, job: Job, status: int, headers: Mapping[str, s
     """Send a record with these headers and those that every one has."""
     body = _json.encode(job)
     own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    raw = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body)), *own]
+    raw = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body)), *UNKEPT, *own]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 

@@ -1,8 +1,14 @@
-"""Who a client is, by the address that it comes from."""
+"""Who a client is: by its API key where there are some, else by the address that it comes from."""
 
 from ipaddress import IPv6Address, ip_address
+from typing import Final
 
 from litestar.types import Scope
+
+from service.domain.access import ApiKey
+
+#: Where a request's state has the key that it was let in by.
+KEY: Final = "api_key"
 
 
 def unmapped(host: str) -> str:
@@ -17,8 +23,17 @@ def unmapped(host: str) -> str:
 
 def client_of(scope: Scope) -> str:
     """Return whose request it is, as limits count it."""
+    key = key_of(scope)
+    if key is not None:
+        return f"key:{key.name}"  # no address looks like this
     client = scope["client"]
     return "local" if client is None else network(client[0])
+
+
+def key_of(scope: Scope) -> ApiKey | None:
+    """Return the API key that a request was let in by."""
+    key: ApiKey | None = scope["state"].get(KEY)
+    return key
 
 
 def network(host: str) -> str:

@@ -20,9 +20,9 @@ from litestar.openapi.spec import (
 )
 
 from service import __version__
-from service.api import correlation
+from service.api import access, correlation
 from service.api.document_examples import DETAILS, ERRORS, PENDING, example
-from service.api.document_operations import ACCEPT, APPLIED, ETAG, LOCATION, REPLAYED, RETRY_AFTER, problems
+from service.api.document_operations import ACCEPT, APPLIED, CHALLENGE, ETAG, LOCATION, REPLAYED, RETRY_AFTER, problems
 from service.api.problems import ALL_KINDS, KINDS, Kind, members, problem
 from service.domain.errors import JobStateError
 from service.domain.rules import LABEL
@@ -38,6 +38,7 @@ The durable memory of background jobs. Create a job, let a worker in any languag
   its own.
 * **Repeat what got no answer**, before you send anything else: with your own `job_id`, or an `Idempotency-Key`, it
   happens once. A job remembers its creation and its last change.
+* **API keys.** A service may ask for one, as `Authorization: Bearer KEY`; each operation names the scope that it takes.
 * **Conditions.** An `ETag` names a state of a job: `If-None-Match` saves the reading, `If-Match` guards the change.
 """
 TAGS: Final = (
@@ -57,9 +58,11 @@ def config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
         license=License("MIT", identifier="MIT"),
         servers=[Server("/", "The service that this document comes from")],
         tags=list(TAGS),
-        components=Components(headers=_headers(), examples=_examples(), parameters=_parameters()),
+        components=Components(
+            headers=_headers(), examples=_examples(), parameters=_parameters(), security_schemes=access.SCHEMES
+        ),
         use_handler_docstrings=True,
-        security=[],  # none, on purpose: it stands behind what its operators put before it
+        security=[],  # each operation says its own
         openapi_router=router,
         render_plugins=[JsonRenderPlugin(), *pages],
     )
@@ -83,6 +86,9 @@ def _headers() -> dict[str, OpenAPIHeader | Reference]:
             Schema(type=text, const="true"), description="There if an equal request had created the job before"
         ),
         APPLIED: OpenAPIHeader(Schema(type=text), description="The preference that was followed"),
+        CHALLENGE: OpenAPIHeader(
+            Schema(type=text), description="Where an API key is asked for: what it lacks (RFC 6750, section 3)"
+        ),
         ACCEPT: OpenAPIHeader(Schema(type=text), description="The media type that is read here", required=True),
         "RateLimit": OpenAPIHeader(
             Schema(type=text), description="Where requests are limited: what is left (`r`), and for how long (`t`, s)"

@@ -9,6 +9,7 @@ from msgspec import Raw
 from msgspec.structs import replace
 
 from service.domain import errors
+from service.domain.access import Scope
 from service.domain.jobs import (
     Batch,
     Change,
@@ -195,6 +196,8 @@ data: {"job_id":"sunday","status":"running","revision":2,"queue":"lineups","slat
 
 #: One occurrence of every error of the domain.
 ERRORS: Final[tuple[errors.JobStateError, ...]] = (
+    errors.KeyRequired(is_unknown=False),
+    errors.ScopeRequired("dashboard", Scope.WRITE, None),
     errors.InvalidValue("scenario_count", "-1 is not allowed", "an integer from 0 to 9007199254740991"),
     errors.JobNotFound("sunday"),
     errors.KeyReused(),

@@ -20,7 +20,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from service.api import correlation, quotas
+from service.api import access, correlation, quotas
 from service.api.document_examples import Examples, example
 from service.api.problems import (
     BUG,
@@ -44,6 +44,7 @@ REPLAYED: Final = "Idempotency-Replayed"
 RETRY_AFTER: Final = "Retry-After"
 ACCEPT: Final = "Accept"
 APPLIED: Final = "Preference-Applied"
+CHALLENGE: Final = "WWW-Authenticate"
 
 
 def problems(*found: type[errors.JobStateError] | int) -> tuple[Kind, ...]:
@@ -53,6 +54,8 @@ def problems(*found: type[errors.JobStateError] | int) -> tuple[Kind, ...]:
 
 #: The problems of every operation.
 ANYWHERE: Final = (*problems(errors.InvalidValue, 406), MALFORMED, TOO_SLOW, HEAD_TOO_LARGE, BUG)
+#: Those of an operation that takes a scope.
+GUARDED: Final = problems(errors.KeyRequired, errors.ScopeRequired)
 #: Those of an operation that not everybody may ask for at any time.
 LIMITED: Final = (*problems(errors.RateLimited, errors.Overloaded), HOST_NOT_ALLOWED)
 #: Those of one that asks Redis whether it lives, reads keys of ours, takes some away, writes them, has a body.
@@ -65,7 +68,7 @@ ASKING: Final = problems(
     errors.StoreRefused,
     errors.StoreNewer,
 )
-READING: Final = (*LIMITED, *ASKING, *problems(errors.StoreCorrupt))
+READING: Final = (*GUARDED, *LIMITED, *ASKING, *problems(errors.StoreCorrupt))
 DELETING: Final = (*READING, ORIGIN_NOT_ALLOWED)
 WRITING: Final = (*DELETING, *problems(errors.StoreFull))
 SENDING: Final = (*problems(413, 415), ORIGIN_NOT_ALLOWED)
@@ -117,6 +120,7 @@ def answers(
             for status, those in kinds.items():
                 _refuse(given[str(status)], those, limits)
             self.responses = dict(sorted(given.items()))
+            self.security = access.requirements(self.operation_id)
             self.parameters = [*map(_parameter, self.parameters or ()), _shared("parameters", correlation.HEADER)]
             self.request_body = self.request_body or body
             if isinstance(self.request_body, RequestBody) and requests:
@@ -152,7 +156,8 @@ def _refuse(response: OpenAPIResponse, kinds: list[Kind], limits: tuple[str, ...
     if any(kind in RETRYABLE for kind in kinds):
         response.headers = _headers(RETRY_AFTER, *limits)
     else:
-        response.headers = _headers(*([ACCEPT] if FRAMEWORK_KINDS[415] in kinds else []), *limits)
+        own = {ACCEPT: FRAMEWORK_KINDS[415] in kinds, CHALLENGE: any(kind in GUARDED for kind in kinds)}
+        response.headers = _headers(*(name for name, is_there in own.items() if is_there), *limits)
     content: OpenAPIMediaType = (response.content or {})[MEDIA_TYPE]
     content.examples = {kind.name: _shared("examples", kind.name) for kind in kinds}
 

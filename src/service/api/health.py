@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 
 from service import __version__
 from service.api.document_examples import METRICS
-from service.api.document_operations import ASKING, Answer, answers, problems
+from service.api.document_operations import ASKING, GUARDED, Answer, answers, problems
 from service.api.requests import ANSWERS
 from service.api.schemas import Health
 from service.domain import errors
@@ -69,7 +69,8 @@ class Operation(Controller):
                     examples={"jobs": METRICS},
                     others=(OPENMETRICS,),
                 )
-            }
+            },
+            *GUARDED,
         ),
     )
     async def metrics(

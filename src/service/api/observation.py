@@ -21,6 +21,7 @@ from litestar.types import (
 )
 
 from service.api import quotas
+from service.api.clients import key_of
 from service.api.correlation import RAW_HEADER, correlation_id
 from service.api.patience import WAITS_SINCE
 from service.api.problems import LEFT, PROBLEM, REFUSED, Kind
@@ -102,6 +103,8 @@ class Observation:
             method, route, status, seconds if waits_since is None else waits_since - started, problem
         )
         details = {"problem": problem} if problem else {}
+        if (key := key_of(scope)) is not None:
+            details["key"] = key.name
         client = scope["client"]
         _log.info(
             "request",

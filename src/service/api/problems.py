@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 from service.api.correlation import correlation_id
 from service.api.document_schemas import known
 from service.domain import errors
+from service.domain.access import Scope
 from service.domain.jobs import count, said
 from service.domain.states import Status
 
@@ -34,6 +35,8 @@ class Kind(NamedTuple):
 
 #: Every error of the domain, each with the problem that it is over HTTP.
 KINDS: Final[Mapping[type[errors.JobStateError], Kind]] = {
+    errors.KeyRequired: Kind(401, "key-required", "The service asks for an API key"),
+    errors.ScopeRequired: Kind(403, "scope-required", "The API key is for other things"),
     errors.InvalidValue: Kind(400, "invalid-request", "The request is not valid"),
     errors.JobNotFound: Kind(404, "job-not-found", "There is no such job"),
     errors.KeyReused: Kind(422, "idempotency-key-reused", "The idempotency key was used for another request"),
@@ -102,7 +105,8 @@ _RETRYABLE: Final = (
 )
 #: Those that may have gone away when the request comes again.
 RETRYABLE: Final = frozenset(kind for error, kind in KINDS.items() if issubclass(error, _RETRYABLE))
-_MEMBERS: Final = ("current_status", "revision", "error_message")
+_MEMBERS: Final = ("current_status", "revision", "error_message", "scope")
+_REALM: Final = 'Bearer realm="jobstate"'
 
 
 class FieldError(Struct, frozen=True):
@@ -128,6 +132,7 @@ class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     current_status: Annotated[Status, said("Where the job stands")] | None = None
     revision: Annotated[int, count("The revision of the job", 1)] | None = None
     error_message: Annotated[Raw, said("What was said of the job's end: any JSON")] | None = None
+    scope: Annotated[Scope, said("With `scope-required`: what the API key lacks")] | None = None
 
 
 def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) -> Response[Problem]:
@@ -137,9 +142,7 @@ def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) ->
         _log.warning("store unavailable", problem=kind.name, detail=str(error))
     elif isinstance(error, errors.StoreCorrupt):
         _log.error("store corrupt", problem=kind.name, exc_info=error.__cause__ or error)
-    retry_after = getattr(error, "retry_after", RETRY_AFTER)
-    headers = {"Retry-After": str(retry_after)} if kind in RETRYABLE else {}
-    return _response(request, kind, str(error), headers, members(error))
+    return _response(request, kind, str(error), _headers(kind, error), members(error))
 
 
 def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
@@ -192,12 +195,25 @@ def encoded(kind: Kind, detail: str, request_id: str) -> bytes:
     return msgspec.json.encode(problem(kind, detail, request_id, {}))
 
 
+def _headers(kind: Kind, error: errors.JobStateError) -> dict[str, str]:
+    """Return when to come again, or what to come with (RFC 6750, section 3)."""
+    if kind in RETRYABLE:
+        return {"Retry-After": str(getattr(error, "retry_after", RETRY_AFTER))}
+    match error:
+        case errors.KeyRequired():
+            return {"WWW-Authenticate": f'{_REALM}, error="invalid_token"' if error.is_unknown else _REALM}
+        case errors.ScopeRequired():
+            return {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{error.scope}"'}
+    return {}
+
+
 def _response(
     request: Request[Any, Any, Any], kind: Kind, detail: str, headers: Mapping[str, str], further: Mapping[str, Any]
 ) -> Response[Problem]:
     request.scope["state"][PROBLEM] = kind.name
     body = problem(kind, detail, correlation_id(request.scope), further)
-    return Response(body, status_code=kind.status, media_type=MEDIA_TYPE, headers=headers)
+    unkept = {**headers, "Cache-Control": "no-store"}
+    return Response(body, status_code=kind.status, media_type=MEDIA_TYPE, headers=unkept)
 
 
 def _field_errors(request: Request[Any, Any, Any], error: HTTPException) -> list[FieldError]:

@@ -1,4 +1,4 @@
-"""What is checked of every request before its handler runs: its quota, its query parameters, its media types."""
+"""What is checked of every request before its handler runs: its API key, quota, query parameters and media types."""
 
 from collections import Counter
 from functools import cache, lru_cache
@@ -13,7 +13,7 @@ from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
 from litestar.utils import get_enum_string_value
 
-from service.api import quotas
+from service.api import access, quotas
 from service.domain import rules
 from service.domain.errors import InvalidValue
 
@@ -30,6 +30,7 @@ async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
         structlog.contextvars.bind_contextvars(job_id=job_id)
     if request.method == "OPTIONS":
         return _methods(request)
+    access.require(request)
     await quotas.charge(request)
     if request.scope["query_string"]:
         _check_query(request)

@@ -12,6 +12,7 @@ from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
+from service.api import access
 from service.api.answers import headers_of, send_record
 from service.api.requests import JSON, is_among
 from service.domain import rules
@@ -51,6 +52,7 @@ class Shortcut:
             or job_id == scope["path"]
             or scope["query_string"]
             or self._state.rate_limiter is not None
+            or self._state[access.KEYS]
             or not rules.JOB_ID.accepts(job_id)
             or not _is_plain(scope)
         ):

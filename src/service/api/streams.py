@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final
 
 import msgspec
 from litestar import Controller, Request, Response, get
+from litestar.datastructures import CacheControlHeader
 from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
@@ -26,7 +27,8 @@ from service.store.watching import Watching
 
 EVENT_STREAM: Final = "text/event-stream"
 #: A cache must not keep a stream, nor a proxy (nginx) hold it back.
-_HEADERS: Final = {"Cache-Control": "no-store, no-transform", "X-Accel-Buffering": "no"}
+_UNKEPT: Final = CacheControlHeader(no_store=True, no_transform=True)
+_HEADERS: Final = {"X-Accel-Buffering": "no"}
 #: After how many milliseconds a browser connects again.
 _RETRY: Final = b"retry: 1000\n\n"
 _RETRY_LATER: Final = b"retry: 3000\n\n"
@@ -61,6 +63,7 @@ class Streams(Controller):
 
     path = "/v1"
     tags = ("watching",)
+    cache_control = _UNKEPT
 
     @get(
         "/jobs/{job_id:str}/events",

@@ -1,6 +1,8 @@
 """Every way in which the service says no.
 
 JobStateError
+├── KeyRequired             the request carries no API key that is known here
+├── ScopeRequired           its key is for other things
 ├── InvalidValue            what was sent breaks a rule of the contract
 ├── JobNotFound             no such job, or no longer
 ├── KeyReused               an idempotency key came with another content
@@ -33,12 +35,34 @@ JobStateError
 
 from msgspec import Raw
 
+from service.domain.access import Scope
 from service.domain.limits import Quota
 from service.domain.states import Status
 
 
 class JobStateError(Exception):
     """The root of every error that the service raises on purpose."""
+
+
+class KeyRequired(JobStateError):
+    """The request carries no API key that is known here."""
+
+    def __init__(self, *, is_unknown: bool) -> None:
+        how = "send one as `Authorization: Bearer KEY`, once"
+        super().__init__(
+            f"This is no API key that is known here; {how}." if is_unknown else f"An API key is asked for; {how}."
+        )
+        self.is_unknown = is_unknown
+
+
+class ScopeRequired(JobStateError):
+    """The request's API key does not have the scope that the operation takes; `scope` says which."""
+
+    def __init__(self, name: str, scope: Scope, with_lease: Scope | None) -> None:
+        """Refuse the key of that name; `with_lease` is the scope that is enough for the holder of the job's lease."""
+        besides = f", or the scope {with_lease} and a Lease-Token" if with_lease else ""
+        super().__init__(f"The API key {name!r} may not do this: it takes the scope {scope}{besides}.")
+        self.scope = scope
 
 
 class InvalidValue(JobStateError):

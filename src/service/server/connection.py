@@ -13,6 +13,7 @@ from service.api.clients import unmapped
 from service.api.correlation import HEADER, correlation_id, new_correlation_id
 from service.api.patience import FOLLOWED, WAITS_SINCE
 from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, REFUSED, TOO_SLOW, Kind, encoded
+from service.server.headers import SECURITY
 from service.server.transport import JoiningTransport
 from service.settings import Settings
 
@@ -211,6 +212,7 @@ class Connection(HttpToolsProtocol):
             "content-length": str(len(body)),
             "connection": "close",
             HEADER.lower(): correlation,
+            **dict(SECURITY),
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
         self.transport.write(STATUS_LINE[kind.status] + lines.encode() + b"\r\n" + body)

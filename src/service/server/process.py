@@ -18,6 +18,7 @@ from service.domain.errors import JobStateError
 from service.metrics import Metrics
 from service.server.connection import connections
 from service.server.descriptors import make_room
+from service.server.headers import SECURITY
 from service.settings import Settings
 
 #: Seconds between two looks at the leases that the end of the process waits for.
@@ -56,6 +57,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
+                headers=list(SECURITY),
                 timeout_graceful_shutdown=settings.shutdown_drain_seconds,
             )
         )

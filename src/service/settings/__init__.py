@@ -9,8 +9,12 @@ from typing import Final
 
 from msgspec import Struct
 
+from service.domain.access import ApiKey
 from service.domain.limits import RateLimit
+from service.settings import parsing
 from service.settings.variables import (
+    API_KEYS,
+    API_KEYS_FILE,
     DAYS,
     HOST,
     MAX_RETENTION,
@@ -35,6 +39,10 @@ __all__ = [
 
 #: The names of this machine, as a Host header has them.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
+_WITHOUT_KEYS: Final = (
+    "an address of loopback; any other with API_KEYS (`jobstate key NAME --scopes SCOPES` makes one), or with "
+    "ALLOW_ANONYMOUS=1, by which whoever reaches the port may do everything"
+)
 
 
 class Settings(Struct, frozen=True, kw_only=True):
@@ -56,6 +64,9 @@ class Settings(Struct, frozen=True, kw_only=True):
     client_timeout_seconds: int
     keep_alive_seconds: int
     shutdown_drain_seconds: int
+    #: Empty: everybody is let in.
+    api_keys: tuple[ApiKey, ...]
+    allow_anonymous: bool
     #: None: any.
     allowed_hosts: tuple[str, ...] | None
     trusted_proxies: tuple[str, ...]
@@ -72,8 +83,12 @@ class Settings(Struct, frozen=True, kw_only=True):
             "redis_url": _redis_url(environ),
             "ttl": retention_from_environment(environ),
             "allowed_hosts": _allowed_hosts(values["allowed_hosts"], values["host"]),
+            "api_keys": _api_keys(environ),
         }
-        return cls(**{**values, **derived})
+        settings = cls(**{**values, **derived})
+        if not (settings.api_keys or settings.allow_anonymous or _is_loopback(settings.host)):
+            raise SettingsError("JOBSTATE_HOST", settings.host, _WITHOUT_KEYS)
+        return settings
 
 
 def retention_from_environment(environ: Mapping[str, str] = os.environ) -> timedelta:
@@ -92,6 +107,15 @@ def _redis_url(environ: Mapping[str, str]) -> str | None:
     if environ.get(PORT.name, "").strip():
         raise SettingsError(PORT.name, environ[PORT.name], "only together with REDIS_HOST; set REDIS_HOST or unset it")
     return None
+
+
+def _api_keys(environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
+    found = (API_KEYS.read(environ) or ()) + (API_KEYS_FILE.read(environ) or ())
+    if not parsing.distinct(found):
+        raise SettingsError(
+            API_KEYS_FILE.name, environ[API_KEYS_FILE.name], "names and keys that API_KEYS does not have"
+        )
+    return found
 
 
 def _is_loopback(host: str) -> bool:

@@ -3,12 +3,18 @@
 import re
 from collections.abc import Callable
 from ipaddress import IPv6Address, ip_network
+from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qsl, urlsplit
 
+from service.domain.access import ApiKey, Scope
 from service.domain.limits import RateLimit
 
 _HOST_NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
+API_KEY_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
+_API_KEY: Final = re.compile(rf"({API_KEY_NAME}):([a-z+]+):([0-9A-Fa-f]{{64}})")
+#: Each request's key is compared with all of them.
+MOST_API_KEYS: Final = 100
 _UNIT_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
@@ -80,6 +86,41 @@ def proxies(text: str) -> tuple[str, ...]:
         if one != "*":
             ip_network(one)
     return listed
+
+
+def api_keys(text: str) -> tuple[ApiKey, ...]:
+    """Return the keys of a list: names and keys each once, at least one."""
+    found = tuple(map(_api_key, re.split(r"[\s,]+", text.strip(" \t\r\n,"))))
+    if not distinct(found):
+        raise ValueError("a name or a key twice, or too many")
+    return found
+
+
+def distinct(keys: tuple[ApiKey, ...]) -> bool:
+    """Say whether keys can be told apart, and are not too many."""
+    names, digests = {one.name for one in keys}, {one.digest for one in keys}
+    return len(keys) == len(names) == len(digests) <= MOST_API_KEYS
+
+
+def api_keys_file(text: str) -> tuple[ApiKey, ...]:
+    """Return the keys that are listed in a file."""
+    try:
+        return api_keys(Path(text).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(text) from error
+
+
+def _api_key(text: str) -> ApiKey:
+    match = _API_KEY.fullmatch(text)
+    if match is None:
+        raise ValueError("no key")
+    name, scopes, digest = match.groups()
+    return ApiKey(name, frozenset(map(Scope, scopes.split("+"))), bytes.fromhex(digest))
+
+
+def flag(text: str) -> bool:
+    """Return whether something is on."""
+    return choice("0", "1")(text) == "1"
 
 
 def rate_limit(text: str) -> RateLimit | None:

@@ -6,6 +6,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
+from service.domain.access import Scope
 from service.settings import parsing
 
 MAX_RETENTION: Final = timedelta(days=365)
@@ -28,6 +29,8 @@ class Variable(NamedTuple):
     parse: Callable[[str], Any]
     allowed: str
     purpose: str
+    #: Whether what stands in it is shown to nobody, not even where it is refused.
+    is_secret: bool = False
 
     def read(self, environ: Mapping[str, str]) -> Any:
         """Return the parsed value or default; raises `SettingsError`."""
@@ -37,6 +40,8 @@ class Variable(NamedTuple):
         try:
             return self.parse(text)
         except ValueError as error:
+            if self.is_secret:
+                raise SettingsError(self.name, "…", self.allowed) from None
             raise SettingsError(self.name, text, self.allowed) from error
 
 
@@ -74,6 +79,35 @@ PORT: Final = Variable(
 DAYS: Final = _number("JOB_TTL_DAYS", "ttl", 7, 1, 365, "days that a job is kept after its last change")
 SECONDS: Final = _number(
     "JOB_TTL_SECONDS", "ttl", None, 1, int(MAX_RETENTION.total_seconds()), "the same in seconds; wins over JOB_TTL_DAYS"
+)
+_ENTRIES: Final = (
+    f"1 to {parsing.MOST_API_KEYS} of NAME:SCOPE+SCOPE:SHA256, separated by commas or spaces; "
+    f"`jobstate key NAME --scopes {','.join(Scope)}` makes one"
+)
+API_KEYS: Final = Variable(
+    "API_KEYS",
+    "api_keys",
+    None,
+    parsing.api_keys,
+    _ENTRIES,
+    "the API keys that are let in, as hashes; unset: everybody is",
+    is_secret=True,
+)
+API_KEYS_FILE: Final = Variable(
+    "API_KEYS_FILE",
+    "api_keys",
+    None,
+    parsing.api_keys_file,
+    f"a file that can be read, with {_ENTRIES}",
+    "more of them, out of a file such as a container's secret",
+)
+ALLOW_ANONYMOUS: Final = Variable(
+    "ALLOW_ANONYMOUS",
+    "allow_anonymous",
+    "0",
+    parsing.flag,
+    "0 or 1",
+    "whether to listen beyond loopback without API keys, so that whoever reaches the port may do everything",
 )
 
 #: Every variable that the service reads, in the order of the documentation.
@@ -128,7 +162,7 @@ VARIABLES: Final = (
         100,
         1,
         1_000_000,
-        "how many of those that watch may be one client's, by its address, for each worker",
+        "how many of those that watch may be one client's, by its API key or else its address, for each worker",
     ),
     _number(
         "CLIENT_TIMEOUT_SECONDS",
@@ -149,6 +183,9 @@ VARIABLES: Final = (
         600,
         "how long a shutdown waits for workers that hold jobs and for requests in flight",
     ),
+    API_KEYS,
+    API_KEYS_FILE,
+    ALLOW_ANONYMOUS,
     Variable(
         "ALLOWED_HOSTS",
         "allowed_hosts",
@@ -179,7 +216,7 @@ VARIABLES: Final = (
         "off",
         parsing.rate_limit,
         "off, or a number per second, minute, hour or day, such as 600/minute",
-        "how many requests a client may send, by its address, over all workers and replicas",
+        "how many requests a client may send, by its API key or else its address, over all workers and replicas",
     ),
     Variable(
         "LOG_LEVEL",

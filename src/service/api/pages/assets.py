@@ -1,4 +1,4 @@
-"""The files that a page loads, and what it may load and do."""
+"""The files that a page loads."""
 
 import gzip
 from collections.abc import Iterable
@@ -16,25 +16,6 @@ from litestar.params import FromPath
 
 from service.api.requests import ANSWERS
 
-#: What a page may load and do: nothing from elsewhere, no script or style but those of its own files.
-POLICY: Final = "; ".join(
-    (
-        "default-src 'none'",
-        "script-src 'self'",
-        "style-src 'self'",
-        "img-src 'self' data:",
-        "connect-src 'self'",
-        "base-uri 'none'",
-        "form-action 'none'",
-        "frame-ancestors 'none'",
-    )
-)
-#: Of everything that belongs to a page.
-HEADERS: Final = (
-    ResponseHeader(name="Content-Security-Policy", value=POLICY),
-    ResponseHeader(name="X-Content-Type-Options", value="nosniff"),
-    ResponseHeader(name="Referrer-Policy", value="no-referrer"),
-)
 #: Of a page itself: it names the assets of one release.
 ASKED_ANEW: Final = CacheControlHeader(no_cache=True)
 

@@ -7,7 +7,7 @@ from litestar import MediaType, Request, Response, Router
 from litestar.exceptions import NotFoundException
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
-from service.api.pages.assets import ASKED_ANEW, HEADERS, Assets
+from service.api.pages.assets import ASKED_ANEW, Assets
 from service.api.requests import check
 
 _ROOM: Final = files(__package__)
@@ -43,6 +43,5 @@ def router() -> Router:
         route_handlers=[_ASSETS.handler("/assets")],
         before_request=check_page,
         cache_control=ASKED_ANEW,
-        response_headers=HEADERS,
         include_in_schema=False,
     )

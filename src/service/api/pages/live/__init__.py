@@ -6,7 +6,7 @@ from typing import Final
 
 from litestar import MediaType, Response, Router, get
 
-from service.api.pages.assets import ASKED_ANEW, HEADERS, Assets
+from service.api.pages.assets import ASKED_ANEW, Assets
 from service.api.requests import ANSWERS
 
 _ROOM: Final = files(__package__)
@@ -31,6 +31,5 @@ def router() -> Router:
         "/",
         route_handlers=[live_page, _ASSETS.handler("/assets")],
         cache_control=ASKED_ANEW,
-        response_headers=HEADERS,
         include_in_schema=False,
     )

@@ -1,5 +1,6 @@
 /** Asking the service: what it refuses is a `Problem`, what does not reach it an `Unreachable`. */
 
+import { authorization, turnedAway } from "./key.js";
 import { learn } from "./times.js";
 
 const PATIENCE = 10_000;
@@ -59,17 +60,18 @@ export function jobPath(id, rest = "") {
  * @returns {Promise<Reply>}
  */
 export async function ask(method, path, { body, headers = {} } = {}) {
-  const sent = body === undefined ? {} : { body, headers: { "Content-Type": "application/json", ...headers } };
+  const type = body === undefined ? {} : { "Content-Type": "application/json" };
   let response, text;
   try {
-    const options = { headers, ...sent, method, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) };
+    const all = { ...type, ...headers, ...authorization() };
+    const options = { body, headers: all, method, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) };
     response = await fetch(addressOf(path), /** @type {RequestInit} */ (options));
     text = await response.text();
   } catch {
     throw new Unreachable();
   }
   learn(response.headers.get("Date"));
-  if (!response.ok) throw refusal(response, text);
+  if (!response.ok) throw refusal(response, text, method);
   return { status: response.status, text };
 }
 
@@ -100,10 +102,23 @@ export function newKey() {
 }
 
 /**
+ * What an answer that is no success means; where the page needs a key, or another one, for what it shows, it is asked for.
+ * @param {Response} response
+ * @param {string} text
+ * @param {string} method
+ */
+export function refusal(response, text, method) {
+  const error = meaningOf(response, text);
+  const mayNotRead = error instanceof Problem && error.kind === "scope-required" && method === "GET";
+  if (mayNotRead || (error instanceof Problem && error.status === 401)) turnedAway(error.message);
+  return error;
+}
+
+/**
  * @param {Response} response
  * @param {string} text
  */
-function refusal(response, text) {
+function meaningOf(response, text) {
   if (!response.headers.get("Content-Type")?.startsWith("application/problem+json")) return new Unreachable();
   try {
     return new Problem(response.status, JSON.parse(text));

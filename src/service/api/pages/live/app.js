@@ -5,6 +5,7 @@ import { ask, jobPath, Problem } from "./api.js";
 import { emptiness } from "./badges.js";
 import { Connection } from "./connection.js";
 import { byId, el, fill, setAttribute, write } from "./dom.js";
+import { hasKey, onTurnedAway } from "./key.js";
 import { attempt } from "./notices.js";
 import { overview } from "./overview.js";
 import { tickAll, timeOfDay } from "./times.js";
@@ -145,5 +146,7 @@ setInterval(() => {
   tickAll();
   shown.view?.tick();
 }, 1000);
+onTurnedAway(async (words) => (await import("./sign-in.js")).turnedAway(words));
+if (hasKey()) import("./sign-in.js");
 connection.look();
 navigate();

@@ -1,6 +1,7 @@
 /** Commands to copy, quoted for a POSIX shell. */
 
 import { addressOf, jobPath } from "./api.js";
+import { hasKey } from "./key.js";
 
 /** A single argument of more bytes than 128 KiB is refused by Linux: what is long goes by standard input. */
 const ARGUMENT = 100_000;
@@ -18,7 +19,7 @@ export function quoted(text) {
  * @param {string} body JSON
  */
 export function curlToCreate(body) {
-  const head = `curl ${quoted(addressOf("v1/jobs"))} -H 'Content-Type: application/json'`;
+  const head = `${curl(addressOf("v1/jobs"))} -H 'Content-Type: application/json'`;
   if (body.length * 3 < ARGUMENT) return `${head} --data-raw ${quoted(body)}`;
   let end = "JSON";
   while (body.split("\n").includes(end)) end += "_";
@@ -30,5 +31,11 @@ export function curlToCreate(body) {
  * @param {string} id
  */
 export function curlToRead(id) {
-  return `curl ${quoted(addressOf(jobPath(id)))}`;
+  return curl(addressOf(jobPath(id)));
+}
+
+/** The key itself stays here: the shell has its own. @param {string} address */
+function curl(address) {
+  const key = hasKey() ? ` -H "Authorization: Bearer $JOBSTATE_API_KEY"` : "";
+  return `curl ${quoted(address)}${key}`;
 }

@@ -2,7 +2,7 @@
 
 import { el } from "./dom.js";
 
-/** @typedef {{label: string, value: string, type: string, min?: number, max?: number, required?: boolean}} Field */
+/** @typedef {{label: string, value: string, type: string, min?: number, max?: number, pattern?: string, required?: boolean}} Field */
 /** @typedef {{title: string, text: string, action: string, isGrave?: boolean, field?: Field, other?: string}} Question */
 /** @typedef {{action: string, value: string}} Said */
 
@@ -42,6 +42,7 @@ export function question({ title, text, action, isGrave = false, field, other })
 }
 
 /** @param {Field} field */
-function inputOf({ value, type, min, max, required }) {
-  return el("input", { type, value, min, max, required, inputmode: "numeric", autocomplete: "off" });
+function inputOf({ value, type, min, max, pattern, required }) {
+  const inputmode = type === "number" ? "numeric" : null;
+  return el("input", { type, value, min, max, pattern, required, inputmode, autocomplete: "off" });
 }

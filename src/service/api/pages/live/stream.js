@@ -1,6 +1,7 @@
 /** Events of the service as they come, over every interruption. */
 
 import { addressOf } from "./api.js";
+import { Events } from "./events.js";
 
 /** @typedef {import("./connection.js").Connection} Connection */
 /** @typedef {Record<string, (data: any) => void>} Ears */
@@ -9,12 +10,12 @@ import { addressOf } from "./api.js";
 const AGAIN = { first: 1000, last: 15_000 };
 
 /**
- * An `EventSource` that is made anew where the browser gives up (any answer but 200), and rests while nobody looks:
+ * `Events` that are made anew where they give up (any answer but 200), and that rest while nobody looks:
  * a browser has six connections for all its tabs. Beside the events, `ears.begins` is called before each first event of
- * an `EventSource`, `ears.again` when something may have been missed, `ears.refused` when the service would not let it in.
+ * a stream, `ears.again` when something may have been missed, `ears.refused` when the service would not let it in.
  */
 export class Stream {
-  /** @type {EventSource | null} */
+  /** @type {Events | null} */
   #source = null;
   #timer = 0;
   #wait = AGAIN.first;
@@ -34,7 +35,7 @@ export class Stream {
     this.#open();
   }
 
-  /** Nothing more will come: leave it to the browser to be told so (204). */
+  /** Nothing more will come: leave it to the stream to be told so (204). */
   end() {
     this.#isOver = true;
   }
@@ -47,21 +48,21 @@ export class Stream {
     this.#shut();
   }
 
-  /** Whether the browser listens, or tries to. */
+  /** Whether it listens, or tries to. */
   get isOpen() {
-    return this.#source !== null && this.#source.readyState !== EventSource.CLOSED;
+    return this.#source !== null && !this.#source.isClosed;
   }
 
   #open() {
     this.#shut();
     if (document.hidden) return;
     this.ears.begins?.({});
-    const source = new EventSource(addressOf(this.path()));
+    const source = new Events(addressOf(this.path()));
     this.#source = source;
     source.addEventListener("open", () => this.#opened());
     source.addEventListener("error", () => this.#failed(source));
     for (const [name, ear] of Object.entries(this.ears)) {
-      source.addEventListener(name, (event) => ear(JSON.parse(event.data)));
+      source.addEventListener(name, (event) => ear(JSON.parse(/** @type {MessageEvent} */ (event).data)));
     }
   }
 
@@ -72,11 +73,11 @@ export class Stream {
     this.#mayHaveMissed = false;
   }
 
-  /** @param {EventSource} source */
+  /** @param {Events} source */
   #failed(source) {
     if (this.#isOver || source !== this.#source) return;
     this.connection.isDeaf();
-    if (source.readyState !== EventSource.CLOSED) return;
+    if (!source.isClosed) return;
     this.#mayHaveMissed = true;
     this.ears.refused?.({});
     if (this.#isOver) return;
