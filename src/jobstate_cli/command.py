@@ -15,7 +15,7 @@ import click
 from jobstate_cli import exits
 from jobstate_cli.errors import ClientError
 from jobstate_cli.exits import Exit
-from jobstate_cli.service import Target
+from jobstate_cli.target import Target
 from jobstate_cli.terminal import say
 
 C = TypeVar("C", bound=Callable[..., Any])

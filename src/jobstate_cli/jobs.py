@@ -11,7 +11,8 @@ from rich.text import Text
 
 from jobstate_cli.command import JOB_ID, Command, run, service_options
 from jobstate_cli.records import Record, decoded
-from jobstate_cli.service import Target, connected
+from jobstate_cli.service import connected
+from jobstate_cli.target import Target
 from jobstate_cli.terminal import console, harmless, on_one_line, print_json, print_line, status_text
 
 #: The fields that hold any JSON; a text in them keeps its quotation marks.

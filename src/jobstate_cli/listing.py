@@ -11,7 +11,8 @@ from rich.text import Text
 
 from jobstate_cli.command import TEXT, Command, run, service_options
 from jobstate_cli.records import Job, Page, decoded, moment
-from jobstate_cli.service import Query, Service, Target, connected
+from jobstate_cli.service import Query, Service, connected
+from jobstate_cli.target import Target
 from jobstate_cli.terminal import STYLES, console, harmless, print_json, print_line, say, status_text
 
 #: What the service gives at once at most, and what is shown unless more is asked for.

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Final, NamedTuple
+from typing import Final
 from urllib.parse import quote
 from uuid import uuid4
 
@@ -14,6 +14,7 @@ from httpx_sse import EventSource, ServerSentEvent, SSEError
 
 from jobstate_cli.errors import ClientError, Refused, ServiceAway
 from jobstate_cli.records import Problem, Record, decoded
+from jobstate_cli.target import Target
 
 #: Seconds for an answer: more than the 3.5 s within which the service itself gives up.
 TIMEOUT: Final = 10.0
@@ -37,21 +38,6 @@ SAME_TIME: Final = timedelta(seconds=2)
 LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
 
 Query = Mapping[str, str | int]
-
-
-class Target(NamedTuple):
-    """Where the service is, and the API key that it is shown."""
-
-    url: str
-    api_key: str | None = None
-
-    def __repr__(self) -> str:
-        return f"Target({self.url!r})"
-
-    @property
-    def headers(self) -> dict[str, str]:
-        """What every request carries."""
-        return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
 
 
 @contextlib.asynccontextmanager

@@ -13,7 +13,8 @@ from jobstate_cli.errors import ServiceAway
 from jobstate_cli.exits import Exit
 from jobstate_cli.follow import follow
 from jobstate_cli.records import Record
-from jobstate_cli.service import Service, Target, connected
+from jobstate_cli.service import Service, connected
+from jobstate_cli.target import Target
 from jobstate_cli.terminal import console, print_json, print_line
 from jobstate_cli.views import view_on
 from jobstate_cli.watch import timeout_option

@@ -12,8 +12,9 @@ from rich.live import Live
 from jobstate_cli.command import Command, run, service_options
 from jobstate_cli.errors import Refused, ServiceAway
 from jobstate_cli.picture import Picture, drawn, take
-from jobstate_cli.service import Service, Target, connected
+from jobstate_cli.service import Service, connected
 from jobstate_cli.streams import Patience, events
+from jobstate_cli.target import Target
 from jobstate_cli.terminal import console, print_json, say
 
 #: Seconds between two pictures: at least, however much happens, and at most, though nothing does.

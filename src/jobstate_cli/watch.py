@@ -7,7 +7,8 @@ import click
 from jobstate_cli.command import JOB_ID, Command, run, service_options
 from jobstate_cli.exits import Exit
 from jobstate_cli.follow import follow
-from jobstate_cli.service import Target, connected
+from jobstate_cli.service import connected
+from jobstate_cli.target import Target
 from jobstate_cli.terminal import console
 from jobstate_cli.views import view_on
 
