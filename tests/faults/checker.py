@@ -91,7 +91,8 @@ def contents_survive(facts: Facts) -> Violations:
     """Every record that is shown or left has the result of the call that ended it."""
     ends = {version: call for version, call in facts.acknowledged if call.kind is Kind.END}
     shown = [(record.version, record.content) for record in facts.history.records.values()]
-    shown += [(seen.version, seen.content) for call in facts.history.calls for seen in call.seen if seen.content]
+    calls = [call for call in facts.history.calls if not facts.history.may_be_lost(call)]
+    shown += [(seen.version, seen.content) for call in calls for seen in call.seen if seen.content]
     for version, content in shown:
         if version in ends and content != ends[version].content:
             yield f"{version} was ended with {ends[version].content!r} and has {content!r}"

@@ -70,18 +70,26 @@ class Block(NamedTuple):
     rounds: list[tuple[Fault, ...]]
 
 
-def schedule(seed: int, rounds: int, kinds: Sequence[Fault] = FAULTS, faults_a_round: int = 1) -> list[Block]:
-    """Return what is played for a seed: every fault in random order, then all again, until there are so many rounds."""
-    choose, blocks, left = random.Random(seed), list[Block](), rounds
-    while left > 0:
-        for setting, several in ((ONE, False), (NARROW, True)):
-            faults = [kind for kind in kinds if kind.workers is several or (several and choose.random() < 0.2)]
-            choose.shuffle(faults)
-            played = [tuple(faults[at : at + faults_a_round]) for at in range(0, len(faults), faults_a_round)][:left]
-            left -= len(played)
-            if played:
-                blocks.append(Block(setting, played))
-    return blocks
+def lap(choose: random.Random, kinds: Sequence[Fault], faults_a_round: int = 1) -> list[Block]:
+    """Return rounds in which every fault comes once, in random order, a quarter of them on several processes."""
+    faults = choose.sample(kinds, len(kinds))
+    several = [fault for fault in faults if fault.workers or choose.random() < 0.25]
+    single = [fault for fault in faults if fault not in several]
+    return [
+        Block(setting, [tuple(played[at : at + faults_a_round]) for at in range(0, len(played), faults_a_round)])
+        for setting, played in ((ONE, single), (NARROW, several))
+        if played
+    ]
+
+
+def schedule(seed: int, rounds: int, kinds: Sequence[Fault] = FAULTS) -> list[Block]:
+    """Return what is played for a seed: lap after lap, until there are so many rounds."""
+    choose, blocks = random.Random(seed), list[Block]()
+    while (left := rounds - sum(len(block.rounds) for block in blocks)) > 0:
+        for block in lap(choose, kinds):
+            blocks.append(Block(block.setting, block.rounds[:left]))
+            left -= len(blocks[-1].rounds)
+    return [block for block in blocks if block.rounds]
 
 
 async def play(
