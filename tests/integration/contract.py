@@ -218,7 +218,8 @@ class Contract:
 
 def _is_misfit(body: dict[str, Any]) -> bool:
     has_stray_result = "result" in body and body["status"] != "completed"
-    return has_stray_result or ("error_message" in body and body["status"] not in {"failed", "cancelled"})
+    has_stray_error = "error_message" in body and body["status"] not in {"failed", "cancelled"}
+    return bool(has_stray_result or has_stray_error)
 
 
 def _repeated(job: Model, key: str | None, asked: Any) -> Expected | None:
@@ -228,7 +229,7 @@ def _repeated(job: Model, key: str | None, asked: Any) -> Expected | None:
 
 
 def _same_content(job: Model, body: dict[str, Any]) -> bool:
-    return (
+    return bool(
         body.get("result") == job.result
         and body.get("error_message") == job.error_message
         and body.get("progress", job.progress) == job.progress
@@ -238,7 +239,8 @@ def _same_content(job: Model, body: dict[str, Any]) -> bool:
 def _is_legal(job: Model, body: dict[str, Any]) -> bool:
     if body["status"] not in MOVES.get(job.status, set()):
         return False
-    return job.status != "running" or body["status"] != "running" or body.get("progress", job.progress) != job.progress
+    is_new = bool(body.get("progress", job.progress) != job.progress)
+    return is_new or (job.status, body["status"]) != ("running", "running")
 
 
 def _of_cancel(job: Model) -> int:
