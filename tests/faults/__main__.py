@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -28,7 +29,10 @@ def arguments() -> argparse.Namespace:
 
 
 async def run(asked: argparse.Namespace) -> list[Round]:
-    """Play, and tell of each round as it ends."""
+    """Play, and tell of each round as it ends; at SIGTERM end what was started."""
+    playing = asyncio.current_task()
+    assert playing
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
     names = asked.only.split(",") if asked.only else [fault.name for fault in FAULTS]
     blocks = schedule(asked.seed, asked.rounds, [fault for fault in FAULTS if fault.name in names])
     scale, rounds = Scale(clients=asked.clients, hold=asked.hold), []
@@ -45,7 +49,7 @@ def main() -> None:
     """Run as asked for."""
     asked = arguments()
     print(f"seed {asked.seed}, {asked.rounds} rounds, {asked.clients} clients, on {find()}", flush=True)
-    rounds = uvloop.run(run(asked)) if sys.platform != "win32" else asyncio.run(run(asked))
+    rounds = uvloop.run(run(asked))
     print(report.table(rounds))
     sys.exit(1 if any(one.violations for one in rounds) else 0)
 

@@ -75,7 +75,7 @@ async def stop_redis(stage: Stage) -> None:
     """Let Redis stand still; its kernel goes on taking what is sent."""
     stage.redis.send(signal.SIGSTOP)
     try:
-        await asyncio.sleep(stage.hold * 2)
+        await asyncio.sleep(stage.hold * 4)  # longer than a call may take: what was given up must not be done then
     finally:
         stage.redis.send(signal.SIGCONT)
 
