@@ -6,7 +6,7 @@ import os
 import shutil
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Final, NamedTuple
 
 from redis.asyncio import Redis as AsyncRedis
@@ -30,8 +30,6 @@ class Fault(NamedTuple):
     play: Play
     fsync: str = ""
     workers: bool = False
-    #: It holds for as long as it takes, much longer than the others.
-    is_long: bool = False
     #: The service itself is hit: nothing is to be expected of it meanwhile.
     hits_service: bool = False
 
@@ -144,15 +142,21 @@ async def full_disk(stage: Stage) -> None:
     pid = stage.redis.pid
     await asyncio.to_thread(stage.disk.fill, pid)
     await asyncio.sleep(stage.hold)
-    await asyncio.to_thread(stage.disk.free, pid)
     if stage.fsync == "always":
         await asyncio.to_thread(wait_until, lambda: stage.redis.has_ended, "the end of a Redis that cannot sync")
+        await asyncio.to_thread(stage.disk.free, pid)
         await stage.start_redis()
         return
     async with stage.client() as redis:
-        async with asyncio.timeout(PATIENCE):
-            while (await redis.info("persistence"))["aof_last_write_status"] != "ok":  # noqa: ASYNC110
-                await asyncio.sleep(0.05)
+        await _until_writing_is(redis, "err")
+        await asyncio.to_thread(stage.disk.free, pid)
+        await _until_writing_is(redis, "ok")
+
+
+async def _until_writing_is(redis: AsyncRedis, status: str) -> None:
+    async with asyncio.timeout(PATIENCE):
+        while (await redis.info("persistence"))["aof_last_write_status"] != status:  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
 
 
 async def loading(stage: Stage) -> None:
@@ -258,7 +262,7 @@ async def older_file(stage: Stage) -> None:
     await stage.start_redis()
 
 
-def rudely(behave: Callable[[str, Stage], Awaitable[Iterator[str] | list[str]]]) -> Play:
+def rudely(behave: Callable[[str, Stage], Awaitable[list[str]]]) -> Play:
     """Return the fault of clients that behave so."""
 
     async def play(stage: Stage) -> None:
@@ -276,7 +280,7 @@ FAULTS: Final = (
     Fault("kill-redis-everysec", kill_redis, "everysec"),
     Fault("stop-redis", stop_redis),
     Fault("kill-all", kill_all, hits_service=True),
-    Fault("an-hour", an_hour, is_long=True, hits_service=True),
+    Fault("an-hour", an_hour, hits_service=True),
     Fault("line-refused", line(servers.Fault.REFUSED)),
     Fault("line-unanswered", line(servers.Fault.UNANSWERED)),
     Fault("line-reset", line(servers.Fault.RESET)),

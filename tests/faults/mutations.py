@@ -34,9 +34,7 @@ MUTATIONS: Final = (
     Mutation("moves", "leaving the old shelf", "  take(job)\n  put(moved)", "  put(moved)"),
     Mutation("moves", "entering the new shelf", "  take(job)\n  put(moved)", "  take(job)"),
     Mutation("moves", "the event of a change", "if not quiet then emit('changed', moved) end", ""),
-    Mutation(
-        "moves", "at most one event of progress a second", "local quiet = what.progress and", "local quiet = true or"
-    ),
+    Mutation("moves", "nothing but progress goes without an event", "local quiet = what.progress and", "local quiet ="),
     Mutation("moves", "the revision", "revision = job.revision + 1,", "revision = job.revision,"),
     Mutation("moves", "remembering the change", "if what.change then also('_change', what.change) end", ""),
     Mutation(

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import subprocess
@@ -114,7 +115,7 @@ class Disk:
     def fill(self, pid: int) -> None:
         """Leave no room for another byte."""
         if not self.is_mounted:
-            subprocess.run(["prlimit", f"--pid={pid}", "--fsize=1:unlimited"], check=True)
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
             return
         with self._ballast.open("wb", buffering=0) as ballast:
             for size in (1 << 20, 4096):
@@ -127,7 +128,8 @@ class Disk:
         if self.is_mounted:
             self._ballast.unlink()
         else:
-            subprocess.run(["prlimit", f"--pid={pid}", "--fsize=unlimited:unlimited"], check=False)
+            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+                resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     def __str__(self) -> str:
         if self.is_mounted:
