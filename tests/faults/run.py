@@ -117,7 +117,7 @@ async def play_round(
     """Let clients loose, let the faults come, let all come to rest, and check."""
     started = time.monotonic()
     history = where.history = History()
-    where.choose, where.hold = choose, scale.hold
+    where.choose = choose
     found = Round(number, tuple(fault.name for fault in faults))
     async with where.client() as redis:
         origin = await _clear(redis)
@@ -130,7 +130,7 @@ async def play_round(
             async with _load(where, number, scale):
                 await asyncio.sleep(choose.uniform(0.2, 1) * scale.before)
                 for fault in faults:
-                    await _suffer(where, fault, found)
+                    await _suffer(where, fault, found, scale)
                     await asyncio.sleep(scale.after)
             await where.until_ready()
             async with connected(where.service.url, timeout=10) as http:
@@ -176,10 +176,10 @@ async def _load(where: Stage, number: int, scale: Scale) -> AsyncIterator[None]:
             stop.set()
 
 
-async def _suffer(where: Stage, fault: Fault, found: Round) -> None:
+async def _suffer(where: Stage, fault: Fault, found: Round, scale: Scale) -> None:
     """Let a fault come and go, and wait until the service has recovered."""
     await where.sync(fault.fsync or where.choose.choice(["always", "everysec"]))
-    where.hold *= where.choose.uniform(0.7, 1.3)
+    where.hold = scale.hold * where.choose.uniform(0.7, 1.3)
     since = time.time()
     window = Window(fault.name, since, float("inf"))
     where.history.faults.append(window)

@@ -3,7 +3,8 @@
 import pytest
 
 from tests.faults.faults import FAULTS
-from tests.faults.run import NARROW, schedule
+from tests.faults.run import schedule
+from tests.faults.stage import NARROW
 
 
 def names(seed: int, rounds: int) -> list[tuple[str, str]]:
