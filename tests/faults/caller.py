@@ -12,7 +12,7 @@ from service.domain.times import micros
 from tests.faults.history import Call, Kind, Seen, Version
 
 #: Seconds after which a client gives an answer up.
-PATIENCE: Final = 9.0
+PATIENCE: Final = 20.0
 
 
 class Caller:

@@ -11,7 +11,7 @@ from tests.faults.lives import Life, Step, lives, unlawful
 #: Faults under which a key of ours holds what we did not write.
 CORRUPTING = frozenset({"wrong-type", "foreign-fields"})
 #: Seconds within which a call is answered at the very latest, on whatever machine, unless the service itself is hit.
-LONGEST = 10.0
+LONGEST = 20.0
 
 Violations = Iterator[str]
 

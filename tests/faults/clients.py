@@ -53,7 +53,9 @@ class Client:
         key = self._new("k") if self._choose.random() < 0.5 else ""
         for number in range(TRIES):
             call, found = await self._caller.call(kind, method, path, body, key=key, **more)
-            if call.is_unsent or call.outcome is Outcome.UNKNOWN:
+            if call.is_unsent:  # nobody is there, and comes the later the more ask for it
+                await asyncio.sleep(self._choose.uniform(0.2, 0.6))
+            elif call.outcome is Outcome.UNKNOWN:
                 await asyncio.sleep(self._choose.uniform(0.05, 0.3) * (number + 1))
             if not key or call.outcome is not Outcome.UNKNOWN:
                 break
