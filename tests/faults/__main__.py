@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import contextlib
 import random
 import signal
 import sys
@@ -29,19 +30,21 @@ def arguments() -> argparse.Namespace:
 
 
 async def run(asked: argparse.Namespace) -> list[Round]:
-    """Play, and tell of each round as it ends; at SIGTERM end what was started."""
-    playing = asyncio.current_task()
-    assert playing
-    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, playing.cancel)
+    """Play, and tell of each round as it ends; SIGTERM makes the round that is played the last."""
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     names = asked.only.split(",") if asked.only else [fault.name for fault in FAULTS]
     blocks = schedule(asked.seed, asked.rounds, [fault for fault in FAULTS if fault.name in names])
-    scale, rounds = Scale(clients=asked.clients, hold=asked.hold), []
+    scale, rounds = Scale(clients=asked.clients, hold=asked.hold), list[Round]()
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
-        async for one in play(asked.seed, blocks, scale, Path(folder), asked.source):
-            rounds.append(one)
-            print(report.line(one), flush=True)
-            for violation in one.violations[:20]:
-                print(f"     {violation}", flush=True)
+        async with contextlib.aclosing(play(asked.seed, blocks, scale, Path(folder), asked.source)) as played:
+            async for one in played:
+                rounds.append(one)
+                print(report.line(one), flush=True)
+                for violation in one.violations[:20]:
+                    print(f"     {violation}", flush=True)
+                if stop.is_set():
+                    break
     return rounds
 
 

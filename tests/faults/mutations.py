@@ -112,7 +112,12 @@ def checks_under_faults(mutation: Mutation, source: Path) -> list[str]:
 
 def is_seen_by_the_model(source: Path) -> bool:
     """Say whether the model of the contract finds something."""
-    environment = {"PYTHONPATH": str(source), "DOCKER_HOST": "unix:///nowhere", "CONTRACT_UNSHRUNK": "1"}
+    environment = {
+        "PYTHONPATH": str(source),
+        "DOCKER_HOST": "unix:///nowhere",
+        "CONTRACT_UNSHRUNK": "1",
+        "CONTRACT_EXAMPLES": "150",
+    }
     tests = ["tests/integration/test_contract.py", "-q", "-x"]
     return _run([sys.executable, "-m", "pytest", *tests], **environment).returncode != 0
 

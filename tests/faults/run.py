@@ -6,7 +6,7 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -97,7 +97,7 @@ async def play(
     folder: Path,
     source: Path | None = None,
     tell: Callable[[str], None] = print,
-) -> AsyncIterator[Round]:
+) -> AsyncGenerator[Round]:
     """Play all rounds, each with random choices that the seed and its number determine."""
     number = 0
     for at, block in enumerate(blocks):

@@ -1,30 +1,32 @@
 """Random sequences of calls against a model of the contract; `just fuzz` makes more of them."""
 
+import functools
 import itertools
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
 
 import httpx
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
 from tests.integration.contract import FINAL, Contract, Expected, Model
 
 pytestmark = pytest.mark.usefixtures("sound")
 
-EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "25"))
+EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "40"))
 STEPS = 40
 
-JOBS = st.sampled_from(["j1", "j2", "j3"])
+JOBS = st.sampled_from(["j1", "j2"])
 QUEUES = st.sampled_from([("a",), ("b",), ("a", "b")])
-KEYS = st.sampled_from([None, None, "k1", "k2"])
+KEYS = st.sampled_from([None, "k1", "k2"])
 VALUES = st.sampled_from([1, {"a": [None, 0.5]}])
 #: A made-up token, none, or the one that the job's last claim gave.
-TOKENS = st.sampled_from(["none", "last", "last", "1-made-up"])
+TOKENS = st.sampled_from(["last", "last", "last", "last", "none", "none", "1-made-up"])
 #: By how much the version in `If-Match` differs from the job's; `None` for no such header.
-VERSIONS = st.sampled_from([None, None, None, 0, 1])
+VERSIONS = st.sampled_from([None] * 6 + [0, 1])
 CHANGES = st.fixed_dictionaries(
     {"status": st.sampled_from(["pending", "running", "running", *sorted(FINAL)])},
     optional={
@@ -36,6 +38,19 @@ CHANGES = st.fixed_dictionaries(
 
 _examples = itertools.count()
 
+P = ParamSpec("P")
+
+
+def repeatable(call: Callable[Concatenate["Calls", P], None]) -> Callable[Concatenate["Calls", P], None]:
+    """Remember a call, for `repeat`."""
+
+    @functools.wraps(call)
+    def remembered(self: "Calls", *args: P.args, **kwargs: P.kwargs) -> None:
+        self.last = functools.partial(call, self, *args, **kwargs)
+        call(self, *args, **kwargs)
+
+    return remembered
+
 
 class Calls(RuleBasedStateMachine):
     """Calls of every kind to a few jobs, each answered as the model says."""
@@ -46,6 +61,7 @@ class Calls(RuleBasedStateMachine):
         self.contract = Contract()
         self.name = f"m{next(_examples)}"
         self.created: dict[str, str] = {}
+        self.last: Callable[[], None] | None = None
 
     def id_of(self, job: str) -> str:
         return f"{self.name}-{job}"
@@ -73,7 +89,12 @@ class Calls(RuleBasedStateMachine):
             assert expected.job.shows(response.json()) == []
             assert response.headers["etag"].startswith(f'"{self.created[expected.job.job_id]}-{expected.job.revision}')
 
-    @rule(job=JOBS, queue=st.sampled_from("ab"), value=VALUES, most=st.sampled_from([1, 2]))
+    @initialize()
+    def begin(self) -> None:
+        """Have jobs to do something with."""
+        for job in ("j1", "j2"):
+            self.create(job, "a", 1, 2)
+
     def create(self, job: str, queue: str, value: Any, most: int) -> None:
         job_id = self.id_of(job)
         body = {"job_id": job_id, "queue": f"{self.name}-{queue}", "input_params": value, "max_attempts": most}
@@ -84,7 +105,40 @@ class Calls(RuleBasedStateMachine):
         self.holds(response, expected)
         assert ("idempotency-replayed" in response.headers) == is_replay
 
+    @rule(job=JOBS, value=VALUES, most=st.sampled_from([2, 2, 2, 1]))
+    def create_again(self, job: str, value: Any, most: int) -> None:
+        self.create(job, "a" if job == "j1" else "b", value, most)
+
+    @rule()
+    def repeat(self) -> None:
+        """Make the last change, claim or release once more, with the same arguments."""
+        if self.last is not None:
+            self.last()
+
+    @rule()
+    def repeat_at_once(self) -> None:
+        self.repeat()
+
+    @rule(job=JOBS, key=KEYS, token=TOKENS)
+    def start(self, job: str, key: str | None, token: str) -> None:
+        self.change(job, {"status": "running"}, key, token, None)
+
+    @rule(job=JOBS, key=KEYS, token=TOKENS, current=st.integers(0, 2))
+    def progress(self, job: str, key: str | None, token: str, current: int) -> None:
+        self.change(job, {"status": "running", "progress": {"current": current}}, key, token, None)
+
+    @rule(job=JOBS, status=st.sampled_from(sorted(FINAL)), value=VALUES, key=KEYS, token=TOKENS, version=VERSIONS)
+    def end(self, job: str, status: str, value: Any, key: str | None, token: str, version: int | None) -> None:
+        content = {"result" if status == "completed" else "error_message": value}
+        self.change(job, {"status": status, **content}, key, token, version)
+
     @rule(job=JOBS, body=CHANGES, key=KEYS, token=TOKENS, version=VERSIONS)
+    def change_at_random(
+        self, job: str, body: dict[str, Any], key: str | None, token: str, version: int | None
+    ) -> None:
+        self.change(job, body, key, token, version)
+
+    @repeatable
     def change(self, job: str, body: dict[str, Any], key: str | None, token: str, version: int | None) -> None:
         job_id = self.id_of(job)
         headers, given, if_match = self.conditions(job_id, token, version)
@@ -92,6 +146,7 @@ class Calls(RuleBasedStateMachine):
         self.holds(self.send("PATCH", f"/v1/jobs/{job_id}", body, key, **headers), expected)
 
     @rule(job=JOBS, key=KEYS, token=TOKENS, version=VERSIONS)
+    @repeatable
     def cancel(self, job: str, key: str | None, token: str, version: int | None) -> None:
         job_id = self.id_of(job)
         headers, given, if_match = self.conditions(job_id, token, version)
@@ -99,6 +154,7 @@ class Calls(RuleBasedStateMachine):
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/cancel", None, key, **headers), expected)
 
     @rule(job=JOBS, key=KEYS, version=VERSIONS)
+    @repeatable
     def delete(self, job: str, key: str | None, version: int | None) -> None:
         job_id = self.id_of(job)
         headers, _, if_match = self.conditions(job_id, "none", version)
@@ -106,6 +162,7 @@ class Calls(RuleBasedStateMachine):
         self.holds(self.send("DELETE", f"/v1/jobs/{job_id}", None, key, **headers), expected)
 
     @rule(queues=QUEUES, key=KEYS)
+    @repeatable
     def claim(self, queues: tuple[str, ...], key: str | None) -> None:
         asked = tuple(f"{self.name}-{queue}" for queue in queues)
         job = self.contract.claim(asked, key)
@@ -116,6 +173,16 @@ class Calls(RuleBasedStateMachine):
             assert job.token in (None, token)
             self.contract.claimed(job, token, asked, key)
             assert job.shows(response.json()["job"]) == []
+
+    @rule()
+    def claim_any(self) -> None:
+        self.claim(("a", "b"), None)
+
+    @rule(job=JOBS)
+    def fail(self, job: str) -> None:
+        """Have a worker give a job back because its attempt has failed."""
+        self.claim(("a", "b"), None)
+        self.release(job, "last", 1, None)
 
     @rule(job=JOBS, token=TOKENS, progress=st.none() | st.fixed_dictionaries({"current": st.integers(0, 2)}))
     def heartbeat(self, job: str, token: str, progress: Any) -> None:
@@ -129,6 +196,7 @@ class Calls(RuleBasedStateMachine):
             assert response.json()["cancel_requested"] is self.contract.jobs[job_id].is_asked
 
     @rule(job=JOBS, token=TOKENS, error=st.none() | VALUES, key=KEYS)
+    @repeatable
     def release(self, job: str, token: str, error: Any, key: str | None) -> None:
         job_id = self.id_of(job)
         headers, given, _ = self.conditions(job_id, token, None)
