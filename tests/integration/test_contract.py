@@ -45,7 +45,7 @@ def repeatable(call: Callable[Concatenate["Calls", P], None]) -> Callable[Concat
     """Remember a call, for `repeat`."""
 
     @functools.wraps(call)
-    def remembered(self: "Calls", *args: P.args, **kwargs: P.kwargs) -> None:
+    def remembered(self: "Calls", /, *args: P.args, **kwargs: P.kwargs) -> None:
         self.last = functools.partial(call, self, *args, **kwargs)
         call(self, *args, **kwargs)
 
