@@ -1,29 +1,18 @@
 """Holds what clients were told against what there is; says everything that cannot be."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from itertools import pairwise
+from collections.abc import Callable
 
-from tests.faults.causes import FOR_EVER, SLACK, acknowledged, causes, could_make, matched
-from tests.faults.history import Call, Event, Heard, History, Kind, Outcome, Seen, Version, Window, place_of
-from tests.faults.lives import Life, Step, lives, unlawful
+from tests.faults.causes import causes, could_make, matched
+from tests.faults.facts import Facts, Violations, in_words
+from tests.faults.history import Call, History, Kind, Version
+from tests.faults.lives import Life, Step, unlawful
+from tests.faults.reads import nothing_vanishes, reads_are_true, reads_never_go_back, streams_tell_all
 
 #: Faults under which a key of ours holds what we did not write.
 CORRUPTING = frozenset({"wrong-type", "foreign-fields"})
 #: Seconds within which a call is answered at the very latest, on whatever machine, unless the service itself is hit.
 LONGEST = 20.0
-
-Violations = Iterator[str]
-
-
-class Facts:
-    """A history, and what several checks make of it."""
-
-    def __init__(self, history: History) -> None:
-        self.history = history
-        self.lives = lives(history)
-        self.steps: dict[Version, Step] = {step.version: step for life in self.lives.values() for step in life.steps}
-        self.acknowledged = list(acknowledged(history, self.steps.values()))
 
 
 def check(history: History) -> list[str]:
@@ -78,13 +67,13 @@ def acknowledged_is_there(facts: Facts) -> Violations:
     for version, call in facts.acknowledged:
         step, [seen] = facts.steps.get(version), call.seen
         if step is None:
-            yield f"{_shown(call)} is not there"
+            yield f"{in_words(call)} is not there"
         elif call.kind is not Kind.CANCEL and not could_make(call, step):
-            yield f"{_shown(call)} is there as something else: {step}"
+            yield f"{in_words(call)} is there as something else: {step}"
         elif call.kind not in {Kind.CREATE, Kind.CLAIM} and seen.status != step.after:
-            yield f"{_shown(call)} is there as {step.after}"
+            yield f"{in_words(call)} is there as {step.after}"
         if call.kind is Kind.END and seen.content != call.content:
-            yield f"{_shown(call)} was answered with another content: {seen.content!r}"
+            yield f"{in_words(call)} was answered with another content: {seen.content!r}"
 
 
 def contents_survive(facts: Facts) -> Violations:
@@ -130,7 +119,7 @@ def every_revision_has_a_cause(facts: Facts) -> Violations:
     done = matched(certain, lambda number: by_cause[number])
     for number in certain:
         if number not in done:
-            yield f"{_shown(possible[number].calls[-1])} has made no revision"
+            yield f"{in_words(possible[number].calls[-1])} has made no revision"
 
 
 def _made(facts: Facts, version: Version, call: Call) -> bool:
@@ -164,146 +153,19 @@ def claims_are_single(facts: Facts) -> Violations:
             yield f"the token {token} was given out for {sorted(versions)}"
 
 
-def reads_never_go_back(facts: Facts) -> Violations:
-    """What is shown is never older than what was shown before it was asked for."""
-    history = facts.history
-    moments: list[tuple[float, int, Call | Window]] = [(loss.until, 2, loss) for loss in history.losses]
-    for call in history.calls:
-        if call.seen and call.outcome is Outcome.DONE:
-            moments += [(call.ended, 0, call), (call.started, 1, call)]
-    known = _Known()
-    for _, what, one in sorted(moments, key=lambda moment: moment[:2]):
-        if isinstance(one, Window):
-            known.forget(one.since)
-        elif what == 1:
-            known.ask(one)
-        else:
-            for seen, floor in known.answer(one):
-                if not history.may_be_lost(one):
-                    yield f"{_shown(one)} was shown {seen.version} after {floor} was shown"
-
-
-class _Known:
-    """What has been shown of each job, each time something newer; and what was known as a call was sent."""
-
-    def __init__(self) -> None:
-        self._shown: dict[str, list[tuple[float, Version]]] = defaultdict(list)
-        self._floors: dict[tuple[int, str], Version] = {}
-
-    def forget(self, since: float) -> None:
-        """Redis has forgotten what it said since then, or may have."""
-        for shown in self._shown.values():
-            shown[:] = [one for one in shown if one[0] < since]
-
-    def ask(self, call: Call) -> None:
-        """Note what is known as a call is sent."""
-        for seen in call.seen:
-            if shown := self._shown[seen.version.job_id]:
-                self._floors[id(call), seen.version.job_id] = shown[-1][1]
-
-    def answer(self, call: Call) -> Iterator[tuple[Seen, Version]]:
-        """Take in what a call was shown; yield what is older than what was known."""
-        for seen in call.seen:
-            job_id, shown = seen.version.job_id, self._shown[seen.version.job_id]
-            floor = self._floors.get((id(call), job_id))
-            if floor is not None and seen.version < floor:
-                yield seen, floor
-            if not shown or seen.version > shown[-1][1]:
-                shown.append((call.ended, seen.version))
-
-
-def reads_are_true(facts: Facts) -> Violations:
-    """What is shown has been so: not before it came about, nor after the job was deleted."""
-    for call in facts.history.calls:
-        if call.outcome is Outcome.DONE and not facts.history.may_be_lost(call):
-            for seen in call.seen:
-                yield from _untruth(facts, call, seen)
-
-
-def _untruth(facts: Facts, call: Call, seen: Seen) -> Violations:
-    life, step = facts.lives.get(seen.version[:2]), facts.steps.get(seen.version)
-    if life is None or step is None:
-        yield f"{_shown(call)} was shown {seen}, which never was"
-        return
-    if seen.status != step.after or step.change == "deleted":
-        yield f"{_shown(call)} was shown {seen}, which was {step.after}"
-    if step.since > call.ended + SLACK:
-        yield f"{_shown(call)} was shown {seen} before it came about"
-    if life.is_deleted and life.events[-1].at + SLACK < call.started:
-        yield f"{_shown(call)} was shown {seen}, which had been deleted"
-
-
-def nothing_vanishes(facts: Facts) -> Violations:
-    """A job that was there is not found only where somebody may have deleted it."""
-    history = facts.history
-    deletions: dict[str, float] = {}
-    for call in history.calls:
-        if call.kind is Kind.DELETE and (call.outcome is not Outcome.REFUSED or history.is_disturbed(call)):
-            deletions[call.job_id] = min(call.started, deletions.get(call.job_id, call.started))
-    there = {call.job_id: call.ended for _, call in reversed(facts.acknowledged) if call.kind is Kind.CREATE}
-    for call in history.calls:
-        is_missed = call.problem == "job-not-found" and there.get(call.job_id, FOR_EVER) < call.started
-        if is_missed and call.ended < deletions.get(call.job_id, FOR_EVER) and not history.may_be_lost(call):
-            yield f"{_shown(call)} was told that there is no such job"
-
-
 def answers_are_sound(facts: Facts) -> Violations:
     """Every refusal is a problem, says when to come again where that helps, and comes in time."""
     history = facts.history
     for call in history.calls:
         touching = {fault.name for fault in history.faults if fault.touches(call.started - 4, call.ended)}
         if not call.is_sound:
-            yield f"{_shown(call)} was answered in another form"
+            yield f"{in_words(call)} was answered in another form"
         if call.status == 500 and not (call.problem == "store-corrupt" and touching & CORRUPTING):
-            yield f"{_shown(call)} was answered {call.problem}"
+            yield f"{in_words(call)} was answered {call.problem}"
         if call.status is None and not call.is_unsent and not touching:
-            yield f"{_shown(call)} got no answer, and no fault was there"
+            yield f"{in_words(call)} got no answer, and no fault was there"
         if call.ended - call.started > LONGEST and not touching:
-            yield f"{_shown(call)} took {call.ended - call.started:.1f} s"
-
-
-def streams_tell_all(facts: Facts) -> Violations:
-    """A reader of the stream is told every event once and in order, over all its connections."""
-    history = facts.history
-    parts: list[list[Heard]] = []
-    for heard in history.heard:
-        if heard.kind in {"hello", "reset"} and (not parts or heard.kind == "reset"):
-            if parts and not history.losses:
-                yield f"the stream was said to have a hole at {heard.position}"
-            parts.append([heard])
-        elif heard.kind != "hello":
-            parts[-1].append(heard)
-    for number, (start, *told) in enumerate(parts):
-        places = [place_of(heard.position) for heard in told]
-        if places != sorted(set(places)):
-            yield f"the stream goes back or says something twice: {_disorder(told)}"
-        is_last = number == len(parts) - 1
-        yield from _untold(history, place_of(start.position), set(places), is_last)
-
-
-def _disorder(told: list[Heard]) -> list[Heard]:
-    return [one for before, one in pairwise(told) if place_of(one.position) <= place_of(before.position)]
-
-
-def _untold(history: History, start: tuple[int, int], told: set[tuple[int, int]], is_last: bool) -> Violations:
-    until = history.events[-1].place if is_last and history.events else max(told, default=start)
-    there = {event.place for event in history.events if start < event.place <= until and not _is_lost(history, event)}
-    if missing := there - told:
-        yield f"the stream did not tell of {len(missing)} events, the first {min(missing)}"
-    made_up = {place for place in told if not _is_place_lost(history, place)} - {
-        event.place for event in history.events
-    }
-    if made_up:
-        yield f"the stream told of {len(made_up)} events that are not there, the first {min(made_up)}"
-
-
-def _is_lost(history: History, event: Event) -> bool:
-    return _is_place_lost(history, event.place)
-
-
-def _is_place_lost(history: History, place: tuple[int, int]) -> bool:
-    at = place[0] / 1000
-    return any(loss.touches(at, at + 0.001) for loss in history.losses)
+            yield f"{in_words(call)} took {call.ended - call.started:.1f} s"
 
 
 def counts_are_exact(facts: Facts) -> Violations:
@@ -317,11 +179,6 @@ def counts_are_exact(facts: Facts) -> Violations:
         difference.subtract(history.records.keys())
         yield f"listed otherwise than walked: { {job: n for job, n in difference.items() if n} }"
     yield from history.drift
-
-
-def _shown(call: Call) -> str:
-    name = f"{call.kind} {call.job_id}" + (f" ({call.group})" if call.group else "")
-    return f"{name} at {call.started:.3f} to {call.ended:.3f}, answered {call.status} {call.problem}"
 
 
 CHECKS: tuple[Callable[[Facts], Violations], ...] = (
