@@ -1,60 +1,49 @@
 """What clients were shown and told: nothing older than before, nothing that never was, every event once."""
 
-from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 
 from tests.faults.causes import FOR_EVER, SLACK
 from tests.faults.facts import Facts, Violations, in_words
-from tests.faults.history import Call, Event, Heard, History, Kind, Outcome, Seen, Version, Window, place_of
+from tests.faults.history import Call, Event, Heard, History, Kind, Outcome, Seen, Version, place_of
 
 
 def reads_never_go_back(facts: Facts) -> Violations:
     """What is shown is never older than what was shown before it was asked for."""
-    history = facts.history
-    moments: list[tuple[float, int, Call | Window]] = [(loss.until, 2, loss) for loss in history.losses]
-    for call in history.calls:
-        if call.seen and call.outcome is Outcome.DONE:
+    moments: list[tuple[float, int, Call]] = []
+    for call in facts.history.calls:
+        if call.seen and call.outcome is Outcome.DONE and not facts.history.may_be_lost(call):
             moments += [(call.ended, 0, call), (call.started, 1, call)]
     known = _Known()
-    for _, what, one in sorted(moments, key=lambda moment: moment[:2]):
-        if isinstance(one, Window):
-            known.forget(one.since)
-        elif what == 1:
-            known.ask(one)
+    for _, what, call in sorted(moments, key=lambda moment: moment[:2]):
+        if what == 1:
+            known.ask(call)
         else:
-            for seen, floor in known.answer(one):
-                if not history.may_be_lost(one):
-                    yield f"{in_words(one)} was shown {seen.version} after {floor} was shown"
+            for seen, floor in known.answer(call):
+                yield f"{in_words(call)} was shown {seen.version} after {floor} was shown"
 
 
 class _Known:
-    """What has been shown of each job, each time something newer; and what was known as a call was sent."""
+    """The newest that has been shown of each job; and what was known as a call was sent."""
 
     def __init__(self) -> None:
-        self._shown: dict[str, list[tuple[float, Version]]] = defaultdict(list)
+        self._newest: dict[str, Version] = {}
         self._floors: dict[tuple[int, str], Version] = {}
-
-    def forget(self, since: float) -> None:
-        """Redis has forgotten what it said since then, or may have."""
-        for shown in self._shown.values():
-            shown[:] = [one for one in shown if one[0] < since]
 
     def ask(self, call: Call) -> None:
         """Note what is known as a call is sent."""
         for seen in call.seen:
-            if shown := self._shown[seen.version.job_id]:
-                self._floors[id(call), seen.version.job_id] = shown[-1][1]
+            if newest := self._newest.get(seen.version.job_id):
+                self._floors[id(call), seen.version.job_id] = newest
 
     def answer(self, call: Call) -> Iterator[tuple[Seen, Version]]:
         """Take in what a call was shown; yield what is older than what was known."""
         for seen in call.seen:
-            job_id, shown = seen.version.job_id, self._shown[seen.version.job_id]
+            job_id = seen.version.job_id
             floor = self._floors.get((id(call), job_id))
             if floor is not None and seen.version < floor:
                 yield seen, floor
-            if not shown or seen.version > shown[-1][1]:
-                shown.append((call.ended, seen.version))
+            self._newest[job_id] = max(seen.version, self._newest.get(job_id, seen.version))
 
 
 def reads_are_true(facts: Facts) -> Violations:

@@ -280,6 +280,8 @@ ALLOWED: list[tuple[str, Spoil]] = [
             add(call(Kind.CREATE, 90, *seen(1, "pending", job_id="x"), job_id="x")),
             add(call(Kind.READ, 900, status=404, problem="job-not-found", job_id="x")),
             add(call(Kind.READ, 91, *seen(5, "completed", 1, '{"by":"what is forgotten"}'))),
+            add(call(Kind.READ, 92, *seen(9, "running", 3), took=200)),  # told late
+            add(call(Kind.READ, 300, *seen(5, "completed", 1, RESULT))),
             lambda h: h.heard.append(Heard("changed", f"{CREATED // 1000 + 91}-0")),
             lambda h: h.heard.append(Heard("reset", h.events[-1].position)),
         ),
