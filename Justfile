@@ -15,9 +15,14 @@ test *options:
 unit *options:
     uv run pytest tests/unit {{ options }}
 
-# Try the API with many more generated requests than the tests do.
+# Try the API with many more generated requests than the tests do, against its document and against the model of the contract.
 fuzz examples="1000":
     SCHEMATHESIS_EXAMPLES={{ examples }} uv run pytest tests/integration/test_schemathesis.py -rP
+    CONTRACT_EXAMPLES={{ examples }} uv run pytest tests/integration/test_contract.py
+
+# Let faults come under load and check every promise: many rounds, a seed that replays them (docs/faults.md).
+faults rounds="200" *options:
+    uv run python -m tests.faults {{ rounds }} {{ options }}
 
 # Tests of the line-up example's solver.
 examples:

@@ -89,9 +89,18 @@ class ProcessRedis:
         ]
         self.start()
 
-    def start(self) -> None:
-        self._process = subprocess.Popen(self._command, stdout=subprocess.DEVNULL)
+    def start(self, *options: str) -> None:
+        """Start it, this time with `options` besides. A file-size limit is an error of writing to it, not its end."""
+        self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL, restore_signals=False)
         _wait_for_pong(self.port)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    @property
+    def has_ended(self) -> bool:
+        return self._process.poll() is not None
 
     def kill(self) -> None:
         self._process.kill()

@@ -213,6 +213,28 @@ def test_a_head_without_end_is_cut_off(start: Callable[..., Service]) -> None:
     wait_until(lambda: '"problem":"head-too-large"' in service.log, "the log line")
 
 
+def test_a_body_that_goes_on_after_its_refusal_is_cut_off(start: Callable[..., Service]) -> None:
+    service, piece = start(MAX_BODY_BYTES="65536"), b"10000\r\n" + b"x" * 65536 + b"\r\n"
+    with connect(service) as connection:
+        connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            for _ in range(1000):
+                connection.sendall(piece)
+            pytest.fail("64 MB of a refused body were taken in")
+    wait_until(lambda: '"problem":"body-too-large"' in service.log, "the log line")
+
+
+def test_a_client_that_sends_a_little_too_much_reads_why(start: Callable[..., Service]) -> None:
+    with connect(start(MAX_BODY_BYTES="65536")) as connection:
+        connection.sendall(
+            b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+            + b"18000\r\n"
+            + b"x" * 0x18000
+            + b"\r\n0\r\n\r\n"
+        )
+        assert problem_in(received(connection))[:2] == (413, "body-too-large")
+
+
 def test_trailers_count_as_head(strict: Service) -> None:
     with connect(strict) as connection:
         head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"

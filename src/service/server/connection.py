@@ -47,6 +47,8 @@ class Connection(HttpToolsProtocol):
         #: Bytes of the request's line, headers and trailers; bytes that have come since the parser last knew a part.
         self._head_bytes = 0
         self._unparsed = 0
+        #: Bytes of a body that came after its request was answered.
+        self._surplus = 0
         #: Requests that are being answered while others of the same connection come.
         self._ahead: list[Any] = []
 
@@ -88,7 +90,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         if self._crowded:
             self.scope["state"][CROWDED] = True
-        self._head_bytes = self._unparsed = 0
+        self._head_bytes = self._unparsed = self._surplus = 0
         self._await_request()
 
     def _follow_on(self, cycle: Any) -> None:
@@ -112,9 +114,16 @@ class Connection(HttpToolsProtocol):
         super().on_header(name, value)
 
     def on_body(self, body: bytes) -> None:
-        """Take in a part of the body; how large it may be is the application's matter."""
+        """Take in a part of the body; how large it may be is the application's matter until it has answered.
+
+        Of what comes after the answer as much is taken in as a body may have, for a client that reads it only then.
+        """
         self._unparsed = 0
         super().on_body(body)
+        if self.cycle is not None and self.cycle.response_complete:
+            self._surplus += len(body)
+            if self._surplus > self._settings.max_body_bytes:
+                self.transport.close()
 
     def on_message_complete(self) -> None:
         """End a request."""

@@ -1,0 +1,247 @@
+"""A model of the contract: what the service must answer to any call, told from the calls before it."""
+
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any, NamedTuple
+
+FINAL = {"completed", "failed", "cancelled"}
+MOVES = {"pending": {"running", "failed", "cancelled"}, "running": {"running", *FINAL}}
+
+
+class Expected(NamedTuple):
+    """The status of an answer, and the name of its problem or what its record must show (`None`: no record)."""
+
+    status: int
+    problem: str = ""
+    job: "Model | None" = None
+
+
+@dataclass
+class Model:
+    """One job as the contract knows it."""
+
+    job_id: str
+    queue: str
+    input_params: Any
+    max_attempts: int
+    #: Jobs are given out in this order.
+    order: int
+    status: str = "pending"
+    revision: int = 1
+    attempt: int = 0
+    failures: int = 0
+    result: Any = None
+    error_message: Any = None
+    progress: Any = None
+    token: str | None = None
+    is_leased: bool = False
+    has_worker: bool = False
+    is_asked: bool = False
+    #: The key of the last change and what it asked for.
+    last: tuple[str, Any] | None = None
+
+    def shows(self, record: dict[str, Any]) -> list[str]:
+        """Return what of a record is not as the contract says."""
+        expected = {
+            "job_id": self.job_id,
+            "queue": self.queue,
+            "input_params": self.input_params,
+            "status": self.status,
+            "revision": self.revision,
+            "attempt": self.attempt,
+            "failures": self.failures,
+            "max_attempts": self.max_attempts,
+            "result": self.result,
+            "error_message": self.error_message,
+            "progress": self.progress,
+        }
+        wrong = [
+            f"{name} is {record.get(name)!r}, not {value!r}"
+            for name, value in expected.items()
+            if record.get(name) != value
+        ]
+        flags = {"lease_expires_at": self.is_leased, "finished_at": self.status in FINAL, "worker": self.has_worker}
+        wrong += [f"{name} is {record.get(name)!r}" for name, is_there in flags.items() if (name in record) != is_there]
+        return wrong
+
+    def move(self, status: str, **content: Any) -> None:
+        """Make an accepted change."""
+        if self.status == "pending" and status == "running":
+            self.attempt += 1
+        self.status = status
+        self.revision += 1
+        self.is_leased = self.is_leased and status == "running"
+        self.has_worker = self.has_worker and status != "pending"
+        if status in FINAL:
+            self.result, self.error_message = content.get("result"), content.get("error_message")
+        self.progress = content.get("progress", self.progress)
+
+    def is_lost(self, token: str | None) -> bool:
+        """Say whether a change must be refused for its lease token."""
+        return self.is_leased if token is None else token != self.token
+
+
+@dataclass
+class Contract:
+    """All jobs, and what is remembered besides them."""
+
+    jobs: dict[str, Model] = field(default_factory=dict)
+    deletions: set[tuple[str, str]] = field(default_factory=set)
+    #: What a claim under a key was given: job, token.
+    claims: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
+    _order: Any = field(default_factory=count)
+
+    def create(self, job_id: str, queue: str, input_params: Any, max_attempts: int) -> tuple[Expected, bool]:
+        """Create a job; say also whether the answer is a replay."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            job = self.jobs[job_id] = Model(job_id, queue, input_params, max_attempts, next(self._order))
+            return Expected(201, job=job), False
+        if (job.queue, job.input_params, job.max_attempts) == (queue, input_params, max_attempts):
+            return Expected(201, job=job), True
+        return Expected(409, "job-exists"), False
+
+    def change(
+        self, job_id: str, body: dict[str, Any], key: str | None, token: str | None, if_match: int | None
+    ) -> Expected:
+        """Move a job, with the checks in the order of the contract."""
+        if _is_misfit(body):
+            return Expected(400, "invalid-request")
+        job = self.jobs.get(job_id)
+        if job is None:
+            return Expected(404, "job-not-found")
+        if job.is_lost(token):
+            return Expected(409, "lease-lost")
+        if again := _repeated(job, key, ("change", body)):
+            return again
+        if job.status == body["status"] and job.status in FINAL and _same_content(job, body):
+            return Expected(200, job=job)
+        if if_match not in (None, job.revision):
+            return Expected(412, "precondition-failed")
+        if not _is_legal(job, body):
+            return Expected(409, "illegal-transition")
+        job.move(**body)
+        job.last = None if key is None else (key, ("change", body))
+        return Expected(200, job=job)
+
+    def cancel(self, job_id: str, key: str | None, token: str | None, if_match: int | None) -> Expected:
+        """Cancel a job, or ask the holder of its lease to stop."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return Expected(404, "job-not-found")
+        asks = token is None and job.is_leased
+        if not asks and job.is_lost(token):
+            return Expected(409, "lease-lost")
+        if again := _repeated(job, key, "cancel"):
+            return again._replace(status=_of_cancel(job)) if again.job else again
+        if job.status == "cancelled" or (asks and job.is_asked):
+            return Expected(_of_cancel(job), job=job)
+        if if_match not in (None, job.revision):
+            return Expected(412, "precondition-failed")
+        if job.status in FINAL:
+            return Expected(409, "illegal-transition")
+        job.last = None if key is None else (key, "cancel")
+        if asks:
+            job.is_asked = True
+            job.revision += 1
+        else:
+            job.move("cancelled")
+        return Expected(_of_cancel(job), job=job)
+
+    def delete(self, job_id: str, key: str | None, if_match: int | None) -> Expected:
+        """Delete a job that has ended."""
+        if key is not None and (key, job_id) in self.deletions:
+            return Expected(204)
+        job = self.jobs.get(job_id)
+        if job is None:
+            return Expected(404, "job-not-found")
+        if if_match not in (None, job.revision):
+            return Expected(412, "precondition-failed")
+        if job.status not in FINAL:
+            return Expected(409, "job-not-final")
+        del self.jobs[job_id]
+        if key is not None:
+            self.deletions.add((key, job_id))
+        return Expected(204)
+
+    def claim(self, queues: tuple[str, ...], key: str | None) -> Model | None:
+        """Return the job that a claim gives; its token is to be told by `claimed`."""
+        known = None if key is None else self.claims.get((key, queues))
+        if known and (job := self.jobs.get(known[0])) and job.is_leased and job.token == known[1]:
+            return job
+        due = [job for job in self.jobs.values() if job.status == "pending" and job.queue in {*queues} - self.paused]
+        job = min(due, key=lambda one: one.order, default=None)
+        if job is not None:
+            job.move("running")
+            job.is_leased = job.has_worker = True
+            job.token = None
+        return job
+
+    def claimed(self, job: Model, token: str, queues: tuple[str, ...], key: str | None) -> None:
+        """Take over the token that a claim was given."""
+        job.token = token
+        if key is not None:
+            self.claims[key, queues] = (job.job_id, token)
+
+    def heartbeat(self, job_id: str, token: str | None, progress: Any) -> Expected:
+        """Extend a lease, and take progress."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return Expected(404, "job-not-found")
+        if not job.is_leased or token != job.token:
+            return Expected(409, "lease-lost")
+        if progress is not None and progress != job.progress:
+            job.move("running", progress=progress)
+        return Expected(200)
+
+    def release(self, job_id: str, token: str | None, error: Any, key: str | None) -> Expected:
+        """Give a job back; with an error its attempt has failed."""
+        job = self.jobs.get(job_id)
+        if job is None:
+            return Expected(404, "job-not-found")
+        if job.is_lost(token):
+            return Expected(409, "lease-lost")
+        if again := _repeated(job, key, ("release", error)):
+            return again
+        if not job.is_leased:
+            return Expected(409, "not-leased")
+        job.failures += error is not None and not job.is_asked
+        exhausted = error is not None and job.failures >= job.max_attempts
+        status = "cancelled" if job.is_asked else "failed" if exhausted else "pending"
+        job.move(status, error_message=error)
+        if error is not None:
+            job.error_message = error
+        job.last = None if key is None else (key, ("release", error))
+        return Expected(200, job=job)
+
+
+def _is_misfit(body: dict[str, Any]) -> bool:
+    has_stray_result = "result" in body and body["status"] != "completed"
+    has_stray_error = "error_message" in body and body["status"] not in {"failed", "cancelled"}
+    return bool(has_stray_result or has_stray_error)
+
+
+def _repeated(job: Model, key: str | None, asked: Any) -> Expected | None:
+    if key is None or job.last is None or job.last[0] != key:
+        return None
+    return Expected(200, job=job) if job.last[1] == asked else Expected(422, "idempotency-key-reused")
+
+
+def _same_content(job: Model, body: dict[str, Any]) -> bool:
+    return bool(
+        body.get("result") == job.result
+        and body.get("error_message") == job.error_message
+        and body.get("progress", job.progress) == job.progress
+    )
+
+
+def _is_legal(job: Model, body: dict[str, Any]) -> bool:
+    if body["status"] not in MOVES.get(job.status, set()):
+        return False
+    is_new = bool(body.get("progress", job.progress) != job.progress)
+    return is_new or (job.status, body["status"]) != ("running", "running")
+
+
+def _of_cancel(job: Model) -> int:
+    return 200 if job.status == "cancelled" else 202
