@@ -14,8 +14,8 @@ from jobstate_cli import command as shared
 from jobstate_cli.command import default_url
 from jobstate_cli.errors import ClientError, JobGone, Refused, ServiceAway, TimedOut
 from jobstate_cli.exits import Exit
-from jobstate_cli.service import Target
 from jobstate_cli.submit import body_of, flaw
+from jobstate_cli.target import Target
 from service.__main__ import COMMANDS, main
 from service.domain.rules import IDEMPOTENCY_KEY
 from service.domain.states import FINAL, Status
