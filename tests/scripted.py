@@ -9,7 +9,8 @@ from typing import Any, Final, Self
 import httpx
 import msgspec
 
-from jobstate_cli.service import Service, Target, connected
+from jobstate_cli.service import Service, connected
+from jobstate_cli.target import Target
 
 URL = "http://service"
 STREAM = "/v1/jobs/j1/events"
