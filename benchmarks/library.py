@@ -73,9 +73,12 @@ def peers(urls: dict[str, str], folder: Path) -> Iterator[dict[str, Peer]]:
     try:
         yield {name: Peer(process) for name, process in processes.items()}
     finally:
-        for process in processes.values():
-            process.terminate()
-            process.wait()
+        for process in processes.values():  # their own handlers of signals would have them wait for work
+            assert process.stdin is not None
+            process.stdin.close()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(10)
+            process.kill()
 
 
 def redis_benchmark(url: str) -> float:

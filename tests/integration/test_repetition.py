@@ -219,15 +219,13 @@ async def test_a_clock_of_redis_that_was_misjudged_is_read_again(jobs: JobStateM
 async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    script = jobs._gateway._scripts["create"]
-    failures = [NoScriptError("NOSCRIPT No matching script"), NoScriptError("NOSCRIPT No matching script")]
+    pipeline = jobs._gateway._pipeline
+    ask, failures = pipeline.ask, [NoScriptError("NOSCRIPT No matching script") for _ in range(2)]
 
-    async def flushed_twice(keys: list[str], args: list[Any]) -> Any:
-        if failures:
-            raise failures.pop()
-        return await script(keys, args)
+    async def flushed_twice(*commands: tuple[Any, ...]) -> list[Any]:
+        return [failures.pop()] if failures and commands[0][0] == "EVALSHA" else await ask(*commands)
 
-    monkeypatch.setitem(jobs._gateway._scripts, "create", flushed_twice)
+    monkeypatch.setattr(pipeline, "ask", flushed_twice)
 
     assert (await jobs.create_job("j", 1)).job.revision == 1
     assert not failures

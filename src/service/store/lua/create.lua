@@ -45,6 +45,7 @@ redis.call('SET', clock, digits(created))
 redis.call('HSET', job_hash, '_creation', digest, '_change', request, unpack(set))
 redis.call('HSET', job_hash, unpack(ARGV, 6))
 redis.call('PEXPIREAT', job_hash, digits(expires))
+label(job)
 put(job)
 emit('changed', job)
 return { 'CREATED', digits(at), set }

@@ -99,7 +99,8 @@ local function change(job, what)
   local moved = { id = job.id, status = status, shelf = delay > 0 and 'delayed' or status, queue = job.queue,
     slate_id = job.slate_id, tags = job.tags, created = job.created, revision = job.revision + 1,
     available = real + delay, lease = what.lease, expires = kept_until(real, delay, what.retention, what.lease) }
-  local set = { 'status', status, 'revision', digits(moved.revision), 'updated_at', iso(at),
+  local moment = iso(at)
+  local set = { 'status', status, 'revision', digits(moved.revision), 'updated_at', moment,
     'expires_at', iso(moved.expires * 1000) }
   local function also(name, value)
     set[#set + 1] = name
@@ -114,7 +115,7 @@ local function change(job, what)
   if moved.lease then also('lease_expires_at', iso(moved.lease * 1000)) else without('lease_expires_at') end
   if delay > 0 then also('available_at', iso(moved.available)) end
   if FINAL[status] then
-    also('finished_at', iso(at))
+    also('finished_at', moment)
     for _, name in ipairs({ 'result', 'error_message' }) do
       if not given[name] then without(name) end
     end
@@ -123,7 +124,7 @@ local function change(job, what)
     if delay == 0 then without('available_at') end
   elseif job.status == 'pending' then
     also('attempt', digits(job.attempt + 1))
-    also('started_at', iso(at))
+    also('started_at', moment)
   end
   if not what.progress then
     local letter = LETTERS[given.cancel_requested_at and 'asked' or status]

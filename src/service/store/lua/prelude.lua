@@ -17,9 +17,11 @@ local function job_key(id)
 end
 
 -- Times: microseconds since 1970 in numbers, ISO 8601 in records (days from civil and back, after Howard Hinnant).
+-- One moment for the whole script: each call of Redis costs more than what it does.
+local began = redis.call('TIME')
+local NOW = began[1] * 1000000 + began[2]
 local function now()
-  local time = redis.call('TIME')
-  return time[1] * 1000000 + time[2]
+  return NOW
 end
 
 local function iso(micros)
@@ -71,9 +73,11 @@ end
 -- those that the sweep reads (`exp`, `shelves`) outlive every index that it cleans by this much, the longest retention
 -- and the longest delay together, so that a replica that comes back late still finds what to clean.
 local SWEEP_GRACE = 730 * 86400000
+-- ms: so much longer than asked for an index is kept, so that not every change has to write its time to live.
+local SLACK = 3600000
 local function keep(name, at)
   if redis.call('PEXPIRETIME', name) < at then
-    redis.call('PEXPIREAT', name, digits(at))
+    redis.call('PEXPIREAT', name, digits(at + SLACK))
   end
 end
 
@@ -151,9 +155,13 @@ local function put(job)
     redis.call('ZADD', key('leases'), digits(job.lease), job.id)
     keep(key('leases'), job.expires)
   end
+  if #job.tags > 0 then keep(key('tags'), job.expires) end
+end
+
+-- What a new job is found by; `put` keeps it as long as the job.
+local function label(job)
   for _, name in ipairs(job.tags) do
     redis.call('ZADD', key('tags'), 0, tagged(name, job.created, job.id))
-    keep(key('tags'), job.expires)
   end
 end
 
