@@ -15,7 +15,7 @@ from structlog.testing import capture_logs
 from service.domain import errors
 from service.domain.jobs import Claim, Job, Progress
 from service.domain.states import Status
-from service.domain.times import timestamp
+from service.domain.times import micros, timestamp
 from service.store import keys
 from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.manager import JobStateManager
@@ -84,6 +84,27 @@ async def test_expired_jobs_are_passed_over(
     await jobs.create_job("there", 1)
     await asyncio.sleep(1.1)
     assert (await claimed(leases)).job.job_id == "there"
+
+
+async def test_a_running_job_that_lies_on_a_list_of_pending_ones_is_not_given_out_again(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    job = (await jobs.create_job("j", 1)).job
+    await claimed(leases)
+    stray = {"j": micros(job.created_at)}
+    await redis.zadd(keys.by_creation("default", "pending"), stray)
+
+    assert await leases.claim_job(["default"], "w") is None
+    assert (await record(jobs, "j")).attempt == 1
+    await redis.zrem(keys.by_creation("default", "pending"), "j")
+
+
+async def test_a_shelf_that_is_not_ours_hides_no_count(jobs: JobStateManager, redis: Redis) -> None:
+    await jobs.create_job("j", 1)
+    await redis.zadd(keys.SHELVES, {"default:odd": 2**50})
+
+    assert (await jobs.get_stats()).statuses[Status.PENDING] == 1
+    await redis.zrem(keys.SHELVES, "default:odd")
 
 
 @pytest.mark.leaves_debris

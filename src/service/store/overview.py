@@ -29,6 +29,7 @@ _log = structlog.get_logger(__name__)
 #: Most bytes of input_params, result and error_message on one page, and most index entries walked for it.
 PAGE_BYTES: Final = 8 * 1024 * 1024
 PAGE_WALK: Final = 1000
+_STATUSES: Final = {status.value: status for status in Status}
 #: How many expired heads of a list may hide the oldest pending job until the next sweep.
 DEAD_HEADS: Final = 1000
 
@@ -107,7 +108,10 @@ async def stats(gateway: Gateway) -> Stats:
     statuses = dict.fromkeys(Status, 0)
     queues: dict[str, dict[Status, int]] = {}
     for queue, shelf, count in counts:
-        status = _status_on(shelf)
+        if (
+            status := _status_on(shelf)
+        ) is None:  # an entry that nobody of ours wrote, which `jobstate doctor` tells of
+            continue
         statuses[status] += count
         if count:
             of_queue = queues.setdefault(queue, dict.fromkeys(Status, 0))
@@ -186,8 +190,8 @@ async def _oldest(gateway: Gateway, *shelves: str) -> OldestJob | None:
     return OldestJob(job_id.decode(), queue.decode(), timestamp(int(created)))
 
 
-def _status_on(shelf: str) -> Status:
-    return Status.PENDING if shelf == "delayed" else Status(shelf)
+def _status_on(shelf: str) -> Status | None:
+    return Status.PENDING if shelf == "delayed" else _STATUSES.get(shelf)
 
 
 def _shown(job_id: str, fields: Sequence[str], values: Sequence[bytes | None], now: int) -> Job:

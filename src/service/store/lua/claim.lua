@@ -63,7 +63,7 @@ for i = 8, #ARGV do
   local list = key('list', queue, 'pending')
   expect('zset', list)
   if is_open(queue) then
-    local id, at = first_alive(list, walk, created)
+    local id, at = first_alive(list, walk, created, 'pending')
     if id then best, created = id, at end
   end
 end

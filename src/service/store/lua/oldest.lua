@@ -10,7 +10,8 @@ local best
 for _, member in ipairs(redis.call('ZRANGE', key('shelves'), 0, -1)) do
   local queue, shelf = shelf_of(member)
   if contains(ARGV[2], shelf) then
-    local id, created = first_alive(key('list', queue, shelf), most, best and best.created)
+    local status = shelf == 'delayed' and 'pending' or shelf
+    local id, created = first_alive(key('list', queue, shelf), most, best and best.created, status)
     if id then best = { id = id, queue = queue, created = created } end
   end
 end

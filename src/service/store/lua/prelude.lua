@@ -212,16 +212,17 @@ local function shelf_of(member)
   return member:match('^(.*):(.*)$')
 end
 
--- The first job of a list, by creation, that is still there: id and created (µs); nil if the first `most` entries have
--- none, or none that was created before `before`.
-local function first_alive(list, most, before)
+-- The first job of a list, by creation, that is still there, in the status of its shelf: id and created (µs); nil if the
+-- first `most` entries have none, or none that was created before `before`.
+local function first_alive(list, most, before, status)
   local from, count = 0, 1 -- the first is nearly always alive
   while from < most do
     local heads = redis.call('ZRANGE', list, from, from + count - 1, 'WITHSCORES')
     for i = 1, #heads, 2 do
       local id, created = heads[i], tonumber(heads[i + 1])
       if before and created >= before then return nil end
-      if current(id, created) then return id, created end
+      local held = current(id, created)
+      if held and held[1] == status then return id, created end
     end
     if #heads < 2 * count then return nil end
     from, count = from + count, count * 4
