@@ -62,8 +62,12 @@ def store(
         observer = observed(metrics)
         app.state.redis_pool = pool
         app.state.redis_client = Redis(connection_pool=pool)
-        app.state.job_manager = JobStateManager(pool, ttl=settings.ttl, observer=observer)
-        app.state.lease_manager = LeaseManager(pool, ttl=settings.ttl, observer=observer)
+        app.state.job_manager = JobStateManager(
+            pool, ttl=settings.ttl, observer=observer, waitaof=settings.redis_waitaof
+        )
+        app.state.lease_manager = LeaseManager(
+            pool, ttl=settings.ttl, observer=observer, waitaof=settings.redis_waitaof
+        )
         feed = Feed(pool)
         app.state.waiting = Waiting(feed)
         app.state.watching = Watching(pool, feed, observer=observer)

@@ -43,7 +43,7 @@ class Line:
 class Pool:
     """Hands out new lines, and keeps them."""
 
-    max_connections = 5
+    max_connections = 6
 
     def __init__(self, replies: Replies = lambda command: command) -> None:
         self.replies = replies
@@ -214,14 +214,14 @@ async def test_there_are_so_many_connections_and_no_more(monkeypatch: pytest.Mon
 
     answers = await asyncio.gather(*(ask(number) for number in range(100)))
     assert answers == [[packed(("GET", str(number)))] for number in range(100)]
-    assert pool.most_out == pool.max_connections - 1
+    assert pool.most_out == pool.max_connections - 2
     assert max(len(parts) for parts in pool.sent) == 3
 
 
 async def test_no_question_is_left_lying() -> None:
     """Also where it comes at the moment at which the last line finds nothing more to do."""
     pool, source = Pool(), random.Random(7)
-    pool.max_connections = 2
+    pool.max_connections = 3
     line = pipeline(pool)
 
     async def ask() -> None:

@@ -12,6 +12,7 @@ from service.settings import VARIABLES, Settings, SettingsError, retention_from_
 DEFAULTS: dict[str, Any] = {
     "redis_url": None,
     "redis_max_connections": 9,
+    "redis_waitaof": False,
     "data": Path("./.jobstate"),
     "host": "127.0.0.1",
     "port": 8000,
@@ -53,6 +54,7 @@ GOOD = [
     ("REDIS_HOST", "::1", "redis_url", "redis://[::1]:6379/0"),
     ("JOBSTATE_DATA", "/var/lib/jobs", "data", Path("/var/lib/jobs")),
     ("REDIS_MAX_CONNECTIONS", "65", "redis_max_connections", 65),
+    ("REDIS_WAITAOF", "1", "redis_waitaof", True),
     ("JOBSTATE_HOST", "localhost", "host", "localhost"),
     ("JOBSTATE_HOST", "::1", "host", "::1"),
     ("JOBSTATE_WORKERS", "64", "workers", 64),
@@ -115,7 +117,8 @@ BAD = [
         for origins in ["example.org", "https://a.org/", "https://", "https://a.org https://b"]
     ),
     *(("RATE_LIMIT", limit) for limit in ["on", "600", "0/minute", "600/fortnight", "600 / minute", "10000000/day"]),
-    *(("REDIS_MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "1", "66"]),
+    *(("REDIS_WAITAOF", word) for word in ["2", "yes", "-1"]),
+    *(("REDIS_MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "2", "66"]),
     *(("JOBSTATE_WORKERS", number) for number in [*NO_NUMBERS, "0", "65"]),
     *(("MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "0", "1000001"]),
     *(("MAX_WATCHERS", number) for number in [*NO_NUMBERS, "0", "1000001"]),

@@ -51,6 +51,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     #: None: start the embedded server.
     redis_url: str | None
     redis_max_connections: int
+    redis_waitaof: bool
     data: Path
     host: str
     port: int

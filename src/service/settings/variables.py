@@ -119,9 +119,19 @@ VARIABLES: Final = (
         "REDIS_MAX_CONNECTIONS",
         "redis_max_connections",
         9,
-        2,
+        3,
         65,
-        "the most connections to Redis, for each worker; one reads the events, each other carries many calls at a time",
+        "the most connections to Redis, for each worker; each carries many calls at a time, but for one that reads the "
+        "events and one that waits for syncs",
+    ),
+    Variable(
+        "REDIS_WAITAOF",
+        "redis_waitaof",
+        "0",
+        parsing.flag,
+        "0 or 1",
+        "whether a change is answered only once Redis has synced it (`WAITAOF`, from Redis 7.2 on), which with "
+        "`appendfsync everysec` takes up to a second",
     ),
     Variable("JOBSTATE_DATA", "data", "./.jobstate", Path, "a directory", "where the embedded server keeps its data"),
     Variable("JOBSTATE_HOST", "host", "127.0.0.1", parsing.host, "a host name or address", "the address to listen on"),

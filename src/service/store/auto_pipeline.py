@@ -43,8 +43,8 @@ class AutoPipeline:
     def __init__(self, pool: ConnectionPool) -> None:
         """Use connections of `pool`, which must not decode replies."""
         self._pool = pool
-        #: One connection is left to who reads the events.
-        self._most_lines = max(1, min(LINES, pool.max_connections - 1))
+        #: One connection is left to who reads the events, one to who waits for syncs.
+        self._most_lines = max(1, min(LINES, pool.max_connections - 2))
         self._waiting: deque[_Question] = deque()
         self._lines: set[asyncio.Task[None] | None] = set()
         self._is_called = False

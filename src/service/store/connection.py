@@ -17,6 +17,7 @@ from service.store.budget import DEADLINE, budget
 from service.store.observer import Observer
 from service.store.records import micros_of
 from service.store.scripts import Source
+from service.store.sync import sync_of
 from service.store.version import require_known
 
 T = TypeVar("T")
@@ -97,11 +98,15 @@ class ServerClock:
 class Gateway:
     """Runs scripts and reading commands, each as one call within the deadline."""
 
-    def __init__(self, pool: ConnectionPool, observer: Observer) -> None:
-        """Work through `pool`; raises `ValueError` if it decodes replies: JSON passes through as bytes."""
+    def __init__(self, pool: ConnectionPool, observer: Observer, *, waitaof: bool = False) -> None:
+        """Work through `pool`; with `waitaof` return what a change is answered once Redis has synced it.
+
+        Raises `ValueError` if `pool` decodes replies: JSON passes through as bytes.
+        """
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; allowed: a pool with decode_responses=False")
         self._pipeline = pipeline_of(pool)
+        self._sync = sync_of(pool) if waitaof else None
         self._observer = observer
         self._clock = ServerClock()
         #: For what is asked seldom; it knows, too, the forms of replies that have one of their own.
@@ -122,7 +127,10 @@ class Gateway:
                 raise UnknownReply(source, word)
             return [word, *reply[1:]]
 
-        return await self.call(source.name, send, outcome=operator.itemgetter(0))
+        reply = await self.call(source.name, send, outcome=operator.itemgetter(0))
+        if self._sync is not None and source.writes:
+            await self.call("sync", self._sync.wait, first_try=DEADLINE)
+        return reply
 
     async def _in_time(self, source: Source, names: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Send a script with the moment after which it must not run, again where Redis's clock was misjudged."""
@@ -181,15 +189,19 @@ class Gateway:
         command: Callable[[], Awaitable[T]],
         deadline: float = DEADLINE,
         outcome: Callable[[T], str] = lambda _: "ok",
+        first_try: float | None = None,
     ) -> T:
-        """Run a command that may be sent twice without harm. Raises `StoreUnavailable` or `StoreCorrupt`.
+        """Run a command that may be sent twice without harm, the first time for `first_try` seconds (`FIRST_TRY`).
+
+        Raises `StoreUnavailable` or `StoreCorrupt`.
 
         The observer hears of it under `name` and the `outcome` of its reply or the name of its error.
         """
         self._observer.calling()
         started, heard, own = time.perf_counter(), "CancelledError", budget.get()
         try:
-            reply = await self._attempt(command, deadline if own is None else own.within(deadline))
+            left = deadline if own is None else own.within(deadline)
+            reply = await self._attempt(command, left, FIRST_TRY if first_try is None else first_try)
             heard = outcome(reply)
         except Exception as error:
             heard = type(error).__name__
@@ -201,11 +213,11 @@ class Gateway:
                 own.spend(took)
         return reply
 
-    async def _attempt(self, command: Callable[[], Awaitable[T]], deadline: float) -> T:
+    async def _attempt(self, command: Callable[[], Awaitable[T]], deadline: float, first_try: float) -> T:
         until = time.monotonic() + deadline
         try:
             try:
-                async with asyncio.timeout(min(FIRST_TRY, deadline)):
+                async with asyncio.timeout(min(first_try, deadline)):
                     return await command()
             except Exception as error:
                 if not issubclass(meaning(error), _UNCERTAIN) or time.monotonic() + PAUSE > until:

@@ -15,7 +15,7 @@ LASTING: Final = frozenset({f"{ROOT}clock", f"{ROOT}events", f"{ROOT}queues", f"
 #: What stands behind the root of every index and every other key, and the type that Redis says it has.
 TYPES: Final = {
     **dict.fromkeys(("list", "exp", "shelves", "tags", "due", "leases", "deletions"), "zset"),
-    **dict.fromkeys(("claim", "limit", "drain", "clock", "version"), "string"),
+    **dict.fromkeys(("claim", "limit", "drain", "clock", "version", "synced"), "string"),
     **{"queues": "hash", "events": "stream"},
 }
 
@@ -66,6 +66,8 @@ DRAIN: Final = index("drain")
 DELETIONS: Final = index("deletions")
 #: String: the last moment of creation (µs), unique and never going back.
 CLOCK: Final = index("clock")
+#: String: written so that it can be seen to be synced.
+SYNCED: Final = index("synced")
 #: String: the version of all this; a missing one means 1.
 VERSION: Final = index("version")
 #: Stream, capped: every change, deletion and expiry.

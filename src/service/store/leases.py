@@ -57,10 +57,17 @@ class LeaseManager:
     within 3 s, and what their own descriptions name.
     """
 
-    def __init__(self, pool: ConnectionPool, *, ttl: timedelta | None = None, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        *,
+        ttl: timedelta | None = None,
+        observer: Observer | None = None,
+        waitaof: bool = False,
+    ) -> None:
         """Work as a `JobStateManager` that is made with the same does."""
         self._observer = observer or NoObserver()
-        self._gateway = Gateway(pool, self._observer)
+        self._gateway = Gateway(pool, self._observer, waitaof=waitaof)
         self._ttl = millis(retention_from_environment() if ttl is None else ttl)
 
     async def claim_job(

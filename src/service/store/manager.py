@@ -39,14 +39,23 @@ class JobStateManager:
     other values are encoded as JSON, `Raw` passes through as it is.
     """
 
-    def __init__(self, pool: ConnectionPool, *, ttl: timedelta | None = None, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        *,
+        ttl: timedelta | None = None,
+        observer: Observer | None = None,
+        waitaof: bool = False,
+    ) -> None:
         """Work through `pool`; keep jobs for `ttl` after their last change; tell `observer` what is done.
+
+        With `waitaof` a change is returned from once Redis has synced it, which needs Redis 7.2.
 
         Without `ttl` the retention is `JOB_TTL_SECONDS` or `JOB_TTL_DAYS` of the environment, else 7 days. Raises
         `SettingsError` for a variable, `ValueError` for a `ttl`, that is not between 1 ms and 365 days.
         """
         self._observer = observer or NoObserver()
-        self._gateway = Gateway(pool, self._observer)
+        self._gateway = Gateway(pool, self._observer, waitaof=waitaof)
         self._ttl = millis(retention_from_environment() if ttl is None else ttl)
 
     async def create_job(

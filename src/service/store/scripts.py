@@ -20,6 +20,8 @@ _FLAGS: Final = {
     "sweep": "allow-oom",
 }
 
+#: Scripts that change nothing of which anybody is assured.
+_OF_NO_CHANGE: Final = frozenset({"count", "entries", "examine", "limit", "list", "oldest", "sweep"})
 #: Scripts that move jobs.
 _MOVING: Final = frozenset({"change", "claim", "delete", "entries", "examine", "heartbeat", "reap", "release"})
 
@@ -32,6 +34,8 @@ class Source(NamedTuple):
     words: frozenset[str]
     sha: str
     """What Redis knows it by once it is loaded: the SHA-1 of its text."""
+    writes: bool
+    """Whether what it answers may be of a change: its own, or one that it finds made before."""
 
 
 def _source(name: str, *words: str) -> Source:
@@ -39,7 +43,8 @@ def _source(name: str, *words: str) -> Source:
     parts = ("prelude", "moves", name) if name in _MOVING else ("prelude", name)
     texts = (_LUA.joinpath(f"{part}.lua").read_text() for part in parts)
     text = "\n".join((f"#!lua{flags}", *texts))
-    return Source(name, text, frozenset(words), sha1(text.encode(), usedforsecurity=False).hexdigest())
+    writes = name not in _OF_NO_CHANGE
+    return Source(name, text, frozenset(words), sha1(text.encode(), usedforsecurity=False).hexdigest(), writes)
 
 
 CREATE: Final = _source("create", "CREATED", "REPLAYED", "EXISTS", "DRAINING")
