@@ -2,12 +2,14 @@
 
 import os
 import shutil
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.compose import compose_failure
 from tests.integration.servers import Backend, choose_backend
+from tests.turns import TURNS
 
 _BACKEND = pytest.StashKey[Backend]()
 #: Why the compose file cannot be run here; None where it can.
@@ -56,6 +58,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("compose")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    with TURNS.shared():
+        return (yield)
 
 
 @pytest.fixture(scope="session")
