@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 from collections.abc import Generator
 from pathlib import Path
 
@@ -28,6 +29,8 @@ def browser() -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compose: the test runs compose.yaml")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell; what is tested inherits it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     backend = choose_backend()
     no_compose = compose_failure() if backend.is_docker else backend.why
     if os.environ.get("REQUIRE_DOCKER") == "1" and no_compose:
