@@ -2,12 +2,15 @@
 
 import os
 import shutil
+import signal
+from collections.abc import Generator
 from pathlib import Path
 
 import pytest
 
 from tests.integration.compose import compose_failure
 from tests.integration.servers import Backend, choose_backend
+from tests.turns import TURNS
 
 _BACKEND = pytest.StashKey[Backend]()
 #: Why the compose file cannot be run here; None where it can.
@@ -26,6 +29,8 @@ def browser() -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compose: the test runs compose.yaml")
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell; what is tested inherits it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     backend = choose_backend()
     no_compose = compose_failure() if backend.is_docker else backend.why
     if os.environ.get("REQUIRE_DOCKER") == "1" and no_compose:
@@ -56,6 +61,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         left_out = [item for item in items if item.get_closest_marker("compose")]
         config.hook.pytest_deselected(items=left_out)
         items[:] = [item for item in items if item not in left_out]
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol() -> Generator[None, object, object]:
+    with TURNS.shared():
+        return (yield)
 
 
 @pytest.fixture(scope="session")

@@ -67,7 +67,8 @@ async def refresh(service: Service, display: Display, first: Picture) -> None:
         while True:
             await asyncio.sleep(LEAST)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(happened.wait(), MOST)
+                async with asyncio.timeout(MOST):  # up to Python 3.11 `wait_for` may swallow the end that was asked for
+                    await happened.wait()
             happened.clear()
             try:
                 display.show(await take(service))

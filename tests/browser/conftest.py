@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -144,7 +145,9 @@ def open_view(new_page: Callable[..., Page], load: Load, service: Service, api: 
 
     def open_it(view: str = "#/", **options: Any) -> Page:
         page = new_page(**options)
-        load(page, f"{service.url}/{view}")
+        # The list says what happens from this answer on; `/ready` alone makes it "Live".
+        with page.expect_response("**/v1/events?*") if view == "#/jobs" else nullcontext():
+            load(page, f"{service.url}/{view}")
         expect(page.locator("#pulse")).to_have_text("Live")
         expect(page.locator("main h1")).to_be_visible()
         return page

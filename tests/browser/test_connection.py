@@ -77,8 +77,10 @@ def test_what_was_missed_is_read_again_also_where_the_stream_is_refused(
     service.kill()
     expect(page.locator("#banner")).to_contain_text("The connection was lost")
     page.route("**/v1/events*", lambda route: route.fulfill(status=503, json={}))
+    page.route("**/ready", lambda route: route.abort())  # it is to see the service again after the change
     service.start()
     change(api, "a", status="running")
+    page.unroute("**/ready")
 
     expect(page.locator("tbody tr")).to_contain_text("running")
 

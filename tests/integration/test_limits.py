@@ -374,7 +374,8 @@ def test_a_client_cannot_name_itself_another_where_no_proxy_is_trusted(redis_url
 
 
 def test_while_redis_is_away_a_limit_costs_no_more_time_than_the_rest(tmp_path: Path) -> None:
-    with Service(tmp_path, REDIS_URL="redis://127.0.0.1:1/0", RATE_LIMIT="3/minute") as service:
+    settings = {"REDIS_URL": "redis://127.0.0.1:1/0", "RATE_LIMIT": "3/minute", "SHUTDOWN_DRAIN_SECONDS": "0"}
+    with Service(tmp_path, **settings) as service:
         started = time.monotonic()
         response = httpx.get(f"{service.url}/v1/jobs", timeout=10)
         assert time.monotonic() - started < 3.5

@@ -209,7 +209,7 @@ def test_no_label_grows_with_what_clients_send(api: httpx.Client) -> None:
 
 def test_the_metrics_say_when_redis_is_away(tmp_path: Path) -> None:
     with (
-        Service(tmp_path, REDIS_URL="redis://127.0.0.1:1/0") as service,
+        Service(tmp_path, REDIS_URL="redis://127.0.0.1:1/0", SHUTDOWN_DRAIN_SECONDS="0") as service,
         httpx.Client(base_url=service.url) as api,
     ):
         found = samples(api)

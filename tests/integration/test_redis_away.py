@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from tests.integration.servers import Backend, Fault, FaultyLine, RedisServer, Service
+from tests.turns import TURNS
 
 #: Seconds within which every call is answered, `/ready` says that Redis does not answer, and `/health` answers.
 LIMIT, READY_LIMIT, HEALTH_LIMIT = 3.5, 3.0, 1.0
@@ -252,7 +253,9 @@ def lives(
         return await asyncio.gather(*lives, return_exceptions=True)
 
     try:
-        yield dict(zip(PROBLEMS, asyncio.run(live_all()), strict=True))
+        with TURNS.alone():
+            lives = asyncio.run(live_all())
+        yield dict(zip(PROBLEMS, lives, strict=True))
     finally:
         stoppable.remove()
 

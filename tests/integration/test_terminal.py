@@ -337,6 +337,10 @@ def test_a_reader_that_leaves_early_hears_no_complaint(api: httpx.Client, url: s
     assert (ended.stdout, ended.stderr) == (b'{"job_id":', b"")
 
 
+def is_asleep(pid: int) -> bool:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "S"
+
+
 def test_ctrl_c_while_it_reads_is_130_too(url: str) -> None:
     command = [sys.executable, "-m", "service", "submit", "-"]
     with subprocess.Popen(command, env=environment(url), stdin=subprocess.PIPE, stderr=subprocess.PIPE) as submit:
@@ -344,6 +348,7 @@ def test_ctrl_c_while_it_reads_is_130_too(url: str) -> None:
         pipe = submit.stdin.fileno()
         os.write(pipe, b"[")
         wait_until(lambda: fcntl.ioctl(pipe, termios.FIONREAD, b"\0" * 4) == b"\0" * 4, "the read of what was written")
+        wait_until(lambda: is_asleep(submit.pid), "the wait for more")
         submit.send_signal(signal.SIGINT)
         assert submit.wait(10) == 130
         assert submit.stderr

@@ -291,7 +291,7 @@ def test_a_claim_that_comes_again_under_its_key_keeps_the_job(
 
 
 def test_a_claim_that_waits_says_soon_that_redis_is_away(tmp_path: Path) -> None:
-    with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0") as service:
+    with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", SHUTDOWN_DRAIN_SECONDS="0") as service:
         claim = {"queues": ["default"], "worker": "w", "wait_seconds": 20}
         refused = httpx.post(f"{service.url}/v1/claims", json=claim, timeout=3.5)
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:store-unreachable")

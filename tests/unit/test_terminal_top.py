@@ -1,6 +1,7 @@
 """The live picture is drawn anew when something happens, and goes on when nothing answers."""
 
 import asyncio
+from typing import Any
 
 import httpx
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from jobstate_cli import streams, top
 from jobstate_cli.errors import Refused
 from jobstate_cli.picture import Picture, take
+from jobstate_cli.service import Service
 from tests.scripted import OPEN, Scripted, answer, event, problem, streaming
 from tests.unit.test_terminal_views import DRAIN, QUEUES, RUNNING, STATS
 
@@ -109,3 +111,23 @@ async def test_a_refusal_ends_it(scripted: Scripted, monkeypatch: pytest.MonkeyP
         first = await take(service)
         with pytest.raises(Refused, match="403 Forbidden"):
             await top.refresh(service, Seen(9), first)
+
+
+async def test_an_end_that_is_asked_for_just_as_something_happens_comes(
+    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+
+    async def listen(service: Service, happened: Any) -> None:
+        heard.append(happened.__self__)
+
+    monkeypatch.setattr(top, "_listen", listen)
+    async with scripted.service() as service:
+        first = await take(service)
+        refreshing = asyncio.create_task(top.refresh(service, Seen(9), first))
+        while not (heard and heard[0]._waiters):  # noqa: ASYNC110 (nothing tells that somebody waits)
+            await asyncio.sleep(0)
+        heard[0].set()
+        refreshing.cancel()
+        await asyncio.wait([refreshing], timeout=1)
+        assert refreshing.cancelled()
