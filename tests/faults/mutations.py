@@ -43,6 +43,15 @@ MUTATIONS: Final = (
     Mutation("moves", "the end of the lease", "else without('lease_expires_at') end", "end"),
     Mutation("moves", "counting failures", "(what.failed and not job.cancel and 1 or 0)", "0"),
     Mutation("change", "the lease", "if not asks and lease_is_lost(job, token) then", GIVE_WAY),
+    Mutation(
+        "change", "what was done to a deleted job", "if not job or is_of_deleted(id, change_id) then", "if not job then"
+    ),
+    Mutation(
+        "release",
+        "what was done to a deleted job",
+        "if not job or is_of_deleted(id, change_id) then",
+        "if not job then",
+    ),
     Mutation("change", "the same change again", "if again then return again end", ""),
     Mutation("change", "the same end again", "if job.status == target and FINAL[target] and", "if false and"),
     Mutation("change", "asked to stop already", "if asks and job.cancel then", GIVE_WAY),

@@ -92,8 +92,8 @@ class Calls(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """Have jobs to do something with."""
-        for job in ("j1", "j2"):
-            self.create(job, "a", 1, 2)
+        for job, queue in (("j1", "a"), ("j2", "b")):
+            self.create(job, queue, 1, 2)
 
     def create(self, job: str, queue: str, value: Any, most: int) -> None:
         job_id = self.id_of(job)
@@ -185,6 +185,7 @@ class Calls(RuleBasedStateMachine):
         self.release(job, "last", 1, None)
 
     @rule(job=JOBS, token=TOKENS, progress=st.none() | st.fixed_dictionaries({"current": st.integers(0, 2)}))
+    @repeatable
     def heartbeat(self, job: str, token: str, progress: Any) -> None:
         job_id = self.id_of(job)
         headers, given, _ = self.conditions(job_id, token, None)
