@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tests.faults.causes import causes, could_make, matched
 from tests.faults.facts import Facts, Violations, in_words
-from tests.faults.history import Call, History, Kind, Version
+from tests.faults.history import History, Kind, Version
 from tests.faults.lives import Life, Step, unlawful
 from tests.faults.reads import nothing_vanishes, reads_are_true, reads_never_go_back, streams_tell_all
 
@@ -100,7 +100,7 @@ def one_change_a_revision(facts: Facts) -> Violations:
 
 def every_revision_has_a_cause(facts: Facts) -> Violations:
     """A refused request leaves no trace, and a request that is sent again is done once."""
-    made = {id(call): version for version, call in facts.acknowledged if _made(facts, version, call)}
+    made = _made(facts)
     known = set(made.values())
     unknown = [step for version, step in facts.steps.items() if version not in known and not _reaped(facts, step)]
     possible = causes(facts.history, made)
@@ -128,9 +128,19 @@ def _asked_of(facts: Facts, step: Step) -> str:
     return "; ".join(in_words(call) + (f" with {call.seen[0].version}" if call.seen else "") for call in calls)
 
 
-def _made(facts: Facts, version: Version, call: Call) -> bool:
-    step = facts.steps.get(version)
-    return step is not None and could_make(call, step)
+def _made(facts: Facts) -> dict[int, Version]:
+    """Return the calls (by `id`) that made the revision that their answer names.
+
+    A cancel may be answered with what another call has made of it meanwhile, such as the holder's release.
+    """
+    made: dict[int, Version] = {}
+    for is_cancel in (False, True):
+        others = set(made.values())
+        for version, call in facts.acknowledged:
+            step = facts.steps.get(version)
+            if (call.kind is Kind.CANCEL) is is_cancel and version not in others and step and could_make(call, step):
+                made[id(call)] = version
+    return made
 
 
 def _reaped(facts: Facts, step: Step) -> bool:
