@@ -205,6 +205,21 @@ class Calls(RuleBasedStateMachine):
         body = {} if error is None else {"error_message": error}
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/release", body, key, **headers), expected)
 
+    @rule(job=JOBS, current=st.integers(0, 2))
+    def report_twice(self, job: str, current: int) -> None:
+        """Have a worker say twice how far it is."""
+        self.claim(("a", "b"), None)
+        for _ in range(2):
+            self.heartbeat(job, "last", {"current": current})
+
+    @rule(job=JOBS, key=st.sampled_from(["k1", "k2"]), status=st.sampled_from(["failed", "cancelled"]))
+    def replace(self, job: str, key: str, status: str) -> None:
+        """End a job, and once more when it has been deleted and created again."""
+        self.change(job, {"status": status}, key, "last", None)
+        self.delete(job, None, None)
+        self.create(job, "a" if job == "j1" else "b", 1, 2)
+        self.change(job, {"status": status}, key, "none", None)
+
     @rule(queue=st.sampled_from("ab"), paused=st.booleans())
     def pause(self, queue: str, paused: bool) -> None:
         name = f"{self.name}-{queue}"
