@@ -1,6 +1,6 @@
 """Which call made which revision: every one needs a cause, and a call that may have been done made one at most."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tests.faults.history import Call, History, Kind, Outcome, Version
@@ -78,8 +78,11 @@ def acknowledged(history: History, steps: Iterable[Step]) -> Iterator[tuple[Vers
                 yield seen.version, call
 
 
-def causes(history: History) -> list[Cause]:
-    """Return what may have made revisions that no answer names."""
+def causes(history: History, named: Container[int]) -> list[Cause]:
+    """Return what may have made revisions that no answer names; the calls (by `id`) in `named` made those they name.
+
+    The answer to a cancel whose first reply was lost may name a later revision: the job was asked to stop already.
+    """
     groups: dict[str, list[Call]] = {}
     for number, call in enumerate(history.calls):
         if call.is_change:
@@ -87,9 +90,9 @@ def causes(history: History) -> list[Cause]:
     found = []
     for calls in groups.values():
         told = [call for call in calls if call.outcome is Outcome.DONE and not history.may_be_lost(call)]
-        if told and told[-1].seen:
-            continue  # its revision is named
-        found.append(Cause(tuple(calls), bool(told)))
+        if told and id(told[-1]) in named:
+            continue
+        found.append(Cause(tuple(calls), bool(told) and not told[-1].seen))
         if any(call.kind is Kind.CLAIM and not call.is_keyed for call in calls):
             found.append(Cause(tuple(map(_undone, calls)), False))
     return [cause for cause in found if cause.is_certain or _is_open(cause, history)]

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tests.faults.causes import causes, could_make, matched
 from tests.faults.facts import Facts, Violations, in_words
-from tests.faults.history import Call, History, Kind, Version
+from tests.faults.history import History, Kind, Version
 from tests.faults.lives import Life, Step, unlawful
 from tests.faults.reads import nothing_vanishes, reads_are_true, reads_never_go_back, streams_tell_all
 
@@ -100,9 +100,10 @@ def one_change_a_revision(facts: Facts) -> Violations:
 
 def every_revision_has_a_cause(facts: Facts) -> Violations:
     """A refused request leaves no trace, and a request that is sent again is done once."""
-    known = {version for version, call in facts.acknowledged if _made(facts, version, call)}
+    made = _made(facts)
+    known = set(made.values())
     unknown = [step for version, step in facts.steps.items() if version not in known and not _reaped(facts, step)]
-    possible = causes(facts.history)
+    possible = causes(facts.history, made)
     by_step = [
         [number for number, cause in enumerate(possible) if cause.may_have_made(step, facts.history)]
         for step in unknown
@@ -110,7 +111,7 @@ def every_revision_has_a_cause(facts: Facts) -> Violations:
     explained = matched(range(len(unknown)), lambda row: by_step[row])
     for row, step in enumerate(unknown):
         if row not in explained:
-            yield f"nobody who was not refused has made {step}"
+            yield f"nobody who was not refused has made {step}; asked for were {_asked_of(facts, step)}"
     by_cause: dict[int, list[int]] = defaultdict(list)
     for row, numbers in enumerate(by_step):
         for number in numbers:
@@ -122,18 +123,30 @@ def every_revision_has_a_cause(facts: Facts) -> Violations:
             yield f"{in_words(possible[number].calls[-1])} has made no revision"
 
 
-def _made(facts: Facts, version: Version, call: Call) -> bool:
-    step = facts.steps.get(version)
-    return step is not None and could_make(call, step)
+def _asked_of(facts: Facts, step: Step) -> str:
+    calls = [call for call in facts.history.calls if call.job_id == step.version.job_id and call.is_change]
+    return "; ".join(in_words(call) + (f" with {call.seen[0].version}" if call.seen else "") for call in calls)
+
+
+def _made(facts: Facts) -> dict[int, Version]:
+    """Return the calls (by `id`) that made the revision that their answer names.
+
+    A cancel may be answered with what another call has made of it meanwhile, such as the holder's release.
+    """
+    made: dict[int, Version] = {}
+    for is_cancel in (False, True):
+        others = set(made.values())
+        for version, call in facts.acknowledged:
+            step = facts.steps.get(version)
+            if (call.kind is Kind.CANCEL) is is_cancel and version not in others and step and could_make(call, step):
+                made[id(call)] = version
+    return made
 
 
 def _reaped(facts: Facts, step: Step) -> bool:
-    """Say whether the service took the job from its worker, when leases may have run out."""
-    return (
-        step.change == "moved"
-        and step.before == "running"
-        and any(window.touches(step.since, step.until) for window in facts.history.reapings)
-    )
+    """Say whether the service took the job from its worker because its lease had run out."""
+    is_taken = (step.change, step.before) == ("moved", "running")
+    return is_taken and step.since <= facts.history.run_out.get(step.version.job_id, 0)
 
 
 def claims_are_single(facts: Facts) -> Violations:

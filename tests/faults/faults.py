@@ -15,7 +15,6 @@ from redis.exceptions import ResponseError
 from service.domain.times import timestamp
 from service.store import keys
 from tests.faults import rude
-from tests.faults.history import Window
 from tests.faults.stage import PATIENCE, Stage
 from tests.integration import servers
 from tests.integration.servers import wait_until
@@ -86,22 +85,23 @@ async def kill_all(stage: Stage) -> None:
 
 async def an_hour(stage: Stage) -> None:
     """Let an hour go by for every lease while the service is down: its reaper takes those that are not heard of."""
-    since = time.time()
     await asyncio.to_thread(stage.kill_service)
     async with stage.client() as redis:
-        await _let_leases_run_out(redis)
+        jobs = await _let_leases_run_out(redis)
+        stage.history.run_out.update(dict.fromkeys(jobs, float("inf")))
         await stage.start_service()
         async with asyncio.timeout(PATIENCE):
             while await redis.zcount(keys.LEASES, "-inf", int(time.time() * 1000)):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
-    stage.history.reapings.append(Window("an hour", since, time.time()))
+    stage.history.run_out.update(dict.fromkeys(jobs, time.time()))
 
 
-async def _let_leases_run_out(redis: AsyncRedis) -> None:
+async def _let_leases_run_out(redis: AsyncRedis) -> list[str]:
     leases = await redis.zrange(keys.LEASES, 0, -1, withscores=True)
     for job_id, past in [(job_id.decode(), int(ends) - 3_600_000) for job_id, ends in leases]:
         await redis.zadd(keys.LEASES, {job_id: past})
         await redis.hset(keys.job(job_id), "lease_expires_at", timestamp(past * 1000))
+    return [job_id.decode() for job_id, _ in leases]
 
 
 def line(fault: servers.Fault, delay: float = 5.0) -> Play:

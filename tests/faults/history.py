@@ -161,8 +161,8 @@ class History:
     faults: list[Window] = field(default_factory=list)
     #: What Redis may have forgotten: changes acknowledged within these.
     losses: list[Window] = field(default_factory=list)
-    #: When leases may have run out.
-    reapings: list[Window] = field(default_factory=list)
+    #: Jobs whose leases were made to run out, and until when (s since 1970) each may be taken from its worker for that.
+    run_out: dict[str, float] = field(default_factory=dict)
     events: Sequence[Event] = ()
     records: dict[str, Record] = field(default_factory=dict)
     heard: list[Heard] = field(default_factory=list)

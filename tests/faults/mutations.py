@@ -26,6 +26,8 @@ class Mutation(NamedTuple):
     old: str
     new: str
     faults: str = FAULTS
+    #: A second guard for the same thing, which goes with it.
+    also: tuple[str, str] = ("\0", "")
 
 
 GIVE_WAY: Final = "if false then"
@@ -43,6 +45,15 @@ MUTATIONS: Final = (
     Mutation("moves", "the end of the lease", "else without('lease_expires_at') end", "end"),
     Mutation("moves", "counting failures", "(what.failed and not job.cancel and 1 or 0)", "0"),
     Mutation("change", "the lease", "if not asks and lease_is_lost(job, token) then", GIVE_WAY),
+    Mutation(
+        "change", "what was done to a deleted job", "if not job or is_of_deleted(id, change_id) then", "if not job then"
+    ),
+    Mutation(
+        "release",
+        "what was done to a deleted job",
+        "if not job or is_of_deleted(id, change_id) then",
+        "if not job then",
+    ),
     Mutation("change", "the same change again", "if again then return again end", ""),
     Mutation("change", "the same end again", "if job.status == target and FINAL[target] and", "if false and"),
     Mutation("change", "asked to stop already", "if asks and job.cancel then", GIVE_WAY),
@@ -73,13 +84,11 @@ MUTATIONS: Final = (
     Mutation("release", "only what is leased", "if not job.lease then", GIVE_WAY),
     Mutation(
         "reap",
-        "only leases that have run out",
+        "only leases that have run out (two guards)",
         "redis.call('ZRANGE', leases, '-inf', digits(at)",
         "redis.call('ZRANGE', leases, '-inf', '+inf'",
         "an-hour",
-    ),
-    Mutation(
-        "reap", "a lease that was extended", "elseif ours and job.lease > at then", "elseif false then", "an-hour"
+        ("elseif ours and job.lease > at then", "elseif false then"),
     ),
     Mutation("sweep", "only what has expired", "local over = '(' .. digits(at)", "local over = '+inf'", "an-hour"),
     Mutation(
@@ -98,7 +107,7 @@ def removed(mutation: Mutation, source: Path) -> None:
     text = path.read_text()
     if text.count(mutation.old) != 1:
         raise ValueError(f"{mutation.script}.lua has {text.count(mutation.old)} times {mutation.old!r}")
-    path.write_text(text.replace(mutation.old, mutation.new))
+    path.write_text(text.replace(mutation.old, mutation.new).replace(*mutation.also))
 
 
 def checks_under_faults(mutation: Mutation, source: Path) -> list[str]:

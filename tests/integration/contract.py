@@ -87,6 +87,8 @@ class Contract:
 
     jobs: dict[str, Model] = field(default_factory=dict)
     deletions: set[tuple[str, str]] = field(default_factory=set)
+    #: The last change of each job that was deleted: its key, and the job's id.
+    last_changes: set[tuple[str, str]] = field(default_factory=set)
     #: What a claim under a key was given: job, token.
     claims: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = field(default_factory=dict)
     paused: set[str] = field(default_factory=set)
@@ -109,7 +111,7 @@ class Contract:
         if _is_misfit(body):
             return Expected(400, "invalid-request")
         job = self.jobs.get(job_id)
-        if job is None:
+        if job is None or (key, job_id) in self.last_changes:
             return Expected(404, "job-not-found")
         if job.is_lost(token):
             return Expected(409, "lease-lost")
@@ -128,7 +130,7 @@ class Contract:
     def cancel(self, job_id: str, key: str | None, token: str | None, if_match: int | None) -> Expected:
         """Cancel a job, or ask the holder of its lease to stop."""
         job = self.jobs.get(job_id)
-        if job is None:
+        if job is None or (key, job_id) in self.last_changes:
             return Expected(404, "job-not-found")
         asks = token is None and job.is_leased
         if not asks and job.is_lost(token):
@@ -161,6 +163,8 @@ class Contract:
         if job.status not in FINAL:
             return Expected(409, "job-not-final")
         del self.jobs[job_id]
+        if job.last is not None:
+            self.last_changes.add((job.last[0], job_id))
         if key is not None:
             self.deletions.add((key, job_id))
         return Expected(204)
@@ -198,7 +202,7 @@ class Contract:
     def release(self, job_id: str, token: str | None, error: Any, key: str | None) -> Expected:
         """Give a job back; with an error its attempt has failed."""
         job = self.jobs.get(job_id)
-        if job is None:
+        if job is None or (key, job_id) in self.last_changes:
             return Expected(404, "job-not-found")
         if job.is_lost(token):
             return Expected(409, "lease-lost")

@@ -342,7 +342,8 @@ class FaultyLine:
         assert task
         self._tasks.add(task)
         self._open.add(writer)
-        with contextlib.suppress(OSError, asyncio.CancelledError), contextlib.closing(writer):
+        gone = (OSError, RuntimeError, asyncio.CancelledError)  # the second is what uvloop says of what was reset
+        with contextlib.suppress(*gone), contextlib.closing(writer):
             redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
             with contextlib.closing(redis_writer):
                 lost = asyncio.Event()

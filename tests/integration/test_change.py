@@ -19,6 +19,7 @@ from service.domain.jobs import Job, Progress
 from service.domain.states import FINAL, MOVES, Status
 from service.domain.times import micros
 from service.store import keys
+from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
 
 
@@ -322,6 +323,39 @@ async def test_the_same_deletion_again_does_not_touch_another_job_of_that_id(job
     found = await jobs.get_job("j")
     assert found
     assert found.created_at == another.created_at
+
+
+@pytest.mark.parametrize("end", ["change", "cancel", "release"])
+async def test_the_last_change_again_does_not_touch_another_job_of_that_id(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, end: str
+) -> None:
+    async def end_it(token: str | None = None) -> None:
+        match end:
+            case "change":
+                await jobs.update_job_status("j", "failed", change_id="k", lease_token=token)
+            case "cancel":
+                await jobs.cancel_job("j", change_id="k", lease_token=token)
+            case "release":
+                await leases.release_job("j", token, error=1, change_id="k")
+
+    await jobs.create_job("j", 1)
+    claim = await leases.claim_job(["default"], "w")
+    assert claim
+    await end_it(claim.lease.token)
+    await jobs.delete_job("j")
+    await jobs.create_job("j", 2)
+    claim = await leases.claim_job(["default"], "w")
+    assert claim
+
+    with pytest.raises(JobNotFound):
+        await end_it(claim.lease.token)
+
+    job = await jobs.get_job("j")
+    assert job
+    assert (job.status, job.revision) == (Status.RUNNING, 2)
+    await redis.set(keys.DELETIONS, "foreign")
+    await end_it(claim.lease.token)
+    await redis.delete(keys.DELETIONS)
 
 
 async def test_the_same_deletion_again_is_accepted(jobs: JobStateManager) -> None:

@@ -92,8 +92,8 @@ class Calls(RuleBasedStateMachine):
     @initialize()
     def begin(self) -> None:
         """Have jobs to do something with."""
-        for job in ("j1", "j2"):
-            self.create(job, "a", 1, 2)
+        for job, queue in (("j1", "a"), ("j2", "b")):
+            self.create(job, queue, 1, 2)
 
     def create(self, job: str, queue: str, value: Any, most: int) -> None:
         job_id = self.id_of(job)
@@ -185,6 +185,7 @@ class Calls(RuleBasedStateMachine):
         self.release(job, "last", 1, None)
 
     @rule(job=JOBS, token=TOKENS, progress=st.none() | st.fixed_dictionaries({"current": st.integers(0, 2)}))
+    @repeatable
     def heartbeat(self, job: str, token: str, progress: Any) -> None:
         job_id = self.id_of(job)
         headers, given, _ = self.conditions(job_id, token, None)
@@ -203,6 +204,21 @@ class Calls(RuleBasedStateMachine):
         expected = self.contract.release(job_id, given, error, key)
         body = {} if error is None else {"error_message": error}
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/release", body, key, **headers), expected)
+
+    @rule(job=JOBS, current=st.integers(0, 2))
+    def report_twice(self, job: str, current: int) -> None:
+        """Have a worker say twice how far it is."""
+        self.claim(("a", "b"), None)
+        for _ in range(2):
+            self.heartbeat(job, "last", {"current": current})
+
+    @rule(job=JOBS, key=st.sampled_from(["k1", "k2"]), status=st.sampled_from(["failed", "cancelled"]))
+    def replace(self, job: str, key: str, status: str) -> None:
+        """End a job, and once more when it has been deleted and created again."""
+        self.change(job, {"status": status}, key, "last", None)
+        self.delete(job, None, None)
+        self.create(job, "a" if job == "j1" else "b", 1, 2)
+        self.change(job, {"status": status}, key, "none", None)
 
     @rule(queue=st.sampled_from("ab"), paused=st.booleans())
     def pause(self, queue: str, paused: bool) -> None:

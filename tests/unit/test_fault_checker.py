@@ -274,6 +274,22 @@ ALLOWED: list[tuple[str, Spoil]] = [
         with_call(1, seen=seen(4, "running", 1), ended=START + 0.035),
     ),
     (
+        "a cancel that was done is told at its second try how the job is by then",
+        with_call(3, seen=seen(5, "completed", 1, RESULT), ended=START + 0.045),
+    ),
+    (
+        "a cancel that was done is told at its second try that the holder's release has cancelled the job",
+        together(
+            without_event(3),
+            with_event(3, event(41, 5, "cancelled")),
+            with_call(3, seen=seen(5, "cancelled", 1), ended=START + 0.045),
+            with_call(4, kind=Kind.RELEASE, seen=seen(5, "cancelled", 1), target="", content=""),
+            with_call(5, seen=seen(5, "cancelled", 1)),
+            with_record(status="cancelled", content="", changes=((2, "r"), (4, "q"), (5, "x"))),
+            lambda h: h.counts.update(completed=0, cancelled=1),
+        ),
+    ),
+    (
         "Redis has forgotten what it may",
         together(
             lambda h: h.losses.append(Window("loss", START + 0.089, START + 0.2)),
@@ -300,7 +316,7 @@ ALLOWED: list[tuple[str, Spoil]] = [
     (
         "the reaper took a job whose lease had run out",
         together(
-            lambda h: h.reapings.append(fault()),
+            lambda h: h.run_out.update(j=START + 1),
             with_event(3, event(35, 5, "pending")),
             with_event(4, event(36, 6, "running")),
             with_call(4, kind=Kind.CLAIM, seen=seen(6, "running", 2), job_id="", token="2-u", content=""),

@@ -62,7 +62,8 @@ LEASES: Final = index("leases")
 QUEUES: Final = index("queues")
 #: String: there while no job is created or claimed.
 DRAIN: Final = index("drain")
-#: Sorted set: change id:job id → forget (ms); deletions whose reply may have been lost.
+#: Sorted set: change id:job id → forget (ms); deletions whose reply may have been lost; with a `:` in front the last
+#: changes of what was deleted.
 DELETIONS: Final = index("deletions")
 #: String: the last moment of creation (µs), unique and never going back.
 CLOCK: Final = index("clock")

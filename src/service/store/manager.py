@@ -22,7 +22,8 @@ from service.store.records import flat, hash_from, hash_of, job_from, micros_of,
 
 _log = structlog.get_logger(__name__)
 
-#: How long a deletion is remembered, so that its repetition is not told that there was no such job.
+#: How long a deletion is remembered, so that its repetition is not told that there was no such job, and the last change
+#: before it, so that the repetition of that one is not done to another job of this id.
 DELETION_KEPT: Final = timedelta(minutes=1)
 #: How many expired jobs one run of the sweep's script takes out of the indexes.
 SWEEP_BATCH: Final = 500

@@ -6,7 +6,7 @@
 --       9 `change`, of which the same final status is only the same change with the same content, or `cancel`,
 --       10 … field, value, … to set
 -- Returns: CHANGED or UNCHANGED with the time (µs) and the whole hash
---          NOT_FOUND
+--          NOT_FOUND; also where this change was made to another job of this id, which is deleted since
 --          LEASE_LOST with status and revision
 --          KEY_REUSED: the last change had this id and another content
 --          PRECONDITION_FAILED, ILLEGAL with status and revision
@@ -24,7 +24,7 @@ local function same_content()
 end
 
 local job = load(id)
-if not job then return { 'NOT_FOUND' } end
+if not job or is_of_deleted(id, change_id) then return { 'NOT_FOUND' } end
 local asks = cancels and token == '' and job.lease ~= nil
 if not asks and lease_is_lost(job, token) then return { 'LEASE_LOST', job.status, digits(job.revision) } end
 local again = repetition(job, change_id, digest)

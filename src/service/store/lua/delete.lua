@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 the job's hash, 2 the partition's root
 -- ARGV: 1 job id, 2 change id, 3 versions of which the record must have one (empty for any),
---       4 how long the deletion is remembered (ms)
+--       4 how long the deletion, and the job's last change, are remembered (ms)
 -- Returns: DELETED; the same again, and nothing done, when this change id deleted a job of this id before
 --          NOT_FOUND
 --          PRECONDITION_FAILED, NOT_FINAL with status and revision
@@ -29,6 +29,8 @@ untag(job)
 job.revision = job.revision + 1
 emit('deleted', job)
 redis.call('ZREMRANGEBYSCORE', deletions, '-inf', '(' .. digits(at))
-redis.call('ZADD', deletions, digits(forget_at), mark)
+for _, member in ipairs({ mark, last_of_deleted(id, job.last_change:match('^[^:]*')) }) do
+  redis.call('ZADD', deletions, digits(forget_at), member)
+end
 keep(deletions, forget_at)
 return { 'DELETED' }

@@ -52,6 +52,18 @@ local function repetition(job, change_id, digest)
   return unchanged(job)
 end
 
+-- A member of `deletions` for the last change of a job that was deleted.
+local function last_of_deleted(id, change_id)
+  return ':' .. change_id .. ':' .. id
+end
+
+-- Says whether a request with this change id was the last change of another job of this id, which is deleted: then this one
+-- is not meant. Where `deletions` is not ours, nothing is known.
+local function is_of_deleted(id, change_id)
+  local deletions = key('deletions')
+  return pcall(expect, 'zset', deletions) and redis.call('ZSCORE', deletions, last_of_deleted(id, change_id)) ~= false
+end
+
 local FINAL = { completed = true, failed = true, cancelled = true }
 -- µs: newer progress within it is in the record, without an event of its own.
 local PROGRESS_EVENT_EVERY = 1000000

@@ -5,12 +5,12 @@
 --       6 seconds before it may be claimed again (empty: the job's own after a failure, else none),
 --       7 error_message (absent unless the attempt has failed)
 -- Returns: CHANGED or UNCHANGED with the time (µs) and the whole hash
---          NOT_FOUND
+--          NOT_FOUND; also where this release was made of another job of this id, which is deleted since
 --          LEASE_LOST, NOT_LEASED with status and revision
 --          KEY_REUSED: the last change had this id and another content
 local id, change_id, digest, token, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[5], tonumber(ARGV[6])
 local job = load(id)
-if not job then return { 'NOT_FOUND' } end
+if not job or is_of_deleted(id, change_id) then return { 'NOT_FOUND' } end
 if lease_is_lost(job, token) then return { 'LEASE_LOST', job.status, digits(job.revision) } end
 local again = repetition(job, change_id, digest)
 if again then return again end
