@@ -18,9 +18,8 @@ from service.settings import retention_from_environment
 from service.store import keys, overview, scripts
 from service.store.connection import Gateway
 from service.store.identity import change_id_for, claim_id_for, digest, new_secret
-from service.store.manager import millis
 from service.store.observer import NoObserver, Observer
-from service.store.records import hash_of, job_from, micros_of, seconds_left, standing
+from service.store.records import hash_of, job_from, micros_of, millis, seconds_left, standing
 
 #: How much longer than its lease a claim is remembered: whoever did not hear of the lease cannot have extended it.
 CLAIM_KEPT: Final = timedelta(minutes=1)

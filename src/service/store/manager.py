@@ -12,13 +12,13 @@ from service.domain.content import Value
 from service.domain.jobs import Batch, Creation, History, Job, JobFilter, Page, Progress, Stats
 from service.domain.operation import StoreHealth
 from service.domain.states import Status, sources
-from service.settings import MAX_RETENTION, retention_from_environment
+from service.settings import retention_from_environment
 from service.store import keys, overview, scripts, version
 from service.store.connection import Gateway
 from service.store.history import history_from
 from service.store.identity import change_id_for, digest, new_change_id
 from service.store.observer import NoObserver, Observer
-from service.store.records import flat, hash_from, hash_of, job_from, micros_of, seconds_left, standing
+from service.store.records import flat, hash_from, hash_of, job_from, micros_of, millis, seconds_left, standing
 
 _log = structlog.get_logger(__name__)
 
@@ -294,11 +294,3 @@ def _words(versions: Collection[str]) -> str:
     if isinstance(versions, str):
         versions = [versions]
     return " ".join(version or "none" for version in versions)
-
-
-def millis(duration: timedelta) -> int:
-    """Return how long something is kept in whole milliseconds; raises `ValueError` beyond what is allowed."""
-    millis = duration // timedelta(milliseconds=1)
-    if not millis >= 1 or duration > MAX_RETENTION:
-        raise ValueError(f"ttl={duration} is not allowed; allowed: from 1 ms to {MAX_RETENTION.days} days")
-    return millis

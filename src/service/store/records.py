@@ -1,6 +1,7 @@
 """A job record as a Redis hash and back."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
 from typing import Any, Final
 
 import msgspec
@@ -11,6 +12,7 @@ from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, Progress
 from service.domain.states import Status
 from service.domain.times import timestamp
+from service.settings import MAX_RETENTION
 
 #: The fields that a client may make as large as a body.
 LARGE_FIELDS: Final[tuple[str, ...]] = ("input_params", "result", "error_message")
@@ -78,3 +80,11 @@ def hash_from(fields: Mapping[str, Value]) -> dict[str, bytes]:
         for name, value in without_absent(fields).items()
         if _DEFAULTS.get(name) != value
     }
+
+
+def millis(duration: timedelta) -> int:
+    """Return how long something is kept in whole milliseconds; raises `ValueError` beyond what is allowed."""
+    millis = duration // timedelta(milliseconds=1)
+    if not millis >= 1 or duration > MAX_RETENTION:
+        raise ValueError(f"ttl={duration} is not allowed; allowed: from 1 ms to {MAX_RETENTION.days} days")
+    return millis
