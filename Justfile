@@ -75,14 +75,9 @@ alerts:
 bench-observation:
     uv run python -m benchmarks.observation
 
-# Measure how calls grow with the number of jobs, and what a job costs in memory (about five minutes).
-bench:
-    uv run python -m benchmarks.growth
-    uv run python -m benchmarks.memory
-
-# Measure what watching costs: 1,000 event streams on one process (needs wrk; a minute).
-bench-watching:
-    uv run python -m benchmarks.watching
+# Measure all of docs/benchmarks.md anew, or a part of it (needs wrk and redis-benchmark, and npm for BullMQ; a quarter of an hour).
+bench *parts:
+    uv run --group bench python -m benchmarks {{ parts }}
 
 # Measure how many jobs fit into the empty Redis of compose.yaml, and what it does when it is full (about two minutes).
 capacity:

@@ -81,14 +81,17 @@ async def _measure(rounds: int, report: Report) -> None:
             assert await stores[size][0].get_running_job_count() == size // 10
         smallest, largest = SIZES[0], SIZES[-1]
         columns = ("", *(f"{size:,} jobs" for size in SIZES), f"{largest:,} / {smallest:,}")
-        table = Table(f"median of {CALLS} calls, in µs", columns)
+        table, drawn = Table(f"median of {CALLS} calls, in µs", columns), dict[str, list[float]]()
         for name in calls(*stores[smallest]):
             times = await interleaved({str(size): calls(*stores[size])[name] for size in SIZES}, CALLS)
             ratio = times[str(largest)] / times[str(smallest)]
+            drawn[name] = [times[str(size)] for size in SIZES]
             table.row(name, *(f"{times[str(size)]:,.0f}" for size in SIZES), f"{ratio:.2f}")
         scans = {size: count_by_scanning(url) * 1000 for size, url in urls.items() if size < largest}
         table.row("the plan's count (`SCAN`, `HGET`)", *(f"{scans[size]:,.0f}" for size in scans), "", "")
+        drawn["the plan's count"] = list(scans.values())
         report.add(table)
+        report.lines("growth", "a call among so many jobs", list(SIZES), drawn, "µs")
         await _beside(rounds, report, *stores[largest])
 
 

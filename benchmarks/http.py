@@ -1,9 +1,11 @@
 """Requests per second over HTTP: the service, the plan that it replaced, and the limit of its framework.
 
 Each is a process of its own; the service and the plan have a Redis each, of the same kind; `wrk` asks them in turn.
+`BENCH_REDIS` names two others, such as `redis://127.0.0.1:6379/0 redis://127.0.0.1:6379/1` in a container.
 """
 
 import contextlib
+import os
 import subprocess
 import sys
 import tempfile
@@ -67,7 +69,8 @@ def subjects() -> Iterator[dict[str, str]]:
     """Yield the address of each subject."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        ours, theirs = (stack.enter_context(server(*PERSISTENCE, tcp=True)) for _ in range(2))
+        given = os.environ.get("BENCH_REDIS", "").split()
+        ours, theirs = given or (stack.enter_context(server(*PERSISTENCE, tcp=True)) for _ in range(2))
         python = (sys.executable, "-m")
         serve = (*python, "service", "serve", "--redis-url", ours)
         commands: dict[str, tuple[str, ...]] = {
@@ -125,7 +128,7 @@ def one_round(name: str, address: str, scene: Scene, ids: Ids) -> Round:
 def measure(rounds: int, report: Report) -> None:
     """Run all scenes and add what was found to a report."""
     need_wrk()
-    ids = Ids()
+    ids, rates = Ids(), dict[str, dict[str, float]]()
     with subjects() as addresses:
         for name in (ONE, PLAN):
             job = {"job_id": "bench-0", "input_params": {"text": "x" * 89}}
@@ -138,6 +141,9 @@ def measure(rounds: int, report: Report) -> None:
                 for name in scene.asked:
                     found[name].append(one_round(name, addresses[name], scene, ids))
             report.add(_table(scene, found))
+            if scene.connections == 64 and LITESTAR in found:
+                rates[scene.kind] = {name: median(one.rate for one in each) for name, each in found.items()}
+        report.bars("requests", "requests per second, 64 connections", rates)
 
 
 def _table(scene: Scene, found: dict[str, list[Round]]) -> Table:

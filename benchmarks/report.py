@@ -5,7 +5,7 @@ import platform
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from service.embedded.binary import find
 
@@ -53,6 +53,39 @@ class Report:
     def _say(self, text: str) -> None:
         print(text, flush=True)
         self.text += f"\n{text}"
+
+    def bars(self, name: str, title: str, groups: dict[str, dict[str, float]]) -> None:
+        """Add a plot: for each group a bar for each member of it."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        axes = figure.subplots()
+        members = list(dict.fromkeys(member for group in groups.values() for member in group))
+        width = 0.8 / len(members)
+        for number, member in enumerate(members):
+            places = [place + width * number for place in range(len(groups))]
+            axes.bar(places, [group.get(member, 0) for group in groups.values()], width, label=member)
+        axes.set_xticks([place + 0.4 - width / 2 for place in range(len(groups))], list(groups))
+        axes.set_title(title)
+        axes.legend(fontsize="small")
+        self._picture(figure, name, title)
+
+    def lines(self, name: str, title: str, across: list[int], lines: dict[str, list[float]], unit: str) -> None:
+        """Add a plot: a line for each name, on logarithmic axes; a line may end early."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(8, 3.2), layout="constrained")
+        axes = figure.subplots()
+        for label, values in lines.items():
+            axes.loglog(across[: len(values)], values, marker="o", label=label)
+        axes.set_title(title)
+        axes.set_ylabel(unit)
+        axes.legend(fontsize="small", ncols=2)
+        self._picture(figure, name, title)
+
+    def _picture(self, figure: Any, name: str, title: str) -> None:
+        figure.savefig(DOCUMENT.parent / "images" / f"{name}.svg", metadata={"Date": None})
+        self._say(f"![{title}](images/{name}.svg)\n")
 
     def write(self) -> None:
         """Put what was measured into the document, between its marks."""
