@@ -39,7 +39,8 @@ class Caller:
         has_progress: bool = True,
     ) -> tuple[Call, Any]:
         """Send one call; return it as it is noted, and the JSON of the answer (`None` for none)."""
-        named = {"Idempotency-Key": key, "Lease-Token": token, "If-Match": if_match}
+        version = f'"{if_match}"' if if_match else ""
+        named = {"Idempotency-Key": key, "Lease-Token": token, "If-Match": version}
         headers = {"Content-Type": "application/json", **{name: value for name, value in named.items() if value}}
         started = time.time()
         answer, is_unsent = None, False
@@ -65,6 +66,8 @@ class Caller:
             target=target,
             content=content,
             token=found["lease"]["token"] if isinstance(found, dict) and "lease" in found else "",
+            lease=token,
+            if_match=if_match,
             has_progress=has_progress,
             is_keyed=bool(key),
         )

@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tests.faults.causes import causes, could_make, matched
 from tests.faults.facts import Facts, Violations, in_words
-from tests.faults.history import History, Kind, Version
+from tests.faults.history import FORGED, History, Kind, Outcome, Version
 from tests.faults.lives import Life, Step, unlawful
 from tests.faults.reads import nothing_vanishes, reads_are_true, reads_never_go_back, streams_tell_all
 
@@ -166,6 +166,18 @@ def claims_are_single(facts: Facts) -> Violations:
             yield f"the token {token} was given out for {sorted(versions)}"
 
 
+def conditions_are_heeded(facts: Facts) -> Violations:
+    """Nothing is done under a lease that is not the job's, nor to another version than was asked for."""
+    for call in facts.history.calls:
+        if call.outcome is not Outcome.DONE:
+            continue
+        if FORGED in (call.lease, call.if_match):
+            yield f"{in_words(call)} with what is nobody's lease or version"
+        attempt = call.lease.partition("-")[0]
+        if attempt and call.seen and int(attempt) != call.seen[0].attempt:
+            yield f"{in_words(call)} under the lease of attempt {attempt} shows {call.seen[0]}"
+
+
 def answers_are_sound(facts: Facts) -> Violations:
     """Every refusal is a problem, says when to come again where that helps, and comes in time."""
     history = facts.history
@@ -205,6 +217,7 @@ CHECKS: tuple[Callable[[Facts], Violations], ...] = (
     reads_never_go_back,
     reads_are_true,
     nothing_vanishes,
+    conditions_are_heeded,
     answers_are_sound,
     streams_tell_all,
     counts_are_exact,

@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from tests.faults.caller import PATIENCE, Caller
-from tests.faults.history import Call, Kind, Outcome
+from tests.faults.history import FORGED, Call, Kind, Outcome
 from tests.faults.http import connected
 
 QUEUES: Final = ("a", "b")
@@ -151,12 +151,12 @@ class Client:
             lambda: self._look(),
             lambda: self._change(Kind.START, job_id, {"status": "running"}),
             lambda: self._change(Kind.END, job_id, self._end()),
-            lambda: self._change(Kind.END, job_id, self._end(), token="1-made-up"),
-            lambda: self._change(Kind.END, job_id, self._end(), if_match='"1-1"'),
+            lambda: self._change(Kind.END, job_id, self._end(), token=FORGED),
+            lambda: self._change(Kind.END, job_id, self._end(), if_match=FORGED),
             lambda: self._change(Kind.CANCEL, job_id, None),
             lambda: self._change(Kind.DELETE, job_id, None),
             lambda: self._change(Kind.RELEASE, job_id, {}),
-            lambda: self._beat(job_id, "1-made-up", 1),
+            lambda: self._beat(job_id, FORGED, 1),
             lambda: self._collide(job_id),
         ]
         await self._choose.choice(doings)()

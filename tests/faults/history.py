@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import NamedTuple
 
+FORGED = "1-1"
 FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
@@ -77,6 +78,9 @@ class Call:
     content: str = ""
     #: Of the lease that a claim got.
     token: str = ""
+    #: The lease token and the version that it was sent with; `FORGED` is nobody's token and no job's version.
+    lease: str = ""
+    if_match: str = ""
     #: A heartbeat that brings progress makes a revision.
     has_progress: bool = True
     is_keyed: bool = True

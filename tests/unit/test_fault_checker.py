@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.faults.checker import CHECKS, check
-from tests.faults.history import Call, Event, Heard, History, Kind, Record, Seen, Version, Window
+from tests.faults.history import FORGED, Call, Event, Heard, History, Kind, Record, Seen, Version, Window
 
 #: Seconds since 1970 at which a history begins; what happens in it is so many milliseconds later.
 START = 1_800_000_000.0
@@ -204,6 +204,9 @@ SPOILED: list[tuple[str, str, Spoil]] = [
         add(call(Kind.READ, 900, *seen(2, "cancelled", job_id="k"))),
     ),
     ("a job was not found", "nothing_vanishes", add(call(Kind.READ, 45, status=404, problem="job-not-found"))),
+    ("a lease that is nobody's was heeded", "conditions_are_heeded", with_call(4, lease=FORGED)),
+    ("a version that no job has was heeded", "conditions_are_heeded", with_call(4, if_match=FORGED)),
+    ("a lease that was lost was heeded", "conditions_are_heeded", with_call(4, lease="2-t")),
     ("a refusal is no problem", "answers_are_sound", with_call(9, is_sound=False)),
     ("a mistake of the service", "answers_are_sound", add(call(Kind.READ, 90, status=500, problem="internal-error"))),
     (
