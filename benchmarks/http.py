@@ -21,7 +21,7 @@ from benchmarks.ground import free_port, server
 from benchmarks.load import Round, ask, need_wrk
 from benchmarks.report import Report, Table
 
-SECONDS: Final = 2
+SECONDS: Final = 1
 #: What Redis keeps, and how: the same for all.
 PERSISTENCE: Final = ("--appendonly", "yes", "--appendfsync", "everysec")
 #: The subjects: the service as `jobstate` serves it, with one worker and with two; the plan; the limits.
