@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from service.domain.times import micros
 from service.store import keys
 from tests.faults.history import Event, History, Record, Version
-from tests.integration.consistency import drift
+from tests.integration.consistency import ails, drift
 
 
 async def take_stock(history: History, redis: Redis, http: httpx.AsyncClient, origin: str) -> None:
@@ -17,7 +17,8 @@ async def take_stock(history: History, redis: Redis, http: httpx.AsyncClient, or
     history.records = {record.version.job_id: record async for record in _records(redis)}
     history.counts = (await http.get("/v1/stats")).raise_for_status().json()["statuses"]
     history.listed = [job_id async for job_id in _listed(http)]
-    history.drift = await drift(redis)
+    found = [f"jobstate doctor: {finding}" for finding in await ails(redis.connection_pool)]
+    history.drift = [*await drift(redis), *found]
 
 
 async def _entries(redis: Redis, origin: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
