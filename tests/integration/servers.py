@@ -262,7 +262,6 @@ class FaultyLine:
     #: Seconds by which a slow line holds a reply back, how many it holds now, and how many it held at once at most.
     delay: float = 5.0
     delayed: int = 0
-    most_delayed: int = 0
     scripts_seen: int = 0
     port: int = 0
     _held: list[bytes] = field(default_factory=list)
@@ -389,7 +388,6 @@ class FaultyLine:
                 await self._mended.wait()
             case Fault.SLOW:
                 self.delayed += 1
-                self.most_delayed = max(self.most_delayed, self.delayed)
                 try:
                     await asyncio.sleep(self.delay)
                 finally:

@@ -19,6 +19,8 @@ from service.settings import Settings
 
 #: The most bytes of a request's line and headers.
 HEAD_BYTES: Final = 64 * 1024
+#: The least bytes of a body that are taken in after its request was answered.
+SURPLUS_BYTES: Final = 1024 * 1024
 #: So many connections above the limit are told that they are too many; further ones are cut off.
 TOLD: Final = 100
 
@@ -116,13 +118,14 @@ class Connection(HttpToolsProtocol):
     def on_body(self, body: bytes) -> None:
         """Take in a part of the body; how large it may be is the application's matter until it has answered.
 
-        Of what comes after the answer as much is taken in as a body may have, for a client that reads it only then.
+        What comes after the answer is taken in, within bounds, for a client that reads it only then: a connection that
+        is closed on bytes that nobody has taken in is reset, and the answer lost.
         """
         self._unparsed = 0
         super().on_body(body)
         if self.cycle is not None and self.cycle.response_complete:
             self._surplus += len(body)
-            if self._surplus > self._settings.max_body_bytes:
+            if self._surplus > max(self._settings.max_body_bytes, SURPLUS_BYTES):
                 self.transport.close()
 
     def on_message_complete(self) -> None:
