@@ -18,6 +18,7 @@ from service.domain import rules
 from service.domain.errors import JobStateError, StoreNewer, StoreUnavailable
 from service.metrics import Metrics
 from service.settings import Settings
+from service.store.auto_pipeline import pipeline_of
 from service.store.feed import Feed
 from service.store.leases import LeaseManager
 from service.store.manager import JobStateManager
@@ -87,6 +88,7 @@ def store(
                 task.cancel()
             await asyncio.gather(*tasks, feed.aclose(), return_exceptions=True)
             _log.info("Shutting down Redis connection")
+            await pipeline_of(pool).aclose()
             with contextlib.suppress(RedisError):  # over a dead line nobody answers a TLS goodbye
                 await app.state.redis_client.aclose()
                 await pool.disconnect()

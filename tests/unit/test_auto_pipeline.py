@@ -268,3 +268,27 @@ async def test_questions_are_answered_or_failed_where_the_line_is_ended() -> Non
 async def test_all_who_work_through_a_pool_share_its_pipeline() -> None:
     first, second = Pool(), Pool()
     assert pipeline_of(first) is pipeline_of(first) is not pipeline_of(second)  # type: ignore[arg-type]
+
+
+async def test_at_the_end_whoever_waits_is_told_and_nothing_more_is_sent() -> None:
+    pool = Pool()
+
+    def silence(line: Line) -> None:
+        line.wait = asyncio.Event().wait  # type: ignore[assignment]
+
+    pool.made = silence
+    pool.max_connections = 3
+    line = pipeline(pool)
+    under_way = asyncio.create_task(line.ask(("A",)))
+    assert not await all_given_back(pool)
+    waiting = asyncio.create_task(line.ask(("B",)))
+    await asyncio.sleep(0)
+
+    await line.aclose()
+
+    for asked in (under_way, waiting):
+        with pytest.raises(redis_errors.ConnectionError):
+            await asked
+    assert await all_given_back(pool)
+    assert pool.sent == [[packed(("A",))]]
+    assert pool.lines[0].is_broken

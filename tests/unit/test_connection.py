@@ -205,3 +205,30 @@ async def test_a_name_server_that_hangs_is_asked_one_question_at_a_time(monkeypa
     assert questions == ["redis.example"]
     with pytest.raises(errors.StoreUnreachable, match="no such name"):
         await gateway.probe()
+
+
+class Idle:
+    """A connection that was opened before; its reader knows whether it was reset since."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._reader = asyncio.StreamReader()
+        if error is not None:
+            self._reader.set_exception(error)
+        self.is_connected = True
+        self.ends = 0
+
+    async def connect(self) -> None:
+        self.is_connected = True
+
+    async def can_read(self) -> bool:
+        return False
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        self.is_connected, self.ends = False, self.ends + 1
+
+
+@pytest.mark.parametrize(("error", "ends"), [(ConnectionResetError(), 1), (None, 0)], ids=repr)
+async def test_a_connection_that_was_reset_while_idle_is_opened_anew(error: Exception | None, ends: int) -> None:
+    connection: Any = Idle(error)
+    await connect(URL).ensure_connection(connection)
+    assert (connection.is_connected, connection.ends) == (True, ends)

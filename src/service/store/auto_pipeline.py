@@ -3,7 +3,7 @@
 import asyncio
 import math
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
 
 from hiredis import pack_command
@@ -64,6 +64,15 @@ class AutoPipeline:
             self._is_called = True
             loop.call_soon(self._start)
         return await replies
+
+    async def aclose(self) -> None:
+        """Give up what is under way, so that no connection is opened any more; whoever waits is told."""
+        lines = [line for line in self._lines if line is not None]
+        for line in lines:
+            line.cancel()
+        await asyncio.gather(*lines, return_exceptions=True)
+        _fail(self._waiting, redis_errors.ConnectionError("closed"))
+        self._waiting.clear()
 
     def _start(self) -> None:
         """Send what has come together in this turn of the event loop."""
@@ -137,7 +146,7 @@ async def _reply(connection: AbstractConnection) -> Any:
         return error
 
 
-def _fail(batch: Sequence[_Question], error: Exception) -> None:
+def _fail(batch: Iterable[_Question], error: Exception) -> None:
     for _, answer in batch:
         if not answer.done():
             answer.set_exception(error)

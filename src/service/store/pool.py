@@ -24,7 +24,13 @@ class Pool(BlockingConnectionPool):
     _lookup: asyncio.Future[Any] | None = None
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Make sure that a connection is open before it is handed out."""
+        """Make sure that a connection is open before it is handed out.
+
+        redis-py (8.1) sees one that was closed, but not one that was reset while nobody used it.
+        """
+        reader = getattr(connection, "_reader", None)
+        if reader is not None and reader.exception() is not None:
+            await connection.disconnect(nowait=True)
         if not connection.is_connected and isinstance(connection, Connection):
             async with asyncio.timeout(DEADLINE):
                 await self._look_up(connection.host, connection.port)
