@@ -41,8 +41,8 @@ async def run(asked: argparse.Namespace) -> list[Round]:
             async for one in played:
                 rounds.append(one)
                 print(report.line(one), flush=True)
-                for violation in one.violations[:20]:
-                    print(f"     {violation}", flush=True)
+                for said in (*one.violations[:20], *(f"     {line}" for line in one.stories)):
+                    print(f"     {said}", flush=True)
                 if stop.is_set():
                     break
     return rounds

@@ -131,14 +131,16 @@ def _asked_of(facts: Facts, step: Step) -> str:
 def _made(facts: Facts) -> dict[int, Version]:
     """Return the calls (by `id`) that made the revision that their answer names.
 
-    A cancel may be answered with what another call has made of it meanwhile, such as the holder's release.
+    A cancel may be answered with what another call has made of it meanwhile, such as the holder's release or progress.
     """
     made: dict[int, Version] = {}
     for is_cancel in (False, True):
         others = set(made.values())
         for version, call in facts.acknowledged:
             step = facts.steps.get(version)
-            if (call.kind is Kind.CANCEL) is is_cancel and version not in others and step and could_make(call, step):
+            if step is None or (call.kind is Kind.CANCEL) is not is_cancel or not could_make(call, step):
+                continue
+            if not is_cancel or (version not in others and step.change != "asked or progress"):
                 made[id(call)] = version
     return made
 

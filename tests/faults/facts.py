@@ -23,3 +23,15 @@ def in_words(call: Call) -> str:
     """Return a call in words."""
     name = f"{call.kind} {call.job_id}" + (f" ({call.group})" if call.group else "")
     return f"{name} at {call.started:.3f} to {call.ended:.3f}, answered {call.status} {call.problem}"
+
+
+def story(history: History, job_id: str) -> list[str]:
+    """Return all that is known of a job, in lines, in the order in which it was asked for or happened."""
+    lines = [(event.at, f"event {event}") for event in history.events if event.version.job_id == job_id]
+    for call in history.calls:
+        shown = [seen for seen in call.seen if seen.version.job_id == job_id]
+        if shown or call.job_id == job_id:
+            lost = ", may be lost" if history.may_be_lost(call) else ""
+            lines.append((call.started, f"{in_words(call)} {call.content}{lost}: {shown}"))
+    lines += [(one.since, str(one)) for one in (*history.faults, *history.losses)]
+    return [*(line for _, line in sorted(lines)), f"in the end {history.records.get(job_id)}"]

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import re
 import threading
 import time
 from collections import deque
@@ -17,6 +18,7 @@ from redis.asyncio import Redis
 from service.store import keys
 from tests.faults.checker import check
 from tests.faults.clients import Client
+from tests.faults.facts import story
 from tests.faults.faults import FAULTS, Fault
 from tests.faults.history import History, Kind, Outcome, Window
 from tests.faults.http import TLS, connected
@@ -24,6 +26,8 @@ from tests.faults.listener import Listener
 from tests.faults.stage import NARROW, ONE, Setting, Stage, stage
 from tests.faults.walk import take_stock
 
+#: What the clients of a round call their jobs.
+JOB_ID: Final = re.compile(r"\br\d+c\d+-j\d+\b")
 #: Descriptors beyond the pool, and bytes of memory, that a process may have when all is quiet.
 SPARE_DESCRIPTORS: Final = 64
 MOST_MEMORY: Final = 400 << 20
@@ -46,6 +50,8 @@ class Round:
     number: int
     faults: tuple[str, ...]
     violations: list[str] = field(default_factory=list)
+    #: All that is known of the jobs that the first of them are about.
+    stories: list[str] = field(default_factory=list)
     requests: int = 0
     acknowledged: int = 0
     refused: int = 0
@@ -141,6 +147,8 @@ async def play_round(
             await asyncio.gather(listening, pulse, return_exceptions=True)
     _measure(where, found)
     found.violations = check(history)
+    for job_id in dict.fromkeys(JOB_ID.findall(" ".join(found.violations[:3]))):
+        found.stories += story(history, job_id)
     _count(history, found)
     found.took = time.monotonic() - started
     return found

@@ -34,5 +34,6 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Round]:
 
 @pytest.mark.parametrize("fault", [fault.name for fault in SHORT])
 def test_no_promise_is_broken(rounds: dict[str, Round], fault: str) -> None:
-    assert rounds[fault].violations == [], f"seed {SEED}, round {rounds[fault].number}"
+    story = "\n".join(rounds[fault].stories)
+    assert rounds[fault].violations == [], f"seed {SEED}, round {rounds[fault].number}\n{story}"
     assert rounds[fault].acknowledged > 0
