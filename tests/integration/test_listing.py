@@ -324,3 +324,36 @@ async def test_a_list_that_cannot_be_is_refused_by_field(
         await jobs.list_jobs(**arguments)
 
     assert refused.value.field == field
+
+
+@pytest.mark.parametrize("successor", [True, False])
+async def test_a_batch_has_nothing_of_a_job_that_has_taken_the_id_meanwhile(
+    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch, successor: bool
+) -> None:
+    async def end(error: str) -> None:
+        await jobs.create_job("j", 1)
+        await jobs.update_job_status("j", "running")
+        await jobs.update_job_status("j", "failed", error=error)
+
+    await end("first")
+    await jobs.create_job("other", 1)
+    read, looks = jobs._gateway.read, list[Any]()
+
+    async def read_slowly(*commands: Any, **how: Any) -> list[Any]:
+        replies = await read(*commands, **how)
+        if not looks:
+            looks.append(replies)
+            await jobs.delete_job("j")
+            if successor:
+                await end("second")
+        return replies
+
+    monkeypatch.setattr(jobs._gateway, "read", read_slowly)
+    batch = await jobs.get_jobs(["j", "other"])
+    monkeypatch.undo()
+
+    assert batch.not_found == ([] if successor else ["j"])
+    if successor:
+        now = await jobs.get_job("j")
+        assert now
+        assert (batch.items[0].version, batch.items[0].error_message) == (now.version, now.error_message)

@@ -52,9 +52,9 @@ async def page(gateway: Gateway, wanted: JobFilter, limit: int, before: int | No
 
 
 async def batch(gateway: Gateway, job_ids: Sequence[str]) -> Batch:
-    """Return the jobs with these ids, each once; errors of theirs are read in a second round trip.
+    """Return the jobs with these ids, each once; those with an error message are read anew in a second round trip.
 
-    Raises `InvalidValue` if those are more than a page may have.
+    Raises `InvalidValue` if the messages are more than a page may have.
     """
     wanted = list(dict.fromkeys(job_ids))
     reads = [["HMGET", keys.job(job_id), *FIELDS] for job_id in wanted]
@@ -65,12 +65,14 @@ async def batch(gateway: Gateway, job_ids: Sequence[str]) -> Batch:
         found = f"their error messages take {sum(lengths)} bytes"
         raise InvalidValue("job_ids", found, f"jobs whose error messages take up to {PAGE_BYTES} bytes together")
     failed = [job_id for job_id, length in zip(wanted, lengths, strict=True) if length]
-    messages = await gateway.read(*(["HGET", keys.job(job_id), "error_message"] for job_id in failed)) if failed else []
-    errors = dict(zip(failed, messages, strict=True))
+    held: dict[str, Sequence[Any]] = {job_id: [*row, None] for job_id, row in zip(wanted, rows, strict=True)}
     fields, now = [*FIELDS, "error_message"], micros_of(time)
+    if failed:  # whole, because another job may have the id by now, and a message of its own
+        time, *again = await gateway.read(["TIME"], *(["HMGET", keys.job(job_id), *fields] for job_id in failed))
+        held, now = held | dict(zip(failed, again, strict=True)), micros_of(time)
     status = FIELDS.index("status")
-    there = {job_id: row for job_id, row in zip(wanted, rows, strict=True) if row[status] is not None}
-    items = [_shown(job_id, fields, [*row, errors.get(job_id)], now) for job_id, row in there.items()]
+    there = {job_id: row for job_id, row in held.items() if row[status] is not None}
+    items = [_shown(job_id, fields, row, now) for job_id, row in there.items()]
     return Batch(items, [job_id for job_id in wanted if job_id not in there])
 
 
