@@ -275,6 +275,31 @@ async def test_a_batch_has_the_error_messages_of_its_jobs(jobs: JobStateManager)
     assert [job.error_message and bytes(job.error_message) for job in found] == [None, b'{"why":1}', None]
 
 
+async def test_a_batch_shows_a_job_as_it_was_at_one_moment(
+    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(error: int) -> None:
+        await jobs.create_job("j", error)
+        await jobs.update_job_status("j", "failed", error=error)
+
+    async def read_while_it_is_replaced(*commands: Any, **more: Any) -> list[Any]:
+        replies = await read(*commands, **more)
+        monkeypatch.undo()  # once
+        await jobs.delete_job("j")
+        await fail(2)
+        return replies
+
+    await fail(1)
+    read = jobs._gateway.read
+    monkeypatch.setattr(jobs._gateway, "read", read_while_it_is_replaced)
+
+    [seen] = (await jobs.get_jobs(["j"])).items
+
+    now = await jobs.get_job("j")
+    assert now
+    assert (seen.created_at, seen.error_message) == (now.created_at, now.error_message)
+
+
 async def test_a_record_that_is_not_ours_does_not_hide_the_others(jobs: JobStateManager, redis: Redis) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
