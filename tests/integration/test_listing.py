@@ -275,6 +275,31 @@ async def test_a_batch_has_the_error_messages_of_its_jobs(jobs: JobStateManager)
     assert [job.error_message and bytes(job.error_message) for job in found] == [None, b'{"why":1}', None]
 
 
+async def test_a_batch_shows_a_job_as_it_was_at_one_moment(
+    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail(error: int) -> None:
+        await jobs.create_job("j", error)
+        await jobs.update_job_status("j", "failed", error=error)
+
+    async def read_while_it_is_replaced(*commands: Any, **more: Any) -> list[Any]:
+        replies = await read(*commands, **more)
+        monkeypatch.undo()  # once
+        await jobs.delete_job("j")
+        await fail(2)
+        return replies
+
+    await fail(1)
+    read = jobs._gateway.read
+    monkeypatch.setattr(jobs._gateway, "read", read_while_it_is_replaced)
+
+    [seen] = (await jobs.get_jobs(["j"])).items
+
+    now = await jobs.get_job("j")
+    assert now
+    assert (seen.created_at, seen.error_message) == (now.created_at, now.error_message)
+
+
 async def test_a_record_that_is_not_ours_does_not_hide_the_others(jobs: JobStateManager, redis: Redis) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
@@ -324,36 +349,3 @@ async def test_a_list_that_cannot_be_is_refused_by_field(
         await jobs.list_jobs(**arguments)
 
     assert refused.value.field == field
-
-
-@pytest.mark.parametrize("successor", [True, False])
-async def test_a_batch_has_nothing_of_a_job_that_has_taken_the_id_meanwhile(
-    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch, successor: bool
-) -> None:
-    async def end(error: str) -> None:
-        await jobs.create_job("j", 1)
-        await jobs.update_job_status("j", "running")
-        await jobs.update_job_status("j", "failed", error=error)
-
-    await end("first")
-    await jobs.create_job("other", 1)
-    read, looks = jobs._gateway.read, list[Any]()
-
-    async def read_slowly(*commands: Any, **how: Any) -> list[Any]:
-        replies = await read(*commands, **how)
-        if not looks:
-            looks.append(replies)
-            await jobs.delete_job("j")
-            if successor:
-                await end("second")
-        return replies
-
-    monkeypatch.setattr(jobs._gateway, "read", read_slowly)
-    batch = await jobs.get_jobs(["j", "other"])
-    monkeypatch.undo()
-
-    assert batch.not_found == ([] if successor else ["j"])
-    if successor:
-        now = await jobs.get_job("j")
-        assert now
-        assert (batch.items[0].version, batch.items[0].error_message) == (now.version, now.error_message)

@@ -52,28 +52,21 @@ async def page(gateway: Gateway, wanted: JobFilter, limit: int, before: int | No
 
 
 async def batch(gateway: Gateway, job_ids: Sequence[str]) -> Batch:
-    """Return the jobs with these ids, each once; those with an error message are read anew in a second round trip.
+    """Return the jobs with these ids, each once and as it was at one moment.
 
-    Raises `InvalidValue` if the messages are more than a page may have.
+    Raises `InvalidValue` if their errors, whose sizes are read before, are more than a page may have.
     """
     wanted = list(dict.fromkeys(job_ids))
-    reads = [["HMGET", keys.job(job_id), *FIELDS] for job_id in wanted]
-    sizes = [["HSTRLEN", keys.job(job_id), "error_message"] for job_id in wanted]
-    time, *replies = await gateway.read(["TIME"], *reads, *sizes)
-    rows, lengths = replies[: len(wanted)], replies[len(wanted) :]
-    if sum(lengths) > PAGE_BYTES:
-        found = f"their error messages take {sum(lengths)} bytes"
+    total = sum(await gateway.read(*(["HSTRLEN", keys.job(job_id), "error_message"] for job_id in wanted)))
+    if total > PAGE_BYTES:
+        found = f"their error messages take {total} bytes"
         raise InvalidValue("job_ids", found, f"jobs whose error messages take up to {PAGE_BYTES} bytes together")
-    failed = [job_id for job_id, length in zip(wanted, lengths, strict=True) if length]
-    held: dict[str, Sequence[Any]] = {job_id: [*row, None] for job_id, row in zip(wanted, rows, strict=True)}
-    fields, now = [*FIELDS, "error_message"], micros_of(time)
-    if failed:  # whole, because another job may have the id by now, and a message of its own
-        time, *again = await gateway.read(["TIME"], *(["HMGET", keys.job(job_id), *fields] for job_id in failed))
-        held, now = held | dict(zip(failed, again, strict=True)), micros_of(time)
-    status = FIELDS.index("status")
-    there = {job_id: row for job_id, row in held.items() if row[status] is not None}
-    items = [_shown(job_id, fields, row, now) for job_id, row in there.items()]
-    return Batch(items, [job_id for job_id in wanted if job_id not in there])
+    _, jobs = await glance(gateway, wanted)
+    for job in jobs:
+        if isinstance(job, StoreCorrupt):
+            raise job
+    missing = [job_id for job_id, job in zip(wanted, jobs, strict=True) if job is None]
+    return Batch([job for job in jobs if isinstance(job, Job)], missing)
 
 
 async def glance(gateway: Gateway, job_ids: Sequence[str]) -> tuple[int, list[Job | StoreCorrupt | None]]:
