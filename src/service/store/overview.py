@@ -103,9 +103,7 @@ async def stats(gateway: Gateway) -> Stats:
     statuses = dict.fromkeys(Status, 0)
     queues: dict[str, dict[Status, int]] = {}
     for queue, shelf, count in counts:
-        if (
-            status := _status_on(shelf)
-        ) is None:  # an entry that nobody of ours wrote, which `jobstate doctor` tells of
+        if (status := _status_on(shelf)) is None:  # not written by us; `jobstate doctor` tells of it
             continue
         statuses[status] += count
         if count:
