@@ -50,7 +50,8 @@ def turned_away(
 
 def give(page: Page, key: str) -> None:
     page.get_by_label("API key", exact=True).fill(key)
-    page.get_by_role("button", name="Use the key").click()
+    with page.expect_event("load"):  # the page loads itself again
+        page.get_by_role("button", name="Use the key").click()
 
 
 def test_with_a_key_the_page_shows_follows_and_changes(turned_away: Page, api: httpx.Client) -> None:
@@ -109,6 +110,7 @@ def test_a_key_is_kept_in_its_tab_and_forgotten_when_told(turned_away: Page, loa
     other = page.context.new_page()
     load(other, service.url)
     expect(other.get_by_role("dialog")).to_be_visible()
-    page.get_by_role("button", name="Forget the key").click()
+    with page.expect_event("load"):
+        page.get_by_role("button", name="Forget the key").click()
     expect(page.get_by_role("dialog")).to_be_visible()
     assert page.evaluate("sessionStorage.length") == 0
