@@ -113,7 +113,6 @@ class List {
       changed: (event) => this.#changed(event),
       deleted: (event) => this.#ended(event, "deleted"),
       expired: (event) => this.#ended(event, "expired"),
-      opened: () => this.page.now(), // for what happened since the rows were read
       reset: () => this.#missed(),
       again: () => this.#missed(),
     });

@@ -12,8 +12,7 @@ const AGAIN = { first: 1000, last: 15_000 };
 /**
  * `Events` that are made anew where they give up (any answer but 200), and that rest while nobody looks:
  * a browser has six connections for all its tabs. Beside the events, `ears.begins` is called before each first event of
- * a stream, `ears.opened` when it hears for the first time, `ears.again` when something may have been missed,
- * `ears.refused` when the service would not let it in.
+ * a stream, `ears.again` when something may have been missed, `ears.refused` when the service would not let it in.
  */
 export class Stream {
   /** @type {Events | null} */
@@ -22,7 +21,6 @@ export class Stream {
   #wait = AGAIN.first;
   #isOver = false;
   #mayHaveMissed = false;
-  #hasHeard = false;
 
   /**
    * @param {Connection} connection
@@ -72,8 +70,6 @@ export class Stream {
     this.#wait = AGAIN.first;
     this.connection.hears();
     if (this.#mayHaveMissed) this.ears.again?.({});
-    else if (!this.#hasHeard) this.ears.opened?.({});
-    this.#hasHeard = true;
     this.#mayHaveMissed = false;
   }
 
