@@ -10,15 +10,15 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from statistics import median
 from typing import Final
 
 import httpx
 import uvicorn
 
+from benchmarks import http
 from benchmarks.ground import server
 from service import logs
 from service.app import create_app, create_service
@@ -73,29 +73,10 @@ def serve(variant: str, port: int, url: str) -> None:
         make(Settings.from_environment({"MAX_WATCHERS_PER_CLIENT": "1000"}), url).run([listener])
 
 
-@contextlib.contextmanager
-def running(variant: str, port: int, url: str, folder: str) -> Iterator[str]:
+def running(variant: str, port: int, url: str, folder: str) -> AbstractContextManager[str]:
     """Run a variant and yield its address."""
-    with Path(folder, f"{port}.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "benchmarks.observation", "--serve", variant, "--port", str(port), "--redis", url],
-            stderr=log,
-            stdout=log,
-        )
-        try:
-            address = f"http://127.0.0.1:{port}"
-            deadline = time.monotonic() + 30
-            while True:
-                with contextlib.suppress(httpx.HTTPError):
-                    httpx.get(f"{address}/ready").raise_for_status()
-                    break
-                if time.monotonic() > deadline:
-                    raise SystemExit(f"{variant} did not start")
-                time.sleep(0.05)
-            yield address
-        finally:
-            process.terminate()
-            process.wait()
+    python = (sys.executable, "-m", "benchmarks.observation")
+    return http.running((*python, "--serve", variant, "--port", str(port), "--redis", url), port, folder)
 
 
 def requests_per_second(address: str) -> float:

@@ -1,0 +1,53 @@
+import asyncio
+from typing import Any
+
+from service.server.transport import JoiningTransport
+
+
+class Wire:
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.closing = False
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return 5
+
+
+async def test_what_is_written_in_one_turn_leaves_at_its_end_in_one_piece() -> None:
+    wire: Any = Wire()
+    transport = JoiningTransport(wire)
+    transport.write(b"head")
+    transport.write(b"body")
+    assert (wire.sent, transport.get_write_buffer_size()) == ([], 5 + 8)
+    await asyncio.sleep(0)
+    assert (wire.sent, transport.get_write_buffer_size()) == ([b"headbody"], 5)
+
+
+async def test_what_is_much_leaves_at_once_and_in_order() -> None:
+    wire: Any = Wire()
+    transport = JoiningTransport(wire)
+    transport.write(b"head")
+    transport.write(b"x" * 70_000)
+    transport.write(b"end")
+    await asyncio.sleep(0)
+    assert wire.sent == [b"head" + b"x" * 70_000, b"end"]
+
+
+async def test_all_is_sent_before_the_end_and_nothing_after_it() -> None:
+    wire: Any = Wire()
+    transport = JoiningTransport(wire)
+    transport.write(b"last")
+    transport.close()
+    assert (wire.sent, transport.is_closing()) == ([b"last"], True)
+    transport.write(b"late")
+    await asyncio.sleep(0)
+    assert wire.sent == [b"last"]
