@@ -4,9 +4,12 @@ What a client sent cannot start a line of its own, nor reach a terminal as a con
 with all else escaped, and on a terminal whatever does not print is escaped too.
 """
 
+import asyncio
+import atexit
 import contextlib
 import json
 import logging
+import select
 import sys
 import traceback
 from typing import Any, BinaryIO, Final, TextIO, cast
@@ -36,14 +39,16 @@ def configure(level: str, form: str | None, **origin: int) -> None:
         structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
     ]
     rendering = _for_people() if console else _for_machines()
+    lines = _Lines(sys.stderr.buffer)
+    atexit.register(lines.flush)
     structlog.configure(
         processors=[*shared, *rendering, _as_bytes],
         # Our own lines go straight to the file: through the standard library each would cost several times as much.
-        logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, _Forgiving(sys.stderr.buffer))),
+        logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, lines)),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(cast(TextIO, lines))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_markup],
@@ -53,18 +58,43 @@ def configure(level: str, form: str | None, **origin: int) -> None:
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
 
 
-class _Forgiving:
-    """A file for lines that are lost where the disk is full or nobody reads the pipe: no work may end for its log."""
+class _Lines:
+    """A file for lines, which it gets together with others of the same turn of the event loop: a write costs most.
+
+    No more at one time than a pipe takes whole, so that lines of several processes do not mix. They are lost where the
+    disk is full or nobody reads the pipe: no work may end for its log.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._lines: list[bytes] = []
+        self._size = 0
+        #: The event loop at the end of whose turn they are written.
+        self._loop: asyncio.AbstractEventLoop | None = None
 
-    def write(self, line: bytes) -> None:
-        with contextlib.suppress(OSError):
-            self._file.write(line)
+    def write(self, line: bytes | str) -> None:
+        line = line.encode(errors="backslashreplace") if isinstance(line, str) else line
+        if self._size + len(line) > select.PIPE_BUF:
+            self._put()
+        self._lines.append(line)
+        self._size += len(line)
 
     def flush(self) -> None:
-        with contextlib.suppress(OSError):
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._put()
+            return
+        if self._loop is not loop:
+            self._loop = loop
+            loop.call_soon(self._put)
+
+    def _put(self) -> None:
+        lines, self._lines, self._size, self._loop = self._lines, [], 0, None
+        if not lines:
+            return
+        with contextlib.suppress(OSError, ValueError):  # the latter of a file that was closed
+            self._file.write(b"".join(lines))
             self._file.flush()
 
 

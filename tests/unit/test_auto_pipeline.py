@@ -1,5 +1,6 @@
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -23,6 +24,8 @@ class Line:
         self.unread: list[bytes] = []
         self.is_broken = False
         self.wait: Callable[[], Awaitable[None]] = lambda: asyncio.sleep(0)
+        self._parser = self
+        self._reader = asyncio.StreamReader()
 
     async def send_packed_command(self, parts: list[bytes]) -> None:
         self.sent.append(parts)
@@ -30,7 +33,6 @@ class Line:
         await self.wait()
 
     async def read_response(self, **_: Any) -> Any:
-        await asyncio.sleep(0)
         reply = self.replies(self.unread.pop(0))
         if isinstance(reply, Exception):
             raise reply
@@ -72,8 +74,7 @@ def packed(command: tuple[Any, ...]) -> bytes:
 
 
 async def all_given_back(pool: Pool) -> bool:
-    for _ in range(10):
-        await asyncio.sleep(0)
+    await asyncio.sleep(2 * auto_pipeline.LINGER)
     return pool.out == 0
 
 
@@ -82,7 +83,8 @@ def pipeline(pool: Pool) -> AutoPipeline:
 
 
 @pytest.fixture(autouse=True)
-async def _bounded() -> Any:
+async def _bounded(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr(auto_pipeline, "LINGER", 0.01)
     async with asyncio.timeout(5):
         yield
 
@@ -263,6 +265,63 @@ async def test_questions_are_answered_or_failed_where_the_line_is_ended() -> Non
     task.cancel()
     with pytest.raises(redis_errors.ConnectionError):
         await asked
+
+
+async def test_a_line_keeps_its_connection_for_a_while_and_one_of_them_alone() -> None:
+    pool = Pool()
+    line = pipeline(pool)
+    for name in "ABC":
+        assert await line.ask((name,)) == [packed((name,))]
+        await asyncio.sleep(0)
+    assert pool.sent == [[packed((name,))] for name in "ABC"]
+    assert len(pool.lines) == 1
+
+    answers = [asyncio.create_task(line.ask((name,))) for name in "DE"]
+    for answer in answers:
+        await asyncio.sleep(0)
+    await asyncio.gather(*answers, line.ask(("F",)))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert pool.out == 1
+    assert await all_given_back(pool)
+
+
+async def test_a_connection_that_was_closed_while_its_line_kept_it_is_not_used() -> None:
+    pool = Pool()
+    line = pipeline(pool)
+    await line.ask(("A",))
+    await asyncio.sleep(0)
+    pool.lines[0]._reader.feed_eof()
+    assert await line.ask(("B",)) == [packed(("B",))]
+    assert [one.sent for one in pool.lines] == [[[packed(("A",))]], [[packed(("B",))]]]
+
+
+async def test_an_answer_that_does_not_come_in_time_is_given_up_by_who_asked_alone() -> None:
+    pool = Pool()
+
+    def slow(line: Line) -> None:
+        line.wait = lambda: asyncio.sleep(0.05)
+
+    pool.made = slow
+    line = pipeline(pool)
+    patient = asyncio.create_task(line.ask(("B",)))
+    with pytest.raises(TimeoutError):
+        await line.ask(("A",), until=time.monotonic() + 0.01)
+    assert await patient == [packed(("B",))]
+    assert not pool.lines[0].is_broken
+
+
+async def test_replies_are_handed_out_a_few_at_a_time_so_that_what_they_lead_to_is_sent_meanwhile() -> None:
+    pool = Pool()
+    line = pipeline(pool)
+    seen: list[int] = []
+
+    async def ask() -> None:
+        await line.ask(("A",))
+        seen.append(len(pool.lines[0].unread))
+
+    await asyncio.gather(*(ask() for _ in range(2 * auto_pipeline.SHARE)))
+    assert max(seen) == auto_pipeline.SHARE
 
 
 async def test_all_who_work_through_a_pool_share_its_pipeline() -> None:

@@ -10,7 +10,7 @@ from redis.asyncio import ConnectionPool
 
 from service.domain import errors
 from service.store import auto_pipeline, budget, connection
-from service.store.connection import Gateway, meaning
+from service.store.connection import Gateway, by, meaning
 from service.store.observer import NoObserver
 from service.store.pool import connect
 
@@ -98,7 +98,7 @@ async def hang() -> None:
 
 
 async def call(command: Command, deadline: float = budget.DEADLINE) -> Any:
-    return await Gateway(connect(URL), NoObserver()).call("command", command, deadline)
+    return await Gateway(connect(URL), NoObserver()).call("command", by(command), deadline)
 
 
 async def test_a_command_that_succeeds_runs_once() -> None:

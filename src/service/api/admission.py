@@ -64,7 +64,7 @@ class Admission:
             most = self._room.most_answered
             return OVERLOADED, f"{most} requests are being answered, the most (MAX_CONCURRENT_REQUESTS).", _RETRY
         host = host_of(scope)
-        if self._hosts is not None and host is not None and not any(_fits(host, one) for one in self._hosts):
+        if self._hosts is not None and host is not None and not _is_among(host, self._hosts):
             detail = f"This service is not {host!r}; it answers to {', '.join(self._hosts)} (ALLOWED_HOSTS)."
             return HOST_NOT_ALLOWED, detail, {}
         if scope["method"] not in _SAFE and not self._is_trusted(origin := _header(scope, b"origin"), scope):
@@ -111,8 +111,8 @@ def _header(scope: HTTPScope, wanted: bytes) -> str | None:
     return None
 
 
-def _fits(host: str, pattern: str) -> bool:
-    return host == pattern or (pattern.startswith("*.") and host.endswith(pattern[1:]))
+def _is_among(host: str, patterns: tuple[str, ...]) -> bool:
+    return host in patterns or any(one.startswith("*.") and host.endswith(one[1:]) for one in patterns)
 
 
 async def _refuse(

@@ -3,6 +3,8 @@
 Here, too, begins what a request may cost in all, the time that it has for Redis, and every answer gets its headers.
 """
 
+from __future__ import annotations  # else those of the functions within a function are evaluated for every request
+
 import time
 from typing import Final
 

@@ -14,7 +14,7 @@ from service.api.correlation import HEADER, correlation_id, new_correlation_id
 from service.api.patience import FOLLOWED, WAITS_SINCE
 from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, REFUSED, TOO_SLOW, Kind, encoded
 from service.server.headers import SECURITY
-from service.server.transport import JoiningTransport
+from service.server.transport import JoiningTransport, Turn
 from service.settings import Settings
 
 #: The most bytes of a request's line and headers.
@@ -37,10 +37,13 @@ class HeadTooLargeError(Exception):
 class Connection(HttpToolsProtocol):
     """A connection that is closed on a client that sends or reads too slowly, or sends too much of a head."""
 
-    def __init__(self, *args: Any, settings: Settings, refused: Callable[[str], None], **kwargs: Any) -> None:
-        """Serve one client within the limits of `settings`; tell `refused` the names of problems."""
+    def __init__(
+        self, *args: Any, settings: Settings, refused: Callable[[str], None], turn: Turn, **kwargs: Any
+    ) -> None:
+        """Serve one client within the limits of `settings`; tell `refused` the names of problems; write by `turn`."""
         super().__init__(*args, **kwargs)
         self._settings = settings
+        self._turn = turn
         self._refused = refused
         self._crowded = False
         #: While a request is awaited, and while an answer is not taken in as fast as it is written.
@@ -56,7 +59,7 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or refuse it where there are too many."""
-        super().connection_made(JoiningTransport(transport))  # type: ignore[arg-type]
+        super().connection_made(JoiningTransport(transport, self._turn))  # type: ignore[arg-type]
         if self.client is not None:
             self.client = (unmapped(self.client[0]), self.client[1])
         above = len(self.connections) - self._settings.max_connections
@@ -233,4 +236,4 @@ class Connection(HttpToolsProtocol):
 
 def connections(settings: Settings, refused: Callable[[str], None]) -> Any:
     """Return what uvicorn makes its connections with."""
-    return partial(Connection, settings=settings, refused=refused)
+    return partial(Connection, settings=settings, refused=refused, turn=Turn())

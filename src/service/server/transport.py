@@ -7,12 +7,31 @@ from typing import Any, Final
 _AT_ONCE: Final = 65_536
 
 
+class Turn:
+    """The transports that have something to send at the end of the event loop's turn, called by it once for all."""
+
+    def __init__(self) -> None:
+        self._transports: list[JoiningTransport] = []
+
+    def add(self, transport: "JoiningTransport") -> None:
+        """Have `transport` send at the end of this turn."""
+        if not self._transports:
+            asyncio.get_running_loop().call_soon(self._end)
+        self._transports.append(transport)
+
+    def _end(self) -> None:
+        transports, self._transports = self._transports, []
+        for transport in transports:
+            transport.flush()
+
+
 class JoiningTransport:
     """A transport around another, which sends what is written within one turn of the event loop in one system call."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        """Write to `transport`."""
+    def __init__(self, transport: asyncio.Transport, turn: Turn) -> None:
+        """Write to `transport` at the end of a `turn`."""
         self._transport = transport
+        self._turn = turn
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -22,22 +41,23 @@ class JoiningTransport:
     def write(self, data: bytes) -> None:
         """Send `data` at the end of this turn, or at once where there is much."""
         if not self._parts:
-            asyncio.get_running_loop().call_soon(self._flush)
+            self._turn.add(self)
         self._parts.append(data)
         self._size += len(data)
         if self._size > _AT_ONCE:
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
         """Close once all is sent."""
-        self._flush()
+        self.flush()
         self._transport.close()
 
     def get_write_buffer_size(self) -> int:
         """Return how many bytes the client has not taken in yet."""
         return self._size + self._transport.get_write_buffer_size()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what waits for the end of the turn."""
         parts, self._parts, self._size = self._parts, [], 0
         if parts and not self._transport.is_closing():
             self._transport.write(b"".join(parts))

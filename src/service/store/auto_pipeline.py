@@ -2,8 +2,10 @@
 
 import asyncio
 import math
+import time
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
 
 from hiredis import pack_command
@@ -12,11 +14,17 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection
 
 from service.domain.errors import Overloaded
+from service.store.pool import is_closed
 
 #: The most pipelines that are on their way at one time, whatever the pool allows.
 LINES: Final = 64
 #: The most questions in one pipeline: what stands behind a slow one waits for it.
 BATCH: Final = 128
+#: The most questions that are answered in one turn of the event loop: what the first of them lead to is on its way to
+#: Redis, and to clients, while the others are answered. Else all would wait for Redis, and Redis for all, in turn.
+SHARE: Final = 16
+#: Seconds for which a line that has nothing to send keeps its connection.
+LINGER: Final = 1.0
 #: Questions that wait for a line; further ones are refused.
 MOST_WAITING: Final = 10_000
 #: Seconds after which a connection that is not there yet, or a pipeline without all its replies, is given up.
@@ -26,6 +34,8 @@ PATIENCE: Final = 1.5
 SECOND_BELL: Final = 0.2
 
 _ATTRIBUTE: Final = "_auto_pipeline"
+
+_Read = Callable[[], Awaitable[Any]]
 
 
 class _Question(NamedTuple):
@@ -47,23 +57,31 @@ class AutoPipeline:
         self._most_lines = max(1, min(LINES, pool.max_connections - 2))
         self._waiting: deque[_Question] = deque()
         self._lines: set[asyncio.Task[None] | None] = set()
+        #: What calls the one line that keeps its connection although it has nothing to send.
+        self._idle: asyncio.Future[None] | None = None
         self._is_called = False
 
-    async def ask(self, *commands: tuple[Any, ...]) -> list[Any]:
+    async def ask(self, *commands: tuple[Any, ...], until: float | None = None) -> list[Any]:
         """Return the replies to commands that are sent in one piece; a reply that is an error stands in its place.
 
-        Raises what redis-py raises of connections; after it nobody knows which of the commands have run. Raises
-        `Overloaded` where too many wait.
+        Raises `TimeoutError` at `until` (s, as `time.monotonic`), and what redis-py raises of connections; after it
+        nobody knows which of the commands have run. Raises `Overloaded` where too many wait.
         """
         if len(self._waiting) >= MOST_WAITING:
             raise Overloaded(f"{MOST_WAITING} calls of Redis wait for a connection, the most.")
         loop = asyncio.get_running_loop()
         replies: asyncio.Future[list[Any]] = loop.create_future()
         self._waiting.append(_Question([pack_command(command) for command in commands], replies))
-        if not self._is_called and len(self._lines) < self._most_lines:
+        if not self._is_called and (self._idle is not None or len(self._lines) < self._most_lines):
             self._is_called = True
             loop.call_soon(self._start)
-        return await replies
+        if until is None:
+            return await replies
+        bell = loop.call_later(until - time.monotonic(), _be_late, replies)  # a fifth of the cost of asyncio.timeout
+        try:
+            return await replies
+        finally:
+            bell.cancel()
 
     async def aclose(self) -> None:
         """Give up what is under way, so that no connection is opened any more; whoever waits is told."""
@@ -75,11 +93,14 @@ class AutoPipeline:
         self._waiting.clear()
 
     def _start(self) -> None:
-        """Send what has come together in this turn of the event loop."""
+        """Have sent what has come together in this turn of the event loop."""
         self._is_called = False
-        if self._waiting:
-            line = asyncio.create_task(self._serve())
-            self._lines.add(line)
+        if not self._waiting:
+            return
+        if self._idle is not None:
+            _wake(self._idle)
+        else:
+            self._lines.add(asyncio.create_task(self._serve()))
 
     async def _serve(self) -> None:
         """Send pipelines over one connection while there is something to send."""
@@ -98,7 +119,7 @@ class AutoPipeline:
                 while batch:
                     async with asyncio.timeout(PATIENCE + SECOND_BELL), asyncio.timeout(PATIENCE):
                         await _exchange(connection, batch)
-                    batch = self._take()
+                    batch = self._take() or await self._linger(connection)
             except BaseException:
                 await connection.disconnect(nowait=True)
                 raise
@@ -109,6 +130,20 @@ class AutoPipeline:
         except BaseException:
             _fail(batch, redis_errors.ConnectionError("the process is about to end"))
             raise
+
+    async def _linger(self, connection: AbstractConnection) -> list[_Question]:
+        """Return what there is to send next over a connection; nothing after a while, or where it has been closed."""
+        if self._idle is not None:
+            return []
+        loop = asyncio.get_running_loop()
+        self._idle = call = loop.create_future()
+        bell = loop.call_later(LINGER, _wake, call)
+        try:
+            await call
+        finally:
+            self._idle = None
+            bell.cancel()
+        return [] if is_closed(connection) else self._take()
 
     def _take(self) -> list[_Question]:
         """Return the next that wait, without those who have left."""
@@ -130,20 +165,38 @@ def pipeline_of(pool: ConnectionPool) -> AutoPipeline:
 
 async def _exchange(connection: AbstractConnection, batch: Sequence[_Question]) -> None:
     await connection.send_packed_command([part for question in batch for part in question.packed])
-    for packed, answer in batch:
-        replies = [await _reply(connection) for _ in packed]
+    # The first reply is read the public way, which notes that the connection is alive; the others without all that that
+    # way does for each.
+    read: _Read = partial(connection.read_response, timeout=math.inf, disconnect_on_error=False)
+    for number, (packed, answer) in enumerate(batch, start=1):
+        replies = []
+        for _ in packed:
+            replies.append(await _reply(read))
+            read = connection._parser.read_response  # type: ignore[attr-defined]
         if not answer.done():
             answer.set_result(replies)
+        if number % SHARE == 0:
+            await asyncio.sleep(0)
 
 
-async def _reply(connection: AbstractConnection) -> Any:
+async def _reply(read: _Read) -> Any:
     """Return one reply, also where it is an error: some of those are, to redis-py, errors of the connection."""
     try:
-        return await connection.read_response(timeout=math.inf, disconnect_on_error=False)
+        return await read()
     except redis_errors.RedisError as error:
         if type(error) in (redis_errors.ConnectionError, redis_errors.TimeoutError, redis_errors.InvalidResponse):
             raise
         return error
+
+
+def _wake(call: asyncio.Future[None]) -> None:
+    if not call.done():
+        call.set_result(None)
+
+
+def _be_late(answer: asyncio.Future[Any]) -> None:
+    if not answer.done():
+        answer.set_exception(TimeoutError())
 
 
 def _fail(batch: Iterable[_Question], error: Exception) -> None:

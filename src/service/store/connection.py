@@ -120,8 +120,8 @@ class Gateway:
         `StoreUnavailable` or `StoreCorrupt`.
         """
 
-        async def send() -> list[Any]:
-            reply = await self._in_time(source, names, args)
+        async def send(until: float) -> list[Any]:
+            reply = await self._in_time(source, names, args, until)
             word = reply[0].decode()
             if word not in source.words:
                 raise UnknownReply(source, word)
@@ -129,28 +129,29 @@ class Gateway:
 
         reply = await self.call(source.name, send, outcome=operator.itemgetter(0))
         if self._sync is not None and source.writes:
-            await self.call("sync", self._sync.wait, first_try=DEADLINE)
+            await self.call("sync", by(self._sync.wait), first_try=DEADLINE)
         return reply
 
-    async def _in_time(self, source: Source, names: Sequence[str], args: Sequence[Any]) -> list[Any]:
+    async def _in_time(self, source: Source, names: Sequence[str], args: Sequence[Any], until: float) -> list[Any]:
         """Send a script with the moment after which it must not run, again where Redis's clock was misjudged."""
         while True:
             if not self._clock.is_fresh:
-                await self._look()
+                await self._look(until)
             not_after = self._clock.now + int(FIRST_TRY * 1e6)
-            [reply] = await self._pipeline.ask(("EVALSHA", source.sha, len(names), *names, not_after, *args))
+            command = ("EVALSHA", source.sha, len(names), *names, not_after, *args)
+            [reply] = await self._pipeline.ask(command, until=until)
             if isinstance(reply, redis_errors.NoScriptError):  # not loaded yet, or flushed since
-                _checked(await self._pipeline.ask(("SCRIPT", "LOAD", source.text)))
+                _checked(await self._pipeline.ask(("SCRIPT", "LOAD", source.text), until=until))
             elif isinstance(reply, Exception):
                 raise reply
             elif reply[0] != b"LATE":
                 return list(reply)
             else:
-                await self._look()
+                await self._look(until)
 
-    async def _look(self) -> None:
+    async def _look(self, until: float) -> None:
         """Ask what time it is at Redis, and whether the data there, then or later, may be changed by this service."""
-        time, version = _checked(await self._pipeline.ask(("TIME",), ("GET", keys.VERSION)))
+        time, version = _checked(await self._pipeline.ask(("TIME",), ("GET", keys.VERSION), until=until))
         require_known(version)
         self._clock.set(micros_of(time))
 
@@ -160,8 +161,8 @@ class Gateway:
         Apart, a key that is not ours is a `StoreCorrupt` in the place of its reply, and harms no other.
         """
 
-        async def send() -> list[Any]:
-            replies = await self._pipeline.ask(*(tuple(command) for command in commands))
+        async def send(until: float) -> list[Any]:
+            replies = await self._pipeline.ask(*(tuple(command) for command in commands), until=until)
             for number, reply in enumerate(replies):
                 if apart and isinstance(reply, Exception) and meaning(reply) is errors.StoreCorrupt:
                     replies[number] = errors.StoreCorrupt(f"{errors.StoreCorrupt.__doc__} ({reply})")
@@ -177,8 +178,8 @@ class Gateway:
     async def probe(self) -> None:
         """Return when Redis would take a change, and this service may make one. Raises as `run`, within 3 s."""
 
-        async def send() -> Any:
-            [version] = _checked(await self._pipeline.ask(("EVAL", _PROBE, 1, keys.VERSION)))
+        async def send(until: float) -> Any:
+            [version] = _checked(await self._pipeline.ask(("EVAL", _PROBE, 1, keys.VERSION), until=until))
             return version
 
         require_known(await self.call("probe", send, PING_DEADLINE))
@@ -186,14 +187,15 @@ class Gateway:
     async def call(
         self,
         name: str,
-        command: Callable[[], Awaitable[T]],
+        command: Callable[[float], Awaitable[T]],
         deadline: float = DEADLINE,
         outcome: Callable[[T], str] = lambda _: "ok",
         first_try: float | None = None,
     ) -> T:
         """Run a command that may be sent twice without harm, the first time for `first_try` seconds (`FIRST_TRY`).
 
-        Raises `StoreUnavailable` or `StoreCorrupt`.
+        It is told when it must have ended (s, as `time.monotonic`), with a `TimeoutError` if it is not done; `by` makes
+        one of what has no such end. Raises `StoreUnavailable` or `StoreCorrupt`.
 
         The observer hears of it under `name` and the `outcome` of its reply or the name of its error.
         """
@@ -213,24 +215,33 @@ class Gateway:
                 own.spend(took)
         return reply
 
-    async def _attempt(self, command: Callable[[], Awaitable[T]], deadline: float, first_try: float) -> T:
-        until = time.monotonic() + deadline
+    async def _attempt(self, command: Callable[[float], Awaitable[T]], deadline: float, first_try: float) -> T:
+        began = time.monotonic()
+        until = began + deadline
         try:
             try:
-                async with asyncio.timeout(min(first_try, deadline)):
-                    return await command()
+                return await command(began + min(first_try, deadline))
             except Exception as error:
                 if not issubclass(meaning(error), _UNCERTAIN) or time.monotonic() + PAUSE > until:
                     raise
             await asyncio.sleep(PAUSE)
-            async with asyncio.timeout(until - time.monotonic()):
-                return await command()
+            return await command(until)
         except Exception as error:
             kind = meaning(error)
             if kind is type(error) or not issubclass(kind, errors.JobStateError):
                 raise
             reason = "connection reset" if isinstance(error, RuntimeError) else str(error) or "no answer"
             raise kind(f"{kind.__doc__} ({reason})") from error
+
+
+def by(command: Callable[[], Awaitable[T]]) -> Callable[[float], Awaitable[T]]:
+    """Return a command that ends at the moment that it is told."""
+
+    async def ended(until: float) -> T:
+        async with asyncio.timeout(until - time.monotonic()):
+            return await command()
+
+    return ended
 
 
 def _checked(replies: list[Any]) -> list[Any]:

@@ -14,7 +14,7 @@ from service.domain.operation import StoreHealth
 from service.domain.states import Status, sources
 from service.settings import retention_from_environment
 from service.store import keys, overview, scripts, version
-from service.store.connection import Gateway
+from service.store.connection import Gateway, by
 from service.store.history import history_from
 from service.store.identity import change_id_for, digest, new_change_id
 from service.store.observer import NoObserver, Observer
@@ -233,7 +233,7 @@ class JobStateManager:
 
     async def write_version(self) -> None:
         """Say of data without a version that it is of the one that this service writes."""
-        await self._gateway.call("version", lambda: version.write(self._gateway.redis))
+        await self._gateway.call("version", by(lambda: version.write(self._gateway.redis)))
 
     async def get_store_health(self) -> StoreHealth:
         """Return how Redis stands: its memory, and whether it keeps what it acknowledges."""

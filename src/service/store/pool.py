@@ -28,8 +28,7 @@ class Pool(BlockingConnectionPool):
 
         redis-py (8.1) sees one that was closed, but not one that was reset while nobody used it.
         """
-        reader = getattr(connection, "_reader", None)
-        if reader is not None and reader.exception() is not None:
+        if is_closed(connection):
             await connection.disconnect(nowait=True)
         if not connection.is_connected and isinstance(connection, Connection):
             async with asyncio.timeout(DEADLINE):
@@ -44,6 +43,12 @@ class Pool(BlockingConnectionPool):
             self._lookup.add_done_callback(lambda lookup: lookup.exception())  # also where nobody waits any more
             threading.Thread(target=_answer, args=(answer, host, port), daemon=True).start()
         await asyncio.shield(self._lookup)
+
+
+def is_closed(connection: AbstractConnection) -> bool:
+    """Say whether a connection has been closed or reset from the other side while nobody used it."""
+    reader: asyncio.StreamReader | None = getattr(connection, "_reader", None)
+    return reader is not None and (reader.at_eof() or reader.exception() is not None)
 
 
 def _answer(answer: concurrent.futures.Future[Any], host: str, port: int) -> None:

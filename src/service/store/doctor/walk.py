@@ -7,7 +7,7 @@ from redis.asyncio import Redis
 
 from service.domain.errors import StoreCorrupt
 from service.store import keys, scripts
-from service.store.connection import Gateway
+from service.store.connection import Gateway, by
 from service.store.doctor import names, record
 from service.store.doctor.census import Census, moment
 from service.store.doctor.findings import Drift, Finding, Tally, shown
@@ -164,7 +164,7 @@ class _Walk:
 
     async def _put_right(self, command: Callable[[], Awaitable[Any]]) -> None:
         if self._repair:
-            await self._gateway.call("repair", command)
+            await self._gateway.call("repair", by(command))
 
     async def _settings(self) -> list[Finding]:
         [held] = await self._gateway.read(["HGETALL", keys.QUEUES], apart=True)

@@ -11,19 +11,18 @@
 --          KEY_REUSED: the last change had this id and another content
 --          PRECONDITION_FAILED, ILLEGAL with status and revision
 local id, change_id, digest, retention, token, target = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-local job_hash, cancels, given = KEYS[1], ARGV[9] == 'cancel', pairs_from(ARGV, 10)
+local cancels, given, job = ARGV[9] == 'cancel', pairs_from(ARGV, 10), load_whole(id)
 
 local function same_content()
   for _, name in ipairs({ 'result', 'error_message' }) do
-    if (redis.call('HGET', job_hash, name) or nil) ~= given[name] then return false end
+    if job.record[name] ~= given[name] then return false end
   end
   for name, value in pairs(given) do
-    if redis.call('HGET', job_hash, name) ~= value then return false end
+    if job.record[name] ~= value then return false end
   end
   return true
 end
 
-local job = load(id)
 if not job or is_of_deleted(id, change_id) then return { 'NOT_FOUND' } end
 local asks = cancels and token == '' and job.lease ~= nil
 if not asks and lease_is_lost(job, token) then return { 'LEASE_LOST', job.status, digits(job.revision) } end
@@ -38,7 +37,7 @@ local progress = job.status == 'running' and target == 'running'
 if not contains(ARGV[7], job.status) or (progress and (not given.progress or given.progress == job.progress)) then
   return { 'ILLEGAL', job.status, digits(job.revision) }
 end
-expect_indexes(job.queue, job.shelf, target)
+expect_indexes(job, job.shelf, target)
 
 local what = { status = target, retention = retention, set = given, change = change_id .. ':' .. digest,
   progress = progress }
@@ -47,4 +46,5 @@ if asks then
 elseif progress and job.lease then
   what.lease = math.floor(now() / 1000) + job.lease_seconds * 1000
 end
-return { 'CHANGED', digits(change(job, what)), redis.call('HGETALL', job_hash) }
+local at = change(job, what)
+return { 'CHANGED', digits(at), flat(job.record) }

@@ -13,16 +13,15 @@ local claim, secret, worker, seconds, retention = key('claim', ARGV[1]), ARGV[2]
 local walk, passed_over = tonumber(ARGV[7]), {}
 expect('string', claim)
 
-local function claimed(id)
-  local record = redis.call('HGETALL', job_key(id))
-  return { 'CLAIMED', digits(now()), passed_over, id, record }
+local function claimed(job)
+  return { 'CLAIMED', digits(now()), passed_over, job.id, flat(job.record) }
 end
 
 local known = redis.call('GET', claim)
 if known then
   local token, id = known:match('^(%S+) (%S+)$')
-  local job = id and load(id)
-  if job and job.lease and job.token == token then return claimed(id) end
+  local job = id and load_whole(id)
+  if job and job.lease and job.token == token then return claimed(job) end
 end
 
 local draining = redis.call('PTTL', key('drain'))
@@ -72,10 +71,10 @@ if not best then
   return { 'NONE', digits(now()), passed_over, due }
 end
 
-local job = load(best)
-expect_indexes(job.queue, 'pending', 'running')
+local job = load_whole(best)
+expect_indexes(job, 'pending', 'running')
 local token = digits(job.attempt + 1) .. '-' .. secret
 change(job, { status = 'running', retention = retention, lease = math.floor(now() / 1000) + seconds * 1000,
   set = { worker = worker, lease_seconds = seconds, _token = token } })
 redis.call('SET', claim, token .. ' ' .. best, 'PX', ARGV[6])
-return claimed(best)
+return claimed(job)

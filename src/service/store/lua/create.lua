@@ -21,11 +21,11 @@ local draining = redis.call('PTTL', key('drain'))
 if draining > 0 then return { 'DRAINING', draining } end
 if redis.call('EXISTS', job_hash) == 1 then error({ err = 'CORRUPT ' .. job_hash .. ' is not a record of ours' }) end
 
+expect('string', clock)
+
 local fields = pairs_from(ARGV, 6)
 local delay = tonumber(ARGV[5])
 local shelf = delay > 0 and 'delayed' or 'pending'
-expect_indexes(fields.queue, shelf)
-expect('string', clock)
 
 -- The clock makes the moment of creation unique and never lets it go back: it is the order of lists and their cursor.
 -- Retention and delay run from now, so that a clock that was ahead once does not stretch them.
@@ -34,6 +34,8 @@ local created = math.max(at, (tonumber(redis.call('GET', clock)) or 0) + 1)
 local expires = math.floor((at + delay) / 1000) + tonumber(ARGV[4])
 local job = { id = id, status = 'pending', shelf = shelf, queue = fields.queue, slate_id = fields.slate_id, revision = 1,
   created = created, available = at + delay, expires = expires, tags = tags(fields.slate_id, fields.correlation_id) }
+expect_indexes(job, shelf)
+
 local set = { 'status', 'pending', 'revision', '1', 'created_at', iso(created), 'updated_at', iso(created),
   'expires_at', iso(expires * 1000) }
 if delay > 0 then
@@ -42,7 +44,7 @@ if delay > 0 then
 end
 
 redis.call('SET', clock, digits(created))
-redis.call('HSET', job_hash, '_creation', digest, '_change', request, unpack(set))
+for _, part in ipairs({ '_creation', digest, '_change', request, unpack(set) }) do ARGV[#ARGV + 1] = part end
 redis.call('HSET', job_hash, unpack(ARGV, 6))
 redis.call('PEXPIREAT', job_hash, digits(expires))
 label(job)

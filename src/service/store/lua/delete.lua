@@ -18,7 +18,7 @@ end
 if not FINAL[job.status] then
   return { 'NOT_FINAL', job.status, digits(job.revision) }
 end
-expect_indexes(job.queue, job.shelf)
+expect_indexes(job, job.shelf)
 expect('zset', deletions)
 
 local at = math.floor(now() / 1000)

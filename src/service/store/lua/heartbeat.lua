@@ -11,7 +11,7 @@ local id, token, retention, progress = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV
 local job = load(id)
 if not job then return { 'NOT_FOUND' } end
 if not job.lease or token ~= job.token then return { 'LEASE_LOST', job.status, digits(job.revision) } end
-expect_indexes(job.queue, 'running')
+expect_indexes(job, 'running')
 
 local seconds = ARGV[3] == '' and job.lease_seconds or tonumber(ARGV[3])
 local lease = math.floor(now() / 1000) + seconds * 1000

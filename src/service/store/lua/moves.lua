@@ -3,13 +3,10 @@
 
 -- A job as the indexes know it, and what decides about its changes, out of its hash; nil without one. Raises for a hash
 -- that is not ours.
-local function load(id)
-  local names = { 'status', 'queue', 'created_at', 'updated_at', 'revision', 'expires_at', 'slate_id',
-    'correlation_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt', 'failures',
-    'max_attempts', 'retry_delay_seconds', 'progress', '_change', '_token', '_progress_event',
-    '_history' }
-  local held = {}
-  for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(names))) do held[names[i]] = value or nil end
+local DECIDING = { 'status', 'queue', 'created_at', 'updated_at', 'revision', 'expires_at', 'slate_id',
+  'correlation_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt', 'failures',
+  'max_attempts', 'retry_delay_seconds', 'progress', '_change', '_token', '_progress_event', '_history' }
+local function understood(id, held)
   if not held.status then return nil end
   local created, updated, expires = micros(held.created_at), micros(held.updated_at), micros(held.expires_at)
   local revision, attempt, failures = tonumber(held.revision), tonumber(held.attempt or 0), tonumber(held.failures or 0)
@@ -33,6 +30,31 @@ local function load(id)
   return job
 end
 
+local function load(id)
+  local held = {}
+  for i, value in ipairs(redis.call('HMGET', job_key(id), unpack(DECIDING))) do held[DECIDING[i]] = value or nil end
+  return understood(id, held)
+end
+
+-- The same for who answers with the record: `record` has every field, and `change` keeps it up to date. Not for who does
+-- not: some fields are as large as a body.
+local function load_whole(id)
+  local held = pairs_from(redis.call('HGETALL', job_key(id)), 1)
+  local job = understood(id, held)
+  if job then job.record = held end
+  return job
+end
+
+-- A record as HGETALL returns it.
+local function flat(record)
+  local list = {}
+  for name, value in pairs(record) do
+    list[#list + 1] = name
+    list[#list + 1] = value
+  end
+  return list
+end
+
 -- Says whether a change must be refused for its token (empty for none): it must be the last one that was given, and a
 -- leased job needs it.
 local function lease_is_lost(job, token)
@@ -41,7 +63,7 @@ local function lease_is_lost(job, token)
 end
 
 local function unchanged(job)
-  return { 'UNCHANGED', digits(now()), redis.call('HGETALL', job_key(job.id)) }
+  return { 'UNCHANGED', digits(now()), flat(job.record) }
 end
 
 -- The answer to a request with the id of the job's last change: the record as it is, or a refusal of another content. Nil
@@ -60,8 +82,7 @@ end
 -- Says whether a request with this change id was the last change of another job of this id, which is deleted: then this one
 -- is not meant. Where `deletions` is not ours, nothing is known.
 local function is_of_deleted(id, change_id)
-  local deletions = key('deletions')
-  return pcall(expect, 'zset', deletions) and redis.call('ZSCORE', deletions, last_of_deleted(id, change_id)) ~= false
+  return type(redis.pcall('ZSCORE', key('deletions'), last_of_deleted(id, change_id))) == 'string'
 end
 
 local FINAL = { completed = true, failed = true, cancelled = true }
@@ -99,7 +120,7 @@ local function longer(history, entry)
   return history .. ' ' .. entry
 end
 
--- Changes a job that `load` has found, whole: its record, indexes, lease and event. To be called when nothing refuses it
+-- Changes a job that was loaded, whole: its record, indexes, lease and event. To be called when nothing refuses it
 -- any more and every key was looked at. `what` is a table: status; retention (ms); set, a table of fields; unset, a list
 -- of them; change, what the record keeps of the request (nil: what it has); delay (µs); lease (ms), its end; progress,
 -- true if that is all that is new. Returns the time (µs).
@@ -153,6 +174,10 @@ local function change(job, what)
   redis.call('HSET', job_key(job.id), unpack(set))
   if #unset > 0 then redis.call('HDEL', job_key(job.id), unpack(unset)) end
   redis.call('PEXPIREAT', job_key(job.id), digits(moved.expires))
+  if job.record then
+    for i = 1, #set, 2 do job.record[set[i]] = set[i + 1] end
+    for _, name in ipairs(unset) do job.record[name] = nil end
+  end
   take(job)
   put(moved)
   if not quiet then emit('changed', moved) end

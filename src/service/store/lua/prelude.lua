@@ -8,8 +8,9 @@ local not_after = tonumber(table.remove(ARGV, 1))
 local EVENTS_KEPT = 100000
 
 -- Key names: the twin of store/keys.py.
-local function key(...)
-  return root .. table.concat({ ... }, ':')
+local function key(kind, queue, shelf)
+  if shelf then return root .. kind .. ':' .. queue .. ':' .. shelf end
+  return queue and root .. kind .. ':' .. queue or root .. kind
 end
 
 local function job_key(id)
@@ -69,16 +70,16 @@ local function expect(kind, ...)
   end
 end
 
--- Lets a key live at least until `at` (ms). Indexes go by themselves with their latest entry, even with no replica alive;
+-- Lets a key live at least until `at` (ms), and says whether it would not have. Indexes go by themselves with their latest entry, even with no replica alive;
 -- those that the sweep reads (`exp`, `shelves`) outlive every index that it cleans by this much, the longest retention
 -- and the longest delay together, so that a replica that comes back late still finds what to clean.
 local SWEEP_GRACE = 730 * 86400000
 -- ms: so much longer than asked for an index is kept, so that not every change has to write its time to live.
 local SLACK = 3600000
 local function keep(name, at)
-  if redis.call('PEXPIRETIME', name) < at then
-    redis.call('PEXPIREAT', name, digits(at + SLACK))
-  end
+  local is_short = redis.call('PEXPIRETIME', name) < at
+  if is_short then redis.call('PEXPIREAT', name, digits(at + SLACK)) end
+  return is_short
 end
 
 local function contains(words, word)
@@ -122,21 +123,32 @@ local function due_member(job)
   return job.queue .. ':' .. job.id
 end
 
--- Looks at every index that a job on these shelves of its queue is written to: its own, and those that all jobs share.
+-- Looks at every index of these shelves of a queue.
 local function expect_shelves(queue, ...)
   for _, shelf in ipairs({ ... }) do
     expect('zset', key('list', queue, shelf), key('exp', queue, shelf))
   end
 end
 
+-- Looks at every index that the jobs of all queues share.
 local function expect_shared()
   expect('zset', key('shelves'), key('tags'), key('due'), key('leases'))
   expect('stream', key('events'))
 end
 
-local function expect_indexes(queue, ...)
-  expect_shelves(queue, ...)
-  expect_shared()
+-- Looks at every index that a job is written to which moves from one of these shelves to another, and at no other: each look
+-- is a call of Redis.
+local function expect_indexes(job, ...)
+  local sorted = { key('shelves') }
+  if #job.tags > 0 then sorted[2] = key('tags') end
+  for _, shelf in ipairs({ ... }) do
+    sorted[#sorted + 1] = key('list', job.queue, shelf)
+    sorted[#sorted + 1] = key('exp', job.queue, shelf)
+    if shelf == 'delayed' then sorted[#sorted + 1] = key('due') end
+    if shelf == 'running' then sorted[#sorted + 1] = key('leases') end
+  end
+  expect('zset', unpack(sorted))
+  expect('stream', key('events'))
 end
 
 local function put(job)
@@ -145,8 +157,8 @@ local function put(job)
   redis.call('ZADD', exp, digits(job.expires), epitaph(job))
   redis.call('ZADD', key('shelves'), 'LT', digits(job.expires), job.queue .. ':' .. job.shelf)
   keep(list, job.expires)
-  keep(exp, job.expires + SWEEP_GRACE)
-  keep(key('shelves'), job.expires + SWEEP_GRACE)
+  -- `shelves` has an entry for each `exp`, and was kept whenever one of them was.
+  if keep(exp, job.expires + SWEEP_GRACE) then keep(key('shelves'), job.expires + SWEEP_GRACE) end
   if job.shelf == 'delayed' then
     redis.call('ZADD', key('due'), digits(job.available), due_member(job))
     keep(key('due'), job.expires)

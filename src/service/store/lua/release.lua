@@ -9,7 +9,7 @@
 --          LEASE_LOST, NOT_LEASED with status and revision
 --          KEY_REUSED: the last change had this id and another content
 local id, change_id, digest, token, delay = ARGV[1], ARGV[2], ARGV[3], ARGV[5], tonumber(ARGV[6])
-local job = load(id)
+local job = load_whole(id)
 if not job or is_of_deleted(id, change_id) then return { 'NOT_FOUND' } end
 if lease_is_lost(job, token) then return { 'LEASE_LOST', job.status, digits(job.revision) } end
 local again = repetition(job, change_id, digest)
@@ -20,4 +20,4 @@ expect_shared()
 
 local at = give_back(job, { failed = ARGV[7] ~= nil, error_message = ARGV[7], retention = tonumber(ARGV[4]),
   delay = delay and delay * 1000000, change = change_id .. ':' .. digest })
-return { 'CHANGED', digits(at), redis.call('HGETALL', KEYS[1]) }
+return { 'CHANGED', digits(at), flat(job.record) }
