@@ -2,15 +2,21 @@
 
 import asyncio
 import contextlib
+import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Awaitable, Callable
-from statistics import median, quantiles
+from concurrent.futures import ThreadPoolExecutor
+from statistics import median
 from typing import Any, Final
 
+import httpx
 import redis
 
-from benchmarks.ground import INPUT, WEEK, fill, interleaved, move, server, store
+from benchmarks.ground import INPUT, WEEK, fill, free_port, interleaved, move, server, store
+from benchmarks.http import running
+from benchmarks.load import ask
 from benchmarks.report import Report, Table
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
@@ -19,8 +25,17 @@ from service.store.manager import JobStateManager
 from service.store.pool import connect
 
 SIZES: Final = (1_000, 100_000, 1_000_000)
-#: Calls of each kind for the medians, and reads beside them for the hundredth that is slowest.
-CALLS, READS = 300, 1500
+#: Calls of each kind for the medians.
+CALLS: Final = 300
+#: Connections over which jobs are got while another client calls something else, and seconds of a round.
+CONNECTIONS, SECONDS = 64, 2
+#: What that client calls, and how `requests.lua` names it.
+BESIDE: Final = {
+    "the counts (`/v1/stats`)": "stats",
+    "a list of 50": "list",
+    "create": "create",
+    "claim, complete": "claim",
+}
 
 Call = Callable[[], Awaitable[Any]]
 
@@ -38,26 +53,6 @@ def calls(jobs: JobStateManager, leases: LeaseManager) -> dict[str, Call]:
         "claim": lambda: leases.claim_job(["default"], "bench"),
         "sweep of nothing": jobs.sweep,
     }
-
-
-async def slowest_read(jobs: JobStateManager, beside: Call | None) -> float:
-    """Return the 99th percentile (ms) of reading a job, one read after another, while something else goes on."""
-    going = asyncio.create_task(_repeat(beside)) if beside else None
-    times = []
-    for _ in range(READS):
-        started = time.perf_counter()
-        await jobs.get_job(str(uuid.UUID(int=0)))
-        times.append((time.perf_counter() - started) * 1000)
-    if going:
-        going.cancel()
-        await asyncio.gather(going, return_exceptions=True)
-    return quantiles(times, n=100)[98]
-
-
-async def _repeat(call: Call) -> None:
-    while True:
-        await call()
-        await asyncio.sleep(0.001)
 
 
 def count_by_scanning(url: str) -> float:
@@ -92,23 +87,33 @@ async def _measure(rounds: int, report: Report) -> None:
         drawn["the plan's count"] = list(scans.values())
         report.add(table)
         report.lines("growth", "a call among so many jobs", list(SIZES), drawn, "µs")
-        await _beside(rounds, report, *stores[largest])
+        await asyncio.to_thread(_beside, rounds, report, urls[largest])
 
 
-async def _beside(rounds: int, report: Report, jobs: JobStateManager, leases: LeaseManager) -> None:
-    """Add how long others take meanwhile."""
-    beside: dict[str, Call | None] = {
-        "nothing": None,
-        **{name: call for name, call in calls(jobs, leases).items() if name not in ("get", "sweep of nothing")},
-    }
-    found: dict[str, list[float]] = {name: [] for name in beside}
-    for _ in range(rounds):
-        for name, call in beside.items():
-            found[name].append(await slowest_read(jobs, call))
-    table = Table(f"get's p99 at {SIZES[-1]:,} jobs, in ms, while another client calls …", ("", "p99", "× idle"))
+def _beside(rounds: int, report: Report, url: str) -> None:
+    """Add how long those who get a job over HTTP wait while another client calls something else all the time."""
+    found: dict[str, list[float]] = {name: [] for name in ("nothing", *BESIDE)}
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(1) as another:
+        port = free_port()
+        serve = (sys.executable, "-m", "service", "serve", "--redis-url", url, "--port", str(port))
+        with running(serve, port, folder) as address:
+            httpx.post(f"{address}/v1/jobs", json={"job_id": "bench-0", "input_params": INPUT}).raise_for_status()
+            for number in range(rounds):
+                for place, name in enumerate(found):
+                    first = 1 + (number * len(found) + place) * 1_000_000
+                    going = (
+                        another.submit(ask, address, BESIDE[name], first, 1_000_000, connections=1, seconds=SECONDS + 1)
+                        if name in BESIDE
+                        else None
+                    )
+                    found[name].append(ask(address, "get", 0, 1, connections=CONNECTIONS, seconds=SECONDS).p99)
+                    if going:
+                        going.result()
+    title = f"get's p99 over {CONNECTIONS} connections at {SIZES[-1]:,} jobs, in ms, while another client calls …"
+    table = Table(title, ("", "p99", "× idle"))
     for name, times in found.items():
         ratio = median(one / idle for one, idle in zip(times, found["nothing"], strict=True))
-        table.row(name, f"{median(times):.2f}", f"{ratio:.2f}")
+        table.row(name, f"{median(times):.1f}", f"{ratio:.2f}")
     report.add(table)
 
 

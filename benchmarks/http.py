@@ -1,6 +1,7 @@
 """Requests per second over HTTP: the service, the plan that it replaced, and the limit of its framework.
 
-Each is a process of its own; the service and the plan have a Redis each, of the same kind; `wrk` asks them in turn.
+Each is a process of its own; the service and the plan have a Redis each, of the same kind; `wrk` asks them in turn. The
+plan runs twice: with the three packages that it names, and with all that makes these faster.
 `BENCH_REDIS` names two others, such as `redis://127.0.0.1:6379/0 redis://127.0.0.1:6379/1` in a container.
 """
 
@@ -11,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
@@ -25,13 +27,17 @@ SECONDS: Final = 1
 #: What Redis keeps, and how: the same for all.
 PERSISTENCE: Final = ("--appendonly", "yes", "--appendfsync", "everysec")
 #: The subjects: the service as `jobstate` serves it, with one worker and with two; the plan; the limits.
-ONE, TWO, PLAN, LITESTAR, ASGI = (
+ONE, TWO, PLAN, TUNED, LITESTAR, ASGI = (
     "jobstate",
     "jobstate, two workers",
     "the plan",
+    "the plan, tuned",
     "a Litestar constant",
     "an ASGI constant",
 )
+#: What the plan needs, in the versions that the service has; and the same with uvloop, httptools and hiredis.
+PACKAGES: Final = ("fastapi==0.165.0", f"uvicorn=={version('uvicorn')}", f"redis=={version('redis')}")
+FASTER: Final = (PACKAGES[0], f"uvicorn[standard]=={version('uvicorn')}", f"redis[hiredis]=={version('redis')}")
 #: The bytes of a record with 100 bytes of input, which is what the constants answer.
 RECORD: Final = 420
 
@@ -41,6 +47,14 @@ class Subject(NamedTuple):
 
     name: str
     address: str
+
+
+def python_with(folder: Path, packages: Sequence[str]) -> str:
+    """Return a Python that has these packages and no others."""
+    python = str(folder / "bin" / "python")
+    subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
+    subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, *packages], check=True)
+    return python
 
 
 @contextlib.contextmanager
@@ -76,14 +90,16 @@ def subjects() -> Iterator[dict[str, str]]:
         commands: dict[str, tuple[str, ...]] = {
             ONE: serve,
             TWO: (*serve, "--workers", "2"),
-            PLAN: (*python, "benchmarks.plan", theirs),
+            PLAN: (python_with(Path(folder, "plan"), PACKAGES), "-m", "benchmarks.plan", theirs),
+            TUNED: (python_with(Path(folder, "tuned"), FASTER), "-m", "benchmarks.plan", theirs),
             LITESTAR: (*python, "benchmarks.limit", "litestar", str(RECORD)),
             ASGI: (*python, "benchmarks.limit", "asgi", str(RECORD)),
         }
         found = {}
         for name, command in commands.items():
             port = free_port()
-            found[name] = stack.enter_context(running((*command, "--port", str(port)), port, folder))
+            more = ("--tuned",) if name == TUNED else ()
+            found[name] = stack.enter_context(running((*command, "--port", str(port), *more), port, folder))
         yield found
 
 
@@ -96,9 +112,9 @@ class Scene(NamedTuple):
 
 
 SCENES: Final = (
-    *(Scene(kind, 64, (ONE, PLAN, LITESTAR, ASGI)) for kind in ("get", "create", "patch")),
-    *(Scene(kind, 1, (ONE, PLAN, LITESTAR)) for kind in ("get", "create", "patch")),
-    *(Scene(kind, 256, (ONE, TWO, PLAN, LITESTAR)) for kind in ("get", "create", "patch")),
+    *(Scene(kind, 64, (ONE, PLAN, TUNED, LITESTAR, ASGI)) for kind in ("get", "create", "patch")),
+    *(Scene(kind, 1, (ONE, PLAN, TUNED)) for kind in ("get", "create", "patch")),
+    *(Scene(kind, 256, (ONE, TWO, PLAN, TUNED)) for kind in ("get", "create", "patch")),
     *(Scene(kind, 64, (ONE, TWO)) for kind in ("list", "claim")),
 )
 
@@ -130,7 +146,7 @@ def measure(rounds: int, report: Report) -> None:
     need_wrk()
     ids, rates = Ids(), dict[str, dict[str, float]]()
     with subjects() as addresses:
-        for name in (ONE, PLAN):
+        for name in (ONE, PLAN, TUNED):
             job = {"job_id": "bench-0", "input_params": {"text": "x" * 89}}
             httpx.post(f"{addresses[name]}/v1/jobs", json=job).raise_for_status()
         for _ in range(60):

@@ -1,8 +1,8 @@
 """The plan that this project replaced, as it was drawn up: FastAPI, and a synchronous Redis client inside `async def`.
 
-Each handler does what its plan said (`HSET`, then `EXPIRE`; a count by `SCAN` and `HGET`). It logs nothing, which
-favours it.
-`python -m benchmarks.plan REDIS_URL --port PORT` serves it.
+Each handler does what its plan said (`HSET`, then `EXPIRE`; a count by `SCAN` and `HGET`). uvicorn serves it as it does
+by itself, its access log included; where nothing but speed counts (`--tuned`), without.
+`python -m benchmarks.plan REDIS_URL --port PORT [--tuned]` serves it.
 """
 
 import json
@@ -96,5 +96,5 @@ def create_app(url: str) -> FastAPI:
 
 
 if __name__ == "__main__":
-    _, url, _, port = sys.argv
-    uvicorn.run(create_app(url), host="127.0.0.1", port=int(port), log_level="error", access_log=False)
+    _, url, _, port, *tuned = sys.argv
+    uvicorn.run(create_app(url), host="127.0.0.1", port=int(port), access_log=not tuned)

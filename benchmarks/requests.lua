@@ -1,5 +1,5 @@
 -- What wrk asks: `wrk … -s requests.lua URL -- KIND FIRST COUNT`. One thread; prints one line of JSON at the end.
--- KIND is get, list, create, patch or claim; ids are `bench-N`, from N = FIRST on, COUNT of them.
+-- KIND is get, list, stats, create, patch or claim; ids are `bench-N`, from N = FIRST on, COUNT of them.
 local kind, first, count
 local json = { ['Content-Type'] = 'application/json' }
 local input = '{"text":"' .. ('x'):rep(89) .. '"}'
@@ -16,6 +16,7 @@ end
 local asks = {
   get = function(n) return wrk.format('GET', '/v1/jobs/' .. id(n)) end,
   list = function() return wrk.format('GET', '/v1/jobs?limit=50') end,
+  stats = function() return wrk.format('GET', '/v1/stats') end,
   create = function(n)
     return wrk.format('POST', '/v1/jobs', json, '{"job_id":"' .. id(n) .. '","input_params":' .. input .. '}')
   end,

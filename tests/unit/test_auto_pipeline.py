@@ -276,13 +276,17 @@ async def test_a_line_keeps_its_connection_for_a_while_and_one_of_them_alone() -
     assert pool.sent == [[packed((name,))] for name in "ABC"]
     assert len(pool.lines) == 1
 
-    pool.lines[0].wait = lambda: asyncio.sleep(0.002)
+    both = asyncio.Event()
+    pool.lines[0].wait = both.wait  # type: ignore[assignment]
     busy = asyncio.create_task(line.ask(("D",)))
-    await asyncio.sleep(0.001)
-    await asyncio.gather(busy, line.ask(("E",)))
-    for _ in range(10):
+    while len(pool.sent) < 4:
         await asyncio.sleep(0)
-    assert (pool.most_out, pool.out) == (2, 1)
+    assert await line.ask(("E",)) == [packed(("E",))]
+    both.set()
+    await busy
+    while pool.out > 1:
+        await asyncio.sleep(0)
+    assert pool.most_out == 2
     assert await all_given_back(pool)
 
 
