@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import json
 import re
 from typing import Any
@@ -165,3 +166,15 @@ async def test_a_page_of_an_allowed_origin_may_read_why_it_is_refused() -> None:
     )
     assert headers["access-control-allow-origin"] == "https://friend.example"
     assert headers["access-control-expose-headers"] == "retry-after"
+
+
+async def test_a_request_leaves_nothing_to_the_garbage_collector() -> None:
+    admission = Admission(App(), LOCAL, (), Room(1, 1, 1))
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(10):
+            await ask(admission, scope())
+        assert gc.collect() == 0
+    finally:
+        gc.enable()

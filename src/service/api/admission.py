@@ -7,7 +7,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.api.correlation import correlation_id
-from service.api.patience import SEAT, Room, Seat
+from service.api.patience import Room, Seat
 from service.api.problems import (
     HOST_NOT_ALLOWED,
     MEDIA_TYPE,
@@ -49,7 +49,7 @@ class Admission:
         elif refusal := self._refusal(scope):
             await _refuse(scope, send, *refusal, self._readable_by(scope))
         else:
-            scope["state"][SEAT] = seat = Seat(self._room, scope)
+            seat = Seat(self._room, scope)
             try:
                 await self._app(scope, receive, send)
             finally:

@@ -59,12 +59,14 @@ class Seat:
     """The place of one request: among those that are answered, until it waits; left when the request has ended."""
 
     def __init__(self, room: Room, scope: HTTPScope) -> None:
-        """Take a place in `room`."""
+        """Take a place in `room`, known to `seat_of` until it is left."""
         self._room = room
         self._scope = scope
-        self._stack = ExitStack()
+        scope["state"][SEAT] = self
+        self._waits = False
+        #: What is left with the seat, where there is anything.
+        self._stack: ExitStack | None = None
         room.answered += 1
-        self._free: Callable[[], None] = self._stop_answering
 
     def wait(self) -> None:
         """Move to those that wait. Raises `Overloaded`, or `InvalidValue` where another request follows on at once."""
@@ -77,7 +79,7 @@ class Seat:
         room.waiting += 1
         room.observe(1)
         self._scope["state"][WAITS_SINCE] = time.perf_counter()
-        self._free = self._stop_waiting
+        self._waits = True
 
     def wait_as_watcher(self) -> None:
         """Move to those that wait, as one of the few of a client. Raises `TooManyWatchers` or `Overloaded`."""
@@ -92,23 +94,31 @@ class Seat:
             if not watching[client]:
                 del watching[client]
 
-        self._stack.callback(stop_watching)
+        self._kept.callback(stop_watching)
 
     def keep(self, context: AbstractContextManager[T]) -> T:
         """Enter a context that is left when the request has ended."""
-        return self._stack.enter_context(context)
+        return self._kept.enter_context(context)
 
     def leave(self) -> None:
         """Give the place free."""
+        del self._scope["state"][SEAT]  # or both would wait for the garbage collector, with all that the request holds
         self._free()
-        self._stack.close()
+        if self._stack is not None:
+            self._stack.close()
 
-    def _stop_answering(self) -> None:
-        self._room.answered -= 1
+    @property
+    def _kept(self) -> ExitStack:
+        if self._stack is None:
+            self._stack = ExitStack()
+        return self._stack
 
-    def _stop_waiting(self) -> None:
-        self._room.waiting -= 1
-        self._room.observe(-1)
+    def _free(self) -> None:
+        if self._waits:
+            self._room.waiting -= 1
+            self._room.observe(-1)
+        else:
+            self._room.answered -= 1
 
 
 def seat_of(scope: Scope) -> Seat:
