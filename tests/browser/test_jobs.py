@@ -3,15 +3,17 @@
 import asyncio
 import re
 import threading
+from collections.abc import Callable
 from datetime import timedelta
 
 import httpx
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from service.store.manager import JobStateManager
 from service.store.pool import connect
-from tests.browser.conftest import Complaints, Open, change, claim, create, run
+from tests.browser.conftest import Complaints, Load, Open, change, claim, create, run
+from tests.integration.servers import Service
 
 MANY = 10_000
 
@@ -38,6 +40,35 @@ def create_many(redis_url: str) -> None:
     thread = threading.Thread(target=asyncio.run, args=(fill(),))
     thread.start()
     thread.join()
+
+
+def test_what_happens_before_the_page_hears_is_shown_all_the_same(
+    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client
+) -> None:
+    create(api, job_id="a")
+    page, held = new_page(), list[Route]()
+    page.route("**/v1/events?*", lambda route: held.append(route))
+    load(page, f"{service.url}/#/jobs")
+    expect(page.locator("tbody tr")).to_have_count(1)
+
+    create(api, job_id="b")
+    held[0].continue_()
+
+    expect(page.locator("tbody tr")).to_have_count(2)
+
+
+def test_the_rows_are_read_once_and_only_when_the_page_hears(
+    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client
+) -> None:
+    create(api, job_id="a")
+    page, told = new_page(), list[str]()
+    page.on("response", lambda response: told.append(response.url.removeprefix(service.url)))
+    load(page, f"{service.url}/#/jobs")
+    expect(page.locator("tbody tr")).to_have_count(1)
+    page.wait_for_timeout(1200)
+
+    reads = [url for url in told if re.match("/v1/(events|jobs)", url)]
+    assert [url.partition("?")[0] for url in reads] == ["/v1/events", "/v1/jobs"]
 
 
 def test_every_filter_narrows_the_list_and_stands_in_the_address(open_view: Open, api: httpx.Client) -> None:

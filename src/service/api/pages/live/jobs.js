@@ -17,6 +17,8 @@ import { Stream } from "./stream.js";
 /** @typedef {import("./rows.js").Row} Row */
 
 const MOST_NEW = 999;
+/** How many ms the rows wait for the stream: read before it is open, they would miss what happens in between. */
+const UNHEARD = 1000;
 
 /** Makes the view. @param {import("./connection.js").Connection} connection */
 export function jobs(connection) {
@@ -44,6 +46,7 @@ class List {
   #newer = new Map();
   /** @type {Stream | null} */
   #stream = null;
+  #unheard = 0;
   #form = filterForm();
   #table = jobTable();
   #count = el("p", { class: "quiet number" });
@@ -88,8 +91,8 @@ class List {
     this.#form.update(this.#filters);
     if (!this.#stream || before.queue !== this.#filters.queue || before.slate_id !== this.#filters.slate_id)
       this.#listen();
+    else this.page.now();
     if (turned) this.#toTop();
-    this.page.now();
   }
 
   /** Read everything again that is shown. */
@@ -100,19 +103,27 @@ class List {
   }
 
   close() {
+    clearTimeout(this.#unheard);
     this.#stream?.close();
     this.again.stop();
     this.page.stop();
   }
 
+  /** Listen to a stream, and read the rows once it is open; without it where it does not open. */
   #listen() {
     this.#stream?.close();
+    clearTimeout(this.#unheard);
+    this.#unheard = setTimeout(() => this.page.now(), UNHEARD);
     const { queue, slate_id } = this.#filters;
     const filters = new URLSearchParams(Object.entries({ queue, slate_id }).filter(([, value]) => value));
     this.#stream = new Stream(this.connection, () => `v1/events?${filters}`, {
       changed: (event) => this.#changed(event),
       deleted: (event) => this.#ended(event, "deleted"),
       expired: (event) => this.#ended(event, "expired"),
+      opened: () => {
+        clearTimeout(this.#unheard);
+        this.page.now();
+      },
       reset: () => this.#missed(),
       again: () => this.#missed(),
     });

@@ -12,7 +12,8 @@ const AGAIN = { first: 1000, last: 15_000 };
 /**
  * `Events` that are made anew where they give up (any answer but 200), and that rest while nobody looks:
  * a browser has six connections for all its tabs. Beside the events, `ears.begins` is called before each first event of
- * a stream, `ears.again` when something may have been missed, `ears.refused` when the service would not let it in.
+ * a stream, `ears.opened` when it hears for the first time, `ears.again` when something may have been missed,
+ * `ears.refused` when the service would not let it in.
  */
 export class Stream {
   /** @type {Events | null} */
@@ -21,6 +22,7 @@ export class Stream {
   #wait = AGAIN.first;
   #isOver = false;
   #mayHaveMissed = false;
+  #hasHeard = false;
 
   /**
    * @param {Connection} connection
@@ -69,7 +71,9 @@ export class Stream {
   #opened() {
     this.#wait = AGAIN.first;
     this.connection.hears();
-    if (this.#mayHaveMissed) this.ears.again?.({});
+    if (!this.#hasHeard) this.ears.opened?.({});
+    else if (this.#mayHaveMissed) this.ears.again?.({});
+    this.#hasHeard = true;
     this.#mayHaveMissed = false;
   }
 
