@@ -86,6 +86,8 @@ def is_among(accepted: str, answers: tuple[str, ...]) -> bool:
 
 def _check_content_type(request: Request[Any, Any, Any]) -> None:
     sent = request.headers.get("content-type", "")
+    if sent == JSON:
+        return
     media_type, options = request.content_type
     if sent and (media_type != JSON or options.get("charset", "utf-8").lower() != "utf-8"):
         detail = f"The service reads {JSON} in UTF-8, not {sent}; send `Content-Type: {JSON}`."

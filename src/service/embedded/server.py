@@ -49,17 +49,14 @@ class EmbeddedServer:
         try:
             self.directory.check_readable_by(self.binary)
             self._launch()
-        except BaseException:
+            self._watcher.start()
+        except BaseException:  # a signal's, too
             self._release()
             raise
-        self._watcher.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         """End the server and give up the directory."""
-        self._stopping.set()
-        self._end()
-        self._watcher.join()
         self._release()
 
     def __str__(self) -> str:
@@ -71,7 +68,10 @@ class EmbeddedServer:
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def _release(self) -> None:
+        self._stopping.set()
         self._end()
+        if self._watcher.is_alive():
+            self._watcher.join()
         if self._owner is not None:
             os.close(self._owner)
             self._owner = None
