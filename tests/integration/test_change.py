@@ -481,3 +481,42 @@ async def test_a_hash_that_is_not_ours_is_left_alone(jobs: JobStateManager, redi
         await jobs.update_job_status("j", "running")
     assert await redis.hgetall("job:j") == held
     assert await redis.zscore(keys.by_creation("default", "pending"), "j") is not None
+
+
+@pytest.mark.parametrize("end", ["completed", "failed", "released", "broken off", "cancelled by its holder"])
+async def test_a_change_answers_with_the_very_record_that_it_leaves(
+    jobs: JobStateManager, leases: LeaseManager, end: str
+) -> None:
+    """The scripts keep up to date in themselves what they have read, and do not read it again."""
+
+    async def stands(job: Job) -> None:
+        assert job == await jobs.get_job("j")
+
+    await stands(
+        (await jobs.create_job("j", {"a": None}, "c", slate_id="s", max_attempts=3, retry_delay_seconds=9)).job
+    )
+    claim = await leases.claim_job(["default"], "w", claim_key="once")
+    assert claim is not None
+    token = claim.lease.token
+    await stands(claim.job)
+    again = await leases.claim_job(["default"], "w", claim_key="once")
+    assert again is not None
+    await stands(again.job)
+    for current in (1, 2):
+        progress = Progress(current, 7, "é")
+        await stands(await jobs.update_job_status("j", Status.RUNNING, progress=progress, lease_token=token))
+    await stands(await jobs.cancel_job("j"))
+    match end:
+        case "completed":
+            await stands(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
+            await stands(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
+        case "failed":
+            await stands(await jobs.update_job_status("j", end, error=[1], lease_token=token))
+        case "released":
+            await stands(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
+            await stands(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
+        case "broken off":
+            await stands(await leases.release_job("j", token, error="why"))
+        case _:
+            await stands(await jobs.cancel_job("j", lease_token=token))
+            await stands(await jobs.cancel_job("j"))

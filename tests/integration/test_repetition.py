@@ -222,8 +222,8 @@ async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again
     pipeline = jobs._gateway._pipeline
     ask, failures = pipeline.ask, [NoScriptError("NOSCRIPT No matching script") for _ in range(2)]
 
-    async def flushed_twice(*commands: tuple[Any, ...]) -> list[Any]:
-        return [failures.pop()] if failures and commands[0][0] == "EVALSHA" else await ask(*commands)
+    async def flushed_twice(*commands: tuple[Any, ...], until: float) -> list[Any]:
+        return [failures.pop()] if failures and commands[0][0] == "EVALSHA" else await ask(*commands, until=until)
 
     monkeypatch.setattr(pipeline, "ask", flushed_twice)
 
