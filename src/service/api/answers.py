@@ -23,7 +23,11 @@ _json: Final = msgspec.json.Encoder()
 
 
 class Record(Response[Job]):
-    """An answer with a record: encoded and sent past what Litestar (2.25) looks up for answers of any kind."""
+    """An answer with a record: made, encoded and sent past what Litestar (2.25) looks up for answers of any kind."""
+
+    def __init__(self, job: Job, headers: dict[str, str], status_code: int | None = None) -> None:
+        """Answer with `job` and these headers, and the status of the operation unless another is given."""
+        self.content, self.headers, self.status_code = job, headers, status_code
 
     def to_asgi_response(self, *_: Any, status_code: int | None = None, **__: Any) -> ASGIApp:  # type: ignore[override]
         """Return what sends it."""

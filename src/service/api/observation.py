@@ -57,8 +57,9 @@ class Observation:
             return
         started, status = time.perf_counter(), CLIENT_LEFT
         address = scope["raw_path"].decode("ascii", "backslashreplace")[:_SHOWN]
+        identity = correlation_id(scope)
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(correlation_id=correlation_id(scope))
+        structlog.contextvars.bind_contextvars(correlation_id=identity)
         budget.set(Budget())
 
         async def listened() -> HTTPReceiveMessage | WebSocketReceiveMessage:
@@ -72,7 +73,7 @@ class Observation:
             if message["type"] == "http.response.start":
                 if LEFT not in scope["state"]:
                     status = message["status"]
-                message["headers"] = [*message["headers"], *self._headers(scope)]
+                message["headers"] = [*message["headers"], (RAW_HEADER, identity.encode()), *self._headers(scope)]
             await send(message)
 
         self._metrics.requested()
@@ -85,8 +86,8 @@ class Observation:
             self._note(scope, address, status, started)
 
     def _headers(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
-        """Return what stands on every answer, whoever gives it."""
-        own = [(RAW_HEADER, correlation_id(scope).encode()), *quotas.headers(scope)]
+        """Return what stands on an answer, whoever gives it, but for its correlation id."""
+        own = quotas.headers(scope)
         waiting: Waiting | None = self._state.get("waiting")
         if waiting is not None and waiting.is_closed:  # with its next request the client is better off elsewhere
             own.append((b"connection", b"close"))
