@@ -29,8 +29,6 @@ def to_json(field: str, value: Any) -> bytes | None:
 
 def depth(text: bytes) -> int:
     """Return how many levels of arrays and objects the valid JSON `text` has."""
-    if text.count(b"[") + text.count(b"{") == 0:
-        return 0
     without_escapes = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside_strings = b"".join(without_escapes.split(b'"')[::2])
     return max(accumulate(map(_STEPS.__getitem__, outside_strings.translate(None, _NOT_BRACKETS))), default=0)
@@ -54,6 +52,6 @@ def _checked(field: str, text: bytes) -> bytes:
         raise InvalidValue(field, f"it is not valid JSON ({error})", ALLOWED) from error
     except RecursionError as error:
         raise InvalidValue(field, "it is nested too deep", ALLOWED) from error
-    if depth(value) > MAX_DEPTH:
-        raise InvalidValue(field, f"it is {depth(value)} levels deep", ALLOWED)
+    if value.count(b"[") + value.count(b"{") > MAX_DEPTH and (levels := depth(value)) > MAX_DEPTH:
+        raise InvalidValue(field, f"it is {levels} levels deep", ALLOWED)
     return value
