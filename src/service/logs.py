@@ -11,6 +11,7 @@ import json
 import logging
 import select
 import sys
+import threading
 import traceback
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, Final, TextIO, cast
@@ -58,11 +59,12 @@ class _Lines:
     """A file for lines, which it gets together with others of the same turn of the event loop: a write costs most.
 
     No more at one time than a pipe takes whole, so that lines of several processes do not mix. They are lost where the
-    disk is full or nobody reads the pipe: no work may end for its log.
+    disk is full or nobody reads the pipe: no work may end for its log. Threads may write, too.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
+        self._lock = threading.RLock()  # a handler of a signal may log while a line is written
         self._lines: list[bytes] = []
         self._size = 0
         #: The event loop at the end of whose turn they are written.
@@ -70,10 +72,11 @@ class _Lines:
 
     def write(self, line: bytes | str) -> None:
         line = line.encode(errors="backslashreplace") if isinstance(line, str) else line
-        if self._size + len(line) > select.PIPE_BUF:
-            self._put()
-        self._lines.append(line)
-        self._size += len(line)
+        with self._lock:
+            if self._size + len(line) > select.PIPE_BUF:
+                self._put()
+            self._lines.append(line)
+            self._size += len(line)
 
     def flush(self) -> None:
         try:
@@ -86,12 +89,11 @@ class _Lines:
             loop.call_soon(self._put)
 
     def _put(self) -> None:
-        lines, self._lines, self._size, self._loop = self._lines, [], 0, None
-        if not lines:
-            return
-        with contextlib.suppress(OSError, ValueError):  # the latter of a file that was closed
-            self._file.write(b"".join(lines))
-            self._file.flush()
+        with self._lock, contextlib.suppress(OSError, ValueError):  # the latter of a file that was closed
+            lines, self._lines, self._size, self._loop = self._lines, [], 0, None
+            if lines:
+                self._file.write(b"".join(lines))
+                self._file.flush()
 
 
 def _headed(origin: dict[str, int]) -> Processor:

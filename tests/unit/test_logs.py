@@ -1,7 +1,9 @@
+import asyncio
 import contextlib
 import json
 import logging
 import re
+import select
 from collections.abc import Iterator
 from typing import Any
 
@@ -166,3 +168,37 @@ def test_a_line_that_cannot_be_written_ends_no_work(monkeypatch: pytest.MonkeyPa
         monkeypatch.undo()
         with contextlib.suppress(OSError):
             full.close()
+
+
+async def test_the_lines_of_one_turn_are_written_together_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    written: list[bytes] = []
+
+    class File:
+        def write(self, data: bytes) -> None:
+            written.append(data)
+
+        def flush(self) -> None: ...
+
+    class Standard:
+        buffer = File()
+
+        def isatty(self) -> bool:
+            return False
+
+    monkeypatch.setattr("sys.stderr", Standard())
+    logs.configure("info", "json")
+    for number in range(3):
+        structlog.get_logger("ours").info(f"{number}")
+    logging.getLogger("theirs").info("3")
+    assert written == []
+    await asyncio.sleep(0)
+    [together] = written
+    assert [json.loads(line)["event"] for line in together.splitlines()] == ["0", "1", "2", "3"]
+
+    for _ in range(3):
+        structlog.get_logger("ours").info("x" * (select.PIPE_BUF // 2))
+    await asyncio.sleep(0)
+    assert [len(data) <= select.PIPE_BUF for data in written[1:]] == [True] * 3
+
+    await asyncio.to_thread(structlog.get_logger("ours").info, "of a thread")
+    assert b"of a thread" in written[-1]

@@ -175,10 +175,9 @@ async def _create(
     """Create under the client's id, else the one that its key stands for, else a new one."""
     own_id = given(data.job_id)
     by_key = None if key is None else rules.job_id_for_key(key)
-    job_id = by_key or rules.new_job_id() if own_id is None else own_id
     try:
         return await job_manager.create_job(
-            job_id,
+            own_id if own_id is not None else by_key or rules.new_job_id(),
             data.input_params,
             given(data.correlation_id),
             queue=data.queue,

@@ -113,20 +113,24 @@ class List {
   #listen() {
     this.#stream?.close();
     clearTimeout(this.#unheard);
-    this.#unheard = setTimeout(() => this.page.now(), UNHEARD);
+    this.#unheard = setTimeout(() => this.#read(), UNHEARD);
     const { queue, slate_id } = this.#filters;
     const filters = new URLSearchParams(Object.entries({ queue, slate_id }).filter(([, value]) => value));
     this.#stream = new Stream(this.connection, () => `v1/events?${filters}`, {
       changed: (event) => this.#changed(event),
       deleted: (event) => this.#ended(event, "deleted"),
       expired: (event) => this.#ended(event, "expired"),
-      opened: () => {
-        clearTimeout(this.#unheard);
-        this.page.now();
-      },
+      opened: () => this.#read(),
+      refused: () => this.#unheard && this.#read(),
       reset: () => this.#missed(),
       again: () => this.#missed(),
     });
+  }
+
+  #read() {
+    clearTimeout(this.#unheard);
+    this.#unheard = 0;
+    this.page.now();
   }
 
   async #load() {
