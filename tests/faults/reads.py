@@ -109,7 +109,8 @@ def _untold(history: History, start: tuple[int, int], told: set[tuple[int, int]]
     there = {event.place for event in history.events if start < event.place <= until and not _is_lost(history, event)}
     if missing := there - told:
         yield f"the stream did not tell of {len(missing)} events, the first {min(missing)}"
-    made_up = {place for place in told if not _is_place_lost(history, place)} - {
+    # What happens after stock was taken is told as well, such as leases that run out.
+    made_up = {place for place in told if place <= until and not _is_place_lost(history, place)} - {
         event.place for event in history.events
     }
     if made_up:
