@@ -51,6 +51,15 @@ async def world(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> Re
     return redis
 
 
+async def test_what_all_jobs_share_lives_as_long_as_each_of_them(
+    jobs: JobStateManager, pool: BlockingConnectionPool
+) -> None:
+    """Its end is not moved with each change, but where that of an index is, and by then far enough."""
+    for name, queue, delay in (("a", "q", 0), ("b", "r", 1800), ("c", "r", 4200)):
+        await jobs.create_job(name, 1, queue=queue, delay_seconds=delay)
+    assert await ails(pool) == []
+
+
 async def contents(redis: Redis) -> dict[bytes, tuple[bytes | None, int]]:
     return {name: (await redis.dump(name), await redis.pexpiretime(name)) for name in await redis.keys()}
 

@@ -1,5 +1,7 @@
 import asyncio
 import random
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -288,6 +290,62 @@ async def test_a_line_keeps_its_connection_for_a_while_and_one_of_them_alone() -
         await asyncio.sleep(0)
     assert (pool.most_out, pool.out) == (2, 1)
     assert await all_given_back(pool)
+
+
+async def test_there_are_no_more_connections_than_may_be_where_lines_rest_in_between() -> None:
+    pool, source = Pool(), random.Random(7)
+    pool.max_connections = 4
+    pool.made = lambda line: setattr(line, "wait", lambda: asyncio.sleep(source.choice((0, 0, 0.001))))
+    line = pipeline(pool)
+
+    async def ask() -> None:
+        for _ in range(60):
+            assert await line.ask(("A",)) == [packed(("A",))]
+            for _ in range(source.randrange(9)):
+                await asyncio.sleep(0)
+
+    await asyncio.gather(*(ask() for _ in range(64)))
+    assert pool.most_out == 2
+
+
+async def test_where_there_are_few_connections_none_is_kept() -> None:
+    pool = Pool()
+    pool.max_connections = 2
+    await pipeline(pool).ask(("A",))
+    for _ in range(10):
+        await asyncio.sleep(0)
+    assert pool.out == 0
+
+
+async def test_a_connection_is_given_back_after_a_while_however_much_there_is_to_send(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(auto_pipeline, "TERM", 0.01)
+    pool = Pool()
+    line = pipeline(pool)
+    until = time.monotonic() + 0.1
+    while time.monotonic() < until:
+        await line.ask(("A",))
+    assert len(pool.lines) > 3
+    assert pool.most_out == 1
+
+
+TWO_LOOPS = """
+import asyncio
+from tests.unit.test_auto_pipeline import Pool, packed, pipeline
+
+line = pipeline(Pool())
+for _ in range(2):
+    loop = asyncio.new_event_loop()
+    assert loop.run_until_complete(asyncio.wait_for(line.ask(("A",)), 1)) == [packed(("A",))]
+    loop.close()  # with the task that rests still in it
+"""
+
+
+async def test_a_pool_outlives_the_event_loop_under_which_its_line_rested() -> None:
+    """In a process of its own, since asyncio complains of such a loop."""
+    command = [sys.executable, "-c", TWO_LOOPS]
+    await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=20)
 
 
 async def test_a_connection_that_was_closed_while_its_line_kept_it_is_not_used() -> None:

@@ -64,3 +64,19 @@ async def test_those_of_one_turn_leave_together_and_the_next_ones_at_the_end_of_
     other.write(b"3")
     await asyncio.sleep(0)
     assert [wire.sent for wire in wires] == [[b"1"], [b"2", b"3"]]
+
+
+async def test_one_that_fails_keeps_no_other_from_sending() -> None:
+    class Broken(Wire):
+        def write(self, data: bytes) -> None:
+            raise TypeError
+
+    failed: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context["exception"]))
+    wire, broken, turn = Wire(), Broken(), Turn()
+    for one in (broken, wire):
+        JoiningTransport(one, turn).write(b"1")  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert wire.sent == [b"1"]
+    assert [type(error) for error in failed] == [TypeError]

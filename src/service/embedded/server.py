@@ -149,4 +149,6 @@ class EmbeddedServer:
                 self._launch()
             except EmbeddedServerError as error:
                 _log.error("the embedded server could not be started again", detail=str(error))
+            if self._stopping.is_set():  # meanwhile: who waits for this thread saw the old server only
+                self._end()
             pause = PAUSE if time.monotonic() - started > 60 else min(pause * 2, LONGEST_PAUSE)

@@ -1,6 +1,7 @@
 """What a connection writes to: the head of an answer and its body leave in one packet."""
 
 import asyncio
+from collections import deque
 from typing import Any, Final
 
 #: Bytes that wait at most for the end of the event loop's turn.
@@ -11,7 +12,7 @@ class Turn:
     """The transports that have something to send at the end of the event loop's turn, called by it once for all."""
 
     def __init__(self) -> None:
-        self._transports: list[JoiningTransport] = []
+        self._transports: deque[JoiningTransport] = deque()
 
     def add(self, transport: "JoiningTransport") -> None:
         """Have `transport` send at the end of this turn."""
@@ -20,9 +21,12 @@ class Turn:
         self._transports.append(transport)
 
     def _end(self) -> None:
-        transports, self._transports = self._transports, []
-        for transport in transports:
-            transport.flush()
+        try:
+            while self._transports:
+                self._transports.popleft().flush()
+        finally:
+            if self._transports:  # one has failed: the others have their turn all the same
+                asyncio.get_running_loop().call_soon(self._end)
 
 
 class JoiningTransport:

@@ -25,6 +25,10 @@ BATCH: Final = 128
 SHARE: Final = 16
 #: Seconds for which a line that has nothing to send keeps its connection.
 LINGER: Final = 1.0
+#: Seconds after which a line gives its connection back all the same: that is where redis-py looks after it.
+TERM: Final = 10.0
+#: The fewest connections of a pool that leave one to a line that has nothing to send.
+ENOUGH: Final = 3
 #: Questions that wait for a line; further ones are refused.
 MOST_WAITING: Final = 10_000
 #: Seconds after which a connection that is not there yet, or a pipeline without all its replies, is given up.
@@ -97,9 +101,12 @@ class AutoPipeline:
         self._is_called = False
         if not self._waiting:
             return
+        if self._idle is not None and self._idle.get_loop() is not asyncio.get_running_loop():
+            self._idle = None  # of an event loop that was closed under it
+            self._lines.clear()
         if self._idle is not None:
             _wake(self._idle)
-        else:
+        elif len(self._lines) < self._most_lines:
             self._lines.add(asyncio.create_task(self._serve()))
 
     async def _serve(self) -> None:
@@ -115,10 +122,13 @@ class AutoPipeline:
         try:
             async with asyncio.timeout(PATIENCE + SECOND_BELL), asyncio.timeout(PATIENCE):
                 connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
+            release_at = time.monotonic() + TERM
             try:
                 while batch:
                     async with asyncio.timeout(PATIENCE + SECOND_BELL), asyncio.timeout(PATIENCE):
                         await _exchange(connection, batch)
+                    if time.monotonic() > release_at:
+                        break
                     batch = self._take() or await self._linger(connection)
             except BaseException:
                 await connection.disconnect(nowait=True)
@@ -133,7 +143,7 @@ class AutoPipeline:
 
     async def _linger(self, connection: AbstractConnection) -> list[_Question]:
         """Return what there is to send next over a connection; nothing after a while, or where it has been closed."""
-        if self._idle is not None:
+        if self._idle is not None or self._pool.max_connections < ENOUGH:
             return []
         loop = asyncio.get_running_loop()
         self._idle = call = loop.create_future()

@@ -157,8 +157,8 @@ local function put(job)
   redis.call('ZADD', exp, digits(job.expires), epitaph(job))
   redis.call('ZADD', key('shelves'), 'LT', digits(job.expires), job.queue .. ':' .. job.shelf)
   keep(list, job.expires)
-  -- `shelves` has an entry for each `exp`, and was kept whenever one of them was.
-  if keep(exp, job.expires + SWEEP_GRACE) then keep(key('shelves'), job.expires + SWEEP_GRACE) end
+  -- `shelves` has an entry for each `exp`, and is kept at least as long as each of them is.
+  if keep(exp, job.expires + SWEEP_GRACE) then keep(key('shelves'), job.expires + SWEEP_GRACE + SLACK) end
   if job.shelf == 'delayed' then
     redis.call('ZADD', key('due'), digits(job.available), due_member(job))
     keep(key('due'), job.expires)

@@ -71,7 +71,7 @@ export class Stream {
   #opened() {
     this.#wait = AGAIN.first;
     this.connection.hears();
-    if (!this.#hasHeard) this.ears.opened?.({});
+    if (!this.#hasHeard && this.ears.opened) this.ears.opened({});
     else if (this.#mayHaveMissed) this.ears.again?.({});
     this.#hasHeard = true;
     this.#mayHaveMissed = false;
