@@ -276,7 +276,7 @@ def outage(request: pytest.FixtureRequest, life: Life) -> Outage:
 
 def test_every_call_is_answered_in_time_with_a_problem_that_says_what_is_wrong(outage: Outage, trouble: str) -> None:
     assert len(outage.answers) == len(CALLS) + JOBS
-    # Before the line is cut within a pipeline's replies, some have come whole, how many depends on how many went at once.
+    # Before the line is cut within replies, some have come whole: how many depends on how many went at once.
     refused = [answer for answer in outage.answers if not (trouble == Fault.CUT and answer.status < 300)]
     assert len(refused) > JOBS / 8
     for answer in refused:
