@@ -3,23 +3,76 @@ from typing import Any
 import pytest
 from litestar.datastructures import State
 
-from service.api import access
-from service.api.shortcut import Shortcut
+from service.api.shortcut import ROUTE, Shortcut
 from service.domain.errors import StoreTimeout
+from service.domain.jobs import Job
+from service.store.records import job_from
+from tests.unit.test_admission import scope
+from tests.unit.test_records import FULL, NOW
+
+JOB = job_from("j", FULL, NOW)
 
 
-@pytest.mark.parametrize("error", [StoreTimeout("no answer"), RuntimeError("a mistake")], ids=repr)
-async def test_what_goes_wrong_is_left_to_the_application(error: Exception) -> None:
-    class Manager:
-        async def get_job(self, job_id: str) -> None:
-            raise error
+class Manager:
+    def __init__(self, job: Job | Exception | None = JOB) -> None:
+        self.job = job
+        self.asked: list[str] = []
 
-    asked: list[Any] = []
+    async def get_job(self, job_id: str) -> Job | None:
+        self.asked.append(job_id)
+        if isinstance(self.job, Exception):
+            raise self.job
+        return self.job
 
-    async def app(scope: Any, receive: Any, send: Any) -> None:
-        asked.append(scope)
 
-    state = State({"job_manager": Manager(), "rate_limiter": None, access.KEYS: ()})
-    scope = {"type": "http", "method": "GET", "path": "/v1/jobs/j", "query_string": b"", "headers": []}
-    await Shortcut(app, state)(scope, None, None)  # type: ignore[arg-type]
-    assert asked == [scope]
+async def ask(manager: Manager, limiter: Any = None, keys: Any = (), **changed: Any) -> tuple[Any, Any]:
+    """Return the status that the shortcut answered with, if it did, and the request's scope."""
+    passed, sent = [], []
+
+    async def app(*_: Any) -> None:
+        passed.append(True)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    request = scope(method="GET", path="/v1/jobs/j") | {"query_string": b""} | changed
+    state = State({"job_manager": manager, "rate_limiter": limiter, "api_keys": keys})
+    await Shortcut(app, state)(request, None, send)  # type: ignore[arg-type]
+    assert len(passed) + len(sent) in (1, 2)
+    return (sent[0]["status"] if sent else None), request
+
+
+async def test_a_plain_read_is_answered() -> None:
+    manager = Manager()
+    status, request = await ask(manager)
+    assert (status, manager.asked, request["path_template"]) == (200, ["j"], ROUTE)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": "PATCH"},
+        {"method": "HEAD"},
+        {"query_string": b"wait=1"},
+        {"path": "/v1/jobs"},
+        {"path": "/v1/jobs/"},
+        {"path": "/v1/jobs/j/result"},
+        {"path": "/v1/jobs/j?"},
+        {"path": "/v2/jobs/j"},
+        {"limiter": object()},
+        {"keys": (object(),)},
+        *({"headers": [(name, b"x")]} for name in (b"if-none-match", b"prefer", b"origin", b"content-length")),
+        {"headers": [(b"accept", b"text/html")]},
+        {"headers": [(b"transfer-encoding", b"chunked")]},
+    ],
+    ids=str,
+)
+async def test_what_is_not_that_simple_is_passed_on_unasked(changed: dict[str, Any]) -> None:
+    manager = Manager()
+    assert (await ask(manager, **changed))[0] is None
+    assert manager.asked == []
+
+
+@pytest.mark.parametrize("job", [None, StoreTimeout("no answer"), RuntimeError("a mistake")], ids=repr)
+async def test_whatever_is_no_record_is_the_applications_to_say(job: Any) -> None:
+    assert (await ask(Manager(job)))[0] is None

@@ -70,8 +70,8 @@ local function expect(kind, ...)
   end
 end
 
--- Lets a key live at least until `at` (ms), and says whether it would not have. Indexes go by themselves with their latest entry, even with no replica alive;
--- those that the sweep reads (`exp`, `shelves`) outlive every index that it cleans by this much, the longest retention
+-- Lets a key live at least until `at` (ms), and says whether it would not have. Indexes go by themselves with their latest
+-- entry, even with no replica alive; those that the sweep reads (`exp`, `shelves`) outlive every index that it cleans by this much, the longest retention
 -- and the longest delay together, so that a replica that comes back late still finds what to clean.
 local SWEEP_GRACE = 730 * 86400000
 -- ms: so much longer than asked for an index is kept, so that not every change has to write its time to live.
