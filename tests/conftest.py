@@ -57,6 +57,8 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if unstable := [item.nodeid for item in items if " at 0x" in item.nodeid]:
+        raise pytest.UsageError(f"a test's name must be the same in every process; these hold an address: {unstable}")
     if config.stash[_NO_COMPOSE]:
         left_out = [item for item in items if item.get_closest_marker("compose")]
         config.hook.pytest_deselected(items=left_out)
