@@ -12,8 +12,10 @@ import logging
 import select
 import sys
 import threading
+import time
 import traceback
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any, BinaryIO, Final, TextIO, cast
 
 import msgspec
@@ -102,19 +104,32 @@ def _headed(origin: dict[str, int]) -> Processor:
     def head(logger: Any, level: str, event: EventDict) -> EventDict:
         record: logging.LogRecord | None = event.get("_record")
         add_log_level(logger, level, event)
-        context = structlog.contextvars.get_contextvars()
-        return {
-            "time": datetime.now(UTC).isoformat(timespec="microseconds")[:-6] + "Z",
+        line = {
+            "time": _now(),
             "level": event.pop("level"),
             "event": event.pop("event"),
             "logger": logger.name if record is None else record.name,
-            **{name: context[name] for name in _FIRST if name in context},
-            **context,
-            **event,
-            **origin,
         }
+        context = structlog.contextvars.get_contextvars()
+        for name in _FIRST:
+            if name in context:
+                line[name] = context[name]
+        line.update(context)
+        line.update(event)
+        line.update(origin)
+        return line
 
     return head
+
+
+def _now() -> str:
+    seconds, micros = divmod(time.time_ns() // 1000, 1_000_000)
+    return f"{_second(seconds)}.{micros:06}Z"
+
+
+@lru_cache(1)  # most lines are of the same second as the one before
+def _second(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
 def _for_machines() -> list[Processor]:

@@ -31,7 +31,7 @@ FUNCTIONS: list[Function] = [
     node for file in (*MODULES, *CALLED) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, Function)
 ]
 #: What says that Redis is asked at all: `run` and `read` for keys of ours, the others only whether it answers.
-GATEWAY = {"run", "read", "call", "probe"}
+GATEWAY = {"run", "read", "read_raw", "call", "probe"}
 #: Errors that are raised by a name in the code; the rest come out of the store's table, or of every check of a value.
 BY_NAME = {error.__name__: error for error in KINDS if not issubclass(error, errors.StoreUnavailable)}
 

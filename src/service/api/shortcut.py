@@ -50,14 +50,14 @@ class Shortcut:
             scope["method"] != "GET"
             or job_id == scope["path"]
             or scope["query_string"]
-            or self._state.rate_limiter is not None
+            or self._state["rate_limiter"] is not None
             or self._state[access.KEYS]
             or not rules.JOB_ID.accepts(job_id)
             or not _is_plain(scope)
         ):
             return None
         try:
-            job: Job | None = await self._state.job_manager.get_job(job_id)
+            job: Job | None = await self._state["job_manager"].get_job(job_id)
         except Exception:  # the application meets it too, and has words for it
             return None
         return job

@@ -20,8 +20,13 @@ _UNWRITABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 class Pattern(NamedTuple):
     """A regular expression that JSON Schema shares with Python, and what it means in words."""
 
-    regex: str
+    expression: re.Pattern[str]
     allowed: str
+
+    @property
+    def regex(self) -> str:
+        """The expression as text."""
+        return self.expression.pattern
 
     @property
     def keywords(self) -> dict[str, Any]:
@@ -34,7 +39,7 @@ class Pattern(NamedTuple):
 
     def accepts(self, value: str) -> bool:
         """Say whether `value` matches as a whole; Python's `$` alone would let a last line break pass."""
-        return isinstance(value, str) and re.fullmatch(self.regex, value) is not None
+        return isinstance(value, str) and self.expression.fullmatch(value) is not None
 
     def require(self, field: str, value: str) -> str:
         """Return `value` if it matches as a whole; raise `InvalidValue` naming `field` otherwise."""
@@ -103,14 +108,14 @@ class Label(NamedTuple):
 
 
 JOB_ID: Final = Pattern(
-    r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$",
+    re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$"),
     "1 to 128 characters out of letters, digits and . _ ~ -, the first a letter or digit",
 )
 QUEUE: Final = Pattern(
-    r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$",
+    re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$"),
     "1 to 64 characters out of letters, digits and . _ ~ -, the first a letter or digit",
 )
-IDEMPOTENCY_KEY: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "1 to 255 visible ASCII characters")
+IDEMPOTENCY_KEY: Final = Pattern(re.compile(r"^[\x21-\x7e]{1,255}$"), "1 to 255 visible ASCII characters")
 LABEL: Final = Label(128)
 PROGRESS_MESSAGE: Final = Label(1024)
 #: The largest integer that JSON keeps in every language (RFC 8259, section 6).
@@ -125,9 +130,9 @@ DEFAULT_DRAIN_SECONDS: Final = 3600
 MAX_RUNNING: Final = Range(1, 1_000_000)
 #: Queues that one claim may name.
 CLAIMED_QUEUES: Final = Range(1, 100)
-LEASE_TOKEN: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "the token of the lease as the claim gave it")
+LEASE_TOKEN: Final = Pattern(re.compile(r"^[\x21-\x7e]{1,255}$"), "the token of the lease as the claim gave it")
 #: A place in the history of all jobs, as Redis writes it: two numbers of 64 bits.
-POSITION: Final = Pattern(r"^[0-9]{1,19}-[0-9]{1,19}$", "the id of an event as it came")
+POSITION: Final = Pattern(re.compile(r"^[0-9]{1,19}-[0-9]{1,19}$"), "the id of an event as it came")
 PAGE_LIMIT: Final = Range(1, 200)
 BATCH_SIZE: Final = Range(1, 1000)
 
@@ -135,7 +140,9 @@ DEFAULT_QUEUE: Final = "default"
 #: How long a lease is where its worker does not say.
 DEFAULT_LEASE_SECONDS: Final = 30
 #: The header of W3C Trace Context, section 3.2, version 00.
-TRACEPARENT: Final = Pattern(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "version 00 of W3C Trace Context")
+TRACEPARENT: Final = Pattern(
+    re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"), "version 00 of W3C Trace Context"
+)
 
 
 def described(meaning: str, allowed: str, **schema: Any) -> Meta:

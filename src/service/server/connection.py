@@ -14,6 +14,7 @@ from service.api.correlation import HEADER, correlation_id, new_correlation_id
 from service.api.patience import FOLLOWED, WAITS_SINCE
 from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, REFUSED, TOO_SLOW, Kind, encoded
 from service.server.headers import SECURITY
+from service.server.starting import Starting
 from service.server.transport import JoiningTransport, Turn
 from service.settings import Settings
 
@@ -38,16 +39,28 @@ class Connection(HttpToolsProtocol):
     """A connection that is closed on a client that sends or reads too slowly, or sends too much of a head."""
 
     def __init__(
-        self, *args: Any, settings: Settings, refused: Callable[[str], None], turn: Turn, **kwargs: Any
+        self,
+        *args: Any,
+        settings: Settings,
+        refused: Callable[[str], None],
+        turn: Turn,
+        starting: Starting,
+        **kwargs: Any,
     ) -> None:
-        """Serve one client within the limits of `settings`; tell `refused` the names of problems; write by `turn`."""
+        """Serve one client within the limits of `settings`; tell `refused` the names of problems.
+
+        Requests are begun by `starting`, answers written by `turn`, which all connections share.
+        """
         super().__init__(*args, **kwargs)
         self._settings = settings
         self._turn = turn
+        self._starting = starting
         self._refused = refused
         self._crowded = False
         #: While a request is awaited, and while an answer is not taken in as fast as it is written.
         self._request_timer: asyncio.TimerHandle | None = None
+        #: Whether a request has begun to come and has not come whole.
+        self._is_coming = False
         self._answer_timer: asyncio.TimerHandle | None = None
         #: Bytes of the request's line, headers and trailers; bytes that have come since the parser last knew a part.
         self._head_bytes = 0
@@ -85,8 +98,10 @@ class Connection(HttpToolsProtocol):
             return
         if self._unparsed > HEAD_BYTES:
             self._refuse(HEAD_TOO_LARGE, TOO_MUCH)
-        elif self._request_timer is None and (self.cycle is None or self.cycle.response_complete):
-            self._await_request()  # line breaks before a request, which the parser passes over
+        elif self._request_timer is None and (
+            self._is_coming or self.cycle is None or self.cycle.response_complete
+        ):  # at the earliest here, since most come whole; or line breaks before a request, which the parser passes over
+            self._await_request()
 
     def on_message_begin(self) -> None:
         """Start on a request."""
@@ -96,7 +111,12 @@ class Connection(HttpToolsProtocol):
         if self._crowded:
             self.scope["state"][CROWDED] = True
         self._head_bytes = self._unparsed = self._surplus = 0
-        self._await_request()
+        self._is_coming = True
+        self._stop_request_timer()
+
+    def _start_asgi_task(self, cycle: Any, app: Any) -> None:
+        """Answer a request, as soon as it is its turn."""
+        self._starting.begin(super()._start_asgi_task, cycle, app)
 
     def _follow_on(self, cycle: Any) -> None:
         """Take a request before the last one is answered: nothing is read from then on, not even that the client left.
@@ -134,6 +154,7 @@ class Connection(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         """End a request."""
         self._unparsed = 0
+        self._is_coming = False
         super().on_message_complete()
         self._stop_request_timer()
 
@@ -236,4 +257,4 @@ class Connection(HttpToolsProtocol):
 
 def connections(settings: Settings, refused: Callable[[str], None]) -> Any:
     """Return what uvicorn makes its connections with."""
-    return partial(Connection, settings=settings, refused=refused, turn=Turn())
+    return partial(Connection, settings=settings, refused=refused, turn=Turn(), starting=Starting())

@@ -155,8 +155,16 @@ class Gateway:
         require_known(version)
         self._clock.set(micros_of(time))
 
+    async def read_raw(self, *commands: tuple[str, ...]) -> list[Any]:
+        """Run reading commands in one round trip and return their replies as they came. Raises as `run`."""
+
+        async def send(until: float) -> list[Any]:
+            return _checked(await self._pipeline.ask(*commands, until=until))
+
+        return await self.call("read", send)
+
     async def read(self, *commands: Sequence[str], apart: bool = False) -> list[Any]:
-        """Run reading commands in one round trip and return their replies. Raises as `run`.
+        """Run reading commands in one round trip and return their replies in the forms of redis-py. Raises as `run`.
 
         Apart, a key that is not ours is a `StoreCorrupt` in the place of its reply, and harms no other.
         """
@@ -203,7 +211,11 @@ class Gateway:
         started, heard, own = time.perf_counter(), "CancelledError", budget.get()
         try:
             left = deadline if own is None else own.within(deadline)
-            reply = await self._attempt(command, left, FIRST_TRY if first_try is None else first_try)
+            until = (began := time.monotonic()) + left
+            try:
+                reply = await command(began + min(FIRST_TRY if first_try is None else first_try, left))
+            except Exception as error:
+                reply = await _once_more(command, error, until)
             heard = outcome(reply)
         except Exception as error:
             heard = type(error).__name__
@@ -215,23 +227,20 @@ class Gateway:
                 own.spend(took)
         return reply
 
-    async def _attempt(self, command: Callable[[float], Awaitable[T]], deadline: float, first_try: float) -> T:
-        began = time.monotonic()
-        until = began + deadline
+
+async def _once_more(command: Callable[[float], Awaitable[T]], error: Exception, until: float) -> T:
+    """Run a command again whose first try has failed, where that may help; else raise what the failure means."""
+    if issubclass(meaning(error), _UNCERTAIN) and time.monotonic() + PAUSE <= until:
+        await asyncio.sleep(PAUSE)
         try:
-            try:
-                return await command(began + min(first_try, deadline))
-            except Exception as error:
-                if not issubclass(meaning(error), _UNCERTAIN) or time.monotonic() + PAUSE > until:
-                    raise
-            await asyncio.sleep(PAUSE)
             return await command(until)
-        except Exception as error:
-            kind = meaning(error)
-            if kind is type(error) or not issubclass(kind, errors.JobStateError):
-                raise
-            reason = "connection reset" if isinstance(error, RuntimeError) else str(error) or "no answer"
-            raise kind(f"{kind.__doc__} ({reason})") from error
+        except Exception as second:
+            error = second
+    kind = meaning(error)
+    if kind is type(error) or not issubclass(kind, errors.JobStateError):
+        raise error
+    reason = "connection reset" if isinstance(error, RuntimeError) else str(error) or "no answer"
+    raise kind(f"{kind.__doc__} ({reason})") from error
 
 
 def by(command: Callable[[], Awaitable[T]]) -> Callable[[float], Awaitable[T]]:

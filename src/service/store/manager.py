@@ -105,7 +105,7 @@ class JobStateManager:
     async def get_job(self, job_id: str) -> Job | None:
         """Return the record, or `None` if there is none."""
         rules.JOB_ID.require("job_id", job_id)
-        held, time = await self._gateway.read(["HGETALL", keys.job(job_id)], ["TIME"])
+        held, time = await self._gateway.read_raw(("HGETALL", keys.job(job_id)), ("TIME",))
         return job_from(job_id, hash_of(held), micros_of(time)) if held else None
 
     async def get_result(self, job_id: str) -> Job:

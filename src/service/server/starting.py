@@ -1,0 +1,45 @@
+"""When a request that has come is begun: not all that came together in one turn of the event loop."""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from typing import Any, Final
+
+#: The most requests that are begun in one turn of the event loop: what they ask of Redis is on its way while those behind
+#: them are begun, and fewer of them are half done at one time.
+AT_ONCE: Final = 8
+
+
+class Starting:
+    """Begins requests in the order in which they came, a few in each turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._left = AT_ONCE
+        self._waiting: deque[Callable[[], None]] = deque()
+        self._is_called = False
+
+    def begin(self, start: Callable[..., None], *args: Any) -> None:
+        """Call `start` with `args`, at once or in one of the next turns."""
+        if self._left:
+            self._left -= 1
+            start(*args)
+        else:
+            self._waiting.append(partial(start, *args))
+        self._call()
+
+    def _call(self) -> None:
+        if not self._is_called:
+            self._is_called = True
+            asyncio.get_running_loop().call_soon(self._turn)
+
+    def _turn(self) -> None:
+        self._is_called = False
+        self._left = AT_ONCE
+        try:
+            while self._waiting and self._left:
+                self._left -= 1
+                self._waiting.popleft()()
+        finally:
+            if self._waiting:
+                self._call()
