@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-#: The most requests that are begun in one turn of the event loop: what they ask of Redis is on its way while those behind
-#: them are begun, and fewer of them are half done at one time.
+#: The most requests that are begun in one turn of the event loop: what they ask of Redis is on its way while others are
+#: begun, and fewer of them are half done at one time.
 AT_ONCE: Final = 8
 
 
