@@ -3,6 +3,8 @@
 import asyncio
 import contextlib
 import json
+import re
+import shutil
 import socket
 import subprocess
 import tempfile
@@ -26,6 +28,19 @@ INPUT: Final = {"text": "x" * 89}
 assert len(json.dumps(INPUT, separators=(",", ":"))) == 100
 
 
+def program() -> str:
+    """Return the server to measure on: an installed one, as operators run, before that of the wheel (no jemalloc)."""
+    return shutil.which("redis-server") or shutil.which("valkey-server") or str(find().path)
+
+
+def described() -> str:
+    """Return the product, version and allocator of that server."""
+    said = subprocess.run([program(), "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\w+) server v=(\S+).* malloc=(\S+)", said)
+    assert found is not None
+    return f"{found[1]} {found[2]} with {found[3]}"
+
+
 def free_port() -> int:
     """Return a port of loopback that nobody listens on."""
     with socket.socket() as one:
@@ -42,7 +57,7 @@ def server(*more: str, tcp: bool = False) -> Iterator[str]:
         port = free_port() if tcp else 0
         options = ["--port", str(port), "--unixsocket", str(path), "--dir", folder, "--save", ""]
         process = subprocess.Popen(
-            [find().path, *options, "--hash-max-listpack-value", "4096", *more], stdout=subprocess.DEVNULL
+            [program(), *options, "--hash-max-listpack-value", "4096", *more], stdout=subprocess.DEVNULL
         )
         try:
             while not path.exists():

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from service.embedded.binary import find
+from benchmarks.ground import described
 
 DOCUMENT: Final = Path("docs/benchmarks.md")
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -100,7 +100,7 @@ def _machine() -> str:
     facts = (
         f"{os.cpu_count()} CPUs ({_cpu()}), {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}",
         f"Python {platform.python_version()}, {libraries}",
-        f"Redis: {find()}; load generator, service and Redis share the CPUs, over loopback",
+        f"Redis: {described()}; load generator, service and Redis share the CPUs, over loopback",
     )
     return "\n".join(f"- {fact}" for fact in facts) + "\n"
 

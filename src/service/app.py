@@ -37,8 +37,8 @@ EXPOSED_HEADERS = [
 
 #: What is said of jobs is not left lying about; pages and streams say their own.
 UNKEPT = CacheControlHeader(no_store=True)
-#: What handlers may ask for by these names. The busy ones ask for one: Litestar (2.25) resolves two in a task group, at
-#: the cost of half a request; what they need besides is on the state.
+#: What handlers may ask for by these names. The busy ones take it from the state: to be given one costs a twentieth of
+#: a request, and two, which Litestar (2.25) resolves in a task group, half of one.
 PROVIDED = ("metrics", "redis_pool", "redis_client", "job_manager", "lease_manager", "waiting", "watching", "timeline")
 
 

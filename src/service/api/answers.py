@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import msgspec
 from litestar import Response
 from litestar.types import ASGIApp, Receive, Scope, Send
+from msgspec import Struct
 
 from service.api.conditions import etag
 from service.api.document_operations import ETAG
@@ -15,33 +16,36 @@ from service.api.problems import RETRY_AFTER
 from service.api.requests import JSON
 from service.domain.jobs import Job
 
+S = TypeVar("S", bound=Struct)
+
 #: The headers that go with every record, for the API document.
 HEADERS: Final = (ETAG, RETRY_HEADER)
 #: A record is not left lying about (`app.UNKEPT`).
 UNKEPT: Final = ((b"cache-control", b"no-store"),)
+_TYPED: Final = (b"content-type", JSON.encode())
 _json: Final = msgspec.json.Encoder()
 
 
-class Record(Response[Job]):
-    """An answer with a record: made, encoded and sent past what Litestar (2.25) looks up for answers of any kind."""
+class Encoded(Response[S]):
+    """An answer with a struct: made, encoded and sent past what Litestar (2.25) looks up for answers of any kind."""
 
-    def __init__(self, job: Job, headers: dict[str, str], status_code: int | None = None) -> None:
-        """Answer with `job` and these headers, and the status of the operation unless another is given."""
-        self.content, self.headers, self.status_code = job, headers, status_code
+    def __init__(self, content: S, headers: dict[str, str] | None = None, status_code: int | None = None) -> None:
+        """Answer with `content` and these headers, and the status of the operation unless another is given."""
+        self.content, self.headers, self.status_code = content, headers or {}, status_code
 
     def to_asgi_response(self, *_: Any, status_code: int | None = None, **__: Any) -> ASGIApp:  # type: ignore[override]
         """Return what sends it."""
         return partial(self._send, self.status_code or status_code or 200)
 
     async def _send(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_record(send, self.content, status, self.headers)
+        await send_encoded(send, self.content, status, self.headers)
 
 
-async def send_record(send: Send, job: Job, status: int, headers: Mapping[str, str]) -> None:
-    """Send a record with these headers and those that every one has."""
-    body = _json.encode(job)
+async def send_encoded(send: Send, content: Struct, status: int, headers: Mapping[str, str]) -> None:
+    """Send a struct with these headers and those that every one has."""
+    body = _json.encode(content)
     own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    raw = [(b"content-type", JSON.encode()), (b"content-length", b"%d" % len(body)), *UNKEPT, *own]
+    raw = [_TYPED, (b"content-length", b"%d" % len(body)), *UNKEPT, *own]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
@@ -53,4 +57,4 @@ def headers_of(job: Job) -> dict[str, str]:
 
 def answer(job: Job, status: int = 200) -> Response[Job]:
     """Answer with a record, its ETag, and when to ask again."""
-    return Record(job, headers=headers_of(job), status_code=status)
+    return Encoded(job, headers=headers_of(job), status_code=status)

@@ -9,7 +9,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from service.api import cursors
 from service.api import document_examples as examples
-from service.api.answers import Record
+from service.api.answers import Encoded
 from service.api.bodies import Body
 from service.api.conditions import etag
 from service.api.correlation import correlation_id
@@ -101,16 +101,15 @@ class Collection(Controller):
         self,
         request: Request[Any, Any, Any],
         data: JSONBody[CreateJob],
-        job_manager: NamedDependency[JobStateManager],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Job]:
         """Create a pending job; an equal request sent again is answered with the record as it is now."""
-        creation = await _create(job_manager, data, idempotency_key, request)
+        creation = await _create(request.app.state["job_manager"], data, idempotency_key, request)
         structlog.contextvars.bind_contextvars(job_id=creation.job.job_id)
         headers = {"Location": f"/v1/jobs/{creation.job.job_id}", "ETag": etag(creation.job)}
         if creation.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return Record(creation.job, headers=headers)
+        return Encoded(creation.job, headers=headers)
 
     @get(
         "/jobs",

@@ -11,7 +11,7 @@ from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParam
 from msgspec import Raw
 
 from service.api import document_examples as examples
-from service.api.answers import HEADERS, Record, answer, headers_of
+from service.api.answers import HEADERS, Encoded, answer, headers_of
 from service.api.bodies import Body, decode
 from service.api.conditions import TAGS, matches, required_versions
 from service.api.document_operations import (
@@ -125,7 +125,7 @@ class Jobs(Controller):
         applied = {} if preferred is None else {APPLIED: f"wait={preferred}"}
         if matches(job, if_none_match):
             return Response(None, status_code=304, headers=headers_of(job) | applied)  # type: ignore[arg-type]
-        return Record(job, headers=headers_of(job) | applied)
+        return Encoded(job, headers=headers_of(job) | applied)
 
     @get(
         "/{job_id:str}/result",
@@ -186,14 +186,15 @@ class Jobs(Controller):
     )
     async def change(
         self,
+        request: Request[Any, Any, Any],
         job_id: JobIdInPath,
         data: JSONBody[ChangeJob],
-        job_manager: NamedDependency[JobStateManager],
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
         lease_token: LeaseToken = None,
     ) -> Response[Job]:
         """Apply the change whole or refuse it; a result goes with completed, an error with failed or cancelled."""
+        job_manager: JobStateManager = request.app.state["job_manager"]
         job = await job_manager.update_job_status(
             job_id,
             data.status,

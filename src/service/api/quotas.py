@@ -19,12 +19,9 @@ LIMITED: Final = "/v1/"
 _KEY: Final = "quota"
 
 
-async def charge(request: Request[Any, Any, Any]) -> None:
+async def charge(request: Request[Any, Any, Any], limiter: RateLimiter) -> None:
     """Count a request against its client's limit. Raises `RateLimited`, or `StoreUnavailable` if it can't count."""
     if not request.scope["path"].startswith(LIMITED):
-        return
-    limiter: RateLimiter | None = request.app.state.rate_limiter
-    if limiter is None:
         return
     state = request.scope["state"]
     try:

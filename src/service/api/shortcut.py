@@ -13,7 +13,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.api import access
-from service.api.answers import headers_of, send_record
+from service.api.answers import headers_of, send_encoded
 from service.api.requests import JSON, is_among
 from service.domain import rules
 from service.domain.jobs import Job
@@ -41,7 +41,7 @@ class Shortcut:
             return
         scope["path_template"] = ROUTE
         structlog.contextvars.bind_contextvars(job_id=job.job_id)
-        await send_record(send, job, 200, headers_of(job))
+        await send_encoded(send, job, 200, headers_of(job))
 
     async def _job(self, scope: HTTPScope) -> Job | None:
         """Return the record that is the answer, if it is that simple."""

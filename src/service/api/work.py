@@ -10,7 +10,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from service.api import document_examples as examples
-from service.api.answers import HEADERS, answer
+from service.api.answers import HEADERS, Encoded, answer
 from service.api.bodies import Body
 from service.api.document_operations import DELETING, SENDING, WRITING, Answer, answers, problems
 from service.api.jobs import JobIdInPath
@@ -59,13 +59,14 @@ class Work(Controller):
         self,
         request: Request[Any, Any, Any],
         data: JSONBody[ClaimJob],
-        lease_manager: NamedDependency[LeaseManager],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Claim]:
         """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it."""
         rules.WAIT_SECONDS.require("wait_seconds", data.wait_seconds)
         turn = Turn(data.queues)
-        waiting: Waiting = request.app.state.waiting
+        state = request.app.state
+        lease_manager: LeaseManager = state["lease_manager"]
+        waiting: Waiting = state["waiting"]
 
         def try_claim() -> Awaitable[tuple[Claim | None, float | None]]:
             return lease_manager.try_claim(
@@ -81,7 +82,7 @@ class Work(Controller):
         structlog.contextvars.bind_contextvars(job_id=claim.job.job_id)
         if turn.is_left and idempotency_key is None:  # nobody will ever hear of the lease: the next may have the job
             await _undo(lease_manager, claim)
-        return Response(claim)
+        return Encoded(claim)
 
     @post(
         "/jobs/{job_id:str}/heartbeat",
@@ -100,14 +101,17 @@ class Work(Controller):
     )
     async def heartbeat(
         self,
+        request: Request[Any, Any, Any],
         job_id: JobIdInPath,
         data: JSONBody[SendHeartbeat],
-        lease_manager: NamedDependency[LeaseManager],
         lease_token: LeaseToken = None,
-    ) -> Heartbeat:
+    ) -> Response[Heartbeat]:
         """Extend the lease and take the progress; the answer says whether a cancel was asked for."""
-        return await lease_manager.heartbeat(
-            job_id, lease_token, lease_seconds=given(data.lease_seconds), progress=progress_of(data.progress)
+        lease_manager: LeaseManager = request.app.state["lease_manager"]
+        return Encoded(
+            await lease_manager.heartbeat(
+                job_id, lease_token, lease_seconds=given(data.lease_seconds), progress=progress_of(data.progress)
+            )
         )
 
     @post(

@@ -27,7 +27,7 @@ _READ: Final[dict[str, Callable[[bytes], Any]]] = {
     **dict.fromkeys(FIELDS, bytes.decode),
     **dict.fromkeys(LARGE_FIELDS, Raw),
     **dict.fromkeys((*_DEFAULTS, "revision", "scenario_count", "lease_seconds"), int),
-    "status": lambda value: Status(value.decode()),
+    "status": {status.encode(): status for status in Status}.__getitem__,
     "progress": msgspec.json.Decoder(Progress).decode,
 }
 _NAMES: Final = {name.encode(): name for name in _READ}
@@ -44,11 +44,14 @@ def job_from(job_id: str, held: Mapping[str, bytes], now: int) -> Job:
 
     Raises `StoreCorrupt` where the hash is not one that the store wrote.
     """
+    shown: dict[str, Any] = {"job_id": job_id, **_DEFAULTS}
     try:
-        shown = {name: _READ[name](value) for name, value in held.items() if name in _READ}
+        for name, value in held.items():
+            if (read := _READ.get(name)) is not None:
+                shown[name] = read(value)
         stale = "lease_expires_at" in shown and shown["lease_expires_at"] < timestamp(now)
-        return Job(**{**_DEFAULTS, **shown, "job_id": job_id, "stale": stale})
-    except (TypeError, ValueError, msgspec.DecodeError) as error:
+        return Job(**shown, stale=stale)
+    except (TypeError, ValueError, KeyError, msgspec.DecodeError) as error:
         raise StoreCorrupt(f"job:{job_id} is not a record of ours ({error})") from error
 
 
