@@ -6,7 +6,7 @@
 import argparse
 from typing import Final
 
-from benchmarks import growth, http, library, memory, start, watching
+from benchmarks import bars, growth, http, library, memory, start, watching
 from benchmarks.report import Measurement, Report
 
 PARTS: Final[dict[str, tuple[str, Measurement]]] = {
@@ -33,6 +33,8 @@ def main() -> None:
         report.part(title)
         measure(given.rounds, report)
     if not given.parts:
+        report.part("The bars")
+        report.add(bars.table(report.tables))
         report.write()
 
 

@@ -25,6 +25,14 @@ class Table:
         """Add a row."""
         self.rows.append(cells)
 
+    def number(self, row: str, column: str) -> float:
+        """Return what a cell says. Raises `LookupError` where there is none."""
+        at = self.columns.index(column) if column in self.columns else 0
+        cells = next((cells for cells in self.rows if cells[0] == row), ())
+        if not at or not cells:
+            raise LookupError(f"{self.title}: {row}, {column}")
+        return float(cells[at].lstrip("×").replace(",", ""))
+
     def __str__(self) -> str:
         numbers = "|".join([" --- ", *(" ---: " for _ in self.columns[1:])])
         lines = [f"### {self.title}", "", f"| {' | '.join(self.columns)} |", f"|{numbers}|"]
@@ -36,6 +44,7 @@ class Report:
 
     def __init__(self) -> None:
         self.text = _machine()
+        self.tables: list[Table] = []
         print(self.text)
 
     def part(self, title: str) -> None:
@@ -44,6 +53,7 @@ class Report:
 
     def add(self, table: Table) -> None:
         """Add a table."""
+        self.tables.append(table)
         self._say(str(table))
 
     def say(self, line: str) -> None:

@@ -156,7 +156,9 @@ async def scenes(address: str, watchers: int, report: Report) -> None:
             found = await latencies(http, streams, one, len(one), watchers)
         _add(table, f"{watchers} watchers of all jobs, every receipt", found)
     report.add(table)
-    report.say(f"Memory for each of {watchers} watchers of as many jobs: {each:.1f} KiB.")
+    memory = Table("memory for each watcher, in KiB", ("", "KiB"))
+    memory.row(f"{watchers} watchers of as many jobs", f"{each:.1f}")
+    report.add(memory)
 
 
 def per_second(address: str) -> float:
