@@ -61,6 +61,8 @@ def server(*more: str, tcp: bool = False) -> Iterator[str]:
         )
         try:
             while not path.exists():
+                if process.poll() is not None:
+                    raise SystemExit(f"{program()} does not run with {' '.join(options)} {' '.join(more)}")
                 time.sleep(0.01)
             yield f"redis://127.0.0.1:{port}/0" if tcp else f"unix://{path}"
         finally:

@@ -11,6 +11,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from tests.integration.servers import Service, wait_until
+from tests.integration.test_limits import connect
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
@@ -57,9 +58,8 @@ def attributes(carrier: Any) -> dict[str, str]:
     return {one.key: one.value.string_value for one in carrier.attributes}
 
 
-def test_a_request_and_its_redis_calls_are_spans_of_the_callers_trace(
-    redis_url: str, tmp_path: Path, collector: Collector
-) -> None:
+@pytest.fixture
+def traced(redis_url: str, tmp_path: Path, collector: Collector) -> Iterator[Service]:
     environment = {
         "OTEL_EXPORTER_OTLP_ENDPOINT": collector.url,
         "OTEL_EXPORTER_OTLP_COMPRESSION": "none",
@@ -67,10 +67,30 @@ def test_a_request_and_its_redis_calls_are_spans_of_the_callers_trace(
         "OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SERVER_REQUEST": ".*",
     }
     with Service(tmp_path, REDIS_URL=redis_url, **environment) as service:
-        shown = {"Authorization": "Bearer jobstate_s3cret", "X-Correlation-ID": "traced"}
-        headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", **shown}
-        httpx.get(f"{service.url}/v1/jobs/some-job", headers=headers)
-        wait_until(lambda: "GET /v1/jobs/{job_id}" in collector.spans, "the span")
+        yield service
+
+
+def test_a_request_behind_another_on_one_connection_has_a_trace_of_its_own(
+    traced: Service, collector: Collector
+) -> None:
+    paths = {"GET /v1/jobs/{job_id}": "/v1/jobs/j", "GET /v1/jobs/{job_id}/history": "/v1/jobs/j/history"}
+    traces = dict(zip(paths, (TRACE, TRACE[::-1]), strict=True))
+    with connect(traced) as connection:
+        connection.sendall(
+            "".join(
+                f"GET {path} HTTP/1.1\r\nHost: localhost\r\ntraceparent: 00-{traces[name]}-b7ad6b7169203331-01\r\n\r\n"
+                for name, path in paths.items()
+            ).encode()
+        )
+        wait_until(lambda: paths.keys() <= collector.spans.keys(), "the spans")
+    assert {name: collector.spans[name][0].trace_id.hex() for name in paths} == traces
+
+
+def test_a_request_and_its_redis_calls_are_spans_of_the_callers_trace(traced: Service, collector: Collector) -> None:
+    shown = {"Authorization": "Bearer jobstate_s3cret", "X-Correlation-ID": "traced"}
+    headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", **shown}
+    httpx.get(f"{traced.url}/v1/jobs/some-job", headers=headers)
+    wait_until(lambda: "GET /v1/jobs/{job_id}" in collector.spans, "the span")
 
     span, resource = collector.spans["GET /v1/jobs/{job_id}"]
     assert span.trace_id.hex() == TRACE

@@ -1,4 +1,6 @@
 import asyncio
+import contextlib
+import gc
 import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -99,6 +101,26 @@ async def hang() -> None:
 
 async def call(command: Command, deadline: float = budget.DEADLINE) -> Any:
     return await Gateway(connect(URL), NoObserver()).call("command", by(command), deadline)
+
+
+class Held:
+    """Something that a failed call had in hand."""
+
+
+@pytest.mark.parametrize("error", [ConnectionError, errors.StoreCorrupt], ids=["twice", "once"])
+async def test_a_call_that_fails_leaves_nothing_to_the_garbage_collector(error: type[Exception]) -> None:
+    async def fail(_: float) -> None:
+        _held = Held()
+        raise error
+
+    gateway = Gateway(connect(URL), NoObserver())
+    gc.disable()
+    try:
+        with contextlib.suppress(errors.JobStateError):
+            await gateway.call("command", fail)
+        assert not [one for one in gc.get_objects() if type(one) is Held]
+    finally:
+        gc.enable()
 
 
 async def test_a_command_that_succeeds_runs_once() -> None:

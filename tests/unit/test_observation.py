@@ -1,3 +1,4 @@
+import time
 from typing import Any
 
 import pytest
@@ -41,6 +42,13 @@ async def test_a_request_that_fails_outside_of_the_application_is_noted_as_500(m
 async def test_a_client_that_left_is_noted_as_499(monkeypatch: pytest.MonkeyPatch) -> None:
     [line] = await ask(left, monkeypatch, http())
     assert (line["status"], line["client"]) == (499, None)
+
+
+async def test_the_time_that_a_request_waits_to_be_begun_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    request = http()
+    request["state"] = {**request["state"], observation.ARRIVED: time.perf_counter() - 5}
+    [line] = await ask(left, monkeypatch, request)
+    assert line["duration_ms"] >= 5000
 
 
 async def test_every_request_has_its_own_time_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:

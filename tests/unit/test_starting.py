@@ -19,6 +19,10 @@ async def test_a_few_are_begun_in_each_turn_and_all_in_the_order_in_which_they_c
         sizes.append(len(begun))
     assert sizes == [AT_ONCE, 2 * AT_ONCE, COUNT]
     assert begun == list(range(COUNT))
+    await one_turn()
+    for number in range(COUNT, COUNT + AT_ONCE):
+        starting.begin(begun.append, number)
+    assert len(begun) == COUNT + AT_ONCE
 
 
 async def test_who_comes_while_others_wait_waits_behind_them() -> None:

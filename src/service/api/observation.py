@@ -35,6 +35,8 @@ from service.store.waiting import Waiting
 CLIENT_LEFT: Final = 499
 #: The route that is noted for an address that none takes, and the method for one that its route does not take.
 UNMATCHED: Final = "unmatched"
+#: Where a request's state says when it had come (s, as `time.perf_counter`), by who lets it wait before it is begun.
+ARRIVED: Final = "arrived"
 #: So many characters of an address are logged.
 _SHOWN: Final = 512
 
@@ -55,7 +57,7 @@ class Observation:
         if scope["type"] != ScopeType.HTTP:
             await self._app(scope, receive, send)
             return
-        started, status = time.perf_counter(), CLIENT_LEFT
+        started, status = scope["state"].get(ARRIVED) or time.perf_counter(), CLIENT_LEFT
         address = scope["raw_path"].decode("ascii", "backslashreplace")[:_SHOWN]
         identity = correlation_id(scope)
         structlog.contextvars.clear_contextvars()

@@ -21,8 +21,6 @@ _KEY: Final = "quota"
 
 async def charge(request: Request[Any, Any, Any], limiter: RateLimiter) -> None:
     """Count a request against its client's limit. Raises `RateLimited`, or `StoreUnavailable` if it can't count."""
-    if not request.scope["path"].startswith(LIMITED):
-        return
     state = request.scope["state"]
     try:
         state[_KEY] = await limiter.admit(client_of(request.scope))

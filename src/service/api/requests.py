@@ -31,7 +31,7 @@ async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
     if request.method == "OPTIONS":
         return _methods(request)
     access.require(request)
-    if (limiter := request.app.state.get("rate_limiter")) is not None:
+    if request.scope["path"].startswith(quotas.LIMITED) and (limiter := request.app.state["rate_limiter"]) is not None:
         await quotas.charge(request, limiter)
     if request.scope["query_string"]:
         _check_query(request)

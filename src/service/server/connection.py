@@ -1,6 +1,7 @@
 """One client's connection: uvicorn's HTTP, with bounds on how long, how much and how many."""
 
 import asyncio
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -11,6 +12,7 @@ from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 from service.api.admission import CROWDED
 from service.api.clients import unmapped
 from service.api.correlation import HEADER, correlation_id, new_correlation_id
+from service.api.observation import ARRIVED
 from service.api.patience import FOLLOWED, WAITS_SINCE
 from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, REFUSED, TOO_SLOW, Kind, encoded
 from service.server.headers import SECURITY
@@ -116,6 +118,7 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Answer a request, as soon as it is its turn."""
+        cycle.scope["state"][ARRIVED] = time.perf_counter()
         self._starting.begin(super()._start_asgi_task, cycle, app)
 
     def _follow_on(self, cycle: Any) -> None:

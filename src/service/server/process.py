@@ -59,6 +59,8 @@ class Server(uvicorn.Server):
                 server_header=False,
                 headers=list(SECURITY),
                 timeout_graceful_shutdown=settings.shutdown_drain_seconds,
+                # Each request in a context of its own: it may be begun in the course of another.
+                reset_contextvars=True,
             )
         )
 

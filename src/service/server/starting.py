@@ -41,5 +41,5 @@ class Starting:
                 self._left -= 1
                 self._waiting.popleft()()
         finally:
-            if self._waiting:
+            if self._left < AT_ONCE:
                 self._call()

@@ -230,17 +230,20 @@ class Gateway:
 
 async def _once_more(command: Callable[[float], Awaitable[T]], error: Exception, until: float) -> T:
     """Run a command again whose first try has failed, where that may help; else raise what the failure means."""
-    if issubclass(meaning(error), _UNCERTAIN) and time.monotonic() + PAUSE <= until:
-        await asyncio.sleep(PAUSE)
-        try:
-            return await command(until)
-        except Exception as second:
-            error = second
-    kind = meaning(error)
-    if kind is type(error) or not issubclass(kind, errors.JobStateError):
-        raise error
-    reason = "connection reset" if isinstance(error, RuntimeError) else str(error) or "no answer"
-    raise kind(f"{kind.__doc__} ({reason})") from error
+    try:
+        if issubclass(meaning(error), _UNCERTAIN) and time.monotonic() + PAUSE <= until:
+            await asyncio.sleep(PAUSE)
+            try:
+                return await command(until)
+            except Exception as second:
+                error = second
+        kind = meaning(error)
+        if kind is type(error) or not issubclass(kind, errors.JobStateError):
+            raise error
+        reason = "connection reset" if isinstance(error, RuntimeError) else str(error) or "no answer"
+        raise kind(f"{kind.__doc__} ({reason})") from error
+    finally:
+        del error  # which holds this frame: both, and the request, would wait for the garbage collector
 
 
 def by(command: Callable[[], Awaitable[T]]) -> Callable[[float], Awaitable[T]]:
