@@ -96,5 +96,10 @@ def table(tables: Sequence[Table]) -> Table:
         except LookupError:  # a peer that is not installed
             bars.row(bar.what, *set_at, "", "not measured")
             continue
-        bars.row(bar.what, *set_at, f"{figure:,.3g}", "reached" if bar.is_reached(figure) else "**not reached**")
+        bars.row(
+            bar.what,
+            *set_at,
+            f"{figure:,.2f}".removesuffix(".00"),
+            "reached" if bar.is_reached(figure) else "**not reached**",
+        )
     return bars

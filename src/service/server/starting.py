@@ -21,12 +21,12 @@ class Starting:
 
     def begin(self, start: Callable[..., None], *args: Any) -> None:
         """Call `start` with `args`, at once or in one of the next turns."""
+        self._call()
         if self._left:
             self._left -= 1
             start(*args)
         else:
             self._waiting.append(partial(start, *args))
-        self._call()
 
     def _call(self) -> None:
         if not self._is_called:
