@@ -111,11 +111,12 @@ class Scene(NamedTuple):
     asked: tuple[str, ...]
 
 
+CONNECTIONS: Final = (64, 1, 256)
+ALL: Final = (ONE, TWO, PLAN, TUNED, LITESTAR, ASGI)
+#: The plan had no page of a list and no claims, and a constant of either says nothing that the others do not.
 SCENES: Final = (
-    *(Scene(kind, 64, (ONE, PLAN, TUNED, LITESTAR, ASGI)) for kind in ("get", "create", "patch")),
-    *(Scene(kind, 1, (ONE, PLAN, TUNED)) for kind in ("get", "create", "patch")),
-    *(Scene(kind, 256, (ONE, TWO, PLAN, TUNED)) for kind in ("get", "create", "patch")),
-    *(Scene(kind, 64, (ONE, TWO)) for kind in ("list", "claim")),
+    *(Scene(kind, connections, ALL) for connections in CONNECTIONS for kind in ("get", "create", "patch")),
+    *(Scene(kind, connections, (ONE, TWO)) for connections in CONNECTIONS for kind in ("list", "claim")),
 )
 
 
