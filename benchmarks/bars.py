@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 from benchmarks.http import LITESTAR, ONE, PLAN, TWO
 from benchmarks.report import Table
 
-AGAINST_PLAN, AGAINST_LITESTAR = f"× {PLAN}", f"× {LITESTAR}"
+AGAINST_PLAN: Final = f"× {PLAN}"
+AGAINST_LITESTAR: Final = f"× {LITESTAR}"
 PEER: Final = "jobstate is"
 WATCHERS: Final = "1000 watchers of as many jobs"
 STORED: Final = "bytes in Redis"
