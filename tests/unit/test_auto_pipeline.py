@@ -323,8 +323,8 @@ async def test_a_connection_is_given_back_after_a_while_however_much_there_is_to
     monkeypatch.setattr(auto_pipeline, "TERM", 0.01)
     pool = Pool()
     line = pipeline(pool)
-    until = time.monotonic() + 0.1
-    while time.monotonic() < until:
+    until = time.monotonic() + 5  # a busy machine may give it a turn now and then
+    while len(pool.lines) <= 3 and time.monotonic() < until:
         await line.ask(("A",))
     assert len(pool.lines) > 3
     assert pool.most_out == 1
