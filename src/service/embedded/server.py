@@ -41,6 +41,7 @@ class EmbeddedServer:
 
     def __enter__(self) -> Self:
         """Own the directory and start the server. Raises `EmbeddedServerError` saying why it cannot run."""
+        self.directory.make_private()
         self._owner = self.directory.lock("owner")
         if self._owner is None:
             raise EmbeddedServerError(
@@ -89,9 +90,7 @@ class EmbeddedServer:
     def _launch(self) -> None:
         lock = lock_after_orphan(self.directory)
         try:
-            if self.directory.log.exists():
-                self.directory.log.replace(self.directory.log.with_suffix(".log.1"))
-            with self.directory.log.open("wb") as log:
+            with self.directory.open_log() as log:
                 self._process = subprocess.Popen(
                     [self.binary.path, *self._options()],
                     stdin=subprocess.DEVNULL,
@@ -99,6 +98,7 @@ class EmbeddedServer:
                     stderr=subprocess.STDOUT,
                     pass_fds=(lock,),  # held as long as the server lives, whatever becomes of us
                     start_new_session=True,  # Ctrl-C is for the service
+                    umask=0o077,
                 )
         finally:
             os.close(lock)
