@@ -190,11 +190,12 @@ def test_what_belongs_to_another_user_is_refused_by_name(tmp_path: Path, what: s
 
 
 @as_root
-def test_a_link_of_another_user_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("of_another", ["data", "disk"])
+def test_a_link_is_refused_if_it_or_its_target_belongs_to_another_user(tmp_path: Path, of_another: str) -> None:
     (tmp_path / "disk").mkdir(mode=0o700)
     data = tmp_path / "data"
     data.symlink_to("disk")
-    os.chown(data, NOBODY, NOBODY, follow_symlinks=False)
+    os.chown(tmp_path / of_another, NOBODY, NOBODY, follow_symlinks=False)
 
     assert f"{data} belongs to user 'nobody'" in refusal(data)
 

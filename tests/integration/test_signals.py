@@ -86,6 +86,10 @@ def test_a_signal_to_the_whole_process_group_waits_for_the_requests_in_flight(
         wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
         if number == signal.SIGHUP:  # the shell and the kernel each send one
             os.killpg(service.process.pid, number)
+            connection.settimeout(1)
+            with pytest.raises(TimeoutError):  # the connection stays open
+                connection.recv(1)
+            connection.settimeout(PATIENCE)
         connection.sendall(body[5:])
 
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
