@@ -81,7 +81,7 @@ class Workers:
             self._wait()
             for worker, died in self._news():
                 if died:
-                    if unready and not self._stopping:
+                    if unready:
                         raise WorkersError(f"Worker {worker} ended at its start; its log says why.")
                     self._bury(worker, folder)
                 elif unready:
