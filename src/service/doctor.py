@@ -20,6 +20,7 @@ from service import logs
 from service.embedded import visit
 from service.options import environment, options
 from service.settings import VARIABLES, Settings, SettingsError, without_password
+from service.signals import end_as_sigint
 from service.store.connection import Gateway
 from service.store.doctor import RATE, Finding, Tally, examine
 from service.store.observer import NoObserver
@@ -61,6 +62,7 @@ def doctor(ctx: click.Context, /, repair: bool, rate: float, as_json: bool, **gi
     The Redis is the one that `serve` works on in the same environment; of the embedded server it may run or not.
     """
     signal.signal(signal.SIGTERM, _terminate)
+    end_as_sigint()
     try:
         settings = Settings.from_environment(environment(os.environ, given))
     except SettingsError as error:

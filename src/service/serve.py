@@ -17,6 +17,7 @@ from service.server.listener import ListenError, bind, url_of
 from service.server.process import Server
 from service.server.workers import Workers, WorkersError
 from service.settings import VARIABLES, Settings, SettingsError, without_password
+from service.signals import end_as_sigint
 
 READY: Final = """\
 jobstate {version} listens on {url}
@@ -36,6 +37,7 @@ SHOWN: Final = ' -H "Authorization: Bearer $JOBSTATE_API_KEY"'
 def serve(**given: str | None) -> None:
     """Serve the REST API; without REDIS_URL or REDIS_HOST on a durable server of its own."""
     signal.signal(signal.SIGTERM, _terminate)
+    end_as_sigint()
     try:
         settings = Settings.from_environment(environment(os.environ, given))
         logs.configure(settings.log_level, settings.log_format)

@@ -28,7 +28,7 @@ LAYERS = (
     ("service.__main__",),
 )
 #: What stands beside the layers, imports nothing of them, and is put to use where a process starts.
-BESIDE = ("service.embedded", "service.logs")
+BESIDE = ("service.embedded", "service.logs", "service.signals")
 STARTING = ("service.serve", "service.doctor", "service.server.workers")
 
 

@@ -6,13 +6,14 @@ import os
 import stat
 import tempfile
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 from urllib.parse import quote
 
 import msgspec
 
 from service.embedded.binary import Binary
 from service.embedded.errors import EmbeddedServerError
+from service.embedded.permissions import refuse_replaceable, restrict_to_owner
 
 #: Bytes that the path of a unix socket may have on every system (macOS: 104 with the final zero).
 SOCKET_PATH_LIMIT: Final = 100
@@ -35,7 +36,9 @@ class DataDirectory:
         """Raise `EmbeddedServerError` where the directory cannot be made or used."""
         self.path = path.absolute()
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            for parent in reversed(self.path.parents):
+                parent.mkdir(mode=0o755, exist_ok=True)
+            self.path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise EmbeddedServerError(f"JOBSTATE_DATA={path}: {error.strerror}") from error
         self.socket = self._socket()
@@ -47,6 +50,16 @@ class DataDirectory:
     def url(self) -> str:
         """Where the server on it is reached."""
         return f"unix://{quote(str(self.socket))}?db=0"
+
+    def make_private(self) -> None:
+        """Remove the access of other users. Raises `EmbeddedServerError` where that cannot be done."""
+        restrict_to_owner(self.path)
+
+    def open_log(self) -> BinaryIO:
+        """Return a new file for the output of the server; the one before is kept."""
+        if self.log.exists():
+            self.log.replace(self.log.with_suffix(".log.1"))
+        return open(self.log, "wb", opener=_open_private)
 
     def lock(self, name: str) -> int | None:
         """Take the lock of that name and return its open file; `None` while another process holds it.
@@ -81,7 +94,8 @@ class DataDirectory:
     def written_by(self, binary: Binary) -> None:
         """Note that `binary` has opened the data."""
         noted = self._writer_file.with_suffix(".new")
-        noted.write_bytes(msgspec.json.encode(Writer(binary.product, binary.version)))
+        with open(noted, "wb", opener=_open_private) as file:
+            file.write(msgspec.json.encode(Writer(binary.product, binary.version)))
         noted.replace(self._writer_file)
 
     def _socket(self) -> Path:
@@ -90,8 +104,13 @@ class DataDirectory:
             return socket
         name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
         folder = Path(tempfile.gettempdir()) / f"jobstate-{os.getuid()}-{name}"
+        refuse_replaceable(folder, "TMPDIR")
         folder.mkdir(mode=0o700, exist_ok=True)
         found = folder.lstat()
         if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != 0o700:
             raise EmbeddedServerError(f"{folder} is not a directory of ours with mode 700; remove it")
         return folder / "redis.sock"
+
+
+def _open_private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,10 +21,10 @@ PATIENCE: Final = 30.0
 _log = structlog.get_logger(__name__)
 
 
-def lock_after_orphan(directory: DataDirectory) -> int:
+def lock_after_orphan(directory: DataDirectory, stopping: threading.Event) -> int:
     """Return the lock that a running server holds, after ending one that holds it now; its data stays.
 
-    Raises `EmbeddedServerError` if it does not end.
+    Raises `EmbeddedServerError` if it does not end, or if the service is stopped meanwhile.
     """
     for end in (_shut_down, _signal(signal.SIGTERM), _signal(signal.SIGKILL)):
         if (lock := directory.lock("server")) is not None:
@@ -34,7 +35,8 @@ def lock_after_orphan(directory: DataDirectory) -> int:
         while time.monotonic() < deadline:
             if (lock := directory.lock("server")) is not None:
                 return lock
-            time.sleep(0.01)
+            if stopping.wait(0.01):
+                raise EmbeddedServerError("The service was stopped before its server started.")
     raise EmbeddedServerError(f"The server left behind in {directory.path} does not end; end it by hand.")
 
 

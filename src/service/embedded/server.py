@@ -1,9 +1,11 @@
 """The embedded server: started, watched over and ended by the service that owns its data directory."""
 
+import atexit
 import os
 import subprocess
 import threading
 import time
+from concurrent.futures import Future
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -37,19 +39,22 @@ class EmbeddedServer:
         self._owner: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
+        self._started: Future[None] = Future()
         self._watcher = threading.Thread(target=self._watch, name="embedded-server", daemon=True)
 
     def __enter__(self) -> Self:
         """Own the directory and start the server. Raises `EmbeddedServerError` saying why it cannot run."""
+        self.directory.make_private()
+        atexit.register(self._release)  # for a signal that comes where no `with` block ends the server yet
         self._owner = self.directory.lock("owner")
-        if self._owner is None:
-            raise EmbeddedServerError(
-                f"Another jobstate works on {self.directory.path}: stop it, or choose another JOBSTATE_DATA."
-            )
         try:
+            if self._owner is None:
+                raise EmbeddedServerError(
+                    f"Another jobstate works on {self.directory.path}: stop it, or choose another JOBSTATE_DATA."
+                )
             self.directory.check_readable_by(self.binary)
-            self._launch()
             self._watcher.start()
+            self._started.result()
         except BaseException:  # a signal's, too
             self._release()
             raise
@@ -70,11 +75,13 @@ class EmbeddedServer:
     def _release(self) -> None:
         self._stopping.set()
         self._end()
-        if self._watcher.is_alive():
-            self._watcher.join()
+        while self._watcher.is_alive():  # it may be about to start a server
+            self._watcher.join(0.05)
+            self._end()
         if self._owner is not None:
             os.close(self._owner)
             self._owner = None
+        atexit.unregister(self._release)
 
     def _end(self) -> None:
         if self._process is None or self._process.poll() is not None:
@@ -87,11 +94,9 @@ class EmbeddedServer:
             self._process.wait()
 
     def _launch(self) -> None:
-        lock = lock_after_orphan(self.directory)
+        lock = lock_after_orphan(self.directory, self._stopping)
         try:
-            if self.directory.log.exists():
-                self.directory.log.replace(self.directory.log.with_suffix(".log.1"))
-            with self.directory.log.open("wb") as log:
+            with self.directory.open_log() as log:
                 self._process = subprocess.Popen(
                     [self.binary.path, *self._options()],
                     stdin=subprocess.DEVNULL,
@@ -99,6 +104,7 @@ class EmbeddedServer:
                     stderr=subprocess.STDOUT,
                     pass_fds=(lock,),  # held as long as the server lives, whatever becomes of us
                     start_new_session=True,  # Ctrl-C is for the service
+                    umask=0o077,
                 )
         finally:
             os.close(lock)
@@ -137,7 +143,17 @@ class EmbeddedServer:
         return "\n".join(self.directory.log.read_text(errors="replace").splitlines()[-8:])
 
     def _watch(self) -> None:
-        """Start the server again whenever it dies, until the service stops."""
+        """Start the server, and start it again whenever it dies, until the service stops.
+
+        No signal handler runs in this thread, so none can lose a process between its start and the note of it.
+        """
+        try:
+            self._launch()
+        except BaseException as error:
+            self._end()
+            self._started.set_exception(error)
+            return
+        self._started.set_result(None)
         pause = PAUSE
         while True:
             code = self._process.wait() if self._process else None
@@ -148,7 +164,6 @@ class EmbeddedServer:
             try:
                 self._launch()
             except EmbeddedServerError as error:
-                _log.error("the embedded server could not be started again", detail=str(error))
-            if self._stopping.is_set():  # meanwhile: who waits for this thread saw the old server only
-                self._end()
+                if not self._stopping.is_set():
+                    _log.error("the embedded server could not be started again", detail=str(error))
             pause = PAUSE if time.monotonic() - started > 60 else min(pause * 2, LONGEST_PAUSE)

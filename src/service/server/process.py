@@ -81,7 +81,8 @@ class Server(uvicorn.Server):
         """
         if self._captured_signals and (multiprocessing.parent_process() is None or sig not in self._captured_signals):
             self.force_exit = True
-        super().handle_exit(sig, frame)
+        self._captured_signals.append(sig)
+        self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what serves; after SIGTERM once no worker holds a job. Whoever is not answered at the end is cut off."""

@@ -19,6 +19,7 @@ import structlog
 from service import logs, metrics
 from service.server.process import Server
 from service.settings import Settings
+from service.signals import end_as_sigint
 
 #: Seconds that a worker that died is left alone at first; doubled each time, up to the most.
 PAUSE: Final = 0.1
@@ -160,6 +161,7 @@ def work(
 ) -> None:
     """Serve as one of several processes; this is where a new one begins."""
     signal.signal(signal.SIGTERM, _leave)
+    end_as_sigint()
     logs.configure(settings.log_level, settings.log_format, worker=worker)
     metrics.share(folder, worker)
     with contextlib.suppress(KeyboardInterrupt):
