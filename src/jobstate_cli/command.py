@@ -6,6 +6,7 @@ import functools
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
@@ -16,7 +17,7 @@ from jobstate_cli import exits
 from jobstate_cli.errors import ClientError
 from jobstate_cli.exits import Exit
 from jobstate_cli.target import Target
-from jobstate_cli.terminal import say
+from jobstate_cli.terminal import escape_what_cannot_be_encoded, say
 
 C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -44,9 +45,13 @@ class Command(click.Command):
 
 @contextlib.contextmanager
 def _ending(ctx: click.Context) -> Iterator[None]:
-    """Turn every expected error into a message and an exit code."""
+    """Turn every expected error into a message that the output can encode, and an exit code."""
+    escape_what_cannot_be_encoded()
     try:
         yield
+    except click.ClickException as error:
+        error.show(sys.stderr)
+        ctx.exit(error.exit_code)
     except ClientError as error:
         say(f"Error: {error}")
         ctx.exit(error.exit_code)

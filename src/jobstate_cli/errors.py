@@ -3,6 +3,7 @@
 ClientError
 ├── ServiceAway  no usable answer, perhaps one later
 ├── Refused      the service understood, and said no
+├── Misconfigured  the environment has a value that cannot be used
 ├── JobGone      the job that is watched was deleted, or its retention ran out
 └── TimedOut     the user's own patience is over
 """
@@ -31,6 +32,12 @@ class Refused(ClientError):
     def __init__(self, reason: str, problem: str = "") -> None:
         super().__init__(reason)
         self.exit_code = PROBLEMS.get(problem, Exit.REFUSED)
+
+
+class Misconfigured(ClientError):
+    """A variable of the environment has a value that cannot be used."""
+
+    exit_code = Exit.USAGE
 
 
 class JobGone(ClientError):

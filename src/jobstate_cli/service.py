@@ -12,7 +12,9 @@ from uuid import uuid4
 import httpx
 from httpx_sse import EventSource, ServerSentEvent, SSEError
 
-from jobstate_cli.errors import ClientError, Refused, ServiceAway
+from jobstate.connections import UnusableProxy, connection_options
+from jobstate.redirects import is_redirect, redirect_advice
+from jobstate_cli.errors import ClientError, Misconfigured, Refused, ServiceAway
 from jobstate_cli.records import Problem, Record, decoded
 from jobstate_cli.target import Target
 
@@ -35,18 +37,18 @@ KEY_REQUIRED: Final = 401
 NOTHING_DONE: Final = {"draining", "overloaded"}
 #: Seconds that the clocks may differ by before it is taken to be so; an answer tells the time in whole ones.
 SAME_TIME: Final = timedelta(seconds=2)
-LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
 
 Query = Mapping[str, str | int]
 
 
 @contextlib.asynccontextmanager
 async def connected(target: Target, transport: httpx.AsyncBaseTransport | None = None) -> AsyncIterator["Service"]:
-    """Yield the service, perhaps over another transport; one on this machine is reached without a proxy."""
-    beyond = httpx.URL(target.url).host not in LOOPBACK
-    async with httpx.AsyncClient(
-        base_url=target.url, headers=target.headers, timeout=TIMEOUT, trust_env=beyond, transport=transport
-    ) as http:
+    """Yield the service, perhaps over another transport. Raises `Misconfigured` for a proxy that cannot be used."""
+    try:
+        options = {"transport": transport} if transport else connection_options(target.url)
+    except UnusableProxy as error:
+        raise Misconfigured(str(error)) from error
+    async with httpx.AsyncClient(base_url=target.url, headers=target.headers, timeout=TIMEOUT, **options) as http:
         yield Service(http)
 
 
@@ -163,6 +165,8 @@ def said(error: Exception) -> str:
 
 def refusal(response: httpx.Response) -> ClientError:
     """Return what an answer that is no success means."""
+    if is_redirect(response):
+        return Refused(f"{response.status_code} {response.reason_phrase}: {redirect_advice(response)}")
     problem = problem_in(response)
     reason = problem.detail or problem.title or f"{response.status_code} {response.reason_phrase}"
     if response.status_code in AWAY:

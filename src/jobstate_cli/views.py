@@ -16,7 +16,7 @@ from jobstate_cli.exits import ENDS
 from jobstate_cli.follow import View
 from jobstate_cli.records import Job, Record, moment
 from jobstate_cli.streams import Event
-from jobstate_cli.terminal import harmless, harmless_json, print_json, print_line, say, status_text
+from jobstate_cli.terminal import encodable_json, harmless, harmless_json, print_json, print_line, say, status_text
 
 Clock = Callable[[], datetime]
 
@@ -130,7 +130,7 @@ class ProgressBar:
         self.changed(record)
         self._bar.stop()
         if record.job.outcome:
-            self._bar.console.out(harmless_json(record.job.outcome).decode(), highlight=False)
+            self._bar.console.out(encodable_json(harmless_json(record.job.outcome)), highlight=False)
 
     def lost(self, reason: str, pause: float) -> None:
         """Say above the bar that the line is lost."""

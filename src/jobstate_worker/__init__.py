@@ -17,24 +17,22 @@ import asyncio
 import contextlib
 import os
 import socket
-import threading
 from collections.abc import Awaitable, Sequence
 from typing import Final, Literal, TypeVar
 
 import httpx
 
-from jobstate_worker.ending import DaemonThreads, end, end_all
-from jobstate_worker.service import Asking, Change, Claim, RequestRefused, Service, ServiceError, authorization, log
-from jobstate_worker.work import ENDING, Function, JobFailed, Runner, Work, broken, runner_for
+from jobstate.connections import authorization, connection_options
+from jobstate_worker.attempt import FAREWELL, Attempt
+from jobstate_worker.ending import DaemonThreads, end_all
+from jobstate_worker.requests import Asking, Change, Claim
+from jobstate_worker.service import RequestRefused, Service, ServiceError, log
+from jobstate_worker.work import ENDING, Function, JobFailed, Work, runner_for
 
 __all__ = ["JobFailed", "JobWorker", "RequestRefused", "Work"]
 
-#: Seconds between two reports of progress at least.
-REPORT_EVERY: Final = 1.0
 #: Seconds between two claims that bring nothing at least, for those that did not wait at the service.
 CLAIM_EVERY: Final = 1.0
-#: Seconds for giving jobs back at the end; those of which the service hears nothing are taken when their lease is over.
-FAREWELL: Final = 5.0
 
 T = TypeVar("T")
 
@@ -67,7 +65,8 @@ class JobWorker:
         A service with API keys is shown `api_key`, by default that of the variable JOBSTATE_API_KEY; scope: work.
         A claim waits at the service for a job, up to `wait_seconds` (0 to 30). Jobs that run when the worker is stopped
         have `drain_seconds` to end, and are given back then. Raises `ValueError` for a function that cannot run as
-        asked, for a string in place of several queues, for a concurrency below 1, and for what is no API key.
+        asked, for a string in place of several queues, for a concurrency below 1, for what is no API key, and for a
+        proxy in the environment that cannot be used.
         """
         if isinstance(queues, str):
             raise ValueError(f"queues must be a list of names, such as [{queues!r}]")
@@ -75,6 +74,7 @@ class JobWorker:
             raise ValueError("concurrency must be at least 1")
         self._url = url
         self._headers = authorization(os.environ.get("JOBSTATE_API_KEY", "") if api_key is None else api_key, url)
+        self._connection = connection_options(url)
         self._queues = list(queues)
         self._runner = runner_for(function, in_)
         self._worker = worker or f"{socket.gethostname()[:64]}-{os.getpid()}"
@@ -104,7 +104,9 @@ class JobWorker:
         """Work until `stop`, in a loop that is there already. Raises `RequestRefused` as `run` does."""
         self._loop = asyncio.get_running_loop()
         limits = httpx.Limits(max_connections=None)
-        async with httpx.AsyncClient(base_url=self._url, headers=self._headers, timeout=10.0, limits=limits) as http:
+        async with httpx.AsyncClient(
+            base_url=self._url, headers=self._headers, timeout=10.0, limits=limits, **self._connection
+        ) as http:
             service = Service(http)
             log.info("waiting for jobs in %s", ", ".join(self._queues))
             try:
@@ -172,92 +174,6 @@ class JobWorker:
         if self._running:
             await asyncio.wait(self._running)
         log.info("ended")
-
-
-class Attempt:
-    """One claimed job's way to its end; cancelled, it gives the job back."""
-
-    def __init__(self, claim: Claim, service: Service, runner: Runner) -> None:
-        self._claim = claim
-        self._service = service
-        self._runner = runner
-        self._work = Work(claim.job)
-        self._given_up = threading.Event()
-
-    async def see_through(self) -> None:
-        """Run the function, be heard of meanwhile, and say what came out."""
-        log.info("took %s", self._work.job_id)
-        try:
-            await self._do_or_give_back()
-        except ServiceError as error:
-            log.warning("%s is left alone: %s", self._work.job_id, error)
-        except TimeoutError:
-            log.warning("%s is left to the end of its lease: the service is away", self._work.job_id)
-        except Exception:
-            log.exception("%s is left to the end of its lease", self._work.job_id)
-
-    async def _do_or_give_back(self) -> None:
-        change = Change.release()
-        try:
-            change = await self._run()
-            await self._apply(change)
-        except asyncio.CancelledError:
-            async with asyncio.timeout(FAREWELL):
-                await self._apply(change)
-
-    async def _run(self) -> Change:
-        doing = asyncio.create_task(self._runner.run(self._work, self._given_up), name=self._work.job_id)
-        beating = asyncio.create_task(self._be_heard_of(doing))
-        try:
-            await asyncio.wait({doing, beating}, return_when=asyncio.FIRST_COMPLETED)
-            if beating.done():
-                self._given_up.set()
-                self._stop(doing)
-                await asyncio.wait({doing})
-                beating.result()
-            error = doing.exception()
-            return broken(self._work, error) if error else doing.result()
-        except asyncio.CancelledError:
-            self._given_up.set()
-            self._work.stop()
-            await end({doing})
-            raise
-        finally:
-            beating.cancel()
-
-    async def _be_heard_of(self, doing: asyncio.Future[Change]) -> None:
-        """Send a heartbeat at each third of the lease, and new progress; raises `JobLost`."""
-        loop = asyncio.get_running_loop()
-        every = self._claim.lease_seconds / 3
-        due, sent = loop.time() + every, None
-        while True:
-            await asyncio.sleep(min(REPORT_EVERY, every))
-            progress = self._work.latest
-            if progress is sent and loop.time() < due:
-                continue
-            due = loop.time() + every
-            cancel_requested = False
-            try:
-                cancel_requested = await self._service.heartbeat(self._claim, None if progress is sent else progress)
-            except RequestRefused as refused:
-                log.error("%s: the heartbeat was refused: %s", self._work.job_id, refused)
-            sent = progress
-            if cancel_requested and not self._work.cancel_requested:
-                log.info("%s is to be cancelled", self._work.job_id)
-                self._stop(doing)
-
-    def _stop(self, doing: asyncio.Future[Change]) -> None:
-        self._work.stop()
-        if self._runner.cancellable:
-            doing.cancel()
-
-    async def _apply(self, change: Change) -> None:
-        try:
-            status = await self._service.change(self._claim, change)
-        except RequestRefused as refused:
-            error = {"type": type(refused).__name__, "message": str(refused)}
-            status = await self._service.change(self._claim, Change.to("failed", error_message=error))
-        log.info("%s is %s", self._work.job_id, status)
 
 
 async def _before(event: asyncio.Event, work: Awaitable[T]) -> T | None:

@@ -11,17 +11,19 @@ import json
 import logging
 import random
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, NamedTuple, Self, TypeVar
-from uuid import uuid4
+from collections.abc import Awaitable, Callable, Mapping
+from decimal import Decimal
+from typing import Any, Final, TypeVar
 
 import httpx
+
+from jobstate.redirects import is_redirect, redirect_advice
+from jobstate_worker.encoding import encoded
+from jobstate_worker.requests import Asking, Change, Claim
 
 #: Seconds before the first repetition, doubled for each further one, up to the longest.
 FIRST_PAUSE: Final = 0.25
 LONGEST_PAUSE: Final = 30.0
-#: Sooner where a lease is held: a service that is back takes leases that have run out from those not heard of in 10 s.
-LONGEST_PAUSE_WITH_LEASE: Final = 5.0
 #: Seconds for an answer: more than the 3.5 s within which the service itself gives up.
 TIMEOUT: Final = 10.0
 #: Statuses that say "not now": slow, too often, or any trouble of the service or of what stands before it.
@@ -34,8 +36,15 @@ UNHEARD: Final = (
     httpx.ProxyError,
     httpx.DecodingError,
 )
+#: Those of them that the service causes as well when it closes the connection on a body that is too large.
+CUT: Final = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
+#: How many bytes are sent whole before a client notices this, and how often it happens before the size is the reason.
+SMALL_BODY: Final = 64 * 1024
+CUTS: Final = 3
 #: The status that refuses a body for its size, for good also where a proxy says so.
 TOO_LARGE: Final = 413
+#: The statuses that reject what a body says, or its size.
+BODY_REJECTED: Final = {400, TOO_LARGE}
 #: How a refusal of the service is told from one of whatever else may answer at its address.
 PROBLEM: Final = "application/problem+json"
 TYPE: Final = "urn:jobstate:problem:"
@@ -54,11 +63,15 @@ class ServiceError(Exception):
 
 
 class ServiceAway(ServiceError):
-    """No usable answer; `retry_after` are the seconds for which the service asks to be left alone (0: it does not)."""
+    """No usable answer; `retry_after` are the seconds for which the service asks to be left alone (0: it does not).
 
-    def __init__(self, reason: str, retry_after: float = 0.0) -> None:
+    `cut`: the connection was closed before an answer came.
+    """
+
+    def __init__(self, reason: str, retry_after: float = 0.0, *, cut: bool = False) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
+        self.cut = cut
 
 
 class JobLost(ServiceError):
@@ -66,88 +79,11 @@ class JobLost(ServiceError):
 
 
 class RequestRefused(ServiceError):
-    """The service understood the request and will never accept it."""
+    """The service understood the request and will never accept it; `status` is the status of its answer."""
 
-
-class Claim(NamedTuple):
-    """A job, and the lease on it."""
-
-    #: The record as the service gave it.
-    job: Mapping[str, Any]
-    token: str
-    lease_seconds: int
-
-    @property
-    def longest_pause(self) -> float:
-        """Seconds that may pass between two attempts to reach the service."""
-        return min(LONGEST_PAUSE_WITH_LEASE, self.lease_seconds / 3)
-
-
-class Asking:
-    """A wish for a job, under a key that makes it harmless to say it again."""
-
-    #: Whether it was sent and not answered: it may have got a job then.
-    is_open = False
-
-    def __init__(self, queues: Sequence[str], worker: str, lease_seconds: int) -> None:
-        """Ask for the oldest job of `queues` that is due."""
-        self.key = str(uuid4())
-        self._lease_seconds = lease_seconds
-        self._wish = {"queues": list(queues), "worker": worker, "lease_seconds": lease_seconds}
-
-    def body(self, wait_seconds: int) -> bytes:
-        """Return what to send in order to wait so long."""
-        return encoded({**self._wish, "wait_seconds": wait_seconds})
-
-    def read(self, answer: Any) -> Claim | None:
-        """Return the job of an answer."""
-        if answer is None:
-            return None
-        claim = Claim(answer["job"], answer["lease"]["token"], self._lease_seconds)
-        claim.job["job_id"]  # without it nothing can be said of the job
-        return claim
-
-    async def note(self, event: str, details: Mapping[str, Any]) -> None:
-        """Take down what httpx tells of the request."""
-        self.is_open = self.is_open or event.endswith("send_request_body.started")
-
-
-class Change(NamedTuple):
-    """What is to become of a job, under a key that makes it harmless to say it again."""
-
-    method: str
-    #: What follows the job's address.
-    call: str
-    #: JSON.
-    body: bytes
-    key: str
-
-    @classmethod
-    def to(cls, status: str, **fields: object) -> Self:
-        """Return the move to a final status; raise `TypeError` or `ValueError` for fields that are not JSON."""
-        return cls("PATCH", "", encoded({"status": status, **fields}), str(uuid4()))
-
-    @classmethod
-    def release(cls, **fields: object) -> Self:
-        """Return what gives the job back; an `error_message` counts as a failed attempt."""
-        return cls("POST", "/release", encoded(fields), str(uuid4()))
-
-
-def authorization(api_key: str, url: str) -> dict[str, str]:
-    """Return the header that shows an API key; empty for none. Raises `ValueError`, which does not show it either."""
-    key = api_key.strip()
-    if not key:
-        return {}
-    if not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("an API key has visible ASCII characters only")
-    if httpx.URL(url).userinfo:
-        raise ValueError("a password in the URL and an API key would go into one header: give one of them")
-    return {"Authorization": f"Bearer {key}"}
-
-
-def encoded(value: object) -> bytes:
-    """Return `value` as JSON; raise `TypeError` or `ValueError` for what JSON does not know."""
-    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+    def __init__(self, reason: str, status: int = 0) -> None:
+        super().__init__(reason)
+        self.status = status
 
 
 class Service:
@@ -188,18 +124,45 @@ class Service:
         """Apply a change and return the status that the job has then."""
         request = self._about(claim, change.method, change.call, change.body)
         request.headers["Idempotency-Key"] = change.key
-        return await self._repeated(request, claim.longest_pause, lambda answer: str(answer["status"]))
+        cuts = 0
+
+        async def check_size(away: ServiceAway) -> None:
+            nonlocal cuts
+            if away.cut and len(change.body) > SMALL_BODY:
+                cuts = cuts + 1 if await self._is_available(claim) else 0
+            if cuts == CUTS:
+                raise RequestRefused(
+                    f"the service closed the connection {CUTS} times while {len(change.body)} bytes were sent, "
+                    "but answers small requests: the body is probably larger than its `MAX_BODY_BYTES`",
+                    TOO_LARGE,
+                )
+
+        return await self._repeated(request, claim.longest_pause, lambda answer: str(answer["status"]), check_size)
+
+    async def _is_available(self, claim: Claim) -> bool:
+        """Return whether the service answers a small request, which extends the lease; raise `JobLost` as others do."""
+        try:
+            await self._sent(self._about(claim, "POST", "/heartbeat", b"{}"), lambda answer: answer["cancel_requested"])
+        except ServiceAway:
+            return False
+        return True
 
     def _about(self, claim: Claim, method: str, call: str, body: bytes, timeout: float = TIMEOUT) -> httpx.Request:
         headers = {"Content-Type": "application/json", "Lease-Token": claim.token, **_ties(claim.job)}
         address = f"/v1/jobs/{claim.job['job_id']}{call}"
         return self._http.build_request(method, address, content=body, headers=headers, timeout=timeout)
 
-    async def _repeated(self, request: httpx.Request, longest_pause: float, read: Callable[[Any], T]) -> T:
+    async def _repeated(
+        self,
+        request: httpx.Request,
+        longest_pause: float,
+        read: Callable[[Any], T],
+        check: Callable[[ServiceAway], Awaitable[None]] | None = None,
+    ) -> T:
         """Send a request until it is answered: at growing intervals, or when the service says, within the longest.
 
         Returns what `read` makes of the JSON (`None` for an answer without content); where it raises `LookupError` or
-        `TypeError`, the answer is not the service's.
+        `TypeError`, the answer is not the service's. `check` may end the repetition by an error.
         """
         pause = FIRST_PAUSE
         while True:
@@ -207,6 +170,8 @@ class Service:
                 answer = await self._sent(request, read)
             except ServiceAway as away:
                 self._note_away(away)
+                if check:
+                    await check(away)
                 wait = max(pause, away.retry_after) * random.uniform(1, 1.5)
                 await asyncio.sleep(min(wait, longest_pause))
                 pause = min(2 * pause, longest_pause)
@@ -221,7 +186,7 @@ class Service:
         try:
             response = await self._http.send(request)
         except UNHEARD as error:
-            raise ServiceAway(str(error) or type(error).__name__) from error
+            raise ServiceAway(str(error) or type(error).__name__, cut=isinstance(error, CUT)) from error
         if not response.is_success:
             raise _refusal(response)
         try:
@@ -249,12 +214,20 @@ def _ties(job: Mapping[str, Any]) -> Mapping[str, str]:
 def _object(response: httpx.Response) -> Mapping[str, Any]:
     """Return the JSON object of an answer; whatever else answers with a success is not the service."""
     try:
-        body = response.json()
-    except ValueError as error:
+        body = json.loads(response.content, parse_int=_integer)
+    except (ValueError, RecursionError) as error:
         raise ServiceAway("the answer is not JSON") from error
     if not isinstance(body, dict):
         raise ServiceAway("the answer is not a JSON object")
     return body
+
+
+def _integer(digits: str) -> int | Decimal:
+    """Return an integer of JSON; one that has more digits than Python reads as an `int` is exact as a `Decimal`."""
+    try:
+        return int(digits)
+    except ValueError:
+        return Decimal(digits)
 
 
 def _refusal(response: httpx.Response) -> ServiceError:
@@ -263,11 +236,13 @@ def _refusal(response: httpx.Response) -> ServiceError:
         return ServiceAway(said, _seconds(response.headers.get("Retry-After", "")))
     problem = _object(response) if _media_type(response) == PROBLEM else {}
     name = str(problem.get("type"))
+    if is_redirect(response):
+        return ServiceAway(f"{said}: {redirect_advice(response)}")
     if not name.startswith(TYPE):
         said = f"{said}, and not by the service"
-        return RequestRefused(said) if response.status_code == TOO_LARGE else ServiceAway(said)
+        return RequestRefused(said, TOO_LARGE) if response.status_code == TOO_LARGE else ServiceAway(said)
     said = f"{said}: {problem.get('detail') or problem.get('title') or 'no detail'}"
-    return JobLost(said) if name in LOST else RequestRefused(said)
+    return JobLost(said) if name in LOST else RequestRefused(said, response.status_code)
 
 
 def _media_type(response: httpx.Response) -> str:

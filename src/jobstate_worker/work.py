@@ -6,42 +6,51 @@ import contextlib
 import functools
 import inspect
 import multiprocessing
-import operator
 import os
 import pickle
 import signal
 import threading
-import unicodedata
 from collections.abc import Callable, Coroutine, Mapping
 from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
+from jobstate_worker.encoding import encoded, text_of
 from jobstate_worker.ending import fulfil
-from jobstate_worker.service import Change, encoded, log
+from jobstate_worker.outcomes import cancelled, completed, failed, released
+from jobstate_worker.progress import Progress, progress_report
+from jobstate_worker.requests import Change
+from jobstate_worker.service import log
 
 #: How often a thread looks whether its process is to stop, and how long a process may take to end by itself (s).
 LOOK_EVERY: Final = 0.1
 PROCESS_ENDS_WITHIN: Final = 2.0
-MESSAGE_BYTES: Final = 1024
 #: What ends the worker, and reaches its processes as well where it is sent to all of a terminal or of a service.
 ENDING: Final = {signal.SIGTERM, signal.SIGINT}
-#: The largest integer that JSON keeps in every language.
-LARGEST_COUNT: Final = 2**53 - 1
-
-Progress: TypeAlias = Mapping[str, object]
 
 
 class JobFailed(Exception):
     """Raised by a function: the job has failed for good, whatever attempts it has left.
 
-    `error_message` is any JSON, and what the job's record says; raises `TypeError` or `ValueError` for anything else.
+    `error_message` is any JSON, and what the job's record says. For anything else this raises an error that is both a
+    `TypeError` and a `ValueError`; a function that does not catch it fails its job for good all the same.
     """
 
     def __init__(self, error_message: object) -> None:
-        encoded(error_message)
+        try:
+            encoded(error_message)
+        except Exception as error:
+            raise InvalidErrorMessage(error_message, error) from error
         super().__init__(error_message)
+        self.error_message = error_message
+
+
+class InvalidErrorMessage(TypeError, ValueError):
+    """Raised by `JobFailed` for an `error_message` that cannot be sent as JSON, for the given reason."""
+
+    def __init__(self, error_message: object, reason: Exception) -> None:
+        super().__init__(f"the `error_message` of `JobFailed` cannot be sent as JSON: {text_of(lambda: reason)}")
         self.error_message = error_message
 
 
@@ -62,6 +71,7 @@ class Work:
         self.job = job
         self._report = report
         self._stop = threading.Event()
+        self._warned = False
 
     @property
     def job_id(self) -> str:
@@ -95,30 +105,19 @@ class Work:
     def progress(self, current: int, total: int | None = None, message: str | None = None) -> None:
         """Report how far the work is, in units of its choice; cheap, for the newest is sent once a second.
 
-        Raises `TypeError` for what is no integer, `ValueError` for a negative one and for a message with control
-        characters or of other than 1 to 1,024 bytes.
+        Values that cannot be sent do not fail the attempt; the first one is logged. The report is left out if `current`
+        is not an integer from 0 to 2**53 - 1; only `total` is left out if it is not. Control characters of a message
+        become spaces, and it is cut to 1,024 bytes.
         """
-        progress: dict[str, object] = {"current": _count(current)}
-        if total is not None:
-            progress["total"] = _count(total)
-        if message is not None:
-            progress["message"] = _message(message)
-        self.latest = progress
-        self._report(progress)
+        report = progress_report(current, total, message, self._warn)
+        if report:
+            self.latest = report
+            self._report(report)
 
-
-def _count(value: int) -> int:
-    count = operator.index(value)
-    if not 0 <= count <= LARGEST_COUNT:
-        raise ValueError(f"{count} is not from 0 to {LARGEST_COUNT}")
-    return count
-
-
-def _message(text: str) -> str:
-    controls = any(unicodedata.category(character) in {"Cc", "Cs"} for character in text)
-    if controls or not 0 < len(text.encode(errors="replace")) <= MESSAGE_BYTES:
-        raise ValueError(f"a message has 1 to {MESSAGE_BYTES} bytes without control characters, unlike {text!r:.80}")
-    return text
+    def _warn(self, reason: str) -> None:
+        if not self._warned:
+            self._warned = True
+            log.warning("%s: progress is not reported: %s", self.job.get("job_id"), reason)
 
 
 Function: TypeAlias = Callable[[Work], Any]
@@ -153,18 +152,25 @@ def runner_for(function: Function, in_: Literal["thread", "process"]) -> Runner:
 def ended(work: Work, result: object) -> Change:
     """Say what becomes of a job whose function has returned: what stopped returns `None`, what is done its result."""
     if result is None and work.cancel_requested:
-        return Change.to("cancelled")
-    return Change.to("completed", result=result, **({"progress": work.latest} if work.latest else {}))
+        return cancelled()
+    return completed(result, work.latest)
 
 
 def broken(work: Work, error: BaseException) -> Change:
     """Say what becomes of a job whose function has raised."""
-    if isinstance(error, JobFailed):
-        return Change.to("failed", error_message=error.error_message)
+    if isinstance(error, JobFailed | InvalidErrorMessage):
+        return failed(error)
     if isinstance(error, asyncio.CancelledError) and work.cancel_requested:
-        return Change.to("cancelled")
-    log.warning("%s: the function raised", work.job_id, exc_info=error)
-    return Change.release(error_message={"type": type(error).__name__, "message": str(error)})
+        return cancelled()
+    _log_failure(work, error)
+    return released(error)
+
+
+def _log_failure(work: Work, error: BaseException) -> None:
+    try:
+        log.warning("%s: the function raised", work.job_id, exc_info=error)
+    except Exception:  # such as RecursionError, for an exception that is nested too deep to be formatted
+        log.warning("%s: the function raised %s", work.job_id, text_of(lambda: type(error).__name__))
 
 
 async def _awaited(function: Function, work: Work) -> Change:

@@ -1,6 +1,7 @@
 """Functions for workers to run, and a worker in a process of its own: `python -m tests.integration.job_functions`."""
 
 import asyncio
+import concurrent.futures
 import contextlib
 import logging
 import multiprocessing
@@ -88,6 +89,60 @@ def give_no_json(work: Work) -> object:
 
 def give_too_much(work: Work) -> object:
     return "x" * 100_000
+
+
+def give_far_too_much(work: Work) -> object:
+    return "x" * 20_000_000
+
+
+def raise_a_surrogate(work: Work) -> object:
+    raise ValueError("no such file: \udcff.txt")
+
+
+def raise_a_long_text(work: Work) -> object:
+    raise ValueError("x" * 3_000_000)
+
+
+def fail_with_a_surrogate(work: Work) -> object:
+    raise JobFailed({"slate": "\udcff"})
+
+
+def fail_with_a_long_text(work: Work) -> object:
+    raise JobFailed("x" * 100_000)
+
+
+def fail_beyond_the_levels(work: Work) -> object:
+    raise JobFailed(nested(250))
+
+
+def give_a_surrogate(work: Work) -> object:
+    return {"name": ["\udcff"]}
+
+
+def give_beyond_the_levels(work: Work) -> object:
+    return nested(250)
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def give_back_its_input(work: Work) -> object:
+    return work.input_params
+
+
+def report_what_cannot_be_sent(work: Work) -> object:
+    work.progress(2**60)
+    work.progress(1, -1, "\udcff\n" + "x" * 2_000)
+    return "done"
+
+
+def fail_in_an_executor(work: Work) -> object:
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(raise_a_surrogate, work.job).result()
 
 
 def die(work: Work) -> object:

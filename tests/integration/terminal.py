@@ -46,7 +46,7 @@ def jobstate(url: str, *args: str, stdin: bytes = b"", **env: str) -> Told:
         timeout=PATIENCE,
         check=False,
     )
-    return Told(ended.returncode, ended.stdout, ended.stderr.decode())
+    return Told(ended.returncode, ended.stdout, ended.stderr.decode(errors="replace"))
 
 
 class Started:
@@ -106,12 +106,12 @@ class Started:
             os.close(stream)
 
 
-def start(url: str, *args: str) -> Started:
+def start(url: str, *args: str, **env: str) -> Started:
     """Start a command on pipes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service", *args],
         cwd=ROOT,
-        env=environment(url),
+        env=environment(url, **env),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -124,14 +124,14 @@ def start(url: str, *args: str) -> Started:
     return Started(process, *streams)
 
 
-def start_on_terminal(url: str, *args: str, columns: int = 120, lines: int = 30) -> Started:
+def start_on_terminal(url: str, *args: str, columns: int = 120, lines: int = 30, **env: str) -> Started:
     """Start a command on a terminal of its own."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "service", *args],
         cwd=ROOT,
-        env=environment(url),
+        env=environment(url, **env),
         stdin=theirs,
         stdout=theirs,
         stderr=theirs,

@@ -309,14 +309,107 @@ def test_a_service_that_is_away_is_told_at_once(nowhere: str, command: list[str]
     assert len(told.err.splitlines()) == 1
 
 
+#: An output that is not UTF-8, and what it makes of "é ☃ 😀".
+LATIN_1 = {"PYTHONIOENCODING": "latin-1"}
+ASCII = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+not_utf8 = pytest.mark.parametrize(
+    ("env", "encoding", "shown"),
+    [(LATIN_1, "latin-1", r"é \u2603 \ud83d\ude00"), (ASCII, "ascii", r"\u00e9 \u2603 \ud83d\ude00")],
+    ids=["latin-1", "ASCII"],
+)
+TEXT = "é ☃ 😀"
+
+
+@not_utf8
+class TestAnOutputThatIsNotUtf8:
+    def test_every_command_escapes_what_it_cannot_show(
+        self, api: httpx.Client, url: str, env: dict[str, str], encoding: str, shown: str
+    ) -> None:
+        create(api, "j1", slate_id=TEXT, max_attempts=2)
+        assert api.post("/v1/claims", json={"queues": ["default"], "worker": TEXT}).status_code == 200
+        commands = [["list"], ["get", "j1"], ["top", "--once"]]
+        for command in commands:
+            told = jobstate(url, *command, **env)
+            assert (told.code, told.err) == (0, "")
+            assert shown in told.out.decode(encoding)
+
+    def test_an_outcome_is_json_in_ascii(
+        self, api: httpx.Client, url: str, env: dict[str, str], encoding: str, shown: str
+    ) -> None:
+        create(api, "j1", status="completed", result={TEXT: [TEXT, "\x9f"]}, slate_id=TEXT)
+        record = api.get("/v1/jobs/j1").json()
+        commands: list[tuple[list[str], Any]] = [
+            (["get", "j1", "--result"], record["result"]),
+            (["get", "j1", "--json"], record),
+            (["list", "--json"], api.get("/v1/jobs").json()),
+        ]
+        for command, expected in commands:
+            told = jobstate(url, *command, **env)
+            assert (told.code, told.err) == (0, "")
+            assert json.loads(told.out.decode("ascii")) == expected
+        told = jobstate(url, "watch", "j1", "--json", **env)
+        assert json.loads(told.out.decode("ascii").splitlines()[-1])["data"] == record
+        told = jobstate(url, "watch", "j1", **env)
+        assert json.loads(told.out.decode("ascii").splitlines()[-1]) == record["result"]
+        told = jobstate(url, "submit", "-", "--json", stdin=json.dumps(TEXT).encode(), **env)
+        assert json.loads(told.out.decode("ascii"))["input_params"] == TEXT
+
+    def test_messages_on_standard_error_are_escaped(
+        self, url: str, env: dict[str, str], encoding: str, shown: str
+    ) -> None:
+        told = subprocess.run(
+            [sys.executable, "-m", "service", "list", "--status", "☃", "--url", url],
+            env=environment(url, **env),
+            capture_output=True,
+            check=False,
+            timeout=30,
+        )
+        assert told.returncode == 2
+        words = told.stderr.decode(encoding)
+        assert "is not one of" in words
+        assert "☃" not in words
+
+    @pytest.mark.parametrize(
+        "command", [["list"], ["get", "j1"], ["watch", "j1"], ["top", "--once"]], ids=lambda c: c[0]
+    )
+    def test_a_terminal_is_drawn_with_what_it_has(
+        self, api: httpx.Client, url: str, env: dict[str, str], encoding: str, shown: str, command: list[str]
+    ) -> None:
+        create(api, "j1", slate_id=TEXT, status="running")
+        if command[0] in {"top", "list"}:
+            move(api, "j1", "running", progress={"current": 1, "total": 3, "message": TEXT * 60})
+        else:
+            move(api, "j1", "completed", result=[TEXT, TEXT], progress={"current": 1, "total": 3, "message": TEXT * 60})
+        with start_on_terminal(url, *command, columns=100, **env) as terminal:
+            assert terminal.end() == 0
+        written = bytes(terminal._written[terminal._output]).decode(encoding)
+        assert "Traceback" not in written
+        assert shown in written or r"\u00e9 \u2603 \ud83d\ude00" in written
+        assert r"\u2026" not in written
+        assert r"\u28" not in written
+        if command[0] == "watch":
+            assert "+ j1 completed" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", written)
+
+
 def test_a_url_on_the_command_line_wins(url: str, nowhere: str) -> None:
     assert jobstate(nowhere, "list", "--url", url).code == 0
     told = jobstate("", "list", JOBSTATE_PORT=nowhere.rpartition(":")[2])
     assert told.err.startswith(f"Error: {nowhere} cannot be reached")
 
 
-def test_a_service_on_this_machine_is_reached_without_a_proxy(url: str, nowhere: str) -> None:
-    assert jobstate(url, "list", HTTP_PROXY=nowhere, http_proxy=nowhere, ALL_PROXY=nowhere).code == 0
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_service_on_this_machine_is_reached_without_a_proxy(url: str, nowhere: str, scheme: str) -> None:
+    proxy = nowhere.replace("http", scheme)
+    assert jobstate(url, "list", HTTP_PROXY=proxy, http_proxy=proxy, ALL_PROXY=proxy, NO_PROXY="").code == 0
+
+
+@pytest.mark.parametrize("command", [["list"], ["watch", "j1"], ["top", "--once"]], ids=" ".join)
+def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(command: list[str]) -> None:
+    told = jobstate("http://jobs.example", *command, ALL_PROXY="socks5://ann:s3cret@127.0.0.1:1080", NO_PROXY="")
+    assert (told.code, told.out) == (2, b"")
+    assert told.err.startswith("Error: `ALL_PROXY` names a proxy with socks5://")
+    assert len(told.err.splitlines()) == 1
+    assert "s3cret" not in told.err
 
 
 @pytest.mark.parametrize("options", [[], ["--result"], ["--json"]], ids=["people", "result", "json"])

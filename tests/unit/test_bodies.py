@@ -158,3 +158,40 @@ def test_what_is_left_out_of_a_creation_has_its_default() -> None:
     assert creation == CreateJob(input_params=creation.input_params)
     assert (creation.queue, creation.max_attempts, creation.retry_delay_seconds) == ("default", 1, 0)
     assert (creation.delay_seconds, given(creation.job_id)) == (0, None)
+
+
+@pytest.mark.parametrize(
+    "surrogate", ["\\ud800", "\\udfff", "\\ud800 and more text", "\\ud800\\ud800", "\\udc00\\ud800"]
+)
+@pytest.mark.parametrize(
+    ("kind", "body", "field"),
+    [
+        (CreateJob, '{"input_params": "%s"}', "input_params"),
+        (CreateJob, '{"input_params": {"names": ["a", "%s"]}}', "input_params.names[1]"),
+        (CreateJob, '{"input_params": [[[["%s"]]]]}', "input_params[0][0]"),
+        (CreateJob, '{"input_params": {"%s": 1}}', "input_params"),
+        (CreateJob, '{"input_params": 1, "slate_id": "%s"}', "slate_id"),
+        (CreateJob, '{"input_params": 1, "%s": 1}', "body"),
+        (ChangeJob, '{"status": "running", "progress": {"current": 1, "message": "%s"}}', "progress.message"),
+        (ChangeJob, '{"status": "completed", "result": "%s"}', "result"),
+        (ChangeJob, '{"status": "failed", "error_message": {"type": "%s"}}', "error_message.type"),
+        (BatchGet, '{"job_ids": ["a", "%s"]}', "job_ids[1]"),
+        (BatchGet, '"%s"', "body"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_by_name(kind: type[Struct], body: str, field: str, surrogate: str) -> None:
+    refusal = refusal_of(kind, (body % surrogate).encode())
+    assert refusal.field == field
+    assert refusal.detail == f"it has the lone surrogate {surrogate[:6]}, which is not valid Unicode"
+    assert refusal.allowed == ALLOWED
+
+
+@pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', '"\U0001f600"'])
+def test_what_only_looks_like_a_lone_surrogate_is_accepted(text: str) -> None:
+    assert decode(CreateJob, b'{"input_params": %b}' % text.encode())
+
+
+def test_a_body_with_many_lone_surrogates_is_refused_in_linear_time() -> None:
+    levels, texts = 150, ",".join([r'"\ud800"'] * 50_000)
+    body = f'{{"input_params": {"[" * levels}{texts}{"]" * levels}}}'
+    assert refusal_of(CreateJob, body.encode()).field == "input_params[0][0]"

@@ -5,13 +5,15 @@ import json
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import httpx
 import pytest
 
 from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
 from jobstate_worker.ending import THREADS, DaemonThreads
-from jobstate_worker.service import Asking, Change, Claim, JobLost, Service
+from jobstate_worker.requests import Asking, Change, Claim
+from jobstate_worker.service import JobLost, Service
 from jobstate_worker.work import broken, ended
 
 CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)
@@ -255,7 +257,32 @@ async def test_the_trace_of_the_request_that_created_the_job_goes_along(fake: Fa
     assert [request.headers.get("traceparent") for request in fake.requests] == [trace, trace, None]
 
 
+async def test_an_integer_that_python_does_not_read_as_one_does_not_keep_a_job_from_its_worker(
+    fake: FakeService, service: Service
+) -> None:
+    digits = "9" * 5000
+    body = f'{{"job": {{"job_id": "j1", "input_params": {digits}}}, "lease": {{"token": "1-t"}}}}'
+    fake.replies = [httpx.Response(200, text=body)]
+    claim = await service.claim(ASKING, 0)
+    assert claim
+    assert str(claim.job["input_params"]) == digits
+
+
 # What is asked of a worker and its functions
+
+
+class Unprintable:
+    """Has no text in any form."""
+
+    def __repr__(self) -> str:
+        raise RuntimeError("no repr")
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
 
 
 async def coroutine(work: Work) -> None: ...
@@ -292,15 +319,47 @@ def test_the_newest_progress_counts() -> None:
     assert work.latest == {"current": 2, "total": 3, "message": "two of three"}
 
 
-@pytest.mark.parametrize(
-    ("current", "total", "message"),
-    [(-1, None, None), (2**53, None, None), (1, -1, None), (1, 2, ""), (1, 2, "a\nb"), (1, 2, "é" * 513)],
-)
-def test_progress_that_the_service_would_refuse_is_refused(
-    current: int, total: int | None, message: str | None
+@pytest.mark.parametrize("current", [-1, 2**53, 10**5000, 0.5, float("nan"), "1", None, Unprintable()], ids=type)
+def test_progress_without_a_number_that_can_be_sent_is_left_out_and_logged_once(
+    current: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(ValueError, match=r"from 0 to|1 to 1024 bytes"):
-        Work({}).progress(current, total, message)
+    work = Work({"job_id": "j1"})
+    for _ in range(2):
+        work.progress(current, 3, "a message")
+    assert work.latest is None
+    (line,) = caplog.messages
+    assert line.startswith("j1: progress is not reported: ")
+    assert line.endswith(f" is not an integer from 0 to {2**53 - 1}")
+
+
+def test_a_total_that_cannot_be_sent_is_left_out() -> None:
+    work = Work({"job_id": "j1"})
+    work.progress(1, -1, "one")
+    assert work.latest == {"current": 1, "message": "one"}
+
+
+@pytest.mark.parametrize(
+    ("message", "sent"),
+    [
+        ("a\nb\x00\x9f\u2028", "a b  \u2028"),
+        ("\udcff.txt", "\\udcff.txt"),
+        ("\ud83d\ude00", "😀"),
+        ("é" * 512, "é" * 512),
+        ("é" * 513, "é" * 510 + "…"),
+        ("\udcff" * 512, ("\\udcff" * 512)[:1021] + "…"),
+        (7, "7"),
+    ],
+)
+def test_a_progress_message_is_repaired_and_cut(message: Any, sent: str) -> None:
+    work = Work({})
+    work.progress(1, message=message)
+    assert work.latest == {"current": 1, "message": sent}
+
+
+def test_an_empty_progress_message_is_left_out() -> None:
+    work = Work({})
+    work.progress(1, message="")
+    assert work.latest == {"current": 1}
 
 
 def test_nothing_is_a_result_unless_the_work_was_to_stop() -> None:
@@ -317,9 +376,20 @@ def test_a_function_that_cancels_itself_has_failed_an_attempt() -> None:
     assert json.loads(broken(work, asyncio.CancelledError()).body) == {"status": "cancelled"}
 
 
-def test_a_failure_is_json() -> None:
-    with pytest.raises(TypeError, match="not JSON serializable"):
-        JobFailed({1, 2})
+@pytest.mark.parametrize("kind", [TypeError, ValueError])
+@pytest.mark.parametrize(
+    ("error_message", "why"),
+    [
+        ({1, 2}, "not JSON serializable"),
+        (float("nan"), "not JSON compliant"),
+        ("\udcff", "lone surrogate U\\+DCFF"),
+        (nested(100_000), "nested too deep"),
+    ],
+    ids=["type", "NaN", "surrogate", "nesting"],
+)
+def test_a_failure_is_json(kind: type[Exception], error_message: Any, why: str) -> None:
+    with pytest.raises(kind, match=why):
+        JobFailed(error_message)
 
 
 def test_threads_that_end_with_the_process_do_all_that_is_asked_of_them_and_end_when_told() -> None:

@@ -1,5 +1,6 @@
 import json
 import random
+import re
 from typing import Any
 
 import pytest
@@ -223,3 +224,20 @@ def test_the_depth_of_random_json_is_that_of_its_values(seed: int) -> None:
         text = json.dumps(value, ensure_ascii=source.random() < 0.5, indent=source.choice([None, 2])).encode()
         assert depth(text) == naive_depth(json.loads(text)), text
         assert to_json("result", Raw(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "field"),
+    [
+        ("\ud800", "result"),
+        ({"\udfff": 1}, "result"),
+        (Raw(rb'"\ud800"'), "result"),
+        (Raw(rb'[1, "\ud800"]'), "result[1]"),
+        (Raw(rb'{"a": "\udfff."}'), "result.a"),
+    ],
+)
+def test_a_lone_surrogate_is_refused_by_name(value: Any, field: str) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        to_json("result", value)
+    assert refusal.value.field == field
+    assert re.search(r"\bit has the lone surrogate \\ud(800|fff), which is not valid Unicode", refusal.value.detail)

@@ -7,6 +7,7 @@ from types import ModuleType
 
 import pytest
 
+import jobstate
 import jobstate_cli
 import jobstate_worker
 import service
@@ -38,6 +39,7 @@ def modules_beside(package: ModuleType) -> list[Path]:
     return sorted(path.relative_to(root.parent) for path in root.rglob("*.py"))
 
 
+SHARED_MODULES = modules_beside(jobstate)
 WORKER_MODULES = modules_beside(jobstate_worker)
 CLI_MODULES = modules_beside(jobstate_cli)
 
@@ -150,15 +152,21 @@ def test_the_package_itself_imports_nothing_of_ours() -> None:
     assert ours(Path("service/__init__.py")) == []
 
 
+@pytest.mark.parametrize("path", SHARED_MODULES, ids=str)
+def test_what_worker_and_terminal_share_needs_neither_of_them(path: Path) -> None:
+    assert foreign(path) <= {*sys.stdlib_module_names, "httpx", "jobstate"}
+    assert ours(path) == []
+
+
 @pytest.mark.parametrize("path", WORKER_MODULES, ids=str)
 def test_a_worker_needs_httpx_and_nothing_of_the_service(path: Path) -> None:
-    assert foreign(path) <= {*sys.stdlib_module_names, "httpx", "jobstate_worker"}
+    assert foreign(path) <= {*sys.stdlib_module_names, "httpx", "jobstate", "jobstate_worker"}
     assert ours(path) == []
 
 
 @pytest.mark.parametrize("path", CLI_MODULES, ids=str)
 def test_a_terminal_needs_nothing_of_the_service(path: Path) -> None:
-    needed = {"click", "httpx", "httpx_sse", "msgspec", "rich", "jobstate_cli"}
+    needed = {"click", "httpx", "httpx_sse", "msgspec", "rich", "jobstate", "jobstate_cli"}
     assert foreign(path) <= {*sys.stdlib_module_names, *needed}
     assert ours(path) == []
 
@@ -184,7 +192,7 @@ def test_a_command_imports_what_it_needs_only(command: str, needless: set[str]) 
     assert not imported & needless
 
 
-@pytest.mark.parametrize("path", [*MODULES, *WORKER_MODULES, *CLI_MODULES], ids=str)
+@pytest.mark.parametrize("path", [*MODULES, *SHARED_MODULES, *WORKER_MODULES, *CLI_MODULES], ids=str)
 def test_no_module_is_longer_than_300_lines(path: Path) -> None:
     assert len((ROOT.parent / path).read_text(encoding="utf-8").splitlines()) <= 300
 

@@ -11,7 +11,7 @@ from litestar.typing import FieldDefinition
 from msgspec import Struct
 
 from service.domain.errors import InvalidValue
-from service.domain.json_text import MAX_DEPTH
+from service.domain.json_text import ALLOWED, MAX_DEPTH, lone_surrogate
 
 S = TypeVar("S", bound=Struct)
 
@@ -62,6 +62,9 @@ def decode(kind: type[S], body: bytes) -> S:
     except msgspec.ValidationError as error:
         raise _named(kind, str(error)) from error
     except msgspec.DecodeError as error:
+        if surrogate := lone_surrogate(body.decode()):
+            field, detail = surrogate
+            raise InvalidValue(field or "body", detail, ALLOWED) from error
         raise InvalidValue("body", f"it is not valid JSON ({error})", "a JSON object") from error
     except RecursionError as error:
         raise InvalidValue("body", "it is nested too deep", f"at most {MAX_DEPTH} levels") from error

@@ -1,6 +1,8 @@
 """JSON that passes through as text: checked to be valid, never parsed into values."""
 
 import json
+import re
+from collections.abc import Iterator
 from itertools import accumulate
 from typing import Any, Final
 
@@ -12,6 +14,9 @@ from service.domain.errors import InvalidValue
 MAX_DEPTH: Final = 200
 ALLOWED: Final = f"any JSON value in UTF-8, at most {MAX_DEPTH} levels deep"
 
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+#: The most parts of a path that names where a lone surrogate is.
+_PATH_PARTS: Final = 3
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
@@ -34,10 +39,55 @@ def depth(text: bytes) -> int:
     return max(accumulate(map(_STEPS.__getitem__, outside_strings.translate(None, _NOT_BRACKETS))), default=0)
 
 
+def lone_surrogate(text: str) -> tuple[str, str] | None:
+    """Return the path of the first lone surrogate of a JSON text, and what is wrong; `None` if there is none.
+
+    The path has at most three parts, such as `input_params.names[3]`, and is empty for the text as a whole.
+    """
+    try:
+        value = json.loads(text)
+        found = _surrogate_in(value)
+        if found is None:
+            return None
+        path = ""
+        for _ in range(_PATH_PARTS):  # each part reads the value once more
+            step = next(((path, item) for path, item in _items(value, path) if _surrogate_in(item)), None)
+            if step is None:
+                break
+            path, value = step
+    except (ValueError, RecursionError):
+        return None
+    return path, _surrogate_detail(found)
+
+
+def _surrogate_in(value: Any) -> str | None:
+    found = _SURROGATE.search(json.dumps(value, ensure_ascii=False))
+    return found[0] if found else None
+
+
+def _items(value: Any, path: str) -> Iterator[tuple[str, Any]]:
+    """Yield what a value contains, with the path of each."""
+    if isinstance(value, list):
+        yield from ((f"{path}[{index}]", item) for index, item in enumerate(value))
+    elif isinstance(value, dict):
+        yield from ((f"{path}.{name}" if path else name, item) for name, item in value.items())
+
+
+def _surrogate_detail(surrogate: str) -> str:
+    return f"it has the lone surrogate \\u{ord(surrogate):04x}, which is not valid Unicode"
+
+
+def _below(field: str, path: str) -> str:
+    return f"{field}.{path}" if path and not path.startswith("[") else f"{field}{path}"
+
+
 def _encoded(field: str, value: Any) -> bytes:
     try:
         builtins = msgspec.to_builtins(value, str_keys=True)
         return json.dumps(builtins, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError as error:
+        detail = _surrogate_detail(error.object[error.start])
+        raise InvalidValue(field, f"it cannot be written as JSON ({detail})", ALLOWED) from error
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidValue(field, f"it cannot be written as JSON ({error})", ALLOWED) from error
 
@@ -49,7 +99,8 @@ def _checked(field: str, text: bytes) -> bytes:
     except UnicodeDecodeError as error:
         raise InvalidValue(field, f"it is not valid UTF-8 (byte {error.start})", ALLOWED) from error
     except msgspec.DecodeError as error:
-        raise InvalidValue(field, f"it is not valid JSON ({error})", ALLOWED) from error
+        path, detail = lone_surrogate(text.decode()) or ("", f"it is not valid JSON ({error})")
+        raise InvalidValue(_below(field, path), detail, ALLOWED) from error
     except RecursionError as error:
         raise InvalidValue(field, "it is nested too deep", ALLOWED) from error
     if value.count(b"[") + value.count(b"{") > MAX_DEPTH and (levels := depth(value)) > MAX_DEPTH:

@@ -1,0 +1,68 @@
+"""JSON that the service accepts, and error descriptions that fit into a request."""
+
+import json
+import re
+from collections.abc import Callable
+from typing import Final
+
+#: Largest sizes of an error description in bytes of JSON. The next one is tried when the service rejects a request;
+#: the last one fits into the smallest `MAX_BODY_BYTES`.
+SIZES: Final = (32_768, 4_096, 512)
+
+_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+_SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
+
+
+def encoded(value: object) -> bytes:
+    """Return `value` as JSON; raise `TypeError` or `ValueError` for what cannot be sent as JSON."""
+    try:
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+    except RecursionError as error:
+        raise ValueError("it is nested too deep") from error
+    text = _paired(text)
+    if lone := _SURROGATE.search(text):
+        raise ValueError(f"it has the lone surrogate U+{ord(lone[0]):04X}, which is not valid Unicode")
+    return text.encode()
+
+
+def repaired(text: str) -> str:
+    """Return `text` as valid Unicode: a lone surrogate is written as `\\udcff`."""
+    return _paired(text).encode(errors="backslashreplace").decode()
+
+
+def fitted(text: str, size: int) -> str:
+    """Return `text` repaired, and cut where its JSON has more than `size` bytes; a cut text ends with its length."""
+    whole = repaired(text[:size])
+    if len(text) <= size and _size(whole) <= size:
+        return whole
+    ending = f"… (cut from {len(text)} characters)"
+    room = size - _size(ending)
+    while whole and (needed := _size(whole)) > room:
+        whole = whole[: len(whole) * room // needed]
+    return whole + ending
+
+
+def text_of(read: Callable[[], object]) -> str:
+    """Return what `read` gives as text; where that raises, which exception it was."""
+    try:
+        return str(read())
+    except BaseException as error:  # code of the user, such as `__str__`
+        return f"(no text: {type(error).__name__} was raised instead)"
+
+
+def description(error: BaseException, size: int, message: str | None = None) -> dict[str, str]:
+    """Return type and text of an error, cut to `size` bytes of JSON; `message` replaces the text."""
+    name = text_of(lambda: type(error).__name__)
+    text = text_of(lambda: error) if message is None else message
+    return {"type": fitted(name, size // 4), "message": fitted(text, size - size // 4)}
+
+
+def _paired(text: str) -> str:
+    """Join surrogate pairs into the characters that they stand for."""
+    if text.isascii():
+        return text
+    return _SURROGATE_PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)
+
+
+def _size(text: str) -> int:
+    return len(json.dumps(text, ensure_ascii=False).encode())

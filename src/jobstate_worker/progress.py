@@ -1,0 +1,47 @@
+"""Progress reports that the service accepts, whatever a function passes."""
+
+import contextlib
+import operator
+import unicodedata
+from collections.abc import Callable, Mapping
+from typing import Final, TypeAlias
+
+from jobstate_worker.encoding import repaired, text_of
+
+MESSAGE_BYTES: Final = 1024
+#: The largest integer that JSON keeps in every language.
+LARGEST_COUNT: Final = 2**53 - 1
+_CUT: Final = "…"
+
+Progress: TypeAlias = Mapping[str, object]
+
+
+def progress_report(current: object, total: object, message: object, warn: Callable[[str], None]) -> Progress | None:
+    """Return a report, or `None` without a valid `current`; `warn` is told of a number that is left out."""
+    count = _count(current, warn)
+    if count is None:
+        return None
+    report: dict[str, object] = {"current": count}
+    if total is not None and (count := _count(total, warn)) is not None:
+        report["total"] = count
+    if message is not None and (text := _message(message)):
+        report["message"] = text
+    return report
+
+
+def _count(value: object, warn: Callable[[str], None]) -> int | None:
+    with contextlib.suppress(Exception):
+        count = operator.index(value)  # type: ignore[arg-type]
+        if 0 <= count <= LARGEST_COUNT:
+            return count
+    warn(f"{text_of(lambda: ascii(value))[:80]} is not an integer from 0 to {LARGEST_COUNT}")
+    return None
+
+
+def _message(message: object) -> str:
+    """Return valid Unicode without control characters, at most `MESSAGE_BYTES` long."""
+    text = repaired(text_of(lambda: message)[: MESSAGE_BYTES + 1])
+    text = "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
+    if len(text.encode()) <= MESSAGE_BYTES:
+        return text
+    return text.encode()[: MESSAGE_BYTES - len(_CUT.encode())].decode(errors="ignore") + _CUT

@@ -1,0 +1,129 @@
+"""Through which proxy the worker and the terminal reach the service."""
+
+import os
+
+import httpx
+import pytest
+
+from jobstate.connections import UnusableProxy, connection_options, is_loopback, proxy_for
+from jobstate_cli.errors import Misconfigured
+from jobstate_cli.exits import Exit
+from jobstate_cli.service import connected
+from jobstate_cli.target import Target
+from jobstate_worker import JobWorker
+
+
+@pytest.fixture(autouse=True)
+def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """An environment without proxies."""
+    for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
+        monkeypatch.delenv(variable)
+    return monkeypatch
+
+
+def proxy_url(url: str) -> str | None:
+    proxy = proxy_for(url)
+    return None if proxy is None else str(proxy.url)
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1",
+        "127.9.9.9",
+        "localhost",
+        "LOCALHOST",
+        "localhost.",
+        "jobs.localhost",
+        "[::1]",
+        "[::ffff:127.0.0.1]",
+        "0.0.0.0",
+        "[::]",
+    ],
+)
+@pytest.mark.parametrize("proxy", ["http://proxy:3128", "socks5://proxy:1080", "not a proxy"])
+def test_this_machine_is_reached_without_a_proxy(environment: pytest.MonkeyPatch, host: str, proxy: str) -> None:
+    for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
+        environment.setenv(variable, proxy)
+    for scheme in ("http", "https"):
+        assert proxy_for(f"{scheme}://{host}:8000") is None
+
+
+@pytest.mark.parametrize("host", ["128.0.0.1", "localhost.example", "notlocalhost", "10.0.0.1", "::2", "127.example"])
+def test_no_other_host_is_this_machine(host: str) -> None:
+    assert not is_loopback(host)
+
+
+@pytest.mark.parametrize(
+    ("variables", "url", "proxy"),
+    [
+        ({"HTTP_PROXY": "http://a:1"}, "http://jobs", "http://a:1"),
+        ({"http_proxy": "http://a:1", "HTTP_PROXY": "http://b:1"}, "http://jobs", "http://a:1"),
+        ({"HTTP_PROXY": "a:1"}, "http://jobs", "http://a:1"),
+        ({"HTTPS_PROXY": "https://a:1"}, "https://jobs", "https://a:1"),
+        ({"HTTP_PROXY": "http://a:1"}, "https://jobs", None),
+        ({"ALL_PROXY": "http://c:1"}, "https://jobs", "http://c:1"),
+        ({"HTTP_PROXY": "http://a:1", "ALL_PROXY": "socks5://c:1"}, "http://jobs", "http://a:1"),
+        ({"HTTP_PROXY": "http://a:1", "NO_PROXY": "jobs"}, "http://jobs", None),
+        ({"HTTP_PROXY": "http://a:1", "NO_PROXY": "example"}, "http://jobs.example", None),
+        ({"HTTP_PROXY": "http://a:1", "NO_PROXY": ".example, other"}, "http://jobs.example", None),
+        ({"HTTP_PROXY": "http://a:1", "NO_PROXY": "ample"}, "http://jobs.example", "http://a:1"),
+        ({"HTTP_PROXY": "http://a:1", "no_proxy": "*"}, "http://jobs", None),
+        ({"HTTP_PROXY": "http://a:1", "NO_PROXY": "jobs:8000"}, "http://jobs:8000", None),
+        ({"HTTP_PROXY": "http://a:1", "NO_PROXY": "jobs:8000"}, "http://jobs:9000", "http://a:1"),
+        ({"HTTP_PROXY": "http://a:1", "NO_PROXY": "jobs:80"}, "http://jobs", None),
+        ({"HTTP_PROXY": "http://a:1", "NO_PROXY": "fd00::1"}, "http://[fd00::1]:8000", None),
+        ({"ALL_PROXY": "socks5://c:1", "NO_PROXY": "jobs"}, "http://jobs", None),
+        ({}, "http://jobs", None),
+    ],
+)
+def test_elsewhere_the_usual_variables_apply(
+    environment: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: str | None
+) -> None:
+    for name, value in variables.items():
+        environment.setenv(name, value)
+    assert proxy_url(url) == proxy
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "words"),
+    [
+        ("ALL_PROXY", "socks5://ann:s3cret@c:1", "names a proxy with socks5://, for which the package `socksio`"),
+        ("all_proxy", "socks5h://ann:s3cret@c:1", "names a proxy with socks5h://"),
+        ("HTTP_PROXY", "socks4://ann:s3cret@c:1", "names a proxy with 'socks4', which is not supported"),
+        ("http_proxy", "ftp://ann:s3cret@c:1", "names a proxy with 'ftp', which is not supported"),
+        ("HTTP_PROXY", "http://ann:s3cret@c:no", "is not a valid URL"),
+        ("HTTP_PROXY", "http://", "is not a valid URL"),
+    ],
+)
+async def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
+    environment: pytest.MonkeyPatch, variable: str, value: str, words: str
+) -> None:
+    environment.setattr("jobstate.connections.find_spec", lambda name: None)
+    environment.setenv(variable, value)
+    with pytest.raises(UnusableProxy) as refused:
+        proxy_for("http://jobs")
+    assert str(refused.value).startswith(f"`{variable}` {words}")
+    assert "`NO_PROXY`" in str(refused.value)
+    assert "s3cret" not in str(refused.value)
+    with pytest.raises(ValueError, match=f"`{variable}`"):
+        JobWorker("http://jobs", ["default"], print)
+    with pytest.raises(Misconfigured, match=f"`{variable}`") as misconfigured:
+        async with connected(Target("http://jobs")):
+            pass
+    assert misconfigured.value.exit_code is Exit.USAGE
+
+
+def test_the_proxies_of_the_environment_are_not_read_a_second_time_by_httpx(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("ALL_PROXY", "socks5://c:1")
+    with httpx.Client(**connection_options("http://127.0.0.1:8000")) as client:
+        assert client._mounts == {}
+
+
+def test_certificates_of_the_environment_are_used_on_this_machine_too(
+    environment: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
+) -> None:
+    environment.setenv("SSL_CERT_FILE", str(tmp_path) + "/missing.pem")
+    with pytest.raises(OSError, match=r"No such file|missing\.pem"):
+        connection_options("https://localhost:8000")
+    assert "verify" not in connection_options("http://localhost:8000")

@@ -1,0 +1,312 @@
+"""What a worker sends at the end of an attempt, when the service or JSON does not accept it as it is."""
+
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import pytest
+
+from jobstate_worker import JobFailed, Work
+from jobstate_worker.attempt import Attempt
+from jobstate_worker.requests import Claim
+from jobstate_worker.service import Service
+from jobstate_worker.work import broken, ended, runner_for
+
+PROBLEM = {"Content-Type": "application/problem+json"}
+
+
+@pytest.fixture(autouse=True)
+def unreported_log(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep tracebacks with lone surrogates out of the reports, which pytest-xdist sends as UTF-8."""
+    monkeypatch.setattr(logging.getLogger("jobstate_worker"), "disabled", True)
+
+
+class LimitedService:
+    """Rejects a body for what it says, or for its size; accepts the first other change."""
+
+    def __init__(self, largest: int = 1024, rejected: bytes | None = None, status: int = 400) -> None:
+        self.bodies: list[bytes] = []
+        self.paths: list[str] = []
+        self.keys: set[str] = set()
+        self._largest, self._rejected, self._status = largest, rejected, status
+
+    def __call__(self, request: httpx.Request) -> httpx.Response:
+        body = request.read()
+        self.bodies.append(body)
+        self.paths.append(request.url.path)
+        self.keys.add(request.headers["Idempotency-Key"])
+        if len(body) > self._largest:
+            return self._problem(413, f"The body is larger than {self._largest} bytes")
+        if self._rejected is not None and self._rejected in body:
+            return self._problem(self._status, "result: no such thing")
+        return httpx.Response(200, json={"status": "any"})
+
+    def _problem(self, status: int, detail: str) -> httpx.Response:
+        problem = {"type": "urn:jobstate:problem:refused", "detail": detail}
+        return httpx.Response(status, json=problem, headers=PROBLEM)
+
+    @property
+    def accepted(self) -> dict[str, Any]:
+        return dict(json.loads(self.bodies[-1]))
+
+
+async def run(function: Callable[[Work], Any], service: LimitedService) -> LimitedService:
+    """Run an attempt to its end, and return the service."""
+    claim = Claim({"job_id": "j1", "attempt": 1}, "1-token", 30)
+    transport = httpx.MockTransport(service)
+    async with httpx.AsyncClient(base_url="http://service", transport=transport) as http:
+        await Attempt(claim, Service(http), runner_for(function, "thread")).see_through()
+    return service
+
+
+def raising(error: BaseException) -> Callable[[Work], Any]:
+    def function(work: Work) -> None:
+        raise error
+
+    return function
+
+
+def sent(error: BaseException) -> dict[str, str]:
+    """The error as a change carries it, checked to be valid Unicode."""
+    body = broken(Work({"job_id": "j1"}), error).body
+    return dict(json.loads(body.decode())["error_message"])
+
+
+class Silent(Exception):
+    """Raises where it is to be described."""
+
+    def __str__(self) -> str:
+        raise KeyError("no text")
+
+    __repr__ = __str__
+
+
+class NameRaises(type):
+    @property
+    def __name__(cls) -> str:  # type: ignore[override]
+        raise KeyError("no name")
+
+
+class Nameless(Exception, metaclass=NameRaises):
+    pass
+
+
+class NameIsInvalid(type):
+    __name__ = "Odd\udcff"
+
+
+class Odd(Exception, metaclass=NameIsInvalid):
+    pass
+
+
+def with_notes(error: Exception) -> Exception:
+    error.add_note("a note \udcff")
+    error.__notes__.append(Silent())  # type: ignore[arg-type]
+    return error
+
+
+def deep_group() -> BaseException:
+    group: Exception = ValueError("inner")
+    for _ in range(2_000):
+        group = ExceptionGroup("outer", [group])
+    return group
+
+
+@pytest.mark.parametrize(
+    ("error", "type_", "message"),
+    [
+        (ValueError("plain"), "ValueError", "plain"),
+        (ValueError("\udcff.txt"), "ValueError", r"\udcff.txt"),
+        (ValueError("\ud83d\ude00 \ud83d"), "ValueError", r"😀 \ud83d"),
+        (ValueError("\x00\x1b[2J\u2028"), "ValueError", "\x00\x1b[2J\u2028"),
+        (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "\udcff"), "UnicodeDecodeError", None),
+        (with_notes(ValueError("noted")), "ValueError", "noted"),
+        (Silent(), "Silent", "(no text: KeyError was raised instead)"),
+        (Nameless("x"), "(no text: KeyError was raised instead)", "x"),
+        (Odd("x"), r"Odd\udcff", "x"),
+        (deep_group(), "ExceptionGroup", "outer (1 sub-exception)"),
+        (SystemExit("end"), "SystemExit", "end"),
+    ],
+    ids=[
+        "plain",
+        "lone surrogate",
+        "surrogate pair",
+        "control characters",
+        "text from bytes",
+        "notes",
+        "no text",
+        "no name",
+        "invalid name",
+        "nested group",
+        "exit",
+    ],
+)
+def test_type_and_text_of_every_error_can_be_sent(error: BaseException, type_: str, message: str | None) -> None:
+    description = sent(error)
+    assert description["type"] == type_
+    assert message is None or description["message"] == message
+
+
+@pytest.mark.parametrize("character", ["x", "é", "😀", "\x00", '"', "\udcff"])
+def test_a_long_text_is_cut_and_says_how_long_it_was(character: str) -> None:
+    description = sent(ValueError(character * 200_000))
+    assert description["message"].endswith("… (cut from 200000 characters)")
+    assert len(json.dumps(description, ensure_ascii=False).encode()) <= 32_768 + 30
+    assert len(description["message"].encode()) > 3_000
+
+
+def test_a_long_name_leaves_room_for_the_text() -> None:
+    description = sent(type("E" * 100_000, (Exception,), {})("the text"))
+    assert description["type"].startswith("EEEE")
+    assert description["message"] == "the text"
+
+
+@pytest.mark.parametrize("largest", [1024, 5_000, 33_000, 65_536])
+async def test_an_error_that_is_too_large_is_cut_until_the_service_takes_it(largest: int) -> None:
+    service = await run(raising(ValueError("é\x00" * 100_000)), LimitedService(largest))
+    assert set(service.paths) == {"/v1/jobs/j1/release"}
+    error = service.accepted["error_message"]
+    assert error["type"] == "ValueError"
+    assert error["message"].startswith("é\x00é")
+    assert len(service.keys) == len(service.bodies)
+
+
+async def test_an_error_that_the_service_rejects_in_every_form_still_counts_as_one_failed_attempt() -> None:
+    service = await run(raising(ValueError("nasty")), LimitedService(rejected=b"nasty"))
+    assert service.paths == ["/v1/jobs/j1/release"] * 2
+    assert service.accepted["error_message"]["type"] == "RequestRefused"
+
+
+async def test_a_release_that_the_service_never_accepts_does_not_fail_the_job_for_good() -> None:
+    service = await run(raising(ValueError("x")), LimitedService(rejected=b"", status=403))
+    assert service.paths == ["/v1/jobs/j1/release"]
+
+
+class Raises(dict[str, int]):
+    def items(self) -> Any:
+        raise OSError("gone")
+
+
+def circle() -> list[Any]:
+    items: list[Any] = []
+    items.append(items)
+    return items
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+CANNOT_BE_SENT = [
+    ({"a": ["\udcff"]}, "ValueError", "lone surrogate U+DCFF, which is not valid Unicode"),
+    ({"\ud800": 1}, "ValueError", "lone surrogate U+D800"),
+    (float("nan"), "ValueError", "not JSON compliant"),
+    ([float("-inf")], "ValueError", "not JSON compliant"),
+    ({1, 2}, "TypeError", "set is not JSON serializable"),
+    (b"bytes", "TypeError", "bytes is not JSON serializable"),
+    ({(1, 2): 3}, "TypeError", "keys must be str"),
+    (nested(100_000), "ValueError", "nested too deep"),
+    (circle(), "ValueError", "Circular reference"),
+    (10**5000, "ValueError", "4300 digits"),
+    (Raises(a=1), "OSError", "gone"),
+]
+cannot_be_sent = pytest.mark.parametrize(
+    ("value", "type_", "why"), CANNOT_BE_SENT, ids=[why[:16] for _, _, why in CANNOT_BE_SENT]
+)
+
+
+@cannot_be_sent
+async def test_a_result_that_cannot_be_sent_ends_the_job_with_the_reason(value: object, type_: str, why: str) -> None:
+    service = await run(lambda work: value, LimitedService())
+    assert service.paths == ["/v1/jobs/j1"]
+    assert service.accepted["status"] == "failed"
+    error = service.accepted["error_message"]
+    assert error["type"] == type_
+    assert error["message"].startswith("the result cannot be sent: ")
+    assert why in error["message"]
+
+
+@cannot_be_sent
+async def test_a_job_failed_for_good_is_ended_also_by_what_cannot_be_sent(value: Any, type_: str, why: str) -> None:
+    def function(work: Work) -> None:
+        raise JobFailed(value)
+
+    service = await run(function, LimitedService(5_000))
+    assert service.accepted["status"] == "failed"
+    error = service.accepted["error_message"]
+    assert error["type"] == type_
+    assert error["message"].startswith("the `error_message` of `JobFailed` cannot be sent: ")
+    assert why in error["message"]
+
+
+async def test_what_a_rejected_error_message_said_is_kept_as_an_excerpt() -> None:
+    service = await run(raising(JobFailed("no slate " + "x" * 5_000)), LimitedService(5_000))
+    error = service.accepted["error_message"]
+    assert error["type"] == "RequestRefused"
+    assert error["message"].startswith("the `error_message` of `JobFailed` cannot be sent: 413 ")
+    assert "; it was 'no slate xxx" in error["message"]
+
+
+def test_an_excerpt_is_valid_unicode() -> None:
+    error = JobFailed("fine")
+    error.error_message = "no slate \udcff"
+    message = json.loads(broken(Work({}), error).body)["error_message"]["message"]
+    assert message.endswith(r"; it was 'no slate \udcff'")
+
+
+async def test_a_failure_of_a_class_that_forgot_its_error_message_ends_the_job() -> None:
+    class Forgetful(JobFailed):
+        def __init__(self) -> None:
+            pass
+
+    service = await run(raising(Forgetful()), LimitedService())
+    assert service.accepted["status"] == "failed"
+    assert "no attribute 'error_message'" in service.accepted["error_message"]["message"]
+
+
+async def test_a_result_that_is_too_large_ends_the_job_and_says_so() -> None:
+    service = await run(lambda work: "x" * 2_000, LimitedService())
+    assert service.accepted["status"] == "failed"
+    error = service.accepted["error_message"]
+    assert error["type"] == "RequestRefused"
+    assert error["message"].startswith("the result cannot be sent: 413 ")
+
+
+async def test_progress_is_left_out_where_a_result_does_not_fit_beside_it() -> None:
+    def function(work: Work) -> str:
+        work.progress(1, message="m" * 500)
+        return "x" * 900
+
+    service = await run(function, LimitedService())
+    assert service.accepted == {"status": "completed", "result": "x" * 900}
+
+
+def test_integers_of_any_size_and_surrogate_pairs_stay_what_they_are() -> None:
+    result = [2**53 + 1, -(2**200), "\ud83d\ude00", "\x00"]
+    body = ended(Work({}), result).body
+    assert json.loads(body)["result"] == [2**53 + 1, -(2**200), "😀", "\x00"]
+
+
+def test_an_error_that_no_log_can_format_is_logged_by_its_type(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("jobstate_worker"), "disabled", False)
+
+    class Recursing(logging.Filter):
+        def filter(self, record: logging.LogRecord) -> bool:
+            if record.exc_info:
+                raise RecursionError
+            return True
+
+    filter_ = Recursing()
+    caplog.handler.addFilter(filter_)
+    try:
+        assert sent(ValueError("x")) == {"type": "ValueError", "message": "x"}
+    finally:
+        caplog.handler.removeFilter(filter_)
+    assert caplog.messages == ["j1: the function raised ValueError"]
