@@ -12,6 +12,7 @@ from service.api import access, correlation, document, quotas
 from service.api.admission import Admission
 from service.api.collection import Collection
 from service.api.document_schemas import PLUGINS
+from service.api.header_lines import HeaderLines
 from service.api.health import Operation
 from service.api.jobs import Jobs
 from service.api.observation import Observation
@@ -51,7 +52,7 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
         settings.max_concurrent_requests, settings.max_watchers, settings.max_watchers_per_client, metrics.waits
     )
     admission = Admission(Shortcut(app, app.state), settings.allowed_hosts, settings.cors_origins, room)
-    return traced(Observation(admission, metrics, app.state)), app.state
+    return traced(Observation(HeaderLines(admission), metrics, app.state)), app.state
 
 
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:

@@ -42,4 +42,5 @@ def network(host: str) -> str:
         address = ip_address(unmapped(host))
     except ValueError:
         return host
-    return address.exploded[:19] if isinstance(address, IPv6Address) else str(address)
+    # Made anew of its number: the library fails to write out an address with a zone, such as `fe80::1%eth0`.
+    return IPv6Address(int(address)).exploded[:19] if isinstance(address, IPv6Address) else str(address)

@@ -196,8 +196,8 @@ async def _create(
 
 def _traceparent(request: Request[Any, Any, Any]) -> str | None:
     """Return the trace context of the caller; a broken one is passed over, as W3C Trace Context asks."""
-    sent = request.headers.get("traceparent")
-    return sent if sent is not None and rules.TRACEPARENT.accepts(sent) else None
+    sent = request.headers.getall("traceparent", [])
+    return sent[0] if len(sent) == 1 and rules.TRACEPARENT.accepts(sent[0]) else None
 
 
 def _included(include: str | None) -> list[str]:

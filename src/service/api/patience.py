@@ -23,8 +23,10 @@ WAITS_SINCE: Final = "waits_since"
 #: Where it says that the client has sent another request behind it on the same connection, which then cannot tell that
 #: the client has left.
 FOLLOWED: Final = "followed"
-#: The preference `wait` of RFC 7240, section 4.3.
-_PREFERRED: Final = re.compile(r'(?:^|,)\s*wait\s*=\s*"?(\d{1,9})"?\s*(?=[,;]|$)', re.IGNORECASE)
+#: One preference of a `Prefer` header (RFC 7240, section 2): a comma within quotes does not end it.
+_PREFERENCE: Final = re.compile(r'(?:"(?:[^"\\]|\\.?)*"?|[^",])+')
+#: The value of the preference `wait` (RFC 7240, section 4.3).
+_SECONDS: Final = re.compile(r'("?)([0-9]+)\1')
 
 
 class Room:
@@ -144,6 +146,13 @@ async def until_left(request: Request[Any, Any, Any], leave: Callable[[], None])
 
 
 def preferred_wait(prefer: str | None) -> int | None:
-    """Return for how many seconds a `Prefer` header would have an answer waited for, as far as is allowed here."""
-    found = _PREFERRED.search(prefer or "")
-    return None if found is None else min(int(found[1]), rules.WAIT_SECONDS.most)
+    """Return for how many seconds a `Prefer` header would have an answer waited for, as far as is allowed here.
+
+    Of several preferences `wait` the first counts, also where it is not valid.
+    """
+    for preference in _PREFERENCE.findall(prefer or ""):
+        name, _, value = preference.partition(";")[0].partition("=")
+        if name.strip().lower() == "wait":
+            found = _SECONDS.fullmatch(value.strip())
+            return None if found is None else min(int(found[2].lstrip("0")[:9] or 0), rules.WAIT_SECONDS.most)
+    return None

@@ -7,6 +7,7 @@ import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
+from litestar.types import HTTPScope, Send
 from msgspec import Raw, Struct
 
 from service.api.correlation import correlation_id
@@ -193,6 +194,17 @@ def problem(kind: Kind, detail: str, request_id: str, further: Mapping[str, Any]
 def encoded(kind: Kind, detail: str, request_id: str) -> bytes:
     """Return the body of a problem that is answered from outside the application."""
     return msgspec.json.encode(problem(kind, detail, request_id, {}))
+
+
+async def send_error(scope: HTTPScope, send: Send, error: errors.JobStateError) -> None:
+    """Answer an error of the domain from outside the application."""
+    kind = KINDS[type(error)]
+    scope["state"][PROBLEM] = kind.name
+    body = msgspec.json.encode(problem(kind, str(error), correlation_id(scope), members(error)))
+    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
+    raw = [(name.encode(), value.encode()) for name, value in {**headers, **_headers(kind, error)}.items()]
+    await send({"type": "http.response.start", "status": kind.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def _headers(kind: Kind, error: errors.JobStateError) -> dict[str, str]:

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Final
 
 import structlog
+from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from service.api.admission import CROWDED
@@ -16,6 +17,8 @@ from service.api.observation import ARRIVED
 from service.api.patience import FOLLOWED, WAITS_SINCE
 from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, REFUSED, TOO_SLOW, Kind, encoded
 from service.server.headers import SECURITY
+from service.server.http10 import unchunked
+from service.server.parser import resume_after_head
 from service.server.starting import Starting
 from service.server.transport import JoiningTransport, Turn
 from service.settings import Settings
@@ -95,7 +98,11 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         """Take in bytes; of a part that has no end so many and no more."""
         self._unparsed += len(data)
-        super().data_received(data)
+        self._unset_keepalive_if_required()
+        try:
+            self._parse(data)
+        except HttpParserError:
+            self.send_400_response("Invalid HTTP request received.")
         if self.transport.is_closing():
             return
         if self._unparsed > HEAD_BYTES:
@@ -104,6 +111,17 @@ class Connection(HttpToolsProtocol):
             self._is_coming or self.cycle is None or self.cycle.response_complete
         ):  # at the earliest here, since most come whole; or line breaks before a request, which the parser passes over
             self._await_request()
+
+    def _parse(self, data: bytes | memoryview) -> None:
+        """Parse `data`, across the ends of heads that ask for an upgrade."""
+        while data:
+            try:
+                self.parser.feed_data(data)
+            except HttpParserUpgrade as stopped:
+                data = memoryview(data)[stopped.args[0] :]
+                resume_after_head(self)
+            else:
+                return
 
     def on_message_begin(self) -> None:
         """Start on a request."""
@@ -119,6 +137,11 @@ class Connection(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Answer a request, as soon as it is its turn."""
         cycle.scope["state"][ARRIVED] = time.perf_counter()
+        if cycle.scope["http_version"] != "1.1":
+            cycle.keep_alive = cycle.waiting_for_100_continue = False
+            app = unchunked(app, cycle)
+        elif cycle.scope["method"] == "CONNECT":  # what follows may be meant for the tunnel
+            cycle.keep_alive = False
         self._starting.begin(super()._start_asgi_task, cycle, app)
 
     def _follow_on(self, cycle: Any) -> None:
@@ -137,9 +160,10 @@ class Connection(HttpToolsProtocol):
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take in a header or a trailer."""
+        """Take in a header, or count a trailer, which nobody reads; blanks around a value are no part of it."""
         self._count(len(name) + len(value))
-        super().on_header(name, value)
+        if self.cycle is None or self.cycle.scope is not self.scope:
+            super().on_header(name, value.strip(b" \t"))
 
     def on_body(self, body: bytes) -> None:
         """Take in a part of the body; how large it may be is the application's matter until it has answered.
@@ -155,7 +179,9 @@ class Connection(HttpToolsProtocol):
                 self.transport.close()
 
     def on_message_complete(self) -> None:
-        """End a request."""
+        """End a request; not where the parser has stopped behind a head, before the body."""
+        if self.parser.should_upgrade():
+            return
         self._unparsed = 0
         self._is_coming = False
         super().on_message_complete()
