@@ -18,7 +18,7 @@ from service.api.observation import Observation
 from service.api.pages import document as document_page
 from service.api.pages import live
 from service.api.patience import Room
-from service.api.problems import ALL_KINDS, EXCEPTION_HANDLERS
+from service.api.problems import ALL_KINDS
 from service.api.queues import Queues
 from service.api.requests import check
 from service.api.shortcut import Shortcut
@@ -65,7 +65,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
         dependencies={name: _on_state(state, name) for name in PROVIDED},
         before_request=check,
         cache_control=UNKEPT,
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=live.EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
         if settings.cors_origins
