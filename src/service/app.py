@@ -9,7 +9,7 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from service.api import access, correlation, document, quotas
-from service.api.admission import Admission
+from service.api.admission import Admission, Preflights
 from service.api.collection import Collection
 from service.api.document_schemas import PLUGINS
 from service.api.health import Operation
@@ -50,7 +50,8 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
     room = Room(
         settings.max_concurrent_requests, settings.max_watchers, settings.max_watchers_per_client, metrics.waits
     )
-    admission = Admission(Shortcut(app, app.state), settings.allowed_hosts, settings.cors_origins, room)
+    inner = app if app.cors_config is None else Preflights(app, app.cors_config)
+    admission = Admission(Shortcut(inner, app.state), settings.allowed_hosts, settings.cors_origins, room)
     return traced(Observation(admission, metrics, app.state)), app.state
 
 

@@ -76,7 +76,7 @@ FRAMEWORK_KINDS: Final[Mapping[int, Kind]] = {
 BUG: Final = Kind(500, "internal-error", "The service made a mistake")
 #: What is refused before the application sees it.
 HOST_NOT_ALLOWED: Final = Kind(421, "host-not-allowed", "The service does not answer to this host")
-ORIGIN_NOT_ALLOWED: Final = Kind(403, "origin-not-allowed", "A page of another origin may not change anything here")
+ORIGIN_NOT_ALLOWED: Final = Kind(403, "origin-not-allowed", "Origin not allowed")
 OVERLOADED: Final = KINDS[errors.Overloaded]
 MALFORMED: Final = Kind(400, "malformed-request", "This is no HTTP request")
 TOO_SLOW: Final = Kind(408, "request-timeout", "The request did not arrive in time")
