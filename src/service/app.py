@@ -12,6 +12,7 @@ from service.api import access, correlation, document, quotas
 from service.api.admission import Admission, Preflights
 from service.api.collection import Collection
 from service.api.document_schemas import PLUGINS
+from service.api.head import HeadRequests
 from service.api.health import Operation
 from service.api.jobs import Jobs
 from service.api.observation import Observation
@@ -52,7 +53,7 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
     )
     inner = app if app.cors_config is None else Preflights(app, app.cors_config)
     admission = Admission(Shortcut(inner, app.state), settings.allowed_hosts, settings.cors_origins, room)
-    return traced(Observation(admission, metrics, app.state)), app.state
+    return traced(Observation(HeadRequests(admission), metrics, app.state)), app.state
 
 
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:

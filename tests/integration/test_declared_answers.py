@@ -131,6 +131,7 @@ def refuse_all(api: httpx.Client) -> None:
         url = re.sub(r"{\w+}", "one", path)
         for method, operation in item.items():
             api.request(method, url, params={"nothing": "of the kind"})
+            api.request(method, url, headers={"Host": "no host"})
             api.request(method, url, headers={"Accept": "text/html"})
             if "421" in operation["responses"]:
                 api.request(method, url, headers={"Host": "elsewhere.example"})

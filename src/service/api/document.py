@@ -33,12 +33,14 @@ The durable memory of background jobs. Create a job, let a worker in any languag
 * **Absent is not null.** An optional field that is not there is left out. `null` stands only where any JSON may
   stand (`input_params`, `result`, `error_message`), and is kept.
 * **Answers grow.** Fields, statuses and problem types may be added: let those pass that you do not know. Requests are
-  strict: an unknown field or query parameter is refused.
+  strict: an unknown field is refused, and under `/v1` an unknown query parameter.
 * **Every refusal is a problem** (RFC 9457, `application/problem+json`). Tell them apart by `type`: each operation lists
   its own.
 * **Repeat what got no answer**, before you send anything else: with your own `job_id`, or an `Idempotency-Key`, it
   happens once. A job remembers its creation and its last change.
 * **API keys.** A service may ask for one, as `Authorization: Bearer KEY`; each operation names the scope that it takes.
+* **HEAD** is answered wherever GET is: with GET's status and headers, and no body. `OPTIONS` lists the methods of an
+  address in `Allow`.
 * **Conditions.** An `ETag` names a state of a job: `If-None-Match` saves the reading, `If-Match` guards the change.
 """
 TAGS: Final = (

@@ -11,6 +11,7 @@ from msgspec import Raw, Struct
 
 from service.api.correlation import correlation_id
 from service.api.document_schemas import known
+from service.api.head import allow
 from service.domain import errors
 from service.domain.access import Scope
 from service.domain.jobs import count, said
@@ -154,7 +155,10 @@ def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Res
         return from_bug(request, error)
     field_errors = _field_errors(request, error)
     detail = "; ".join(str(one) for one in field_errors) or _detail(request, error)
-    return _response(request, kind, detail, error.headers or {}, {"errors": field_errors} if field_errors else {})
+    headers = dict(error.headers or {})
+    if kind.status == 405:
+        headers["allow"] = _allow(error)
+    return _response(request, kind, detail, headers, {"errors": field_errors} if field_errors else {})
 
 
 def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -231,13 +235,16 @@ def _field_error(request: Request[Any, Any, Any], key: str, message: str) -> Fie
     return FieldError(key, message, getattr(definition, "description", None) or "what the API document says")
 
 
+def _allow(error: HTTPException) -> str:
+    return allow((error.headers or {}).get("allow", "").split(", "))
+
+
 def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
     match error.status_code:
         case 404:
             return f"There is nothing at {request.scope['path']!r}; /schema/openapi.json lists what there is."
         case 405:
-            allowed = (error.headers or {}).get("allow", "other methods")
-            return f"{request.method} is not allowed here; allowed: {allowed}."
+            return f"{request.method} is not allowed here; allowed: {_allow(error)}."
         case 413:
             most = request.route_handler.resolve_request_max_body_size()
             return f"The body is larger than {most} bytes, the limit of this service (MAX_BODY_BYTES)."
