@@ -11,6 +11,7 @@ from litestar.types import ASGIApp
 from service.api import access, correlation, document, quotas
 from service.api.admission import Admission, Preflights
 from service.api.collection import Collection
+from service.api.decompression import RequestDecompression
 from service.api.document_schemas import PLUGINS
 from service.api.head import HeadRequests
 from service.api.health import Operation
@@ -52,7 +53,8 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
         settings.max_concurrent_requests, settings.max_watchers, settings.max_watchers_per_client, metrics.waits
     )
     inner = app if app.cors_config is None else Preflights(app, app.cors_config)
-    admission = Admission(Shortcut(inner, app.state), settings.allowed_hosts, settings.cors_origins, room)
+    reading = Shortcut(RequestDecompression(inner), app.state)
+    admission = Admission(reading, settings.allowed_hosts, settings.cors_origins, room)
     return traced(Observation(HeadRequests(admission), metrics, app.state)), app.state
 
 

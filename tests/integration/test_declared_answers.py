@@ -141,6 +141,7 @@ def refuse_all(api: httpx.Client) -> None:
                 api.request(method, url, json={"input_params": "x" * 65536})
             if "415" in operation["responses"]:
                 api.request(method, url, content=b"x", headers={"Content-Type": "text/plain"})
+                api.request(method, url, content=b"x", headers={"Content-Encoding": "br"})
 
 
 def ask_too_often(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -> None:

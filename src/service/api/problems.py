@@ -72,7 +72,7 @@ FRAMEWORK_KINDS: Final[Mapping[int, Kind]] = {
     405: Kind(405, "method-not-allowed", "This address does not take this method"),
     406: Kind(406, "not-acceptable", "The service cannot answer in an accepted media type"),
     413: Kind(413, "body-too-large", "The request body is too large"),
-    415: Kind(415, "unsupported-media-type", "The service does not read this media type"),
+    415: Kind(415, "unsupported-media-type", "Unsupported body format"),
 }
 BUG: Final = Kind(500, "internal-error", "The service made a mistake")
 #: What is refused before the application sees it.
