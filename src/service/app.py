@@ -9,9 +9,11 @@ from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from service.api import access, correlation, document, quotas
-from service.api.admission import Admission
+from service.api.admission import Admission, Preflights
 from service.api.collection import Collection
+from service.api.decompression import RequestDecompression
 from service.api.document_schemas import PLUGINS
+from service.api.head import HeadRequests
 from service.api.header_lines import HeaderLines
 from service.api.health import Operation
 from service.api.jobs import Jobs
@@ -19,7 +21,7 @@ from service.api.observation import Observation
 from service.api.pages import document as document_page
 from service.api.pages import live
 from service.api.patience import Room
-from service.api.problems import ALL_KINDS, EXCEPTION_HANDLERS
+from service.api.problems import ALL_KINDS
 from service.api.queues import Queues
 from service.api.requests import check
 from service.api.shortcut import Shortcut
@@ -51,8 +53,10 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
     room = Room(
         settings.max_concurrent_requests, settings.max_watchers, settings.max_watchers_per_client, metrics.waits
     )
-    admission = Admission(Shortcut(app, app.state), settings.allowed_hosts, settings.cors_origins, room)
-    return traced(Observation(HeaderLines(admission), metrics, app.state)), app.state
+    inner = app if app.cors_config is None else Preflights(app, app.cors_config)
+    reading = Shortcut(RequestDecompression(inner), app.state)
+    admission = Admission(reading, settings.allowed_hosts, settings.cors_origins, room)
+    return traced(Observation(HeadRequests(HeaderLines(admission)), metrics, app.state)), app.state
 
 
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:
@@ -66,7 +70,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
         dependencies={name: _on_state(state, name) for name in PROVIDED},
         before_request=check,
         cache_control=UNKEPT,
-        exception_handlers=EXCEPTION_HANDLERS,
+        exception_handlers=live.EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
         cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
         if settings.cors_origins

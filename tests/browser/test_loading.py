@@ -39,6 +39,17 @@ def test_the_first_paint_takes_less_than_100_kb(
     assert len(first) == len({file["name"] for file in first})
 
 
+def test_a_view_without_its_hash_leads_to_the_page(
+    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client
+) -> None:
+    job_id = create(api, queue="lineups")
+    page = new_page()
+    for address in ("jobs?queue=lineups", f"jobs/{job_id}"):
+        load(page, f"{service.url}/{address}")
+        expect(page).to_have_url(f"{service.url}/#/{address}")
+        expect(page.locator("main")).to_contain_text(job_id)
+
+
 def test_no_module_of_the_first_view_is_found_late(service: Service) -> None:
     """What the page names in its head is all that the first view's modules import: no chain of requests."""
     page = httpx.get(service.url).text

@@ -349,7 +349,6 @@ def test_a_bad_change_is_refused_by_field(api: httpx.Client, field: str, body: d
         ("GET", "/v1/jobs/%00/result", "job_id"),
         ("DELETE", f"/v1/jobs/{'x' * 129}", "job_id"),
         ("POST", "/v1/jobs/a%20b/cancel", "job_id"),
-        ("GET", "/health?verbose=1", "verbose"),
     ],
 )
 def test_a_bad_address_is_refused_by_parameter(api: httpx.Client, method: str, path: str, field: str) -> None:

@@ -131,6 +131,7 @@ def refuse_all(api: httpx.Client) -> None:
         url = re.sub(r"{\w+}", "one", path)
         for method, operation in item.items():
             api.request(method, url, params={"nothing": "of the kind"})
+            api.request(method, url, headers={"Host": "no host"})
             api.request(method, url, headers={"Accept": "text/html"})
             if "421" in operation["responses"]:
                 api.request(method, url, headers={"Host": "elsewhere.example"})
@@ -140,6 +141,7 @@ def refuse_all(api: httpx.Client) -> None:
                 api.request(method, url, json={"input_params": "x" * 65536})
             if "415" in operation["responses"]:
                 api.request(method, url, content=b"x", headers={"Content-Type": "text/plain"})
+                api.request(method, url, content=b"x", headers={"Content-Encoding": "br"})
 
 
 def ask_too_often(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -> None:

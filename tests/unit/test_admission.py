@@ -5,9 +5,10 @@ import re
 from typing import Any
 
 import pytest
+from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 
-from service.api.admission import Admission, host_of
+from service.api.admission import Admission, Preflights, host_of
 from service.api.patience import Room, Seat
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "*.jobs.example")
@@ -176,3 +177,36 @@ async def test_a_request_leaves_its_seat_to_no_garbage_collector() -> None:
         assert not [one for one in gc.get_objects() if type(one) is Seat]
     finally:
         gc.enable()
+
+
+def options(origin: str | None, *more: tuple[bytes, bytes], path: str = "/v1/jobs") -> Any:
+    headers = [] if origin is None else [(b"origin", origin.encode())]
+    return {**scope(path), "method": "OPTIONS", "headers": [*headers, *more]}
+
+
+PREFLIGHT = (b"access-control-request-method", b"GET")
+CORS = CORSConfig(allow_origins=["https://a.example"])
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/health", "/nothing"])
+@pytest.mark.parametrize("origin", ["https://b.example", "null"])
+async def test_a_refused_preflight_is_a_problem(origin: str, path: str) -> None:
+    app = App()
+    status, headers, body = await ask(Preflights(app, CORS), options(origin, PREFLIGHT, path=path))
+    assert (status, headers["content-type"], app.seen) == (403, "application/problem+json", 0)
+    assert body["type"].endswith("origin-not-allowed")
+    assert origin in body["detail"]
+    assert "access-control-allow-origin" not in headers
+
+
+async def test_other_requests_pass_by_the_check_of_preflights() -> None:
+    for request in (options("https://a.example", PREFLIGHT), options(None), options("", PREFLIGHT), scope()):
+        headers = list(request["headers"])
+        assert (await ask(Preflights(App(), CORS), request))[0] == 200
+        assert request["headers"] == headers
+
+
+async def test_what_is_no_preflight_is_not_taken_for_one() -> None:
+    request = options("https://b.example", (b"host", b"localhost"))
+    assert (await ask(Preflights(App(), CORS), request))[0] == 200
+    assert request["headers"] == [(b"host", b"localhost")]

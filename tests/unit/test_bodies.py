@@ -115,7 +115,9 @@ def test_a_body_that_is_not_an_object_is_refused(kind: type[Struct], body: bytes
         b'{"input_params": }',
         b'{"input_params": NaN}',
         b"{'input_params': 1}",
-        b"\xef\xbb\xbf{}",
+        b"\xef\xbb\xbf",
+        b"\xef\xbb\xbf\xef\xbb\xbf{}",
+        b'{"input_params": 1}\xef\xbb\xbf',
     ],
 )
 def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
@@ -132,6 +134,18 @@ def test_a_body_in_broken_utf8_is_refused_with_its_place(body: bytes, byte: int)
     refusal = refusal_of(CreateJob, body)
     assert (refusal.field, refusal.allowed) == ("body", "JSON in UTF-8")
     assert refusal.detail == f"it is not valid UTF-8 (byte {byte})"
+
+
+def test_a_byte_order_mark_before_a_body_is_skipped() -> None:
+    text = '"\ufeff"'.encode()
+    creation = decode(CreateJob, b'\xef\xbb\xbf{"input_params": ' + text + b"}")
+    assert bytes(creation.input_params) == text
+
+
+@pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
+def test_a_body_in_utf16_is_refused_for_its_encoding(mark: bytes) -> None:
+    refusal = refusal_of(CreateJob, mark + "{}".encode("utf-16-le"))
+    assert (refusal.field, refusal.allowed) == ("body", "JSON in UTF-8")
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])

@@ -13,6 +13,8 @@ from service.server.headers import POLICY
 from service.settings import Settings
 
 FOREVER = "max-age=31536000, public, immutable"
+#: What Chrome sends when it opens an address.
+BROWSER = "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"
 TYPES = {"text/css; charset=utf-8", "text/javascript; charset=utf-8", "image/svg+xml"}
 
 every_page = pytest.mark.parametrize("path", ["/", "/schema"])
@@ -98,10 +100,51 @@ def test_what_is_not_there_is_a_problem_here_too(client: TestClient[Litestar]) -
 
 
 def test_the_live_page_takes_requests_as_the_api_does(client: TestClient[Litestar]) -> None:
-    assert client.get("/?view=jobs").json()["type"].endswith("invalid-request")
     assert client.post("/").json()["type"].endswith("method-not-allowed")
     assert client.get("/", headers={"Accept": "application/json"}).json()["type"].endswith("not-acceptable")
-    assert client.options("/").headers["allow"] == "GET, OPTIONS"
+    assert client.options("/").headers["allow"] == "GET, HEAD, OPTIONS"
+
+
+@pytest.mark.parametrize("path", ["/", "/health", "/schema", "/schema/openapi.json"])
+@pytest.mark.parametrize("query", ["utm_source=mail", "a=1&a=2", "a=%ff", "a"])
+def test_outside_of_the_api_unknown_query_parameters_are_ignored(
+    client: TestClient[Litestar], path: str, query: str
+) -> None:
+    assert client.get(f"{path}?{query}").content == client.get(path).content
+    assert client.get(f"{assets(client, '/')[0]}?{query}").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("address", "view"),
+    [
+        ("/jobs", "./#/jobs"),
+        ("/jobs/", "../#/jobs"),
+        ("/jobs/sunday", "../#/jobs/sunday"),
+        ("/jobs/sunday/", "../../#/jobs/sunday"),
+        ("/jobs/a%20b%0d%0aX:1%23", "../#/jobs/a%20b%0D%0AX%3A1%23"),
+        ("/jobs?status=failed&slate_id=a%26b", "./#/jobs?status=failed&slate_id=a%26b"),
+        ("/queues", "./#/"),
+        ("/overview?stretch=1h", "./#/?stretch=1h"),
+    ],
+)
+def test_a_browser_is_redirected_from_a_view_to_the_page(client: TestClient[Litestar], address: str, view: str) -> None:
+    answer = client.get(address, headers={"Accept": BROWSER}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"], answer.content) == (302, view, b"")
+    assert answer.headers["cache-control"] == "no-store"
+    assert client.get(address, headers={"Accept": BROWSER}).headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("accept", ["*/*", "application/json, text/plain, */*", "text/html;q=0, */*", ""])
+def test_other_clients_get_a_problem_at_the_address_of_a_view(client: TestClient[Litestar], accept: str) -> None:
+    for path in ("/jobs", "/jobs/sunday", "/queues"):
+        answer = client.get(path, headers={"Accept": accept}, follow_redirects=False)
+        assert (answer.status_code, answer.json()["type"].rpartition(":")[2]) == (404, "unknown-route")
+
+
+def test_what_is_no_view_is_a_problem_for_browsers_too(client: TestClient[Litestar]) -> None:
+    for path in ("/job", "/jobs/a/b", "/queues/a", "/v1/nothing", "/schema/jobs"):
+        assert client.get(path, headers={"Accept": BROWSER}, follow_redirects=False).status_code == 404, path
+    assert client.post("/jobs", headers={"Accept": BROWSER}, follow_redirects=False).status_code == 404
 
 
 def test_the_live_page_is_no_part_of_the_document(client: TestClient[Litestar]) -> None:

@@ -15,6 +15,8 @@ from service.domain.json_text import ALLOWED, MAX_DEPTH, lone_surrogate
 
 S = TypeVar("S", bound=Struct)
 
+#: U+FEFF in UTF-8, which some programs write before a text (RFC 8259, section 8.1, lets a reader pass over it).
+_BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _UNKNOWN: Final = re.compile(r"unknown field `(?P<field>[^`]*)`")
 _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
 _PATH: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
@@ -56,7 +58,7 @@ def decode(kind: type[S], body: bytes) -> S:
     """Return the `kind` that `body` holds. Raises `InvalidValue` naming the field and what is allowed."""
     try:
         body.decode()
-        return msgspec.json.decode(body, type=kind)
+        return msgspec.json.decode(body.removeprefix(_BYTE_ORDER_MARK), type=kind)
     except UnicodeDecodeError as error:
         raise InvalidValue("body", f"it is not valid UTF-8 (byte {error.start})", "JSON in UTF-8") from error
     except msgspec.ValidationError as error:

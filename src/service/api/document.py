@@ -21,8 +21,19 @@ from litestar.openapi.spec import (
 
 from service import __version__
 from service.api import access, correlation
+from service.api.decompression import GZIP
 from service.api.document_examples import DETAILS, ERRORS, PENDING, example
-from service.api.document_operations import ACCEPT, APPLIED, CHALLENGE, ETAG, LOCATION, REPLAYED, RETRY_AFTER, problems
+from service.api.document_operations import (
+    ACCEPT,
+    ACCEPT_ENCODING,
+    APPLIED,
+    CHALLENGE,
+    ETAG,
+    LOCATION,
+    REPLAYED,
+    RETRY_AFTER,
+    problems,
+)
 from service.api.problems import ALL_KINDS, KINDS, Kind, members, problem
 from service.domain.errors import JobStateError
 from service.domain.rules import LABEL
@@ -33,12 +44,16 @@ The durable memory of background jobs. Create a job, let a worker in any languag
 * **Absent is not null.** An optional field that is not there is left out. `null` stands only where any JSON may
   stand (`input_params`, `result`, `error_message`), and is kept.
 * **Answers grow.** Fields, statuses and problem types may be added: let those pass that you do not know. Requests are
-  strict: an unknown field or query parameter is refused.
+  strict: an unknown field is refused, and under `/v1` an unknown query parameter.
 * **Every refusal is a problem** (RFC 9457, `application/problem+json`). Tell them apart by `type`: each operation lists
   its own.
 * **Repeat what got no answer**, before you send anything else: with your own `job_id`, or an `Idempotency-Key`, it
   happens once. A job remembers its creation and its last change.
 * **API keys.** A service may ask for one, as `Authorization: Bearer KEY`; each operation names the scope that it takes.
+* **HEAD** is answered wherever GET is: with GET's status and headers, and no body. `OPTIONS` lists the methods of an
+  address in `Allow`.
+* **Request bodies** are JSON in UTF-8, as they are or with `Content-Encoding: gzip`; the limit on their size counts
+  what they unpack to.
 * **Conditions.** An `ETag` names a state of a job: `If-None-Match` saves the reading, `If-Match` guards the change.
 """
 TAGS: Final = (
@@ -89,7 +104,12 @@ def _headers() -> dict[str, OpenAPIHeader | Reference]:
         CHALLENGE: OpenAPIHeader(
             Schema(type=text), description="Where an API key is asked for: what it lacks (RFC 6750, section 3)"
         ),
-        ACCEPT: OpenAPIHeader(Schema(type=text), description="The media type that is read here", required=True),
+        ACCEPT: OpenAPIHeader(
+            Schema(type=text), description="The media type that is read here, where another one was sent"
+        ),
+        ACCEPT_ENCODING: OpenAPIHeader(
+            Schema(type=text, const=GZIP), description="The coding that is read here, where another one was sent"
+        ),
         "RateLimit": OpenAPIHeader(
             Schema(type=text), description="Where requests are limited: what is left (`r`), and for how long (`t`, s)"
         ),

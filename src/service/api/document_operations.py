@@ -43,6 +43,7 @@ LOCATION: Final = "Location"
 REPLAYED: Final = "Idempotency-Replayed"
 RETRY_AFTER: Final = "Retry-After"
 ACCEPT: Final = "Accept"
+ACCEPT_ENCODING: Final = "Accept-Encoding"
 APPLIED: Final = "Preference-Applied"
 CHALLENGE: Final = "WWW-Authenticate"
 
@@ -156,8 +157,9 @@ def _refuse(response: OpenAPIResponse, kinds: list[Kind], limits: tuple[str, ...
     if any(kind in RETRYABLE for kind in kinds):
         response.headers = _headers(RETRY_AFTER, *limits)
     else:
-        own = {ACCEPT: FRAMEWORK_KINDS[415] in kinds, CHALLENGE: any(kind in GUARDED for kind in kinds)}
-        response.headers = _headers(*(name for name, is_there in own.items() if is_there), *limits)
+        unread = (ACCEPT, ACCEPT_ENCODING) if FRAMEWORK_KINDS[415] in kinds else ()
+        challenge = (CHALLENGE,) if any(kind in GUARDED for kind in kinds) else ()
+        response.headers = _headers(*unread, *challenge, *limits)
     content: OpenAPIMediaType = (response.content or {})[MEDIA_TYPE]
     content.examples = {kind.name: _shared("examples", kind.name) for kind in kinds}
 

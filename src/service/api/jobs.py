@@ -220,7 +220,7 @@ class Jobs(Controller):
             },
             *WRITING,
             *problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
-            *problems(errors.PreconditionFailed, errors.KeyReused, 413),
+            *problems(errors.PreconditionFailed, errors.KeyReused, 413, 415),
         ),
     )
     async def cancel(

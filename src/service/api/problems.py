@@ -12,6 +12,7 @@ from msgspec import Raw, Struct
 
 from service.api.correlation import correlation_id
 from service.api.document_schemas import known
+from service.api.head import allow
 from service.domain import errors
 from service.domain.access import Scope
 from service.domain.jobs import count, said
@@ -72,12 +73,12 @@ FRAMEWORK_KINDS: Final[Mapping[int, Kind]] = {
     405: Kind(405, "method-not-allowed", "This address does not take this method"),
     406: Kind(406, "not-acceptable", "The service cannot answer in an accepted media type"),
     413: Kind(413, "body-too-large", "The request body is too large"),
-    415: Kind(415, "unsupported-media-type", "The service does not read this media type"),
+    415: Kind(415, "unsupported-media-type", "Unsupported body format"),
 }
 BUG: Final = Kind(500, "internal-error", "The service made a mistake")
 #: What is refused before the application sees it.
 HOST_NOT_ALLOWED: Final = Kind(421, "host-not-allowed", "The service does not answer to this host")
-ORIGIN_NOT_ALLOWED: Final = Kind(403, "origin-not-allowed", "A page of another origin may not change anything here")
+ORIGIN_NOT_ALLOWED: Final = Kind(403, "origin-not-allowed", "Origin not allowed")
 OVERLOADED: Final = KINDS[errors.Overloaded]
 MALFORMED: Final = Kind(400, "malformed-request", "This is no HTTP request")
 TOO_SLOW: Final = Kind(408, "request-timeout", "The request did not arrive in time")
@@ -155,7 +156,10 @@ def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Res
         return from_bug(request, error)
     field_errors = _field_errors(request, error)
     detail = "; ".join(str(one) for one in field_errors) or _detail(request, error)
-    return _response(request, kind, detail, error.headers or {}, {"errors": field_errors} if field_errors else {})
+    headers = dict(error.headers or {})
+    if kind.status == 405:
+        headers["allow"] = _allow(error)
+    return _response(request, kind, detail, headers, {"errors": field_errors} if field_errors else {})
 
 
 def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
@@ -243,13 +247,16 @@ def _field_error(request: Request[Any, Any, Any], key: str, message: str) -> Fie
     return FieldError(key, message, getattr(definition, "description", None) or "what the API document says")
 
 
+def _allow(error: HTTPException) -> str:
+    return allow((error.headers or {}).get("allow", "").split(", "))
+
+
 def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
     match error.status_code:
         case 404:
             return f"There is nothing at {request.scope['path']!r}; /schema/openapi.json lists what there is."
         case 405:
-            allowed = (error.headers or {}).get("allow", "other methods")
-            return f"{request.method} is not allowed here; allowed: {allowed}."
+            return f"{request.method} is not allowed here; allowed: {_allow(error)}."
         case 413:
             most = request.route_handler.resolve_request_max_body_size()
             return f"The body is larger than {most} bytes, the limit of this service (MAX_BODY_BYTES)."

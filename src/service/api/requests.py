@@ -14,6 +14,7 @@ from litestar.params import QueryParameter
 from litestar.utils import get_enum_string_value
 
 from service.api import access, quotas
+from service.api.head import allow
 from service.domain import rules
 from service.domain.errors import InvalidValue
 
@@ -22,6 +23,10 @@ JSON: Final = "application/json"
 ANSWERS: Final = "answers"
 #: The option of a handler that reads a body by itself, since it may be left out.
 READS_JSON: Final = "reads_json"
+#: Where an unknown query parameter is an error; pages, probes and metrics ignore it.
+_STRICT: Final = "/v1/"
+#: The names of UTF-8, and of ASCII, which is a part of it.
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
@@ -33,7 +38,7 @@ async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
     access.require(request)
     if request.scope["path"].startswith(quotas.LIMITED) and (limiter := request.app.state["rate_limiter"]) is not None:
         await quotas.charge(request, limiter)
-    if request.scope["query_string"]:
+    if request.scope["query_string"] and request.scope["path"].startswith(_STRICT):
         _check_query(request)
     if accepted := request.headers.get("accept"):
         _check_accept(accepted, _answers(request.route_handler))
@@ -56,8 +61,9 @@ def _reads_body(handler: HTTPRouteHandler) -> bool:
 
 def _methods(request: Request[Any, Any, Any]) -> Response[None]:
     """Answer which methods an address takes: Litestar's own answer forgets those of later handlers (2.25)."""
-    methods = request.app.route_handler_method_map[request.scope["path_template"]]
-    return Response(None, status_code=204, headers={"Allow": ", ".join(sorted(methods))})
+    template = request.scope["path_template"]
+    methods = {method for route in request.app.routes if route.path_format == template for method in route.methods}
+    return Response(None, status_code=204, headers={"Allow": allow(methods)})
 
 
 def _check_query(request: Request[Any, Any, Any]) -> None:
@@ -90,6 +96,6 @@ def _check_content_type(request: Request[Any, Any, Any]) -> None:
     if sent == JSON:
         return
     media_type, options = request.content_type
-    if sent and (media_type != JSON or options.get("charset", "utf-8").lower() != "utf-8"):
+    if sent and (media_type != JSON or options.get("charset", "utf-8").lower() not in _CHARSETS):
         detail = f"The service reads {JSON} in UTF-8, not {sent}; send `Content-Type: {JSON}`."
         raise HTTPException(detail=detail, status_code=415, headers={"Accept": JSON})

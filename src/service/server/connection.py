@@ -157,6 +157,7 @@ class Connection(HttpToolsProtocol):
     def on_url(self, url: bytes) -> None:
         """Take in the request's line."""
         self._count(len(url))
+        self.scope["method"] = self.parser.get_method().decode("ascii")  # uvicorn knows it after the headers only
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -280,8 +281,14 @@ class Connection(HttpToolsProtocol):
             **dict(SECURITY),
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-        self.transport.write(STATUS_LINE[kind.status] + lines.encode() + b"\r\n" + body)
+        content = b"" if self._is_head(cycle) else body
+        self.transport.write(STATUS_LINE[kind.status] + lines.encode() + b"\r\n" + content)
         self.transport.close()
+
+    def _is_head(self, cycle: Any) -> bool:
+        """Say whether the request of `cycle`, else the one that is arriving, is HEAD: its answer has no body."""
+        scope: Any = cycle.scope if cycle is not None else self.scope if self._is_coming else None
+        return scope is not None and scope.get("method") == "HEAD"
 
 
 def connections(settings: Settings, refused: Callable[[str], None]) -> Any:
