@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar.params import QueryParameter
+from litestar.routes import HTTPRoute
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry
@@ -51,6 +53,24 @@ def test_a_change_of_the_document_is_said_in_words() -> None:
         "GET /v2/jobs added",
         "components schema Job required status removed",
     ]
+
+
+def test_no_handler_lets_the_framework_convert_a_query_parameter() -> None:
+    handlers = [
+        handler
+        for route in create_app(Settings.from_environment({}), "redis://nowhere").routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+    ]
+    annotations = {
+        (handler.operation_id, name): one.annotation
+        for handler in handlers
+        for name, one in handler.parsed_fn_signature.parameters.items()
+        if isinstance(one.kwarg_definition, QueryParameter)
+    }
+    assert ("listJobs", "limit") in annotations
+    assert ("getJob", "wait") in annotations
+    assert {name: one for name, one in annotations.items() if one not in (str, str | None)} == {}
 
 
 def test_the_document_is_valid() -> None:

@@ -19,6 +19,7 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
 )
+from litestar.params import QueryParameter
 
 from service.api import access, correlation, quotas
 from service.api.document_examples import Examples, example
@@ -36,7 +37,7 @@ from service.api.problems import (
     Kind,
     Problem,
 )
-from service.domain import errors
+from service.domain import errors, rules
 
 ETAG: Final = "ETag"
 LOCATION: Final = "Location"
@@ -133,6 +134,15 @@ def answers(
     return Declaration(operation_class=Declared, responses=specs)
 
 
+def integer_parameter(meaning: str, allowed: rules.Range, **keywords: Any) -> QueryParameter:
+    """Return the declaration of a query parameter that is an integer; its handler takes a `str` and parses it.
+
+    Litestar would also convert `5.0`, `1e2`, `-0` and `null` to an integer or `None`.
+    """
+    extra = {"type": OpenAPIType.INTEGER, **allowed.keywords, **keywords}
+    return QueryParameter(description=f"{meaning}: {allowed.allowed}", schema_extra=extra)
+
+
 def _by_status(kinds: Iterable[Kind]) -> dict[int, list[Kind]]:
     ordered = sorted(set(kinds), key=lambda kind: (kind.status, kind.name))
     return {status: list(those) for status, those in groupby(ordered, key=lambda kind: kind.status)}
@@ -183,7 +193,7 @@ def _parameter(parameter: Any) -> Parameter:
     schema = parameter.schema
     if isinstance(schema, Schema) and schema.one_of:
         [there] = [arm for arm in schema.one_of if isinstance(arm, Schema) and arm.type != OpenAPIType.NULL]
-        schema.one_of, schema.type = None, there.type
+        schema.one_of, schema.type = None, schema.type or there.type
     schema.description = parameter.examples = None  # said once is enough
     found: Parameter = parameter
     return found
