@@ -134,15 +134,82 @@ async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
     first, again = [await leases.claim_job(["default"], "w", claim_key="k") for _ in range(2)]
     assert first == again
     assert first
-    other = await leases.claim_job(["default"], "another", claim_key="k")
-    assert other
-    assert other.job.job_id == "b"
 
     await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
-    await jobs.create_job("c", 1)
     third = await leases.claim_job(["default"], "w", claim_key="k")
     assert third
-    assert third.job.job_id == "c", "the old lease is over, so it is a new claim"
+    assert third.job.job_id == "b", "the old lease is over, so it is a new claim"
+
+
+@pytest.mark.parametrize(
+    ("queues", "worker", "lease_seconds"),
+    [
+        (["default", "other"], "another", 30),
+        (["default", "other"], "w", 31),
+        (["default"], "w", 30),
+        (["default", "another"], "w", 30),
+        (["default", "other", "third"], "w", 30),
+    ],
+)
+async def test_a_claim_with_another_content_under_a_used_key_is_refused(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, queues: list[str], worker: str, lease_seconds: int
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    first = await leases.claim_job(["default", "other"], "w", claim_key="k")
+    assert first
+    events = await redis.xlen(keys.EVENTS)
+
+    with pytest.raises(errors.KeyReused):
+        await leases.claim_job(queues, worker, lease_seconds=lease_seconds, claim_key="k")
+
+    assert await redis.xlen(keys.EVENTS) == events
+    assert await leases.claim_job(["default", "other"], "w", claim_key="k") == first
+
+
+async def test_a_used_key_of_a_claim_is_refused_with_another_content_after_its_job_has_ended(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    first = await leases.claim_job(["default"], "w", claim_key="k")
+    assert first
+    await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
+    await leases.start_drain(60)
+
+    with pytest.raises(errors.KeyReused):
+        await leases.claim_job(["default"], "another", claim_key="k")
+
+
+async def test_a_claim_names_a_set_of_queues(jobs: JobStateManager, leases: LeaseManager) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    first = await leases.claim_job(["default", "other"], "w", claim_key="k")
+
+    assert await leases.claim_job(["other", "default"], "w", claim_key="k") == first
+    assert await leases.claim_job(["other", "default", "other"], "w", claim_key="k") == first
+
+
+async def test_the_key_of_a_claim_that_got_no_job_is_free(jobs: JobStateManager, leases: LeaseManager) -> None:
+    assert await leases.claim_job(["default"], "w", claim_key="k") is None
+    await jobs.create_job("j", 1)
+
+    assert await leases.claim_job(["default"], "another", claim_key="k")
+
+
+async def test_the_key_of_a_claim_is_free_once_the_claim_is_forgotten(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    await leases.claim_job(["default"], "w", claim_key="k")
+    [remembered] = await redis.keys(keys.claim("*"))
+    await redis.delete(remembered)
+
+    other = await leases.claim_job(["default"], "another", claim_key="k")
+
+    assert other
+    assert other.job.job_id == "b"
 
 
 async def test_a_claim_that_is_sent_again_does_not_give_a_lease_of_another(

@@ -38,7 +38,9 @@ IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
-        description=f"Makes it harmless to repeat a creation or a job's last change: {rules.IDEMPOTENCY_KEY.allowed}",
+        description=(
+            f"Makes it harmless to repeat a creation, a claim or a job's last change: {rules.IDEMPOTENCY_KEY.allowed}"
+        ),
         schema_extra=rules.IDEMPOTENCY_KEY.keywords,
     ),
 ]

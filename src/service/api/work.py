@@ -51,7 +51,7 @@ class Work(Controller):
             },
             *WRITING,
             *SENDING,
-            *problems(errors.Draining),
+            *problems(errors.KeyReused, errors.Draining),
             requests=examples.CLAIM_JOB,
         ),
     )
@@ -61,7 +61,12 @@ class Work(Controller):
         data: JSONBody[ClaimJob],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Claim]:
-        """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it."""
+        """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it.
+
+        Repeated under its `Idempotency-Key`, a claim gives the same job and lease while that lease holds. The same key
+        with other `queues`, `worker` or `lease_seconds` is refused until a minute after the lease that was asked for.
+        The order of `queues`, and `wait_seconds`, may differ. A claim that got no job is not remembered.
+        """
         rules.WAIT_SECONDS.require("wait_seconds", data.wait_seconds)
         turn = Turn(data.queues)
         state = request.app.state

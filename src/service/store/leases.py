@@ -17,7 +17,7 @@ from service.domain.times import timestamp
 from service.settings import retention_from_environment
 from service.store import keys, overview, scripts
 from service.store.connection import Gateway
-from service.store.identity import change_id_for, claim_id_for, digest, new_secret
+from service.store.identity import change_id_for, digest, new_secret
 from service.store.observer import NoObserver, Observer
 from service.store.records import hash_of, job_from, micros_of, millis, seconds_left, standing
 
@@ -80,7 +80,9 @@ class LeaseManager:
         """Give the oldest job that is due in `queues` (1 to 100) to `worker`; `None` if there is none.
 
         A queue that is paused or has as many running jobs as it may gives none. The same `claim_key` with the same
-        content gives the same job again while the lease has not been taken back. Raises `Draining`.
+        content gives the same job again while the lease has not been taken back. The content is `worker`,
+        `lease_seconds` and the set of `queues`. A claim is remembered for a minute longer than the lease it asked for.
+        Raises `KeyReused` for another content within that time, and `Draining`.
         """
         claim, _ = await self.try_claim(queues, worker, lease_seconds=lease_seconds, claim_key=claim_key)
         return claim
@@ -96,12 +98,15 @@ class LeaseManager:
             rules.QUEUE.require(f"queues[{index}]", queue)
         rules.LABEL.require("worker", worker)
         rules.LEASE_SECONDS.require("lease_seconds", lease_seconds)
-        claim_id = claim_id_for(claim_key, queues, worker, lease_seconds)
+        request = digest("claim", sorted(set(queues)), worker, lease_seconds)
         kept = millis(timedelta(seconds=lease_seconds) + CLAIM_KEPT)
-        args = [claim_id, new_secret(), worker, lease_seconds, self._ttl, kept, CLAIM_WALK, *queues]
-        word, *reply = await self._gateway.run(scripts.CLAIM, [keys.ROOT], args)
-        if word == "DRAINING":
-            raise errors.Draining(seconds_left(reply[0]))
+        args = [change_id_for(claim_key), request, new_secret(), worker, lease_seconds, self._ttl, kept, CLAIM_WALK]
+        word, *reply = await self._gateway.run(scripts.CLAIM, [keys.ROOT], [*args, *queues])
+        match word:
+            case "DRAINING":
+                raise errors.Draining(seconds_left(reply[0]))
+            case "KEY_REUSED":
+                raise errors.KeyReused
         time, passed_over = int(reply[0]), reply[1]
         _tell_of(passed_over, "a job whose delay is over cannot be given out: a key of its own is not ours")
         if word == "NONE":
