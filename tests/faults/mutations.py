@@ -72,6 +72,7 @@ MUTATIONS: Final = (
     ),
     Mutation("claim", "paused queues", "if paused ~= '0' then return false end", ""),
     Mutation("claim", "the oldest first", "if id then best, created = id, at end", "if id then best = id end"),
+    Mutation("queue", "a setting that is left out", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
     Mutation("create", "another job of this id", "if known[1] ~= digest then", GIVE_WAY),
     Mutation("create", "a job that is there", "if known[3] then", GIVE_WAY),
     Mutation(

@@ -91,7 +91,8 @@ class Contract:
     last_changes: set[tuple[str, str]] = field(default_factory=set)
     #: What a claim under a key asked for and was given: its content, job, token.
     claims: dict[str, tuple[Any, str, str]] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
+    #: The settings of each queue that were given and not cleared.
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     _order: Any = field(default_factory=count)
 
     def create(self, job_id: str, queue: str, input_params: Any, max_attempts: int) -> tuple[Expected, bool]:
@@ -177,7 +178,8 @@ class Contract:
                 return Expected(422, "idempotency-key-reused")
             if (given := self.jobs.get(job_id)) and given.is_leased and given.token == token:
                 return Expected(200, job=given)
-        due = [job for job in self.jobs.values() if job.status == "pending" and job.queue in {*queues} - self.paused]
+        open_queues = set(filter(self.is_open, queues))
+        due = [job for job in self.jobs.values() if job.status == "pending" and job.queue in open_queues]
         job = min(due, key=lambda one: one.order, default=None)
         if job is not None:
             job.move("running")
@@ -190,6 +192,18 @@ class Contract:
         job.token = token
         if key is not None:
             self.claims[key] = (({*queues}, lease_seconds), job.job_id, token)
+
+    def configure(self, queue: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Change the settings of a queue that are given, and return what its record must show."""
+        merged = self.settings.get(queue, {}) | body
+        self.settings[queue] = {name: value for name, value in merged.items() if value is not None}
+        return {"queue": queue, "paused": False} | self.settings[queue]
+
+    def is_open(self, queue: str) -> bool:
+        """Say whether a queue is not paused, and has fewer running jobs than it may."""
+        settings = self.settings.get(queue, {})
+        running = sum(job.queue == queue and job.status == "running" for job in self.jobs.values())
+        return not settings.get("paused") and running < settings.get("max_running", running + 1)
 
     def heartbeat(self, job_id: str, token: str | None, progress: Any) -> Expected:
         """Extend a lease, and take progress."""

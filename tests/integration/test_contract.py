@@ -36,6 +36,15 @@ CHANGES = st.fixed_dictionaries(
     },
 )
 
+#: The body of a queue's settings; `None` for no body.
+SETTINGS = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "paused": st.sampled_from([None, False, False, True]),
+        "max_running": st.sampled_from([None, 1, 2]),
+    },
+)
+
 _examples = itertools.count()
 
 P = ParamSpec("P")
@@ -197,7 +206,7 @@ class Calls(RuleBasedStateMachine):
         job_id = self.id_of(job)
         headers, given, _ = self.conditions(job_id, token, None)
         expected = self.contract.heartbeat(job_id, given, progress)
-        body = {} if progress is None else {"progress": progress}
+        body = None if progress is None else {"progress": progress}
         response = self.send("POST", f"/v1/jobs/{job_id}/heartbeat", body, **headers)
         self.holds(response, expected)
         if expected.status == 200:
@@ -209,7 +218,7 @@ class Calls(RuleBasedStateMachine):
         job_id = self.id_of(job)
         headers, given, _ = self.conditions(job_id, token, None)
         expected = self.contract.release(job_id, given, error, key)
-        body = {} if error is None else {"error_message": error}
+        body = None if error is None else {"error_message": error}
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/release", body, key, **headers), expected)
 
     @rule(job=JOBS, current=st.integers(0, 2))
@@ -227,11 +236,14 @@ class Calls(RuleBasedStateMachine):
         self.create(job, "a" if job == "j1" else "b", 1, 2)
         self.change(job, {"status": status}, key, "none", None)
 
-    @rule(queue=st.sampled_from("ab"), paused=st.booleans())
-    def pause(self, queue: str, paused: bool) -> None:
+    @rule(queue=st.sampled_from("ab"), body=SETTINGS)
+    def configure(self, queue: str, body: dict[str, Any] | None) -> None:
         name = f"{self.name}-{queue}"
-        self.send("PUT", f"/v1/queues/{name}", {"paused": paused}).raise_for_status()
-        (self.contract.paused.add if paused else self.contract.paused.discard)(name)
+        expected = self.contract.configure(name, body or {})
+        response = self.send("PUT", f"/v1/queues/{name}", body)
+        assert response.status_code == 200, response.text
+        shown = response.json()
+        assert {field: value for field, value in shown.items() if field != "statuses"} == expected
 
     @rule(job=JOBS)
     def read(self, job: str) -> None:
@@ -262,7 +274,7 @@ class Calls(RuleBasedStateMachine):
             statuses = [job.status for job in self.contract.jobs.values() if job.queue == name]
             counted = {status: count for status, count in stats.get(name, {}).items() if count}
             assert counted == {status: statuses.count(status) for status in set(statuses)}
-            self.send("PUT", f"/v1/queues/{name}", {})
+            self.send("PUT", f"/v1/queues/{name}", {"paused": None, "max_running": None}).raise_for_status()
 
 
 def _newest_first(jobs: list[Model]) -> list[Model]:

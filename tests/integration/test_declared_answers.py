@@ -101,7 +101,7 @@ def operate(api: httpx.Client) -> None:
     """Send what an operator sends; and create and claim under a drain."""
     api.get("/v1/queues")
     api.put("/v1/queues/capped", json={"max_running": 1})
-    api.put("/v1/queues/capped", json={})
+    api.put("/v1/queues/capped", json={"max_running": None})
     api.post("/v1/drain")
     api.get("/v1/drain")
     create(api, "late")

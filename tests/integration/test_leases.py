@@ -824,7 +824,7 @@ async def test_a_paused_queue_gives_out_nothing(jobs: JobStateManager, leases: L
     assert (await leases.configure_queue("paused", paused=True)).paused
     assert (await claimed(leases, "paused", "open")).job.job_id == "o"
     assert await leases.claim_job(["paused", "open"], "w") is None
-    await leases.configure_queue("paused")
+    await leases.configure_queue("paused", paused=False)
     assert (await claimed(leases, "paused")).job.job_id == "p"
 
 
@@ -859,8 +859,77 @@ async def test_the_queues_are_listed_with_settings_and_counts(jobs: JobStateMana
         (one.queue, one.paused, one.max_running, one.statuses[Status.PENDING]) for one in await leases.get_queues()
     ]
     assert found == [("a", False, 3, 0), ("b", True, None, 1)]
-    await leases.configure_queue("a")
+    await leases.configure_queue("a", max_running=None)
     assert [one.queue for one in await leases.get_queues()] == ["b"]
+
+
+async def test_a_setting_of_a_queue_that_is_left_out_stays_as_it_is(leases: LeaseManager) -> None:
+    async def configured(**settings: Any) -> tuple[bool, int | None]:
+        answer = await leases.configure_queue("q", **settings)
+        assert [answer] == await leases.get_queues()
+        return answer.paused, answer.max_running
+
+    assert await configured(max_running=3) == (False, 3)
+    assert await configured(paused=True) == (True, 3)
+    assert await configured() == (True, 3)
+    assert await configured(max_running=4) == (True, 4)
+    assert await configured(paused=None) == (False, 4)
+    assert await configured(paused=True) == (True, 4)
+    assert await configured(max_running=None) == (True, None)
+    assert await configured(paused=True, max_running=2) == (True, 2)
+
+
+async def test_a_queue_without_settings_of_its_own_leaves_nothing_behind(leases: LeaseManager, redis: Redis) -> None:
+    await leases.configure_queue("q", paused=True, max_running=3)
+    answer = await leases.configure_queue("q", paused=None, max_running=None)
+
+    assert (answer.paused, answer.max_running) == (False, None)
+    assert await redis.exists(keys.QUEUES) == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"paused": True}, {"max_running": 3}, {"paused": True, "max_running": 3}])
+async def test_a_configuration_that_changes_no_setting_writes_nothing(
+    leases: LeaseManager, redis: Redis, settings: dict[str, Any]
+) -> None:
+    await leases.configure_queue("q", paused=True, max_running=3)
+    events = await redis.xlen(keys.EVENTS)
+
+    answer = await leases.configure_queue("q", **settings)
+    await leases.configure_queue("new")
+
+    assert (answer.paused, answer.max_running) == (True, 3)
+    assert await redis.xlen(keys.EVENTS) == events
+    assert await redis.hgetall(keys.QUEUES) == {b"q": b"1:3"}
+
+
+async def test_clients_that_set_different_settings_at_once_do_not_undo_one_another(leases: LeaseManager) -> None:
+    for number in range(50):
+        name = f"q{number}"
+        await asyncio.gather(
+            leases.configure_queue(name, paused=True), leases.configure_queue(name, max_running=number + 1)
+        )
+
+    found = {one.queue: (one.paused, one.max_running) for one in await leases.get_queues()}
+    assert found == {f"q{number}": (True, number + 1) for number in range(50)}
+
+
+@pytest.mark.parametrize("held", ["yes", "2:5", "1", "0:x", ""])
+async def test_settings_that_cannot_be_read_are_replaced(leases: LeaseManager, redis: Redis, held: str) -> None:
+    await redis.hset(keys.QUEUES, mapping={"q": held, "r": held})
+
+    answer = await leases.configure_queue("q", max_running=4)
+    await leases.configure_queue("r")
+
+    assert (answer.paused, answer.max_running) == (False, 4)
+    assert await redis.hgetall(keys.QUEUES) == {b"q": b"0:4"}
+
+
+@pytest.mark.leaves_debris
+async def test_a_foreign_key_in_the_place_of_the_settings_stays(leases: LeaseManager, redis: Redis) -> None:
+    await redis.set(keys.QUEUES, "foreign")
+    with pytest.raises(errors.StoreCorrupt, match=keys.QUEUES):
+        await leases.configure_queue("q", paused=True)
+    assert await redis.keys() == [keys.QUEUES.encode()]
 
 
 async def test_a_drain_stops_creations_and_claims_and_nothing_else(

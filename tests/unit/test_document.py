@@ -148,10 +148,28 @@ def test_a_request_is_closed_as_it_is_enforced() -> None:
     assert len(DOCUMENT["components"]["schemas"]["Status"]["enum"]) == 5
 
 
-def test_what_may_be_left_out_is_not_null() -> None:
-    assert not [
-        schema for schema in _schemas_under(DOCUMENT) if "null" in (schema.get("type"), *schema.get("oneOf", ()))
-    ]
+def test_a_body_is_required_where_a_field_is() -> None:
+    bodies = {name: one["requestBody"] for name, one in OPERATIONS.items() if "requestBody" in one}
+    required = {name: body["required"] for name, body in bodies.items()}
+    with_required_fields = {
+        name: bool(_resolved(content["schema"])["required"])
+        for name, body in bodies.items()
+        for content in body["content"].values()
+    }
+    assert required == with_required_fields
+    optional = {name for name, is_required in required.items() if not is_required}
+    assert optional == {"sendHeartbeat", "releaseJob", "configureQueue", "startDrain"}
+
+
+def test_what_may_be_left_out_is_not_null_but_for_the_settings_of_a_queue() -> None:
+    settings = DOCUMENT["components"]["schemas"]["ConfigureQueue"]["properties"]
+    nullable = [schema for schema in _schemas_under(DOCUMENT) if "null" in schema.get("type", ())]
+    assert all(schema in settings.values() for schema in nullable)
+    assert {name: schema["type"] for name, schema in settings.items()} == {
+        "paused": ["boolean", "null"],
+        "max_running": ["integer", "null"],
+    }
+    assert not any("default" in schema for schema in settings.values())
     assert not [schema for schema in _schemas_under(DOCUMENT) if {"type": "null"} in schema.get("oneOf", ())]
     for name in ("input_params", "result", "error_message"):
         assert DOCUMENT["components"]["schemas"]["Job"]["properties"][name].keys() == {"description"}

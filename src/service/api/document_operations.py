@@ -99,11 +99,11 @@ def answers(
     successes: Mapping[int, Answer],
     *refusals: Kind,
     requests: Examples | None = None,
-    body: RequestBody | None = None,
+    body_required: bool = True,
 ) -> Declaration:
     """Return what the document says of an operation: its successes, its problems, examples of what is sent.
 
-    `body` is what Litestar does not see: one that may be left out.
+    `body_required` is false where the body may be left out, which Litestar's document does not say.
     """
     kinds = _by_status((*ANYWHERE, *refusals))
     limits = quotas.HEADERS if KINDS[errors.RateLimited] in refusals else ()
@@ -123,9 +123,9 @@ def answers(
             self.responses = dict(sorted(given.items()))
             self.security = access.requirements(self.operation_id)
             self.parameters = [*map(_parameter, self.parameters or ()), _shared("parameters", correlation.HEADER)]
-            self.request_body = self.request_body or body
-            if isinstance(self.request_body, RequestBody) and requests:
-                self.request_body.content["application/json"].examples = _named(requests)
+            if isinstance(self.request_body, RequestBody):
+                self.request_body.required = body_required
+                self.request_body.content["application/json"].examples = _named(requests or {})
 
     specs = {
         status: ResponseSpec(Problem, generate_examples=False, description=_meaning(those), media_type=MEDIA_TYPE)

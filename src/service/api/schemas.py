@@ -141,12 +141,24 @@ class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ConfigureQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a queue gives out jobs; what is left out is as for any queue."""
+    """Settings of a queue. A field that is left out stays as it is; `null` clears it."""
 
-    paused: Annotated[bool, said("It gives out no jobs")] = False
-    max_running: (
-        Annotated[int, rules.MAX_RUNNING.meta("How many of its jobs may run at one time; left out: any number")]
+    paused: (
+        Annotated[bool, rules.described("Whether no jobs are claimed from it", "true, false, or null for false")]
         | UnsetType
+        | None
+    ) = UNSET
+    max_running: (
+        Annotated[
+            int,
+            rules.described(
+                "How many of its jobs may run at one time",
+                f"{rules.MAX_RUNNING.allowed}, or null for any number",
+                **rules.MAX_RUNNING.keywords,
+            ),
+        ]
+        | UnsetType
+        | None
     ) = UNSET
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from litestar import Controller, Request, Response, post
@@ -29,6 +29,10 @@ from service.domain import errors, rules
 from service.domain.jobs import Claim, Heartbeat, Job
 from service.store.leases import LeaseManager
 from service.store.waiting import Turn, Waiting
+
+#: What a request without a body says.
+NO_PROGRESS: Final = SendHeartbeat()
+NO_ERROR: Final = ReleaseJob()
 
 
 class Work(Controller):
@@ -102,13 +106,14 @@ class Work(Controller):
             *SENDING,
             *problems(errors.JobNotFound, errors.LeaseLost),
             requests=examples.SEND_HEARTBEAT,
+            body_required=False,
         ),
     )
     async def heartbeat(
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        data: JSONBody[SendHeartbeat],
+        data: JSONBody[SendHeartbeat] = NO_PROGRESS,
         lease_token: LeaseToken = None,
     ) -> Response[Heartbeat]:
         """Extend the lease and take the progress; the answer says whether a cancel was asked for."""
@@ -132,13 +137,14 @@ class Work(Controller):
             *SENDING,
             *problems(errors.JobNotFound, errors.LeaseLost, errors.NotLeased, errors.KeyReused),
             requests=examples.RELEASE_JOB,
+            body_required=False,
         ),
     )
     async def release(
         self,
         job_id: JobIdInPath,
-        data: JSONBody[ReleaseJob],
         lease_manager: NamedDependency[LeaseManager],
+        data: JSONBody[ReleaseJob] = NO_ERROR,
         idempotency_key: IdempotencyKey = None,
         lease_token: LeaseToken = None,
     ) -> Response[Job]:

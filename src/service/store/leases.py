@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 from redis.asyncio import ConnectionPool
 
 from service.domain import content, errors, rules
@@ -204,15 +204,20 @@ class LeaseManager:
         """Return the queues that have jobs or settings of their own, by name."""
         return await overview.queues(self._gateway)
 
-    async def configure_queue(self, queue: str, *, paused: bool = False, max_running: int | None = None) -> Queue:
-        """Set whether a queue gives out jobs, and how many of its jobs may run at one time (`None`: any number)."""
+    async def configure_queue(
+        self, queue: str, *, paused: bool | UnsetType | None = UNSET, max_running: int | UnsetType | None = UNSET
+    ) -> Queue:
+        """Change settings of a queue and return it: whether it is paused, and how many of its jobs may run at one time.
+
+        A setting that is left out stays as it is; `None` clears it: the queue is not paused, any number may run.
+        """
         rules.QUEUE.require("queue", queue)
-        if max_running is not None:
+        if isinstance(max_running, int):
             rules.MAX_RUNNING.require("max_running", max_running)
-        setting = f"{int(paused)}:{_or_empty(max_running)}"
-        await self._gateway.run(scripts.QUEUE, [keys.ROOT], [queue, "" if setting == "0:" else setting])
+        args = [queue, _setting(paused), _setting(max_running)]
+        _, settings = await self._gateway.run(scripts.QUEUE, [keys.ROOT], args)
         found = (await overview.stats(self._gateway)).queues.get(queue)
-        return overview.queue_from(queue, setting, found or dict.fromkeys(Status, 0))
+        return overview.queue_from(queue, settings.decode(), found or dict.fromkeys(Status, 0))
 
     async def start_drain(self, seconds: int) -> Drain:
         """Create and claim no jobs for `seconds`, in all replicas; jobs that run go on."""
@@ -238,6 +243,11 @@ class LeaseManager:
 
 def _or_empty(value: Any) -> Any:
     return "" if value is None else value
+
+
+def _setting(value: int | UnsetType | None) -> int | str:
+    """Return a setting as the script takes it: empty to keep it, 0 to clear it."""
+    return "" if isinstance(value, UnsetType) else int(value or 0)
 
 
 def _tell_of(passed_over: Sequence[bytes], event: str) -> None:
