@@ -500,11 +500,13 @@ async def test_a_release_that_ends_the_job_delays_nothing(
     assert (await jobs.get_stats()).delayed == 0
 
 
-async def test_a_release_may_delay_the_next_attempt(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_a_release_may_delay_the_next_attempt_for_more_than_an_hour(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
     await jobs.create_job("j", 1)
-    await leases.release_job("j", (await claimed(leases)).lease.token, delay_seconds=3600)
+    await leases.release_job("j", (await claimed(leases)).lease.token, delay_seconds=7200)
     job = await record(jobs, "j")
-    assert (job.available_at or "") > job.updated_at
+    assert micros(job.available_at or "") - micros(job.updated_at) == 7200 * 1_000_000
     assert await leases.claim_job(["default"], "w") is None
     assert (await jobs.get_stats()).delayed == 1
 

@@ -84,9 +84,7 @@ class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scenario_count: ScenarioCount | UnsetType = UNSET
     correlation_id: CorrelationId | UnsetType = UNSET
     max_attempts: Annotated[int, rules.MAX_ATTEMPTS.meta("How often the job may fail before it has failed")] = 1
-    retry_delay_seconds: Annotated[
-        int, rules.RETRY_DELAY_SECONDS.meta("Seconds before the first retry; each further one doubles them")
-    ] = 0
+    retry_delay_seconds: Annotated[int, rules.RETRY_DELAY_SECONDS.meta(rules.RETRY_DELAY_MEANING)] = 0
     delay_seconds: Annotated[int, rules.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
 
 

@@ -129,7 +129,11 @@ PROGRESS_MESSAGE: Final = Label(1024)
 #: The largest integer that JSON keeps in every language (RFC 8259, section 6).
 COUNT: Final = Range(0, 2**53 - 1)
 MAX_ATTEMPTS: Final = Range(1, 1000)
+#: The doubled delay ends at the same maximum; `LONGEST_RETRY_DELAY` in `store/lua/moves.lua` is equal.
 RETRY_DELAY_SECONDS: Final = Range(0, 3600)
+RETRY_DELAY_MEANING: Final = (
+    f"Seconds before the first retry; doubled for each further retry, up to {RETRY_DELAY_SECONDS.most} (an hour)"
+)
 DELAY_SECONDS: Final = Range(0, 365 * 24 * 3600)
 LEASE_SECONDS: Final = Range(5, 3600)
 WAIT_SECONDS: Final = Range(0, 30)
