@@ -86,7 +86,13 @@ def body_of(input_params: bytes, fields: dict[str, Any]) -> bytes:
 @click.option("--scenario-count", type=int, help="How many scenarios it is about.")
 @click.option("--correlation-id", type=TEXT, help="What ties it to the work that caused it.")
 @click.option("--max-attempts", type=int, help="How often it may fail before it has failed.")
-@click.option("--retry-delay", "retry_delay_seconds", type=int, metavar="SECONDS", help="Before the first retry.")
+@click.option(
+    "--retry-delay",
+    "retry_delay_seconds",
+    type=int,
+    metavar="SECONDS",
+    help="Before the first retry; doubled for each further one, up to an hour.",
+)
 @click.option("--delay", "delay_seconds", type=int, metavar="SECONDS", help="Before it may be taken.")
 @click.option("--key", type=KEY, help="Idempotency key: the same one again creates nothing twice.")
 @click.option("--watch", "watched", is_flag=True, help="Follow it to its end, as `watch` does.")

@@ -1,6 +1,7 @@
 """The overview: counts that follow what happens, what is stuck, and every switch."""
 
 import re
+from typing import Any
 
 import httpx
 from playwright.sync_api import Page, Route, expect
@@ -73,6 +74,25 @@ def test_a_queue_is_paused_resumed_capped_and_uncapped(open_view: Open, api: htt
     page.get_by_role("button", name="Lift the cap").click()
     expect(row).not_to_contain_text("of 3")
     assert "max_running" not in api.get("/v1/queues").json()["items"][0]
+
+
+def test_a_button_of_a_queue_sends_the_setting_that_it_changes_and_no_other(open_view: Open, api: httpx.Client) -> None:
+    create(api, queue="lineups")
+    page = open_view()
+    row = page.get_by_role("row", name="lineups")
+    sent: list[Any] = []
+    page.on("request", lambda request: sent.append(request.post_data_json) if request.method == "PUT" else None)
+    expect(row).not_to_contain_text(" of ")
+
+    api.put("/v1/queues/lineups", json={"max_running": 7}).raise_for_status()
+    row.get_by_role("button", name="Pause lineups").click()
+    expect(row).to_contain_text("of 7")
+    row.get_by_role("button", name="Cap… lineups").click()
+    page.get_by_role("button", name="Lift the cap").click()
+    expect(row).not_to_contain_text("of 7")
+
+    assert sent == [{"paused": True}, {"max_running": None}]
+    assert api.get("/v1/queues").json()["items"][0]["paused"] is True
 
 
 def test_a_drain_is_begun_and_ended(open_view: Open, api: httpx.Client) -> None:

@@ -63,9 +63,16 @@ MUTATIONS: Final = (
         "change", "progress that is new", "or (progress and (not given.progress or given.progress == job.progress))", ""
     ),
     Mutation("claim", "the same claim again", "if job and job.lease and job.token == token then", GIVE_WAY),
-    Mutation("claim", "remembering the claim", "redis.call('SET', claim, token .. ' ' .. best, 'PX', ARGV[6])", ""),
+    Mutation("claim", "another claim under a known key", "if id and claimed_digest ~= digest then", GIVE_WAY),
+    Mutation(
+        "claim",
+        "remembering the claim",
+        "redis.call('SET', claim, table.concat({ token, best, digest }, ' '), 'PX', ARGV[7])",
+        "",
+    ),
     Mutation("claim", "paused queues", "if paused ~= '0' then return false end", ""),
     Mutation("claim", "the oldest first", "if id then best, created = id, at end", "if id then best = id end"),
+    Mutation("queue", "a setting that is left out", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
     Mutation("create", "another job of this id", "if known[1] ~= digest then", GIVE_WAY),
     Mutation("create", "a job that is there", "if known[3] then", GIVE_WAY),
     Mutation(

@@ -89,9 +89,10 @@ class Contract:
     deletions: set[tuple[str, str]] = field(default_factory=set)
     #: The last change of each job that was deleted: its key, and the job's id.
     last_changes: set[tuple[str, str]] = field(default_factory=set)
-    #: What a claim under a key was given: job, token.
-    claims: dict[tuple[str, tuple[str, ...]], tuple[str, str]] = field(default_factory=dict)
-    paused: set[str] = field(default_factory=set)
+    #: What a claim under a key asked for and was given: its content, job, token.
+    claims: dict[str, tuple[Any, str, str]] = field(default_factory=dict)
+    #: The settings of each queue that were given and not cleared.
+    settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     _order: Any = field(default_factory=count)
 
     def create(self, job_id: str, queue: str, input_params: Any, max_attempts: int) -> tuple[Expected, bool]:
@@ -169,24 +170,40 @@ class Contract:
             self.deletions.add((key, job_id))
         return Expected(204)
 
-    def claim(self, queues: tuple[str, ...], key: str | None) -> Model | None:
-        """Return the job that a claim gives; its token is to be told by `claimed`."""
-        known = None if key is None else self.claims.get((key, queues))
-        if known and (job := self.jobs.get(known[0])) and job.is_leased and job.token == known[1]:
-            return job
-        due = [job for job in self.jobs.values() if job.status == "pending" and job.queue in {*queues} - self.paused]
+    def claim(self, queues: tuple[str, ...], lease_seconds: int, key: str | None) -> Expected:
+        """Return what a claim gives, 204 for no job; its token is to be told by `claimed`."""
+        if known := None if key is None else self.claims.get(key):
+            content, job_id, token = known
+            if content != ({*queues}, lease_seconds):
+                return Expected(422, "idempotency-key-reused")
+            if (given := self.jobs.get(job_id)) and given.is_leased and given.token == token:
+                return Expected(200, job=given)
+        open_queues = set(filter(self.is_open, queues))
+        due = [job for job in self.jobs.values() if job.status == "pending" and job.queue in open_queues]
         job = min(due, key=lambda one: one.order, default=None)
         if job is not None:
             job.move("running")
             job.is_leased = job.has_worker = True
             job.token = None
-        return job
+        return Expected(204 if job is None else 200, job=job)
 
-    def claimed(self, job: Model, token: str, queues: tuple[str, ...], key: str | None) -> None:
+    def claimed(self, job: Model, token: str, queues: tuple[str, ...], lease_seconds: int, key: str | None) -> None:
         """Take over the token that a claim was given."""
         job.token = token
         if key is not None:
-            self.claims[key, queues] = (job.job_id, token)
+            self.claims[key] = (({*queues}, lease_seconds), job.job_id, token)
+
+    def configure(self, queue: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Change the settings of a queue that are given, and return what its record must show."""
+        merged = self.settings.get(queue, {}) | body
+        self.settings[queue] = {name: value for name, value in merged.items() if value is not None}
+        return {"queue": queue, "paused": False} | self.settings[queue]
+
+    def is_open(self, queue: str) -> bool:
+        """Say whether a queue is not paused, and has fewer running jobs than it may."""
+        settings = self.settings.get(queue, {})
+        running = sum(job.queue == queue and job.status == "running" for job in self.jobs.values())
+        return not settings.get("paused") and running < settings.get("max_running", running + 1)
 
     def heartbeat(self, job_id: str, token: str | None, progress: Any) -> Expected:
         """Extend a lease, and take progress."""

@@ -344,6 +344,14 @@ def test_a_bad_change_is_refused_by_field(api: httpx.Client, field: str, body: d
         ("GET", "/v1/jobs?include=everything", "include"),
         ("GET", "/v1/jobs?page=2", "page"),
         ("GET", "/v1/jobs/j?wait=x", "wait"),
+        *(
+            ("GET", f"/v1/{path}={value}", path.partition("?")[2])
+            for path in ("jobs?limit", "jobs/j?wait")
+            for value in (
+                *("5.0", "1e2", "null", "-0", "05", "%2B5", "+5", "5+", "0x5", "1_0", "true", ""),
+                *("%EF%BC%95", "10000000000000000000", "9" * 5000),  # a full-width 5; 2^63 and more
+            )
+        ),
         ("GET", "/v1/jobs/a%20b", "job_id"),
         ("GET", "/v1/jobs/a%0A", "job_id"),
         ("GET", "/v1/jobs/%00/result", "job_id"),
@@ -353,6 +361,19 @@ def test_a_bad_change_is_refused_by_field(api: httpx.Client, field: str, body: d
 )
 def test_a_bad_address_is_refused_by_parameter(api: httpx.Client, method: str, path: str, field: str) -> None:
     invalid(api.request(method, path), field)
+
+
+@pytest.mark.parametrize("name", ["queue", "slate_id", "correlation_id"])
+def test_the_word_null_in_a_query_is_a_text(api: httpx.Client, name: str) -> None:
+    create(api, job_id="other")
+    create(api, job_id="named", **{name: "null"})
+
+    assert [job["job_id"] for job in api.get(f"/v1/jobs?{name}=null").json()["items"]] == ["named"]
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs?status", "/v1/jobs?cursor", "/v1/jobs?include", "/v1/events?since"])
+def test_the_word_null_in_a_query_does_not_stand_for_an_absent_value(api: httpx.Client, path: str) -> None:
+    invalid(api.get(f"{path}=null"), path.partition("?")[2])
 
 
 @pytest.mark.parametrize("key", ["", "two words", "x" * 256, b"\xff"])

@@ -20,7 +20,7 @@ EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "40"))
 STEPS = 40
 
 JOBS = st.sampled_from(["j1", "j2"])
-QUEUES = st.sampled_from([("a",), ("b",), ("a", "b")])
+QUEUES = st.sampled_from([("a",), ("b",), ("a", "b"), ("b", "a")])
 KEYS = st.sampled_from([None, "k1", "k2"])
 VALUES = st.sampled_from([1, {"a": [None, 0.5]}])
 #: A made-up token, none, or the one that the job's last claim gave.
@@ -33,6 +33,15 @@ CHANGES = st.fixed_dictionaries(
         "result": VALUES,
         "error_message": VALUES,
         "progress": st.fixed_dictionaries({"current": st.integers(0, 2)}),
+    },
+)
+
+#: The body of a queue's settings; `None` for no body.
+SETTINGS = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "paused": st.sampled_from([None, False, False, True]),
+        "max_running": st.sampled_from([None, 1, 2]),
     },
 )
 
@@ -161,27 +170,34 @@ class Calls(RuleBasedStateMachine):
         expected = self.contract.delete(job_id, key, if_match)
         self.holds(self.send("DELETE", f"/v1/jobs/{job_id}", None, key, **headers), expected)
 
-    @rule(queues=QUEUES, key=KEYS)
+    @rule(queues=QUEUES, lease_seconds=st.sampled_from([60, 60, 61]), key=KEYS)
     @repeatable
-    def claim(self, queues: tuple[str, ...], key: str | None) -> None:
+    def claim(self, queues: tuple[str, ...], lease_seconds: int, key: str | None) -> None:
         asked = tuple(f"{self.name}-{queue}" for queue in queues)
-        job = self.contract.claim(asked, key)
-        response = self.send("POST", "/v1/claims", {"queues": asked, "worker": "w", "lease_seconds": 60}, key)
-        assert response.status_code == (204 if job is None else 200), response.text
-        if job is not None:
+        expected = self.contract.claim(asked, lease_seconds, key)
+        body = {"queues": asked, "worker": "w", "lease_seconds": lease_seconds}
+        response = self.send("POST", "/v1/claims", body, key)
+        self.holds(response, expected._replace(job=None))
+        if (job := expected.job) is not None:
             token = response.json()["lease"]["token"]
             assert job.token in (None, token)
-            self.contract.claimed(job, token, asked, key)
+            self.contract.claimed(job, token, asked, lease_seconds, key)
             assert job.shows(response.json()["job"]) == []
 
     @rule()
     def claim_any(self) -> None:
-        self.claim(("a", "b"), None)
+        self.claim(("a", "b"), 60, None)
+
+    @rule(key=st.sampled_from(["k1", "k2"]), queues=QUEUES, lease_seconds=st.sampled_from([60, 61]))
+    def claim_twice(self, key: str, queues: tuple[str, ...], lease_seconds: int) -> None:
+        """Claim under one key, the second time perhaps with another content."""
+        self.claim(("a", "b"), 60, key)
+        self.claim(queues, lease_seconds, key)
 
     @rule(job=JOBS)
     def fail(self, job: str) -> None:
         """Have a worker give a job back because its attempt has failed."""
-        self.claim(("a", "b"), None)
+        self.claim(("a", "b"), 60, None)
         self.release(job, "last", 1, None)
 
     @rule(job=JOBS, token=TOKENS, progress=st.none() | st.fixed_dictionaries({"current": st.integers(0, 2)}))
@@ -190,7 +206,7 @@ class Calls(RuleBasedStateMachine):
         job_id = self.id_of(job)
         headers, given, _ = self.conditions(job_id, token, None)
         expected = self.contract.heartbeat(job_id, given, progress)
-        body = {} if progress is None else {"progress": progress}
+        body = None if progress is None else {"progress": progress}
         response = self.send("POST", f"/v1/jobs/{job_id}/heartbeat", body, **headers)
         self.holds(response, expected)
         if expected.status == 200:
@@ -202,13 +218,13 @@ class Calls(RuleBasedStateMachine):
         job_id = self.id_of(job)
         headers, given, _ = self.conditions(job_id, token, None)
         expected = self.contract.release(job_id, given, error, key)
-        body = {} if error is None else {"error_message": error}
+        body = None if error is None else {"error_message": error}
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/release", body, key, **headers), expected)
 
     @rule(job=JOBS, current=st.integers(0, 2))
     def report_twice(self, job: str, current: int) -> None:
         """Have a worker say twice how far it is."""
-        self.claim(("a", "b"), None)
+        self.claim(("a", "b"), 60, None)
         for _ in range(2):
             self.heartbeat(job, "last", {"current": current})
 
@@ -220,11 +236,14 @@ class Calls(RuleBasedStateMachine):
         self.create(job, "a" if job == "j1" else "b", 1, 2)
         self.change(job, {"status": status}, key, "none", None)
 
-    @rule(queue=st.sampled_from("ab"), paused=st.booleans())
-    def pause(self, queue: str, paused: bool) -> None:
+    @rule(queue=st.sampled_from("ab"), body=SETTINGS)
+    def configure(self, queue: str, body: dict[str, Any] | None) -> None:
         name = f"{self.name}-{queue}"
-        self.send("PUT", f"/v1/queues/{name}", {"paused": paused}).raise_for_status()
-        (self.contract.paused.add if paused else self.contract.paused.discard)(name)
+        expected = self.contract.configure(name, body or {})
+        response = self.send("PUT", f"/v1/queues/{name}", body)
+        assert response.status_code == 200, response.text
+        shown = response.json()
+        assert {field: value for field, value in shown.items() if field != "statuses"} == expected
 
     @rule(job=JOBS)
     def read(self, job: str) -> None:
@@ -255,7 +274,7 @@ class Calls(RuleBasedStateMachine):
             statuses = [job.status for job in self.contract.jobs.values() if job.queue == name]
             counted = {status: count for status, count in stats.get(name, {}).items() if count}
             assert counted == {status: statuses.count(status) for status in set(statuses)}
-            self.send("PUT", f"/v1/queues/{name}", {})
+            self.send("PUT", f"/v1/queues/{name}", {"paused": None, "max_running": None}).raise_for_status()
 
 
 def _newest_first(jobs: list[Model]) -> list[Model]:

@@ -63,7 +63,9 @@ def work(api: httpx.Client) -> None:
     claim = {"queues": ["work"], "worker": "w"}
     api.post("/v1/claims", json=claim)
     api.post("/v1/jobs", json={"job_id": "work", "queue": "work", "input_params": 1})
-    token = {"Lease-Token": api.post("/v1/claims", json=claim).json()["lease"]["token"]}
+    key = {"Idempotency-Key": "claim"}
+    token = {"Lease-Token": api.post("/v1/claims", json=claim, headers=key).json()["lease"]["token"]}
+    api.post("/v1/claims", json=claim | {"worker": "another"}, headers=key)
     for job_id, header in (("work", {"Lease-Token": "1-other"}), ("nobody", token), ("work", token)):
         api.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers=header)
     api.patch("/v1/jobs/work", json={"status": "completed"})
@@ -99,7 +101,7 @@ def operate(api: httpx.Client) -> None:
     """Send what an operator sends; and create and claim under a drain."""
     api.get("/v1/queues")
     api.put("/v1/queues/capped", json={"max_running": 1})
-    api.put("/v1/queues/capped", json={})
+    api.put("/v1/queues/capped", json={"max_running": None})
     api.post("/v1/drain")
     api.get("/v1/drain")
     create(api, "late")

@@ -134,15 +134,82 @@ async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
     first, again = [await leases.claim_job(["default"], "w", claim_key="k") for _ in range(2)]
     assert first == again
     assert first
-    other = await leases.claim_job(["default"], "another", claim_key="k")
-    assert other
-    assert other.job.job_id == "b"
 
     await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
-    await jobs.create_job("c", 1)
     third = await leases.claim_job(["default"], "w", claim_key="k")
     assert third
-    assert third.job.job_id == "c", "the old lease is over, so it is a new claim"
+    assert third.job.job_id == "b", "the old lease is over, so it is a new claim"
+
+
+@pytest.mark.parametrize(
+    ("queues", "worker", "lease_seconds"),
+    [
+        (["default", "other"], "another", 30),
+        (["default", "other"], "w", 31),
+        (["default"], "w", 30),
+        (["default", "another"], "w", 30),
+        (["default", "other", "third"], "w", 30),
+    ],
+)
+async def test_a_claim_with_another_content_under_a_used_key_is_refused(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, queues: list[str], worker: str, lease_seconds: int
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    first = await leases.claim_job(["default", "other"], "w", claim_key="k")
+    assert first
+    events = await redis.xlen(keys.EVENTS)
+
+    with pytest.raises(errors.KeyReused):
+        await leases.claim_job(queues, worker, lease_seconds=lease_seconds, claim_key="k")
+
+    assert await redis.xlen(keys.EVENTS) == events
+    assert await leases.claim_job(["default", "other"], "w", claim_key="k") == first
+
+
+async def test_a_used_key_of_a_claim_is_refused_with_another_content_after_its_job_has_ended(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    first = await leases.claim_job(["default"], "w", claim_key="k")
+    assert first
+    await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
+    await leases.start_drain(60)
+
+    with pytest.raises(errors.KeyReused):
+        await leases.claim_job(["default"], "another", claim_key="k")
+
+
+async def test_a_claim_names_a_set_of_queues(jobs: JobStateManager, leases: LeaseManager) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    first = await leases.claim_job(["default", "other"], "w", claim_key="k")
+
+    assert await leases.claim_job(["other", "default"], "w", claim_key="k") == first
+    assert await leases.claim_job(["other", "default", "other"], "w", claim_key="k") == first
+
+
+async def test_the_key_of_a_claim_that_got_no_job_is_free(jobs: JobStateManager, leases: LeaseManager) -> None:
+    assert await leases.claim_job(["default"], "w", claim_key="k") is None
+    await jobs.create_job("j", 1)
+
+    assert await leases.claim_job(["default"], "another", claim_key="k")
+
+
+async def test_the_key_of_a_claim_is_free_once_the_claim_is_forgotten(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    for job_id in ("a", "b"):
+        await jobs.create_job(job_id, 1)
+    await leases.claim_job(["default"], "w", claim_key="k")
+    [remembered] = await redis.keys(keys.claim("*"))
+    await redis.delete(remembered)
+
+    other = await leases.claim_job(["default"], "another", claim_key="k")
+
+    assert other
+    assert other.job.job_id == "b"
 
 
 async def test_a_claim_that_is_sent_again_does_not_give_a_lease_of_another(
@@ -433,11 +500,13 @@ async def test_a_release_that_ends_the_job_delays_nothing(
     assert (await jobs.get_stats()).delayed == 0
 
 
-async def test_a_release_may_delay_the_next_attempt(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_a_release_may_delay_the_next_attempt_for_more_than_an_hour(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
     await jobs.create_job("j", 1)
-    await leases.release_job("j", (await claimed(leases)).lease.token, delay_seconds=3600)
+    await leases.release_job("j", (await claimed(leases)).lease.token, delay_seconds=7200)
     job = await record(jobs, "j")
-    assert (job.available_at or "") > job.updated_at
+    assert micros(job.available_at or "") - micros(job.updated_at) == 7200 * 1_000_000
     assert await leases.claim_job(["default"], "w") is None
     assert (await jobs.get_stats()).delayed == 1
 
@@ -757,7 +826,7 @@ async def test_a_paused_queue_gives_out_nothing(jobs: JobStateManager, leases: L
     assert (await leases.configure_queue("paused", paused=True)).paused
     assert (await claimed(leases, "paused", "open")).job.job_id == "o"
     assert await leases.claim_job(["paused", "open"], "w") is None
-    await leases.configure_queue("paused")
+    await leases.configure_queue("paused", paused=False)
     assert (await claimed(leases, "paused")).job.job_id == "p"
 
 
@@ -792,8 +861,77 @@ async def test_the_queues_are_listed_with_settings_and_counts(jobs: JobStateMana
         (one.queue, one.paused, one.max_running, one.statuses[Status.PENDING]) for one in await leases.get_queues()
     ]
     assert found == [("a", False, 3, 0), ("b", True, None, 1)]
-    await leases.configure_queue("a")
+    await leases.configure_queue("a", max_running=None)
     assert [one.queue for one in await leases.get_queues()] == ["b"]
+
+
+async def test_a_setting_of_a_queue_that_is_left_out_stays_as_it_is(leases: LeaseManager) -> None:
+    async def configured(**settings: Any) -> tuple[bool, int | None]:
+        answer = await leases.configure_queue("q", **settings)
+        assert [answer] == await leases.get_queues()
+        return answer.paused, answer.max_running
+
+    assert await configured(max_running=3) == (False, 3)
+    assert await configured(paused=True) == (True, 3)
+    assert await configured() == (True, 3)
+    assert await configured(max_running=4) == (True, 4)
+    assert await configured(paused=None) == (False, 4)
+    assert await configured(paused=True) == (True, 4)
+    assert await configured(max_running=None) == (True, None)
+    assert await configured(paused=True, max_running=2) == (True, 2)
+
+
+async def test_a_queue_without_settings_of_its_own_leaves_nothing_behind(leases: LeaseManager, redis: Redis) -> None:
+    await leases.configure_queue("q", paused=True, max_running=3)
+    answer = await leases.configure_queue("q", paused=None, max_running=None)
+
+    assert (answer.paused, answer.max_running) == (False, None)
+    assert await redis.exists(keys.QUEUES) == 0
+
+
+@pytest.mark.parametrize("settings", [{}, {"paused": True}, {"max_running": 3}, {"paused": True, "max_running": 3}])
+async def test_a_configuration_that_changes_no_setting_writes_nothing(
+    leases: LeaseManager, redis: Redis, settings: dict[str, Any]
+) -> None:
+    await leases.configure_queue("q", paused=True, max_running=3)
+    events = await redis.xlen(keys.EVENTS)
+
+    answer = await leases.configure_queue("q", **settings)
+    await leases.configure_queue("new")
+
+    assert (answer.paused, answer.max_running) == (True, 3)
+    assert await redis.xlen(keys.EVENTS) == events
+    assert await redis.hgetall(keys.QUEUES) == {b"q": b"1:3"}
+
+
+async def test_clients_that_set_different_settings_at_once_do_not_undo_one_another(leases: LeaseManager) -> None:
+    for number in range(50):
+        name = f"q{number}"
+        await asyncio.gather(
+            leases.configure_queue(name, paused=True), leases.configure_queue(name, max_running=number + 1)
+        )
+
+    found = {one.queue: (one.paused, one.max_running) for one in await leases.get_queues()}
+    assert found == {f"q{number}": (True, number + 1) for number in range(50)}
+
+
+@pytest.mark.parametrize("held", ["yes", "2:5", "1", "0:x", ""])
+async def test_settings_that_cannot_be_read_are_replaced(leases: LeaseManager, redis: Redis, held: str) -> None:
+    await redis.hset(keys.QUEUES, mapping={"q": held, "r": held})
+
+    answer = await leases.configure_queue("q", max_running=4)
+    await leases.configure_queue("r")
+
+    assert (answer.paused, answer.max_running) == (False, 4)
+    assert await redis.hgetall(keys.QUEUES) == {b"q": b"0:4"}
+
+
+@pytest.mark.leaves_debris
+async def test_a_foreign_key_in_the_place_of_the_settings_stays(leases: LeaseManager, redis: Redis) -> None:
+    await redis.set(keys.QUEUES, "foreign")
+    with pytest.raises(errors.StoreCorrupt, match=keys.QUEUES):
+        await leases.configure_queue("q", paused=True)
+    assert await redis.keys() == [keys.QUEUES.encode()]
 
 
 async def test_a_drain_stops_creations_and_claims_and_nothing_else(

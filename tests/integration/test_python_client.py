@@ -16,7 +16,12 @@ from tests.integration.servers import Service
 pytestmark = pytest.mark.usefixtures("sound")
 
 CONFIG = "package_name_override: jobstate_client\npost_hooks: []\n"
-OPERATIONS = ("create_job", "get_job", "change_job", "cancel_job", "get_result", "list_jobs", "delete_job", "get_stats")
+#: The operations that are called here, by the module they are in.
+OPERATIONS = {
+    "jobs": ("create_job", "get_job", "change_job", "cancel_job", "get_result", "list_jobs", "delete_job", "get_stats"),
+    "work": ("claim_job", "send_heartbeat", "release_job"),
+    "operation": ("configure_queue", "start_drain", "end_drain"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -33,7 +38,11 @@ def package(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SimpleNamespac
     try:
         root = importlib.import_module("jobstate_client")
         models = importlib.import_module("jobstate_client.models")
-        calls = {name: importlib.import_module(f"jobstate_client.api.jobs.{name}") for name in OPERATIONS}
+        calls = {
+            name: importlib.import_module(f"jobstate_client.api.{module}.{name}")
+            for module, names in OPERATIONS.items()
+            for name in names
+        }
         yield SimpleNamespace(Client=root.Client, models=models, **calls)
     finally:
         sys.path.remove(str(folder))
@@ -80,6 +89,32 @@ def test_what_is_absent_is_unset_and_null_is_none(package: SimpleNamespace, clie
 
     assert job.input_params is None
     assert all(isinstance(field, unset) for field in (job.result, job.slate_id, job.progress, job.finished_at))
+
+
+def test_a_body_that_may_be_left_out_may_be_left_out(package: SimpleNamespace, client: Any) -> None:
+    models = package.models
+    create(package, client, "sunday")
+    claim = package.claim_job.sync(client=client, body=models.ClaimJob(queues=["default"], worker="w"))
+
+    beat = package.send_heartbeat.sync("sunday", client=client, lease_token=claim.lease.token)
+    assert isinstance(beat, models.Heartbeat)
+    assert package.release_job.sync("sunday", client=client, lease_token=claim.lease.token).status == "pending"
+    assert package.start_drain.sync(client=client).draining is True
+    assert package.end_drain.sync(client=client).draining is False
+
+
+def test_a_setting_of_a_queue_is_set_kept_and_cleared(package: SimpleNamespace, client: Any) -> None:
+    unset = importlib.import_module("jobstate_client.types").Unset
+
+    def configured(**settings: Any) -> Any:
+        body = package.models.ConfigureQueue(**settings)
+        return package.configure_queue.sync("q", client=client, body=body)
+
+    assert configured(paused=True, max_running=2).max_running == 2
+    assert package.configure_queue.sync("q", client=client).paused is True
+    cleared = configured(max_running=None)
+    assert (cleared.paused, isinstance(cleared.max_running, unset)) == (True, True)
+    assert configured(paused=None).paused is False
 
 
 def test_its_errors_are_typed(package: SimpleNamespace, client: Any) -> None:

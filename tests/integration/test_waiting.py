@@ -94,7 +94,7 @@ def test_whatever_makes_a_job_due_wakes_a_claim(api: httpx.Client, ask: Ask) -> 
     create(api, "paused", queue="paused")
     claim = ask(queue="paused")
     waits(api, 1)
-    api.put("/v1/queues/paused", json={})
+    api.put("/v1/queues/paused", json={"paused": False})
     assert job_of(claim) == "paused"
 
     api.put("/v1/queues/capped", json={"max_running": 1})
@@ -127,7 +127,7 @@ def test_a_pause_that_is_lifted_wakes_a_claim_for_each_job(api: httpx.Client, as
         create(api, job_id, queue="paused")
     claims = [ask(queue="paused") for _ in range(2)]
     waits(api, 2)
-    api.put("/v1/queues/paused", json={})
+    api.put("/v1/queues/paused", json={"paused": False})
     assert sorted(map(job_of, claims)) == ["a", "b"]
 
 

@@ -107,6 +107,92 @@ def test_a_claim_that_is_not_valid_names_the_field(api: httpx.Client, body: Any,
     assert response.json()["errors"][0]["field"] == field
 
 
+@pytest.mark.parametrize(
+    "sent",
+    [{}, {"content": b""}, {"content": b"", "headers": {"Content-Type": "text/plain"}}, {"json": {}}],
+    ids=["missing", "empty", "empty text", "no fields"],
+)
+def test_a_request_that_needs_no_field_needs_no_body(api: httpx.Client, sent: dict[str, Any]) -> None:
+    create(api)
+    body, token = claim(api)
+    api.put("/v1/queues/default", json={"paused": True, "max_running": 3}).raise_for_status()
+
+    def asked(method: str, path: str) -> Any:
+        response = api.request(method, path, **sent | {"headers": sent.get("headers", {}) | token})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    assert asked("POST", "/v1/jobs/j/heartbeat")["lease_expires_at"] > body["lease"]["expires_at"]
+    assert asked("POST", "/v1/jobs/j/release")["status"] == "pending"
+    settings = asked("PUT", "/v1/queues/default")
+    assert (settings["paused"], settings["max_running"]) == (True, 3)
+    assert asked("POST", "/v1/drain")["draining"] is True
+    assert asked("POST", "/v1/jobs/j/cancel")["status"] == "cancelled"
+    api.put("/v1/queues/default", json={"paused": None, "max_running": None}).raise_for_status()
+    api.delete("/v1/drain").raise_for_status()
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/claims", "/v1/batch-get"])
+def test_a_request_that_needs_a_field_needs_a_body(api: httpx.Client, path: str) -> None:
+    for headers in ({}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
+        refused = api.post(path, content=b"", headers=headers)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "body"), refused.text
+
+
+@pytest.mark.parametrize("content", [b"null", b"[]", b" ", b"{"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/jobs/j/heartbeat"),
+        ("POST", "/v1/jobs/j/release"),
+        ("POST", "/v1/jobs/j/cancel"),
+        ("PUT", "/v1/queues/q"),
+        ("POST", "/v1/drain"),
+    ],
+)
+def test_a_body_that_may_be_left_out_is_an_object_where_it_is_sent(
+    api: httpx.Client, method: str, path: str, content: bytes
+) -> None:
+    refused = api.request(method, path, content=content, headers={"Content-Type": "application/json"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "body"), refused.text
+    assert api.get("/v1/drain").json()["draining"] is False
+
+
+def test_null_clears_a_setting_of_a_queue_and_absent_keeps_it(api: httpx.Client) -> None:
+    def configured(**settings: Any) -> tuple[bool, int | None]:
+        response = api.put("/v1/queues/q", json=settings)
+        assert response.status_code == 200, response.text
+        return response.json()["paused"], response.json().get("max_running")
+
+    assert configured(paused=True) == (True, None)
+    assert configured(max_running=2) == (True, 2)
+    assert configured(paused=None) == (False, 2)
+    assert configured(paused=True, max_running=None) == (True, None)
+    assert configured(paused=False) == (False, None)
+    assert api.get("/v1/queues").json() == {"items": []}
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"paused": 1}, "paused"),
+        ({"paused": "true"}, "paused"),
+        ({"paused": True, "max_running": 0}, "max_running"),
+        ({"paused": True, "max_running": 1_000_001}, "max_running"),
+        ({"paused": True, "max_running": True}, "max_running"),
+        ({"paused": True, "max_running": 1.0}, "max_running"),
+        ({"paused": True, "cap": 1}, "cap"),
+    ],
+)
+def test_a_setting_that_is_not_valid_is_refused_and_changes_nothing(
+    api: httpx.Client, settings: dict[str, Any], field: str
+) -> None:
+    refused = api.put("/v1/queues/q", json=settings)
+
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, field)
+    assert api.get("/v1/queues").json() == {"items": []}
+
+
 def test_a_silent_worker_loses_its_job_to_another_and_the_log_says_so(
     api: httpx.Client, shared_service: Service, redis_url: str
 ) -> None:

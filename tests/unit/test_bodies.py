@@ -2,7 +2,7 @@ import pytest
 from msgspec import Struct
 
 from service.api.bodies import decode
-from service.api.schemas import BatchGet, CancelJob, ChangeJob, CreateJob, given
+from service.api.schemas import BatchGet, CancelJob, ChangeJob, ConfigureQueue, CreateJob, given
 from service.domain import rules
 from service.domain.errors import InvalidValue
 from service.domain.json_text import ALLOWED
@@ -73,6 +73,13 @@ def test_a_missing_field_is_refused_by_name(kind: type[Struct], body: bytes, fie
         (ChangeJob, b'{"status": "done"}', "status", STATUSES),
         (ChangeJob, b'{"status": 1}', "status", STATUSES),
         (ChangeJob, b'{"status": null}', "status", STATUSES),
+        (ConfigureQueue, b'{"paused": 1}', "paused", "true, false, or null for false"),
+        (
+            ConfigureQueue,
+            b'{"max_running": "4"}',
+            "max_running",
+            "an integer from 1 to 1000000, or null for any number",
+        ),
         (ChangeJob, b'{"status": "running", "progress": 3}', "progress", "object"),
         (ChangeJob, b'{"status": "running", "progress": {"current": "3"}}', "progress.current", rules.COUNT.allowed),
         (ChangeJob, b'{"status": "running", "progress": {"current": 1, "total": []}}', "progress.total", "integer"),

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from litestar.params import QueryParameter
+from litestar.routes import HTTPRoute
 from openapi_schema_validator import OAS31Validator
 from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry
@@ -51,6 +53,24 @@ def test_a_change_of_the_document_is_said_in_words() -> None:
         "GET /v2/jobs added",
         "components schema Job required status removed",
     ]
+
+
+def test_no_handler_lets_the_framework_convert_a_query_parameter() -> None:
+    handlers = [
+        handler
+        for route in create_app(Settings.from_environment({}), "redis://nowhere").routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+    ]
+    annotations = {
+        (handler.operation_id, name): one.annotation
+        for handler in handlers
+        for name, one in handler.parsed_fn_signature.parameters.items()
+        if isinstance(one.kwarg_definition, QueryParameter)
+    }
+    assert ("listJobs", "limit") in annotations
+    assert ("getJob", "wait") in annotations
+    assert {name: one for name, one in annotations.items() if one not in (str, str | None)} == {}
 
 
 def test_the_document_is_valid() -> None:
@@ -128,10 +148,28 @@ def test_a_request_is_closed_as_it_is_enforced() -> None:
     assert len(DOCUMENT["components"]["schemas"]["Status"]["enum"]) == 5
 
 
-def test_what_may_be_left_out_is_not_null() -> None:
-    assert not [
-        schema for schema in _schemas_under(DOCUMENT) if "null" in (schema.get("type"), *schema.get("oneOf", ()))
-    ]
+def test_a_body_is_required_where_a_field_is() -> None:
+    bodies = {name: one["requestBody"] for name, one in OPERATIONS.items() if "requestBody" in one}
+    required = {name: body["required"] for name, body in bodies.items()}
+    with_required_fields = {
+        name: bool(_resolved(content["schema"])["required"])
+        for name, body in bodies.items()
+        for content in body["content"].values()
+    }
+    assert required == with_required_fields
+    optional = {name for name, is_required in required.items() if not is_required}
+    assert optional == {"sendHeartbeat", "releaseJob", "configureQueue", "startDrain"}
+
+
+def test_what_may_be_left_out_is_not_null_but_for_the_settings_of_a_queue() -> None:
+    settings = DOCUMENT["components"]["schemas"]["ConfigureQueue"]["properties"]
+    nullable = [schema for schema in _schemas_under(DOCUMENT) if "null" in schema.get("type", ())]
+    assert all(schema in settings.values() for schema in nullable)
+    assert {name: schema["type"] for name, schema in settings.items()} == {
+        "paused": ["boolean", "null"],
+        "max_running": ["integer", "null"],
+    }
+    assert not any("default" in schema for schema in settings.values())
     assert not [schema for schema in _schemas_under(DOCUMENT) if {"type": "null"} in schema.get("oneOf", ())]
     for name in ("input_params", "result", "error_message"):
         assert DOCUMENT["components"]["schemas"]["Job"]["properties"][name].keys() == {"description"}

@@ -135,6 +135,25 @@ def test_only_an_integer_is_a_number(value: object) -> None:
         rules.COUNT.require("n", value)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("text", ["1", "7", "200"])
+def test_an_integer_as_text_is_plain_decimal_digits(text: str) -> None:
+    assert rules.PAGE_LIMIT.parse("limit", text) == int(text)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "5.0", "1e2", "-0", "05", "+5", " 5", "5 ", "5\n", "1_0", "0x5", "null", "true", "\uff15", "9" * 5000]
+)
+def test_any_other_spelling_of_an_integer_is_refused(text: str) -> None:
+    with pytest.raises(InvalidValue, match=r"^limit: .*plain decimal digits"):
+        rules.PAGE_LIMIT.parse("limit", text)
+
+
+@pytest.mark.parametrize("text", ["0", "201", "9007199254740992"])
+def test_an_integer_as_text_keeps_the_limits(text: str) -> None:
+    with pytest.raises(InvalidValue, match=r"^limit: .*1 to 200"):
+        rules.PAGE_LIMIT.parse("limit", text)
+
+
 def test_a_long_value_is_cut_in_a_message() -> None:
     assert rules.shortened("a" * 70) == repr("a" * 70)
     assert rules.shortened("a" * 71) == "'" + "a" * 67 + "...'"

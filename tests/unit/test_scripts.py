@@ -3,10 +3,13 @@ from pathlib import Path
 
 import pytest
 
+from service.domain import rules
 from service.domain.states import FINAL
 from service.store import keys, scripts
 from service.store.scripts import Source
+from tests.unit.test_document import CHECKED_IN, DOCUMENT
 
+DOCS = CHECKED_IN.parent
 LUA = Path(scripts.__file__).parent / "lua"
 PRELUDE = LUA.joinpath("prelude.lua").read_text(encoding="utf-8")
 MOVES = LUA.joinpath("moves.lua").read_text(encoding="utf-8")
@@ -165,6 +168,16 @@ def test_an_index_has_the_name_that_python_knows(path: Path) -> None:
 def test_the_final_statuses_are_those_of_the_table_of_moves() -> None:
     [table] = re.findall(r"^local FINAL = \{(.*)\}", MOVES, re.MULTILINE)
     assert set(re.findall(r"(\w+) = true", table)) == set(FINAL)
+
+
+def test_the_longest_retry_delay_is_the_one_that_the_documents_name() -> None:
+    [longest] = re.findall(r"^local LONGEST_RETRY_DELAY = (\d+)$", MOVES, re.MULTILINE)
+    assert int(longest) == rules.RETRY_DELAY_SECONDS.most == 3600
+    for schema in ("CreateJob", "Job"):
+        described = DOCUMENT["components"]["schemas"][schema]["properties"]["retry_delay_seconds"]["description"]
+        assert f"up to {longest} (an hour)" in described
+    for name in ("workers", "state-machine"):
+        assert "up to an hour" in DOCS.joinpath(f"{name}.md").read_text(encoding="utf-8")
 
 
 @every_script

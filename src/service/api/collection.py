@@ -22,6 +22,7 @@ from service.api.document_operations import (
     WRITING,
     Answer,
     answers,
+    integer_parameter,
     problems,
 )
 from service.api.schemas import BatchGet, CreateJob, IdempotencyKey, JobList, given
@@ -50,13 +51,7 @@ CorrelationFilter = Annotated[
     QueryParameter(description=f"Only with this: {rules.LABEL.allowed}", schema_extra=rules.LABEL.keywords),
 ]
 Limit = Annotated[
-    int,
-    QueryParameter(
-        description=f"Most jobs on the page: {rules.PAGE_LIMIT.allowed}",
-        ge=rules.PAGE_LIMIT.least,
-        le=rules.PAGE_LIMIT.most,
-        schema_extra=rules.PAGE_LIMIT.keywords,
-    ),
+    str | None, integer_parameter("Most jobs on the page", rules.PAGE_LIMIT, default=rules.DEFAULT_PAGE_LIMIT)
 ]
 Cursor = Annotated[
     str | None, QueryParameter(description="Where to go on: `next_cursor` of the page before, with the same filters")
@@ -124,7 +119,7 @@ class Collection(Controller):
         queue: QueueFilter = None,
         slate_id: SlateFilter = None,
         correlation_id: CorrelationFilter = None,
-        limit: Limit = 50,
+        limit: Limit = None,
         cursor: Cursor = None,
         include: Include = None,
     ) -> JobList:
@@ -136,7 +131,8 @@ class Collection(Controller):
             correlation_id=correlation_id,
         )
         before = cursors.decode(cursor, wanted)
-        page = await job_manager.list_jobs(wanted, limit=limit, before=before, include=_included(include))
+        most = rules.DEFAULT_PAGE_LIMIT if limit is None else rules.PAGE_LIMIT.parse("limit", limit)
+        page = await job_manager.list_jobs(wanted, limit=most, before=before, include=_included(include))
         return JobList(page.items, cursors.encode(page.next_before, wanted))
 
     @post(

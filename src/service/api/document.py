@@ -42,7 +42,7 @@ DESCRIPTION: Final = """\
 The durable memory of background jobs. Create a job, let a worker in any language move it on, read its result.
 
 * **Absent is not null.** An optional field that is not there is left out. `null` stands only where any JSON may
-  stand (`input_params`, `result`, `error_message`), and is kept.
+  stand (`input_params`, `result`, `error_message`), and is kept; and in the settings of a queue, where it clears.
 * **Answers grow.** Fields, statuses and problem types may be added: let those pass that you do not know. Requests are
   strict: an unknown field is refused, and under `/v1` an unknown query parameter.
 * **Every refusal is a problem** (RFC 9457, `application/problem+json`). Tell them apart by `type`: each operation lists

@@ -146,7 +146,12 @@ jobstate_jobs{status="completed"} 12.0
 QUEUE: Final = Queue(
     queue="lineups", paused=False, max_running=4, statuses={**dict.fromkeys(Status, 0), Status.RUNNING: 1}
 )
-CONFIGURE_QUEUE: Final[Examples] = {"pause": {"paused": True}, "cap": {"max_running": 4}, "as any other": {}}
+CONFIGURE_QUEUE: Final[Examples] = {
+    "pause": {"paused": True},
+    "cap": {"max_running": 4},
+    "as any other": {"paused": None, "max_running": None},
+}
+START_DRAIN: Final[Examples] = {"ten minutes": {"seconds": 600}}
 DRAIN: Final = Drain(
     draining=True,
     until="2026-03-01T17:30:14.000000Z",

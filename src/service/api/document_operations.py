@@ -19,6 +19,7 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
 )
+from litestar.params import QueryParameter
 
 from service.api import access, correlation, quotas
 from service.api.document_examples import Examples, example
@@ -36,7 +37,7 @@ from service.api.problems import (
     Kind,
     Problem,
 )
-from service.domain import errors
+from service.domain import errors, rules
 
 ETAG: Final = "ETag"
 LOCATION: Final = "Location"
@@ -99,11 +100,11 @@ def answers(
     successes: Mapping[int, Answer],
     *refusals: Kind,
     requests: Examples | None = None,
-    body: RequestBody | None = None,
+    body_required: bool = True,
 ) -> Declaration:
     """Return what the document says of an operation: its successes, its problems, examples of what is sent.
 
-    `body` is what Litestar does not see: one that may be left out.
+    `body_required` is false where the body may be left out, which Litestar's document does not say.
     """
     kinds = _by_status((*ANYWHERE, *refusals))
     limits = quotas.HEADERS if KINDS[errors.RateLimited] in refusals else ()
@@ -123,15 +124,24 @@ def answers(
             self.responses = dict(sorted(given.items()))
             self.security = access.requirements(self.operation_id)
             self.parameters = [*map(_parameter, self.parameters or ()), _shared("parameters", correlation.HEADER)]
-            self.request_body = self.request_body or body
-            if isinstance(self.request_body, RequestBody) and requests:
-                self.request_body.content["application/json"].examples = _named(requests)
+            if isinstance(self.request_body, RequestBody):
+                self.request_body.required = body_required
+                self.request_body.content["application/json"].examples = _named(requests or {})
 
     specs = {
         status: ResponseSpec(Problem, generate_examples=False, description=_meaning(those), media_type=MEDIA_TYPE)
         for status, those in kinds.items()
     }
     return Declaration(operation_class=Declared, responses=specs)
+
+
+def integer_parameter(meaning: str, allowed: rules.Range, **keywords: Any) -> QueryParameter:
+    """Return the declaration of a query parameter that is an integer; its handler takes a `str` and parses it.
+
+    Litestar would also convert `5.0`, `1e2`, `-0` and `null` to an integer or `None`.
+    """
+    extra = {"type": OpenAPIType.INTEGER, **allowed.keywords, **keywords}
+    return QueryParameter(description=f"{meaning}: {allowed.allowed}", schema_extra=extra)
 
 
 def _by_status(kinds: Iterable[Kind]) -> dict[int, list[Kind]]:
@@ -185,7 +195,7 @@ def _parameter(parameter: Any) -> Parameter:
     schema = parameter.schema
     if isinstance(schema, Schema) and schema.one_of:
         [there] = [arm for arm in schema.one_of if isinstance(arm, Schema) and arm.type != OpenAPIType.NULL]
-        schema.one_of, schema.type = None, there.type
+        schema.one_of, schema.type = None, schema.type or there.type
     schema.description = parameter.examples = None  # said once is enough
     found: Parameter = parameter
     return found

@@ -42,8 +42,9 @@ class AnyJson(OpenAPISchemaPlugin):
 class Structs(OpenAPISchemaPlugin):
     """Shows structs with their limits; what may be left out is optional, not null.
 
-    A struct that forbids unknown fields is one that clients send: its words and fields are all there are. Any other is
-    one that they get: more may come. `KEYWORDS` of a struct say what its fields cannot.
+    A struct that forbids unknown fields is one that clients send: its words and fields are all there are, and a field
+    whose type includes `None` takes `null`. Any other is one that they get: more may come. `KEYWORDS` of a struct say
+    what its fields cannot.
     """
 
     @staticmethod
@@ -77,6 +78,8 @@ def _property(info: FieldInfo, hint: Any, schema_creator: Any, sent: bool) -> Sc
     schema = _schema(hint, schema_creator, sent)
     if isinstance(schema, Schema) and isinstance(info.default, int | str):
         schema.default = info.default
+    if isinstance(schema, Schema) and isinstance(schema.type, OpenAPIType) and sent and NoneType in get_args(hint):
+        schema.type = [schema.type, OpenAPIType.NULL]
     return schema
 
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
-from litestar.params import HeaderParameter, JSONBody, PathParameter, QueryParameter
+from litestar.params import HeaderParameter, JSONBody, PathParameter
 from msgspec import Raw
 
 from service.api import document_examples as examples
@@ -23,6 +23,7 @@ from service.api.document_operations import (
     WRITING,
     Answer,
     answers,
+    integer_parameter,
     problems,
 )
 from service.api.patience import preferred_wait, seat_of, until_left
@@ -62,15 +63,7 @@ IfNoneMatch = Annotated[
         schema_extra={"pattern": TAGS},
     ),
 ]
-Wait = Annotated[
-    int | None,
-    QueryParameter(
-        description=f"Seconds to wait for a change: {rules.WAIT_SECONDS.allowed}",
-        ge=rules.WAIT_SECONDS.least,
-        le=rules.WAIT_SECONDS.most,
-        schema_extra=rules.WAIT_SECONDS.keywords,
-    ),
-]
+Wait = Annotated[str | None, integer_parameter("Seconds to wait for a change", rules.WAIT_SECONDS)]
 Prefer = Annotated[
     str | None,
     HeaderParameter(
@@ -116,8 +109,9 @@ class Jobs(Controller):
         With `wait`, return it once its ETag is none of `If-None-Match`, or without that header once it has changed; at
         the latest after so many seconds, and at once if the job has ended.
         """
-        preferred = preferred_wait(prefer) if wait is None else None
-        if seconds := wait or preferred:
+        asked = None if wait is None else rules.WAIT_SECONDS.parse("wait", wait)
+        preferred = preferred_wait(prefer) if asked is None else None
+        if seconds := asked or preferred:
             await _wait(request, job_id, seconds, if_none_match)
         job = await job_manager.get_job(job_id)
         if job is None:

@@ -1,42 +1,23 @@
 """The queues and the drain over HTTP: what operators let workers have."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from litestar import Controller, Request, delete, get, post, put
+from litestar import Controller, delete, get, post, put
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIType, RequestBody, Schema
+from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 
 from service.api import document_examples as examples
-from service.api.bodies import Body, decode
+from service.api.bodies import Body
 from service.api.document_operations import DELETING, READING, SENDING, WRITING, Answer, answers
-from service.api.requests import READS_JSON
-from service.api.schemas import ConfigureQueue, QueueList, StartDrain, given
+from service.api.schemas import ConfigureQueue, QueueList, StartDrain
 from service.domain import rules
 from service.domain.jobs import Drain, Queue
 from service.store.leases import LeaseManager
 
-#: The body of a drain, which may be left out.
-START_DRAIN: Final = RequestBody(
-    required=False,
-    content={
-        "application/json": OpenAPIMediaType(
-            schema=Schema(
-                type=OpenAPIType.OBJECT,
-                properties={
-                    "seconds": Schema(
-                        type=OpenAPIType.INTEGER,
-                        description=f"How long the drain lasts: {rules.DRAIN_SECONDS.allowed}",
-                        default=rules.DEFAULT_DRAIN_SECONDS,
-                        **rules.DRAIN_SECONDS.keywords,
-                    )
-                },
-                additional_properties=False,
-            ),
-            examples={"ten minutes": Example(value={"seconds": 600})},
-        )
-    },
-)
+#: What a request without a body asks for.
+NO_SETTINGS: Final = ConfigureQueue()
+DEFAULT_DRAIN: Final = StartDrain()
 QueueInPath = Annotated[
     str,
     PathParameter(
@@ -72,30 +53,41 @@ class Queues(Controller):
             *WRITING,
             *SENDING,
             requests=examples.CONFIGURE_QUEUE,
+            body_required=False,
         ),
     )
     async def configure(
-        self, queue: QueueInPath, data: JSONBody[ConfigureQueue], lease_manager: NamedDependency[LeaseManager]
+        self,
+        queue: QueueInPath,
+        lease_manager: NamedDependency[LeaseManager],
+        data: JSONBody[ConfigureQueue] = NO_SETTINGS,
     ) -> Queue:
-        """Set whether workers get jobs out of the queue, and how many of its jobs may run at one time."""
-        return await lease_manager.configure_queue(queue, paused=data.paused, max_running=given(data.max_running))
+        """Set whether workers get jobs out of the queue, and how many of its jobs may run at one time.
+
+        A field that is left out stays as it is, so clients that set different fields do not undo one another. `null`
+        clears a field. Without fields, or without a body, nothing changes.
+        """
+        return await lease_manager.configure_queue(queue, paused=data.paused, max_running=data.max_running)
 
     @post(
         "/drain",
         operation_id="startDrain",
         summary="Give out nothing for a time",
         status_code=200,
-        opt={READS_JSON: True},
+        dto=Body[StartDrain],
+        return_dto=None,
         **answers(
             {200: Answer("What is still at work.", examples={"draining": examples.DRAIN})},
             *DELETING,
             *SENDING,
-            body=START_DRAIN,
+            requests=examples.START_DRAIN,
+            body_required=False,
         ),
     )
-    async def drain(self, request: Request[Any, Any, Any], lease_manager: NamedDependency[LeaseManager]) -> Drain:
+    async def drain(
+        self, lease_manager: NamedDependency[LeaseManager], data: JSONBody[StartDrain] = DEFAULT_DRAIN
+    ) -> Drain:
         """Create and claim no jobs, in all replicas, for `{"seconds": …}` (an hour); running jobs go on."""
-        data = decode(StartDrain, await request.body() or b"{}")
         rules.DRAIN_SECONDS.require("seconds", data.seconds)
         return await lease_manager.start_drain(data.seconds)
 

@@ -21,8 +21,6 @@ from service.domain.errors import InvalidValue
 JSON: Final = "application/json"
 #: The option of a handler that names the media types of its answers, where they are not its own and JSON.
 ANSWERS: Final = "answers"
-#: The option of a handler that reads a body by itself, since it may be left out.
-READS_JSON: Final = "reads_json"
 #: Where an unknown query parameter is an error; pages, probes and metrics ignore it.
 _STRICT: Final = "/v1/"
 #: The names of UTF-8, and of ASCII, which is a part of it.
@@ -56,7 +54,7 @@ def _answers(handler: HTTPRouteHandler) -> tuple[str, ...]:
 
 @cache
 def _reads_body(handler: HTTPRouteHandler) -> bool:
-    return "data" in handler.parsed_fn_signature.parameters or READS_JSON in handler.opt
+    return "data" in handler.parsed_fn_signature.parameters
 
 
 def _methods(request: Request[Any, Any, Any]) -> Response[None]:
@@ -93,7 +91,7 @@ def is_among(accepted: str, answers: tuple[str, ...]) -> bool:
 
 def _check_content_type(request: Request[Any, Any, Any]) -> None:
     sent = request.headers.get("content-type", "")
-    if sent == JSON:
+    if sent == JSON or request.headers.get("content-length") == "0":  # an empty body is of no type
         return
     media_type, options = request.content_type
     if sent and (media_type != JSON or options.get("charset", "utf-8").lower() not in _CHARSETS):

@@ -38,7 +38,9 @@ IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
-        description=f"Makes it harmless to repeat a creation or a job's last change: {rules.IDEMPOTENCY_KEY.allowed}",
+        description=(
+            f"Makes it harmless to repeat a creation, a claim or a job's last change: {rules.IDEMPOTENCY_KEY.allowed}"
+        ),
         schema_extra=rules.IDEMPOTENCY_KEY.keywords,
     ),
 ]
@@ -82,9 +84,7 @@ class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     scenario_count: ScenarioCount | UnsetType = UNSET
     correlation_id: CorrelationId | UnsetType = UNSET
     max_attempts: Annotated[int, rules.MAX_ATTEMPTS.meta("How often the job may fail before it has failed")] = 1
-    retry_delay_seconds: Annotated[
-        int, rules.RETRY_DELAY_SECONDS.meta("Seconds before the first retry; each further one doubles them")
-    ] = 0
+    retry_delay_seconds: Annotated[int, rules.RETRY_DELAY_SECONDS.meta(rules.RETRY_DELAY_MEANING)] = 0
     delay_seconds: Annotated[int, rules.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
 
 
@@ -139,12 +139,24 @@ class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
 
 class ConfigureQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How a queue gives out jobs; what is left out is as for any queue."""
+    """Settings of a queue. A field that is left out stays as it is; `null` clears it."""
 
-    paused: Annotated[bool, said("It gives out no jobs")] = False
-    max_running: (
-        Annotated[int, rules.MAX_RUNNING.meta("How many of its jobs may run at one time; left out: any number")]
+    paused: (
+        Annotated[bool, rules.described("Whether no jobs are claimed from it", "true, false, or null for false")]
         | UnsetType
+        | None
+    ) = UNSET
+    max_running: (
+        Annotated[
+            int,
+            rules.described(
+                "How many of its jobs may run at one time",
+                f"{rules.MAX_RUNNING.allowed}, or null for any number",
+                **rules.MAX_RUNNING.keywords,
+            ),
+        ]
+        | UnsetType
+        | None
     ) = UNSET
 
 

@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from litestar import Controller, Request, Response, post
@@ -30,6 +30,10 @@ from service.domain.jobs import Claim, Heartbeat, Job
 from service.store.leases import LeaseManager
 from service.store.waiting import Turn, Waiting
 
+#: What a request without a body says.
+NO_PROGRESS: Final = SendHeartbeat()
+NO_ERROR: Final = ReleaseJob()
+
 
 class Work(Controller):
     """What workers do."""
@@ -51,7 +55,7 @@ class Work(Controller):
             },
             *WRITING,
             *SENDING,
-            *problems(errors.Draining),
+            *problems(errors.KeyReused, errors.Draining),
             requests=examples.CLAIM_JOB,
         ),
     )
@@ -61,7 +65,12 @@ class Work(Controller):
         data: JSONBody[ClaimJob],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Claim]:
-        """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it."""
+        """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it.
+
+        Repeated under its `Idempotency-Key`, a claim gives the same job and lease while that lease holds. The same key
+        with other `queues`, `worker` or `lease_seconds` is refused until a minute after the lease that was asked for.
+        The order of `queues`, and `wait_seconds`, may differ. A claim that got no job is not remembered.
+        """
         rules.WAIT_SECONDS.require("wait_seconds", data.wait_seconds)
         turn = Turn(data.queues)
         state = request.app.state
@@ -97,13 +106,14 @@ class Work(Controller):
             *SENDING,
             *problems(errors.JobNotFound, errors.LeaseLost),
             requests=examples.SEND_HEARTBEAT,
+            body_required=False,
         ),
     )
     async def heartbeat(
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        data: JSONBody[SendHeartbeat],
+        data: JSONBody[SendHeartbeat] = NO_PROGRESS,
         lease_token: LeaseToken = None,
     ) -> Response[Heartbeat]:
         """Extend the lease and take the progress; the answer says whether a cancel was asked for."""
@@ -127,13 +137,14 @@ class Work(Controller):
             *SENDING,
             *problems(errors.JobNotFound, errors.LeaseLost, errors.NotLeased, errors.KeyReused),
             requests=examples.RELEASE_JOB,
+            body_required=False,
         ),
     )
     async def release(
         self,
         job_id: JobIdInPath,
-        data: JSONBody[ReleaseJob],
         lease_manager: NamedDependency[LeaseManager],
+        data: JSONBody[ReleaseJob] = NO_ERROR,
         idempotency_key: IdempotencyKey = None,
         lease_token: LeaseToken = None,
     ) -> Response[Job]:

@@ -50,7 +50,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: Annotated[int, count("How often the job moved to running")]
     failures: Annotated[int, count("How often an attempt failed or its lease ran out")]
     max_attempts: Annotated[int, count("How often it may fail before it has failed", 1)]
-    retry_delay_seconds: Annotated[int, count("Seconds before the first retry; each further one doubles them")]
+    retry_delay_seconds: Annotated[int, count(rules.RETRY_DELAY_MEANING)]
     available_at: Annotated[str, moment("Not to be taken before; only where a delay was asked for")] | None = None
     worker: Annotated[str, said("Who holds the lease")] | None = None
     lease_seconds: Annotated[int, count("How long the lease was asked for", 1)] | None = None

@@ -15,6 +15,8 @@ from service.domain.errors import InvalidValue
 NO_CONTROLS: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
 #: Control characters (Unicode's category Cc), and lone surrogates (Cs), which UTF-8 cannot say.
 _UNWRITABLE: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
+#: A non-negative integer as JSON writes it, no longer than the largest that JSON keeps.
+_DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
 class Pattern(NamedTuple):
@@ -74,6 +76,12 @@ class Range(NamedTuple):
             raise InvalidValue(field, f"{value!r} is not allowed", self.allowed)
         return value
 
+    def parse(self, field: str, text: str) -> int:
+        """Return the integer in `text`, written in decimal digits; raise `InvalidValue` naming `field` otherwise."""
+        if _DECIMAL.fullmatch(text) is None:
+            raise InvalidValue(field, f"{shortened(text)} is not allowed", f"{self.allowed}, in plain decimal digits")
+        return self.require(field, int(text))
+
 
 class Label(NamedTuple):
     """Free text of 1 to `most` bytes of UTF-8 without control characters."""
@@ -121,7 +129,11 @@ PROGRESS_MESSAGE: Final = Label(1024)
 #: The largest integer that JSON keeps in every language (RFC 8259, section 6).
 COUNT: Final = Range(0, 2**53 - 1)
 MAX_ATTEMPTS: Final = Range(1, 1000)
+#: The doubled delay ends at the same maximum; `LONGEST_RETRY_DELAY` in `store/lua/moves.lua` is equal.
 RETRY_DELAY_SECONDS: Final = Range(0, 3600)
+RETRY_DELAY_MEANING: Final = (
+    f"Seconds before the first retry; doubled for each further retry, up to {RETRY_DELAY_SECONDS.most} (an hour)"
+)
 DELAY_SECONDS: Final = Range(0, 365 * 24 * 3600)
 LEASE_SECONDS: Final = Range(5, 3600)
 WAIT_SECONDS: Final = Range(0, 30)
@@ -134,6 +146,7 @@ LEASE_TOKEN: Final = Pattern(re.compile(r"^[\x21-\x7e]{1,255}$"), "the token of 
 #: A place in the history of all jobs, as Redis writes it: two numbers of 64 bits.
 POSITION: Final = Pattern(re.compile(r"^[0-9]{1,19}-[0-9]{1,19}$"), "the id of an event as it came")
 PAGE_LIMIT: Final = Range(1, 200)
+DEFAULT_PAGE_LIMIT: Final = 50
 BATCH_SIZE: Final = Range(1, 1000)
 
 DEFAULT_QUEUE: Final = "default"

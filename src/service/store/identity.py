@@ -31,14 +31,6 @@ def change_id_for(key: str | None) -> str:
     return _text(sha256(IDEMPOTENCY_KEY.require("Idempotency-Key", key).encode()).digest()[:12])
 
 
-def claim_id_for(key: str | None, *request: Any) -> str:
-    """Return what a claim is remembered under: its Idempotency-Key and its content, else something fresh.
-
-    Raises `InvalidValue`.
-    """
-    return new_change_id() if key is None else digest(change_id_for(key), *request)
-
-
 def new_secret() -> str:
     """Return what nobody can guess of a lease token: 96 random bits in 16 characters."""
     return secrets.token_urlsafe(12)

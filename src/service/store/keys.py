@@ -41,7 +41,7 @@ def by_expiry(queue: str, shelf: str) -> str:
 
 
 def claim(claim_id: str) -> str:
-    """String: the token and the job that a claim was given, for its repetition."""
+    """String: the token and the job that a claim was given, and its digest, for its repetition."""
     return index("claim", claim_id)
 
 

@@ -6,7 +6,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
-from msgspec import Raw
+from msgspec import UNSET, Raw, UnsetType
 from redis.asyncio import ConnectionPool
 
 from service.domain import content, errors, rules
@@ -17,7 +17,7 @@ from service.domain.times import timestamp
 from service.settings import retention_from_environment
 from service.store import keys, overview, scripts
 from service.store.connection import Gateway
-from service.store.identity import change_id_for, claim_id_for, digest, new_secret
+from service.store.identity import change_id_for, digest, new_secret
 from service.store.observer import NoObserver, Observer
 from service.store.records import hash_of, job_from, micros_of, millis, seconds_left, standing
 
@@ -80,7 +80,9 @@ class LeaseManager:
         """Give the oldest job that is due in `queues` (1 to 100) to `worker`; `None` if there is none.
 
         A queue that is paused or has as many running jobs as it may gives none. The same `claim_key` with the same
-        content gives the same job again while the lease has not been taken back. Raises `Draining`.
+        content gives the same job again while the lease has not been taken back. The content is `worker`,
+        `lease_seconds` and the set of `queues`. A claim is remembered for a minute longer than the lease it asked for.
+        Raises `KeyReused` for another content within that time, and `Draining`.
         """
         claim, _ = await self.try_claim(queues, worker, lease_seconds=lease_seconds, claim_key=claim_key)
         return claim
@@ -96,12 +98,15 @@ class LeaseManager:
             rules.QUEUE.require(f"queues[{index}]", queue)
         rules.LABEL.require("worker", worker)
         rules.LEASE_SECONDS.require("lease_seconds", lease_seconds)
-        claim_id = claim_id_for(claim_key, queues, worker, lease_seconds)
+        request = digest("claim", sorted(set(queues)), worker, lease_seconds)
         kept = millis(timedelta(seconds=lease_seconds) + CLAIM_KEPT)
-        args = [claim_id, new_secret(), worker, lease_seconds, self._ttl, kept, CLAIM_WALK, *queues]
-        word, *reply = await self._gateway.run(scripts.CLAIM, [keys.ROOT], args)
-        if word == "DRAINING":
-            raise errors.Draining(seconds_left(reply[0]))
+        args = [change_id_for(claim_key), request, new_secret(), worker, lease_seconds, self._ttl, kept, CLAIM_WALK]
+        word, *reply = await self._gateway.run(scripts.CLAIM, [keys.ROOT], [*args, *queues])
+        match word:
+            case "DRAINING":
+                raise errors.Draining(seconds_left(reply[0]))
+            case "KEY_REUSED":
+                raise errors.KeyReused
         time, passed_over = int(reply[0]), reply[1]
         _tell_of(passed_over, "a job whose delay is over cannot be given out: a key of its own is not ours")
         if word == "NONE":
@@ -199,15 +204,20 @@ class LeaseManager:
         """Return the queues that have jobs or settings of their own, by name."""
         return await overview.queues(self._gateway)
 
-    async def configure_queue(self, queue: str, *, paused: bool = False, max_running: int | None = None) -> Queue:
-        """Set whether a queue gives out jobs, and how many of its jobs may run at one time (`None`: any number)."""
+    async def configure_queue(
+        self, queue: str, *, paused: bool | UnsetType | None = UNSET, max_running: int | UnsetType | None = UNSET
+    ) -> Queue:
+        """Change settings of a queue and return it: whether it is paused, and how many of its jobs may run at one time.
+
+        A setting that is left out stays as it is; `None` clears it: the queue is not paused, any number may run.
+        """
         rules.QUEUE.require("queue", queue)
-        if max_running is not None:
+        if isinstance(max_running, int):
             rules.MAX_RUNNING.require("max_running", max_running)
-        setting = f"{int(paused)}:{_or_empty(max_running)}"
-        await self._gateway.run(scripts.QUEUE, [keys.ROOT], [queue, "" if setting == "0:" else setting])
+        args = [queue, _setting(paused), _setting(max_running)]
+        _, settings = await self._gateway.run(scripts.QUEUE, [keys.ROOT], args)
         found = (await overview.stats(self._gateway)).queues.get(queue)
-        return overview.queue_from(queue, setting, found or dict.fromkeys(Status, 0))
+        return overview.queue_from(queue, settings.decode(), found or dict.fromkeys(Status, 0))
 
     async def start_drain(self, seconds: int) -> Drain:
         """Create and claim no jobs for `seconds`, in all replicas; jobs that run go on."""
@@ -233,6 +243,11 @@ class LeaseManager:
 
 def _or_empty(value: Any) -> Any:
     return "" if value is None else value
+
+
+def _setting(value: int | UnsetType | None) -> int | str:
+    """Return a setting as the script takes it: empty to keep it, 0 to clear it."""
+    return "" if isinstance(value, UnsetType) else int(value or 0)
 
 
 def _tell_of(passed_over: Sequence[bytes], event: str) -> None:

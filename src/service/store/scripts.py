@@ -51,7 +51,7 @@ CREATE: Final = _source("create", "CREATED", "REPLAYED", "EXISTS", "DRAINING")
 CHANGE: Final = _source(
     *("change", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "KEY_REUSED", "PRECONDITION_FAILED", "ILLEGAL")
 )
-CLAIM: Final = _source("claim", "CLAIMED", "NONE", "DRAINING")
+CLAIM: Final = _source("claim", "CLAIMED", "KEY_REUSED", "NONE", "DRAINING")
 HEARTBEAT: Final = _source("heartbeat", "EXTENDED", "NOT_FOUND", "LEASE_LOST")
 RELEASE: Final = _source("release", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "NOT_LEASED", "KEY_REUSED")
 REAP: Final = _source("reap", "REAPED")

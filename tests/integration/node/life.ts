@@ -32,6 +32,16 @@ async function live(): Promise<void> {
   assert.equal((await client.DELETE("/v1/jobs/{job_id}", sunday)).response.status, 204);
 }
 
+async function configure(): Promise<void> {
+  const queue = { params: { path: { queue: "q" } } };
+  const capped = await client.PUT("/v1/queues/{queue}", { ...queue, body: { paused: true, max_running: 2 } });
+  assert.equal(present(capped.data).max_running, 2);
+  const kept = await client.PUT("/v1/queues/{queue}", queue);
+  assert.deepEqual([present(kept.data).paused, present(kept.data).max_running], [true, 2]);
+  const cleared = await client.PUT("/v1/queues/{queue}", { ...queue, body: { paused: null, max_running: null } });
+  assert.deepEqual([present(cleared.data).paused, present(cleared.data).max_running], [false, undefined]);
+}
+
 async function beRefused(): Promise<void> {
   const missing = await client.GET("/v1/jobs/{job_id}", sunday);
   assert.equal(refused(missing.error).type, "urn:jobstate:problem:job-not-found");
@@ -65,5 +75,6 @@ function refused(error: Problem | undefined): Problem {
 }
 
 await live();
+await configure();
 await beRefused();
 console.log("lived");

@@ -1,16 +1,17 @@
 -- Gives the oldest job that is due in some queues to a worker, under a lease with a token that no other claim has had.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 claim id, 2 a secret for the token, 3 worker, 4 seconds of the lease, 5 retention (ms),
---       6 how long the claim is remembered for its repetition (ms), 7 how many jobs whose delay is over to move, and how
---       many entries of each list to look at for one that has not expired, 8 … queues
+-- ARGV: 1 claim id, 2 digest of the claim, 3 a secret for the token, 4 worker, 5 seconds of the lease, 6 retention (ms),
+--       7 how long the claim is remembered for its repetition (ms), 8 how many jobs whose delay is over to move, and how
+--       many entries of each list to look at for one that has not expired, 9 … queues
 -- Returns: DRAINING with the milliseconds that it lasts, unless it is lifted before
 --          CLAIMED with the time (µs), passed over, job id and the whole hash; the same job again for the same claim id
 --          while the claim is remembered and the lease not over
+--          KEY_REUSED: the claim that is remembered under this id had another content
 --          NONE with the time (µs), passed over and when the next delay is over (µs, empty for none); passed over are ids
 --          of jobs whose delay is over and that stay where they are because a key of theirs is not ours
-local claim, secret, worker, seconds, retention = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], tonumber(ARGV[5])
-local walk, passed_over = tonumber(ARGV[7]), {}
+local claim, digest, secret, worker, seconds = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
+local retention, walk, passed_over = tonumber(ARGV[6]), tonumber(ARGV[8]), {}
 expect('string', claim)
 
 local function claimed(job)
@@ -19,7 +20,8 @@ end
 
 local known = redis.call('GET', claim)
 if known then
-  local token, id = known:match('^(%S+) (%S+)$')
+  local token, id, claimed_digest = known:match('^(%S+) (%S+) (%S+)$')
+  if id and claimed_digest ~= digest then return { 'KEY_REUSED' } end
   local job = id and load_whole(id)
   if job and job.lease and job.token == token then return claimed(job) end
 end
@@ -57,7 +59,7 @@ end
 for queue in pairs(filled) do tell('queue', queue) end
 
 local best, created
-for i = 8, #ARGV do
+for i = 9, #ARGV do
   local queue = ARGV[i]
   local list = key('list', queue, 'pending')
   expect('zset', list)
@@ -76,5 +78,5 @@ expect_indexes(job, 'pending', 'running')
 local token = digits(job.attempt + 1) .. '-' .. secret
 change(job, { status = 'running', retention = retention, lease = math.floor(now() / 1000) + seconds * 1000,
   set = { worker = worker, lease_seconds = seconds, _token = token } })
-redis.call('SET', claim, token .. ' ' .. best, 'PX', ARGV[6])
+redis.call('SET', claim, table.concat({ token, best, digest }, ' '), 'PX', ARGV[7])
 return claimed(job)

@@ -1,14 +1,25 @@
--- Sets whether a queue gives out jobs, and tells those who wait.
+-- Changes settings of a queue, and tells those who wait for its jobs if anything has changed.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 queue, 2 `paused:most` as the queue's field holds it, empty for a queue like any other
--- Returns: CONFIGURED
-expect('hash', key('queues'))
+-- ARGV: 1 queue, 2 paused (`1`, `0` or empty to keep it), 3 how many of its jobs may run (`0` for any number, or empty to
+--       keep it)
+-- Returns: CONFIGURED with the settings as they are then, `paused:most` as the queue's field holds them; a queue like any
+--          other has no field. Settings that cannot be read count as those of a queue like any other.
+local queue, settings = ARGV[1], key('queues')
+expect('hash', settings)
 expect('stream', key('events'))
-if ARGV[2] == '' then
-  redis.call('HDEL', key('queues'), ARGV[1])
+
+local held = redis.call('HGET', settings, queue) or '0:'
+local paused, most = held:match('^([01]):(%d*)$')
+if ARGV[2] ~= '' then paused = ARGV[2] end
+if ARGV[3] ~= '' then most = ARGV[3] == '0' and '' or ARGV[3] end
+local wanted = (paused or '0') .. ':' .. (most or '')
+if wanted == held then return { 'CONFIGURED', wanted } end
+
+if wanted == '0:' then
+  redis.call('HDEL', settings, queue)
 else
-  redis.call('HSET', key('queues'), ARGV[1], ARGV[2])
+  redis.call('HSET', settings, queue, wanted)
 end
-tell('queue', ARGV[1])
-return { 'CONFIGURED' }
+tell('queue', queue)
+return { 'CONFIGURED', wanted }

@@ -1,13 +1,13 @@
 /** The queues, and what an operator can do with each. */
 
 import { toJobs } from "./address.js";
-import { read, send } from "./api.js";
+import { send } from "./api.js";
 import { question } from "./dialog.js";
 import { el, fill, Parts, show, write } from "./dom.js";
 import { attempt, say } from "./notices.js";
 
 /** @typedef {import("./records.js").Queue} Queue */
-/** @typedef {{paused: boolean} | {max_running: number | undefined}} Setting */
+/** @typedef {{paused: boolean} | {max_running: number | null}} Setting */
 
 const MOST = 1_000_000;
 /** What is counted of each, in the order of the columns. */
@@ -67,7 +67,7 @@ function row(first, changed) {
   const cap = el("span", { class: "quiet" });
   const set = (/** @type {Setting} */ setting, /** @type {string} */ done) =>
     attempt(async () => {
-      await configure(queue, setting);
+      await send("PUT", `v1/queues/${encodeURIComponent(name)}`, setting);
       say(`${name}: ${done}.`);
       changed();
     });
@@ -103,17 +103,6 @@ function row(first, changed) {
 }
 
 /**
- * Change one setting of a queue: the service takes both, so the other is sent as it is now.
- * @param {Queue} queue
- * @param {Setting} setting
- */
-async function configure(queue, setting) {
-  const { items } = await read("v1/queues");
-  const { paused, max_running } = items.find((/** @type {Queue} */ one) => one.queue === queue.queue) ?? queue;
-  await send("PUT", `v1/queues/${encodeURIComponent(queue.queue)}`, { paused, max_running, ...setting });
-}
-
-/**
  * @param {Queue} queue
  * @param {(setting: Setting, done: string) => void} set
  */
@@ -132,6 +121,6 @@ async function askForCap(queue, set) {
     },
     ...(queue.max_running ? { other: "Lift the cap" } : {}),
   });
-  if (said?.action === "other") set({ max_running: undefined }, "has no cap");
+  if (said?.action === "other") set({ max_running: null }, "has no cap");
   else if (said) set({ max_running: Number(said.value) }, `at most ${said.value} run`);
 }
