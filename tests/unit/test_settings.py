@@ -204,6 +204,32 @@ def test_seconds_win_over_days() -> None:
     assert retention_from_environment(environ) == timedelta(seconds=60)
     assert Settings.from_environment(environ).ttl == timedelta(seconds=60)
 
+@pytest.mark.parametrize("name", ["JOBSTATE_PORT", "REDIS_PORT"])
+@pytest.mark.parametrize("address", ["tcp://10.0.0.1:8000", "udp://[fd00::1]:8000", "sctp://10.0.0.1:1"])
+def test_a_port_that_kubernetes_injects_is_refused_with_what_to_do(name: str, address: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_environment({name: address})
+    service = name.removesuffix("_PORT").lower()
+    assert refusal.value.name == name
+    assert f"{name}={address!r} is not allowed" in str(refusal.value)
+    assert f"Kubernetes injects this for a Service named `{service}`" in str(refusal.value)
+    assert "`enableServiceLinks: false`" in str(refusal.value)
+
+
+def test_the_other_variables_that_kubernetes_injects_have_no_effect() -> None:
+    injected = {
+        "JOBSTATE_SERVICE_HOST": "10.0.0.1",
+        "JOBSTATE_SERVICE_PORT": "8000",
+        "JOBSTATE_SERVICE_PORT_HTTP": "8000",
+        "JOBSTATE_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "JOBSTATE_PORT_8000_TCP_PROTO": "tcp",
+        "JOBSTATE_PORT_8000_TCP_PORT": "8000",
+        "JOBSTATE_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    assert Settings.from_environment(injected) == Settings.from_environment({})
+    assert not set(injected) & {one.name for one in VARIABLES}
+
+
 
 def test_days_that_are_wrong_are_refused_although_seconds_win() -> None:
     with pytest.raises(SettingsError, match="JOB_TTL_DAYS"):
