@@ -9,6 +9,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from msgspec import Raw, Struct
 
+from service.api.addresses import address
 from service.api.correlation import correlation_id
 from service.api.document_schemas import known
 from service.domain import errors
@@ -234,7 +235,8 @@ def _field_error(request: Request[Any, Any, Any], key: str, message: str) -> Fie
 def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
     match error.status_code:
         case 404:
-            return f"There is nothing at {request.scope['path']!r}; /schema/openapi.json lists what there is."
+            path, document = (address(request.scope, one) for one in (request.scope["path"], "/schema/openapi.json"))
+            return f"There is nothing at {path!r}; {document} lists what there is."
         case 405:
             allowed = (error.headers or {}).get("allow", "other methods")
             return f"{request.method} is not allowed here; allowed: {allowed}."

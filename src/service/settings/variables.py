@@ -221,7 +221,7 @@ VARIABLES: Final = (
         "",
         parsing.proxies,
         "addresses and networks such as 10.0.0.0/8, separated by commas, or *",
-        "the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
+        "the proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed",
     ),
     Variable(
         "CORS_ORIGINS",
