@@ -1,4 +1,4 @@
-"""What the tests run on, said in the header of every report: which Redis; whether there is compose, node, a browser."""
+"""What the tests run on, said in the header of every report: Redis, compose, node, a browser, nginx."""
 
 import os
 import shutil
@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests import nginx
 from tests.integration.compose import compose_failure
 from tests.integration.servers import Backend, choose_backend
 from tests.turns import TURNS
@@ -17,6 +18,8 @@ _BACKEND = pytest.StashKey[Backend]()
 _NO_COMPOSE = pytest.StashKey[str | None]()
 _NODE_TESTS = Path(__file__).parent / "integration" / "node"
 _BROWSER_TESTS = Path(__file__).parent / "browser"
+_NGINX_TESTS = Path(__file__).parent / "integration" / "test_proxies.py"
+_BOTH = _BROWSER_TESTS / "test_prefix.py"
 
 
 def missing_node_tools() -> list[str]:
@@ -39,6 +42,8 @@ def pytest_configure(config: pytest.Config) -> None:
         raise pytest.UsageError(f"REQUIRE_NODE=1, but there is no {', '.join(missing_node_tools())}")
     if os.environ.get("REQUIRE_BROWSER") == "1" and browser() is None:
         raise pytest.UsageError("REQUIRE_BROWSER=1, but there is no chromium")
+    if os.environ.get("REQUIRE_NGINX") == "1" and nginx.binary() is None:
+        raise pytest.UsageError("REQUIRE_NGINX=1, but there is no nginx")
     config.stash[_BACKEND], config.stash[_NO_COMPOSE] = backend, no_compose
 
 
@@ -48,11 +53,23 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     without = f"there is no {', '.join(missing_node_tools())}, so the tests in {_NODE_TESTS.name}/ are left out"
     node = without if missing_node_tools() else "the linter and the TypeScript client run"
     page = browser() or f"there is no chromium, so the tests in {_BROWSER_TESTS.name}/ are left out"
-    return [f"redis: {config.stash[_BACKEND]}", f"compose.yaml: {compose}", f"node: {node}", f"browser: {page}"]
+    proxy = nginx.binary() or f"there is no nginx, so {_NGINX_TESTS.name} and {_BOTH.name} are left out"
+    return [
+        f"redis: {config.stash[_BACKEND]}",
+        f"compose.yaml: {compose}",
+        f"node: {node}",
+        f"browser: {page}",
+        f"nginx: {proxy}",
+    ]
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    left_out = (_NODE_TESTS, missing_node_tools()), (_BROWSER_TESTS, browser() is None)
+    left_out = (
+        (_NODE_TESTS, missing_node_tools()),
+        (_BROWSER_TESTS, browser() is None),
+        (_NGINX_TESTS, nginx.binary() is None),
+        (_BOTH, nginx.binary() is None),
+    )
     return True if any(collection_path == folder and missing for folder, missing in left_out) else None
 
 

@@ -24,6 +24,13 @@ T = TypeVar("T")
 
 #: Where a service that is told to listen everywhere is found on its own machine.
 _HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_NO_PORT: Final = (
+    "JOBSTATE_PORT={port!r} is not allowed; allowed: an integer from 1 to 65535. Set `JOBSTATE_URL` or `--url` to the "
+    "address of the service."
+)
+_INJECTED: Final = (
+    " Kubernetes injects `JOBSTATE_PORT` for a Service named `jobstate`, unless a pod has `enableServiceLinks: false`."
+)
 
 
 class Command(click.Command):
@@ -137,11 +144,13 @@ API_KEY: Final = ApiKey()
 
 
 def default_url(environ: Mapping[str, str] | None = None) -> str:
-    """Return where `jobstate serve` listens in the same environment."""
+    """Return where `jobstate serve` listens in the same environment. Raises `click.UsageError`."""
     environ = os.environ if environ is None else environ
     host = environ.get("JOBSTATE_HOST") or "127.0.0.1"
     host = _HERE.get(host, host)
-    port = environ.get("JOBSTATE_PORT") or "8000"
+    port = environ.get("JOBSTATE_PORT", "").strip() or "8000"
+    if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
+        raise click.UsageError(_NO_PORT.format(port=port) + (_INJECTED if "://" in port else ""))
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -3,13 +3,12 @@
 from typing import Any
 
 from litestar import Litestar
-from litestar.config.cors import CORSConfig
 from litestar.datastructures import CacheControlHeader, State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
 from service.api import access, correlation, document, quotas
-from service.api.admission import Admission, Preflights
+from service.api.admission import Admission, NormalizingCORSConfig, Preflights
 from service.api.collection import Collection
 from service.api.decompression import RequestDecompression
 from service.api.document_schemas import PLUGINS
@@ -72,7 +71,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
         cache_control=UNKEPT,
         exception_handlers=live.EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
-        cors_config=CORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
+        cors_config=NormalizingCORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
         if settings.cors_origins
         else None,
         openapi_config=document.config(document_page.router(), document_page.Page()),

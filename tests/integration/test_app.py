@@ -82,6 +82,8 @@ def test_a_bug_is_a_problem_that_tells_nothing_of_its_inside(redis_url: str) -> 
     [
         ("", "https://a.example", None),
         ("https://a.example", "https://a.example", "https://a.example"),
+        ("https://A.example:443", "https://a.example", "https://a.example"),
+        ("https://a.example", "https://A.example:443", "https://A.example:443"),
         ("https://a.example", "https://b.example", None),
         ("*", "https://b.example", "*"),
     ],

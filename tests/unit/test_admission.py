@@ -8,7 +8,7 @@ import pytest
 from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 
-from service.api.admission import Admission, Preflights, host_of
+from service.api.admission import Admission, NormalizingCORSConfig, Preflights, host_of
 from service.api.patience import Room, Seat
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "*.jobs.example")
@@ -61,6 +61,8 @@ async def ask(app: ASGIApp, scope: Any) -> tuple[int, dict[str, str], Any]:
         "localhost",
         "LOCALHOST:8000",
         "127.0.0.1:1",
+        "localhost:",
+        "[0:0:0:0:0:0:0:1]:8000",
         "[::1]",
         "[::1]:8000",
         "a.jobs.example",
@@ -144,7 +146,18 @@ async def test_a_change_comes_from_no_page_from_its_own_or_from_an_allowed_one(o
     assert (await ask(Admission(App(), LOCAL, ("https://friend.example",), Room(1, 1, 1)), change(origin)))[0] == 200
 
 
-@pytest.mark.parametrize("origin", ["https://evil.example", "null", "http://localhost:9000", ""])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "https://evil.example",
+        "null",
+        "http://localhost:9000",
+        "",
+        "http://localhost",
+        "http://localhost:99999",
+        "http://[",
+    ],
+)
 async def test_a_change_by_another_page_is_refused(origin: str) -> None:
     app = App()
     status, headers, problem = await ask(
@@ -153,6 +166,21 @@ async def test_a_change_by_another_page_is_refused(origin: str) -> None:
     assert (status, app.seen) == (403, 0)
     assert problem["type"] == "urn:jobstate:problem:origin-not-allowed"
     assert "access-control-allow-origin" not in headers
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [("https://localhost", "localhost:443"), ("http://localhost:80", "LOCALHOST"), ("https://localhost", "localhost")],
+)
+async def test_the_default_port_of_an_origin_equals_none(origin: str, host: str) -> None:
+    assert (await ask(Admission(App(), LOCAL, (), Room(1, 1, 1)), change(origin, host)))[0] == 200
+
+
+@pytest.mark.parametrize("origin", ["https://friend.example:443", "HTTPS://Friend.Example"])
+async def test_an_allowed_origin_is_compared_in_one_spelling_and_echoed_as_it_was_sent(origin: str) -> None:
+    status, headers, _ = await ask(Admission(App(), LOCAL, ("https://friend.example",), Room(0, 1, 1)), change(origin))
+    assert (status, headers["access-control-allow-origin"]) == (503, origin)
+    assert NormalizingCORSConfig(allow_origins=["https://friend.example"]).is_origin_allowed(origin)
 
 
 async def test_reading_is_left_to_the_rules_of_browsers_and_any_page_may_be_allowed() -> None:

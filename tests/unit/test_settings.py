@@ -87,6 +87,12 @@ GOOD = [
         "cors_origins",
         ("https://a.org", "http://localhost:3000"),
     ),
+    (
+        "CORS_ORIGINS",
+        "https://b:443, HTTPS://APP.Example, http://c:80,http://[0::1]:8000",
+        "cors_origins",
+        ("https://b", "https://app.example", "http://c", "http://[::1]:8000"),
+    ),
     ("RATE_LIMIT", "off", "rate_limit", None),
     ("RATE_LIMIT", "600/minute", "rate_limit", RateLimit(600, 60)),
     ("RATE_LIMIT", "1/SECOND", "rate_limit", RateLimit(1, 1)),
@@ -114,7 +120,11 @@ BAD = [
     *(("SHUTDOWN_DRAIN_SECONDS", seconds) for seconds in [*NO_NUMBERS, "601", "90s"]),
     *(
         ("CORS_ORIGINS", origins)
-        for origins in ["example.org", "https://a.org/", "https://", "https://a.org https://b"]
+        for origins in ["example.org", "https://a.org/", "https://", "https://a.org https://b", "https://*.a.org"]
+    ),
+    *(
+        ("CORS_ORIGINS", origins)
+        for origins in ["null", "https://a.org?b", "https://b\u00fc.org", "https://a.org:65536"]
     ),
     *(("RATE_LIMIT", limit) for limit in ["on", "600", "0/minute", "600/fortnight", "600 / minute", "10000000/day"]),
     *(("REDIS_WAITAOF", word) for word in ["2", "yes", "-1"]),
@@ -192,6 +202,32 @@ def test_a_port_that_is_none_is_refused_by_name_with_and_without_a_host(host: di
         Settings.from_environment({"REDIS_PORT": port, **host})
     assert refusal.value.name == "REDIS_PORT"
     assert repr(port) in str(refusal.value)
+
+
+@pytest.mark.parametrize("name", ["JOBSTATE_PORT", "REDIS_PORT"])
+@pytest.mark.parametrize("address", ["tcp://10.0.0.1:8000", "udp://[fd00::1]:8000", "sctp://10.0.0.1:1"])
+def test_a_port_that_kubernetes_injects_is_refused_with_what_to_do(name: str, address: str) -> None:
+    with pytest.raises(SettingsError) as refusal:
+        Settings.from_environment({name: address})
+    service = name.removesuffix("_PORT").lower()
+    assert refusal.value.name == name
+    assert f"{name}={address!r} is not allowed" in str(refusal.value)
+    assert f"Kubernetes injects this for a Service named `{service}`" in str(refusal.value)
+    assert "`enableServiceLinks: false`" in str(refusal.value)
+
+
+def test_the_other_variables_that_kubernetes_injects_have_no_effect() -> None:
+    injected = {
+        "JOBSTATE_SERVICE_HOST": "10.0.0.1",
+        "JOBSTATE_SERVICE_PORT": "8000",
+        "JOBSTATE_SERVICE_PORT_HTTP": "8000",
+        "JOBSTATE_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "JOBSTATE_PORT_8000_TCP_PROTO": "tcp",
+        "JOBSTATE_PORT_8000_TCP_PORT": "8000",
+        "JOBSTATE_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }
+    assert Settings.from_environment(injected) == Settings.from_environment({})
+    assert not set(injected) & {one.name for one in VARIABLES}
 
 
 def test_a_url_wins_over_a_host() -> None:

@@ -129,6 +129,22 @@ def test_the_service_is_where_serve_would_listen(environ: dict[str, str], url: s
     assert default_url(environ) == url
 
 
+@pytest.mark.parametrize("port", ["tcp://10.0.0.1:8000", "0", "65536", "abc", "80 00", "\u0663"])
+def test_a_port_that_is_none_is_refused_by_name(port: str) -> None:
+    result = run("list", environ={"JOBSTATE_PORT": port})
+    words = " ".join(result.output.split())
+    assert result.exit_code == 2
+    assert f"JOBSTATE_PORT={port!r} is not allowed" in words
+    assert "`JOBSTATE_URL`" in words
+    assert ("Kubernetes" in words, "`enableServiceLinks: false`" in words) == ("tcp" in port, "tcp" in port)
+
+
+def test_where_the_address_is_given_a_port_that_is_none_does_not_matter() -> None:
+    result = run("list", environ={"JOBSTATE_PORT": "tcp://10.0.0.1:8000", "JOBSTATE_URL": "http://127.0.0.1:1"})
+    assert (result.exit_code, "JOBSTATE_PORT" in result.output) == (1, False)
+    assert run("list", "--help", environ={"JOBSTATE_PORT": "tcp://10.0.0.1:8000"}).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("error", "code"),
     [

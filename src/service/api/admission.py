@@ -1,7 +1,7 @@
 """Around the whole application: who is let in, and no more at one time than the process can serve in good time."""
 
+from collections.abc import Sequence
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from litestar.config.cors import CORSConfig
 from litestar.enums import ScopeType
@@ -19,6 +19,7 @@ from service.api.problems import (
     Kind,
     encoded,
 )
+from service.domain.origins import is_same_origin, normalize_host, normalize_origin
 
 #: Where a request's state says that its connection is one too many.
 CROWDED: Final = "crowded"
@@ -65,7 +66,7 @@ class Admission:
             most = self._room.most_answered
             return OVERLOADED, f"{most} requests are being answered, the most (MAX_CONCURRENT_REQUESTS).", _RETRY
         host = host_of(scope)
-        if self._hosts is not None and host is not None and not _is_among(host, self._hosts):
+        if self._hosts is not None and host is not None and not _matches(host, self._hosts):
             detail = f"This service is not {host!r}; it answers to {', '.join(self._hosts)} (ALLOWED_HOSTS)."
             return HOST_NOT_ALLOWED, detail, {}
         if scope["method"] not in _SAFE and not self._is_trusted(origin := _header(scope, b"origin"), scope):
@@ -77,17 +78,14 @@ class Admission:
 
         A browser asks beforehand (CORS) only for what no form can send: not for every body that is read here.
         """
-        if origin is None or self._is_allowed(origin):
+        if origin is None or is_among(origin, self._origins):
             return True
-        return urlsplit(origin).netloc.lower() == (_header(scope, b"host") or "").lower() != ""
-
-    def _is_allowed(self, origin: str) -> bool:
-        return "*" in self._origins or origin in self._origins
+        return is_same_origin(origin, _header(scope, b"host") or "")
 
     def _readable_by(self, scope: HTTPScope) -> dict[str, str]:
         """Return the headers that let a page of an allowed origin see a refusal."""
         origin = _header(scope, b"origin")
-        if origin is None or not self._is_allowed(origin):
+        if origin is None or not is_among(origin, self._origins):
             return {}
         return {"access-control-allow-origin": origin, "access-control-expose-headers": "retry-after", "vary": "origin"}
 
@@ -130,9 +128,25 @@ def host_of(scope: HTTPScope) -> str | None:
     header = _header(scope, b"host")
     if header is None:
         return None
-    named = header.lower()
-    host, colon, port = named.rpartition(":")
-    return host if colon and port.isdecimal() and not host.endswith(":") else named
+    return normalize_host(header)
+
+
+class NormalizingCORSConfig(CORSConfig):
+    """Litestar's CORS, which compares origins as `Admission` does."""
+
+    def is_origin_allowed(self, origin: str) -> bool:
+        """Return whether pages of an origin may read."""
+        return is_among(origin, self.allow_origins)
+
+
+def is_among(origin: str, allowed: Sequence[str]) -> bool:
+    """Return whether an origin is one of those that are allowed, which are normalized; `*` allows any."""
+    if "*" in allowed:
+        return True
+    try:
+        return normalize_origin(origin) in allowed
+    except ValueError:
+        return False
 
 
 def _header(scope: HTTPScope, wanted: bytes) -> str | None:
@@ -142,7 +156,7 @@ def _header(scope: HTTPScope, wanted: bytes) -> str | None:
     return None
 
 
-def _is_among(host: str, patterns: tuple[str, ...]) -> bool:
+def _matches(host: str, patterns: tuple[str, ...]) -> bool:
     return host in patterns or any(one.startswith("*.") and host.endswith(one[1:]) for one in patterns)
 
 

@@ -9,6 +9,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from service.api import cursors
 from service.api import document_examples as examples
+from service.api.addresses import address
 from service.api.answers import Encoded
 from service.api.bodies import Body
 from service.api.conditions import etag
@@ -101,7 +102,7 @@ class Collection(Controller):
         """Create a pending job; an equal request sent again is answered with the record as it is now."""
         creation = await _create(request.app.state["job_manager"], data, idempotency_key, request)
         structlog.contextvars.bind_contextvars(job_id=creation.job.job_id)
-        headers = {"Location": f"/v1/jobs/{creation.job.job_id}", "ETag": etag(creation.job)}
+        headers = {"Location": address(request.scope, f"/v1/jobs/{creation.job.job_id}"), "ETag": etag(creation.job)}
         if creation.replayed:
             headers["Idempotency-Replayed"] = "true"
         return Encoded(creation.job, headers=headers)

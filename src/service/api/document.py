@@ -1,8 +1,8 @@
 """The API document as a whole: what the service is, and the parts that its operations share."""
 
-from typing import Final
+from typing import Any, Final
 
-from litestar import Router
+from litestar import Request, Router
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
 from litestar.openapi.spec import (
@@ -21,6 +21,7 @@ from litestar.openapi.spec import (
 
 from service import __version__
 from service.api import access, correlation
+from service.api.addresses import path_prefix
 from service.api.decompression import GZIP
 from service.api.document_examples import DETAILS, ERRORS, PENDING, example
 from service.api.document_operations import (
@@ -64,6 +65,16 @@ TAGS: Final = (
 )
 
 
+class Document(JsonRenderPlugin):
+    """The document as JSON, whose `servers` name the address that its client uses."""
+
+    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
+        """Return the document."""
+        [server] = openapi_schema["servers"]
+        here = {**server, "url": path_prefix(request.scope) or server["url"]}
+        return self.render_json(request, {**openapi_schema, "servers": [here]})
+
+
 def config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
     """Return what Litestar makes the document from, to be served on `router` with `pages` that show it."""
     return OpenAPIConfig(
@@ -79,7 +90,7 @@ def config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
         use_handler_docstrings=True,
         security=[],  # each operation says its own
         openapi_router=router,
-        render_plugins=[JsonRenderPlugin(), *pages],
+        render_plugins=[Document(), *pages],
     )
 
 

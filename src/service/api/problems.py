@@ -10,6 +10,7 @@ from litestar.exceptions import HTTPException, ValidationException
 from litestar.types import HTTPScope, Send
 from msgspec import Raw, Struct
 
+from service.api.addresses import address
 from service.api.correlation import correlation_id
 from service.api.document_schemas import known
 from service.api.head import allow
@@ -254,7 +255,8 @@ def _allow(error: HTTPException) -> str:
 def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
     match error.status_code:
         case 404:
-            return f"There is nothing at {request.scope['path']!r}; /schema/openapi.json lists what there is."
+            path, document = (address(request.scope, one) for one in (request.scope["path"], "/schema/openapi.json"))
+            return f"There is nothing at {path!r}; {document} lists what there is."
         case 405:
             return f"{request.method} is not allowed here; allowed: {_allow(error)}."
         case 413:

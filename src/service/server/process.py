@@ -8,7 +8,7 @@ import socket
 import time
 from collections.abc import Callable
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 import structlog
 import uvicorn
@@ -18,6 +18,7 @@ from service.domain.errors import JobStateError
 from service.metrics import Metrics
 from service.server.connection import connections
 from service.server.descriptors import make_room
+from service.server.forwarded import ForwardedHeaders
 from service.server.headers import SECURITY
 from service.settings import Settings
 
@@ -45,14 +46,16 @@ class Server(uvicorn.Server):
         self._seen = 0.0
         metrics = Metrics()
         service, self._state = create_service(settings, redis_url, metrics)
+        application: Any = service
+        if settings.trusted_proxies:
+            application = ForwardedHeaders(application, list(settings.trusted_proxies))
         super().__init__(
             uvicorn.Config(
-                service,
+                application,
                 http=connections(settings, metrics.refused),
                 ws="none",
                 lifespan="on",
-                proxy_headers=bool(settings.trusted_proxies),
-                forwarded_allow_ips=list(settings.trusted_proxies),
+                proxy_headers=False,  # `ForwardedHeaders` reads them
                 timeout_keep_alive=settings.keep_alive_seconds,
                 access_log=False,
                 log_config=None,

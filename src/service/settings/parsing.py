@@ -9,6 +9,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 from service.domain.access import ApiKey, Scope
 from service.domain.limits import RateLimit
+from service.domain.origins import normalize_origin
 
 _HOST_NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 API_KEY_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
@@ -66,12 +67,8 @@ def host(text: str) -> str:
 
 
 def origins(text: str) -> tuple[str, ...]:
-    """Return the origins of a list."""
-    listed = _items(text)
-    for origin in listed:
-        if origin != "*" and not re.fullmatch(r"https?://[^/\s]+", origin):
-            raise ValueError(text)
-    return listed
+    """Return the origins of a list, each as browsers send it."""
+    return tuple(one if one == "*" else normalize_origin(one) for one in _items(text))
 
 
 def host_patterns(text: str) -> tuple[str, ...]:

@@ -42,7 +42,18 @@ class Variable(NamedTuple):
         except ValueError as error:
             if self.is_secret:
                 raise SettingsError(self.name, "…", self.allowed) from None
-            raise SettingsError(self.name, text, self.allowed) from error
+            raise SettingsError(self.name, text, self.allowed + _injected_by(self.name, text)) from error
+
+
+def _injected_by(name: str, text: str) -> str:
+    """Return where a variable comes from that no user has set."""
+    if not name.endswith("_PORT") or not re.match(r"(tcp|udp|sctp)://", text):
+        return ""
+    of_service = name.removesuffix("_PORT").lower()
+    return (
+        f". Kubernetes injects this for a Service named `{of_service}`: set `enableServiceLinks: false` in the pod, "
+        f"or set `{name}` there"
+    )
 
 
 def without_password(url: str) -> str:
@@ -210,7 +221,7 @@ VARIABLES: Final = (
         "",
         parsing.proxies,
         "addresses and networks such as 10.0.0.0/8, separated by commas, or *",
-        "the proxies whose X-Forwarded-For and X-Forwarded-Proto are believed",
+        "the proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed",
     ),
     Variable(
         "CORS_ORIGINS",

@@ -15,7 +15,10 @@ _VENDORED: Final = _ROOM / "swagger_ui"
 _ASSETS: Final = Assets(
     (_ROOM / "page.js", _ROOM / "page.css", _VENDORED / "swagger-ui-bundle.js", _VENDORED / "swagger-ui.css")
 )
-_HTML: Final = _ASSETS.sealed((_ROOM / "page.html").read_text(encoding="utf-8"))
+_HTML: Final = (_ROOM / "page.html").read_text(encoding="utf-8")
+#: Its addresses are relative, so that they hold behind a path prefix: one for `/schema`, one for `/schema/`.
+_BESIDE: Final = _ASSETS.sealed(_HTML.replace("{schema}", "schema/"))
+_INSIDE: Final = _ASSETS.sealed(_HTML.replace("{schema}", ""))
 
 
 class Page(OpenAPIRenderPlugin):
@@ -26,7 +29,7 @@ class Page(OpenAPIRenderPlugin):
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """Return the HTML."""
-        return _HTML
+        return _INSIDE if request.scope["raw_path"].endswith(b"/") else _BESIDE
 
 
 async def check_page(request: Request[Any, Any, Any]) -> Response[None] | None:

@@ -1,6 +1,7 @@
 /** The API key of whoever looks, where the service asks for one: kept for this tab alone, and sent to this service alone. */
 
-const PLACE = "jobstate-api-key";
+/** Storage belongs to an origin, which other services under other path prefixes may share. */
+const PLACE = `jobstate-api-key ${new URL(".", document.baseURI).pathname}`;
 
 /** @type {{heard: (words: string) => void}} */
 const door = { heard: () => {} };
