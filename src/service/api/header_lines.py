@@ -25,7 +25,15 @@ LISTS: Final = frozenset(
 #: Headers that have one value. `traceparent` is not among them: W3C Trace Context has a broken one ignored.
 SINGLE: Final = frozenset(
     (
-        *(b"authorization", b"content-type", b"host", b"idempotency-key", b"last-event-id", b"lease-token"),
+        *(
+            b"authorization",
+            b"content-length",
+            b"content-type",
+            b"host",
+            b"idempotency-key",
+            b"last-event-id",
+            b"lease-token",
+        ),
         *(b"origin", b"access-control-request-method", b"x-correlation-id"),
     )
 )
