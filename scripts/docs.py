@@ -11,6 +11,8 @@ from service.app import create_app
 from service.domain.access import Scope
 from service.domain.states import FINAL, MOVES
 from service.settings import VARIABLES, Settings
+from service.settings.redis_url import OPTIONS as URL_OPTIONS
+from service.store.permissions import DOCTOR, OPTIONAL, REPAIR, SERVICE, names, rule
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -63,25 +65,52 @@ def scopes() -> list[str]:
     return ["| scope | operations |", "| --- | --- |", *rows]
 
 
+def acl() -> list[str]:
+    """List what each part needs of Redis, as ACL rules."""
+    features = [f"| {feature} | `{' '.join(map('+{}'.format, names(rules)))}` |" for feature, rules in OPTIONAL.items()]
+    return [
+        "```text",
+        f"ACL SETUSER jobstate on >PASSWORD {rule(*SERVICE)}",
+        f"ACL SETUSER jobstate-doctor on >PASSWORD {rule(*DOCTOR)}",
+        f"ACL SETUSER jobstate-repair on >PASSWORD {rule(*DOCTOR, *REPAIR)}",
+        "```",
+        "",
+        "| optional, for any of them | add |",
+        "| --- | --- |",
+        *features,
+    ]
+
+
+def options() -> list[str]:
+    """List the options of a Redis URL."""
+    rows = [
+        f"| `{name}` | {one.allowed} | {'rediss://' if one.of_tls else 'any'} |" for name, one in URL_OPTIONS.items()
+    ]
+    return ["| option | allowed | scheme |", "| --- | --- | --- |", *rows]
+
+
 def openapi() -> str:
     """Write the API document."""
     app = create_app(Settings.from_environment({}), "redis://nowhere")
     return json.dumps(app.openapi_schema.to_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
-def page(name: str, mark: str, part: Callable[[], list[str]]) -> str:
-    """Return a page with its part as the code determines it."""
-    begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
-    before, rest = (DOCS / name).read_text().split(begin)
-    return before + begin + "\n".join(part()) + "\n" + end + rest.split(end, 1)[1]
+def page(name: str, parts: dict[str, Callable[[], list[str]]]) -> str:
+    """Return a page with its parts as the code determines them."""
+    text = (DOCS / name).read_text()
+    for mark, part in parts.items():
+        begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
+        before, rest = text.split(begin)
+        text = before + begin + "\n".join(part()) + "\n" + end + rest.split(end, 1)[1]
+    return text
 
 
 #: Each file, and how it is as the code determines it.
 FILES: dict[str, Callable[[], str]] = {
-    "state-machine.md": lambda: page("state-machine.md", "states", states),
-    "configuration.md": lambda: page("configuration.md", "variables", variables),
-    "problems.md": lambda: page("problems.md", "problems", problems),
-    "security.md": lambda: page("security.md", "scopes", scopes),
+    "state-machine.md": lambda: page("state-machine.md", {"states": states}),
+    "configuration.md": lambda: page("configuration.md", {"variables": variables, "options": options}),
+    "problems.md": lambda: page("problems.md", {"problems": problems}),
+    "security.md": lambda: page("security.md", {"scopes": scopes, "acl": acl}),
     "openapi.json": openapi,
 }
 

@@ -17,6 +17,7 @@ from rich.text import Text
 from jobstate_cli.command import Command, run
 from jobstate_cli.terminal import console, harmless, print_json, print_line, say
 from service import logs
+from service.domain.errors import JobStateError
 from service.embedded import visit
 from service.options import environment, options
 from service.settings import VARIABLES, Settings, SettingsError, without_password
@@ -24,6 +25,7 @@ from service.signals import end_as_sigint
 from service.store.connection import Gateway
 from service.store.doctor import RATE, Finding, Tally, examine
 from service.store.observer import NoObserver
+from service.store.overview import store_health
 from service.store.pool import connect
 
 
@@ -78,12 +80,27 @@ def doctor(ctx: click.Context, /, repair: bool, rate: float, as_json: bool, **gi
     ctx.exit(Exit.DRIFT if report.left else Exit.SOUND)
 
 
+class Durability(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether Redis let the doctor check that it keeps what it acknowledges; if so, what puts jobs at risk."""
+
+    checked: bool
+    concerns: list[str] = []
+    detail: str = ""
+
+    def lines(self) -> Iterator[str]:
+        """Yield what a person should know."""
+        yield from (f"jobs at risk: {concern}" for concern in self.concerns)
+        if not self.checked:
+            yield f"durability not checked: {self.detail}"
+
+
 class Report:
     """What has been found, for people or as JSON."""
 
     def __init__(self, home: str, as_json: bool) -> None:
         """Report on the Redis at `home`, which is words."""
         self.tally = Tally()
+        self.durability = Durability(checked=False)
         self._home, self._as_json = home, as_json
         self._found: list[Finding] = []
         self._started = time.monotonic()
@@ -111,7 +128,8 @@ class Report:
         found, seconds = len(self._found), time.monotonic() - self._started
         if self._as_json:
             summary = {"found": found, "repaired": found - self.left, "left": self.left, "seconds": round(seconds, 3)}
-            looked_at = {"redis": self._home, **msgspec.to_builtins(self.tally)}
+            durability = msgspec.to_builtins(self.durability)
+            looked_at = {"redis": self._home, **msgspec.to_builtins(self.tally), "durability": durability}
             print_json(msgspec.json.encode({**looked_at, **summary, "findings": self._found}) + b"\n", end=False)
             return
         if self._out.is_terminal and found > SHOWN:
@@ -123,6 +141,7 @@ class Report:
         yield f"{self.tally.jobs:,} jobs and {self.tally.entries:,} index entries in {seconds:.1f} s in {self._home}"
         if not self.tally.counted:
             yield "counts were not compared: something changed meanwhile"
+        yield from self.durability.lines()
         yield f"{found:,} found, {found - self.left:,} repaired, {self.left:,} left" if found else "nothing has drifted"
 
 
@@ -151,11 +170,20 @@ def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
 
 async def _examine(redis_url: str, repair: bool, rate: float, report: Report) -> None:
     pool = connect(redis_url, max_connections=2)
+    gateway = Gateway(pool, NoObserver())
     try:
-        async for finding in examine(Gateway(pool, NoObserver()), repair=repair, rate=rate, tally=report.tally):
+        async for finding in examine(gateway, repair=repair, rate=rate, tally=report.tally):
             report.tell(finding)
+        report.durability = await _durability(gateway)
     finally:
         await pool.disconnect()
+
+
+async def _durability(gateway: Gateway) -> Durability:
+    try:
+        return Durability(checked=True, concerns=(await store_health(gateway)).concerns)
+    except JobStateError as error:
+        return Durability(checked=False, detail=str(error))
 
 
 def _end(ctx: click.Context, code: Exit, why: str) -> NoReturn:

@@ -11,7 +11,6 @@ from typing import Final
 import structlog
 from litestar import Litestar
 from redis.asyncio import Redis
-from redis.exceptions import RedisError
 
 from service.api.correlation import new_correlation_id
 from service.domain import rules
@@ -44,6 +43,10 @@ STOOD_STILL: Final = timedelta(seconds=1)
 CONNECTED: Final = "Redis connected, JobStateManager initialized"
 AWAY: Final = "Redis is away; answering 503 until it is back"
 NEWER: Final = "the data in Redis is newer than this service; answering 503 until a newer one is started"
+SWEEP_FAILED: Final = "sweep failed"
+REAPER_FAILED: Final = "reaper failed"
+#: Redis works, and does not say whether it keeps what it acknowledges.
+UNCHECKED: Final = "durability not checked"
 
 _log = structlog.get_logger(__name__)
 
@@ -89,9 +92,9 @@ def store(
             await asyncio.gather(*tasks, feed.aclose(), return_exceptions=True)
             _log.info("Shutting down Redis connection")
             await pipeline_of(pool).aclose()
-            with contextlib.suppress(RedisError):  # over a dead line nobody answers a TLS goodbye
-                await app.state.redis_client.aclose()
-                await pool.disconnect()
+            for close in (app.state.redis_client.aclose, pool.disconnect):
+                with contextlib.suppress(Exception):  # a connection that cannot be closed must not fail the shutdown
+                    await close()
 
     return lifespan
 
@@ -103,13 +106,8 @@ async def _upkeep(manager: JobStateManager, stopping: asyncio.Event) -> None:
         structlog.contextvars.bind_contextvars(correlation_id=new_correlation_id())
         try:
             swept = await manager.sweep()
-        except JobStateError as error:
-            event, tell = (NEWER, _log.error) if isinstance(error, StoreNewer) else (AWAY, _log.warning)
-            if said != event:
-                tell(event, detail=str(error))
-            said = event
-        except Exception:
-            _log.exception("the sweep failed; it will be tried again")
+        except Exception as error:
+            said = _log_failure(error, said)
         else:
             if said != CONNECTED:
                 _log.info(CONNECTED)
@@ -120,6 +118,20 @@ async def _upkeep(manager: JobStateManager, stopping: asyncio.Event) -> None:
         await _pause((SWEEP_EVERY if said == CONNECTED else RECONNECT_EVERY).total_seconds(), stopping)
 
 
+def _log_failure(error: Exception, last: str | None) -> str:
+    """Log that the sweep failed and return the event; nothing is logged where `last` was the same."""
+    match error:
+        case StoreNewer():
+            event, tell = NEWER, _log.error
+        case JobStateError():
+            event, tell = AWAY, _log.warning
+        case _:
+            event, tell = SWEEP_FAILED, _log.error
+    if event != last:
+        tell(event, detail=str(error), exc_info=error if event == SWEEP_FAILED else None)
+    return event
+
+
 async def _reap(leases: LeaseManager, stopping: asyncio.Event) -> None:
     """Take jobs from workers that have fallen silent, as soon as their leases run out.
 
@@ -127,6 +139,7 @@ async def _reap(leases: LeaseManager, stopping: asyncio.Event) -> None:
     """
     every: float = rules.LEASE_SECONDS.least  # no lease that is given meanwhile runs out before
     there_since = looked = -math.inf
+    has_failed = False
     while not stopping.is_set():
         structlog.contextvars.bind_contextvars(correlation_id=new_correlation_id())
         pause = every
@@ -138,10 +151,13 @@ async def _reap(leases: LeaseManager, stopping: asyncio.Event) -> None:
             pause = min(pause, there_since + REAP_AFTER.total_seconds() - now)
             if pause <= 0:
                 pause = await _reap_batch(leases, every)
+                has_failed = False
         except StoreUnavailable:  # the upkeep says so
             looked, pause = -math.inf, RECONNECT_EVERY.total_seconds()
         except Exception:
-            _log.exception("the reaper failed; it will try again")
+            if not has_failed:
+                _log.exception(REAPER_FAILED)
+            has_failed = True
         await _pause(max(pause, REAP_AT_MOST_EVERY.total_seconds()), stopping)
 
 
@@ -161,9 +177,13 @@ async def _pause(seconds: float, stopping: asyncio.Event) -> None:
 
 
 async def _begin(manager: JobStateManager) -> None:
-    """Mark the data with its version, and say what puts jobs at risk, as far as Redis lets the service do so."""
+    """Mark the data with its version, and log what puts jobs at risk, or that Redis does not let the service see it."""
     with contextlib.suppress(JobStateError):
         await manager.write_version()
-    with contextlib.suppress(JobStateError):
-        for concern in (await manager.get_store_health()).concerns:
-            _log.warning("acknowledged jobs are at risk", concern=concern)
+    try:
+        health = await manager.get_store_health()
+    except JobStateError as error:
+        _log.warning(UNCHECKED, detail=str(error))
+        return
+    for concern in health.concerns:
+        _log.warning("acknowledged jobs are at risk", concern=concern)

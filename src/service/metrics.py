@@ -127,20 +127,24 @@ class Metrics:
         """Note how many connections to Redis this process may have."""
         self._pool_size.set(limit)
 
-    def render(self, accept: str, stats: Stats | None, health: StoreHealth | None) -> tuple[bytes, str]:
+    def render(self, accept: str, *, is_up: bool, stats: Stats | None, health: StoreHealth | None) -> tuple[bytes, str]:
         """Return the page and its media type, OpenMetrics where `accept` asks for it.
 
-        `stats` and `health` are what Redis has just said, `None` where it did not answer.
+        `is_up` says whether Redis has just served what the service needs. `stats` and `health` are what it has just
+        said, `None` where it did not.
         """
         encode, media_type = choose_encoder(accept)
-        return encode(_Page(self._registry, stats, health)), media_type
+        return encode(_Page(self._registry, is_up, stats, health)), media_type
 
 
 class _Page(Collector):
     """What a process has counted, and behind it what Redis says."""
 
-    def __init__(self, registry: CollectorRegistry, stats: Stats | None, health: StoreHealth | None) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, is_up: bool, stats: Stats | None, health: StoreHealth | None
+    ) -> None:
         self._registry = registry
+        self._is_up = is_up
         self._stats = stats
         self._health = health
 
@@ -149,8 +153,11 @@ class _Page(Collector):
         yield from self._registry.collect()
         build = {"version": __version__, "python": platform.python_version()}
         yield InfoMetricFamily("jobstate_build", "What is running", build)
-        up = self._stats is not None and self._health is not None
-        yield _gauge("jobstate_redis_up", "Whether Redis answered", float(up))
+        yield _gauge("jobstate_redis_up", "Whether Redis serves what the service needs", float(self._is_up))
+        is_known = self._health is not None
+        if self._is_up or is_known:
+            text = "Whether Redis lets the service check durability and eviction (INFO)"
+            yield _gauge("jobstate_redis_durability_known", text, float(is_known))
         if self._health is not None:
             yield from _of_redis(self._health)
         if self._stats is not None:

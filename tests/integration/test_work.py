@@ -319,7 +319,7 @@ def test_a_foreign_key_in_the_place_of_the_leases_is_no_secret(
     with sync_redis.Redis.from_url(redis_url) as redis:
         redis.set(keys.LEASES, "foreign")
         try:
-            wait_until(lambda: "the reaper failed" in shared_service.log[before:], "the log line")
+            wait_until(lambda: "reaper failed" in shared_service.log[before:], "the log line")
         finally:
             redis.delete(keys.LEASES)
 

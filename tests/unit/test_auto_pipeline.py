@@ -413,3 +413,9 @@ async def test_at_the_end_whoever_waits_is_told_and_nothing_more_is_sent() -> No
     assert await all_given_back(pool)
     assert pool.sent == [[packed(("A",))]]
     assert pool.lines[0].is_broken
+
+
+async def test_a_reply_that_redis_py_cannot_read_is_an_error_of_the_protocol() -> None:
+    pool: Any = Pool(lambda _: IndexError("a redirection without an address"))
+    with pytest.raises(redis_errors.InvalidResponse, match="IndexError: a redirection"):
+        await AutoPipeline(pool).ask(("GET", "a"))

@@ -12,7 +12,8 @@ from redis.asyncio import ConnectionPool
 
 from service.domain import errors
 from service.store import auto_pipeline, budget, connection
-from service.store.connection import Gateway, by, meaning
+from service.store.connection import Gateway, by
+from service.store.failures import meaning, words
 from service.store.observer import NoObserver
 from service.store.pool import connect
 
@@ -33,6 +34,12 @@ URL = "redis://localhost:1/0"
         ("BUSY Redis is busy running a script.", errors.StoreBusy),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", errors.StoreCorrupt),
         ("ERR max number of clients reached", errors.StoreUnreachable),
+        ("ERR DB index is out of range", errors.StoreRefused),
+        ("ERR SELECT is not allowed in cluster mode", errors.StoreRefused),
+        ("ERR unknown command 'EVALSHA', with args beginning with: ", errors.StoreRefused),
+        ("MOVED 3999 127.0.0.1:6381", errors.StoreRefused),
+        ("CROSSSLOT Keys in request don't hash to the same slot", errors.StoreRefused),
+        ("ANYTHING that Redis may say one day", errors.StoreRefused),
     ],
 )
 def test_a_refusal_of_redis_has_its_meaning(reply: str, meant: type[errors.JobStateError]) -> None:
@@ -59,11 +66,41 @@ def test_a_failure_of_the_network_has_its_meaning(error: Exception, meant: type[
 
 @pytest.mark.parametrize(
     "error",
-    [ValueError("a bug"), RuntimeError("a bug"), redis_errors.ResponseError("ERR unknown command 'X'")],
+    [ValueError("a bug"), RuntimeError("a bug"), KeyError("a bug")],
     ids=repr,
 )
 def test_a_bug_stays_what_it_is(error: Exception) -> None:
     assert meaning(error) is type(error)
+
+
+def subclasses(error: type[Exception]) -> set[type[Exception]]:
+    return {error}.union(*map(subclasses, error.__subclasses__()))
+
+
+@pytest.mark.parametrize("kind", sorted(subclasses(redis_errors.RedisError), key=str), ids=str)
+def test_every_error_of_redis_py_is_an_error_of_the_domain(kind: type[Exception]) -> None:
+    error = kind.__new__(kind, "1 somewhere:1")
+    assert issubclass(meaning(error), errors.StoreUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (
+            redis_errors.ResponseError("unknown command 'AUTH', with args beginning with: 's3cret' "),
+            "unknown command 'AUTH'",
+        ),
+        (redis_errors.ResponseError("s3cret is no password"), "*** is no password"),
+        (redis_errors.ResponseError("x" * 1000), "x" * 300),
+        (redis_errors.ConnectionError(), "no answer"),
+        (
+            redis_errors.InvalidResponse('Protocol error, got "H" as reply type byte'),
+            'what answers does not speak the Redis protocol: Protocol error, got "H" as reply type byte',
+        ),
+    ],
+)
+def test_the_words_of_redis_are_shown_without_secrets_and_arguments(error: Exception, shown: str) -> None:
+    assert words(error, connect("redis://:s3cret@localhost:1/0")) == shown
 
 
 def test_the_pool_has_time_outs_and_a_health_check_and_does_not_retry() -> None:

@@ -54,7 +54,7 @@ def _nodes(function: Function) -> Iterator[ast.AST]:
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """A node and all below it, but not what is asked of the store in vain without a trouble."""
-    if isinstance(node, ast.Call) and _last(node.func) in {"_if_told", "_undo"}:
+    if isinstance(node, ast.Call) and _last(node.func) in {"_if_told", "_succeeds", "_undo"}:
         return
     yield node
     for child in ast.iter_child_nodes(node):

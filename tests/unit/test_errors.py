@@ -8,7 +8,7 @@ from service.api.problems import BUG, FRAMEWORK_KINDS, KINDS, Kind
 from service.domain import errors
 from service.domain.errors import JobStateError
 from service.domain.states import Status
-from service.store import connection
+from service.store import failures
 
 EVERY_KIND = (*KINDS.values(), *FRAMEWORK_KINDS.values(), BUG)
 
@@ -31,7 +31,7 @@ def test_every_error_that_is_raised_has_one_kind_of_problem() -> None:
 
 
 def test_every_failure_of_redis_means_an_error_that_has_a_kind() -> None:
-    meanings = {*(meant for _, meant in connection._ERRORS), *connection._REPLY_ERRORS.values()}
+    meanings = {*(meant for _, meant in failures._ERRORS), *failures._REPLY_ERRORS.values()}
     assert meanings <= set(KINDS)
     assert {KINDS[meaning].status for meaning in meanings} == {500, 503}
 

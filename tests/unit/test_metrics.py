@@ -39,7 +39,7 @@ def test_a_page_says_what_was_counted_and_what_redis_says() -> None:
     metrics.called("create", "CREATED", 0.001)
     metrics.changed("expired", 5)
 
-    page, media_type = metrics.render("", STATS, HEALTH)
+    page, media_type = metrics.render("", is_up=True, stats=STATS, health=HEALTH)
     found = samples(page)
 
     labels = {"method": "GET", "route": "/v1/jobs/{job_id}", "status": "404"}
@@ -63,15 +63,28 @@ def test_a_page_says_what_was_counted_and_what_redis_says() -> None:
 
 
 def test_a_page_without_redis_says_so_and_guesses_nothing() -> None:
-    found = samples(Metrics().render("", None, None)[0])
+    found = samples(Metrics().render("", is_up=False, stats=None, health=None)[0])
     assert found["jobstate_redis_up"] == 0
     assert not [
         name for name in found if name.startswith(("jobstate_jobs", "jobstate_oldest", "jobstate_redis_memory"))
     ]
 
 
+@pytest.mark.parametrize(
+    ("is_up", "health", "known"), [(True, HEALTH, 1), (True, None, 0), (False, HEALTH, 1), (False, None, None)]
+)
+def test_a_page_says_whether_durability_could_be_checked(
+    is_up: bool, health: StoreHealth | None, known: int | None
+) -> None:
+    found = samples(Metrics().render("", is_up=is_up, stats=STATS, health=health)[0])
+    assert found["jobstate_redis_up"] == is_up
+    assert found.get("jobstate_redis_durability_known") == known
+    assert ("jobstate_redis_concerns" in found) is (health is not None)
+
+
 def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
-    page, media_type = Metrics().render("application/openmetrics-text;version=1.0.0;q=0.6,*/*;q=0.1", None, None)
+    accept = "application/openmetrics-text;version=1.0.0;q=0.6,*/*;q=0.1"
+    page, media_type = Metrics().render(accept, is_up=False, stats=None, health=None)
     assert media_type.startswith("application/openmetrics-text")
     assert page.endswith(b"# EOF\n")
 
@@ -105,7 +118,7 @@ if work == "count":
     here.requested()
 if work == "forget":
     metrics.forget_current(folder, 1)
-print(here.render("", None, None)[0].decode())
+print(here.render("", is_up=False, stats=None, health=None)[0].decode())
 """
 
 

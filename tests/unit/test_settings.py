@@ -7,7 +7,8 @@ import pytest
 
 from service.domain.access import PREFIX, ApiKey, Scope, digest_of
 from service.domain.limits import RateLimit
-from service.settings import VARIABLES, Settings, SettingsError, retention_from_environment
+from service.settings import VARIABLES, Settings, SettingsError, retention_from_environment, without_password
+from service.store.pool import connect
 
 DEFAULTS: dict[str, Any] = {
     "redis_url": None,
@@ -341,3 +342,69 @@ def test_keys_that_are_wrong_are_refused_and_not_shown(text: str) -> None:
 
 def test_settings_do_not_show_a_hash() -> None:
     assert ENTRY.rpartition(":")[2] not in repr(Settings.from_environment({"API_KEYS": ENTRY}))
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("redis://h/0?ssl_cert_reqs=none", "ssl_cert_reqs"),
+        ("unix:///run/redis.sock?ssl_ca_certs=/etc/passwd", "ssl_ca_certs"),
+        ("rediss://h/0?ssl_verify=false", "ssl_verify"),
+        ("rediss://h/0?ssl_cert_reqs=CERT_NONE", "ssl_cert_reqs"),
+        ("rediss://h/0?ssl_check_hostname=off", "ssl_check_hostname"),
+        ("rediss://h/0?ssl_min_version=TLSv1.2", "ssl_min_version"),
+        ("rediss://h/0?ssl_ca_certs=/nowhere", "ssl_ca_certs"),
+        ("rediss://h/0?ssl_ca_path=/etc/passwd", "ssl_ca_path"),
+        ("rediss://h/0?ssl_include_verify_flags=ANY", "ssl_include_verify_flags"),
+        ("rediss://h/0?ssl_keyfile=/etc/passwd", "ssl_certfile"),
+        ("rediss://h/0?ssl_certfile=/etc/passwd", "ssl_"),
+        ("rediss://h/0?ssl_ca_data=none", "ssl_"),
+        ("rediss://h/0?ssl_ciphers=none-such", "ssl_"),
+        ("redis://h?db=one", "db"),
+        ("redis://h?db=", "db"),
+        ("redis://h?db=\u0663", "db"),
+        ("redis://h?db=1&db=2", "db"),
+        *((f"redis://h?{name}=1", name) for name in ["socket_timeout", "max_connections", "protocol", "client_name"]),
+        *((f"redis://h?{name}=1", name) for name in ["decode_responses", "password", "host", "timeout", "x"]),
+    ],
+)
+def test_an_option_of_a_redis_url_that_is_wrong_is_refused_by_name(url: str, named: str) -> None:
+    with pytest.raises(SettingsError, match=f"REDIS_URL=.* is not allowed: .*{named}.*; allowed: ") as refusal:
+        Settings.from_environment({"REDIS_URL": url})
+    assert refusal.value.name == "REDIS_URL"
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "rediss://h/0?ssl_cert_reqs=none",
+        "rediss://h?db=3&ssl_check_hostname=no&ssl_min_version=772&ssl_ca_path=/etc",
+        "rediss://h?ssl_include_verify_flags=VERIFY_X509_STRICT,VERIFY_X509_PARTIAL_CHAIN&ssl_ciphers=DEFAULT",
+        "unix://user:password@/run/redis.sock?db=2",
+    ],
+)
+def test_options_of_a_redis_url_are_taken_as_redis_py_takes_them(url: str) -> None:
+    assert Settings.from_environment({"REDIS_URL": url}).redis_url == url
+    pool = connect(url)
+    pool.make_connection()  # type: ignore[no-untyped-call]
+
+
+@pytest.mark.parametrize("url", ["redis://h:0", "unix://host/run/redis.sock", f"redis://{'a' * 64}.example/0"])
+def test_a_redis_url_that_names_no_place_is_refused(url: str) -> None:
+    with pytest.raises(SettingsError):
+        Settings.from_environment({"REDIS_URL": url})
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("redis://user:s3cret@h/0", "redis://***@h/0"),
+        ("rediss://h/0?ssl_password=s3cret&db=1", "rediss://h/0?ssl_password=***&db=1"),
+        ("redis://h/0?password=s3cret", "redis://h/0?password=***"),
+        ("redis://h/0?pwd=s3cret", "redis://h/0?pwd=***"),
+        ("redis://:s3?cret@h/0", "redis://***"),
+        ("rediss://h/0?ssl_password=a@s3cret", "rediss://***"),
+    ],
+)
+def test_a_redis_url_is_shown_without_secrets(url: str, shown: str) -> None:
+    assert without_password(url) == shown

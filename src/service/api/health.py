@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, Final, TypeVar
 
+import structlog
 from litestar import Controller, Request, Response, get
 from litestar.di import NamedDependency
 
@@ -19,6 +20,8 @@ from service.store.manager import JobStateManager
 from service.store.waiting import RETRY_AFTER, Waiting
 
 T = TypeVar("T")
+
+_log = structlog.get_logger(__name__)
 
 OPENMETRICS: Final = "application/openmetrics-text"
 
@@ -79,11 +82,14 @@ class Operation(Controller):
         job_manager: NamedDependency[JobStateManager],
         metrics: NamedDependency[Metrics],
     ) -> Response[bytes]:
-        """Return what Prometheus scrapes, of all workers together; while Redis is away without what it says."""
-        stats, health = await asyncio.gather(
-            _if_told(job_manager.get_stats()), _if_told(job_manager.get_store_health())
+        """Return what Prometheus scrapes, of all workers together; without what Redis does not tell."""
+        is_up, stats, health = await asyncio.gather(
+            _succeeds(job_manager.ping()),
+            _if_told(job_manager.get_stats()),
+            _if_told(job_manager.get_store_health()),
         )
-        page, media_type = metrics.render(request.headers.get("accept", ""), stats, health)
+        accept = request.headers.get("accept", "")
+        page, media_type = metrics.render(accept, is_up=is_up, stats=stats, health=health)
         if media_type.startswith("text/"):
             media_type = media_type.removesuffix("; charset=utf-8")  # Litestar adds it to any text
         return Response(page, media_type=media_type)
@@ -94,3 +100,14 @@ async def _if_told(answer: Awaitable[T]) -> T | None:
         return await answer
     except JobStateError:
         return None
+    except Exception:  # the page has much to say besides, of this failure too
+        _log.exception("metrics of Redis failed")
+        return None
+
+
+async def _succeeds(question: Awaitable[None]) -> bool:
+    async def ask() -> bool:
+        await question
+        return True
+
+    return await _if_told(ask()) is True

@@ -14,7 +14,6 @@ import structlog
 import uvicorn
 
 from service.app import create_service
-from service.domain.errors import JobStateError
 from service.metrics import Metrics
 from service.server.connection import connections
 from service.server.descriptors import make_room
@@ -123,7 +122,7 @@ class Server(uvicorn.Server):
         """Return how many leases live; `None` where Redis does not tell."""
         try:
             found = await self._state.job_manager.get_running_job_count(leased=True)
-        except JobStateError:
+        except Exception:  # whatever it is, it must not keep the process from its orderly end
             return None
         self._seen = time.monotonic()
         return int(found)

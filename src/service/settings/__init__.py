@@ -12,6 +12,7 @@ from msgspec import Struct
 from service.domain.access import ApiKey
 from service.domain.limits import RateLimit
 from service.settings import parsing
+from service.settings.redis_url import without_password
 from service.settings.variables import (
     API_KEYS,
     API_KEYS_FILE,
@@ -24,7 +25,6 @@ from service.settings.variables import (
     VARIABLES,
     SettingsError,
     Variable,
-    without_password,
 )
 
 __all__ = [

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from ipaddress import IPv6Address, ip_network
 from pathlib import Path
 from typing import Final
-from urllib.parse import parse_qsl, urlsplit
 
 from service.domain.access import ApiKey, Scope
 from service.domain.limits import RateLimit
@@ -41,28 +40,13 @@ def choice(*allowed: str) -> Callable[[str], str]:
     return parse
 
 
-def redis_url(text: str) -> str:
-    """Return the URL of a Redis."""
-    parts = urlsplit(text)
-    if parts.scheme == "unix":
-        fits = not parts.netloc and len(parts.path) > 1
-    else:
-        _ = parts.port  # raises ValueError where it is none
-        fits = parts.scheme in {"redis", "rediss"} and bool(parts.hostname)
-        fits = fits and re.fullmatch(r"(/[0-9]*)?", parts.path) is not None
-    for name, value in parse_qsl(parts.query, keep_blank_values=True):
-        fits = fits and (name.startswith("ssl_") or (name == "db" and value.isdecimal()))
-    if not fits or "://" not in text or parts.fragment:
-        raise ValueError(text)
-    return text
-
-
 def host(text: str) -> str:
     """Return a host name or address, an IPv6 address without brackets."""
     if ":" in text:
         return str(IPv6Address(text))
     if not re.fullmatch(_HOST_NAME, text):
         raise ValueError(text)
+    text.encode("idna")  # raises ValueError where no name server could be asked for it
     return text
 
 

@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from service.domain.access import Scope
 from service.settings import parsing
+from service.settings.redis_url import RedisUrlError, redis_url, without_password
 
 MAX_RETENTION: Final = timedelta(days=365)
 
@@ -15,8 +16,9 @@ MAX_RETENTION: Final = timedelta(days=365)
 class SettingsError(Exception):
     """A variable of the environment that the service does not start with: its name, its value, what is allowed."""
 
-    def __init__(self, name: str, value: str, allowed: str) -> None:
-        super().__init__(f"{name}={without_password(value)!r} is not allowed; allowed: {allowed}")
+    def __init__(self, name: str, value: str, allowed: str, detail: str = "") -> None:
+        why = f": {detail}" if detail else ""
+        super().__init__(f"{name}={without_password(value)!r} is not allowed{why}; allowed: {allowed}")
         self.name = name
 
 
@@ -39,6 +41,8 @@ class Variable(NamedTuple):
             return None
         try:
             return self.parse(text)
+        except RedisUrlError as error:
+            raise SettingsError(self.name, text, error.allowed, error.detail) from None
         except ValueError as error:
             if self.is_secret:
                 raise SettingsError(self.name, "…", self.allowed) from None
@@ -56,11 +60,6 @@ def _injected_by(name: str, text: str) -> str:
     )
 
 
-def without_password(url: str) -> str:
-    """Return a URL for people to read: what stands before its last @ is left out."""
-    return re.sub(r"//.*@", "//***@", url)
-
-
 def _number(name: str, field: str, default: int | None, least: int, most: int, purpose: str) -> Variable:
     allowed = f"an integer from {least} to {most}"
     return Variable(
@@ -72,8 +71,9 @@ URL: Final = Variable(
     "REDIS_URL",
     "redis_url",
     None,
-    parsing.redis_url,
-    "redis://[[user]:password@]host[:port][/db], rediss://… for TLS (with options ssl_…), or unix:///path[?db=…]",
+    redis_url,
+    "redis://[[user]:password@]host[:port][/db], rediss://… for TLS (with options ssl_…), or "
+    "unix://[[user]:password@]/path[?db=…]",
     "the Redis to work on; wins over REDIS_HOST",
 )
 HOST: Final = Variable(

@@ -135,8 +135,10 @@ class AutoPipeline:
                 raise
             finally:
                 await self._pool.release(connection)
-        except Exception as error:
+        except (redis_errors.RedisError, OSError, RuntimeError) as error:
             _fail(batch, error)
+        except Exception as error:  # the parsers of redis-py were not made for such a reply
+            _fail(batch, redis_errors.InvalidResponse(f"{type(error).__name__}: {error}"))
         except BaseException:
             _fail(batch, redis_errors.ConnectionError("the process is about to end"))
             raise

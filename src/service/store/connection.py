@@ -11,9 +11,10 @@ from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import errors
-from service.store import keys
+from service.store import keys, probe
 from service.store.auto_pipeline import PATIENCE, pipeline_of
 from service.store.budget import DEADLINE, budget
+from service.store.failures import meaning, parsed, typed
 from service.store.observer import Observer
 from service.store.records import micros_of
 from service.store.scripts import Source
@@ -30,37 +31,6 @@ CLOCK_FRESH: Final = 10.0
 FIRST_TRY: Final = PATIENCE
 #: Seconds before the second try: whatever reset one connection may be about to reset the others of the pool too.
 PAUSE: Final = 0.05
-#: Reads the version of the data, and is refused where every change would be: by a replica, over a broken disk. Not at
-#: the memory limit, where there is still reading and, what helps, deleting to do.
-_PROBE: Final = "#!lua flags=allow-oom\nreturn redis.call('GET', KEYS[1])"
-
-_REPLY_ERRORS: Final = {
-    "BUSY": errors.StoreBusy,
-    "CORRUPT": errors.StoreCorrupt,
-    "MISCONF": errors.StoreReadOnly,
-    "NOAUTH": errors.StoreRefused,
-    "NOPERM": errors.StoreRefused,
-    "NOREPLICAS": errors.StoreReadOnly,
-    "WRONGPASS": errors.StoreRefused,
-    "WRONGTYPE": errors.StoreCorrupt,
-}
-_ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] = (
-    (redis_errors.BusyLoadingError, errors.StoreLoading),
-    (redis_errors.AuthenticationError, errors.StoreRefused),
-    (redis_errors.AuthorizationError, errors.StoreRefused),
-    (redis_errors.NoPermissionError, errors.StoreRefused),
-    (redis_errors.OutOfMemoryError, errors.StoreFull),
-    (redis_errors.ReadOnlyError, errors.StoreReadOnly),
-    (redis_errors.MasterDownError, errors.StoreReadOnly),
-    (redis_errors.ClusterDownError, errors.StoreRefused),  # and the others of a cluster, which is not served
-    (redis_errors.MovedError, errors.StoreRefused),
-    (redis_errors.TryAgainError, errors.StoreRefused),
-    (redis_errors.ClusterCrossSlotError, errors.StoreRefused),
-    (redis_errors.TimeoutError, errors.StoreTimeout),
-    (TimeoutError, errors.StoreTimeout),
-    (redis_errors.ConnectionError, errors.StoreUnreachable),
-    (OSError, errors.StoreUnreachable),
-)
 #: Failures after which the command may or may not have run: the ones to try again, with the same change id.
 _UNCERTAIN: Final = (errors.StoreUnreachable, errors.StoreTimeout)
 
@@ -109,6 +79,7 @@ class Gateway:
         self._sync = sync_of(pool) if waitaof else None
         self._observer = observer
         self._clock = ServerClock()
+        self._pool = pool
         #: For what is asked seldom; it knows, too, the forms of replies that have one of their own.
         self.redis: Redis = Redis(connection_pool=pool)
 
@@ -122,10 +93,9 @@ class Gateway:
 
         async def send(until: float) -> list[Any]:
             reply = await self._in_time(source, names, args, until)
-            word = reply[0].decode()
-            if word not in source.words:
-                raise UnknownReply(source, word)
-            return [word, *reply[1:]]
+            if reply[0] not in source.words:
+                raise UnknownReply(source, reply[0])
+            return reply
 
         reply = await self.call(source.name, send, outcome=operator.itemgetter(0))
         if self._sync is not None and source.writes:
@@ -144,16 +114,17 @@ class Gateway:
                 _checked(await self._pipeline.ask(("SCRIPT", "LOAD", source.text), until=until))
             elif isinstance(reply, Exception):
                 raise reply
-            elif reply[0] != b"LATE":
-                return list(reply)
+            elif (words := parsed("EVALSHA", _words, reply))[0] != "LATE":
+                return words
             else:
                 await self._look(until)
 
     async def _look(self, until: float) -> None:
         """Ask what time it is at Redis, and whether the data there, then or later, may be changed by this service."""
         time, version = _checked(await self._pipeline.ask(("TIME",), ("GET", keys.VERSION), until=until))
+        now = parsed("TIME", micros_of, time)
         require_known(version)
-        self._clock.set(micros_of(time))
+        self._clock.set(now)
 
     async def read_raw(self, *commands: tuple[str, ...]) -> list[Any]:
         """Run reading commands in one round trip and return their replies as they came. Raises as `run`."""
@@ -173,7 +144,7 @@ class Gateway:
             replies = await self._pipeline.ask(*(tuple(command) for command in commands), until=until)
             for number, reply in enumerate(replies):
                 if apart and isinstance(reply, Exception) and meaning(reply) is errors.StoreCorrupt:
-                    replies[number] = errors.StoreCorrupt(f"{errors.StoreCorrupt.__doc__} ({reply})")
+                    replies[number] = typed(reply, self._pool)
             _checked(replies)
             return [self._formed(command[0], reply) for command, reply in zip(commands, replies, strict=True)]
 
@@ -181,14 +152,15 @@ class Gateway:
 
     def _formed(self, name: str, reply: Any) -> Any:
         form = self.redis.response_callbacks.get(name)
-        return reply if form is None or isinstance(reply, Exception) else form(reply)
+        return reply if form is None or isinstance(reply, Exception) else parsed(name, form, reply)
 
     async def probe(self) -> None:
         """Return when Redis would take a change, and this service may make one. Raises as `run`, within 3 s."""
 
         async def send(until: float) -> Any:
-            [version] = _checked(await self._pipeline.ask(("EVAL", _PROBE, 1, keys.VERSION), until=until))
-            return version
+            load, run = probe.commands()
+            _, reply = _checked(await self._pipeline.ask(load, run, until=until))
+            return probe.version_from(reply)
 
         require_known(await self.call("probe", send, PING_DEADLINE))
 
@@ -215,7 +187,7 @@ class Gateway:
             try:
                 reply = await command(began + min(FIRST_TRY if first_try is None else first_try, left))
             except Exception as error:
-                reply = await _once_more(command, error, until)
+                reply = await self._once_more(command, error, until)
             heard = outcome(reply)
         except Exception as error:
             heard = type(error).__name__
@@ -227,23 +199,22 @@ class Gateway:
                 own.spend(took)
         return reply
 
-
-async def _once_more(command: Callable[[float], Awaitable[T]], error: Exception, until: float) -> T:
-    """Run a command again whose first try has failed, where that may help; else raise what the failure means."""
-    try:
-        if issubclass(meaning(error), _UNCERTAIN) and time.monotonic() + PAUSE <= until:
-            await asyncio.sleep(PAUSE)
-            try:
-                return await command(until)
-            except Exception as second:
-                error = second
-        kind = meaning(error)
-        if kind is type(error) or not issubclass(kind, errors.JobStateError):
-            raise error
-        reason = "connection reset" if isinstance(error, RuntimeError) else str(error) or "no answer"
-        raise kind(f"{kind.__doc__} ({reason})") from error
-    finally:
-        del error  # which holds this frame: both, and the request, would wait for the garbage collector
+    async def _once_more(self, command: Callable[[float], Awaitable[T]], error: Exception, until: float) -> T:
+        """Run a command again whose first try has failed, where that may help; else raise what the failure means."""
+        known: Exception | None = None
+        try:
+            if issubclass(meaning(error), _UNCERTAIN) and time.monotonic() + PAUSE <= until:
+                await asyncio.sleep(PAUSE)
+                try:
+                    return await command(until)
+                except Exception as second:
+                    error = second
+            known = typed(error, self._pool)
+            if known is error:
+                raise error
+            raise known from error
+        finally:
+            del error, known  # which hold this frame: all, and the request, would wait for the garbage collector
 
 
 def by(command: Callable[[], Awaitable[T]]) -> Callable[[float], Awaitable[T]]:
@@ -256,26 +227,14 @@ def by(command: Callable[[], Awaitable[T]]) -> Callable[[float], Awaitable[T]]:
     return ended
 
 
+def _words(reply: Any) -> list[Any]:
+    word, *values = reply
+    return [word.decode(), *values]
+
+
 def _checked(replies: list[Any]) -> list[Any]:
     """Return replies; raise the first that is an error of redis-py."""
     for reply in replies:
         if isinstance(reply, redis_errors.RedisError):
             raise reply
     return replies
-
-
-def meaning(error: Exception) -> type[Exception]:
-    """Return the domain error that an error of redis-py or of the network stands for; its own type if none does.
-
-    What Redis says while a connection is set up comes wrapped in a bare `ConnectionError`.
-    """
-    if type(error) is redis_errors.ConnectionError and isinstance(error.__cause__, redis_errors.RedisError):
-        return meaning(error.__cause__)
-    for raised, meant in _ERRORS:
-        if isinstance(error, raised):
-            return meant
-    if type(error) is RuntimeError and "handler is closed" in str(error):
-        return errors.StoreUnreachable  # what uvloop says of a connection that was reset before something is sent on it
-    if isinstance(error, redis_errors.ResponseError):
-        return _REPLY_ERRORS.get(str(error).split(" ", 1)[0], type(error))
-    return type(error)

@@ -8,13 +8,13 @@ from typing import Any, Final, Protocol
 
 import structlog
 from redis.asyncio import ConnectionPool, Redis
-from redis.exceptions import RedisError
 
-from service.domain.errors import StoreUnreachable
+from service.domain.errors import JobStateError, StoreUnavailable, StoreUnreachable
 from service.domain.events import Event, EventKind, Notice
 from service.domain.states import Status
 from service.store import keys
 from service.store.budget import DEADLINE
+from service.store.failures import meaning, typed, words
 
 #: Milliseconds that one reading of the events waits for the next; shorter than the time-out of a connection.
 BLOCK: Final = 2000
@@ -29,6 +29,9 @@ START: Final = "0-0"
 
 #: What the log says once when they cannot be read.
 DEAF: Final = "the events of Redis cannot be read; those who wait and watch hear nothing until they can"
+
+#: What is answered where the events cannot be read because of a mistake of this service.
+UNREAD: Final = "The events of Redis cannot be read."
 
 _log = structlog.get_logger(__name__)
 
@@ -52,11 +55,14 @@ class Feed:
 
     def __init__(self, pool: ConnectionPool) -> None:
         """Read through `pool`."""
+        self._pool = pool
         self._redis = Redis(connection_pool=pool)
         self._listeners: list[Listener] = []
         self._reading: asyncio.Task[None] | None = None
         self._is_reading = asyncio.Event()
         self._position: str | None = None
+        #: Why the events cannot be read for now.
+        self._failure: Exception | None = None
         self._is_closed = False
 
     def add(self, listener: Listener) -> None:
@@ -72,12 +78,13 @@ class Feed:
         self._listeners.remove(listener)
 
     async def position(self) -> str:
-        """Return the place up to which listeners have heard everything. Raises `StoreUnreachable` within 3 s."""
+        """Return the place up to which listeners have heard everything. Raises `StoreUnavailable` within 3 s."""
         try:
             async with asyncio.timeout(DEADLINE):
                 await self._is_reading.wait()
         except TimeoutError as error:
-            raise StoreUnreachable("The events of Redis cannot be read.") from error
+            known = typed(self._failure or error, self._pool)
+            raise known if isinstance(known, StoreUnavailable) else StoreUnreachable(UNREAD) from error
         return self._position or START
 
     async def aclose(self) -> None:
@@ -96,14 +103,15 @@ class Feed:
                     self._is_reading.set()
                     if is_deaf:
                         _log.info("the events of Redis are read again")
-                    is_deaf = False
+                    is_deaf, self._failure = False, None
                     while self._is_wanted:
                         await self._read_on(BLOCK)
                 except Exception as error:
                     self._is_reading.clear()
+                    self._failure = error
                     if not is_deaf:
-                        known = isinstance(error, RedisError | OSError | TimeoutError)
-                        _log.warning(DEAF, detail=str(error), exc_info=None if known else error)
+                        known = issubclass(meaning(error), JobStateError)
+                        _log.warning(DEAF, detail=words(error, self._pool), exc_info=None if known else error)
                     is_deaf = True
                     await asyncio.sleep(AGAIN)
         finally:

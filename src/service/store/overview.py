@@ -1,11 +1,11 @@
 """Reading many jobs at once: pages, batches, counts. Nothing here scans the keyspace."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 
-from service.domain.errors import InvalidValue, StoreCorrupt
+from service.domain.errors import InvalidValue, StoreCorrupt, StoreRefused
 from service.domain.jobs import (
     Batch,
     Drain,
@@ -121,8 +121,15 @@ async def stats(gateway: Gateway) -> Stats:
 
 
 async def store_health(gateway: Gateway) -> StoreHealth:
-    """Return how Redis stands, out of its INFO."""
+    """Return how Redis stands, out of its INFO. Raises `StoreRefused` where INFO does not say all of it."""
     [info] = await gateway.read(["INFO", "server", "memory", "persistence"])
+    try:
+        return _health_from(info)
+    except KeyError as error:
+        raise StoreRefused(f"{StoreRefused.__doc__} (INFO does not have {error})") from error
+
+
+def _health_from(info: Mapping[str, Any]) -> StoreHealth:
     return StoreHealth(
         version=str(info.get("valkey_version") or info["redis_version"]),
         memory=info["used_memory"],

@@ -6,6 +6,7 @@ import socket
 import threading
 from typing import Any
 
+from redis import exceptions as redis_errors
 from redis.asyncio import BlockingConnectionPool
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
@@ -26,8 +27,18 @@ class Pool(BlockingConnectionPool):
     async def ensure_connection(self, connection: AbstractConnection) -> None:
         """Make sure that a connection is open before it is handed out.
 
-        redis-py (8.1) sees one that was closed, but not one that was reset while nobody used it.
+        redis-py (8.1) sees one that was closed, but not one that was reset while nobody used it. It passes on whatever
+        an unexpected reply or an unusable host name leads to, and leaves the connection half open.
         """
+        try:
+            await self._open(connection)
+        except (redis_errors.RedisError, OSError):
+            raise
+        except Exception as error:
+            await connection.disconnect(nowait=True)
+            raise redis_errors.ConnectionError(str(error) or type(error).__name__) from error
+
+    async def _open(self, connection: AbstractConnection) -> None:
         if is_closed(connection):
             await connection.disconnect(nowait=True)
         if not connection.is_connected and isinstance(connection, Connection):

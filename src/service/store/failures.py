@@ -1,0 +1,89 @@
+"""Which domain error a failure of Redis, of its connection or of its replies is, and what it says."""
+
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+
+from redis import exceptions as redis_errors
+from redis.asyncio import ConnectionPool
+
+from service.domain import errors
+
+T = TypeVar("T")
+
+#: Error replies that have no class in redis-py, by their first word.
+_REPLY_ERRORS: Final = {
+    "BUSY": errors.StoreBusy,
+    "CORRUPT": errors.StoreCorrupt,
+    "MISCONF": errors.StoreReadOnly,
+    "NOREPLICAS": errors.StoreReadOnly,
+    "WRONGTYPE": errors.StoreCorrupt,
+}
+#: The first match counts. The last two rows are the defaults: for a failed connection, and for anything Redis replies.
+_ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] = (
+    (redis_errors.BusyLoadingError, errors.StoreLoading),
+    (redis_errors.AuthenticationError, errors.StoreRefused),
+    (redis_errors.AuthorizationError, errors.StoreRefused),
+    (redis_errors.ExternalAuthProviderError, errors.StoreRefused),
+    (redis_errors.OutOfMemoryError, errors.StoreFull),
+    (redis_errors.ReadOnlyError, errors.StoreReadOnly),
+    (redis_errors.MasterDownError, errors.StoreReadOnly),
+    (redis_errors.TimeoutError, errors.StoreTimeout),
+    (TimeoutError, errors.StoreTimeout),
+    (redis_errors.ConnectionError, errors.StoreUnreachable),
+    (redis_errors.InvalidResponse, errors.StoreUnreachable),
+    (OSError, errors.StoreUnreachable),
+    (redis_errors.RedisError, errors.StoreRefused),
+)
+#: The most characters of Redis's words that are shown.
+_LONGEST: Final = 300
+#: Redis repeats the arguments of a command that it does not know: passwords and job data.
+_ARGUMENTS: Final = re.compile(r",? with args beginning with:.*", re.DOTALL)
+_SECRETS: Final = ("password", "ssl_password")
+
+
+class UnreadableReply(redis_errors.InvalidResponse):
+    """A reply does not have the form that the command's replies have: what answers is not Redis."""
+
+
+def meaning(error: Exception) -> type[Exception]:
+    """Return the domain error that an error of redis-py or of the network stands for; its own type if none does.
+
+    What Redis says while a connection is set up comes wrapped in a bare `ConnectionError`.
+    """
+    if type(error) is redis_errors.ConnectionError and isinstance(error.__cause__, redis_errors.RedisError):
+        return meaning(error.__cause__)
+    if type(error) is RuntimeError and "handler is closed" in str(error):
+        return errors.StoreUnreachable  # what uvloop says of a connection that was reset before something is sent on it
+    if type(error) is redis_errors.ResponseError and (known := _REPLY_ERRORS.get(str(error).split(" ", 1)[0])):
+        return known
+    return next((meant for raised, meant in _ERRORS if isinstance(error, raised)), type(error))
+
+
+def parsed(command: str, parse: Callable[[Any], T], reply: Any) -> T:
+    """Return a reply as `parse` understands it. Raises `UnreadableReply`."""
+    try:
+        return parse(reply)
+    except Exception as error:
+        raise UnreadableReply(f"unexpected reply to {command}") from error
+
+
+def typed(error: Exception, pool: ConnectionPool) -> Exception:
+    """Return `error` as an error of the domain that shows Redis's words; as it is if it is none of Redis's."""
+    kind = meaning(error)
+    if kind is type(error) or not issubclass(kind, errors.JobStateError):
+        return error
+    return kind(f"{kind.__doc__} ({words(error, pool)})")
+
+
+def words(error: Exception, pool: ConnectionPool) -> str:
+    """Return what an error says, without the secrets of the connection and without arguments of commands."""
+    if isinstance(error, RuntimeError):
+        return "connection reset"
+    text = _ARGUMENTS.sub("", str(error)) or "no answer"
+    for name in _SECRETS:
+        if secret := pool.connection_kwargs.get(name):
+            text = text.replace(str(secret), "***")
+    if isinstance(error, redis_errors.InvalidResponse):
+        text = f"what answers does not speak the Redis protocol: {text}"
+    return text[:_LONGEST]
