@@ -17,12 +17,12 @@ unit *options:
 
 # Try the API with many more generated requests than the tests do, against its document and against the model of the contract.
 fuzz examples="1000":
-    SCHEMATHESIS_EXAMPLES={{ examples }} uv run pytest tests/integration/test_schemathesis.py -rP
-    CONTRACT_EXAMPLES={{ examples }} uv run pytest tests/integration/test_contract.py
+    SCHEMATHESIS_EXAMPLES={{ examples }} uv run pytest tests/integration/api/test_schemathesis.py -rP
+    CONTRACT_EXAMPLES={{ examples }} uv run pytest tests/integration/api/test_contract.py
 
 # Let faults come under load and check every promise: many rounds, a seed that replays them (docs/faults.md).
 faults rounds="200" *options:
-    uv run python -m tests.faults {{ rounds }} {{ options }}
+    uv run python -m tests.chaos {{ rounds }} {{ options }}
 
 # Tests of the line-up example's solver.
 examples:
@@ -44,7 +44,7 @@ fix:
 
 # Format the live page's modules and styles (needs npm).
 format-page:
-    cd tests/integration/node && npm ci --silent && npx prettier --log-level warn --print-width 120 --write "../../../src/service/api/pages/live/*.{js,css}"
+    cd tests/integration/node && npm ci --silent && npx prettier --log-level warn --print-width 120 --write "../../../src/service/web/dashboard/*.{js,css}"
 
 # Say whether requirements.lock is what pyproject.toml asks for.
 locked:
@@ -73,7 +73,7 @@ alerts:
 
 # Measure what the access line, the metrics and the limits cost (needs wrk: apt-get install wrk; two minutes).
 bench-observation:
-    uv run python -m benchmarks.observation
+    uv run python -m benchmarks.telemetry_overhead
 
 # Measure all of docs/benchmarks.md anew, or a part of it (needs wrk and redis-benchmark, and npm for BullMQ; a quarter of an hour).
 bench *parts:
@@ -86,7 +86,7 @@ capacity:
 
 # Make the files of others that the pages load again, out of their pinned releases.
 vendored:
-    uv run python scripts/vendored.py
+    uv run python scripts/vendor_assets.py
 
 # Make the pictures of the live page in docs/images again, out of an example that runs for some minutes (needs Chromium).
 screenshots minutes="12":

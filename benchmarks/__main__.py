@@ -6,16 +6,16 @@
 import argparse
 from typing import Final
 
-from benchmarks import bars, growth, http, library, memory, start, watching
+from benchmarks import event_latency, http_throughput, memory, peers_library, scaling, startup, targets
 from benchmarks.report import Measurement, Report
 
 PARTS: Final[dict[str, tuple[str, Measurement]]] = {
-    "http": ("Over HTTP", http.measure),
-    "library": ("The library and its peers", library.measure),
-    "growth": ("As jobs become many", growth.measure),
+    "http": ("Over HTTP", http_throughput.measure),
+    "library": ("The library and its peers", peers_library.measure),
+    "growth": ("As jobs become many", scaling.measure),
     "memory": ("Memory", memory.measure),
-    "watching": ("Watching", watching.measure),
-    "start": ("Start", start.measure),
+    "watching": ("Watching", event_latency.measure),
+    "start": ("Start", startup.measure),
 }
 
 
@@ -34,7 +34,7 @@ def main() -> None:
         measure(given.rounds, report)
     if not given.parts:
         report.part("The bars")
-        report.add(bars.table(report.tables))
+        report.add(targets.table(report.tables))
         report.write()
 
 

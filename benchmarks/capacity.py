@@ -12,11 +12,11 @@ from typing import Any
 
 from redis.asyncio import Redis
 
-from benchmarks.ground import BATCH, INPUT, store
+from benchmarks.fixtures import BATCH, INPUT, store
 from benchmarks.memory import RESULT, SORTS
 from service.domain.errors import IllegalTransition, JobNotFinal, JobNotFound, StoreFull
 from service.domain.jobs import Progress
-from service.store.manager import JobStateManager
+from service.store.jobs import JobStateManager
 
 #: Every so many jobs one is cancelled at once, so that there is something to delete when the Redis is full.
 CANCELLED = 20

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from redis.asyncio import Redis
 
-from benchmarks.ground import fill, free_port, move, server
-from benchmarks.http import running
-from benchmarks.load import ask
+from benchmarks.event_latency import answered, resident
+from benchmarks.fixtures import fill, free_port, move, server
+from benchmarks.http_throughput import running
 from benchmarks.report import Report, Table
-from benchmarks.watching import answered, resident
+from benchmarks.wrk import ask
 
 SORTS: dict[str, dict[str, Callable[[int], Any]]] = {
     "neither slate nor correlation": {},

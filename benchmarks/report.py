@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.ground import described
+from benchmarks.fixtures import described
 
 DOCUMENT: Final = Path("docs/benchmarks.md")
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"

@@ -5,14 +5,14 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from service.api.access import NEEDED, WITH_LEASE
+from service.api.auth import NEEDED, WITH_LEASE
 from service.api.problems import ALL_KINDS, KINDS
 from service.app import create_app
-from service.domain.access import Scope
+from service.domain.api_keys import Scope
 from service.domain.states import FINAL, MOVES
 from service.settings import VARIABLES, Settings
 from service.settings.redis_url import OPTIONS as URL_OPTIONS
-from service.store.permissions import DOCTOR, OPTIONAL, REPAIR, SERVICE, names, rule
+from service.store.redis_commands import DOCTOR, OPTIONAL, REPAIR, SERVICE, names, rule
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 

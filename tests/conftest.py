@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from tests import nginx
-from tests.integration.compose import compose_failure
-from tests.integration.servers import Backend, choose_backend
-from tests.turns import TURNS
+from tests.helpers import nginx
+from tests.helpers.compose import compose_failure
+from tests.helpers.locks import TURNS
+from tests.helpers.servers import Backend, choose_backend
 
 _BACKEND = pytest.StashKey[Backend]()
 #: Why the compose file cannot be run here; None where it can.

@@ -6,8 +6,8 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
+from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.manager import JobStateManager
 from service.store.pool import connect
 
 sys.path.insert(0, str(Path(__file__).parent))

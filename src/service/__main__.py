@@ -9,15 +9,15 @@ from service import __version__
 
 #: Where each command is found once it is asked for: the service needs nothing of the terminal's side, nor the reverse.
 COMMANDS: Final = {
-    "serve": "service.serve:serve",
-    "doctor": "service.doctor:doctor",
+    "serve": "service.cli.serve:serve",
+    "doctor": "service.cli.doctor:doctor",
     "submit": "jobstate_cli.submit:submit",
     "watch": "jobstate_cli.watch:watch",
     "top": "jobstate_cli.top:top",
     "list": "jobstate_cli.listing:list_jobs",
     "get": "jobstate_cli.jobs:get",
     "cancel": "jobstate_cli.jobs:cancel",
-    "key": "service.key:key",
+    "key": "service.cli.keys:key",
 }
 
 

@@ -7,34 +7,35 @@ from litestar.datastructures import CacheControlHeader, State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from service.api import access, correlation, document, quotas
-from service.api.admission import Admission, NormalizingCORSConfig, Preflights
-from service.api.collection import Collection
-from service.api.decompression import RequestDecompression
-from service.api.document_schemas import PLUGINS
-from service.api.head import HeadRequests
-from service.api.header_lines import HeaderLines
-from service.api.health import Operation
-from service.api.jobs import Jobs
-from service.api.observation import Observation
-from service.api.pages import document as document_page
-from service.api.pages import live
-from service.api.patience import Room
+from service.api import auth, correlation, rate_limit
+from service.api.controllers.claims import Work
+from service.api.controllers.events import Streams
+from service.api.controllers.job import Jobs
+from service.api.controllers.jobs import Collection
+from service.api.controllers.queues import Queues
+from service.api.controllers.system import Operation
+from service.api.middleware.admission import Admission, NormalizingCORSConfig, Preflights
+from service.api.middleware.concurrency import Room
+from service.api.middleware.decompression import RequestDecompression
+from service.api.middleware.fast_get import Shortcut
+from service.api.middleware.head_requests import HeadRequests
+from service.api.middleware.header_lines import HeaderLines
+from service.api.middleware.telemetry import Observation
+from service.api.openapi import config
+from service.api.openapi.schemas import PLUGINS
 from service.api.problems import ALL_KINDS
-from service.api.queues import Queues
-from service.api.requests import check
-from service.api.shortcut import Shortcut
-from service.api.streams import Streams
-from service.api.work import Work
+from service.api.request_checks import check
 from service.lifespan import store
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
+from service.observability.tracing import traced
 from service.settings import Settings
-from service.tracing import traced
+from service.web import api_docs as document_page
+from service.web import dashboard
 
 #: The response headers that a page of another origin may read.
 EXPOSED_HEADERS = [
     *("ETag", "Location", "Retry-After", "Idempotency-Replayed", "WWW-Authenticate"),
-    *(correlation.HEADER, *quotas.HEADERS),
+    *(correlation.HEADER, *rate_limit.HEADERS),
 ]
 
 #: What is said of jobs is not left lying about; pages and streams say their own.
@@ -61,20 +62,20 @@ def create_service(settings: Settings, redis_url: str, metrics: Metrics) -> tupl
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:
     """Return the application, working on the Redis at `redis_url`."""
     metrics = metrics or Metrics()
-    state = State({"metrics": metrics, access.KEYS: settings.api_keys})
+    state = State({"metrics": metrics, auth.KEYS: settings.api_keys})
     return Litestar(
-        route_handlers=[Operation, Collection, Jobs, Streams, Work, Queues, live.router()],
+        route_handlers=[Operation, Collection, Jobs, Streams, Work, Queues, dashboard.router()],
         lifespan=[store(redis_url, settings, metrics)],
         state=state,
         dependencies={name: _on_state(state, name) for name in PROVIDED},
         before_request=check,
         cache_control=UNKEPT,
-        exception_handlers=live.EXCEPTION_HANDLERS,
+        exception_handlers=dashboard.EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
         cors_config=NormalizingCORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
         if settings.cors_origins
         else None,
-        openapi_config=document.config(document_page.router(), document_page.Page()),
+        openapi_config=config.config(document_page.router(), document_page.Page()),
         plugins=PLUGINS,
         logging_config=None,
     )

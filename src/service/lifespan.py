@@ -13,20 +13,20 @@ from litestar import Litestar
 from redis.asyncio import Redis
 
 from service.api.correlation import new_correlation_id
-from service.domain import rules
+from service.domain import constraints
 from service.domain.errors import JobStateError, StoreNewer, StoreUnavailable
-from service.metrics import Metrics
+from service.observability.metrics import Metrics
+from service.observability.tracing import observed
 from service.settings import Settings
 from service.store.auto_pipeline import pipeline_of
-from service.store.feed import Feed
+from service.store.events.claim_waiter import Waiting
+from service.store.events.job_watcher import Watching
+from service.store.events.reader import Feed
+from service.store.events.stream import Timeline
+from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.manager import JobStateManager
 from service.store.pool import connect
 from service.store.rate_limiter import RateLimiter
-from service.store.timeline import Timeline
-from service.store.waiting import Waiting
-from service.store.watching import Watching
-from service.tracing import observed
 
 #: How often expired jobs are taken out of the indexes, and how soon a store that was away is tried again.
 SWEEP_EVERY: Final = timedelta(seconds=5)
@@ -137,7 +137,7 @@ async def _reap(leases: LeaseManager, stopping: asyncio.Event) -> None:
 
     Only while workers could be heard: the clock is that of Redis, which goes on while the machine sleeps.
     """
-    every: float = rules.LEASE_SECONDS.least  # no lease that is given meanwhile runs out before
+    every: float = constraints.LEASE_SECONDS.least  # no lease that is given meanwhile runs out before
     there_since = looked = -math.inf
     has_failed = False
     while not stopping.is_set():

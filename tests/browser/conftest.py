@@ -11,7 +11,7 @@ import pytest
 import redis
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.integration.servers import Backend, RedisServer, Service
+from tests.helpers.servers import Backend, RedisServer, Service
 
 #: As a phone, or a desk's screen.
 DESK = {"width": 1280, "height": 900}

@@ -6,7 +6,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Complaints, Open, change, claim, create
-from tests.integration.servers import RedisServer, Service, wait_until
+from tests.helpers.servers import RedisServer, Service, wait_until
 
 
 def mark(page: Page) -> None:

@@ -10,10 +10,10 @@ import httpx
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from service.store.manager import JobStateManager
+from service.store.jobs import JobStateManager
 from service.store.pool import connect
 from tests.browser.conftest import Complaints, Load, Open, change, claim, create, run
-from tests.integration.servers import Service
+from tests.helpers.servers import Service
 
 MANY = 10_000
 

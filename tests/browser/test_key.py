@@ -7,11 +7,11 @@ import pytest
 import redis as sync_redis
 from playwright.sync_api import Page, expect
 
-from service.domain.access import digest_of, new_key
+from service.domain.api_keys import digest_of, new_key
 from tests.browser.conftest import Complaints, Load, claim, create
 from tests.browser.test_access import violations
 from tests.browser.test_job import CLIPBOARD, copied
-from tests.integration.servers import Service
+from tests.helpers.servers import Service
 
 ALL, READ, WORK = new_key(), new_key(), new_key()
 SCOPES = {ALL: "read+write+work+admin", READ: "read", WORK: "work"}

@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Load, Open, change, create
 from tests.browser.test_job import CLIPBOARD, copied
-from tests.integration.servers import Service
-from tests.nginx import BLOCKS, documented, nginx
+from tests.helpers.nginx import BLOCKS, documented, nginx
+from tests.helpers.servers import Service
 
 PREFIXED = "nginx under a prefix"
 

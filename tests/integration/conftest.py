@@ -12,13 +12,13 @@ import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.store import keys
-from service.store.feed import Feed
+from service.store.events.reader import Feed
+from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.manager import JobStateManager
 from service.store.pool import connect
-from tests.integration import conformance
-from tests.integration.consistency import ails, drift
-from tests.integration.servers import Backend, RedisServer, Service
+from tests.helpers import conformance
+from tests.helpers.consistency import ails, drift
+from tests.helpers.servers import Backend, RedisServer, Service
 
 WEEK = timedelta(days=7)
 #: Of the service that all tests share; its end must not wait for leases that a test has left.

@@ -13,7 +13,7 @@ from redis.asyncio import ConnectionPool, Redis
 from service import job_manager
 from service.app import create_app
 from service.settings import Settings, SettingsError
-from service.store.manager import JobStateManager
+from service.store.jobs import JobStateManager
 
 
 def settings(**environment: str) -> Settings:

@@ -18,19 +18,20 @@ MODULES = sorted(path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py"))
 LAYERS = (
     ("service.domain",),
     ("service.settings",),
-    ("service.metrics",),
+    ("service.observability.metrics",),
     ("service.store", "service.job_manager"),
     ("service.api",),
-    ("service.lifespan", "service.tracing"),
+    ("service.web",),
+    ("service.observability.tracing", "service.background"),
+    ("service.lifespan",),
     ("service.app",),
     ("service.server",),
-    ("service.options",),
-    ("service.serve", "service.doctor", "service.key"),
+    ("service.cli",),
     ("service.__main__",),
 )
 #: What stands beside the layers, imports nothing of them, and is put to use where a process starts.
-BESIDE = ("service.embedded", "service.logs", "service.signals")
-STARTING = ("service.serve", "service.doctor", "service.server.workers")
+BESIDE = ("service.embedded", "service.observability.logs")
+STARTING = ("service.cli.serve", "service.cli.doctor", "service.server.supervisor")
 
 
 def modules_beside(package: ModuleType) -> list[Path]:
@@ -92,13 +93,13 @@ def places(module: str) -> list[tuple[str, ...]]:
 
 
 def test_every_module_has_its_place() -> None:
-    assert {name for name in map(name_of, MODULES) if len(places(name)) != 1} == {"service"}
+    assert {name for name in map(name_of, MODULES) if len(places(name)) != 1} == {"service", "service.observability"}
 
 
 @every_module
 def test_imports_point_down_only(path: Path) -> None:
     name = name_of(path)
-    if name == "service" or within(name, BESIDE):
+    if name in {"service", "service.observability"} or within(name, BESIDE):
         return
     for imported in ours(path):
         if within(imported, BESIDE):
@@ -109,8 +110,8 @@ def test_imports_point_down_only(path: Path) -> None:
 
 @pytest.mark.parametrize("path", modules_in(*BESIDE), ids=str)
 def test_what_stands_beside_the_layers_imports_nothing_of_them(path: Path) -> None:
-    package = ".".join(name_of(path).split(".")[:2])
-    assert [name for name in ours(path) if not within(name, (package,))] == []
+    own = tuple(package for package in BESIDE if within(name_of(path), (package,)))
+    assert [name for name in ours(path) if not within(name, own)] == []
     assert not foreign(path) & {"litestar", "redis"}
 
 
@@ -125,7 +126,7 @@ def test_the_store_knows_nothing_of_http(path: Path) -> None:
     assert not foreign(path) & {"litestar", "uvicorn", "click", "http"}
 
 
-@pytest.mark.parametrize("path", modules_in("service.metrics"), ids=str)
+@pytest.mark.parametrize("path", modules_in("service.observability.metrics"), ids=str)
 def test_the_metrics_know_the_domain_and_prometheus(path: Path) -> None:
     assert foreign(path) <= {*sys.stdlib_module_names, "prometheus_client"}
     assert all(within(name, ("service.domain",)) for name in ours(path))
@@ -135,14 +136,14 @@ def test_the_metrics_know_the_domain_and_prometheus(path: Path) -> None:
 def test_the_api_knows_nothing_of_redis(path: Path) -> None:
     assert not foreign(path) & {"redis", "uvicorn", "click"}
     known = (
-        "service.store.manager",
+        "service.store.jobs",
         "service.store.leases",
-        "service.store.waiting",
-        "service.store.watching",
-        "service.store.timeline",
+        "service.store.events.claim_waiter",
+        "service.store.events.job_watcher",
+        "service.store.events.stream",
         "service.store.rate_limiter",
-        "service.store.budget",
-        "service.metrics",
+        "service.store.deadlines",
+        "service.observability.metrics",
     )
     allowed = ("service.api", "service.domain", "service.__version__", *known)
     assert [name for name in ours(path) if not within(name, allowed)] == []
@@ -175,9 +176,9 @@ def test_a_terminal_needs_nothing_of_the_service(path: Path) -> None:
     ("command", "needless"),
     [
         ("serve", {"httpx", "httpx_sse", "jobstate_cli"}),
-        ("doctor", {"litestar", "uvicorn", "httpx", "service.serve"}),
-        ("get", {"litestar", "redis", "uvicorn", "service.serve"}),
-        ("watch", {"litestar", "redis", "uvicorn", "service.serve"}),
+        ("doctor", {"litestar", "uvicorn", "httpx", "service.cli.serve"}),
+        ("get", {"litestar", "redis", "uvicorn", "service.cli.serve"}),
+        ("watch", {"litestar", "redis", "uvicorn", "service.cli.serve"}),
     ],
 )
 def test_a_command_imports_what_it_needs_only(command: str, needless: set[str]) -> None:
@@ -188,7 +189,7 @@ def test_a_command_imports_what_it_needs_only(command: str, needless: set[str]) 
         [sys.executable, "-c", program, command, "--help"], capture_output=True, text=True, check=True
     )
     imported = set(shown.stdout.split())
-    assert {f"service.{command}", f"jobstate_cli.{command}", "jobstate_cli.jobs"} & imported
+    assert {f"service.cli.{command}", f"jobstate_cli.{command}", "jobstate_cli.jobs"} & imported
     assert not imported & needless
 
 

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from service import lifespan
 from service.domain.errors import StoreCorrupt, StoreRefused
 from service.lifespan import store
-from service.metrics import Metrics
-from service.server.process import Server
+from service.observability.metrics import Metrics
+from service.server.server import Server
 from service.settings import Settings
 from service.store.pool import Pool
 

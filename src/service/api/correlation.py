@@ -5,7 +5,7 @@ from typing import Final
 
 from litestar.types import Scope
 
-from service.domain.rules import LABEL
+from service.domain.constraints import LABEL
 
 HEADER: Final = "X-Correlation-ID"
 RAW_HEADER: Final = HEADER.lower().encode()

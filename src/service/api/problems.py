@@ -12,10 +12,10 @@ from msgspec import Raw, Struct
 
 from service.api.addresses import address
 from service.api.correlation import correlation_id
-from service.api.document_schemas import known
-from service.api.head import allow
+from service.api.middleware.head_requests import allow
+from service.api.openapi.schemas import known
 from service.domain import errors
-from service.domain.access import Scope
+from service.domain.api_keys import Scope
 from service.domain.jobs import count, said
 from service.domain.states import Status
 

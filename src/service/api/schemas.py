@@ -6,8 +6,8 @@ from litestar.openapi.spec import Schema
 from litestar.params import HeaderParameter
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from service.api.document_schemas import known
-from service.domain import jobs, rules
+from service.api.openapi.schemas import known
+from service.domain import constraints, jobs
 from service.domain.jobs import Job, Progress, said
 from service.domain.json_text import ALLOWED
 from service.domain.states import WITH_ERROR, Status
@@ -18,20 +18,20 @@ T = TypeVar("T")
 ABSENT: Final = Raw()
 
 
-JobId = Annotated[str, rules.JOB_ID.meta("The job's id")]
-Queue = Annotated[str, rules.QUEUE.meta("The queue that workers claim it from")]
-SlateId = Annotated[str, rules.LABEL.meta("The slate that the job belongs to")]
-CorrelationId = Annotated[str, rules.LABEL.meta("What ties the job to the work that caused it")]
-ScenarioCount = Annotated[int, rules.COUNT.meta("How many scenarios the job is about")]
+JobId = Annotated[str, constraints.JOB_ID.meta("The job's id")]
+Queue = Annotated[str, constraints.QUEUE.meta("The queue that workers claim it from")]
+SlateId = Annotated[str, constraints.LABEL.meta("The slate that the job belongs to")]
+CorrelationId = Annotated[str, constraints.LABEL.meta("What ties the job to the work that caused it")]
+ScenarioCount = Annotated[int, constraints.COUNT.meta("How many scenarios the job is about")]
 
 
-LeaseSeconds = Annotated[int, rules.LEASE_SECONDS.meta("Seconds until the lease runs out unless it is extended")]
+LeaseSeconds = Annotated[int, constraints.LEASE_SECONDS.meta("Seconds until the lease runs out unless it is extended")]
 LeaseToken = Annotated[
     str | None,
     HeaderParameter(
         name="Lease-Token",
-        description=f"What a leased job is changed with: {rules.LEASE_TOKEN.allowed}",
-        schema_extra=rules.LEASE_TOKEN.keywords,
+        description=f"What a leased job is changed with: {constraints.LEASE_TOKEN.allowed}",
+        schema_extra=constraints.LEASE_TOKEN.keywords,
     ),
 ]
 IdempotencyKey = Annotated[
@@ -39,9 +39,9 @@ IdempotencyKey = Annotated[
     HeaderParameter(
         name="Idempotency-Key",
         description=(
-            f"Makes it harmless to repeat a creation, a claim or a job's last change: {rules.IDEMPOTENCY_KEY.allowed}"
+            f"Makes it harmless to repeat a creation, a claim or a job's last change: {constraints.IDEMPOTENCY_KEY.allowed}"
         ),
-        schema_extra=rules.IDEMPOTENCY_KEY.keywords,
+        schema_extra=constraints.IDEMPOTENCY_KEY.keywords,
     ),
 ]
 
@@ -64,9 +64,9 @@ def given(value: T | UnsetType) -> T | None:
 class NewProgress(Struct, frozen=True, forbid_unknown_fields=True):
     """How far the work has come, in units of the worker's choice."""
 
-    current: Annotated[int, rules.COUNT.meta("How far the work is")]
-    total: Annotated[int, rules.COUNT.meta("How far it will be at its end")] | UnsetType = UNSET
-    message: Annotated[str, rules.PROGRESS_MESSAGE.meta("What is being done")] | UnsetType = UNSET
+    current: Annotated[int, constraints.COUNT.meta("How far the work is")]
+    total: Annotated[int, constraints.COUNT.meta("How far it will be at its end")] | UnsetType = UNSET
+    message: Annotated[str, constraints.PROGRESS_MESSAGE.meta("What is being done")] | UnsetType = UNSET
 
 
 def goes_with(*statuses: Status) -> Schema:
@@ -77,15 +77,15 @@ def goes_with(*statuses: Status) -> Schema:
 class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job to be done. Its id is `job_id`, else follows from the Idempotency-Key, else is made by the service."""
 
-    input_params: Annotated[Raw, rules.described("What the worker needs to know", ALLOWED)]
+    input_params: Annotated[Raw, constraints.described("What the worker needs to know", ALLOWED)]
     job_id: JobId | UnsetType = UNSET
-    queue: Queue = rules.DEFAULT_QUEUE
+    queue: Queue = constraints.DEFAULT_QUEUE
     slate_id: SlateId | UnsetType = UNSET
     scenario_count: ScenarioCount | UnsetType = UNSET
     correlation_id: CorrelationId | UnsetType = UNSET
-    max_attempts: Annotated[int, rules.MAX_ATTEMPTS.meta("How often the job may fail before it has failed")] = 1
-    retry_delay_seconds: Annotated[int, rules.RETRY_DELAY_SECONDS.meta(rules.RETRY_DELAY_MEANING)] = 0
-    delay_seconds: Annotated[int, rules.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
+    max_attempts: Annotated[int, constraints.MAX_ATTEMPTS.meta("How often the job may fail before it has failed")] = 1
+    retry_delay_seconds: Annotated[int, constraints.RETRY_DELAY_SECONDS.meta(constraints.RETRY_DELAY_MEANING)] = 0
+    delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
 
 
 class ChangeJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,9 +99,9 @@ class ChangeJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         }
     }
 
-    status: Annotated[Status, rules.described("The status to move to", ", ".join(Status))]
-    result: Annotated[Raw, rules.described("With status completed only", ALLOWED)] = ABSENT
-    error_message: Annotated[Raw, rules.described("With status failed or cancelled only", ALLOWED)] = ABSENT
+    status: Annotated[Status, constraints.described("The status to move to", ", ".join(Status))]
+    result: Annotated[Raw, constraints.described("With status completed only", ALLOWED)] = ABSENT
+    error_message: Annotated[Raw, constraints.described("With status failed or cancelled only", ALLOWED)] = ABSENT
     progress: NewProgress | UnsetType = UNSET
     scenario_count: ScenarioCount | UnsetType = UNSET
 
@@ -115,11 +115,13 @@ class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     queues: Annotated[
         list[Queue],
-        rules.described("The queues to take from", "1 to 100 queues", min_items=1, max_items=rules.CLAIMED_QUEUES.most),
+        constraints.described(
+            "The queues to take from", "1 to 100 queues", min_items=1, max_items=constraints.CLAIMED_QUEUES.most
+        ),
     ]
-    worker: Annotated[str, rules.LABEL.meta("Who it is, for people")]
-    lease_seconds: LeaseSeconds = rules.DEFAULT_LEASE_SECONDS
-    wait_seconds: Annotated[int, rules.WAIT_SECONDS.meta("Seconds to wait for a job if none is due")] = 0
+    worker: Annotated[str, constraints.LABEL.meta("Who it is, for people")]
+    lease_seconds: LeaseSeconds = constraints.DEFAULT_LEASE_SECONDS
+    wait_seconds: Annotated[int, constraints.WAIT_SECONDS.meta("Seconds to wait for a job if none is due")] = 0
 
 
 class SendHeartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -132,9 +134,10 @@ class SendHeartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
 class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """That the worker gives the job back; with an `error_message` because its attempt has failed."""
 
-    error_message: Annotated[Raw, rules.described("Why the attempt has failed", ALLOWED)] = ABSENT
+    error_message: Annotated[Raw, constraints.described("Why the attempt has failed", ALLOWED)] = ABSENT
     delay_seconds: (
-        Annotated[int, rules.DELAY_SECONDS.meta("Seconds before it may be claimed again, if not its own")] | UnsetType
+        Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before it may be claimed again, if not its own")]
+        | UnsetType
     ) = UNSET
 
 
@@ -142,17 +145,17 @@ class ConfigureQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Settings of a queue. A field that is left out stays as it is; `null` clears it."""
 
     paused: (
-        Annotated[bool, rules.described("Whether no jobs are claimed from it", "true, false, or null for false")]
+        Annotated[bool, constraints.described("Whether no jobs are claimed from it", "true, false, or null for false")]
         | UnsetType
         | None
     ) = UNSET
     max_running: (
         Annotated[
             int,
-            rules.described(
+            constraints.described(
                 "How many of its jobs may run at one time",
-                f"{rules.MAX_RUNNING.allowed}, or null for any number",
-                **rules.MAX_RUNNING.keywords,
+                f"{constraints.MAX_RUNNING.allowed}, or null for any number",
+                **constraints.MAX_RUNNING.keywords,
             ),
         ]
         | UnsetType
@@ -163,8 +166,8 @@ class ConfigureQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 class StartDrain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """For how long no job is created or claimed."""
 
-    seconds: Annotated[int, rules.DRAIN_SECONDS.meta("After so many seconds it ends by itself")] = (
-        rules.DEFAULT_DRAIN_SECONDS
+    seconds: Annotated[int, constraints.DRAIN_SECONDS.meta("After so many seconds it ends by itself")] = (
+        constraints.DEFAULT_DRAIN_SECONDS
     )
 
 
@@ -178,7 +181,8 @@ class BatchGet(Struct, frozen=True, forbid_unknown_fields=True):
     """The ids of the jobs to get."""
 
     job_ids: Annotated[
-        list[JobId], rules.described("The jobs to get", "1 to 1,000 ids", min_items=1, max_items=rules.BATCH_SIZE.most)
+        list[JobId],
+        constraints.described("The jobs to get", "1 to 1,000 ids", min_items=1, max_items=constraints.BATCH_SIZE.most),
     ]
 
 

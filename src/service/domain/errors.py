@@ -35,8 +35,8 @@ JobStateError
 
 from msgspec import Raw
 
-from service.domain.access import Scope
-from service.domain.limits import Quota
+from service.domain.api_keys import Scope
+from service.domain.rate_limits import Quota
 from service.domain.states import Status
 
 

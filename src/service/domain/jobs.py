@@ -4,9 +4,9 @@ from typing import Annotated
 
 from msgspec import Meta, Raw, Struct
 
-from service.domain import rules
+from service.domain import constraints
 from service.domain.states import FINAL, Status
-from service.domain.times import micros
+from service.domain.timestamps import micros
 
 
 def moment(meaning: str) -> Meta:
@@ -27,9 +27,9 @@ def said(meaning: str) -> Meta:
 class Progress(Struct, frozen=True, omit_defaults=True):
     """How far a running job has come, in units of the worker's choice."""
 
-    current: Annotated[int, rules.COUNT.meta("How far the work is")]
-    total: Annotated[int, rules.COUNT.meta("How far it will be at its end")] | None = None
-    message: Annotated[str, rules.PROGRESS_MESSAGE.meta("What is being done")] | None = None
+    current: Annotated[int, constraints.COUNT.meta("How far the work is")]
+    total: Annotated[int, constraints.COUNT.meta("How far it will be at its end")] | None = None
+    message: Annotated[str, constraints.PROGRESS_MESSAGE.meta("What is being done")] | None = None
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -50,7 +50,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     attempt: Annotated[int, count("How often the job moved to running")]
     failures: Annotated[int, count("How often an attempt failed or its lease ran out")]
     max_attempts: Annotated[int, count("How often it may fail before it has failed", 1)]
-    retry_delay_seconds: Annotated[int, count(rules.RETRY_DELAY_MEANING)]
+    retry_delay_seconds: Annotated[int, count(constraints.RETRY_DELAY_MEANING)]
     available_at: Annotated[str, moment("Not to be taken before; only where a delay was asked for")] | None = None
     worker: Annotated[str, said("Who holds the lease")] | None = None
     lease_seconds: Annotated[int, count("How long the lease was asked for", 1)] | None = None

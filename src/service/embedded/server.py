@@ -13,9 +13,9 @@ from typing import Final, Self
 import structlog
 
 from service.embedded.binary import Binary, find
-from service.embedded.directory import DataDirectory
+from service.embedded.data_directory import DataDirectory
 from service.embedded.errors import EmbeddedServerError
-from service.embedded.orphan import PATIENCE, ask, lock_after_orphan
+from service.embedded.stale_server import PATIENCE, ask, lock_after_orphan
 
 #: Seconds that a started server that died is left alone at first; doubled each time, up to the most.
 PAUSE: Final = 0.1

@@ -9,11 +9,10 @@ from typing import Final
 
 from msgspec import Struct
 
-from service.domain.access import ApiKey
-from service.domain.limits import RateLimit
-from service.settings import parsing
-from service.settings.redis_url import without_password
-from service.settings.variables import (
+from service.domain.api_keys import ApiKey
+from service.domain.rate_limits import RateLimit
+from service.settings import parsers
+from service.settings.env_vars import (
     API_KEYS,
     API_KEYS_FILE,
     DAYS,
@@ -26,6 +25,7 @@ from service.settings.variables import (
     SettingsError,
     Variable,
 )
+from service.settings.redis_url import without_password
 
 __all__ = [
     "MAX_RETENTION",
@@ -112,7 +112,7 @@ def _redis_url(environ: Mapping[str, str]) -> str | None:
 
 def _api_keys(environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
     found = (API_KEYS.read(environ) or ()) + (API_KEYS_FILE.read(environ) or ())
-    if not parsing.distinct(found):
+    if not parsers.distinct(found):
         raise SettingsError(
             API_KEYS_FILE.name, environ[API_KEYS_FILE.name], "names and keys that API_KEYS does not have"
         )

@@ -4,7 +4,7 @@ from typing import Final
 
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Change, History
-from service.domain.times import micros, timestamp
+from service.domain.timestamps import micros, timestamp
 
 _CHANGES: Final = {
     "p": "pending",

@@ -9,15 +9,15 @@ import structlog
 from msgspec import UNSET, Raw, UnsetType
 from redis.asyncio import ConnectionPool
 
-from service.domain import content, errors, rules
+from service.domain import constraints, errors, validation
 from service.domain.jobs import Claim, Drain, Heartbeat, Job, Lease, Progress, Queue
 from service.domain.json_text import to_json
 from service.domain.states import Status
-from service.domain.times import timestamp
+from service.domain.timestamps import timestamp
 from service.settings import retention_from_environment
-from service.store import keys, overview, scripts
-from service.store.connection import Gateway
-from service.store.identity import change_id_for, digest, new_secret
+from service.store import keys, queries, scripts
+from service.store.client import Gateway
+from service.store.fingerprints import change_id_for, digest, new_secret
 from service.store.observer import NoObserver, Observer
 from service.store.records import hash_of, job_from, micros_of, millis, seconds_left, standing
 
@@ -74,7 +74,7 @@ class LeaseManager:
         queues: Sequence[str],
         worker: str,
         *,
-        lease_seconds: int = rules.DEFAULT_LEASE_SECONDS,
+        lease_seconds: int = constraints.DEFAULT_LEASE_SECONDS,
         claim_key: str | None = None,
     ) -> Claim | None:
         """Give the oldest job that is due in `queues` (1 to 100) to `worker`; `None` if there is none.
@@ -91,13 +91,13 @@ class LeaseManager:
         self, queues: Sequence[str], worker: str, *, lease_seconds: int, claim_key: str | None
     ) -> tuple[Claim | None, float | None]:
         """Claim a job as `claim_job` does; without one, return in how many seconds the next delay is over, if any."""
-        if len(queues) not in range(rules.CLAIMED_QUEUES.least, rules.CLAIMED_QUEUES.most + 1):
-            allowed = f"{rules.CLAIMED_QUEUES.least} to {rules.CLAIMED_QUEUES.most} queues"
+        if len(queues) not in range(constraints.CLAIMED_QUEUES.least, constraints.CLAIMED_QUEUES.most + 1):
+            allowed = f"{constraints.CLAIMED_QUEUES.least} to {constraints.CLAIMED_QUEUES.most} queues"
             raise errors.InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
         for index, queue in enumerate(queues):
-            rules.QUEUE.require(f"queues[{index}]", queue)
-        rules.LABEL.require("worker", worker)
-        rules.LEASE_SECONDS.require("lease_seconds", lease_seconds)
+            constraints.QUEUE.require(f"queues[{index}]", queue)
+        constraints.LABEL.require("worker", worker)
+        constraints.LEASE_SECONDS.require("lease_seconds", lease_seconds)
         request = digest("claim", sorted(set(queues)), worker, lease_seconds)
         kept = millis(timedelta(seconds=lease_seconds) + CLAIM_KEPT)
         args = [change_id_for(claim_key), request, new_secret(), worker, lease_seconds, self._ttl, kept, CLAIM_WALK]
@@ -129,9 +129,9 @@ class LeaseManager:
         Raises `JobNotFound` or `LeaseLost`.
         """
         if lease_seconds is not None:
-            rules.LEASE_SECONDS.require("lease_seconds", lease_seconds)
-        text = content.progress_text(progress)
-        args = [content.lease_token(lease_token), _or_empty(lease_seconds), self._ttl, _or_empty(text)]
+            constraints.LEASE_SECONDS.require("lease_seconds", lease_seconds)
+        text = validation.progress_text(progress)
+        args = [validation.lease_token(lease_token), _or_empty(lease_seconds), self._ttl, _or_empty(text)]
         word, *reply = await self._run(scripts.HEARTBEAT, job_id, args)
         match word:
             case "NOT_FOUND":
@@ -159,10 +159,10 @@ class LeaseManager:
         `KeyReused`.
         """
         if delay_seconds is not None:
-            rules.DELAY_SECONDS.require("delay_seconds", delay_seconds)
+            constraints.DELAY_SECONDS.require("delay_seconds", delay_seconds)
         message = to_json("error_message", error)
         request = digest("release", message, delay_seconds)
-        token = content.lease_token(lease_token)
+        token = validation.lease_token(lease_token)
         args = [change_id_for(change_id), request, self._ttl, token, _or_empty(delay_seconds)]
         word, *reply = await self._run(scripts.RELEASE, job_id, [*args, *([] if message is None else [message])])
         match word:
@@ -202,7 +202,7 @@ class LeaseManager:
 
     async def get_queues(self) -> list[Queue]:
         """Return the queues that have jobs or settings of their own, by name."""
-        return await overview.queues(self._gateway)
+        return await queries.queues(self._gateway)
 
     async def configure_queue(
         self, queue: str, *, paused: bool | UnsetType | None = UNSET, max_running: int | UnsetType | None = UNSET
@@ -211,17 +211,17 @@ class LeaseManager:
 
         A setting that is left out stays as it is; `None` clears it: the queue is not paused, any number may run.
         """
-        rules.QUEUE.require("queue", queue)
+        constraints.QUEUE.require("queue", queue)
         if isinstance(max_running, int):
-            rules.MAX_RUNNING.require("max_running", max_running)
+            constraints.MAX_RUNNING.require("max_running", max_running)
         args = [queue, _setting(paused), _setting(max_running)]
         _, settings = await self._gateway.run(scripts.QUEUE, [keys.ROOT], args)
-        found = (await overview.stats(self._gateway)).queues.get(queue)
-        return overview.queue_from(queue, settings.decode(), found or dict.fromkeys(Status, 0))
+        found = (await queries.stats(self._gateway)).queues.get(queue)
+        return queries.queue_from(queue, settings.decode(), found or dict.fromkeys(Status, 0))
 
     async def start_drain(self, seconds: int) -> Drain:
         """Create and claim no jobs for `seconds`, in all replicas; jobs that run go on."""
-        rules.DRAIN_SECONDS.require("seconds", seconds)
+        constraints.DRAIN_SECONDS.require("seconds", seconds)
         return await self._drain("start", seconds * 1000)
 
     async def end_drain(self) -> Drain:
@@ -234,10 +234,10 @@ class LeaseManager:
 
     async def _drain(self, *args: str | int) -> Drain:
         _, time, left = await self._gateway.run(scripts.DRAIN, [keys.ROOT], args)
-        return await overview.drain(self._gateway, timestamp(int(time) + left * 1000) if left else None)
+        return await queries.drain(self._gateway, timestamp(int(time) + left * 1000) if left else None)
 
     async def _run(self, source: scripts.Source, job_id: str, args: Sequence[Any]) -> list[Any]:
-        rules.JOB_ID.require("job_id", job_id)
+        constraints.JOB_ID.require("job_id", job_id)
         return await self._gateway.run(source, [keys.job(job_id), keys.ROOT], [job_id, *args])
 
 

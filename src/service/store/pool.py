@@ -12,7 +12,7 @@ from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.store.budget import DEADLINE
+from service.store.deadlines import DEADLINE
 
 
 class Pool(BlockingConnectionPool):

@@ -5,8 +5,8 @@ from typing import Any, Final
 
 from service.domain.errors import StoreRefused
 from service.store import keys
-from service.store.failures import parsed
-from service.store.permissions import KEYS, SERVICE, names
+from service.store.redis_commands import KEYS, SERVICE, names
+from service.store.redis_errors import parsed
 
 #: Reads the version of the data, and is refused where every change would be: by a replica, over a broken disk. Not at
 #: the memory limit, where there is still reading and, what helps, deleting to do. Returns the commands of ARGV that the

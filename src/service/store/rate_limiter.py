@@ -6,10 +6,10 @@ from typing import Any, Final
 from redis.asyncio import ConnectionPool
 
 from service.domain.errors import RateLimited
-from service.domain.limits import Quota, RateLimit
+from service.domain.rate_limits import Quota, RateLimit
 from service.store import keys, scripts
-from service.store.connection import Gateway
-from service.store.identity import digest
+from service.store.client import Gateway
+from service.store.fingerprints import digest
 from service.store.observer import NoObserver, Observer
 
 _SECOND: Final = 1_000_000

@@ -7,11 +7,11 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
-from service.domain.content import Value, without_absent
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, Progress
 from service.domain.states import Status
-from service.domain.times import timestamp
+from service.domain.timestamps import timestamp
+from service.domain.validation import Value, without_absent
 from service.settings import MAX_RETENTION
 
 #: The fields that a client may make as large as a body.

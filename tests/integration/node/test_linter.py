@@ -3,7 +3,7 @@
 import shutil
 from pathlib import Path
 
-from tests.integration.conformance import CHECKED_IN
+from tests.helpers.conformance import CHECKED_IN
 from tests.integration.node.conftest import Run
 
 

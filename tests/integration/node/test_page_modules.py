@@ -4,10 +4,10 @@ import shutil
 from importlib.resources import files
 from pathlib import Path
 
-from tests.integration.conformance import CHECKED_IN
+from tests.helpers.conformance import CHECKED_IN
 from tests.integration.node.conftest import HERE, Run
 
-LIVE = Path(str(files("service.api.pages") / "live"))
+LIVE = Path(str(files("service.web") / "dashboard"))
 WIDTH = 120
 LINES = 300
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.integration.conformance import CHECKED_IN
+from tests.helpers.conformance import CHECKED_IN
+from tests.helpers.servers import Service
 from tests.integration.node.conftest import Run
-from tests.integration.servers import Service
 
 pytestmark = pytest.mark.usefixtures("sound")
 

@@ -1,0 +1,116 @@
+"""What the measurements stand on: servers of their own, filled through the real scripts, many to a round trip."""
+
+import asyncio
+import contextlib
+import json
+import re
+import shutil
+import socket
+import subprocess
+import tempfile
+import time
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from datetime import timedelta
+from pathlib import Path
+from statistics import median
+from typing import Any, Final
+
+from service.embedded.binary import find
+from service.store.jobs import JobStateManager
+from service.store.pool import connect
+
+#: Changes to one round trip while filling.
+BATCH: Final = 500
+WEEK: Final = timedelta(days=7)
+#: 100 bytes of JSON.
+INPUT: Final = {"text": "x" * 89}
+assert len(json.dumps(INPUT, separators=(",", ":"))) == 100
+
+
+def program() -> str:
+    """Return the server to measure on: an installed one, as operators run, before that of the wheel (no jemalloc)."""
+    return shutil.which("redis-server") or shutil.which("valkey-server") or str(find().path)
+
+
+def described() -> str:
+    """Return the product, version and allocator of that server."""
+    said = subprocess.run([program(), "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"(\w+) server v=(\S+).* malloc=(\S+)", said)
+    assert found is not None
+    return f"{found[1]} {found[2]} with {found[3]}"
+
+
+def free_port() -> int:
+    """Return a port of loopback that nobody listens on."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port
+
+
+@contextlib.contextmanager
+def server(*more: str, tcp: bool = False) -> Iterator[str]:
+    """Run an empty server, without persistence unless `more` options ask for it, and yield its URL."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "redis.sock"
+        port = free_port() if tcp else 0
+        options = ["--port", str(port), "--unixsocket", str(path), "--dir", folder, "--save", ""]
+        process = subprocess.Popen(
+            [program(), *options, "--hash-max-listpack-value", "4096", *more], stdout=subprocess.DEVNULL
+        )
+        try:
+            while not path.exists():
+                if process.poll() is not None:
+                    raise SystemExit(f"{program()} does not run with {' '.join(options)} {' '.join(more)}")
+                time.sleep(0.01)
+            yield f"redis://127.0.0.1:{port}/0" if tcp else f"unix://{path}"
+        finally:
+            process.terminate()
+            process.wait()
+
+
+@contextlib.asynccontextmanager
+async def store(url: str) -> AsyncIterator[JobStateManager]:
+    """Yield a repository on the server at `url`."""
+    pool = connect(url)
+    yield JobStateManager(pool, ttl=WEEK)
+    await pool.disconnect()
+
+
+async def in_batches(count: int, work: Callable[[int], Awaitable[Any]]) -> None:
+    """Do `work` for 0 … count - 1, a batch at once."""
+    for start in range(0, count, BATCH):
+        await asyncio.gather(*(work(number) for number in range(start, min(start + BATCH, count))))
+
+
+async def fill(url: str, count: int, **fields: Callable[[int], Any]) -> None:
+    """Create pending jobs with 36-character ids and 100 bytes of input."""
+
+    async def create(number: int) -> None:
+        given = {name: value(number) for name, value in fields.items()}
+        await manager.create_job(str(uuid.UUID(int=number)), INPUT, **given)
+
+    async with store(url) as manager:
+        await in_batches(count, create)
+
+
+async def move(url: str, numbers: Sequence[int], status: str, **content: Any) -> None:
+    """Move jobs that `fill` made."""
+
+    async def change(index: int) -> None:
+        await manager.update_job_status(str(uuid.UUID(int=numbers[index])), status, **content)
+
+    async with store(url) as manager:
+        await in_batches(len(numbers), change)
+
+
+async def interleaved(calls: dict[str, Callable[[], Awaitable[Any]]], rounds: int) -> dict[str, float]:
+    """Return the median of each call in microseconds, all measured in turn."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            started = time.perf_counter()
+            await call()
+            times[name].append((time.perf_counter() - started) * 1e6)
+    return {name: median(found) for name, found in times.items()}

@@ -1,0 +1,165 @@
+"""The work on jobs over HTTP: claim one, be heard of, give it back."""
+
+import contextlib
+from collections.abc import Awaitable
+from typing import Any, Final
+
+import structlog
+from litestar import Controller, Request, Response, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from service.api.controllers.job import JobIdInPath
+from service.api.middleware.concurrency import seat_of, until_left
+from service.api.openapi import examples as examples
+from service.api.openapi.operations import DELETING, SENDING, WRITING, Answer, answers, problems
+from service.api.request_bodies import Body
+from service.api.responses import HEADERS, Encoded, answer
+from service.api.schemas import (
+    ClaimJob,
+    IdempotencyKey,
+    LeaseToken,
+    ReleaseJob,
+    SendHeartbeat,
+    given,
+    present,
+    progress_of,
+)
+from service.domain import constraints, errors
+from service.domain.jobs import Claim, Heartbeat, Job
+from service.store.events.claim_waiter import Turn, Waiting
+from service.store.leases import LeaseManager
+
+#: What a request without a body says.
+NO_PROGRESS: Final = SendHeartbeat()
+NO_ERROR: Final = ReleaseJob()
+
+
+class Work(Controller):
+    """What workers do."""
+
+    path = "/v1"
+    tags = ("work",)
+
+    @post(
+        "/claims",
+        operation_id="claimJob",
+        summary="Claim a job",
+        status_code=200,
+        dto=Body[ClaimJob],
+        return_dto=None,
+        **answers(
+            {
+                200: Answer("A job, and the lease on it.", examples={"claim": examples.CLAIM}),
+                204: Answer("No job is due in these queues."),
+            },
+            *WRITING,
+            *SENDING,
+            *problems(errors.KeyReused, errors.Draining),
+            requests=examples.CLAIM_JOB,
+        ),
+    )
+    async def claim(
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[ClaimJob],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[Claim]:
+        """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it.
+
+        Repeated under its `Idempotency-Key`, a claim gives the same job and lease while that lease holds. The same key
+        with other `queues`, `worker` or `lease_seconds` is refused until a minute after the lease that was asked for.
+        The order of `queues`, and `wait_seconds`, may differ. A claim that got no job is not remembered.
+        """
+        constraints.WAIT_SECONDS.require("wait_seconds", data.wait_seconds)
+        turn = Turn(data.queues)
+        state = request.app.state
+        lease_manager: LeaseManager = state["lease_manager"]
+        waiting: Waiting = state["waiting"]
+
+        def try_claim() -> Awaitable[tuple[Claim | None, float | None]]:
+            return lease_manager.try_claim(
+                data.queues, data.worker, lease_seconds=data.lease_seconds, claim_key=idempotency_key
+            )
+
+        if data.wait_seconds:
+            seat_of(request.scope).wait()
+        async with until_left(request, turn.leave):
+            claim = await waiting.claim(turn, data.wait_seconds, try_claim)
+        if claim is None:
+            return Response(None, status_code=204)  # type: ignore[arg-type]
+        structlog.contextvars.bind_contextvars(job_id=claim.job.job_id)
+        if turn.is_left and idempotency_key is None:  # nobody will ever hear of the lease: the next may have the job
+            await _undo(lease_manager, claim)
+        return Encoded(claim)
+
+    @post(
+        "/jobs/{job_id:str}/heartbeat",
+        operation_id="sendHeartbeat",
+        summary="Extend a lease",
+        status_code=200,
+        dto=Body[SendHeartbeat],
+        return_dto=None,
+        **answers(
+            {200: Answer("The lease's new end, and whether to stop.", examples={"go on": examples.HEARTBEAT})},
+            *DELETING,
+            *SENDING,
+            *problems(errors.JobNotFound, errors.LeaseLost),
+            requests=examples.SEND_HEARTBEAT,
+            body_required=False,
+        ),
+    )
+    async def heartbeat(
+        self,
+        request: Request[Any, Any, Any],
+        job_id: JobIdInPath,
+        data: JSONBody[SendHeartbeat] = NO_PROGRESS,
+        lease_token: LeaseToken = None,
+    ) -> Response[Heartbeat]:
+        """Extend the lease and take the progress; the answer says whether a cancel was asked for."""
+        lease_manager: LeaseManager = request.app.state["lease_manager"]
+        return Encoded(
+            await lease_manager.heartbeat(
+                job_id, lease_token, lease_seconds=given(data.lease_seconds), progress=progress_of(data.progress)
+            )
+        )
+
+    @post(
+        "/jobs/{job_id:str}/release",
+        operation_id="releaseJob",
+        summary="Give a job back",
+        status_code=200,
+        dto=Body[ReleaseJob],
+        return_dto=None,
+        **answers(
+            {200: Answer("The record: pending again, failed, or cancelled.", HEADERS, {"pending": examples.RELEASED})},
+            *WRITING,
+            *SENDING,
+            *problems(errors.JobNotFound, errors.LeaseLost, errors.NotLeased, errors.KeyReused),
+            requests=examples.RELEASE_JOB,
+            body_required=False,
+        ),
+    )
+    async def release(
+        self,
+        job_id: JobIdInPath,
+        lease_manager: NamedDependency[LeaseManager],
+        data: JSONBody[ReleaseJob] = NO_ERROR,
+        idempotency_key: IdempotencyKey = None,
+        lease_token: LeaseToken = None,
+    ) -> Response[Job]:
+        """Let another worker have the job; an error counts as a failed attempt, and the last one ends the job."""
+        job = await lease_manager.release_job(
+            job_id,
+            lease_token,
+            error=present(data.error_message),
+            delay_seconds=given(data.delay_seconds),
+            change_id=idempotency_key,
+        )
+        return answer(job)
+
+
+async def _undo(lease_manager: LeaseManager, claim: Claim) -> None:
+    """Give back a job that nobody has heard of; where that fails, its lease runs out."""
+    with contextlib.suppress(errors.JobStateError):
+        await lease_manager.release_job(claim.job.job_id, claim.lease.token)

@@ -1,0 +1,206 @@
+"""The jobs as a whole over HTTP: create one, list, get many, count."""
+
+from typing import Annotated, Any, Final
+
+import structlog
+from litestar import Controller, Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody, QueryParameter
+
+from service.api import cursors
+from service.api.addresses import address
+from service.api.correlation import correlation_id
+from service.api.etags import etag
+from service.api.openapi import examples as examples
+from service.api.openapi.operations import (
+    ETAG,
+    LOCATION,
+    READING,
+    REPLAYED,
+    SENDING,
+    WRITING,
+    Answer,
+    answers,
+    integer_parameter,
+    problems,
+)
+from service.api.request_bodies import Body
+from service.api.responses import Encoded
+from service.api.schemas import BatchGet, CreateJob, IdempotencyKey, JobList, given
+from service.domain import constraints, errors, validation
+from service.domain.errors import JobExists, KeyReused
+from service.domain.jobs import Batch, Creation, Job, JobFilter, Stats
+from service.domain.states import Status
+from service.store.jobs import INCLUDABLE, JobStateManager
+
+_LIST_INCLUDED: Final = rf"(?:{'|'.join(INCLUDABLE)})"
+
+StatusFilter = Annotated[
+    str | None,  # Litestar would read the word "null" as none
+    QueryParameter(description=f"Only these: {', '.join(Status)}", schema_extra={"enum": list(Status)}),
+]
+QueueFilter = Annotated[
+    str | None,
+    QueryParameter(
+        description=f"Only of this queue: {constraints.QUEUE.allowed}", schema_extra=constraints.QUEUE.keywords
+    ),
+]
+SlateFilter = Annotated[
+    str | None,
+    QueryParameter(
+        description=f"Only of this slate: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.keywords
+    ),
+]
+CorrelationFilter = Annotated[
+    str | None,
+    QueryParameter(description=f"Only with this: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.keywords),
+]
+Limit = Annotated[
+    str | None,
+    integer_parameter("Most jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
+]
+Cursor = Annotated[
+    str | None, QueryParameter(description="Where to go on: `next_cursor` of the page before, with the same filters")
+]
+Include = Annotated[
+    str | None,
+    QueryParameter(
+        description=f"Show these as well: one or more of {', '.join(INCLUDABLE)}, separated by commas",
+        schema_extra={"pattern": rf"^ *{_LIST_INCLUDED} *(?:, *{_LIST_INCLUDED} *)*$"},
+    ),
+]
+
+
+class Collection(Controller):
+    """All jobs together."""
+
+    path = "/v1"
+    tags = ("jobs",)
+
+    @post(
+        "/jobs",
+        operation_id="createJob",
+        summary="Create a job",
+        dto=Body[CreateJob],
+        return_dto=None,
+        **answers(
+            {
+                201: Answer(
+                    "The job: new, or as it is now if an equal request had created it.",
+                    (ETAG, LOCATION, REPLAYED),
+                    {"pending": examples.PENDING},
+                    ("getJob", "getResult", "changeJob", "cancelJob", "deleteJob"),
+                )
+            },
+            *WRITING,
+            *SENDING,
+            *problems(errors.JobExists, errors.KeyReused, errors.Draining),
+            requests=examples.CREATE,
+        ),
+    )
+    async def create(
+        self,
+        request: Request[Any, Any, Any],
+        data: JSONBody[CreateJob],
+        idempotency_key: IdempotencyKey = None,
+    ) -> Response[Job]:
+        """Create a pending job; an equal request sent again is answered with the record as it is now."""
+        creation = await _create(request.app.state["job_manager"], data, idempotency_key, request)
+        structlog.contextvars.bind_contextvars(job_id=creation.job.job_id)
+        headers = {"Location": address(request.scope, f"/v1/jobs/{creation.job.job_id}"), "ETag": etag(creation.job)}
+        if creation.replayed:
+            headers["Idempotency-Replayed"] = "true"
+        return Encoded(creation.job, headers=headers)
+
+    @get(
+        "/jobs",
+        operation_id="listJobs",
+        summary="List jobs",
+        **answers({200: Answer("A page of jobs.", examples={"page": JobList([examples.LISTED])})}, *READING),
+    )
+    async def list_jobs(
+        self,
+        job_manager: NamedDependency[JobStateManager],
+        status: StatusFilter = None,
+        queue: QueueFilter = None,
+        slate_id: SlateFilter = None,
+        correlation_id: CorrelationFilter = None,
+        limit: Limit = None,
+        cursor: Cursor = None,
+        include: Include = None,
+    ) -> JobList:
+        """Return the jobs that match all filters, newest first; a page may be short while `next_cursor` is there."""
+        wanted = JobFilter(
+            status=None if status is None else validation.status(status),
+            queue=queue,
+            slate_id=slate_id,
+            correlation_id=correlation_id,
+        )
+        before = cursors.decode(cursor, wanted)
+        most = constraints.DEFAULT_PAGE_LIMIT if limit is None else constraints.PAGE_LIMIT.parse("limit", limit)
+        page = await job_manager.list_jobs(wanted, limit=most, before=before, include=_included(include))
+        return JobList(page.items, cursors.encode(page.next_before, wanted))
+
+    @post(
+        "/batch-get",
+        operation_id="batchGetJobs",
+        summary="Get many jobs by their ids",
+        status_code=200,
+        dto=Body[BatchGet],
+        return_dto=None,
+        **answers(
+            {200: Answer("The jobs, and the ids that no job has.", examples={"one found": examples.BATCH})},
+            *READING,
+            *SENDING,
+            requests=examples.BATCH_GET,
+        ),
+    )
+    async def batch_get(self, data: JSONBody[BatchGet], job_manager: NamedDependency[JobStateManager]) -> Batch:
+        """Return the jobs, in the order asked for and each once, and the ids that no job has."""
+        return await job_manager.get_jobs(data.job_ids)
+
+    @get(
+        "/stats",
+        operation_id="getStats",
+        summary="Count jobs",
+        **answers({200: Answer("The counts.", examples={"counts": examples.STATS})}, *READING),
+    )
+    async def stats(self, job_manager: NamedDependency[JobStateManager]) -> Stats:
+        """Return counts per status and queue, exact at the moment of asking."""
+        return await job_manager.get_stats()
+
+
+async def _create(
+    job_manager: JobStateManager, data: CreateJob, key: str | None, request: Request[Any, Any, Any]
+) -> Creation:
+    """Create under the client's id, else the one that its key stands for, else a new one."""
+    own_id = given(data.job_id)
+    by_key = None if key is None else constraints.job_id_for_key(key)
+    try:
+        return await job_manager.create_job(
+            own_id if own_id is not None else by_key or constraints.new_job_id(),
+            data.input_params,
+            given(data.correlation_id),
+            queue=data.queue,
+            slate_id=given(data.slate_id),
+            scenario_count=given(data.scenario_count),
+            max_attempts=data.max_attempts,
+            retry_delay_seconds=data.retry_delay_seconds,
+            delay_seconds=data.delay_seconds,
+            traceparent=_traceparent(request),
+            request_correlation_id=correlation_id(request.scope),
+        )
+    except JobExists as error:
+        if own_id is None and key is not None:
+            raise KeyReused from error
+        raise
+
+
+def _traceparent(request: Request[Any, Any, Any]) -> str | None:
+    """Return the trace context of the caller; a broken one is passed over, as W3C Trace Context asks."""
+    sent = request.headers.getall("traceparent", [])
+    return sent[0] if len(sent) == 1 and constraints.TRACEPARENT.accepts(sent[0]) else None
+
+
+def _included(include: str | None) -> list[str]:
+    return [] if include is None else [name.strip() for name in include.split(",")]

@@ -1,0 +1,248 @@
+"""Examples of the API document: one job of the line-up optimiser, from its creation to its end."""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import msgspec
+from litestar.openapi.spec import Example
+from msgspec import Raw
+from msgspec.structs import replace
+
+from service.domain import errors
+from service.domain.api_keys import Scope
+from service.domain.jobs import (
+    Batch,
+    Change,
+    Claim,
+    Drain,
+    Heartbeat,
+    History,
+    Job,
+    Lease,
+    OldestJob,
+    Progress,
+    Queue,
+    RunningCount,
+    Stats,
+)
+from service.domain.rate_limits import Quota, RateLimit
+from service.domain.states import Status
+
+Examples = Mapping[str, Any]
+
+PENDING: Final = Job(
+    job_id="sunday",
+    status=Status.PENDING,
+    queue="lineups",
+    input_params=Raw(b'{"seed": 42, "top": 3}'),
+    scenario_count=2000,
+    slate_id="pinewood-400",
+    correlation_id="sunday-slate-1",
+    revision=1,
+    attempt=0,
+    failures=0,
+    max_attempts=1,
+    retry_delay_seconds=0,
+    stale=False,
+    created_at="2026-03-01T16:30:00.000000Z",
+    updated_at="2026-03-01T16:30:00.000000Z",
+    expires_at="2026-03-08T16:30:00.000000Z",
+)
+RUNNING: Final = replace(
+    PENDING,
+    status=Status.RUNNING,
+    progress=Progress(730, 2000, "simulating races"),
+    revision=4,
+    attempt=1,
+    started_at="2026-03-01T16:30:01.204518Z",
+    updated_at="2026-03-01T16:30:12.731902Z",
+    expires_at="2026-03-08T16:30:12.731000Z",
+)
+RESULT: Final = {
+    "scenarios": 2000,
+    "lineups": [{"drivers": ["Rigby Halfmoon", "Bram Copperhill"], "salary": 50000, "share_won": 0.0555}],
+}
+COMPLETED: Final = replace(
+    RUNNING,
+    status=Status.COMPLETED,
+    result=Raw(msgspec.json.encode(RESULT)),
+    progress=Progress(2000, 2000, "simulating races"),
+    revision=5,
+    finished_at="2026-03-01T16:30:30.118204Z",
+    updated_at="2026-03-01T16:30:30.118204Z",
+    expires_at="2026-03-08T16:30:30.118000Z",
+)
+FAILED: Final = replace(
+    RUNNING,
+    status=Status.FAILED,
+    error_message=Raw(b'{"reason": "no line-up fits the salary cap"}'),
+    revision=5,
+    finished_at="2026-03-01T16:30:13.000417Z",
+    updated_at="2026-03-01T16:30:13.000417Z",
+    expires_at="2026-03-08T16:30:13.000000Z",
+)
+CANCELLED: Final = replace(FAILED, status=Status.CANCELLED, error_message=None)
+LEASED: Final = replace(
+    RUNNING, worker="optimizer-1", lease_seconds=30, lease_expires_at="2026-03-01T16:30:42.731000Z", progress=None
+)
+ASKED: Final = replace(LEASED, revision=5, cancel_requested_at="2026-03-01T16:30:13.000417Z")
+RELEASED: Final = replace(
+    PENDING,
+    revision=5,
+    attempt=1,
+    failures=1,
+    max_attempts=3,
+    started_at=RUNNING.started_at,
+    error_message=Raw(b'{"reason": "out of memory"}'),
+    updated_at="2026-03-01T16:30:13.000417Z",
+)
+CLAIM: Final = Claim(LEASED, Lease("1-mlyqQ9vN2c7XbTdU", "2026-03-01T16:30:42.731000Z"))
+HEARTBEAT: Final = Heartbeat("2026-03-01T16:30:52.104000Z", False)
+LISTED: Final = replace(RUNNING, input_params=None)
+
+CREATE: Final[Examples] = {
+    "lineups": {
+        "job_id": "sunday",
+        "queue": "lineups",
+        "slate_id": "pinewood-400",
+        "scenario_count": 2000,
+        "input_params": {"seed": 42, "top": 3},
+    },
+    "least": {"input_params": {"seed": 42}},
+}
+CHANGE: Final[Examples] = {
+    "start": {"status": "running"},
+    "progress": {"status": "running", "progress": {"current": 730, "total": 2000, "message": "simulating races"}},
+    "complete": {"status": "completed", "result": RESULT},
+    "fail": {"status": "failed", "error_message": {"reason": "no line-up fits the salary cap"}},
+}
+CLAIM_JOB: Final[Examples] = {"worker": {"queues": ["lineups"], "worker": "optimizer-1"}}
+SEND_HEARTBEAT: Final[Examples] = {
+    "alive": {},
+    "progress": {"progress": {"current": 730, "total": 2000, "message": "simulating races"}},
+}
+RELEASE_JOB: Final[Examples] = {"back": {}, "failed attempt": {"error_message": {"reason": "out of memory"}}}
+BATCH_GET: Final[Examples] = {"two": {"job_ids": ["sunday", "monday"]}}
+BATCH: Final = Batch([LISTED], ["monday"])
+STATS: Final = Stats(
+    at="2026-03-01T16:30:14.000000Z",
+    statuses={**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12},
+    delayed=0,
+    queues={
+        "lineups": {**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12},
+    },
+    running=RunningCount(leased=0, unleased=1),
+    oldest_pending=OldestJob("monday", "lineups", "2026-03-01T16:30:10.000000Z"),
+)
+
+METRICS: Final = """\
+# HELP jobstate_jobs Jobs by status
+# TYPE jobstate_jobs gauge
+jobstate_jobs{status="pending"} 1.0
+jobstate_jobs{status="running"} 1.0
+jobstate_jobs{status="completed"} 12.0
+"""
+
+QUEUE: Final = Queue(
+    queue="lineups", paused=False, max_running=4, statuses={**dict.fromkeys(Status, 0), Status.RUNNING: 1}
+)
+CONFIGURE_QUEUE: Final[Examples] = {
+    "pause": {"paused": True},
+    "cap": {"max_running": 4},
+    "as any other": {"paused": None, "max_running": None},
+}
+START_DRAIN: Final[Examples] = {"ten minutes": {"seconds": 600}}
+DRAIN: Final = Drain(
+    draining=True,
+    until="2026-03-01T17:30:14.000000Z",
+    running=1,
+    leased=1,
+    oldest=OldestJob("sunday", "lineups", PENDING.created_at),
+    safe_to_stop=False,
+)
+NO_DRAIN: Final = Drain(draining=False, running=0, leased=0, safe_to_stop=False)
+
+HISTORY: Final = History(
+    items=[
+        Change(at="2026-03-01T16:30:10.000000Z", revision=1, change="created"),
+        Change(at="2026-03-01T16:30:12.345000Z", revision=2, change="running"),
+        Change(at="2026-03-01T16:30:42.345000Z", revision=33, change="completed"),
+    ],
+    complete=True,
+)
+JOB_EVENTS: Final = """\
+retry: 1000
+
+event: changed
+id: 1772382610000000-2
+data: {"job_id":"sunday","status":"running","revision":2,"queue":"lineups","attempt":1}
+
+event: changed
+id: 1772382610000000-3
+data: {"job_id":"sunday","status":"completed","revision":3,"queue":"lineups","attempt":1}
+"""
+EVENTS: Final = """\
+retry: 1000
+
+event: hello
+id: 1772382610000-0
+data: {}
+
+event: changed
+id: 1772382612345-0
+data: {"job_id":"sunday","status":"pending","revision":1,"queue":"lineups","slate_id":"pinewood-400",\
+"at":"2026-03-01T16:30:12.345000Z","created_at":"2026-03-01T16:30:12.345678Z"}
+
+event: changed
+id: 1772382613345-0
+data: {"job_id":"sunday","status":"running","revision":2,"queue":"lineups","slate_id":"pinewood-400",\
+"at":"2026-03-01T16:30:13.345000Z","created_at":"2026-03-01T16:30:12.345678Z"}
+"""
+
+#: One occurrence of every error of the domain.
+ERRORS: Final[tuple[errors.JobStateError, ...]] = (
+    errors.KeyRequired(is_unknown=False),
+    errors.ScopeRequired("dashboard", Scope.WRITE, None),
+    errors.InvalidValue("scenario_count", "-1 is not allowed", "an integer from 0 to 9007199254740991"),
+    errors.JobNotFound("sunday"),
+    errors.KeyReused(),
+    errors.PreconditionFailed(Status.RUNNING, 4),
+    errors.RateLimited(Quota(RateLimit(600, 60), remaining=0, reset_seconds=60), retry_after=1),
+    errors.JobExists("sunday", Status.RUNNING, 4),
+    errors.IllegalTransition(Status.RUNNING, Status.COMPLETED, 5),
+    errors.LeaseLost(Status.RUNNING, 6),
+    errors.NotLeased(Status.PENDING, 5),
+    errors.JobNotFinal(Status.RUNNING, 4),
+    errors.ResultNotReady(Status.RUNNING),
+    errors.JobFailed(FAILED.error_message),
+    errors.JobCancelled(None),
+    errors.TooManyWatchers(100),
+    errors.Overloaded("1000 requests are being answered, the most (MAX_CONCURRENT_REQUESTS)."),
+    errors.Draining(retry_after=60),
+    errors.StoreUnreachable(f"{errors.StoreUnreachable.__doc__} (Connection refused)"),
+    errors.StoreTimeout(f"{errors.StoreTimeout.__doc__} (no answer)"),
+    errors.StoreLoading(f"{errors.StoreLoading.__doc__} (LOADING)"),
+    errors.StoreReadOnly(f"{errors.StoreReadOnly.__doc__} (MISCONF)"),
+    errors.StoreFull(f"{errors.StoreFull.__doc__} (OOM)"),
+    errors.StoreBusy(f"{errors.StoreBusy.__doc__} (BUSY)"),
+    errors.StoreRefused(f"{errors.StoreRefused.__doc__} (NOAUTH)"),
+    errors.StoreNewer(2, 1),
+    errors.StoreCorrupt(f"{errors.StoreCorrupt.__doc__} (WRONGTYPE)"),
+)
+
+#: How an error of the framework or the server, by its status, and a mistake of the service say it.
+DETAILS: Final[Mapping[int, str]] = {
+    403: "A page of https://elsewhere.example may not change anything here (CORS_ORIGINS).",
+    406: "The service answers with application/json, not with text/html.",
+    413: "The body is larger than 1048576 bytes, the limit of this service (MAX_BODY_BYTES).",
+    408: "The request did not arrive within 30 s.",
+    415: "The service reads application/json in UTF-8, not text/plain; send `Content-Type: application/json`.",
+    421: "This service is not 'jobs.example'; it answers to localhost, 127.0.0.1, [::1] (ALLOWED_HOSTS).",
+    431: "The request's line and headers take more than 65536 bytes.",
+    500: "The log of the service has the details under this correlation_id.",
+}
+
+
+def example(value: Any) -> Example:
+    """Return a value as an example: structs become what they are on the wire."""
+    return Example(value=msgspec.json.decode(msgspec.json.encode(value)))

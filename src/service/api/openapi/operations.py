@@ -1,0 +1,201 @@
+"""What the API document says of an operation: each answer with its headers and examples, each problem by its name."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from itertools import groupby
+from types import MappingProxyType
+from typing import Any, Final, NamedTuple, TypedDict
+
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import (
+    Example,
+    Link,
+    OpenAPIMediaType,
+    OpenAPIResponse,
+    OpenAPIType,
+    Operation,
+    Parameter,
+    Reference,
+    RequestBody,
+    Schema,
+)
+from litestar.params import QueryParameter
+
+from service.api import auth, correlation, rate_limit
+from service.api.openapi.examples import Examples, example
+from service.api.problems import (
+    BUG,
+    FRAMEWORK_KINDS,
+    HEAD_TOO_LARGE,
+    HOST_NOT_ALLOWED,
+    KINDS,
+    MALFORMED,
+    MEDIA_TYPE,
+    ORIGIN_NOT_ALLOWED,
+    RETRYABLE,
+    TOO_SLOW,
+    Kind,
+    Problem,
+)
+from service.domain import constraints, errors
+
+ETAG: Final = "ETag"
+LOCATION: Final = "Location"
+REPLAYED: Final = "Idempotency-Replayed"
+RETRY_AFTER: Final = "Retry-After"
+ACCEPT: Final = "Accept"
+ACCEPT_ENCODING: Final = "Accept-Encoding"
+APPLIED: Final = "Preference-Applied"
+CHALLENGE: Final = "WWW-Authenticate"
+
+
+def problems(*found: type[errors.JobStateError] | int) -> tuple[Kind, ...]:
+    """Return the problems that errors of the domain, and of the framework by their HTTP status, are."""
+    return tuple(FRAMEWORK_KINDS[one] if isinstance(one, int) else KINDS[one] for one in found)
+
+
+#: The problems of every operation.
+ANYWHERE: Final = (*problems(errors.InvalidValue, 406), MALFORMED, TOO_SLOW, HEAD_TOO_LARGE, BUG)
+#: Those of an operation that takes a scope.
+GUARDED: Final = problems(errors.KeyRequired, errors.ScopeRequired)
+#: Those of an operation that not everybody may ask for at any time.
+LIMITED: Final = (*problems(errors.RateLimited, errors.Overloaded), HOST_NOT_ALLOWED)
+#: Those of one that asks Redis whether it lives, reads keys of ours, takes some away, writes them, has a body.
+ASKING: Final = problems(
+    errors.StoreUnreachable,
+    errors.StoreTimeout,
+    errors.StoreLoading,
+    errors.StoreReadOnly,
+    errors.StoreBusy,
+    errors.StoreRefused,
+    errors.StoreNewer,
+)
+READING: Final = (*GUARDED, *LIMITED, *ASKING, *problems(errors.StoreCorrupt))
+DELETING: Final = (*READING, ORIGIN_NOT_ALLOWED)
+WRITING: Final = (*DELETING, *problems(errors.StoreFull))
+SENDING: Final = (*problems(413, 415), ORIGIN_NOT_ALLOWED)
+
+
+class Answer(NamedTuple):
+    """One way in which an operation succeeds.
+
+    `links` names operations that take the job's id from it, `others` its media types besides the handler's own.
+    """
+
+    meaning: str
+    headers: tuple[str, ...] = ()
+    examples: Examples = MappingProxyType({})
+    links: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
+
+
+class Declaration(TypedDict):
+    """The arguments of a route handler that carry what the document says of it."""
+
+    operation_class: type[Operation]
+    responses: dict[int, ResponseSpec]
+
+
+def answers(
+    successes: Mapping[int, Answer],
+    *refusals: Kind,
+    requests: Examples | None = None,
+    body_required: bool = True,
+) -> Declaration:
+    """Return what the document says of an operation: its successes, its problems, examples of what is sent.
+
+    `body_required` is false where the body may be left out, which Litestar's document does not say.
+    """
+    kinds = _by_status((*ANYWHERE, *refusals))
+    limits = rate_limit.HEADERS if KINDS[errors.RateLimited] in refusals else ()
+
+    @dataclass
+    class Declared(Operation):
+        def __post_init__(self) -> None:
+            given: dict[str, Any] = dict(self.responses or {})
+            record = next(given[str(status)].content for status in successes if str(status) in given)
+            for status, answer in successes.items():
+                if answer.examples and str(status) not in given:  # Litestar knows of one success only
+                    same = {name: OpenAPIMediaType(schema=one.schema) for name, one in (record or {}).items()}
+                    given[str(status)] = OpenAPIResponse("", content=same)
+                given[str(status)] = _success(given.get(str(status)), answer, limits)
+            for status, those in kinds.items():
+                _refuse(given[str(status)], those, limits)
+            self.responses = dict(sorted(given.items()))
+            self.security = auth.requirements(self.operation_id)
+            self.parameters = [*map(_parameter, self.parameters or ()), _shared("parameters", correlation.HEADER)]
+            if isinstance(self.request_body, RequestBody):
+                self.request_body.required = body_required
+                self.request_body.content["application/json"].examples = _named(requests or {})
+
+    specs = {
+        status: ResponseSpec(Problem, generate_examples=False, description=_meaning(those), media_type=MEDIA_TYPE)
+        for status, those in kinds.items()
+    }
+    return Declaration(operation_class=Declared, responses=specs)
+
+
+def integer_parameter(meaning: str, allowed: constraints.Range, **keywords: Any) -> QueryParameter:
+    """Return the declaration of a query parameter that is an integer; its handler takes a `str` and parses it.
+
+    Litestar would also convert `5.0`, `1e2`, `-0` and `null` to an integer or `None`.
+    """
+    extra = {"type": OpenAPIType.INTEGER, **allowed.keywords, **keywords}
+    return QueryParameter(description=f"{meaning}: {allowed.allowed}", schema_extra=extra)
+
+
+def _by_status(kinds: Iterable[Kind]) -> dict[int, list[Kind]]:
+    ordered = sorted(set(kinds), key=lambda kind: (kind.status, kind.name))
+    return {status: list(those) for status, those in groupby(ordered, key=lambda kind: kind.status)}
+
+
+def _success(found: OpenAPIResponse | None, answer: Answer, limits: tuple[str, ...]) -> OpenAPIResponse:
+    response = found or OpenAPIResponse("")
+    response.description = answer.meaning
+    response.headers = _headers(*answer.headers, *limits)
+    for content in (response.content or {}).values():
+        content.examples = _named(answer.examples) or None
+    if response.content:
+        [own] = response.content.values()
+        response.content |= dict.fromkeys(answer.others, own)
+    job = {"job_id": "$response.body#/job_id"}
+    response.links = {name: Link(operation_id=name, parameters=job) for name in answer.links} or None
+    return response
+
+
+def _refuse(response: OpenAPIResponse, kinds: list[Kind], limits: tuple[str, ...]) -> None:
+    if any(kind in RETRYABLE for kind in kinds):
+        response.headers = _headers(RETRY_AFTER, *limits)
+    else:
+        unread = (ACCEPT, ACCEPT_ENCODING) if FRAMEWORK_KINDS[415] in kinds else ()
+        challenge = (CHALLENGE,) if any(kind in GUARDED for kind in kinds) else ()
+        response.headers = _headers(*unread, *challenge, *limits)
+    content: OpenAPIMediaType = (response.content or {})[MEDIA_TYPE]
+    content.examples = {kind.name: _shared("examples", kind.name) for kind in kinds}
+
+
+def _meaning(kinds: Iterable[Kind]) -> str:
+    return "; ".join(f"{kind.title} (`{kind.name}`)" for kind in kinds)
+
+
+def _headers(*names: str) -> dict[str, Any]:
+    return {name: _shared("headers", name) for name in (*names, correlation.HEADER)}
+
+
+def _shared(room: str, name: str) -> Reference:
+    return Reference(f"#/components/{room}/{name}")
+
+
+def _named(values: Examples) -> dict[str, Example | Reference]:
+    return {name: example(value) for name, value in values.items()}
+
+
+def _parameter(parameter: Any) -> Parameter:
+    """Show a parameter that may be left out as optional: nothing in an address or a header is ever null."""
+    schema = parameter.schema
+    if isinstance(schema, Schema) and schema.one_of:
+        [there] = [arm for arm in schema.one_of if isinstance(arm, Schema) and arm.type != OpenAPIType.NULL]
+        schema.one_of, schema.type = None, schema.type or there.type
+    schema.description = parameter.examples = None  # said once is enough
+    found: Parameter = parameter
+    return found

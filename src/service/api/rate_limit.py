@@ -1,0 +1,39 @@
+"""The rate limit over HTTP: who is counted, and the headers that say what is left.
+
+The headers are those of draft-ietf-httpapi-ratelimit-headers (from its eighth version on).
+"""
+
+from typing import Any, Final
+
+from litestar import Request
+from litestar.types import Scope
+
+from service.api.client_identity import client_of
+from service.domain.errors import RateLimited
+from service.domain.rate_limits import Quota
+from service.store.rate_limiter import RateLimiter
+
+HEADERS: Final = ("RateLimit", "RateLimit-Policy")
+#: What is limited; health, metrics and the API document are not.
+LIMITED: Final = "/v1/"
+_KEY: Final = "quota"
+
+
+async def charge(request: Request[Any, Any, Any], limiter: RateLimiter) -> None:
+    """Count a request against its client's limit. Raises `RateLimited`, or `StoreUnavailable` if it can't count."""
+    state = request.scope["state"]
+    try:
+        state[_KEY] = await limiter.admit(client_of(request.scope))
+    except RateLimited as error:
+        state[_KEY] = error.quota
+        raise
+
+
+def headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+    """Return what says on an answer how much is left to the client; nothing where no limit is."""
+    quota: Quota | None = scope["state"].get(_KEY)
+    if quota is None:
+        return []
+    policy = f'"default";q={quota.limit.requests};w={quota.limit.window_seconds}'
+    left = f'"default";r={quota.remaining};t={quota.reset_seconds}'
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]

@@ -1,0 +1,102 @@
+"""What is checked of every request before its handler runs: its API key, quota, query parameters and media types."""
+
+from collections import Counter
+from functools import cache, lru_cache
+from typing import Any, Final
+from urllib.parse import unquote_to_bytes
+
+import structlog
+from litestar import Request, Response
+from litestar.datastructures.headers import Accept
+from litestar.exceptions import HTTPException
+from litestar.handlers import HTTPRouteHandler
+from litestar.params import QueryParameter
+from litestar.utils import get_enum_string_value
+
+from service.api import auth, rate_limit
+from service.api.middleware.head_requests import allow
+from service.domain import constraints
+from service.domain.errors import InvalidValue
+
+JSON: Final = "application/json"
+#: The option of a handler that names the media types of its answers, where they are not its own and JSON.
+ANSWERS: Final = "answers"
+#: Where an unknown query parameter is an error; pages, probes and metrics ignore it.
+_STRICT: Final = "/v1/"
+#: The names of UTF-8, and of ASCII, which is a part of it.
+_CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
+
+
+async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """Refuse what the handler would not look at, so that nothing a client says is passed over in silence."""
+    if constraints.JOB_ID.accepts(job_id := request.scope["path_params"].get("job_id", "")):
+        structlog.contextvars.bind_contextvars(job_id=job_id)
+    if request.method == "OPTIONS":
+        return _methods(request)
+    auth.require(request)
+    if (
+        request.scope["path"].startswith(rate_limit.LIMITED)
+        and (limiter := request.app.state["rate_limiter"]) is not None
+    ):
+        await rate_limit.charge(request, limiter)
+    if request.scope["query_string"] and request.scope["path"].startswith(_STRICT):
+        _check_query(request)
+    if accepted := request.headers.get("accept"):
+        _check_accept(accepted, _answers(request.route_handler))
+    if _reads_body(request.route_handler):
+        _check_content_type(request)
+    return None
+
+
+@cache
+def _answers(handler: HTTPRouteHandler) -> tuple[str, ...]:
+    """Return the media types that a handler answers with, its own first."""
+    own = get_enum_string_value(handler.media_type) or JSON
+    return tuple(handler.opt.get(ANSWERS) or (own, JSON, "application/problem+json"))
+
+
+@cache
+def _reads_body(handler: HTTPRouteHandler) -> bool:
+    return "data" in handler.parsed_fn_signature.parameters
+
+
+def _methods(request: Request[Any, Any, Any]) -> Response[None]:
+    """Answer which methods an address takes: Litestar's own answer forgets those of later handlers (2.25)."""
+    template = request.scope["path_template"]
+    methods = {method for route in request.app.routes if route.path_format == template for method in route.methods}
+    return Response(None, status_code=204, headers={"Allow": allow(methods)})
+
+
+def _check_query(request: Request[Any, Any, Any]) -> None:
+    parameters = request.route_handler.parsed_fn_signature.parameters
+    known = [name for name, one in parameters.items() if isinstance(one.kwarg_definition, QueryParameter)]
+    try:
+        unquote_to_bytes(request.scope["query_string"]).decode()
+    except UnicodeDecodeError as error:
+        raise InvalidValue("query", "it is not valid UTF-8", "UTF-8, percent-encoded") from error
+    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+        if name not in known:
+            raise InvalidValue(name, "there is no such query parameter", ", ".join(known) or "no query parameters")
+        if times > 1:
+            raise InvalidValue(name, f"it is given {times} times", "at most once")
+
+
+def _check_accept(accepted: str, answers: tuple[str, ...]) -> None:
+    if not is_among(accepted, answers):
+        raise HTTPException(detail=f"The service answers with {answers[0]}, not with {accepted}.", status_code=406)
+
+
+@lru_cache(256)  # clients are few kinds of programs, and each says the same every time
+def is_among(accepted: str, answers: tuple[str, ...]) -> bool:
+    """Say whether an `Accept` header takes one of these media types."""
+    return Accept(accepted).best_match(list(answers)) is not None
+
+
+def _check_content_type(request: Request[Any, Any, Any]) -> None:
+    sent = request.headers.get("content-type", "")
+    if sent == JSON or request.headers.get("content-length") == "0":  # an empty body is of no type
+        return
+    media_type, options = request.content_type
+    if sent and (media_type != JSON or options.get("charset", "utf-8").lower() not in _CHARSETS):
+        detail = f"The service reads {JSON} in UTF-8, not {sent}; send `Content-Type: {JSON}`."
+        raise HTTPException(detail=detail, status_code=415, headers={"Accept": JSON})

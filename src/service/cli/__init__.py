@@ -1,0 +1,1 @@
+"""The commands of `jobstate` that run beside the server."""

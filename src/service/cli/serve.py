@@ -1,0 +1,71 @@
+"""The command `jobstate serve`."""
+
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from types import FrameType
+from typing import Final
+
+import click
+
+from service import __version__
+from service.cli.options import environment, options
+from service.embedded import EmbeddedServer, EmbeddedServerError
+from service.observability import logs
+from service.server.listener import ListenError, bind, url_of
+from service.server.server import Server
+from service.server.signals import end_as_sigint
+from service.server.supervisor import Workers, WorkersError
+from service.settings import VARIABLES, Settings, SettingsError, without_password
+
+READY: Final = """\
+jobstate {version} listens on {url}
+  jobs      {home}
+  page      {url}
+  API       {url}/schema (the document: /schema/openapi.json)
+  try       curl {url}/v1/jobs{key} -H 'Content-Type: application/json' -d '{{"input_params": {{"hello": "world"}}}}'
+            curl {url}/v1/jobs{key}
+"""
+
+#: How a command shows an API key without having it in it.
+SHOWN: Final = ' -H "Authorization: Bearer $JOBSTATE_API_KEY"'
+
+
+@click.command(short_help="Serve the REST API.")
+@options(*VARIABLES)
+def serve(**given: str | None) -> None:
+    """Serve the REST API; without REDIS_URL or REDIS_HOST on a durable server of its own."""
+    signal.signal(signal.SIGTERM, _terminate)
+    end_as_sigint()
+    try:
+        settings = Settings.from_environment(environment(os.environ, given))
+        logs.configure(settings.log_level, settings.log_format)
+        with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, home):
+            serving = Server if settings.workers == 1 else Workers
+            serving(settings, redis_url, started=lambda: _announce(settings, url_of(listener), home)).run([listener])
+    except (SettingsError, ListenError, WorkersError, EmbeddedServerError) as error:
+        raise click.ClickException(str(error)) from error
+    except KeyboardInterrupt:
+        sys.exit(128 + signal.SIGINT)
+
+
+@contextlib.contextmanager
+def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
+    """Yield the URL of the Redis to work on, and where the jobs are in words for people."""
+    if settings.redis_url is not None:
+        yield settings.redis_url, without_password(settings.redis_url)
+    else:
+        with EmbeddedServer(settings.data) as redis:
+            yield redis.url, str(redis)
+
+
+def _announce(settings: Settings, url: str, home: str) -> None:
+    key = SHOWN if settings.api_keys else ""
+    click.echo(READY.format(version=__version__, url=url, home=home, key=key), nl=False)
+
+
+def _terminate(_: int, __: FrameType | None) -> None:
+    """Leave by way of every `finally`, so that the embedded server is ended too."""
+    raise SystemExit(0)

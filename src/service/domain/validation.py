@@ -1,0 +1,105 @@
+"""What callers send, checked against the rules and brought into the form that is stored."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from service.domain import constraints
+from service.domain.errors import InvalidValue
+from service.domain.jobs import JobFilter, Progress
+from service.domain.json_text import ALLOWED, to_json
+from service.domain.states import WITH_ERROR, Status
+
+#: The value of a stored field: JSON text as bytes, other text, an integer; `None` where it is absent.
+Value = bytes | str | int | None
+
+
+def of_creation(
+    input_params: Any,
+    queue: str,
+    slate_id: str | None,
+    scenario_count: int | None,
+    correlation_id: str | None,
+    max_attempts: int,
+    retry_delay_seconds: int,
+) -> dict[str, Value]:
+    """Return the fields of a new job. Raises `InvalidValue` naming the one that breaks a rule."""
+    text = to_json("input_params", input_params)
+    if text is None:
+        raise InvalidValue("input_params", "it is missing", ALLOWED)
+    return {
+        "queue": constraints.QUEUE.require("queue", queue),
+        "input_params": text,
+        "slate_id": label("slate_id", slate_id),
+        "scenario_count": _count("scenario_count", scenario_count),
+        "correlation_id": label("correlation_id", correlation_id),
+        "max_attempts": constraints.MAX_ATTEMPTS.require("max_attempts", max_attempts),
+        "retry_delay_seconds": constraints.RETRY_DELAY_SECONDS.require("retry_delay_seconds", retry_delay_seconds),
+    }
+
+
+def of_change(
+    target: Status, result: Any, error: Any, progress: Progress | None, scenario_count: int | None
+) -> dict[str, Value]:
+    """Return the fields that a change to `target` sets. Raises `InvalidValue` naming the one that breaks a rule."""
+    if result is not None and target is not Status.COMPLETED:
+        raise InvalidValue("result", f"it does not go with status {target}", "with status completed only")
+    if error is not None and target not in WITH_ERROR:
+        raise InvalidValue("error_message", f"it does not go with status {target}", "with status failed or cancelled")
+    return {
+        "result": to_json("result", result),
+        "error_message": to_json("error_message", error),
+        "progress": progress_text(progress),
+        "scenario_count": _count("scenario_count", scenario_count),
+    }
+
+
+def status(value: Status | str) -> Status:
+    """Return `value` as a status. Raises `InvalidValue` for any other word."""
+    try:
+        return Status(value)
+    except ValueError as error:
+        raise InvalidValue("status", f"{value!r} is not a status", ", ".join(Status)) from error
+
+
+def label(field: str, value: str | None) -> str | None:
+    """Return an optional free text. Raises `InvalidValue` naming `field`."""
+    return None if value is None else constraints.LABEL.require(field, value)
+
+
+def lease_token(value: str | None) -> str:
+    """Return a lease token, empty for none. Raises `InvalidValue`."""
+    return "" if value is None else constraints.LEASE_TOKEN.require("Lease-Token", value)
+
+
+def check_filter(wanted: JobFilter) -> None:
+    """Raise `InvalidValue` naming the part of a filter that no job can have."""
+    if wanted.status is not None:
+        status(wanted.status)
+    if wanted.queue is not None:
+        constraints.QUEUE.require("queue", wanted.queue)
+    label("slate_id", wanted.slate_id)
+    label("correlation_id", wanted.correlation_id)
+
+
+def without_absent(fields: Mapping[str, Value]) -> dict[str, bytes | str | int]:
+    """Return the fields that are there."""
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def progress_text(progress: Progress | None) -> bytes | None:
+    """Return progress as it is stored. Raises `InvalidValue` naming the part that breaks a rule."""
+    return None if progress is None else _progress(progress)
+
+
+def _progress(progress: Progress) -> bytes:
+    constraints.COUNT.require("progress.current", progress.current)
+    _count("progress.total", progress.total)
+    if progress.message is not None:
+        constraints.PROGRESS_MESSAGE.require("progress.message", progress.message)
+    return msgspec.json.encode(progress)
+
+
+def _count(field: str, value: int | None) -> int | None:
+    return None if value is None else constraints.COUNT.require(field, value)

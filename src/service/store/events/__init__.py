@@ -1,0 +1,1 @@
+"""Events of the store: the reader, and what waits for and follows them."""

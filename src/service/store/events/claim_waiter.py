@@ -1,0 +1,144 @@
+"""Waiting for a job without asking Redis again and again: the events of the store say when to look."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final
+
+from service.domain.errors import Draining
+from service.domain.events import Event, EventKind, Notice
+from service.domain.jobs import Claim
+from service.domain.states import Status
+from service.store.deadlines import Budget, budget
+from service.store.events.reader import AGAIN, Feed
+
+#: Seconds after which a client may claim again from another process, where this one ends.
+RETRY_AFTER: Final = 1
+
+
+class Turn:
+    """One claim that waits; its bell rings when there may be something for it, or its client has left."""
+
+    def __init__(self, queues: Sequence[str]) -> None:
+        """Wait for jobs of `queues`."""
+        self.queues = frozenset(queues)
+        self.bell = asyncio.Event()
+        self.is_left = False
+
+    def leave(self) -> None:
+        """Note that nobody is there any more to take the job."""
+        self.is_left = True
+        self.bell.set()
+
+
+class Waiting:
+    """The claims of this process that wait.
+
+    Each event rings one bell: whoever takes a job, or leaves, rings the next, so that no event is lost on somebody who
+    does not need it and a thousand workers do not ask at once for one job.
+    """
+
+    def __init__(self, feed: Feed) -> None:
+        """Hear of events from `feed` while any claim waits."""
+        self._feed = feed
+        self._turns: list[Turn] = []
+        self._due: asyncio.TimerHandle | None = None
+        self._closed = False
+
+    async def claim(
+        self, turn: Turn, wait_seconds: int, claim: Callable[[], Awaitable[tuple[Claim | None, float | None]]]
+    ) -> Claim | None:
+        """Return what `claim` gives, at once or within `wait_seconds`.
+
+        `claim` is `LeaseManager.try_claim` with its arguments. Raises what it raises, and `Draining` as soon as the
+        process ends.
+        """
+        if self._closed:
+            raise Draining(RETRY_AFTER)
+        if not wait_seconds:
+            found, _ = await claim()
+            return found
+        self._add(turn)
+        try:
+            return await self._wait(turn, wait_seconds, claim)
+        finally:
+            self._remove(turn)
+            for queue in turn.queues:
+                self._ring(queue)
+
+    async def _wait(
+        self, turn: Turn, seconds: int, claim: Callable[[], Awaitable[tuple[Claim | None, float | None]]]
+    ) -> Claim | None:
+        deadline = asyncio.get_running_loop().time() + seconds
+        while True:
+            turn.bell.clear()
+            if self._closed:
+                raise Draining(RETRY_AFTER)
+            if turn.is_left:
+                return None
+            budget.set(Budget())  # each look has the time that a request has
+            found, due = await claim()
+            if found is not None:
+                return found
+            self._look_in(due)
+            left = deadline - asyncio.get_running_loop().time()
+            if left <= 0:
+                return None
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(left):
+                    await turn.bell.wait()
+
+    @property
+    def is_closed(self) -> bool:
+        """Say whether the process is about to end."""
+        return self._closed
+
+    def close(self) -> None:
+        """Refuse all claims from now on, those first that wait."""
+        self._closed = True
+        self._ring_all()
+
+    def hear(self, events: Sequence[Event | Notice]) -> None:
+        """Ring for every job that may be claimed now, and every one fewer that is running."""
+        for event in events:
+            if event.queue is None:
+                self._ring_all()
+            elif not (isinstance(event, Event) and event.kind is EventKind.CHANGED and event.status is Status.RUNNING):
+                self._ring(event.queue)
+
+    def look_again(self, position: str) -> None:
+        """Ring every bell, for what was said while nobody listened."""
+        self._ring_all()
+
+    def _add(self, turn: Turn) -> None:
+        self._turns.append(turn)
+        if len(self._turns) == 1:
+            self._feed.add(self)
+
+    def _remove(self, turn: Turn) -> None:
+        self._turns.remove(turn)
+        if not self._turns:
+            self._feed.remove(self)
+            self._look_in(None)
+
+    def _look_in(self, seconds: float | None) -> None:
+        """Have one claim look when the next delay is over: it puts such jobs into their queues and tells of them."""
+        if self._due is not None:
+            self._due.cancel()
+        self._due = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._ring_one)
+
+    def _ring_one(self) -> None:
+        for turn in self._turns[:1]:
+            turn.bell.set()
+            self._look_in(AGAIN)  # unless that claim looks, and knows when the next is over
+
+    def _ring(self, queue: str) -> None:
+        """Ring the bell of the first that waits for jobs of `queue` and whose bell is still."""
+        for turn in self._turns:
+            if queue in turn.queues and not turn.bell.is_set():
+                turn.bell.set()
+                return
+
+    def _ring_all(self) -> None:
+        for turn in self._turns:
+            turn.bell.set()

@@ -1,0 +1,57 @@
+"""A worker in a process of its own: claims and completes until no job is left; killed and stopped by `test_race.py`."""
+
+import asyncio
+import contextlib
+import sys
+from datetime import timedelta
+
+from service.domain.errors import LeaseLost, StoreUnavailable
+from service.domain.jobs import Claim
+from service.domain.states import Status
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+from service.store.pool import connect
+
+WEEK = timedelta(days=7)
+#: Seconds that the lease of every claim has: the least.
+LEASE = 5
+#: Seconds that a job takes: most of the time a racer holds one.
+WORK = 0.02
+
+
+async def race(url: str, name: str) -> None:
+    """Work until every job has ended."""
+    pool = connect(url)
+    leases, jobs = LeaseManager(pool, ttl=WEEK), JobStateManager(pool, ttl=WEEK)
+    while True:
+        try:
+            if not await is_work_left(jobs):
+                break
+            if claim := await leases.claim_job(["default"], name, lease_seconds=LEASE):
+                await asyncio.sleep(WORK)
+                await complete(jobs, claim, name)
+            else:
+                await asyncio.sleep(0.2)
+        except LeaseLost as lost:
+            print("lost", lost, flush=True)
+        except StoreUnavailable:  # it stood still for longer than a call may take
+            continue
+    await pool.disconnect()
+
+
+async def complete(jobs: JobStateManager, claim: Claim, name: str) -> None:
+    """Say how the job ended until there is an answer."""
+    job_id, token = claim.job.job_id, claim.lease.token
+    while True:
+        with contextlib.suppress(StoreUnavailable):
+            await jobs.update_job_status(job_id, "completed", result=name, lease_token=token, change_id=f"end-{token}")
+            return
+
+
+async def is_work_left(jobs: JobStateManager) -> bool:
+    statuses = (await jobs.get_stats()).statuses
+    return statuses[Status.PENDING] + statuses[Status.RUNNING] > 0
+
+
+if __name__ == "__main__":
+    asyncio.run(race(*sys.argv[1:]))

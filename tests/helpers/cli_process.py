@@ -1,0 +1,140 @@
+"""`jobstate` as its users run it: a process of its own, on pipes or on a pseudo-terminal."""
+
+import contextlib
+import fcntl
+import os
+import pty
+import re
+import signal
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from typing import Any, NamedTuple, Self
+
+from tests.helpers.paths import ROOT
+from tests.helpers.servers import PATIENCE, wait_until
+
+#: What moves and colours the text on a terminal.
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[78]|\r")
+
+
+class Told(NamedTuple):
+    """How a command ended, and what it wrote."""
+
+    code: int
+    out: bytes
+    err: str
+
+
+def environment(url: str, **more: str) -> dict[str, str]:
+    dropped = ("JOB", "REDIS_", "COLUMNS", "NO_COLOR", "FORCE_COLOR")
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(dropped)}
+    return {**inherited, "JOBSTATE_URL": url, "TERM": "xterm-256color", **more}
+
+
+def jobstate(url: str, *args: str, stdin: bytes = b"", **env: str) -> Told:
+    """Run a command on pipes to its end."""
+    ended = subprocess.run(
+        [sys.executable, "-m", "service", *args],
+        cwd=ROOT,
+        env=environment(url, **env),
+        input=stdin,
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    return Told(ended.returncode, ended.stdout, ended.stderr.decode(errors="replace"))
+
+
+class Started:
+    """A command that runs, and what it has written until now."""
+
+    def __init__(self, process: subprocess.Popen[bytes], output: int, errors: int | None = None) -> None:
+        self.process = process
+        self._written: dict[int, bytearray] = {}
+        self._readers = [self._read(stream) for stream in (output, errors) if stream is not None]
+        self._output, self._errors = output, errors
+
+    def _read(self, stream: int) -> threading.Thread:
+        written = self._written[stream] = bytearray()
+
+        def read() -> None:
+            with contextlib.suppress(OSError):  # a terminal without a process at its other end
+                while part := os.read(stream, 65536):
+                    written.extend(part)
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        return reader
+
+    @property
+    def raw(self) -> str:
+        return bytes(self._written[self._output]).decode()
+
+    @property
+    def text(self) -> str:
+        """What was written, without what moves and colours it."""
+        return CONTROL.sub("", self.raw)
+
+    @property
+    def errors(self) -> str:
+        return bytes(self._written[self._errors or self._output]).decode()
+
+    def until(self, words: str) -> None:
+        wait_until(lambda: words in self.text or words in self.errors, f"{words!r}")
+
+    def send(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def end(self) -> int:
+        """Wait for the end, and for all that was written."""
+        code = self.process.wait(PATIENCE)
+        for reader in self._readers:
+            reader.join(PATIENCE)
+        return code
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.process.kill()
+        self.end()
+        for stream in self._written:
+            os.close(stream)
+
+
+def start(url: str, *args: str, **env: str) -> Started:
+    """Start a command on pipes."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", *args],
+        cwd=ROOT,
+        env=environment(url, **env),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout
+    assert process.stderr
+    streams = [os.dup(stream.fileno()) for stream in (process.stdout, process.stderr)]
+    process.stdout.close()
+    process.stderr.close()
+    return Started(process, *streams)
+
+
+def start_on_terminal(url: str, *args: str, columns: int = 120, lines: int = 30, **env: str) -> Started:
+    """Start a command on a terminal of its own."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "service", *args],
+        cwd=ROOT,
+        env=environment(url, **env),
+        stdin=theirs,
+        stdout=theirs,
+        stderr=theirs,
+        start_new_session=True,
+    )
+    os.close(theirs)
+    return Started(process, ours)

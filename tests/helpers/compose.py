@@ -1,0 +1,104 @@
+"""The compose file as the tests run it: the file as it is, on free ports, in a project and a network of its own."""
+
+import json
+import os
+import subprocess
+import uuid
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from service.settings import VARIABLES
+from tests.helpers.paths import ROOT
+from tests.helpers.servers import free_port, wait_until
+
+#: Seconds that a command may take; a build from nothing takes the longest.
+PATIENCE = 300.0
+#: What compose.yaml would take from the environment of whoever runs the tests; the images it may.
+_TAKEN = {variable.name for variable in VARIABLES} | {"ALLOWED_HOSTS", "COMPOSE_PROFILES"}
+
+Done = subprocess.CompletedProcess[str]
+
+
+def compose_failure() -> str | None:
+    """Say why `docker compose` cannot be run; None where it can."""
+    try:
+        subprocess.run(["docker", "compose", "version"], check=True, capture_output=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "there is no `docker compose`"
+    return None
+
+
+class Compose:
+    """`docker compose` with files of this project and nothing else from around it."""
+
+    def __init__(self, *options: str, **environment: str) -> None:
+        self._command = ["docker", "compose", "--env-file", os.devnull, "--file", str(ROOT / "compose.yaml"), *options]
+        inherited = {name: value for name, value in os.environ.items() if name not in _TAKEN}
+        self._environment = inherited | environment
+
+    def run(self, *command: str) -> Done:
+        """Run a command of `docker compose`, whatever comes of it."""
+        command = (*self._command, *command)
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=PATIENCE)
+
+    def compose(self, *command: str) -> str:
+        """Run a command of `docker compose` that must succeed and return what it prints."""
+        done = self.run(*command)
+        assert done.returncode == 0, f"docker compose {' '.join(command)}: {done.stderr}\n{self.run('logs').stdout}"
+        return done.stdout
+
+
+class Stack(Compose):
+    """A stack apart from any other that is up; `remove` leaves nothing of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.name = f"jobstate-test-{uuid.uuid4().hex[:8]}"
+        self.redis_port, self.backend_port = free_port(), free_port()
+        self.url = f"http://127.0.0.1:{self.backend_port}"
+        names = folder / "names.json"
+        renamed = {"backend": {"image": self.name}}
+        names.write_text(json.dumps({"services": renamed, "networks": {"nascar-network": {"name": self.name}}}))
+        super().__init__(
+            *("--file", str(names), "--project-name", self.name),
+            REDIS_PUBLISHED_PORT=str(self.redis_port),
+            BACKEND_PUBLISHED_PORT=str(self.backend_port),
+        )
+
+    def inspect(self, service: str) -> dict[str, Any]:
+        """Return what the engine says of a service's container, running or not."""
+        container = self.compose("ps", "--all", "--quiet", service).strip()
+        found: list[dict[str, Any]] = json.loads(_docker("inspect", container))
+        return found[0]
+
+    def published(self, service: str) -> list[tuple[str, int]]:
+        """Return the addresses of this machine at which a service is reached."""
+        ports = self.inspect(service)["NetworkSettings"]["Ports"].values()
+        return [(one["HostIp"], int(one["HostPort"])) for bindings in ports for one in bindings or []]
+
+    def kill(self, *services: str) -> None:
+        """Kill containers as hard as can be, and see them dead."""
+        _docker("kill", "--signal", "KILL", *(self.inspect(service)["Id"] for service in services))
+        for service in services:
+            wait_until(lambda service=service: not self.inspect(service)["State"]["Running"], f"the end of {service}")
+
+    def wait_until_ready(self) -> None:
+        """Wait until the service says that jobs are served."""
+
+        def ready() -> bool:
+            try:
+                return httpx.get(f"{self.url}/ready").status_code == 200
+            except httpx.HTTPError:
+                return False
+
+        wait_until(ready, "readiness")
+
+    def remove(self) -> None:
+        """Take containers, volumes, network and image away."""
+        self.run("down", "--volumes", "--remove-orphans", "--timeout", "1")
+        subprocess.run(["docker", "image", "rm", "--force", self.name], capture_output=True)
+
+
+def _docker(*command: str) -> str:
+    return subprocess.run(["docker", *command], check=True, capture_output=True, text=True).stdout

@@ -1,0 +1,190 @@
+"""Functions for workers to run, and a worker in a process of its own: `python -m tests.helpers.job_functions`."""
+
+import asyncio
+import concurrent.futures
+import contextlib
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from typing import Any
+
+from jobstate_worker import JobFailed, JobWorker, Work
+
+
+async def count(work: Work) -> object:
+    """Count to `input_params.steps`, a tenth of a second each."""
+    steps = work.input_params["steps"]
+    for step in range(steps):
+        await asyncio.sleep(0.1)
+        work.progress(step + 1, steps, f"step {step + 1}")
+    return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
+
+
+def count_and_look(work: Work) -> object:
+    steps = work.input_params["steps"]
+    for step in range(steps):
+        if work.cancel_requested:
+            return None
+        time.sleep(0.1)
+        work.progress(step + 1, steps, f"step {step + 1}")
+    return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
+
+
+def count_stubbornly(work: Work) -> object:
+    while not work.cancel_requested:
+        time.sleep(0.01)
+    return "done all the same"
+
+
+def never_look(work: Work) -> object:
+    work.progress(1)
+    time.sleep(1000)
+    return None
+
+
+async def stumble_once(work: Work) -> object:
+    if work.attempt == 1:
+        raise RuntimeError("stumbled")
+    return work.attempt
+
+
+async def wait_for_a_thread(work: Work) -> object:
+    work.progress(1)
+    await asyncio.to_thread(time.sleep, 1000)
+    return None
+
+
+async def heed_nothing(work: Work) -> object:
+    """Count on under every cancellation."""
+    step = 0
+    while True:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(0.1)
+        step += 1
+        work.progress(step)
+
+
+async def delegate_to_a_task_that_heeds_nothing(work: Work) -> object:
+    return await asyncio.create_task(heed_nothing(work))
+
+
+async def defy_everything(work: Work) -> object:
+    """Outlive also what closes a coroutine."""
+    work.progress(1)
+    while True:
+        with contextlib.suppress(BaseException):
+            await asyncio.sleep(0.1)
+
+
+def give_up(work: Work) -> object:
+    raise JobFailed({"type": "invalid-input", "message": "no such slate", "field": "slate_id"})
+
+
+def give_no_json(work: Work) -> object:
+    return float("nan")
+
+
+def give_too_much(work: Work) -> object:
+    return "x" * 100_000
+
+
+def give_far_too_much(work: Work) -> object:
+    return "x" * 20_000_000
+
+
+def raise_a_surrogate(work: Work) -> object:
+    raise ValueError("no such file: \udcff.txt")
+
+
+def raise_a_long_text(work: Work) -> object:
+    raise ValueError("x" * 3_000_000)
+
+
+def fail_with_a_surrogate(work: Work) -> object:
+    raise JobFailed({"slate": "\udcff"})
+
+
+def fail_with_a_long_text(work: Work) -> object:
+    raise JobFailed("x" * 100_000)
+
+
+def fail_beyond_the_levels(work: Work) -> object:
+    raise JobFailed(nested(250))
+
+
+def give_a_surrogate(work: Work) -> object:
+    return {"name": ["\udcff"]}
+
+
+def give_beyond_the_levels(work: Work) -> object:
+    return nested(250)
+
+
+def nested(levels: int) -> list[Any]:
+    value: list[Any] = []
+    for _ in range(levels - 1):
+        value = [value]
+    return value
+
+
+def give_back_its_input(work: Work) -> object:
+    return work.input_params
+
+
+def report_what_cannot_be_sent(work: Work) -> object:
+    work.progress(2**60)
+    work.progress(1, -1, "\udcff\n" + "x" * 2_000)
+    return "done"
+
+
+def fail_in_an_executor(work: Work) -> object:
+    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(raise_a_surrogate, work.job).result()
+
+
+def die(work: Work) -> object:
+    os._exit(3)
+
+
+def chatter(work: Work) -> object:
+    """Report from several threads at once, so much that one report is several writes to the pipe."""
+
+    def talk() -> None:
+        while True:
+            work._report({"current": 1, "message": "x" * 50_000})
+
+    for _ in range(3):
+        threading.Thread(target=talk, daemon=True).start()
+    time.sleep(0.5)
+    return "y" * 50_000
+
+
+class Unreadable:
+    """Can be pickled, and not be unpickled."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+def say_what_nobody_understands(work: Work) -> object:
+    work._report({"current": Unreadable()})
+    time.sleep(1000)
+    return None
+
+
+def divide_among_processes(work: Work) -> object:
+    """The end of the block sends SIGTERM to the pool's processes."""
+    with multiprocessing.Pool(2) as pool:
+        return pool.map(abs, [-1, -2])
+
+
+if __name__ == "__main__":
+    from tests.helpers import job_functions as functions
+
+    logging.basicConfig(level=logging.INFO)
+    url, function, in_, lease_seconds, drain_seconds = sys.argv[1:]
+    options: dict[str, Any] = {"lease_seconds": int(lease_seconds), "drain_seconds": float(drain_seconds), "in_": in_}
+    JobWorker(url, ["default"], getattr(functions, function), **options).run()

@@ -1,0 +1,77 @@
+"""Clients of the event streams: one that reads in a thread, and the events that it has heard."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from httpx_sse import EventSource, ServerSentEvent
+
+from tests.helpers.servers import PATIENCE, wait_until
+
+
+class Watcher:
+    """Reads a stream in a thread until it ends; `heard` are its events."""
+
+    def __init__(self, url: str, path: str, last_event_id: str | None = None, **query: str) -> None:
+        self.heard: list[ServerSentEvent] = []
+        self.ended = threading.Event()
+        self.comments = 0
+        self._http = httpx.Client(base_url=url, timeout=PATIENCE)
+        headers = {"Accept": "text/event-stream"}
+        if last_event_id is not None:
+            headers["Last-Event-ID"] = last_event_id
+        self._stack = contextlib.ExitStack()
+        self.response = self._stack.enter_context(self._http.stream("GET", path, headers=headers, params=query))
+        self._thread = threading.Thread(target=self._read)
+        if self.response.status_code == 200:
+            self._thread.start()
+        else:
+            self.ended.set()
+
+    def _read(self) -> None:
+        with contextlib.suppress(httpx.HTTPError, httpx.StreamError, OSError):
+            for event in EventSource(self.response).iter_sse():
+                if event.data:
+                    self.heard.append(event)
+        self.ended.set()
+
+    @property
+    def told(self) -> list[tuple[str, str]]:
+        """What kind of event came, and the status in it."""
+        return [(event.event, event.json().get("status", "")) for event in self.heard]
+
+    @property
+    def ids(self) -> list[str]:
+        return [event.id for event in self.heard]
+
+    def until(self, condition: Callable[[list[ServerSentEvent]], Any], what: str = "an event") -> Any:
+        """Wait until `condition` holds of what was heard."""
+        return wait_until(lambda: condition(self.heard), what)
+
+    def until_ended(self) -> Self:
+        assert self.ended.wait(PATIENCE), f"the stream goes on after {self.told}"
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: object, trace: TracebackType | None) -> None:
+        with contextlib.suppress(OSError):
+            self.response.extensions["network_stream"].get_extra_info("socket").shutdown(2)
+        if self._thread.ident is not None:
+            self._thread.join(PATIENCE)
+        with contextlib.suppress(httpx.HTTPError):
+            self._stack.close()
+        self._http.close()
+
+
+@contextlib.contextmanager
+def watching(*watchers: Watcher) -> Iterator[None]:
+    """Have watchers for the length of the block."""
+    with contextlib.ExitStack() as stack:
+        for watcher in watchers:
+            stack.enter_context(watcher)
+        yield

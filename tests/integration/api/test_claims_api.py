@@ -1,0 +1,332 @@
+"""Workers over HTTP; `test_leases.py` has what the store decides."""
+
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis as sync_redis
+
+from service.domain.timestamps import timestamp
+from service.store import keys
+from tests.helpers.servers import RedisServer, Service, wait_until
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+
+def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
+    api.post("/v1/jobs", json={"job_id": job_id, "input_params": {"a": 1}, **fields}).raise_for_status()
+
+
+def claim(api: httpx.Client, **fields: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Claim a job; return the answer, and the headers that its worker sends from then on."""
+    response = api.post("/v1/claims", json={"queues": ["default"], "worker": "w-1", **fields})
+    assert response.status_code == 200, response.text
+    body: dict[str, Any] = response.json()
+    return body, {"Lease-Token": body["lease"]["token"]}
+
+
+def test_a_worker_takes_a_job_from_its_queue_to_its_end(api: httpx.Client) -> None:
+    create(api, correlation_id="c-1", slate_id="s")
+    body, token = claim(api)
+    assert (body["job"]["job_id"], body["job"]["status"], body["job"]["input_params"]) == ("j", "running", {"a": 1})
+    assert body["job"]["correlation_id"] == "c-1", "what ties the work to its cause is handed on"
+    assert body["job"]["lease_expires_at"] == body["lease"]["expires_at"]
+
+    beat = api.post("/v1/jobs/j/heartbeat", json={"progress": {"current": 1, "total": 2}}, headers=token)
+    assert (beat.status_code, beat.json()["cancel_requested"]) == (200, False)
+    assert beat.json()["lease_expires_at"] > body["lease"]["expires_at"]
+    done = api.patch("/v1/jobs/j", json={"status": "completed", "result": [1]}, headers=token)
+    assert (done.status_code, done.json()["status"], done.json()["worker"]) == (200, "completed", "w-1")
+    assert api.get("/v1/jobs/j/result").json() == [1]
+
+
+def test_an_empty_queue_is_no_content(api: httpx.Client) -> None:
+    response = api.post("/v1/claims", json={"queues": ["default"], "worker": "w"})
+    assert (response.status_code, response.content) == (204, b"")
+
+
+def test_the_traceparent_of_its_creation_is_handed_on(api: httpx.Client) -> None:
+    trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    api.post("/v1/jobs", json={"input_params": 1}, headers={"traceparent": trace})
+    body, _ = claim(api)
+    assert body["job"]["traceparent"] == trace
+
+
+def test_a_cancel_of_a_leased_job_is_accepted_and_told_to_its_holder(api: httpx.Client) -> None:
+    create(api)
+    _, token = claim(api)
+    asked = api.post("/v1/jobs/j/cancel")
+    assert (asked.status_code, asked.json()["status"]) == (202, "running")
+    assert asked.json()["cancel_requested_at"]
+    assert api.post("/v1/jobs/j/heartbeat", json={}, headers=token).json()["cancel_requested"] is True
+    assert api.patch("/v1/jobs/j", json={"status": "cancelled"}, headers=token).status_code == 200
+    assert api.post("/v1/jobs/j/cancel").status_code == 200
+
+
+def test_who_does_not_hold_the_lease_is_told_where_the_job_stands(api: httpx.Client) -> None:
+    create(api)
+    claim(api)
+    for headers in ({}, {"Lease-Token": "1-another"}):
+        refused = api.patch("/v1/jobs/j", json={"status": "completed"}, headers=headers)
+        assert refused.status_code == 409
+        problem = refused.json()
+        assert problem["type"] == "urn:jobstate:problem:lease-lost"
+        assert (problem["current_status"], problem["revision"]) == ("running", 2)
+
+
+def test_a_release_with_an_error_uses_up_an_attempt(api: httpx.Client) -> None:
+    create(api, max_attempts=2)
+    for status, failures in (("pending", 1), ("failed", 2)):
+        _, token = claim(api)
+        released = api.post("/v1/jobs/j/release", json={"error_message": {"why": "broken"}}, headers=token)
+        assert (released.json()["status"], released.json()["failures"]) == (status, failures)
+        assert released.json()["error_message"] == {"why": "broken"}
+
+
+@pytest.mark.parametrize(
+    ("body", "field"),
+    [
+        ({"worker": "w"}, "queues"),
+        ({"queues": [], "worker": "w"}, "queues"),
+        ({"queues": ["a", "b c"], "worker": "w"}, "queues[1]"),
+        ({"queues": ["a"]}, "worker"),
+        ({"queues": ["a"], "worker": "w", "lease_seconds": 3601}, "lease_seconds"),
+        ({"queues": ["a"], "worker": "w", "wait_seconds": 31}, "wait_seconds"),
+        ({"queues": ["a"], "worker": "w", "color": 1}, "color"),
+    ],
+)
+def test_a_claim_that_is_not_valid_names_the_field(api: httpx.Client, body: Any, field: str) -> None:
+    response = api.post("/v1/claims", json=body)
+    assert response.status_code == 400
+    assert response.json()["errors"][0]["field"] == field
+
+
+@pytest.mark.parametrize(
+    "sent",
+    [{}, {"content": b""}, {"content": b"", "headers": {"Content-Type": "text/plain"}}, {"json": {}}],
+    ids=["missing", "empty", "empty text", "no fields"],
+)
+def test_a_request_that_needs_no_field_needs_no_body(api: httpx.Client, sent: dict[str, Any]) -> None:
+    create(api)
+    body, token = claim(api)
+    api.put("/v1/queues/default", json={"paused": True, "max_running": 3}).raise_for_status()
+
+    def asked(method: str, path: str) -> Any:
+        response = api.request(method, path, **sent | {"headers": sent.get("headers", {}) | token})
+        assert response.status_code == 200, response.text
+        return response.json()
+
+    assert asked("POST", "/v1/jobs/j/heartbeat")["lease_expires_at"] > body["lease"]["expires_at"]
+    assert asked("POST", "/v1/jobs/j/release")["status"] == "pending"
+    settings = asked("PUT", "/v1/queues/default")
+    assert (settings["paused"], settings["max_running"]) == (True, 3)
+    assert asked("POST", "/v1/drain")["draining"] is True
+    assert asked("POST", "/v1/jobs/j/cancel")["status"] == "cancelled"
+    api.put("/v1/queues/default", json={"paused": None, "max_running": None}).raise_for_status()
+    api.delete("/v1/drain").raise_for_status()
+
+
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/claims", "/v1/batch-get"])
+def test_a_request_that_needs_a_field_needs_a_body(api: httpx.Client, path: str) -> None:
+    for headers in ({}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
+        refused = api.post(path, content=b"", headers=headers)
+        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "body"), refused.text
+
+
+@pytest.mark.parametrize("content", [b"null", b"[]", b" ", b"{"])
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("POST", "/v1/jobs/j/heartbeat"),
+        ("POST", "/v1/jobs/j/release"),
+        ("POST", "/v1/jobs/j/cancel"),
+        ("PUT", "/v1/queues/q"),
+        ("POST", "/v1/drain"),
+    ],
+)
+def test_a_body_that_may_be_left_out_is_an_object_where_it_is_sent(
+    api: httpx.Client, method: str, path: str, content: bytes
+) -> None:
+    refused = api.request(method, path, content=content, headers={"Content-Type": "application/json"})
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "body"), refused.text
+    assert api.get("/v1/drain").json()["draining"] is False
+
+
+def test_null_clears_a_setting_of_a_queue_and_absent_keeps_it(api: httpx.Client) -> None:
+    def configured(**settings: Any) -> tuple[bool, int | None]:
+        response = api.put("/v1/queues/q", json=settings)
+        assert response.status_code == 200, response.text
+        return response.json()["paused"], response.json().get("max_running")
+
+    assert configured(paused=True) == (True, None)
+    assert configured(max_running=2) == (True, 2)
+    assert configured(paused=None) == (False, 2)
+    assert configured(paused=True, max_running=None) == (True, None)
+    assert configured(paused=False) == (False, None)
+    assert api.get("/v1/queues").json() == {"items": []}
+
+
+@pytest.mark.parametrize(
+    ("settings", "field"),
+    [
+        ({"paused": 1}, "paused"),
+        ({"paused": "true"}, "paused"),
+        ({"paused": True, "max_running": 0}, "max_running"),
+        ({"paused": True, "max_running": 1_000_001}, "max_running"),
+        ({"paused": True, "max_running": True}, "max_running"),
+        ({"paused": True, "max_running": 1.0}, "max_running"),
+        ({"paused": True, "cap": 1}, "cap"),
+    ],
+)
+def test_a_setting_that_is_not_valid_is_refused_and_changes_nothing(
+    api: httpx.Client, settings: dict[str, Any], field: str
+) -> None:
+    refused = api.put("/v1/queues/q", json=settings)
+
+    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, field)
+    assert api.get("/v1/queues").json() == {"items": []}
+
+
+def test_a_silent_worker_loses_its_job_to_another_and_the_log_says_so(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    create(api, max_attempts=2)
+    _, token = claim(api, lease_seconds=5)
+    started = time.monotonic()
+    wait_until(lambda: api.get("/v1/jobs/j").json()["status"] == "pending", "the reaper")
+    assert time.monotonic() - started > 4.5
+    second, new_token = claim(api, worker="w-2")
+    assert second["job"]["attempt"] == 2
+    late = api.patch("/v1/jobs/j", json={"status": "completed", "result": "late"}, headers=token)
+    assert late.json()["type"] == "urn:jobstate:problem:lease-lost"
+    api.patch("/v1/jobs/j", json={"status": "completed", "result": "right"}, headers=new_token).raise_for_status()
+    assert api.get("/v1/jobs/j/result").json() == "right"
+    lines = [json.loads(line) for line in shared_service.log.splitlines()]
+    assert [line["job_id"] for line in lines if line["event"] == "a lease has run out"][-1:] == ["j"]
+
+
+def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_the_others_lose_theirs(
+    redis_url: str, tmp_path: Path
+) -> None:
+    apart = redis_url.removesuffix("/0") + "/2"  # where no other service reaps
+    settings = {"REDIS_URL": apart, "SHUTDOWN_DRAIN_SECONDS": "1"}
+    folders = tmp_path / "one", tmp_path / "two"
+    for folder in folders:
+        folder.mkdir()
+    with (
+        Service(folders[0], **settings) as service,
+        httpx.Client(base_url=service.url) as api,
+        sync_redis.Redis.from_url(apart, decode_responses=True) as redis,
+    ):
+        redis.flushdb()
+        for job_id, most in (("kept", 1), ("again", 2), ("spent", 1), ("unwanted", 2)):
+            create(api, job_id, max_attempts=most)
+        tokens = {found["job"]["job_id"]: token for found, token in (claim(api) for _ in range(4))}
+        api.post("/v1/jobs/unwanted/cancel").raise_for_status()
+        service.kill()
+        an_hour_passes(redis)
+
+        service.start()
+        with Service(folders[1], **settings):  # two replicas come up, and no job is taken twice
+            assert {job["stale"] for job in api.get("/v1/jobs").json()["items"]} == {True}
+            assert api.post("/v1/jobs/kept/heartbeat", json={}, headers=tokens["kept"]).status_code == 200
+            wait_until(lambda: api.get("/v1/stats").json()["statuses"]["running"] == 1, "the reaper")
+
+        found = {job["job_id"]: job for job in api.get("/v1/jobs").json()["items"]}
+        assert {job_id: (job["status"], job["failures"], job["revision"]) for job_id, job in found.items()} == {
+            "kept": ("running", 0, 2),
+            "again": ("pending", 1, 3),
+            "spent": ("failed", 1, 3),
+            "unwanted": ("cancelled", 0, 4),
+        }
+        assert found["spent"]["error_message"]["type"] == "urn:jobstate:problem:lease-expired"
+        done = {"status": "completed", "result": 1}
+        assert api.patch("/v1/jobs/kept", json=done, headers=tokens["kept"]).status_code == 200
+        late = api.patch("/v1/jobs/again", json=done, headers=tokens["again"])
+        assert (late.status_code, late.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
+
+
+def test_after_an_outage_workers_have_time_to_be_heard_of_again(
+    new_redis: Callable[..., RedisServer], tmp_path: Path
+) -> None:
+    def killed(redis: RedisServer, service: Service) -> Iterator[None]:
+        redis.kill()
+        yield
+        redis.start()
+
+    def silent(redis: RedisServer, service: Service) -> Iterator[None]:
+        redis.send(signal.SIGSTOP)
+        yield
+        redis.send(signal.SIGCONT)
+
+    def service_stood_still(redis: RedisServer, service: Service) -> Iterator[None]:
+        service.process.send_signal(signal.SIGSTOP)
+        yield
+        service.process.send_signal(signal.SIGCONT)
+
+    outages, scenes = [], []
+    with ExitStack() as stack:
+        for outage in (killed, silent, service_stood_still):
+            redis, folder = new_redis(), tmp_path / outage.__name__
+            folder.mkdir()
+            url = f"redis://127.0.0.1:{redis.port}/0"
+            service = stack.enter_context(Service(folder, REDIS_URL=url, SHUTDOWN_DRAIN_SECONDS="1"))
+            api = stack.enter_context(httpx.Client(base_url=service.url))
+            create(api, "lives")
+            create(api, "lost")
+            _, token = claim(api, lease_seconds=5)
+            claim(api, lease_seconds=5)
+            outages.append(contextmanager(outage)(redis, service))
+            scenes.append((outage.__name__, api, token))
+        with ExitStack() as away:
+            for one in outages:
+                away.enter_context(one)
+            time.sleep(7)  # longer than the leases
+        time.sleep(5)  # the worker tries again no more often, and the services are older than 10 s by then
+        beat = {"lease_seconds": 60}
+        beats = [api.post("/v1/jobs/lives/heartbeat", json=beat, headers=token) for _, api, token in scenes]
+        assert [beat.status_code for beat in beats] == [200] * len(scenes)
+        for name, api, _ in scenes:
+            wait_until(lambda api=api: api.get("/v1/jobs/lost").json()["status"] == "failed", f"the reaper, {name}")
+            assert api.get("/v1/jobs/lives").json()["status"] == "running", name
+
+
+def test_a_full_redis_takes_no_job_from_its_worker(api: httpx.Client, redis_url: str) -> None:
+    create(api)
+    create(api, "another")
+    _, token = claim(api)
+    with sync_redis.Redis.from_url(redis_url) as redis:
+        redis.config_set("maxmemory", 1)
+        try:
+            assert api.post("/v1/claims", json={"queues": ["default"], "worker": "w"}).status_code == 503
+            for body in ({}, {"progress": {"current": 1}}):
+                assert api.post("/v1/jobs/j/heartbeat", json=body, headers=token).status_code == 200
+        finally:
+            redis.config_set("maxmemory", 0)
+    assert api.get("/v1/jobs/j").json()["progress"] == {"current": 1}
+
+
+def test_a_foreign_key_in_the_place_of_the_leases_is_no_secret(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    before = len(shared_service.log)
+    with sync_redis.Redis.from_url(redis_url) as redis:
+        redis.set(keys.LEASES, "foreign")
+        try:
+            wait_until(lambda: "reaper failed" in shared_service.log[before:], "the log line")
+        finally:
+            redis.delete(keys.LEASES)
+
+
+def an_hour_passes(redis: Any) -> None:
+    """Move the ends of all leases an hour into the past, as if so much time had gone by."""
+    for job_id, ends in redis.zrange(keys.LEASES, 0, -1, withscores=True):
+        past = int(ends) - 3_600_000
+        redis.zadd(keys.LEASES, {job_id: past})
+        redis.hset(keys.job(job_id), "lease_expires_at", timestamp(past * 1000))

@@ -1,0 +1,296 @@
+"""Random sequences of calls against a model of the contract; `just fuzz` makes more of them."""
+
+import functools
+import itertools
+import os
+from collections.abc import Callable
+from typing import Any, Concatenate, ParamSpec
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
+
+from tests.helpers.reference_model import FINAL, Contract, Expected, Model
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "40"))
+STEPS = 40
+
+JOBS = st.sampled_from(["j1", "j2"])
+QUEUES = st.sampled_from([("a",), ("b",), ("a", "b"), ("b", "a")])
+KEYS = st.sampled_from([None, "k1", "k2"])
+VALUES = st.sampled_from([1, {"a": [None, 0.5]}])
+#: A made-up token, none, or the one that the job's last claim gave.
+TOKENS = st.sampled_from(["last", "last", "last", "last", "none", "none", "1-made-up"])
+#: By how much the version in `If-Match` differs from the job's; `None` for no such header.
+VERSIONS = st.sampled_from([None] * 6 + [0, 1])
+CHANGES = st.fixed_dictionaries(
+    {"status": st.sampled_from(["pending", "running", "running", *sorted(FINAL)])},
+    optional={
+        "result": VALUES,
+        "error_message": VALUES,
+        "progress": st.fixed_dictionaries({"current": st.integers(0, 2)}),
+    },
+)
+
+#: The body of a queue's settings; `None` for no body.
+SETTINGS = st.none() | st.fixed_dictionaries(
+    {},
+    optional={
+        "paused": st.sampled_from([None, False, False, True]),
+        "max_running": st.sampled_from([None, 1, 2]),
+    },
+)
+
+_examples = itertools.count()
+
+P = ParamSpec("P")
+
+
+def repeatable(call: Callable[Concatenate["Calls", P], None]) -> Callable[Concatenate["Calls", P], None]:
+    """Remember a call, for `repeat`."""
+
+    @functools.wraps(call)
+    def remembered(self: "Calls", /, *args: P.args, **kwargs: P.kwargs) -> None:
+        self.last = functools.partial(call, self, *args, **kwargs)
+        call(self, *args, **kwargs)
+
+    return remembered
+
+
+class Calls(RuleBasedStateMachine):
+    """Calls of every kind to a few jobs, each answered as the model says."""
+
+    def __init__(self, api: httpx.Client) -> None:
+        super().__init__()
+        self.api = api
+        self.contract = Contract()
+        self.name = f"m{next(_examples)}"
+        self.created: dict[str, str] = {}
+        self.last: Callable[[], None] | None = None
+
+    def id_of(self, job: str) -> str:
+        return f"{self.name}-{job}"
+
+    def send(self, method: str, path: str, body: Any = None, key: str | None = None, **headers: str) -> httpx.Response:
+        named = {"Idempotency-Key": None if key is None else f"{self.name}-{key}"} | headers
+        return self.api.request(method, path, json=body, headers={k: v for k, v in named.items() if v is not None})
+
+    def conditions(self, job_id: str, token: str, version: int | None) -> tuple[dict[str, str], str | None, int | None]:
+        """Return the headers for a lease token and a version, and what they mean."""
+        job, headers = self.contract.jobs.get(job_id), dict[str, str]()
+        given = job.token if token == "last" and job else None if token in {"none", "last"} else token
+        if given is not None:
+            headers["Lease-Token"] = given
+        if version is None or job is None:
+            return headers, given, None
+        headers["If-Match"] = f'"{self.created[job_id]}-{job.revision + version}"'
+        return headers, given, job.revision + version
+
+    def holds(self, response: httpx.Response, expected: Expected) -> None:
+        assert response.status_code == expected.status, (response.text, expected)
+        if expected.problem:
+            assert response.json()["type"] == f"urn:jobstate:problem:{expected.problem}", (response.text, expected)
+        if expected.job is not None:
+            assert expected.job.shows(response.json()) == []
+            assert response.headers["etag"].startswith(f'"{self.created[expected.job.job_id]}-{expected.job.revision}')
+
+    @initialize()
+    def begin(self) -> None:
+        """Have jobs to do something with."""
+        for job, queue in (("j1", "a"), ("j2", "b")):
+            self.create(job, queue, 1, 2)
+
+    def create(self, job: str, queue: str, value: Any, most: int) -> None:
+        job_id = self.id_of(job)
+        body = {"job_id": job_id, "queue": f"{self.name}-{queue}", "input_params": value, "max_attempts": most}
+        expected, is_replay = self.contract.create(job_id, body["queue"], value, most)
+        response = self.send("POST", "/v1/jobs", body)
+        if response.status_code == 201 and not is_replay:
+            self.created[job_id] = response.headers["etag"].strip('"').partition("-")[0]
+        self.holds(response, expected)
+        assert ("idempotency-replayed" in response.headers) == is_replay
+
+    @rule(job=JOBS, value=VALUES, most=st.sampled_from([2, 2, 2, 1]))
+    def create_again(self, job: str, value: Any, most: int) -> None:
+        self.create(job, "a" if job == "j1" else "b", value, most)
+
+    @rule()
+    def repeat(self) -> None:
+        """Make the last change, claim or release once more, with the same arguments."""
+        if self.last is not None:
+            self.last()
+
+    @rule()
+    def repeat_at_once(self) -> None:
+        self.repeat()
+
+    @rule(job=JOBS, key=KEYS, token=TOKENS)
+    def start(self, job: str, key: str | None, token: str) -> None:
+        self.change(job, {"status": "running"}, key, token, None)
+
+    @rule(job=JOBS, key=KEYS, token=TOKENS, current=st.integers(0, 2))
+    def progress(self, job: str, key: str | None, token: str, current: int) -> None:
+        self.change(job, {"status": "running", "progress": {"current": current}}, key, token, None)
+
+    @rule(job=JOBS, status=st.sampled_from(sorted(FINAL)), value=VALUES, key=KEYS, token=TOKENS, version=VERSIONS)
+    def end(self, job: str, status: str, value: Any, key: str | None, token: str, version: int | None) -> None:
+        content = {"result" if status == "completed" else "error_message": value}
+        self.change(job, {"status": status, **content}, key, token, version)
+
+    @rule(job=JOBS, body=CHANGES, key=KEYS, token=TOKENS, version=VERSIONS)
+    def change_at_random(
+        self, job: str, body: dict[str, Any], key: str | None, token: str, version: int | None
+    ) -> None:
+        self.change(job, body, key, token, version)
+
+    @repeatable
+    def change(self, job: str, body: dict[str, Any], key: str | None, token: str, version: int | None) -> None:
+        job_id = self.id_of(job)
+        headers, given, if_match = self.conditions(job_id, token, version)
+        expected = self.contract.change(job_id, body, key, given, if_match)
+        self.holds(self.send("PATCH", f"/v1/jobs/{job_id}", body, key, **headers), expected)
+
+    @rule(job=JOBS, key=KEYS, token=TOKENS, version=VERSIONS)
+    @repeatable
+    def cancel(self, job: str, key: str | None, token: str, version: int | None) -> None:
+        job_id = self.id_of(job)
+        headers, given, if_match = self.conditions(job_id, token, version)
+        expected = self.contract.cancel(job_id, key, given, if_match)
+        self.holds(self.send("POST", f"/v1/jobs/{job_id}/cancel", None, key, **headers), expected)
+
+    @rule(job=JOBS, key=KEYS, version=VERSIONS)
+    @repeatable
+    def delete(self, job: str, key: str | None, version: int | None) -> None:
+        job_id = self.id_of(job)
+        headers, _, if_match = self.conditions(job_id, "none", version)
+        expected = self.contract.delete(job_id, key, if_match)
+        self.holds(self.send("DELETE", f"/v1/jobs/{job_id}", None, key, **headers), expected)
+
+    @rule(queues=QUEUES, lease_seconds=st.sampled_from([60, 60, 61]), key=KEYS)
+    @repeatable
+    def claim(self, queues: tuple[str, ...], lease_seconds: int, key: str | None) -> None:
+        asked = tuple(f"{self.name}-{queue}" for queue in queues)
+        expected = self.contract.claim(asked, lease_seconds, key)
+        body = {"queues": asked, "worker": "w", "lease_seconds": lease_seconds}
+        response = self.send("POST", "/v1/claims", body, key)
+        self.holds(response, expected._replace(job=None))
+        if (job := expected.job) is not None:
+            token = response.json()["lease"]["token"]
+            assert job.token in (None, token)
+            self.contract.claimed(job, token, asked, lease_seconds, key)
+            assert job.shows(response.json()["job"]) == []
+
+    @rule()
+    def claim_any(self) -> None:
+        self.claim(("a", "b"), 60, None)
+
+    @rule(key=st.sampled_from(["k1", "k2"]), queues=QUEUES, lease_seconds=st.sampled_from([60, 61]))
+    def claim_twice(self, key: str, queues: tuple[str, ...], lease_seconds: int) -> None:
+        """Claim under one key, the second time perhaps with another content."""
+        self.claim(("a", "b"), 60, key)
+        self.claim(queues, lease_seconds, key)
+
+    @rule(job=JOBS)
+    def fail(self, job: str) -> None:
+        """Have a worker give a job back because its attempt has failed."""
+        self.claim(("a", "b"), 60, None)
+        self.release(job, "last", 1, None)
+
+    @rule(job=JOBS, token=TOKENS, progress=st.none() | st.fixed_dictionaries({"current": st.integers(0, 2)}))
+    @repeatable
+    def heartbeat(self, job: str, token: str, progress: Any) -> None:
+        job_id = self.id_of(job)
+        headers, given, _ = self.conditions(job_id, token, None)
+        expected = self.contract.heartbeat(job_id, given, progress)
+        body = None if progress is None else {"progress": progress}
+        response = self.send("POST", f"/v1/jobs/{job_id}/heartbeat", body, **headers)
+        self.holds(response, expected)
+        if expected.status == 200:
+            assert response.json()["cancel_requested"] is self.contract.jobs[job_id].is_asked
+
+    @rule(job=JOBS, token=TOKENS, error=st.none() | VALUES, key=KEYS)
+    @repeatable
+    def release(self, job: str, token: str, error: Any, key: str | None) -> None:
+        job_id = self.id_of(job)
+        headers, given, _ = self.conditions(job_id, token, None)
+        expected = self.contract.release(job_id, given, error, key)
+        body = None if error is None else {"error_message": error}
+        self.holds(self.send("POST", f"/v1/jobs/{job_id}/release", body, key, **headers), expected)
+
+    @rule(job=JOBS, current=st.integers(0, 2))
+    def report_twice(self, job: str, current: int) -> None:
+        """Have a worker say twice how far it is."""
+        self.claim(("a", "b"), 60, None)
+        for _ in range(2):
+            self.heartbeat(job, "last", {"current": current})
+
+    @rule(job=JOBS, key=st.sampled_from(["k1", "k2"]), status=st.sampled_from(["failed", "cancelled"]))
+    def replace(self, job: str, key: str, status: str) -> None:
+        """End a job, and once more when it has been deleted and created again."""
+        self.change(job, {"status": status}, key, "last", None)
+        self.delete(job, None, None)
+        self.create(job, "a" if job == "j1" else "b", 1, 2)
+        self.change(job, {"status": status}, key, "none", None)
+
+    @rule(queue=st.sampled_from("ab"), body=SETTINGS)
+    def configure(self, queue: str, body: dict[str, Any] | None) -> None:
+        name = f"{self.name}-{queue}"
+        expected = self.contract.configure(name, body or {})
+        response = self.send("PUT", f"/v1/queues/{name}", body)
+        assert response.status_code == 200, response.text
+        shown = response.json()
+        assert {field: value for field, value in shown.items() if field != "statuses"} == expected
+
+    @rule(job=JOBS)
+    def read(self, job: str) -> None:
+        job_id = self.id_of(job)
+        known = self.contract.jobs.get(job_id)
+        expected = Expected(404, "job-not-found") if known is None else Expected(200, job=known)
+        response = self.send("GET", f"/v1/jobs/{job_id}")
+        self.holds(response, expected)
+        if known is not None:
+            again = self.send("GET", f"/v1/jobs/{job_id}", **{"If-None-Match": response.headers["etag"]})
+            assert again.status_code == 304
+
+    @rule()
+    def listing(self) -> None:
+        for queue in "ab":
+            name = f"{self.name}-{queue}"
+            expected = [job for job in self.contract.jobs.values() if job.queue == name]
+            listed = self.send("GET", f"/v1/jobs?queue={name}&include=input_params,result").json()["items"]
+            assert [job["job_id"] for job in listed] == [job.job_id for job in _newest_first(expected)]
+            assert [job.shows(record) for job, record in zip(_newest_first(expected), listed, strict=True)] == [
+                [] for _ in listed
+            ]
+
+    def teardown(self) -> None:
+        stats = self.send("GET", "/v1/stats").json()["queues"]
+        for queue in "ab":
+            name = f"{self.name}-{queue}"
+            statuses = [job.status for job in self.contract.jobs.values() if job.queue == name]
+            counted = {status: count for status, count in stats.get(name, {}).items() if count}
+            assert counted == {status: statuses.count(status) for status in set(statuses)}
+            self.send("PUT", f"/v1/queues/{name}", {"paused": None, "max_running": None}).raise_for_status()
+
+
+def _newest_first(jobs: list[Model]) -> list[Model]:
+    return sorted(jobs, key=lambda job: job.order, reverse=True)
+
+
+def test_every_sequence_of_calls_is_answered_as_the_contract_says(api: httpx.Client) -> None:
+    run_state_machine_as_test(
+        lambda: Calls(api),
+        settings=settings(
+            max_examples=EXAMPLES,
+            stateful_step_count=STEPS,
+            deadline=None,
+            database=None,
+            derandomize="CONTRACT_EXAMPLES" not in os.environ,
+            phases=[phase for phase in Phase if phase is not Phase.shrink or "CONTRACT_UNSHRUNK" not in os.environ],
+            suppress_health_check=list(HealthCheck),
+        ),
+    )

@@ -1,0 +1,37 @@
+"""All operations under all checks of schemathesis: from the document's examples to calls that follow one another."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.helpers.conformance import DOCUMENT
+from tests.helpers.paths import ROOT
+from tests.helpers.servers import Service
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+HELPERS = ROOT / "tests" / "helpers"
+#: How many examples are made of each operation; `just fuzz` makes more.
+EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "30")
+
+
+def test_no_request_finds_a_difference_from_the_document_or_a_5xx(
+    api: httpx.Client, shared_service: Service, tmp_path: Path
+) -> None:
+    command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HELPERS / "schemathesis.toml")]
+    what = ["run", f"{shared_service.url}/schema/openapi.json", "--checks", "all", "--max-examples", EXAMPLES]
+    environment = {**os.environ, "SCHEMATHESIS_HOOKS": "tests.helpers.schemathesis_hooks"}
+    environment["PYTHONPATH"] = str(ROOT)
+
+    run = subprocess.run([*command, *what], capture_output=True, text=True, cwd=tmp_path, env=environment, check=False)
+
+    print(run.stdout)
+    assert run.returncode == 0, run.stdout + run.stderr
+    operations = sum(len(item) for item in DOCUMENT["paths"].values())
+    assert f"Tested: {operations}" in run.stdout
+    for phase in ("Examples", "Coverage", "Fuzzing", "Stateful"):
+        assert f"✅ {phase}" in run.stdout

@@ -1,0 +1,411 @@
+"""Claims that wait: woken by whatever makes a job due, by nothing else, and never for nobody."""
+
+import asyncio
+import json
+import signal
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis as sync_redis
+
+from service.domain.errors import StoreTimeout
+from service.domain.events import Event, EventKind
+from service.domain.jobs import Claim
+from service.domain.states import Status
+from service.store.deadlines import DEADLINE, Budget, budget
+from service.store.events.claim_waiter import Turn, Waiting
+from service.store.events.reader import Feed
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+from tests.helpers.servers import Service, free_port, wait_until
+from tests.integration.server.test_limits import connect
+
+Ask = Callable[..., Future[httpx.Response]]
+
+
+@pytest.fixture
+def ask(api: httpx.Client) -> Iterator[Ask]:
+    """Send a claim that waits, from a thread."""
+    with ThreadPoolExecutor(32) as pool:
+
+        def ask(seconds: int = 20, queue: str = "default", **fields: Any) -> Future[httpx.Response]:
+            body = {"queues": [queue, "another"], "worker": "w", "wait_seconds": seconds, **fields}
+            return pool.submit(api.post, "/v1/claims", json=body, timeout=40)
+
+        yield ask
+
+
+def calls(api: httpx.Client) -> float:
+    """How often the claim's script has run."""
+    lines = api.get("/metrics").text.splitlines()
+    found = [line for line in lines if line.startswith('jobstate_redis_call_duration_seconds_count{call="claim"')]
+    return sum(float(line.rpartition(" ")[2]) for line in found)
+
+
+def waits(api: httpx.Client, claims: int) -> None:
+    """Return once so many claims wait."""
+    now = "jobstate_http_requests_in_progress"
+
+    def found() -> bool:
+        [line] = [line for line in api.get("/metrics").text.splitlines() if line.startswith(now)]
+        return float(line.rpartition(" ")[2]) == claims + 1
+
+    wait_until(found, "the claims")
+    time.sleep(0.1)
+
+
+def create(api: httpx.Client, job_id: str, **fields: Any) -> None:
+    api.post("/v1/jobs", json={"job_id": job_id, "input_params": 1, **fields}).raise_for_status()
+
+
+def job_of(claim: Future[httpx.Response]) -> str:
+    response = claim.result(15)
+    assert response.status_code == 200, response.text
+    return str(response.json()["job"]["job_id"])
+
+
+def test_a_claim_waits_for_a_job_without_asking_again_and_again(api: httpx.Client, ask: Ask) -> None:
+    claim = ask()
+    waits(api, 1)
+    before = calls(api)
+    time.sleep(2.5)
+    assert calls(api) - before <= 1
+    create(api, "j")
+    assert job_of(claim) == "j"
+
+
+def test_a_claim_that_has_waited_in_vain_is_no_content(api: httpx.Client, ask: Ask) -> None:
+    started = time.monotonic()
+    assert ask(seconds=1).result(15).status_code == 204
+    assert 0.9 < time.monotonic() - started < 10
+
+
+def test_whatever_makes_a_job_due_wakes_a_claim(api: httpx.Client, ask: Ask) -> None:
+    """A delay over, a pause lifted, a cap freed, a job given back."""
+    create(api, "delayed", delay_seconds=1)
+    assert job_of(ask()) == "delayed"
+
+    api.put("/v1/queues/paused", json={"paused": True})
+    create(api, "paused", queue="paused")
+    claim = ask(queue="paused")
+    waits(api, 1)
+    api.put("/v1/queues/paused", json={"paused": False})
+    assert job_of(claim) == "paused"
+
+    api.put("/v1/queues/capped", json={"max_running": 1})
+    for job_id in ("first", "second"):
+        create(api, job_id, queue="capped")
+    token = ask(queue="capped").result(15).json()["lease"]["token"]
+    claim = ask(queue="capped")
+    waits(api, 1)
+    assert not claim.done()
+    api.patch("/v1/jobs/first", json={"status": "completed"}, headers={"Lease-Token": token}).raise_for_status()
+    token = claim.result(15).json()["lease"]["token"]
+
+    claim = ask(queue="capped")
+    waits(api, 1)
+    api.post("/v1/jobs/second/release", json={}, headers={"Lease-Token": token}).raise_for_status()
+    assert job_of(claim) == "second"
+
+
+def test_each_of_many_that_wait_gets_one_of_many_jobs(api: httpx.Client, ask: Ask) -> None:
+    claims = [ask() for _ in range(20)]
+    waits(api, 20)
+    for number in range(20):
+        create(api, f"j{number}")
+    assert sorted(map(job_of, claims)) == sorted(f"j{number}" for number in range(20))
+
+
+def test_a_pause_that_is_lifted_wakes_a_claim_for_each_job(api: httpx.Client, ask: Ask) -> None:
+    api.put("/v1/queues/paused", json={"paused": True})
+    for job_id in ("a", "b"):
+        create(api, job_id, queue="paused")
+    claims = [ask(queue="paused") for _ in range(2)]
+    waits(api, 2)
+    api.put("/v1/queues/paused", json={"paused": False})
+    assert sorted(map(job_of, claims)) == ["a", "b"]
+
+
+async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
+    feed: Feed, jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    waiting = Waiting(feed)
+    gone, looks, goes = Turn(["default"]), asyncio.Event(), asyncio.Event()
+
+    async def in_vain() -> tuple[Claim | None, float | None]:
+        looks.set()
+        await goes.wait()
+        return None, None
+
+    def really() -> Any:
+        return leases.try_claim(["default"], "w", lease_seconds=30, claim_key=None)
+
+    leaving = asyncio.create_task(waiting.claim(gone, 20, in_vain))
+    await looks.wait()
+    staying = asyncio.create_task(waiting.claim(Turn(["default"]), 20, really))
+    try:
+        await asyncio.sleep(0.3)
+        await jobs.create_job("j", 1)
+        await asyncio.wait_for(gone.bell.wait(), 5)
+        gone.leave()
+        goes.set()
+        assert await asyncio.wait_for(leaving, 5) is None
+        assert await asyncio.wait_for(staying, 5) is not None
+    finally:
+        staying.cancel()
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "rings"),
+    [
+        ("changed", "pending", True),
+        ("changed", "completed", True),
+        ("changed", "running", False),
+        ("expired", "running", True),
+        ("deleted", "failed", True),
+    ],
+)
+async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
+    feed: Feed, kind: str, status: str, rings: bool
+) -> None:
+    waiting, turn, looks = Waiting(feed), Turn(["q"]), 0
+
+    async def in_vain() -> tuple[Claim | None, float | None]:
+        nonlocal looks
+        looks += 1
+        return None, None
+
+    claiming = asyncio.create_task(waiting.claim(turn, 20, in_vain))
+    await feed.position()
+    await asyncio.sleep(0.1)
+    before = looks
+    waiting.hear(
+        [
+            Event(
+                position="1-1",
+                kind=EventKind(kind),
+                job_id="j",
+                status=Status(status),
+                revision=2,
+                queue="q",
+                created=1,
+            )
+        ]
+    )
+    await asyncio.sleep(0.1)
+    turn.leave()
+    await claiming
+    assert (looks > before) is rings
+
+
+async def test_a_look_that_fails_passes_the_event_on(feed: Feed) -> None:
+    waiting, next_one = Waiting(feed), Turn(["q"])
+
+    async def fail() -> tuple[Claim | None, float | None]:
+        raise StoreTimeout("no answer")
+
+    async def in_vain() -> tuple[Claim | None, float | None]:
+        return None, None
+
+    staying = asyncio.create_task(waiting.claim(next_one, 20, in_vain))
+    await feed.position()
+    await asyncio.sleep(0.1)
+    with pytest.raises(StoreTimeout):
+        await waiting.claim(Turn(["q"]), 20, fail)
+    assert next_one.bell.is_set()
+    next_one.leave()
+    await staying
+
+
+async def test_each_look_of_a_claim_has_the_time_of_a_request(feed: Feed) -> None:
+    had: list[float] = []
+    left = Budget()
+    budget.set(left)
+
+    async def slowly() -> tuple[Claim | None, float | None]:
+        spent = budget.get() or left
+        had.append(spent.within(DEADLINE))
+        spent.spend(DEADLINE)
+        return None, 0.1
+
+    await Waiting(feed).claim(Turn(["default"]), 1, slowly)
+    budget.set(None)
+    assert had[:3] == [DEADLINE] * 3
+
+
+def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
+    api: httpx.Client, ask: Ask, redis_url: str
+) -> None:
+    claims = [ask() for _ in range(3)]
+    waits(api, 3)
+    with sync_redis.Redis.from_url(redis_url) as client:
+        for number in range(3):
+            client.client_kill_filter(_type="normal", skipme=True)
+            create(api, f"j{number}")
+    assert sorted(map(job_of, claims)) == ["j0", "j1", "j2"]
+
+
+def a_claim(wait_seconds: int) -> bytes:
+    body = json.dumps({"queues": ["default"], "worker": "gone", "wait_seconds": wait_seconds}).encode()
+    key = "Idempotency-Key: gone"  # under which a claim that nobody hears of is not taken back
+    lines = (
+        "POST /v1/claims HTTP/1.1",
+        "Host: localhost",
+        "Content-Type: application/json",
+        *[key] * (wait_seconds > 0),
+    )
+    head = "\r\n".join((*lines, f"Content-Length: {len(body)}"))
+    return f"{head}\r\n\r\n".encode() + body
+
+
+def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
+    with connect(shared_service) as connection:
+        connection.sendall(a_claim(30))
+        waits(api, 1)
+    left = time.monotonic()
+    waits(api, 0)
+    assert time.monotonic() - left < 15, "long before the claim's own end"
+    create(api, "j")
+    assert api.get("/v1/jobs/j").json()["status"] == "pending"
+    assert job_of(ask()) == "j"
+
+
+def test_a_claim_that_comes_again_under_its_key_keeps_the_job(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    create(api, "j")
+    claim = {"queues": ["default"], "worker": "w"}
+    with sync_redis.Redis.from_url(redis_url) as client:
+        client.client_pause(800)
+        with pytest.raises(httpx.TimeoutException):
+            api.post("/v1/claims", json=claim, headers={"Idempotency-Key": "k"}, timeout=0.3)
+    again = api.post("/v1/claims", json=claim, headers={"Idempotency-Key": "k"})
+    time.sleep(0.5)
+    token = {"Lease-Token": again.json()["lease"]["token"]}
+    assert api.post("/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
+
+
+def test_a_claim_that_waits_says_soon_that_redis_is_away(tmp_path: Path) -> None:
+    with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", SHUTDOWN_DRAIN_SECONDS="0") as service:
+        claim = {"queues": ["default"], "worker": "w", "wait_seconds": 20}
+        refused = httpx.post(f"{service.url}/v1/claims", json=claim, timeout=3.5)
+    assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:store-unreachable")
+
+
+def test_those_who_wait_longer_get_a_job_whose_delay_ends_after_another_has_left(api: httpx.Client, ask: Ask) -> None:
+    short, long = ask(seconds=1), ask(seconds=15)
+    waits(api, 2)
+    create(api, "j", delay_seconds=3)
+    started = time.monotonic()
+    assert short.result(10).status_code == 204
+    assert job_of(long) == "j"
+    assert time.monotonic() - started < 10
+
+
+def test_delays_in_other_queues_do_not_make_claims_ask_again_and_again(api: httpx.Client, ask: Ask) -> None:
+    claims = [ask(seconds=6) for _ in range(8)]
+    waits(api, 8)
+    for number in range(10):
+        create(api, f"j{number}", queue="other", delay_seconds=1 + number % 3)
+    before = calls(api)
+    time.sleep(4)
+    assert calls(api) - before <= 10
+    assert {claim.result(15).status_code for claim in claims} == {204}
+
+
+def test_a_job_that_a_worker_got_after_it_had_left_is_given_back(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    create(api, "j")
+    with sync_redis.Redis.from_url(redis_url) as client, connect(shared_service) as connection:
+        client.client_pause(1000)
+        connection.sendall(a_claim(0))
+        time.sleep(0.3)
+    wait_until(lambda: api.get("/v1/jobs/j").json()["attempt"] == 1, "the claim")
+    wait_until(lambda: api.get("/v1/jobs/j").json()["status"] == "pending", "the release")
+    assert api.get("/v1/jobs/j").json()["failures"] == 0
+
+
+def test_a_drain_ends_the_waiting_and_goes_over_all_replicas(
+    api: httpx.Client, ask: Ask, redis_url: str, tmp_path: Path
+) -> None:
+    claim = ask()
+    waits(api, 1)
+    with Service(tmp_path, REDIS_URL=redis_url) as replica:
+        httpx.post(f"{replica.url}/v1/drain", json={"seconds": 60}).raise_for_status()
+    refused = claim.result(15)
+    assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:draining")
+    assert 0 < int(refused.headers["retry-after"]) <= 60
+    assert api.get("/ready").status_code == 200, "the replica can go on serving"
+    assert api.delete("/v1/drain").json()["draining"] is False
+    create(api, "j")
+
+
+@pytest.fixture
+def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
+    """A service on a database of its own, which it shares with no reaper."""
+    url = redis_url.removesuffix("/0") + "/3"
+    with sync_redis.Redis.from_url(url) as client:
+        client.flushdb()
+    with Service(tmp_path, REDIS_URL=url, SHUTDOWN_DRAIN_SECONDS="20") as service:
+        yield service
+
+
+def lease(service: Service) -> dict[str, str]:
+    httpx.post(f"{service.url}/v1/jobs", json={"job_id": "j", "input_params": 1}).raise_for_status()
+    claim = httpx.post(f"{service.url}/v1/claims", json={"queues": ["default"], "worker": "w", "lease_seconds": 5})
+    return {"Lease-Token": claim.json()["lease"]["token"]}
+
+
+def test_sigterm_waits_for_workers_and_serves_them_meanwhile(service: Service) -> None:
+    token = lease(service)
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(
+            httpx.post,
+            f"{service.url}/v1/claims",
+            json={"queues": ["default"], "worker": "w", "wait_seconds": 30},
+            timeout=40,
+        )
+        with httpx.Client(base_url=service.url) as api:
+            waits(api, 1)
+            service.process.send_signal(signal.SIGTERM)
+            assert waiting.result(10).status_code == 503
+            assert waiting.result().json()["type"] == "urn:jobstate:problem:draining"
+    url = service.url
+    assert httpx.get(f"{url}/ready").status_code == 503
+    assert httpx.post(f"{url}/v1/claims", json={"queues": ["default"], "worker": "w"}).status_code == 503
+    for _ in range(4):  # for longer than the lease
+        time.sleep(1.5)
+        assert httpx.post(f"{url}/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
+    done = httpx.patch(f"{url}/v1/jobs/j", json={"status": "completed", "result": 1}, headers=token)
+    assert done.status_code == 200
+    assert service.process.wait(10) == 0
+    assert "no worker holds a job any more" in service.log
+
+
+def test_sigterm_waits_no_longer_than_it_may_or_than_leases_live(service: Service) -> None:
+    lease(service)
+    started = time.monotonic()
+    service.process.send_signal(signal.SIGTERM)
+    assert service.process.wait(15) == 0
+    assert 3 < time.monotonic() - started < 15
+
+
+@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]], ids=["Ctrl-C", "twice"])
+def test_ctrl_c_and_a_second_signal_do_not_wait_for_workers(service: Service, numbers: list[signal.Signals]) -> None:
+    token = lease(service)
+    started = time.monotonic()
+    for number in numbers:
+        service.process.send_signal(number)
+        time.sleep(0.5)
+    service.process.wait(10)
+    assert time.monotonic() - started < 4
+    service.kill()
+    service.start()
+    done = httpx.patch(f"{service.url}/v1/jobs/j", json={"status": "completed"}, headers=token)
+    assert done.status_code == 200, "the lease lives on in Redis"

@@ -1,0 +1,105 @@
+"""Changes that are answered once Redis has synced them, on the server that comes along, which knows `WAITAOF`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from service.domain import errors
+from service.store import fsync
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+from service.store.pool import connect
+from tests.helpers.servers import ProcessRedis
+
+Start = Callable[..., str]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    servers: list[ProcessRedis] = []
+
+    def started(*options: str) -> str:
+        servers.append(ProcessRedis(tmp_path, *options))
+        return f"redis://127.0.0.1:{servers[-1].port}/0"
+
+    yield started
+    for server in servers:
+        server.remove()
+
+
+@asynccontextmanager
+async def store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager, Redis]]:
+    pool = connect(url)
+    jobs = JobStateManager(pool, ttl=timedelta(days=1), waitaof=True)
+    yield jobs, LeaseManager(pool, ttl=timedelta(days=1), waitaof=True), Redis(connection_pool=pool)
+    await pool.disconnect()
+
+
+async def asked(redis: Redis) -> int:
+    """Return how often Redis was asked to say when it has synced."""
+    return int((await redis.info("commandstats")).get("cmdstat_waitaof", {}).get("calls", 0))
+
+
+async def test_every_change_waits_for_a_sync_and_all_that_come_at_once_for_one(start: Start) -> None:
+    async with store(start("--appendfsync", "always")) as (jobs, leases, redis):
+        await asyncio.gather(*(jobs.create_job(f"j{number}", 1) for number in range(50)))
+        assert 1 <= await asked(redis) <= 5
+        changes = [
+            lambda: leases.claim_job(["default"], "w"),
+            lambda: jobs.update_job_status("j1", "running"),
+            lambda: jobs.update_job_status("j1", "running"),  # made before, perhaps a moment ago: it is assured again
+            lambda: jobs.cancel_job("j2"),
+            lambda: jobs.delete_job("j2"),
+            lambda: leases.configure_queue("q", paused=True),
+        ]
+        for number, change in enumerate(changes):
+            before = await asked(redis)
+            try:
+                await change()  # type: ignore[no-untyped-call]
+            except errors.IllegalTransition:
+                assert number == 2
+            assert await asked(redis) == before + 1, number
+        before = await asked(redis)
+        await jobs.get_job("j1")
+        await jobs.get_stats()
+        await jobs.sweep()
+        assert await asked(redis) == before
+
+
+async def test_what_is_not_synced_in_time_is_not_acknowledged(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fsync, "PATIENCE", 50)
+    async with store(start("--appendfsync", "no")) as (jobs, _, redis):
+        with pytest.raises(errors.StoreTimeout, match="not on the disk yet"):
+            await jobs.create_job("j", 1)
+        assert await redis.exists("job:j")
+
+
+@pytest.mark.parametrize(
+    ("options", "meant", "said"),
+    [
+        (("--appendonly", "no"), errors.StoreReadOnly, "appendonly yes"),
+        (("--rename-command", "WAITAOF", "GONE"), errors.StoreRefused, "7.2"),
+    ],
+    ids=["no append-only file", "an older Redis"],
+)
+async def test_a_redis_that_cannot_say_is_refused(
+    start: Start, options: tuple[str, ...], meant: type[Exception], said: str
+) -> None:
+    async with store(start(*options)) as (jobs, _, _):
+        with pytest.raises(meant, match=said):
+            await jobs.create_job("j", 1)
+
+
+async def test_who_comes_while_one_sync_is_awaited_waits_for_the_next(start: Start) -> None:
+    async with store(start("--appendfsync", "everysec")) as (jobs, _, redis):
+        first = asyncio.create_task(jobs.create_job("a", 1))
+        while not await asked(redis):  # noqa: ASYNC110 (nobody tells of it)
+            await asyncio.sleep(0.01)
+        await jobs.create_job("b", 1)
+        assert first.done()
+        assert await asked(redis) == 2

@@ -1,0 +1,58 @@
+"""What a job tells of its changes."""
+
+import pytest
+from redis.asyncio import Redis
+
+from service.domain import errors
+from service.domain.jobs import Progress
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+
+
+async def history(jobs: JobStateManager, job_id: str = "j") -> list[tuple[int, str]]:
+    found = await jobs.get_history(job_id)
+    assert found
+    assert found.complete
+    assert [change.at for change in found.items] == sorted(change.at for change in found.items)
+    return [(change.revision, change.change) for change in found.items]
+
+
+async def test_a_job_tells_what_has_become_of_it(jobs: JobStateManager, leases: LeaseManager) -> None:
+    created = (await jobs.create_job("j", 1, max_attempts=2)).job
+    assert await history(jobs) == [(1, "created")]
+    claim = await leases.claim_job(["default"], "w")
+    assert claim
+    await jobs.update_job_status("j", "running", progress=Progress(1), lease_token=claim.lease.token)
+    await leases.release_job("j", claim.lease.token, error="broken")
+    claim = await leases.claim_job(["default"], "w")
+    assert claim
+    await jobs.cancel_job("j")
+    done = await jobs.update_job_status("j", "completed", lease_token=claim.lease.token)
+    assert await history(jobs) == [
+        *((1, "created"), (2, "running"), (4, "pending"), (5, "running")),
+        *((6, "cancel-requested"), (7, "completed")),
+    ]
+    found = await jobs.get_history("j")
+    assert found
+    assert (found.items[0].at, found.items[-1].at) == (created.created_at, done.finished_at)
+    assert await jobs.get_history("nobody") is None
+
+
+async def test_of_a_long_history_the_beginning_goes(jobs: JobStateManager, leases: LeaseManager) -> None:
+    await jobs.create_job("j", 1)
+    for _ in range(60):
+        claim = await leases.claim_job(["default"], "w")
+        assert claim
+        await leases.release_job("j", claim.lease.token)
+    found = await jobs.get_history("j")
+    assert found
+    assert not found.complete
+    assert [change.revision for change in found.items] == list(range(22, 122))
+
+
+async def test_a_history_that_is_not_ours_is_corrupt(jobs: JobStateManager, redis: Redis) -> None:
+    await jobs.create_job("j", 1)
+    await redis.hset("job:j", "_history", "abc")
+    with pytest.raises(errors.StoreCorrupt):
+        await jobs.get_history("j")
+    await redis.hdel("job:j", "_history")

@@ -1,0 +1,102 @@
+"""Many processes race for many jobs while some of them are killed and stopped: the history shows who got what."""
+
+import asyncio
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import defaultdict
+
+from redis.asyncio import Redis
+
+from service.domain.jobs import JobFilter
+from service.domain.states import Status
+from service.store import keys
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+from tests.helpers.claim_racer import LEASE
+
+PROCESSES = 16
+JOBS = 5000
+#: Of the processes, so many are killed, and so many stopped for longer than a lease.
+KILLED = 4
+STOPPED = 4
+PATIENCE = 120
+
+Racer = subprocess.Popen[bytes]
+
+
+def start_racer(url: str, name: str) -> Racer:
+    return subprocess.Popen([sys.executable, "-m", "tests.helpers.claim_racer", url, name], stdout=subprocess.PIPE)
+
+
+async def test_sixteen_processes_get_each_of_5000_jobs_once_though_some_die_or_stand_still(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, store_url: str
+) -> None:
+    for start in range(0, JOBS, 100):
+        await asyncio.gather(*(jobs.create_job(f"j{n}", 1, max_attempts=5) for n in range(start, start + 100)))
+    racers = [start_racer(store_url, f"w{number}") for number in range(PROCESSES)]
+    try:
+        await watch(racers, jobs, leases)
+    finally:
+        for racer in racers:
+            racer.kill()
+        lost = [line for racer in racers for line in racer.communicate()[0].splitlines()]
+
+    stats = await jobs.get_stats()
+    assert stats.statuses == {**dict.fromkeys(Status, 0), Status.COMPLETED: JOBS}
+    histories = defaultdict(list)
+    for _, event in await redis.xrange(keys.EVENTS):
+        histories[event[b"job_id"].decode()].append(event[b"status"].decode())
+    assert len(histories) == JOBS
+    attempts = 0
+    for history in histories.values():
+        again = (len(history) - 3) // 2
+        assert history == [*["pending", "running"] * (again + 1), "completed"]
+        attempts += again + 1
+    assert attempts > JOBS, "some were handed on"
+    assert lost, "a worker that stood still was told that its job is another's"
+    listed = (await jobs.list_jobs(JobFilter(), limit=200)).items
+    assert all(job.attempt == histories[job.job_id].count("running") for job in listed)
+
+
+async def watch(racers: list[Racer], jobs: JobStateManager, leases: LeaseManager) -> None:
+    """Reap while the race goes on; kill some racers and stop others, each while it holds a lease."""
+    victims = list(range(PROCESSES))
+    random.Random(5).shuffle(victims)
+    killed, stopped = victims[:KILLED], victims[KILLED : KILLED + STOPPED]
+    await until(jobs, JOBS // 10, leases)
+    for number in stopped:
+        await catch(racers[number], f"w{number}", signal.SIGSTOP, jobs)
+    for number in killed:
+        await catch(racers[number], f"w{number}", signal.SIGKILL, jobs)
+    await until(jobs, JOBS, leases, at_least=LEASE + 1)
+    for number in stopped:
+        racers[number].send_signal(signal.SIGCONT)
+    for number, racer in enumerate(racers):
+        if number not in killed:
+            await asyncio.to_thread(racer.wait, PATIENCE)
+
+
+async def until(jobs: JobStateManager, completed: int, leases: LeaseManager, at_least: float = 0.0) -> None:
+    """Reap until so many jobs are completed, and for so many seconds."""
+    started, done = time.monotonic(), 0
+    while done < completed or time.monotonic() - started < at_least:
+        assert time.monotonic() - started < PATIENCE
+        await leases.reap()
+        done = (await jobs.get_stats()).statuses[Status.COMPLETED]
+        await asyncio.sleep(0.05)
+
+
+async def catch(racer: Racer, name: str, number: signal.Signals, jobs: JobStateManager) -> None:
+    """Send a signal that leaves the racer with a lease: try again until it does."""
+    while True:
+        racer.send_signal(signal.SIGSTOP)
+        await asyncio.sleep(0.02)
+        running = (await jobs.list_jobs(JobFilter(status=Status.RUNNING), limit=200)).items
+        if any(job.worker == name for job in running):
+            break
+        racer.send_signal(signal.SIGCONT)
+        await asyncio.sleep(0.005)
+    racer.send_signal(number)

@@ -1,0 +1,130 @@
+"""Random histories, compared after every few steps with a full walk of the hashes."""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from service.domain.errors import Conflict, JobNotFound
+from service.domain.jobs import JobFilter, Progress
+from service.domain.states import Status
+from service.domain.timestamps import timestamp
+from service.store import keys
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+from tests.helpers.consistency import drift
+
+STEPS = 600
+CHECK_EVERY = 25
+
+
+async def work(choose: random.Random, leases: LeaseManager, held: dict[str, str], redis: Redis) -> None:
+    """Do something that a worker may do, with one of the leases that it holds or once held."""
+    job_id, token = choose.choice([*held.items(), ("j1", "1-none")])
+    match choose.randrange(7):
+        case 0 | 1 | 2:
+            claim = await leases.claim_job(["a", "b"], "w")
+            if claim:
+                held[claim.job.job_id] = claim.lease.token
+        case 3:
+            await leases.heartbeat(job_id, token, progress=choose.choice([None, Progress(choose.randrange(100))]))
+        case 4:
+            await leases.release_job(job_id, token, error=choose.choice([None, "broken"]))
+        case 5:
+            await expire_lease(redis, job_id)
+        case 6:
+            await leases.reap()
+
+
+async def expire_lease(redis: Redis, job_id: str) -> None:
+    """Let a job's lease, if it has one, have run out a second ago."""
+    seconds, _ = await redis.time()
+    past = seconds - 1
+    if await redis.hexists(keys.job(job_id), "lease_expires_at"):
+        await redis.hset(keys.job(job_id), "lease_expires_at", timestamp(past * 1_000_000))
+        await redis.zadd(keys.LEASES, {job_id: past * 1000})
+
+
+async def step(choose: random.Random, manager: JobStateManager) -> None:
+    """Do something that a client may do, to one of a few jobs."""
+    job_id = f"j{choose.randrange(12)}"
+    try:
+        match choose.randrange(8):
+            case 0 | 1 | 2:
+                await manager.create_job(
+                    job_id,
+                    choose.randrange(2),
+                    choose.choice([None, "c1", "c2"]),
+                    queue=choose.choice("ab"),
+                    slate_id=choose.choice([None, "s1", "s2"]),
+                    delay_seconds=choose.choice([0, 0, 1, 3]),
+                    max_attempts=choose.choice([1, 3]),
+                )
+            case 3 | 4:
+                progress = choose.choice([None, Progress(choose.randrange(100))])
+                await manager.update_job_status(job_id, "running", progress=progress)
+            case 5:
+                await manager.update_job_status(job_id, choose.choice(["completed", "failed"]))
+            case 6:
+                await manager.cancel_job(job_id)
+            case 7:
+                await manager.delete_job(job_id)
+    except (Conflict, JobNotFound):
+        pass
+
+
+async def walk(redis: Redis) -> list[dict[str, str]]:
+    """Return all records, newest first, straight from their hashes."""
+    found = []
+    async for name in redis.scan_iter("job:*"):
+        held = await redis.hgetall(name)
+        if held:
+            record = {field.decode(): value.decode() for field, value in held.items()}
+            found.append({**record, "job_id": name.decode().removeprefix("job:")})
+    return sorted(found, key=lambda record: record["created_at"], reverse=True)
+
+
+@pytest.mark.parametrize("seed", [1, 2, 3])
+async def test_indexes_counts_and_lists_agree_with_the_hashes_through_any_history(
+    pool: BlockingConnectionPool, redis: Redis, seed: int
+) -> None:
+    choose = random.Random(seed)
+    brief, lasting = JobStateManager(pool, ttl=timedelta(milliseconds=40)), JobStateManager(pool, ttl=timedelta(days=1))
+
+    leases, held = LeaseManager(pool, ttl=timedelta(days=1)), dict[str, str]()
+
+    for number in range(1, STEPS + 1):
+        await step(choose, choose.choice([brief, lasting]))
+        with contextlib.suppress(Conflict, JobNotFound):
+            await work(choose, leases, held, redis)
+        if choose.random() < 0.02:
+            await asyncio.sleep(0.05)  # some of the brief ones go
+        if choose.random() < 0.1:
+            await lasting.sweep()
+        if number % CHECK_EVERY == 0:
+            await asyncio.sleep(0.05)  # none of the brief ones is about to go while we look
+            await check(redis, lasting)
+
+
+async def check(redis: Redis, manager: JobStateManager) -> None:
+    records = await walk(redis)
+    for wanted in (JobFilter(), JobFilter(slate_id="s1"), JobFilter(correlation_id="c2"), JobFilter(queue="a")):
+        listed = [job.job_id for job in (await manager.list_jobs(wanted, limit=200)).items]
+        assert listed == [
+            record["job_id"]
+            for record in records
+            if (wanted.slate_id is None or record.get("slate_id") == wanted.slate_id)
+            and (wanted.correlation_id is None or record.get("correlation_id") == wanted.correlation_id)
+            and (wanted.queue is None or record["queue"] == wanted.queue)
+        ]
+    stats = await manager.get_stats()
+    counted = Counter(record["status"] for record in records)
+    assert stats.statuses == {status: counted[status] for status in Status}
+    pending = [record["job_id"] for record in records if record["status"] == "pending"]
+    assert (stats.oldest_pending and stats.oldest_pending.job_id) == (pending[-1] if pending else None)
+    await manager.sweep()
+    assert await drift(redis) == []

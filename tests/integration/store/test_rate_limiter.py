@@ -1,0 +1,93 @@
+"""The allowance of a client: every reply of `limit.lua`."""
+
+import asyncio
+
+import pytest
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from service.domain.errors import RateLimited
+from service.domain.rate_limits import Quota, RateLimit
+from service.store import keys
+from service.store.rate_limiter import RateLimiter
+
+
+async def spend(limiter: RateLimiter, client: str, times: int) -> list[Quota]:
+    return [await limiter.admit(client) for _ in range(times)]
+
+
+async def test_an_allowance_is_spent_and_then_refused(pool: BlockingConnectionPool, redis: Redis) -> None:
+    limit = RateLimit(3, 3600)
+    limiter = RateLimiter(pool, limit)
+
+    spent = await spend(limiter, "a", 3)
+    with pytest.raises(RateLimited) as refusal:
+        await limiter.admit("a")
+
+    assert [quota.remaining for quota in spent] == [2, 1, 0]
+    assert [quota.reset_seconds for quota in spent] == [1200, 2400, 3600]
+    assert refusal.value.quota == Quota(limit, 0, 3600)
+    assert 1190 <= refusal.value.retry_after <= 1200
+
+
+async def test_a_refusal_costs_nothing_and_each_client_has_an_allowance(
+    pool: BlockingConnectionPool, redis: Redis
+) -> None:
+    limiter = RateLimiter(pool, RateLimit(1, 3600))
+    await limiter.admit("a")
+    times = []
+    for _ in range(3):
+        with pytest.raises(RateLimited) as refusal:
+            await limiter.admit("a")
+        times.append(refusal.value.retry_after)
+    assert max(times) <= 3600
+    assert (await limiter.admit("b")).remaining == 0
+
+
+async def test_an_allowance_fills_up_at_an_even_pace(pool: BlockingConnectionPool, redis: Redis) -> None:
+    limiter = RateLimiter(pool, RateLimit(10, 1))
+    await spend(limiter, "a", 10)
+
+    async def one_more() -> Quota:
+        async with asyncio.timeout(10):
+            while True:
+                try:
+                    return await limiter.admit("a")
+                except RateLimited:
+                    await asyncio.sleep(0.01)
+
+    assert (await one_more()).remaining in range(10)
+
+
+async def test_what_is_counted_goes_by_itself_and_no_client_makes_up_a_name(
+    pool: BlockingConnectionPool, redis: Redis
+) -> None:
+    await RateLimiter(pool, RateLimit(100, 10)).admit("x:y z\n")
+
+    [name] = await redis.keys()
+    assert name.decode().startswith(keys.allowance(""))
+    assert b"x:y" not in name
+    assert 0 < await redis.pttl(name) <= 100
+
+
+async def test_racing_requests_get_exactly_the_allowance(pool: BlockingConnectionPool, redis: Redis) -> None:
+    limiter = RateLimiter(pool, RateLimit(50, 86400))
+    await asyncio.gather(*(redis.ping() for _ in range(20)))
+
+    answers = await asyncio.gather(*(limiter.admit("a") for _ in range(200)), return_exceptions=True)
+
+    admitted = [answer.remaining for answer in answers if isinstance(answer, Quota)]
+    assert sorted(admitted) == list(range(50))
+    assert sum(isinstance(answer, RateLimited) for answer in answers) == 150
+
+
+async def test_another_limit_starts_anew(pool: BlockingConnectionPool, redis: Redis) -> None:
+    await RateLimiter(pool, RateLimit(1, 86400)).admit("a")
+    assert (await RateLimiter(pool, RateLimit(5, 60)).admit("a")).remaining == 4
+
+
+async def test_a_full_redis_is_still_counted_in(pool: BlockingConnectionPool, redis: Redis) -> None:
+    await redis.config_set("maxmemory", "1")
+    try:
+        assert (await RateLimiter(pool, RateLimit(5, 60)).admit("a")).remaining == 4
+    finally:
+        await redis.config_set("maxmemory", "0")

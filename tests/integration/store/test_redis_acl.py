@@ -1,0 +1,293 @@
+"""The users that docs/security.md gives to the service and the doctor: enough for all they do, and no command more."""
+
+import asyncio
+import re
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import pytest
+from redis import Redis
+from redis.asyncio import BlockingConnectionPool
+from redis.exceptions import NoPermissionError
+
+from service.domain.errors import StoreRefused
+from service.domain.jobs import JobFilter, Progress
+from service.domain.rate_limits import RateLimit
+from service.store import keys
+from service.store.client import Gateway
+from service.store.doctor import examine
+from service.store.events.job_watcher import Watching
+from service.store.events.reader import Feed
+from service.store.events.stream import Timeline
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+from service.store.observer import NoObserver
+from service.store.pool import connect
+from service.store.rate_limiter import RateLimiter
+from service.store.redis_commands import DOCTOR, REPAIR, SERVICE, names
+from tests.helpers.cli_process import jobstate
+from tests.helpers.paths import ROOT
+from tests.helpers.servers import Backend, ProcessRedis, RedisServer, Service, wait_until
+
+DOCUMENT = ROOT / "docs" / "security.md"
+USERS = {user: line for line, user in re.findall(r"^(ACL SETUSER (\S+) .*)$", DOCUMENT.read_text(), re.MULTILINE)}
+PASSWORD = "PASSWORD"
+#: Commands that redis-py tries and does without.
+TRIED = {"client|setinfo", "client|maint_notifications"}
+
+
+@pytest.fixture(scope="module")
+def server(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    server = backend.redis(tmp_path_factory.mktemp("redis"))
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def admin(server: RedisServer) -> Iterator[Redis]:
+    """The default user, on an empty database, once the documented users are there."""
+    with Redis(port=server.port) as admin:
+        admin.flushall()
+        for user, line in USERS.items():
+            tell(admin, "ACL", "DELUSER", user)
+            tell(admin, *line.split())
+        tell(admin, "ACL", "LOG", "RESET")
+        tell(admin, "SCRIPT", "FLUSH")
+        yield admin
+
+
+def url_of(server: RedisServer, user: str, database: int = 0) -> str:
+    return f"redis://{user}:{PASSWORD}@127.0.0.1:{server.port}/{database}"
+
+
+@asynccontextmanager
+async def pool_of(server: RedisServer, user: str, database: int = 0) -> AsyncIterator[BlockingConnectionPool]:
+    pool = connect(url_of(server, user, database))
+    try:
+        yield pool
+    finally:
+        await pool.disconnect()
+
+
+def tell(admin: Redis, *command: str) -> None:
+    admin.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
+def refused(admin: Redis) -> set[str]:
+    """The commands that Redis has refused since the users were made."""
+    return {str(entry["object"]) for entry in admin.acl_log()} - TRIED
+
+
+async def core(pool: BlockingConnectionPool) -> None:
+    """Do what a service does for its clients, for its workers and by itself."""
+    jobs, leases = JobStateManager(pool, ttl=timedelta(days=7)), LeaseManager(pool, ttl=timedelta(days=7))
+    await jobs.write_version()
+    await lease_and_complete(jobs, leases)
+    await read(jobs, pool)
+    await cancel_and_delete(jobs)
+    await expire(pool)
+    await leases.configure_queue("default", max_running=2)
+    await leases.configure_queue("default", max_running=None)
+    await leases.start_drain(60)
+    await leases.end_drain()
+    await leases.get_queues()
+    await leases.reap()
+    await RateLimiter(pool, RateLimit(10, 1)).admit("client")
+    await use_idle_connection(pool)
+
+
+async def lease_and_complete(jobs: JobStateManager, leases: LeaseManager) -> None:
+    await jobs.create_job("a", {"x": 1}, "correlation", slate_id="slate")
+    first = await leases.claim_job(["default"], "ann", claim_key="k")
+    assert first
+    assert first == await leases.claim_job(["default"], "ann", claim_key="k")
+    await leases.heartbeat("a", first.lease.token, progress=Progress(current=1))
+    await leases.release_job("a", first.lease.token)
+    second = await leases.claim_job(["default"], "ann")
+    assert second
+    await jobs.update_job_status("a", "completed", result=1, lease_token=second.lease.token)
+
+
+async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
+    wanted = JobFilter(slate_id="slate")
+    assert (await jobs.get_result("a")).result
+    assert await jobs.get_history("a")
+    assert [job.job_id for job in (await jobs.list_jobs(wanted, include=["result"])).items] == ["a"]
+    assert [job.job_id for job in (await jobs.get_jobs(["a"])).items] == ["a"]
+    assert (await jobs.get_stats()).statuses["completed"] == 1
+    feed = Feed(pool)
+    try:
+        timeline, watching = Timeline(pool, feed), Watching(pool, feed)
+        with timeline.joined(), watching.watch("a") as watch:
+            assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
+            async with asyncio.timeout(10):
+                followed = timeline.follow("0-0", wanted)
+                async for one in followed:
+                    if isinstance(one, list):
+                        break
+                await followed.aclose()
+    finally:
+        await feed.aclose()
+
+
+async def cancel_and_delete(jobs: JobStateManager) -> None:
+    await jobs.create_job("b", 1, delay_seconds=60)
+    await jobs.cancel_job("b", change_id="cancel")
+    await jobs.delete_job("b", change_id="delete")
+    await jobs.delete_job("b", change_id="delete")
+
+
+async def expire(pool: BlockingConnectionPool) -> None:
+    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    await brief.create_job("brief", 1)
+    deadline = time.monotonic() + 10
+    while not await brief.sweep():
+        assert time.monotonic() < deadline, "the job does not expire"
+
+
+async def use_idle_connection(pool: BlockingConnectionPool) -> None:
+    connection = await pool.get_connection()  # type: ignore[no-untyped-call]
+    connection.next_health_check = 0
+    try:
+        await connection.check_health()
+    except NoPermissionError as error:
+        raise StoreRefused(str(error)) from error
+    finally:
+        await pool.release(connection)
+
+
+async def look(pool: BlockingConnectionPool, *, repair: bool) -> None:
+    async for _ in examine(Gateway(pool, NoObserver()), repair=repair, rate=None):
+        pass
+
+
+def damage(admin: Redis) -> None:
+    """Make jobs, and faults of every kind that the doctor repairs."""
+
+    async def make() -> None:
+        async with pool_of_default(admin) as pool:
+            jobs = JobStateManager(pool, ttl=timedelta(days=7))
+            for name in ("a", "b"):
+                await jobs.create_job(name, 1, slate_id="slate")
+            await LeaseManager(pool, ttl=timedelta(days=7)).configure_queue("default", max_running=2)
+
+    asyncio.run(make())
+    admin.persist(keys.job("a"))
+    admin.zrem(keys.by_creation("default", "pending"), "a")
+    admin.zadd(keys.by_creation("default", "pending"), {"nobody": 1})
+    admin.delete(keys.CLOCK)
+    admin.set(keys.DRAIN, 1)
+    admin.expire(keys.VERSION, 1000)
+    admin.expire(keys.EVENTS, 1000)
+    tell(admin, "SCRIPT", "FLUSH")
+
+
+@asynccontextmanager
+async def pool_of_default(admin: Redis) -> AsyncIterator[BlockingConnectionPool]:
+    pool = connect(f"redis://127.0.0.1:{admin.connection_pool.connection_kwargs['port']}/0")
+    try:
+        yield pool
+    finally:
+        await pool.disconnect()
+
+
+async def test_the_documented_user_is_enough_for_the_core_of_the_service(server: RedisServer, admin: Redis) -> None:
+    async with pool_of(server, "jobstate") as pool:
+        await JobStateManager(pool).ping()
+        await core(pool)
+    assert refused(admin) == set()
+
+
+@pytest.mark.parametrize("command", names(SERVICE))
+async def test_the_service_needs_each_command_of_its_user(command: str, server: RedisServer, admin: Redis) -> None:
+    tell(admin, "ACL", "SETUSER", "jobstate", f"-{command}")
+    async with pool_of(server, "jobstate") as pool:
+        with pytest.raises(StoreRefused, match=re.escape(command)):
+            await JobStateManager(pool).ping()
+        tell(admin, "SCRIPT", "FLUSH")
+        tell(admin, "ACL", "LOG", "RESET")
+        with pytest.raises(StoreRefused):
+            await core(pool)
+    assert refused(admin) == {command}
+
+
+@pytest.mark.parametrize("pattern", ["~job:*", "~jobs:*"])
+async def test_the_service_needs_each_pattern_of_keys(pattern: str, server: RedisServer, admin: Redis) -> None:
+    tell(admin, "ACL", "SETUSER", "jobstate", "resetkeys", pattern)
+    async with pool_of(server, "jobstate") as pool:
+        with pytest.raises(StoreRefused):
+            await JobStateManager(pool).ping()
+
+
+@pytest.mark.parametrize(("user", "repair"), [("jobstate-doctor", False), ("jobstate-repair", True)])
+def test_the_documented_users_are_enough_for_the_doctor(
+    user: str, repair: bool, server: RedisServer, admin: Redis
+) -> None:
+    damage(admin)
+    told = jobstate("", "doctor", "--redis-url", url_of(server, user), *(["--repair"] if repair else []))
+    assert told.code == (0 if repair else 1), told
+    assert "durability not checked" in told.out.decode()
+    assert PASSWORD not in told.out.decode() + told.err
+    assert refused(admin) <= {"info"}
+
+
+@pytest.mark.parametrize("command", names((*DOCTOR, *REPAIR)))
+async def test_the_doctor_needs_each_command_of_its_user(command: str, server: RedisServer, admin: Redis) -> None:
+    await asyncio.to_thread(damage, admin)
+    repair = command not in names(DOCTOR)
+    user = "jobstate-repair" if repair else "jobstate-doctor"
+    tell(admin, "ACL", "SETUSER", user, f"-{command}")
+    async with pool_of(server, user) as pool:
+        with pytest.raises(StoreRefused):
+            await (use_idle_connection(pool) if command == "ping" else look(pool, repair=repair))
+    assert refused(admin) == {command}
+
+
+async def test_a_database_other_than_0_needs_select(server: RedisServer, admin: Redis) -> None:
+    async with pool_of(server, "jobstate", 1) as pool:
+        with pytest.raises(StoreRefused, match="select"):
+            await JobStateManager(pool).ping()
+        tell(admin, "ACL", "SETUSER", "jobstate", "+select")
+        await JobStateManager(pool).ping()
+
+
+async def test_waiting_for_the_disk_needs_waitaof(tmp_path: Path) -> None:
+    embedded = ProcessRedis(tmp_path)  # the backend's server may be a Redis 7.0, which does not know the command
+    try:
+        with Redis(port=embedded.port) as admin:
+            tell(admin, *USERS["jobstate"].split())
+            async with pool_of(embedded, "jobstate") as pool:
+                jobs = JobStateManager(pool, waitaof=True)
+                with pytest.raises(StoreRefused, match="waitaof"):
+                    await jobs.create_job("a", 1)
+                tell(admin, "ACL", "SETUSER", "jobstate", "+waitaof")
+                await jobs.create_job("b", 1)
+    finally:
+        embedded.remove()
+
+
+def metric(service: Service, name: str) -> float:
+    found = re.search(rf"^{name} (\S+)$", httpx.get(f"{service.url}/metrics").raise_for_status().text, re.MULTILINE)
+    assert found
+    return float(found[1])
+
+
+def test_a_redis_that_refuses_info_is_up_and_its_durability_is_unknown(
+    server: RedisServer, admin: Redis, tmp_path: Path
+) -> None:
+    with Service(tmp_path, REDIS_URL=url_of(server, "jobstate")) as service:
+        wait_until(lambda: "durability not checked" in service.log, "the log line")
+        assert httpx.get(f"{service.url}/ready").status_code == 200
+        assert (metric(service, "jobstate_redis_up"), metric(service, "jobstate_redis_durability_known")) == (1, 0)
+        assert "jobstate_redis_concerns" not in httpx.get(f"{service.url}/metrics").text
+        assert service.log.count("durability not checked") == 1
+
+        tell(admin, "ACL", "SETUSER", "jobstate", "+info")
+
+        assert metric(service, "jobstate_redis_durability_known") == 1
+        assert service.stop() == 0
+    assert "Traceback" not in service.log + service.banner

@@ -1,0 +1,260 @@
+"""The same request twice, because the first reply was lost on its way."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError
+
+from service.domain.errors import (
+    IllegalTransition,
+    StoreLoading,
+    StoreReadOnly,
+    StoreRefused,
+    StoreTimeout,
+    StoreUnavailable,
+    StoreUnreachable,
+)
+from service.domain.states import Status
+from service.store import client, keys
+from service.store.jobs import JobStateManager
+from service.store.pool import connect
+from tests.helpers.servers import Fault, FaultyLine, RedisServer, free_port
+
+LIMIT = 3.5
+
+
+@pytest.fixture
+async def line(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultyLine]:
+    async with FaultyLine(shared_redis.port).open() as line:
+        yield line
+
+
+@pytest.fixture
+async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
+    """A repository at the other end of the line, its scripts loaded."""
+    pool = connect(f"redis://127.0.0.1:{line.port}/1")
+    manager = JobStateManager(pool, ttl=timedelta(days=7))
+    await manager.create_job("warm", 1)
+    await manager.update_job_status("warm", "failed")
+    await manager.delete_job("warm")
+    yield manager
+    await pool.disconnect()
+
+
+@pytest.fixture(params=[False, True], ids=["closed", "silent"])
+def loss(request: pytest.FixtureRequest, line: FaultyLine) -> FaultyLine:
+    """The line as it will lose the next reply: by closing the connection, or by saying nothing."""
+    line.in_silence = request.param
+    return line
+
+
+async def events(redis: Redis, job_id: str) -> list[tuple[str, str]]:
+    found = [event for _, event in await redis.xrange(keys.EVENTS)]
+    return [(e[b"event"].decode(), e[b"status"].decode()) for e in found if e[b"job_id"] == job_id.encode()]
+
+
+async def test_a_creation_whose_reply_was_lost_happens_once(
+    far: JobStateManager, redis: Redis, loss: FaultyLine
+) -> None:
+    loss.lose_replies, loss.scripts_seen = 1, 0
+
+    creation = await far.create_job("j", {"a": 1}, slate_id="s")
+
+    assert loss.scripts_seen == 2
+    assert not creation.replayed
+    assert creation.job.revision == 1
+    assert await events(redis, "j") == [("changed", "pending")]
+
+
+async def test_a_creation_that_was_there_before_is_a_replay_also_at_the_second_try(
+    far: JobStateManager, loss: FaultyLine
+) -> None:
+    await far.create_job("j", {"a": 1})
+    loss.lose_replies = 1
+
+    assert (await far.create_job("j", {"a": 1})).replayed
+
+
+async def test_a_change_whose_reply_was_lost_happens_once(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
+    await far.create_job("j", 1)
+    loss.lose_replies, loss.scripts_seen = 1, 0
+
+    job = await far.update_job_status("j", "running")
+
+    assert loss.scripts_seen == 2
+    assert (job.status, job.revision, job.attempt) == (Status.RUNNING, 2, 1)
+    assert await events(redis, "j") == [("changed", "pending"), ("changed", "running")]
+
+
+async def test_a_cancellation_whose_reply_was_lost_happens_once(
+    far: JobStateManager, redis: Redis, loss: FaultyLine
+) -> None:
+    await far.create_job("j", 1)
+    loss.lose_replies = 1
+
+    assert (await far.cancel_job("j")).revision == 2
+    assert await events(redis, "j") == [("changed", "pending"), ("changed", "cancelled")]
+
+
+async def test_a_deletion_whose_reply_was_lost_succeeds(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
+    await far.create_job("j", 1)
+    await far.cancel_job("j")
+    loss.lose_replies, loss.scripts_seen = 1, 0
+
+    await far.delete_job("j")
+
+    assert loss.scripts_seen == 2
+    assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
+
+
+async def test_when_both_replies_are_lost_the_client_may_send_it_again_with_its_key(
+    far: JobStateManager, redis: Redis, loss: FaultyLine
+) -> None:
+    await far.create_job("j", 1)
+    loss.lose_replies = 2
+    started = time.monotonic()
+    with pytest.raises(StoreUnavailable):
+        await far.update_job_status("j", "running", change_id="k")
+    assert time.monotonic() - started < LIMIT
+
+    job = await far.update_job_status("j", "running", change_id="k")
+
+    assert (job.revision, job.attempt) == (2, 1)
+    assert await events(redis, "j") == [("changed", "pending"), ("changed", "running")]
+
+
+async def test_a_refusal_whose_reply_was_lost_is_refused_again(far: JobStateManager, line: FaultyLine) -> None:
+    await far.create_job("j", 1)
+    line.lose_replies = 1
+
+    with pytest.raises(IllegalTransition):
+        await far.update_job_status("j", "completed")
+
+
+async def test_a_dead_line_is_given_up_in_time(far: JobStateManager, line: FaultyLine) -> None:
+    line.breaks(Fault.SILENT)
+    started = time.monotonic()
+
+    with pytest.raises(StoreTimeout):
+        await far.get_job("j")
+
+    assert time.monotonic() - started < LIMIT
+    await line.mend()
+    assert await far.get_job("j") is None
+
+
+async def test_waiting_for_a_connection_counts_too(line: FaultyLine) -> None:
+    pool = connect(f"redis://127.0.0.1:{line.port}/1", max_connections=2)
+    manager = JobStateManager(pool, ttl=timedelta(days=7))
+    await manager.ping()
+    line.breaks(Fault.SILENT)
+    started = time.monotonic()
+
+    answers = await asyncio.gather(*(manager.get_job("j") for _ in range(20)), return_exceptions=True)
+
+    assert time.monotonic() - started < LIMIT
+    assert all(isinstance(answer, StoreUnavailable) for answer in answers)
+    await line.mend()
+    assert await manager.get_job("j") is None
+    await pool.disconnect()
+
+
+async def test_nobody_listening_is_told_at_once() -> None:
+    pool = connect(f"redis://127.0.0.1:{free_port()}/0")
+    started = time.monotonic()
+
+    with pytest.raises(StoreUnreachable):
+        await JobStateManager(pool, ttl=timedelta(days=7)).ping()
+
+    assert time.monotonic() - started < client.FIRST_TRY
+    await pool.disconnect()
+
+
+async def test_a_caller_that_gives_up_does_not_leave_its_reply_to_the_next(jobs: JobStateManager, redis: Redis) -> None:
+    for number in range(50):
+        await jobs.create_job(f"j{number}", number)
+    for number in range(49):
+        task = asyncio.create_task(jobs.get_job(f"j{number}"))
+        for _ in range(number % 7):
+            await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+        job = await jobs.get_job(f"j{number + 1}")
+        assert job
+        assert job.job_id == f"j{number + 1}"
+        assert job.input_params is not None
+        assert bytes(job.input_params) == str(number + 1).encode()
+
+
+async def test_a_try_that_was_given_up_does_nothing_when_it_arrives_after_all(
+    far: JobStateManager, redis: Redis, line: FaultyLine
+) -> None:
+    line.hold_scripts = 1
+    created = await far.create_job("j", 1)  # by the second try: the first is held on the line
+    await far.cancel_job("j")
+    await far.delete_job("j")
+
+    await line.let_go()
+
+    assert not created.replayed
+    assert line.late == [b"LATE"]
+    assert await far.get_job("j") is None
+    assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
+
+
+async def test_a_clock_of_redis_that_was_misjudged_is_read_again(jobs: JobStateManager) -> None:
+    clock = jobs._gateway._clock
+    await jobs.create_job("a", 1)
+    clock.set(clock.now - 3600 * 1_000_000)
+
+    assert (await jobs.create_job("b", 1)).job.revision == 1
+    assert abs(clock.now / 1e6 - time.time()) < 60
+
+
+async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again(
+    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pipeline = jobs._gateway._pipeline
+    ask, failures = pipeline.ask, [NoScriptError("NOSCRIPT No matching script") for _ in range(2)]
+
+    async def flushed_twice(*commands: tuple[Any, ...], until: float) -> list[Any]:
+        return [failures.pop()] if failures and commands[0][0] == "EVALSHA" else await ask(*commands, until=until)
+
+    monkeypatch.setattr(pipeline, "ask", flushed_twice)
+
+    assert (await jobs.create_job("j", 1)).job.revision == 1
+    assert not failures
+
+
+@pytest.mark.parametrize(
+    ("greeting", "meant"),
+    [
+        (b"-NOAUTH Authentication required.", StoreRefused),
+        (b"-WRONGPASS invalid username-password pair", StoreRefused),
+        (b"-LOADING Redis is loading the dataset in memory", StoreLoading),
+        (b"-MASTERDOWN Link with MASTER is down", StoreReadOnly),
+        (b"-ERR max number of clients reached", StoreUnreachable),
+    ],
+    ids=lambda value: value.split()[0].decode() if isinstance(value, bytes) else value.__name__,
+)
+async def test_what_redis_says_while_a_connection_is_set_up_has_its_meaning(
+    greeting: bytes, meant: type[StoreUnavailable]
+) -> None:
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(4096):
+            writer.write(greeting + b"\r\n")
+        writer.close()
+
+    server = await asyncio.start_server(greet, "127.0.0.1", 0)
+    pool = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    with pytest.raises(meant) as refused:
+        await JobStateManager(pool, ttl=timedelta(days=7)).get_job("j")
+
+    assert type(refused.value) is meant
+    await pool.disconnect()
+    server.close()

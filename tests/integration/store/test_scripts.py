@@ -1,0 +1,62 @@
+"""What Lua and Python both know, held equal: key names, times, tags."""
+
+import random
+from datetime import UTC, datetime
+
+from redis.asyncio import Redis
+
+from service.domain.timestamps import micros, timestamp
+from service.store import keys
+from service.store.scripts import ALL, CREATE
+
+PRELUDE = CREATE.text.split("-- Creates a job")[0]
+
+
+async def evaluate(redis: Redis, body: str, *args: str | int) -> list[str]:
+    reply = await redis.eval(f"{PRELUDE}\n{body}", 1, keys.ROOT, 2**53, *args)
+    return [value.decode() for value in reply]
+
+
+async def test_both_build_the_same_names(redis: Redis) -> None:
+    names = await evaluate(
+        redis,
+        """return { job_key('a.b~c'), key('list', 'q', 'pending'), key('exp', 'q', 'delayed'), key('shelves'),
+                    key('tags'), key('due'), key('leases'), key('deletions'), key('clock'), key('events'),
+                    key('limit', 'c') }""",
+    )
+
+    assert names == [
+        keys.job("a.b~c"),
+        keys.by_creation("q", "pending"),
+        keys.by_expiry("q", "delayed"),
+        keys.SHELVES,
+        keys.TAGS,
+        keys.DUE,
+        keys.LEASES,
+        keys.DELETIONS,
+        keys.CLOCK,
+        keys.EVENTS,
+        keys.allowance("c"),
+    ]
+
+
+async def test_both_write_and_read_times_alike(redis: Redis) -> None:
+    choose = random.Random(7)
+    edges = ["1970-01-01T00:00:00", "2000-02-29T23:59:59.999999", "2024-12-31T23:59:59.000001", "2100-03-01T00:00:00"]
+    moments = [micros(datetime.fromisoformat(edge).replace(tzinfo=UTC).isoformat()) for edge in edges]
+    moments += [choose.randrange(micros("2200-01-01T00:00:00Z")) for _ in range(2000)]
+
+    for start in range(0, len(moments), 500):
+        some = moments[start : start + 500]
+        body = """local out = {}
+                  for i, text in ipairs(ARGV) do
+                    local moment = tonumber(text)
+                    out[i] = iso(moment) .. ' ' .. digits(micros(iso(moment)))
+                  end
+                  return out"""
+        assert await evaluate(redis, body, *some) == [f"{timestamp(moment)} {moment}" for moment in some]
+
+
+async def test_redis_takes_every_script(redis: Redis) -> None:
+    for source in ALL:
+        assert await redis.script_load(source.text)

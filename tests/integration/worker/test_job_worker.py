@@ -1,0 +1,724 @@
+"""`JobWorker` against the real service, in threads and in processes that are killed."""
+
+import asyncio
+import contextlib
+import json
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import redis as sync_redis
+
+from jobstate_worker import JobWorker, RequestRefused, Work
+from tests.helpers import job_functions as functions
+from tests.helpers.paths import ROOT
+from tests.helpers.servers import PATIENCE, RedisServer, Service, free_port, wait_until
+from tests.integration.server.test_supervisor import children, is_alive
+from tests.integration.store.events.test_claim_waiter import waits
+
+pytestmark = pytest.mark.usefixtures("sound")
+
+
+@contextlib.contextmanager
+def working(url: str, function: Callable[[Work], Any], **options: Any) -> Iterator[JobWorker]:
+    """A worker in a thread, stopped at the end of the block."""
+    worker = JobWorker(url, ["default"], function, **{"lease_seconds": 5, **options})
+    loop_of_worker = threading.Thread(target=lambda: asyncio.run(worker.serve()))
+    loop_of_worker.start()
+    try:
+        yield worker
+    finally:
+        worker.stop()
+        loop_of_worker.join(PATIENCE)
+        assert not loop_of_worker.is_alive()
+
+
+class WorkerProcess:
+    """A worker in a process of its own, whose log is in a file."""
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str,
+        function: str,
+        in_: str = "thread",
+        lease_seconds: int = 5,
+        drain_seconds: float = 30,
+    ) -> None:
+        self._log = folder / f"worker-{len(list(folder.glob('worker-*')))}.log"
+        command = [sys.executable, "-m", "tests.helpers.job_functions"]
+        with self._log.open("wb") as log:
+            self.process = subprocess.Popen(
+                [*command, url, function, in_, str(lease_seconds), str(drain_seconds)],
+                stderr=log,
+                cwd=ROOT,
+                start_new_session=True,
+            )
+
+    @property
+    def log(self) -> str:
+        return self._log.read_text()
+
+    @property
+    def children(self) -> list[int]:
+        """The processes in which it runs functions."""
+        return [pid for pid, command in children(self.process.pid).items() if b"spawn_main" in command]
+
+    def __enter__(self) -> "WorkerProcess":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def create(api: httpx.Client, job_id: str = "j1", steps: int = 3, **fields: object) -> None:
+    body = {"job_id": job_id, "input_params": {"steps": steps}, **fields}
+    assert api.post("/v1/jobs", json=body).status_code == 201
+
+
+def job(api: httpx.Client, job_id: str = "j1") -> dict[str, Any]:
+    return dict(api.get(f"/v1/jobs/{job_id}").json())
+
+
+def in_status(api: httpx.Client, status: str, job_id: str = "j1") -> dict[str, Any]:
+    wait_until(lambda: job(api, job_id)["status"] == status, f"{status} of {job_id}")
+    return job(api, job_id)
+
+
+def in_end(api: httpx.Client, job_id: str = "j1") -> dict[str, Any]:
+    """The job once it is completed, which it must not fail on the way to."""
+    wait_until(lambda: job(api, job_id)["status"] in {"completed", "failed"}, f"the end of {job_id}")
+    assert job(api, job_id)["status"] == "completed", job(api, job_id)
+    return job(api, job_id)
+
+
+def started(api: httpx.Client) -> dict[str, Any]:
+    """The job once its function has reported."""
+    return dict(wait_until(lambda: (found := job(api)).get("progress") and found, "progress"))
+
+
+@pytest.mark.parametrize(
+    ("function", "in_"),
+    [(functions.count, "thread"), (functions.count_and_look, "thread"), (functions.count_and_look, "process")],
+    ids=["async", "thread", "process"],
+)
+class TestEveryWayToRun:
+    def test_a_job_is_claimed_done_and_completed(
+        self, api: httpx.Client, function: Callable[[Work], Any], in_: str
+    ) -> None:
+        create(api)
+        with working(str(api.base_url), function, in_=in_, worker="ann"):
+            done = in_status(api, "completed")
+        assert (done["result"]["counted"], done["result"]["attempt"], done["worker"]) == (3, 1, "ann")
+        assert (done["result"]["by"] == os.getpid()) is (in_ == "thread")
+        assert done["progress"] == {"current": 3, "total": 3, "message": "step 3"}
+
+    def test_a_cancel_that_was_asked_for_stops_the_work(
+        self, api: httpx.Client, function: Callable[[Work], Any], in_: str
+    ) -> None:
+        create(api, steps=1000)
+        with working(str(api.base_url), function, in_=in_):
+            started(api)
+            assert api.post("/v1/jobs/j1/cancel").status_code == 202
+            cancelled = in_status(api, "cancelled")
+        assert (cancelled["failures"], "result" in cancelled) == (0, False)
+
+    def test_a_job_that_was_lost_is_left_alone(
+        self, api: httpx.Client, redis_url: str, function: Callable[[Work], Any], in_: str
+    ) -> None:
+        create(api, steps=1000)
+        with working(str(api.base_url), function, in_=in_):
+            started(api)
+            taken = release(api, token_of(redis_url))
+            create(api, "next")
+            in_status(api, "completed", "next")  # by the same worker, which does one job at a time
+            assert multiprocessing.active_children() == []
+        assert job(api)["revision"] == taken["revision"]
+
+
+def test_a_process_whose_job_was_lost_is_killed(api: httpx.Client, redis_url: str) -> None:
+    create(api)
+    with working(str(api.base_url), functions.never_look, in_="process"):
+        started(api)
+        assert len(multiprocessing.active_children()) == 1
+        release(api, token_of(redis_url))
+        wait_until(lambda: not multiprocessing.active_children(), "the end of the process")
+    assert job(api)["status"] == "pending"
+
+
+def token_of(redis_url: str, job_id: str = "j1") -> str:
+    with sync_redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        return str(client.hget(f"job:{job_id}", "_token"))
+
+
+def release(api: httpx.Client, token: str) -> dict[str, Any]:
+    """Take the job from its worker, for an hour, by the worker's own token."""
+    response = api.post("/v1/jobs/j1/release", json={"delay_seconds": 3600}, headers={"Lease-Token": token})
+    assert response.status_code == 200
+    return dict(response.json())
+
+
+def test_a_function_that_does_not_look_completes_under_a_cancel(api: httpx.Client) -> None:
+    create(api)
+    with working(str(api.base_url), functions.count_stubbornly):
+        in_status(api, "running")
+        api.post("/v1/jobs/j1/cancel")
+        assert in_status(api, "completed")["result"] == "done all the same"
+
+
+def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: httpx.Client) -> None:
+    cleaned = threading.Event()
+
+    async def clean_up(work: Work) -> None:
+        work.progress(0)
+        try:
+            await asyncio.sleep(PATIENCE)
+        finally:
+            for step in range(30):
+                work.progress(step)
+                await asyncio.sleep(0.1)
+            cleaned.set()
+
+    create(api)
+    with working(str(api.base_url), clean_up):
+        started(api)
+        api.post("/v1/jobs/j1/cancel")
+        in_status(api, "cancelled")
+    assert cleaned.is_set()
+
+
+def test_a_thread_that_does_not_end_in_time_is_told_to_stop(api: httpx.Client) -> None:
+    told = threading.Event()
+
+    def look(work: Work) -> None:
+        work.progress(0)
+        while not work.cancel_requested:
+            time.sleep(0.01)
+        told.set()
+
+    create(api)
+    with working(str(api.base_url), look, drain_seconds=0.1):
+        started(api)
+    assert told.wait(PATIENCE)
+    assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
+
+
+def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: httpx.Client) -> None:
+    create(api, max_attempts=2)
+    with working(str(api.base_url), functions.stumble_once):
+        done = in_status(api, "completed")
+    assert (done["result"], done["failures"]) == (2, 1)
+
+
+@pytest.mark.parametrize(
+    ("function", "in_", "error"),
+    [
+        (functions.stumble_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
+        (functions.die, "process", {"type": "ProcessDied", "message": "the process ended with exit code 3"}),
+        (
+            functions.say_what_nobody_understands,
+            "process",
+            {"type": "ProcessDied", "message": "the process said what nobody understands: ValueError"},
+        ),
+    ],
+    ids=["raises", "dies", "babbles"],
+)
+def test_the_last_attempt_leaves_its_error(
+    api: httpx.Client, function: Callable[[Work], Any], in_: str, error: dict[str, str]
+) -> None:
+    create(api)
+    with working(str(api.base_url), function, in_=in_):
+        failed = in_status(api, "failed")
+    assert failed["error_message"]["type"] == error["type"]
+    assert failed["error_message"]["message"].startswith(error["message"])
+    assert failed["failures"] == 1
+
+
+def test_a_process_may_report_from_several_threads(api: httpx.Client) -> None:
+    for number in range(2):
+        create(api, f"j{number}")
+    with working(str(api.base_url), functions.chatter, in_="process"):
+        for number in range(2):
+            assert len(in_end(api, f"j{number}")["result"]) == 50_000
+
+
+def test_a_process_may_have_processes_of_its_own(api: httpx.Client) -> None:
+    create(api)
+    with working(str(api.base_url), functions.divide_among_processes, in_="process"):
+        assert in_end(api)["result"] == [1, 2]
+
+
+@pytest.mark.parametrize("in_", ["thread", "process"])
+def test_a_function_can_fail_a_job_for_good(api: httpx.Client, in_: str) -> None:
+    create(api, max_attempts=3)
+    with working(str(api.base_url), functions.give_up, in_=in_):
+        failed = in_status(api, "failed")
+    assert failed["error_message"] == {"type": "invalid-input", "message": "no such slate", "field": "slate_id"}
+    assert failed["attempt"] == 1
+
+
+@pytest.mark.parametrize("in_", ["thread", "process"])
+@pytest.mark.parametrize(
+    ("function", "text"),
+    [
+        (functions.raise_a_surrogate, r"no such file: \udcff.txt"),
+        (functions.raise_a_long_text, "xxxx"),
+        (functions.fail_in_an_executor, r"no such file: \udcff.txt"),
+    ],
+    ids=["surrogate", "long text", "executor"],
+)
+def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt_and_is_kept(
+    api: httpx.Client, function: Callable[[Work], Any], text: str, in_: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # pytest-xdist sends reports as UTF-8, and these tracebacks have lone surrogates.
+    monkeypatch.setattr(logging.getLogger("jobstate_worker"), "disabled", True)
+    create(api, max_attempts=3, retry_delay_seconds=3600)
+    with working(str(api.base_url), function, in_=in_):
+        released = wait_until(lambda: (found := job(api))["failures"] and found, "a failed attempt")
+    assert (released["status"], released["failures"]) == ("pending", 1)
+    create(api, "last")
+    with working(str(api.base_url), function, in_=in_):
+        error = in_status(api, "failed", "last")["error_message"]
+    assert error["type"] == "ValueError"
+    assert error["message"].startswith(text)
+
+
+@pytest.mark.parametrize(
+    ("function", "message"),
+    [
+        (functions.give_too_much, "the result cannot be sent: 413 "),
+        (functions.give_far_too_much, "the result cannot be sent: "),
+        (functions.give_no_json, "the result cannot be sent: Out of range float values are not JSON compliant"),
+        (functions.give_a_surrogate, "the result cannot be sent: it has the lone surrogate U+DCFF"),
+        (functions.give_beyond_the_levels, "the result cannot be sent: 400 Bad Request: result: it is 250 levels deep"),
+        (functions.fail_with_a_surrogate, "the `error_message` of `JobFailed` cannot be sent: it has the lone"),
+        (functions.fail_with_a_long_text, "the `error_message` of `JobFailed` cannot be sent: 413 "),
+        (functions.fail_beyond_the_levels, "the `error_message` of `JobFailed` cannot be sent: 400 Bad Request: "),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_an_outcome_that_cannot_be_sent_fails_the_job_for_good_with_the_reason(
+    api: httpx.Client, function: Callable[[Work], Any], message: str
+) -> None:
+    create(api, max_attempts=3)
+    with working(str(api.base_url), function):
+        failed = in_status(api, "failed")
+    assert failed["error_message"]["message"].startswith(message)
+    assert failed["attempt"] == 1
+
+
+def test_integers_of_any_size_reach_the_function_and_come_back(api: httpx.Client) -> None:
+    digits = "1" + "0" * 4_000 + "7"
+    body = f'{{"job_id": "j1", "input_params": [{digits}, {2**53 + 1}]}}'
+    assert api.post("/v1/jobs", content=body).status_code == 201
+    with working(str(api.base_url), functions.give_back_its_input):
+        in_status(api, "completed")
+    assert api.get("/v1/jobs/j1/result").text == f"[{digits},{2**53 + 1}]"
+
+
+def test_an_integer_beyond_what_python_reads_does_not_stop_the_worker(api: httpx.Client) -> None:
+    body = f'{{"job_id": "j1", "input_params": {"9" * 5_000}}}'
+    plain = {"Content-Type": "application/json"}  # `api` reads every answer as Python does
+    assert httpx.post(f"{api.base_url}/v1/jobs", content=body, headers=plain).status_code == 201
+
+    def listed() -> dict[str, Any]:
+        return dict(api.get("/v1/jobs").json()["items"][0])  # without the input
+
+    with working(str(api.base_url), functions.give_back_its_input):
+        wait_until(lambda: listed()["status"] == "failed", "the end of j1")
+    assert "Decimal is not JSON serializable" in listed()["error_message"]["message"]
+
+
+@pytest.mark.parametrize("in_", ["thread", "process"])
+def test_progress_that_cannot_be_sent_does_not_end_the_job(api: httpx.Client, in_: str) -> None:
+    create(api)
+    with working(str(api.base_url), functions.report_what_cannot_be_sent, in_=in_):
+        done = in_end(api)
+    assert done["result"] == "done"
+    assert done["progress"] == {"current": 1, "message": r"\udcff " + "x" * 1_014 + "…"}
+
+
+def test_heartbeats_extend_the_lease_for_as_long_as_the_work_takes(api: httpx.Client) -> None:
+    create(api)
+
+    def wait(work: Work) -> str:
+        return str(go_on.wait(PATIENCE))
+
+    go_on = threading.Event()
+    with working(str(api.base_url), wait):
+        first = in_status(api, "running")["lease_expires_at"]
+        wait_until(lambda: job(api)["lease_expires_at"] > first, "a heartbeat")
+        assert job(api)["revision"] == 2
+        go_on.set()
+        in_status(api, "completed")
+
+
+def test_as_many_jobs_run_at_once_as_the_worker_may(api: httpx.Client) -> None:
+    for number in range(4):
+        create(api, f"j{number}")
+    meeting = threading.Barrier(2)
+
+    def meet(work: Work) -> int:
+        return meeting.wait(PATIENCE)
+
+    with working(str(api.base_url), meet, concurrency=2):
+        for number in range(4):
+            in_status(api, "completed", f"j{number}")
+
+
+@pytest.mark.parametrize("scheme", ["http", "socks5"])
+def test_a_service_on_this_machine_is_reached_without_a_proxy(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch, scheme: str
+) -> None:
+    for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(variable, f"{scheme}://127.0.0.1:{free_port()}")
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    monkeypatch.delenv("no_proxy", raising=False)
+    create(api, steps=1)
+    with working(str(api.base_url), functions.count):
+        in_status(api, "completed")
+
+
+@pytest.fixture
+def attempts(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
+    """What workers have sent, or tried to."""
+    requests: list[httpx.Request] = []
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def note(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return await handle(transport, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", note)
+    return requests
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
+    """What workers have sent; the first reply to each request is lost after the service has answered it."""
+    requests: list[httpx.Request] = []
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def lose_first(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        is_first = request not in requests
+        requests.append(request)
+        response = await handle(transport, request)
+        if is_first and response.status_code != 204:
+            await response.aread()
+            raise httpx.ReadError("the reply was lost")
+        return response
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", lose_first)
+    return requests
+
+
+def test_lost_replies_do_no_harm(api: httpx.Client, sent: list[httpx.Request]) -> None:
+    create(api, steps=25, correlation_id="request-7")
+    with working(str(api.base_url), functions.count):
+        done = in_status(api, "completed")
+    assert (done["attempt"], done["failures"], done["result"]["counted"]) == (1, 0, 25)
+    changes = [request for request in sent if request.method == "PATCH"]
+    assert [request.headers["Idempotency-Key"] for request in changes] == [changes[0].headers["Idempotency-Key"]] * 2
+    assert {request.headers["X-Correlation-ID"] for request in sent if "j1" in request.url.path} == {"request-7"}
+
+
+def test_a_lost_reply_to_a_release_does_no_harm(api: httpx.Client, sent: list[httpx.Request]) -> None:
+    create(api, max_attempts=2, retry_delay_seconds=3600)
+    with working(str(api.base_url), functions.stumble_once):
+        wait_until(lambda: sum(request.url.path.endswith("/release") for request in sent) == 2, "the repetition")
+    assert (job(api)["status"], job(api)["failures"]) == ("pending", 1)
+
+
+def test_a_claim_that_will_never_be_accepted_ends_the_worker(api: httpx.Client) -> None:
+    worker = JobWorker(str(api.base_url), ["no queue"], functions.count)
+    with pytest.raises(RequestRefused, match="400 Bad Request"):
+        worker.run()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_lets_the_running_job_end_and_takes_no_other(
+    api: httpx.Client, tmp_path: Path, number: signal.Signals
+) -> None:
+    create(api, steps=20)
+    with WorkerProcess(tmp_path, str(api.base_url), "count") as worker:
+        started(api)
+        create(api, "next")
+        worker.process.send_signal(number)
+        assert worker.process.wait(PATIENCE) == 0
+    assert (job(api)["status"], job(api)["attempt"]) == ("completed", 1)
+    assert (job(api, "next")["status"], job(api, "next")["attempt"]) == ("pending", 0)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("soon", [True, False], ids=["while its process starts", "while it works"])
+def test_a_signal_to_everything_lets_a_process_end_its_job(
+    api: httpx.Client, tmp_path: Path, number: signal.Signals, soon: bool
+) -> None:
+    create(api, steps=10)
+    with WorkerProcess(tmp_path, str(api.base_url), "count_and_look", "process") as worker:
+        wait_until(lambda: worker.children, "the process") if soon else started(api)
+        os.killpg(worker.process.pid, number)
+        assert worker.process.wait(PATIENCE) == 0
+    assert in_end(api)["result"]["counted"] == 10
+
+
+@pytest.mark.parametrize(
+    ("function", "in_"),
+    [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process"), ("never_look", "process")],
+)
+def test_what_does_not_end_in_time_is_given_back_plainly(
+    api: httpx.Client, tmp_path: Path, function: str, in_: str
+) -> None:
+    create(api, steps=1000)
+    with WorkerProcess(tmp_path, str(api.base_url), function, in_, drain_seconds=0.5) as worker:
+        started(api)
+        worker.process.terminate()
+        assert worker.process.wait(PATIENCE) == 0
+    assert (job(api)["status"], job(api)["failures"], "error_message" in job(api)) == ("pending", 0, False)
+
+
+@pytest.mark.parametrize(
+    "function", ["wait_for_a_thread", "heed_nothing", "delegate_to_a_task_that_heeds_nothing", "defy_everything"]
+)
+def test_a_worker_ends_whatever_its_function_still_does(api: httpx.Client, tmp_path: Path, function: str) -> None:
+    create(api)
+    with WorkerProcess(tmp_path, str(api.base_url), function, drain_seconds=0.5) as worker:
+        started(api)
+        worker.process.terminate()
+        assert worker.process.wait(10) == 0
+    assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
+
+
+def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.Client) -> None:
+    create(api)
+    works: list[Work] = []
+
+    async def heed_nothing(work: Work) -> object:
+        works.append(work)
+        return await functions.heed_nothing(work)
+
+    async def main() -> None:
+        serving = asyncio.create_task(worker.serve())
+        await asyncio.to_thread(started, api)
+        worker.stop()
+        await serving
+        (work,) = works
+        last = work.latest
+        await asyncio.sleep(0.5)
+        assert work.latest is last
+
+    worker = JobWorker(str(api.base_url), ["default"], heed_nothing, drain_seconds=0.1)
+    ending = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
+    ending.start()
+    ending.join(10)
+    assert not ending.is_alive()
+    assert job(api)["status"] == "pending"
+
+
+def test_a_signal_has_its_usual_effect_once_the_jobs_are_seen_to(api: httpx.Client) -> None:
+    create(api)
+    handlers = []
+    tasks = []
+
+    async def leave_a_task(work: Work) -> None:
+        async def linger() -> None:
+            try:
+                await asyncio.sleep(PATIENCE)
+            finally:
+                handlers.extend([signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)])
+
+        tasks.append(asyncio.create_task(linger()))
+        worker.stop()
+
+    worker = JobWorker(str(api.base_url), ["default"], leave_a_task)
+    worker.run()
+    assert handlers == [signal.SIG_DFL, signal.default_int_handler]
+    assert job(api)["status"] == "completed"
+
+
+def test_a_second_signal_gives_the_running_job_back_at_once(api: httpx.Client, tmp_path: Path) -> None:
+    create(api, steps=1000)
+    with WorkerProcess(tmp_path, str(api.base_url), "count", drain_seconds=PATIENCE * 2) as worker:
+        started(api)
+        worker.process.terminate()
+        wait_until(lambda: "waiting up to" in worker.log, "the drain")
+        worker.process.terminate()
+        assert worker.process.wait(PATIENCE) == 0
+    assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
+
+
+def test_a_worker_with_nothing_to_do_ends_at_once(api: httpx.Client, tmp_path: Path) -> None:
+    with WorkerProcess(tmp_path, str(api.base_url), "count") as worker:
+        wait_until(lambda: "waiting for jobs" in worker.log, "the worker")
+        worker.process.terminate()
+        assert worker.process.wait(5) == 0
+
+
+def test_a_waiting_worker_gets_a_job_as_soon_as_there_is_one_and_asks_for_none_meanwhile(
+    api: httpx.Client, sent: list[httpx.Request]
+) -> None:
+    with working(str(api.base_url), functions.count):
+        waits(api, 1)
+        assert [request.url.path for request in sent] == ["/v1/claims"]
+        created = time.monotonic()
+        create(api, steps=1)
+        in_status(api, "completed")
+        assert time.monotonic() - created < 10, "long before the claim's own end"
+
+
+def test_claims_that_do_not_wait_are_a_second_apart(api: httpx.Client, attempts: list[httpx.Request]) -> None:
+    with working(str(api.base_url), functions.count, wait_seconds=0):
+        wait_until(lambda: attempts, "the first claim")
+        time.sleep(2.5)
+        assert 2 <= len(attempts) <= 3
+
+
+def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(api)
+    claimed = threading.Event()
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def hold_the_first(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        response = await handle(transport, request)
+        if not claimed.is_set():
+            claimed.set()
+            await asyncio.sleep(PATIENCE)
+        return response
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", hold_the_first)
+    with working(str(api.base_url), functions.count):
+        assert claimed.wait(PATIENCE)
+    assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
+
+
+def test_a_result_that_the_service_has_not_taken_at_the_end_is_sent_once_more(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    create(api)
+    done = threading.Event()
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def lose_the_first_result(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        if request.method == "PATCH" and not done.is_set():
+            done.set()
+            await asyncio.sleep(PATIENCE)
+        return await handle(transport, request)
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", lose_the_first_result)
+    with working(str(api.base_url), functions.count, drain_seconds=0.1):
+        assert done.wait(PATIENCE)
+    assert (job(api)["status"], job(api)["result"]["counted"]) == ("completed", 3)
+
+
+def test_a_stop_asks_once_more_for_a_claim_of_which_it_has_not_heard(
+    api: httpx.Client, attempts: list[httpx.Request]
+) -> None:
+    with working(str(api.base_url), functions.count):
+        waits(api, 1)
+    assert [json.loads(request.content)["wait_seconds"] for request in attempts] == [20, 0]
+    assert len({request.headers["Idempotency-Key"] for request in attempts}) == 1
+
+
+def test_a_stop_asks_for_nothing_where_the_service_could_not_be_reached(attempts: list[httpx.Request]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    with working(f"http://127.0.0.1:{port}", functions.count):
+        wait_until(lambda: len(attempts) == 4, "the pause after the fourth attempt")
+        stopped = time.monotonic()
+    assert time.monotonic() - stopped < 4
+    assert len(attempts) == 4
+
+
+def test_a_stop_tries_once_where_the_service_has_gone_under_a_claim(attempts: list[httpx.Request]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with working(f"http://127.0.0.1:{server.getsockname()[1]}", functions.count):
+            line, _ = server.accept()
+            with line:
+                heard = b""
+                while b'"wait_seconds":20' not in heard:
+                    heard += line.recv(4096)
+                server.close()
+            wait_until(lambda: len(attempts) == 4, "the pause after the fourth attempt")
+            stopped = time.monotonic()
+        assert time.monotonic() - stopped < 4
+    assert len(attempts) == 5
+
+
+def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_path: Path) -> None:
+    create(api)
+    with WorkerProcess(tmp_path, str(api.base_url), "never_look", "process") as worker:
+        started(api)
+        (child,) = worker.children
+        worker.process.kill()
+        wait_until(lambda: not is_alive(child), "the end of the process")
+
+
+def test_a_killed_workers_job_is_completed_once_by_another(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
+    create(api, steps=30, max_attempts=2)
+    with WorkerProcess(tmp_path, str(api.base_url), "count") as first:
+        started(api)
+        token = token_of(redis_url)
+        first.process.kill()
+        first.process.wait()
+    with WorkerProcess(tmp_path, str(api.base_url), "count") as second:
+        wait_until(lambda: job(api)["attempt"] == 2, "the second attempt")
+        late = {"status": "completed", "result": "of the first"}
+        refused = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
+        done = in_status(api, "completed")
+        assert done["result"] == {"counted": 30, "by": second.process.pid, "attempt": 2}
+        still_refused = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
+    for answer in (refused, still_refused):
+        assert (answer.status_code, answer.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
+    assert (job(api), done["failures"]) == (done, 1)
+
+
+def test_a_worker_that_stood_still_for_longer_than_its_lease_leaves_the_job_to_its_successor(
+    api: httpx.Client, tmp_path: Path
+) -> None:
+    create(api, steps=30, max_attempts=2)
+    with WorkerProcess(tmp_path, str(api.base_url), "count") as first:
+        started(api)
+        first.process.send_signal(signal.SIGSTOP)
+        with WorkerProcess(tmp_path, str(api.base_url), "count") as second:
+            done = in_status(api, "completed")
+            assert done["result"] == {"counted": 30, "by": second.process.pid, "attempt": 2}
+            first.process.send_signal(signal.SIGCONT)
+            wait_until(lambda: "j1 is left alone" in first.log, "that the first hears of it")
+    assert (job(api), done["failures"]) == (done, 1)
+
+
+@pytest.mark.parametrize("steps", [5, 60], ids=["its end meanwhile", "its end afterwards"])
+def test_a_service_that_dies_and_comes_back_loses_nothing(
+    new_redis: Callable[..., RedisServer], tmp_path: Path, steps: int
+) -> None:
+    redis = new_redis()
+    folder = tmp_path / "service"
+    folder.mkdir()
+    with (
+        Service(folder, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0") as service,
+        httpx.Client(base_url=service.url, timeout=10) as api,
+    ):
+        create(api, steps=steps)
+        with WorkerProcess(tmp_path, service.url, "count") as worker:
+            in_status(api, "running")
+            service.kill()
+            wait_until(lambda: "service away" in worker.log, "the outage")
+            service.start()
+            done = in_status(api, "completed")
+            assert "service back" in worker.log
+            assert done["result"] == {"counted": steps, "by": worker.process.pid, "attempt": 1}
+        assert (done["attempt"], done["failures"]) == (1, 0)

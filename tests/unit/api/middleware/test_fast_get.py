@@ -1,0 +1,78 @@
+from typing import Any
+
+import pytest
+from litestar.datastructures import State
+
+from service.api.middleware.fast_get import ROUTE, Shortcut
+from service.domain.errors import StoreTimeout
+from service.domain.jobs import Job
+from service.store.records import job_from
+from tests.unit.api.middleware.test_admission import scope
+from tests.unit.store.test_records import FULL, NOW
+
+JOB = job_from("j", FULL, NOW)
+
+
+class Manager:
+    def __init__(self, job: Job | Exception | None = JOB) -> None:
+        self.job = job
+        self.asked: list[str] = []
+
+    async def get_job(self, job_id: str) -> Job | None:
+        self.asked.append(job_id)
+        if isinstance(self.job, Exception):
+            raise self.job
+        return self.job
+
+
+async def ask(manager: Manager, limiter: Any = None, keys: Any = (), **changed: Any) -> tuple[Any, Any]:
+    """Return the status that the shortcut answered with, if it did, and the request's scope."""
+    passed, sent = [], []
+
+    async def app(*_: Any) -> None:
+        passed.append(True)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    request = scope(method="GET", path="/v1/jobs/j") | {"query_string": b""} | changed
+    state = State({"job_manager": manager, "rate_limiter": limiter, "api_keys": keys})
+    await Shortcut(app, state)(request, None, send)  # type: ignore[arg-type]
+    assert len(passed) + len(sent) in (1, 2)
+    return (sent[0]["status"] if sent else None), request
+
+
+async def test_a_plain_read_is_answered() -> None:
+    manager = Manager()
+    status, request = await ask(manager)
+    assert (status, manager.asked, request["path_template"]) == (200, ["j"], ROUTE)
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"method": "PATCH"},
+        {"method": "HEAD"},
+        {"query_string": b"wait=1"},
+        {"path": "/v1/jobs"},
+        {"path": "/v1/jobs/"},
+        {"path": "/v1/jobs/j/result"},
+        {"path": "/v1/jobs/j?"},
+        {"path": "/v2/jobs/j"},
+        {"limiter": "a limiter"},
+        {"keys": ("a key",)},
+        *({"headers": [(name, b"x")]} for name in (b"if-none-match", b"prefer", b"origin", b"content-length")),
+        {"headers": [(b"accept", b"text/html")]},
+        {"headers": [(b"transfer-encoding", b"chunked")]},
+    ],
+    ids=str,
+)
+async def test_what_is_not_that_simple_is_passed_on_unasked(changed: dict[str, Any]) -> None:
+    manager = Manager()
+    assert (await ask(manager, **changed))[0] is None
+    assert manager.asked == []
+
+
+@pytest.mark.parametrize("job", [None, StoreTimeout("no answer"), RuntimeError("a mistake")], ids=repr)
+async def test_whatever_is_no_record_is_the_applications_to_say(job: Any) -> None:
+    assert (await ask(Manager(job)))[0] is None

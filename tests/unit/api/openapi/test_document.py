@@ -1,0 +1,182 @@
+"""The API document: that it is the one checked in, valid, and as exact as the code."""
+
+import copy
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from litestar.params import QueryParameter
+from litestar.routes import HTTPRoute
+from openapi_schema_validator import OAS31Validator
+from openapi_spec_validator import OpenAPIV31SpecValidator
+from referencing import Registry
+from referencing.jsonschema import DRAFT202012
+
+from service.api.openapi.examples import ERRORS
+from service.api.problems import KINDS, TYPE
+from service.app import create_app
+from service.settings import Settings
+from tests.helpers.openapi_diff import METHODS, changes
+from tests.helpers.paths import ROOT
+
+CHECKED_IN = ROOT / "docs" / "openapi.json"
+DOCUMENT: dict[str, Any] = json.loads(
+    json.dumps(create_app(Settings.from_environment({}), "redis://nowhere").openapi_schema.to_schema())
+)
+OPERATIONS: dict[str, dict[str, Any]] = {
+    operation["operationId"]: operation
+    for item in DOCUMENT["paths"].values()
+    for method, operation in item.items()
+    if method in METHODS
+}
+every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
+
+
+def test_the_document_checked_in_is_the_one_that_is_served() -> None:
+    found = changes(json.loads(CHECKED_IN.read_text()), DOCUMENT)
+    assert not found, "the API document has changed; `just docs` writes it anew:\n" + "\n".join(found)
+
+
+def test_a_change_of_the_document_is_said_in_words() -> None:
+    after = copy.deepcopy(DOCUMENT)
+    del after["paths"]["/v1/jobs"]["get"]["responses"]["503"]
+    after["paths"]["/v1/jobs"]["get"]["parameters"].insert(0, {"name": "colour", "in": "query"})
+    after["paths"]["/v1/jobs"]["get"]["summary"] = "See jobs"
+    after["paths"]["/v2/jobs"] = {"get": {}}
+    after["components"]["schemas"]["Job"]["required"].remove("status")
+
+    assert changes(DOCUMENT, after) == [
+        "GET /v1/jobs: parameter colour added",
+        "GET /v1/jobs: response 503 removed",
+        "GET /v1/jobs: summary: 'List jobs' became 'See jobs'",
+        "GET /v2/jobs added",
+        "components schema Job required status removed",
+    ]
+
+
+def test_no_handler_lets_the_framework_convert_a_query_parameter() -> None:
+    handlers = [
+        handler
+        for route in create_app(Settings.from_environment({}), "redis://nowhere").routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+    ]
+    annotations = {
+        (handler.operation_id, name): one.annotation
+        for handler in handlers
+        for name, one in handler.parsed_fn_signature.parameters.items()
+        if isinstance(one.kwarg_definition, QueryParameter)
+    }
+    assert ("listJobs", "limit") in annotations
+    assert ("getJob", "wait") in annotations
+    assert {name: one for name, one in annotations.items() if one not in (str, str | None)} == {}
+
+
+def test_the_document_is_valid() -> None:
+    assert [error.message for error in OpenAPIV31SpecValidator(DOCUMENT).iter_errors()] == []
+
+
+@every_operation
+def test_an_operation_says_what_it_does(operation: dict[str, Any]) -> None:
+    assert all(operation[field] for field in ("operationId", "tags", "summary", "description"))
+    assert {one["name"] for one in DOCUMENT["tags"]} >= set(operation["tags"])
+    for parameter in operation["parameters"]:
+        assert "$ref" in parameter or parameter["description"]
+
+
+@every_operation
+def test_an_answer_says_when_it_comes_and_shows_an_example(operation: dict[str, Any]) -> None:
+    for status, response in operation["responses"].items():
+        assert response["description"], status
+        assert "X-Correlation-ID" in response["headers"], status
+        assert all(content["examples"] for content in response.get("content", {}).values()), status
+
+
+@every_operation
+def test_an_example_is_what_its_schema_asks_for(operation: dict[str, Any]) -> None:
+    for content in _contents(operation):
+        validator = OAS31Validator(
+            {"$ref": "urn:document" + content["schema"]["$ref"]} if "$ref" in content["schema"] else content["schema"],
+            registry=Registry().with_resource("urn:document", DRAFT202012.create_resource(DOCUMENT)),
+            format_checker=OAS31Validator.FORMAT_CHECKER,
+        )
+        for example in content["examples"].values():
+            validator.validate(_resolved(example)["value"])
+
+
+def _contents(operation: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    for part in (operation.get("requestBody", {}), *operation["responses"].values()):
+        yield from part.get("content", {}).values()
+
+
+def _resolved(part: dict[str, Any]) -> dict[str, Any]:
+    if "$ref" not in part:
+        return part
+    found = DOCUMENT
+    for name in part["$ref"].removeprefix("#/").split("/"):
+        found = found[name]
+    return found
+
+
+def _schemas_under(part: Any) -> Iterator[dict[str, Any]]:
+    """Every schema that a part of the document leads to."""
+    if isinstance(part, list):
+        for one in part:
+            yield from _schemas_under(one)
+    elif isinstance(part, dict):
+        yield part
+        followed = _resolved(part) if "/schemas/" in part.get("$ref", "") else {}
+        for name, one in (part | followed).items():
+            if name not in {"examples", "example"}:
+                yield from _schemas_under(one)
+
+
+def test_a_new_word_or_field_in_an_answer_breaks_no_client() -> None:
+    for operation in OPERATIONS.values():
+        for schema in _schemas_under(operation["responses"]):
+            assert "enum" not in schema
+            assert schema.get("additionalProperties") is not False
+    job = DOCUMENT["components"]["schemas"]["Job"]["properties"]
+    assert job["status"]["x-extensible-enum"] == ["pending", "running", "completed", "failed", "cancelled"]
+
+
+def test_a_request_is_closed_as_it_is_enforced() -> None:
+    for name in ("CreateJob", "ChangeJob", "NewProgress", "BatchGet"):
+        assert DOCUMENT["components"]["schemas"][name]["additionalProperties"] is False
+    assert DOCUMENT["components"]["schemas"]["ChangeJob"]["properties"]["status"]["$ref"].endswith("/Status")
+    assert len(DOCUMENT["components"]["schemas"]["Status"]["enum"]) == 5
+
+
+def test_a_body_is_required_where_a_field_is() -> None:
+    bodies = {name: one["requestBody"] for name, one in OPERATIONS.items() if "requestBody" in one}
+    required = {name: body["required"] for name, body in bodies.items()}
+    with_required_fields = {
+        name: bool(_resolved(content["schema"])["required"])
+        for name, body in bodies.items()
+        for content in body["content"].values()
+    }
+    assert required == with_required_fields
+    optional = {name for name, is_required in required.items() if not is_required}
+    assert optional == {"sendHeartbeat", "releaseJob", "configureQueue", "startDrain"}
+
+
+def test_what_may_be_left_out_is_not_null_but_for_the_settings_of_a_queue() -> None:
+    settings = DOCUMENT["components"]["schemas"]["ConfigureQueue"]["properties"]
+    nullable = [schema for schema in _schemas_under(DOCUMENT) if "null" in schema.get("type", ())]
+    assert all(schema in settings.values() for schema in nullable)
+    assert {name: schema["type"] for name, schema in settings.items()} == {
+        "paused": ["boolean", "null"],
+        "max_running": ["integer", "null"],
+    }
+    assert not any("default" in schema for schema in settings.values())
+    assert not [schema for schema in _schemas_under(DOCUMENT) if {"type": "null"} in schema.get("oneOf", ())]
+    for name in ("input_params", "result", "error_message"):
+        assert DOCUMENT["components"]["schemas"]["Job"]["properties"][name].keys() == {"description"}
+
+
+def test_every_problem_of_an_operation_has_an_example() -> None:
+    assert {type(error) for error in ERRORS} == set(KINDS)
+    known = DOCUMENT["components"]["schemas"]["Problem"]["properties"]["type"]["x-extensible-enum"]
+    of_no_operation = {TYPE + "unknown-route", TYPE + "method-not-allowed"}
+    assert {TYPE + name for name in DOCUMENT["components"]["examples"]} == {*known} - of_no_operation

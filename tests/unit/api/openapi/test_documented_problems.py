@@ -1,0 +1,158 @@
+"""The problems that the API document lists for an operation, against those that its code can raise.
+
+The code is read, not run: a handler and, by name, all that it calls in the modules below.
+"""
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import service
+from service.api import auth, rate_limit
+from service.api.openapi.operations import GUARDED, LIMITED
+from service.api.problems import KINDS, MEDIA_TYPE
+from service.domain import errors
+from service.store import scripts
+from tests.unit.api.openapi.test_document import DOCUMENT, OPERATIONS
+
+Function = ast.FunctionDef | ast.AsyncFunctionDef
+
+ROOT = Path(service.__file__).parent
+MODULES = sorted((ROOT / "api" / "controllers").glob("*.py"))
+CALLED = [
+    ROOT / "api" / "middleware" / "concurrency.py",
+    *(ROOT / "store" / f"{name}.py" for name in ("jobs", "leases", "queries", "events/job_watcher", "events/stream")),
+]
+FUNCTIONS: list[Function] = [
+    node for file in (*MODULES, *CALLED) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, Function)
+]
+#: What says that Redis is asked at all: `run` and `read` for keys of ours, the others only whether it answers.
+GATEWAY = {"run", "read", "read_raw", "call", "probe"}
+#: Errors that are raised by a name in the code; the rest come out of the store's table, or of every check of a value.
+BY_NAME = {error.__name__: error for error in KINDS if not issubclass(error, errors.StoreUnavailable)}
+
+
+def reached(start: Function) -> list[Function]:
+    """A function and all that it calls."""
+    found, waiting = [start], [start]
+    while waiting:
+        called = {_last(node.func) for node in _nodes(waiting.pop()) if isinstance(node, ast.Call)}
+        new = [one for one in FUNCTIONS if one.name in called and not operation_of(one) and one not in found]
+        found += new
+        waiting += new
+    return found
+
+
+def _nodes(function: Function) -> Iterator[ast.AST]:
+    for statement in function.body:
+        yield from _walk(statement)
+
+
+def _walk(node: ast.AST) -> Iterator[ast.AST]:
+    """A node and all below it, but not what is asked of the store in vain without a trouble."""
+    if isinstance(node, ast.Call) and _last(node.func) in {"_if_told", "_succeeds", "_undo"}:
+        return
+    yield node
+    for child in ast.iter_child_nodes(node):
+        yield from _walk(child)
+
+
+def _last(node: ast.AST) -> str | None:
+    """The name that an expression ends with."""
+    return getattr(node, "attr", None) or getattr(node, "id", None)
+
+
+def words(function: Function) -> set[str | None]:
+    return {_last(node) for node in _nodes(function)}
+
+
+def _raised(function: Function) -> Iterator[type[errors.JobStateError]]:
+    for node in ast.walk(function):
+        if isinstance(node, ast.Raise) and node.exc:
+            names = [part for part in re.findall(r"\w+", ast.unparse(node.exc)) if part in BY_NAME]
+            yield from (BY_NAME[name] for name in names)
+
+
+def operation_of(function: Function) -> str | None:
+    for decorator in function.decorator_list:
+        for keyword in getattr(decorator, "keywords", ()):
+            if keyword.arg == "operation_id":
+                return str(ast.literal_eval(keyword.value))
+    return None
+
+
+HANDLERS = {name: function for function in FUNCTIONS if (name := operation_of(function))}
+METHODS = {one["operationId"]: method for item in DOCUMENT["paths"].values() for method, one in item.items()}
+PATHS = {one["operationId"]: path for path, item in DOCUMENT["paths"].items() for one in item.values()}
+every_operation = pytest.mark.parametrize("name", OPERATIONS)
+
+
+def listed(name: str) -> set[str]:
+    return {
+        problem
+        for response in OPERATIONS[name]["responses"].values()
+        for problem in response.get("content", {}).get(MEDIA_TYPE, {}).get("examples", {})
+    }
+
+
+def names_of(*found: type[errors.JobStateError]) -> set[str]:
+    return {KINDS[error].name for error in found}
+
+
+def test_every_operation_has_its_handler() -> None:
+    assert HANDLERS.keys() == OPERATIONS.keys()
+
+
+@every_operation
+def test_the_refusals_listed_are_those_that_the_code_raises(name: str) -> None:
+    raised = {error for function in reached(HANDLERS[name]) for error in _raised(function)}
+
+    apart = names_of(errors.InvalidValue, errors.StoreCorrupt, errors.RateLimited, errors.Overloaded)
+    apart |= names_of(errors.KeyRequired, errors.ScopeRequired)
+    assert listed(name) & names_of(*BY_NAME.values()) - apart == names_of(*raised) - apart
+    assert "invalid-request" in listed(name)
+
+
+@every_operation
+def test_the_troubles_of_the_store_are_listed_where_it_is_asked(name: str) -> None:
+    names = {word for function in reached(HANDLERS[name]) for word in words(function)}
+    asked = {_last(node.func) for one in reached(HANDLERS[name]) for node in _nodes(one) if isinstance(node, ast.Call)}
+    asked &= GATEWAY
+    away = names_of(*(error for error in KINDS if issubclass(error, errors.StoreUnavailable)))
+    run = [source for source in scripts.ALL if source.name.upper() in names]
+    fills = any("flags=" not in source.text.split("\n", 1)[0] for source in run)
+
+    assert listed(name) & away == (away - (set() if fills else {"store-full"}) if asked else set())
+    assert ("store-corrupt" in listed(name)) == bool(asked - {"call", "probe"})
+
+
+@every_operation
+def test_what_admits_a_request_is_listed_where_it_may_refuse_one(name: str) -> None:
+    limited = PATHS[name].startswith(rate_limit.LIMITED)
+
+    assert listed(name) & {kind.name for kind in LIMITED} == ({kind.name for kind in LIMITED} if limited else set())
+    assert ("origin-not-allowed" in listed(name)) == (limited and METHODS[name] != "get")
+    assert all(("RateLimit" in response["headers"]) == limited for response in OPERATIONS[name]["responses"].values())
+
+
+@every_operation
+def test_what_lacks_a_key_or_a_scope_is_listed_where_one_is_needed(name: str) -> None:
+    guards = {kind.name for kind in GUARDED}
+
+    assert listed(name) & guards == (guards if auth.NEEDED[name] else set())
+    assert OPERATIONS[name]["security"] == auth.requirements(name)
+
+
+@every_operation
+def test_the_troubles_of_a_body_are_listed_where_there_is_one(name: str) -> None:
+    handler: Any = HANDLERS[name]
+    data = "data" in {argument.arg for argument in handler.args.args} or "READS_JSON" in ast.unparse(handler)
+
+    assert data == ("requestBody" in OPERATIONS[name])
+    reads_body = data or "body" in words(handler)
+    assert ("unsupported-media-type" in listed(name)) == reads_body  # of its type or, where any is taken, its coding
+    assert ("body-too-large" in listed(name)) == reads_body

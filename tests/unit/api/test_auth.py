@@ -1,0 +1,183 @@
+"""API keys: told apart by their hashes alone, and let do what their scopes say and no more."""
+
+import hmac
+import re
+from hashlib import sha256
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from litestar.routes import HTTPRoute
+
+from service.__main__ import main
+from service.api import auth
+from service.api.auth import KEYS, NEEDED, WITH_LEASE, require
+from service.api.client_identity import client_of, key_of
+from service.app import create_app
+from service.domain import api_keys as domain
+from service.domain.api_keys import ApiKey, Scope, digest_of, holder, new_key
+from service.domain.errors import KeyRequired, ScopeRequired
+from service.settings import Settings
+from tests.unit.api.openapi.test_document import OPERATIONS
+
+READER, WORKER, WRITER = new_key(), new_key(), new_key()
+
+
+def known(name: str, key: str, *scopes: Scope) -> ApiKey:
+    return ApiKey(name, frozenset(scopes), digest_of(key.encode()))
+
+
+ALL = (
+    known("reader", READER, Scope.READ),
+    known("worker", WORKER, Scope.WORK),
+    known("writer", WRITER, Scope.WRITE),
+)
+
+
+class Asked:
+    """What is looked at of a request."""
+
+    def __init__(self, operation: str | None, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> None:
+        raw = [(name.encode(), value.encode()) for name, value in headers]
+        self.scope: Any = {"headers": raw, "state": {}, "client": ("192.0.2.1", 1)}
+        self.app = type("App", (), {"state": {KEYS: keys}})
+        self.route_handler = type("Handler", (), {"operation_id": operation})
+
+
+def ask(operation: str | None, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> Asked:
+    asked: Any = Asked(operation, *headers, keys=keys)
+    require(asked)
+    found: Asked = asked
+    return found
+
+
+def bearer(key: str) -> tuple[str, str]:
+    return ("authorization", f"Bearer {key}")
+
+
+def test_every_operation_has_its_place_in_the_table() -> None:
+    assert NEEDED.keys() == {None, *OPERATIONS}
+    assert {name for name, scope in NEEDED.items() if scope is None} == {None, "getHealth", "getReadiness"}
+
+
+def test_what_has_no_id_is_a_page() -> None:
+    app = create_app(Settings.from_environment({}), "redis://nowhere")
+    without = {
+        route.path
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for handler, _ in route.route_handler_map.values()
+        if not isinstance(handler.operation_id, str) and "OPTIONS" not in handler.http_methods
+    }
+    assert {re.sub("[0-9a-f]{12}", "SEAL", path) for path in without if not path.startswith("/schema")} == {
+        "/",
+        "/assets/SEAL/{name:str}",
+    }
+
+
+@pytest.mark.parametrize("operation", NEEDED)
+def test_without_keys_everybody_is_let_in(operation: str) -> None:
+    assert key_of(ask(operation, keys=()).scope) is None
+
+
+@pytest.mark.parametrize("operation", [name for name, scope in NEEDED.items() if scope])
+@pytest.mark.parametrize(
+    "headers",
+    [
+        (),
+        (bearer("jobstate_wrong"),),
+        (bearer(""),),
+        (bearer(digest_of(READER.encode()).hex()),),
+        (("authorization", f"Basic {READER}"),),
+        (("authorization", READER),),
+        (("authorization", f"Bearer{READER}"),),
+        (("x-api-key", READER),),
+        (("cookie", f"key={READER}"),),
+        (bearer(READER), bearer(READER)),
+        (bearer(f"{READER}, Bearer {READER}"),),
+    ],
+)
+def test_what_is_not_one_known_key_opens_nothing(operation: str, headers: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(KeyRequired) as refused:
+        ask(operation, *headers)
+    assert refused.value.is_unknown == any(name == "authorization" for name, _ in headers)
+    assert READER not in str(refused.value)
+
+
+@pytest.mark.parametrize("operation", [name for name, scope in NEEDED.items() if scope])
+@pytest.mark.parametrize("scope", Scope)
+def test_a_key_opens_what_its_scope_is_for_and_nothing_else(operation: str, scope: Scope) -> None:
+    keys = (known("one", READER, scope),)
+    if NEEDED[operation] is scope:
+        assert key_of(ask(operation, bearer(READER), keys=keys).scope) is keys[0]
+        return
+    with pytest.raises(ScopeRequired) as refused:
+        ask(operation, bearer(READER), keys=keys)
+    assert refused.value.scope == NEEDED[operation]
+    assert f"the scope {NEEDED[operation]}" in str(refused.value)
+
+
+def test_a_worker_changes_the_job_that_it_holds_and_no_other() -> None:
+    assert WITH_LEASE == {"changeJob": Scope.WORK}
+    ask("changeJob", bearer(WORKER), ("lease-token", "1-abc"))
+    ask("changeJob", bearer(WRITER), ("lease-token", "1-abc"))
+    for tokens in ([], [""], [" "], ["1-abc", ""], ["", "1-abc"], ["1-abc", "1-abc"]):
+        with pytest.raises(ScopeRequired, match="write, or the scope work and a Lease-Token"):
+            ask("changeJob", bearer(WORKER), *(("lease-token", token) for token in tokens))
+    for operation, key in (("changeJob", READER), ("cancelJob", WORKER), ("deleteJob", WORKER), ("getJob", WORKER)):
+        with pytest.raises(ScopeRequired):
+            ask(operation, bearer(key), ("lease-token", "1-abc"))
+
+
+def test_a_client_is_its_key_where_there_is_one() -> None:
+    assert client_of(ask("getJob", ("authorization", f"bEARER  {READER} ")).scope) == "key:reader"
+    assert client_of(ask("getHealth", bearer(READER)).scope) == "192.0.2.1"
+
+
+def test_a_key_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    compared: list[tuple[bytes, bytes]] = []
+
+    def compare(one: bytes, other: bytes) -> bool:
+        compared.append((one, other))
+        return hmac.compare_digest(one, other)
+
+    spy = type("hmac", (), {"compare_digest": staticmethod(compare)})
+    monkeypatch.setattr(domain, "hmac", spy)
+    for key in (READER, WRITER, "none"):
+        compared.clear()
+        holder(ALL, key.encode())
+        assert compared == [(one.digest, sha256(key.encode()).digest()) for one in ALL]
+
+
+def test_a_key_is_long_random_and_kept_as_its_hash() -> None:
+    made = {new_key() for _ in range(100)}
+    assert len(made) == 100
+    assert all(re.fullmatch(r"jobstate_[A-Za-z0-9_-]{43}", key) for key in made)
+
+
+def run(*arguments: str) -> Any:
+    return CliRunner().invoke(main, ["key", *arguments])
+
+
+def test_the_command_makes_a_key_and_the_entry_that_lets_it_in() -> None:
+    done = run("ci", "--scopes", "write,read")
+    assert done.exit_code == 0
+    key, entry = (line.partition("=")[2] for line in done.stdout.splitlines())
+    [found] = Settings.from_environment({"API_KEYS": entry}).api_keys
+    assert (found.name, *sorted(found.scopes)) == ("ci", "read", "write")
+    assert holder([found], key.encode()) is found
+    assert run("ci", "--scopes", "write,read").stdout != done.stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [["ci"], ["ci", "--scopes", ""], ["ci", "--scopes", "root"], ["a:b", "--scopes", "read"]]
+)
+def test_the_command_says_what_is_allowed(arguments: list[str]) -> None:
+    done = run(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "scopes" in done.stderr.lower() or "allowed" in done.stderr
+
+
+def test_the_table_is_what_the_document_says() -> None:
+    assert OPERATIONS["changeJob"]["security"] == [{auth.SCHEME: ["write"]}, {auth.SCHEME: ["work"]}, {}]
+    assert OPERATIONS["getHealth"]["security"] == []

@@ -1,0 +1,20 @@
+import pytest
+
+from service.api.client_identity import network, unmapped
+
+
+@pytest.mark.parametrize(
+    ("host", "address", "of_one"),
+    [
+        ("192.0.2.1", "192.0.2.1", "192.0.2.1"),
+        ("::ffff:192.0.2.1", "192.0.2.1", "192.0.2.1"),
+        ("2001:db8::1", "2001:db8::1", "2001:0db8:0000:0000"),
+        ("2001:db8:0:0:ffff::2", "2001:db8:0:0:ffff::2", "2001:0db8:0000:0000"),
+        ("fe80::1%eth0", "fe80::1%eth0", "fe80:0000:0000:0000"),
+        ("::ffff:192.0.2.1%eth0", "192.0.2.1", "192.0.2.1"),
+        ("fe80::1%", "fe80::1%", "fe80::1%"),
+        ("somebody", "somebody", "somebody"),
+    ],
+)
+def test_a_client_is_known_by_its_address(host: str, address: str, of_one: str) -> None:
+    assert (unmapped(host), network(host)) == (address, of_one)

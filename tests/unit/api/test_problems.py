@@ -1,0 +1,201 @@
+import json
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+from litestar import Litestar, get
+from litestar.exceptions import HTTPException
+from litestar.testing import TestClient
+from msgspec import Raw
+from structlog.testing import capture_logs
+
+from service.api import problems
+from service.api.problems import EXCEPTION_HANDLERS, KINDS, MEDIA_TYPE
+from service.domain import errors
+from service.domain.api_keys import Scope
+from service.domain.rate_limits import Quota, RateLimit
+from service.domain.states import Status
+
+RUNNING = Status.RUNNING
+DOMAIN: list[errors.JobStateError] = [
+    errors.KeyRequired(is_unknown=True),
+    errors.ScopeRequired("ci", Scope.WORK, None),
+    errors.InvalidValue("queue", "it is odd", "letters"),
+    errors.JobNotFound("j"),
+    errors.KeyReused(),
+    errors.PreconditionFailed(RUNNING, 3),
+    errors.RateLimited(Quota(RateLimit(600, 60), 0, 60), 7),
+    errors.JobExists("j", RUNNING, 3),
+    errors.IllegalTransition(Status.COMPLETED, RUNNING, 3),
+    errors.LeaseLost(RUNNING, 3),
+    errors.NotLeased(RUNNING, 3),
+    errors.JobNotFinal(RUNNING, 3),
+    errors.ResultNotReady(RUNNING),
+    errors.JobFailed(Raw(b'{"b": 1e2}')),
+    errors.JobCancelled(None),
+    errors.TooManyWatchers(100),
+    errors.Overloaded("many"),
+    errors.Draining(60),
+    errors.StoreUnreachable("gone"),
+    errors.StoreTimeout("slow"),
+    errors.StoreLoading("loading"),
+    errors.StoreReadOnly("replica"),
+    errors.StoreFull("full"),
+    errors.StoreBusy("busy"),
+    errors.StoreRefused("refused"),
+    errors.StoreNewer(2, 1),
+    errors.StoreCorrupt("foreign"),
+]
+every_error = pytest.mark.parametrize("error", DOMAIN, ids=lambda error: type(error).__name__)
+
+
+class Raiser:
+    """A handler that raises what it is told to."""
+
+    error: BaseException
+
+
+@get("/", sync_to_thread=False)
+def fail() -> None:
+    raise Raiser.error
+
+
+Lines = list[Any]
+
+
+@pytest.fixture(autouse=True)
+def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
+    """What is logged; by a logger of the test's own, as one that was used before may hold on to other settings."""
+    monkeypatch.setattr(problems, "_log", structlog.stdlib.get_logger())
+    with capture_logs() as captured:
+        yield captured
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[TestClient[Litestar]]:
+    app = Litestar([fail], exception_handlers=EXCEPTION_HANDLERS, logging_config=None)
+    with TestClient(app, raise_server_exceptions=False) as client:
+        yield client
+
+
+def answer(client: TestClient[Litestar], error: BaseException) -> tuple[Any, dict[str, Any]]:
+    Raiser.error = error
+    response = client.get("/", headers={"X-Correlation-ID": "c-1"})
+    assert response.headers["content-type"] == MEDIA_TYPE
+    return response, response.json()
+
+
+def test_every_error_of_the_domain_is_tried_here() -> None:
+    assert {type(error) for error in DOMAIN} == set(KINDS)
+
+
+@every_error
+def test_an_error_of_the_domain_is_its_problem(client: TestClient[Litestar], error: errors.JobStateError) -> None:
+    kind = KINDS[type(error)]
+    response, problem = answer(client, error)
+    assert response.status_code == problem["status"] == kind.status
+    assert (problem["type"], problem["title"]) == (f"urn:jobstate:problem:{kind.name}", kind.title)
+    assert (problem["detail"], problem["correlation_id"]) == (str(error), "c-1")
+
+
+@every_error
+def test_a_problem_says_where_the_job_stands_if_the_error_does(
+    client: TestClient[Litestar], error: errors.JobStateError
+) -> None:
+    problem = answer(client, error)[1]
+    for member in ("current_status", "revision"):
+        assert problem.get(member) == getattr(error, member, None)
+
+
+@every_error
+def test_only_what_may_go_away_is_worth_another_try(client: TestClient[Litestar], error: errors.JobStateError) -> None:
+    response = answer(client, error)[0]
+    worth = response.status_code in (429, 503) or isinstance(error, errors.ResultNotReady)
+    own = getattr(error, "retry_after", None)
+    expected = str(own) if own else "1" if worth else None
+    assert response.headers.get("retry-after") == expected
+
+
+@every_error
+def test_what_is_no_fault_of_the_client_is_logged(
+    client: TestClient[Litestar], lines: Lines, error: errors.JobStateError
+) -> None:
+    status = answer(client, error)[0].status_code
+    logged = [(line["log_level"], line["problem"]) for line in lines]
+    level = "warning" if status == 503 else "error"
+    is_asked_for = isinstance(error, errors.Draining | errors.Overloaded)
+    assert logged == ([(level, KINDS[type(error)].name)] if status >= 500 and not is_asked_for else [])
+
+
+def test_an_invalid_value_is_named(client: TestClient[Litestar]) -> None:
+    problem = answer(client, errors.InvalidValue("progress.current", "it is odd", "even numbers"))[1]
+    assert problem["errors"] == [{"field": "progress.current", "detail": "it is odd", "allowed": "even numbers"}]
+
+
+def test_what_a_worker_said_of_its_failure_passes_through(client: TestClient[Litestar]) -> None:
+    response, problem = answer(client, errors.JobFailed(Raw(b'{"b": 1e2}')))
+    assert '"error_message":{"b": 1e2}' in response.text
+    assert "error_message" not in answer(client, errors.JobFailed(None))[1]
+    assert answer(client, errors.JobFailed(Raw(b"null")))[1].keys() == problem.keys()
+
+
+def test_a_store_that_is_away_is_logged_in_words_and_without_a_stack(
+    client: TestClient[Litestar], lines: Lines
+) -> None:
+    answer(client, errors.StoreUnreachable("no connection to redis"))
+    assert lines[0]["detail"] == "no connection to redis"
+    assert "exc_info" not in lines[0]
+
+
+def test_a_foreign_key_is_logged_with_the_stack_of_its_cause(client: TestClient[Litestar], lines: Lines) -> None:
+    error = errors.StoreCorrupt("a key of ours is foreign")
+    answer(client, error)
+    error.__cause__ = TypeError("the key holds a list")
+    response = answer(client, error)[0]
+    assert [line["exc_info"] for line in lines] == [error, error.__cause__]
+    assert "holds a list" not in response.text
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        RuntimeError("the secret of the house"),
+        KeyError("the secret of the house"),
+        RecursionError("the secret of the house"),
+        HTTPException(detail="the secret of the house", status_code=502),
+        ExceptionGroup("the secret of the house", [ValueError("inner secret")]),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_what_nobody_foresaw_is_told_to_the_log_and_not_to_the_client(
+    client: TestClient[Litestar], lines: Lines, error: Exception
+) -> None:
+    response, problem = answer(client, error)
+    assert response.status_code == problem["status"] == 500
+    assert (problem["type"], problem["correlation_id"]) == ("urn:jobstate:problem:internal-error", "c-1")
+    assert "secret" not in response.text
+    assert "Traceback" not in response.text
+    [line] = lines
+    assert (line["log_level"], line["correlation_id"], line["exc_info"]) == ("error", "c-1", error)
+    stack = traceback.format_exception(line["exc_info"])
+    assert any("in fail" in frame for frame in stack)
+
+
+@pytest.mark.parametrize(
+    ("status", "name"),
+    [(404, "unknown-route"), (405, "method-not-allowed"), (406, "not-acceptable"), (415, "unsupported-media-type")],
+)
+def test_an_error_of_the_framework_is_a_problem_too(client: TestClient[Litestar], status: int, name: str) -> None:
+    response, problem = answer(client, HTTPException(detail="as it is", status_code=status, headers={"X-Kept": "1"}))
+    assert (response.status_code, problem["type"]) == (status, f"urn:jobstate:problem:{name}")
+    assert problem["detail"]
+    assert response.headers["x-kept"] == "1"
+
+
+def test_an_unknown_address_and_a_wrong_method_are_problems(client: TestClient[Litestar]) -> None:
+    for response, name in ((client.get("/nowhere"), "unknown-route"), (client.put("/"), "method-not-allowed")):
+        assert response.headers["content-type"] == MEDIA_TYPE
+        assert json.loads(response.text)["type"].endswith(name)
+        assert response.json()["correlation_id"]

@@ -1,0 +1,90 @@
+"""What the worker and the terminal say about a redirect."""
+
+import asyncio
+import logging
+
+import httpx
+import pytest
+
+from jobstate.redirects import redirect_advice
+from jobstate_cli.errors import Refused
+from jobstate_worker.requests import Asking
+from jobstate_worker.service import Service
+from tests.helpers.mock_transport import RECORD, STREAM, Scripted
+
+ASKED = "http://jobs:8000/v1/jobs/j1"
+CHECK = "check the URL of the service"
+
+
+def redirect(location: str | None, status: int = 302, asked: str = ASKED) -> httpx.Response:
+    headers = {} if location is None else {"Location": location}
+    return httpx.Response(status, headers=headers, request=httpx.Request("GET", asked))
+
+
+@pytest.mark.parametrize(
+    ("location", "target", "what_to_do"),
+    [
+        ("https://jobs/v1/jobs/j1", "https://jobs/v1/jobs/j1", "if this is the service, use `https://jobs` as its URL"),
+        ("https://a/sub/v1/jobs/j1?x=1", "https://a/sub/v1/jobs/j1?x=1", "use `https://a/sub` as its URL"),
+        ("https://ann:s3cret@a/v1/jobs/j1", "https://a/v1/jobs/j1", "use `https://a` as its URL"),
+        ("//other/v1/jobs/j1", "http://other/v1/jobs/j1", "use `http://other` as its URL"),
+        ("/login?next=%2Fv1", "http://jobs:8000/login?next=%2Fv1", CHECK),
+        ("https://login.example/", "https://login.example/", CHECK),
+    ],
+)
+def test_a_redirect_is_told_with_its_target_and_what_to_do(location: str, target: str, what_to_do: str) -> None:
+    advice = redirect_advice(redirect(location))
+    assert advice.startswith(f"a redirect to `{target}`, which is not followed; ")
+    assert advice.endswith(what_to_do)
+    assert "s3cret" not in advice
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        (None, "a redirect without a `Location`; "),
+        ("https://a:port/", "a redirect to 'https://a:port/', which is not a valid URL; "),
+    ],
+)
+def test_a_redirect_without_a_valid_target_is_told_as_such(location: str | None, words: str) -> None:
+    assert redirect_advice(redirect(location)) == words + CHECK
+
+
+def test_a_long_target_is_cut() -> None:
+    assert len(redirect_advice(redirect("https://a/" + "x" * 10_000))) < 500
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_the_worker_logs_where_the_redirect_points_and_tries_again(
+    status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [
+        httpx.Response(status, headers={"Location": "https://jobs/v1/claims"}),
+        httpx.Response(204),
+    ]
+
+    async def no_pause(seconds: float) -> None: ...
+
+    monkeypatch.setattr(asyncio, "sleep", no_pause)
+    caplog.set_level(logging.WARNING)
+    transport = httpx.MockTransport(lambda request: answers.pop(0))
+    async with httpx.AsyncClient(base_url="http://jobs", transport=transport) as http:
+        assert await Service(http).claim(Asking(["default"], "ann", 30), 0) is None
+    (line,) = caplog.messages
+    assert "a redirect to `https://jobs/v1/claims`" in line
+    assert "use `https://jobs` as its URL" in line
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+@pytest.mark.parametrize("prefix", ["https://service", "https://service/sub"])
+async def test_the_terminal_ends_with_where_the_redirect_points(status: int, prefix: str) -> None:
+    scripted = Scripted()
+    for path in (RECORD, STREAM):
+        scripted.says(path, httpx.Response(status, headers={"Location": prefix + path}))
+    async with scripted.service() as service:
+        with pytest.raises(Refused, match=f"{status} .*: a redirect to `{prefix}{RECORD}`.* use `{prefix}` as its URL"):
+            await service.job("j1")
+        with pytest.raises(Refused, match=f"{status} .*: a redirect to `{prefix}{STREAM}`.* use `{prefix}` as its URL"):
+            async with service.stream(STREAM):
+                pass
+    assert len(scripted.requests) == 2

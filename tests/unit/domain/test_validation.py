@@ -1,0 +1,167 @@
+from typing import Any
+
+import pytest
+from msgspec import Raw
+
+from service.domain import validation
+from service.domain.errors import InvalidValue
+from service.domain.jobs import JobFilter, Progress
+from service.domain.states import Status
+
+GOOD: dict[str, Any] = {
+    "input_params": {},
+    "queue": "default",
+    "slate_id": None,
+    "scenario_count": None,
+    "correlation_id": None,
+    "max_attempts": 1,
+    "retry_delay_seconds": 0,
+}
+
+
+def changed(target: Status, **given: Any) -> dict[str, validation.Value]:
+    absent: dict[str, Any] = {"result": None, "error": None, "progress": None, "scenario_count": None}
+    return validation.of_change(target, **absent | given)
+
+
+def test_a_creation_keeps_what_was_sent_and_marks_what_is_absent() -> None:
+    sent = {**GOOD, "input_params": Raw(b'{"b": 1e999}'), "slate_id": "s", "max_attempts": 3}
+    fields = validation.of_creation(**sent)
+    assert fields == {**sent, "input_params": b'{"b": 1e999}'}
+    assert set(validation.without_absent(fields)) == set(sent) - {"scenario_count", "correlation_id"}
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("input_params", None),
+        ("input_params", Raw(b"{")),
+        ("queue", ""),
+        ("queue", "a:b"),
+        ("slate_id", ""),
+        ("slate_id", "a\n"),
+        ("scenario_count", -1),
+        ("scenario_count", 2**53),
+        ("correlation_id", "\x00"),
+        ("max_attempts", 0),
+        ("max_attempts", 1001),
+        ("retry_delay_seconds", -1),
+        ("retry_delay_seconds", 3601),
+    ],
+)
+def test_a_creation_that_breaks_a_rule_is_refused_by_the_name_of_the_field(field: str, value: Any) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        validation.of_creation(**{**GOOD, field: value})
+    assert refusal.value.field == field
+    assert refusal.value.allowed
+
+
+def test_null_input_is_not_missing_input() -> None:
+    assert validation.of_creation(**{**GOOD, "input_params": Raw(b"null")})["input_params"] == b"null"
+
+
+@pytest.mark.parametrize("value", [{}, [], 0, False, "", Raw(b"null")])
+def test_a_completed_job_keeps_any_result(value: Any) -> None:
+    assert changed(Status.COMPLETED, result=value)["result"] is not None
+
+
+@pytest.mark.parametrize("target", [status for status in Status if status is not Status.COMPLETED])
+@pytest.mark.parametrize("value", [{}, 0, Raw(b"null")])
+def test_a_result_goes_with_completed_only(target: Status, value: Any) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        changed(target, result=value)
+    assert refusal.value.field == "result"
+    assert target in refusal.value.detail
+
+
+@pytest.mark.parametrize("target", [Status.FAILED, Status.CANCELLED])
+@pytest.mark.parametrize("value", ["", "no fuel", {"code": 7}, False, Raw(b"null")])
+def test_a_failed_or_cancelled_job_keeps_any_error(target: Status, value: Any) -> None:
+    assert changed(target, error=value)["error_message"] is not None
+
+
+@pytest.mark.parametrize("target", [Status.PENDING, Status.RUNNING, Status.COMPLETED])
+@pytest.mark.parametrize("value", ["", "no fuel", Raw(b"null")])
+def test_an_error_goes_with_failed_or_cancelled_only(target: Status, value: Any) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        changed(target, error=value)
+    assert refusal.value.field == "error_message"
+    assert target in refusal.value.detail
+
+
+@pytest.mark.parametrize(
+    ("target", "given", "field"),
+    [(Status.COMPLETED, {"result": Raw(b"{")}, "result"), (Status.FAILED, {"error": Raw(b"{")}, "error_message")],
+)
+def test_a_change_with_broken_json_is_refused_by_name(target: Status, given: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        changed(target, **given)
+    assert refusal.value.field == field
+
+
+def test_a_bare_change_brings_nothing() -> None:
+    assert validation.without_absent(changed(Status.RUNNING)) == {}
+
+
+@pytest.mark.parametrize(
+    ("progress", "text"),
+    [
+        (Progress(0), b'{"current":0}'),
+        (Progress(3, 0), b'{"current":3,"total":0}'),
+        (Progress(3, 2, "é"), '{"current":3,"total":2,"message":"é"}'.encode()),
+    ],
+)
+def test_progress_is_stored_as_what_is_there(progress: Progress, text: bytes) -> None:
+    assert changed(Status.RUNNING, progress=progress)["progress"] == text
+
+
+@pytest.mark.parametrize(
+    ("progress", "field"),
+    [
+        (Progress(-1), "progress.current"),
+        (Progress(2**53), "progress.current"),
+        (Progress(True), "progress.current"),
+        (Progress(1, -1), "progress.total"),
+        (Progress(1, 2, ""), "progress.message"),
+        (Progress(1, 2, "a\n"), "progress.message"),
+        (Progress(1, 2, "é" * 513), "progress.message"),
+    ],
+)
+def test_progress_that_breaks_a_rule_is_refused_by_the_name_of_its_part(progress: Progress, field: str) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        changed(Status.RUNNING, progress=progress)
+    assert refusal.value.field == field
+
+
+def test_a_change_may_correct_the_scenario_count() -> None:
+    assert changed(Status.RUNNING, scenario_count=0)["scenario_count"] == 0
+    with pytest.raises(InvalidValue, match=r"^scenario_count: "):
+        changed(Status.RUNNING, scenario_count=-1)
+
+
+def test_a_status_is_one_of_five_words() -> None:
+    assert [validation.status(word.value) for word in Status] == list(Status)
+    with pytest.raises(InvalidValue) as refusal:
+        validation.status("Running")
+    assert refusal.value.field == "status"
+    assert refusal.value.allowed == "pending, running, completed, failed, cancelled"
+
+
+@pytest.mark.parametrize(
+    ("wanted", "field"),
+    [
+        (JobFilter(queue="a b"), "queue"),
+        (JobFilter(queue=""), "queue"),
+        (JobFilter(slate_id=""), "slate_id"),
+        (JobFilter(correlation_id="\x00"), "correlation_id"),
+    ],
+)
+def test_a_filter_that_no_job_can_match_is_refused(wanted: JobFilter, field: str) -> None:
+    with pytest.raises(InvalidValue) as refusal:
+        validation.check_filter(wanted)
+    assert refusal.value.field == field
+
+
+def test_a_filter_with_possible_values_passes() -> None:
+    validation.check_filter(JobFilter())
+    validation.check_filter(JobFilter(status=Status.FAILED, queue="q", slate_id="a b", correlation_id="c/d"))

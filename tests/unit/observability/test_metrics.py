@@ -1,0 +1,145 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from service.domain.jobs import OldestJob, RunningCount, Stats
+from service.domain.states import Status
+from service.domain.store_health import StoreHealth
+from service.observability.metrics import Metrics
+
+STATS = Stats(
+    at="2026-01-01T00:01:00.500000Z",
+    statuses={status: number for number, status in enumerate(Status)},
+    delayed=7,
+    queues={"a-queue-of-a-client": dict.fromkeys(Status, 1)},
+    running=RunningCount(leased=2, unleased=3),
+    oldest_pending=OldestJob("j", "q", "2026-01-01T00:00:00.000000Z"),
+)
+HEALTH = StoreHealth(version="7.0.15", memory=100, memory_limit=200, evicts=True, append_only=False, writing=True)
+
+
+def samples(page: bytes) -> dict[str, float]:
+    """Every sample of a page by its name and labels, as `name{label=value}`."""
+    return {
+        sample.name + (str(sample.labels) if sample.labels else ""): sample.value
+        for family in text_string_to_metric_families(page.decode())
+        for sample in family.samples
+    }
+
+
+def test_a_page_says_what_was_counted_and_what_redis_says() -> None:
+    metrics = Metrics()
+    metrics.requested()
+    metrics.requested()
+    metrics.answered("GET", "/v1/jobs/{job_id}", 404, 0.002, "job-not-found")
+    metrics.calling()
+    metrics.called("create", "CREATED", 0.001)
+    metrics.changed("expired", 5)
+
+    page, media_type = metrics.render("", is_up=True, stats=STATS, health=HEALTH)
+    found = samples(page)
+
+    labels = {"method": "GET", "route": "/v1/jobs/{job_id}", "status": "404"}
+    assert media_type.startswith("text/plain")
+    assert found[f"jobstate_http_request_duration_seconds_count{labels}"] == 1
+    assert found[f"jobstate_http_request_duration_seconds_bucket{ {'le': '0.001', **labels} }".replace("{ {", "{")] == 0
+    assert found["jobstate_http_requests_in_progress"] == 1
+    assert found["jobstate_refusals_total{'problem': 'job-not-found'}"] == 1
+    assert found["jobstate_redis_call_duration_seconds_count{'call': 'create', 'outcome': 'CREATED'}"] == 1
+    assert found["jobstate_redis_calls_in_progress"] == 0
+    assert found["jobstate_job_changes_total{'change': 'expired'}"] == 5
+    assert found["jobstate_jobs{'status': 'failed'}"] == 3
+    assert found["jobstate_jobs_delayed"] == 7
+    assert found["jobstate_jobs_running{'lease': 'live'}"] == 2
+    assert found["jobstate_jobs_running{'lease': 'none'}"] == 3
+    assert found["jobstate_oldest_pending_age_seconds"] == 60.5
+    assert (found["jobstate_redis_up"], found["jobstate_redis_concerns"]) == (1, 2)
+    assert (found["jobstate_redis_memory_bytes"], found["jobstate_redis_memory_limit_bytes"]) == (100, 200)
+    assert found["jobstate_redis_info{'version': '7.0.15'}"] == 1
+    assert "a-queue-of-a-client" not in page.decode()
+
+
+def test_a_page_without_redis_says_so_and_guesses_nothing() -> None:
+    found = samples(Metrics().render("", is_up=False, stats=None, health=None)[0])
+    assert found["jobstate_redis_up"] == 0
+    assert not [
+        name for name in found if name.startswith(("jobstate_jobs", "jobstate_oldest", "jobstate_redis_memory"))
+    ]
+
+
+@pytest.mark.parametrize(
+    ("is_up", "health", "known"), [(True, HEALTH, 1), (True, None, 0), (False, HEALTH, 1), (False, None, None)]
+)
+def test_a_page_says_whether_durability_could_be_checked(
+    is_up: bool, health: StoreHealth | None, known: int | None
+) -> None:
+    found = samples(Metrics().render("", is_up=is_up, stats=STATS, health=health)[0])
+    assert found["jobstate_redis_up"] == is_up
+    assert found.get("jobstate_redis_durability_known") == known
+    assert ("jobstate_redis_concerns" in found) is (health is not None)
+
+
+def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
+    accept = "application/openmetrics-text;version=1.0.0;q=0.6,*/*;q=0.1"
+    page, media_type = Metrics().render(accept, is_up=False, stats=None, health=None)
+    assert media_type.startswith("application/openmetrics-text")
+    assert page.endswith(b"# EOF\n")
+
+
+@pytest.mark.parametrize(
+    ("health", "concerns"),
+    [
+        ({"evicts": False, "append_only": True, "writing": True}, []),
+        ({"evicts": True, "append_only": True, "writing": True}, ["noeviction"]),
+        ({"evicts": False, "append_only": False, "writing": True}, ["appendonly yes"]),
+        ({"evicts": False, "append_only": True, "writing": False}, ["disk"]),
+    ],
+)
+def test_what_puts_jobs_at_risk_is_named(health: dict[str, bool], concerns: list[str]) -> None:
+    found = StoreHealth(version="7.0.0", memory=1, memory_limit=0, **health).concerns
+    assert len(found) == len(concerns)
+    assert all(word in concern for word, concern in zip(concerns, found, strict=True))
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from service.observability import metrics
+folder, worker, work = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+metrics.share(folder, worker)
+here = metrics.Metrics()
+here.limit_connections(64)
+if work == "count":
+    here.requested()
+    here.answered("GET", "/", 200, 0.002, "p")
+    here.requested()
+if work == "forget":
+    metrics.forget_current(folder, 1)
+print(here.render("", is_up=False, stats=None, health=None)[0].decode())
+"""
+
+
+def worker(folder: Path, number: int, work: str) -> dict[str, float]:
+    command = [sys.executable, "-c", WORKER, str(folder), str(number), work]
+    return samples(subprocess.run(command, capture_output=True, check=True).stdout)
+
+
+def test_workers_show_the_sums_over_all_whichever_is_asked(tmp_path: Path) -> None:
+    count = "jobstate_http_request_duration_seconds_count{'method': 'GET', 'route': '/', 'status': '200'}"
+    for number in (0, 1):
+        worker(tmp_path, number, "count")
+
+    found = worker(tmp_path, 2, "look")
+    assert (found[count], found["jobstate_refusals_total{'problem': 'p'}"]) == (2, 2)
+    assert found["jobstate_http_requests_in_progress"] == 2
+    assert found["jobstate_redis_connections_limit"] == 3 * 64
+
+    found = worker(tmp_path, 1, "count")
+    assert found[count] == 3, "a worker that is started again counts on"
+
+    found = worker(tmp_path, 2, "forget")
+    assert found[count] == 3, "what a dead worker has done still counts"
+    assert found["jobstate_http_requests_in_progress"] == 1, "what it was doing does not"

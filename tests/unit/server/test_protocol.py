@@ -1,0 +1,58 @@
+import asyncio
+from typing import Any
+
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.api.middleware.telemetry import ARRIVED
+from service.server.protocol import connections
+from service.server.request_scheduler import AT_ONCE
+from service.settings import Settings
+
+REQUEST = b"GET /v1/jobs/j HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+
+class Wire:
+    """Takes in what is sent."""
+
+    def get_extra_info(self, _: str) -> None:
+        return None
+
+    def is_closing(self) -> bool:
+        return False
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def write(self, _: bytes) -> None: ...
+
+    def close(self) -> None: ...
+
+
+async def test_requests_that_come_together_are_begun_a_few_in_a_turn_and_know_when_they_came() -> None:
+    begun: list[Any] = []
+
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        begun.append(scope["state"][ARRIVED])
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body"})
+
+    config = uvicorn.Config(app, http=connections(Settings.from_environment({}), lambda _: None), log_config=None)
+    config.load()
+    make: Any = config.http_protocol_class
+    state = ServerState()
+    clients = [make(config=config, server_state=state, app_state={}) for _ in range(2 * AT_ONCE + 1)]
+    for client in clients:
+        client.connection_made(Wire())
+        client.data_received(REQUEST)
+
+    numbers = []
+    for _ in range(10):
+        await asyncio.sleep(0)
+        numbers.append(len(begun))
+    assert max(after - before for before, after in zip([0, *numbers], numbers, strict=False)) == AT_ONCE
+    assert len(begun) == len(clients)
+    assert begun == sorted(begun)
+    for client in clients:
+        client.connection_lost(None)

@@ -1,0 +1,275 @@
+"""A request that asks for an upgrade is read like any other, however its bytes are split over segments."""
+
+import asyncio
+import random
+import re
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from service.server.protocol import HEAD_BYTES, connections
+from service.settings import Settings
+
+#: Bytes that a service out of step would read as a request.
+SMUGGLED = b"GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n"
+UPGRADES = {
+    "h2c": b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+    "websocket": b"Connection: keep-alive, Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZQ==\r\n",
+    "several": b"Connection: upgrade\r\nUpgrade: h2c, TLS/1.0\r\nUpgrade: websocket\r\n",
+    "reversed": b"Upgrade: foo/2\r\nConnection: UPGRADE\r\n",
+    "without connection": b"Upgrade: h2c\r\n",
+    "without protocol": b"Connection: upgrade\r\n",
+}
+Request = tuple[str, str, bytes]
+
+
+class Wire:
+    """A transport that keeps what is written."""
+
+    def __init__(self) -> None:
+        self.written = b""
+        self.is_closed = False
+
+    def get_extra_info(self, _: str) -> None:
+        return None
+
+    def is_closing(self) -> bool:
+        return self.is_closed
+
+    def pause_reading(self) -> None: ...
+
+    def resume_reading(self) -> None: ...
+
+    def get_write_buffer_size(self) -> int:
+        return 0
+
+    def write(self, data: bytes) -> None:
+        self.written += data
+
+    def close(self) -> None:
+        self.is_closed = True
+
+    abort = close
+
+
+class Served:
+    """A connection to an application that notes each request and answers with the body that came."""
+
+    def __init__(self, **environment: str) -> None:
+        self.requests: list[Request] = []
+        self.headers: list[list[tuple[bytes, bytes]]] = []
+        settings = Settings.from_environment(environment)
+        limited: Any = connections(settings, lambda _: None)
+        config = uvicorn.Config(self._app, http=limited, interface="asgi3", log_config=None, ws="none")
+        config.load()
+        make: Any = config.http_protocol_class
+        self.wire = Wire()
+        self.connection = make(config=config, server_state=ServerState(), app_state={})
+        self.connection.connection_made(self.wire)
+
+    async def _app(self, scope: Any, receive: Any, send: Any) -> None:
+        body, is_whole = b"", False
+        while not is_whole:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                return
+            body += message.get("body", b"")
+            is_whole = not message.get("more_body", False)
+        self.requests.append((scope["method"], scope["path"], body))
+        self.headers.append(list(scope["headers"]))
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"0")]})
+        await send({"type": "http.response.body"})
+
+    async def take(self, segments: Iterable[bytes]) -> list[Request]:
+        for segment in segments:
+            if not self.wire.is_closed:
+                self.connection.data_received(segment)
+            await asyncio.sleep(0)
+        for _ in range(100):
+            await asyncio.sleep(0)
+        self.connection.connection_lost(None)
+        return self.requests
+
+
+def with_length(upgrade: bytes, path: str = "/length", body: bytes = SMUGGLED) -> tuple[bytes, Request]:
+    head = b"POST %s HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %d\r\n\r\n"
+    return head % (path.encode(), upgrade, len(body)) + body, ("POST", path, body)
+
+
+def chunked(upgrade: bytes) -> tuple[bytes, Request]:
+    head = b"PUT /chunked HTTP/1.1\r\n%sTransfer-Encoding: chunked\r\nHost: localhost\r\n\r\n" % upgrade
+    chunks = b"".join(b"%x\r\n%s\r\n" % (len(part), part) for part in (b"{", SMUGGLED, b"}"))
+    return head + chunks + b"0\r\nX-Trailer: 1\r\n\r\n", ("PUT", "/chunked", b"{" + SMUGGLED + b"}")
+
+
+def without_body(upgrade: bytes) -> tuple[bytes, Request]:
+    return b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % upgrade, ("GET", "/nothing", b"")
+
+
+def pipeline(upgrade: bytes) -> tuple[bytes, list[Request]]:
+    parts = [
+        *(with_length(upgrade), chunked(upgrade), without_body(upgrade), without_body(b""), with_length(b"")),
+        *(without_body(upgrade), without_body(upgrade), with_length(upgrade, "/empty", b""), chunked(b"")),
+        with_length(upgrade, "/last"),
+    ]
+    return b"".join(sent for sent, _ in parts), [request for _, request in parts]
+
+
+def split(sent: bytes, positions: Iterable[int]) -> list[bytes]:
+    marks = [0, *sorted(positions), len(sent)]
+    return [sent[start:end] for start, end in pairwise(marks) if start < end]
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
+async def test_requests_that_ask_for_an_upgrade_are_read_with_their_bodies(upgrade: bytes) -> None:
+    sent, requests = pipeline(upgrade)
+    for segments in ([sent], split(sent, range(len(sent)))):
+        served = Served()
+        assert await served.take(segments) == requests
+        assert served.wire.written.count(b"HTTP/1.1 200 OK\r\n") == len(requests)
+
+
+@pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
+async def test_no_split_into_two_segments_loses_the_body(upgrade: bytes) -> None:
+    for make in (with_length, chunked):
+        (sent, request), (after, last) = make(upgrade), without_body(upgrade)
+        for position in range(len(sent) + 1):
+            assert await Served().take([sent[:position], sent[position:] + after]) == [request, last], position
+
+
+async def test_no_random_split_loses_the_step() -> None:
+    generator = random.Random(1)
+    for _ in range(100):
+        sent, requests = pipeline(generator.choice(list(UPGRADES.values())))
+        positions = generator.sample(range(len(sent)), generator.randrange(1, 30))
+        assert await Served().take(split(sent, positions)) == requests, sorted(positions)
+
+
+async def test_many_requests_for_an_upgrade_in_one_segment_are_each_answered() -> None:
+    sent, request = without_body(UPGRADES["h2c"])
+    served = Served()
+    assert await served.take([sent * 40]) == [request] * 40
+
+
+@pytest.mark.parametrize("connection", [b"close, upgrade", b"Upgrade, close"])
+async def test_the_last_request_of_a_connection_may_ask_for_an_upgrade(connection: bytes) -> None:
+    sent, request = with_length(b"Upgrade: h2c\r\nConnection: %s\r\n" % connection)
+    served = Served()
+    assert await served.take([sent, without_body(b"")[0]]) == [request]
+    assert served.wire.is_closed
+    assert b"connection: close\r\n" in served.wire.written
+
+
+async def test_an_old_client_that_asks_for_an_upgrade_is_answered_and_its_connection_closed() -> None:
+    sent, request = with_length(UPGRADES["h2c"])
+    served = Served()
+    assert await served.take([sent.replace(b"HTTP/1.1", b"HTTP/1.0", 1)]) == [request]
+    assert served.wire.is_closed
+
+
+async def test_a_client_that_waits_for_the_word_to_go_on_gets_it_beside_an_upgrade() -> None:
+    sent, request = with_length(UPGRADES["h2c"] + b"Expect: 100-continue\r\n")
+    head = sent.removesuffix(SMUGGLED)
+    served = Served()
+    assert await served.take([head, SMUGGLED]) == [request]
+    assert served.wire.written.startswith(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n")
+
+
+@pytest.mark.parametrize(
+    "framing",
+    [
+        b"Transfer-Encoding: gzip\r\n",
+        b"Transfer-Encoding: chunked, gzip\r\n",
+        b"Transfer-Encoding: chunked\r\nContent-Length: 3\r\n",
+        b"Content-Length: 3\r\nTransfer-Encoding: chunked\r\n",
+        b"Content-Length: 3\r\nContent-Length: 4\r\n",
+        b"Content-Length: 3, 3\r\n",
+        b"Content-Length: +3\r\n",
+    ],
+)
+@pytest.mark.parametrize("upgrade", [UPGRADES["h2c"], b""], ids=["upgrade", "plain"])
+async def test_a_body_without_a_clear_end_is_refused_with_and_without_an_upgrade(
+    upgrade: bytes, framing: bytes
+) -> None:
+    served = Served()
+    sent = b"POST /x HTTP/1.1\r\nHost: localhost\r\n%s%s\r\n3\r\nabc\r\n0\r\n\r\n" % (upgrade, framing)
+    assert await served.take([sent + SMUGGLED]) == []
+    assert re.findall(rb"HTTP/1.1 (\d+)", served.wire.written) == [b"400"]
+    assert served.wire.is_closed
+
+
+@pytest.mark.parametrize("framing", [b"", b"Content-Length: %d\r\n" % len(SMUGGLED)])
+async def test_nothing_behind_a_request_for_a_tunnel_is_read_as_a_request(framing: bytes) -> None:
+    served = Served()
+    found = await served.take([b"CONNECT /x HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % framing + SMUGGLED])
+    assert found == [("CONNECT", "/x", SMUGGLED if framing else b"")]
+    assert served.wire.written.count(b"HTTP/1.1") == 1
+    assert served.wire.is_closed
+
+
+async def test_a_request_for_a_tunnel_to_elsewhere_is_refused() -> None:
+    served = Served()
+    assert await served.take([b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\n\r\n" + SMUGGLED]) == []
+    assert re.findall(rb"HTTP/1.1 (\d+)", served.wire.written) == [b"400"]
+    assert served.wire.is_closed
+
+
+@pytest.mark.parametrize("part", ["head", "trailer", "next head"])
+async def test_a_head_is_bounded_after_an_upgrade_as_well(part: str) -> None:
+    large = b"X-Large: " + b"a" * 2 * HEAD_BYTES
+    before = {
+        "head": b"GET /x HTTP/1.1\r\n" + UPGRADES["h2c"],
+        "trailer": chunked(UPGRADES["h2c"])[0].removesuffix(b"X-Trailer: 1\r\n\r\n"),
+        "next head": with_length(UPGRADES["h2c"])[0] + b"GET /x HTTP/1.1\r\n",
+    }
+    served = Served()
+    await served.take(split(before[part] + large, range(0, len(large), 8192)))
+    assert b"HTTP/1.1 431 " in served.wire.written
+    assert served.wire.is_closed
+
+
+async def test_a_client_that_sends_no_body_after_its_head_is_waited_for_no_longer_than_others() -> None:
+    served = Served()
+    sent, _ = with_length(UPGRADES["h2c"])
+    served.connection.data_received(sent.removesuffix(SMUGGLED))
+    assert served.connection._request_timer is not None
+    served.connection.data_received(SMUGGLED)
+    assert served.connection._request_timer is None
+    served.connection.connection_lost(None)
+
+
+@pytest.mark.parametrize("upgrade", [UPGRADES["h2c"], b""], ids=["upgrade", "plain"])
+async def test_a_trailer_is_no_header(upgrade: bytes) -> None:
+    sent, _ = chunked(upgrade)
+    served = Served()
+    position = sent.index(b"\r\n\r\n") + 4
+    await served.take([sent[:position], sent[position:]])
+    assert b"x-trailer" not in dict(served.headers[0])
+
+
+async def test_blanks_around_a_value_are_no_part_of_it() -> None:
+    served = Served()
+    await served.take([b"GET / HTTP/1.1\r\nHost:localhost \r\nLease-Token: \t a b\t \t\r\nX-Empty: \t\r\n\r\n"])
+    assert served.headers == [[(b"host", b"localhost"), (b"lease-token", b"a b"), (b"x-empty", b"")]]
+
+
+async def test_what_comes_behind_the_last_request_of_a_connection_does_not_cost_its_answer() -> None:
+    (first, request), (last, other) = with_length(UPGRADES["h2c"]), without_body(b"Connection: close\r\n")
+    served = Served()
+    assert await served.take([first + last + SMUGGLED]) == [request, other]
+    assert re.findall(rb"HTTP/1.1 (\d+)", served.wire.written) == [b"200", b"200"]
+
+
+@pytest.mark.parametrize("upgrade", [UPGRADES["h2c"], b""], ids=["upgrade", "plain"])
+async def test_the_largest_head_is_taken_with_and_without_an_upgrade(upgrade: bytes) -> None:
+    lines = b"Host: localhost\r\n%sContent-Length: 3\r\n" % upgrade
+    counted = len("/x") + len("x-large") + sum(len(line) - len(": ") for line in lines.splitlines())
+    for size, status in ((HEAD_BYTES, b"200"), (HEAD_BYTES + 1, b"431")):
+        large = b"X-Large: %s\r\n" % (b"a" * (size - counted))
+        served = Served()
+        await served.take([b"POST /x HTTP/1.1\r\n" + lines + large + b"\r\nabc"])
+        assert re.findall(rb"HTTP/1.1 (\d+)", served.wire.written) == [status]

@@ -1,0 +1,82 @@
+import asyncio
+from typing import Any
+
+from service.server.write_buffer import JoiningTransport, Turn
+
+
+class Wire:
+    def __init__(self) -> None:
+        self.sent: list[Any] = []
+        self.closing = False
+
+    def write(self, data: bytes) -> None:
+        self.sent.append(data)
+
+    def close(self) -> None:
+        self.closing = True
+
+    def is_closing(self) -> bool:
+        return self.closing
+
+    def get_write_buffer_size(self) -> int:
+        return 5
+
+
+async def test_what_is_written_in_one_turn_leaves_at_its_end_in_one_piece() -> None:
+    wire: Any = Wire()
+    transport = JoiningTransport(wire, Turn())
+    transport.write(b"head")
+    transport.write(b"body")
+    assert (wire.sent, transport.get_write_buffer_size()) == ([], 5 + 8)
+    await asyncio.sleep(0)
+    assert (wire.sent, transport.get_write_buffer_size()) == ([b"headbody"], 5)
+
+
+async def test_what_is_much_leaves_at_once_and_in_order() -> None:
+    wire: Any = Wire()
+    transport = JoiningTransport(wire, Turn())
+    transport.write(b"head")
+    transport.write(b"x" * 70_000)
+    transport.write(b"end")
+    await asyncio.sleep(0)
+    assert wire.sent == [b"head" + b"x" * 70_000, b"end"]
+
+
+async def test_all_is_sent_before_the_end_and_nothing_after_it() -> None:
+    wire: Any = Wire()
+    transport = JoiningTransport(wire, Turn())
+    transport.write(b"last")
+    transport.close()
+    assert (wire.sent, transport.is_closing()) == ([b"last"], True)
+    transport.write(b"late")
+    await asyncio.sleep(0)
+    assert wire.sent == [b"last"]
+
+
+async def test_those_of_one_turn_leave_together_and_the_next_ones_at_the_end_of_theirs() -> None:
+    wires: list[Any] = [Wire(), Wire()]
+    turn = Turn()
+    one, other = (JoiningTransport(wire, turn) for wire in wires)
+    one.write(b"1")
+    other.write(b"2")
+    await asyncio.sleep(0)
+    assert [wire.sent for wire in wires] == [[b"1"], [b"2"]]
+    other.write(b"3")
+    await asyncio.sleep(0)
+    assert [wire.sent for wire in wires] == [[b"1"], [b"2", b"3"]]
+
+
+async def test_one_that_fails_keeps_no_other_from_sending() -> None:
+    class Broken(Wire):
+        def write(self, data: bytes) -> None:
+            raise TypeError
+
+    failed: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context["exception"]))
+    wire, broken, turn = Wire(), Broken(), Turn()
+    for one in (broken, wire):
+        JoiningTransport(one, turn).write(b"1")  # type: ignore[arg-type]
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    assert wire.sent == [b"1"]
+    assert [type(error) for error in failed] == [TypeError]

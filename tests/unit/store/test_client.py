@@ -1,0 +1,293 @@
+import asyncio
+import contextlib
+import gc
+import threading
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from redis import exceptions as redis_errors
+from redis._parsers.base import BaseParser
+from redis.asyncio import ConnectionPool
+
+from service.domain import errors
+from service.store import auto_pipeline, client, deadlines
+from service.store.client import Gateway, by
+from service.store.observer import NoObserver
+from service.store.pool import connect
+from service.store.redis_errors import meaning, words
+
+URL = "redis://localhost:1/0"
+
+
+@pytest.mark.parametrize(
+    ("reply", "meant"),
+    [
+        ("LOADING Redis is loading the dataset in memory", errors.StoreLoading),
+        ("NOAUTH Authentication required.", errors.StoreRefused),
+        ("WRONGPASS invalid username-password pair", errors.StoreRefused),
+        ("NOPERM this user has no permissions", errors.StoreRefused),
+        ("OOM command not allowed when used memory > 'maxmemory'.", errors.StoreFull),
+        ("READONLY You can't write against a read only replica.", errors.StoreReadOnly),
+        ("MISCONF Redis is configured to save RDB snapshots", errors.StoreReadOnly),
+        ("NOREPLICAS Not enough good replicas to write.", errors.StoreReadOnly),
+        ("BUSY Redis is busy running a script.", errors.StoreBusy),
+        ("WRONGTYPE Operation against a key holding the wrong kind of value", errors.StoreCorrupt),
+        ("ERR max number of clients reached", errors.StoreUnreachable),
+        ("ERR DB index is out of range", errors.StoreRefused),
+        ("ERR SELECT is not allowed in cluster mode", errors.StoreRefused),
+        ("ERR unknown command 'EVALSHA', with args beginning with: ", errors.StoreRefused),
+        ("MOVED 3999 127.0.0.1:6381", errors.StoreRefused),
+        ("CROSSSLOT Keys in request don't hash to the same slot", errors.StoreRefused),
+        ("ANYTHING that Redis may say one day", errors.StoreRefused),
+    ],
+)
+def test_a_refusal_of_redis_has_its_meaning(reply: str, meant: type[errors.JobStateError]) -> None:
+    error = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
+    assert meaning(error) is meant
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        (redis_errors.TimeoutError("slow"), errors.StoreTimeout),
+        (TimeoutError(), errors.StoreTimeout),
+        (redis_errors.ConnectionError("Connection closed by server."), errors.StoreUnreachable),
+        (redis_errors.MaxConnectionsError("Too many connections"), errors.StoreUnreachable),
+        (ConnectionResetError(), errors.StoreUnreachable),
+        (OSError("no route to host"), errors.StoreUnreachable),
+        (RuntimeError("unable to perform operation on <TCPTransport>; the handler is closed"), errors.StoreUnreachable),
+    ],
+    ids=repr,
+)
+def test_a_failure_of_the_network_has_its_meaning(error: Exception, meant: type[errors.JobStateError]) -> None:
+    assert meaning(error) is meant
+
+
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("a bug"), RuntimeError("a bug"), KeyError("a bug")],
+    ids=repr,
+)
+def test_a_bug_stays_what_it_is(error: Exception) -> None:
+    assert meaning(error) is type(error)
+
+
+def subclasses(error: type[Exception]) -> set[type[Exception]]:
+    return {error}.union(*map(subclasses, error.__subclasses__()))
+
+
+@pytest.mark.parametrize("kind", sorted(subclasses(redis_errors.RedisError), key=str), ids=str)
+def test_every_error_of_redis_py_is_an_error_of_the_domain(kind: type[Exception]) -> None:
+    error = kind.__new__(kind, "1 somewhere:1")
+    assert issubclass(meaning(error), errors.StoreUnavailable)
+
+
+@pytest.mark.parametrize(
+    ("error", "shown"),
+    [
+        (
+            redis_errors.ResponseError("unknown command 'AUTH', with args beginning with: 's3cret' "),
+            "unknown command 'AUTH'",
+        ),
+        (redis_errors.ResponseError("s3cret is no password"), "*** is no password"),
+        (redis_errors.ResponseError("x" * 1000), "x" * 300),
+        (redis_errors.ConnectionError(), "no answer"),
+        (
+            redis_errors.InvalidResponse('Protocol error, got "H" as reply type byte'),
+            'what answers does not speak the Redis protocol: Protocol error, got "H" as reply type byte',
+        ),
+    ],
+)
+def test_the_words_of_redis_are_shown_without_secrets_and_arguments(error: Exception, shown: str) -> None:
+    assert words(error, connect("redis://:s3cret@localhost:1/0")) == shown
+
+
+def test_the_pool_has_time_outs_and_a_health_check_and_does_not_retry() -> None:
+    pool = connect(URL)
+    options = pool.connection_kwargs
+    assert (options["socket_timeout"], options["socket_connect_timeout"]) == (3.0, 3.0)
+    assert (options["health_check_interval"], options["db"]) == (30, 0)
+    assert pool.timeout == 3.0
+    assert options["retry"].get_retries() == 0
+
+
+def test_a_pool_that_decodes_replies_is_refused() -> None:
+    with pytest.raises(ValueError, match="decode_responses=False"):
+        Gateway(ConnectionPool.from_url(URL, decode_responses=True), NoObserver())
+
+
+class Command:
+    """Fails or answers in turn, and counts."""
+
+    def __init__(self, *outcomes: Exception | str | Callable[[], Awaitable[Any]]) -> None:
+        self.outcomes = list(outcomes)
+        self.calls = 0
+
+    async def __call__(self) -> Any:
+        self.calls += 1
+        outcome = self.outcomes.pop(0)
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome if isinstance(outcome, str) else await outcome()
+
+
+async def hang() -> None:
+    await asyncio.Event().wait()
+
+
+async def call(command: Command, deadline: float = deadlines.DEADLINE) -> Any:
+    return await Gateway(connect(URL), NoObserver()).call("command", by(command), deadline)
+
+
+class Held:
+    """Something that a failed call had in hand."""
+
+
+@pytest.mark.parametrize("error", [ConnectionError, errors.StoreCorrupt], ids=["twice", "once"])
+async def test_a_call_that_fails_leaves_nothing_to_the_garbage_collector(error: type[Exception]) -> None:
+    async def fail(_: float) -> None:
+        _held = Held()
+        raise error
+
+    gateway = Gateway(connect(URL), NoObserver())
+    gc.disable()
+    try:
+        with contextlib.suppress(errors.JobStateError):
+            await gateway.call("command", fail)
+        assert not [one for one in gc.get_objects() if type(one) is Held]
+    finally:
+        gc.enable()
+
+
+async def test_a_command_that_succeeds_runs_once() -> None:
+    command = Command("done", "again")
+    assert await call(command) == "done"
+    assert command.calls == 1
+
+
+@pytest.mark.parametrize(
+    "error", [redis_errors.ConnectionError("reset"), redis_errors.TimeoutError(), OSError("gone")], ids=repr
+)
+async def test_a_command_whose_outcome_is_unknown_is_tried_once_more(error: Exception) -> None:
+    command = Command(error, "done")
+    assert await call(command) == "done"
+    assert command.calls == 2
+
+
+async def test_a_second_failure_is_the_last() -> None:
+    command = Command(*[redis_errors.ConnectionError("connection refused")] * 3)
+    with pytest.raises(errors.StoreUnreachable, match="connection refused") as failure:
+        await call(command)
+    assert command.calls == 2
+    assert isinstance(failure.value.__cause__, redis_errors.ConnectionError)
+
+
+@pytest.mark.parametrize(
+    ("error", "meant"),
+    [
+        (redis_errors.BusyLoadingError("loading"), errors.StoreLoading),
+        (redis_errors.OutOfMemoryError("oom"), errors.StoreFull),
+        (redis_errors.ResponseError("WRONGTYPE x"), errors.StoreCorrupt),
+    ],
+    ids=repr,
+)
+async def test_a_refusal_is_not_tried_again(error: Exception, meant: type[errors.JobStateError]) -> None:
+    command = Command(error, "done")
+    with pytest.raises(meant):
+        await call(command)
+    assert command.calls == 1
+
+
+async def test_a_bug_is_raised_as_it_is() -> None:
+    bug = ZeroDivisionError("a bug")
+    command = Command(bug, "done")
+    with pytest.raises(ZeroDivisionError) as failure:
+        await call(command)
+    assert failure.value is bug
+    assert command.calls == 1
+
+
+async def test_a_try_that_hangs_is_given_up_for_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_TRY", 0.01)
+    command = Command(hang, "done")
+    assert await call(command) == "done"
+    assert command.calls == 2
+
+
+async def test_a_store_that_hangs_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "FIRST_TRY", 0.01)
+    command = Command(hang, hang, hang)
+    async with asyncio.timeout(5):
+        with pytest.raises(errors.StoreTimeout):
+            await call(command, 0.5)
+    assert command.calls == 2
+
+
+async def test_the_calls_of_one_request_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deadlines, "DEADLINE", 0.1)
+    deadlines.budget.set(deadlines.Budget())
+    async with asyncio.timeout(5):
+        assert await call(Command("in time")) == "in time"
+        with pytest.raises(errors.StoreTimeout):
+            await call(Command(hang, hang))
+        with pytest.raises(errors.StoreTimeout):  # nothing is left, be it ever so quick
+            await call(Command(lambda: asyncio.sleep(0.01)))
+
+
+def test_both_tries_fit_into_the_time_that_a_request_has() -> None:
+    assert 0 < client.FIRST_TRY < client.PING_DEADLINE < deadlines.DEADLINE <= 3.0
+
+
+def test_a_master_that_is_down_is_an_unavailable_store() -> None:
+    error = BaseParser.parse_error("MASTERDOWN Link with MASTER is down")  # type: ignore[no-untyped-call]
+    assert meaning(error) is errors.StoreReadOnly
+
+
+async def test_a_name_server_that_hangs_is_asked_one_question_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    questions, answered = [], threading.Event()
+
+    def hang(host: str, port: int, **_: Any) -> list[Any]:
+        questions.append(host)
+        answered.wait(5)
+        raise OSError("no such name")
+
+    monkeypatch.setattr("socket.getaddrinfo", hang)
+    gateway = Gateway(connect("redis://redis.example:1/0"), NoObserver())
+
+    monkeypatch.setattr(auto_pipeline, "BATCH", 1)
+    monkeypatch.setattr(client, "FIRST_TRY", 0.1)
+    answers = await asyncio.gather(*(gateway.probe() for _ in range(100)), return_exceptions=True)
+    answered.set()
+
+    assert {type(answer) for answer in answers} == {errors.StoreTimeout}
+    assert questions == ["redis.example"]
+    with pytest.raises(errors.StoreUnreachable, match="no such name"):
+        await gateway.probe()
+
+
+class Idle:
+    """A connection that was opened before; its reader knows whether it was reset since."""
+
+    def __init__(self, error: Exception | None) -> None:
+        self._reader = asyncio.StreamReader()
+        if error is not None:
+            self._reader.set_exception(error)
+        self.is_connected = True
+        self.ends = 0
+
+    async def connect(self) -> None:
+        self.is_connected = True
+
+    async def can_read(self) -> bool:
+        return False
+
+    async def disconnect(self, nowait: bool = False) -> None:
+        self.is_connected, self.ends = False, self.ends + 1
+
+
+@pytest.mark.parametrize(("error", "ends"), [(ConnectionResetError(), 1), (None, 0)], ids=repr)
+async def test_a_connection_that_was_reset_while_idle_is_opened_anew(error: Exception | None, ends: int) -> None:
+    connection: Any = Idle(error)
+    await connect(URL).ensure_connection(connection)
+    assert (connection.is_connected, connection.ends) == (True, ends)

@@ -1,0 +1,35 @@
+"""The list of commands that the service needs, against the scripts that it runs."""
+
+import re
+
+from service.store import scripts
+from service.store.redis_commands import DOCTOR, REPAIR, SERVICE, names, rule
+
+OF_DOCTOR = {scripts.EXAMINE, scripts.ENTRIES}
+#: What the service sends outside of scripts.
+SENT = {"ping", "evalsha", "script|load", "time", "get", "set", "hgetall", "hmget", "hstrlen"}
+STREAM = {"xread", "xrange", "xrevrange", "xlen"}
+
+
+def called(*sources: scripts.Source) -> set[str]:
+    return {name.lower() for source in sources for name in re.findall(r"redis\.p?call\(\s*'([A-Za-z]+)'", source.text)}
+
+
+def test_the_service_needs_what_its_scripts_call_and_what_it_sends() -> None:
+    assert set(names(SERVICE)) == called(*set(scripts.ALL) - OF_DOCTOR) | SENT | STREAM
+
+
+def test_every_call_of_a_script_names_its_command() -> None:
+    for source in scripts.ALL:
+        assert len(re.findall(r"redis\.p?call\(", source.text)) == len(re.findall(r"redis\.p?call\(\s*'", source.text))
+
+
+def test_a_rule_allows_its_commands_and_nothing_else() -> None:
+    assert rule("GET jobs:version", "SCRIPT LOAD text") == (
+        "resetkeys ~job:* ~jobs:* resetchannels -@all +get +script|load"
+    )
+
+
+def test_no_command_is_listed_twice() -> None:
+    for listed in (SERVICE, (*DOCTOR, *REPAIR)):
+        assert len(set(names(listed))) == len(listed)
