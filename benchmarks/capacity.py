@@ -14,7 +14,7 @@ from redis.asyncio import Redis
 
 from benchmarks.fixtures import BATCH, INPUT, store
 from benchmarks.memory import RESULT, SORTS
-from service.domain.errors import IllegalTransition, JobNotFinal, JobNotFound, StoreFull
+from service.domain.errors import IllegalTransition, JobNotFinal, JobNotFound, StoreOutOfMemory
 from service.domain.jobs import Progress
 from service.store.jobs import JobStateManager
 
@@ -23,7 +23,7 @@ CANCELLED = 20
 #: How often the append-only file is rewritten under load.
 REWRITES = 5
 #: What a full Redis answers, and what follows from it: a job that could not be made or moved before.
-REFUSALS = (StoreFull, IllegalTransition, JobNotFinal, JobNotFound)
+REFUSALS = (StoreOutOfMemory, IllegalTransition, JobNotFinal, JobNotFound)
 
 
 def job_id(number: int) -> str:
@@ -102,7 +102,7 @@ async def report(url: str) -> None:
         print(f"maxmemory {limit / 2**20:.0f} MiB, 36-character ids, 100 bytes of input, slate and correlation")
 
         made = await fill(jobs, create_pending)
-        print(f"pending: {made:,} jobs, then store-full")
+        print(f"pending: {made:,} jobs, then store-out-of-memory")
 
         removed = await accepted(lambda number: jobs.delete_job(job_id(number)), range(0, made, CANCELLED))
         left = sum((await jobs.get_stats()).statuses.values())
@@ -115,7 +115,7 @@ async def report(url: str) -> None:
 
         await client.flushall()
         made = await fill(jobs, create_completed)
-        print(f"completed with a result of 1 KB: {made:,} jobs, then store-full")
+        print(f"completed with a result of 1 KB: {made:,} jobs, then store-out-of-memory")
         await client.flushall()
 
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 
 from service.embedded.binary import find
 from service.store.jobs import JobStateManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 
 #: Changes to one round trip while filling.
 BATCH: Final = 500
@@ -73,7 +73,7 @@ def server(*more: str, tcp: bool = False) -> Iterator[str]:
 @contextlib.asynccontextmanager
 async def store(url: str) -> AsyncIterator[JobStateManager]:
     """Yield a repository on the server at `url`."""
-    pool = connect(url)
+    pool = create_pool(url)
     yield JobStateManager(pool, ttl=WEEK)
     await pool.disconnect()
 

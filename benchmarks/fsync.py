@@ -8,7 +8,7 @@ from typing import Final
 
 from benchmarks.fixtures import INPUT, WEEK, server
 from service.store.jobs import JobStateManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 
 MODES: Final = ("everysec", "always", "no")
 #: Clients at one time, and creations of a round.
@@ -18,7 +18,7 @@ ROUNDS: Final = 5
 
 async def creations(url: str, clients: int, count: int) -> tuple[float, float]:
     """Create jobs; return how many a second, and the median of one in ms."""
-    pool, times = connect(url), []
+    pool, times = create_pool(url), []
     jobs = JobStateManager(pool, ttl=WEEK)
     await jobs.create_job(f"first-{time.time_ns()}", INPUT)
 

@@ -22,7 +22,7 @@ from service.domain.jobs import JobFilter
 from service.domain.states import Status
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 
 SIZES: Final = (1_000, 100_000, 1_000_000)
 #: Calls of each kind for the medians.
@@ -70,7 +70,7 @@ async def _measure(rounds: int, report: Report) -> None:
         for size, url in urls.items():
             await fill(url, size, slate_id=lambda number: f"slate-{number % 20}")
             await move(url, range(0, size, 10), "running")
-            pool = connect(url)
+            pool = create_pool(url)
             stack.push_async_callback(pool.disconnect)
             stores[size] = (await stack.enter_async_context(store(url)), LeaseManager(pool, ttl=WEEK))
             assert await stores[size][0].get_running_job_count() == size // 10

@@ -20,7 +20,7 @@ import uvicorn
 
 from benchmarks import http_throughput
 from benchmarks.fixtures import server
-from service.app import create_app, create_service
+from service.app import create_app, create_asgi_app
 from service.observability import logs
 from service.observability.metrics import Metrics
 from service.server.listener import bind
@@ -46,7 +46,7 @@ def uvicorn_log(settings: Settings, url: str) -> uvicorn.Server:
 
 def measured(settings: Settings, url: str) -> uvicorn.Server:
     """All that stands around the application, on uvicorn's own connections."""
-    app, _ = create_service(settings, url, Metrics())
+    app, _ = create_asgi_app(settings, url, Metrics())
     return uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None, server_header=False))  # type: ignore[arg-type]
 
 

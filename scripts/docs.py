@@ -5,23 +5,23 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from service.api.auth import NEEDED, WITH_LEASE
-from service.api.problems import ALL_KINDS, KINDS
+from service.api.auth import LEASE_HOLDER_SCOPES, REQUIRED_SCOPES
+from service.api.problems import ALL_PROBLEM_TYPES, PROBLEM_TYPES
 from service.app import create_app
 from service.domain.api_keys import Scope
-from service.domain.states import FINAL, MOVES
+from service.domain.states import FINAL_STATUSES, TRANSITIONS
 from service.settings import VARIABLES, Settings
 from service.settings.redis_url import OPTIONS as URL_OPTIONS
-from service.store.redis_commands import DOCTOR, OPTIONAL, REPAIR, SERVICE, names, rule
+from service.store.redis_commands import DOCTOR, OPTIONAL, REPAIR, REQUIRED_COMMANDS, names, rule
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def states() -> list[str]:
     """Draw the state machine."""
-    arrows = [f"    {source} --> {target}" for source, targets in MOVES.items() for target in targets]
-    ends = [f"    {status} --> [*]" for status in MOVES if status in FINAL]
-    rows = [f"| {source} | {', '.join(targets) or 'nothing: final'} |" for source, targets in MOVES.items()]
+    arrows = [f"    {source} --> {target}" for source, targets in TRANSITIONS.items() for target in targets]
+    ends = [f"    {status} --> [*]" for status in TRANSITIONS if status in FINAL_STATUSES]
+    rows = [f"| {source} | {', '.join(targets) or 'nothing: final'} |" for source, targets in TRANSITIONS.items()]
     diagram = ["```mermaid", "stateDiagram-v2", "    [*] --> pending", *arrows, *ends, "```"]
     return [*diagram, "", "| from | to |", "| --- | --- |", *rows]
 
@@ -29,7 +29,7 @@ def states() -> list[str]:
 def variables() -> list[str]:
     """List the settings."""
     rows = [
-        f"| `{one.name}` | {f'`{one.default}`' if one.default else ''} | {one.allowed} | {one.purpose} |"
+        f"| `{one.name}` | {f'`{one.default}`' if one.default else ''} | {one.allowed} | {one.description} |"
         for one in VARIABLES
     ]
     return ["| variable | default | allowed | what for |", "| --- | --- | --- | --- |", *rows]
@@ -37,8 +37,8 @@ def variables() -> list[str]:
 
 def problems() -> list[str]:
     """List the problems, those of one status together."""
-    meanings = {kind: error.__doc__ or "" for error, kind in KINDS.items()}
-    kinds = sorted(ALL_KINDS, key=lambda kind: (kind.status, kind.name))
+    meanings = {kind: error.__doc__ or "" for error, kind in PROBLEM_TYPES.items()}
+    kinds = sorted(ALL_PROBLEM_TYPES, key=lambda kind: (kind.status, kind.name))
     rows = [f"| {kind.status} | `{kind.name}` | {_sentence(meanings.get(kind) or kind.title)} |" for kind in kinds]
     return ["| status | name | what it means |", "| --- | --- | --- |", *rows]
 
@@ -57,9 +57,11 @@ def scopes() -> list[str]:
     }
     rows = []
     for scope in (None, *Scope):
-        of_scope = [places[name] for name, needed in NEEDED.items() if name and needed is scope]
+        of_scope = [places[name] for name, needed in REQUIRED_SCOPES.items() if name and needed is scope]
         besides = [
-            f"{places[name]} with a `Lease-Token`" for name, other in WITH_LEASE.items() if name and other is scope
+            f"{places[name]} with a `Lease-Token`"
+            for name, other in LEASE_HOLDER_SCOPES.items()
+            if name and other is scope
         ]
         rows.append(f"| {f'`{scope}`' if scope else 'none'} | {', '.join([*of_scope, *besides])} |")
     return ["| scope | operations |", "| --- | --- |", *rows]
@@ -70,7 +72,7 @@ def acl() -> list[str]:
     features = [f"| {feature} | `{' '.join(map('+{}'.format, names(rules)))}` |" for feature, rules in OPTIONAL.items()]
     return [
         "```text",
-        f"ACL SETUSER jobstate on >PASSWORD {rule(*SERVICE)}",
+        f"ACL SETUSER jobstate on >PASSWORD {rule(*REQUIRED_COMMANDS)}",
         f"ACL SETUSER jobstate-doctor on >PASSWORD {rule(*DOCTOR)}",
         f"ACL SETUSER jobstate-repair on >PASSWORD {rule(*DOCTOR, *REPAIR)}",
         "```",

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 
 sys.path.insert(0, str(Path(__file__).parent))
 from turns import INPUT, at_once, serve  # as the peers see it, which are no modules of a package
@@ -16,7 +16,7 @@ from turns import INPUT, at_once, serve  # as the peers see it, which are no mod
 
 async def main(url: str) -> None:
     """Answer until standard input ends."""
-    pool = connect(url)
+    pool = create_pool(url)
     jobs, leases = (make(pool, ttl=timedelta(days=7)) for make in (JobStateManager, LeaseManager))
     assert isinstance(jobs, JobStateManager)
     assert isinstance(leases, LeaseManager)

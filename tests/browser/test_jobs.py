@@ -11,7 +11,7 @@ import pytest
 from playwright.sync_api import Page, Route, expect
 
 from service.store.jobs import JobStateManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 from tests.browser.conftest import Complaints, Load, Open, change, claim, create, run
 from tests.helpers.servers import Service
 
@@ -26,7 +26,7 @@ def create_many(redis_url: str) -> None:
     """Create them beside the browser's own event loop, in a thread."""
 
     async def fill() -> None:
-        pool = connect(redis_url)
+        pool = create_pool(redis_url)
         manager, places = JobStateManager(pool, ttl=timedelta(days=7)), asyncio.Semaphore(50)
 
         async def one(number: int) -> None:

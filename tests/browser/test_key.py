@@ -7,20 +7,20 @@ import pytest
 import redis as sync_redis
 from playwright.sync_api import Page, expect
 
-from service.domain.api_keys import digest_of, new_key
+from service.domain.api_keys import generate_key, hash_key
 from tests.browser.conftest import Complaints, Load, claim, create
 from tests.browser.test_access import violations
 from tests.browser.test_job import CLIPBOARD, copied
 from tests.helpers.servers import Service
 
-ALL, READ, WORK = new_key(), new_key(), new_key()
+ALL, READ, WORK = generate_key(), generate_key(), generate_key()
 SCOPES = {ALL: "read+write+work+admin", READ: "read", WORK: "work"}
 
 
 @pytest.fixture(scope="module")
 def service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     entries = ",".join(
-        f"{scopes.replace('+', '-')}:{scopes}:{digest_of(key.encode()).hex()}" for key, scopes in SCOPES.items()
+        f"{scopes.replace('+', '-')}:{scopes}:{hash_key(key.encode()).hex()}" for key, scopes in SCOPES.items()
     )
     folder = tmp_path_factory.mktemp("guarded")
     settings = {"REDIS_URL": redis_url, "SHUTDOWN_DRAIN_SECONDS": "0", "API_KEYS": entries}

@@ -8,7 +8,7 @@ from typing import Any, Final
 import httpx
 import msgspec
 
-from service.domain.timestamps import micros
+from service.domain.timestamps import parse_timestamp
 from tests.chaos.history import Call, Kind, Seen, Version
 
 #: Seconds after which a client gives an answer up.
@@ -106,7 +106,7 @@ def _seen(answer: httpx.Response | None, found: Any) -> Iterable[Seen]:
 
 def seen_in(record: Mapping[str, Any]) -> Seen:
     """Return what a record shows."""
-    version = Version(record["job_id"], micros(record["created_at"]), record["revision"])
+    version = Version(record["job_id"], parse_timestamp(record["created_at"]), record["revision"])
     held = record.get("result", record.get("error_message"))
     content = "" if held is None else msgspec.json.encode(held).decode()
     return Seen(version, record["status"], record.get("attempt", 0), content)

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import httpx
 from redis.asyncio import Redis
 
-from service.domain.timestamps import micros
+from service.domain.timestamps import parse_timestamp
 from service.store import keys
 from tests.chaos.history import Event, History, Record, Version
 from tests.helpers.consistency import ails, drift
@@ -49,7 +49,7 @@ async def _records(redis: Redis) -> AsyncIterator[Record]:
 
 
 def _record(job_id: str, held: dict[str, str]) -> Record:
-    version = Version(job_id, micros(held["created_at"]), int(held["revision"]))
+    version = Version(job_id, parse_timestamp(held["created_at"]), int(held["revision"]))
     entries = [entry.split(":") for entry in held.get("_history", "").split()]
     changes = tuple((int(revision), letter) for _, revision, letter in entries)
     content = held.get("result", held.get("error_message", ""))

@@ -12,7 +12,7 @@ from typing import Final, NamedTuple
 from redis.asyncio import Redis as AsyncRedis
 from redis.exceptions import ResponseError
 
-from service.domain.timestamps import timestamp
+from service.domain.timestamps import format_timestamp
 from service.store import keys
 from tests.chaos import hostile_clients
 from tests.chaos.environment import PATIENCE, Stage
@@ -100,7 +100,7 @@ async def _let_leases_run_out(redis: AsyncRedis) -> list[str]:
     leases = await redis.zrange(keys.LEASES, 0, -1, withscores=True)
     for job_id, past in [(job_id.decode(), int(ends) - 3_600_000) for job_id, ends in leases]:
         await redis.zadd(keys.LEASES, {job_id: past})
-        await redis.hset(keys.job(job_id), "lease_expires_at", timestamp(past * 1000))
+        await redis.hset(keys.job(job_id), "lease_expires_at", format_timestamp(past * 1000))
     return [job_id.decode() for job_id, _ in leases]
 
 

@@ -10,7 +10,7 @@ from service.domain.jobs import Claim
 from service.domain.states import Status
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 
 WEEK = timedelta(days=7)
 #: Seconds that the lease of every claim has: the least.
@@ -21,7 +21,7 @@ WORK = 0.02
 
 async def race(url: str, name: str) -> None:
     """Work until every job has ended."""
-    pool = connect(url)
+    pool = create_pool(url)
     leases, jobs = LeaseManager(pool, ttl=WEEK), JobStateManager(pool, ttl=WEEK)
     while True:
         try:

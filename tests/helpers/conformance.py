@@ -9,8 +9,8 @@ from openapi_schema_validator import OAS31Validator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from service.api.problems import MEDIA_TYPE, TYPE
-from service.server.security_headers import SECURITY
+from service.api.problems import MEDIA_TYPE, TYPE_PREFIX
+from service.server.security_headers import SECURITY_HEADERS
 from tests.helpers.paths import ROOT
 
 CHECKED_IN = ROOT / "docs" / "openapi.json"
@@ -19,7 +19,7 @@ REGISTRY = Registry().with_resource("urn:document", DRAFT202012.create_resource(
 #: Headers that every HTTP server sends, and those of content, of caches and proxies, of CORS and of browsers' safety.
 PLAIN = re.compile(
     r"date|server|connection|transfer-encoding|content-(type|length)|cache-control|x-accel-buffering|vary|access-control-.*"
-    rf"|{'|'.join(name for name, _ in SECURITY)}"
+    rf"|{'|'.join(name for name, _ in SECURITY_HEADERS)}"
 )
 
 
@@ -63,4 +63,4 @@ def _check_body(where: str, response: httpx.Response, content: dict[str, Any]) -
     found = [error.message for error in OAS31Validator(whole, registry=REGISTRY).iter_errors(body)]
     assert not found, f"{where} with a body that is not as declared: {found}"
     if response.headers["content-type"] == MEDIA_TYPE:
-        assert body["type"].removeprefix(TYPE) in content["examples"], f"{where} with {body['type']}"
+        assert body["type"].removeprefix(TYPE_PREFIX) in content["examples"], f"{where} with {body['type']}"

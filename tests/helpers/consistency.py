@@ -7,18 +7,18 @@ from typing import Any
 
 from redis.asyncio import ConnectionPool, Redis
 
-from service.domain.timestamps import micros
+from service.domain.timestamps import parse_timestamp
 from service.store import keys
-from service.store.client import Gateway
-from service.store.doctor import Finding, examine
-from service.store.observer import NoObserver
+from service.store.client import StoreClient
+from service.store.doctor import Issue, check
+from service.store.observer import NullObserver
 
 
 async def drift(redis: Redis) -> list[str]:
     """Return everything in Redis that does not fit together."""
     names = sorted([name.decode() async for name in redis.scan_iter(count=1000)])
     found = [
-        f"{name} has no time to live" for name in names if await redis.ttl(name) == -1 and name not in keys.LASTING
+        f"{name} has no time to live" for name in names if await redis.ttl(name) == -1 and name not in keys.PERSISTENT
     ]
     jobs = {name.removeprefix("job:"): await _job(redis, name) for name in names if name.startswith("job:")}
     expected = {entry for job_id, job in jobs.items() for entry in await _entries(redis, job_id, job)}
@@ -28,9 +28,9 @@ async def drift(redis: Redis) -> list[str]:
     return found
 
 
-async def ails(pool: ConnectionPool, **how: Any) -> list[Finding]:
+async def ails(pool: ConnectionPool, **how: Any) -> list[Issue]:
     """Return what the doctor finds, as fast as it can."""
-    return [finding async for finding in examine(Gateway(pool, NoObserver()), rate=None, **how)]
+    return [finding async for finding in check(StoreClient(pool, NullObserver()), rate=None, **how)]
 
 
 async def _job(redis: Redis, name: str) -> dict[str, str]:
@@ -39,17 +39,20 @@ async def _job(redis: Redis, name: str) -> dict[str, str]:
 
 async def _entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple[str, str]]:
     """Return what the indexes must hold of a job."""
-    queue, created = job["queue"], micros(job["created_at"])
+    queue, created = job["queue"], parse_timestamp(job["created_at"])
     waits = job["status"] == "pending" and await redis.zscore(keys.DUE, f"{queue}:{job_id}") is not None
     shelf = "delayed" if waits else job["status"]
     entries = [
         (keys.by_creation(queue, shelf), f"{job_id} {created}"),
-        (keys.by_expiry(queue, shelf), f"{job_id}|{created}|{job['revision']} {micros(job['expires_at']) // 1000}"),
+        (
+            keys.by_expiry(queue, shelf),
+            f"{job_id}|{created}|{job['revision']} {parse_timestamp(job['expires_at']) // 1000}",
+        ),
     ]
     if waits:
-        entries.append((keys.DUE, f"{queue}:{job_id} {micros(job['available_at'])}"))
+        entries.append((keys.DUE, f"{queue}:{job_id} {parse_timestamp(job['available_at'])}"))
     if "lease_expires_at" in job:
-        entries.append((keys.LEASES, f"{job_id} {micros(job['lease_expires_at']) // 1000}"))
+        entries.append((keys.LEASES, f"{job_id} {parse_timestamp(job['lease_expires_at']) // 1000}"))
     for kind, name in (("s", "slate_id"), ("c", "correlation_id")):
         if name in job:
             entries.append((keys.TAGS, f"{kind}:{created}:{job_id}"))

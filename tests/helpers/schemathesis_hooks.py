@@ -57,4 +57,4 @@ def _is_long(error: dict[str, str], case: Any) -> bool:
     values = {**(case.query or {}), **(case.body if isinstance(case.body, dict) else {})}
     for name in error["field"].split("."):
         values = values.get(name, {})
-    return isinstance(values, str) and len(values.encode()) > LABEL.most and "bytes of UTF-8" in error["allowed"]
+    return isinstance(values, str) and len(values.encode()) > LABEL.max_bytes and "bytes of UTF-8" in error["allowed"]

@@ -12,10 +12,10 @@ import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.store import keys
-from service.store.events.reader import Feed
+from service.store.events.reader import EventReader
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 from tests.helpers import conformance
 from tests.helpers.consistency import ails, drift
 from tests.helpers.servers import Backend, RedisServer, Service
@@ -50,7 +50,7 @@ def store_url(shared_redis: RedisServer) -> str:
 
 @pytest.fixture
 async def pool(store_url: str) -> AsyncIterator[BlockingConnectionPool]:
-    pool = connect(store_url)
+    pool = create_pool(store_url)
     yield pool
     await pool.disconnect()
 
@@ -79,8 +79,8 @@ def leases(pool: BlockingConnectionPool, redis: Redis) -> LeaseManager:
 
 
 @pytest.fixture
-async def feed(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[Feed]:
-    feed = Feed(pool)
+async def feed(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[EventReader]:
+    feed = EventReader(pool)
     yield feed
     await feed.aclose()
 

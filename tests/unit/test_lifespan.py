@@ -9,12 +9,12 @@ from redis.exceptions import TimeoutError as RedisTimeoutError
 from structlog.testing import capture_logs
 
 from service import lifespan
-from service.domain.errors import StoreCorrupt, StoreRefused
-from service.lifespan import store
+from service.domain.errors import StoreAccessDenied, StoreCorrupt
+from service.lifespan import service_lifespan
 from service.observability.metrics import Metrics
 from service.server.server import Server
 from service.settings import Settings
-from service.store.pool import Pool
+from service.store.pool import RedisPool
 
 
 @pytest.mark.parametrize(
@@ -25,12 +25,12 @@ async def test_a_stop_over_a_line_that_takes_no_leave_is_no_failure(
 ) -> None:
     asked = []
 
-    async def disconnect(pool: Pool, inuse_connections: bool = True) -> None:
+    async def disconnect(pool: RedisPool, inuse_connections: bool = True) -> None:
         asked.append(pool)
         raise failure
 
-    monkeypatch.setattr(Pool, "disconnect", disconnect)
-    app = Litestar(lifespan=[store("redis://127.0.0.1:1/0", Settings.from_environment({}), Metrics())])
+    monkeypatch.setattr(RedisPool, "disconnect", disconnect)
+    app = Litestar(lifespan=[service_lifespan("redis://127.0.0.1:1/0", Settings.from_environment({}), Metrics())])
 
     async with app.lifespan():
         pass
@@ -57,21 +57,27 @@ class Manager:
         """Do nothing."""
 
     async def get_store_health(self) -> None:
-        raise StoreRefused("no INFO")
+        raise StoreAccessDenied("no INFO")
 
 
 async def test_a_failure_that_lasts_is_logged_once_and_again_after_a_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifespan, "RECONNECT_EVERY", timedelta(0))
-    monkeypatch.setattr(lifespan, "SWEEP_EVERY", timedelta(0))
-    bug, away = ValueError("a bug"), StoreRefused("refused")
+    monkeypatch.setattr(lifespan, "RECONNECT_INTERVAL", timedelta(0))
+    monkeypatch.setattr(lifespan, "SWEEP_INTERVAL", timedelta(0))
+    bug, away = ValueError("a bug"), StoreAccessDenied("refused")
     manager: Any = Manager(bug, bug, away, away, None, None, bug, bug)
 
     with capture_logs() as logs:
-        await lifespan._upkeep(manager, manager.stopping)
+        await lifespan._sweep_loop(manager, manager.stopping)
 
     told = [one["event"] for one in logs]
     assert told == [
-        *(lifespan.SWEEP_FAILED, lifespan.AWAY, lifespan.CONNECTED, lifespan.UNCHECKED, lifespan.SWEEP_FAILED)
+        *(
+            lifespan.SWEEP_FAILED,
+            lifespan.REDIS_UNAVAILABLE,
+            lifespan.CONNECTED,
+            lifespan.UNCHECKED,
+            lifespan.SWEEP_FAILED,
+        )
     ]
 
 
@@ -88,10 +94,10 @@ async def test_a_reaper_that_goes_on_failing_is_logged_once(monkeypatch: pytest.
     async def pause(_: float, __: asyncio.Event) -> None:
         """Do not wait."""
 
-    monkeypatch.setattr(lifespan, "_pause", pause)
+    monkeypatch.setattr(lifespan, "_sleep_or_stop", pause)
     leases: Any = Leases()
     with capture_logs() as logs:
-        await lifespan._reap(leases, stopping)
+        await lifespan._reap_loop(leases, stopping)
 
     assert [one["event"] for one in logs] == [lifespan.REAPER_FAILED]
 

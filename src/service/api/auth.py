@@ -9,11 +9,11 @@ from litestar.openapi.spec import SecurityScheme
 from litestar.types import HTTPScope
 
 from service.api.client_identity import KEY
-from service.domain.api_keys import ApiKey, Scope, holder
-from service.domain.errors import KeyRequired, ScopeRequired
+from service.domain.api_keys import ApiKey, Scope, find_api_key
+from service.domain.errors import InsufficientScope, Unauthenticated
 
 #: The scope of every operation; `None` is for everybody. What has no id is a page, and shows nothing of jobs by itself.
-NEEDED: Final[Mapping[str | None, Scope | None]] = {
+REQUIRED_SCOPES: Final[Mapping[str | None, Scope | None]] = {
     None: None,
     "getHealth": None,
     "getReadiness": None,
@@ -23,26 +23,26 @@ NEEDED: Final[Mapping[str | None, Scope | None]] = {
     "batchGetJobs": Scope.READ,
     "getStats": Scope.READ,
     "getJob": Scope.READ,
-    "getResult": Scope.READ,
-    "getHistory": Scope.READ,
-    "watchJob": Scope.READ,
-    "watchJobs": Scope.READ,
-    "changeJob": Scope.WRITE,
+    "getJobResult": Scope.READ,
+    "getJobHistory": Scope.READ,
+    "streamJobEvents": Scope.READ,
+    "streamEvents": Scope.READ,
+    "updateJob": Scope.WRITE,
     "cancelJob": Scope.WRITE,
     "deleteJob": Scope.WRITE,
     "claimJob": Scope.WORK,
-    "sendHeartbeat": Scope.WORK,
+    "heartbeatJob": Scope.WORK,
     "releaseJob": Scope.WORK,
     "listQueues": Scope.READ,
     "configureQueue": Scope.ADMIN,
     "startDrain": Scope.ADMIN,
     "getDrain": Scope.READ,
-    "endDrain": Scope.ADMIN,
+    "stopDrain": Scope.ADMIN,
 }
 #: The scope that is enough besides for whoever sends a Lease-Token: the store refuses all but the job's last one.
-WITH_LEASE: Final[Mapping[str | None, Scope]] = {"changeJob": Scope.WORK}
+LEASE_HOLDER_SCOPES: Final[Mapping[str | None, Scope]] = {"updateJob": Scope.WORK}
 #: Where the application's state has the keys.
-KEYS: Final = "api_keys"
+API_KEYS: Final = "api_keys"
 
 SCHEME: Final = "apiKey"
 SCHEMES: Final[dict[str, Any]] = {
@@ -54,45 +54,45 @@ SCHEMES: Final[dict[str, Any]] = {
 }
 
 
-def requirements(operation: str | None) -> list[dict[str, list[str]]]:
+def openapi_security(operation: str | None) -> list[dict[str, list[str]]]:
     """Return what the API document says: the scopes of which one is enough, and that a service may have no keys."""
-    scopes = [scope for scope in (NEEDED[operation], WITH_LEASE.get(operation)) if scope]
+    scopes = [scope for scope in (REQUIRED_SCOPES[operation], LEASE_HOLDER_SCOPES.get(operation)) if scope]
     return [*({SCHEME: [scope.value]} for scope in scopes), {}] if scopes else []
 
 
-def require(request: Request[Any, Any, Any]) -> None:
+def authorize(request: Request[Any, Any, Any]) -> None:
     """Let a request pass whose key has the scope of its operation; any where the service has no keys.
 
-    Raises `KeyRequired` and `ScopeRequired`.
+    Raises `Unauthenticated` and `InsufficientScope`.
     """
     state: State = request.app.state
-    keys: tuple[ApiKey, ...] = state[KEYS]
+    keys: tuple[ApiKey, ...] = state[API_KEYS]
     if not keys:
         return
     scope = request.scope
     operation = request.route_handler.operation_id
-    needed = NEEDED[operation if isinstance(operation, str) else None]
+    needed = REQUIRED_SCOPES[operation if isinstance(operation, str) else None]
     if needed is None:
         return
-    key = _key_of(scope, keys)
+    key = _authenticate(scope, keys)
     scope["state"][KEY] = key
-    enough = WITH_LEASE.get(str(operation))
-    if needed not in key.scopes and not (enough in key.scopes and _shows_lease(scope)):
-        raise ScopeRequired(key.name, needed, enough)
+    enough = LEASE_HOLDER_SCOPES.get(str(operation))
+    if needed not in key.scopes and not (enough in key.scopes and _has_lease_token(scope)):
+        raise InsufficientScope(key.name, needed, enough)
 
 
-def _key_of(scope: HTTPScope, keys: tuple[ApiKey, ...]) -> ApiKey:
+def _authenticate(scope: HTTPScope, keys: tuple[ApiKey, ...]) -> ApiKey:
     sent = _values(scope, b"authorization")
     if not sent:
-        raise KeyRequired(is_unknown=False)
+        raise Unauthenticated(is_unknown=False)
     scheme, _, key = sent[0].partition(b" ")
-    found = holder(keys, key.strip()) if len(sent) == 1 and scheme.lower() == b"bearer" else None
+    found = find_api_key(keys, key.strip()) if len(sent) == 1 and scheme.lower() == b"bearer" else None
     if found is None:
-        raise KeyRequired(is_unknown=True)
+        raise Unauthenticated(is_unknown=True)
     return found
 
 
-def _shows_lease(scope: HTTPScope) -> bool:
+def _has_lease_token(scope: HTTPScope) -> bool:
     """Say whether there is one token and no doubt about it: an empty one would count as none later on."""
     sent = _values(scope, b"lease-token")
     return len(sent) == 1 and sent[0].strip() != b""

@@ -11,7 +11,7 @@ from service.domain.api_keys import ApiKey
 KEY: Final = "api_key"
 
 
-def unmapped(host: str) -> str:
+def unmap_ipv4(host: str) -> str:
     """Return an address as its client has it: a socket that listens for both sees IPv4 as `::ffff:192.0.2.1`."""
     try:
         address = ip_address(host)
@@ -21,25 +21,25 @@ def unmapped(host: str) -> str:
     return host if mapped is None else str(mapped)
 
 
-def client_of(scope: Scope) -> str:
+def client_id(scope: Scope) -> str:
     """Return whose request it is, as limits count it."""
-    key = key_of(scope)
+    key = get_api_key(scope)
     if key is not None:
         return f"key:{key.name}"  # no address looks like this
     client = scope["client"]
-    return "local" if client is None else network(client[0])
+    return "local" if client is None else client_network(client[0])
 
 
-def key_of(scope: Scope) -> ApiKey | None:
+def get_api_key(scope: Scope) -> ApiKey | None:
     """Return the API key that a request was let in by."""
     key: ApiKey | None = scope["state"].get(KEY)
     return key
 
 
-def network(host: str) -> str:
+def client_network(host: str) -> str:
     """Return what belongs to one client: an IPv4 address, or of IPv6 the /64 network, as one client has all of it."""
     try:
-        address = ip_address(unmapped(host))
+        address = ip_address(unmap_ipv4(host))
     except ValueError:
         return host
     # Made anew of its number: the library fails to write out an address with a zone, such as `fe80::1%eth0`.

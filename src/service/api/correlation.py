@@ -24,7 +24,7 @@ def _sent(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == RAW_HEADER:
             text = value.decode("utf-8", errors="replace")
-            return text if LABEL.accepts(text) and text.isascii() else None
+            return text if LABEL.is_valid(text) and text.isascii() else None
     return None
 
 

@@ -10,7 +10,7 @@ import msgspec
 from service.domain.errors import InvalidValue
 from service.domain.jobs import JobFilter
 
-_SEAL_BYTES: Final = 6
+_CHECKSUM_BYTES: Final = 6
 
 
 def encode(before: int | None, wanted: JobFilter) -> str | None:
@@ -18,7 +18,7 @@ def encode(before: int | None, wanted: JobFilter) -> str | None:
     if before is None:
         return None
     position = before.to_bytes(8)
-    return base64.urlsafe_b64encode(position + _seal(position, wanted)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(position + _checksum(position, wanted)).decode().rstrip("=")
 
 
 def decode(cursor: str | None, wanted: JobFilter) -> int | None:
@@ -30,11 +30,11 @@ def decode(cursor: str | None, wanted: JobFilter) -> int | None:
     except (binascii.Error, ValueError):
         data = b""
     position, seal = data[:8], data[8:]
-    if len(position) < 8 or seal != _seal(position, wanted):
+    if len(position) < 8 or seal != _checksum(position, wanted):
         raise InvalidValue("cursor", "no list with these filters gave it out", "next_cursor of a page, same filters")
     return int.from_bytes(position)
 
 
-def _seal(position: bytes, wanted: JobFilter) -> bytes:
+def _checksum(position: bytes, wanted: JobFilter) -> bytes:
     """Tie a position to its filters; it keeps mistakes out, not attackers."""
-    return sha256(position + msgspec.json.encode(wanted)).digest()[:_SEAL_BYTES]
+    return sha256(position + msgspec.json.encode(wanted)).digest()[:_CHECKSUM_BYTES]

@@ -8,7 +8,7 @@ from service.domain.jobs import Job
 
 _TAG: Final = re.compile(r'(?P<weak>W/)?"(?P<version>[\x21\x23-\x7e]*)"')
 #: What a list of them looks like, for the API document.
-TAGS: Final = r'^(?:\*|(?:W/)?"[\x21\x23-\x7e]*"(?: *, *(?:W/)?"[\x21\x23-\x7e]*")*)$'
+ETAG_LIST_PATTERN: Final = r'^(?:\*|(?:W/)?"[\x21\x23-\x7e]*"(?: *, *(?:W/)?"[\x21\x23-\x7e]*")*)$'
 #: A list of them; empty elements are let pass (RFC 9110, section 5.6.1.2).
 _TAGS: Final = re.compile(r'(?:[\s,]|(?:W/)?"[\x21\x23-\x7e]*"(?=\s*(?:,|$)))*')
 
@@ -18,7 +18,7 @@ def etag(job: Job) -> str:
     return f'"{job.version}"'
 
 
-def matches(job: Job, if_none_match: str | None) -> bool:
+def etag_matches(job: Job, if_none_match: str | None) -> bool:
     """Say whether the client has this very record already. Raises `InvalidValue` for a broken header."""
     if if_none_match is None:
         return False
@@ -26,7 +26,7 @@ def matches(job: Job, if_none_match: str | None) -> bool:
     return tags is None or any(tag["version"] == job.version for tag in tags)
 
 
-def required_versions(if_match: str | None) -> tuple[str, ...]:
+def parse_if_match(if_match: str | None) -> tuple[str, ...]:
     """Return the versions of which the record must have one, none for any. Raises `InvalidValue` for a broken header.
 
     A weak tag never matches here. A lease that has run out changes the tag but not the record: `-stale` does not count.

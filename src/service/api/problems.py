@@ -13,14 +13,14 @@ from msgspec import Raw, Struct
 from service.api.addresses import address
 from service.api.correlation import correlation_id
 from service.api.middleware.head_requests import allow
-from service.api.openapi.schemas import known
+from service.api.openapi.schemas import extensible_enum
 from service.domain import errors
 from service.domain.api_keys import Scope
-from service.domain.jobs import count, said
+from service.domain.jobs import count_meta, description
 from service.domain.states import Status
 
 #: What a problem's name hangs from in its `type`.
-TYPE: Final = "urn:jobstate:problem:"
+TYPE_PREFIX: Final = "urn:jobstate:problem:"
 MEDIA_TYPE: Final = "application/problem+json"
 #: Seconds after which a client may ask again: for a result that is not ready, for a store that is away.
 RETRY_AFTER: Final = 1
@@ -28,7 +28,7 @@ RETRY_AFTER: Final = 1
 _log = structlog.get_logger(__name__)
 
 
-class Kind(NamedTuple):
+class ProblemType(NamedTuple):
     """A sort of problem: its HTTP status, its stable name, and its title for people."""
 
     status: int
@@ -37,68 +37,78 @@ class Kind(NamedTuple):
 
 
 #: Every error of the domain, each with the problem that it is over HTTP.
-KINDS: Final[Mapping[type[errors.JobStateError], Kind]] = {
-    errors.KeyRequired: Kind(401, "key-required", "The service asks for an API key"),
-    errors.ScopeRequired: Kind(403, "scope-required", "The API key is for other things"),
-    errors.InvalidValue: Kind(400, "invalid-request", "The request is not valid"),
-    errors.JobNotFound: Kind(404, "job-not-found", "There is no such job"),
-    errors.KeyReused: Kind(422, "idempotency-key-reused", "The idempotency key was used for another request"),
-    errors.PreconditionFailed: Kind(412, "precondition-failed", "The job has changed since"),
-    errors.RateLimited: Kind(429, "rate-limited", "The client asks too often"),
-    errors.TooManyWatchers: Kind(429, "too-many-watchers", "The client watches too much at one time"),
-    errors.JobExists: Kind(409, "job-exists", "Another job has this id"),
-    errors.IllegalTransition: Kind(409, "illegal-transition", "The job cannot change like this"),
-    errors.LeaseLost: Kind(409, "lease-lost", "The lease is another's or over"),
-    errors.NotLeased: Kind(409, "not-leased", "The job has no lease"),
-    errors.JobNotFinal: Kind(409, "job-not-final", "The job has not ended"),
-    errors.ResultNotReady: Kind(404, "result-not-ready", "The job has not ended"),
-    errors.JobFailed: Kind(409, "job-failed", "The job failed"),
-    errors.JobCancelled: Kind(409, "job-cancelled", "The job was cancelled"),
-    errors.Overloaded: Kind(503, "overloaded", "The service has too much to do"),
-    errors.Draining: Kind(503, "draining", "The service is made ready to be stopped"),
-    errors.StoreUnreachable: Kind(503, "store-unreachable", "The job store is away"),
-    errors.StoreTimeout: Kind(503, "store-timeout", "The job store is too slow"),
-    errors.StoreLoading: Kind(503, "store-loading", "The job store is starting"),
-    errors.StoreReadOnly: Kind(503, "store-read-only", "The job store takes no changes"),
-    errors.StoreFull: Kind(503, "store-full", "The job store is full"),
-    errors.StoreBusy: Kind(503, "store-busy", "The job store is held up"),
-    errors.StoreRefused: Kind(503, "store-refused", "The job store refuses the service"),
-    errors.StoreNewer: Kind(503, "store-newer", "The job store is a newer service's"),
-    errors.StoreCorrupt: Kind(500, "store-corrupt", "The job store holds something foreign"),
+PROBLEM_TYPES: Final[Mapping[type[errors.JobStateError], ProblemType]] = {
+    errors.Unauthenticated: ProblemType(401, "unauthenticated", "The service asks for an API key"),
+    errors.InsufficientScope: ProblemType(403, "insufficient-scope", "The API key is for other things"),
+    errors.InvalidValue: ProblemType(400, "invalid-request", "The request is not valid"),
+    errors.JobNotFound: ProblemType(404, "job-not-found", "There is no such job"),
+    errors.IdempotencyKeyReused: ProblemType(
+        422, "idempotency-key-reused", "The idempotency key was used for another request"
+    ),
+    errors.PreconditionFailed: ProblemType(412, "precondition-failed", "The job has changed since"),
+    errors.RateLimited: ProblemType(429, "rate-limited", "The client asks too often"),
+    errors.TooManyWatchers: ProblemType(429, "too-many-watchers", "The client watches too much at one time"),
+    errors.JobExists: ProblemType(409, "job-exists", "Another job has this id"),
+    errors.IllegalTransition: ProblemType(409, "illegal-transition", "The job cannot change like this"),
+    errors.LeaseLost: ProblemType(409, "lease-lost", "The lease is another's or over"),
+    errors.NotLeased: ProblemType(409, "not-leased", "The job has no lease"),
+    errors.JobNotFinal: ProblemType(409, "job-not-final", "The job has not ended"),
+    errors.ResultNotReady: ProblemType(404, "result-not-ready", "The job has not ended"),
+    errors.JobFailed: ProblemType(409, "job-failed", "The job failed"),
+    errors.JobCancelled: ProblemType(409, "job-cancelled", "The job was cancelled"),
+    errors.Overloaded: ProblemType(503, "overloaded", "The service has too much to do"),
+    errors.Draining: ProblemType(503, "draining", "The service is made ready to be stopped"),
+    errors.StoreUnreachable: ProblemType(503, "store-unreachable", "The job store is away"),
+    errors.StoreTimeout: ProblemType(503, "store-timeout", "The job store is too slow"),
+    errors.StoreLoading: ProblemType(503, "store-loading", "The job store is starting"),
+    errors.StoreReadOnly: ProblemType(503, "store-read-only", "The job store takes no changes"),
+    errors.StoreOutOfMemory: ProblemType(503, "store-out-of-memory", "The job store is full"),
+    errors.StoreBusy: ProblemType(503, "store-busy", "The job store is held up"),
+    errors.StoreAccessDenied: ProblemType(503, "store-access-denied", "The job store refuses the service"),
+    errors.DataVersionUnsupported: ProblemType(503, "data-version-unsupported", "The job store is a newer service's"),
+    errors.StoreCorrupt: ProblemType(500, "store-corrupt", "The job store holds something foreign"),
 }
 
 #: The errors of the framework, by HTTP status.
-FRAMEWORK_KINDS: Final[Mapping[int, Kind]] = {
-    400: KINDS[errors.InvalidValue],
-    404: Kind(404, "unknown-route", "There is nothing at this address"),
-    405: Kind(405, "method-not-allowed", "This address does not take this method"),
-    406: Kind(406, "not-acceptable", "The service cannot answer in an accepted media type"),
-    413: Kind(413, "body-too-large", "The request body is too large"),
-    415: Kind(415, "unsupported-media-type", "Unsupported body format"),
+HTTP_PROBLEM_TYPES: Final[Mapping[int, ProblemType]] = {
+    400: PROBLEM_TYPES[errors.InvalidValue],
+    404: ProblemType(404, "unknown-route", "There is nothing at this address"),
+    405: ProblemType(405, "method-not-allowed", "This address does not take this method"),
+    406: ProblemType(406, "not-acceptable", "The service cannot answer in an accepted media type"),
+    413: ProblemType(413, "content-too-large", "The request body is too large"),
+    415: ProblemType(415, "unsupported-media-type", "Unsupported body format"),
 }
-BUG: Final = Kind(500, "internal-error", "The service made a mistake")
+INTERNAL_ERROR: Final = ProblemType(500, "internal-error", "The service made a mistake")
 #: What is refused before the application sees it.
-HOST_NOT_ALLOWED: Final = Kind(421, "host-not-allowed", "The service does not answer to this host")
-ORIGIN_NOT_ALLOWED: Final = Kind(403, "origin-not-allowed", "Origin not allowed")
-OVERLOADED: Final = KINDS[errors.Overloaded]
-MALFORMED: Final = Kind(400, "malformed-request", "This is no HTTP request")
-TOO_SLOW: Final = Kind(408, "request-timeout", "The request did not arrive in time")
-HEAD_TOO_LARGE: Final = Kind(431, "head-too-large", "The request's line and headers are too large")
+HOST_NOT_ALLOWED: Final = ProblemType(421, "host-not-allowed", "The service does not answer to this host")
+ORIGIN_NOT_ALLOWED: Final = ProblemType(403, "origin-not-allowed", "Origin not allowed")
+OVERLOADED: Final = PROBLEM_TYPES[errors.Overloaded]
+MALFORMED_REQUEST: Final = ProblemType(400, "malformed-request", "This is no HTTP request")
+REQUEST_TIMEOUT: Final = ProblemType(408, "request-timeout", "The request did not arrive in time")
+HEADERS_TOO_LARGE: Final = ProblemType(431, "headers-too-large", "The request's line and headers are too large")
 
 #: Where a request's state keeps the name of the problem that it is answered with, for whoever logs and measures.
 PROBLEM: Final = "problem"
 #: Where it keeps the kind of problem that the server has answered with while the application was still at it.
-REFUSED: Final = "refused"
+REJECTED_AS: Final = "refused"
 #: Where it says that the client has left, or was refused, before it had its answer.
-LEFT: Final = "left"
+DISCONNECTED: Final = "left"
 
 #: Every kind there is, the errors of the domain first.
-ALL_KINDS: Final = tuple(
+ALL_PROBLEM_TYPES: Final = tuple(
     dict.fromkeys(
         (
-            *KINDS.values(),
-            *FRAMEWORK_KINDS.values(),
-            *(BUG, HOST_NOT_ALLOWED, ORIGIN_NOT_ALLOWED, OVERLOADED, MALFORMED, TOO_SLOW, HEAD_TOO_LARGE),
+            *PROBLEM_TYPES.values(),
+            *HTTP_PROBLEM_TYPES.values(),
+            *(
+                INTERNAL_ERROR,
+                HOST_NOT_ALLOWED,
+                ORIGIN_NOT_ALLOWED,
+                OVERLOADED,
+                MALFORMED_REQUEST,
+                REQUEST_TIMEOUT,
+                HEADERS_TOO_LARGE,
+            ),
         )
     )
 )
@@ -107,17 +117,17 @@ _RETRYABLE: Final = (
     *(errors.TooManyWatchers, errors.Overloaded, errors.Draining),
 )
 #: Those that may have gone away when the request comes again.
-RETRYABLE: Final = frozenset(kind for error, kind in KINDS.items() if issubclass(error, _RETRYABLE))
-_MEMBERS: Final = ("current_status", "revision", "error_message", "scope")
+RETRYABLE: Final = frozenset(kind for error, kind in PROBLEM_TYPES.items() if issubclass(error, _RETRYABLE))
+_EXTENSION_MEMBERS: Final = ("current_status", "revision", "error_message", "scope")
 _REALM: Final = 'Bearer realm="jobstate"'
 
 
 class FieldError(Struct, frozen=True):
     """A part of the request that is not as it should be."""
 
-    field: Annotated[str, said("The field of the body, the parameter, or the header")]
-    detail: Annotated[str, said("What is wrong with it")]
-    allowed: Annotated[str, said("What may stand there")]
+    field: Annotated[str, description("The field of the body, the parameter, or the header")]
+    detail: Annotated[str, description("What is wrong with it")]
+    allowed: Annotated[str, description("What may stand there")]
 
     def __str__(self) -> str:
         return f"{self.field}: {self.detail}; allowed: {self.allowed}"
@@ -126,35 +136,41 @@ class FieldError(Struct, frozen=True):
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Problem details after RFC 9457. `type` is stable; `title` and `detail` are for people."""
 
-    type: Annotated[str, known("Which problem it is", [TYPE + kind.name for kind in ALL_KINDS])]
-    title: Annotated[str, said("The problem in words")]
-    status: Annotated[int, said("The HTTP status")]
-    detail: Annotated[str, said("This occurrence of it in words")]
-    correlation_id: Annotated[str, said("What the log lines of the request carry")]
-    errors: Annotated[list[FieldError], said("With `invalid-request`: what is not as it should be")] | None = None
-    current_status: Annotated[Status, said("Where the job stands")] | None = None
-    revision: Annotated[int, count("The revision of the job", 1)] | None = None
-    error_message: Annotated[Raw, said("What was said of the job's end: any JSON")] | None = None
-    scope: Annotated[Scope, said("With `scope-required`: what the API key lacks")] | None = None
+    type: Annotated[
+        str, extensible_enum("Which problem it is", [TYPE_PREFIX + kind.name for kind in ALL_PROBLEM_TYPES])
+    ]
+    title: Annotated[str, description("The problem in words")]
+    status: Annotated[int, description("The HTTP status")]
+    detail: Annotated[str, description("This occurrence of it in words")]
+    correlation_id: Annotated[str, description("What the log lines of the request carry")]
+    errors: Annotated[list[FieldError], description("With `invalid-request`: what is not as it should be")] | None = (
+        None
+    )
+    current_status: Annotated[Status, description("Where the job stands")] | None = None
+    revision: Annotated[int, count_meta("The revision of the job", 1)] | None = None
+    error_message: Annotated[Raw, description("What was said of the job's end: any JSON")] | None = None
+    scope: Annotated[Scope, description("With `insufficient-scope`: what the API key lacks")] | None = None
 
 
-def from_domain(request: Request[Any, Any, Any], error: errors.JobStateError) -> Response[Problem]:
+def handle_domain_error(request: Request[Any, Any, Any], error: errors.JobStateError) -> Response[Problem]:
     """Answer an error of the domain."""
-    kind = KINDS[type(error)]
+    kind = PROBLEM_TYPES[type(error)]
     if isinstance(error, errors.StoreUnavailable):  # without its stack: while Redis is away there are many of them
         _log.warning("store unavailable", problem=kind.name, detail=str(error))
     elif isinstance(error, errors.StoreCorrupt):
         _log.error("store corrupt", problem=kind.name, exc_info=error.__cause__ or error)
-    return _response(request, kind, str(error), _headers(kind, error), members(error))
+    return _response(request, kind, str(error), _headers(kind, error), extension_members(error))
 
 
-def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
+def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Answer an error that Litestar found in the request."""
-    kind = FRAMEWORK_KINDS.get(error.status_code)
-    if kind is None and request.scope["state"].get(LEFT):  # nobody is there to answer, and nothing is wrong here
-        return _response(request, BUG, error.detail, {}, {})
+    kind = HTTP_PROBLEM_TYPES.get(error.status_code)
+    if kind is None and request.scope["state"].get(
+        DISCONNECTED
+    ):  # nobody is there to answer, and nothing is wrong here
+        return _response(request, INTERNAL_ERROR, error.detail, {}, {})
     if kind is None:
-        return from_bug(request, error)
+        return handle_unexpected_error(request, error)
     field_errors = _field_errors(request, error)
     detail = "; ".join(str(one) for one in field_errors) or _detail(request, error)
     headers = dict(error.headers or {})
@@ -163,31 +179,33 @@ def from_framework(request: Request[Any, Any, Any], error: HTTPException) -> Res
     return _response(request, kind, detail, headers, {"errors": field_errors} if field_errors else {})
 
 
-def from_bug(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+def handle_unexpected_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Answer what nobody foresaw, without a word of its inside; the log has it, under the correlation id."""
     _log.error("unexpected error", exc_info=error, correlation_id=correlation_id(request.scope))
-    return _response(request, BUG, "The log of the service has the details under this correlation_id.", {}, {})
+    return _response(
+        request, INTERNAL_ERROR, "The log of the service has the details under this correlation_id.", {}, {}
+    )
 
 
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {
-    errors.JobStateError: from_domain,
-    HTTPException: from_framework,
-    Exception: from_bug,
+    errors.JobStateError: handle_domain_error,
+    HTTPException: handle_http_exception,
+    Exception: handle_unexpected_error,
 }
 
 
-def members(error: errors.JobStateError) -> dict[str, Any]:
+def extension_members(error: errors.JobStateError) -> dict[str, Any]:
     """Return what a problem says beyond its kind and its words."""
-    found: dict[str, Any] = {name: getattr(error, name) for name in _MEMBERS if hasattr(error, name)}
+    found: dict[str, Any] = {name: getattr(error, name) for name in _EXTENSION_MEMBERS if hasattr(error, name)}
     if isinstance(error, errors.InvalidValue):
         found["errors"] = [FieldError(error.field, error.detail, error.allowed)]
     return found
 
 
-def problem(kind: Kind, detail: str, request_id: str, further: Mapping[str, Any]) -> Problem:
+def build_problem(kind: ProblemType, detail: str, request_id: str, further: Mapping[str, Any]) -> Problem:
     """Return an occurrence of a kind."""
     return Problem(
-        type=TYPE + kind.name,
+        type=TYPE_PREFIX + kind.name,
         title=kind.title,
         status=kind.status,
         detail=detail,
@@ -196,39 +214,43 @@ def problem(kind: Kind, detail: str, request_id: str, further: Mapping[str, Any]
     )
 
 
-def encoded(kind: Kind, detail: str, request_id: str) -> bytes:
+def encode_problem(kind: ProblemType, detail: str, request_id: str) -> bytes:
     """Return the body of a problem that is answered from outside the application."""
-    return msgspec.json.encode(problem(kind, detail, request_id, {}))
+    return msgspec.json.encode(build_problem(kind, detail, request_id, {}))
 
 
 async def send_error(scope: HTTPScope, send: Send, error: errors.JobStateError) -> None:
     """Answer an error of the domain from outside the application."""
-    kind = KINDS[type(error)]
+    kind = PROBLEM_TYPES[type(error)]
     scope["state"][PROBLEM] = kind.name
-    body = msgspec.json.encode(problem(kind, str(error), correlation_id(scope), members(error)))
+    body = msgspec.json.encode(build_problem(kind, str(error), correlation_id(scope), extension_members(error)))
     headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
     raw = [(name.encode(), value.encode()) for name, value in {**headers, **_headers(kind, error)}.items()]
     await send({"type": "http.response.start", "status": kind.status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def _headers(kind: Kind, error: errors.JobStateError) -> dict[str, str]:
+def _headers(kind: ProblemType, error: errors.JobStateError) -> dict[str, str]:
     """Return when to come again, or what to come with (RFC 6750, section 3)."""
     if kind in RETRYABLE:
         return {"Retry-After": str(getattr(error, "retry_after", RETRY_AFTER))}
     match error:
-        case errors.KeyRequired():
+        case errors.Unauthenticated():
             return {"WWW-Authenticate": f'{_REALM}, error="invalid_token"' if error.is_unknown else _REALM}
-        case errors.ScopeRequired():
+        case errors.InsufficientScope():
             return {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{error.scope}"'}
     return {}
 
 
 def _response(
-    request: Request[Any, Any, Any], kind: Kind, detail: str, headers: Mapping[str, str], further: Mapping[str, Any]
+    request: Request[Any, Any, Any],
+    kind: ProblemType,
+    detail: str,
+    headers: Mapping[str, str],
+    further: Mapping[str, Any],
 ) -> Response[Problem]:
     request.scope["state"][PROBLEM] = kind.name
-    body = problem(kind, detail, correlation_id(request.scope), further)
+    body = build_problem(kind, detail, correlation_id(request.scope), further)
     unkept = {**headers, "Cache-Control": "no-store"}
     return Response(body, status_code=kind.status, media_type=MEDIA_TYPE, headers=unkept)
 

@@ -8,22 +8,22 @@ from typing import Any, Final
 from litestar import Request
 from litestar.types import Scope
 
-from service.api.client_identity import client_of
+from service.api.client_identity import client_id
 from service.domain.errors import RateLimited
 from service.domain.rate_limits import Quota
 from service.store.rate_limiter import RateLimiter
 
 HEADERS: Final = ("RateLimit", "RateLimit-Policy")
 #: What is limited; health, metrics and the API document are not.
-LIMITED: Final = "/v1/"
+RATE_LIMITED_PREFIX: Final = "/v1/"
 _KEY: Final = "quota"
 
 
-async def charge(request: Request[Any, Any, Any], limiter: RateLimiter) -> None:
+async def enforce(request: Request[Any, Any, Any], limiter: RateLimiter) -> None:
     """Count a request against its client's limit. Raises `RateLimited`, or `StoreUnavailable` if it can't count."""
     state = request.scope["state"]
     try:
-        state[_KEY] = await limiter.admit(client_of(request.scope))
+        state[_KEY] = await limiter.acquire(client_id(request.scope))
     except RateLimited as error:
         state[_KEY] = error.quota
         raise

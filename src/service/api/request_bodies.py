@@ -22,7 +22,7 @@ _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
 _PATH: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 
-class Body(AbstractDTO[S]):
+class StructDTO(AbstractDTO[S]):
     """Decodes a body with one pass of msgspec: Litestar's own way refuses structs with `Raw` fields (2.25)."""
 
     def decode_bytes(self, value: bytes) -> Any:
@@ -62,7 +62,7 @@ def decode(kind: type[S], body: bytes) -> S:
     except UnicodeDecodeError as error:
         raise InvalidValue("body", f"it is not valid UTF-8 (byte {error.start})", "JSON in UTF-8") from error
     except msgspec.ValidationError as error:
-        raise _named(kind, str(error)) from error
+        raise _to_invalid_value(kind, str(error)) from error
     except msgspec.DecodeError as error:
         if surrogate := lone_surrogate(body.decode()):
             field, detail = surrogate
@@ -72,15 +72,15 @@ def decode(kind: type[S], body: bytes) -> S:
         raise InvalidValue("body", "it is nested too deep", f"at most {MAX_DEPTH} levels") from error
 
 
-def _named(kind: type[Struct], message: str) -> InvalidValue:
+def _to_invalid_value(kind: type[Struct], message: str) -> InvalidValue:
     path = match["path"] if (match := _PATH.search(message)) else ""
     reason = _PATH.sub("", message)
     owner = _type_at(kind, path)
     if match := _UNKNOWN.search(reason):
         allowed = f"the fields {', '.join(_fields(owner))}" if _fields(owner) else "no fields"
-        return InvalidValue(_joined(path, match["field"]), "there is no such field", allowed)
+        return InvalidValue(_join_path(path, match["field"]), "there is no such field", allowed)
     if match := _MISSING.search(reason):
-        field = _joined(path, match["field"])
+        field = _join_path(path, match["field"])
         return InvalidValue(field, "it is missing", _allowed(_type_at(kind, field), reason))
     return InvalidValue(path or "body", reason, _allowed(owner, reason) if path else "a JSON object")
 
@@ -88,30 +88,30 @@ def _named(kind: type[Struct], message: str) -> InvalidValue:
 def _type_at(kind: Any, path: str) -> Any:
     """Return the annotation of the field at a path such as `progress.current` or `job_ids[3]`."""
     for name in path.split(".") if path else ():
-        struct = next((one for one in _arms(kind) if isinstance(one, type) and issubclass(one, Struct)), None)
+        struct = next((one for one in _union_members(kind) if isinstance(one, type) and issubclass(one, Struct)), None)
         if struct is None:
             return None
         kind = get_type_hints(struct, include_extras=True).get(name.split("[", 1)[0])
     return kind
 
 
-def _arms(kind: Any) -> list[Any]:
+def _union_members(kind: Any) -> list[Any]:
     """Return a type and, of a union or an annotated type, what it is made of."""
-    return [kind, *(arm for inner in getattr(kind, "__args__", ()) for arm in _arms(inner))]
+    return [kind, *(arm for inner in getattr(kind, "__args__", ()) for arm in _union_members(inner))]
 
 
 def _fields(kind: Any) -> tuple[str, ...]:
-    return next((one.__struct_fields__ for one in _arms(kind) if hasattr(one, "__struct_fields__")), ())
+    return next((one.__struct_fields__ for one in _union_members(kind) if hasattr(one, "__struct_fields__")), ())
 
 
 def _allowed(kind: Any, reason: str) -> str:
     """Return what the rule of a field allows, or else what msgspec expected."""
-    for one in _arms(kind):
+    for one in _union_members(kind):
         for meta in getattr(one, "__metadata__", ()):
             if isinstance(meta, msgspec.Meta) and meta.extra:
                 return str(meta.extra["allowed"])
     return reason.split(",", 1)[0].removeprefix("Expected ").replace("`", "")
 
 
-def _joined(path: str, field: str) -> str:
+def _join_path(path: str, field: str) -> str:
     return f"{path}.{field}" if path else field

@@ -20,25 +20,25 @@ from service.domain.errors import InvalidValue
 
 JSON: Final = "application/json"
 #: The option of a handler that names the media types of its answers, where they are not its own and JSON.
-ANSWERS: Final = "answers"
+PRODUCES: Final = "answers"
 #: Where an unknown query parameter is an error; pages, probes and metrics ignore it.
 _STRICT: Final = "/v1/"
 #: The names of UTF-8, and of ASCII, which is a part of it.
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
-async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
+async def validate_request(request: Request[Any, Any, Any]) -> Response[None] | None:
     """Refuse what the handler would not look at, so that nothing a client says is passed over in silence."""
-    if constraints.JOB_ID.accepts(job_id := request.scope["path_params"].get("job_id", "")):
+    if constraints.JOB_ID.is_valid(job_id := request.scope["path_params"].get("job_id", "")):
         structlog.contextvars.bind_contextvars(job_id=job_id)
     if request.method == "OPTIONS":
-        return _methods(request)
-    auth.require(request)
+        return _options_response(request)
+    auth.authorize(request)
     if (
-        request.scope["path"].startswith(rate_limit.LIMITED)
+        request.scope["path"].startswith(rate_limit.RATE_LIMITED_PREFIX)
         and (limiter := request.app.state["rate_limiter"]) is not None
     ):
-        await rate_limit.charge(request, limiter)
+        await rate_limit.enforce(request, limiter)
     if request.scope["query_string"] and request.scope["path"].startswith(_STRICT):
         _check_query(request)
     if accepted := request.headers.get("accept"):
@@ -52,7 +52,7 @@ async def check(request: Request[Any, Any, Any]) -> Response[None] | None:
 def _answers(handler: HTTPRouteHandler) -> tuple[str, ...]:
     """Return the media types that a handler answers with, its own first."""
     own = get_enum_string_value(handler.media_type) or JSON
-    return tuple(handler.opt.get(ANSWERS) or (own, JSON, "application/problem+json"))
+    return tuple(handler.opt.get(PRODUCES) or (own, JSON, "application/problem+json"))
 
 
 @cache
@@ -60,7 +60,7 @@ def _reads_body(handler: HTTPRouteHandler) -> bool:
     return "data" in handler.parsed_fn_signature.parameters
 
 
-def _methods(request: Request[Any, Any, Any]) -> Response[None]:
+def _options_response(request: Request[Any, Any, Any]) -> Response[None]:
     """Answer which methods an address takes: Litestar's own answer forgets those of later handlers (2.25)."""
     template = request.scope["path_template"]
     methods = {method for route in request.app.routes if route.path_format == template for method in route.methods}
@@ -82,12 +82,12 @@ def _check_query(request: Request[Any, Any, Any]) -> None:
 
 
 def _check_accept(accepted: str, answers: tuple[str, ...]) -> None:
-    if not is_among(accepted, answers):
+    if not accepts_media_type(accepted, answers):
         raise HTTPException(detail=f"The service answers with {answers[0]}, not with {accepted}.", status_code=406)
 
 
 @lru_cache(256)  # clients are few kinds of programs, and each says the same every time
-def is_among(accepted: str, answers: tuple[str, ...]) -> bool:
+def accepts_media_type(accepted: str, answers: tuple[str, ...]) -> bool:
     """Say whether an `Accept` header takes one of these media types."""
     return Accept(accepted).best_match(list(answers)) is not None
 

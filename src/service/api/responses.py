@@ -21,12 +21,12 @@ S = TypeVar("S", bound=Struct)
 #: The headers that go with every record, for the API document.
 HEADERS: Final = (ETAG, RETRY_HEADER)
 #: A record is not left lying about (`app.UNKEPT`).
-UNKEPT: Final = ((b"cache-control", b"no-store"),)
-_TYPED: Final = (b"content-type", JSON.encode())
+NO_STORE: Final = ((b"cache-control", b"no-store"),)
+_JSON_CONTENT_TYPE: Final = (b"content-type", JSON.encode())
 _json: Final = msgspec.json.Encoder()
 
 
-class Encoded(Response[S]):
+class StructResponse(Response[S]):
     """An answer with a struct: made, encoded and sent past what Litestar (2.25) looks up for answers of any kind."""
 
     def __init__(self, content: S, headers: dict[str, str] | None = None, status_code: int | None = None) -> None:
@@ -38,23 +38,23 @@ class Encoded(Response[S]):
         return partial(self._send, self.status_code or status_code or 200)
 
     async def _send(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_encoded(send, self.content, status, self.headers)
+        await send_struct(send, self.content, status, self.headers)
 
 
-async def send_encoded(send: Send, content: Struct, status: int, headers: Mapping[str, str]) -> None:
+async def send_struct(send: Send, content: Struct, status: int, headers: Mapping[str, str]) -> None:
     """Send a struct with these headers and those that every one has."""
     body = _json.encode(content)
     own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    raw = [_TYPED, (b"content-length", b"%d" % len(body)), *UNKEPT, *own]
+    raw = [_JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(body)), *NO_STORE, *own]
     await send({"type": "http.response.start", "status": status, "headers": raw})
     await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
-def headers_of(job: Job) -> dict[str, str]:
+def job_headers(job: Job) -> dict[str, str]:
     """Return the headers that go with a record."""
     return {"ETag": etag(job)} if job.is_final else {"ETag": etag(job), "Retry-After": str(RETRY_AFTER)}
 
 
-def answer(job: Job, status: int = 200) -> Response[Job]:
+def job_response(job: Job, status: int = 200) -> Response[Job]:
     """Answer with a record, its ETag, and when to ask again."""
-    return Encoded(job, headers=headers_of(job), status_code=status)
+    return StructResponse(job, headers=job_headers(job), status_code=status)

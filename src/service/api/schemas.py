@@ -6,16 +6,16 @@ from litestar.openapi.spec import Schema
 from litestar.params import HeaderParameter
 from msgspec import UNSET, Raw, Struct, UnsetType
 
-from service.api.openapi.schemas import known
+from service.api.openapi.schemas import extensible_enum
 from service.domain import constraints, jobs
-from service.domain.jobs import Job, Progress, said
+from service.domain.jobs import Job, Progress, description
 from service.domain.json_text import ALLOWED
-from service.domain.states import WITH_ERROR, Status
+from service.domain.states import STATUSES_WITH_ERROR, Status
 
 T = TypeVar("T")
 
 #: An absent JSON value; a JSON null is `Raw(b"null")`.
-ABSENT: Final = Raw()
+EMPTY_RAW: Final = Raw()
 
 
 JobId = Annotated[str, constraints.JOB_ID.meta("The job's id")]
@@ -31,7 +31,7 @@ LeaseToken = Annotated[
     HeaderParameter(
         name="Lease-Token",
         description=f"What a leased job is changed with: {constraints.LEASE_TOKEN.allowed}",
-        schema_extra=constraints.LEASE_TOKEN.keywords,
+        schema_extra=constraints.LEASE_TOKEN.json_schema,
     ),
 ]
 IdempotencyKey = Annotated[
@@ -41,27 +41,31 @@ IdempotencyKey = Annotated[
         description=(
             f"Makes it harmless to repeat a creation, a claim or a job's last change: {constraints.IDEMPOTENCY_KEY.allowed}"
         ),
-        schema_extra=constraints.IDEMPOTENCY_KEY.keywords,
+        schema_extra=constraints.IDEMPOTENCY_KEY.json_schema,
     ),
 ]
 
 
-def present(value: Raw) -> Raw | None:
+def raw_or_none(value: Raw) -> Raw | None:
     """Return a JSON value of a request as the domain takes it: `None` where it was left out."""
     return value if bytes(value) else None
 
 
-def progress_of(sent: "NewProgress | UnsetType") -> Progress | None:
+def progress_of(sent: "ProgressInput | UnsetType") -> Progress | None:
     """Return the progress of a request as the domain takes it."""
-    return None if isinstance(sent, UnsetType) else Progress(sent.current, given(sent.total), given(sent.message))
+    return (
+        None
+        if isinstance(sent, UnsetType)
+        else Progress(sent.current, unset_to_none(sent.total), unset_to_none(sent.message))
+    )
 
 
-def given(value: T | UnsetType) -> T | None:
+def unset_to_none(value: T | UnsetType) -> T | None:
     """Return a field of a request as the domain takes it: `None` where it was left out."""
     return None if isinstance(value, UnsetType) else value
 
 
-class NewProgress(Struct, frozen=True, forbid_unknown_fields=True):
+class ProgressInput(Struct, frozen=True, forbid_unknown_fields=True):
     """How far the work has come, in units of the worker's choice."""
 
     current: Annotated[int, constraints.COUNT.meta("How far the work is")]
@@ -69,7 +73,7 @@ class NewProgress(Struct, frozen=True, forbid_unknown_fields=True):
     message: Annotated[str, constraints.PROGRESS_MESSAGE.meta("What is being done")] | UnsetType = UNSET
 
 
-def goes_with(*statuses: Status) -> Schema:
+def requires_status(*statuses: Status) -> Schema:
     """Return the schema of a body with one of these statuses."""
     return Schema(properties={"status": Schema(enum=list(statuses))})
 
@@ -77,7 +81,7 @@ def goes_with(*statuses: Status) -> Schema:
 class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A job to be done. Its id is `job_id`, else follows from the Idempotency-Key, else is made by the service."""
 
-    input_params: Annotated[Raw, constraints.described("What the worker needs to know", ALLOWED)]
+    input_params: Annotated[Raw, constraints.documented("What the worker needs to know", ALLOWED)]
     job_id: JobId | UnsetType = UNSET
     queue: Queue = constraints.DEFAULT_QUEUE
     slate_id: SlateId | UnsetType = UNSET
@@ -94,15 +98,15 @@ class ChangeJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     #: What goes with which status, for the API document.
     KEYWORDS: ClassVar = {
         "dependent_schemas": {
-            "result": goes_with(Status.COMPLETED),
-            "error_message": goes_with(*sorted(WITH_ERROR)),
+            "result": requires_status(Status.COMPLETED),
+            "error_message": requires_status(*sorted(STATUSES_WITH_ERROR)),
         }
     }
 
-    status: Annotated[Status, constraints.described("The status to move to", ", ".join(Status))]
-    result: Annotated[Raw, constraints.described("With status completed only", ALLOWED)] = ABSENT
-    error_message: Annotated[Raw, constraints.described("With status failed or cancelled only", ALLOWED)] = ABSENT
-    progress: NewProgress | UnsetType = UNSET
+    status: Annotated[Status, constraints.documented("The status to move to", ", ".join(Status))]
+    result: Annotated[Raw, constraints.documented("With status completed only", ALLOWED)] = EMPTY_RAW
+    error_message: Annotated[Raw, constraints.documented("With status failed or cancelled only", ALLOWED)] = EMPTY_RAW
+    progress: ProgressInput | UnsetType = UNSET
     scenario_count: ScenarioCount | UnsetType = UNSET
 
 
@@ -115,8 +119,8 @@ class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 
     queues: Annotated[
         list[Queue],
-        constraints.described(
-            "The queues to take from", "1 to 100 queues", min_items=1, max_items=constraints.CLAIMED_QUEUES.most
+        constraints.documented(
+            "The queues to take from", "1 to 100 queues", min_items=1, max_items=constraints.CLAIMED_QUEUES.maximum
         ),
     ]
     worker: Annotated[str, constraints.LABEL.meta("Who it is, for people")]
@@ -128,13 +132,13 @@ class SendHeartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     """That the worker lives; how far it has come."""
 
     lease_seconds: LeaseSeconds | UnsetType = UNSET
-    progress: NewProgress | UnsetType = UNSET
+    progress: ProgressInput | UnsetType = UNSET
 
 
 class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """That the worker gives the job back; with an `error_message` because its attempt has failed."""
 
-    error_message: Annotated[Raw, constraints.described("Why the attempt has failed", ALLOWED)] = ABSENT
+    error_message: Annotated[Raw, constraints.documented("Why the attempt has failed", ALLOWED)] = EMPTY_RAW
     delay_seconds: (
         Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before it may be claimed again, if not its own")]
         | UnsetType
@@ -145,17 +149,17 @@ class ConfigureQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     """Settings of a queue. A field that is left out stays as it is; `null` clears it."""
 
     paused: (
-        Annotated[bool, constraints.described("Whether no jobs are claimed from it", "true, false, or null for false")]
+        Annotated[bool, constraints.documented("Whether no jobs are claimed from it", "true, false, or null for false")]
         | UnsetType
         | None
     ) = UNSET
     max_running: (
         Annotated[
             int,
-            constraints.described(
+            constraints.documented(
                 "How many of its jobs may run at one time",
                 f"{constraints.MAX_RUNNING.allowed}, or null for any number",
-                **constraints.MAX_RUNNING.keywords,
+                **constraints.MAX_RUNNING.json_schema,
             ),
         ]
         | UnsetType
@@ -174,7 +178,7 @@ class StartDrain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class QueueList(Struct, frozen=True):
     """The queues, by name."""
 
-    items: Annotated[list[jobs.Queue], said("Those that have jobs or settings of their own")]
+    items: Annotated[list[jobs.Queue], description("Those that have jobs or settings of their own")]
 
 
 class BatchGet(Struct, frozen=True, forbid_unknown_fields=True):
@@ -182,19 +186,23 @@ class BatchGet(Struct, frozen=True, forbid_unknown_fields=True):
 
     job_ids: Annotated[
         list[JobId],
-        constraints.described("The jobs to get", "1 to 1,000 ids", min_items=1, max_items=constraints.BATCH_SIZE.most),
+        constraints.documented(
+            "The jobs to get", "1 to 1,000 ids", min_items=1, max_items=constraints.BATCH_SIZE.maximum
+        ),
     ]
 
 
 class JobList(Struct, frozen=True, omit_defaults=True):
     """Jobs, newest first; `next_cursor` leads to the next page and is absent on the last."""
 
-    items: Annotated[list[Job], said("The jobs, without `input_params` and `result` unless asked for")]
-    next_cursor: Annotated[str, said("For `cursor`, with the same filters; absent on the last page")] | None = None
+    items: Annotated[list[Job], description("The jobs, without `input_params` and `result` unless asked for")]
+    next_cursor: Annotated[str, description("For `cursor`, with the same filters; absent on the last page")] | None = (
+        None
+    )
 
 
 class Health(Struct, frozen=True):
     """That the service lives or is ready, and which version it is."""
 
-    status: Annotated[str, known("How it is", ("ok", "ready"))]
-    version: Annotated[str, said("The version of the service")]
+    status: Annotated[str, extensible_enum("How it is", ("ok", "ready"))]
+    version: Annotated[str, description("The version of the service")]

@@ -5,11 +5,11 @@ from typing import Any
 
 import click
 
-from service.domain.api_keys import Scope, digest_of, new_key
+from service.domain.api_keys import Scope, generate_key, hash_key
 from service.settings.parsers import API_KEY_NAME
 
 
-class Scopes(click.ParamType[str]):
+class ScopeList(click.ParamType[str]):
     """Scopes, separated by commas."""
 
     name = "scopes"
@@ -31,15 +31,15 @@ def _name(_: click.Context, __: click.Parameter, value: str) -> str:
 @click.command(short_help="Make an API key.")
 @click.argument("name", callback=_name)
 @click.option(
-    "--scopes", required=True, type=Scopes(), help=f"What it is for: {', '.join(Scope)}, separated by commas."
+    "--scopes", required=True, type=ScopeList(), help=f"What it is for: {', '.join(Scope)}, separated by commas."
 )
 def key(name: str, scopes: str) -> None:
     """Make an API key, and print it once, with the entry by which the service knows it.
 
     NAME is what the log and the limits call its holder.
     """
-    made = new_key()
+    made = generate_key()
     click.echo("For its holder, and nobody else; it cannot be shown again:", err=True)
     click.echo(f"JOBSTATE_API_KEY={made}")
     click.echo("For the service, which keeps its hash (API_KEYS takes several, separated by commas):", err=True)
-    click.echo(f"API_KEYS={name}:{scopes}:{digest_of(made.encode()).hex()}")
+    click.echo(f"API_KEYS={name}:{scopes}:{hash_key(made.encode()).hex()}")

@@ -19,14 +19,16 @@ def options(*variables: Variable) -> Callable[[C], C]:
     def added(command: C) -> C:
         for variable in reversed(variables):
             name = variable.name.removeprefix("JOBSTATE_").lower().replace("_", "-")
-            text = f"{variable.purpose}; {variable.allowed}  [{variable.name}; default: {variable.default or 'none'}]"
+            text = (
+                f"{variable.description}; {variable.allowed}  [{variable.name}; default: {variable.default or 'none'}]"
+            )
             command = click.option(f"--{name}", variable.name, metavar="VALUE", help=text)(command)
         return command
 
     return added
 
 
-def environment(environ: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
+def merge_environment(environ: Mapping[str, str], given: Mapping[str, str | None]) -> dict[str, str]:
     """Return the environment with the options of the command line in it."""
     options = {name: value for name, value in given.items() if value}
     beaten = {_OVERRIDES[name] for name in options if name in _OVERRIDES}

@@ -11,16 +11,16 @@ from typing import Final
 import click
 
 from service import __version__
-from service.cli.options import environment, options
+from service.cli.options import merge_environment, options
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.observability import logs
 from service.server.listener import ListenError, bind, url_of
 from service.server.server import Server
 from service.server.signals import end_as_sigint
-from service.server.supervisor import Workers, WorkersError
-from service.settings import VARIABLES, Settings, SettingsError, without_password
+from service.server.supervisor import Supervisor, SupervisorError
+from service.settings import VARIABLES, Settings, SettingsError, redact_url
 
-READY: Final = """\
+STARTUP_BANNER: Final = """\
 jobstate {version} listens on {url}
   jobs      {home}
   page      {url}
@@ -30,7 +30,7 @@ jobstate {version} listens on {url}
 """
 
 #: How a command shows an API key without having it in it.
-SHOWN: Final = ' -H "Authorization: Bearer $JOBSTATE_API_KEY"'
+AUTH_HEADER_EXAMPLE: Final = ' -H "Authorization: Bearer $JOBSTATE_API_KEY"'
 
 
 @click.command(short_help="Serve the REST API.")
@@ -40,12 +40,14 @@ def serve(**given: str | None) -> None:
     signal.signal(signal.SIGTERM, _terminate)
     end_as_sigint()
     try:
-        settings = Settings.from_environment(environment(os.environ, given))
+        settings = Settings.from_environment(merge_environment(os.environ, given))
         logs.configure(settings.log_level, settings.log_format)
         with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, home):
-            serving = Server if settings.workers == 1 else Workers
-            serving(settings, redis_url, started=lambda: _announce(settings, url_of(listener), home)).run([listener])
-    except (SettingsError, ListenError, WorkersError, EmbeddedServerError) as error:
+            serving = Server if settings.workers == 1 else Supervisor
+            serving(settings, redis_url, started=lambda: _print_banner(settings, url_of(listener), home)).run(
+                [listener]
+            )
+    except (SettingsError, ListenError, SupervisorError, EmbeddedServerError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)
@@ -55,15 +57,15 @@ def serve(**given: str | None) -> None:
 def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
     """Yield the URL of the Redis to work on, and where the jobs are in words for people."""
     if settings.redis_url is not None:
-        yield settings.redis_url, without_password(settings.redis_url)
+        yield settings.redis_url, redact_url(settings.redis_url)
     else:
         with EmbeddedServer(settings.data) as redis:
             yield redis.url, str(redis)
 
 
-def _announce(settings: Settings, url: str, home: str) -> None:
-    key = SHOWN if settings.api_keys else ""
-    click.echo(READY.format(version=__version__, url=url, home=home, key=key), nl=False)
+def _print_banner(settings: Settings, url: str, home: str) -> None:
+    key = AUTH_HEADER_EXAMPLE if settings.api_keys else ""
+    click.echo(STARTUP_BANNER.format(version=__version__, url=url, home=home, key=key), nl=False)
 
 
 def _terminate(_: int, __: FrameType | None) -> None:

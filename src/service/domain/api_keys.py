@@ -10,7 +10,7 @@ from typing import Final
 from msgspec import Struct
 
 #: What a key begins with, so that whoever finds one knows what it opens.
-PREFIX: Final = "jobstate_"
+KEY_PREFIX: Final = "jobstate_"
 #: Random bytes of a key: so many cannot be guessed, so that one round of a fast hash keeps them.
 KEY_BYTES: Final = 32
 
@@ -37,19 +37,19 @@ class ApiKey(Struct, frozen=True):
         return f"ApiKey({self.name}: {', '.join(sorted(self.scopes))})"
 
 
-def new_key() -> str:
+def generate_key() -> str:
     """Return a fresh key: visible ASCII that needs no quoting."""
-    return PREFIX + secrets.token_urlsafe(KEY_BYTES)
+    return KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
 
 
-def digest_of(key: bytes) -> bytes:
+def hash_key(key: bytes) -> bytes:
     """Return what of a key may be kept."""
     return sha256(key).digest()
 
 
-def holder(keys: Iterable[ApiKey], key: bytes) -> ApiKey | None:
+def find_api_key(keys: Iterable[ApiKey], key: bytes) -> ApiKey | None:
     """Return which of `keys` this one is: compared with every one of them, in the same time whichever it is."""
-    digest, found = digest_of(key), None
+    digest, found = hash_key(key), None
     for one in keys:
         if hmac.compare_digest(one.digest, digest):
             found = one

@@ -31,87 +31,89 @@ class Pattern(NamedTuple):
         return self.expression.pattern
 
     @property
-    def keywords(self) -> dict[str, Any]:
+    def json_schema(self) -> dict[str, Any]:
         """What JSON Schema can say of the rule."""
         return {"pattern": self.regex}
 
     def meta(self, meaning: str) -> Meta:
         """Return what the API document says of a field under this rule."""
-        return described(meaning, self.allowed, **self.keywords)
+        return documented(meaning, self.allowed, **self.json_schema)
 
-    def accepts(self, value: str) -> bool:
+    def is_valid(self, value: str) -> bool:
         """Say whether `value` matches as a whole; Python's `$` alone would let a last line break pass."""
         return isinstance(value, str) and self.expression.fullmatch(value) is not None
 
-    def require(self, field: str, value: str) -> str:
+    def validate(self, field: str, value: str) -> str:
         """Return `value` if it matches as a whole; raise `InvalidValue` naming `field` otherwise."""
-        if not self.accepts(value):
-            raise InvalidValue(field, f"{shortened(value)} is not allowed", self.allowed)
+        if not self.is_valid(value):
+            raise InvalidValue(field, f"{truncated_repr(value)} is not allowed", self.allowed)
         return value
 
 
 class Range(NamedTuple):
     """The integers from `least` to `most`, both included."""
 
-    least: int
-    most: int
+    minimum: int
+    maximum: int
 
     @property
-    def keywords(self) -> dict[str, Any]:
+    def json_schema(self) -> dict[str, Any]:
         """What JSON Schema can say of the rule."""
-        return {"minimum": self.least, "maximum": self.most}
+        return {"minimum": self.minimum, "maximum": self.maximum}
 
     def meta(self, meaning: str) -> Meta:
         """Return what the API document says of a field under this rule."""
-        return described(meaning, self.allowed, **self.keywords)
+        return documented(meaning, self.allowed, **self.json_schema)
 
     @property
     def allowed(self) -> str:
         """The range in words."""
-        return f"an integer from {self.least} to {self.most}"
+        return f"an integer from {self.minimum} to {self.maximum}"
 
-    def require(self, field: str, value: int) -> int:
+    def validate(self, field: str, value: int) -> int:
         """Return `value` if it lies inside; raise `InvalidValue` naming `field` otherwise."""
-        if isinstance(value, bool) or not isinstance(value, int) or not self.least <= value <= self.most:
+        if isinstance(value, bool) or not isinstance(value, int) or not self.minimum <= value <= self.maximum:
             raise InvalidValue(field, f"{value!r} is not allowed", self.allowed)
         return value
 
     def parse(self, field: str, text: str) -> int:
         """Return the integer in `text`, written in decimal digits; raise `InvalidValue` naming `field` otherwise."""
         if _DECIMAL.fullmatch(text) is None:
-            raise InvalidValue(field, f"{shortened(text)} is not allowed", f"{self.allowed}, in plain decimal digits")
-        return self.require(field, int(text))
+            raise InvalidValue(
+                field, f"{truncated_repr(text)} is not allowed", f"{self.allowed}, in plain decimal digits"
+            )
+        return self.validate(field, int(text))
 
 
-class Label(NamedTuple):
+class BoundedText(NamedTuple):
     """Free text of 1 to `most` bytes of UTF-8 without control characters."""
 
-    most: int
+    max_bytes: int
 
     @property
-    def keywords(self) -> dict[str, Any]:
+    def json_schema(self) -> dict[str, Any]:
         """What JSON Schema can say of the rule: it counts characters, where the rule counts bytes."""
-        return {"pattern": NO_CONTROLS, "min_length": 1, "max_length": self.most}
+        return {"pattern": NO_CONTROLS, "min_length": 1, "max_length": self.max_bytes}
 
     def meta(self, meaning: str) -> Meta:
         """Return what the API document says of a field under this rule."""
-        return described(meaning, self.allowed, **self.keywords)
+        return documented(meaning, self.allowed, **self.json_schema)
 
     @property
     def allowed(self) -> str:
         """The rule in words."""
-        return f"1 to {self.most} bytes of UTF-8 text without control characters"
+        return f"1 to {self.max_bytes} bytes of UTF-8 text without control characters"
 
-    def accepts(self, value: str) -> bool:
+    def is_valid(self, value: str) -> bool:
         """Say whether `value` keeps the rule."""
         if not isinstance(value, str) or not value or _UNWRITABLE.search(value):
             return False
-        return len(value.encode()) <= self.most
+        return len(value.encode()) <= self.max_bytes
 
-    def require(self, field: str, value: str) -> str:
+    def validate(self, field: str, value: str) -> str:
         """Return `value` if it keeps the rule; raise `InvalidValue` naming `field` otherwise."""
-        if not self.accepts(value):
-            raise InvalidValue(field, f"{shortened(value)} is not allowed", self.allowed)
+        if not self.is_valid(value):
+            raise InvalidValue(field, f"{truncated_repr(value)} is not allowed", self.allowed)
         return value
 
 
@@ -124,15 +126,15 @@ QUEUE: Final = Pattern(
     "1 to 64 characters out of letters, digits and . _ ~ -, the first a letter or digit",
 )
 IDEMPOTENCY_KEY: Final = Pattern(re.compile(r"^[\x21-\x7e]{1,255}$"), "1 to 255 visible ASCII characters")
-LABEL: Final = Label(128)
-PROGRESS_MESSAGE: Final = Label(1024)
+LABEL: Final = BoundedText(128)
+PROGRESS_MESSAGE: Final = BoundedText(1024)
 #: The largest integer that JSON keeps in every language (RFC 8259, section 6).
 COUNT: Final = Range(0, 2**53 - 1)
 MAX_ATTEMPTS: Final = Range(1, 1000)
 #: The doubled delay ends at the same maximum; `LONGEST_RETRY_DELAY` in `store/lua/moves.lua` is equal.
 RETRY_DELAY_SECONDS: Final = Range(0, 3600)
 RETRY_DELAY_MEANING: Final = (
-    f"Seconds before the first retry; doubled for each further retry, up to {RETRY_DELAY_SECONDS.most} (an hour)"
+    f"Seconds before the first retry; doubled for each further retry, up to {RETRY_DELAY_SECONDS.maximum} (an hour)"
 )
 DELAY_SECONDS: Final = Range(0, 365 * 24 * 3600)
 LEASE_SECONDS: Final = Range(5, 3600)
@@ -144,7 +146,7 @@ MAX_RUNNING: Final = Range(1, 1_000_000)
 CLAIMED_QUEUES: Final = Range(1, 100)
 LEASE_TOKEN: Final = Pattern(re.compile(r"^[\x21-\x7e]{1,255}$"), "the token of the lease as the claim gave it")
 #: A place in the history of all jobs, as Redis writes it: two numbers of 64 bits.
-POSITION: Final = Pattern(re.compile(r"^[0-9]{1,19}-[0-9]{1,19}$"), "the id of an event as it came")
+STREAM_ID: Final = Pattern(re.compile(r"^[0-9]{1,19}-[0-9]{1,19}$"), "the id of an event as it came")
 PAGE_LIMIT: Final = Range(1, 200)
 DEFAULT_PAGE_LIMIT: Final = 50
 BATCH_SIZE: Final = Range(1, 1000)
@@ -158,12 +160,12 @@ TRACEPARENT: Final = Pattern(
 )
 
 
-def described(meaning: str, allowed: str, **schema: Any) -> Meta:
+def documented(meaning: str, allowed: str, **schema: Any) -> Meta:
     """Return a note for the API document: words and keywords of JSON Schema that are enforced here, not by msgspec."""
     return Meta(extra_json_schema={"description": f"{meaning}: {allowed}", "extra": schema}, extra={"allowed": allowed})
 
 
-def shortened(value: str) -> str:
+def truncated_repr(value: str) -> str:
     """Return `value` quoted for an error message, cut where it is long."""
     quoted = repr(value)
     return quoted if len(quoted) <= 72 else quoted[:68] + "..." + quoted[-1]
@@ -172,17 +174,17 @@ def shortened(value: str) -> str:
 def new_job_id() -> str:
     """Return a fresh UUIDv7: time-ordered, 74 random bits (RFC 9562, section 5.7)."""
     millis = time.time_ns() // 1_000_000
-    return str(uuid.UUID(int=(millis << 80) | _stamped(secrets.randbits(80), version=7)))
+    return str(uuid.UUID(int=(millis << 80) | _with_version_bits(secrets.randbits(80), version=7)))
 
 
 def job_id_for_key(key: str) -> str:
     """Return the job id that an Idempotency-Key stands for: a UUIDv8 of its SHA-256 (RFC 9562, section 5.8)."""
-    IDEMPOTENCY_KEY.require("Idempotency-Key", key)
+    IDEMPOTENCY_KEY.validate("Idempotency-Key", key)
     digest = int.from_bytes(sha256(key.encode()).digest()[:16])
-    return str(uuid.UUID(int=(digest >> 80 << 80) | _stamped(digest & (2**80 - 1), version=8)))
+    return str(uuid.UUID(int=(digest >> 80 << 80) | _with_version_bits(digest & (2**80 - 1), version=8)))
 
 
-def _stamped(low: int, version: int) -> int:
+def _with_version_bits(low: int, version: int) -> int:
     """Set the version and variant bits in the low 80 bits of a UUID."""
     low = low & ~(0xF << 76) | version << 76
     return low & ~(0b11 << 62) | 0b10 << 62

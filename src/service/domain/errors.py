@@ -1,11 +1,11 @@
 """Every way in which the service says no.
 
 JobStateError
-├── KeyRequired             the request carries no API key that is known here
-├── ScopeRequired           its key is for other things
+├── Unauthenticated             the request carries no API key that is known here
+├── InsufficientScope           its key is for other things
 ├── InvalidValue            what was sent breaks a rule of the contract
 ├── JobNotFound             no such job, or no longer
-├── KeyReused               an idempotency key came with another content
+├── IdempotencyKeyReused               an idempotency key came with another content
 ├── PreconditionFailed      the record is not at the version that was asked for
 ├── Conflict                the job stands where this cannot be done
 │   ├── JobExists
@@ -17,7 +17,7 @@ JobStateError
 ├── TooManyWatchers         the client watches too much at one time
 ├── Overloaded              the process has too much to do
 ├── Draining                no job is created or claimed for now
-├── NoResult                the job has no result to hand out
+├── ResultUnavailable                the job has no result to hand out
 │   ├── ResultNotReady
 │   ├── JobFailed
 │   └── JobCancelled
@@ -26,10 +26,10 @@ JobStateError
 │   ├── StoreTimeout
 │   ├── StoreLoading
 │   ├── StoreReadOnly
-│   ├── StoreFull
+│   ├── StoreOutOfMemory
 │   ├── StoreBusy
-│   ├── StoreRefused
-│   └── StoreNewer
+│   ├── StoreAccessDenied
+│   └── DataVersionUnsupported
 └── StoreCorrupt            a key of ours is not what we wrote
 """
 
@@ -44,7 +44,7 @@ class JobStateError(Exception):
     """The root of every error that the service raises on purpose."""
 
 
-class KeyRequired(JobStateError):
+class Unauthenticated(JobStateError):
     """The request carries no API key that is known here."""
 
     def __init__(self, *, is_unknown: bool) -> None:
@@ -55,7 +55,7 @@ class KeyRequired(JobStateError):
         self.is_unknown = is_unknown
 
 
-class ScopeRequired(JobStateError):
+class InsufficientScope(JobStateError):
     """The request's API key does not have the scope that the operation takes; `scope` says which."""
 
     def __init__(self, name: str, scope: Scope, with_lease: Scope | None) -> None:
@@ -86,7 +86,7 @@ class JobNotFound(JobStateError):
         self.job_id = job_id
 
 
-class KeyReused(JobStateError):
+class IdempotencyKeyReused(JobStateError):
     """The idempotency key stands for another request already."""
 
     def __init__(self) -> None:
@@ -184,11 +184,11 @@ class Draining(JobStateError):
         self.retry_after = retry_after
 
 
-class NoResult(JobStateError):
+class ResultUnavailable(JobStateError):
     """The job has no result to hand out."""
 
 
-class ResultNotReady(NoResult):
+class ResultNotReady(ResultUnavailable):
     """The job has not ended yet."""
 
     def __init__(self, current_status: Status) -> None:
@@ -196,7 +196,7 @@ class ResultNotReady(NoResult):
         self.current_status = current_status
 
 
-class JobFailed(NoResult):
+class JobFailed(ResultUnavailable):
     """The job failed; `error_message` is what its worker said of it."""
 
     def __init__(self, error_message: Raw | None) -> None:
@@ -204,7 +204,7 @@ class JobFailed(NoResult):
         self.error_message = error_message
 
 
-class JobCancelled(NoResult):
+class JobCancelled(ResultUnavailable):
     """The job was cancelled; `error_message` is the reason, if one was given."""
 
     def __init__(self, error_message: Raw | None) -> None:
@@ -232,7 +232,7 @@ class StoreReadOnly(StoreUnavailable):
     """Redis takes no writes: a replica after a failover, or a disk that it cannot write to."""
 
 
-class StoreFull(StoreUnavailable):
+class StoreOutOfMemory(StoreUnavailable):
     """Redis is at its memory limit and evicts nothing."""
 
 
@@ -240,11 +240,11 @@ class StoreBusy(StoreUnavailable):
     """Redis is held up by another client's script."""
 
 
-class StoreRefused(StoreUnavailable):
+class StoreAccessDenied(StoreUnavailable):
     """Redis refuses our credentials or a command."""
 
 
-class StoreNewer(StoreUnavailable):
+class DataVersionUnsupported(StoreUnavailable):
     """The data in Redis is of a newer version than this service knows; it changes nothing."""
 
     def __init__(self, found: int, known: int) -> None:

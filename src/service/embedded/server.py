@@ -15,11 +15,11 @@ import structlog
 from service.embedded.binary import Binary, find
 from service.embedded.data_directory import DataDirectory
 from service.embedded.errors import EmbeddedServerError
-from service.embedded.stale_server import PATIENCE, ask, lock_after_orphan
+from service.embedded.stale_server import STOP_TIMEOUT, acquire_server_lock, send_command
 
 #: Seconds that a started server that died is left alone at first; doubled each time, up to the most.
-PAUSE: Final = 0.1
-LONGEST_PAUSE: Final = 5.0
+MIN_BACKOFF: Final = 0.1
+MAX_BACKOFF: Final = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -40,7 +40,7 @@ class EmbeddedServer:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._started: Future[None] = Future()
-        self._watcher = threading.Thread(target=self._watch, name="embedded-server", daemon=True)
+        self._watcher = threading.Thread(target=self._supervise, name="embedded-server", daemon=True)
 
     def __enter__(self) -> Self:
         """Own the directory and start the server. Raises `EmbeddedServerError` saying why it cannot run."""
@@ -52,7 +52,7 @@ class EmbeddedServer:
                 raise EmbeddedServerError(
                     f"Another jobstate works on {self.directory.path}: stop it, or choose another JOBSTATE_DATA."
                 )
-            self.directory.check_readable_by(self.binary)
+            self.directory.check_compatible(self.binary)
             self._watcher.start()
             self._started.result()
         except BaseException:  # a signal's, too
@@ -88,13 +88,13 @@ class EmbeddedServer:
             return
         self._process.terminate()
         try:
-            self._process.wait(PATIENCE)
+            self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
 
     def _launch(self) -> None:
-        lock = lock_after_orphan(self.directory, self._stopping)
+        lock = acquire_server_lock(self.directory, self._stopping)
         try:
             with self.directory.open_log() as log:
                 self._process = subprocess.Popen(
@@ -109,7 +109,7 @@ class EmbeddedServer:
         finally:
             os.close(lock)
         self._wait_until_ready(self._process)
-        self.directory.written_by(self.binary)
+        self.directory.record_server(self.binary)
 
     def _options(self) -> list[str]:
         options = {
@@ -128,21 +128,21 @@ class EmbeddedServer:
         return [word for name, value in options.items() for word in (f"--{name}", value)]
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
-        deadline = time.monotonic() + PATIENCE
-        while (answer := ask(self.directory.socket, "PING")) != "+PONG":
+        deadline = time.monotonic() + STOP_TIMEOUT
+        while (answer := send_command(self.directory.socket, "PING")) != "+PONG":
             if process.poll() is not None:
-                raise EmbeddedServerError(f"{self.binary} ended at its start. Its log says:\n{self._last_words()}")
+                raise EmbeddedServerError(f"{self.binary} ended at its start. Its log says:\n{self._log_tail()}")
             if answer.startswith("-LOADING"):
-                deadline = time.monotonic() + PATIENCE
+                deadline = time.monotonic() + STOP_TIMEOUT
             if time.monotonic() > deadline:
                 self._end()
-                raise EmbeddedServerError(f"{self.binary} does not answer. Its log says:\n{self._last_words()}")
+                raise EmbeddedServerError(f"{self.binary} does not answer. Its log says:\n{self._log_tail()}")
             time.sleep(0.005)
 
-    def _last_words(self) -> str:
+    def _log_tail(self) -> str:
         return "\n".join(self.directory.log.read_text(errors="replace").splitlines()[-8:])
 
-    def _watch(self) -> None:
+    def _supervise(self) -> None:
         """Start the server, and start it again whenever it dies, until the service stops.
 
         No signal handler runs in this thread, so none can lose a process between its start and the note of it.
@@ -154,7 +154,7 @@ class EmbeddedServer:
             self._started.set_exception(error)
             return
         self._started.set_result(None)
-        pause = PAUSE
+        pause = MIN_BACKOFF
         while True:
             code = self._process.wait() if self._process else None
             if self._stopping.wait(pause):
@@ -166,4 +166,4 @@ class EmbeddedServer:
             except EmbeddedServerError as error:
                 if not self._stopping.is_set():
                     _log.error("the embedded server could not be started again", detail=str(error))
-            pause = PAUSE if time.monotonic() - started > 60 else min(pause * 2, LONGEST_PAUSE)
+            pause = MIN_BACKOFF if time.monotonic() - started > 60 else min(pause * 2, MAX_BACKOFF)

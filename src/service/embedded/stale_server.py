@@ -16,12 +16,12 @@ from service.embedded.data_directory import DataDirectory
 from service.embedded.errors import EmbeddedServerError
 
 #: Seconds that a server has for anything but reading its data, which takes as long as it takes.
-PATIENCE: Final = 30.0
+STOP_TIMEOUT: Final = 30.0
 
 _log = structlog.get_logger(__name__)
 
 
-def lock_after_orphan(directory: DataDirectory, stopping: threading.Event) -> int:
+def acquire_server_lock(directory: DataDirectory, stopping: threading.Event) -> int:
     """Return the lock that a running server holds, after ending one that holds it now; its data stays.
 
     Raises `EmbeddedServerError` if it does not end, or if the service is stopped meanwhile.
@@ -31,7 +31,7 @@ def lock_after_orphan(directory: DataDirectory, stopping: threading.Event) -> in
             return lock
         _log.warning("ending the server that an earlier service left behind", data=str(directory.path))
         end(directory)
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + STOP_TIMEOUT
         while time.monotonic() < deadline:
             if (lock := directory.lock("server")) is not None:
                 return lock
@@ -40,7 +40,7 @@ def lock_after_orphan(directory: DataDirectory, stopping: threading.Event) -> in
     raise EmbeddedServerError(f"The server left behind in {directory.path} does not end; end it by hand.")
 
 
-def ask(path: Path, command: str) -> str:
+def send_command(path: Path, command: str) -> str:
     """Return the first line of a server's answer on a unix socket; empty if there is none within a second."""
     with socket.socket(socket.AF_UNIX) as connection:
         connection.settimeout(1.0)
@@ -54,7 +54,7 @@ def ask(path: Path, command: str) -> str:
 
 def _shut_down(directory: DataDirectory) -> None:
     """Ask for an orderly end: the append-only file is written out."""
-    ask(directory.socket, "SHUTDOWN")
+    send_command(directory.socket, "SHUTDOWN")
 
 
 def _signal(number: signal.Signals) -> Callable[[DataDirectory], None]:

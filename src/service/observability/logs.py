@@ -24,9 +24,9 @@ from structlog.processors import add_log_level
 from structlog.typing import EventDict, ExcInfo, Processor
 
 #: What stands in front of each line of a stack on a terminal, so that no text in it passes for a log line.
-_MARGIN: Final = "  | "
+TRACEBACK_PREFIX: Final = "  | "
 #: What comes first of that in whose course a line is written.
-_FIRST: Final = ("correlation_id", "job_id")
+LEADING_FIELDS: Final = ("correlation_id", "job_id")
 _json: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
@@ -36,9 +36,9 @@ def configure(level: str, form: str | None, **origin: int) -> None:
     `origin` is on every line: which of several processes writes it.
     """
     console = form == "console" or (form is None and sys.stderr.isatty())
-    shared: list[Processor] = [_headed(origin)]
-    rendering = _for_people() if console else _for_machines()
-    lines = _Lines(sys.stderr.buffer)
+    shared: list[Processor] = [_add_standard_fields(origin)]
+    rendering = _console_processors() if console else _json_processors()
+    lines = _BufferedStream(sys.stderr.buffer)
     atexit.register(lines.flush)
     structlog.configure(
         processors=[*shared, *rendering, _as_bytes],
@@ -50,14 +50,14 @@ def configure(level: str, form: str | None, **origin: int) -> None:
     handler = logging.StreamHandler(cast(TextIO, lines))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _without_markup],
+            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _drop_color_message],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
     logging.basicConfig(handlers=[handler], level=level.upper(), force=True)
 
 
-class _Lines:
+class _BufferedStream:
     """A file for lines, which it gets together with others of the same turn of the event loop: a write costs most.
 
     No more at one time than a pipe takes whole, so that lines of several processes do not mix. They are lost where the
@@ -76,7 +76,7 @@ class _Lines:
         line = line.encode(errors="backslashreplace") if isinstance(line, str) else line
         with self._lock:
             if self._size + len(line) > select.PIPE_BUF:
-                self._put()
+                self._write_pending()
             self._lines.append(line)
             self._size += len(line)
 
@@ -84,13 +84,13 @@ class _Lines:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._put()
+            self._write_pending()
             return
         if self._loop is not loop:
             self._loop = loop
-            loop.call_soon(self._put)
+            loop.call_soon(self._write_pending)
 
-    def _put(self) -> None:
+    def _write_pending(self) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):  # the latter of a file that was closed
             lines, self._lines, self._size, self._loop = self._lines, [], 0, None
             if lines:
@@ -98,7 +98,7 @@ class _Lines:
                 self._file.flush()
 
 
-def _headed(origin: dict[str, int]) -> Processor:
+def _add_standard_fields(origin: dict[str, int]) -> Processor:
     """Return what puts before a line what one looks for first: in one step, since every request has its line."""
 
     def head(logger: Any, level: str, event: EventDict) -> EventDict:
@@ -111,7 +111,7 @@ def _headed(origin: dict[str, int]) -> Processor:
             "logger": logger.name if record is None else record.name,
         }
         context = structlog.contextvars.get_contextvars()
-        for name in _FIRST:
+        for name in LEADING_FIELDS:
             if name in context:
                 line[name] = context[name]
         line.update(context)
@@ -132,7 +132,7 @@ def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
 
-def _for_machines() -> list[Processor]:
+def _json_processors() -> list[Processor]:
     return [structlog.processors.format_exc_info, _as_json]
 
 
@@ -150,12 +150,12 @@ def _as_bytes(_: Any, __: str, line: Any) -> bytes:
     return str(line).encode()
 
 
-def _for_people() -> list[Processor]:
+def _console_processors() -> list[Processor]:
     renderer = structlog.dev.ConsoleRenderer(timestamp_key="time", sort_keys=False, exception_formatter=_write_stack)
-    return [_printable, renderer]
+    return [_escape_control_chars, renderer]
 
 
-def _printable(_: Any, __: str, event: EventDict) -> EventDict:
+def _escape_control_chars(_: Any, __: str, event: EventDict) -> EventDict:
     return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
@@ -166,10 +166,10 @@ def _escaped(text: str) -> str:
 
 def _write_stack(file: TextIO, exc_info: ExcInfo) -> None:
     for line in "".join(traceback.format_exception(*exc_info)).splitlines():
-        file.write(f"\n{_MARGIN}{_escaped(line)}")
+        file.write(f"\n{TRACEBACK_PREFIX}{_escaped(line)}")
 
 
-def _without_markup(_: Any, __: str, event: EventDict) -> EventDict:
+def _drop_color_message(_: Any, __: str, event: EventDict) -> EventDict:
     """Drop uvicorn's second copy of a message, coloured for a terminal."""
     event.pop("color_message", None)
     return event

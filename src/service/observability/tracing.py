@@ -16,15 +16,15 @@ _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_E
 _log = structlog.get_logger(__name__)
 
 
-def is_wanted() -> bool:
+def is_enabled() -> bool:
     """Say whether OpenTelemetry's own variables ask for traces."""
     off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
     return not off and any(os.environ.get(name) for name in _ENDPOINTS)
 
 
-def traced(app: ASGIApp) -> ASGIApp:
+def instrument_app(app: ASGIApp) -> ASGIApp:
     """Return `app` with a span around every request, or as it is where traces are not wanted or cannot be made."""
-    if not is_wanted():
+    if not is_enabled():
         return app
     try:
         from opentelemetry import trace
@@ -43,7 +43,7 @@ def traced(app: ASGIApp) -> ASGIApp:
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
     trace.set_tracer_provider(provider)
     spans = OpenTelemetryMiddleware(
-        _described(app),
+        _set_span_attributes(app),
         tracer_provider=provider,
         exclude_spans=["receive", "send"],
         http_capture_headers_sanitize_fields=[*get_custom_headers(SANITIZED), "authorization"],
@@ -51,7 +51,7 @@ def traced(app: ASGIApp) -> ASGIApp:
     return cast(ASGIApp, spans)
 
 
-class Spans:
+class TracingObserver:
     """An observer of the store before another: each call that a request makes of Redis is a span of its trace."""
 
     def __init__(self, observer: Observer) -> None:
@@ -60,10 +60,10 @@ class Spans:
 
         self._trace = trace
         self._tracer = trace.get_tracer("jobstate")
-        self.calling, self.changed = observer.calling, observer.changed
-        self._called = observer.called
+        self.on_call_start, self.on_job_change = observer.on_call_start, observer.on_job_change
+        self._called = observer.on_call_end
 
-    def called(self, call: str, outcome: str, seconds: float) -> None:
+    def on_call_end(self, call: str, outcome: str, seconds: float) -> None:
         """Note a call that has just ended."""
         self._called(call, outcome, seconds)
         if self._trace.get_current_span().is_recording():
@@ -76,12 +76,12 @@ class Spans:
             ).end(ended)
 
 
-def observed(observer: Observer) -> Observer:
+def instrument_store(observer: Observer) -> Observer:
     """Return what observes the store: `observer`, and the traces where there are any."""
-    return Spans(observer) if is_wanted() and find_spec("opentelemetry") else observer
+    return TracingObserver(observer) if is_enabled() and find_spec("opentelemetry") else observer
 
 
-def _described(app: ASGIApp) -> Any:
+def _set_span_attributes(app: ASGIApp) -> Any:
     """Return `app` naming the span that it runs in after its route, and the log lines that belong to it."""
     from opentelemetry.trace import get_current_span
 

@@ -4,7 +4,7 @@ import socket
 from typing import Final
 
 #: Milliseconds for which a client's machine may acknowledge nothing of what is sent to it.
-UNACKNOWLEDGED: Final = 60_000
+TCP_USER_TIMEOUT_MS: Final = 60_000
 
 
 class ListenError(Exception):
@@ -21,7 +21,7 @@ def bind(host: str, port: int) -> socket.socket:
             if hasattr(
                 socket, "TCP_USER_TIMEOUT"
             ):  # for its connections: a watcher whose machine is gone says no goodbye
-                bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED)
+                bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, TCP_USER_TIMEOUT_MS)
             bound.bind(address)
         except OSError:
             bound.close()

@@ -7,14 +7,14 @@ import structlog
 from service.settings import Settings
 
 #: What a process needs besides connections: its log, its event loop, files that it reads.
-BESIDES = 128
+RESERVED_FDS = 128
 
 _log = structlog.get_logger(__name__)
 
 
-def make_room(settings: Settings) -> None:
+def raise_open_file_limit(settings: Settings) -> None:
     """Raise the limit of open files, as far as the system lets it, to what `settings` may need; say where not."""
-    needed = settings.max_connections + settings.redis_max_connections + BESIDES
+    needed = settings.max_connections + settings.redis_max_connections + RESERVED_FDS
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft == resource.RLIM_INFINITY:
         return

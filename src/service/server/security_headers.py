@@ -4,7 +4,7 @@ from typing import Final
 
 #: What a page may load and do: nothing from elsewhere, no script or style but those of its own files. One policy for
 #: all answers: what is no page does nothing with it.
-POLICY: Final = "; ".join(
+CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
         "default-src 'none'",
         "script-src 'self'",
@@ -16,8 +16,8 @@ POLICY: Final = "; ".join(
         "frame-ancestors 'none'",
     )
 )
-SECURITY: Final = (
-    ("content-security-policy", POLICY),
+SECURITY_HEADERS: Final = (
+    ("content-security-policy", CONTENT_SECURITY_POLICY),
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),

@@ -13,22 +13,22 @@ from typing import Any, Final
 import structlog
 import uvicorn
 
-from service.app import create_service
+from service.app import create_asgi_app
 from service.observability.metrics import Metrics
 from service.server.forwarded import ForwardedHeaders
-from service.server.protocol import connections
-from service.server.rlimits import make_room
-from service.server.security_headers import SECURITY
+from service.server.protocol import protocol_factory
+from service.server.rlimits import raise_open_file_limit
+from service.server.security_headers import SECURITY_HEADERS
 from service.settings import Settings
 
 #: Seconds between two looks at the leases that the end of the process waits for.
-LOOK_EVERY: Final = 0.2
+LEASE_POLL_INTERVAL: Final = 0.2
 #: Seconds without sight of Redis after which they are not waited for any longer.
-BLIND: Final = 5.0
+REDIS_LOST_TIMEOUT: Final = 5.0
 #: Seconds that requests in flight have at least, when the workers have used up the time.
-LEAST_FOR_REQUESTS: Final = 1
+MIN_REQUEST_GRACE: Final = 1
 #: So many more objects than before are there when the garbage collector looks at the youngest of them.
-GARBAGE: Final = 20_000
+GC_THRESHOLD: Final = 20_000
 
 _log = structlog.get_logger(__name__)
 
@@ -38,20 +38,20 @@ class Server(uvicorn.Server):
 
     def __init__(self, settings: Settings, redis_url: str, *, started: Callable[[], None]) -> None:
         """Work on the Redis at `redis_url`; call `started` once requests are answered."""
-        make_room(settings)
+        raise_open_file_limit(settings)
         self._on_started = started
         self._settings = settings
         #: When the leases were last seen at the end, as `time.monotonic`.
-        self._seen = 0.0
+        self._last_seen = 0.0
         metrics = Metrics()
-        service, self._state = create_service(settings, redis_url, metrics)
+        service, self._state = create_asgi_app(settings, redis_url, metrics)
         application: Any = service
         if settings.trusted_proxies:
             application = ForwardedHeaders(application, list(settings.trusted_proxies))
         super().__init__(
             uvicorn.Config(
                 application,
-                http=connections(settings, metrics.refused),
+                http=protocol_factory(settings, metrics.count_problem),
                 ws="none",
                 lifespan="on",
                 proxy_headers=False,  # `ForwardedHeaders` reads them
@@ -59,7 +59,7 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 server_header=False,
-                headers=list(SECURITY),
+                headers=list(SECURITY_HEADERS),
                 timeout_graceful_shutdown=settings.shutdown_drain_seconds,
                 # Each request in a context of its own: it may be begun in the course of another.
                 reset_contextvars=True,
@@ -70,9 +70,9 @@ class Server(uvicorn.Server):
         """Start, and say so; end with the process that started this one."""
         await super().startup(sockets)
         if self.started:
-            _settle()
+            _tune_gc()
             if (parent := multiprocessing.parent_process()) is not None:
-                asyncio.get_running_loop().add_reader(parent.sentinel, self._left_alone, parent.sentinel)
+                asyncio.get_running_loop().add_reader(parent.sentinel, self._on_parent_exit, parent.sentinel)
             self._on_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -89,28 +89,28 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End what serves; after SIGTERM once no worker holds a job. Whoever is not answered at the end is cut off."""
         if self.started:
-            for patient in (self._state.waiting, self._state.watching, self._state.timeline):
-                patient.close()
+            for waiter in (self._state.waiting, self._state.watching, self._state.timeline):
+                waiter.close()
             started = time.monotonic()
             if signal.SIGTERM in self._captured_signals:
                 await self._wait_for_leases()
             left = self._settings.shutdown_drain_seconds - (time.monotonic() - started)
-            self.config.timeout_graceful_shutdown = max(LEAST_FOR_REQUESTS, int(left))
+            self.config.timeout_graceful_shutdown = max(MIN_REQUEST_GRACE, int(left))
         await super().shutdown(sockets)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
     async def _wait_for_leases(self) -> None:
         """Serve on, so that workers are heard of and finish, while there are live leases."""
-        self._seen = started = time.monotonic()
+        self._last_seen = started = time.monotonic()
         held = await self._leases()
         if has_waited := held != 0:
             _log.info("waiting for workers to finish", leases=held)
         while held != 0 and not self.force_exit and time.monotonic() - started < self._settings.shutdown_drain_seconds:
-            if time.monotonic() - self._seen > BLIND:
+            if time.monotonic() - self._last_seen > REDIS_LOST_TIMEOUT:
                 _log.warning("cannot see whether workers hold jobs; not waiting for them")
                 return
-            await asyncio.sleep(LOOK_EVERY)
+            await asyncio.sleep(LEASE_POLL_INTERVAL)
             await self.on_tick(0)  # for the date of the answers
             held = await self._leases()
         if held != 0:
@@ -124,19 +124,19 @@ class Server(uvicorn.Server):
             found = await self._state.job_manager.get_running_job_count(leased=True)
         except Exception:  # whatever it is, it must not keep the process from its orderly end
             return None
-        self._seen = time.monotonic()
+        self._last_seen = time.monotonic()
         return int(found)
 
-    def _left_alone(self, sentinel: int) -> None:
+    def _on_parent_exit(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)
         self.should_exit = True
 
 
-def _settle() -> None:
+def _tune_gc() -> None:
     """Have the garbage collector pass over what lives as long as the process, and look seldom at what does not.
 
     Nearly nothing that a request leaves behind is in a cycle; each full look at all objects would stop every request.
     """
     gc.collect()
     gc.freeze()
-    gc.set_threshold(GARBAGE, 10, 10)
+    gc.set_threshold(GC_THRESHOLD, 10, 10)

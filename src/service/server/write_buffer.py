@@ -5,37 +5,37 @@ from collections import deque
 from typing import Any, Final
 
 #: Bytes that wait at most for the end of the event loop's turn.
-_AT_ONCE: Final = 65_536
+MAX_BUFFERED_BYTES: Final = 65_536
 
 
-class Turn:
+class FlushScheduler:
     """The transports that have something to send at the end of the event loop's turn, called by it once for all."""
 
     def __init__(self) -> None:
-        self._transports: deque[JoiningTransport] = deque()
+        self._transports: deque[BufferedTransport] = deque()
 
-    def add(self, transport: "JoiningTransport") -> None:
+    def add(self, transport: "BufferedTransport") -> None:
         """Have `transport` send at the end of this turn."""
         if not self._transports:
-            asyncio.get_running_loop().call_soon(self._end)
+            asyncio.get_running_loop().call_soon(self._flush_all)
         self._transports.append(transport)
 
-    def _end(self) -> None:
+    def _flush_all(self) -> None:
         try:
             while self._transports:
                 self._transports.popleft().flush()
         finally:
             if self._transports:  # one has failed: the others have their turn all the same
-                asyncio.get_running_loop().call_soon(self._end)
+                asyncio.get_running_loop().call_soon(self._flush_all)
 
 
-class JoiningTransport:
+class BufferedTransport:
     """A transport around another, which sends what is written within one turn of the event loop in one system call."""
 
-    def __init__(self, transport: asyncio.Transport, turn: Turn) -> None:
+    def __init__(self, transport: asyncio.Transport, turn: FlushScheduler) -> None:
         """Write to `transport` at the end of a `turn`."""
         self._transport = transport
-        self._turn = turn
+        self._flush_scheduler = turn
         self._parts: list[bytes] = []
         self._size = 0
 
@@ -45,10 +45,10 @@ class JoiningTransport:
     def write(self, data: bytes) -> None:
         """Send `data` at the end of this turn, or at once where there is much."""
         if not self._parts:
-            self._turn.add(self)
+            self._flush_scheduler.add(self)
         self._parts.append(data)
         self._size += len(data)
-        if self._size > _AT_ONCE:
+        if self._size > MAX_BUFFERED_BYTES:
             self.flush()
 
     def close(self) -> None:

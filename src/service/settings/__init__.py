@@ -15,17 +15,17 @@ from service.settings import parsers
 from service.settings.env_vars import (
     API_KEYS,
     API_KEYS_FILE,
-    DAYS,
-    HOST,
+    JOB_TTL_DAYS,
+    JOB_TTL_SECONDS,
     MAX_RETENTION,
-    PORT,
-    SECONDS,
-    URL,
+    REDIS_HOST,
+    REDIS_PORT,
+    REDIS_URL,
     VARIABLES,
     SettingsError,
     Variable,
 )
-from service.settings.redis_url import without_password
+from service.settings.redis_url import redact_url
 
 __all__ = [
     "MAX_RETENTION",
@@ -33,8 +33,8 @@ __all__ = [
     "Settings",
     "SettingsError",
     "Variable",
+    "redact_url",
     "retention_from_environment",
-    "without_password",
 ]
 
 #: The names of this machine, as a Host header has them.
@@ -60,7 +60,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     max_body_bytes: int
     max_connections: int
     max_concurrent_requests: int
-    max_watchers: int
+    max_waiting_requests: int
     max_watchers_per_client: int
     client_timeout_seconds: int
     keep_alive_seconds: int
@@ -94,25 +94,27 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 def retention_from_environment(environ: Mapping[str, str] = os.environ) -> timedelta:
     """Return how long a job is kept after its last change; raises `SettingsError`."""
-    days, seconds = DAYS.read(environ), SECONDS.read(environ)
+    days, seconds = JOB_TTL_DAYS.read(environ), JOB_TTL_SECONDS.read(environ)
     return timedelta(days=days) if seconds is None else timedelta(seconds=seconds)
 
 
 def _redis_url(environ: Mapping[str, str]) -> str | None:
-    url, host = URL.read(environ), HOST.read(environ)
+    url, host = REDIS_URL.read(environ), REDIS_HOST.read(environ)
     if url is not None:
         return str(url)
-    port = PORT.read(environ)
+    port = REDIS_PORT.read(environ)
     if host is not None:
         return f"redis://{f'[{host}]' if ':' in host else host}:{port}/0"
-    if environ.get(PORT.name, "").strip():
-        raise SettingsError(PORT.name, environ[PORT.name], "only together with REDIS_HOST; set REDIS_HOST or unset it")
+    if environ.get(REDIS_PORT.name, "").strip():
+        raise SettingsError(
+            REDIS_PORT.name, environ[REDIS_PORT.name], "only together with REDIS_HOST; set REDIS_HOST or unset it"
+        )
     return None
 
 
 def _api_keys(environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
     found = (API_KEYS.read(environ) or ()) + (API_KEYS_FILE.read(environ) or ())
-    if not parsers.distinct(found):
+    if not parsers.are_unique(found):
         raise SettingsError(
             API_KEYS_FILE.name, environ[API_KEYS_FILE.name], "names and keys that API_KEYS does not have"
         )

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from service.domain.api_keys import Scope
 from service.settings import parsers
-from service.settings.redis_url import RedisUrlError, redis_url, without_password
+from service.settings.redis_url import RedisUrlError, redact_url, redis_url
 
 MAX_RETENTION: Final = timedelta(days=365)
 
@@ -18,7 +18,7 @@ class SettingsError(Exception):
 
     def __init__(self, name: str, value: str, allowed: str, detail: str = "") -> None:
         why = f": {detail}" if detail else ""
-        super().__init__(f"{name}={without_password(value)!r} is not allowed{why}; allowed: {allowed}")
+        super().__init__(f"{name}={redact_url(value)!r} is not allowed{why}; allowed: {allowed}")
         self.name = name
 
 
@@ -30,7 +30,7 @@ class Variable(NamedTuple):
     default: str | None
     parse: Callable[[str], Any]
     allowed: str
-    purpose: str
+    description: str
     #: Whether what stands in it is shown to nobody, not even where it is refused.
     is_secret: bool = False
 
@@ -67,7 +67,7 @@ def _number(name: str, field: str, default: int | None, least: int, most: int, p
     )
 
 
-URL: Final = Variable(
+REDIS_URL: Final = Variable(
     "REDIS_URL",
     "redis_url",
     None,
@@ -76,10 +76,10 @@ URL: Final = Variable(
     "unix://[[user]:password@]/path[?db=…]",
     "the Redis to work on; wins over REDIS_HOST",
 )
-HOST: Final = Variable(
+REDIS_HOST: Final = Variable(
     "REDIS_HOST", "redis_host", None, parsers.host, "a host name or address", "the host of the Redis to work on"
 )
-PORT: Final = Variable(
+REDIS_PORT: Final = Variable(
     "REDIS_PORT",
     "redis_port",
     "6379",
@@ -87,12 +87,12 @@ PORT: Final = Variable(
     "an integer from 1 to 65535, together with REDIS_HOST",
     "its port",
 )
-DAYS: Final = _number("JOB_TTL_DAYS", "ttl", 7, 1, 365, "days that a job is kept after its last change")
-SECONDS: Final = _number(
+JOB_TTL_DAYS: Final = _number("JOB_TTL_DAYS", "ttl", 7, 1, 365, "days that a job is kept after its last change")
+JOB_TTL_SECONDS: Final = _number(
     "JOB_TTL_SECONDS", "ttl", None, 1, int(MAX_RETENTION.total_seconds()), "the same in seconds; wins over JOB_TTL_DAYS"
 )
 _ENTRIES: Final = (
-    f"1 to {parsers.MOST_API_KEYS} of NAME:SCOPE+SCOPE:SHA256, separated by commas or spaces; "
+    f"1 to {parsers.MAX_API_KEYS} of NAME:SCOPE+SCOPE:SHA256, separated by commas or spaces; "
     f"`jobstate key NAME --scopes {','.join(Scope)}` makes one"
 )
 API_KEYS: Final = Variable(
@@ -116,16 +116,16 @@ ALLOW_ANONYMOUS: Final = Variable(
     "ALLOW_ANONYMOUS",
     "allow_anonymous",
     "0",
-    parsers.flag,
+    parsers.boolean,
     "0 or 1",
     "whether to listen beyond loopback without API keys, so that whoever reaches the port may do everything",
 )
 
 #: Every variable that the service reads, in the order of the documentation.
 VARIABLES: Final = (
-    URL,
-    HOST,
-    PORT,
+    REDIS_URL,
+    REDIS_HOST,
+    REDIS_PORT,
     _number(
         "REDIS_MAX_CONNECTIONS",
         "redis_max_connections",
@@ -139,7 +139,7 @@ VARIABLES: Final = (
         "REDIS_WAITAOF",
         "redis_waitaof",
         "0",
-        parsers.flag,
+        parsers.boolean,
         "0 or 1",
         "whether a change is answered only once Redis has synced it (`WAITAOF`, from Redis 7.2 on), which with "
         "`appendfsync everysec` takes up to a second",
@@ -155,8 +155,8 @@ VARIABLES: Final = (
         "the port to listen on",
     ),
     _number("JOBSTATE_WORKERS", "workers", 1, 1, 64, "how many processes serve"),
-    DAYS,
-    SECONDS,
+    JOB_TTL_DAYS,
+    JOB_TTL_SECONDS,
     _number(
         "MAX_BODY_BYTES", "max_body_bytes", 1024 * 1024, 1024, 512 * 1024 * 1024, "the largest request body in bytes"
     ),
@@ -170,8 +170,8 @@ VARIABLES: Final = (
         "the most requests that are answered at one time, for each worker",
     ),
     _number(
-        "MAX_WATCHERS",
-        "max_watchers",
+        "MAX_WAITING_REQUESTS",
+        "max_waiting_requests",
         1000,
         1,
         1_000_000,

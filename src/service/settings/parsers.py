@@ -14,7 +14,7 @@ _HOST_NAME: Final = r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?"
 API_KEY_NAME: Final = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _API_KEY: Final = re.compile(rf"({API_KEY_NAME}):([a-z+]+):([0-9A-Fa-f]{{64}})")
 #: Each request's key is compared with all of them.
-MOST_API_KEYS: Final = 100
+MAX_API_KEYS: Final = 100
 _UNIT_SECONDS: Final = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 
 
@@ -72,15 +72,15 @@ def proxies(text: str) -> tuple[str, ...]:
 def api_keys(text: str) -> tuple[ApiKey, ...]:
     """Return the keys of a list: names and keys each once, at least one."""
     found = tuple(map(_api_key, re.split(r"[\s,]+", text.strip(" \t\r\n,"))))
-    if not distinct(found):
+    if not are_unique(found):
         raise ValueError("a name or a key twice, or too many")
     return found
 
 
-def distinct(keys: tuple[ApiKey, ...]) -> bool:
+def are_unique(keys: tuple[ApiKey, ...]) -> bool:
     """Say whether keys can be told apart, and are not too many."""
     names, digests = {one.name for one in keys}, {one.digest for one in keys}
-    return len(keys) == len(names) == len(digests) <= MOST_API_KEYS
+    return len(keys) == len(names) == len(digests) <= MAX_API_KEYS
 
 
 def api_keys_file(text: str) -> tuple[ApiKey, ...]:
@@ -99,7 +99,7 @@ def _api_key(text: str) -> ApiKey:
     return ApiKey(name, frozenset(map(Scope, scopes.split("+"))), bytes.fromhex(digest))
 
 
-def flag(text: str) -> bool:
+def boolean(text: str) -> bool:
     """Return whether something is on."""
     return choice("0", "1")(text) == "1"
 

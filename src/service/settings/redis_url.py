@@ -80,7 +80,7 @@ def redis_url(text: str) -> str:
     return text
 
 
-def without_password(url: str) -> str:
+def redact_url(url: str) -> str:
     """Return a URL for people to read: without user and password, and without values of options that may be secret."""
     start, query, options = url.partition("?")
     if "@" in options:  # of a password that is not percent-encoded, or of an option: which of them cannot be known

@@ -13,32 +13,32 @@ from redis.asyncio import ConnectionPool, Redis
 from service.domain import errors
 from service.store import keys, probe
 from service.store.auto_pipeline import PATIENCE, pipeline_of
-from service.store.data_version import require_known
-from service.store.deadlines import DEADLINE, budget
-from service.store.fsync import sync_of
+from service.store.data_version import check_supported
+from service.store.deadlines import REQUEST_TIMEOUT, budget
+from service.store.fsync import fsync_waiter_of
 from service.store.observer import Observer
-from service.store.records import micros_of
-from service.store.redis_errors import meaning, parsed, typed
-from service.store.scripts import Source
+from service.store.records import time_reply_to_micros
+from service.store.redis_errors import map_error, parse_reply, to_domain_error
+from service.store.scripts import Script
 
 T = TypeVar("T")
 
 #: Seconds in which the question whether Redis takes changes is itself answered.
-PING_DEADLINE: Final = 2.5
+PING_TIMEOUT: Final = 2.5
 #: Seconds for which the time that Redis told is counted on from here; clocks drift apart by less than 0.1 ms in them.
-CLOCK_FRESH: Final = 10.0
+CLOCK_MAX_AGE: Final = 10.0
 #: Seconds after which a first try without an answer is given up for the second one.
-FIRST_TRY: Final = PATIENCE
+FIRST_ATTEMPT_TIMEOUT: Final = PATIENCE
 #: Seconds before the second try: whatever reset one connection may be about to reset the others of the pool too.
-PAUSE: Final = 0.05
+RETRY_DELAY: Final = 0.05
 #: Failures after which the command may or may not have run: the ones to try again, with the same change id.
-_UNCERTAIN: Final = (errors.StoreUnreachable, errors.StoreTimeout)
+AMBIGUOUS_ERRORS: Final = (errors.StoreUnreachable, errors.StoreTimeout)
 
 
-class UnknownReply(Exception):
+class UnexpectedReplyError(Exception):
     """A script answered with a word that its header does not name: a bug."""
 
-    def __init__(self, source: Source, word: str) -> None:
+    def __init__(self, source: Script, word: str) -> None:
         super().__init__(f"{source.name}.lua answered {word!r}")
 
 
@@ -52,7 +52,7 @@ class ServerClock:
     @property
     def is_fresh(self) -> bool:
         """Say whether Redis told the time lately."""
-        return time.monotonic() - self._read_at < CLOCK_FRESH
+        return time.monotonic() - self._read_at < CLOCK_MAX_AGE
 
     @property
     def now(self) -> int:
@@ -65,7 +65,7 @@ class ServerClock:
         self._read_at = time.monotonic()
 
 
-class Gateway:
+class StoreClient:
     """Runs scripts and reading commands, each as one call within the deadline."""
 
     def __init__(self, pool: ConnectionPool, observer: Observer, *, waitaof: bool = False) -> None:
@@ -76,14 +76,14 @@ class Gateway:
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; allowed: a pool with decode_responses=False")
         self._pipeline = pipeline_of(pool)
-        self._sync = sync_of(pool) if waitaof else None
+        self._sync = fsync_waiter_of(pool) if waitaof else None
         self._observer = observer
         self._clock = ServerClock()
         self._pool = pool
         #: For what is asked seldom; it knows, too, the forms of replies that have one of their own.
         self.redis: Redis = Redis(connection_pool=pool)
 
-    async def run(self, source: Source, names: Sequence[str], args: Sequence[Any]) -> list[Any]:
+    async def run_script(self, source: Script, names: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script in one round trip and return its reply: a word, then what its header says.
 
         A try whose outcome is unknown is followed by a second one, so `args` must carry what lets the script see that
@@ -92,49 +92,51 @@ class Gateway:
         """
 
         async def send(until: float) -> list[Any]:
-            reply = await self._in_time(source, names, args, until)
-            if reply[0] not in source.words:
-                raise UnknownReply(source, reply[0])
+            reply = await self._run_before_deadline(source, names, args, until)
+            if reply[0] not in source.replies:
+                raise UnexpectedReplyError(source, reply[0])
             return reply
 
         reply = await self.call(source.name, send, outcome=operator.itemgetter(0))
         if self._sync is not None and source.writes:
-            await self.call("sync", by(self._sync.wait), first_try=DEADLINE)
+            await self.call("sync", with_timeout(self._sync.wait), first_try=REQUEST_TIMEOUT)
         return reply
 
-    async def _in_time(self, source: Source, names: Sequence[str], args: Sequence[Any], until: float) -> list[Any]:
+    async def _run_before_deadline(
+        self, source: Script, names: Sequence[str], args: Sequence[Any], until: float
+    ) -> list[Any]:
         """Send a script with the moment after which it must not run, again where Redis's clock was misjudged."""
         while True:
             if not self._clock.is_fresh:
-                await self._look(until)
-            not_after = self._clock.now + int(FIRST_TRY * 1e6)
+                await self._refresh_clock(until)
+            not_after = self._clock.now + int(FIRST_ATTEMPT_TIMEOUT * 1e6)
             command = ("EVALSHA", source.sha, len(names), *names, not_after, *args)
             [reply] = await self._pipeline.ask(command, until=until)
             if isinstance(reply, redis_errors.NoScriptError):  # not loaded yet, or flushed since
-                _checked(await self._pipeline.ask(("SCRIPT", "LOAD", source.text), until=until))
+                _raise_errors(await self._pipeline.ask(("SCRIPT", "LOAD", source.text), until=until))
             elif isinstance(reply, Exception):
                 raise reply
-            elif (words := parsed("EVALSHA", _words, reply))[0] != "LATE":
+            elif (words := parse_reply("EVALSHA", _words, reply))[0] != "LATE":
                 return words
             else:
-                await self._look(until)
+                await self._refresh_clock(until)
 
-    async def _look(self, until: float) -> None:
+    async def _refresh_clock(self, until: float) -> None:
         """Ask what time it is at Redis, and whether the data there, then or later, may be changed by this service."""
-        time, version = _checked(await self._pipeline.ask(("TIME",), ("GET", keys.VERSION), until=until))
-        now = parsed("TIME", micros_of, time)
-        require_known(version)
+        time, version = _raise_errors(await self._pipeline.ask(("TIME",), ("GET", keys.VERSION), until=until))
+        now = parse_reply("TIME", time_reply_to_micros, time)
+        check_supported(version)
         self._clock.set(now)
 
     async def read_raw(self, *commands: tuple[str, ...]) -> list[Any]:
         """Run reading commands in one round trip and return their replies as they came. Raises as `run`."""
 
         async def send(until: float) -> list[Any]:
-            return _checked(await self._pipeline.ask(*commands, until=until))
+            return _raise_errors(await self._pipeline.ask(*commands, until=until))
 
         return await self.call("read", send)
 
-    async def read(self, *commands: Sequence[str], apart: bool = False) -> list[Any]:
+    async def read(self, *commands: Sequence[str], isolate_errors: bool = False) -> list[Any]:
         """Run reading commands in one round trip and return their replies in the forms of redis-py. Raises as `run`.
 
         Apart, a key that is not ours is a `StoreCorrupt` in the place of its reply, and harms no other.
@@ -143,73 +145,73 @@ class Gateway:
         async def send(until: float) -> list[Any]:
             replies = await self._pipeline.ask(*(tuple(command) for command in commands), until=until)
             for number, reply in enumerate(replies):
-                if apart and isinstance(reply, Exception) and meaning(reply) is errors.StoreCorrupt:
-                    replies[number] = typed(reply, self._pool)
-            _checked(replies)
-            return [self._formed(command[0], reply) for command, reply in zip(commands, replies, strict=True)]
+                if isolate_errors and isinstance(reply, Exception) and map_error(reply) is errors.StoreCorrupt:
+                    replies[number] = to_domain_error(reply, self._pool)
+            _raise_errors(replies)
+            return [self._convert_reply(command[0], reply) for command, reply in zip(commands, replies, strict=True)]
 
         return await self.call("read", send)
 
-    def _formed(self, name: str, reply: Any) -> Any:
+    def _convert_reply(self, name: str, reply: Any) -> Any:
         form = self.redis.response_callbacks.get(name)
-        return reply if form is None or isinstance(reply, Exception) else parsed(name, form, reply)
+        return reply if form is None or isinstance(reply, Exception) else parse_reply(name, form, reply)
 
     async def probe(self) -> None:
         """Return when Redis would take a change, and this service may make one. Raises as `run`, within 3 s."""
 
         async def send(until: float) -> Any:
             load, run = probe.commands()
-            _, reply = _checked(await self._pipeline.ask(load, run, until=until))
+            _, reply = _raise_errors(await self._pipeline.ask(load, run, until=until))
             return probe.version_from(reply)
 
-        require_known(await self.call("probe", send, PING_DEADLINE))
+        check_supported(await self.call("probe", send, PING_TIMEOUT))
 
     async def call(
         self,
         name: str,
         command: Callable[[float], Awaitable[T]],
-        deadline: float = DEADLINE,
+        deadline: float = REQUEST_TIMEOUT,
         outcome: Callable[[T], str] = lambda _: "ok",
         first_try: float | None = None,
     ) -> T:
-        """Run a command that may be sent twice without harm, the first time for `first_try` seconds (`FIRST_TRY`).
+        """Run a command that may be sent twice without harm, the first time for `first_try` seconds (`FIRST_ATTEMPT_TIMEOUT`).
 
         It is told when it must have ended (s, as `time.monotonic`), with a `TimeoutError` if it is not done; `by` makes
         one of what has no such end. Raises `StoreUnavailable` or `StoreCorrupt`.
 
         The observer hears of it under `name` and the `outcome` of its reply or the name of its error.
         """
-        self._observer.calling()
+        self._observer.on_call_start()
         started, heard, own = time.perf_counter(), "CancelledError", budget.get()
         try:
             left = deadline if own is None else own.within(deadline)
             until = (began := time.monotonic()) + left
             try:
-                reply = await command(began + min(FIRST_TRY if first_try is None else first_try, left))
+                reply = await command(began + min(FIRST_ATTEMPT_TIMEOUT if first_try is None else first_try, left))
             except Exception as error:
-                reply = await self._once_more(command, error, until)
+                reply = await self._retry_once(command, error, until)
             heard = outcome(reply)
         except Exception as error:
             heard = type(error).__name__
             raise
         finally:
             took = time.perf_counter() - started
-            self._observer.called(name, heard, took)
+            self._observer.on_call_end(name, heard, took)
             if own is not None:
                 own.spend(took)
         return reply
 
-    async def _once_more(self, command: Callable[[float], Awaitable[T]], error: Exception, until: float) -> T:
+    async def _retry_once(self, command: Callable[[float], Awaitable[T]], error: Exception, until: float) -> T:
         """Run a command again whose first try has failed, where that may help; else raise what the failure means."""
         known: Exception | None = None
         try:
-            if issubclass(meaning(error), _UNCERTAIN) and time.monotonic() + PAUSE <= until:
-                await asyncio.sleep(PAUSE)
+            if issubclass(map_error(error), AMBIGUOUS_ERRORS) and time.monotonic() + RETRY_DELAY <= until:
+                await asyncio.sleep(RETRY_DELAY)
                 try:
                     return await command(until)
                 except Exception as second:
                     error = second
-            known = typed(error, self._pool)
+            known = to_domain_error(error, self._pool)
             if known is error:
                 raise error
             raise known from error
@@ -217,7 +219,7 @@ class Gateway:
             del error, known  # which hold this frame: all, and the request, would wait for the garbage collector
 
 
-def by(command: Callable[[], Awaitable[T]]) -> Callable[[float], Awaitable[T]]:
+def with_timeout(command: Callable[[], Awaitable[T]]) -> Callable[[float], Awaitable[T]]:
     """Return a command that ends at the moment that it is told."""
 
     async def ended(until: float) -> T:
@@ -232,7 +234,7 @@ def _words(reply: Any) -> list[Any]:
     return [word.decode(), *values]
 
 
-def _checked(replies: list[Any]) -> list[Any]:
+def _raise_errors(replies: list[Any]) -> list[Any]:
     """Return replies; raise the first that is an error of redis-py."""
     for reply in replies:
         if isinstance(reply, redis_errors.RedisError):

@@ -4,14 +4,14 @@ from contextvars import ContextVar
 from typing import Final
 
 #: Seconds that one request may spend on Redis, waiting for connections and second tries included.
-DEADLINE: Final = 3.0
+REQUEST_TIMEOUT: Final = 3.0
 
 
-class Budget:
+class TimeBudget:
     """The seconds of Redis that are left to one request, over all its calls."""
 
     def __init__(self) -> None:
-        self._left = DEADLINE
+        self._left = REQUEST_TIMEOUT
 
     def within(self, deadline: float) -> float:
         """Return how long a call may take that would have `deadline` seconds by itself."""
@@ -23,4 +23,4 @@ class Budget:
 
 
 #: The budget of the request that is being answered; what no request asks for has a deadline for each call.
-budget: Final[ContextVar[Budget | None]] = ContextVar("budget", default=None)
+budget: Final[ContextVar[TimeBudget | None]] = ContextVar("budget", default=None)

@@ -13,12 +13,12 @@ from service.domain.constraints import IDEMPOTENCY_KEY
 
 def digest(*parts: Any) -> str:
     """Return 128 bits of SHA-256 over the JSON of `parts`, in 22 characters: equal for equal content only."""
-    return _text(sha256(msgspec.json.encode(parts)).digest()[:16])
+    return _base64(sha256(msgspec.json.encode(parts)).digest()[:16])
 
 
 def new_change_id() -> str:
     """Return a fresh change id: 96 random bits in 16 characters. It tells changes apart, and is no secret."""
-    return _text(random.randbytes(12))
+    return _base64(random.randbytes(12))
 
 
 def change_id_for(key: str | None) -> str:
@@ -28,13 +28,13 @@ def change_id_for(key: str | None) -> str:
     """
     if key is None:
         return new_change_id()
-    return _text(sha256(IDEMPOTENCY_KEY.require("Idempotency-Key", key).encode()).digest()[:12])
+    return _base64(sha256(IDEMPOTENCY_KEY.validate("Idempotency-Key", key).encode()).digest()[:12])
 
 
-def new_secret() -> str:
+def new_token_secret() -> str:
     """Return what nobody can guess of a lease token: 96 random bits in 16 characters."""
     return secrets.token_urlsafe(12)
 
 
-def _text(data: bytes) -> str:
+def _base64(data: bytes) -> str:
     return urlsafe_b64encode(data).rstrip(b"=").decode()

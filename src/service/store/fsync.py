@@ -6,17 +6,17 @@ from typing import Final
 from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import ResponseError
 
-from service.domain.errors import StoreReadOnly, StoreRefused, StoreTimeout
+from service.domain.errors import StoreAccessDenied, StoreReadOnly, StoreTimeout
 from service.store import keys
 
 #: Milliseconds for which Redis waits for its disk; with `appendfsync everysec` a sync comes every second.
-PATIENCE: Final = 1200
+WAITAOF_TIMEOUT_MS: Final = 1200
 #: Milliseconds for which the key that is written for it is kept.
-MARK_KEPT: Final = 60_000
+MARKER_TTL_MS: Final = 60_000
 _ATTRIBUTE: Final = "_sync"
 
 
-class Sync:
+class FsyncWaiter:
     """One question for all who want to be sure: a write behind theirs, and whether that one has been synced.
 
     `WAITAOF` looks at what its own connection has written, and holds that connection up meanwhile; so it is asked once
@@ -32,7 +32,7 @@ class Sync:
     async def wait(self) -> None:
         """Return when all that Redis has answered before is on its disk.
 
-        Raises `StoreTimeout` where that takes too long, `StoreReadOnly` without an append-only file, `StoreRefused` by
+        Raises `StoreTimeout` where that takes too long, `StoreReadOnly` without an append-only file, `StoreAccessDenied` by
         a Redis before 7.2, and what a call raises.
         """
         if self._next is None:
@@ -57,13 +57,13 @@ class Sync:
 
     async def _ask(self) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(keys.SYNCED, "1", px=MARK_KEPT)
-            pipe.execute_command("WAITAOF", 1, 0, PATIENCE)
+            pipe.set(keys.SYNCED, "1", px=MARKER_TTL_MS)
+            pipe.execute_command("WAITAOF", 1, 0, WAITAOF_TIMEOUT_MS)
             written, synced = await pipe.execute(raise_on_error=False)
         if isinstance(written, Exception):
             raise written
         if isinstance(synced, ResponseError) and "unknown command" in str(synced):
-            raise StoreRefused(f"{StoreRefused.__doc__} (REDIS_WAITAOF needs a Redis from 7.2 on)")
+            raise StoreAccessDenied(f"{StoreAccessDenied.__doc__} (REDIS_WAITAOF needs a Redis from 7.2 on)")
         if isinstance(synced, ResponseError) and "appendonly" in str(synced):
             raise StoreReadOnly(f"{StoreReadOnly.__doc__} (REDIS_WAITAOF needs `appendonly yes`)")
         if isinstance(synced, Exception):
@@ -72,9 +72,9 @@ class Sync:
             raise StoreTimeout(f"{StoreTimeout.__doc__} (the change is made, but not on the disk yet)")
 
 
-def sync_of(pool: ConnectionPool) -> Sync:
+def fsync_waiter_of(pool: ConnectionPool) -> FsyncWaiter:
     """Return the one sync of a pool."""
-    sync: Sync | None = vars(pool).get(_ATTRIBUTE)
+    sync: FsyncWaiter | None = vars(pool).get(_ATTRIBUTE)
     if sync is None:
-        vars(pool)[_ATTRIBUTE] = sync = Sync(pool)
+        vars(pool)[_ATTRIBUTE] = sync = FsyncWaiter(pool)
     return sync

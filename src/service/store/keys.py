@@ -9,7 +9,7 @@ from typing import Final
 ROOT: Final = "jobs:"
 
 #: Keys without a time to live, because nothing may forget them.
-LASTING: Final = frozenset({f"{ROOT}clock", f"{ROOT}events", f"{ROOT}queues", f"{ROOT}version"})
+PERSISTENT: Final = frozenset({f"{ROOT}clock", f"{ROOT}events", f"{ROOT}queues", f"{ROOT}version"})
 
 
 #: What stands behind the root of every index and every other key, and the type that Redis says it has.
@@ -45,7 +45,7 @@ def claim(claim_id: str) -> str:
     return index("claim", claim_id)
 
 
-def allowance(client: str) -> str:
+def rate_limit(client: str) -> str:
     """String: when the rate limit's allowance of a client (a digest) is whole again (µs)."""
     return index("limit", client)
 

@@ -12,10 +12,10 @@ from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from service.store.deadlines import DEADLINE
+from service.store.deadlines import REQUEST_TIMEOUT
 
 
-class Pool(BlockingConnectionPool):
+class RedisPool(BlockingConnectionPool):
     """A pool whose name lookups do not pile up.
 
     asyncio looks names up in a few threads that the end of the process waits for: with a name server that hangs,
@@ -42,17 +42,17 @@ class Pool(BlockingConnectionPool):
         if is_closed(connection):
             await connection.disconnect(nowait=True)
         if not connection.is_connected and isinstance(connection, Connection):
-            async with asyncio.timeout(DEADLINE):
-                await self._look_up(connection.host, connection.port)
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                await self._resolve_host(connection.host, connection.port)
         await super().ensure_connection(connection)
 
-    async def _look_up(self, host: str, port: int) -> None:
+    async def _resolve_host(self, host: str, port: int) -> None:
         """Return when the name server knows the host: one question at a time for all who wait."""
         if self._lookup is None or self._lookup.done():
             answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
             self._lookup = asyncio.wrap_future(answer)
             self._lookup.add_done_callback(lambda lookup: lookup.exception())  # also where nobody waits any more
-            threading.Thread(target=_answer, args=(answer, host, port), daemon=True).start()
+            threading.Thread(target=_resolve, args=(answer, host, port), daemon=True).start()
         await asyncio.shield(self._lookup)
 
 
@@ -62,24 +62,24 @@ def is_closed(connection: AbstractConnection) -> bool:
     return reader is not None and (reader.at_eof() or reader.exception() is not None)
 
 
-def _answer(answer: concurrent.futures.Future[Any], host: str, port: int) -> None:
+def _resolve(answer: concurrent.futures.Future[Any], host: str, port: int) -> None:
     try:
         answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except Exception as error:
         answer.set_exception(error)
 
 
-def connect(url: str, *, max_connections: int = 9) -> BlockingConnectionPool:
+def create_pool(url: str, *, max_connections: int = 9) -> BlockingConnectionPool:
     """Return a pool for `url` (`redis://`, `rediss://`, `unix://`); it connects when it is first used.
 
-    Time-outs of 3 s, a health check of connections idle for 30 s, and no retries of its own: see `Gateway.run`.
+    Time-outs of 3 s, a health check of connections idle for 30 s, and no retries of its own: see `StoreClient.run`.
     """
-    pool = Pool.from_url(
+    pool = RedisPool.from_url(
         url,
         max_connections=max_connections,
-        timeout=DEADLINE,
-        socket_timeout=DEADLINE,
-        socket_connect_timeout=DEADLINE,
+        timeout=REQUEST_TIMEOUT,
+        socket_timeout=REQUEST_TIMEOUT,
+        socket_connect_timeout=REQUEST_TIMEOUT,
         health_check_interval=30,
         retry=Retry(NoBackoff(), 0),
     )

@@ -3,10 +3,10 @@
 from hashlib import sha1
 from typing import Any, Final
 
-from service.domain.errors import StoreRefused
+from service.domain.errors import StoreAccessDenied
 from service.store import keys
-from service.store.redis_commands import KEYS, SERVICE, names
-from service.store.redis_errors import parsed
+from service.store.redis_commands import KEYS, REQUIRED_COMMANDS, names
+from service.store.redis_errors import parse_reply
 
 #: Reads the version of the data, and is refused where every change would be: by a replica, over a broken disk. Not at
 #: the memory limit, where there is still reading and, what helps, deleting to do. Returns the commands of ARGV that the
@@ -27,18 +27,20 @@ _SHA: Final = sha1(_SCRIPT.encode(), usedforsecurity=False).hexdigest()
 
 def commands() -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Return the two commands of a probe: all scripts are loaded and run by these."""
-    return ("SCRIPT", "LOAD", _SCRIPT), ("EVALSHA", _SHA, 1, keys.VERSION, *SERVICE)
+    return ("SCRIPT", "LOAD", _SCRIPT), ("EVALSHA", _SHA, 1, keys.VERSION, *REQUIRED_COMMANDS)
 
 
 def version_from(reply: Any) -> bytes | None:
     """Return the version of the data out of the reply to the second command.
 
-    Raises `StoreRefused` where the service needs a command that Redis refuses.
+    Raises `StoreAccessDenied` where the service needs a command that Redis refuses.
     """
-    version, refused = parsed("EVALSHA", _two, reply)
+    version, refused = parse_reply("EVALSHA", _two, reply)
     if refused:
         listed = ", ".join(names([line.decode() for line in refused]))
-        raise StoreRefused(f"{StoreRefused.__doc__} (unknown, or not allowed on {' and '.join(KEYS)}: {listed})")
+        raise StoreAccessDenied(
+            f"{StoreAccessDenied.__doc__} (unknown, or not allowed on {' and '.join(KEYS)}: {listed})"
+        )
     return version
 
 

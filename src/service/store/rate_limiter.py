@@ -8,9 +8,9 @@ from redis.asyncio import ConnectionPool
 from service.domain.errors import RateLimited
 from service.domain.rate_limits import Quota, RateLimit
 from service.store import keys, scripts
-from service.store.client import Gateway
+from service.store.client import StoreClient
 from service.store.fingerprints import digest
-from service.store.observer import NoObserver, Observer
+from service.store.observer import NullObserver, Observer
 
 _SECOND: Final = 1_000_000
 
@@ -20,16 +20,16 @@ class RateLimiter:
 
     def __init__(self, pool: ConnectionPool, limit: RateLimit, *, observer: Observer | None = None) -> None:
         """Count through `pool`."""
-        self._gateway = Gateway(pool, observer or NoObserver())
+        self._gateway = StoreClient(pool, observer or NullObserver())
         self._limit = limit
 
-    async def admit(self, client: str) -> Quota:
+    async def acquire(self, client: str) -> Quota:
         """Take one request off the client's allowance and return what is left.
 
         Raises `RateLimited` where nothing was left, `StoreUnavailable` when Redis cannot count within 3 s.
         """
         args = [digest(client, self._limit), self._limit.requests, self._limit.window_seconds * _SECOND]
-        word, *reply = await self._gateway.run(scripts.LIMIT, [keys.ROOT], args)
+        word, *reply = await self._gateway.run_script(scripts.LIMIT, [keys.ROOT], args)
         if word == "LIMITED":
             whole, soonest = map(_seconds, reply)
             raise RateLimited(Quota(self._limit, 0, whole), soonest)

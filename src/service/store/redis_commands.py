@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Final
 
 #: The commands that the service cannot work without, most of them within scripts: each with arguments that fit it.
-SERVICE: Final = (
+REQUIRED_COMMANDS: Final = (
     "PING",
     "EVALSHA 0 0",
     "SCRIPT LOAD text",

@@ -22,10 +22,10 @@ _REPLY_ERRORS: Final = {
 #: The first match counts. The last two rows are the defaults: for a failed connection, and for anything Redis replies.
 _ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] = (
     (redis_errors.BusyLoadingError, errors.StoreLoading),
-    (redis_errors.AuthenticationError, errors.StoreRefused),
-    (redis_errors.AuthorizationError, errors.StoreRefused),
-    (redis_errors.ExternalAuthProviderError, errors.StoreRefused),
-    (redis_errors.OutOfMemoryError, errors.StoreFull),
+    (redis_errors.AuthenticationError, errors.StoreAccessDenied),
+    (redis_errors.AuthorizationError, errors.StoreAccessDenied),
+    (redis_errors.ExternalAuthProviderError, errors.StoreAccessDenied),
+    (redis_errors.OutOfMemoryError, errors.StoreOutOfMemory),
     (redis_errors.ReadOnlyError, errors.StoreReadOnly),
     (redis_errors.MasterDownError, errors.StoreReadOnly),
     (redis_errors.TimeoutError, errors.StoreTimeout),
@@ -33,10 +33,10 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] =
     (redis_errors.ConnectionError, errors.StoreUnreachable),
     (redis_errors.InvalidResponse, errors.StoreUnreachable),
     (OSError, errors.StoreUnreachable),
-    (redis_errors.RedisError, errors.StoreRefused),
+    (redis_errors.RedisError, errors.StoreAccessDenied),
 )
 #: The most characters of Redis's words that are shown.
-_LONGEST: Final = 300
+MAX_ERROR_TEXT: Final = 300
 #: Redis repeats the arguments of a command that it does not know: passwords and job data.
 _ARGUMENTS: Final = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _SECRETS: Final = ("password", "ssl_password")
@@ -46,13 +46,13 @@ class UnreadableReply(redis_errors.InvalidResponse):
     """A reply does not have the form that the command's replies have: what answers is not Redis."""
 
 
-def meaning(error: Exception) -> type[Exception]:
+def map_error(error: Exception) -> type[Exception]:
     """Return the domain error that an error of redis-py or of the network stands for; its own type if none does.
 
     What Redis says while a connection is set up comes wrapped in a bare `ConnectionError`.
     """
     if type(error) is redis_errors.ConnectionError and isinstance(error.__cause__, redis_errors.RedisError):
-        return meaning(error.__cause__)
+        return map_error(error.__cause__)
     if type(error) is RuntimeError and "handler is closed" in str(error):
         return errors.StoreUnreachable  # what uvloop says of a connection that was reset before something is sent on it
     if type(error) is redis_errors.ResponseError and (known := _REPLY_ERRORS.get(str(error).split(" ", 1)[0])):
@@ -60,7 +60,7 @@ def meaning(error: Exception) -> type[Exception]:
     return next((meant for raised, meant in _ERRORS if isinstance(error, raised)), type(error))
 
 
-def parsed(command: str, parse: Callable[[Any], T], reply: Any) -> T:
+def parse_reply(command: str, parse: Callable[[Any], T], reply: Any) -> T:
     """Return a reply as `parse` understands it. Raises `UnreadableReply`."""
     try:
         return parse(reply)
@@ -68,15 +68,15 @@ def parsed(command: str, parse: Callable[[Any], T], reply: Any) -> T:
         raise UnreadableReply(f"unexpected reply to {command}") from error
 
 
-def typed(error: Exception, pool: ConnectionPool) -> Exception:
+def to_domain_error(error: Exception, pool: ConnectionPool) -> Exception:
     """Return `error` as an error of the domain that shows Redis's words; as it is if it is none of Redis's."""
-    kind = meaning(error)
+    kind = map_error(error)
     if kind is type(error) or not issubclass(kind, errors.JobStateError):
         return error
-    return kind(f"{kind.__doc__} ({words(error, pool)})")
+    return kind(f"{kind.__doc__} ({error_text(error, pool)})")
 
 
-def words(error: Exception, pool: ConnectionPool) -> str:
+def error_text(error: Exception, pool: ConnectionPool) -> str:
     """Return what an error says, without the secrets of the connection and without arguments of commands."""
     if isinstance(error, RuntimeError):
         return "connection reset"
@@ -86,4 +86,4 @@ def words(error: Exception, pool: ConnectionPool) -> str:
             text = text.replace(str(secret), "***")
     if isinstance(error, redis_errors.InvalidResponse):
         text = f"what answers does not speak the Redis protocol: {text}"
-    return text[:_LONGEST]
+    return text[:MAX_ERROR_TEXT]

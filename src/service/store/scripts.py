@@ -21,30 +21,32 @@ _FLAGS: Final = {
 }
 
 #: Scripts that change nothing of which anybody is assured.
-_OF_NO_CHANGE: Final = frozenset({"count", "entries", "examine", "limit", "list", "oldest", "sweep"})
+_UNACKNOWLEDGED: Final = frozenset({"count", "entries", "examine", "limit", "list", "oldest", "sweep"})
 #: Scripts that move jobs.
-_MOVING: Final = frozenset({"change", "claim", "delete", "entries", "examine", "heartbeat", "reap", "release"})
+_USES_TRANSITIONS: Final = frozenset(
+    {"change", "claim", "delete", "entries", "examine", "heartbeat", "reap", "release"}
+)
 
 
-class Source(NamedTuple):
+class Script(NamedTuple):
     """A script as it is sent to Redis, and the words that its reply may begin with."""
 
     name: str
     text: str
-    words: frozenset[str]
+    replies: frozenset[str]
     sha: str
     """What Redis knows it by once it is loaded: the SHA-1 of its text."""
     writes: bool
     """Whether what it answers may be of a change: its own, or one that it finds made before."""
 
 
-def _source(name: str, *words: str) -> Source:
+def _source(name: str, *words: str) -> Script:
     flags = f" flags={_FLAGS[name]}" if name in _FLAGS else ""
-    parts = ("prelude", "moves", name) if name in _MOVING else ("prelude", name)
+    parts = ("prelude", "moves", name) if name in _USES_TRANSITIONS else ("prelude", name)
     texts = (_LUA.joinpath(f"{part}.lua").read_text() for part in parts)
     text = "\n".join((f"#!lua{flags}", *texts))
-    writes = name not in _OF_NO_CHANGE
-    return Source(name, text, frozenset(words), sha1(text.encode(), usedforsecurity=False).hexdigest(), writes)
+    writes = name not in _UNACKNOWLEDGED
+    return Script(name, text, frozenset(words), sha1(text.encode(), usedforsecurity=False).hexdigest(), writes)
 
 
 CREATE: Final = _source("create", "CREATED", "REPLAYED", "EXISTS", "DRAINING")

@@ -14,12 +14,12 @@ from litestar.exceptions import NotFoundException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import FromPath
 
-from service.api.request_checks import ANSWERS
+from service.api.request_checks import PRODUCES
 
 #: Of a page itself: it names the assets of one release.
-ASKED_ANEW: Final = CacheControlHeader(no_cache=True)
+NO_CACHE: Final = CacheControlHeader(no_cache=True)
 
-_KEPT: Final = CacheControlHeader(public=True, max_age=31536000, immutable=True)
+_IMMUTABLE: Final = CacheControlHeader(public=True, max_age=31536000, immutable=True)
 _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -31,7 +31,7 @@ class Assets:
         self._files = {file.name: file.read_bytes() for file in found}
         self.seal: Final = sha256(b"".join(self._files.values())).hexdigest()[:12]
 
-    def sealed(self, html: str) -> bytes:
+    def render(self, html: str) -> bytes:
         """Return a page whose `{seal}` stands for the seal."""
         return html.replace("{seal}", self.seal).encode()
 
@@ -45,9 +45,9 @@ class Assets:
 
         @get(
             f"{path}/{self.seal}/{{name:str}}",
-            cache_control=_KEPT,
+            cache_control=_IMMUTABLE,
             response_headers=[ResponseHeader(name="Vary", value="Accept-Encoding")],
-            opt={ANSWERS: tuple(_MEDIA_TYPES.values())},
+            opt={PRODUCES: tuple(_MEDIA_TYPES.values())},
             sync_to_thread=True,
         )
         def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
@@ -55,14 +55,14 @@ class Assets:
             if name not in files:
                 raise NotFoundException
             media_type = _MEDIA_TYPES[PurePath(name).suffix]
-            if takes_gzip(request.headers.get("accept-encoding", "")):
+            if accepts_gzip(request.headers.get("accept-encoding", "")):
                 return Response(compressed(name), media_type=media_type, headers={"Content-Encoding": "gzip"})
             return Response(files[name], media_type=media_type)
 
         return asset
 
 
-def takes_gzip(accepted: str) -> bool:
+def accepts_gzip(accepted: str) -> bool:
     """Say whether an `Accept-Encoding` names gzip, and does not refuse it."""
     for one in accepted.lower().split(","):
         coding, _, quality = one.replace(" ", "").partition(";q=")

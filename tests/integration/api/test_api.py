@@ -10,7 +10,7 @@ import pytest
 import redis as sync_redis
 
 from service import __version__
-from service.api.problems import TYPE
+from service.api.problems import TYPE_PREFIX
 from service.store import keys
 from tests.helpers.servers import Service
 
@@ -29,7 +29,7 @@ def problem(response: httpx.Response, status: int, name: str) -> dict[str, Any]:
     """Check the form of a problem and return it."""
     assert response.headers["content-type"] == "application/problem+json", response.text
     found: dict[str, Any] = response.json()
-    assert (response.status_code, found["status"], found["type"]) == (status, status, TYPE + name), response.text
+    assert (response.status_code, found["status"], found["type"]) == (status, status, TYPE_PREFIX + name), response.text
     assert found["title"]
     assert found["detail"]
     assert found["correlation_id"] == response.headers["x-correlation-id"]
@@ -304,7 +304,7 @@ def test_a_bad_body_is_refused_by_field_with_what_is_allowed(
 
     assert allowed in invalid(response, field)["allowed"]
     with sync_redis.Redis.from_url(redis_url) as client:
-        assert {name.decode() for name in client.scan_iter()} <= keys.LASTING
+        assert {name.decode() for name in client.scan_iter()} <= keys.PERSISTENT
 
 
 @pytest.mark.parametrize(
@@ -421,7 +421,7 @@ def test_media_types_that_the_service_does_not_speak(api: httpx.Client) -> None:
 
 
 def test_a_body_over_the_limit_is_refused_by_its_announced_length(api: httpx.Client) -> None:
-    found = problem(create(api, input_params="x" * 65536), 413, "body-too-large")
+    found = problem(create(api, input_params="x" * 65536), 413, "content-too-large")
 
     assert "65536" in found["detail"]
 
@@ -437,7 +437,7 @@ def test_a_body_over_the_limit_is_refused_while_it_is_read(api: httpx.Client) ->
             response = client.post("/v1/jobs", content=endless(), headers={"Content-Type": "application/json"})
         except httpx.WriteError:
             return  # the service has answered and closed while the client was still sending
-    problem(response, 413, "body-too-large")
+    problem(response, 413, "content-too-large")
 
 
 def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:

@@ -12,8 +12,8 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from service.domain.api_keys import Scope, digest_of, new_key
-from service.server.security_headers import SECURITY
+from service.domain.api_keys import Scope, generate_key, hash_key
+from service.server.security_headers import SECURITY_HEADERS
 from tests.helpers.cli_process import jobstate
 from tests.helpers.servers import Service, wait_until
 from tests.integration.worker.test_job_worker import working
@@ -21,11 +21,11 @@ from tests.integration.worker.test_job_worker import working
 pytestmark = pytest.mark.usefixtures("sound")
 
 FRIEND = "https://friend.example"
-KEYS = {scope: new_key() for scope in Scope}
+KEYS = {scope: generate_key() for scope in Scope}
 
 
 def entry(name: str, key: str, scope: str) -> str:
-    return f"{name}:{scope}:{digest_of(key.encode()).hex()}"
+    return f"{name}:{scope}:{hash_key(key.encode()).hex()}"
 
 
 @pytest.fixture(scope="module")
@@ -149,8 +149,8 @@ def test_every_answer_carries_what_keeps_browsers_safe(ask: Callable[..., httpx.
     with httpx.stream("GET", f"{guarded.url}/v1/events", headers=bearer(Scope.READ)) as stream:
         answers.append(stream)
     for answer in answers:
-        assert [(name, answer.headers.get_list(name)) for name, _ in SECURITY] == [
-            (name, [value]) for name, value in SECURITY
+        assert [(name, answer.headers.get_list(name)) for name, _ in SECURITY_HEADERS] == [
+            (name, [value]) for name, value in SECURITY_HEADERS
         ], answer.url
     of_jobs = [answer for answer in answers if "/v1/" in str(answer.url) and answer.request.method != "OPTIONS"]
     assert {answer.headers.get("cache-control", "").split(",")[0] for answer in of_jobs} == {"no-store"}

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from service.domain.timestamps import timestamp
+from service.domain.timestamps import format_timestamp
 from service.store import keys
 from tests.helpers.servers import RedisServer, Service, wait_until
 
@@ -329,4 +329,4 @@ def an_hour_passes(redis: Any) -> None:
     for job_id, ends in redis.zrange(keys.LEASES, 0, -1, withscores=True):
         past = int(ends) - 3_600_000
         redis.zadd(keys.LEASES, {job_id: past})
-        redis.hset(keys.job(job_id), "lease_expires_at", timestamp(past * 1000))
+        redis.hset(keys.job(job_id), "lease_expires_at", format_timestamp(past * 1000))

@@ -7,8 +7,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.api.problems import HEAD_TOO_LARGE, MALFORMED, MEDIA_TYPE, TOO_SLOW, TYPE
-from service.domain.api_keys import Scope, digest_of, new_key
+from service.api.problems import HEADERS_TOO_LARGE, MALFORMED_REQUEST, MEDIA_TYPE, REQUEST_TIMEOUT, TYPE_PREFIX
+from service.domain.api_keys import Scope, generate_key, hash_key
 from tests.helpers.conformance import DOCUMENT, operation_of
 from tests.helpers.servers import Service
 
@@ -18,7 +18,7 @@ pytestmark = pytest.mark.usefixtures("sound")
 Answered = tuple[str, int, str | None]
 
 #: What the server says before it knows which operation is meant; `test_limits.py` shows it.
-OF_NO_OPERATION = {kind.name for kind in (MALFORMED, TOO_SLOW, HEAD_TOO_LARGE)}
+OF_NO_OPERATION = {kind.name for kind in (MALFORMED_REQUEST, REQUEST_TIMEOUT, HEADERS_TOO_LARGE)}
 
 
 def declared() -> set[Answered]:
@@ -170,7 +170,7 @@ def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, 
 
     def note(response: httpx.Response) -> None:
         operation: dict[str, Any] = operation_of(response.request) or {}
-        problem = response.json()["type"].removeprefix(TYPE) if response.status_code >= 400 else None
+        problem = response.json()["type"].removeprefix(TYPE_PREFIX) if response.status_code >= 400 else None
         seen.add((operation["operationId"], response.status_code, problem))
 
     api.event_hooks["response"].append(note)
@@ -183,8 +183,8 @@ def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, 
     with Service(tmp_path, MAX_WATCHERS_PER_CLIENT="1", **settings) as service:
         api.base_url = service.url
         watch_too_much(api)
-    keys = {scope: new_key() for scope in Scope}
-    entries = ",".join(f"{scope}:{scope}:{digest_of(key.encode()).hex()}" for scope, key in keys.items())
+    keys = {scope: generate_key() for scope in Scope}
+    entries = ",".join(f"{scope}:{scope}:{hash_key(key.encode()).hex()}" for scope, key in keys.items())
     with Service(tmp_path, RATE_LIMIT="1/hour", API_KEYS=entries, **settings) as service:
         api.base_url = service.url
         bearers = {scope: {"Authorization": f"Bearer {key}"} for scope, key in keys.items()}

@@ -67,7 +67,7 @@ def test_a_generated_client_runs_a_job_through_its_whole_life(package: SimpleNam
     assert isinstance(created, models.Job)
     assert (created.status, created.input_params, created.revision) == ("pending", {"seed": 42}, 1)
 
-    half = models.NewProgress(current=1, total=2, message="simulating")
+    half = models.ProgressInput(current=1, total=2, message="simulating")
     running = models.ChangeJob(status=models.Status.RUNNING, progress=half)
     assert package.change_job.sync("sunday", client=client, body=running).progress.total == 2
     [listed] = package.list_jobs.sync(client=client, slate_id="pinewood-400", status=models.Status.RUNNING).items

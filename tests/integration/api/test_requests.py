@@ -257,7 +257,7 @@ class TestContentEncoding:
         answer = api.post("/v1/jobs", content=content, headers={**JSON, "Content-Encoding": "gzip"})
         assert answer.status_code == status
         if status == 413:
-            problem(answer, 413, "body-too-large")
+            problem(answer, 413, "content-too-large")
 
 
 class TestJson:

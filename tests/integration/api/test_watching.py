@@ -464,7 +464,7 @@ def test_nobody_who_watches_costs_nothing(fresh: Service, redis_url: str) -> Non
 def test_watchers_are_limited_for_each_client_and_in_all_and_take_no_place_from_others(
     redis_url: str, tmp_path: Path
 ) -> None:
-    limits = {"MAX_WATCHERS": "3", "MAX_WATCHERS_PER_CLIENT": "2", "MAX_CONCURRENT_REQUESTS": "2"}
+    limits = {"MAX_WAITING_REQUESTS": "3", "MAX_WATCHERS_PER_CLIENT": "2", "MAX_CONCURRENT_REQUESTS": "2"}
     with Service(tmp_path, REDIS_URL=apart(redis_url), **limits) as service, httpx.Client(base_url=service.url) as api:
         create(api)
         claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 20}
@@ -480,7 +480,7 @@ def test_watchers_are_limited_for_each_client_and_in_all_and_take_no_place_from_
                 waits(api, 3)
                 full = api.post("/v1/claims", json=claim)
                 assert (full.status_code, full.json()["type"]) == (503, "urn:jobstate:problem:overloaded")
-                assert "MAX_WATCHERS" in full.json()["detail"]
+                assert "MAX_WAITING_REQUESTS" in full.json()["detail"]
                 assert api.get("/v1/jobs/j").status_code == 200
             waits(api, 2)
             assert api.get("/v1/jobs/j?wait=1").status_code == 200

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import redis as sync_redis
 
-from service.embedded import visit
+from service.embedded import attach_or_start
 from service.store import keys
 from tests.helpers.cli_process import Told, environment, jobstate
 from tests.helpers.servers import Service, wait_until
@@ -40,7 +40,7 @@ def test_it_looks_and_repairs_beside_a_service_that_runs_and_on_the_directory_of
         told = doctor(data, "--json")
         document = json.loads(told.out)
         assert (told.code, told.err) == (1, "")
-        assert [(one["drift"], one["key"], one["repaired"]) for one in document["findings"]] in (
+        assert [(one["type"], one["key"], one["repaired"]) for one in document["findings"]] in (
             [("missing", LIST, False), ("foreign", "jobs:odd", False)],
             [("foreign", "jobs:odd", False), ("missing", LIST, False)],
         )
@@ -50,7 +50,7 @@ def test_it_looks_and_repairs_beside_a_service_that_runs_and_on_the_directory_of
     repaired = doctor(data, "--repair")  # what is not ours is left
     assert (repaired.code, repaired.err) == (1, "")
     assert "2 found, 1 repaired, 1 left" in repaired.out.decode()
-    with visit(data) as (url, _), sync_redis.Redis.from_url(url) as client:
+    with attach_or_start(data) as (url, _), sync_redis.Redis.from_url(url) as client:
         client.delete("jobs:odd")
         client.zrem(LIST, "j0")
     assert doctor(data, "--repair").code == 0

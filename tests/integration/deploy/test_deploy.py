@@ -11,7 +11,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from service.api.problems import ALL_KINDS
+from service.api.problems import ALL_PROBLEM_TYPES
 from tests.helpers.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -79,7 +79,7 @@ def test_an_expression_asks_for_series_that_there_are(
 def test_an_expression_names_problems_that_there_are(name: str, expression: str) -> None:
 
     names = re.findall(r'problem=~?"([^"]*)"', expression)
-    assert {one for group in names for one in group.split("|")} <= {kind.name for kind in ALL_KINDS}
+    assert {one for group in names for one in group.split("|")} <= {kind.name for kind in ALL_PROBLEM_TYPES}
 
 
 def test_every_alert_says_how_bad_it_is_and_what_to_do() -> None:

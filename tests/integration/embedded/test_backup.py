@@ -10,7 +10,7 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from service.embedded import visit
+from service.embedded import attach_or_start
 from service.store import keys
 from tests.helpers.cli_process import environment
 from tests.helpers.paths import ROOT
@@ -85,7 +85,7 @@ def test_a_copy_taken_under_load_has_all_that_was_acknowledged_and_no_drift(tmp_
     assert f"{REWRITES}\n0\n" in during
 
     assert "nothing has drifted" in run("restore", jobs=restored, copy=copy)
-    with visit(restored) as (url, _), sync_redis.Redis.from_url(url) as client:
+    with attach_or_start(restored) as (url, _), sync_redis.Redis.from_url(url) as client:
         assert [job_id for job_id in before if not client.exists(keys.job(job_id))] == []
         assert client.exists(keys.job(load.acknowledged[-1])) == 0
     with pytest.raises(AssertionError):  # a directory that is there is not written to

@@ -98,7 +98,7 @@ def test_a_server_that_dies_is_started_again(service: Service, tmp_path: Path) -
 def test_an_orphan_that_does_not_answer_is_ended_all_the_same(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.embedded.stale_server.PATIENCE", 0.3)
+    monkeypatch.setattr("service.embedded.stale_server.STOP_TIMEOUT", 0.3)
     before = make_jobs(service.url)
     orphan = server_pid(tmp_path)
     service.kill()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import redis as sync_redis
 
-from service.embedded import EmbeddedServer, EmbeddedServerError, visit
+from service.embedded import EmbeddedServer, EmbeddedServerError, attach_or_start
 from tests.helpers.servers import Service, wait_until
 from tests.integration.embedded.test_restart import make_jobs, read_jobs
 
@@ -269,7 +269,7 @@ def test_a_look_at_a_running_service_of_another_user_changes_nothing(place: Path
     with EmbeddedServer(data) as server, sync_redis.Redis.from_url(server.url) as client:
         client.set("key", "value")
         os.chown(data, NOBODY, NOBODY)
-        with visit(data) as (url, _), sync_redis.Redis.from_url(url) as looking:
+        with attach_or_start(data) as (url, _), sync_redis.Redis.from_url(url) as looking:
             assert looking.get("key") == b"value"
         assert data.stat().st_uid == NOBODY
         os.chown(data, 0, 0)

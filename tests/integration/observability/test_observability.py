@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog import get_logger
 from structlog.contextvars import get_contextvars
 
-from service.api.middleware.telemetry import Observation
+from service.api.middleware.telemetry import TelemetryMiddleware
 from service.app import create_app
 from service.observability.metrics import Metrics
 from service.settings import Settings
@@ -103,7 +103,7 @@ def test_every_line_of_a_request_has_its_correlation_id(redis_url: str, capsys: 
 
     app = create_app(Settings.from_environment({}), redis_url)
     app.register(handler)
-    with TestClient(Observation(app, Metrics(), app.state)) as client:
+    with TestClient(TelemetryMiddleware(app, Metrics(), app.state)) as client:
         for name in ("first", "second"):
             client.get("/slow", headers={"X-Correlation-ID": name})
 
@@ -161,10 +161,10 @@ def test_requests_changes_and_refusals_are_counted(api: httpx.Client) -> None:
 
     changes = {key[1][0]: value for key, value in grown.items() if key[0] == "jobstate_job_changes_total"}
     assert changes == {"created": 1, "running": 1, "progress": 1, "completed": 1, "deleted": 1}
-    refusals = {key[1][0]: value for key, value in grown.items() if key[0] == "jobstate_refusals_total"}
+    refusals = {key[1][0]: value for key, value in grown.items() if key[0] == "jobstate_http_problems_total"}
     assert refusals.pop("malformed-request", 0) + refusals.pop("method-not-allowed", 0) == 1
     assert refusals == {"job-exists": 1, "unknown-route": 1}
-    calls = {key[1]: value for key, value in grown.items() if key[0] == "jobstate_redis_call_duration_seconds_count"}
+    calls = {key[1]: value for key, value in grown.items() if key[0] == "jobstate_redis_command_duration_seconds_count"}
     assert calls["create", "CREATED"] == calls["create", "REPLAYED"] == calls["create", "EXISTS"] == 1
     assert (calls["change", "CHANGED"], calls["change", "UNCHANGED"], calls["delete", "DELETED"]) == (3, 1, 1)
     requests = {
@@ -240,4 +240,4 @@ def risky(new_redis: Any, tmp_path: Path) -> Iterator[Service]:
 def test_a_redis_that_may_lose_jobs_is_warned_of(risky: Service) -> None:
     wait_until(lambda: risky.log.count("acknowledged jobs are at risk") == 2, "both warnings")
     with httpx.Client(base_url=risky.url) as api:
-        assert samples(api)["jobstate_redis_concerns", ()] == 2
+        assert samples(api)["jobstate_redis_warnings", ()] == 2

@@ -13,9 +13,9 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from service.api.problems import ALL_KINDS
-from service.server.protocol import TOLD
-from service.server.security_headers import SECURITY
+from service.api.problems import ALL_PROBLEM_TYPES
+from service.server.protocol import MAX_REJECTED_CONNECTIONS
+from service.server.security_headers import SECURITY_HEADERS
 from tests.helpers.servers import Service, wait_until
 
 #: A request whose body does not come whole.
@@ -70,7 +70,9 @@ def problem_in(answer: bytes) -> tuple[int, str, dict[str, str]]:
     problem = json.loads(body)
     assert headers["content-type"] == "application/problem+json"
     assert headers["connection"] == "close"
-    assert {name: headers.get(name) for name, _ in SECURITY} == {name: value.lower() for name, value in SECURITY}
+    assert {name: headers.get(name) for name, _ in SECURITY_HEADERS} == {
+        name: value.lower() for name, value in SECURITY_HEADERS
+    }
     assert problem["correlation_id"] == headers["x-correlation-id"]
     assert problem["status"] == int(first.split()[1])
     return problem["status"], problem["type"].rpartition(":")[2], problem
@@ -112,9 +114,11 @@ def test_a_client_that_leaves_before_it_has_said_all_is_no_mistake_of_the_servic
     assert (json.loads(line)["status"], json.loads(line).get("problem")) == (499, None)
     assert '"error"' not in service.log
     refused = [
-        line for line in httpx.get(f"{service.url}/metrics").text.splitlines() if "jobstate_refusals_total{" in line
+        line
+        for line in httpx.get(f"{service.url}/metrics").text.splitlines()
+        if "jobstate_http_problems_total{" in line
     ]
-    assert len(refused) == len(ALL_KINDS), "each is there before its first occurrence"
+    assert len(refused) == len(ALL_PROBLEM_TYPES), "each is there before its first occurrence"
     assert {line.rpartition(" ")[2] for line in refused} == {"0.0"}
 
 
@@ -200,7 +204,7 @@ def test_a_large_head_is_refused(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: " + b"a" * 80 * 1024 + b"\r\n\r\n")
         status, name, _ = problem_in(received(connection))
-    assert (status, name) == (431, "head-too-large")
+    assert (status, name) == (431, "headers-too-large")
 
 
 def test_a_head_without_end_is_cut_off(start: Callable[..., Service]) -> None:
@@ -210,7 +214,7 @@ def test_a_head_without_end_is_cut_off(start: Callable[..., Service]) -> None:
         for _ in range(100):
             connection.sendall(b"a" * 64 * 1024)
         pytest.fail("it was listened to for 6 MB")
-    wait_until(lambda: '"problem":"head-too-large"' in service.log, "the log line")
+    wait_until(lambda: '"problem":"headers-too-large"' in service.log, "the log line")
 
 
 def test_a_body_that_goes_on_after_its_refusal_is_cut_off(start: Callable[..., Service]) -> None:
@@ -221,7 +225,7 @@ def test_a_body_that_goes_on_after_its_refusal_is_cut_off(start: Callable[..., S
             for _ in range(1000):
                 connection.sendall(piece)
             pytest.fail("64 MB of a refused body were taken in")
-    wait_until(lambda: '"problem":"body-too-large"' in service.log, "the log line")
+    wait_until(lambda: '"problem":"content-too-large"' in service.log, "the log line")
 
 
 def test_a_client_that_sends_a_little_too_much_reads_why(start: Callable[..., Service]) -> None:
@@ -232,7 +236,7 @@ def test_a_client_that_sends_a_little_too_much_reads_why(start: Callable[..., Se
             + b"x" * 0x18000
             + b"\r\n0\r\n\r\n"
         )
-        assert problem_in(received(connection))[:2] == (413, "body-too-large")
+        assert problem_in(received(connection))[:2] == (413, "content-too-large")
 
 
 def test_trailers_count_as_head(strict: Service) -> None:
@@ -240,7 +244,7 @@ def test_trailers_count_as_head(strict: Service) -> None:
         head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
         connection.sendall(head + b"".join(b"X-%d: " % n + b"a" * 1000 + b"\r\n" for n in range(80)))
         status, name, _ = problem_in(received(connection))
-    assert (status, name) == (431, "head-too-large")
+    assert (status, name) == (431, "headers-too-large")
 
 
 def test_requests_that_are_sent_at_once_are_each_measured_by_themselves(start: Callable[..., Service]) -> None:
@@ -296,7 +300,7 @@ def test_a_flood_of_connections_is_cut_off_and_survived(start: Callable[..., Ser
     with contextlib.ExitStack() as opened:
         for _ in range(300):
             opened.enter_context(connect(service))
-        wait_until(lambda: open_connections(service) == 5 + TOLD, "the cut", patience=15)
+        wait_until(lambda: open_connections(service) == 5 + MAX_REJECTED_CONNECTIONS, "the cut", patience=15)
     wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 200, "a free place")
 
 

@@ -158,7 +158,7 @@ def test_the_terminal_and_a_worker_take_the_address_with_its_prefix(proxied: htt
 
 def test_a_body_that_is_too_large_is_the_services_problem(proxied: httpx.Client) -> None:
     answer = proxied.post("/v1/jobs", json={"input_params": "x" * (1024 * 1024)})
-    assert (answer.status_code, answer.json()["type"]) == (413, "urn:jobstate:problem:body-too-large")
+    assert (answer.status_code, answer.json()["type"]) == (413, "urn:jobstate:problem:content-too-large")
 
 
 def test_what_the_document_shows_for_nginx_differs_in_the_prefix_only() -> None:

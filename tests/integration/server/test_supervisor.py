@@ -94,7 +94,7 @@ def test_a_worker_that_dies_is_replaced_and_loses_no_count(service: Service) -> 
     ask(service, 30)
     assert counted(service) == 60
     with httpx.Client(base_url=service.url) as api:
-        assert wait_until(lambda: samples(api)["jobstate_redis_connections_limit", ()] == 3 * 9, "all three")
+        assert wait_until(lambda: samples(api)["jobstate_redis_pool_max_connections", ()] == 3 * 9, "all three")
 
 
 def test_what_a_dead_worker_was_doing_is_forgotten(service: Service) -> None:

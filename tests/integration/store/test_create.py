@@ -9,7 +9,7 @@ from redis.asyncio import Redis
 from service.domain.errors import InvalidValue, JobExists, StoreCorrupt
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
-from service.domain.timestamps import micros
+from service.domain.timestamps import parse_timestamp
 from service.store import keys
 from service.store.jobs import JobStateManager
 
@@ -33,7 +33,7 @@ async def test_a_new_job_is_a_readable_hash_that_expires(jobs: JobStateManager, 
     held = await redis.hgetall("job:j1")
     public = {name.decode(): value.decode() for name, value in held.items() if not name.startswith(b"_")}
     created = public.pop("created_at")
-    assert micros(created) > 0
+    assert parse_timestamp(created) > 0
     assert created.endswith("Z")
     assert public == {
         "status": "pending",
@@ -46,7 +46,7 @@ async def test_a_new_job_is_a_readable_hash_that_expires(jobs: JobStateManager, 
         "updated_at": created,
         "expires_at": public["expires_at"],
     }
-    assert await redis.pexpiretime("job:j1") == micros(public["expires_at"]) // 1000
+    assert await redis.pexpiretime("job:j1") == parse_timestamp(public["expires_at"]) // 1000
     assert (await redis.ttl("job:j1")) in range(7 * 86400 - 5, 7 * 86400 + 1)
 
 
@@ -147,8 +147,8 @@ async def test_a_delayed_job_is_pending_and_available_later(jobs: JobStateManage
 
     assert job.status is Status.PENDING
     assert job.available_at
-    assert micros(job.available_at) - micros(job.created_at) == 60_000_000
-    assert await redis.zscore(keys.DUE, "default:j") == micros(job.available_at)
+    assert parse_timestamp(job.available_at) - parse_timestamp(job.created_at) == 60_000_000
+    assert await redis.zscore(keys.DUE, "default:j") == parse_timestamp(job.available_at)
     assert (await jobs.get_stats()).delayed == 1
     assert [one.job_id for one in (await jobs.list_jobs(JobFilter(status=Status.PENDING))).items] == ["j"]
 
@@ -163,7 +163,7 @@ async def test_a_creation_appends_one_event(jobs: JobStateManager, redis: Redis)
         b"status": b"pending",
         b"revision": b"1",
         b"queue": b"default",
-        b"created": str(micros(job.created_at)).encode(),
+        b"created": str(parse_timestamp(job.created_at)).encode(),
         b"slate_id": b"s",
     }
 

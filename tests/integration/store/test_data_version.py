@@ -9,8 +9,8 @@ from litestar.testing import TestClient
 from redis.asyncio import Redis
 
 from service.app import create_app
-from service.domain.errors import StoreCorrupt, StoreNewer
-from service.lifespan import AWAY, CONNECTED, NEWER
+from service.domain.errors import DataVersionUnsupported, StoreCorrupt
+from service.lifespan import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.settings import Settings
 from service.store import keys
 from service.store.jobs import JobStateManager
@@ -29,7 +29,7 @@ async def test_newer_data_is_not_changed(jobs: JobStateManager, leases: LeaseMan
     await redis.set(keys.VERSION, 2)
 
     for refused in (jobs.create_job("a", {}), leases.claim_job(["default"], "w"), jobs.sweep(), jobs.get_stats()):
-        with pytest.raises(StoreNewer, match="is of version 2, and this service knows versions up to 1"):
+        with pytest.raises(DataVersionUnsupported, match="is of version 2, and this service knows versions up to 1"):
             await refused
 
     assert await redis.keys() == [keys.VERSION.encode()]
@@ -42,9 +42,9 @@ async def test_a_service_that_runs_on_sees_newer_data_with_its_next_look_at_the_
     await redis.set(keys.VERSION, 2)
     await jobs.create_job("b", {})
 
-    monkeypatch.setattr("service.store.client.CLOCK_FRESH", 0.0)
+    monkeypatch.setattr("service.store.client.CLOCK_MAX_AGE", 0.0)
 
-    with pytest.raises(StoreNewer):
+    with pytest.raises(DataVersionUnsupported):
         await jobs.create_job("c", {})
     await redis.set(keys.VERSION, 1)
     await jobs.create_job("c", {})
@@ -53,9 +53,9 @@ async def test_a_service_that_runs_on_sees_newer_data_with_its_next_look_at_the_
 async def test_a_clock_that_was_misjudged_is_not_read_without_the_version(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", {})
     await redis.set(keys.VERSION, 2)
-    jobs._gateway._clock.set(int((time.time() - 60) * 1e6))  # so that the next script comes LATE
+    jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script comes LATE
 
-    with pytest.raises(StoreNewer):
+    with pytest.raises(DataVersionUnsupported):
         await jobs.create_job("b", {})
 
 
@@ -90,7 +90,7 @@ def test_an_older_service_says_why_and_goes_on_when_the_data_is_its_own_again(
             ready = client.get("/ready")
             for answer in (refused, ready):
                 assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-                assert answer.json()["type"] == "urn:jobstate:problem:store-newer"
+                assert answer.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
                 assert "of version 2, and this service knows versions up to 1" in answer.json()["detail"]
             assert client.get("/health").status_code == 200
             assert redis.keys() == [keys.VERSION.encode()]
@@ -103,4 +103,4 @@ def test_an_older_service_says_why_and_goes_on_when_the_data_is_its_own_again(
         redis.flushdb()
     said = capfd.readouterr()
     events = said.out + said.err
-    assert [events.count(event) for event in (NEWER, CONNECTED, AWAY)] == [1, 1, 0]
+    assert [events.count(event) for event in (DATA_VERSION_UNSUPPORTED, CONNECTED, REDIS_UNAVAILABLE)] == [1, 1, 0]

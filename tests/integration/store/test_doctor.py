@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from service.domain.errors import Conflict, JobNotFound, StoreNewer
+from service.domain.errors import Conflict, DataVersionUnsupported, JobNotFound
 from service.domain.jobs import Progress
 from service.store import keys, scripts
-from service.store.client import Gateway
-from service.store.doctor import Drift, Finding, Tally, examine
+from service.store.client import StoreClient
+from service.store.doctor import CheckStats, Issue, IssueType, check
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.observer import NoObserver
+from service.store.observer import NullObserver
 from tests.helpers.consistency import ails, drift
 
 pytestmark = pytest.mark.leaves_debris
@@ -64,8 +64,8 @@ async def contents(redis: Redis) -> dict[bytes, tuple[bytes | None, int]]:
     return {name: (await redis.dump(name), await redis.pexpiretime(name)) for name in await redis.keys()}
 
 
-def kinds(findings: list[Finding]) -> list[tuple[str, str]]:
-    return sorted((str(one.drift), one.key) for one in findings)
+def kinds(findings: list[Issue]) -> list[tuple[str, str]]:
+    return sorted((str(one.type), one.key) for one in findings)
 
 
 async def first_epitaph(redis: Redis, shelf: str) -> Any:
@@ -167,7 +167,7 @@ async def test_drift_is_found_untouched_and_then_repaired(
     assert await contents(world) == before
 
     repaired = await ails(pool, repair=True)
-    assert {one.drift for one in repaired} <= {one.drift for one in found} - {Drift.COUNT}
+    assert {one.type for one in repaired} <= {one.type for one in found} - {IssueType.COUNT}
     assert [one.repaired for one in repaired] == [True] * len(repaired) != []
     assert (await ails(pool), await drift(world)) == ([], [])
     assert await world.get("not-ours") == b"1"
@@ -250,7 +250,7 @@ async def test_a_job_that_is_put_back_on_its_list_is_on_no_other_from_that_momen
 ) -> None:
     await put_on_another_shelf(world)
 
-    await Gateway(pool, NoObserver()).run(scripts.EXAMINE, [keys.ROOT], ["repair", "running"])
+    await StoreClient(pool, NullObserver()).run_script(scripts.EXAMINE, [keys.ROOT], ["repair", "running"])
 
     assert await world.zscore(keys.by_creation("q", "running"), "running") is not None
     assert await world.zscore(keys.by_creation("q", "pending"), "running") is None
@@ -298,13 +298,13 @@ async def test_an_entry_lost_among_those_that_await_their_sweep_is_found(
 
 async def test_newer_data_is_not_looked_at(world: Redis, pool: BlockingConnectionPool) -> None:
     await world.set(keys.VERSION, 2)
-    with pytest.raises(StoreNewer):
+    with pytest.raises(DataVersionUnsupported):
         await ails(pool, repair=True)
 
 
 async def test_the_pace_bounds_what_is_looked_at(world: Redis, pool: BlockingConnectionPool) -> None:
-    tally, started = Tally(), asyncio.get_running_loop().time()
-    async for _ in examine(Gateway(pool, NoObserver()), rate=400, tally=tally):
+    tally, started = CheckStats(), asyncio.get_running_loop().time()
+    async for _ in check(StoreClient(pool, NullObserver()), rate=400, tally=tally):
         pytest.fail("nothing is wrong")
     took = asyncio.get_running_loop().time() - started
 
@@ -338,7 +338,7 @@ async def test_no_false_alarm_and_no_harm_under_load(
             await asyncio.sleep(0.05)
 
     load = [asyncio.create_task(life(name)) for name in range(8)] + [asyncio.create_task(sweep())]
-    tally, found = Tally(), []
+    tally, found = CheckStats(), []
     while tally.jobs < 150 or tally.entries < 400:
         found += await ails(pool, repair=True, tally=tally)
     done.set()

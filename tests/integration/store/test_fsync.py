@@ -13,7 +13,7 @@ from service.domain import errors
 from service.store import fsync
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 from tests.helpers.servers import ProcessRedis
 
 Start = Callable[..., str]
@@ -34,7 +34,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 @asynccontextmanager
 async def store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager, Redis]]:
-    pool = connect(url)
+    pool = create_pool(url)
     jobs = JobStateManager(pool, ttl=timedelta(days=1), waitaof=True)
     yield jobs, LeaseManager(pool, ttl=timedelta(days=1), waitaof=True), Redis(connection_pool=pool)
     await pool.disconnect()
@@ -72,7 +72,7 @@ async def test_every_change_waits_for_a_sync_and_all_that_come_at_once_for_one(s
 
 
 async def test_what_is_not_synced_in_time_is_not_acknowledged(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fsync, "PATIENCE", 50)
+    monkeypatch.setattr(fsync, "WAITAOF_TIMEOUT_MS", 50)
     async with store(start("--appendfsync", "no")) as (jobs, _, redis):
         with pytest.raises(errors.StoreTimeout, match="not on the disk yet"):
             await jobs.create_job("j", 1)
@@ -83,7 +83,7 @@ async def test_what_is_not_synced_in_time_is_not_acknowledged(start: Start, monk
     ("options", "meant", "said"),
     [
         (("--appendonly", "no"), errors.StoreReadOnly, "appendonly yes"),
-        (("--rename-command", "WAITAOF", "GONE"), errors.StoreRefused, "7.2"),
+        (("--rename-command", "WAITAOF", "GONE"), errors.StoreAccessDenied, "7.2"),
     ],
     ids=["no append-only file", "an older Redis"],
 )

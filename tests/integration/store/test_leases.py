@@ -15,11 +15,11 @@ from structlog.testing import capture_logs
 from service.domain import errors
 from service.domain.jobs import Claim, Job, Progress
 from service.domain.states import Status
-from service.domain.timestamps import micros, timestamp
+from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
-from service.store.observer import NoObserver
+from service.store.observer import NullObserver
 from tests.integration.store.test_random_histories import expire_lease
 
 
@@ -37,7 +37,7 @@ async def record(jobs: JobStateManager, job_id: str) -> Job:
 
 async def now(redis: Redis) -> str:
     seconds, micros = await redis.time()
-    return timestamp(seconds * 1_000_000 + micros)
+    return format_timestamp(seconds * 1_000_000 + micros)
 
 
 async def test_a_claim_gives_the_oldest_job_of_its_queues(jobs: JobStateManager, leases: LeaseManager) -> None:
@@ -91,7 +91,7 @@ async def test_a_running_job_that_lies_on_a_list_of_pending_ones_is_not_given_ou
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
     await claimed(leases)
-    stray = {"j": micros(job.created_at)}
+    stray = {"j": parse_timestamp(job.created_at)}
     await redis.zadd(keys.by_creation("default", "pending"), stray)
 
     assert await leases.claim_job(["default"], "w") is None
@@ -160,7 +160,7 @@ async def test_a_claim_with_another_content_under_a_used_key_is_refused(
     assert first
     events = await redis.xlen(keys.EVENTS)
 
-    with pytest.raises(errors.KeyReused):
+    with pytest.raises(errors.IdempotencyKeyReused):
         await leases.claim_job(queues, worker, lease_seconds=lease_seconds, claim_key="k")
 
     assert await redis.xlen(keys.EVENTS) == events
@@ -177,7 +177,7 @@ async def test_a_used_key_of_a_claim_is_refused_with_another_content_after_its_j
     await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
     await leases.start_drain(60)
 
-    with pytest.raises(errors.KeyReused):
+    with pytest.raises(errors.IdempotencyKeyReused):
         await leases.claim_job(["default"], "another", claim_key="k")
 
 
@@ -417,7 +417,7 @@ async def test_retention_starts_again_by_a_heartbeat_when_less_than_half_is_left
     assert claim
     await leases.heartbeat("j", claim.lease.token)
     job = await record(jobs, "j")
-    assert job.expires_at[:10] > timestamp((await redis.time())[0] * 1_000_000 + 29 * 86_400_000_000)[:10]
+    assert job.expires_at[:10] > format_timestamp((await redis.time())[0] * 1_000_000 + 29 * 86_400_000_000)[:10]
     assert abs(await redis.pexpiretime(keys.job("j")) / 1000 - (await redis.time())[0] - 30 * 86400) < 5
 
 
@@ -451,7 +451,7 @@ async def test_a_release_gives_the_job_back(jobs: JobStateManager, leases: Lease
     assert (released.status, released.failures, released.attempt) == (Status.PENDING, 0, 1)
     assert (released.worker, released.lease_seconds, released.lease_expires_at) == (None, None, None)
     assert await leases.release_job("j", claim.lease.token, change_id="r") == released
-    with pytest.raises(errors.KeyReused):
+    with pytest.raises(errors.IdempotencyKeyReused):
         await leases.release_job("j", claim.lease.token, error=1, change_id="r")
     with pytest.raises(errors.NotLeased):
         await leases.release_job("j", None)
@@ -474,7 +474,7 @@ async def test_a_job_outlives_a_delay_that_is_longer_than_the_retention(
 ) -> None:
     await jobs.create_job("j", 1)
     released = await leases.release_job("j", (await claimed(leases)).lease.token, delay_seconds=30 * 86400)
-    assert released.expires_at > (released.available_at or "") > timestamp(0)
+    assert released.expires_at > (released.available_at or "") > format_timestamp(0)
 
 
 async def test_a_completed_job_does_not_keep_the_error_of_an_earlier_attempt(
@@ -506,7 +506,7 @@ async def test_a_release_may_delay_the_next_attempt_for_more_than_an_hour(
     await jobs.create_job("j", 1)
     await leases.release_job("j", (await claimed(leases)).lease.token, delay_seconds=7200)
     job = await record(jobs, "j")
-    assert micros(job.available_at or "") - micros(job.updated_at) == 7200 * 1_000_000
+    assert parse_timestamp(job.available_at or "") - parse_timestamp(job.updated_at) == 7200 * 1_000_000
     assert await leases.claim_job(["default"], "w") is None
     assert (await jobs.get_stats()).delayed == 1
 
@@ -654,7 +654,7 @@ async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_bef
 ) -> None:
     changes: Counter[str] = Counter()
 
-    class Counting(NoObserver):
+    class Counting(NullObserver):
         def changed(self, change: str, jobs: int = 1) -> None:
             changes[change] += jobs
 
@@ -663,7 +663,7 @@ async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_bef
         await jobs.create_job(f"j{number}", 1)
         await claimed(leases)
         await expire_lease(redis, f"j{number}")
-    run, reaps = leases._gateway.run, count()
+    run, reaps = leases._gateway.run_script, count()
 
     async def run_once(*args: Any) -> list[Any]:
         if next(reaps):

@@ -148,7 +148,7 @@ async def test_a_page_ends_at_its_most_bytes_but_has_one_job_at_least(
 async def test_a_page_ends_at_its_most_entries_and_may_be_empty(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "PAGE_WALK", 5)
+    monkeypatch.setattr(queries, "MAX_PAGE_SCAN", 5)
     await jobs.create_job("wanted", 1, slate_id="s", queue="rare")
     for number in range(12):
         await jobs.create_job(f"j{number}", 1, slate_id="s")
@@ -290,8 +290,8 @@ async def test_a_batch_shows_a_job_as_it_was_at_one_moment(
         return replies
 
     await fail(1)
-    read = jobs._gateway.read
-    monkeypatch.setattr(jobs._gateway, "read", read_while_it_is_replaced)
+    read = jobs._client.read
+    monkeypatch.setattr(jobs._client, "read", read_while_it_is_replaced)
 
     [seen] = (await jobs.get_jobs(["j"])).items
 

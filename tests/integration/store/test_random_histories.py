@@ -12,7 +12,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from service.domain.errors import Conflict, JobNotFound
 from service.domain.jobs import JobFilter, Progress
 from service.domain.states import Status
-from service.domain.timestamps import timestamp
+from service.domain.timestamps import format_timestamp
 from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -45,7 +45,7 @@ async def expire_lease(redis: Redis, job_id: str) -> None:
     seconds, _ = await redis.time()
     past = seconds - 1
     if await redis.hexists(keys.job(job_id), "lease_expires_at"):
-        await redis.hset(keys.job(job_id), "lease_expires_at", timestamp(past * 1_000_000))
+        await redis.hset(keys.job(job_id), "lease_expires_at", format_timestamp(past * 1_000_000))
         await redis.zadd(keys.LEASES, {job_id: past * 1000})
 
 

@@ -12,7 +12,7 @@ from service.store.rate_limiter import RateLimiter
 
 
 async def spend(limiter: RateLimiter, client: str, times: int) -> list[Quota]:
-    return [await limiter.admit(client) for _ in range(times)]
+    return [await limiter.acquire(client) for _ in range(times)]
 
 
 async def test_an_allowance_is_spent_and_then_refused(pool: BlockingConnectionPool, redis: Redis) -> None:
@@ -21,7 +21,7 @@ async def test_an_allowance_is_spent_and_then_refused(pool: BlockingConnectionPo
 
     spent = await spend(limiter, "a", 3)
     with pytest.raises(RateLimited) as refusal:
-        await limiter.admit("a")
+        await limiter.acquire("a")
 
     assert [quota.remaining for quota in spent] == [2, 1, 0]
     assert [quota.reset_seconds for quota in spent] == [1200, 2400, 3600]
@@ -33,14 +33,14 @@ async def test_a_refusal_costs_nothing_and_each_client_has_an_allowance(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
     limiter = RateLimiter(pool, RateLimit(1, 3600))
-    await limiter.admit("a")
+    await limiter.acquire("a")
     times = []
     for _ in range(3):
         with pytest.raises(RateLimited) as refusal:
-            await limiter.admit("a")
+            await limiter.acquire("a")
         times.append(refusal.value.retry_after)
     assert max(times) <= 3600
-    assert (await limiter.admit("b")).remaining == 0
+    assert (await limiter.acquire("b")).remaining == 0
 
 
 async def test_an_allowance_fills_up_at_an_even_pace(pool: BlockingConnectionPool, redis: Redis) -> None:
@@ -51,7 +51,7 @@ async def test_an_allowance_fills_up_at_an_even_pace(pool: BlockingConnectionPoo
         async with asyncio.timeout(10):
             while True:
                 try:
-                    return await limiter.admit("a")
+                    return await limiter.acquire("a")
                 except RateLimited:
                     await asyncio.sleep(0.01)
 
@@ -61,10 +61,10 @@ async def test_an_allowance_fills_up_at_an_even_pace(pool: BlockingConnectionPoo
 async def test_what_is_counted_goes_by_itself_and_no_client_makes_up_a_name(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
-    await RateLimiter(pool, RateLimit(100, 10)).admit("x:y z\n")
+    await RateLimiter(pool, RateLimit(100, 10)).acquire("x:y z\n")
 
     [name] = await redis.keys()
-    assert name.decode().startswith(keys.allowance(""))
+    assert name.decode().startswith(keys.rate_limit(""))
     assert b"x:y" not in name
     assert 0 < await redis.pttl(name) <= 100
 
@@ -73,7 +73,7 @@ async def test_racing_requests_get_exactly_the_allowance(pool: BlockingConnectio
     limiter = RateLimiter(pool, RateLimit(50, 86400))
     await asyncio.gather(*(redis.ping() for _ in range(20)))
 
-    answers = await asyncio.gather(*(limiter.admit("a") for _ in range(200)), return_exceptions=True)
+    answers = await asyncio.gather(*(limiter.acquire("a") for _ in range(200)), return_exceptions=True)
 
     admitted = [answer.remaining for answer in answers if isinstance(answer, Quota)]
     assert sorted(admitted) == list(range(50))
@@ -81,13 +81,13 @@ async def test_racing_requests_get_exactly_the_allowance(pool: BlockingConnectio
 
 
 async def test_another_limit_starts_anew(pool: BlockingConnectionPool, redis: Redis) -> None:
-    await RateLimiter(pool, RateLimit(1, 86400)).admit("a")
-    assert (await RateLimiter(pool, RateLimit(5, 60)).admit("a")).remaining == 4
+    await RateLimiter(pool, RateLimit(1, 86400)).acquire("a")
+    assert (await RateLimiter(pool, RateLimit(5, 60)).acquire("a")).remaining == 4
 
 
 async def test_a_full_redis_is_still_counted_in(pool: BlockingConnectionPool, redis: Redis) -> None:
     await redis.config_set("maxmemory", "1")
     try:
-        assert (await RateLimiter(pool, RateLimit(5, 60)).admit("a")).remaining == 4
+        assert (await RateLimiter(pool, RateLimit(5, 60)).acquire("a")).remaining == 4
     finally:
         await redis.config_set("maxmemory", "0")

@@ -14,21 +14,21 @@ from redis import Redis
 from redis.asyncio import BlockingConnectionPool
 from redis.exceptions import NoPermissionError
 
-from service.domain.errors import StoreRefused
+from service.domain.errors import StoreAccessDenied
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
 from service.store import keys
-from service.store.client import Gateway
-from service.store.doctor import examine
-from service.store.events.job_watcher import Watching
-from service.store.events.reader import Feed
-from service.store.events.stream import Timeline
+from service.store.client import StoreClient
+from service.store.doctor import check
+from service.store.events.job_watcher import JobWatcher
+from service.store.events.reader import EventReader
+from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.observer import NoObserver
-from service.store.pool import connect
+from service.store.observer import NullObserver
+from service.store.pool import create_pool
 from service.store.rate_limiter import RateLimiter
-from service.store.redis_commands import DOCTOR, REPAIR, SERVICE, names
+from service.store.redis_commands import DOCTOR, REPAIR, REQUIRED_COMMANDS, names
 from tests.helpers.cli_process import jobstate
 from tests.helpers.paths import ROOT
 from tests.helpers.servers import Backend, ProcessRedis, RedisServer, Service, wait_until
@@ -66,7 +66,7 @@ def url_of(server: RedisServer, user: str, database: int = 0) -> str:
 
 @asynccontextmanager
 async def pool_of(server: RedisServer, user: str, database: int = 0) -> AsyncIterator[BlockingConnectionPool]:
-    pool = connect(url_of(server, user, database))
+    pool = create_pool(url_of(server, user, database))
     try:
         yield pool
     finally:
@@ -96,7 +96,7 @@ async def core(pool: BlockingConnectionPool) -> None:
     await leases.end_drain()
     await leases.get_queues()
     await leases.reap()
-    await RateLimiter(pool, RateLimit(10, 1)).admit("client")
+    await RateLimiter(pool, RateLimit(10, 1)).acquire("client")
     await use_idle_connection(pool)
 
 
@@ -119,10 +119,10 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
     assert [job.job_id for job in (await jobs.list_jobs(wanted, include=["result"])).items] == ["a"]
     assert [job.job_id for job in (await jobs.get_jobs(["a"])).items] == ["a"]
     assert (await jobs.get_stats()).statuses["completed"] == 1
-    feed = Feed(pool)
+    feed = EventReader(pool)
     try:
-        timeline, watching = Timeline(pool, feed), Watching(pool, feed)
-        with timeline.joined(), watching.watch("a") as watch:
+        timeline, watching = EventStream(pool, feed), JobWatcher(pool, feed)
+        with timeline.subscribed(), watching.watch("a") as watch:
             assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
             async with asyncio.timeout(10):
                 followed = timeline.follow("0-0", wanted)
@@ -155,13 +155,13 @@ async def use_idle_connection(pool: BlockingConnectionPool) -> None:
     try:
         await connection.check_health()
     except NoPermissionError as error:
-        raise StoreRefused(str(error)) from error
+        raise StoreAccessDenied(str(error)) from error
     finally:
         await pool.release(connection)
 
 
 async def look(pool: BlockingConnectionPool, *, repair: bool) -> None:
-    async for _ in examine(Gateway(pool, NoObserver()), repair=repair, rate=None):
+    async for _ in check(StoreClient(pool, NullObserver()), repair=repair, rate=None):
         pass
 
 
@@ -188,7 +188,7 @@ def damage(admin: Redis) -> None:
 
 @asynccontextmanager
 async def pool_of_default(admin: Redis) -> AsyncIterator[BlockingConnectionPool]:
-    pool = connect(f"redis://127.0.0.1:{admin.connection_pool.connection_kwargs['port']}/0")
+    pool = create_pool(f"redis://127.0.0.1:{admin.connection_pool.connection_kwargs['port']}/0")
     try:
         yield pool
     finally:
@@ -202,15 +202,15 @@ async def test_the_documented_user_is_enough_for_the_core_of_the_service(server:
     assert refused(admin) == set()
 
 
-@pytest.mark.parametrize("command", names(SERVICE))
+@pytest.mark.parametrize("command", names(REQUIRED_COMMANDS))
 async def test_the_service_needs_each_command_of_its_user(command: str, server: RedisServer, admin: Redis) -> None:
     tell(admin, "ACL", "SETUSER", "jobstate", f"-{command}")
     async with pool_of(server, "jobstate") as pool:
-        with pytest.raises(StoreRefused, match=re.escape(command)):
+        with pytest.raises(StoreAccessDenied, match=re.escape(command)):
             await JobStateManager(pool).ping()
         tell(admin, "SCRIPT", "FLUSH")
         tell(admin, "ACL", "LOG", "RESET")
-        with pytest.raises(StoreRefused):
+        with pytest.raises(StoreAccessDenied):
             await core(pool)
     assert refused(admin) == {command}
 
@@ -219,7 +219,7 @@ async def test_the_service_needs_each_command_of_its_user(command: str, server: 
 async def test_the_service_needs_each_pattern_of_keys(pattern: str, server: RedisServer, admin: Redis) -> None:
     tell(admin, "ACL", "SETUSER", "jobstate", "resetkeys", pattern)
     async with pool_of(server, "jobstate") as pool:
-        with pytest.raises(StoreRefused):
+        with pytest.raises(StoreAccessDenied):
             await JobStateManager(pool).ping()
 
 
@@ -242,14 +242,14 @@ async def test_the_doctor_needs_each_command_of_its_user(command: str, server: R
     user = "jobstate-repair" if repair else "jobstate-doctor"
     tell(admin, "ACL", "SETUSER", user, f"-{command}")
     async with pool_of(server, user) as pool:
-        with pytest.raises(StoreRefused):
+        with pytest.raises(StoreAccessDenied):
             await (use_idle_connection(pool) if command == "ping" else look(pool, repair=repair))
     assert refused(admin) == {command}
 
 
 async def test_a_database_other_than_0_needs_select(server: RedisServer, admin: Redis) -> None:
     async with pool_of(server, "jobstate", 1) as pool:
-        with pytest.raises(StoreRefused, match="select"):
+        with pytest.raises(StoreAccessDenied, match="select"):
             await JobStateManager(pool).ping()
         tell(admin, "ACL", "SETUSER", "jobstate", "+select")
         await JobStateManager(pool).ping()
@@ -262,7 +262,7 @@ async def test_waiting_for_the_disk_needs_waitaof(tmp_path: Path) -> None:
             tell(admin, *USERS["jobstate"].split())
             async with pool_of(embedded, "jobstate") as pool:
                 jobs = JobStateManager(pool, waitaof=True)
-                with pytest.raises(StoreRefused, match="waitaof"):
+                with pytest.raises(StoreAccessDenied, match="waitaof"):
                     await jobs.create_job("a", 1)
                 tell(admin, "ACL", "SETUSER", "jobstate", "+waitaof")
                 await jobs.create_job("b", 1)
@@ -283,7 +283,7 @@ def test_a_redis_that_refuses_info_is_up_and_its_durability_is_unknown(
         wait_until(lambda: "durability not checked" in service.log, "the log line")
         assert httpx.get(f"{service.url}/ready").status_code == 200
         assert (metric(service, "jobstate_redis_up"), metric(service, "jobstate_redis_durability_known")) == (1, 0)
-        assert "jobstate_redis_concerns" not in httpx.get(f"{service.url}/metrics").text
+        assert "jobstate_redis_warnings" not in httpx.get(f"{service.url}/metrics").text
         assert service.log.count("durability not checked") == 1
 
         tell(admin, "ACL", "SETUSER", "jobstate", "+info")

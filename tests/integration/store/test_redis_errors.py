@@ -83,12 +83,12 @@ def password(redis: Redis) -> Iterator[None]:
 
 #: What is wrong, the problem that it is, and whether jobs can be read all the same.
 REFUSALS: dict[str, tuple[Refusal, str, bool]] = {
-    "OOM": (setting("maxmemory", "1"), "store-full", True),
+    "OOM": (setting("maxmemory", "1"), "store-out-of-memory", True),
     "READONLY": (replica, "store-read-only", True),
     "MASTERDOWN": (stale_replica, "store-read-only", False),
     "NOREPLICAS": (setting("min-replicas-to-write", "1"), "store-read-only", True),
     "BUSY": (endless_script, "store-busy", False),
-    "NOAUTH": (password, "store-refused", False),
+    "NOAUTH": (password, "store-access-denied", False),
     "MISCONF": (broken_disk, "store-read-only", True),
 }
 
@@ -166,7 +166,7 @@ def test_a_wrong_password_is_told_from_the_start_until_it_is_the_right_one(
         password(redis),
         Service(tmp_path, REDIS_URL=f"redis://:wrong-{PASSWORD}@127.0.0.1:{server.port}/0") as service,
     ):
-        assert is_problem(httpx.get(f"{service.url}/ready"), "store-refused")
+        assert is_problem(httpx.get(f"{service.url}/ready"), "store-access-denied")
 
         redis.config_set("requirepass", f"wrong-{PASSWORD}")
 

@@ -119,10 +119,10 @@ def test_a_renamed_command_is_refused_by_name(
     if command == "HSET":  # Redis runs what reads, and what finds nothing to write
         with Service(tmp_path, REDIS_URL=url) as service:
             answers = [httpx.request(method, service.url + path, json=body) for method, path, body in calls]
-            assert [is_problem(answer, "store-refused") for answer in answers] == [True, True]
+            assert [is_problem(answer, "store-access-denied") for answer in answers] == [True, True]
             detail = answers[-1].json()["detail"]
     else:
-        detail = assert_refuses_in_order(tmp_path, url, "store-refused", calls=calls)
+        detail = assert_refuses_in_order(tmp_path, url, "store-access-denied", calls=calls)
     assert command.lower() in detail.lower()
 
 
@@ -147,4 +147,4 @@ def test_a_database_that_redis_does_not_have_is_refused_with_its_words(
     options: tuple[str, ...], database: int, words: str, new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     url = f"redis://127.0.0.1:{new_redis(*options).port}/{database}"
-    assert re.search(words, assert_refuses_in_order(tmp_path, url, "store-refused"))
+    assert re.search(words, assert_refuses_in_order(tmp_path, url, "store-access-denied"))

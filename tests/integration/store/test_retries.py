@@ -12,9 +12,9 @@ from redis.exceptions import NoScriptError
 
 from service.domain.errors import (
     IllegalTransition,
+    StoreAccessDenied,
     StoreLoading,
     StoreReadOnly,
-    StoreRefused,
     StoreTimeout,
     StoreUnavailable,
     StoreUnreachable,
@@ -22,7 +22,7 @@ from service.domain.errors import (
 from service.domain.states import Status
 from service.store import client, keys
 from service.store.jobs import JobStateManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 from tests.helpers.servers import Fault, FaultyLine, RedisServer, free_port
 
 LIMIT = 3.5
@@ -37,7 +37,7 @@ async def line(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultyL
 @pytest.fixture
 async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
     """A repository at the other end of the line, its scripts loaded."""
-    pool = connect(f"redis://127.0.0.1:{line.port}/1")
+    pool = create_pool(f"redis://127.0.0.1:{line.port}/1")
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.create_job("warm", 1)
     await manager.update_job_status("warm", "failed")
@@ -149,7 +149,7 @@ async def test_a_dead_line_is_given_up_in_time(far: JobStateManager, line: Fault
 
 
 async def test_waiting_for_a_connection_counts_too(line: FaultyLine) -> None:
-    pool = connect(f"redis://127.0.0.1:{line.port}/1", max_connections=2)
+    pool = create_pool(f"redis://127.0.0.1:{line.port}/1", max_connections=2)
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.ping()
     line.breaks(Fault.SILENT)
@@ -165,13 +165,13 @@ async def test_waiting_for_a_connection_counts_too(line: FaultyLine) -> None:
 
 
 async def test_nobody_listening_is_told_at_once() -> None:
-    pool = connect(f"redis://127.0.0.1:{free_port()}/0")
+    pool = create_pool(f"redis://127.0.0.1:{free_port()}/0")
     started = time.monotonic()
 
     with pytest.raises(StoreUnreachable):
         await JobStateManager(pool, ttl=timedelta(days=7)).ping()
 
-    assert time.monotonic() - started < client.FIRST_TRY
+    assert time.monotonic() - started < client.FIRST_ATTEMPT_TIMEOUT
     await pool.disconnect()
 
 
@@ -208,7 +208,7 @@ async def test_a_try_that_was_given_up_does_nothing_when_it_arrives_after_all(
 
 
 async def test_a_clock_of_redis_that_was_misjudged_is_read_again(jobs: JobStateManager) -> None:
-    clock = jobs._gateway._clock
+    clock = jobs._client._clock
     await jobs.create_job("a", 1)
     clock.set(clock.now - 3600 * 1_000_000)
 
@@ -219,7 +219,7 @@ async def test_a_clock_of_redis_that_was_misjudged_is_read_again(jobs: JobStateM
 async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = jobs._gateway._pipeline
+    pipeline = jobs._client._pipeline
     ask, failures = pipeline.ask, [NoScriptError("NOSCRIPT No matching script") for _ in range(2)]
 
     async def flushed_twice(*commands: tuple[Any, ...], until: float) -> list[Any]:
@@ -234,8 +234,8 @@ async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again
 @pytest.mark.parametrize(
     ("greeting", "meant"),
     [
-        (b"-NOAUTH Authentication required.", StoreRefused),
-        (b"-WRONGPASS invalid username-password pair", StoreRefused),
+        (b"-NOAUTH Authentication required.", StoreAccessDenied),
+        (b"-WRONGPASS invalid username-password pair", StoreAccessDenied),
         (b"-LOADING Redis is loading the dataset in memory", StoreLoading),
         (b"-MASTERDOWN Link with MASTER is down", StoreReadOnly),
         (b"-ERR max number of clients reached", StoreUnreachable),
@@ -251,7 +251,7 @@ async def test_what_redis_says_while_a_connection_is_set_up_has_its_meaning(
         writer.close()
 
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
-    pool = connect(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
+    pool = create_pool(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
     with pytest.raises(meant) as refused:
         await JobStateManager(pool, ttl=timedelta(days=7)).get_job("j")
 

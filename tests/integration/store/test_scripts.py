@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 from redis.asyncio import Redis
 
-from service.domain.timestamps import micros, timestamp
+from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store import keys
 from service.store.scripts import ALL, CREATE
 
@@ -36,15 +36,15 @@ async def test_both_build_the_same_names(redis: Redis) -> None:
         keys.DELETIONS,
         keys.CLOCK,
         keys.EVENTS,
-        keys.allowance("c"),
+        keys.rate_limit("c"),
     ]
 
 
 async def test_both_write_and_read_times_alike(redis: Redis) -> None:
     choose = random.Random(7)
     edges = ["1970-01-01T00:00:00", "2000-02-29T23:59:59.999999", "2024-12-31T23:59:59.000001", "2100-03-01T00:00:00"]
-    moments = [micros(datetime.fromisoformat(edge).replace(tzinfo=UTC).isoformat()) for edge in edges]
-    moments += [choose.randrange(micros("2200-01-01T00:00:00Z")) for _ in range(2000)]
+    moments = [parse_timestamp(datetime.fromisoformat(edge).replace(tzinfo=UTC).isoformat()) for edge in edges]
+    moments += [choose.randrange(parse_timestamp("2200-01-01T00:00:00Z")) for _ in range(2000)]
 
     for start in range(0, len(moments), 500):
         some = moments[start : start + 500]
@@ -54,7 +54,7 @@ async def test_both_write_and_read_times_alike(redis: Redis) -> None:
                     out[i] = iso(moment) .. ' ' .. digits(micros(iso(moment)))
                   end
                   return out"""
-        assert await evaluate(redis, body, *some) == [f"{timestamp(moment)} {moment}" for moment in some]
+        assert await evaluate(redis, body, *some) == [f"{format_timestamp(moment)} {moment}" for moment in some]
 
 
 async def test_redis_takes_every_script(redis: Redis) -> None:

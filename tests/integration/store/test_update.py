@@ -7,17 +7,17 @@ from msgspec import Raw
 from redis.asyncio import Redis
 
 from service.domain.errors import (
+    IdempotencyKeyReused,
     IllegalTransition,
     InvalidValue,
     JobNotFinal,
     JobNotFound,
-    KeyReused,
     PreconditionFailed,
     StoreCorrupt,
 )
 from service.domain.jobs import Job, Progress
-from service.domain.states import FINAL, MOVES, Status
-from service.domain.timestamps import micros
+from service.domain.states import FINAL_STATUSES, TRANSITIONS, Status
+from service.domain.timestamps import parse_timestamp
 from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -28,7 +28,7 @@ async def bring_to(jobs: JobStateManager, status: Status, job_id: str = "j") -> 
     job = (await jobs.create_job(job_id, 1, "c", slate_id="s")).job
     if status in {Status.RUNNING, Status.COMPLETED}:
         job = await jobs.update_job_status(job_id, Status.RUNNING)
-    if status in FINAL:
+    if status in FINAL_STATUSES:
         job = await jobs.update_job_status(job_id, status)
     return job
 
@@ -43,7 +43,7 @@ async def test_exactly_the_moves_of_the_table_are_accepted(
     error = "why" if target in {Status.FAILED, Status.CANCELLED} else None
     result = 1 if target is Status.COMPLETED else None
 
-    if target in MOVES[source]:
+    if target in TRANSITIONS[source]:
         after = await jobs.update_job_status("j", target, result, error, progress=progress)
         assert (after.status, after.revision) == (target, before.revision + 1)
         assert after.updated_at > before.updated_at
@@ -185,7 +185,7 @@ async def test_the_same_change_id_with_another_content_is_refused(jobs: JobState
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running", change_id="k")
 
-    with pytest.raises(KeyReused):
+    with pytest.raises(IdempotencyKeyReused):
         await jobs.update_job_status("j", "running", progress=Progress(1), change_id="k")
 
 
@@ -237,7 +237,7 @@ async def test_the_checks_come_in_the_order_of_the_contract(jobs: JobStateManage
     await bring_to(jobs, Status.RUNNING)
     await jobs.update_job_status("j", "completed", 1, change_id="k")
 
-    with pytest.raises(KeyReused):  # before the condition and the move
+    with pytest.raises(IdempotencyKeyReused):  # before the condition and the move
         await jobs.update_job_status("j", "failed", change_id="k", if_match=["0-1"])
     same = await jobs.update_job_status("j", "completed", 1, if_match=["0-1"])  # the same end before the condition
     assert same.revision == 3
@@ -271,7 +271,7 @@ async def test_an_ended_job_is_not_cancelled(jobs: JobStateManager, status: Stat
         await jobs.cancel_job("j")
 
 
-@pytest.mark.parametrize("status", sorted(FINAL))
+@pytest.mark.parametrize("status", sorted(FINAL_STATUSES))
 async def test_an_ended_job_is_deleted_with_all_that_belongs_to_it(
     jobs: JobStateManager, redis: Redis, status: Status
 ) -> None:
@@ -403,7 +403,7 @@ async def test_every_change_starts_the_retention_again(jobs: JobStateManager, re
     changed = await jobs.update_job_status("j", "running")
 
     assert changed.expires_at >= first.expires_at
-    assert await redis.pexpiretime("job:j") == micros(changed.expires_at) // 1000
+    assert await redis.pexpiretime("job:j") == parse_timestamp(changed.expires_at) // 1000
 
 
 async def test_time_never_goes_back_within_a_record(jobs: JobStateManager, redis: Redis) -> None:
@@ -439,10 +439,10 @@ async def test_two_hundred_writers_on_one_job_end_in_one_legal_history(jobs: Job
     assert revisions == list(range(2, last.revision + 1))
     assert [revision for _, revision in history] == sorted({revision for _, revision in history})
     for (before, _), (after, _) in itertools.pairwise(history):
-        assert Status(after) in MOVES[Status(before)]
+        assert Status(after) in TRANSITIONS[Status(before)]
     assert history[-1] == (last.status, last.revision)
     assert last.is_final
-    assert len({status for status, _ in accepted if Status(status) in FINAL}) == 1
+    assert len({status for status, _ in accepted if Status(status) in FINAL_STATUSES}) == 1
 
 
 async def test_a_lost_script_is_loaded_again(jobs: JobStateManager, redis: Redis) -> None:

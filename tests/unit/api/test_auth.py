@@ -11,20 +11,20 @@ from litestar.routes import HTTPRoute
 
 from service.__main__ import main
 from service.api import auth
-from service.api.auth import KEYS, NEEDED, WITH_LEASE, require
-from service.api.client_identity import client_of, key_of
+from service.api.auth import API_KEYS, LEASE_HOLDER_SCOPES, REQUIRED_SCOPES, authorize
+from service.api.client_identity import client_id, get_api_key
 from service.app import create_app
 from service.domain import api_keys as domain
-from service.domain.api_keys import ApiKey, Scope, digest_of, holder, new_key
-from service.domain.errors import KeyRequired, ScopeRequired
+from service.domain.api_keys import ApiKey, Scope, find_api_key, generate_key, hash_key
+from service.domain.errors import InsufficientScope, Unauthenticated
 from service.settings import Settings
 from tests.unit.api.openapi.test_document import OPERATIONS
 
-READER, WORKER, WRITER = new_key(), new_key(), new_key()
+READER, WORKER, WRITER = generate_key(), generate_key(), generate_key()
 
 
 def known(name: str, key: str, *scopes: Scope) -> ApiKey:
-    return ApiKey(name, frozenset(scopes), digest_of(key.encode()))
+    return ApiKey(name, frozenset(scopes), hash_key(key.encode()))
 
 
 ALL = (
@@ -40,13 +40,13 @@ class Asked:
     def __init__(self, operation: str | None, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> None:
         raw = [(name.encode(), value.encode()) for name, value in headers]
         self.scope: Any = {"headers": raw, "state": {}, "client": ("192.0.2.1", 1)}
-        self.app = type("App", (), {"state": {KEYS: keys}})
+        self.app = type("App", (), {"state": {API_KEYS: keys}})
         self.route_handler = type("Handler", (), {"operation_id": operation})
 
 
 def ask(operation: str | None, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> Asked:
     asked: Any = Asked(operation, *headers, keys=keys)
-    require(asked)
+    authorize(asked)
     found: Asked = asked
     return found
 
@@ -56,8 +56,8 @@ def bearer(key: str) -> tuple[str, str]:
 
 
 def test_every_operation_has_its_place_in_the_table() -> None:
-    assert NEEDED.keys() == {None, *OPERATIONS}
-    assert {name for name, scope in NEEDED.items() if scope is None} == {None, "getHealth", "getReadiness"}
+    assert REQUIRED_SCOPES.keys() == {None, *OPERATIONS}
+    assert {name for name, scope in REQUIRED_SCOPES.items() if scope is None} == {None, "getHealth", "getReadiness"}
 
 
 def test_what_has_no_id_is_a_page() -> None:
@@ -75,19 +75,19 @@ def test_what_has_no_id_is_a_page() -> None:
     }
 
 
-@pytest.mark.parametrize("operation", NEEDED)
+@pytest.mark.parametrize("operation", REQUIRED_SCOPES)
 def test_without_keys_everybody_is_let_in(operation: str) -> None:
-    assert key_of(ask(operation, keys=()).scope) is None
+    assert get_api_key(ask(operation, keys=()).scope) is None
 
 
-@pytest.mark.parametrize("operation", [name for name, scope in NEEDED.items() if scope])
+@pytest.mark.parametrize("operation", [name for name, scope in REQUIRED_SCOPES.items() if scope])
 @pytest.mark.parametrize(
     "headers",
     [
         (),
         (bearer("jobstate_wrong"),),
         (bearer(""),),
-        (bearer(digest_of(READER.encode()).hex()),),
+        (bearer(hash_key(READER.encode()).hex()),),
         (("authorization", f"Basic {READER}"),),
         (("authorization", READER),),
         (("authorization", f"Bearer{READER}"),),
@@ -98,40 +98,40 @@ def test_without_keys_everybody_is_let_in(operation: str) -> None:
     ],
 )
 def test_what_is_not_one_known_key_opens_nothing(operation: str, headers: tuple[tuple[str, str], ...]) -> None:
-    with pytest.raises(KeyRequired) as refused:
+    with pytest.raises(Unauthenticated) as refused:
         ask(operation, *headers)
     assert refused.value.is_unknown == any(name == "authorization" for name, _ in headers)
     assert READER not in str(refused.value)
 
 
-@pytest.mark.parametrize("operation", [name for name, scope in NEEDED.items() if scope])
+@pytest.mark.parametrize("operation", [name for name, scope in REQUIRED_SCOPES.items() if scope])
 @pytest.mark.parametrize("scope", Scope)
 def test_a_key_opens_what_its_scope_is_for_and_nothing_else(operation: str, scope: Scope) -> None:
     keys = (known("one", READER, scope),)
-    if NEEDED[operation] is scope:
-        assert key_of(ask(operation, bearer(READER), keys=keys).scope) is keys[0]
+    if REQUIRED_SCOPES[operation] is scope:
+        assert get_api_key(ask(operation, bearer(READER), keys=keys).scope) is keys[0]
         return
-    with pytest.raises(ScopeRequired) as refused:
+    with pytest.raises(InsufficientScope) as refused:
         ask(operation, bearer(READER), keys=keys)
-    assert refused.value.scope == NEEDED[operation]
-    assert f"the scope {NEEDED[operation]}" in str(refused.value)
+    assert refused.value.scope == REQUIRED_SCOPES[operation]
+    assert f"the scope {REQUIRED_SCOPES[operation]}" in str(refused.value)
 
 
 def test_a_worker_changes_the_job_that_it_holds_and_no_other() -> None:
-    assert WITH_LEASE == {"changeJob": Scope.WORK}
-    ask("changeJob", bearer(WORKER), ("lease-token", "1-abc"))
-    ask("changeJob", bearer(WRITER), ("lease-token", "1-abc"))
+    assert LEASE_HOLDER_SCOPES == {"updateJob": Scope.WORK}
+    ask("updateJob", bearer(WORKER), ("lease-token", "1-abc"))
+    ask("updateJob", bearer(WRITER), ("lease-token", "1-abc"))
     for tokens in ([], [""], [" "], ["1-abc", ""], ["", "1-abc"], ["1-abc", "1-abc"]):
-        with pytest.raises(ScopeRequired, match="write, or the scope work and a Lease-Token"):
-            ask("changeJob", bearer(WORKER), *(("lease-token", token) for token in tokens))
-    for operation, key in (("changeJob", READER), ("cancelJob", WORKER), ("deleteJob", WORKER), ("getJob", WORKER)):
-        with pytest.raises(ScopeRequired):
+        with pytest.raises(InsufficientScope, match="write, or the scope work and a Lease-Token"):
+            ask("updateJob", bearer(WORKER), *(("lease-token", token) for token in tokens))
+    for operation, key in (("updateJob", READER), ("cancelJob", WORKER), ("deleteJob", WORKER), ("getJob", WORKER)):
+        with pytest.raises(InsufficientScope):
             ask(operation, bearer(key), ("lease-token", "1-abc"))
 
 
 def test_a_client_is_its_key_where_there_is_one() -> None:
-    assert client_of(ask("getJob", ("authorization", f"bEARER  {READER} ")).scope) == "key:reader"
-    assert client_of(ask("getHealth", bearer(READER)).scope) == "192.0.2.1"
+    assert client_id(ask("getJob", ("authorization", f"bEARER  {READER} ")).scope) == "key:reader"
+    assert client_id(ask("getHealth", bearer(READER)).scope) == "192.0.2.1"
 
 
 def test_a_key_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,12 +145,12 @@ def test_a_key_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyP
     monkeypatch.setattr(domain, "hmac", spy)
     for key in (READER, WRITER, "none"):
         compared.clear()
-        holder(ALL, key.encode())
+        find_api_key(ALL, key.encode())
         assert compared == [(one.digest, sha256(key.encode()).digest()) for one in ALL]
 
 
 def test_a_key_is_long_random_and_kept_as_its_hash() -> None:
-    made = {new_key() for _ in range(100)}
+    made = {generate_key() for _ in range(100)}
     assert len(made) == 100
     assert all(re.fullmatch(r"jobstate_[A-Za-z0-9_-]{43}", key) for key in made)
 
@@ -165,7 +165,7 @@ def test_the_command_makes_a_key_and_the_entry_that_lets_it_in() -> None:
     key, entry = (line.partition("=")[2] for line in done.stdout.splitlines())
     [found] = Settings.from_environment({"API_KEYS": entry}).api_keys
     assert (found.name, *sorted(found.scopes)) == ("ci", "read", "write")
-    assert holder([found], key.encode()) is found
+    assert find_api_key([found], key.encode()) is found
     assert run("ci", "--scopes", "write,read").stdout != done.stdout
 
 
@@ -179,5 +179,5 @@ def test_the_command_says_what_is_allowed(arguments: list[str]) -> None:
 
 
 def test_the_table_is_what_the_document_says() -> None:
-    assert OPERATIONS["changeJob"]["security"] == [{auth.SCHEME: ["write"]}, {auth.SCHEME: ["work"]}, {}]
+    assert OPERATIONS["updateJob"]["security"] == [{auth.SCHEME: ["write"]}, {auth.SCHEME: ["work"]}, {}]
     assert OPERATIONS["getHealth"]["security"] == []

@@ -1,6 +1,6 @@
 import pytest
 
-from service.api.client_identity import network, unmapped
+from service.api.client_identity import client_network, unmap_ipv4
 
 
 @pytest.mark.parametrize(
@@ -17,4 +17,4 @@ from service.api.client_identity import network, unmapped
     ],
 )
 def test_a_client_is_known_by_its_address(host: str, address: str, of_one: str) -> None:
-    assert (unmapped(host), network(host)) == (address, of_one)
+    assert (unmap_ipv4(host), client_network(host)) == (address, of_one)

@@ -1,9 +1,9 @@
 import pytest
 
-from service.api.etags import etag, matches, required_versions
+from service.api.etags import etag, etag_matches, parse_if_match
 from service.domain.errors import InvalidValue
 from service.domain.jobs import Job
-from service.store.records import job_from
+from service.store.records import decode_job
 
 BROKEN = [
     "",
@@ -36,7 +36,7 @@ def job(*, stale: bool = False) -> Job:
         "expires_at": b"1970-01-08T00:00:00.000000Z",
         "lease_expires_at": b"1970-01-01T00:00:30.000000Z",
     }
-    return job_from("j", held, 31_000_000 if stale else 0)
+    return decode_job("j", held, 31_000_000 if stale else 0)
 
 
 def test_an_entity_tag_names_creation_revision_and_staleness() -> None:
@@ -48,23 +48,23 @@ def test_an_entity_tag_names_creation_revision_and_staleness() -> None:
     "header", ['"7-3"', 'W/"7-3"', "*", " * ", '"7-2", "7-3"', '"7-2","7-3"', '"7-3" , "8-1"', 'W/"a", W/"7-3", ""']
 )
 def test_a_client_that_has_the_record_is_known(header: str) -> None:
-    assert matches(job(), header)
+    assert etag_matches(job(), header)
 
 
 @pytest.mark.parametrize("header", [None, '"7-2"', '"7-33"', '"7-3-stale"', '""', '"7-3x", "x7-3"', '"*"', '"7-2,7-3"'])
 def test_a_client_that_has_another_version_gets_the_record(header: str | None) -> None:
-    assert not matches(job(), header)
+    assert not etag_matches(job(), header)
 
 
 def test_staleness_is_a_change_to_a_reader_but_not_to_a_writer() -> None:
-    assert not matches(job(stale=True), etag(job()))
-    assert matches(job(stale=True), etag(job(stale=True)))
-    assert required_versions(etag(job(stale=True))) == required_versions(etag(job())) == ("7-3",)
+    assert not etag_matches(job(stale=True), etag(job()))
+    assert etag_matches(job(stale=True), etag(job(stale=True)))
+    assert parse_if_match(etag(job(stale=True))) == parse_if_match(etag(job())) == ("7-3",)
 
 
 @pytest.mark.parametrize("header", [None, "*", " *\t"])
 def test_any_version_will_do_where_none_is_named(header: str | None) -> None:
-    assert required_versions(header) == ()
+    assert parse_if_match(header) == ()
 
 
 @pytest.mark.parametrize(
@@ -80,12 +80,12 @@ def test_any_version_will_do_where_none_is_named(header: str | None) -> None:
     ],
 )
 def test_the_named_versions_are_required(header: str, versions: tuple[str, ...]) -> None:
-    assert required_versions(header) == versions
+    assert parse_if_match(header) == versions
 
 
 @pytest.mark.parametrize("header", ['""', '"-stale"', '"", ""'])
 def test_an_empty_tag_is_still_a_condition(header: str) -> None:
-    versions = required_versions(header)
+    versions = parse_if_match(header)
     assert len(versions) > 0
     assert set(versions) == {""}
 
@@ -93,14 +93,14 @@ def test_an_empty_tag_is_still_a_condition(header: str) -> None:
 @pytest.mark.parametrize("header", BROKEN)
 def test_a_broken_list_is_refused_by_the_name_of_its_header(header: str) -> None:
     with pytest.raises(InvalidValue) as refusal:
-        required_versions(header)
+        parse_if_match(header)
     assert refusal.value.field == "If-Match"
     with pytest.raises(InvalidValue) as refusal:
-        matches(job(), header)
+        etag_matches(job(), header)
     assert refusal.value.field == "If-None-Match"
     assert repr(header) in refusal.value.detail
 
 
 def test_a_long_run_of_commas_is_read_in_no_time() -> None:
     with pytest.raises(InvalidValue):
-        required_versions('"1-1"' + "," * 50_000 + "x")
+        parse_if_match('"1-1"' + "," * 50_000 + "x")

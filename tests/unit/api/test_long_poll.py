@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from service.api.middleware.concurrency import preferred_wait
+from service.api.middleware.concurrency import parse_prefer_wait
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ from service.api.middleware.concurrency import preferred_wait
     ],
 )
 def test_a_preference_to_wait_is_told_from_all_else(prefer: str | None, seconds: int | None) -> None:
-    assert preferred_wait(prefer) == seconds
+    assert parse_prefer_wait(prefer) == seconds
 
 
 @pytest.mark.parametrize(
@@ -51,5 +51,5 @@ def test_a_preference_to_wait_is_told_from_all_else(prefer: str | None, seconds:
 )
 def test_a_long_preference_takes_no_long_time(prefer: str) -> None:
     started = time.process_time()
-    assert preferred_wait(prefer) is None
+    assert parse_prefer_wait(prefer) is None
     assert time.process_time() - started < 1

@@ -12,7 +12,7 @@ from msgspec import Raw
 from structlog.testing import capture_logs
 
 from service.api import problems
-from service.api.problems import EXCEPTION_HANDLERS, KINDS, MEDIA_TYPE
+from service.api.problems import EXCEPTION_HANDLERS, MEDIA_TYPE, PROBLEM_TYPES
 from service.domain import errors
 from service.domain.api_keys import Scope
 from service.domain.rate_limits import Quota, RateLimit
@@ -20,11 +20,11 @@ from service.domain.states import Status
 
 RUNNING = Status.RUNNING
 DOMAIN: list[errors.JobStateError] = [
-    errors.KeyRequired(is_unknown=True),
-    errors.ScopeRequired("ci", Scope.WORK, None),
+    errors.Unauthenticated(is_unknown=True),
+    errors.InsufficientScope("ci", Scope.WORK, None),
     errors.InvalidValue("queue", "it is odd", "letters"),
     errors.JobNotFound("j"),
-    errors.KeyReused(),
+    errors.IdempotencyKeyReused(),
     errors.PreconditionFailed(RUNNING, 3),
     errors.RateLimited(Quota(RateLimit(600, 60), 0, 60), 7),
     errors.JobExists("j", RUNNING, 3),
@@ -42,10 +42,10 @@ DOMAIN: list[errors.JobStateError] = [
     errors.StoreTimeout("slow"),
     errors.StoreLoading("loading"),
     errors.StoreReadOnly("replica"),
-    errors.StoreFull("full"),
+    errors.StoreOutOfMemory("full"),
     errors.StoreBusy("busy"),
-    errors.StoreRefused("refused"),
-    errors.StoreNewer(2, 1),
+    errors.StoreAccessDenied("refused"),
+    errors.DataVersionUnsupported(2, 1),
     errors.StoreCorrupt("foreign"),
 ]
 every_error = pytest.mark.parametrize("error", DOMAIN, ids=lambda error: type(error).__name__)
@@ -88,12 +88,12 @@ def answer(client: TestClient[Litestar], error: BaseException) -> tuple[Any, dic
 
 
 def test_every_error_of_the_domain_is_tried_here() -> None:
-    assert {type(error) for error in DOMAIN} == set(KINDS)
+    assert {type(error) for error in DOMAIN} == set(PROBLEM_TYPES)
 
 
 @every_error
 def test_an_error_of_the_domain_is_its_problem(client: TestClient[Litestar], error: errors.JobStateError) -> None:
-    kind = KINDS[type(error)]
+    kind = PROBLEM_TYPES[type(error)]
     response, problem = answer(client, error)
     assert response.status_code == problem["status"] == kind.status
     assert (problem["type"], problem["title"]) == (f"urn:jobstate:problem:{kind.name}", kind.title)
@@ -126,7 +126,7 @@ def test_what_is_no_fault_of_the_client_is_logged(
     logged = [(line["log_level"], line["problem"]) for line in lines]
     level = "warning" if status == 503 else "error"
     is_asked_for = isinstance(error, errors.Draining | errors.Overloaded)
-    assert logged == ([(level, KINDS[type(error)].name)] if status >= 500 and not is_asked_for else [])
+    assert logged == ([(level, PROBLEM_TYPES[type(error)].name)] if status >= 500 and not is_asked_for else [])
 
 
 def test_an_invalid_value_is_named(client: TestClient[Litestar]) -> None:

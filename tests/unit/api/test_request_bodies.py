@@ -2,7 +2,7 @@ import pytest
 from msgspec import Struct
 
 from service.api.request_bodies import decode
-from service.api.schemas import BatchGet, CancelJob, ChangeJob, ConfigureQueue, CreateJob, given
+from service.api.schemas import BatchGet, CancelJob, ChangeJob, ConfigureQueue, CreateJob, unset_to_none
 from service.domain import constraints
 from service.domain.errors import InvalidValue
 from service.domain.json_text import ALLOWED
@@ -183,7 +183,7 @@ def test_what_is_left_out_of_a_creation_has_its_default() -> None:
     creation = decode(CreateJob, b'{"input_params": {}}')
     assert creation == CreateJob(input_params=creation.input_params)
     assert (creation.queue, creation.max_attempts, creation.retry_delay_seconds) == ("default", 1, 0)
-    assert (creation.delay_seconds, given(creation.job_id)) == (0, None)
+    assert (creation.delay_seconds, unset_to_none(creation.job_id)) == (0, None)
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 
 from service.lifespan import _reap_batch
-from service.store.leases import LeaseManager, Reaped
+from service.store.leases import LeaseManager, ReapedJob
 
 
 class Leases:
@@ -14,7 +14,7 @@ class Leases:
     def __init__(self, following: float | None) -> None:
         self._following = following
 
-    async def reap(self) -> tuple[list[Reaped], float | None]:
+    async def reap(self) -> tuple[list[ReapedJob], float | None]:
         return [], self._following
 
 

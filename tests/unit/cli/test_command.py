@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from service.__main__ import main
 from service.cli import serve as command
-from service.cli.options import environment
+from service.cli.options import merge_environment
 from service.server.listener import bind
 from service.settings import VARIABLES, Settings
 
@@ -43,7 +43,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 
         return Fake
 
-    for name in ("Server", "Workers"):
+    for name in ("Server", "Supervisor"):
         monkeypatch.setattr(command, name, fake(name))
     monkeypatch.setattr(command, "bind", lambda host, port: bind("127.0.0.1", 0))
     monkeypatch.setattr("service.observability.logs.configure", lambda level, form: None)
@@ -121,7 +121,7 @@ def test_the_password_of_a_redis_is_not_shown(started: Started) -> None:
     assert "p@ss" not in result.output
 
 
-@pytest.mark.parametrize(("workers", "name"), [("1", "Server"), ("2", "Workers")])
+@pytest.mark.parametrize(("workers", "name"), [("1", "Server"), ("2", "Supervisor")])
 def test_several_workers_serve_where_they_are_asked_for(started: Started, workers: str, name: str) -> None:
     assert run("--workers", workers, environ={"REDIS_HOST": "redis"}).exit_code == 0
     assert [(one, settings.workers) for one, settings, _ in started] == [(name, int(workers))]
@@ -145,4 +145,4 @@ def test_several_workers_serve_where_they_are_asked_for(started: Started, worker
 def test_an_option_beats_its_variable_and_the_one_that_would_win_over_it(
     environ: dict[str, str], given: dict[str, str | None], expected: dict[str, str]
 ) -> None:
-    assert environment(environ, given) == expected
+    assert merge_environment(environ, given) == expected

@@ -4,13 +4,13 @@ from collections import Counter
 
 import pytest
 
-from service.api.problems import BUG, FRAMEWORK_KINDS, KINDS, Kind
+from service.api.problems import HTTP_PROBLEM_TYPES, INTERNAL_ERROR, PROBLEM_TYPES, ProblemType
 from service.domain import errors
 from service.domain.errors import JobStateError
 from service.domain.states import Status
 from service.store import redis_errors
 
-EVERY_KIND = (*KINDS.values(), *FRAMEWORK_KINDS.values(), BUG)
+EVERY_KIND = (*PROBLEM_TYPES.values(), *HTTP_PROBLEM_TYPES.values(), INTERNAL_ERROR)
 
 
 def lower(error: type[JobStateError]) -> list[type[JobStateError]]:
@@ -27,13 +27,13 @@ def leaves(error: type[JobStateError]) -> set[type[JobStateError]]:
 
 def test_every_error_that_is_raised_has_one_kind_of_problem() -> None:
     importlib.import_module("service.__main__")  # which loads every other module
-    assert set(KINDS) == leaves(JobStateError)
+    assert set(PROBLEM_TYPES) == leaves(JobStateError)
 
 
 def test_every_failure_of_redis_means_an_error_that_has_a_kind() -> None:
     meanings = {*(meant for _, meant in redis_errors._ERRORS), *redis_errors._REPLY_ERRORS.values()}
-    assert meanings <= set(KINDS)
-    assert {KINDS[meaning].status for meaning in meanings} == {500, 503}
+    assert meanings <= set(PROBLEM_TYPES)
+    assert {PROBLEM_TYPES[meaning].status for meaning in meanings} == {500, 503}
 
 
 def test_the_drawing_shows_the_tree_as_it_is() -> None:
@@ -47,19 +47,19 @@ def test_one_name_is_one_kind() -> None:
 
 
 def test_two_errors_never_share_a_name() -> None:
-    assert len({kind.name for kind in KINDS.values()}) == len(KINDS)
+    assert len({kind.name for kind in PROBLEM_TYPES.values()}) == len(PROBLEM_TYPES)
 
 
 @pytest.mark.parametrize("kind", EVERY_KIND, ids=lambda kind: kind.name)
-def test_a_kind_is_fit_for_people_and_programs(kind: Kind) -> None:
+def test_a_kind_is_fit_for_people_and_programs(kind: ProblemType) -> None:
     assert re.fullmatch(r"[a-z]+(-[a-z]+)*", kind.name)
     assert kind.title.strip() == kind.title != ""
     assert 400 <= kind.status <= 599
 
 
-@pytest.mark.parametrize("status", FRAMEWORK_KINDS)
+@pytest.mark.parametrize("status", HTTP_PROBLEM_TYPES)
 def test_an_error_of_the_framework_keeps_its_status(status: int) -> None:
-    assert FRAMEWORK_KINDS[status].status == status
+    assert HTTP_PROBLEM_TYPES[status].status == status
 
 
 def test_an_invalid_value_says_what_is_wrong_and_what_is_allowed() -> None:

@@ -1,14 +1,14 @@
 import pytest
 
-from service.domain.states import FINAL, MOVES, WITH_ERROR, Status, sources
+from service.domain.states import FINAL_STATUSES, STATUSES_WITH_ERROR, TRANSITIONS, Status, sources_of
 
 
 def test_a_job_that_has_ended_stays_as_it_is() -> None:
-    assert {Status.COMPLETED, Status.FAILED, Status.CANCELLED} == FINAL
+    assert {Status.COMPLETED, Status.FAILED, Status.CANCELLED} == FINAL_STATUSES
 
 
 def test_every_status_has_its_row_in_the_table() -> None:
-    assert list(MOVES) == list(Status)
+    assert list(TRANSITIONS) == list(Status)
 
 
 @pytest.mark.parametrize(
@@ -22,8 +22,8 @@ def test_every_status_has_its_row_in_the_table() -> None:
     ],
 )
 def test_a_status_is_reached_from_its_sources_only(target: str, expected: list[str]) -> None:
-    assert list(sources(Status(target))) == expected
+    assert list(sources_of(Status(target))) == expected
 
 
 def test_an_error_goes_with_the_final_statuses_that_have_no_result() -> None:
-    assert FINAL - {Status.COMPLETED} == WITH_ERROR
+    assert FINAL_STATUSES - {Status.COMPLETED} == STATUSES_WITH_ERROR

@@ -19,16 +19,16 @@ GOOD: dict[str, Any] = {
 }
 
 
-def changed(target: Status, **given: Any) -> dict[str, validation.Value]:
+def changed(target: Status, **given: Any) -> dict[str, validation.FieldValue]:
     absent: dict[str, Any] = {"result": None, "error": None, "progress": None, "scenario_count": None}
-    return validation.of_change(target, **absent | given)
+    return validation.change_fields(target, **absent | given)
 
 
 def test_a_creation_keeps_what_was_sent_and_marks_what_is_absent() -> None:
     sent = {**GOOD, "input_params": Raw(b'{"b": 1e999}'), "slate_id": "s", "max_attempts": 3}
-    fields = validation.of_creation(**sent)
+    fields = validation.creation_fields(**sent)
     assert fields == {**sent, "input_params": b'{"b": 1e999}'}
-    assert set(validation.without_absent(fields)) == set(sent) - {"scenario_count", "correlation_id"}
+    assert set(validation.drop_none(fields)) == set(sent) - {"scenario_count", "correlation_id"}
 
 
 @pytest.mark.parametrize(
@@ -51,13 +51,13 @@ def test_a_creation_keeps_what_was_sent_and_marks_what_is_absent() -> None:
 )
 def test_a_creation_that_breaks_a_rule_is_refused_by_the_name_of_the_field(field: str, value: Any) -> None:
     with pytest.raises(InvalidValue) as refusal:
-        validation.of_creation(**{**GOOD, field: value})
+        validation.creation_fields(**{**GOOD, field: value})
     assert refusal.value.field == field
     assert refusal.value.allowed
 
 
 def test_null_input_is_not_missing_input() -> None:
-    assert validation.of_creation(**{**GOOD, "input_params": Raw(b"null")})["input_params"] == b"null"
+    assert validation.creation_fields(**{**GOOD, "input_params": Raw(b"null")})["input_params"] == b"null"
 
 
 @pytest.mark.parametrize("value", [{}, [], 0, False, "", Raw(b"null")])
@@ -100,7 +100,7 @@ def test_a_change_with_broken_json_is_refused_by_name(target: Status, given: dic
 
 
 def test_a_bare_change_brings_nothing() -> None:
-    assert validation.without_absent(changed(Status.RUNNING)) == {}
+    assert validation.drop_none(changed(Status.RUNNING)) == {}
 
 
 @pytest.mark.parametrize(
@@ -140,9 +140,9 @@ def test_a_change_may_correct_the_scenario_count() -> None:
 
 
 def test_a_status_is_one_of_five_words() -> None:
-    assert [validation.status(word.value) for word in Status] == list(Status)
+    assert [validation.parse_status(word.value) for word in Status] == list(Status)
     with pytest.raises(InvalidValue) as refusal:
-        validation.status("Running")
+        validation.parse_status("Running")
     assert refusal.value.field == "status"
     assert refusal.value.allowed == "pending, running, completed, failed, cancelled"
 
@@ -158,10 +158,10 @@ def test_a_status_is_one_of_five_words() -> None:
 )
 def test_a_filter_that_no_job_can_match_is_refused(wanted: JobFilter, field: str) -> None:
     with pytest.raises(InvalidValue) as refusal:
-        validation.check_filter(wanted)
+        validation.validate_filter(wanted)
     assert refusal.value.field == field
 
 
 def test_a_filter_with_possible_values_passes() -> None:
-    validation.check_filter(JobFilter())
-    validation.check_filter(JobFilter(status=Status.FAILED, queue="q", slate_id="a b", correlation_id="c/d"))
+    validation.validate_filter(JobFilter())
+    validation.validate_filter(JobFilter(status=Status.FAILED, queue="q", slate_id="a b", correlation_id="c/d"))

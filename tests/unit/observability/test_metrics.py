@@ -18,7 +18,9 @@ STATS = Stats(
     running=RunningCount(leased=2, unleased=3),
     oldest_pending=OldestJob("j", "q", "2026-01-01T00:00:00.000000Z"),
 )
-HEALTH = StoreHealth(version="7.0.15", memory=100, memory_limit=200, evicts=True, append_only=False, writing=True)
+HEALTH = StoreHealth(
+    version="7.0.15", memory=100, memory_limit=200, can_evict=True, aof_enabled=False, aof_healthy=True
+)
 
 
 def samples(page: bytes) -> dict[str, float]:
@@ -32,12 +34,12 @@ def samples(page: bytes) -> dict[str, float]:
 
 def test_a_page_says_what_was_counted_and_what_redis_says() -> None:
     metrics = Metrics()
-    metrics.requested()
-    metrics.requested()
-    metrics.answered("GET", "/v1/jobs/{job_id}", 404, 0.002, "job-not-found")
-    metrics.calling()
-    metrics.called("create", "CREATED", 0.001)
-    metrics.changed("expired", 5)
+    metrics.request_started()
+    metrics.request_started()
+    metrics.request_finished("GET", "/v1/jobs/{job_id}", 404, 0.002, "job-not-found")
+    metrics.on_call_start()
+    metrics.on_call_end("create", "CREATED", 0.001)
+    metrics.on_job_change("expired", 5)
 
     page, media_type = metrics.render("", is_up=True, stats=STATS, health=HEALTH)
     found = samples(page)
@@ -47,16 +49,16 @@ def test_a_page_says_what_was_counted_and_what_redis_says() -> None:
     assert found[f"jobstate_http_request_duration_seconds_count{labels}"] == 1
     assert found[f"jobstate_http_request_duration_seconds_bucket{ {'le': '0.001', **labels} }".replace("{ {", "{")] == 0
     assert found["jobstate_http_requests_in_progress"] == 1
-    assert found["jobstate_refusals_total{'problem': 'job-not-found'}"] == 1
-    assert found["jobstate_redis_call_duration_seconds_count{'call': 'create', 'outcome': 'CREATED'}"] == 1
-    assert found["jobstate_redis_calls_in_progress"] == 0
+    assert found["jobstate_http_problems_total{'type': 'job-not-found'}"] == 1
+    assert found["jobstate_redis_command_duration_seconds_count{'command': 'create', 'outcome': 'CREATED'}"] == 1
+    assert found["jobstate_redis_commands_in_progress"] == 0
     assert found["jobstate_job_changes_total{'change': 'expired'}"] == 5
     assert found["jobstate_jobs{'status': 'failed'}"] == 3
     assert found["jobstate_jobs_delayed"] == 7
     assert found["jobstate_jobs_running{'lease': 'live'}"] == 2
     assert found["jobstate_jobs_running{'lease': 'none'}"] == 3
     assert found["jobstate_oldest_pending_age_seconds"] == 60.5
-    assert (found["jobstate_redis_up"], found["jobstate_redis_concerns"]) == (1, 2)
+    assert (found["jobstate_redis_up"], found["jobstate_redis_warnings"]) == (1, 2)
     assert (found["jobstate_redis_memory_bytes"], found["jobstate_redis_memory_limit_bytes"]) == (100, 200)
     assert found["jobstate_redis_info{'version': '7.0.15'}"] == 1
     assert "a-queue-of-a-client" not in page.decode()
@@ -79,7 +81,7 @@ def test_a_page_says_whether_durability_could_be_checked(
     found = samples(Metrics().render("", is_up=is_up, stats=STATS, health=health)[0])
     assert found["jobstate_redis_up"] == is_up
     assert found.get("jobstate_redis_durability_known") == known
-    assert ("jobstate_redis_concerns" in found) is (health is not None)
+    assert ("jobstate_redis_warnings" in found) is (health is not None)
 
 
 def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
@@ -92,14 +94,14 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
 @pytest.mark.parametrize(
     ("health", "concerns"),
     [
-        ({"evicts": False, "append_only": True, "writing": True}, []),
-        ({"evicts": True, "append_only": True, "writing": True}, ["noeviction"]),
-        ({"evicts": False, "append_only": False, "writing": True}, ["appendonly yes"]),
-        ({"evicts": False, "append_only": True, "writing": False}, ["disk"]),
+        ({"can_evict": False, "aof_enabled": True, "aof_healthy": True}, []),
+        ({"can_evict": True, "aof_enabled": True, "aof_healthy": True}, ["noeviction"]),
+        ({"can_evict": False, "aof_enabled": False, "aof_healthy": True}, ["appendonly yes"]),
+        ({"can_evict": False, "aof_enabled": True, "aof_healthy": False}, ["disk"]),
     ],
 )
 def test_what_puts_jobs_at_risk_is_named(health: dict[str, bool], concerns: list[str]) -> None:
-    found = StoreHealth(version="7.0.0", memory=1, memory_limit=0, **health).concerns
+    found = StoreHealth(version="7.0.0", memory=1, memory_limit=0, **health).warnings
     assert len(found) == len(concerns)
     assert all(word in concern for word, concern in zip(concerns, found, strict=True))
 
@@ -109,15 +111,15 @@ import sys
 from pathlib import Path
 from service.observability import metrics
 folder, worker, work = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-metrics.share(folder, worker)
+metrics.enable_multiprocess(folder, worker)
 here = metrics.Metrics()
-here.limit_connections(64)
+here.set_pool_size(64)
 if work == "count":
-    here.requested()
-    here.answered("GET", "/", 200, 0.002, "p")
-    here.requested()
+    here.request_started()
+    here.request_finished("GET", "/", 200, 0.002, "p")
+    here.request_started()
 if work == "forget":
-    metrics.forget_current(folder, 1)
+    metrics.mark_worker_dead(folder, 1)
 print(here.render("", is_up=False, stats=None, health=None)[0].decode())
 """
 
@@ -133,9 +135,9 @@ def test_workers_show_the_sums_over_all_whichever_is_asked(tmp_path: Path) -> No
         worker(tmp_path, number, "count")
 
     found = worker(tmp_path, 2, "look")
-    assert (found[count], found["jobstate_refusals_total{'problem': 'p'}"]) == (2, 2)
+    assert (found[count], found["jobstate_http_problems_total{'type': 'p'}"]) == (2, 2)
     assert found["jobstate_http_requests_in_progress"] == 2
-    assert found["jobstate_redis_connections_limit"] == 3 * 64
+    assert found["jobstate_redis_pool_max_connections"] == 3 * 64
 
     found = worker(tmp_path, 1, "count")
     assert found[count] == 3, "a worker that is started again counts on"

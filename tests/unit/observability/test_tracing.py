@@ -32,11 +32,13 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_usual_variables_decide(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: bool) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tracing.is_wanted() is wanted
+    assert tracing.is_enabled() is wanted
 
 
 def test_without_a_collector_the_application_stays_as_it_is_and_nothing_is_loaded() -> None:
-    script = "import sys, service.app, service.observability.tracing as t; t.traced(print) is print or exit(3); "
+    script = (
+        "import sys, service.app, service.observability.tracing as t; t.instrument_app(print) is print or exit(3); "
+    )
     script += "exit([name for name in sys.modules if name.startswith('opentelemetry.instrumentation')] or 0)"
     subprocess.run([sys.executable, "-c", script], env={}, check=True)
 
@@ -46,5 +48,5 @@ def test_a_missing_extra_is_said_and_harms_nothing(monkeypatch: pytest.MonkeyPat
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     monkeypatch.setattr(tracing, "_log", __import__("structlog").get_logger())
     with capture_logs() as lines:
-        assert tracing.traced(app) is app
+        assert tracing.instrument_app(app) is app
     assert "install jobstate[otel]" in lines[0]["event"]

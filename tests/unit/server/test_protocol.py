@@ -4,9 +4,9 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.api.middleware.telemetry import ARRIVED
-from service.server.protocol import connections
-from service.server.request_scheduler import AT_ONCE
+from service.api.middleware.telemetry import RECEIVED_AT
+from service.server.protocol import protocol_factory
+from service.server.request_scheduler import MAX_STARTS_PER_TICK
 from service.settings import Settings
 
 REQUEST = b"GET /v1/jobs/j HTTP/1.1\r\nhost: localhost\r\n\r\n"
@@ -34,15 +34,15 @@ async def test_requests_that_come_together_are_begun_a_few_in_a_turn_and_know_wh
     begun: list[Any] = []
 
     async def app(scope: Any, _: Any, send: Any) -> None:
-        begun.append(scope["state"][ARRIVED])
+        begun.append(scope["state"][RECEIVED_AT])
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
-    config = uvicorn.Config(app, http=connections(Settings.from_environment({}), lambda _: None), log_config=None)
+    config = uvicorn.Config(app, http=protocol_factory(Settings.from_environment({}), lambda _: None), log_config=None)
     config.load()
     make: Any = config.http_protocol_class
     state = ServerState()
-    clients = [make(config=config, server_state=state, app_state={}) for _ in range(2 * AT_ONCE + 1)]
+    clients = [make(config=config, server_state=state, app_state={}) for _ in range(2 * MAX_STARTS_PER_TICK + 1)]
     for client in clients:
         client.connection_made(Wire())
         client.data_received(REQUEST)
@@ -51,7 +51,7 @@ async def test_requests_that_come_together_are_begun_a_few_in_a_turn_and_know_wh
     for _ in range(10):
         await asyncio.sleep(0)
         numbers.append(len(begun))
-    assert max(after - before for before, after in zip([0, *numbers], numbers, strict=False)) == AT_ONCE
+    assert max(after - before for before, after in zip([0, *numbers], numbers, strict=False)) == MAX_STARTS_PER_TICK
     assert len(begun) == len(clients)
     assert begun == sorted(begun)
     for client in clients:

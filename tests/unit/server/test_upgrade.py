@@ -11,7 +11,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.server.protocol import HEAD_BYTES, connections
+from service.server.protocol import MAX_HEADER_BYTES, protocol_factory
 from service.settings import Settings
 
 #: Bytes that a service out of step would read as a request.
@@ -63,7 +63,7 @@ class Served:
         self.requests: list[Request] = []
         self.headers: list[list[tuple[bytes, bytes]]] = []
         settings = Settings.from_environment(environment)
-        limited: Any = connections(settings, lambda _: None)
+        limited: Any = protocol_factory(settings, lambda _: None)
         config = uvicorn.Config(self._app, http=limited, interface="asgi3", log_config=None, ws="none")
         config.load()
         make: Any = config.http_protocol_class
@@ -220,7 +220,7 @@ async def test_a_request_for_a_tunnel_to_elsewhere_is_refused() -> None:
 
 @pytest.mark.parametrize("part", ["head", "trailer", "next head"])
 async def test_a_head_is_bounded_after_an_upgrade_as_well(part: str) -> None:
-    large = b"X-Large: " + b"a" * 2 * HEAD_BYTES
+    large = b"X-Large: " + b"a" * 2 * MAX_HEADER_BYTES
     before = {
         "head": b"GET /x HTTP/1.1\r\n" + UPGRADES["h2c"],
         "trailer": chunked(UPGRADES["h2c"])[0].removesuffix(b"X-Trailer: 1\r\n\r\n"),
@@ -236,9 +236,9 @@ async def test_a_client_that_sends_no_body_after_its_head_is_waited_for_no_longe
     served = Served()
     sent, _ = with_length(UPGRADES["h2c"])
     served.connection.data_received(sent.removesuffix(SMUGGLED))
-    assert served.connection._request_timer is not None
+    assert served.connection._read_timer is not None
     served.connection.data_received(SMUGGLED)
-    assert served.connection._request_timer is None
+    assert served.connection._read_timer is None
     served.connection.connection_lost(None)
 
 
@@ -268,7 +268,7 @@ async def test_what_comes_behind_the_last_request_of_a_connection_does_not_cost_
 async def test_the_largest_head_is_taken_with_and_without_an_upgrade(upgrade: bytes) -> None:
     lines = b"Host: localhost\r\n%sContent-Length: 3\r\n" % upgrade
     counted = len("/x") + len("x-large") + sum(len(line) - len(": ") for line in lines.splitlines())
-    for size, status in ((HEAD_BYTES, b"200"), (HEAD_BYTES + 1, b"431")):
+    for size, status in ((MAX_HEADER_BYTES, b"200"), (MAX_HEADER_BYTES + 1, b"431")):
         large = b"X-Large: %s\r\n" % (b"a" * (size - counted))
         served = Served()
         await served.take([b"POST /x HTTP/1.1\r\n" + lines + large + b"\r\nabc"])

@@ -1,7 +1,7 @@
 import asyncio
 from typing import Any
 
-from service.server.write_buffer import JoiningTransport, Turn
+from service.server.write_buffer import BufferedTransport, FlushScheduler
 
 
 class Wire:
@@ -24,7 +24,7 @@ class Wire:
 
 async def test_what_is_written_in_one_turn_leaves_at_its_end_in_one_piece() -> None:
     wire: Any = Wire()
-    transport = JoiningTransport(wire, Turn())
+    transport = BufferedTransport(wire, FlushScheduler())
     transport.write(b"head")
     transport.write(b"body")
     assert (wire.sent, transport.get_write_buffer_size()) == ([], 5 + 8)
@@ -34,7 +34,7 @@ async def test_what_is_written_in_one_turn_leaves_at_its_end_in_one_piece() -> N
 
 async def test_what_is_much_leaves_at_once_and_in_order() -> None:
     wire: Any = Wire()
-    transport = JoiningTransport(wire, Turn())
+    transport = BufferedTransport(wire, FlushScheduler())
     transport.write(b"head")
     transport.write(b"x" * 70_000)
     transport.write(b"end")
@@ -44,7 +44,7 @@ async def test_what_is_much_leaves_at_once_and_in_order() -> None:
 
 async def test_all_is_sent_before_the_end_and_nothing_after_it() -> None:
     wire: Any = Wire()
-    transport = JoiningTransport(wire, Turn())
+    transport = BufferedTransport(wire, FlushScheduler())
     transport.write(b"last")
     transport.close()
     assert (wire.sent, transport.is_closing()) == ([b"last"], True)
@@ -55,8 +55,8 @@ async def test_all_is_sent_before_the_end_and_nothing_after_it() -> None:
 
 async def test_those_of_one_turn_leave_together_and_the_next_ones_at_the_end_of_theirs() -> None:
     wires: list[Any] = [Wire(), Wire()]
-    turn = Turn()
-    one, other = (JoiningTransport(wire, turn) for wire in wires)
+    turn = FlushScheduler()
+    one, other = (BufferedTransport(wire, turn) for wire in wires)
     one.write(b"1")
     other.write(b"2")
     await asyncio.sleep(0)
@@ -73,9 +73,9 @@ async def test_one_that_fails_keeps_no_other_from_sending() -> None:
 
     failed: list[Any] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: failed.append(context["exception"]))
-    wire, broken, turn = Wire(), Broken(), Turn()
+    wire, broken, turn = Wire(), Broken(), FlushScheduler()
     for one in (broken, wire):
-        JoiningTransport(one, turn).write(b"1")  # type: ignore[arg-type]
+        BufferedTransport(one, turn).write(b"1")  # type: ignore[arg-type]
     await asyncio.sleep(0)
     await asyncio.sleep(0)
     assert wire.sent == [b"1"]

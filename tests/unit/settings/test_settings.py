@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
-from service.domain.api_keys import PREFIX, ApiKey, Scope, digest_of
+from service.domain.api_keys import KEY_PREFIX, ApiKey, Scope, hash_key
 from service.domain.rate_limits import RateLimit
-from service.settings import VARIABLES, Settings, SettingsError, retention_from_environment, without_password
-from service.store.pool import connect
+from service.settings import VARIABLES, Settings, SettingsError, redact_url, retention_from_environment
+from service.store.pool import create_pool
 
 DEFAULTS: dict[str, Any] = {
     "redis_url": None,
@@ -22,7 +22,7 @@ DEFAULTS: dict[str, Any] = {
     "max_body_bytes": 1024 * 1024,
     "max_connections": 2000,
     "max_concurrent_requests": 1000,
-    "max_watchers": 1000,
+    "max_waiting_requests": 1000,
     "max_watchers_per_client": 100,
     "client_timeout_seconds": 30,
     "keep_alive_seconds": 75,
@@ -70,7 +70,7 @@ GOOD = [
     ("MAX_BODY_BYTES", "536870912", "max_body_bytes", 536870912),
     ("MAX_CONNECTIONS", "1", "max_connections", 1),
     ("MAX_CONCURRENT_REQUESTS", "1000000", "max_concurrent_requests", 1000000),
-    ("MAX_WATCHERS", "1", "max_watchers", 1),
+    ("MAX_WAITING_REQUESTS", "1", "max_waiting_requests", 1),
     ("MAX_WATCHERS_PER_CLIENT", "1000000", "max_watchers_per_client", 1_000_000),
     ("CLIENT_TIMEOUT_SECONDS", "1", "client_timeout_seconds", 1),
     ("KEEP_ALIVE_SECONDS", "3600", "keep_alive_seconds", 3600),
@@ -132,7 +132,7 @@ BAD = [
     *(("REDIS_MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "2", "66"]),
     *(("JOBSTATE_WORKERS", number) for number in [*NO_NUMBERS, "0", "65"]),
     *(("MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "0", "1000001"]),
-    *(("MAX_WATCHERS", number) for number in [*NO_NUMBERS, "0", "1000001"]),
+    *(("MAX_WAITING_REQUESTS", number) for number in [*NO_NUMBERS, "0", "1000001"]),
     *(("MAX_WATCHERS_PER_CLIENT", number) for number in [*NO_NUMBERS, "0", "1000001"]),
     *(("MAX_CONCURRENT_REQUESTS", number) for number in [*NO_NUMBERS, "0", "1000001"]),
     *(("CLIENT_TIMEOUT_SECONDS", seconds) for seconds in [*NO_NUMBERS, "0", "3601"]),
@@ -295,8 +295,8 @@ def test_beyond_loopback_any_host_is_answered_unless_some_are_named(host: str) -
     assert named.allowed_hosts == ("jobs.example",)
 
 
-KEY = f"{PREFIX}{'k' * 43}"
-ENTRY = f"ci:read:{digest_of(KEY.encode()).hex()}"
+KEY = f"{KEY_PREFIX}{'k' * 43}"
+ENTRY = f"ci:read:{hash_key(KEY.encode()).hex()}"
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "jobs.example", "127.1", "::ffff:10.0.0.1"])
@@ -385,7 +385,7 @@ def test_an_option_of_a_redis_url_that_is_wrong_is_refused_by_name(url: str, nam
 )
 def test_options_of_a_redis_url_are_taken_as_redis_py_takes_them(url: str) -> None:
     assert Settings.from_environment({"REDIS_URL": url}).redis_url == url
-    pool = connect(url)
+    pool = create_pool(url)
     pool.make_connection()  # type: ignore[no-untyped-call]
 
 
@@ -407,4 +407,4 @@ def test_a_redis_url_that_names_no_place_is_refused(url: str) -> None:
     ],
 )
 def test_a_redis_url_is_shown_without_secrets(url: str, shown: str) -> None:
-    assert without_password(url) == shown
+    assert redact_url(url) == shown

@@ -12,10 +12,10 @@ from redis.asyncio import ConnectionPool
 
 from service.domain import errors
 from service.store import auto_pipeline, client, deadlines
-from service.store.client import Gateway, by
-from service.store.observer import NoObserver
-from service.store.pool import connect
-from service.store.redis_errors import meaning, words
+from service.store.client import StoreClient, with_timeout
+from service.store.observer import NullObserver
+from service.store.pool import create_pool
+from service.store.redis_errors import error_text, map_error
 
 URL = "redis://localhost:1/0"
 
@@ -24,27 +24,27 @@ URL = "redis://localhost:1/0"
     ("reply", "meant"),
     [
         ("LOADING Redis is loading the dataset in memory", errors.StoreLoading),
-        ("NOAUTH Authentication required.", errors.StoreRefused),
-        ("WRONGPASS invalid username-password pair", errors.StoreRefused),
-        ("NOPERM this user has no permissions", errors.StoreRefused),
-        ("OOM command not allowed when used memory > 'maxmemory'.", errors.StoreFull),
+        ("NOAUTH Authentication required.", errors.StoreAccessDenied),
+        ("WRONGPASS invalid username-password pair", errors.StoreAccessDenied),
+        ("NOPERM this user has no permissions", errors.StoreAccessDenied),
+        ("OOM command not allowed when used memory > 'maxmemory'.", errors.StoreOutOfMemory),
         ("READONLY You can't write against a read only replica.", errors.StoreReadOnly),
         ("MISCONF Redis is configured to save RDB snapshots", errors.StoreReadOnly),
         ("NOREPLICAS Not enough good replicas to write.", errors.StoreReadOnly),
         ("BUSY Redis is busy running a script.", errors.StoreBusy),
         ("WRONGTYPE Operation against a key holding the wrong kind of value", errors.StoreCorrupt),
         ("ERR max number of clients reached", errors.StoreUnreachable),
-        ("ERR DB index is out of range", errors.StoreRefused),
-        ("ERR SELECT is not allowed in cluster mode", errors.StoreRefused),
-        ("ERR unknown command 'EVALSHA', with args beginning with: ", errors.StoreRefused),
-        ("MOVED 3999 127.0.0.1:6381", errors.StoreRefused),
-        ("CROSSSLOT Keys in request don't hash to the same slot", errors.StoreRefused),
-        ("ANYTHING that Redis may say one day", errors.StoreRefused),
+        ("ERR DB index is out of range", errors.StoreAccessDenied),
+        ("ERR SELECT is not allowed in cluster mode", errors.StoreAccessDenied),
+        ("ERR unknown command 'EVALSHA', with args beginning with: ", errors.StoreAccessDenied),
+        ("MOVED 3999 127.0.0.1:6381", errors.StoreAccessDenied),
+        ("CROSSSLOT Keys in request don't hash to the same slot", errors.StoreAccessDenied),
+        ("ANYTHING that Redis may say one day", errors.StoreAccessDenied),
     ],
 )
 def test_a_refusal_of_redis_has_its_meaning(reply: str, meant: type[errors.JobStateError]) -> None:
     error = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
-    assert meaning(error) is meant
+    assert map_error(error) is meant
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_a_refusal_of_redis_has_its_meaning(reply: str, meant: type[errors.JobSt
     ids=repr,
 )
 def test_a_failure_of_the_network_has_its_meaning(error: Exception, meant: type[errors.JobStateError]) -> None:
-    assert meaning(error) is meant
+    assert map_error(error) is meant
 
 
 @pytest.mark.parametrize(
@@ -70,7 +70,7 @@ def test_a_failure_of_the_network_has_its_meaning(error: Exception, meant: type[
     ids=repr,
 )
 def test_a_bug_stays_what_it_is(error: Exception) -> None:
-    assert meaning(error) is type(error)
+    assert map_error(error) is type(error)
 
 
 def subclasses(error: type[Exception]) -> set[type[Exception]]:
@@ -80,7 +80,7 @@ def subclasses(error: type[Exception]) -> set[type[Exception]]:
 @pytest.mark.parametrize("kind", sorted(subclasses(redis_errors.RedisError), key=str), ids=str)
 def test_every_error_of_redis_py_is_an_error_of_the_domain(kind: type[Exception]) -> None:
     error = kind.__new__(kind, "1 somewhere:1")
-    assert issubclass(meaning(error), errors.StoreUnavailable)
+    assert issubclass(map_error(error), errors.StoreUnavailable)
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_every_error_of_redis_py_is_an_error_of_the_domain(kind: type[Exception]
     ],
 )
 def test_the_words_of_redis_are_shown_without_secrets_and_arguments(error: Exception, shown: str) -> None:
-    assert words(error, connect("redis://:s3cret@localhost:1/0")) == shown
+    assert error_text(error, create_pool("redis://:s3cret@localhost:1/0")) == shown
 
 
 def test_the_pool_has_time_outs_and_a_health_check_and_does_not_retry() -> None:
-    pool = connect(URL)
+    pool = create_pool(URL)
     options = pool.connection_kwargs
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (3.0, 3.0)
     assert (options["health_check_interval"], options["db"]) == (30, 0)
@@ -114,7 +114,7 @@ def test_the_pool_has_time_outs_and_a_health_check_and_does_not_retry() -> None:
 
 def test_a_pool_that_decodes_replies_is_refused() -> None:
     with pytest.raises(ValueError, match="decode_responses=False"):
-        Gateway(ConnectionPool.from_url(URL, decode_responses=True), NoObserver())
+        StoreClient(ConnectionPool.from_url(URL, decode_responses=True), NullObserver())
 
 
 class Command:
@@ -136,8 +136,8 @@ async def hang() -> None:
     await asyncio.Event().wait()
 
 
-async def call(command: Command, deadline: float = deadlines.DEADLINE) -> Any:
-    return await Gateway(connect(URL), NoObserver()).call("command", by(command), deadline)
+async def call(command: Command, deadline: float = deadlines.REQUEST_TIMEOUT) -> Any:
+    return await StoreClient(create_pool(URL), NullObserver()).call("command", with_timeout(command), deadline)
 
 
 class Held:
@@ -150,7 +150,7 @@ async def test_a_call_that_fails_leaves_nothing_to_the_garbage_collector(error: 
         _held = Held()
         raise error
 
-    gateway = Gateway(connect(URL), NoObserver())
+    gateway = StoreClient(create_pool(URL), NullObserver())
     gc.disable()
     try:
         with contextlib.suppress(errors.JobStateError):
@@ -187,7 +187,7 @@ async def test_a_second_failure_is_the_last() -> None:
     ("error", "meant"),
     [
         (redis_errors.BusyLoadingError("loading"), errors.StoreLoading),
-        (redis_errors.OutOfMemoryError("oom"), errors.StoreFull),
+        (redis_errors.OutOfMemoryError("oom"), errors.StoreOutOfMemory),
         (redis_errors.ResponseError("WRONGTYPE x"), errors.StoreCorrupt),
     ],
     ids=repr,
@@ -209,14 +209,14 @@ async def test_a_bug_is_raised_as_it_is() -> None:
 
 
 async def test_a_try_that_hangs_is_given_up_for_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FIRST_TRY", 0.01)
+    monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.01)
     command = Command(hang, "done")
     assert await call(command) == "done"
     assert command.calls == 2
 
 
 async def test_a_store_that_hangs_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FIRST_TRY", 0.01)
+    monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.01)
     command = Command(hang, hang, hang)
     async with asyncio.timeout(5):
         with pytest.raises(errors.StoreTimeout):
@@ -225,8 +225,8 @@ async def test_a_store_that_hangs_is_given_up_at_the_deadline(monkeypatch: pytes
 
 
 async def test_the_calls_of_one_request_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deadlines, "DEADLINE", 0.1)
-    deadlines.budget.set(deadlines.Budget())
+    monkeypatch.setattr(deadlines, "REQUEST_TIMEOUT", 0.1)
+    deadlines.budget.set(deadlines.TimeBudget())
     async with asyncio.timeout(5):
         assert await call(Command("in time")) == "in time"
         with pytest.raises(errors.StoreTimeout):
@@ -236,12 +236,12 @@ async def test_the_calls_of_one_request_share_its_time(monkeypatch: pytest.Monke
 
 
 def test_both_tries_fit_into_the_time_that_a_request_has() -> None:
-    assert 0 < client.FIRST_TRY < client.PING_DEADLINE < deadlines.DEADLINE <= 3.0
+    assert 0 < client.FIRST_ATTEMPT_TIMEOUT < client.PING_TIMEOUT < deadlines.REQUEST_TIMEOUT <= 3.0
 
 
 def test_a_master_that_is_down_is_an_unavailable_store() -> None:
     error = BaseParser.parse_error("MASTERDOWN Link with MASTER is down")  # type: ignore[no-untyped-call]
-    assert meaning(error) is errors.StoreReadOnly
+    assert map_error(error) is errors.StoreReadOnly
 
 
 async def test_a_name_server_that_hangs_is_asked_one_question_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -253,10 +253,10 @@ async def test_a_name_server_that_hangs_is_asked_one_question_at_a_time(monkeypa
         raise OSError("no such name")
 
     monkeypatch.setattr("socket.getaddrinfo", hang)
-    gateway = Gateway(connect("redis://redis.example:1/0"), NoObserver())
+    gateway = StoreClient(create_pool("redis://redis.example:1/0"), NullObserver())
 
     monkeypatch.setattr(auto_pipeline, "BATCH", 1)
-    monkeypatch.setattr(client, "FIRST_TRY", 0.1)
+    monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.1)
     answers = await asyncio.gather(*(gateway.probe() for _ in range(100)), return_exceptions=True)
     answered.set()
 
@@ -289,5 +289,5 @@ class Idle:
 @pytest.mark.parametrize(("error", "ends"), [(ConnectionResetError(), 1), (None, 0)], ids=repr)
 async def test_a_connection_that_was_reset_while_idle_is_opened_anew(error: Exception | None, ends: int) -> None:
     connection: Any = Idle(error)
-    await connect(URL).ensure_connection(connection)
+    await create_pool(URL).ensure_connection(connection)
     assert (connection.is_connected, connection.ends) == (True, ends)

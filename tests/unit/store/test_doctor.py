@@ -6,14 +6,14 @@ from typing import Any
 import msgspec
 import pytest
 
-from service.cli.doctor import SHOWN, Report
+from service.cli.doctor import MAX_PRINTED, Report
 from service.domain.states import Status
 from service.store import keys
-from service.store.doctor import Drift, Finding
-from service.store.doctor.counts import Census, Moment
-from service.store.doctor.key_names import Name, is_ours, read
-from service.store.doctor.record_checks import faults
-from service.store.doctor.throttle import Pace
+from service.store.doctor import Issue, IssueType
+from service.store.doctor.counts import CountSnapshot, JobCounter
+from service.store.doctor.key_names import KeyName, is_ours, parse
+from service.store.doctor.record_checks import find_issues
+from service.store.doctor.throttle import Throttle
 
 MOMENT = b"2026-11-25T12:00:00.000000Z"
 LATER = b"2026-11-25T12:00:01.000000Z"
@@ -38,12 +38,12 @@ ENDED = {**PENDING, "status": b"failed", "finished_at": LATER, "updated_at": LAT
 
 @pytest.mark.parametrize("held", [PENDING, LEASED, ENDED, {**PENDING, "odd": b"\xff"}])
 def test_a_record_as_the_scripts_write_it_has_no_faults(held: dict[str, bytes]) -> None:
-    assert faults("j", held) == []
+    assert find_issues("j", held) == []
 
 
 @pytest.mark.parametrize("name", PENDING)
 def test_a_field_that_every_record_has_is_missed(name: str) -> None:
-    assert faults("j", {one: value for one, value in PENDING.items() if one != name}) == [f"no {name}"]
+    assert find_issues("j", {one: value for one, value in PENDING.items() if one != name}) == [f"no {name}"]
 
 
 @pytest.mark.parametrize(
@@ -75,25 +75,25 @@ def test_a_field_that_every_record_has_is_missed(name: str) -> None:
 )
 def test_what_a_record_cannot_have_is_a_fault(record: dict[str, bytes], field: str, value: bytes | None) -> None:
     held = {**record, field: value}
-    assert faults("j", {name: one for name, one in held.items() if one is not None})
+    assert find_issues("j", {name: one for name, one in held.items() if one is not None})
 
 
 @pytest.mark.parametrize(
     ("key", "name"),
     [
-        (keys.job("a~b"), Name("job", ("a~b",))),
-        (keys.by_creation("q.1", "delayed"), Name("list", ("q.1", "delayed"))),
-        (keys.by_expiry("q", "failed"), Name("exp", ("q", "failed"))),
-        (keys.claim("d_-"), Name("claim", ("d_-",))),
-        (keys.allowance("d"), Name("limit", ("d",))),
-        *((one, Name(one.removeprefix(keys.ROOT))) for one in (keys.SHELVES, keys.DRAIN, keys.EVENTS, keys.VERSION)),
+        (keys.job("a~b"), KeyName("job", ("a~b",))),
+        (keys.by_creation("q.1", "delayed"), KeyName("list", ("q.1", "delayed"))),
+        (keys.by_expiry("q", "failed"), KeyName("exp", ("q", "failed"))),
+        (keys.claim("d_-"), KeyName("claim", ("d_-",))),
+        (keys.rate_limit("d"), KeyName("limit", ("d",))),
+        *((one, KeyName(one.removeprefix(keys.ROOT))) for one in (keys.SHELVES, keys.DRAIN, keys.EVENTS, keys.VERSION)),
         *((one, None) for one in ("job:", "job:a b", "jobs:", "jobs:odd", "jobs:tags:x", "jobs:claim", "jobs:list:q")),
         *((one, None) for one in ("jobs:list:q:odd", "jobs:list::pending", "jobs:exp:q:pending:x")),
     ],
 )
-def test_a_key_is_what_its_name_says(key: str, name: Name | None) -> None:
+def test_a_key_is_what_its_name_says(key: str, name: KeyName | None) -> None:
     assert is_ours(key.encode())
-    assert read(key.encode()) == name
+    assert parse(key.encode()) == name
 
 
 def test_what_is_under_none_of_our_names_is_nobodys_business() -> None:
@@ -101,9 +101,9 @@ def test_what_is_under_none_of_our_names_is_nobodys_business() -> None:
 
 
 def test_every_key_has_a_type() -> None:
-    assert {name.removeprefix(keys.ROOT) for name in keys.LASTING} <= set(keys.TYPES)
-    assert {Name(kind).type for kind in keys.TYPES} == {"zset", "string", "hash", "stream"}
-    assert Name("job", ("a",)).type == "hash"
+    assert {name.removeprefix(keys.ROOT) for name in keys.PERSISTENT} <= set(keys.TYPES)
+    assert {KeyName(kind).type for kind in keys.TYPES} == {"zset", "string", "hash", "stream"}
+    assert KeyName("job", ("a",)).type == "hash"
 
 
 async def test_the_pace_is_kept_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -114,38 +114,38 @@ async def test_the_pace_is_kept_from_the_first_step_on(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
-    pace = Pace(50)
+    pace = Throttle(50)
     for count in (25, 25, 5):
-        await pace.spend(count)
-    await Pace(None).spend(1000)
+        await pace.acquire(count)
+    await Throttle(None).acquire(1000)
 
     assert slept == pytest.approx([0.5, 1.0, 1.1])
 
 
 def test_counts_that_differ_are_named_and_a_job_met_twice_is_counted_once() -> None:
-    census = Census()
+    census = JobCounter()
     for job_id in ("a", "b", "a"):
-        census.meet(job_id, "q", "pending")
-    counted = Moment(last_event=b"1-1", statuses={}, queues={"q": {Status.PENDING: 2}, "z": {Status.FAILED: 1}})
+        census.add(job_id, "q", "pending")
+    counted = CountSnapshot(last_event=b"1-1", statuses={}, queues={"q": {Status.PENDING: 2}, "z": {Status.FAILED: 1}})
 
     assert list(census.differences(counted)) == [("z", "1 counted as failed, and there are 0")]
 
 
-def found(number: int, *, repaired: bool = False) -> Finding:
-    return Finding(drift=Drift.STRAY, key="jobs:\x1b[2J", member=str(number), detail="why", repaired=repaired)
+def found(number: int, *, repaired: bool = False) -> Issue:
+    return Issue(type=IssueType.STRAY, key="jobs:\x1b[2J", member=str(number), detail="why", repaired=repaired)
 
 
 def test_a_report_for_scripts_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report("here", as_json=True)
-    for number in range(SHOWN + 10):
-        report.tell(found(number, repaired=number > 0))
+    for number in range(MAX_PRINTED + 10):
+        report.add(found(number, repaired=number > 0))
     report.end()
 
     document: Any = msgspec.json.decode(capsys.readouterr().out)
-    assert (document["found"], document["repaired"], document["left"]) == (SHOWN + 10, SHOWN + 9, 1)
-    first = {"drift": "stray", "key": "jobs:\x1b[2J", "member": "0", "detail": "why", "repaired": False}
+    assert (document["found"], document["repaired"], document["left"]) == (MAX_PRINTED + 10, MAX_PRINTED + 9, 1)
+    first = {"type": "stray", "key": "jobs:\x1b[2J", "member": "0", "detail": "why", "repaired": False}
     assert document["findings"][0] == first
-    assert len(document["findings"]) == SHOWN + 10
+    assert len(document["findings"]) == MAX_PRINTED + 10
 
 
 def test_a_report_for_people_is_short_and_steers_no_terminal(
@@ -153,12 +153,12 @@ def test_a_report_for_people_is_short_and_steers_no_terminal(
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
     report = Report("here", as_json=False)
-    for number in range(SHOWN + 10):
-        report.tell(found(number))
+    for number in range(MAX_PRINTED + 10):
+        report.add(found(number))
     report.end()
 
     out = capsys.readouterr().out
-    assert out.count("why") == SHOWN
+    assert out.count("why") == MAX_PRINTED
     assert "… and 10 more, which --json shows" in out
     assert "\x1b[2J" not in out
     assert "60 found, 0 repaired, 60 left" in out

@@ -8,8 +8,16 @@ import pytest
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, Progress
 from service.domain.states import Status
-from service.domain.timestamps import micros, timestamp
-from service.store.records import FIELDS, LARGE_FIELDS, flat, hash_from, hash_of, job_from, micros_of
+from service.domain.timestamps import format_timestamp, parse_timestamp
+from service.store.records import (
+    FIELDS,
+    LARGE_FIELDS,
+    decode_hash,
+    decode_job,
+    encode_fields,
+    flatten,
+    time_reply_to_micros,
+)
 
 CREATED = "2026-02-28T23:59:59.999999Z"
 LEAST = {
@@ -43,7 +51,7 @@ FULL = LEAST | {
     "started_at": CREATED.encode(),
     "finished_at": CREATED.encode(),
 }
-NOW = micros("2026-03-01T00:00:00.000000Z")
+NOW = parse_timestamp("2026-03-01T00:00:00.000000Z")
 
 
 def plain(job: Job) -> dict[str, Any]:
@@ -52,7 +60,7 @@ def plain(job: Job) -> dict[str, Any]:
 
 
 def test_a_hash_with_every_field_becomes_a_record() -> None:
-    record = plain(job_from("j", FULL, NOW))
+    record = plain(decode_job("j", FULL, NOW))
     assert record.pop("progress") == Progress(3, 7, "lap")
     numbers = {"revision", "attempt", "failures", "max_attempts", "retry_delay_seconds", "scenario_count"}
     numbers.add("lease_seconds")
@@ -72,7 +80,7 @@ def test_every_field_of_a_record_is_tried_here() -> None:
 
 
 def test_the_least_hash_becomes_a_record_with_the_defaults() -> None:
-    record = plain(job_from("j", LEAST, NOW))
+    record = plain(decode_job("j", LEAST, NOW))
     absent = {name for name, value in record.items() if value is None}
     assert absent == set(FULL) - set(LEAST) - {"attempt", "failures", "max_attempts", "retry_delay_seconds"}
     assert (record["attempt"], record["failures"]) == (0, 0)
@@ -89,37 +97,37 @@ def test_private_and_unknown_fields_are_not_shown() -> None:
         "job_id": b"x",
         "": b"",
     }
-    assert plain(job_from("j", LEAST | extra, NOW)) == plain(job_from("j", LEAST, NOW))
+    assert plain(decode_job("j", LEAST | extra, NOW)) == plain(decode_job("j", LEAST, NOW))
 
 
 def test_json_is_shown_as_it_was_stored() -> None:
-    answer = msgspec.json.encode(job_from("j", FULL, NOW))
+    answer = msgspec.json.encode(decode_job("j", FULL, NOW))
     assert b'"input_params":{"b": 1e999},"result":null,"error_message":"\xc3\xa9"' in answer
 
 
 def test_an_absent_field_is_left_out_of_the_answer() -> None:
-    answer = msgspec.json.decode(msgspec.json.encode(job_from("j", LEAST, NOW)).replace(b"1e999", b"1"))
+    answer = msgspec.json.decode(msgspec.json.encode(decode_job("j", LEAST, NOW)).replace(b"1e999", b"1"))
     assert set(answer) == {"job_id", "stale", *LEAST, "attempt", "failures", "max_attempts", "retry_delay_seconds"}
 
 
 @pytest.mark.parametrize(("later", "stale"), [(-1, False), (0, False), (1, True)])
 def test_a_lease_is_stale_once_its_time_is_over(later: int, stale: bool) -> None:
-    ends = micros(FULL["lease_expires_at"].decode())
-    job = job_from("j", FULL, ends + later)
+    ends = parse_timestamp(FULL["lease_expires_at"].decode())
+    job = decode_job("j", FULL, ends + later)
     assert job.stale is stale
-    assert job.version == f"{micros(CREATED)}-12" + ("-stale" if stale else "")
+    assert job.version == f"{parse_timestamp(CREATED)}-12" + ("-stale" if stale else "")
 
 
 @pytest.mark.parametrize("status", list(Status))
 def test_a_record_knows_whether_it_has_ended(status: Status) -> None:
-    ended = job_from("j", LEAST | {"status": status.value.encode()}, NOW).is_final
+    ended = decode_job("j", LEAST | {"status": status.value.encode()}, NOW).is_final
     assert ended is (status in {"completed", "failed", "cancelled"})
 
 
 def test_fields_become_a_hash_without_defaults_and_absent_ones() -> None:
     fields = {"queue": "default", "input_params": b"{}", "slate_id": None, "scenario_count": 0, "max_attempts": 1}
     more = {"retry_delay_seconds": 0, "attempt": 2, "failures": 0}
-    assert hash_from(fields | more) == {
+    assert encode_fields(fields | more) == {
         "queue": b"default",
         "input_params": b"{}",
         "scenario_count": b"0",
@@ -129,34 +137,34 @@ def test_fields_become_a_hash_without_defaults_and_absent_ones() -> None:
 
 def test_what_is_left_out_of_a_hash_is_read_back_from_it() -> None:
     fields: dict[str, Any] = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
-    job = job_from("j", LEAST | hash_from(fields), NOW)
+    job = decode_job("j", LEAST | encode_fields(fields), NOW)
     assert {name: getattr(job, name) for name in fields} == fields
 
 
 @pytest.mark.parametrize("value", [b"{}", b"0", b"[]", b"false", b'""', b"null"])
 def test_no_json_value_is_lost_on_the_way_into_a_hash(value: bytes) -> None:
-    assert hash_from({"result": value}) == {"result": value}
+    assert encode_fields({"result": value}) == {"result": value}
 
 
 def test_a_reply_is_read_flat_or_as_a_mapping() -> None:
     expected = {"a": b"1", "b\ufffd": b"\xff"}
-    assert hash_of([b"a", b"1", b"b\xff", b"\xff"]) == expected
-    assert hash_of({b"a": b"1", b"b\xff": b"\xff"}) == expected
-    assert hash_of([]) == {}
+    assert decode_hash([b"a", b"1", b"b\xff", b"\xff"]) == expected
+    assert decode_hash({b"a": b"1", b"b\xff": b"\xff"}) == expected
+    assert decode_hash([]) == {}
 
 
 def test_a_flat_reply_with_an_odd_number_of_parts_is_refused() -> None:
     with pytest.raises(ValueError, match="shorter"):
-        hash_of([b"a", b"1", b"b"])
+        decode_hash([b"a", b"1", b"b"])
 
 
 def test_a_hash_is_flattened_for_a_script() -> None:
-    assert flat({"a": b"1", "b": b"2"}) == ["a", b"1", "b", b"2"]
+    assert flatten({"a": b"1", "b": b"2"}) == ["a", b"1", "b", b"2"]
 
 
 def test_the_time_of_redis_is_read_in_microseconds() -> None:
-    assert micros_of((1, 5)) == 1_000_005
-    assert micros_of([b"1700000000", b"999999"]) == 1_700_000_000_999_999
+    assert time_reply_to_micros((1, 5)) == 1_000_005
+    assert time_reply_to_micros([b"1700000000", b"999999"]) == 1_700_000_000_999_999
 
 
 EDGES = [
@@ -175,8 +183,8 @@ EDGES = [
 
 @pytest.mark.parametrize(("number", "text"), EDGES)
 def test_times_are_written_and_read_to_the_microsecond(number: int, text: str) -> None:
-    assert timestamp(number) == text
-    assert micros(text) == number
+    assert format_timestamp(number) == text
+    assert parse_timestamp(text) == number
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -184,8 +192,8 @@ def test_random_times_come_back_and_sort_as_text(seed: int) -> None:
     source = random.Random(seed)
     end = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
     numbers = sorted(source.randrange(end) for _ in range(1000))
-    texts = [timestamp(number) for number in numbers]
-    assert [micros(text) for text in texts] == numbers
+    texts = [format_timestamp(number) for number in numbers]
+    assert [parse_timestamp(text) for text in texts] == numbers
     assert texts == sorted(texts)
 
 
@@ -205,4 +213,4 @@ def test_a_hash_that_is_not_ours_is_told_apart(damage: dict[str, bytes | None]) 
     }
     held = {name: value for name, value in {**whole, **damage}.items() if value is not None}
     with pytest.raises(StoreCorrupt, match="job:j"):
-        job_from("j", held, 0)
+        decode_job("j", held, 0)

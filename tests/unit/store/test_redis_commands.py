@@ -3,7 +3,7 @@
 import re
 
 from service.store import scripts
-from service.store.redis_commands import DOCTOR, REPAIR, SERVICE, names, rule
+from service.store.redis_commands import DOCTOR, REPAIR, REQUIRED_COMMANDS, names, rule
 
 OF_DOCTOR = {scripts.EXAMINE, scripts.ENTRIES}
 #: What the service sends outside of scripts.
@@ -11,12 +11,12 @@ SENT = {"ping", "evalsha", "script|load", "time", "get", "set", "hgetall", "hmge
 STREAM = {"xread", "xrange", "xrevrange", "xlen"}
 
 
-def called(*sources: scripts.Source) -> set[str]:
+def called(*sources: scripts.Script) -> set[str]:
     return {name.lower() for source in sources for name in re.findall(r"redis\.p?call\(\s*'([A-Za-z]+)'", source.text)}
 
 
 def test_the_service_needs_what_its_scripts_call_and_what_it_sends() -> None:
-    assert set(names(SERVICE)) == called(*set(scripts.ALL) - OF_DOCTOR) | SENT | STREAM
+    assert set(names(REQUIRED_COMMANDS)) == called(*set(scripts.ALL) - OF_DOCTOR) | SENT | STREAM
 
 
 def test_every_call_of_a_script_names_its_command() -> None:
@@ -31,5 +31,5 @@ def test_a_rule_allows_its_commands_and_nothing_else() -> None:
 
 
 def test_no_command_is_listed_twice() -> None:
-    for listed in (SERVICE, (*DOCTOR, *REPAIR)):
+    for listed in (REQUIRED_COMMANDS, (*DOCTOR, *REPAIR)):
         assert len(set(names(listed))) == len(listed)

@@ -4,9 +4,9 @@ from pathlib import Path
 import pytest
 
 from service.domain import constraints
-from service.domain.states import FINAL
+from service.domain.states import FINAL_STATUSES
 from service.store import keys, scripts
-from service.store.scripts import Source
+from service.store.scripts import Script
 from tests.unit.api.openapi.test_document import CHECKED_IN, DOCUMENT
 
 DOCS = CHECKED_IN.parent
@@ -23,25 +23,25 @@ every_script = pytest.mark.parametrize("source", scripts.ALL, ids=lambda source:
 every_file = pytest.mark.parametrize("path", sorted(LUA.iterdir()), ids=lambda path: path.name)
 
 
-def verb(source: Source) -> str:
+def verb(source: Script) -> str:
     return LUA.joinpath(f"{source.name}.lua").read_text(encoding="utf-8")
 
 
-def header(source: Source) -> str:
+def header(source: Script) -> str:
     comment = re.match(r"(?:--.*\n)+", verb(source))
     assert comment, "a script begins with its header"
     return re.sub(r"^-- ?", "", comment[0], flags=re.MULTILINE)
 
 
-def code(source: Source) -> str:
+def code(source: Script) -> str:
     return re.sub(r"--.*", "", verb(source))
 
 
-def used_in(source: Source) -> set[str]:
+def used_in(source: Script) -> set[str]:
     return set(re.findall(r"(?<![\w.'])([a-zA-Z_]+)\b(?!')", code(source)))
 
 
-def section(source: Source, name: str) -> str:
+def section(source: Script, name: str) -> str:
     found = re.search(rf"^{name}: (.*(?:\n .*)*)", header(source), re.MULTILINE)
     assert found, f"the header of {source.name}.lua has no {name}"
     return " ".join(found[1].split())
@@ -66,7 +66,7 @@ def replies(lua: str) -> set[str]:
     return {word for line in returned for word in re.findall(r"'([A-Z_]{4,})'", line)} | set(filled)
 
 
-def all_replies(source: Source) -> set[str]:
+def all_replies(source: Script) -> set[str]:
     """The words that a script answers, or lets a function answer that scripts share."""
     lua = code(source)
     for name, body in reversed(SHARED.items()):  # a function calls only those before it
@@ -82,7 +82,7 @@ def test_every_file_is_a_script_or_what_scripts_share() -> None:
 
 
 @every_script
-def test_a_script_declares_itself_so_that_a_cluster_checks_its_keys(source: Source) -> None:
+def test_a_script_declares_itself_so_that_a_cluster_checks_its_keys(source: Script) -> None:
     first, rest = source.text.split("\n", 1)
     assert re.fullmatch(r"#!lua( flags=[a-z,-]+)?", first)
     parts = [PRELUDE, MOVES, verb(source)] if used_in(source) & OF_MOVES else [PRELUDE, verb(source)]
@@ -90,26 +90,26 @@ def test_a_script_declares_itself_so_that_a_cluster_checks_its_keys(source: Sour
 
 
 @every_script
-def test_a_header_says_what_a_script_is_for_and_what_it_takes_and_gives(source: Source) -> None:
+def test_a_header_says_what_a_script_is_for_and_what_it_takes_and_gives(source: Script) -> None:
     assert re.match(r"[A-Z][^:]*?\.", header(source))
     for name in ("KEYS", "ARGV", "Returns"):
         assert section(source, name)
 
 
 @every_script
-def test_the_arguments_used_are_those_that_the_header_names(source: Source) -> None:
+def test_the_arguments_used_are_those_that_the_header_names(source: Script) -> None:
     used = re.findall(r"ARGV\[(\d+)\]|\(ARGV, (\d+)\)|= (\d+), #ARGV", code(source))
     assert {int("".join(one)) for one in used} == numbers_in(section(source, "ARGV"))
 
 
 @every_script
-def test_only_a_script_with_a_rest_takes_any_number_of_arguments(source: Source) -> None:
+def test_only_a_script_with_a_rest_takes_any_number_of_arguments(source: Script) -> None:
     takes_a_rest = re.search(r"\(ARGV, \d+\)|#ARGV", code(source)) is not None
     assert takes_a_rest is (f"{max(numbers_in(section(source, 'ARGV')))} …" in section(source, "ARGV"))
 
 
 @every_script
-def test_the_keys_used_are_those_that_the_header_names(source: Source) -> None:
+def test_the_keys_used_are_those_that_the_header_names(source: Script) -> None:
     documented = section(source, "KEYS")
     assert {int(number) for number in re.findall(r"KEYS\[(\d+)\]", code(source))} <= numbers_in(documented)
     assert documented.endswith(f"{len(numbers_in(documented))} the partition's root")
@@ -117,7 +117,7 @@ def test_the_keys_used_are_those_that_the_header_names(source: Source) -> None:
 
 
 @every_script
-def test_the_reply_words_are_those_that_the_header_names(source: Source) -> None:
+def test_the_reply_words_are_those_that_the_header_names(source: Script) -> None:
     assert all_replies(source) == set(re.findall(r"\b[A-Z][A-Z_]{3,}\b", section(source, "Returns"))) != set()
 
 
@@ -129,7 +129,7 @@ def test_nothing_scans_the_keyspace_or_a_whole_index(path: Path) -> None:
 
 
 @every_script
-def test_a_script_writes_unless_it_says_that_it_does_not(source: Source) -> None:
+def test_a_script_writes_unless_it_says_that_it_does_not(source: Script) -> None:
     calls = set(re.findall(r"(?<![\w.])(\w+)\(", code(source)))
     writes = bool(commands(code(source)) & WRITERS) or bool(calls & WRITING_FUNCTIONS)
     assert writes is ("flags=no-writes" not in source.text.split("\n", 1)[0])
@@ -146,7 +146,7 @@ def test_an_index_has_the_name_that_python_knows(path: Path) -> None:
     known = {
         keys.by_creation("queue", "shelf"),
         keys.by_expiry("queue", "shelf"),
-        keys.allowance("client"),
+        keys.rate_limit("client"),
         keys.claim("id"),
         *(
             keys.SHELVES,
@@ -167,12 +167,12 @@ def test_an_index_has_the_name_that_python_knows(path: Path) -> None:
 
 def test_the_final_statuses_are_those_of_the_table_of_moves() -> None:
     [table] = re.findall(r"^local FINAL = \{(.*)\}", MOVES, re.MULTILINE)
-    assert set(re.findall(r"(\w+) = true", table)) == set(FINAL)
+    assert set(re.findall(r"(\w+) = true", table)) == set(FINAL_STATUSES)
 
 
 def test_the_longest_retry_delay_is_the_one_that_the_documents_name() -> None:
     [longest] = re.findall(r"^local LONGEST_RETRY_DELAY = (\d+)$", MOVES, re.MULTILINE)
-    assert int(longest) == constraints.RETRY_DELAY_SECONDS.most == 3600
+    assert int(longest) == constraints.RETRY_DELAY_SECONDS.maximum == 3600
     for schema in ("CreateJob", "Job"):
         described = DOCUMENT["components"]["schemas"][schema]["properties"]["retry_delay_seconds"]["description"]
         assert f"up to {longest} (an hour)" in described
@@ -181,5 +181,5 @@ def test_the_longest_retry_delay_is_the_one_that_the_documents_name() -> None:
 
 
 @every_script
-def test_the_words_that_python_knows_are_those_of_the_script(source: Source) -> None:
-    assert all_replies(source) == source.words
+def test_the_words_that_python_knows_are_those_of_the_script(source: Script) -> None:
+    assert all_replies(source) == source.replies

@@ -17,7 +17,7 @@ from jobstate_cli.submit import body_of, flaw
 from jobstate_cli.target import Target
 from service.__main__ import COMMANDS, main
 from service.domain.constraints import IDEMPOTENCY_KEY
-from service.domain.states import FINAL, Status
+from service.domain.states import FINAL_STATUSES, Status
 from tests.helpers.mock_transport import Scripted, answer, job
 from tests.helpers.paths import ROOT
 
@@ -182,7 +182,7 @@ def test_the_ends_of_a_job_are_the_services_final_statuses() -> None:
     from jobstate_cli.exits import ENDS
     from jobstate_cli.terminal import STYLES
 
-    assert set(ENDS) == set(FINAL)
+    assert set(ENDS) == set(FINAL_STATUSES)
     assert list(STYLES) == list(Status)
     assert set(ENDS.values()) == {Exit.OK, Exit.FAILED, Exit.CANCELLED}
 

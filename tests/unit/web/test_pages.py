@@ -8,9 +8,9 @@ from litestar import Litestar
 from litestar.testing import TestClient
 
 from service.app import create_app
-from service.server.security_headers import POLICY
+from service.server.security_headers import CONTENT_SECURITY_POLICY
 from service.settings import Settings
-from service.web.assets import takes_gzip
+from service.web.assets import accepts_gzip
 
 FOREVER = "max-age=31536000, public, immutable"
 #: What Chrome sends when it opens an address.
@@ -48,10 +48,10 @@ def test_a_page_loads_only_what_comes_with_the_package(client: TestClient[Litest
 
 
 def test_the_policy_lets_nothing_else_in() -> None:
-    assert POLICY.startswith("default-src 'none'")
-    assert "unsafe" not in POLICY
-    assert set(re.findall(r"(?:script|style|connect)-src ([^;]+)", POLICY)) == {"'self'"}
-    assert set(re.findall(r"(?:base-uri|form-action|frame-ancestors) ([^;]+)", POLICY)) == {"'none'"}
+    assert CONTENT_SECURITY_POLICY.startswith("default-src 'none'")
+    assert "unsafe" not in CONTENT_SECURITY_POLICY
+    assert set(re.findall(r"(?:script|style|connect)-src ([^;]+)", CONTENT_SECURITY_POLICY)) == {"'self'"}
+    assert set(re.findall(r"(?:base-uri|form-action|frame-ancestors) ([^;]+)", CONTENT_SECURITY_POLICY)) == {"'none'"}
 
 
 @every_page
@@ -77,7 +77,7 @@ def test_assets_are_compressed_for_whom_that_suits(client: TestClient[Litestar],
     ],
 )
 def test_gzip_is_sent_to_whom_it_is_welcome(accepted: str, takes: bool) -> None:
-    assert takes_gzip(accepted) is takes
+    assert accepts_gzip(accepted) is takes
 
 
 def test_the_page_and_the_document_are_asked_for_anew(client: TestClient[Litestar]) -> None:

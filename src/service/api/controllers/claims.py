@@ -10,24 +10,31 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
 from service.api.controllers.job import JobIdInPath
-from service.api.middleware.concurrency import seat_of, until_left
+from service.api.middleware.concurrency import get_slot, on_disconnect
 from service.api.openapi import examples as examples
-from service.api.openapi.operations import DELETING, SENDING, WRITING, Answer, answers, problems
-from service.api.request_bodies import Body
-from service.api.responses import HEADERS, Encoded, answer
+from service.api.openapi.operations import (
+    BODY_ERRORS,
+    DELETE_ERRORS,
+    WRITE_ERRORS,
+    SuccessResponse,
+    operation_docs,
+    problems,
+)
+from service.api.request_bodies import StructDTO
+from service.api.responses import HEADERS, StructResponse, job_response
 from service.api.schemas import (
     ClaimJob,
     IdempotencyKey,
     LeaseToken,
     ReleaseJob,
     SendHeartbeat,
-    given,
-    present,
     progress_of,
+    raw_or_none,
+    unset_to_none,
 )
 from service.domain import constraints, errors
-from service.domain.jobs import Claim, Heartbeat, Job
-from service.store.events.claim_waiter import Turn, Waiting
+from service.domain.jobs import Claim, HeartbeatResult, Job
+from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.leases import LeaseManager
 
 #: What a request without a body says.
@@ -35,27 +42,27 @@ NO_PROGRESS: Final = SendHeartbeat()
 NO_ERROR: Final = ReleaseJob()
 
 
-class Work(Controller):
+class ClaimController(Controller):
     """What workers do."""
 
     path = "/v1"
-    tags = ("work",)
+    tags = ("workers",)
 
     @post(
         "/claims",
         operation_id="claimJob",
         summary="Claim a job",
         status_code=200,
-        dto=Body[ClaimJob],
+        dto=StructDTO[ClaimJob],
         return_dto=None,
-        **answers(
+        **operation_docs(
             {
-                200: Answer("A job, and the lease on it.", examples={"claim": examples.CLAIM}),
-                204: Answer("No job is due in these queues."),
+                200: SuccessResponse("A job, and the lease on it.", examples={"claim": examples.CLAIM}),
+                204: SuccessResponse("No job is due in these queues."),
             },
-            *WRITING,
-            *SENDING,
-            *problems(errors.KeyReused, errors.Draining),
+            *WRITE_ERRORS,
+            *BODY_ERRORS,
+            *problems(errors.IdempotencyKeyReused, errors.Draining),
             requests=examples.CLAIM_JOB,
         ),
     )
@@ -71,11 +78,11 @@ class Work(Controller):
         with other `queues`, `worker` or `lease_seconds` is refused until a minute after the lease that was asked for.
         The order of `queues`, and `wait_seconds`, may differ. A claim that got no job is not remembered.
         """
-        constraints.WAIT_SECONDS.require("wait_seconds", data.wait_seconds)
-        turn = Turn(data.queues)
+        constraints.WAIT_SECONDS.validate("wait_seconds", data.wait_seconds)
+        turn = PendingClaim(data.queues)
         state = request.app.state
         lease_manager: LeaseManager = state["lease_manager"]
-        waiting: Waiting = state["waiting"]
+        waiting: ClaimWaiter = state["waiting"]
 
         def try_claim() -> Awaitable[tuple[Claim | None, float | None]]:
             return lease_manager.try_claim(
@@ -83,27 +90,29 @@ class Work(Controller):
             )
 
         if data.wait_seconds:
-            seat_of(request.scope).wait()
-        async with until_left(request, turn.leave):
+            get_slot(request.scope).start_waiting()
+        async with on_disconnect(request, turn.disconnect):
             claim = await waiting.claim(turn, data.wait_seconds, try_claim)
         if claim is None:
             return Response(None, status_code=204)  # type: ignore[arg-type]
         structlog.contextvars.bind_contextvars(job_id=claim.job.job_id)
-        if turn.is_left and idempotency_key is None:  # nobody will ever hear of the lease: the next may have the job
-            await _undo(lease_manager, claim)
-        return Encoded(claim)
+        if (
+            turn.is_disconnected and idempotency_key is None
+        ):  # nobody will ever hear of the lease: the next may have the job
+            await _release_unclaimed(lease_manager, claim)
+        return StructResponse(claim)
 
     @post(
         "/jobs/{job_id:str}/heartbeat",
-        operation_id="sendHeartbeat",
+        operation_id="heartbeatJob",
         summary="Extend a lease",
         status_code=200,
-        dto=Body[SendHeartbeat],
+        dto=StructDTO[SendHeartbeat],
         return_dto=None,
-        **answers(
-            {200: Answer("The lease's new end, and whether to stop.", examples={"go on": examples.HEARTBEAT})},
-            *DELETING,
-            *SENDING,
+        **operation_docs(
+            {200: SuccessResponse("The lease's new end, and whether to stop.", examples={"go on": examples.HEARTBEAT})},
+            *DELETE_ERRORS,
+            *BODY_ERRORS,
             *problems(errors.JobNotFound, errors.LeaseLost),
             requests=examples.SEND_HEARTBEAT,
             body_required=False,
@@ -115,12 +124,15 @@ class Work(Controller):
         job_id: JobIdInPath,
         data: JSONBody[SendHeartbeat] = NO_PROGRESS,
         lease_token: LeaseToken = None,
-    ) -> Response[Heartbeat]:
+    ) -> Response[HeartbeatResult]:
         """Extend the lease and take the progress; the answer says whether a cancel was asked for."""
         lease_manager: LeaseManager = request.app.state["lease_manager"]
-        return Encoded(
+        return StructResponse(
             await lease_manager.heartbeat(
-                job_id, lease_token, lease_seconds=given(data.lease_seconds), progress=progress_of(data.progress)
+                job_id,
+                lease_token,
+                lease_seconds=unset_to_none(data.lease_seconds),
+                progress=progress_of(data.progress),
             )
         )
 
@@ -129,13 +141,17 @@ class Work(Controller):
         operation_id="releaseJob",
         summary="Give a job back",
         status_code=200,
-        dto=Body[ReleaseJob],
+        dto=StructDTO[ReleaseJob],
         return_dto=None,
-        **answers(
-            {200: Answer("The record: pending again, failed, or cancelled.", HEADERS, {"pending": examples.RELEASED})},
-            *WRITING,
-            *SENDING,
-            *problems(errors.JobNotFound, errors.LeaseLost, errors.NotLeased, errors.KeyReused),
+        **operation_docs(
+            {
+                200: SuccessResponse(
+                    "The record: pending again, failed, or cancelled.", HEADERS, {"pending": examples.RELEASED}
+                )
+            },
+            *WRITE_ERRORS,
+            *BODY_ERRORS,
+            *problems(errors.JobNotFound, errors.LeaseLost, errors.NotLeased, errors.IdempotencyKeyReused),
             requests=examples.RELEASE_JOB,
             body_required=False,
         ),
@@ -152,14 +168,14 @@ class Work(Controller):
         job = await lease_manager.release_job(
             job_id,
             lease_token,
-            error=present(data.error_message),
-            delay_seconds=given(data.delay_seconds),
+            error=raw_or_none(data.error_message),
+            delay_seconds=unset_to_none(data.delay_seconds),
             change_id=idempotency_key,
         )
-        return answer(job)
+        return job_response(job)
 
 
-async def _undo(lease_manager: LeaseManager, claim: Claim) -> None:
+async def _release_unclaimed(lease_manager: LeaseManager, claim: Claim) -> None:
     """Give back a job that nobody has heard of; where that fails, its lease runs out."""
     with contextlib.suppress(errors.JobStateError):
         await lease_manager.release_job(claim.job.job_id, claim.lease.token)

@@ -14,27 +14,27 @@ from litestar.response import Stream
 
 from service.api.controllers.job import JobIdInPath
 from service.api.controllers.jobs import QueueFilter, SlateFilter, StatusFilter
-from service.api.middleware.concurrency import seat_of
+from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples as examples
-from service.api.openapi.operations import READING, Answer, answers, problems
-from service.api.problems import KINDS
+from service.api.openapi.operations import READ_ERRORS, SuccessResponse, operation_docs, problems
+from service.api.problems import PROBLEM_TYPES
 from service.domain import constraints, errors, validation
 from service.domain.events import Event
 from service.domain.jobs import Job, JobFilter
-from service.domain.timestamps import micros, timestamp
-from service.store.events.job_watcher import Watching
-from service.store.events.stream import LAG, Mark, MarkKind, Timeline
+from service.domain.timestamps import format_timestamp, parse_timestamp
+from service.store.events.job_watcher import JobWatcher
+from service.store.events.stream import BUFFER_SIZE, EventStream, MarkerKind, StreamMarker
 
 EVENT_STREAM: Final = "text/event-stream"
 #: A cache must not keep a stream, nor a proxy (nginx) hold it back.
-_UNKEPT: Final = CacheControlHeader(no_store=True, no_transform=True)
+_NO_STORE: Final = CacheControlHeader(no_store=True, no_transform=True)
 _HEADERS: Final = {"X-Accel-Buffering": "no"}
 #: After how many milliseconds a browser connects again.
 _RETRY: Final = b"retry: 1000\n\n"
 _RETRY_LATER: Final = b"retry: 3000\n\n"
-_ALIVE: Final = b":\n\n"
+_KEEP_ALIVE: Final = b":\n\n"
 #: What may be over in a moment.
-PASSING: Final = (errors.StoreUnavailable, errors.Overloaded, errors.TooManyWatchers)
+TRANSIENT_ERRORS: Final = (errors.StoreUnavailable, errors.Overloaded, errors.TooManyWatchers)
 
 #: What a moment looks like.
 MOMENT: Final = "a date and time with its offset, such as 2026-03-01T16:30:10Z (RFC 3339)"
@@ -58,26 +58,26 @@ HistoryEventId = Annotated[
 ]
 
 
-class Streams(Controller):
+class EventController(Controller):
     """What happens, as it happens."""
 
     path = "/v1"
-    tags = ("watching",)
-    cache_control = _UNKEPT
+    tags = ("events",)
+    cache_control = _NO_STORE
 
     @get(
         "/jobs/{job_id:str}/events",
-        operation_id="watchJob",
+        operation_id="streamJobEvents",
         summary="Watch a job",
         media_type=EVENT_STREAM,
-        **answers(
+        **operation_docs(
             {
-                200: Answer(
+                200: SuccessResponse(
                     "Events until the job has ended.", examples={"running, then completed": examples.JOB_EVENTS}
                 ),
-                204: Answer("The client has seen the job's end."),
+                204: SuccessResponse("The client has seen the job's end."),
             },
-            *READING,
+            *READ_ERRORS,
             *problems(errors.JobNotFound, errors.TooManyWatchers),
         ),
     )
@@ -85,7 +85,7 @@ class Streams(Controller):
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        watching: NamedDependency[Watching],
+        watching: NamedDependency[JobWatcher],
         last_event_id: JobEventId = None,
     ) -> Response[Any]:
         """Stream the record as it is, unless the client has it, and after each change; the last is its final state.
@@ -94,34 +94,34 @@ class Streams(Controller):
         in between may be left out. `deleted` and `expired` end the stream too, and `bye` ends it for now: the process
         ends. An `EventSource` connects again by itself, and is told by 204 to stop at the end.
         """
-        seat = seat_of(request.scope)
+        seat = get_slot(request.scope)
         try:
-            seat.wait_as_watcher()
-            watch = seat.keep(watching.watch(job_id))
-            job = await watching.look(job_id)
-        except PASSING as error:
-            return _later(error, last_event_id)
+            seat.start_watching()
+            watch = seat.enter_context(watching.watch(job_id))
+            job = await watching.get_job(job_id)
+        except TRANSIENT_ERRORS as error:
+            return _retry_stream(error, last_event_id)
         if job is None:
             raise errors.JobNotFound(job_id)
         if job.is_final and last_event_id == job.version:
             return Response(None, status_code=204, media_type=EVENT_STREAM)
-        return _stream(_of_job(watching.follow(watch, job, last_event_id)))
+        return _stream(_job_frames(watching.follow(watch, job, last_event_id)))
 
     @get(
         "/events",
-        operation_id="watchJobs",
+        operation_id="streamEvents",
         summary="Watch all jobs",
         media_type=EVENT_STREAM,
-        **answers(
-            {200: Answer("Events without an end.", examples={"created, then claimed": examples.EVENTS})},
-            *READING,
+        **operation_docs(
+            {200: SuccessResponse("Events without an end.", examples={"created, then claimed": examples.EVENTS})},
+            *READ_ERRORS,
             *problems(errors.TooManyWatchers),
         ),
     )
     async def watch_jobs(
         self,
         request: Request[Any, Any, Any],
-        timeline: NamedDependency[Timeline],
+        timeline: NamedDependency[EventStream],
         status: StatusFilter = None,
         queue: QueueFilter = None,
         slate_id: SlateFilter = None,
@@ -135,20 +135,22 @@ class Streams(Controller):
         the service keeps about 100,000 events. `bye` ends a stream whose client reads too slowly, or whose process
         ends.
         """
-        wanted = JobFilter(status=None if status is None else validation.status(status), queue=queue, slate_id=slate_id)
-        seat = seat_of(request.scope)
+        wanted = JobFilter(
+            status=None if status is None else validation.parse_status(status), queue=queue, slate_id=slate_id
+        )
+        seat = get_slot(request.scope)
         try:
-            seat.wait_as_watcher()
-            seat.keep(timeline.joined())
-            moment = None if since is None else moment_of(since)
+            seat.start_watching()
+            seat.enter_context(timeline.subscribed())
+            moment = None if since is None else parse_since(since)
             said = timeline.follow(last_event_id, wanted, moment=moment)
             hello: Any = await anext(said)
-        except PASSING as error:
-            return _later(error, last_event_id)
-        return _stream(_of_all(hello, said))
+        except TRANSIENT_ERRORS as error:
+            return _retry_stream(error, last_event_id)
+        return _stream(_event_frames(hello, said))
 
 
-def _later(error: errors.JobStateError, last_event_id: str | None) -> Response[Any]:
+def _retry_stream(error: errors.JobStateError, last_event_id: str | None) -> Response[Any]:
     """Have a client that was here before come back in a moment; raise `error` for one that was not.
 
     An `EventSource` that connects again takes any answer but 200 for the end.
@@ -158,24 +160,24 @@ def _later(error: errors.JobStateError, last_event_id: str | None) -> Response[A
 
     async def frames() -> AsyncIterator[bytes]:
         yield _RETRY_LATER
-        yield _bye(KINDS[type(error)].name)
+        yield _close_frame(PROBLEM_TYPES[type(error)].name)
 
     return _stream(frames())
 
 
-def moment_of(since: str) -> int:
+def parse_since(since: str) -> int:
     """Return a moment in µs since 1970. Raises `InvalidValue`."""
     try:
-        return max(0, micros(since))
+        return max(0, parse_timestamp(since))
     except (TypeError, ValueError) as error:  # without an offset it is no moment
-        raise errors.InvalidValue("since", f"{constraints.shortened(since)} is not allowed", MOMENT) from error
+        raise errors.InvalidValue("since", f"{constraints.truncated_repr(since)} is not allowed", MOMENT) from error
 
 
 def _stream(frames: AsyncIterator[bytes]) -> Stream:
     return Stream(frames, media_type=EVENT_STREAM, headers=_HEADERS)
 
 
-async def _of_job(seen: AsyncGenerator[Job | Event | None]) -> AsyncIterator[bytes]:
+async def _job_frames(seen: AsyncGenerator[Job | Event | None]) -> AsyncIterator[bytes]:
     yield _RETRY
     has_ended = False
     async with aclosing(seen):
@@ -188,30 +190,32 @@ async def _of_job(seen: AsyncGenerator[Job | Event | None]) -> AsyncIterator[byt
                     yield _frame(one.kind, one.version, _details(one))
                     has_ended = True
                 case _:
-                    yield _ALIVE
+                    yield _KEEP_ALIVE
     if not has_ended:
-        yield _bye("shutdown")
+        yield _close_frame("shutdown")
 
 
-async def _of_all(hello: Mark, said: AsyncGenerator[Mark | Sequence[Event]]) -> AsyncIterator[bytes]:
+async def _event_frames(
+    hello: StreamMarker, said: AsyncGenerator[StreamMarker | Sequence[Event]]
+) -> AsyncIterator[bytes]:
     yield _RETRY
     yield _frame("hello", hello.position, b"{}")
     async with aclosing(said):
         async for one in said:
             match one:
-                case Mark(MarkKind.RESET):
+                case StreamMarker(MarkerKind.RESET):
                     yield _frame("reset", one.position, b"{}")
-                case Mark(MarkKind.SLOW):
-                    yield _bye("slow")
+                case StreamMarker(MarkerKind.LAGGED):
+                    yield _close_frame("slow")
                     return
-                case Mark():  # an id alone is no event, and remembered all the same
-                    yield b"%sid: %s\n\n" % (_ALIVE[:2], one.position.encode())
+                case StreamMarker():  # an id alone is no event, and remembered all the same
+                    yield b"%sid: %s\n\n" % (_KEEP_ALIVE[:2], one.position.encode())
                 case _:
                     yield b"".join(map(_frame_of, one))
-    yield _bye("shutdown")
+    yield _close_frame("shutdown")
 
 
-@lru_cache(maxsize=LAG)
+@lru_cache(maxsize=BUFFER_SIZE)
 def _frame_of(event: Event) -> bytes:
     """Return an event as all who follow are told it: encoded once."""
     return _frame(event.kind, event.position, _details(event))
@@ -223,12 +227,12 @@ def _frame(event: str, position: str, data: bytes) -> bytes:
     return b"event: %s\nid: %s\n%s\n" % (event.encode(), position.encode(), lines)
 
 
-def _bye(reason: str) -> bytes:
+def _close_frame(reason: str) -> bytes:
     """Say why the stream ends although there is more to come; without an id, so that the client goes on from there."""
     return b'event: bye\ndata: {"reason":"%s"}\n\n' % reason.encode()
 
 
 def _details(event: Event) -> bytes:
     found = {name: getattr(event, name) for name in ("job_id", "status", "revision", "queue", "slate_id")}
-    times = {"at": timestamp(event.at), "created_at": timestamp(event.created)} if event.position else {}
+    times = {"at": format_timestamp(event.at), "created_at": format_timestamp(event.created)} if event.position else {}
     return msgspec.json.encode({**{name: value for name, value in found.items() if value is not None}, **times})

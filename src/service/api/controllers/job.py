@@ -10,33 +10,41 @@ from litestar.openapi.spec import Example
 from litestar.params import HeaderParameter, JSONBody, PathParameter
 from msgspec import Raw
 
-from service.api.etags import TAGS, matches, required_versions
-from service.api.middleware.concurrency import preferred_wait, seat_of, until_left
+from service.api.etags import ETAG_LIST_PATTERN, etag_matches, parse_if_match
+from service.api.middleware.concurrency import get_slot, on_disconnect, parse_prefer_wait
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import (
-    APPLIED,
-    DELETING,
+    BODY_ERRORS,
+    DELETE_ERRORS,
     ETAG,
-    READING,
-    SENDING,
-    WRITING,
-    Answer,
-    answers,
+    PREFERENCE_APPLIED,
+    READ_ERRORS,
+    WRITE_ERRORS,
+    SuccessResponse,
     integer_parameter,
+    operation_docs,
     problems,
 )
 from service.api.problems import RETRY_AFTER
-from service.api.request_bodies import Body, decode
+from service.api.request_bodies import StructDTO, decode
 from service.api.request_checks import JSON
-from service.api.responses import HEADERS, Encoded, answer, headers_of
-from service.api.schemas import CancelJob, ChangeJob, IdempotencyKey, LeaseToken, given, present, progress_of
+from service.api.responses import HEADERS, StructResponse, job_headers, job_response
+from service.api.schemas import (
+    CancelJob,
+    ChangeJob,
+    IdempotencyKey,
+    LeaseToken,
+    progress_of,
+    raw_or_none,
+    unset_to_none,
+)
 from service.domain import constraints, errors
 from service.domain.errors import JobNotFound
 from service.domain.events import Event
 from service.domain.jobs import History, Job
 from service.domain.states import Status
-from service.store.deadlines import Budget, budget
-from service.store.events.job_watcher import Watching
+from service.store.deadlines import TimeBudget, budget
+from service.store.events.job_watcher import JobWatcher
 from service.store.jobs import JobStateManager
 
 JobIdInPath = Annotated[
@@ -52,7 +60,7 @@ IfMatch = Annotated[
     HeaderParameter(
         name="If-Match",
         description="Only if the record has one of these ETags, or `*`",
-        schema_extra={"pattern": TAGS},
+        schema_extra={"pattern": ETAG_LIST_PATTERN},
     ),
 ]
 IfNoneMatch = Annotated[
@@ -60,19 +68,19 @@ IfNoneMatch = Annotated[
     HeaderParameter(
         name="If-None-Match",
         description="304 if the record still has one of these ETags",
-        schema_extra={"pattern": TAGS},
+        schema_extra={"pattern": ETAG_LIST_PATTERN},
     ),
 ]
 Wait = Annotated[str | None, integer_parameter("Seconds to wait for a change", constraints.WAIT_SECONDS)]
 Prefer = Annotated[
     str | None,
     HeaderParameter(
-        description=f"`wait=…` asks for the same (RFC 7240); more than {constraints.WAIT_SECONDS.most} counts as that many",
+        description=f"`wait=…` asks for the same (RFC 7240); more than {constraints.WAIT_SECONDS.maximum} counts as that many",
     ),
 ]
 
 
-class Jobs(Controller):
+class JobController(Controller):
     """The record of one job."""
 
     path = "/v1/jobs"
@@ -82,16 +90,16 @@ class Jobs(Controller):
         "/{job_id:str}",
         operation_id="getJob",
         summary="Get a job",
-        **answers(
+        **operation_docs(
             {
-                200: Answer(
+                200: SuccessResponse(
                     "The record.",
-                    (*HEADERS, APPLIED),
+                    (*HEADERS, PREFERENCE_APPLIED),
                     {"pending": examples.PENDING, "running": examples.RUNNING, "completed": examples.COMPLETED},
                 ),
-                304: Answer("The client has this very record.", (*HEADERS, APPLIED)),
+                304: SuccessResponse("The client has this very record.", (*HEADERS, PREFERENCE_APPLIED)),
             },
-            *READING,
+            *READ_ERRORS,
             *problems(errors.JobNotFound, errors.TooManyWatchers, errors.Draining),
         ),
     )
@@ -110,28 +118,28 @@ class Jobs(Controller):
         the latest after so many seconds, and at once if the job has ended.
         """
         asked = None if wait is None else constraints.WAIT_SECONDS.parse("wait", wait)
-        preferred = preferred_wait(prefer) if asked is None else None
+        preferred = parse_prefer_wait(prefer) if asked is None else None
         if seconds := asked or preferred:
-            await _wait(request, job_id, seconds, if_none_match)
+            await _wait_for_change(request, job_id, seconds, if_none_match)
         job = await job_manager.get_job(job_id)
         if job is None:
             raise JobNotFound(job_id)
-        applied = {} if preferred is None else {APPLIED: f"wait={preferred}"}
-        if matches(job, if_none_match):
-            return Response(None, status_code=304, headers=headers_of(job) | applied)  # type: ignore[arg-type]
-        return Encoded(job, headers=headers_of(job) | applied)
+        applied = {} if preferred is None else {PREFERENCE_APPLIED: f"wait={preferred}"}
+        if etag_matches(job, if_none_match):
+            return Response(None, status_code=304, headers=job_headers(job) | applied)  # type: ignore[arg-type]
+        return StructResponse(job, headers=job_headers(job) | applied)
 
     @get(
         "/{job_id:str}/result",
-        operation_id="getResult",
+        operation_id="getJobResult",
         summary="Get a job's result",
-        **answers(
+        **operation_docs(
             {
-                200: Answer("The result, any JSON.", (ETAG,), {"lineups": examples.RESULT}),
-                204: Answer("The job completed without a result.", (ETAG,)),
-                304: Answer("The client has this very result.", (ETAG,)),
+                200: SuccessResponse("The result, any JSON.", (ETAG,), {"lineups": examples.RESULT}),
+                204: SuccessResponse("The job completed without a result.", (ETAG,)),
+                304: SuccessResponse("The client has this very result.", (ETAG,)),
             },
-            *READING,
+            *READ_ERRORS,
             *problems(errors.JobNotFound, errors.ResultNotReady, errors.JobFailed, errors.JobCancelled),
         ),
     )
@@ -140,19 +148,19 @@ class Jobs(Controller):
     ) -> Response[Raw]:
         """Return the bare result as it was sent; 204 if the job completed without one."""
         job = await job_manager.get_result(job_id)
-        if matches(job, if_none_match):
-            return Response(None, status_code=304, headers=headers_of(job))  # type: ignore[arg-type]
+        if etag_matches(job, if_none_match):
+            return Response(None, status_code=304, headers=job_headers(job))  # type: ignore[arg-type]
         if job.result is None:
-            return Response(None, status_code=204, headers=headers_of(job))  # type: ignore[arg-type]
-        return Response(job.result, media_type=JSON, headers=headers_of(job))
+            return Response(None, status_code=204, headers=job_headers(job))  # type: ignore[arg-type]
+        return Response(job.result, media_type=JSON, headers=job_headers(job))
 
     @get(
         "/{job_id:str}/history",
-        operation_id="getHistory",
+        operation_id="getJobHistory",
         summary="Get what has become of a job",
-        **answers(
-            {200: Answer("Its changes.", examples={"completed": examples.HISTORY})},
-            *READING,
+        **operation_docs(
+            {200: SuccessResponse("Its changes.", examples={"completed": examples.HISTORY})},
+            *READ_ERRORS,
             *problems(errors.JobNotFound),
         ),
     )
@@ -165,16 +173,20 @@ class Jobs(Controller):
 
     @patch(
         "/{job_id:str}",
-        operation_id="changeJob",
+        operation_id="updateJob",
         summary="Move a job to another status",
-        dto=Body[ChangeJob],
+        dto=StructDTO[ChangeJob],
         return_dto=None,
-        **answers(
-            {200: Answer("The new record.", HEADERS, {"running": examples.RUNNING, "completed": examples.COMPLETED})},
-            *WRITING,
-            *SENDING,
+        **operation_docs(
+            {
+                200: SuccessResponse(
+                    "The new record.", HEADERS, {"running": examples.RUNNING, "completed": examples.COMPLETED}
+                )
+            },
+            *WRITE_ERRORS,
+            *BODY_ERRORS,
             *problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
-            *problems(errors.PreconditionFailed, errors.KeyReused),
+            *problems(errors.PreconditionFailed, errors.IdempotencyKeyReused),
             requests=examples.CHANGE,
         ),
     )
@@ -192,29 +204,31 @@ class Jobs(Controller):
         job = await job_manager.update_job_status(
             job_id,
             data.status,
-            result=present(data.result),
-            error=present(data.error_message),
+            result=raw_or_none(data.result),
+            error=raw_or_none(data.error_message),
             progress=progress_of(data.progress),
-            scenario_count=given(data.scenario_count),
+            scenario_count=unset_to_none(data.scenario_count),
             change_id=idempotency_key,
-            if_match=required_versions(if_match),
+            if_match=parse_if_match(if_match),
             lease_token=lease_token,
         )
-        return answer(job)
+        return job_response(job)
 
     @post(
         "/{job_id:str}/cancel",
         operation_id="cancelJob",
         summary="Cancel a job",
         status_code=200,
-        **answers(
+        **operation_docs(
             {
-                200: Answer("The record, cancelled.", HEADERS, {"cancelled": examples.CANCELLED}),
-                202: Answer("The holder of its lease was asked to stop.", HEADERS, {"asked": examples.ASKED}),
+                200: SuccessResponse("The record, cancelled.", HEADERS, {"cancelled": examples.CANCELLED}),
+                202: SuccessResponse(
+                    "The holder of its lease was asked to stop.", HEADERS, {"asked": examples.CANCEL_REQUESTED}
+                ),
             },
-            *WRITING,
+            *WRITE_ERRORS,
             *problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
-            *problems(errors.PreconditionFailed, errors.KeyReused, 413, 415),
+            *problems(errors.PreconditionFailed, errors.IdempotencyKeyReused, 413, 415),
         ),
     )
     async def cancel(
@@ -228,19 +242,19 @@ class Jobs(Controller):
     ) -> Response[Job]:
         """Cancel a job that has not ended; ask the holder of a leased one to stop. The body is empty."""
         decode(CancelJob, await request.body() or b"{}")
-        versions = required_versions(if_match)
+        versions = parse_if_match(if_match)
         job = await job_manager.cancel_job(
             job_id, change_id=idempotency_key, if_match=versions, lease_token=lease_token
         )
-        return answer(job, 200 if job.status is Status.CANCELLED else 202)
+        return job_response(job, 200 if job.status is Status.CANCELLED else 202)
 
     @delete(
         "/{job_id:str}",
         operation_id="deleteJob",
         summary="Delete a job",
-        **answers(
-            {204: Answer("The job is gone.")},
-            *DELETING,
+        **operation_docs(
+            {204: SuccessResponse("The job is gone.")},
+            *DELETE_ERRORS,
             *problems(errors.JobNotFound, errors.JobNotFinal, errors.PreconditionFailed),
         ),
     )
@@ -252,25 +266,27 @@ class Jobs(Controller):
         if_match: IfMatch = None,
     ) -> None:
         """Delete a job that has ended; its id is free again."""
-        versions = required_versions(if_match)
+        versions = parse_if_match(if_match)
         await job_manager.delete_job(job_id, change_id=idempotency_key, if_match=versions)
 
 
-async def _wait(request: Request[Any, Any, Any], job_id: str, seconds: int, if_none_match: str | None) -> None:
+async def _wait_for_change(
+    request: Request[Any, Any, Any], job_id: str, seconds: int, if_none_match: str | None
+) -> None:
     """Return when a job is there to be answered: by what it is, by what it becomes, or because the time is over."""
-    watching: Watching = request.app.state.watching
+    watching: JobWatcher = request.app.state.watching
     if watching.is_closed:  # else its client would ask again at once
         raise errors.Draining(RETRY_AFTER)
-    seat = seat_of(request.scope)
-    seat.wait_as_watcher()
-    watch = seat.keep(watching.watch(job_id))
-    job = await watching.look(job_id)
-    if job is None or job.is_final or (if_none_match is not None and not matches(job, if_none_match)):
+    seat = get_slot(request.scope)
+    seat.start_watching()
+    watch = seat.enter_context(watching.watch(job_id))
+    job = await watching.get_job(job_id)
+    if job is None or job.is_final or (if_none_match is not None and not etag_matches(job, if_none_match)):
         return
     following = watching.follow(watch, job, job.version)
     with contextlib.suppress(TimeoutError):
-        async with until_left(request, watch.leave), asyncio.timeout(seconds), contextlib.aclosing(following):
+        async with on_disconnect(request, watch.leave), asyncio.timeout(seconds), contextlib.aclosing(following):
             async for seen in following:
-                if isinstance(seen, Event) or (isinstance(seen, Job) and not matches(seen, if_none_match)):
+                if isinstance(seen, Event) or (isinstance(seen, Job) and not etag_matches(seen, if_none_match)):
                     break
-    budget.set(Budget())
+    budget.set(TimeBudget())

@@ -13,27 +13,27 @@ from service.api.correlation import correlation_id
 from service.api.etags import etag
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import (
+    BODY_ERRORS,
     ETAG,
+    IDEMPOTENCY_REPLAYED,
     LOCATION,
-    READING,
-    REPLAYED,
-    SENDING,
-    WRITING,
-    Answer,
-    answers,
+    READ_ERRORS,
+    WRITE_ERRORS,
+    SuccessResponse,
     integer_parameter,
+    operation_docs,
     problems,
 )
-from service.api.request_bodies import Body
-from service.api.responses import Encoded
-from service.api.schemas import BatchGet, CreateJob, IdempotencyKey, JobList, given
+from service.api.request_bodies import StructDTO
+from service.api.responses import StructResponse
+from service.api.schemas import BatchGet, CreateJob, IdempotencyKey, JobList, unset_to_none
 from service.domain import constraints, errors, validation
-from service.domain.errors import JobExists, KeyReused
-from service.domain.jobs import Batch, Creation, Job, JobFilter, Stats
+from service.domain.errors import IdempotencyKeyReused, JobExists
+from service.domain.jobs import CreateResult, Job, JobBatch, JobFilter, Stats
 from service.domain.states import Status
-from service.store.jobs import INCLUDABLE, JobStateManager
+from service.store.jobs import OPTIONAL_FIELDS, JobStateManager
 
-_LIST_INCLUDED: Final = rf"(?:{'|'.join(INCLUDABLE)})"
+_LIST_INCLUDED: Final = rf"(?:{'|'.join(OPTIONAL_FIELDS)})"
 
 StatusFilter = Annotated[
     str | None,  # Litestar would read the word "null" as none
@@ -42,18 +42,20 @@ StatusFilter = Annotated[
 QueueFilter = Annotated[
     str | None,
     QueryParameter(
-        description=f"Only of this queue: {constraints.QUEUE.allowed}", schema_extra=constraints.QUEUE.keywords
+        description=f"Only of this queue: {constraints.QUEUE.allowed}", schema_extra=constraints.QUEUE.json_schema
     ),
 ]
 SlateFilter = Annotated[
     str | None,
     QueryParameter(
-        description=f"Only of this slate: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.keywords
+        description=f"Only of this slate: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.json_schema
     ),
 ]
 CorrelationFilter = Annotated[
     str | None,
-    QueryParameter(description=f"Only with this: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.keywords),
+    QueryParameter(
+        description=f"Only with this: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.json_schema
+    ),
 ]
 Limit = Annotated[
     str | None,
@@ -65,13 +67,13 @@ Cursor = Annotated[
 Include = Annotated[
     str | None,
     QueryParameter(
-        description=f"Show these as well: one or more of {', '.join(INCLUDABLE)}, separated by commas",
+        description=f"Show these as well: one or more of {', '.join(OPTIONAL_FIELDS)}, separated by commas",
         schema_extra={"pattern": rf"^ *{_LIST_INCLUDED} *(?:, *{_LIST_INCLUDED} *)*$"},
     ),
 ]
 
 
-class Collection(Controller):
+class JobsController(Controller):
     """All jobs together."""
 
     path = "/v1"
@@ -81,20 +83,20 @@ class Collection(Controller):
         "/jobs",
         operation_id="createJob",
         summary="Create a job",
-        dto=Body[CreateJob],
+        dto=StructDTO[CreateJob],
         return_dto=None,
-        **answers(
+        **operation_docs(
             {
-                201: Answer(
+                201: SuccessResponse(
                     "The job: new, or as it is now if an equal request had created it.",
-                    (ETAG, LOCATION, REPLAYED),
+                    (ETAG, LOCATION, IDEMPOTENCY_REPLAYED),
                     {"pending": examples.PENDING},
-                    ("getJob", "getResult", "changeJob", "cancelJob", "deleteJob"),
+                    ("getJob", "getJobResult", "updateJob", "cancelJob", "deleteJob"),
                 )
             },
-            *WRITING,
-            *SENDING,
-            *problems(errors.JobExists, errors.KeyReused, errors.Draining),
+            *WRITE_ERRORS,
+            *BODY_ERRORS,
+            *problems(errors.JobExists, errors.IdempotencyKeyReused, errors.Draining),
             requests=examples.CREATE,
         ),
     )
@@ -110,13 +112,15 @@ class Collection(Controller):
         headers = {"Location": address(request.scope, f"/v1/jobs/{creation.job.job_id}"), "ETag": etag(creation.job)}
         if creation.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return Encoded(creation.job, headers=headers)
+        return StructResponse(creation.job, headers=headers)
 
     @get(
         "/jobs",
         operation_id="listJobs",
         summary="List jobs",
-        **answers({200: Answer("A page of jobs.", examples={"page": JobList([examples.LISTED])})}, *READING),
+        **operation_docs(
+            {200: SuccessResponse("A page of jobs.", examples={"page": JobList([examples.LISTED])})}, *READ_ERRORS
+        ),
     )
     async def list_jobs(
         self,
@@ -131,7 +135,7 @@ class Collection(Controller):
     ) -> JobList:
         """Return the jobs that match all filters, newest first; a page may be short while `next_cursor` is there."""
         wanted = JobFilter(
-            status=None if status is None else validation.status(status),
+            status=None if status is None else validation.parse_status(status),
             queue=queue,
             slate_id=slate_id,
             correlation_id=correlation_id,
@@ -146,16 +150,16 @@ class Collection(Controller):
         operation_id="batchGetJobs",
         summary="Get many jobs by their ids",
         status_code=200,
-        dto=Body[BatchGet],
+        dto=StructDTO[BatchGet],
         return_dto=None,
-        **answers(
-            {200: Answer("The jobs, and the ids that no job has.", examples={"one found": examples.BATCH})},
-            *READING,
-            *SENDING,
+        **operation_docs(
+            {200: SuccessResponse("The jobs, and the ids that no job has.", examples={"one found": examples.BATCH})},
+            *READ_ERRORS,
+            *BODY_ERRORS,
             requests=examples.BATCH_GET,
         ),
     )
-    async def batch_get(self, data: JSONBody[BatchGet], job_manager: NamedDependency[JobStateManager]) -> Batch:
+    async def batch_get(self, data: JSONBody[BatchGet], job_manager: NamedDependency[JobStateManager]) -> JobBatch:
         """Return the jobs, in the order asked for and each once, and the ids that no job has."""
         return await job_manager.get_jobs(data.job_ids)
 
@@ -163,7 +167,7 @@ class Collection(Controller):
         "/stats",
         operation_id="getStats",
         summary="Count jobs",
-        **answers({200: Answer("The counts.", examples={"counts": examples.STATS})}, *READING),
+        **operation_docs({200: SuccessResponse("The counts.", examples={"counts": examples.STATS})}, *READ_ERRORS),
     )
     async def stats(self, job_manager: NamedDependency[JobStateManager]) -> Stats:
         """Return counts per status and queue, exact at the moment of asking."""
@@ -172,18 +176,18 @@ class Collection(Controller):
 
 async def _create(
     job_manager: JobStateManager, data: CreateJob, key: str | None, request: Request[Any, Any, Any]
-) -> Creation:
+) -> CreateResult:
     """Create under the client's id, else the one that its key stands for, else a new one."""
-    own_id = given(data.job_id)
+    own_id = unset_to_none(data.job_id)
     by_key = None if key is None else constraints.job_id_for_key(key)
     try:
         return await job_manager.create_job(
             own_id if own_id is not None else by_key or constraints.new_job_id(),
             data.input_params,
-            given(data.correlation_id),
+            unset_to_none(data.correlation_id),
             queue=data.queue,
-            slate_id=given(data.slate_id),
-            scenario_count=given(data.scenario_count),
+            slate_id=unset_to_none(data.slate_id),
+            scenario_count=unset_to_none(data.scenario_count),
             max_attempts=data.max_attempts,
             retry_delay_seconds=data.retry_delay_seconds,
             delay_seconds=data.delay_seconds,
@@ -192,14 +196,14 @@ async def _create(
         )
     except JobExists as error:
         if own_id is None and key is not None:
-            raise KeyReused from error
+            raise IdempotencyKeyReused from error
         raise
 
 
 def _traceparent(request: Request[Any, Any, Any]) -> str | None:
     """Return the trace context of the caller; a broken one is passed over, as W3C Trace Context asks."""
     sent = request.headers.getall("traceparent", [])
-    return sent[0] if len(sent) == 1 and constraints.TRACEPARENT.accepts(sent[0]) else None
+    return sent[0] if len(sent) == 1 and constraints.TRACEPARENT.is_valid(sent[0]) else None
 
 
 def _included(include: str | None) -> list[str]:

@@ -8,11 +8,18 @@ from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 
 from service.api.openapi import examples as examples
-from service.api.openapi.operations import DELETING, READING, SENDING, WRITING, Answer, answers
-from service.api.request_bodies import Body
+from service.api.openapi.operations import (
+    BODY_ERRORS,
+    DELETE_ERRORS,
+    READ_ERRORS,
+    WRITE_ERRORS,
+    SuccessResponse,
+    operation_docs,
+)
+from service.api.request_bodies import StructDTO
 from service.api.schemas import ConfigureQueue, QueueList, StartDrain
 from service.domain import constraints
-from service.domain.jobs import Drain, Queue
+from service.domain.jobs import DrainStatus, Queue
 from service.store.leases import LeaseManager
 
 #: What a request without a body asks for.
@@ -28,17 +35,19 @@ QueueInPath = Annotated[
 ]
 
 
-class Queues(Controller):
+class QueueController(Controller):
     """What is given out."""
 
     path = "/v1"
-    tags = ("operation",)
+    tags = ("operations",)
 
     @get(
         "/queues",
         operation_id="listQueues",
         summary="List queues",
-        **answers({200: Answer("The queues.", examples={"one": QueueList([examples.QUEUE])})}, *READING),
+        **operation_docs(
+            {200: SuccessResponse("The queues.", examples={"one": QueueList([examples.QUEUE])})}, *READ_ERRORS
+        ),
     )
     async def list_queues(self, lease_manager: NamedDependency[LeaseManager]) -> QueueList:
         """Return the queues that have jobs or settings of their own, by name."""
@@ -48,12 +57,12 @@ class Queues(Controller):
         "/queues/{queue:str}",
         operation_id="configureQueue",
         summary="Pause a queue, or cap it",
-        dto=Body[ConfigureQueue],
+        dto=StructDTO[ConfigureQueue],
         return_dto=None,
-        **answers(
-            {200: Answer("The queue as it is now.", examples={"capped": examples.QUEUE})},
-            *WRITING,
-            *SENDING,
+        **operation_docs(
+            {200: SuccessResponse("The queue as it is now.", examples={"capped": examples.QUEUE})},
+            *WRITE_ERRORS,
+            *BODY_ERRORS,
             requests=examples.CONFIGURE_QUEUE,
             body_required=False,
         ),
@@ -76,40 +85,44 @@ class Queues(Controller):
         operation_id="startDrain",
         summary="Give out nothing for a time",
         status_code=200,
-        dto=Body[StartDrain],
+        dto=StructDTO[StartDrain],
         return_dto=None,
-        **answers(
-            {200: Answer("What is still at work.", examples={"draining": examples.DRAIN})},
-            *DELETING,
-            *SENDING,
+        **operation_docs(
+            {200: SuccessResponse("What is still at work.", examples={"draining": examples.DRAIN})},
+            *DELETE_ERRORS,
+            *BODY_ERRORS,
             requests=examples.START_DRAIN,
             body_required=False,
         ),
     )
     async def drain(
         self, lease_manager: NamedDependency[LeaseManager], data: JSONBody[StartDrain] = DEFAULT_DRAIN
-    ) -> Drain:
+    ) -> DrainStatus:
         """Create and claim no jobs, in all replicas, for `{"seconds": …}` (an hour); running jobs go on."""
-        constraints.DRAIN_SECONDS.require("seconds", data.seconds)
+        constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
         return await lease_manager.start_drain(data.seconds)
 
     @get(
         "/drain",
         operation_id="getDrain",
         summary="Say whether it is safe to stop",
-        **answers({200: Answer("What is at work.", examples={"draining": examples.DRAIN})}, *READING),
+        **operation_docs(
+            {200: SuccessResponse("What is at work.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
+        ),
     )
-    async def get_drain(self, lease_manager: NamedDependency[LeaseManager]) -> Drain:
+    async def get_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
         """Return whether a drain is on, and what is still at work."""
         return await lease_manager.get_drain()
 
     @delete(
         "/drain",
-        operation_id="endDrain",
+        operation_id="stopDrain",
         summary="Give out jobs again",
         status_code=200,
-        **answers({200: Answer("What is at work.", examples={"over": examples.NO_DRAIN})}, *DELETING),
+        **operation_docs(
+            {200: SuccessResponse("What is at work.", examples={"over": examples.NO_DRAIN})}, *DELETE_ERRORS
+        ),
     )
-    async def end_drain(self, lease_manager: NamedDependency[LeaseManager]) -> Drain:
+    async def end_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
         """Create and claim jobs again."""
         return await lease_manager.end_drain()

@@ -10,13 +10,13 @@ from litestar.di import NamedDependency
 
 from service import __version__
 from service.api.openapi.examples import METRICS
-from service.api.openapi.operations import ASKING, GUARDED, Answer, answers, problems
-from service.api.request_checks import ANSWERS
+from service.api.openapi.operations import AUTH_ERRORS, STORE_ERRORS, SuccessResponse, operation_docs, problems
+from service.api.request_checks import PRODUCES
 from service.api.schemas import Health
 from service.domain import errors
 from service.domain.errors import JobStateError
 from service.observability.metrics import Metrics
-from service.store.events.claim_waiter import RETRY_AFTER, Waiting
+from service.store.events.claim_waiter import RETRY_AFTER, ClaimWaiter
 from service.store.jobs import JobStateManager
 
 T = TypeVar("T")
@@ -26,17 +26,17 @@ _log = structlog.get_logger(__name__)
 OPENMETRICS: Final = "application/openmetrics-text"
 
 
-class Operation(Controller):
+class SystemController(Controller):
     """Liveness, readiness, metrics."""
 
     path = "/"
-    tags = ("operation",)
+    tags = ("operations",)
 
     @get(
         "/health",
         operation_id="getHealth",
         summary="Say whether the process lives",
-        **answers({200: Answer("The process lives.", examples={"alive": Health("ok", __version__)})}),
+        **operation_docs({200: SuccessResponse("The process lives.", examples={"alive": Health("ok", __version__)})}),
     )
     async def health(self) -> Health:
         """Answer while the process lives, whatever Redis does."""
@@ -46,13 +46,15 @@ class Operation(Controller):
         "/ready",
         operation_id="getReadiness",
         summary="Say whether jobs can be served",
-        **answers(
-            {200: Answer("Redis takes changes.", examples={"ready": Health("ready", __version__)})},
-            *ASKING,
+        **operation_docs(
+            {200: SuccessResponse("Redis takes changes.", examples={"ready": Health("ready", __version__)})},
+            *STORE_ERRORS,
             *problems(errors.Draining),
         ),
     )
-    async def ready(self, job_manager: NamedDependency[JobStateManager], waiting: NamedDependency[Waiting]) -> Health:
+    async def ready(
+        self, job_manager: NamedDependency[JobStateManager], waiting: NamedDependency[ClaimWaiter]
+    ) -> Health:
         """Answer 200 while Redis takes changes and the process is not about to end, else 503 with a diagnosis."""
         if waiting.is_closed:
             raise errors.Draining(RETRY_AFTER)
@@ -64,16 +66,16 @@ class Operation(Controller):
         operation_id="getMetrics",
         summary="Read the metrics",
         media_type="text/plain",
-        opt={ANSWERS: ("text/plain", OPENMETRICS)},
-        **answers(
+        opt={PRODUCES: ("text/plain", OPENMETRICS)},
+        **operation_docs(
             {
-                200: Answer(
+                200: SuccessResponse(
                     "The metrics, in Prometheus' text format or, where it is asked for, in OpenMetrics.",
                     examples={"jobs": METRICS},
-                    others=(OPENMETRICS,),
+                    extra_media_types=(OPENMETRICS,),
                 )
             },
-            *GUARDED,
+            *AUTH_ERRORS,
         ),
     )
     async def metrics(
@@ -85,8 +87,8 @@ class Operation(Controller):
         """Return what Prometheus scrapes, of all workers together; without what Redis does not tell."""
         is_up, stats, health = await asyncio.gather(
             _succeeds(job_manager.ping()),
-            _if_told(job_manager.get_stats()),
-            _if_told(job_manager.get_store_health()),
+            _or_none(job_manager.get_stats()),
+            _or_none(job_manager.get_store_health()),
         )
         accept = request.headers.get("accept", "")
         page, media_type = metrics.render(accept, is_up=is_up, stats=stats, health=health)
@@ -95,7 +97,7 @@ class Operation(Controller):
         return Response(page, media_type=media_type)
 
 
-async def _if_told(answer: Awaitable[T]) -> T | None:
+async def _or_none(answer: Awaitable[T]) -> T | None:
     try:
         return await answer
     except JobStateError:
@@ -110,4 +112,4 @@ async def _succeeds(question: Awaitable[None]) -> bool:
         await question
         return True
 
-    return await _if_told(ask()) is True
+    return await _or_none(ask()) is True

@@ -8,7 +8,7 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.api.correlation import correlation_id
-from service.api.middleware.concurrency import Room, Seat
+from service.api.middleware.concurrency import ConcurrencyLimiter, RequestSlot
 from service.api.problems import (
     HOST_NOT_ALLOWED,
     MEDIA_TYPE,
@@ -16,54 +16,56 @@ from service.api.problems import (
     OVERLOADED,
     PROBLEM,
     RETRY_AFTER,
-    Kind,
-    encoded,
+    ProblemType,
+    encode_problem,
 )
 from service.domain.origins import is_same_origin, normalize_host, normalize_origin
 
 #: Where a request's state says that its connection is one too many.
-CROWDED: Final = "crowded"
+OVER_CONNECTION_LIMIT: Final = "crowded"
 #: What is answered all the same: probes ask by address, and must not take a busy process for dead.
-_ALWAYS: Final = frozenset({"/health", "/ready", "/metrics"})
+_EXEMPT_PATHS: Final = frozenset({"/health", "/ready", "/metrics"})
 
 #: Methods that change nothing.
 _SAFE: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 _RETRY: Final = {"retry-after": str(RETRY_AFTER)}
 
 
-class Admission:
+class AdmissionMiddleware:
     """An ASGI application around another.
 
     It refuses requests for hosts that it is not, changes by pages of other origins, and those that are too many.
     """
 
-    def __init__(self, app: ASGIApp, hosts: tuple[str, ...] | None, origins: tuple[str, ...], room: Room) -> None:
+    def __init__(
+        self, app: ASGIApp, hosts: tuple[str, ...] | None, origins: tuple[str, ...], room: ConcurrencyLimiter
+    ) -> None:
         """Let into `app` requests for `hosts` (`None`: any), changes by its own pages and `origins`, into `room`."""
         self._app = app
         self._hosts = hosts
         self._origins = origins
-        self._room = room
+        self._limiter = room
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it."""
-        if scope["type"] != ScopeType.HTTP or scope["path"] in _ALWAYS:
+        if scope["type"] != ScopeType.HTTP or scope["path"] in _EXEMPT_PATHS:
             await self._app(scope, receive, send)
-        elif refusal := self._refusal(scope):
-            await _refuse(scope, send, *refusal, self._readable_by(scope))
+        elif refusal := self._check(scope):
+            await _send_problem(scope, send, *refusal, self._cors_headers(scope))
         else:
-            seat = Seat(self._room, scope)
+            seat = RequestSlot(self._limiter, scope)
             try:
                 await self._app(scope, receive, send)
             finally:
-                seat.leave()
+                seat.release()
 
-    def _refusal(self, scope: HTTPScope) -> tuple[Kind, str, dict[str, str]] | None:
+    def _check(self, scope: HTTPScope) -> tuple[ProblemType, str, dict[str, str]] | None:
         """Return the kind, detail and headers of a refusal; `None` where there is no reason for one."""
-        if CROWDED in scope["state"]:
+        if OVER_CONNECTION_LIMIT in scope["state"]:
             detail = "The process has as many connections as it takes (MAX_CONNECTIONS)."
             return OVERLOADED, detail, {**_RETRY, "connection": "close"}
-        if self._room.is_full:
-            most = self._room.most_answered
+        if self._limiter.is_full:
+            most = self._limiter.max_active
             return OVERLOADED, f"{most} requests are being answered, the most (MAX_CONCURRENT_REQUESTS).", _RETRY
         host = host_of(scope)
         if self._hosts is not None and host is not None and not _matches(host, self._hosts):
@@ -82,7 +84,7 @@ class Admission:
             return True
         return is_same_origin(origin, _header(scope, b"host") or "")
 
-    def _readable_by(self, scope: HTTPScope) -> dict[str, str]:
+    def _cors_headers(self, scope: HTTPScope) -> dict[str, str]:
         """Return the headers that let a page of an allowed origin see a refusal."""
         origin = _header(scope, b"origin")
         if origin is None or not is_among(origin, self._origins):
@@ -106,7 +108,7 @@ class Preflights:
         origin = self._foreign_origin(scope) if scope["type"] == ScopeType.HTTP else None
         if origin and _header(scope, b"access-control-request-method") is not None:  # type: ignore[arg-type]
             detail = f"Pages of {origin} may not call this service; `CORS_ORIGINS` lists the origins that may."
-            await _refuse(scope, send, ORIGIN_NOT_ALLOWED, detail, {}, {})
+            await _send_problem(scope, send, ORIGIN_NOT_ALLOWED, detail, {}, {})
             return
         if origin:
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"origin"]
@@ -132,7 +134,7 @@ def host_of(scope: HTTPScope) -> str | None:
 
 
 class NormalizingCORSConfig(CORSConfig):
-    """Litestar's CORS, which compares origins as `Admission` does."""
+    """Litestar's CORS, which compares origins as `AdmissionMiddleware` does."""
 
     def is_origin_allowed(self, origin: str) -> bool:
         """Return whether pages of an origin may read."""
@@ -160,11 +162,11 @@ def _matches(host: str, patterns: tuple[str, ...]) -> bool:
     return host in patterns or any(one.startswith("*.") and host.endswith(one[1:]) for one in patterns)
 
 
-async def _refuse(
-    scope: Any, send: Send, kind: Kind, detail: str, headers: dict[str, str], cors: dict[str, str]
+async def _send_problem(
+    scope: Any, send: Send, kind: ProblemType, detail: str, headers: dict[str, str], cors: dict[str, str]
 ) -> None:
     scope["state"][PROBLEM] = kind.name
-    body = encoded(kind, detail, correlation_id(scope))
+    body = encode_problem(kind, detail, correlation_id(scope))
     own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
     raw = [(name.encode(), value.encode()) for name, value in {**own, **headers, **cors}.items()]
     await send({"type": "http.response.start", "status": kind.status, "headers": raw})

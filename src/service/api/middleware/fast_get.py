@@ -13,8 +13,8 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
 from service.api import auth
-from service.api.request_checks import JSON, is_among
-from service.api.responses import headers_of, send_encoded
+from service.api.request_checks import JSON, accepts_media_type
+from service.api.responses import job_headers, send_struct
 from service.domain import constraints
 from service.domain.jobs import Job
 
@@ -22,10 +22,10 @@ from service.domain.jobs import Job
 ROUTE: Final = "/v1/jobs/{job_id}"
 _PREFIX: Final = "/v1/jobs/"
 #: Headers on which more than the record depends.
-_DECIDING: Final = frozenset({b"if-none-match", b"prefer", b"origin", b"content-length", b"transfer-encoding"})
+_SLOW_PATH_HEADERS: Final = frozenset({b"if-none-match", b"prefer", b"origin", b"content-length", b"transfer-encoding"})
 
 
-class Shortcut:
+class JobReadFastPath:
     """An ASGI application around another: it answers plain reads of a job, and passes on everything else."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
@@ -41,7 +41,7 @@ class Shortcut:
             return
         scope["path_template"] = ROUTE
         structlog.contextvars.bind_contextvars(job_id=job.job_id)
-        await send_encoded(send, job, 200, headers_of(job))
+        await send_struct(send, job, 200, job_headers(job))
 
     async def _job(self, scope: HTTPScope) -> Job | None:
         """Return the record that is the answer, if it is that simple."""
@@ -51,9 +51,9 @@ class Shortcut:
             or job_id == scope["path"]
             or scope["query_string"]
             or self._state["rate_limiter"] is not None
-            or self._state[auth.KEYS]
-            or not constraints.JOB_ID.accepts(job_id)
-            or not _is_plain(scope)
+            or self._state[auth.API_KEYS]
+            or not constraints.JOB_ID.is_valid(job_id)
+            or not _is_unconditional(scope)
         ):
             return None
         try:
@@ -63,8 +63,10 @@ class Shortcut:
         return job
 
 
-def _is_plain(scope: HTTPScope) -> bool:
+def _is_unconditional(scope: HTTPScope) -> bool:
     for name, value in scope["headers"]:
-        if name in _DECIDING or (name == b"accept" and not is_among(value.decode("latin-1"), (JSON,))):
+        if name in _SLOW_PATH_HEADERS or (
+            name == b"accept" and not accepts_media_type(value.decode("latin-1"), (JSON,))
+        ):
             return False
     return True

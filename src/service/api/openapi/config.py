@@ -27,15 +27,15 @@ from service.api.openapi.examples import DETAILS, ERRORS, PENDING, example
 from service.api.openapi.operations import (
     ACCEPT,
     ACCEPT_ENCODING,
-    APPLIED,
-    CHALLENGE,
     ETAG,
+    IDEMPOTENCY_REPLAYED,
     LOCATION,
-    REPLAYED,
+    PREFERENCE_APPLIED,
     RETRY_AFTER,
+    WWW_AUTHENTICATE,
     problems,
 )
-from service.api.problems import ALL_KINDS, KINDS, Kind, members, problem
+from service.api.problems import ALL_PROBLEM_TYPES, PROBLEM_TYPES, ProblemType, build_problem, extension_members
 from service.domain.constraints import LABEL
 from service.domain.errors import JobStateError
 
@@ -59,9 +59,9 @@ The durable memory of background jobs. Create a job, let a worker in any languag
 """
 TAGS: Final = (
     Tag("jobs", "Creating jobs, moving them on, reading them."),
-    Tag("operation", "What operators and their tools ask: does it live, does it work, how much is there."),
-    Tag("watching", "Waiting for what happens, without asking again and again."),
-    Tag("work", "What workers do: claiming jobs under a lease, being heard of, giving them back."),
+    Tag("operations", "What operators and their tools ask: does it live, does it work, how much is there."),
+    Tag("events", "Waiting for what happens, without asking again and again."),
+    Tag("workers", "What workers do: claiming jobs under a lease, being heard of, giving them back."),
 )
 
 
@@ -108,11 +108,11 @@ def _headers() -> dict[str, OpenAPIHeader | Reference]:
         LOCATION: OpenAPIHeader(
             Schema(type=text, format=OpenAPIFormat.URI_REFERENCE), description="The address of the job", required=True
         ),
-        REPLAYED: OpenAPIHeader(
+        IDEMPOTENCY_REPLAYED: OpenAPIHeader(
             Schema(type=text, const="true"), description="There if an equal request had created the job before"
         ),
-        APPLIED: OpenAPIHeader(Schema(type=text), description="The preference that was followed"),
-        CHALLENGE: OpenAPIHeader(
+        PREFERENCE_APPLIED: OpenAPIHeader(Schema(type=text), description="The preference that was followed"),
+        WWW_AUTHENTICATE: OpenAPIHeader(
             Schema(type=text), description="Where an API key is asked for: what it lacks (RFC 6750, section 3)"
         ),
         ACCEPT: OpenAPIHeader(
@@ -135,15 +135,15 @@ def _headers() -> dict[str, OpenAPIHeader | Reference]:
 
 def _examples() -> dict[str, Example | Reference]:
     """Return one occurrence of every problem that an operation may answer."""
-    raised = {KINDS[type(error)]: error for error in ERRORS}
+    raised = {PROBLEM_TYPES[type(error)]: error for error in ERRORS}
     nowhere = problems(404, 405)
-    return {kind.name: _occurrence(kind, raised.get(kind)) for kind in ALL_KINDS if kind not in nowhere}
+    return {kind.name: _occurrence(kind, raised.get(kind)) for kind in ALL_PROBLEM_TYPES if kind not in nowhere}
 
 
-def _occurrence(kind: Kind, error: JobStateError | None) -> Example:
+def _occurrence(kind: ProblemType, error: JobStateError | None) -> Example:
     detail = DETAILS.get(kind.status, kind.title) if error is None else str(error)
-    further = {} if error is None else members(error)
-    return example(problem(kind, detail, PENDING.correlation_id or "", further))
+    further = {} if error is None else extension_members(error)
+    return example(build_problem(kind, detail, PENDING.correlation_id or "", further))
 
 
 def _parameters() -> dict[str, Parameter | Reference]:

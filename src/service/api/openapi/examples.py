@@ -11,13 +11,13 @@ from msgspec.structs import replace
 from service.domain import errors
 from service.domain.api_keys import Scope
 from service.domain.jobs import (
-    Batch,
-    Change,
     Claim,
-    Drain,
-    Heartbeat,
+    DrainStatus,
+    HeartbeatResult,
     History,
+    HistoryEntry,
     Job,
+    JobBatch,
     Lease,
     OldestJob,
     Progress,
@@ -85,7 +85,7 @@ CANCELLED: Final = replace(FAILED, status=Status.CANCELLED, error_message=None)
 LEASED: Final = replace(
     RUNNING, worker="optimizer-1", lease_seconds=30, lease_expires_at="2026-03-01T16:30:42.731000Z", progress=None
 )
-ASKED: Final = replace(LEASED, revision=5, cancel_requested_at="2026-03-01T16:30:13.000417Z")
+CANCEL_REQUESTED: Final = replace(LEASED, revision=5, cancel_requested_at="2026-03-01T16:30:13.000417Z")
 RELEASED: Final = replace(
     PENDING,
     revision=5,
@@ -97,7 +97,7 @@ RELEASED: Final = replace(
     updated_at="2026-03-01T16:30:13.000417Z",
 )
 CLAIM: Final = Claim(LEASED, Lease("1-mlyqQ9vN2c7XbTdU", "2026-03-01T16:30:42.731000Z"))
-HEARTBEAT: Final = Heartbeat("2026-03-01T16:30:52.104000Z", False)
+HEARTBEAT: Final = HeartbeatResult("2026-03-01T16:30:52.104000Z", False)
 LISTED: Final = replace(RUNNING, input_params=None)
 
 CREATE: Final[Examples] = {
@@ -123,7 +123,7 @@ SEND_HEARTBEAT: Final[Examples] = {
 }
 RELEASE_JOB: Final[Examples] = {"back": {}, "failed attempt": {"error_message": {"reason": "out of memory"}}}
 BATCH_GET: Final[Examples] = {"two": {"job_ids": ["sunday", "monday"]}}
-BATCH: Final = Batch([LISTED], ["monday"])
+BATCH: Final = JobBatch([LISTED], ["monday"])
 STATS: Final = Stats(
     at="2026-03-01T16:30:14.000000Z",
     statuses={**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12},
@@ -152,7 +152,7 @@ CONFIGURE_QUEUE: Final[Examples] = {
     "as any other": {"paused": None, "max_running": None},
 }
 START_DRAIN: Final[Examples] = {"ten minutes": {"seconds": 600}}
-DRAIN: Final = Drain(
+DRAIN: Final = DrainStatus(
     draining=True,
     until="2026-03-01T17:30:14.000000Z",
     running=1,
@@ -160,13 +160,13 @@ DRAIN: Final = Drain(
     oldest=OldestJob("sunday", "lineups", PENDING.created_at),
     safe_to_stop=False,
 )
-NO_DRAIN: Final = Drain(draining=False, running=0, leased=0, safe_to_stop=False)
+NO_DRAIN: Final = DrainStatus(draining=False, running=0, leased=0, safe_to_stop=False)
 
 HISTORY: Final = History(
     items=[
-        Change(at="2026-03-01T16:30:10.000000Z", revision=1, change="created"),
-        Change(at="2026-03-01T16:30:12.345000Z", revision=2, change="running"),
-        Change(at="2026-03-01T16:30:42.345000Z", revision=33, change="completed"),
+        HistoryEntry(at="2026-03-01T16:30:10.000000Z", revision=1, change="created"),
+        HistoryEntry(at="2026-03-01T16:30:12.345000Z", revision=2, change="running"),
+        HistoryEntry(at="2026-03-01T16:30:42.345000Z", revision=33, change="completed"),
     ],
     complete=True,
 )
@@ -201,11 +201,11 @@ data: {"job_id":"sunday","status":"running","revision":2,"queue":"lineups","slat
 
 #: One occurrence of every error of the domain.
 ERRORS: Final[tuple[errors.JobStateError, ...]] = (
-    errors.KeyRequired(is_unknown=False),
-    errors.ScopeRequired("dashboard", Scope.WRITE, None),
+    errors.Unauthenticated(is_unknown=False),
+    errors.InsufficientScope("dashboard", Scope.WRITE, None),
     errors.InvalidValue("scenario_count", "-1 is not allowed", "an integer from 0 to 9007199254740991"),
     errors.JobNotFound("sunday"),
-    errors.KeyReused(),
+    errors.IdempotencyKeyReused(),
     errors.PreconditionFailed(Status.RUNNING, 4),
     errors.RateLimited(Quota(RateLimit(600, 60), remaining=0, reset_seconds=60), retry_after=1),
     errors.JobExists("sunday", Status.RUNNING, 4),
@@ -223,10 +223,10 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.StoreTimeout(f"{errors.StoreTimeout.__doc__} (no answer)"),
     errors.StoreLoading(f"{errors.StoreLoading.__doc__} (LOADING)"),
     errors.StoreReadOnly(f"{errors.StoreReadOnly.__doc__} (MISCONF)"),
-    errors.StoreFull(f"{errors.StoreFull.__doc__} (OOM)"),
+    errors.StoreOutOfMemory(f"{errors.StoreOutOfMemory.__doc__} (OOM)"),
     errors.StoreBusy(f"{errors.StoreBusy.__doc__} (BUSY)"),
-    errors.StoreRefused(f"{errors.StoreRefused.__doc__} (NOAUTH)"),
-    errors.StoreNewer(2, 1),
+    errors.StoreAccessDenied(f"{errors.StoreAccessDenied.__doc__} (NOAUTH)"),
+    errors.DataVersionUnsupported(2, 1),
     errors.StoreCorrupt(f"{errors.StoreCorrupt.__doc__} (WRONGTYPE)"),
 )
 

@@ -24,90 +24,96 @@ from litestar.params import QueryParameter
 from service.api import auth, correlation, rate_limit
 from service.api.openapi.examples import Examples, example
 from service.api.problems import (
-    BUG,
-    FRAMEWORK_KINDS,
-    HEAD_TOO_LARGE,
+    HEADERS_TOO_LARGE,
     HOST_NOT_ALLOWED,
-    KINDS,
-    MALFORMED,
+    HTTP_PROBLEM_TYPES,
+    INTERNAL_ERROR,
+    MALFORMED_REQUEST,
     MEDIA_TYPE,
     ORIGIN_NOT_ALLOWED,
+    PROBLEM_TYPES,
+    REQUEST_TIMEOUT,
     RETRYABLE,
-    TOO_SLOW,
-    Kind,
     Problem,
+    ProblemType,
 )
 from service.domain import constraints, errors
 
 ETAG: Final = "ETag"
 LOCATION: Final = "Location"
-REPLAYED: Final = "Idempotency-Replayed"
+IDEMPOTENCY_REPLAYED: Final = "Idempotency-Replayed"
 RETRY_AFTER: Final = "Retry-After"
 ACCEPT: Final = "Accept"
 ACCEPT_ENCODING: Final = "Accept-Encoding"
-APPLIED: Final = "Preference-Applied"
-CHALLENGE: Final = "WWW-Authenticate"
+PREFERENCE_APPLIED: Final = "Preference-Applied"
+WWW_AUTHENTICATE: Final = "WWW-Authenticate"
 
 
-def problems(*found: type[errors.JobStateError] | int) -> tuple[Kind, ...]:
+def problems(*found: type[errors.JobStateError] | int) -> tuple[ProblemType, ...]:
     """Return the problems that errors of the domain, and of the framework by their HTTP status, are."""
-    return tuple(FRAMEWORK_KINDS[one] if isinstance(one, int) else KINDS[one] for one in found)
+    return tuple(HTTP_PROBLEM_TYPES[one] if isinstance(one, int) else PROBLEM_TYPES[one] for one in found)
 
 
 #: The problems of every operation.
-ANYWHERE: Final = (*problems(errors.InvalidValue, 406), MALFORMED, TOO_SLOW, HEAD_TOO_LARGE, BUG)
+COMMON_ERRORS: Final = (
+    *problems(errors.InvalidValue, 406),
+    MALFORMED_REQUEST,
+    REQUEST_TIMEOUT,
+    HEADERS_TOO_LARGE,
+    INTERNAL_ERROR,
+)
 #: Those of an operation that takes a scope.
-GUARDED: Final = problems(errors.KeyRequired, errors.ScopeRequired)
+AUTH_ERRORS: Final = problems(errors.Unauthenticated, errors.InsufficientScope)
 #: Those of an operation that not everybody may ask for at any time.
-LIMITED: Final = (*problems(errors.RateLimited, errors.Overloaded), HOST_NOT_ALLOWED)
+LIMIT_ERRORS: Final = (*problems(errors.RateLimited, errors.Overloaded), HOST_NOT_ALLOWED)
 #: Those of one that asks Redis whether it lives, reads keys of ours, takes some away, writes them, has a body.
-ASKING: Final = problems(
+STORE_ERRORS: Final = problems(
     errors.StoreUnreachable,
     errors.StoreTimeout,
     errors.StoreLoading,
     errors.StoreReadOnly,
     errors.StoreBusy,
-    errors.StoreRefused,
-    errors.StoreNewer,
+    errors.StoreAccessDenied,
+    errors.DataVersionUnsupported,
 )
-READING: Final = (*GUARDED, *LIMITED, *ASKING, *problems(errors.StoreCorrupt))
-DELETING: Final = (*READING, ORIGIN_NOT_ALLOWED)
-WRITING: Final = (*DELETING, *problems(errors.StoreFull))
-SENDING: Final = (*problems(413, 415), ORIGIN_NOT_ALLOWED)
+READ_ERRORS: Final = (*AUTH_ERRORS, *LIMIT_ERRORS, *STORE_ERRORS, *problems(errors.StoreCorrupt))
+DELETE_ERRORS: Final = (*READ_ERRORS, ORIGIN_NOT_ALLOWED)
+WRITE_ERRORS: Final = (*DELETE_ERRORS, *problems(errors.StoreOutOfMemory))
+BODY_ERRORS: Final = (*problems(413, 415), ORIGIN_NOT_ALLOWED)
 
 
-class Answer(NamedTuple):
+class SuccessResponse(NamedTuple):
     """One way in which an operation succeeds.
 
     `links` names operations that take the job's id from it, `others` its media types besides the handler's own.
     """
 
-    meaning: str
+    description: str
     headers: tuple[str, ...] = ()
     examples: Examples = MappingProxyType({})
     links: tuple[str, ...] = ()
-    others: tuple[str, ...] = ()
+    extra_media_types: tuple[str, ...] = ()
 
 
-class Declaration(TypedDict):
+class OperationKwargs(TypedDict):
     """The arguments of a route handler that carry what the document says of it."""
 
     operation_class: type[Operation]
     responses: dict[int, ResponseSpec]
 
 
-def answers(
-    successes: Mapping[int, Answer],
-    *refusals: Kind,
+def operation_docs(
+    successes: Mapping[int, SuccessResponse],
+    *refusals: ProblemType,
     requests: Examples | None = None,
     body_required: bool = True,
-) -> Declaration:
+) -> OperationKwargs:
     """Return what the document says of an operation: its successes, its problems, examples of what is sent.
 
     `body_required` is false where the body may be left out, which Litestar's document does not say.
     """
-    kinds = _by_status((*ANYWHERE, *refusals))
-    limits = rate_limit.HEADERS if KINDS[errors.RateLimited] in refusals else ()
+    kinds = _by_status((*COMMON_ERRORS, *refusals))
+    limits = rate_limit.HEADERS if PROBLEM_TYPES[errors.RateLimited] in refusals else ()
 
     @dataclass
     class Declared(Operation):
@@ -122,8 +128,11 @@ def answers(
             for status, those in kinds.items():
                 _refuse(given[str(status)], those, limits)
             self.responses = dict(sorted(given.items()))
-            self.security = auth.requirements(self.operation_id)
-            self.parameters = [*map(_parameter, self.parameters or ()), _shared("parameters", correlation.HEADER)]
+            self.security = auth.openapi_security(self.operation_id)
+            self.parameters = [
+                *map(_parameter, self.parameters or ()),
+                _component_ref("parameters", correlation.HEADER),
+            ]
             if isinstance(self.request_body, RequestBody):
                 self.request_body.required = body_required
                 self.request_body.content["application/json"].examples = _named(requests or {})
@@ -132,7 +141,7 @@ def answers(
         status: ResponseSpec(Problem, generate_examples=False, description=_meaning(those), media_type=MEDIA_TYPE)
         for status, those in kinds.items()
     }
-    return Declaration(operation_class=Declared, responses=specs)
+    return OperationKwargs(operation_class=Declared, responses=specs)
 
 
 def integer_parameter(meaning: str, allowed: constraints.Range, **keywords: Any) -> QueryParameter:
@@ -140,49 +149,49 @@ def integer_parameter(meaning: str, allowed: constraints.Range, **keywords: Any)
 
     Litestar would also convert `5.0`, `1e2`, `-0` and `null` to an integer or `None`.
     """
-    extra = {"type": OpenAPIType.INTEGER, **allowed.keywords, **keywords}
+    extra = {"type": OpenAPIType.INTEGER, **allowed.json_schema, **keywords}
     return QueryParameter(description=f"{meaning}: {allowed.allowed}", schema_extra=extra)
 
 
-def _by_status(kinds: Iterable[Kind]) -> dict[int, list[Kind]]:
+def _by_status(kinds: Iterable[ProblemType]) -> dict[int, list[ProblemType]]:
     ordered = sorted(set(kinds), key=lambda kind: (kind.status, kind.name))
     return {status: list(those) for status, those in groupby(ordered, key=lambda kind: kind.status)}
 
 
-def _success(found: OpenAPIResponse | None, answer: Answer, limits: tuple[str, ...]) -> OpenAPIResponse:
+def _success(found: OpenAPIResponse | None, answer: SuccessResponse, limits: tuple[str, ...]) -> OpenAPIResponse:
     response = found or OpenAPIResponse("")
-    response.description = answer.meaning
+    response.description = answer.description
     response.headers = _headers(*answer.headers, *limits)
     for content in (response.content or {}).values():
         content.examples = _named(answer.examples) or None
     if response.content:
         [own] = response.content.values()
-        response.content |= dict.fromkeys(answer.others, own)
+        response.content |= dict.fromkeys(answer.extra_media_types, own)
     job = {"job_id": "$response.body#/job_id"}
     response.links = {name: Link(operation_id=name, parameters=job) for name in answer.links} or None
     return response
 
 
-def _refuse(response: OpenAPIResponse, kinds: list[Kind], limits: tuple[str, ...]) -> None:
+def _refuse(response: OpenAPIResponse, kinds: list[ProblemType], limits: tuple[str, ...]) -> None:
     if any(kind in RETRYABLE for kind in kinds):
         response.headers = _headers(RETRY_AFTER, *limits)
     else:
-        unread = (ACCEPT, ACCEPT_ENCODING) if FRAMEWORK_KINDS[415] in kinds else ()
-        challenge = (CHALLENGE,) if any(kind in GUARDED for kind in kinds) else ()
+        unread = (ACCEPT, ACCEPT_ENCODING) if HTTP_PROBLEM_TYPES[415] in kinds else ()
+        challenge = (WWW_AUTHENTICATE,) if any(kind in AUTH_ERRORS for kind in kinds) else ()
         response.headers = _headers(*unread, *challenge, *limits)
     content: OpenAPIMediaType = (response.content or {})[MEDIA_TYPE]
-    content.examples = {kind.name: _shared("examples", kind.name) for kind in kinds}
+    content.examples = {kind.name: _component_ref("examples", kind.name) for kind in kinds}
 
 
-def _meaning(kinds: Iterable[Kind]) -> str:
+def _meaning(kinds: Iterable[ProblemType]) -> str:
     return "; ".join(f"{kind.title} (`{kind.name}`)" for kind in kinds)
 
 
 def _headers(*names: str) -> dict[str, Any]:
-    return {name: _shared("headers", name) for name in (*names, correlation.HEADER)}
+    return {name: _component_ref("headers", name) for name in (*names, correlation.HEADER)}
 
 
-def _shared(room: str, name: str) -> Reference:
+def _component_ref(room: str, name: str) -> Reference:
     return Reference(f"#/components/{room}/{name}")
 
 

@@ -14,19 +14,19 @@ from msgspec import Meta, Raw, Struct, UnsetType
 from msgspec.structs import FieldInfo
 
 
-def known(meaning: str, words: Iterable[str]) -> Meta:
+def extensible_enum(meaning: str, words: Iterable[str]) -> Meta:
     """Return a note for a text of an answer whose words are known, and to which more may come."""
     return Meta(description=meaning, extra={"known": list(words)})
 
 
 @dataclass
-class Words(Schema):
+class ExtensibleEnum(Schema):
     """A string whose words are known, with room for more: an `enum` would break every generated client on a new one."""
 
     known: list[str] | None = field(default=None, metadata={"alias": "x-extensible-enum"})
 
 
-class AnyJson(OpenAPISchemaPlugin):
+class AnyJsonPlugin(OpenAPISchemaPlugin):
     """Shows a value that passes through unparsed as what it is to a client: any JSON."""
 
     @staticmethod
@@ -39,7 +39,7 @@ class AnyJson(OpenAPISchemaPlugin):
         return Schema()
 
 
-class Structs(OpenAPISchemaPlugin):
+class StructPlugin(OpenAPISchemaPlugin):
     """Shows structs with their limits; what may be left out is optional, not null.
 
     A struct that forbids unknown fields is one that clients send: its words and fields are all there are, and a field
@@ -69,7 +69,7 @@ class Structs(OpenAPISchemaPlugin):
         return schema
 
 
-PLUGINS: Final = (AnyJson(), Structs())
+PLUGINS: Final = (AnyJsonPlugin(), StructPlugin())
 #: How a field says that it may be left out.
 _ABSENT: Final = {NoneType, UnsetType}
 
@@ -93,7 +93,7 @@ def _schema(hint: Any, schema_creator: Any, sent: bool) -> Schema | Reference:
     elif get_origin(kind) is dict:
         schema = Schema(type=OpenAPIType.OBJECT, additional_properties=_schema(inner[1], schema_creator, sent))
     elif words := [] if sent else _known(kind, notes):
-        schema = Words(type=OpenAPIType.STRING, known=words, examples=words[:1])
+        schema = ExtensibleEnum(type=OpenAPIType.STRING, known=words, examples=words[:1])
     else:
         schema = schema_creator.for_field_definition(FieldDefinition.from_annotation(kind))
     for note in notes:
@@ -123,7 +123,7 @@ def _known(kind: Any, notes: Sequence[Meta]) -> list[str]:
 def _add(note: Meta, schema: Schema | Reference) -> None:
     said = note.extra_json_schema or {}
     schema.description = note.description or said.get("description")
-    if isinstance(schema, Words):
+    if isinstance(schema, ExtensibleEnum):
         schema.description = f"{schema.description}: {', '.join(schema.known or [])}; more may come"
     if isinstance(schema, Schema):
         for keyword, value in said.get("extra", {}).items():

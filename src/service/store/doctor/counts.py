@@ -9,10 +9,10 @@ from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Stats
 from service.domain.states import Status
 from service.store import keys, queries
-from service.store.client import Gateway
+from service.store.client import StoreClient
 
 
-class Moment(Struct, frozen=True):
+class CountSnapshot(Struct, frozen=True):
     """What had happened and what was counted at one time."""
 
     last_event: object
@@ -20,30 +20,30 @@ class Moment(Struct, frozen=True):
     queues: dict[str, dict[Status, int]]
 
 
-async def moment(gateway: Gateway) -> Moment | None:
+async def snapshot(gateway: StoreClient) -> CountSnapshot | None:
     """Return what is counted now; `None` where something in the way is not ours."""
     try:
         [events] = await gateway.read(["XREVRANGE", keys.EVENTS, "+", "-", "COUNT", "1"])
         stats: Stats = await queries.stats(gateway)
     except (StoreCorrupt, ValueError):  # or a shelf that there is not
         return None
-    return Moment(last_event=events[0][0] if events else None, statuses=stats.statuses, queues=stats.queues)
+    return CountSnapshot(last_event=events[0][0] if events else None, statuses=stats.statuses, queues=stats.queues)
 
 
-class Census:
+class JobCounter:
     """Counts the jobs that are met, each once: a walk over the keys may meet one twice."""
 
     def __init__(self) -> None:
         self._met: set[int] = set()
         self._found: Counter[tuple[str, str]] = Counter()
 
-    def meet(self, job_id: str, queue: str, status: str) -> None:
+    def add(self, job_id: str, queue: str, status: str) -> None:
         """Count a job."""
         if (name := hash(job_id)) not in self._met:
             self._met.add(name)
             self._found[queue, status] += 1
 
-    def differences(self, counted: Moment) -> Iterator[tuple[str, str]]:
+    def differences(self, counted: CountSnapshot) -> Iterator[tuple[str, str]]:
         """Yield the queues and what is wrong with their counts."""
         queues = {**counted.queues, **{queue: counted.queues.get(queue, {}) for queue, _ in self._found}}
         for queue, statuses in sorted(queues.items()):

@@ -5,16 +5,16 @@ from typing import Any, Final
 
 from service.domain.errors import StoreCorrupt
 from service.store import keys
-from service.store.client import Gateway
-from service.store.records import micros_of
+from service.store.client import StoreClient
+from service.store.records import time_reply_to_micros
 
 _PAGE: Final = 1000
 
 
-class Graves:
+class ExpiredJobs:
     """Every job that has expired unswept since the first look, by id and creation, and by id alone."""
 
-    def __init__(self, gateway: Gateway) -> None:
+    def __init__(self, gateway: StoreClient) -> None:
         self._gateway = gateway
         self._jobs: set[tuple[bytes, int]] = set()
         self._ids: set[bytes] = set()
@@ -28,7 +28,7 @@ class Graves:
     async def look(self) -> None:
         """Collect those that have expired since the last look."""
         [time] = await self._gateway.read(["TIME"])
-        now = micros_of(time) // 1000
+        now = time_reply_to_micros(time) // 1000
         shelves = await self._some(["ZRANGE", keys.SHELVES, "-inf", f"({now}", "BYSCORE"])
         for member in shelves:
             queue, _, shelf = member.decode(errors="replace").rpartition(":")
@@ -40,14 +40,14 @@ class Graves:
             read = ["ZRANGE", name, str(start), f"({now}", "BYSCORE", "LIMIT", "0", str(size), "WITHSCORES"]
             page = await self._some(read)
             for member, _ in page:
-                self._bury(member)
+                self._add(member)
             if len(page) < size:
                 self._read[name] = now
                 return
             last = int(page[-1][1])
             start, size = last, size * 2 if last == start else _PAGE
 
-    def _bury(self, member: bytes) -> None:
+    def _add(self, member: bytes) -> None:
         job_id, _, rest = member.partition(b"|")
         created = rest.partition(b"|")[0]
         if created.isdigit():
@@ -56,5 +56,5 @@ class Graves:
 
     async def _some(self, command: Sequence[str]) -> Any:
         """Return what an index has; nothing where the key is not ours."""
-        [reply] = await self._gateway.read(command, apart=True)
+        [reply] = await self._gateway.read(command, isolate_errors=True)
         return [] if isinstance(reply, StoreCorrupt) else reply

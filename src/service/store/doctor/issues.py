@@ -5,7 +5,7 @@ from enum import StrEnum
 from msgspec import Struct
 
 
-class Drift(StrEnum):
+class IssueType(StrEnum):
     """What can be wrong."""
 
     #: A job is not in an index that it belongs to.
@@ -30,17 +30,17 @@ class Drift(StrEnum):
     FOREIGN = "foreign"
 
 
-class Finding(Struct, frozen=True, kw_only=True):
+class Issue(Struct, frozen=True, kw_only=True):
     """One thing that is not as it should be; `repaired` if it is by now."""
 
-    drift: Drift
+    type: IssueType
     key: str
     member: str | None
     detail: str
     repaired: bool
 
 
-class Tally(Struct):
+class CheckStats(Struct):
     """What has been looked at so far."""
 
     jobs: int = 0
@@ -49,6 +49,6 @@ class Tally(Struct):
     counted: bool = False
 
 
-def shown(value: bytes) -> str:
+def printable(value: bytes) -> str:
     """Return a name or a member as text."""
     return value.decode(errors="backslashreplace")

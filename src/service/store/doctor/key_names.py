@@ -15,7 +15,7 @@ _JOB: Final = keys.job("")
 COMMON: Final = "job*"
 
 
-class Name(NamedTuple):
+class KeyName(NamedTuple):
     """A key of ours: `job` or what stands behind the root, then what it is of."""
 
     kind: str
@@ -32,7 +32,7 @@ def is_ours(name: bytes) -> bool:
     return name.startswith((_JOB.encode(), keys.ROOT.encode()))
 
 
-def read(name: bytes) -> Name | None:
+def parse(name: bytes) -> KeyName | None:
     """Return what a key is; `None` for one that we do not write."""
     try:
         text = name.decode("ascii")
@@ -40,12 +40,12 @@ def read(name: bytes) -> Name | None:
         return None
     if text.startswith(_JOB):
         job_id = text.removeprefix(_JOB)
-        return Name("job", (job_id,)) if constraints.JOB_ID.accepts(job_id) else None
+        return KeyName("job", (job_id,)) if constraints.JOB_ID.is_valid(job_id) else None
     kind, *of = text.removeprefix(keys.ROOT).split(":")
-    return Name(kind, tuple(of)) if kind in keys.TYPES and _can_be(kind, of) else None
+    return KeyName(kind, tuple(of)) if kind in keys.TYPES and _can_be(kind, of) else None
 
 
 def _can_be(kind: str, of: list[str]) -> bool:
     if kind in _OF_SHELVES:
-        return len(of) == 2 and constraints.QUEUE.accepts(of[0]) and of[1] in SHELVES
+        return len(of) == 2 and constraints.QUEUE.is_valid(of[0]) and of[1] in SHELVES
     return len(of) == 1 if kind in _OF_CLIENTS else not of

@@ -5,10 +5,10 @@ from typing import Final
 
 from service.domain import constraints
 from service.domain.errors import StoreCorrupt
-from service.domain.states import FINAL
-from service.domain.timestamps import micros, timestamp
+from service.domain.states import FINAL_STATUSES
+from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store.history import history_from
-from service.store.records import FIELDS, job_from
+from service.store.records import FIELDS, decode_job
 
 #: The fields that are read.
 READ: Final = (*FIELDS, "_creation", "_change", "_token", "_progress_event", "_history")
@@ -19,50 +19,50 @@ _REQUIRED: Final = (
 )
 _LEASED: Final = ("worker", "lease_seconds", "_token")
 _TEXTS: Final[Mapping[str, Callable[[str], bool]]] = {
-    "queue": constraints.QUEUE.accepts,
-    "slate_id": constraints.LABEL.accepts,
-    "correlation_id": constraints.LABEL.accepts,
-    "worker": constraints.LABEL.accepts,
-    "traceparent": constraints.TRACEPARENT.accepts,
+    "queue": constraints.QUEUE.is_valid,
+    "slate_id": constraints.LABEL.is_valid,
+    "correlation_id": constraints.LABEL.is_valid,
+    "worker": constraints.LABEL.is_valid,
+    "traceparent": constraints.TRACEPARENT.is_valid,
     "_progress_event": str.isdigit,
 }
 _LEAST: Final = {"revision": 1, "attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
 
 
-def faults(job_id: str, held: Mapping[str, bytes]) -> list[str]:
+def find_issues(job_id: str, held: Mapping[str, bytes]) -> list[str]:
     """Return what is wrong with the record in a hash, in words; `held` has those of the fields `READ` that it has."""
     missing = [f"no {name}" for name in _REQUIRED if name not in held]
     if missing:
         return missing
-    found = list(_illegible(held))
+    found = list(_unreadable(held))
     if found:
         return found
     try:
-        job = job_from(job_id, held, 0)
+        job = decode_job(job_id, held, 0)
         history_from(job_id, job.created_at, held.get("_history", b"").decode())
     except StoreCorrupt as error:
         return [str(error.__cause__)]
     numbers = [f"{name} is {value}" for name, least in _LEAST.items() if (value := getattr(job, name)) < least]
-    return [*numbers, *_contradictions(job.status, held)]
+    return [*numbers, *_inconsistencies(job.status, held)]
 
 
-def _illegible(held: Mapping[str, bytes]) -> Iterator[str]:
+def _unreadable(held: Mapping[str, bytes]) -> Iterator[str]:
     for name, value in held.items():
         text = value.decode(errors="backslashreplace")
         if (name.endswith("_at") and not _is_moment(text)) or (name in _TEXTS and not _TEXTS[name](text)):
-            yield f"{name} is {constraints.shortened(text)}"
+            yield f"{name} is {constraints.truncated_repr(text)}"
 
 
 def _is_moment(text: str) -> bool:
     try:
-        return timestamp(micros(text)) == text
+        return format_timestamp(parse_timestamp(text)) == text
     except (ValueError, TypeError, OverflowError):
         return False
 
 
-def _contradictions(status: str, held: Mapping[str, bytes]) -> Iterator[str]:
-    if (status in FINAL) is not ("finished_at" in held):
-        yield f"{status} with{'out' if status in FINAL else ''} finished_at"
+def _inconsistencies(status: str, held: Mapping[str, bytes]) -> Iterator[str]:
+    if (status in FINAL_STATUSES) is not ("finished_at" in held):
+        yield f"{status} with{'out' if status in FINAL_STATUSES else ''} finished_at"
     if "lease_expires_at" in held:
         if status != "running":
             yield f"{status} with a lease"

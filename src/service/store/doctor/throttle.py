@@ -4,14 +4,14 @@ import asyncio
 import time
 
 
-class Pace:
+class Throttle:
     """So many keys a second at most; `None` is as fast as Redis answers."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._free_at = 0.0
 
-    async def spend(self, keys: int) -> None:
+    async def acquire(self, keys: int) -> None:
         """Return when `keys` more may be looked at, and after them others."""
         if self._rate is None:
             return

@@ -10,25 +10,25 @@ import structlog
 from redis.asyncio import ConnectionPool, Redis
 
 from service.domain.errors import JobStateError, StoreUnavailable, StoreUnreachable
-from service.domain.events import Event, EventKind, Notice
+from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.states import Status
 from service.store import keys
-from service.store.deadlines import DEADLINE
-from service.store.redis_errors import meaning, typed, words
+from service.store.deadlines import REQUEST_TIMEOUT
+from service.store.redis_errors import error_text, map_error, to_domain_error
 
 #: Milliseconds that one reading of the events waits for the next; shorter than the time-out of a connection.
-BLOCK: Final = 2000
+BLOCK_MS: Final = 2000
 #: Events taken in at one time.
-EVENTS: Final = 500
+READ_COUNT: Final = 500
 #: Seconds before a Redis that was away is tried again.
-AGAIN: Final = 1.0
+RETRY_DELAY: Final = 1.0
 #: So many events at least are kept; the twin in Lua is at the top of `prelude.lua`.
 EVENTS_KEPT: Final = 100_000
 #: The position before the first event there ever was.
 START: Final = "0-0"
 
 #: What the log says once when they cannot be read.
-DEAF: Final = "the events of Redis cannot be read; those who wait and watch hear nothing until they can"
+READ_FAILED: Final = "the events of Redis cannot be read; those who wait and watch hear nothing until they can"
 
 #: What is answered where the events cannot be read because of a mistake of this service.
 UNREAD: Final = "The events of Redis cannot be read."
@@ -36,17 +36,17 @@ UNREAD: Final = "The events of Redis cannot be read."
 _log = structlog.get_logger(__name__)
 
 
-class Listener(Protocol):
+class EventSubscriber(Protocol):
     """Who is told what happens."""
 
-    def hear(self, events: Sequence[Event | Notice]) -> None:
+    def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
         """Take in what has happened since the last time, in order."""
 
-    def look_again(self, position: str) -> None:
+    def on_gap(self, position: str) -> None:
         """Take anything for possible: only what comes after `position` is heard."""
 
 
-class Feed:
+class EventReader:
     """Reads the events while anybody listens, and tells every listener each of them once, in order.
 
     Over a lost connection it goes on where it was. Each reading asks whether that place is still in the history; where
@@ -57,7 +57,7 @@ class Feed:
         """Read through `pool`."""
         self._pool = pool
         self._redis = Redis(connection_pool=pool)
-        self._listeners: list[Listener] = []
+        self._subscribers: list[EventSubscriber] = []
         self._reading: asyncio.Task[None] | None = None
         self._is_reading = asyncio.Event()
         self._position: str | None = None
@@ -65,25 +65,25 @@ class Feed:
         self._failure: Exception | None = None
         self._is_closed = False
 
-    def add(self, listener: Listener) -> None:
+    def add(self, listener: EventSubscriber) -> None:
         """Tell `listener` what happens from now on, after a `look_again`: at once where reading has begun before."""
-        self._listeners.append(listener)
+        self._subscribers.append(listener)
         if self._reading is None:  # in no request's context: it is nobody's in particular
             self._reading = asyncio.create_task(self._read(), name="events", context=Context())
         elif self._position is not None:
-            listener.look_again(self._position)
+            listener.on_gap(self._position)
 
-    def remove(self, listener: Listener) -> None:
+    def remove(self, listener: EventSubscriber) -> None:
         """Tell `listener` no more."""
-        self._listeners.remove(listener)
+        self._subscribers.remove(listener)
 
     async def position(self) -> str:
         """Return the place up to which listeners have heard everything. Raises `StoreUnavailable` within 3 s."""
         try:
-            async with asyncio.timeout(DEADLINE):
+            async with asyncio.timeout(REQUEST_TIMEOUT):
                 await self._is_reading.wait()
         except TimeoutError as error:
-            known = typed(self._failure or error, self._pool)
+            known = to_domain_error(self._failure or error, self._pool)
             raise known if isinstance(known, StoreUnavailable) else StoreUnreachable(UNREAD) from error
         return self._position or START
 
@@ -99,55 +99,57 @@ class Feed:
         try:
             while self._is_wanted:
                 try:
-                    await self._read_on(None)
+                    await self._read_once(None)
                     self._is_reading.set()
                     if is_deaf:
                         _log.info("the events of Redis are read again")
                     is_deaf, self._failure = False, None
                     while self._is_wanted:
-                        await self._read_on(BLOCK)
+                        await self._read_once(BLOCK_MS)
                 except Exception as error:
                     self._is_reading.clear()
                     self._failure = error
                     if not is_deaf:
-                        known = issubclass(meaning(error), JobStateError)
-                        _log.warning(DEAF, detail=words(error, self._pool), exc_info=None if known else error)
+                        known = issubclass(map_error(error), JobStateError)
+                        _log.warning(
+                            READ_FAILED, detail=error_text(error, self._pool), exc_info=None if known else error
+                        )
                     is_deaf = True
-                    await asyncio.sleep(AGAIN)
+                    await asyncio.sleep(RETRY_DELAY)
         finally:
             self._is_reading.clear()
             self._reading = None
 
     @property
     def _is_wanted(self) -> bool:
-        return bool(self._listeners) and not self._is_closed
+        return bool(self._subscribers) and not self._is_closed
 
-    async def _read_on(self, block: int | None) -> None:
+    async def _read_once(self, block: int | None) -> None:
         """Take in what has come since, or comes within `block` ms; go on at the end where history has a hole."""
         if self._position is None:
-            await self._go_to_the_end()
+            await self._seek_to_end()
         position = self._position or START
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xread({keys.EVENTS: position}, count=EVENTS, block=block)
+            pipe.xread({keys.EVENTS: position}, count=READ_COUNT, block=block)
             pipe.xrange(keys.EVENTS, position, position, count=1)
             read, kept = await pipe.execute()
         if not kept and position != START:
-            await self._go_to_the_end()
+            await self._seek_to_end()
         elif read:
             [(_, entries)] = read
             self._position = entries[-1][0].decode()
-            events = events_of(entries)
-            for listener in list(self._listeners):
-                listener.hear(events)
+            events = decode_entries(entries)
+            for listener in list(self._subscribers):
+                listener.on_events(events)
 
-    async def _go_to_the_end(self) -> None:
+    async def _seek_to_end(self) -> None:
         newest: Any = await self._redis.xrevrange(keys.EVENTS, count=1)
         self._position = newest[0][0].decode() if newest else START
-        for listener in list(self._listeners):
-            listener.look_again(self._position)
+        for listener in list(self._subscribers):
+            listener.on_gap(self._position)
 
 
-def events_of(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | Notice]:
+def decode_entries(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | ControlEvent]:
     """Return what entries of the stream say; what is not ours is passed over."""
     found = []
     for position, entry in entries:
@@ -156,12 +158,12 @@ def events_of(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Ev
     return found
 
 
-def _event(position: str, entry: Mapping[bytes, bytes]) -> Event | Notice:
+def _event(position: str, entry: Mapping[bytes, bytes]) -> Event | ControlEvent:
     match entry[b"event"]:
         case b"drain":
-            return Notice(None)
+            return ControlEvent(None)
         case b"queue":
-            return Notice(entry[b"queue"].decode())
+            return ControlEvent(entry[b"queue"].decode())
     slate_id, tags = entry.get(b"slate_id"), entry.get(b"tags", b"")
     return Event(
         position=position,

@@ -7,18 +7,18 @@ from litestar import MediaType, Request, Response, Router
 from litestar.exceptions import NotFoundException
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
-from service.api.request_checks import check
-from service.web.assets import ASKED_ANEW, Assets
+from service.api.request_checks import validate_request
+from service.web.assets import NO_CACHE, Assets
 
-_ROOM: Final = files(__package__)
-_VENDORED: Final = _ROOM / "swagger_ui"
+_DIR: Final = files(__package__)
+_VENDORED: Final = _DIR / "swagger_ui"
 _ASSETS: Final = Assets(
-    (_ROOM / "page.js", _ROOM / "page.css", _VENDORED / "swagger-ui-bundle.js", _VENDORED / "swagger-ui.css")
+    (_DIR / "page.js", _DIR / "page.css", _VENDORED / "swagger-ui-bundle.js", _VENDORED / "swagger-ui.css")
 )
-_HTML: Final = (_ROOM / "page.html").read_text(encoding="utf-8")
+_HTML: Final = (_DIR / "page.html").read_text(encoding="utf-8")
 #: Its addresses are relative, so that they hold behind a path prefix: one for `/schema`, one for `/schema/`.
-_BESIDE: Final = _ASSETS.sealed(_HTML.replace("{schema}", "schema/"))
-_INSIDE: Final = _ASSETS.sealed(_HTML.replace("{schema}", ""))
+_BESIDE: Final = _ASSETS.render(_HTML.replace("{schema}", "schema/"))
+_INSIDE: Final = _ASSETS.render(_HTML.replace("{schema}", ""))
 
 
 class Page(OpenAPIRenderPlugin):
@@ -36,7 +36,7 @@ async def check_page(request: Request[Any, Any, Any]) -> Response[None] | None:
     """Check as everywhere; Litestar's own answer to an unknown address here would be HTML."""
     if "path" in request.path_params:
         raise NotFoundException
-    return await check(request)
+    return await validate_request(request)
 
 
 def router() -> Router:
@@ -45,6 +45,6 @@ def router() -> Router:
         "/schema",
         route_handlers=[_ASSETS.handler("/assets")],
         before_request=check_page,
-        cache_control=ASKED_ANEW,
+        cache_control=NO_CACHE,
         include_in_schema=False,
     )

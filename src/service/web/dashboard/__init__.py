@@ -12,23 +12,23 @@ from litestar.exceptions import NotFoundException
 from litestar.types import HTTPScope
 
 from service.api import problems
-from service.api.request_checks import ANSWERS, JSON
-from service.web.assets import ASKED_ANEW, Assets
+from service.api.request_checks import JSON, PRODUCES
+from service.web.assets import NO_CACHE, Assets
 
-_ROOM: Final = files(__package__)
+_DIR: Final = files(__package__)
 _ASSETS: Final = Assets(
     file
-    for room in (_ROOM, _ROOM / "uplot")
+    for room in (_DIR, _DIR / "uplot")
     for file in sorted(room.iterdir(), key=lambda one: one.name)
     if PurePath(file.name).suffix in {".js", ".css", ".svg"}
 )
 #: The page's views as addresses without `#`: the overview, which has the queues, the list of jobs, and a job.
 _VIEW: Final = re.compile(r"/(?:overview|queues|jobs(?:/(?P<job_id>[^/]+))?)/?")
-_HTML: Final = _ASSETS.sealed((_ROOM / "index.html").read_text(encoding="utf-8"))
+_HTML: Final = _ASSETS.render((_DIR / "index.html").read_text(encoding="utf-8"))
 
 
-@get("/", media_type=MediaType.HTML, opt={ANSWERS: (MediaType.HTML.value,)}, sync_to_thread=False)
-def live_page() -> Response[bytes]:
+@get("/", media_type=MediaType.HTML, opt={PRODUCES: (MediaType.HTML.value,)}, sync_to_thread=False)
+def dashboard_page() -> Response[bytes]:
     """Return the page; the part of its address after `#` is the view, which the server never sees."""
     return Response(_HTML, media_type=MediaType.HTML)
 
@@ -37,8 +37,8 @@ def router() -> Router:
     """Return where the page and what it loads are served."""
     return Router(
         "/",
-        route_handlers=[live_page, _ASSETS.handler("/assets")],
-        cache_control=ASKED_ANEW,
+        route_handlers=[dashboard_page, _ASSETS.handler("/assets")],
+        cache_control=NO_CACHE,
         include_in_schema=False,
     )
 
@@ -47,7 +47,7 @@ def answer_unknown_route(request: Request[Any, Any, Any], error: NotFoundExcepti
     """Redirect a browser that asks for a view of the page without its `#`; answer all others with the problem."""
     view = _VIEW.fullmatch(_path(request.scope))
     if view is None or request.method != "GET" or not _prefers_html(request.headers.get("accept", "")):
-        return problems.from_framework(request, error)
+        return problems.handle_http_exception(request, error)
     headers = {"Location": _location(request.scope, view["job_id"]), "Cache-Control": "no-store"}
     request.scope["path_template"] = "/"
     return Response(b"", status_code=302, media_type=MediaType.TEXT, headers=headers)

@@ -109,7 +109,7 @@ export function newKey() {
  */
 export function refusal(response, text, method) {
   const error = meaningOf(response, text);
-  const mayNotRead = error instanceof Problem && error.kind === "scope-required" && method === "GET";
+  const mayNotRead = error instanceof Problem && error.kind === "insufficient-scope" && method === "GET";
   if (mayNotRead || (error instanceof Problem && error.status === 401)) turnedAway(error.message);
   return error;
 }

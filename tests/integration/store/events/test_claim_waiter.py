@@ -17,9 +17,9 @@ from service.domain.errors import StoreTimeout
 from service.domain.events import Event, EventKind
 from service.domain.jobs import Claim
 from service.domain.states import Status
-from service.store.deadlines import DEADLINE, Budget, budget
-from service.store.events.claim_waiter import Turn, Waiting
-from service.store.events.reader import Feed
+from service.store.deadlines import REQUEST_TIMEOUT, TimeBudget, budget
+from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
+from service.store.events.reader import EventReader
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from tests.helpers.servers import Service, free_port, wait_until
@@ -43,7 +43,7 @@ def ask(api: httpx.Client) -> Iterator[Ask]:
 def calls(api: httpx.Client) -> float:
     """How often the claim's script has run."""
     lines = api.get("/metrics").text.splitlines()
-    found = [line for line in lines if line.startswith('jobstate_redis_call_duration_seconds_count{call="claim"')]
+    found = [line for line in lines if line.startswith('jobstate_redis_command_duration_seconds_count{command="claim"')]
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
@@ -132,10 +132,10 @@ def test_a_pause_that_is_lifted_wakes_a_claim_for_each_job(api: httpx.Client, as
 
 
 async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
-    feed: Feed, jobs: JobStateManager, leases: LeaseManager
+    feed: EventReader, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
-    waiting = Waiting(feed)
-    gone, looks, goes = Turn(["default"]), asyncio.Event(), asyncio.Event()
+    waiting = ClaimWaiter(feed)
+    gone, looks, goes = PendingClaim(["default"]), asyncio.Event(), asyncio.Event()
 
     async def in_vain() -> tuple[Claim | None, float | None]:
         looks.set()
@@ -147,12 +147,12 @@ async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
 
     leaving = asyncio.create_task(waiting.claim(gone, 20, in_vain))
     await looks.wait()
-    staying = asyncio.create_task(waiting.claim(Turn(["default"]), 20, really))
+    staying = asyncio.create_task(waiting.claim(PendingClaim(["default"]), 20, really))
     try:
         await asyncio.sleep(0.3)
         await jobs.create_job("j", 1)
-        await asyncio.wait_for(gone.bell.wait(), 5)
-        gone.leave()
+        await asyncio.wait_for(gone.wakeup.wait(), 5)
+        gone.disconnect()
         goes.set()
         assert await asyncio.wait_for(leaving, 5) is None
         assert await asyncio.wait_for(staying, 5) is not None
@@ -171,9 +171,9 @@ async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
     ],
 )
 async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
-    feed: Feed, kind: str, status: str, rings: bool
+    feed: EventReader, kind: str, status: str, rings: bool
 ) -> None:
-    waiting, turn, looks = Waiting(feed), Turn(["q"]), 0
+    waiting, turn, looks = ClaimWaiter(feed), PendingClaim(["q"]), 0
 
     async def in_vain() -> tuple[Claim | None, float | None]:
         nonlocal looks
@@ -184,7 +184,7 @@ async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
     await feed.position()
     await asyncio.sleep(0.1)
     before = looks
-    waiting.hear(
+    waiting.on_events(
         [
             Event(
                 position="1-1",
@@ -198,13 +198,13 @@ async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
         ]
     )
     await asyncio.sleep(0.1)
-    turn.leave()
+    turn.disconnect()
     await claiming
     assert (looks > before) is rings
 
 
-async def test_a_look_that_fails_passes_the_event_on(feed: Feed) -> None:
-    waiting, next_one = Waiting(feed), Turn(["q"])
+async def test_a_look_that_fails_passes_the_event_on(feed: EventReader) -> None:
+    waiting, next_one = ClaimWaiter(feed), PendingClaim(["q"])
 
     async def fail() -> tuple[Claim | None, float | None]:
         raise StoreTimeout("no answer")
@@ -216,26 +216,26 @@ async def test_a_look_that_fails_passes_the_event_on(feed: Feed) -> None:
     await feed.position()
     await asyncio.sleep(0.1)
     with pytest.raises(StoreTimeout):
-        await waiting.claim(Turn(["q"]), 20, fail)
-    assert next_one.bell.is_set()
-    next_one.leave()
+        await waiting.claim(PendingClaim(["q"]), 20, fail)
+    assert next_one.wakeup.is_set()
+    next_one.disconnect()
     await staying
 
 
-async def test_each_look_of_a_claim_has_the_time_of_a_request(feed: Feed) -> None:
+async def test_each_look_of_a_claim_has_the_time_of_a_request(feed: EventReader) -> None:
     had: list[float] = []
-    left = Budget()
+    left = TimeBudget()
     budget.set(left)
 
     async def slowly() -> tuple[Claim | None, float | None]:
         spent = budget.get() or left
-        had.append(spent.within(DEADLINE))
-        spent.spend(DEADLINE)
+        had.append(spent.within(REQUEST_TIMEOUT))
+        spent.spend(REQUEST_TIMEOUT)
         return None, 0.1
 
-    await Waiting(feed).claim(Turn(["default"]), 1, slowly)
+    await ClaimWaiter(feed).claim(PendingClaim(["default"]), 1, slowly)
     budget.set(None)
-    assert had[:3] == [DEADLINE] * 3
+    assert had[:3] == [REQUEST_TIMEOUT] * 3
 
 
 def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(

@@ -11,40 +11,40 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from structlog.testing import capture_logs
 
 from service.domain.errors import StoreTimeout
-from service.domain.events import Event, EventKind, Notice
+from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.jobs import Job, JobFilter, Progress
 from service.domain.states import Status
 from service.store import keys
 from service.store.events import reader as feeds
-from service.store.events.job_watcher import Watching
-from service.store.events.reader import EVENTS, Feed
-from service.store.events.stream import BATCH, LAG, Mark, MarkKind, Timeline
+from service.store.events.job_watcher import JobWatcher
+from service.store.events.reader import READ_COUNT, EventReader
+from service.store.events.stream import BATCH, BUFFER_SIZE, EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
-from service.store.pool import connect
+from service.store.pool import create_pool
 
 SOON = 10.0
 
 
 @pytest.fixture
-def watching(pool: BlockingConnectionPool, feed: Feed) -> Watching:
-    return Watching(pool, feed)
+def watching(pool: BlockingConnectionPool, feed: EventReader) -> JobWatcher:
+    return JobWatcher(pool, feed)
 
 
 @pytest.fixture
-def timeline(pool: BlockingConnectionPool, feed: Feed) -> Timeline:
-    return Timeline(pool, feed)
+def timeline(pool: BlockingConnectionPool, feed: EventReader) -> EventStream:
+    return EventStream(pool, feed)
 
 
-async def seen_of(watching: Watching, job_id: str = "j") -> list[Job | Event]:
+async def seen_of(watching: JobWatcher, job_id: str = "j") -> list[Job | Event]:
     """Watch as a stream does: hear, read, follow."""
     with watching.watch(job_id) as watch:
-        job = await watching.look(job_id)
+        job = await watching.get_job(job_id)
         assert job
         async with asyncio.timeout(SOON):
             return [seen async for seen in watching.follow(watch, job, None) if seen is not None]
 
 
-class Interrupted(Watching):
+class Interrupted(JobWatcher):
     """Lets something happen before, or after, the record is read for the n-th time."""
 
     change: Callable[[], Any]
@@ -56,7 +56,7 @@ class Interrupted(Watching):
         self.looks += 1
         if self.before and self.looks == self.at:
             await self.change()
-        job = await super().look(job_id)
+        job = await super().get_job(job_id)
         if not self.before and self.looks == self.at:
             await self.change()
             await asyncio.sleep(0.1)  # so that its event has come before there is anybody who waits
@@ -67,13 +67,15 @@ class Interrupted(Watching):
 @pytest.mark.parametrize("at", [1, 2, 3])
 async def test_a_change_between_any_two_steps_is_seen(
     pool: BlockingConnectionPool,
-    feed: Feed,
+    feed: EventReader,
     jobs: JobStateManager,
     monkeypatch: pytest.MonkeyPatch,
     at: int,
     before: bool,
 ) -> None:
-    monkeypatch.setattr("service.store.events.job_watcher.UNSETTLED", 100.0)  # so that events alone say when to look
+    monkeypatch.setattr(
+        "service.store.events.job_watcher.PROGRESS_SETTLE_TIME", 100.0
+    )  # so that events alone say when to look
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
     watching = Interrupted(pool, feed)
@@ -95,7 +97,7 @@ async def test_a_change_between_any_two_steps_is_seen(
 
 
 async def test_the_final_state_of_a_job_that_is_gone_before_anybody_reads_is_told(
-    watching: Watching, jobs: JobStateManager, redis: Redis
+    watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
     with watching.watch("j") as watch:
@@ -113,18 +115,18 @@ async def test_the_final_state_of_a_job_that_is_gone_before_anybody_reads_is_tol
 
 
 async def test_a_job_whose_record_vanished_unheard_has_ended(
-    watching: Watching, jobs: JobStateManager, redis: Redis
+    watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
     with watching.watch("j") as watch:
         await redis.delete("job:j")
-        watch.ring()
+        watch.wake()
         said = [one async for one in watching.follow(watch, job, job.version) if one is not None]
     await redis.flushdb()
     assert [(one.kind, one.version) for one in said] == [("deleted", f"{job.version[:-1]}2")]
 
 
-async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: Watching, jobs: JobStateManager) -> None:
+async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: JobWatcher, jobs: JobStateManager) -> None:
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running", progress=Progress(1))
 
@@ -136,7 +138,7 @@ async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: Wat
 
     reporting = asyncio.create_task(report())
     with watching.watch("j") as watch:
-        job = await watching.look("j")
+        job = await watching.get_job("j")
         assert job
         async with asyncio.timeout(SOON):
             async for seen in watching.follow(watch, job, None):
@@ -146,34 +148,36 @@ async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: Wat
 
 
 async def test_all_who_look_at_one_time_share_round_trips(
-    watching: Watching, jobs: JobStateManager, redis: Redis
+    watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     for number in range(50):
         await jobs.create_job(f"j{number}", 1)
     before = (await redis.info("commandstats"))["cmdstat_time"]["calls"]
-    found = await asyncio.gather(*(watching.look(f"j{number % 50}") for number in range(1000)))
+    found = await asyncio.gather(*(watching.get_job(f"j{number % 50}") for number in range(1000)))
     assert [job.job_id for job in found if job] == [f"j{number % 50}" for number in range(1000)]
     assert (await redis.info("commandstats"))["cmdstat_time"]["calls"] - before < 20  # some by others
 
 
-async def test_one_bad_record_harms_no_other(watching: Watching, jobs: JobStateManager, redis: Redis) -> None:
+async def test_one_bad_record_harms_no_other(watching: JobWatcher, jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("good", 1)
     await redis.hset("job:bad", mapping={"status": "no such"})
-    good, bad = await asyncio.gather(watching.look("good"), watching.look("bad"), return_exceptions=True)
+    good, bad = await asyncio.gather(watching.get_job("good"), watching.get_job("bad"), return_exceptions=True)
     await redis.delete("job:bad")
     assert isinstance(good, Job)
     assert "not a record of ours" in str(bad)
 
 
-async def hello_of(following: AsyncGenerator[Mark | Sequence[Event]]) -> Mark:
+async def hello_of(following: AsyncGenerator[StreamMarker | Sequence[Event]]) -> StreamMarker:
     hello = await anext(following)
-    assert isinstance(hello, Mark)
-    assert hello.kind is MarkKind.HELLO
+    assert isinstance(hello, StreamMarker)
+    assert hello.kind is MarkerKind.STARTED
     return hello
 
 
-async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(timeline: Timeline, jobs: JobStateManager) -> None:
-    with timeline.joined():
+async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(
+    timeline: EventStream, jobs: JobStateManager
+) -> None:
+    with timeline.subscribed():
         slow, quick = timeline.follow(None, JobFilter()), timeline.follow(None, JobFilter())
         async with aclosing(slow), aclosing(quick):
             await hello_of(slow)
@@ -181,20 +185,20 @@ async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(timeline: Ti
             await jobs.create_job("j", 1)
             assert [event.job_id for event in await anext(slow)] == ["j"]
             assert [event.job_id for event in await asyncio.wait_for(anext(quick), SOON)] == ["j"]
-            timeline.hear([_event(number) for number in range(LAG + 1)])
+            timeline.on_events([_event(number) for number in range(BUFFER_SIZE + 1)])
             last = await anext(slow)
-            assert isinstance(last, Mark)
-            assert last.kind is MarkKind.SLOW
+            assert isinstance(last, StreamMarker)
+            assert last.kind is MarkerKind.LAGGED
             with pytest.raises(StopAsyncIteration):
                 await anext(slow)
 
 
-async def test_others_have_their_turn_in_the_middle_of_many_events(timeline: Timeline) -> None:
-    with timeline.joined():
+async def test_others_have_their_turn_in_the_middle_of_many_events(timeline: EventStream) -> None:
+    with timeline.subscribed():
         following = timeline.follow(None, JobFilter())
         async with aclosing(following):
             await hello_of(following)
-            timeline.hear([_event(number) for number in range(LAG)])
+            timeline.on_events([_event(number) for number in range(BUFFER_SIZE)])
             turns = 0
 
             async def count() -> None:
@@ -205,14 +209,14 @@ async def test_others_have_their_turn_in_the_middle_of_many_events(timeline: Tim
 
             counting = asyncio.create_task(count())
             told: list[Event] = []
-            while len(told) < LAG:
+            while len(told) < BUFFER_SIZE:
                 batch = await anext(following)
-                assert not isinstance(batch, Mark)
+                assert not isinstance(batch, StreamMarker)
                 assert len(batch) <= BATCH
                 told += batch
             counting.cancel()
-    assert turns >= LAG // BATCH - 1
-    assert told == [_event(number) for number in range(LAG)]
+    assert turns >= BUFFER_SIZE // BATCH - 1
+    assert told == [_event(number) for number in range(BUFFER_SIZE)]
 
 
 def _event(number: int) -> Event:
@@ -228,17 +232,17 @@ def _event(number: int) -> Event:
     )
 
 
-async def test_memory_holds_so_many_events_and_no_more(timeline: Timeline) -> None:
-    for start in range(0, 3 * LAG, 500):
-        timeline.hear([_event(number) for number in range(start, start + 500)])
-    assert len(timeline._events) == len(timeline._places) == LAG
+async def test_memory_holds_so_many_events_and_no_more(timeline: EventStream) -> None:
+    for start in range(0, 3 * BUFFER_SIZE, 500):
+        timeline.on_events([_event(number) for number in range(start, start + 500)])
+    assert len(timeline._events) == len(timeline._positions) == BUFFER_SIZE
 
 
 class Ear:
     """A listener that keeps what it hears."""
 
     def __init__(self) -> None:
-        self.heard: list[Event | Notice] = []
+        self.heard: list[Event | ControlEvent] = []
         self.positions: list[str] = []
 
     def hear(self, events: Any) -> None:
@@ -256,7 +260,7 @@ async def settled(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come about")
 
 
-async def test_a_process_that_slept_while_history_was_cut_says_so(feed: Feed, redis: Redis) -> None:
+async def test_a_process_that_slept_while_history_was_cut_says_so(feed: EventReader, redis: Redis) -> None:
     await redis.xadd(keys.EVENTS, {"event": "drain", "queue": ""}, id="1-1")
     ear = Ear()
     feed.add(ear)
@@ -264,14 +268,16 @@ async def test_a_process_that_slept_while_history_was_cut_says_so(feed: Feed, re
     assert ear.positions == ["1-1"]
     async with redis.pipeline() as pipe:  # at once: longer than is read at one time, and the beginning is cut off
         pipe.xtrim(keys.EVENTS, maxlen=0, approximate=False)
-        for _ in range(EVENTS + 1):
+        for _ in range(READ_COUNT + 1):
             pipe.xadd(keys.EVENTS, {"event": "drain", "queue": ""})
         await pipe.execute()
     await settled(lambda: len(ear.positions) == 2)
     feed.remove(ear)
 
 
-async def test_entries_that_are_not_ours_are_passed_over(feed: Feed, redis: Redis, jobs: JobStateManager) -> None:
+async def test_entries_that_are_not_ours_are_passed_over(
+    feed: EventReader, redis: Redis, jobs: JobStateManager
+) -> None:
     ear = Ear()
     feed.add(ear)
     await feed.position()
@@ -284,8 +290,10 @@ async def test_entries_that_are_not_ours_are_passed_over(feed: Feed, redis: Redi
     feed.remove(ear)
 
 
-async def test_nothing_is_read_once_nobody_listens(feed: Feed, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(feeds, "BLOCK", 50)
+async def test_nothing_is_read_once_nobody_listens(
+    feed: EventReader, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feeds, "BLOCK_MS", 50)
     ear = Ear()
     feed.add(ear)
     await feed.position()
@@ -299,7 +307,7 @@ async def test_nothing_is_read_once_nobody_listens(feed: Feed, redis: Redis, mon
 
 
 async def test_a_record_that_redis_has_rewound_is_told_though_its_version_was_seen(
-    watching: Watching, jobs: JobStateManager, redis: Redis
+    watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
@@ -315,7 +323,7 @@ async def test_a_record_that_redis_has_rewound_is_told_though_its_version_was_se
 
     rewinding = asyncio.create_task(rewind())
     with watching.watch("j") as watch:
-        job = await watching.look("j")
+        job = await watching.get_job("j")
         assert job
         async with asyncio.timeout(SOON):
             async for one in watching.follow(watch, job, None):
@@ -329,17 +337,19 @@ async def test_a_record_that_redis_has_rewound_is_told_though_its_version_was_se
 
 
 async def test_a_redis_that_hangs_keeps_nobody_waiting_for_longer_than_a_call(
-    watching: Watching, jobs: JobStateManager, redis: Redis
+    watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     await redis.client_pause(5000)
     started = asyncio.get_running_loop().time()
-    found = await asyncio.gather(*(watching.look(f"j{number}") for number in range(350)), return_exceptions=True)
+    found = await asyncio.gather(*(watching.get_job(f"j{number}") for number in range(350)), return_exceptions=True)
     assert asyncio.get_running_loop().time() - started < 3.5
     assert all(isinstance(one, StoreTimeout) for one in found)
     await asyncio.sleep(2)
 
 
-async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again(feed: Feed, redis: Redis) -> None:
+async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again(
+    feed: EventReader, redis: Redis
+) -> None:
     ear = Ear()
     await redis.set(keys.EVENTS, "foreign")
     with capture_logs() as lines:
@@ -355,8 +365,8 @@ async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again
 
 
 async def test_a_url_that_asks_for_another_protocol_changes_nothing(store_url: str, jobs: JobStateManager) -> None:
-    pool = connect(f"{store_url}?protocol=3")
-    feed, ear = Feed(pool), Ear()
+    pool = create_pool(f"{store_url}?protocol=3")
+    feed, ear = EventReader(pool), Ear()
     feed.add(ear)
     try:
         await feed.position()

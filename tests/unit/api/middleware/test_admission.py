@@ -8,8 +8,8 @@ import pytest
 from litestar.config.cors import CORSConfig
 from litestar.types import ASGIApp
 
-from service.api.middleware.admission import Admission, NormalizingCORSConfig, Preflights, host_of
-from service.api.middleware.concurrency import Room, Seat
+from service.api.middleware.admission import AdmissionMiddleware, NormalizingCORSConfig, Preflights, host_of
+from service.api.middleware.concurrency import ConcurrencyLimiter, RequestSlot
 
 LOCAL = ("localhost", "127.0.0.1", "[::1]", "*.jobs.example")
 
@@ -72,7 +72,7 @@ async def ask(app: ASGIApp, scope: Any) -> tuple[int, dict[str, str], Any]:
 )
 async def test_a_request_for_a_host_of_ours_is_let_in(host: str | None) -> None:
     app = App()
-    assert (await ask(Admission(app, LOCAL, (), Room(1, 1, 1)), scope(host=host)))[0] == 200
+    assert (await ask(AdmissionMiddleware(app, LOCAL, (), ConcurrencyLimiter(1, 1, 1)), scope(host=host)))[0] == 200
     assert app.seen == 1
 
 
@@ -82,7 +82,9 @@ async def test_a_request_for_a_host_of_ours_is_let_in(host: str | None) -> None:
 )
 async def test_a_request_for_another_host_is_refused(host: str) -> None:
     app = App()
-    status, headers, problem = await ask(Admission(app, LOCAL, (), Room(1, 1, 1)), scope(host=host))
+    status, headers, problem = await ask(
+        AdmissionMiddleware(app, LOCAL, (), ConcurrencyLimiter(1, 1, 1)), scope(host=host)
+    )
     assert (status, app.seen) == (421, 0)
     assert headers["content-type"] == "application/problem+json"
     assert problem["type"] == "urn:jobstate:problem:host-not-allowed"
@@ -91,13 +93,15 @@ async def test_a_request_for_another_host_is_refused(host: str) -> None:
 
 
 async def test_without_a_list_every_host_is_let_in() -> None:
-    assert (await ask(Admission(App(), None, (), Room(1, 1, 1)), scope(host="anything.example")))[0] == 200
+    assert (
+        await ask(AdmissionMiddleware(App(), None, (), ConcurrencyLimiter(1, 1, 1)), scope(host="anything.example"))
+    )[0] == 200
 
 
 async def test_more_than_the_most_at_one_time_are_refused_and_later_ones_let_in() -> None:
     app = App()
     app.go.clear()
-    admission = Admission(app, None, (), Room(2, 1, 1))
+    admission = AdmissionMiddleware(app, None, (), ConcurrencyLimiter(2, 1, 1))
     waiting = [asyncio.create_task(ask(admission, scope())) for _ in range(2)]
     await app.full.wait()
 
@@ -114,7 +118,7 @@ async def test_a_request_that_fails_gives_its_place_back() -> None:
     async def broken(*_: Any) -> None:
         raise RuntimeError("a bug")
 
-    admission = Admission(broken, None, (), Room(1, 1, 1))
+    admission = AdmissionMiddleware(broken, None, (), ConcurrencyLimiter(1, 1, 1))
     for _ in range(3):
         with pytest.raises(RuntimeError):
             await ask(admission, scope())
@@ -122,13 +126,15 @@ async def test_a_request_that_fails_gives_its_place_back() -> None:
 
 @pytest.mark.parametrize("path", ["/health", "/ready", "/metrics"])
 async def test_probes_are_answered_whatever_else_goes_on(path: str) -> None:
-    refuses_all = Admission(App(), LOCAL, (), Room(0, 1, 1))
+    refuses_all = AdmissionMiddleware(App(), LOCAL, (), ConcurrencyLimiter(0, 1, 1))
     assert (await ask(refuses_all, scope()))[0] == 503
     assert (await ask(refuses_all, scope(path, "10.0.0.1:8000", crowded=True)))[0] == 200
 
 
 async def test_on_a_connection_too_many_a_request_is_refused_and_the_connection_closed() -> None:
-    status, headers, problem = await ask(Admission(App(), None, (), Room(9, 1, 1)), scope(crowded=True))
+    status, headers, problem = await ask(
+        AdmissionMiddleware(App(), None, (), ConcurrencyLimiter(9, 1, 1)), scope(crowded=True)
+    )
     assert (status, headers["connection"], headers["retry-after"]) == (503, "close", "1")
     assert "MAX_CONNECTIONS" in problem["detail"]
 
@@ -143,7 +149,11 @@ def test_the_host_is_told_from_its_port(header: str, host: str) -> None:
 
 @pytest.mark.parametrize("origin", [None, "http://localhost:8000", "HTTP://LOCALHOST:8000", "https://friend.example"])
 async def test_a_change_comes_from_no_page_from_its_own_or_from_an_allowed_one(origin: str | None) -> None:
-    assert (await ask(Admission(App(), LOCAL, ("https://friend.example",), Room(1, 1, 1)), change(origin)))[0] == 200
+    assert (
+        await ask(
+            AdmissionMiddleware(App(), LOCAL, ("https://friend.example",), ConcurrencyLimiter(1, 1, 1)), change(origin)
+        )
+    )[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -161,7 +171,7 @@ async def test_a_change_comes_from_no_page_from_its_own_or_from_an_allowed_one(o
 async def test_a_change_by_another_page_is_refused(origin: str) -> None:
     app = App()
     status, headers, problem = await ask(
-        Admission(app, LOCAL, ("https://friend.example",), Room(1, 1, 1)), change(origin)
+        AdmissionMiddleware(app, LOCAL, ("https://friend.example",), ConcurrencyLimiter(1, 1, 1)), change(origin)
     )
     assert (status, app.seen) == (403, 0)
     assert problem["type"] == "urn:jobstate:problem:origin-not-allowed"
@@ -173,36 +183,45 @@ async def test_a_change_by_another_page_is_refused(origin: str) -> None:
     [("https://localhost", "localhost:443"), ("http://localhost:80", "LOCALHOST"), ("https://localhost", "localhost")],
 )
 async def test_the_default_port_of_an_origin_equals_none(origin: str, host: str) -> None:
-    assert (await ask(Admission(App(), LOCAL, (), Room(1, 1, 1)), change(origin, host)))[0] == 200
+    assert (await ask(AdmissionMiddleware(App(), LOCAL, (), ConcurrencyLimiter(1, 1, 1)), change(origin, host)))[
+        0
+    ] == 200
 
 
 @pytest.mark.parametrize("origin", ["https://friend.example:443", "HTTPS://Friend.Example"])
 async def test_an_allowed_origin_is_compared_in_one_spelling_and_echoed_as_it_was_sent(origin: str) -> None:
-    status, headers, _ = await ask(Admission(App(), LOCAL, ("https://friend.example",), Room(0, 1, 1)), change(origin))
+    status, headers, _ = await ask(
+        AdmissionMiddleware(App(), LOCAL, ("https://friend.example",), ConcurrencyLimiter(0, 1, 1)), change(origin)
+    )
     assert (status, headers["access-control-allow-origin"]) == (503, origin)
     assert NormalizingCORSConfig(allow_origins=["https://friend.example"]).is_origin_allowed(origin)
 
 
 async def test_reading_is_left_to_the_rules_of_browsers_and_any_page_may_be_allowed() -> None:
     asked = {**change("https://evil.example"), "method": "GET"}
-    assert (await ask(Admission(App(), LOCAL, (), Room(1, 1, 1)), asked))[0] == 200
-    assert (await ask(Admission(App(), LOCAL, ("*",), Room(1, 1, 1)), change("https://evil.example")))[0] == 200
+    assert (await ask(AdmissionMiddleware(App(), LOCAL, (), ConcurrencyLimiter(1, 1, 1)), asked))[0] == 200
+    assert (
+        await ask(
+            AdmissionMiddleware(App(), LOCAL, ("*",), ConcurrencyLimiter(1, 1, 1)), change("https://evil.example")
+        )
+    )[0] == 200
 
 
 async def test_a_page_of_an_allowed_origin_may_read_why_it_is_refused() -> None:
     _, headers, _ = await ask(
-        Admission(App(), LOCAL, ("https://friend.example",), Room(0, 1, 1)), change("https://friend.example")
+        AdmissionMiddleware(App(), LOCAL, ("https://friend.example",), ConcurrencyLimiter(0, 1, 1)),
+        change("https://friend.example"),
     )
     assert headers["access-control-allow-origin"] == "https://friend.example"
     assert headers["access-control-expose-headers"] == "retry-after"
 
 
 async def test_a_request_leaves_its_seat_to_no_garbage_collector() -> None:
-    admission = Admission(App(), LOCAL, (), Room(1, 1, 1))
+    admission = AdmissionMiddleware(App(), LOCAL, (), ConcurrencyLimiter(1, 1, 1))
     gc.disable()
     try:
         await ask(admission, scope())
-        assert not [one for one in gc.get_objects() if type(one) is Seat]
+        assert not [one for one in gc.get_objects() if type(one) is RequestSlot]
     finally:
         gc.enable()
 

@@ -3,14 +3,14 @@ from typing import Any
 import pytest
 from litestar.datastructures import State
 
-from service.api.middleware.fast_get import ROUTE, Shortcut
+from service.api.middleware.fast_get import ROUTE, JobReadFastPath
 from service.domain.errors import StoreTimeout
 from service.domain.jobs import Job
-from service.store.records import job_from
+from service.store.records import decode_job
 from tests.unit.api.middleware.test_admission import scope
 from tests.unit.store.test_records import FULL, NOW
 
-JOB = job_from("j", FULL, NOW)
+JOB = decode_job("j", FULL, NOW)
 
 
 class Manager:
@@ -37,7 +37,7 @@ async def ask(manager: Manager, limiter: Any = None, keys: Any = (), **changed: 
 
     request = scope(method="GET", path="/v1/jobs/j") | {"query_string": b""} | changed
     state = State({"job_manager": manager, "rate_limiter": limiter, "api_keys": keys})
-    await Shortcut(app, state)(request, None, send)  # type: ignore[arg-type]
+    await JobReadFastPath(app, state)(request, None, send)  # type: ignore[arg-type]
     assert len(passed) + len(sent) in (1, 2)
     return (sent[0]["status"] if sent else None), request
 

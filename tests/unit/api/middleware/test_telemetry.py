@@ -7,9 +7,9 @@ from structlog import get_logger
 from structlog.testing import capture_logs
 
 from service.api.middleware import telemetry
-from service.api.middleware.telemetry import Observation
+from service.api.middleware.telemetry import TelemetryMiddleware
 from service.observability.metrics import Metrics
-from service.store.deadlines import Budget, budget
+from service.store.deadlines import TimeBudget, budget
 from tests.unit.api.middleware.test_admission import scope
 
 
@@ -24,7 +24,7 @@ async def left(*_: Any) -> None:
 async def ask(app: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> list[Any]:
     monkeypatch.setattr(telemetry, "_log", get_logger())
     with capture_logs() as lines:
-        await Observation(app, Metrics(), State())(request, None, None)  # type: ignore[arg-type]
+        await TelemetryMiddleware(app, Metrics(), State())(request, None, None)  # type: ignore[arg-type]
     return lines
 
 
@@ -35,7 +35,7 @@ def http() -> Any:
 async def test_a_request_that_fails_outside_of_the_application_is_noted_as_500(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "_log", get_logger())
     with capture_logs() as lines, pytest.raises(RuntimeError):
-        await Observation(broken, Metrics(), State())(http(), None, None)  # type: ignore[arg-type]
+        await TelemetryMiddleware(broken, Metrics(), State())(http(), None, None)  # type: ignore[arg-type]
     assert [(line["event"], line["status"]) for line in lines] == [("request", 500)]
 
 
@@ -46,13 +46,13 @@ async def test_a_client_that_left_is_noted_as_499(monkeypatch: pytest.MonkeyPatc
 
 async def test_the_time_that_a_request_waits_to_be_begun_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     request = http()
-    request["state"] = {**request["state"], telemetry.ARRIVED: time.perf_counter() - 5}
+    request["state"] = {**request["state"], telemetry.RECEIVED_AT: time.perf_counter() - 5}
     [line] = await ask(left, monkeypatch, request)
     assert line["duration_ms"] >= 5000
 
 
 async def test_every_request_has_its_own_time_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[Budget | None] = []
+    found: list[TimeBudget | None] = []
 
     async def app(*_: Any) -> None:
         found.append(budget.get())

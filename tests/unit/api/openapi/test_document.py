@@ -14,7 +14,7 @@ from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
 from service.api.openapi.examples import ERRORS
-from service.api.problems import KINDS, TYPE
+from service.api.problems import PROBLEM_TYPES, TYPE_PREFIX
 from service.app import create_app
 from service.settings import Settings
 from tests.helpers.openapi_diff import METHODS, changes
@@ -142,7 +142,7 @@ def test_a_new_word_or_field_in_an_answer_breaks_no_client() -> None:
 
 
 def test_a_request_is_closed_as_it_is_enforced() -> None:
-    for name in ("CreateJob", "ChangeJob", "NewProgress", "BatchGet"):
+    for name in ("CreateJob", "ChangeJob", "ProgressInput", "BatchGet"):
         assert DOCUMENT["components"]["schemas"][name]["additionalProperties"] is False
     assert DOCUMENT["components"]["schemas"]["ChangeJob"]["properties"]["status"]["$ref"].endswith("/Status")
     assert len(DOCUMENT["components"]["schemas"]["Status"]["enum"]) == 5
@@ -158,7 +158,7 @@ def test_a_body_is_required_where_a_field_is() -> None:
     }
     assert required == with_required_fields
     optional = {name for name, is_required in required.items() if not is_required}
-    assert optional == {"sendHeartbeat", "releaseJob", "configureQueue", "startDrain"}
+    assert optional == {"heartbeatJob", "releaseJob", "configureQueue", "startDrain"}
 
 
 def test_what_may_be_left_out_is_not_null_but_for_the_settings_of_a_queue() -> None:
@@ -176,7 +176,7 @@ def test_what_may_be_left_out_is_not_null_but_for_the_settings_of_a_queue() -> N
 
 
 def test_every_problem_of_an_operation_has_an_example() -> None:
-    assert {type(error) for error in ERRORS} == set(KINDS)
+    assert {type(error) for error in ERRORS} == set(PROBLEM_TYPES)
     known = DOCUMENT["components"]["schemas"]["Problem"]["properties"]["type"]["x-extensible-enum"]
-    of_no_operation = {TYPE + "unknown-route", TYPE + "method-not-allowed"}
-    assert {TYPE + name for name in DOCUMENT["components"]["examples"]} == {*known} - of_no_operation
+    of_no_operation = {TYPE_PREFIX + "unknown-route", TYPE_PREFIX + "method-not-allowed"}
+    assert {TYPE_PREFIX + name for name in DOCUMENT["components"]["examples"]} == {*known} - of_no_operation

@@ -13,8 +13,8 @@ import pytest
 
 import service
 from service.api import auth, rate_limit
-from service.api.openapi.operations import GUARDED, LIMITED
-from service.api.problems import KINDS, MEDIA_TYPE
+from service.api.openapi.operations import AUTH_ERRORS, LIMIT_ERRORS
+from service.api.problems import MEDIA_TYPE, PROBLEM_TYPES
 from service.domain import errors
 from service.store import scripts
 from tests.unit.api.openapi.test_document import DOCUMENT, OPERATIONS
@@ -31,9 +31,9 @@ FUNCTIONS: list[Function] = [
     node for file in (*MODULES, *CALLED) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, Function)
 ]
 #: What says that Redis is asked at all: `run` and `read` for keys of ours, the others only whether it answers.
-GATEWAY = {"run", "read", "read_raw", "call", "probe"}
+STORE_CALLS = {"run_script", "read", "read_raw", "call", "probe"}
 #: Errors that are raised by a name in the code; the rest come out of the store's table, or of every check of a value.
-BY_NAME = {error.__name__: error for error in KINDS if not issubclass(error, errors.StoreUnavailable)}
+BY_NAME = {error.__name__: error for error in PROBLEM_TYPES if not issubclass(error, errors.StoreUnavailable)}
 
 
 def reached(start: Function) -> list[Function]:
@@ -54,7 +54,7 @@ def _nodes(function: Function) -> Iterator[ast.AST]:
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """A node and all below it, but not what is asked of the store in vain without a trouble."""
-    if isinstance(node, ast.Call) and _last(node.func) in {"_if_told", "_succeeds", "_undo"}:
+    if isinstance(node, ast.Call) and _last(node.func) in {"_or_none", "_succeeds", "_release_unclaimed"}:
         return
     yield node
     for child in ast.iter_child_nodes(node):
@@ -100,7 +100,7 @@ def listed(name: str) -> set[str]:
 
 
 def names_of(*found: type[errors.JobStateError]) -> set[str]:
-    return {KINDS[error].name for error in found}
+    return {PROBLEM_TYPES[error].name for error in found}
 
 
 def test_every_operation_has_its_handler() -> None:
@@ -112,7 +112,7 @@ def test_the_refusals_listed_are_those_that_the_code_raises(name: str) -> None:
     raised = {error for function in reached(HANDLERS[name]) for error in _raised(function)}
 
     apart = names_of(errors.InvalidValue, errors.StoreCorrupt, errors.RateLimited, errors.Overloaded)
-    apart |= names_of(errors.KeyRequired, errors.ScopeRequired)
+    apart |= names_of(errors.Unauthenticated, errors.InsufficientScope)
     assert listed(name) & names_of(*BY_NAME.values()) - apart == names_of(*raised) - apart
     assert "invalid-request" in listed(name)
 
@@ -121,30 +121,32 @@ def test_the_refusals_listed_are_those_that_the_code_raises(name: str) -> None:
 def test_the_troubles_of_the_store_are_listed_where_it_is_asked(name: str) -> None:
     names = {word for function in reached(HANDLERS[name]) for word in words(function)}
     asked = {_last(node.func) for one in reached(HANDLERS[name]) for node in _nodes(one) if isinstance(node, ast.Call)}
-    asked &= GATEWAY
-    away = names_of(*(error for error in KINDS if issubclass(error, errors.StoreUnavailable)))
+    asked &= STORE_CALLS
+    away = names_of(*(error for error in PROBLEM_TYPES if issubclass(error, errors.StoreUnavailable)))
     run = [source for source in scripts.ALL if source.name.upper() in names]
     fills = any("flags=" not in source.text.split("\n", 1)[0] for source in run)
 
-    assert listed(name) & away == (away - (set() if fills else {"store-full"}) if asked else set())
+    assert listed(name) & away == (away - (set() if fills else {"store-out-of-memory"}) if asked else set())
     assert ("store-corrupt" in listed(name)) == bool(asked - {"call", "probe"})
 
 
 @every_operation
 def test_what_admits_a_request_is_listed_where_it_may_refuse_one(name: str) -> None:
-    limited = PATHS[name].startswith(rate_limit.LIMITED)
+    limited = PATHS[name].startswith(rate_limit.RATE_LIMITED_PREFIX)
 
-    assert listed(name) & {kind.name for kind in LIMITED} == ({kind.name for kind in LIMITED} if limited else set())
+    assert listed(name) & {kind.name for kind in LIMIT_ERRORS} == (
+        {kind.name for kind in LIMIT_ERRORS} if limited else set()
+    )
     assert ("origin-not-allowed" in listed(name)) == (limited and METHODS[name] != "get")
     assert all(("RateLimit" in response["headers"]) == limited for response in OPERATIONS[name]["responses"].values())
 
 
 @every_operation
 def test_what_lacks_a_key_or_a_scope_is_listed_where_one_is_needed(name: str) -> None:
-    guards = {kind.name for kind in GUARDED}
+    guards = {kind.name for kind in AUTH_ERRORS}
 
-    assert listed(name) & guards == (guards if auth.NEEDED[name] else set())
-    assert OPERATIONS[name]["security"] == auth.requirements(name)
+    assert listed(name) & guards == (guards if auth.REQUIRED_SCOPES[name] else set())
+    assert OPERATIONS[name]["security"] == auth.openapi_security(name)
 
 
 @every_operation
@@ -155,4 +157,4 @@ def test_the_troubles_of_a_body_are_listed_where_there_is_one(name: str) -> None
     assert data == ("requestBody" in OPERATIONS[name])
     reads_body = data or "body" in words(handler)
     assert ("unsupported-media-type" in listed(name)) == reads_body  # of its type or, where any is taken, its coding
-    assert ("body-too-large" in listed(name)) == reads_body
+    assert ("content-too-large" in listed(name)) == reads_body
