@@ -91,3 +91,7 @@ vendored:
 # Make the pictures of the live page in docs/images again, out of an example that runs for some minutes (needs Chromium).
 screenshots minutes="12":
     uv run python scripts/screenshots.py {{ minutes }}
+
+# Generate clients with more generators than the tests do, and compile them as far as tools are here (needs Java and npm).
+clients:
+    PYTHONPATH=. uv run --group clients python scripts/clients.py

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Generator
+from functools import cache
 from typing import Any, Final, TypeVar, get_type_hints
 
 import msgspec
@@ -54,8 +55,19 @@ class StructDTO(AbstractDTO[S]):
         return False
 
 
+@cache
+def _is_optional(kind: type[Struct]) -> bool:
+    """Say whether a body may be left out."""
+    return not any(field.required for field in msgspec.structs.fields(kind))
+
+
 def decode(kind: type[S], body: bytes) -> S:
-    """Return the `kind` that `body` holds. Raises `InvalidValue` naming the field and what is allowed."""
+    """Return the `kind` that `body` holds. Raises `InvalidValue` naming the field and what is allowed.
+
+    Where a body may be left out, `null` is one that was: generated clients for Go and Java send it.
+    """
+    if body.strip() == b"null" and _is_optional(kind):
+        return kind()
     try:
         body.decode()
         return msgspec.json.decode(body.removeprefix(_BYTE_ORDER_MARK), type=kind)

@@ -75,6 +75,7 @@ Wait = Annotated[str | None, integer_parameter("Seconds to wait for a change", c
 Prefer = Annotated[
     str | None,
     HeaderParameter(
+        name="Prefer",
         description=f"`wait=…` asks for the same (RFC 7240); more than {constraints.WAIT_SECONDS.maximum} counts as that many",
     ),
 ]

@@ -1,5 +1,6 @@
 """The API document as a whole: what the service is, and the parts that its operations share."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from litestar import Request, Router
@@ -12,7 +13,6 @@ from litestar.openapi.spec import (
     OpenAPIFormat,
     OpenAPIHeader,
     OpenAPIType,
-    Parameter,
     Reference,
     Schema,
     Server,
@@ -23,6 +23,7 @@ from service import __version__
 from service.api import auth, correlation
 from service.api.addresses import path_prefix
 from service.api.middleware.decompression import GZIP
+from service.api.openapi.document import complete, to_openapi_30
 from service.api.openapi.examples import DETAILS, ERRORS, PENDING, example
 from service.api.openapi.operations import (
     ACCEPT,
@@ -36,7 +37,6 @@ from service.api.openapi.operations import (
     problems,
 )
 from service.api.problems import ALL_PROBLEM_TYPES, PROBLEM_TYPES, ProblemType, build_problem, extension_members
-from service.domain.constraints import LABEL
 from service.domain.errors import JobStateError
 
 DESCRIPTION: Final = """\
@@ -50,6 +50,8 @@ The durable memory of background jobs. Create a job, let a worker in any languag
   its own.
 * **Repeat what got no answer**, before you send anything else: with your own `job_id`, or an `Idempotency-Key`, it
   happens once. A job remembers its creation and its last change.
+* **X-Correlation-ID.** Every request may carry one; it stands on every log line of the request, and comes back in the
+  answer. Without one, or with an invalid one, the service makes an id.
 * **API keys.** A service may ask for one, as `Authorization: Bearer KEY`; each operation names the scope that it takes.
 * **HEAD** is answered wherever GET is: with GET's status and headers, and no body. `OPTIONS` lists the methods of an
   address in `Allow`.
@@ -58,9 +60,9 @@ The durable memory of background jobs. Create a job, let a worker in any languag
 * **Conditions.** An `ETag` names a state of a job: `If-None-Match` saves the reading, `If-Match` guards the change.
 """
 TAGS: Final = (
+    Tag("events", "Waiting for what happens, without asking again and again."),
     Tag("jobs", "Creating jobs, moving them on, reading them."),
     Tag("operations", "What operators and their tools ask: does it live, does it work, how much is there."),
-    Tag("events", "Waiting for what happens, without asking again and again."),
     Tag("workers", "What workers do: claiming jobs under a lease, being heard of, giving them back."),
 )
 
@@ -68,11 +70,19 @@ TAGS: Final = (
 class Document(JsonRenderPlugin):
     """The document as JSON, whose `servers` name the address that its client uses."""
 
+    def __init__(self, path: str, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Serve what `convert` makes of Litestar's document at `path`."""
+        super().__init__(path=path)
+        self._convert = convert
+        self._document: dict[str, Any] | None = None
+
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """Return the document."""
-        [server] = openapi_schema["servers"]
+        if self._document is None:
+            self._document = self._convert(openapi_schema)
+        [server] = self._document["servers"]
         here = {**server, "url": path_prefix(request.scope) or server["url"]}
-        return self.render_json(request, {**openapi_schema, "servers": [here]})
+        return self.render_json(request, {**self._document, "servers": [here]})
 
 
 def config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
@@ -84,13 +94,15 @@ def config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
         license=License("MIT", identifier="MIT"),
         servers=[Server("/", "The service that this document comes from")],
         tags=list(TAGS),
-        components=Components(
-            headers=_headers(), examples=_examples(), parameters=_parameters(), security_schemes=auth.SCHEMES
-        ),
+        components=Components(headers=_headers(), examples=_examples(), security_schemes=auth.SCHEMES),
         use_handler_docstrings=True,
         security=[],  # each operation says its own
         openapi_router=router,
-        render_plugins=[Document(), *pages],
+        render_plugins=[
+            Document("/openapi.json", complete),
+            Document("/openapi-3.0.json", lambda document: to_openapi_30(complete(document))),
+            *pages,
+        ],
     )
 
 
@@ -144,14 +156,3 @@ def _occurrence(kind: ProblemType, error: JobStateError | None) -> Example:
     detail = DETAILS.get(kind.status, kind.title) if error is None else str(error)
     further = {} if error is None else extension_members(error)
     return example(build_problem(kind, detail, PENDING.correlation_id or "", further))
-
-
-def _parameters() -> dict[str, Parameter | Reference]:
-    return {
-        correlation.HEADER: Parameter(
-            name=correlation.HEADER,
-            param_in="header",
-            schema=Schema(type=OpenAPIType.STRING),
-            description=f"What ties the request to its log lines: {LABEL.allowed}; anything else is replaced",
-        )
-    }

@@ -129,10 +129,7 @@ def operation_docs(
                 _refuse(given[str(status)], those, limits)
             self.responses = dict(sorted(given.items()))
             self.security = auth.openapi_security(self.operation_id)
-            self.parameters = [
-                *map(_parameter, self.parameters or ()),
-                _component_ref("parameters", correlation.HEADER),
-            ]
+            self.parameters = [_parameter(one) for one in self.parameters or ()]
             if isinstance(self.request_body, RequestBody):
                 self.request_body.required = body_required
                 self.request_body.content["application/json"].examples = _named(requests or {})

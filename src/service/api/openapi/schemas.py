@@ -35,8 +35,8 @@ class AnyJsonPlugin(OpenAPISchemaPlugin):
         return value is Raw
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """Return the schema that accepts everything."""
-        return Schema()
+        """Return the schema that accepts everything; its title has `document.complete` refer to the component."""
+        return Schema(title="Json")
 
 
 class StructPlugin(OpenAPISchemaPlugin):
@@ -61,7 +61,7 @@ class StructPlugin(OpenAPISchemaPlugin):
         schema: Schema = schema_creator.create_component_schema(
             field_definition, required=[one.encode_name for one in fields if one.required], property_fields={}
         )
-        schema.description = struct.__doc__
+        schema.description = (struct.__doc__ or "").split("\n\n")[0]
         schema.properties = {one.encode_name: _property(one, hints[one.name], schema_creator, sent) for one in fields}
         schema.additional_properties = False if sent else None
         for keyword, value in getattr(struct, "KEYWORDS", {}).items():
