@@ -16,19 +16,19 @@ import click
 from jobstate_cli import exits
 from jobstate_cli.errors import ClientError
 from jobstate_cli.exits import Exit
-from jobstate_cli.target import Target
-from jobstate_cli.terminal import escape_what_cannot_be_encoded, say
+from jobstate_cli.target import ClientConfig
+from jobstate_cli.terminal import escape_unencodable_output, print_stderr
 
 C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
 
 #: Where a service that is told to listen everywhere is found on its own machine.
-_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_NO_PORT: Final = (
+_LOCAL_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_INVALID_PORT: Final = (
     "JOBSTATE_PORT={port!r} is not allowed; allowed: an integer from 1 to 65535. Set `JOBSTATE_URL` or `--url` to the "
     "address of the service."
 )
-_INJECTED: Final = (
+_KUBERNETES_HINT: Final = (
     " Kubernetes injects `JOBSTATE_PORT` for a Service named `jobstate`, unless a pod has `enableServiceLinks: false`."
 )
 
@@ -41,26 +41,26 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Read the arguments, and what they say is to be read."""
-        with _ending(ctx):
+        with _handle_errors(ctx):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run."""
-        with _ending(ctx):
+        with _handle_errors(ctx):
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
-def _ending(ctx: click.Context) -> Iterator[None]:
+def _handle_errors(ctx: click.Context) -> Iterator[None]:
     """Turn every expected error into a message that the output can encode, and an exit code."""
-    escape_what_cannot_be_encoded()
+    escape_unencodable_output()
     try:
         yield
     except click.ClickException as error:
         error.show(sys.stderr)
         ctx.exit(error.exit_code)
     except ClientError as error:
-        say(f"Error: {error}")
+        print_stderr(f"Error: {error}")
         ctx.exit(error.exit_code)
     except KeyboardInterrupt:
         ctx.exit(Exit.INTERRUPTED)
@@ -115,10 +115,10 @@ class Url(click.ParamType[str]):
         """Refuse what HTTP does not go to."""
         try:
             parts = urlsplit(str(value))
-            sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+            is_valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
         except ValueError:
-            sound = False
-        if not sound or not _is_utf8(str(value)):
+            is_valid = False
+        if not is_valid or not _is_utf8(str(value)):
             self.fail(f"{value!r} is not allowed; allowed: http://HOST:PORT or https://HOST:PORT", param, ctx)
         return str(value)
 
@@ -147,10 +147,10 @@ def default_url(environ: Mapping[str, str] | None = None) -> str:
     """Return where `jobstate serve` listens in the same environment. Raises `click.UsageError`."""
     environ = os.environ if environ is None else environ
     host = environ.get("JOBSTATE_HOST") or "127.0.0.1"
-    host = _HERE.get(host, host)
+    host = _LOCAL_HOSTS.get(host, host)
     port = environ.get("JOBSTATE_PORT", "").strip() or "8000"
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise click.UsageError(_NO_PORT.format(port=port) + (_INJECTED if "://" in port else ""))
+        raise click.UsageError(_INVALID_PORT.format(port=port) + (_KUBERNETES_HINT if "://" in port else ""))
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
@@ -158,10 +158,10 @@ def service_options(command: C) -> C:
     """Add `--url` and `--api-key`, which come as one `target`, and `--json`."""
 
     @functools.wraps(command)
-    def with_target(*args: Any, url: str, api_key: str | None, **given: Any) -> Any:
+    def with_target(*args: Any, url: str, api_key: str | None, **options: Any) -> Any:
         if api_key and "@" in urlsplit(url).netloc:
             raise click.UsageError("A password in the URL and an API key would go into one header: give one of them.")
-        return command(*args, target=Target(url, api_key), **given)
+        return command(*args, target=ClientConfig(url, api_key), **options)
 
     url = click.option(
         "--url",

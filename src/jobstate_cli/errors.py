@@ -8,30 +8,30 @@ ClientError
 └── TimedOut     the user's own patience is over
 """
 
-from jobstate_cli.exits import PROBLEMS, Exit
+from jobstate_cli.exits import PROBLEM_EXIT_CODES, Exit
 
 
 class ClientError(Exception):
     """Anything but a success; its text is for people."""
 
-    exit_code: Exit = Exit.REFUSED
+    exit_code: Exit = Exit.ERROR
 
 
-class ServiceAway(ClientError):
+class ServiceUnavailable(ClientError):
     """No usable answer. `lost`: the request may have been carried out; `retry_after`: seconds to leave it alone."""
 
-    def __init__(self, reason: str, *, retry_after: float = 0.0, lost: bool = False) -> None:
+    def __init__(self, reason: str, *, retry_after: float = 0.0, outcome_unknown: bool = False) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
-        self.lost = lost
+        self.outcome_unknown = outcome_unknown
 
 
-class Refused(ClientError):
+class RequestRejected(ClientError):
     """The service said no; `problem` is the name of its problem type, empty where it gave none."""
 
     def __init__(self, reason: str, problem: str = "") -> None:
         super().__init__(reason)
-        self.exit_code = PROBLEMS.get(problem, Exit.REFUSED)
+        self.exit_code = PROBLEM_EXIT_CODES.get(problem, Exit.ERROR)
 
 
 class Misconfigured(ClientError):
@@ -40,10 +40,10 @@ class Misconfigured(ClientError):
     exit_code = Exit.USAGE
 
 
-class JobGone(ClientError):
+class JobDeleted(ClientError):
     """The job is there no more."""
 
-    exit_code = Exit.GONE
+    exit_code = Exit.NOT_FOUND
 
 
 class TimedOut(ClientError):

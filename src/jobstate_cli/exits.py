@@ -8,20 +8,24 @@ class Exit(IntEnum):
     """How a command ended."""
 
     OK = 0
-    REFUSED = 1
+    ERROR = 1
     USAGE = 2
     FAILED = 3
     CANCELLED = 4
-    GONE = 5
+    NOT_FOUND = 5
     TIMEOUT = 6
     INTERRUPTED = 130
     TERMINATED = 143
 
 
 #: The statuses that end a job.
-ENDS: Final = {"completed": Exit.OK, "failed": Exit.FAILED, "cancelled": Exit.CANCELLED}
+STATUS_EXIT_CODES: Final = {"completed": Exit.OK, "failed": Exit.FAILED, "cancelled": Exit.CANCELLED}
 #: Problems that say more than that the service refused.
-PROBLEMS: Final = {"job-not-found": Exit.GONE, "job-failed": Exit.FAILED, "job-cancelled": Exit.CANCELLED}
+PROBLEM_EXIT_CODES: Final = {
+    "job-not-found": Exit.NOT_FOUND,
+    "job-failed": Exit.FAILED,
+    "job-cancelled": Exit.CANCELLED,
+}
 
 HELP: Final = """\
 Exit codes: 0 done, or the watched job completed; 1 the service refused or cannot be reached; 2 wrong usage; 3 the job

@@ -11,9 +11,9 @@ from rich.text import Text
 
 from jobstate_cli.command import JOB_ID, Command, run, service_options
 from jobstate_cli.records import Record, decoded
-from jobstate_cli.service import connected
-from jobstate_cli.target import Target
-from jobstate_cli.terminal import console, harmless, on_one_line, print_json, print_line, status_text
+from jobstate_cli.service import open_client
+from jobstate_cli.target import ClientConfig
+from jobstate_cli.terminal import console, escape_control_chars, on_one_line, print_json, print_line, status_text
 
 #: The fields that hold any JSON; a text in them keeps its quotation marks.
 FREE: Final = frozenset({"input_params", "result", "error_message"})
@@ -23,7 +23,7 @@ FREE: Final = frozenset({"input_params", "result", "error_message"})
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.option("--result", "only_result", is_flag=True, help="Print the bare result; exit 3 or 4 if there is none.")
 @service_options
-def get(target: Target, as_json: bool, job_id: str, only_result: bool) -> None:
+def get(target: ClientConfig, as_json: bool, job_id: str, only_result: bool) -> None:
     """Show a job's record. Exits with 0 when it was read, whatever became of the job."""
     if only_result:
         if result := run(_result(target, job_id)):
@@ -39,7 +39,7 @@ def get(target: Target, as_json: bool, job_id: str, only_result: bool) -> None:
 @click.command(cls=Command)
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @service_options
-def cancel(target: Target, as_json: bool, job_id: str) -> None:
+def cancel(target: ClientConfig, as_json: bool, job_id: str) -> None:
     """Cancel a job that has not ended. The worker of a running one is asked to stop, and may still complete it."""
     record = run(_cancelled(target, job_id))
     if as_json:
@@ -48,18 +48,18 @@ def cancel(target: Target, as_json: bool, job_id: str) -> None:
         print_line("cancelled" if record.job.status == "cancelled" else "cancel asked for")
 
 
-async def _record(target: Target, job_id: str) -> Record:
-    async with connected(target) as service:
+async def _record(target: ClientConfig, job_id: str) -> Record:
+    async with open_client(target) as service:
         return await service.job(job_id)
 
 
-async def _result(target: Target, job_id: str) -> bytes:
-    async with connected(target) as service:
+async def _result(target: ClientConfig, job_id: str) -> bytes:
+    async with open_client(target) as service:
         return await service.result(job_id)
 
 
-async def _cancelled(target: Target, job_id: str) -> Record:
-    async with connected(target) as service:
+async def _cancelled(target: ClientConfig, job_id: str) -> Record:
+    async with open_client(target) as service:
         return await service.cancel(job_id)
 
 
@@ -71,8 +71,8 @@ def _show(record: Record) -> None:
         return
     table = Table.grid(padding=(0, 2))
     for name, value in shown(record):
-        cell = status_text(value) if name == "status" else Text(harmless(value), overflow="fold")
-        table.add_row(Text(harmless(name), "bold"), cell)
+        cell = status_text(value) if name == "status" else Text(escape_control_chars(value), overflow="fold")
+        table.add_row(Text(escape_control_chars(name), "bold"), cell)
     out.print(table)
 
 

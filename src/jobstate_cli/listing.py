@@ -11,12 +11,20 @@ from rich.text import Text
 
 from jobstate_cli.command import TEXT, Command, run, service_options
 from jobstate_cli.records import Job, Page, decoded, moment
-from jobstate_cli.service import Query, Service, connected
-from jobstate_cli.target import Target
-from jobstate_cli.terminal import STYLES, console, harmless, print_json, print_line, say, status_text
+from jobstate_cli.service import Query, Service, open_client
+from jobstate_cli.target import ClientConfig
+from jobstate_cli.terminal import (
+    STYLES,
+    console,
+    escape_control_chars,
+    print_json,
+    print_line,
+    print_stderr,
+    status_text,
+)
 
 #: What the service gives at once at most, and what is shown unless more is asked for.
-PAGE: Final = 200
+MAX_PAGE: Final = 200
 DEFAULT_LIMIT: Final = 50
 COLUMNS: Final = ("JOB", "STATUS", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "SLATE", "WORKER")
 
@@ -30,10 +38,10 @@ COLUMNS: Final = ("JOB", "STATUS", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "S
 @click.option("--all", "everything", is_flag=True, help="Without a limit.")
 @click.option("--cursor", type=TEXT, help="Go on where another list ended, with the same filters.")
 @service_options
-def list_jobs(target: Target, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
+def list_jobs(target: ClientConfig, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
     """List jobs, newest first: a table on a terminal, elsewhere columns between tabs."""
-    given = {name: value for name, value in query.items() if value is not None}
-    run(_list(target, given, None if everything else limit, _listing(as_json)))
+    filters = {name: value for name, value in query.items() if value is not None}
+    run(_list(target, filters, None if everything else limit, _listing(as_json)))
 
 
 class Listing(Protocol):
@@ -46,8 +54,8 @@ class Listing(Protocol):
         """Write what follows the last job."""
 
 
-async def _list(target: Target, query: Query, limit: int | None, listing: Listing) -> None:
-    async with connected(target) as service:
+async def _list(target: ClientConfig, query: Query, limit: int | None, listing: Listing) -> None:
+    async with open_client(target) as service:
         next_cursor = None
         async for page in pages(service, query, limit):
             listing.page(page.items)
@@ -57,13 +65,13 @@ async def _list(target: Target, query: Query, limit: int | None, listing: Listin
 
 async def pages(service: Service, query: Query, limit: int | None) -> AsyncIterator[Page]:
     """Yield pages until there are `limit` jobs or no more; a page may be short, also empty, before the last."""
-    left = limit
+    remaining = limit
     while True:
-        asked = {**query, "limit": PAGE if left is None else min(left, PAGE)}
-        page = decoded(Page, await service.read("/v1/jobs", asked))
+        params = {**query, "limit": MAX_PAGE if remaining is None else min(remaining, MAX_PAGE)}
+        page = decoded(Page, await service.read("/v1/jobs", params))
         yield page
-        left = None if left is None else left - len(page.items)
-        if page.next_cursor is None or left == 0:
+        remaining = None if remaining is None else remaining - len(page.items)
+        if page.next_cursor is None or remaining == 0:
             return
         query = {**query, "cursor": page.next_cursor}
 
@@ -105,7 +113,7 @@ class ColumnListing:
 
     def end(self, next_cursor: str | None) -> None:
         """Tell people that there is more."""
-        _say_that_there_is_more(next_cursor)
+        _print_more_hint(next_cursor)
 
 
 class TableListing:
@@ -121,12 +129,16 @@ class TableListing:
         """Add a row for each."""
         for item in items:
             job_id, status, *rest = cells(decoded(Job, item))
-            self._table.add_row(Text(harmless(job_id)), status_text(status), *(Text(harmless(cell)) for cell in rest))
+            self._table.add_row(
+                Text(escape_control_chars(job_id)),
+                status_text(status),
+                *(Text(escape_control_chars(cell)) for cell in rest),
+            )
 
     def end(self, next_cursor: str | None) -> None:
         """Write the table."""
         self._console.print(self._table)
-        _say_that_there_is_more(next_cursor)
+        _print_more_hint(next_cursor)
 
 
 def cells(job: Job) -> tuple[str, ...]:
@@ -150,6 +162,6 @@ def _listing(as_json: bool) -> Listing:
     return TableListing(out) if out.is_terminal else ColumnListing()
 
 
-def _say_that_there_is_more(next_cursor: str | None) -> None:
+def _print_more_hint(next_cursor: str | None) -> None:
     if next_cursor:
-        say("There are more: --limit N or --all shows them.")
+        print_stderr("There are more: --limit N or --all shows them.")

@@ -6,7 +6,7 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from jobstate_cli.errors import ServiceAway
+from jobstate_cli.errors import ServiceUnavailable
 
 T = TypeVar("T")
 
@@ -143,7 +143,7 @@ def decoded(kind: type[T], json: bytes) -> T:
     try:
         return msgspec.json.decode(json, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ServiceAway(f"what answers is no jobstate service ({error})") from error
+        raise ServiceUnavailable(f"what answers is no jobstate service ({error})") from error
 
 
 def moment(at: datetime | None) -> str:

@@ -9,12 +9,12 @@ from uuid import uuid4
 import click
 
 from jobstate_cli.command import JOB_ID, KEY, TEXT, Command, run, service_options
-from jobstate_cli.errors import ServiceAway
+from jobstate_cli.errors import ServiceUnavailable
 from jobstate_cli.exits import Exit
 from jobstate_cli.follow import follow
 from jobstate_cli.records import Record
-from jobstate_cli.service import Service, connected
-from jobstate_cli.target import Target
+from jobstate_cli.service import Service, open_client
+from jobstate_cli.target import ClientConfig
 from jobstate_cli.terminal import console, print_json, print_line
 from jobstate_cli.views import view_on
 from jobstate_cli.watch import timeout_option
@@ -38,38 +38,38 @@ class JsonFile(click.File):
             return value
         file: BinaryIO = super().convert(value, param, ctx)  # type: ignore[assignment]
         text = file.read()
-        if wrong := flaw(text):
-            self.fail(f"{file.name}: {wrong}", param, ctx)
+        if error := json_error(text):
+            self.fail(f"{file.name}: {error}", param, ctx)
         return text.strip(_SPACE)
 
 
-def flaw(text: bytes) -> str | None:
+def json_error(text: bytes) -> str | None:
     """Say why a text is not JSON in UTF-8, and where; `None` if it is. Numbers are looked at, not read."""
     try:
-        json.loads(text.decode(), parse_int=str, parse_float=str, parse_constant=_refuse)
+        json.loads(text.decode(), parse_int=str, parse_float=str, parse_constant=_reject_constant)
     except UnicodeDecodeError as error:
         return f"byte {error.start + 1} is not UTF-8"
     except json.JSONDecodeError as error:
         return f"line {error.lineno} column {error.colno}: {error.msg}"
-    except _NoJson as error:
-        return f"{_place(text.decode(), str(error))}: {error} is not JSON"
+    except _InvalidConstant as error:
+        return f"{_position(text.decode(), str(error))}: {error} is not JSON"
     except RecursionError:
         return "it is nested too deep"
     return None
 
 
-class _NoJson(ValueError):
+class _InvalidConstant(ValueError):
     """A word that Python takes for a number, and JSON does not."""
 
 
-def _place(text: str, word: str) -> str:
+def _position(text: str, word: str) -> str:
     """Return where a word stands for the first time outside of strings."""
     at = next(match.start() for match in _STRING_OR_WORD.finditer(text) if match[0] == word)
     return f"line {text.count(chr(10), 0, at) + 1} column {at - text.rfind(chr(10), 0, at)}"
 
 
-def _refuse(word: str) -> NoReturn:
-    raise _NoJson(word)
+def _reject_constant(word: str) -> NoReturn:
+    raise _InvalidConstant(word)
 
 
 def body_of(input_params: bytes, fields: dict[str, Any]) -> bytes:
@@ -99,7 +99,7 @@ def body_of(input_params: bytes, fields: dict[str, Any]) -> bytes:
 @timeout_option
 @service_options
 def submit(
-    target: Target,
+    target: ClientConfig,
     as_json: bool,
     input_params: bytes,
     key: str | None,
@@ -119,9 +119,9 @@ def submit(
 
 
 async def _submit(
-    target: Target, as_json: bool, body: bytes, key: str | None, watched: bool, seconds: float | None
+    target: ClientConfig, as_json: bool, body: bytes, key: str | None, watched: bool, seconds: float | None
 ) -> Exit:
-    async with connected(target) as service:
+    async with open_client(target) as service:
         record = await _create(service, body, key)
         if as_json and not watched:
             print_json(record.json)
@@ -130,15 +130,15 @@ async def _submit(
         if not watched:
             return Exit.OK
         with view_on(console(), lambda: service.now, as_json=as_json) as view:
-            return await follow(service, record.job.job_id, view, seconds, known=True)
+            return await follow(service, record.job.job_id, view, seconds, already_exists=True)
 
 
 async def _create(service: Service, body: bytes, key: str | None) -> Record:
     try:
         return await service.create(body, key)
-    except ServiceAway as away:
-        if not away.lost:
+    except ServiceUnavailable as error:
+        if not error.outcome_unknown:
             raise
-        how = f"with --key {key}" if key else "under the same --id"
-        unknown = f"whether the job was created is unknown; submit it again {how}, and it is created once"
-        raise ServiceAway(f"{away}; {unknown}") from away
+        instruction = f"with --key {key}" if key else "under the same --id"
+        unknown = f"whether the job was created is unknown; submit it again {instruction}, and it is created once"
+        raise ServiceUnavailable(f"{error}; {unknown}") from error

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 
-class Target(NamedTuple):
+class ClientConfig(NamedTuple):
     """Where the service is, and the API key that it is shown."""
 
     url: str

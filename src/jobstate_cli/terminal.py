@@ -33,20 +33,20 @@ STYLES: Final = {
 }
 
 
-def escape_what_cannot_be_encoded() -> None:
+def escape_unencodable_output() -> None:
     """Make standard output and standard error escape characters that their encoding lacks, instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_ERRORS)
 
 
-def harmless(text: str, stream: TextIO | None = None) -> str:
+def escape_control_chars(text: str, stream: TextIO | None = None) -> str:
     """Return text for a terminal: `\\u001b` for what could steer it, and for what the encoding of the stream lacks."""
     encoding = getattr(stream or sys.stdout, "encoding", None) or "utf-8"
     return _NOT_ASCII.sub(lambda match: _encodable(match, encoding), _HARMFUL.sub(_escaped, text))
 
 
-def harmless_json(json: bytes) -> bytes:
+def escape_json_control_chars(json: bytes) -> bytes:
     """Return the same JSON for a terminal: `\\u009b` means in a string what the character itself would."""
     return _HARMFUL_IN_JSON.sub(_escaped, json.decode()).encode()
 
@@ -104,7 +104,7 @@ def console() -> Console:
 
 def status_text(status: str) -> Text:
     """Return a status in its colour."""
-    return Text(harmless(status), STYLES.get(status, ""))
+    return Text(escape_control_chars(status), STYLES.get(status, ""))
 
 
 def print_json(json: bytes, *, end: bool = True) -> None:
@@ -113,7 +113,7 @@ def print_json(json: bytes, *, end: bool = True) -> None:
     JSON is UTF-8: where the output has another encoding, it is written in ASCII, with `\\u2603` for other characters.
     """
     if sys.stdout.isatty():
-        json = harmless_json(json)
+        json = escape_json_control_chars(json)
     if _is_utf8(sys.stdout):
         click.echo(json, nl=end)
     else:
@@ -122,9 +122,9 @@ def print_json(json: bytes, *, end: bool = True) -> None:
 
 def print_line(*columns: str) -> None:
     """Write one line, of one column or several with tabs in between."""
-    click.echo("\t".join(map(harmless, columns)), file=sys.stdout)
+    click.echo("\t".join(map(escape_control_chars, columns)), file=sys.stdout)
 
 
-def say(text: str) -> None:
+def print_stderr(text: str) -> None:
     """Tell people something that is no output."""
-    click.echo(harmless(text, sys.stderr), err=True, file=sys.stderr)
+    click.echo(escape_control_chars(text, sys.stderr), err=True, file=sys.stderr)

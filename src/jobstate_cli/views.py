@@ -12,15 +12,23 @@ from rich.spinner import Spinner
 from rich.table import Column
 from rich.text import Text
 
-from jobstate_cli.exits import ENDS
+from jobstate_cli.exits import STATUS_EXIT_CODES
 from jobstate_cli.follow import View
 from jobstate_cli.records import Job, Record, moment
 from jobstate_cli.streams import Event
-from jobstate_cli.terminal import encodable_json, harmless, harmless_json, print_json, print_line, say, status_text
+from jobstate_cli.terminal import (
+    encodable_json,
+    escape_control_chars,
+    escape_json_control_chars,
+    print_json,
+    print_line,
+    print_stderr,
+    status_text,
+)
 
 Clock = Callable[[], datetime]
 
-_SIGNS: Final = {"completed": "✓", "failed": "✗", "cancelled": "■"}
+_SYMBOLS: Final = {"completed": "✓", "failed": "✗", "cancelled": "■"}
 
 
 @contextlib.contextmanager
@@ -35,14 +43,14 @@ def view_on(console: Console, now: Clock, *, as_json: bool) -> Iterator[View]:
         yield Lines()
 
 
-def standing(job: Job) -> str:
+def describe(job: Job) -> str:
     """Return how a job stands beyond its status, in a few words."""
     words = [f"attempt {job.attempt}"] if job.attempt else []
     if job.failures:
         words.append(f"{job.failures} of {job.max_attempts} failed")
     if job.stale:
         words.append("lease over")
-    if job.cancel_requested_at and job.status not in ENDS:
+    if job.cancel_requested_at and job.status not in STATUS_EXIT_CODES:
         words.append("cancel asked for")
     return ", ".join(words)
 
@@ -53,30 +61,30 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-class Notices:
+class ConnectionMessages:
     """Tells people on standard error how the line is."""
 
-    def lost(self, reason: str, pause: float) -> None:
+    def on_disconnect(self, reason: str, pause: float) -> None:
         """Say that the line is lost."""
-        say(_lost(reason, pause))
+        print_stderr(_disconnected_text(reason, pause))
 
-    def back(self) -> None:
+    def on_reconnect(self) -> None:
         """Say that it is back."""
-        say(_BACK)
+        print_stderr(_RECONNECTED)
 
 
-class JsonLines(Notices):
+class JsonLines(ConnectionMessages):
     """Writes each event as the stream has it, and at the end the whole record."""
 
     def changed(self, record: Record) -> None:
         """Write a change."""
         self._write("changed", record.json)
 
-    def gone(self, event: Event) -> None:
+    def removed(self, event: Event) -> None:
         """Write the end of the record."""
         self._write(event.name, event.data)
 
-    def ended(self, record: Record) -> None:
+    def finished(self, record: Record) -> None:
         """Write the end of the job."""
         self._write("ended", record.json)
 
@@ -84,21 +92,21 @@ class JsonLines(Notices):
         print_json(b'{"event":"%b","data":%b}' % (event.encode(), data))
 
 
-class Lines(Notices):
+class Lines(ConnectionMessages):
     """Writes one line for each change, and at the end what came out."""
 
     def changed(self, record: Record) -> None:
         """Write a change."""
         job = record.job
-        words = [moment(job.updated_at), job.status, standing(job)]
+        words = [moment(job.updated_at), job.status, describe(job)]
         if job.progress:
             words += [str(job.progress), job.progress.message]
         print_line("  ".join(word for word in words if word))
 
-    def gone(self, event: Event) -> None:
+    def removed(self, event: Event) -> None:
         """Leave it to the command's last words."""
 
-    def ended(self, record: Record) -> None:
+    def finished(self, record: Record) -> None:
         """Write what came out."""
         if record.job.outcome:
             print_json(record.job.outcome)
@@ -122,43 +130,43 @@ class ProgressBar:
             job=record.job,
         )
 
-    def gone(self, event: Event) -> None:
+    def removed(self, event: Event) -> None:
         """Leave it to the command's last words."""
 
-    def ended(self, record: Record) -> None:
+    def finished(self, record: Record) -> None:
         """Draw the last state, and write what came out."""
         self.changed(record)
         self._bar.stop()
         if record.job.outcome:
-            self._bar.console.out(encodable_json(harmless_json(record.job.outcome)), highlight=False)
+            self._bar.console.out(encodable_json(escape_json_control_chars(record.job.outcome)), highlight=False)
 
-    def lost(self, reason: str, pause: float) -> None:
+    def on_disconnect(self, reason: str, pause: float) -> None:
         """Say above the bar that the line is lost."""
-        self._bar.console.print(Text(harmless(_lost(reason, pause)), "yellow"))
+        self._bar.console.print(Text(escape_control_chars(_disconnected_text(reason, pause)), "yellow"))
 
-    def back(self) -> None:
+    def on_reconnect(self) -> None:
         """Say that it is back."""
-        self._bar.console.print(Text(_BACK, "green"))
+        self._bar.console.print(Text(_RECONNECTED, "green"))
 
 
-_BACK: Final = "Connected again."
+_RECONNECTED: Final = "Connected again."
 
 
-def _lost(reason: str, pause: float) -> str:
+def _disconnected_text(reason: str, pause: float) -> str:
     return f"{reason[:1].upper()}{reason[1:]}; trying again in {pause:.1f} s."
 
 
 def _bar(console: Console, now: Clock) -> Bar:
     columns = (
-        _Sign(),
-        _OfJob(lambda job: Text(harmless(job.job_id), "bold")),
-        _OfJob(lambda job: status_text(job.status)),
-        _OfJob(lambda job: Text(standing(job))),
-        _BarIfTotal(),
-        _OfJob(lambda job: Text(str(job.progress or ""))),
-        _OfJob(lambda job: Text(_running_time(job, now()))),
-        _OfJob(
-            lambda job: Text(harmless(job.progress.message if job.progress else ""), "dim"),
+        _StatusColumn(),
+        _JobColumn(lambda job: Text(escape_control_chars(job.job_id), "bold")),
+        _JobColumn(lambda job: status_text(job.status)),
+        _JobColumn(lambda job: Text(describe(job))),
+        _ProgressBarColumn(),
+        _JobColumn(lambda job: Text(str(job.progress or ""))),
+        _JobColumn(lambda job: Text(_running_time(job, now()))),
+        _JobColumn(
+            lambda job: Text(escape_control_chars(job.progress.message if job.progress else ""), "dim"),
             Column(no_wrap=True, overflow="ellipsis", ratio=1),
         ),
     )
@@ -170,7 +178,7 @@ def _running_time(job: Job, now: datetime) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-class _OfJob(ProgressColumn):
+class _JobColumn(ProgressColumn):
     """Something of the job, once there is one."""
 
     def __init__(self, shown: Callable[[Job], Text], column: Column | None = None) -> None:
@@ -182,7 +190,7 @@ class _OfJob(ProgressColumn):
         return self._shown(job) if job else Text()
 
 
-class _Sign(ProgressColumn):
+class _StatusColumn(ProgressColumn):
     """A spinner, and at the end how it ended."""
 
     def __init__(self) -> None:
@@ -191,11 +199,11 @@ class _Sign(ProgressColumn):
 
     def render(self, task: Task) -> Text | Spinner:
         job = task.fields["job"]
-        sign = _SIGNS.get(job.status) if job else None
+        sign = _SYMBOLS.get(job.status) if job else None
         return Text(sign, status_text(job.status).style) if sign else self._spinner
 
 
-class _BarIfTotal(ProgressColumn):
+class _ProgressBarColumn(ProgressColumn):
     """A bar where it is known how much there is to do."""
 
     def __init__(self) -> None:

@@ -23,16 +23,16 @@ from typing import Final, Literal, TypeVar
 import httpx
 
 from jobstate.connections import authorization, connection_options
-from jobstate_worker.attempt import FAREWELL, Attempt
-from jobstate_worker.ending import DaemonThreads, end_all
-from jobstate_worker.requests import Asking, Change, Claim
-from jobstate_worker.service import RequestRefused, Service, ServiceError, log
-from jobstate_worker.work import ENDING, Function, JobFailed, Work, runner_for
+from jobstate_worker.attempt import RELEASE_TIMEOUT, Attempt
+from jobstate_worker.ending import DaemonThreadPool, cancel_all
+from jobstate_worker.requests import Claim, ClaimRequest, JobUpdate
+from jobstate_worker.service import RequestRefused, ServiceError, WorkerClient, log
+from jobstate_worker.work import STOP_SIGNALS, Function, JobFailed, Work, runner_for
 
 __all__ = ["JobFailed", "JobWorker", "RequestRefused", "Work"]
 
 #: Seconds between two claims that bring nothing at least, for those that did not wait at the service.
-CLAIM_EVERY: Final = 1.0
+MIN_CLAIM_INTERVAL: Final = 1.0
 
 T = TypeVar("T")
 
@@ -81,10 +81,10 @@ class JobWorker:
         self._lease_seconds = lease_seconds
         self._wait_seconds = wait_seconds
         self._drain_seconds = drain_seconds
-        self._free = asyncio.Semaphore(concurrency)
+        self._slots = asyncio.Semaphore(concurrency)
         self._running: set[asyncio.Task[None]] = set()
         self._stopping = asyncio.Event()
-        self._hurrying = asyncio.Event()
+        self._force_stop = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> None:
@@ -94,7 +94,7 @@ class JobWorker:
         called in the main thread. Raises `RequestRefused` when the service will never accept its claims.
         """
         loop = asyncio.new_event_loop()
-        loop.set_default_executor(DaemonThreads())
+        loop.set_default_executor(DaemonThreadPool())
         try:
             loop.run_until_complete(self._serve_until_signalled(loop))
         finally:
@@ -107,10 +107,10 @@ class JobWorker:
         async with httpx.AsyncClient(
             base_url=self._url, headers=self._headers, timeout=10.0, limits=limits, **self._connection
         ) as http:
-            service = Service(http)
+            service = WorkerClient(http)
             log.info("waiting for jobs in %s", ", ".join(self._queues))
             try:
-                await self._take_jobs(service)
+                await self._claim_loop(service)
             finally:
                 await self._drain()
 
@@ -122,53 +122,53 @@ class JobWorker:
             self._loop.call_soon_threadsafe(self._stopping.set)
 
     async def _serve_until_signalled(self, loop: asyncio.AbstractEventLoop) -> None:
-        for number in ENDING:
-            loop.add_signal_handler(number, self._note_signal)
+        for number in STOP_SIGNALS:
+            loop.add_signal_handler(number, self._on_signal)
         try:
             await self.serve()
         finally:
-            for number in ENDING:
+            for number in STOP_SIGNALS:
                 loop.remove_signal_handler(number)
-            await end_all()
+            await cancel_all()
 
-    def _note_signal(self) -> None:
-        (self._hurrying if self._stopping.is_set() else self._stopping).set()
+    def _on_signal(self) -> None:
+        (self._force_stop if self._stopping.is_set() else self._stopping).set()
 
-    async def _take_jobs(self, service: Service) -> None:
+    async def _claim_loop(self, service: WorkerClient) -> None:
         while not self._stopping.is_set():
-            if await _before(self._stopping, self._free.acquire()) is None:
+            if await _first_of(self._stopping, self._slots.acquire()) is None:
                 return
-            earliest = asyncio.get_running_loop().time() + CLAIM_EVERY
+            next_claim_at = asyncio.get_running_loop().time() + MIN_CLAIM_INTERVAL
             claim = await self._claim(service)
             if claim is None:
-                self._free.release()
-                await _before(self._stopping, asyncio.sleep(earliest - asyncio.get_running_loop().time()))
+                self._slots.release()
+                await _first_of(self._stopping, asyncio.sleep(next_claim_at - asyncio.get_running_loop().time()))
             else:
-                task = asyncio.create_task(Attempt(claim, service, self._runner).see_through())
+                task = asyncio.create_task(Attempt(claim, service, self._runner).run())
                 self._running.add(task)
-                task.add_done_callback(self._note_end)
+                task.add_done_callback(self._on_attempt_done)
 
-    def _note_end(self, task: asyncio.Task[None]) -> None:
+    def _on_attempt_done(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
-        self._free.release()
+        self._slots.release()
 
-    async def _claim(self, service: Service) -> Claim | None:
+    async def _claim(self, service: WorkerClient) -> Claim | None:
         """Claim a job; one that a claim has got that was cut off by the stop is given back."""
-        asking = Asking(self._queues, self._worker, self._lease_seconds)
-        claim = await _before(self._stopping, service.claim(asking, self._wait_seconds))
+        claim_request = ClaimRequest(self._queues, self._worker, self._lease_seconds)
+        claim = await _first_of(self._stopping, service.claim(claim_request, self._wait_seconds))
         if not self._stopping.is_set():
             return claim
         with contextlib.suppress(TimeoutError, ServiceError):
-            async with asyncio.timeout(FAREWELL):
-                claim = claim or await service.claim_unheard(asking)
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                claim = claim or await service.recover_claim(claim_request)
                 if claim:
-                    await service.change(claim, Change.release())
+                    await service.update_job(claim, JobUpdate.release())
         return None
 
     async def _drain(self) -> None:
         if self._running:
             log.info("waiting up to %g s for %d running", self._drain_seconds, len(self._running))
-            await _before(self._hurrying, asyncio.wait(self._running, timeout=self._drain_seconds))
+            await _first_of(self._force_stop, asyncio.wait(self._running, timeout=self._drain_seconds))
         for task in self._running:
             task.cancel()
         if self._running:
@@ -176,13 +176,13 @@ class JobWorker:
         log.info("ended")
 
 
-async def _before(event: asyncio.Event, work: Awaitable[T]) -> T | None:
+async def _first_of(event: asyncio.Event, work: Awaitable[T]) -> T | None:
     """Return what `work` does, or `None`, with the work cancelled, where the event comes first."""
-    doing, coming = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
+    work_task, event_task = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
     try:
-        await asyncio.wait({doing, coming}, return_when=asyncio.FIRST_COMPLETED)
-        return doing.result() if doing.done() else None
+        await asyncio.wait({work_task, event_task}, return_when=asyncio.FIRST_COMPLETED)
+        return work_task.result() if work_task.done() else None
     finally:
-        doing.cancel()
-        coming.cancel()
-        await asyncio.wait({doing, coming})
+        work_task.cancel()
+        event_task.cancel()
+        await asyncio.wait({work_task, event_task})

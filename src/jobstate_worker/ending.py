@@ -12,42 +12,42 @@ from typing import Any, Final, TypeVar
 from jobstate_worker.service import log
 
 #: Seconds for what was cancelled to end, and for what was closed.
-WITHIN: Final = 1.0
-MOMENT: Final = 0.1
+CANCEL_TIMEOUT: Final = 1.0
+CLOSE_TIMEOUT: Final = 0.1
 #: As many threads as asyncio has by default at most.
-THREADS: Final = 32
+MAX_THREADS: Final = 32
 
 T = TypeVar("T")
 
 
-async def end(tasks: Collection[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+async def cancel_and_wait(tasks: Collection[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
     """Cancel tasks; those that have not ended within a second are closed where they stand, and do nothing more.
 
     Returns those that defy this too, and go on for as long as the loop.
     """
     for task in tasks:
         task.cancel()
-    deaf = await _left(tasks, WITHIN)
-    for task in deaf:
+    unresponsive = await _still_running(tasks, CANCEL_TIMEOUT)
+    for task in unresponsive:
         log.warning("%s does not heed its cancellation; cut off", task.get_name())
         _close(task)
-    return await _left(deaf, MOMENT)
+    return await _still_running(unresponsive, CLOSE_TIMEOUT)
 
 
-async def end_all() -> None:
+async def cancel_all() -> None:
     """End all that runs in this loop but for the caller; the loop is not to run on afterwards."""
     loop = asyncio.get_running_loop()
-    for task in await end(asyncio.all_tasks() - {asyncio.current_task()}):
-        threading.Thread(target=_keep, args=(task,), daemon=True).start()
-    await asyncio.wait({asyncio.create_task(loop.shutdown_asyncgens())}, timeout=WITHIN)
+    for task in await cancel_and_wait(asyncio.all_tasks() - {asyncio.current_task()}):
+        threading.Thread(target=_pin_task, args=(task,), daemon=True).start()
+    await asyncio.wait({asyncio.create_task(loop.shutdown_asyncgens())}, timeout=CANCEL_TIMEOUT)
 
 
-def _keep(task: asyncio.Task[Any]) -> None:
+def _pin_task(task: asyncio.Task[Any]) -> None:
     """Never give up a task: to collect a coroutine that swallows all exceptions takes for ever."""
     threading.Event().wait()
 
 
-async def _left(tasks: Collection[asyncio.Task[Any]], seconds: float) -> set[asyncio.Task[Any]]:
+async def _still_running(tasks: Collection[asyncio.Task[Any]], seconds: float) -> set[asyncio.Task[Any]]:
     return (await asyncio.wait(tasks, timeout=seconds))[1] if tasks else set()
 
 
@@ -61,7 +61,7 @@ def _close(task: asyncio.Task[Any]) -> None:
     task.cancel()
 
 
-def fulfil(future: concurrent.futures.Future[T], call: Callable[[], T]) -> None:
+def resolve_future(future: concurrent.futures.Future[T], call: Callable[[], T]) -> None:
     """Make a call's outcome a future's, unless nobody wants it any more."""
     if future.set_running_or_notify_cancel():
         try:
@@ -70,7 +70,7 @@ def fulfil(future: concurrent.futures.Future[T], call: Callable[[], T]) -> None:
             future.set_exception(error)
 
 
-class DaemonThreads(concurrent.futures.ThreadPoolExecutor):
+class DaemonThreadPool(concurrent.futures.ThreadPoolExecutor):
     """A default executor whose threads end with the process at the latest: nothing in them can hold up the end."""
 
     def __init__(self) -> None:
@@ -82,8 +82,8 @@ class DaemonThreads(concurrent.futures.ThreadPoolExecutor):
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[T]:
         """Call `fn` in the next thread that is free."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
-        self._calls.put(functools.partial(fulfil, future, functools.partial(fn, *args, **kwargs)))
-        if not self._idle.acquire(blocking=False) and self._started < THREADS:
+        self._calls.put(functools.partial(resolve_future, future, functools.partial(fn, *args, **kwargs)))
+        if not self._idle.acquire(blocking=False) and self._started < MAX_THREADS:
             self._started += 1
             threading.Thread(target=self._work, daemon=True).start()
         return future

@@ -10,7 +10,7 @@ from jobstate_worker.encoding import repaired, text_of
 
 MESSAGE_BYTES: Final = 1024
 #: The largest integer that JSON keeps in every language.
-LARGEST_COUNT: Final = 2**53 - 1
+MAX_SAFE_INTEGER: Final = 2**53 - 1
 _CUT: Final = "…"
 
 Progress: TypeAlias = Mapping[str, object]
@@ -32,9 +32,9 @@ def progress_report(current: object, total: object, message: object, warn: Calla
 def _count(value: object, warn: Callable[[str], None]) -> int | None:
     with contextlib.suppress(Exception):
         count = operator.index(value)  # type: ignore[arg-type]
-        if 0 <= count <= LARGEST_COUNT:
+        if 0 <= count <= MAX_SAFE_INTEGER:
             return count
-    warn(f"{text_of(lambda: ascii(value))[:80]} is not an integer from 0 to {LARGEST_COUNT}")
+    warn(f"{text_of(lambda: ascii(value))[:80]} is not an integer from 0 to {MAX_SAFE_INTEGER}")
     return None
 
 

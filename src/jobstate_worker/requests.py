@@ -7,7 +7,7 @@ from uuid import uuid4
 from jobstate_worker.encoding import encoded
 
 #: Sooner where a lease is held: a service that is back takes leases that have run out from those not heard of in 10 s.
-LONGEST_PAUSE_WITH_LEASE: Final = 5.0
+MAX_PAUSE_WITH_LEASE: Final = 5.0
 
 
 class Claim(NamedTuple):
@@ -19,26 +19,26 @@ class Claim(NamedTuple):
     lease_seconds: int
 
     @property
-    def longest_pause(self) -> float:
+    def max_pause(self) -> float:
         """Seconds that may pass between two attempts to reach the service."""
-        return min(LONGEST_PAUSE_WITH_LEASE, self.lease_seconds / 3)
+        return min(MAX_PAUSE_WITH_LEASE, self.lease_seconds / 3)
 
 
-class Asking:
+class ClaimRequest:
     """A wish for a job, under a key that makes it harmless to say it again."""
 
     #: Whether it was sent and not answered: it may have got a job then.
-    is_open = False
+    is_unanswered = False
 
     def __init__(self, queues: Sequence[str], worker: str, lease_seconds: int) -> None:
         """Ask for the oldest job of `queues` that is due."""
         self.key = str(uuid4())
         self._lease_seconds = lease_seconds
-        self._wish = {"queues": list(queues), "worker": worker, "lease_seconds": lease_seconds}
+        self._fields = {"queues": list(queues), "worker": worker, "lease_seconds": lease_seconds}
 
     def body(self, wait_seconds: int) -> bytes:
         """Return what to send in order to wait so long."""
-        return encoded({**self._wish, "wait_seconds": wait_seconds})
+        return encoded({**self._fields, "wait_seconds": wait_seconds})
 
     def read(self, answer: Any) -> Claim | None:
         """Return the job of an answer."""
@@ -48,17 +48,17 @@ class Asking:
         claim.job["job_id"]  # without it nothing can be said of the job
         return claim
 
-    async def note(self, event: str, details: Mapping[str, Any]) -> None:
+    async def trace(self, event: str, details: Mapping[str, Any]) -> None:
         """Take down what httpx tells of the request."""
-        self.is_open = self.is_open or event.endswith("send_request_body.started")
+        self.is_unanswered = self.is_unanswered or event.endswith("send_request_body.started")
 
 
-class Change(NamedTuple):
+class JobUpdate(NamedTuple):
     """What is to become of a job, under a key that makes it harmless to say it again."""
 
     method: str
     #: What follows the job's address.
-    call: str
+    path: str
     #: JSON.
     body: bytes
     key: str
@@ -66,7 +66,7 @@ class Change(NamedTuple):
     content: str = ""
     excerpt: str = ""
     #: What is sent instead, in this order, when the service rejects the body.
-    alternatives: tuple["Change", ...] = ()
+    alternatives: tuple["JobUpdate", ...] = ()
 
     @classmethod
     def to(cls, status: str, **fields: object) -> Self:

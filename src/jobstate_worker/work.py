@@ -17,17 +17,17 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from jobstate_worker.encoding import encoded, text_of
-from jobstate_worker.ending import fulfil
+from jobstate_worker.ending import resolve_future
 from jobstate_worker.outcomes import cancelled, completed, failed, released
 from jobstate_worker.progress import Progress, progress_report
-from jobstate_worker.requests import Change
+from jobstate_worker.requests import JobUpdate
 from jobstate_worker.service import log
 
 #: How often a thread looks whether its process is to stop, and how long a process may take to end by itself (s).
-LOOK_EVERY: Final = 0.1
-PROCESS_ENDS_WITHIN: Final = 2.0
+POLL_INTERVAL: Final = 0.1
+PROCESS_EXIT_TIMEOUT: Final = 2.0
 #: What ends the worker, and reaches its processes as well where it is sent to all of a terminal or of a service.
-ENDING: Final = {signal.SIGTERM, signal.SIGINT}
+STOP_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT}
 
 
 class JobFailed(Exception):
@@ -122,7 +122,7 @@ class Work:
 
 Function: TypeAlias = Callable[[Work], Any]
 #: Runs a function on its work and says what is to become of the job; gives the function up once the event is set.
-Run: TypeAlias = Callable[[Work, threading.Event], Coroutine[Any, Any, Change]]
+Run: TypeAlias = Callable[[Work, threading.Event], Coroutine[Any, Any, JobUpdate]]
 
 
 class Runner(NamedTuple):
@@ -139,9 +139,9 @@ def runner_for(function: Function, in_: Literal["thread", "process"]) -> Runner:
     if is_async:
         if in_ == "process":
             raise ValueError("an async function runs in the event loop, not in a process")
-        return Runner(lambda work, given_up: _awaited(function, work), cancellable=True)
+        return Runner(lambda work, given_up: _run_async(function, work), cancellable=True)
     if in_ == "thread":
-        return Runner(lambda work, given_up: _in_thread(_called, function, work), cancellable=False)
+        return Runner(lambda work, given_up: _in_thread(_run_sync, function, work), cancellable=False)
     try:
         pickle.dumps(function)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
@@ -149,14 +149,14 @@ def runner_for(function: Function, in_: Literal["thread", "process"]) -> Runner:
     return Runner(lambda work, given_up: _in_thread(_in_process, function, work, given_up), cancellable=False)
 
 
-def ended(work: Work, result: object) -> Change:
+def success_update(work: Work, result: object) -> JobUpdate:
     """Say what becomes of a job whose function has returned: what stopped returns `None`, what is done its result."""
     if result is None and work.cancel_requested:
         return cancelled()
     return completed(result, work.latest)
 
 
-def broken(work: Work, error: BaseException) -> Change:
+def failure_update(work: Work, error: BaseException) -> JobUpdate:
     """Say what becomes of a job whose function has raised."""
     if isinstance(error, JobFailed | InvalidErrorMessage):
         return failed(error)
@@ -173,104 +173,104 @@ def _log_failure(work: Work, error: BaseException) -> None:
         log.warning("%s: the function raised %s", work.job_id, text_of(lambda: type(error).__name__))
 
 
-async def _awaited(function: Function, work: Work) -> Change:
+async def _run_async(function: Function, work: Work) -> JobUpdate:
     try:
-        return ended(work, await function(work))
+        return success_update(work, await function(work))
     except GeneratorExit:
         raise
     except BaseException as error:
-        return broken(work, error)
+        return failure_update(work, error)
 
 
-def _called(function: Function, work: Work) -> Change:
+def _run_sync(function: Function, work: Work) -> JobUpdate:
     try:
-        return ended(work, function(work))
+        return success_update(work, function(work))
     except BaseException as error:
-        return broken(work, error)
+        return failure_update(work, error)
 
 
-async def _in_thread(call: Callable[..., Change], *arguments: object) -> Change:
+async def _in_thread(call: Callable[..., JobUpdate], *arguments: object) -> JobUpdate:
     """Run in a thread of its own, which ends with the process at the latest: no function can hold up the end."""
-    future: concurrent.futures.Future[Change] = concurrent.futures.Future()
-    threading.Thread(target=fulfil, args=(future, functools.partial(call, *arguments)), daemon=True).start()
+    future: concurrent.futures.Future[JobUpdate] = concurrent.futures.Future()
+    threading.Thread(target=resolve_future, args=(future, functools.partial(call, *arguments)), daemon=True).start()
     return await asyncio.wrap_future(future)
 
 
-def _in_process(function: Function, work: Work, given_up: threading.Event) -> Change:
+def _in_process(function: Function, work: Work, abandoned: threading.Event) -> JobUpdate:
     """Run in a fresh process: pass its progress on and a wish to stop in, and kill it once it is given up."""
     context = multiprocessing.get_context("spawn")
-    line, far_end = context.Pipe()
-    process = context.Process(target=_in_child, args=(function, work.job, far_end))
+    pipe, child_end = context.Pipe()
+    process = context.Process(target=_in_child, args=(function, work.job, child_end))
     _start(process)
-    far_end.close()
+    child_end.close()
     try:
-        change = _attended(line, work, given_up)
-        process.join(0 if given_up.is_set() else PROCESS_ENDS_WITHIN)
-        return change
+        update = _supervise_child(pipe, work, abandoned)
+        process.join(0 if abandoned.is_set() else PROCESS_EXIT_TIMEOUT)
+        return update
     except Exception as error:
-        return broken(work, _death(process, error))
+        return failure_update(work, _exit_error(process, error))
     finally:
         process.kill()
         process.join()
-        line.close()
+        pipe.close()
 
 
 def _start(process: BaseProcess) -> None:
     """Start a process that `ENDING` does not reach before it has said what is to become of it."""
     resource_tracker.ensure_running()  # by itself it starts with the process, and takes the block away
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         process.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
-def _death(process: BaseProcess, error: Exception) -> ProcessDied:
-    process.join(PROCESS_ENDS_WITHIN)
+def _exit_error(process: BaseProcess, error: Exception) -> ProcessDied:
+    process.join(PROCESS_EXIT_TIMEOUT)
     if process.exitcode is None:
         return ProcessDied(f"the process said what nobody understands: {error!r}")
     return ProcessDied(f"the process ended with exit code {process.exitcode}")
 
 
-def _attended(line: "Connection[Any, Any]", work: Work, given_up: threading.Event) -> Change:
-    told = False
-    while not given_up.is_set():
-        if work.cancel_requested and not told:
-            line.send("stop")
-            told = True
-        if line.poll(LOOK_EVERY):
-            said = line.recv()
-            if isinstance(said, Change):
-                return said
-            work.latest = said
-    return Change.release()
+def _supervise_child(pipe: "Connection[Any, Any]", work: Work, abandoned: threading.Event) -> JobUpdate:
+    stop_sent = False
+    while not abandoned.is_set():
+        if work.cancel_requested and not stop_sent:
+            pipe.send("stop")
+            stop_sent = True
+        if pipe.poll(POLL_INTERVAL):
+            message = pipe.recv()
+            if isinstance(message, JobUpdate):
+                return message
+            work.latest = message
+    return JobUpdate.release()
 
 
-def _in_child(function: Function, job: Mapping[str, Any], line: "Connection[Any, Any]") -> None:
-    _outlive_signals()
-    saying = threading.Lock()
+def _in_child(function: Function, job: Mapping[str, Any], pipe: "Connection[Any, Any]") -> None:
+    _ignore_signals()
+    send_lock = threading.Lock()
 
-    def say(what: object) -> None:
-        with saying:
-            line.send(what)
+    def send(message: object) -> None:
+        with send_lock:
+            pipe.send(message)
 
-    work = Work(job, say)
-    threading.Thread(target=_listen, args=(line, work), daemon=True).start()
-    say(_called(function, work))
+    work = Work(job, send)
+    threading.Thread(target=_listen, args=(pipe, work), daemon=True).start()
+    send(_run_sync(function, work))
 
 
-def _outlive_signals() -> None:
+def _ignore_signals() -> None:
     """Leave it to the parent what its signals mean; what this process starts can still be ended by `terminate`."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: None)  # other than SIG_IGN, no program inherits it
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-def _listen(line: "Connection[Any, Any]", work: Work) -> None:
+def _listen(pipe: "Connection[Any, Any]", work: Work) -> None:
     """Stop the work when told so; end the process with its parent."""
     with contextlib.suppress(EOFError, OSError):
         while True:
-            line.recv()
+            pipe.recv()
             work.stop()
     os._exit(1)

@@ -8,8 +8,8 @@ import pytest
 from jobstate.connections import UnusableProxy, connection_options, is_loopback, proxy_for
 from jobstate_cli.errors import Misconfigured
 from jobstate_cli.exits import Exit
-from jobstate_cli.service import connected
-from jobstate_cli.target import Target
+from jobstate_cli.service import open_client
+from jobstate_cli.target import ClientConfig
 from jobstate_worker import JobWorker
 
 
@@ -101,15 +101,15 @@ async def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
 ) -> None:
     environment.setattr("jobstate.connections.find_spec", lambda name: None)
     environment.setenv(variable, value)
-    with pytest.raises(UnusableProxy) as refused:
+    with pytest.raises(UnusableProxy) as error:
         proxy_for("http://jobs")
-    assert str(refused.value).startswith(f"`{variable}` {words}")
-    assert "`NO_PROXY`" in str(refused.value)
-    assert "s3cret" not in str(refused.value)
+    assert str(error.value).startswith(f"`{variable}` {words}")
+    assert "`NO_PROXY`" in str(error.value)
+    assert "s3cret" not in str(error.value)
     with pytest.raises(ValueError, match=f"`{variable}`"):
         JobWorker("http://jobs", ["default"], print)
     with pytest.raises(Misconfigured, match=f"`{variable}`") as misconfigured:
-        async with connected(Target("http://jobs")):
+        async with open_client(ClientConfig("http://jobs")):
             pass
     assert misconfigured.value.exit_code is Exit.USAGE
 

@@ -7,9 +7,9 @@ import httpx
 import pytest
 
 from jobstate.redirects import redirect_advice
-from jobstate_cli.errors import Refused
-from jobstate_worker.requests import Asking
-from jobstate_worker.service import Service
+from jobstate_cli.errors import RequestRejected
+from jobstate_worker.requests import ClaimRequest
+from jobstate_worker.service import WorkerClient
 from tests.helpers.mock_transport import RECORD, STREAM, Scripted
 
 ASKED = "http://jobs:8000/v1/jobs/j1"
@@ -69,7 +69,7 @@ async def test_the_worker_logs_where_the_redirect_points_and_tries_again(
     caplog.set_level(logging.WARNING)
     transport = httpx.MockTransport(lambda request: answers.pop(0))
     async with httpx.AsyncClient(base_url="http://jobs", transport=transport) as http:
-        assert await Service(http).claim(Asking(["default"], "ann", 30), 0) is None
+        assert await WorkerClient(http).claim(ClaimRequest(["default"], "ann", 30), 0) is None
     (line,) = caplog.messages
     assert "a redirect to `https://jobs/v1/claims`" in line
     assert "use `https://jobs` as its URL" in line
@@ -82,9 +82,13 @@ async def test_the_terminal_ends_with_where_the_redirect_points(status: int, pre
     for path in (RECORD, STREAM):
         scripted.says(path, httpx.Response(status, headers={"Location": prefix + path}))
     async with scripted.service() as service:
-        with pytest.raises(Refused, match=f"{status} .*: a redirect to `{prefix}{RECORD}`.* use `{prefix}` as its URL"):
+        with pytest.raises(
+            RequestRejected, match=f"{status} .*: a redirect to `{prefix}{RECORD}`.* use `{prefix}` as its URL"
+        ):
             await service.job("j1")
-        with pytest.raises(Refused, match=f"{status} .*: a redirect to `{prefix}{STREAM}`.* use `{prefix}` as its URL"):
+        with pytest.raises(
+            RequestRejected, match=f"{status} .*: a redirect to `{prefix}{STREAM}`.* use `{prefix}` as its URL"
+        ):
             async with service.stream(STREAM):
                 pass
     assert len(scripted.requests) == 2

@@ -11,10 +11,10 @@ from click.testing import CliRunner, Result
 
 from jobstate_cli import command as shared
 from jobstate_cli.command import default_url
-from jobstate_cli.errors import ClientError, JobGone, Refused, ServiceAway, TimedOut
+from jobstate_cli.errors import ClientError, JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
 from jobstate_cli.exits import Exit
-from jobstate_cli.submit import body_of, flaw
-from jobstate_cli.target import Target
+from jobstate_cli.submit import body_of, json_error
+from jobstate_cli.target import ClientConfig
 from service.__main__ import COMMANDS, main
 from service.domain.constraints import IDEMPOTENCY_KEY
 from service.domain.states import FINAL_STATUSES, Status
@@ -111,7 +111,7 @@ def test_an_api_key_is_shown_by_no_message(args: list[str], environ: dict[str, s
     assert result.exit_code == (0 if args == ["--help"] else 2)
     assert words in " ".join(result.output.split())
     assert "s3cr" not in result.output
-    assert "s3cr" not in repr(Target("http://host", "s3cret"))
+    assert "s3cr" not in repr(ClientConfig("http://host", "s3cret"))
 
 
 @pytest.mark.parametrize(
@@ -148,20 +148,20 @@ def test_where_the_address_is_given_a_port_that_is_none_does_not_matter() -> Non
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ServiceAway("away"), 1),
-        (Refused("no"), 1),
-        (Refused("no", "job-exists"), 1),
-        (Refused("no", "job-not-found"), 5),
-        (Refused("no", "job-failed"), 3),
-        (Refused("no", "job-cancelled"), 4),
-        (JobGone("gone"), 5),
+        (ServiceUnavailable("away"), 1),
+        (RequestRejected("no"), 1),
+        (RequestRejected("no", "job-exists"), 1),
+        (RequestRejected("no", "job-not-found"), 5),
+        (RequestRejected("no", "job-failed"), 3),
+        (RequestRejected("no", "job-cancelled"), 4),
+        (JobDeleted("gone"), 5),
         (TimedOut("late"), 6),
     ],
 )
 def test_every_error_has_its_code_and_is_told_without_what_steers_a_terminal(error: ClientError, code: int) -> None:
     @click.command(cls=shared.Command)
     def fail() -> None:
-        raise type(error)(f"{error}\x1b[2J") if not isinstance(error, Refused) else error
+        raise type(error)(f"{error}\x1b[2J") if not isinstance(error, RequestRejected) else error
 
     result = CliRunner().invoke(fail)
     assert (result.exit_code, result.stdout) == (code, "")
@@ -179,12 +179,12 @@ def test_ctrl_c_is_130_without_a_word() -> None:
 
 
 def test_the_ends_of_a_job_are_the_services_final_statuses() -> None:
-    from jobstate_cli.exits import ENDS
+    from jobstate_cli.exits import STATUS_EXIT_CODES
     from jobstate_cli.terminal import STYLES
 
-    assert set(ENDS) == set(FINAL_STATUSES)
+    assert set(STATUS_EXIT_CODES) == set(FINAL_STATUSES)
     assert list(STYLES) == list(Status)
-    assert set(ENDS.values()) == {Exit.OK, Exit.FAILED, Exit.CANCELLED}
+    assert set(STATUS_EXIT_CODES.values()) == {Exit.OK, Exit.FAILED, Exit.CANCELLED}
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,7 @@ def test_the_body_holds_the_input_as_it_is(fields: dict[str, object], body: byte
 
 @pytest.mark.parametrize("text", [b"1", b" null\n", b'{"a": 1e400}', b"1" * 10_000, '"é"'.encode(), b'"NaN"'])
 def test_whatever_is_json_has_no_flaw(text: bytes) -> None:
-    assert flaw(text) is None
+    assert json_error(text) is None
 
 
 @pytest.mark.parametrize(
@@ -214,14 +214,14 @@ def test_whatever_is_json_has_no_flaw(text: bytes) -> None:
     ],
 )
 def test_a_flaw_is_told_by_its_place(text: bytes, place: str) -> None:
-    assert (flaw(text) or "").startswith(place)
+    assert (json_error(text) or "").startswith(place)
 
 
 class TestASubmitWhoseReplyIsLost:
     @pytest.fixture
     def scripted(self, monkeypatch: pytest.MonkeyPatch) -> Scripted:
         scripted = Scripted()
-        monkeypatch.setattr("jobstate_cli.submit.connected", lambda url: scripted.service())
+        monkeypatch.setattr("jobstate_cli.submit.open_client", lambda url: scripted.service())
         monkeypatch.setattr("jobstate_cli.service.PAUSE", 0.001)
         return scripted
 

@@ -8,8 +8,8 @@ import pytest
 
 from jobstate_cli import service as calls
 from jobstate_cli import streams
-from jobstate_cli.errors import JobGone, Refused, ServiceAway, TimedOut
-from jobstate_cli.exits import ENDS, Exit
+from jobstate_cli.errors import JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
+from jobstate_cli.exits import STATUS_EXIT_CODES, Exit
 from jobstate_cli.follow import follow
 from jobstate_cli.records import Record
 from jobstate_cli.streams import Event
@@ -32,17 +32,17 @@ class Seen:
     def changed(self, record: Record) -> None:
         self.states.append(record.job.status)
 
-    def gone(self, event: Event) -> None:
+    def removed(self, event: Event) -> None:
         self.states.append(event.name)
 
-    def ended(self, record: Record) -> None:
+    def finished(self, record: Record) -> None:
         self.outcome = record.job.outcome
 
-    def lost(self, reason: str, pause: float) -> None:
+    def on_disconnect(self, reason: str, pause: float) -> None:
         self.losses.append(reason)
         self.pauses.append(pause)
 
-    def back(self) -> None:
+    def on_reconnect(self) -> None:
         self.returns += 1
 
 
@@ -58,7 +58,7 @@ def scripted() -> Scripted:
 
 async def see(scripted: Scripted, seen: Seen, seconds: float | None = 10.0, *, known: bool = False) -> Exit:
     async with scripted.service() as service:
-        return await follow(service, "j1", seen, seconds, known=known)
+        return await follow(service, "j1", seen, seconds, already_exists=known)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ async def test_the_end_is_told_although_the_service_is_away_just_then(scripted: 
 async def test_pauses_grow_up_to_the_longest_and_begin_anew_after_an_event(
     scripted: Scripted, seen: Seen, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(streams, "LONGEST_PAUSE", 0.02)
+    monkeypatch.setattr(streams, "MAX_PAUSE", 0.02)
     refused = [httpx.ConnectError("refused")] * 4
     retry = b"retry: 5\n\n"
     scripted.says(STREAM, streaming(retry, changed("running")), *refused, streaming(retry, changed("running", 2)))
@@ -178,7 +178,7 @@ async def test_the_service_says_how_long_it_is_to_be_left_alone(scripted: Script
 async def test_a_job_that_goes_ends_the_watch(scripted: Scripted, seen: Seen, name: str, words: str) -> None:
     gone = event(name, {"job_id": "j1", "status": "completed", "revision": 3}, "1-4")
     scripted.says(STREAM, streaming(changed("running"), gone))
-    with pytest.raises(JobGone, match=words):
+    with pytest.raises(JobDeleted, match=words):
         await see(scripted, seen)
     assert seen.states == ["running", name]
 
@@ -196,22 +196,22 @@ async def test_an_end_that_is_told_afterwards_says_how_it_ended(scripted: Script
     told = event("changed", {"job_id": "j1", "status": status, "revision": 3, "queue": "default"}, "1-3")
     scripted.says(STREAM, streaming(told, event("deleted", {"job_id": "j1", "status": status, "revision": 3}, "1-3")))
     scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
-    assert await see(scripted, seen) is ENDS[status]
+    assert await see(scripted, seen) is STATUS_EXIT_CODES[status]
     assert (seen.states, seen.outcome) == ([status], b"")
 
 
 async def test_a_result_that_nobody_can_read_any_more_is_no_success(scripted: Scripted, seen: Seen) -> None:
     scripted.says(STREAM, streaming(changed("completed", 2)))
     scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
-    with pytest.raises(JobGone, match="j1 has completed, and was gone before its result was read"):
+    with pytest.raises(JobDeleted, match="j1 has completed, and was gone before its result was read"):
         await see(scripted, seen)
 
 
 async def test_a_job_that_went_meanwhile_ends_the_watch(scripted: Scripted, seen: Seen) -> None:
     scripted.says(STREAM, streaming(changed("running"), CUT), problem(404, "job-not-found", "There is no job 'j1'."))
-    with pytest.raises(Refused, match="There is no job 'j1'") as refused:
+    with pytest.raises(RequestRejected, match="There is no job 'j1'") as refused:
         await see(scripted, seen)
-    assert refused.value.exit_code is Exit.GONE
+    assert refused.value.exit_code is Exit.NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -228,7 +228,7 @@ async def test_a_job_that_was_never_seen_is_not_waited_for(
     scripted: Scripted, seen: Seen, first: Callable[[], httpx.Response | Exception]
 ) -> None:
     scripted.says(STREAM, first())
-    with pytest.raises(ServiceAway):
+    with pytest.raises(ServiceUnavailable):
         await see(scripted, seen)
     assert seen.losses == []
 
@@ -283,16 +283,16 @@ class TestTheCalls:
     async def test_a_service_that_is_not_there_is_asked_once(self, scripted: Scripted) -> None:
         scripted.says(RECORD, httpx.ConnectError("refused"))
         async with scripted.service() as service:
-            with pytest.raises(ServiceAway, match="http://service cannot be reached") as away:
+            with pytest.raises(ServiceUnavailable, match="http://service cannot be reached") as away:
                 await service.job("j1")
-        assert (len(scripted.requests), away.value.lost) == (1, False)
+        assert (len(scripted.requests), away.value.outcome_unknown) == (1, False)
 
     async def test_a_silent_service_is_asked_once_and_may_have_heard(self, scripted: Scripted) -> None:
         scripted.says(RECORD, httpx.ReadTimeout("silence"))
         async with scripted.service() as service:
-            with pytest.raises(ServiceAway, match="http://service does not answer") as away:
+            with pytest.raises(ServiceUnavailable, match="http://service does not answer") as away:
                 await service.job("j1")
-        assert (len(scripted.requests), away.value.lost) == (1, True)
+        assert (len(scripted.requests), away.value.outcome_unknown) == (1, True)
 
     @pytest.mark.parametrize(("asked_for", "times"), [("1", 2), ("60", 1), ("", 1), ("soon", 1)])
     async def test_a_service_that_asks_for_a_moment_gets_it_if_it_is_short(
@@ -304,22 +304,22 @@ class TestTheCalls:
             if times > 1:
                 assert (await service.job("j1")).job.status == "running"
             else:
-                with pytest.raises(ServiceAway, match="Too often"):
+                with pytest.raises(ServiceUnavailable, match="Too often"):
                     await service.job("j1")
         assert len(scripted.requests) == times
 
     async def test_what_another_server_says_is_not_taken_for_the_services(self, scripted: Scripted) -> None:
         scripted.says(RECORD, httpx.Response(200, html="<p>Welcome</p>"))
         async with scripted.service() as service:
-            with pytest.raises(ServiceAway, match="what answers is no jobstate service"):
+            with pytest.raises(ServiceUnavailable, match="what answers is no jobstate service"):
                 await service.job("j1")
 
     async def test_a_refusal_without_a_problem_says_its_status(self, scripted: Scripted) -> None:
         scripted.says(RECORD, httpx.Response(403, html="<p>Go away</p>"))
         async with scripted.service() as service:
-            with pytest.raises(Refused, match="403 Forbidden") as refused:
+            with pytest.raises(RequestRejected, match="403 Forbidden") as refused:
                 await service.job("j1")
-        assert refused.value.exit_code is Exit.REFUSED
+        assert refused.value.exit_code is Exit.ERROR
 
     async def test_the_services_clock_counts_where_it_is_another(self, scripted: Scripted) -> None:
         scripted.says(RECORD, answer(job("running"), Date="Fri, 20 Nov 2020 12:00:00 GMT"))

@@ -7,8 +7,8 @@ import httpx
 import pytest
 
 from jobstate_cli import streams, top
-from jobstate_cli.errors import Refused
-from jobstate_cli.picture import Picture, take
+from jobstate_cli.errors import RequestRejected
+from jobstate_cli.picture import Snapshot, fetch_snapshot
 from jobstate_cli.service import Service
 from tests.helpers.mock_transport import OPEN, Scripted, answer, event, problem, streaming
 from tests.unit.terminal.test_views import DRAIN, QUEUES, RUNNING, STATS
@@ -30,10 +30,10 @@ class Seen:
         self.calls: list[str] = []
         self._enough = enough
 
-    def show(self, picture: Picture) -> None:
+    def show(self, snapshot: Snapshot) -> None:
         self._note("picture")
 
-    def away(self, reason: str) -> None:
+    def show_error(self, reason: str) -> None:
         self._note(reason)
 
     def _note(self, call: str) -> None:
@@ -44,8 +44,8 @@ class Seen:
 
 @pytest.fixture(autouse=True)
 def _only_events_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(top, "LEAST", 0.001)
-    monkeypatch.setattr(top, "MOST", 60.0)
+    monkeypatch.setattr(top, "MIN_REFRESH", 0.001)
+    monkeypatch.setattr(top, "MAX_REFRESH", 60.0)
     monkeypatch.setattr(streams, "FIRST_PAUSE", 0.0)
 
 
@@ -61,7 +61,7 @@ def scripted() -> Scripted:
 async def see(scripted: Scripted, enough: int) -> list[str]:
     seen = Seen(enough)
     async with asyncio.timeout(10), scripted.service() as service:
-        first = await take(service)
+        first = await fetch_snapshot(service)
         with pytest.raises(EnoughError):
             await top.refresh(service, seen, first)
     return seen.calls
@@ -81,7 +81,7 @@ async def test_a_lost_stream_is_found_again_and_looked_after(scripted: Scripted)
 async def test_without_a_change_or_a_stream_there_is_a_new_picture_now_and_then(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(top, "MOST", 0.001)
+    monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
     scripted.says(EVENTS, NO_STREAM)
     assert await see(scripted, enough=4) == ["picture"] * 4
     assert len(scripted.asked(EVENTS)) == 1
@@ -96,7 +96,7 @@ async def test_a_service_without_a_stream_is_not_listened_to(scripted: Scripted)
 async def test_a_service_that_is_away_is_told_until_it_is_back(
     scripted: Scripted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(top, "MOST", 0.001)
+    monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
     scripted.says(EVENTS, NO_STREAM)
     scripted.answers["/v1/stats"][1:3] = [REFUSED, REFUSED]
     away = "http://service cannot be reached (refused)"
@@ -104,12 +104,12 @@ async def test_a_service_that_is_away_is_told_until_it_is_back(
 
 
 async def test_a_refusal_ends_it(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(top, "MOST", 0.001)
+    monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
     scripted.says(EVENTS, NO_STREAM)
     scripted.answers["/v1/stats"][1:] = [httpx.Response(403)]
     async with asyncio.timeout(10), scripted.service() as service:
-        first = await take(service)
-        with pytest.raises(Refused, match="403 Forbidden"):
+        first = await fetch_snapshot(service)
+        with pytest.raises(RequestRejected, match="403 Forbidden"):
             await top.refresh(service, Seen(9), first)
 
 
@@ -123,7 +123,7 @@ async def test_an_end_that_is_asked_for_just_as_something_happens_comes(
 
     monkeypatch.setattr(top, "_listen", listen)
     async with scripted.service() as service:
-        first = await take(service)
+        first = await fetch_snapshot(service)
         refreshing = asyncio.create_task(top.refresh(service, Seen(9), first))
         while not (heard and heard[0]._waiters):  # noqa: ASYNC110 (nothing tells that somebody waits)
             await asyncio.sleep(0)

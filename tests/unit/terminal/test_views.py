@@ -13,10 +13,10 @@ import pytest
 from rich.console import Console
 
 from jobstate_cli.follow import View
-from jobstate_cli.picture import Picture, drawn, take
+from jobstate_cli.picture import Snapshot, fetch_snapshot, render
 from jobstate_cli.records import Record
 from jobstate_cli.streams import Event
-from jobstate_cli.terminal import harmless, harmless_json
+from jobstate_cli.terminal import escape_control_chars, escape_json_control_chars
 from jobstate_cli.views import view_on
 from tests.helpers.mock_transport import Scripted, answer, job
 
@@ -83,7 +83,7 @@ class TestTheBar:
         terminal = Terminal()
         outcome: dict[str, Any] = {"result" if status == "completed" else "error_message": {"a": [1]}}
         with shown_on(terminal) as view:
-            view.ended(record(status, started_at=STARTED, finished_at="2026-11-20T13:00:05.000000Z", **outcome))
+            view.finished(record(status, started_at=STARTED, finished_at="2026-11-20T13:00:05.000000Z", **outcome))
         *_, line, last = terminal.lines
         assert re.search(rf"{sign} j1 {status} +attempt 1 +1:00:05", line)
         assert last == '{"a":[1]}'
@@ -92,8 +92,8 @@ class TestTheBar:
         terminal = Terminal()
         with shown_on(terminal) as view:
             view.changed(record("running"))
-            view.lost("it was cut", 1.26)
-            view.back()
+            view.on_disconnect("it was cut", 1.26)
+            view.on_reconnect()
         assert "It was cut; trying again in 1.3 s.\n" in terminal.text
         assert "Connected again.\n" in terminal.text
 
@@ -103,8 +103,8 @@ class TestTheBar:
             view.changed(record("running", progress={"current": 1, "message": EVIL}))
         assert HARMLESS in terminal.text
         with shown_on(terminal) as view:
-            view.lost(f"lost {EVIL}", 1)
-            view.ended(record("failed", error_message={"evil\u009b": "\u202e[bold]"}))
+            view.on_disconnect(f"lost {EVIL}", 1)
+            view.finished(record("failed", error_message={"evil\u009b": "\u202e[bold]"}))
         assert f"Lost {HARMLESS}; trying" in terminal.text
         assert r'{"evil\u009b":"\u202e[bold]"}' in terminal.text
         assert not re.search("[\x9b\u202e]|\x1b\\[2J", terminal.raw)
@@ -122,9 +122,9 @@ class TestLines:
             view.changed(record("pending"))
             view.changed(record("running", 2, progress={"current": 1, "total": 4, "message": "a\u2028b"}))
             view.changed(record("running", 3, stale=True, cancel_requested_at=STARTED, progress={"current": 2}))
-            view.lost("it was cut", 2)
-            view.back()
-            view.ended(record("completed", 4, result="Hello"))
+            view.on_disconnect("it was cut", 2)
+            view.on_reconnect()
+            view.finished(record("completed", 4, result="Hello"))
         told = capsys.readouterr()
         assert told.out.splitlines() == [
             "2026-11-20T12:00:01Z  pending",
@@ -143,7 +143,7 @@ class TestLines:
         self, capsys: pytest.CaptureFixture[str]
     ) -> None:
         with shown_on(Terminal(is_terminal=False)) as view:
-            view.ended(record("cancelled"))
+            view.finished(record("cancelled"))
         assert capsys.readouterr().out == ""
 
 
@@ -151,9 +151,9 @@ def test_json_lines_are_the_events_and_at_the_end_the_record(capsys: pytest.Capt
     changed, last = record("running"), record("completed", 2, result=[1])
     with shown_on(Terminal(), as_json=True) as view:
         view.changed(changed)
-        view.lost("it was cut", 2)
-        view.gone(Event("deleted", b'{"job_id":"j1"}'))
-        view.ended(last)
+        view.on_disconnect("it was cut", 2)
+        view.removed(Event("deleted", b'{"job_id":"j1"}'))
+        view.finished(last)
     told = capsys.readouterr()
     assert told.out.encode().splitlines() == [
         b'{"event":"changed","data":' + changed.json + b"}",
@@ -165,18 +165,18 @@ def test_json_lines_are_the_events_and_at_the_end_the_record(capsys: pytest.Capt
 
 @pytest.mark.parametrize("text", ["plain ☃ 👩‍🚀 语", "", "tab-free"])
 def test_harmless_text_stays_as_it_is(text: str) -> None:
-    assert harmless(text) == text
+    assert escape_control_chars(text) == text
 
 
 @pytest.mark.parametrize("code", [*range(0x20), *range(0x7F, 0xA0), 0x61C, 0x200E, 0x2028, 0x202E, 0x2066, 0xD800])
 def test_every_character_that_steers_is_written_out(code: int) -> None:
-    assert harmless(f"a{chr(code)}b") == f"a\\u{code:04x}b"
+    assert escape_control_chars(f"a{chr(code)}b") == f"a\\u{code:04x}b"
 
 
 def test_json_for_a_terminal_means_the_same() -> None:
     text = '{\n\t"a": "\u009b\u202e\u2028\x7f", "ü": "☃"}'
-    assert json.loads(harmless_json(text.encode())) == json.loads(text)
-    assert harmless_json(text.encode()).decode() == '{\n\t"a": "\\u009b\\u202e\\u2028\\u007f", "ü": "☃"}'
+    assert json.loads(escape_json_control_chars(text.encode())) == json.loads(text)
+    assert escape_json_control_chars(text.encode()).decode() == '{\n\t"a": "\\u009b\\u202e\\u2028\\u007f", "ü": "☃"}'
 
 
 STATS: Any = {
@@ -208,17 +208,17 @@ RUNNING: Any = {
 
 
 class TestThePicture:
-    async def take(self, drain: Any = None) -> Picture:
+    async def take(self, drain: Any = None) -> Snapshot:
         scripted = Scripted().says("/v1/stats", answer(STATS)).says("/v1/queues", answer(QUEUES))
         scripted.says("/v1/drain", answer(drain or DRAIN)).says("/v1/jobs", answer(RUNNING))
         async with scripted.service() as service:
-            picture = await take(service)
+            picture = await fetch_snapshot(service)
         assert scripted.asked("/v1/jobs")[0].url.params["status"] == "running"
         return picture
 
     async def test_it_shows_counts_queues_and_running_jobs(self) -> None:
         terminal = Terminal(width=200)
-        terminal.console.print(drawn(await self.take(), "http://here", None))
+        terminal.console.print(render(await self.take(), "http://here", None))
         lines = [re.sub(" {2,}", "  ", line) for line in terminal.lines]
         assert re.match(r"http://here  2026-11-20 12:00:1\d UTC  open", lines[0])
         assert lines[1] == (
@@ -235,13 +235,13 @@ class TestThePicture:
 
     async def test_no_text_of_a_job_steers_the_terminal(self) -> None:
         terminal = Terminal(width=200)
-        terminal.console.print(drawn(await self.take(), "http://here", None, trouble=EVIL))
+        terminal.console.print(render(await self.take(), "http://here", None, error=EVIL))
         assert terminal.text.count(HARMLESS) == 2
         assert not re.search("[\x9b\u202e]|\x1b\\[2J", terminal.raw)
 
     async def test_it_fits_into_the_terminal(self) -> None:
         terminal = Terminal(width=200)
-        terminal.console.print(drawn(await self.take(), "http://here", 12, trouble="away"))
+        terminal.console.print(render(await self.take(), "http://here", 12, error="away"))
         assert len(terminal.lines) <= 12
         assert terminal.lines[-1] == "… and 3 more"
 
@@ -249,7 +249,7 @@ class TestThePicture:
     async def test_it_says_when_the_service_drains(self, leased: int, safe: bool, words: str) -> None:
         drain = {**DRAIN, "draining": True, "leased": leased, "safe_to_stop": safe, "until": STARTED}
         terminal = Terminal(width=200)
-        terminal.console.print(drawn(await self.take(drain), "http://here", None))
+        terminal.console.print(render(await self.take(drain), "http://here", None))
         assert terminal.lines[0].endswith(f"draining until 12:00:00, {words}")
 
     async def test_as_json_it_is_the_answers_as_they_came(self) -> None:

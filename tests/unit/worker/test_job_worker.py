@@ -11,13 +11,13 @@ import httpx
 import pytest
 
 from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
-from jobstate_worker.ending import THREADS, DaemonThreads
-from jobstate_worker.requests import Asking, Change, Claim
-from jobstate_worker.service import JobLost, Service
-from jobstate_worker.work import broken, ended
+from jobstate_worker.ending import MAX_THREADS, DaemonThreadPool
+from jobstate_worker.requests import Claim, ClaimRequest, JobUpdate
+from jobstate_worker.service import LeaseLost, WorkerClient
+from jobstate_worker.work import failure_update, success_update
 
 CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)
-ASKING = Asking(["default"], "ann", 30)
+ASKING = ClaimRequest(["default"], "ann", 30)
 PROBLEM = "application/problem+json"
 Reply = httpx.Response | httpx.TransportError
 
@@ -47,9 +47,9 @@ def fake() -> FakeService:
 
 
 @pytest.fixture
-async def service(fake: FakeService) -> AsyncIterator[Service]:
+async def service(fake: FakeService) -> AsyncIterator[WorkerClient]:
     async with httpx.AsyncClient(base_url="http://service", transport=httpx.MockTransport(fake)) as http:
-        yield Service(http)
+        yield WorkerClient(http)
 
 
 @pytest.fixture
@@ -75,11 +75,11 @@ def problem(name: str, status: int = 409, prefix: str = "urn:jobstate:problem:",
 
 
 async def test_a_change_is_repeated_under_its_key_until_it_is_answered(
-    fake: FakeService, service: Service, waits: list[float]
+    fake: FakeService, service: WorkerClient, waits: list[float]
 ) -> None:
     broken = httpx.Response(200, text="<html>")
     fake.replies = [httpx.ConnectError("refused"), away(), httpx.ReadTimeout(""), away(status=429), broken]
-    assert await service.change(CLAIM, Change.to("completed", result=0)) == "completed"
+    assert await service.update_job(CLAIM, JobUpdate.to("completed", result=0)) == "completed"
     assert len(set(fake.keys)) == 1
     assert {request.content for request in fake.requests} == {b'{"status":"completed","result":0}'}
     assert {request.headers["Lease-Token"] for request in fake.requests} == {"1-token"}
@@ -97,21 +97,21 @@ async def test_a_change_is_repeated_under_its_key_until_it_is_answered(
     ids=lambda reply: str(getattr(reply, "status_code", type(reply).__name__)),
 )
 async def test_trouble_of_any_kind_is_waited_out(
-    fake: FakeService, service: Service, waits: list[float], reply: Reply
+    fake: FakeService, service: WorkerClient, waits: list[float], reply: Reply
 ) -> None:
     fake.replies = [reply]
-    assert await service.change(CLAIM, Change.release()) == "completed"
+    assert await service.update_job(CLAIM, JobUpdate.release()) == "completed"
     assert len(waits) == 1
 
 
-async def test_two_changes_have_different_keys(fake: FakeService, service: Service) -> None:
+async def test_two_changes_have_different_keys(fake: FakeService, service: WorkerClient) -> None:
     for _ in range(2):
-        await service.change(CLAIM, Change.release())
+        await service.update_job(CLAIM, JobUpdate.release())
     assert len(set(fake.keys)) == 2
 
 
 async def test_a_claim_is_repeated_at_intervals_of_half_a_minute_at_most(
-    fake: FakeService, service: Service, waits: list[float]
+    fake: FakeService, service: WorkerClient, waits: list[float]
 ) -> None:
     fake.replies = [*(away() for _ in range(9)), httpx.Response(204)]
     assert await service.claim(ASKING, 0) is None
@@ -123,7 +123,7 @@ async def test_a_claim_is_repeated_at_intervals_of_half_a_minute_at_most(
     ("asked", "waited"), [("3", 4.5), ("86400", 30.0), ("0", 0.375), ("Fri, 02 Jan 2026 00:00:00 GMT", 0.375)]
 )
 async def test_the_service_says_when_to_come_back(
-    fake: FakeService, service: Service, waits: list[float], asked: str, waited: float
+    fake: FakeService, service: WorkerClient, waits: list[float], asked: str, waited: float
 ) -> None:
     fake.replies = [away(asked), httpx.Response(204)]
     await service.claim(ASKING, 0)
@@ -132,7 +132,7 @@ async def test_the_service_says_when_to_come_back(
 
 @pytest.mark.parametrize(("lease_seconds", "longest"), [(5, 5 / 3), (3600, 5.0)])
 async def test_who_holds_a_lease_comes_back_in_time_for_it(
-    fake: FakeService, service: Service, waits: list[float], lease_seconds: int, longest: float
+    fake: FakeService, service: WorkerClient, waits: list[float], lease_seconds: int, longest: float
 ) -> None:
     fake.replies = [away("20"), httpx.Response(200, json={"cancel_requested": True})]
     assert await service.heartbeat(CLAIM._replace(lease_seconds=lease_seconds), None)
@@ -140,9 +140,9 @@ async def test_who_holds_a_lease_comes_back_in_time_for_it(
 
 
 @pytest.mark.parametrize("name", ["lease-lost", "job-not-found", "illegal-transition", "not-leased"])
-async def test_a_job_that_is_anothers_is_lost(fake: FakeService, service: Service, name: str) -> None:
+async def test_a_job_that_is_anothers_is_lost(fake: FakeService, service: WorkerClient, name: str) -> None:
     fake.replies = [problem(name)]
-    with pytest.raises(JobLost, match=name):
+    with pytest.raises(LeaseLost, match=name):
         await service.heartbeat(CLAIM, None)
 
 
@@ -150,11 +150,11 @@ async def test_a_job_that_is_anothers_is_lost(fake: FakeService, service: Servic
     "refusal", [problem("invalid-request", 400), problem("not-known-yet", 418), httpx.Response(413)]
 )
 async def test_what_will_never_be_accepted_is_not_repeated(
-    fake: FakeService, service: Service, refusal: httpx.Response
+    fake: FakeService, service: WorkerClient, refusal: httpx.Response
 ) -> None:
     fake.replies = [refusal]
     with pytest.raises(RequestRefused, match=str(refusal.status_code)):
-        await service.change(CLAIM, Change.release())
+        await service.update_job(CLAIM, JobUpdate.release())
     assert len(fake.requests) == 1
 
 
@@ -172,21 +172,21 @@ async def test_what_will_never_be_accepted_is_not_repeated(
     ids=["page", "redirect", "JSON", "array", "media type", "prefix", "another service"],
 )
 async def test_a_refusal_that_is_not_the_services_is_an_outage(
-    fake: FakeService, service: Service, waits: list[float], foreign: httpx.Response
+    fake: FakeService, service: WorkerClient, waits: list[float], foreign: httpx.Response
 ) -> None:
     fake.replies = [foreign]
-    assert await service.change(CLAIM, Change.release()) == "completed"
+    assert await service.update_job(CLAIM, JobUpdate.release()) == "completed"
     assert len(set(fake.keys)) == 1
     assert waits == [0.375]
 
 
 @pytest.mark.parametrize("answer", [{}, {"state": "ok"}, None], ids=["empty", "foreign", "no content"])
 async def test_an_answer_without_what_it_should_say_is_an_outage(
-    fake: FakeService, service: Service, waits: list[float], answer: dict[str, str] | None
+    fake: FakeService, service: WorkerClient, waits: list[float], answer: dict[str, str] | None
 ) -> None:
     said = httpx.Response(204) if answer is None else httpx.Response(200, json=answer)
     fake.replies = [said]
-    assert await service.change(CLAIM, Change.release()) == "completed"
+    assert await service.update_job(CLAIM, JobUpdate.release()) == "completed"
     fake.replies = [said, httpx.Response(200, json={"cancel_requested": False})]
     assert not await service.heartbeat(CLAIM, None)
     assert waits == [0.375, 0.375]
@@ -197,7 +197,7 @@ async def test_an_answer_without_what_it_should_say_is_an_outage(
     [{}, {"job": {"job_id": "j1"}}, {"job": {}, "lease": {"token": "1-t"}}, {"job": "j1", "lease": {"token": "1-t"}}],
 )
 async def test_a_claim_without_a_job_and_a_lease_is_an_outage(
-    fake: FakeService, service: Service, waits: list[float], answer: dict[str, object]
+    fake: FakeService, service: WorkerClient, waits: list[float], answer: dict[str, object]
 ) -> None:
     job = {"job_id": "j1", "attempt": 1}
     fake.replies = [httpx.Response(200, json=answer), httpx.Response(200, json={"job": job, "lease": {"token": "1-t"}})]
@@ -214,7 +214,7 @@ async def test_a_claim_without_a_job_and_a_lease_is_an_outage(
     ],
 )
 async def test_a_claim_that_waits_and_is_put_off_comes_back_later(
-    fake: FakeService, service: Service, waits: list[float], busy: httpx.Response, waited: float
+    fake: FakeService, service: WorkerClient, waits: list[float], busy: httpx.Response, waited: float
 ) -> None:
     fake.replies = [busy, httpx.Response(204)]
     assert await service.claim(ASKING, 20) is None
@@ -223,7 +223,7 @@ async def test_a_claim_that_waits_and_is_put_off_comes_back_later(
 
 @pytest.mark.parametrize(("lease_seconds", "seconds"), [(5, 5 / 3), (30, 10), (3600, 10)])
 async def test_two_heartbeats_may_fall_into_a_hole_before_the_lease_is_over(
-    fake: FakeService, service: Service, lease_seconds: int, seconds: float
+    fake: FakeService, service: WorkerClient, lease_seconds: int, seconds: float
 ) -> None:
     fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
     await service.heartbeat(CLAIM._replace(lease_seconds=lease_seconds), None)
@@ -231,9 +231,9 @@ async def test_two_heartbeats_may_fall_into_a_hole_before_the_lease_is_over(
 
 
 @pytest.mark.parametrize("wait_seconds", [0, 20])
-async def test_a_claim_says_how_long_it_waits(fake: FakeService, service: Service, wait_seconds: int) -> None:
+async def test_a_claim_says_how_long_it_waits(fake: FakeService, service: WorkerClient, wait_seconds: int) -> None:
     fake.replies = [httpx.Response(204)]
-    await service.claim(Asking(["a", "b"], "ann", 30), wait_seconds)
+    await service.claim(ClaimRequest(["a", "b"], "ann", 30), wait_seconds)
     body = {"queues": ["a", "b"], "worker": "ann", "lease_seconds": 30}
     assert json.loads(fake.requests[0].content) == body | {"wait_seconds": wait_seconds}
     assert fake.requests[0].extensions["timeout"]["read"] == 10 + wait_seconds
@@ -241,24 +241,26 @@ async def test_a_claim_says_how_long_it_waits(fake: FakeService, service: Servic
 
 @pytest.mark.parametrize(("text", "header"), [("request-7", "request-7"), ("café", None), (" a", None)])
 async def test_a_correlation_id_goes_along_where_a_header_can_carry_it(
-    fake: FakeService, service: Service, text: str, header: str | None
+    fake: FakeService, service: WorkerClient, text: str, header: str | None
 ) -> None:
-    await service.change(CLAIM._replace(job={"job_id": "j1", "correlation_id": text}), Change.release())
+    await service.update_job(CLAIM._replace(job={"job_id": "j1", "correlation_id": text}), JobUpdate.release())
     assert fake.requests[0].headers.get("X-Correlation-ID") == header
 
 
-async def test_the_trace_of_the_request_that_created_the_job_goes_along(fake: FakeService, service: Service) -> None:
+async def test_the_trace_of_the_request_that_created_the_job_goes_along(
+    fake: FakeService, service: WorkerClient
+) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
     claim = CLAIM._replace(job={"job_id": "j1", "traceparent": trace})
     await service.heartbeat(claim, None)
-    await service.change(claim, Change.release())
-    await service.change(CLAIM, Change.release())
+    await service.update_job(claim, JobUpdate.release())
+    await service.update_job(CLAIM, JobUpdate.release())
     assert [request.headers.get("traceparent") for request in fake.requests] == [trace, trace, None]
 
 
 async def test_an_integer_that_python_does_not_read_as_one_does_not_keep_a_job_from_its_worker(
-    fake: FakeService, service: Service
+    fake: FakeService, service: WorkerClient
 ) -> None:
     digits = "9" * 5000
     body = f'{{"job": {{"job_id": "j1", "input_params": {digits}}}, "lease": {{"token": "1-t"}}}}'
@@ -301,9 +303,9 @@ async def coroutine(work: Work) -> None: ...
     ],
 )
 def test_a_worker_that_cannot_work_is_refused(build: Callable[[], JobWorker], why: str) -> None:
-    with pytest.raises(ValueError, match=why) as refused:
+    with pytest.raises(ValueError, match=why) as error:
         build()
-    assert "s3cr" not in str(refused.value)
+    assert "s3cr" not in str(error.value)
 
 
 def test_a_work_shows_its_job() -> None:
@@ -364,16 +366,16 @@ def test_an_empty_progress_message_is_left_out() -> None:
 
 def test_nothing_is_a_result_unless_the_work_was_to_stop() -> None:
     work = Work({})
-    assert json.loads(ended(work, None).body) == {"status": "completed", "result": None}
+    assert json.loads(success_update(work, None).body) == {"status": "completed", "result": None}
     work.stop()
-    assert json.loads(ended(work, None).body) == {"status": "cancelled"}
+    assert json.loads(success_update(work, None).body) == {"status": "cancelled"}
 
 
 def test_a_function_that_cancels_itself_has_failed_an_attempt() -> None:
     work = Work({"job_id": "j1"})
-    assert broken(work, asyncio.CancelledError()).call == "/release"
+    assert failure_update(work, asyncio.CancelledError()).path == "/release"
     work.stop()
-    assert json.loads(broken(work, asyncio.CancelledError()).body) == {"status": "cancelled"}
+    assert json.loads(failure_update(work, asyncio.CancelledError()).body) == {"status": "cancelled"}
 
 
 @pytest.mark.parametrize("kind", [TypeError, ValueError])
@@ -394,12 +396,12 @@ def test_a_failure_is_json(kind: type[Exception], error_message: Any, why: str) 
 
 def test_threads_that_end_with_the_process_do_all_that_is_asked_of_them_and_end_when_told() -> None:
     before = threading.active_count()
-    threads = DaemonThreads()
-    calls = [threads.submit(divmod, number, 3) for number in range(3 * THREADS)]
-    assert [call.result(10) for call in calls] == [divmod(number, 3) for number in range(3 * THREADS)]
+    threads = DaemonThreadPool()
+    calls = [threads.submit(divmod, number, 3) for number in range(3 * MAX_THREADS)]
+    assert [call.result(10) for call in calls] == [divmod(number, 3) for number in range(3 * MAX_THREADS)]
     with pytest.raises(ZeroDivisionError):
         threads.submit(divmod, 1, 0).result(10)
-    assert threading.active_count() - before <= THREADS
+    assert threading.active_count() - before <= MAX_THREADS
     threads.shutdown()
     deadline = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < deadline:
@@ -408,8 +410,8 @@ def test_threads_that_end_with_the_process_do_all_that_is_asked_of_them_and_end_
 
 
 def test_as_many_threads_as_there_may_be_run_at_once() -> None:
-    threads = DaemonThreads()
-    meeting = threading.Barrier(THREADS)
-    places = [threads.submit(meeting.wait, 10) for _ in range(THREADS)]
-    assert sorted(place.result(10) for place in places) == list(range(THREADS))
+    threads = DaemonThreadPool()
+    meeting = threading.Barrier(MAX_THREADS)
+    places = [threads.submit(meeting.wait, 10) for _ in range(MAX_THREADS)]
+    assert sorted(place.result(10) for place in places) == list(range(MAX_THREADS))
     threads.shutdown()

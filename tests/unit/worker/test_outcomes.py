@@ -11,8 +11,8 @@ import pytest
 from jobstate_worker import JobFailed, Work
 from jobstate_worker.attempt import Attempt
 from jobstate_worker.requests import Claim
-from jobstate_worker.service import Service
-from jobstate_worker.work import broken, ended, runner_for
+from jobstate_worker.service import WorkerClient
+from jobstate_worker.work import failure_update, runner_for, success_update
 
 PROBLEM = {"Content-Type": "application/problem+json"}
 
@@ -57,7 +57,7 @@ async def run(function: Callable[[Work], Any], service: LimitedService) -> Limit
     claim = Claim({"job_id": "j1", "attempt": 1}, "1-token", 30)
     transport = httpx.MockTransport(service)
     async with httpx.AsyncClient(base_url="http://service", transport=transport) as http:
-        await Attempt(claim, Service(http), runner_for(function, "thread")).see_through()
+        await Attempt(claim, WorkerClient(http), runner_for(function, "thread")).run()
     return service
 
 
@@ -70,7 +70,7 @@ def raising(error: BaseException) -> Callable[[Work], Any]:
 
 def sent(error: BaseException) -> dict[str, str]:
     """The error as a change carries it, checked to be valid Unicode."""
-    body = broken(Work({"job_id": "j1"}), error).body
+    body = failure_update(Work({"job_id": "j1"}), error).body
     return dict(json.loads(body.decode())["error_message"])
 
 
@@ -255,7 +255,7 @@ async def test_what_a_rejected_error_message_said_is_kept_as_an_excerpt() -> Non
 def test_an_excerpt_is_valid_unicode() -> None:
     error = JobFailed("fine")
     error.error_message = "no slate \udcff"
-    message = json.loads(broken(Work({}), error).body)["error_message"]["message"]
+    message = json.loads(failure_update(Work({}), error).body)["error_message"]["message"]
     assert message.endswith(r"; it was 'no slate \udcff'")
 
 
@@ -288,7 +288,7 @@ async def test_progress_is_left_out_where_a_result_does_not_fit_beside_it() -> N
 
 def test_integers_of_any_size_and_surrogate_pairs_stay_what_they_are() -> None:
     result = [2**53 + 1, -(2**200), "\ud83d\ude00", "\x00"]
-    body = ended(Work({}), result).body
+    body = success_update(Work({}), result).body
     assert json.loads(body)["result"] == [2**53 + 1, -(2**200), "😀", "\x00"]
 
 
