@@ -1,4 +1,4 @@
-"""A worker in ten lines: it does the jobs of a jobstate service, and knows it over HTTP alone.
+"""Run the jobs of a jobstate service in Python. The worker uses only the service's HTTP API.
 
 from jobstate_worker import JobWorker, Work
 
@@ -31,19 +31,19 @@ from jobstate_worker.work import STOP_SIGNALS, Function, JobFailed, Work, runner
 
 __all__ = ["JobFailed", "JobWorker", "RequestRefused", "Work"]
 
-#: Seconds between two claims that bring nothing at least, for those that did not wait at the service.
+#: Minimum seconds between two claims that return no job.
 MIN_CLAIM_INTERVAL: Final = 1.0
 
 T = TypeVar("T")
 
 
 class JobWorker:
-    """Claims jobs and sees each of them through, until it is told to stop.
+    """Claims jobs and runs `function` for each of them, until it is stopped.
 
-    `function` gets a `Work` and returns the job's result, any JSON. An async one runs in the event loop and is
-    cancelled when its job is to be; any other runs in a thread or in a process of its own (`in_`), looks at
-    `cancel_requested` and stops by returning `None`. What it raises counts as a failed attempt, but for `JobFailed`,
-    which ends the job.
+    `function` gets a `Work` and returns the job's result, any JSON. An async function runs in the event loop. A cancel
+    request cancels its task. Any other function runs in a thread or in its own process (`in_`). To stop, it reads
+    `Work.cancel_requested` and returns `None`. An exception counts as a failed attempt. `JobFailed` fails the job for
+    good.
     """
 
     def __init__(
@@ -60,13 +60,14 @@ class JobWorker:
         wait_seconds: int = 20,
         drain_seconds: float = 60.0,
     ) -> None:
-        """Do at most `concurrency` jobs at once; `worker` is a name for people (host and process id by default).
+        """Prepare a worker for the service at `url`; it runs at most `concurrency` jobs concurrently.
 
-        A service with API keys is shown `api_key`, by default that of the variable JOBSTATE_API_KEY; scope: work.
-        A claim waits at the service for a job, up to `wait_seconds` (0 to 30). Jobs that run when the worker is stopped
-        have `drain_seconds` to end, and are given back then. Raises `ValueError` for a function that cannot run as
-        asked, for a string in place of several queues, for a concurrency below 1, for what is no API key, and for a
-        proxy in the environment that cannot be used.
+        `api_key` defaults to the environment variable JOBSTATE_API_KEY and needs the scope `work`. `worker` is the name
+        in the job's record, by default host name and process id. A claim waits up to `wait_seconds` (0 to 30) for a
+        job. After a stop, running jobs have `drain_seconds` to finish, and are then released.
+
+        Raises `ValueError` if `function` cannot run in the given way, `queues` is a string, `concurrency` is below 1,
+        the API key is invalid, or the environment names an unusable proxy.
         """
         if isinstance(queues, str):
             raise ValueError(f"queues must be a list of names, such as [{queues!r}]")
@@ -88,10 +89,10 @@ class JobWorker:
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def run(self) -> None:
-        """Work until SIGTERM or Ctrl-C, which stop the worker; a second one gives the running jobs back at once.
+        """Run jobs until SIGTERM or Ctrl-C; a second signal releases the running jobs at once.
 
-        It does not wait for what a function has left behind, in a thread or in a task that heeds no cancellation. To be
-        called in the main thread. Raises `RequestRefused` when the service will never accept its claims.
+        Call it in the main thread. It does not wait for threads or tasks that a function leaves running. Raises
+        `RequestRefused` if the service rejects the claims for good.
         """
         loop = asyncio.new_event_loop()
         loop.set_default_executor(DaemonThreadPool())
@@ -101,21 +102,21 @@ class JobWorker:
             loop.close()
 
     async def serve(self) -> None:
-        """Work until `stop`, in a loop that is there already. Raises `RequestRefused` as `run` does."""
+        """Run jobs in the current event loop until `stop` is called. Raises `RequestRefused` as `run` does."""
         self._loop = asyncio.get_running_loop()
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(
             base_url=self._url, headers=self._headers, timeout=10.0, limits=limits, **self._connection
         ) as http:
             service = WorkerClient(http)
-            log.info("waiting for jobs in %s", ", ".join(self._queues))
+            log.info("waiting for jobs in queues: %s", ", ".join(self._queues))
             try:
                 await self._claim_loop(service)
             finally:
                 await self._drain()
 
     def stop(self) -> None:
-        """Claim no more, and end when the running jobs have; may be called from any thread."""
+        """Claim no more jobs, and end when the running jobs have finished. Thread-safe."""
         if self._loop is None:
             self._stopping.set()
         else:
@@ -153,7 +154,7 @@ class JobWorker:
         self._slots.release()
 
     async def _claim(self, service: WorkerClient) -> Claim | None:
-        """Claim a job; one that a claim has got that was cut off by the stop is given back."""
+        """Claim a job. If `stop` interrupts the claim, release the job that it may have claimed."""
         claim_request = ClaimRequest(self._queues, self._worker, self._lease_seconds)
         claim = await _first_of(self._stopping, service.claim(claim_request, self._wait_seconds))
         if not self._stopping.is_set():
@@ -167,17 +168,17 @@ class JobWorker:
 
     async def _drain(self) -> None:
         if self._running:
-            log.info("waiting up to %g s for %d running", self._drain_seconds, len(self._running))
+            log.info("waiting up to %g s for %d running jobs", self._drain_seconds, len(self._running))
             await _first_of(self._force_stop, asyncio.wait(self._running, timeout=self._drain_seconds))
         for task in self._running:
             task.cancel()
         if self._running:
             await asyncio.wait(self._running)
-        log.info("ended")
+        log.info("worker stopped")
 
 
 async def _first_of(event: asyncio.Event, work: Awaitable[T]) -> T | None:
-    """Return what `work` does, or `None`, with the work cancelled, where the event comes first."""
+    """Return the result of `work`; if `event` is set first, cancel `work` and return `None`."""
     work_task, event_task = asyncio.ensure_future(work), asyncio.ensure_future(event.wait())
     try:
         await asyncio.wait({work_task, event_task}, return_when=asyncio.FIRST_COMPLETED)

@@ -1,4 +1,4 @@
-"""One attempt of a job, from the claim to the change that ends it."""
+"""One attempt of a job, from the claim to its outcome."""
 
 import asyncio
 import threading
@@ -10,14 +10,14 @@ from jobstate_worker.requests import Claim, JobUpdate
 from jobstate_worker.service import BODY_REJECTED, RequestRefused, ServiceError, WorkerClient, log
 from jobstate_worker.work import Runner, Work, failure_update
 
-#: Seconds between two reports of progress at least.
+#: Minimum seconds between two progress reports.
 PROGRESS_INTERVAL: Final = 1.0
-#: Seconds for giving jobs back at the end; those of which the service hears nothing are taken when their lease is over.
+#: Seconds for releasing jobs at shutdown. A job that is not released becomes pending when its lease expires.
 RELEASE_TIMEOUT: Final = 5.0
 
 
 class Attempt:
-    """One claimed job's way to its end; cancelled, it gives the job back."""
+    """Runs the function for one claimed job and reports the outcome; releases the job when it is cancelled."""
 
     def __init__(self, claim: Claim, service: WorkerClient, runner: Runner) -> None:
         self._claim = claim
@@ -27,16 +27,16 @@ class Attempt:
         self._abandoned = threading.Event()
 
     async def run(self) -> None:
-        """Run the function, be heard of meanwhile, and say what came out."""
-        log.info("took %s", self._work.job_id)
+        """Run the function, send heartbeats meanwhile, and report the outcome."""
+        log.info("job %s: claimed", self._work.job_id)
         try:
             await self._run_or_release()
         except ServiceError as error:
-            log.warning("%s is left alone: %s", self._work.job_id, error)
+            log.warning("job %s: abandoned: %s", self._work.job_id, error)
         except TimeoutError:
-            log.warning("%s is left to the end of its lease: the service is away", self._work.job_id)
+            log.warning("job %s: giving up, service unavailable; the lease will expire", self._work.job_id)
         except Exception:
-            log.exception("%s is left to the end of its lease", self._work.job_id)
+            log.exception("job %s: giving up, internal error; the lease will expire", self._work.job_id)
 
     async def _run_or_release(self) -> None:
         update = JobUpdate.release()
@@ -68,7 +68,7 @@ class Attempt:
             heartbeat_task.cancel()
 
     async def _heartbeat_loop(self, run_task: asyncio.Future[JobUpdate]) -> None:
-        """Send a heartbeat at each third of the lease, and new progress; raises `JobLost`."""
+        """Send a heartbeat every third of the lease, and when there is new progress. Raises `LeaseLost`."""
         loop = asyncio.get_running_loop()
         interval = self._claim.lease_seconds / 3
         due, sent = loop.time() + interval, None
@@ -82,10 +82,10 @@ class Attempt:
             try:
                 cancel_requested = await self._service.heartbeat(self._claim, None if progress is sent else progress)
             except RequestRefused as error:
-                log.error("%s: the heartbeat was refused: %s", self._work.job_id, error)
+                log.error("job %s: heartbeat rejected: %s", self._work.job_id, error)
             sent = progress
             if cancel_requested and not self._work.cancel_requested:
-                log.info("%s is to be cancelled", self._work.job_id)
+                log.info("job %s: cancellation requested", self._work.job_id)
                 self._stop(run_task)
 
     def _stop(self, run_task: asyncio.Future[JobUpdate]) -> None:
@@ -94,23 +94,23 @@ class Attempt:
             run_task.cancel()
 
     async def _apply(self, update: JobUpdate) -> None:
-        """Send what becomes of the job; if the service never accepts its content, fail the job with the reason."""
+        """Send an update; if the service rejects its content for good, fail the job with the reason."""
         try:
             status = await self._send(update)
         except RequestRefused as error:
             if not update.content:
                 raise
             status = await self._send(unsendable(update.content, error, update.excerpt))
-        log.info("%s is %s", self._work.job_id, status)
+        log.info("job %s: %s", self._work.job_id, status)
 
     async def _send(self, update: JobUpdate) -> str:
-        """Send a change, or the first of its alternatives that the service does not reject for its body."""
+        """Send an update; if the service rejects its body, send the next of its alternatives."""
         for alternative in update.alternatives:
             try:
                 return await self._service.update_job(self._claim, update)
             except RequestRefused as error:
                 if error.status not in BODY_REJECTED:
                     raise
-                log.warning("%s: a change was rejected, a smaller one follows: %s", self._work.job_id, error)
+                log.warning("job %s: update rejected, sending a smaller one: %s", self._work.job_id, error)
             update = alternative
         return await self._service.update_job(self._claim, update)

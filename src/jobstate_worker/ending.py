@@ -1,4 +1,4 @@
-"""The end, which does not wait for those who do not heed it."""
+"""Shut down without waiting for tasks and threads that do not stop."""
 
 import asyncio
 import concurrent.futures
@@ -11,31 +11,31 @@ from typing import Any, Final, TypeVar
 
 from jobstate_worker.service import log
 
-#: Seconds for what was cancelled to end, and for what was closed.
+#: Seconds that a task has to end after its cancellation, and after its coroutine was closed.
 CANCEL_TIMEOUT: Final = 1.0
 CLOSE_TIMEOUT: Final = 0.1
-#: As many threads as asyncio has by default at most.
+#: The maximum of asyncio's default executor.
 MAX_THREADS: Final = 32
 
 T = TypeVar("T")
 
 
 async def cancel_and_wait(tasks: Collection[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
-    """Cancel tasks; those that have not ended within a second are closed where they stand, and do nothing more.
+    """Cancel tasks, and close those that are still running after `CANCEL_TIMEOUT`.
 
-    Returns those that defy this too, and go on for as long as the loop.
+    Returns the tasks that still run. They continue as long as the loop does.
     """
     for task in tasks:
         task.cancel()
     unresponsive = await _still_running(tasks, CANCEL_TIMEOUT)
     for task in unresponsive:
-        log.warning("%s does not heed its cancellation; cut off", task.get_name())
+        log.warning("task %s: cancellation ignored, closing it", task.get_name())
         _close(task)
     return await _still_running(unresponsive, CLOSE_TIMEOUT)
 
 
 async def cancel_all() -> None:
-    """End all that runs in this loop but for the caller; the loop is not to run on afterwards."""
+    """Cancel all other tasks of the current loop, which must not run afterwards."""
     loop = asyncio.get_running_loop()
     for task in await cancel_and_wait(asyncio.all_tasks() - {asyncio.current_task()}):
         threading.Thread(target=_pin_task, args=(task,), daemon=True).start()
@@ -43,7 +43,7 @@ async def cancel_all() -> None:
 
 
 def _pin_task(task: asyncio.Task[Any]) -> None:
-    """Never give up a task: to collect a coroutine that swallows all exceptions takes for ever."""
+    """Keep a task alive for ever: collecting a coroutine that suppresses all exceptions would not return."""
     threading.Event().wait()
 
 
@@ -52,7 +52,7 @@ async def _still_running(tasks: Collection[asyncio.Task[Any]], seconds: float) -
 
 
 def _close(task: asyncio.Task[Any]) -> None:
-    """Raise `GeneratorExit` in a task, which then ends at its next step, because there is nothing left to step into."""
+    """Raise `GeneratorExit` in the coroutine of a task. The task ends at its next step."""
     task.add_done_callback(lambda task: task.cancelled() or task.exception())
     coroutine = task.get_coro()
     if coroutine is not None:
@@ -62,7 +62,7 @@ def _close(task: asyncio.Task[Any]) -> None:
 
 
 def resolve_future(future: concurrent.futures.Future[T], call: Callable[[], T]) -> None:
-    """Make a call's outcome a future's, unless nobody wants it any more."""
+    """Set the result or exception of `call` on `future`, unless the future is cancelled."""
     if future.set_running_or_notify_cancel():
         try:
             future.set_result(call())
@@ -71,7 +71,7 @@ def resolve_future(future: concurrent.futures.Future[T], call: Callable[[], T]) 
 
 
 class DaemonThreadPool(concurrent.futures.ThreadPoolExecutor):
-    """A default executor whose threads end with the process at the latest: nothing in them can hold up the end."""
+    """A default executor with daemon threads, so that no call delays the exit of the process."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -80,7 +80,7 @@ class DaemonThreadPool(concurrent.futures.ThreadPoolExecutor):
         self._started = 0
 
     def submit(self, fn: Callable[..., T], /, *args: Any, **kwargs: Any) -> concurrent.futures.Future[T]:
-        """Call `fn` in the next thread that is free."""
+        """Call `fn` in the next idle thread."""
         future: concurrent.futures.Future[T] = concurrent.futures.Future()
         self._calls.put(functools.partial(resolve_future, future, functools.partial(fn, *args, **kwargs)))
         if not self._idle.acquire(blocking=False) and self._started < MAX_THREADS:
@@ -89,7 +89,7 @@ class DaemonThreadPool(concurrent.futures.ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """End the threads that are idle, and the others after their calls, and wait for none."""
+        """End each thread after its current call, without waiting."""
         for _ in range(self._started):
             self._calls.put(None)
 

@@ -1,4 +1,4 @@
-"""Through which proxy the worker and the terminal reach the service."""
+"""The proxy and the certificates that the worker and the command line use."""
 
 import os
 
@@ -15,7 +15,7 @@ from jobstate_worker import JobWorker
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment without proxies."""
+    """Remove proxies from the environment."""
     for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(variable)
     return monkeypatch
@@ -42,7 +42,7 @@ def proxy_url(url: str) -> str | None:
     ],
 )
 @pytest.mark.parametrize("proxy", ["http://proxy:3128", "socks5://proxy:1080", "not a proxy"])
-def test_this_machine_is_reached_without_a_proxy(environment: pytest.MonkeyPatch, host: str, proxy: str) -> None:
+def test_loopback_hosts_are_reached_without_a_proxy(environment: pytest.MonkeyPatch, host: str, proxy: str) -> None:
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         environment.setenv(variable, proxy)
     for scheme in ("http", "https"):
@@ -50,7 +50,7 @@ def test_this_machine_is_reached_without_a_proxy(environment: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("host", ["128.0.0.1", "localhost.example", "notlocalhost", "10.0.0.1", "::2", "127.example"])
-def test_no_other_host_is_this_machine(host: str) -> None:
+def test_other_hosts_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
@@ -77,7 +77,7 @@ def test_no_other_host_is_this_machine(host: str) -> None:
         ({}, "http://jobs", None),
     ],
 )
-def test_elsewhere_the_usual_variables_apply(
+def test_proxy_variables_apply_to_other_hosts(
     environment: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: str | None
 ) -> None:
     for name, value in variables.items():
@@ -88,15 +88,15 @@ def test_elsewhere_the_usual_variables_apply(
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("ALL_PROXY", "socks5://ann:s3cret@c:1", "names a proxy with socks5://, for which the package `socksio`"),
-        ("all_proxy", "socks5h://ann:s3cret@c:1", "names a proxy with socks5h://"),
-        ("HTTP_PROXY", "socks4://ann:s3cret@c:1", "names a proxy with 'socks4', which is not supported"),
-        ("http_proxy", "ftp://ann:s3cret@c:1", "names a proxy with 'ftp', which is not supported"),
+        ("ALL_PROXY", "socks5://ann:s3cret@c:1", "names a socks5:// proxy, which needs the package `socksio`"),
+        ("all_proxy", "socks5h://ann:s3cret@c:1", "names a socks5h:// proxy"),
+        ("HTTP_PROXY", "socks4://ann:s3cret@c:1", "names a proxy with the unsupported scheme 'socks4'"),
+        ("http_proxy", "ftp://ann:s3cret@c:1", "names a proxy with the unsupported scheme 'ftp'"),
         ("HTTP_PROXY", "http://ann:s3cret@c:no", "is not a valid URL"),
         ("HTTP_PROXY", "http://", "is not a valid URL"),
     ],
 )
-async def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
+async def test_the_error_for_an_unusable_proxy_names_its_variable(
     environment: pytest.MonkeyPatch, variable: str, value: str, words: str
 ) -> None:
     environment.setattr("jobstate.connections.find_spec", lambda name: None)
@@ -114,13 +114,13 @@ async def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
     assert misconfigured.value.exit_code is Exit.USAGE
 
 
-def test_the_proxies_of_the_environment_are_not_read_a_second_time_by_httpx(environment: pytest.MonkeyPatch) -> None:
+def test_httpx_does_not_read_proxies_from_the_environment(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("ALL_PROXY", "socks5://c:1")
     with httpx.Client(**connection_options("http://127.0.0.1:8000")) as client:
         assert client._mounts == {}
 
 
-def test_certificates_of_the_environment_are_used_on_this_machine_too(
+def test_certificates_from_the_environment_are_used_for_loopback_hosts_too(
     environment: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
 ) -> None:
     environment.setenv("SSL_CERT_FILE", str(tmp_path) + "/missing.pem")
