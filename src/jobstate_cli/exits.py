@@ -1,11 +1,11 @@
-"""The exit codes: what a script learns without reading a word."""
+"""The exit codes of the commands."""
 
 from enum import IntEnum
 from typing import Final
 
 
 class Exit(IntEnum):
-    """How a command ended."""
+    """The exit code of a command."""
 
     OK = 0
     ERROR = 1
@@ -18,9 +18,9 @@ class Exit(IntEnum):
     TERMINATED = 143
 
 
-#: The statuses that end a job.
+#: The exit code for each final status of a job.
 STATUS_EXIT_CODES: Final = {"completed": Exit.OK, "failed": Exit.FAILED, "cancelled": Exit.CANCELLED}
-#: Problems that say more than that the service refused.
+#: The exit codes of problems for which it is not `ERROR`.
 PROBLEM_EXIT_CODES: Final = {
     "job-not-found": Exit.NOT_FOUND,
     "job-failed": Exit.FAILED,
@@ -28,5 +28,5 @@ PROBLEM_EXIT_CODES: Final = {
 }
 
 HELP: Final = """\
-Exit codes: 0 done, or the watched job completed; 1 the service refused or cannot be reached; 2 wrong usage; 3 the job
-failed; 4 it was cancelled; 5 it is unknown, deleted or expired; 6 --timeout ran out; 130 Ctrl-C."""
+Exit codes: 0 success, or the watched job completed; 1 request rejected or service unavailable; 2 usage error; 3 the
+job failed; 4 the job was cancelled; 5 the job is unknown, deleted or expired; 6 --timeout exceeded; 130 Ctrl-C."""

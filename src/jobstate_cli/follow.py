@@ -1,4 +1,4 @@
-"""Following one job to its end."""
+"""Follow one job until it is finished."""
 
 import asyncio
 import contextlib
@@ -10,30 +10,30 @@ from jobstate_cli.records import Record
 from jobstate_cli.service import Service, job_path
 from jobstate_cli.streams import Event, Listener, ReconnectPolicy, events
 
-#: The events that end a record, and how.
+#: The events after which there is no record, and their text.
 _REMOVED: Final = {"deleted": "was deleted", "expired": "has expired"}
 
 
 class View(Listener, Protocol):
-    """Shows what becomes of a job."""
+    """Shows the changes of a job."""
 
     def changed(self, record: Record) -> None:
-        """Show a new state, without the job's result."""
+        """Show a changed record, which has no result."""
 
     def removed(self, event: Event) -> None:
-        """Show that the job was deleted or has expired."""
+        """Show that the job was deleted or expired."""
 
     def finished(self, record: Record) -> None:
-        """Show the whole record of a job that has ended."""
+        """Show the complete record of a finished job."""
 
 
 async def follow(
     service: Service, job_id: str, view: View, seconds: float | None, *, already_exists: bool = False
 ) -> Exit:
-    """Show every state of a job up to the last, and return what its end means.
+    """Show every change of a job until it is finished, and return the exit code for its status.
 
-    A job that is `known` is waited for also while the service is away. Raises `JobGone`, `Refused`, `ServiceAway`, and
-    `TimedOut` after `seconds`.
+    If the job `already_exists`, an unavailable service is retried from the start, else only after the first event.
+    Raises `JobDeleted`, `RequestRejected`, `ServiceUnavailable`, and `TimedOut` after `seconds`.
     """
     try:
         async with asyncio.timeout(seconds) as deadline:
@@ -41,7 +41,7 @@ async def follow(
     except TimeoutError:
         if not deadline.expired():
             raise
-        raise TimedOut(f"{job_id} has not ended within {seconds:g} s") from None
+        raise TimedOut(f"{job_id} did not finish within {seconds:g} s") from None
 
 
 async def _follow(service: Service, job_id: str, view: View, already_exists: bool) -> Exit:
@@ -55,7 +55,7 @@ async def _follow(service: Service, job_id: str, view: View, already_exists: boo
 async def _follow_changes(
     service: Service, job_id: str, view: View, policy: ReconnectPolicy, already_exists: bool
 ) -> Record | None:
-    """Show every state, and return the last; `None` if the stream was over before it was told."""
+    """Show every change, and return the final one; `None` if the stream ended without it."""
     async with contextlib.aclosing(
         events(service, f"{job_path(job_id)}/events", policy, already_exists=already_exists)
     ) as stream:
@@ -72,9 +72,9 @@ async def _follow_changes(
 
 
 async def _read_final_record(service: Service, job_id: str, policy: ReconnectPolicy, last: Record | None) -> Record:
-    """Return the record with its result, or the `last` state of a job that is gone and had no result.
+    """Return the record with its result, or the `last` change if the job was deleted meanwhile.
 
-    Raises `JobGone` if it had: that is what it was watched for.
+    Raises `JobDeleted` if the deleted job was completed, because its result is lost.
     """
     while True:
         try:
@@ -85,7 +85,7 @@ async def _read_final_record(service: Service, job_id: str, policy: ReconnectPol
             if last is None or error.exit_code is not Exit.NOT_FOUND:
                 raise
             if last.job.status == "completed":
-                raise JobDeleted(f"{job_id} has completed, and was gone before its result was read") from error
+                raise JobDeleted(f"{job_id} completed, but was deleted before its result was read") from error
             return last
         else:
             policy.connected()

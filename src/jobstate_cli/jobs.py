@@ -1,4 +1,4 @@
-"""`jobstate get` and `jobstate cancel`: one job, one word."""
+"""`jobstate get` and `jobstate cancel`."""
 
 from collections.abc import Iterator
 from typing import Final
@@ -15,16 +15,16 @@ from jobstate_cli.service import open_client
 from jobstate_cli.target import ClientConfig
 from jobstate_cli.terminal import console, escape_control_chars, on_one_line, print_json, print_line, status_text
 
-#: The fields that hold any JSON; a text in them keeps its quotation marks.
+#: The fields that contain any JSON. They are shown as JSON.
 FREE: Final = frozenset({"input_params", "result", "error_message"})
 
 
 @click.command(cls=Command)
 @click.argument("job_id", metavar="ID", type=JOB_ID)
-@click.option("--result", "only_result", is_flag=True, help="Print the bare result; exit 3 or 4 if there is none.")
+@click.option("--result", "only_result", is_flag=True, help="Print only the result. Exit 3 if failed, 4 if cancelled.")
 @service_options
 def get(target: ClientConfig, as_json: bool, job_id: str, only_result: bool) -> None:
-    """Show a job's record. Exits with 0 when it was read, whatever became of the job."""
+    """Show a job's record. The exit code does not depend on the job's status, except with --result."""
     if only_result:
         if result := run(_result(target, job_id)):
             print_json(result)
@@ -40,12 +40,12 @@ def get(target: ClientConfig, as_json: bool, job_id: str, only_result: bool) -> 
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @service_options
 def cancel(target: ClientConfig, as_json: bool, job_id: str) -> None:
-    """Cancel a job that has not ended. The worker of a running one is asked to stop, and may still complete it."""
+    """Cancel a job. A leased job continues until its worker stops; the worker may still complete it."""
     record = run(_cancelled(target, job_id))
     if as_json:
         print_json(record.json)
     else:
-        print_line("cancelled" if record.job.status == "cancelled" else "cancel asked for")
+        print_line("cancelled" if record.job.status == "cancelled" else "cancellation requested")
 
 
 async def _record(target: ClientConfig, job_id: str) -> Record:
@@ -77,7 +77,7 @@ def _show(record: Record) -> None:
 
 
 def shown(record: Record) -> Iterator[tuple[str, str]]:
-    """Yield every field that the service gave, the ones of a later version too, with its value as text."""
+    """Yield the name and the value as text of every field in the record, also of unknown ones."""
     for name, value in decoded(dict[str, Raw], record.json).items():
         text = bytes(value).decode()
         yield name, msgspec.json.decode(value) if text.startswith('"') and name not in FREE else on_one_line(text)

@@ -1,4 +1,4 @@
-"""`jobstate list`: which jobs there are."""
+"""`jobstate list`."""
 
 from collections.abc import AsyncIterator, Sequence
 from typing import Final, Protocol
@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobstate_cli.command import TEXT, Command, run, service_options
-from jobstate_cli.records import Job, Page, decoded, moment
+from jobstate_cli.records import Job, Page, decoded, format_time
 from jobstate_cli.service import Query, Service, open_client
 from jobstate_cli.target import ClientConfig
 from jobstate_cli.terminal import (
@@ -23,35 +23,37 @@ from jobstate_cli.terminal import (
     status_text,
 )
 
-#: What the service gives at once at most, and what is shown unless more is asked for.
+#: The maximum of jobs in one response, and the default of `--limit`.
 MAX_PAGE: Final = 200
 DEFAULT_LIMIT: Final = 50
 COLUMNS: Final = ("JOB", "STATUS", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "SLATE", "WORKER")
 
 
 @click.command("list", cls=Command, short_help="List jobs, newest first.")
-@click.option("--status", type=click.Choice(list(STYLES)), help="Only these.")
-@click.option("--queue", type=TEXT, help="Only of this queue.")
-@click.option("--slate-id", type=TEXT, help="Only of this slate.")
-@click.option("--correlation-id", type=TEXT, help="Only with this correlation id.")
-@click.option("--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="At most so many.")
-@click.option("--all", "everything", is_flag=True, help="Without a limit.")
-@click.option("--cursor", type=TEXT, help="Go on where another list ended, with the same filters.")
+@click.option("--status", type=click.Choice(list(STYLES)), help="Only jobs in this status.")
+@click.option("--queue", type=TEXT, help="Only jobs of this queue.")
+@click.option("--slate-id", type=TEXT, help="Only jobs of this slate.")
+@click.option("--correlation-id", type=TEXT, help="Only jobs with this correlation id.")
+@click.option(
+    "--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="Maximum number of jobs."
+)
+@click.option("--all", "everything", is_flag=True, help="No limit.")
+@click.option("--cursor", type=TEXT, help="Continue after the `next_cursor` of a list with the same filters.")
 @service_options
 def list_jobs(target: ClientConfig, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
-    """List jobs, newest first: a table on a terminal, elsewhere columns between tabs."""
+    """List jobs, newest first: a table on a terminal, else tab-separated columns."""
     filters = {name: value for name, value in query.items() if value is not None}
     run(_list(target, filters, None if everything else limit, _listing(as_json)))
 
 
 class Listing(Protocol):
-    """Writes a list that comes page by page."""
+    """Writes the pages of a list."""
 
     def page(self, items: Sequence[Raw]) -> None:
-        """Write jobs."""
+        """Write the jobs of a page."""
 
     def end(self, next_cursor: str | None) -> None:
-        """Write what follows the last job."""
+        """Finish the list; `next_cursor` is not `None` if more jobs exist."""
 
 
 async def _list(target: ClientConfig, query: Query, limit: int | None, listing: Listing) -> None:
@@ -64,7 +66,7 @@ async def _list(target: ClientConfig, query: Query, limit: int | None, listing: 
 
 
 async def pages(service: Service, query: Query, limit: int | None) -> AsyncIterator[Page]:
-    """Yield pages until there are `limit` jobs or no more; a page may be short, also empty, before the last."""
+    """Yield pages up to `limit` jobs in total. Any page may be short or empty."""
     remaining = limit
     while True:
         params = {**query, "limit": MAX_PAGE if remaining is None else min(remaining, MAX_PAGE)}
@@ -77,19 +79,19 @@ async def pages(service: Service, query: Query, limit: int | None) -> AsyncItera
 
 
 class JsonListing:
-    """Writes one document, such as the service would give for a page of any length."""
+    """Writes one JSON document with the fields of a page."""
 
     def __init__(self) -> None:
         self._begun = False
 
     def page(self, items: Sequence[Raw]) -> None:
-        """Write the records as they came."""
+        """Write the records byte for byte."""
         for item in items:
             self._write(b"," if self._begun else b'{"items":[', bytes(item))
             self._begun = True
 
     def end(self, next_cursor: str | None) -> None:
-        """Write the cursor, if there is more."""
+        """Write the cursor, if any."""
         self._write(b"]" if self._begun else b'{"items":[]')
         print_json(b',"next_cursor":"%b"}' % next_cursor.encode() if next_cursor else b"}")
 
@@ -98,13 +100,13 @@ class JsonListing:
 
 
 class ColumnListing:
-    """Writes a line for each job, its columns between tabs."""
+    """Writes one line for each job, with tab-separated columns."""
 
     def __init__(self) -> None:
         self._begun = False
 
     def page(self, items: Sequence[Raw]) -> None:
-        """Write a line for each, under one of headings."""
+        """Write a line for each job, after a header line."""
         if not self._begun:
             print_line(*COLUMNS)
             self._begun = True
@@ -112,12 +114,12 @@ class ColumnListing:
             print_line(*cells(decoded(Job, item)))
 
     def end(self, next_cursor: str | None) -> None:
-        """Tell people that there is more."""
+        """Print a hint if more jobs exist."""
         _print_more_hint(next_cursor)
 
 
 class TableListing:
-    """Writes a table, as wide as its widest cells."""
+    """Writes a table after the last page, when the column widths are known."""
 
     def __init__(self, out: Console) -> None:
         self._console = out
@@ -126,7 +128,7 @@ class TableListing:
             self._table.add_column(column, overflow="fold" if column == "JOB" else "ellipsis", no_wrap=column != "JOB")
 
     def page(self, items: Sequence[Raw]) -> None:
-        """Add a row for each."""
+        """Add a row for each job."""
         for item in items:
             job_id, status, *rest = cells(decoded(Job, item))
             self._table.add_row(
@@ -136,20 +138,20 @@ class TableListing:
             )
 
     def end(self, next_cursor: str | None) -> None:
-        """Write the table."""
+        """Write the table, and a hint if more jobs exist."""
         self._console.print(self._table)
         _print_more_hint(next_cursor)
 
 
 def cells(job: Job) -> tuple[str, ...]:
-    """Return what stands in the columns for a job."""
+    """Return the text for each of `COLUMNS`."""
     return (
         job.job_id,
         job.status,
         job.queue,
         str(job.attempt),
         str(job.progress or ""),
-        moment(job.created_at),
+        format_time(job.created_at),
         job.slate_id or "",
         job.worker or "",
     )
@@ -164,4 +166,4 @@ def _listing(as_json: bool) -> Listing:
 
 def _print_more_hint(next_cursor: str | None) -> None:
     if next_cursor:
-        print_stderr("There are more: --limit N or --all shows them.")
+        print_stderr("More jobs exist: use --limit N or --all.")

@@ -1,4 +1,4 @@
-"""The service at one moment, and how `jobstate top` draws it."""
+"""A snapshot of the service, and its rendering for `jobstate top`."""
 
 import asyncio
 import time
@@ -16,31 +16,31 @@ from jobstate_cli.records import Drain, Job, Jobs, Queue, Queues, Stats, decoded
 from jobstate_cli.service import Service
 from jobstate_cli.terminal import STYLES, escape_control_chars, status_text
 
-#: How many of the running jobs are asked for.
+#: The maximum of running jobs that are requested.
 MAX_RUNNING_JOBS: Final = 100
-#: Lines that are not rows of running jobs or of queues.
+#: The number of lines that are neither rows of running jobs nor of queues.
 _FRAME: Final = 9
 
 
 class Snapshot(Struct, frozen=True):
-    """Counts, queues, drain and running jobs; `json` has them as they came."""
+    """Counts, queues, drain and running jobs; `json` has the responses byte for byte."""
 
     stats: Stats
     queues: list[Queue]
     drain: Drain
     running: list[Job]
     json: bytes
-    #: When it was taken, on this machine's monotonic clock.
+    #: The time of the responses, on this machine's monotonic clock (s).
     fetched_at: float
 
     @property
     def now(self) -> datetime:
-        """What the service's clock says by now."""
+        """The current time on the service's clock."""
         return self.stats.at + timedelta(seconds=time.monotonic() - self.fetched_at)
 
 
 async def fetch_snapshot(service: Service) -> Snapshot:
-    """Ask for a picture. Raises `ServiceAway` and `Refused`."""
+    """Request a snapshot. Raises `ServiceUnavailable` and `RequestRejected`."""
     stats, queues, drain, running = await asyncio.gather(
         service.read("/v1/stats"),
         service.read("/v1/queues"),
@@ -58,7 +58,7 @@ async def fetch_snapshot(service: Service) -> Snapshot:
 
 
 def render(snapshot: Snapshot, url: str, height: int | None, error: str = "") -> RenderableType:
-    """Return the picture for a terminal of `height` lines, or whole; `trouble` is why there is no newer one."""
+    """Return the snapshot for a terminal of `height` lines (`None`: no limit), with an optional error message."""
     max_rows = None if height is None else max(1, height - _FRAME - len(snapshot.queues))
     parts: list[RenderableType] = [_head(snapshot, url)]
     if error:
@@ -73,7 +73,7 @@ def _head(snapshot: Snapshot, url: str) -> Text:
     if not drain.draining:
         return head.append("open", "green")
     until = f" until {drain.until:%H:%M:%S}" if drain.until else ""
-    stop = "safe to stop" if drain.safe_to_stop else f"{drain.leased} with a worker"
+    stop = "safe to stop" if drain.safe_to_stop else f"{drain.leased} leased"
     return head.append(f"draining{until}, {stop}", "bold yellow")
 
 
@@ -95,7 +95,7 @@ def _detail(stats: Stats, status: str) -> str:
 
 
 def _queues(queues: list[Queue]) -> Table:
-    table = _table("QUEUE", ">PENDING", ">RUNNING", ">CAP", "STATE")
+    table = _table("QUEUE", ">PENDING", ">RUNNING", ">MAX", "STATE")
     for queue in queues:
         table.add_row(
             Text(escape_control_chars(queue.queue)),
@@ -132,11 +132,11 @@ def _row(job: Job, now: datetime) -> Iterator[RenderableType]:
 
 
 def lease_left(job: Job, now: datetime) -> Text:
-    """Return how long the worker may be silent yet."""
+    """Return the remaining time of the lease."""
     if job.lease_expires_at is None:
         return Text("-")
     left = (job.lease_expires_at - now).total_seconds()
-    return Text(f"{left:.0f} s") if left >= 0 and not job.stale else Text("over", "bold red")
+    return Text(f"{left:.0f} s") if left >= 0 and not job.stale else Text("expired", "bold red")
 
 
 def _table(*columns: str) -> Table:

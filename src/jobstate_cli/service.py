@@ -1,4 +1,4 @@
-"""The service as a terminal sees it: each call, and what its refusals mean."""
+"""The HTTP client of the commands, and the errors that its responses mean."""
 
 import asyncio
 import contextlib
@@ -18,24 +18,24 @@ from jobstate_cli.errors import ClientError, Misconfigured, RequestRejected, Ser
 from jobstate_cli.records import Problem, Record, decoded
 from jobstate_cli.target import ClientConfig
 
-#: Seconds for an answer: more than the 3.5 s within which the service itself gives up.
+#: Seconds for a response: more than the 3.5 s after which the service itself answers 503.
 TIMEOUT: Final = 10.0
-#: Seconds of silence after which a stream is dead: three heartbeats.
+#: Seconds without data after which a stream counts as disconnected: three of the stream's heartbeats.
 STREAM_READ_TIMEOUT: Final = 45.0
-#: How often a request is sent, the seconds in between, and for how long the service may ask to be left alone.
+#: Attempts for a request, seconds between them, and the maximum of `Retry-After` that is waited for.
 ATTEMPTS: Final = 3
 PAUSE: Final = 0.5
 MAX_PAUSE: Final = 5.0
-#: Statuses that say "not now": slow, too often, or any trouble of the service or of what stands before it.
+#: Statuses that mean that a later retry may succeed.
 RETRYABLE_STATUSES: Final = {408, 429, *range(500, 600)}
-#: What leaves it unknown whether the request was carried out: the line was cut, or nothing came.
+#: Errors after which the service may have executed the request: the connection was closed, or there was no response.
 DISCONNECTED: Final = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 TIMED_OUT: Final = (httpx.ReadTimeout, httpx.WriteTimeout)
-#: The status that asks for an API key, or for another one.
+#: The status for a missing or invalid API key.
 UNAUTHENTICATED: Final = 401
-#: Problems of the kind "not now" that say that nothing was done.
+#: Problems with a 5xx status after which the request was certainly not executed.
 NOTHING_DONE: Final = {"draining", "overloaded"}
-#: Seconds that the clocks may differ by before it is taken to be so; an answer tells the time in whole ones.
+#: Smaller differences between the clocks are ignored: the header `Date` has whole seconds.
 CLOCK_TOLERANCE: Final = timedelta(seconds=2)
 
 Query = Mapping[str, str | int]
@@ -45,7 +45,7 @@ Query = Mapping[str, str | int]
 async def open_client(
     target: ClientConfig, transport: httpx.AsyncBaseTransport | None = None
 ) -> AsyncIterator["Service"]:
-    """Yield the service, perhaps over another transport. Raises `Misconfigured` for a proxy that cannot be used."""
+    """Yield a client for the service; tests pass a `transport`. Raises `Misconfigured` for an unusable proxy."""
     try:
         options = {"transport": transport} if transport else connection_options(target.url)
     except UnusableProxy as error:
@@ -55,25 +55,25 @@ async def open_client(
 
 
 class Service:
-    """The calls. Each raises `Refused`, and `ServiceAway` where there was no usable answer."""
+    """Sends the requests of the commands. Each method raises `RequestRejected` and `ServiceUnavailable`."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
-        """Use a client whose `base_url` is the service."""
+        """Send requests with `http`, whose `base_url` is the service."""
         self._http = http
         self._clock_offset = timedelta()
 
     @property
     def url(self) -> str:
-        """Where it is, for the eyes of others."""
+        """The URL of the service, without credentials."""
         return str(self._http.base_url.copy_with(userinfo=b"")).rstrip("/")
 
     @property
     def now(self) -> datetime:
-        """The time on the service's clock, as well as an answer's header `Date` tells it."""
+        """The time on the service's clock, estimated from the header `Date`."""
         return datetime.now(UTC) + self._clock_offset
 
     async def create(self, body: bytes, key: str | None) -> Record:
-        """Create a job; the same key, or the same id in the body, creates nothing twice."""
+        """Create a job. A second request with the same key, or the same id in the body, creates no other."""
         headers = {"Content-Type": "application/json"} | ({"Idempotency-Key": key} if key else {})
         return Record.of((await self._request("POST", "/v1/jobs", content=body, headers=headers)).content)
 
@@ -82,21 +82,21 @@ class Service:
         return Record.of(await self.read(job_path(job_id)))
 
     async def result(self, job_id: str) -> bytes:
-        """Return the bare result as JSON; empty where the job completed without one."""
+        """Return a job's result as JSON; empty if it completed without one."""
         return await self.read(f"{job_path(job_id)}/result")
 
     async def cancel(self, job_id: str) -> Record:
-        """Cancel a job, or ask its worker to stop: then it is still running."""
-        answer = await self._request("POST", f"{job_path(job_id)}/cancel", headers={"Idempotency-Key": str(uuid4())})
-        return Record.of(answer.content)
+        """Cancel a job. A leased job is still running in the returned record."""
+        response = await self._request("POST", f"{job_path(job_id)}/cancel", headers={"Idempotency-Key": str(uuid4())})
+        return Record.of(response.content)
 
     async def read(self, path: str, query: Query | None = None) -> bytes:
-        """Return the JSON at an address."""
+        """Return the JSON at a path."""
         return (await self._request("GET", path, query)).content
 
     @contextlib.asynccontextmanager
     async def stream(self, path: str, last_event_id: str = "") -> AsyncIterator[AsyncIterator[ServerSentEvent] | None]:
-        """Yield the events of a stream from after `last_event_id` on; `None` if no more will come."""
+        """Yield the events of a stream after `last_event_id`, or `None` if no more will come."""
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if last_event_id:
             headers["Last-Event-ID"] = last_event_id
@@ -110,18 +110,18 @@ class Service:
 
     @contextlib.contextmanager
     def _map_errors(self) -> Iterator[None]:
-        """Raise what httpx raises as `ServiceAway`."""
+        """Convert the errors of httpx into `ServiceUnavailable`."""
         try:
             yield
         except DISCONNECTED as error:
             reason = f"the connection to {self.url} was lost ({error_text(error)})"
             raise ServiceUnavailable(reason, retry_after=PAUSE, outcome_unknown=True) from error
         except TIMED_OUT as error:
-            raise ServiceUnavailable(f"{self.url} does not answer", outcome_unknown=True) from error
+            raise ServiceUnavailable(f"{self.url} did not respond", outcome_unknown=True) from error
         except httpx.RequestError as error:
             raise ServiceUnavailable(f"{self.url} cannot be reached ({error_text(error)})") from error
         except SSEError as error:
-            raise ServiceUnavailable(f"what answers at {self.url} sends no events ({error})") from error
+            raise ServiceUnavailable(f"{self.url} did not send an event stream ({error})") from error
 
     async def _request(
         self,
@@ -132,7 +132,7 @@ class Service:
         content: bytes | None = None,
         headers: Mapping[str, str] | None = None,
     ) -> httpx.Response:
-        """Send a request that may be repeated, again where its reply was lost or the service asks for a moment."""
+        """Send an idempotent request; retry it if the response was lost or has a short `Retry-After`."""
         request = self._http.build_request(method, path, params=query, content=content, headers=headers)
         attempt = 1
         while True:
@@ -141,10 +141,10 @@ class Service:
                     response = await self._http.send(request)
                     self._check(response)
                     return response
-            except ServiceUnavailable as away:
-                if attempt == ATTEMPTS or not 0 < away.retry_after <= MAX_PAUSE:
+            except ServiceUnavailable as error:
+                if attempt == ATTEMPTS or not 0 < error.retry_after <= MAX_PAUSE:
                     raise
-                await asyncio.sleep(away.retry_after)
+                await asyncio.sleep(error.retry_after)
                 attempt += 1
 
     def _check(self, response: httpx.Response) -> None:
@@ -156,17 +156,17 @@ class Service:
 
 
 def job_path(job_id: str) -> str:
-    """Return a job's path."""
+    """Return the path of a job, with its id percent-encoded."""
     return f"/v1/jobs/{quote(job_id, safe='')}"
 
 
 def error_text(error: Exception) -> str:
-    """Return what an error says, or else what it is."""
+    """Return the text of an error, or its type if it has no text."""
     return str(error) or type(error).__name__
 
 
 def error_from_response(response: httpx.Response) -> ClientError:
-    """Return what an answer that is no success means."""
+    """Return the error that an unsuccessful response means."""
     if is_redirect(response):
         return RequestRejected(f"{response.status_code} {response.reason_phrase}: {redirect_advice(response)}")
     problem = read_problem(response)
@@ -176,12 +176,12 @@ def error_from_response(response: httpx.Response) -> ClientError:
         return ServiceUnavailable(
             reason, retry_after=seconds(response.headers.get("Retry-After", "")), outcome_unknown=outcome_unknown
         )
-    hint = " (JOBSTATE_API_KEY)" if response.status_code == UNAUTHENTICATED else ""
+    hint = " (set JOBSTATE_API_KEY)" if response.status_code == UNAUTHENTICATED else ""
     return RequestRejected(reason + hint, problem.name)
 
 
 def read_problem(response: httpx.Response) -> Problem:
-    """Return the problem details of an answer; an empty one where what stands before the service has answered."""
+    """Return the problem details of a response; empty ones if another server sent it."""
     try:
         return decoded(Problem, response.content)
     except ServiceUnavailable:
@@ -189,5 +189,5 @@ def read_problem(response: httpx.Response) -> Problem:
 
 
 def seconds(retry_after: str) -> float:
-    """Read the header's seconds; its other form, a date, is not used by the service."""
+    """Return the seconds of `Retry-After`; 0 for a date, which the service does not send."""
     return float(retry_after) if retry_after.isascii() and retry_after.isdigit() else 0.0

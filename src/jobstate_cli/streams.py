@@ -1,4 +1,4 @@
-"""Event streams that outlive their connections."""
+"""Event streams that reconnect."""
 
 import asyncio
 import random
@@ -11,32 +11,33 @@ from httpx_sse import ServerSentEvent
 from jobstate_cli.errors import ServiceUnavailable
 from jobstate_cli.service import Service
 
-#: Seconds before the first new connection unless the service says, doubled for each further one, up to the longest.
+#: Seconds before the first reconnect, unless the stream's `retry` says otherwise; doubled for each further one up to
+#: `MAX_PAUSE`.
 FIRST_PAUSE: Final = 1.0
 MAX_PAUSE: Final = 30.0
-#: The event by which the service ends a connection, not the stream.
+#: The event with which the service closes a connection. The stream continues on the next one.
 BYE: Final = "bye"
 
 
 class Event(NamedTuple):
-    """What happened, with its data as JSON."""
+    """An event of the stream; `data` is JSON."""
 
     name: str
     data: bytes
 
 
 class Listener(Protocol):
-    """Whoever is told how the line is."""
+    """Is notified of lost and recovered connections."""
 
     def on_disconnect(self, reason: str, pause: float) -> None:
-        """Hear that there is no connection, and the seconds until the next attempt."""
+        """Handle a lost connection; the next attempt is in `pause` seconds."""
 
     def on_reconnect(self) -> None:
-        """Hear that there is a connection again."""
+        """Handle a recovered connection."""
 
 
 class ReconnectPolicy:
-    """Waits after each loss, longer after each further one in a row."""
+    """Waits before each reconnect, with exponential backoff, and notifies a listener."""
 
     def __init__(self, listener: Listener) -> None:
         self.first = FIRST_PAUSE
@@ -45,7 +46,7 @@ class ReconnectPolicy:
         self._is_disconnected = False
 
     async def wait(self, error: ServiceUnavailable) -> None:
-        """Tell the listener, and wait at least as long as the service asked for."""
+        """Notify the listener, and wait at least `error.retry_after` seconds."""
         pause = min(self.first * 2 ** min(self._losses, 10), MAX_PAUSE) * random.uniform(1, 1.25)
         pause = max(pause, error.retry_after)
         self._losses += 1
@@ -54,22 +55,22 @@ class ReconnectPolicy:
         await asyncio.sleep(pause)
 
     def connected(self) -> None:
-        """Tell the listener, if it was told of a loss."""
+        """Notify the listener, if it was notified of a lost connection."""
         if self._is_disconnected:
             self._is_disconnected = False
             self._listener.on_reconnect()
 
     def reset(self) -> None:
-        """Start again with the first pause."""
+        """Reset the backoff."""
         self._losses = 0
 
 
 async def events(
     service: Service, path: str, policy: ReconnectPolicy, *, already_exists: bool = False
 ) -> AsyncGenerator[Event, None]:
-    """Yield a stream's events, over as many connections as it takes, until the service says that no more will come.
+    """Yield the events of a stream, reconnecting until the service says that no more will come.
 
-    Raises `Refused`; and `ServiceAway` while the stream is not `known` to be there, which its first event shows.
+    Raises `RequestRejected`. Before the first event also `ServiceUnavailable`, unless the stream `already_exists`.
     """
     last_id = ""
     while True:
@@ -93,12 +94,12 @@ async def events(
 async def _read_connection(
     stream: AsyncIterator[ServerSentEvent], policy: ReconnectPolicy
 ) -> AsyncIterator[ServerSentEvent]:
-    """Yield what comes over one connection, also an id without an event; raise `ServiceAway` at its end."""
+    """Yield the events of one connection, also ids without data. Raises `ServiceUnavailable` at its end."""
     async for event in stream:
         if event.retry is not None:
             policy.first = event.retry / 1000
         if event.event == BYE:
-            raise ServiceUnavailable(f"the service ended the connection ({_reason(event.data)})")
+            raise ServiceUnavailable(f"the service closed the connection ({_reason(event.data)})")
         if event.data:
             policy.reset()
         yield event
@@ -106,7 +107,7 @@ async def _read_connection(
 
 
 class _Bye(msgspec.Struct):
-    reason: str = "without a reason"
+    reason: str = "no reason given"
 
 
 def _reason(data: str) -> str:

@@ -1,4 +1,4 @@
-"""`jobstate top`: what goes on in the service, live."""
+"""`jobstate top`."""
 
 import asyncio
 import contextlib
@@ -17,30 +17,31 @@ from jobstate_cli.streams import ReconnectPolicy, events
 from jobstate_cli.target import ClientConfig
 from jobstate_cli.terminal import console, print_json, print_stderr
 
-#: Seconds between two pictures: at least, however much happens, and at most, though nothing does.
+#: Minimum and maximum seconds between two snapshots.
 MIN_REFRESH: Final = 0.5
 MAX_REFRESH: Final = 5.0
 
 
 @click.command(cls=Command, short_help="Show counts, queues and running jobs, live.")
-@click.option("--once", is_flag=True, help="Print one picture and end; so it does where there is no terminal.")
+@click.option("--once", is_flag=True, help="Print one snapshot and exit. The default if the output is not a terminal.")
 @service_options
 def top(target: ClientConfig, as_json: bool, once: bool) -> None:
-    """Show counts, queues and running jobs, live; Ctrl-C ends it.
+    """Show counts, queues and running jobs, live. Stop with Ctrl-C.
 
-    With --json a line for each picture: the answers of /v1/stats, /v1/queues, /v1/drain, and the running jobs.
+    With --json, write a line for each snapshot: the responses of /v1/stats, /v1/queues and /v1/drain, and the running
+    jobs.
     """
     run(_top(target, as_json, once))
 
 
 class Display(Protocol):
-    """Shows one picture after the other."""
+    """Shows snapshots."""
 
     def show(self, snapshot: Snapshot) -> None:
-        """Show a new picture."""
+        """Show a new snapshot."""
 
     def show_error(self, reason: str) -> None:
-        """Say why there is no newer picture."""
+        """Show why there is no new snapshot."""
 
 
 async def _top(target: ClientConfig, as_json: bool, once: bool) -> None:
@@ -59,7 +60,7 @@ async def _top(target: ClientConfig, as_json: bool, once: bool) -> None:
 
 
 async def refresh(service: Service, display: Display, first: Snapshot) -> None:
-    """Show pictures without end, a new one when something has happened."""
+    """Show a new snapshot whenever a job changes, and at least every `MAX_REFRESH` seconds, for ever."""
     changed = asyncio.Event()
     listener = asyncio.create_task(_listen(service, changed.set))
     display.show(first)
@@ -67,9 +68,7 @@ async def refresh(service: Service, display: Display, first: Snapshot) -> None:
         while True:
             await asyncio.sleep(MIN_REFRESH)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(
-                    MAX_REFRESH
-                ):  # up to Python 3.11 `wait_for` may swallow the end that was asked for
+                async with asyncio.timeout(MAX_REFRESH):  # before Python 3.12 `wait_for` may swallow a cancellation
                     await changed.wait()
             changed.clear()
             try:
@@ -81,7 +80,7 @@ async def refresh(service: Service, display: Display, first: Snapshot) -> None:
 
 
 async def _listen(service: Service, on_change: Callable[[], None]) -> None:
-    """Hear of every change, for as long as the service has a stream of them."""
+    """Call `on_change` for each event; return if the service has no event stream."""
     stream = events(service, "/v1/events", ReconnectPolicy(_RefreshOnReconnect(on_change)), already_exists=True)
     with contextlib.suppress(RequestRejected):
         async with contextlib.aclosing(stream):
@@ -90,29 +89,29 @@ async def _listen(service: Service, on_change: Callable[[], None]) -> None:
 
 
 class _RefreshOnReconnect:
-    """Takes a new connection for a reason to look."""
+    """Requests a new snapshot after each reconnect."""
 
     def __init__(self, happened: Callable[[], None]) -> None:
         self.on_reconnect = happened
 
     def on_disconnect(self, reason: str, pause: float) -> None:
-        """Leave it to the next picture to find out."""
+        """Do nothing: the next snapshot fails, too."""
 
 
 class JsonLines:
-    """Writes each picture as a line of JSON."""
+    """Writes each snapshot as a line of JSON."""
 
     def show(self, snapshot: Snapshot) -> None:
-        """Write it."""
+        """Write a snapshot."""
         print_json(snapshot.json)
 
     def show_error(self, reason: str) -> None:
-        """Tell people."""
+        """Write the error to standard error."""
         print_stderr(_unavailable_text(reason))
 
 
 class Screen:
-    """Draws the newest picture on the whole terminal; times go on between two."""
+    """Draws the latest snapshot on the whole terminal, and updates the times twice a second."""
 
     def __init__(self, out: Console, url: str, first: Snapshot) -> None:
         self._console = out
@@ -127,11 +126,11 @@ class Screen:
             yield self
 
     def show(self, snapshot: Snapshot) -> None:
-        """Draw a new picture."""
+        """Draw a new snapshot."""
         self._snapshot, self._error = snapshot, ""
 
     def show_error(self, reason: str) -> None:
-        """Keep the old picture, and say why."""
+        """Keep the old snapshot, and show the error."""
         self._error = _unavailable_text(reason)
 
     def _render(self) -> RenderableType:
@@ -139,4 +138,4 @@ class Screen:
 
 
 def _unavailable_text(reason: str) -> str:
-    return f"{reason[:1].upper()}{reason[1:]}; trying again."
+    return f"{reason[:1].upper()}{reason[1:]}; retrying."

@@ -1,4 +1,4 @@
-"""The three ways to show a watched job: a bar on a terminal, lines on a pipe, JSON lines for scripts."""
+"""The views of a watched job: a progress bar on a terminal, text lines on a pipe, JSON lines for scripts."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ from rich.text import Text
 
 from jobstate_cli.exits import STATUS_EXIT_CODES
 from jobstate_cli.follow import View
-from jobstate_cli.records import Job, Record, moment
+from jobstate_cli.records import Job, Record, format_time
 from jobstate_cli.streams import Event
 from jobstate_cli.terminal import (
     encodable_json,
@@ -33,7 +33,7 @@ _SYMBOLS: Final = {"completed": "✓", "failed": "✗", "cancelled": "■"}
 
 @contextlib.contextmanager
 def view_on(console: Console, now: Clock, *, as_json: bool) -> Iterator[View]:
-    """Yield what shows a job here; `now` is the service's time."""
+    """Yield the view for the output; `now` returns the service's time."""
     if as_json:
         yield JsonLines()
     elif console.is_interactive:
@@ -44,48 +44,48 @@ def view_on(console: Console, now: Clock, *, as_json: bool) -> Iterator[View]:
 
 
 def describe(job: Job) -> str:
-    """Return how a job stands beyond its status, in a few words."""
+    """Return attempts, failures, an expired lease and a cancel request as short text."""
     words = [f"attempt {job.attempt}"] if job.attempt else []
     if job.failures:
         words.append(f"{job.failures} of {job.max_attempts} failed")
     if job.stale:
-        words.append("lease over")
+        words.append("lease expired")
     if job.cancel_requested_at and job.status not in STATUS_EXIT_CODES:
-        words.append("cancel asked for")
+        words.append("cancellation requested")
     return ", ".join(words)
 
 
 def duration(seconds: float) -> str:
-    """Return seconds for people, such as 0:01:02."""
+    """Return seconds as hours, minutes and seconds, such as 0:01:02."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
 class ConnectionMessages:
-    """Tells people on standard error how the line is."""
+    """Reports lost and recovered connections on standard error."""
 
     def on_disconnect(self, reason: str, pause: float) -> None:
-        """Say that the line is lost."""
+        """Report a lost connection."""
         print_stderr(_disconnected_text(reason, pause))
 
     def on_reconnect(self) -> None:
-        """Say that it is back."""
+        """Report a recovered connection."""
         print_stderr(_RECONNECTED)
 
 
 class JsonLines(ConnectionMessages):
-    """Writes each event as the stream has it, and at the end the whole record."""
+    """Writes each event as JSON, and finally the complete record."""
 
     def changed(self, record: Record) -> None:
         """Write a change."""
         self._write("changed", record.json)
 
     def removed(self, event: Event) -> None:
-        """Write the end of the record."""
+        """Write the event `deleted` or `expired`."""
         self._write(event.name, event.data)
 
     def finished(self, record: Record) -> None:
-        """Write the end of the job."""
+        """Write the complete record as event `ended`."""
         self._write("ended", record.json)
 
     def _write(self, event: str, data: bytes) -> None:
@@ -93,35 +93,35 @@ class JsonLines(ConnectionMessages):
 
 
 class Lines(ConnectionMessages):
-    """Writes one line for each change, and at the end what came out."""
+    """Writes one line for each change, and finally the result or error."""
 
     def changed(self, record: Record) -> None:
         """Write a change."""
         job = record.job
-        words = [moment(job.updated_at), job.status, describe(job)]
+        words = [format_time(job.updated_at), job.status, describe(job)]
         if job.progress:
             words += [str(job.progress), job.progress.message]
         print_line("  ".join(word for word in words if word))
 
     def removed(self, event: Event) -> None:
-        """Leave it to the command's last words."""
+        """Do nothing: the command reports it as an error."""
 
     def finished(self, record: Record) -> None:
-        """Write what came out."""
+        """Write the result or error, if any."""
         if record.job.outcome:
             print_json(record.job.outcome)
 
 
 class ProgressBar:
-    """Draws one line that moves, and under it at the end what came out."""
+    """Draws a progress bar, and finally the result or error below it."""
 
     def __init__(self, bar: Bar) -> None:
-        """Use a bar that is being drawn."""
+        """Use a bar that is already live."""
         self._bar = bar
         self._task = bar.add_task("", total=None, job=None)
 
     def changed(self, record: Record) -> None:
-        """Draw a new state."""
+        """Draw a change."""
         progress = record.job.progress
         self._bar.update(
             self._task,
@@ -131,29 +131,29 @@ class ProgressBar:
         )
 
     def removed(self, event: Event) -> None:
-        """Leave it to the command's last words."""
+        """Do nothing: the command reports it as an error."""
 
     def finished(self, record: Record) -> None:
-        """Draw the last state, and write what came out."""
+        """Draw the final state, and write the result or error."""
         self.changed(record)
         self._bar.stop()
         if record.job.outcome:
             self._bar.console.out(encodable_json(escape_json_control_chars(record.job.outcome)), highlight=False)
 
     def on_disconnect(self, reason: str, pause: float) -> None:
-        """Say above the bar that the line is lost."""
+        """Report a lost connection above the bar."""
         self._bar.console.print(Text(escape_control_chars(_disconnected_text(reason, pause)), "yellow"))
 
     def on_reconnect(self) -> None:
-        """Say that it is back."""
+        """Report a recovered connection."""
         self._bar.console.print(Text(_RECONNECTED, "green"))
 
 
-_RECONNECTED: Final = "Connected again."
+_RECONNECTED: Final = "Reconnected."
 
 
 def _disconnected_text(reason: str, pause: float) -> str:
-    return f"{reason[:1].upper()}{reason[1:]}; trying again in {pause:.1f} s."
+    return f"{reason[:1].upper()}{reason[1:]}; retrying in {pause:.1f} s."
 
 
 def _bar(console: Console, now: Clock) -> Bar:
@@ -179,7 +179,7 @@ def _running_time(job: Job, now: datetime) -> str:
 
 
 class _JobColumn(ProgressColumn):
-    """Something of the job, once there is one."""
+    """A text about the job; empty before its first change."""
 
     def __init__(self, shown: Callable[[Job], Text], column: Column | None = None) -> None:
         super().__init__(column or Column(no_wrap=True))
@@ -191,7 +191,7 @@ class _JobColumn(ProgressColumn):
 
 
 class _StatusColumn(ProgressColumn):
-    """A spinner, and at the end how it ended."""
+    """A spinner, or the symbol of a final status."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -204,7 +204,7 @@ class _StatusColumn(ProgressColumn):
 
 
 class _ProgressBarColumn(ProgressColumn):
-    """A bar where it is known how much there is to do."""
+    """A progress bar if the total is known."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""`jobstate watch`: see a job to its end."""
+"""`jobstate watch`."""
 
 import sys
 
@@ -12,25 +12,25 @@ from jobstate_cli.target import ClientConfig
 from jobstate_cli.terminal import console
 from jobstate_cli.views import view_on
 
-#: How long a command that follows a job may take.
+#: The option for commands that follow a job.
 timeout_option = click.option(
     "--timeout",
     "seconds",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Give up after so long; the job goes on.",
+    help="Maximum time to wait. The job continues.",
 )
 
 
-@click.command(cls=Command, short_help="Follow a job to its end.")
+@click.command(cls=Command, short_help="Follow a job until it is finished.")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @timeout_option
 @service_options
 def watch(target: ClientConfig, as_json: bool, job_id: str, seconds: float | None) -> None:
-    """Follow a job to its end, and print its result or error.
+    """Follow a job until it is finished, and print its result or error.
 
-    Draws a progress bar on a terminal, writes one line for each change elsewhere, and with --json the events as JSON
-    lines, the last with the whole record. Once it has seen the job, it outlasts a service that is away.
+    Draws a progress bar on a terminal, and writes one line for each change elsewhere. With --json it writes one JSON
+    line for each event, the last with the complete record. Once it has received an event, it reconnects after outages.
     """
     sys.exit(run(_watch(target, as_json, job_id, seconds)))
 

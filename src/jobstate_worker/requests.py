@@ -41,11 +41,11 @@ class ClaimRequest:
         """Return the JSON of the request."""
         return encoded({**self._fields, "wait_seconds": wait_seconds})
 
-    def read(self, answer: Any) -> Claim | None:
+    def read(self, response: Any) -> Claim | None:
         """Return the claim in a response; raise `LookupError` or `TypeError` if the response is invalid."""
-        if answer is None:
+        if response is None:
             return None
-        claim = Claim(answer["job"], answer["lease"]["token"], self._lease_seconds)
+        claim = Claim(response["job"], response["lease"]["token"], self._lease_seconds)
         claim.job["job_id"]  # raises if the job has no id
         return claim
 

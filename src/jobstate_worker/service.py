@@ -38,8 +38,8 @@ TRANSPORT_ERRORS: Final = (
 )
 #: The subset that also occurs when the service closes the connection because a body is too large.
 DISCONNECTED: Final = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
-#: Bytes that a client can send before it notices a closed connection, and the number of disconnects after which the size
-#: is taken for the reason.
+#: Bytes that a client can send before it notices a closed connection, and the number of disconnects after which the
+#: size is taken for the reason.
 MAX_SMALL_BODY: Final = 64 * 1024
 MAX_DISCONNECTS: Final = 3
 #: The status for a body that is too large. It is final even if a proxy sends it.
@@ -126,7 +126,7 @@ class WorkerClient:
         """Extend the lease and report `progress`; return whether cancellation is requested."""
         body = encoded({"progress": progress} if progress else {})
         request = self._job_request(claim, "POST", "/heartbeat", body, timeout=min(TIMEOUT, claim.lease_seconds / 3))
-        return await self._send_with_retry(request, claim.max_pause, lambda answer: bool(answer["cancel_requested"]))
+        return await self._send_with_retry(request, claim.max_pause, lambda body: bool(body["cancel_requested"]))
 
     async def update_job(self, claim: Claim, update: JobUpdate) -> str:
         """Apply an update and return the job's new status."""
@@ -145,13 +145,13 @@ class WorkerClient:
                     CONTENT_TOO_LARGE,
                 )
 
-        return await self._send_with_retry(request, claim.max_pause, lambda answer: str(answer["status"]), check_size)
+        return await self._send_with_retry(request, claim.max_pause, lambda body: str(body["status"]), check_size)
 
     async def _is_available(self, claim: Claim) -> bool:
         """Return whether the service accepts a small request, a heartbeat. Raises `LeaseLost`."""
         try:
             await self._send_once(
-                self._job_request(claim, "POST", "/heartbeat", b"{}"), lambda answer: answer["cancel_requested"]
+                self._job_request(claim, "POST", "/heartbeat", b"{}"), lambda body: body["cancel_requested"]
             )
         except ServiceUnavailable:
             return False
@@ -179,7 +179,7 @@ class WorkerClient:
         pause = FIRST_PAUSE
         while True:
             try:
-                answer = await self._send_once(request, read)
+                result = await self._send_once(request, read)
             except ServiceUnavailable as error:
                 self._mark_unavailable(error)
                 if check:
@@ -192,7 +192,7 @@ class WorkerClient:
                 raise
             else:
                 self._mark_recovered()
-                return answer
+                return result
 
     async def _send_once(self, request: httpx.Request, read: Callable[[Any], T]) -> T:
         try:
