@@ -13,11 +13,11 @@ from urllib.parse import urlsplit
 
 import click
 
-from jobstate_cli import exits
+from jobstate_cli import exit_codes
 from jobstate_cli.errors import ClientError
-from jobstate_cli.exits import Exit
+from jobstate_cli.exit_codes import Exit
+from jobstate_cli.output import escape_unencodable_output, print_stderr
 from jobstate_cli.target import ClientConfig
-from jobstate_cli.terminal import escape_unencodable_output, print_stderr
 
 C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -37,7 +37,7 @@ class Command(click.Command):
     """A command whose exit code tells how it ended."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"epilog": exits.HELP, **kwargs})
+        super().__init__(*args, **{"epilog": exit_codes.HELP, **kwargs})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and read the files that they name."""

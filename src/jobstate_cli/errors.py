@@ -8,7 +8,7 @@ ClientError
 └── TimedOut            `--timeout` was exceeded
 """
 
-from jobstate_cli.exits import PROBLEM_EXIT_CODES, Exit
+from jobstate_cli.exit_codes import PROBLEM_EXIT_CODES, Exit
 
 
 class ClientError(Exception):

@@ -5,7 +5,7 @@ import contextlib
 from typing import Final, Protocol
 
 from jobstate_cli.errors import JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
-from jobstate_cli.exits import STATUS_EXIT_CODES, Exit
+from jobstate_cli.exit_codes import STATUS_EXIT_CODES, Exit
 from jobstate_cli.records import Record
 from jobstate_cli.service import Service, job_path
 from jobstate_cli.streams import Event, Listener, ReconnectPolicy, events

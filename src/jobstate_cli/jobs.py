@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from jobstate_cli.command import JOB_ID, Command, run, service_options
+from jobstate_cli.output import console, escape_control_chars, on_one_line, print_json, print_line, status_text
 from jobstate_cli.records import Record, decoded
 from jobstate_cli.service import open_client
 from jobstate_cli.target import ClientConfig
-from jobstate_cli.terminal import console, escape_control_chars, on_one_line, print_json, print_line, status_text
 
 #: The fields that contain any JSON. They are shown as JSON.
 FREE: Final = frozenset({"input_params", "result", "error_message"})
@@ -66,17 +66,17 @@ async def _cancelled(target: ClientConfig, job_id: str) -> Record:
 def _show(record: Record) -> None:
     out = console()
     if not out.is_terminal:
-        for name, value in shown(record):
+        for name, value in format_fields(record):
             print_line(name, value)
         return
     table = Table.grid(padding=(0, 2))
-    for name, value in shown(record):
+    for name, value in format_fields(record):
         cell = status_text(value) if name == "status" else Text(escape_control_chars(value), overflow="fold")
         table.add_row(Text(escape_control_chars(name), "bold"), cell)
     out.print(table)
 
 
-def shown(record: Record) -> Iterator[tuple[str, str]]:
+def format_fields(record: Record) -> Iterator[tuple[str, str]]:
     """Yield the name and the value as text of every field in the record, also of unknown ones."""
     for name, value in decoded(dict[str, Raw], record.json).items():
         text = bytes(value).decode()

@@ -10,10 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobstate_cli.command import TEXT, Command, run, service_options
-from jobstate_cli.records import Job, Page, decoded, format_time
-from jobstate_cli.service import Query, Service, open_client
-from jobstate_cli.target import ClientConfig
-from jobstate_cli.terminal import (
+from jobstate_cli.output import (
     STYLES,
     console,
     escape_control_chars,
@@ -22,6 +19,9 @@ from jobstate_cli.terminal import (
     print_stderr,
     status_text,
 )
+from jobstate_cli.records import Job, Page, decoded, format_time
+from jobstate_cli.service import Query, Service, open_client
+from jobstate_cli.target import ClientConfig
 
 #: The maximum of jobs in one response, and the default of `--limit`.
 MAX_PAGE: Final = 200

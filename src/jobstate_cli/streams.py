@@ -40,16 +40,16 @@ class ReconnectPolicy:
     """Waits before each reconnect, with exponential backoff, and notifies a listener."""
 
     def __init__(self, listener: Listener) -> None:
-        self.first = FIRST_PAUSE
+        self.first_pause = FIRST_PAUSE
         self._listener = listener
-        self._losses = 0
+        self._failures = 0
         self._is_disconnected = False
 
     async def wait(self, error: ServiceUnavailable) -> None:
         """Notify the listener, and wait at least `error.retry_after` seconds."""
-        pause = min(self.first * 2 ** min(self._losses, 10), MAX_PAUSE) * random.uniform(1, 1.25)
+        pause = min(self.first_pause * 2 ** min(self._failures, 10), MAX_PAUSE) * random.uniform(1, 1.25)
         pause = max(pause, error.retry_after)
-        self._losses += 1
+        self._failures += 1
         self._is_disconnected = True
         self._listener.on_disconnect(str(error), pause)
         await asyncio.sleep(pause)
@@ -62,7 +62,7 @@ class ReconnectPolicy:
 
     def reset(self) -> None:
         """Reset the backoff."""
-        self._losses = 0
+        self._failures = 0
 
 
 async def events(
@@ -97,7 +97,7 @@ async def _read_connection(
     """Yield the events of one connection, also ids without data. Raises `ServiceUnavailable` at its end."""
     async for event in stream:
         if event.retry is not None:
-            policy.first = event.retry / 1000
+            policy.first_pause = event.retry / 1000
         if event.event == BYE:
             raise ServiceUnavailable(f"the service closed the connection ({_reason(event.data)})")
         if event.data:

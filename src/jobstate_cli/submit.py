@@ -10,12 +10,12 @@ import click
 
 from jobstate_cli.command import JOB_ID, KEY, TEXT, Command, run, service_options
 from jobstate_cli.errors import ServiceUnavailable
-from jobstate_cli.exits import Exit
+from jobstate_cli.exit_codes import Exit
 from jobstate_cli.follow import follow
+from jobstate_cli.output import console, print_json, print_line
 from jobstate_cli.records import Record
 from jobstate_cli.service import Service, open_client
 from jobstate_cli.target import ClientConfig
-from jobstate_cli.terminal import console, print_json, print_line
 from jobstate_cli.views import view_on
 from jobstate_cli.watch import timeout_option
 

@@ -11,11 +11,11 @@ from rich.live import Live
 
 from jobstate_cli.command import Command, run, service_options
 from jobstate_cli.errors import RequestRejected, ServiceUnavailable
-from jobstate_cli.picture import Snapshot, fetch_snapshot, render
+from jobstate_cli.output import console, print_json, print_stderr
 from jobstate_cli.service import Service, open_client
+from jobstate_cli.snapshot import Snapshot, fetch_snapshot, render
 from jobstate_cli.streams import ReconnectPolicy, events
 from jobstate_cli.target import ClientConfig
-from jobstate_cli.terminal import console, print_json, print_stderr
 
 #: Minimum and maximum seconds between two snapshots.
 MIN_REFRESH: Final = 0.5
@@ -91,8 +91,8 @@ async def _listen(service: Service, on_change: Callable[[], None]) -> None:
 class _RefreshOnReconnect:
     """Requests a new snapshot after each reconnect."""
 
-    def __init__(self, happened: Callable[[], None]) -> None:
-        self.on_reconnect = happened
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self.on_reconnect = on_change
 
     def on_disconnect(self, reason: str, pause: float) -> None:
         """Do nothing: the next snapshot fails, too."""

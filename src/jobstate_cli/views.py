@@ -12,11 +12,9 @@ from rich.spinner import Spinner
 from rich.table import Column
 from rich.text import Text
 
-from jobstate_cli.exits import STATUS_EXIT_CODES
+from jobstate_cli.exit_codes import STATUS_EXIT_CODES
 from jobstate_cli.follow import View
-from jobstate_cli.records import Job, Record, format_time
-from jobstate_cli.streams import Event
-from jobstate_cli.terminal import (
+from jobstate_cli.output import (
     encodable_json,
     escape_control_chars,
     escape_json_control_chars,
@@ -25,6 +23,8 @@ from jobstate_cli.terminal import (
     print_stderr,
     status_text,
 )
+from jobstate_cli.records import Job, Record, format_time
+from jobstate_cli.streams import Event
 
 Clock = Callable[[], datetime]
 
@@ -181,13 +181,13 @@ def _running_time(job: Job, now: datetime) -> str:
 class _JobColumn(ProgressColumn):
     """A text about the job; empty before its first change."""
 
-    def __init__(self, shown: Callable[[Job], Text], column: Column | None = None) -> None:
+    def __init__(self, render_text: Callable[[Job], Text], column: Column | None = None) -> None:
         super().__init__(column or Column(no_wrap=True))
-        self._shown = shown
+        self._render_text = render_text
 
     def render(self, task: Task) -> Text:
         job = task.fields["job"]
-        return self._shown(job) if job else Text()
+        return self._render_text(job) if job else Text()
 
 
 class _StatusColumn(ProgressColumn):
@@ -199,8 +199,8 @@ class _StatusColumn(ProgressColumn):
 
     def render(self, task: Task) -> Text | Spinner:
         job = task.fields["job"]
-        sign = _SYMBOLS.get(job.status) if job else None
-        return Text(sign, status_text(job.status).style) if sign else self._spinner
+        symbol = _SYMBOLS.get(job.status) if job else None
+        return Text(symbol, status_text(job.status).style) if symbol else self._spinner
 
 
 class _ProgressBarColumn(ProgressColumn):

@@ -5,11 +5,11 @@ import sys
 import click
 
 from jobstate_cli.command import JOB_ID, Command, run, service_options
-from jobstate_cli.exits import Exit
+from jobstate_cli.exit_codes import Exit
 from jobstate_cli.follow import follow
+from jobstate_cli.output import console
 from jobstate_cli.service import open_client
 from jobstate_cli.target import ClientConfig
-from jobstate_cli.terminal import console
 from jobstate_cli.views import view_on
 
 #: The option for commands that follow a job.

@@ -24,9 +24,9 @@ import httpx
 
 from jobstate.connections import authorization, connection_options
 from jobstate_worker.attempt import RELEASE_TIMEOUT, Attempt
-from jobstate_worker.ending import DaemonThreadPool, cancel_all
 from jobstate_worker.requests import Claim, ClaimRequest, JobUpdate
 from jobstate_worker.service import RequestRefused, ServiceError, WorkerClient, log
+from jobstate_worker.shutdown import DaemonThreadPool, cancel_all
 from jobstate_worker.work import STOP_SIGNALS, Function, JobFailed, Work, runner_for
 
 __all__ = ["JobFailed", "JobWorker", "RequestRefused", "Work"]

@@ -4,10 +4,10 @@ import asyncio
 import threading
 from typing import Final
 
-from jobstate_worker.ending import cancel_and_wait
 from jobstate_worker.outcomes import unsendable
 from jobstate_worker.requests import Claim, JobUpdate
 from jobstate_worker.service import BODY_REJECTED, RequestRefused, ServiceError, WorkerClient, log
+from jobstate_worker.shutdown import cancel_and_wait
 from jobstate_worker.work import Runner, Work, failure_update
 
 #: Minimum seconds between two progress reports.

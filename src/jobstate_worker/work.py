@@ -17,11 +17,11 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from jobstate_worker.encoding import encoded, text_of
-from jobstate_worker.ending import resolve_future
 from jobstate_worker.outcomes import cancelled, completed, failed, released
 from jobstate_worker.progress import Progress, progress_report
 from jobstate_worker.requests import JobUpdate
 from jobstate_worker.service import log
+from jobstate_worker.shutdown import resolve_future
 
 #: Seconds between two checks whether a process should stop, and seconds that a process has to exit by itself.
 POLL_INTERVAL: Final = 0.1

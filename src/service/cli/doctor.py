@@ -15,7 +15,7 @@ import msgspec
 from rich.text import Text
 
 from jobstate_cli.command import Command, run
-from jobstate_cli.terminal import console, escape_control_chars, print_json, print_line, print_stderr
+from jobstate_cli.output import console, escape_control_chars, print_json, print_line, print_stderr
 from service.cli.options import merge_environment, options
 from service.domain.errors import JobStateError
 from service.embedded import attach_or_start

@@ -426,8 +426,10 @@ def test_a_closed_pipe_is_no_error(api: httpx.Client, url: str) -> None:
     for number in range(3):
         create(api, f"j{number}", result="x" * 60_000, status="completed")
     command = f"{sys.executable} -m service get j0 --json | head -c 10; exit ${{PIPESTATUS[0]}}"
-    ended = subprocess.run(["bash", "-c", command], env=environment(url), capture_output=True, check=False, timeout=30)
-    assert (ended.stdout, ended.stderr) == (b'{"job_id":', b"")
+    process = subprocess.run(
+        ["bash", "-c", command], env=environment(url), capture_output=True, check=False, timeout=30
+    )
+    assert (process.stdout, process.stderr) == (b'{"job_id":', b"")
 
 
 def is_asleep(pid: int) -> bool:

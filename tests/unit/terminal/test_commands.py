@@ -12,7 +12,7 @@ from click.testing import CliRunner, Result
 from jobstate_cli import command as shared
 from jobstate_cli.command import default_url
 from jobstate_cli.errors import ClientError, JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
-from jobstate_cli.exits import Exit
+from jobstate_cli.exit_codes import Exit
 from jobstate_cli.submit import body_of, json_error
 from jobstate_cli.target import ClientConfig
 from service.__main__ import COMMANDS, main
@@ -179,8 +179,8 @@ def test_ctrl_c_exits_with_130_and_prints_nothing() -> None:
 
 
 def test_every_final_status_has_an_exit_code() -> None:
-    from jobstate_cli.exits import STATUS_EXIT_CODES
-    from jobstate_cli.terminal import STYLES
+    from jobstate_cli.exit_codes import STATUS_EXIT_CODES
+    from jobstate_cli.output import STYLES
 
     assert set(STATUS_EXIT_CODES) == set(FINAL_STATUSES)
     assert list(STYLES) == list(Status)

@@ -9,7 +9,7 @@ import pytest
 from jobstate_cli import service as client
 from jobstate_cli import streams
 from jobstate_cli.errors import JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
-from jobstate_cli.exits import STATUS_EXIT_CODES, Exit
+from jobstate_cli.exit_codes import STATUS_EXIT_CODES, Exit
 from jobstate_cli.follow import follow
 from jobstate_cli.records import Record
 from jobstate_cli.streams import Event
@@ -26,7 +26,7 @@ class RecordingView:
         self.states: list[str] = []
         self.losses: list[str] = []
         self.pauses: list[float] = []
-        self.returns = 0
+        self.reconnects = 0
         self.outcome = b""
 
     def changed(self, record: Record) -> None:
@@ -43,11 +43,11 @@ class RecordingView:
         self.pauses.append(pause)
 
     def on_reconnect(self) -> None:
-        self.returns += 1
+        self.reconnects += 1
 
 
 @pytest.fixture
-def seen() -> RecordingView:
+def view() -> RecordingView:
     return RecordingView()
 
 
@@ -56,9 +56,11 @@ def scripted() -> Scripted:
     return Scripted()
 
 
-async def see(scripted: Scripted, seen: RecordingView, seconds: float | None = 10.0, *, known: bool = False) -> Exit:
+async def run_follow(
+    scripted: Scripted, view: RecordingView, seconds: float | None = 10.0, *, already_exists: bool = False
+) -> Exit:
     async with scripted.service() as service:
-        return await follow(service, "j1", seen, seconds, already_exists=known)
+        return await follow(service, "j1", view, seconds, already_exists=already_exists)
 
 
 @pytest.mark.parametrize(
@@ -70,16 +72,16 @@ async def see(scripted: Scripted, seen: RecordingView, seconds: float | None = 1
     ],
 )
 async def test_every_change_is_shown_and_the_exit_code_is_that_of_the_status(
-    scripted: Scripted, seen: RecordingView, last: dict[str, object], code: Exit, outcome: bytes
+    scripted: Scripted, view: RecordingView, last: dict[str, object], code: Exit, outcome: bytes
 ) -> None:
     parts = changed("pending"), b": heartbeat\n\n", changed("running", 2), changed(str(last["status"]), 3)
     scripted.says(STREAM, streaming(*parts)).says(RECORD, answer(last))
-    assert await see(scripted, seen) is code
-    assert seen.states == ["pending", "running", last["status"]]
-    assert (seen.outcome, seen.losses) == (outcome, [])
+    assert await run_follow(scripted, view) is code
+    assert view.states == ["pending", "running", last["status"]]
+    assert (view.outcome, view.losses) == (outcome, [])
 
 
-async def test_a_reconnect_continues_after_the_last_event(scripted: Scripted, seen: RecordingView) -> None:
+async def test_a_reconnect_continues_after_the_last_event(scripted: Scripted, view: RecordingView) -> None:
     half = changed("completed", 3)[:40]
     scripted.says(
         STREAM,
@@ -87,14 +89,14 @@ async def test_a_reconnect_continues_after_the_last_event(scripted: Scripted, se
         httpx.ConnectError("refused"),
         streaming(changed("completed", 3)),
     ).says(RECORD, DONE)
-    assert await see(scripted, seen) is Exit.OK
-    assert seen.states == ["pending", "running", "completed"]
+    assert await run_follow(scripted, view) is Exit.OK
+    assert view.states == ["pending", "running", "completed"]
     assert [request.headers.get("Last-Event-ID") for request in scripted.asked(STREAM)] == [None, "1-2", "1-2"]
-    assert [re.sub(r" \(.*", "", loss) for loss in seen.losses] == [
+    assert [re.sub(r" \(.*", "", loss) for loss in view.losses] == [
         "the connection to http://service was lost",
         "http://service cannot be reached",
     ]
-    assert seen.returns == 1
+    assert view.reconnects == 1
 
 
 @pytest.mark.parametrize(
@@ -102,125 +104,125 @@ async def test_a_reconnect_continues_after_the_last_event(scripted: Scripted, se
     [
         pytest.param([], id="closed"),
         pytest.param([CUT], id="cut"),
-        pytest.param([httpx.ReadTimeout("timed out")], id="silent"),
-        pytest.param([httpx.RemoteProtocolError("peer closed")], id="broken off"),
+        pytest.param([httpx.ReadTimeout("timed out")], id="timed out"),
+        pytest.param([httpx.RemoteProtocolError("peer closed")], id="incomplete"),
         pytest.param([event("bye", {"reason": "slow"})], id="bye"),
         pytest.param([event("bye", "what")], id="odd bye"),
     ],
 )
 async def test_every_kind_of_disconnect_is_survived(
-    scripted: Scripted, seen: RecordingView, end: list[bytes | Exception]
+    scripted: Scripted, view: RecordingView, end: list[bytes | Exception]
 ) -> None:
     scripted.says(STREAM, streaming(changed("running"), *end), streaming(changed("completed", 2))).says(RECORD, DONE)
-    assert await see(scripted, seen) is Exit.OK
-    assert (seen.states, len(seen.losses)) == (["running", "completed"], 1)
+    assert await run_follow(scripted, view) is Exit.OK
+    assert (view.states, len(view.losses)) == (["running", "completed"], 1)
 
 
-async def test_the_reason_of_a_bye_is_reported(scripted: Scripted, seen: RecordingView) -> None:
+async def test_the_reason_of_a_bye_is_reported(scripted: Scripted, view: RecordingView) -> None:
     bye = event("bye", {"reason": "too slow"})
     scripted.says(STREAM, streaming(changed("running"), bye), streaming(changed("completed", 2))).says(RECORD, DONE)
-    await see(scripted, seen)
-    assert seen.losses == ["the service closed the connection (too slow)"]
+    await run_follow(scripted, view)
+    assert view.losses == ["the service closed the connection (too slow)"]
 
 
-async def test_a_reconnect_continues_after_an_id_without_an_event(scripted: Scripted, seen: RecordingView) -> None:
+async def test_a_reconnect_continues_after_an_id_without_an_event(scripted: Scripted, view: RecordingView) -> None:
     scripted.says(STREAM, streaming(changed("running"), b":\nid: 1-9\n\n"), streaming(changed("completed", 10)))
     scripted.says(RECORD, DONE)
-    await see(scripted, seen)
+    await run_follow(scripted, view)
     assert scripted.asked(STREAM)[1].headers["Last-Event-ID"] == "1-9"
-    assert seen.states == ["running", "completed"]
+    assert view.states == ["running", "completed"]
 
 
-async def test_no_change_is_shown_twice(scripted: Scripted, seen: RecordingView) -> None:
+async def test_no_change_is_shown_twice(scripted: Scripted, view: RecordingView) -> None:
     again = streaming(changed("running", 2), changed("completed", 3))
     scripted.says(STREAM, streaming(changed("running", 2)), again).says(RECORD, DONE)
-    await see(scripted, seen)
-    assert seen.states == ["running", "completed"]
+    await run_follow(scripted, view)
+    assert view.states == ["running", "completed"]
 
 
-async def test_a_job_that_finished_during_a_disconnect_is_read(scripted: Scripted, seen: RecordingView) -> None:
+async def test_a_job_that_finished_during_a_disconnect_is_read(scripted: Scripted, view: RecordingView) -> None:
     scripted.says(STREAM, streaming(changed("completed", 3), CUT), httpx.Response(204)).says(RECORD, DONE)
-    assert await see(scripted, seen) is Exit.OK
+    assert await run_follow(scripted, view) is Exit.OK
     finished = Scripted().says(STREAM, httpx.Response(204)).says(RECORD, DONE)
-    assert await see(finished, seen) is Exit.OK
-    assert seen.outcome == b"42"
+    assert await run_follow(finished, view) is Exit.OK
+    assert view.outcome == b"42"
 
 
-async def test_the_final_record_is_read_after_an_outage(scripted: Scripted, seen: RecordingView) -> None:
+async def test_the_final_record_is_read_after_an_outage(scripted: Scripted, view: RecordingView) -> None:
     scripted.says(STREAM, streaming(changed("completed", 3))).says(RECORD, httpx.ConnectError("refused"), DONE)
-    assert await see(scripted, seen) is Exit.OK
-    assert (seen.outcome, len(seen.losses), seen.returns) == (b"42", 1, 1)
+    assert await run_follow(scripted, view) is Exit.OK
+    assert (view.outcome, len(view.losses), view.reconnects) == (b"42", 1, 1)
 
 
 async def test_pauses_grow_to_the_maximum_and_are_reset_by_an_event(
-    scripted: Scripted, seen: RecordingView, monkeypatch: pytest.MonkeyPatch
+    scripted: Scripted, view: RecordingView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "MAX_PAUSE", 0.02)
-    refused = [httpx.ConnectError("refused")] * 4
+    failures = [httpx.ConnectError("refused")] * 4
     retry = b"retry: 5\n\n"
-    scripted.says(STREAM, streaming(retry, changed("running")), *refused, streaming(retry, changed("running", 2)))
+    scripted.says(STREAM, streaming(retry, changed("running")), *failures, streaming(retry, changed("running", 2)))
     scripted.says(STREAM, streaming(changed("completed", 3))).says(RECORD, DONE)
-    await see(scripted, seen)
-    for pause, minimum in zip(seen.pauses, [0.005, 0.01, 0.02, 0.02, 0.02, 0.005], strict=True):
+    await run_follow(scripted, view)
+    for pause, minimum in zip(view.pauses, [0.005, 0.01, 0.02, 0.02, 0.02, 0.005], strict=True):
         assert minimum <= pause <= 1.25 * minimum
 
 
-async def test_a_reconnect_waits_for_retry_after(scripted: Scripted, seen: RecordingView) -> None:
+async def test_a_reconnect_waits_for_retry_after(scripted: Scripted, view: RecordingView) -> None:
     draining = problem(503, "store-unreachable", "Redis is unavailable.", **{"Retry-After": "1"})
     scripted.says(STREAM, streaming(changed("running"), CUT), draining, streaming(changed("completed", 3)))
     scripted.says(RECORD, DONE)
-    await see(scripted, seen)
-    assert seen.losses[1] == "Redis is unavailable."
-    assert seen.pauses[1] >= 1
+    await run_follow(scripted, view)
+    assert view.losses[1] == "Redis is unavailable."
+    assert view.pauses[1] >= 1
 
 
 @pytest.mark.parametrize(("name", "words"), [("deleted", "j1 was deleted"), ("expired", "j1 has expired")])
 async def test_a_deleted_or_expired_job_ends_the_watch(
-    scripted: Scripted, seen: RecordingView, name: str, words: str
+    scripted: Scripted, view: RecordingView, name: str, words: str
 ) -> None:
-    gone = event(name, {"job_id": "j1", "status": "completed", "revision": 3}, "1-4")
-    scripted.says(STREAM, streaming(changed("running"), gone))
+    removed = event(name, {"job_id": "j1", "status": "completed", "revision": 3}, "1-4")
+    scripted.says(STREAM, streaming(changed("running"), removed))
     with pytest.raises(JobDeleted, match=words):
-        await see(scripted, seen)
-    assert seen.states == ["running", name]
+        await run_follow(scripted, view)
+    assert view.states == ["running", name]
 
 
 async def test_a_failed_job_that_is_deleted_before_it_is_read_has_failed(
-    scripted: Scripted, seen: RecordingView
+    scripted: Scripted, view: RecordingView
 ) -> None:
     scripted.says(STREAM, streaming(changed("failed", 2, error_message="no")))
     scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
-    assert await see(scripted, seen) is Exit.FAILED
-    assert seen.outcome == b'"no"'
+    assert await run_follow(scripted, view) is Exit.FAILED
+    assert view.outcome == b'"no"'
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 async def test_a_final_status_without_a_record_has_its_exit_code(
-    scripted: Scripted, seen: RecordingView, status: str
+    scripted: Scripted, view: RecordingView, status: str
 ) -> None:
     """The service read no record before the job was deleted. It knows the status from the history."""
-    told = event("changed", {"job_id": "j1", "status": status, "revision": 3, "queue": "default"}, "1-3")
-    scripted.says(STREAM, streaming(told, event("deleted", {"job_id": "j1", "status": status, "revision": 3}, "1-3")))
+    final = event("changed", {"job_id": "j1", "status": status, "revision": 3, "queue": "default"}, "1-3")
+    scripted.says(STREAM, streaming(final, event("deleted", {"job_id": "j1", "status": status, "revision": 3}, "1-3")))
     scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
-    assert await see(scripted, seen) is STATUS_EXIT_CODES[status]
-    assert (seen.states, seen.outcome) == ([status], b"")
+    assert await run_follow(scripted, view) is STATUS_EXIT_CODES[status]
+    assert (view.states, view.outcome) == ([status], b"")
 
 
 async def test_a_completed_job_that_is_deleted_before_it_is_read_is_no_success(
-    scripted: Scripted, seen: RecordingView
+    scripted: Scripted, view: RecordingView
 ) -> None:
     scripted.says(STREAM, streaming(changed("completed", 2)))
     scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
     with pytest.raises(JobDeleted, match="j1 completed, but was deleted before its result was read"):
-        await see(scripted, seen)
+        await run_follow(scripted, view)
 
 
 async def test_a_job_that_was_deleted_during_a_disconnect_ends_the_watch(
-    scripted: Scripted, seen: RecordingView
+    scripted: Scripted, view: RecordingView
 ) -> None:
     scripted.says(STREAM, streaming(changed("running"), CUT), problem(404, "job-not-found", "There is no job 'j1'."))
     with pytest.raises(RequestRejected, match="There is no job 'j1'") as error:
-        await see(scripted, seen)
+        await run_follow(scripted, view)
     assert error.value.exit_code is Exit.NOT_FOUND
 
 
@@ -235,45 +237,45 @@ async def test_a_job_that_was_deleted_during_a_disconnect_ends_the_watch(
     ids=["refused", "503", "bye", "no stream"],
 )
 async def test_an_outage_before_the_first_event_ends_the_watch(
-    scripted: Scripted, seen: RecordingView, first: Callable[[], httpx.Response | Exception]
+    scripted: Scripted, view: RecordingView, first: Callable[[], httpx.Response | Exception]
 ) -> None:
     scripted.says(STREAM, first())
     with pytest.raises(ServiceUnavailable):
-        await see(scripted, seen)
-    assert seen.losses == []
+        await run_follow(scripted, view)
+    assert view.losses == []
 
 
 async def test_an_outage_before_the_first_event_of_an_existing_job_is_retried(
-    scripted: Scripted, seen: RecordingView, monkeypatch: pytest.MonkeyPatch
+    scripted: Scripted, view: RecordingView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "FIRST_PAUSE", 0.0)
     scripted.says(STREAM, httpx.ConnectError("refused"), streaming(changed("completed", 3))).says(RECORD, DONE)
-    assert await see(scripted, seen, known=True) is Exit.OK
-    assert len(seen.losses) == 1
+    assert await run_follow(scripted, view, already_exists=True) is Exit.OK
+    assert len(view.losses) == 1
 
 
 async def test_the_timeout_ends_the_watch(
-    scripted: Scripted, seen: RecordingView, monkeypatch: pytest.MonkeyPatch
+    scripted: Scripted, view: RecordingView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "FIRST_PAUSE", 60.0)
     scripted.says(STREAM, httpx.ConnectError("refused"))
     with pytest.raises(TimedOut, match=r"j1 did not finish within 0\.05 s"):
-        await see(scripted, seen, seconds=0.05, known=True)
+        await run_follow(scripted, view, seconds=0.05, already_exists=True)
 
 
-async def test_a_stream_times_out_after_three_heartbeats(scripted: Scripted, seen: RecordingView) -> None:
+async def test_a_stream_times_out_after_three_heartbeats(scripted: Scripted, view: RecordingView) -> None:
     scripted.says(STREAM, streaming(changed("completed", 3))).says(RECORD, DONE)
-    await see(scripted, seen)
+    await run_follow(scripted, view)
     (request,) = scripted.asked(STREAM)
     assert request.extensions["timeout"]["read"] == 45
     assert request.headers["Accept"] == "text/event-stream"
 
 
-async def test_an_unknown_event_is_ignored(scripted: Scripted, seen: RecordingView) -> None:
+async def test_an_unknown_event_is_ignored(scripted: Scripted, view: RecordingView) -> None:
     parts = event("blessed", {"by": "whom"}, "1-1"), changed("completed", 3, mood="good")
     scripted.says(STREAM, streaming(*parts)).says(RECORD, DONE)
-    assert await see(scripted, seen) is Exit.OK
-    assert seen.states == ["completed"]
+    assert await run_follow(scripted, view) is Exit.OK
+    assert view.states == ["completed"]
 
 
 class TestRequests:

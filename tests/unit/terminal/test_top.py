@@ -8,8 +8,8 @@ import pytest
 
 from jobstate_cli import streams, top
 from jobstate_cli.errors import RequestRejected
-from jobstate_cli.picture import Snapshot, fetch_snapshot
 from jobstate_cli.service import Service
+from jobstate_cli.snapshot import Snapshot, fetch_snapshot
 from tests.helpers.mock_transport import OPEN, Scripted, answer, event, problem, streaming
 from tests.unit.terminal.test_views import DRAIN, QUEUES, RUNNING, STATS
 
@@ -58,23 +58,23 @@ def scripted() -> Scripted:
     return scripted
 
 
-async def see(scripted: Scripted, enough: int) -> list[str]:
-    seen = RecordingDisplay(enough)
+async def run_refresh(scripted: Scripted, enough: int) -> list[str]:
+    display = RecordingDisplay(enough)
     async with asyncio.timeout(10), scripted.service() as service:
         first = await fetch_snapshot(service)
         with pytest.raises(EnoughError):
-            await top.refresh(service, seen, first)
-    return seen.calls
+            await top.refresh(service, display, first)
+    return display.calls
 
 
 async def test_a_change_triggers_a_new_snapshot(scripted: Scripted) -> None:
     scripted.says(EVENTS, streaming(event("hello", {}, "6"), CHANGED, OPEN))
-    assert await see(scripted, enough=2) == ["snapshot"] * 2
+    assert await run_refresh(scripted, enough=2) == ["snapshot"] * 2
 
 
 async def test_a_reconnect_triggers_a_new_snapshot(scripted: Scripted) -> None:
     scripted.says(EVENTS, streaming(), REFUSED, streaming(OPEN))
-    assert await see(scripted, enough=2) == ["snapshot"] * 2
+    assert await run_refresh(scripted, enough=2) == ["snapshot"] * 2
     assert len(scripted.asked(EVENTS)) == 3
 
 
@@ -83,7 +83,7 @@ async def test_without_events_there_is_a_new_snapshot_periodically(
 ) -> None:
     monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
     scripted.says(EVENTS, NO_STREAM)
-    assert await see(scripted, enough=4) == ["snapshot"] * 4
+    assert await run_refresh(scripted, enough=4) == ["snapshot"] * 4
     assert len(scripted.asked(EVENTS)) == 1
 
 
@@ -100,7 +100,7 @@ async def test_an_outage_is_shown_until_the_service_has_recovered(
     scripted.says(EVENTS, NO_STREAM)
     scripted.answers["/v1/stats"][1:3] = [REFUSED, REFUSED]
     unavailable = "http://service cannot be reached (refused)"
-    assert await see(scripted, enough=4) == ["snapshot", unavailable, unavailable, "snapshot"]
+    assert await run_refresh(scripted, enough=4) == ["snapshot", unavailable, unavailable, "snapshot"]
 
 
 async def test_a_rejected_request_ends_it(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,10 @@ import pytest
 from rich.console import Console
 
 from jobstate_cli.follow import View
-from jobstate_cli.picture import Snapshot, fetch_snapshot, render
+from jobstate_cli.output import escape_control_chars, escape_json_control_chars
 from jobstate_cli.records import Record
+from jobstate_cli.snapshot import Snapshot, fetch_snapshot, render
 from jobstate_cli.streams import Event
-from jobstate_cli.terminal import escape_control_chars, escape_json_control_chars
 from jobstate_cli.views import view_on
 from tests.helpers.mock_transport import Scripted, answer, job
 
@@ -206,17 +206,17 @@ RUNNING: Any = {
 
 
 class TestSnapshot:
-    async def take(self, drain: Any = None) -> Snapshot:
+    async def fetch(self, drain: Any = None) -> Snapshot:
         scripted = Scripted().says("/v1/stats", answer(STATS)).says("/v1/queues", answer(QUEUES))
         scripted.says("/v1/drain", answer(drain or DRAIN)).says("/v1/jobs", answer(RUNNING))
         async with scripted.service() as service:
-            picture = await fetch_snapshot(service)
+            snapshot = await fetch_snapshot(service)
         assert scripted.asked("/v1/jobs")[0].url.params["status"] == "running"
-        return picture
+        return snapshot
 
     async def test_it_shows_counts_queues_and_running_jobs(self) -> None:
         terminal = Terminal(width=200)
-        terminal.console.print(render(await self.take(), "http://here", None))
+        terminal.console.print(render(await self.fetch(), "http://here", None))
         lines = [re.sub(" {2,}", "  ", line) for line in terminal.lines]
         assert re.match(r"http://here  2026-11-20 12:00:1\d UTC  open", lines[0])
         assert lines[1] == (
@@ -233,13 +233,13 @@ class TestSnapshot:
 
     async def test_text_of_a_job_is_escaped(self) -> None:
         terminal = Terminal(width=200)
-        terminal.console.print(render(await self.take(), "http://here", None, error=EVIL))
+        terminal.console.print(render(await self.fetch(), "http://here", None, error=EVIL))
         assert terminal.text.count(ESCAPED) == 2
         assert not re.search("[\x9b\u202e]|\x1b\\[2J", terminal.raw)
 
     async def test_it_fits_the_height_of_the_terminal(self) -> None:
         terminal = Terminal(width=200)
-        terminal.console.print(render(await self.take(), "http://here", 12, error="unavailable"))
+        terminal.console.print(render(await self.fetch(), "http://here", 12, error="unavailable"))
         assert len(terminal.lines) <= 12
         assert terminal.lines[-1] == "… and 3 more"
 
@@ -247,12 +247,12 @@ class TestSnapshot:
     async def test_it_shows_a_drain(self, leased: int, safe: bool, words: str) -> None:
         drain = {**DRAIN, "draining": True, "leased": leased, "safe_to_stop": safe, "until": STARTED}
         terminal = Terminal(width=200)
-        terminal.console.print(render(await self.take(drain), "http://here", None))
+        terminal.console.print(render(await self.fetch(drain), "http://here", None))
         assert terminal.lines[0].endswith(f"draining until 12:00:00, {words}")
 
     async def test_its_json_has_the_responses_byte_for_byte(self) -> None:
-        picture = json.loads((await self.take()).json)
-        assert picture == {
+        snapshot = json.loads((await self.fetch()).json)
+        assert snapshot == {
             "stats": STATS,
             "queues": QUEUES,
             "drain": DRAIN,

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
-from jobstate_worker.ending import MAX_THREADS, DaemonThreadPool
 from jobstate_worker.requests import Claim, ClaimRequest, JobUpdate
 from jobstate_worker.service import LeaseLost, WorkerClient
+from jobstate_worker.shutdown import MAX_THREADS, DaemonThreadPool
 from jobstate_worker.work import failure_update, success_update
 
 CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)

@@ -12,9 +12,9 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jobstate_cli.output import STYLES, escape_control_chars, status_text
 from jobstate_cli.records import Drain, Job, Jobs, Queue, Queues, Stats, decoded
 from jobstate_cli.service import Service
-from jobstate_cli.terminal import STYLES, escape_control_chars, status_text
 
 #: The maximum of running jobs that are requested.
 MAX_RUNNING_JOBS: Final = 100
