@@ -26,7 +26,7 @@ T = TypeVar("T")
 _LOCAL_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
 _INVALID_PORT: Final = (
     "JOBSTATE_PORT={port!r} is not allowed; allowed: an integer from 1 to 65535. Set `JOBSTATE_URL` or `--url` to the "
-    "address of the service."
+    "URL of the service."
 )
 _KUBERNETES_HINT: Final = (
     " Kubernetes injects `JOBSTATE_PORT` for a Service named `jobstate`, unless a pod has `enableServiceLinks: false`."

@@ -29,4 +29,5 @@ PROBLEM_EXIT_CODES: Final = {
 
 HELP: Final = """\
 Exit codes: 0 success, or the watched job completed; 1 request rejected or service unavailable; 2 usage error; 3 the
-job failed; 4 the job was cancelled; 5 the job is unknown, deleted or expired; 6 --timeout exceeded; 130 Ctrl-C."""
+job failed; 4 the job was cancelled; 5 the job is unknown, deleted or expired; 6 --timeout exceeded; 130 Ctrl-C;
+143 SIGTERM."""

@@ -70,9 +70,9 @@ class JobWorker:
         the API key is invalid, or the environment names an unusable proxy.
         """
         if isinstance(queues, str):
-            raise ValueError(f"queues must be a list of names, such as [{queues!r}]")
+            raise ValueError(f"`queues` must be a list of names, such as [{queues!r}]")
         if concurrency < 1:
-            raise ValueError("concurrency must be at least 1")
+            raise ValueError("`concurrency` must be at least 1")
         self._url = url
         self._headers = authorization(os.environ.get("JOBSTATE_API_KEY", "") if api_key is None else api_key, url)
         self._connection = connection_options(url)

@@ -95,7 +95,7 @@ class Work:
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether the function should stop: cancellation was requested, or the lease is lost."""
+        """Whether to stop: cancellation was requested, the lease is lost, or the worker shuts down."""
         return self._stop.is_set()
 
     def stop(self) -> None:
