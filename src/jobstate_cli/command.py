@@ -14,10 +14,10 @@ from urllib.parse import urlsplit
 import click
 
 from jobstate_cli import exit_codes
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.errors import ClientError
 from jobstate_cli.exit_codes import Exit
 from jobstate_cli.output import escape_unencodable_output, print_stderr
-from jobstate_cli.target import ClientConfig
 
 C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -155,13 +155,13 @@ def default_url(environ: Mapping[str, str] | None = None) -> str:
 
 
 def service_options(command: C) -> C:
-    """Add the options `--url` and `--api-key`, passed as `target`, and `--json`."""
+    """Add the options `--url` and `--api-key`, passed as `config`, and `--json`."""
 
     @functools.wraps(command)
-    def with_target(*args: Any, url: str, api_key: str | None, **options: Any) -> Any:
+    def with_config(*args: Any, url: str, api_key: str | None, **options: Any) -> Any:
         if api_key and "@" in urlsplit(url).netloc:
             raise click.UsageError("Credentials in the URL and an API key exclude each other: remove one of them.")
-        return command(*args, target=ClientConfig(url, api_key), **options)
+        return command(*args, config=ClientConfig(url, api_key), **options)
 
     url = click.option(
         "--url",
@@ -180,7 +180,7 @@ def service_options(command: C) -> C:
         show_envvar=True,
         help="API key. Prefer the variable: other users can see command lines.",
     )
-    return cast(C, url(api_key(as_json(with_target))))
+    return cast(C, url(api_key(as_json(with_config))))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:

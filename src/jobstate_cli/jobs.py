@@ -10,10 +10,10 @@ from rich.table import Table
 from rich.text import Text
 
 from jobstate_cli.command import JOB_ID, Command, run, service_options
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.output import console, escape_control_chars, on_one_line, print_json, print_line, status_text
 from jobstate_cli.records import Record, decoded
 from jobstate_cli.service import open_client
-from jobstate_cli.target import ClientConfig
 
 #: The fields that contain any JSON. They are shown as JSON.
 FREE: Final = frozenset({"input_params", "result", "error_message"})
@@ -23,13 +23,13 @@ FREE: Final = frozenset({"input_params", "result", "error_message"})
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.option("--result", "only_result", is_flag=True, help="Print only the result. Exit 3 if failed, 4 if cancelled.")
 @service_options
-def get(target: ClientConfig, as_json: bool, job_id: str, only_result: bool) -> None:
+def get(config: ClientConfig, as_json: bool, job_id: str, only_result: bool) -> None:
     """Show a job's record. The exit code does not depend on the job's status, except with --result."""
     if only_result:
-        if result := run(_result(target, job_id)):
+        if result := run(_result(config, job_id)):
             print_json(result)
         return
-    record = run(_record(target, job_id))
+    record = run(_record(config, job_id))
     if as_json:
         print_json(record.json)
     else:
@@ -39,27 +39,27 @@ def get(target: ClientConfig, as_json: bool, job_id: str, only_result: bool) -> 
 @click.command(cls=Command)
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @service_options
-def cancel(target: ClientConfig, as_json: bool, job_id: str) -> None:
+def cancel(config: ClientConfig, as_json: bool, job_id: str) -> None:
     """Cancel a job. A leased job continues until its worker stops; the worker may still complete it."""
-    record = run(_cancelled(target, job_id))
+    record = run(_cancelled(config, job_id))
     if as_json:
         print_json(record.json)
     else:
         print_line("cancelled" if record.job.status == "cancelled" else "cancellation requested")
 
 
-async def _record(target: ClientConfig, job_id: str) -> Record:
-    async with open_client(target) as service:
+async def _record(config: ClientConfig, job_id: str) -> Record:
+    async with open_client(config) as service:
         return await service.job(job_id)
 
 
-async def _result(target: ClientConfig, job_id: str) -> bytes:
-    async with open_client(target) as service:
+async def _result(config: ClientConfig, job_id: str) -> bytes:
+    async with open_client(config) as service:
         return await service.result(job_id)
 
 
-async def _cancelled(target: ClientConfig, job_id: str) -> Record:
-    async with open_client(target) as service:
+async def _cancelled(config: ClientConfig, job_id: str) -> Record:
+    async with open_client(config) as service:
         return await service.cancel(job_id)
 
 

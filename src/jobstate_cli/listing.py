@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from jobstate_cli.command import TEXT, Command, run, service_options
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.output import (
     STYLES,
     console,
@@ -21,7 +22,6 @@ from jobstate_cli.output import (
 )
 from jobstate_cli.records import Job, Page, decoded, format_time
 from jobstate_cli.service import Query, Service, open_client
-from jobstate_cli.target import ClientConfig
 
 #: The maximum of jobs in one response, and the default of `--limit`.
 MAX_PAGE: Final = 200
@@ -40,10 +40,10 @@ COLUMNS: Final = ("JOB", "STATUS", "QUEUE", "ATTEMPT", "PROGRESS", "CREATED", "S
 @click.option("--all", "everything", is_flag=True, help="No limit.")
 @click.option("--cursor", type=TEXT, help="Continue after the `next_cursor` of a list with the same filters.")
 @service_options
-def list_jobs(target: ClientConfig, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
+def list_jobs(config: ClientConfig, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
     """List jobs, newest first: a table on a terminal, else tab-separated columns."""
     filters = {name: value for name, value in query.items() if value is not None}
-    run(_list(target, filters, None if everything else limit, _listing(as_json)))
+    run(_list(config, filters, None if everything else limit, _listing(as_json)))
 
 
 class Listing(Protocol):
@@ -56,8 +56,8 @@ class Listing(Protocol):
         """Finish the list; `next_cursor` is not `None` if more jobs exist."""
 
 
-async def _list(target: ClientConfig, query: Query, limit: int | None, listing: Listing) -> None:
-    async with open_client(target) as service:
+async def _list(config: ClientConfig, query: Query, limit: int | None, listing: Listing) -> None:
+    async with open_client(config) as service:
         next_cursor = None
         async for page in pages(service, query, limit):
             listing.page(page.items)

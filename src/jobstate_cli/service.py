@@ -14,9 +14,9 @@ from httpx_sse import EventSource, ServerSentEvent, SSEError
 
 from jobstate.connections import UnusableProxy, connection_options
 from jobstate.redirects import is_redirect, redirect_advice
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.errors import ClientError, Misconfigured, RequestRejected, ServiceUnavailable
 from jobstate_cli.records import Problem, Record, decoded
-from jobstate_cli.target import ClientConfig
 
 #: Seconds for a response: more than the 3.5 s after which the service itself answers 503.
 TIMEOUT: Final = 10.0
@@ -43,14 +43,14 @@ Query = Mapping[str, str | int]
 
 @contextlib.asynccontextmanager
 async def open_client(
-    target: ClientConfig, transport: httpx.AsyncBaseTransport | None = None
+    config: ClientConfig, transport: httpx.AsyncBaseTransport | None = None
 ) -> AsyncIterator["Service"]:
     """Yield a client for the service; tests pass a `transport`. Raises `Misconfigured` for an unusable proxy."""
     try:
-        options = {"transport": transport} if transport else connection_options(target.url)
+        options = {"transport": transport} if transport else connection_options(config.url)
     except UnusableProxy as error:
         raise Misconfigured(str(error)) from error
-    async with httpx.AsyncClient(base_url=target.url, headers=target.headers, timeout=TIMEOUT, **options) as http:
+    async with httpx.AsyncClient(base_url=config.url, headers=config.headers, timeout=TIMEOUT, **options) as http:
         yield Service(http)
 
 

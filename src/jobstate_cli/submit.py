@@ -9,13 +9,13 @@ from uuid import uuid4
 import click
 
 from jobstate_cli.command import JOB_ID, KEY, TEXT, Command, run, service_options
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.errors import ServiceUnavailable
 from jobstate_cli.exit_codes import Exit
 from jobstate_cli.follow import follow
 from jobstate_cli.output import console, print_json, print_line
 from jobstate_cli.records import Record
 from jobstate_cli.service import Service, open_client
-from jobstate_cli.target import ClientConfig
 from jobstate_cli.views import view_on
 from jobstate_cli.watch import timeout_option
 
@@ -99,7 +99,7 @@ def body_of(input_params: bytes, fields: dict[str, Any]) -> bytes:
 @timeout_option
 @service_options
 def submit(
-    target: ClientConfig,
+    config: ClientConfig,
     as_json: bool,
     input_params: bytes,
     key: str | None,
@@ -115,13 +115,13 @@ def submit(
         raise click.UsageError("--timeout requires --watch.")
     if fields["job_id"] is None and key is None:
         key = str(uuid4())
-    sys.exit(run(_submit(target, as_json, body_of(input_params, fields), key, watched, seconds)))
+    sys.exit(run(_submit(config, as_json, body_of(input_params, fields), key, watched, seconds)))
 
 
 async def _submit(
-    target: ClientConfig, as_json: bool, body: bytes, key: str | None, watched: bool, seconds: float | None
+    config: ClientConfig, as_json: bool, body: bytes, key: str | None, watched: bool, seconds: float | None
 ) -> Exit:
-    async with open_client(target) as service:
+    async with open_client(config) as service:
         record = await _create(service, body, key)
         if as_json and not watched:
             print_json(record.json)

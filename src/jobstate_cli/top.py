@@ -10,12 +10,12 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from jobstate_cli.command import Command, run, service_options
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.errors import RequestRejected, ServiceUnavailable
 from jobstate_cli.output import console, print_json, print_stderr
 from jobstate_cli.service import Service, open_client
 from jobstate_cli.snapshot import Snapshot, fetch_snapshot, render
 from jobstate_cli.streams import ReconnectPolicy, events
-from jobstate_cli.target import ClientConfig
 
 #: Minimum and maximum seconds between two snapshots.
 MIN_REFRESH: Final = 0.5
@@ -25,13 +25,13 @@ MAX_REFRESH: Final = 5.0
 @click.command(cls=Command, short_help="Show counts, queues and running jobs, live.")
 @click.option("--once", is_flag=True, help="Print one snapshot and exit. The default if the output is not a terminal.")
 @service_options
-def top(target: ClientConfig, as_json: bool, once: bool) -> None:
+def top(config: ClientConfig, as_json: bool, once: bool) -> None:
     """Show counts, queues and running jobs, live. Stop with Ctrl-C.
 
     With --json, write a line for each snapshot: the responses of /v1/stats, /v1/queues and /v1/drain, and the running
     jobs.
     """
-    run(_top(target, as_json, once))
+    run(_top(config, as_json, once))
 
 
 class Display(Protocol):
@@ -44,9 +44,9 @@ class Display(Protocol):
         """Show why there is no new snapshot."""
 
 
-async def _top(target: ClientConfig, as_json: bool, once: bool) -> None:
+async def _top(config: ClientConfig, as_json: bool, once: bool) -> None:
     out = console()
-    async with open_client(target) as service:
+    async with open_client(config) as service:
         snapshot = await fetch_snapshot(service)
         if as_json and once:
             print_json(snapshot.json)

@@ -9,8 +9,8 @@ from typing import Any, Final, Self
 import httpx
 import msgspec
 
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.service import Service, open_client
-from jobstate_cli.target import ClientConfig
 
 URL = "http://service"
 STREAM = "/v1/jobs/j1/events"

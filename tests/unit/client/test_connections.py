@@ -6,10 +6,10 @@ import httpx
 import pytest
 
 from jobstate.connections import UnusableProxy, connection_options, is_loopback, proxy_for
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.errors import Misconfigured
 from jobstate_cli.exit_codes import Exit
 from jobstate_cli.service import open_client
-from jobstate_cli.target import ClientConfig
 from jobstate_worker import JobWorker
 
 

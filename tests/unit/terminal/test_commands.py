@@ -11,10 +11,10 @@ from click.testing import CliRunner, Result
 
 from jobstate_cli import command as shared
 from jobstate_cli.command import default_url
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.errors import ClientError, JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
 from jobstate_cli.exit_codes import Exit
 from jobstate_cli.submit import body_of, json_error
-from jobstate_cli.target import ClientConfig
 from service.__main__ import COMMANDS, main
 from service.domain.constraints import IDEMPOTENCY_KEY
 from service.domain.states import FINAL_STATUSES, Status
