@@ -10,15 +10,15 @@ import pytest
 
 from tests.helpers import nginx
 from tests.helpers.compose import compose_failure
-from tests.helpers.locks import TURNS
-from tests.helpers.servers import Backend, choose_backend
+from tests.helpers.locks import TEST_LOCK
+from tests.helpers.redis_servers import Backend, choose_backend
 
 _BACKEND = pytest.StashKey[Backend]()
 #: Why the compose file cannot be run here; None where it can.
 _NO_COMPOSE = pytest.StashKey[str | None]()
 _NODE_TESTS = Path(__file__).parent / "integration" / "node"
 _BROWSER_TESTS = Path(__file__).parent / "browser"
-_NGINX_TESTS = Path(__file__).parent / "integration" / "test_proxies.py"
+_NGINX_TESTS = Path(__file__).parent / "integration" / "server" / "test_proxies.py"
 _BOTH = _BROWSER_TESTS / "test_prefix.py"
 
 
@@ -35,7 +35,7 @@ def pytest_configure(config: pytest.Config) -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell; what is tested inherits it
         signal.signal(signal.SIGINT, signal.default_int_handler)
     backend = choose_backend()
-    no_compose = compose_failure() if backend.is_docker else backend.why
+    no_compose = compose_failure() if backend.is_docker else backend.reason
     if os.environ.get("REQUIRE_DOCKER") == "1" and no_compose:
         raise pytest.UsageError(f"REQUIRE_DOCKER=1, but {no_compose}")
     if os.environ.get("REQUIRE_NODE") == "1" and missing_node_tools():
@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    with TURNS.shared():
+    with TEST_LOCK.shared():
         return (yield)
 
 

@@ -19,7 +19,9 @@ from redis.asyncio import Redis
 
 from tests.chaos.history import History, Window
 from tests.chaos.http import connected
-from tests.helpers.servers import FaultyLine, ProcessRedis, Service
+from tests.helpers.redis_servers import ProcessRedis
+from tests.helpers.service_process import Service
+from tests.helpers.tcp_proxy import FaultProxy
 from tests.integration.server.test_supervisor import workers_of
 
 #: Seconds that anything may take to come about, on whatever machine; what is promised is told in the figures.
@@ -43,7 +45,7 @@ NARROW: Final = Setting("two processes, four connections each", {"JOBSTATE_WORKE
 class Stage:
     """What a round plays on. Faults note here what they may have cost."""
 
-    def __init__(self, redis: ProcessRedis, folder: Path, line: FaultyLine, service: Service, disk: "Disk") -> None:
+    def __init__(self, redis: ProcessRedis, folder: Path, line: FaultProxy, service: Service, disk: "Disk") -> None:
         self.redis, self.folder, self.line, self.service, self.disk = redis, folder, line, service, disk
         self.history = History()
         self.choose = random.Random(0)
@@ -161,7 +163,7 @@ async def stage(folder: Path, setting: Setting, source: Path | None) -> AsyncIte
     with disk(folder / "redis") as place:
         redis = await asyncio.to_thread(ProcessRedis, place.folder, *options, "--auto-aof-rewrite-percentage", "0")
         try:
-            async with FaultyLine(redis.port).open() as line:
+            async with FaultProxy(redis.port).open() as line:
                 url = f"redis://127.0.0.1:{line.port}/0"
                 service = await asyncio.to_thread(lambda: Service(folder, REDIS_URL=url, **environment))
                 try:

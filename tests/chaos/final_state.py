@@ -8,7 +8,7 @@ from redis.asyncio import Redis
 from service.domain.timestamps import parse_timestamp
 from service.store import keys
 from tests.chaos.history import Event, History, Record, Version
-from tests.helpers.consistency import ails, drift
+from tests.helpers.consistency import doctor_issues, inconsistencies
 
 
 async def take_stock(history: History, redis: Redis, http: httpx.AsyncClient, origin: str) -> None:
@@ -17,8 +17,8 @@ async def take_stock(history: History, redis: Redis, http: httpx.AsyncClient, or
     history.records = {record.version.job_id: record async for record in _records(redis)}
     history.counts = (await http.get("/v1/stats")).raise_for_status().json()["statuses"]
     history.listed = [job_id async for job_id in _listed(http)]
-    found = [f"jobstate doctor: {finding}" for finding in await ails(redis.connection_pool)]
-    history.drift = [*await drift(redis), *found]
+    found = [f"jobstate doctor: {finding}" for finding in await doctor_issues(redis.connection_pool)]
+    history.drift = [*await inconsistencies(redis), *found]
 
 
 async def _entries(redis: Redis, origin: str) -> AsyncIterator[tuple[str, dict[str, str]]]:

@@ -16,8 +16,9 @@ from service.domain.timestamps import format_timestamp
 from service.store import keys
 from tests.chaos import hostile_clients
 from tests.chaos.environment import PATIENCE, Stage
-from tests.helpers import servers
-from tests.helpers.servers import wait_until
+from tests.helpers import tcp_proxy
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import paused
 
 Play = Callable[[Stage], Awaitable[None]]
 
@@ -57,7 +58,7 @@ async def stop_service(stage: Stage) -> None:
 
 async def stop_worker(stage: Stage) -> None:
     """Let one of several processes stand still."""
-    with servers.paused(stage.choose.choice(stage.pids)):
+    with paused(stage.choose.choice(stage.pids)):
         await asyncio.sleep(stage.hold)
 
 
@@ -104,14 +105,14 @@ async def _let_leases_run_out(redis: AsyncRedis) -> list[str]:
     return [job_id.decode() for job_id, _ in leases]
 
 
-def line(fault: servers.Fault, delay: float = 5.0) -> Play:
+def line(fault: tcp_proxy.Fault, delay: float = 5.0) -> Play:
     """Return the fault of a line to Redis that is broken for a while."""
 
     async def play(stage: Stage) -> None:
         stage.line.delay = delay
-        stage.line.breaks(fault)
+        stage.line.inject(fault)
         await asyncio.sleep(stage.hold)
-        await stage.line.mend()
+        await stage.line.heal()
 
     return play
 
@@ -120,7 +121,7 @@ def lost_replies(in_silence: bool) -> Play:
     """Return the fault of a line that loses replies after the scripts ran."""
 
     async def play(stage: Stage) -> None:
-        stage.line.in_silence = in_silence
+        stage.line.lose_silently = in_silence
         for _ in range(4):
             stage.line.lose_replies = stage.choose.randrange(1, 12)
             await asyncio.sleep(stage.hold / 4)
@@ -143,7 +144,7 @@ async def full_disk(stage: Stage) -> None:
     await asyncio.to_thread(stage.disk.fill, pid)
     await asyncio.sleep(stage.hold)
     if stage.fsync == "always":
-        await asyncio.to_thread(wait_until, lambda: stage.redis.has_ended, "the end of a Redis that cannot sync")
+        await asyncio.to_thread(wait_until, lambda: stage.redis.has_exited, "the end of a Redis that cannot sync")
         await asyncio.to_thread(stage.disk.free, pid)
         await stage.start_redis()
         return
@@ -281,13 +282,13 @@ FAULTS: Final = (
     Fault("stop-redis", stop_redis),
     Fault("kill-all", kill_all, hits_service=True),
     Fault("an-hour", an_hour, hits_service=True),
-    Fault("line-refused", line(servers.Fault.REFUSED)),
-    Fault("line-unanswered", line(servers.Fault.UNANSWERED)),
-    Fault("line-reset", line(servers.Fault.RESET)),
-    Fault("line-cut", line(servers.Fault.CUT)),
-    Fault("line-silent", line(servers.Fault.SILENT)),
-    Fault("line-slow", line(servers.Fault.SLOW)),
-    Fault("line-trickling", line(servers.Fault.TRICKLING)),
+    Fault("line-refused", line(tcp_proxy.Fault.REFUSED)),
+    Fault("line-unanswered", line(tcp_proxy.Fault.UNANSWERED)),
+    Fault("line-reset", line(tcp_proxy.Fault.RESET)),
+    Fault("line-cut", line(tcp_proxy.Fault.CUT)),
+    Fault("line-silent", line(tcp_proxy.Fault.SILENT)),
+    Fault("line-slow", line(tcp_proxy.Fault.SLOW)),
+    Fault("line-trickling", line(tcp_proxy.Fault.TRICKLING)),
     Fault("lost-replies", lost_replies(in_silence=False)),
     Fault("lost-replies-silently", lost_replies(in_silence=True)),
     Fault("full-memory", full_memory),
@@ -301,7 +302,7 @@ FAULTS: Final = (
     Fault("wrong-type", wrong_type),
     Fault("foreign-fields", foreign_fields),
     Fault("older-file", older_file, "always"),
-    Fault("pool-exhausted", line(servers.Fault.SLOW, 0.3), workers=True),
+    Fault("pool-exhausted", line(tcp_proxy.Fault.SLOW, 0.3), workers=True),
     Fault("crowd", rudely(hostile_clients.crowd), hits_service=True),
     Fault("slow-clients", rudely(hostile_clients.slow_clients)),
     Fault("bad-bodies", rudely(hostile_clients.bad_bodies)),

@@ -14,13 +14,13 @@ import threading
 from typing import Any, NamedTuple, Self
 
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import PATIENCE, wait_until
+from tests.helpers.polling import TIMEOUT, wait_until
 
 #: What moves and colours the text on a terminal.
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[78]|\r")
+CONTROL_SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[78]|\r")
 
 
-class Told(NamedTuple):
+class CommandResult(NamedTuple):
     """How a command ended, and what it wrote."""
 
     code: int
@@ -34,7 +34,7 @@ def environment(url: str, **more: str) -> dict[str, str]:
     return {**inherited, "JOBSTATE_URL": url, "TERM": "xterm-256color", **more}
 
 
-def jobstate(url: str, *args: str, stdin: bytes = b"", **env: str) -> Told:
+def jobstate(url: str, *args: str, stdin: bytes = b"", **env: str) -> CommandResult:
     """Run a command on pipes to its end."""
     ended = subprocess.run(
         [sys.executable, "-m", "service", *args],
@@ -42,13 +42,13 @@ def jobstate(url: str, *args: str, stdin: bytes = b"", **env: str) -> Told:
         env=environment(url, **env),
         input=stdin,
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
-    return Told(ended.returncode, ended.stdout, ended.stderr.decode(errors="replace"))
+    return CommandResult(ended.returncode, ended.stdout, ended.stderr.decode(errors="replace"))
 
 
-class Started:
+class RunningCommand:
     """A command that runs, and what it has written until now."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: int, errors: int | None = None) -> None:
@@ -76,23 +76,23 @@ class Started:
     @property
     def text(self) -> str:
         """What was written, without what moves and colours it."""
-        return CONTROL.sub("", self.raw)
+        return CONTROL_SEQUENCES.sub("", self.raw)
 
     @property
     def errors(self) -> str:
         return bytes(self._written[self._errors or self._output]).decode()
 
-    def until(self, words: str) -> None:
-        wait_until(lambda: words in self.text or words in self.errors, f"{words!r}")
+    def wait_for_output(self, text: str) -> None:
+        wait_until(lambda: text in self.text or text in self.errors, f"{text!r}")
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def end(self) -> int:
+    def wait(self) -> int:
         """Wait for the end, and for all that was written."""
-        code = self.process.wait(PATIENCE)
+        code = self.process.wait(TIMEOUT)
         for reader in self._readers:
-            reader.join(PATIENCE)
+            reader.join(TIMEOUT)
         return code
 
     def __enter__(self) -> Self:
@@ -100,12 +100,12 @@ class Started:
 
     def __exit__(self, *_: Any) -> None:
         self.process.kill()
-        self.end()
+        self.wait()
         for stream in self._written:
             os.close(stream)
 
 
-def start(url: str, *args: str, **env: str) -> Started:
+def start(url: str, *args: str, **env: str) -> RunningCommand:
     """Start a command on pipes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service", *args],
@@ -120,10 +120,10 @@ def start(url: str, *args: str, **env: str) -> Started:
     streams = [os.dup(stream.fileno()) for stream in (process.stdout, process.stderr)]
     process.stdout.close()
     process.stderr.close()
-    return Started(process, *streams)
+    return RunningCommand(process, *streams)
 
 
-def start_on_terminal(url: str, *args: str, columns: int = 120, lines: int = 30, **env: str) -> Started:
+def start_on_terminal(url: str, *args: str, columns: int = 120, lines: int = 30, **env: str) -> RunningCommand:
     """Start a command on a terminal of its own."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
@@ -137,4 +137,4 @@ def start_on_terminal(url: str, *args: str, columns: int = 120, lines: int = 30,
         start_new_session=True,
     )
     os.close(theirs)
-    return Started(process, ours)
+    return RunningCommand(process, ours)

@@ -11,14 +11,14 @@ import httpx
 
 from service.settings import VARIABLES
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import free_port, wait_until
+from tests.helpers.polling import free_port, wait_until
 
 #: Seconds that a command may take; a build from nothing takes the longest.
-PATIENCE = 300.0
+COMMAND_TIMEOUT = 300.0
 #: What compose.yaml would take from the environment of whoever runs the tests; the images it may.
-_TAKEN = {variable.name for variable in VARIABLES} | {"ALLOWED_HOSTS", "COMPOSE_PROFILES"}
+_SERVICE_VARIABLES = {variable.name for variable in VARIABLES} | {"ALLOWED_HOSTS", "COMPOSE_PROFILES"}
 
-Done = subprocess.CompletedProcess[str]
+CommandResult = subprocess.CompletedProcess[str]
 
 
 def compose_failure() -> str | None:
@@ -35,15 +35,15 @@ class Compose:
 
     def __init__(self, *options: str, **environment: str) -> None:
         self._command = ["docker", "compose", "--env-file", os.devnull, "--file", str(ROOT / "compose.yaml"), *options]
-        inherited = {name: value for name, value in os.environ.items() if name not in _TAKEN}
+        inherited = {name: value for name, value in os.environ.items() if name not in _SERVICE_VARIABLES}
         self._environment = inherited | environment
 
-    def run(self, *command: str) -> Done:
+    def run(self, *command: str) -> CommandResult:
         """Run a command of `docker compose`, whatever comes of it."""
         command = (*self._command, *command)
-        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=PATIENCE)
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT)
 
-    def compose(self, *command: str) -> str:
+    def run_checked(self, *command: str) -> str:
         """Run a command of `docker compose` that must succeed and return what it prints."""
         done = self.run(*command)
         assert done.returncode == 0, f"docker compose {' '.join(command)}: {done.stderr}\n{self.run('logs').stdout}"
@@ -68,11 +68,11 @@ class Stack(Compose):
 
     def inspect(self, service: str) -> dict[str, Any]:
         """Return what the engine says of a service's container, running or not."""
-        container = self.compose("ps", "--all", "--quiet", service).strip()
+        container = self.run_checked("ps", "--all", "--quiet", service).strip()
         found: list[dict[str, Any]] = json.loads(_docker("inspect", container))
         return found[0]
 
-    def published(self, service: str) -> list[tuple[str, int]]:
+    def published_addresses(self, service: str) -> list[tuple[str, int]]:
         """Return the addresses of this machine at which a service is reached."""
         ports = self.inspect(service)["NetworkSettings"]["Ports"].values()
         return [(one["HostIp"], int(one["HostPort"])) for bindings in ports for one in bindings or []]

@@ -17,13 +17,13 @@ CHECKED_IN = ROOT / "docs" / "openapi.json"
 DOCUMENT: dict[str, Any] = json.loads(CHECKED_IN.read_text())
 REGISTRY = Registry().with_resource("urn:document", DRAFT202012.create_resource(DOCUMENT))
 #: Headers that every HTTP server sends, and those of content, of caches and proxies, of CORS and of browsers' safety.
-PLAIN = re.compile(
+STANDARD_HEADERS = re.compile(
     r"date|server|connection|transfer-encoding|content-(type|length)|cache-control|x-accel-buffering|vary|access-control-.*"
     rf"|{'|'.join(name for name, _ in SECURITY_HEADERS)}"
 )
 
 
-def check(response: httpx.Response) -> None:
+def check_response(response: httpx.Response) -> None:
     """Fail on an answer whose status, header, media type, body or problem its operation does not declare."""
     operation = operation_of(response.request)
     if operation is None:
@@ -49,7 +49,7 @@ def operation_of(request: httpx.Request) -> dict[str, Any] | None:
 
 
 def _check_headers(where: str, response: httpx.Response, declared: dict[str, Any]) -> None:
-    sent = {name for name in response.headers if not PLAIN.fullmatch(name)}
+    sent = {name for name in response.headers if not STANDARD_HEADERS.fullmatch(name)}
     unknown = sent - {name.lower() for name in declared}
     assert not unknown, f"{where} with headers that are not declared: {unknown}"
     for name, reference in declared.items():

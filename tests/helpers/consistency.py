@@ -14,30 +14,30 @@ from service.store.doctor import Issue, check
 from service.store.observer import NullObserver
 
 
-async def drift(redis: Redis) -> list[str]:
+async def inconsistencies(redis: Redis) -> list[str]:
     """Return everything in Redis that does not fit together."""
     names = sorted([name.decode() async for name in redis.scan_iter(count=1000)])
     found = [
         f"{name} has no time to live" for name in names if await redis.ttl(name) == -1 and name not in keys.PERSISTENT
     ]
-    jobs = {name.removeprefix("job:"): await _job(redis, name) for name in names if name.startswith("job:")}
-    expected = {entry for job_id, job in jobs.items() for entry in await _entries(redis, job_id, job)}
-    held = {entry async for entry in _held(redis, names)}
+    jobs = {name.removeprefix("job:"): await _read_job(redis, name) for name in names if name.startswith("job:")}
+    expected = {entry for job_id, job in jobs.items() for entry in await _expected_entries(redis, job_id, job)}
+    held = {entry async for entry in _actual_entries(redis, names)}
     found += [f"{entry} has no job" for entry in sorted(held - expected)]
     found += [f"{entry} is missing" for entry in sorted(expected - held)]
     return found
 
 
-async def ails(pool: ConnectionPool, **how: Any) -> list[Issue]:
+async def doctor_issues(pool: ConnectionPool, **how: Any) -> list[Issue]:
     """Return what the doctor finds, as fast as it can."""
     return [finding async for finding in check(StoreClient(pool, NullObserver()), rate=None, **how)]
 
 
-async def _job(redis: Redis, name: str) -> dict[str, str]:
+async def _read_job(redis: Redis, name: str) -> dict[str, str]:
     return {field.decode(): value.decode() for field, value in (await redis.hgetall(name)).items()}
 
 
-async def _entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple[str, str]]:
+async def _expected_entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple[str, str]]:
     """Return what the indexes must hold of a job."""
     queue, created = job["queue"], parse_timestamp(job["created_at"])
     waits = job["status"] == "pending" and await redis.zscore(keys.DUE, f"{queue}:{job_id}") is not None
@@ -59,15 +59,15 @@ async def _entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple
     return entries
 
 
-async def _held(redis: Redis, names: list[str]) -> Any:
+async def _actual_entries(redis: Redis, names: list[str]) -> Any:
     """Yield what the indexes do hold, in the same form."""
     for name in names:
         if name.startswith((keys.index("list:"), keys.index("exp:"))) or name in {keys.DUE, keys.LEASES, keys.TAGS}:
             for member, score in await redis.zrange(name, 0, -1, withscores=True):
-                yield name, _shown(name, member.decode(), int(score))
+                yield name, _format_entry(name, member.decode(), int(score))
 
 
-def _shown(name: str, member: str, score: int) -> str:
+def _format_entry(name: str, member: str, score: int) -> str:
     if name == keys.TAGS:
         tag, created, job_id = member.split(":", 2)
         return f"{tag[0]}:{int(created)}:{job_id}"

@@ -23,7 +23,7 @@ async def count(work: Work) -> object:
     return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
 
 
-def count_and_look(work: Work) -> object:
+def count_blocking(work: Work) -> object:
     steps = work.input_params["steps"]
     for step in range(steps):
         if work.cancel_requested:
@@ -33,19 +33,19 @@ def count_and_look(work: Work) -> object:
     return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
 
 
-def count_stubbornly(work: Work) -> object:
+def return_despite_cancellation(work: Work) -> object:
     while not work.cancel_requested:
         time.sleep(0.01)
     return "done all the same"
 
 
-def never_look(work: Work) -> object:
+def sleep_forever(work: Work) -> object:
     work.progress(1)
     time.sleep(1000)
     return None
 
 
-async def stumble_once(work: Work) -> object:
+async def fail_once(work: Work) -> object:
     if work.attempt == 1:
         raise RuntimeError("stumbled")
     return work.attempt
@@ -57,7 +57,7 @@ async def wait_for_a_thread(work: Work) -> object:
     return None
 
 
-async def heed_nothing(work: Work) -> object:
+async def ignore_cancellation(work: Work) -> object:
     """Count on under every cancellation."""
     step = 0
     while True:
@@ -67,11 +67,11 @@ async def heed_nothing(work: Work) -> object:
         work.progress(step)
 
 
-async def delegate_to_a_task_that_heeds_nothing(work: Work) -> object:
-    return await asyncio.create_task(heed_nothing(work))
+async def delegate_to_a_task_that_ignores_cancellation(work: Work) -> object:
+    return await asyncio.create_task(ignore_cancellation(work))
 
 
-async def defy_everything(work: Work) -> object:
+async def ignore_every_exception(work: Work) -> object:
     """Outlive also what closes a coroutine."""
     work.progress(1)
     while True:
@@ -79,19 +79,19 @@ async def defy_everything(work: Work) -> object:
             await asyncio.sleep(0.1)
 
 
-def give_up(work: Work) -> object:
+def raise_job_failed(work: Work) -> object:
     raise JobFailed({"type": "invalid-input", "message": "no such slate", "field": "slate_id"})
 
 
-def give_no_json(work: Work) -> object:
+def return_nan(work: Work) -> object:
     return float("nan")
 
 
-def give_too_much(work: Work) -> object:
+def return_too_much(work: Work) -> object:
     return "x" * 100_000
 
 
-def give_far_too_much(work: Work) -> object:
+def return_far_too_much(work: Work) -> object:
     return "x" * 20_000_000
 
 
@@ -111,15 +111,15 @@ def fail_with_a_long_text(work: Work) -> object:
     raise JobFailed("x" * 100_000)
 
 
-def fail_beyond_the_levels(work: Work) -> object:
+def fail_with_too_many_levels(work: Work) -> object:
     raise JobFailed(nested(250))
 
 
-def give_a_surrogate(work: Work) -> object:
+def return_a_surrogate(work: Work) -> object:
     return {"name": ["\udcff"]}
 
 
-def give_beyond_the_levels(work: Work) -> object:
+def return_too_many_levels(work: Work) -> object:
     return nested(250)
 
 
@@ -130,7 +130,7 @@ def nested(levels: int) -> list[Any]:
     return value
 
 
-def give_back_its_input(work: Work) -> object:
+def return_its_input(work: Work) -> object:
     return work.input_params
 
 
@@ -145,11 +145,11 @@ def fail_in_an_executor(work: Work) -> object:
         return pool.submit(raise_a_surrogate, work.job).result()
 
 
-def die(work: Work) -> object:
+def exit_process(work: Work) -> object:
     os._exit(3)
 
 
-def chatter(work: Work) -> object:
+def report_from_several_threads(work: Work) -> object:
     """Report from several threads at once, so much that one report is several writes to the pipe."""
 
     def talk() -> None:
@@ -169,13 +169,13 @@ class Unreadable:
         return int, ("no number",)
 
 
-def say_what_nobody_understands(work: Work) -> object:
+def send_unreadable_progress(work: Work) -> object:
     work._report({"current": Unreadable()})
     time.sleep(1000)
     return None
 
 
-def divide_among_processes(work: Work) -> object:
+def use_a_process_pool(work: Work) -> object:
     """The end of the block sends SIGTERM to the pool's processes."""
     with multiprocessing.Pool(2) as pool:
         return pool.map(abs, [-1, -2])

@@ -7,7 +7,7 @@ from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
 
 
-class Turns:
+class FairLock:
     """A process's part in two locks of the system, on files that are there.
 
     All who run a test share the room. Who goes in keeps the door shut meanwhile, so that one who waits there until the
@@ -15,35 +15,35 @@ class Turns:
     """
 
     def __init__(self, room: Path, door: Path) -> None:
-        self._room, self._door = os.open(room, os.O_RDONLY), os.open(door, os.O_RDONLY)
+        self._lock, self._entry = os.open(room, os.O_RDONLY), os.open(door, os.O_RDONLY)
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
         """Run a test beside those of other processes."""
-        self._enter(LOCK_SH)
+        self._acquire(LOCK_SH)
         try:
             yield
         finally:
-            flock(self._room, LOCK_UN)
+            flock(self._lock, LOCK_UN)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
+    def exclusive(self) -> Iterator[None]:
         """Inside `shared`, wait until no other process runs a test, and let none begin before the end of the block."""
-        flock(self._room, LOCK_UN)  # else two who both want to be alone would wait for one another
-        self._enter(LOCK_EX)
+        flock(self._lock, LOCK_UN)  # else two who both want to be alone would wait for one another
+        self._acquire(LOCK_EX)
         try:
             yield
         finally:
-            flock(self._room, LOCK_UN)
-            self._enter(LOCK_SH)
+            flock(self._lock, LOCK_UN)
+            self._acquire(LOCK_SH)
 
-    def _enter(self, kind: int) -> None:
-        flock(self._door, LOCK_EX)
+    def _acquire(self, kind: int) -> None:
+        flock(self._entry, LOCK_EX)
         try:
-            flock(self._room, kind)
+            flock(self._lock, kind)
         finally:
-            flock(self._door, LOCK_UN)
+            flock(self._entry, LOCK_UN)
 
 
 #: Of all processes that run tests of this folder.
-TURNS = Turns(Path(__file__), Path(__file__).with_name("__init__.py"))
+TEST_LOCK = FairLock(Path(__file__), Path(__file__).with_name("__init__.py"))

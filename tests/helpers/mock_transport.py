@@ -21,7 +21,7 @@ OPEN: Final = asyncio.Event()
 Part = bytes | Exception | asyncio.Event
 
 
-class Scripted(httpx.AsyncBaseTransport):
+class ScriptedTransport(httpx.AsyncBaseTransport):
     """Gives each path its answers in turn, the last one for ever, and remembers what it was asked."""
 
     def __init__(self) -> None:
@@ -30,17 +30,17 @@ class Scripted(httpx.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        answers = self.answers[request.url.path]
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
+        responses = self.answers[request.url.path]
+        answer = responses.pop(0) if len(responses) > 1 else responses[0]
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    def says(self, path: str, *answers: httpx.Response | Exception) -> Self:
+    def respond(self, path: str, *answers: httpx.Response | Exception) -> Self:
         self.answers[path].extend(answers)
         return self
 
-    def asked(self, path: str) -> list[httpx.Request]:
+    def requests_to(self, path: str) -> list[httpx.Request]:
         return [request for request in self.requests if request.url.path == path]
 
     @contextlib.asynccontextmanager
@@ -63,7 +63,7 @@ class _Parts(httpx.AsyncByteStream):
                 yield part
 
 
-def streaming(*parts: Part) -> httpx.Response:
+def stream_response(*parts: Part) -> httpx.Response:
     """Answer with a stream that tells its client to come again at once, and ends after these parts."""
     return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=_Parts([b"retry: 0\n\n", *parts]))
 
@@ -91,13 +91,13 @@ def job(status: str, revision: int = 1, **fields: Any) -> dict[str, Any]:
     }
 
 
-def changed(status: str, revision: int = 1, **fields: Any) -> bytes:
+def changed_event(status: str, revision: int = 1, **fields: Any) -> bytes:
     return event("changed", job(status, revision, **fields), f"1-{revision}")
 
 
-def answer(body: object, status: int = 200, **headers: str) -> httpx.Response:
+def json_response(body: object, status: int = 200, **headers: str) -> httpx.Response:
     return httpx.Response(status, headers=headers, json=body)
 
 
 def problem(status: int, name: str, detail: str, **headers: str) -> httpx.Response:
-    return answer({"type": f"urn:jobstate:problem:{name}", "title": "No", "detail": detail}, status, **headers)
+    return json_response({"type": f"urn:jobstate:problem:{name}", "title": "No", "detail": detail}, status, **headers)

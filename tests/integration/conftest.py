@@ -17,8 +17,9 @@ from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
 from tests.helpers import conformance
-from tests.helpers.consistency import ails, drift
-from tests.helpers.servers import Backend, RedisServer, Service
+from tests.helpers.consistency import doctor_issues, inconsistencies
+from tests.helpers.redis_servers import Backend, RedisServer
+from tests.helpers.service_process import Service
 
 WEEK = timedelta(days=7)
 #: Of the service that all tests share; its end must not wait for leases that a test has left.
@@ -26,7 +27,7 @@ SETTINGS = {"MAX_BODY_BYTES": "65536", "SHUTDOWN_DRAIN_SECONDS": "1"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "leaves_debris: the test breaks keys on purpose")
+    config.addinivalue_line("markers", "corrupts_keys: the test breaks keys on purpose")
 
 
 @pytest.fixture(scope="session")
@@ -60,10 +61,10 @@ async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) ->
     client = Redis(connection_pool=pool)
     await client.flushdb()
     yield client
-    if request.node.get_closest_marker("leaves_debris") is None:
-        assert await ails(pool) == []
+    if request.node.get_closest_marker("corrupts_keys") is None:
+        assert await doctor_issues(pool) == []
         await JobStateManager(pool, ttl=WEEK).sweep()
-        assert await drift(client) == []
+        assert await inconsistencies(client) == []
 
 
 @pytest.fixture
@@ -79,10 +80,10 @@ def leases(pool: BlockingConnectionPool, redis: Redis) -> LeaseManager:
 
 
 @pytest.fixture
-async def feed(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[EventReader]:
-    feed = EventReader(pool)
-    yield feed
-    await feed.aclose()
+async def event_reader(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[EventReader]:
+    event_reader = EventReader(pool)
+    yield event_reader
+    await event_reader.aclose()
 
 
 @pytest.fixture
@@ -115,17 +116,19 @@ def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
     with sync_redis.Redis.from_url(redis_url) as client:
         if others := [name for name in client.scan_iter(count=1000) if name != keys.EVENTS.encode()]:
             client.delete(*others)
-    with httpx.Client(base_url=shared_service.url, timeout=10, event_hooks={"response": [conformance.check]}) as http:
+    with httpx.Client(
+        base_url=shared_service.url, timeout=10, event_hooks={"response": [conformance.check_response]}
+    ) as http:
         yield http
 
 
 @pytest.fixture
-def sound(redis_url: str) -> Iterator[None]:
+def consistent_store(redis_url: str) -> Iterator[None]:
     """Check after the test that the keys fit together."""
 
     async def check() -> list[str]:
         async with Redis.from_url(redis_url) as client:
-            return await drift(client)
+            return await inconsistencies(client)
 
     yield
     assert asyncio.run(check()) == []

@@ -23,11 +23,13 @@ import redis as sync_redis
 from jobstate_worker import JobWorker, RequestRefused, Work
 from tests.helpers import job_functions as functions
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import PATIENCE, RedisServer, Service, free_port, wait_until
+from tests.helpers.polling import TIMEOUT, free_port, wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 from tests.integration.server.test_supervisor import children, is_alive
 from tests.integration.store.events.test_claim_waiter import waits
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 
 @contextlib.contextmanager
@@ -40,7 +42,7 @@ def working(url: str, function: Callable[[Work], Any], **options: Any) -> Iterat
         yield worker
     finally:
         worker.stop()
-        loop_of_worker.join(PATIENCE)
+        loop_of_worker.join(TIMEOUT)
         assert not loop_of_worker.is_alive()
 
 
@@ -111,7 +113,11 @@ def started(api: httpx.Client) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [(functions.count, "thread"), (functions.count_and_look, "thread"), (functions.count_and_look, "process")],
+    [
+        (functions.count, "thread"),
+        (functions.count_blocking, "thread"),
+        (functions.count_blocking, "process"),
+    ],
     ids=["async", "thread", "process"],
 )
 class TestEveryWayToRun:
@@ -150,7 +156,7 @@ class TestEveryWayToRun:
 
 def test_a_process_whose_job_was_lost_is_killed(api: httpx.Client, redis_url: str) -> None:
     create(api)
-    with working(str(api.base_url), functions.never_look, in_="process"):
+    with working(str(api.base_url), functions.sleep_forever, in_="process"):
         started(api)
         assert len(multiprocessing.active_children()) == 1
         release(api, token_of(redis_url))
@@ -172,7 +178,7 @@ def release(api: httpx.Client, token: str) -> dict[str, Any]:
 
 def test_a_function_that_does_not_look_completes_under_a_cancel(api: httpx.Client) -> None:
     create(api)
-    with working(str(api.base_url), functions.count_stubbornly):
+    with working(str(api.base_url), functions.return_despite_cancellation):
         in_status(api, "running")
         api.post("/v1/jobs/j1/cancel")
         assert in_status(api, "completed")["result"] == "done all the same"
@@ -184,7 +190,7 @@ def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: http
     async def clean_up(work: Work) -> None:
         work.progress(0)
         try:
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
         finally:
             for step in range(30):
                 work.progress(step)
@@ -211,13 +217,13 @@ def test_a_thread_that_does_not_end_in_time_is_told_to_stop(api: httpx.Client) -
     create(api)
     with working(str(api.base_url), look, drain_seconds=0.1):
         started(api)
-    assert told.wait(PATIENCE)
+    assert told.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
 def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: httpx.Client) -> None:
     create(api, max_attempts=2)
-    with working(str(api.base_url), functions.stumble_once):
+    with working(str(api.base_url), functions.fail_once):
         done = in_status(api, "completed")
     assert (done["result"], done["failures"]) == (2, 1)
 
@@ -225,10 +231,10 @@ def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: h
 @pytest.mark.parametrize(
     ("function", "in_", "error"),
     [
-        (functions.stumble_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
-        (functions.die, "process", {"type": "ProcessDied", "message": "the process ended with exit code 3"}),
+        (functions.fail_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
+        (functions.exit_process, "process", {"type": "ProcessDied", "message": "the process ended with exit code 3"}),
         (
-            functions.say_what_nobody_understands,
+            functions.send_unreadable_progress,
             "process",
             {"type": "ProcessDied", "message": "the process said what nobody understands: ValueError"},
         ),
@@ -249,21 +255,21 @@ def test_the_last_attempt_leaves_its_error(
 def test_a_process_may_report_from_several_threads(api: httpx.Client) -> None:
     for number in range(2):
         create(api, f"j{number}")
-    with working(str(api.base_url), functions.chatter, in_="process"):
+    with working(str(api.base_url), functions.report_from_several_threads, in_="process"):
         for number in range(2):
             assert len(in_end(api, f"j{number}")["result"]) == 50_000
 
 
 def test_a_process_may_have_processes_of_its_own(api: httpx.Client) -> None:
     create(api)
-    with working(str(api.base_url), functions.divide_among_processes, in_="process"):
+    with working(str(api.base_url), functions.use_a_process_pool, in_="process"):
         assert in_end(api)["result"] == [1, 2]
 
 
 @pytest.mark.parametrize("in_", ["thread", "process"])
 def test_a_function_can_fail_a_job_for_good(api: httpx.Client, in_: str) -> None:
     create(api, max_attempts=3)
-    with working(str(api.base_url), functions.give_up, in_=in_):
+    with working(str(api.base_url), functions.raise_job_failed, in_=in_):
         failed = in_status(api, "failed")
     assert failed["error_message"] == {"type": "invalid-input", "message": "no such slate", "field": "slate_id"}
     assert failed["attempt"] == 1
@@ -298,14 +304,14 @@ def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt_and_
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (functions.give_too_much, "the result cannot be sent: 413 "),
-        (functions.give_far_too_much, "the result cannot be sent: "),
-        (functions.give_no_json, "the result cannot be sent: Out of range float values are not JSON compliant"),
-        (functions.give_a_surrogate, "the result cannot be sent: it has the lone surrogate U+DCFF"),
-        (functions.give_beyond_the_levels, "the result cannot be sent: 400 Bad Request: result: it is 250 levels deep"),
+        (functions.return_too_much, "the result cannot be sent: 413 "),
+        (functions.return_far_too_much, "the result cannot be sent: "),
+        (functions.return_nan, "the result cannot be sent: Out of range float values are not JSON compliant"),
+        (functions.return_a_surrogate, "the result cannot be sent: it has the lone surrogate U+DCFF"),
+        (functions.return_too_many_levels, "the result cannot be sent: 400 Bad Request: result: it is 250 levels deep"),
         (functions.fail_with_a_surrogate, "the `error_message` of `JobFailed` cannot be sent: it has the lone"),
         (functions.fail_with_a_long_text, "the `error_message` of `JobFailed` cannot be sent: 413 "),
-        (functions.fail_beyond_the_levels, "the `error_message` of `JobFailed` cannot be sent: 400 Bad Request: "),
+        (functions.fail_with_too_many_levels, "the `error_message` of `JobFailed` cannot be sent: 400 Bad Request: "),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -323,7 +329,7 @@ def test_integers_of_any_size_reach_the_function_and_come_back(api: httpx.Client
     digits = "1" + "0" * 4_000 + "7"
     body = f'{{"job_id": "j1", "input_params": [{digits}, {2**53 + 1}]}}'
     assert api.post("/v1/jobs", content=body).status_code == 201
-    with working(str(api.base_url), functions.give_back_its_input):
+    with working(str(api.base_url), functions.return_its_input):
         in_status(api, "completed")
     assert api.get("/v1/jobs/j1/result").text == f"[{digits},{2**53 + 1}]"
 
@@ -336,7 +342,7 @@ def test_an_integer_beyond_what_python_reads_does_not_stop_the_worker(api: httpx
     def listed() -> dict[str, Any]:
         return dict(api.get("/v1/jobs").json()["items"][0])  # without the input
 
-    with working(str(api.base_url), functions.give_back_its_input):
+    with working(str(api.base_url), functions.return_its_input):
         wait_until(lambda: listed()["status"] == "failed", "the end of j1")
     assert "Decimal is not JSON serializable" in listed()["error_message"]["message"]
 
@@ -354,7 +360,7 @@ def test_heartbeats_extend_the_lease_for_as_long_as_the_work_takes(api: httpx.Cl
     create(api)
 
     def wait(work: Work) -> str:
-        return str(go_on.wait(PATIENCE))
+        return str(go_on.wait(TIMEOUT))
 
     go_on = threading.Event()
     with working(str(api.base_url), wait):
@@ -371,7 +377,7 @@ def test_as_many_jobs_run_at_once_as_the_worker_may(api: httpx.Client) -> None:
     meeting = threading.Barrier(2)
 
     def meet(work: Work) -> int:
-        return meeting.wait(PATIENCE)
+        return meeting.wait(TIMEOUT)
 
     with working(str(api.base_url), meet, concurrency=2):
         for number in range(4):
@@ -436,7 +442,7 @@ def test_lost_replies_do_no_harm(api: httpx.Client, sent: list[httpx.Request]) -
 
 def test_a_lost_reply_to_a_release_does_no_harm(api: httpx.Client, sent: list[httpx.Request]) -> None:
     create(api, max_attempts=2, retry_delay_seconds=3600)
-    with working(str(api.base_url), functions.stumble_once):
+    with working(str(api.base_url), functions.fail_once):
         wait_until(lambda: sum(request.url.path.endswith("/release") for request in sent) == 2, "the repetition")
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 1)
 
@@ -456,7 +462,7 @@ def test_a_signal_lets_the_running_job_end_and_takes_no_other(
         started(api)
         create(api, "next")
         worker.process.send_signal(number)
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["attempt"]) == ("completed", 1)
     assert (job(api, "next")["status"], job(api, "next")["attempt"]) == ("pending", 0)
 
@@ -467,16 +473,21 @@ def test_a_signal_to_everything_lets_a_process_end_its_job(
     api: httpx.Client, tmp_path: Path, number: signal.Signals, soon: bool
 ) -> None:
     create(api, steps=10)
-    with WorkerProcess(tmp_path, str(api.base_url), "count_and_look", "process") as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), "count_blocking", "process") as worker:
         wait_until(lambda: worker.children, "the process") if soon else started(api)
         os.killpg(worker.process.pid, number)
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert in_end(api)["result"]["counted"] == 10
 
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process"), ("never_look", "process")],
+    [
+        ("count", "thread"),
+        ("count_blocking", "thread"),
+        ("count_blocking", "process"),
+        ("sleep_forever", "process"),
+    ],
 )
 def test_what_does_not_end_in_time_is_given_back_plainly(
     api: httpx.Client, tmp_path: Path, function: str, in_: str
@@ -485,7 +496,7 @@ def test_what_does_not_end_in_time_is_given_back_plainly(
     with WorkerProcess(tmp_path, str(api.base_url), function, in_, drain_seconds=0.5) as worker:
         started(api)
         worker.process.terminate()
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["failures"], "error_message" in job(api)) == ("pending", 0, False)
 
 
@@ -507,7 +518,7 @@ def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.
 
     async def heed_nothing(work: Work) -> object:
         works.append(work)
-        return await functions.heed_nothing(work)
+        return await functions.ignore_cancellation(work)
 
     async def main() -> None:
         serving = asyncio.create_task(worker.serve())
@@ -535,7 +546,7 @@ def test_a_signal_has_its_usual_effect_once_the_jobs_are_seen_to(api: httpx.Clie
     async def leave_a_task(work: Work) -> None:
         async def linger() -> None:
             try:
-                await asyncio.sleep(PATIENCE)
+                await asyncio.sleep(TIMEOUT)
             finally:
                 handlers.extend([signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)])
 
@@ -550,12 +561,12 @@ def test_a_signal_has_its_usual_effect_once_the_jobs_are_seen_to(api: httpx.Clie
 
 def test_a_second_signal_gives_the_running_job_back_at_once(api: httpx.Client, tmp_path: Path) -> None:
     create(api, steps=1000)
-    with WorkerProcess(tmp_path, str(api.base_url), "count", drain_seconds=PATIENCE * 2) as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), "count", drain_seconds=TIMEOUT * 2) as worker:
         started(api)
         worker.process.terminate()
         wait_until(lambda: "waiting up to" in worker.log, "the drain")
         worker.process.terminate()
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
@@ -596,12 +607,12 @@ def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
         response = await handle(transport, request)
         if not claimed.is_set():
             claimed.set()
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
         return response
 
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", hold_the_first)
     with working(str(api.base_url), functions.count):
-        assert claimed.wait(PATIENCE)
+        assert claimed.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
 
 
@@ -615,12 +626,12 @@ def test_a_result_that_the_service_has_not_taken_at_the_end_is_sent_once_more(
     async def lose_the_first_result(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
         if request.method == "PATCH" and not done.is_set():
             done.set()
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
         return await handle(transport, request)
 
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", lose_the_first_result)
     with working(str(api.base_url), functions.count, drain_seconds=0.1):
-        assert done.wait(PATIENCE)
+        assert done.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["result"]["counted"]) == ("completed", 3)
 
 
@@ -660,7 +671,7 @@ def test_a_stop_tries_once_where_the_service_has_gone_under_a_claim(attempts: li
 
 def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_path: Path) -> None:
     create(api)
-    with WorkerProcess(tmp_path, str(api.base_url), "never_look", "process") as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), "sleep_forever", "process") as worker:
         started(api)
         (child,) = worker.children
         worker.process.kill()

@@ -10,7 +10,7 @@ from jobstate.redirects import redirect_advice
 from jobstate_cli.errors import Refused
 from jobstate_worker.requests import Asking
 from jobstate_worker.service import Service
-from tests.helpers.mock_transport import RECORD, STREAM, Scripted
+from tests.helpers.mock_transport import RECORD, STREAM, ScriptedTransport
 
 ASKED = "http://jobs:8000/v1/jobs/j1"
 CHECK = "check the URL of the service"
@@ -78,9 +78,9 @@ async def test_the_worker_logs_where_the_redirect_points_and_tries_again(
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("prefix", ["https://service", "https://service/sub"])
 async def test_the_terminal_ends_with_where_the_redirect_points(status: int, prefix: str) -> None:
-    scripted = Scripted()
+    scripted = ScriptedTransport()
     for path in (RECORD, STREAM):
-        scripted.says(path, httpx.Response(status, headers={"Location": prefix + path}))
+        scripted.respond(path, httpx.Response(status, headers={"Location": prefix + path}))
     async with scripted.service() as service:
         with pytest.raises(Refused, match=f"{status} .*: a redirect to `{prefix}{RECORD}`.* use `{prefix}` as its URL"):
             await service.job("j1")

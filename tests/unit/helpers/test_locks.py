@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.locks import Turns
-from tests.helpers.servers import wait_until
+from tests.helpers.locks import FairLock
+from tests.helpers.polling import wait_until
 
 
 @pytest.fixture
@@ -27,10 +27,10 @@ def is_free(room: Path, kind: int) -> bool:
 
 
 def test_tests_run_beside_others_unless_one_is_alone(files: tuple[Path, Path]) -> None:
-    turns, room = Turns(*files), files[0]
+    turns, room = FairLock(*files), files[0]
     with turns.shared():
         assert (is_free(room, LOCK_SH), is_free(room, LOCK_EX)) == (True, False)
-        with turns.alone():
+        with turns.exclusive():
             assert not is_free(room, LOCK_SH)
         assert (is_free(room, LOCK_SH), is_free(room, LOCK_EX)) == (True, False)
     assert is_free(room, LOCK_EX)
@@ -39,15 +39,15 @@ def test_tests_run_beside_others_unless_one_is_alone(files: tuple[Path, Path]) -
 def test_two_who_both_want_to_be_alone_are_so_one_after_the_other(files: tuple[Path, Path]) -> None:
     both_run, crowd, most = threading.Barrier(2), [0], [0]
 
-    def run(turns: Turns) -> None:
+    def run(turns: FairLock) -> None:
         with turns.shared():
             both_run.wait(10)
-            with turns.alone():
+            with turns.exclusive():
                 crowd[0] += 1
                 most[0] = max(most[0], crowd[0])
                 crowd[0] -= 1
 
-    threads = [threading.Thread(target=run, args=[Turns(*files)], daemon=True) for _ in range(2)]
+    threads = [threading.Thread(target=run, args=[FairLock(*files)], daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -57,14 +57,14 @@ def test_two_who_both_want_to_be_alone_are_so_one_after_the_other(files: tuple[P
 
 
 def test_who_waits_to_be_alone_is_not_passed_by_those_who_come_later(files: tuple[Path, Path]) -> None:
-    first, waiting, late = Turns(*files), Turns(*files), Turns(*files)
+    first, waiting, late = FairLock(*files), FairLock(*files), FairLock(*files)
     order: list[str] = []
     is_in = threading.Event()
 
     def be_alone() -> None:
         with waiting.shared():
             is_in.set()
-            with waiting.alone():
+            with waiting.exclusive():
                 order.append("alone")
 
     def come() -> None:

@@ -18,7 +18,7 @@ from jobstate_cli.target import Target
 from service.__main__ import COMMANDS, main
 from service.domain.constraints import IDEMPOTENCY_KEY
 from service.domain.states import FINAL_STATUSES, Status
-from tests.helpers.mock_transport import Scripted, answer, job
+from tests.helpers.mock_transport import ScriptedTransport, job, json_response
 from tests.helpers.paths import ROOT
 
 LOST = httpx.RemoteProtocolError("closed")
@@ -219,8 +219,8 @@ def test_a_flaw_is_told_by_its_place(text: bytes, place: str) -> None:
 
 class TestASubmitWhoseReplyIsLost:
     @pytest.fixture
-    def scripted(self, monkeypatch: pytest.MonkeyPatch) -> Scripted:
-        scripted = Scripted()
+    def scripted(self, monkeypatch: pytest.MonkeyPatch) -> ScriptedTransport:
+        scripted = ScriptedTransport()
         monkeypatch.setattr("jobstate_cli.submit.connected", lambda url: scripted.service())
         monkeypatch.setattr("jobstate_cli.service.PAUSE", 0.001)
         return scripted
@@ -228,27 +228,27 @@ class TestASubmitWhoseReplyIsLost:
     def submit(self, *args: str) -> Result:
         return CliRunner().invoke(main, ["submit", "-", *args], input="{}", prog_name="jobstate")
 
-    def test_it_is_repeated_under_one_key_that_nobody_gave(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", LOST, answer(job("pending"), 201))
+    def test_it_is_repeated_under_one_key_that_nobody_gave(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", LOST, json_response(job("pending"), 201))
         result = self.submit()
         assert (result.exit_code, result.stdout, result.stderr) == (0, "j1\n", "")
         first, again = (request.headers["Idempotency-Key"] for request in scripted.requests)
         assert first == again != ""
 
-    def test_in_the_end_it_says_under_which_key_to_repeat_it(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", LOST)
+    def test_in_the_end_it_says_under_which_key_to_repeat_it(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", LOST)
         result = self.submit()
         key = scripted.requests[0].headers["Idempotency-Key"]
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"submit it again with --key {key}, and it is created once" in result.stderr
 
-    def test_an_id_is_key_enough(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", LOST)
+    def test_an_id_is_key_enough(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", LOST)
         assert "submit it again under the same --id, and it is created once" in self.submit("--id", "j1").stderr
         assert "Idempotency-Key" not in scripted.requests[0].headers
 
-    def test_where_nothing_was_sent_there_is_nothing_to_say_about_it(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", httpx.ConnectError("refused"))
+    def test_where_nothing_was_sent_there_is_nothing_to_say_about_it(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", httpx.ConnectError("refused"))
         assert self.submit().stderr == "Error: http://service cannot be reached (refused)\n"
 
 

@@ -10,7 +10,7 @@ from jobstate_cli import streams, top
 from jobstate_cli.errors import Refused
 from jobstate_cli.picture import Picture, take
 from jobstate_cli.service import Service
-from tests.helpers.mock_transport import OPEN, Scripted, answer, event, problem, streaming
+from tests.helpers.mock_transport import OPEN, ScriptedTransport, event, json_response, problem, stream_response
 from tests.unit.terminal.test_views import DRAIN, QUEUES, RUNNING, STATS
 
 EVENTS = "/v1/events"
@@ -50,15 +50,15 @@ def _only_events_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def scripted() -> Scripted:
+def scripted() -> ScriptedTransport:
     said = {"/v1/stats": STATS, "/v1/queues": QUEUES, "/v1/drain": DRAIN, "/v1/jobs": RUNNING}
-    found = Scripted()
+    found = ScriptedTransport()
     for path, body in said.items():
-        found.says(path, *(answer(body) for _ in range(50)))
+        found.respond(path, *(json_response(body) for _ in range(50)))
     return found
 
 
-async def see(scripted: Scripted, enough: int) -> list[str]:
+async def see(scripted: ScriptedTransport, enough: int) -> list[str]:
     seen = Seen(enough)
     async with asyncio.timeout(10), scripted.service() as service:
         first = await take(service)
@@ -67,45 +67,45 @@ async def see(scripted: Scripted, enough: int) -> list[str]:
     return seen.calls
 
 
-async def test_a_change_brings_a_new_picture(scripted: Scripted) -> None:
-    scripted.says(EVENTS, streaming(event("hello", {}, "6"), CHANGED, OPEN))
+async def test_a_change_brings_a_new_picture(scripted: ScriptedTransport) -> None:
+    scripted.respond(EVENTS, stream_response(event("hello", {}, "6"), CHANGED, OPEN))
     assert await see(scripted, enough=2) == ["picture"] * 2
 
 
-async def test_a_lost_stream_is_found_again_and_looked_after(scripted: Scripted) -> None:
-    scripted.says(EVENTS, streaming(), REFUSED, streaming(OPEN))
+async def test_a_lost_stream_is_found_again_and_looked_after(scripted: ScriptedTransport) -> None:
+    scripted.respond(EVENTS, stream_response(), REFUSED, stream_response(OPEN))
     assert await see(scripted, enough=2) == ["picture"] * 2
-    assert len(scripted.asked(EVENTS)) == 3
+    assert len(scripted.requests_to(EVENTS)) == 3
 
 
 async def test_without_a_change_or_a_stream_there_is_a_new_picture_now_and_then(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(top, "MOST", 0.001)
-    scripted.says(EVENTS, NO_STREAM)
+    scripted.respond(EVENTS, NO_STREAM)
     assert await see(scripted, enough=4) == ["picture"] * 4
-    assert len(scripted.asked(EVENTS)) == 1
+    assert len(scripted.requests_to(EVENTS)) == 1
 
 
-async def test_a_service_without_a_stream_is_not_listened_to(scripted: Scripted) -> None:
-    scripted.says(EVENTS, NO_STREAM)
+async def test_a_service_without_a_stream_is_not_listened_to(scripted: ScriptedTransport) -> None:
+    scripted.respond(EVENTS, NO_STREAM)
     async with asyncio.timeout(10), scripted.service() as service:
         await top._listen(service, lambda: None)
 
 
 async def test_a_service_that_is_away_is_told_until_it_is_back(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(top, "MOST", 0.001)
-    scripted.says(EVENTS, NO_STREAM)
+    scripted.respond(EVENTS, NO_STREAM)
     scripted.answers["/v1/stats"][1:3] = [REFUSED, REFUSED]
     away = "http://service cannot be reached (refused)"
     assert await see(scripted, enough=4) == ["picture", away, away, "picture"]
 
 
-async def test_a_refusal_ends_it(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_refusal_ends_it(scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top, "MOST", 0.001)
-    scripted.says(EVENTS, NO_STREAM)
+    scripted.respond(EVENTS, NO_STREAM)
     scripted.answers["/v1/stats"][1:] = [httpx.Response(403)]
     async with asyncio.timeout(10), scripted.service() as service:
         first = await take(service)
@@ -114,7 +114,7 @@ async def test_a_refusal_ends_it(scripted: Scripted, monkeypatch: pytest.MonkeyP
 
 
 async def test_an_end_that_is_asked_for_just_as_something_happens_comes(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[Any] = []
 
