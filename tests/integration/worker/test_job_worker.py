@@ -501,7 +501,13 @@ def test_what_does_not_end_in_time_is_given_back_plainly(
 
 
 @pytest.mark.parametrize(
-    "function", ["wait_for_a_thread", "heed_nothing", "delegate_to_a_task_that_heeds_nothing", "defy_everything"]
+    "function",
+    [
+        "wait_for_a_thread",
+        "ignore_cancellation",
+        "delegate_to_a_task_that_ignores_cancellation",
+        "ignore_every_exception",
+    ],
 )
 def test_a_worker_ends_whatever_its_function_still_does(api: httpx.Client, tmp_path: Path, function: str) -> None:
     create(api)
@@ -516,7 +522,7 @@ def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.
     create(api)
     works: list[Work] = []
 
-    async def heed_nothing(work: Work) -> object:
+    async def ignore_cancellation(work: Work) -> object:
         works.append(work)
         return await functions.ignore_cancellation(work)
 
@@ -530,7 +536,7 @@ def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.
         await asyncio.sleep(0.5)
         assert work.latest is last
 
-    worker = JobWorker(str(api.base_url), ["default"], heed_nothing, drain_seconds=0.1)
+    worker = JobWorker(str(api.base_url), ["default"], ignore_cancellation, drain_seconds=0.1)
     ending = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     ending.start()
     ending.join(10)
