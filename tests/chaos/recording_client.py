@@ -1,4 +1,4 @@
-"""One client's calls over HTTP, each noted with its answer."""
+"""An HTTP client that records every call with its response."""
 
 import json
 import time
@@ -9,17 +9,17 @@ import httpx
 import msgspec
 
 from service.domain.timestamps import parse_timestamp
-from tests.chaos.history import Call, Kind, Seen, Version
+from tests.chaos.history import Call, Kind, Observation, Version
 
-#: Seconds after which a client gives an answer up.
-PATIENCE: Final = 20.0
+#: Seconds after which a client gives up on a response.
+REQUEST_TIMEOUT: Final = 20.0
 
 
-class Caller:
-    """Sends calls to the service and appends them to a history."""
+class RecordingClient:
+    """Sends requests to the service and appends each call to a history."""
 
     def __init__(self, http: httpx.AsyncClient, calls: list[Call]) -> None:
-        """Call over `http`, one call at a time; append to `calls`."""
+        """Send one request at a time through `http` and append to `calls`."""
         self._http = http
         self._calls = calls
 
@@ -34,79 +34,80 @@ class Caller:
         key: str = "",
         token: str = "",
         if_match: str = "",
-        target: str = "",
+        target_status: str = "",
         content: str = "",
         has_progress: bool = True,
     ) -> tuple[Call, Any]:
-        """Send one call; return it as it is noted, and the JSON of the answer (`None` for none)."""
+        """Send one request; return the recorded call and the JSON of the response (`None` for none)."""
         version = f'"{if_match}"' if if_match else ""
-        named = {"Idempotency-Key": key, "Lease-Token": token, "If-Match": version}
-        headers = {"Content-Type": "application/json", **{name: value for name, value in named.items() if value}}
+        optional = {"Idempotency-Key": key, "Lease-Token": token, "If-Match": version}
+        headers = {"Content-Type": "application/json", **{name: value for name, value in optional.items() if value}}
         started = time.time()
-        answer, is_unsent = None, False
+        response, is_unsent = None, False
         try:
-            sent = None if body is None else msgspec.json.encode(body)
-            answer = await self._http.request(method, path, content=sent, headers=headers)
+            encoded = None if body is None else msgspec.json.encode(body)
+            response = await self._http.request(method, path, content=encoded, headers=headers)
         except (httpx.ConnectError, httpx.ConnectTimeout):
             is_unsent = True
         except httpx.HTTPError:
             pass
-        found, is_sound = _read(answer)
+        parsed, is_well_formed = _parse(response)
         call = Call(
             kind,
             started,
             time.time(),
             job_id=job_id,
             group=f"{kind} {key}" if key else "",
-            status=None if answer is None else answer.status_code,
-            problem=_problem(answer, found),
-            is_sound=is_sound,
+            status=None if response is None else response.status_code,
+            problem=_problem(response, parsed),
+            is_well_formed=is_well_formed,
             is_unsent=is_unsent,
-            seen=tuple(_seen(answer, found)),
-            target=target,
+            observations=tuple(_observations(response, parsed)),
+            target_status=target_status,
             content=content,
-            token=found["lease"]["token"] if isinstance(found, dict) and "lease" in found else "",
-            lease=token,
+            granted_token=parsed["lease"]["token"] if isinstance(parsed, dict) and "lease" in parsed else "",
+            sent_token=token,
             if_match=if_match,
             has_progress=has_progress,
-            is_keyed=bool(key),
+            has_key=bool(key),
         )
         self._calls.append(call)
-        return call, found
+        return call, parsed
 
 
-def _read(answer: httpx.Response | None) -> tuple[Any, bool]:
-    """Return the JSON of an answer, and whether it has the form that it must have."""
-    if answer is None or not answer.content:
-        return None, answer is None or answer.status_code in (204, 304)
+def _parse(response: httpx.Response | None) -> tuple[Any, bool]:
+    """Return the JSON of a response, and whether the response is well-formed."""
+    if response is None or not response.content:
+        return None, response is None or response.status_code in (204, 304)
     try:
-        found = json.loads(answer.content)
+        parsed = json.loads(response.content)
     except ValueError:
         return None, False
-    if answer.status_code < 400:
-        return found, answer.headers["content-type"] == "application/json"
-    is_problem = answer.headers["content-type"] == "application/problem+json" and found["status"] == answer.status_code
-    return found, is_problem and (answer.status_code not in (429, 503) or "retry-after" in answer.headers)
+    content_type, status = response.headers["content-type"], response.status_code
+    if status < 400:
+        return parsed, content_type == "application/json"
+    is_problem = content_type == "application/problem+json" and parsed["status"] == status
+    return parsed, is_problem and (status not in (429, 503) or "retry-after" in response.headers)
 
 
-def _problem(answer: httpx.Response | None, found: Any) -> str:
-    if answer is None or answer.status_code < 400 or not isinstance(found, dict):
+def _problem(response: httpx.Response | None, parsed: Any) -> str:
+    if response is None or response.status_code < 400 or not isinstance(parsed, dict):
         return ""
-    return str(found.get("type", "")).removeprefix("urn:jobstate:problem:")
+    return str(parsed.get("type", "")).removeprefix("urn:jobstate:problem:")
 
 
-def _seen(answer: httpx.Response | None, found: Any) -> Iterable[Seen]:
-    """Yield the records that an answer shows."""
-    if answer is None or answer.status_code >= 400 or not isinstance(found, dict):
+def _observations(response: httpx.Response | None, parsed: Any) -> Iterable[Observation]:
+    """Yield the job records in a response."""
+    if response is None or response.status_code >= 400 or not isinstance(parsed, dict):
         return
-    for record in (found, found.get("job"), *found.get("items", ())):
+    for record in (parsed, parsed.get("job"), *parsed.get("items", ())):
         if isinstance(record, dict) and "job_id" in record and "revision" in record:
-            yield seen_in(record)
+            yield observe(record)
 
 
-def seen_in(record: Mapping[str, Any]) -> Seen:
-    """Return what a record shows."""
+def observe(record: Mapping[str, Any]) -> Observation:
+    """Return the observation that a job record gives."""
     version = Version(record["job_id"], parse_timestamp(record["created_at"]), record["revision"])
-    held = record.get("result", record.get("error_message"))
-    content = "" if held is None else msgspec.json.encode(held).decode()
-    return Seen(version, record["status"], record.get("attempt", 0), content)
+    value = record.get("result", record.get("error_message"))
+    content = "" if value is None else msgspec.json.encode(value).decode()
+    return Observation(version, record["status"], record.get("attempt", 0), content)
