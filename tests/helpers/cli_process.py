@@ -1,4 +1,4 @@
-"""`jobstate` as its users run it: a process of its own, on pipes or on a pseudo-terminal."""
+"""Runs the `jobstate` command as a process, on pipes or on a pseudo-terminal."""
 
 import contextlib
 import fcntl
@@ -16,12 +16,12 @@ from typing import Any, NamedTuple, Self
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import TIMEOUT, wait_until
 
-#: What moves and colours the text on a terminal.
+#: Terminal control sequences: cursor movement and colours.
 CONTROL_SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[78]|\r")
 
 
 class CommandResult(NamedTuple):
-    """How a command ended, and what it wrote."""
+    """The exit code and output of a command."""
 
     code: int
     out: bytes
@@ -35,8 +35,8 @@ def environment(url: str, **more: str) -> dict[str, str]:
 
 
 def jobstate(url: str, *args: str, stdin: bytes = b"", **env: str) -> CommandResult:
-    """Run a command on pipes to its end."""
-    ended = subprocess.run(
+    """Run a command on pipes and return its result."""
+    done = subprocess.run(
         [sys.executable, "-m", "service", *args],
         cwd=ROOT,
         env=environment(url, **env),
@@ -45,11 +45,11 @@ def jobstate(url: str, *args: str, stdin: bytes = b"", **env: str) -> CommandRes
         timeout=TIMEOUT,
         check=False,
     )
-    return CommandResult(ended.returncode, ended.stdout, ended.stderr.decode(errors="replace"))
+    return CommandResult(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
 class RunningCommand:
-    """A command that runs, and what it has written until now."""
+    """A running command and its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: int, errors: int | None = None) -> None:
         self.process = process
@@ -61,7 +61,7 @@ class RunningCommand:
         written = self._written[stream] = bytearray()
 
         def read() -> None:
-            with contextlib.suppress(OSError):  # a terminal without a process at its other end
+            with contextlib.suppress(OSError):  # the process of the terminal has exited
                 while part := os.read(stream, 65536):
                     written.extend(part)
 
@@ -75,7 +75,7 @@ class RunningCommand:
 
     @property
     def text(self) -> str:
-        """What was written, without what moves and colours it."""
+        """The output without control sequences."""
         return CONTROL_SEQUENCES.sub("", self.raw)
 
     @property
@@ -89,7 +89,7 @@ class RunningCommand:
         self.process.send_signal(number)
 
     def wait(self) -> int:
-        """Wait for the end, and for all that was written."""
+        """Return the exit code when the command has exited and all its output is read."""
         code = self.process.wait(TIMEOUT)
         for reader in self._readers:
             reader.join(TIMEOUT)
@@ -124,17 +124,17 @@ def start(url: str, *args: str, **env: str) -> RunningCommand:
 
 
 def start_on_terminal(url: str, *args: str, columns: int = 120, lines: int = 30, **env: str) -> RunningCommand:
-    """Start a command on a terminal of its own."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+    """Start a command on a new pseudo-terminal."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "service", *args],
         cwd=ROOT,
         env=environment(url, **env),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
         start_new_session=True,
     )
-    os.close(theirs)
-    return RunningCommand(process, ours)
+    os.close(terminal)
+    return RunningCommand(process, controller)

@@ -1,4 +1,4 @@
-"""Functions for workers to run, and a worker in a process of its own: `python -m tests.helpers.job_functions`."""
+"""Job functions for tests of the worker; `python -m tests.helpers.job_functions` runs a worker with one of them."""
 
 import asyncio
 import concurrent.futures
@@ -15,7 +15,7 @@ from jobstate_worker import JobFailed, JobWorker, Work
 
 
 async def count(work: Work) -> object:
-    """Count to `input_params.steps`, a tenth of a second each."""
+    """Count to `input_params.steps`, a step each 0.1 s."""
     steps = work.input_params["steps"]
     for step in range(steps):
         await asyncio.sleep(0.1)
@@ -58,7 +58,7 @@ async def wait_for_a_thread(work: Work) -> object:
 
 
 async def ignore_cancellation(work: Work) -> object:
-    """Count on under every cancellation."""
+    """Continue after every cancellation."""
     step = 0
     while True:
         with contextlib.suppress(asyncio.CancelledError):
@@ -72,7 +72,7 @@ async def delegate_to_a_task_that_ignores_cancellation(work: Work) -> object:
 
 
 async def ignore_every_exception(work: Work) -> object:
-    """Outlive also what closes a coroutine."""
+    """Continue after every exception, also the one that closes a coroutine."""
     work.progress(1)
     while True:
         with contextlib.suppress(BaseException):
@@ -150,20 +150,20 @@ def exit_process(work: Work) -> object:
 
 
 def report_from_several_threads(work: Work) -> object:
-    """Report from several threads at once, so much that one report is several writes to the pipe."""
+    """Report from several threads at once. Each report is so long that it takes several writes to the pipe."""
 
-    def talk() -> None:
+    def report() -> None:
         while True:
             work._report({"current": 1, "message": "x" * 50_000})
 
     for _ in range(3):
-        threading.Thread(target=talk, daemon=True).start()
+        threading.Thread(target=report, daemon=True).start()
     time.sleep(0.5)
     return "y" * 50_000
 
 
 class Unreadable:
-    """Can be pickled, and not be unpickled."""
+    """Can be pickled but not unpickled."""
 
     def __reduce__(self) -> Any:
         return int, ("no number",)
@@ -176,7 +176,7 @@ def send_unreadable_progress(work: Work) -> object:
 
 
 def use_a_process_pool(work: Work) -> object:
-    """The end of the block sends SIGTERM to the pool's processes."""
+    """Leaving the block sends SIGTERM to the pool's processes."""
     with multiprocessing.Pool(2) as pool:
         return pool.map(abs, [-1, -2])
 

@@ -1,4 +1,4 @@
-"""An nginx of the test's own on loopback, with a configuration out of docs/deployment.md."""
+"""Runs nginx on loopback with a configuration from docs/deployment.md."""
 
 import contextlib
 import os
@@ -13,10 +13,10 @@ from tests.helpers.paths import ROOT
 from tests.helpers.polling import free_port, wait_until
 
 DOCUMENT = ROOT / "docs" / "deployment.md"
-#: The name of each documented block, and the path prefix that it removes.
+#: The name of each configuration in the document, and the path prefix that it removes.
 BLOCKS = {"nginx at the root": "", "nginx under a prefix": "/sub"}
 
-#: What stands around the documented block: one process that writes into its own folder only.
+#: The configuration around it: one process that writes to its own folder only.
 _TEMPLATE = """\
 daemon off;
 master_process off;
@@ -39,7 +39,7 @@ def binary() -> str | None:
 
 
 def documented_block(name: str) -> str:
-    """Return a block of the document."""
+    """Return a configuration from the document."""
     found = re.search(
         rf"<!-- {name}: begin -->\n```nginx\n(.*?)```\n<!-- {name}: end -->", DOCUMENT.read_text(), re.DOTALL
     )
@@ -49,7 +49,7 @@ def documented_block(name: str) -> str:
 
 @contextlib.contextmanager
 def nginx(folder: Path, block: str, service_url: str) -> Iterator[str]:
-    """Run nginx with a documented block before the service at `service_url`, and yield where it listens."""
+    """Run nginx as a proxy of `service_url` with `block` from the document, and yield its URL."""
     port = free_port()
     assert block.count("listen 80;") == block.count("http://127.0.0.1:8000") == 1
     server = block.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("http://127.0.0.1:8000", service_url)

@@ -17,7 +17,7 @@ from tests.helpers.polling import free_port, wait_until
 
 
 class RedisServer(Protocol):
-    """A durable Redis on a port that stays the same over its deaths."""
+    """A Redis that persists its data and keeps its port when it is killed and started again."""
 
     port: int
 
@@ -28,7 +28,7 @@ class RedisServer(Protocol):
 
 
 class ContainerRedis:
-    """Redis in a container whose volume outlives a kill."""
+    """Redis in a container. Its volume survives a kill."""
 
     def __init__(self, image: str, *options: str) -> None:
         from testcontainers.community.redis import RedisContainer
@@ -44,7 +44,7 @@ class ContainerRedis:
 
     def kill(self) -> None:
         self._container.get_wrapped_container().kill("SIGKILL")
-        wait_until(lambda: not _answers_ping(self.port), "the end of Redis")
+        wait_until(lambda: not _answers_ping(self.port), "exit of Redis")
 
     def send(self, number: signal.Signals) -> None:
         self._container.get_wrapped_container().kill(number.name)
@@ -54,7 +54,7 @@ class ContainerRedis:
 
 
 class ProcessRedis:
-    """The server that the service would embed, on a port of its own."""
+    """The embedded server's binary as a process, on its own port."""
 
     def __init__(self, folder: Path, *options: str) -> None:
         self.port = free_port()
@@ -66,7 +66,7 @@ class ProcessRedis:
         self.start()
 
     def start(self, *options: str) -> None:
-        """Start it, this time with `options` besides. A file-size limit is an error of writing to it, not its end."""
+        """Start it with additional `options`. It ignores SIGXFSZ, so that a file size limit makes writes fail."""
         self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL, restore_signals=False)
         _wait_until_ready(self.port)
 
@@ -98,12 +98,12 @@ def _answers_ping(port: int) -> bool:
 
 
 def _wait_until_ready(port: int) -> None:
-    wait_until(lambda: _answers_ping(port), "a PONG of Redis")
+    wait_until(lambda: _answers_ping(port), "a PONG from Redis")
 
 
 @dataclass(frozen=True)
 class Backend:
-    """What the integration tests run on, and why."""
+    """Where the integration tests get Redis from, and why."""
 
     image: str | None
     reason: str
@@ -116,14 +116,14 @@ class Backend:
         return f"testcontainers with {self.image}" if self.image else f"embedded {find()}, because {self.reason}"
 
     def redis(self, folder: Path, *options: str) -> RedisServer:
-        """Start a Redis; `folder` keeps the data of one that is a process."""
+        """Start a Redis; as a process it stores its data in `folder`."""
         return ContainerRedis(self.image, *options) if self.image else ProcessRedis(folder, *options)
 
 
 def choose_backend() -> Backend:
-    """Take containers where an engine answers, else the embedded server."""
+    """Return containers if a Docker engine answers, else the embedded server."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ResourceWarning)  # docker-py leaves its socket open where nobody answers
+        warnings.simplefilter("ignore", ResourceWarning)  # docker-py does not close its socket without an engine
         why_not = _docker_failure()
         gc.collect()
     if why_not is not None:

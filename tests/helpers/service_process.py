@@ -1,4 +1,4 @@
-"""The service as its users start it, in a process of its own."""
+"""Runs the service as its users do: the `jobstate` command in a process of its own."""
 
 import contextlib
 import os
@@ -14,7 +14,7 @@ from tests.helpers.polling import TIMEOUT
 
 
 class Service:
-    """The service as its users start it: `jobstate`, in a process of its own."""
+    """A running service. `start` after `kill` or `stop` uses the same port and data."""
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self._folder = folder
@@ -75,7 +75,7 @@ class Service:
 
 @contextlib.contextmanager
 def paused(pid: int) -> Iterator[None]:
-    """Stop a process for the length of the block."""
+    """Pause a process for the length of the block."""
     os.kill(pid, signal.SIGSTOP)
     try:
         yield

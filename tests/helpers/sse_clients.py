@@ -1,4 +1,4 @@
-"""Clients of the event streams: one that reads in a thread, and the events that it has heard."""
+"""An SSE client that reads a stream in a thread."""
 
 import contextlib
 import threading
@@ -13,7 +13,7 @@ from tests.helpers.polling import TIMEOUT, wait_until
 
 
 class SseClient:
-    """Reads a stream in a thread until it ends; `heard` are its events."""
+    """Reads a stream in a thread until the stream closes; `events` has what it received."""
 
     def __init__(self, url: str, path: str, last_event_id: str | None = None, **query: str) -> None:
         self.events: list[ServerSentEvent] = []
@@ -40,19 +40,19 @@ class SseClient:
 
     @property
     def types_and_statuses(self) -> list[tuple[str, str]]:
-        """What kind of event came, and the status in it."""
+        """The type of each event, and the job status in it."""
         return [(event.event, event.json().get("status", "")) for event in self.events]
 
     @property
     def ids(self) -> list[str]:
         return [event.id for event in self.events]
 
-    def wait_until(self, condition: Callable[[list[ServerSentEvent]], Any], description: str = "an event") -> Any:
-        """Wait until `condition` holds of what was heard."""
+    def wait_until(self, condition: Callable[[list[ServerSentEvent]], Any], description: str = "event") -> Any:
+        """Return the first true result of `condition`, called with the received events."""
         return wait_until(lambda: condition(self.events), description)
 
     def wait_until_closed(self) -> Self:
-        assert self.closed.wait(TIMEOUT), f"the stream goes on after {self.types_and_statuses}"
+        assert self.closed.wait(TIMEOUT), f"the stream is still open after {self.types_and_statuses}"
         return self
 
     def __enter__(self) -> Self:
@@ -69,9 +69,9 @@ class SseClient:
 
 
 @contextlib.contextmanager
-def open_clients(*watchers: SseClient) -> Iterator[None]:
-    """Have watchers for the length of the block."""
+def open_clients(*clients: SseClient) -> Iterator[None]:
+    """Close all clients when the block ends."""
     with contextlib.ExitStack() as stack:
-        for watcher in watchers:
-            stack.enter_context(watcher)
+        for client in clients:
+            stack.enter_context(client)
         yield

@@ -11,39 +11,39 @@ from typing import Self
 
 
 class Fault(StrEnum):
-    """How a line to Redis, or what is behind it, can be broken."""
+    """A fault of the connections to Redis."""
 
-    #: Nobody listens; what was connected is reset.
+    #: New connections are refused; open ones are reset.
     REFUSED = auto()
-    #: Packets vanish: no connection comes about, and what was connected hears nothing more.
+    #: Packets are lost: connecting times out, and open connections receive nothing.
     UNANSWERED = auto()
-    #: Connections are made and reset at once.
+    #: Connections are accepted and reset at once.
     RESET = auto()
-    #: Every reply breaks off in its middle with a reset.
+    #: Connections are reset in the middle of a reply.
     CUT = auto()
-    #: Connections and bytes are taken, and nothing comes back.
+    #: Connections and data are accepted; no reply is returned.
     SILENT = auto()
-    #: Every reply comes after `FaultyLine.delay`.
+    #: Every reply is delayed by `FaultProxy.delay`.
     SLOW = auto()
-    #: Every reply comes a byte at a time.
+    #: Replies are returned one byte at a time.
     TRICKLING = auto()
 
 
 @dataclass
 class FaultProxy:
-    """A line to Redis on loopback that can lose replies, be broken in every way of `Fault`, and be mended."""
+    """A proxy on loopback that injects a `Fault` until it is healed, and loses replies or holds scripts back."""
 
     upstream: int
-    #: How many replies to scripts are still to be lost after the script has run.
+    #: How many more script replies to lose, after the scripts have run.
     lose_replies: int = 0
-    #: How many scripts are still to be held back until `let_go`, as by a network that stalls.
+    #: How many more script calls to hold until `deliver_held`, as a stalled network does.
     hold_scripts: int = 0
-    #: How Redis answered what was held back.
+    #: The replies to the held script calls.
     late_replies: list[bytes] = field(default_factory=list)
-    #: Lose a reply by silence instead of by closing the connection.
+    #: Lose replies without closing the connection.
     lose_silently: bool = False
     fault: Fault | None = None
-    #: Seconds by which a slow line holds a reply back, how many it holds now, and how many it held at once at most.
+    #: Seconds by which `Fault.SLOW` delays a reply, and how many replies it delays now.
     delay: float = 5.0
     delayed: int = 0
     scripts_seen: int = 0
@@ -57,7 +57,7 @@ class FaultProxy:
 
     @contextlib.asynccontextmanager
     async def open(self) -> AsyncIterator[Self]:
-        with _bind(0) as reserved:  # so that nobody else takes the port while nobody listens on it
+        with _bind(0) as reserved:  # reserves the port while the proxy does not listen
             self.port = int(reserved.getsockname()[1])
             await self.heal()
             try:
@@ -67,11 +67,11 @@ class FaultProxy:
 
     @property
     def connections(self) -> int:
-        """How many connections its users hold open."""
+        """The number of open connections from clients."""
         return len(self._open)
 
     def inject(self, fault: Fault) -> None:
-        """Break, for connections that are there and for new ones, until `mend`."""
+        """Apply a fault to open and new connections, until `heal`."""
         self.fault = fault
         self._healed.clear()
         if fault in (Fault.REFUSED, Fault.UNANSWERED):
@@ -85,19 +85,19 @@ class FaultProxy:
     async def heal(self) -> None:
         self.fault = None
         self._healed.set()
-        for hole in self._black_hole:
-            hole.close()
+        for unanswered in self._black_hole:
+            unanswered.close()
         self._black_hole = []
         if self._listener is None:
             self._listener = await asyncio.start_server(self._serve, sock=_bind(self.port), backlog=1024)
 
     async def deliver_held(self) -> None:
-        """Deliver what was held back, although its sender has given it up."""
+        """Deliver the held script calls, although their sender has timed out."""
         for data in self._held:
             reader, writer = await asyncio.open_connection("127.0.0.1", self.upstream)
             writer.write(data)
-            answer = await reader.readuntil(b"\r\n") + await reader.read(4096)
-            self.late_replies.append(answer.split(b"\r\n")[2])
+            reply = await reader.readuntil(b"\r\n") + await reader.read(4096)
+            self.late_replies.append(reply.split(b"\r\n")[2])
             writer.close()
 
     async def _close(self) -> None:
@@ -113,7 +113,7 @@ class FaultProxy:
             self._listener = None
 
     def _reset(self, writer: asyncio.StreamWriter) -> None:
-        """Close a connection as a host does that has lost it."""
+        """Close a connection with a TCP reset."""
         self._open.discard(writer)
         writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
@@ -125,25 +125,25 @@ class FaultProxy:
         assert task
         self._tasks.add(task)
         self._open.add(writer)
-        gone = (OSError, RuntimeError, asyncio.CancelledError)  # the second is what uvloop says of what was reset
-        with contextlib.suppress(*gone), contextlib.closing(writer):
+        reset = (OSError, RuntimeError, asyncio.CancelledError)  # uvloop raises RuntimeError on a reset connection
+        with contextlib.suppress(*reset), contextlib.closing(writer):
             redis_reader, redis_writer = await asyncio.open_connection("127.0.0.1", self.upstream)
             with contextlib.closing(redis_writer):
                 lost = asyncio.Event()
-                back = asyncio.create_task(self._return_replies(redis_reader, writer, lost))
+                returning = asyncio.create_task(self._return_replies(redis_reader, writer, lost))
                 try:
                     await self._forward(reader, redis_writer, lost)
                 finally:
                     self._open.discard(writer)
-                    back.cancel()
-                    await asyncio.gather(back, return_exceptions=True)
+                    returning.cancel()
+                    await asyncio.gather(returning, return_exceptions=True)
         self._open.discard(writer)
         self._tasks.discard(task)
 
     async def _forward(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: asyncio.Event) -> None:
         while data := await reader.read(65536):
             if self.fault in (Fault.SILENT, Fault.UNANSWERED):
-                await self._healed.wait()  # and no more is read: what is sent now piles up with its sender
+                await self._healed.wait()  # without reading, so that the sender's buffer fills
             if b"EVALSHA" in data:
                 self.scripts_seen += 1
                 if self.hold_scripts:
@@ -168,7 +168,7 @@ class FaultProxy:
         writer.close()
 
     async def _deliver(self, data: bytes, writer: asyncio.StreamWriter) -> None:
-        """Hand over a reply as the fault of the moment has it; what is late comes late, not never."""
+        """Return a reply to the client as the current fault requires."""
         match self.fault:
             case Fault.SILENT | Fault.UNANSWERED:
                 await self._healed.wait()
@@ -202,11 +202,11 @@ def _bind(port: int) -> socket.socket:
 
 
 def _listen_with_full_backlog(port: int) -> list[socket.socket]:
-    """Listen on a port with a backlog that is full, so that the kernel drops whatever asks for a connection."""
+    """Listen on a port with a full backlog, so that the kernel drops connection attempts."""
     listener = _bind(port)
     listener.listen(0)
-    callers = [socket.socket() for _ in range(4)]
-    for caller in callers:
-        caller.setblocking(False)
-        caller.connect_ex(("127.0.0.1", port))
-    return [*callers, listener]
+    clients = [socket.socket() for _ in range(4)]
+    for client in clients:
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", port))
+    return [*clients, listener]

@@ -98,7 +98,7 @@ async def test_a_service_that_is_away_is_told_until_it_is_back(
 ) -> None:
     monkeypatch.setattr(top, "MOST", 0.001)
     scripted.respond(EVENTS, NO_STREAM)
-    scripted.answers["/v1/stats"][1:3] = [REFUSED, REFUSED]
+    scripted.responses["/v1/stats"][1:3] = [REFUSED, REFUSED]
     away = "http://service cannot be reached (refused)"
     assert await see(scripted, enough=4) == ["picture", away, away, "picture"]
 
@@ -106,7 +106,7 @@ async def test_a_service_that_is_away_is_told_until_it_is_back(
 async def test_a_refusal_ends_it(scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top, "MOST", 0.001)
     scripted.respond(EVENTS, NO_STREAM)
-    scripted.answers["/v1/stats"][1:] = [httpx.Response(403)]
+    scripted.responses["/v1/stats"][1:] = [httpx.Response(403)]
     async with asyncio.timeout(10), scripted.service() as service:
         first = await take(service)
         with pytest.raises(Refused, match="403 Forbidden"):
