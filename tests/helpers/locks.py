@@ -10,8 +10,8 @@ from pathlib import Path
 class FairLock:
     """A fair readers-writer lock between processes, made of `flock` on two existing files.
 
-    Tests hold `lock_file` shared. Whoever waits for a lock holds `entry_file` meanwhile, so that a process that
-    waits for exclusive use is not overtaken by later ones.
+    Tests hold `lock_file` shared. A process that waits for it holds `entry_file`, so that later processes do not
+    overtake one that waits for exclusive use.
     """
 
     def __init__(self, lock_file: Path, entry_file: Path) -> None:
