@@ -11,7 +11,8 @@ import pytest
 import redis
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.helpers.servers import Backend, RedisServer, Service
+from tests.helpers.redis_servers import Backend, RedisServer
+from tests.helpers.service_process import Service
 
 #: As a phone, or a desk's screen.
 DESK = {"width": 1280, "height": 900}

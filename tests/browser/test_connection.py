@@ -6,7 +6,9 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Complaints, Open, change, claim, create
-from tests.helpers.servers import RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 
 
 def mark(page: Page) -> None:

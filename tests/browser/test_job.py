@@ -9,7 +9,7 @@ import httpx
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Complaints, Open, change, claim, create, run
-from tests.helpers.servers import wait_until
+from tests.helpers.polling import wait_until
 
 CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
 

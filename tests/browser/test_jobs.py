@@ -13,7 +13,7 @@ from playwright.sync_api import Page, Route, expect
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
 from tests.browser.conftest import Complaints, Load, Open, change, claim, create, run
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
 MANY = 10_000
 

@@ -11,7 +11,7 @@ from service.domain.api_keys import generate_key, hash_key
 from tests.browser.conftest import Complaints, Load, claim, create
 from tests.browser.test_access import violations
 from tests.browser.test_job import CLIPBOARD, copied
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
 ALL, READ, WORK = generate_key(), generate_key(), generate_key()
 SCOPES = {ALL: "read+write+work+admin", READ: "read", WORK: "work"}

@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Load, create
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
 FIRST_PAINT = 100_000
 

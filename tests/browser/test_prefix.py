@@ -9,8 +9,8 @@ from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Load, Open, change, create
 from tests.browser.test_job import CLIPBOARD, copied
-from tests.helpers.nginx import BLOCKS, documented, nginx
-from tests.helpers.servers import Service
+from tests.helpers.nginx import BLOCKS, documented_block, nginx
+from tests.helpers.service_process import Service
 
 PREFIXED = "nginx under a prefix"
 
@@ -20,7 +20,7 @@ def service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     """Where the pages are: all that `open_view`, `api` and `complaints` need of a service."""
     with (
         Service(tmp_path_factory.mktemp("service"), REDIS_URL=redis_url, SHUTDOWN_DRAIN_SECONDS="0") as service,
-        nginx(tmp_path_factory.mktemp("nginx"), documented(PREFIXED), service.url) as origin,
+        nginx(tmp_path_factory.mktemp("nginx"), documented_block(PREFIXED), service.url) as origin,
     ):
         yield SimpleNamespace(url=origin + BLOCKS[PREFIXED])
 

@@ -12,9 +12,9 @@ import redis as sync_redis
 from service import __version__
 from service.api.problems import TYPE_PREFIX
 from service.store import keys
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 
 def create(api: httpx.Client, **fields: Any) -> httpx.Response:

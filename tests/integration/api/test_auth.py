@@ -15,10 +15,11 @@ import redis as sync_redis
 from service.domain.api_keys import Scope, generate_key, hash_key
 from service.server.security_headers import SECURITY_HEADERS
 from tests.helpers.cli_process import jobstate
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.worker.test_job_worker import working
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 FRIEND = "https://friend.example"
 KEYS = {scope: generate_key() for scope in Scope}

@@ -14,9 +14,11 @@ import redis as sync_redis
 
 from service.domain.timestamps import format_timestamp
 from service.store import keys
-from tests.helpers.servers import RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 
 def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:

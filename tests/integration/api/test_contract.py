@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.helpers.reference_model import FINAL, Contract, Expected, Model
+from tests.helpers.reference_model import FINAL_STATUSES, Expected, ModelJob, ReferenceModel
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "40"))
 STEPS = 40
@@ -28,7 +28,7 @@ TOKENS = st.sampled_from(["last", "last", "last", "last", "none", "none", "1-mad
 #: By how much the version in `If-Match` differs from the job's; `None` for no such header.
 VERSIONS = st.sampled_from([None] * 6 + [0, 1])
 CHANGES = st.fixed_dictionaries(
-    {"status": st.sampled_from(["pending", "running", "running", *sorted(FINAL)])},
+    {"status": st.sampled_from(["pending", "running", "running", *sorted(FINAL_STATUSES)])},
     optional={
         "result": VALUES,
         "error_message": VALUES,
@@ -67,7 +67,7 @@ class Calls(RuleBasedStateMachine):
     def __init__(self, api: httpx.Client) -> None:
         super().__init__()
         self.api = api
-        self.contract = Contract()
+        self.contract = ReferenceModel()
         self.name = f"m{next(_examples)}"
         self.created: dict[str, str] = {}
         self.last: Callable[[], None] | None = None
@@ -95,7 +95,7 @@ class Calls(RuleBasedStateMachine):
         if expected.problem:
             assert response.json()["type"] == f"urn:jobstate:problem:{expected.problem}", (response.text, expected)
         if expected.job is not None:
-            assert expected.job.shows(response.json()) == []
+            assert expected.job.differences(response.json()) == []
             assert response.headers["etag"].startswith(f'"{self.created[expected.job.job_id]}-{expected.job.revision}')
 
     @initialize()
@@ -136,7 +136,9 @@ class Calls(RuleBasedStateMachine):
     def progress(self, job: str, key: str | None, token: str, current: int) -> None:
         self.change(job, {"status": "running", "progress": {"current": current}}, key, token, None)
 
-    @rule(job=JOBS, status=st.sampled_from(sorted(FINAL)), value=VALUES, key=KEYS, token=TOKENS, version=VERSIONS)
+    @rule(
+        job=JOBS, status=st.sampled_from(sorted(FINAL_STATUSES)), value=VALUES, key=KEYS, token=TOKENS, version=VERSIONS
+    )
     def end(self, job: str, status: str, value: Any, key: str | None, token: str, version: int | None) -> None:
         content = {"result" if status == "completed" else "error_message": value}
         self.change(job, {"status": status, **content}, key, token, version)
@@ -181,8 +183,8 @@ class Calls(RuleBasedStateMachine):
         if (job := expected.job) is not None:
             token = response.json()["lease"]["token"]
             assert job.token in (None, token)
-            self.contract.claimed(job, token, asked, lease_seconds, key)
-            assert job.shows(response.json()["job"]) == []
+            self.contract.record_claim(job, token, asked, lease_seconds, key)
+            assert job.differences(response.json()["job"]) == []
 
     @rule()
     def claim_any(self) -> None:
@@ -210,7 +212,7 @@ class Calls(RuleBasedStateMachine):
         response = self.send("POST", f"/v1/jobs/{job_id}/heartbeat", body, **headers)
         self.holds(response, expected)
         if expected.status == 200:
-            assert response.json()["cancel_requested"] is self.contract.jobs[job_id].is_asked
+            assert response.json()["cancel_requested"] is self.contract.jobs[job_id].cancel_requested
 
     @rule(job=JOBS, token=TOKENS, error=st.none() | VALUES, key=KEYS)
     @repeatable
@@ -263,7 +265,7 @@ class Calls(RuleBasedStateMachine):
             expected = [job for job in self.contract.jobs.values() if job.queue == name]
             listed = self.send("GET", f"/v1/jobs?queue={name}&include=input_params,result").json()["items"]
             assert [job["job_id"] for job in listed] == [job.job_id for job in _newest_first(expected)]
-            assert [job.shows(record) for job, record in zip(_newest_first(expected), listed, strict=True)] == [
+            assert [job.differences(record) for job, record in zip(_newest_first(expected), listed, strict=True)] == [
                 [] for _ in listed
             ]
 
@@ -277,8 +279,8 @@ class Calls(RuleBasedStateMachine):
             self.send("PUT", f"/v1/queues/{name}", {"paused": None, "max_running": None}).raise_for_status()
 
 
-def _newest_first(jobs: list[Model]) -> list[Model]:
-    return sorted(jobs, key=lambda job: job.order, reverse=True)
+def _newest_first(jobs: list[ModelJob]) -> list[ModelJob]:
+    return sorted(jobs, key=lambda job: job.creation_order, reverse=True)
 
 
 def test_every_sequence_of_calls_is_answered_as_the_contract_says(api: httpx.Client) -> None:

@@ -10,9 +10,9 @@ import pytest
 from service.api.problems import HEADERS_TOO_LARGE, MALFORMED_REQUEST, MEDIA_TYPE, REQUEST_TIMEOUT, TYPE_PREFIX
 from service.domain.api_keys import Scope, generate_key, hash_key
 from tests.helpers.conformance import DOCUMENT, operation_of
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 #: An operation's id, the status, and the name of the problem.
 Answered = tuple[str, int, str | None]

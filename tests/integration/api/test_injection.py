@@ -12,10 +12,11 @@ import redis as sync_redis
 
 from service.domain.states import Status
 from service.store import keys
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect, received
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 #: Each is something to a protocol or a program on the way: line ends, ends of strings, patterns, separators, commands.
 CONTROLS = (

@@ -11,9 +11,9 @@ import httpx
 import pytest
 
 from tests.helpers.conformance import CHECKED_IN
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 CONFIG = "package_name_override: jobstate_client\npost_hooks: []\n"
 #: The operations that are called here, by the module they are in.

@@ -8,11 +8,12 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.api.test_api import create, invalid, problem
 from tests.integration.server.test_limits import connect, received
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 #: What may differ between two answers to the same request.
 VARYING = {"date", "x-correlation-id", "transfer-encoding"}

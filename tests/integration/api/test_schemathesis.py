@@ -10,9 +10,9 @@ import pytest
 
 from tests.helpers.conformance import DOCUMENT
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 HELPERS = ROOT / "tests" / "helpers"
 #: How many examples are made of each operation; `just fuzz` makes more.

@@ -8,7 +8,8 @@ from pathlib import Path
 import httpx
 from httpx_sse import EventSource
 
-from tests.helpers.servers import RedisServer, Service
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 
 JOBS = 200
 #: Jobs that end before each death.

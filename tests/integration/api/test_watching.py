@@ -13,11 +13,13 @@ import redis as sync_redis
 
 from service.store import keys
 from service.store.events.reader import EVENTS_KEPT
-from tests.helpers.servers import RedisServer, Service, wait_until
-from tests.helpers.sse_clients import Watcher, watching
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
+from tests.helpers.sse_clients import SseClient, open_clients
 from tests.integration.server.test_limits import connect
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 Poll = Callable[..., Future[httpx.Response]]
 
@@ -37,12 +39,12 @@ def finish(api: httpx.Client, job_id: str = "j") -> None:
 
 def watch(
     api: httpx.Client, path: str = "/v1/jobs/j/events", last_event_id: str | None = None, **query: str
-) -> Watcher:
-    return Watcher(str(api.base_url), path, last_event_id, **query)
+) -> SseClient:
+    return SseClient(str(api.base_url), path, last_event_id, **query)
 
 
-def heard(watcher: Watcher, number: int) -> None:
-    watcher.until(lambda events: len(events) >= number, f"{number} events")
+def heard(watcher: SseClient, number: int) -> None:
+    watcher.wait_until(lambda events: len(events) >= number, f"{number} events")
 
 
 class TestOneJob:
@@ -53,19 +55,19 @@ class TestOneJob:
             move(api, "running")
             heard(watcher, 2)
             move(api, "completed", result={"large": "x"})
-            watcher.until_ended()
-        assert watcher.told == [("changed", "pending"), ("changed", "running"), ("changed", "completed")]
+            watcher.wait_until_closed()
+        assert watcher.types_and_statuses == [("changed", "pending"), ("changed", "running"), ("changed", "completed")]
         assert f'"{watcher.ids[-1]}"' == api.get("/v1/jobs/j").headers["etag"]
         record = api.get("/v1/jobs/j").json()
         del record["input_params"], record["result"]
-        assert watcher.heard[-1].json() == record
+        assert watcher.events[-1].json() == record
 
     def test_who_has_seen_the_end_is_told_to_stop(self, api: httpx.Client) -> None:
         create(api)
         move(api, "failed", error_message="why")
         with watch(api) as seen:
-            assert seen.until_ended().told == [("changed", "failed")]
-        assert seen.heard[0].json()["error_message"] == "why"
+            assert seen.wait_until_closed().types_and_statuses == [("changed", "failed")]
+        assert seen.events[0].json()["error_message"] == "why"
         with watch(api, last_event_id=seen.ids[0]) as again:
             assert (again.response.status_code, again.response.read()) == (204, b"")
 
@@ -76,7 +78,7 @@ class TestOneJob:
         with watch(api, last_event_id=before.ids[0]) as after:
             move(api, "running")
             heard(after, 1)
-            assert after.told == [("changed", "running")]
+            assert after.types_and_statuses == [("changed", "running")]
 
     def test_an_unknown_one_is_not_found(self, api: httpx.Client) -> None:
         with watch(api) as watcher:
@@ -88,9 +90,9 @@ class TestOneJob:
         for text in ('{"status": "failed", "error_message": {\n\n"event":\r\n\r\n"x"\r, "y": "\u2028\\n"}}',):
             api.patch("/v1/jobs/j", content=text, headers={"Content-Type": "application/json"}).raise_for_status()
         with watch(api) as watcher:
-            watcher.until_ended()
-        assert watcher.told == [("changed", "failed")]
-        assert watcher.heard[0].json()["error_message"] == {"event": "x", "y": "\u2028\n"}
+            watcher.wait_until_closed()
+        assert watcher.types_and_statuses == [("changed", "failed")]
+        assert watcher.events[0].json()["error_message"] == {"event": "x", "y": "\u2028\n"}
 
     def test_a_wrong_key_harms_no_other_watcher(self, api: httpx.Client, redis_url: str) -> None:
         create(api)
@@ -104,9 +106,11 @@ class TestOneJob:
     def test_every_watcher_of_many_is_told(self, api: httpx.Client) -> None:
         create(api)
         watchers = [watch(api) for _ in range(30)]
-        with watching(*watchers):
+        with open_clients(*watchers):
             finish(api)
-            assert {tuple(watcher.until_ended().told)[-1] for watcher in watchers} == {("changed", "completed")}
+            assert {tuple(watcher.wait_until_closed().types_and_statuses)[-1] for watcher in watchers} == {
+                ("changed", "completed")
+            }
 
     def test_that_its_worker_has_gone_silent_is_told(self, fresh: Service) -> None:
         with httpx.Client(base_url=fresh.url) as api:
@@ -115,7 +119,10 @@ class TestOneJob:
             api.post("/v1/claims", json=claim).raise_for_status()
             with watch(api) as watcher:
                 heard(watcher, 2)
-        assert [(event.json()["revision"], event.json()["stale"]) for event in watcher.heard] == [(2, False), (2, True)]
+        assert [(event.json()["revision"], event.json()["stale"]) for event in watcher.events] == [
+            (2, False),
+            (2, True),
+        ]
         assert watcher.ids[1] == f"{watcher.ids[0]}-stale"
 
     def test_that_it_has_expired_is_told(self, redis_url: str, tmp_path: Path) -> None:
@@ -125,8 +132,8 @@ class TestOneJob:
         ):
             create(api)
             with watch(api) as watcher:
-                watcher.until_ended()
-        assert watcher.told == [("changed", "pending"), ("expired", "pending")]
+                watcher.wait_until_closed()
+        assert watcher.types_and_statuses == [("changed", "pending"), ("expired", "pending")]
         assert watcher.ids[1] == watcher.ids[0].removesuffix("1") + "2"
 
 
@@ -239,11 +246,11 @@ class TestAllJobs:
             move(api, "failed", "a")
             api.delete("/v1/jobs/a").raise_for_status()
             heard(watcher, 5)
-        assert [(e.event, e.json().get("job_id"), e.json().get("revision")) for e in watcher.heard] == [
+        assert [(e.event, e.json().get("job_id"), e.json().get("revision")) for e in watcher.events] == [
             ("hello", None, None),
             *(("changed", "a", 1), ("changed", "b", 1), ("changed", "a", 2), ("deleted", "a", 3)),
         ]
-        event = watcher.heard[1].json()
+        event = watcher.events[1].json()
         assert event.pop("at")[:20] == event.pop("created_at")[:20]
         assert event == {"job_id": "a", "status": "pending", "revision": 1, "queue": "q", "slate_id": "s"}
         assert len(set(watcher.ids)) == 5
@@ -259,11 +266,11 @@ class TestAllJobs:
                 move(api, "failed", job_id)
             create(api, "last", queue="q", slate_id="s")
             move(api, "failed", "last")
-            watcher.until(lambda events: any(e.json().get("job_id") == "last" for e in events))
-            watcher.until(lambda events: events[-1].json().get("status") == "failed")
+            watcher.wait_until(lambda events: any(e.json().get("job_id") == "last" for e in events))
+            watcher.wait_until(lambda events: events[-1].json().get("status") == "failed")
         jobs = {"a": {"queue": "q", "slate_id": "s"}, "b": {"slate_id": "t"}, "last": {"queue": "q", "slate_id": "s"}}
         happened = [("a", "pending"), ("b", "pending"), ("a", "failed"), ("b", "failed"), ("last", "pending")]
-        assert [(e.json()["job_id"], e.json()["status"]) for e in watcher.heard[1:]] == [
+        assert [(e.json()["job_id"], e.json()["status"]) for e in watcher.events[1:]] == [
             (job_id, status)
             for job_id, status in [*happened, ("last", "failed")]
             if all({**jobs[job_id], "status": status}.get(name) == value for name, value in wanted.items())
@@ -279,7 +286,7 @@ class TestAllJobs:
             heard(after, 701)
             create(api, "b")
             heard(after, 702)
-        assert [e.json().get("job_id") for e in after.heard] == [None, *(f"j{n}" for n in range(700)), "b"]
+        assert [e.json().get("job_id") for e in after.events] == [None, *(f"j{n}" for n in range(700)), "b"]
         assert after.ids[0] == before.ids[-1]
 
     def test_it_begins_with_what_has_happened_since_a_moment(self, api: httpx.Client) -> None:
@@ -295,9 +302,9 @@ class TestAllJobs:
                 heard(watcher, 1 + len(jobs))
                 create(api, f"after-{len(jobs)}")
                 last = f"after-{len(jobs)}"
-                watcher.until(lambda events, last=last: events[-1].json().get("job_id") == last)
-            assert watcher.heard[0].event == "hello"
-            assert [e.json()["job_id"] for e in watcher.heard[1:]][: len(jobs)] == jobs
+                watcher.wait_until(lambda events, last=last: events[-1].json().get("job_id") == last)
+            assert watcher.events[0].event == "hello"
+            assert [e.json()["job_id"] for e in watcher.events[1:]][: len(jobs)] == jobs
 
     def test_where_older_events_are_gone_since_a_moment_is_reset(self, api: httpx.Client, redis_url: str) -> None:
         entry = {"event": "changed", "job_id": "j", "status": "pending", "revision": 1, "queue": "q", "created": 1}
@@ -311,7 +318,7 @@ class TestAllJobs:
             with watch(api, "/v1/events", since="1970-01-01T00:00:00Z") as watcher:
                 heard(watcher, 3)
             redis.delete(keys.EVENTS)
-        assert [event.event for event in watcher.heard[:3]] == ["hello", "reset", "changed"]
+        assert [event.event for event in watcher.events[:3]] == ["hello", "reset", "changed"]
 
     @pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "12345"])
     def test_a_moment_that_is_none_is_refused(self, api: httpx.Client, since: str) -> None:
@@ -325,8 +332,8 @@ class TestAllJobs:
             heard(watcher, 2)
             create(api, "b")
             heard(watcher, 3)
-        assert [event.event for event in watcher.heard] == ["hello", "reset", "changed"]
-        assert watcher.heard[2].json()["job_id"] == "b"
+        assert [event.event for event in watcher.events] == ["hello", "reset", "changed"]
+        assert watcher.events[2].json()["job_id"] == "b"
 
     @pytest.mark.parametrize("is_cut", [True, False], ids=["with the connection", "under it"])
     def test_a_history_that_is_lost_under_a_watcher_is_reset(
@@ -341,7 +348,7 @@ class TestAllJobs:
             heard(watcher, 2)
             create(api, "b")
             heard(watcher, 3)
-        assert [event.event for event in watcher.heard] == ["hello", "reset", "changed"]
+        assert [event.event for event in watcher.events] == ["hello", "reset", "changed"]
 
     def test_a_cut_connection_to_redis_is_not_noticed(self, api: httpx.Client, redis_url: str) -> None:
         create(api, "a")
@@ -351,7 +358,7 @@ class TestAllJobs:
                 redis.client_kill_filter(_type="normal", skipme=True)
                 create(api, f"j{number}")
             heard(watcher, 6)
-        assert [e.json().get("job_id") for e in watcher.heard] == [None, *(f"j{n}" for n in range(5))]
+        assert [e.json().get("job_id") for e in watcher.events] == [None, *(f"j{n}" for n in range(5))]
 
 
 def apart(redis_url: str) -> str:
@@ -374,14 +381,14 @@ def test_a_watcher_of_one_replica_sees_what_is_done_at_another(
 ) -> None:
     create(api)
     with Service(tmp_path, REDIS_URL=redis_url, JOBSTATE_WORKERS="2") as replica:
-        watchers = [Watcher(replica.url, "/v1/jobs/j/events") for _ in range(6)]
-        everything = [Watcher(replica.url, "/v1/events") for _ in range(6)]
-        with watching(*watchers, *everything):
+        watchers = [SseClient(replica.url, "/v1/jobs/j/events") for _ in range(6)]
+        everything = [SseClient(replica.url, "/v1/events") for _ in range(6)]
+        with open_clients(*watchers, *everything):
             for watcher in (*watchers, *everything):
                 heard(watcher, 1)
             move(api, "failed")
             for watcher in watchers:
-                assert watcher.until_ended().told[-1] == ("changed", "failed")
+                assert watcher.wait_until_closed().types_and_statuses[-1] == ("changed", "failed")
             for watcher in everything:
                 heard(watcher, 2)
 
@@ -395,8 +402,8 @@ def test_the_end_of_the_process_ends_watching_cleanly(fresh: Service) -> None:
             started = time.monotonic()
             fresh.process.send_signal(signal.SIGTERM)
             for watcher in (one, every):
-                watcher.until_ended()
-                assert (watcher.heard[-1].event, watcher.heard[-1].json()) == ("bye", {"reason": "shutdown"})
+                watcher.wait_until_closed()
+                assert (watcher.events[-1].event, watcher.events[-1].json()) == ("bye", {"reason": "shutdown"})
             assert (polled.result(10).status_code, polled.result().json()["status"]) == (200, "pending")
     assert fresh.process.wait(10) == 0
     assert time.monotonic() - started < 5
@@ -442,7 +449,7 @@ def test_one_connection_to_redis_reads_for_all_who_watch_and_wait(fresh: Service
         claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 3}
         claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
         watchers = [watch(api, path) for path in ("/v1/jobs/j/events", "/v1/events") for _ in range(10)]
-        with watching(*watchers), sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
+        with open_clients(*watchers), sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
             waits(api, 24)
             readers = wait_until(
                 lambda: [c for c in redis.client_list() if (c["cmd"], c["db"]) == ("xread", "4")], "it"
@@ -510,13 +517,13 @@ def test_redis_may_go_and_come_back_under_those_who_watch(
                 assert in_vain.response.status_code == 503
             for path, last_event_id in (("/v1/events", "1-1"), ("/v1/jobs/j/events", "1-1")):
                 with watch(api, path, last_event_id) as later:  # an `EventSource` takes a 503 for the end
-                    later.until_ended()
-                    assert later.heard[-1].event == "bye"
-                    assert later.heard[-1].json()["reason"].startswith("store-")
+                    later.wait_until_closed()
+                    assert later.events[-1].event == "bye"
+                    assert later.events[-1].json()["reason"].startswith("store-")
             redis.start()
             wait_until(lambda: api.get("/ready").status_code == 200, "Redis")
             move(api, "failed")
-            one.until_ended()
+            one.wait_until_closed()
             heard(every, 2)
-        assert one.told == [("changed", "pending"), ("changed", "failed")]
-        assert every.told == [("hello", ""), ("changed", "failed")]
+        assert one.types_and_statuses == [("changed", "pending"), ("changed", "failed")]
+        assert every.types_and_statuses == [("hello", ""), ("changed", "failed")]

@@ -11,15 +11,16 @@ import redis as sync_redis
 
 from service.embedded import attach_or_start
 from service.store import keys
-from tests.helpers.cli_process import Told, environment, jobstate
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.cli_process import CommandResult, environment, jobstate
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.embedded.test_embedded import alive, server_pid
 from tests.integration.embedded.test_restart import make_jobs
 
 LIST = keys.by_creation("default", "pending")
 
 
-def doctor(data: Path, *args: str) -> Told:
+def doctor(data: Path, *args: str) -> CommandResult:
     return jobstate("", "doctor", "--data", str(data), *args)
 
 

@@ -14,7 +14,8 @@ from service.embedded import attach_or_start
 from service.store import keys
 from tests.helpers.cli_process import environment
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 
 TEXT = (ROOT / "docs" / "backup.md").read_text(encoding="utf-8")
 SCRIPTS = dict(re.findall(r"```bash\n# (\w+): [^\n]*\n(.*?)```", TEXT, re.DOTALL))

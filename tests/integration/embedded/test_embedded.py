@@ -15,7 +15,8 @@ import redis as sync_redis
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.embedded.binary import Binary, find
 from service.embedded.data_directory import SOCKET_PATH_LIMIT, DataDirectory
-from tests.helpers.servers import Service, paused, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service, paused
 from tests.integration.embedded.test_restart import make_jobs, read_jobs, ready
 
 

@@ -13,7 +13,8 @@ import pytest
 import redis as sync_redis
 
 from service.embedded import EmbeddedServer, EmbeddedServerError, attach_or_start
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.embedded.test_restart import make_jobs, read_jobs
 
 NOBODY = 65534

@@ -7,7 +7,9 @@ from pathlib import Path
 import httpx
 import redis as sync_redis
 
-from tests.helpers.servers import RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 
 
 def make_jobs(url: str, count: int = 20) -> dict[str, bytes]:

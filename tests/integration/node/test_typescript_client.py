@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from tests.helpers.conformance import CHECKED_IN
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 from tests.integration.node.conftest import Run
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 
 def test_a_typed_client_runs_a_job_through_its_whole_life(

@@ -19,7 +19,8 @@ from service.api.middleware.telemetry import TelemetryMiddleware
 from service.app import create_app
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect
 
 Line = dict[str, Any]

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import httpx
 import pytest
 
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect, received
 
 JOB = b'{"job_id":"%s","input_params":1}'

@@ -16,7 +16,8 @@ import redis as sync_redis
 from service.api.problems import ALL_PROBLEM_TYPES
 from service.server.protocol import MAX_REJECTED_CONNECTIONS
 from service.server.security_headers import SECURITY_HEADERS
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 
 #: A request whose body does not come whole.
 HALF = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
@@ -163,7 +164,7 @@ def test_a_client_that_does_not_read_its_answer_is_cut_off(start: Callable[..., 
     service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="60")
     with connect(service) as connection:
         ask_for_a_large_job(service, connection)
-        wait_until(lambda: open_connections(service) == 0, "the end of the connection", patience=20)
+        wait_until(lambda: open_connections(service) == 0, "the end of the connection", timeout=20)
 
 
 @pytest.mark.parametrize("then", [b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /hea"], ids=["all", "half"])
@@ -173,7 +174,7 @@ def test_neither_is_one_that_asks_on_meanwhile_waited_for(start: Callable[..., S
         ask_for_a_large_job(service, connection)
         connection.recv(1)
         connection.sendall(then)
-        wait_until(lambda: open_connections(service) == 0, "the end of the connection", patience=20)
+        wait_until(lambda: open_connections(service) == 0, "the end of the connection", timeout=20)
 
 
 def test_a_client_that_reads_slowly_gets_its_whole_answer(start: Callable[..., Service]) -> None:
@@ -300,7 +301,7 @@ def test_a_flood_of_connections_is_cut_off_and_survived(start: Callable[..., Ser
     with contextlib.ExitStack() as opened:
         for _ in range(300):
             opened.enter_context(connect(service))
-        wait_until(lambda: open_connections(service) == 5 + MAX_REJECTED_CONNECTIONS, "the cut", patience=15)
+        wait_until(lambda: open_connections(service) == 5 + MAX_REJECTED_CONNECTIONS, "the cut", timeout=15)
     wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 200, "a free place")
 
 

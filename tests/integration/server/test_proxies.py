@@ -11,9 +11,10 @@ import pytest
 
 from jobstate_worker import JobWorker, Work
 from tests.helpers.cli_process import jobstate
-from tests.helpers.nginx import BLOCKS, documented, nginx
-from tests.helpers.servers import PATIENCE, Service, wait_until
-from tests.helpers.sse_clients import Watcher
+from tests.helpers.nginx import BLOCKS, documented_block, nginx
+from tests.helpers.polling import TIMEOUT, wait_until
+from tests.helpers.service_process import Service
+from tests.helpers.sse_clients import SseClient
 
 HOST = "jobs.example.org"
 
@@ -31,7 +32,7 @@ def address(
     request: pytest.FixtureRequest, trusting: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
     """The address of the service behind nginx; its name is looked up nowhere, as requests carry it as `Host`."""
-    with nginx(tmp_path_factory.mktemp("nginx"), documented(request.param), trusting.url) as origin:
+    with nginx(tmp_path_factory.mktemp("nginx"), documented_block(request.param), trusting.url) as origin:
         yield origin.replace("127.0.0.1", "localhost") + BLOCKS[request.param]
 
 
@@ -118,16 +119,16 @@ def test_without_a_trusted_proxy_the_headers_have_no_effect(api: httpx.Client) -
 
 
 def test_events_arrive_one_by_one_while_their_stream_is_open(proxied: httpx.Client, address: str) -> None:
-    with Watcher(address, "/v1/events") as all_jobs:
-        all_jobs.until(lambda heard: [one for one in heard if one.event == "hello"], "the first event")
+    with SseClient(address, "/v1/events") as all_jobs:
+        all_jobs.wait_until(lambda heard: [one for one in heard if one.event == "hello"], "the first event")
         proxied.post("/v1/jobs", json={"job_id": "seen", "input_params": 1}).raise_for_status()
-        with Watcher(address, "/v1/jobs/seen/events") as one_job:
-            one_job.until(lambda heard: len(heard) == 1, "the record as it is")
-            all_jobs.until(lambda heard: len(heard) == 2, "the creation")
+        with SseClient(address, "/v1/jobs/seen/events") as one_job:
+            one_job.wait_until(lambda heard: len(heard) == 1, "the record as it is")
+            all_jobs.wait_until(lambda heard: len(heard) == 2, "the creation")
             proxied.post("/v1/jobs/seen/cancel").raise_for_status()
-            one_job.until_ended()
-            assert [status for _, status in one_job.told] == ["pending", "cancelled"]
-        assert not all_jobs.ended.is_set()
+            one_job.wait_until_closed()
+            assert [status for _, status in one_job.types_and_statuses] == ["pending", "cancelled"]
+        assert not all_jobs.closed.is_set()
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/jobs/seen/events"])
@@ -153,7 +154,7 @@ def test_the_terminal_and_a_worker_take_the_address_with_its_prefix(proxied: htt
         assert b"hello" in jobstate(address, "get", "j1", "--json").out
     finally:
         worker.stop()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
 
 
 def test_a_body_that_is_too_large_is_the_services_problem(proxied: httpx.Client) -> None:
@@ -162,7 +163,7 @@ def test_a_body_that_is_too_large_is_the_services_problem(proxied: httpx.Client)
 
 
 def test_what_the_document_shows_for_nginx_differs_in_the_prefix_only() -> None:
-    root, prefixed = map(documented, BLOCKS)
+    root, prefixed = map(documented_block, BLOCKS)
     lines = [line.partition("#")[0].strip() for line in root.splitlines()]
     others = [line.partition("#")[0].strip() for line in prefixed.splitlines()]
     assert {(one, other) for one, other in zip(lines, others, strict=True) if one != other} == {

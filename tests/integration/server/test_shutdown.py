@@ -10,7 +10,8 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.server.test_supervisor import children
 from tests.integration.store.events.test_claim_waiter import lease
 

@@ -15,7 +15,8 @@ import httpx
 import pytest
 
 from service.embedded import EmbeddedServer
-from tests.helpers.servers import PATIENCE, Service, paused, wait_until
+from tests.helpers.polling import TIMEOUT, wait_until
+from tests.helpers.service_process import Service, paused
 from tests.integration.embedded.test_embedded import server_pid
 from tests.integration.embedded.test_restart import make_jobs, read_jobs, ready
 from tests.integration.server.test_limits import connect
@@ -89,11 +90,11 @@ def test_a_signal_to_the_whole_process_group_waits_for_the_requests_in_flight(
             connection.settimeout(1)
             with pytest.raises(TimeoutError):  # the connection stays open
                 connection.recv(1)
-            connection.settimeout(PATIENCE)
+            connection.settimeout(TIMEOUT)
         connection.sendall(body[5:])
 
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
-        service.process.wait(PATIENCE)
+        service.process.wait(TIMEOUT)
         assert not is_alive(server)
 
 
@@ -121,7 +122,7 @@ def test_a_closed_terminal_ends_the_service_and_its_server(tmp_path: Path) -> No
         server = server_pid(tmp_path)
         screen.close()
 
-        service.wait(PATIENCE)
+        service.wait(TIMEOUT)
         assert not is_alive(server)
 
 
@@ -158,7 +159,7 @@ def test_a_signal_during_the_start_leaves_no_server(tmp_path: Path, number: sign
 
         service.send_signal(number)
 
-        service.wait(PATIENCE / 2)
+        service.wait(TIMEOUT / 2)
         assert not is_alive(started)
 
 
@@ -172,7 +173,7 @@ def test_a_signal_to_all_while_the_workers_start_leaves_none_of_them(tmp_path: P
 
         os.killpg(service.pid, signal.SIGHUP)
 
-        service.communicate(timeout=PATIENCE)
+        service.communicate(timeout=TIMEOUT)
         assert [pid for pid in pids if is_alive(pid)] == []
 
 
@@ -186,7 +187,7 @@ def test_a_signal_ends_a_start_that_waits_for_the_server_of_an_earlier_service(t
                 assert second.stderr
                 assert b"left behind" in second.stderr.readline()
                 second.send_signal(signal.SIGHUP)
-                second.wait(PATIENCE / 2)  # else it would wait as long for the server
+                second.wait(TIMEOUT / 2)  # else it would wait as long for the server
                 second.stderr.close()
         service.start()
         assert not is_alive(orphan)
@@ -203,7 +204,7 @@ def test_a_signal_at_the_moment_when_the_server_starts_leaves_none(
             super().__init__(*args, **kwargs)
             started.append(self)
             os.kill(os.getpid(), signal.SIGINT)
-            assert released.wait(PATIENCE), "the main thread leaves before it can know of the server"
+            assert released.wait(TIMEOUT), "the main thread leaves before it can know of the server"
 
     released = threading.Event()
     server = EmbeddedServer(tmp_path / "data")

@@ -15,7 +15,8 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from tests.helpers.servers import PATIENCE, Service, wait_until
+from tests.helpers.polling import TIMEOUT, wait_until
+from tests.helpers.service_process import Service
 from tests.integration.observability.test_observability import samples
 from tests.integration.server.test_limits import HALF, connect, received
 
@@ -152,7 +153,7 @@ def test_a_second_signal_ends_at_once(redis_url: str, tmp_path: Path, workers: s
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
         service.process.send_signal(signal.SIGTERM)
-        service.process.wait(PATIENCE / 2)  # else it would wait as long for the rest of the request
+        service.process.wait(TIMEOUT / 2)  # else it would wait as long for the rest of the request
         assert received(connection) == b""
 
 

@@ -168,7 +168,7 @@ async def test_a_creation_appends_one_event(jobs: JobStateManager, redis: Redis)
     }
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 @pytest.mark.parametrize(
     "name",
     [

@@ -15,7 +15,7 @@ from service.settings import Settings
 from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from tests.helpers.servers import wait_until
+from tests.helpers.polling import wait_until
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ from service.store.doctor import CheckStats, Issue, IssueType, check
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
-from tests.helpers.consistency import ails, drift
+from tests.helpers.consistency import doctor_issues, inconsistencies
 
-pytestmark = pytest.mark.leaves_debris
+pytestmark = pytest.mark.corrupts_keys
 
 HOUR = 3600 * 1000
 Break = Callable[[Redis], Awaitable[Any]]
@@ -57,7 +57,7 @@ async def test_what_all_jobs_share_lives_as_long_as_each_of_them(
     """Its end is not moved with each change, but where that of an index is, and by then far enough."""
     for name, queue, delay in (("a", "q", 0), ("b", "r", 1800), ("c", "r", 4200)):
         await jobs.create_job(name, 1, queue=queue, delay_seconds=delay)
-    assert await ails(pool) == []
+    assert await doctor_issues(pool) == []
 
 
 async def contents(redis: Redis) -> dict[bytes, tuple[bytes | None, int]]:
@@ -160,16 +160,16 @@ async def test_drift_is_found_untouched_and_then_repaired(
     await breaks(world)
     before = await contents(world)
 
-    found = await ails(pool)
+    found = await doctor_issues(pool)
 
     assert kinds(found) == sorted(expected)
     assert not any(one.repaired for one in found)
     assert await contents(world) == before
 
-    repaired = await ails(pool, repair=True)
+    repaired = await doctor_issues(pool, repair=True)
     assert {one.type for one in repaired} <= {one.type for one in found} - {IssueType.COUNT}
     assert [one.repaired for one in repaired] == [True] * len(repaired) != []
-    assert (await ails(pool), await drift(world)) == ([], [])
+    assert (await doctor_issues(pool), await inconsistencies(world)) == ([], [])
     assert await world.get("not-ours") == b"1"
 
 
@@ -179,9 +179,9 @@ async def test_all_indexes_are_made_again_out_of_the_records(
     before = await jobs.get_stats()
     await forget_all_indexes(world)
 
-    assert all(one.repaired for one in await ails(pool, repair=True))
+    assert all(one.repaired for one in await doctor_issues(pool, repair=True))
 
-    assert (await ails(pool), await drift(world)) == ([], [])
+    assert (await doctor_issues(pool), await inconsistencies(world)) == ([], [])
     after = await jobs.get_stats()
     assert (after.statuses, after.delayed, after.running) == (before.statuses, before.delayed, before.running)
 
@@ -219,12 +219,12 @@ async def test_what_is_not_ours_or_cannot_be_read_is_told_and_left_alone(
     await breaks(world)
     before = await contents(world)
 
-    found = await ails(pool, repair=True)
+    found = await doctor_issues(pool, repair=True)
 
     assert set(expected) <= set(kinds(found))
     assert not any(one.repaired for one in found)
     assert await contents(world) == before
-    assert kinds(await ails(pool)) == kinds(found)
+    assert kinds(await doctor_issues(pool)) == kinds(found)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +237,7 @@ async def test_a_shared_key_that_is_not_ours_hides_nothing_else(
     await world.rpush(shared, "odd")
     await world.zrem(LIST, "completed")
 
-    found = kinds(await ails(pool, repair=True))
+    found = kinds(await doctor_issues(pool, repair=True))
 
     assert ("type", shared) in found
     assert ("missing", LIST) in found
@@ -275,11 +275,11 @@ async def test_expired_jobs_that_await_their_sweep_are_no_drift(
     await redis.zadd(keys.SHELVES, {"default:pending": 1})
     before = await contents(redis)
 
-    assert await ails(pool, repair=True) == []
+    assert await doctor_issues(pool, repair=True) == []
 
     assert await contents(redis) == before
     assert await jobs.sweep() == 8
-    assert (await ails(pool), await drift(redis)) == ([], [])
+    assert (await doctor_issues(pool), await inconsistencies(redis)) == ([], [])
 
 
 async def test_an_entry_lost_among_those_that_await_their_sweep_is_found(
@@ -290,7 +290,7 @@ async def test_an_entry_lost_among_those_that_await_their_sweep_is_found(
     await redis.delete(keys.job("lost"))
     await asyncio.sleep(0.05)
 
-    found = await ails(pool, repair=True)
+    found = await doctor_issues(pool, repair=True)
 
     assert {one.member and one.member.split("|")[0] for one in found} == {"lost"}
     assert await redis.zscore(keys.by_creation("default", "pending"), "brief") is not None
@@ -299,7 +299,7 @@ async def test_an_entry_lost_among_those_that_await_their_sweep_is_found(
 async def test_newer_data_is_not_looked_at(world: Redis, pool: BlockingConnectionPool) -> None:
     await world.set(keys.VERSION, 2)
     with pytest.raises(DataVersionUnsupported):
-        await ails(pool, repair=True)
+        await doctor_issues(pool, repair=True)
 
 
 async def test_the_pace_bounds_what_is_looked_at(world: Redis, pool: BlockingConnectionPool) -> None:
@@ -340,10 +340,10 @@ async def test_no_false_alarm_and_no_harm_under_load(
     load = [asyncio.create_task(life(name)) for name in range(8)] + [asyncio.create_task(sweep())]
     tally, found = CheckStats(), []
     while tally.jobs < 150 or tally.entries < 400:
-        found += await ails(pool, repair=True, tally=tally)
+        found += await doctor_issues(pool, repair=True, tally=tally)
     done.set()
     await asyncio.gather(*load)
 
     assert found == []
     await jobs.sweep()
-    assert (await ails(pool), await drift(redis)) == ([], [])
+    assert (await doctor_issues(pool), await inconsistencies(redis)) == ([], [])

@@ -9,8 +9,8 @@ from service.domain.jobs import JobFilter
 from service.domain.states import Status
 from service.store import keys
 from service.store.jobs import SWEEP_BATCH, JobStateManager
-from tests.helpers.consistency import drift
-from tests.helpers.servers import PATIENCE
+from tests.helpers.consistency import inconsistencies
+from tests.helpers.polling import TIMEOUT
 
 SHORT = timedelta(milliseconds=60)
 
@@ -23,7 +23,7 @@ def brief(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
 
 async def gone(redis: Redis, *job_ids: str) -> None:
     """Wait until Redis has expired the jobs, reading no key so that nothing but Redis removes them."""
-    deadline = time.monotonic() + PATIENCE
+    deadline = time.monotonic() + TIMEOUT
     while await redis.exists(*(keys.job(job_id) for job_id in job_ids)):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
@@ -60,7 +60,7 @@ async def test_a_sweep_leaves_nothing_of_the_expired_and_everything_of_the_other
 
     assert await jobs.sweep() == 2
 
-    assert await drift(redis) == []
+    assert await inconsistencies(redis) == []
     assert await redis.zcard(keys.TAGS) == 2
     assert await jobs.sweep() == 0
 
@@ -112,7 +112,7 @@ async def test_an_id_created_again_before_the_sweep_is_left_alone(
 
     assert await jobs.sweep() == 1
 
-    assert await drift(redis) == []
+    assert await inconsistencies(redis) == []
     assert [job.created_at for job in (await jobs.list_jobs(JobFilter(slate_id="s"))).items] == [again.created_at]
     assert (await jobs.get_stats()).statuses[Status.PENDING] == 1
 
@@ -174,7 +174,7 @@ async def test_an_entry_that_is_not_ours_does_not_stop_the_sweep(brief: JobState
     assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_a_key_that_is_not_ours_does_not_keep_the_sweep_from_the_others(
     brief: JobStateManager, redis: Redis
 ) -> None:

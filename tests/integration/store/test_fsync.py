@@ -14,7 +14,7 @@ from service.store import fsync
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
-from tests.helpers.servers import ProcessRedis
+from tests.helpers.redis_servers import ProcessRedis
 
 Start = Callable[..., str]
 

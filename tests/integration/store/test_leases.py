@@ -107,7 +107,7 @@ async def test_a_shelf_that_is_not_ours_hides_no_count(jobs: JobStateManager, re
     await redis.zrem(keys.SHELVES, "default:odd")
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_what_waits_for_its_time_without_being_a_delayed_job_is_passed_over_and_forgotten(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -615,7 +615,7 @@ async def test_who_has_lost_a_job_cannot_end_it_before_it_is_claimed_again(
     assert (await record(jobs, "j")).status is Status.PENDING
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_an_entry_that_is_not_right_does_not_stop_the_reaper(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -678,7 +678,7 @@ async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_bef
     assert (changes["lease-expired"], changes["failed"]) == (REAP_BATCH, REAP_BATCH)
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_a_key_that_is_not_ours_does_not_keep_the_reaper_from_the_others(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -705,7 +705,7 @@ async def test_a_key_that_is_not_ours_does_not_keep_the_reaper_from_the_others(
     assert [one.job_id for one in (await leases.reap())[0]] == ["a", "b"]
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_a_due_job_in_whose_way_a_foreign_key_is_keeps_no_claim_from_the_others(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -774,7 +774,7 @@ async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManag
     assert refused.value.field == field
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 @pytest.mark.parametrize(
     ("call", "shelf"),
     [
@@ -803,7 +803,7 @@ async def test_a_foreign_index_in_the_way_of_a_worker_is_named_and_nothing_is_wr
     assert await redis.hgetall(keys.job("j")) == held
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_an_operator_who_cannot_be_heard_by_those_who_wait_changes_nothing(
     leases: LeaseManager, redis: Redis
 ) -> None:
@@ -926,7 +926,7 @@ async def test_settings_that_cannot_be_read_are_replaced(leases: LeaseManager, r
     assert await redis.hgetall(keys.QUEUES) == {b"q": b"0:4"}
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_a_foreign_key_in_the_place_of_the_settings_stays(leases: LeaseManager, redis: Redis) -> None:
     await redis.set(keys.QUEUES, "foreign")
     with pytest.raises(errors.StoreCorrupt, match=keys.QUEUES):

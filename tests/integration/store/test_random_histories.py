@@ -16,7 +16,7 @@ from service.domain.timestamps import format_timestamp
 from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from tests.helpers.consistency import drift
+from tests.helpers.consistency import inconsistencies
 
 STEPS = 600
 CHECK_EVERY = 25
@@ -127,4 +127,4 @@ async def check(redis: Redis, manager: JobStateManager) -> None:
     pending = [record["job_id"] for record in records if record["status"] == "pending"]
     assert (stats.oldest_pending and stats.oldest_pending.job_id) == (pending[-1] if pending else None)
     await manager.sweep()
-    assert await drift(redis) == []
+    assert await inconsistencies(redis) == []

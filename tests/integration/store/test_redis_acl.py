@@ -31,7 +31,9 @@ from service.store.rate_limiter import RateLimiter
 from service.store.redis_commands import DOCTOR, REPAIR, REQUIRED_COMMANDS, names
 from tests.helpers.cli_process import jobstate
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import Backend, ProcessRedis, RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import Backend, ProcessRedis, RedisServer
+from tests.helpers.service_process import Service
 
 DOCUMENT = ROOT / "docs" / "security.md"
 USERS = {user: line for line, user in re.findall(r"^(ACL SETUSER (\S+) .*)$", DOCUMENT.read_text(), re.MULTILINE)}
@@ -119,9 +121,9 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
     assert [job.job_id for job in (await jobs.list_jobs(wanted, include=["result"])).items] == ["a"]
     assert [job.job_id for job in (await jobs.get_jobs(["a"])).items] == ["a"]
     assert (await jobs.get_stats()).statuses["completed"] == 1
-    feed = EventReader(pool)
+    event_reader = EventReader(pool)
     try:
-        timeline, watching = EventStream(pool, feed), JobWatcher(pool, feed)
+        timeline, watching = EventStream(pool, event_reader), JobWatcher(pool, event_reader)
         with timeline.subscribed(), watching.watch("a") as watch:
             assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
             async with asyncio.timeout(10):
@@ -131,7 +133,7 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
                         break
                 await followed.aclose()
     finally:
-        await feed.aclose()
+        await event_reader.aclose()
 
 
 async def cancel_and_delete(jobs: JobStateManager) -> None:

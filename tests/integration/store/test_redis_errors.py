@@ -10,7 +10,9 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from tests.helpers.servers import Backend, RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import Backend, RedisServer
+from tests.helpers.service_process import Service
 
 BACK = "Redis connected, JobStateManager initialized"
 PASSWORD = "not-in-any-log"

@@ -14,8 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.locks import TURNS
-from tests.helpers.servers import Backend, Fault, FaultyLine, RedisServer, Service
+from tests.helpers.locks import TEST_LOCK
+from tests.helpers.redis_servers import Backend, RedisServer
+from tests.helpers.service_process import Service
+from tests.helpers.tcp_proxy import Fault, FaultProxy
 
 #: Seconds within which every call is answered, `/ready` says that Redis does not answer, and `/health` answers.
 LIMIT, READY_LIMIT, HEALTH_LIMIT = 3.5, 3.0, 1.0
@@ -97,21 +99,21 @@ class Stage:
 
     service: Service
 
-    def __init__(self, trouble: str, redis: RedisServer, line: FaultyLine) -> None:
+    def __init__(self, trouble: str, redis: RedisServer, line: FaultProxy) -> None:
         self.trouble, self.redis, self.line = trouble, redis, line
 
     async def begin(self) -> None:
         """Let Redis go away."""
         if self.trouble == STOPPED:
-            await self.line.mend()
+            await self.line.heal()
             self.redis.send(signal.SIGSTOP)
         else:
             self.line.delay = 5.0
-            self.line.breaks(Fault(self.trouble))
+            self.line.inject(Fault(self.trouble))
 
     async def end(self) -> None:
         """Let Redis come back."""
-        await self.line.mend()
+        await self.line.heal()
         if self.trouble == STOPPED:
             self.redis.send(signal.SIGCONT)
 
@@ -170,11 +172,11 @@ class Stage:
         """Ask for much while Redis is slow, so that as many connections are opened as may be."""
         self.slow_down(0.2)
         await asyncio.gather(*self.reads())
-        await self.line.mend()
+        await self.line.heal()
 
     def slow_down(self, delay: float) -> None:
         self.line.delay = delay
-        self.line.breaks(Fault.SLOW)
+        self.line.inject(Fault.SLOW)
 
 
 async def until(condition: Callable[[], bool]) -> None:
@@ -185,7 +187,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 async def live(trouble: str, redis: RedisServer, folder: Path, one_at_a_time: asyncio.Lock) -> Life:
     """Start a service whose Redis is away, let it come, go, come and go, and stop the service."""
-    async with FaultyLine(redis.port).open() as line:
+    async with FaultProxy(redis.port).open() as line:
         stage = Stage(trouble, redis, line)
         await stage.begin()
         try:
@@ -217,8 +219,8 @@ async def play(stage: Stage) -> Life:
     await stage.crowd()
     life.connections = stage.line.connections
     life.log = stage.log()
-    stage.line.breaks(Fault.RESET)
-    await stage.line.mend()
+    stage.line.inject(Fault.RESET)
+    await stage.line.heal()
     life.after_a_blink = await asyncio.gather(*stage.reads())
 
     await stage.begin()
@@ -249,7 +251,7 @@ def lives(
         return await asyncio.gather(*lives, return_exceptions=True)
 
     try:
-        with TURNS.alone():
+        with TEST_LOCK.exclusive():
             lives = asyncio.run(live_all())
         yield dict(zip(PROBLEMS, lives, strict=True))
     finally:

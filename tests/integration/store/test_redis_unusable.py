@@ -13,7 +13,9 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.servers import RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 from tests.integration.store.test_redis_errors import is_problem
 
 PASSWORD = "s3cret"

@@ -23,19 +23,21 @@ from service.domain.states import Status
 from service.store import client, keys
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
-from tests.helpers.servers import Fault, FaultyLine, RedisServer, free_port
+from tests.helpers.polling import free_port
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.tcp_proxy import Fault, FaultProxy
 
 LIMIT = 3.5
 
 
 @pytest.fixture
-async def line(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultyLine]:
-    async with FaultyLine(shared_redis.port).open() as line:
+async def line(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(shared_redis.port).open() as line:
         yield line
 
 
 @pytest.fixture
-async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
+async def far(line: FaultProxy) -> AsyncIterator[JobStateManager]:
     """A repository at the other end of the line, its scripts loaded."""
     pool = create_pool(f"redis://127.0.0.1:{line.port}/1")
     manager = JobStateManager(pool, ttl=timedelta(days=7))
@@ -47,9 +49,9 @@ async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
 
 
 @pytest.fixture(params=[False, True], ids=["closed", "silent"])
-def loss(request: pytest.FixtureRequest, line: FaultyLine) -> FaultyLine:
+def loss(request: pytest.FixtureRequest, line: FaultProxy) -> FaultProxy:
     """The line as it will lose the next reply: by closing the connection, or by saying nothing."""
-    line.in_silence = request.param
+    line.lose_silently = request.param
     return line
 
 
@@ -59,7 +61,7 @@ async def events(redis: Redis, job_id: str) -> list[tuple[str, str]]:
 
 
 async def test_a_creation_whose_reply_was_lost_happens_once(
-    far: JobStateManager, redis: Redis, loss: FaultyLine
+    far: JobStateManager, redis: Redis, loss: FaultProxy
 ) -> None:
     loss.lose_replies, loss.scripts_seen = 1, 0
 
@@ -72,7 +74,7 @@ async def test_a_creation_whose_reply_was_lost_happens_once(
 
 
 async def test_a_creation_that_was_there_before_is_a_replay_also_at_the_second_try(
-    far: JobStateManager, loss: FaultyLine
+    far: JobStateManager, loss: FaultProxy
 ) -> None:
     await far.create_job("j", {"a": 1})
     loss.lose_replies = 1
@@ -80,7 +82,7 @@ async def test_a_creation_that_was_there_before_is_a_replay_also_at_the_second_t
     assert (await far.create_job("j", {"a": 1})).replayed
 
 
-async def test_a_change_whose_reply_was_lost_happens_once(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
+async def test_a_change_whose_reply_was_lost_happens_once(far: JobStateManager, redis: Redis, loss: FaultProxy) -> None:
     await far.create_job("j", 1)
     loss.lose_replies, loss.scripts_seen = 1, 0
 
@@ -92,7 +94,7 @@ async def test_a_change_whose_reply_was_lost_happens_once(far: JobStateManager, 
 
 
 async def test_a_cancellation_whose_reply_was_lost_happens_once(
-    far: JobStateManager, redis: Redis, loss: FaultyLine
+    far: JobStateManager, redis: Redis, loss: FaultProxy
 ) -> None:
     await far.create_job("j", 1)
     loss.lose_replies = 1
@@ -101,7 +103,7 @@ async def test_a_cancellation_whose_reply_was_lost_happens_once(
     assert await events(redis, "j") == [("changed", "pending"), ("changed", "cancelled")]
 
 
-async def test_a_deletion_whose_reply_was_lost_succeeds(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
+async def test_a_deletion_whose_reply_was_lost_succeeds(far: JobStateManager, redis: Redis, loss: FaultProxy) -> None:
     await far.create_job("j", 1)
     await far.cancel_job("j")
     loss.lose_replies, loss.scripts_seen = 1, 0
@@ -113,7 +115,7 @@ async def test_a_deletion_whose_reply_was_lost_succeeds(far: JobStateManager, re
 
 
 async def test_when_both_replies_are_lost_the_client_may_send_it_again_with_its_key(
-    far: JobStateManager, redis: Redis, loss: FaultyLine
+    far: JobStateManager, redis: Redis, loss: FaultProxy
 ) -> None:
     await far.create_job("j", 1)
     loss.lose_replies = 2
@@ -128,7 +130,7 @@ async def test_when_both_replies_are_lost_the_client_may_send_it_again_with_its_
     assert await events(redis, "j") == [("changed", "pending"), ("changed", "running")]
 
 
-async def test_a_refusal_whose_reply_was_lost_is_refused_again(far: JobStateManager, line: FaultyLine) -> None:
+async def test_a_refusal_whose_reply_was_lost_is_refused_again(far: JobStateManager, line: FaultProxy) -> None:
     await far.create_job("j", 1)
     line.lose_replies = 1
 
@@ -136,30 +138,30 @@ async def test_a_refusal_whose_reply_was_lost_is_refused_again(far: JobStateMana
         await far.update_job_status("j", "completed")
 
 
-async def test_a_dead_line_is_given_up_in_time(far: JobStateManager, line: FaultyLine) -> None:
-    line.breaks(Fault.SILENT)
+async def test_a_dead_line_is_given_up_in_time(far: JobStateManager, line: FaultProxy) -> None:
+    line.inject(Fault.SILENT)
     started = time.monotonic()
 
     with pytest.raises(StoreTimeout):
         await far.get_job("j")
 
     assert time.monotonic() - started < LIMIT
-    await line.mend()
+    await line.heal()
     assert await far.get_job("j") is None
 
 
-async def test_waiting_for_a_connection_counts_too(line: FaultyLine) -> None:
+async def test_waiting_for_a_connection_counts_too(line: FaultProxy) -> None:
     pool = create_pool(f"redis://127.0.0.1:{line.port}/1", max_connections=2)
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.ping()
-    line.breaks(Fault.SILENT)
+    line.inject(Fault.SILENT)
     started = time.monotonic()
 
     answers = await asyncio.gather(*(manager.get_job("j") for _ in range(20)), return_exceptions=True)
 
     assert time.monotonic() - started < LIMIT
     assert all(isinstance(answer, StoreUnavailable) for answer in answers)
-    await line.mend()
+    await line.heal()
     assert await manager.get_job("j") is None
     await pool.disconnect()
 
@@ -192,17 +194,17 @@ async def test_a_caller_that_gives_up_does_not_leave_its_reply_to_the_next(jobs:
 
 
 async def test_a_try_that_was_given_up_does_nothing_when_it_arrives_after_all(
-    far: JobStateManager, redis: Redis, line: FaultyLine
+    far: JobStateManager, redis: Redis, line: FaultProxy
 ) -> None:
     line.hold_scripts = 1
     created = await far.create_job("j", 1)  # by the second try: the first is held on the line
     await far.cancel_job("j")
     await far.delete_job("j")
 
-    await line.let_go()
+    await line.deliver_held()
 
     assert not created.replayed
-    assert line.late == [b"LATE"]
+    assert line.late_replies == [b"LATE"]
     assert await far.get_job("j") is None
     assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
 

@@ -368,7 +368,7 @@ async def test_the_same_deletion_again_is_accepted(jobs: JobStateManager) -> Non
         await jobs.delete_job("j", change_id="other")
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 @pytest.mark.parametrize("shelf", ["pending", "running"])
 @pytest.mark.parametrize("index", [keys.by_creation, keys.by_expiry])
 async def test_a_foreign_index_in_the_way_of_a_change_is_named_and_nothing_is_written(
@@ -470,7 +470,7 @@ async def test_each_change_is_one_evalsha(jobs: JobStateManager, redis: Redis) -
     assert not {"cmdstat_eval", "cmdstat_script|load", "cmdstat_multi", "cmdstat_watch"} & set(stats)
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 @pytest.mark.parametrize("field", ["queue", "created_at", "updated_at", "expires_at", "revision", "attempt"])
 async def test_a_hash_that_is_not_ours_is_left_alone(jobs: JobStateManager, redis: Redis, field: str) -> None:
     await jobs.create_job("j", 1)

@@ -14,8 +14,8 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.cli_process import Told, environment, jobstate, start_on_terminal
-from tests.helpers.servers import free_port, wait_until
+from tests.helpers.cli_process import CommandResult, environment, jobstate, start_on_terminal
+from tests.helpers.polling import free_port, wait_until
 
 #: JSON that changes when it is decoded and encoded: long numbers, whitespace, and a needless escape.
 EXACT = b'{ "seed":12345678901234567890123, "odds": 1.10,\n  "far": 1e400, "name": "\\u00e9" }'
@@ -46,7 +46,7 @@ def move(api: httpx.Client, job_id: str, status: str, **fields: Any) -> None:
     assert api.patch(f"/v1/jobs/{job_id}", json={"status": status, **fields}).status_code == 200
 
 
-def document(result: Told) -> Any:
+def document(result: CommandResult) -> Any:
     assert result.code == 0, result.err
     (line,) = result.out.splitlines()
     return json.loads(line)
@@ -257,7 +257,7 @@ class TestList:
     def test_a_terminal_gets_a_table(self, api: httpx.Client, url: str) -> None:
         create(api, "j1", slate_id="[bold]")
         with start_on_terminal(url, "list") as terminal:
-            assert terminal.end() == 0
+            assert terminal.wait() == 0
         head, row = (re.split(r" {2,}", line.strip()) for line in terminal.text.splitlines())
         assert head[:3] == ["JOB", "STATUS", "QUEUE"]
         assert (row[:4], row[-1]) == (["j1", "pending", "default", "0"], "[bold]")
@@ -381,7 +381,7 @@ class TestOutputThatIsNotUtf8:
         else:
             move(api, "j1", "completed", result=[TEXT, TEXT], progress={"current": 1, "total": 3, "message": TEXT * 60})
         with start_on_terminal(url, *command, columns=100, **env) as terminal:
-            assert terminal.end() == 0
+            assert terminal.wait() == 0
         written = bytes(terminal._written[terminal._output]).decode(encoding)
         assert "Traceback" not in written
         assert shown in written or r"\u00e9 \u2603 \ud83d\ude00" in written
@@ -416,7 +416,7 @@ def test_the_error_for_an_unusable_proxy_names_its_variable(command: list[str]) 
 def test_text_of_a_job_is_escaped_on_a_terminal(api: httpx.Client, url: str, options: list[str]) -> None:
     create(api, status="completed", result={"evil": EVIL}, slate_id="[red]")
     with start_on_terminal(url, "get", "j1", *options) as terminal:
-        assert terminal.end() == 0
+        assert terminal.wait() == 0
     assert r"\u009b2J\u202e" in terminal.text
     assert not re.search("[\x9b\u202e]", terminal.raw)
     assert EVIL.encode() in jobstate(url, "get", "j1", "--json").out

@@ -8,7 +8,7 @@ import httpx
 
 from tests.helpers.cli_process import environment
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import wait_until
+from tests.helpers.polling import wait_until
 from tests.integration.terminal.test_cli import move
 
 TEXT = (ROOT / "docs" / "terminal.md").read_text(encoding="utf-8")

@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.helpers.cli_process import jobstate, start, start_on_terminal
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.terminal.test_cli import EVIL, EXACT, create, move
 
 ENDINGS = [
@@ -43,11 +44,11 @@ class TestFinalStatus:
     ) -> None:
         create(api)
         with start(url, "watch", "j1") as watch:
-            watch.until("pending")
+            watch.wait_for_output("pending")
             move(api, "j1", "running", progress={"current": 1, "total": 4, "message": "one"})
-            watch.until("running")
+            watch.wait_for_output("running")
             move(api, "j1", status, **ending)
-            assert watch.end() == code
+            assert watch.wait() == code
         lines = watch.raw.splitlines()
         outcomes = [outcome] if outcome else []
         assert [re.sub(r"^\S+Z  ", "", line) for line in lines] == [
@@ -63,9 +64,9 @@ class TestFinalStatus:
     ) -> None:
         create(api, status="running")
         with start(url, "watch", "j1", "--json") as watch:
-            watch.until("running")
+            watch.wait_for_output("running")
             move(api, "j1", status, **ending)
-            assert watch.end() == code
+            assert watch.wait() == code
         *seen, (last, record) = events(watch.raw)
         assert [(event, data["status"]) for event, data in seen] == [("changed", "running"), ("changed", status)]
         assert all("result" not in data for _, data in seen)
@@ -77,12 +78,12 @@ class TestFinalStatus:
     ) -> None:
         create(api, status="running")
         with start_on_terminal(url, "watch", "j1") as watch:
-            watch.until("running")
+            watch.wait_for_output("running")
             move(api, "j1", "running", progress={"current": 3, "total": 4, "message": "nearly"})
-            watch.until("━ 3/4 0:0")
-            watch.until("nearly")
+            watch.wait_for_output("━ 3/4 0:0")
+            watch.wait_for_output("nearly")
             move(api, "j1", status, **ending)
-            assert watch.end() == code
+            assert watch.wait() == code
         assert status in watch.text
         assert (watch.text.splitlines()[-1] == outcome) is (outcome is not None)
         assert watch.raw.rindex(SHOW) > watch.raw.rindex(HIDE)
@@ -126,9 +127,9 @@ def test_a_signal_ends_it_and_restores_the_terminal(
 ) -> None:
     create(api)
     with start_on_terminal(url, *command) as terminal:
-        terminal.until("pending")
+        terminal.wait_for_output("pending")
         terminal.send(number)
-        assert terminal.end() == code
+        assert terminal.wait() == code
     assert terminal.raw.rindex(SHOW) > terminal.raw.rindex(HIDE)
     assert ENTER not in terminal.raw or terminal.raw.rindex(LEAVE) > terminal.raw.rindex(ENTER)
     assert "Traceback" not in terminal.text
@@ -139,9 +140,9 @@ def test_text_of_a_job_is_escaped_on_a_terminal(api: httpx.Client, url: str) -> 
     create(api, status="running")
     move(api, "j1", "running", progress={"current": 1, "message": "\u202e[bold]:boom:"})
     with start_on_terminal(url, "watch", "j1") as watch:
-        watch.until(r"\u202e[bold]:boom:")
+        watch.wait_for_output(r"\u202e[bold]:boom:")
         move(api, "j1", "failed", error_message={"evil": EVIL})
-        assert watch.end() == 3
+        assert watch.wait() == 3
     assert r'{"evil":"\u009b2J\u202e"}' in watch.text
     assert not re.search("[\x9b\u202e]", watch.raw)
 
@@ -152,10 +153,10 @@ def test_submit_with_watch_exits_with_the_code_of_the_status(
 ) -> None:
     (tmp_path / "input.json").write_text("[1]")
     with start(url, "submit", str(tmp_path / "input.json"), "--id", "j1", "--watch") as submit:
-        submit.until("pending")
+        submit.wait_for_output("pending")
         move(api, "j1", "running")
         move(api, "j1", status)
-        assert submit.end() == code
+        assert submit.wait() == code
     first, *_, last = submit.raw.splitlines()
     assert first == "j1"
     assert last.endswith(f"{status}  attempt 1")
@@ -164,9 +165,9 @@ def test_submit_with_watch_exits_with_the_code_of_the_status(
 def test_submit_with_watch_as_json_prints_only_events(api: httpx.Client, url: str, tmp_path: Path) -> None:
     (tmp_path / "input.json").write_text("[1]")
     with start(url, "submit", str(tmp_path / "input.json"), "--id", "j1", "--watch", "--json") as submit:
-        submit.until("pending")
+        submit.wait_for_output("pending")
         assert api.post("/v1/jobs/j1/cancel").status_code == 200
-        assert submit.end() == 4
+        assert submit.wait() == 4
     assert [name for name, _ in events(submit.raw)] == ["changed", "changed", "ended"]
 
 
@@ -179,21 +180,21 @@ class TestServiceRestart:
     @pytest.mark.parametrize("how", ["killed", "stopped"])
     def test_a_watch_reconnects(self, service: Service, how: str) -> None:
         with httpx.Client(base_url=service.url) as api, start(service.url, "watch", "j1", "--json") as early:
-            assert early.end() == 5
+            assert early.wait() == 5
             create(api, status="running")
             with (
                 start(service.url, "watch", "j1", "--json") as watch,
                 start_on_terminal(service.url, "watch", "j1") as terminal,
             ):
-                watch.until("running")
-                terminal.until("running")
+                watch.wait_for_output("running")
+                terminal.wait_for_output("running")
                 service.kill() if how == "killed" else service.stop()
-                watch.until("retrying")
-                terminal.until("retrying")
+                watch.wait_for_output("retrying")
+                terminal.wait_for_output("retrying")
                 service.start()
                 move(api, "j1", "running", progress={"current": 1})
                 move(api, "j1", "completed", result=[1])
-                assert (watch.end(), terminal.end()) == (0, 0)
+                assert (watch.wait(), terminal.wait()) == (0, 0)
         seen = events(watch.raw)
         revisions = [data["revision"] for name, data in seen if name == "changed"]
         assert revisions == sorted(set(revisions))
@@ -207,48 +208,48 @@ class TestServiceRestart:
         with httpx.Client(base_url=service.url) as api:
             create(api, status="running")
             with start(service.url, "watch", "j1") as watch:
-                watch.until("running")
+                watch.wait_for_output("running")
                 service.kill()
-                watch.until("retrying")
+                watch.wait_for_output("retrying")
                 watch.send(signal.SIGSTOP)
                 service.start()
                 move(api, "j1", "failed", error_message="lost")
                 watch.send(signal.SIGCONT)
-                assert watch.end() == 3
+                assert watch.wait() == 3
         assert watch.raw.splitlines()[-1] == '"lost"'
 
     def test_top_shows_the_outage_and_continues(self, service: Service) -> None:
         with httpx.Client(base_url=service.url) as api, start_on_terminal(service.url, "top") as top:
-            top.until("pending 0")
+            top.wait_for_output("pending 0")
             service.kill()
-            top.until("cannot be reached")
+            top.wait_for_output("cannot be reached")
             service.start()
             create(api)
-            top.until("pending 1")
+            top.wait_for_output("pending 1")
             top.send(signal.SIGINT)
-            assert top.end() == 130
+            assert top.wait() == 130
 
 
 class TestTop:
     def test_it_shows_changes(self, api: httpx.Client, url: str) -> None:
         with start_on_terminal(url, "top") as top:
-            top.until("running 0")
+            top.wait_for_output("running 0")
             create(api, "j1", queue="lineups")
             claimed = api.post("/v1/claims", json={"queues": ["lineups"], "worker": "ann", "lease_seconds": 60}).json()
-            top.until("running 1")
+            top.wait_for_output("running 1")
             assert re.search(r"j1 +lineups +ann +1 +(60|5\d) s", top.text)
             progress = {"progress": {"current": 5, "total": 10, "message": "half"}}
             token = {"Lease-Token": claimed["lease"]["token"]}
             assert api.post("/v1/jobs/j1/heartbeat", json=progress, headers=token).status_code == 200
-            top.until("5/10  half")
+            top.wait_for_output("5/10  half")
 
     def test_json_has_a_line_for_each_snapshot(self, api: httpx.Client, url: str) -> None:
         with start(url, "top", "--json") as top:
-            top.until("\n")
+            top.wait_for_output("\n")
             create(api, "j1")
             wait_until(lambda: '"pending":1' in top.raw, "the new job")
             top.send(signal.SIGINT)
-            assert top.end() == 130
+            assert top.wait() == 130
         snapshots = [json.loads(line) for line in top.raw.splitlines()]
         assert all(set(snapshot) == {"stats", "queues", "drain", "running"} for snapshot in snapshots)
         assert [snapshot["stats"]["statuses"]["pending"] for snapshot in snapshots][-1] == 1
@@ -258,7 +259,7 @@ def test_a_watch_sees_changes_made_through_another_process(tmp_path: Path) -> No
     with Service(tmp_path, JOBSTATE_WORKERS="2") as service, httpx.Client(base_url=service.url) as api:
         create(api, status="running")
         with start(service.url, "watch", "j1") as first, start(service.url, "watch", "j1") as second:
-            first.until("running")
-            second.until("running")
+            first.wait_for_output("running")
+            second.wait_for_output("running")
             move(api, "j1", "completed")
-            assert (first.end(), second.end()) == (0, 0)
+            assert (first.wait(), second.wait()) == (0, 0)

@@ -23,11 +23,13 @@ import redis as sync_redis
 from jobstate_worker import JobWorker, RequestRefused, Work
 from tests.helpers import job_functions as functions
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import PATIENCE, RedisServer, Service, free_port, wait_until
+from tests.helpers.polling import TIMEOUT, free_port, wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 from tests.integration.server.test_supervisor import children, is_alive
 from tests.integration.store.events.test_claim_waiter import waits
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 
 @contextlib.contextmanager
@@ -40,7 +42,7 @@ def working(url: str, function: Callable[[Work], Any], **options: Any) -> Iterat
         yield worker
     finally:
         worker.stop()
-        worker_thread.join(PATIENCE)
+        worker_thread.join(TIMEOUT)
         assert not worker_thread.is_alive()
 
 
@@ -111,7 +113,11 @@ def started(api: httpx.Client) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [(functions.count, "thread"), (functions.count_and_look, "thread"), (functions.count_and_look, "process")],
+    [
+        (functions.count, "thread"),
+        (functions.count_blocking, "thread"),
+        (functions.count_blocking, "process"),
+    ],
     ids=["async", "thread", "process"],
 )
 class TestAsyncThreadAndProcess:
@@ -148,7 +154,7 @@ class TestAsyncThreadAndProcess:
 
 def test_a_process_with_a_lost_lease_is_killed(api: httpx.Client, redis_url: str) -> None:
     create(api)
-    with working(str(api.base_url), functions.never_look, in_="process"):
+    with working(str(api.base_url), functions.sleep_forever, in_="process"):
         started(api)
         assert len(multiprocessing.active_children()) == 1
         release(api, token_of(redis_url))
@@ -170,7 +176,7 @@ def release(api: httpx.Client, token: str) -> dict[str, Any]:
 
 def test_a_function_may_complete_after_a_cancel_request(api: httpx.Client) -> None:
     create(api)
-    with working(str(api.base_url), functions.count_stubbornly):
+    with working(str(api.base_url), functions.return_despite_cancellation):
         in_status(api, "running")
         api.post("/v1/jobs/j1/cancel")
         assert in_status(api, "completed")["result"] == "done all the same"
@@ -182,7 +188,7 @@ def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: http
     async def clean_up(work: Work) -> None:
         work.progress(0)
         try:
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
         finally:
             for step in range(30):
                 work.progress(step)
@@ -209,13 +215,13 @@ def test_a_thread_that_exceeds_the_drain_time_is_asked_to_stop(api: httpx.Client
     create(api)
     with working(str(api.base_url), look, drain_seconds=0.1):
         started(api)
-    assert stopped.wait(PATIENCE)
+    assert stopped.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
 def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: httpx.Client) -> None:
     create(api, max_attempts=2)
-    with working(str(api.base_url), functions.stumble_once):
+    with working(str(api.base_url), functions.fail_once):
         done = in_status(api, "completed")
     assert (done["result"], done["failures"]) == (2, 1)
 
@@ -223,10 +229,10 @@ def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: h
 @pytest.mark.parametrize(
     ("function", "in_", "error"),
     [
-        (functions.stumble_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
-        (functions.die, "process", {"type": "ProcessDied", "message": "the process exited with code 3"}),
+        (functions.fail_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
+        (functions.exit_process, "process", {"type": "ProcessDied", "message": "the process exited with code 3"}),
         (
-            functions.say_what_nobody_understands,
+            functions.send_unreadable_progress,
             "process",
             {"type": "ProcessDied", "message": "the process sent an unreadable message: ValueError"},
         ),
@@ -247,21 +253,21 @@ def test_the_error_of_the_last_attempt_is_recorded(
 def test_a_process_may_report_progress_from_several_threads(api: httpx.Client) -> None:
     for number in range(2):
         create(api, f"j{number}")
-    with working(str(api.base_url), functions.chatter, in_="process"):
+    with working(str(api.base_url), functions.report_from_several_threads, in_="process"):
         for number in range(2):
             assert len(in_end(api, f"j{number}")["result"]) == 50_000
 
 
 def test_a_process_may_start_processes(api: httpx.Client) -> None:
     create(api)
-    with working(str(api.base_url), functions.divide_among_processes, in_="process"):
+    with working(str(api.base_url), functions.use_a_process_pool, in_="process"):
         assert in_end(api)["result"] == [1, 2]
 
 
 @pytest.mark.parametrize("in_", ["thread", "process"])
 def test_a_function_can_fail_a_job_for_good(api: httpx.Client, in_: str) -> None:
     create(api, max_attempts=3)
-    with working(str(api.base_url), functions.give_up, in_=in_):
+    with working(str(api.base_url), functions.raise_job_failed, in_=in_):
         failed = in_status(api, "failed")
     assert failed["error_message"] == {"type": "invalid-input", "message": "no such slate", "field": "slate_id"}
     assert failed["attempt"] == 1
@@ -296,14 +302,14 @@ def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt(
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (functions.give_too_much, "the result cannot be sent: 413 "),
-        (functions.give_far_too_much, "the result cannot be sent: "),
-        (functions.give_no_json, "the result cannot be sent: Out of range float values are not JSON compliant"),
-        (functions.give_a_surrogate, "the result cannot be sent: it has the lone surrogate U+DCFF"),
-        (functions.give_beyond_the_levels, "the result cannot be sent: 400 Bad Request: result: it is 250 levels deep"),
+        (functions.return_too_much, "the result cannot be sent: 413 "),
+        (functions.return_far_too_much, "the result cannot be sent: "),
+        (functions.return_nan, "the result cannot be sent: Out of range float values are not JSON compliant"),
+        (functions.return_a_surrogate, "the result cannot be sent: it has the lone surrogate U+DCFF"),
+        (functions.return_too_many_levels, "the result cannot be sent: 400 Bad Request: result: it is 250 levels deep"),
         (functions.fail_with_a_surrogate, "the `error_message` of `JobFailed` cannot be sent: it has the lone"),
         (functions.fail_with_a_long_text, "the `error_message` of `JobFailed` cannot be sent: 413 "),
-        (functions.fail_beyond_the_levels, "the `error_message` of `JobFailed` cannot be sent: 400 Bad Request: "),
+        (functions.fail_with_too_many_levels, "the `error_message` of `JobFailed` cannot be sent: 400 Bad Request: "),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -321,7 +327,7 @@ def test_long_integers_are_received_and_sent_exactly(api: httpx.Client) -> None:
     digits = "1" + "0" * 4_000 + "7"
     body = f'{{"job_id": "j1", "input_params": [{digits}, {2**53 + 1}]}}'
     assert api.post("/v1/jobs", content=body).status_code == 201
-    with working(str(api.base_url), functions.give_back_its_input):
+    with working(str(api.base_url), functions.return_its_input):
         in_status(api, "completed")
     assert api.get("/v1/jobs/j1/result").text == f"[{digits},{2**53 + 1}]"
 
@@ -334,7 +340,7 @@ def test_a_too_long_integer_does_not_stop_the_worker(api: httpx.Client) -> None:
     def listed() -> dict[str, Any]:
         return dict(api.get("/v1/jobs").json()["items"][0])  # without the input
 
-    with working(str(api.base_url), functions.give_back_its_input):
+    with working(str(api.base_url), functions.return_its_input):
         wait_until(lambda: listed()["status"] == "failed", "the end of j1")
     assert "Decimal is not JSON serializable" in listed()["error_message"]["message"]
 
@@ -352,7 +358,7 @@ def test_heartbeats_extend_the_lease_while_the_function_runs(api: httpx.Client) 
     create(api)
 
     def wait(work: Work) -> str:
-        return str(go_on.wait(PATIENCE))
+        return str(go_on.wait(TIMEOUT))
 
     go_on = threading.Event()
     with working(str(api.base_url), wait):
@@ -369,7 +375,7 @@ def test_concurrency_is_the_number_of_concurrent_jobs(api: httpx.Client) -> None
     barrier = threading.Barrier(2)
 
     def meet(work: Work) -> int:
-        return barrier.wait(PATIENCE)
+        return barrier.wait(TIMEOUT)
 
     with working(str(api.base_url), meet, concurrency=2):
         for number in range(4):
@@ -434,7 +440,7 @@ def test_lost_responses_change_nothing(api: httpx.Client, sent: list[httpx.Reque
 
 def test_a_lost_response_to_a_release_changes_nothing(api: httpx.Client, sent: list[httpx.Request]) -> None:
     create(api, max_attempts=2, retry_delay_seconds=3600)
-    with working(str(api.base_url), functions.stumble_once):
+    with working(str(api.base_url), functions.fail_once):
         wait_until(lambda: sum(request.url.path.endswith("/release") for request in sent) == 2, "the repetition")
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 1)
 
@@ -454,7 +460,7 @@ def test_a_signal_lets_the_running_job_finish_and_stops_claiming(
         started(api)
         create(api, "next")
         worker.process.send_signal(number)
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["attempt"]) == ("completed", 1)
     assert (job(api, "next")["status"], job(api, "next")["attempt"]) == ("pending", 0)
 
@@ -465,16 +471,21 @@ def test_a_signal_to_the_process_group_lets_a_process_finish_its_job(
     api: httpx.Client, tmp_path: Path, number: signal.Signals, soon: bool
 ) -> None:
     create(api, steps=10)
-    with WorkerProcess(tmp_path, str(api.base_url), "count_and_look", "process") as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), "count_blocking", "process") as worker:
         wait_until(lambda: worker.children, "the process") if soon else started(api)
         os.killpg(worker.process.pid, number)
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert in_end(api)["result"]["counted"] == 10
 
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process"), ("never_look", "process")],
+    [
+        ("count", "thread"),
+        ("count_blocking", "thread"),
+        ("count_blocking", "process"),
+        ("sleep_forever", "process"),
+    ],
 )
 def test_a_job_that_exceeds_the_drain_time_is_released_without_a_failure(
     api: httpx.Client, tmp_path: Path, function: str, in_: str
@@ -483,12 +494,18 @@ def test_a_job_that_exceeds_the_drain_time_is_released_without_a_failure(
     with WorkerProcess(tmp_path, str(api.base_url), function, in_, drain_seconds=0.5) as worker:
         started(api)
         worker.process.terminate()
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["failures"], "error_message" in job(api)) == ("pending", 0, False)
 
 
 @pytest.mark.parametrize(
-    "function", ["wait_for_a_thread", "heed_nothing", "delegate_to_a_task_that_heeds_nothing", "defy_everything"]
+    "function",
+    [
+        "wait_for_a_thread",
+        "ignore_cancellation",
+        "delegate_to_a_task_that_ignores_cancellation",
+        "ignore_every_exception",
+    ],
 )
 def test_a_worker_exits_even_if_its_function_does_not_stop(api: httpx.Client, tmp_path: Path, function: str) -> None:
     create(api)
@@ -503,9 +520,9 @@ def test_the_function_of_a_released_job_stops_although_the_loop_continues(api: h
     create(api)
     works: list[Work] = []
 
-    async def heed_nothing(work: Work) -> object:
+    async def ignore_cancellation(work: Work) -> object:
         works.append(work)
-        return await functions.heed_nothing(work)
+        return await functions.ignore_cancellation(work)
 
     async def main() -> None:
         serving = asyncio.create_task(worker.serve())
@@ -517,7 +534,7 @@ def test_the_function_of_a_released_job_stops_although_the_loop_continues(api: h
         await asyncio.sleep(0.5)
         assert work.latest is last
 
-    worker = JobWorker(str(api.base_url), ["default"], heed_nothing, drain_seconds=0.1)
+    worker = JobWorker(str(api.base_url), ["default"], ignore_cancellation, drain_seconds=0.1)
     ending = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     ending.start()
     ending.join(10)
@@ -533,7 +550,7 @@ def test_signal_handlers_are_restored_once_no_job_runs(api: httpx.Client) -> Non
     async def leave_a_task(work: Work) -> None:
         async def linger() -> None:
             try:
-                await asyncio.sleep(PATIENCE)
+                await asyncio.sleep(TIMEOUT)
             finally:
                 handlers.extend([signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)])
 
@@ -548,12 +565,12 @@ def test_signal_handlers_are_restored_once_no_job_runs(api: httpx.Client) -> Non
 
 def test_a_second_signal_releases_the_running_job_at_once(api: httpx.Client, tmp_path: Path) -> None:
     create(api, steps=1000)
-    with WorkerProcess(tmp_path, str(api.base_url), "count", drain_seconds=PATIENCE * 2) as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), "count", drain_seconds=TIMEOUT * 2) as worker:
         started(api)
         worker.process.terminate()
         wait_until(lambda: "waiting up to" in worker.log, "the drain")
         worker.process.terminate()
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
@@ -594,12 +611,12 @@ def test_a_job_whose_claim_response_is_late_at_a_stop_is_released(
         response = await handle(transport, request)
         if not claimed.is_set():
             claimed.set()
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
         return response
 
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", hold_the_first)
     with working(str(api.base_url), functions.count):
-        assert claimed.wait(PATIENCE)
+        assert claimed.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
 
 
@@ -613,12 +630,12 @@ def test_a_result_whose_request_is_interrupted_by_the_stop_is_sent_again(
     async def lose_the_first_result(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
         if request.method == "PATCH" and not done.is_set():
             done.set()
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
         return await handle(transport, request)
 
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", lose_the_first_result)
     with working(str(api.base_url), functions.count, drain_seconds=0.1):
-        assert done.wait(PATIENCE)
+        assert done.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["result"]["counted"]) == ("completed", 3)
 
 
@@ -656,7 +673,7 @@ def test_a_stop_repeats_a_claim_once_if_the_service_disappears(attempts: list[ht
 
 def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_path: Path) -> None:
     create(api)
-    with WorkerProcess(tmp_path, str(api.base_url), "never_look", "process") as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), "sleep_forever", "process") as worker:
         started(api)
         (child,) = worker.children
         worker.process.kill()

@@ -10,7 +10,7 @@ from jobstate.redirects import redirect_advice
 from jobstate_cli.errors import RequestRejected
 from jobstate_worker.requests import ClaimRequest
 from jobstate_worker.service import WorkerClient
-from tests.helpers.mock_transport import RECORD, STREAM, Scripted
+from tests.helpers.mock_transport import RECORD, STREAM, ScriptedTransport
 
 REQUESTED = "http://jobs:8000/v1/jobs/j1"
 CHECK = "check the URL of the service"
@@ -78,9 +78,9 @@ async def test_the_worker_logs_the_target_and_retries(
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("prefix", ["https://service", "https://service/sub"])
 async def test_the_command_line_reports_the_target(status: int, prefix: str) -> None:
-    scripted = Scripted()
+    scripted = ScriptedTransport()
     for path in (RECORD, STREAM):
-        scripted.says(path, httpx.Response(status, headers={"Location": prefix + path}))
+        scripted.respond(path, httpx.Response(status, headers={"Location": prefix + path}))
     async with scripted.service() as service:
         with pytest.raises(
             RequestRejected, match=f"{status} .*: redirect to `{prefix}{RECORD}`.* use `{prefix}` as its URL"

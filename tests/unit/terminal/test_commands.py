@@ -18,7 +18,7 @@ from jobstate_cli.submit import body_of, json_error
 from service.__main__ import COMMANDS, main
 from service.domain.constraints import IDEMPOTENCY_KEY
 from service.domain.states import FINAL_STATUSES, Status
-from tests.helpers.mock_transport import Scripted, answer, job
+from tests.helpers.mock_transport import ScriptedTransport, job, json_response
 from tests.helpers.paths import ROOT
 
 LOST = httpx.RemoteProtocolError("closed")
@@ -219,8 +219,8 @@ def test_an_error_in_json_has_its_position(text: bytes, position: str) -> None:
 
 class TestSubmitWithALostResponse:
     @pytest.fixture
-    def scripted(self, monkeypatch: pytest.MonkeyPatch) -> Scripted:
-        scripted = Scripted()
+    def scripted(self, monkeypatch: pytest.MonkeyPatch) -> ScriptedTransport:
+        scripted = ScriptedTransport()
         monkeypatch.setattr("jobstate_cli.submit.open_client", lambda url: scripted.service())
         monkeypatch.setattr("jobstate_cli.service.PAUSE", 0.001)
         return scripted
@@ -228,27 +228,27 @@ class TestSubmitWithALostResponse:
     def submit(self, *args: str) -> Result:
         return CliRunner().invoke(main, ["submit", "-", *args], input="{}", prog_name="jobstate")
 
-    def test_it_is_retried_under_a_generated_key(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", LOST, answer(job("pending"), 201))
+    def test_it_is_retried_under_a_generated_key(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", LOST, json_response(job("pending"), 201))
         result = self.submit()
         assert (result.exit_code, result.stdout, result.stderr) == (0, "j1\n", "")
         first, again = (request.headers["Idempotency-Key"] for request in scripted.requests)
         assert first == again != ""
 
-    def test_the_final_error_names_the_key_for_a_repetition(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", LOST)
+    def test_the_final_error_names_the_key_for_a_repetition(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", LOST)
         result = self.submit()
         key = scripted.requests[0].headers["Idempotency-Key"]
         assert (result.exit_code, result.stdout) == (1, "")
         assert f"submit it again with --key {key} to avoid a duplicate" in result.stderr
 
-    def test_no_key_is_needed_with_an_id(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", LOST)
+    def test_no_key_is_needed_with_an_id(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", LOST)
         assert "submit it again with the same --id to avoid a duplicate" in self.submit("--id", "j1").stderr
         assert "Idempotency-Key" not in scripted.requests[0].headers
 
-    def test_a_request_that_was_never_sent_needs_no_advice(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", httpx.ConnectError("refused"))
+    def test_a_request_that_was_never_sent_needs_no_advice(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", httpx.ConnectError("refused"))
         assert self.submit().stderr == "Error: http://service cannot be reached (refused)\n"
 
 

@@ -13,9 +13,19 @@ from jobstate_cli.exit_codes import STATUS_EXIT_CODES, Exit
 from jobstate_cli.follow import follow
 from jobstate_cli.records import Record
 from jobstate_cli.streams import Event
-from tests.helpers.mock_transport import RECORD, STREAM, Scripted, answer, changed, event, job, problem, streaming
+from tests.helpers.mock_transport import (
+    RECORD,
+    STREAM,
+    ScriptedTransport,
+    changed_event,
+    event,
+    job,
+    json_response,
+    problem,
+    stream_response,
+)
 
-DONE = answer(job("completed", 3, result=42))
+DONE = json_response(job("completed", 3, result=42))
 CUT = httpx.ReadError("cut")
 
 
@@ -52,12 +62,12 @@ def view() -> RecordingView:
 
 
 @pytest.fixture
-def scripted() -> Scripted:
-    return Scripted()
+def scripted() -> ScriptedTransport:
+    return ScriptedTransport()
 
 
 async def run_follow(
-    scripted: Scripted, view: RecordingView, seconds: float | None = 10.0, *, already_exists: bool = False
+    scripted: ScriptedTransport, view: RecordingView, seconds: float | None = 10.0, *, already_exists: bool = False
 ) -> Exit:
     async with scripted.service() as service:
         return await follow(service, "j1", view, seconds, already_exists=already_exists)
@@ -72,26 +82,31 @@ async def run_follow(
     ],
 )
 async def test_every_change_is_shown_and_the_exit_code_is_that_of_the_status(
-    scripted: Scripted, view: RecordingView, last: dict[str, object], code: Exit, outcome: bytes
+    scripted: ScriptedTransport, view: RecordingView, last: dict[str, object], code: Exit, outcome: bytes
 ) -> None:
-    parts = changed("pending"), b": heartbeat\n\n", changed("running", 2), changed(str(last["status"]), 3)
-    scripted.says(STREAM, streaming(*parts)).says(RECORD, answer(last))
+    parts = (
+        changed_event("pending"),
+        b": heartbeat\n\n",
+        changed_event("running", 2),
+        changed_event(str(last["status"]), 3),
+    )
+    scripted.respond(STREAM, stream_response(*parts)).respond(RECORD, json_response(last))
     assert await run_follow(scripted, view) is code
     assert view.states == ["pending", "running", last["status"]]
     assert (view.outcome, view.losses) == (outcome, [])
 
 
-async def test_a_reconnect_continues_after_the_last_event(scripted: Scripted, view: RecordingView) -> None:
-    half = changed("completed", 3)[:40]
-    scripted.says(
+async def test_a_reconnect_continues_after_the_last_event(scripted: ScriptedTransport, view: RecordingView) -> None:
+    half = changed_event("completed", 3)[:40]
+    scripted.respond(
         STREAM,
-        streaming(changed("pending"), changed("running", 2), half, CUT),
+        stream_response(changed_event("pending"), changed_event("running", 2), half, CUT),
         httpx.ConnectError("refused"),
-        streaming(changed("completed", 3)),
-    ).says(RECORD, DONE)
+        stream_response(changed_event("completed", 3)),
+    ).respond(RECORD, DONE)
     assert await run_follow(scripted, view) is Exit.OK
     assert view.states == ["pending", "running", "completed"]
-    assert [request.headers.get("Last-Event-ID") for request in scripted.asked(STREAM)] == [None, "1-2", "1-2"]
+    assert [request.headers.get("Last-Event-ID") for request in scripted.requests_to(STREAM)] == [None, "1-2", "1-2"]
     assert [re.sub(r" \(.*", "", loss) for loss in view.losses] == [
         "the connection to http://service was lost",
         "http://service cannot be reached",
@@ -111,66 +126,89 @@ async def test_a_reconnect_continues_after_the_last_event(scripted: Scripted, vi
     ],
 )
 async def test_every_kind_of_disconnect_is_survived(
-    scripted: Scripted, view: RecordingView, end: list[bytes | Exception]
+    scripted: ScriptedTransport, view: RecordingView, end: list[bytes | Exception]
 ) -> None:
-    scripted.says(STREAM, streaming(changed("running"), *end), streaming(changed("completed", 2))).says(RECORD, DONE)
+    scripted.respond(
+        STREAM, stream_response(changed_event("running"), *end), stream_response(changed_event("completed", 2))
+    ).respond(RECORD, DONE)
     assert await run_follow(scripted, view) is Exit.OK
     assert (view.states, len(view.losses)) == (["running", "completed"], 1)
 
 
-async def test_the_reason_of_a_bye_is_reported(scripted: Scripted, view: RecordingView) -> None:
+async def test_the_reason_of_a_bye_is_reported(scripted: ScriptedTransport, view: RecordingView) -> None:
     bye = event("bye", {"reason": "too slow"})
-    scripted.says(STREAM, streaming(changed("running"), bye), streaming(changed("completed", 2))).says(RECORD, DONE)
+    scripted.respond(
+        STREAM, stream_response(changed_event("running"), bye), stream_response(changed_event("completed", 2))
+    ).respond(RECORD, DONE)
     await run_follow(scripted, view)
     assert view.losses == ["the service closed the connection (too slow)"]
 
 
-async def test_a_reconnect_continues_after_an_id_without_an_event(scripted: Scripted, view: RecordingView) -> None:
-    scripted.says(STREAM, streaming(changed("running"), b":\nid: 1-9\n\n"), streaming(changed("completed", 10)))
-    scripted.says(RECORD, DONE)
+async def test_a_reconnect_continues_after_an_id_without_an_event(
+    scripted: ScriptedTransport, view: RecordingView
+) -> None:
+    scripted.respond(
+        STREAM,
+        stream_response(changed_event("running"), b":\nid: 1-9\n\n"),
+        stream_response(changed_event("completed", 10)),
+    )
+    scripted.respond(RECORD, DONE)
     await run_follow(scripted, view)
-    assert scripted.asked(STREAM)[1].headers["Last-Event-ID"] == "1-9"
+    assert scripted.requests_to(STREAM)[1].headers["Last-Event-ID"] == "1-9"
     assert view.states == ["running", "completed"]
 
 
-async def test_no_change_is_shown_twice(scripted: Scripted, view: RecordingView) -> None:
-    again = streaming(changed("running", 2), changed("completed", 3))
-    scripted.says(STREAM, streaming(changed("running", 2)), again).says(RECORD, DONE)
+async def test_no_change_is_shown_twice(scripted: ScriptedTransport, view: RecordingView) -> None:
+    again = stream_response(changed_event("running", 2), changed_event("completed", 3))
+    scripted.respond(STREAM, stream_response(changed_event("running", 2)), again).respond(RECORD, DONE)
     await run_follow(scripted, view)
     assert view.states == ["running", "completed"]
 
 
-async def test_a_job_that_finished_during_a_disconnect_is_read(scripted: Scripted, view: RecordingView) -> None:
-    scripted.says(STREAM, streaming(changed("completed", 3), CUT), httpx.Response(204)).says(RECORD, DONE)
+async def test_a_job_that_finished_during_a_disconnect_is_read(
+    scripted: ScriptedTransport, view: RecordingView
+) -> None:
+    scripted.respond(STREAM, stream_response(changed_event("completed", 3), CUT), httpx.Response(204)).respond(
+        RECORD, DONE
+    )
     assert await run_follow(scripted, view) is Exit.OK
-    finished = Scripted().says(STREAM, httpx.Response(204)).says(RECORD, DONE)
+    finished = ScriptedTransport().respond(STREAM, httpx.Response(204)).respond(RECORD, DONE)
     assert await run_follow(finished, view) is Exit.OK
     assert view.outcome == b"42"
 
 
-async def test_the_final_record_is_read_after_an_outage(scripted: Scripted, view: RecordingView) -> None:
-    scripted.says(STREAM, streaming(changed("completed", 3))).says(RECORD, httpx.ConnectError("refused"), DONE)
+async def test_the_final_record_is_read_after_an_outage(scripted: ScriptedTransport, view: RecordingView) -> None:
+    scripted.respond(STREAM, stream_response(changed_event("completed", 3))).respond(
+        RECORD, httpx.ConnectError("refused"), DONE
+    )
     assert await run_follow(scripted, view) is Exit.OK
     assert (view.outcome, len(view.losses), view.reconnects) == (b"42", 1, 1)
 
 
 async def test_pauses_grow_to_the_maximum_and_are_reset_by_an_event(
-    scripted: Scripted, view: RecordingView, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, view: RecordingView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "MAX_PAUSE", 0.02)
     failures = [httpx.ConnectError("refused")] * 4
     retry = b"retry: 5\n\n"
-    scripted.says(STREAM, streaming(retry, changed("running")), *failures, streaming(retry, changed("running", 2)))
-    scripted.says(STREAM, streaming(changed("completed", 3))).says(RECORD, DONE)
+    scripted.respond(
+        STREAM,
+        stream_response(retry, changed_event("running")),
+        *failures,
+        stream_response(retry, changed_event("running", 2)),
+    )
+    scripted.respond(STREAM, stream_response(changed_event("completed", 3))).respond(RECORD, DONE)
     await run_follow(scripted, view)
     for pause, minimum in zip(view.pauses, [0.005, 0.01, 0.02, 0.02, 0.02, 0.005], strict=True):
         assert minimum <= pause <= 1.25 * minimum
 
 
-async def test_a_reconnect_waits_for_retry_after(scripted: Scripted, view: RecordingView) -> None:
+async def test_a_reconnect_waits_for_retry_after(scripted: ScriptedTransport, view: RecordingView) -> None:
     draining = problem(503, "store-unreachable", "Redis is unavailable.", **{"Retry-After": "1"})
-    scripted.says(STREAM, streaming(changed("running"), CUT), draining, streaming(changed("completed", 3)))
-    scripted.says(RECORD, DONE)
+    scripted.respond(
+        STREAM, stream_response(changed_event("running"), CUT), draining, stream_response(changed_event("completed", 3))
+    )
+    scripted.respond(RECORD, DONE)
     await run_follow(scripted, view)
     assert view.losses[1] == "Redis is unavailable."
     assert view.pauses[1] >= 1
@@ -178,49 +216,53 @@ async def test_a_reconnect_waits_for_retry_after(scripted: Scripted, view: Recor
 
 @pytest.mark.parametrize(("name", "words"), [("deleted", "j1 was deleted"), ("expired", "j1 has expired")])
 async def test_a_deleted_or_expired_job_ends_the_watch(
-    scripted: Scripted, view: RecordingView, name: str, words: str
+    scripted: ScriptedTransport, view: RecordingView, name: str, words: str
 ) -> None:
     removed = event(name, {"job_id": "j1", "status": "completed", "revision": 3}, "1-4")
-    scripted.says(STREAM, streaming(changed("running"), removed))
+    scripted.respond(STREAM, stream_response(changed_event("running"), removed))
     with pytest.raises(JobDeleted, match=words):
         await run_follow(scripted, view)
     assert view.states == ["running", name]
 
 
 async def test_a_failed_job_that_is_deleted_before_it_is_read_has_failed(
-    scripted: Scripted, view: RecordingView
+    scripted: ScriptedTransport, view: RecordingView
 ) -> None:
-    scripted.says(STREAM, streaming(changed("failed", 2, error_message="no")))
-    scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
+    scripted.respond(STREAM, stream_response(changed_event("failed", 2, error_message="no")))
+    scripted.respond(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
     assert await run_follow(scripted, view) is Exit.FAILED
     assert view.outcome == b'"no"'
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
 async def test_a_final_status_without_a_record_has_its_exit_code(
-    scripted: Scripted, view: RecordingView, status: str
+    scripted: ScriptedTransport, view: RecordingView, status: str
 ) -> None:
     """The service read no record before the job was deleted. It knows the status from the history."""
     final = event("changed", {"job_id": "j1", "status": status, "revision": 3, "queue": "default"}, "1-3")
-    scripted.says(STREAM, streaming(final, event("deleted", {"job_id": "j1", "status": status, "revision": 3}, "1-3")))
-    scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
+    scripted.respond(
+        STREAM, stream_response(final, event("deleted", {"job_id": "j1", "status": status, "revision": 3}, "1-3"))
+    )
+    scripted.respond(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
     assert await run_follow(scripted, view) is STATUS_EXIT_CODES[status]
     assert (view.states, view.outcome) == ([status], b"")
 
 
 async def test_a_completed_job_that_is_deleted_before_it_is_read_is_no_success(
-    scripted: Scripted, view: RecordingView
+    scripted: ScriptedTransport, view: RecordingView
 ) -> None:
-    scripted.says(STREAM, streaming(changed("completed", 2)))
-    scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
+    scripted.respond(STREAM, stream_response(changed_event("completed", 2)))
+    scripted.respond(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
     with pytest.raises(JobDeleted, match="j1 completed, but was deleted before its result was read"):
         await run_follow(scripted, view)
 
 
 async def test_a_job_that_was_deleted_during_a_disconnect_ends_the_watch(
-    scripted: Scripted, view: RecordingView
+    scripted: ScriptedTransport, view: RecordingView
 ) -> None:
-    scripted.says(STREAM, streaming(changed("running"), CUT), problem(404, "job-not-found", "There is no job 'j1'."))
+    scripted.respond(
+        STREAM, stream_response(changed_event("running"), CUT), problem(404, "job-not-found", "There is no job 'j1'.")
+    )
     with pytest.raises(RequestRejected, match="There is no job 'j1'") as error:
         await run_follow(scripted, view)
     assert error.value.exit_code is Exit.NOT_FOUND
@@ -231,49 +273,51 @@ async def test_a_job_that_was_deleted_during_a_disconnect_ends_the_watch(
     [
         lambda: httpx.ConnectError("refused"),
         lambda: problem(503, "store-unreachable", "Redis is unavailable."),
-        lambda: streaming(event("bye", {"reason": "too many"})),
-        lambda: answer({"hello": "world"}),
+        lambda: stream_response(event("bye", {"reason": "too many"})),
+        lambda: json_response({"hello": "world"}),
     ],
     ids=["refused", "503", "bye", "no stream"],
 )
 async def test_an_outage_before_the_first_event_ends_the_watch(
-    scripted: Scripted, view: RecordingView, first: Callable[[], httpx.Response | Exception]
+    scripted: ScriptedTransport, view: RecordingView, first: Callable[[], httpx.Response | Exception]
 ) -> None:
-    scripted.says(STREAM, first())
+    scripted.respond(STREAM, first())
     with pytest.raises(ServiceUnavailable):
         await run_follow(scripted, view)
     assert view.losses == []
 
 
 async def test_an_outage_before_the_first_event_of_an_existing_job_is_retried(
-    scripted: Scripted, view: RecordingView, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, view: RecordingView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "FIRST_PAUSE", 0.0)
-    scripted.says(STREAM, httpx.ConnectError("refused"), streaming(changed("completed", 3))).says(RECORD, DONE)
+    scripted.respond(STREAM, httpx.ConnectError("refused"), stream_response(changed_event("completed", 3))).respond(
+        RECORD, DONE
+    )
     assert await run_follow(scripted, view, already_exists=True) is Exit.OK
     assert len(view.losses) == 1
 
 
 async def test_the_timeout_ends_the_watch(
-    scripted: Scripted, view: RecordingView, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, view: RecordingView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "FIRST_PAUSE", 60.0)
-    scripted.says(STREAM, httpx.ConnectError("refused"))
+    scripted.respond(STREAM, httpx.ConnectError("refused"))
     with pytest.raises(TimedOut, match=r"j1 did not finish within 0\.05 s"):
         await run_follow(scripted, view, seconds=0.05, already_exists=True)
 
 
-async def test_a_stream_times_out_after_three_heartbeats(scripted: Scripted, view: RecordingView) -> None:
-    scripted.says(STREAM, streaming(changed("completed", 3))).says(RECORD, DONE)
+async def test_a_stream_times_out_after_three_heartbeats(scripted: ScriptedTransport, view: RecordingView) -> None:
+    scripted.respond(STREAM, stream_response(changed_event("completed", 3))).respond(RECORD, DONE)
     await run_follow(scripted, view)
-    (request,) = scripted.asked(STREAM)
+    (request,) = scripted.requests_to(STREAM)
     assert request.extensions["timeout"]["read"] == 45
     assert request.headers["Accept"] == "text/event-stream"
 
 
-async def test_an_unknown_event_is_ignored(scripted: Scripted, view: RecordingView) -> None:
-    parts = event("blessed", {"by": "whom"}, "1-1"), changed("completed", 3, mood="good")
-    scripted.says(STREAM, streaming(*parts)).says(RECORD, DONE)
+async def test_an_unknown_event_is_ignored(scripted: ScriptedTransport, view: RecordingView) -> None:
+    parts = event("blessed", {"by": "whom"}, "1-1"), changed_event("completed", 3, mood="good")
+    scripted.respond(STREAM, stream_response(*parts)).respond(RECORD, DONE)
     assert await run_follow(scripted, view) is Exit.OK
     assert view.states == ["completed"]
 
@@ -285,31 +329,35 @@ class TestRequests:
     def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(client, "PAUSE", 0.001)
 
-    async def test_a_request_whose_response_was_lost_is_retried_under_the_same_key(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", CUT, httpx.RemoteProtocolError("closed"), answer(job("pending"), 201))
+    async def test_a_request_whose_response_was_lost_is_retried_under_the_same_key(
+        self, scripted: ScriptedTransport
+    ) -> None:
+        scripted.respond("/v1/jobs", CUT, httpx.RemoteProtocolError("closed"), json_response(job("pending"), 201))
         async with scripted.service() as service:
             assert (await service.create(b"{}", "k1")).job.job_id == "j1"
         sent = [(request.content, request.headers["Idempotency-Key"]) for request in scripted.requests]
         assert sent == [(b"{}", "k1")] * 3
 
-    async def test_a_request_that_was_not_sent_is_not_retried(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, httpx.ConnectError("refused"))
+    async def test_a_request_that_was_not_sent_is_not_retried(self, scripted: ScriptedTransport) -> None:
+        scripted.respond(RECORD, httpx.ConnectError("refused"))
         async with scripted.service() as service:
             with pytest.raises(ServiceUnavailable, match="http://service cannot be reached") as error:
                 await service.job("j1")
         assert (len(scripted.requests), error.value.outcome_unknown) == (1, False)
 
-    async def test_a_timeout_is_not_retried_and_its_outcome_is_unknown(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, httpx.ReadTimeout("timed out"))
+    async def test_a_timeout_is_not_retried_and_its_outcome_is_unknown(self, scripted: ScriptedTransport) -> None:
+        scripted.respond(RECORD, httpx.ReadTimeout("timed out"))
         async with scripted.service() as service:
             with pytest.raises(ServiceUnavailable, match="http://service did not respond") as error:
                 await service.job("j1")
         assert (len(scripted.requests), error.value.outcome_unknown) == (1, True)
 
     @pytest.mark.parametrize(("retry_after", "times"), [("1", 2), ("60", 1), ("", 1), ("soon", 1)])
-    async def test_a_short_retry_after_is_waited_for(self, scripted: Scripted, retry_after: str, times: int) -> None:
+    async def test_a_short_retry_after_is_waited_for(
+        self, scripted: ScriptedTransport, retry_after: str, times: int
+    ) -> None:
         busy = problem(429, "rate-limited", "Too often.", **{"Retry-After": retry_after})
-        scripted.says(RECORD, busy, *([answer(job("running"))] if times > 1 else []))
+        scripted.respond(RECORD, busy, *([json_response(job("running"))] if times > 1 else []))
         async with scripted.service() as service:
             if times > 1:
                 assert (await service.job("j1")).job.status == "running"
@@ -318,28 +366,30 @@ class TestRequests:
                     await service.job("j1")
         assert len(scripted.requests) == times
 
-    async def test_a_response_of_another_server_is_an_outage(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, httpx.Response(200, html="<p>Welcome</p>"))
+    async def test_a_response_of_another_server_is_an_outage(self, scripted: ScriptedTransport) -> None:
+        scripted.respond(RECORD, httpx.Response(200, html="<p>Welcome</p>"))
         async with scripted.service() as service:
             with pytest.raises(ServiceUnavailable, match="the response is not from a jobstate service"):
                 await service.job("j1")
 
-    async def test_an_error_response_without_a_problem_is_reported_with_its_status(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, httpx.Response(403, html="<p>Go away</p>"))
+    async def test_an_error_response_without_a_problem_is_reported_with_its_status(
+        self, scripted: ScriptedTransport
+    ) -> None:
+        scripted.respond(RECORD, httpx.Response(403, html="<p>Go away</p>"))
         async with scripted.service() as service:
             with pytest.raises(RequestRejected, match="403 Forbidden") as error:
                 await service.job("j1")
         assert error.value.exit_code is Exit.ERROR
 
-    async def test_now_is_the_time_on_the_clock_of_the_service(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, answer(job("running"), Date="Fri, 20 Nov 2020 12:00:00 GMT"))
+    async def test_now_is_the_time_on_the_clock_of_the_service(self, scripted: ScriptedTransport) -> None:
+        scripted.respond(RECORD, json_response(job("running"), Date="Fri, 20 Nov 2020 12:00:00 GMT"))
         async with scripted.service() as service:
             await service.job("j1")
             assert f"{service.now:%Y-%m-%d %H:%M}" == "2020-11-20 12:00"
 
     @pytest.mark.parametrize("job_id", ["a/b", "a?b=c", "a#b", "ä", "%2e%2e"])
-    async def test_a_job_id_is_one_segment_of_the_path(self, scripted: Scripted, job_id: str) -> None:
-        scripted.says(f"/v1/jobs/{job_id}", answer(job("running")))
+    async def test_a_job_id_is_one_segment_of_the_path(self, scripted: ScriptedTransport, job_id: str) -> None:
+        scripted.respond(f"/v1/jobs/{job_id}", json_response(job("running")))
         async with scripted.service() as service:
             await service.job(job_id)
         assert scripted.requests[0].url.raw_path.count(b"/") == 3

@@ -10,7 +10,7 @@ from jobstate_cli import streams, top
 from jobstate_cli.errors import RequestRejected
 from jobstate_cli.service import Service
 from jobstate_cli.snapshot import Snapshot, fetch_snapshot
-from tests.helpers.mock_transport import OPEN, Scripted, answer, event, problem, streaming
+from tests.helpers.mock_transport import OPEN, ScriptedTransport, event, json_response, problem, stream_response
 from tests.unit.terminal.test_views import DRAIN, QUEUES, RUNNING, STATS
 
 EVENTS = "/v1/events"
@@ -50,15 +50,15 @@ def _only_events_count(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def scripted() -> Scripted:
+def scripted() -> ScriptedTransport:
     responses = {"/v1/stats": STATS, "/v1/queues": QUEUES, "/v1/drain": DRAIN, "/v1/jobs": RUNNING}
-    scripted = Scripted()
+    scripted = ScriptedTransport()
     for path, body in responses.items():
-        scripted.says(path, *(answer(body) for _ in range(50)))
+        scripted.respond(path, *(json_response(body) for _ in range(50)))
     return scripted
 
 
-async def run_refresh(scripted: Scripted, enough: int) -> list[str]:
+async def run_refresh(scripted: ScriptedTransport, enough: int) -> list[str]:
     display = RecordingDisplay(enough)
     async with asyncio.timeout(10), scripted.service() as service:
         first = await fetch_snapshot(service)
@@ -67,46 +67,46 @@ async def run_refresh(scripted: Scripted, enough: int) -> list[str]:
     return display.calls
 
 
-async def test_a_change_triggers_a_new_snapshot(scripted: Scripted) -> None:
-    scripted.says(EVENTS, streaming(event("hello", {}, "6"), CHANGED, OPEN))
+async def test_a_change_triggers_a_new_snapshot(scripted: ScriptedTransport) -> None:
+    scripted.respond(EVENTS, stream_response(event("hello", {}, "6"), CHANGED, OPEN))
     assert await run_refresh(scripted, enough=2) == ["snapshot"] * 2
 
 
-async def test_a_reconnect_triggers_a_new_snapshot(scripted: Scripted) -> None:
-    scripted.says(EVENTS, streaming(), REFUSED, streaming(OPEN))
+async def test_a_reconnect_triggers_a_new_snapshot(scripted: ScriptedTransport) -> None:
+    scripted.respond(EVENTS, stream_response(), REFUSED, stream_response(OPEN))
     assert await run_refresh(scripted, enough=2) == ["snapshot"] * 2
-    assert len(scripted.asked(EVENTS)) == 3
+    assert len(scripted.requests_to(EVENTS)) == 3
 
 
 async def test_without_events_there_is_a_new_snapshot_periodically(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
-    scripted.says(EVENTS, NO_STREAM)
+    scripted.respond(EVENTS, NO_STREAM)
     assert await run_refresh(scripted, enough=4) == ["snapshot"] * 4
-    assert len(scripted.asked(EVENTS)) == 1
+    assert len(scripted.requests_to(EVENTS)) == 1
 
 
-async def test_the_listener_ends_if_there_is_no_stream(scripted: Scripted) -> None:
-    scripted.says(EVENTS, NO_STREAM)
+async def test_the_listener_ends_if_there_is_no_stream(scripted: ScriptedTransport) -> None:
+    scripted.respond(EVENTS, NO_STREAM)
     async with asyncio.timeout(10), scripted.service() as service:
         await top._listen(service, lambda: None)
 
 
 async def test_an_outage_is_shown_until_the_service_has_recovered(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
-    scripted.says(EVENTS, NO_STREAM)
-    scripted.answers["/v1/stats"][1:3] = [REFUSED, REFUSED]
+    scripted.respond(EVENTS, NO_STREAM)
+    scripted.responses["/v1/stats"][1:3] = [REFUSED, REFUSED]
     unavailable = "http://service cannot be reached (refused)"
     assert await run_refresh(scripted, enough=4) == ["snapshot", unavailable, unavailable, "snapshot"]
 
 
-async def test_a_rejected_request_ends_it(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_rejected_request_ends_it(scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
-    scripted.says(EVENTS, NO_STREAM)
-    scripted.answers["/v1/stats"][1:] = [httpx.Response(403)]
+    scripted.respond(EVENTS, NO_STREAM)
+    scripted.responses["/v1/stats"][1:] = [httpx.Response(403)]
     async with asyncio.timeout(10), scripted.service() as service:
         first = await fetch_snapshot(service)
         with pytest.raises(RequestRejected, match="403 Forbidden"):
@@ -114,7 +114,7 @@ async def test_a_rejected_request_ends_it(scripted: Scripted, monkeypatch: pytes
 
 
 async def test_a_cancellation_at_the_time_of_a_change_is_effective(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     listeners: list[Any] = []
 

@@ -18,7 +18,7 @@ from jobstate_cli.records import Record
 from jobstate_cli.snapshot import Snapshot, fetch_snapshot, render
 from jobstate_cli.streams import Event
 from jobstate_cli.views import view_on
-from tests.helpers.mock_transport import Scripted, answer, job
+from tests.helpers.mock_transport import ScriptedTransport, job, json_response
 
 NOW = datetime(2026, 11, 20, 12, 1, 2, tzinfo=UTC)
 STARTED = "2026-11-20T12:00:00.000000Z"
@@ -207,11 +207,13 @@ RUNNING: Any = {
 
 class TestSnapshot:
     async def fetch(self, drain: Any = None) -> Snapshot:
-        scripted = Scripted().says("/v1/stats", answer(STATS)).says("/v1/queues", answer(QUEUES))
-        scripted.says("/v1/drain", answer(drain or DRAIN)).says("/v1/jobs", answer(RUNNING))
+        scripted = (
+            ScriptedTransport().respond("/v1/stats", json_response(STATS)).respond("/v1/queues", json_response(QUEUES))
+        )
+        scripted.respond("/v1/drain", json_response(drain or DRAIN)).respond("/v1/jobs", json_response(RUNNING))
         async with scripted.service() as service:
             snapshot = await fetch_snapshot(service)
-        assert scripted.asked("/v1/jobs")[0].url.params["status"] == "running"
+        assert scripted.requests_to("/v1/jobs")[0].url.params["status"] == "running"
         return snapshot
 
     async def test_it_shows_counts_queues_and_running_jobs(self) -> None:

@@ -22,7 +22,8 @@ from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.events.reader import EventReader
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from tests.helpers.servers import Service, free_port, wait_until
+from tests.helpers.polling import free_port, wait_until
+from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect
 
 Ask = Callable[..., Future[httpx.Response]]
@@ -132,9 +133,9 @@ def test_a_pause_that_is_lifted_wakes_a_claim_for_each_job(api: httpx.Client, as
 
 
 async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
-    feed: EventReader, jobs: JobStateManager, leases: LeaseManager
+    event_reader: EventReader, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
-    waiting = ClaimWaiter(feed)
+    waiting = ClaimWaiter(event_reader)
     gone, looks, goes = PendingClaim(["default"]), asyncio.Event(), asyncio.Event()
 
     async def in_vain() -> tuple[Claim | None, float | None]:
@@ -171,9 +172,9 @@ async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
     ],
 )
 async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
-    feed: EventReader, kind: str, status: str, rings: bool
+    event_reader: EventReader, kind: str, status: str, rings: bool
 ) -> None:
-    waiting, turn, looks = ClaimWaiter(feed), PendingClaim(["q"]), 0
+    waiting, turn, looks = ClaimWaiter(event_reader), PendingClaim(["q"]), 0
 
     async def in_vain() -> tuple[Claim | None, float | None]:
         nonlocal looks
@@ -181,7 +182,7 @@ async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
         return None, None
 
     claiming = asyncio.create_task(waiting.claim(turn, 20, in_vain))
-    await feed.position()
+    await event_reader.position()
     await asyncio.sleep(0.1)
     before = looks
     waiting.on_events(
@@ -203,8 +204,8 @@ async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
     assert (looks > before) is rings
 
 
-async def test_a_look_that_fails_passes_the_event_on(feed: EventReader) -> None:
-    waiting, next_one = ClaimWaiter(feed), PendingClaim(["q"])
+async def test_a_look_that_fails_passes_the_event_on(event_reader: EventReader) -> None:
+    waiting, next_one = ClaimWaiter(event_reader), PendingClaim(["q"])
 
     async def fail() -> tuple[Claim | None, float | None]:
         raise StoreTimeout("no answer")
@@ -213,7 +214,7 @@ async def test_a_look_that_fails_passes_the_event_on(feed: EventReader) -> None:
         return None, None
 
     staying = asyncio.create_task(waiting.claim(next_one, 20, in_vain))
-    await feed.position()
+    await event_reader.position()
     await asyncio.sleep(0.1)
     with pytest.raises(StoreTimeout):
         await waiting.claim(PendingClaim(["q"]), 20, fail)
@@ -222,7 +223,7 @@ async def test_a_look_that_fails_passes_the_event_on(feed: EventReader) -> None:
     await staying
 
 
-async def test_each_look_of_a_claim_has_the_time_of_a_request(feed: EventReader) -> None:
+async def test_each_look_of_a_claim_has_the_time_of_a_request(event_reader: EventReader) -> None:
     had: list[float] = []
     left = TimeBudget()
     budget.set(left)
@@ -233,7 +234,7 @@ async def test_each_look_of_a_claim_has_the_time_of_a_request(feed: EventReader)
         spent.spend(REQUEST_TIMEOUT)
         return None, 0.1
 
-    await ClaimWaiter(feed).claim(PendingClaim(["default"]), 1, slowly)
+    await ClaimWaiter(event_reader).claim(PendingClaim(["default"]), 1, slowly)
     budget.set(None)
     assert had[:3] == [REQUEST_TIMEOUT] * 3
 

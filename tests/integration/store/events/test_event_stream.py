@@ -26,13 +26,13 @@ SOON = 10.0
 
 
 @pytest.fixture
-def watching(pool: BlockingConnectionPool, feed: EventReader) -> JobWatcher:
-    return JobWatcher(pool, feed)
+def watching(pool: BlockingConnectionPool, event_reader: EventReader) -> JobWatcher:
+    return JobWatcher(pool, event_reader)
 
 
 @pytest.fixture
-def timeline(pool: BlockingConnectionPool, feed: EventReader) -> EventStream:
-    return EventStream(pool, feed)
+def timeline(pool: BlockingConnectionPool, event_reader: EventReader) -> EventStream:
+    return EventStream(pool, event_reader)
 
 
 async def seen_of(watching: JobWatcher, job_id: str = "j") -> list[Job | Event]:
@@ -67,7 +67,7 @@ class Interrupted(JobWatcher):
 @pytest.mark.parametrize("at", [1, 2, 3])
 async def test_a_change_between_any_two_steps_is_seen(
     pool: BlockingConnectionPool,
-    feed: EventReader,
+    event_reader: EventReader,
     jobs: JobStateManager,
     monkeypatch: pytest.MonkeyPatch,
     at: int,
@@ -78,7 +78,7 @@ async def test_a_change_between_any_two_steps_is_seen(
     )  # so that events alone say when to look
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
-    watching = Interrupted(pool, feed)
+    watching = Interrupted(pool, event_reader)
     watching.change, watching.at, watching.before = lambda: jobs.update_job_status("j", "completed"), at, before
 
     async def go_on() -> None:
@@ -260,11 +260,11 @@ async def settled(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come about")
 
 
-async def test_a_process_that_slept_while_history_was_cut_says_so(feed: EventReader, redis: Redis) -> None:
+async def test_a_process_that_slept_while_history_was_cut_says_so(event_reader: EventReader, redis: Redis) -> None:
     await redis.xadd(keys.EVENTS, {"event": "drain", "queue": ""}, id="1-1")
     ear = Ear()
-    feed.add(ear)
-    await feed.position()
+    event_reader.add(ear)
+    await event_reader.position()
     assert ear.positions == ["1-1"]
     async with redis.pipeline() as pipe:  # at once: longer than is read at one time, and the beginning is cut off
         pipe.xtrim(keys.EVENTS, maxlen=0, approximate=False)
@@ -272,38 +272,38 @@ async def test_a_process_that_slept_while_history_was_cut_says_so(feed: EventRea
             pipe.xadd(keys.EVENTS, {"event": "drain", "queue": ""})
         await pipe.execute()
     await settled(lambda: len(ear.positions) == 2)
-    feed.remove(ear)
+    event_reader.remove(ear)
 
 
 async def test_entries_that_are_not_ours_are_passed_over(
-    feed: EventReader, redis: Redis, jobs: JobStateManager
+    event_reader: EventReader, redis: Redis, jobs: JobStateManager
 ) -> None:
     ear = Ear()
-    feed.add(ear)
-    await feed.position()
+    event_reader.add(ear)
+    await event_reader.position()
     for entry in ({"a": "b"}, {"event": "no such", "job_id": "x"}, {"event": "changed", "job_id": "x"}):
         await redis.xadd(keys.EVENTS, entry)
     await jobs.create_job("j", 1)
     await settled(lambda: bool(ear.heard))
     await asyncio.sleep(0.2)  # nothing is heard twice
     assert [event.job_id for event in ear.heard if isinstance(event, Event)] == ["j"]
-    feed.remove(ear)
+    event_reader.remove(ear)
 
 
 async def test_nothing_is_read_once_nobody_listens(
-    feed: EventReader, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    event_reader: EventReader, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "BLOCK_MS", 50)
     ear = Ear()
-    feed.add(ear)
-    await feed.position()
-    feed.remove(ear)
-    await settled(lambda: feed._reading is None)
+    event_reader.add(ear)
+    await event_reader.position()
+    event_reader.remove(ear)
+    await settled(lambda: event_reader._reading is None)
     again = Ear()
-    feed.add(again)
-    await feed.position()
+    event_reader.add(again)
+    await event_reader.position()
     assert again.positions
-    feed.remove(again)
+    event_reader.remove(again)
 
 
 async def test_a_record_that_redis_has_rewound_is_told_though_its_version_was_seen(
@@ -348,16 +348,16 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting_for_longer_than_a_call(
 
 
 async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again(
-    feed: EventReader, redis: Redis
+    event_reader: EventReader, redis: Redis
 ) -> None:
     ear = Ear()
     await redis.set(keys.EVENTS, "foreign")
     with capture_logs() as lines:
-        feed.add(ear)
+        event_reader.add(ear)
         await asyncio.sleep(2.5)
         await redis.delete(keys.EVENTS)
-        await feed.position()
-        feed.remove(ear)
+        await event_reader.position()
+        event_reader.remove(ear)
     assert [(line["log_level"], line["event"].split(";")[0]) for line in lines] == [
         ("warning", "the events of Redis cannot be read"),
         ("info", "the events of Redis are read again"),
@@ -366,12 +366,12 @@ async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again
 
 async def test_a_url_that_asks_for_another_protocol_changes_nothing(store_url: str, jobs: JobStateManager) -> None:
     pool = create_pool(f"{store_url}?protocol=3")
-    feed, ear = EventReader(pool), Ear()
-    feed.add(ear)
+    event_reader, ear = EventReader(pool), Ear()
+    event_reader.add(ear)
     try:
-        await feed.position()
+        await event_reader.position()
         await jobs.create_job("j", 1)
         await settled(lambda: bool(ear.heard))
     finally:
-        await feed.aclose()
+        await event_reader.aclose()
         await pool.disconnect()

@@ -1,4 +1,4 @@
-"""A reader of the stream of all events that comes back after every break, as an `EventSource` does."""
+"""A subscriber of `/v1/events` that reconnects with `Last-Event-ID`, as an `EventSource` does."""
 
 import asyncio
 import contextlib
@@ -6,22 +6,22 @@ import contextlib
 import httpx
 from httpx_sse import EventSource
 
-from tests.chaos.history import Heard, place_of
-from tests.chaos.http import connected
+from tests.chaos.history import StreamMessage, parse_position
+from tests.chaos.http import open_client
 
 
-class Listener:
-    """Reads `/v1/events` until it is told to stop; `heard` is what it was told, over all connections."""
+class StreamReader:
+    """Reads `/v1/events` until it is cancelled; `messages` has what it received, across all connections."""
 
-    def __init__(self, url: str, heard: list[Heard]) -> None:
+    def __init__(self, url: str, messages: list[StreamMessage]) -> None:
         self._url = url
-        self._heard = heard
+        self._messages = messages
         self._position = ""
         self._is_live = asyncio.Event()
 
     async def run(self) -> None:
-        """Read for ever."""
-        async with connected(self._url, timeout=20) as http:
+        """Read, and reconnect whenever the stream ends."""
+        async with open_client(self._url, timeout=20) as http:
             while True:
                 with contextlib.suppress(httpx.HTTPError):
                     await self._connect(http)
@@ -36,20 +36,20 @@ class Listener:
                 if event.event == "bye":
                     return
                 self._position = event.id or self._position
-                if event.event != "message":  # a sign of life
-                    self._heard.append(Heard(event.event, event.id))
+                if event.event != "message":  # not a keep-alive
+                    self._messages.append(StreamMessage(event.event, event.id))
                     self._is_live.set()
 
-    async def until_live(self) -> None:
-        """Return when it was told that it hears everything from now on."""
+    async def wait_until_live(self) -> None:
+        """Return when the stream has begun, so that every later event will be received."""
         async with asyncio.timeout(20):
             await self._is_live.wait()
 
-    async def until_at(self, place: tuple[int, int]) -> bool:
-        """Say whether it gets to hear of an event soon."""
+    async def reaches(self, position: tuple[int, int]) -> bool:
+        """Return whether the reader receives the event at `position` within 15 s."""
         try:
             async with asyncio.timeout(15):
-                while not self._position or place_of(self._position) < place:  # noqa: ASYNC110
+                while not self._position or parse_position(self._position) < position:  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         except TimeoutError:
             return False
