@@ -18,7 +18,7 @@ _BACKEND = pytest.StashKey[Backend]()
 _NO_COMPOSE = pytest.StashKey[str | None]()
 _NODE_TESTS = Path(__file__).parent / "integration" / "node"
 _BROWSER_TESTS = Path(__file__).parent / "browser"
-_NGINX_TESTS = Path(__file__).parent / "integration" / "test_proxies.py"
+_NGINX_TESTS = Path(__file__).parent / "integration" / "server" / "test_proxies.py"
 _BOTH = _BROWSER_TESTS / "test_prefix.py"
 
 

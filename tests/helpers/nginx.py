@@ -11,7 +11,7 @@ from pathlib import Path
 
 from tests.helpers.servers import free_port, wait_until
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "deployment.md"
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "deployment.md"
 #: The name of each documented block, and the path prefix that it removes.
 BLOCKS = {"nginx at the root": "", "nginx under a prefix": "/sub"}
 
