@@ -11,7 +11,8 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.server.protocol import MAX_HEADER_BYTES, protocol_factory
+from service.server.header_size import MAX_HEADER_BYTES
+from service.server.protocol import protocol_factory
 from service.settings import Settings
 
 #: Bytes that a service out of step would read as a request.
@@ -236,9 +237,9 @@ async def test_a_client_that_sends_no_body_after_its_head_is_waited_for_no_longe
     served = Served()
     sent, _ = with_length(UPGRADES["h2c"])
     served.connection.data_received(sent.removesuffix(SMUGGLED))
-    assert served.connection._read_timer is not None
+    assert served.connection._read_timeout.is_running
     served.connection.data_received(SMUGGLED)
-    assert served.connection._read_timer is None
+    assert not served.connection._read_timeout.is_running
     served.connection.connection_lost(None)
 
 
