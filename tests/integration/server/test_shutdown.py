@@ -33,7 +33,7 @@ def everybody(service: Service) -> list[int]:
 
 
 def waits_for_the_lease(service: Service) -> None:
-    wait_until(lambda: service.log.count("waiting for workers to finish") == 2, "the wait of both processes")
+    wait_until(lambda: service.log.count("shutdown waiting for leases") == 2, "the wait of both processes")
 
 
 def complete(service: Service, token: dict[str, str]) -> int:
@@ -52,7 +52,7 @@ def test_sigterm_waits_for_workers(service: Service, to_all: bool) -> None:
         time.sleep(0.2)
     assert complete(service, token) == 200
     assert service.process.wait(15) == 0
-    assert service.log.count("no worker holds a job any more") == 2
+    assert service.log.count("shutdown leases released") == 2
 
 
 @pytest.mark.parametrize("to_group", [False, True], ids=["to the first", "to the group"])
@@ -83,4 +83,4 @@ def test_a_blink_of_redis_does_not_end_the_wait(service: Service, redis_url: str
     time.sleep(4.5)
     assert complete(service, token) == 200
     assert service.process.wait(15) == 0
-    assert "cannot see whether workers hold jobs" not in service.log
+    assert "shutdown cannot read leases" not in service.log

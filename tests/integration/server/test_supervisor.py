@@ -90,7 +90,7 @@ def test_a_worker_that_dies_is_replaced_and_loses_no_count(service: Service) -> 
 
     wait_until(lambda: len(set(workers_of(service)) - {victim}) == 3, "a new worker")
     assert set(others) < set(workers_of(service))
-    wait_until(lambda: "a worker has died; starting it again" in service.log, "the log line")
+    wait_until(lambda: "worker exited, restarting" in service.log, "the log line")
     ask(service, 30)
     assert counted(service) == 60
     with httpx.Client(base_url=service.url) as api:
@@ -200,4 +200,4 @@ def test_workers_that_cannot_start_end_the_start_with_a_message(redis_url: str, 
         [sys.executable, "-m", "service"], env=inherited | environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert "ended at its start" in done.stderr
+    assert "exited during startup" in done.stderr
