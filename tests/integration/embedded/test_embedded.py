@@ -138,7 +138,7 @@ def test_a_data_directory_has_one_owner(service: Service, tmp_path: Path) -> Non
     second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     assert second.returncode == 1
-    assert "Another jobstate works on" in second.stderr
+    assert "Another service uses" in second.stderr
     assert "JOBSTATE_DATA" in second.stderr
     assert httpx.get(f"{service.url}/ready").status_code == 200
 
@@ -165,7 +165,7 @@ def test_data_of_a_newer_server_is_refused_and_untouched(
     monkeypatch.setattr("service.embedded.server.find", lambda: older)
 
     with (
-        pytest.raises(EmbeddedServerError, match="cannot read them; they are untouched"),
+        pytest.raises(EmbeddedServerError, match=r"cannot read them\. They are unchanged"),
         EmbeddedServer(tmp_path / "data"),
     ):
         pass
@@ -181,7 +181,10 @@ def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
     manifest = data / "appendonlydir" / "appendonly.aof.manifest"
     manifest.write_text("nonsense\n")
 
-    with pytest.raises(EmbeddedServerError, match=r"ended at its start. Its log says:(?s:.*)AOF"), EmbeddedServer(data):
+    with (
+        pytest.raises(EmbeddedServerError, match=r"exited during startup. End of its log:(?s:.*)AOF"),
+        EmbeddedServer(data),
+    ):
         pass
 
     assert manifest.read_text() == "nonsense\n"
@@ -204,7 +207,7 @@ def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
 def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(EmbeddedServerError, match="JOBSTATE_DATA="):
+    with pytest.raises(EmbeddedServerError, match="`JOBSTATE_DATA`:"):
         DataDirectory(tmp_path / "file" / "data")
 
 

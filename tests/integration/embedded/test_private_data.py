@@ -106,10 +106,10 @@ def test_a_copy_that_was_restored_without_its_modes_is_made_private_and_keeps_it
 
         assert modes(data) == {}
         assert read_jobs(service.url, list(before)) == before
-        assert service.log.count("removed the access of other users to the data directory") == 1
+        assert service.log.count("data directory permissions restricted") == 1
         service.stop()
         service.start()
-        assert service.log.count("removed the access of other users to the data directory") == 1
+        assert service.log.count("data directory permissions restricted") == 1
 
 
 def test_files_that_the_server_makes_later_are_private_although_the_directory_is_opened(tmp_path: Path) -> None:
@@ -215,7 +215,7 @@ def test_a_parent_that_every_user_may_write_to_is_refused_unless_it_is_sticky(tm
 
     why = refusal(data)
 
-    assert f"every user may write to {parent}, and so replace {data}" in why
+    assert f"every user may write to {parent} and therefore replace {data}" in why
     parent.chmod(0o1777)
     with EmbeddedServer(data):
         assert mode(data) == 0o700
@@ -236,7 +236,7 @@ def test_a_file_system_that_keeps_no_modes_is_refused(tmp_path: Path, monkeypatc
     data.mkdir(mode=0o755)
     monkeypatch.setattr(Path, "chmod", lambda self, mode: None)
 
-    assert "does not keep file modes" in refusal(data)
+    assert "does not store file modes" in refusal(data)
 
 
 def test_a_mode_that_cannot_be_set_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -247,7 +247,8 @@ def test_a_mode_that_cannot_be_set_is_refused(tmp_path: Path, monkeypatch: pytes
     data.mkdir(mode=0o755)
     monkeypatch.setattr(Path, "chmod", chmod)
 
-    assert refusal(data) == f"`JOBSTATE_DATA`: the mode of {data} cannot be set: Operation not permitted"
+    reason = f"the mode of {data} cannot be set: Operation not permitted"
+    assert refusal(data) == f"`JOBSTATE_DATA`: {reason}. Choose another directory."
 
 
 @as_root

@@ -184,7 +184,7 @@ def test_a_signal_ends_a_start_that_waits_for_the_server_of_an_earlier_service(t
             command = [sys.executable, "-m", "service", "--data", str(tmp_path / "data")]
             with killed_at_last(subprocess.Popen(command, env=own_environment(), stderr=subprocess.PIPE)) as second:
                 assert second.stderr
-                assert b"left behind" in second.stderr.readline()
+                assert b"stopping stale embedded server" in second.stderr.readline()
                 second.send_signal(signal.SIGHUP)
                 second.wait(PATIENCE / 2)  # else it would wait as long for the server
                 second.stderr.close()
@@ -207,13 +207,13 @@ def test_a_signal_at_the_moment_when_the_server_starts_leaves_none(
 
     released = threading.Event()
     server = EmbeddedServer(tmp_path / "data")
-    end = server._end
+    end = server._stop_server
 
     def end_and_note() -> None:
         end()
         released.set()
 
-    monkeypatch.setattr(server, "_end", end_and_note)
+    monkeypatch.setattr(server, "_stop_server", end_and_note)
     monkeypatch.setattr("service.embedded.server.subprocess.Popen", Interrupted)
 
     with pytest.raises(KeyboardInterrupt), server:
