@@ -70,7 +70,7 @@ class Load:
             client.join()
 
 
-def test_a_copy_taken_under_load_has_all_that_was_acknowledged_and_no_drift(tmp_path: Path) -> None:
+def test_a_copy_taken_under_load_has_all_acknowledged_jobs_and_no_issues(tmp_path: Path) -> None:
     data, copy, restored = tmp_path / "data", tmp_path / "copy", tmp_path / "restored"
     with Service(tmp_path) as service, Load(service.url) as load:
         wait_until(lambda: len(load.acknowledged) > 20, "some jobs")

@@ -72,7 +72,7 @@ def opened(data: Path) -> None:
 
 @as_root
 @pytest.mark.parametrize("kind", ["missing", "exists", "link"])
-def test_another_user_reads_nothing_of_a_running_service(place: Path, kind: str) -> None:
+def test_another_user_cannot_read_the_data_of_a_running_service(place: Path, kind: str) -> None:
     data = place / "data"
     if kind == "exists":
         data.mkdir(mode=0o755)
@@ -94,7 +94,7 @@ def test_another_user_reads_nothing_of_a_running_service(place: Path, kind: str)
     assert {Path(path).name for path in readable_by_nobody(data)} > {"server.log", "server.json", "appendonlydir"}
 
 
-def test_a_copy_that_was_restored_without_its_modes_is_made_private_and_keeps_its_jobs(tmp_path: Path) -> None:
+def test_a_copy_restored_without_modes_is_made_private_and_keeps_its_jobs(tmp_path: Path) -> None:
     with Service(tmp_path) as service:
         before = make_jobs(service.url, 4)
         service.stop()
@@ -112,7 +112,7 @@ def test_a_copy_that_was_restored_without_its_modes_is_made_private_and_keeps_it
         assert service.log.count("data directory permissions restricted") == 1
 
 
-def test_files_that_the_server_makes_later_are_private_although_the_directory_is_opened(tmp_path: Path) -> None:
+def test_files_that_the_server_creates_later_are_private(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with EmbeddedServer(data) as server, sync_redis.Redis.from_url(server.url) as client:
         client.set("key", "value")
@@ -149,7 +149,7 @@ def refusal(data: Path) -> str:
     return str(refused.value)
 
 
-def test_a_directory_that_holds_other_files_is_refused_and_untouched_until_its_user_closes_it(tmp_path: Path) -> None:
+def test_a_directory_with_other_files_is_rejected_unchanged_until_it_is_private(tmp_path: Path) -> None:
     data = tmp_path / "project"
     data.mkdir(mode=0o755)
     (data / "README.md").write_text("")
@@ -166,7 +166,7 @@ def test_a_directory_that_holds_other_files_is_refused_and_untouched_until_its_u
         assert mode(data / "README.md") == other
 
 
-def test_a_directory_that_users_share_is_refused_and_untouched(tmp_path: Path) -> None:
+def test_a_shared_directory_is_rejected_and_unchanged(tmp_path: Path) -> None:
     data = tmp_path / "shared"
     data.mkdir()
     data.chmod(0o1777)
@@ -177,7 +177,7 @@ def test_a_directory_that_users_share_is_refused_and_untouched(tmp_path: Path) -
 
 @as_root
 @pytest.mark.parametrize("what", ["", "server.json", "appendonlydir", "appendonlydir/appendonly.aof.manifest"])
-def test_what_belongs_to_another_user_is_refused_by_name(tmp_path: Path, what: str) -> None:
+def test_a_file_of_another_user_is_rejected_by_name(tmp_path: Path, what: str) -> None:
     data = tmp_path / "data"
     with EmbeddedServer(data):
         pass
@@ -191,7 +191,7 @@ def test_what_belongs_to_another_user_is_refused_by_name(tmp_path: Path, what: s
 
 @as_root
 @pytest.mark.parametrize("of_another", ["data", "disk"])
-def test_a_link_is_refused_if_it_or_its_target_belongs_to_another_user(tmp_path: Path, of_another: str) -> None:
+def test_a_link_is_rejected_if_it_or_its_target_belongs_to_another_user(tmp_path: Path, of_another: str) -> None:
     (tmp_path / "disk").mkdir(mode=0o700)
     data = tmp_path / "data"
     data.symlink_to("disk")
@@ -201,7 +201,7 @@ def test_a_link_is_refused_if_it_or_its_target_belongs_to_another_user(tmp_path:
 
 
 @pytest.mark.parametrize("kind", ["directory in it", "link to a directory in it", "link in it"])
-def test_a_parent_that_every_user_may_write_to_is_refused_unless_it_is_sticky(tmp_path: Path, kind: str) -> None:
+def test_a_world_writable_parent_is_rejected_unless_it_is_sticky(tmp_path: Path, kind: str) -> None:
     parent, elsewhere = tmp_path / "parent", tmp_path / "elsewhere"
     parent.mkdir()
     data = elsewhere if kind.startswith("link to") else parent / "data"
@@ -221,7 +221,7 @@ def test_a_parent_that_every_user_may_write_to_is_refused_unless_it_is_sticky(tm
         assert mode(data) == 0o700
 
 
-def test_parents_that_are_made_are_not_for_every_user_to_write_to(tmp_path: Path) -> None:
+def test_created_parents_are_not_world_writable(tmp_path: Path) -> None:
     before = os.umask(0)
     try:
         server = EmbeddedServer(tmp_path / "a" / "b" / "data")
@@ -231,7 +231,7 @@ def test_parents_that_are_made_are_not_for_every_user_to_write_to(tmp_path: Path
         assert [mode(path) for path in server.directory.path.parents[:2]] == [0o755, 0o755]
 
 
-def test_a_file_system_that_keeps_no_modes_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_system_without_modes_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = tmp_path / "data"
     data.mkdir(mode=0o755)
     monkeypatch.setattr(Path, "chmod", lambda self, mode: None)
@@ -239,7 +239,7 @@ def test_a_file_system_that_keeps_no_modes_is_refused(tmp_path: Path, monkeypatc
     assert "does not store file modes" in refusal(data)
 
 
-def test_a_mode_that_cannot_be_set_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_mode_that_cannot_be_set_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def chmod(path: Path, _: int) -> None:
         raise PermissionError(1, "Operation not permitted", str(path))
 
@@ -252,7 +252,7 @@ def test_a_mode_that_cannot_be_set_is_refused(tmp_path: Path, monkeypatch: pytes
 
 
 @as_root
-def test_the_directory_of_a_short_socket_is_refused_in_a_place_where_every_user_writes(
+def test_the_directory_of_a_short_socket_is_rejected_below_a_world_writable_directory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place = tmp_path / "tmp"
@@ -265,7 +265,7 @@ def test_the_directory_of_a_short_socket_is_refused_in_a_place_where_every_user_
 
 
 @as_root
-def test_a_look_at_a_running_service_of_another_user_changes_nothing(place: Path) -> None:
+def test_attaching_to_a_running_service_of_another_user_changes_nothing(place: Path) -> None:
     data = place / "data"
     with EmbeddedServer(data) as server, sync_redis.Redis.from_url(server.url) as client:
         client.set("key", "value")

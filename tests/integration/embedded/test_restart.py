@@ -84,7 +84,7 @@ def test_the_service_logs_its_connection_and_its_shutdown(redis_url: str, tmp_pa
     assert events.count("Shutting down Redis connection") == 1
 
 
-def test_expired_jobs_leave_nothing_although_nobody_asks(new_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+def test_expired_jobs_are_swept_without_any_request(new_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
     redis = new_redis()
     with (
         Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", JOB_TTL_SECONDS="1") as service,

@@ -90,7 +90,7 @@ def logged(service: Service, correlation_id: str) -> dict[str, Any]:
     [b"GET /v1/jobs HTTP/1.1\r\nHost: loc", HALF],
     ids=["head", "body"],
 )
-def test_a_request_that_stops_halfway_is_given_up(strict: Service, sent: bytes) -> None:
+def test_an_incomplete_request_times_out(strict: Service, sent: bytes) -> None:
     lines = strict.log.count('"request"')
     with connect(strict) as connection:
         connection.sendall(sent)
@@ -104,7 +104,7 @@ def test_a_request_that_stops_halfway_is_given_up(strict: Service, sent: bytes) 
     assert strict.log.count('"request"') == lines + 1
 
 
-def test_a_client_that_leaves_before_it_has_said_all_is_no_mistake_of_the_service(
+def test_a_client_that_disconnects_during_its_request_causes_no_error(
     start: Callable[..., Service],
 ) -> None:
     service = start()
@@ -122,7 +122,7 @@ def test_a_client_that_leaves_before_it_has_said_all_is_no_mistake_of_the_servic
     assert {line.rpartition(" ")[2] for line in refused} == {"0.0"}
 
 
-def test_a_byte_now_and_then_does_not_keep_a_connection(strict: Service) -> None:
+def test_single_bytes_do_not_extend_the_read_timeout(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Slow: ")
         started = time.monotonic()
@@ -136,12 +136,12 @@ def test_a_byte_now_and_then_does_not_keep_a_connection(strict: Service) -> None
         assert time.monotonic() - started < 10
 
 
-def test_a_connection_that_says_nothing_is_closed(strict: Service) -> None:
+def test_a_connection_without_a_request_is_closed(strict: Service) -> None:
     with connect(strict) as connection:
         assert received(connection) == b""
 
 
-def test_an_idle_connection_is_closed_after_its_answer(strict: Service) -> None:
+def test_an_idle_connection_is_closed_after_its_response(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = received(connection)
@@ -164,14 +164,14 @@ def response_of_12_mb(service: Service) -> Iterator[tuple[socket.socket, int]]:
         yield connection, size
 
 
-def test_a_client_that_does_not_read_its_answer_is_cut_off(start: Callable[..., Service]) -> None:
+def test_a_client_that_does_not_read_its_response_is_disconnected(start: Callable[..., Service]) -> None:
     service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="60")
     with response_of_12_mb(service):
         wait_until(lambda: open_connections(service) == 0, "the end of the connection", patience=20)
 
 
 @pytest.mark.parametrize("then", [b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /hea"], ids=["all", "half"])
-def test_a_client_that_sends_another_request_and_does_not_read_is_cut_off(
+def test_a_client_that_sends_another_request_but_does_not_read_is_disconnected(
     start: Callable[..., Service], then: bytes
 ) -> None:
     service = start(CLIENT_TIMEOUT_SECONDS="2", KEEP_ALIVE_SECONDS="60")
@@ -204,14 +204,14 @@ def open_connections(service: Service) -> int:
     return len({f"socket:[{inode}]" for inode in inodes} & held)
 
 
-def test_a_large_head_is_refused(strict: Service) -> None:
+def test_a_large_head_is_rejected(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: " + b"a" * 80 * 1024 + b"\r\n\r\n")
         status, name, _ = problem_in(received(connection))
     assert (status, name) == (431, "headers-too-large")
 
 
-def test_a_head_without_end_is_cut_off(start: Callable[..., Service]) -> None:
+def test_a_client_that_sends_an_endless_head_is_disconnected(start: Callable[..., Service]) -> None:
     service = start()
     with connect(service) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: ")
@@ -221,7 +221,7 @@ def test_a_head_without_end_is_cut_off(start: Callable[..., Service]) -> None:
     wait_until(lambda: '"problem":"headers-too-large"' in service.log, "the log line")
 
 
-def test_a_body_that_goes_on_after_its_refusal_is_cut_off(start: Callable[..., Service]) -> None:
+def test_a_client_that_keeps_sending_a_rejected_body_is_disconnected(start: Callable[..., Service]) -> None:
     service, piece = start(MAX_BODY_BYTES="65536"), b"10000\r\n" + b"x" * 65536 + b"\r\n"
     with connect(service) as connection:
         connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
@@ -232,7 +232,7 @@ def test_a_body_that_goes_on_after_its_refusal_is_cut_off(start: Callable[..., S
     wait_until(lambda: '"problem":"content-too-large"' in service.log, "the log line")
 
 
-def test_a_client_that_sends_a_little_too_much_reads_why(start: Callable[..., Service]) -> None:
+def test_a_client_whose_body_is_slightly_too_large_gets_the_problem(start: Callable[..., Service]) -> None:
     with connect(start(MAX_BODY_BYTES="65536")) as connection:
         connection.sendall(
             b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -243,7 +243,7 @@ def test_a_client_that_sends_a_little_too_much_reads_why(start: Callable[..., Se
         assert problem_in(received(connection))[:2] == (413, "content-too-large")
 
 
-def test_trailers_count_as_head(strict: Service) -> None:
+def test_trailers_count_towards_the_header_limit(strict: Service) -> None:
     with connect(strict) as connection:
         head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
         connection.sendall(head + b"".join(b"X-%d: " % n + b"a" * 1000 + b"\r\n" for n in range(80)))
@@ -251,7 +251,7 @@ def test_trailers_count_as_head(strict: Service) -> None:
     assert (status, name) == (431, "headers-too-large")
 
 
-def test_requests_that_are_sent_at_once_are_each_measured_by_themselves(start: Callable[..., Service]) -> None:
+def test_the_header_limit_applies_to_each_pipelined_request(start: Callable[..., Service]) -> None:
     service, most = start(), 4000
     with connect(service) as connection:
         connection.sendall(
@@ -264,7 +264,7 @@ def test_requests_that_are_sent_at_once_are_each_measured_by_themselves(start: C
             answers += data
 
 
-def test_line_breaks_do_not_keep_a_connection(strict: Service) -> None:
+def test_line_breaks_do_not_keep_a_connection_open(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
@@ -272,7 +272,7 @@ def test_line_breaks_do_not_keep_a_connection(strict: Service) -> None:
         assert b"request-timeout" in received(connection)
 
 
-def test_what_is_no_http_is_a_problem_too(strict: Service) -> None:
+def test_input_that_is_not_http_gets_a_problem(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
         status, name, problem = problem_in(received(connection))
@@ -280,7 +280,7 @@ def test_what_is_no_http_is_a_problem_too(strict: Service) -> None:
     assert logged(strict, problem["correlation_id"])["problem"] == "malformed-request"
 
 
-def test_more_connections_than_the_most_are_told_so_and_later_ones_served(strict: Service) -> None:
+def test_connections_over_the_limit_get_503_until_others_close(strict: Service) -> None:
     wait_until(lambda: open_connections(strict) == 0, "an idle service")
     request = b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with contextlib.ExitStack() as opened:
@@ -299,7 +299,7 @@ def test_more_connections_than_the_most_are_told_so_and_later_ones_served(strict
     wait_until(lambda: httpx.get(f"{strict.url}/v1/jobs").status_code == 200, "a free place")
 
 
-def test_a_flood_of_connections_is_cut_off_and_survived(start: Callable[..., Service]) -> None:
+def test_a_flood_of_connections_is_disconnected_and_survived(start: Callable[..., Service]) -> None:
     service = start(MAX_CONNECTIONS="5")
     with contextlib.ExitStack() as opened:
         for _ in range(300):
@@ -308,7 +308,7 @@ def test_a_flood_of_connections_is_cut_off_and_survived(start: Callable[..., Ser
     wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 200, "a free place")
 
 
-def test_a_page_of_another_name_is_refused_by_a_service_on_loopback(strict: Service) -> None:
+def test_another_host_name_is_rejected_on_loopback(strict: Service) -> None:
     response = httpx.post(f"{strict.url}/v1/jobs", json={"input_params": 1}, headers={"Host": "evil.example"})
     assert response.status_code == 421
     assert response.json()["type"] == "urn:jobstate:problem:host-not-allowed"
@@ -324,7 +324,7 @@ def limited(redis_url: str, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def test_a_client_that_asks_too_often_is_told_when_to_come_again(limited: Service) -> None:
+def test_a_client_over_the_rate_limit_gets_429_with_retry_after(limited: Service) -> None:
     with httpx.Client(base_url=limited.url) as api:
         answers = [api.get("/v1/jobs") for _ in range(3)] + [api.post("/v1/jobs", content=b"no json")]
 
@@ -343,7 +343,7 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_again(limited: Servic
         assert "RateLimit" in page.headers["access-control-expose-headers"]
 
 
-def test_clients_behind_a_trusted_proxy_are_counted_each(limited: Service) -> None:
+def test_clients_behind_a_trusted_proxy_are_limited_separately(limited: Service) -> None:
     def ask(client: str) -> int:
         return httpx.get(f"{limited.url}/v1/jobs", headers={"X-Forwarded-For": client}).status_code
 
@@ -353,7 +353,7 @@ def test_clients_behind_a_trusted_proxy_are_counted_each(limited: Service) -> No
     assert ask("2001:db8:0:2::1") == 200
 
 
-def test_clients_of_a_socket_for_both_kinds_of_addresses_are_counted_each(redis_url: str, tmp_path: Path) -> None:
+def test_ipv4_clients_of_a_dual_stack_socket_are_limited_separately(redis_url: str, tmp_path: Path) -> None:
     with (
         Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour", JOBSTATE_HOST="::", ALLOW_ANONYMOUS="1") as service,
         sync_redis.Redis.from_url(redis_url) as client,
@@ -368,7 +368,7 @@ def test_clients_of_a_socket_for_both_kinds_of_addresses_are_counted_each(redis_
     assert codes == [200, 200, 429]
 
 
-def test_a_client_cannot_name_itself_another_where_no_proxy_is_trusted(redis_url: str, tmp_path: Path) -> None:
+def test_x_forwarded_for_is_ignored_without_a_trusted_proxy(redis_url: str, tmp_path: Path) -> None:
     with (
         Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="2/hour") as service,
         sync_redis.Redis.from_url(redis_url) as client,
@@ -381,7 +381,7 @@ def test_a_client_cannot_name_itself_another_where_no_proxy_is_trusted(redis_url
     assert codes == [200, 200, 429]
 
 
-def test_while_redis_is_away_a_limit_costs_no_more_time_than_the_rest(tmp_path: Path) -> None:
+def test_a_rate_limit_adds_no_delay_while_redis_is_unavailable(tmp_path: Path) -> None:
     settings = {"REDIS_URL": "redis://127.0.0.1:1/0", "RATE_LIMIT": "3/minute", "SHUTDOWN_DRAIN_SECONDS": "0"}
     with Service(tmp_path, **settings) as service:
         started = time.monotonic()

@@ -41,7 +41,7 @@ def complete(service: Service, token: dict[str, str]) -> int:
 
 
 @pytest.mark.parametrize("to_all", [False, True], ids=["to the first", "to all"])
-def test_sigterm_waits_for_workers(service: Service, to_all: bool) -> None:
+def test_sigterm_waits_for_leases(service: Service, to_all: bool) -> None:
     token = lease(service)
     for pid in everybody(service) if to_all else [service.process.pid]:
         os.kill(pid, signal.SIGTERM)
@@ -57,7 +57,9 @@ def test_sigterm_waits_for_workers(service: Service, to_all: bool) -> None:
 
 @pytest.mark.parametrize("to_group", [False, True], ids=["to the first", "to the group"])
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]], ids=["Ctrl-C", "twice"])
-def test_ctrl_c_and_a_second_signal_do_not(service: Service, numbers: list[signal.Signals], to_group: bool) -> None:
+def test_ctrl_c_and_a_second_signal_do_not_wait_for_leases(
+    service: Service, numbers: list[signal.Signals], to_group: bool
+) -> None:
     token = lease(service)
     for number in numbers:
         if to_group:  # as a terminal does
@@ -74,7 +76,7 @@ def test_ctrl_c_and_a_second_signal_do_not(service: Service, numbers: list[signa
     assert complete(service, token) == 200
 
 
-def test_a_blink_of_redis_does_not_end_the_wait(service: Service, redis_url: str) -> None:
+def test_a_short_redis_outage_does_not_end_the_wait(service: Service, redis_url: str) -> None:
     token = lease(service)
     service.process.send_signal(signal.SIGTERM)
     waits_for_the_lease(service)

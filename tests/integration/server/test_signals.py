@@ -55,9 +55,7 @@ def spawned_by(pid: int) -> list[int]:
 
 
 @pytest.mark.parametrize(("number", "workers"), ENDING, ids=lambda value: getattr(value, "name", f"{value}-workers"))
-def test_a_signal_ends_the_service_its_workers_and_its_server_and_loses_nothing(
-    tmp_path: Path, number: signal.Signals, workers: str
-) -> None:
+def test_a_signal_stops_all_processes_and_loses_no_job(tmp_path: Path, number: signal.Signals, workers: str) -> None:
     with Service(tmp_path, JOBSTATE_WORKERS=workers) as service:
         before = make_jobs(service.url, 4)
         started = [server_pid(tmp_path), *workers_of(service)]
@@ -97,7 +95,7 @@ def test_a_signal_to_the_whole_process_group_waits_for_the_requests_in_flight(
         assert not is_alive(server)
 
 
-def test_a_closed_terminal_ends_the_service_and_its_server(tmp_path: Path) -> None:
+def test_closing_the_terminal_stops_the_service_and_its_server(tmp_path: Path) -> None:
     master, terminal = os.openpty()
     program = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
@@ -126,7 +124,7 @@ def test_a_closed_terminal_ends_the_service_and_its_server(tmp_path: Path) -> No
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_service_under_nohup_goes_on_when_its_terminal_is_closed(tmp_path: Path, workers: str) -> None:
+def test_a_service_under_nohup_survives_the_closing_of_its_terminal(tmp_path: Path, workers: str) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         service = Service(tmp_path, JOBSTATE_WORKERS=workers)
@@ -145,7 +143,7 @@ def test_a_service_under_nohup_goes_on_when_its_terminal_is_closed(tmp_path: Pat
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize("command", ["serve", "doctor"])
-def test_a_signal_during_the_start_leaves_no_server(tmp_path: Path, number: signal.Signals, command: str) -> None:
+def test_a_signal_during_startup_leaves_no_server_running(tmp_path: Path, number: signal.Signals, command: str) -> None:
     pid_file, server = tmp_path / "pid", tmp_path / "redis-server"
     server.write_text(SILENT_SERVER.format(pid_file=pid_file))
     server.chmod(0o755)
@@ -162,7 +160,7 @@ def test_a_signal_during_the_start_leaves_no_server(tmp_path: Path, number: sign
         assert not is_alive(started)
 
 
-def test_a_signal_to_all_while_the_workers_start_leaves_none_of_them(tmp_path: Path) -> None:
+def test_a_signal_to_the_group_during_startup_leaves_no_process_running(tmp_path: Path) -> None:
     environment = own_environment(JOBSTATE_WORKERS="2", JOBSTATE_DATA=str(tmp_path / "data"))
     command = [sys.executable, "-m", "service"]
     started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
@@ -176,7 +174,7 @@ def test_a_signal_to_all_while_the_workers_start_leaves_none_of_them(tmp_path: P
         assert [pid for pid in pids if is_alive(pid)] == []
 
 
-def test_a_signal_ends_a_start_that_waits_for_the_server_of_an_earlier_service(tmp_path: Path) -> None:
+def test_a_signal_ends_a_startup_that_waits_for_a_stale_server(tmp_path: Path) -> None:
     with Service(tmp_path) as service:
         orphan = server_pid(tmp_path)
         service.kill()
@@ -193,7 +191,7 @@ def test_a_signal_ends_a_start_that_waits_for_the_server_of_an_earlier_service(t
         assert httpx.get(f"{service.url}/ready").status_code == 200
 
 
-def test_a_signal_at_the_moment_when_the_server_starts_leaves_none(
+def test_a_signal_just_after_the_server_starts_leaves_none_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
@@ -223,7 +221,7 @@ def test_a_signal_at_the_moment_when_the_server_starts_leaves_none(
     assert not is_alive(started[0].pid)
 
 
-def test_an_end_of_the_process_ends_the_server_although_no_block_was_left(tmp_path: Path) -> None:
+def test_the_exit_of_the_process_stops_the_server_without_a_with_block(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from service.embedded import EmbeddedServer;"
         "server = EmbeddedServer(Path(sys.argv[1])); server.__enter__(); print(server.pid)"

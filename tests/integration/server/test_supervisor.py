@@ -74,7 +74,7 @@ def counted(service: Service) -> float:
         return samples(api)["jobstate_http_request_duration_seconds_count", ("GET", "/v1/jobs", "200")]
 
 
-def test_every_worker_shows_what_all_have_done(service: Service) -> None:
+def test_every_process_reports_the_metrics_of_all(service: Service) -> None:
     assert len(workers_of(service)) == 3
     ask(service, 60)
     assert [counted(service) for _ in range(12)] == [60] * 12
@@ -82,7 +82,7 @@ def test_every_worker_shows_what_all_have_done(service: Service) -> None:
     assert len(served) > 1, "more than one worker has served"
 
 
-def test_a_worker_that_dies_is_replaced_and_loses_no_count(service: Service) -> None:
+def test_a_killed_process_is_restarted_and_loses_no_count(service: Service) -> None:
     ask(service, 30)
     victim, *others = workers_of(service)
 
@@ -97,7 +97,7 @@ def test_a_worker_that_dies_is_replaced_and_loses_no_count(service: Service) -> 
         assert wait_until(lambda: samples(api)["jobstate_redis_pool_max_connections", ()] == 3 * 9, "all three")
 
 
-def test_what_a_dead_worker_was_doing_is_forgotten(service: Service) -> None:
+def test_requests_of_a_killed_process_no_longer_count_as_in_progress(service: Service) -> None:
     with contextlib.ExitStack() as opened:
         for _ in range(12):
             connection = opened.enter_context(connect(service))
@@ -110,7 +110,7 @@ def test_what_a_dead_worker_was_doing_is_forgotten(service: Service) -> None:
         wait_until(lambda: in_progress(service) == 1, "the scrape alone")
 
 
-def test_a_limit_holds_over_all_workers(redis_url: str, tmp_path: Path) -> None:
+def test_a_rate_limit_applies_across_all_processes(redis_url: str, tmp_path: Path) -> None:
     with sync_redis.Redis.from_url(redis_url) as client:
         client.flushall()
     with (
@@ -121,7 +121,7 @@ def test_a_limit_holds_over_all_workers(redis_url: str, tmp_path: Path) -> None:
     assert (codes.count(200), codes.count(429)) == (20, 40)
 
 
-def test_a_stop_ends_every_worker_in_order(service: Service) -> None:
+def test_a_stop_shuts_down_every_process(service: Service) -> None:
     pids = workers_of(service)
     assert service.stop() == 0
     assert not [pid for pid in pids if is_alive(pid)]
@@ -145,7 +145,7 @@ def test_a_stop_waits_for_the_requests_in_flight(service: Service) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_second_signal_ends_at_once(redis_url: str, tmp_path: Path, workers: str) -> None:
+def test_a_second_signal_skips_the_wait(redis_url: str, tmp_path: Path, workers: str) -> None:
     with Service(tmp_path, REDIS_URL=redis_url, JOBSTATE_WORKERS=workers) as service, connect(service) as connection:
         connection.sendall(HALF)
         wait_until(lambda: in_progress(service) == 2, "the request's begin")
@@ -164,7 +164,7 @@ def is_listening(service: Service) -> bool:
     return True
 
 
-def test_workers_end_when_the_process_that_started_them_is_killed(service: Service) -> None:
+def test_child_processes_exit_when_their_parent_is_killed(service: Service) -> None:
     pids = workers_of(service)
     service.kill()
     wait_until(lambda: not [pid for pid in pids if is_alive(pid)], "the end of the workers")
@@ -172,7 +172,7 @@ def test_workers_end_when_the_process_that_started_them_is_killed(service: Servi
     assert httpx.get(f"{service.url}/ready").status_code == 200
 
 
-def test_the_embedded_server_is_started_once_and_jobs_survive_a_kill_of_everything(tmp_path: Path) -> None:
+def test_the_embedded_server_runs_once_and_jobs_survive_a_kill_of_everything(tmp_path: Path) -> None:
     with Service(tmp_path, JOBSTATE_WORKERS="2") as service:
         httpx.post(f"{service.url}/v1/jobs", json={"job_id": "j", "input_params": 1}).raise_for_status()
         record = httpx.get(f"{service.url}/v1/jobs/j").content
@@ -188,7 +188,7 @@ def test_the_embedded_server_is_started_once_and_jobs_survive_a_kill_of_everythi
     assert not [pid for pid in servers if is_alive(pid)]
 
 
-def test_workers_that_cannot_start_end_the_start_with_a_message(redis_url: str, tmp_path: Path) -> None:
+def test_a_process_that_cannot_start_ends_the_startup_with_a_message(redis_url: str, tmp_path: Path) -> None:
     broken = tmp_path / "site"
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(

@@ -30,7 +30,7 @@ class Wire:
     def close(self) -> None: ...
 
 
-async def test_requests_that_come_together_are_begun_a_few_in_a_turn_and_know_when_they_came() -> None:
+async def test_concurrent_requests_start_a_few_per_iteration_and_record_their_arrival() -> None:
     begun: list[Any] = []
 
     async def app(scope: Any, _: Any, send: Any) -> None:

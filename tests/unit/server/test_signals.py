@@ -24,7 +24,7 @@ def ends_a_process(number: int) -> bool:
     return done.returncode == -number
 
 
-def test_every_signal_that_ends_a_process_is_handled_or_reports_a_fault() -> None:
+def test_every_signal_that_terminates_a_process_is_handled_or_reports_a_fault() -> None:
     handled = signals(
         "import signal; from service.server.signals import end_as_sigint; end_as_sigint();"
         "print(*(int(n) for n in signal.valid_signals() if callable(signal.getsignal(n))))"
@@ -51,7 +51,7 @@ def test_a_signal_that_is_ignored_or_has_a_handler_keeps_it() -> None:
     assert {signal.SIGQUIT, signal.SIGUSR2} <= changed
 
 
-def test_a_signal_ends_a_process_that_ignores_sigint() -> None:
+def test_a_signal_terminates_a_process_that_ignores_sigint() -> None:
     ended = subprocess.run(
         [
             sys.executable,

@@ -135,14 +135,14 @@ async def test_requests_that_ask_for_an_upgrade_are_read_with_their_bodies(upgra
 
 
 @pytest.mark.parametrize("upgrade", UPGRADES.values(), ids=UPGRADES)
-async def test_no_split_into_two_segments_loses_the_body(upgrade: bytes) -> None:
+async def test_any_split_into_two_segments_keeps_the_body(upgrade: bytes) -> None:
     for make in (with_length, chunked):
         (sent, request), (after, last) = make(upgrade), without_body(upgrade)
         for position in range(len(sent) + 1):
             assert await Served().take([sent[:position], sent[position:] + after]) == [request, last], position
 
 
-async def test_no_random_split_loses_the_step() -> None:
+async def test_random_splits_keep_every_request() -> None:
     generator = random.Random(1)
     for _ in range(100):
         sent, requests = pipeline(generator.choice(list(UPGRADES.values())))
@@ -150,7 +150,7 @@ async def test_no_random_split_loses_the_step() -> None:
         assert await Served().take(split(sent, positions)) == requests, sorted(positions)
 
 
-async def test_many_requests_for_an_upgrade_in_one_segment_are_each_answered() -> None:
+async def test_many_upgrade_requests_in_one_segment_each_get_a_response() -> None:
     sent, request = without_body(UPGRADES["h2c"])
     served = Served()
     assert await served.take([sent * 40]) == [request] * 40
@@ -165,14 +165,14 @@ async def test_the_last_request_of_a_connection_may_ask_for_an_upgrade(connectio
     assert b"connection: close\r\n" in served.wire.written
 
 
-async def test_an_old_client_that_asks_for_an_upgrade_is_answered_and_its_connection_closed() -> None:
+async def test_an_http_1_0_client_that_asks_for_an_upgrade_gets_a_response_and_is_closed() -> None:
     sent, request = with_length(UPGRADES["h2c"])
     served = Served()
     assert await served.take([sent.replace(b"HTTP/1.1", b"HTTP/1.0", 1)]) == [request]
     assert served.wire.is_closed
 
 
-async def test_a_client_that_waits_for_the_word_to_go_on_gets_it_beside_an_upgrade() -> None:
+async def test_a_client_that_expects_100_continue_gets_it_despite_an_upgrade() -> None:
     sent, request = with_length(UPGRADES["h2c"] + b"Expect: 100-continue\r\n")
     head = sent.removesuffix(SMUGGLED)
     served = Served()
@@ -193,7 +193,7 @@ async def test_a_client_that_waits_for_the_word_to_go_on_gets_it_beside_an_upgra
     ],
 )
 @pytest.mark.parametrize("upgrade", [UPGRADES["h2c"], b""], ids=["upgrade", "plain"])
-async def test_a_body_without_a_clear_end_is_refused_with_and_without_an_upgrade(
+async def test_a_body_without_a_clear_length_is_rejected_with_and_without_an_upgrade(
     upgrade: bytes, framing: bytes
 ) -> None:
     served = Served()
@@ -204,7 +204,7 @@ async def test_a_body_without_a_clear_end_is_refused_with_and_without_an_upgrade
 
 
 @pytest.mark.parametrize("framing", [b"", b"Content-Length: %d\r\n" % len(SMUGGLED)])
-async def test_nothing_behind_a_request_for_a_tunnel_is_read_as_a_request(framing: bytes) -> None:
+async def test_bytes_after_a_connect_request_are_not_read_as_a_request(framing: bytes) -> None:
     served = Served()
     found = await served.take([b"CONNECT /x HTTP/1.1\r\nHost: localhost\r\n%s\r\n" % framing + SMUGGLED])
     assert found == [("CONNECT", "/x", SMUGGLED if framing else b"")]
@@ -212,7 +212,7 @@ async def test_nothing_behind_a_request_for_a_tunnel_is_read_as_a_request(framin
     assert served.wire.is_closed
 
 
-async def test_a_request_for_a_tunnel_to_elsewhere_is_refused() -> None:
+async def test_a_connect_request_to_another_host_is_rejected() -> None:
     served = Served()
     assert await served.take([b"CONNECT evil.example:443 HTTP/1.1\r\nHost: evil.example\r\n\r\n" + SMUGGLED]) == []
     assert re.findall(rb"HTTP/1.1 (\d+)", served.wire.written) == [b"400"]
@@ -220,7 +220,7 @@ async def test_a_request_for_a_tunnel_to_elsewhere_is_refused() -> None:
 
 
 @pytest.mark.parametrize("part", ["head", "trailer", "next head"])
-async def test_a_head_is_bounded_after_an_upgrade_as_well(part: str) -> None:
+async def test_the_header_limit_applies_after_an_upgrade(part: str) -> None:
     large = b"X-Large: " + b"a" * 2 * MAX_HEADER_BYTES
     before = {
         "head": b"GET /x HTTP/1.1\r\n" + UPGRADES["h2c"],
@@ -233,7 +233,7 @@ async def test_a_head_is_bounded_after_an_upgrade_as_well(part: str) -> None:
     assert served.wire.is_closed
 
 
-async def test_a_client_that_sends_no_body_after_its_head_is_waited_for_no_longer_than_others() -> None:
+async def test_the_read_timeout_runs_until_the_body_after_an_upgrade_arrives() -> None:
     served = Served()
     sent, _ = with_length(UPGRADES["h2c"])
     served.connection.data_received(sent.removesuffix(SMUGGLED))
@@ -244,7 +244,7 @@ async def test_a_client_that_sends_no_body_after_its_head_is_waited_for_no_longe
 
 
 @pytest.mark.parametrize("upgrade", [UPGRADES["h2c"], b""], ids=["upgrade", "plain"])
-async def test_a_trailer_is_no_header(upgrade: bytes) -> None:
+async def test_a_trailer_is_not_a_header(upgrade: bytes) -> None:
     sent, _ = chunked(upgrade)
     served = Served()
     position = sent.index(b"\r\n\r\n") + 4
@@ -252,13 +252,13 @@ async def test_a_trailer_is_no_header(upgrade: bytes) -> None:
     assert b"x-trailer" not in dict(served.headers[0])
 
 
-async def test_blanks_around_a_value_are_no_part_of_it() -> None:
+async def test_blanks_around_a_value_are_removed() -> None:
     served = Served()
     await served.take([b"GET / HTTP/1.1\r\nHost:localhost \r\nLease-Token: \t a b\t \t\r\nX-Empty: \t\r\n\r\n"])
     assert served.headers == [[(b"host", b"localhost"), (b"lease-token", b"a b"), (b"x-empty", b"")]]
 
 
-async def test_what_comes_behind_the_last_request_of_a_connection_does_not_cost_its_answer() -> None:
+async def test_bytes_after_the_last_request_of_a_connection_do_not_lose_its_response() -> None:
     (first, request), (last, other) = with_length(UPGRADES["h2c"]), without_body(b"Connection: close\r\n")
     served = Served()
     assert await served.take([first + last + SMUGGLED]) == [request, other]
@@ -266,7 +266,7 @@ async def test_what_comes_behind_the_last_request_of_a_connection_does_not_cost_
 
 
 @pytest.mark.parametrize("upgrade", [UPGRADES["h2c"], b""], ids=["upgrade", "plain"])
-async def test_the_largest_head_is_taken_with_and_without_an_upgrade(upgrade: bytes) -> None:
+async def test_the_largest_head_is_accepted_with_and_without_an_upgrade(upgrade: bytes) -> None:
     lines = b"Host: localhost\r\n%sContent-Length: 3\r\n" % upgrade
     counted = len("/x") + len("x-large") + sum(len(line) - len(": ") for line in lines.splitlines())
     for size, status in ((MAX_HEADER_BYTES, b"200"), (MAX_HEADER_BYTES + 1, b"431")):

@@ -22,7 +22,7 @@ class Wire:
         return 5
 
 
-async def test_what_is_written_in_one_turn_leaves_at_its_end_in_one_piece() -> None:
+async def test_writes_of_one_iteration_are_sent_together_at_its_end() -> None:
     wire: Any = Wire()
     transport = BufferedTransport(wire, FlushScheduler())
     transport.write(b"head")
@@ -32,7 +32,7 @@ async def test_what_is_written_in_one_turn_leaves_at_its_end_in_one_piece() -> N
     assert (wire.sent, transport.get_write_buffer_size()) == ([b"headbody"], 5)
 
 
-async def test_what_is_much_leaves_at_once_and_in_order() -> None:
+async def test_a_large_write_is_sent_immediately_and_in_order() -> None:
     wire: Any = Wire()
     transport = BufferedTransport(wire, FlushScheduler())
     transport.write(b"head")
@@ -42,7 +42,7 @@ async def test_what_is_much_leaves_at_once_and_in_order() -> None:
     assert wire.sent == [b"head" + b"x" * 70_000, b"end"]
 
 
-async def test_all_is_sent_before_the_end_and_nothing_after_it() -> None:
+async def test_buffered_data_is_sent_before_the_close_and_nothing_after() -> None:
     wire: Any = Wire()
     transport = BufferedTransport(wire, FlushScheduler())
     transport.write(b"last")
@@ -53,7 +53,7 @@ async def test_all_is_sent_before_the_end_and_nothing_after_it() -> None:
     assert wire.sent == [b"last"]
 
 
-async def test_those_of_one_turn_leave_together_and_the_next_ones_at_the_end_of_theirs() -> None:
+async def test_all_transports_are_flushed_at_the_end_of_each_iteration() -> None:
     wires: list[Any] = [Wire(), Wire()]
     turn = FlushScheduler()
     one, other = (BufferedTransport(wire, turn) for wire in wires)
@@ -66,7 +66,7 @@ async def test_those_of_one_turn_leave_together_and_the_next_ones_at_the_end_of_
     assert [wire.sent for wire in wires] == [[b"1"], [b"2", b"3"]]
 
 
-async def test_one_that_fails_keeps_no_other_from_sending() -> None:
+async def test_a_transport_that_fails_does_not_affect_others() -> None:
     class Broken(Wire):
         def write(self, data: bytes) -> None:
             raise TypeError
