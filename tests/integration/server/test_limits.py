@@ -1,4 +1,4 @@
-"""What the server does with clients that are too many, too slow, too large or too often there."""
+"""Limits: the number of connections, time-outs, sizes of requests, rate limits."""
 
 import contextlib
 import json
@@ -18,18 +18,18 @@ from service.server.protocol import MAX_REJECTED_CONNECTIONS
 from service.server.security_headers import SECURITY_HEADERS
 from tests.helpers.servers import Service, wait_until
 
-#: A request whose body does not come whole.
+#: A request whose body is incomplete.
 HALF = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
-#: Seconds that a client is given in these tests.
-PATIENCE = 1
+#: `CLIENT_TIMEOUT_SECONDS` in these tests.
+CLIENT_TIMEOUT = 1
 
 
 @pytest.fixture(scope="module")
 def strict(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with narrow limits."""
     environment = {
-        "CLIENT_TIMEOUT_SECONDS": str(PATIENCE),
-        "KEEP_ALIVE_SECONDS": str(PATIENCE),
+        "CLIENT_TIMEOUT_SECONDS": str(CLIENT_TIMEOUT),
+        "KEEP_ALIVE_SECONDS": str(CLIENT_TIMEOUT),
         "MAX_CONNECTIONS": "5",
         "MAX_BODY_BYTES": str(8 * 1024 * 1024),
     }
@@ -39,7 +39,7 @@ def strict(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Start a service with limits of the test's own."""
+    """Start a service with limits that the test sets."""
     with contextlib.ExitStack() as started:
 
         def start(**environment: str) -> Service:
@@ -55,7 +55,7 @@ def connect(service: Service) -> socket.socket:
 
 
 def received(connection: socket.socket) -> bytes:
-    """Everything until the service closes the connection."""
+    """Return all bytes until the service closes the connection."""
     found = b""
     with contextlib.suppress(ConnectionResetError):
         while data := connection.recv(65536):
@@ -79,10 +79,10 @@ def problem_in(answer: bytes) -> tuple[int, str, dict[str, str]]:
 
 
 def logged(service: Service, correlation_id: str) -> dict[str, Any]:
-    def found() -> list[dict[str, Any]]:
+    def lines() -> list[dict[str, Any]]:
         return [json.loads(line) for line in service.log.splitlines() if f'"{correlation_id}"' in line]
 
-    return dict(wait_until(found, "the log line")[0])
+    return dict(wait_until(lines, "the log line")[0])
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_an_incomplete_request_times_out(strict: Service, sent: bytes) -> None:
         connection.sendall(sent)
         started = time.monotonic()
         answer = received(connection)
-    assert PATIENCE * 0.9 < time.monotonic() - started < 10
+    assert CLIENT_TIMEOUT * 0.9 < time.monotonic() - started < 10
     status, name, problem = problem_in(answer)
     assert (status, name) == (408, "request-timeout")
     assert logged(strict, problem["correlation_id"])["status"] == 408
@@ -113,13 +113,13 @@ def test_a_client_that_disconnects_during_its_request_causes_no_error(
     [line] = wait_until(lambda: [one for one in service.log.splitlines() if '"request"' in one], "the log line")
     assert (json.loads(line)["status"], json.loads(line).get("problem")) == (499, None)
     assert '"error"' not in service.log
-    refused = [
+    counters = [
         line
         for line in httpx.get(f"{service.url}/metrics").text.splitlines()
         if "jobstate_http_problems_total{" in line
     ]
-    assert len(refused) == len(ALL_PROBLEM_TYPES), "each is there before its first occurrence"
-    assert {line.rpartition(" ")[2] for line in refused} == {"0.0"}
+    assert len(counters) == len(ALL_PROBLEM_TYPES), "every problem type has a counter at startup"
+    assert {line.rpartition(" ")[2] for line in counters} == {"0.0"}
 
 
 def test_single_bytes_do_not_extend_the_read_timeout(strict: Service) -> None:
@@ -184,16 +184,16 @@ def test_a_client_that_sends_another_request_but_does_not_read_is_disconnected(
 def test_a_client_that_reads_slowly_gets_its_whole_response(start: Callable[..., Service]) -> None:
     service = start(CLIENT_TIMEOUT_SECONDS="2", KEEP_ALIVE_SECONDS="1")
     with response_of_12_mb(service) as (connection, size):
-        got, started = 0, time.monotonic()
-        while got < size and (data := connection.recv(65536)):
-            got += len(data)
-            while got > (time.monotonic() - started) * size / 5:  # 5 s in all, longer than both limits
+        read, started = 0, time.monotonic()
+        while read < size and (data := connection.recv(65536)):
+            read += len(data)
+            while read > (time.monotonic() - started) * size / 5:  # 5 s in all, longer than both limits
                 time.sleep(0.02)
-    assert got > size
+    assert read > size
 
 
 def open_connections(service: Service) -> int:
-    """How many connections of clients the service has, seen from outside."""
+    """Return the number of client connections, according to the kernel."""
     port = f"{int(service.url.rpartition(':')[2]):04X}"
     inodes = {
         line.split()[9]
@@ -217,7 +217,7 @@ def test_a_client_that_sends_an_endless_head_is_disconnected(start: Callable[...
         connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: ")
         for _ in range(100):
             connection.sendall(b"a" * 64 * 1024)
-        pytest.fail("it was listened to for 6 MB")
+        pytest.fail("the service read 6 MB")
     wait_until(lambda: '"problem":"headers-too-large"' in service.log, "the log line")
 
 
@@ -228,7 +228,7 @@ def test_a_client_that_keeps_sending_a_rejected_body_is_disconnected(start: Call
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for _ in range(1000):
                 connection.sendall(piece)
-            pytest.fail("64 MB of a refused body were taken in")
+            pytest.fail("the service read 64 MB of a rejected body")
     wait_until(lambda: '"problem":"content-too-large"' in service.log, "the log line")
 
 
@@ -252,13 +252,13 @@ def test_trailers_count_towards_the_header_limit(strict: Service) -> None:
 
 
 def test_the_header_limit_applies_to_each_pipelined_request(start: Callable[..., Service]) -> None:
-    service, most = start(), 4000
+    service, count = start(), 4000
     with connect(service) as connection:
         connection.sendall(
-            b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Some: more\r\n\r\n" * most + b"GET /health HTTP/1.1\r\nHo"
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Some: more\r\n\r\n" * count + b"GET /health HTTP/1.1\r\nHo"
         )
-        answers = b""  # and the rest of the last one is still awaited
-        while answers.count(b"HTTP/1.1 200") < most:
+        answers = b""  # the service still waits for the rest of the last request
+        while answers.count(b"HTTP/1.1 200") < count:
             data = connection.recv(65536)
             assert data, answers[-500:]
             answers += data
@@ -288,15 +288,15 @@ def test_connections_over_the_limit_get_503_until_others_close(strict: Service) 
         for connection in first:
             connection.sendall(request)
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-        with connect(strict) as further:
-            further.sendall(request)
-            status, name, problem = problem_in(received(further))
+        with connect(strict) as excess:
+            excess.sendall(request)
+            status, name, problem = problem_in(received(excess))
         assert (status, name) == (503, "overloaded")
         assert "MAX_CONNECTIONS" in problem["detail"]
         probe = opened.enter_context(connect(strict))
         probe.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert probe.recv(65536).startswith(b"HTTP/1.1 200")
-    wait_until(lambda: httpx.get(f"{strict.url}/v1/jobs").status_code == 200, "a free place")
+    wait_until(lambda: httpx.get(f"{strict.url}/v1/jobs").status_code == 200, "a free connection")
 
 
 def test_a_flood_of_connections_is_disconnected_and_survived(start: Callable[..., Service]) -> None:
@@ -305,7 +305,7 @@ def test_a_flood_of_connections_is_disconnected_and_survived(start: Callable[...
         for _ in range(300):
             opened.enter_context(connect(service))
         wait_until(lambda: open_connections(service) == 5 + MAX_REJECTED_CONNECTIONS, "the cut", patience=15)
-    wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 200, "a free place")
+    wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 200, "a free connection")
 
 
 def test_another_host_name_is_rejected_on_loopback(strict: Service) -> None:
@@ -333,12 +333,12 @@ def test_a_client_over_the_rate_limit_gets_429_with_retry_after(limited: Service
             *('"default";r=2', '"default";r=1', '"default";r=0', '"default";r=0')
         ]
         assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"default";q=3;w=60'}
-        refusal = answers[-1]
-        assert refusal.json()["type"] == "urn:jobstate:problem:rate-limited"
-        assert 1 <= int(refusal.headers["retry-after"]) <= 20
+        rejected = answers[-1]
+        assert rejected.json()["type"] == "urn:jobstate:problem:rate-limited"
+        assert 1 <= int(rejected.headers["retry-after"]) <= 20
 
-        free = [api.get(path).status_code for path in ("/health", "/ready", "/metrics", "/schema/openapi.json")]
-        assert free == [200] * 4
+        exempt = [api.get(path).status_code for path in ("/health", "/ready", "/metrics", "/schema/openapi.json")]
+        assert exempt == [200] * 4
         page = api.get("/v1/jobs", headers={"Origin": "https://a.example"})
         assert "RateLimit" in page.headers["access-control-expose-headers"]
 

@@ -20,7 +20,7 @@ HOST = "jobs.example.org"
 
 @pytest.fixture(scope="module")
 def trusting(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with the settings that the document asks for."""
+    """A service with the documented settings."""
     environment = {"ALLOWED_HOSTS": f"{HOST},localhost", "TRUSTED_PROXIES": "127.0.0.1", "SHUTDOWN_DRAIN_SECONDS": "0"}
     with Service(tmp_path_factory.mktemp("trusting"), REDIS_URL=redis_url, **environment) as service:
         yield service
@@ -30,7 +30,7 @@ def trusting(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def address(
     request: pytest.FixtureRequest, trusting: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of the service behind nginx; its name is looked up nowhere, as requests carry it as `Host`."""
+    """The address of the service behind nginx."""
     with nginx(tmp_path_factory.mktemp("nginx"), documented(request.param), trusting.url) as origin:
         yield origin.replace("127.0.0.1", "localhost") + BLOCKS[request.param]
 

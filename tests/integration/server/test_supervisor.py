@@ -29,7 +29,7 @@ def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
 
 
 def children(pid: int) -> dict[int, bytes]:
-    """The processes that a process has started, each with its command, but for Python's own."""
+    """Return the child processes of a process with their commands, without Python's resource tracker."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -51,8 +51,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def ask(service: Service, times: int) -> None:
-    """Send requests over connections of their own, so that every worker gets some."""
+def send_requests(service: Service, times: int) -> None:
+    """Send requests over separate connections, so that every process gets some."""
 
     def one(_: int) -> int:
         return httpx.get(f"{service.url}/v1/jobs").status_code
@@ -65,34 +65,34 @@ def in_progress(service: Service) -> float:
     try:
         with httpx.Client(base_url=service.url) as api:
             return samples(api)["jobstate_http_requests_in_progress", ()]
-    except httpx.HTTPError:  # taken by a worker that was just killed
+    except httpx.HTTPError:  # accepted by a process that was just killed
         return -1
 
 
-def counted(service: Service) -> float:
+def request_count(service: Service) -> float:
     with httpx.Client(base_url=service.url) as api:
         return samples(api)["jobstate_http_request_duration_seconds_count", ("GET", "/v1/jobs", "200")]
 
 
 def test_every_process_reports_the_metrics_of_all(service: Service) -> None:
     assert len(workers_of(service)) == 3
-    ask(service, 60)
-    assert [counted(service) for _ in range(12)] == [60] * 12
+    send_requests(service, 60)
+    assert [request_count(service) for _ in range(12)] == [60] * 12
     served = {line["worker"] for line in map(json.loads, service.log.splitlines()) if line["event"] == "request"}
-    assert len(served) > 1, "more than one worker has served"
+    assert len(served) > 1, "more than one process has responded"
 
 
 def test_a_killed_process_is_restarted_and_loses_no_count(service: Service) -> None:
-    ask(service, 30)
+    send_requests(service, 30)
     victim, *others = workers_of(service)
 
     os.kill(victim, signal.SIGKILL)
 
-    wait_until(lambda: len(set(workers_of(service)) - {victim}) == 3, "a new worker")
+    wait_until(lambda: len(set(workers_of(service)) - {victim}) == 3, "a new process")
     assert set(others) < set(workers_of(service))
     wait_until(lambda: "worker exited, restarting" in service.log, "the log line")
-    ask(service, 30)
-    assert counted(service) == 60
+    send_requests(service, 30)
+    assert request_count(service) == 60
     with httpx.Client(base_url=service.url) as api:
         assert wait_until(lambda: samples(api)["jobstate_redis_pool_max_connections", ()] == 3 * 9, "all three")
 
@@ -102,11 +102,11 @@ def test_requests_of_a_killed_process_no_longer_count_as_in_progress(service: Se
         for _ in range(12):
             connection = opened.enter_context(connect(service))
             connection.sendall(HALF)
-        wait_until(lambda: in_progress(service) == 12 + 1, "the requests' begin")
+        wait_until(lambda: in_progress(service) == 12 + 1, "the start of the requests")
         victims = workers_of(service)
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: len(set(workers_of(service)) - set(victims)) == 3, "new workers")
+        wait_until(lambda: len(set(workers_of(service)) - set(victims)) == 3, "new processes")
         wait_until(lambda: in_progress(service) == 1, "the scrape alone")
 
 
@@ -135,7 +135,7 @@ def test_a_stop_waits_for_the_requests_in_flight(service: Service) -> None:
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with connect(service) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode() + body[:5])
-        wait_until(lambda: in_progress(service) == 2, "the request's begin")
+        wait_until(lambda: in_progress(service) == 2, "the start of the request")
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
         wait_until(lambda: not is_listening(service), "the refusal of new connections")
@@ -148,7 +148,7 @@ def test_a_stop_waits_for_the_requests_in_flight(service: Service) -> None:
 def test_a_second_signal_skips_the_wait(redis_url: str, tmp_path: Path, workers: str) -> None:
     with Service(tmp_path, REDIS_URL=redis_url, JOBSTATE_WORKERS=workers) as service, connect(service) as connection:
         connection.sendall(HALF)
-        wait_until(lambda: in_progress(service) == 2, "the request's begin")
+        wait_until(lambda: in_progress(service) == 2, "the start of the request")
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
         service.process.send_signal(signal.SIGTERM)
@@ -167,7 +167,7 @@ def is_listening(service: Service) -> bool:
 def test_child_processes_exit_when_their_parent_is_killed(service: Service) -> None:
     pids = workers_of(service)
     service.kill()
-    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], "the end of the workers")
+    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], "the exit of the processes")
     service.start()
     assert httpx.get(f"{service.url}/ready").status_code == 200
 

@@ -12,8 +12,8 @@ from service.settings import Settings
 REQUEST = b"GET /v1/jobs/j HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
-class Wire:
-    """Takes in what is sent."""
+class NullTransport:
+    """A transport that discards what is written."""
 
     def get_extra_info(self, _: str) -> None:
         return None
@@ -31,10 +31,10 @@ class Wire:
 
 
 async def test_concurrent_requests_start_a_few_per_iteration_and_record_their_arrival() -> None:
-    begun: list[Any] = []
+    arrivals: list[Any] = []
 
     async def app(scope: Any, _: Any, send: Any) -> None:
-        begun.append(scope["state"][RECEIVED_AT])
+        arrivals.append(scope["state"][RECEIVED_AT])
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
@@ -44,15 +44,15 @@ async def test_concurrent_requests_start_a_few_per_iteration_and_record_their_ar
     state = ServerState()
     clients = [make(config=config, server_state=state, app_state={}) for _ in range(2 * MAX_STARTS_PER_TICK + 1)]
     for client in clients:
-        client.connection_made(Wire())
+        client.connection_made(NullTransport())
         client.data_received(REQUEST)
 
-    numbers = []
+    counts = []
     for _ in range(10):
         await asyncio.sleep(0)
-        numbers.append(len(begun))
-    assert max(after - before for before, after in zip([0, *numbers], numbers, strict=False)) == MAX_STARTS_PER_TICK
-    assert len(begun) == len(clients)
-    assert begun == sorted(begun)
+        counts.append(len(arrivals))
+    assert max(after - before for before, after in zip([0, *counts], counts, strict=False)) == MAX_STARTS_PER_TICK
+    assert len(arrivals) == len(clients)
+    assert arrivals == sorted(arrivals)
     for client in clients:
         client.connection_lost(None)
