@@ -13,8 +13,6 @@ class HeadersTooLargeError(Exception):
 class HeaderSize:
     """Counts the bytes of a request's line, headers and trailers, before and after the parser recognizes them."""
 
-    __slots__ = ("parsed_bytes", "unparsed_bytes")
-
     def __init__(self) -> None:
         #: Bytes of the current request's line, headers and trailers.
         self.parsed_bytes = 0

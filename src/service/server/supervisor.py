@@ -133,7 +133,7 @@ class Supervisor:
 
     def _on_signal(self, number: int, _: FrameType | None) -> None:
         """Shut down. On a second signal do not wait for leases or requests."""
-        if self._stop_signal:
+        if self._stop_signal:  # `Server.handle_exit` ignores a repetition of the same signal
             self._send_signal(signal.SIGINT if self._stop_signal is signal.SIGTERM else signal.SIGTERM)
             return
         self._stop_signal = signal.Signals(number)

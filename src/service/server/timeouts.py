@@ -8,8 +8,6 @@ from typing import Any
 class _Timeout:
     """A timer that runs at most once at a time."""
 
-    __slots__ = ("_handle", "_loop", "_seconds")
-
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float) -> None:
         self._loop = loop
         self._seconds = seconds
@@ -29,8 +27,6 @@ class _Timeout:
 class ReadTimeout(_Timeout):
     """Calls `on_expired` when a request has not arrived completely after `seconds`."""
 
-    __slots__ = ("_on_expired",)
-
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, on_expired: Callable[[], None]) -> None:
         super().__init__(loop, seconds)
         self._on_expired = on_expired
@@ -47,8 +43,6 @@ class ReadTimeout(_Timeout):
 
 class WriteTimeout(_Timeout):
     """Aborts a connection whose client reads nothing for `seconds` while the write buffer is full."""
-
-    __slots__ = ("_transport",)
 
     def __init__(self, loop: asyncio.AbstractEventLoop, seconds: float, transport: asyncio.WriteTransport) -> None:
         super().__init__(loop, seconds)
