@@ -14,7 +14,11 @@ class FakeLoop:
     def call_later(self, seconds: float, callback: Callable[..., None], *args: Any) -> Any:
         timer = (seconds, callback, args)
         self.timers.append(timer)
-        return SimpleNamespace(cancel=lambda: timer in self.timers and self.timers.remove(timer))
+
+        def cancel() -> None:
+            self.timers = [one for one in self.timers if one is not timer]
+
+        return SimpleNamespace(cancel=cancel)
 
     def expire(self) -> None:
         [(_, callback, args)] = self.timers
