@@ -149,7 +149,7 @@ class HttpProtocol(HttpToolsProtocol):
 
         uvicorn reads nothing more until the request before has its response, so it would not see the client disconnect.
         """
-        self._pipelined = [one for one in (*self._pipelined, cycle) if not one.response_complete]
+        self._pipelined = [request for request in (*self._pipelined, cycle) if not request.response_complete]
         cycle.scope["state"][PIPELINED] = True
         if WAITING_SINCE in cycle.scope["state"]:
             self.transport.abort()
