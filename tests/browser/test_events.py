@@ -10,7 +10,7 @@ from tests.browser.conftest import Open
 #: Listens to answers in turn, each a status, a media type and a text that comes in pieces of so many bytes; returns
 #: what was sent and heard.
 LISTEN = """async ([answers, size]) => {
-  const { Events } = await import(document.querySelector("[href*='events.js']").href);
+  const { Events } = await import(document.querySelector("[href*='fetch-event-source.js']").href);
   const heard = [], fetched = window.fetch;
   const pieces = (text) => new ReadableStream({
     start(stream) {

@@ -34,7 +34,7 @@ def test_the_first_paint_takes_less_than_100_kb(
     )
     first = [file for file in loaded["files"] if file["start"] <= loaded["painted"]]
     later = {file["name"] for file in loaded["files"]} - {file["name"] for file in first}
-    assert {"plot.js", "uPlot.iife.min.js", "uPlot.min.css"} <= later
+    assert {"charts.js", "uPlot.iife.min.js", "uPlot.min.css"} <= later
     assert loaded["page"] + sum(file["size"] for file in first) < FIRST_PAINT
     assert len(first) == len({file["name"] for file in first})
 

@@ -1,15 +1,15 @@
 /** What can be done with a job: cancel it, submit it again, take its curl along. */
 
-import { toJob } from "./address.js";
+import { toJob } from "./router.js";
 import { ask, jobPath, newKey } from "./api.js";
 import { curlToCreate, curlToRead } from "./curl.js";
 import { question } from "./dialog.js";
 import { el, show } from "./dom.js";
-import { attempt, copy, say } from "./notices.js";
-import { creationOf, isFinal } from "./records.js";
+import { attempt, copy, say } from "./toasts.js";
+import { creationOf, isFinal } from "./model.js";
 
-/** @typedef {import("./records.js").Job} Job */
-/** @typedef {import("./records.js").Texts} Texts */
+/** @typedef {import("./model.js").Job} Job */
+/** @typedef {import("./model.js").Texts} Texts */
 
 /**
  * The buttons of a job.

@@ -1,7 +1,7 @@
 /** Asking the service: what it refuses is a `Problem`, what does not reach it an `Unreachable`. */
 
-import { authorization, turnedAway } from "./key.js";
-import { learn } from "./times.js";
+import { authorization, turnedAway } from "./api-key.js";
+import { learn } from "./time.js";
 
 const PATIENCE = 10_000;
 const URN = "urn:jobstate:problem:";

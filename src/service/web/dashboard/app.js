@@ -1,16 +1,16 @@
 /** The page: which view the address asks for, whether the service is there, and the few keys that work everywhere. */
 
-import { routeOf, toJob } from "./address.js";
+import { routeOf, toJob } from "./router.js";
 import { ask, jobPath, Problem } from "./api.js";
-import { emptiness } from "./badges.js";
-import { Connection } from "./connection.js";
+import { emptiness } from "./components.js";
+import { Connection } from "./connection-status.js";
 import { byId, el, fill, setAttribute, write } from "./dom.js";
-import { hasKey, onTurnedAway } from "./key.js";
-import { attempt } from "./notices.js";
+import { hasKey, onTurnedAway } from "./api-key.js";
+import { attempt } from "./toasts.js";
 import { overview } from "./overview.js";
-import { tickAll, timeOfDay } from "./times.js";
+import { tickAll, timeOfDay } from "./time.js";
 
-/** @typedef {import("./address.js").Route} Route */
+/** @typedef {import("./router.js").Route} Route */
 /** @typedef {{node: HTMLElement, title: string, show: (route: Route) => void, refresh: () => void, tick: () => void, close: () => void}} View */
 
 const connection = new Connection();
@@ -67,7 +67,7 @@ function markCurrent(route) {
   }
 }
 
-/** @type {Record<import("./connection.js").Standing["state"], string>} */
+/** @type {Record<import("./connection-status.js").Standing["state"], string>} */
 const STANDINGS = {
   connecting: "Connecting",
   live: "Live",
@@ -146,7 +146,7 @@ setInterval(() => {
   tickAll();
   shown.view?.tick();
 }, 1000);
-onTurnedAway(async (words) => (await import("./sign-in.js")).turnedAway(words));
-if (hasKey()) import("./sign-in.js");
+onTurnedAway(async (words) => (await import("./api-key-dialog.js")).turnedAway(words));
+if (hasKey()) import("./api-key-dialog.js");
 connection.look();
 navigate();

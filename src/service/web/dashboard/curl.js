@@ -1,7 +1,7 @@
 /** Commands to copy, quoted for a POSIX shell. */
 
 import { addressOf, jobPath } from "./api.js";
-import { hasKey } from "./key.js";
+import { hasKey } from "./api-key.js";
 
 /** A single argument of more bytes than 128 KiB is refused by Linux: what is long goes by standard input. */
 const ARGUMENT = 100_000;

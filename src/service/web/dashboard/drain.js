@@ -1,13 +1,13 @@
 /** Whether jobs are given out at all, and the switch for it. */
 
-import { toJob } from "./address.js";
+import { toJob } from "./router.js";
 import { send } from "./api.js";
 import { question } from "./dialog.js";
 import { el, refill, setAttribute, show } from "./dom.js";
-import { attempt, say } from "./notices.js";
-import { tell, timeElement } from "./times.js";
+import { attempt, say } from "./toasts.js";
+import { tell, timeElement } from "./time.js";
 
-/** @typedef {import("./records.js").Drain} Drain */
+/** @typedef {import("./model.js").Drain} Drain */
 
 const HALF_AN_HOUR = "30";
 const MOST_MINUTES = 1440;

@@ -1,8 +1,8 @@
 /** The form above the list: what it shows. */
 
-import { FILTERS, toJobs } from "./address.js";
+import { FILTERS, toJobs } from "./router.js";
 import { el, setAttribute, show } from "./dom.js";
-import { STATUSES } from "./records.js";
+import { STATUSES } from "./model.js";
 
 /** @typedef {{status: string, queue: string, slate_id: string, correlation_id: string}} Filters */
 

@@ -1,19 +1,19 @@
 /** One job: followed until its end, with all that is known of it. */
 
-import { toJobs } from "./address.js";
+import { toJobs } from "./router.js";
 import { actions } from "./actions.js";
 import { ask, isPassing, jobPath, Problem, read } from "./api.js";
-import { badge, bar, emptiness, staleBadge } from "./badges.js";
+import { badge, bar, emptiness, staleBadge } from "./components.js";
 import { el, fill, refill, show, write } from "./dom.js";
-import { facts } from "./facts.js";
+import { facts } from "./job-details.js";
 import { jsonView } from "./json-view.js";
-import { isFinal, recordOf } from "./records.js";
-import { Refresher } from "./refresher.js";
-import { Stream } from "./stream.js";
+import { isFinal, recordOf } from "./model.js";
+import { Refresher } from "./poller.js";
+import { Stream } from "./event-stream.js";
 import { timeline } from "./timeline.js";
 
-/** @typedef {import("./records.js").Job} Job */
-/** @typedef {import("./records.js").Texts} Texts */
+/** @typedef {import("./model.js").Job} Job */
+/** @typedef {import("./model.js").Texts} Texts */
 
 const SECTIONS = /** @type {const} */ ([
   ["error_message", "Error"],
@@ -21,7 +21,7 @@ const SECTIONS = /** @type {const} */ ([
   ["input_params", "Input"],
 ]);
 
-/** Makes the view. @param {import("./connection.js").Connection} connection @param {string} id */
+/** Makes the view. @param {import("./connection-status.js").Connection} connection @param {string} id */
 export function job(connection, id) {
   const view = new JobView(connection, id);
   return {
@@ -53,7 +53,7 @@ class JobView {
     () => this.record.now(),
   );
 
-  /** @param {import("./connection.js").Connection} connection @param {string} id */
+  /** @param {import("./connection-status.js").Connection} connection @param {string} id */
   constructor(connection, id) {
     this.connection = connection;
     this.id = id;

@@ -1,32 +1,32 @@
 /** The list of jobs: as it was read, with each row kept as it is now; what is new waits until it is asked for. */
 
-import { FILTERS, toJobs } from "./address.js";
+import { FILTERS, toJobs } from "./router.js";
 import { isPassing, Problem, send } from "./api.js";
-import { emptiness } from "./badges.js";
+import { emptiness } from "./components.js";
 import { el, fill, setAttribute, show, write } from "./dom.js";
 import { filterForm, filtersOf } from "./filters.js";
-import { firstJob } from "./first.js";
-import { say } from "./notices.js";
-import { readPage, ROWS } from "./pages.js";
-import { Refresher } from "./refresher.js";
-import { jobTable } from "./rows.js";
-import { Stream } from "./stream.js";
+import { firstJob } from "./onboarding.js";
+import { say } from "./toasts.js";
+import { readPage, ROWS } from "./pagination.js";
+import { Refresher } from "./poller.js";
+import { jobTable } from "./job-table.js";
+import { Stream } from "./event-stream.js";
 
-/** @typedef {import("./records.js").Job} Job */
-/** @typedef {import("./records.js").JobEvent} JobEvent */
-/** @typedef {import("./rows.js").Row} Row */
+/** @typedef {import("./model.js").Job} Job */
+/** @typedef {import("./model.js").JobEvent} JobEvent */
+/** @typedef {import("./job-table.js").Row} Row */
 
 const MOST_NEW = 999;
 /** How many ms the rows wait for the stream: read before it is open, they would miss what happens in between. */
 const UNHEARD = 1000;
 
-/** Makes the view. @param {import("./connection.js").Connection} connection */
+/** Makes the view. @param {import("./connection-status.js").Connection} connection */
 export function jobs(connection) {
   const list = new List(connection);
   return {
     node: list.node,
     title: "Jobs",
-    show: (/** @type {import("./address.js").Route} */ { asked }) => list.show(asked),
+    show: (/** @type {import("./router.js").Route} */ { asked }) => list.show(asked),
     refresh: () => list.refresh(),
     tick: () => {},
     close: () => list.close(),
@@ -56,7 +56,7 @@ class List {
   #pager = el("nav", { class: "pager", "aria-label": "Pages" });
   #heading = el("h1", { tabindex: -1 }, "Jobs");
 
-  /** @param {import("./connection.js").Connection} connection */
+  /** @param {import("./connection-status.js").Connection} connection */
   constructor(connection) {
     this.connection = connection;
     this.again = new Refresher(

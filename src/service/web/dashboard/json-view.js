@@ -1,10 +1,10 @@
 /** JSON to read, fold and copy. What is folded is not looked into, so that a megabyte is there at once. */
 
 import { el, fill } from "./dom.js";
-import { members, spanOf } from "./json-text.js";
-import { copy } from "./notices.js";
+import { members, spanOf } from "./json-scanner.js";
+import { copy } from "./toasts.js";
 
-/** @typedef {import("./json-text.js").Span} Span */
+/** @typedef {import("./json-scanner.js").Span} Span */
 
 /** So many members are shown at one time, so many characters of a text, and so deep it goes to the right. */
 const CHUNK = 100;
@@ -78,7 +78,7 @@ function folder(text, span, label, depth) {
  * Show the next members, and a button for those that follow.
  * @param {HTMLElement} inside
  * @param {string} text
- * @param {Iterator<import("./json-text.js").Member, void>} rest
+ * @param {Iterator<import("./json-scanner.js").Member, void>} rest
  * @param {number} count
  * @param {number} depth
  */

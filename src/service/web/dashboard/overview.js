@@ -1,22 +1,22 @@
 /** All of it at a glance: counts, what is stuck, how it goes over time, queues, drain. */
 
-import { toJob, toJobs } from "./address.js";
+import { toJob, toJobs } from "./router.js";
 import { read } from "./api.js";
-import { badge } from "./badges.js";
+import { badge } from "./components.js";
 import { el, show, write } from "./dom.js";
 import { drainCard } from "./drain.js";
-import { firstJob } from "./first.js";
+import { firstJob } from "./onboarding.js";
 import { queueTable } from "./queues.js";
-import { STATUSES } from "./records.js";
-import { Refresher } from "./refresher.js";
-import { staleList } from "./stale.js";
-import { Stream } from "./stream.js";
-import { tell, timeElement } from "./times.js";
-import { Trend } from "./trend.js";
+import { STATUSES } from "./model.js";
+import { Refresher } from "./poller.js";
+import { staleList } from "./stale-jobs.js";
+import { Stream } from "./event-stream.js";
+import { tell, timeElement } from "./time.js";
+import { Trend } from "./throughput-card.js";
 
-/** @typedef {import("./records.js").Stats} Stats */
+/** @typedef {import("./model.js").Stats} Stats */
 
-/** Makes the view. @param {import("./connection.js").Connection} connection */
+/** Makes the view. @param {import("./connection-status.js").Connection} connection */
 export function overview(connection) {
   const tiles = STATUSES.map((status) => tile(status));
   const stale = staleList();
@@ -71,7 +71,7 @@ export function overview(connection) {
   return {
     node,
     title: "Overview",
-    /** @param {import("./address.js").Route} route */
+    /** @param {import("./router.js").Route} route */
     show({ asked }) {
       trend.look(asked.get("stretch") ?? "");
       listen();

@@ -1,12 +1,12 @@
 /** The queues, and what an operator can do with each. */
 
-import { toJobs } from "./address.js";
+import { toJobs } from "./router.js";
 import { send } from "./api.js";
 import { question } from "./dialog.js";
 import { el, fill, Parts, show, write } from "./dom.js";
-import { attempt, say } from "./notices.js";
+import { attempt, say } from "./toasts.js";
 
-/** @typedef {import("./records.js").Queue} Queue */
+/** @typedef {import("./model.js").Queue} Queue */
 /** @typedef {{paused: boolean} | {max_running: number | null}} Setting */
 
 const MOST = 1_000_000;

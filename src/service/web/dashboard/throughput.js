@@ -1,6 +1,6 @@
 /** What came to an end in a stretch of time, bucket by bucket, and how long that took. */
 
-/** @typedef {import("./records.js").JobEvent} JobEvent */
+/** @typedef {import("./model.js").JobEvent} JobEvent */
 /** @typedef {{starts: number[], completed: number[], failed: number[], cancelled: number[], medians: (number | null)[]}} Series */
 /** @typedef {{completed: number, failed: number, cancelled: number, times: Times}} Bucket */
 

@@ -1,9 +1,9 @@
 /** What happened to a job, one change after the other. */
 
 import { el, Parts, setAttribute, show } from "./dom.js";
-import { absolute, duration, timeOfDay } from "./times.js";
+import { absolute, duration, timeOfDay } from "./time.js";
 
-/** @typedef {import("./records.js").History} History */
+/** @typedef {import("./model.js").History} History */
 /** @typedef {History["items"][number]} Change */
 
 /** Words for a change; one that this page does not know yet stands as it is. @type {Record<string, string>} */

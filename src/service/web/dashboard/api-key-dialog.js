@@ -2,7 +2,7 @@
 
 import { question } from "./dialog.js";
 import { byId, show, write } from "./dom.js";
-import { forget, hasKey, keep } from "./key.js";
+import { forget, hasKey, keep } from "./api-key.js";
 
 const asked = { isAsking: false, isDeclined: false };
 const button = byId("key");

@@ -1,11 +1,11 @@
 /** What stands in a job's record, told in words. */
 
-import { toJobs } from "./address.js";
+import { toJobs } from "./router.js";
 import { el, Parts, refill } from "./dom.js";
-import { isFinal } from "./records.js";
-import { duration, timeElement } from "./times.js";
+import { isFinal } from "./model.js";
+import { duration, timeElement } from "./time.js";
 
-/** @typedef {import("./records.js").Job} Job */
+/** @typedef {import("./model.js").Job} Job */
 /** @typedef {import("./dom.js").Child} Child */
 
 /** The list of facts. */

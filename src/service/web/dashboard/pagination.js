@@ -1,9 +1,9 @@
 /** Pages of the list, however long it is: a cursor leads to each, so that any of them has an address. */
 
-import { queryOf } from "./address.js";
+import { queryOf } from "./router.js";
 import { read } from "./api.js";
 
-/** @typedef {import("./records.js").Job} Job */
+/** @typedef {import("./model.js").Job} Job */
 /** @typedef {import("./filters.js").Filters} Filters */
 /** @typedef {{jobs: Job[], next: string | null, total: number | null}} Page */
 

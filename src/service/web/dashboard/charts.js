@@ -1,7 +1,7 @@
 /** Two plots over one time: what finished per minute, and how long it took. uPlot comes after the first paint. */
 
 import { el, write } from "./dom.js";
-import { duration, timeOfDay } from "./times.js";
+import { duration, timeOfDay } from "./time.js";
 
 /** @typedef {import("./throughput.js").Series} Series */
 /** @typedef {Record<"accent" | "wash" | "line" | "quiet" | "completed" | "failed" | "cancelled" | "font", string>} Colours */

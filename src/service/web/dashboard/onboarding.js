@@ -1,9 +1,9 @@
 /** What a newcomer sees: the command that makes the first job. */
 
-import { commandBox, emptiness } from "./badges.js";
+import { commandBox, emptiness } from "./components.js";
 import { curlToCreate } from "./curl.js";
 import { el } from "./dom.js";
-import { copy } from "./notices.js";
+import { copy } from "./toasts.js";
 
 /** What is shown where there is no job at all. */
 export function firstJob() {

@@ -1,12 +1,12 @@
 /** Running jobs whose lease has run out: named, since nobody works on them. */
 
-import { toJob } from "./address.js";
+import { toJob } from "./router.js";
 import { read } from "./api.js";
-import { staleBadge } from "./badges.js";
+import { staleBadge } from "./components.js";
 import { el, Parts, show, write } from "./dom.js";
-import { timeElement } from "./times.js";
+import { timeElement } from "./time.js";
 
-/** @typedef {import("./records.js").Job} Job */
+/** @typedef {import("./model.js").Job} Job */
 
 /** So many running jobs are looked through, newest first, and no more often than that, in ms. */
 const PAGES = 5;
@@ -24,7 +24,7 @@ export function staleList() {
   let looked = -Infinity;
   return {
     node,
-    /** @param {import("./records.js").Stats} stats */
+    /** @param {import("./model.js").Stats} stats */
     async update({ running }) {
       // Without a live lease are those that never had one, too: only the records tell.
       if (running.unleased > 0 && performance.now() - looked < EVERY) return;

@@ -1,11 +1,11 @@
 /** How it goes over time: what finished, how long it took, out of the events of a stretch of time. */
 
-import { toOverview } from "./address.js";
+import { toOverview } from "./router.js";
 import { el, setAttribute, write } from "./dom.js";
 import { STRETCHES, Throughput } from "./throughput.js";
-import { duration, now } from "./times.js";
+import { duration, now } from "./time.js";
 
-/** @typedef {import("./plot.js").Plots} Plots */
+/** @typedef {import("./charts.js").Plots} Plots */
 /** @typedef {keyof typeof STRETCHES} Stretch */
 
 const STANDARD = "15m";
@@ -69,7 +69,7 @@ export class Trend {
     return new Date(now() - STRETCHES[this.#stretch].length).toISOString();
   }
 
-  /** @param {import("./records.js").JobEvent} event */
+  /** @param {import("./model.js").JobEvent} event */
   add(event) {
     this.#throughput.add(event);
     this.#isChanged = true;
@@ -105,7 +105,7 @@ export class Trend {
    * @param {number} length
    */
   async #draw(series, length) {
-    this.#plots ??= import("./plot.js").then(({ Plots }) => new Plots(...this.rooms));
+    this.#plots ??= import("./charts.js").then(({ Plots }) => new Plots(...this.rooms));
     const plots = await this.#plots;
     if (!this.#isClosed) await plots.draw(series, length);
   }

@@ -1,7 +1,7 @@
 /** The small things that stand for a job in every view. */
 
 import { el, fill, mark, show } from "./dom.js";
-import { STATUSES } from "./records.js";
+import { STATUSES } from "./model.js";
 
 /**
  * A status by shape, colour and word. One that this page does not know yet is shown by its word.
@@ -55,7 +55,7 @@ export function bar(label) {
   const node = el("div", { class: "bar" }, progress, words);
   return {
     node,
-    /** @param {import("./records.js").Job["progress"]} told */
+    /** @param {import("./model.js").Job["progress"]} told */
     update(told) {
       show(node, told);
       if (!told) return;

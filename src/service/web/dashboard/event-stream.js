@@ -1,9 +1,9 @@
 /** Events of the service as they come, over every interruption. */
 
 import { addressOf } from "./api.js";
-import { Events } from "./events.js";
+import { Events } from "./fetch-event-source.js";
 
-/** @typedef {import("./connection.js").Connection} Connection */
+/** @typedef {import("./connection-status.js").Connection} Connection */
 /** @typedef {Record<string, (data: any) => void>} Ears */
 
 /** After how many ms a stream that was refused is asked for again; twice as long each time, up to the last. */

@@ -1,6 +1,6 @@
 /** What the service's records are, as its API document says, and what of them must not pass through JavaScript's numbers. */
 
-import { members, spanOf } from "./json-text.js";
+import { members, spanOf } from "./json-scanner.js";
 
 /** @typedef {import("./document.js").components["schemas"]["Job"]} Job */
 /** @typedef {import("./document.js").components["schemas"]["Stats"]} Stats */

@@ -1,11 +1,11 @@
 /** The rows of the list. */
 
-import { toJob, toJobs } from "./address.js";
-import { badge, bar, staleBadge } from "./badges.js";
+import { toJob, toJobs } from "./router.js";
+import { badge, bar, staleBadge } from "./components.js";
 import { el, fill, Parts, setAttribute, write } from "./dom.js";
-import { tell, timeElement } from "./times.js";
+import { tell, timeElement } from "./time.js";
 
-/** @typedef {import("./records.js").Job} Job */
+/** @typedef {import("./model.js").Job} Job */
 /** @typedef {{job: Job, fate: "" | "deleted" | "expired", fits: boolean}} Row */
 
 const HEADS = [

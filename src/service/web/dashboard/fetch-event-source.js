@@ -1,7 +1,7 @@
 /** Events over `fetch`, which can carry an API key as an `EventSource` cannot; otherwise the same (HTML Standard, 9.2). */
 
 import { refusal } from "./api.js";
-import { authorization } from "./key.js";
+import { authorization } from "./api-key.js";
 
 const EVENT_STREAM = "text/event-stream";
 /** What a browser waits before it connects again, in ms, unless the service says. */
