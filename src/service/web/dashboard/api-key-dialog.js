@@ -1,41 +1,41 @@
-/** Asking for an API key where the service does, and forgetting it. */
+/** The dialog that asks for an API key, and the header's button that opens it or clears the key. */
 
-import { question } from "./dialog.js";
-import { byId, show, write } from "./dom.js";
-import { forget, hasKey, keep } from "./api-key.js";
+import { clear, hasKey, save } from "./api-key.js";
+import { openDialog } from "./dialog.js";
+import { byId, setText, show } from "./dom.js";
 
-const asked = { isAsking: false, isDeclined: false };
-const button = byId("key");
-write(button, hasKey() ? "Forget the key" : "Give a key…");
-button.addEventListener("click", () => (hasKey() ? leave() : askForKey("")));
+const dialog = { isOpen: false, isDismissed: false };
+const button = byId("api-key");
+setText(button, hasKey() ? "Clear API key" : "Enter API key…");
+button.addEventListener("click", () => (hasKey() ? clearKey() : promptForKey("")));
 show(button, true);
 
 /**
- * Ask, unless the answer was no before: then there is the button.
- * @param {string} words
+ * Open the dialog, unless the user dismissed it before. The button still opens it then.
+ * @param {string} message
  */
-export function turnedAway(words) {
-  if (!asked.isDeclined) askForKey(words);
+export function promptUnlessDismissed(message) {
+  if (!dialog.isDismissed) promptForKey(message);
 }
 
-/** @param {string} words what the service said */
-async function askForKey(words) {
-  if (asked.isAsking) return;
-  asked.isAsking = true;
-  const said = await question({
-    title: "An API key is asked for",
-    text: `${words} It stays in this tab until the tab is closed.`.trim(),
-    action: "Use the key",
+/** @param {string} message the service's explanation */
+async function promptForKey(message) {
+  if (dialog.isOpen) return;
+  dialog.isOpen = true;
+  const result = await openDialog({
+    title: "API key required",
+    text: `${message} The key is stored in this tab until you close it.`.trim(),
+    action: "Use key",
     field: { label: "API key", value: "", type: "password", pattern: "\\s*[!-~]+\\s*", required: true },
   });
-  asked.isAsking = false;
-  asked.isDeclined = said === null;
-  if (!said) return;
-  keep(said.value.trim());
+  dialog.isOpen = false;
+  dialog.isDismissed = result === null;
+  if (!result) return;
+  save(result.value.trim());
   location.reload();
 }
 
-function leave() {
-  forget();
+function clearKey() {
+  clear();
   location.reload();
 }

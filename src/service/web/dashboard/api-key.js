@@ -1,39 +1,39 @@
-/** The API key of whoever looks, where the service asks for one: kept for this tab alone, and sent to this service alone. */
+/** The API key, where the service requires one. It is stored for this tab only and sent to this service only. */
 
-/** Storage belongs to an origin, which other services under other path prefixes may share. */
-const PLACE = `jobstate-api-key ${new URL(".", document.baseURI).pathname}`;
+/** Services under other path prefixes may share the origin, and with it the storage. */
+const STORAGE_KEY = `jobstate-api-key ${new URL(".", document.baseURI).pathname}`;
 
-/** @type {{heard: (words: string) => void}} */
-const door = { heard: () => {} };
+/** @type {{onUnauthorized: (message: string) => void}} */
+const listener = { onUnauthorized: () => {} };
 
-/** What a request carries: a header where there is a key. @returns {Record<string, string>} */
+/** Return the `Authorization` header, or no header without a key. @returns {Record<string, string>} */
 export function authorization() {
-  const key = sessionStorage.getItem(PLACE);
+  const key = sessionStorage.getItem(STORAGE_KEY);
   return key ? { Authorization: `Bearer ${key}` } : {};
 }
 
 export function hasKey() {
-  return sessionStorage.getItem(PLACE) !== null;
+  return sessionStorage.getItem(STORAGE_KEY) !== null;
 }
 
 /** @param {string} key */
-export function keep(key) {
-  sessionStorage.setItem(PLACE, key);
+export function save(key) {
+  sessionStorage.setItem(STORAGE_KEY, key);
 }
 
-export function forget() {
-  sessionStorage.removeItem(PLACE);
+export function clear() {
+  sessionStorage.removeItem(STORAGE_KEY);
 }
 
 /**
- * Be told where the service asks for a key, or for another one.
- * @param {(words: string) => void} listener
+ * Set the function that is called when the service requires an API key, or another one.
+ * @param {(message: string) => void} callback
  */
-export function onTurnedAway(listener) {
-  door.heard = listener;
+export function onUnauthorized(callback) {
+  listener.onUnauthorized = callback;
 }
 
-/** @param {string} words what the service says of it */
-export function turnedAway(words) {
-  door.heard(words);
+/** @param {string} message the service's explanation */
+export function reportUnauthorized(message) {
+  listener.onUnauthorized(message);
 }

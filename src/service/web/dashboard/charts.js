@@ -1,145 +1,140 @@
-/** Two plots over one time: what finished per minute, and how long it took. uPlot comes after the first paint. */
+/** Two charts with one time axis: jobs finished per minute, and how long they took. */
 
-import { el, write } from "./dom.js";
+import { el, setText } from "./dom.js";
 import { duration, timeOfDay } from "./time.js";
 
 /** @typedef {import("./throughput.js").Series} Series */
-/** @typedef {Record<"accent" | "wash" | "line" | "quiet" | "completed" | "failed" | "cancelled" | "font", string>} Colours */
+/** @typedef {Record<"accent" | "tint" | "border" | "muted" | "completed" | "failed" | "cancelled" | "font", string>} Style */
 
 const HEIGHT = 150;
 
 /**
- * Load uPlot, once.
+ * Load uPlot on the first call.
  * @returns {Promise<any>}
  */
-function library() {
-  loading.promise ??= new Promise((resolve, reject) => {
-    const room = import.meta.url.replace(/[^/]*$/, "");
-    const script = el("script", { src: `${room}uPlot.iife.min.js` });
+function loadUPlot() {
+  library.promise ??= new Promise((resolve, reject) => {
+    const directory = import.meta.url.replace(/[^/]*$/, "");
+    const script = el("script", { src: `${directory}uPlot.iife.min.js` });
     script.addEventListener("load", () => resolve(/** @type {any} */ (window).uPlot));
-    script.addEventListener("error", () => reject(new Error("The plot could not be loaded.")));
-    document.head.append(el("link", { rel: "stylesheet", href: `${room}uPlot.min.css` }), script);
+    script.addEventListener("error", () => reject(new Error("Could not load the charts.")));
+    document.head.append(el("link", { rel: "stylesheet", href: `${directory}uPlot.min.css` }), script);
   });
-  return loading.promise;
+  return library.promise;
 }
 
 /** @type {{promise: Promise<any> | null}} */
-const loading = { promise: null };
+const library = { promise: null };
 
-/** The plots, drawn anew when the room, the colours or the data change. */
-export class Plots {
+/** The charts. They follow the size of their container, the colour scheme and the data. */
+export class Charts {
   /** @type {any[]} */
-  #drawn = [];
+  #plots = [];
   /** @type {Series | null} */
   #series = null;
-  #stretch = 0;
+  #range = 0;
   #scheme = matchMedia("(prefers-color-scheme: dark)");
   #isClosed = false;
 
   /**
-   * @param {HTMLElement} rate where to draw what finished
-   * @param {HTMLElement} time where to draw how long it took
-   * @param {HTMLElement} reading where to say what is under the pointer
+   * @param {HTMLElement} rate the container of the chart of finished jobs
+   * @param {HTMLElement} time the container of the chart of durations
+   * @param {HTMLElement} readout shows the values under the pointer
    */
-  constructor(rate, time, reading) {
-    this.rooms = [rate, time];
-    this.reading = reading;
-    this.resized = new ResizeObserver(() => this.#fit());
-    this.resized.observe(rate);
+  constructor(rate, time, readout) {
+    this.containers = [rate, time];
+    this.readout = readout;
+    this.observer = new ResizeObserver(() => this.#resize());
+    this.observer.observe(rate);
     this.#scheme.addEventListener("change", this.#redraw);
   }
 
   /**
-   * Draw.
+   * Draw the data.
    * @param {Series} series
-   * @param {number} stretch how much time the plot is wide, in ms
+   * @param {number} range the length of the time axis in ms
    */
-  async draw(series, stretch) {
+  async draw(series, range) {
     this.#series = series;
-    if (stretch !== this.#stretch) this.#clear();
-    this.#stretch = stretch;
-    const uPlot = await library();
+    if (range !== this.#range) this.#clear();
+    this.#range = range;
+    const uPlot = await loadUPlot();
     if (this.#isClosed) return;
-    if (this.#drawn.length === 0) this.#make(uPlot);
-    const [rate, time] = dataOf(series);
-    this.#drawn[0]?.setData(rate);
-    this.#drawn[1]?.setData(time);
+    if (this.#plots.length === 0) this.#create(uPlot);
+    const [rate, time] = plotData(series);
+    this.#plots[0]?.setData(rate);
+    this.#plots[1]?.setData(time);
   }
 
-  /** Draw no more. */
   close() {
     this.#isClosed = true;
-    this.resized.disconnect();
+    this.observer.disconnect();
     this.#scheme.removeEventListener("change", this.#redraw);
     this.#clear();
   }
 
   #redraw = () => {
     this.#clear();
-    if (this.#series) this.draw(this.#series, this.#stretch);
+    if (this.#series) this.draw(this.#series, this.#range);
   };
 
   #clear() {
-    for (const plot of this.#drawn) plot.destroy();
-    this.#drawn = [];
+    for (const plot of this.#plots) plot.destroy();
+    this.#plots = [];
   }
 
-  #fit() {
-    for (const [at, plot] of this.#drawn.entries())
-      plot.setSize({ width: this.rooms[at]?.clientWidth, height: HEIGHT });
+  #resize() {
+    for (const [index, plot] of this.#plots.entries())
+      plot.setSize({ width: this.containers[index]?.clientWidth, height: HEIGHT });
   }
 
   /** @param {any} uPlot */
-  #make(uPlot) {
-    const colours = coloursOf(this.rooms[0]);
+  #create(uPlot) {
+    const style = readStyle(this.containers[0]);
     const common = {
       height: HEIGHT,
-      cursor: { sync: { key: "plots" }, y: false },
+      cursor: { sync: { key: "charts" }, y: false },
       legend: { show: false },
-      hooks: { setCursor: [(/** @type {any} */ plot) => this.#read(plot.cursor.idx)] },
+      hooks: { setCursor: [(/** @type {any} */ plot) => this.#showReadout(plot.cursor.idx)] },
     };
     const kinds = [
-      { series: barsOf(uPlot, colours), values: whole, least: 1 },
-      { series: lineOf(colours), values: durations, least: 0.001 },
+      { series: barSeries(uPlot, style), values: wholeNumbers, minHeight: 1 },
+      { series: lineSeries(style), values: durations, minHeight: 0.001 },
     ];
-    this.#drawn = kinds.map(({ series, values, least }, at) => {
-      const room = /** @type {HTMLElement} */ (this.rooms[at]);
-      const own = { width: room.clientWidth, series, axes: axesOf(colours, values), scales: scalesOf(least) };
-      return new uPlot({ ...common, ...own }, dataOf(emptySeries)[at], room);
+    this.#plots = kinds.map(({ series, values, minHeight }, index) => {
+      const container = /** @type {HTMLElement} */ (this.containers[index]);
+      const own = { width: container.clientWidth, series, axes: axes(style, values), scales: scales(minHeight) };
+      return new uPlot({ ...common, ...own }, plotData(EMPTY_SERIES)[index], container);
     });
   }
 
-  /** @param {number | null | undefined} at */
-  #read(at) {
+  /** @param {number | null | undefined} index */
+  #showReadout(index) {
     const series = this.#series;
-    const start = series?.starts[at ?? -1];
-    if (!series || start === undefined || at === null || at === undefined) return write(this.reading, "");
-    const parts = /** @type {const} */ (["completed", "failed", "cancelled"]).map((status) => [
-      series[status][at] ?? 0,
-      status,
-    ]);
-    const rates = parts
-      .filter(([rate]) => rate)
-      .map(([rate, status]) => `${rate} ${status}`)
+    const start = series?.starts[index ?? -1];
+    if (!series || start === undefined || index === null || index === undefined) return setText(this.readout, "");
+    const rates = /** @type {const} */ (["completed", "failed", "cancelled"])
+      .filter((status) => series[status][index])
+      .map((status) => `${series[status][index]} ${status}`)
       .join(", ");
-    const middle = series.medians[at];
-    const took = middle === null || middle === undefined ? "" : `, median ${duration(middle * 1000)}`;
-    write(this.reading, `${timeOfDay(start)}: ${rates || "none"} per minute${took}`);
+    const seconds = series.medians[index];
+    const median = seconds === null || seconds === undefined ? "" : `, median ${duration(seconds * 1000)}`;
+    setText(this.readout, `${timeOfDay(start)}: ${rates || "none"} per minute${median}`);
   }
 }
 
 /** @type {Series} */
-const emptySeries = { starts: [], completed: [], failed: [], cancelled: [], medians: [] };
+const EMPTY_SERIES = { starts: [], completed: [], failed: [], cancelled: [], medians: [] };
 
 /**
- * What uPlot draws: stacked bars are sums, the highest drawn first.
+ * Return the data of both charts for uPlot. Stacked bars are sums, the highest first.
  * @param {Series} series
  * @returns {[(number | null)[][], (number | null)[][]]}
  */
-function dataOf({ starts, completed, failed, cancelled, medians }) {
+function plotData({ starts, completed, failed, cancelled, medians }) {
   const seconds = starts.map((start) => start / 1000);
-  const two = completed.map((count, at) => count + (failed[at] ?? 0));
-  const three = two.map((count, at) => count + (cancelled[at] ?? 0));
+  const two = completed.map((count, index) => count + (failed[index] ?? 0));
+  const three = two.map((count, index) => count + (cancelled[index] ?? 0));
   return [
     [seconds, three, two, completed],
     [seconds, medians],
@@ -148,24 +143,24 @@ function dataOf({ starts, completed, failed, cancelled, medians }) {
 
 /**
  * @param {any} uPlot
- * @param {Colours} colours
+ * @param {Style} style
  */
-function barsOf(uPlot, colours) {
+function barSeries(uPlot, style) {
   const paths = uPlot.paths.bars({ size: [0.72, 24] });
-  const drawn = [colours.cancelled, colours.failed, colours.completed];
-  return [{}, ...drawn.map((fill) => ({ fill, width: 0, paths, points: { show: false } }))];
+  const colors = [style.cancelled, style.failed, style.completed];
+  return [{}, ...colors.map((fill) => ({ fill, width: 0, paths, points: { show: false } }))];
 }
 
-/** @param {Colours} colours */
-function lineOf({ accent, wash }) {
-  return [{}, { stroke: accent, width: 2, fill: wash, spanGaps: true, points: { size: 6, fill: accent } }];
+/** @param {Style} style */
+function lineSeries({ accent, tint }) {
+  return [{}, { stroke: accent, width: 2, fill: tint, spanGaps: true, points: { size: 6, fill: accent } }];
 }
 
 /**
- * Half a bucket of room on each side, and a height that is never nothing.
- * @param {number} least
+ * Return scales with half a bucket of space on each side, and with a minimum height.
+ * @param {number} minHeight
  */
-function scalesOf(least) {
+function scales(minHeight) {
   return {
     x: {
       range: (/** @type {any} */ { data }, /** @type {number} */ first, /** @type {number} */ last) => {
@@ -174,9 +169,9 @@ function scalesOf(least) {
       },
     },
     y: {
-      range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ most) => [
+      range: (/** @type {any} */ _, /** @type {number} */ __, /** @type {number} */ max) => [
         0,
-        Math.max(most * 1.1, least),
+        Math.max(max * 1.1, minHeight),
       ],
     },
   };
@@ -194,32 +189,32 @@ function durations(_, ticks) {
  * @param {unknown} _
  * @param {number[]} ticks
  */
-function whole(_, ticks) {
+function wholeNumbers(_, ticks) {
   return ticks.map((tick) => (Number.isInteger(tick) ? tick.toLocaleString() : ""));
 }
 
 /**
- * @param {Colours} colours
+ * @param {Style} style
  * @param {any} values
  */
-function axesOf(colours, values) {
-  const grid = { stroke: colours.line, width: 1 };
-  const look = { stroke: colours.quiet, grid, ticks: { show: false }, font: colours.font };
+function axes(style, values) {
+  const grid = { stroke: style.border, width: 1 };
+  const common = { stroke: style.muted, grid, ticks: { show: false }, font: style.font };
   const times = (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => timeOfDay(tick * 1000));
   return [
-    { ...look, grid: { show: false }, values: times, size: 26, space: 70 },
-    { ...look, values, size: 58, space: 36 },
+    { ...common, grid: { show: false }, values: times, size: 26, space: 70 },
+    { ...common, values, size: 58, space: 36 },
   ];
 }
 
 /**
- * The colours and letters of the page as they are now: a canvas knows no custom properties.
+ * Return the page's current colours and font. A canvas cannot use CSS custom properties.
  * @param {Element | undefined} element
- * @returns {Colours}
+ * @returns {Style}
  */
-function coloursOf(element) {
+function readStyle(element) {
   const style = getComputedStyle(element ?? document.body);
-  const names = ["accent", "wash", "line", "quiet", "completed", "failed", "cancelled"];
-  const found = names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]);
-  return { ...Object.fromEntries(found), font: `11px ${style.fontFamily}` };
+  const names = ["accent", "tint", "border", "muted", "completed", "failed", "cancelled"];
+  const colors = names.map((name) => [name, style.getPropertyValue(`--${name}`).trim()]);
+  return { ...Object.fromEntries(colors), font: `11px ${style.fontFamily}` };
 }

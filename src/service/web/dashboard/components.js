@@ -1,29 +1,29 @@
-/** The small things that stand for a job in every view. */
+/** Small elements that several views share. */
 
-import { el, fill, mark, show } from "./dom.js";
+import { el, fill, icon, show } from "./dom.js";
 import { STATUSES } from "./model.js";
 
 /**
- * A status by shape, colour and word. One that this page does not know yet is shown by its word.
+ * Return a badge with icon, colour and name of a status. An unknown status has its name only.
  * @param {string} status
  */
-export function badge(status) {
-  const known = STATUSES.find((one) => one === status);
-  return el("span", { class: `badge ${known ?? ""}` }, known ? mark(known) : null, status);
+export function statusBadge(status) {
+  const known = STATUSES.find((name) => name === status);
+  return el("span", { class: `badge ${known ?? ""}` }, known ? icon(known) : null, status);
 }
 
-/** Says that a job's lease has run out. */
+/** Return the badge of a job whose lease has expired. */
 export function staleBadge() {
   return el(
     "span",
-    { class: "badge stale", title: "Its lease has run out and nobody has acted on it yet" },
-    mark("stale"),
+    { class: "badge stale", title: "The lease has expired and the job is not requeued yet" },
+    icon("stale"),
     "stale",
   );
 }
 
 /**
- * A command in a box, with a button that copies it.
+ * Return a box that shows a command, with a button that copies it.
  * @param {string} command
  * @param {(text: string, name: string) => void} copy
  */
@@ -37,34 +37,35 @@ export function commandBox(command, copy) {
 }
 
 /**
- * What is shown where there is nothing.
+ * Return what a view shows in place of missing content.
  * @param {string} title
- * @param {...import("./dom.js").Child} more
+ * @param {...import("./dom.js").Child} children
  */
-export function emptiness(title, ...more) {
-  return el("section", { class: "empty" }, el("h2", {}, title), ...more);
+export function emptyState(title, ...children) {
+  return el("section", { class: "empty" }, el("h2", {}, title), ...children);
 }
 
 /**
- * A bar of progress with its numbers; hidden where there is none.
+ * Return a progress bar with its numbers. It is hidden without progress.
  * @param {string} label
  */
-export function bar(label) {
-  const progress = el("progress", { "aria-label": label, max: 1 });
-  const words = el("span", { class: "number" });
-  const node = el("div", { class: "bar" }, progress, words);
+export function progressBar(label) {
+  const bar = el("progress", { "aria-label": label, max: 1 });
+  const numbers = el("span", { class: "number" });
+  const node = el("div", { class: "bar" }, bar, numbers);
   return {
     node,
-    /** @param {import("./model.js").Job["progress"]} told */
-    update(told) {
-      show(node, told);
-      if (!told) return;
-      const share = told.total ? Math.min(told.current / told.total, 1) : null;
-      if (share === null) progress.removeAttribute("value");
-      else progress.value = share;
-      show(progress, share !== null);
-      const of = told.total ? ` of ${told.total.toLocaleString()}` : "";
-      fill(words, share === null ? "" : `${Math.floor(share * 100)}% · `, `${told.current.toLocaleString()}${of}`);
+    /** @param {import("./model.js").Job["progress"]} progress */
+    update(progress) {
+      show(node, progress);
+      if (!progress) return;
+      const fraction = progress.total ? Math.min(progress.current / progress.total, 1) : null;
+      if (fraction === null) bar.removeAttribute("value");
+      else bar.value = fraction;
+      show(bar, fraction !== null);
+      const total = progress.total ? ` of ${progress.total.toLocaleString()}` : "";
+      const percent = fraction === null ? "" : `${Math.floor(fraction * 100)}% · `;
+      fill(numbers, percent, `${progress.current.toLocaleString()}${total}`);
     },
   };
 }

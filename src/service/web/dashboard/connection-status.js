@@ -1,91 +1,92 @@
-/** Whether the service answers, whether Redis does, and whether events are heard: the page's one store of its own. */
+/** Whether the service, Redis and the event stream are available. All views share it. */
 
-import { ask, Problem } from "./api.js";
+import { Problem, request } from "./api.js";
 
-/** @typedef {{state: "connecting" | "live" | "lost" | "away" | "deaf", detail: string, since: number}} Standing */
+/** @typedef {{state: "connecting" | "live" | "lost" | "redis-down" | "stream-down", detail: string, since: number}} Status */
 
-/** After how many ms the service is asked again whether all is well, and how soon when it was not. */
-const PULSE = 10_000;
-const ANXIOUS_PULSE = 1000;
-/** A stream that is down for so long is worth saying, if all else is well. */
-const DEAF_AFTER = 4000;
+/** Delays in ms before the next check: after a success and after a failure. */
+const CHECK_INTERVAL = 10_000;
+const RETRY_INTERVAL = 1000;
+/** A stream counts as down after this many ms without a connection. */
+const STREAM_DOWN_AFTER = 4000;
 
-/** Asks `/ready` again and again, and tells those who want to know. */
-export class Connection {
-  /** @type {Set<(standing: Standing, before: Standing) => void>} */
-  #told = new Set();
-  /** @type {Standing} */
-  #standing = { state: "connecting", detail: "", since: Date.now() };
+/** Polls `/ready` and notifies listeners of each change. */
+export class ConnectionStatus {
+  /** @type {Set<(status: Status, previous: Status) => void>} */
+  #listeners = new Set();
+  /** @type {Status} */
+  #status = { state: "connecting", detail: "", since: Date.now() };
   #timer = 0;
-  #deafTimer = 0;
-  #isAsking = false;
-  #isDeaf = false;
+  #streamTimer = 0;
+  #isChecking = false;
+  #isStreamDown = false;
 
-  get standing() {
-    return this.#standing;
+  get status() {
+    return this.#status;
   }
 
   /**
-   * Be told of every change; returns how to be told no more.
-   * @param {(standing: Standing, before: Standing) => void} listener
+   * Call a listener on each change. Returns a function that removes it.
+   * @param {(status: Status, previous: Status) => void} listener
    */
   subscribe(listener) {
-    this.#told.add(listener);
-    return () => this.#told.delete(listener);
+    this.#listeners.add(listener);
+    return () => this.#listeners.delete(listener);
   }
 
-  /** Look now: something went wrong, or the page is seen again. */
-  async look() {
+  /** Check now: a request failed, or the page became visible. */
+  async check() {
     clearTimeout(this.#timer);
-    if (this.#isAsking) return;
-    this.#isAsking = true;
-    const [state, detail] = await pulse();
-    this.#isAsking = false;
-    this.#set(state === "live" && this.#isDeaf ? "deaf" : state, detail);
-    if (!document.hidden) this.#timer = setTimeout(() => this.look(), state === "live" ? PULSE : ANXIOUS_PULSE);
+    if (this.#isChecking) return;
+    this.#isChecking = true;
+    const [state, detail] = await checkReady();
+    this.#isChecking = false;
+    this.#set(state === "live" && this.#isStreamDown ? "stream-down" : state, detail);
+    const delay = state === "live" ? CHECK_INTERVAL : RETRY_INTERVAL;
+    if (!document.hidden) this.#timer = setTimeout(() => this.check(), delay);
   }
 
-  /** Events are heard again. */
-  hears() {
-    this.rests();
-    if (this.#standing.state !== "live") this.look();
+  /** A stream was opened. */
+  streamOpened() {
+    this.streamClosed();
+    if (this.#status.state !== "live") this.check();
   }
 
-  /** Nobody listens any more. */
-  rests() {
-    clearTimeout(this.#deafTimer);
-    this.#deafTimer = 0;
-    this.#isDeaf = false;
-    if (this.#standing.state === "deaf") this.look();
+  /** The page closed its stream. */
+  streamClosed() {
+    clearTimeout(this.#streamTimer);
+    this.#streamTimer = 0;
+    this.#isStreamDown = false;
+    if (this.#status.state === "stream-down") this.check();
   }
 
-  /** The stream of events broke off, or was refused. */
-  isDeaf() {
-    this.look();
-    this.#deafTimer ||= setTimeout(() => {
-      this.#isDeaf = true;
-      this.look();
-    }, DEAF_AFTER);
+  /** A stream was interrupted or rejected. */
+  streamFailed() {
+    this.check();
+    this.#streamTimer ||= setTimeout(() => {
+      this.#isStreamDown = true;
+      this.check();
+    }, STREAM_DOWN_AFTER);
   }
 
   /**
-   * @param {Standing["state"]} state
+   * @param {Status["state"]} state
    * @param {string} detail
    */
   #set(state, detail) {
-    const before = this.#standing;
-    if (before.state === state && before.detail === detail) return;
-    this.#standing = { state, detail, since: before.state === state ? before.since : Date.now() };
-    for (const listener of this.#told) listener(this.#standing, before);
+    const previous = this.#status;
+    if (previous.state === state && previous.detail === detail) return;
+    this.#status = { state, detail, since: previous.state === state ? previous.since : Date.now() };
+    for (const listener of this.#listeners) listener(this.#status, previous);
   }
 }
 
-/** @returns {Promise<["live" | "lost" | "away", string]>} */
-async function pulse() {
+/** @returns {Promise<["live" | "lost" | "redis-down", string]>} */
+async function checkReady() {
   try {
-    await ask("GET", "ready");
+    await request("GET", "ready");
     return ["live", ""];
   } catch (error) {
-    return error instanceof Problem ? ["away", error.message] : ["lost", ""];
+    return error instanceof Problem ? ["redis-down", error.message] : ["lost", ""];
   }
 }

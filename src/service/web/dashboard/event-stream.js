@@ -1,103 +1,104 @@
-/** Events of the service as they come, over every interruption. */
+/** Events of the service as they happen, across interruptions. */
 
-import { addressOf } from "./api.js";
-import { Events } from "./fetch-event-source.js";
+import { resolveUrl } from "./api.js";
+import { FetchEventSource } from "./fetch-event-source.js";
 
-/** @typedef {import("./connection-status.js").Connection} Connection */
-/** @typedef {Record<string, (data: any) => void>} Ears */
+/** @typedef {import("./connection-status.js").ConnectionStatus} ConnectionStatus */
+/** @typedef {Record<string, (data: any) => void>} Handlers */
 
-/** After how many ms a stream that was refused is asked for again; twice as long each time, up to the last. */
-const AGAIN = { first: 1000, last: 15_000 };
+/** Delays in ms before a rejected stream is requested again. Each is twice the previous one, up to the last. */
+const RETRY_DELAY = { first: 1000, last: 15_000 };
 
 /**
- * `Events` that are made anew where they give up (any answer but 200), and that rest while nobody looks:
- * a browser has six connections for all its tabs. Beside the events, `ears.begins` is called before each first event of
- * a stream, `ears.opened` when it hears for the first time, `ears.again` when something may have been missed,
- * `ears.refused` when the service would not let it in.
+ * A stream that replaces a closed `FetchEventSource` by a new one. A hidden tab has no stream, because a browser has
+ * six connections for all its tabs.
+ *
+ * A handler with an event's name receives the event's data. Four more are called without data: `onStart` before each new
+ * request, `onOpen` when the stream opens for the first time, `onGap` when events may have been missed, `onRejected`
+ * when the service rejects the request.
  */
-export class Stream {
-  /** @type {Events | null} */
+export class EventStream {
+  /** @type {FetchEventSource | null} */
   #source = null;
   #timer = 0;
-  #wait = AGAIN.first;
-  #isOver = false;
-  #mayHaveMissed = false;
-  #hasHeard = false;
+  #retryDelay = RETRY_DELAY.first;
+  #isFinished = false;
+  #hasGap = false;
+  #hasOpened = false;
 
   /**
-   * @param {Connection} connection
-   * @param {() => string} path where the stream is at this moment
-   * @param {Ears} ears what to do on each event
+   * @param {ConnectionStatus} connection
+   * @param {() => string} getPath returns the path of the next request
+   * @param {Handlers} handlers
    */
-  constructor(connection, path, ears) {
+  constructor(connection, getPath, handlers) {
     this.connection = connection;
-    this.path = path;
-    this.ears = ears;
+    this.getPath = getPath;
+    this.handlers = handlers;
     document.addEventListener("visibilitychange", this.#onVisibility);
     this.#open();
   }
 
-  /** Nothing more will come: leave it to the stream to be told so (204). */
-  end() {
-    this.#isOver = true;
+  /** Do not reopen the stream: the service ends it with 204. */
+  finish() {
+    this.#isFinished = true;
   }
 
-  /** Listen no more. */
   close() {
-    this.#isOver = true;
-    this.connection.rests();
+    this.#isFinished = true;
+    this.connection.streamClosed();
     document.removeEventListener("visibilitychange", this.#onVisibility);
-    this.#shut();
+    this.#closeSource();
   }
 
-  /** Whether it listens, or tries to. */
+  /** Whether the stream is connected or reconnects. */
   get isOpen() {
     return this.#source !== null && !this.#source.isClosed;
   }
 
   #open() {
-    this.#shut();
+    this.#closeSource();
     if (document.hidden) return;
-    this.ears.begins?.({});
-    const source = new Events(addressOf(this.path()));
+    this.handlers.onStart?.({});
+    const source = new FetchEventSource(resolveUrl(this.getPath()));
     this.#source = source;
-    source.addEventListener("open", () => this.#opened());
-    source.addEventListener("error", () => this.#failed(source));
-    for (const [name, ear] of Object.entries(this.ears)) {
-      source.addEventListener(name, (event) => ear(JSON.parse(/** @type {MessageEvent} */ (event).data)));
+    source.addEventListener("open", () => this.#onOpen());
+    source.addEventListener("error", () => this.#onError(source));
+    for (const [name, handler] of Object.entries(this.handlers)) {
+      source.addEventListener(name, (event) => handler(JSON.parse(/** @type {MessageEvent} */ (event).data)));
     }
   }
 
-  #opened() {
-    this.#wait = AGAIN.first;
-    this.connection.hears();
-    if (!this.#hasHeard && this.ears.opened) this.ears.opened({});
-    else if (this.#mayHaveMissed) this.ears.again?.({});
-    this.#hasHeard = true;
-    this.#mayHaveMissed = false;
+  #onOpen() {
+    this.#retryDelay = RETRY_DELAY.first;
+    this.connection.streamOpened();
+    if (!this.#hasOpened && this.handlers.onOpen) this.handlers.onOpen({});
+    else if (this.#hasGap) this.handlers.onGap?.({});
+    this.#hasOpened = true;
+    this.#hasGap = false;
   }
 
-  /** @param {Events} source */
-  #failed(source) {
-    if (this.#isOver || source !== this.#source) return;
-    this.connection.isDeaf();
+  /** @param {FetchEventSource} source */
+  #onError(source) {
+    if (this.#isFinished || source !== this.#source) return;
+    this.connection.streamFailed();
     if (!source.isClosed) return;
-    this.#mayHaveMissed = true;
-    this.ears.refused?.({});
-    if (this.#isOver) return;
-    this.#timer = setTimeout(() => this.#open(), this.#wait);
-    this.#wait = Math.min(this.#wait * 2, AGAIN.last);
+    this.#hasGap = true;
+    this.handlers.onRejected?.({});
+    if (this.#isFinished) return;
+    this.#timer = setTimeout(() => this.#open(), this.#retryDelay);
+    this.#retryDelay = Math.min(this.#retryDelay * 2, RETRY_DELAY.last);
   }
 
-  #shut() {
+  #closeSource() {
     clearTimeout(this.#timer);
     this.#source?.close();
     this.#source = null;
   }
 
   #onVisibility = () => {
-    if (this.#isOver) return;
-    this.#mayHaveMissed = true;
+    if (this.#isFinished) return;
+    this.#hasGap = true;
     this.#open();
   };
 }

@@ -1,46 +1,46 @@
 /**
- * JSON as text that is looked into no further than asked for: a number stays as it was written, and a megabyte costs
- * nothing until it is unfolded. The service has checked that the text is valid.
+ * Finds values in a JSON text without parsing it. Numbers keep their digits, and a nested value costs nothing until it
+ * is needed. The text must be valid JSON; the service has checked it.
  */
 
 /** @typedef {"object" | "array" | "string" | "number" | "true" | "false" | "null"} Kind */
-/** @typedef {{kind: Kind, start: number, end: number}} Span where a value stands in the text */
+/** @typedef {{kind: Kind, start: number, end: number}} Span the position of a value in the text */
 /** @typedef {{key: string | null, value: Span}} Member */
 
 /** @type {Record<string, Kind>} */
 const KINDS = { "{": "object", "[": "array", '"': "string", t: "true", f: "false", n: "null" };
 
 /**
- * Find the value that begins at `from`, after white space.
+ * Return the span of the value that begins at `from`, after white space.
  * @param {string} text
  * @param {number} from
  * @returns {Span}
  */
-export function spanOf(text, from) {
-  const start = afterSpace(text, from);
+export function scanValue(text, from) {
+  const start = skipSpace(text, from);
   const kind = KINDS[text[start] ?? ""] ?? "number";
-  return { kind, start, end: endOf(text, start, kind) };
+  return { kind, start, end: valueEnd(text, start, kind) };
 }
 
 /**
- * Go through what an object or an array has, one by one; the key is null in an array.
+ * Iterate over the members of an object, or over the items of an array, whose key is null.
  * @param {string} text
  * @param {Span} span
  * @returns {Generator<Member, void>}
  */
 export function* members(text, span) {
-  let at = afterSpace(text, span.start + 1);
-  while (at < span.end - 1) {
+  let position = skipSpace(text, span.start + 1);
+  while (position < span.end - 1) {
     let key = null;
     if (span.kind === "object") {
-      const end = stringEnd(text, at);
-      key = JSON.parse(text.slice(at, end));
-      at = afterSpace(text, end) + 1;
+      const end = stringEnd(text, position);
+      key = JSON.parse(text.slice(position, end));
+      position = skipSpace(text, end) + 1;
     }
-    const value = spanOf(text, at);
+    const value = scanValue(text, position);
     yield { key, value };
-    at = afterSpace(text, value.end);
-    if (text[at] === ",") at = afterSpace(text, at + 1);
+    position = skipSpace(text, value.end);
+    if (text[position] === ",") position = skipSpace(text, position + 1);
   }
 }
 
@@ -49,51 +49,51 @@ export function* members(text, span) {
  * @param {number} start
  * @param {Kind} kind
  */
-function endOf(text, start, kind) {
+function valueEnd(text, start, kind) {
   if (kind === "string") return stringEnd(text, start);
-  if (kind === "object" || kind === "array") return closing(text, start);
-  const word = /[^\s,\]}]*/y;
-  word.lastIndex = start;
-  word.exec(text);
-  return word.lastIndex;
+  if (kind === "object" || kind === "array") return containerEnd(text, start);
+  const token = /[^\s,\]}]*/y;
+  token.lastIndex = start;
+  token.exec(text);
+  return token.lastIndex;
 }
 
 /**
  * @param {string} text
  * @param {number} start
  */
-function closing(text, start) {
-  const marks = /["[\]{}]/g;
-  marks.lastIndex = start;
+function containerEnd(text, start) {
+  const delimiters = /["[\]{}]/g;
+  delimiters.lastIndex = start;
   let depth = 0;
-  for (let found = marks.exec(text); found; found = marks.exec(text)) {
-    if (found[0] === '"') marks.lastIndex = stringEnd(text, found.index);
-    else depth += found[0] === "{" || found[0] === "[" ? 1 : -1;
-    if (depth === 0) return marks.lastIndex;
+  for (let match = delimiters.exec(text); match; match = delimiters.exec(text)) {
+    if (match[0] === '"') delimiters.lastIndex = stringEnd(text, match.index);
+    else depth += match[0] === "{" || match[0] === "[" ? 1 : -1;
+    if (depth === 0) return delimiters.lastIndex;
   }
   return text.length;
 }
 
 /**
  * @param {string} text
- * @param {number} start where its first quotation mark is
+ * @param {number} start the position of the opening quotation mark
  */
 function stringEnd(text, start) {
-  for (let at = text.indexOf('"', start + 1); at >= 0; at = text.indexOf('"', at + 1)) {
-    let slashes = 0;
-    while (text[at - 1 - slashes] === "\\") slashes += 1;
-    if (slashes % 2 === 0) return at + 1;
+  for (let quote = text.indexOf('"', start + 1); quote >= 0; quote = text.indexOf('"', quote + 1)) {
+    let backslashes = 0;
+    while (text[quote - 1 - backslashes] === "\\") backslashes += 1;
+    if (backslashes % 2 === 0) return quote + 1;
   }
   return text.length;
 }
 
 /**
  * @param {string} text
- * @param {number} at
+ * @param {number} position
  */
-function afterSpace(text, at) {
+function skipSpace(text, position) {
   const space = /[ \t\r\n]*/y;
-  space.lastIndex = at;
+  space.lastIndex = position;
   space.exec(text);
   return space.lastIndex;
 }

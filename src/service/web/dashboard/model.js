@@ -1,59 +1,51 @@
-/** What the service's records are, as its API document says, and what of them must not pass through JavaScript's numbers. */
+/** The service's records, as the API document describes them. */
 
-import { members, spanOf } from "./json-scanner.js";
+import { members, scanValue } from "./json-scanner.js";
 
-/** @typedef {import("./document.js").components["schemas"]["Job"]} Job */
-/** @typedef {import("./document.js").components["schemas"]["Stats"]} Stats */
-/** @typedef {import("./document.js").components["schemas"]["Queue"]} Queue */
-/** @typedef {import("./document.js").components["schemas"]["Drain"]} Drain */
-/** @typedef {import("./document.js").components["schemas"]["History"]} History */
+/** @typedef {import("./openapi.js").components["schemas"]["Job"]} Job */
+/** @typedef {import("./openapi.js").components["schemas"]["Stats"]} Stats */
+/** @typedef {import("./openapi.js").components["schemas"]["Queue"]} Queue */
+/** @typedef {import("./openapi.js").components["schemas"]["Drain"]} Drain */
+/** @typedef {import("./openapi.js").components["schemas"]["History"]} History */
 /** @typedef {{job_id: string, status: string, revision: number, queue: string, slate_id?: string, at?: string, created_at?: string}} JobEvent */
-/** @typedef {{input_params?: string, result?: string, error_message?: string}} Texts */
+/** @typedef {{input_params?: string, result?: string, error_message?: string}} RawFields */
+/** @typedef {{job: Job, raw: RawFields}} JobRecord */
 
 export const STATUSES = /** @type {const} */ (["pending", "running", "completed", "failed", "cancelled"]);
-const FINAL = new Set(["completed", "failed", "cancelled"]);
-const AS_SENT = new Set(["input_params", "result", "error_message"]);
+const FINAL_STATUSES = new Set(["completed", "failed", "cancelled"]);
+const RAW_FIELDS = new Set(["input_params", "result", "error_message"]);
 
 /**
- * Whether nothing follows a status.
+ * Tell whether a status is final.
  * @param {string} status
  */
 export function isFinal(status) {
-  return FINAL.has(status);
+  return FINAL_STATUSES.has(status);
 }
 
 /**
- * Read a record: what clients sent as JSON of their own stays the text that it is, so that its numbers stay what they are.
+ * Parse a job. The JSON values that clients sent stay text, because a JavaScript number would lose digits.
  * @param {string} text
- * @returns {{job: Job, texts: Texts}}
+ * @returns {JobRecord}
  */
-export function recordOf(text) {
+export function parseRecord(text) {
   /** @type {Record<string, string>} */
-  const texts = {};
+  const raw = {};
   const rest = [];
-  for (const { key, value } of members(text, spanOf(text, 0))) {
+  for (const { key, value } of members(text, scanValue(text, 0))) {
     const slice = text.slice(value.start, value.end);
-    if (AS_SENT.has(key ?? "")) texts[String(key)] = slice;
+    if (RAW_FIELDS.has(key ?? "")) raw[String(key)] = slice;
     else rest.push(`${JSON.stringify(key)}:${slice}`);
   }
-  return { job: JSON.parse(`{${rest.join()}}`), texts };
+  return { job: JSON.parse(`{${rest.join()}}`), raw };
 }
 
 /**
- * How far a job has come, from 0 to 1; null where nobody said of what.
- * @param {Job} job
+ * Return the body of a request that creates a job with the same fields. `input_params` is sent unchanged.
+ * @param {JobRecord} record
  */
-export function shareDone({ progress }) {
-  return progress?.total ? Math.min(progress.current / progress.total, 1) : null;
-}
-
-/**
- * The text of a request for a job with the same fields: what was sent as JSON goes along as it is.
- * @param {Job} job
- * @param {Texts} texts
- */
-export function creationOf(job, texts) {
-  const same = {
+export function createBody({ job, raw }) {
+  const fields = {
     queue: job.queue,
     slate_id: job.slate_id,
     scenario_count: job.scenario_count,
@@ -61,5 +53,5 @@ export function creationOf(job, texts) {
     max_attempts: job.max_attempts,
     retry_delay_seconds: job.retry_delay_seconds,
   };
-  return `{"input_params":${texts.input_params ?? "null"},${JSON.stringify(same).slice(1)}`;
+  return `{"input_params":${raw.input_params ?? "null"},${JSON.stringify(fields).slice(1)}`;
 }

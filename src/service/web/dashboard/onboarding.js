@@ -1,23 +1,23 @@
-/** What a newcomer sees: the command that makes the first job. */
+/** The command that creates a first job. */
 
-import { commandBox, emptiness } from "./components.js";
+import { commandBox, emptyState } from "./components.js";
 import { curlToCreate } from "./curl.js";
 import { el } from "./dom.js";
 import { copy } from "./toasts.js";
 
-/** What is shown where there is no job at all. */
-export function firstJob() {
-  const create = curlToCreate('{"job_id": "first", "queue": "greetings", "input_params": {"name": "world"}}');
-  return emptiness(
-    "There is no job yet",
-    el("p", {}, "Make the first one; it appears here at once:"),
-    commandBox(create, copy),
+/** Return what a view shows while no job exists. */
+export function onboarding() {
+  const command = curlToCreate('{"job_id": "first", "queue": "greetings", "input_params": {"name": "world"}}');
+  return emptyState(
+    "No jobs yet",
+    el("p", {}, "Create the first job. It appears here immediately:"),
+    commandBox(command, copy),
     el(
       "p",
       {},
-      "Then a worker takes it from its queue, ten lines of Python or four calls. ",
-      el("a", { href: "schema" }, "The API"),
-      " has them all, to be tried in the browser.",
+      "Then run a worker that claims jobs from its queue. Try each request in the ",
+      el("a", { href: "schema" }, "API reference"),
+      ".",
     ),
   );
 }

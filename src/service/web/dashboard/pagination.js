@@ -1,43 +1,44 @@
-/** Pages of the list, however long it is: a cursor leads to each, so that any of them has an address. */
+/** Pages of the list of jobs. A cursor leads to each page, so that every page has an address. */
 
-import { queryOf } from "./router.js";
-import { read } from "./api.js";
+import { getJson } from "./api.js";
+import { buildQuery } from "./router.js";
 
 /** @typedef {import("./model.js").Job} Job */
 /** @typedef {import("./filters.js").Filters} Filters */
 /** @typedef {{jobs: Job[], next: string | null, total: number | null}} Page */
 
-export const ROWS = 100;
-/** A page of the service may be short where filters find little: so often it is asked to look on. */
-const LOOKS = 10;
+export const PAGE_SIZE = 100;
+/** Filters can leave a page of the service short. This many requests are sent to fill one page. */
+const MAX_REQUESTS = 10;
 
 /**
- * Read a page, and how many jobs there are where the service counts them.
+ * Return a page of jobs. `total` is null where the service does not count the matches.
  * @param {Filters} filters
- * @param {string} from a cursor, or nothing for the newest
+ * @param {string} cursor empty for the newest jobs
  * @returns {Promise<Page>}
  */
-export async function readPage(filters, from) {
-  const counted = total(filters);
+export async function readPage(filters, cursor) {
+  const total = countJobs(filters);
   /** @type {Job[]} */
   const jobs = [];
-  let next = from;
-  for (let look = 0; look < LOOKS; look += 1) {
-    const page = await read(`v1/jobs?${queryOf({ ...filters, limit: String(ROWS - jobs.length), cursor: next })}`);
+  let next = cursor;
+  for (let requests = 0; requests < MAX_REQUESTS; requests += 1) {
+    const limit = String(PAGE_SIZE - jobs.length);
+    const page = await getJson(`v1/jobs?${buildQuery({ ...filters, limit, cursor: next })}`);
     jobs.push(...page.items);
     next = page.next_cursor ?? "";
-    if (!next || jobs.length >= ROWS) break;
+    if (!next || jobs.length >= PAGE_SIZE) break;
   }
-  return { jobs, next: next || null, total: await counted };
+  return { jobs, next: next || null, total: await total };
 }
 
 /**
  * @param {Filters} filters
  * @returns {Promise<number | null>}
  */
-async function total({ status, queue, slate_id, correlation_id }) {
+async function countJobs({ status, queue, slate_id, correlation_id }) {
   if (slate_id || correlation_id) return null;
-  const stats = await read("v1/stats").catch(() => null);
+  const stats = await getJson("v1/stats").catch(() => null);
   if (!stats) return null;
   const counts = queue ? (stats.queues[queue] ?? {}) : stats.statuses;
   if (status) return counts[status] ?? 0;

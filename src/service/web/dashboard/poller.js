@@ -1,70 +1,69 @@
-/** Reading again: soon after something happened, but not for each of many things, and now and then in any case. */
+/** Repeats a read: soon after a change, but not once per change, and at a maximum interval in any case. */
 
-/** After how many ms a reading that failed is tried again. */
-const AGAIN = 3000;
+/** The delay in ms before a failed read is repeated. */
+const RETRY_DELAY = 3000;
 
-/** @typedef {{atMost: number, atLeast?: number}} Pace ms between two readings: no less than, and no more than */
+/** @typedef {{minInterval: number, maxInterval?: number}} Intervals ms between two reads */
 
-export class Refresher {
+export class Poller {
   #timer = 0;
   #due = Infinity;
-  #last = -Infinity;
+  #lastStart = -Infinity;
   #isReading = false;
   #isStopped = false;
-  /** After how many ms the next reading is wanted, of what was asked for while one was under way. */
-  #wanted = Infinity;
+  /** The delay in ms before the next read, as requested while a read is in progress. */
+  #requestedDelay = Infinity;
 
   /**
-   * @param {() => Promise<void>} action what is tried again where it throws
-   * @param {Pace} pace
-   * @param {(error: unknown) => void} failed is told what it threw
+   * @param {() => Promise<void>} read repeated if it throws
+   * @param {Intervals} intervals
+   * @param {(error: unknown) => void} onError
    */
-  constructor(action, { atMost, atLeast = Infinity }, failed) {
-    this.action = action;
-    this.atMost = atMost;
-    this.atLeast = atLeast;
-    this.failed = failed;
+  constructor(read, { minInterval, maxInterval = Infinity }, onError) {
+    this.read = read;
+    this.minInterval = minInterval;
+    this.maxInterval = maxInterval;
+    this.onError = onError;
   }
 
-  /** Read at once, or as soon as the reading that is under way is done. */
+  /** Read immediately, or when the read in progress has ended. */
   now() {
-    if (this.#isReading) this.#wanted = 0;
-    else this.#read();
+    if (this.#isReading) this.#requestedDelay = 0;
+    else this.#run();
   }
 
-  /** Read once it is time. */
+  /** Read when the minimum interval has passed. */
   soon() {
-    if (this.#isReading) this.#wanted = Math.min(this.#wanted, this.atMost);
-    else this.#plan(this.atMost - (performance.now() - this.#last));
+    if (this.#isReading) this.#requestedDelay = Math.min(this.#requestedDelay, this.minInterval);
+    else this.#schedule(this.minInterval - (performance.now() - this.#lastStart));
   }
 
-  /** Read no more. */
   stop() {
     this.#isStopped = true;
     clearTimeout(this.#timer);
   }
 
-  async #read() {
+  async #run() {
     clearTimeout(this.#timer);
-    this.#due = this.#wanted = Infinity;
+    this.#due = this.#requestedDelay = Infinity;
     this.#isReading = true;
-    this.#last = performance.now();
+    this.#lastStart = performance.now();
     try {
-      await this.action();
+      await this.read();
     } catch (error) {
-      this.#wanted = Math.min(this.#wanted, AGAIN);
-      if (!this.#isStopped) this.failed(error);
+      this.#requestedDelay = Math.min(this.#requestedDelay, RETRY_DELAY);
+      if (!this.#isStopped) this.onError(error);
     }
     this.#isReading = false;
-    this.#plan(Math.min(this.#wanted, this.atLeast));
+    this.#schedule(Math.min(this.#requestedDelay, this.maxInterval));
   }
 
   /** @param {number} ms */
-  #plan(ms) {
+  #schedule(ms) {
     const due = performance.now() + Math.max(ms, 0);
     if (this.#isStopped || due >= this.#due) return;
     clearTimeout(this.#timer);
     this.#due = due;
-    this.#timer = setTimeout(() => this.#read(), Math.max(ms, 0));
+    this.#timer = setTimeout(() => this.#run(), Math.max(ms, 0));
   }
 }

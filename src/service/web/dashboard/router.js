@@ -1,56 +1,56 @@
-/** What the address bar says: the part after `#` holds the whole view, so that it can be sent to a colleague. */
+/** Maps the part of the address after `#` to a view, and back. It holds the whole view, so that a link can be shared. */
 
 export const FILTERS = /** @type {const} */ (["status", "queue", "slate_id", "correlation_id"]);
 
-/** @typedef {{view: "overview" | "jobs" | "job" | "missing", id: string, asked: URLSearchParams}} Route */
+/** @typedef {{view: "overview" | "jobs" | "job" | "missing", id: string, params: URLSearchParams}} Route */
 
 /**
- * Read a view out of the part of an address after `#`.
+ * Parse the part of an address after `#`.
  * @param {string} hash
  * @returns {Route}
  */
-export function routeOf(hash) {
-  const [path = "", query = ""] = split(hash.replace(/^#/, ""), "?");
-  const asked = new URLSearchParams(query);
-  if (path === "" || path === "/") return { view: "overview", id: "", asked };
-  if (path === "/jobs") return { view: "jobs", id: "", asked };
-  const id = decoded(/^\/jobs\/([^/]+)$/.exec(path)?.[1] ?? "");
-  return id ? { view: "job", id, asked } : { view: "missing", id: "", asked };
+export function parseRoute(hash) {
+  const [path = "", query = ""] = splitOnce(hash.replace(/^#/, ""), "?");
+  const params = new URLSearchParams(query);
+  if (path === "" || path === "/") return { view: "overview", id: "", params };
+  if (path === "/jobs") return { view: "jobs", id: "", params };
+  const id = decodeOrEmpty(/^\/jobs\/([^/]+)$/.exec(path)?.[1] ?? "");
+  return id ? { view: "job", id, params } : { view: "missing", id: "", params };
 }
 
 /**
- * Where the list is, with these filters; those that are empty are left out.
- * @param {Record<string, string | null | undefined>} [asked]
+ * Return the link to the list of jobs. Empty parameters are left out.
+ * @param {Record<string, string | null | undefined>} [params]
  */
-export function toJobs(asked = {}) {
-  const query = queryOf(asked);
+export function jobsHref(params = {}) {
+  const query = buildQuery(params);
   return query ? `#/jobs?${query}` : "#/jobs";
 }
 
 /**
- * Where a job is.
+ * Return the link to a job.
  * @param {string} id
  */
-export function toJob(id) {
+export function jobHref(id) {
   return `#/jobs/${encodeURIComponent(id)}`;
 }
 
 /**
- * Where the overview is, with the length of its plot.
- * @param {Record<string, string>} [asked]
+ * Return the link to the overview.
+ * @param {Record<string, string>} [params]
  */
-export function toOverview(asked = {}) {
-  const query = queryOf(asked);
+export function overviewHref(params = {}) {
+  const query = buildQuery(params);
   return query ? `#/?${query}` : "#/";
 }
 
 /**
- * A query out of what is not empty.
- * @param {Record<string, string | null | undefined>} asked
+ * Return a query string without the empty parameters.
+ * @param {Record<string, string | null | undefined>} params
  */
-export function queryOf(asked) {
+export function buildQuery(params) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(asked)) if (value) query.set(name, value);
+  for (const [name, value] of Object.entries(params)) if (value) query.set(name, value);
   return query.toString();
 }
 
@@ -58,13 +58,13 @@ export function queryOf(asked) {
  * @param {string} text
  * @param {string} separator
  */
-function split(text, separator) {
-  const at = text.indexOf(separator);
-  return at < 0 ? [text] : [text.slice(0, at), text.slice(at + 1)];
+function splitOnce(text, separator) {
+  const index = text.indexOf(separator);
+  return index < 0 ? [text] : [text.slice(0, index), text.slice(index + 1)];
 }
 
 /** @param {string} text */
-function decoded(text) {
+function decodeOrEmpty(text) {
   try {
     return decodeURIComponent(text);
   } catch {

@@ -1,70 +1,72 @@
-/** Running jobs whose lease has run out: named, since nobody works on them. */
+/** The list of running jobs whose lease has expired. */
 
-import { toJob } from "./router.js";
-import { read } from "./api.js";
+import { getJson } from "./api.js";
 import { staleBadge } from "./components.js";
-import { el, Parts, show, write } from "./dom.js";
+import { el, KeyedList, setText, show } from "./dom.js";
+import { jobHref } from "./router.js";
 import { timeElement } from "./time.js";
 
 /** @typedef {import("./model.js").Job} Job */
 
-/** So many running jobs are looked through, newest first, and no more often than that, in ms. */
-const PAGES = 5;
-const PAGE = 200;
-const EVERY = 5000;
-const NAMED = 20;
+/** Pages of running jobs that are checked, newest first. */
+const MAX_PAGES = 5;
+const PAGE_SIZE = 200;
+/** The minimum time between two checks, in ms. */
+const MIN_INTERVAL = 5000;
+const MAX_LISTED = 20;
 
-/** A list of the stale jobs; hidden while there is none. */
-export function staleList() {
+/** Return the card with the stale jobs. It is hidden while there are none. */
+export function staleJobs() {
   const list = el("ul");
-  const more = el("p", { class: "quiet" });
-  const heading = el("h2", { id: "stale" }, staleBadge(), " Their workers were not heard of in time");
-  const node = el("section", { class: "card callout", "aria-labelledby": "stale", hidden: true }, heading, list, more);
-  const parts = new Parts(list, (/** @type {Job} */ job) => job.job_id, entry);
-  let looked = -Infinity;
+  const note = el("p", { class: "muted" });
+  const heading = el("h2", { id: "stale" }, staleBadge(), " Jobs with expired leases");
+  const node = el("section", { class: "card callout", "aria-labelledby": "stale", hidden: true }, heading, list, note);
+  const entries = new KeyedList(list, (/** @type {Job} */ job) => job.job_id, entry);
+  let lastCheck = -Infinity;
   return {
     node,
     /** @param {import("./model.js").Stats} stats */
     async update({ running }) {
-      // Without a live lease are those that never had one, too: only the records tell.
-      if (running.unleased > 0 && performance.now() - looked < EVERY) return;
-      const found = running.unleased > 0 ? await staleJobs() : { stale: [], isAll: true };
-      looked = running.unleased > 0 ? performance.now() : -Infinity;
-      show(node, found.stale.length > 0);
-      parts.show(found.stale.slice(0, NAMED));
-      write(more, remark(found));
+      // `unleased` also counts jobs that never had a lease. Only the records tell them apart.
+      if (running.unleased > 0 && performance.now() - lastCheck < MIN_INTERVAL) return;
+      const result = running.unleased > 0 ? await findStale() : { stale: [], isComplete: true };
+      lastCheck = running.unleased > 0 ? performance.now() : -Infinity;
+      show(node, result.stale.length > 0);
+      entries.update(result.stale.slice(0, MAX_LISTED));
+      setText(note, noteText(result));
     },
   };
 }
 
 /** @param {Job} job */
 function entry(job) {
-  const since = timeElement(job.lease_expires_at ?? job.updated_at);
+  const expired = timeElement(job.lease_expires_at ?? job.updated_at);
   const node = el(
     "li",
     {},
-    el("a", { class: "id", href: toJob(job.job_id) }, job.job_id),
-    el("span", {}, ` held by ${job.worker ?? "nobody"}, lease ended `, since),
+    el("a", { class: "id", href: jobHref(job.job_id) }, job.job_id),
+    el("span", {}, ` held by ${job.worker ?? "an unnamed worker"}, lease expired `, expired),
   );
   return { node, update: () => {} };
 }
 
-/** @returns {Promise<{stale: Job[], isAll: boolean}>} */
-async function staleJobs() {
+/** @returns {Promise<{stale: Job[], isComplete: boolean}>} */
+async function findStale() {
   /** @type {Job[]} */
   const stale = [];
   let cursor = "";
-  for (let page = 0; page < PAGES; page += 1) {
-    const { items, next_cursor } = await read(`v1/jobs?status=running&limit=${PAGE}${cursor}`);
+  for (let page = 0; page < MAX_PAGES; page += 1) {
+    const { items, next_cursor } = await getJson(`v1/jobs?status=running&limit=${PAGE_SIZE}${cursor}`);
     stale.push(...items.filter((/** @type {Job} */ job) => job.stale));
-    if (!next_cursor) return { stale, isAll: true };
+    if (!next_cursor) return { stale, isComplete: true };
     cursor = `&cursor=${encodeURIComponent(next_cursor)}`;
   }
-  return { stale, isAll: false };
+  return { stale, isComplete: false };
 }
 
-/** @param {{stale: Job[], isAll: boolean}} found */
-function remark({ stale, isAll }) {
-  const others = stale.length > NAMED ? `And ${(stale.length - NAMED).toLocaleString()} more. ` : "";
-  return isAll ? others : `${others}Among the newest ${(PAGES * PAGE).toLocaleString()} running jobs.`;
+/** @param {{stale: Job[], isComplete: boolean}} result */
+function noteText({ stale, isComplete }) {
+  const others = stale.length > MAX_LISTED ? `And ${(stale.length - MAX_LISTED).toLocaleString()} more. ` : "";
+  if (isComplete) return others;
+  return `${others}Only the newest ${(MAX_PAGES * PAGE_SIZE).toLocaleString()} running jobs were checked.`;
 }

@@ -1,72 +1,72 @@
-/** How it goes over time: what finished, how long it took, out of the events of a stretch of time. */
+/** The card with the charts of finished jobs over a time range. */
 
-import { toOverview } from "./router.js";
-import { el, setAttribute, write } from "./dom.js";
-import { STRETCHES, Throughput } from "./throughput.js";
+import { el, setAttribute, setText } from "./dom.js";
+import { overviewHref } from "./router.js";
+import { RANGES, Throughput } from "./throughput.js";
 import { duration, now } from "./time.js";
 
-/** @typedef {import("./charts.js").Plots} Plots */
-/** @typedef {keyof typeof STRETCHES} Stretch */
+/** @typedef {import("./charts.js").Charts} Charts */
+/** @typedef {keyof typeof RANGES} Range */
 
-const STANDARD = "15m";
+const DEFAULT_RANGE = "15m";
 
-export class Trend {
+export class ThroughputCard {
   #isChanged = true;
-  #drawnFor = 0;
+  #drawnBucket = 0;
   #isClosed = false;
-  /** @type {Promise<Plots> | null} */
-  #plots = null;
-  /** @type {Stretch} */
-  #stretch = STANDARD;
-  #throughput = new Throughput(STRETCHES[STANDARD]);
-  #summary = el("p", { class: "quiet" });
-  #links = Object.entries(STRETCHES).map(([key, { short }]) =>
-    el("a", { href: toOverview({ stretch: key }), "data-stretch": key }, short),
+  /** @type {Promise<Charts> | null} */
+  #charts = null;
+  /** @type {Range} */
+  #range = DEFAULT_RANGE;
+  #throughput = new Throughput(RANGES[DEFAULT_RANGE]);
+  #summary = el("p", { class: "muted" });
+  #links = Object.entries(RANGES).map(([key, { short }]) =>
+    el("a", { href: overviewHref({ range: key }), "data-range": key }, short),
   );
 
   constructor() {
-    const [rate, time, reading] = [
-      el("div", { class: "plot" }),
-      el("div", { class: "plot" }),
-      el("p", { class: "reading number" }),
+    const [rate, time, readout] = [
+      el("div", { class: "chart" }),
+      el("div", { class: "chart" }),
+      el("p", { class: "readout number" }),
     ];
-    this.rooms = /** @type {const} */ ([rate, time, reading]);
-    const swatches = ["completed", "failed", "cancelled"].map((status) =>
-      el("li", { class: `swatch ${status}` }, status),
+    this.elements = /** @type {const} */ ([rate, time, readout]);
+    const legend = ["completed", "failed", "cancelled"].map((status) =>
+      el("li", { class: `legend-item ${status}` }, status),
     );
     this.node = el(
       "section",
-      { class: "card trend", "aria-labelledby": "trend" },
+      { class: "card throughput", "aria-labelledby": "throughput" },
       el(
         "header",
         {},
-        el("h2", { id: "trend" }, "Over time"),
-        el("nav", { "aria-label": "How far back", class: "choice" }, ...this.#links),
+        el("h2", { id: "throughput" }, "Throughput"),
+        el("nav", { "aria-label": "Time range", class: "ranges" }, ...this.#links),
       ),
       this.#summary,
       el(
         "div",
-        { class: "plots" },
-        figure("Finished per minute", rate, el("ul", { class: "swatches" }, ...swatches)),
-        figure("Time to finish, median", time, reading),
+        { class: "charts" },
+        figure("Finished per minute", rate, el("ul", { class: "legend" }, ...legend)),
+        figure("Median time to finish", time, readout),
       ),
     );
   }
 
   /**
-   * Look so far back.
-   * @param {string} wanted
+   * Set the time range. An unknown name sets the default.
+   * @param {string} name
    */
-  look(wanted) {
-    this.#stretch = wanted in STRETCHES ? /** @type {Stretch} */ (wanted) : STANDARD;
-    this.#throughput = new Throughput(STRETCHES[this.#stretch]);
+  setRange(name) {
+    this.#range = name in RANGES ? /** @type {Range} */ (name) : DEFAULT_RANGE;
+    this.#throughput = new Throughput(RANGES[this.#range]);
     for (const link of this.#links)
-      setAttribute(link, "aria-current", link.dataset.stretch === this.#stretch ? "true" : null);
+      setAttribute(link, "aria-current", link.dataset.range === this.#range ? "true" : null);
   }
 
-  /** From when on events are wanted. */
+  /** Return the start of the range, as ISO 8601. */
   since() {
-    return new Date(now() - STRETCHES[this.#stretch].length).toISOString();
+    return new Date(now() - RANGES[this.#range].length).toISOString();
   }
 
   /** @param {import("./model.js").JobEvent} event */
@@ -75,58 +75,58 @@ export class Trend {
     this.#isChanged = true;
   }
 
-  /** Events come from the beginning again. */
-  forget() {
-    this.#throughput.forget();
+  /** Remove all events: the stream starts again. */
+  clear() {
+    this.#throughput.clear();
     this.#isChanged = true;
   }
 
-  /** Draw what has come since the last time; once a second is enough. */
+  /** Draw the new events. Called once per second. */
   tick() {
-    const { length, bucket, name } = STRETCHES[this.#stretch];
-    const latest = Math.floor(now() / bucket);
-    if (this.node.hidden || (!this.#isChanged && latest === this.#drawnFor)) return;
+    const { length, bucket, name } = RANGES[this.#range];
+    const currentBucket = Math.floor(now() / bucket);
+    if (this.node.hidden || (!this.#isChanged && currentBucket === this.#drawnBucket)) return;
     this.#isChanged = false;
-    this.#drawnFor = latest;
+    this.#drawnBucket = currentBucket;
     this.#draw(this.#throughput.series(now()), length).catch(() =>
-      write(this.rooms[2], "The plot could not be loaded."),
+      setText(this.elements[2], "Could not load the charts."),
     );
-    write(this.#summary, summaryOf(this.#throughput.summary(), name));
+    setText(this.#summary, summaryText(this.#throughput.summary(), name));
   }
 
   close() {
     this.#isClosed = true;
-    this.#plots?.then((plots) => plots.close());
+    this.#charts?.then((charts) => charts.close());
   }
 
   /**
-   * What draws is not needed for the first paint: it comes when there is something to draw.
+   * Draw the charts. Their module is loaded after the first paint.
    * @param {import("./throughput.js").Series} series
    * @param {number} length
    */
   async #draw(series, length) {
-    this.#plots ??= import("./charts.js").then(({ Plots }) => new Plots(...this.rooms));
-    const plots = await this.#plots;
-    if (!this.#isClosed) await plots.draw(series, length);
+    this.#charts ??= import("./charts.js").then(({ Charts }) => new Charts(...this.elements));
+    const charts = await this.#charts;
+    if (!this.#isClosed) await charts.draw(series, length);
   }
 }
 
 /**
  * @param {string} caption
- * @param {HTMLElement} room
- * @param {HTMLElement} more
+ * @param {HTMLElement} chart
+ * @param {HTMLElement} aside
  */
-function figure(caption, room, more) {
-  return el("figure", {}, el("figcaption", {}, el("span", {}, caption), more), room);
+function figure(caption, chart, aside) {
+  return el("figure", {}, el("figcaption", {}, el("span", {}, caption), aside), chart);
 }
 
 /**
- * What the plots say, for who does not see them.
+ * Return the charts' content as text, which screen readers need.
  * @param {{completed: number, failed: number, cancelled: number, median: number | null}} summary
  * @param {string} name
  */
-function summaryOf({ completed, failed, cancelled, median }, name) {
-  if (median === null) return `Nothing has finished in the last ${name}.`;
+function summaryText({ completed, failed, cancelled, median }, name) {
+  if (median === null) return `No jobs finished in the last ${name}.`;
   const counts = `${completed.toLocaleString()} completed, ${failed.toLocaleString()} failed, ${cancelled.toLocaleString()} cancelled`;
-  return `In the last ${name}: ${counts}. From creation to the end half of them took no more than ${duration(median * 1000)}.`;
+  return `In the last ${name}: ${counts}. Median time from creation to finish: ${duration(median * 1000)}.`;
 }

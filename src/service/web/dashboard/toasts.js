@@ -1,36 +1,36 @@
-/** What is said in passing: at the foot of the page, and to a screen reader. */
+/** Short messages at the bottom of the page, also for screen readers. */
 
 import { byId, fill, setAttribute } from "./dom.js";
 
-const SHOWN_FOR = 8000;
+const DURATION_MS = 8000;
 const timer = { id: 0 };
 
 /**
- * Say something for a while.
+ * Show a message for some seconds.
  * @param {string} text
  */
-export function say(text, isBad = false) {
-  const notice = byId("notice");
+export function toast(text, isError = false) {
+  const element = byId("toast");
   clearTimeout(timer.id);
-  setAttribute(notice, "class", isBad ? "bad" : "");
-  fill(notice, text);
-  timer.id = setTimeout(() => fill(notice), isBad ? 2 * SHOWN_FOR : SHOWN_FOR);
+  setAttribute(element, "class", isError ? "error" : "");
+  fill(element, text);
+  timer.id = setTimeout(() => fill(element), isError ? 2 * DURATION_MS : DURATION_MS);
 }
 
 /**
- * Do something, and say so where it is refused.
+ * Run an action and show its error, if it throws one.
  * @param {() => Promise<unknown>} action
  */
-export async function attempt(action) {
+export async function withErrorToast(action) {
   try {
     await action();
   } catch (error) {
-    say(error instanceof Error ? error.message : String(error), true);
+    toast(error instanceof Error ? error.message : String(error), true);
   }
 }
 
 /**
- * Put text on the clipboard; over plain HTTP browsers have the old way only.
+ * Copy a text to the clipboard. Over plain HTTP browsers have no `navigator.clipboard`.
  * @param {string} text
  * @param {string} name
  */
@@ -38,24 +38,24 @@ export async function copy(text, name) {
   try {
     await navigator.clipboard.writeText(text);
   } catch {
-    if (!copiedTheOldWay(text)) {
-      say("The browser does not let this page copy.", true);
+    if (!copyByCommand(text)) {
+      toast("The browser blocked copying.", true);
       return;
     }
   }
-  say(`${name}: copied.`);
+  toast(`${name} copied.`);
 }
 
 /** @param {string} text */
-function copiedTheOldWay(text) {
-  const before = document.activeElement;
+function copyByCommand(text) {
+  const focused = document.activeElement;
   const area = document.createElement("textarea");
-  area.className = "unseen";
+  area.className = "visually-hidden";
   area.value = text;
   document.body.append(area);
   area.select();
-  const copied = document.execCommand("copy");
+  const isCopied = document.execCommand("copy");
   area.remove();
-  if (before instanceof HTMLElement) before.focus();
-  return copied;
+  if (focused instanceof HTMLElement) focused.focus();
+  return isCopied;
 }
