@@ -5,7 +5,7 @@ import { members, scanValue } from "./json-scanner.js";
 /** @typedef {import("./openapi.js").components["schemas"]["Job"]} Job */
 /** @typedef {import("./openapi.js").components["schemas"]["Stats"]} Stats */
 /** @typedef {import("./openapi.js").components["schemas"]["Queue"]} Queue */
-/** @typedef {import("./openapi.js").components["schemas"]["Drain"]} Drain */
+/** @typedef {import("./openapi.js").components["schemas"]["DrainStatus"]} Drain */
 /** @typedef {import("./openapi.js").components["schemas"]["History"]} History */
 /** @typedef {{job_id: string, status: string, revision: number, queue: string, slate_id?: string, at?: string, created_at?: string}} JobEvent */
 /** @typedef {{input_params?: string, result?: string, error_message?: string}} RawFields */
