@@ -63,7 +63,7 @@ class Assets:
 
 
 def accepts_gzip(header: str) -> bool:
-    """Tell whether an `Accept-Encoding` header lists gzip with a quality above 0."""
+    """Return whether an `Accept-Encoding` header lists gzip with a quality above 0."""
     for entry in header.lower().split(","):
         coding, _, quality = entry.replace(" ", "").partition(";q=")
         if coding == "gzip":

@@ -61,7 +61,7 @@ def _path(scope: HTTPScope) -> str:
 
 
 def _prefers_html(accept: str) -> bool:
-    """Tell whether an `Accept` header prefers HTML to JSON. `*/*` does not."""
+    """Return whether an `Accept` header prefers HTML to JSON. `*/*` does not."""
     return Accept(accept).best_match([problems.MEDIA_TYPE, JSON, MediaType.HTML]) == MediaType.HTML
 
 

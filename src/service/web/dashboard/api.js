@@ -27,7 +27,7 @@ export class NetworkError extends Error {
 }
 
 /**
- * Tell whether a retry of the same request may succeed.
+ * Return whether a retry of the same request may succeed.
  * @param {unknown} error
  */
 export function isTransient(error) {

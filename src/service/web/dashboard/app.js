@@ -14,7 +14,8 @@ import { withErrorToast } from "./toasts.js";
 /** @typedef {{node: HTMLElement, title: string, show: (route: Route) => void, refresh: () => void, tick: () => void, close: () => void}} View */
 
 const connection = new ConnectionStatus();
-/** `navigations` tells whether another navigation began while a view was loaded. @type {{view: View | null, name: string, navigations: number}} */
+/** The counter shows whether another navigation began while a view was loading. */
+/** @type {{view: View | null, name: string, navigations: number}} */
 const current = { view: null, name: "", navigations: 0 };
 
 /** @param {Route} route @returns {Promise<View>} */

@@ -21,10 +21,6 @@ export class ConnectionStatus {
   #isChecking = false;
   #isStreamDown = false;
 
-  get status() {
-    return this.#status;
-  }
-
   /**
    * Call a listener on each change. Returns a function that removes it.
    * @param {(status: Status, previous: Status) => void} listener

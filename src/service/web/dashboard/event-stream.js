@@ -13,9 +13,11 @@ const RETRY_DELAY = { first: 1000, last: 15_000 };
  * A stream that replaces a closed `FetchEventSource` by a new one. A hidden tab has no stream, because a browser has
  * six connections for all its tabs.
  *
- * A handler with an event's name receives the event's data. Four more are called without data: `onStart` before each new
- * request, `onOpen` when the stream opens for the first time, `onGap` when events may have been missed, `onRejected`
- * when the service rejects the request.
+ * A handler with an event's name receives the event's data. Four more handlers receive no data:
+ * - `onStart`: a new source is about to connect;
+ * - `onOpen`: the stream opened for the first time;
+ * - `onGap`: events may have been missed;
+ * - `onRejected`: the service rejected the request.
  */
 export class EventStream {
   /** @type {FetchEventSource | null} */
@@ -49,11 +51,6 @@ export class EventStream {
     this.connection.streamClosed();
     document.removeEventListener("visibilitychange", this.#onVisibility);
     this.#closeSource();
-  }
-
-  /** Whether the stream is connected or reconnects. */
-  get isOpen() {
-    return this.#source !== null && !this.#source.isClosed;
   }
 
   #open() {

@@ -81,7 +81,7 @@ class JobView {
     this.node = el(
       "div",
       { class: "view job" },
-      el("nav", { "aria-label": "Breadcrumb", class: "crumbs" }, el("a", { href: jobsHref() }, "Jobs")),
+      el("nav", { "aria-label": "Breadcrumb" }, el("a", { href: jobsHref() }, "Jobs")),
       el("header", { class: "heading" }, el("h1", { tabindex: -1, class: "id" }, id), this.#badges),
       this.#announcement,
       this.missing,

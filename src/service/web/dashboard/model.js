@@ -16,7 +16,7 @@ const FINAL_STATUSES = new Set(["completed", "failed", "cancelled"]);
 const RAW_FIELDS = new Set(["input_params", "result", "error_message"]);
 
 /**
- * Tell whether a status is final.
+ * Return whether a status is final.
  * @param {string} status
  */
 export function isFinal(status) {

@@ -1,4 +1,4 @@
-/** Maps the part of the address after `#` to a view, and back. It holds the whole view, so that a link can be shared. */
+/** Maps the part of the address after `#` to a view and back. It holds the whole view, so links can be shared. */
 
 export const FILTERS = /** @type {const} */ (["status", "queue", "slate_id", "correlation_id"]);
 

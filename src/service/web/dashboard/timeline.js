@@ -1,6 +1,6 @@
 /** The history of a job. */
 
-import { el, KeyedList, setAttribute, show } from "./dom.js";
+import { el, KeyedList, show } from "./dom.js";
 import { absolute, duration, timeOfDay } from "./time.js";
 
 /** @typedef {import("./model.js").History} History */
@@ -35,7 +35,6 @@ export function timeline() {
     /** @param {History} history */
     update({ items, complete }) {
       show(truncated, !complete);
-      setAttribute(list, "data-complete", complete);
       entries.update(items.map((item, index) => ({ ...item, elapsed: sincePrevious(items, index) })));
     },
   };
