@@ -4,12 +4,13 @@ import { jobPath, newIdempotencyKey, request } from "./api.js";
 import { curlToCreate, curlToRead } from "./curl.js";
 import { openDialog } from "./dialog.js";
 import { el, show } from "./dom.js";
-import { createBody, isFinal } from "./model.js";
+import { createBody } from "./job-record.js";
+import { isFinal } from "./model.js";
 import { jobHref } from "./router.js";
 import { copy, toast, withErrorToast } from "./toasts.js";
 
 /** @typedef {import("./model.js").Job} Job */
-/** @typedef {import("./model.js").JobRecord} JobRecord */
+/** @typedef {import("./job-record.js").JobRecord} JobRecord */
 
 /**
  * Return the buttons.

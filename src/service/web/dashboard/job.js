@@ -6,15 +6,16 @@ import { emptyState, progressBar, staleBadge, statusBadge } from "./components.j
 import { el, fill, fillIfChanged, setText, show } from "./dom.js";
 import { EventStream } from "./event-stream.js";
 import { jobDetails } from "./job-details.js";
+import { parseRecord } from "./job-record.js";
 import { jsonView } from "./json-view.js";
-import { isFinal, parseRecord } from "./model.js";
+import { isFinal } from "./model.js";
 import { Poller } from "./poller.js";
 import { jobsHref } from "./router.js";
 import { timeline } from "./timeline.js";
 
 /** @typedef {import("./model.js").Job} Job */
-/** @typedef {import("./model.js").JobRecord} JobRecord */
-/** @typedef {import("./model.js").RawFields} RawFields */
+/** @typedef {import("./job-record.js").JobRecord} JobRecord */
+/** @typedef {import("./job-record.js").RawFields} RawFields */
 
 const SECTIONS = /** @type {const} */ ([
   ["error_message", "Error"],
