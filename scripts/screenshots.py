@@ -22,7 +22,7 @@ SIZE: Final = {"width": 1280, "height": 860}
 MAX_BYTES: Final = 200_000
 MINUTES: Final = 12
 
-#: By queue: number of workers, mean seconds per job, and the N of "one in N jobs fails".
+#: By queue: number of workers, mean seconds per job, jobs per failure.
 QUEUES: Final = {"lineups": (4, 9.0, 11), "simulations": (3, 5.0, 24), "mails": (2, 0.8, 60)}
 SLATES: Final = ("pinewood-400", "harbor-250", "mesa-300")
 JOB_ID: Final = "sunday"
@@ -92,13 +92,13 @@ class Example:
                 await self._run_job(queue, response.json())
 
     async def _run_job(self, queue: str, claim: dict[str, Any]) -> None:
-        _, mean, failure_rate = QUEUES[queue]
+        _, mean, jobs_per_failure = QUEUES[queue]
         path, lease = f"/v1/jobs/{claim['job']['job_id']}", {"Lease-Token": claim["lease"]["token"]}
         for step in range(1, 21):
             await asyncio.sleep(random.uniform(0.5, 1.5) * mean / 20)
             progress = {"current": step * SCENARIOS // 20, "total": SCENARIOS, "message": "simulating scenarios"}
             await self._http.post(f"{path}/heartbeat", json={"progress": progress}, headers=lease)
-        if random.randrange(failure_rate) == 0:
+        if random.randrange(jobs_per_failure) == 0:
             update = {"status": "failed", "error_message": {"type": "Infeasible", "detail": "no line-up under the cap"}}
         else:
             update = {"status": "completed", "result": {"lineups": [{"points": 231.25}]}}
