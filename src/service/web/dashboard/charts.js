@@ -203,7 +203,7 @@ function axes(style, values) {
   const times = (/** @type {any} */ _, /** @type {number[]} */ ticks) => ticks.map((tick) => timeOfDay(tick * 1000));
   return [
     { ...common, grid: { show: false }, values: times, size: 26, space: 70 },
-    { ...common, values, size: 58, space: 36 },
+    { ...common, values, size: 72, space: 36 },
   ];
 }
 
