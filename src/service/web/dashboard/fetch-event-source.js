@@ -1,18 +1,18 @@
-/** Events over `fetch`, which can carry an API key as an `EventSource` cannot; otherwise the same (HTML Standard, 9.2). */
+/** An `EventSource` over `fetch`, which can send an API key (HTML Standard, section 9.2). */
 
-import { refusal } from "./api.js";
-import { authorization } from "./key.js";
+import { toError } from "./api.js";
+import { authorization } from "./api-key.js";
 
 const EVENT_STREAM = "text/event-stream";
-/** What a browser waits before it connects again, in ms, unless the service says. */
-const RETRY = 3000;
+/** The delay in ms before a reconnection, unless the service sends another one. */
+const DEFAULT_RETRY_MS = 3000;
 
-export class Events extends EventTarget {
+export class FetchEventSource extends EventTarget {
   isClosed = false;
-  #retry = RETRY;
+  #retryMs = DEFAULT_RETRY_MS;
   #lastId = "";
   #timer = 0;
-  #stopping = new AbortController();
+  #abort = new AbortController();
 
   /** @param {string} url */
   constructor(url) {
@@ -24,45 +24,45 @@ export class Events extends EventTarget {
   close() {
     this.isClosed = true;
     clearTimeout(this.#timer);
-    this.#stopping.abort();
+    this.#abort.abort();
   }
 
-  /** Listen until the connection is lost, and again after a while; any answer but 200 is the end. */
+  /** Read events until the connection is lost, then reconnect. Any status but 200 closes the source. */
   async #connect() {
     try {
-      const response = await this.#ask();
-      if (isStream(response)) await this.#hear(response.body);
-      else await this.#giveUp(response);
+      const response = await this.#request();
+      if (isEventStream(response)) await this.#readEvents(response.body);
+      else await this.#reject(response);
     } catch {
       // The connection was lost.
     }
-    if (!this.#stopping.signal.aborted) this.dispatchEvent(new Event("error"));
-    if (!this.isClosed) this.#timer = setTimeout(() => this.#connect(), this.#retry);
+    if (!this.#abort.signal.aborted) this.dispatchEvent(new Event("error"));
+    if (!this.isClosed) this.#timer = setTimeout(() => this.#connect(), this.#retryMs);
   }
 
-  #ask() {
-    const last = this.#lastId ? { "Last-Event-ID": this.#lastId } : {};
-    const headers = { Accept: EVENT_STREAM, ...last, ...authorization() };
-    const options = { headers, cache: "no-store", signal: this.#stopping.signal };
+  #request() {
+    const lastEventId = this.#lastId ? { "Last-Event-ID": this.#lastId } : {};
+    const headers = { Accept: EVENT_STREAM, ...lastEventId, ...authorization() };
+    const options = { headers, cache: "no-store", signal: this.#abort.signal };
     return fetch(this.url, /** @type {RequestInit} */ (options));
   }
 
   /** @param {Response} response */
-  async #giveUp(response) {
+  async #reject(response) {
     this.isClosed = true;
     const text = await response.text();
-    if (!response.ok) refusal(response, text, "GET");
+    if (!response.ok) toError(response, text, "GET");
   }
 
   /** @param {ReadableStream<Uint8Array<ArrayBuffer>>} body */
-  async #hear(body) {
+  async #readEvents(body) {
     this.dispatchEvent(new Event("open"));
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
-    const frames = new Frames();
-    for (let read = await reader.read(); !read.done; read = await reader.read()) {
-      for (const { name, id, data, retry } of frames.in(read.value)) {
+    const parser = new FrameParser();
+    for (let chunk = await reader.read(); !chunk.done; chunk = await reader.read()) {
+      for (const { name, id, data, retry } of parser.parse(chunk.value)) {
         this.#lastId = id ?? this.#lastId;
-        this.#retry = retry ?? this.#retry;
+        this.#retryMs = retry ?? this.#retryMs;
         if (data !== null) this.dispatchEvent(new MessageEvent(name, { data, lastEventId: this.#lastId }));
         if (this.isClosed) return;
       }
@@ -74,34 +74,34 @@ export class Events extends EventTarget {
  * @param {Response} response
  * @returns {response is Response & {body: ReadableStream<Uint8Array<ArrayBuffer>>}}
  */
-function isStream(response) {
+function isEventStream(response) {
   const type = response.headers.get("Content-Type") ?? "";
   return response.status === 200 && response.body !== null && type.startsWith(EVENT_STREAM);
 }
 
 /** @typedef {{name: string, id: string | null, data: string | null, retry: number | null}} Frame */
 
-class Frames {
-  #rest = "";
+class FrameParser {
+  #partialLine = "";
   /** @type {string[]} */
   #lines = [];
 
   /**
-   * The frames that end in a further piece of text. A carriage return at its end may be half of a line's end.
-   * @param {string} text
+   * Return the frames that a further chunk completes. A carriage return at its end may be half of a line ending.
+   * @param {string} chunk
    */
-  *in(text) {
-    const lines = (this.#rest + text).split(/\r\n|\n|\r(?!$)/);
-    this.#rest = /** @type {string} */ (lines.pop());
+  *parse(chunk) {
+    const lines = (this.#partialLine + chunk).split(/\r\n|\n|\r(?!$)/);
+    this.#partialLine = /** @type {string} */ (lines.pop());
     for (const line of lines) {
       if (line) this.#lines.push(line);
-      else yield frameOf(this.#lines.splice(0));
+      else yield parseFrame(this.#lines.splice(0));
     }
   }
 }
 
 /** @param {string[]} lines @returns {Frame} */
-function frameOf(lines) {
+function parseFrame(lines) {
   /** @type {Frame} */
   const frame = { name: "message", id: null, data: null, retry: null };
   for (const line of lines) {
