@@ -209,7 +209,15 @@ def again_and_again(disturb: Callable[[AsyncRedis], Awaitable[object]]) -> Play:
 
 async def wrong_type(stage: Stage) -> None:
     """Put a key of another type in the place of one of ours, one after another."""
-    names = [keys.LEASES, keys.TAGS, keys.DUE, keys.EVENTS, keys.SHELVES, keys.CLOCK, keys.by_creation("a", "pending")]
+    names = [
+        keys.LEASES,
+        keys.TAGS,
+        keys.DELAYED,
+        keys.EVENTS,
+        keys.INDEXES,
+        keys.CLOCK,
+        keys.by_creation("a", "pending"),
+    ]
     async with stage.client() as redis:
         for name in stage.choose.sample(names, 3):
             await _replace(redis, name)

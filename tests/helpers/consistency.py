@@ -40,7 +40,7 @@ async def _job(redis: Redis, name: str) -> dict[str, str]:
 async def _entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple[str, str]]:
     """Return what the indexes must hold of a job."""
     queue, created = job["queue"], parse_timestamp(job["created_at"])
-    waits = job["status"] == "pending" and await redis.zscore(keys.DUE, f"{queue}:{job_id}") is not None
+    waits = job["status"] == "pending" and await redis.zscore(keys.DELAYED, f"{queue}:{job_id}") is not None
     shelf = "delayed" if waits else job["status"]
     entries = [
         (keys.by_creation(queue, shelf), f"{job_id} {created}"),
@@ -50,7 +50,7 @@ async def _entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple
         ),
     ]
     if waits:
-        entries.append((keys.DUE, f"{queue}:{job_id} {parse_timestamp(job['available_at'])}"))
+        entries.append((keys.DELAYED, f"{queue}:{job_id} {parse_timestamp(job['available_at'])}"))
     if "lease_expires_at" in job:
         entries.append((keys.LEASES, f"{job_id} {parse_timestamp(job['lease_expires_at']) // 1000}"))
     for kind, name in (("s", "slate_id"), ("c", "correlation_id")):
@@ -62,7 +62,7 @@ async def _entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple
 async def _held(redis: Redis, names: list[str]) -> Any:
     """Yield what the indexes do hold, in the same form."""
     for name in names:
-        if name.startswith((keys.index("list:"), keys.index("exp:"))) or name in {keys.DUE, keys.LEASES, keys.TAGS}:
+        if name.startswith((keys.key("list:"), keys.key("exp:"))) or name in {keys.DELAYED, keys.LEASES, keys.TAGS}:
             for member, score in await redis.zrange(name, 0, -1, withscores=True):
                 yield name, _shown(name, member.decode(), int(score))
 
@@ -71,6 +71,6 @@ def _shown(name: str, member: str, score: int) -> str:
     if name == keys.TAGS:
         tag, created, job_id = member.split(":", 2)
         return f"{tag[0]}:{int(created)}:{job_id}"
-    if name.startswith(keys.index("exp:")):
+    if name.startswith(keys.key("exp:")):
         return f"{member.rpartition('|')[0]} {score}"
     return f"{member} {score}"

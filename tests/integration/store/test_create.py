@@ -148,7 +148,7 @@ async def test_a_delayed_job_is_pending_and_available_later(jobs: JobStateManage
     assert job.status is Status.PENDING
     assert job.available_at
     assert parse_timestamp(job.available_at) - parse_timestamp(job.created_at) == 60_000_000
-    assert await redis.zscore(keys.DUE, "default:j") == parse_timestamp(job.available_at)
+    assert await redis.zscore(keys.DELAYED, "default:j") == parse_timestamp(job.available_at)
     assert (await jobs.get_stats()).delayed == 1
     assert [one.job_id for one in (await jobs.list_jobs(JobFilter(status=Status.PENDING))).items] == ["j"]
 
@@ -175,9 +175,9 @@ async def test_a_creation_appends_one_event(jobs: JobStateManager, redis: Redis)
         "job:j",
         keys.by_creation("default", "pending"),
         keys.by_expiry("default", "pending"),
-        keys.SHELVES,
+        keys.INDEXES,
         keys.TAGS,
-        keys.DUE,
+        keys.DELAYED,
         keys.CLOCK,
         keys.EVENTS,
     ],
@@ -188,7 +188,7 @@ async def test_a_foreign_key_in_the_way_is_named_and_nothing_is_written(
     await redis.sadd(name, "foreign")
 
     with pytest.raises(StoreCorrupt) as refused:
-        await jobs.create_job("j", 1, slate_id="s", delay_seconds=60 if name == keys.DUE else 0)
+        await jobs.create_job("j", 1, slate_id="s", delay_seconds=60 if name == keys.DELAYED else 0)
 
     assert "WRONGTYPE" in str(refused.value)
     assert name == "job:j" or name in str(refused.value)

@@ -18,6 +18,7 @@ from service.store.doctor import CheckStats, Issue, IssueType, check
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
+from service.store.queues import QueueManager
 from tests.helpers.consistency import ails, drift
 
 pytestmark = pytest.mark.leaves_debris
@@ -27,7 +28,7 @@ Break = Callable[[Redis], Awaitable[Any]]
 
 
 @pytest.fixture
-async def world(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> Redis:
+async def world(jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis) -> Redis:
     """A store with a job on every shelf, and a key of every kind."""
     about = {"queue": "q", "slate_id": "s", "correlation_id": "c"}
     for name in ("leased", "pending", "running", "completed", "failed", "cancelled"):
@@ -44,8 +45,8 @@ async def world(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> Re
     await jobs.cancel_job("cancelled")
     await jobs.cancel_job("deleted")
     await jobs.delete_job("deleted")
-    await leases.configure_queue("q", max_running=5)
-    await leases.start_drain(60)
+    await queues.configure_queue("q", max_running=5)
+    await queues.start_drain(60)
     await jobs.write_version()
     await redis.set("not-ours", "1", ex=3600)
     return redis
@@ -111,28 +112,28 @@ REPAIRABLE: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     ),
     "epitaph lost": (
         lambda redis: redis.delete(EXP),
-        [("count", keys.by_expiry("q", "*")), ("missing", EXP), ("stray", keys.SHELVES)],
+        [("count", keys.by_expiry("q", "*")), ("missing", EXP), ("stray", keys.INDEXES)],
     ),
     "epitaph of another revision": (change_epitaph, [("missing", EXP), ("stray", EXP)]),
     "tag lost": (lambda redis: redis.zremrangebyrank(keys.TAGS, 0, 0), [("missing", keys.TAGS)]),
     "tag of another creation": (change_creation, [("missing", keys.TAGS), ("stray", keys.TAGS)]),
     "tag without a job": (lambda redis: redis.zadd(keys.TAGS, {"s00:0000000000000001:x": 0}), [("stray", keys.TAGS)]),
     "shelf not registered": (
-        lambda redis: redis.zrem(keys.SHELVES, "q:completed"),
-        [("count", keys.by_expiry("q", "*")), ("missing", keys.SHELVES)],
+        lambda redis: redis.zrem(keys.INDEXES, "q:completed"),
+        [("count", keys.by_expiry("q", "*")), ("missing", keys.INDEXES)],
     ),
     "shelf registered too late": (
-        lambda redis: redis.zincrby(keys.SHELVES, HOUR, "q:completed"),
-        [("score", keys.SHELVES)],
+        lambda redis: redis.zincrby(keys.INDEXES, HOUR, "q:completed"),
+        [("score", keys.INDEXES)],
     ),
-    "shelf without jobs": (lambda redis: redis.zadd(keys.SHELVES, {"q:none": 2**50}), [("stray", keys.SHELVES)]),
+    "shelf without jobs": (lambda redis: redis.zadd(keys.INDEXES, {"q:none": 2**50}), [("stray", keys.INDEXES)]),
     "due lost": (
-        lambda redis: redis.zrem(keys.DUE, "q:delayed"),
-        [("missing", keys.DUE)],
+        lambda redis: redis.zrem(keys.DELAYED, "q:delayed"),
+        [("missing", keys.DELAYED)],
     ),
-    "due without a job": (lambda redis: redis.zadd(keys.DUE, {"q:gone": 2**50}), [("stray", keys.DUE)]),
-    "due of a job that runs": (lambda redis: redis.zadd(keys.DUE, {"q:running": 2**50}), [("stray", keys.DUE)]),
-    "due at another time": (lambda redis: redis.zincrby(keys.DUE, 1000, "q:delayed"), [("score", keys.DUE)]),
+    "due without a job": (lambda redis: redis.zadd(keys.DELAYED, {"q:gone": 2**50}), [("stray", keys.DELAYED)]),
+    "due of a job that runs": (lambda redis: redis.zadd(keys.DELAYED, {"q:running": 2**50}), [("stray", keys.DELAYED)]),
+    "due at another time": (lambda redis: redis.zincrby(keys.DELAYED, 1000, "q:delayed"), [("score", keys.DELAYED)]),
     "lease lost": (lambda redis: redis.zrem(keys.LEASES, "leased"), [("missing", keys.LEASES)]),
     "lease of another end": (lambda redis: redis.zincrby(keys.LEASES, 1, "leased"), [("score", keys.LEASES)]),
     "lease of a job without one": (lambda redis: redis.zadd(keys.LEASES, {"running": 2**50}), [("stray", keys.LEASES)]),
@@ -228,7 +229,7 @@ async def test_what_is_not_ours_or_cannot_be_read_is_told_and_left_alone(
 
 
 @pytest.mark.parametrize(
-    "shared", [keys.TAGS, keys.DUE, keys.LEASES, keys.SHELVES, keys.CLOCK, keys.EVENTS, keys.QUEUES]
+    "shared", [keys.TAGS, keys.DELAYED, keys.LEASES, keys.INDEXES, keys.CLOCK, keys.EVENTS, keys.QUEUES]
 )
 async def test_a_shared_key_that_is_not_ours_hides_nothing_else(
     world: Redis, pool: BlockingConnectionPool, shared: str
@@ -268,11 +269,11 @@ async def test_expired_jobs_that_await_their_sweep_are_no_drift(
     await brief.cancel_job("back")
     await asyncio.sleep(0.05)
     await jobs.create_job("back", 1, "c", slate_id="s")  # beside its own unswept end
-    await redis.zadd(keys.SHELVES, {"q:none": 1})  # which the sweep takes out
+    await redis.zadd(keys.INDEXES, {"q:none": 1})  # which the sweep takes out
     ended = keys.by_expiry("default", "pending")
     at_one_time: dict[Any, float] = {member: 1 for member in await redis.zrange(ended, 0, -1) if member[:1] == b"j"}
     await redis.zadd(ended, at_one_time)
-    await redis.zadd(keys.SHELVES, {"default:pending": 1})
+    await redis.zadd(keys.INDEXES, {"default:pending": 1})
     before = await contents(redis)
 
     assert await ails(pool, repair=True) == []
@@ -304,7 +305,7 @@ async def test_newer_data_is_not_looked_at(world: Redis, pool: BlockingConnectio
 
 async def test_the_pace_bounds_what_is_looked_at(world: Redis, pool: BlockingConnectionPool) -> None:
     tally, started = CheckStats(), asyncio.get_running_loop().time()
-    async for _ in check(StoreClient(pool, NullObserver()), rate=400, tally=tally):
+    async for _ in check(StoreClient(pool, NullObserver()), rate=400, stats=tally):
         pytest.fail("nothing is wrong")
     took = asyncio.get_running_loop().time() - started
 

@@ -85,7 +85,7 @@ async def test_indexes_that_only_reads_need_go_by_themselves(brief: JobStateMana
 
     left = {name.decode(): await redis.ttl(name) for name in await redis.keys()}
 
-    lasting = {keys.CLOCK, keys.EVENTS, keys.SHELVES, keys.by_expiry("default", "pending")}
+    lasting = {keys.CLOCK, keys.EVENTS, keys.INDEXES, keys.by_expiry("default", "pending")}
     assert {name for name, seconds in left.items() if not 0 <= seconds <= 3600} == lasting
     assert set(left) == lasting | {keys.TAGS, keys.by_creation("default", "pending")}
 

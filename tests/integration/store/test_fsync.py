@@ -14,6 +14,7 @@ from service.store import fsync
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
+from service.store.queues import QueueManager
 from tests.helpers.servers import ProcessRedis
 
 Start = Callable[..., str]
@@ -33,10 +34,11 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @asynccontextmanager
-async def store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager, Redis]]:
+async def store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager, QueueManager, Redis]]:
     pool = create_pool(url)
     jobs = JobStateManager(pool, ttl=timedelta(days=1), waitaof=True)
-    yield jobs, LeaseManager(pool, ttl=timedelta(days=1), waitaof=True), Redis(connection_pool=pool)
+    leases = LeaseManager(pool, ttl=timedelta(days=1), waitaof=True)
+    yield jobs, leases, QueueManager(pool, waitaof=True), Redis(connection_pool=pool)
     await pool.disconnect()
 
 
@@ -46,7 +48,7 @@ async def asked(redis: Redis) -> int:
 
 
 async def test_every_change_waits_for_a_sync_and_all_that_come_at_once_for_one(start: Start) -> None:
-    async with store(start("--appendfsync", "always")) as (jobs, leases, redis):
+    async with store(start("--appendfsync", "always")) as (jobs, leases, queues, redis):
         await asyncio.gather(*(jobs.create_job(f"j{number}", 1) for number in range(50)))
         assert 1 <= await asked(redis) <= 5
         changes = [
@@ -55,7 +57,7 @@ async def test_every_change_waits_for_a_sync_and_all_that_come_at_once_for_one(s
             lambda: jobs.update_job_status("j1", "running"),  # made before, perhaps a moment ago: it is assured again
             lambda: jobs.cancel_job("j2"),
             lambda: jobs.delete_job("j2"),
-            lambda: leases.configure_queue("q", paused=True),
+            lambda: queues.configure_queue("q", paused=True),
         ]
         for number, change in enumerate(changes):
             before = await asked(redis)
@@ -73,8 +75,8 @@ async def test_every_change_waits_for_a_sync_and_all_that_come_at_once_for_one(s
 
 async def test_what_is_not_synced_in_time_is_not_acknowledged(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fsync, "WAITAOF_TIMEOUT_MS", 50)
-    async with store(start("--appendfsync", "no")) as (jobs, _, redis):
-        with pytest.raises(errors.StoreTimeout, match="not on the disk yet"):
+    async with store(start("--appendfsync", "no")) as (jobs, _, _, redis):
+        with pytest.raises(errors.StoreTimeout, match="not on disk yet"):
             await jobs.create_job("j", 1)
         assert await redis.exists("job:j")
 
@@ -90,13 +92,13 @@ async def test_what_is_not_synced_in_time_is_not_acknowledged(start: Start, monk
 async def test_a_redis_that_cannot_say_is_refused(
     start: Start, options: tuple[str, ...], meant: type[Exception], said: str
 ) -> None:
-    async with store(start(*options)) as (jobs, _, _):
+    async with store(start(*options)) as (jobs, _, _, _):
         with pytest.raises(meant, match=said):
             await jobs.create_job("j", 1)
 
 
 async def test_who_comes_while_one_sync_is_awaited_waits_for_the_next(start: Start) -> None:
-    async with store(start("--appendfsync", "everysec")) as (jobs, _, redis):
+    async with store(start("--appendfsync", "everysec")) as (jobs, _, _, redis):
         first = asyncio.create_task(jobs.create_job("a", 1))
         while not await asked(redis):  # noqa: ASYNC110 (nobody tells of it)
             await asyncio.sleep(0.01)

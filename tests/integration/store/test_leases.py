@@ -20,6 +20,7 @@ from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.observer import NullObserver
+from service.store.queues import QueueManager
 from tests.integration.store.test_random_histories import expire_lease
 
 
@@ -101,10 +102,10 @@ async def test_a_running_job_that_lies_on_a_list_of_pending_ones_is_not_given_ou
 
 async def test_a_shelf_that_is_not_ours_hides_no_count(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
-    await redis.zadd(keys.SHELVES, {"default:odd": 2**50})
+    await redis.zadd(keys.INDEXES, {"default:odd": 2**50})
 
     assert (await jobs.get_stats()).statuses[Status.PENDING] == 1
-    await redis.zrem(keys.SHELVES, "default:odd")
+    await redis.zrem(keys.INDEXES, "default:odd")
 
 
 @pytest.mark.leaves_debris
@@ -116,12 +117,12 @@ async def test_what_waits_for_its_time_without_being_a_delayed_job_is_passed_ove
     await claimed(leases, "held")
     await jobs.create_job("later", 1, queue="later", delay_seconds=3600)
     await redis.hset(keys.job("foreign"), "status", "pending")
-    await redis.zadd(keys.DUE, {"default:foreign": 1, "held:held": 1, "another:later": 1})
+    await redis.zadd(keys.DELAYED, {"default:foreign": 1, "held:held": 1, "another:later": 1})
 
     assert (await claimed(leases)).job.job_id == "there"
 
     assert await leases.claim_job(["held", "later"], "w") is None
-    assert await redis.zrange(keys.DUE, 0, -1) == [b"default:foreign", b"later:later"], (
+    assert await redis.zrange(keys.DELAYED, 0, -1) == [b"default:foreign", b"later:later"], (
         "what is not ours stays, for later"
     )
 
@@ -168,14 +169,14 @@ async def test_a_claim_with_another_content_under_a_used_key_is_refused(
 
 
 async def test_a_used_key_of_a_claim_is_refused_with_another_content_after_its_job_has_ended(
-    jobs: JobStateManager, leases: LeaseManager
+    jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1)
     first = await leases.claim_job(["default"], "w", claim_key="k")
     assert first
     await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
-    await leases.start_drain(60)
+    await queues.start_drain(60)
 
     with pytest.raises(errors.IdempotencyKeyReused):
         await leases.claim_job(["default"], "another", claim_key="k")
@@ -224,11 +225,11 @@ async def test_a_claim_that_is_sent_again_does_not_give_a_lease_of_another(
 
 
 async def test_a_claim_whose_reply_was_lost_before_a_drain_gives_its_job_again(
-    jobs: JobStateManager, leases: LeaseManager
+    jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
     await jobs.create_job("j", 1)
     first = await leases.claim_job(["default"], "w", claim_key="k")
-    await leases.start_drain(60)
+    await queues.start_drain(60)
     assert await leases.claim_job(["default"], "w", claim_key="k") == first
 
 
@@ -463,7 +464,7 @@ async def test_a_plain_release_makes_the_job_due_at_once_whatever_its_retry_dela
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=3, retry_delay_seconds=1000)
     await leases.release_job("j", (await claimed(leases)).lease.token, error="x")
-    await redis.zadd(keys.DUE, {"default:j": 0})  # as if that time had gone by
+    await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if that time had gone by
     released = await leases.release_job("j", (await claimed(leases)).lease.token)
     assert released.available_at is None
     assert (await claimed(leases)).job.attempt == 3
@@ -520,8 +521,8 @@ async def test_failed_attempts_double_the_delay_until_the_job_has_failed(
         job = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": failures})
         assert (job.status, job.failures) == (Status.PENDING, failures)
         assert job.available_at
-        delays.append(round(await redis.zscore(keys.DUE, "default:j") / 1e6 - (await redis.time())[0]))
-        await redis.zadd(keys.DUE, {"default:j": 0})  # as if that time had gone by
+        delays.append(round(await redis.zscore(keys.DELAYED, "default:j") / 1e6 - (await redis.time())[0]))
+        await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if that time had gone by
     assert delays == pytest.approx([1000, 2000, 3600], abs=2), "at most an hour"
     last = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": 4})
     assert (last.status, last.failures, bytes(last.error_message or b"")) == (Status.FAILED, 4, b'{"attempt":4}')
@@ -655,7 +656,7 @@ async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_bef
     changes: Counter[str] = Counter()
 
     class Counting(NullObserver):
-        def changed(self, change: str, jobs: int = 1) -> None:
+        def on_job_change(self, change: str, jobs: int = 1) -> None:
             changes[change] += jobs
 
     leases = LeaseManager(pool, ttl=timedelta(days=1), observer=Counting())
@@ -663,14 +664,14 @@ async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_bef
         await jobs.create_job(f"j{number}", 1)
         await claimed(leases)
         await expire_lease(redis, f"j{number}")
-    run, reaps = leases._gateway.run_script, count()
+    run, reaps = leases._client.run_script, count()
 
     async def run_once(*args: Any) -> list[Any]:
         if next(reaps):
             raise errors.StoreTimeout
         return await run(*args)
 
-    monkeypatch.setattr(leases._gateway, "run", run_once)
+    monkeypatch.setattr(leases._client, "run_script", run_once)
     with suppress(errors.StoreTimeout):
         while True:
             await leases.reap()
@@ -711,15 +712,15 @@ async def test_a_due_job_in_whose_way_a_foreign_key_is_keeps_no_claim_from_the_o
 ) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)
-        await redis.zadd(keys.DUE, {f"{job_id}:{job_id}": 1})  # as if the delay were over
-    await redis.zadd(keys.DUE, {"garbage": 0})
+        await redis.zadd(keys.DELAYED, {f"{job_id}:{job_id}": 1})  # as if the delay were over
+    await redis.zadd(keys.DELAYED, {"garbage": 0})
     await redis.set(keys.by_expiry("a", "pending"), "foreign", ex=60)
 
     with capture_logs() as log:
         assert (await claimed(leases, "b")).job.job_id == "b"
 
     assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a"])]
-    [(member, due)] = await redis.zrange(keys.DUE, 0, -1, withscores=True)
+    [(member, due)] = await redis.zrange(keys.DELAYED, 0, -1, withscores=True)
     assert (member, due / 1e6) == (b"a:a", pytest.approx((await redis.time())[0] + 60, abs=5))
     with capture_logs() as log:
         assert await leases.claim_job(["b"], "w") is None
@@ -765,7 +766,6 @@ async def test_two_reapers_take_a_job_once(jobs: JobStateManager, leases: LeaseM
         ("Lease-Token", lambda leases: leases.heartbeat("j", "a b")),
         ("delay_seconds", lambda leases: leases.release_job("j", "1-a", delay_seconds=-1)),
         ("job_id", lambda leases: leases.release_job("a/b", "1-a")),
-        ("seconds", lambda leases: leases.start_drain(0)),
     ],
 )
 async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManager, field: str, call: object) -> None:
@@ -803,162 +803,7 @@ async def test_a_foreign_index_in_the_way_of_a_worker_is_named_and_nothing_is_wr
     assert await redis.hgetall(keys.job("j")) == held
 
 
-@pytest.mark.leaves_debris
-async def test_an_operator_who_cannot_be_heard_by_those_who_wait_changes_nothing(
-    leases: LeaseManager, redis: Redis
-) -> None:
-    await redis.set(keys.EVENTS, "foreign")
-    for call in (leases.configure_queue("default", paused=True), leases.start_drain(60)):
-        with pytest.raises(errors.StoreCorrupt, match=keys.EVENTS):
-            await call
-    assert await redis.keys() == [keys.EVENTS.encode()]
-
-
 async def test_a_job_that_is_not_there_is_not_found(leases: LeaseManager) -> None:
     for call in (leases.heartbeat("j", "1-a"), leases.release_job("j", "1-a")):
         with pytest.raises(errors.JobNotFound):
             await call
-
-
-async def test_a_paused_queue_gives_out_nothing(jobs: JobStateManager, leases: LeaseManager) -> None:
-    await jobs.create_job("p", 1, queue="paused")
-    await jobs.create_job("o", 1, queue="open")
-    assert (await leases.configure_queue("paused", paused=True)).paused
-    assert (await claimed(leases, "paused", "open")).job.job_id == "o"
-    assert await leases.claim_job(["paused", "open"], "w") is None
-    await leases.configure_queue("paused", paused=False)
-    assert (await claimed(leases, "paused")).job.job_id == "p"
-
-
-async def test_a_capped_queue_has_no_more_running_jobs_than_it_may(jobs: JobStateManager, leases: LeaseManager) -> None:
-    for number in range(4):
-        await jobs.create_job(f"j{number}", 1)
-    await leases.configure_queue("default", max_running=2)
-    claims = [await leases.claim_job(["default"], "w") for _ in range(4)]
-    assert [claim is not None for claim in claims] == [True, True, False, False]
-    assert claims[0]
-    await leases.release_job("j0", claims[0].lease.token, delay_seconds=60)
-    assert (await claimed(leases)).job.job_id == "j2"
-
-
-async def test_running_jobs_that_have_expired_do_not_count_for_the_cap(
-    pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager
-) -> None:
-    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
-    await brief.create_job("gone", 1)
-    await brief.update_job_status("gone", "running")
-    await jobs.create_job("there", 1)
-    await leases.configure_queue("default", max_running=1)
-    await asyncio.sleep(0.05)
-    assert (await claimed(leases)).job.job_id == "there"
-
-
-async def test_the_queues_are_listed_with_settings_and_counts(jobs: JobStateManager, leases: LeaseManager) -> None:
-    await jobs.create_job("j", 1, queue="b")
-    await leases.configure_queue("a", max_running=3)
-    await leases.configure_queue("b", paused=True)
-    found = [
-        (one.queue, one.paused, one.max_running, one.statuses[Status.PENDING]) for one in await leases.get_queues()
-    ]
-    assert found == [("a", False, 3, 0), ("b", True, None, 1)]
-    await leases.configure_queue("a", max_running=None)
-    assert [one.queue for one in await leases.get_queues()] == ["b"]
-
-
-async def test_a_setting_of_a_queue_that_is_left_out_stays_as_it_is(leases: LeaseManager) -> None:
-    async def configured(**settings: Any) -> tuple[bool, int | None]:
-        answer = await leases.configure_queue("q", **settings)
-        assert [answer] == await leases.get_queues()
-        return answer.paused, answer.max_running
-
-    assert await configured(max_running=3) == (False, 3)
-    assert await configured(paused=True) == (True, 3)
-    assert await configured() == (True, 3)
-    assert await configured(max_running=4) == (True, 4)
-    assert await configured(paused=None) == (False, 4)
-    assert await configured(paused=True) == (True, 4)
-    assert await configured(max_running=None) == (True, None)
-    assert await configured(paused=True, max_running=2) == (True, 2)
-
-
-async def test_a_queue_without_settings_of_its_own_leaves_nothing_behind(leases: LeaseManager, redis: Redis) -> None:
-    await leases.configure_queue("q", paused=True, max_running=3)
-    answer = await leases.configure_queue("q", paused=None, max_running=None)
-
-    assert (answer.paused, answer.max_running) == (False, None)
-    assert await redis.exists(keys.QUEUES) == 0
-
-
-@pytest.mark.parametrize("settings", [{}, {"paused": True}, {"max_running": 3}, {"paused": True, "max_running": 3}])
-async def test_a_configuration_that_changes_no_setting_writes_nothing(
-    leases: LeaseManager, redis: Redis, settings: dict[str, Any]
-) -> None:
-    await leases.configure_queue("q", paused=True, max_running=3)
-    events = await redis.xlen(keys.EVENTS)
-
-    answer = await leases.configure_queue("q", **settings)
-    await leases.configure_queue("new")
-
-    assert (answer.paused, answer.max_running) == (True, 3)
-    assert await redis.xlen(keys.EVENTS) == events
-    assert await redis.hgetall(keys.QUEUES) == {b"q": b"1:3"}
-
-
-async def test_clients_that_set_different_settings_at_once_do_not_undo_one_another(leases: LeaseManager) -> None:
-    for number in range(50):
-        name = f"q{number}"
-        await asyncio.gather(
-            leases.configure_queue(name, paused=True), leases.configure_queue(name, max_running=number + 1)
-        )
-
-    found = {one.queue: (one.paused, one.max_running) for one in await leases.get_queues()}
-    assert found == {f"q{number}": (True, number + 1) for number in range(50)}
-
-
-@pytest.mark.parametrize("held", ["yes", "2:5", "1", "0:x", ""])
-async def test_settings_that_cannot_be_read_are_replaced(leases: LeaseManager, redis: Redis, held: str) -> None:
-    await redis.hset(keys.QUEUES, mapping={"q": held, "r": held})
-
-    answer = await leases.configure_queue("q", max_running=4)
-    await leases.configure_queue("r")
-
-    assert (answer.paused, answer.max_running) == (False, 4)
-    assert await redis.hgetall(keys.QUEUES) == {b"q": b"0:4"}
-
-
-@pytest.mark.leaves_debris
-async def test_a_foreign_key_in_the_place_of_the_settings_stays(leases: LeaseManager, redis: Redis) -> None:
-    await redis.set(keys.QUEUES, "foreign")
-    with pytest.raises(errors.StoreCorrupt, match=keys.QUEUES):
-        await leases.configure_queue("q", paused=True)
-    assert await redis.keys() == [keys.QUEUES.encode()]
-
-
-async def test_a_drain_stops_creations_and_claims_and_nothing_else(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis
-) -> None:
-    for job_id in ("a", "b"):
-        await jobs.create_job(job_id, 1)
-    claim = await claimed(leases)
-
-    drain = await leases.start_drain(60)
-
-    assert (drain.draining, drain.running, drain.leased, drain.safe_to_stop) == (True, 1, 1, False)
-    assert drain.oldest
-    assert drain.oldest.job_id == "a"
-    for refused in (jobs.create_job("c", 1), leases.claim_job(["default"], "w")):
-        with pytest.raises(errors.Draining) as draining:
-            await refused
-        assert 0 < draining.value.retry_after <= 60
-    assert (await jobs.create_job("b", 1)).replayed
-    await leases.heartbeat("a", claim.lease.token)
-    await jobs.update_job_status("a", "completed", lease_token=claim.lease.token)
-    events = await redis.xlen(keys.EVENTS)
-    assert (await leases.get_drain()).safe_to_stop
-    assert await redis.xlen(keys.EVENTS) == events, "a look wakes nobody"
-    assert not (await leases.end_drain()).draining
-    await jobs.create_job("c", 1)
-
-    await leases.start_drain(1)
-    await asyncio.sleep(1.05)
-    assert not (await leases.get_drain()).draining, "it ends by itself"

@@ -313,11 +313,11 @@ async def test_a_delay_that_is_over_is_not_counted_as_one(jobs: JobStateManager,
     await jobs.create_job("j", 1, delay_seconds=60)
     await jobs.create_job("k", 1, delay_seconds=60)
     seconds, _ = await redis.time()
-    held = await redis.zscore(keys.DUE, "default:k") or 0
-    await redis.zadd(keys.DUE, {"default:k": (seconds - 1) * 1_000_000})
+    held = await redis.zscore(keys.DELAYED, "default:k") or 0
+    await redis.zadd(keys.DELAYED, {"default:k": (seconds - 1) * 1_000_000})
 
     stats = await jobs.get_stats()
-    await redis.zadd(keys.DUE, {"default:k": held})
+    await redis.zadd(keys.DELAYED, {"default:k": held})
 
     assert (stats.delayed, stats.statuses[Status.PENDING]) == (1, 2)
 
@@ -325,12 +325,12 @@ async def test_a_delay_that_is_over_is_not_counted_as_one(jobs: JobStateManager,
 async def test_an_emptied_shelf_is_not_looked_at_any_more(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1, queue="q")
     await jobs.update_job_status("j", "running")
-    assert await redis.zrange(keys.SHELVES, 0, -1) == [b"q:running"]
+    assert await redis.zrange(keys.INDEXES, 0, -1) == [b"q:running"]
 
     await jobs.cancel_job("j")
     await jobs.delete_job("j")
 
-    assert await redis.zcard(keys.SHELVES) == 0
+    assert await redis.zcard(keys.INDEXES) == 0
 
 
 @pytest.mark.parametrize(

@@ -27,8 +27,9 @@ from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
 from service.store.pool import create_pool
+from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
-from service.store.redis_commands import DOCTOR, REPAIR, REQUIRED_COMMANDS, names
+from service.store.redis_commands import DOCTOR_COMMANDS, REPAIR_COMMANDS, REQUIRED_COMMANDS, acl_names
 from tests.helpers.cli_process import jobstate
 from tests.helpers.paths import ROOT
 from tests.helpers.servers import Backend, ProcessRedis, RedisServer, Service, wait_until
@@ -90,11 +91,12 @@ async def core(pool: BlockingConnectionPool) -> None:
     await read(jobs, pool)
     await cancel_and_delete(jobs)
     await expire(pool)
-    await leases.configure_queue("default", max_running=2)
-    await leases.configure_queue("default", max_running=None)
-    await leases.start_drain(60)
-    await leases.end_drain()
-    await leases.get_queues()
+    queues = QueueManager(pool)
+    await queues.configure_queue("default", max_running=2)
+    await queues.configure_queue("default", max_running=None)
+    await queues.start_drain(60)
+    await queues.end_drain()
+    await queues.get_queues()
     await leases.reap()
     await RateLimiter(pool, RateLimit(10, 1)).acquire("client")
     await use_idle_connection(pool)
@@ -173,7 +175,7 @@ def damage(admin: Redis) -> None:
             jobs = JobStateManager(pool, ttl=timedelta(days=7))
             for name in ("a", "b"):
                 await jobs.create_job(name, 1, slate_id="slate")
-            await LeaseManager(pool, ttl=timedelta(days=7)).configure_queue("default", max_running=2)
+            await QueueManager(pool).configure_queue("default", max_running=2)
 
     asyncio.run(make())
     admin.persist(keys.job("a"))
@@ -202,7 +204,7 @@ async def test_the_documented_user_is_enough_for_the_core_of_the_service(server:
     assert refused(admin) == set()
 
 
-@pytest.mark.parametrize("command", names(REQUIRED_COMMANDS))
+@pytest.mark.parametrize("command", acl_names(REQUIRED_COMMANDS))
 async def test_the_service_needs_each_command_of_its_user(command: str, server: RedisServer, admin: Redis) -> None:
     tell(admin, "ACL", "SETUSER", "jobstate", f"-{command}")
     async with pool_of(server, "jobstate") as pool:
@@ -235,10 +237,10 @@ def test_the_documented_users_are_enough_for_the_doctor(
     assert refused(admin) <= {"info"}
 
 
-@pytest.mark.parametrize("command", names((*DOCTOR, *REPAIR)))
+@pytest.mark.parametrize("command", acl_names((*DOCTOR_COMMANDS, *REPAIR_COMMANDS)))
 async def test_the_doctor_needs_each_command_of_its_user(command: str, server: RedisServer, admin: Redis) -> None:
     await asyncio.to_thread(damage, admin)
-    repair = command not in names(DOCTOR)
+    repair = command not in acl_names(DOCTOR_COMMANDS)
     user = "jobstate-repair" if repair else "jobstate-doctor"
     tell(admin, "ACL", "SETUSER", user, f"-{command}")
     async with pool_of(server, user) as pool:

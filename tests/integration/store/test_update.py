@@ -284,7 +284,7 @@ async def test_an_ended_job_is_deleted_with_all_that_belongs_to_it(
         keys.CLOCK,
         keys.EVENTS,
         keys.DELETIONS,
-        keys.SHELVES,
+        keys.INDEXES,
     }
     [(_, event)] = await redis.xrevrange(keys.EVENTS, count=1)
     assert (event[b"event"], event[b"status"]) == (b"deleted", status.encode())
@@ -391,7 +391,7 @@ async def test_a_delayed_job_leaves_the_waiting_ones_when_it_starts(jobs: JobSta
 
     await jobs.update_job_status("j", "running")
 
-    assert await redis.zcard(keys.DUE) == 0
+    assert await redis.zcard(keys.DELAYED) == 0
     stats = await jobs.get_stats()
     assert (stats.delayed, stats.statuses[Status.PENDING], stats.statuses[Status.RUNNING]) == (0, 0, 1)
 

@@ -95,7 +95,7 @@ def test_every_error_of_redis_py_is_an_error_of_the_domain(kind: type[Exception]
         (redis_errors.ConnectionError(), "no answer"),
         (
             redis_errors.InvalidResponse('Protocol error, got "H" as reply type byte'),
-            'what answers does not speak the Redis protocol: Protocol error, got "H" as reply type byte',
+            'the server does not speak the Redis protocol: Protocol error, got "H" as reply type byte',
         ),
     ],
 )

@@ -11,7 +11,7 @@ from service.domain.states import Status
 from service.store import keys
 from service.store.doctor import Issue, IssueType
 from service.store.doctor.counts import CountSnapshot, JobCounter
-from service.store.doctor.key_names import KeyName, is_ours, parse
+from service.store.doctor.key_names import KeyName, is_managed, parse
 from service.store.doctor.record_checks import find_issues
 from service.store.doctor.throttle import Throttle
 
@@ -86,18 +86,18 @@ def test_what_a_record_cannot_have_is_a_fault(record: dict[str, bytes], field: s
         (keys.by_expiry("q", "failed"), KeyName("exp", ("q", "failed"))),
         (keys.claim("d_-"), KeyName("claim", ("d_-",))),
         (keys.rate_limit("d"), KeyName("limit", ("d",))),
-        *((one, KeyName(one.removeprefix(keys.ROOT))) for one in (keys.SHELVES, keys.DRAIN, keys.EVENTS, keys.VERSION)),
+        *((one, KeyName(one.removeprefix(keys.ROOT))) for one in (keys.INDEXES, keys.DRAIN, keys.EVENTS, keys.VERSION)),
         *((one, None) for one in ("job:", "job:a b", "jobs:", "jobs:odd", "jobs:tags:x", "jobs:claim", "jobs:list:q")),
         *((one, None) for one in ("jobs:list:q:odd", "jobs:list::pending", "jobs:exp:q:pending:x")),
     ],
 )
 def test_a_key_is_what_its_name_says(key: str, name: KeyName | None) -> None:
-    assert is_ours(key.encode())
+    assert is_managed(key.encode())
     assert parse(key.encode()) == name
 
 
 def test_what_is_under_none_of_our_names_is_nobodys_business() -> None:
-    assert [name for name in (b"jobless", b"job", b"jobs", b"x:job:a") if is_ours(name)] == []
+    assert [name for name in (b"jobless", b"job", b"jobs", b"x:job:a") if is_managed(name)] == []
 
 
 def test_every_key_has_a_type() -> None:
@@ -128,7 +128,7 @@ def test_counts_that_differ_are_named_and_a_job_met_twice_is_counted_once() -> N
         census.add(job_id, "q", "pending")
     counted = CountSnapshot(last_event=b"1-1", statuses={}, queues={"q": {Status.PENDING: 2}, "z": {Status.FAILED: 1}})
 
-    assert list(census.differences(counted)) == [("z", "1 counted as failed, and there are 0")]
+    assert list(census.differences(counted)) == [("z", "the indexes count 1 failed jobs, but there are 0")]
 
 
 def found(number: int, *, repaired: bool = False) -> Issue:

@@ -3,7 +3,7 @@
 import re
 
 from service.store import scripts
-from service.store.redis_commands import DOCTOR, REPAIR, REQUIRED_COMMANDS, names, rule
+from service.store.redis_commands import DOCTOR_COMMANDS, REPAIR_COMMANDS, REQUIRED_COMMANDS, acl_names, acl_rule
 
 OF_DOCTOR = {scripts.EXAMINE, scripts.ENTRIES}
 #: What the service sends outside of scripts.
@@ -16,7 +16,7 @@ def called(*sources: scripts.Script) -> set[str]:
 
 
 def test_the_service_needs_what_its_scripts_call_and_what_it_sends() -> None:
-    assert set(names(REQUIRED_COMMANDS)) == called(*set(scripts.ALL) - OF_DOCTOR) | SENT | STREAM
+    assert set(acl_names(REQUIRED_COMMANDS)) == called(*set(scripts.ALL) - OF_DOCTOR) | SENT | STREAM
 
 
 def test_every_call_of_a_script_names_its_command() -> None:
@@ -25,11 +25,11 @@ def test_every_call_of_a_script_names_its_command() -> None:
 
 
 def test_a_rule_allows_its_commands_and_nothing_else() -> None:
-    assert rule("GET jobs:version", "SCRIPT LOAD text") == (
+    assert acl_rule("GET jobs:version", "SCRIPT LOAD text") == (
         "resetkeys ~job:* ~jobs:* resetchannels -@all +get +script|load"
     )
 
 
 def test_no_command_is_listed_twice() -> None:
-    for listed in (REQUIRED_COMMANDS, (*DOCTOR, *REPAIR)):
-        assert len(set(names(listed))) == len(listed)
+    for listed in (REQUIRED_COMMANDS, (*DOCTOR_COMMANDS, *REPAIR_COMMANDS)):
+        assert len(set(acl_names(listed))) == len(listed)

@@ -77,7 +77,7 @@ def all_replies(source: Script) -> set[str]:
 
 def test_every_file_is_a_script_or_what_scripts_share() -> None:
     names = {path.name for path in LUA.iterdir()}
-    assert names == {"prelude.lua", "moves.lua", *(f"{source.name}.lua" for source in scripts.ALL)}
+    assert names == {"prelude.lua", "moves.lua", "probe.lua", *(f"{source.name}.lua" for source in scripts.ALL)}
     assert len({source.name for source in scripts.ALL}) == len(scripts.ALL)
 
 
@@ -149,9 +149,9 @@ def test_an_index_has_the_name_that_python_knows(path: Path) -> None:
         keys.rate_limit("client"),
         keys.claim("id"),
         *(
-            keys.SHELVES,
+            keys.INDEXES,
             keys.TAGS,
-            keys.DUE,
+            keys.DELAYED,
             keys.LEASES,
             keys.QUEUES,
             keys.DRAIN,

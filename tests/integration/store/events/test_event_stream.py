@@ -298,7 +298,7 @@ async def test_nothing_is_read_once_nobody_listens(
     feed.add(ear)
     await feed.position()
     feed.remove(ear)
-    await settled(lambda: feed._reading is None)
+    await settled(lambda: feed._task is None)
     again = Ear()
     feed.add(again)
     await feed.position()
@@ -359,7 +359,7 @@ async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again
         await feed.position()
         feed.remove(ear)
     assert [(line["log_level"], line["event"].split(";")[0]) for line in lines] == [
-        ("warning", "the events of Redis cannot be read"),
+        ("warning", "event stream read failed"),
         ("info", "the events of Redis are read again"),
     ]
 
