@@ -35,7 +35,7 @@ async def test_newer_data_is_not_changed(jobs: JobStateManager, leases: LeaseMan
     assert await redis.keys() == [keys.VERSION.encode()]
 
 
-async def test_a_service_that_runs_on_sees_newer_data_with_its_next_look_at_the_clock(
+async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock(
     jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await jobs.create_job("a", {})
@@ -50,7 +50,7 @@ async def test_a_service_that_runs_on_sees_newer_data_with_its_next_look_at_the_
     await jobs.create_job("c", {})
 
 
-async def test_a_clock_that_was_misjudged_is_not_read_without_the_version(jobs: JobStateManager, redis: Redis) -> None:
+async def test_reading_the_clock_again_also_reads_the_version(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", {})
     await redis.set(keys.VERSION, 2)
     jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script comes LATE
@@ -59,7 +59,7 @@ async def test_a_clock_that_was_misjudged_is_not_read_without_the_version(jobs: 
         await jobs.create_job("b", {})
 
 
-async def test_what_is_no_version_is_not_ours(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unreadable_version_is_corrupt(jobs: JobStateManager, redis: Redis) -> None:
     await redis.set(keys.VERSION, "two")
     with pytest.raises(StoreCorrupt, match="jobs:version holds b'two'"):
         await jobs.create_job("a", {})
@@ -70,7 +70,9 @@ async def test_what_is_no_version_is_not_ours(jobs: JobStateManager, redis: Redi
         await jobs.create_job("a", {})
 
 
-async def test_data_of_before_is_marked_and_a_mark_is_kept(jobs: JobStateManager, redis: Redis) -> None:
+async def test_data_without_a_version_gets_one_and_an_existing_version_is_kept(
+    jobs: JobStateManager, redis: Redis
+) -> None:
     await jobs.write_version()
     assert await redis.get(keys.VERSION) == b"1"
 
@@ -79,7 +81,7 @@ async def test_data_of_before_is_marked_and_a_mark_is_kept(jobs: JobStateManager
     assert await redis.get(keys.VERSION) == b"2"
 
 
-def test_an_older_service_says_why_and_goes_on_when_the_data_is_its_own_again(
+def test_an_older_service_reports_newer_data_and_recovers_when_it_is_gone(
     store_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with sync_redis.Redis.from_url(store_url) as redis:

@@ -52,9 +52,7 @@ async def world(jobs: JobStateManager, leases: LeaseManager, queues: QueueManage
     return redis
 
 
-async def test_what_all_jobs_share_lives_as_long_as_each_of_them(
-    jobs: JobStateManager, pool: BlockingConnectionPool
-) -> None:
+async def test_shared_indexes_live_as_long_as_every_job(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
     """Its end is not moved with each change, but where that of an index is, and by then far enough."""
     for name, queue, delay in (("a", "q", 0), ("b", "r", 1800), ("c", "r", 4200)):
         await jobs.create_job(name, 1, queue=queue, delay_seconds=delay)
@@ -69,14 +67,14 @@ def kinds(findings: list[Issue]) -> list[tuple[str, str]]:
     return sorted((str(one.type), one.key) for one in findings)
 
 
-async def first_epitaph(redis: Redis, shelf: str) -> Any:
+async def first_expiry_member(redis: Redis, shelf: str) -> Any:
     [member] = await redis.zrange(keys.by_expiry("q", shelf), 0, -1)
     return member
 
 
-async def change_epitaph(redis: Redis) -> None:
+async def change_expiry_member(redis: Redis) -> None:
     """Let the sweep's entry be of an earlier revision."""
-    name, member = keys.by_expiry("q", "completed"), await first_epitaph(redis, "completed")
+    name, member = keys.by_expiry("q", "completed"), await first_expiry_member(redis, "completed")
     score = await redis.zscore(name, member)
     await redis.zadd(name, {member.replace(b"|3|", b"|2|"): score or 0})
     await redis.zrem(name, member)
@@ -90,14 +88,14 @@ async def change_creation(redis: Redis) -> None:
     await redis.zadd(keys.TAGS, {b":".join((tag, b"%016d" % (int(created) - 1), job_id)): 0})
 
 
-async def put_on_another_shelf(redis: Redis) -> None:
+async def move_to_another_state(redis: Redis) -> None:
     score = await redis.zscore(keys.by_creation("q", "running"), "running")
     await redis.zrem(keys.by_creation("q", "running"), "running")
     await redis.zadd(keys.by_creation("q", "pending"), {"running": score or 0})
     await redis.pexpire(keys.by_creation("q", "pending"), HOUR * 24 * 30)
 
 
-async def forget_all_indexes(redis: Redis) -> None:
+async def delete_all_indexes(redis: Redis) -> None:
     await redis.delete(*[name for name in await redis.keys("jobs:*") if await redis.type(name) == b"zset"])
 
 
@@ -107,14 +105,14 @@ REPAIRABLE: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     "list entry lost": (lambda redis: redis.zrem(LIST, "completed"), [("missing", LIST)]),
     "list entry of another creation": (lambda redis: redis.zincrby(LIST, -1, "completed"), [("score", LIST)]),
     "on another shelf": (
-        put_on_another_shelf,
+        move_to_another_state,
         [("missing", keys.by_creation("q", "running")), ("stray", keys.by_creation("q", "pending"))],
     ),
     "epitaph lost": (
         lambda redis: redis.delete(EXP),
         [("count", keys.by_expiry("q", "*")), ("missing", EXP), ("stray", keys.INDEXES)],
     ),
-    "epitaph of another revision": (change_epitaph, [("missing", EXP), ("stray", EXP)]),
+    "epitaph of another revision": (change_expiry_member, [("missing", EXP), ("stray", EXP)]),
     "tag lost": (lambda redis: redis.zremrangebyrank(keys.TAGS, 0, 0), [("missing", keys.TAGS)]),
     "tag of another creation": (change_creation, [("missing", keys.TAGS), ("stray", keys.TAGS)]),
     "tag without a job": (lambda redis: redis.zadd(keys.TAGS, {"s00:0000000000000001:x": 0}), [("stray", keys.TAGS)]),
@@ -154,7 +152,7 @@ REPAIRABLE: dict[str, tuple[Break, list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", REPAIRABLE)
-async def test_drift_is_found_untouched_and_then_repaired(
+async def test_issues_are_reported_without_changes_and_then_repaired(
     world: Redis, pool: BlockingConnectionPool, name: str
 ) -> None:
     breaks, expected = REPAIRABLE[name]
@@ -174,11 +172,11 @@ async def test_drift_is_found_untouched_and_then_repaired(
     assert await world.get("not-ours") == b"1"
 
 
-async def test_all_indexes_are_made_again_out_of_the_records(
+async def test_all_indexes_are_rebuilt_from_the_records(
     world: Redis, pool: BlockingConnectionPool, jobs: JobStateManager
 ) -> None:
     before = await jobs.get_stats()
-    await forget_all_indexes(world)
+    await delete_all_indexes(world)
 
     assert all(one.repaired for one in await ails(pool, repair=True))
 
@@ -213,7 +211,7 @@ TOLD: dict[str, tuple[Break, list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", TOLD)
-async def test_what_is_not_ours_or_cannot_be_read_is_told_and_left_alone(
+async def test_foreign_and_unreadable_keys_are_reported_and_not_changed(
     world: Redis, pool: BlockingConnectionPool, name: str
 ) -> None:
     breaks, expected = TOLD[name]
@@ -231,7 +229,7 @@ async def test_what_is_not_ours_or_cannot_be_read_is_told_and_left_alone(
 @pytest.mark.parametrize(
     "shared", [keys.TAGS, keys.DELAYED, keys.LEASES, keys.INDEXES, keys.CLOCK, keys.EVENTS, keys.QUEUES]
 )
-async def test_a_shared_key_that_is_not_ours_hides_nothing_else(
+async def test_a_shared_key_of_unexpected_type_hides_no_other_issue(
     world: Redis, pool: BlockingConnectionPool, shared: str
 ) -> None:
     await world.delete(shared)
@@ -246,10 +244,10 @@ async def test_a_shared_key_that_is_not_ours_hides_nothing_else(
     assert await world.zscore(LIST, "completed") is not None
 
 
-async def test_a_job_that_is_put_back_on_its_list_is_on_no_other_from_that_moment_on(
+async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
     world: Redis, pool: BlockingConnectionPool
 ) -> None:
-    await put_on_another_shelf(world)
+    await move_to_another_state(world)
 
     await StoreClient(pool, NullObserver()).run_script(scripts.EXAMINE, [keys.ROOT], ["repair", "running"])
 
@@ -257,7 +255,7 @@ async def test_a_job_that_is_put_back_on_its_list_is_on_no_other_from_that_momen
     assert await world.zscore(keys.by_creation("q", "pending"), "running") is None
 
 
-async def test_expired_jobs_that_await_their_sweep_are_no_drift(
+async def test_expired_jobs_before_the_sweep_are_no_issues(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.store.doctor.expired._PAGE", 2)
@@ -283,7 +281,7 @@ async def test_expired_jobs_that_await_their_sweep_are_no_drift(
     assert (await ails(pool), await drift(redis)) == ([], [])
 
 
-async def test_an_entry_lost_among_those_that_await_their_sweep_is_found(
+async def test_an_orphan_among_expired_jobs_is_found(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager
 ) -> None:
     await JobStateManager(pool, ttl=timedelta(milliseconds=30)).create_job("brief", 1)
@@ -297,13 +295,13 @@ async def test_an_entry_lost_among_those_that_await_their_sweep_is_found(
     assert await redis.zscore(keys.by_creation("default", "pending"), "brief") is not None
 
 
-async def test_newer_data_is_not_looked_at(world: Redis, pool: BlockingConnectionPool) -> None:
+async def test_data_of_a_newer_version_is_not_checked(world: Redis, pool: BlockingConnectionPool) -> None:
     await world.set(keys.VERSION, 2)
     with pytest.raises(DataVersionUnsupported):
         await ails(pool, repair=True)
 
 
-async def test_the_pace_bounds_what_is_looked_at(world: Redis, pool: BlockingConnectionPool) -> None:
+async def test_the_rate_limits_the_check(world: Redis, pool: BlockingConnectionPool) -> None:
     tally, started = CheckStats(), asyncio.get_running_loop().time()
     async for _ in check(StoreClient(pool, NullObserver()), rate=400, stats=tally):
         pytest.fail("nothing is wrong")
@@ -314,7 +312,7 @@ async def test_the_pace_bounds_what_is_looked_at(world: Redis, pool: BlockingCon
     assert took > (tally.jobs + tally.entries) / 400
 
 
-async def test_no_false_alarm_and_no_harm_under_load(
+async def test_no_false_issue_and_no_damage_under_load(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     """Repair all the time while jobs are created, claimed, changed, deleted, expire, and are swept."""
@@ -341,7 +339,7 @@ async def test_no_false_alarm_and_no_harm_under_load(
     load = [asyncio.create_task(life(name)) for name in range(8)] + [asyncio.create_task(sweep())]
     tally, found = CheckStats(), []
     while tally.jobs < 150 or tally.entries < 400:
-        found += await ails(pool, repair=True, tally=tally)
+        found += await ails(pool, repair=True, stats=tally)
     done.set()
     await asyncio.gather(*load)
 

@@ -29,7 +29,7 @@ async def gone(redis: Redis, *job_ids: str) -> None:
         await asyncio.sleep(0.01)
 
 
-async def test_counts_and_lists_leave_out_the_expired_with_nothing_swept(
+async def test_counts_and_lists_omit_expired_jobs_before_the_sweep(
     brief: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
     for name in ("r1", "r2"):
@@ -49,7 +49,7 @@ async def test_counts_and_lists_leave_out_the_expired_with_nothing_swept(
         assert [job.job_id for job in (await jobs.list_jobs(wanted)).items] == ["stays"]
 
 
-async def test_a_sweep_leaves_nothing_of_the_expired_and_everything_of_the_others(
+async def test_a_sweep_removes_exactly_the_entries_of_expired_jobs(
     brief: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
     await brief.create_job("p", 1, "c", slate_id="s")
@@ -65,9 +65,7 @@ async def test_a_sweep_leaves_nothing_of_the_expired_and_everything_of_the_other
     assert await jobs.sweep() == 0
 
 
-async def test_after_everything_expired_only_the_clock_and_the_events_are_left(
-    brief: JobStateManager, redis: Redis
-) -> None:
+async def test_after_all_jobs_expired_only_clock_and_events_remain(brief: JobStateManager, redis: Redis) -> None:
     await brief.create_job("a", 1, "c", slate_id="s", queue="q1")
     await brief.create_job("b", 1, "c", slate_id="s", queue="q2")
     await brief.update_job_status("b", "running")
@@ -78,7 +76,7 @@ async def test_after_everything_expired_only_the_clock_and_the_events_are_left(
     assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
 
 
-async def test_indexes_that_only_reads_need_go_by_themselves(brief: JobStateManager, redis: Redis) -> None:
+async def test_indexes_that_the_sweep_does_not_need_expire_by_themselves(brief: JobStateManager, redis: Redis) -> None:
     """Within an hour after their last job, so that not every change has to move their end."""
     await brief.create_job("a", 1, "c", slate_id="s")
     await gone(redis, "a")
@@ -90,7 +88,7 @@ async def test_indexes_that_only_reads_need_go_by_themselves(brief: JobStateMana
     assert set(left) == lasting | {keys.TAGS, keys.by_creation("default", "pending")}
 
 
-async def test_an_expired_job_leaves_one_event(brief: JobStateManager, redis: Redis) -> None:
+async def test_an_expired_job_emits_one_event(brief: JobStateManager, redis: Redis) -> None:
     await brief.create_job("a", 1)
     await brief.update_job_status("a", "running")
     await gone(redis, "a")
@@ -103,7 +101,7 @@ async def test_an_expired_job_leaves_one_event(brief: JobStateManager, redis: Re
     assert (events[-1][b"job_id"], events[-1][b"status"], events[-1][b"revision"]) == (b"a", b"running", b"3")
 
 
-async def test_an_id_created_again_before_the_sweep_is_left_alone(
+async def test_the_sweep_does_not_touch_a_job_created_again_with_the_same_id(
     brief: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
     await brief.create_job("a", 1, slate_id="s")
@@ -117,7 +115,7 @@ async def test_an_id_created_again_before_the_sweep_is_left_alone(
     assert (await jobs.get_stats()).statuses[Status.PENDING] == 1
 
 
-async def test_more_than_a_batch_is_swept_in_one_go(brief: JobStateManager, redis: Redis) -> None:
+async def test_one_sweep_handles_more_than_one_batch(brief: JobStateManager, redis: Redis) -> None:
     count = SWEEP_BATCH + 7
     await asyncio.gather(*(brief.create_job(f"j{n}", 1, queue=f"q{n % 3}") for n in range(count)))
     await gone(redis, *(f"j{n}" for n in range(count)))
@@ -127,7 +125,7 @@ async def test_more_than_a_batch_is_swept_in_one_go(brief: JobStateManager, redi
     assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
 
 
-async def test_a_change_keeps_an_older_job_from_the_sweep(
+async def test_an_update_prolongs_the_retention_of_a_job(
     brief: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
     await brief.create_job("other", 1)
@@ -140,7 +138,7 @@ async def test_a_change_keeps_an_older_job_from_the_sweep(
     assert await jobs.get_running_job_count() == 1
 
 
-async def test_a_delayed_job_is_kept_for_its_delay_and_the_retention(brief: JobStateManager, redis: Redis) -> None:
+async def test_a_delayed_job_is_kept_for_its_delay_plus_the_retention(brief: JobStateManager, redis: Redis) -> None:
     job = (await brief.create_job("a", 1, delay_seconds=100)).job
 
     assert await redis.pttl(keys.job("a")) > 99_000
@@ -148,7 +146,7 @@ async def test_a_delayed_job_is_kept_for_its_delay_and_the_retention(brief: JobS
     assert job.expires_at > job.available_at
 
 
-async def test_an_id_created_again_before_the_sweep_is_shown_once_and_as_what_it_is(
+async def test_an_id_created_again_before_the_sweep_is_listed_once_and_correctly(
     brief: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
     await brief.create_job("a", 1, queue="old", slate_id="s")
@@ -163,7 +161,7 @@ async def test_an_id_created_again_before_the_sweep_is_shown_once_and_as_what_it
     assert [job.job_id for job in (await jobs.list_jobs(JobFilter())).items] == ["a", "b"]
 
 
-async def test_an_entry_that_is_not_ours_does_not_stop_the_sweep(brief: JobStateManager, redis: Redis) -> None:
+async def test_a_foreign_entry_does_not_stop_the_sweep(brief: JobStateManager, redis: Redis) -> None:
     await brief.create_job("a", 1, queue="a")
     await brief.create_job("b", 1, queue="b")
     await redis.zadd(keys.by_expiry("a", "pending"), {"garbage": 1})
@@ -175,9 +173,7 @@ async def test_an_entry_that_is_not_ours_does_not_stop_the_sweep(brief: JobState
 
 
 @pytest.mark.leaves_debris
-async def test_a_key_that_is_not_ours_does_not_keep_the_sweep_from_the_others(
-    brief: JobStateManager, redis: Redis
-) -> None:
+async def test_a_key_of_unexpected_type_does_not_stop_the_sweep(brief: JobStateManager, redis: Redis) -> None:
     await brief.create_job("a", 1, queue="a")
     await brief.create_job("b", 1, queue="b")
     await gone(redis, "a", "b")
@@ -191,7 +187,7 @@ async def test_a_key_that_is_not_ours_does_not_keep_the_sweep_from_the_others(
     assert await redis.get(foreign) == b"foreign"
 
 
-async def test_a_clock_that_was_ahead_once_does_not_stretch_the_retention(jobs: JobStateManager, redis: Redis) -> None:
+async def test_a_clock_ahead_of_time_does_not_extend_the_retention(jobs: JobStateManager, redis: Redis) -> None:
     await redis.set(keys.CLOCK, 4_102_444_800_000_000)  # the year 2100
 
     job = (await jobs.create_job("a", 1)).job
@@ -202,7 +198,7 @@ async def test_a_clock_that_was_ahead_once_does_not_stretch_the_retention(jobs: 
     assert (changed.updated_at >= job.created_at, changed.expires_at < "2100") == (True, True)
 
 
-async def test_an_expired_job_still_tells_its_slate_by_its_tag(brief: JobStateManager, redis: Redis) -> None:
+async def test_the_event_of_an_expired_job_has_the_tag_of_its_slate(brief: JobStateManager, redis: Redis) -> None:
     await brief.create_job("a", 1, slate_id="s")
     [tagged] = await redis.zrange(keys.TAGS, 0, -1)
     await gone(redis, "a")

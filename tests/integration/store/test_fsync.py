@@ -47,7 +47,7 @@ async def asked(redis: Redis) -> int:
     return int((await redis.info("commandstats")).get("cmdstat_waitaof", {}).get("calls", 0))
 
 
-async def test_every_change_waits_for_a_sync_and_all_that_come_at_once_for_one(start: Start) -> None:
+async def test_every_change_waits_for_fsync_and_concurrent_changes_share_one_wait(start: Start) -> None:
     async with store(start("--appendfsync", "always")) as (jobs, leases, queues, redis):
         await asyncio.gather(*(jobs.create_job(f"j{number}", 1) for number in range(50)))
         assert 1 <= await asked(redis) <= 5
@@ -73,7 +73,9 @@ async def test_every_change_waits_for_a_sync_and_all_that_come_at_once_for_one(s
         assert await asked(redis) == before
 
 
-async def test_what_is_not_synced_in_time_is_not_acknowledged(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_is_not_on_disk_in_time_is_not_acknowledged(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fsync, "WAITAOF_TIMEOUT_MS", 50)
     async with store(start("--appendfsync", "no")) as (jobs, _, _, redis):
         with pytest.raises(errors.StoreTimeout, match="not on disk yet"):
@@ -89,7 +91,7 @@ async def test_what_is_not_synced_in_time_is_not_acknowledged(start: Start, monk
     ],
     ids=["no append-only file", "an older Redis"],
 )
-async def test_a_redis_that_cannot_say_is_refused(
+async def test_a_redis_without_waitaof_support_is_rejected(
     start: Start, options: tuple[str, ...], meant: type[Exception], said: str
 ) -> None:
     async with store(start(*options)) as (jobs, _, _, _):
@@ -97,7 +99,7 @@ async def test_a_redis_that_cannot_say_is_refused(
             await jobs.create_job("j", 1)
 
 
-async def test_who_comes_while_one_sync_is_awaited_waits_for_the_next(start: Start) -> None:
+async def test_a_change_during_a_wait_waits_for_the_next_one(start: Start) -> None:
     async with store(start("--appendfsync", "everysec")) as (jobs, _, _, redis):
         first = asyncio.create_task(jobs.create_job("a", 1))
         while not await asked(redis):  # noqa: ASYNC110 (nobody tells of it)

@@ -75,7 +75,7 @@ async def test_a_delayed_job_is_claimed_once_its_delay_is_over(jobs: JobStateMan
     assert (await claimed(leases)).job.job_id == "later"
 
 
-async def test_expired_jobs_are_passed_over(
+async def test_claims_skip_expired_jobs(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
@@ -87,7 +87,7 @@ async def test_expired_jobs_are_passed_over(
     assert (await claimed(leases)).job.job_id == "there"
 
 
-async def test_a_running_job_that_lies_on_a_list_of_pending_ones_is_not_given_out_again(
+async def test_a_running_job_in_the_index_of_pending_jobs_is_not_claimed_again(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
@@ -100,7 +100,7 @@ async def test_a_running_job_that_lies_on_a_list_of_pending_ones_is_not_given_ou
     await redis.zrem(keys.by_creation("default", "pending"), "j")
 
 
-async def test_a_shelf_that_is_not_ours_hides_no_count(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unknown_state_in_the_indexes_does_not_affect_counts(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
     await redis.zadd(keys.INDEXES, {"default:odd": 2**50})
 
@@ -109,7 +109,7 @@ async def test_a_shelf_that_is_not_ours_hides_no_count(jobs: JobStateManager, re
 
 
 @pytest.mark.leaves_debris
-async def test_what_waits_for_its_time_without_being_a_delayed_job_is_passed_over_and_forgotten(
+async def test_entries_of_the_delay_index_without_a_delayed_job_are_removed(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("there", 1)
@@ -127,9 +127,7 @@ async def test_what_waits_for_its_time_without_being_a_delayed_job_is_passed_ove
     )
 
 
-async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
-    jobs: JobStateManager, leases: LeaseManager
-) -> None:
+async def test_a_retried_claim_gets_the_same_job_and_lease(jobs: JobStateManager, leases: LeaseManager) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1)
     first, again = [await leases.claim_job(["default"], "w", claim_key="k") for _ in range(2)]
@@ -152,7 +150,7 @@ async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
         (["default", "other", "third"], "w", 30),
     ],
 )
-async def test_a_claim_with_another_content_under_a_used_key_is_refused(
+async def test_a_claim_with_a_reused_key_and_other_content_is_rejected(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, queues: list[str], worker: str, lease_seconds: int
 ) -> None:
     for job_id in ("a", "b"):
@@ -168,7 +166,7 @@ async def test_a_claim_with_another_content_under_a_used_key_is_refused(
     assert await leases.claim_job(["default", "other"], "w", claim_key="k") == first
 
 
-async def test_a_used_key_of_a_claim_is_refused_with_another_content_after_its_job_has_ended(
+async def test_a_reused_claim_key_is_rejected_after_its_job_has_finished(
     jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
     for job_id in ("a", "b"):
@@ -182,7 +180,7 @@ async def test_a_used_key_of_a_claim_is_refused_with_another_content_after_its_j
         await leases.claim_job(["default"], "another", claim_key="k")
 
 
-async def test_a_claim_names_a_set_of_queues(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_the_order_of_queues_does_not_distinguish_claims(jobs: JobStateManager, leases: LeaseManager) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1)
     first = await leases.claim_job(["default", "other"], "w", claim_key="k")
@@ -191,14 +189,14 @@ async def test_a_claim_names_a_set_of_queues(jobs: JobStateManager, leases: Leas
     assert await leases.claim_job(["other", "default", "other"], "w", claim_key="k") == first
 
 
-async def test_the_key_of_a_claim_that_got_no_job_is_free(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_the_key_of_a_claim_without_a_job_can_be_reused(jobs: JobStateManager, leases: LeaseManager) -> None:
     assert await leases.claim_job(["default"], "w", claim_key="k") is None
     await jobs.create_job("j", 1)
 
     assert await leases.claim_job(["default"], "another", claim_key="k")
 
 
-async def test_the_key_of_a_claim_is_free_once_the_claim_is_forgotten(
+async def test_a_claim_key_can_be_reused_once_its_record_has_expired(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id in ("a", "b"):
@@ -213,7 +211,7 @@ async def test_the_key_of_a_claim_is_free_once_the_claim_is_forgotten(
     assert other.job.job_id == "b"
 
 
-async def test_a_claim_that_is_sent_again_does_not_give_a_lease_of_another(
+async def test_a_retried_claim_does_not_get_the_lease_of_another_worker(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     await jobs.create_job("j", 1)
@@ -224,7 +222,7 @@ async def test_a_claim_that_is_sent_again_does_not_give_a_lease_of_another(
     assert await leases.claim_job(["default"], "w", claim_key="k") is None
 
 
-async def test_a_claim_whose_reply_was_lost_before_a_drain_gives_its_job_again(
+async def test_a_claim_retried_during_a_drain_gets_its_job(
     jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
     await jobs.create_job("j", 1)
@@ -233,14 +231,16 @@ async def test_a_claim_whose_reply_was_lost_before_a_drain_gives_its_job_again(
     assert await leases.claim_job(["default"], "w", claim_key="k") == first
 
 
-async def test_a_claim_is_not_remembered_for_long(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
+async def test_a_claim_record_expires_soon_after_its_lease(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
     await jobs.create_job("j", 1)
     await leases.claim_job(["default"], "w", lease_seconds=5, claim_key="k")
     [remembered] = await redis.keys(keys.claim("*"))
     assert 5_000 < await redis.pttl(remembered) <= 65_000
 
 
-async def test_racing_workers_get_every_job_once(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_concurrent_workers_get_each_job_once(jobs: JobStateManager, leases: LeaseManager) -> None:
     for number in range(200):
         await jobs.create_job(f"j{number}", 1)
 
@@ -256,7 +256,7 @@ async def test_racing_workers_get_every_job_once(jobs: JobStateManager, leases: 
     assert len({claim.lease.token for claim in claims}) == 200
 
 
-async def test_a_change_to_a_leased_job_needs_its_token(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_an_update_of_a_leased_job_needs_its_token(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     claim = await claimed(leases)
     before = await record(jobs, "j")
@@ -298,7 +298,7 @@ async def test_a_worker_that_lost_its_lease_cannot_overwrite_its_successor(
     assert bytes((await record(jobs, "j")).result or b"") == b'"right"'
 
 
-async def test_a_late_worker_whose_lease_was_not_taken_back_may_finish(
+async def test_a_worker_may_finish_after_its_lease_expired_if_it_was_not_reaped(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1)
@@ -337,14 +337,14 @@ async def test_a_heartbeat_extends_the_lease_and_nothing_else(
     assert later.lease_expires_at >= beat.lease_expires_at, "the last length is the next one's default"
 
 
-async def test_progress_of_a_job_without_a_lease_gives_it_none(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_progress_does_not_create_a_lease(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
     assert (await jobs.update_job_status("j", "running", progress=Progress(1))).lease_expires_at is None
     assert (await leases.reap()) == ([], None)
 
 
-async def test_a_heartbeat_with_progress_changes_the_length_of_the_lease_too(
+async def test_a_heartbeat_with_progress_may_change_the_lease_duration(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     await jobs.create_job("j", 1)
@@ -355,7 +355,7 @@ async def test_a_heartbeat_with_progress_changes_the_length_of_the_lease_too(
 
 
 @pytest.mark.parametrize("end", [Status.PENDING, Status.COMPLETED])
-async def test_who_has_given_a_job_up_cannot_hold_it_by_a_heartbeat(
+async def test_a_heartbeat_after_a_release_is_rejected(
     jobs: JobStateManager, leases: LeaseManager, end: Status
 ) -> None:
     await jobs.create_job("j", 1)
@@ -369,7 +369,7 @@ async def test_who_has_given_a_job_up_cannot_hold_it_by_a_heartbeat(
     assert refused.value.current_status is end
 
 
-async def test_a_heartbeat_brings_progress_and_so_does_a_change_by_the_holder(
+async def test_heartbeats_and_updates_by_the_lease_holder_store_progress(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     await jobs.create_job("j", 1)
@@ -398,7 +398,7 @@ async def test_a_job_outlives_a_retention_that_is_shorter_than_its_lease(
     assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
 
 
-async def test_a_job_outlives_a_lease_that_a_heartbeat_has_made_longer_than_the_retention(
+async def test_a_job_outlives_a_lease_that_a_heartbeat_extends_beyond_the_retention(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
     brief = timedelta(seconds=120)
@@ -409,7 +409,7 @@ async def test_a_job_outlives_a_lease_that_a_heartbeat_has_made_longer_than_the_
     assert await redis.pttl(keys.job("j")) > 3_600_000
 
 
-async def test_retention_starts_again_by_a_heartbeat_when_less_than_half_is_left(
+async def test_a_heartbeat_restarts_the_retention_when_less_than_half_is_left(
     pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis
 ) -> None:
     leases = LeaseManager(pool, ttl=timedelta(days=30))
@@ -422,7 +422,7 @@ async def test_retention_starts_again_by_a_heartbeat_when_less_than_half_is_left
     assert abs(await redis.pexpiretime(keys.job("j")) / 1000 - (await redis.time())[0] - 30 * 86400) < 5
 
 
-async def test_a_cancel_of_a_leased_job_asks_its_holder(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_cancelling_a_leased_job_requests_cancellation(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     claim = await claimed(leases)
     asked = await jobs.cancel_job("j")
@@ -434,7 +434,7 @@ async def test_a_cancel_of_a_leased_job_asks_its_holder(jobs: JobStateManager, l
     assert (ended.status, bytes(ended.error_message or b"")) == (Status.CANCELLED, b'"stopped"')
 
 
-async def test_under_a_cancel_the_holder_may_still_complete_or_cancel_by_itself(
+async def test_after_a_cancel_request_the_lease_holder_may_complete_or_cancel(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     for job_id in ("a", "b"):
@@ -445,7 +445,7 @@ async def test_under_a_cancel_the_holder_may_still_complete_or_cancel_by_itself(
     assert (await jobs.cancel_job("b", lease_token=second.lease.token)).status is Status.CANCELLED
 
 
-async def test_a_release_gives_the_job_back(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_a_release_makes_the_job_pending(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     claim = await claimed(leases)
     released = await leases.release_job("j", claim.lease.token, change_id="r")
@@ -459,7 +459,7 @@ async def test_a_release_gives_the_job_back(jobs: JobStateManager, leases: Lease
     assert (await claimed(leases)).job.attempt == 2
 
 
-async def test_a_plain_release_makes_the_job_due_at_once_whatever_its_retry_delay(
+async def test_a_release_without_an_error_ignores_the_retry_delay(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=3, retry_delay_seconds=1000)
@@ -488,7 +488,7 @@ async def test_a_completed_job_does_not_keep_the_error_of_an_earlier_attempt(
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["failed", "cancelled"])
-async def test_a_release_that_ends_the_job_delays_nothing(
+async def test_a_release_that_finishes_the_job_sets_no_delay(
     jobs: JobStateManager, leases: LeaseManager, is_cancelled: bool
 ) -> None:
     await jobs.create_job("j", 1)
@@ -529,16 +529,14 @@ async def test_failed_attempts_double_the_delay_until_the_job_has_failed(
     assert last.finished_at
 
 
-async def test_a_released_job_that_was_to_be_cancelled_is_cancelled(
-    jobs: JobStateManager, leases: LeaseManager
-) -> None:
+async def test_a_release_after_a_cancel_request_cancels_the_job(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1, max_attempts=5)
     claim = await claimed(leases)
     await jobs.cancel_job("j")
     assert (await leases.release_job("j", claim.lease.token, error="x")).status is Status.CANCELLED
 
 
-async def test_a_release_or_a_lost_lease_under_a_cancel_counts_no_failure(
+async def test_a_release_or_reap_after_a_cancel_request_counts_no_failure(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id in ("released", "silent"):
@@ -556,7 +554,7 @@ async def test_a_release_or_a_lost_lease_under_a_cancel_counts_no_failure(
         assert (job.status, job.failures) == (Status.CANCELLED, 0)
 
 
-async def test_a_job_that_the_reaper_gives_back_says_why(
+async def test_a_requeued_job_has_the_reason_as_error_message(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=3)
@@ -574,9 +572,7 @@ async def test_a_job_that_the_reaper_gives_back_says_why(
     assert ["no attempts left" in problem["detail"] for problem in said] == [False, True]
 
 
-async def test_the_reaper_takes_jobs_whose_lease_has_run_out_and_no_others(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis
-) -> None:
+async def test_the_reaper_ends_only_expired_leases(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     await jobs.create_job("retried", 1, max_attempts=2)
     await jobs.create_job("failed", 1)
     await jobs.create_job("cancelled", 1, max_attempts=2)
@@ -603,7 +599,7 @@ async def test_the_reaper_takes_jobs_whose_lease_has_run_out_and_no_others(
     assert (await leases.reap())[0] == []
 
 
-async def test_who_has_lost_a_job_cannot_end_it_before_it_is_claimed_again(
+async def test_a_worker_whose_lease_was_reaped_cannot_finish_the_pending_job(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=2)
@@ -617,9 +613,7 @@ async def test_who_has_lost_a_job_cannot_end_it_before_it_is_claimed_again(
 
 
 @pytest.mark.leaves_debris
-async def test_an_entry_that_is_not_right_does_not_stop_the_reaper(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis
-) -> None:
+async def test_wrong_entries_do_not_stop_the_reaper(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     for job_id in ("alive", "over"):
         await jobs.create_job(job_id, 1)
         await claimed(leases)
@@ -636,7 +630,7 @@ async def test_an_entry_that_is_not_right_does_not_stop_the_reaper(
     assert set(await redis.zrange(keys.LEASES, 0, -1)) == {b"alive", b"foreign"}, "what is not ours is left, for later"
 
 
-async def test_the_reaper_takes_a_batch_at_a_time_and_passes_over_what_has_gone(
+async def test_the_reaper_works_in_batches_and_skips_deleted_jobs(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for number in range(REAP_BATCH + 5):
@@ -650,7 +644,7 @@ async def test_the_reaper_takes_a_batch_at_a_time_and_passes_over_what_has_gone(
     assert [(len(reaped), following) for reaped, following in batches] == [(REAP_BATCH - 1, 0.0), (6, None)]
 
 
-async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_before(
+async def test_a_failed_batch_does_not_hide_the_previous_one_from_the_observer(
     pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes: Counter[str] = Counter()
@@ -680,7 +674,7 @@ async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_bef
 
 
 @pytest.mark.leaves_debris
-async def test_a_key_that_is_not_ours_does_not_keep_the_reaper_from_the_others(
+async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id in ("a", "b", "c"):
@@ -707,7 +701,7 @@ async def test_a_key_that_is_not_ours_does_not_keep_the_reaper_from_the_others(
 
 
 @pytest.mark.leaves_debris
-async def test_a_due_job_in_whose_way_a_foreign_key_is_keeps_no_claim_from_the_others(
+async def test_a_due_job_that_cannot_be_moved_does_not_block_claims(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id in ("a", "b"):
@@ -727,7 +721,7 @@ async def test_a_due_job_in_whose_way_a_foreign_key_is_keeps_no_claim_from_the_o
     assert log == []
 
 
-async def test_a_claim_tells_once_of_each_queue_to_which_it_has_moved_due_jobs(
+async def test_a_claim_emits_one_event_per_queue_to_which_it_moved_due_jobs(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id, queue in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c")):
@@ -743,7 +737,7 @@ async def test_a_claim_tells_once_of_each_queue_to_which_it_has_moved_due_jobs(
     assert len(await redis.xrange(keys.EVENTS, min=b"(" + newest)) == 2
 
 
-async def test_two_reapers_take_a_job_once(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
+async def test_concurrent_reapers_reap_a_job_once(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     for number in range(50):
         await jobs.create_job(f"j{number}", 1, max_attempts=3)
         await claimed(leases)
@@ -768,7 +762,7 @@ async def test_two_reapers_take_a_job_once(jobs: JobStateManager, leases: LeaseM
         ("job_id", lambda leases: leases.release_job("a/b", "1-a")),
     ],
 )
-async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManager, field: str, call: object) -> None:
+async def test_an_invalid_argument_is_rejected_with_its_field(leases: LeaseManager, field: str, call: object) -> None:
     with pytest.raises(errors.InvalidValue) as refused:
         await call(leases)
     assert refused.value.field == field
@@ -785,7 +779,7 @@ async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManag
     ],
     ids=["claim", "heartbeat", "release", "last release"],
 )
-async def test_a_foreign_index_in_the_way_of_a_worker_is_named_and_nothing_is_written(
+async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, shelf: str
 ) -> None:
     await jobs.create_job("j", 1)
@@ -803,7 +797,7 @@ async def test_a_foreign_index_in_the_way_of_a_worker_is_named_and_nothing_is_wr
     assert await redis.hgetall(keys.job("j")) == held
 
 
-async def test_a_job_that_is_not_there_is_not_found(leases: LeaseManager) -> None:
+async def test_a_missing_job_is_not_found(leases: LeaseManager) -> None:
     for call in (leases.heartbeat("j", "1-a"), leases.release_job("j", "1-a")):
         with pytest.raises(errors.JobNotFound):
             await call

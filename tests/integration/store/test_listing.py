@@ -90,7 +90,7 @@ async def test_many_queues_merge_into_one_order(jobs: JobStateManager) -> None:
     assert [job.created_at for job in found] == sorted((job.created_at for job in found), reverse=True)
 
 
-async def test_jobs_that_stay_as_they_are_appear_exactly_once_while_others_come_change_and_go(
+async def test_unchanged_jobs_are_listed_exactly_once_during_other_changes(
     jobs: JobStateManager,
 ) -> None:
     for number in range(120):
@@ -114,7 +114,7 @@ async def test_jobs_that_stay_as_they_are_appear_exactly_once_while_others_come_
     assert not [one for one in seen if one.startswith("new")]
 
 
-async def test_input_and_result_are_left_out_unless_asked_for(jobs: JobStateManager) -> None:
+async def test_lists_omit_input_and_result_by_default(jobs: JobStateManager) -> None:
     await jobs.create_job("j", {"a": 1})
     await jobs.update_job_status("j", "running")
     await jobs.update_job_status("j", "completed", 0)
@@ -128,7 +128,7 @@ async def test_input_and_result_are_left_out_unless_asked_for(jobs: JobStateMana
     assert (bytes(full.input_params), bytes(full.result)) == (b'{"a":1}', b"0")
 
 
-async def test_a_page_ends_at_its_most_bytes_but_has_one_job_at_least(
+async def test_a_page_ends_at_its_byte_limit_but_has_at_least_one_job(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "PAGE_BYTES", 1000)
@@ -145,7 +145,7 @@ async def test_a_page_ends_at_its_most_bytes_but_has_one_job_at_least(
     assert sizes == [["j4", "j3"], ["j2"], ["j1"], ["j0"]]
 
 
-async def test_a_page_ends_at_its_most_entries_and_may_be_empty(
+async def test_a_page_ends_at_its_scan_limit_and_may_be_empty(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "MAX_PAGE_SCAN", 5)
@@ -161,7 +161,7 @@ async def test_a_page_ends_at_its_most_entries_and_may_be_empty(
     assert ids(await walk(jobs, wanted)) == ["wanted"]
 
 
-async def test_values_that_share_a_hash_are_told_apart(jobs: JobStateManager, redis: Redis) -> None:
+async def test_values_with_the_same_tag_hash_are_distinguished(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("mine", 1, slate_id="mine")
     await jobs.create_job("other", 1, slate_id="other")
     [member] = [m.decode() for m in await redis.zrange(keys.TAGS, 0, -1) if m.endswith(b"mine")]
@@ -175,7 +175,7 @@ async def test_values_that_share_a_hash_are_told_apart(jobs: JobStateManager, re
     await redis.zrem(keys.TAGS, forged)
 
 
-async def test_a_batch_has_what_is_there_in_the_order_asked_for_each_once(jobs: JobStateManager) -> None:
+async def test_a_batch_has_existing_jobs_once_in_the_requested_order(jobs: JobStateManager) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
 
@@ -223,7 +223,7 @@ async def test_a_running_count_of_nothing_is_zero(jobs: JobStateManager) -> None
     assert await jobs.get_running_job_count(leased=True) == 0
 
 
-async def test_live_leases_are_counted_apart(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
+async def test_live_leases_are_counted_separately(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
     for _ in "ab":
@@ -275,14 +275,12 @@ async def test_a_batch_has_the_error_messages_of_its_jobs(jobs: JobStateManager)
     assert [job.error_message and bytes(job.error_message) for job in found] == [None, b'{"why":1}', None]
 
 
-async def test_a_batch_shows_a_job_as_it_was_at_one_moment(
-    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_batch_reads_each_job_atomically(jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(error: int) -> None:
         await jobs.create_job("j", error)
         await jobs.update_job_status("j", "failed", error=error)
 
-    async def read_while_it_is_replaced(*commands: Any, **more: Any) -> list[Any]:
+    async def read_while_replaced(*commands: Any, **more: Any) -> list[Any]:
         replies = await read(*commands, **more)
         monkeypatch.undo()  # once
         await jobs.delete_job("j")
@@ -291,7 +289,7 @@ async def test_a_batch_shows_a_job_as_it_was_at_one_moment(
 
     await fail(1)
     read = jobs._client.read
-    monkeypatch.setattr(jobs._client, "read", read_while_it_is_replaced)
+    monkeypatch.setattr(jobs._client, "read", read_while_replaced)
 
     [seen] = (await jobs.get_jobs(["j"])).items
 
@@ -300,7 +298,7 @@ async def test_a_batch_shows_a_job_as_it_was_at_one_moment(
     assert (seen.created_at, seen.error_message) == (now.created_at, now.error_message)
 
 
-async def test_a_record_that_is_not_ours_does_not_hide_the_others(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unreadable_record_does_not_hide_the_others(jobs: JobStateManager, redis: Redis) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
     await redis.hset("job:b", "attempt", "odd")
@@ -309,7 +307,7 @@ async def test_a_record_that_is_not_ours_does_not_hide_the_others(jobs: JobState
     await redis.hdel("job:b", "attempt")
 
 
-async def test_a_delay_that_is_over_is_not_counted_as_one(jobs: JobStateManager, redis: Redis) -> None:
+async def test_due_jobs_are_not_counted_as_delayed(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1, delay_seconds=60)
     await jobs.create_job("k", 1, delay_seconds=60)
     seconds, _ = await redis.time()
@@ -322,7 +320,7 @@ async def test_a_delay_that_is_over_is_not_counted_as_one(jobs: JobStateManager,
     assert (stats.delayed, stats.statuses[Status.PENDING]) == (1, 2)
 
 
-async def test_an_emptied_shelf_is_not_looked_at_any_more(jobs: JobStateManager, redis: Redis) -> None:
+async def test_empty_indexes_are_no_longer_read(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1, queue="q")
     await jobs.update_job_status("j", "running")
     assert await redis.zrange(keys.INDEXES, 0, -1) == [b"q:running"]
@@ -342,7 +340,7 @@ async def test_an_emptied_shelf_is_not_looked_at_any_more(jobs: JobStateManager,
         ("queue", {"wanted": JobFilter(queue="a:b")}),
     ],
 )
-async def test_a_list_that_cannot_be_is_refused_by_field(
+async def test_an_invalid_list_request_is_rejected_with_its_field(
     jobs: JobStateManager, field: str, arguments: dict[str, Any]
 ) -> None:
     with pytest.raises(InvalidValue) as refused:

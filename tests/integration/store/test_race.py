@@ -31,7 +31,7 @@ def start_racer(url: str, name: str) -> Racer:
     return subprocess.Popen([sys.executable, "-m", "tests.helpers.claim_racer", url, name], stdout=subprocess.PIPE)
 
 
-async def test_sixteen_processes_get_each_of_5000_jobs_once_though_some_die_or_stand_still(
+async def test_sixteen_processes_get_each_of_5000_jobs_once_while_some_are_killed_or_stopped(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, store_url: str
 ) -> None:
     for start in range(0, JOBS, 100):

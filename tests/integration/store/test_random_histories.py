@@ -89,7 +89,7 @@ async def walk(redis: Redis) -> list[dict[str, str]]:
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_indexes_counts_and_lists_agree_with_the_hashes_through_any_history(
+async def test_indexes_counts_and_lists_match_the_records_after_random_histories(
     pool: BlockingConnectionPool, redis: Redis, seed: int
 ) -> None:
     choose = random.Random(seed)

@@ -15,7 +15,7 @@ async def spend(limiter: RateLimiter, client: str, times: int) -> list[Quota]:
     return [await limiter.acquire(client) for _ in range(times)]
 
 
-async def test_an_allowance_is_spent_and_then_refused(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_requests_beyond_the_limit_are_rejected(pool: BlockingConnectionPool, redis: Redis) -> None:
     limit = RateLimit(3, 3600)
     limiter = RateLimiter(pool, limit)
 
@@ -29,7 +29,7 @@ async def test_an_allowance_is_spent_and_then_refused(pool: BlockingConnectionPo
     assert 1190 <= refusal.value.retry_after <= 1200
 
 
-async def test_a_refusal_costs_nothing_and_each_client_has_an_allowance(
+async def test_a_rejected_request_is_not_counted_and_each_client_has_its_own_limit(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
     limiter = RateLimiter(pool, RateLimit(1, 3600))
@@ -43,7 +43,7 @@ async def test_a_refusal_costs_nothing_and_each_client_has_an_allowance(
     assert (await limiter.acquire("b")).remaining == 0
 
 
-async def test_an_allowance_fills_up_at_an_even_pace(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_requests_become_available_again_evenly(pool: BlockingConnectionPool, redis: Redis) -> None:
     limiter = RateLimiter(pool, RateLimit(10, 1))
     await spend(limiter, "a", 10)
 
@@ -58,9 +58,7 @@ async def test_an_allowance_fills_up_at_an_even_pace(pool: BlockingConnectionPoo
     assert (await one_more()).remaining in range(10)
 
 
-async def test_what_is_counted_goes_by_itself_and_no_client_makes_up_a_name(
-    pool: BlockingConnectionPool, redis: Redis
-) -> None:
+async def test_rate_limit_keys_expire_and_contain_no_client_text(pool: BlockingConnectionPool, redis: Redis) -> None:
     await RateLimiter(pool, RateLimit(100, 10)).acquire("x:y z\n")
 
     [name] = await redis.keys()
@@ -69,7 +67,7 @@ async def test_what_is_counted_goes_by_itself_and_no_client_makes_up_a_name(
     assert 0 < await redis.pttl(name) <= 100
 
 
-async def test_racing_requests_get_exactly_the_allowance(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_concurrent_requests_get_exactly_the_limit(pool: BlockingConnectionPool, redis: Redis) -> None:
     limiter = RateLimiter(pool, RateLimit(50, 86400))
     await asyncio.gather(*(redis.ping() for _ in range(20)))
 
@@ -80,12 +78,12 @@ async def test_racing_requests_get_exactly_the_allowance(pool: BlockingConnectio
     assert sum(isinstance(answer, RateLimited) for answer in answers) == 150
 
 
-async def test_another_limit_starts_anew(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_a_changed_limit_starts_a_new_count(pool: BlockingConnectionPool, redis: Redis) -> None:
     await RateLimiter(pool, RateLimit(1, 86400)).acquire("a")
     assert (await RateLimiter(pool, RateLimit(5, 60)).acquire("a")).remaining == 4
 
 
-async def test_a_full_redis_is_still_counted_in(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_requests_are_counted_when_redis_is_out_of_memory(pool: BlockingConnectionPool, redis: Redis) -> None:
     await redis.config_set("maxmemory", "1")
     try:
         assert (await RateLimiter(pool, RateLimit(5, 60)).acquire("a")).remaining == 4

@@ -197,7 +197,7 @@ async def pool_of_default(admin: Redis) -> AsyncIterator[BlockingConnectionPool]
         await pool.disconnect()
 
 
-async def test_the_documented_user_is_enough_for_the_core_of_the_service(server: RedisServer, admin: Redis) -> None:
+async def test_the_documented_user_may_do_everything_the_service_needs(server: RedisServer, admin: Redis) -> None:
     async with pool_of(server, "jobstate") as pool:
         await JobStateManager(pool).ping()
         await core(pool)
@@ -226,7 +226,7 @@ async def test_the_service_needs_each_pattern_of_keys(pattern: str, server: Redi
 
 
 @pytest.mark.parametrize(("user", "repair"), [("jobstate-doctor", False), ("jobstate-repair", True)])
-def test_the_documented_users_are_enough_for_the_doctor(
+def test_the_documented_users_may_do_everything_the_doctor_needs(
     user: str, repair: bool, server: RedisServer, admin: Redis
 ) -> None:
     damage(admin)
@@ -257,7 +257,7 @@ async def test_a_database_other_than_0_needs_select(server: RedisServer, admin: 
         await JobStateManager(pool).ping()
 
 
-async def test_waiting_for_the_disk_needs_waitaof(tmp_path: Path) -> None:
+async def test_waiting_for_fsync_needs_waitaof(tmp_path: Path) -> None:
     embedded = ProcessRedis(tmp_path)  # the backend's server may be a Redis 7.0, which does not know the command
     try:
         with Redis(port=embedded.port) as admin:
@@ -278,7 +278,7 @@ def metric(service: Service, name: str) -> float:
     return float(found[1])
 
 
-def test_a_redis_that_refuses_info_is_up_and_its_durability_is_unknown(
+def test_a_redis_that_denies_info_is_up_with_unknown_durability(
     server: RedisServer, admin: Redis, tmp_path: Path
 ) -> None:
     with Service(tmp_path, REDIS_URL=url_of(server, "jobstate")) as service:

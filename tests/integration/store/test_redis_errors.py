@@ -22,13 +22,13 @@ def setting(name: str, value: str) -> Refusal:
     """Set an option of Redis for the length of a block."""
 
     @contextmanager
-    def set_for_a_while(redis: Redis) -> Iterator[None]:
+    def temporarily_set(redis: Redis) -> Iterator[None]:
         before = redis.config_get(name)[name]
         redis.config_set(name, value)
         yield
         redis.config_set(name, before)
 
-    return set_for_a_while
+    return temporarily_set
 
 
 @contextmanager
@@ -132,7 +132,9 @@ def is_problem(response: httpx.Response, name: str) -> bool:
 
 
 @pytest.mark.parametrize("refusal", REFUSALS)
-def test_a_refusal_of_redis_says_what_it_is(refusal: str, service: Service, api: httpx.Client, redis: Redis) -> None:
+def test_every_error_of_redis_has_its_own_problem(
+    refusal: str, service: Service, api: httpx.Client, redis: Redis
+) -> None:
     refuse, problem, readable = REFUSALS[refusal]
     job = api.post("/v1/jobs", json={"input_params": 1}).raise_for_status().headers["location"]
     api.post(f"{job}/cancel").raise_for_status()
@@ -151,7 +153,7 @@ def test_a_refusal_of_redis_says_what_it_is(refusal: str, service: Service, api:
     assert api.post("/v1/jobs", json={"input_params": 1}).status_code == 201
 
 
-def test_a_full_redis_can_be_emptied(api: httpx.Client, redis: Redis) -> None:
+def test_jobs_can_be_deleted_when_redis_is_out_of_memory(api: httpx.Client, redis: Redis) -> None:
     job = api.post("/v1/jobs", json={"input_params": 1}).raise_for_status().headers["location"]
     api.post(f"{job}/cancel").raise_for_status()
 
@@ -159,9 +161,7 @@ def test_a_full_redis_can_be_emptied(api: httpx.Client, redis: Redis) -> None:
         assert api.delete(job).status_code == 204
 
 
-def test_a_wrong_password_is_told_from_the_start_until_it_is_the_right_one(
-    server: RedisServer, redis: Redis, tmp_path: Path
-) -> None:
+def test_a_wrong_password_is_reported_until_it_is_corrected(server: RedisServer, redis: Redis, tmp_path: Path) -> None:
     with (
         password(redis),
         Service(tmp_path, REDIS_URL=f"redis://:wrong-{PASSWORD}@127.0.0.1:{server.port}/0") as service,
@@ -175,7 +175,7 @@ def test_a_wrong_password_is_told_from_the_start_until_it_is_the_right_one(
         assert PASSWORD not in service.log + service.banner
 
 
-def test_a_redis_that_loads_its_data_says_so_until_it_is_done(
+def test_a_redis_that_is_loading_is_reported_until_it_is_ready(
     new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     redis = new_redis("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")

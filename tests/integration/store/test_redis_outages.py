@@ -274,7 +274,7 @@ def outage(request: pytest.FixtureRequest, life: Life) -> Outage:
     return life.outages[request.param]
 
 
-def test_every_call_is_answered_in_time_with_a_problem_that_says_what_is_wrong(outage: Outage, trouble: str) -> None:
+def test_every_request_gets_the_right_problem_in_time(outage: Outage, trouble: str) -> None:
     assert len(outage.answers) == len(CALLS) + JOBS
     # Before the line is cut within replies, some have come whole: how many depends on how many went at once.
     refused = [answer for answer in outage.answers if not (trouble == Fault.CUT and answer.status < 300)]
@@ -286,23 +286,23 @@ def test_every_call_is_answered_in_time_with_a_problem_that_says_what_is_wrong(o
         assert answer.seconds < (READY_LIMIT if answer.path == "/ready" else LIMIT)
 
 
-def test_the_process_says_that_it_lives(outage: Outage) -> None:
+def test_health_stays_ok_during_an_outage(outage: Outage) -> None:
     assert outage.health
     for answer in outage.health:
         assert answer.body == {"status": "ok", "version": "0.3.0"}
         assert answer.seconds < HEALTH_LIMIT
 
 
-def test_the_service_recovers_by_itself(outage: Outage) -> None:
+def test_the_service_recovers_after_an_outage(outage: Outage) -> None:
     assert outage.ready_after < RECOVERY
     assert outage.said_after < RECOVERY
 
 
-def test_the_log_says_each_time_once_that_redis_is_away_and_that_it_is_back(life: Life) -> None:
+def test_each_outage_and_each_recovery_is_logged_once(life: Life) -> None:
     assert [line["event"] for line in life.log if line["event"] in (AWAY, BACK)] == [AWAY, BACK] * 2
 
 
-def test_the_log_has_a_line_for_every_refusal_and_no_stack(life: Life) -> None:
+def test_every_error_response_is_logged_without_a_traceback(life: Life) -> None:
     refused = [answer for outage in life.outages.values() for answer in outage.answers]
     refused += [answer for answer in life.in_flight if answer.status == 503]
     ids = {answer.headers["x-correlation-id"] for answer in refused}
@@ -310,14 +310,14 @@ def test_the_log_has_a_line_for_every_refusal_and_no_stack(life: Life) -> None:
     assert [line for line in life.log if "exception" in line or line["level"] in ("error", "critical")] == []
 
 
-def test_requests_under_way_as_redis_goes_are_answered_too(life: Life) -> None:
+def test_requests_in_progress_when_an_outage_starts_get_a_response(life: Life) -> None:
     assert len(life.in_flight) == JOBS
     for answer in life.in_flight:
         assert answer.status in (200, 503), answer
         assert answer.seconds < LIMIT
 
 
-def test_no_reply_goes_to_another_request(life: Life) -> None:
+def test_no_reply_is_delivered_to_another_request(life: Life) -> None:
     answers = [answer for answer in life.in_flight if answer.status == 200] + life.afterwards
     assert len(answers) >= 2 * JOBS
     for answer in answers:
@@ -327,20 +327,20 @@ def test_no_reply_goes_to_another_request(life: Life) -> None:
         assert job["input_params"] == number
 
 
-def test_afterwards_no_connection_is_left_over(life: Life) -> None:
+def test_no_connection_leaks(life: Life) -> None:
     assert 1 < life.connections <= POOL
 
 
-def test_connections_that_were_reset_while_idle_cost_no_request_anything(life: Life) -> None:
+def test_connections_reset_while_idle_fail_no_request(life: Life) -> None:
     assert [answer.status for answer in life.after_a_blink] == [200] * JOBS
 
 
-def test_a_stop_while_redis_is_away_ends_soon_and_well(life: Life) -> None:
+def test_a_shutdown_during_an_outage_is_quick_and_clean(life: Life) -> None:
     assert life.exit_code == 0
     assert life.exit_after < SHUTDOWN
 
 
-def test_a_name_that_does_not_resolve_is_an_outage_too(tmp_path: Path) -> None:
+def test_an_unresolvable_host_name_is_an_outage(tmp_path: Path) -> None:
     with Service(tmp_path, REDIS_URL="redis://redis.invalid:6379/0") as service:
         started = time.monotonic()
         ready = httpx.get(f"{service.url}/ready", timeout=10)

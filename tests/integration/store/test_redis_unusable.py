@@ -70,7 +70,7 @@ def port(answer: bytes | None) -> Iterator[int]:
         thread.join()
 
 
-def assert_refuses_in_order(folder: Path, url: str, *problems: str, calls: Sequence[Call] = CALLS) -> str:
+def assert_unavailable(folder: Path, url: str, *problems: str, calls: Sequence[Call] = CALLS) -> str:
     """Assert that the service answers every call with one of the problems; return what `/ready`, the last, says."""
     with Service(folder, REDIS_URL=url) as service, httpx.Client(base_url=service.url, timeout=20) as api:
         with ThreadPoolExecutor() as threads:
@@ -90,27 +90,27 @@ def assert_refuses_in_order(folder: Path, url: str, *problems: str, calls: Seque
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_port_that_is_no_redis_is_an_unavailable_store(kind: str, tmp_path: Path) -> None:
+def test_a_server_that_is_not_redis_is_an_unavailable_store(kind: str, tmp_path: Path) -> None:
     answer, problem = FOREIGN[kind]
     with port(answer) as number:
-        assert_refuses_in_order(tmp_path, f"redis://127.0.0.1:{number}/0", problem)
+        assert_unavailable(tmp_path, f"redis://127.0.0.1:{number}/0", problem)
 
 
 @pytest.mark.parametrize("kind", ["HTTP", "POP3"])
-def test_a_password_goes_to_a_port_that_is_no_redis_and_is_not_shown(kind: str, tmp_path: Path) -> None:
+def test_a_password_sent_to_a_server_that_is_not_redis_is_not_shown(kind: str, tmp_path: Path) -> None:
     with port(FOREIGN[kind][0]) as number:
-        assert_refuses_in_order(tmp_path, f"redis://:{PASSWORD}@127.0.0.1:{number}/0", "store-unreachable")
+        assert_unavailable(tmp_path, f"redis://:{PASSWORD}@127.0.0.1:{number}/0", "store-unreachable")
 
 
 def test_tls_to_a_redis_without_it_is_an_unavailable_store(
     new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     url = f"rediss://127.0.0.1:{new_redis().port}/0"
-    assert_refuses_in_order(tmp_path, url, "store-timeout", "store-unreachable")
+    assert_unavailable(tmp_path, url, "store-timeout", "store-unreachable")
 
 
 @pytest.mark.parametrize("command", [name for name, dispensable in RENAMED.items() if not dispensable])
-def test_a_renamed_command_is_refused_by_name(
+def test_a_renamed_required_command_is_named(
     command: str, new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     redis = new_redis("--rename-command", command, "")
@@ -122,12 +122,12 @@ def test_a_renamed_command_is_refused_by_name(
             assert [is_problem(answer, "store-access-denied") for answer in answers] == [True, True]
             detail = answers[-1].json()["detail"]
     else:
-        detail = assert_refuses_in_order(tmp_path, url, "store-access-denied", calls=calls)
+        detail = assert_unavailable(tmp_path, url, "store-access-denied", calls=calls)
     assert command.lower() in detail.lower()
 
 
 @pytest.mark.parametrize("command", [name for name, dispensable in RENAMED.items() if dispensable])
-def test_a_renamed_command_that_is_not_needed_harms_nothing(
+def test_a_renamed_optional_command_is_harmless(
     command: str, new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     redis = new_redis("--rename-command", command, "")
@@ -143,8 +143,8 @@ def test_a_renamed_command_that_is_not_needed_harms_nothing(
     ("options", "database", "words"),
     [((), 99, "out of range"), (("--cluster-enabled", "yes"), 1, "SELECT is not allowed in cluster mode|out of range")],
 )
-def test_a_database_that_redis_does_not_have_is_refused_with_its_words(
+def test_an_unknown_database_is_reported_with_the_error_of_redis(
     options: tuple[str, ...], database: int, words: str, new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     url = f"redis://127.0.0.1:{new_redis(*options).port}/{database}"
-    assert re.search(words, assert_refuses_in_order(tmp_path, url, "store-access-denied"))
+    assert re.search(words, assert_unavailable(tmp_path, url, "store-access-denied"))

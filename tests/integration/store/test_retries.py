@@ -71,9 +71,7 @@ async def test_a_creation_whose_reply_was_lost_happens_once(
     assert await events(redis, "j") == [("changed", "pending")]
 
 
-async def test_a_creation_that_was_there_before_is_a_replay_also_at_the_second_try(
-    far: JobStateManager, loss: FaultyLine
-) -> None:
+async def test_a_retried_replay_is_still_a_replay(far: JobStateManager, loss: FaultyLine) -> None:
     await far.create_job("j", {"a": 1})
     loss.lose_replies = 1
 
@@ -112,7 +110,7 @@ async def test_a_deletion_whose_reply_was_lost_succeeds(far: JobStateManager, re
     assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
 
 
-async def test_when_both_replies_are_lost_the_client_may_send_it_again_with_its_key(
+async def test_after_two_lost_replies_the_client_may_retry_with_its_key(
     far: JobStateManager, redis: Redis, loss: FaultyLine
 ) -> None:
     await far.create_job("j", 1)
@@ -128,7 +126,7 @@ async def test_when_both_replies_are_lost_the_client_may_send_it_again_with_its_
     assert await events(redis, "j") == [("changed", "pending"), ("changed", "running")]
 
 
-async def test_a_refusal_whose_reply_was_lost_is_refused_again(far: JobStateManager, line: FaultyLine) -> None:
+async def test_a_rejection_whose_reply_was_lost_is_repeated(far: JobStateManager, line: FaultyLine) -> None:
     await far.create_job("j", 1)
     line.lose_replies = 1
 
@@ -136,7 +134,7 @@ async def test_a_refusal_whose_reply_was_lost_is_refused_again(far: JobStateMana
         await far.update_job_status("j", "completed")
 
 
-async def test_a_dead_line_is_given_up_in_time(far: JobStateManager, line: FaultyLine) -> None:
+async def test_a_dead_connection_times_out(far: JobStateManager, line: FaultyLine) -> None:
     line.breaks(Fault.SILENT)
     started = time.monotonic()
 
@@ -148,7 +146,7 @@ async def test_a_dead_line_is_given_up_in_time(far: JobStateManager, line: Fault
     assert await far.get_job("j") is None
 
 
-async def test_waiting_for_a_connection_counts_too(line: FaultyLine) -> None:
+async def test_waiting_for_a_connection_counts_towards_the_timeout(line: FaultyLine) -> None:
     pool = create_pool(f"redis://127.0.0.1:{line.port}/1", max_connections=2)
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.ping()
@@ -164,7 +162,7 @@ async def test_waiting_for_a_connection_counts_too(line: FaultyLine) -> None:
     await pool.disconnect()
 
 
-async def test_nobody_listening_is_told_at_once() -> None:
+async def test_a_refused_connection_fails_at_once() -> None:
     pool = create_pool(f"redis://127.0.0.1:{free_port()}/0")
     started = time.monotonic()
 
@@ -175,7 +173,7 @@ async def test_nobody_listening_is_told_at_once() -> None:
     await pool.disconnect()
 
 
-async def test_a_caller_that_gives_up_does_not_leave_its_reply_to_the_next(jobs: JobStateManager, redis: Redis) -> None:
+async def test_the_reply_to_a_cancelled_call_does_not_go_to_the_next(jobs: JobStateManager, redis: Redis) -> None:
     for number in range(50):
         await jobs.create_job(f"j{number}", number)
     for number in range(49):
@@ -191,7 +189,7 @@ async def test_a_caller_that_gives_up_does_not_leave_its_reply_to_the_next(jobs:
         assert bytes(job.input_params) == str(number + 1).encode()
 
 
-async def test_a_try_that_was_given_up_does_nothing_when_it_arrives_after_all(
+async def test_a_script_that_arrives_after_its_deadline_does_nothing(
     far: JobStateManager, redis: Redis, line: FaultyLine
 ) -> None:
     line.hold_scripts = 1
@@ -207,7 +205,7 @@ async def test_a_try_that_was_given_up_does_nothing_when_it_arrives_after_all(
     assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
 
 
-async def test_a_clock_of_redis_that_was_misjudged_is_read_again(jobs: JobStateManager) -> None:
+async def test_a_wrong_estimate_of_the_redis_clock_is_corrected(jobs: JobStateManager) -> None:
     clock = jobs._client._clock
     await jobs.create_job("a", 1)
     clock.set(clock.now - 3600 * 1_000_000)
@@ -216,7 +214,7 @@ async def test_a_clock_of_redis_that_was_misjudged_is_read_again(jobs: JobStateM
     assert abs(clock.now / 1e6 - time.time()) < 60
 
 
-async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again(
+async def test_a_script_flushed_between_load_and_call_is_loaded_again(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = jobs._client._pipeline
@@ -242,9 +240,7 @@ async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again
     ],
     ids=lambda value: value.split()[0].decode() if isinstance(value, bytes) else value.__name__,
 )
-async def test_what_redis_says_while_a_connection_is_set_up_has_its_meaning(
-    greeting: bytes, meant: type[StoreUnavailable]
-) -> None:
+async def test_an_error_during_connection_setup_is_mapped(greeting: bytes, meant: type[StoreUnavailable]) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(4096):
             writer.write(greeting + b"\r\n")

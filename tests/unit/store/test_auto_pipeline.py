@@ -75,7 +75,7 @@ def packed(command: tuple[Any, ...]) -> bytes:
     return bytes(pack_command(command))
 
 
-async def all_given_back(pool: Pool) -> bool:
+async def all_released(pool: Pool) -> bool:
     await asyncio.sleep(2 * auto_pipeline.LINGER)
     return pool.out == 0
 
@@ -91,20 +91,20 @@ async def _bounded(monkeypatch: pytest.MonkeyPatch) -> Any:
         yield
 
 
-async def test_what_is_asked_in_one_turn_is_sent_in_one_piece_and_in_order() -> None:
+async def test_commands_of_one_tick_are_sent_together_and_in_order() -> None:
     pool = Pool()
     line = pipeline(pool)
     answers = await asyncio.gather(*(line.ask(("GET", str(number)), ("TTL", str(number))) for number in range(50)))
     [sent] = pool.sent
     assert sent == [packed((verb, str(number))) for number in range(50) for verb in ("GET", "TTL")]
     assert answers == [sent[2 * number : 2 * number + 2] for number in range(50)]
-    assert await all_given_back(pool)
+    assert await all_released(pool)
 
 
 @pytest.mark.parametrize(
     "error", [redis_errors.ResponseError("WRONGTYPE x"), redis_errors.BusyLoadingError("loading")], ids=repr
 )
-async def test_an_error_is_a_reply_like_others_for_who_asked_alone(error: Exception) -> None:
+async def test_an_error_reply_goes_only_to_its_caller(error: Exception) -> None:
     pool = Pool(lambda command: error if b"bad" in command else command)
     line = pipeline(pool)
     good, bad, more = await asyncio.gather(line.ask(("GET", "a")), line.ask(("GET", "bad")), line.ask(("GET", "b")))
@@ -117,7 +117,7 @@ async def test_an_error_is_a_reply_like_others_for_who_asked_alone(error: Except
     [redis_errors.ConnectionError("reset"), redis_errors.InvalidResponse("?"), OSError("gone"), RuntimeError("closed")],
     ids=repr,
 )
-async def test_a_connection_that_breaks_fails_those_that_it_has_not_answered(error: Exception) -> None:
+async def test_a_broken_connection_fails_its_unanswered_callers(error: Exception) -> None:
     pool = Pool(lambda command: error if b"bad" in command else command)
     line = pipeline(pool)
     asked = [line.ask(("GET", name)) for name in ("a", "bad", "b")]
@@ -126,10 +126,10 @@ async def test_a_connection_that_breaks_fails_those_that_it_has_not_answered(err
     assert others == [error, error]
     assert pool.lines[0].is_broken
     assert await line.ask(("GET", "c")) == [packed(("GET", "c"))]
-    assert await all_given_back(pool)
+    assert await all_released(pool)
 
 
-async def test_a_connection_that_cannot_be_made_fails_those_that_wait_for_it() -> None:
+async def test_a_failed_connect_fails_the_callers_that_wait_for_it() -> None:
     pool, error = Pool(), redis_errors.ConnectionError("refused")
 
     def refuse(line: Line) -> None:
@@ -144,7 +144,7 @@ async def test_a_connection_that_cannot_be_made_fails_those_that_wait_for_it() -
     assert await line.ask(("C",)) == [packed(("C",))]
 
 
-async def test_who_leaves_before_anything_is_sent_takes_its_commands_along() -> None:
+async def test_commands_of_a_caller_cancelled_before_sending_are_dropped() -> None:
     pool = Pool()
     line = pipeline(pool)
     leaving, staying = asyncio.create_task(line.ask(("A",))), asyncio.create_task(line.ask(("B",)))
@@ -153,7 +153,7 @@ async def test_who_leaves_before_anything_is_sent_takes_its_commands_along() -> 
     assert pool.sent == [[packed(("B",))]]
 
 
-async def test_who_leaves_later_harms_no_other() -> None:
+async def test_a_caller_cancelled_after_sending_affects_no_other() -> None:
     pool = Pool()
     line = pipeline(pool)
 
@@ -171,7 +171,7 @@ async def test_who_leaves_later_harms_no_other() -> None:
     assert not pool.lines[0].is_broken
 
 
-async def test_a_connection_that_falls_silent_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_silent_connection_times_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_pipeline, "PATIENCE", 0.01)
     pool = Pool()
 
@@ -187,7 +187,7 @@ async def test_a_connection_that_falls_silent_is_given_up(monkeypatch: pytest.Mo
     assert await line.ask(("B",)) == [packed(("B",))]
 
 
-async def test_a_pipeline_that_sleeps_through_the_first_bell_hears_the_second(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_swallowed_cancellation_is_repeated(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_pipeline, "PATIENCE", 0.01)
     monkeypatch.setattr(auto_pipeline, "SECOND_BELL", 0.01)
     pool = Pool()
@@ -206,7 +206,7 @@ async def test_a_pipeline_that_sleeps_through_the_first_bell_hears_the_second(mo
         await pipeline(pool).ask(("A",))
 
 
-async def test_there_are_so_many_connections_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_number_of_connections_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_pipeline, "BATCH", 3)
     pool = Pool()
     line = pipeline(pool)
@@ -222,7 +222,7 @@ async def test_there_are_so_many_connections_and_no_more(monkeypatch: pytest.Mon
     assert max(len(parts) for parts in pool.sent) == 3
 
 
-async def test_no_question_is_left_lying() -> None:
+async def test_no_call_is_left_waiting() -> None:
     """Also where it comes at the moment at which the last line finds nothing more to do."""
     pool, source = Pool(), random.Random(7)
     pool.max_connections = 3
@@ -237,7 +237,7 @@ async def test_no_question_is_left_lying() -> None:
     await asyncio.gather(ask(), ask())
 
 
-async def test_more_than_can_wait_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_calls_beyond_the_queue_limit_are_rejected(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_pipeline, "MOST_WAITING", 2)
     line = pipeline(Pool())
     answers = await asyncio.gather(*(line.ask((name,)) for name in "ABC"), return_exceptions=True)
@@ -245,14 +245,14 @@ async def test_more_than_can_wait_is_refused(monkeypatch: pytest.MonkeyPatch) ->
     assert isinstance(answers[2], Overloaded)
 
 
-async def test_what_cannot_be_sent_fails_its_caller_alone() -> None:
+async def test_a_command_that_cannot_be_encoded_fails_only_its_caller() -> None:
     line = pipeline(Pool())
     answers: list[Any] = await asyncio.gather(line.ask(("A",)), line.ask(("B", object())), return_exceptions=True)
     assert answers[0] == [packed(("A",))]
     assert isinstance(answers[1], TypeError)
 
 
-async def test_questions_are_answered_or_failed_where_the_line_is_ended() -> None:
+async def test_calls_fail_when_their_connection_task_is_cancelled() -> None:
     pool = Pool()
 
     def silence(line: Line) -> None:
@@ -261,7 +261,7 @@ async def test_questions_are_answered_or_failed_where_the_line_is_ended() -> Non
     pool.made = silence
     line = pipeline(pool)
     asked = asyncio.create_task(line.ask(("A",)))
-    assert not await all_given_back(pool)
+    assert not await all_released(pool)
     [task] = line._lines
     assert task is not None
     task.cancel()
@@ -269,7 +269,7 @@ async def test_questions_are_answered_or_failed_where_the_line_is_ended() -> Non
         await asked
 
 
-async def test_a_line_keeps_its_connection_for_a_while_and_one_of_them_alone() -> None:
+async def test_one_idle_connection_is_kept_for_a_while() -> None:
     pool = Pool()
     line = pipeline(pool)
     for name in "ABC":
@@ -289,10 +289,10 @@ async def test_a_line_keeps_its_connection_for_a_while_and_one_of_them_alone() -
     for _ in range(20):
         await asyncio.sleep(0)
     assert (pool.most_out, pool.out) == (2, 1)
-    assert await all_given_back(pool)
+    assert await all_released(pool)
 
 
-async def test_there_are_no_more_connections_than_may_be_where_lines_rest_in_between() -> None:
+async def test_idle_connections_do_not_exceed_the_limit() -> None:
     pool, source = Pool(), random.Random(7)
     pool.max_connections = 4
     pool.made = lambda line: setattr(line, "wait", lambda: asyncio.sleep(source.choice((0, 0, 0.001))))
@@ -308,7 +308,7 @@ async def test_there_are_no_more_connections_than_may_be_where_lines_rest_in_bet
     assert pool.most_out == 2
 
 
-async def test_where_there_are_few_connections_none_is_kept() -> None:
+async def test_a_small_pool_keeps_no_idle_connection() -> None:
     pool = Pool()
     pool.max_connections = 2
     await pipeline(pool).ask(("A",))
@@ -317,7 +317,7 @@ async def test_where_there_are_few_connections_none_is_kept() -> None:
     assert pool.out == 0
 
 
-async def test_a_connection_is_given_back_after_a_while_however_much_there_is_to_send(
+async def test_a_busy_connection_is_returned_to_the_pool_after_a_while(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(auto_pipeline, "TERM", 0.01)
@@ -342,13 +342,13 @@ for _ in range(2):
 """
 
 
-async def test_a_pool_outlives_the_event_loop_under_which_its_line_rested() -> None:
+async def test_a_pool_survives_the_event_loop_of_its_idle_connection() -> None:
     """In a process of its own, since asyncio complains of such a loop."""
     command = [sys.executable, "-c", TWO_LOOPS]
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=20)
 
 
-async def test_a_connection_that_was_closed_while_its_line_kept_it_is_not_used() -> None:
+async def test_an_idle_connection_that_was_closed_is_not_used() -> None:
     pool = Pool()
     line = pipeline(pool)
     await line.ask(("A",))
@@ -358,7 +358,7 @@ async def test_a_connection_that_was_closed_while_its_line_kept_it_is_not_used()
     assert [one.sent for one in pool.lines] == [[[packed(("A",))]], [[packed(("B",))]]]
 
 
-async def test_an_answer_that_does_not_come_in_time_is_given_up_by_who_asked_alone() -> None:
+async def test_a_late_reply_fails_only_its_caller() -> None:
     pool = Pool()
 
     def slow(line: Line) -> None:
@@ -373,7 +373,7 @@ async def test_an_answer_that_does_not_come_in_time_is_given_up_by_who_asked_alo
     assert not pool.lines[0].is_broken
 
 
-async def test_replies_are_handed_out_a_few_at_a_time_so_that_what_they_lead_to_is_sent_meanwhile() -> None:
+async def test_replies_are_delivered_in_small_groups() -> None:
     pool = Pool()
     line = pipeline(pool)
     seen: list[int] = []
@@ -386,12 +386,12 @@ async def test_replies_are_handed_out_a_few_at_a_time_so_that_what_they_lead_to_
     assert max(seen) == auto_pipeline.SHARE
 
 
-async def test_all_who_work_through_a_pool_share_its_pipeline() -> None:
+async def test_a_pool_has_one_pipeline() -> None:
     first, second = Pool(), Pool()
     assert pipeline_of(first) is pipeline_of(first) is not pipeline_of(second)  # type: ignore[arg-type]
 
 
-async def test_at_the_end_whoever_waits_is_told_and_nothing_more_is_sent() -> None:
+async def test_closing_fails_waiting_calls_and_sends_nothing_more() -> None:
     pool = Pool()
 
     def silence(line: Line) -> None:
@@ -401,7 +401,7 @@ async def test_at_the_end_whoever_waits_is_told_and_nothing_more_is_sent() -> No
     pool.max_connections = 3
     line = pipeline(pool)
     under_way = asyncio.create_task(line.ask(("A",)))
-    assert not await all_given_back(pool)
+    assert not await all_released(pool)
     waiting = asyncio.create_task(line.ask(("B",)))
     await asyncio.sleep(0)
 
@@ -410,12 +410,12 @@ async def test_at_the_end_whoever_waits_is_told_and_nothing_more_is_sent() -> No
     for asked in (under_way, waiting):
         with pytest.raises(redis_errors.ConnectionError):
             await asked
-    assert await all_given_back(pool)
+    assert await all_released(pool)
     assert pool.sent == [[packed(("A",))]]
     assert pool.lines[0].is_broken
 
 
-async def test_a_reply_that_redis_py_cannot_read_is_an_error_of_the_protocol() -> None:
+async def test_a_reply_that_redis_py_cannot_parse_is_a_protocol_error() -> None:
     pool: Any = Pool(lambda _: IndexError("a redirection without an address"))
     with pytest.raises(redis_errors.InvalidResponse, match="IndexError: a redirection"):
         await AutoPipeline(pool).ask(("GET", "a"))

@@ -37,12 +37,12 @@ ENDED = {**PENDING, "status": b"failed", "finished_at": LATER, "updated_at": LAT
 
 
 @pytest.mark.parametrize("held", [PENDING, LEASED, ENDED, {**PENDING, "odd": b"\xff"}])
-def test_a_record_as_the_scripts_write_it_has_no_faults(held: dict[str, bytes]) -> None:
+def test_a_valid_record_has_no_issues(held: dict[str, bytes]) -> None:
     assert find_issues("j", held) == []
 
 
 @pytest.mark.parametrize("name", PENDING)
-def test_a_field_that_every_record_has_is_missed(name: str) -> None:
+def test_a_missing_required_field_is_an_issue(name: str) -> None:
     assert find_issues("j", {one: value for one, value in PENDING.items() if one != name}) == [f"no {name}"]
 
 
@@ -73,7 +73,7 @@ def test_a_field_that_every_record_has_is_missed(name: str) -> None:
         (ENDED, "finished_at", None),
     ],
 )
-def test_what_a_record_cannot_have_is_a_fault(record: dict[str, bytes], field: str, value: bytes | None) -> None:
+def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, value: bytes | None) -> None:
     held = {**record, field: value}
     assert find_issues("j", {name: one for name, one in held.items() if one is not None})
 
@@ -91,12 +91,12 @@ def test_what_a_record_cannot_have_is_a_fault(record: dict[str, bytes], field: s
         *((one, None) for one in ("jobs:list:q:odd", "jobs:list::pending", "jobs:exp:q:pending:x")),
     ],
 )
-def test_a_key_is_what_its_name_says(key: str, name: KeyName | None) -> None:
+def test_a_key_name_is_parsed(key: str, name: KeyName | None) -> None:
     assert is_managed(key.encode())
     assert parse(key.encode()) == name
 
 
-def test_what_is_under_none_of_our_names_is_nobodys_business() -> None:
+def test_other_keys_are_not_managed() -> None:
     assert [name for name in (b"jobless", b"job", b"jobs", b"x:job:a") if is_managed(name)] == []
 
 
@@ -106,7 +106,7 @@ def test_every_key_has_a_type() -> None:
     assert KeyName("job", ("a",)).type == "hash"
 
 
-async def test_the_pace_is_kept_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_throttle_limits_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -122,7 +122,7 @@ async def test_the_pace_is_kept_from_the_first_step_on(monkeypatch: pytest.Monke
     assert slept == pytest.approx([0.5, 1.0, 1.1])
 
 
-def test_counts_that_differ_are_named_and_a_job_met_twice_is_counted_once() -> None:
+def test_different_counts_are_described_and_a_job_is_counted_once() -> None:
     census = JobCounter()
     for job_id in ("a", "b", "a"):
         census.add(job_id, "q", "pending")
@@ -135,7 +135,7 @@ def found(number: int, *, repaired: bool = False) -> Issue:
     return Issue(type=IssueType.STRAY, key="jobs:\x1b[2J", member=str(number), detail="why", repaired=repaired)
 
 
-def test_a_report_for_scripts_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_report_has_every_issue(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report("here", as_json=True)
     for number in range(MAX_PRINTED + 10):
         report.add(found(number, repaired=number > 0))
@@ -148,7 +148,7 @@ def test_a_report_for_scripts_has_everything(capsys: pytest.CaptureFixture[str])
     assert len(document["findings"]) == MAX_PRINTED + 10
 
 
-def test_a_report_for_people_is_short_and_steers_no_terminal(
+def test_a_text_report_is_short_and_escapes_control_characters(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)

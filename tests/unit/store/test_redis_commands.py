@@ -15,11 +15,11 @@ def called(*sources: scripts.Script) -> set[str]:
     return {name.lower() for source in sources for name in re.findall(r"redis\.p?call\(\s*'([A-Za-z]+)'", source.text)}
 
 
-def test_the_service_needs_what_its_scripts_call_and_what_it_sends() -> None:
+def test_the_required_commands_are_those_of_the_scripts_and_the_client() -> None:
     assert set(acl_names(REQUIRED_COMMANDS)) == called(*set(scripts.ALL) - OF_DOCTOR) | SENT | STREAM
 
 
-def test_every_call_of_a_script_names_its_command() -> None:
+def test_scripts_call_commands_by_literal_name() -> None:
     for source in scripts.ALL:
         assert len(re.findall(r"redis\.p?call\(", source.text)) == len(re.findall(r"redis\.p?call\(\s*'", source.text))
 

@@ -75,14 +75,14 @@ def all_replies(source: Script) -> set[str]:
     return replies(lua)
 
 
-def test_every_file_is_a_script_or_what_scripts_share() -> None:
+def test_every_lua_file_is_a_script_or_shared_code() -> None:
     names = {path.name for path in LUA.iterdir()}
     assert names == {"prelude.lua", "moves.lua", "probe.lua", *(f"{source.name}.lua" for source in scripts.ALL)}
     assert len({source.name for source in scripts.ALL}) == len(scripts.ALL)
 
 
 @every_script
-def test_a_script_declares_itself_so_that_a_cluster_checks_its_keys(source: Script) -> None:
+def test_a_script_has_a_shebang_so_that_a_cluster_checks_its_keys(source: Script) -> None:
     first, rest = source.text.split("\n", 1)
     assert re.fullmatch(r"#!lua( flags=[a-z,-]+)?", first)
     parts = [PRELUDE, MOVES, verb(source)] if used_in(source) & OF_MOVES else [PRELUDE, verb(source)]
@@ -90,26 +90,26 @@ def test_a_script_declares_itself_so_that_a_cluster_checks_its_keys(source: Scri
 
 
 @every_script
-def test_a_header_says_what_a_script_is_for_and_what_it_takes_and_gives(source: Script) -> None:
+def test_a_header_documents_purpose_keys_arguments_and_reply(source: Script) -> None:
     assert re.match(r"[A-Z][^:]*?\.", header(source))
     for name in ("KEYS", "ARGV", "Returns"):
         assert section(source, name)
 
 
 @every_script
-def test_the_arguments_used_are_those_that_the_header_names(source: Script) -> None:
+def test_the_arguments_match_the_header(source: Script) -> None:
     used = re.findall(r"ARGV\[(\d+)\]|\(ARGV, (\d+)\)|= (\d+), #ARGV", code(source))
     assert {int("".join(one)) for one in used} == numbers_in(section(source, "ARGV"))
 
 
 @every_script
-def test_only_a_script_with_a_rest_takes_any_number_of_arguments(source: Script) -> None:
+def test_only_a_script_with_an_open_argument_list_takes_any_number(source: Script) -> None:
     takes_a_rest = re.search(r"\(ARGV, \d+\)|#ARGV", code(source)) is not None
     assert takes_a_rest is (f"{max(numbers_in(section(source, 'ARGV')))} …" in section(source, "ARGV"))
 
 
 @every_script
-def test_the_keys_used_are_those_that_the_header_names(source: Script) -> None:
+def test_the_keys_match_the_header(source: Script) -> None:
     documented = section(source, "KEYS")
     assert {int(number) for number in re.findall(r"KEYS\[(\d+)\]", code(source))} <= numbers_in(documented)
     assert documented.endswith(f"{len(numbers_in(documented))} the partition's root")
@@ -117,7 +117,7 @@ def test_the_keys_used_are_those_that_the_header_names(source: Script) -> None:
 
 
 @every_script
-def test_the_reply_words_are_those_that_the_header_names(source: Script) -> None:
+def test_the_reply_words_match_the_header(source: Script) -> None:
     assert all_replies(source) == set(re.findall(r"\b[A-Z][A-Z_]{3,}\b", section(source, "Returns"))) != set()
 
 
@@ -129,19 +129,19 @@ def test_nothing_scans_the_keyspace_or_a_whole_index(path: Path) -> None:
 
 
 @every_script
-def test_a_script_writes_unless_it_says_that_it_does_not(source: Script) -> None:
+def test_only_scripts_without_the_no_writes_flag_write(source: Script) -> None:
     calls = set(re.findall(r"(?<![\w.])(\w+)\(", code(source)))
     writes = bool(commands(code(source)) & WRITERS) or bool(calls & WRITING_FUNCTIONS)
     assert writes is ("flags=no-writes" not in source.text.split("\n", 1)[0])
 
 
-def test_only_scripts_that_free_memory_or_must_always_run_do_so_at_its_limit() -> None:
+def test_only_some_scripts_run_at_the_memory_limit() -> None:
     exempt = {one.name for one in scripts.ALL if "allow-oom" in one.text.split("\n", 1)[0]}
     assert exempt == {"delete", "drain", "entries", "examine", "heartbeat", "sweep", "limit"}
 
 
 @every_file
-def test_an_index_has_the_name_that_python_knows(path: Path) -> None:
+def test_key_names_in_lua_are_known_to_python(path: Path) -> None:
     lua = path.read_text(encoding="utf-8")
     known = {
         keys.by_creation("queue", "shelf"),
@@ -165,12 +165,12 @@ def test_an_index_has_the_name_that_python_knows(path: Path) -> None:
     assert "'jobs:" not in lua.replace("root == 'jobs:'", "")
 
 
-def test_the_final_statuses_are_those_of_the_table_of_moves() -> None:
+def test_the_final_statuses_in_lua_match_the_table_of_transitions() -> None:
     [table] = re.findall(r"^local FINAL = \{(.*)\}", MOVES, re.MULTILINE)
     assert set(re.findall(r"(\w+) = true", table)) == set(FINAL_STATUSES)
 
 
-def test_the_longest_retry_delay_is_the_one_that_the_documents_name() -> None:
+def test_the_longest_retry_delay_is_documented() -> None:
     [longest] = re.findall(r"^local LONGEST_RETRY_DELAY = (\d+)$", MOVES, re.MULTILINE)
     assert int(longest) == constraints.RETRY_DELAY_SECONDS.maximum == 3600
     for schema in ("CreateJob", "Job"):
@@ -181,5 +181,5 @@ def test_the_longest_retry_delay_is_the_one_that_the_documents_name() -> None:
 
 
 @every_script
-def test_the_words_that_python_knows_are_those_of_the_script(source: Script) -> None:
+def test_the_reply_words_in_python_match_the_script(source: Script) -> None:
     assert all_replies(source) == source.replies

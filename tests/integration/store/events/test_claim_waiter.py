@@ -69,7 +69,7 @@ def job_of(claim: Future[httpx.Response]) -> str:
     return str(response.json()["job"]["job_id"])
 
 
-def test_a_claim_waits_for_a_job_without_asking_again_and_again(api: httpx.Client, ask: Ask) -> None:
+def test_a_claim_waits_for_a_job_without_polling(api: httpx.Client, ask: Ask) -> None:
     claim = ask()
     waits(api, 1)
     before = calls(api)
@@ -79,13 +79,13 @@ def test_a_claim_waits_for_a_job_without_asking_again_and_again(api: httpx.Clien
     assert job_of(claim) == "j"
 
 
-def test_a_claim_that_has_waited_in_vain_is_no_content(api: httpx.Client, ask: Ask) -> None:
+def test_a_claim_without_a_job_gets_204_after_its_wait(api: httpx.Client, ask: Ask) -> None:
     started = time.monotonic()
     assert ask(seconds=1).result(15).status_code == 204
     assert 0.9 < time.monotonic() - started < 10
 
 
-def test_whatever_makes_a_job_due_wakes_a_claim(api: httpx.Client, ask: Ask) -> None:
+def test_every_way_in_which_a_job_becomes_claimable_wakes_a_claim(api: httpx.Client, ask: Ask) -> None:
     """A delay over, a pause lifted, a cap freed, a job given back."""
     create(api, "delayed", delay_seconds=1)
     assert job_of(ask()) == "delayed"
@@ -113,7 +113,7 @@ def test_whatever_makes_a_job_due_wakes_a_claim(api: httpx.Client, ask: Ask) -> 
     assert job_of(claim) == "second"
 
 
-def test_each_of_many_that_wait_gets_one_of_many_jobs(api: httpx.Client, ask: Ask) -> None:
+def test_each_of_many_waiting_claims_gets_a_job(api: httpx.Client, ask: Ask) -> None:
     claims = [ask() for _ in range(20)]
     waits(api, 20)
     for number in range(20):
@@ -121,7 +121,7 @@ def test_each_of_many_that_wait_gets_one_of_many_jobs(api: httpx.Client, ask: As
     assert sorted(map(job_of, claims)) == sorted(f"j{number}" for number in range(20))
 
 
-def test_a_pause_that_is_lifted_wakes_a_claim_for_each_job(api: httpx.Client, ask: Ask) -> None:
+def test_resuming_a_queue_wakes_a_claim_for_each_job(api: httpx.Client, ask: Ask) -> None:
     api.put("/v1/queues/paused", json={"paused": True})
     for job_id in ("a", "b"):
         create(api, job_id, queue="paused")
@@ -131,7 +131,7 @@ def test_a_pause_that_is_lifted_wakes_a_claim_for_each_job(api: httpx.Client, as
     assert sorted(map(job_of, claims)) == ["a", "b"]
 
 
-async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
+async def test_an_event_is_not_lost_if_the_woken_claim_disconnects(
     feed: EventReader, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     waiting = ClaimWaiter(feed)
@@ -170,7 +170,7 @@ async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
         ("deleted", "failed", True),
     ],
 )
-async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
+async def test_only_events_that_may_free_a_job_wake_a_claim(
     feed: EventReader, kind: str, status: str, rings: bool
 ) -> None:
     waiting, turn, looks = ClaimWaiter(feed), PendingClaim(["q"]), 0
@@ -203,7 +203,7 @@ async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
     assert (looks > before) is rings
 
 
-async def test_a_look_that_fails_passes_the_event_on(feed: EventReader) -> None:
+async def test_a_claim_that_fails_wakes_the_next(feed: EventReader) -> None:
     waiting, next_one = ClaimWaiter(feed), PendingClaim(["q"])
 
     async def fail() -> tuple[Claim | None, float | None]:
@@ -222,7 +222,7 @@ async def test_a_look_that_fails_passes_the_event_on(feed: EventReader) -> None:
     await staying
 
 
-async def test_each_look_of_a_claim_has_the_time_of_a_request(feed: EventReader) -> None:
+async def test_each_attempt_of_a_claim_has_the_time_budget_of_a_request(feed: EventReader) -> None:
     had: list[float] = []
     left = TimeBudget()
     budget.set(left)
@@ -238,9 +238,7 @@ async def test_each_look_of_a_claim_has_the_time_of_a_request(feed: EventReader)
     assert had[:3] == [REQUEST_TIMEOUT] * 3
 
 
-def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
-    api: httpx.Client, ask: Ask, redis_url: str
-) -> None:
+def test_jobs_created_while_the_reader_reconnects_are_not_missed(api: httpx.Client, ask: Ask, redis_url: str) -> None:
     claims = [ask() for _ in range(3)]
     waits(api, 3)
     with sync_redis.Redis.from_url(redis_url) as client:
@@ -263,7 +261,7 @@ def a_claim(wait_seconds: int) -> bytes:
     return f"{head}\r\n\r\n".encode() + body
 
 
-def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
+def test_a_claim_whose_client_disconnected_gets_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
     with connect(shared_service) as connection:
         connection.sendall(a_claim(30))
         waits(api, 1)
@@ -275,9 +273,7 @@ def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_se
     assert job_of(ask()) == "j"
 
 
-def test_a_claim_that_comes_again_under_its_key_keeps_the_job(
-    api: httpx.Client, shared_service: Service, redis_url: str
-) -> None:
+def test_a_claim_retried_with_its_key_keeps_the_job(api: httpx.Client, shared_service: Service, redis_url: str) -> None:
     create(api, "j")
     claim = {"queues": ["default"], "worker": "w"}
     with sync_redis.Redis.from_url(redis_url) as client:
@@ -290,14 +286,14 @@ def test_a_claim_that_comes_again_under_its_key_keeps_the_job(
     assert api.post("/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
 
 
-def test_a_claim_that_waits_says_soon_that_redis_is_away(tmp_path: Path) -> None:
+def test_a_waiting_claim_fails_soon_when_redis_is_unavailable(tmp_path: Path) -> None:
     with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", SHUTDOWN_DRAIN_SECONDS="0") as service:
         claim = {"queues": ["default"], "worker": "w", "wait_seconds": 20}
         refused = httpx.post(f"{service.url}/v1/claims", json=claim, timeout=3.5)
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:store-unreachable")
 
 
-def test_those_who_wait_longer_get_a_job_whose_delay_ends_after_another_has_left(api: httpx.Client, ask: Ask) -> None:
+def test_a_delayed_job_wakes_a_longer_wait_after_a_shorter_one_has_ended(api: httpx.Client, ask: Ask) -> None:
     short, long = ask(seconds=1), ask(seconds=15)
     waits(api, 2)
     create(api, "j", delay_seconds=3)
@@ -307,7 +303,7 @@ def test_those_who_wait_longer_get_a_job_whose_delay_ends_after_another_has_left
     assert time.monotonic() - started < 10
 
 
-def test_delays_in_other_queues_do_not_make_claims_ask_again_and_again(api: httpx.Client, ask: Ask) -> None:
+def test_delayed_jobs_of_other_queues_do_not_make_claims_poll(api: httpx.Client, ask: Ask) -> None:
     claims = [ask(seconds=6) for _ in range(8)]
     waits(api, 8)
     for number in range(10):
@@ -318,7 +314,7 @@ def test_delays_in_other_queues_do_not_make_claims_ask_again_and_again(api: http
     assert {claim.result(15).status_code for claim in claims} == {204}
 
 
-def test_a_job_that_a_worker_got_after_it_had_left_is_given_back(
+def test_a_job_claimed_after_the_client_disconnected_is_released(
     api: httpx.Client, shared_service: Service, redis_url: str
 ) -> None:
     create(api, "j")
@@ -331,7 +327,7 @@ def test_a_job_that_a_worker_got_after_it_had_left_is_given_back(
     assert api.get("/v1/jobs/j").json()["failures"] == 0
 
 
-def test_a_drain_ends_the_waiting_and_goes_over_all_replicas(
+def test_a_drain_ends_waiting_claims_in_all_replicas(
     api: httpx.Client, ask: Ask, redis_url: str, tmp_path: Path
 ) -> None:
     claim = ask()
@@ -362,7 +358,7 @@ def lease(service: Service) -> dict[str, str]:
     return {"Lease-Token": claim.json()["lease"]["token"]}
 
 
-def test_sigterm_waits_for_workers_and_serves_them_meanwhile(service: Service) -> None:
+def test_sigterm_waits_for_leases_and_keeps_serving_workers(service: Service) -> None:
     token = lease(service)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(
@@ -388,7 +384,7 @@ def test_sigterm_waits_for_workers_and_serves_them_meanwhile(service: Service) -
     assert "no worker holds a job any more" in service.log
 
 
-def test_sigterm_waits_no_longer_than_it_may_or_than_leases_live(service: Service) -> None:
+def test_sigterm_waits_no_longer_than_its_timeout_or_the_leases(service: Service) -> None:
     lease(service)
     started = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
@@ -397,7 +393,7 @@ def test_sigterm_waits_no_longer_than_it_may_or_than_leases_live(service: Servic
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]], ids=["Ctrl-C", "twice"])
-def test_ctrl_c_and_a_second_signal_do_not_wait_for_workers(service: Service, numbers: list[signal.Signals]) -> None:
+def test_ctrl_c_and_a_second_signal_do_not_wait_for_leases(service: Service, numbers: list[signal.Signals]) -> None:
     token = lease(service)
     started = time.monotonic()
     for number in numbers:

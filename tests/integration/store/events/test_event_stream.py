@@ -65,7 +65,7 @@ class Interrupted(JobWatcher):
 
 @pytest.mark.parametrize("before", [True, False], ids=["before a look", "after a look"])
 @pytest.mark.parametrize("at", [1, 2, 3])
-async def test_a_change_between_any_two_steps_is_seen(
+async def test_a_change_between_any_two_steps_is_yielded(
     pool: BlockingConnectionPool,
     feed: EventReader,
     jobs: JobStateManager,
@@ -96,7 +96,7 @@ async def test_a_change_between_any_two_steps_is_seen(
     assert len({one.version for one in seen}) == len(seen)
 
 
-async def test_the_final_state_of_a_job_that_is_gone_before_anybody_reads_is_told(
+async def test_the_final_state_of_a_job_deleted_before_it_was_read_is_yielded(
     watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
@@ -114,7 +114,7 @@ async def test_the_final_state_of_a_job_that_is_gone_before_anybody_reads_is_tol
     assert told[-1] in [("deleted", "failed", 3), ("record", "failed", 2)]
 
 
-async def test_a_job_whose_record_vanished_unheard_has_ended(
+async def test_a_job_without_a_record_and_without_an_event_has_ended(
     watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
@@ -126,7 +126,7 @@ async def test_a_job_whose_record_vanished_unheard_has_ended(
     assert [(one.kind, one.version) for one in said] == [("deleted", f"{job.version[:-1]}2")]
 
 
-async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: JobWatcher, jobs: JobStateManager) -> None:
+async def test_newer_progress_without_an_event_is_yielded(watching: JobWatcher, jobs: JobStateManager) -> None:
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running", progress=Progress(1))
 
@@ -147,9 +147,7 @@ async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: Job
     await reporting
 
 
-async def test_all_who_look_at_one_time_share_round_trips(
-    watching: JobWatcher, jobs: JobStateManager, redis: Redis
-) -> None:
+async def test_concurrent_reads_share_round_trips(watching: JobWatcher, jobs: JobStateManager, redis: Redis) -> None:
     for number in range(50):
         await jobs.create_job(f"j{number}", 1)
     before = (await redis.info("commandstats"))["cmdstat_time"]["calls"]
@@ -158,7 +156,9 @@ async def test_all_who_look_at_one_time_share_round_trips(
     assert (await redis.info("commandstats"))["cmdstat_time"]["calls"] - before < 20  # some by others
 
 
-async def test_one_bad_record_harms_no_other(watching: JobWatcher, jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unreadable_record_affects_no_other_read(
+    watching: JobWatcher, jobs: JobStateManager, redis: Redis
+) -> None:
     await jobs.create_job("good", 1)
     await redis.hset("job:bad", mapping={"status": "no such"})
     good, bad = await asyncio.gather(watching.get_job("good"), watching.get_job("bad"), return_exceptions=True)
@@ -174,9 +174,7 @@ async def hello_of(following: AsyncGenerator[StreamMarker | Sequence[Event]]) ->
     return hello
 
 
-async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(
-    timeline: EventStream, jobs: JobStateManager
-) -> None:
+async def test_a_slow_subscriber_is_dropped_and_delays_no_other(timeline: EventStream, jobs: JobStateManager) -> None:
     with timeline.subscribed():
         slow, quick = timeline.follow(None, JobFilter()), timeline.follow(None, JobFilter())
         async with aclosing(slow), aclosing(quick):
@@ -193,7 +191,7 @@ async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(
                 await anext(slow)
 
 
-async def test_others_have_their_turn_in_the_middle_of_many_events(timeline: EventStream) -> None:
+async def test_other_tasks_run_while_many_events_are_yielded(timeline: EventStream) -> None:
     with timeline.subscribed():
         following = timeline.follow(None, JobFilter())
         async with aclosing(following):
@@ -232,7 +230,7 @@ def _event(number: int) -> Event:
     )
 
 
-async def test_memory_holds_so_many_events_and_no_more(timeline: EventStream) -> None:
+async def test_the_buffer_is_bounded(timeline: EventStream) -> None:
     for start in range(0, 3 * BUFFER_SIZE, 500):
         timeline.on_events([_event(number) for number in range(start, start + 500)])
     assert len(timeline._events) == len(timeline._positions) == BUFFER_SIZE
@@ -260,7 +258,7 @@ async def settled(condition: Callable[[], bool]) -> None:
     raise AssertionError("it did not come about")
 
 
-async def test_a_process_that_slept_while_history_was_cut_says_so(feed: EventReader, redis: Redis) -> None:
+async def test_a_stalled_process_reports_a_gap_when_events_were_trimmed(feed: EventReader, redis: Redis) -> None:
     await redis.xadd(keys.EVENTS, {"event": "drain", "queue": ""}, id="1-1")
     ear = Ear()
     feed.add(ear)
@@ -275,7 +273,7 @@ async def test_a_process_that_slept_while_history_was_cut_says_so(feed: EventRea
     feed.remove(ear)
 
 
-async def test_entries_that_are_not_ours_are_passed_over(
+async def test_foreign_entries_of_the_stream_are_skipped(
     feed: EventReader, redis: Redis, jobs: JobStateManager
 ) -> None:
     ear = Ear()
@@ -290,7 +288,7 @@ async def test_entries_that_are_not_ours_are_passed_over(
     feed.remove(ear)
 
 
-async def test_nothing_is_read_once_nobody_listens(
+async def test_the_reader_stops_without_subscribers(
     feed: EventReader, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(feeds, "BLOCK_MS", 50)
@@ -306,7 +304,7 @@ async def test_nothing_is_read_once_nobody_listens(
     feed.remove(again)
 
 
-async def test_a_record_that_redis_has_rewound_is_told_though_its_version_was_seen(
+async def test_a_record_restored_to_an_older_state_is_yielded_although_its_version_was_seen(
     watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1)
@@ -336,9 +334,7 @@ async def test_a_record_that_redis_has_rewound_is_told_though_its_version_was_se
     assert seen[-1].status == "failed"
 
 
-async def test_a_redis_that_hangs_keeps_nobody_waiting_for_longer_than_a_call(
-    watching: JobWatcher, jobs: JobStateManager, redis: Redis
-) -> None:
+async def test_reads_time_out_when_redis_hangs(watching: JobWatcher, jobs: JobStateManager, redis: Redis) -> None:
     await redis.client_pause(5000)
     started = asyncio.get_running_loop().time()
     found = await asyncio.gather(*(watching.get_job(f"j{number}") for number in range(350)), return_exceptions=True)
@@ -347,9 +343,7 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting_for_longer_than_a_call(
     await asyncio.sleep(2)
 
 
-async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again(
-    feed: EventReader, redis: Redis
-) -> None:
+async def test_failed_and_resumed_reads_are_logged_once(feed: EventReader, redis: Redis) -> None:
     ear = Ear()
     await redis.set(keys.EVENTS, "foreign")
     with capture_logs() as lines:
@@ -364,7 +358,7 @@ async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again
     ]
 
 
-async def test_a_url_that_asks_for_another_protocol_changes_nothing(store_url: str, jobs: JobStateManager) -> None:
+async def test_the_protocol_option_of_a_url_is_ignored(store_url: str, jobs: JobStateManager) -> None:
     pool = create_pool(f"{store_url}?protocol=3")
     feed, ear = EventReader(pool), Ear()
     feed.add(ear)
