@@ -69,7 +69,7 @@ class FsyncWaiter:
         if isinstance(reply, Exception):
             raise reply
         if reply[0] < 1:
-            raise StoreTimeout(f"{StoreTimeout.__doc__} (the change is made, but not on disk yet)")
+            raise StoreTimeout(f"{StoreTimeout.__doc__} (the change is applied, but not synced to disk)")
 
 
 def fsync_waiter_of(pool: ConnectionPool) -> FsyncWaiter:

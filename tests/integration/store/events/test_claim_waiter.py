@@ -1,4 +1,4 @@
-"""Claims that wait: woken by whatever makes a job due, by nothing else, and never for nobody."""
+"""Waiting claims: what wakes them, and what happens if their client disconnects."""
 
 import asyncio
 import json
@@ -30,7 +30,7 @@ Ask = Callable[..., Future[httpx.Response]]
 
 @pytest.fixture
 def ask(api: httpx.Client) -> Iterator[Ask]:
-    """Send a claim that waits, from a thread."""
+    """Send a waiting claim from a thread."""
     with ThreadPoolExecutor(32) as pool:
 
         def ask(seconds: int = 20, queue: str = "default", **fields: Any) -> Future[httpx.Response]:
@@ -41,14 +41,14 @@ def ask(api: httpx.Client) -> Iterator[Ask]:
 
 
 def calls(api: httpx.Client) -> float:
-    """How often the claim's script has run."""
+    """Return how often the claim script has run."""
     lines = api.get("/metrics").text.splitlines()
     found = [line for line in lines if line.startswith('jobstate_redis_command_duration_seconds_count{command="claim"')]
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
 def waits(api: httpx.Client, claims: int) -> None:
-    """Return once so many claims wait."""
+    """Wait until this many claims are waiting."""
     now = "jobstate_http_requests_in_progress"
 
     def found() -> bool:
@@ -86,7 +86,7 @@ def test_a_claim_without_a_job_gets_204_after_its_wait(api: httpx.Client, ask: A
 
 
 def test_every_way_in_which_a_job_becomes_claimable_wakes_a_claim(api: httpx.Client, ask: Ask) -> None:
-    """A delay over, a pause lifted, a cap freed, a job given back."""
+    """A delay that ends, a queue resumed, a finished job in a full queue, a released job."""
     create(api, "delayed", delay_seconds=1)
     assert job_of(ask()) == "delayed"
 
@@ -135,25 +135,25 @@ async def test_an_event_is_not_lost_if_the_woken_claim_disconnects(
     feed: EventReader, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     waiting = ClaimWaiter(feed)
-    gone, looks, goes = PendingClaim(["default"]), asyncio.Event(), asyncio.Event()
+    leaving_claim, attempted, proceed = PendingClaim(["default"]), asyncio.Event(), asyncio.Event()
 
-    async def in_vain() -> tuple[Claim | None, float | None]:
-        looks.set()
-        await goes.wait()
+    async def claim_nothing() -> tuple[Claim | None, float | None]:
+        attempted.set()
+        await proceed.wait()
         return None, None
 
-    def really() -> Any:
+    def claim_job() -> Any:
         return leases.try_claim(["default"], "w", lease_seconds=30, claim_key=None)
 
-    leaving = asyncio.create_task(waiting.claim(gone, 20, in_vain))
-    await looks.wait()
-    staying = asyncio.create_task(waiting.claim(PendingClaim(["default"]), 20, really))
+    leaving = asyncio.create_task(waiting.claim(leaving_claim, 20, claim_nothing))
+    await attempted.wait()
+    staying = asyncio.create_task(waiting.claim(PendingClaim(["default"]), 20, claim_job))
     try:
         await asyncio.sleep(0.3)
         await jobs.create_job("j", 1)
-        await asyncio.wait_for(gone.wakeup.wait(), 5)
-        gone.disconnect()
-        goes.set()
+        await asyncio.wait_for(leaving_claim.wakeup.wait(), 5)
+        leaving_claim.disconnect()
+        proceed.set()
         assert await asyncio.wait_for(leaving, 5) is None
         assert await asyncio.wait_for(staying, 5) is not None
     finally:
@@ -161,7 +161,7 @@ async def test_an_event_is_not_lost_if_the_woken_claim_disconnects(
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "rings"),
+    ("kind", "status", "wakes"),
     [
         ("changed", "pending", True),
         ("changed", "completed", True),
@@ -171,19 +171,19 @@ async def test_an_event_is_not_lost_if_the_woken_claim_disconnects(
     ],
 )
 async def test_only_events_that_may_free_a_job_wake_a_claim(
-    feed: EventReader, kind: str, status: str, rings: bool
+    feed: EventReader, kind: str, status: str, wakes: bool
 ) -> None:
-    waiting, turn, looks = ClaimWaiter(feed), PendingClaim(["q"]), 0
+    waiting, pending, attempts = ClaimWaiter(feed), PendingClaim(["q"]), 0
 
-    async def in_vain() -> tuple[Claim | None, float | None]:
-        nonlocal looks
-        looks += 1
+    async def claim_nothing() -> tuple[Claim | None, float | None]:
+        nonlocal attempts
+        attempts += 1
         return None, None
 
-    claiming = asyncio.create_task(waiting.claim(turn, 20, in_vain))
+    claiming = asyncio.create_task(waiting.claim(pending, 20, claim_nothing))
     await feed.position()
     await asyncio.sleep(0.1)
-    before = looks
+    before = attempts
     waiting.on_events(
         [
             Event(
@@ -198,9 +198,9 @@ async def test_only_events_that_may_free_a_job_wake_a_claim(
         ]
     )
     await asyncio.sleep(0.1)
-    turn.disconnect()
+    pending.disconnect()
     await claiming
-    assert (looks > before) is rings
+    assert (attempts > before) is wakes
 
 
 async def test_a_claim_that_fails_wakes_the_next(feed: EventReader) -> None:
@@ -209,10 +209,10 @@ async def test_a_claim_that_fails_wakes_the_next(feed: EventReader) -> None:
     async def fail() -> tuple[Claim | None, float | None]:
         raise StoreTimeout("no answer")
 
-    async def in_vain() -> tuple[Claim | None, float | None]:
+    async def claim_nothing() -> tuple[Claim | None, float | None]:
         return None, None
 
-    staying = asyncio.create_task(waiting.claim(next_one, 20, in_vain))
+    staying = asyncio.create_task(waiting.claim(next_one, 20, claim_nothing))
     await feed.position()
     await asyncio.sleep(0.1)
     with pytest.raises(StoreTimeout):
@@ -223,19 +223,19 @@ async def test_a_claim_that_fails_wakes_the_next(feed: EventReader) -> None:
 
 
 async def test_each_attempt_of_a_claim_has_the_time_budget_of_a_request(feed: EventReader) -> None:
-    had: list[float] = []
-    left = TimeBudget()
-    budget.set(left)
+    time_left: list[float] = []
+    request_budget = TimeBudget()
+    budget.set(request_budget)
 
-    async def slowly() -> tuple[Claim | None, float | None]:
-        spent = budget.get() or left
-        had.append(spent.within(REQUEST_TIMEOUT))
-        spent.spend(REQUEST_TIMEOUT)
+    async def claim_slowly() -> tuple[Claim | None, float | None]:
+        current = budget.get() or request_budget
+        time_left.append(current.within(REQUEST_TIMEOUT))
+        current.spend(REQUEST_TIMEOUT)
         return None, 0.1
 
-    await ClaimWaiter(feed).claim(PendingClaim(["default"]), 1, slowly)
+    await ClaimWaiter(feed).claim(PendingClaim(["default"]), 1, claim_slowly)
     budget.set(None)
-    assert had[:3] == [REQUEST_TIMEOUT] * 3
+    assert time_left[:3] == [REQUEST_TIMEOUT] * 3
 
 
 def test_jobs_created_while_the_reader_reconnects_are_not_missed(api: httpx.Client, ask: Ask, redis_url: str) -> None:
@@ -248,9 +248,9 @@ def test_jobs_created_while_the_reader_reconnects_are_not_missed(api: httpx.Clie
     assert sorted(map(job_of, claims)) == ["j0", "j1", "j2"]
 
 
-def a_claim(wait_seconds: int) -> bytes:
+def claim_request(wait_seconds: int) -> bytes:
     body = json.dumps({"queues": ["default"], "worker": "gone", "wait_seconds": wait_seconds}).encode()
-    key = "Idempotency-Key: gone"  # under which a claim that nobody hears of is not taken back
+    key = "Idempotency-Key: gone"  # with a key, an undelivered claim is not released
     lines = (
         "POST /v1/claims HTTP/1.1",
         "Host: localhost",
@@ -263,11 +263,11 @@ def a_claim(wait_seconds: int) -> bytes:
 
 def test_a_claim_whose_client_disconnected_gets_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
     with connect(shared_service) as connection:
-        connection.sendall(a_claim(30))
+        connection.sendall(claim_request(30))
         waits(api, 1)
     left = time.monotonic()
     waits(api, 0)
-    assert time.monotonic() - left < 15, "long before the claim's own end"
+    assert time.monotonic() - left < 15, "long before the wait of the claim ends"
     create(api, "j")
     assert api.get("/v1/jobs/j").json()["status"] == "pending"
     assert job_of(ask()) == "j"
@@ -320,7 +320,7 @@ def test_a_job_claimed_after_the_client_disconnected_is_released(
     create(api, "j")
     with sync_redis.Redis.from_url(redis_url) as client, connect(shared_service) as connection:
         client.client_pause(1000)
-        connection.sendall(a_claim(0))
+        connection.sendall(claim_request(0))
         time.sleep(0.3)
     wait_until(lambda: api.get("/v1/jobs/j").json()["attempt"] == 1, "the claim")
     wait_until(lambda: api.get("/v1/jobs/j").json()["status"] == "pending", "the release")
@@ -337,14 +337,14 @@ def test_a_drain_ends_waiting_claims_in_all_replicas(
     refused = claim.result(15)
     assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:draining")
     assert 0 < int(refused.headers["retry-after"]) <= 60
-    assert api.get("/ready").status_code == 200, "the replica can go on serving"
+    assert api.get("/ready").status_code == 200, "the replica keeps serving"
     assert api.delete("/v1/drain").json()["draining"] is False
     create(api, "j")
 
 
 @pytest.fixture
 def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
-    """A service on a database of its own, which it shares with no reaper."""
+    """A service on a database of its own, without the reaper of another service."""
     url = redis_url.removesuffix("/0") + "/3"
     with sync_redis.Redis.from_url(url) as client:
         client.flushdb()
