@@ -1,4 +1,4 @@
-"""A service never changes data that is newer than it knows, and says why."""
+"""A service never changes data of a newer version, and reports why."""
 
 import time
 from collections.abc import AsyncIterator
@@ -20,7 +20,7 @@ from tests.helpers.servers import wait_until
 
 @pytest.fixture
 async def redis(redis: Redis) -> AsyncIterator[Redis]:
-    """A database that is of no version after the test, so that it can be looked at."""
+    """A database whose version is removed after the test, so that the other fixtures can check it."""
     yield redis
     await redis.delete(keys.VERSION)
 
@@ -53,7 +53,7 @@ async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock
 async def test_reading_the_clock_again_also_reads_the_version(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", {})
     await redis.set(keys.VERSION, 2)
-    jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script comes LATE
+    jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script replies LATE
 
     with pytest.raises(DataVersionUnsupported):
         await jobs.create_job("b", {})

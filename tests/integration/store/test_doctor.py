@@ -1,4 +1,4 @@
-"""The doctor finds what does not fit together and puts it right; and finds nothing where nothing is wrong."""
+"""The doctor reports and repairs every kind of issue, and reports nothing about a consistent store."""
 
 import asyncio
 import contextlib
@@ -29,7 +29,7 @@ Break = Callable[[Redis], Awaitable[Any]]
 
 @pytest.fixture
 async def world(jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis) -> Redis:
-    """A store with a job on every shelf, and a key of every kind."""
+    """A store with a job in every state, and a key of every kind."""
     about = {"queue": "q", "slate_id": "s", "correlation_id": "c"}
     for name in ("leased", "pending", "running", "completed", "failed", "cancelled"):
         await jobs.create_job(name, {"n": 1}, **about)
@@ -53,7 +53,7 @@ async def world(jobs: JobStateManager, leases: LeaseManager, queues: QueueManage
 
 
 async def test_shared_indexes_live_as_long_as_every_job(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
-    """Its end is not moved with each change, but where that of an index is, and by then far enough."""
+    """Their time to live is extended only when that of an index is, and then by enough."""
     for name, queue, delay in (("a", "q", 0), ("b", "r", 1800), ("c", "r", 4200)):
         await jobs.create_job(name, 1, queue=queue, delay_seconds=delay)
     assert await ails(pool) == []
@@ -73,7 +73,7 @@ async def first_expiry_member(redis: Redis, shelf: str) -> Any:
 
 
 async def change_expiry_member(redis: Redis) -> None:
-    """Let the sweep's entry be of an earlier revision."""
+    """Replace the expiry entry of a job by one of an earlier revision."""
     name, member = keys.by_expiry("q", "completed"), await first_expiry_member(redis, "completed")
     score = await redis.zscore(name, member)
     await redis.zadd(name, {member.replace(b"|3|", b"|2|"): score or 0})
@@ -81,7 +81,7 @@ async def change_expiry_member(redis: Redis) -> None:
 
 
 async def change_creation(redis: Redis) -> None:
-    """Let an entry of `tags` be of another creation."""
+    """Replace an entry of `tags` by one with another creation time."""
     [member] = [one for one in await redis.zrange(keys.TAGS, 0, -1) if one.endswith(b":pending") and one[:1] == b"s"]
     tag, created, job_id = member.split(b":")
     await redis.zrem(keys.TAGS, member)
@@ -100,7 +100,7 @@ async def delete_all_indexes(redis: Redis) -> None:
 
 
 LIST, EXP = keys.by_creation("q", "completed"), keys.by_expiry("q", "completed")
-#: What is broken, how, and everything that is to be found of it.
+#: What is damaged, how, and all issues that the doctor must report.
 REPAIRABLE: dict[str, tuple[Break, list[tuple[str, str]]]] = {
     "list entry lost": (lambda redis: redis.zrem(LIST, "completed"), [("missing", LIST)]),
     "list entry of another creation": (lambda redis: redis.zincrby(LIST, -1, "completed"), [("score", LIST)]),
@@ -260,14 +260,14 @@ async def test_expired_jobs_before_the_sweep_are_no_issues(
 ) -> None:
     monkeypatch.setattr("service.store.doctor.expired._PAGE", 2)
     brief = JobStateManager(pool, ttl=timedelta(milliseconds=30))
-    await jobs.create_job("lasting", 1, "c", slate_id="s")  # so that the indexes outlast the others
+    await jobs.create_job("lasting", 1, "c", slate_id="s")  # so that the indexes do not expire
     for number in range(7):
         await brief.create_job(f"j{number}", 1, "c", slate_id="s")
     await brief.create_job("back", 1, "c", slate_id="s")
     await brief.cancel_job("back")
     await asyncio.sleep(0.05)
-    await jobs.create_job("back", 1, "c", slate_id="s")  # beside its own unswept end
-    await redis.zadd(keys.INDEXES, {"q:none": 1})  # which the sweep takes out
+    await jobs.create_job("back", 1, "c", slate_id="s")  # created again, while its expired entry is not swept yet
+    await redis.zadd(keys.INDEXES, {"q:none": 1})  # the sweep removes it
     ended = keys.by_expiry("default", "pending")
     at_one_time: dict[Any, float] = {member: 1 for member in await redis.zrange(ended, 0, -1) if member[:1] == b"j"}
     await redis.zadd(ended, at_one_time)
@@ -302,24 +302,24 @@ async def test_data_of_a_newer_version_is_not_checked(world: Redis, pool: Blocki
 
 
 async def test_the_rate_limits_the_check(world: Redis, pool: BlockingConnectionPool) -> None:
-    tally, started = CheckStats(), asyncio.get_running_loop().time()
-    async for _ in check(StoreClient(pool, NullObserver()), rate=400, stats=tally):
+    stats, started = CheckStats(), asyncio.get_running_loop().time()
+    async for _ in check(StoreClient(pool, NullObserver()), rate=400, stats=stats):
         pytest.fail("nothing is wrong")
     took = asyncio.get_running_loop().time() - started
 
-    assert (tally.jobs, tally.counted) == (7, True)
-    assert tally.entries == 7 * 4 + 1 + 1 + 6  # list, exp and two tags of each; due; leases; shelves
-    assert took > (tally.jobs + tally.entries) / 400
+    assert (stats.jobs, stats.counted) == (7, True)
+    assert stats.entries == 7 * 4 + 1 + 1 + 6  # list, exp and two tags of each; due; leases; shelves
+    assert took > (stats.jobs + stats.entries) / 400
 
 
 async def test_no_false_issue_and_no_damage_under_load(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
-    """Repair all the time while jobs are created, claimed, changed, deleted, expire, and are swept."""
+    """Repair continuously while jobs are created, claimed, updated, deleted, expire, and are swept."""
     brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
     done, number = asyncio.Event(), itertools.count()
 
-    async def life(name: int) -> None:
+    async def run_client(name: int) -> None:
         while not done.is_set():
             job_id, manager = f"j{next(number) % 60}", (jobs, jobs, brief)[name % 3]
             with contextlib.suppress(Conflict, JobNotFound):
@@ -336,10 +336,10 @@ async def test_no_false_issue_and_no_damage_under_load(
             await jobs.sweep()
             await asyncio.sleep(0.05)
 
-    load = [asyncio.create_task(life(name)) for name in range(8)] + [asyncio.create_task(sweep())]
-    tally, found = CheckStats(), []
-    while tally.jobs < 150 or tally.entries < 400:
-        found += await ails(pool, repair=True, stats=tally)
+    load = [asyncio.create_task(run_client(name)) for name in range(8)] + [asyncio.create_task(sweep())]
+    stats, found = CheckStats(), []
+    while stats.jobs < 150 or stats.entries < 400:
+        found += await ails(pool, repair=True, stats=stats)
     done.set()
     await asyncio.gather(*load)
 

@@ -1,4 +1,4 @@
-"""What a job tells of its changes."""
+"""The history of a job."""
 
 import pytest
 from redis.asyncio import Redis

@@ -1,4 +1,4 @@
-"""Leases in the store: who gets a job, who keeps it, who may say how it ends."""
+"""Claims, heartbeats, releases and the reaper."""
 
 import asyncio
 from collections import Counter
@@ -45,9 +45,9 @@ async def test_a_claim_gives_the_oldest_job_of_its_queues(jobs: JobStateManager,
     for job_id, queue in (("x", "other"), ("b1", "b"), ("a1", "a"), ("b2", "b")):
         await jobs.create_job(job_id, 1, queue=queue)
 
-    given = [(await claimed(leases, "a", "b")).job.job_id for _ in range(3)]
+    claimed_ids = [(await claimed(leases, "a", "b")).job.job_id for _ in range(3)]
 
-    assert given == ["b1", "a1", "b2"]
+    assert claimed_ids == ["b1", "a1", "b2"]
     assert await leases.claim_job(["a", "b", "none"], "w") is None
 
 
@@ -122,9 +122,7 @@ async def test_entries_of_the_delay_index_without_a_delayed_job_are_removed(
     assert (await claimed(leases)).job.job_id == "there"
 
     assert await leases.claim_job(["held", "later"], "w") is None
-    assert await redis.zrange(keys.DELAYED, 0, -1) == [b"default:foreign", b"later:later"], (
-        "what is not ours stays, for later"
-    )
+    assert await redis.zrange(keys.DELAYED, 0, -1) == [b"default:foreign", b"later:later"], "foreign entries stay"
 
 
 async def test_a_retried_claim_gets_the_same_job_and_lease(jobs: JobStateManager, leases: LeaseManager) -> None:
@@ -137,7 +135,7 @@ async def test_a_retried_claim_gets_the_same_job_and_lease(jobs: JobStateManager
     await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
     third = await leases.claim_job(["default"], "w", claim_key="k")
     assert third
-    assert third.job.job_id == "b", "the old lease is over, so it is a new claim"
+    assert third.job.job_id == "b", "the old lease has expired, so this is a new claim"
 
 
 @pytest.mark.parametrize(
@@ -280,7 +278,7 @@ async def test_a_worker_that_lost_its_lease_cannot_overwrite_its_successor(
     await expire_lease(redis, "j")
     await leases.reap()
     second = await claimed(leases, worker="second")
-    assert [claim.lease.token.partition("-")[0] for claim in (first, second)] == ["1", "2"], "to fence by"
+    assert [claim.lease.token.partition("-")[0] for claim in (first, second)] == ["1", "2"], "for fencing"
     assert (second.job.attempt, second.job.failures) == (2, 1)
 
     for attempt in (
@@ -334,7 +332,7 @@ async def test_a_heartbeat_extends_the_lease_and_nothing_else(
     assert await redis.xlen(keys.EVENTS) == events
     assert not beat.cancel_requested
     later = await leases.heartbeat("j", claim.lease.token)
-    assert later.lease_expires_at >= beat.lease_expires_at, "the last length is the next one's default"
+    assert later.lease_expires_at >= beat.lease_expires_at, "the default is the last duration"
 
 
 async def test_progress_does_not_create_a_lease(jobs: JobStateManager, leases: LeaseManager) -> None:
@@ -378,7 +376,7 @@ async def test_heartbeats_and_updates_by_the_lease_holder_store_progress(
     first = await record(jobs, "j")
     assert (first.progress, first.revision) == (Progress(1, 3), 3)
     await leases.heartbeat("j", claim.lease.token, progress=Progress(1, 3))
-    assert (await record(jobs, "j")).revision == 3, "nothing new"
+    assert (await record(jobs, "j")).revision == 3, "equal progress changes nothing"
     await asyncio.sleep(0.01)
     second = await jobs.update_job_status("j", "running", progress=Progress(2, 3), lease_token=claim.lease.token)
     assert (second.revision, second.attempt, second.started_at) == (4, 1, first.started_at)
@@ -464,7 +462,7 @@ async def test_a_release_without_an_error_ignores_the_retry_delay(
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=3, retry_delay_seconds=1000)
     await leases.release_job("j", (await claimed(leases)).lease.token, error="x")
-    await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if that time had gone by
+    await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if the delay had passed
     released = await leases.release_job("j", (await claimed(leases)).lease.token)
     assert released.available_at is None
     assert (await claimed(leases)).job.attempt == 3
@@ -522,7 +520,7 @@ async def test_failed_attempts_double_the_delay_until_the_job_has_failed(
         assert (job.status, job.failures) == (Status.PENDING, failures)
         assert job.available_at
         delays.append(round(await redis.zscore(keys.DELAYED, "default:j") / 1e6 - (await redis.time())[0]))
-        await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if that time had gone by
+        await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if the delay had passed
     assert delays == pytest.approx([1000, 2000, 3600], abs=2), "at most an hour"
     last = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": 4})
     assert (last.status, last.failures, bytes(last.error_message or b"")) == (Status.FAILED, 4, b'{"attempt":4}')
@@ -624,10 +622,10 @@ async def test_wrong_entries_do_not_stop_the_reaper(jobs: JobStateManager, lease
 
     reaped, following = await leases.reap()
 
-    assert [one.job_id for one in reaped] == ["over"]
+    assert [job.job_id for job in reaped] == ["over"]
     assert following is not None
     assert following > 20
-    assert set(await redis.zrange(keys.LEASES, 0, -1)) == {b"alive", b"foreign"}, "what is not ours is left, for later"
+    assert set(await redis.zrange(keys.LEASES, 0, -1)) == {b"alive", b"foreign"}, "foreign entries stay"
 
 
 async def test_the_reaper_works_in_batches_and_skips_deleted_jobs(
@@ -688,16 +686,16 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     with capture_logs() as log:
         reaped, following = await leases.reap()
 
-    assert [one.job_id for one in reaped] == ["c"]
-    assert following == pytest.approx(60, abs=5), "it does not stand in the way of the next batch either"
+    assert [job.job_id for job in reaped] == ["c"]
+    assert following == pytest.approx(60, abs=5), "it does not block the next batch"
     assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a", "b"])]
     assert await record(jobs, "a") == before
     assert (await leases.reap())[0] == []
 
     await redis.delete(keys.by_creation("a", "failed"))
     await redis.hdel(keys.job("b"), "retry_delay_seconds")
-    await redis.zadd(keys.LEASES, {"a": 1, "b": 1})  # as if the minute had gone by
-    assert [one.job_id for one in (await leases.reap())[0]] == ["a", "b"]
+    await redis.zadd(keys.LEASES, {"a": 1, "b": 1})  # as if the minute had passed
+    assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
 
 
 @pytest.mark.leaves_debris
@@ -706,7 +704,7 @@ async def test_a_due_job_that_cannot_be_moved_does_not_block_claims(
 ) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)
-        await redis.zadd(keys.DELAYED, {f"{job_id}:{job_id}": 1})  # as if the delay were over
+        await redis.zadd(keys.DELAYED, {f"{job_id}:{job_id}": 1})  # as if the delay had passed
     await redis.zadd(keys.DELAYED, {"garbage": 0})
     await redis.set(keys.by_expiry("a", "pending"), "foreign", ex=60)
 
@@ -731,8 +729,8 @@ async def test_a_claim_emits_one_event_per_queue_to_which_it_moved_due_jobs(
 
     assert await leases.claim_job(["another"], "w") is None
 
-    told = [event for _, event in await redis.xrange(keys.EVENTS, min=b"(" + newest)]
-    assert sorted(told, key=str) == [{b"event": b"queue", b"queue": queue} for queue in (b"a", b"b")]
+    emitted = [event for _, event in await redis.xrange(keys.EVENTS, min=b"(" + newest)]
+    assert sorted(emitted, key=str) == [{b"event": b"queue", b"queue": queue} for queue in (b"a", b"b")]
     assert await leases.claim_job(["another"], "w") is None
     assert len(await redis.xrange(keys.EVENTS, min=b"(" + newest)) == 2
 
@@ -763,14 +761,14 @@ async def test_concurrent_reapers_reap_a_job_once(jobs: JobStateManager, leases:
     ],
 )
 async def test_an_invalid_argument_is_rejected_with_its_field(leases: LeaseManager, field: str, call: object) -> None:
-    with pytest.raises(errors.InvalidValue) as refused:
+    with pytest.raises(errors.InvalidValue) as error:
         await call(leases)
-    assert refused.value.field == field
+    assert error.value.field == field
 
 
 @pytest.mark.leaves_debris
 @pytest.mark.parametrize(
-    ("call", "shelf"),
+    ("call", "state"),
     [
         (lambda leases, token: leases.claim_job(["default"], "w"), "running"),
         (lambda leases, token: leases.heartbeat("j", token), "running"),
@@ -780,21 +778,21 @@ async def test_an_invalid_argument_is_rejected_with_its_field(leases: LeaseManag
     ids=["claim", "heartbeat", "release", "last release"],
 )
 async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, shelf: str
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, state: str
 ) -> None:
     await jobs.create_job("j", 1)
     token = (await claimed(leases)).lease.token
     await expire_lease(redis, "j")
     await jobs.create_job("next", 1)
-    name = keys.by_expiry("default", shelf)
+    name = keys.by_expiry("default", state)
     await redis.delete(name)
     await redis.set(name, "foreign")
-    held = await redis.hgetall(keys.job("j"))
+    fields = await redis.hgetall(keys.job("j"))
 
     with pytest.raises(errors.StoreCorrupt, match=name):
         await call(leases, token)
 
-    assert await redis.hgetall(keys.job("j")) == held
+    assert await redis.hgetall(keys.job("j")) == fields
 
 
 async def test_a_missing_job_is_not_found(leases: LeaseManager) -> None:

@@ -15,8 +15,8 @@ from service.store.leases import LeaseManager
 from tests.integration.store.test_random_histories import expire_lease
 
 
-async def walk(jobs: JobStateManager, wanted: JobFilter, limit: int = 7) -> list[Job]:
-    """Return all pages together."""
+async def list_all(jobs: JobStateManager, wanted: JobFilter, limit: int = 7) -> list[Job]:
+    """Return the jobs of all pages."""
     found: list[Job] = []
     before = None
     while True:
@@ -28,7 +28,7 @@ async def walk(jobs: JobStateManager, wanted: JobFilter, limit: int = 7) -> list
 
 
 async def populate(jobs: JobStateManager, seed: int = 1) -> list[Job]:
-    """Make jobs of every sort; return their records, newest first."""
+    """Create jobs of every kind and return them, newest first."""
     choose = random.Random(seed)
     for number in range(60):
         job_id = f"j{number:02}"
@@ -69,8 +69,8 @@ async def test_every_combination_of_filters_lists_exactly_what_matches_newest_fi
             and (wanted.slate_id is None or job.slate_id == wanted.slate_id)
             and (wanted.correlation_id is None or job.correlation_id == wanted.correlation_id)
         ]
-        assert ids(await walk(jobs, wanted)) == matching, wanted
-        assert ids(await walk(jobs, wanted, limit=200)) == matching, wanted
+        assert ids(await list_all(jobs, wanted)) == matching, wanted
+        assert ids(await list_all(jobs, wanted, limit=200)) == matching, wanted
 
 
 async def test_a_full_last_page_has_no_next_one(jobs: JobStateManager) -> None:
@@ -84,7 +84,7 @@ async def test_a_full_last_page_has_no_next_one(jobs: JobStateManager) -> None:
 async def test_many_queues_merge_into_one_order(jobs: JobStateManager) -> None:
     await asyncio.gather(*(jobs.create_job(f"j{n}", n, queue=f"q{n % 97}") for n in range(300)))
 
-    found = await walk(jobs, JobFilter(), limit=50)
+    found = await list_all(jobs, JobFilter(), limit=50)
 
     assert len(set(ids(found))) == 300
     assert [job.created_at for job in found] == sorted((job.created_at for job in found), reverse=True)
@@ -158,7 +158,7 @@ async def test_a_page_ends_at_its_scan_limit_and_may_be_empty(
 
     assert first.items == []
     assert first.next_before is not None
-    assert ids(await walk(jobs, wanted)) == ["wanted"]
+    assert ids(await list_all(jobs, wanted)) == ["wanted"]
 
 
 async def test_values_with_the_same_tag_hash_are_distinguished(jobs: JobStateManager, redis: Redis) -> None:
@@ -170,7 +170,7 @@ async def test_values_with_the_same_tag_hash_are_distinguished(jobs: JobStateMan
     forged = f"{tag}:{other.split(':')[1]}:other"
     await redis.zadd(keys.TAGS, {forged: 0})
 
-    assert ids(await walk(jobs, JobFilter(slate_id="mine"))) == ["mine"]
+    assert ids(await list_all(jobs, JobFilter(slate_id="mine"))) == ["mine"]
 
     await redis.zrem(keys.TAGS, forged)
 
@@ -240,8 +240,8 @@ async def test_reading_never_scans_the_keyspace(jobs: JobStateManager, redis: Re
     await populate(jobs)
     await redis.config_resetstat()
 
-    await walk(jobs, JobFilter())
-    await walk(jobs, JobFilter(slate_id="s1"))
+    await list_all(jobs, JobFilter())
+    await list_all(jobs, JobFilter(slate_id="s1"))
     await jobs.get_stats()
     await jobs.get_running_job_count()
     await jobs.sweep()
@@ -282,7 +282,7 @@ async def test_a_batch_reads_each_job_atomically(jobs: JobStateManager, monkeypa
 
     async def read_while_replaced(*commands: Any, **more: Any) -> list[Any]:
         replies = await read(*commands, **more)
-        monkeypatch.undo()  # once
+        monkeypatch.undo()  # only once
         await jobs.delete_job("j")
         await fail(2)
         return replies

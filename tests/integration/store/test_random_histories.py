@@ -1,4 +1,4 @@
-"""Random histories, compared after every few steps with a full walk of the hashes."""
+"""Random histories, compared after every few steps with all hashes."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ CHECK_EVERY = 25
 
 
 async def work(choose: random.Random, leases: LeaseManager, held: dict[str, str], redis: Redis) -> None:
-    """Do something that a worker may do, with one of the leases that it holds or once held."""
+    """Do a random operation of a worker, with a lease that it holds or once held."""
     job_id, token = choose.choice([*held.items(), ("j1", "1-none")])
     match choose.randrange(7):
         case 0 | 1 | 2:
@@ -41,7 +41,7 @@ async def work(choose: random.Random, leases: LeaseManager, held: dict[str, str]
 
 
 async def expire_lease(redis: Redis, job_id: str) -> None:
-    """Let a job's lease, if it has one, have run out a second ago."""
+    """Make the lease of a job, if it has one, expire a second ago."""
     seconds, _ = await redis.time()
     past = seconds - 1
     if await redis.hexists(keys.job(job_id), "lease_expires_at"):
@@ -50,7 +50,7 @@ async def expire_lease(redis: Redis, job_id: str) -> None:
 
 
 async def step(choose: random.Random, manager: JobStateManager) -> None:
-    """Do something that a client may do, to one of a few jobs."""
+    """Do a random operation of a client, on one of a few jobs."""
     job_id = f"j{choose.randrange(12)}"
     try:
         match choose.randrange(8):
@@ -77,8 +77,8 @@ async def step(choose: random.Random, manager: JobStateManager) -> None:
         pass
 
 
-async def walk(redis: Redis) -> list[dict[str, str]]:
-    """Return all records, newest first, straight from their hashes."""
+async def read_all(redis: Redis) -> list[dict[str, str]]:
+    """Return all records, newest first, from their hashes."""
     found = []
     async for name in redis.scan_iter("job:*"):
         held = await redis.hgetall(name)
@@ -102,16 +102,16 @@ async def test_indexes_counts_and_lists_match_the_records_after_random_histories
         with contextlib.suppress(Conflict, JobNotFound):
             await work(choose, leases, held, redis)
         if choose.random() < 0.02:
-            await asyncio.sleep(0.05)  # some of the brief ones go
+            await asyncio.sleep(0.05)  # some short-lived jobs expire
         if choose.random() < 0.1:
             await lasting.sweep()
         if number % CHECK_EVERY == 0:
-            await asyncio.sleep(0.05)  # none of the brief ones is about to go while we look
+            await asyncio.sleep(0.05)  # no short-lived job expires during the check
             await check(redis, lasting)
 
 
 async def check(redis: Redis, manager: JobStateManager) -> None:
-    records = await walk(redis)
+    records = await read_all(redis)
     for wanted in (JobFilter(), JobFilter(slate_id="s1"), JobFilter(correlation_id="c2"), JobFilter(queue="a")):
         listed = [job.job_id for job in (await manager.list_jobs(wanted, limit=200)).items]
         assert listed == [

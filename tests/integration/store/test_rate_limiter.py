@@ -1,4 +1,4 @@
-"""The allowance of a client: every reply of `limit.lua`."""
+"""Rate limits: every reply of `limit.lua`."""
 
 import asyncio
 
@@ -11,7 +11,7 @@ from service.store import keys
 from service.store.rate_limiter import RateLimiter
 
 
-async def spend(limiter: RateLimiter, client: str, times: int) -> list[Quota]:
+async def acquire(limiter: RateLimiter, client: str, times: int) -> list[Quota]:
     return [await limiter.acquire(client) for _ in range(times)]
 
 
@@ -19,7 +19,7 @@ async def test_requests_beyond_the_limit_are_rejected(pool: BlockingConnectionPo
     limit = RateLimit(3, 3600)
     limiter = RateLimiter(pool, limit)
 
-    spent = await spend(limiter, "a", 3)
+    spent = await acquire(limiter, "a", 3)
     with pytest.raises(RateLimited) as refusal:
         await limiter.acquire("a")
 
@@ -45,7 +45,7 @@ async def test_a_rejected_request_is_not_counted_and_each_client_has_its_own_lim
 
 async def test_requests_become_available_again_evenly(pool: BlockingConnectionPool, redis: Redis) -> None:
     limiter = RateLimiter(pool, RateLimit(10, 1))
-    await spend(limiter, "a", 10)
+    await acquire(limiter, "a", 10)
 
     async def one_more() -> Quota:
         async with asyncio.timeout(10):

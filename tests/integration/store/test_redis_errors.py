@@ -1,4 +1,4 @@
-"""Redis that is there and refuses: every refusal is told apart over the API, at `/ready` and in the log."""
+"""A Redis that replies with errors: each kind has its own problem in the API, at `/ready` and in the log."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -19,7 +19,7 @@ Refusal = Callable[[Redis], AbstractContextManager[None]]
 
 
 def setting(name: str, value: str) -> Refusal:
-    """Set an option of Redis for the length of a block."""
+    """Return a context manager that sets an option of Redis."""
 
     @contextmanager
     def temporarily_set(redis: Redis) -> Iterator[None]:
@@ -46,7 +46,7 @@ def stale_replica(redis: Redis) -> Iterator[None]:
 
 @contextmanager
 def broken_disk(redis: Redis) -> Iterator[None]:
-    """Let a snapshot fail, because its name is that of a folder."""
+    """Make snapshots fail: the name of the file is that of a folder."""
     redis.bgsave()
     wait_until(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err", "a snapshot that fails")
     yield
@@ -56,18 +56,18 @@ def broken_disk(redis: Redis) -> Iterator[None]:
 @contextmanager
 def endless_script(redis: Redis) -> Iterator[None]:
     def run() -> None:
-        with suppress(ResponseError):  # it is killed
+        with suppress(ResponseError):  # the script is killed
             redis.eval("while true do end", 0)
 
     script = threading.Thread(target=run)
     script.start()
-    wait_until(lambda: refuses(redis), "a Redis that is busy")
+    wait_until(lambda: rejects_writes(redis), "a Redis that is busy")
     yield
     redis.script_kill()
     script.join()
 
 
-def refuses(redis: Redis) -> bool:
+def rejects_writes(redis: Redis) -> bool:
     try:
         return not redis.ping()
     except ResponseError:
@@ -81,7 +81,7 @@ def password(redis: Redis) -> Iterator[None]:
         yield
 
 
-#: What is wrong, the problem that it is, and whether jobs can be read all the same.
+#: What is wrong, the problem type for it, and whether jobs can still be read.
 REFUSALS: dict[str, tuple[Refusal, str, bool]] = {
     "OOM": (setting("maxmemory", "1"), "store-out-of-memory", True),
     "READONLY": (replica, "store-read-only", True),
@@ -118,7 +118,7 @@ def api(service: Service) -> Iterator[httpx.Client]:
 @pytest.fixture
 def redis(server: RedisServer) -> Iterator[Redis]:
     with Redis(port=server.port) as redis:
-        redis.ping()  # before anybody asks for a password
+        redis.ping()  # before a password is required
         yield redis
 
 
@@ -144,7 +144,7 @@ def test_every_error_of_redis_has_its_own_problem(
         read, health = api.get(job), api.get("/health")
 
     assert is_problem(created, problem), created.text
-    # A full Redis is still read, and must be reached to delete what fills it.
+    # Reads and deletions still work when Redis is out of memory.
     assert ready.status_code == 200 if refusal == "OOM" else is_problem(ready, problem), ready.text
     assert read.status_code == 200 if readable else is_problem(read, problem), read.text
     assert health.status_code == 200
@@ -181,7 +181,7 @@ def test_a_redis_that_is_loading_is_reported_until_it_is_ready(
     redis = new_redis("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
     with Redis(port=redis.port) as client:
         client.mset({f"key-{number}": number for number in range(4000)})
-        client.bgrewriteaof()  # into the form that is loaded in small steps
+        client.bgrewriteaof()  # a format that Redis loads in small steps
         wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the end of the rewrite")
     with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0") as service:
         wait_until(lambda: BACK in service.log, "the log line")

@@ -1,4 +1,4 @@
-"""A URL that leads to no usable Redis: typed problems, metrics all the same, no stack trace, and an orderly end."""
+"""A URL without a usable Redis behind it: typed problems, metrics, no tracebacks, and a clean shutdown."""
 
 import re
 import signal
@@ -18,7 +18,7 @@ from tests.integration.store.test_redis_errors import is_problem
 
 PASSWORD = "s3cret"
 Call = tuple[str, str, Any]
-#: Every way in which a request uses Redis.
+#: One request for each way of using Redis.
 CALLS: list[Call] = [
     ("POST", "/v1/jobs", {"input_params": 1}),
     ("GET", "/v1/jobs/j", None),
@@ -30,9 +30,9 @@ CALLS: list[Call] = [
     ("POST", "/v1/claims", {"queues": ["default"], "worker": "ann"}),
     ("GET", "/ready", None),
 ]
-#: Those that cannot do without the commands that run scripts.
+#: The requests that need the commands for scripts.
 SCRIPTED = [CALLS[0], ("GET", "/v1/stats", None), ("POST", "/v1/claims", CALLS[7][2]), CALLS[-1]]
-#: Ports that are no Redis: what they answer to whatever comes, `None` for nothing.
+#: Servers that are not Redis: what they reply to everything; `None` for no reply.
 FOREIGN: dict[str, tuple[bytes | None, str]] = {
     "HTTP": (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "store-unreachable"),
     "SSH": (b"SSH-2.0-OpenSSH_9.2\r\n", "store-unreachable"),
@@ -41,13 +41,13 @@ FOREIGN: dict[str, tuple[bytes | None, str]] = {
     "closing": (b"", "store-unreachable"),
     "silent": (None, "store-timeout"),
 }
-#: Commands that are renamed, and whether the service can do without each of them.
+#: Commands that are renamed, and whether each one is optional.
 RENAMED = {"EVALSHA": False, "SCRIPT": False, "TIME": False, "HSET": False, "EVAL": True, "INFO": True}
 
 
 @contextmanager
 def port(answer: bytes | None) -> Iterator[int]:
-    """Listen, and answer with these bytes and an end; with `None` never."""
+    """Run a server that replies with these bytes and closes; with `None` it never replies."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -60,7 +60,7 @@ def port(answer: bytes | None) -> Iterator[int]:
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """Say nothing of a client that has left."""
+            """Ignore a client that has disconnected."""
 
     with Listener(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -71,7 +71,7 @@ def port(answer: bytes | None) -> Iterator[int]:
 
 
 def assert_unavailable(folder: Path, url: str, *problems: str, calls: Sequence[Call] = CALLS) -> str:
-    """Assert that the service answers every call with one of the problems; return what `/ready`, the last, says."""
+    """Assert that every request gets one of the problems, and return the detail of `/ready`, the last one."""
     with Service(folder, REDIS_URL=url) as service, httpx.Client(base_url=service.url, timeout=20) as api:
         with ThreadPoolExecutor() as threads:
             answers = list(threads.map(lambda call: api.request(call[0], call[1], json=call[2]), calls))
@@ -116,7 +116,7 @@ def test_a_renamed_required_command_is_named(
     redis = new_redis("--rename-command", command, "")
     calls = [CALLS[0], CALLS[-1]] if command == "HSET" else SCRIPTED
     url = f"redis://127.0.0.1:{redis.port}/0"
-    if command == "HSET":  # Redis runs what reads, and what finds nothing to write
+    if command == "HSET":  # Redis runs scripts that only read or find nothing to write
         with Service(tmp_path, REDIS_URL=url) as service:
             answers = [httpx.request(method, service.url + path, json=body) for method, path, body in calls]
             assert [is_problem(answer, "store-access-denied") for answer in answers] == [True, True]

@@ -1,4 +1,4 @@
-"""The same request twice, because the first reply was lost on its way."""
+"""Retries of requests whose first reply was lost."""
 
 import asyncio
 import time
@@ -36,7 +36,7 @@ async def line(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultyL
 
 @pytest.fixture
 async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
-    """A repository at the other end of the line, its scripts loaded."""
+    """A manager that connects through the proxy, with its scripts loaded."""
     pool = create_pool(f"redis://127.0.0.1:{line.port}/1")
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.create_job("warm", 1)
@@ -48,7 +48,7 @@ async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
 
 @pytest.fixture(params=[False, True], ids=["closed", "silent"])
 def loss(request: pytest.FixtureRequest, line: FaultyLine) -> FaultyLine:
-    """The line as it will lose the next reply: by closing the connection, or by saying nothing."""
+    """The proxy, which loses the next reply: it closes the connection, or delivers nothing."""
     line.in_silence = request.param
     return line
 
@@ -193,7 +193,7 @@ async def test_a_script_that_arrives_after_its_deadline_does_nothing(
     far: JobStateManager, redis: Redis, line: FaultyLine
 ) -> None:
     line.hold_scripts = 1
-    created = await far.create_job("j", 1)  # by the second try: the first is held on the line
+    created = await far.create_job("j", 1)  # by the second attempt: the proxy holds the first
     await far.cancel_job("j")
     await far.delete_job("j")
 

@@ -1,4 +1,4 @@
-"""What Lua and Python both know, held equal: key names, times, tags."""
+"""Lua and Python agree on key names, timestamps and tags."""
 
 import random
 from datetime import UTC, datetime

@@ -237,11 +237,13 @@ async def test_checks_run_in_the_order_of_the_contract(jobs: JobStateManager) ->
     await bring_to(jobs, Status.RUNNING)
     await jobs.update_job_status("j", "completed", 1, change_id="k")
 
-    with pytest.raises(IdempotencyKeyReused):  # before the condition and the move
+    with pytest.raises(IdempotencyKeyReused):  # before the condition and the transition
         await jobs.update_job_status("j", "failed", change_id="k", if_match=["0-1"])
-    same = await jobs.update_job_status("j", "completed", 1, if_match=["0-1"])  # the same end before the condition
+    same = await jobs.update_job_status(
+        "j", "completed", 1, if_match=["0-1"]
+    )  # a repeated final status before the condition
     assert same.revision == 3
-    with pytest.raises(PreconditionFailed):  # the condition before the move
+    with pytest.raises(PreconditionFailed):  # the condition before the transition
         await jobs.update_job_status("j", "running", if_match=["0-1"])
 
 
@@ -419,7 +421,9 @@ async def test_time_never_goes_back_within_a_record(jobs: JobStateManager, redis
 
 async def test_200_concurrent_writers_leave_one_legal_history(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
-    await asyncio.gather(*(jobs.ping() for _ in range(64)))  # open the connections: else they come one by one
+    await asyncio.gather(
+        *(jobs.ping() for _ in range(64))
+    )  # open the connections first: otherwise the writers run one by one
     wishes = ["running", "completed", "failed", "cancelled"] * 50
 
     async def write(number: int, status: str) -> tuple[str, Job] | None:
@@ -487,36 +491,36 @@ async def test_an_unreadable_hash_is_not_changed(jobs: JobStateManager, redis: R
 async def test_an_update_returns_the_record_that_it_stores(
     jobs: JobStateManager, leases: LeaseManager, end: str
 ) -> None:
-    """The scripts keep up to date in themselves what they have read, and do not read it again."""
+    """The scripts update the record that they have read, and do not read it again."""
 
-    async def stands(job: Job) -> None:
+    async def assert_stored(job: Job) -> None:
         assert job == await jobs.get_job("j")
 
-    await stands(
+    await assert_stored(
         (await jobs.create_job("j", {"a": None}, "c", slate_id="s", max_attempts=3, retry_delay_seconds=9)).job
     )
     claim = await leases.claim_job(["default"], "w", claim_key="once")
     assert claim is not None
     token = claim.lease.token
-    await stands(claim.job)
+    await assert_stored(claim.job)
     again = await leases.claim_job(["default"], "w", claim_key="once")
     assert again is not None
-    await stands(again.job)
+    await assert_stored(again.job)
     for current in (1, 2):
         progress = Progress(current, 7, "é")
-        await stands(await jobs.update_job_status("j", Status.RUNNING, progress=progress, lease_token=token))
-    await stands(await jobs.cancel_job("j"))
+        await assert_stored(await jobs.update_job_status("j", Status.RUNNING, progress=progress, lease_token=token))
+    await assert_stored(await jobs.cancel_job("j"))
     match end:
         case "completed":
-            await stands(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
-            await stands(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
+            await assert_stored(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
+            await assert_stored(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
         case "failed":
-            await stands(await jobs.update_job_status("j", end, error=[1], lease_token=token))
+            await assert_stored(await jobs.update_job_status("j", end, error=[1], lease_token=token))
         case "released":
-            await stands(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
-            await stands(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
+            await assert_stored(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
+            await assert_stored(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
         case "broken off":
-            await stands(await leases.release_job("j", token, error="why"))
+            await assert_stored(await leases.release_job("j", token, error="why"))
         case _:
-            await stands(await jobs.cancel_job("j", lease_token=token))
-            await stands(await jobs.cancel_job("j"))
+            await assert_stored(await jobs.cancel_job("j", lease_token=token))
+            await assert_stored(await jobs.cancel_job("j"))
