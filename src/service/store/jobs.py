@@ -206,7 +206,7 @@ class JobStateManager:
         """Return up to `limit` (1 to 200) jobs that match, newest first, created before `before` (µs since 1970).
 
         `include` may name `input_params` and `result`, which are left out otherwise. A page ends early after 8 MiB of
-        large fields or 1,000 index entries; `JobPage` says where the next one starts.
+        large fields or 1,000 index entries; `next_before` starts the next page.
         """
         return await queries.list_page(self._client, filters, limit, before, include)
 

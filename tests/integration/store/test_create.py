@@ -30,8 +30,8 @@ VALUES = [
 async def test_a_new_job_is_a_readable_hash_that_expires(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j1", {"drivers": 36}, "corr-1", slate_id="daytona", scenario_count=0)
 
-    held = await redis.hgetall("job:j1")
-    public = {name.decode(): value.decode() for name, value in held.items() if not name.startswith(b"_")}
+    fields = await redis.hgetall("job:j1")
+    public = {name.decode(): value.decode() for name, value in fields.items() if not name.startswith(b"_")}
     created = public.pop("created_at")
     assert parse_timestamp(created) > 0
     assert created.endswith("Z")
@@ -109,10 +109,10 @@ async def test_a_replay_shows_nothing_of_the_second_request(jobs: JobStateManage
 async def test_different_content_for_the_same_id_is_rejected(jobs: JobStateManager, other: dict[str, Any]) -> None:
     await jobs.create_job("j", {"a": 1})
 
-    with pytest.raises(JobExists) as refused:
+    with pytest.raises(JobExists) as error:
         await jobs.create_job("j", **{"input_params": {"a": 1}, **other})
 
-    assert (refused.value.current_status, refused.value.revision) == (Status.PENDING, 1)
+    assert (error.value.current_status, error.value.revision) == (Status.PENDING, 1)
 
 
 async def test_explicit_defaults_make_an_equal_request(jobs: JobStateManager) -> None:
@@ -187,11 +187,11 @@ async def test_a_key_of_unexpected_type_is_named_and_nothing_is_written(
 ) -> None:
     await redis.sadd(name, "foreign")
 
-    with pytest.raises(StoreCorrupt) as refused:
+    with pytest.raises(StoreCorrupt) as error:
         await jobs.create_job("j", 1, slate_id="s", delay_seconds=60 if name == keys.DELAYED else 0)
 
-    assert "WRONGTYPE" in str(refused.value)
-    assert name == "job:j" or name in str(refused.value)
+    assert "WRONGTYPE" in str(error.value)
+    assert name == "job:j" or name in str(error.value)
     assert await redis.keys() == [name.encode()]
 
 
@@ -224,10 +224,10 @@ async def test_a_foreign_hash_at_the_key_of_a_job_is_not_changed(jobs: JobStateM
 async def test_an_invalid_value_is_named_and_nothing_is_written(
     jobs: JobStateManager, redis: Redis, field: str, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidValue) as refused:
+    with pytest.raises(InvalidValue) as error:
         await jobs.create_job(**{"job_id": "j", "input_params": 1, **arguments})
 
-    assert refused.value.field == field
+    assert error.value.field == field
     assert await redis.dbsize() == 0
 
 

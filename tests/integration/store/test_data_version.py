@@ -28,9 +28,9 @@ async def redis(redis: Redis) -> AsyncIterator[Redis]:
 async def test_newer_data_is_not_changed(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     await redis.set(keys.VERSION, 2)
 
-    for refused in (jobs.create_job("a", {}), leases.claim_job(["default"], "w"), jobs.sweep(), jobs.get_stats()):
+    for call in (jobs.create_job("a", {}), leases.claim_job(["default"], "w"), jobs.sweep(), jobs.get_stats()):
         with pytest.raises(DataVersionUnsupported, match="is of version 2, and this service knows versions up to 1"):
-            await refused
+            await call
 
     assert await redis.keys() == [keys.VERSION.encode()]
 
@@ -88,12 +88,12 @@ def test_an_older_service_reports_newer_data_and_recovers_when_it_is_gone(
         redis.flushdb()
         redis.set(keys.VERSION, 2)
         with TestClient(create_app(Settings.from_environment({}), store_url)) as client:
-            refused = client.post("/v1/jobs", json={"job_id": "a", "input_params": 1})
+            rejected = client.post("/v1/jobs", json={"job_id": "a", "input_params": 1})
             ready = client.get("/ready")
-            for answer in (refused, ready):
-                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-                assert answer.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
-                assert "of version 2, and this service knows versions up to 1" in answer.json()["detail"]
+            for response in (rejected, ready):
+                assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+                assert response.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
+                assert "of version 2, and this service knows versions up to 1" in response.json()["detail"]
             assert client.get("/health").status_code == 200
             assert redis.keys() == [keys.VERSION.encode()]
 
@@ -103,6 +103,6 @@ def test_an_older_service_reports_newer_data_and_recovers_when_it_is_gone(
             assert client.get("/ready").status_code == 200
             assert client.post("/v1/jobs", json={"job_id": "a", "input_params": 1}).status_code == 201
         redis.flushdb()
-    said = capfd.readouterr()
-    events = said.out + said.err
+    output = capfd.readouterr()
+    events = output.out + output.err
     assert [events.count(event) for event in (DATA_VERSION_UNSUPPORTED, CONNECTED, REDIS_UNAVAILABLE)] == [1, 1, 0]

@@ -24,11 +24,11 @@ from tests.helpers.consistency import ails, drift
 pytestmark = pytest.mark.leaves_debris
 
 HOUR = 3600 * 1000
-Break = Callable[[Redis], Awaitable[Any]]
+Damage = Callable[[Redis], Awaitable[Any]]
 
 
 @pytest.fixture
-async def world(jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis) -> Redis:
+async def store(jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis) -> Redis:
     """A store with a job in every state, and a key of every kind."""
     about = {"queue": "q", "slate_id": "s", "correlation_id": "c"}
     for name in ("leased", "pending", "running", "completed", "failed", "cancelled"):
@@ -48,7 +48,7 @@ async def world(jobs: JobStateManager, leases: LeaseManager, queues: QueueManage
     await queues.configure_queue("q", max_running=5)
     await queues.start_drain(60)
     await jobs.write_version()
-    await redis.set("not-ours", "1", ex=3600)
+    await redis.set("other-key", "1", ex=3600)
     return redis
 
 
@@ -67,8 +67,8 @@ def kinds(findings: list[Issue]) -> list[tuple[str, str]]:
     return sorted((str(one.type), one.key) for one in findings)
 
 
-async def first_expiry_member(redis: Redis, shelf: str) -> Any:
-    [member] = await redis.zrange(keys.by_expiry("q", shelf), 0, -1)
+async def first_expiry_member(redis: Redis, state: str) -> Any:
+    [member] = await redis.zrange(keys.by_expiry("q", state), 0, -1)
     return member
 
 
@@ -101,30 +101,33 @@ async def delete_all_indexes(redis: Redis) -> None:
 
 LIST, EXP = keys.by_creation("q", "completed"), keys.by_expiry("q", "completed")
 #: What is damaged, how, and all issues that the doctor must report.
-REPAIRABLE: dict[str, tuple[Break, list[tuple[str, str]]]] = {
+REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "list entry lost": (lambda redis: redis.zrem(LIST, "completed"), [("missing", LIST)]),
     "list entry of another creation": (lambda redis: redis.zincrby(LIST, -1, "completed"), [("score", LIST)]),
-    "on another shelf": (
+    "in another state": (
         move_to_another_state,
         [("missing", keys.by_creation("q", "running")), ("stray", keys.by_creation("q", "pending"))],
     ),
-    "epitaph lost": (
+    "expiry entry lost": (
         lambda redis: redis.delete(EXP),
         [("count", keys.by_expiry("q", "*")), ("missing", EXP), ("stray", keys.INDEXES)],
     ),
-    "epitaph of another revision": (change_expiry_member, [("missing", EXP), ("stray", EXP)]),
+    "expiry entry of another revision": (change_expiry_member, [("missing", EXP), ("stray", EXP)]),
     "tag lost": (lambda redis: redis.zremrangebyrank(keys.TAGS, 0, 0), [("missing", keys.TAGS)]),
     "tag of another creation": (change_creation, [("missing", keys.TAGS), ("stray", keys.TAGS)]),
     "tag without a job": (lambda redis: redis.zadd(keys.TAGS, {"s00:0000000000000001:x": 0}), [("stray", keys.TAGS)]),
-    "shelf not registered": (
+    "index not registered": (
         lambda redis: redis.zrem(keys.INDEXES, "q:completed"),
         [("count", keys.by_expiry("q", "*")), ("missing", keys.INDEXES)],
     ),
-    "shelf registered too late": (
+    "index registered too late": (
         lambda redis: redis.zincrby(keys.INDEXES, HOUR, "q:completed"),
         [("score", keys.INDEXES)],
     ),
-    "shelf without jobs": (lambda redis: redis.zadd(keys.INDEXES, {"q:none": 2**50}), [("stray", keys.INDEXES)]),
+    "registered index without jobs": (
+        lambda redis: redis.zadd(keys.INDEXES, {"q:none": 2**50}),
+        [("stray", keys.INDEXES)],
+    ),
     "due lost": (
         lambda redis: redis.zrem(keys.DELAYED, "q:delayed"),
         [("missing", keys.DELAYED)],
@@ -153,42 +156,45 @@ REPAIRABLE: dict[str, tuple[Break, list[tuple[str, str]]]] = {
 
 @pytest.mark.parametrize("name", REPAIRABLE)
 async def test_issues_are_reported_without_changes_and_then_repaired(
-    world: Redis, pool: BlockingConnectionPool, name: str
+    store: Redis, pool: BlockingConnectionPool, name: str
 ) -> None:
-    breaks, expected = REPAIRABLE[name]
-    await breaks(world)
-    before = await contents(world)
+    damage, expected = REPAIRABLE[name]
+    await damage(store)
+    before = await contents(store)
 
     found = await ails(pool)
 
     assert kinds(found) == sorted(expected)
     assert not any(one.repaired for one in found)
-    assert await contents(world) == before
+    assert await contents(store) == before
 
     repaired = await ails(pool, repair=True)
     assert {one.type for one in repaired} <= {one.type for one in found} - {IssueType.COUNT}
     assert [one.repaired for one in repaired] == [True] * len(repaired) != []
-    assert (await ails(pool), await drift(world)) == ([], [])
-    assert await world.get("not-ours") == b"1"
+    assert (await ails(pool), await drift(store)) == ([], [])
+    assert await store.get("other-key") == b"1"
 
 
 async def test_all_indexes_are_rebuilt_from_the_records(
-    world: Redis, pool: BlockingConnectionPool, jobs: JobStateManager
+    store: Redis, pool: BlockingConnectionPool, jobs: JobStateManager
 ) -> None:
     before = await jobs.get_stats()
-    await delete_all_indexes(world)
+    await delete_all_indexes(store)
 
     assert all(one.repaired for one in await ails(pool, repair=True))
 
-    assert (await ails(pool), await drift(world)) == ([], [])
+    assert (await ails(pool), await drift(store)) == ([], [])
     after = await jobs.get_stats()
     assert (after.statuses, after.delayed, after.running) == (before.statuses, before.delayed, before.running)
 
 
-TOLD: dict[str, tuple[Break, list[tuple[str, str]]]] = {
+REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "unknown key": (lambda redis: redis.set("jobs:odd", 1), [("foreign", "jobs:odd")]),
     "name that is no text": (lambda redis: redis.set(b"jobs:\xff", 1), [("foreign", "jobs:\\xff")]),
-    "list of no shelf": (lambda redis: redis.zadd("jobs:list:q:odd", {"a": 1}), [("foreign", "jobs:list:q:odd")]),
+    "list of an unknown state": (
+        lambda redis: redis.zadd("jobs:list:q:odd", {"a": 1}),
+        [("foreign", "jobs:list:q:odd")],
+    ),
     "job of no id": (lambda redis: redis.hset("job:a b", "status", "odd"), [("foreign", "job:a b")]),
     "job that is no hash": (lambda redis: redis.set("job:odd", 1), [("type", "job:odd")]),
     "index that is no sorted set": (
@@ -210,19 +216,19 @@ TOLD: dict[str, tuple[Break, list[tuple[str, str]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", TOLD)
+@pytest.mark.parametrize("name", REPORT_ONLY)
 async def test_foreign_and_unreadable_keys_are_reported_and_not_changed(
-    world: Redis, pool: BlockingConnectionPool, name: str
+    store: Redis, pool: BlockingConnectionPool, name: str
 ) -> None:
-    breaks, expected = TOLD[name]
-    await breaks(world)
-    before = await contents(world)
+    damage, expected = REPORT_ONLY[name]
+    await damage(store)
+    before = await contents(store)
 
     found = await ails(pool, repair=True)
 
     assert set(expected) <= set(kinds(found))
     assert not any(one.repaired for one in found)
-    assert await contents(world) == before
+    assert await contents(store) == before
     assert kinds(await ails(pool)) == kinds(found)
 
 
@@ -230,43 +236,43 @@ async def test_foreign_and_unreadable_keys_are_reported_and_not_changed(
     "shared", [keys.TAGS, keys.DELAYED, keys.LEASES, keys.INDEXES, keys.CLOCK, keys.EVENTS, keys.QUEUES]
 )
 async def test_a_shared_key_of_unexpected_type_hides_no_other_issue(
-    world: Redis, pool: BlockingConnectionPool, shared: str
+    store: Redis, pool: BlockingConnectionPool, shared: str
 ) -> None:
-    await world.delete(shared)
-    await world.rpush(shared, "odd")
-    await world.zrem(LIST, "completed")
+    await store.delete(shared)
+    await store.rpush(shared, "odd")
+    await store.zrem(LIST, "completed")
 
     found = kinds(await ails(pool, repair=True))
 
     assert ("type", shared) in found
     assert ("missing", LIST) in found
-    assert await world.lrange(shared, 0, -1) == [b"odd"]
-    assert await world.zscore(LIST, "completed") is not None
+    assert await store.lrange(shared, 0, -1) == [b"odd"]
+    assert await store.zscore(LIST, "completed") is not None
 
 
 async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
-    world: Redis, pool: BlockingConnectionPool
+    store: Redis, pool: BlockingConnectionPool
 ) -> None:
-    await move_to_another_state(world)
+    await move_to_another_state(store)
 
     await StoreClient(pool, NullObserver()).run_script(scripts.EXAMINE, [keys.ROOT], ["repair", "running"])
 
-    assert await world.zscore(keys.by_creation("q", "running"), "running") is not None
-    assert await world.zscore(keys.by_creation("q", "pending"), "running") is None
+    assert await store.zscore(keys.by_creation("q", "running"), "running") is not None
+    assert await store.zscore(keys.by_creation("q", "pending"), "running") is None
 
 
 async def test_expired_jobs_before_the_sweep_are_no_issues(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.store.doctor.expired._PAGE", 2)
-    brief = JobStateManager(pool, ttl=timedelta(milliseconds=30))
+    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=30))
     await jobs.create_job("lasting", 1, "c", slate_id="s")  # so that the indexes do not expire
     for number in range(7):
-        await brief.create_job(f"j{number}", 1, "c", slate_id="s")
-    await brief.create_job("back", 1, "c", slate_id="s")
-    await brief.cancel_job("back")
+        await short_lived.create_job(f"j{number}", 1, "c", slate_id="s")
+    await short_lived.create_job("recreated", 1, "c", slate_id="s")
+    await short_lived.cancel_job("recreated")
     await asyncio.sleep(0.05)
-    await jobs.create_job("back", 1, "c", slate_id="s")  # created again, while its expired entry is not swept yet
+    await jobs.create_job("recreated", 1, "c", slate_id="s")  # created again, while its expired entry is not swept yet
     await redis.zadd(keys.INDEXES, {"q:none": 1})  # the sweep removes it
     ended = keys.by_expiry("default", "pending")
     at_one_time: dict[Any, float] = {member: 1 for member in await redis.zrange(ended, 0, -1) if member[:1] == b"j"}
@@ -284,7 +290,7 @@ async def test_expired_jobs_before_the_sweep_are_no_issues(
 async def test_an_orphan_among_expired_jobs_is_found(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager
 ) -> None:
-    await JobStateManager(pool, ttl=timedelta(milliseconds=30)).create_job("brief", 1)
+    await JobStateManager(pool, ttl=timedelta(milliseconds=30)).create_job("short_lived", 1)
     await jobs.create_job("lost", 1)
     await redis.delete(keys.job("lost"))
     await asyncio.sleep(0.05)
@@ -292,16 +298,16 @@ async def test_an_orphan_among_expired_jobs_is_found(
     found = await ails(pool, repair=True)
 
     assert {one.member and one.member.split("|")[0] for one in found} == {"lost"}
-    assert await redis.zscore(keys.by_creation("default", "pending"), "brief") is not None
+    assert await redis.zscore(keys.by_creation("default", "pending"), "short_lived") is not None
 
 
-async def test_data_of_a_newer_version_is_not_checked(world: Redis, pool: BlockingConnectionPool) -> None:
-    await world.set(keys.VERSION, 2)
+async def test_data_of_a_newer_version_is_not_checked(store: Redis, pool: BlockingConnectionPool) -> None:
+    await store.set(keys.VERSION, 2)
     with pytest.raises(DataVersionUnsupported):
         await ails(pool, repair=True)
 
 
-async def test_the_rate_limits_the_check(world: Redis, pool: BlockingConnectionPool) -> None:
+async def test_the_rate_limits_the_check(store: Redis, pool: BlockingConnectionPool) -> None:
     stats, started = CheckStats(), asyncio.get_running_loop().time()
     async for _ in check(StoreClient(pool, NullObserver()), rate=400, stats=stats):
         pytest.fail("nothing is wrong")
@@ -316,12 +322,12 @@ async def test_no_false_issue_and_no_damage_under_load(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     """Repair continuously while jobs are created, claimed, updated, deleted, expire, and are swept."""
-    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=20))
     done, number = asyncio.Event(), itertools.count()
 
     async def run_client(name: int) -> None:
         while not done.is_set():
-            job_id, manager = f"j{next(number) % 60}", (jobs, jobs, brief)[name % 3]
+            job_id, manager = f"j{next(number) % 60}", (jobs, jobs, short_lived)[name % 3]
             with contextlib.suppress(Conflict, JobNotFound):
                 await manager.create_job(job_id, 1, "c", slate_id=f"s{name}", queue="ab"[name % 2], max_attempts=2)
                 claim = await leases.claim_job(["a", "b"], "w")

@@ -45,8 +45,8 @@ async def test_counts_and_lists_omit_expired_jobs_before_the_sweep(
     assert await jobs.get_running_job_count() == 0
     assert stats.oldest_pending
     assert stats.oldest_pending.job_id == "stays"
-    for wanted in (JobFilter(), JobFilter(slate_id="s"), JobFilter(status=Status.PENDING)):
-        assert [job.job_id for job in (await jobs.list_jobs(wanted)).items] == ["stays"]
+    for filters in (JobFilter(), JobFilter(slate_id="s"), JobFilter(status=Status.PENDING)):
+        assert [job.job_id for job in (await jobs.list_jobs(filters)).items] == ["stays"]
 
 
 async def test_a_sweep_removes_exactly_the_entries_of_expired_jobs(
@@ -181,14 +181,14 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_sweep(short_lived: Job
     await short_lived.create_job("a", 1, queue="a")
     await short_lived.create_job("b", 1, queue="b")
     await wait_until_expired(redis, "a", "b")
-    foreign = keys.by_expiry("a", "pending")
-    await redis.delete(foreign)
-    await redis.set(foreign, "foreign", ex=60)
+    index = keys.by_expiry("a", "pending")
+    await redis.delete(index)
+    await redis.set(index, "foreign", ex=60)
 
     assert await short_lived.sweep() == 1
 
     assert not await redis.exists(keys.by_expiry("b", "pending"))
-    assert await redis.get(foreign) == b"foreign"
+    assert await redis.get(index) == b"foreign"
 
 
 async def test_a_clock_ahead_of_time_does_not_extend_the_retention(jobs: JobStateManager, redis: Redis) -> None:
@@ -204,10 +204,10 @@ async def test_a_clock_ahead_of_time_does_not_extend_the_retention(jobs: JobStat
 
 async def test_the_event_of_an_expired_job_has_the_tag_of_its_slate(short_lived: JobStateManager, redis: Redis) -> None:
     await short_lived.create_job("a", 1, slate_id="s")
-    [tagged] = await redis.zrange(keys.TAGS, 0, -1)
+    [tag_member] = await redis.zrange(keys.TAGS, 0, -1)
     await wait_until_expired(redis, "a")
 
     await short_lived.sweep()
 
     [(_, event)] = await redis.xrevrange(keys.EVENTS, count=1)
-    assert (event[b"event"], event[b"tags"]) == (b"expired", tagged.split(b":")[0])
+    assert (event[b"event"], event[b"tags"]) == (b"expired", tag_member.split(b":")[0])

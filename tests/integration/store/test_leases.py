@@ -78,10 +78,10 @@ async def test_a_delayed_job_is_claimed_once_its_delay_is_over(jobs: JobStateMan
 async def test_claims_skip_expired_jobs(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
-    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=20))
     for number in range(7):
-        await brief.create_job(f"gone-{number}", 1)
-    await brief.create_job("gone-later", 1, delay_seconds=1)
+        await short_lived.create_job(f"expired-{number}", 1)
+    await short_lived.create_job("expired-later", 1, delay_seconds=1)
     await jobs.create_job("there", 1)
     await asyncio.sleep(1.1)
     assert (await claimed(leases)).job.job_id == "there"
@@ -113,15 +113,15 @@ async def test_entries_of_the_delay_index_without_a_delayed_job_are_removed(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("there", 1)
-    await jobs.create_job("held", 1, queue="held")
-    await claimed(leases, "held")
+    await jobs.create_job("claimed", 1, queue="claimed")
+    await claimed(leases, "claimed")
     await jobs.create_job("later", 1, queue="later", delay_seconds=3600)
     await redis.hset(keys.job("foreign"), "status", "pending")
-    await redis.zadd(keys.DELAYED, {"default:foreign": 1, "held:held": 1, "another:later": 1})
+    await redis.zadd(keys.DELAYED, {"default:foreign": 1, "claimed:claimed": 1, "another:later": 1})
 
     assert (await claimed(leases)).job.job_id == "there"
 
-    assert await leases.claim_job(["held", "later"], "w") is None
+    assert await leases.claim_job(["claimed", "later"], "w") is None
     assert await redis.zrange(keys.DELAYED, 0, -1) == [b"default:foreign", b"later:later"], "foreign entries stay"
 
 
@@ -259,9 +259,9 @@ async def test_an_update_of_a_leased_job_needs_its_token(jobs: JobStateManager, 
     claim = await claimed(leases)
     before = await record(jobs, "j")
     for token in (None, "1-guess"):
-        with pytest.raises(errors.LeaseLost) as refused:
+        with pytest.raises(errors.LeaseLost) as error:
             await jobs.update_job_status("j", "completed", result=1, lease_token=token)
-        assert (refused.value.current_status, refused.value.revision) == (Status.RUNNING, 2)
+        assert (error.value.current_status, error.value.revision) == (Status.RUNNING, 2)
     assert await record(jobs, "j") == before
 
     done = await jobs.update_job_status("j", "completed", result=1, lease_token=claim.lease.token, change_id="end")
@@ -362,9 +362,9 @@ async def test_a_heartbeat_after_a_release_is_rejected(
         await leases.release_job("j", token)
     else:
         await jobs.update_job_status("j", end, lease_token=token)
-    with pytest.raises(errors.LeaseLost) as refused:
+    with pytest.raises(errors.LeaseLost) as error:
         await leases.heartbeat("j", token)
-    assert refused.value.current_status is end
+    assert error.value.current_status is end
 
 
 async def test_heartbeats_and_updates_by_the_lease_holder_store_progress(
@@ -386,8 +386,8 @@ async def test_heartbeats_and_updates_by_the_lease_holder_store_progress(
 async def test_a_job_outlives_a_retention_that_is_shorter_than_its_lease(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
-    brief = timedelta(seconds=1)
-    jobs, leases = JobStateManager(pool, ttl=brief), LeaseManager(pool, ttl=brief)
+    short_lived = timedelta(seconds=1)
+    jobs, leases = JobStateManager(pool, ttl=short_lived), LeaseManager(pool, ttl=short_lived)
     await jobs.create_job("j", 1)
     claim = await leases.claim_job(["default"], "w", lease_seconds=5)
     assert claim
@@ -399,8 +399,8 @@ async def test_a_job_outlives_a_retention_that_is_shorter_than_its_lease(
 async def test_a_job_outlives_a_lease_that_a_heartbeat_extends_beyond_the_retention(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
-    brief = timedelta(seconds=120)
-    jobs, leases = JobStateManager(pool, ttl=brief), LeaseManager(pool, ttl=brief)
+    short_lived = timedelta(seconds=120)
+    jobs, leases = JobStateManager(pool, ttl=short_lived), LeaseManager(pool, ttl=short_lived)
     await jobs.create_job("j", 1)
     beat = await leases.heartbeat("j", (await claimed(leases)).lease.token, lease_seconds=3600)
     assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
@@ -423,10 +423,14 @@ async def test_a_heartbeat_restarts_the_retention_when_less_than_half_is_left(
 async def test_cancelling_a_leased_job_requests_cancellation(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     claim = await claimed(leases)
-    asked = await jobs.cancel_job("j")
-    assert (asked.status, asked.revision, asked.lease_expires_at) == (Status.RUNNING, 3, claim.lease.expires_at)
-    assert asked.cancel_requested_at
-    assert await jobs.cancel_job("j") == asked
+    cancelled = await jobs.cancel_job("j")
+    assert (cancelled.status, cancelled.revision, cancelled.lease_expires_at) == (
+        Status.RUNNING,
+        3,
+        claim.lease.expires_at,
+    )
+    assert cancelled.cancel_requested_at
+    assert await jobs.cancel_job("j") == cancelled
     assert (await leases.heartbeat("j", claim.lease.token)).cancel_requested
     ended = await jobs.update_job_status("j", "cancelled", error="stopped", lease_token=claim.lease.token)
     assert (ended.status, bytes(ended.error_message or b"")) == (Status.CANCELLED, b'"stopped"')
@@ -557,17 +561,17 @@ async def test_a_requeued_job_has_the_reason_as_error_message(
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=3)
     await leases.release_job("j", (await claimed(leases)).lease.token, error="an attempt before")
-    said = []
+    problems = []
     for status in (Status.PENDING, Status.FAILED):
         await claimed(leases)
         await expire_lease(redis, "j")
         await leases.reap()
         job = await record(jobs, "j")
         assert job.status is status
-        said.append(msgspec.json.decode(job.error_message or b""))
-    assert {problem["type"] for problem in said} == {"urn:jobstate:problem:lease-expired"}
-    assert ["attempts left" in problem["detail"] for problem in said] == [True, True]
-    assert ["no attempts left" in problem["detail"] for problem in said] == [False, True]
+        problems.append(msgspec.json.decode(job.error_message or b""))
+    assert {problem["type"] for problem in problems} == {"urn:jobstate:problem:lease-expired"}
+    assert ["attempts left" in problem["detail"] for problem in problems] == [True, True]
+    assert ["no attempts left" in problem["detail"] for problem in problems] == [False, True]
 
 
 async def test_the_reaper_ends_only_expired_leases(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:

@@ -15,12 +15,12 @@ from service.store.leases import LeaseManager
 from tests.integration.store.test_random_histories import expire_lease
 
 
-async def list_all(jobs: JobStateManager, wanted: JobFilter, limit: int = 7) -> list[Job]:
+async def list_all(jobs: JobStateManager, filters: JobFilter, limit: int = 7) -> list[Job]:
     """Return the jobs of all pages."""
     found: list[Job] = []
     before = None
     while True:
-        page = await jobs.list_jobs(wanted, limit=limit, before=before)
+        page = await jobs.list_jobs(filters, limit=limit, before=before)
         found += page.items
         if page.next_before is None:
             return found
@@ -60,17 +60,17 @@ FILTERS = [
 async def test_every_combination_of_filters_lists_exactly_what_matches_newest_first(jobs: JobStateManager) -> None:
     everything = await populate(jobs)
 
-    for wanted in FILTERS:
+    for filters in FILTERS:
         matching = [
             job.job_id
             for job in everything
-            if (wanted.status is None or job.status is wanted.status)
-            and (wanted.queue is None or job.queue == wanted.queue)
-            and (wanted.slate_id is None or job.slate_id == wanted.slate_id)
-            and (wanted.correlation_id is None or job.correlation_id == wanted.correlation_id)
+            if (filters.status is None or job.status is filters.status)
+            and (filters.queue is None or job.queue == filters.queue)
+            and (filters.slate_id is None or job.slate_id == filters.slate_id)
+            and (filters.correlation_id is None or job.correlation_id == filters.correlation_id)
         ]
-        assert ids(await list_all(jobs, wanted)) == matching, wanted
-        assert ids(await list_all(jobs, wanted, limit=200)) == matching, wanted
+        assert ids(await list_all(jobs, filters)) == matching, filters
+        assert ids(await list_all(jobs, filters, limit=200)) == matching, filters
 
 
 async def test_a_full_last_page_has_no_next_one(jobs: JobStateManager) -> None:
@@ -153,12 +153,12 @@ async def test_a_page_ends_at_its_scan_limit_and_may_be_empty(
     for number in range(12):
         await jobs.create_job(f"j{number}", 1, slate_id="s")
 
-    wanted = JobFilter(slate_id="s", queue="rare")
-    first = await jobs.list_jobs(wanted)
+    filters = JobFilter(slate_id="s", queue="rare")
+    first = await jobs.list_jobs(filters)
 
     assert first.items == []
     assert first.next_before is not None
-    assert ids(await list_all(jobs, wanted)) == ["wanted"]
+    assert ids(await list_all(jobs, filters)) == ["wanted"]
 
 
 async def test_values_with_the_same_tag_hash_are_distinguished(jobs: JobStateManager, redis: Redis) -> None:
@@ -311,11 +311,11 @@ async def test_due_jobs_are_not_counted_as_delayed(jobs: JobStateManager, redis:
     await jobs.create_job("j", 1, delay_seconds=60)
     await jobs.create_job("k", 1, delay_seconds=60)
     seconds, _ = await redis.time()
-    held = await redis.zscore(keys.DELAYED, "default:k") or 0
+    score = await redis.zscore(keys.DELAYED, "default:k") or 0
     await redis.zadd(keys.DELAYED, {"default:k": (seconds - 1) * 1_000_000})
 
     stats = await jobs.get_stats()
-    await redis.zadd(keys.DELAYED, {"default:k": held})
+    await redis.zadd(keys.DELAYED, {"default:k": score})
 
     assert (stats.delayed, stats.statuses[Status.PENDING]) == (1, 2)
 
@@ -334,16 +334,16 @@ async def test_empty_indexes_are_no_longer_read(jobs: JobStateManager, redis: Re
 @pytest.mark.parametrize(
     ("field", "arguments"),
     [
-        ("include", {"wanted": JobFilter(), "include": ["everything"]}),
-        ("limit", {"wanted": JobFilter(), "limit": 201}),
-        ("status", {"wanted": JobFilter(status="done")}),
-        ("queue", {"wanted": JobFilter(queue="a:b")}),
+        ("include", {"filters": JobFilter(), "include": ["everything"]}),
+        ("limit", {"filters": JobFilter(), "limit": 201}),
+        ("status", {"filters": JobFilter(status="done")}),
+        ("queue", {"filters": JobFilter(queue="a:b")}),
     ],
 )
 async def test_an_invalid_list_request_is_rejected_with_its_field(
     jobs: JobStateManager, field: str, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidValue) as refused:
+    with pytest.raises(InvalidValue) as error:
         await jobs.list_jobs(**arguments)
 
-    assert refused.value.field == field
+    assert error.value.field == field

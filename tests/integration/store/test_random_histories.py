@@ -22,14 +22,14 @@ STEPS = 600
 CHECK_EVERY = 25
 
 
-async def work(choose: random.Random, leases: LeaseManager, held: dict[str, str], redis: Redis) -> None:
-    """Do a random operation of a worker, with a lease that it holds or once held."""
-    job_id, token = choose.choice([*held.items(), ("j1", "1-none")])
+async def work(choose: random.Random, leases: LeaseManager, tokens: dict[str, str], redis: Redis) -> None:
+    """Do a random operation of a worker, with a lease that it holds or once tokens."""
+    job_id, token = choose.choice([*tokens.items(), ("j1", "1-none")])
     match choose.randrange(7):
         case 0 | 1 | 2:
             claim = await leases.claim_job(["a", "b"], "w")
             if claim:
-                held[claim.job.job_id] = claim.lease.token
+                tokens[claim.job.job_id] = claim.lease.token
         case 3:
             await leases.heartbeat(job_id, token, progress=choose.choice([None, Progress(choose.randrange(100))]))
         case 4:
@@ -81,9 +81,9 @@ async def read_all(redis: Redis) -> list[dict[str, str]]:
     """Return all records, newest first, from their hashes."""
     found = []
     async for name in redis.scan_iter("job:*"):
-        held = await redis.hgetall(name)
-        if held:
-            record = {field.decode(): value.decode() for field, value in held.items()}
+        fields = await redis.hgetall(name)
+        if fields:
+            record = {field.decode(): value.decode() for field, value in fields.items()}
             found.append({**record, "job_id": name.decode().removeprefix("job:")})
     return sorted(found, key=lambda record: record["created_at"], reverse=True)
 
@@ -95,12 +95,12 @@ async def test_indexes_counts_and_lists_match_the_records_after_random_histories
     choose = random.Random(seed)
     brief, lasting = JobStateManager(pool, ttl=timedelta(milliseconds=40)), JobStateManager(pool, ttl=timedelta(days=1))
 
-    leases, held = LeaseManager(pool, ttl=timedelta(days=1)), dict[str, str]()
+    leases, tokens = LeaseManager(pool, ttl=timedelta(days=1)), dict[str, str]()
 
     for number in range(1, STEPS + 1):
         await step(choose, choose.choice([brief, lasting]))
         with contextlib.suppress(Conflict, JobNotFound):
-            await work(choose, leases, held, redis)
+            await work(choose, leases, tokens, redis)
         if choose.random() < 0.02:
             await asyncio.sleep(0.05)  # some short-lived jobs expire
         if choose.random() < 0.1:
@@ -112,14 +112,14 @@ async def test_indexes_counts_and_lists_match_the_records_after_random_histories
 
 async def check(redis: Redis, manager: JobStateManager) -> None:
     records = await read_all(redis)
-    for wanted in (JobFilter(), JobFilter(slate_id="s1"), JobFilter(correlation_id="c2"), JobFilter(queue="a")):
-        listed = [job.job_id for job in (await manager.list_jobs(wanted, limit=200)).items]
+    for filters in (JobFilter(), JobFilter(slate_id="s1"), JobFilter(correlation_id="c2"), JobFilter(queue="a")):
+        listed = [job.job_id for job in (await manager.list_jobs(filters, limit=200)).items]
         assert listed == [
             record["job_id"]
             for record in records
-            if (wanted.slate_id is None or record.get("slate_id") == wanted.slate_id)
-            and (wanted.correlation_id is None or record.get("correlation_id") == wanted.correlation_id)
-            and (wanted.queue is None or record["queue"] == wanted.queue)
+            if (filters.slate_id is None or record.get("slate_id") == filters.slate_id)
+            and (filters.correlation_id is None or record.get("correlation_id") == filters.correlation_id)
+            and (filters.queue is None or record["queue"] == filters.queue)
         ]
     stats = await manager.get_stats()
     counted = Counter(record["status"] for record in records)

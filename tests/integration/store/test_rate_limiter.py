@@ -19,14 +19,14 @@ async def test_requests_beyond_the_limit_are_rejected(pool: BlockingConnectionPo
     limit = RateLimit(3, 3600)
     limiter = RateLimiter(pool, limit)
 
-    spent = await acquire(limiter, "a", 3)
-    with pytest.raises(RateLimited) as refusal:
+    quotas = await acquire(limiter, "a", 3)
+    with pytest.raises(RateLimited) as rejected:
         await limiter.acquire("a")
 
-    assert [quota.remaining for quota in spent] == [2, 1, 0]
-    assert [quota.reset_seconds for quota in spent] == [1200, 2400, 3600]
-    assert refusal.value.quota == Quota(limit, 0, 3600)
-    assert 1190 <= refusal.value.retry_after <= 1200
+    assert [quota.remaining for quota in quotas] == [2, 1, 0]
+    assert [quota.reset_seconds for quota in quotas] == [1200, 2400, 3600]
+    assert rejected.value.quota == Quota(limit, 0, 3600)
+    assert 1190 <= rejected.value.retry_after <= 1200
 
 
 async def test_a_rejected_request_is_not_counted_and_each_client_has_its_own_limit(
@@ -36,9 +36,9 @@ async def test_a_rejected_request_is_not_counted_and_each_client_has_its_own_lim
     await limiter.acquire("a")
     times = []
     for _ in range(3):
-        with pytest.raises(RateLimited) as refusal:
+        with pytest.raises(RateLimited) as rejected:
             await limiter.acquire("a")
-        times.append(refusal.value.retry_after)
+        times.append(rejected.value.retry_after)
     assert max(times) <= 3600
     assert (await limiter.acquire("b")).remaining == 0
 

@@ -115,10 +115,10 @@ async def lease_and_complete(jobs: JobStateManager, leases: LeaseManager) -> Non
 
 
 async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
-    wanted = JobFilter(slate_id="slate")
+    filters = JobFilter(slate_id="slate")
     assert (await jobs.get_result("a")).result
     assert await jobs.get_history("a")
-    assert [job.job_id for job in (await jobs.list_jobs(wanted, include=["result"])).items] == ["a"]
+    assert [job.job_id for job in (await jobs.list_jobs(filters, include=["result"])).items] == ["a"]
     assert [job.job_id for job in (await jobs.get_jobs(["a"])).items] == ["a"]
     assert (await jobs.get_stats()).statuses["completed"] == 1
     feed = EventReader(pool)
@@ -127,7 +127,7 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
         with timeline.subscribed(), watching.watch("a") as watch:
             assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
             async with asyncio.timeout(10):
-                followed = timeline.follow("0-0", wanted)
+                followed = timeline.follow("0-0", filters)
                 async for one in followed:
                     if isinstance(one, list):
                         break
@@ -230,10 +230,10 @@ def test_the_documented_users_may_do_everything_the_doctor_needs(
     user: str, repair: bool, server: RedisServer, admin: Redis
 ) -> None:
     damage(admin)
-    told = jobstate("", "doctor", "--redis-url", url_of(server, user), *(["--repair"] if repair else []))
-    assert told.code == (0 if repair else 1), told
-    assert "durability not checked" in told.out.decode()
-    assert PASSWORD not in told.out.decode() + told.err
+    result = jobstate("", "doctor", "--redis-url", url_of(server, user), *(["--repair"] if repair else []))
+    assert result.code == (0 if repair else 1), result
+    assert "durability not checked" in result.out.decode()
+    assert PASSWORD not in result.out.decode() + result.err
     assert denied(admin) <= {"info"}
 
 

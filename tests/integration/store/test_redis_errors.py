@@ -15,10 +15,10 @@ from tests.helpers.servers import Backend, RedisServer, Service, wait_until
 BACK = "Redis connected, JobStateManager initialized"
 PASSWORD = "not-in-any-log"
 
-Refusal = Callable[[Redis], AbstractContextManager[None]]
+Failure = Callable[[Redis], AbstractContextManager[None]]
 
 
-def setting(name: str, value: str) -> Refusal:
+def setting(name: str, value: str) -> Failure:
     """Return a context manager that sets an option of Redis."""
 
     @contextmanager
@@ -82,7 +82,7 @@ def password(redis: Redis) -> Iterator[None]:
 
 
 #: What is wrong, the problem type for it, and whether jobs can still be read.
-REFUSALS: dict[str, tuple[Refusal, str, bool]] = {
+FAILURES: dict[str, tuple[Failure, str, bool]] = {
     "OOM": (setting("maxmemory", "1"), "store-out-of-memory", True),
     "READONLY": (replica, "store-read-only", True),
     "MASTERDOWN": (stale_replica, "store-read-only", False),
@@ -131,11 +131,11 @@ def is_problem(response: httpx.Response, name: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
+@pytest.mark.parametrize("failure", FAILURES)
 def test_every_error_of_redis_has_its_own_problem(
-    refusal: str, service: Service, api: httpx.Client, redis: Redis
+    failure: str, service: Service, api: httpx.Client, redis: Redis
 ) -> None:
-    refuse, problem, readable = REFUSALS[refusal]
+    refuse, problem, readable = FAILURES[failure]
     job = api.post("/v1/jobs", json={"input_params": 1}).raise_for_status().headers["location"]
     api.post(f"{job}/cancel").raise_for_status()
 
@@ -145,7 +145,7 @@ def test_every_error_of_redis_has_its_own_problem(
 
     assert is_problem(created, problem), created.text
     # Reads and deletions still work when Redis is out of memory.
-    assert ready.status_code == 200 if refusal == "OOM" else is_problem(ready, problem), ready.text
+    assert ready.status_code == 200 if failure == "OOM" else is_problem(ready, problem), ready.text
     assert read.status_code == 200 if readable else is_problem(read, problem), read.text
     assert health.status_code == 200
     assert PASSWORD not in service.log + ready.text

@@ -29,15 +29,15 @@ LIMIT = 3.5
 
 
 @pytest.fixture
-async def line(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultyLine]:
-    async with FaultyLine(shared_redis.port).open() as line:
-        yield line
+async def proxy(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultyLine]:
+    async with FaultyLine(shared_redis.port).open() as proxy:
+        yield proxy
 
 
 @pytest.fixture
-async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
+async def manager(proxy: FaultyLine) -> AsyncIterator[JobStateManager]:
     """A manager that connects through the proxy, with its scripts loaded."""
-    pool = create_pool(f"redis://127.0.0.1:{line.port}/1")
+    pool = create_pool(f"redis://127.0.0.1:{proxy.port}/1")
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.create_job("warm", 1)
     await manager.update_job_status("warm", "failed")
@@ -47,10 +47,10 @@ async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
 
 
 @pytest.fixture(params=[False, True], ids=["closed", "silent"])
-def loss(request: pytest.FixtureRequest, line: FaultyLine) -> FaultyLine:
+def loss(request: pytest.FixtureRequest, proxy: FaultyLine) -> FaultyLine:
     """The proxy, which loses the next reply: it closes the connection, or delivers nothing."""
-    line.in_silence = request.param
-    return line
+    proxy.in_silence = request.param
+    return proxy
 
 
 async def events(redis: Redis, job_id: str) -> list[tuple[str, str]]:
@@ -59,11 +59,11 @@ async def events(redis: Redis, job_id: str) -> list[tuple[str, str]]:
 
 
 async def test_a_creation_whose_reply_was_lost_happens_once(
-    far: JobStateManager, redis: Redis, loss: FaultyLine
+    manager: JobStateManager, redis: Redis, loss: FaultyLine
 ) -> None:
     loss.lose_replies, loss.scripts_seen = 1, 0
 
-    creation = await far.create_job("j", {"a": 1}, slate_id="s")
+    creation = await manager.create_job("j", {"a": 1}, slate_id="s")
 
     assert loss.scripts_seen == 2
     assert not creation.replayed
@@ -71,18 +71,20 @@ async def test_a_creation_whose_reply_was_lost_happens_once(
     assert await events(redis, "j") == [("changed", "pending")]
 
 
-async def test_a_retried_replay_is_still_a_replay(far: JobStateManager, loss: FaultyLine) -> None:
-    await far.create_job("j", {"a": 1})
+async def test_a_retried_replay_is_still_a_replay(manager: JobStateManager, loss: FaultyLine) -> None:
+    await manager.create_job("j", {"a": 1})
     loss.lose_replies = 1
 
-    assert (await far.create_job("j", {"a": 1})).replayed
+    assert (await manager.create_job("j", {"a": 1})).replayed
 
 
-async def test_a_change_whose_reply_was_lost_happens_once(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
-    await far.create_job("j", 1)
+async def test_a_change_whose_reply_was_lost_happens_once(
+    manager: JobStateManager, redis: Redis, loss: FaultyLine
+) -> None:
+    await manager.create_job("j", 1)
     loss.lose_replies, loss.scripts_seen = 1, 0
 
-    job = await far.update_job_status("j", "running")
+    job = await manager.update_job_status("j", "running")
 
     assert loss.scripts_seen == 2
     assert (job.status, job.revision, job.attempt) == (Status.RUNNING, 2, 1)
@@ -90,74 +92,76 @@ async def test_a_change_whose_reply_was_lost_happens_once(far: JobStateManager, 
 
 
 async def test_a_cancellation_whose_reply_was_lost_happens_once(
-    far: JobStateManager, redis: Redis, loss: FaultyLine
+    manager: JobStateManager, redis: Redis, loss: FaultyLine
 ) -> None:
-    await far.create_job("j", 1)
+    await manager.create_job("j", 1)
     loss.lose_replies = 1
 
-    assert (await far.cancel_job("j")).revision == 2
+    assert (await manager.cancel_job("j")).revision == 2
     assert await events(redis, "j") == [("changed", "pending"), ("changed", "cancelled")]
 
 
-async def test_a_deletion_whose_reply_was_lost_succeeds(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
-    await far.create_job("j", 1)
-    await far.cancel_job("j")
+async def test_a_deletion_whose_reply_was_lost_succeeds(
+    manager: JobStateManager, redis: Redis, loss: FaultyLine
+) -> None:
+    await manager.create_job("j", 1)
+    await manager.cancel_job("j")
     loss.lose_replies, loss.scripts_seen = 1, 0
 
-    await far.delete_job("j")
+    await manager.delete_job("j")
 
     assert loss.scripts_seen == 2
     assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
 
 
 async def test_after_two_lost_replies_the_client_may_retry_with_its_key(
-    far: JobStateManager, redis: Redis, loss: FaultyLine
+    manager: JobStateManager, redis: Redis, loss: FaultyLine
 ) -> None:
-    await far.create_job("j", 1)
+    await manager.create_job("j", 1)
     loss.lose_replies = 2
     started = time.monotonic()
     with pytest.raises(StoreUnavailable):
-        await far.update_job_status("j", "running", change_id="k")
+        await manager.update_job_status("j", "running", change_id="k")
     assert time.monotonic() - started < LIMIT
 
-    job = await far.update_job_status("j", "running", change_id="k")
+    job = await manager.update_job_status("j", "running", change_id="k")
 
     assert (job.revision, job.attempt) == (2, 1)
     assert await events(redis, "j") == [("changed", "pending"), ("changed", "running")]
 
 
-async def test_a_rejection_whose_reply_was_lost_is_repeated(far: JobStateManager, line: FaultyLine) -> None:
-    await far.create_job("j", 1)
-    line.lose_replies = 1
+async def test_a_rejection_whose_reply_was_lost_is_repeated(manager: JobStateManager, proxy: FaultyLine) -> None:
+    await manager.create_job("j", 1)
+    proxy.lose_replies = 1
 
     with pytest.raises(IllegalTransition):
-        await far.update_job_status("j", "completed")
+        await manager.update_job_status("j", "completed")
 
 
-async def test_a_dead_connection_times_out(far: JobStateManager, line: FaultyLine) -> None:
-    line.breaks(Fault.SILENT)
+async def test_a_dead_connection_times_out(manager: JobStateManager, proxy: FaultyLine) -> None:
+    proxy.breaks(Fault.SILENT)
     started = time.monotonic()
 
     with pytest.raises(StoreTimeout):
-        await far.get_job("j")
+        await manager.get_job("j")
 
     assert time.monotonic() - started < LIMIT
-    await line.mend()
-    assert await far.get_job("j") is None
+    await proxy.mend()
+    assert await manager.get_job("j") is None
 
 
-async def test_waiting_for_a_connection_counts_towards_the_timeout(line: FaultyLine) -> None:
-    pool = create_pool(f"redis://127.0.0.1:{line.port}/1", max_connections=2)
+async def test_waiting_for_a_connection_counts_towards_the_timeout(proxy: FaultyLine) -> None:
+    pool = create_pool(f"redis://127.0.0.1:{proxy.port}/1", max_connections=2)
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.ping()
-    line.breaks(Fault.SILENT)
+    proxy.breaks(Fault.SILENT)
     started = time.monotonic()
 
     answers = await asyncio.gather(*(manager.get_job("j") for _ in range(20)), return_exceptions=True)
 
     assert time.monotonic() - started < LIMIT
     assert all(isinstance(answer, StoreUnavailable) for answer in answers)
-    await line.mend()
+    await proxy.mend()
     assert await manager.get_job("j") is None
     await pool.disconnect()
 
@@ -190,18 +194,18 @@ async def test_the_reply_to_a_cancelled_call_does_not_go_to_the_next(jobs: JobSt
 
 
 async def test_a_script_that_arrives_after_its_deadline_does_nothing(
-    far: JobStateManager, redis: Redis, line: FaultyLine
+    manager: JobStateManager, redis: Redis, proxy: FaultyLine
 ) -> None:
-    line.hold_scripts = 1
-    created = await far.create_job("j", 1)  # by the second attempt: the proxy holds the first
-    await far.cancel_job("j")
-    await far.delete_job("j")
+    proxy.hold_scripts = 1
+    created = await manager.create_job("j", 1)  # by the second attempt: the proxy holds the first
+    await manager.cancel_job("j")
+    await manager.delete_job("j")
 
-    await line.let_go()
+    await proxy.let_go()
 
     assert not created.replayed
-    assert line.late == [b"LATE"]
-    assert await far.get_job("j") is None
+    assert proxy.late == [b"LATE"]
+    assert await manager.get_job("j") is None
     assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
 
 
@@ -230,7 +234,7 @@ async def test_a_script_flushed_between_load_and_call_is_loaded_again(
 
 
 @pytest.mark.parametrize(
-    ("greeting", "meant"),
+    ("greeting", "expected"),
     [
         (b"-NOAUTH Authentication required.", StoreAccessDenied),
         (b"-WRONGPASS invalid username-password pair", StoreAccessDenied),
@@ -240,7 +244,7 @@ async def test_a_script_flushed_between_load_and_call_is_loaded_again(
     ],
     ids=lambda value: value.split()[0].decode() if isinstance(value, bytes) else value.__name__,
 )
-async def test_an_error_during_connection_setup_is_mapped(greeting: bytes, meant: type[StoreUnavailable]) -> None:
+async def test_an_error_during_connection_setup_is_mapped(greeting: bytes, expected: type[StoreUnavailable]) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(4096):
             writer.write(greeting + b"\r\n")
@@ -248,9 +252,9 @@ async def test_an_error_during_connection_setup_is_mapped(greeting: bytes, meant
 
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     pool = create_pool(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
-    with pytest.raises(meant) as refused:
+    with pytest.raises(expected) as error:
         await JobStateManager(pool, ttl=timedelta(days=7)).get_job("j")
 
-    assert type(refused.value) is meant
+    assert type(error.value) is expected
     await pool.disconnect()
     server.close()

@@ -50,11 +50,13 @@ async def test_lua_and_python_format_and_parse_timestamps_alike(redis: Redis) ->
         some = moments[start : start + 500]
         body = """local out = {}
                   for i, text in ipairs(ARGV) do
-                    local moment = tonumber(text)
-                    out[i] = iso(moment) .. ' ' .. digits(micros(iso(moment)))
+                    local timestamp = tonumber(text)
+                    out[i] = iso(timestamp) .. ' ' .. digits(micros(iso(timestamp)))
                   end
                   return out"""
-        assert await evaluate(redis, body, *some) == [f"{format_timestamp(moment)} {moment}" for moment in some]
+        assert await evaluate(redis, body, *some) == [
+            f"{format_timestamp(timestamp)} {timestamp}" for timestamp in some
+        ]
 
 
 async def test_redis_loads_every_script(redis: Redis) -> None:

@@ -38,7 +38,7 @@ async def test_exactly_the_transitions_of_the_table_are_accepted(
     jobs: JobStateManager, redis: Redis, source: Status, target: Status
 ) -> None:
     before = await bring_to(jobs, source)
-    held, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
+    fields, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
     progress = Progress(1) if target is Status.RUNNING else None
     error = "why" if target in {Status.FAILED, Status.CANCELLED} else None
     result = 1 if target is Status.COMPLETED else None
@@ -50,10 +50,10 @@ async def test_exactly_the_transitions_of_the_table_are_accepted(
         assert after.expires_at >= before.expires_at
         assert await redis.xlen(keys.EVENTS) == events + 1
     else:
-        with pytest.raises(IllegalTransition) as refused:
+        with pytest.raises(IllegalTransition) as rejection:
             await jobs.update_job_status("j", target, result, error, progress=progress)
-        assert (refused.value.current_status, refused.value.revision) == (source, before.revision)
-        assert await redis.hgetall("job:j") == held
+        assert (rejection.value.current_status, rejection.value.revision) == (source, before.revision)
+        assert await redis.hgetall("job:j") == fields
         assert await redis.xlen(keys.EVENTS) == events
 
 
@@ -150,13 +150,13 @@ async def test_an_invalid_value_is_named_and_nothing_is_changed(
     jobs: JobStateManager, redis: Redis, field: str, arguments: dict[str, Any]
 ) -> None:
     await jobs.create_job("j", 1)
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
-    with pytest.raises(InvalidValue) as refused:
+    with pytest.raises(InvalidValue) as rejection:
         await jobs.update_job_status("j", **arguments)
 
-    assert refused.value.field == field
-    assert await redis.hgetall("job:j") == held
+    assert rejection.value.field == field
+    assert await redis.hgetall("job:j") == fields
 
 
 async def test_an_update_does_not_create_a_missing_job(jobs: JobStateManager, redis: Redis) -> None:
@@ -202,11 +202,11 @@ async def test_repeating_a_final_status_with_equal_content_changes_nothing(
     content: dict[str, Any] = {"result": {"a": 1}} if status == "completed" else {"error": "why"}
     await bring_to(jobs, Status.RUNNING)
     await jobs.update_job_status("j", status, **content)
-    held, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
+    fields, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
 
     await jobs.update_job_status("j", status, **content)
 
-    assert await redis.hgetall("job:j") == held
+    assert await redis.hgetall("job:j") == fields
     assert await redis.xlen(keys.EVENTS) == events
     with pytest.raises(IllegalTransition):
         await jobs.update_job_status("j", status, **{name: "other" for name in content})
@@ -217,13 +217,13 @@ async def test_repeating_a_final_status_with_equal_content_changes_nothing(
 async def test_an_update_of_another_version_is_rejected(jobs: JobStateManager, redis: Redis) -> None:
     created = (await jobs.create_job("j", 1)).job
     running = await jobs.update_job_status("j", "running", if_match=["0-1", created.version])
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
-    with pytest.raises(PreconditionFailed) as refused:
+    with pytest.raises(PreconditionFailed) as rejection:
         await jobs.update_job_status("j", "completed", if_match=[created.version])
 
-    assert (refused.value.current_status, refused.value.revision) == (Status.RUNNING, 2)
-    assert await redis.hgetall("job:j") == held
+    assert (rejection.value.current_status, rejection.value.revision) == (Status.RUNNING, 2)
+    assert await redis.hgetall("job:j") == fields
     with pytest.raises(PreconditionFailed):
         await jobs.update_job_status("j", "completed", if_match=[""])
     with pytest.raises(PreconditionFailed):
@@ -298,12 +298,12 @@ async def test_a_finished_job_is_deleted_with_its_index_entries(
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING])
 async def test_an_unfinished_job_is_not_deleted(jobs: JobStateManager, redis: Redis, status: Status) -> None:
     await bring_to(jobs, status)
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
     with pytest.raises(JobNotFinal):
         await jobs.delete_job("j")
 
-    assert await redis.hgetall("job:j") == held
+    assert await redis.hgetall("job:j") == fields
 
 
 async def test_a_deletion_of_another_version_is_rejected(jobs: JobStateManager) -> None:
@@ -371,21 +371,21 @@ async def test_a_retried_deletion_succeeds(jobs: JobStateManager) -> None:
 
 
 @pytest.mark.leaves_debris
-@pytest.mark.parametrize("shelf", ["pending", "running"])
+@pytest.mark.parametrize("state", ["pending", "running"])
 @pytest.mark.parametrize("index", [keys.by_creation, keys.by_expiry])
 async def test_an_index_of_unexpected_type_is_named_and_the_update_writes_nothing(
-    jobs: JobStateManager, redis: Redis, index: Any, shelf: str
+    jobs: JobStateManager, redis: Redis, index: Any, state: str
 ) -> None:
     await jobs.create_job("j", 1)
-    name = index("default", shelf)
+    name = index("default", state)
     await redis.delete(name)
     await redis.set(name, "foreign")
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
     with pytest.raises(StoreCorrupt, match=name):
         await jobs.update_job_status("j", "running")
 
-    assert await redis.hgetall("job:j") == held
+    assert await redis.hgetall("job:j") == fields
 
 
 async def test_a_delayed_job_leaves_the_delay_index_when_it_starts(jobs: JobStateManager, redis: Redis) -> None:
@@ -479,11 +479,11 @@ async def test_each_change_is_one_evalsha(jobs: JobStateManager, redis: Redis) -
 async def test_an_unreadable_hash_is_not_changed(jobs: JobStateManager, redis: Redis, field: str) -> None:
     await jobs.create_job("j", 1)
     await redis.hset("job:j", field, "odd") if field != "queue" else await redis.hdel("job:j", field)
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
     with pytest.raises(StoreCorrupt, match="job:j"):
         await jobs.update_job_status("j", "running")
-    assert await redis.hgetall("job:j") == held
+    assert await redis.hgetall("job:j") == fields
     assert await redis.zscore(keys.by_creation("default", "pending"), "j") is not None
 
 

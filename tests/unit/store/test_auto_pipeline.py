@@ -18,7 +18,7 @@ Replies = Callable[[bytes], Any]
 
 
 class Line:
-    """A connection that answers each command with what `replies` makes of it; an exception is raised."""
+    """A connection whose reply to a command is `replies(command)`; an exception is raised."""
 
     def __init__(self, replies: Replies) -> None:
         self.replies = replies
@@ -45,7 +45,7 @@ class Line:
 
 
 class Pool:
-    """Hands out new lines, and keeps them."""
+    """A pool that creates a connection for each request and keeps it."""
 
     max_connections = 6
 
@@ -223,7 +223,7 @@ async def test_the_number_of_connections_is_limited(monkeypatch: pytest.MonkeyPa
 
 
 async def test_no_call_is_left_waiting() -> None:
-    """Also where it comes at the moment at which the last line finds nothing more to do."""
+    """Also if it arrives when the last connection task finds no further call."""
     pool, source = Pool(), random.Random(7)
     pool.max_connections = 3
     line = pipeline(pool)
@@ -338,12 +338,12 @@ line = pipeline(Pool())
 for _ in range(2):
     loop = asyncio.new_event_loop()
     assert loop.run_until_complete(asyncio.wait_for(line.ask(("A",)), 1)) == [packed(("A",))]
-    loop.close()  # with the task that rests still in it
+    loop.close()  # while the task of the idle connection is in it
 """
 
 
 async def test_a_pool_survives_the_event_loop_of_its_idle_connection() -> None:
-    """In a process of its own, since asyncio complains of such a loop."""
+    """In a process of its own, because asyncio warns about such a loop."""
     command = [sys.executable, "-c", TWO_LOOPS]
     await asyncio.to_thread(subprocess.run, command, check=True, capture_output=True, timeout=20)
 

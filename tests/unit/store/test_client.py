@@ -21,7 +21,7 @@ URL = "redis://localhost:1/0"
 
 
 @pytest.mark.parametrize(
-    ("reply", "meant"),
+    ("reply", "expected"),
     [
         ("LOADING Redis is loading the dataset in memory", errors.StoreLoading),
         ("NOAUTH Authentication required.", errors.StoreAccessDenied),
@@ -42,13 +42,13 @@ URL = "redis://localhost:1/0"
         ("ANYTHING that Redis may say one day", errors.StoreAccessDenied),
     ],
 )
-def test_an_error_reply_is_mapped(reply: str, meant: type[errors.JobStateError]) -> None:
+def test_an_error_reply_is_mapped(reply: str, expected: type[errors.JobStateError]) -> None:
     error = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
-    assert map_error(error) is meant
+    assert map_error(error) is expected
 
 
 @pytest.mark.parametrize(
-    ("error", "meant"),
+    ("error", "expected"),
     [
         (redis_errors.TimeoutError("slow"), errors.StoreTimeout),
         (TimeoutError(), errors.StoreTimeout),
@@ -60,8 +60,8 @@ def test_an_error_reply_is_mapped(reply: str, meant: type[errors.JobStateError])
     ],
     ids=repr,
 )
-def test_a_network_failure_is_mapped(error: Exception, meant: type[errors.JobStateError]) -> None:
-    assert map_error(error) is meant
+def test_a_network_failure_is_mapped(error: Exception, expected: type[errors.JobStateError]) -> None:
+    assert map_error(error) is expected
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_pool_that_decodes_replies_is_rejected() -> None:
 
 
 class Command:
-    """Fails or answers in turn, and counts."""
+    """A command with these outcomes, one per call."""
 
     def __init__(self, *outcomes: Exception | str | Callable[[], Awaitable[Any]]) -> None:
         self.outcomes = list(outcomes)
@@ -140,22 +140,22 @@ async def call(command: Command, deadline: float = deadlines.REQUEST_TIMEOUT) ->
     return await StoreClient(create_pool(URL), NullObserver()).call("command", with_timeout(command), deadline)
 
 
-class Held:
-    """Something that a failed call had in hand."""
+class Resource:
+    """An object that a failed call refers to."""
 
 
 @pytest.mark.parametrize("error", [ConnectionError, errors.StoreCorrupt], ids=["twice", "once"])
 async def test_a_failed_call_leaves_no_reference_cycle(error: type[Exception]) -> None:
     async def fail(_: float) -> None:
-        _held = Held()
+        _resource = Resource()
         raise error
 
-    gateway = StoreClient(create_pool(URL), NullObserver())
+    store_client = StoreClient(create_pool(URL), NullObserver())
     gc.disable()
     try:
         with contextlib.suppress(errors.JobStateError):
-            await gateway.call("command", fail)
-        assert not [one for one in gc.get_objects() if type(one) is Held]
+            await store_client.call("command", fail)
+        assert not [one for one in gc.get_objects() if type(one) is Resource]
     finally:
         gc.enable()
 
@@ -184,7 +184,7 @@ async def test_there_is_no_second_retry() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "meant"),
+    ("error", "expected"),
     [
         (redis_errors.BusyLoadingError("loading"), errors.StoreLoading),
         (redis_errors.OutOfMemoryError("oom"), errors.StoreOutOfMemory),
@@ -192,9 +192,9 @@ async def test_there_is_no_second_retry() -> None:
     ],
     ids=repr,
 )
-async def test_an_error_reply_is_not_retried(error: Exception, meant: type[errors.JobStateError]) -> None:
+async def test_an_error_reply_is_not_retried(error: Exception, expected: type[errors.JobStateError]) -> None:
     command = Command(error, "done")
-    with pytest.raises(meant):
+    with pytest.raises(expected):
         await call(command)
     assert command.calls == 1
 
@@ -231,7 +231,7 @@ async def test_the_calls_of_one_request_share_its_time_budget(monkeypatch: pytes
         assert await call(Command("in time")) == "in time"
         with pytest.raises(errors.StoreTimeout):
             await call(Command(hang, hang))
-        with pytest.raises(errors.StoreTimeout):  # nothing is left, be it ever so quick
+        with pytest.raises(errors.StoreTimeout):  # no time is left, even for a fast command
             await call(Command(lambda: asyncio.sleep(0.01)))
 
 
@@ -245,29 +245,29 @@ def test_a_master_that_is_down_is_a_read_only_store() -> None:
 
 
 async def test_name_lookups_run_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    questions, answered = [], threading.Event()
+    lookups, answered = [], threading.Event()
 
     def hang(host: str, port: int, **_: Any) -> list[Any]:
-        questions.append(host)
+        lookups.append(host)
         answered.wait(5)
         raise OSError("no such name")
 
     monkeypatch.setattr("socket.getaddrinfo", hang)
-    gateway = StoreClient(create_pool("redis://redis.example:1/0"), NullObserver())
+    store_client = StoreClient(create_pool("redis://redis.example:1/0"), NullObserver())
 
     monkeypatch.setattr(auto_pipeline, "BATCH", 1)
     monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.1)
-    answers = await asyncio.gather(*(gateway.probe() for _ in range(100)), return_exceptions=True)
+    answers = await asyncio.gather(*(store_client.probe() for _ in range(100)), return_exceptions=True)
     answered.set()
 
     assert {type(answer) for answer in answers} == {errors.StoreTimeout}
-    assert questions == ["redis.example"]
+    assert lookups == ["redis.example"]
     with pytest.raises(errors.StoreUnreachable, match="no such name"):
-        await gateway.probe()
+        await store_client.probe()
 
 
 class Idle:
-    """A connection that was opened before; its reader knows whether it was reset since."""
+    """An idle connection, whose reader may have failed."""
 
     def __init__(self, error: Exception | None) -> None:
         self._reader = asyncio.StreamReader()

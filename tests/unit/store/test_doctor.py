@@ -1,4 +1,4 @@
-"""What the doctor judges by itself: names, records, its pace, and what it reports."""
+"""The checks, throttle and report of the doctor, without Redis."""
 
 import asyncio
 from typing import Any
@@ -15,14 +15,14 @@ from service.store.doctor.key_names import KeyName, is_managed, parse
 from service.store.doctor.record_checks import find_issues
 from service.store.doctor.throttle import Throttle
 
-MOMENT = b"2026-11-25T12:00:00.000000Z"
+TIMESTAMP = b"2026-11-25T12:00:00.000000Z"
 LATER = b"2026-11-25T12:00:01.000000Z"
 PENDING = {
     "status": b"pending",
     "queue": b"q",
     "revision": b"1",
-    "created_at": MOMENT,
-    "updated_at": MOMENT,
+    "created_at": TIMESTAMP,
+    "updated_at": TIMESTAMP,
     "expires_at": LATER,
     "_creation": b"d",
     "_change": b"r",
@@ -30,15 +30,15 @@ PENDING = {
 LEASED = {
     **PENDING,
     **{"status": b"running", "worker": b"w", "lease_seconds": b"30", "lease_expires_at": LATER, "_token": b"1-s"},
-    **{"attempt": b"1", "started_at": MOMENT, "progress": b'{"current":1}', "_progress_event": b"17"},
+    **{"attempt": b"1", "started_at": TIMESTAMP, "progress": b'{"current":1}', "_progress_event": b"17"},
     "_history": b"5:2:r",
 }
 ENDED = {**PENDING, "status": b"failed", "finished_at": LATER, "updated_at": LATER}
 
 
-@pytest.mark.parametrize("held", [PENDING, LEASED, ENDED, {**PENDING, "odd": b"\xff"}])
-def test_a_valid_record_has_no_issues(held: dict[str, bytes]) -> None:
-    assert find_issues("j", held) == []
+@pytest.mark.parametrize("fields", [PENDING, LEASED, ENDED, {**PENDING, "odd": b"\xff"}])
+def test_a_valid_record_has_no_issues(fields: dict[str, bytes]) -> None:
+    assert find_issues("j", fields) == []
 
 
 @pytest.mark.parametrize("name", PENDING)
@@ -74,8 +74,8 @@ def test_a_missing_required_field_is_an_issue(name: str) -> None:
     ],
 )
 def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, value: bytes | None) -> None:
-    held = {**record, field: value}
-    assert find_issues("j", {name: one for name, one in held.items() if one is not None})
+    fields = {**record, field: value}
+    assert find_issues("j", {name: one for name, one in fields.items() if one is not None})
 
 
 @pytest.mark.parametrize(
@@ -114,21 +114,21 @@ async def test_the_throttle_limits_from_the_first_step_on(monkeypatch: pytest.Mo
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
-    pace = Throttle(50)
+    throttle = Throttle(50)
     for count in (25, 25, 5):
-        await pace.acquire(count)
+        await throttle.acquire(count)
     await Throttle(None).acquire(1000)
 
     assert slept == pytest.approx([0.5, 1.0, 1.1])
 
 
 def test_different_counts_are_described_and_a_job_is_counted_once() -> None:
-    census = JobCounter()
+    counter = JobCounter()
     for job_id in ("a", "b", "a"):
-        census.add(job_id, "q", "pending")
+        counter.add(job_id, "q", "pending")
     counted = CountSnapshot(last_event=b"1-1", statuses={}, queues={"q": {Status.PENDING: 2}, "z": {Status.FAILED: 1}})
 
-    assert list(census.differences(counted)) == [("z", "the indexes count 1 failed jobs, but there are 0")]
+    assert list(counter.differences(counted)) == [("z", "the indexes count 1 failed jobs, but there are 0")]
 
 
 def found(number: int, *, repaired: bool = False) -> Issue:

@@ -20,7 +20,7 @@ from service.store.records import (
 )
 
 CREATED = "2026-02-28T23:59:59.999999Z"
-LEAST = {
+MINIMAL = {
     "status": b"pending",
     "queue": b"default",
     "input_params": b'{"b": 1e999}',
@@ -29,7 +29,7 @@ LEAST = {
     "updated_at": CREATED.encode(),
     "expires_at": b"2026-03-07T23:59:59.999000Z",
 }
-FULL = LEAST | {
+FULL = MINIMAL | {
     "status": b"running",
     "result": b"null",
     "error_message": b'"\xc3\xa9"',
@@ -80,9 +80,9 @@ def test_the_test_data_has_every_field() -> None:
 
 
 def test_a_minimal_hash_is_decoded_with_defaults() -> None:
-    record = plain(decode_job("j", LEAST, NOW))
+    record = plain(decode_job("j", MINIMAL, NOW))
     absent = {name for name, value in record.items() if value is None}
-    assert absent == set(FULL) - set(LEAST) - {"attempt", "failures", "max_attempts", "retry_delay_seconds"}
+    assert absent == set(FULL) - set(MINIMAL) - {"attempt", "failures", "max_attempts", "retry_delay_seconds"}
     assert (record["attempt"], record["failures"]) == (0, 0)
     assert (record["max_attempts"], record["retry_delay_seconds"]) == (1, 0)
     assert record["stale"] is False
@@ -97,7 +97,7 @@ def test_private_and_unknown_fields_are_not_shown() -> None:
         "job_id": b"x",
         "": b"",
     }
-    assert plain(decode_job("j", LEAST | extra, NOW)) == plain(decode_job("j", LEAST, NOW))
+    assert plain(decode_job("j", MINIMAL | extra, NOW)) == plain(decode_job("j", MINIMAL, NOW))
 
 
 def test_json_is_returned_as_stored() -> None:
@@ -106,8 +106,8 @@ def test_json_is_returned_as_stored() -> None:
 
 
 def test_an_absent_field_is_omitted_from_the_json() -> None:
-    answer = msgspec.json.decode(msgspec.json.encode(decode_job("j", LEAST, NOW)).replace(b"1e999", b"1"))
-    assert set(answer) == {"job_id", "stale", *LEAST, "attempt", "failures", "max_attempts", "retry_delay_seconds"}
+    answer = msgspec.json.decode(msgspec.json.encode(decode_job("j", MINIMAL, NOW)).replace(b"1e999", b"1"))
+    assert set(answer) == {"job_id", "stale", *MINIMAL, "attempt", "failures", "max_attempts", "retry_delay_seconds"}
 
 
 @pytest.mark.parametrize(("later", "stale"), [(-1, False), (0, False), (1, True)])
@@ -120,7 +120,7 @@ def test_a_job_is_stale_once_its_lease_has_expired(later: int, stale: bool) -> N
 
 @pytest.mark.parametrize("status", list(Status))
 def test_is_final_follows_the_status(status: Status) -> None:
-    ended = decode_job("j", LEAST | {"status": status.value.encode()}, NOW).is_final
+    ended = decode_job("j", MINIMAL | {"status": status.value.encode()}, NOW).is_final
     assert ended is (status in {"completed", "failed", "cancelled"})
 
 
@@ -137,7 +137,7 @@ def test_encoding_omits_defaults_and_absent_fields() -> None:
 
 def test_omitted_defaults_are_decoded() -> None:
     fields: dict[str, Any] = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
-    job = decode_job("j", LEAST | encode_fields(fields), NOW)
+    job = decode_job("j", MINIMAL | encode_fields(fields), NOW)
     assert {name: getattr(job, name) for name in fields} == fields
 
 
@@ -203,7 +203,7 @@ def test_random_timestamps_round_trip_and_sort_as_text(seed: int) -> None:
     ids=str,
 )
 def test_an_unreadable_hash_raises_store_corrupt(damage: dict[str, bytes | None]) -> None:
-    whole: dict[str, bytes | None] = {
+    valid: dict[str, bytes | None] = {
         "status": b"pending",
         "queue": b"q",
         "revision": b"1",
@@ -211,6 +211,6 @@ def test_an_unreadable_hash_raises_store_corrupt(damage: dict[str, bytes | None]
         "updated_at": b"2026-01-01T00:00:00.000000Z",
         "expires_at": b"2026-01-01T00:00:00.000000Z",
     }
-    held = {name: value for name, value in {**whole, **damage}.items() if value is not None}
+    fields = {name: value for name, value in {**valid, **damage}.items() if value is not None}
     with pytest.raises(StoreCorrupt, match="job:j"):
-        decode_job("j", held, 0)
+        decode_job("j", fields, 0)

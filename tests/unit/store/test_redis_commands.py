@@ -1,4 +1,4 @@
-"""The list of commands that the service needs, against the scripts that it runs."""
+"""The list of required commands matches the scripts and the client."""
 
 import re
 
@@ -6,7 +6,7 @@ from service.store import scripts
 from service.store.redis_commands import DOCTOR_COMMANDS, REPAIR_COMMANDS, REQUIRED_COMMANDS, acl_names, acl_rule
 
 OF_DOCTOR = {scripts.EXAMINE, scripts.ENTRIES}
-#: What the service sends outside of scripts.
+#: Commands that the service sends outside of scripts.
 SENT = {"ping", "evalsha", "script|load", "time", "get", "set", "hgetall", "hmget", "hstrlen"}
 STREAM = {"xread", "xrange", "xrevrange", "xlen"}
 

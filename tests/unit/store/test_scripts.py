@@ -13,9 +13,9 @@ DOCS = CHECKED_IN.parent
 LUA = Path(scripts.__file__).parent / "lua"
 PRELUDE = LUA.joinpath("prelude.lua").read_text(encoding="utf-8")
 MOVES = LUA.joinpath("moves.lua").read_text(encoding="utf-8")
-#: The functions that scripts share, each with its body.
+#: The shared functions, with their bodies.
 SHARED = dict(re.findall(r"^local function (\w+)(\(.*?^end)$", f"{PRELUDE}\n{MOVES}", re.MULTILINE | re.DOTALL))
-OF_MOVES = set(re.findall(r"^local (?:function )?(\w+)", MOVES, re.MULTILINE))
+TRANSITION_NAMES = set(re.findall(r"^local (?:function )?(\w+)", MOVES, re.MULTILINE))
 WRITERS = {"HSET", "HDEL", "SET", "DEL", "UNLINK", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "XADD", "PEXPIREAT"}
 WRITING_FUNCTIONS = {"put", "take", "untag", "emit", "keep", "change", "extend", "give_back", "tell"}
 
@@ -48,7 +48,7 @@ def section(source: Script, name: str) -> str:
 
 
 def numbers_in(documented: str) -> set[int]:
-    """The numbers of a list such as `1 this, 2 that, 3 … the rest`."""
+    """Return the numbers in a list such as `1 this, 2 that, 3 … the rest`."""
     numbers: set[int] = set()
     while re.search(rf"(?:^|, ){len(numbers) + 1} ", documented):
         numbers.add(len(numbers) + 1)
@@ -60,16 +60,16 @@ def commands(lua: str) -> set[str]:
 
 
 def replies(lua: str) -> set[str]:
-    """The words that a script returns: in a table that it returns at once, or first in one that it fills."""
+    """Return the reply words in Lua code: in a returned table literal, or first in a local table."""
     returned = [re.sub(r"redis\.call\([^()]*(\([^()]*\))?\)", "", line) for line in re.findall(r"return \{(.*)", lua)]
     filled = re.findall(r"local .*= \{ '([A-Z_]{4,})'", lua)
     return {word for line in returned for word in re.findall(r"'([A-Z_]{4,})'", line)} | set(filled)
 
 
 def all_replies(source: Script) -> set[str]:
-    """The words that a script answers, or lets a function answer that scripts share."""
+    """Return the reply words of a script and of the shared functions that it calls."""
     lua = code(source)
-    for name, body in reversed(SHARED.items()):  # a function calls only those before it
+    for name, body in reversed(SHARED.items()):  # a function calls only earlier ones
         if re.search(rf"\b{name}\(", lua):
             lua += f"\n{body}"
     return replies(lua)
@@ -85,7 +85,7 @@ def test_every_lua_file_is_a_script_or_shared_code() -> None:
 def test_a_script_has_a_shebang_so_that_a_cluster_checks_its_keys(source: Script) -> None:
     first, rest = source.text.split("\n", 1)
     assert re.fullmatch(r"#!lua( flags=[a-z,-]+)?", first)
-    parts = [PRELUDE, MOVES, verb(source)] if used_in(source) & OF_MOVES else [PRELUDE, verb(source)]
+    parts = [PRELUDE, MOVES, verb(source)] if used_in(source) & TRANSITION_NAMES else [PRELUDE, verb(source)]
     assert rest == "\n".join(parts)
 
 
@@ -144,8 +144,8 @@ def test_only_some_scripts_run_at_the_memory_limit() -> None:
 def test_key_names_in_lua_are_known_to_python(path: Path) -> None:
     lua = path.read_text(encoding="utf-8")
     known = {
-        keys.by_creation("queue", "shelf"),
-        keys.by_expiry("queue", "shelf"),
+        keys.by_creation("queue", "state"),
+        keys.by_expiry("queue", "state"),
         keys.rate_limit("client"),
         keys.claim("id"),
         *(

@@ -25,19 +25,19 @@ from service.store.leases import LeaseManager
 from tests.helpers.servers import Service, free_port, wait_until
 from tests.integration.server.test_limits import connect
 
-Ask = Callable[..., Future[httpx.Response]]
+SendClaim = Callable[..., Future[httpx.Response]]
 
 
 @pytest.fixture
-def ask(api: httpx.Client) -> Iterator[Ask]:
+def send_claim(api: httpx.Client) -> Iterator[SendClaim]:
     """Send a waiting claim from a thread."""
     with ThreadPoolExecutor(32) as pool:
 
-        def ask(seconds: int = 20, queue: str = "default", **fields: Any) -> Future[httpx.Response]:
+        def send_claim(seconds: int = 20, queue: str = "default", **fields: Any) -> Future[httpx.Response]:
             body = {"queues": [queue, "another"], "worker": "w", "wait_seconds": seconds, **fields}
             return pool.submit(api.post, "/v1/claims", json=body, timeout=40)
 
-        yield ask
+        yield send_claim
 
 
 def calls(api: httpx.Client) -> float:
@@ -69,8 +69,8 @@ def job_of(claim: Future[httpx.Response]) -> str:
     return str(response.json()["job"]["job_id"])
 
 
-def test_a_claim_waits_for_a_job_without_polling(api: httpx.Client, ask: Ask) -> None:
-    claim = ask()
+def test_a_claim_waits_for_a_job_without_polling(api: httpx.Client, send_claim: SendClaim) -> None:
+    claim = send_claim()
     waits(api, 1)
     before = calls(api)
     time.sleep(2.5)
@@ -79,20 +79,20 @@ def test_a_claim_waits_for_a_job_without_polling(api: httpx.Client, ask: Ask) ->
     assert job_of(claim) == "j"
 
 
-def test_a_claim_without_a_job_gets_204_after_its_wait(api: httpx.Client, ask: Ask) -> None:
+def test_a_claim_without_a_job_gets_204_after_its_wait(api: httpx.Client, send_claim: SendClaim) -> None:
     started = time.monotonic()
-    assert ask(seconds=1).result(15).status_code == 204
+    assert send_claim(seconds=1).result(15).status_code == 204
     assert 0.9 < time.monotonic() - started < 10
 
 
-def test_every_way_in_which_a_job_becomes_claimable_wakes_a_claim(api: httpx.Client, ask: Ask) -> None:
+def test_every_way_in_which_a_job_becomes_claimable_wakes_a_claim(api: httpx.Client, send_claim: SendClaim) -> None:
     """A delay that ends, a queue resumed, a finished job in a full queue, a released job."""
     create(api, "delayed", delay_seconds=1)
-    assert job_of(ask()) == "delayed"
+    assert job_of(send_claim()) == "delayed"
 
     api.put("/v1/queues/paused", json={"paused": True})
     create(api, "paused", queue="paused")
-    claim = ask(queue="paused")
+    claim = send_claim(queue="paused")
     waits(api, 1)
     api.put("/v1/queues/paused", json={"paused": False})
     assert job_of(claim) == "paused"
@@ -100,32 +100,32 @@ def test_every_way_in_which_a_job_becomes_claimable_wakes_a_claim(api: httpx.Cli
     api.put("/v1/queues/capped", json={"max_running": 1})
     for job_id in ("first", "second"):
         create(api, job_id, queue="capped")
-    token = ask(queue="capped").result(15).json()["lease"]["token"]
-    claim = ask(queue="capped")
+    token = send_claim(queue="capped").result(15).json()["lease"]["token"]
+    claim = send_claim(queue="capped")
     waits(api, 1)
     assert not claim.done()
     api.patch("/v1/jobs/first", json={"status": "completed"}, headers={"Lease-Token": token}).raise_for_status()
     token = claim.result(15).json()["lease"]["token"]
 
-    claim = ask(queue="capped")
+    claim = send_claim(queue="capped")
     waits(api, 1)
     api.post("/v1/jobs/second/release", json={}, headers={"Lease-Token": token}).raise_for_status()
     assert job_of(claim) == "second"
 
 
-def test_each_of_many_waiting_claims_gets_a_job(api: httpx.Client, ask: Ask) -> None:
-    claims = [ask() for _ in range(20)]
+def test_each_of_many_waiting_claims_gets_a_job(api: httpx.Client, send_claim: SendClaim) -> None:
+    claims = [send_claim() for _ in range(20)]
     waits(api, 20)
     for number in range(20):
         create(api, f"j{number}")
     assert sorted(map(job_of, claims)) == sorted(f"j{number}" for number in range(20))
 
 
-def test_resuming_a_queue_wakes_a_claim_for_each_job(api: httpx.Client, ask: Ask) -> None:
+def test_resuming_a_queue_wakes_a_claim_for_each_job(api: httpx.Client, send_claim: SendClaim) -> None:
     api.put("/v1/queues/paused", json={"paused": True})
     for job_id in ("a", "b"):
         create(api, job_id, queue="paused")
-    claims = [ask(queue="paused") for _ in range(2)]
+    claims = [send_claim(queue="paused") for _ in range(2)]
     waits(api, 2)
     api.put("/v1/queues/paused", json={"paused": False})
     assert sorted(map(job_of, claims)) == ["a", "b"]
@@ -238,8 +238,10 @@ async def test_each_attempt_of_a_claim_has_the_time_budget_of_a_request(feed: Ev
     assert time_left[:3] == [REQUEST_TIMEOUT] * 3
 
 
-def test_jobs_created_while_the_reader_reconnects_are_not_missed(api: httpx.Client, ask: Ask, redis_url: str) -> None:
-    claims = [ask() for _ in range(3)]
+def test_jobs_created_while_the_reader_reconnects_are_not_missed(
+    api: httpx.Client, send_claim: SendClaim, redis_url: str
+) -> None:
+    claims = [send_claim() for _ in range(3)]
     waits(api, 3)
     with sync_redis.Redis.from_url(redis_url) as client:
         for number in range(3):
@@ -261,7 +263,9 @@ def claim_request(wait_seconds: int) -> bytes:
     return f"{head}\r\n\r\n".encode() + body
 
 
-def test_a_claim_whose_client_disconnected_gets_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
+def test_a_claim_whose_client_disconnected_gets_no_job(
+    api: httpx.Client, shared_service: Service, send_claim: SendClaim
+) -> None:
     with connect(shared_service) as connection:
         connection.sendall(claim_request(30))
         waits(api, 1)
@@ -270,7 +274,7 @@ def test_a_claim_whose_client_disconnected_gets_no_job(api: httpx.Client, shared
     assert time.monotonic() - left < 15, "long before the wait of the claim ends"
     create(api, "j")
     assert api.get("/v1/jobs/j").json()["status"] == "pending"
-    assert job_of(ask()) == "j"
+    assert job_of(send_claim()) == "j"
 
 
 def test_a_claim_retried_with_its_key_keeps_the_job(api: httpx.Client, shared_service: Service, redis_url: str) -> None:
@@ -289,12 +293,14 @@ def test_a_claim_retried_with_its_key_keeps_the_job(api: httpx.Client, shared_se
 def test_a_waiting_claim_fails_soon_when_redis_is_unavailable(tmp_path: Path) -> None:
     with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", SHUTDOWN_DRAIN_SECONDS="0") as service:
         claim = {"queues": ["default"], "worker": "w", "wait_seconds": 20}
-        refused = httpx.post(f"{service.url}/v1/claims", json=claim, timeout=3.5)
-    assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:store-unreachable")
+        rejected = httpx.post(f"{service.url}/v1/claims", json=claim, timeout=3.5)
+    assert (rejected.status_code, rejected.json()["type"]) == (503, "urn:jobstate:problem:store-unreachable")
 
 
-def test_a_delayed_job_wakes_a_longer_wait_after_a_shorter_one_has_ended(api: httpx.Client, ask: Ask) -> None:
-    short, long = ask(seconds=1), ask(seconds=15)
+def test_a_delayed_job_wakes_a_longer_wait_after_a_shorter_one_has_ended(
+    api: httpx.Client, send_claim: SendClaim
+) -> None:
+    short, long = send_claim(seconds=1), send_claim(seconds=15)
     waits(api, 2)
     create(api, "j", delay_seconds=3)
     started = time.monotonic()
@@ -303,8 +309,8 @@ def test_a_delayed_job_wakes_a_longer_wait_after_a_shorter_one_has_ended(api: ht
     assert time.monotonic() - started < 10
 
 
-def test_delayed_jobs_of_other_queues_do_not_make_claims_poll(api: httpx.Client, ask: Ask) -> None:
-    claims = [ask(seconds=6) for _ in range(8)]
+def test_delayed_jobs_of_other_queues_do_not_make_claims_poll(api: httpx.Client, send_claim: SendClaim) -> None:
+    claims = [send_claim(seconds=6) for _ in range(8)]
     waits(api, 8)
     for number in range(10):
         create(api, f"j{number}", queue="other", delay_seconds=1 + number % 3)
@@ -328,15 +334,15 @@ def test_a_job_claimed_after_the_client_disconnected_is_released(
 
 
 def test_a_drain_ends_waiting_claims_in_all_replicas(
-    api: httpx.Client, ask: Ask, redis_url: str, tmp_path: Path
+    api: httpx.Client, send_claim: SendClaim, redis_url: str, tmp_path: Path
 ) -> None:
-    claim = ask()
+    claim = send_claim()
     waits(api, 1)
     with Service(tmp_path, REDIS_URL=redis_url) as replica:
         httpx.post(f"{replica.url}/v1/drain", json={"seconds": 60}).raise_for_status()
-    refused = claim.result(15)
-    assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:draining")
-    assert 0 < int(refused.headers["retry-after"]) <= 60
+    rejected = claim.result(15)
+    assert (rejected.status_code, rejected.json()["type"]) == (503, "urn:jobstate:problem:draining")
+    assert 0 < int(rejected.headers["retry-after"]) <= 60
     assert api.get("/ready").status_code == 200, "the replica keeps serving"
     assert api.delete("/v1/drain").json()["draining"] is False
     create(api, "j")
