@@ -10,11 +10,7 @@ class Observer(Protocol):
         """Record that a call has started; it may still wait for a connection."""
 
     def on_call_end(self, call: str, outcome: str, seconds: float) -> None:
-        """Record that a call has ended.
-
-        `call` is the name of the script, or `read`, `probe`, …; `outcome` is the script's reply word, `ok`, or the
-        class name of the error.
-        """
+        """Record the end of a script, `read`, `probe`, …: `outcome` is a reply word, `ok`, or the name of an error."""
 
     def on_job_change(self, change: str, jobs: int = 1) -> None:
         """Record that `jobs` jobs had a change: `created`, `deleted`, `expired`, `progress`, a status, …"""

@@ -72,21 +72,6 @@ ENTRIES: Final = _load("entries", "EXAMINED")
 PROBE: Final = _load("probe")
 
 ALL: Final = (
-    *(
-        CREATE,
-        CHANGE,
-        CLAIM,
-        HEARTBEAT,
-        RELEASE,
-        REAP,
-        QUEUE,
-        DRAIN,
-        DELETE,
-        LIST,
-        COUNT,
-        OLDEST,
-        SWEEP,
-        LIMIT,
-    ),
+    *(CREATE, CHANGE, CLAIM, HEARTBEAT, RELEASE, REAP, QUEUE, DRAIN, DELETE, LIST, COUNT, OLDEST, SWEEP, LIMIT),
     *(EXAMINE, ENTRIES),
 )

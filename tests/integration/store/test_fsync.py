@@ -78,7 +78,7 @@ async def test_a_change_that_is_not_on_disk_in_time_is_not_acknowledged(
 ) -> None:
     monkeypatch.setattr(fsync, "WAITAOF_TIMEOUT_MS", 50)
     async with store(start("--appendfsync", "no")) as (jobs, _, _, redis):
-        with pytest.raises(errors.StoreTimeout, match="not on disk yet"):
+        with pytest.raises(errors.StoreTimeout, match="not synced to disk"):
             await jobs.create_job("j", 1)
         assert await redis.exists("job:j")
 
