@@ -12,7 +12,14 @@ from service.domain.api_keys import Scope
 from service.domain.states import FINAL_STATUSES, TRANSITIONS
 from service.settings import VARIABLES, Settings
 from service.settings.redis_url import OPTIONS as URL_OPTIONS
-from service.store.redis_commands import DOCTOR, OPTIONAL, REPAIR, REQUIRED_COMMANDS, names, rule
+from service.store.redis_commands import (
+    DOCTOR_COMMANDS,
+    OPTIONAL_COMMANDS,
+    REPAIR_COMMANDS,
+    REQUIRED_COMMANDS,
+    acl_names,
+    acl_rule,
+)
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
@@ -69,12 +76,15 @@ def scopes() -> list[str]:
 
 def acl() -> list[str]:
     """List what each part needs of Redis, as ACL rules."""
-    features = [f"| {feature} | `{' '.join(map('+{}'.format, names(rules)))}` |" for feature, rules in OPTIONAL.items()]
+    features = [
+        f"| {feature} | `{' '.join(map('+{}'.format, acl_names(rules)))}` |"
+        for feature, rules in OPTIONAL_COMMANDS.items()
+    ]
     return [
         "```text",
-        f"ACL SETUSER jobstate on >PASSWORD {rule(*REQUIRED_COMMANDS)}",
-        f"ACL SETUSER jobstate-doctor on >PASSWORD {rule(*DOCTOR)}",
-        f"ACL SETUSER jobstate-repair on >PASSWORD {rule(*DOCTOR, *REPAIR)}",
+        f"ACL SETUSER jobstate on >PASSWORD {acl_rule(*REQUIRED_COMMANDS)}",
+        f"ACL SETUSER jobstate-doctor on >PASSWORD {acl_rule(*DOCTOR_COMMANDS)}",
+        f"ACL SETUSER jobstate-repair on >PASSWORD {acl_rule(*DOCTOR_COMMANDS, *REPAIR_COMMANDS)}",
         "```",
         "",
         "| optional, for any of them | add |",

@@ -48,6 +48,7 @@ DEPENDENCIES = (
     "redis_client",
     "job_manager",
     "lease_manager",
+    "queue_manager",
     "waiting",
     "watching",
     "timeline",

@@ -26,6 +26,7 @@ from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
+from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
 
 #: How often expired jobs are taken out of the indexes, and how soon a store that was away is tried again.
@@ -74,6 +75,7 @@ def service_lifespan(
         app.state.lease_manager = LeaseManager(
             pool, ttl=settings.ttl, observer=observer, waitaof=settings.redis_waitaof
         )
+        app.state.queue_manager = QueueManager(pool, observer=observer, waitaof=settings.redis_waitaof)
         feed = EventReader(pool)
         app.state.waiting = ClaimWaiter(feed)
         app.state.watching = JobWatcher(pool, feed, observer=observer)

@@ -213,7 +213,15 @@ def repeatedly(disturb: Callable[[Redis], Awaitable[object]]) -> Injector:
 
 async def wrong_type(environment: Environment) -> None:
     """Replace one of our keys with a list, three times."""
-    names = [keys.LEASES, keys.TAGS, keys.DUE, keys.EVENTS, keys.SHELVES, keys.CLOCK, keys.by_creation("a", "pending")]
+    names = [
+        keys.LEASES,
+        keys.TAGS,
+        keys.DELAYED,
+        keys.EVENTS,
+        keys.INDEXES,
+        keys.CLOCK,
+        keys.by_creation("a", "pending"),
+    ]
     async with environment.redis_client() as redis:
         for name in environment.rng.sample(names, 3):
             await _replace(redis, name)

@@ -36,7 +36,7 @@ async def _read_job(redis: Redis, name: str) -> dict[str, str]:
 async def _expected_entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple[str, str]]:
     """Return the index entries that a job must have: the key, and member and score as `_format_entry` gives them."""
     queue, created = job["queue"], parse_timestamp(job["created_at"])
-    is_delayed = job["status"] == "pending" and await redis.zscore(keys.DUE, f"{queue}:{job_id}") is not None
+    is_delayed = job["status"] == "pending" and await redis.zscore(keys.DELAYED, f"{queue}:{job_id}") is not None
     state = "delayed" if is_delayed else job["status"]
     entries = [
         (keys.by_creation(queue, state), f"{job_id} {created}"),
@@ -46,7 +46,7 @@ async def _expected_entries(redis: Redis, job_id: str, job: dict[str, str]) -> l
         ),
     ]
     if is_delayed:
-        entries.append((keys.DUE, f"{queue}:{job_id} {parse_timestamp(job['available_at'])}"))
+        entries.append((keys.DELAYED, f"{queue}:{job_id} {parse_timestamp(job['available_at'])}"))
     if "lease_expires_at" in job:
         entries.append((keys.LEASES, f"{job_id} {parse_timestamp(job['lease_expires_at']) // 1000}"))
     for kind, name in (("s", "slate_id"), ("c", "correlation_id")):
@@ -58,7 +58,7 @@ async def _expected_entries(redis: Redis, job_id: str, job: dict[str, str]) -> l
 async def _actual_entries(redis: Redis, names: list[str]) -> AsyncIterator[tuple[str, str]]:
     """Yield the entries that the indexes have, in the same form."""
     for name in names:
-        if name.startswith((keys.index("list:"), keys.index("exp:"))) or name in {keys.DUE, keys.LEASES, keys.TAGS}:
+        if name.startswith((keys.key("list:"), keys.key("exp:"))) or name in {keys.DELAYED, keys.LEASES, keys.TAGS}:
             for member, score in await redis.zrange(name, 0, -1, withscores=True):
                 yield name, _format_entry(name, member.decode(), int(score))
 
@@ -67,6 +67,6 @@ def _format_entry(name: str, member: str, score: int) -> str:
     if name == keys.TAGS:
         tag, created, job_id = member.split(":", 2)
         return f"{tag[0]}:{int(created)}:{job_id}"
-    if name.startswith(keys.index("exp:")):
+    if name.startswith(keys.key("exp:")):
         return f"{member.rpartition('|')[0]} {score}"
     return f"{member} {score}"

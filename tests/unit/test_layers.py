@@ -138,6 +138,7 @@ def test_the_api_knows_nothing_of_redis(path: Path) -> None:
     known = (
         "service.store.jobs",
         "service.store.leases",
+        "service.store.queues",
         "service.store.events.claim_waiter",
         "service.store.events.job_watcher",
         "service.store.events.stream",

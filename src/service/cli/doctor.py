@@ -181,7 +181,7 @@ async def _examine(redis_url: str, repair: bool, rate: float, report: Report) ->
     pool = create_pool(redis_url, max_connections=2)
     gateway = StoreClient(pool, NullObserver())
     try:
-        async for finding in check(gateway, repair=repair, rate=rate, tally=report.tally):
+        async for finding in check(gateway, repair=repair, rate=rate, stats=report.tally):
             report.add(finding)
         report.durability = await _durability(gateway)
     finally:

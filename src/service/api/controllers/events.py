@@ -143,7 +143,7 @@ class EventController(Controller):
             seat.start_watching()
             seat.enter_context(timeline.subscribed())
             moment = None if since is None else parse_since(since)
-            said = timeline.follow(last_event_id, wanted, moment=moment)
+            said = timeline.follow(last_event_id, wanted, since=moment)
             hello: Any = await anext(said)
         except TRANSIENT_ERRORS as error:
             return _retry_stream(error, last_event_id)

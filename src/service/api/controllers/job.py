@@ -285,7 +285,7 @@ async def _wait_for_change(
         return
     following = watching.follow(watch, job, job.version)
     with contextlib.suppress(TimeoutError):
-        async with on_disconnect(request, watch.leave), asyncio.timeout(seconds), contextlib.aclosing(following):
+        async with on_disconnect(request, watch.close), asyncio.timeout(seconds), contextlib.aclosing(following):
             async for seen in following:
                 if isinstance(seen, Event) or (isinstance(seen, Job) and not etag_matches(seen, if_none_match)):
                     break

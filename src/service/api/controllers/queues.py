@@ -20,7 +20,7 @@ from service.api.request_bodies import StructDTO
 from service.api.schemas import ConfigureQueue, QueueList, StartDrain
 from service.domain import constraints
 from service.domain.jobs import DrainStatus, Queue
-from service.store.leases import LeaseManager
+from service.store.queues import QueueManager
 
 #: What a request without a body asks for.
 NO_SETTINGS: Final = ConfigureQueue()
@@ -49,9 +49,9 @@ class QueueController(Controller):
             {200: SuccessResponse("The queues.", examples={"one": QueueList([examples.QUEUE])})}, *READ_ERRORS
         ),
     )
-    async def list_queues(self, lease_manager: NamedDependency[LeaseManager]) -> QueueList:
+    async def list_queues(self, queue_manager: NamedDependency[QueueManager]) -> QueueList:
         """Return the queues that have jobs or settings of their own, by name."""
-        return QueueList(await lease_manager.get_queues())
+        return QueueList(await queue_manager.get_queues())
 
     @put(
         "/queues/{queue:str}",
@@ -70,7 +70,7 @@ class QueueController(Controller):
     async def configure(
         self,
         queue: QueueInPath,
-        lease_manager: NamedDependency[LeaseManager],
+        queue_manager: NamedDependency[QueueManager],
         data: JSONBody[ConfigureQueue] = NO_SETTINGS,
     ) -> Queue:
         """Set whether workers get jobs out of the queue, and how many of its jobs may run at one time.
@@ -78,7 +78,7 @@ class QueueController(Controller):
         A field that is left out stays as it is, so clients that set different fields do not undo one another. `null`
         clears a field. Without fields, or without a body, nothing changes.
         """
-        return await lease_manager.configure_queue(queue, paused=data.paused, max_running=data.max_running)
+        return await queue_manager.configure_queue(queue, paused=data.paused, max_running=data.max_running)
 
     @post(
         "/drain",
@@ -96,11 +96,11 @@ class QueueController(Controller):
         ),
     )
     async def drain(
-        self, lease_manager: NamedDependency[LeaseManager], data: JSONBody[StartDrain] = DEFAULT_DRAIN
+        self, queue_manager: NamedDependency[QueueManager], data: JSONBody[StartDrain] = DEFAULT_DRAIN
     ) -> DrainStatus:
         """Create and claim no jobs, in all replicas, for `{"seconds": …}` (an hour); running jobs go on."""
         constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
-        return await lease_manager.start_drain(data.seconds)
+        return await queue_manager.start_drain(data.seconds)
 
     @get(
         "/drain",
@@ -110,9 +110,9 @@ class QueueController(Controller):
             {200: SuccessResponse("What is at work.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
         ),
     )
-    async def get_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
+    async def get_drain(self, queue_manager: NamedDependency[QueueManager]) -> DrainStatus:
         """Return whether a drain is on, and what is still at work."""
-        return await lease_manager.get_drain()
+        return await queue_manager.get_drain()
 
     @delete(
         "/drain",
@@ -123,6 +123,6 @@ class QueueController(Controller):
             {200: SuccessResponse("What is at work.", examples={"over": examples.NO_DRAIN})}, *DELETE_ERRORS
         ),
     )
-    async def end_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
+    async def end_drain(self, queue_manager: NamedDependency[QueueManager]) -> DrainStatus:
         """Create and claim jobs again."""
-        return await lease_manager.end_drain()
+        return await queue_manager.end_drain()

@@ -25,7 +25,10 @@ ROOT = Path(service.__file__).parent
 MODULES = sorted((ROOT / "api" / "controllers").glob("*.py"))
 CALLED = [
     ROOT / "api" / "middleware" / "concurrency.py",
-    *(ROOT / "store" / f"{name}.py" for name in ("jobs", "leases", "queries", "events/job_watcher", "events/stream")),
+    *(
+        ROOT / "store" / f"{name}.py"
+        for name in ("jobs", "leases", "queues", "queries", "events/job_watcher", "events/stream")
+    ),
 ]
 FUNCTIONS: list[Function] = [
     node for file in (*MODULES, *CALLED) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, Function)
