@@ -122,7 +122,7 @@ def test_a_pipelined_request_inherits_nothing_of_the_one_before(api: httpx.Clien
     assert "job_id" not in second
 
 
-def test_the_upkeep_has_correlation_ids_of_its_own(redis_url: str, tmp_path: Path) -> None:
+def test_background_tasks_have_correlation_ids_of_their_own(redis_url: str, tmp_path: Path) -> None:
     with Service(tmp_path, REDIS_URL=redis_url) as service:
         wait_until(lambda: "Redis connected" in service.log, "the log line")
     lines = [json.loads(line) for line in service.log.splitlines()]

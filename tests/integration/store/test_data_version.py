@@ -9,8 +9,8 @@ from litestar.testing import TestClient
 from redis.asyncio import Redis
 
 from service.app import create_app
+from service.background.sweeper import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
-from service.lifespan import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.settings import Settings
 from service.store import keys
 from service.store.jobs import JobStateManager
