@@ -37,14 +37,10 @@ def variables() -> list[str]:
 
 def problems() -> list[str]:
     """List the problems, those of one status together."""
-    meanings = {kind: error.__doc__ or "" for error, kind in PROBLEM_TYPES.items()}
+    meanings = {kind: error.default_detail for error, kind in PROBLEM_TYPES.items()}
     kinds = sorted(ALL_PROBLEM_TYPES, key=lambda kind: (kind.status, kind.name))
-    rows = [f"| {kind.status} | `{kind.name}` | {_sentence(meanings.get(kind) or kind.title)} |" for kind in kinds]
+    rows = [f"| {kind.status} | `{kind.name}` | {meanings.get(kind) or f'{kind.title}.'} |" for kind in kinds]
     return ["| status | name | what it means |", "| --- | --- | --- |", *rows]
-
-
-def _sentence(text: str) -> str:
-    return text.split("\n\n")[0].strip().rstrip(".") + "."
 
 
 def scopes() -> list[str]:

@@ -77,14 +77,14 @@ def test_with_a_key_the_page_shows_follows_and_changes(turned_away: Page, api: h
 
 def test_a_key_that_is_unknown_or_for_other_things_is_asked_for_again(turned_away: Page) -> None:
     page = turned_away
-    for key, words in (("jobstate_wrong", "no API key that is known here"), (WORK, "takes the scope read")):
+    for key, words in (("jobstate_wrong", "Invalid API key"), (WORK, "with the scope `read`")):
         give(page, key)
         expect(page.get_by_role("dialog")).to_contain_text(words)
     give(page, READ)
     expect(page.get_by_role("heading", name="There is no job yet")).to_be_visible()
     page.get_by_role("button", name="Start a drain…").click()
     page.get_by_role("button", name="Start the drain").click()
-    expect(page.locator("#notice")).to_contain_text("it takes the scope admin")
+    expect(page.locator("#notice")).to_contain_text("with the scope `admin`")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 

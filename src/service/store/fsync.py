@@ -63,13 +63,13 @@ class FsyncWaiter:
         if isinstance(written, Exception):
             raise written
         if isinstance(synced, ResponseError) and "unknown command" in str(synced):
-            raise StoreAccessDenied(f"{StoreAccessDenied.__doc__} (REDIS_WAITAOF needs a Redis from 7.2 on)")
+            raise StoreAccessDenied(f"{StoreAccessDenied.default_detail} (REDIS_WAITAOF needs a Redis from 7.2 on)")
         if isinstance(synced, ResponseError) and "appendonly" in str(synced):
-            raise StoreReadOnly(f"{StoreReadOnly.__doc__} (REDIS_WAITAOF needs `appendonly yes`)")
+            raise StoreReadOnly(f"{StoreReadOnly.default_detail} (REDIS_WAITAOF needs `appendonly yes`)")
         if isinstance(synced, Exception):
             raise synced
         if synced[0] < 1:
-            raise StoreTimeout(f"{StoreTimeout.__doc__} (the change is made, but not on the disk yet)")
+            raise StoreTimeout(f"{StoreTimeout.default_detail} (the change is applied, but not synced to disk)")
 
 
 def fsync_waiter_of(pool: ConnectionPool) -> FsyncWaiter:

@@ -39,7 +39,7 @@ def version_from(reply: Any) -> bytes | None:
     if refused:
         listed = ", ".join(names([line.decode() for line in refused]))
         raise StoreAccessDenied(
-            f"{StoreAccessDenied.__doc__} (unknown, or not allowed on {' and '.join(KEYS)}: {listed})"
+            f"{StoreAccessDenied.default_detail} (unknown, or not allowed on {' and '.join(KEYS)}: {listed})"
         )
     return version
 

@@ -89,7 +89,7 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
 
     away = jobstate("", "doctor", "--redis-url", "redis://127.0.0.1:1")
     assert (away.code, away.out) == (3, b"")
-    assert away.err.startswith("Error: No connection to Redis could be made")
+    assert away.err.startswith("Error: The service cannot connect to Redis")
 
     wrong = jobstate("", "doctor", "--redis-url", "http://127.0.0.1")
     assert (wrong.code, wrong.err.split(";")[0]) == (2, "Error: REDIS_URL='http://127.0.0.1' is not allowed")
@@ -99,4 +99,4 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
         client.set(keys.VERSION, 2)
         refused = jobstate("", "doctor", REDIS_URL=newer)
         client.flushdb()
-    assert (refused.code, "is of version 2" in refused.err) == (3, True)
+    assert (refused.code, "has data version 2" in refused.err) == (3, True)

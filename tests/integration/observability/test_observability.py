@@ -238,6 +238,6 @@ def risky(new_redis: Any, tmp_path: Path) -> Iterator[Service]:
 
 
 def test_a_redis_that_may_lose_jobs_is_warned_of(risky: Service) -> None:
-    wait_until(lambda: risky.log.count("acknowledged jobs are at risk") == 2, "both warnings")
+    wait_until(lambda: risky.log.count("redis durability warning") == 2, "both warnings")
     with httpx.Client(base_url=risky.url) as api:
         assert samples(api)["jobstate_redis_warnings", ()] == 2

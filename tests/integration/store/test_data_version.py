@@ -29,7 +29,7 @@ async def test_newer_data_is_not_changed(jobs: JobStateManager, leases: LeaseMan
     await redis.set(keys.VERSION, 2)
 
     for refused in (jobs.create_job("a", {}), leases.claim_job(["default"], "w"), jobs.sweep(), jobs.get_stats()):
-        with pytest.raises(DataVersionUnsupported, match="is of version 2, and this service knows versions up to 1"):
+        with pytest.raises(DataVersionUnsupported, match="has data version 2; the newest supported is 1"):
             await refused
 
     assert await redis.keys() == [keys.VERSION.encode()]
@@ -91,7 +91,7 @@ def test_an_older_service_says_why_and_goes_on_when_the_data_is_its_own_again(
             for answer in (refused, ready):
                 assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
                 assert answer.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
-                assert "of version 2, and this service knows versions up to 1" in answer.json()["detail"]
+                assert "has data version 2; the newest supported is 1" in answer.json()["detail"]
             assert client.get("/health").status_code == 200
             assert redis.keys() == [keys.VERSION.encode()]
 

@@ -24,7 +24,7 @@ RECOVERY, SHUTDOWN = 5.0, 10.0
 #: Connections that the service's pool has; jobs, and callers at once, of which there are more.
 POOL, JOBS = 9, 80
 
-AWAY, BACK = "Redis is away; answering 503 until it is back", "Redis connected, JobStateManager initialized"
+AWAY, BACK = "redis unavailable", "Redis connected, JobStateManager initialized"
 #: Not a fault of the line: the server's process is stopped, and its kernel goes on taking connections and bytes.
 STOPPED = "stopped"
 PROBLEMS = {

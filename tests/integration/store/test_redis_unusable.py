@@ -81,9 +81,9 @@ def assert_refuses_in_order(folder: Path, url: str, *problems: str, calls: Seque
         metrics = api.get("/metrics")
         assert (metrics.status_code, "jobstate_redis_up 0.0" in metrics.text) == (200, True)
         assert api.get("/health").status_code == 200
-        wait_until(lambda: "Redis is away" in service.log, "the log line")
+        wait_until(lambda: "redis unavailable" in service.log, "the log line")
         assert service.stop(signal.SIGTERM) == 0
-    assert service.log.count("Redis is away") == 1
+    assert service.log.count("redis unavailable") == 1
     assert "Traceback" not in service.log
     assert PASSWORD not in service.log + service.banner + detail
     return detail

@@ -75,7 +75,7 @@ async def test_the_times_and_the_attempt_of_a_whole_life(jobs: JobStateManager) 
 async def test_a_running_job_is_not_started_twice(jobs: JobStateManager) -> None:
     await bring_to(jobs, Status.RUNNING)
 
-    with pytest.raises(IllegalTransition, match="running already"):
+    with pytest.raises(IllegalTransition, match="already running"):
         await jobs.update_job_status("j", "running")
 
 

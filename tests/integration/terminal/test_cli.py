@@ -124,7 +124,7 @@ class TestSubmit:
 
     def test_a_refusal_names_the_field_and_what_is_allowed(self, url: str) -> None:
         told = jobstate(url, "submit", "-", "--max-attempts", "0", "--json", stdin=b"{}")
-        assert told == (1, b"", "Error: max_attempts: 0 is not allowed; allowed: an integer from 1 to 1000\n")
+        assert told == (1, b"", "Error: `max_attempts`: 0 is not allowed; allowed: an integer from 1 to 1000\n")
 
     def test_a_body_that_is_too_large_is_refused_in_words(self, url: str) -> None:
         told = jobstate(url, "submit", "-", stdin=b'"' + b"x" * 1_000_000 + b'"')
@@ -286,7 +286,7 @@ class TestTop:
 def test_an_unknown_job_is_told_by_code_and_in_words(url: str, command: list[str]) -> None:
     told = jobstate(url, *command)
     assert (told.code, told.out) == (5, b"")
-    assert told.err == "Error: There is no job 'nope': it never was, was deleted, or its retention ran out.\n"
+    assert told.err == "Error: There is no job 'nope'. It was never created, was deleted, or has expired.\n"
 
 
 @pytest.mark.parametrize(

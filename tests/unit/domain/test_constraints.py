@@ -70,7 +70,7 @@ def test_an_idempotency_key_is_visible_ascii(key: str) -> None:
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a\n", "\x7f", "\x00", "ä"])
 def test_an_idempotency_key_of_anything_else_is_refused(key: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^Idempotency-Key: "):
+    with pytest.raises(InvalidValue, match=r"^`Idempotency-Key`: "):
         constraints.job_id_for_key(key)
 
 
@@ -97,7 +97,7 @@ def test_a_label_is_free_text(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["", "\x00", "a\x00b", "\n", "a\n", "\t", "\x1f", "\x7f", "\x85", "\x9f", "\ud800"])
 def test_a_label_has_no_control_characters_and_is_not_empty(value: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^slate_id: "):
+    with pytest.raises(InvalidValue, match=r"^`slate_id`: "):
         constraints.LABEL.validate("slate_id", value)
 
 
@@ -133,7 +133,7 @@ def test_a_number_lies_between_its_limits(rule: constraints.Range, least: int, m
 
 @pytest.mark.parametrize("value", [True, False, 1.0, "1", None])
 def test_only_an_integer_is_a_number(value: object) -> None:
-    with pytest.raises(InvalidValue, match=r"^n: "):
+    with pytest.raises(InvalidValue, match=r"^`n`: "):
         constraints.COUNT.validate("n", value)  # type: ignore[arg-type]
 
 
@@ -146,13 +146,13 @@ def test_an_integer_as_text_is_plain_decimal_digits(text: str) -> None:
     "text", ["", "5.0", "1e2", "-0", "05", "+5", " 5", "5 ", "5\n", "1_0", "0x5", "null", "true", "\uff15", "9" * 5000]
 )
 def test_any_other_spelling_of_an_integer_is_refused(text: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^limit: .*plain decimal digits"):
+    with pytest.raises(InvalidValue, match=r"^`limit`: .*plain decimal digits"):
         constraints.PAGE_LIMIT.parse("limit", text)
 
 
 @pytest.mark.parametrize("text", ["0", "201", "9007199254740992"])
 def test_an_integer_as_text_keeps_the_limits(text: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^limit: .*1 to 200"):
+    with pytest.raises(InvalidValue, match=r"^`limit`: .*1 to 200"):
         constraints.PAGE_LIMIT.parse("limit", text)
 
 

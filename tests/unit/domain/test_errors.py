@@ -1,5 +1,7 @@
 import importlib
 import re
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -10,6 +12,14 @@ from service.domain.errors import JobStateError
 from service.domain.states import Status
 from service.store import redis_errors
 
+#: Prints what clients are answered for each error of the domain and for a failure of Redis.
+PRINT_ANSWERS = """
+from redis.asyncio import ConnectionPool
+from redis.exceptions import BusyLoadingError
+from service.api.openapi.examples import ERRORS
+from service.store.redis_errors import to_domain_error
+print(*ERRORS, to_domain_error(BusyLoadingError("LOADING"), ConnectionPool()), sep="\\n")
+"""
 EVERY_KIND = (*PROBLEM_TYPES.values(), *HTTP_PROBLEM_TYPES.values(), INTERNAL_ERROR)
 
 
@@ -64,7 +74,22 @@ def test_an_error_of_the_framework_keeps_its_status(status: int) -> None:
 
 def test_an_invalid_value_says_what_is_wrong_and_what_is_allowed() -> None:
     error = errors.InvalidValue("queue", "'a b' is not allowed", "letters")
-    assert str(error) == "queue: 'a b' is not allowed; allowed: letters"
+    assert str(error) == "`queue`: 'a b' is not allowed; allowed: letters"
+
+
+@pytest.mark.parametrize("error", PROBLEM_TYPES, ids=lambda error: error.__name__)
+def test_every_error_has_a_detail_beside_its_docstring(error: type[JobStateError]) -> None:
+    assert error.default_detail.endswith(".")
+    assert error.default_detail != error.__doc__
+
+
+def test_the_answers_do_not_depend_on_docstrings() -> None:
+    answers, without_docstrings = (
+        subprocess.run([sys.executable, *flags, "-c", PRINT_ANSWERS], capture_output=True, text=True, check=True).stdout
+        for flags in ((), ("-OO",))
+    )
+    assert len(answers.splitlines()) > len(PROBLEM_TYPES)
+    assert without_docstrings == answers
 
 
 def test_a_second_claim_to_run_a_job_is_told_what_would_change_it() -> None:

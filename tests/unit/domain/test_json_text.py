@@ -160,9 +160,9 @@ def test_200_levels_are_accepted(opening: str, closing: str) -> None:
 
 @pytest.mark.parametrize("levels", [201, 300, 100_000])
 def test_more_levels_are_refused(levels: int) -> None:
-    with pytest.raises(InvalidValue, match=r"^result: it is .*(deep|levels)"):
+    with pytest.raises(InvalidValue, match=r"^`result`: it is .*(deep|levels)"):
         to_json("result", Raw(nested("[", "]", levels)))
-    with pytest.raises(InvalidValue, match=r"^result: it is .*(deep|levels)"):
+    with pytest.raises(InvalidValue, match=r"^`result`: it is .*(deep|levels)"):
         to_json("result", Raw(b'{"a":' * levels + b"1" + b"}" * levels))
 
 

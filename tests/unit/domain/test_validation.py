@@ -135,7 +135,7 @@ def test_progress_that_breaks_a_rule_is_refused_by_the_name_of_its_part(progress
 
 def test_a_change_may_correct_the_scenario_count() -> None:
     assert changed(Status.RUNNING, scenario_count=0)["scenario_count"] == 0
-    with pytest.raises(InvalidValue, match=r"^scenario_count: "):
+    with pytest.raises(InvalidValue, match=r"^`scenario_count`: "):
         changed(Status.RUNNING, scenario_count=-1)
 
 

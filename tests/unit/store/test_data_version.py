@@ -11,7 +11,7 @@ def test_data_of_this_version_or_an_earlier_one_is_taken(held: bytes | None) -> 
 
 
 def test_data_of_a_newer_version_is_refused_by_both_names() -> None:
-    with pytest.raises(DataVersionUnsupported, match="is of version 12, and this service knows versions up to 1"):
+    with pytest.raises(DataVersionUnsupported, match="has data version 12; the newest supported is 1"):
         check_supported(b"12")
 
 

@@ -190,7 +190,7 @@ class JobWatcher:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 found = await asyncio.shield(wanted)
         except TimeoutError as error:
-            raise StoreTimeout(f"{StoreTimeout.__doc__} (no answer)") from error
+            raise StoreTimeout(f"{StoreTimeout.default_detail} (no answer)") from error
         if isinstance(found, Exception):
             raise found
         return found
