@@ -5,7 +5,7 @@ JobStateError
 ├── InsufficientScope           the API key lacks the scope of the operation
 ├── InvalidValue                a value breaks a rule of the contract
 ├── JobNotFound                 the job does not exist, or no longer
-├── IdempotencyKeyReused        the key was used with different content
+├── IdempotencyKeyReused        the key was used with other content
 ├── PreconditionFailed          the record is at none of the versions in `If-Match`
 ├── Conflict                    the job's status does not allow the operation
 │   ├── JobExists
@@ -88,8 +88,6 @@ class InvalidValue(JobStateError):
 
 
 class JobNotFound(JobStateError):
-    """No job has this id."""
-
     default_detail = "No job has this id. It was never created, was deleted, or has expired."
 
     def __init__(self, job_id: str) -> None:
@@ -98,14 +96,10 @@ class JobNotFound(JobStateError):
 
 
 class IdempotencyKeyReused(JobStateError):
-    """The idempotency key was used for a different request."""
-
-    default_detail = "This `Idempotency-Key` was used with different content. Use a new key for a new request."
+    default_detail = "This `Idempotency-Key` was used with other content. Use a new key for a new request."
 
 
 class PreconditionFailed(JobStateError):
-    """The record is at none of the versions in `If-Match`."""
-
     default_detail = "The job is at none of the versions in `If-Match`. Read it again and use its `ETag`."
 
     def __init__(self, current_status: Status, revision: int) -> None:
@@ -124,19 +118,13 @@ class Conflict(JobStateError):
 
 
 class JobExists(Conflict):
-    """A job with this id was created with different content."""
-
-    default_detail = "A job with this id exists with different content. Use another `job_id`."
+    default_detail = "A job with this id exists with other content. Use another `job_id`."
 
     def __init__(self, job_id: str, current_status: Status, revision: int) -> None:
-        super().__init__(
-            current_status, revision, f"Job {job_id!r} exists with different content. Use another `job_id`."
-        )
+        super().__init__(current_status, revision, f"Job {job_id!r} exists with other content. Use another `job_id`.")
 
 
 class IllegalTransition(Conflict):
-    """The state machine has no transition from the job's status to `requested`."""
-
     default_detail = "The state machine has no transition from the job's status to the requested one."
 
     def __init__(self, requested: Status, current_status: Status, revision: int) -> None:
@@ -149,23 +137,14 @@ class IllegalTransition(Conflict):
 
 
 class LeaseLost(Conflict):
-    """The lease token is missing or is not that of the job's current lease."""
-
-    default_detail = (
-        "The `Lease-Token` is missing or does not match the job's current lease. "
-        "Another worker may hold the job: stop working on it."
-    )
+    default_detail = "The `Lease-Token` is missing or does not match the job's current lease. Stop working on the job."
 
 
 class NotLeased(Conflict):
-    """The job has no lease that could be released."""
-
     default_detail = "Only a leased job can be released."
 
 
 class JobNotFinal(Conflict):
-    """The job is not finished, so it cannot be deleted."""
-
     default_detail = "Only a finished job can be deleted. Cancel it, or wait until it finishes."
 
 
@@ -182,8 +161,6 @@ class RateLimited(JobStateError):
 
 
 class TooManyWatchers(JobStateError):
-    """The client has as many waiting requests as one client may have."""
-
     default_detail = "The client has too many waiting requests (`MAX_WATCHERS_PER_CLIENT`). End one and retry."
 
     def __init__(self, maximum: int) -> None:
@@ -191,8 +168,6 @@ class TooManyWatchers(JobStateError):
 
 
 class Overloaded(JobStateError):
-    """The process has as many requests as it may have; another process may have fewer."""
-
     default_detail = "The process has too many requests. Retry later."
 
 
@@ -211,8 +186,6 @@ class ResultUnavailable(JobStateError):
 
 
 class ResultNotReady(ResultUnavailable):
-    """The job is not finished."""
-
     default_detail = "The job has no result yet. Retry when it is completed."
 
     def __init__(self, current_status: Status) -> None:
@@ -221,8 +194,6 @@ class ResultNotReady(ResultUnavailable):
 
 
 class JobFailed(ResultUnavailable):
-    """The job failed; `error_message` is what its worker reported."""
-
     default_detail = "The job failed and has no result. `error_message` is what its worker reported."
 
     def __init__(self, error_message: Raw | None) -> None:
@@ -231,8 +202,6 @@ class JobFailed(ResultUnavailable):
 
 
 class JobCancelled(ResultUnavailable):
-    """The job was cancelled; `error_message` is the reason, if one was given."""
-
     default_detail = "The job was cancelled and has no result. `error_message` is the reason, if one was given."
 
     def __init__(self, error_message: Raw | None) -> None:
@@ -245,52 +214,34 @@ class StoreUnavailable(JobStateError):
 
 
 class StoreUnreachable(StoreUnavailable):
-    """No connection to Redis could be made or kept."""
-
-    default_detail = "The service cannot connect to Redis, or the connection broke. Retry with the same key."
+    default_detail = "No connection to Redis could be made or kept. Retry later."
 
 
 class StoreTimeout(StoreUnavailable):
-    """Redis did not reply before the deadline."""
-
-    default_detail = "Redis did not reply before the deadline. Retry with the same key."
+    default_detail = "Redis did not reply before the deadline. Retry later: a change may have been applied."
 
 
 class StoreLoading(StoreUnavailable):
-    """Redis loads its data from disk after a start."""
-
     default_detail = "Redis is loading its data after a start. Retry later."
 
 
 class StoreReadOnly(StoreUnavailable):
-    """Redis accepts no writes."""
-
-    default_detail = (
-        "Redis accepts no writes: it is a replica, or cannot write to its disk. Check its role and its disk."
-    )
+    default_detail = "Redis accepts no writes: it is a replica, or its disk fails. Check its role and its disk."
 
 
 class StoreOutOfMemory(StoreUnavailable):
-    """Redis is at its memory limit and evicts no keys."""
-
     default_detail = "Redis is at its memory limit. Raise `maxmemory`, or delete jobs."
 
 
 class StoreBusy(StoreUnavailable):
-    """Redis runs a script of another client."""
-
     default_detail = "Redis is blocked by another client's script. Retry later."
 
 
 class StoreAccessDenied(StoreUnavailable):
-    """Redis rejects the service's credentials or a command."""
-
     default_detail = "Redis rejects the service's credentials or a command. Check `REDIS_URL` and the ACL of the user."
 
 
 class DataVersionUnsupported(StoreUnavailable):
-    """The data in Redis has a newer version than this service supports; nothing was written."""
-
     default_detail = "Redis has data of a newer version than the service supports. Start a newer service."
 
     def __init__(self, found: int, known: int) -> None:
@@ -298,6 +249,4 @@ class DataVersionUnsupported(StoreUnavailable):
 
 
 class StoreCorrupt(JobStateError):
-    """A key of jobstate holds data that it did not write; nothing was written."""
-
     default_detail = "A key of jobstate in Redis holds unexpected data; nothing was written. Run `jobstate doctor`."

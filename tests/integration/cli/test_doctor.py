@@ -89,7 +89,7 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
 
     away = jobstate("", "doctor", "--redis-url", "redis://127.0.0.1:1")
     assert (away.code, away.out) == (3, b"")
-    assert away.err.startswith("Error: The service cannot connect to Redis")
+    assert away.err.startswith("Error: No connection to Redis could be made")
 
     wrong = jobstate("", "doctor", "--redis-url", "http://127.0.0.1")
     assert (wrong.code, wrong.err.split(";")[0]) == (2, "Error: REDIS_URL='http://127.0.0.1' is not allowed")
