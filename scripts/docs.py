@@ -82,7 +82,7 @@ def acl() -> list[str]:
 def options() -> list[str]:
     """List the options of a Redis URL."""
     rows = [
-        f"| `{name}` | {one.allowed} | {'rediss://' if one.of_tls else 'any'} |" for name, one in URL_OPTIONS.items()
+        f"| `{name}` | {one.allowed} | {'rediss://' if option.needs_tls else 'any'} |" for name, one in URL_OPTIONS.items()
     ]
     return ["| option | allowed | scheme |", "| --- | --- | --- |", *rows]
 

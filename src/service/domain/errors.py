@@ -14,7 +14,7 @@ JobStateError
 │   ├── NotLeased
 │   └── JobNotFinal
 ├── RateLimited                 the client has exceeded its rate limit
-├── TooManyWatchers             the client has too many waiting requests
+├── TooManyWatchers             the client has too many long polls and event streams
 ├── Overloaded                  the process has too many requests
 ├── Draining                    no job is created or claimed during a drain
 ├── ResultUnavailable           the job has no result
@@ -161,10 +161,11 @@ class RateLimited(JobStateError):
 
 
 class TooManyWatchers(JobStateError):
-    default_detail = "The client has too many waiting requests (`MAX_WATCHERS_PER_CLIENT`). End one and retry."
+    default_detail = "The client has too many long polls and event streams. End one and retry."
 
     def __init__(self, maximum: int) -> None:
-        super().__init__(f"The client has {maximum} waiting requests (`MAX_WATCHERS_PER_CLIENT`). End one and retry.")
+        limit = f"{maximum} long polls and event streams (`MAX_WATCHERS_PER_CLIENT`)"
+        super().__init__(f"The client has {limit}. End one and retry.")
 
 
 class Overloaded(JobStateError):
