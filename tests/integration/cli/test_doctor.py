@@ -32,7 +32,7 @@ def test_it_looks_and_repairs_beside_a_service_that_runs_and_on_the_directory_of
         sound = doctor(data)
         assert (sound.code, sound.err) == (0, "")
         assert sound.out.decode().startswith("8 jobs and ")
-        assert "which a service works on\nnothing has drifted\n" in sound.out.decode()
+        assert "which a service works on\nno issues found\n" in sound.out.decode()
 
         with sync_redis.Redis(unix_socket_path=str(data / "redis.sock")) as client:
             client.zrem(LIST, "j0")
@@ -54,7 +54,7 @@ def test_it_looks_and_repairs_beside_a_service_that_runs_and_on_the_directory_of
         client.delete("jobs:odd")
         client.zrem(LIST, "j0")
     assert doctor(data, "--repair").code == 0
-    assert "which no service works on\nnothing has drifted\n" in doctor(data).out.decode()
+    assert "which no service works on\nno issues found\n" in doctor(data).out.decode()
     assert not (data / "server.pid").exists()
 
 
@@ -77,7 +77,7 @@ def test_a_server_that_it_has_started_ends_with_it(tmp_path: Path) -> None:
 
 def test_its_help_says_how_it_ends() -> None:
     shown = " ".join(jobstate("", "doctor", "--help").out.decode().split()).partition("Exit codes:")[2]
-    for code in ("0 all is well", "1 something is not", "2 wrong usage", "3 it could not be looked at", "130 Ctrl-C"):
+    for code in ("0 no issues", "1 unrepaired issues", "2 wrong usage", "3 the check failed", "130 Ctrl-C"):
         assert code in shown
 
 
