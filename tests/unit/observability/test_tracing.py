@@ -49,4 +49,4 @@ def test_a_missing_extra_is_said_and_harms_nothing(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(tracing, "_log", __import__("structlog").get_logger())
     with capture_logs() as lines:
         assert tracing.instrument_app(app) is app
-    assert "install jobstate[otel]" in lines[0]["event"]
+    assert "install jobstate[otel]" in lines[0]["hint"]
