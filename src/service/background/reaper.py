@@ -1,4 +1,4 @@
-"""The requeue of jobs whose leases have expired."""
+"""The end of expired leases."""
 
 import math
 from datetime import timedelta
@@ -16,7 +16,7 @@ REAP_GRACE_PERIOD: Final = timedelta(seconds=10)
 MIN_REAP_INTERVAL: Final = timedelta(seconds=0.1)
 #: No lease that is granted after a check expires before the next one.
 MAX_REAP_INTERVAL: Final = timedelta(seconds=constraints.LEASE_SECONDS.minimum)
-#: A later check means that Redis, the connection, this process or the machine was suspended since the last one.
+#: A longer time between two checks means that Redis, the connection, the process or the machine was suspended.
 MAX_CLOCK_GAP: Final = MAX_REAP_INTERVAL + timedelta(seconds=1)
 
 REAP_FAILED: Final = "reap failed"
@@ -25,7 +25,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Reaper:
-    """Ends expired leases as soon as they expire.
+    """Requeues or fails jobs as soon as their leases expire.
 
     Times are those of Redis, whose clock continues while the machine is suspended. So the reaper first waits until
     workers had `REAP_GRACE_PERIOD` to send heartbeats.

@@ -9,7 +9,7 @@ from service.settings import Variable
 
 C = TypeVar("C", bound=Callable[..., Any])
 
-#: Variables that an option overrides besides its own, because they would take precedence over that.
+#: The variable that an option overrides in addition to its own, because it would take precedence.
 _OVERRIDES: Final = {"REDIS_HOST": "REDIS_URL", "REDIS_PORT": "REDIS_URL", "JOB_TTL_DAYS": "JOB_TTL_SECONDS"}
 
 

@@ -142,7 +142,7 @@ class Queue(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class OldestJob(Struct, frozen=True):
-    """The oldest of some jobs."""
+    """A reference to the oldest job."""
 
     job_id: Annotated[str, description("The id of the job")]
     queue: Annotated[str, description("The queue of the job")]

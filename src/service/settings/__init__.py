@@ -79,9 +79,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Return the settings; an empty variable counts as unset. Raises `SettingsError` for the first invalid one."""
-        values = {
-            variable.field: variable.read(environ) for variable in VARIABLES if variable.field in cls.__struct_fields__
-        }
+        values = {var.field: var.read(environ) for var in VARIABLES if var.field in cls.__struct_fields__}
         derived = {
             "redis_url": _redis_url(environ),
             "ttl": retention_from_environment(environ),
@@ -108,20 +106,16 @@ def _redis_url(environ: Mapping[str, str]) -> str | None:
     if host is not None:
         return f"redis://{f'[{host}]' if ':' in host else host}:{port}/0"
     if environ.get(REDIS_PORT.name, "").strip():
-        raise SettingsError(
-            REDIS_PORT.name,
-            environ[REDIS_PORT.name],
-            "only together with `REDIS_HOST`; set `REDIS_HOST`, or unset this variable",
-        )
+        allowed = "only together with `REDIS_HOST`; set it, or unset this variable"
+        raise SettingsError(REDIS_PORT.name, environ[REDIS_PORT.name], allowed)
     return None
 
 
 def _api_keys(environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
     keys = (API_KEYS.read(environ) or ()) + (API_KEYS_FILE.read(environ) or ())
     if not parsers.are_unique(keys):
-        raise SettingsError(
-            API_KEYS_FILE.name, environ[API_KEYS_FILE.name], "names and keys that are not in `API_KEYS`"
-        )
+        allowed = "names and keys that are not in `API_KEYS`"
+        raise SettingsError(API_KEYS_FILE.name, environ[API_KEYS_FILE.name], allowed)
     return keys
 
 

@@ -30,12 +30,12 @@ Started = list[tuple[str, Settings, str]]
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
     """The fake servers that were started, each with its settings and its Redis URL."""
-    found: Started = []
+    servers: Started = []
 
     def fake(name: str) -> Callable[..., Any]:
         class Fake:
             def __init__(self, settings: Settings, redis_url: str, *, started: Callable[[], None]) -> None:
-                found.append((name, settings, redis_url))
+                servers.append((name, settings, redis_url))
                 self.started = started
 
             def run(self, sockets: list[socket.socket]) -> None:
@@ -47,7 +47,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
         monkeypatch.setattr(command, name, fake(name))
     monkeypatch.setattr(command, "bind", lambda host, port: bind("127.0.0.1", 0))
     monkeypatch.setattr("service.observability.logs.configure", lambda level, form: None)
-    return found
+    return servers
 
 
 def run(*args: str, environ: Mapping[str, str] | None = None) -> Result:

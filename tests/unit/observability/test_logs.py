@@ -60,7 +60,7 @@ def test_lines_of_libraries_have_the_format_of_the_service(capsys: pytest.Captur
 
 def test_an_error_is_logged_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
-    for logger in (structlog.stdlib.get_logger("ours"), logging.getLogger("theirs")):
+    for logger in (structlog.stdlib.get_logger("service"), logging.getLogger("library")):
         try:
             raise ValueError("no fuel")
         except ValueError as error:
@@ -81,7 +81,7 @@ def test_an_error_is_logged_with_its_traceback(capsys: pytest.CaptureFixture[str
 )
 def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str], level: str, shown: list[str]) -> None:
     logs.configure(level, "json")
-    for logger in (structlog.stdlib.get_logger("ours"), logging.getLogger("theirs")):
+    for logger in (structlog.stdlib.get_logger("service"), logging.getLogger("library")):
         for name in ("debug", "info", "warning", "error"):
             getattr(logger, name)("hello")
     assert [line["level"] for line in written(capsys)] == shown * 2
@@ -89,13 +89,13 @@ def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str], l
 
 def test_the_default_format_is_json_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", None)
-    structlog.stdlib.get_logger("ours").info("hello")
+    structlog.stdlib.get_logger("service").info("hello")
     assert written(capsys)[0]["event"] == "hello"
 
 
 def test_console_lines_are_readable_text(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "console")
-    structlog.stdlib.get_logger("ours").info("hello", jobs=3)
+    structlog.stdlib.get_logger("service").info("hello", jobs=3)
     text = capsys.readouterr().err
     assert "hello" in text
     assert "jobs" in text
@@ -106,7 +106,9 @@ def test_console_lines_are_readable_text(capsys: pytest.CaptureFixture[str]) -> 
 HOSTILE = 'a\nb\r\n{"event": "forged"}\u2028c\x85d\x1b[31me\x7ff\x9bg\u202eh\ud800i'
 
 
-@pytest.mark.parametrize("logger", [structlog.get_logger("ours"), logging.getLogger("theirs")], ids=["ours", "theirs"])
+@pytest.mark.parametrize(
+    "logger", [structlog.get_logger("service"), logging.getLogger("library")], ids=["service", "library"]
+)
 def test_client_text_cannot_break_out_of_a_json_line(capsys: pytest.CaptureFixture[str], logger: Any) -> None:
     logs.configure("info", "json")
     structlog.contextvars.bind_contextvars(correlation_id=HOSTILE)
@@ -122,7 +124,9 @@ def test_client_text_cannot_break_out_of_a_json_line(capsys: pytest.CaptureFixtu
     assert HOSTILE in line["exception"]
 
 
-@pytest.mark.parametrize("logger", [structlog.get_logger("ours"), logging.getLogger("theirs")], ids=["ours", "theirs"])
+@pytest.mark.parametrize(
+    "logger", [structlog.get_logger("service"), logging.getLogger("library")], ids=["service", "library"]
+)
 def test_client_text_cannot_control_a_terminal(capsys: pytest.CaptureFixture[str], logger: Any) -> None:
     logs.configure("info", "console")
     structlog.contextvars.bind_contextvars(correlation_id=HOSTILE)
@@ -140,21 +144,21 @@ def test_client_text_cannot_control_a_terminal(capsys: pytest.CaptureFixture[str
 
 def test_a_value_that_json_cannot_encode_is_still_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
-    structlog.get_logger("ours").info("hello", value=object(), names={("a", 1): 2})
+    structlog.get_logger("service").info("hello", value=object(), names={("a", 1): 2})
     assert "object object" in written(capsys)[0]["value"]
 
 
 def test_a_json_line_starts_with_the_standard_fields(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     structlog.contextvars.bind_contextvars(job_id="j", correlation_id="c")
-    structlog.get_logger("ours").info("hello", zeal=1)
+    structlog.get_logger("service").info("hello", zeal=1)
     names = list(written(capsys)[0])
     assert names == ["time", "level", "event", "logger", "correlation_id", "job_id", "zeal"]
 
 
 def test_every_line_has_the_number_of_its_process(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json", worker=3)
-    for logger in (structlog.get_logger("ours"), logging.getLogger("theirs")):
+    for logger in (structlog.get_logger("service"), logging.getLogger("library")):
         logger.info("hello")
     assert [line["worker"] for line in written(capsys)] == [3, 3]
 
@@ -190,17 +194,17 @@ async def test_lines_of_one_event_loop_iteration_are_written_together_and_in_ord
     monkeypatch.setattr("sys.stderr", Standard())
     logs.configure("info", "json")
     for number in range(3):
-        structlog.get_logger("ours").info(f"{number}")
-    logging.getLogger("theirs").info("3")
+        structlog.get_logger("service").info(f"{number}")
+    logging.getLogger("library").info("3")
     assert written == []
     await asyncio.sleep(0)
     [batch] = written
     assert [json.loads(line)["event"] for line in batch.splitlines()] == ["0", "1", "2", "3"]
 
     for _ in range(3):
-        structlog.get_logger("ours").info("x" * (select.PIPE_BUF // 2))
+        structlog.get_logger("service").info("x" * (select.PIPE_BUF // 2))
     await asyncio.sleep(0)
     assert [len(data) <= select.PIPE_BUF for data in written[1:]] == [True] * 3
 
-    await asyncio.to_thread(structlog.get_logger("ours").info, "of a thread")
+    await asyncio.to_thread(structlog.get_logger("service").info, "of a thread")
     assert b"of a thread" in written[-1]

@@ -20,7 +20,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "wanted"),
+    ("environment", "is_enabled"),
     [
         ({}, False),
         ({ENDPOINT: "http://collector:4318"}, True),
@@ -30,11 +30,11 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_the_variables_of_opentelemetry_enable_traces(
-    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: bool
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], is_enabled: bool
 ) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tracing.is_enabled() is wanted
+    assert tracing.is_enabled() is is_enabled
 
 
 def test_without_a_collector_the_app_is_unchanged_and_nothing_is_imported() -> None:
