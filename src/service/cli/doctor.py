@@ -15,7 +15,7 @@ import msgspec
 from rich.text import Text
 
 from jobstate_cli.command import Command, run
-from jobstate_cli.terminal import console, harmless, print_json, print_line, say
+from jobstate_cli.output import console, escape_control_chars, print_json, print_line, print_stderr
 from service.cli.options import merge_environment, options
 from service.domain.errors import JobStateError
 from service.embedded import attach_or_start
@@ -152,7 +152,7 @@ class Report:
 
 
 def _coloured(columns: Sequence[str], ending: str) -> Text:
-    issue_type, key, member, detail = map(harmless, columns)
+    issue_type, key, member, detail = map(escape_control_chars, columns)
     return Text.assemble(
         (f"{issue_type:<9}", "yellow" if ending else "bold red"),
         (key, "bold"),
@@ -193,7 +193,7 @@ async def _durability(client: StoreClient) -> Durability:
 
 
 def _exit_with_error(ctx: click.Context, code: Exit, reason: str) -> NoReturn:
-    say(f"Error: {reason}")
+    print_stderr(f"Error: {reason}")
     ctx.exit(code)
 
 
