@@ -77,14 +77,14 @@ def test_with_a_key_the_page_reads_follows_and_changes_jobs(unauthenticated_page
 
 def test_the_page_asks_again_after_an_unknown_key_or_one_without_the_scope(unauthenticated_page: Page) -> None:
     page = unauthenticated_page
-    for key, words in (("jobstate_wrong", "no API key that is known here"), (WORK, "takes the scope read")):
+    for key, words in (("jobstate_wrong", "Invalid API key"), (WORK, "with the scope `read`")):
         enter_key(page, key)
         expect(page.get_by_role("dialog")).to_contain_text(words)
     enter_key(page, READ)
     expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
     page.get_by_role("button", name="Start drain…").click()
     page.get_by_role("button", name="Start drain", exact=True).click()
-    expect(page.locator("#toast")).to_contain_text("it takes the scope admin")
+    expect(page.locator("#toast")).to_contain_text("with the scope `admin`")
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 

@@ -130,7 +130,7 @@ class FieldError(Struct, frozen=True):
     allowed: Annotated[str, description("What may stand there")]
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.detail}; allowed: {self.allowed}"
+        return f"`{self.field}`: {self.detail}; allowed: {self.allowed}"
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):

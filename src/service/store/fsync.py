@@ -63,13 +63,13 @@ class FsyncWaiter:
         if isinstance(marker_reply, Exception):
             raise marker_reply
         if isinstance(reply, ResponseError) and "unknown command" in str(reply):
-            raise StoreAccessDenied(f"{StoreAccessDenied.__doc__} (`REDIS_WAITAOF` needs Redis 7.2 or later)")
+            raise StoreAccessDenied(f"{StoreAccessDenied.default_detail} (`REDIS_WAITAOF` needs Redis 7.2 or later)")
         if isinstance(reply, ResponseError) and "appendonly" in str(reply):
-            raise StoreReadOnly(f"{StoreReadOnly.__doc__} (`REDIS_WAITAOF` needs `appendonly yes`)")
+            raise StoreReadOnly(f"{StoreReadOnly.default_detail} (`REDIS_WAITAOF` needs `appendonly yes`)")
         if isinstance(reply, Exception):
             raise reply
         if reply[0] < 1:
-            raise StoreTimeout(f"{StoreTimeout.__doc__} (the change is applied, but not synced to disk)")
+            raise StoreTimeout(f"{StoreTimeout.default_detail} (the change is applied, but not synced to disk)")
 
 
 def fsync_waiter_of(pool: ConnectionPool) -> FsyncWaiter:

@@ -23,7 +23,7 @@ def version_from(reply: Any) -> bytes | None:
     if refused:
         listed = ", ".join(acl_names([command.decode() for command in refused]))
         raise StoreAccessDenied(
-            f"{StoreAccessDenied.__doc__} (unknown, or not allowed on {' and '.join(KEY_PATTERNS)}: {listed})"
+            f"{StoreAccessDenied.default_detail} (unknown, or not allowed on {' and '.join(KEY_PATTERNS)}: {listed})"
         )
     return version
 

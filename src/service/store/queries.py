@@ -149,7 +149,7 @@ async def store_health(client: StoreClient) -> StoreHealth:
     try:
         return _health_from(info)
     except KeyError as error:
-        raise StoreAccessDenied(f"{StoreAccessDenied.__doc__} (INFO does not have {error})") from error
+        raise StoreAccessDenied(f"{StoreAccessDenied.default_detail} (INFO does not have {error})") from error
 
 
 def _health_from(info: Mapping[str, Any]) -> StoreHealth:

@@ -71,7 +71,7 @@ def to_domain_error(error: Exception, pool: ConnectionPool) -> Exception:
     kind = map_error(error)
     if kind is type(error) or not issubclass(kind, errors.JobStateError):
         return error
-    return kind(f"{kind.__doc__} ({error_text(error, pool)})")
+    return kind(f"{kind.default_detail} ({error_text(error, pool)})")
 
 
 def error_text(error: Exception, pool: ConnectionPool) -> str:

@@ -210,7 +210,7 @@ def test_a_silent_worker_loses_its_job_to_another_and_the_log_says_so(
     api.patch("/v1/jobs/j", json={"status": "completed", "result": "right"}, headers=new_token).raise_for_status()
     assert api.get("/v1/jobs/j/result").json() == "right"
     lines = [json.loads(line) for line in shared_service.log.splitlines()]
-    assert [line["job_id"] for line in lines if line["event"] == "a lease has run out"][-1:] == ["j"]
+    assert [line["job_id"] for line in lines if line["event"] == "lease expired"][-1:] == ["j"]
 
 
 def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_the_others_lose_theirs(
@@ -321,7 +321,7 @@ def test_a_foreign_key_in_the_place_of_the_leases_is_no_secret(
     with sync_redis.Redis.from_url(redis_url) as redis:
         redis.set(keys.LEASES, "foreign")
         try:
-            wait_until(lambda: "reaper failed" in shared_service.log[before:], "the log line")
+            wait_until(lambda: "reap failed" in shared_service.log[before:], "the log line")
         finally:
             redis.delete(keys.LEASES)
 

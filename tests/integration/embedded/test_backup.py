@@ -85,7 +85,7 @@ def test_a_copy_taken_under_load_has_all_acknowledged_jobs_and_no_issues(tmp_pat
             assert client.config_get(REWRITES) == {REWRITES: "100"}
     assert f"{REWRITES}\n0\n" in during
 
-    assert "nothing has drifted" in run("restore", jobs=restored, copy=copy)
+    assert "no issues found" in run("restore", jobs=restored, copy=copy)
     with attach_or_start(restored) as (url, _), sync_redis.Redis.from_url(url) as client:
         assert [job_id for job_id in before if not client.exists(keys.job(job_id))] == []
         assert client.exists(keys.job(load.acknowledged[-1])) == 0

@@ -9,8 +9,8 @@ from litestar.testing import TestClient
 from redis.asyncio import Redis
 
 from service.app import create_app
+from service.background.sweeper import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
-from service.lifespan import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.settings import Settings
 from service.store import keys
 from service.store.jobs import JobStateManager
@@ -29,7 +29,7 @@ async def test_newer_data_is_not_changed(jobs: JobStateManager, leases: LeaseMan
     await redis.set(keys.VERSION, 2)
 
     for call in (jobs.create_job("a", {}), leases.claim_job(["default"], "w"), jobs.sweep(), jobs.get_stats()):
-        with pytest.raises(DataVersionUnsupported, match="is of version 2, and this service knows versions up to 1"):
+        with pytest.raises(DataVersionUnsupported, match="has data version 2; the newest supported is 1"):
             await call
 
     assert await redis.keys() == [keys.VERSION.encode()]
@@ -93,7 +93,7 @@ def test_an_older_service_reports_newer_data_and_recovers_when_it_is_gone(
             for response in (rejected, ready):
                 assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
                 assert response.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
-                assert "of version 2, and this service knows versions up to 1" in response.json()["detail"]
+                assert "has data version 2; the newest supported is 1" in response.json()["detail"]
             assert client.get("/health").status_code == 200
             assert redis.keys() == [keys.VERSION.encode()]
 

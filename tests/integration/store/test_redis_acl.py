@@ -284,11 +284,11 @@ def test_a_redis_that_denies_info_is_up_with_unknown_durability(
     server: RedisServer, admin: Redis, tmp_path: Path
 ) -> None:
     with Service(tmp_path, REDIS_URL=url_of(server, "jobstate")) as service:
-        wait_until(lambda: "durability not checked" in service.log, "the log line")
+        wait_until(lambda: "redis durability not checked" in service.log, "the log line")
         assert httpx.get(f"{service.url}/ready").status_code == 200
         assert (metric(service, "jobstate_redis_up"), metric(service, "jobstate_redis_durability_known")) == (1, 0)
         assert "jobstate_redis_warnings" not in httpx.get(f"{service.url}/metrics").text
-        assert service.log.count("durability not checked") == 1
+        assert service.log.count("redis durability not checked") == 1
 
         execute(admin, "ACL", "SETUSER", "jobstate", "+info")
 

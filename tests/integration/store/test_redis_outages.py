@@ -14,9 +14,10 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.helpers.locks import TEST_LOCK
 from tests.helpers.redis_servers import Backend, RedisServer
 from tests.helpers.service_process import Service
-from tests.helpers.tcp_proxy import Fault
+from tests.helpers.tcp_proxy import Fault, FaultProxy
 
 #: The most seconds that a request, `/ready` and `/health` may take.
 LIMIT, READY_LIMIT, HEALTH_LIMIT = 3.5, 3.0, 1.0

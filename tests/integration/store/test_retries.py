@@ -25,7 +25,7 @@ from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
 from tests.helpers.polling import free_port
 from tests.helpers.redis_servers import RedisServer
-from tests.helpers.tcp_proxy import Fault
+from tests.helpers.tcp_proxy import Fault, FaultProxy
 
 LIMIT = 3.5
 

@@ -75,7 +75,7 @@ async def test_timestamps_and_attempt_over_the_life_of_a_job(jobs: JobStateManag
 async def test_a_running_job_is_not_started_twice(jobs: JobStateManager) -> None:
     await bring_to(jobs, Status.RUNNING)
 
-    with pytest.raises(IllegalTransition, match="running already"):
+    with pytest.raises(IllegalTransition, match="already running"):
         await jobs.update_job_status("j", "running")
 
 

@@ -126,7 +126,7 @@ class TestSubmit:
 
     def test_an_invalid_field_is_reported_with_its_allowed_values(self, url: str) -> None:
         result = jobstate(url, "submit", "-", "--max-attempts", "0", "--json", stdin=b"{}")
-        assert result == (1, b"", "Error: max_attempts: 0 is not allowed; allowed: an integer from 1 to 1000\n")
+        assert result == (1, b"", "Error: `max_attempts`: 0 is not allowed; allowed: an integer from 1 to 1000\n")
 
     def test_a_body_that_is_too_large_is_reported(self, url: str) -> None:
         result = jobstate(url, "submit", "-", stdin=b'"' + b"x" * 1_000_000 + b'"')
@@ -288,7 +288,7 @@ class TestTop:
 def test_an_unknown_job_has_exit_code_5_and_a_message(url: str, command: list[str]) -> None:
     result = jobstate(url, *command)
     assert (result.code, result.out) == (5, b"")
-    assert result.err == "Error: There is no job 'nope': it never was, was deleted, or its retention ran out.\n"
+    assert result.err == "Error: There is no job 'nope'. It was never created, was deleted, or has expired.\n"
 
 
 @pytest.mark.parametrize(

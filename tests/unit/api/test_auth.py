@@ -114,7 +114,7 @@ def test_a_key_opens_what_its_scope_is_for_and_nothing_else(operation: str, scop
     with pytest.raises(InsufficientScope) as refused:
         ask(operation, bearer(READER), keys=keys)
     assert refused.value.scope == REQUIRED_SCOPES[operation]
-    assert f"the scope {REQUIRED_SCOPES[operation]}" in str(refused.value)
+    assert f"the scope `{REQUIRED_SCOPES[operation]}`" in str(refused.value)
 
 
 def test_a_worker_changes_the_job_that_it_holds_and_no_other() -> None:
@@ -122,7 +122,7 @@ def test_a_worker_changes_the_job_that_it_holds_and_no_other() -> None:
     ask("updateJob", bearer(WORKER), ("lease-token", "1-abc"))
     ask("updateJob", bearer(WRITER), ("lease-token", "1-abc"))
     for tokens in ([], [""], [" "], ["1-abc", ""], ["", "1-abc"], ["1-abc", "1-abc"]):
-        with pytest.raises(InsufficientScope, match="write, or the scope work and a Lease-Token"):
+        with pytest.raises(InsufficientScope, match="`write`, or a key with the scope `work` and a `Lease-Token`"):
             ask("updateJob", bearer(WORKER), *(("lease-token", token) for token in tokens))
     for operation, key in (("updateJob", READER), ("cancelJob", WORKER), ("deleteJob", WORKER), ("getJob", WORKER)):
         with pytest.raises(InsufficientScope):

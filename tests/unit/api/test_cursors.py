@@ -83,7 +83,7 @@ def test_a_lost_added_or_swapped_character_never_leads_to_another_position() -> 
     "garbage", ["", "=", "====", "a", "AAAA", "A" * 18, "A" * 20, "A" * 100_000, "é", "\ud800", "\x00", "null", "../.."]
 )
 def test_garbage_is_refused(garbage: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^cursor: "):
+    with pytest.raises(InvalidValue, match=r"^`cursor`: "):
         cursors.decode(garbage, JobFilter())
 
 

@@ -11,7 +11,7 @@ def test_data_of_this_or_an_earlier_version_is_supported(version: bytes | None) 
 
 
 def test_data_of_a_newer_version_is_rejected_naming_both_versions() -> None:
-    with pytest.raises(DataVersionUnsupported, match="is of version 12, and this service knows versions up to 1"):
+    with pytest.raises(DataVersionUnsupported, match="has data version 12; the newest supported is 1"):
         check_supported(b"12")
 
 

@@ -60,5 +60,5 @@ def test_a_key_stands_for_one_change_id() -> None:
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a\n", "ä", "k" * 256])
 def test_a_key_that_is_not_allowed_is_refused(key: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^Idempotency-Key: "):
+    with pytest.raises(InvalidValue, match=r"^`Idempotency-Key`: "):
         change_id_for(key)

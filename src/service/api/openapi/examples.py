@@ -219,15 +219,15 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.TooManyWatchers(100),
     errors.Overloaded("1000 requests are being answered, the most (MAX_CONCURRENT_REQUESTS)."),
     errors.Draining(retry_after=60),
-    errors.StoreUnreachable(f"{errors.StoreUnreachable.__doc__} (Connection refused)"),
-    errors.StoreTimeout(f"{errors.StoreTimeout.__doc__} (no answer)"),
-    errors.StoreLoading(f"{errors.StoreLoading.__doc__} (LOADING)"),
-    errors.StoreReadOnly(f"{errors.StoreReadOnly.__doc__} (MISCONF)"),
-    errors.StoreOutOfMemory(f"{errors.StoreOutOfMemory.__doc__} (OOM)"),
-    errors.StoreBusy(f"{errors.StoreBusy.__doc__} (BUSY)"),
-    errors.StoreAccessDenied(f"{errors.StoreAccessDenied.__doc__} (NOAUTH)"),
+    errors.StoreUnreachable(f"{errors.StoreUnreachable.default_detail} (Connection refused)"),
+    errors.StoreTimeout(f"{errors.StoreTimeout.default_detail} (no answer)"),
+    errors.StoreLoading(f"{errors.StoreLoading.default_detail} (LOADING)"),
+    errors.StoreReadOnly(f"{errors.StoreReadOnly.default_detail} (MISCONF)"),
+    errors.StoreOutOfMemory(f"{errors.StoreOutOfMemory.default_detail} (OOM)"),
+    errors.StoreBusy(f"{errors.StoreBusy.default_detail} (BUSY)"),
+    errors.StoreAccessDenied(f"{errors.StoreAccessDenied.default_detail} (NOAUTH)"),
     errors.DataVersionUnsupported(2, 1),
-    errors.StoreCorrupt(f"{errors.StoreCorrupt.__doc__} (WRONGTYPE)"),
+    errors.StoreCorrupt(f"{errors.StoreCorrupt.default_detail} (WRONGTYPE)"),
 )
 
 #: How an error of the framework or the server, by its status, and a mistake of the service say it.

@@ -194,7 +194,7 @@ class JobWatcher:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 result = await asyncio.shield(future)
         except TimeoutError as error:
-            raise StoreTimeout(f"{StoreTimeout.__doc__} (no answer)") from error
+            raise StoreTimeout(f"{StoreTimeout.default_detail} (no answer)") from error
         if isinstance(result, Exception):
             raise result
         return result
