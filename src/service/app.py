@@ -9,6 +9,7 @@ from litestar.types import ASGIApp
 
 from service.api import auth, correlation, rate_limit
 from service.api.controllers.claims import ClaimController
+from service.api.controllers.drain import DrainController
 from service.api.controllers.events import EventController
 from service.api.controllers.job import JobController
 from service.api.controllers.jobs import JobsController
@@ -83,6 +84,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
             EventController,
             ClaimController,
             QueueController,
+            DrainController,
             dashboard.router(),
         ],
         lifespan=[service_lifespan(redis_url, settings, metrics)],

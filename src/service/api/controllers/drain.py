@@ -1,0 +1,72 @@
+"""The drain over HTTP: start one, read its status, stop it."""
+
+from typing import Final
+
+from litestar import Controller, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from service.api.openapi import examples as examples
+from service.api.openapi.operations import BODY_ERRORS, DELETE_ERRORS, READ_ERRORS, SuccessResponse, operation_docs
+from service.api.request_bodies import StructDTO
+from service.api.schemas import StartDrain
+from service.domain import constraints
+from service.domain.jobs import DrainStatus
+from service.store.leases import LeaseManager
+
+#: The body of a request that sends none.
+DEFAULT_DRAIN: Final = StartDrain()
+
+
+class DrainController(Controller):
+    """The drain: while it is on, no job is created or claimed."""
+
+    path = "/v1"
+    tags = ("operations",)
+
+    @post(
+        "/drain",
+        operation_id="startDrain",
+        summary="Give out nothing for a time",
+        status_code=200,
+        dto=StructDTO[StartDrain],
+        return_dto=None,
+        **operation_docs(
+            {200: SuccessResponse("What is still at work.", examples={"draining": examples.DRAIN})},
+            *DELETE_ERRORS,
+            *BODY_ERRORS,
+            requests=examples.START_DRAIN,
+            body_required=False,
+        ),
+    )
+    async def drain(
+        self, lease_manager: NamedDependency[LeaseManager], data: JSONBody[StartDrain] = DEFAULT_DRAIN
+    ) -> DrainStatus:
+        """Create and claim no jobs, in all replicas, for `{"seconds": …}` (an hour); running jobs go on."""
+        constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
+        return await lease_manager.start_drain(data.seconds)
+
+    @get(
+        "/drain",
+        operation_id="getDrain",
+        summary="Say whether it is safe to stop",
+        **operation_docs(
+            {200: SuccessResponse("What is at work.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
+        ),
+    )
+    async def get_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
+        """Return whether a drain is on, and what is still at work."""
+        return await lease_manager.get_drain()
+
+    @delete(
+        "/drain",
+        operation_id="stopDrain",
+        summary="Give out jobs again",
+        status_code=200,
+        **operation_docs(
+            {200: SuccessResponse("What is at work.", examples={"over": examples.NO_DRAIN})}, *DELETE_ERRORS
+        ),
+    )
+    async def end_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
+        """Create and claim jobs again."""
+        return await lease_manager.end_drain()
