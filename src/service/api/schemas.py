@@ -3,7 +3,6 @@
 from typing import Annotated, ClassVar, Final, TypeVar
 
 from litestar.openapi.spec import Schema
-from litestar.params import HeaderParameter
 from msgspec import UNSET, Raw, Struct, UnsetType
 
 from service.api.openapi.schemas import extensible_enum
@@ -26,24 +25,6 @@ ScenarioCount = Annotated[int, constraints.COUNT.meta("How many scenarios the jo
 
 
 LeaseSeconds = Annotated[int, constraints.LEASE_SECONDS.meta("Seconds until the lease runs out unless it is extended")]
-LeaseToken = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Lease-Token",
-        description=f"What a leased job is changed with: {constraints.LEASE_TOKEN.allowed}",
-        schema_extra=constraints.LEASE_TOKEN.json_schema,
-    ),
-]
-IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key",
-        description=(
-            f"Makes it harmless to repeat a creation, a claim or a job's last change: {constraints.IDEMPOTENCY_KEY.allowed}"
-        ),
-        schema_extra=constraints.IDEMPOTENCY_KEY.json_schema,
-    ),
-]
 
 
 def raw_or_none(value: Raw) -> Raw | None:

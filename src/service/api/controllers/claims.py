@@ -9,7 +9,6 @@ from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from service.api.controllers.job import JobIdInPath
 from service.api.middleware.concurrency import get_slot, on_disconnect
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import (
@@ -20,12 +19,11 @@ from service.api.openapi.operations import (
     operation_docs,
     problems,
 )
+from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken
 from service.api.request_bodies import StructDTO
 from service.api.responses import HEADERS, StructResponse, job_response
 from service.api.schemas import (
     ClaimJob,
-    IdempotencyKey,
-    LeaseToken,
     ReleaseJob,
     SendHeartbeat,
     progress_of,

@@ -12,11 +12,10 @@ from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
-from service.api.controllers.job import JobIdInPath
-from service.api.controllers.jobs import QueueFilter, SlateFilter, StatusFilter
 from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import READ_ERRORS, SuccessResponse, operation_docs, problems
+from service.api.params import JobIdInPath, QueueFilter, SlateFilter, StatusFilter
 from service.api.problems import PROBLEM_TYPES
 from service.domain import constraints, errors, validation
 from service.domain.events import Event

@@ -6,8 +6,7 @@ from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Example
-from litestar.params import HeaderParameter, JSONBody, PathParameter
+from litestar.params import HeaderParameter, JSONBody
 from msgspec import Raw
 
 from service.api.etags import ETAG_LIST_PATTERN, etag_matches, parse_if_match
@@ -21,10 +20,10 @@ from service.api.openapi.operations import (
     READ_ERRORS,
     WRITE_ERRORS,
     SuccessResponse,
-    integer_parameter,
     operation_docs,
     problems,
 )
+from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken, integer_parameter
 from service.api.problems import RETRY_AFTER
 from service.api.request_bodies import StructDTO, decode
 from service.api.request_checks import JSON
@@ -32,8 +31,6 @@ from service.api.responses import HEADERS, StructResponse, job_headers, job_resp
 from service.api.schemas import (
     CancelJob,
     ChangeJob,
-    IdempotencyKey,
-    LeaseToken,
     progress_of,
     raw_or_none,
     unset_to_none,
@@ -47,14 +44,6 @@ from service.store.deadlines import TimeBudget, budget
 from service.store.events.job_watcher import JobWatcher
 from service.store.jobs import JobStateManager
 
-JobIdInPath = Annotated[
-    str,
-    PathParameter(
-        description=f"The job's id: {constraints.JOB_ID.allowed}",
-        pattern=constraints.JOB_ID.regex,
-        examples=[Example(value=examples.PENDING.job_id)],
-    ),
-]
 IfMatch = Annotated[
     str | None,
     HeaderParameter(

@@ -20,37 +20,20 @@ from service.api.openapi.operations import (
     READ_ERRORS,
     WRITE_ERRORS,
     SuccessResponse,
-    integer_parameter,
     operation_docs,
     problems,
 )
+from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, integer_parameter
 from service.api.request_bodies import StructDTO
 from service.api.responses import StructResponse
-from service.api.schemas import BatchGet, CreateJob, IdempotencyKey, JobList, unset_to_none
+from service.api.schemas import BatchGet, CreateJob, JobList, unset_to_none
 from service.domain import constraints, errors, validation
 from service.domain.errors import IdempotencyKeyReused, JobExists
 from service.domain.jobs import CreateResult, Job, JobBatch, JobFilter, Stats
-from service.domain.states import Status
 from service.store.jobs import OPTIONAL_FIELDS, JobStateManager
 
 _LIST_INCLUDED: Final = rf"(?:{'|'.join(OPTIONAL_FIELDS)})"
 
-StatusFilter = Annotated[
-    str | None,  # Litestar would read the word "null" as none
-    QueryParameter(description=f"Only these: {', '.join(Status)}", schema_extra={"enum": list(Status)}),
-]
-QueueFilter = Annotated[
-    str | None,
-    QueryParameter(
-        description=f"Only of this queue: {constraints.QUEUE.allowed}", schema_extra=constraints.QUEUE.json_schema
-    ),
-]
-SlateFilter = Annotated[
-    str | None,
-    QueryParameter(
-        description=f"Only of this slate: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.json_schema
-    ),
-]
 CorrelationFilter = Annotated[
     str | None,
     QueryParameter(

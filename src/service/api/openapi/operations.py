@@ -19,7 +19,6 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
 )
-from litestar.params import QueryParameter
 
 from service.api import auth, correlation, rate_limit
 from service.api.openapi.examples import Examples, example
@@ -37,7 +36,7 @@ from service.api.problems import (
     Problem,
     ProblemType,
 )
-from service.domain import constraints, errors
+from service.domain import errors
 
 ETAG: Final = "ETag"
 LOCATION: Final = "Location"
@@ -142,15 +141,6 @@ def operation_docs(
         for status, those in kinds.items()
     }
     return OperationKwargs(operation_class=Declared, responses=specs)
-
-
-def integer_parameter(meaning: str, allowed: constraints.Range, **keywords: Any) -> QueryParameter:
-    """Return the declaration of a query parameter that is an integer; its handler takes a `str` and parses it.
-
-    Litestar would also convert `5.0`, `1e2`, `-0` and `null` to an integer or `None`.
-    """
-    extra = {"type": OpenAPIType.INTEGER, **allowed.json_schema, **keywords}
-    return QueryParameter(description=f"{meaning}: {allowed.allowed}", schema_extra=extra)
 
 
 def _by_status(kinds: Iterable[ProblemType]) -> dict[int, list[ProblemType]]:
