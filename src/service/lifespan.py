@@ -75,9 +75,9 @@ def service_lifespan(
             pool, ttl=settings.ttl, observer=observer, waitaof=settings.redis_waitaof
         )
         feed = EventReader(pool)
-        app.state.waiting = ClaimWaiter(feed)
-        app.state.watching = JobWatcher(pool, feed, observer=observer)
-        app.state.timeline = EventStream(pool, feed, observer=observer)
+        app.state.claim_waiter = ClaimWaiter(feed)
+        app.state.job_watcher = JobWatcher(pool, feed, observer=observer)
+        app.state.event_stream = EventStream(pool, feed, observer=observer)
         limit = settings.rate_limit
         app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=observer)
         stopping = asyncio.Event()

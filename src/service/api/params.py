@@ -18,26 +18,26 @@ JobIdInPath = Annotated[
     ),
 ]
 StatusFilter = Annotated[
-    str | None,  # Litestar would read the word "null" as none
-    QueryParameter(description=f"Only these: {', '.join(Status)}", schema_extra={"enum": list(Status)}),
+    str | None,  # not an enum: Litestar would convert the word "null" to `None`
+    QueryParameter(description=f"Only jobs with this status: {', '.join(Status)}", schema_extra={"enum": list(Status)}),
 ]
 QueueFilter = Annotated[
     str | None,
     QueryParameter(
-        description=f"Only of this queue: {constraints.QUEUE.allowed}", schema_extra=constraints.QUEUE.json_schema
+        description=f"Only jobs of this queue: {constraints.QUEUE.allowed}", schema_extra=constraints.QUEUE.json_schema
     ),
 ]
 SlateFilter = Annotated[
     str | None,
     QueryParameter(
-        description=f"Only of this slate: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.json_schema
+        description=f"Only jobs of this slate: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.json_schema
     ),
 ]
 LeaseToken = Annotated[
     str | None,
     HeaderParameter(
         name="Lease-Token",
-        description=f"What a leased job is changed with: {constraints.LEASE_TOKEN.allowed}",
+        description=f"The token of the job's lease, to change a leased job: {constraints.LEASE_TOKEN.allowed}",
         schema_extra=constraints.LEASE_TOKEN.json_schema,
     ),
 ]
@@ -45,18 +45,16 @@ IdempotencyKey = Annotated[
     str | None,
     HeaderParameter(
         name="Idempotency-Key",
-        description=(
-            f"Makes it harmless to repeat a creation, a claim or a job's last change: {constraints.IDEMPOTENCY_KEY.allowed}"
-        ),
+        description=f"Makes it safe to repeat the request: {constraints.IDEMPOTENCY_KEY.allowed}",
         schema_extra=constraints.IDEMPOTENCY_KEY.json_schema,
     ),
 ]
 
 
-def integer_parameter(meaning: str, allowed: constraints.Range, **keywords: Any) -> QueryParameter:
-    """Return the declaration of a query parameter that is an integer; its handler takes a `str` and parses it.
+def integer_parameter(text: str, allowed: constraints.Range, **keywords: Any) -> QueryParameter:
+    """Return the declaration of an integer query parameter. The handler takes a `str` and parses it.
 
-    Litestar would also convert `5.0`, `1e2`, `-0` and `null` to an integer or `None`.
+    Litestar would also accept `5.0`, `1e2`, `-0` and `null`.
     """
     extra = {"type": OpenAPIType.INTEGER, **allowed.json_schema, **keywords}
-    return QueryParameter(description=f"{meaning}: {allowed.allowed}", schema_extra=extra)
+    return QueryParameter(description=f"{text}: {allowed.allowed}", schema_extra=extra)

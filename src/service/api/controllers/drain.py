@@ -27,46 +27,46 @@ class DrainController(Controller):
     @post(
         "/drain",
         operation_id="startDrain",
-        summary="Give out nothing for a time",
+        summary="Start a drain",
         status_code=200,
         dto=StructDTO[StartDrain],
         return_dto=None,
         **operation_docs(
-            {200: SuccessResponse("What is still at work.", examples={"draining": examples.DRAIN})},
+            {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})},
             *DELETE_ERRORS,
             *BODY_ERRORS,
             requests=examples.START_DRAIN,
             body_required=False,
         ),
     )
-    async def drain(
+    async def start_drain(
         self, lease_manager: NamedDependency[LeaseManager], data: JSONBody[StartDrain] = DEFAULT_DRAIN
     ) -> DrainStatus:
-        """Create and claim no jobs, in all replicas, for `{"seconds": …}` (an hour); running jobs go on."""
+        """Create and claim no jobs for `seconds`, in all replicas. Running jobs continue."""
         constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
         return await lease_manager.start_drain(data.seconds)
 
     @get(
         "/drain",
         operation_id="getDrain",
-        summary="Say whether it is safe to stop",
+        summary="Get the drain's status",
         **operation_docs(
-            {200: SuccessResponse("What is at work.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
+            {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
         ),
     )
     async def get_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
-        """Return whether a drain is on, and what is still at work."""
+        """Return whether a drain is on, which jobs still run, and whether it is safe to stop."""
         return await lease_manager.get_drain()
 
     @delete(
         "/drain",
         operation_id="stopDrain",
-        summary="Give out jobs again",
+        summary="Stop the drain",
         status_code=200,
         **operation_docs(
-            {200: SuccessResponse("What is at work.", examples={"over": examples.NO_DRAIN})}, *DELETE_ERRORS
+            {200: SuccessResponse("The status of the drain.", examples={"stopped": examples.NO_DRAIN})}, *DELETE_ERRORS
         ),
     )
-    async def end_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
+    async def stop_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
         """Create and claim jobs again."""
         return await lease_manager.end_drain()

@@ -21,12 +21,12 @@ from service.domain import constraints
 from service.domain.jobs import Queue
 from service.store.leases import LeaseManager
 
-#: What a request without a body asks for.
+#: The body of a request that sends none.
 NO_SETTINGS: Final = ConfigureQueue()
 QueueInPath = Annotated[
     str,
     PathParameter(
-        description=f"The queue: {constraints.QUEUE.allowed}",
+        description=f"The queue's name: {constraints.QUEUE.allowed}",
         pattern=constraints.QUEUE.regex,
         examples=[Example(value="lineups")],
     ),
@@ -34,7 +34,7 @@ QueueInPath = Annotated[
 
 
 class QueueController(Controller):
-    """What is given out."""
+    """Queues and their settings."""
 
     path = "/v1"
     tags = ("operations",)
@@ -48,32 +48,32 @@ class QueueController(Controller):
         ),
     )
     async def list_queues(self, lease_manager: NamedDependency[LeaseManager]) -> QueueList:
-        """Return the queues that have jobs or settings of their own, by name."""
+        """Return the queues that have jobs or settings, sorted by name."""
         return QueueList(await lease_manager.get_queues())
 
     @put(
         "/queues/{queue:str}",
         operation_id="configureQueue",
-        summary="Pause a queue, or cap it",
+        summary="Configure a queue",
         dto=StructDTO[ConfigureQueue],
         return_dto=None,
         **operation_docs(
-            {200: SuccessResponse("The queue as it is now.", examples={"capped": examples.QUEUE})},
+            {200: SuccessResponse("The queue.", examples={"limited": examples.QUEUE})},
             *WRITE_ERRORS,
             *BODY_ERRORS,
             requests=examples.CONFIGURE_QUEUE,
             body_required=False,
         ),
     )
-    async def configure(
+    async def configure_queue(
         self,
         queue: QueueInPath,
         lease_manager: NamedDependency[LeaseManager],
         data: JSONBody[ConfigureQueue] = NO_SETTINGS,
     ) -> Queue:
-        """Set whether workers get jobs out of the queue, and how many of its jobs may run at one time.
+        """Pause or resume a queue, or limit how many of its jobs run concurrently.
 
-        A field that is left out stays as it is, so clients that set different fields do not undo one another. `null`
-        clears a field. Without fields, or without a body, nothing changes.
+        A field that is left out does not change. `null` clears a field. A request without fields, or without a body,
+        changes nothing.
         """
         return await lease_manager.configure_queue(queue, paused=data.paused, max_running=data.max_running)

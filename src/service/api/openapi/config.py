@@ -75,7 +75,7 @@ class Document(JsonRenderPlugin):
         return self.render_json(request, {**openapi_schema, "servers": [here]})
 
 
-def config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
+def openapi_config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
     """Return what Litestar makes the document from, to be served on `router` with `pages` that show it."""
     return OpenAPIConfig(
         title="jobstate",

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from litestar.exceptions import HTTPException
 
-from service.api.middleware.decompression import RequestDecompression
+from service.api.middleware.decompression import DecompressionMiddleware
 from service.domain.errors import InvalidValue
-from tests.unit.api.middleware.test_admission import scope
+from tests.unit.api.middleware.asgi import http_scope
 
 #: The limit on bodies in these tests.
 LIMIT = 1024 * 1024
@@ -25,7 +25,7 @@ class Reader:
         self.found: list[bytes] = []
         handler = SimpleNamespace(resolve_request_max_body_size=lambda: LIMIT)
         headers = [(b"content-encoding", coding) for coding in codings]
-        self.scope: Any = {**scope(), "headers": headers, "route_handler": handler}
+        self.scope: Any = {**http_scope(), "headers": headers, "route_handler": handler}
 
     async def receive(self) -> Any:
         if not self.parts:
@@ -45,7 +45,7 @@ class Reader:
 
 async def unpacked(parts: Iterable[bytes], *codings: bytes) -> bytes:
     reader = Reader(parts, *codings)
-    await RequestDecompression(reader.read)(reader.scope, reader.receive, None)  # type: ignore[arg-type]
+    await DecompressionMiddleware(reader.read)(reader.scope, reader.receive, None)  # type: ignore[arg-type]
     return b"".join(reader.found)
 
 
@@ -124,7 +124,7 @@ async def test_a_great_body_is_unpacked_only_as_far_as_it_is_read() -> None:
         while sum(map(len, bomb.found)) <= LIMIT:
             bomb.found.append((await receive())["body"])
 
-    await RequestDecompression(read)(bomb.scope, bomb.receive, None)  # type: ignore[arg-type]
+    await DecompressionMiddleware(read)(bomb.scope, bomb.receive, None)  # type: ignore[arg-type]
     assert max(map(len, bomb.found)) <= 64 * 1024
 
 

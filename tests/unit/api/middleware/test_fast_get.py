@@ -7,7 +7,7 @@ from service.api.middleware.fast_get import ROUTE, JobReadFastPath
 from service.domain.errors import StoreTimeout
 from service.domain.jobs import Job
 from service.store.records import decode_job
-from tests.unit.api.middleware.test_admission import scope
+from tests.unit.api.middleware.asgi import http_scope
 from tests.unit.store.test_records import FULL, NOW
 
 JOB = decode_job("j", FULL, NOW)
@@ -35,7 +35,7 @@ async def ask(manager: Manager, limiter: Any = None, keys: Any = (), **changed: 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    request = scope(method="GET", path="/v1/jobs/j") | {"query_string": b""} | changed
+    request = http_scope(method="GET", path="/v1/jobs/j") | {"query_string": b""} | changed
     state = State({"job_manager": manager, "rate_limiter": limiter, "api_keys": keys})
     await JobReadFastPath(app, state)(request, None, send)  # type: ignore[arg-type]
     assert len(passed) + len(sent) in (1, 2)

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from service.api.middleware.head_requests import HeadRequests, allow
-from tests.unit.api.middleware.test_admission import scope
+from service.api.middleware.head_requests import HeadMiddleware, allow
+from tests.unit.api.middleware.asgi import http_scope
 
 START = {"type": "http.response.start", "status": 201, "headers": [(b"content-length", b"4")]}
 END = {"type": "http.response.body", "body": b"", "more_body": False}
@@ -17,12 +17,12 @@ async def ask(app: Any, request: Any, receive: Any = None) -> list[Any]:
         sent.append(message)
 
     async with asyncio.timeout(5):
-        await HeadRequests(app)(request, receive, send)
+        await HeadMiddleware(app)(request, receive, send)
     return sent
 
 
 def head() -> Any:
-    return {**scope(), "method": "HEAD"}
+    return {**http_scope(), "method": "HEAD"}
 
 
 async def test_a_head_request_gets_the_head_of_the_answer_to_get() -> None:
@@ -59,7 +59,7 @@ async def test_until_it_is_answered_a_head_request_hears_of_its_client() -> None
     assert received == [await receive()]
 
 
-@pytest.mark.parametrize("request_scope", [scope(), {"type": "lifespan"}], ids=["GET", "lifespan"])
+@pytest.mark.parametrize("request_scope", [http_scope(), {"type": "lifespan"}], ids=["GET", "lifespan"])
 async def test_all_else_is_passed_on_as_it_is(request_scope: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope is request_scope

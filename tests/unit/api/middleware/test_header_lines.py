@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import service.api
-from service.api.middleware.header_lines import LISTS, SINGLE, HeaderLines, joined
+from service.api.middleware.header_lines import LISTS, SINGLE, HeaderLinesMiddleware, join_lines
 from service.domain.errors import InvalidValue
 
 HOST = (b"host", b"localhost")
@@ -31,14 +31,14 @@ async def ask(*headers: tuple[bytes, bytes], version: str = "1.1") -> tuple[App,
 
     scope: Any = {"type": "http", "http_version": version, "headers": list(headers), "state": {}}
     receive: Any = None
-    await HeaderLines(app)(scope, receive, send)
+    await HeaderLinesMiddleware(app)(scope, receive, send)
     return app, sent
 
 
 @pytest.mark.parametrize("name", sorted(LISTS))
 def test_several_lines_of_a_list_are_one_list_in_their_order(name: bytes) -> None:
     lines = [(name, b"a"), HOST, (name, b""), (b"x-other", b"1"), (name, b'"b, c"'), (b"x-other", b"2")]
-    found = joined(lines)
+    found = join_lines(lines)
     assert [value for one, value in found if one == name] == [b'a, "b, c"']
     assert [value for one, value in found if one == b"x-other"] == [b"1", b"2"]
     assert HOST in found
@@ -47,16 +47,16 @@ def test_several_lines_of_a_list_are_one_list_in_their_order(name: bytes) -> Non
 @pytest.mark.parametrize("name", sorted(SINGLE))
 def test_of_what_is_no_list_there_is_one_value(name: bytes) -> None:
     if name != b"host":
-        assert joined([(name, b"a"), (name, b"a")]) == [(name, b"a")]
+        assert join_lines([(name, b"a"), (name, b"a")]) == [(name, b"a")]
     for other in (b"b", b"", b"A"):
         with pytest.raises(InvalidValue) as raised:
-            joined([(name, b"a"), (name, other)])
+            join_lines([(name, b"a"), (name, other)])
         assert raised.value.field.lower().encode() == name
 
 
 def test_two_equal_hosts_are_refused() -> None:
     with pytest.raises(InvalidValue):
-        joined([HOST, HOST])
+        join_lines([HOST, HOST])
 
 
 async def test_headers_that_come_once_stay_as_they_are() -> None:

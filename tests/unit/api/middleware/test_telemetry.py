@@ -10,7 +10,7 @@ from service.api.middleware import telemetry
 from service.api.middleware.telemetry import TelemetryMiddleware
 from service.observability.metrics import Metrics
 from service.store.deadlines import TimeBudget, budget
-from tests.unit.api.middleware.test_admission import scope
+from tests.unit.api.middleware.asgi import http_scope
 
 
 async def broken(*_: Any) -> None:
@@ -29,7 +29,7 @@ async def ask(app: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> list[A
 
 
 def http() -> Any:
-    return {**scope(), "raw_path": b"/v1/jobs", "method": "GET", "client": None}
+    return {**http_scope(), "raw_path": b"/v1/jobs", "method": "GET", "client": None}
 
 
 async def test_a_request_that_fails_outside_of_the_application_is_noted_as_500(monkeypatch: pytest.MonkeyPatch) -> None:
