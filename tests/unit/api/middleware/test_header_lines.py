@@ -106,7 +106,7 @@ def names_read(path: Path) -> Iterator[bytes]:
         match node:
             case ast.Call(func=ast.Attribute(attr="get" | "getall", value=ast.Attribute(attr="headers")), args=args):
                 pass
-            case ast.Call(func=ast.Name(id="_header" | "_values"), args=[_, *args]):
+            case ast.Call(func=ast.Name(id="get_header" | "_values"), args=[_, *args]):
                 pass
             case ast.Call(func=ast.Name(id="HeaderParameter"), keywords=words):
                 args = [word.value for word in words if word.arg == "name"]
