@@ -12,8 +12,8 @@ from service.domain.constraints import LABEL
 #: Rules that only the words of a refusal tell.
 BY_WORDS = re.compile(
     r"got `float`"  # 5.0 is an integer to JSON Schema, to this service it is not
-    r"|no list with these filters gave it out"  # a cursor is known to its maker only
-    r"|'0' is no list of entity tags"  # schemathesis fills these headers by words of its own, not by their pattern
+    r"|it is not from a list with these filters"  # a cursor is known to its maker only
+    r"|'0' is not a list of entity tags"  # schemathesis fills these headers by words of its own, not by their pattern
 )
 
 

@@ -73,7 +73,7 @@ class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
 
 
-class ChangeJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class UpdateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A new status, or progress of a running job."""
 
     #: The status that a field requires, for the API document.
@@ -111,7 +111,7 @@ class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wait_seconds: Annotated[int, constraints.WAIT_SECONDS.meta("Seconds to wait if no job is ready")] = 0
 
 
-class SendHeartbeat(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HeartbeatJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An extension of the lease, with progress if there is any."""
 
     lease_seconds: LeaseSeconds | UnsetType = UNSET

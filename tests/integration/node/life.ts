@@ -5,7 +5,7 @@ import type { components, paths } from "./document.js";
 
 type Job = components["schemas"]["Job"];
 type CreateJob = components["schemas"]["CreateJob"];
-type ChangeJob = components["schemas"]["ChangeJob"];
+type UpdateJob = components["schemas"]["UpdateJob"];
 type Problem = components["schemas"]["Problem"];
 
 const client = createClient<paths>({ baseUrl: process.argv[2] ?? "" });
@@ -58,7 +58,7 @@ async function beRefused(): Promise<void> {
 // What the types alone hold: the compiler refuses this file if a line below is not as it says.
 export const open: Job["status"] = "a status that does not exist yet";
 // @ts-expect-error a request can ask for known statuses only
-export const closed: ChangeJob["status"] = "a status that does not exist yet";
+export const closed: UpdateJob["status"] = "a status that does not exist yet";
 // @ts-expect-error what may be left out is not null
 export const absent: CreateJob = { input_params: 1, slate_id: null };
 // @ts-expect-error input_params must be there

@@ -74,7 +74,7 @@ def test_every_address_in_a_page_is_one_of_the_service(proxied: httpx.Client, ad
 def test_an_answer_that_names_an_address_names_that_of_the_client(proxied: httpx.Client, address: str) -> None:
     prefix = httpx.URL(address).path.rstrip("/")
     detail = proxied.get("/nothing").json()["detail"]
-    assert detail == f"There is nothing at '{prefix}/nothing'; {prefix}/schema/openapi.json lists what there is."
+    assert detail == f"There is no resource at '{prefix}/nothing'. {prefix}/schema/openapi.json lists all paths."
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ class TestSubmit:
     def test_a_body_that_is_too_large_is_refused_in_words(self, url: str) -> None:
         told = jobstate(url, "submit", "-", stdin=b'"' + b"x" * 1_000_000 + b'"')
         assert (told.code, told.out) == (1, b"")
-        assert "The body is larger than 65536 bytes" in told.err
+        assert "The body exceeds the limit of 65536 bytes" in told.err
 
     def test_another_jobs_id_is_refused(self, api: httpx.Client, url: str) -> None:
         create(api)

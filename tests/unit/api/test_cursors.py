@@ -50,7 +50,7 @@ def test_a_cursor_of_other_filters_is_refused(given_for: JobFilter) -> None:
             with pytest.raises(InvalidValue) as refusal:
                 cursors.decode(cursor, wanted)
             assert refusal.value.field == "cursor"
-            assert refusal.value.allowed == "next_cursor of a page, same filters"
+            assert refusal.value.allowed == "`next_cursor` of a page with them"
 
 
 def read(cursor: str) -> int | None:

@@ -2,7 +2,7 @@ import pytest
 from msgspec import Struct
 
 from service.api.request_bodies import decode
-from service.api.schemas import BatchGet, CancelJob, ChangeJob, ConfigureQueue, CreateJob, unset_to_none
+from service.api.schemas import BatchGet, CancelJob, ConfigureQueue, CreateJob, UpdateJob, unset_to_none
 from service.domain import constraints
 from service.domain.errors import InvalidValue
 from service.domain.json_text import ALLOWED
@@ -24,7 +24,7 @@ def refusal_of(kind: type[Struct], body: bytes) -> InvalidValue:
         (CreateJob, b'{"input_params": 1, "quue": "a"}', "quue", f"the fields {CREATION}"),
         (CreateJob, b'{"input_params": 1, "": 1}', "", f"the fields {CREATION}"),
         (CreateJob, b'{"input_params": 1, "Queue": "a"}', "Queue", f"the fields {CREATION}"),
-        (ChangeJob, b'{"status": "running", "progress": {"current": 1, "all": 2}}', "progress.all", "current, total"),
+        (UpdateJob, b'{"status": "running", "progress": {"current": 1, "all": 2}}', "progress.all", "current, total"),
         (CancelJob, b'{"reason": 1}', "reason", "no fields"),
         (BatchGet, b'{"job_ids": [], "ids": []}', "ids", "the fields job_ids"),
     ],
@@ -41,9 +41,9 @@ def test_an_unknown_field_is_refused_with_the_fields_that_there_are(
     ("kind", "body", "field", "allowed"),
     [
         (CreateJob, b"{}", "input_params", ALLOWED),
-        (ChangeJob, b"{}", "status", STATUSES),
-        (ChangeJob, b'{"status": "running", "progress": {}}', "progress.current", constraints.COUNT.allowed),
-        (ChangeJob, b'{"status": "running", "progress": {"total": 7}}', "progress.current", constraints.COUNT.allowed),
+        (UpdateJob, b"{}", "status", STATUSES),
+        (UpdateJob, b'{"status": "running", "progress": {}}', "progress.current", constraints.COUNT.allowed),
+        (UpdateJob, b'{"status": "running", "progress": {"total": 7}}', "progress.current", constraints.COUNT.allowed),
         (BatchGet, b"{}", "job_ids", "1 to 1,000 ids"),
     ],
 )
@@ -67,29 +67,29 @@ def test_a_missing_field_is_refused_by_name(kind: type[Struct], body: bytes, fie
         (CreateJob, b'{"input_params": 1, "delay_seconds": null}', "delay_seconds", constraints.DELAY_SECONDS.allowed),
         (CreateJob, b'{"input_params": 1, "job_id": null}', "job_id", constraints.JOB_ID.allowed),
         (CreateJob, b'{"input_params": 1, "slate_id": null}', "slate_id", constraints.LABEL.allowed),
-        (ChangeJob, b'{"status": "running", "scenario_count": null}', "scenario_count", constraints.COUNT.allowed),
-        (ChangeJob, b'{"status": "running", "progress": null}', "progress", "object"),
-        (ChangeJob, b'{"status": "running", "progress": {"current": 1, "total": null}}', "progress.total", "integer"),
-        (ChangeJob, b'{"status": "done"}', "status", STATUSES),
-        (ChangeJob, b'{"status": 1}', "status", STATUSES),
-        (ChangeJob, b'{"status": null}', "status", STATUSES),
+        (UpdateJob, b'{"status": "running", "scenario_count": null}', "scenario_count", constraints.COUNT.allowed),
+        (UpdateJob, b'{"status": "running", "progress": null}', "progress", "object"),
+        (UpdateJob, b'{"status": "running", "progress": {"current": 1, "total": null}}', "progress.total", "integer"),
+        (UpdateJob, b'{"status": "done"}', "status", STATUSES),
+        (UpdateJob, b'{"status": 1}', "status", STATUSES),
+        (UpdateJob, b'{"status": null}', "status", STATUSES),
         (ConfigureQueue, b'{"paused": 1}', "paused", "true, false, or null for false"),
         (
             ConfigureQueue,
             b'{"max_running": "4"}',
             "max_running",
-            "an integer from 1 to 1000000, or null for any number",
+            "an integer from 1 to 1000000, or null for no limit",
         ),
-        (ChangeJob, b'{"status": "running", "progress": 3}', "progress", "object"),
+        (UpdateJob, b'{"status": "running", "progress": 3}', "progress", "object"),
         (
-            ChangeJob,
+            UpdateJob,
             b'{"status": "running", "progress": {"current": "3"}}',
             "progress.current",
             constraints.COUNT.allowed,
         ),
-        (ChangeJob, b'{"status": "running", "progress": {"current": 1, "total": []}}', "progress.total", "integer"),
+        (UpdateJob, b'{"status": "running", "progress": {"current": 1, "total": []}}', "progress.total", "integer"),
         (
-            ChangeJob,
+            UpdateJob,
             b'{"status": "running", "progress": {"current": 1, "message": 1}}',
             "progress.message",
             constraints.PROGRESS_MESSAGE.allowed,
@@ -110,7 +110,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(
     assert "$" not in refusal.detail
 
 
-@pytest.mark.parametrize("kind", [CreateJob, ChangeJob, BatchGet, CancelJob])
+@pytest.mark.parametrize("kind", [CreateJob, UpdateJob, BatchGet, CancelJob])
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"{}"', b"true", b"[{}]"])
 def test_a_body_that_is_not_an_object_is_refused(kind: type[Struct], body: bytes) -> None:
     refusal = refusal_of(kind, body)
@@ -169,14 +169,14 @@ def test_a_body_nested_too_deep_is_refused(opening: bytes, closing: bytes) -> No
 def test_the_free_parts_of_a_body_pass_through_as_they_came() -> None:
     text = b'{"b": 1e999, "a": 1.0, "a": 12345678901234567890}'
     assert bytes(decode(CreateJob, b'{"input_params": ' + text + b"}").input_params) == text
-    change = decode(ChangeJob, b'{"status": "completed", "result": ' + text + b"}")
+    change = decode(UpdateJob, b'{"status": "completed", "result": ' + text + b"}")
     assert (bytes(change.result), bytes(change.error_message)) == (text, b"")
 
 
 @pytest.mark.parametrize("text", [b"null", b"{}", b"[]", b"0", b"false", b'""'])
 def test_an_empty_value_is_not_an_absent_one(text: bytes) -> None:
-    assert bytes(decode(ChangeJob, b'{"status": "completed", "result": ' + text + b"}").result) == text
-    assert bytes(decode(ChangeJob, b'{"status": "completed"}').result) == b""
+    assert bytes(decode(UpdateJob, b'{"status": "completed", "result": ' + text + b"}").result) == text
+    assert bytes(decode(UpdateJob, b'{"status": "completed"}').result) == b""
 
 
 def test_what_is_left_out_of_a_creation_has_its_default() -> None:
@@ -198,9 +198,9 @@ def test_what_is_left_out_of_a_creation_has_its_default() -> None:
         (CreateJob, '{"input_params": {"%s": 1}}', "input_params"),
         (CreateJob, '{"input_params": 1, "slate_id": "%s"}', "slate_id"),
         (CreateJob, '{"input_params": 1, "%s": 1}', "body"),
-        (ChangeJob, '{"status": "running", "progress": {"current": 1, "message": "%s"}}', "progress.message"),
-        (ChangeJob, '{"status": "completed", "result": "%s"}', "result"),
-        (ChangeJob, '{"status": "failed", "error_message": {"type": "%s"}}', "error_message.type"),
+        (UpdateJob, '{"status": "running", "progress": {"current": 1, "message": "%s"}}', "progress.message"),
+        (UpdateJob, '{"status": "completed", "result": "%s"}', "result"),
+        (UpdateJob, '{"status": "failed", "error_message": {"type": "%s"}}', "error_message.type"),
         (BatchGet, '{"job_ids": ["a", "%s"]}', "job_ids[1]"),
         (BatchGet, '"%s"', "body"),
     ],

@@ -25,8 +25,8 @@ from service.api.request_bodies import StructDTO
 from service.api.responses import HEADERS, StructResponse, job_response
 from service.api.schemas import (
     ClaimJob,
+    HeartbeatJob,
     ReleaseJob,
-    SendHeartbeat,
     progress_of,
     raw_or_none,
     unset_to_none,
@@ -37,7 +37,7 @@ from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.leases import LeaseManager
 
 #: The bodies of requests that send none.
-NO_PROGRESS: Final = SendHeartbeat()
+NO_PROGRESS: Final = HeartbeatJob()
 NO_ERROR: Final = ReleaseJob()
 
 
@@ -104,7 +104,7 @@ class ClaimController(Controller):
         operation_id="heartbeatJob",
         summary="Extend a lease",
         status_code=200,
-        dto=StructDTO[SendHeartbeat],
+        dto=StructDTO[HeartbeatJob],
         return_dto=None,
         **operation_docs(
             {
@@ -123,7 +123,7 @@ class ClaimController(Controller):
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        data: JSONBody[SendHeartbeat] = NO_PROGRESS,
+        data: JSONBody[HeartbeatJob] = NO_PROGRESS,
         lease_token: LeaseToken = None,
     ) -> Response[HeartbeatResult]:
         """Extend the lease and report progress. The response says whether cancellation was requested."""

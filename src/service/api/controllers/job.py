@@ -31,7 +31,7 @@ from service.api.request_checks import JSON
 from service.api.responses import HEADERS, StructResponse, job_headers, job_response
 from service.api.schemas import (
     CancelJob,
-    ChangeJob,
+    UpdateJob,
     progress_of,
     raw_or_none,
     unset_to_none,
@@ -165,7 +165,7 @@ class JobController(Controller):
         "/{job_id:str}",
         operation_id="updateJob",
         summary="Update a job",
-        dto=StructDTO[ChangeJob],
+        dto=StructDTO[UpdateJob],
         return_dto=None,
         **operation_docs(
             {
@@ -184,7 +184,7 @@ class JobController(Controller):
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        data: JSONBody[ChangeJob],
+        data: JSONBody[UpdateJob],
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
         lease_token: LeaseToken = None,

@@ -142,9 +142,9 @@ def test_a_new_word_or_field_in_an_answer_breaks_no_client() -> None:
 
 
 def test_a_request_is_closed_as_it_is_enforced() -> None:
-    for name in ("CreateJob", "ChangeJob", "ProgressInput", "BatchGet"):
+    for name in ("CreateJob", "UpdateJob", "ProgressInput", "BatchGet"):
         assert DOCUMENT["components"]["schemas"][name]["additionalProperties"] is False
-    assert DOCUMENT["components"]["schemas"]["ChangeJob"]["properties"]["status"]["$ref"].endswith("/Status")
+    assert DOCUMENT["components"]["schemas"]["UpdateJob"]["properties"]["status"]["$ref"].endswith("/Status")
     assert len(DOCUMENT["components"]["schemas"]["Status"]["enum"]) == 5
 
 
