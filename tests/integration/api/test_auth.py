@@ -60,7 +60,7 @@ def bearer(scope: Scope | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {KEYS[scope]}"} if scope else {}
 
 
-def test_a_worker_does_its_job_with_a_key_for_work_alone(
+def test_a_worker_needs_only_the_scope_work(
     ask: Callable[..., httpx.Response], guarded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for job_id in ("by-argument", "by-variable"):
@@ -74,7 +74,7 @@ def test_a_worker_does_its_job_with_a_key_for_work_alone(
     assert ask(Scope.READ, "GET", "/v1/jobs/by-argument/result").json() == "by-argument"
 
 
-def test_a_worker_changes_no_job_that_it_does_not_hold(ask: Callable[..., httpx.Response]) -> None:
+def test_a_worker_cannot_change_a_job_without_its_lease(ask: Callable[..., httpx.Response]) -> None:
     ask(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": "free", "input_params": 1}).raise_for_status()
     for token, status in (({}, 403), ({"Lease-Token": ""}, 403), ({"Lease-Token": "1-made-up"}, 409)):
         answer = ask(Scope.WORK, "PATCH", "/v1/jobs/free", json={"status": "cancelled"}, headers=token)
@@ -83,7 +83,7 @@ def test_a_worker_changes_no_job_that_it_does_not_hold(ask: Callable[..., httpx.
     assert answer.json()["type"].endswith("lease-lost")
 
 
-def test_a_refusal_says_what_is_lacking(ask: Callable[..., httpx.Response]) -> None:
+def test_a_rejection_names_the_missing_key_or_scope(ask: Callable[..., httpx.Response]) -> None:
     nobody = ask(None, "GET", "/v1/stats")
     assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, 'Bearer realm="jobstate"')
     wrong = ask(None, "GET", "/v1/stats", headers={"Authorization": "Bearer jobstate_wrong"})
@@ -97,18 +97,18 @@ def test_a_refusal_says_what_is_lacking(ask: Callable[..., httpx.Response]) -> N
     assert ask(Scope.ADMIN, "DELETE", "/v1/drain").status_code == 200
 
 
-def test_a_body_is_not_read_for_whom_it_is_not(ask: Callable[..., httpx.Response]) -> None:
+def test_a_body_without_a_valid_key_is_not_read(ask: Callable[..., httpx.Response]) -> None:
     assert ask(None, "POST", "/v1/jobs", content=b"x" * 2_000_000).status_code == 401
 
 
-def test_probes_and_pages_are_for_everybody(guarded: Service) -> None:
+def test_probes_and_pages_need_no_key(guarded: Service) -> None:
     for path in ("/health", "/ready", "/", "/schema", "/schema/openapi.json"):
         assert httpx.get(f"{guarded.url}{path}").status_code == 200, path
     assert httpx.get(f"{guarded.url}/metrics").status_code == 401
     assert httpx.get(f"{guarded.url}/metrics", headers=bearer(Scope.READ)).status_code == 200
 
 
-def test_a_page_of_an_allowed_origin_may_send_a_key_and_read_what_it_lacks(guarded: Service) -> None:
+def test_a_page_of_an_allowed_origin_can_send_a_key_and_read_a_401(guarded: Service) -> None:
     asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
     may = httpx.options(f"{guarded.url}/v1/jobs", headers={"Origin": FRIEND, **asked})
     assert may.status_code == 204
@@ -121,7 +121,7 @@ def test_a_page_of_an_allowed_origin_may_send_a_key_and_read_what_it_lacks(guard
     assert "access-control-allow-origin" not in other.headers
 
 
-def test_a_terminal_shows_its_key(ask: Callable[..., httpx.Response], guarded: Service) -> None:
+def test_the_terminal_client_sends_its_key(ask: Callable[..., httpx.Response], guarded: Service) -> None:
     refused = jobstate(guarded.url, "list")
     assert (refused.code, refused.out) == (1, b"")
     assert "JOBSTATE_API_KEY" in refused.err
@@ -133,7 +133,7 @@ def test_a_terminal_shows_its_key(ask: Callable[..., httpx.Response], guarded: S
     assert jobstate(guarded.url, "watch", "typed", JOBSTATE_API_KEY=KEYS[Scope.READ]).code == 4
 
 
-def test_every_answer_carries_what_keeps_browsers_safe(ask: Callable[..., httpx.Response], guarded: Service) -> None:
+def test_every_response_has_the_security_headers(ask: Callable[..., httpx.Response], guarded: Service) -> None:
     created = ask(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": "one", "input_params": 1})
     asset = httpx.get(guarded.url).text.split('src="')[1].split('"')[0]
     answers = [
@@ -156,7 +156,7 @@ def test_every_answer_carries_what_keeps_browsers_safe(ask: Callable[..., httpx.
     assert {answer.headers.get("cache-control", "").split(",")[0] for answer in of_jobs} == {"no-store"}
 
 
-def test_the_log_names_the_key_and_shows_none(ask: Callable[..., httpx.Response], guarded: Service) -> None:
+def test_the_log_has_the_name_of_the_key_and_no_key(ask: Callable[..., httpx.Response], guarded: Service) -> None:
     asked = {"X-Correlation-ID": "named"}
     ask(Scope.READ, "GET", "/v1/stats", headers=asked).raise_for_status()
     for header in ({"Authorization": f"Basic {KEYS[Scope.READ]}"}, {"Authorization": f"Bearer {KEYS[Scope.READ]}x"}):
@@ -168,7 +168,7 @@ def test_the_log_names_the_key_and_shows_none(ask: Callable[..., httpx.Response]
     assert not [key for key in KEYS.values() if key in guarded.log]
 
 
-def test_each_key_has_its_own_allowance(redis_url: str, tmp_path: Path) -> None:
+def test_each_key_has_its_own_rate_limit(redis_url: str, tmp_path: Path) -> None:
     keys = {scope: entry(f"of-{scope}", KEYS[scope], "read") for scope in (Scope.READ, Scope.WORK)}
     with (
         Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour", API_KEYS=" ".join(keys.values())) as service,
@@ -187,7 +187,7 @@ def test_each_key_has_its_own_allowance(redis_url: str, tmp_path: Path) -> None:
         ({"API_KEYS": f"ci:read:{KEYS[Scope.READ]}"}, ["API_KEYS='…' is not allowed", "NAME:SCOPE+SCOPE:SHA256"]),
     ],
 )
-def test_a_start_that_would_let_in_whom_it_should_not_is_refused(environment: dict[str, str], said: list[str]) -> None:
+def test_the_service_does_not_start_with_invalid_access_settings(environment: dict[str, str], said: list[str]) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JOB", "API_", "REDIS_"))}
     ended = subprocess.run(
         [sys.executable, "-m", "service", "--port", "0"],

@@ -31,7 +31,7 @@ def claim(api: httpx.Client, **fields: Any) -> tuple[dict[str, Any], dict[str, s
     return body, {"Lease-Token": body["lease"]["token"]}
 
 
-def test_a_worker_takes_a_job_from_its_queue_to_its_end(api: httpx.Client) -> None:
+def test_a_worker_claims_and_completes_a_job(api: httpx.Client) -> None:
     create(api, correlation_id="c-1", slate_id="s")
     body, token = claim(api)
     assert (body["job"]["job_id"], body["job"]["status"], body["job"]["input_params"]) == ("j", "running", {"a": 1})
@@ -46,19 +46,19 @@ def test_a_worker_takes_a_job_from_its_queue_to_its_end(api: httpx.Client) -> No
     assert api.get("/v1/jobs/j/result").json() == [1]
 
 
-def test_an_empty_queue_is_no_content(api: httpx.Client) -> None:
+def test_a_claim_from_an_empty_queue_returns_204(api: httpx.Client) -> None:
     response = api.post("/v1/claims", json={"queues": ["default"], "worker": "w"})
     assert (response.status_code, response.content) == (204, b"")
 
 
-def test_the_traceparent_of_its_creation_is_handed_on(api: httpx.Client) -> None:
+def test_a_claim_returns_the_traceparent_of_the_creation(api: httpx.Client) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     api.post("/v1/jobs", json={"input_params": 1}, headers={"traceparent": trace})
     body, _ = claim(api)
     assert body["job"]["traceparent"] == trace
 
 
-def test_a_cancel_of_a_leased_job_is_accepted_and_told_to_its_holder(api: httpx.Client) -> None:
+def test_a_cancellation_request_reaches_the_worker_with_its_heartbeat(api: httpx.Client) -> None:
     create(api)
     _, token = claim(api)
     asked = api.post("/v1/jobs/j/cancel")
@@ -69,7 +69,7 @@ def test_a_cancel_of_a_leased_job_is_accepted_and_told_to_its_holder(api: httpx.
     assert api.post("/v1/jobs/j/cancel").status_code == 200
 
 
-def test_who_does_not_hold_the_lease_is_told_where_the_job_stands(api: httpx.Client) -> None:
+def test_a_change_without_the_lease_is_rejected_with_the_current_status(api: httpx.Client) -> None:
     create(api)
     claim(api)
     for headers in ({}, {"Lease-Token": "1-another"}):
@@ -80,7 +80,7 @@ def test_who_does_not_hold_the_lease_is_told_where_the_job_stands(api: httpx.Cli
         assert (problem["current_status"], problem["revision"]) == ("running", 2)
 
 
-def test_a_release_with_an_error_uses_up_an_attempt(api: httpx.Client) -> None:
+def test_a_release_with_an_error_counts_a_failed_attempt(api: httpx.Client) -> None:
     create(api, max_attempts=2)
     for status, failures in (("pending", 1), ("failed", 2)):
         _, token = claim(api)
@@ -150,7 +150,7 @@ def test_a_request_that_needs_a_field_needs_a_body(api: httpx.Client, path: str)
         ("POST", "/v1/drain"),
     ],
 )
-def test_a_body_that_may_be_left_out_is_an_object_where_it_is_sent(
+def test_an_optional_body_must_be_an_object_if_it_is_sent(
     api: httpx.Client, method: str, path: str, content: bytes
 ) -> None:
     refused = api.request(method, path, content=content, headers={"Content-Type": "application/json"})
@@ -184,7 +184,7 @@ def test_null_clears_a_setting_of_a_queue_and_absent_keeps_it(api: httpx.Client)
         ({"paused": True, "cap": 1}, "cap"),
     ],
 )
-def test_a_setting_that_is_not_valid_is_refused_and_changes_nothing(
+def test_an_invalid_setting_is_rejected_and_changes_nothing(
     api: httpx.Client, settings: dict[str, Any], field: str
 ) -> None:
     refused = api.put("/v1/queues/q", json=settings)
@@ -193,7 +193,7 @@ def test_a_setting_that_is_not_valid_is_refused_and_changes_nothing(
     assert api.get("/v1/queues").json() == {"items": []}
 
 
-def test_a_silent_worker_loses_its_job_to_another_and_the_log_says_so(
+def test_an_expired_lease_requeues_the_job_and_is_logged(
     api: httpx.Client, shared_service: Service, redis_url: str
 ) -> None:
     create(api, max_attempts=2)
@@ -211,9 +211,7 @@ def test_a_silent_worker_loses_its_job_to_another_and_the_log_says_so(
     assert [line["job_id"] for line in lines if line["event"] == "a lease has run out"][-1:] == ["j"]
 
 
-def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_the_others_lose_theirs(
-    redis_url: str, tmp_path: Path
-) -> None:
+def test_after_an_hour_without_a_service_only_live_workers_keep_their_leases(redis_url: str, tmp_path: Path) -> None:
     apart = redis_url.removesuffix("/0") + "/2"  # where no other service reaps
     settings = {"REDIS_URL": apart, "SHUTDOWN_DRAIN_SECONDS": "1"}
     folders = tmp_path / "one", tmp_path / "two"
@@ -252,7 +250,7 @@ def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_t
         assert (late.status_code, late.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
 
 
-def test_after_an_outage_workers_have_time_to_be_heard_of_again(
+def test_after_an_outage_workers_have_time_for_a_heartbeat(
     new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     def killed(redis: RedisServer, service: Service) -> Iterator[None]:
@@ -297,7 +295,7 @@ def test_after_an_outage_workers_have_time_to_be_heard_of_again(
             assert api.get("/v1/jobs/lives").json()["status"] == "running", name
 
 
-def test_a_full_redis_takes_no_job_from_its_worker(api: httpx.Client, redis_url: str) -> None:
+def test_a_heartbeat_succeeds_while_redis_is_full(api: httpx.Client, redis_url: str) -> None:
     create(api)
     create(api, "another")
     _, token = claim(api)
@@ -312,7 +310,7 @@ def test_a_full_redis_takes_no_job_from_its_worker(api: httpx.Client, redis_url:
     assert api.get("/v1/jobs/j").json()["progress"] == {"current": 1}
 
 
-def test_a_foreign_key_in_the_place_of_the_leases_is_no_secret(
+def test_a_leases_key_of_an_unexpected_type_is_logged(
     api: httpx.Client, shared_service: Service, redis_url: str
 ) -> None:
     before = len(shared_service.log)

@@ -165,7 +165,7 @@ def ask_without_right(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -
                 api.request(method, re.sub(r"{\w+}", "one", path), headers=headers)
 
 
-def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
+def test_every_declared_response_occurs(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
     seen: set[Answered] = set()
 
     def note(response: httpx.Response) -> None:

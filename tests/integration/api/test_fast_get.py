@@ -16,7 +16,7 @@ def answered(response: httpx.Response) -> tuple[Any, ...]:
 
 
 @pytest.mark.parametrize("end", ["pending", "running", "leased", "completed", "failed", "cancelled", "gone"])
-def test_a_job_looks_the_same_on_both_ways(api: httpx.Client, end: str) -> None:
+def test_the_fast_path_responds_like_the_application(api: httpx.Client, end: str) -> None:
     created = {"job_id": "j", "input_params": {"é": [1, None]}, "slate_id": "daytona é", "delay_seconds": 0}
     if end != "gone":
         api.post("/v1/jobs", json=created).raise_for_status()
@@ -38,6 +38,6 @@ def test_a_job_looks_the_same_on_both_ways(api: httpx.Client, end: str) -> None:
             assert direct.status_code == 200
 
 
-def test_an_answer_that_the_client_does_not_take_is_refused(api: httpx.Client) -> None:
+def test_the_fast_path_respects_accept(api: httpx.Client) -> None:
     api.post("/v1/jobs", json={"job_id": "j", "input_params": 1}).raise_for_status()
     assert api.get("/v1/jobs/j", headers={"Accept": "text/html"}).status_code == 406

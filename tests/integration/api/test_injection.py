@@ -84,7 +84,7 @@ def names(store: sync_redis.Redis) -> set[str]:
     return {str(name) for name in store.scan_iter(count=1000)} - {keys.CLOCK, keys.VERSION}
 
 
-def test_no_name_is_taken_from_a_client_but_by_its_alphabet(bare: httpx.Client, store: sync_redis.Redis) -> None:
+def test_only_valid_names_are_accepted(bare: httpx.Client, store: sync_redis.Redis) -> None:
     before = names(store)
     for text in (*CONTROLS, *SIGNS):
         for answer in everywhere(bare, text):
@@ -94,7 +94,7 @@ def test_no_name_is_taken_from_a_client_but_by_its_alphabet(bare: httpx.Client, 
     assert names(store) == before
 
 
-def test_free_text_makes_up_no_key_and_no_pattern(api: httpx.Client, store: sync_redis.Redis) -> None:
+def test_free_text_becomes_no_redis_key_and_no_pattern(api: httpx.Client, store: sync_redis.Redis) -> None:
     for number, text in enumerate(SIGNS):
         key = {"Idempotency-Key": f"{number}-{quote(text, safe='*?[]{}:|')}"}
         fields = {"slate_id": text, "correlation_id": text, "queue": "free"}
@@ -116,7 +116,7 @@ def test_free_text_makes_up_no_key_and_no_pattern(api: httpx.Client, store: sync
     assert not {name for name in names(store) if not NAME.fullmatch(name)}
 
 
-def test_an_answer_has_no_header_that_a_client_made_up(chatty: Service) -> None:
+def test_a_client_cannot_forge_a_response_header(chatty: Service) -> None:
     sent = (
         b"X-Correlation-ID: caf\xc3\xa9", b"X-Correlation-ID: a\x7fb", b"X-Correlation-ID: a\tb",
         b"X-Correlation-ID: a\r\n Set-Cookie: stolen=1", b"X-Correlation-ID: a\rSet-Cookie: stolen=1",
@@ -134,7 +134,7 @@ def test_an_answer_has_no_header_that_a_client_made_up(chatty: Service) -> None:
         assert json.loads(body)["status"] == int(head.split()[1])
 
 
-def test_a_stream_has_no_frame_that_a_client_made_up(api: httpx.Client) -> None:
+def test_a_client_cannot_forge_a_frame_of_a_stream(api: httpx.Client) -> None:
     with api.stream("GET", "/v1/events") as stream:
         lines = stream.iter_raw()
         text = next(lines)
@@ -170,7 +170,7 @@ def barrage(api: httpx.Client) -> None:
         api.get("/v1/jobs", headers={"X-Correlation-ID": one_line.encode()})
 
 
-def test_a_log_of_json_has_no_line_that_a_client_made_up(bare: httpx.Client, shared_service: Service) -> None:
+def test_a_client_cannot_forge_a_line_of_the_json_log(bare: httpx.Client, shared_service: Service) -> None:
     before = len(shared_service.log)
     barrage(bare)
     for line in whole(shared_service, bare)[before:].splitlines():
@@ -179,7 +179,7 @@ def test_a_log_of_json_has_no_line_that_a_client_made_up(bare: httpx.Client, sha
         assert re.fullmatch(r"[\x20-\x7e]+", line)
 
 
-def test_a_log_on_a_terminal_is_steered_by_no_client(bare: httpx.Client, chatty: Service) -> None:
+def test_a_client_cannot_send_control_sequences_to_the_console_log(bare: httpx.Client, chatty: Service) -> None:
     bare.base_url = chatty.url
     barrage(bare)
     for line in whole(chatty, bare).split("\n"):

@@ -19,7 +19,7 @@ HELPERS = ROOT / "tests" / "helpers"
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "30")
 
 
-def test_no_request_finds_a_difference_from_the_document_or_a_5xx(
+def test_generated_requests_cause_no_undocumented_response_and_no_5xx(
     api: httpx.Client, shared_service: Service, tmp_path: Path
 ) -> None:
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HELPERS / "schemathesis.toml")]

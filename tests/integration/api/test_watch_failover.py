@@ -69,7 +69,9 @@ async def say(http: httpx.AsyncClient, method: str, path: str, body: object, key
         await asyncio.sleep(0.2)
 
 
-async def test_every_watcher_sees_every_end_once(new_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+async def test_every_watcher_receives_every_final_status_once(
+    new_redis: Callable[..., RedisServer], tmp_path: Path
+) -> None:
     redis = await asyncio.to_thread(new_redis)
     folder = tmp_path / "service"
     folder.mkdir()

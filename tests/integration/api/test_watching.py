@@ -46,7 +46,7 @@ def heard(watcher: Watcher, number: int) -> None:
 
 
 class TestOneJob:
-    def test_it_is_followed_to_its_end(self, api: httpx.Client) -> None:
+    def test_its_stream_ends_with_its_final_status(self, api: httpx.Client) -> None:
         create(api, slate_id="s")
         with watch(api) as watcher:
             heard(watcher, 1)
@@ -60,7 +60,7 @@ class TestOneJob:
         del record["input_params"], record["result"]
         assert watcher.heard[-1].json() == record
 
-    def test_who_has_seen_the_end_is_told_to_stop(self, api: httpx.Client) -> None:
+    def test_a_client_that_has_the_final_status_gets_204(self, api: httpx.Client) -> None:
         create(api)
         move(api, "failed", error_message="why")
         with watch(api) as seen:
@@ -69,7 +69,7 @@ class TestOneJob:
         with watch(api, last_event_id=seen.ids[0]) as again:
             assert (again.response.status_code, again.response.read()) == (204, b"")
 
-    def test_who_comes_back_is_told_only_what_is_new(self, api: httpx.Client) -> None:
+    def test_a_reconnecting_client_receives_only_new_changes(self, api: httpx.Client) -> None:
         create(api)
         with watch(api) as before:
             heard(before, 1)
@@ -83,7 +83,7 @@ class TestOneJob:
             assert watcher.response.status_code == 404
             assert "job-not-found" in watcher.response.read().decode()
 
-    def test_what_a_client_sent_cannot_break_an_event(self, api: httpx.Client) -> None:
+    def test_line_breaks_in_json_do_not_break_an_event(self, api: httpx.Client) -> None:
         create(api)
         for text in ('{"status": "failed", "error_message": {\n\n"event":\r\n\r\n"x"\r, "y": "\u2028\\n"}}',):
             api.patch("/v1/jobs/j", content=text, headers={"Content-Type": "application/json"}).raise_for_status()
@@ -92,7 +92,7 @@ class TestOneJob:
         assert watcher.told == [("changed", "failed")]
         assert watcher.heard[0].json()["error_message"] == {"event": "x", "y": "\u2028\n"}
 
-    def test_a_wrong_key_harms_no_other_watcher(self, api: httpx.Client, redis_url: str) -> None:
+    def test_a_key_of_the_wrong_type_does_not_affect_other_watchers(self, api: httpx.Client, redis_url: str) -> None:
         create(api)
         with sync_redis.Redis.from_url(redis_url) as redis:
             redis.set("job:wrong", "x")
@@ -101,14 +101,14 @@ class TestOneJob:
             redis.delete("job:wrong")
         assert {(n % 2, answer.status_code) for n, answer in enumerate(answers)} == {(0, 500), (1, 200)}
 
-    def test_every_watcher_of_many_is_told(self, api: httpx.Client) -> None:
+    def test_every_one_of_many_watchers_receives_the_change(self, api: httpx.Client) -> None:
         create(api)
         watchers = [watch(api) for _ in range(30)]
         with watching(*watchers):
             finish(api)
             assert {tuple(watcher.until_ended().told)[-1] for watcher in watchers} == {("changed", "completed")}
 
-    def test_that_its_worker_has_gone_silent_is_told(self, fresh: Service) -> None:
+    def test_an_expired_lease_is_streamed(self, fresh: Service) -> None:
         with httpx.Client(base_url=fresh.url) as api:
             create(api)
             claim = {"queues": ["default"], "worker": "w", "lease_seconds": 5}
@@ -118,7 +118,7 @@ class TestOneJob:
         assert [(event.json()["revision"], event.json()["stale"]) for event in watcher.heard] == [(2, False), (2, True)]
         assert watcher.ids[1] == f"{watcher.ids[0]}-stale"
 
-    def test_that_it_has_expired_is_told(self, redis_url: str, tmp_path: Path) -> None:
+    def test_its_expiry_is_streamed(self, redis_url: str, tmp_path: Path) -> None:
         with (
             Service(tmp_path, REDIS_URL=apart(redis_url), JOB_TTL_SECONDS="2") as service,
             httpx.Client(base_url=service.url) as api,
@@ -143,7 +143,7 @@ def poll(api: httpx.Client) -> Iterator[Poll]:
 
 
 class TestLongPoll:
-    def test_it_is_answered_as_soon_as_the_job_has_changed(self, api: httpx.Client, poll: Poll) -> None:
+    def test_it_responds_as_soon_as_the_job_changes(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
         for how in ({}, {"If_None_Match": "etag"}, {"path": "/v1/jobs/j", "Prefer": "respond-async, wait=20"}):
             etag = api.get("/v1/jobs/j").headers["etag"]
@@ -155,9 +155,7 @@ class TestLongPoll:
             assert found.json()["input_params"] == {"a": 1}
             assert found.headers["etag"] == api.get("/v1/jobs/j").headers["etag"]
 
-    def test_it_is_answered_at_once_where_the_client_has_another_record_or_the_job_has_ended(
-        self, api: httpx.Client, poll: Poll
-    ) -> None:
+    def test_it_responds_at_once_to_another_etag_and_for_a_finished_job(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
         started = time.monotonic()
         assert poll(If_None_Match='"1-1"').result(10).status_code == 200
@@ -168,7 +166,7 @@ class TestLongPoll:
         assert poll("/v1/jobs/nobody?wait=20").result(10).status_code == 404
         assert time.monotonic() - started < 10
 
-    def test_it_waits_while_the_client_has_what_there_is(self, api: httpx.Client, poll: Poll) -> None:
+    def test_it_waits_while_the_etag_is_one_of_if_none_match(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
         etag = api.get("/v1/jobs/j").headers["etag"]
         next_one = etag.replace("-1", "-2")
@@ -180,7 +178,7 @@ class TestLongPoll:
             assert answer.result(10).status_code == 304
             assert time.monotonic() - started > 1
 
-    def test_nothing_new_is_the_record_or_not_modified_in_the_end(self, api: httpx.Client, poll: Poll) -> None:
+    def test_after_the_wait_an_unchanged_job_is_returned_or_304(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
         etag = api.get("/v1/jobs/j").headers["etag"]
         started = time.monotonic()
@@ -199,20 +197,20 @@ class TestLongPoll:
             ("wait=0", "wait=0"),
         ],
     )
-    def test_a_preference_says_whether_it_was_applied(
+    def test_the_response_shows_whether_a_preference_was_applied(
         self, api: httpx.Client, prefer: str, applied: str | None
     ) -> None:
         create(api)
         assert api.get("/v1/jobs/j", headers={"Prefer": prefer}).headers.get("preference-applied") == applied
 
-    def test_more_than_is_allowed_is_refused_in_the_query_and_clamped_as_a_preference(self, api: httpx.Client) -> None:
+    def test_a_wait_that_is_too_long_is_rejected_in_the_query_and_clamped_in_prefer(self, api: httpx.Client) -> None:
         create(api)
         move(api, "failed")
         refused = api.get("/v1/jobs/j?wait=31")
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "wait")
         assert api.get("/v1/jobs/j", headers={"Prefer": "wait=100000"}).headers["preference-applied"] == "wait=30"
 
-    def test_a_lease_that_runs_out_is_a_change(self, fresh: Service) -> None:
+    def test_an_expired_lease_is_a_change(self, fresh: Service) -> None:
         with httpx.Client(base_url=fresh.url, timeout=40) as api:
             create(api)
             api.post("/v1/claims", json={"queues": ["default"], "worker": "w", "lease_seconds": 5}).raise_for_status()
@@ -231,7 +229,7 @@ def waits(api: httpx.Client, requests: int) -> None:
 
 
 class TestAllJobs:
-    def test_every_change_is_told_once_in_order(self, api: httpx.Client) -> None:
+    def test_every_change_is_streamed_once_and_in_order(self, api: httpx.Client) -> None:
         with watch(api, "/v1/events") as watcher:
             heard(watcher, 1)
             create(api, "a", slate_id="s", queue="q")
@@ -269,7 +267,7 @@ class TestAllJobs:
             if all({**jobs[job_id], "status": status}.get(name) == value for name, value in wanted.items())
         ]
 
-    def test_who_comes_back_is_told_what_was_missed_and_nothing_twice(self, api: httpx.Client) -> None:
+    def test_a_reconnecting_client_receives_missed_events_once(self, api: httpx.Client) -> None:
         with watch(api, "/v1/events") as before:
             create(api, "a")
             heard(before, 2)
@@ -282,7 +280,7 @@ class TestAllJobs:
         assert [e.json().get("job_id") for e in after.heard] == [None, *(f"j{n}" for n in range(700)), "b"]
         assert after.ids[0] == before.ids[-1]
 
-    def test_it_begins_with_what_has_happened_since_a_moment(self, api: httpx.Client) -> None:
+    def test_since_starts_the_stream_in_the_past(self, api: httpx.Client) -> None:
         beginning = api.get("/v1/stats").json()["at"]
         time.sleep(0.01)
         create(api, "a")
@@ -299,7 +297,7 @@ class TestAllJobs:
             assert watcher.heard[0].event == "hello"
             assert [e.json()["job_id"] for e in watcher.heard[1:]][: len(jobs)] == jobs
 
-    def test_where_older_events_are_gone_since_a_moment_is_reset(self, api: httpx.Client, redis_url: str) -> None:
+    def test_since_before_the_oldest_event_gets_reset(self, api: httpx.Client, redis_url: str) -> None:
         entry = {"event": "changed", "job_id": "j", "status": "pending", "revision": 1, "queue": "q", "created": 1}
         with sync_redis.Redis.from_url(redis_url) as redis:
             redis.delete(keys.EVENTS)
@@ -314,12 +312,12 @@ class TestAllJobs:
         assert [event.event for event in watcher.heard[:3]] == ["hello", "reset", "changed"]
 
     @pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "12345"])
-    def test_a_moment_that_is_none_is_refused(self, api: httpx.Client, since: str) -> None:
+    def test_an_invalid_since_is_rejected(self, api: httpx.Client, since: str) -> None:
         refused = api.get("/v1/events", params={"since": since})
         assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "since")
 
     @pytest.mark.parametrize("position", ["5-5", "9999999999999-0"], ids=["older than is kept", "newer than the last"])
-    def test_a_position_out_of_history_is_reset(self, api: httpx.Client, position: str) -> None:
+    def test_a_position_outside_the_history_gets_reset(self, api: httpx.Client, position: str) -> None:
         create(api, "a")
         with watch(api, "/v1/events", last_event_id=position) as watcher:
             heard(watcher, 2)
@@ -329,9 +327,7 @@ class TestAllJobs:
         assert watcher.heard[2].json()["job_id"] == "b"
 
     @pytest.mark.parametrize("is_cut", [True, False], ids=["with the connection", "under it"])
-    def test_a_history_that_is_lost_under_a_watcher_is_reset(
-        self, api: httpx.Client, redis_url: str, is_cut: bool
-    ) -> None:
+    def test_a_lost_history_resets_the_stream(self, api: httpx.Client, redis_url: str, is_cut: bool) -> None:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
             heard(watcher, 1)
@@ -343,7 +339,7 @@ class TestAllJobs:
             heard(watcher, 3)
         assert [event.event for event in watcher.heard] == ["hello", "reset", "changed"]
 
-    def test_a_cut_connection_to_redis_is_not_noticed(self, api: httpx.Client, redis_url: str) -> None:
+    def test_a_closed_connection_to_redis_loses_no_event(self, api: httpx.Client, redis_url: str) -> None:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
             heard(watcher, 1)
@@ -369,7 +365,7 @@ def fresh(redis_url: str, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def test_a_watcher_of_one_replica_sees_what_is_done_at_another(
+def test_a_watcher_of_one_replica_receives_changes_made_through_another(
     api: httpx.Client, redis_url: str, tmp_path: Path
 ) -> None:
     create(api)
@@ -386,7 +382,7 @@ def test_a_watcher_of_one_replica_sees_what_is_done_at_another(
                 heard(watcher, 2)
 
 
-def test_the_end_of_the_process_ends_watching_cleanly(fresh: Service) -> None:
+def test_a_stopping_process_ends_streams_with_bye(fresh: Service) -> None:
     with httpx.Client(base_url=fresh.url, timeout=40) as api, ThreadPoolExecutor(1) as pool:
         create(api)
         polled = pool.submit(httpx.get, f"{fresh.url}/v1/jobs/j?wait=30", timeout=40)
@@ -402,7 +398,7 @@ def test_the_end_of_the_process_ends_watching_cleanly(fresh: Service) -> None:
     assert time.monotonic() - started < 5
 
 
-def test_a_process_that_ends_waits_for_nothing_new(fresh: Service) -> None:
+def test_a_stopping_process_rejects_long_polls(fresh: Service) -> None:
     with httpx.Client(base_url=fresh.url, timeout=40) as api:
         create(api)
         claim = {"queues": ["default"], "worker": "w", "lease_seconds": 5}
@@ -419,7 +415,7 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
-def test_a_request_that_waits_hears_when_its_client_leaves_whatever_is_sent_behind_it(fresh: Service) -> None:
+def test_a_waiting_request_ends_when_its_client_pipelines_another_one(fresh: Service) -> None:
     with httpx.Client(base_url=fresh.url) as api:
         create(api)
         waiting, other = (
@@ -436,7 +432,7 @@ def test_a_request_that_waits_hears_when_its_client_leaves_whatever_is_sent_behi
         assert "Exception in ASGI" not in fresh.log
 
 
-def test_one_connection_to_redis_reads_for_all_who_watch_and_wait(fresh: Service, redis_url: str) -> None:
+def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: Service, redis_url: str) -> None:
     with httpx.Client(base_url=fresh.url) as api, ThreadPoolExecutor(4) as pool:
         create(api)
         claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 3}
@@ -452,7 +448,7 @@ def test_one_connection_to_redis_reads_for_all_who_watch_and_wait(fresh: Service
         waits(api, 0)
 
 
-def test_nobody_who_watches_costs_nothing(fresh: Service, redis_url: str) -> None:
+def test_without_watchers_no_connection_reads_events(fresh: Service, redis_url: str) -> None:
     with httpx.Client(base_url=fresh.url) as api, sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
         with watch(api, "/v1/events") as watcher:
             heard(watcher, 1)
@@ -461,9 +457,7 @@ def test_nobody_who_watches_costs_nothing(fresh: Service, redis_url: str) -> Non
         )
 
 
-def test_watchers_are_limited_for_each_client_and_in_all_and_take_no_place_from_others(
-    redis_url: str, tmp_path: Path
-) -> None:
+def test_watchers_have_limits_of_their_own_per_client_and_in_total(redis_url: str, tmp_path: Path) -> None:
     limits = {"MAX_WAITING_REQUESTS": "3", "MAX_WATCHERS_PER_CLIENT": "2", "MAX_CONCURRENT_REQUESTS": "2"}
     with Service(tmp_path, REDIS_URL=apart(redis_url), **limits) as service, httpx.Client(base_url=service.url) as api:
         create(api)
@@ -489,9 +483,7 @@ def test_watchers_are_limited_for_each_client_and_in_all_and_take_no_place_from_
             api.post("/v1/jobs/late/cancel", headers={"Lease-Token": waiting.result().json()["lease"]["token"]})
 
 
-def test_redis_may_go_and_come_back_under_those_who_watch(
-    new_redis: Callable[..., RedisServer], tmp_path: Path
-) -> None:
+def test_streams_survive_a_restart_of_redis(new_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
     redis = new_redis()
     folder = tmp_path / "service"
     folder.mkdir()

@@ -55,12 +55,12 @@ def bearer(key: str) -> tuple[str, str]:
     return ("authorization", f"Bearer {key}")
 
 
-def test_every_operation_has_its_place_in_the_table() -> None:
+def test_every_operation_is_in_the_table_of_scopes() -> None:
     assert REQUIRED_SCOPES.keys() == {None, *OPERATIONS}
     assert {name for name, scope in REQUIRED_SCOPES.items() if scope is None} == {None, "getHealth", "getReadiness"}
 
 
-def test_what_has_no_id_is_a_page() -> None:
+def test_handlers_without_an_id_serve_pages() -> None:
     app = create_app(Settings.from_environment({}), "redis://nowhere")
     without = {
         route.path
@@ -76,7 +76,7 @@ def test_what_has_no_id_is_a_page() -> None:
 
 
 @pytest.mark.parametrize("operation", REQUIRED_SCOPES)
-def test_without_keys_everybody_is_let_in(operation: str) -> None:
+def test_without_configured_keys_every_request_is_allowed(operation: str) -> None:
     assert get_api_key(ask(operation, keys=()).scope) is None
 
 
@@ -97,7 +97,7 @@ def test_without_keys_everybody_is_let_in(operation: str) -> None:
         (bearer(f"{READER}, Bearer {READER}"),),
     ],
 )
-def test_what_is_not_one_known_key_opens_nothing(operation: str, headers: tuple[tuple[str, str], ...]) -> None:
+def test_only_a_single_known_key_is_accepted(operation: str, headers: tuple[tuple[str, str], ...]) -> None:
     with pytest.raises(Unauthenticated) as refused:
         ask(operation, *headers)
     assert refused.value.is_unknown == any(name == "authorization" for name, _ in headers)
@@ -106,7 +106,7 @@ def test_what_is_not_one_known_key_opens_nothing(operation: str, headers: tuple[
 
 @pytest.mark.parametrize("operation", [name for name, scope in REQUIRED_SCOPES.items() if scope])
 @pytest.mark.parametrize("scope", Scope)
-def test_a_key_opens_what_its_scope_is_for_and_nothing_else(operation: str, scope: Scope) -> None:
+def test_a_key_authorizes_the_operations_of_its_scope_only(operation: str, scope: Scope) -> None:
     keys = (known("one", READER, scope),)
     if REQUIRED_SCOPES[operation] is scope:
         assert get_api_key(ask(operation, bearer(READER), keys=keys).scope) is keys[0]
@@ -117,7 +117,7 @@ def test_a_key_opens_what_its_scope_is_for_and_nothing_else(operation: str, scop
     assert f"the scope {REQUIRED_SCOPES[operation]}" in str(refused.value)
 
 
-def test_a_worker_changes_the_job_that_it_holds_and_no_other() -> None:
+def test_a_worker_can_change_a_job_only_with_its_lease_token() -> None:
     assert LEASE_HOLDER_SCOPES == {"updateJob": Scope.WORK}
     ask("updateJob", bearer(WORKER), ("lease-token", "1-abc"))
     ask("updateJob", bearer(WRITER), ("lease-token", "1-abc"))
@@ -129,12 +129,12 @@ def test_a_worker_changes_the_job_that_it_holds_and_no_other() -> None:
             ask(operation, bearer(key), ("lease-token", "1-abc"))
 
 
-def test_a_client_is_its_key_where_there_is_one() -> None:
+def test_a_client_is_identified_by_its_key() -> None:
     assert client_id(ask("getJob", ("authorization", f"bEARER  {READER} ")).scope) == "key:reader"
     assert client_id(ask("getHealth", bearer(READER)).scope) == "192.0.2.1"
 
 
-def test_a_key_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_compared_with_every_key_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -149,7 +149,7 @@ def test_a_key_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyP
         assert compared == [(one.digest, sha256(key.encode()).digest()) for one in ALL]
 
 
-def test_a_key_is_long_random_and_kept_as_its_hash() -> None:
+def test_a_generated_key_is_random_and_43_characters_long() -> None:
     made = {generate_key() for _ in range(100)}
     assert len(made) == 100
     assert all(re.fullmatch(r"jobstate_[A-Za-z0-9_-]{43}", key) for key in made)
@@ -159,7 +159,7 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(main, ["key", *arguments])
 
 
-def test_the_command_makes_a_key_and_the_entry_that_lets_it_in() -> None:
+def test_the_command_prints_a_key_and_its_entry() -> None:
     done = run("ci", "--scopes", "write,read")
     assert done.exit_code == 0
     key, entry = (line.partition("=")[2] for line in done.stdout.splitlines())
@@ -172,12 +172,12 @@ def test_the_command_makes_a_key_and_the_entry_that_lets_it_in() -> None:
 @pytest.mark.parametrize(
     "arguments", [["ci"], ["ci", "--scopes", ""], ["ci", "--scopes", "root"], ["a:b", "--scopes", "read"]]
 )
-def test_the_command_says_what_is_allowed(arguments: list[str]) -> None:
+def test_the_command_names_what_is_allowed(arguments: list[str]) -> None:
     done = run(*arguments)
     assert (done.exit_code, done.stdout) == (2, "")
     assert "scopes" in done.stderr.lower() or "allowed" in done.stderr
 
 
-def test_the_table_is_what_the_document_says() -> None:
+def test_the_document_has_the_required_scopes() -> None:
     assert OPERATIONS["updateJob"]["security"] == [{auth.SCHEME: ["write"]}, {auth.SCHEME: ["work"]}, {}]
     assert OPERATIONS["getHealth"]["security"] == []

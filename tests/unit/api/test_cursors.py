@@ -30,7 +30,7 @@ def cursor_for(wanted: JobFilter) -> str:
 
 @pytest.mark.parametrize("wanted", FILTERS)
 @pytest.mark.parametrize("position", [1, 255, 256, POSITION, 2**53 + 1])
-def test_a_cursor_leads_back_to_its_position(position: int, wanted: JobFilter) -> None:
+def test_a_cursor_decodes_to_its_position(position: int, wanted: JobFilter) -> None:
     cursor = cursors.encode(position, wanted)
     assert cursor is not None
     assert set(cursor) <= {*string.ascii_letters, *string.digits, "-", "_"}
@@ -43,7 +43,7 @@ def test_the_last_page_has_no_cursor_and_the_first_needs_none() -> None:
 
 
 @pytest.mark.parametrize("given_for", FILTERS)
-def test_a_cursor_of_other_filters_is_refused(given_for: JobFilter) -> None:
+def test_a_cursor_of_other_filters_is_rejected(given_for: JobFilter) -> None:
     cursor = cursor_for(given_for)
     for wanted in FILTERS:
         if wanted != given_for:
@@ -61,7 +61,7 @@ def read(cursor: str) -> int | None:
         return None
 
 
-def test_one_wrong_character_never_leads_to_another_position() -> None:
+def test_one_wrong_character_never_decodes_to_another_position() -> None:
     cursor = cursor_for(FILTERS[-1])
     for place in range(len(cursor)):
         for character in f"{string.printable}é\x00\ud800":
@@ -69,7 +69,7 @@ def test_one_wrong_character_never_leads_to_another_position() -> None:
     assert read("B" + cursor[1:]) is None
 
 
-def test_a_lost_added_or_swapped_character_never_leads_to_another_position() -> None:
+def test_a_lost_added_or_swapped_character_never_decodes_to_another_position() -> None:
     cursor = cursor_for(FILTERS[-1])
     for place in range(len(cursor)):
         assert read(cursor[:place] + cursor[place + 1 :]) is None
@@ -82,19 +82,19 @@ def test_a_lost_added_or_swapped_character_never_leads_to_another_position() -> 
 @pytest.mark.parametrize(
     "garbage", ["", "=", "====", "a", "AAAA", "A" * 18, "A" * 20, "A" * 100_000, "é", "\ud800", "\x00", "null", "../.."]
 )
-def test_garbage_is_refused(garbage: str) -> None:
+def test_garbage_is_rejected(garbage: str) -> None:
     with pytest.raises(InvalidValue, match=r"^cursor: "):
         cursors.decode(garbage, JobFilter())
 
 
 @pytest.mark.parametrize("added", ["!!!!", "\n\n\n\n", "AAAAA", "A" * 21])
-def test_a_cursor_with_something_behind_it_is_refused(added: str) -> None:
+def test_a_cursor_with_a_suffix_is_rejected(added: str) -> None:
     cursor = cursor_for(FILTERS[-1])
     assert read(cursor) == POSITION
     assert read(cursor + added) is None
 
 
-def test_a_cursor_put_together_by_hand_is_refused() -> None:
+def test_a_forged_cursor_is_rejected() -> None:
     halves = cursor_for(JobFilter(queue="a")), cursors.encode(POSITION + 2**32, JobFilter(queue="a"))
     assert halves[1] is not None
     with pytest.raises(InvalidValue):

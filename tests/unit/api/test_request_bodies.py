@@ -29,7 +29,7 @@ def refusal_of(kind: type[Struct], body: bytes) -> InvalidValue:
         (BatchGet, b'{"job_ids": [], "ids": []}', "ids", "the fields job_ids"),
     ],
 )
-def test_an_unknown_field_is_refused_with_the_fields_that_there_are(
+def test_an_unknown_field_is_rejected_with_the_known_fields(
     kind: type[Struct], body: bytes, field: str, allowed: str
 ) -> None:
     refusal = refusal_of(kind, body)
@@ -47,7 +47,7 @@ def test_an_unknown_field_is_refused_with_the_fields_that_there_are(
         (BatchGet, b"{}", "job_ids", "1 to 1,000 ids"),
     ],
 )
-def test_a_missing_field_is_refused_by_name(kind: type[Struct], body: bytes, field: str, allowed: str) -> None:
+def test_a_missing_field_is_rejected_by_name(kind: type[Struct], body: bytes, field: str, allowed: str) -> None:
     refusal = refusal_of(kind, body)
     assert (refusal.field, refusal.detail, refusal.allowed) == (field, "it is missing", allowed)
 
@@ -100,7 +100,7 @@ def test_a_missing_field_is_refused_by_name(kind: type[Struct], body: bytes, fie
         (BatchGet, b'{"job_ids": ["a", "b", null]}', "job_ids[2]", "ids"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_by_name(
+def test_a_value_of_the_wrong_type_is_rejected_by_name(
     kind: type[Struct], body: bytes, field: str, allowed: str
 ) -> None:
     refusal = refusal_of(kind, body)
@@ -112,7 +112,7 @@ def test_a_value_of_the_wrong_type_is_refused_by_name(
 
 @pytest.mark.parametrize("kind", [CreateJob, UpdateJob, BatchGet, CancelJob])
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"{}"', b"true", b"[{}]"])
-def test_a_body_that_is_not_an_object_is_refused(kind: type[Struct], body: bytes) -> None:
+def test_a_body_that_is_not_an_object_is_rejected(kind: type[Struct], body: bytes) -> None:
     refusal = refusal_of(kind, body)
     assert (refusal.field, refusal.allowed) == ("body", "a JSON object")
 
@@ -132,7 +132,7 @@ def test_a_body_that_is_not_an_object_is_refused(kind: type[Struct], body: bytes
         b'{"input_params": 1}\xef\xbb\xbf',
     ],
 )
-def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
+def test_a_body_that_is_not_json_is_rejected(body: bytes) -> None:
     refusal = refusal_of(CreateJob, body)
     assert (refusal.field, refusal.allowed) == ("body", "a JSON object")
     assert "not valid JSON" in refusal.detail
@@ -142,7 +142,7 @@ def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
     ("body", "byte"),
     [(b"\xff", 0), (b'{"input_params": "\xc3"}', 18), (b'{"input_params": "\xed\xa0\x80"}', 18)],
 )
-def test_a_body_in_broken_utf8_is_refused_with_its_place(body: bytes, byte: int) -> None:
+def test_invalid_utf8_in_a_body_is_rejected_with_its_position(body: bytes, byte: int) -> None:
     refusal = refusal_of(CreateJob, body)
     assert (refusal.field, refusal.allowed) == ("body", "JSON in UTF-8")
     assert refusal.detail == f"it is not valid UTF-8 (byte {byte})"
@@ -155,18 +155,18 @@ def test_a_byte_order_mark_before_a_body_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
-def test_a_body_in_utf16_is_refused_for_its_encoding(mark: bytes) -> None:
+def test_a_body_in_utf16_is_rejected_for_its_encoding(mark: bytes) -> None:
     refusal = refusal_of(CreateJob, mark + "{}".encode("utf-16-le"))
     assert (refusal.field, refusal.allowed) == ("body", "JSON in UTF-8")
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
-def test_a_body_nested_too_deep_is_refused(opening: bytes, closing: bytes) -> None:
+def test_a_body_nested_too_deeply_is_rejected(opening: bytes, closing: bytes) -> None:
     refusal = refusal_of(CreateJob, b'{"input_params": ' + opening * 100_000 + b"1" + closing * 100_000 + b"}")
     assert (refusal.field, refusal.allowed) == ("body", "at most 200 levels")
 
 
-def test_the_free_parts_of_a_body_pass_through_as_they_came() -> None:
+def test_raw_fields_of_a_body_pass_through_unchanged() -> None:
     text = b'{"b": 1e999, "a": 1.0, "a": 12345678901234567890}'
     assert bytes(decode(CreateJob, b'{"input_params": ' + text + b"}").input_params) == text
     change = decode(UpdateJob, b'{"status": "completed", "result": ' + text + b"}")
@@ -179,7 +179,7 @@ def test_an_empty_value_is_not_an_absent_one(text: bytes) -> None:
     assert bytes(decode(UpdateJob, b'{"status": "completed"}').result) == b""
 
 
-def test_what_is_left_out_of_a_creation_has_its_default() -> None:
+def test_an_absent_field_of_a_creation_has_its_default() -> None:
     creation = decode(CreateJob, b'{"input_params": {}}')
     assert creation == CreateJob(input_params=creation.input_params)
     assert (creation.queue, creation.max_attempts, creation.retry_delay_seconds) == ("default", 1, 0)
@@ -205,7 +205,7 @@ def test_what_is_left_out_of_a_creation_has_its_default() -> None:
         (BatchGet, '"%s"', "body"),
     ],
 )
-def test_a_lone_surrogate_is_refused_by_name(kind: type[Struct], body: str, field: str, surrogate: str) -> None:
+def test_a_lone_surrogate_is_rejected_by_name(kind: type[Struct], body: str, field: str, surrogate: str) -> None:
     refusal = refusal_of(kind, (body % surrogate).encode())
     assert refusal.field == field
     assert refusal.detail == f"it has the lone surrogate {surrogate[:6]}, which is not valid Unicode"
@@ -213,11 +213,11 @@ def test_a_lone_surrogate_is_refused_by_name(kind: type[Struct], body: str, fiel
 
 
 @pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', '"\U0001f600"'])
-def test_what_only_looks_like_a_lone_surrogate_is_accepted(text: str) -> None:
+def test_surrogate_pairs_and_escaped_backslashes_are_accepted(text: str) -> None:
     assert decode(CreateJob, b'{"input_params": %b}' % text.encode())
 
 
-def test_a_body_with_many_lone_surrogates_is_refused_in_linear_time() -> None:
+def test_a_body_with_many_lone_surrogates_is_rejected_in_linear_time() -> None:
     levels, texts = 150, ",".join([r'"\ud800"'] * 50_000)
     body = f'{{"input_params": {"[" * levels}{texts}{"]" * levels}}}'
     assert refusal_of(CreateJob, body.encode()).field == "input_params[0][0]"

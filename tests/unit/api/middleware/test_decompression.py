@@ -59,7 +59,7 @@ async def test_a_body_in_gzip_is_unpacked(coding: bytes) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 65536])
-async def test_a_body_in_gzip_may_come_in_parts_of_any_size(size: int) -> None:
+async def test_a_gzip_body_can_arrive_in_parts_of_any_size(size: int) -> None:
     text = TEXT[:5000]
     assert await unpacked(cut(gzip.compress(text), size), b"gzip") == text
     assert await unpacked([*cut(gzip.compress(text), size), b""], b"gzip") == text
@@ -90,7 +90,7 @@ async def test_an_empty_body_has_no_coding(coding: bytes) -> None:
         ([b"zstd,identity"], "zstd"),
     ],
 )
-async def test_another_coding_is_refused_by_its_name(codings: list[bytes], named: str) -> None:
+async def test_another_coding_is_rejected_by_name(codings: list[bytes], named: str) -> None:
     with pytest.raises(HTTPException, match=re.escape(f"`Content-Encoding: {named}`")) as refusal:
         await unpacked([gzip.compress(TEXT)], *codings)
     assert (refusal.value.status_code, refusal.value.headers) == (415, {"Accept-Encoding": "gzip"})
@@ -111,13 +111,13 @@ async def test_another_coding_is_refused_by_its_name(codings: list[bytes], named
     ids=["no gzip", "length cut", "data cut", "header cut", "second cut", "checksum", "surplus", "members"],
 )
 @pytest.mark.parametrize("size", [1000, 10**6])
-async def test_invalid_gzip_is_refused_in_words(body: bytes, detail: str, size: int) -> None:
+async def test_invalid_gzip_is_rejected_with_the_reason(body: bytes, detail: str, size: int) -> None:
     with pytest.raises(InvalidValue) as refusal:
         await unpacked(cut(body, size), b"gzip")
     assert (refusal.value.field, refusal.value.detail) == ("body", detail)
 
 
-async def test_a_great_body_is_unpacked_only_as_far_as_it_is_read() -> None:
+async def test_a_large_body_is_unpacked_only_as_far_as_it_is_read() -> None:
     bomb = Reader([gzip.compress(bytes(100 * LIMIT))], b"gzip")
 
     async def read(scope: Any, receive: Any, send: Any) -> None:
@@ -128,7 +128,7 @@ async def test_a_great_body_is_unpacked_only_as_far_as_it_is_read() -> None:
     assert max(map(len, bomb.found)) <= 64 * 1024
 
 
-async def test_a_body_without_an_end_that_unpacks_to_nothing_is_refused() -> None:
+async def test_an_endless_body_that_unpacks_to_nothing_is_rejected() -> None:
     empty_block = b"\x00\x00\x00\xff\xff"
     header = gzip.compress(b"")[:10]
     parts = [header, *[empty_block * 10_000] * (LIMIT // 50_000 + 1)]

@@ -42,7 +42,7 @@ async def ask(manager: Manager, limiter: Any = None, keys: Any = (), **changed: 
     return (sent[0]["status"] if sent else None), request
 
 
-async def test_a_plain_read_is_answered() -> None:
+async def test_a_plain_read_uses_the_fast_path() -> None:
     manager = Manager()
     status, request = await ask(manager)
     assert (status, manager.asked, request["path_template"]) == (200, ["j"], ROUTE)
@@ -67,12 +67,12 @@ async def test_a_plain_read_is_answered() -> None:
     ],
     ids=str,
 )
-async def test_what_is_not_that_simple_is_passed_on_unasked(changed: dict[str, Any]) -> None:
+async def test_every_other_request_is_passed_on_without_a_call_to_redis(changed: dict[str, Any]) -> None:
     manager = Manager()
     assert (await ask(manager, **changed))[0] is None
     assert manager.asked == []
 
 
 @pytest.mark.parametrize("job", [None, StoreTimeout("no answer"), RuntimeError("a mistake")], ids=repr)
-async def test_whatever_is_no_record_is_the_applications_to_say(job: Any) -> None:
+async def test_a_missing_job_or_an_error_is_passed_on(job: Any) -> None:
     assert (await ask(Manager(job)))[0] is None

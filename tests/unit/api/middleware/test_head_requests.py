@@ -25,7 +25,7 @@ def head() -> Any:
     return {**http_scope(), "method": "HEAD"}
 
 
-async def test_a_head_request_gets_the_head_of_the_answer_to_get() -> None:
+async def test_a_head_request_gets_the_headers_of_get() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope["method"] == "GET"
         scope["path_template"] = "/a"
@@ -37,7 +37,7 @@ async def test_a_head_request_gets_the_head_of_the_answer_to_get() -> None:
     assert (request["method"], request["path_template"]) == ("HEAD", "/a")
 
 
-async def test_a_stream_ends_after_its_head_as_if_its_client_had_left() -> None:
+async def test_a_stream_ends_after_its_headers_as_if_its_client_disconnected() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         while (await receive())["type"] != "http.disconnect":
@@ -46,7 +46,7 @@ async def test_a_stream_ends_after_its_head_as_if_its_client_had_left() -> None:
     assert await ask(app, head()) == [START, END]
 
 
-async def test_until_it_is_answered_a_head_request_hears_of_its_client() -> None:
+async def test_before_its_response_a_head_request_receives_messages() -> None:
     received = []
 
     async def receive() -> Any:
@@ -60,7 +60,7 @@ async def test_until_it_is_answered_a_head_request_hears_of_its_client() -> None
 
 
 @pytest.mark.parametrize("request_scope", [http_scope(), {"type": "lifespan"}], ids=["GET", "lifespan"])
-async def test_all_else_is_passed_on_as_it_is(request_scope: Any) -> None:
+async def test_every_other_request_is_passed_on(request_scope: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope is request_scope
         await send(START)

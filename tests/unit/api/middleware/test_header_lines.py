@@ -36,7 +36,7 @@ async def ask(*headers: tuple[bytes, bytes], version: str = "1.1") -> tuple[App,
 
 
 @pytest.mark.parametrize("name", sorted(LISTS))
-def test_several_lines_of_a_list_are_one_list_in_their_order(name: bytes) -> None:
+def test_several_lines_of_a_list_are_joined_in_order(name: bytes) -> None:
     lines = [(name, b"a"), HOST, (name, b""), (b"x-other", b"1"), (name, b'"b, c"'), (b"x-other", b"2")]
     found = join_lines(lines)
     assert [value for one, value in found if one == name] == [b'a, "b, c"']
@@ -45,7 +45,7 @@ def test_several_lines_of_a_list_are_one_list_in_their_order(name: bytes) -> Non
 
 
 @pytest.mark.parametrize("name", sorted(SINGLE))
-def test_of_what_is_no_list_there_is_one_value(name: bytes) -> None:
+def test_a_header_that_is_not_a_list_has_one_value(name: bytes) -> None:
     if name != b"host":
         assert join_lines([(name, b"a"), (name, b"a")]) == [(name, b"a")]
     for other in (b"b", b"", b"A"):
@@ -54,18 +54,18 @@ def test_of_what_is_no_list_there_is_one_value(name: bytes) -> None:
         assert raised.value.field.lower().encode() == name
 
 
-def test_two_equal_hosts_are_refused() -> None:
+def test_two_equal_hosts_are_rejected() -> None:
     with pytest.raises(InvalidValue):
         join_lines([HOST, HOST])
 
 
-async def test_headers_that_come_once_stay_as_they_are() -> None:
+async def test_headers_without_repetition_are_unchanged() -> None:
     lines = [HOST, (b"accept", b""), (b"x-other", b"1")]
     app, _ = await ask(*lines)
     assert app.headers == lines
 
 
-async def test_a_refusal_is_a_problem_and_the_application_does_not_see_the_request() -> None:
+async def test_a_rejection_is_a_problem_and_the_application_is_not_called() -> None:
     app, [start, body] = await ask(HOST, (b"lease-token", b"a"), (b"lease-token", b"b"))
     assert app.headers is None
     assert (start["status"], dict(start["headers"])[b"content-type"]) == (400, b"application/problem+json")
@@ -87,13 +87,13 @@ async def test_a_refusal_is_a_problem_and_the_application_does_not_see_the_reque
         ),
     ],
 )
-async def test_a_host_is_valid_by_its_form(host: bytes, is_valid: bool) -> None:
+async def test_a_host_is_checked_for_its_syntax(host: bytes, is_valid: bool) -> None:
     app, sent = await ask((b"host", host))
     assert (app.headers is not None, [one["status"] for one in sent[:1]]) == (is_valid, [] if is_valid else [400])
 
 
 @pytest.mark.parametrize(("version", "is_needed"), [("0.9", False), ("1.0", False), ("1.1", True), ("2", True)])
-async def test_a_host_may_be_missing_in_old_versions_only(version: str, is_needed: bool) -> None:
+async def test_only_http_1_0_requests_may_omit_host(version: str, is_needed: bool) -> None:
     app, _ = await ask(version=version)
     assert (app.headers is None) == is_needed
     app, _ = await ask(HOST, HOST, version=version)
@@ -117,7 +117,7 @@ def names_read(path: Path) -> Iterator[bytes]:
                 yield (one.value if isinstance(one.value, bytes) else str(one.value).encode()).lower()
 
 
-def test_every_header_that_is_read_is_a_list_or_has_one_value() -> None:
+def test_every_header_that_the_api_reads_is_listed() -> None:
     found = {name for path in Path(service.api.__file__).parent.rglob("*.py") for name in names_read(path)}
     assert {b"accept", b"if-match", b"lease-token", b"authorization", b"origin", b"traceparent"} <= found
     assert found <= LISTS | SINGLE | OTHERS

@@ -32,26 +32,26 @@ def http() -> Any:
     return {**http_scope(), "raw_path": b"/v1/jobs", "method": "GET", "client": None}
 
 
-async def test_a_request_that_fails_outside_of_the_application_is_noted_as_500(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_fails_in_middleware_is_logged_as_500(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "_log", get_logger())
     with capture_logs() as lines, pytest.raises(RuntimeError):
         await TelemetryMiddleware(broken, Metrics(), State())(http(), None, None)  # type: ignore[arg-type]
     assert [(line["event"], line["status"]) for line in lines] == [("request", 500)]
 
 
-async def test_a_client_that_left_is_noted_as_499(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_disconnected_client_is_logged_as_499(monkeypatch: pytest.MonkeyPatch) -> None:
     [line] = await ask(left, monkeypatch, http())
     assert (line["status"], line["client"]) == (499, None)
 
 
-async def test_the_time_that_a_request_waits_to_be_begun_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_logged_duration_includes_the_time_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     request = http()
     request["state"] = {**request["state"], telemetry.RECEIVED_AT: time.perf_counter() - 5}
     [line] = await ask(left, monkeypatch, request)
     assert line["duration_ms"] >= 5000
 
 
-async def test_every_request_has_its_own_time_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_every_request_has_its_own_time_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[TimeBudget | None] = []
 
     async def app(*_: Any) -> None:
@@ -65,5 +65,5 @@ async def test_every_request_has_its_own_time_for_redis(monkeypatch: pytest.Monk
     assert first is not second
 
 
-async def test_what_is_no_request_passes_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_scope_that_is_not_http_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await ask(left, monkeypatch, {"type": "lifespan"}) == []

@@ -108,7 +108,7 @@ def test_every_operation_has_its_handler() -> None:
 
 
 @every_operation
-def test_the_refusals_listed_are_those_that_the_code_raises(name: str) -> None:
+def test_the_listed_problems_are_those_that_the_code_raises(name: str) -> None:
     raised = {error for function in reached(HANDLERS[name]) for error in _raised(function)}
 
     apart = names_of(errors.InvalidValue, errors.StoreCorrupt, errors.RateLimited, errors.Overloaded)
@@ -118,7 +118,7 @@ def test_the_refusals_listed_are_those_that_the_code_raises(name: str) -> None:
 
 
 @every_operation
-def test_the_troubles_of_the_store_are_listed_where_it_is_asked(name: str) -> None:
+def test_store_problems_are_listed_for_operations_that_call_redis(name: str) -> None:
     names = {word for function in reached(HANDLERS[name]) for word in words(function)}
     asked = {_last(node.func) for one in reached(HANDLERS[name]) for node in _nodes(one) if isinstance(node, ast.Call)}
     asked &= STORE_CALLS
@@ -131,7 +131,7 @@ def test_the_troubles_of_the_store_are_listed_where_it_is_asked(name: str) -> No
 
 
 @every_operation
-def test_what_admits_a_request_is_listed_where_it_may_refuse_one(name: str) -> None:
+def test_admission_problems_are_listed_for_operations_under_v1(name: str) -> None:
     limited = PATHS[name].startswith(rate_limit.RATE_LIMITED_PREFIX)
 
     assert listed(name) & {kind.name for kind in LIMIT_ERRORS} == (
@@ -142,7 +142,7 @@ def test_what_admits_a_request_is_listed_where_it_may_refuse_one(name: str) -> N
 
 
 @every_operation
-def test_what_lacks_a_key_or_a_scope_is_listed_where_one_is_needed(name: str) -> None:
+def test_auth_problems_are_listed_for_operations_with_a_scope(name: str) -> None:
     guards = {kind.name for kind in AUTH_ERRORS}
 
     assert listed(name) & guards == (guards if auth.REQUIRED_SCOPES[name] else set())
@@ -150,7 +150,7 @@ def test_what_lacks_a_key_or_a_scope_is_listed_where_one_is_needed(name: str) ->
 
 
 @every_operation
-def test_the_troubles_of_a_body_are_listed_where_there_is_one(name: str) -> None:
+def test_body_problems_are_listed_for_operations_with_a_body(name: str) -> None:
     handler: Any = HANDLERS[name]
     data = "data" in {argument.arg for argument in handler.args.args}
 
