@@ -1,4 +1,4 @@
-"""The service over HTTP, as a client in any language sees it."""
+"""The service over HTTP."""
 
 import json
 import re
@@ -26,7 +26,7 @@ def change(api: httpx.Client, job_id: str, status: str, **fields: Any) -> httpx.
 
 
 def problem(response: httpx.Response, status: int, name: str) -> dict[str, Any]:
-    """Check the form of a problem and return it."""
+    """Check a problem and return it."""
     assert response.headers["content-type"] == "application/problem+json", response.text
     found: dict[str, Any] = response.json()
     assert (response.status_code, found["status"], found["type"]) == (status, status, TYPE_PREFIX + name), response.text
@@ -37,7 +37,7 @@ def problem(response: httpx.Response, status: int, name: str) -> dict[str, Any]:
 
 
 def invalid(response: httpx.Response, field: str) -> dict[str, Any]:
-    """Check that a problem names one field and what is allowed there, and return that."""
+    """Check that a problem names one field and what is allowed, and return this error."""
     [error] = problem(response, 400, "invalid-request")["errors"]
     assert error["field"] == field, error
     assert error["allowed"]
@@ -160,9 +160,9 @@ def test_the_client_s_job_id_takes_precedence_over_the_key(api: httpx.Client) ->
     assert api.post("/v1/jobs", json=body, headers=headers).json()["job_id"] == "mine"
     assert api.post("/v1/jobs", json=body).headers["idempotency-replayed"] == "true"
 
-    refused = problem(api.post("/v1/jobs", json={**body, "input_params": 2}, headers=headers), 409, "job-exists")
+    rejected = problem(api.post("/v1/jobs", json={**body, "input_params": 2}, headers=headers), 409, "job-exists")
 
-    assert (refused["current_status"], refused["revision"]) == ("pending", 1)
+    assert (rejected["current_status"], rejected["revision"]) == ("pending", 1)
 
 
 def test_without_id_and_key_every_request_is_a_new_job(api: httpx.Client) -> None:
@@ -408,12 +408,12 @@ def test_a_cancellation_takes_no_content(api: httpx.Client) -> None:
 def test_unknown_paths_and_wrong_methods_are_problems(api: httpx.Client) -> None:
     problem(api.get("/v2/jobs"), 404, "unknown-route")
     problem(api.get("/v1/jobs/a/b/c"), 404, "unknown-route")
-    refused = api.put("/v1/jobs/j", json={})
-    problem(refused, 405, "method-not-allowed")
-    assert {"GET", "PATCH", "DELETE"} <= {method.strip() for method in refused.headers["allow"].split(",")}
+    rejected = api.put("/v1/jobs/j", json={})
+    problem(rejected, 405, "method-not-allowed")
+    assert {"GET", "PATCH", "DELETE"} <= {method.strip() for method in rejected.headers["allow"].split(",")}
 
 
-def test_media_types_that_the_service_does_not_speak(api: httpx.Client) -> None:
+def test_unsupported_media_types_are_rejected(api: httpx.Client) -> None:
     problem(api.post("/v1/jobs", data={"input_params": "1"}), 415, "unsupported-media-type")
     text = {"Content-Type": "application/json; charset=latin-1"}
     problem(api.post("/v1/jobs", content=b'{"input_params":1}', headers=text), 415, "unsupported-media-type")
@@ -429,16 +429,16 @@ def test_a_body_over_the_limit_is_rejected_by_its_announced_length(api: httpx.Cl
 
 
 def test_a_body_over_the_limit_is_rejected_while_it_is_read(api: httpx.Client) -> None:
-    def endless() -> Iterator[bytes]:
+    def large_body() -> Iterator[bytes]:
         yield b'{"input_params": "'
-        for _ in range(100_000):  # some 800 MB if all of it were read
+        for _ in range(100_000):  # 800 MB in total
             yield b"x" * 8192
 
     with httpx.Client(base_url=api.base_url, timeout=10) as client:
         try:
-            response = client.post("/v1/jobs", content=endless(), headers={"Content-Type": "application/json"})
+            response = client.post("/v1/jobs", content=large_body(), headers={"Content-Type": "application/json"})
         except httpx.WriteError:
-            return  # the service has answered and closed while the client was still sending
+            return  # the service responded and closed the connection while the client was sending
     problem(response, 413, "content-too-large")
 
 
@@ -478,7 +478,9 @@ def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:
     assert document["components"]["schemas"]["Job"]["properties"]["finished_at"]["format"] == "date-time"
 
 
-def test_a_foreign_key_is_a_problem_without_a_trace(api: httpx.Client, redis_url: str, shared_service: Service) -> None:
+def test_a_key_of_an_unexpected_type_is_a_problem_without_a_traceback(
+    api: httpx.Client, redis_url: str, shared_service: Service
+) -> None:
     with sync_redis.Redis.from_url(redis_url) as client:
         client.set("job:j", "foreign", ex=600)
         try:

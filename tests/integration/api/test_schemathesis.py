@@ -1,4 +1,4 @@
-"""All operations under all checks of schemathesis: from the document's examples to calls that follow one another."""
+"""All checks of schemathesis for all operations: examples, coverage, fuzzing and stateful sequences."""
 
 import os
 import subprocess
@@ -15,7 +15,7 @@ from tests.helpers.servers import Service
 pytestmark = pytest.mark.usefixtures("sound")
 
 HELPERS = ROOT / "tests" / "helpers"
-#: How many examples are made of each operation; `just fuzz` makes more.
+#: Examples of each operation; `just fuzz` generates more.
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "30")
 
 

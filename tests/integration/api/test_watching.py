@@ -1,4 +1,4 @@
-"""Watching over HTTP: long polls and event streams, of one process and of several."""
+"""Long polls and event streams over HTTP, with one process and with several."""
 
 import signal
 import time
@@ -26,13 +26,13 @@ def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
     api.post("/v1/jobs", json={"job_id": job_id, "input_params": {"a": 1}, **fields}).raise_for_status()
 
 
-def move(api: httpx.Client, status: str, job_id: str = "j", **fields: Any) -> None:
+def update(api: httpx.Client, status: str, job_id: str = "j", **fields: Any) -> None:
     api.patch(f"/v1/jobs/{job_id}", json={"status": status, **fields}).raise_for_status()
 
 
 def finish(api: httpx.Client, job_id: str = "j") -> None:
-    move(api, "running", job_id)
-    move(api, "completed", job_id)
+    update(api, "running", job_id)
+    update(api, "completed", job_id)
 
 
 def watch(
@@ -50,9 +50,9 @@ class TestOneJob:
         create(api, slate_id="s")
         with watch(api) as watcher:
             heard(watcher, 1)
-            move(api, "running")
+            update(api, "running")
             heard(watcher, 2)
-            move(api, "completed", result={"large": "x"})
+            update(api, "completed", result={"large": "x"})
             watcher.until_ended()
         assert watcher.told == [("changed", "pending"), ("changed", "running"), ("changed", "completed")]
         assert f'"{watcher.ids[-1]}"' == api.get("/v1/jobs/j").headers["etag"]
@@ -62,7 +62,7 @@ class TestOneJob:
 
     def test_a_client_that_has_the_final_status_gets_204(self, api: httpx.Client) -> None:
         create(api)
-        move(api, "failed", error_message="why")
+        update(api, "failed", error_message="why")
         with watch(api) as seen:
             assert seen.until_ended().told == [("changed", "failed")]
         assert seen.heard[0].json()["error_message"] == "why"
@@ -74,7 +74,7 @@ class TestOneJob:
         with watch(api) as before:
             heard(before, 1)
         with watch(api, last_event_id=before.ids[0]) as after:
-            move(api, "running")
+            update(api, "running")
             heard(after, 1)
             assert after.told == [("changed", "running")]
 
@@ -120,7 +120,7 @@ class TestOneJob:
 
     def test_its_expiry_is_streamed(self, redis_url: str, tmp_path: Path) -> None:
         with (
-            Service(tmp_path, REDIS_URL=apart(redis_url), JOB_TTL_SECONDS="2") as service,
+            Service(tmp_path, REDIS_URL=database_url(redis_url), JOB_TTL_SECONDS="2") as service,
             httpx.Client(base_url=service.url) as api,
         ):
             create(api)
@@ -132,7 +132,7 @@ class TestOneJob:
 
 @pytest.fixture
 def poll(api: httpx.Client) -> Iterator[Poll]:
-    """Get the job, from a thread."""
+    """Send GET from a thread."""
     with ThreadPoolExecutor(8) as pool:
 
         def poll(path: str = "/v1/jobs/j?wait=20", **headers: str) -> Future[httpx.Response]:
@@ -145,11 +145,11 @@ def poll(api: httpx.Client) -> Iterator[Poll]:
 class TestLongPoll:
     def test_it_responds_as_soon_as_the_job_changes(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
-        for how in ({}, {"If_None_Match": "etag"}, {"path": "/v1/jobs/j", "Prefer": "respond-async, wait=20"}):
+        for options in ({}, {"If_None_Match": "etag"}, {"path": "/v1/jobs/j", "Prefer": "respond-async, wait=20"}):
             etag = api.get("/v1/jobs/j").headers["etag"]
-            answer = poll(**{name: etag if value == "etag" else value for name, value in how.items()})
-            waits(api, 1)
-            move(api, "running", progress={"current": int(time.time() * 1000)})
+            answer = poll(**{name: etag if value == "etag" else value for name, value in options.items()})
+            wait_for_waiting(api, 1)
+            update(api, "running", progress={"current": int(time.time() * 1000)})
             found = answer.result(10)
             assert (found.status_code, found.json()["status"]) == (200, "running")
             assert found.json()["input_params"] == {"a": 1}
@@ -172,9 +172,9 @@ class TestLongPoll:
         next_one = etag.replace("-1", "-2")
         for tags in (f"{etag}, {next_one}", "*"):
             answer = poll("/v1/jobs/j?wait=2", If_None_Match=tags)
-            waits(api, 1)
+            wait_for_waiting(api, 1)
             started = time.monotonic()
-            move(api, "running", progress={"current": int(time.time() * 1000)})
+            update(api, "running", progress={"current": int(time.time() * 1000)})
             assert answer.result(10).status_code == 304
             assert time.monotonic() - started > 1
 
@@ -205,9 +205,9 @@ class TestLongPoll:
 
     def test_a_wait_that_is_too_long_is_rejected_in_the_query_and_clamped_in_prefer(self, api: httpx.Client) -> None:
         create(api)
-        move(api, "failed")
-        refused = api.get("/v1/jobs/j?wait=31")
-        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "wait")
+        update(api, "failed")
+        rejected = api.get("/v1/jobs/j?wait=31")
+        assert (rejected.status_code, rejected.json()["errors"][0]["field"]) == (400, "wait")
         assert api.get("/v1/jobs/j", headers={"Prefer": "wait=100000"}).headers["preference-applied"] == "wait=30"
 
     def test_an_expired_lease_is_a_change(self, fresh: Service) -> None:
@@ -218,14 +218,14 @@ class TestLongPoll:
         assert (found.json()["stale"], found.json()["revision"]) == (True, 2)
 
 
-def waits(api: httpx.Client, requests: int) -> None:
-    """Return once so many requests wait."""
+def wait_for_waiting(api: httpx.Client, requests: int) -> None:
+    """Return when this many requests wait."""
 
     def found() -> bool:
         lines = api.get("/metrics").text.splitlines()
         return f"jobstate_http_requests_waiting {requests}.0" in lines
 
-    wait_until(found, f"{requests} that wait")
+    wait_until(found, f"{requests} waiting requests")
 
 
 class TestAllJobs:
@@ -234,7 +234,7 @@ class TestAllJobs:
             heard(watcher, 1)
             create(api, "a", slate_id="s", queue="q")
             create(api, "b")
-            move(api, "failed", "a")
+            update(api, "failed", "a")
             api.delete("/v1/jobs/a").raise_for_status()
             heard(watcher, 5)
         assert [(e.event, e.json().get("job_id"), e.json().get("revision")) for e in watcher.heard] == [
@@ -254,9 +254,9 @@ class TestAllJobs:
             create(api, "a", slate_id="s", queue="q")
             create(api, "b", slate_id="t")
             for job_id in "ab":
-                move(api, "failed", job_id)
+                update(api, "failed", job_id)
             create(api, "last", queue="q", slate_id="s")
-            move(api, "failed", "last")
+            update(api, "failed", "last")
             watcher.until(lambda events: any(e.json().get("job_id") == "last" for e in events))
             watcher.until(lambda events: events[-1].json().get("status") == "failed")
         jobs = {"a": {"queue": "q", "slate_id": "s"}, "b": {"slate_id": "t"}, "last": {"queue": "q", "slate_id": "s"}}
@@ -271,7 +271,7 @@ class TestAllJobs:
         with watch(api, "/v1/events") as before:
             create(api, "a")
             heard(before, 2)
-        for number in range(700):  # more than is read of the history at one time
+        for number in range(700):  # more than one read of the history returns
             create(api, f"j{number}")
         with watch(api, "/v1/events", last_event_id=before.ids[-1]) as after:
             heard(after, 701)
@@ -313,10 +313,10 @@ class TestAllJobs:
 
     @pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "12345"])
     def test_an_invalid_since_is_rejected(self, api: httpx.Client, since: str) -> None:
-        refused = api.get("/v1/events", params={"since": since})
-        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "since")
+        rejected = api.get("/v1/events", params={"since": since})
+        assert (rejected.status_code, rejected.json()["errors"][0]["field"]) == (400, "since")
 
-    @pytest.mark.parametrize("position", ["5-5", "9999999999999-0"], ids=["older than is kept", "newer than the last"])
+    @pytest.mark.parametrize("position", ["5-5", "9999999999999-0"], ids=["too old", "too new"])
     def test_a_position_outside_the_history_gets_reset(self, api: httpx.Client, position: str) -> None:
         create(api, "a")
         with watch(api, "/v1/events", last_event_id=position) as watcher:
@@ -326,13 +326,13 @@ class TestAllJobs:
         assert [event.event for event in watcher.heard] == ["hello", "reset", "changed"]
         assert watcher.heard[2].json()["job_id"] == "b"
 
-    @pytest.mark.parametrize("is_cut", [True, False], ids=["with the connection", "under it"])
-    def test_a_lost_history_resets_the_stream(self, api: httpx.Client, redis_url: str, is_cut: bool) -> None:
+    @pytest.mark.parametrize("is_closed", [True, False], ids=["connection closed", "connection kept"])
+    def test_a_lost_history_resets_the_stream(self, api: httpx.Client, redis_url: str, is_closed: bool) -> None:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
             heard(watcher, 1)
-            redis.delete(keys.EVENTS)  # as a restored file is without its newest events
-            if is_cut:
+            redis.delete(keys.EVENTS)  # as after the restore of an older file
+            if is_closed:
                 redis.client_kill_filter(_type="normal", skipme=True)
             heard(watcher, 2)
             create(api, "b")
@@ -350,8 +350,8 @@ class TestAllJobs:
         assert [e.json().get("job_id") for e in watcher.heard] == [None, *(f"j{n}" for n in range(5))]
 
 
-def apart(redis_url: str) -> str:
-    """A database of its own, empty."""
+def database_url(redis_url: str) -> str:
+    """Return the URL of another database, empty."""
     url = redis_url.removesuffix("/0") + "/4"
     with sync_redis.Redis.from_url(url) as redis:
         redis.flushdb()
@@ -360,8 +360,8 @@ def apart(redis_url: str) -> str:
 
 @pytest.fixture
 def fresh(redis_url: str, tmp_path: Path) -> Iterator[Service]:
-    """A service that has just been started, so that it does not reap yet, on a database of its own."""
-    with Service(tmp_path, REDIS_URL=apart(redis_url), SHUTDOWN_DRAIN_SECONDS="1") as service:
+    """A new service, which does not reap yet, on its own database."""
+    with Service(tmp_path, REDIS_URL=database_url(redis_url), SHUTDOWN_DRAIN_SECONDS="1") as service:
         yield service
 
 
@@ -375,7 +375,7 @@ def test_a_watcher_of_one_replica_receives_changes_made_through_another(
         with watching(*watchers, *everything):
             for watcher in (*watchers, *everything):
                 heard(watcher, 1)
-            move(api, "failed")
+            update(api, "failed")
             for watcher in watchers:
                 assert watcher.until_ended().told[-1] == ("changed", "failed")
             for watcher in everything:
@@ -387,7 +387,7 @@ def test_a_stopping_process_ends_streams_with_bye(fresh: Service) -> None:
         create(api)
         polled = pool.submit(httpx.get, f"{fresh.url}/v1/jobs/j?wait=30", timeout=40)
         with watch(api) as one, watch(api, "/v1/events") as every:
-            waits(api, 3)
+            wait_for_waiting(api, 3)
             started = time.monotonic()
             fresh.process.send_signal(signal.SIGTERM)
             for watcher in (one, every):
@@ -404,10 +404,10 @@ def test_a_stopping_process_rejects_long_polls(fresh: Service) -> None:
         claim = {"queues": ["default"], "worker": "w", "lease_seconds": 5}
         api.post("/v1/claims", json=claim).raise_for_status()
         fresh.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: api.get("/ready").status_code == 503, "the end to begin")
-        refused = api.get("/v1/jobs/j?wait=30")
-        assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:draining")
-        assert (refused.headers["connection"], refused.headers["retry-after"]) == ("close", "1")
+        wait_until(lambda: api.get("/ready").status_code == 503, "the shutdown")
+        rejected = api.get("/v1/jobs/j?wait=30")
+        assert (rejected.status_code, rejected.json()["type"]) == (503, "urn:jobstate:problem:draining")
+        assert (rejected.headers["connection"], rejected.headers["retry-after"]) == ("close", "1")
         assert api.get("/v1/jobs/j").status_code == 200
 
 
@@ -426,9 +426,9 @@ def test_a_waiting_request_ends_when_its_client_pipelines_another_one(fresh: Ser
             assert b" 400 " in at_once.recv(4096)
         with connect(fresh) as later:
             later.sendall(waiting)
-            waits(api, 1)
+            wait_for_waiting(api, 1)
             later.sendall(other)
-            waits(api, 0)
+            wait_for_waiting(api, 0)
         assert "Exception in ASGI" not in fresh.log
 
 
@@ -439,13 +439,13 @@ def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: S
         claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
         watchers = [watch(api, path) for path in ("/v1/jobs/j/events", "/v1/events") for _ in range(10)]
         with watching(*watchers), sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
-            waits(api, 24)
+            wait_for_waiting(api, 24)
             readers = wait_until(
                 lambda: [c for c in redis.client_list() if (c["cmd"], c["db"]) == ("xread", "4")], "it"
             )
             assert len(readers) == 1
         assert {claim.result(20).status_code for claim in claims} == {204}
-        waits(api, 0)
+        wait_for_waiting(api, 0)
 
 
 def test_without_watchers_no_connection_reads_events(fresh: Service, redis_url: str) -> None:
@@ -459,24 +459,27 @@ def test_without_watchers_no_connection_reads_events(fresh: Service, redis_url: 
 
 def test_watchers_have_limits_of_their_own_per_client_and_in_total(redis_url: str, tmp_path: Path) -> None:
     limits = {"MAX_WAITING_REQUESTS": "3", "MAX_WATCHERS_PER_CLIENT": "2", "MAX_CONCURRENT_REQUESTS": "2"}
-    with Service(tmp_path, REDIS_URL=apart(redis_url), **limits) as service, httpx.Client(base_url=service.url) as api:
+    with (
+        Service(tmp_path, REDIS_URL=database_url(redis_url), **limits) as service,
+        httpx.Client(base_url=service.url) as api,
+    ):
         create(api)
         claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 20}
         with ThreadPoolExecutor(1) as pool, watch(api, "/v1/events"):
             with watch(api):
-                waits(api, 2)
+                wait_for_waiting(api, 2)
                 for path in ("/v1/events", "/v1/jobs/j/events", "/v1/jobs/j?wait=1"):
-                    refused = api.get(path)
-                    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-                    assert refused.json()["type"] == "urn:jobstate:problem:too-many-watchers"
-                    assert "MAX_WATCHERS_PER_CLIENT" in refused.json()["detail"]
+                    rejected = api.get(path)
+                    assert (rejected.status_code, rejected.headers["retry-after"]) == (429, "1")
+                    assert rejected.json()["type"] == "urn:jobstate:problem:too-many-watchers"
+                    assert "MAX_WATCHERS_PER_CLIENT" in rejected.json()["detail"]
                 waiting = pool.submit(httpx.post, f"{service.url}/v1/claims", json=claim, timeout=40)
-                waits(api, 3)
+                wait_for_waiting(api, 3)
                 full = api.post("/v1/claims", json=claim)
                 assert (full.status_code, full.json()["type"]) == (503, "urn:jobstate:problem:overloaded")
                 assert "MAX_WAITING_REQUESTS" in full.json()["detail"]
                 assert api.get("/v1/jobs/j").status_code == 200
-            waits(api, 2)
+            wait_for_waiting(api, 2)
             assert api.get("/v1/jobs/j?wait=1").status_code == 200
             create(api, "late", queue="empty")
             assert waiting.result(10).status_code == 200
@@ -496,18 +499,18 @@ def test_streams_survive_a_restart_of_redis(new_redis: Callable[..., RedisServer
             heard(one, 1)
             heard(every, 1)
             redis.kill()
-            refused = api.get("/v1/jobs/j?wait=20", timeout=4)
-            assert refused.status_code == 503
-            with watch(api, "/v1/events") as in_vain:
-                assert in_vain.response.status_code == 503
+            rejected = api.get("/v1/jobs/j?wait=20", timeout=4)
+            assert rejected.status_code == 503
+            with watch(api, "/v1/events") as rejected_stream:
+                assert rejected_stream.response.status_code == 503
             for path, last_event_id in (("/v1/events", "1-1"), ("/v1/jobs/j/events", "1-1")):
-                with watch(api, path, last_event_id) as later:  # an `EventSource` takes a 503 for the end
+                with watch(api, path, last_event_id) as later:  # an `EventSource` gives up after a 503
                     later.until_ended()
                     assert later.heard[-1].event == "bye"
                     assert later.heard[-1].json()["reason"].startswith("store-")
             redis.start()
             wait_until(lambda: api.get("/ready").status_code == 200, "Redis")
-            move(api, "failed")
+            update(api, "failed")
             one.until_ended()
             heard(every, 2)
         assert one.told == [("changed", "pending"), ("changed", "failed")]

@@ -5,7 +5,7 @@ from service.domain.errors import InvalidValue
 from service.domain.jobs import Job
 from service.store.records import decode_job
 
-BROKEN = [
+INVALID = [
     "",
     " ",
     "a",
@@ -27,7 +27,7 @@ BROKEN = [
 
 
 def job(*, stale: bool = False) -> Job:
-    held = {
+    fields = {
         "status": b"running",
         "queue": b"default",
         "revision": b"3",
@@ -36,7 +36,7 @@ def job(*, stale: bool = False) -> Job:
         "expires_at": b"1970-01-08T00:00:00.000000Z",
         "lease_expires_at": b"1970-01-01T00:00:30.000000Z",
     }
-    return decode_job("j", held, 31_000_000 if stale else 0)
+    return decode_job("j", fields, 31_000_000 if stale else 0)
 
 
 def test_an_entity_tag_names_creation_revision_and_staleness() -> None:
@@ -90,15 +90,15 @@ def test_an_empty_tag_is_still_a_condition(header: str) -> None:
     assert set(versions) == {""}
 
 
-@pytest.mark.parametrize("header", BROKEN)
+@pytest.mark.parametrize("header", INVALID)
 def test_an_invalid_list_of_tags_is_rejected_with_its_header(header: str) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+    with pytest.raises(InvalidValue) as raised:
         parse_if_match(header)
-    assert refusal.value.field == "If-Match"
-    with pytest.raises(InvalidValue) as refusal:
+    assert raised.value.field == "If-Match"
+    with pytest.raises(InvalidValue) as raised:
         etag_matches(job(), header)
-    assert refusal.value.field == "If-None-Match"
-    assert repr(header) in refusal.value.detail
+    assert raised.value.field == "If-None-Match"
+    assert repr(header) in raised.value.detail
 
 
 def test_a_long_run_of_commas_is_parsed_in_linear_time() -> None:

@@ -12,14 +12,14 @@ STATUSES = ", ".join(Status)
 CREATION = ", ".join(CreateJob.__struct_fields__)
 
 
-def refusal_of(kind: type[Struct], body: bytes) -> InvalidValue:
-    with pytest.raises(InvalidValue) as refusal:
-        decode(kind, body)
-    return refusal.value
+def error_of(struct: type[Struct], body: bytes) -> InvalidValue:
+    with pytest.raises(InvalidValue) as error:
+        decode(struct, body)
+    return error.value
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "field", "allowed"),
+    ("struct", "body", "field", "allowed"),
     [
         (CreateJob, b'{"input_params": 1, "quue": "a"}', "quue", f"the fields {CREATION}"),
         (CreateJob, b'{"input_params": 1, "": 1}', "", f"the fields {CREATION}"),
@@ -30,15 +30,15 @@ def refusal_of(kind: type[Struct], body: bytes) -> InvalidValue:
     ],
 )
 def test_an_unknown_field_is_rejected_with_the_known_fields(
-    kind: type[Struct], body: bytes, field: str, allowed: str
+    struct: type[Struct], body: bytes, field: str, allowed: str
 ) -> None:
-    refusal = refusal_of(kind, body)
-    assert (refusal.field, refusal.detail) == (field, "there is no such field")
-    assert allowed in refusal.allowed
+    error = error_of(struct, body)
+    assert (error.field, error.detail) == (field, "there is no such field")
+    assert allowed in error.allowed
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "field", "allowed"),
+    ("struct", "body", "field", "allowed"),
     [
         (CreateJob, b"{}", "input_params", ALLOWED),
         (UpdateJob, b"{}", "status", STATUSES),
@@ -47,13 +47,13 @@ def test_an_unknown_field_is_rejected_with_the_known_fields(
         (BatchGet, b"{}", "job_ids", "1 to 1,000 ids"),
     ],
 )
-def test_a_missing_field_is_rejected_by_name(kind: type[Struct], body: bytes, field: str, allowed: str) -> None:
-    refusal = refusal_of(kind, body)
-    assert (refusal.field, refusal.detail, refusal.allowed) == (field, "it is missing", allowed)
+def test_a_missing_field_is_rejected_by_name(struct: type[Struct], body: bytes, field: str, allowed: str) -> None:
+    error = error_of(struct, body)
+    assert (error.field, error.detail, error.allowed) == (field, "it is missing", allowed)
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "field", "allowed"),
+    ("struct", "body", "field", "allowed"),
     [
         (CreateJob, b'{"input_params": 1, "job_id": 7}', "job_id", constraints.JOB_ID.allowed),
         (CreateJob, b'{"input_params": 1, "queue": null}', "queue", constraints.QUEUE.allowed),
@@ -101,20 +101,20 @@ def test_a_missing_field_is_rejected_by_name(kind: type[Struct], body: bytes, fi
     ],
 )
 def test_a_value_of_the_wrong_type_is_rejected_by_name(
-    kind: type[Struct], body: bytes, field: str, allowed: str
+    struct: type[Struct], body: bytes, field: str, allowed: str
 ) -> None:
-    refusal = refusal_of(kind, body)
-    assert refusal.field == field
-    assert allowed in refusal.allowed
-    assert refusal.detail
-    assert "$" not in refusal.detail
+    error = error_of(struct, body)
+    assert error.field == field
+    assert allowed in error.allowed
+    assert error.detail
+    assert "$" not in error.detail
 
 
-@pytest.mark.parametrize("kind", [CreateJob, UpdateJob, BatchGet, CancelJob])
+@pytest.mark.parametrize("struct", [CreateJob, UpdateJob, BatchGet, CancelJob])
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"{}"', b"true", b"[{}]"])
-def test_a_body_that_is_not_an_object_is_rejected(kind: type[Struct], body: bytes) -> None:
-    refusal = refusal_of(kind, body)
-    assert (refusal.field, refusal.allowed) == ("body", "a JSON object")
+def test_a_body_that_is_not_an_object_is_rejected(struct: type[Struct], body: bytes) -> None:
+    error = error_of(struct, body)
+    assert (error.field, error.allowed) == ("body", "a JSON object")
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_a_body_that_is_not_an_object_is_rejected(kind: type[Struct], body: byte
     ],
 )
 def test_a_body_that_is_not_json_is_rejected(body: bytes) -> None:
-    refusal = refusal_of(CreateJob, body)
-    assert (refusal.field, refusal.allowed) == ("body", "a JSON object")
-    assert "not valid JSON" in refusal.detail
+    error = error_of(CreateJob, body)
+    assert (error.field, error.allowed) == ("body", "a JSON object")
+    assert "not valid JSON" in error.detail
 
 
 @pytest.mark.parametrize(
@@ -143,9 +143,9 @@ def test_a_body_that_is_not_json_is_rejected(body: bytes) -> None:
     [(b"\xff", 0), (b'{"input_params": "\xc3"}', 18), (b'{"input_params": "\xed\xa0\x80"}', 18)],
 )
 def test_invalid_utf8_in_a_body_is_rejected_with_its_position(body: bytes, byte: int) -> None:
-    refusal = refusal_of(CreateJob, body)
-    assert (refusal.field, refusal.allowed) == ("body", "JSON in UTF-8")
-    assert refusal.detail == f"it is not valid UTF-8 (byte {byte})"
+    error = error_of(CreateJob, body)
+    assert (error.field, error.allowed) == ("body", "JSON in UTF-8")
+    assert error.detail == f"it is not valid UTF-8 (byte {byte})"
 
 
 def test_a_byte_order_mark_before_a_body_is_skipped() -> None:
@@ -156,14 +156,14 @@ def test_a_byte_order_mark_before_a_body_is_skipped() -> None:
 
 @pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
 def test_a_body_in_utf16_is_rejected_for_its_encoding(mark: bytes) -> None:
-    refusal = refusal_of(CreateJob, mark + "{}".encode("utf-16-le"))
-    assert (refusal.field, refusal.allowed) == ("body", "JSON in UTF-8")
+    error = error_of(CreateJob, mark + "{}".encode("utf-16-le"))
+    assert (error.field, error.allowed) == ("body", "JSON in UTF-8")
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 def test_a_body_nested_too_deeply_is_rejected(opening: bytes, closing: bytes) -> None:
-    refusal = refusal_of(CreateJob, b'{"input_params": ' + opening * 100_000 + b"1" + closing * 100_000 + b"}")
-    assert (refusal.field, refusal.allowed) == ("body", "at most 200 levels")
+    error = error_of(CreateJob, b'{"input_params": ' + opening * 100_000 + b"1" + closing * 100_000 + b"}")
+    assert (error.field, error.allowed) == ("body", "at most 200 levels")
 
 
 def test_raw_fields_of_a_body_pass_through_unchanged() -> None:
@@ -190,7 +190,7 @@ def test_an_absent_field_of_a_creation_has_its_default() -> None:
     "surrogate", ["\\ud800", "\\udfff", "\\ud800 and more text", "\\ud800\\ud800", "\\udc00\\ud800"]
 )
 @pytest.mark.parametrize(
-    ("kind", "body", "field"),
+    ("struct", "body", "field"),
     [
         (CreateJob, '{"input_params": "%s"}', "input_params"),
         (CreateJob, '{"input_params": {"names": ["a", "%s"]}}', "input_params.names[1]"),
@@ -205,11 +205,11 @@ def test_an_absent_field_of_a_creation_has_its_default() -> None:
         (BatchGet, '"%s"', "body"),
     ],
 )
-def test_a_lone_surrogate_is_rejected_by_name(kind: type[Struct], body: str, field: str, surrogate: str) -> None:
-    refusal = refusal_of(kind, (body % surrogate).encode())
-    assert refusal.field == field
-    assert refusal.detail == f"it has the lone surrogate {surrogate[:6]}, which is not valid Unicode"
-    assert refusal.allowed == ALLOWED
+def test_a_lone_surrogate_is_rejected_by_name(struct: type[Struct], body: str, field: str, surrogate: str) -> None:
+    error = error_of(struct, (body % surrogate).encode())
+    assert error.field == field
+    assert error.detail == f"it has the lone surrogate {surrogate[:6]}, which is not valid Unicode"
+    assert error.allowed == ALLOWED
 
 
 @pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', '"\U0001f600"'])
@@ -220,4 +220,4 @@ def test_surrogate_pairs_and_escaped_backslashes_are_accepted(text: str) -> None
 def test_a_body_with_many_lone_surrogates_is_rejected_in_linear_time() -> None:
     levels, texts = 150, ",".join([r'"\ud800"'] * 50_000)
     body = f'{{"input_params": {"[" * levels}{texts}{"]" * levels}}}'
-    assert refusal_of(CreateJob, body.encode()).field == "input_params[0][0]"
+    assert error_of(CreateJob, body.encode()).field == "input_params[0][0]"

@@ -10,7 +10,7 @@ START = {"type": "http.response.start", "status": 201, "headers": [(b"content-le
 END = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
-async def ask(app: Any, request: Any, receive: Any = None) -> list[Any]:
+async def run(app: Any, request: Any, receive: Any = None) -> list[Any]:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
@@ -33,7 +33,7 @@ async def test_a_head_request_gets_the_headers_of_get() -> None:
         await send({"type": "http.response.body", "body": b"1234", "more_body": False})
 
     request = head()
-    assert await ask(app, request) == [START, END]
+    assert await run(app, request) == [START, END]
     assert (request["method"], request["path_template"]) == ("HEAD", "/a")
 
 
@@ -43,7 +43,7 @@ async def test_a_stream_ends_after_its_headers_as_if_its_client_disconnected() -
         while (await receive())["type"] != "http.disconnect":
             await send({"type": "http.response.body", "body": b"1", "more_body": True})
 
-    assert await ask(app, head()) == [START, END]
+    assert await run(app, head()) == [START, END]
 
 
 async def test_before_its_response_a_head_request_receives_messages() -> None:
@@ -55,7 +55,7 @@ async def test_before_its_response_a_head_request_receives_messages() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         received.append(await receive())
 
-    assert await ask(app, head(), receive) == []
+    assert await run(app, head(), receive) == []
     assert received == [await receive()]
 
 
@@ -66,7 +66,7 @@ async def test_every_other_request_is_passed_on(request_scope: Any) -> None:
         await send(START)
         await send({**END, "body": b"1234"})
 
-    assert await ask(app, request_scope) == [START, {**END, "body": b"1234"}]
+    assert await run(app, request_scope) == [START, {**END, "body": b"1234"}]
 
 
 @pytest.mark.parametrize(

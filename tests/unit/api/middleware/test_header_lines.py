@@ -11,7 +11,7 @@ from service.api.middleware.header_lines import LISTS, SINGLE, HeaderLinesMiddle
 from service.domain.errors import InvalidValue
 
 HOST = (b"host", b"localhost")
-#: Headers that are read where they are neither: what is said of them in comments there.
+#: Headers that are neither; comments where they are read say why.
 OTHERS = {b"traceparent"}
 
 
@@ -23,7 +23,7 @@ class App:
         self.headers = scope["headers"]
 
 
-async def ask(*headers: tuple[bytes, bytes], version: str = "1.1") -> tuple[App, list[Any]]:
+async def send_request(*headers: tuple[bytes, bytes], version: str = "1.1") -> tuple[App, list[Any]]:
     app, sent = App(), []
 
     async def send(message: Any) -> None:
@@ -61,12 +61,12 @@ def test_two_equal_hosts_are_rejected() -> None:
 
 async def test_headers_without_repetition_are_unchanged() -> None:
     lines = [HOST, (b"accept", b""), (b"x-other", b"1")]
-    app, _ = await ask(*lines)
+    app, _ = await send_request(*lines)
     assert app.headers == lines
 
 
 async def test_a_rejection_is_a_problem_and_the_application_is_not_called() -> None:
-    app, [start, body] = await ask(HOST, (b"lease-token", b"a"), (b"lease-token", b"b"))
+    app, [start, body] = await send_request(HOST, (b"lease-token", b"a"), (b"lease-token", b"b"))
     assert app.headers is None
     assert (start["status"], dict(start["headers"])[b"content-type"]) == (400, b"application/problem+json")
     problem = json.loads(body["body"])
@@ -88,20 +88,20 @@ async def test_a_rejection_is_a_problem_and_the_application_is_not_called() -> N
     ],
 )
 async def test_a_host_is_checked_for_its_syntax(host: bytes, is_valid: bool) -> None:
-    app, sent = await ask((b"host", host))
+    app, sent = await send_request((b"host", host))
     assert (app.headers is not None, [one["status"] for one in sent[:1]]) == (is_valid, [] if is_valid else [400])
 
 
-@pytest.mark.parametrize(("version", "is_needed"), [("0.9", False), ("1.0", False), ("1.1", True), ("2", True)])
-async def test_only_http_1_0_requests_may_omit_host(version: str, is_needed: bool) -> None:
-    app, _ = await ask(version=version)
-    assert (app.headers is None) == is_needed
-    app, _ = await ask(HOST, HOST, version=version)
+@pytest.mark.parametrize(("version", "is_required"), [("0.9", False), ("1.0", False), ("1.1", True), ("2", True)])
+async def test_only_http_1_0_requests_may_omit_host(version: str, is_required: bool) -> None:
+    app, _ = await send_request(version=version)
+    assert (app.headers is None) == is_required
+    app, _ = await send_request(HOST, HOST, version=version)
     assert app.headers is None
 
 
 def names_read(path: Path) -> Iterator[bytes]:
-    """The names of the headers that a module asks for, by the ways in which modules here do."""
+    """Yield the names of the headers that a module reads."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
             case ast.Call(func=ast.Attribute(attr="get" | "getall", value=ast.Attribute(attr="headers")), args=args):

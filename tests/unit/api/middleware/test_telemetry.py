@@ -17,11 +17,11 @@ async def broken(*_: Any) -> None:
     raise RuntimeError("a bug")
 
 
-async def left(*_: Any) -> None:
-    """Say nothing: the client has gone."""
+async def disconnected(*_: Any) -> None:
+    """Send nothing: the client has disconnected."""
 
 
-async def ask(app: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> list[Any]:
+async def run(app: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> list[Any]:
     monkeypatch.setattr(telemetry, "_log", get_logger())
     with capture_logs() as lines:
         await TelemetryMiddleware(app, Metrics(), State())(request, None, None)  # type: ignore[arg-type]
@@ -40,30 +40,30 @@ async def test_a_request_that_fails_in_middleware_is_logged_as_500(monkeypatch: 
 
 
 async def test_a_disconnected_client_is_logged_as_499(monkeypatch: pytest.MonkeyPatch) -> None:
-    [line] = await ask(left, monkeypatch, http())
+    [line] = await run(disconnected, monkeypatch, http())
     assert (line["status"], line["client"]) == (499, None)
 
 
 async def test_the_logged_duration_includes_the_time_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     request = http()
     request["state"] = {**request["state"], telemetry.RECEIVED_AT: time.perf_counter() - 5}
-    [line] = await ask(left, monkeypatch, request)
+    [line] = await run(disconnected, monkeypatch, request)
     assert line["duration_ms"] >= 5000
 
 
 async def test_every_request_has_its_own_time_budget(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[TimeBudget | None] = []
+    budgets: list[TimeBudget | None] = []
 
     async def app(*_: Any) -> None:
-        found.append(budget.get())
+        budgets.append(budget.get())
 
     for _ in range(2):
-        await ask(app, monkeypatch, http())
-    first, second = found
+        await run(app, monkeypatch, http())
+    first, second = budgets
     assert first is not None
     assert second is not None
     assert first is not second
 
 
 async def test_a_scope_that_is_not_http_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await ask(left, monkeypatch, {"type": "lifespan"}) == []
+    assert await run(disconnected, monkeypatch, {"type": "lifespan"}) == []

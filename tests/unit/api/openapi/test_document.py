@@ -1,4 +1,4 @@
-"""The API document: that it is the one checked in, valid, and as exact as the code."""
+"""The API document: its copy is current, it is valid, and as strict as the code."""
 
 import copy
 import json
@@ -35,7 +35,7 @@ every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=
 
 def test_the_copy_of_the_document_is_current() -> None:
     found = changes(json.loads(CHECKED_IN.read_text()), DOCUMENT)
-    assert not found, "the API document has changed; `just docs` writes it anew:\n" + "\n".join(found)
+    assert not found, "the API document has changed; run `just docs`:\n" + "\n".join(found)
 
 
 def test_a_change_of_the_document_is_described() -> None:
@@ -120,7 +120,7 @@ def _resolved(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schemas_under(part: Any) -> Iterator[dict[str, Any]]:
-    """Every schema that a part of the document leads to."""
+    """Yield every schema that a part of the document refers to."""
     if isinstance(part, list):
         for one in part:
             yield from _schemas_under(one)
@@ -178,5 +178,5 @@ def test_only_settings_of_a_queue_are_nullable() -> None:
 def test_every_problem_of_an_operation_has_an_example() -> None:
     assert {type(error) for error in ERRORS} == set(PROBLEM_TYPES)
     known = DOCUMENT["components"]["schemas"]["Problem"]["properties"]["type"]["x-extensible-enum"]
-    of_no_operation = {TYPE_PREFIX + "unknown-route", TYPE_PREFIX + "method-not-allowed"}
-    assert {TYPE_PREFIX + name for name in DOCUMENT["components"]["examples"]} == {*known} - of_no_operation
+    without_operation = {TYPE_PREFIX + "unknown-route", TYPE_PREFIX + "method-not-allowed"}
+    assert {TYPE_PREFIX + name for name in DOCUMENT["components"]["examples"]} == {*known} - without_operation
