@@ -37,7 +37,7 @@ LeaseToken = Annotated[
     str | None,
     HeaderParameter(
         name="Lease-Token",
-        description=f"The token of the job's lease, to change a leased job: {constraints.LEASE_TOKEN.allowed}",
+        description=f"Required to change a leased job: {constraints.LEASE_TOKEN.allowed}",
         schema_extra=constraints.LEASE_TOKEN.json_schema,
     ),
 ]

@@ -68,7 +68,7 @@ class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     slate_id: SlateId | UnsetType = UNSET
     scenario_count: ScenarioCount | UnsetType = UNSET
     correlation_id: CorrelationId | UnsetType = UNSET
-    max_attempts: Annotated[int, constraints.MAX_ATTEMPTS.meta("The failed attempts that make the job failed")] = 1
+    max_attempts: Annotated[int, constraints.MAX_ATTEMPTS.meta("The failed attempts after which the job is failed")] = 1
     retry_delay_seconds: Annotated[int, constraints.RETRY_DELAY_SECONDS.meta(constraints.RETRY_DELAY_MEANING)] = 0
     delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
 
@@ -125,7 +125,7 @@ class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delay_seconds: (
         Annotated[
             int,
-            constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed again; overrides its own"),
+            constraints.DELAY_SECONDS.meta("Seconds until the job may be claimed, instead of its retry delay"),
         ]
         | UnsetType
     ) = UNSET

@@ -126,7 +126,7 @@ class ClaimController(Controller):
         data: JSONBody[HeartbeatJob] = NO_PROGRESS,
         lease_token: LeaseToken = None,
     ) -> Response[HeartbeatResult]:
-        """Extend the lease and report progress. The response says whether cancellation was requested."""
+        """Extend the lease and report progress. The worker should stop if `cancel_requested` is true."""
         lease_manager: LeaseManager = request.app.state["lease_manager"]
         return StructResponse(
             await lease_manager.heartbeat(

@@ -90,7 +90,8 @@ class JobsController(Controller):
     ) -> Response[Job]:
         """Create a pending job.
 
-        An equal request with the same `job_id` or `Idempotency-Key` creates nothing and returns the current job.
+        An equal request with the same `job_id` or `Idempotency-Key` creates nothing. It returns the current job, with
+        `Idempotency-Replayed: true`.
         """
         created = await _create(request.app.state["job_manager"], data, idempotency_key, request)
         structlog.contextvars.bind_contextvars(job_id=created.job.job_id)
