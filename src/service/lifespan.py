@@ -52,9 +52,9 @@ def service_lifespan(
         )
         app.state.queue_manager = QueueManager(pool, observer=observer, waitaof=settings.redis_waitaof)
         reader = EventReader(pool)
-        app.state.waiting = ClaimWaiter(reader)
-        app.state.watching = JobWatcher(pool, reader, observer=observer)
-        app.state.timeline = EventStream(pool, reader, observer=observer)
+        app.state.claim_waiter = ClaimWaiter(reader)
+        app.state.job_watcher = JobWatcher(pool, reader, observer=observer)
+        app.state.event_stream = EventStream(pool, reader, observer=observer)
         limit = settings.rate_limit
         app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=observer)
         stopping = asyncio.Event()

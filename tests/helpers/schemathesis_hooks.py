@@ -12,8 +12,8 @@ from service.domain.constraints import LABEL
 #: Rules that can be recognized only by the error text.
 KNOWN_DETAILS = re.compile(
     r"got `float`"  # JSON Schema takes 5.0 for an integer, the service does not
-    r"|no list with these filters gave it out"  # only the service can make a cursor
-    r"|'0' is no list of entity tags"  # schemathesis does not follow the pattern of these headers
+    r"|it is not from a list with these filters"  # only the service can make a cursor
+    r"|'0' is not a list of entity tags"  # schemathesis does not follow the pattern of these headers
 )
 
 

@@ -12,8 +12,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.client_identity import unmap_ipv4
 from service.api.correlation import correlation_id, new_correlation_id
-from service.api.middleware.admission import OVER_CONNECTION_LIMIT
-from service.api.middleware.concurrency import PIPELINED, WAITING_SINCE
+from service.api.middleware.concurrency import OVER_CONNECTION_LIMIT, PIPELINED, WAITING_SINCE
 from service.api.middleware.telemetry import RECEIVED_AT
 from service.api.problems import HEADERS_TOO_LARGE, MALFORMED_REQUEST, REJECTED_AS, REQUEST_TIMEOUT, ProblemType
 from service.server.header_size import MAX_HEADER_BYTES, HeaderSize

@@ -5,7 +5,7 @@ import type { components, paths } from "./openapi.js";
 
 type Job = components["schemas"]["Job"];
 type CreateJob = components["schemas"]["CreateJob"];
-type ChangeJob = components["schemas"]["ChangeJob"];
+type UpdateJob = components["schemas"]["UpdateJob"];
 type Problem = components["schemas"]["Problem"];
 
 const client = createClient<paths>({ baseUrl: process.argv[2] ?? "" });
@@ -58,7 +58,7 @@ async function checkProblems(): Promise<void> {
 // Checked by the compiler only: it rejects this file if an expected error is missing.
 export const open: Job["status"] = "a status that does not exist yet";
 // @ts-expect-error requests accept known statuses only
-export const closed: ChangeJob["status"] = "a status that does not exist yet";
+export const closed: UpdateJob["status"] = "a status that does not exist yet";
 // @ts-expect-error an optional field is not nullable
 export const absent: CreateJob = { input_params: 1, slate_id: null };
 // @ts-expect-error input_params is required

@@ -75,7 +75,7 @@ def test_every_link_in_a_page_leads_to_the_service(proxied: httpx.Client, addres
 def test_a_problem_names_the_address_that_the_client_used(proxied: httpx.Client, address: str) -> None:
     prefix = httpx.URL(address).path.rstrip("/")
     detail = proxied.get("/nothing").json()["detail"]
-    assert detail == f"There is nothing at '{prefix}/nothing'; {prefix}/schema/openapi.json lists what there is."
+    assert detail == f"There is no resource at '{prefix}/nothing'. {prefix}/schema/openapi.json lists all paths."
 
 
 @pytest.mark.parametrize(

@@ -131,7 +131,7 @@ class TestSubmit:
     def test_a_body_that_is_too_large_is_reported(self, url: str) -> None:
         result = jobstate(url, "submit", "-", stdin=b'"' + b"x" * 1_000_000 + b'"')
         assert (result.code, result.out) == (1, b"")
-        assert "The body is larger than 65536 bytes" in result.err
+        assert "The body exceeds the limit of 65536 bytes" in result.err
 
     def test_an_id_in_use_is_reported(self, api: httpx.Client, url: str) -> None:
         create(api)

@@ -16,5 +16,5 @@ from service.api.client_identity import client_network, unmap_ipv4
         ("somebody", "somebody", "somebody"),
     ],
 )
-def test_a_client_is_known_by_its_address(host: str, address: str, of_one: str) -> None:
+def test_a_client_is_identified_by_its_network(host: str, address: str, of_one: str) -> None:
     assert (unmap_ipv4(host), client_network(host)) == (address, of_one)
