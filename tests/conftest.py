@@ -35,6 +35,9 @@ def pytest_configure(config: pytest.Config) -> None:
     # A shell ignores SIGINT in its background jobs, and child processes inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):  # as under nohup
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     backend = choose_backend()
     no_compose = compose_failure() if backend.is_docker else backend.reason
     if os.environ.get("REQUIRE_DOCKER") == "1" and no_compose:

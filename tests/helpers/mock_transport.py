@@ -9,8 +9,8 @@ from typing import Any, Final, Self
 import httpx
 import msgspec
 
-from jobstate_cli.service import Service, connected
-from jobstate_cli.target import Target
+from jobstate_cli.config import ClientConfig
+from jobstate_cli.service import Service, open_client
 
 URL = "http://service"
 STREAM = "/v1/jobs/j1/events"
@@ -45,7 +45,7 @@ class ScriptedTransport(httpx.AsyncBaseTransport):
 
     @contextlib.asynccontextmanager
     async def service(self) -> AsyncIterator[Service]:
-        async with connected(Target(URL), self) as service:
+        async with open_client(ClientConfig(URL), self) as service:
             yield service
 
 

@@ -15,7 +15,7 @@ import msgspec
 from rich.text import Text
 
 from jobstate_cli.command import Command, run
-from jobstate_cli.terminal import console, harmless, print_json, print_line, say
+from jobstate_cli.output import console, escape_control_chars, print_json, print_line, print_stderr
 from service.cli.options import merge_environment, options
 from service.domain.errors import JobStateError
 from service.embedded import attach_or_start
@@ -155,7 +155,7 @@ class Report:
 
 
 def _coloured(columns: Sequence[str], ending: str) -> Text:
-    drift, key, member, detail = map(harmless, columns)
+    drift, key, member, detail = map(escape_control_chars, columns)
     return Text.assemble(
         (f"{drift:<9}", "yellow" if ending else "bold red"),
         (key, "bold"),
@@ -196,7 +196,7 @@ async def _durability(gateway: StoreClient) -> Durability:
 
 
 def _exit_with_error(ctx: click.Context, code: Exit, why: str) -> NoReturn:
-    say(f"Error: {why}")
+    print_stderr(f"Error: {why}")
     ctx.exit(code)
 
 

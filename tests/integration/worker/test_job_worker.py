@@ -1,4 +1,4 @@
-"""`JobWorker` against the real service, in threads and in processes that are killed."""
+"""`JobWorker` with the real service, in threads and in processes that are killed."""
 
 import asyncio
 import contextlib
@@ -34,20 +34,20 @@ pytestmark = pytest.mark.usefixtures("consistent_store")
 
 @contextlib.contextmanager
 def working(url: str, function: Callable[[Work], Any], **options: Any) -> Iterator[JobWorker]:
-    """A worker in a thread, stopped at the end of the block."""
+    """Run a worker in a thread during the block."""
     worker = JobWorker(url, ["default"], function, **{"lease_seconds": 5, **options})
-    loop_of_worker = threading.Thread(target=lambda: asyncio.run(worker.serve()))
-    loop_of_worker.start()
+    worker_thread = threading.Thread(target=lambda: asyncio.run(worker.serve()))
+    worker_thread.start()
     try:
         yield worker
     finally:
         worker.stop()
-        loop_of_worker.join(TIMEOUT)
-        assert not loop_of_worker.is_alive()
+        worker_thread.join(TIMEOUT)
+        assert not worker_thread.is_alive()
 
 
 class WorkerProcess:
-    """A worker in a process of its own, whose log is in a file."""
+    """A worker in its own process, with its log in a file."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class WorkerProcess:
 
     @property
     def children(self) -> list[int]:
-        """The processes in which it runs functions."""
+        """The ids of the processes that run its functions."""
         return [pid for pid, command in children(self.process.pid).items() if b"spawn_main" in command]
 
     def __enter__(self) -> "WorkerProcess":
@@ -100,30 +100,24 @@ def in_status(api: httpx.Client, status: str, job_id: str = "j1") -> dict[str, A
 
 
 def in_end(api: httpx.Client, job_id: str = "j1") -> dict[str, Any]:
-    """The job once it is completed, which it must not fail on the way to."""
+    """Wait until the job is completed, and return it."""
     wait_until(lambda: job(api, job_id)["status"] in {"completed", "failed"}, f"the end of {job_id}")
     assert job(api, job_id)["status"] == "completed", job(api, job_id)
     return job(api, job_id)
 
 
 def started(api: httpx.Client) -> dict[str, Any]:
-    """The job once its function has reported."""
+    """Wait until the job has progress, and return it."""
     return dict(wait_until(lambda: (found := job(api)).get("progress") and found, "progress"))
 
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [
-        (functions.count, "thread"),
-        (functions.count_blocking, "thread"),
-        (functions.count_blocking, "process"),
-    ],
+    [(functions.count, "thread"), (functions.count_blocking, "thread"), (functions.count_blocking, "process")],
     ids=["async", "thread", "process"],
 )
-class TestEveryWayToRun:
-    def test_a_job_is_claimed_done_and_completed(
-        self, api: httpx.Client, function: Callable[[Work], Any], in_: str
-    ) -> None:
+class TestAsyncThreadAndProcess:
+    def test_a_job_is_claimed_and_completed(self, api: httpx.Client, function: Callable[[Work], Any], in_: str) -> None:
         create(api)
         with working(str(api.base_url), function, in_=in_, worker="ann"):
             done = in_status(api, "completed")
@@ -131,7 +125,7 @@ class TestEveryWayToRun:
         assert (done["result"]["by"] == os.getpid()) is (in_ == "thread")
         assert done["progress"] == {"current": 3, "total": 3, "message": "step 3"}
 
-    def test_a_cancel_that_was_asked_for_stops_the_work(
+    def test_a_cancel_request_stops_the_function(
         self, api: httpx.Client, function: Callable[[Work], Any], in_: str
     ) -> None:
         create(api, steps=1000)
@@ -141,7 +135,7 @@ class TestEveryWayToRun:
             cancelled = in_status(api, "cancelled")
         assert (cancelled["failures"], "result" in cancelled) == (0, False)
 
-    def test_a_job_that_was_lost_is_left_alone(
+    def test_a_job_with_a_lost_lease_is_abandoned(
         self, api: httpx.Client, redis_url: str, function: Callable[[Work], Any], in_: str
     ) -> None:
         create(api, steps=1000)
@@ -149,12 +143,12 @@ class TestEveryWayToRun:
             started(api)
             taken = release(api, token_of(redis_url))
             create(api, "next")
-            in_status(api, "completed", "next")  # by the same worker, which does one job at a time
+            in_status(api, "completed", "next")  # by the same worker, which runs one job at a time
             assert multiprocessing.active_children() == []
         assert job(api)["revision"] == taken["revision"]
 
 
-def test_a_process_whose_job_was_lost_is_killed(api: httpx.Client, redis_url: str) -> None:
+def test_a_process_with_a_lost_lease_is_killed(api: httpx.Client, redis_url: str) -> None:
     create(api)
     with working(str(api.base_url), functions.sleep_forever, in_="process"):
         started(api)
@@ -170,13 +164,13 @@ def token_of(redis_url: str, job_id: str = "j1") -> str:
 
 
 def release(api: httpx.Client, token: str) -> dict[str, Any]:
-    """Take the job from its worker, for an hour, by the worker's own token."""
+    """Release the job with the worker's token, delayed by an hour."""
     response = api.post("/v1/jobs/j1/release", json={"delay_seconds": 3600}, headers={"Lease-Token": token})
     assert response.status_code == 200
     return dict(response.json())
 
 
-def test_a_function_that_does_not_look_completes_under_a_cancel(api: httpx.Client) -> None:
+def test_a_function_may_complete_after_a_cancel_request(api: httpx.Client) -> None:
     create(api)
     with working(str(api.base_url), functions.return_despite_cancellation):
         in_status(api, "running")
@@ -205,19 +199,19 @@ def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: http
     assert cleaned.is_set()
 
 
-def test_a_thread_that_does_not_end_in_time_is_told_to_stop(api: httpx.Client) -> None:
-    told = threading.Event()
+def test_a_thread_that_exceeds_the_drain_time_is_asked_to_stop(api: httpx.Client) -> None:
+    stopped = threading.Event()
 
     def look(work: Work) -> None:
         work.progress(0)
         while not work.cancel_requested:
             time.sleep(0.01)
-        told.set()
+        stopped.set()
 
     create(api)
     with working(str(api.base_url), look, drain_seconds=0.1):
         started(api)
-    assert told.wait(TIMEOUT)
+    assert stopped.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
@@ -232,16 +226,16 @@ def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: h
     ("function", "in_", "error"),
     [
         (functions.fail_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
-        (functions.exit_process, "process", {"type": "ProcessDied", "message": "the process ended with exit code 3"}),
+        (functions.exit_process, "process", {"type": "ProcessDied", "message": "the process exited with code 3"}),
         (
             functions.send_unreadable_progress,
             "process",
-            {"type": "ProcessDied", "message": "the process said what nobody understands: ValueError"},
+            {"type": "ProcessDied", "message": "the process sent an unreadable message: ValueError"},
         ),
     ],
-    ids=["raises", "dies", "babbles"],
+    ids=["raises", "exits", "sends garbage"],
 )
-def test_the_last_attempt_leaves_its_error(
+def test_the_error_of_the_last_attempt_is_recorded(
     api: httpx.Client, function: Callable[[Work], Any], in_: str, error: dict[str, str]
 ) -> None:
     create(api)
@@ -252,7 +246,7 @@ def test_the_last_attempt_leaves_its_error(
     assert failed["failures"] == 1
 
 
-def test_a_process_may_report_from_several_threads(api: httpx.Client) -> None:
+def test_a_process_may_report_progress_from_several_threads(api: httpx.Client) -> None:
     for number in range(2):
         create(api, f"j{number}")
     with working(str(api.base_url), functions.report_from_several_threads, in_="process"):
@@ -260,7 +254,7 @@ def test_a_process_may_report_from_several_threads(api: httpx.Client) -> None:
             assert len(in_end(api, f"j{number}")["result"]) == 50_000
 
 
-def test_a_process_may_have_processes_of_its_own(api: httpx.Client) -> None:
+def test_a_process_may_start_processes(api: httpx.Client) -> None:
     create(api)
     with working(str(api.base_url), functions.use_a_process_pool, in_="process"):
         assert in_end(api)["result"] == [1, 2]
@@ -285,7 +279,7 @@ def test_a_function_can_fail_a_job_for_good(api: httpx.Client, in_: str) -> None
     ],
     ids=["surrogate", "long text", "executor"],
 )
-def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt_and_is_kept(
+def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt(
     api: httpx.Client, function: Callable[[Work], Any], text: str, in_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # pytest-xdist sends reports as UTF-8, and these tracebacks have lone surrogates.
@@ -315,7 +309,7 @@ def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt_and_
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_an_outcome_that_cannot_be_sent_fails_the_job_for_good_with_the_reason(
+def test_an_outcome_that_cannot_be_sent_fails_the_job_with_the_reason(
     api: httpx.Client, function: Callable[[Work], Any], message: str
 ) -> None:
     create(api, max_attempts=3)
@@ -325,7 +319,7 @@ def test_an_outcome_that_cannot_be_sent_fails_the_job_for_good_with_the_reason(
     assert failed["attempt"] == 1
 
 
-def test_integers_of_any_size_reach_the_function_and_come_back(api: httpx.Client) -> None:
+def test_long_integers_are_received_and_sent_exactly(api: httpx.Client) -> None:
     digits = "1" + "0" * 4_000 + "7"
     body = f'{{"job_id": "j1", "input_params": [{digits}, {2**53 + 1}]}}'
     assert api.post("/v1/jobs", content=body).status_code == 201
@@ -334,9 +328,9 @@ def test_integers_of_any_size_reach_the_function_and_come_back(api: httpx.Client
     assert api.get("/v1/jobs/j1/result").text == f"[{digits},{2**53 + 1}]"
 
 
-def test_an_integer_beyond_what_python_reads_does_not_stop_the_worker(api: httpx.Client) -> None:
+def test_a_too_long_integer_does_not_stop_the_worker(api: httpx.Client) -> None:
     body = f'{{"job_id": "j1", "input_params": {"9" * 5_000}}}'
-    plain = {"Content-Type": "application/json"}  # `api` reads every answer as Python does
+    plain = {"Content-Type": "application/json"}  # `api` parses every response
     assert httpx.post(f"{api.base_url}/v1/jobs", content=body, headers=plain).status_code == 201
 
     def listed() -> dict[str, Any]:
@@ -348,7 +342,7 @@ def test_an_integer_beyond_what_python_reads_does_not_stop_the_worker(api: httpx
 
 
 @pytest.mark.parametrize("in_", ["thread", "process"])
-def test_progress_that_cannot_be_sent_does_not_end_the_job(api: httpx.Client, in_: str) -> None:
+def test_invalid_progress_does_not_fail_the_job(api: httpx.Client, in_: str) -> None:
     create(api)
     with working(str(api.base_url), functions.report_what_cannot_be_sent, in_=in_):
         done = in_end(api)
@@ -356,7 +350,7 @@ def test_progress_that_cannot_be_sent_does_not_end_the_job(api: httpx.Client, in
     assert done["progress"] == {"current": 1, "message": r"\udcff " + "x" * 1_014 + "…"}
 
 
-def test_heartbeats_extend_the_lease_for_as_long_as_the_work_takes(api: httpx.Client) -> None:
+def test_heartbeats_extend_the_lease_while_the_function_runs(api: httpx.Client) -> None:
     create(api)
 
     def wait(work: Work) -> str:
@@ -371,13 +365,13 @@ def test_heartbeats_extend_the_lease_for_as_long_as_the_work_takes(api: httpx.Cl
         in_status(api, "completed")
 
 
-def test_as_many_jobs_run_at_once_as_the_worker_may(api: httpx.Client) -> None:
+def test_concurrency_is_the_number_of_concurrent_jobs(api: httpx.Client) -> None:
     for number in range(4):
         create(api, f"j{number}")
-    meeting = threading.Barrier(2)
+    barrier = threading.Barrier(2)
 
     def meet(work: Work) -> int:
-        return meeting.wait(TIMEOUT)
+        return barrier.wait(TIMEOUT)
 
     with working(str(api.base_url), meet, concurrency=2):
         for number in range(4):
@@ -385,7 +379,7 @@ def test_as_many_jobs_run_at_once_as_the_worker_may(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
-def test_a_service_on_this_machine_is_reached_without_a_proxy(
+def test_a_loopback_service_is_reached_without_a_proxy(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -399,7 +393,7 @@ def test_a_service_on_this_machine_is_reached_without_a_proxy(
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
-    """What workers have sent, or tried to."""
+    """Record the requests that workers sent or tried to send."""
     requests: list[httpx.Request] = []
     handle = httpx.AsyncHTTPTransport.handle_async_request
 
@@ -413,7 +407,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
-    """What workers have sent; the first reply to each request is lost after the service has answered it."""
+    """Record the requests that workers sent, and lose the first response to each."""
     requests: list[httpx.Request] = []
     handle = httpx.AsyncHTTPTransport.handle_async_request
 
@@ -430,7 +424,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
     return requests
 
 
-def test_lost_replies_do_no_harm(api: httpx.Client, sent: list[httpx.Request]) -> None:
+def test_lost_responses_change_nothing(api: httpx.Client, sent: list[httpx.Request]) -> None:
     create(api, steps=25, correlation_id="request-7")
     with working(str(api.base_url), functions.count):
         done = in_status(api, "completed")
@@ -440,21 +434,21 @@ def test_lost_replies_do_no_harm(api: httpx.Client, sent: list[httpx.Request]) -
     assert {request.headers["X-Correlation-ID"] for request in sent if "j1" in request.url.path} == {"request-7"}
 
 
-def test_a_lost_reply_to_a_release_does_no_harm(api: httpx.Client, sent: list[httpx.Request]) -> None:
+def test_a_lost_response_to_a_release_changes_nothing(api: httpx.Client, sent: list[httpx.Request]) -> None:
     create(api, max_attempts=2, retry_delay_seconds=3600)
     with working(str(api.base_url), functions.fail_once):
         wait_until(lambda: sum(request.url.path.endswith("/release") for request in sent) == 2, "the repetition")
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 1)
 
 
-def test_a_claim_that_will_never_be_accepted_ends_the_worker(api: httpx.Client) -> None:
+def test_a_rejected_claim_ends_the_worker(api: httpx.Client) -> None:
     worker = JobWorker(str(api.base_url), ["no queue"], functions.count)
     with pytest.raises(RequestRefused, match="400 Bad Request"):
         worker.run()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_running_job_end_and_takes_no_other(
+def test_a_signal_lets_the_running_job_finish_and_stops_claiming(
     api: httpx.Client, tmp_path: Path, number: signal.Signals
 ) -> None:
     create(api, steps=20)
@@ -468,8 +462,8 @@ def test_a_signal_lets_the_running_job_end_and_takes_no_other(
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("soon", [True, False], ids=["while its process starts", "while it works"])
-def test_a_signal_to_everything_lets_a_process_end_its_job(
+@pytest.mark.parametrize("soon", [True, False], ids=["while its process starts", "while it runs"])
+def test_a_signal_to_the_process_group_lets_a_process_finish_its_job(
     api: httpx.Client, tmp_path: Path, number: signal.Signals, soon: bool
 ) -> None:
     create(api, steps=10)
@@ -482,14 +476,9 @@ def test_a_signal_to_everything_lets_a_process_end_its_job(
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [
-        ("count", "thread"),
-        ("count_blocking", "thread"),
-        ("count_blocking", "process"),
-        ("sleep_forever", "process"),
-    ],
+    [("count", "thread"), ("count_blocking", "thread"), ("count_blocking", "process"), ("sleep_forever", "process")],
 )
-def test_what_does_not_end_in_time_is_given_back_plainly(
+def test_a_job_that_exceeds_the_drain_time_is_released_without_a_failure(
     api: httpx.Client, tmp_path: Path, function: str, in_: str
 ) -> None:
     create(api, steps=1000)
@@ -509,7 +498,7 @@ def test_what_does_not_end_in_time_is_given_back_plainly(
         "ignore_every_exception",
     ],
 )
-def test_a_worker_ends_whatever_its_function_still_does(api: httpx.Client, tmp_path: Path, function: str) -> None:
+def test_a_worker_exits_even_if_its_function_does_not_stop(api: httpx.Client, tmp_path: Path, function: str) -> None:
     create(api)
     with WorkerProcess(tmp_path, str(api.base_url), function, drain_seconds=0.5) as worker:
         started(api)
@@ -518,7 +507,7 @@ def test_a_worker_ends_whatever_its_function_still_does(api: httpx.Client, tmp_p
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
-def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.Client) -> None:
+def test_the_function_of_a_released_job_stops_although_the_loop_continues(api: httpx.Client) -> None:
     create(api)
     works: list[Work] = []
 
@@ -544,7 +533,7 @@ def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.
     assert job(api)["status"] == "pending"
 
 
-def test_a_signal_has_its_usual_effect_once_the_jobs_are_seen_to(api: httpx.Client) -> None:
+def test_signal_handlers_are_restored_once_no_job_runs(api: httpx.Client) -> None:
     create(api)
     handlers = []
     tasks = []
@@ -565,7 +554,7 @@ def test_a_signal_has_its_usual_effect_once_the_jobs_are_seen_to(api: httpx.Clie
     assert job(api)["status"] == "completed"
 
 
-def test_a_second_signal_gives_the_running_job_back_at_once(api: httpx.Client, tmp_path: Path) -> None:
+def test_a_second_signal_releases_the_running_job_at_once(api: httpx.Client, tmp_path: Path) -> None:
     create(api, steps=1000)
     with WorkerProcess(tmp_path, str(api.base_url), "count", drain_seconds=TIMEOUT * 2) as worker:
         started(api)
@@ -576,14 +565,14 @@ def test_a_second_signal_gives_the_running_job_back_at_once(api: httpx.Client, t
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
-def test_a_worker_with_nothing_to_do_ends_at_once(api: httpx.Client, tmp_path: Path) -> None:
+def test_an_idle_worker_ends_at_once(api: httpx.Client, tmp_path: Path) -> None:
     with WorkerProcess(tmp_path, str(api.base_url), "count") as worker:
         wait_until(lambda: "waiting for jobs" in worker.log, "the worker")
         worker.process.terminate()
         assert worker.process.wait(5) == 0
 
 
-def test_a_waiting_worker_gets_a_job_as_soon_as_there_is_one_and_asks_for_none_meanwhile(
+def test_a_waiting_worker_gets_a_new_job_at_once_with_a_single_claim(
     api: httpx.Client, sent: list[httpx.Request]
 ) -> None:
     with working(str(api.base_url), functions.count):
@@ -592,7 +581,7 @@ def test_a_waiting_worker_gets_a_job_as_soon_as_there_is_one_and_asks_for_none_m
         created = time.monotonic()
         create(api, steps=1)
         in_status(api, "completed")
-        assert time.monotonic() - created < 10, "long before the claim's own end"
+        assert time.monotonic() - created < 10, "long before the claim times out"
 
 
 def test_claims_that_do_not_wait_are_a_second_apart(api: httpx.Client, attempts: list[httpx.Request]) -> None:
@@ -602,7 +591,7 @@ def test_claims_that_do_not_wait_are_a_second_apart(api: httpx.Client, attempts:
         assert 2 <= len(attempts) <= 3
 
 
-def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
+def test_a_job_whose_claim_response_is_late_at_a_stop_is_released(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(api)
@@ -622,7 +611,7 @@ def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
     assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
 
 
-def test_a_result_that_the_service_has_not_taken_at_the_end_is_sent_once_more(
+def test_a_result_whose_request_is_interrupted_by_the_stop_is_sent_again(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(api)
@@ -641,16 +630,14 @@ def test_a_result_that_the_service_has_not_taken_at_the_end_is_sent_once_more(
     assert (job(api)["status"], job(api)["result"]["counted"]) == ("completed", 3)
 
 
-def test_a_stop_asks_once_more_for_a_claim_of_which_it_has_not_heard(
-    api: httpx.Client, attempts: list[httpx.Request]
-) -> None:
+def test_a_stop_repeats_an_unanswered_claim_once(api: httpx.Client, attempts: list[httpx.Request]) -> None:
     with working(str(api.base_url), functions.count):
         waits(api, 1)
     assert [json.loads(request.content)["wait_seconds"] for request in attempts] == [20, 0]
     assert len({request.headers["Idempotency-Key"] for request in attempts}) == 1
 
 
-def test_a_stop_asks_for_nothing_where_the_service_could_not_be_reached(attempts: list[httpx.Request]) -> None:
+def test_a_stop_repeats_no_claim_that_was_never_sent(attempts: list[httpx.Request]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with working(f"http://127.0.0.1:{port}", functions.count):
@@ -660,14 +647,14 @@ def test_a_stop_asks_for_nothing_where_the_service_could_not_be_reached(attempts
     assert len(attempts) == 4
 
 
-def test_a_stop_tries_once_where_the_service_has_gone_under_a_claim(attempts: list[httpx.Request]) -> None:
+def test_a_stop_repeats_a_claim_once_if_the_service_disappears(attempts: list[httpx.Request]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         with working(f"http://127.0.0.1:{server.getsockname()[1]}", functions.count):
-            line, _ = server.accept()
-            with line:
-                heard = b""
-                while b'"wait_seconds":20' not in heard:
-                    heard += line.recv(4096)
+            connection, _ = server.accept()
+            with connection:
+                received = b""
+                while b'"wait_seconds":20' not in received:
+                    received += connection.recv(4096)
                 server.close()
             wait_until(lambda: len(attempts) == 4, "the pause after the fourth attempt")
             stopped = time.monotonic()
@@ -684,7 +671,9 @@ def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_pat
         wait_until(lambda: not is_alive(child), "the end of the process")
 
 
-def test_a_killed_workers_job_is_completed_once_by_another(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
+def test_the_job_of_a_killed_worker_is_completed_once_by_another(
+    api: httpx.Client, redis_url: str, tmp_path: Path
+) -> None:
     create(api, steps=30, max_attempts=2)
     with WorkerProcess(tmp_path, str(api.base_url), "count") as first:
         started(api)
@@ -694,18 +683,16 @@ def test_a_killed_workers_job_is_completed_once_by_another(api: httpx.Client, re
     with WorkerProcess(tmp_path, str(api.base_url), "count") as second:
         wait_until(lambda: job(api)["attempt"] == 2, "the second attempt")
         late = {"status": "completed", "result": "of the first"}
-        refused = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
+        first_response = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
         done = in_status(api, "completed")
         assert done["result"] == {"counted": 30, "by": second.process.pid, "attempt": 2}
-        still_refused = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
-    for answer in (refused, still_refused):
+        second_response = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
+    for answer in (first_response, second_response):
         assert (answer.status_code, answer.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
     assert (job(api), done["failures"]) == (done, 1)
 
 
-def test_a_worker_that_stood_still_for_longer_than_its_lease_leaves_the_job_to_its_successor(
-    api: httpx.Client, tmp_path: Path
-) -> None:
+def test_a_worker_that_was_paused_longer_than_its_lease_abandons_the_job(api: httpx.Client, tmp_path: Path) -> None:
     create(api, steps=30, max_attempts=2)
     with WorkerProcess(tmp_path, str(api.base_url), "count") as first:
         started(api)
@@ -714,12 +701,12 @@ def test_a_worker_that_stood_still_for_longer_than_its_lease_leaves_the_job_to_i
             done = in_status(api, "completed")
             assert done["result"] == {"counted": 30, "by": second.process.pid, "attempt": 2}
             first.process.send_signal(signal.SIGCONT)
-            wait_until(lambda: "j1 is left alone" in first.log, "that the first hears of it")
+            wait_until(lambda: "job j1: abandoned" in first.log, "the first worker to abandon the job")
     assert (job(api), done["failures"]) == (done, 1)
 
 
-@pytest.mark.parametrize("steps", [5, 60], ids=["its end meanwhile", "its end afterwards"])
-def test_a_service_that_dies_and_comes_back_loses_nothing(
+@pytest.mark.parametrize("steps", [5, 60], ids=["finished during the outage", "finished afterwards"])
+def test_a_restart_of_the_service_loses_no_job(
     new_redis: Callable[..., RedisServer], tmp_path: Path, steps: int
 ) -> None:
     redis = new_redis()
@@ -733,9 +720,9 @@ def test_a_service_that_dies_and_comes_back_loses_nothing(
         with WorkerProcess(tmp_path, service.url, "count") as worker:
             in_status(api, "running")
             service.kill()
-            wait_until(lambda: "service away" in worker.log, "the outage")
+            wait_until(lambda: "service unavailable" in worker.log, "the outage")
             service.start()
             done = in_status(api, "completed")
-            assert "service back" in worker.log
+            assert "service recovered" in worker.log
             assert done["result"] == {"counted": steps, "by": worker.process.pid, "attempt": 1}
         assert (done["attempt"], done["failures"]) == (1, 0)

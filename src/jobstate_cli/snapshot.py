@@ -1,4 +1,4 @@
-"""The service at one moment, and how `jobstate top` draws it."""
+"""A snapshot of the service, and its rendering for `jobstate top`."""
 
 import asyncio
 import time
@@ -12,68 +12,68 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from jobstate_cli.output import STYLES, escape_control_chars, status_text
 from jobstate_cli.records import Drain, Job, Jobs, Queue, Queues, Stats, decoded
 from jobstate_cli.service import Service
-from jobstate_cli.terminal import STYLES, harmless, status_text
 
-#: How many of the running jobs are asked for.
-RUNNING: Final = 100
-#: Lines that are not rows of running jobs or of queues.
+#: The maximum of running jobs that are requested.
+MAX_RUNNING_JOBS: Final = 100
+#: The number of lines that are neither rows of running jobs nor of queues.
 _FRAME: Final = 9
 
 
-class Picture(Struct, frozen=True):
-    """Counts, queues, drain and running jobs; `json` has them as they came."""
+class Snapshot(Struct, frozen=True):
+    """Counts, queues, drain and running jobs; `json` has the responses byte for byte."""
 
     stats: Stats
     queues: list[Queue]
     drain: Drain
     running: list[Job]
     json: bytes
-    #: When it was taken, on this machine's monotonic clock.
-    taken: float
+    #: The time of the responses, on this machine's monotonic clock (s).
+    fetched_at: float
 
     @property
     def now(self) -> datetime:
-        """What the service's clock says by now."""
-        return self.stats.at + timedelta(seconds=time.monotonic() - self.taken)
+        """The current time on the service's clock."""
+        return self.stats.at + timedelta(seconds=time.monotonic() - self.fetched_at)
 
 
-async def take(service: Service) -> Picture:
-    """Ask for a picture. Raises `ServiceAway` and `Refused`."""
+async def fetch_snapshot(service: Service) -> Snapshot:
+    """Request a snapshot. Raises `ServiceUnavailable` and `RequestRejected`."""
     stats, queues, drain, running = await asyncio.gather(
         service.read("/v1/stats"),
         service.read("/v1/queues"),
         service.read("/v1/drain"),
-        service.read("/v1/jobs", {"status": "running", "limit": RUNNING}),
+        service.read("/v1/jobs", {"status": "running", "limit": MAX_RUNNING_JOBS}),
     )
-    return Picture(
+    return Snapshot(
         stats=decoded(Stats, stats),
         queues=decoded(Queues, queues).items,
         drain=decoded(Drain, drain),
         running=decoded(Jobs, running).items,
         json=b'{"stats":%b,"queues":%b,"drain":%b,"running":%b}' % (stats, queues, drain, running),
-        taken=time.monotonic(),
+        fetched_at=time.monotonic(),
     )
 
 
-def drawn(picture: Picture, url: str, height: int | None, trouble: str = "") -> RenderableType:
-    """Return the picture for a terminal of `height` lines, or whole; `trouble` is why there is no newer one."""
-    room = None if height is None else max(1, height - _FRAME - len(picture.queues))
-    parts: list[RenderableType] = [_head(picture, url)]
-    if trouble:
-        parts.append(Text(harmless(trouble), "bold red"))
-    parts += [_counts(picture.stats), Text(), _queues(picture.queues), Text(), _running(picture, room)]
+def render(snapshot: Snapshot, url: str, height: int | None, error: str = "") -> RenderableType:
+    """Return the snapshot for a terminal of `height` lines (`None`: no limit), with an optional error message."""
+    max_rows = None if height is None else max(1, height - _FRAME - len(snapshot.queues))
+    parts: list[RenderableType] = [_head(snapshot, url)]
+    if error:
+        parts.append(Text(escape_control_chars(error), "bold red"))
+    parts += [_counts(snapshot.stats), Text(), _queues(snapshot.queues), Text(), _running(snapshot, max_rows)]
     return Group(*parts)
 
 
-def _head(picture: Picture, url: str) -> Text:
-    head = Text.assemble((url, "bold"), f"  {picture.now:%Y-%m-%d %H:%M:%S} UTC  ")
-    drain = picture.drain
+def _head(snapshot: Snapshot, url: str) -> Text:
+    head = Text.assemble((url, "bold"), f"  {snapshot.now:%Y-%m-%d %H:%M:%S} UTC  ")
+    drain = snapshot.drain
     if not drain.draining:
         return head.append("open", "green")
     until = f" until {drain.until:%H:%M:%S}" if drain.until else ""
-    stop = "safe to stop" if drain.safe_to_stop else f"{drain.leased} with a worker"
+    stop = "safe to stop" if drain.safe_to_stop else f"{drain.leased} leased"
     return head.append(f"draining{until}, {stop}", "bold yellow")
 
 
@@ -95,10 +95,10 @@ def _detail(stats: Stats, status: str) -> str:
 
 
 def _queues(queues: list[Queue]) -> Table:
-    table = _table("QUEUE", ">PENDING", ">RUNNING", ">CAP", "STATE")
+    table = _table("QUEUE", ">PENDING", ">RUNNING", ">MAX", "STATE")
     for queue in queues:
         table.add_row(
-            Text(harmless(queue.queue)),
+            Text(escape_control_chars(queue.queue)),
             str(queue.statuses.get("pending", 0)),
             str(queue.statuses.get("running", 0)),
             str(queue.max_running or "-"),
@@ -107,12 +107,12 @@ def _queues(queues: list[Queue]) -> Table:
     return table
 
 
-def _running(picture: Picture, room: int | None) -> Table:
+def _running(snapshot: Snapshot, max_rows: int | None) -> Table:
     table = _table("RUNNING", "QUEUE", "WORKER", ">ATTEMPT", ">LEASE", "PROGRESS", "", "MESSAGE")
-    shown = picture.running[:room]
+    shown = snapshot.running[:max_rows]
     for job in shown:
-        table.add_row(*_row(job, picture.now))
-    more = picture.stats.statuses.get("running", 0) - len(shown)
+        table.add_row(*_row(job, snapshot.now))
+    more = snapshot.stats.statuses.get("running", 0) - len(shown)
     if more > 0:
         table.add_row(Text(f"… and {more} more", "dim"))
     return table
@@ -121,22 +121,22 @@ def _running(picture: Picture, room: int | None) -> Table:
 def _row(job: Job, now: datetime) -> Iterator[RenderableType]:
     progress = job.progress
     total = progress and progress.total
-    yield Text(harmless(job.job_id))
-    yield Text(harmless(job.queue))
-    yield Text(harmless(job.worker or "-"))
+    yield Text(escape_control_chars(job.job_id))
+    yield Text(escape_control_chars(job.queue))
+    yield Text(escape_control_chars(job.worker or "-"))
     yield str(job.attempt)
     yield lease_left(job, now)
     yield ProgressBar(total=total, completed=progress.current, width=16) if progress and total else Text()
     yield Text(str(progress or ""))
-    yield Text(harmless(progress.message if progress else ""), "dim")
+    yield Text(escape_control_chars(progress.message if progress else ""), "dim")
 
 
 def lease_left(job: Job, now: datetime) -> Text:
-    """Return how long the worker may be silent yet."""
+    """Return the remaining time of the lease."""
     if job.lease_expires_at is None:
         return Text("-")
     left = (job.lease_expires_at - now).total_seconds()
-    return Text(f"{left:.0f} s") if left >= 0 and not job.stale else Text("over", "bold red")
+    return Text(f"{left:.0f} s") if left >= 0 and not job.stale else Text("expired", "bold red")
 
 
 def _table(*columns: str) -> Table:

@@ -1,10 +1,10 @@
-"""Where a command finds the service."""
+"""The service that a command connects to."""
 
 from typing import NamedTuple
 
 
-class Target(NamedTuple):
-    """Where the service is, and the API key that it is shown."""
+class ClientConfig(NamedTuple):
+    """The URL of the service, and the API key to send."""
 
     url: str
     api_key: str | None = None
@@ -14,5 +14,5 @@ class Target(NamedTuple):
 
     @property
     def headers(self) -> dict[str, str]:
-        """What every request carries."""
+        """The headers of every request."""
         return {"Authorization": f"Bearer {self.api_key}"} if self.api_key else {}
