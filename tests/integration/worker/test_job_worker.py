@@ -539,13 +539,13 @@ def test_signal_handlers_are_restored_once_no_job_runs(api: httpx.Client) -> Non
     tasks = []
 
     async def leave_a_task(work: Work) -> None:
-        async def linger() -> None:
+        async def finish_late() -> None:
             try:
                 await asyncio.sleep(TIMEOUT)
             finally:
                 handlers.extend([signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)])
 
-        tasks.append(asyncio.create_task(linger()))
+        tasks.append(asyncio.create_task(finish_late()))
         worker.stop()
 
     worker = JobWorker(str(api.base_url), ["default"], leave_a_task)
