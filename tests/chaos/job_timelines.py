@@ -86,7 +86,7 @@ def _change(event: Event | None, before: str, after: str, revision: int, cancels
         return "created"
     if before != after:
         return "status"
-    if cancels is None and event is not None:  # the record that would tell is gone
+    if cancels is None and event is not None:  # only the record tells the two apart
         return "cancel_requested or progress"
     return "cancel_requested" if cancels and revision in cancels else "progress"
 

@@ -22,7 +22,7 @@ from tests.helpers.redis_servers import Backend, RedisServer
 from tests.helpers.service_process import Service
 
 WEEK = timedelta(days=7)
-#: Settings of the shared service. It must not wait at its end for leases that a test left.
+#: Settings of the shared service. Its shutdown must not wait for leases that a test left.
 SETTINGS = {"MAX_BODY_BYTES": "65536", "SHUTDOWN_DRAIN_SECONDS": "1"}
 
 

@@ -113,11 +113,7 @@ def started(api: httpx.Client) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [
-        (functions.count, "thread"),
-        (functions.count_blocking, "thread"),
-        (functions.count_blocking, "process"),
-    ],
+    [(functions.count, "thread"), (functions.count_blocking, "thread"), (functions.count_blocking, "process")],
     ids=["async", "thread", "process"],
 )
 class TestAsyncThreadAndProcess:
@@ -480,12 +476,7 @@ def test_a_signal_to_the_process_group_lets_a_process_finish_its_job(
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [
-        ("count", "thread"),
-        ("count_blocking", "thread"),
-        ("count_blocking", "process"),
-        ("sleep_forever", "process"),
-    ],
+    [("count", "thread"), ("count_blocking", "thread"), ("count_blocking", "process"), ("sleep_forever", "process")],
 )
 def test_a_job_that_exceeds_the_drain_time_is_released_without_a_failure(
     api: httpx.Client, tmp_path: Path, function: str, in_: str
@@ -548,13 +539,13 @@ def test_signal_handlers_are_restored_once_no_job_runs(api: httpx.Client) -> Non
     tasks = []
 
     async def leave_a_task(work: Work) -> None:
-        async def linger() -> None:
+        async def finish_late() -> None:
             try:
                 await asyncio.sleep(TIMEOUT)
             finally:
                 handlers.extend([signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)])
 
-        tasks.append(asyncio.create_task(linger()))
+        tasks.append(asyncio.create_task(finish_late()))
         worker.stop()
 
     worker = JobWorker(str(api.base_url), ["default"], leave_a_task)
