@@ -43,7 +43,7 @@ def watch(
     return SseClient(str(api.base_url), path, last_event_id, **query)
 
 
-def heard(watcher: SseClient, number: int) -> None:
+def wait_for_events(watcher: SseClient, number: int) -> None:
     watcher.wait_until(lambda events: len(events) >= number, f"{number} events")
 
 
@@ -51,9 +51,9 @@ class TestOneJob:
     def test_its_stream_ends_with_its_final_status(self, api: httpx.Client) -> None:
         create(api, slate_id="s")
         with watch(api) as watcher:
-            heard(watcher, 1)
+            wait_for_events(watcher, 1)
             update(api, "running")
-            heard(watcher, 2)
+            wait_for_events(watcher, 2)
             update(api, "completed", result={"large": "x"})
             watcher.wait_until_closed()
         assert watcher.types_and_statuses == [("changed", "pending"), ("changed", "running"), ("changed", "completed")]
@@ -74,10 +74,10 @@ class TestOneJob:
     def test_a_reconnecting_client_receives_only_new_changes(self, api: httpx.Client) -> None:
         create(api)
         with watch(api) as before:
-            heard(before, 1)
+            wait_for_events(before, 1)
         with watch(api, last_event_id=before.ids[0]) as after:
             update(api, "running")
-            heard(after, 1)
+            wait_for_events(after, 1)
             assert after.types_and_statuses == [("changed", "running")]
 
     def test_an_unknown_one_is_not_found(self, api: httpx.Client) -> None:
@@ -118,7 +118,7 @@ class TestOneJob:
             claim = {"queues": ["default"], "worker": "w", "lease_seconds": 5}
             api.post("/v1/claims", json=claim).raise_for_status()
             with watch(api) as watcher:
-                heard(watcher, 2)
+                wait_for_events(watcher, 2)
         assert [(event.json()["revision"], event.json()["stale"]) for event in watcher.events] == [
             (2, False),
             (2, True),
@@ -238,12 +238,12 @@ def wait_for_waiting(api: httpx.Client, requests: int) -> None:
 class TestAllJobs:
     def test_every_change_is_streamed_once_and_in_order(self, api: httpx.Client) -> None:
         with watch(api, "/v1/events") as watcher:
-            heard(watcher, 1)
+            wait_for_events(watcher, 1)
             create(api, "a", slate_id="s", queue="q")
             create(api, "b")
             update(api, "failed", "a")
             api.delete("/v1/jobs/a").raise_for_status()
-            heard(watcher, 5)
+            wait_for_events(watcher, 5)
         assert [(e.event, e.json().get("job_id"), e.json().get("revision")) for e in watcher.events] == [
             ("hello", None, None),
             *(("changed", "a", 1), ("changed", "b", 1), ("changed", "a", 2), ("deleted", "a", 3)),
@@ -277,13 +277,13 @@ class TestAllJobs:
     def test_a_reconnecting_client_receives_missed_events_once(self, api: httpx.Client) -> None:
         with watch(api, "/v1/events") as before:
             create(api, "a")
-            heard(before, 2)
+            wait_for_events(before, 2)
         for number in range(700):  # more than one read of the history returns
             create(api, f"j{number}")
         with watch(api, "/v1/events", last_event_id=before.ids[-1]) as after:
-            heard(after, 701)
+            wait_for_events(after, 701)
             create(api, "b")
-            heard(after, 702)
+            wait_for_events(after, 702)
         assert [e.json().get("job_id") for e in after.events] == [None, *(f"j{n}" for n in range(700)), "b"]
         assert after.ids[0] == before.ids[-1]
 
@@ -297,7 +297,7 @@ class TestAllJobs:
         create(api, "c")
         for since, jobs in ((moment, ["c"]), (beginning.replace("Z", "+00:00"), ["a", "b", "c"])):
             with watch(api, "/v1/events", since=since) as watcher:
-                heard(watcher, 1 + len(jobs))
+                wait_for_events(watcher, 1 + len(jobs))
                 create(api, f"after-{len(jobs)}")
                 last = f"after-{len(jobs)}"
                 watcher.wait_until(lambda events, last=last: events[-1].json().get("job_id") == last)
@@ -314,7 +314,7 @@ class TestAllJobs:
                         pipe.xadd(keys.EVENTS, entry, id=f"{number + 1}-0")
                     pipe.execute()
             with watch(api, "/v1/events", since="1970-01-01T00:00:00Z") as watcher:
-                heard(watcher, 3)
+                wait_for_events(watcher, 3)
             redis.delete(keys.EVENTS)
         assert [event.event for event in watcher.events[:3]] == ["hello", "reset", "changed"]
 
@@ -327,9 +327,9 @@ class TestAllJobs:
     def test_a_position_outside_the_history_gets_reset(self, api: httpx.Client, position: str) -> None:
         create(api, "a")
         with watch(api, "/v1/events", last_event_id=position) as watcher:
-            heard(watcher, 2)
+            wait_for_events(watcher, 2)
             create(api, "b")
-            heard(watcher, 3)
+            wait_for_events(watcher, 3)
         assert [event.event for event in watcher.events] == ["hello", "reset", "changed"]
         assert watcher.events[2].json()["job_id"] == "b"
 
@@ -337,23 +337,23 @@ class TestAllJobs:
     def test_a_lost_history_resets_the_stream(self, api: httpx.Client, redis_url: str, is_closed: bool) -> None:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
-            heard(watcher, 1)
+            wait_for_events(watcher, 1)
             redis.delete(keys.EVENTS)  # as after the restore of an older file
             if is_closed:
                 redis.client_kill_filter(_type="normal", skipme=True)
-            heard(watcher, 2)
+            wait_for_events(watcher, 2)
             create(api, "b")
-            heard(watcher, 3)
+            wait_for_events(watcher, 3)
         assert [event.event for event in watcher.events] == ["hello", "reset", "changed"]
 
     def test_a_closed_connection_to_redis_loses_no_event(self, api: httpx.Client, redis_url: str) -> None:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
-            heard(watcher, 1)
+            wait_for_events(watcher, 1)
             for number in range(5):
                 redis.client_kill_filter(_type="normal", skipme=True)
                 create(api, f"j{number}")
-            heard(watcher, 6)
+            wait_for_events(watcher, 6)
         assert [e.json().get("job_id") for e in watcher.events] == [None, *(f"j{n}" for n in range(5))]
 
 
@@ -381,12 +381,12 @@ def test_a_watcher_of_one_replica_receives_changes_made_through_another(
         everything = [SseClient(replica.url, "/v1/events") for _ in range(6)]
         with open_clients(*watchers, *everything):
             for watcher in (*watchers, *everything):
-                heard(watcher, 1)
+                wait_for_events(watcher, 1)
             update(api, "failed")
             for watcher in watchers:
                 assert watcher.wait_until_closed().types_and_statuses[-1] == ("changed", "failed")
             for watcher in everything:
-                heard(watcher, 2)
+                wait_for_events(watcher, 2)
 
 
 def test_a_stopping_process_ends_streams_with_bye(fresh: Service) -> None:
@@ -458,7 +458,7 @@ def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: S
 def test_without_watchers_no_connection_reads_events(fresh: Service, redis_url: str) -> None:
     with httpx.Client(base_url=fresh.url) as api, sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
         with watch(api, "/v1/events") as watcher:
-            heard(watcher, 1)
+            wait_for_events(watcher, 1)
         wait_until(
             lambda: not [c for c in redis.client_list() if ("b" in c["flags"], c["db"]) == (True, "4")], "the end"
         )
@@ -503,8 +503,8 @@ def test_streams_survive_a_restart_of_redis(new_redis: Callable[..., RedisServer
     ):
         create(api)
         with watch(api) as one, watch(api, "/v1/events") as every:
-            heard(one, 1)
-            heard(every, 1)
+            wait_for_events(one, 1)
+            wait_for_events(every, 1)
             redis.kill()
             rejected = api.get("/v1/jobs/j?wait=20", timeout=4)
             assert rejected.status_code == 503
@@ -519,6 +519,6 @@ def test_streams_survive_a_restart_of_redis(new_redis: Callable[..., RedisServer
             wait_until(lambda: api.get("/ready").status_code == 200, "Redis")
             update(api, "failed")
             one.wait_until_closed()
-            heard(every, 2)
+            wait_for_events(every, 2)
         assert one.types_and_statuses == [("changed", "pending"), ("changed", "failed")]
         assert every.types_and_statuses == [("hello", ""), ("changed", "failed")]

@@ -120,11 +120,11 @@ def test_without_a_trusted_proxy_the_headers_have_no_effect(api: httpx.Client) -
 
 def test_events_arrive_one_by_one_while_their_stream_is_open(proxied: httpx.Client, address: str) -> None:
     with SseClient(address, "/v1/events") as all_jobs:
-        all_jobs.wait_until(lambda heard: [one for one in heard if one.event == "hello"], "the first event")
+        all_jobs.wait_until(lambda events: [one for one in events if one.event == "hello"], "the first event")
         proxied.post("/v1/jobs", json={"job_id": "seen", "input_params": 1}).raise_for_status()
         with SseClient(address, "/v1/jobs/seen/events") as one_job:
-            one_job.wait_until(lambda heard: len(heard) == 1, "the record as it is")
-            all_jobs.wait_until(lambda heard: len(heard) == 2, "the creation")
+            one_job.wait_until(lambda events: len(events) == 1, "the record as it is")
+            all_jobs.wait_until(lambda events: len(events) == 2, "the creation")
             proxied.post("/v1/jobs/seen/cancel").raise_for_status()
             one_job.wait_until_closed()
             assert [status for _, status in one_job.types_and_statuses] == ["pending", "cancelled"]
