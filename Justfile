@@ -1,97 +1,120 @@
-# What a newcomer runs; `just --list` shows this.
+# Commands for developers: `just --list` shows them by group. CI runs `check`.
 
 # Run the service on its embedded server.
+[group('run')]
 run *options:
     uv run jobstate {{ options }}
 
-# What CI runs, word for word: format, lint, types, locks, tests.
-check: lint types locked documented test
+# Run what CI runs: format, lint, types, locks, generated documents, tests.
+[group('check')]
+check: lint types lock-check docs-check test
 
-# All tests; on containers where a Docker engine answers, else on the embedded server.
-test *options:
-    uv run pytest {{ options }}
-
-# Tests that need no Redis.
-unit *options:
-    uv run pytest tests/unit {{ options }}
-
-# Try the API with many more generated requests than the tests do, against its document and against the model of the contract.
-fuzz examples="1000":
-    SCHEMATHESIS_EXAMPLES={{ examples }} uv run pytest tests/integration/api/test_schemathesis.py -rP
-    CONTRACT_EXAMPLES={{ examples }} uv run pytest tests/integration/api/test_contract.py
-
-# Let faults come under load and check every promise: many rounds, a seed that replays them (docs/faults.md).
-faults rounds="200" *options:
-    uv run python -m tests.chaos {{ rounds }} {{ options }}
-
-# Tests of the line-up example's solver.
-examples:
-    uv run --group examples pytest examples
-
-# Format and lint, without a change.
+# Check format and lint, without a change.
+[group('check')]
 lint:
     uv run ruff format --check .
     uv run ruff check .
 
-# Types, strictly.
+# Check types (mypy, strict).
+[group('check')]
 types:
     uv run mypy
 
-# Format, and repair what the linter can.
-fix:
-    uv run ruff format .
-    uv run ruff check --fix .
-
-# Format the live page's modules and styles (needs npm).
-format-page:
-    cd tests/integration/node && npm ci --silent && npx prettier --log-level warn --print-width 120 --write "../../../src/service/web/dashboard/*.{js,css}"
-
-# Say whether requirements.lock is what pyproject.toml asks for.
-locked:
+# Check that requirements.lock matches pyproject.toml.
+[group('check')]
+lock-check:
     uv run python scripts/lock.py --check
 
-# Say whether docs/ is what the code determines.
-documented:
+# Check that the generated parts of docs/ match the code.
+[group('check')]
+docs-check:
     uv run python scripts/docs.py --check
 
-# Write requirements.lock: production's dependencies with their hashes.
-lock:
-    uv run python scripts/lock.py
-
-# Look production's dependencies up among known vulnerabilities, where a database can be reached.
-audit:
-    uv run --isolated --only-group audit python scripts/audit.py
-
-# Write the parts of docs/ that the code determines.
-docs:
-    uv run python scripts/docs.py
-
-# Check the alert rules and try each of them (needs promtool: apt-get install prometheus).
+# Check and test the alert rules (needs promtool: apt-get install prometheus).
+[group('check')]
 alerts:
     promtool check rules deploy/prometheus/jobstate.rules.yaml
     promtool test rules deploy/prometheus/jobstate.rules.test.yaml
 
-# Measure what the access line, the metrics and the limits cost (needs wrk: apt-get install wrk; two minutes).
-bench-observation:
-    uv run python -m benchmarks.telemetry_overhead
+# Look up the locked dependencies in vulnerability databases.
+[group('check')]
+audit:
+    uv run --isolated --only-group audit python scripts/audit.py
 
-# Measure all of docs/benchmarks.md anew, or a part of it (needs wrk and redis-benchmark, and npm for BullMQ; a quarter of an hour).
+# Run all tests, on containers if a Docker engine responds, else on the embedded server.
+[group('test')]
+test *options:
+    uv run pytest {{ options }}
+
+# Run the tests that need no Redis.
+[group('test')]
+unit *options:
+    uv run pytest tests/unit {{ options }}
+
+# Run the tests of the example's solver.
+[group('test')]
+examples:
+    uv run --group examples pytest examples
+
+# Send generated requests, many more than `test` does, and compare with the API document and the reference model.
+[group('test')]
+fuzz examples="1000":
+    SCHEMATHESIS_EXAMPLES={{ examples }} uv run pytest tests/integration/api/test_schemathesis.py -rP
+    CONTRACT_EXAMPLES={{ examples }} uv run pytest tests/integration/api/test_contract.py
+
+# Inject faults under load and check every promise. The printed seed repeats a run (docs/faults.md).
+[group('test')]
+faults rounds="200" *options:
+    uv run python -m tests.chaos {{ rounds }} {{ options }}
+
+# Format, and apply the linter's fixes.
+[group('write')]
+fix:
+    uv run ruff format .
+    uv run ruff check --fix .
+
+# Format the dashboard's modules and styles (needs npm).
+[group('write')]
+format-page:
+    cd tests/integration/node && npm ci --silent && npx prettier --log-level warn --print-width 120 --write "../../../src/service/web/dashboard/*.{js,css}"
+
+# Generate requirements.lock: the production dependencies with their hashes.
+[group('write')]
+lock:
+    uv run python scripts/lock.py
+
+# Generate the parts of docs/ that the code determines.
+[group('write')]
+docs:
+    uv run python scripts/docs.py
+
+# Copy the vendored browser assets out of their pinned releases.
+[group('write')]
+vendor:
+    uv run python scripts/vendor_assets.py
+
+# Take the screenshots of docs/images, from an example that runs for some minutes (needs Chromium).
+[group('write')]
+screenshots minutes="12":
+    uv run python scripts/screenshots.py {{ minutes }}
+
+# Run all benchmarks or the named ones, and write docs/benchmarks.md (needs wrk, redis-benchmark, and npm for BullMQ; 15 minutes).
+[group('benchmark')]
 bench *parts:
     uv run --group bench python -m benchmarks {{ parts }}
 
-# Measure how many jobs fit into the empty Redis of compose.yaml, and what it does when it is full (about two minutes).
+# Measure the cost of access log, metrics and limits (needs wrk: apt-get install wrk; 2 minutes).
+[group('benchmark')]
+bench-telemetry:
+    uv run python -m benchmarks.telemetry_overhead
+
+# Measure how many jobs fit into the empty Redis of compose.yaml, and what happens when it is full (2 minutes).
+[group('benchmark')]
 capacity:
     docker compose up -d --wait redis
     uv run python -m benchmarks.capacity redis://127.0.0.1:6379/0
 
-# Make the files of others that the pages load again, out of their pinned releases.
-vendored:
-    uv run python scripts/vendor_assets.py
-
-# Make the pictures of the live page in docs/images again, out of an example that runs for some minutes (needs Chromium).
-screenshots minutes="12":
-    uv run python scripts/screenshots.py {{ minutes }}
-
-# Generate clients with more generators than the tests do, and compile them as far as tools are here (needs Java and npm).
+# Generate clients with more generators than the tests use, and compile them if the tools are installed.
+[group('docs')]
 clients:
     PYTHONPATH=. uv run --group clients python scripts/clients.py

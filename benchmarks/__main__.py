@@ -1,4 +1,4 @@
-"""All measurements, into `docs/benchmarks.md`, or those that are named.
+"""Run all benchmarks and write docs/benchmarks.md, or run and print only some parts.
 
 `python -m benchmarks [--rounds N] [PART …]`
 """
@@ -11,29 +11,29 @@ from benchmarks.report import Measurement, Report
 
 PARTS: Final[dict[str, tuple[str, Measurement]]] = {
     "http": ("Over HTTP", http_throughput.measure),
-    "library": ("The library and its peers", peers_library.measure),
-    "growth": ("As jobs become many", scaling.measure),
+    "library": ("Library and peers", peers_library.measure),
+    "growth": ("Scaling with the number of jobs", scaling.measure),
     "memory": ("Memory", memory.measure),
-    "watching": ("Watching", event_latency.measure),
-    "start": ("Start", startup.measure),
+    "watching": ("Event streams", event_latency.measure),
+    "start": ("Startup", startup.measure),
 }
 
 
 def main() -> None:
-    """Measure, print, and write the document where all was measured."""
+    """Measure and print; without PART arguments also write the document."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("parts", nargs="*", metavar="PART", help="all of them by default")
-    parser.add_argument("--rounds", type=int, default=5, help="of each scene, of which the medians count")
-    given = parser.parse_args()
-    if unknown := set(given.parts) - set(PARTS):
-        parser.error(f"there is no part {', '.join(unknown)}; there are {', '.join(PARTS)}")
+    parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
+    parser.add_argument("--rounds", type=int, default=5, help="samples for each median")
+    args = parser.parse_args()
+    if unknown := set(args.parts) - set(PARTS):
+        parser.error(f"unknown part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
     report = Report()
-    for name in given.parts or PARTS:
+    for name in args.parts or PARTS:
         title, measure = PARTS[name]
-        report.part(title)
-        measure(given.rounds, report)
-    if not given.parts:
-        report.part("The bars")
+        report.section(title)
+        measure(args.rounds, report)
+    if not args.parts:
+        report.section("Targets")
         report.add(targets.table(report.tables))
         report.write()
 

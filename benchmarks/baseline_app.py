@@ -1,8 +1,7 @@
-"""The plan that this project replaced, as it was drawn up: FastAPI, and a synchronous Redis client inside `async def`.
+"""The baseline: the FastAPI service that jobstate replaced, with a synchronous Redis client inside `async def`.
 
-Each handler does what its plan said (`HSET`, then `EXPIRE`; a count by `SCAN` and `HGET`). uvicorn serves it as it does
-by itself, its access log included; where nothing but speed counts (`--tuned`), without.
-`python -m benchmarks.baseline_app REDIS_URL --port PORT [--tuned]` serves it.
+A change is `HSET`, then `EXPIRE`; a count is `SCAN` with `HGET`. uvicorn runs with its defaults, or without its access
+log for `--tuned`. `python -m benchmarks.baseline_app REDIS_URL --port PORT [--tuned]` serves it.
 """
 
 import json
@@ -19,13 +18,13 @@ WEEK: Final = 7 * 86400
 
 
 class JobStateManager:
-    """The plan's repository."""
+    """The repository of the baseline."""
 
     def __init__(self, client: "redis.Redis[str]") -> None:
         self._client = client
 
     async def create_job(self, job_id: str, input_params: Any, correlation_id: str = "") -> None:
-        """Write a record, and then its time to live."""
+        """Write a record, then its TTL."""
         now = datetime.now(UTC).isoformat()
         record = {
             "status": "pending",
@@ -44,7 +43,7 @@ class JobStateManager:
         return self._client.hgetall(f"job:{job_id}") or None
 
     async def update_job_status(self, job_id: str, status: str, result: Any = None, error: Any = None) -> None:
-        """Write another status, whatever it was."""
+        """Write a status without checking the transition."""
         fields = {"status": status, "updated_at": datetime.now(UTC).isoformat()}
         if result:
             fields["result"] = json.dumps(result)
@@ -54,17 +53,17 @@ class JobStateManager:
         self._client.expire(f"job:{job_id}", WEEK)
 
     async def get_running_job_count(self) -> int:
-        """Look at every job."""
-        found = self._client.scan_iter("job:*", count=1000)
-        return sum(self._client.hget(key, "status") == "running" for key in found)
+        """Count by reading every job."""
+        keys = self._client.scan_iter("job:*", count=1000)
+        return sum(self._client.hget(key, "status") == "running" for key in keys)
 
 
 def create_app(url: str) -> FastAPI:
-    """Return the application of the plan on the Redis at `url`."""
+    """Return the baseline application on the Redis at `url`."""
     app = FastAPI()
     manager = JobStateManager(redis.Redis.from_url(url, decode_responses=True))
 
-    async def shown(job_id: str) -> dict[str, Any]:
+    async def read(job_id: str) -> dict[str, Any]:
         record = await manager.get_job(job_id)
         if record is None:
             raise HTTPException(404)
@@ -77,16 +76,16 @@ def create_app(url: str) -> FastAPI:
     async def create(body: dict[str, Any]) -> dict[str, Any]:
         job_id = body.get("job_id") or str(uuid.uuid4())
         await manager.create_job(job_id, body["input_params"])
-        return await shown(job_id)
+        return await read(job_id)
 
     @app.get("/v1/jobs/{job_id}")
     async def get(job_id: str) -> dict[str, Any]:
-        return await shown(job_id)
+        return await read(job_id)
 
     @app.patch("/v1/jobs/{job_id}")
     async def patch(job_id: str, body: dict[str, Any]) -> dict[str, Any]:
         await manager.update_job_status(job_id, body["status"], body.get("result"), body.get("error_message"))
-        return await shown(job_id)
+        return await read(job_id)
 
     @app.get("/v1/running")
     async def running() -> dict[str, int]:

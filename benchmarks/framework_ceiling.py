@@ -1,4 +1,4 @@
-"""The limit: the same server with nothing to do but to say a constant.
+"""The ceiling of the framework: uvicorn with a handler that returns a constant response.
 
 `python -m benchmarks.framework_ceiling litestar|asgi BYTES --port PORT` serves it.
 """
@@ -11,7 +11,7 @@ from litestar import Litestar, Response, get, patch, post
 
 
 def litestar(body: bytes) -> Litestar:
-    """Return a Litestar application that answers with `body`, whatever the job."""
+    """Return a Litestar application that answers every request with `body`."""
 
     @get("/v1/jobs/{job_id:str}", sync_to_thread=False)
     def read(job_id: str) -> Response[bytes]:
@@ -29,7 +29,7 @@ def litestar(body: bytes) -> Litestar:
 
 
 def asgi(body: bytes) -> Any:
-    """Return a bare ASGI application that answers with `body`, whatever is asked."""
+    """Return an ASGI application that answers every request with `body`."""
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
 
     async def application(scope: Any, receive: Any, send: Any) -> None:

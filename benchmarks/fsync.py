@@ -1,4 +1,4 @@
-"""What it costs that Redis syncs before it answers: creations through the library, `appendfsync` by `appendfsync`."""
+"""The cost of `appendfsync`: creations through the library with each setting."""
 
 import asyncio
 import contextlib
@@ -11,13 +11,13 @@ from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
 
 MODES: Final = ("everysec", "always", "no")
-#: Clients at one time, and creations of a round.
-SCENES: Final = {1: 600, 32: 1600}
+#: The number of concurrent clients, and the creations of a round.
+SCENARIOS: Final = {1: 600, 32: 1600}
 ROUNDS: Final = 5
 
 
 async def creations(url: str, clients: int, count: int) -> tuple[float, float]:
-    """Create jobs; return how many a second, and the median of one in ms."""
+    """Create jobs; return creations per second, and the median latency in ms."""
     pool, times = create_pool(url), []
     jobs = JobStateManager(pool, ttl=WEEK)
     await jobs.create_job(f"first-{time.time_ns()}", INPUT)
@@ -36,17 +36,17 @@ async def creations(url: str, clients: int, count: int) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Print the medians, all modes in turn."""
+    """Measure all modes in turn and print the medians."""
     with contextlib.ExitStack() as stack:
         urls = {mode: stack.enter_context(server("--appendonly", "yes", "--appendfsync", mode)) for mode in MODES}
-        for clients, count in SCENES.items():
+        for clients, count in SCENARIOS.items():
             rounds: dict[str, list[tuple[float, float]]] = {mode: [] for mode in MODES}
             for _ in range(ROUNDS):
                 for mode, url in urls.items():
                     rounds[mode].append(asyncio.run(creations(url, clients, count)))
             base = median(rate for rate, _ in rounds["everysec"])
-            for mode, found in rounds.items():
-                rate, took = (median(one) for one in zip(*found, strict=True))
+            for mode, samples in rounds.items():
+                rate, took = (median(values) for values in zip(*samples, strict=True))
                 print(f"{clients:3} clients  {mode:9} {rate:6.0f}/s  x{rate / base:.2f}  {took:.2f} ms each")
 
 

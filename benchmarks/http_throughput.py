@@ -1,8 +1,8 @@
-"""Requests per second over HTTP: the service, the plan that it replaced, and the limit of its framework.
+"""HTTP throughput of the service, of the baseline that it replaced, and of constant responses.
 
-Each is a process of its own; the service and the plan have a Redis each, of the same kind; `wrk` asks them in turn. The
-plan runs twice: with the three packages that it names, and with all that makes these faster.
-`BENCH_REDIS` names two others, such as `redis://127.0.0.1:6379/0 redis://127.0.0.1:6379/1` in a container.
+Each target is a process of its own, and `wrk` measures them in turn. The service and the baseline have a Redis each.
+The baseline runs with its plain packages, and tuned with faster ones. `BENCH_REDIS` names two other databases to use,
+such as `redis://127.0.0.1:6379/0 redis://127.0.0.1:6379/1`.
 """
 
 import contextlib
@@ -21,36 +21,33 @@ import httpx
 
 from benchmarks.fixtures import free_port, server
 from benchmarks.report import Report, Table
-from benchmarks.wrk import Round, ask, need_wrk
+from benchmarks.wrk import Sample, require_wrk, run_wrk
 
 SECONDS: Final = 1
-#: What Redis keeps, and how: the same for all.
+#: Options of Redis, the same for all targets.
 PERSISTENCE: Final = ("--appendonly", "yes", "--appendfsync", "everysec")
-#: The subjects: the service as `jobstate` serves it, with one worker and with two; the plan; the limits.
-ONE, TWO, PLAN, TUNED, LITESTAR, ASGI = (
+#: The targets: the service with one process and with two, the baseline, and constant responses.
+SINGLE, DOUBLE, BASELINE, TUNED_BASELINE, LITESTAR, ASGI = (
     "jobstate",
-    "jobstate, two workers",
-    "the plan",
-    "the plan, tuned",
-    "a Litestar constant",
-    "an ASGI constant",
+    "jobstate, two processes",
+    "baseline",
+    "baseline, tuned",
+    "constant Litestar response",
+    "constant ASGI response",
 )
-#: What the plan needs, in the versions that the service has; and the same with uvloop, httptools and hiredis.
-PACKAGES: Final = ("fastapi==0.165.0", f"uvicorn=={version('uvicorn')}", f"redis=={version('redis')}")
-FASTER: Final = (PACKAGES[0], f"uvicorn[standard]=={version('uvicorn')}", f"redis[hiredis]=={version('redis')}")
-#: The bytes of a record with 100 bytes of input, which is what the constants answer.
+#: The baseline's packages, in the versions of the service; tuned adds uvloop, httptools and hiredis.
+BASELINE_PACKAGES: Final = ("fastapi==0.165.0", f"uvicorn=={version('uvicorn')}", f"redis=={version('redis')}")
+TUNED_PACKAGES: Final = (
+    BASELINE_PACKAGES[0],
+    f"uvicorn[standard]=={version('uvicorn')}",
+    f"redis[hiredis]=={version('redis')}",
+)
+#: The bytes of a constant response: a record with 100 bytes of input.
 RECORD: Final = 420
 
 
-class Subject(NamedTuple):
-    """A server that is asked."""
-
-    name: str
-    address: str
-
-
 def python_with(folder: Path, packages: Sequence[str]) -> str:
-    """Return a Python that has these packages and no others."""
+    """Create a virtual environment with these packages only; return its Python."""
     python = str(folder / "bin" / "python")
     subprocess.run(["uv", "venv", "--quiet", "--python", sys.executable, str(folder)], check=True)
     subprocess.run(["uv", "pip", "install", "--quiet", "--python", python, *packages], check=True)
@@ -59,7 +56,7 @@ def python_with(folder: Path, packages: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], port: int, folder: str) -> Iterator[str]:
-    """Run a server and yield its address once it answers."""
+    """Run a server and yield its URL when it answers."""
     with Path(folder, f"{port}.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
@@ -79,101 +76,111 @@ def running(command: Sequence[str], port: int, folder: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def subjects() -> Iterator[dict[str, str]]:
-    """Yield the address of each subject."""
+def running_targets() -> Iterator[dict[str, str]]:
+    """Yield the URL of each target."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        given = os.environ.get("BENCH_REDIS", "").split()
-        ours, theirs = given or (stack.enter_context(server(*PERSISTENCE, tcp=True)) for _ in range(2))
+        urls = os.environ.get("BENCH_REDIS", "").split()
+        service_url, baseline_url = urls or (stack.enter_context(server(*PERSISTENCE, tcp=True)) for _ in range(2))
         python = (sys.executable, "-m")
-        serve = (*python, "service", "serve", "--redis-url", ours)
+        serve = (*python, "service", "serve", "--redis-url", service_url)
         commands: dict[str, tuple[str, ...]] = {
-            ONE: serve,
-            TWO: (*serve, "--workers", "2"),
-            PLAN: (python_with(Path(folder, "plan"), PACKAGES), "-m", "benchmarks.baseline_app", theirs),
-            TUNED: (python_with(Path(folder, "tuned"), FASTER), "-m", "benchmarks.baseline_app", theirs),
+            SINGLE: serve,
+            DOUBLE: (*serve, "--workers", "2"),
+            BASELINE: (
+                python_with(Path(folder, "baseline"), BASELINE_PACKAGES),
+                "-m",
+                "benchmarks.baseline_app",
+                baseline_url,
+            ),
+            TUNED_BASELINE: (
+                python_with(Path(folder, "tuned"), TUNED_PACKAGES),
+                "-m",
+                "benchmarks.baseline_app",
+                baseline_url,
+            ),
             LITESTAR: (*python, "benchmarks.framework_ceiling", "litestar", str(RECORD)),
             ASGI: (*python, "benchmarks.framework_ceiling", "asgi", str(RECORD)),
         }
-        found = {}
+        addresses = {}
         for name, command in commands.items():
             port = free_port()
-            more = ("--tuned",) if name == TUNED else ()
-            found[name] = stack.enter_context(running((*command, "--port", str(port), *more), port, folder))
-        yield found
+            more = ("--tuned",) if name == TUNED_BASELINE else ()
+            addresses[name] = stack.enter_context(running((*command, "--port", str(port), *more), port, folder))
+        yield addresses
 
 
-class Scene(NamedTuple):
-    """What is asked of whom, over how many connections."""
+class Scenario(NamedTuple):
+    """A kind of request, the number of connections, and the targets to measure."""
 
     kind: str
     connections: int
-    asked: tuple[str, ...]
+    targets: tuple[str, ...]
 
 
 CONNECTIONS: Final = (64, 1, 256)
-ALL: Final = (ONE, TWO, PLAN, TUNED, LITESTAR, ASGI)
-#: The plan had no page of a list and no claims, and a constant of either says nothing that the others do not.
-SCENES: Final = (
-    *(Scene(kind, connections, ALL) for connections in CONNECTIONS for kind in ("get", "create", "patch")),
-    *(Scene(kind, connections, (ONE, TWO)) for connections in CONNECTIONS for kind in ("list", "claim")),
+ALL: Final = (SINGLE, DOUBLE, BASELINE, TUNED_BASELINE, LITESTAR, ASGI)
+#: The baseline has no lists and no claims, and constant responses to them would add nothing.
+SCENARIOS: Final = (
+    *(Scenario(kind, connections, ALL) for connections in CONNECTIONS for kind in ("get", "create", "patch")),
+    *(Scenario(kind, connections, (SINGLE, DOUBLE)) for connections in CONNECTIONS for kind in ("list", "claim")),
 )
 
 
-class Ids:
-    """Runs of ids that no round has used."""
+class IdRanges:
+    """Ranges of unused job numbers."""
 
     def __init__(self) -> None:
         self._next = 1
 
-    def run(self, length: int = 1_000_000) -> tuple[int, int]:
-        """Return the first of a run and its length."""
+    def allocate(self, length: int = 1_000_000) -> tuple[int, int]:
+        """Return the first number of a new range, and its length."""
         first, self._next = self._next, self._next + length
         return first, length
 
 
-def one_round(name: str, address: str, scene: Scene, ids: Ids) -> Round:
-    """Ask one subject for one round; what it needs is created before."""
-    if scene.kind in ("get", "list"):
-        return ask(address, scene.kind, 0, 1, connections=scene.connections, seconds=SECONDS)
-    first, count = ids.run()
-    if scene.kind in ("patch", "claim") and name not in (LITESTAR, ASGI):
-        ask(address, "create", first, count, connections=64, seconds=3 * SECONDS)
-    return ask(address, scene.kind, first, count, connections=scene.connections, seconds=SECONDS)
+def measure_sample(name: str, address: str, scenario: Scenario, ids: IdRanges) -> Sample:
+    """Measure one target once; create the jobs that it needs before."""
+    if scenario.kind in ("get", "list"):
+        return run_wrk(address, scenario.kind, 0, 1, connections=scenario.connections, seconds=SECONDS)
+    first, count = ids.allocate()
+    if scenario.kind in ("patch", "claim") and name not in (LITESTAR, ASGI):
+        run_wrk(address, "create", first, count, connections=64, seconds=3 * SECONDS)
+    return run_wrk(address, scenario.kind, first, count, connections=scenario.connections, seconds=SECONDS)
 
 
 def measure(rounds: int, report: Report) -> None:
-    """Run all scenes and add what was found to a report."""
-    need_wrk()
-    ids, rates = Ids(), dict[str, dict[str, float]]()
-    with subjects() as addresses:
-        for name in (ONE, PLAN, TUNED):
+    """Measure all scenarios."""
+    require_wrk()
+    ids, rates = IdRanges(), dict[str, dict[str, float]]()
+    with running_targets() as addresses:
+        for name in (SINGLE, BASELINE, TUNED_BASELINE):
             job = {"job_id": "bench-0", "input_params": {"text": "x" * 89}}
             httpx.post(f"{addresses[name]}/v1/jobs", json=job).raise_for_status()
         for _ in range(60):
-            httpx.post(f"{addresses[ONE]}/v1/jobs", json={"input_params": {"text": "x" * 89}}).raise_for_status()
-        for scene in SCENES:
-            found: dict[str, list[Round]] = {name: [] for name in scene.asked}
+            httpx.post(f"{addresses[SINGLE]}/v1/jobs", json={"input_params": {"text": "x" * 89}}).raise_for_status()
+        for scenario in SCENARIOS:
+            samples: dict[str, list[Sample]] = {name: [] for name in scenario.targets}
             for _ in range(rounds):
-                for name in scene.asked:
-                    found[name].append(one_round(name, addresses[name], scene, ids))
-            report.add(_table(scene, found))
-            if scene.connections == 64 and LITESTAR in found:
-                rates[scene.kind] = {name: median(one.rate for one in each) for name, each in found.items()}
-        report.bars("requests", "requests per second, 64 connections", rates)
+                for name in scenario.targets:
+                    samples[name].append(measure_sample(name, addresses[name], scenario, ids))
+            report.add(_table(scenario, samples))
+            if scenario.connections == 64 and LITESTAR in samples:
+                rates[scenario.kind] = {name: median(one.rate for one in each) for name, each in samples.items()}
+        report.bar_chart("requests", "requests per second, 64 connections", rates)
 
 
-def _table(scene: Scene, found: dict[str, list[Round]]) -> Table:
-    at = "1 connection" if scene.connections == 1 else f"{scene.connections} connections"
+def _table(scenario: Scenario, samples: dict[str, list[Sample]]) -> Table:
+    at = "1 connection" if scenario.connections == 1 else f"{scenario.connections} connections"
     table = Table(
-        f"{scene.kind}, {at}", ("", "requests/s", "p50 ms", "p99 ms", *(f"× {name}" for name in scene.asked[1:]))
+        f"{scenario.kind}, {at}",
+        ("", "requests/s", "p50 ms", "p99 ms", *(f"× {name}" for name in scenario.targets[1:])),
     )
-    for name, rounds in found.items():
+    for name, own in samples.items():
         ratios = [
-            f"{median(one.rate / other.rate for one, other in zip(rounds, found[against], strict=True)):.2f}"
-            for against in scene.asked[1:]
+            f"{median(one.rate / other.rate for one, other in zip(own, samples[against], strict=True)):.2f}"
+            for against in scenario.targets[1:]
         ]
-        middle = (median(getattr(one, field) for one in rounds) for field in Round._fields)
-        rate, p50, p99 = middle
-        table.row(name, f"{rate:,.0f}", f"{p50:.1f}", f"{p99:.1f}", *ratios)
+        rate, p50, p99 = (median(getattr(sample, field) for sample in own) for field in Sample._fields)
+        table.add_row(name, f"{rate:,.0f}", f"{p50:.1f}", f"{p99:.1f}", *ratios)
     return table

@@ -1,4 +1,4 @@
-"""What the measurements say: on the terminal as it comes, and in the end in `docs/benchmarks.md`."""
+"""The report of a benchmark run: printed as it grows, and written to docs/benchmarks.md."""
 
 import os
 import platform
@@ -7,7 +7,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
 
-from benchmarks.fixtures import described
+from benchmarks.fixtures import describe_server
 
 DOCUMENT: Final = Path("docs/benchmarks.md")
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
@@ -21,12 +21,12 @@ class Table:
         self.columns = columns
         self.rows: list[tuple[str, ...]] = []
 
-    def row(self, *cells: str) -> None:
+    def add_row(self, *cells: str) -> None:
         """Add a row."""
         self.rows.append(cells)
 
-    def number(self, row: str, column: str) -> float:
-        """Return what a cell says. Raises `LookupError` where there is none."""
+    def value(self, row: str, column: str) -> float:
+        """Return the number in a cell. Raises `LookupError` if there is none."""
         at = self.columns.index(column) if column in self.columns else 0
         cells = next((cells for cells in self.rows if cells[0] == row), ())
         if not at or not cells:
@@ -40,32 +40,32 @@ class Table:
 
 
 class Report:
-    """The tables of a run, in parts."""
+    """The sections, tables and charts of a run."""
 
     def __init__(self) -> None:
-        self.text = _machine()
+        self.text = _describe_machine()
         self.tables: list[Table] = []
         print(self.text)
 
-    def part(self, title: str) -> None:
-        """Begin a part."""
-        self._say(f"## {title}\n")
+    def section(self, title: str) -> None:
+        """Begin a section."""
+        self._append(f"## {title}\n")
 
     def add(self, table: Table) -> None:
         """Add a table."""
         self.tables.append(table)
-        self._say(str(table))
+        self._append(str(table))
 
-    def say(self, line: str) -> None:
-        """Add a sentence."""
-        self._say(f"{line}\n")
+    def add_text(self, line: str) -> None:
+        """Add a line of text."""
+        self._append(f"{line}\n")
 
-    def _say(self, text: str) -> None:
+    def _append(self, text: str) -> None:
         print(text, flush=True)
         self.text += f"\n{text}"
 
-    def bars(self, name: str, title: str, groups: dict[str, dict[str, float]]) -> None:
-        """Add a plot: for each group a bar for each member of it."""
+    def bar_chart(self, name: str, title: str, groups: dict[str, dict[str, float]]) -> None:
+        """Add a bar chart: a group of bars for each key of `groups`, a bar for each member."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -78,10 +78,10 @@ class Report:
         axes.set_xticks([place + 0.4 - width / 2 for place in range(len(groups))], list(groups))
         axes.set_title(title)
         axes.legend(fontsize="small")
-        self._picture(figure, name, title)
+        self._save_image(figure, name, title)
 
-    def lines(self, name: str, title: str, across: list[int], lines: dict[str, list[float]], unit: str) -> None:
-        """Add a plot: a line for each name, on logarithmic axes; a line may end early."""
+    def line_chart(self, name: str, title: str, across: list[int], lines: dict[str, list[float]], unit: str) -> None:
+        """Add a line chart on logarithmic axes. A line may have fewer values than `across`."""
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(8, 3.2), layout="constrained")
@@ -91,28 +91,28 @@ class Report:
         axes.set_title(title)
         axes.set_ylabel(unit)
         axes.legend(fontsize="small", ncols=2)
-        self._picture(figure, name, title)
+        self._save_image(figure, name, title)
 
-    def _picture(self, figure: Any, name: str, title: str) -> None:
+    def _save_image(self, figure: Any, name: str, title: str) -> None:
         figure.savefig(DOCUMENT.parent / "images" / f"{name}.svg", metadata={"Date": None})
-        self._say(f"![{title}](images/{name}.svg)\n")
+        self._append(f"![{title}](images/{name}.svg)\n")
 
     def write(self) -> None:
-        """Put what was measured into the document, between its marks."""
+        """Replace the text between the markers in the document."""
         before, _, rest = DOCUMENT.read_text().partition(_BEGIN)
         _, _, after = rest.partition(_END)
         DOCUMENT.write_text(f"{before}{_BEGIN}\n\n{self.text}\n{_END}{after}")
 
 
-def _machine() -> str:
+def _describe_machine() -> str:
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     libraries = ", ".join(f"{name} {version(name)}" for name in ("litestar", "uvicorn", "redis", "hiredis", "msgspec"))
-    facts = (
+    lines = (
         f"{os.cpu_count()} CPUs ({_cpu()}), {memory:.0f} GiB, {platform.system()} {platform.release().split('-')[0]}",
         f"Python {platform.python_version()}, {libraries}",
-        f"Redis: {described()}; load generator, service and Redis share the CPUs, over loopback",
+        f"Redis: {describe_server()}; the load generator, the service and Redis share the CPUs and use loopback",
     )
-    return "\n".join(f"- {fact}" for fact in facts) + "\n"
+    return "\n".join(f"- {line}" for line in lines) + "\n"
 
 
 def _cpu() -> str:
@@ -122,5 +122,5 @@ def _cpu() -> str:
     return platform.machine()
 
 
-#: A measurement: how many rounds, and where to.
+#: A benchmark: called with the number of rounds and the report to add to.
 Measurement = Callable[[int, Report], None]

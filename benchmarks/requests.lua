@@ -1,11 +1,11 @@
--- What wrk asks: `wrk … -s requests.lua URL -- KIND FIRST COUNT`. One thread; prints one line of JSON at the end.
--- KIND is get, list, stats, create, patch or claim; ids are `bench-N`, from N = FIRST on, COUNT of them.
+-- The requests of wrk: `wrk … -s requests.lua URL -- KIND FIRST COUNT`. Needs one thread; prints a line of JSON.
+-- KIND is get, list, stats, create, patch or claim. Job ids are `bench-N` for COUNT numbers from FIRST.
 local kind, first, count
 local json = { ['Content-Type'] = 'application/json' }
 local input = '{"text":"' .. ('x'):rep(89) .. '"}'
--- So many jobs are moved to running before the first of them is moved on: more than are ever in flight.
+-- patch starts this many jobs before it completes the first: more than are ever in flight.
 local BLOCK = 1000
-local sent = -1 -- wrk asks for one request that it does not send
+local sent = -1 -- wrk creates one request that it does not send
 local tokens = {}
 
 
@@ -13,7 +13,7 @@ local function id(n)
   return 'bench-' .. (first + n % count)
 end
 
-local asks = {
+local requests = {
   get = function(n) return wrk.format('GET', '/v1/jobs/' .. id(n)) end,
   list = function() return wrk.format('GET', '/v1/jobs?limit=50') end,
   stats = function() return wrk.format('GET', '/v1/stats') end,
@@ -27,34 +27,34 @@ local asks = {
     return wrk.format('PATCH', '/v1/jobs/' .. job, json, body)
   end,
   claim = function()
-    local held = table.remove(tokens)
-    if not held then
+    local claim = table.remove(tokens)
+    if not claim then
       return wrk.format('POST', '/v1/claims', json, '{"queues":["default"],"worker":"wrk"}')
     end
-    local headers = { ['Content-Type'] = 'application/json', ['Lease-Token'] = held[2] }
-    return wrk.format('PATCH', '/v1/jobs/' .. held[1], headers, '{"status":"completed","result":{}}')
+    local headers = { ['Content-Type'] = 'application/json', ['Lease-Token'] = claim[2] }
+    return wrk.format('PATCH', '/v1/jobs/' .. claim[1], headers, '{"status":"completed","result":{}}')
   end,
 }
 
 function request()
   local n = sent
   sent = sent + 1
-  return asks[kind](n)
+  return requests[kind](n)
 end
 
-local function taken(status, _, body)
+local function on_claim(status, _, body)
   local token, job = body:match('"token":"([^"]+)"'), body:match('"job_id":"([^"]+)"')
   if status == 200 and token and job then tokens[#tokens + 1] = { job, token } end
 end
 
 function init(args)
   kind, first, count = args[1], tonumber(args[2]), tonumber(args[3])
-  if kind == 'claim' then response = taken end -- which costs wrk time: only where an answer leads to the next request
+  if kind == 'claim' then response = on_claim end -- reading responses slows wrk down
 end
 
 function done(summary, latency)
   local errors = summary.errors
-  io.write(string.format('{"requests":%d,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"refused":%d,"broken":%d}\n',
+  io.write(string.format('{"requests":%d,"seconds":%f,"p50_ms":%f,"p99_ms":%f,"error_responses":%d,"failed":%d}\n',
     summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3, latency:percentile(99) / 1e3, errors.status,
     errors.connect + errors.read + errors.write + errors.timeout))
 end

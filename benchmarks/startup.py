@@ -1,4 +1,4 @@
-"""How long it takes from the command `jobstate` to the first answer, the embedded server included."""
+"""Startup time: from the command `jobstate` to the first response, with the embedded server."""
 
 import contextlib
 import subprocess
@@ -14,8 +14,8 @@ from benchmarks.fixtures import free_port
 from benchmarks.report import Report, Table
 
 
-def seconds(folder: str, path: str) -> float:
-    """Start it on the data in `folder`, ask until `path` answers 200, end it."""
+def time_until(folder: str, path: str) -> float:
+    """Start the service with the data in `folder`; return the seconds until `path` answers 200."""
     port = free_port()
     command = [sys.executable, "-m", "service", "serve", "--port", str(port), "--data", folder]
     started = time.perf_counter()
@@ -35,14 +35,14 @@ def seconds(folder: str, path: str) -> float:
 
 
 def measure(rounds: int, report: Report) -> None:
-    """Start it some times, on nothing and on what the start before left."""
-    found: dict[str, list[float]] = {}
+    """Start the service with new data and with existing data."""
+    times_of: dict[str, list[float]] = {}
     for _ in range(rounds):
         for path in ("/health", "/ready"):
             with tempfile.TemporaryDirectory() as folder:
-                found.setdefault(f"{path}, new data", []).append(seconds(folder, path))
-                found.setdefault(f"{path}, again", []).append(seconds(folder, path))
-    table = Table("from the command to the first answer", ("", "seconds"))
-    for name, times in found.items():
-        table.row(name, f"{median(times):.2f}")
+                times_of.setdefault(f"{path}, new data", []).append(time_until(folder, path))
+                times_of.setdefault(f"{path}, existing data", []).append(time_until(folder, path))
+    table = Table("time from the command to the first response", ("", "seconds"))
+    for name, times in times_of.items():
+        table.add_row(name, f"{median(times):.2f}")
     report.add(table)

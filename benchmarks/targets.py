@@ -1,106 +1,113 @@
-"""The bars that were set for the service, beside what was measured: read off the tables of the same run."""
+"""The performance targets, compared with the measured tables of the same run."""
 
 from collections.abc import Sequence
 from typing import Final, NamedTuple
 
-from benchmarks.http_throughput import LITESTAR, ONE, PLAN, TWO
+from benchmarks.http_throughput import BASELINE, DOUBLE, LITESTAR, SINGLE
 from benchmarks.report import Table
 
-AGAINST_PLAN: Final = f"× {PLAN}"
+AGAINST_BASELINE: Final = f"× {BASELINE}"
 AGAINST_LITESTAR: Final = f"× {LITESTAR}"
-PEER: Final = "jobstate is"
-WATCHERS: Final = "1000 watchers of as many jobs"
+RELATIVE: Final = "jobstate / peer"
+SUBSCRIBERS: Final = "1000 subscribers, a job each"
 STORED: Final = "bytes in Redis"
 
 
-class Bar(NamedTuple):
-    """What a cell of a table, or its ratio to that of another row, must be at least (or at most), and is to be."""
+class Target(NamedTuple):
+    """The required minimum (or maximum) and the goal for a cell of a table, or for its ratio to another row."""
 
-    what: str
-    must: float
-    aim: float
+    name: str
+    required: float
+    goal: float
     table: str
-    """What the title of the table begins with."""
+    """The beginning of the table's title."""
     row: str
     column: str
-    over: str = ""
-    is_most: bool = False
+    relative_to: str = ""
+    is_maximum: bool = False
 
-    def figure(self, tables: Sequence[Table]) -> float:
-        """Return what was measured. Raises `LookupError` where it was not."""
-        table = next((one for one in tables if one.title.startswith(self.table)), None)
+    def measured(self, tables: Sequence[Table]) -> float:
+        """Return the measured value. Raises `LookupError` if there is none."""
+        table = next((table for table in tables if table.title.startswith(self.table)), None)
         if table is None:
             raise LookupError(self.table)
-        found = table.number(self.row, self.column)
-        return found / table.number(self.over, self.column) if self.over else found
+        value = table.value(self.row, self.column)
+        return value / table.value(self.relative_to, self.column) if self.relative_to else value
 
-    def is_reached(self, figure: float) -> bool:
-        """Say whether the bar is reached."""
-        return figure <= self.must if self.is_most else figure >= self.must
-
-
-def _against_the_plan(kind: str, must: float, aim: float) -> Bar:
-    return Bar(f"{kind} against the plan", must, aim, f"{kind}, 64", ONE, AGAINST_PLAN)
+    def is_met(self, value: float) -> bool:
+        """Return whether a measured value meets the requirement."""
+        return value <= self.required if self.is_maximum else value >= self.required
 
 
-def _two_workers(kind: str) -> Bar:
-    return Bar(f"{kind}, two workers, against the plan's one", 10, 15, f"{kind}, 256", TWO, AGAINST_PLAN)
+def _against_baseline(kind: str, required: float, goal: float) -> Target:
+    return Target(f"{kind} / baseline", required, goal, f"{kind}, 64", SINGLE, AGAINST_BASELINE)
 
 
-def _tail(kind: str) -> Bar:
-    return Bar(f"{kind}: p99 against the plan's", 0.2, 0.1, f"{kind}, 64", ONE, "p99 ms", PLAN, is_most=True)
+def _two_processes(kind: str) -> Target:
+    return Target(f"{kind}, two processes / baseline", 10, 15, f"{kind}, 256", DOUBLE, AGAINST_BASELINE)
 
 
-def _constant(kind: str, must: float, aim: float) -> Bar:
-    return Bar(f"{kind} against a Litestar constant", must, aim, f"{kind}, 64", ONE, AGAINST_LITESTAR)
+def _p99(kind: str) -> Target:
+    return Target(f"{kind}: p99 / baseline", 0.2, 0.1, f"{kind}, 64", SINGLE, "p99 ms", BASELINE, is_maximum=True)
 
 
-def _peer(work: str, peer: str, must: float, aim: float) -> Bar:
-    return Bar(f"{work}, 50 at once, against {peer}", must, aim, f"{work}, 50", peer, PEER)
+def _against_litestar(kind: str, required: float, goal: float) -> Target:
+    return Target(f"{kind} / constant Litestar response", required, goal, f"{kind}, 64", SINGLE, AGAINST_LITESTAR)
 
 
-def _most(what: str, must: float, aim: float, table: str, row: str, column: str) -> Bar:
-    return Bar(what, must, aim, table, row, column, is_most=True)
+def _against_peer(work: str, peer: str, required: float, goal: float) -> Target:
+    return Target(f"{work}, 50 concurrent / {peer}", required, goal, f"{work}, 50", peer, RELATIVE)
 
 
-BARS: Final = (
-    *(_against_the_plan("get", 6, 10), _against_the_plan("create", 5, 8), _against_the_plan("patch", 7, 12)),
-    *(_two_workers(kind) for kind in ("get", "create", "patch")),
-    *(_tail(kind) for kind in ("get", "create", "patch")),
-    *(_constant("get", 0.8, 1.0), _constant("create", 0.5, 0.7), _constant("patch", 0.5, 0.7)),
-    *(_peer("create", "saq", 4, 6), _peer("read", "saq", 4, 6), _peer("create", "bullmq", 1.5, 2.2)),
-    _peer("read", "redis-benchmark", 0.5, 0.9),
-    *(_peer("claim and complete", peer, 2, 4) for peer in ("saq", "arq", "rq")),
-    _most("running count at 1,000,000 jobs against 1,000", 1.5, 1.0, "median of", "running count", "1,000,000 / 1,000"),
-    _most("get's p99 beside the counts against idle", 1.2, 1.0, "get's p99", "the counts (`/v1/stats`)", "× idle"),
-    _most(
-        "bytes of a pending job with slate and correlation",
+def _maximum(name: str, required: float, goal: float, table: str, row: str, column: str) -> Target:
+    return Target(name, required, goal, table, row, column, is_maximum=True)
+
+
+TARGETS: Final = (
+    *(_against_baseline("get", 6, 10), _against_baseline("create", 5, 8), _against_baseline("patch", 7, 12)),
+    *(_two_processes(kind) for kind in ("get", "create", "patch")),
+    *(_p99(kind) for kind in ("get", "create", "patch")),
+    *(_against_litestar("get", 0.8, 1.0), _against_litestar("create", 0.5, 0.7), _against_litestar("patch", 0.5, 0.7)),
+    *(
+        _against_peer("create", "saq", 4, 6),
+        _against_peer("read", "saq", 4, 6),
+        _against_peer("create", "bullmq", 1.5, 2.2),
+    ),
+    _against_peer("read", "redis-benchmark", 0.5, 0.9),
+    *(_against_peer("claim and complete", peer, 2, 4) for peer in ("saq", "arq", "rq")),
+    _maximum("running count at 1,000,000 jobs / at 1,000", 1.5, 1.0, "median of", "running count", "1,000,000 / 1,000"),
+    _maximum("p99 of get during counts / idle", 1.2, 1.0, "p99 of get", "counts (`/v1/stats`)", "× idle"),
+    _maximum(
+        "bytes of a pending job with slate and correlation id",
         1300,
         1100,
         STORED,
-        "pending, slate and correlation",
+        "pending, slate and correlation id",
         "bytes",
     ),
-    _most("bytes of a pending job with neither", 950, 800, STORED, "pending, neither slate nor correlation", "bytes"),
-    _most("ms to the receipt of a change by one of 1,000 watchers, p99", 15, 5, "from the request", WATCHERS, "p99"),
-    _most("KiB for each of 1,000 watchers", 30, 18, "memory for each watcher", WATCHERS, "KiB"),
+    _maximum(
+        "bytes of a pending job with neither",
+        950,
+        800,
+        STORED,
+        "pending, no slate or correlation id",
+        "bytes",
+    ),
+    _maximum("event latency with 1,000 subscribers, p99 in ms", 15, 5, "latency from", SUBSCRIBERS, "p99"),
+    _maximum("KiB per subscriber", 30, 18, "memory per subscriber", SUBSCRIBERS, "KiB"),
 )
 
 
 def table(tables: Sequence[Table]) -> Table:
-    """Return all bars and whether they are reached."""
-    bars = Table("what was to be reached", ("", "must", "aim", "here", ""))
-    for bar in BARS:
-        set_at = f"{'≤' if bar.is_most else '≥'} {bar.must:,g}", f"{bar.aim:,g}"
+    """Return a table of all targets with the measured values."""
+    results = Table("targets and results", ("", "required", "goal", "measured", ""))
+    for target in TARGETS:
+        limits = f"{'≤' if target.is_maximum else '≥'} {target.required:,g}", f"{target.goal:,g}"
         try:
-            figure = bar.figure(tables)
+            value = target.measured(tables)
         except LookupError:  # a peer that is not installed
-            bars.row(bar.what, *set_at, "", "not measured")
+            results.add_row(target.name, *limits, "", "not measured")
             continue
-        bars.row(
-            bar.what,
-            *set_at,
-            f"{figure:,.2f}".removesuffix(".00"),
-            "reached" if bar.is_reached(figure) else "**not reached**",
-        )
-    return bars
+        shown = f"{value:,.2f}".removesuffix(".00")
+        results.add_row(target.name, *limits, shown, "met" if target.is_met(value) else "**not met**")
+    return results

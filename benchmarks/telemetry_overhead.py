@@ -1,6 +1,6 @@
-"""What the access line, the metrics and the limits cost: requests per second with and without, side by side.
+"""The cost of the access log, the metrics and the limits, in requests per second.
 
-Each variant is a process of its own on one Redis; `wrk` (Debian's package) asks them in turn, in short rounds.
+Each variant is a process of its own, all with one Redis; `wrk` (Debian's package) measures them in turn.
 """
 
 import argparse
@@ -33,40 +33,40 @@ ROUNDS: Final = 9
 
 
 def bare(settings: Settings, url: str) -> uvicorn.Server:
-    """The application alone on uvicorn: no access line, no limits; calls of Redis are counted all the same."""
+    """Return the application on uvicorn without access log and limits; Redis commands are still counted."""
     app = create_app(settings, url)
     return uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None, server_header=False))
 
 
 def uvicorn_log(settings: Settings, url: str) -> uvicorn.Server:
-    """The application alone with uvicorn's own access log."""
+    """Return the application with uvicorn's access log."""
     app = create_app(settings, url)
     return uvicorn.Server(uvicorn.Config(app, access_log=True, log_config=None, server_header=False))
 
 
-def measured(settings: Settings, url: str) -> uvicorn.Server:
-    """All that stands around the application, on uvicorn's own connections."""
+def with_middleware(settings: Settings, url: str) -> uvicorn.Server:
+    """Return the application with all middleware, on uvicorn's own protocol."""
     app, _ = create_asgi_app(settings, url, Metrics())
     return uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None, server_header=False))  # type: ignore[arg-type]
 
 
 def production(settings: Settings, url: str) -> uvicorn.Server:
-    """What `jobstate` serves."""
+    """Return the server that `jobstate` runs."""
     return Server(settings, url, started=lambda: None)
 
 
-#: Each variant with the least level that it logs.
+#: Each variant and its log level.
 VARIANTS: Final[dict[str, tuple[Callable[[Settings, str], uvicorn.Server], str]]] = {
     "bare": (bare, "warning"),
     "uvicorn's access log": (uvicorn_log, "info"),
-    "metrics, no access line": (measured, "warning"),
-    "metrics and access line": (measured, "info"),
-    "jobstate, limits and all": (production, "info"),
+    "metrics, no access log": (with_middleware, "warning"),
+    "metrics and access log": (with_middleware, "info"),
+    "jobstate": (production, "info"),
 }
 
 
 def serve(variant: str, port: int, url: str) -> None:
-    """Serve as one of the variants."""
+    """Run a variant."""
     make, level = VARIANTS[variant]
     logs.configure(level, "json")
     with bind("127.0.0.1", port) as listener:
@@ -74,34 +74,34 @@ def serve(variant: str, port: int, url: str) -> None:
 
 
 def running(variant: str, port: int, url: str, folder: str) -> AbstractContextManager[str]:
-    """Run a variant and yield its address."""
+    """Run a variant in a process and yield its URL."""
     python = (sys.executable, "-m", "benchmarks.telemetry_overhead")
     return http_throughput.running((*python, "--serve", variant, "--port", str(port), "--redis", url), port, folder)
 
 
 def requests_per_second(address: str) -> float:
-    """Ask for a job as often as goes for a round."""
+    """Return the rate of get requests, measured with `wrk`."""
     command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", f"{address}/v1/jobs/j"]
-    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in said:
-        raise SystemExit(said)
-    found = re.search(r"Requests/sec:\s+([\d.]+)", said)
-    assert found
-    return float(found[1])
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in output:
+        raise SystemExit(output)
+    match = re.search(r"Requests/sec:\s+([\d.]+)", output)
+    assert match
+    return float(match[1])
 
 
 def main() -> None:
-    """Print the medians and their ratios."""
+    """Measure all variants and print the medians and their ratios."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", choices=VARIANTS)
     parser.add_argument("--port", type=int)
     parser.add_argument("--redis")
-    given = parser.parse_args()
-    if given.serve:
-        serve(given.serve, given.port, given.redis)
+    args = parser.parse_args()
+    if args.serve:
+        serve(args.serve, args.port, args.redis)
         return
     if shutil.which("wrk") is None:
-        raise SystemExit("wrk is missing (apt-get install wrk)")
+        raise SystemExit("`wrk` is missing; install it (apt-get install wrk)")
     with contextlib.ExitStack() as stack:
         url = stack.enter_context(server())
         folder = stack.enter_context(tempfile.TemporaryDirectory())
@@ -115,10 +115,10 @@ def main() -> None:
         for _ in range(ROUNDS):
             for variant, address in addresses.items():
                 rounds[variant].append(requests_per_second(address))
-    medians = {variant: median(found) for variant, found in rounds.items()}
+    medians = {variant: median(rates) for variant, rates in rounds.items()}
     print(f"get, {CONNECTIONS} connections, {ROUNDS} rounds of {SECONDS} s each, interleaved")
-    for variant, found in medians.items():
-        print(f"  {variant:26} {found:7.0f}/s  x{found / medians['bare']:.2f}")
+    for variant, rate in medians.items():
+        print(f"  {variant:26} {rate:7.0f}/s  x{rate / medians['bare']:.2f}")
 
 
 if __name__ == "__main__":

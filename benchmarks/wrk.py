@@ -1,4 +1,4 @@
-"""Load on loopback by `wrk` (Debian's package): so many connections for so many seconds, and how it went."""
+"""Runs `wrk` (Debian's package) and returns its rate and latencies."""
 
 import json
 import shutil
@@ -9,28 +9,28 @@ from typing import Final, NamedTuple
 _SCRIPT: Final = Path(__file__).with_name("requests.lua")
 
 
-class Round(NamedTuple):
-    """How one round of load went."""
+class Sample(NamedTuple):
+    """The result of one run of `wrk`."""
 
     rate: float
-    """Requests answered in a second."""
+    """Responses per second."""
     p50: float
-    """Milliseconds from request to answer."""
+    """Median latency in milliseconds."""
     p99: float
-    """The same, of the slowest hundredth."""
+    """99th percentile of the latency in milliseconds."""
 
 
-def need_wrk() -> None:
-    """End where there is no load generator."""
+def require_wrk() -> None:
+    """Exit with an error if `wrk` is missing."""
     if shutil.which("wrk") is None:
-        raise SystemExit("wrk is missing (apt-get install wrk)")
+        raise SystemExit("`wrk` is missing; install it (apt-get install wrk)")
 
 
-def ask(address: str, kind: str, first: int, count: int, *, connections: int, seconds: int) -> Round:
-    """Ask for jobs `bench-N` from `first` on, as `requests.lua` does for `kind`; no answer may be an error."""
+def run_wrk(address: str, kind: str, first: int, count: int, *, connections: int, seconds: int) -> Sample:
+    """Send requests of `kind` (see `requests.lua`) for jobs `bench-N` from `first` on; exit on any error response."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(_SCRIPT), address, "--"]
-    said = subprocess.run([*command, kind, str(first), str(count)], capture_output=True, text=True, check=True).stdout
-    found = json.loads(said.splitlines()[-1])
-    if found["refused"] or found["broken"] or not found["requests"]:
-        raise SystemExit(f"{address} {kind}: {said}")
-    return Round(found["requests"] / found["seconds"], found["p50_ms"], found["p99_ms"])
+    output = subprocess.run([*command, kind, str(first), str(count)], capture_output=True, text=True, check=True).stdout
+    result = json.loads(output.splitlines()[-1])
+    if result["error_responses"] or result["failed"] or not result["requests"]:
+        raise SystemExit(f"{address} {kind}: {output}")
+    return Sample(result["requests"] / result["seconds"], result["p50_ms"], result["p99_ms"])

@@ -1,6 +1,6 @@
-"""Look production's dependencies up among known vulnerabilities; say so where nothing could be looked up.
+"""Check production's dependencies for known vulnerabilities, and report which could not be checked.
 
-Ends with 1 where there are some, or where pip-audit fails for any other reason than that no database answers.
+Exit code 1 if there are vulnerabilities, or if pip-audit fails for another reason than an unreachable database.
 """
 
 import json
@@ -12,81 +12,81 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 LOCK: Final = Path(__file__).resolve().parent.parent / "requirements.lock"
-#: The databases, each asked for what those before it did not know.
+#: The databases in order. A later one is asked only if an earlier one does not know all dependencies.
 SERVICES: Final = ("pypi", "osv")
-#: Seconds for a connection, and for a database in all.
-CONNECT: Final = 5
-PATIENCE: Final = 90
-#: How it sounds where a database cannot be reached.
-_AWAY: Final = re.compile(
+#: Timeouts in seconds for a connection and for a whole audit.
+CONNECT_TIMEOUT: Final = 5
+AUDIT_TIMEOUT: Final = 90
+#: Error output of pip-audit when a database cannot be reached.
+_UNREACHABLE: Final = re.compile(
     r"ConnectionError|ConnectTimeout|ReadTimeout|ProxyError|HTTPError|ServiceError|Could not connect"
 )
 
 
-class Looked(NamedTuple):
-    """What came of asking a database."""
+class Audit(NamedTuple):
+    """The result of an audit with one database."""
 
-    #: What was found, a line for each vulnerability.
-    found: list[str]
-    #: The names of those that were looked up, and of all others.
+    #: One line for each vulnerability.
+    vulnerabilities: list[str]
+    #: Names of the dependencies that the database knows, and of those that it does not know.
     known: set[str]
     unknown: set[str]
 
 
-def read(report: dict[str, Any]) -> Looked:
-    """Return what a report of pip-audit says: a dependency that it passes over counts as not looked up."""
+def read(report: dict[str, Any]) -> Audit:
+    """Return the result in a report of pip-audit. Skipped dependencies count as unknown."""
     entries = report["dependencies"]
-    found = [
-        f"{one['name']} {one['version']}: {flaw['id']}; mended in {', '.join(flaw['fix_versions']) or 'no version yet'}"
-        for one in entries
-        for flaw in one.get("vulns", ())
+    vulnerabilities = [
+        f"{entry['name']} {entry['version']}: {vulnerability['id']}; "
+        f"fixed in {', '.join(vulnerability['fix_versions']) or 'no version yet'}"
+        for entry in entries
+        for vulnerability in entry.get("vulns", ())
     ]
-    unknown = {one["name"] for one in entries if "skip_reason" in one}
-    return Looked(found, {one["name"] for one in entries} - unknown, unknown)
+    unknown = {entry["name"] for entry in entries if "skip_reason" in entry}
+    return Audit(vulnerabilities, {entry["name"] for entry in entries} - unknown, unknown)
 
 
-def ask(service: str) -> Looked | str:
-    """Ask a database of all dependencies; return why it could not be asked where that is so."""
-    options = ["--requirement", str(LOCK), "--disable-pip", "--require-hashes", "--timeout", str(CONNECT)]
+def audit(service: str) -> Audit | str:
+    """Audit all dependencies with one database; return the reason if that is not possible."""
+    options = ["--requirement", str(LOCK), "--disable-pip", "--require-hashes", "--timeout", str(CONNECT_TIMEOUT)]
     command = [sys.executable, "-m", "pip_audit", *options, "--vulnerability-service", service, "--format", "json"]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=AUDIT_TIMEOUT, check=False)
     except subprocess.TimeoutExpired:
-        return f"no end within {PATIENCE} s"
+        return f"timed out after {AUDIT_TIMEOUT} s"
     if done.stdout.lstrip().startswith("{"):
         return read(json.loads(done.stdout))
-    if _AWAY.search(done.stderr):
-        return "it cannot be reached"
+    if _UNREACHABLE.search(done.stderr):
+        return "unreachable"
     sys.exit(f"pip-audit failed:\n{done.stderr}")
 
 
-def said(answers: Iterable[tuple[str, Looked | str]]) -> Iterator[str]:
-    """Say of each database what it knew."""
-    for service, answer in answers:
-        if isinstance(answer, str):
-            yield f"{service}: not asked: {answer}."
+def summaries(results: Iterable[tuple[str, Audit | str]]) -> Iterator[str]:
+    """Yield one line for each database."""
+    for service, result in results:
+        if isinstance(result, str):
+            yield f"{service}: not checked: {result}"
         else:
-            yield f"{service}: {len(answer.known)} dependencies looked up, {len(answer.unknown)} unknown there."
+            yield f"{service}: {len(result.known)} dependencies checked, {len(result.unknown)} unknown"
 
 
 def main() -> None:
-    """Ask until every dependency was looked up; end with what was found."""
-    answers: list[tuple[str, Looked | str]] = []
+    """Audit until every dependency is known; exit with the vulnerabilities, if any."""
+    results: list[tuple[str, Audit | str]] = []
     for service in SERVICES:
-        answers.append((service, ask(service)))
-        last = answers[-1][1]
-        if isinstance(last, Looked) and not last.unknown:
+        results.append((service, audit(service)))
+        last = results[-1][1]
+        if isinstance(last, Audit) and not last.unknown:
             break
-    print("\n".join(said(answers)))
-    looked = [answer for _, answer in answers if isinstance(answer, Looked)]
-    everything = set().union(*(one.known | one.unknown for one in looked))
-    left = everything - set().union(*(one.known for one in looked))
-    if not looked or left:
-        what = f"{len(left)} of {len(everything)} dependencies" if looked else "The dependencies"
-        print(f"NOT CHECKED for known vulnerabilities: {what}; no database here knows them.")
-    found = sorted({line for one in looked for line in one.found})
-    if found:
-        sys.exit("\n".join(["Known vulnerabilities:", *found]))
+    print("\n".join(summaries(results)))
+    audits = [result for _, result in results if isinstance(result, Audit)]
+    dependencies = set().union(*(result.known | result.unknown for result in audits))
+    unchecked = dependencies - set().union(*(result.known for result in audits))
+    if not audits or unchecked:
+        count = f"{len(unchecked)} of {len(dependencies)} dependencies" if audits else "all dependencies"
+        print(f"NOT CHECKED for known vulnerabilities: {count}")
+    if vulnerabilities := sorted({line for result in audits for line in result.vulnerabilities}):
+        sys.exit("\n".join(["Known vulnerabilities:", *vulnerabilities]))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write the parts of the documentation that the code determines; `--check` only compares."""
+"""Generate the parts of the documentation that follow from the code; `--check` only compares them."""
 
 import json
 import sys
@@ -14,13 +14,20 @@ from service.domain.api_keys import Scope
 from service.domain.states import FINAL_STATUSES, TRANSITIONS
 from service.settings import VARIABLES, Settings
 from service.settings.redis_url import OPTIONS as URL_OPTIONS
-from service.store.redis_commands import DOCTOR, OPTIONAL, REPAIR, REQUIRED_COMMANDS, names, rule
+from service.store.redis_commands import (
+    DOCTOR_COMMANDS,
+    OPTIONAL_COMMANDS,
+    REPAIR_COMMANDS,
+    REQUIRED_COMMANDS,
+    acl_names,
+    acl_rule,
+)
 
 DOCS = Path(__file__).resolve().parent.parent / "docs"
 
 
 def states() -> list[str]:
-    """Draw the state machine."""
+    """Return the diagram and the table of the state machine."""
     arrows = [f"    {source} --> {target}" for source, targets in TRANSITIONS.items() for target in targets]
     ends = [f"    {status} --> [*]" for status in TRANSITIONS if status in FINAL_STATUSES]
     rows = [f"| {source} | {', '.join(targets) or 'nothing: final'} |" for source, targets in TRANSITIONS.items()]
@@ -29,79 +36,79 @@ def states() -> list[str]:
 
 
 def variables() -> list[str]:
-    """List the settings."""
+    """Return the table of the settings."""
     rows = [
-        f"| `{one.name}` | {f'`{one.default}`' if one.default else ''} | {one.allowed} | {one.description} |"
-        for one in VARIABLES
+        f"| `{name}` | {f'`{default}`' if default else ''} | {allowed} | {description} |"
+        for name, default, _, allowed, description, _ in VARIABLES
     ]
-    return ["| variable | default | allowed | what for |", "| --- | --- | --- | --- |", *rows]
+    return ["| variable | default | allowed | description |", "| --- | --- | --- | --- |", *rows]
 
 
 def problems() -> list[str]:
-    """List the problems, those of one status together."""
-    meanings = {kind: error.__doc__ or "" for error, kind in PROBLEM_TYPES.items()}
+    """Return the table of the problem types, by status and name."""
+    meanings = {kind: error.default_detail for error, kind in PROBLEM_TYPES.items()}
     kinds = sorted(ALL_PROBLEM_TYPES, key=lambda kind: (kind.status, kind.name))
-    rows = [f"| {kind.status} | `{kind.name}` | {_sentence(meanings.get(kind) or kind.title)} |" for kind in kinds]
-    return ["| status | name | what it means |", "| --- | --- | --- |", *rows]
-
-
-def _sentence(text: str) -> str:
-    return text.split("\n\n")[0].strip().rstrip(".") + "."
+    rows = [f"| {kind.status} | `{kind.name}` | {meanings.get(kind) or f'{kind.title}.'} |" for kind in kinds]
+    return ["| status | name | meaning |", "| --- | --- | --- |", *rows]
 
 
 def scopes() -> list[str]:
-    """List the operations by the scope that they take."""
+    """Return the table of the operations by required scope."""
     paths = create_app(Settings.from_environment({}), "redis://nowhere").openapi_schema.to_schema()["paths"]
-    places = {
+    routes = {
         operation["operationId"]: f"`{method.upper()} {path}`"
         for path, item in paths.items()
         for method, operation in item.items()
     }
     rows = []
     for scope in (None, *Scope):
-        of_scope = [places[name] for name, needed in REQUIRED_SCOPES.items() if name and needed is scope]
-        besides = [
-            f"{places[name]} with a `Lease-Token`"
-            for name, other in LEASE_HOLDER_SCOPES.items()
-            if name and other is scope
+        operations = [routes[name] for name, required in REQUIRED_SCOPES.items() if name and required is scope]
+        with_lease = [
+            f"{routes[name]} with a `Lease-Token`"
+            for name, sufficient in LEASE_HOLDER_SCOPES.items()
+            if name and sufficient is scope
         ]
-        rows.append(f"| {f'`{scope}`' if scope else 'none'} | {', '.join([*of_scope, *besides])} |")
+        rows.append(f"| {f'`{scope}`' if scope else 'none'} | {', '.join([*operations, *with_lease])} |")
     return ["| scope | operations |", "| --- | --- |", *rows]
 
 
 def acl() -> list[str]:
     """List what each part needs of Redis, as ACL rules."""
-    features = [f"| {feature} | `{' '.join(map('+{}'.format, names(rules)))}` |" for feature, rules in OPTIONAL.items()]
+    features = [
+        f"| {feature} | `{' '.join(map('+{}'.format, acl_names(rules)))}` |"
+        for feature, rules in OPTIONAL_COMMANDS.items()
+    ]
     return [
         "```text",
-        f"ACL SETUSER jobstate on >PASSWORD {rule(*REQUIRED_COMMANDS)}",
-        f"ACL SETUSER jobstate-doctor on >PASSWORD {rule(*DOCTOR)}",
-        f"ACL SETUSER jobstate-repair on >PASSWORD {rule(*DOCTOR, *REPAIR)}",
+        f"ACL SETUSER jobstate on >PASSWORD {acl_rule(*REQUIRED_COMMANDS)}",
+        f"ACL SETUSER jobstate-doctor on >PASSWORD {acl_rule(*DOCTOR_COMMANDS)}",
+        f"ACL SETUSER jobstate-repair on >PASSWORD {acl_rule(*DOCTOR_COMMANDS, *REPAIR_COMMANDS)}",
         "```",
         "",
-        "| optional, for any of them | add |",
+        "| optional | add |",
         "| --- | --- |",
         *features,
     ]
 
 
 def options() -> list[str]:
-    """List the options of a Redis URL."""
+    """Return the table of the options of a Redis URL."""
     rows = [
-        f"| `{name}` | {one.allowed} | {'rediss://' if one.of_tls else 'any'} |" for name, one in URL_OPTIONS.items()
+        f"| `{name}` | {option.allowed} | {'rediss://' if option.needs_tls else 'any'} |"
+        for name, option in URL_OPTIONS.items()
     ]
     return ["| option | allowed | scheme |", "| --- | --- | --- |", *rows]
 
 
 def openapi(convert: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document) -> str:
-    """Write the API document, or what `convert` makes of it."""
+    """Return the OpenAPI document, converted by `convert`."""
     app = create_app(Settings.from_environment({}), "redis://nowhere")
     document = convert(complete(app.openapi_schema.to_schema()))
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def page(name: str, parts: dict[str, Callable[[], list[str]]]) -> str:
-    """Return a page with its parts as the code determines them."""
+    """Return the text of a page with its generated parts."""
     text = (DOCS / name).read_text()
     for mark, part in parts.items():
         begin, end = f"<!-- {mark}: begin -->\n", f"<!-- {mark}: end -->\n"
@@ -110,7 +117,7 @@ def page(name: str, parts: dict[str, Callable[[], list[str]]]) -> str:
     return text
 
 
-#: Each file, and how it is as the code determines it.
+#: Each file, with the function that returns its text.
 FILES: dict[str, Callable[[], str]] = {
     "state-machine.md": lambda: page("state-machine.md", {"states": states}),
     "configuration.md": lambda: page("configuration.md", {"variables": variables, "options": options}),
@@ -122,13 +129,13 @@ FILES: dict[str, Callable[[], str]] = {
 
 
 def main() -> None:
-    """Write or check."""
-    for name, written in FILES.items():
-        file, text = DOCS / name, written()
+    """Write the files, or compare them with `--check`."""
+    for name, generate in FILES.items():
+        file, text = DOCS / name, generate()
         if "--check" not in sys.argv:
             file.write_text(text)
         elif not file.exists() or file.read_text() != text:
-            sys.exit(f"docs/{name} is not what the code says: run `just docs`.")
+            sys.exit(f"docs/{name} is out of date: run `just docs`.")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Write `requirements.lock`: what production installs, with hashes and without addresses; `--check` only compares."""
+"""Write `requirements.lock`: production's dependencies with hashes and without index URLs; `--check` only compares."""
 
 import os
 import subprocess
@@ -11,12 +11,12 @@ LOCK = ROOT / "requirements.lock"
 HEADER = "# Production's dependencies with their hashes; made from pyproject.toml by `just lock`.\n"
 
 
-def resolved(known: str) -> str:
-    """Return the lock for pyproject.toml, keeping the versions that `known` has where they still fit."""
+def resolve(current: str) -> str:
+    """Return the lock for pyproject.toml. Versions in `current` are kept where they still satisfy it."""
     with tempfile.TemporaryDirectory() as folder:
         lock = Path(folder) / "requirements.lock"
-        lock.write_text(known)
-        compile_ = [
+        lock.write_text(current)
+        command = [
             "uv",
             "pip",
             "compile",
@@ -26,21 +26,21 @@ def resolved(known: str) -> str:
             "--no-header",
             "--no-annotate",
         ]
-        where = ["--no-emit-index-url", "--no-emit-find-links", "--output-file", str(lock), "pyproject.toml"]
-        subprocess.run([*compile_, *where], cwd=ROOT, check=True, env={**os.environ, "UV_NO_PROGRESS": "1"})
+        options = ["--no-emit-index-url", "--no-emit-find-links", "--output-file", str(lock), "pyproject.toml"]
+        subprocess.run([*command, *options], cwd=ROOT, check=True, env={**os.environ, "UV_NO_PROGRESS": "1"})
         return HEADER + lock.read_text()
 
 
 def main() -> None:
-    """Write or check."""
-    known = LOCK.read_text() if LOCK.exists() else ""
-    found = resolved(known.removeprefix(HEADER))
+    """Write or check the lock."""
+    current = LOCK.read_text() if LOCK.exists() else ""
+    resolved = resolve(current.removeprefix(HEADER))
     if "--check" not in sys.argv:
-        LOCK.write_text(found)
-    elif found != known:
-        sys.exit("requirements.lock is not what pyproject.toml asks for: run `just lock`.")
-    if "://" in found:
-        sys.exit("requirements.lock has an address in it.")
+        LOCK.write_text(resolved)
+    elif resolved != current:
+        sys.exit("`requirements.lock` does not match pyproject.toml; run `just lock`.")
+    if "://" in resolved:
+        sys.exit("`requirements.lock` contains a URL; remove it from pyproject.toml.")
 
 
 if __name__ == "__main__":

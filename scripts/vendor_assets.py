@@ -1,4 +1,4 @@
-"""Put the files of others into the package again: out of the npm package of one release each, its hash checked."""
+"""Download the vendored files from their npm releases, check the hashes and write them into the package."""
 
 import base64
 import subprocess
@@ -13,12 +13,12 @@ WEB = Path(__file__).resolve().parent.parent / "src" / "service" / "web"
 
 
 class Release(NamedTuple):
-    """What is taken from where, and put where."""
+    """An npm package, its hash, the files to take from it, and their folder."""
 
     package: str
     sha512: str
     files: tuple[str, ...]
-    room: Path
+    folder: Path
 
 
 RELEASES = (
@@ -38,24 +38,24 @@ RELEASES = (
 
 
 def main() -> None:
-    """Fetch, check, unpack."""
+    """Update all vendored files."""
     for release in RELEASES:
-        with tempfile.TemporaryDirectory() as folder:
-            subprocess.run(["npm", "pack", "--silent", release.package], cwd=folder, check=True)
-            [package] = Path(folder).iterdir()
+        with tempfile.TemporaryDirectory() as download:
+            subprocess.run(["npm", "pack", "--silent", release.package], cwd=download, check=True)
+            [package] = Path(download).iterdir()
             unpack(package, release)
 
 
 def unpack(package: Path, release: Release) -> None:
-    """Put the files of a package where they belong, if it is the one that is known."""
-    found = base64.b64encode(sha512(package.read_bytes()).digest()).decode()
-    if found != release.sha512:
-        sys.exit(f"{release.package} has the SHA-512 {found}, not the one that is known.")
+    """Write a package's files into their folder. Exits if the hash differs."""
+    digest = base64.b64encode(sha512(package.read_bytes()).digest()).decode()
+    if digest != release.sha512:
+        sys.exit(f"{release.package} has the SHA-512 {digest}, expected {release.sha512}")
     with tarfile.open(package) as archive:
         for name in release.files:
             member = archive.extractfile(f"package/{name}")
             assert member
-            (release.room / Path(name).name).write_bytes(member.read())
+            (release.folder / Path(name).name).write_bytes(member.read())
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What the tests run on, said in the header of every report: Redis, compose, node, a browser, nginx."""
+"""Chooses what the tests run on (Redis, compose, node, browser, nginx), and shows it in the report's header."""
 
 import os
 import shutil
@@ -10,16 +10,16 @@ import pytest
 
 from tests.helpers import nginx
 from tests.helpers.compose import compose_failure
-from tests.helpers.locks import TURNS
-from tests.helpers.servers import Backend, choose_backend
+from tests.helpers.locks import TEST_LOCK
+from tests.helpers.redis_servers import Backend, choose_backend
 
 _BACKEND = pytest.StashKey[Backend]()
-#: Why the compose file cannot be run here; None where it can.
+#: Why `docker compose` cannot run; None if it can.
 _NO_COMPOSE = pytest.StashKey[str | None]()
 _NODE_TESTS = Path(__file__).parent / "integration" / "node"
 _BROWSER_TESTS = Path(__file__).parent / "browser"
-_NGINX_TESTS = Path(__file__).parent / "integration" / "test_proxies.py"
-_BOTH = _BROWSER_TESTS / "test_prefix.py"
+_NGINX_TESTS = Path(__file__).parent / "integration" / "server" / "test_proxies.py"
+_NGINX_BROWSER_TESTS = _BROWSER_TESTS / "test_prefix.py"
 
 
 def missing_node_tools() -> list[str]:
@@ -32,28 +32,32 @@ def browser() -> str | None:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compose: the test runs compose.yaml")
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in the background of a shell; what is tested inherits it
+    # A shell ignores SIGINT in its background jobs, and child processes inherit that.
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGHUP, signal.SIGQUIT):  # as under nohup
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     backend = choose_backend()
-    no_compose = compose_failure() if backend.is_docker else backend.why
+    no_compose = compose_failure() if backend.is_docker else backend.reason
     if os.environ.get("REQUIRE_DOCKER") == "1" and no_compose:
         raise pytest.UsageError(f"REQUIRE_DOCKER=1, but {no_compose}")
     if os.environ.get("REQUIRE_NODE") == "1" and missing_node_tools():
-        raise pytest.UsageError(f"REQUIRE_NODE=1, but there is no {', '.join(missing_node_tools())}")
+        raise pytest.UsageError(f"REQUIRE_NODE=1, but {', '.join(missing_node_tools())} is missing")
     if os.environ.get("REQUIRE_BROWSER") == "1" and browser() is None:
-        raise pytest.UsageError("REQUIRE_BROWSER=1, but there is no chromium")
+        raise pytest.UsageError("REQUIRE_BROWSER=1, but chromium is missing")
     if os.environ.get("REQUIRE_NGINX") == "1" and nginx.binary() is None:
-        raise pytest.UsageError("REQUIRE_NGINX=1, but there is no nginx")
+        raise pytest.UsageError("REQUIRE_NGINX=1, but nginx is missing")
     config.stash[_BACKEND], config.stash[_NO_COMPOSE] = backend, no_compose
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     no_compose = config.stash[_NO_COMPOSE]
-    compose = f"not run, because {no_compose}" if no_compose else "run with `docker compose`"
-    without = f"there is no {', '.join(missing_node_tools())}, so the tests in {_NODE_TESTS.name}/ are left out"
-    node = without if missing_node_tools() else "the linter and the TypeScript client run"
-    page = browser() or f"there is no chromium, so the tests in {_BROWSER_TESTS.name}/ are left out"
-    proxy = nginx.binary() or f"there is no nginx, so {_NGINX_TESTS.name} and {_BOTH.name} are left out"
+    compose = f"skipped: {no_compose}" if no_compose else "run with `docker compose`"
+    missing = f"{', '.join(missing_node_tools())} missing, tests in {_NODE_TESTS.name}/ skipped"
+    node = missing if missing_node_tools() else "the linter and the TypeScript client run"
+    page = browser() or f"chromium missing, tests in {_BROWSER_TESTS.name}/ skipped"
+    proxy = nginx.binary() or f"nginx missing, {_NGINX_TESTS.name} and {_NGINX_BROWSER_TESTS.name} skipped"
     return [
         f"redis: {config.stash[_BACKEND]}",
         f"compose.yaml: {compose}",
@@ -64,27 +68,29 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
 
 
 def pytest_ignore_collect(collection_path: Path) -> bool | None:
-    left_out = (
+    skipped = (
         (_NODE_TESTS, missing_node_tools()),
         (_BROWSER_TESTS, browser() is None),
         (_NGINX_TESTS, nginx.binary() is None),
-        (_BOTH, nginx.binary() is None),
+        (_NGINX_BROWSER_TESTS, nginx.binary() is None),
     )
-    return True if any(collection_path == folder and missing for folder, missing in left_out) else None
+    return True if any(collection_path == folder and missing for folder, missing in skipped) else None
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if unstable := [item.nodeid for item in items if " at 0x" in item.nodeid]:
-        raise pytest.UsageError(f"a test's name must be the same in every process; these hold an address: {unstable}")
+        raise pytest.UsageError(
+            f"test ids must be the same in every process; remove the object addresses in {unstable}"
+        )
     if config.stash[_NO_COMPOSE]:
-        left_out = [item for item in items if item.get_closest_marker("compose")]
-        config.hook.pytest_deselected(items=left_out)
-        items[:] = [item for item in items if item not in left_out]
+        skipped = [item for item in items if item.get_closest_marker("compose")]
+        config.hook.pytest_deselected(items=skipped)
+        items[:] = [item for item in items if item not in skipped]
 
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol() -> Generator[None, object, object]:
-    with TURNS.shared():
+    with TEST_LOCK.shared():
         return (yield)
 
 

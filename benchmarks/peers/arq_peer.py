@@ -2,7 +2,7 @@
 # requires-python = ">=3.11"
 # dependencies = ["arq==0.28.0"]
 # ///
-"""arq."""
+"""arq behind the benchmark protocol."""
 
 import asyncio
 import sys
@@ -12,7 +12,7 @@ from arq import create_pool
 from arq.connections import RedisSettings
 from arq.jobs import Job
 from arq.worker import Worker
-from turns import INPUT, at_once, serve
+from protocol import INPUT, run_concurrently, serve
 
 
 async def noop(ctx: Any, *, text: str) -> None:
@@ -20,7 +20,7 @@ async def noop(ctx: Any, *, text: str) -> None:
 
 
 async def main(url: str) -> None:
-    """Answer until standard input ends."""
+    """Serve until standard input closes."""
     settings = RedisSettings.from_dsn(url)
     pool = await create_pool(settings)
     keys: list[str] = []
@@ -31,10 +31,10 @@ async def main(url: str) -> None:
         keys.append(job.job_id)
 
     async def create(count: int, workers: int) -> None:
-        await at_once((enqueue() for _ in range(count)), workers)
+        await run_concurrently((enqueue() for _ in range(count)), workers)
 
     async def read(count: int, workers: int) -> None:
-        await at_once((Job(keys[number % len(keys)], pool).info() for number in range(count)), workers)
+        await run_concurrently((Job(keys[number % len(keys)], pool).info() for number in range(count)), workers)
 
     async def work(count: int, workers: int) -> None:
         worker = Worker([noop], redis_pool=pool, burst=True, max_jobs=workers, poll_delay=0.01, handle_signals=False)

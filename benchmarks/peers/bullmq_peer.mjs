@@ -1,4 +1,4 @@
-// BullMQ, asked as turns.py says.
+// BullMQ behind the protocol of protocol.py.
 import readline from 'node:readline'
 import { Job, Queue, Worker } from 'bullmq'
 
@@ -8,7 +8,7 @@ const queue = new Queue('bench', { connection })
 const INPUT = { text: 'x'.repeat(89) }
 const keys = []
 
-async function atOnce(count, workers, work) {
+async function runConcurrently(count, workers, work) {
   let next = 0
   await Promise.all(Array.from({ length: workers }, async () => {
     while (next < count) await work(next++)
@@ -16,8 +16,8 @@ async function atOnce(count, workers, work) {
 }
 
 const verbs = {
-  create: (count, workers) => atOnce(count, workers, async () => { keys.push((await queue.add('noop', INPUT)).id) }),
-  read: (count, workers) => atOnce(count, workers, number => Job.fromId(queue, keys[number % keys.length])),
+  create: (count, workers) => runConcurrently(count, workers, async () => { keys.push((await queue.add('noop', INPUT)).id) }),
+  read: (count, workers) => runConcurrently(count, workers, number => Job.fromId(queue, keys[number % keys.length])),
   work: (count, workers) => new Promise(resolve => {
     let done = 0
     const worker = new Worker('bench', async () => {}, { connection: { ...connection }, concurrency: workers })

@@ -1,4 +1,4 @@
-"""This project's library, asked as its peers are: a job is claimed, and completed with a result."""
+"""jobstate's Python library behind the protocol of its peers: jobs are claimed and completed."""
 
 import asyncio
 import sys
@@ -11,11 +11,11 @@ from service.store.leases import LeaseManager
 from service.store.pool import create_pool
 
 sys.path.insert(0, str(Path(__file__).parent))
-from turns import INPUT, at_once, serve  # as the peers see it, which are no modules of a package
+from protocol import INPUT, run_concurrently, serve  # peers are scripts, not modules of a package
 
 
 async def main(url: str) -> None:
-    """Answer until standard input ends."""
+    """Serve until standard input closes."""
     pool = create_pool(url)
     jobs, leases = (make(pool, ttl=timedelta(days=7)) for make in (JobStateManager, LeaseManager))
     assert isinstance(jobs, JobStateManager)
@@ -28,10 +28,10 @@ async def main(url: str) -> None:
         keys.append(job_id)
 
     async def create(count: int, workers: int) -> None:
-        await at_once((enqueue() for _ in range(count)), workers)
+        await run_concurrently((enqueue() for _ in range(count)), workers)
 
     async def read(count: int, workers: int) -> None:
-        await at_once((jobs.get_job(keys[number % len(keys)]) for number in range(count)), workers)
+        await run_concurrently((jobs.get_job(keys[number % len(keys)]) for number in range(count)), workers)
 
     async def work(count: int, workers: int) -> None:
         async def worker() -> None:

@@ -1,4 +1,4 @@
-"""How a peer is asked: a line `VERB COUNT AT_ONCE` on standard input, answered with the seconds that it took."""
+"""The protocol of a peer process: it reads `VERB COUNT CONCURRENCY` lines and prints the seconds that each took."""
 
 import asyncio
 import sys
@@ -6,24 +6,24 @@ import time
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
-#: 100 bytes of JSON, as every peer's job has.
+#: The input of every job: 100 bytes of JSON.
 INPUT = {"text": "x" * 89}
 
 Verb = Callable[[int, int], Awaitable[Any]]
 
 
-async def at_once(work: Iterator[Awaitable[Any]], workers: int) -> None:
-    """Await everything, so many at a time."""
+async def run_concurrently(work: Iterator[Awaitable[Any]], workers: int) -> None:
+    """Await everything, `workers` at a time."""
 
     async def worker() -> None:
-        for one in work:
-            await one
+        for awaitable in work:
+            await awaitable
 
     await asyncio.gather(*(worker() for _ in range(workers)))
 
 
 async def serve(verbs: dict[str, Verb]) -> None:
-    """Do what is asked until standard input ends."""
+    """Serve until standard input closes."""
     print("ready", flush=True)
     while line := await asyncio.to_thread(sys.stdin.readline):
         verb, count, workers = line.split()

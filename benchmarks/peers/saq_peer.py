@@ -2,14 +2,14 @@
 # requires-python = ">=3.11"
 # dependencies = ["saq[redis,hiredis]==0.26.4", "typing-extensions"]
 # ///
-"""SAQ."""
+"""SAQ behind the benchmark protocol."""
 
 import asyncio
 import sys
 from typing import Any
 
+from protocol import INPUT, run_concurrently, serve
 from saq import Queue, Worker
-from turns import INPUT, at_once, serve
 
 
 async def noop(ctx: Any, *, text: str) -> None:
@@ -17,7 +17,7 @@ async def noop(ctx: Any, *, text: str) -> None:
 
 
 async def main(url: str) -> None:
-    """Answer until standard input ends."""
+    """Serve until standard input closes."""
     queue = Queue.from_url(url)
     await queue.connect()
     keys: list[str] = []
@@ -28,10 +28,10 @@ async def main(url: str) -> None:
         keys.append(job.id)
 
     async def create(count: int, workers: int) -> None:
-        await at_once((enqueue() for _ in range(count)), workers)
+        await run_concurrently((enqueue() for _ in range(count)), workers)
 
     async def read(count: int, workers: int) -> None:
-        await at_once((queue.job(keys[number % len(keys)].split(":")[-1]) for number in range(count)), workers)
+        await run_concurrently((queue.job(keys[number % len(keys)].split(":")[-1]) for number in range(count)), workers)
 
     async def work(count: int, workers: int) -> None:
         worker = Worker(queue, functions=[noop], concurrency=workers, burst=True, dequeue_timeout=0.1)

@@ -1,4 +1,4 @@
-"""What a line-up job asks for: the drivers of its slate, and its inputs, checked field by field."""
+"""The input of a line-up job: the drivers of its slate and its parameters, validated."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ MAX_TOP = 100
 
 
 class InvalidInput(ValueError):
-    """A field of the job, or of its slate, that the optimizer cannot work with."""
+    """A field of the job or its slate is invalid."""
 
     def __init__(self, field: str, problem: str) -> None:
-        """Name the field as the client wrote it, such as `input_params.seed`."""
+        """`field` is the path of the field, such as `input_params.seed`."""
         super().__init__(f"{field}: {problem}")
         self.field = field
 
 
 @dataclass(frozen=True)
 class Driver:
-    """One driver who can be put into a line-up."""
+    """A driver of a slate."""
 
     name: str
     salary: int
@@ -38,7 +38,7 @@ class Driver:
 
 @dataclass(frozen=True)
 class LineupRequest:
-    """The checked inputs of one job."""
+    """The validated input of one job."""
 
     slate_id: str
     drivers: tuple[Driver, ...]
@@ -46,17 +46,17 @@ class LineupRequest:
     salary_cap: int
     roster_size: int
     seed: int
-    #: How many line-ups the result lists at most.
+    #: The maximum number of line-ups in the result.
     top: int
 
 
-#: The fields of `input_params`, and what an absent one means.
+#: The fields of `input_params` and their defaults.
 DEFAULTS = {"salary_cap": 50_000, "roster_size": 6, "seed": 1, "top": 5}
 DEFAULT_SCENARIO_COUNT = 2000
 
 
 def read_request(job: Mapping[str, object], slates: Path) -> LineupRequest:
-    """Read a job record; raise `InvalidInput` for the first field that is wrong."""
+    """Read a job record. Raises `InvalidInput` for the first invalid field."""
     slate_id, path = _find_slate(job.get("slate_id"), slates)
     drivers = read_slate(path)
     params = _read_params(job.get("input_params", {}))
@@ -76,7 +76,7 @@ def read_request(job: Mapping[str, object], slates: Path) -> LineupRequest:
 
 
 def read_slate(path: Path) -> tuple[Driver, ...]:
-    """Read the drivers of a slate; raise `InvalidInput` with the line that is wrong."""
+    """Read the drivers of a slate. Raises `InvalidInput` with the line number."""
     with path.open(encoding="utf-8", newline="") as file:
         rows = csv.DictReader(file, strict=True)
         if rows.fieldnames != COLUMNS:
@@ -84,12 +84,12 @@ def read_slate(path: Path) -> tuple[Driver, ...]:
         drivers = tuple(_read_driver(row, f"{path.name} line {rows.line_num}") for row in rows)
     if not drivers:
         raise InvalidInput(path.name, "has no drivers")
-    _require_different_names(drivers, path.name)
+    _require_unique_names(drivers, path.name)
     return drivers
 
 
 def _find_slate(slate_id: object, slates: Path) -> tuple[str, Path]:
-    """Look the slate up among the files that are there, so that no client's text becomes a path."""
+    """Find the slate among the existing files, so that text from a client never becomes a path."""
     known = {path.stem: path for path in sorted(slates.glob("*.csv"))}
     if isinstance(slate_id, str) and slate_id in known:
         return slate_id, known[slate_id]
@@ -97,19 +97,19 @@ def _find_slate(slate_id: object, slates: Path) -> tuple[str, Path]:
     raise InvalidInput("slate_id", f"{problem}; there is {', '.join(known) or 'none'}")
 
 
-def _read_params(given: object) -> dict[str, object]:
-    if not isinstance(given, Mapping):
+def _read_params(params: object) -> dict[str, object]:
+    if not isinstance(params, Mapping):
         raise InvalidInput("input_params", "must be an object")
-    for name in given:
+    for name in params:
         if name not in DEFAULTS:
             raise InvalidInput(f"input_params.{name}", f"is unknown; known are {', '.join(DEFAULTS)}")
-    return {**DEFAULTS, **given}
+    return {**DEFAULTS, **params}
 
 
-def _whole(field: str, value: object, least: int, most: int) -> int:
-    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= most:
+def _whole(field: str, value: object, minimum: int, maximum: int) -> int:
+    if isinstance(value, int) and not isinstance(value, bool) and minimum <= value <= maximum:
         return value
-    raise InvalidInput(field, f"must be a whole number from {least} to {most}, not {value!r:.80}")
+    raise InvalidInput(field, f"must be a whole number from {minimum} to {maximum}, not {value!r:.80}")
 
 
 def _require_affordable(request: LineupRequest) -> None:
@@ -145,7 +145,7 @@ def _number(row: Mapping[str, str | None], column: str, line: str) -> float:
     return number
 
 
-def _require_different_names(drivers: tuple[Driver, ...], slate: str) -> None:
+def _require_unique_names(drivers: tuple[Driver, ...], slate: str) -> None:
     seen: set[str] = set()
     for driver in drivers:
         if driver.name in seen:

@@ -1,4 +1,4 @@
-"""The work itself: simulate a race many times, and find the best line-up of each simulated race."""
+"""The solver: simulate a race many times, and find the best line-up of each simulated race."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lineup_slate import Driver, LineupRequest
 from numpy.typing import NDArray
 from scipy.optimize import Bounds, LinearConstraint, milp
 
-#: The positions of a line-up's drivers in the slate, in rising order.
+#: The drivers' indexes in the slate, in ascending order.
 Lineup: TypeAlias = tuple[int, ...]
 #: One row per scenario, one column per driver.
 Scores: TypeAlias = NDArray[np.float64]
 
-#: How many scenarios one step solves: a fraction of a second, so that a worker can report and stop.
+#: Scenarios per step. A step takes a fraction of a second, so that the worker can report progress and stop.
 STEP = 10
 
 
 class LineupRun:
-    """One job's optimization, advanced step by step."""
+    """The optimization of one job, in steps."""
 
     def __init__(self, request: LineupRequest) -> None:
-        """Draw all scenarios; none is solved yet."""
+        """Draw all scenarios."""
         self.total = request.scenario_count
         self.done = 0
         self._request = request
@@ -40,7 +40,7 @@ class LineupRun:
             self.done += 1
 
     def result(self) -> dict[str, object]:
-        """Summarise the scenarios solved so far."""
+        """Return the result of the scenarios solved so far."""
         return {
             "slate_id": self._request.slate_id,
             "scenarios": self.done,
@@ -52,7 +52,7 @@ class LineupRun:
 
 
 def simulate(drivers: Sequence[Driver], scenario_count: int, seed: int) -> Scores:
-    """Draw every driver's score in every scenario (one row each), independently and normally distributed."""
+    """Draw the score of every driver in every scenario (a row each), independently from normal distributions."""
     projections = [driver.projection for driver in drivers]
     spreads = [driver.spread for driver in drivers]
     draws = np.random.default_rng(seed)
@@ -60,7 +60,7 @@ def simulate(drivers: Sequence[Driver], scenario_count: int, seed: int) -> Score
 
 
 def best_lineup(scores: Scores, salaries: Sequence[int], salary_cap: int, roster_size: int) -> Lineup:
-    """Find the line-up with the highest score that the cap allows; raise `RuntimeError` if there is none."""
+    """Return the line-up with the highest score within the salary cap. Raises `RuntimeError` if there is none."""
     solution = milp(
         -scores,
         integrality=np.ones(len(scores)),
@@ -69,7 +69,7 @@ def best_lineup(scores: Scores, salaries: Sequence[int], salary_cap: int, roster
             LinearConstraint(np.array(salaries), ub=salary_cap),
             LinearConstraint(np.ones(len(scores)), roster_size, roster_size),
         ],
-        # The solver's own default stops at a line-up that may be 0.01 % short of the best.
+        # By default the solver accepts a line-up up to 0.01 % below the best.
         options={"mip_rel_gap": 0.0},
     )
     if not solution.success:
@@ -78,7 +78,7 @@ def best_lineup(scores: Scores, salaries: Sequence[int], salary_cap: int, roster
 
 
 def top_lineups(request: LineupRequest, scores: Scores, wins: Counter[Lineup]) -> list[dict[str, object]]:
-    """List the line-ups that won most scenarios, those with the higher mean score first among equals."""
+    """Return the line-ups that won most scenarios; ties are ordered by mean score."""
     means = scores.mean(axis=0)
 
     def rank(lineup: Lineup) -> tuple[float, ...]:
@@ -96,7 +96,7 @@ def top_lineups(request: LineupRequest, scores: Scores, wins: Counter[Lineup]) -
 
 
 def exposures(drivers: Sequence[Driver], wins: Counter[Lineup]) -> list[dict[str, object]]:
-    """Say of every driver in what share of the scenarios the best line-up had them, most first."""
+    """Return for each driver the share of scenarios whose best line-up has the driver, in descending order."""
     counts: Counter[int] = Counter()
     for lineup, won in wins.items():
         counts.update(dict.fromkeys(lineup, won))

@@ -1,4 +1,4 @@
-"""What the worker does with one job: check it, work on it step by step, report, and stop when it is to be cancelled."""
+"""The job function: validate the input, solve in steps, report progress, and stop on cancellation."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from jobstate_worker import JobFailed, Work
 
 
 class Run(Protocol):
-    """Work that is done step by step."""
+    """A computation in steps."""
 
     total: int
     done: int
 
     def advance(self) -> None:
-        """Do the next step."""
+        """Run the next step."""
 
     def result(self) -> dict[str, object]:
-        """Give the result of the steps done."""
+        """Return the result of the steps so far."""
 
 
 def optimize(work: Work, start: Callable[[Mapping[str, Any]], Run]) -> dict[str, object] | None:
-    """Return the job's result, or `None` once it is to be cancelled; raise `JobFailed` for inputs that are wrong."""
+    """Return the result, or `None` after a cancellation request. Raises `JobFailed` for invalid input."""
     try:
         run = start(work.job)
     except InvalidInput as error:

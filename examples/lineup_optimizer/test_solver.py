@@ -1,4 +1,4 @@
-"""The solver, against the rules of a line-up and against trying every line-up."""
+"""Tests of the solver, also against an exhaustive search."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_a_line_up_obeys_the_cap_and_the_size(small_job: LineupRequest) -> None:
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_the_solver_agrees_with_trying_every_line_up(seed: int) -> None:
+def test_the_solver_agrees_with_an_exhaustive_search(seed: int) -> None:
     draws = random.Random(seed)
     salaries = [draws.randrange(4500, 11_600, 100) for _ in range(12)]
     scores = np.array([draws.uniform(15, 60) for _ in range(12)])

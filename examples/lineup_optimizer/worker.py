@@ -1,4 +1,4 @@
-"""Do the jobs of queue `lineups`, one after another, until Ctrl-C."""
+"""Run the jobs of queue `lineups` one after another until Ctrl-C."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SLATES = Path(__file__).parent / "slates"
 
 
 def main() -> None:
-    """Run the worker until it is told to end."""
+    """Run the worker until it is stopped."""
     options = read_options()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     logging.getLogger("jobstate_worker").setLevel(logging.INFO)
@@ -35,26 +35,28 @@ def main() -> None:
     worker = JobWorker(options.url, [QUEUE], do, drain_seconds=options.drain_seconds)
     try:
         worker.run()
-    except RequestRefused as refused:
-        sys.exit(f"{options.url} refused: {refused}")
+    except RequestRefused as error:
+        sys.exit(f"{options.url} rejected the request: {error}")
 
 
 def start(job: Mapping[str, Any]) -> LineupRun:
-    """Begin a job's work from its record."""
+    """Start the computation of a job record."""
     return LineupRun(read_request(job, SLATES))
 
 
 def read_options() -> argparse.Namespace:
-    """Read the command line."""
+    """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--url", type=http_url, default="http://127.0.0.1:8000", help="where the service is")
-    parser.add_argument("--once", action="store_true", help="end after one job")
-    parser.add_argument("--drain-seconds", type=float, default=60.0, help="how long a job may go on after Ctrl-C")
+    parser.add_argument("--url", type=http_url, default="http://127.0.0.1:8000", help="URL of the service")
+    parser.add_argument("--once", action="store_true", help="exit after one job")
+    parser.add_argument(
+        "--drain-seconds", type=float, default=60.0, help="seconds that a job may continue after Ctrl-C"
+    )
     return parser.parse_args()
 
 
 def http_url(text: str) -> str:
-    """Accept an http(s) address only: a typing error must not look like an outage."""
+    """Return an http(s) URL; any other text is a usage error, so that a typo does not look like an outage."""
     if not text.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"{text!r} does not start with http:// or https://")
     return text

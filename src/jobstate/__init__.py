@@ -1,1 +1,1 @@
-"""What every client of a jobstate service shares, the worker and the terminal."""
+"""Code that the worker and the command line share."""

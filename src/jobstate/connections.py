@@ -1,4 +1,4 @@
-"""How a client connects to the service: through which proxy, with which certificates and which API key."""
+"""The proxy, the certificates and the API key that a client uses to connect to the service."""
 
 import ipaddress
 import os
@@ -9,15 +9,15 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 _SOCKS: Final = {"socks5", "socks5h"}
-_WHAT_TO_DO: Final = "set it to a proxy with http:// or https://, or add the host of the service to `NO_PROXY`"
+_WHAT_TO_DO: Final = "set it to an http:// or https:// proxy, or add the service's host to `NO_PROXY`"
 
 
 class UnusableProxy(ValueError):
-    """The environment names a proxy that cannot be used; the message names the variable, and shows no password."""
+    """The environment names an unusable proxy. The message names the variable and contains no password."""
 
 
 def connection_options(url: str) -> dict[str, Any]:
-    """Return the keyword arguments for an httpx client of the service at `url`. Raises `UnusableProxy`."""
+    """Return the keyword arguments of an httpx client for the service at `url`. Raises `UnusableProxy`."""
     options: dict[str, Any] = {"trust_env": False, "proxy": proxy_for(url)}
     if httpx.URL(url).scheme == "https":
         options["verify"] = httpx.create_ssl_context()  # with SSL_CERT_FILE and SSL_CERT_DIR
@@ -25,21 +25,25 @@ def connection_options(url: str) -> dict[str, Any]:
 
 
 def authorization(api_key: str, url: str) -> dict[str, str]:
-    """Return the header that shows an API key; empty for none. Raises `ValueError`, which does not show it either."""
+    """Return the `Authorization` header for an API key, or no header for an empty one.
+
+    Raises `ValueError` for an invalid key, with a message that does not contain the key.
+    """
     key = api_key.strip()
     if not key:
         return {}
     if not key.isascii() or not key.isprintable() or " " in key:
-        raise ValueError("an API key has visible ASCII characters only")
+        raise ValueError("the API key must consist of visible ASCII characters")
     if httpx.URL(url).userinfo:
-        raise ValueError("a password in the URL and an API key would go into one header: give one of them")
+        raise ValueError("credentials in the URL and an API key exclude each other: remove one of them")
     return {"Authorization": f"Bearer {key}"}
 
 
 def proxy_for(url: str) -> httpx.Proxy | None:
-    """Return the proxy for requests to `url`; `None` for this machine, and where NO_PROXY or no variable applies.
+    """Return the proxy for requests to `url`, or `None` for a direct connection.
 
-    Only the variable that applies to the scheme of `url` is read, or else ALL_PROXY. Raises `UnusableProxy`.
+    The connection is direct to a loopback host, to a host in NO_PROXY, and if no variable applies. Reads the variable
+    for the scheme of `url`, else ALL_PROXY. Raises `UnusableProxy`.
     """
     target = httpx.URL(url)
     if is_loopback(target.host) or _is_bypassed(target):
@@ -50,7 +54,7 @@ def proxy_for(url: str) -> httpx.Proxy | None:
 
 
 def is_loopback(host: str) -> bool:
-    """Return whether `host` is this machine: `localhost`, names below it, loopback and unspecified addresses."""
+    """Return whether `host` is `localhost`, a name below it, or a loopback or unspecified address."""
     name = host.lower().removesuffix(".")
     try:
         address = ipaddress.ip_address(name)
@@ -66,7 +70,7 @@ def _is_bypassed(target: httpx.URL) -> bool:
 
 
 def _variable(kind: str) -> str:
-    """Return the name of the variable that `getproxies` has read: of two spellings the one in lower case."""
+    """Return the name of the variable that `getproxies` read, which prefers the lower-case spelling."""
     name = f"{kind}_proxy"
     return name if os.environ.get(name) else name.upper()
 
@@ -77,11 +81,10 @@ def _proxy(variable: str, address: str) -> httpx.Proxy:
         scheme, address = "http", f"http://{address}"
     if scheme.lower() in _SOCKS and find_spec("socksio") is None:
         raise UnusableProxy(
-            f"`{variable}` names a proxy with {scheme}://, for which the package `socksio` is missing: install it, "
-            f"or {_WHAT_TO_DO}"
+            f"`{variable}` names a {scheme}:// proxy, which needs the package `socksio`: install it, or {_WHAT_TO_DO}"
         )
     if scheme.lower() not in {"http", "https", *_SOCKS}:
-        raise UnusableProxy(f"`{variable}` names a proxy with {scheme!a}, which is not supported: {_WHAT_TO_DO}")
+        raise UnusableProxy(f"`{variable}` names a proxy with the unsupported scheme {scheme!a}: {_WHAT_TO_DO}")
     try:
         proxy = httpx.Proxy(address)
     except (ValueError, httpx.InvalidURL):

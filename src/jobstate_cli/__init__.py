@@ -1,1 +1,1 @@
-"""The terminal's side of a jobstate service, which it knows over HTTP alone: one module for each command or three."""
+"""The commands of `jobstate` that use a service over its HTTP API."""

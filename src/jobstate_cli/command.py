@@ -1,4 +1,4 @@
-"""What all commands share: their options, their exit codes, and how they run."""
+"""The options, parameter types and error handling that all commands share."""
 
 import asyncio
 import contextlib
@@ -13,54 +13,54 @@ from urllib.parse import urlsplit
 
 import click
 
-from jobstate_cli import exits
+from jobstate_cli import exit_codes
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.errors import ClientError
-from jobstate_cli.exits import Exit
-from jobstate_cli.target import Target
-from jobstate_cli.terminal import escape_what_cannot_be_encoded, say
+from jobstate_cli.exit_codes import Exit
+from jobstate_cli.output import escape_unencodable_output, print_stderr
 
 C = TypeVar("C", bound=Callable[..., Any])
 T = TypeVar("T")
 
-#: Where a service that is told to listen everywhere is found on its own machine.
-_HERE: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
-_NO_PORT: Final = (
+#: Wildcard addresses of a service, and the loopback address to connect to instead.
+_LOCAL_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_INVALID_PORT: Final = (
     "JOBSTATE_PORT={port!r} is not allowed; allowed: an integer from 1 to 65535. Set `JOBSTATE_URL` or `--url` to the "
-    "address of the service."
+    "URL of the service."
 )
-_INJECTED: Final = (
+_KUBERNETES_HINT: Final = (
     " Kubernetes injects `JOBSTATE_PORT` for a Service named `jobstate`, unless a pod has `enableServiceLinks: false`."
 )
 
 
 class Command(click.Command):
-    """A command that says by its exit code how it ended."""
+    """A command whose exit code tells how it ended."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"epilog": exits.HELP, **kwargs})
+        super().__init__(*args, **{"epilog": exit_codes.HELP, **kwargs})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Read the arguments, and what they say is to be read."""
-        with _ending(ctx):
+        """Parse the arguments, and read the files that they name."""
+        with _handle_errors(ctx):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run."""
-        with _ending(ctx):
+        """Run the command."""
+        with _handle_errors(ctx):
             return super().invoke(ctx)
 
 
 @contextlib.contextmanager
-def _ending(ctx: click.Context) -> Iterator[None]:
-    """Turn every expected error into a message that the output can encode, and an exit code."""
-    escape_what_cannot_be_encoded()
+def _handle_errors(ctx: click.Context) -> Iterator[None]:
+    """Turn expected errors into a message on standard error and an exit code."""
+    escape_unencodable_output()
     try:
         yield
     except click.ClickException as error:
         error.show(sys.stderr)
         ctx.exit(error.exit_code)
     except ClientError as error:
-        say(f"Error: {error}")
+        print_stderr(f"Error: {error}")
         ctx.exit(error.exit_code)
     except KeyboardInterrupt:
         ctx.exit(Exit.INTERRUPTED)
@@ -69,28 +69,28 @@ def _ending(ctx: click.Context) -> Iterator[None]:
 
 
 class Text(click.ParamType[str]):
-    """Text that can be sent: UTF-8 and not empty."""
+    """A parameter with text that is valid UTF-8 and not empty."""
 
     name = "text"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse bytes that the shell passed on although they are no text."""
+        """Return the text; reject empty text and bytes that are not UTF-8."""
         text = str(value)
         if not text or not _is_utf8(text):
-            self.fail("it is empty" if not text else "it is not valid UTF-8", param, ctx)
+            self.fail("must not be empty" if not text else "must be valid UTF-8", param, ctx)
         return text
 
 
 class JobId(Text):
-    """A job's id; which ones there can be is said by the service."""
+    """A job id. The service validates it, too."""
 
     name = "id"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what would make another address."""
+        """Return the id; reject `.` and `..`, which would change the URL path."""
         job_id = super().convert(value, param, ctx)
         if job_id in {".", ".."}:
-            self.fail(f"{job_id!r} is no job's id", param, ctx)
+            self.fail(f"{job_id!r} is not a job id", param, ctx)
         return job_id
 
 
@@ -100,36 +100,36 @@ class Key(click.ParamType[str]):
     name = "key"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what cannot stand in a header."""
+        """Return the key; reject characters that are not valid in a header."""
         if not re.fullmatch(r"[\x21-\x7e]{1,255}", str(value)):
             self.fail("allowed: 1 to 255 visible ASCII characters", param, ctx)
         return str(value)
 
 
 class Url(click.ParamType[str]):
-    """The address of a service."""
+    """The URL of a service."""
 
     name = "url"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what HTTP does not go to."""
+        """Return the URL; reject anything but http and https."""
         try:
             parts = urlsplit(str(value))
-            sound = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+            is_valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
         except ValueError:
-            sound = False
-        if not sound or not _is_utf8(str(value)):
+            is_valid = False
+        if not is_valid or not _is_utf8(str(value)):
             self.fail(f"{value!r} is not allowed; allowed: http://HOST:PORT or https://HOST:PORT", param, ctx)
         return str(value)
 
 
 class ApiKey(click.ParamType[str]):
-    """An API key; it is never shown, not even where it is refused."""
+    """An API key. Error messages never contain it."""
 
     name = "key"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """Refuse what cannot stand in a header."""
+        """Return the key; reject characters that are not valid in a header."""
         key = str(value).strip()
         if not re.fullmatch(r"[\x21-\x7e]+", key):
             self.fail("allowed: visible ASCII characters", param, ctx)
@@ -144,24 +144,24 @@ API_KEY: Final = ApiKey()
 
 
 def default_url(environ: Mapping[str, str] | None = None) -> str:
-    """Return where `jobstate serve` listens in the same environment. Raises `click.UsageError`."""
+    """Return the URL at which `jobstate serve` listens in the same environment. Raises `click.UsageError`."""
     environ = os.environ if environ is None else environ
     host = environ.get("JOBSTATE_HOST") or "127.0.0.1"
-    host = _HERE.get(host, host)
+    host = _LOCAL_HOSTS.get(host, host)
     port = environ.get("JOBSTATE_PORT", "").strip() or "8000"
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        raise click.UsageError(_NO_PORT.format(port=port) + (_INJECTED if "://" in port else ""))
+        raise click.UsageError(_INVALID_PORT.format(port=port) + (_KUBERNETES_HINT if "://" in port else ""))
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def service_options(command: C) -> C:
-    """Add `--url` and `--api-key`, which come as one `target`, and `--json`."""
+    """Add the options `--url` and `--api-key`, passed as `config`, and `--json`."""
 
     @functools.wraps(command)
-    def with_target(*args: Any, url: str, api_key: str | None, **given: Any) -> Any:
+    def with_config(*args: Any, url: str, api_key: str | None, **options: Any) -> Any:
         if api_key and "@" in urlsplit(url).netloc:
-            raise click.UsageError("A password in the URL and an API key would go into one header: give one of them.")
-        return command(*args, target=Target(url, api_key), **given)
+            raise click.UsageError("Credentials in the URL and an API key exclude each other: remove one of them.")
+        return command(*args, config=ClientConfig(url, api_key), **options)
 
     url = click.option(
         "--url",
@@ -169,22 +169,22 @@ def service_options(command: C) -> C:
         envvar="JOBSTATE_URL",
         show_envvar=True,
         default=default_url,
-        show_default="where `serve` listens, http://127.0.0.1:8000",
-        help="The service.",
+        show_default="the address of `serve`, http://127.0.0.1:8000",
+        help="URL of the service.",
     )
-    as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
+    as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
     api_key = click.option(
         "--api-key",
         type=API_KEY,
         envvar="JOBSTATE_API_KEY",
         show_envvar=True,
-        help="The API key, where the service asks for one; better in the variable, where others do not see it.",
+        help="API key. Prefer the variable: other users can see command lines.",
     )
-    return cast(C, url(api_key(as_json(with_target))))
+    return cast(C, url(api_key(as_json(with_config))))
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """Do the work in an event loop of its own; SIGTERM ends it by way of every `finally`, as Ctrl-C does."""
+    """Run a coroutine in a new event loop. SIGTERM cancels it, as Ctrl-C does."""
     return asyncio.run(_until_terminated(work))
 
 

@@ -1,52 +1,56 @@
-"""What can go wrong between the terminal and the service.
+"""The errors of the commands, each with its exit code.
 
 ClientError
-├── ServiceAway  no usable answer, perhaps one later
-├── Refused      the service understood, and said no
-├── Misconfigured  the environment has a value that cannot be used
-├── JobGone      the job that is watched was deleted, or its retention ran out
-└── TimedOut     the user's own patience is over
+├── ServiceUnavailable  no usable response; a retry may help
+├── RequestRejected     the service rejected the request
+├── Misconfigured       an environment variable has an unusable value
+├── JobDeleted          the watched job was deleted or expired
+└── TimedOut            `--timeout` was exceeded
 """
 
-from jobstate_cli.exits import PROBLEMS, Exit
+from jobstate_cli.exit_codes import PROBLEM_EXIT_CODES, Exit
 
 
 class ClientError(Exception):
-    """Anything but a success; its text is for people."""
+    """The base class of the commands' errors. Its text is shown to the user."""
 
-    exit_code: Exit = Exit.REFUSED
+    exit_code: Exit = Exit.ERROR
 
 
-class ServiceAway(ClientError):
-    """No usable answer. `lost`: the request may have been carried out; `retry_after`: seconds to leave it alone."""
+class ServiceUnavailable(ClientError):
+    """There is no usable response.
 
-    def __init__(self, reason: str, *, retry_after: float = 0.0, lost: bool = False) -> None:
+    `retry_after` is the number of seconds to wait before a retry, 0 if unknown. `outcome_unknown` says whether the
+    service may have executed the request.
+    """
+
+    def __init__(self, reason: str, *, retry_after: float = 0.0, outcome_unknown: bool = False) -> None:
         super().__init__(reason)
         self.retry_after = retry_after
-        self.lost = lost
+        self.outcome_unknown = outcome_unknown
 
 
-class Refused(ClientError):
-    """The service said no; `problem` is the name of its problem type, empty where it gave none."""
+class RequestRejected(ClientError):
+    """The service rejected the request; `problem` is the last part of the problem type, such as `job-not-found`."""
 
     def __init__(self, reason: str, problem: str = "") -> None:
         super().__init__(reason)
-        self.exit_code = PROBLEMS.get(problem, Exit.REFUSED)
+        self.exit_code = PROBLEM_EXIT_CODES.get(problem, Exit.ERROR)
 
 
 class Misconfigured(ClientError):
-    """A variable of the environment has a value that cannot be used."""
+    """An environment variable has an unusable value."""
 
     exit_code = Exit.USAGE
 
 
-class JobGone(ClientError):
-    """The job is there no more."""
+class JobDeleted(ClientError):
+    """The job was deleted or expired."""
 
-    exit_code = Exit.GONE
+    exit_code = Exit.NOT_FOUND
 
 
 class TimedOut(ClientError):
-    """The time that the user gave is over."""
+    """The time limit of the user was exceeded."""
 
     exit_code = Exit.TIMEOUT

@@ -1,4 +1,4 @@
-"""What the service answers, as far as a terminal shows it; fields that are new are passed over."""
+"""The parts of the service's responses that the commands show. Unknown fields are ignored."""
 
 from datetime import datetime
 from typing import TypeVar
@@ -6,13 +6,13 @@ from typing import TypeVar
 import msgspec
 from msgspec import Raw, Struct
 
-from jobstate_cli.errors import ServiceAway
+from jobstate_cli.errors import ServiceUnavailable
 
 T = TypeVar("T")
 
 
 class Progress(Struct, frozen=True):
-    """How far a job is, in units of its worker."""
+    """The progress of a job, in units of its worker."""
 
     current: int
     total: int | None = None
@@ -23,7 +23,7 @@ class Progress(Struct, frozen=True):
 
 
 class Job(Struct, frozen=True, kw_only=True):
-    """A job's record without what it works on; all but the first three are absent where its end is told afterwards."""
+    """A job's record without its input. An event about a deleted job has only the first three fields."""
 
     job_id: str
     status: str
@@ -41,56 +41,56 @@ class Job(Struct, frozen=True, kw_only=True):
     cancel_requested_at: datetime | None = None
     started_at: datetime | None = None
     finished_at: datetime | None = None
-    #: JSON; empty where there is none.
+    #: JSON; empty if absent.
     result: Raw = Raw()
     error_message: Raw = Raw()
 
     @property
     def outcome(self) -> bytes:
-        """What came out, as JSON: the result of a completed job, the error of any other; empty if nothing."""
+        """The job's result, else its error message, as JSON; empty if it has neither."""
         return bytes(self.result or self.error_message)
 
     def seconds_running(self, now: datetime) -> float | None:
-        """How long it has been running at `now`, or had been when it ended; `None` before its first start."""
+        """Return the seconds from its start to its end, or to `now`; `None` before its first start."""
         if self.started_at is None:
             return None
         return max(0.0, ((self.finished_at or now) - self.started_at).total_seconds())
 
 
 class Record(Struct, frozen=True):
-    """A record, and its JSON byte for byte."""
+    """A job, and its JSON byte for byte."""
 
     job: Job
     json: bytes
 
     @classmethod
     def of(cls, json: bytes) -> "Record":
-        """Read a record; raise `ServiceAway` if it is none."""
+        """Decode a record. Raises `ServiceUnavailable` if it is not one."""
         return cls(decoded(Job, json), json)
 
 
 class Page(Struct, frozen=True):
-    """Some of the jobs that a list has, and where the next are."""
+    """One page of a list, and the cursor of the next one."""
 
     items: list[Raw]
     next_cursor: str | None = None
 
 
 class Jobs(Struct, frozen=True):
-    """The jobs of a page, read."""
+    """One page of a list, with decoded jobs."""
 
     items: list[Job]
 
 
 class Running(Struct, frozen=True):
-    """Running jobs with a live lease, and those without one."""
+    """The number of running jobs with a live lease, and without one."""
 
     leased: int
     unleased: int
 
 
 class Stats(Struct, frozen=True):
-    """Exact counts at the moment `at`, of the clock that rules leases."""
+    """Exact counts at the time `at`, on the clock that the leases use."""
 
     at: datetime
     statuses: dict[str, int]
@@ -100,7 +100,7 @@ class Stats(Struct, frozen=True):
 
 
 class Queue(Struct, frozen=True):
-    """How a queue gives out jobs, and how many it has."""
+    """The settings and the counts of a queue."""
 
     queue: str
     paused: bool
@@ -109,13 +109,13 @@ class Queue(Struct, frozen=True):
 
 
 class Queues(Struct, frozen=True):
-    """The queues by name."""
+    """All queues, sorted by name."""
 
     items: list[Queue]
 
 
 class Drain(Struct, frozen=True):
-    """Whether jobs are given out, and what still runs."""
+    """Whether the service is draining, and how many jobs still run."""
 
     draining: bool
     running: int
@@ -125,7 +125,7 @@ class Drain(Struct, frozen=True):
 
 
 class Problem(Struct, frozen=True):
-    """Problem details after RFC 9457."""
+    """Problem details (RFC 9457)."""
 
     type: str = ""
     title: str = ""
@@ -139,13 +139,13 @@ class Problem(Struct, frozen=True):
 
 
 def decoded(kind: type[T], json: bytes) -> T:
-    """Return the `kind` in an answer; raise `ServiceAway` for what another server may say."""
+    """Decode a response as `kind`. Raises `ServiceUnavailable` if it does not come from the service."""
     try:
         return msgspec.json.decode(json, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ServiceAway(f"what answers is no jobstate service ({error})") from error
+        raise ServiceUnavailable(f"the response is not from a jobstate service ({error})") from error
 
 
-def moment(at: datetime | None) -> str:
-    """Return a time in ISO 8601 to the second, nothing where there is none."""
+def format_time(at: datetime | None) -> str:
+    """Return a time in ISO 8601 to the second; empty for `None`."""
     return f"{at:%Y-%m-%dT%H:%M:%SZ}" if at else ""

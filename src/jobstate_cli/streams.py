@@ -1,4 +1,4 @@
-"""Event streams that outlive their connections."""
+"""Event streams that reconnect."""
 
 import asyncio
 import random
@@ -8,68 +8,69 @@ from typing import Final, NamedTuple, Protocol
 import msgspec
 from httpx_sse import ServerSentEvent
 
-from jobstate_cli.errors import ServiceAway
+from jobstate_cli.errors import ServiceUnavailable
 from jobstate_cli.service import Service
 
-#: Seconds before the first new connection unless the service says, doubled for each further one, up to the longest.
+#: Seconds before the first reconnect, unless the stream's `retry` says otherwise; doubled for each further one up to
+#: `MAX_PAUSE`.
 FIRST_PAUSE: Final = 1.0
-LONGEST_PAUSE: Final = 30.0
-#: The event by which the service ends a connection, not the stream.
+MAX_PAUSE: Final = 30.0
+#: The event with which the service closes a connection. The stream continues on the next one.
 BYE: Final = "bye"
 
 
 class Event(NamedTuple):
-    """What happened, with its data as JSON."""
+    """An event of the stream; `data` is JSON."""
 
     name: str
     data: bytes
 
 
 class Listener(Protocol):
-    """Whoever is told how the line is."""
+    """Is notified of lost and recovered connections."""
 
-    def lost(self, reason: str, pause: float) -> None:
-        """Hear that there is no connection, and the seconds until the next attempt."""
+    def on_disconnect(self, reason: str, pause: float) -> None:
+        """Handle a lost connection; the next attempt is in `pause` seconds."""
 
-    def back(self) -> None:
-        """Hear that there is a connection again."""
+    def on_reconnect(self) -> None:
+        """Handle a recovered connection."""
 
 
-class Patience:
-    """Waits after each loss, longer after each further one in a row."""
+class ReconnectPolicy:
+    """Waits before each reconnect, with exponential backoff, and notifies a listener."""
 
     def __init__(self, listener: Listener) -> None:
-        self.first = FIRST_PAUSE
+        self.first_pause = FIRST_PAUSE
         self._listener = listener
-        self._losses = 0
-        self._away = False
+        self._failures = 0
+        self._is_disconnected = False
 
-    async def wait(self, away: ServiceAway) -> None:
-        """Tell the listener, and wait at least as long as the service asked for."""
-        pause = min(self.first * 2 ** min(self._losses, 10), LONGEST_PAUSE) * random.uniform(1, 1.25)
-        pause = max(pause, away.retry_after)
-        self._losses += 1
-        self._away = True
-        self._listener.lost(str(away), pause)
+    async def wait(self, error: ServiceUnavailable) -> None:
+        """Notify the listener, and wait at least `error.retry_after` seconds."""
+        pause = min(self.first_pause * 2 ** min(self._failures, 10), MAX_PAUSE) * random.uniform(1, 1.25)
+        pause = max(pause, error.retry_after)
+        self._failures += 1
+        self._is_disconnected = True
+        self._listener.on_disconnect(str(error), pause)
         await asyncio.sleep(pause)
 
     def connected(self) -> None:
-        """Tell the listener, if it was told of a loss."""
-        if self._away:
-            self._away = False
-            self._listener.back()
+        """Notify the listener, if it was notified of a lost connection."""
+        if self._is_disconnected:
+            self._is_disconnected = False
+            self._listener.on_reconnect()
 
-    def heard(self) -> None:
-        """Start again with the first pause."""
-        self._losses = 0
+    def reset(self) -> None:
+        """Reset the backoff."""
+        self._failures = 0
 
 
 async def events(
-    service: Service, path: str, patience: Patience, *, known: bool = False
+    service: Service, path: str, policy: ReconnectPolicy, *, already_exists: bool = False
 ) -> AsyncGenerator[Event, None]:
-    """Yield a stream's events, over as many connections as it takes, until the service says that no more will come.
+    """Yield the events of a stream, reconnecting until the service says that no more will come.
 
-    Raises `Refused`; and `ServiceAway` while the stream is not `known` to be there, which its first event shows.
+    Raises `RequestRejected`. Before the first event also `ServiceUnavailable`, unless the stream `already_exists`.
     """
     last_id = ""
     while True:
@@ -77,34 +78,36 @@ async def events(
             async with service.stream(path, last_id) as stream:
                 if stream is None:
                     return
-                patience.connected()
-                async for one in _heard(stream, patience):
-                    is_new = one.data and (one.event != "changed" or one.id != last_id or not last_id)
-                    last_id = one.id or last_id
+                policy.connected()
+                async for event in _read_connection(stream, policy):
+                    is_new = event.data and (event.event != "changed" or event.id != last_id or not last_id)
+                    last_id = event.id or last_id
                     if is_new:
-                        known = True
-                        yield Event(one.event, one.data.encode())
-        except ServiceAway as away:
-            if not known:
+                        already_exists = True
+                        yield Event(event.event, event.data.encode())
+        except ServiceUnavailable as error:
+            if not already_exists:
                 raise
-            await patience.wait(away)
+            await policy.wait(error)
 
 
-async def _heard(stream: AsyncIterator[ServerSentEvent], patience: Patience) -> AsyncIterator[ServerSentEvent]:
-    """Yield what comes over one connection, also an id without an event; raise `ServiceAway` at its end."""
-    async for one in stream:
-        if one.retry is not None:
-            patience.first = one.retry / 1000
-        if one.event == BYE:
-            raise ServiceAway(f"the service ended the connection ({_reason(one.data)})")
-        if one.data:
-            patience.heard()
-        yield one
-    raise ServiceAway("the connection was closed")
+async def _read_connection(
+    stream: AsyncIterator[ServerSentEvent], policy: ReconnectPolicy
+) -> AsyncIterator[ServerSentEvent]:
+    """Yield the events of one connection, also ids without data. Raises `ServiceUnavailable` at its end."""
+    async for event in stream:
+        if event.retry is not None:
+            policy.first_pause = event.retry / 1000
+        if event.event == BYE:
+            raise ServiceUnavailable(f"the service closed the connection ({_reason(event.data)})")
+        if event.data:
+            policy.reset()
+        yield event
+    raise ServiceUnavailable("the connection was closed")
 
 
 class _Bye(msgspec.Struct):
-    reason: str = "without a reason"
+    reason: str = "no reason given"
 
 
 def _reason(data: str) -> str:

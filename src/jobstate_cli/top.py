@@ -1,4 +1,4 @@
-"""`jobstate top`: what goes on in the service, live."""
+"""`jobstate top`."""
 
 import asyncio
 import contextlib
@@ -10,131 +10,132 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 
 from jobstate_cli.command import Command, run, service_options
-from jobstate_cli.errors import Refused, ServiceAway
-from jobstate_cli.picture import Picture, drawn, take
-from jobstate_cli.service import Service, connected
-from jobstate_cli.streams import Patience, events
-from jobstate_cli.target import Target
-from jobstate_cli.terminal import console, print_json, say
+from jobstate_cli.config import ClientConfig
+from jobstate_cli.errors import RequestRejected, ServiceUnavailable
+from jobstate_cli.output import console, print_json, print_stderr
+from jobstate_cli.service import Service, open_client
+from jobstate_cli.snapshot import Snapshot, fetch_snapshot, render
+from jobstate_cli.streams import ReconnectPolicy, events
 
-#: Seconds between two pictures: at least, however much happens, and at most, though nothing does.
-LEAST: Final = 0.5
-MOST: Final = 5.0
+#: Minimum and maximum seconds between two snapshots.
+MIN_REFRESH: Final = 0.5
+MAX_REFRESH: Final = 5.0
 
 
 @click.command(cls=Command, short_help="Show counts, queues and running jobs, live.")
-@click.option("--once", is_flag=True, help="Print one picture and end; so it does where there is no terminal.")
+@click.option("--once", is_flag=True, help="Print one snapshot and exit. The default if the output is not a terminal.")
 @service_options
-def top(target: Target, as_json: bool, once: bool) -> None:
-    """Show counts, queues and running jobs, live; Ctrl-C ends it.
+def top(config: ClientConfig, as_json: bool, once: bool) -> None:
+    """Show counts, queues and running jobs, live. Stop with Ctrl-C.
 
-    With --json a line for each picture: the answers of /v1/stats, /v1/queues, /v1/drain, and the running jobs.
+    With --json, write a line for each snapshot: the responses of /v1/stats, /v1/queues and /v1/drain, and the running
+    jobs.
     """
-    run(_top(target, as_json, once))
+    run(_top(config, as_json, once))
 
 
 class Display(Protocol):
-    """Shows one picture after the other."""
+    """Shows snapshots."""
 
-    def show(self, picture: Picture) -> None:
-        """Show a new picture."""
+    def show(self, snapshot: Snapshot) -> None:
+        """Show a new snapshot."""
 
-    def away(self, reason: str) -> None:
-        """Say why there is no newer picture."""
+    def show_error(self, reason: str) -> None:
+        """Show why there is no new snapshot."""
 
 
-async def _top(target: Target, as_json: bool, once: bool) -> None:
+async def _top(config: ClientConfig, as_json: bool, once: bool) -> None:
     out = console()
-    async with connected(target) as service:
-        first = await take(service)
+    async with open_client(config) as service:
+        snapshot = await fetch_snapshot(service)
         if as_json and once:
-            print_json(first.json)
+            print_json(snapshot.json)
         elif as_json:
-            await refresh(service, JsonLines(), first)
+            await refresh(service, JsonLines(), snapshot)
         elif once or not out.is_interactive:
-            out.print(drawn(first, service.url, None))
+            out.print(render(snapshot, service.url, None))
         else:
-            with Screen(out, service.url, first).live() as screen:
-                await refresh(service, screen, first)
+            with Screen(out, service.url, snapshot).live() as screen:
+                await refresh(service, screen, snapshot)
 
 
-async def refresh(service: Service, display: Display, first: Picture) -> None:
-    """Show pictures without end, a new one when something has happened."""
-    happened = asyncio.Event()
-    listening = asyncio.create_task(_listen(service, happened.set))
+async def refresh(service: Service, display: Display, first: Snapshot) -> None:
+    """Show a new snapshot whenever a job changes, and at least every `MAX_REFRESH` seconds, for ever."""
+    changed = asyncio.Event()
+    listener = asyncio.create_task(_listen(service, changed.set))
     display.show(first)
     try:
         while True:
-            await asyncio.sleep(LEAST)
+            await asyncio.sleep(MIN_REFRESH)
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(MOST):  # up to Python 3.11 `wait_for` may swallow the end that was asked for
-                    await happened.wait()
-            happened.clear()
+                async with asyncio.timeout(MAX_REFRESH):  # before Python 3.12 `wait_for` may swallow a cancellation
+                    await changed.wait()
+            changed.clear()
             try:
-                display.show(await take(service))
-            except ServiceAway as away:
-                display.away(str(away))
+                display.show(await fetch_snapshot(service))
+            except ServiceUnavailable as error:
+                display.show_error(str(error))
     finally:
-        listening.cancel()
+        listener.cancel()
 
 
-async def _listen(service: Service, happened: Callable[[], None]) -> None:
-    """Hear of every change, for as long as the service has a stream of them."""
-    stream = events(service, "/v1/events", Patience(_Waking(happened)), known=True)
-    with contextlib.suppress(Refused):
+async def _listen(service: Service, on_change: Callable[[], None]) -> None:
+    """Call `on_change` for each event; return if the service has no event stream."""
+    stream = events(service, "/v1/events", ReconnectPolicy(_RefreshOnReconnect(on_change)), already_exists=True)
+    with contextlib.suppress(RequestRejected):
         async with contextlib.aclosing(stream):
             async for _ in stream:
-                happened()
+                on_change()
 
 
-class _Waking:
-    """Takes a new connection for a reason to look."""
+class _RefreshOnReconnect:
+    """Requests a new snapshot after each reconnect."""
 
-    def __init__(self, happened: Callable[[], None]) -> None:
-        self.back = happened
+    def __init__(self, on_change: Callable[[], None]) -> None:
+        self.on_reconnect = on_change
 
-    def lost(self, reason: str, pause: float) -> None:
-        """Leave it to the next picture to find out."""
+    def on_disconnect(self, reason: str, pause: float) -> None:
+        """Do nothing: the next snapshot fails, too."""
 
 
 class JsonLines:
-    """Writes each picture as a line of JSON."""
+    """Writes each snapshot as a line of JSON."""
 
-    def show(self, picture: Picture) -> None:
-        """Write it."""
-        print_json(picture.json)
+    def show(self, snapshot: Snapshot) -> None:
+        """Write a snapshot."""
+        print_json(snapshot.json)
 
-    def away(self, reason: str) -> None:
-        """Tell people."""
-        say(_away(reason))
+    def show_error(self, reason: str) -> None:
+        """Write the error to standard error."""
+        print_stderr(_unavailable_text(reason))
 
 
 class Screen:
-    """Draws the newest picture on the whole terminal; times go on between two."""
+    """Draws the latest snapshot on the whole terminal, and updates the times twice a second."""
 
-    def __init__(self, out: Console, url: str, first: Picture) -> None:
+    def __init__(self, out: Console, url: str, first: Snapshot) -> None:
         self._console = out
         self._url = url
-        self._picture = first
-        self._trouble = ""
+        self._snapshot = first
+        self._error = ""
 
     @contextlib.contextmanager
     def live(self) -> Iterator["Screen"]:
         """Draw during the block."""
-        with Live(get_renderable=self._drawn, console=self._console, screen=True, refresh_per_second=2):
+        with Live(get_renderable=self._render, console=self._console, screen=True, refresh_per_second=2):
             yield self
 
-    def show(self, picture: Picture) -> None:
-        """Draw a new picture."""
-        self._picture, self._trouble = picture, ""
+    def show(self, snapshot: Snapshot) -> None:
+        """Draw a new snapshot."""
+        self._snapshot, self._error = snapshot, ""
 
-    def away(self, reason: str) -> None:
-        """Keep the old picture, and say why."""
-        self._trouble = _away(reason)
+    def show_error(self, reason: str) -> None:
+        """Keep the old snapshot, and show the error."""
+        self._error = _unavailable_text(reason)
 
-    def _drawn(self) -> RenderableType:
-        return drawn(self._picture, self._url, self._console.height, self._trouble)
+    def _render(self) -> RenderableType:
+        return render(self._snapshot, self._url, self._console.height, self._error)
 
 
-def _away(reason: str) -> str:
-    return f"{reason[:1].upper()}{reason[1:]}; trying again."
+def _unavailable_text(reason: str) -> str:
+    return f"{reason[:1].upper()}{reason[1:]}; retrying."

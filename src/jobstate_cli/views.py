@@ -1,4 +1,4 @@
-"""The three ways to show a watched job: a bar on a terminal, lines on a pipe, JSON lines for scripts."""
+"""The views of a watched job: a progress bar on a terminal, text lines on a pipe, JSON lines for scripts."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -12,20 +12,28 @@ from rich.spinner import Spinner
 from rich.table import Column
 from rich.text import Text
 
-from jobstate_cli.exits import ENDS
+from jobstate_cli.exit_codes import STATUS_EXIT_CODES
 from jobstate_cli.follow import View
-from jobstate_cli.records import Job, Record, moment
+from jobstate_cli.output import (
+    encodable_json,
+    escape_control_chars,
+    escape_json_control_chars,
+    print_json,
+    print_line,
+    print_stderr,
+    status_text,
+)
+from jobstate_cli.records import Job, Record, format_time
 from jobstate_cli.streams import Event
-from jobstate_cli.terminal import encodable_json, harmless, harmless_json, print_json, print_line, say, status_text
 
 Clock = Callable[[], datetime]
 
-_SIGNS: Final = {"completed": "✓", "failed": "✗", "cancelled": "■"}
+_SYMBOLS: Final = {"completed": "✓", "failed": "✗", "cancelled": "■"}
 
 
 @contextlib.contextmanager
 def view_on(console: Console, now: Clock, *, as_json: bool) -> Iterator[View]:
-    """Yield what shows a job here; `now` is the service's time."""
+    """Yield the view for the output; `now` returns the service's time."""
     if as_json:
         yield JsonLines()
     elif console.is_interactive:
@@ -35,85 +43,85 @@ def view_on(console: Console, now: Clock, *, as_json: bool) -> Iterator[View]:
         yield Lines()
 
 
-def standing(job: Job) -> str:
-    """Return how a job stands beyond its status, in a few words."""
+def describe(job: Job) -> str:
+    """Return attempts, failures, an expired lease and a cancel request as short text."""
     words = [f"attempt {job.attempt}"] if job.attempt else []
     if job.failures:
         words.append(f"{job.failures} of {job.max_attempts} failed")
     if job.stale:
-        words.append("lease over")
-    if job.cancel_requested_at and job.status not in ENDS:
-        words.append("cancel asked for")
+        words.append("lease expired")
+    if job.cancel_requested_at and job.status not in STATUS_EXIT_CODES:
+        words.append("cancellation requested")
     return ", ".join(words)
 
 
 def duration(seconds: float) -> str:
-    """Return seconds for people, such as 0:01:02."""
+    """Return seconds as hours, minutes and seconds, such as 0:01:02."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
-class Notices:
-    """Tells people on standard error how the line is."""
+class ConnectionMessages:
+    """Reports lost and recovered connections on standard error."""
 
-    def lost(self, reason: str, pause: float) -> None:
-        """Say that the line is lost."""
-        say(_lost(reason, pause))
+    def on_disconnect(self, reason: str, pause: float) -> None:
+        """Report a lost connection."""
+        print_stderr(_disconnected_text(reason, pause))
 
-    def back(self) -> None:
-        """Say that it is back."""
-        say(_BACK)
+    def on_reconnect(self) -> None:
+        """Report a recovered connection."""
+        print_stderr(_RECONNECTED)
 
 
-class JsonLines(Notices):
-    """Writes each event as the stream has it, and at the end the whole record."""
+class JsonLines(ConnectionMessages):
+    """Writes each event as JSON, and finally the complete record."""
 
     def changed(self, record: Record) -> None:
         """Write a change."""
         self._write("changed", record.json)
 
-    def gone(self, event: Event) -> None:
-        """Write the end of the record."""
+    def removed(self, event: Event) -> None:
+        """Write the event `deleted` or `expired`."""
         self._write(event.name, event.data)
 
-    def ended(self, record: Record) -> None:
-        """Write the end of the job."""
+    def finished(self, record: Record) -> None:
+        """Write the complete record as event `ended`."""
         self._write("ended", record.json)
 
     def _write(self, event: str, data: bytes) -> None:
         print_json(b'{"event":"%b","data":%b}' % (event.encode(), data))
 
 
-class Lines(Notices):
-    """Writes one line for each change, and at the end what came out."""
+class Lines(ConnectionMessages):
+    """Writes one line for each change, and finally the result or error."""
 
     def changed(self, record: Record) -> None:
         """Write a change."""
         job = record.job
-        words = [moment(job.updated_at), job.status, standing(job)]
+        words = [format_time(job.updated_at), job.status, describe(job)]
         if job.progress:
             words += [str(job.progress), job.progress.message]
         print_line("  ".join(word for word in words if word))
 
-    def gone(self, event: Event) -> None:
-        """Leave it to the command's last words."""
+    def removed(self, event: Event) -> None:
+        """Do nothing: the command reports it as an error."""
 
-    def ended(self, record: Record) -> None:
-        """Write what came out."""
+    def finished(self, record: Record) -> None:
+        """Write the result or error, if any."""
         if record.job.outcome:
             print_json(record.job.outcome)
 
 
 class ProgressBar:
-    """Draws one line that moves, and under it at the end what came out."""
+    """Draws a progress bar, and finally the result or error below it."""
 
     def __init__(self, bar: Bar) -> None:
-        """Use a bar that is being drawn."""
+        """Use a bar that is already live."""
         self._bar = bar
         self._task = bar.add_task("", total=None, job=None)
 
     def changed(self, record: Record) -> None:
-        """Draw a new state."""
+        """Draw a change."""
         progress = record.job.progress
         self._bar.update(
             self._task,
@@ -122,43 +130,43 @@ class ProgressBar:
             job=record.job,
         )
 
-    def gone(self, event: Event) -> None:
-        """Leave it to the command's last words."""
+    def removed(self, event: Event) -> None:
+        """Do nothing: the command reports it as an error."""
 
-    def ended(self, record: Record) -> None:
-        """Draw the last state, and write what came out."""
+    def finished(self, record: Record) -> None:
+        """Draw the final state, and write the result or error."""
         self.changed(record)
         self._bar.stop()
         if record.job.outcome:
-            self._bar.console.out(encodable_json(harmless_json(record.job.outcome)), highlight=False)
+            self._bar.console.out(encodable_json(escape_json_control_chars(record.job.outcome)), highlight=False)
 
-    def lost(self, reason: str, pause: float) -> None:
-        """Say above the bar that the line is lost."""
-        self._bar.console.print(Text(harmless(_lost(reason, pause)), "yellow"))
+    def on_disconnect(self, reason: str, pause: float) -> None:
+        """Report a lost connection above the bar."""
+        self._bar.console.print(Text(escape_control_chars(_disconnected_text(reason, pause)), "yellow"))
 
-    def back(self) -> None:
-        """Say that it is back."""
-        self._bar.console.print(Text(_BACK, "green"))
-
-
-_BACK: Final = "Connected again."
+    def on_reconnect(self) -> None:
+        """Report a recovered connection."""
+        self._bar.console.print(Text(_RECONNECTED, "green"))
 
 
-def _lost(reason: str, pause: float) -> str:
-    return f"{reason[:1].upper()}{reason[1:]}; trying again in {pause:.1f} s."
+_RECONNECTED: Final = "Reconnected."
+
+
+def _disconnected_text(reason: str, pause: float) -> str:
+    return f"{reason[:1].upper()}{reason[1:]}; retrying in {pause:.1f} s."
 
 
 def _bar(console: Console, now: Clock) -> Bar:
     columns = (
-        _Sign(),
-        _OfJob(lambda job: Text(harmless(job.job_id), "bold")),
-        _OfJob(lambda job: status_text(job.status)),
-        _OfJob(lambda job: Text(standing(job))),
-        _BarIfTotal(),
-        _OfJob(lambda job: Text(str(job.progress or ""))),
-        _OfJob(lambda job: Text(_running_time(job, now()))),
-        _OfJob(
-            lambda job: Text(harmless(job.progress.message if job.progress else ""), "dim"),
+        _StatusColumn(),
+        _JobColumn(lambda job: Text(escape_control_chars(job.job_id), "bold")),
+        _JobColumn(lambda job: status_text(job.status)),
+        _JobColumn(lambda job: Text(describe(job))),
+        _ProgressBarColumn(),
+        _JobColumn(lambda job: Text(str(job.progress or ""))),
+        _JobColumn(lambda job: Text(_running_time(job, now()))),
+        _JobColumn(
+            lambda job: Text(escape_control_chars(job.progress.message if job.progress else ""), "dim"),
             Column(no_wrap=True, overflow="ellipsis", ratio=1),
         ),
     )
@@ -170,20 +178,20 @@ def _running_time(job: Job, now: datetime) -> str:
     return "" if seconds is None else duration(seconds)
 
 
-class _OfJob(ProgressColumn):
-    """Something of the job, once there is one."""
+class _JobColumn(ProgressColumn):
+    """A text about the job; empty before its first change."""
 
-    def __init__(self, shown: Callable[[Job], Text], column: Column | None = None) -> None:
+    def __init__(self, render_text: Callable[[Job], Text], column: Column | None = None) -> None:
         super().__init__(column or Column(no_wrap=True))
-        self._shown = shown
+        self._render_text = render_text
 
     def render(self, task: Task) -> Text:
         job = task.fields["job"]
-        return self._shown(job) if job else Text()
+        return self._render_text(job) if job else Text()
 
 
-class _Sign(ProgressColumn):
-    """A spinner, and at the end how it ended."""
+class _StatusColumn(ProgressColumn):
+    """A spinner, or the symbol of a final status."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -191,12 +199,12 @@ class _Sign(ProgressColumn):
 
     def render(self, task: Task) -> Text | Spinner:
         job = task.fields["job"]
-        sign = _SIGNS.get(job.status) if job else None
-        return Text(sign, status_text(job.status).style) if sign else self._spinner
+        symbol = _SYMBOLS.get(job.status) if job else None
+        return Text(symbol, status_text(job.status).style) if symbol else self._spinner
 
 
-class _BarIfTotal(ProgressColumn):
-    """A bar where it is known how much there is to do."""
+class _ProgressBarColumn(ProgressColumn):
+    """A progress bar if the total is known."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,41 +1,41 @@
-"""`jobstate watch`: see a job to its end."""
+"""`jobstate watch`."""
 
 import sys
 
 import click
 
 from jobstate_cli.command import JOB_ID, Command, run, service_options
-from jobstate_cli.exits import Exit
+from jobstate_cli.config import ClientConfig
+from jobstate_cli.exit_codes import Exit
 from jobstate_cli.follow import follow
-from jobstate_cli.service import connected
-from jobstate_cli.target import Target
-from jobstate_cli.terminal import console
+from jobstate_cli.output import console
+from jobstate_cli.service import open_client
 from jobstate_cli.views import view_on
 
-#: How long a command that follows a job may take.
+#: The option for commands that follow a job.
 timeout_option = click.option(
     "--timeout",
     "seconds",
     type=click.FloatRange(min=0, min_open=True),
     metavar="SECONDS",
-    help="Give up after so long; the job goes on.",
+    help="Maximum time to wait. The job continues.",
 )
 
 
-@click.command(cls=Command, short_help="Follow a job to its end.")
+@click.command(cls=Command, short_help="Follow a job until it is finished.")
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @timeout_option
 @service_options
-def watch(target: Target, as_json: bool, job_id: str, seconds: float | None) -> None:
-    """Follow a job to its end, and print its result or error.
+def watch(config: ClientConfig, as_json: bool, job_id: str, seconds: float | None) -> None:
+    """Follow a job until it is finished, and print its result or error.
 
-    Draws a progress bar on a terminal, writes one line for each change elsewhere, and with --json the events as JSON
-    lines, the last with the whole record. Once it has seen the job, it outlasts a service that is away.
+    Draws a progress bar on a terminal, and writes one line for each change elsewhere. With --json it writes one JSON
+    line for each event, the last with the complete record. Once it has received an event, it reconnects after outages.
     """
-    sys.exit(run(_watch(target, as_json, job_id, seconds)))
+    sys.exit(run(_watch(config, as_json, job_id, seconds)))
 
 
-async def _watch(target: Target, as_json: bool, job_id: str, seconds: float | None) -> Exit:
-    async with connected(target) as service:
+async def _watch(config: ClientConfig, as_json: bool, job_id: str, seconds: float | None) -> Exit:
+    async with open_client(config) as service:
         with view_on(console(), lambda: service.now, as_json=as_json) as view:
             return await follow(service, job_id, view, seconds)

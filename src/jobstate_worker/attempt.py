@@ -1,116 +1,116 @@
-"""One attempt of a job, from the claim to the change that ends it."""
+"""One attempt of a job, from the claim to its outcome."""
 
 import asyncio
 import threading
 from typing import Final
 
-from jobstate_worker.ending import end
 from jobstate_worker.outcomes import unsendable
-from jobstate_worker.requests import Change, Claim
-from jobstate_worker.service import BODY_REJECTED, RequestRefused, Service, ServiceError, log
-from jobstate_worker.work import Runner, Work, broken
+from jobstate_worker.requests import Claim, JobUpdate
+from jobstate_worker.service import BODY_REJECTED, RequestRefused, ServiceError, WorkerClient, log
+from jobstate_worker.shutdown import cancel_and_wait
+from jobstate_worker.work import Runner, Work, failure_update
 
-#: Seconds between two reports of progress at least.
-REPORT_EVERY: Final = 1.0
-#: Seconds for giving jobs back at the end; those of which the service hears nothing are taken when their lease is over.
-FAREWELL: Final = 5.0
+#: Minimum seconds between two progress reports.
+PROGRESS_INTERVAL: Final = 1.0
+#: Seconds for releasing jobs at shutdown. A job that is not released becomes pending when its lease expires.
+RELEASE_TIMEOUT: Final = 5.0
 
 
 class Attempt:
-    """One claimed job's way to its end; cancelled, it gives the job back."""
+    """Runs the function for one claimed job and reports the outcome; releases the job when it is cancelled."""
 
-    def __init__(self, claim: Claim, service: Service, runner: Runner) -> None:
+    def __init__(self, claim: Claim, service: WorkerClient, runner: Runner) -> None:
         self._claim = claim
         self._service = service
         self._runner = runner
         self._work = Work(claim.job)
-        self._given_up = threading.Event()
+        self._abandoned = threading.Event()
 
-    async def see_through(self) -> None:
-        """Run the function, be heard of meanwhile, and say what came out."""
-        log.info("took %s", self._work.job_id)
+    async def run(self) -> None:
+        """Run the function, send heartbeats meanwhile, and report the outcome."""
+        log.info("job %s: claimed", self._work.job_id)
         try:
-            await self._do_or_give_back()
+            await self._run_or_release()
         except ServiceError as error:
-            log.warning("%s is left alone: %s", self._work.job_id, error)
+            log.warning("job %s: abandoned: %s", self._work.job_id, error)
         except TimeoutError:
-            log.warning("%s is left to the end of its lease: the service is away", self._work.job_id)
+            log.warning("job %s: giving up, service unavailable; the lease will expire", self._work.job_id)
         except Exception:
-            log.exception("%s is left to the end of its lease", self._work.job_id)
+            log.exception("job %s: giving up, internal error; the lease will expire", self._work.job_id)
 
-    async def _do_or_give_back(self) -> None:
-        change = Change.release()
+    async def _run_or_release(self) -> None:
+        update = JobUpdate.release()
         try:
-            change = await self._run()
-            await self._apply(change)
+            update = await self._run_function()
+            await self._apply(update)
         except asyncio.CancelledError:
-            async with asyncio.timeout(FAREWELL):
-                await self._apply(change)
+            async with asyncio.timeout(RELEASE_TIMEOUT):
+                await self._apply(update)
 
-    async def _run(self) -> Change:
-        doing = asyncio.create_task(self._runner.run(self._work, self._given_up), name=self._work.job_id)
-        beating = asyncio.create_task(self._be_heard_of(doing))
+    async def _run_function(self) -> JobUpdate:
+        run_task = asyncio.create_task(self._runner.run(self._work, self._abandoned), name=self._work.job_id)
+        heartbeat_task = asyncio.create_task(self._heartbeat_loop(run_task))
         try:
-            await asyncio.wait({doing, beating}, return_when=asyncio.FIRST_COMPLETED)
-            if beating.done():
-                self._given_up.set()
-                self._stop(doing)
-                await asyncio.wait({doing})
-                beating.result()
-            error = doing.exception()
-            return broken(self._work, error) if error else doing.result()
+            await asyncio.wait({run_task, heartbeat_task}, return_when=asyncio.FIRST_COMPLETED)
+            if heartbeat_task.done():
+                self._abandoned.set()
+                self._stop(run_task)
+                await asyncio.wait({run_task})
+                heartbeat_task.result()
+            error = run_task.exception()
+            return failure_update(self._work, error) if error else run_task.result()
         except asyncio.CancelledError:
-            self._given_up.set()
+            self._abandoned.set()
             self._work.stop()
-            await end({doing})
+            await cancel_and_wait({run_task})
             raise
         finally:
-            beating.cancel()
+            heartbeat_task.cancel()
 
-    async def _be_heard_of(self, doing: asyncio.Future[Change]) -> None:
-        """Send a heartbeat at each third of the lease, and new progress; raises `JobLost`."""
+    async def _heartbeat_loop(self, run_task: asyncio.Future[JobUpdate]) -> None:
+        """Send a heartbeat every third of the lease, and when there is new progress. Raises `LeaseLost`."""
         loop = asyncio.get_running_loop()
-        every = self._claim.lease_seconds / 3
-        due, sent = loop.time() + every, None
+        interval = self._claim.lease_seconds / 3
+        due, sent = loop.time() + interval, None
         while True:
-            await asyncio.sleep(min(REPORT_EVERY, every))
+            await asyncio.sleep(min(PROGRESS_INTERVAL, interval))
             progress = self._work.latest
             if progress is sent and loop.time() < due:
                 continue
-            due = loop.time() + every
+            due = loop.time() + interval
             cancel_requested = False
             try:
                 cancel_requested = await self._service.heartbeat(self._claim, None if progress is sent else progress)
-            except RequestRefused as refused:
-                log.error("%s: the heartbeat was refused: %s", self._work.job_id, refused)
+            except RequestRefused as error:
+                log.error("job %s: heartbeat rejected: %s", self._work.job_id, error)
             sent = progress
             if cancel_requested and not self._work.cancel_requested:
-                log.info("%s is to be cancelled", self._work.job_id)
-                self._stop(doing)
+                log.info("job %s: cancellation requested", self._work.job_id)
+                self._stop(run_task)
 
-    def _stop(self, doing: asyncio.Future[Change]) -> None:
+    def _stop(self, run_task: asyncio.Future[JobUpdate]) -> None:
         self._work.stop()
         if self._runner.cancellable:
-            doing.cancel()
+            run_task.cancel()
 
-    async def _apply(self, change: Change) -> None:
-        """Send what becomes of the job; if the service never accepts its content, fail the job with the reason."""
+    async def _apply(self, update: JobUpdate) -> None:
+        """Send an update; if the service rejects its content for good, fail the job with the reason."""
         try:
-            status = await self._change(change)
-        except RequestRefused as refused:
-            if not change.content:
+            status = await self._send(update)
+        except RequestRefused as error:
+            if not update.content:
                 raise
-            status = await self._change(unsendable(change.content, refused, change.excerpt))
-        log.info("%s is %s", self._work.job_id, status)
+            status = await self._send(unsendable(update.content, error, update.excerpt))
+        log.info("job %s: %s", self._work.job_id, status)
 
-    async def _change(self, change: Change) -> str:
-        """Send a change, or the first of its alternatives that the service does not reject for its body."""
-        for alternative in change.alternatives:
+    async def _send(self, update: JobUpdate) -> str:
+        """Send an update; if the service rejects its body, send the next of its alternatives."""
+        for alternative in update.alternatives:
             try:
-                return await self._service.change(self._claim, change)
-            except RequestRefused as refused:
-                if refused.status not in BODY_REJECTED:
+                return await self._service.update_job(self._claim, update)
+            except RequestRefused as error:
+                if error.status not in BODY_REJECTED:
                     raise
-                log.warning("%s: a change was rejected, a smaller one follows: %s", self._work.job_id, refused)
-            change = alternative
-        return await self._service.change(self._claim, change)
+                log.warning("job %s: update rejected, sending a smaller one: %s", self._work.job_id, error)
+            update = alternative
+        return await self._service.update_job(self._claim, update)

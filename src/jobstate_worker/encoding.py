@@ -1,12 +1,12 @@
-"""JSON that the service accepts, and error descriptions that fit into a request."""
+"""Encode values as JSON that the service accepts, and cut error descriptions to the size of a request."""
 
 import json
 import re
 from collections.abc import Callable
 from typing import Final
 
-#: Largest sizes of an error description in bytes of JSON. The next one is tried when the service rejects a request;
-#: the last one fits into the smallest `MAX_BODY_BYTES`.
+#: Maximum sizes of an error description in bytes of JSON. If the service rejects one, the next is tried. The last one
+#: fits into the smallest `MAX_BODY_BYTES`.
 SIZES: Final = (32_768, 4_096, 512)
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
@@ -14,7 +14,7 @@ _SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def encoded(value: object) -> bytes:
-    """Return `value` as JSON; raise `TypeError` or `ValueError` for what cannot be sent as JSON."""
+    """Return `value` as JSON. Raises `TypeError` or `ValueError` if it cannot be sent as JSON."""
     try:
         text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     except RecursionError as error:
@@ -26,12 +26,12 @@ def encoded(value: object) -> bytes:
 
 
 def repaired(text: str) -> str:
-    """Return `text` as valid Unicode: a lone surrogate is written as `\\udcff`."""
+    """Return `text` as valid Unicode. A lone surrogate becomes an escape such as `\\udcff`."""
     return _paired(text).encode(errors="backslashreplace").decode()
 
 
 def fitted(text: str, size: int) -> str:
-    """Return `text` repaired, and cut where its JSON has more than `size` bytes; a cut text ends with its length."""
+    """Return `text` as valid Unicode, cut to `size` bytes of JSON; a cut text ends with the original length."""
     whole = repaired(text[:size])
     if len(text) <= size and _size(whole) <= size:
         return whole
@@ -43,22 +43,22 @@ def fitted(text: str, size: int) -> str:
 
 
 def text_of(read: Callable[[], object]) -> str:
-    """Return what `read` gives as text; where that raises, which exception it was."""
+    """Return the result of `read` as text, or the type of the exception that it raises."""
     try:
         return str(read())
-    except BaseException as error:  # code of the user, such as `__str__`
+    except BaseException as error:  # `read` calls user code, such as `__str__`
         return f"(no text: {type(error).__name__} was raised instead)"
 
 
 def description(error: BaseException, size: int, message: str | None = None) -> dict[str, str]:
-    """Return type and text of an error, cut to `size` bytes of JSON; `message` replaces the text."""
+    """Return the type and text of `error`, cut to `size` bytes of JSON; `message` replaces the text."""
     name = text_of(lambda: type(error).__name__)
     text = text_of(lambda: error) if message is None else message
     return {"type": fitted(name, size // 4), "message": fitted(text, size - size // 4)}
 
 
 def _paired(text: str) -> str:
-    """Join surrogate pairs into the characters that they stand for."""
+    """Replace surrogate pairs by the characters that they encode."""
     if text.isascii():
         return text
     return _SURROGATE_PAIR.sub(lambda pair: pair[0].encode("utf-16", "surrogatepass").decode("utf-16"), text)

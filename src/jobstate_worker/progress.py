@@ -1,4 +1,4 @@
-"""Progress reports that the service accepts, whatever a function passes."""
+"""Turn the arguments of `Work.progress` into a report that the service accepts."""
 
 import contextlib
 import operator
@@ -9,15 +9,15 @@ from typing import Final, TypeAlias
 from jobstate_worker.encoding import repaired, text_of
 
 MESSAGE_BYTES: Final = 1024
-#: The largest integer that JSON keeps in every language.
-LARGEST_COUNT: Final = 2**53 - 1
+#: The largest integer that an IEEE 754 double represents exactly (RFC 8259, section 6).
+MAX_SAFE_INTEGER: Final = 2**53 - 1
 _CUT: Final = "…"
 
 Progress: TypeAlias = Mapping[str, object]
 
 
 def progress_report(current: object, total: object, message: object, warn: Callable[[str], None]) -> Progress | None:
-    """Return a report, or `None` without a valid `current`; `warn` is told of a number that is left out."""
+    """Return a report, or `None` if `current` is invalid. Calls `warn` with the reason for each omitted number."""
     count = _count(current, warn)
     if count is None:
         return None
@@ -32,14 +32,14 @@ def progress_report(current: object, total: object, message: object, warn: Calla
 def _count(value: object, warn: Callable[[str], None]) -> int | None:
     with contextlib.suppress(Exception):
         count = operator.index(value)  # type: ignore[arg-type]
-        if 0 <= count <= LARGEST_COUNT:
+        if 0 <= count <= MAX_SAFE_INTEGER:
             return count
-    warn(f"{text_of(lambda: ascii(value))[:80]} is not an integer from 0 to {LARGEST_COUNT}")
+    warn(f"{text_of(lambda: ascii(value))[:80]} is not an integer from 0 to {MAX_SAFE_INTEGER}")
     return None
 
 
 def _message(message: object) -> str:
-    """Return valid Unicode without control characters, at most `MESSAGE_BYTES` long."""
+    """Return `message` as valid Unicode without control characters, cut to `MESSAGE_BYTES`."""
     text = repaired(text_of(lambda: message)[: MESSAGE_BYTES + 1])
     text = "".join(" " if unicodedata.category(character) == "Cc" else character for character in text)
     if len(text.encode()) <= MESSAGE_BYTES:

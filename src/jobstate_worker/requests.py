@@ -1,4 +1,4 @@
-"""What a worker asks the service for, and what it sends; each can be repeated without harm."""
+"""The requests of a worker. Each has an idempotency key, so that it can be retried."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple, Self
@@ -6,74 +6,75 @@ from uuid import uuid4
 
 from jobstate_worker.encoding import encoded
 
-#: Sooner where a lease is held: a service that is back takes leases that have run out from those not heard of in 10 s.
-LONGEST_PAUSE_WITH_LEASE: Final = 5.0
+#: Maximum seconds between two attempts while the worker has a lease. After an outage the service waits 10 s before it
+#: reaps expired leases.
+MAX_PAUSE_WITH_LEASE: Final = 5.0
 
 
 class Claim(NamedTuple):
-    """A job, and the lease on it."""
+    """A claimed job and its lease."""
 
-    #: The record as the service gave it.
+    #: The record as the service returned it.
     job: Mapping[str, Any]
     token: str
     lease_seconds: int
 
     @property
-    def longest_pause(self) -> float:
-        """Seconds that may pass between two attempts to reach the service."""
-        return min(LONGEST_PAUSE_WITH_LEASE, self.lease_seconds / 3)
+    def max_pause(self) -> float:
+        """Maximum seconds between two attempts to reach the service."""
+        return min(MAX_PAUSE_WITH_LEASE, self.lease_seconds / 3)
 
 
-class Asking:
-    """A wish for a job, under a key that makes it harmless to say it again."""
+class ClaimRequest:
+    """A request for a job, under an idempotency key."""
 
-    #: Whether it was sent and not answered: it may have got a job then.
-    is_open = False
+    #: Whether it was sent without a response. The service may then have assigned a job.
+    is_unanswered = False
 
     def __init__(self, queues: Sequence[str], worker: str, lease_seconds: int) -> None:
-        """Ask for the oldest job of `queues` that is due."""
+        """Request the oldest due job of `queues`, for a lease of `lease_seconds`."""
         self.key = str(uuid4())
         self._lease_seconds = lease_seconds
-        self._wish = {"queues": list(queues), "worker": worker, "lease_seconds": lease_seconds}
+        self._fields = {"queues": list(queues), "worker": worker, "lease_seconds": lease_seconds}
 
     def body(self, wait_seconds: int) -> bytes:
-        """Return what to send in order to wait so long."""
-        return encoded({**self._wish, "wait_seconds": wait_seconds})
+        """Return the JSON of the request."""
+        return encoded({**self._fields, "wait_seconds": wait_seconds})
 
-    def read(self, answer: Any) -> Claim | None:
-        """Return the job of an answer."""
-        if answer is None:
+    def read(self, response: Any) -> Claim | None:
+        """Return the claim in a response; raise `LookupError` or `TypeError` if the response is invalid."""
+        if response is None:
             return None
-        claim = Claim(answer["job"], answer["lease"]["token"], self._lease_seconds)
-        claim.job["job_id"]  # without it nothing can be said of the job
+        claim = Claim(response["job"], response["lease"]["token"], self._lease_seconds)
+        claim.job["job_id"]  # raises if the job has no id
         return claim
 
-    async def note(self, event: str, details: Mapping[str, Any]) -> None:
-        """Take down what httpx tells of the request."""
-        self.is_open = self.is_open or event.endswith("send_request_body.started")
+    async def trace(self, event: str, details: Mapping[str, Any]) -> None:
+        """Note that the request was sent; called by httpx as its `trace` extension."""
+        self.is_unanswered = self.is_unanswered or event.endswith("send_request_body.started")
 
 
-class Change(NamedTuple):
-    """What is to become of a job, under a key that makes it harmless to say it again."""
+class JobUpdate(NamedTuple):
+    """A request that changes a job, under an idempotency key."""
 
     method: str
-    #: What follows the job's address.
-    call: str
+    #: The path after `/v1/jobs/{id}`.
+    path: str
     #: JSON.
     body: bytes
     key: str
-    #: Which part of the outcome the body carries, and an excerpt of it, for the message when the service rejects it.
+    #: What the body contains, and an excerpt of it, for the error message if the service rejects it.
     content: str = ""
     excerpt: str = ""
-    #: What is sent instead, in this order, when the service rejects the body.
-    alternatives: tuple["Change", ...] = ()
+    #: Sent instead, in this order, if the service rejects the body.
+    alternatives: tuple["JobUpdate", ...] = ()
 
     @classmethod
     def to(cls, status: str, **fields: object) -> Self:
-        """Return the move to a final status; raise `TypeError` or `ValueError` for fields that are not JSON."""
+        """Return the transition to a final status. Raises `TypeError` or `ValueError` if a field is not JSON."""
         return cls("PATCH", "", encoded({"status": status, **fields}), str(uuid4()))
 
     @classmethod
     def release(cls, **fields: object) -> Self:
-        """Return what gives the job back; an `error_message` counts as a failed attempt."""
+        """Return a release; with an `error_message` it counts as a failed attempt."""
         return cls("POST", "/release", encoded(fields), str(uuid4()))

@@ -1,4 +1,4 @@
-"""What a function gets of a job, and the three ways to run it: in the event loop, in a thread, in a process."""
+"""The job as its function sees it, and how a function runs: in the event loop, a thread or a process."""
 
 import asyncio
 import concurrent.futures
@@ -17,24 +17,24 @@ from multiprocessing.process import BaseProcess
 from typing import Any, Final, Literal, NamedTuple, TypeAlias
 
 from jobstate_worker.encoding import encoded, text_of
-from jobstate_worker.ending import fulfil
 from jobstate_worker.outcomes import cancelled, completed, failed, released
 from jobstate_worker.progress import Progress, progress_report
-from jobstate_worker.requests import Change
+from jobstate_worker.requests import JobUpdate
 from jobstate_worker.service import log
+from jobstate_worker.shutdown import resolve_future
 
-#: How often a thread looks whether its process is to stop, and how long a process may take to end by itself (s).
-LOOK_EVERY: Final = 0.1
-PROCESS_ENDS_WITHIN: Final = 2.0
-#: What ends the worker, and reaches its processes as well where it is sent to all of a terminal or of a service.
-ENDING: Final = {signal.SIGTERM, signal.SIGINT}
+#: Seconds between two checks whether a process should stop, and seconds that a process has to exit by itself.
+POLL_INTERVAL: Final = 0.1
+PROCESS_EXIT_TIMEOUT: Final = 2.0
+#: The signals that stop the worker. A signal to the process group also reaches the processes of its functions.
+STOP_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT}
 
 
 class JobFailed(Exception):
-    """Raised by a function: the job has failed for good, whatever attempts it has left.
+    """Raise it in a function to fail the job for good, whatever attempts remain.
 
-    `error_message` is any JSON, and what the job's record says. For anything else this raises an error that is both a
-    `TypeError` and a `ValueError`; a function that does not catch it fails its job for good all the same.
+    `error_message` is any JSON, and becomes the job's `error_message`. For other values the constructor raises an error
+    that is both a `TypeError` and a `ValueError`. If the function does not catch it, the job fails for good too.
     """
 
     def __init__(self, error_message: object) -> None:
@@ -47,7 +47,7 @@ class JobFailed(Exception):
 
 
 class InvalidErrorMessage(TypeError, ValueError):
-    """Raised by `JobFailed` for an `error_message` that cannot be sent as JSON, for the given reason."""
+    """The `error_message` of a `JobFailed` cannot be sent as JSON."""
 
     def __init__(self, error_message: object, reason: Exception) -> None:
         super().__init__(f"the `error_message` of `JobFailed` cannot be sent as JSON: {text_of(lambda: reason)}")
@@ -55,19 +55,19 @@ class InvalidErrorMessage(TypeError, ValueError):
 
 
 class ProcessDied(Exception):
-    """The process of a function ended before the function did, or can no longer be understood."""
+    """The process of a function exited before the function returned, or sent an unreadable message."""
 
 
 class Work:
-    """One job as its function sees it; every method may be called from any thread."""
+    """One job, as its function sees it. All methods are thread-safe."""
 
-    #: The record as the claim gave it: the JSON of `GET /v1/jobs/{id}`.
+    #: The record at the time of the claim, as in `GET /v1/jobs/{id}`.
     job: Mapping[str, Any]
-    #: What `progress` was last told; `None` before.
+    #: The latest progress; `None` before the first report.
     latest: Progress | None = None
 
     def __init__(self, job: Mapping[str, Any], report: Callable[[Progress], None] = lambda progress: None) -> None:
-        """Call `report` with every progress."""
+        """Call `report` with each valid progress."""
         self.job = job
         self._report = report
         self._stop = threading.Event()
@@ -80,34 +80,34 @@ class Work:
 
     @property
     def input_params(self) -> Any:
-        """What the client wants to be done: any JSON."""
+        """The input of the job: any JSON, or `None`."""
         return self.job.get("input_params")
 
     @property
     def attempt(self) -> int:
-        """1 at the job's first run, 2 at its second."""
+        """The number of this attempt: 1 for the first."""
         return int(self.job["attempt"])
 
     @property
     def correlation_id(self) -> str | None:
-        """What ties the job to the work that caused it."""
+        """The correlation id that the client gave, or `None`."""
         return self.job.get("correlation_id")
 
     @property
     def cancel_requested(self) -> bool:
-        """Whether to stop: a cancel was asked for, or the job is no longer this worker's."""
+        """Whether to stop: cancellation was requested, the lease is lost, or the worker shuts down."""
         return self._stop.is_set()
 
     def stop(self) -> None:
-        """Ask the function to stop."""
+        """Set `cancel_requested`."""
         self._stop.set()
 
     def progress(self, current: int, total: int | None = None, message: str | None = None) -> None:
-        """Report how far the work is, in units of its choice; cheap, for the newest is sent once a second.
+        """Report progress in units of your choice. Calls are cheap: the latest report is sent at most once a second.
 
-        Values that cannot be sent do not fail the attempt; the first one is logged. The report is left out if `current`
-        is not an integer from 0 to 2**53 - 1; only `total` is left out if it is not. Control characters of a message
-        become spaces, and it is cut to 1,024 bytes.
+        Invalid values do not fail the attempt. The first one is logged. `current` and `total` must be integers from 0
+        to 2**53 - 1. An invalid `current` omits the report, an invalid `total` only the total. Control characters in
+        `message` become spaces, and it is cut to 1,024 bytes.
         """
         report = progress_report(current, total, message, self._warn)
         if report:
@@ -117,47 +117,49 @@ class Work:
     def _warn(self, reason: str) -> None:
         if not self._warned:
             self._warned = True
-            log.warning("%s: progress is not reported: %s", self.job.get("job_id"), reason)
+            log.warning("job %s: invalid progress omitted: %s", self.job.get("job_id"), reason)
 
 
 Function: TypeAlias = Callable[[Work], Any]
-#: Runs a function on its work and says what is to become of the job; gives the function up once the event is set.
-Run: TypeAlias = Callable[[Work, threading.Event], Coroutine[Any, Any, Change]]
+#: Runs a function and returns the update that ends the attempt; stops waiting for the function when the event is set.
+Run: TypeAlias = Callable[[Work, threading.Event], Coroutine[Any, Any, JobUpdate]]
 
 
 class Runner(NamedTuple):
     """A function, and how it is run."""
 
     run: Run
-    #: Whether a cancellation of `run` reaches the function; else it has to look at `Work.cancel_requested`.
+    #: Whether cancelling `run` cancels the function. If not, the function must read `Work.cancel_requested`.
     cancellable: bool
 
 
 def runner_for(function: Function, in_: Literal["thread", "process"]) -> Runner:
-    """Return how to run `function`; raise `ValueError` for one that cannot be run in a process."""
+    """Return a runner for `function`. Raises `ValueError` if `function` cannot run in a process."""
     is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
     if is_async:
         if in_ == "process":
-            raise ValueError("an async function runs in the event loop, not in a process")
-        return Runner(lambda work, given_up: _awaited(function, work), cancellable=True)
+            raise ValueError('an async function runs in the event loop: remove `in_="process"`')
+        return Runner(lambda work, abandoned: _run_async(function, work), cancellable=True)
     if in_ == "thread":
-        return Runner(lambda work, given_up: _in_thread(_called, function, work), cancellable=False)
+        return Runner(lambda work, abandoned: _in_thread(_run_sync, function, work), cancellable=False)
     try:
         pickle.dumps(function)
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(f"{function!r} cannot run in a process, which has to import it by its name") from error
-    return Runner(lambda work, given_up: _in_thread(_in_process, function, work, given_up), cancellable=False)
+        raise ValueError(
+            f"{function!r} cannot run in a process: a process must be able to import it by name"
+        ) from error
+    return Runner(lambda work, abandoned: _in_thread(_in_process, function, work, abandoned), cancellable=False)
 
 
-def ended(work: Work, result: object) -> Change:
-    """Say what becomes of a job whose function has returned: what stopped returns `None`, what is done its result."""
+def success_update(work: Work, result: object) -> JobUpdate:
+    """Return the update for a function that returned: `cancelled` after a cancel request and `None`, else completed."""
     if result is None and work.cancel_requested:
         return cancelled()
     return completed(result, work.latest)
 
 
-def broken(work: Work, error: BaseException) -> Change:
-    """Say what becomes of a job whose function has raised."""
+def failure_update(work: Work, error: BaseException) -> JobUpdate:
+    """Return the update for a function that raised `error`."""
     if isinstance(error, JobFailed | InvalidErrorMessage):
         return failed(error)
     if isinstance(error, asyncio.CancelledError) and work.cancel_requested:
@@ -168,109 +170,109 @@ def broken(work: Work, error: BaseException) -> Change:
 
 def _log_failure(work: Work, error: BaseException) -> None:
     try:
-        log.warning("%s: the function raised", work.job_id, exc_info=error)
-    except Exception:  # such as RecursionError, for an exception that is nested too deep to be formatted
-        log.warning("%s: the function raised %s", work.job_id, text_of(lambda: type(error).__name__))
+        log.warning("job %s: attempt failed", work.job_id, exc_info=error)
+    except Exception:  # such as RecursionError, if the exception is nested too deep to be formatted
+        log.warning("job %s: attempt failed with %s", work.job_id, text_of(lambda: type(error).__name__))
 
 
-async def _awaited(function: Function, work: Work) -> Change:
+async def _run_async(function: Function, work: Work) -> JobUpdate:
     try:
-        return ended(work, await function(work))
+        return success_update(work, await function(work))
     except GeneratorExit:
         raise
     except BaseException as error:
-        return broken(work, error)
+        return failure_update(work, error)
 
 
-def _called(function: Function, work: Work) -> Change:
+def _run_sync(function: Function, work: Work) -> JobUpdate:
     try:
-        return ended(work, function(work))
+        return success_update(work, function(work))
     except BaseException as error:
-        return broken(work, error)
+        return failure_update(work, error)
 
 
-async def _in_thread(call: Callable[..., Change], *arguments: object) -> Change:
-    """Run in a thread of its own, which ends with the process at the latest: no function can hold up the end."""
-    future: concurrent.futures.Future[Change] = concurrent.futures.Future()
-    threading.Thread(target=fulfil, args=(future, functools.partial(call, *arguments)), daemon=True).start()
+async def _in_thread(call: Callable[..., JobUpdate], *arguments: object) -> JobUpdate:
+    """Run `call` in a new daemon thread, so that no function delays the exit of the process."""
+    future: concurrent.futures.Future[JobUpdate] = concurrent.futures.Future()
+    threading.Thread(target=resolve_future, args=(future, functools.partial(call, *arguments)), daemon=True).start()
     return await asyncio.wrap_future(future)
 
 
-def _in_process(function: Function, work: Work, given_up: threading.Event) -> Change:
-    """Run in a fresh process: pass its progress on and a wish to stop in, and kill it once it is given up."""
+def _in_process(function: Function, work: Work, abandoned: threading.Event) -> JobUpdate:
+    """Run `function` in a new process: receive its progress, forward a cancel request, kill it when abandoned."""
     context = multiprocessing.get_context("spawn")
-    line, far_end = context.Pipe()
-    process = context.Process(target=_in_child, args=(function, work.job, far_end))
+    pipe, child_end = context.Pipe()
+    process = context.Process(target=_in_child, args=(function, work.job, child_end))
     _start(process)
-    far_end.close()
+    child_end.close()
     try:
-        change = _attended(line, work, given_up)
-        process.join(0 if given_up.is_set() else PROCESS_ENDS_WITHIN)
-        return change
+        update = _supervise_child(pipe, work, abandoned)
+        process.join(0 if abandoned.is_set() else PROCESS_EXIT_TIMEOUT)
+        return update
     except Exception as error:
-        return broken(work, _death(process, error))
+        return failure_update(work, _exit_error(process, error))
     finally:
         process.kill()
         process.join()
-        line.close()
+        pipe.close()
 
 
 def _start(process: BaseProcess) -> None:
-    """Start a process that `ENDING` does not reach before it has said what is to become of it."""
-    resource_tracker.ensure_running()  # by itself it starts with the process, and takes the block away
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+    """Start a process with `STOP_SIGNALS` blocked until it has installed its handlers."""
+    resource_tracker.ensure_running()  # else `process.start` starts it, which unblocks the signals
+    previous_mask = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
     try:
         process.start()
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, previous_mask)
 
 
-def _death(process: BaseProcess, error: Exception) -> ProcessDied:
-    process.join(PROCESS_ENDS_WITHIN)
+def _exit_error(process: BaseProcess, error: Exception) -> ProcessDied:
+    process.join(PROCESS_EXIT_TIMEOUT)
     if process.exitcode is None:
-        return ProcessDied(f"the process said what nobody understands: {error!r}")
-    return ProcessDied(f"the process ended with exit code {process.exitcode}")
+        return ProcessDied(f"the process sent an unreadable message: {error!r}")
+    return ProcessDied(f"the process exited with code {process.exitcode}")
 
 
-def _attended(line: "Connection[Any, Any]", work: Work, given_up: threading.Event) -> Change:
-    told = False
-    while not given_up.is_set():
-        if work.cancel_requested and not told:
-            line.send("stop")
-            told = True
-        if line.poll(LOOK_EVERY):
-            said = line.recv()
-            if isinstance(said, Change):
-                return said
-            work.latest = said
-    return Change.release()
+def _supervise_child(pipe: "Connection[Any, Any]", work: Work, abandoned: threading.Event) -> JobUpdate:
+    stop_sent = False
+    while not abandoned.is_set():
+        if work.cancel_requested and not stop_sent:
+            pipe.send("stop")
+            stop_sent = True
+        if pipe.poll(POLL_INTERVAL):
+            message = pipe.recv()
+            if isinstance(message, JobUpdate):
+                return message
+            work.latest = message
+    return JobUpdate.release()
 
 
-def _in_child(function: Function, job: Mapping[str, Any], line: "Connection[Any, Any]") -> None:
-    _outlive_signals()
-    saying = threading.Lock()
+def _in_child(function: Function, job: Mapping[str, Any], pipe: "Connection[Any, Any]") -> None:
+    _ignore_signals()
+    send_lock = threading.Lock()
 
-    def say(what: object) -> None:
-        with saying:
-            line.send(what)
+    def send(message: object) -> None:
+        with send_lock:
+            pipe.send(message)
 
-    work = Work(job, say)
-    threading.Thread(target=_listen, args=(line, work), daemon=True).start()
-    say(_called(function, work))
+    work = Work(job, send)
+    threading.Thread(target=_listen, args=(pipe, work), daemon=True).start()
+    send(_run_sync(function, work))
 
 
-def _outlive_signals() -> None:
-    """Leave it to the parent what its signals mean; what this process starts can still be ended by `terminate`."""
+def _ignore_signals() -> None:
+    """Ignore the stop signals, which the parent handles. Processes that this one starts still handle SIGTERM."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda number, frame: None)  # other than SIG_IGN, no program inherits it
+    signal.signal(signal.SIGTERM, lambda number, frame: None)  # unlike SIG_IGN, not inherited by other programs
     os.register_at_fork(after_in_child=lambda: signal.signal(signal.SIGTERM, signal.SIG_DFL))
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
 
 
-def _listen(line: "Connection[Any, Any]", work: Work) -> None:
-    """Stop the work when told so; end the process with its parent."""
+def _listen(pipe: "Connection[Any, Any]", work: Work) -> None:
+    """Stop the function on a message from the parent; exit when the parent exits."""
     with contextlib.suppress(EOFError, OSError):
         while True:
-            line.recv()
+            pipe.recv()
             work.stop()
     os._exit(1)

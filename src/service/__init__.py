@@ -1,4 +1,4 @@
-"""The job-state service: the durable memory of background jobs."""
+"""The jobstate service, which stores the state of background jobs in Redis."""
 
 from importlib.metadata import version
 

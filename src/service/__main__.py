@@ -1,4 +1,4 @@
-"""The command `jobstate`; `python -m service` is the same."""
+"""The command `jobstate`, also as `python -m service`."""
 
 from importlib import import_module
 from typing import Final
@@ -7,7 +7,7 @@ import click
 
 from service import __version__
 
-#: Where each command is found once it is asked for: the service needs nothing of the terminal's side, nor the reverse.
+#: The commands and their locations. Each is imported on use, so that `serve` does not load the client, nor the reverse.
 COMMANDS: Final = {
     "serve": "service.cli.serve:serve",
     "doctor": "service.cli.doctor:doctor",
@@ -22,14 +22,14 @@ COMMANDS: Final = {
 
 
 class Commands(click.Group):
-    """A group that imports its commands when they are used; where none is named it is `serve`."""
+    """A group that imports a command on use; the default command is `serve`."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the names, in the order of a job's life."""
+        """Return the names in the order of the help text."""
         return list(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Return a command, imported."""
+        """Import and return a command, or return `None` for an unknown name."""
         if cmd_name not in COMMANDS:
             return None
         module, _, name = COMMANDS[cmd_name].partition(":")
@@ -37,9 +37,9 @@ class Commands(click.Group):
         return command
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Put `serve` in front of options that are not the group's own, and where a person has typed nothing more."""
-        bare = not args and not ctx.resilient_parsing  # the shell asks what could follow
-        if bare or (args and args[0].startswith("-") and args[0] not in {"--help", "--version"}):
+        """Insert `serve` where no command is given, and before options that are not of the group."""
+        is_empty = not args and not ctx.resilient_parsing  # shell completion lists the commands instead
+        if is_empty or (args and args[0].startswith("-") and args[0] not in {"--help", "--version"}):
             args = ["serve", *args]
         return super().parse_args(ctx, args)
 
@@ -47,7 +47,7 @@ class Commands(click.Group):
 @click.group(cls=Commands)
 @click.version_option(__version__, prog_name="jobstate")
 def main() -> None:
-    """Keep the state of background jobs: a REST service over Redis. Without a command it serves."""
+    """Store the state of background jobs in Redis and serve it over REST. The default command is `serve`."""
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The composition root: what the application is made of and what is injected where."""
+"""The composition root: what the application is made of, and what is injected where."""
 
 from typing import Any
 
@@ -7,21 +7,18 @@ from litestar.datastructures import CacheControlHeader, State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from service.api import auth, correlation, rate_limit
+from service.api import auth
 from service.api.controllers.claims import ClaimController
+from service.api.controllers.drain import DrainController
 from service.api.controllers.events import EventController
 from service.api.controllers.job import JobController
 from service.api.controllers.jobs import JobsController
 from service.api.controllers.queues import QueueController
 from service.api.controllers.system import SystemController
-from service.api.middleware.admission import AdmissionMiddleware, NormalizingCORSConfig, Preflights
 from service.api.middleware.concurrency import ConcurrencyLimiter
-from service.api.middleware.decompression import RequestDecompression
-from service.api.middleware.fast_get import JobReadFastPath
-from service.api.middleware.head_requests import HeadRequests
-from service.api.middleware.header_lines import HeaderLines
-from service.api.middleware.telemetry import TelemetryMiddleware
-from service.api.openapi import config
+from service.api.middleware.origins import cors_config
+from service.api.middleware.stack import add_middleware
+from service.api.openapi.config import openapi_config
 from service.api.openapi.schemas import PLUGINS
 from service.api.problems import ALL_PROBLEM_TYPES
 from service.api.request_checks import validate_request
@@ -29,50 +26,42 @@ from service.lifespan import service_lifespan
 from service.observability.metrics import Metrics
 from service.observability.tracing import instrument_app
 from service.settings import Settings
-from service.web import api_docs as document_page
-from service.web import dashboard
+from service.web import api_docs, dashboard
 
-#: The response headers that a page of another origin may read.
-EXPOSED_HEADERS = [
-    *("ETag", "Location", "Retry-After", "Idempotency-Replayed", "WWW-Authenticate"),
-    *(correlation.HEADER, *rate_limit.HEADERS),
-]
-
-#: What is said of jobs is not left lying about; pages and streams say their own.
+#: Job data must not be cached. Pages and streams set their own `Cache-Control`.
 NO_STORE = CacheControlHeader(no_store=True)
-#: What handlers may ask for by these names. The busy ones take it from the state: to be given one costs a twentieth of
-#: a request, and two, which Litestar (2.25) resolves in a task group, half of one.
+#: The state's values that handlers can take as dependencies. Busy handlers read the state instead, because Litestar
+#: (2.25) makes injection costly: it resolves two or more dependencies in a task group.
 DEPENDENCIES = (
     "metrics",
     "redis_pool",
     "redis_client",
     "job_manager",
     "lease_manager",
-    "waiting",
-    "watching",
-    "timeline",
+    "queue_manager",
+    "claim_waiter",
+    "job_watcher",
+    "event_stream",
 )
 
 
 def create_asgi_app(settings: Settings, redis_url: str, metrics: Metrics) -> tuple[ASGIApp, State]:
-    """Return the application with what stands around it, which is what is served, and its state."""
+    """Return the application within its middleware, as the server runs it, and the application's state."""
     app = create_app(settings, redis_url, metrics)
-    for kind in ALL_PROBLEM_TYPES:
-        metrics.init_problem_counter(kind.name)
-    room = ConcurrencyLimiter(
+    for problem_type in ALL_PROBLEM_TYPES:
+        metrics.init_problem_counter(problem_type.name)
+    limiter = ConcurrencyLimiter(
         settings.max_concurrent_requests,
         settings.max_waiting_requests,
         settings.max_watchers_per_client,
         metrics.add_waiting_requests,
     )
-    inner = app if app.cors_config is None else Preflights(app, app.cors_config)
-    reading = JobReadFastPath(RequestDecompression(inner), app.state)
-    admission = AdmissionMiddleware(reading, settings.allowed_hosts, settings.cors_origins, room)
-    return instrument_app(TelemetryMiddleware(HeadRequests(HeaderLines(admission)), metrics, app.state)), app.state
+    stack = add_middleware(app, metrics, limiter, settings.allowed_hosts, settings.cors_origins)
+    return instrument_app(stack), app.state
 
 
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:
-    """Return the application, working on the Redis at `redis_url`."""
+    """Return the application without middleware; it stores jobs in the Redis at `redis_url`."""
     metrics = metrics or Metrics()
     state = State({"metrics": metrics, auth.API_KEYS: settings.api_keys})
     return Litestar(
@@ -83,6 +72,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
             EventController,
             ClaimController,
             QueueController,
+            DrainController,
             dashboard.router(),
         ],
         lifespan=[service_lifespan(redis_url, settings, metrics)],
@@ -92,17 +82,15 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
         cache_control=NO_STORE,
         exception_handlers=dashboard.EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
-        cors_config=NormalizingCORSConfig(allow_origins=list(settings.cors_origins), expose_headers=EXPOSED_HEADERS)
-        if settings.cors_origins
-        else None,
-        openapi_config=config.config(document_page.router(), document_page.Page()),
+        cors_config=cors_config(settings.cors_origins),
+        openapi_config=openapi_config(api_docs.router(), api_docs.Page()),
         plugins=PLUGINS,
         logging_config=None,
     )
 
 
 def _from_state(state: State, name: str) -> Provide:
-    """Provide what stands on the application's state: all but the metrics are put there by the lifespan."""
+    """Return a provider of a value of the state; the lifespan sets all of them except the metrics."""
 
     def provide() -> Any:
         return state[name]

@@ -1,4 +1,4 @@
-"""The import path that backends know: `from service.job_manager import JobStateManager`."""
+"""The stable import path for backends: `from service.job_manager import JobStateManager`."""
 
 from service.store.jobs import JobStateManager
 

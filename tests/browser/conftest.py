@@ -1,4 +1,4 @@
-"""One Chromium and one service for all tests of the page; each on an empty database, in a context of its own."""
+"""One Chromium and one service for all browser tests. Each test has an empty database and its own browser context."""
 
 import shutil
 from collections.abc import Callable, Iterator
@@ -11,59 +11,61 @@ import pytest
 import redis
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
-from tests.helpers.servers import Backend, RedisServer, Service
+from tests.helpers.redis_servers import Backend, RedisServer
+from tests.helpers.service_process import Service
 
-#: As a phone, or a desk's screen.
-DESK = {"width": 1280, "height": 900}
+#: Viewports.
+DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 360, "height": 740}
-PATIENCE = 10_000
+TIMEOUT_MS = 10_000
 
-expect.set_options(timeout=PATIENCE)
+expect.set_options(timeout=TIMEOUT_MS)
 
-Open = Callable[..., Page]
-Load = Callable[[Page, str], None]
+OpenView = Callable[..., Page]
+LoadUrl = Callable[[Page, str], None]
 
 
 @dataclass
-class Complaints:
-    """What a page should never give cause for; a test that provokes a refusal says so in `foreseen`."""
+class PageErrors:
+    """Collects what pages must not cause: script errors, requests to other hosts, unexpected error responses."""
 
     origin: str
-    foreseen: set[int] = field(default_factory=set)
-    #: Whether Chromium dropped what it was loading because a network interface came or went on this machine.
+    #: Error statuses that the test provokes.
+    expected: set[int] = field(default_factory=set)
+    #: Whether Chromium aborted a request because a network interface of this machine appeared or disappeared.
     network_changed: bool = False
-    found: list[str] = field(default_factory=list)
-    answers: list[tuple[int, str]] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+    responses: list[tuple[int, str]] = field(default_factory=list)
 
     def listen(self, page: Page) -> None:
-        page.on("pageerror", lambda error: self.found.append(f"error: {error}"))
-        page.on("console", lambda message: self._said(message.type, message.text))
-        page.on("requestfailed", lambda request: self._failed(request.failure))
-        page.on("request", lambda request: self._asked(request.url))
-        page.on("response", lambda response: self.answers.append((response.status, response.url)))
+        page.on("pageerror", lambda error: self.errors.append(f"error: {error}"))
+        page.on("console", lambda message: self._on_console(message.type, message.text))
+        page.on("requestfailed", lambda request: self._on_request_failed(request.failure))
+        page.on("request", lambda request: self._on_request(request.url))
+        page.on("response", lambda response: self.responses.append((response.status, response.url)))
 
-    def _said(self, kind: str, text: str) -> None:
-        # What the network says in the console is looked at as answers.
+    def _on_console(self, kind: str, text: str) -> None:
+        # Failed requests are checked as responses.
         if kind in {"error", "warning"} and not text.startswith("Failed to load resource"):
-            self.found.append(f"{kind}: {text}")
+            self.errors.append(f"{kind}: {text}")
 
-    def _failed(self, why: str | None) -> None:
-        self.network_changed |= why == "net::ERR_NETWORK_CHANGED"
+    def _on_request_failed(self, failure: str | None) -> None:
+        self.network_changed |= failure == "net::ERR_NETWORK_CHANGED"
 
-    def _asked(self, url: str) -> None:
+    def _on_request(self, url: str) -> None:
         if not url.startswith((self.origin, "data:")):
-            self.found.append(f"a request elsewhere: {url}")
+            self.errors.append(f"request to another host: {url}")
 
     def all(self) -> list[str]:
-        refused = [f"{status} {url}" for status, url in self.answers if status >= 400 and status not in self.foreseen]
-        return self.found + refused
+        failed = [f"{status} {url}" for status, url in self.responses if status >= 400 and status not in self.expected]
+        return self.errors + failed
 
 
-# Playwright's loop must be gone before tests of other folders run theirs, so nothing here lives for the whole session.
+# Playwright's event loop must end before other folders' tests run theirs. So no fixture here has the session's scope.
 @pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     with sync_playwright() as playwright:
-        # In a container there is neither a sandbox nor much shared memory.
+        # A container has no sandbox and little shared memory.
         options = ["--no-sandbox", "--disable-dev-shm-usage"]
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=options)
         yield browser
@@ -91,7 +93,7 @@ def service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def api(service: Service, redis_url: str) -> Iterator[httpx.Client]:
-    """A client of the service, on an empty database."""
+    """Return a client of the service. The database is empty."""
     with redis.Redis.from_url(redis_url) as client:
         client.flushdb()
     with httpx.Client(base_url=service.url, timeout=10) as http:
@@ -99,74 +101,74 @@ def api(service: Service, redis_url: str) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
-def complaints(service: Service) -> Iterator[Complaints]:
-    complaints = Complaints(service.url)
-    yield complaints
-    assert complaints.all() == []
+def page_errors(service: Service) -> Iterator[PageErrors]:
+    page_errors = PageErrors(service.url)
+    yield page_errors
+    assert page_errors.all() == []
 
 
 @pytest.fixture
-def new_page(browser: Browser, complaints: Complaints) -> Iterator[Callable[..., Page]]:
-    """Make pages, each in a context with options of its own, such as a colour scheme."""
+def new_page(browser: Browser, page_errors: PageErrors) -> Iterator[Callable[..., Page]]:
+    """Return a function that makes a page in its own context. Its options are those of the context."""
     contexts: list[BrowserContext] = []
 
-    def make(**options: Any) -> Page:
-        context = browser.new_context(**{"viewport": DESK, "reduced_motion": "reduce", **options})
-        context.set_default_timeout(PATIENCE)
+    def make_page(**options: Any) -> Page:
+        context = browser.new_context(**{"viewport": DESKTOP, "reduced_motion": "reduce", **options})
+        context.set_default_timeout(TIMEOUT_MS)
         contexts.append(context)
         page = context.new_page()
-        complaints.listen(page)
+        page_errors.listen(page)
         return page
 
-    yield make
+    yield make_page
     for context in contexts:
         context.close()
 
 
 @pytest.fixture
-def load(complaints: Complaints) -> Load:
-    """Load an address in a page; again, where containers that others start have kept Chromium from it."""
+def load(page_errors: PageErrors) -> LoadUrl:
+    """Return a function that loads a URL. It repeats a load that a change of network interfaces has aborted."""
 
-    def load_it(page: Page, address: str) -> None:
+    def load_url(page: Page, url: str) -> None:
         for _ in range(3):
-            complaints.network_changed = False
-            page.goto(address)
-            if not complaints.network_changed:
+            page_errors.network_changed = False
+            page.goto(url)
+            if not page_errors.network_changed:
                 return
             page.goto("about:blank")
-        pytest.fail("the machine's network does not keep still")
+        pytest.fail("the machine's network interfaces keep changing")
 
-    return load_it
+    return load_url
 
 
 @pytest.fixture
-def open_view(new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client) -> Open:
-    """Open a view such as `#/jobs`, and wait until it hears of what happens."""
+def open_view(new_page: Callable[..., Page], load: LoadUrl, service: Service, api: httpx.Client) -> OpenView:
+    """Return a function that opens a view such as `#/jobs` and waits until it receives events."""
 
-    def open_it(view: str = "#/", **options: Any) -> Page:
+    def open_page(view: str = "#/", **options: Any) -> Page:
         page = new_page(**options)
-        # The list says what happens from this answer on; `/ready` alone makes it "Live".
+        # The list is current from this response on. The status "Live" depends on `/ready` alone.
         with page.expect_response("**/v1/events?*") if view == "#/jobs" else nullcontext():
             load(page, f"{service.url}/{view}")
-        expect(page.locator("#pulse")).to_have_text("Live")
+        expect(page.locator("#connection-status")).to_have_text("Live")
         expect(page.locator("main h1")).to_be_visible()
         return page
 
-    return open_it
+    return open_page
 
 
 def create(api: httpx.Client, **fields: Any) -> str:
     """Create a job and return its id."""
-    created = api.post("/v1/jobs", json={"input_params": {}, **fields})
-    created.raise_for_status()
-    return str(created.json()["job_id"])
+    response = api.post("/v1/jobs", json={"input_params": {}, **fields})
+    response.raise_for_status()
+    return str(response.json()["job_id"])
 
 
 def claim(api: httpx.Client, queue: str = "default", worker: str = "worker-1", seconds: int = 300) -> dict[str, str]:
-    """Claim the oldest job of a queue and return the header that its worker sends."""
-    taken = api.post("/v1/claims", json={"queues": [queue], "worker": worker, "lease_seconds": seconds})
-    assert taken.status_code == 200
-    return {"Lease-Token": taken.json()["lease"]["token"]}
+    """Claim the oldest job of a queue and return its `Lease-Token` header."""
+    response = api.post("/v1/claims", json={"queues": [queue], "worker": worker, "lease_seconds": seconds})
+    assert response.status_code == 200
+    return {"Lease-Token": response.json()["lease"]["token"]}
 
 
 def change(api: httpx.Client, job_id: str, headers: dict[str, str] | None = None, **fields: Any) -> None:
@@ -174,6 +176,6 @@ def change(api: httpx.Client, job_id: str, headers: dict[str, str] | None = None
 
 
 def run(api: httpx.Client, job_id: str, **fields: Any) -> None:
-    """Take a job through its life: running, then what the fields say."""
+    """Set a job to running, then change these fields."""
     change(api, job_id, status="running")
     change(api, job_id, **fields)

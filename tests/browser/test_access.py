@@ -1,4 +1,4 @@
-"""For everybody: an accessibility check of every view in light and dark, the keyboard alone, a phone's width."""
+"""Accessibility: axe on each view in light and dark, keyboard navigation, phones, reduced motion."""
 
 import json
 from importlib.resources import files
@@ -8,14 +8,14 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import PHONE, Open, change, claim, create, run
+from tests.browser.conftest import PHONE, OpenView, change, claim, create, run
 
 AXE = (files("axe_playwright_python") / "axe.min.js").read_text(encoding="utf-8")
 VIEWS = ("#/", "#/jobs", "#/jobs?status=cancelled", "#/jobs/runs", "#/jobs/fails", "#/nothing")
 
 
-def fill(api: httpx.Client) -> None:
-    long = "a-very-long-name-that-does-not-want-to-break-anywhere"
+def create_jobs(api: httpx.Client) -> None:
+    long = "a-very-long-name-that-has-no-place-for-a-line-break-x"
     create(
         api, job_id="fails", queue=long, slate_id=f"{long} {long}", input_params={long * 3: long * 9}, max_attempts=2
     )
@@ -29,10 +29,10 @@ def fill(api: httpx.Client) -> None:
     api.put("/v1/queues/lineups", json={"paused": True, "max_running": 1_000_000}).raise_for_status()
 
 
-def settle(page: Page, view: str) -> None:
+def go_to(page: Page, view: str) -> None:
     page.goto(f"{page.url.split('#')[0]}{view}")
     expect(page.locator("main h1")).to_be_visible()
-    expect(page.locator("main :is(.tile, tbody tr, .facts > div, .empty)").first).to_be_visible()
+    expect(page.locator("main :is(.tile, tbody tr, .details > div, .empty)").first).to_be_visible()
     expect(page.locator("[aria-busy]")).to_have_count(0)
     if view == "#/":
         expect(page.locator("canvas")).to_have_count(2)
@@ -41,54 +41,54 @@ def settle(page: Page, view: str) -> None:
 def violations(page: Page) -> list[str]:
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE)
-    found: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
+    results: dict[str, Any] = page.evaluate("axe.run(document, {resultTypes: ['violations']})")
     return [
-        f"{one['id']}: {json.dumps([node['target'] for node in one['nodes']])}: {one['help']}"
-        for one in found["violations"]
+        f"{violation['id']}: {json.dumps([node['target'] for node in violation['nodes']])}: {violation['help']}"
+        for violation in results["violations"]
     ]
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_no_view_violates_a_rule_of_accessibility(open_view: Open, api: httpx.Client, scheme: str) -> None:
+def test_no_view_violates_an_accessibility_rule(open_view: OpenView, api: httpx.Client, scheme: str) -> None:
     page = open_view(color_scheme=scheme)
-    expect(page.get_by_role("heading", name="There is no job yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
     assert violations(page) == []
 
-    fill(api)
+    create_jobs(api)
     for view in VIEWS:
-        settle(page, view)
+        go_to(page, view)
         assert violations(page) == [], view
-    settle(page, "#/")
-    page.get_by_role("button", name="Cap… lineups").click()
+    go_to(page, "#/")
+    page.get_by_role("button", name="Limit… lineups").click()
     assert violations(page) == []
 
 
-def test_no_view_violates_a_rule_of_accessibility_on_a_phone(open_view: Open, api: httpx.Client) -> None:
+def test_no_view_violates_an_accessibility_rule_on_a_phone(open_view: OpenView, api: httpx.Client) -> None:
     page = open_view(viewport=PHONE)
-    fill(api)
+    create_jobs(api)
     for view in VIEWS:
-        settle(page, view)
+        go_to(page, view)
         assert violations(page) == [], view
 
 
-def test_nothing_scrolls_sideways_on_a_phone(open_view: Open, api: httpx.Client) -> None:
+def test_no_view_scrolls_horizontally_on_a_phone(open_view: OpenView, api: httpx.Client) -> None:
     page = open_view(viewport=PHONE, is_mobile=True, has_touch=True)
     assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
-    fill(api)
+    create_jobs(api)
     for view in VIEWS:
-        settle(page, view)
+        go_to(page, view)
         assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"], view
 
 
-def test_the_keyboard_alone_leads_everywhere(open_view: Open, api: httpx.Client) -> None:
+def test_the_dashboard_works_with_the_keyboard_only(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a", queue="lineups")
     page = open_view()
     expect(page.get_by_role("button", name="Pause lineups")).to_be_visible()
     focused = page.locator(":focus")
 
     page.keyboard.press("Tab")
-    expect(focused).to_have_text("Skip to the content")
+    expect(focused).to_have_text("Skip to content")
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
     names: list[str] = []
@@ -115,7 +115,7 @@ def test_the_keyboard_alone_leads_everywhere(open_view: Open, api: httpx.Client)
     expect(page.get_by_role("heading", name="Overview")).to_be_focused()
 
 
-def test_a_question_holds_the_focus_until_it_is_answered(open_view: Open, api: httpx.Client) -> None:
+def test_a_dialog_keeps_the_focus_until_it_is_closed(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     change(api, "a", status="running")
     page = open_view("#/jobs/a")
@@ -123,7 +123,7 @@ def test_a_question_holds_the_focus_until_it_is_answered(open_view: Open, api: h
     cancel.press("Enter")
 
     dialog = page.get_by_role("dialog", name="Cancel a?")
-    expect(dialog.get_by_role("button", name="No, leave it")).to_be_focused()
+    expect(dialog.get_by_role("button", name="Go back")).to_be_focused()
     page.keyboard.press("/")
     page.keyboard.press("Escape")
 
@@ -131,7 +131,7 @@ def test_a_question_holds_the_focus_until_it_is_answered(open_view: Open, api: h
     expect(cancel).to_be_focused()
 
 
-def test_who_wants_no_motion_gets_none(open_view: Open, api: httpx.Client) -> None:
+def test_animations_follow_the_reduced_motion_preference(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     change(api, "a", status="running")
 

@@ -1,58 +1,58 @@
-"""The page's own reader of event streams: as the HTML Standard has them, however the bytes are cut."""
+"""The dashboard's event source parses streams as the HTML Standard says, however the bytes are split."""
 
 from typing import Any
 
 import pytest
 from playwright.sync_api import Page
 
-from tests.browser.conftest import Open
+from tests.browser.conftest import OpenView
 
-#: Listens to answers in turn, each a status, a media type and a text that comes in pieces of so many bytes; returns
-#: what was sent and heard.
-LISTEN = """async ([answers, size]) => {
-  const { Events } = await import(document.querySelector("[href*='events.js']").href);
-  const heard = [], fetched = window.fetch;
-  const pieces = (text) => new ReadableStream({
+#: Takes responses, each a status, a media type and a text, and the size of their chunks in bytes.
+#: Returns the requests that were sent and the events that were received.
+RUN = """async ([responses, size]) => {
+  const { FetchEventSource } = await import(document.querySelector("[href*='fetch-event-source.js']").href);
+  const log = [], originalFetch = window.fetch;
+  const chunks = (text) => new ReadableStream({
     start(stream) {
       const bytes = new TextEncoder().encode(text);
-      for (let at = 0; at < bytes.length; at += size) stream.enqueue(bytes.slice(at, at + size));
+      for (let start = 0; start < bytes.length; start += size) stream.enqueue(bytes.slice(start, start + size));
       stream.close();
     },
   });
   window.fetch = async (url, { headers }) => {
-    const [status, type, text] = answers.shift() ?? [204, "", ""];
-    heard.push(`asked after ${headers["Last-Event-ID"] ?? "nothing"}`);
-    return new Response(status === 204 ? null : pieces(text), { status, headers: { "Content-Type": type } });
+    const [status, type, text] = responses.shift() ?? [204, "", ""];
+    log.push(`requested after ${headers["Last-Event-ID"] ?? "nothing"}`);
+    return new Response(status === 204 ? null : chunks(text), { status, headers: { "Content-Type": type } });
   };
-  const events = new Events("somewhere");
+  const source = new FetchEventSource("somewhere");
   for (const name of ["message", "changed"])
-    events.addEventListener(name, (event) => heard.push(`${name} ${event.lastEventId}: ${event.data}`));
-  await new Promise((resolve) => events.addEventListener("error", () => events.isClosed && resolve()));
-  window.fetch = fetched;
-  return heard;
+    source.addEventListener(name, (event) => log.push(`${name} ${event.lastEventId}: ${event.data}`));
+  await new Promise((resolve) => source.addEventListener("error", () => source.isClosed && resolve()));
+  window.fetch = originalFetch;
+  return log;
 }"""
 STREAM = "text/event-stream; charset=utf-8"
-TOLD = (
+FRAMES = (
     "retry: 1\n\n: alive\n\nevent: changed\nid: 1\ndata: ä\u2028\n\n"
     "data:two\r\ndata\r\ndata:  lines\r\n\r\nid: 2\r\rid: a\0b\rother: x\r\rretry: soon\n\nevent: changed\ndata: cut o"
 )
-HEARD = ["asked after nothing", "changed 1: ä\u2028", "message 1: two\n\n lines", "asked after 2"]
+EXPECTED = ["requested after nothing", "changed 1: ä\u2028", "message 1: two\n\n lines", "requested after 2"]
 
 
 @pytest.fixture
-def page(open_view: Open) -> Page:
+def page(open_view: OpenView) -> Page:
     return open_view("#/nothing")
 
 
-def listen(page: Page, size: int, *answers: tuple[int, str, str]) -> Any:
-    return page.evaluate(LISTEN, [list(answers), size])
+def receive(page: Page, size: int, *responses: tuple[int, str, str]) -> Any:
+    return page.evaluate(RUN, [list(responses), size])
 
 
-def test_a_stream_is_heard_however_its_bytes_are_cut(page: Page) -> None:
+def test_a_stream_is_parsed_however_its_bytes_are_split(page: Page) -> None:
     for size in (1, 2, 3, 5, 1000):
-        assert listen(page, size, (200, STREAM, TOLD)) == HEARD, size
+        assert receive(page, size, (200, STREAM, FRAMES)) == EXPECTED, size
 
 
-def test_what_is_no_stream_is_the_end(page: Page) -> None:
-    for answer in ((503, STREAM, TOLD), (200, "text/html", TOLD), (204, STREAM, "")):
-        assert listen(page, 9, answer) == ["asked after nothing"], answer
+def test_other_responses_close_the_source(page: Page) -> None:
+    for response in ((503, STREAM, FRAMES), (200, "text/html", FRAMES), (204, STREAM, "")):
+        assert receive(page, 9, response) == ["requested after nothing"], response

@@ -1,4 +1,4 @@
-"""One job: followed to its end, its JSON shown as it was sent, cancelled, submitted again, taken along as curl."""
+"""The view of a job: live updates, JSON values, and the buttons to cancel, submit again and copy as curl."""
 
 import json
 import re
@@ -8,30 +8,30 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Complaints, Open, change, claim, create, run
-from tests.helpers.servers import wait_until
+from tests.browser.conftest import OpenView, PageErrors, change, claim, create, run
+from tests.helpers.polling import wait_until
 
 CLIPBOARD = {"permissions": ["clipboard-read", "clipboard-write"]}
 
 
-def facts(page: Page) -> dict[str, str]:
-    names, values = page.locator("dt").all_inner_texts(), page.locator("dd").all_inner_texts()
-    return dict(zip(names, values, strict=True))
+def details(page: Page) -> dict[str, str]:
+    labels, values = page.locator("dt").all_inner_texts(), page.locator("dd").all_inner_texts()
+    return dict(zip(labels, values, strict=True))
 
 
 def copied(page: Page, button: str) -> str:
     page.get_by_role("button", name=button).click()
-    expect(page.locator("#notice")).to_contain_text("copied")
+    expect(page.locator("#toast")).to_contain_text("copied")
     return str(page.evaluate("navigator.clipboard.readText()"))
 
 
-def in_a_shell(command: str) -> Any:
-    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=10)
-    return json.loads(done.stdout)
+def run_in_shell(command: str) -> Any:
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True, timeout=10)
+    return json.loads(result.stdout)
 
 
-def test_a_job_is_followed_to_its_end_and_the_stream_stops(
-    open_view: Open, api: httpx.Client, complaints: Complaints
+def test_a_job_is_followed_until_it_is_finished_and_the_stream_ends(
+    open_view: OpenView, api: httpx.Client, page_errors: PageErrors
 ) -> None:
     create(api, job_id="a", queue="lineups", slate_id="pinewood-400", max_attempts=2, scenario_count=2000)
     page = open_view("#/jobs/a")
@@ -40,7 +40,7 @@ def test_a_job_is_followed_to_its_end_and_the_stream_stops(
     lease = claim(api, "lineups", worker="worker-7", seconds=90)
     expect(page.locator(".badges")).to_have_text("running")
     expect(page.locator("dl")).to_contain_text("worker-7")
-    assert re.fullmatch(r"in 1 min (30|2\d) s of 1 min 30 s", facts(page)["Lease ends"])
+    assert re.fullmatch(r"in 1 min (30|2\d) s of 1 min 30 s", details(page)["Lease expires"])
     progress = {"progress": {"current": 500, "total": 2000, "message": "simulating"}}
     api.post("/v1/jobs/a/heartbeat", json=progress, headers=lease).raise_for_status()
     expect(page.get_by_role("progressbar", name="Progress")).to_have_attribute("value", "0.25")
@@ -52,23 +52,23 @@ def test_a_job_is_followed_to_its_end_and_the_stream_stops(
     expect(page.locator(".badges")).to_have_text("completed")
     expect(page.get_by_role("region", name="Result")).to_contain_text("lineups")
     expect(page.get_by_role("button", name="Cancel")).to_be_hidden()
-    expect(page.locator(".timeline li .change")).to_have_text(["created", "taken on", "completed"])
-    told_to_stop = (204, f"{page.url.split('/#')[0]}/v1/jobs/a/events")
-    wait_until(lambda: page.evaluate("1") and told_to_stop in complaints.answers, "the end of the stream")
-    expect(page.locator("#pulse")).to_have_text("Live")
+    expect(page.locator(".timeline li .change")).to_have_text(["created", "started", "completed"])
+    end_of_stream = (204, f"{page.url.split('/#')[0]}/v1/jobs/a/events")
+    wait_until(lambda: page.evaluate("1") and end_of_stream in page_errors.responses, "the end of the stream")
+    expect(page.locator("#connection-status")).to_have_text("Live")
 
 
-def test_the_lease_ticks(open_view: Open, api: httpx.Client) -> None:
+def test_the_remaining_lease_time_counts_down(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     claim(api, seconds=50)
     page = open_view("#/jobs/a")
-    end = page.locator("dd time[data-told=left]").first
-    before = end.inner_text()
+    remaining = page.locator("dd time[data-format=left]").first
+    before = remaining.inner_text()
 
-    expect(end).not_to_have_text(before)
+    expect(remaining).not_to_have_text(before)
 
 
-def test_attempts_failures_and_a_release_are_told(open_view: Open, api: httpx.Client) -> None:
+def test_attempts_failures_and_a_release_are_shown(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a", max_attempts=3, retry_delay_seconds=60)
     page = open_view("#/jobs/a")
     lease = claim(api)
@@ -77,22 +77,22 @@ def test_attempts_failures_and_a_release_are_told(open_view: Open, api: httpx.Cl
     api.post("/v1/jobs/a/release", json={"error_message": "out of memory"}, headers=lease).raise_for_status()
 
     expect(page.locator(".badges")).to_have_text("pending")
-    expect(page.locator("dl")).to_contain_text("1, 1 failed (may fail 3 times, retried after 60 s)")
-    expect(page.locator(".timeline li .change")).to_have_text(["created", "taken on", "pending again"])
-    assert facts(page)["Due"].startswith("in ")
+    expect(page.locator("dl")).to_contain_text("1, 1 failed (max 3 failures, retry after 60 s)")
+    expect(page.locator(".timeline li .change")).to_have_text(["created", "started", "requeued"])
+    assert details(page)["Available"].startswith("in ")
 
 
-def test_older_changes_that_are_gone_are_said_to_be(open_view: Open, api: httpx.Client) -> None:
+def test_a_truncated_history_says_so(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     page = open_view()
     page.route("**/v1/jobs/a/history", lambda route: route.fulfill(json={"items": [], "complete": False}))
 
     page.goto(f"{page.url.split('#')[0]}#/jobs/a")
 
-    expect(page.get_by_text("Older changes are not kept any more.")).to_be_visible()
+    expect(page.get_by_text("Older changes are no longer stored.")).to_be_visible()
 
 
-def test_a_pending_job_is_cancelled_at_once(open_view: Open, api: httpx.Client) -> None:
+def test_a_pending_job_is_cancelled_immediately(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     page = open_view("#/jobs/a")
 
@@ -101,8 +101,8 @@ def test_a_pending_job_is_cancelled_at_once(open_view: Open, api: httpx.Client) 
     expect(page.locator(".badges")).to_have_text("cancelled")
 
 
-def test_cancelling_a_running_job_is_asked_about_and_its_worker_asked_to_stop(
-    open_view: Open, api: httpx.Client
+def test_cancelling_a_running_job_needs_a_confirmation_and_requests_its_worker_to_stop(
+    open_view: OpenView, api: httpx.Client
 ) -> None:
     create(api, job_id="a")
     claim(api)
@@ -110,17 +110,17 @@ def test_cancelling_a_running_job_is_asked_about_and_its_worker_asked_to_stop(
     cancel = page.get_by_role("button", name="Cancel", exact=True)
 
     cancel.click()
-    page.get_by_role("button", name="No, leave it").click()
+    page.get_by_role("button", name="Go back").click()
     assert "cancel_requested_at" not in api.get("/v1/jobs/a").json()
 
     cancel.click()
-    page.get_by_role("button", name="Cancel the job").click()
-    expect(page.locator("#notice")).to_have_text("Its worker was asked to stop.")
-    expect(page.locator(".badges")).to_contain_text("cancel asked for")
-    expect(page.locator(".timeline li .change").last).to_have_text("cancel asked for")
+    page.get_by_role("button", name="Cancel job").click()
+    expect(page.locator("#toast")).to_have_text("Cancellation requested.")
+    expect(page.locator(".badges")).to_contain_text("cancel requested")
+    expect(page.locator(".timeline li .change").last).to_have_text("cancel requested")
 
 
-def test_a_job_is_submitted_again_with_the_same_fields(open_view: Open, api: httpx.Client) -> None:
+def test_a_job_is_submitted_again_with_the_same_fields(open_view: OpenView, api: httpx.Client) -> None:
     sent = b'{"n": 12345678901234567890, "x": 1.0, "a":1,"a":2}'
     body = (
         b'{"job_id": "a", "queue": "q", "slate_id": "s", "correlation_id": "c", "max_attempts": 4, "input_params": %s}'
@@ -130,7 +130,7 @@ def test_a_job_is_submitted_again_with_the_same_fields(open_view: Open, api: htt
 
     page.get_by_role("button", name="Submit again").click()
 
-    expect(page.locator("#notice")).to_contain_text("Submitted again as")
+    expect(page.locator("#toast")).to_contain_text("Submitted again as")
     [new, _] = api.get("/v1/jobs?include=input_params").json()["items"]
     expect(page.get_by_role("heading", level=1)).to_have_text(new["job_id"])
     assert {name: new[name] for name in ("queue", "slate_id", "correlation_id", "max_attempts")} == {
@@ -140,42 +140,42 @@ def test_a_job_is_submitted_again_with_the_same_fields(open_view: Open, api: htt
     assert sent in api.get(f"/v1/jobs/{new['job_id']}").content
 
 
-def test_curl_that_is_copied_does_what_it_says(open_view: Open, api: httpx.Client) -> None:
+def test_copied_curl_commands_work(open_view: OpenView, api: httpx.Client) -> None:
     nasty = 'it\'s $HOME `id` \\ "quoted" !! \u2603 \n$(reboot)'
     create(api, job_id="a", slate_id="it's $(reboot)", input_params={"it's": nasty, "n": 10**25})
     page = open_view("#/jobs/a", **CLIPBOARD)
 
-    again = in_a_shell(copied(page, "Copy as curl"))
-    read = in_a_shell(copied(page, "Copy curl to read"))
+    created = run_in_shell(copied(page, "Copy as curl"))
+    read = run_in_shell(copied(page, "Copy curl to read"))
 
-    assert (again["input_params"], again["slate_id"]) == ({"it's": nasty, "n": 10**25}, "it's $(reboot)")
+    assert (created["input_params"], created["slate_id"]) == ({"it's": nasty, "n": 10**25}, "it's $(reboot)")
     assert read == api.get("/v1/jobs/a").json()
 
 
-def test_curl_of_a_large_job_goes_by_standard_input(open_view: Open, api: httpx.Client) -> None:
+def test_curl_sends_a_large_job_through_standard_input(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a", input_params=["it's\u2603" * 10_000, "JSON"])
     page = open_view("#/jobs/a", **CLIPBOARD)
 
-    again = in_a_shell(copied(page, "Copy as curl"))
+    created = run_in_shell(copied(page, "Copy as curl"))
 
-    assert again["input_params"] == ["it's\u2603" * 10_000, "JSON"]
+    assert created["input_params"] == ["it's\u2603" * 10_000, "JSON"]
 
 
-def test_numbers_stand_as_they_were_sent(open_view: Open, api: httpx.Client) -> None:
+def test_numbers_keep_all_digits(open_view: OpenView, api: httpx.Client) -> None:
     sent = b'{"big":12345678901234567890123,"precise":0.1000000000000000055511151231257827,"exp":1E+2,"minus":-0.0}'
-    created = api.post(
+    response = api.post(
         "/v1/jobs", content=b'{"job_id":"a","input_params":%s}' % sent, headers={"Content-Type": "application/json"}
     )
-    created.raise_for_status()
+    response.raise_for_status()
     page = open_view("#/jobs/a", **CLIPBOARD)
 
     expect(page.locator(".tree .number")).to_have_text(
         ["12345678901234567890123", "0.1000000000000000055511151231257827", "1E+2", "-0.0"]
     )
-    assert copied(page, "Copy Input as it was sent") == sent.decode()
+    assert copied(page, "Copy Input as JSON") == sent.decode()
 
 
-def test_json_unfolds_and_folds_and_shows_long_lists_in_part(open_view: Open, api: httpx.Client) -> None:
+def test_json_folds_and_long_lists_are_shown_in_chunks(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a", input_params={"deep": {"er": {"est": "x" * 700}}, "many": list(range(1000, 1350))})
     page = open_view("#/jobs/a")
     tree = page.get_by_role("region", name="Input").locator(".tree")
@@ -195,7 +195,7 @@ def test_json_unfolds_and_folds_and_shows_long_lists_in_part(open_view: Open, ap
     expect(tree.get_by_text("1099", exact=True)).to_be_hidden()
 
 
-def test_a_long_text_is_shown_in_part_until_all_of_it_is_wanted(open_view: Open, api: httpx.Client) -> None:
+def test_a_long_string_is_truncated_until_all_of_it_is_requested(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a", input_params="x" * 5000)
     page = open_view("#/jobs/a")
     text = page.get_by_role("region", name="Input").locator(".string")
@@ -206,26 +206,26 @@ def test_a_long_text_is_shown_in_part_until_all_of_it_is_wanted(open_view: Open,
     expect(text).to_have_text("x" * 5000)
 
 
-def test_a_megabyte_is_there_at_once(open_view: Open, api: httpx.Client) -> None:
+def test_a_megabyte_of_json_is_shown_at_once(open_view: OpenView, api: httpx.Client) -> None:
     rows = [{"driver": f"D{number}", "points": [number, number / 3], "note": "é" * 20} for number in range(9_000)]
     assert len(json.dumps(rows, ensure_ascii=False).encode()) > 900_000
     create(api, job_id="a", input_params=rows)
     page = open_view("#/jobs/a")
     tree = page.get_by_role("region", name="Input").locator(".tree")
-    expect(tree.locator("details > .inside > *").first).to_be_visible()
+    expect(tree.locator("details > .content > *").first).to_be_visible()
     assert page.locator("body *").count() < 3000
 
-    took = page.evaluate(
+    elapsed_ms = page.evaluate(
         """() => {
           const start = performance.now();
-          document.querySelector('.tree .inside > button').click();
+          document.querySelector('.tree .content > button').click();
           return performance.now() - start;
         }"""
     )
-    assert took < 500, "the page froze"
+    assert elapsed_ms < 500, "the page froze"
 
 
-def test_what_is_unfolded_stays_so_while_the_job_goes_on(open_view: Open, api: httpx.Client) -> None:
+def test_an_unfolded_value_stays_unfolded_when_the_job_changes(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a", input_params={"list": list(range(400))})
     page = open_view("#/jobs/a")
     tree = page.get_by_role("region", name="Input").locator(".tree")
@@ -240,13 +240,13 @@ def test_what_is_unfolded_stays_so_while_the_job_goes_on(open_view: Open, api: h
     expect(tree.get_by_text("99", exact=True)).to_be_visible()
 
 
-def test_a_job_that_never_was_or_is_deleted_is_said_to_be_gone(
-    open_view: Open, api: httpx.Client, complaints: Complaints
+def test_an_unknown_job_an_invalid_id_and_an_unknown_view_are_reported(
+    open_view: OpenView, api: httpx.Client, page_errors: PageErrors
 ) -> None:
-    complaints.foreseen.update({400, 404})
+    page_errors.expected.update({400, 404})
     page = open_view("#/jobs/never")
-    expect(page.get_by_role("heading", name="There is no job with this id")).to_be_visible()
+    expect(page.get_by_role("heading", name="Job not found")).to_be_visible()
     page.goto(f"{page.url.split('#')[0]}#/jobs/not%20an%20id")
-    expect(page.get_by_role("heading", name="The service refuses this")).to_be_visible()
+    expect(page.get_by_role("heading", name="Request rejected")).to_be_visible()
     page.goto(f"{page.url.split('#')[0]}#/nothing")
-    expect(page.get_by_role("heading", name="There is no such view")).to_be_visible()
+    expect(page.get_by_role("heading", name="Page not found")).to_be_visible()

@@ -1,4 +1,4 @@
-"""The list: filters in the address, rows that change where they are, new jobs that wait, pages without an end."""
+"""The list of jobs: filters in the address, rows that change in place, the button for new jobs, pagination."""
 
 import asyncio
 import re
@@ -12,10 +12,10 @@ from playwright.sync_api import Page, Route, expect
 
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
-from tests.browser.conftest import Complaints, Load, Open, change, claim, create, run
-from tests.helpers.servers import Service
+from tests.browser.conftest import LoadUrl, OpenView, PageErrors, change, claim, create, run
+from tests.helpers.service_process import Service
 
-MANY = 10_000
+JOB_COUNT = 10_000
 
 
 def ids(page: Page) -> list[str]:
@@ -23,27 +23,27 @@ def ids(page: Page) -> list[str]:
 
 
 def create_many(redis_url: str) -> None:
-    """Create them beside the browser's own event loop, in a thread."""
+    """Create the jobs in a thread, because the browser has an event loop in this one."""
 
-    async def fill() -> None:
+    async def create_all() -> None:
         pool = create_pool(redis_url)
-        manager, places = JobStateManager(pool, ttl=timedelta(days=7)), asyncio.Semaphore(50)
+        manager, limit = JobStateManager(pool, ttl=timedelta(days=7)), asyncio.Semaphore(50)
 
-        async def one(number: int) -> None:
-            async with places:
+        async def create_one(number: int) -> None:
+            async with limit:
                 await manager.create_job(f"job-{number:05}", {"n": number}, None, slate_id=f"slate-{number % 7}")
 
-        for start in range(0, MANY, 500):  # newest first is the order of numbers, but within 500
-            await asyncio.gather(*(one(number) for number in range(start, start + 500)))
+        for start in range(0, JOB_COUNT, 500):  # jobs are ordered by number, except within 500
+            await asyncio.gather(*(create_one(number) for number in range(start, start + 500)))
         await pool.disconnect()
 
-    thread = threading.Thread(target=asyncio.run, args=(fill(),))
+    thread = threading.Thread(target=asyncio.run, args=(create_all(),))
     thread.start()
     thread.join()
 
 
-def test_what_happens_before_the_page_hears_is_shown_all_the_same(
-    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client
+def test_a_change_before_the_stream_opens_is_shown(
+    new_page: Callable[..., Page], load: LoadUrl, service: Service, api: httpx.Client
 ) -> None:
     create(api, job_id="a")
     page, held = new_page(), list[Route]()
@@ -57,21 +57,21 @@ def test_what_happens_before_the_page_hears_is_shown_all_the_same(
     expect(page.locator("tbody tr")).to_have_count(2)
 
 
-def test_the_rows_are_read_once_and_only_when_the_page_hears(
-    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client
+def test_the_rows_are_read_once_after_the_stream_has_opened(
+    new_page: Callable[..., Page], load: LoadUrl, service: Service, api: httpx.Client
 ) -> None:
     create(api, job_id="a")
-    page, told = new_page(), list[str]()
-    page.on("response", lambda response: told.append(response.url.removeprefix(service.url)))
+    page, urls = new_page(), list[str]()
+    page.on("response", lambda response: urls.append(response.url.removeprefix(service.url)))
     load(page, f"{service.url}/#/jobs")
     expect(page.locator("tbody tr")).to_have_count(1)
     page.wait_for_timeout(1200)
 
-    reads = [url for url in told if re.match("/v1/(events|jobs)", url)]
+    reads = [url for url in urls if re.match("/v1/(events|jobs)", url)]
     assert [url.partition("?")[0] for url in reads] == ["/v1/events", "/v1/jobs"]
 
 
-def test_every_filter_narrows_the_list_and_stands_in_the_address(open_view: Open, api: httpx.Client) -> None:
+def test_each_filter_narrows_the_list_and_is_part_of_the_address(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a", queue="lineups", slate_id="pinewood 400", correlation_id="r/1")
     create(api, job_id="b", queue="lineups", slate_id="other")
     create(api, job_id="c", queue="reports", slate_id="pinewood 400")
@@ -89,8 +89,8 @@ def test_every_filter_narrows_the_list_and_stands_in_the_address(open_view: Open
     page.get_by_label("Slate").fill("pinewood 400")
     page.get_by_label("Slate").press("Tab")
     expect(rows).to_have_count(1)
-    page.get_by_label("Correlation id").fill("r/1")
-    page.get_by_label("Correlation id").press("Enter")
+    page.get_by_label("Correlation ID").fill("r/1")
+    page.get_by_label("Correlation ID").press("Enter")
     expect(page).to_have_url(
         re.compile(r"#/jobs\?status=pending&queue=lineups&slate_id=pinewood\+400&correlation_id=r%2F1$")
     )
@@ -110,7 +110,7 @@ def test_every_filter_narrows_the_list_and_stands_in_the_address(open_view: Open
     expect(rows).to_have_count(4)
 
 
-def test_a_row_changes_where_it_is_and_keeps_the_focus(open_view: Open, api: httpx.Client) -> None:
+def test_a_row_changes_in_place_and_keeps_the_focus(open_view: OpenView, api: httpx.Client) -> None:
     for number in range(30):
         create(api, job_id=f"job-{number:02}")
     page = open_view("#/jobs")
@@ -137,7 +137,7 @@ def test_a_row_changes_where_it_is_and_keeps_the_focus(open_view: Open, api: htt
     expect(row).to_contain_text("deleted")
 
 
-def test_new_jobs_wait_until_they_are_asked_for(open_view: Open, api: httpx.Client) -> None:
+def test_new_jobs_appear_on_request(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="first")
     page = open_view("#/jobs")
     expect(page.locator("tbody tr")).to_have_count(1)
@@ -150,12 +150,12 @@ def test_new_jobs_wait_until_they_are_asked_for(open_view: Open, api: httpx.Clie
     page.get_by_role("button", name="2 new").click()
     expect(page.locator("tbody tr")).to_have_count(3)
     assert ids(page) == ["third", "second", "first"]
-    expect(page.locator(".fresh")).to_be_hidden()
+    expect(page.locator("button.new")).to_be_hidden()
 
 
-def test_an_empty_list_fills_by_itself(open_view: Open, api: httpx.Client) -> None:
+def test_an_empty_list_fills_automatically(open_view: OpenView, api: httpx.Client) -> None:
     page = open_view("#/jobs?status=running")
-    expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
+    expect(page.get_by_role("heading", name="No matching jobs")).to_be_visible()
 
     create(api, job_id="a")
     claim(api)
@@ -163,7 +163,7 @@ def test_an_empty_list_fills_by_itself(open_view: Open, api: httpx.Client) -> No
     expect(page.locator("tbody tr")).to_have_count(1)
 
 
-def test_only_what_matches_the_filters_is_announced(open_view: Open, api: httpx.Client) -> None:
+def test_only_matching_new_jobs_are_counted(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a", correlation_id="mine")
     page = open_view("#/jobs?correlation_id=mine")
     expect(page.locator("tbody tr")).to_have_count(1)
@@ -174,7 +174,7 @@ def test_only_what_matches_the_filters_is_announced(open_view: Open, api: httpx.
     expect(page.get_by_role("button", name="1 new")).to_be_visible()
 
 
-def test_what_no_longer_fits_the_filter_stays_where_it_is(open_view: Open, api: httpx.Client) -> None:
+def test_a_row_that_no_longer_matches_the_filter_stays_in_place(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     create(api, job_id="b")
     page = open_view("#/jobs?status=pending")
@@ -183,30 +183,32 @@ def test_what_no_longer_fits_the_filter_stays_where_it_is(open_view: Open, api: 
     claim(api)
 
     row = page.get_by_role("row", name="running")
-    expect(row).to_have_class("left")
+    expect(row).to_have_class("outdated")
     assert ids(page) == ["b", "a"]
 
 
-def test_an_id_is_found_or_said_to_be_nowhere(open_view: Open, api: httpx.Client, complaints: Complaints) -> None:
-    complaints.foreseen.update({400, 404})
+def test_the_search_finds_a_job_or_says_why_not(
+    open_view: OpenView, api: httpx.Client, page_errors: PageErrors
+) -> None:
+    page_errors.expected.update({400, 404})
     create(api, job_id="needle")
     page = open_view()
 
     page.keyboard.press("/")
     search = page.get_by_role("searchbox")
     expect(search).to_be_focused()
-    for wrong, said in (("hay", "There is no job hay."), ("no such id", "No job has such an id.")):
-        search.fill(wrong)
+    for text, message in (("hay", "Job hay not found."), ("no such id", "Invalid job ID.")):
+        search.fill(text)
         search.press("Enter")
-        expect(page.locator("#find-said")).to_have_text(said)
+        expect(page.locator("#find-message")).to_have_text(message)
 
     search.fill(" needle ")
     search.press("Enter")
     expect(page.get_by_role("heading", name="needle", level=1)).to_be_focused()
 
 
-def test_ten_thousand_jobs_are_paged_through_in_a_bounded_page(
-    open_view: Open, api: httpx.Client, redis_url: str
+def test_ten_thousand_jobs_are_shown_in_pages_of_bounded_size(
+    open_view: OpenView, api: httpx.Client, redis_url: str
 ) -> None:
     create_many(redis_url)
     page = open_view("#/jobs")
@@ -238,14 +240,16 @@ def test_ten_thousand_jobs_are_paged_through_in_a_bounded_page(
     page.get_by_role("link", name="Newest").click()
     expect(page.locator("tbody tr").first).to_contain_text("fresh")
     page.goto(f"{page.url.split('#')[0]}#/jobs?slate_id=slate-3&status=completed")
-    expect(page.get_by_role("heading", name="No job matches")).to_be_visible()
+    expect(page.get_by_role("heading", name="No matching jobs")).to_be_visible()
 
 
-@pytest.mark.parametrize("wrong", ["cursor=nonsense", "queue=no+queue", "status=none"])
-def test_a_wrong_address_says_what_is_wrong(open_view: Open, complaints: Complaints, wrong: str) -> None:
-    complaints.foreseen.add(400)
-    page = open_view(f"#/jobs?{wrong}")
+@pytest.mark.parametrize("parameter", ["cursor=nonsense", "queue=no+queue", "status=none"])
+def test_an_invalid_parameter_in_the_address_is_reported(
+    open_view: OpenView, page_errors: PageErrors, parameter: str
+) -> None:
+    page_errors.expected.add(400)
+    page = open_view(f"#/jobs?{parameter}")
 
-    expect(page.get_by_role("heading", name="The service refuses this")).to_be_visible()
+    expect(page.get_by_role("heading", name="Request rejected")).to_be_visible()
     page.get_by_role("link", name="Show all jobs").click()
-    expect(page.get_by_role("heading", name="There is no job yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()

@@ -1,4 +1,4 @@
-"""What the page loads: little before it is seen, nothing from elsewhere, nothing twice."""
+"""The files that the dashboard loads: when, how large, and from which cache."""
 
 import re
 from collections.abc import Callable
@@ -7,15 +7,15 @@ import httpx
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import Load, create
-from tests.helpers.servers import Service
+from tests.browser.conftest import LoadUrl, create
+from tests.helpers.service_process import Service
 
-FIRST_PAINT = 100_000
+MAX_FIRST_PAINT_BYTES = 100_000
 
 
 @pytest.mark.parametrize("encoding", ["gzip, br", "identity"])
 def test_the_first_paint_takes_less_than_100_kb(
-    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client, encoding: str
+    new_page: Callable[..., Page], load: LoadUrl, service: Service, api: httpx.Client, encoding: str
 ) -> None:
     create(api)
     page = new_page(extra_http_headers={"Accept-Encoding": encoding})
@@ -26,21 +26,21 @@ def test_the_first_paint_takes_less_than_100_kb(
     loaded = page.evaluate(
         """() => {
           const painted = performance.getEntriesByName("first-contentful-paint")[0].startTime;
-          const files = performance.getEntriesByType("resource").filter((one) => one.name.includes("/assets/"));
+          const files = performance.getEntriesByType("resource").filter((entry) => entry.name.includes("/assets/"));
           const [page] = performance.getEntriesByType("navigation");
-          return { painted, page: page.transferSize, files: files.map((one) => ({
-            name: one.name.split("/").at(-1), size: one.transferSize, start: one.startTime })) };
+          return { painted, page: page.transferSize, files: files.map((entry) => ({
+            name: entry.name.split("/").at(-1), size: entry.transferSize, start: entry.startTime })) };
         }"""
     )
     first = [file for file in loaded["files"] if file["start"] <= loaded["painted"]]
     later = {file["name"] for file in loaded["files"]} - {file["name"] for file in first}
-    assert {"plot.js", "uPlot.iife.min.js", "uPlot.min.css"} <= later
-    assert loaded["page"] + sum(file["size"] for file in first) < FIRST_PAINT
+    assert {"charts.js", "uPlot.iife.min.js", "uPlot.min.css"} <= later
+    assert loaded["page"] + sum(file["size"] for file in first) < MAX_FIRST_PAINT_BYTES
     assert len(first) == len({file["name"] for file in first})
 
 
-def test_a_view_without_its_hash_leads_to_the_page(
-    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client
+def test_the_path_of_a_view_without_hash_is_redirected(
+    new_page: Callable[..., Page], load: LoadUrl, service: Service, api: httpx.Client
 ) -> None:
     job_id = create(api, queue="lineups")
     page = new_page()
@@ -50,36 +50,37 @@ def test_a_view_without_its_hash_leads_to_the_page(
         expect(page.locator("main")).to_contain_text(job_id)
 
 
-def test_no_module_of_the_first_view_is_found_late(service: Service) -> None:
-    """What the page names in its head is all that the first view's modules import: no chain of requests."""
+def test_all_modules_of_the_first_view_are_preloaded(service: Service) -> None:
+    """The page lists each module that the first view imports, so that no request waits for another module."""
     page = httpx.get(service.url).text
-    named = set(re.findall(r'"assets/\w+/(\w[\w-]*\.js)"', page))
-    room = re.search(r'"(assets/\w+)/app\.js"', page)
-    assert room
-    reached, ahead = set(), {"app.js"}
-    while ahead:
-        name = ahead.pop()
-        reached.add(name)
-        text = httpx.get(f"{service.url}/{room[1]}/{name}").text
-        ahead |= set(re.findall(r'^import .*? from "\./([\w-]+\.js)";', text, re.MULTILINE | re.DOTALL)) - reached
-    assert reached == named
+    preloaded = set(re.findall(r'"assets/\w+/(\w[\w-]*\.js)"', page))
+    assets = re.search(r'"(assets/\w+)/app\.js"', page)
+    assert assets
+    imported, pending = set(), {"app.js"}
+    while pending:
+        name = pending.pop()
+        imported.add(name)
+        text = httpx.get(f"{service.url}/{assets[1]}/{name}").text
+        pending |= set(re.findall(r'^import .*? from "\./([\w-]+\.js)";', text, re.MULTILINE | re.DOTALL)) - imported
+    assert imported == preloaded
 
 
-LOADED = """() => Object.fromEntries(performance.getEntriesByType("resource")
-  .filter((one) => one.name.includes("/assets/") && one.responseEnd > 0).map((one) => [one.name, one.transferSize]))"""
+TRANSFER_SIZES = """() => Object.fromEntries(performance.getEntriesByType("resource")
+  .filter((entry) => entry.name.includes("/assets/") && entry.responseEnd > 0)
+  .map((entry) => [entry.name, entry.transferSize]))"""
 
 
-def test_assets_are_kept_by_the_browser(
-    new_page: Callable[..., Page], load: Load, service: Service, api: httpx.Client
+def test_the_browser_caches_assets(
+    new_page: Callable[..., Page], load: LoadUrl, service: Service, api: httpx.Client
 ) -> None:
     page = new_page()
     load(page, service.url)
-    expect(page.locator("#pulse")).to_have_text("Live")
-    before = page.evaluate(LOADED)
+    expect(page.locator("#connection-status")).to_have_text("Live")
+    before = page.evaluate(TRANSFER_SIZES)
     page.goto("about:blank")
     load(page, service.url)
-    expect(page.locator("#pulse")).to_have_text("Live")
+    expect(page.locator("#connection-status")).to_have_text("Live")
 
-    again = {name: size for name, size in page.evaluate(LOADED).items() if name in before}
-    assert len(again) > 10
-    assert set(again.values()) == {0}
+    after = {name: size for name, size in page.evaluate(TRANSFER_SIZES).items() if name in before}
+    assert len(after) > 10
+    assert set(after.values()) == {0}

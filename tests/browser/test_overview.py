@@ -1,4 +1,4 @@
-"""The overview: counts that follow what happens, what is stuck, and every switch."""
+"""The overview: live counts, stale jobs, throughput, and the controls of queues and the drain."""
 
 import re
 from typing import Any
@@ -6,32 +6,32 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page, Route, expect
 
-from tests.browser.conftest import Complaints, Open, change, claim, create, run
+from tests.browser.conftest import OpenView, PageErrors, change, claim, create, run
 
 
 def count(page: Page, status: str) -> str:
     return page.locator(f".tile.{status} .count").inner_text()
 
 
-def test_a_newcomer_is_told_how_to_make_the_first_job_and_sees_it_come(open_view: Open, api: httpx.Client) -> None:
+def test_without_jobs_the_page_shows_a_command_that_creates_one(open_view: OpenView, api: httpx.Client) -> None:
     page = open_view(permissions=["clipboard-read", "clipboard-write"])
-    expect(page.get_by_role("heading", name="There is no job yet")).to_be_visible()
+    expect(page.get_by_role("heading", name="No jobs yet")).to_be_visible()
 
     page.get_by_role("button", name="Copy").click()
     copied = page.evaluate("navigator.clipboard.readText()")
     assert copied.startswith(f"curl '{str(api.base_url).rstrip('/')}/v1/jobs'")
 
     create(api, queue="greetings")
-    expect(page.get_by_role("heading", name="There is no job yet")).to_be_hidden()
+    expect(page.get_by_role("heading", name="No jobs yet")).to_be_hidden()
     expect(page.locator(".tile.pending .count")).to_have_text("1")
 
 
-def test_counts_follow_what_happens_without_a_reload(open_view: Open, api: httpx.Client) -> None:
+def test_counts_change_without_a_reload(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     create(api, job_id="b", delay_seconds=3600)
     page = open_view()
-    expect(page.locator(".tile.pending")).to_contain_text("1 not due yet")
-    expect(page.locator(".tile.pending .oldest")).to_contain_text("oldest a waits")
+    expect(page.locator(".tile.pending")).to_contain_text("1 delayed")
+    expect(page.locator(".tile.pending .oldest")).to_contain_text("oldest: a")
 
     lease = claim(api)
     expect(page.locator(".tile.running")).to_contain_text("1 with a lease, 0 without")
@@ -40,7 +40,7 @@ def test_counts_follow_what_happens_without_a_reload(open_view: Open, api: httpx
     assert (count(page, "running"), count(page, "pending")) == ("0", "1")
 
 
-def test_a_count_leads_to_its_jobs(open_view: Open, api: httpx.Client) -> None:
+def test_a_count_links_to_its_jobs(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     run(api, create(api, job_id="b"), status="failed", error_message="no")
     page = open_view()
@@ -52,16 +52,16 @@ def test_a_count_leads_to_its_jobs(open_view: Open, api: httpx.Client) -> None:
     expect(page.get_by_label("Status")).to_have_value("failed")
 
 
-def test_a_queue_is_paused_resumed_capped_and_uncapped(open_view: Open, api: httpx.Client) -> None:
+def test_a_queue_is_paused_resumed_limited_and_unlimited(open_view: OpenView, api: httpx.Client) -> None:
     create(api, queue="lineups")
     page = open_view()
     row = page.get_by_role("row", name="lineups")
 
     row.get_by_role("button", name="Pause lineups").click()
     expect(row.locator(".badge.paused")).to_be_visible()
-    row.get_by_role("button", name="Cap… lineups").click()
-    page.get_by_label("Running at most").fill("3")
-    page.get_by_role("button", name="Set the cap").click()
+    row.get_by_role("button", name="Limit… lineups").click()
+    page.get_by_label("Max running").fill("3")
+    page.get_by_role("button", name="Set limit").click()
     expect(row).to_contain_text("of 3")
     assert api.get("/v1/queues").json()["items"][0] | {"statuses": {}} == {
         **{"queue": "lineups", "paused": True, "max_running": 3},
@@ -70,13 +70,13 @@ def test_a_queue_is_paused_resumed_capped_and_uncapped(open_view: Open, api: htt
 
     row.get_by_role("button", name="Resume lineups").click()
     expect(row.get_by_role("button", name="Pause lineups")).to_be_visible()
-    row.get_by_role("button", name="Cap… lineups").click()
-    page.get_by_role("button", name="Lift the cap").click()
+    row.get_by_role("button", name="Limit… lineups").click()
+    page.get_by_role("button", name="Remove limit").click()
     expect(row).not_to_contain_text("of 3")
     assert "max_running" not in api.get("/v1/queues").json()["items"][0]
 
 
-def test_a_button_of_a_queue_sends_the_setting_that_it_changes_and_no_other(open_view: Open, api: httpx.Client) -> None:
+def test_a_button_of_a_queue_sends_only_the_setting_that_it_changes(open_view: OpenView, api: httpx.Client) -> None:
     create(api, queue="lineups")
     page = open_view()
     row = page.get_by_role("row", name="lineups")
@@ -87,37 +87,37 @@ def test_a_button_of_a_queue_sends_the_setting_that_it_changes_and_no_other(open
     api.put("/v1/queues/lineups", json={"max_running": 7}).raise_for_status()
     row.get_by_role("button", name="Pause lineups").click()
     expect(row).to_contain_text("of 7")
-    row.get_by_role("button", name="Cap… lineups").click()
-    page.get_by_role("button", name="Lift the cap").click()
+    row.get_by_role("button", name="Limit… lineups").click()
+    page.get_by_role("button", name="Remove limit").click()
     expect(row).not_to_contain_text("of 7")
 
     assert sent == [{"paused": True}, {"max_running": None}]
     assert api.get("/v1/queues").json()["items"][0]["paused"] is True
 
 
-def test_a_drain_is_begun_and_ended(open_view: Open, api: httpx.Client) -> None:
+def test_a_drain_is_started_and_stopped(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     change(api, "a", status="running")
     page = open_view()
     drain = page.get_by_role("region", name="Drain")
-    expect(drain).to_contain_text("1 running, 0 of them under a live lease; the oldest is a.")
+    expect(drain).to_contain_text("1 running, 0 of them with an active lease. Oldest: a.")
 
-    drain.get_by_role("button", name="Start a drain…").click()
+    drain.get_by_role("button", name="Start drain…").click()
     page.get_by_label("Minutes").fill("10")
-    page.get_by_role("button", name="Start the drain").click()
-    expect(drain).to_contain_text("it is safe to stop")
-    expect(drain).to_contain_text(re.compile(r"ends by itself in (10 min|9 min 5\d s)"))
+    page.get_by_role("button", name="Start drain", exact=True).click()
+    expect(drain).to_contain_text("Safe to stop")
+    expect(drain).to_contain_text(re.compile(r"Ends automatically in (10 min|9 min 5\d s)"))
     assert api.get("/v1/drain").json()["draining"] is True
 
-    drain.get_by_role("button", name="End the drain").click()
-    expect(drain).to_contain_text("Jobs are created and given out.")
+    drain.get_by_role("button", name="Stop drain").click()
+    expect(drain).to_contain_text("Jobs can be created and claimed.")
     assert api.get("/v1/drain").json()["draining"] is False
 
 
-def test_no_is_an_answer_too(open_view: Open, api: httpx.Client) -> None:
+def test_a_dismissed_dialog_changes_nothing(open_view: OpenView, api: httpx.Client) -> None:
     create(api)
     page = open_view()
-    start = page.get_by_role("button", name="Start a drain…")
+    start = page.get_by_role("button", name="Start drain…")
 
     start.click()
     page.keyboard.press("Escape")
@@ -127,60 +127,60 @@ def test_no_is_an_answer_too(open_view: Open, api: httpx.Client) -> None:
     assert api.get("/v1/drain").json()["draining"] is False
 
 
-def test_a_refusal_is_said(open_view: Open, api: httpx.Client, complaints: Complaints) -> None:
-    complaints.foreseen.add(400)
+def test_a_rejected_request_is_shown(open_view: OpenView, api: httpx.Client, page_errors: PageErrors) -> None:
+    page_errors.expected.add(400)
     create(api, queue="lineups")
     page = open_view()
     page.route("**/v1/queues/lineups", lambda route: route.continue_(post_data='{"paused": 1}'))
 
     page.get_by_role("button", name="Pause lineups").click()
 
-    expect(page.locator("#notice.bad")).to_contain_text("paused")
+    expect(page.locator("#toast.error")).to_contain_text("paused")
 
 
-def test_stale_jobs_are_called_out_by_name(open_view: Open, api: httpx.Client) -> None:
-    """The service hands a stale job on within a second, so what it says is changed on the way."""
-    create(api, job_id="left-behind")
-    claim(api, worker="gone")
+def test_stale_jobs_are_listed(open_view: OpenView, api: httpx.Client) -> None:
+    """The service requeues a stale job within a second, so the test changes the responses."""
+    create(api, job_id="abandoned")
+    claim(api, worker="crashed")
 
     def as_stale(route: Route) -> None:
-        answer = route.fetch()
-        told = answer.json()
-        if "running" in told:
-            told["running"] = {"leased": 0, "unleased": 1}
-        for job in told.get("items", []):
+        response = route.fetch()
+        body = response.json()
+        if "running" in body:
+            body["running"] = {"leased": 0, "unleased": 1}
+        for job in body.get("items", []):
             job["stale"] = True
-        route.fulfill(response=answer, json=told)
+        route.fulfill(response=response, json=body)
 
     page = open_view()
     page.route("**/v1/stats", as_stale)
     page.route("**/v1/jobs?status=running*", as_stale)
     create(api)
 
-    stale = page.get_by_role("region", name="Their workers were not heard of in time")
-    expect(stale.get_by_role("link", name="left-behind")).to_be_visible()
-    expect(stale).to_contain_text("held by gone")
+    stale = page.get_by_role("region", name="Jobs with expired leases")
+    expect(stale.get_by_role("link", name="abandoned")).to_be_visible()
+    expect(stale).to_contain_text("held by crashed")
 
 
-def test_the_plot_shows_what_has_finished_before_and_since(open_view: Open, api: httpx.Client) -> None:
+def test_the_charts_show_jobs_that_finished_before_and_after_loading(open_view: OpenView, api: httpx.Client) -> None:
     for job_id in ("a", "b"):
         run(api, create(api, job_id=job_id), status="completed", result=1)
     run(api, create(api, job_id="c"), status="failed", error_message="no")
     page = open_view()
-    trend = page.get_by_role("region", name="Over time")
-    expect(trend).to_contain_text("In the last 15 minutes: 2 completed, 1 failed, 0 cancelled.")
-    expect(trend.locator("canvas")).to_have_count(2)
+    throughput = page.get_by_role("region", name="Throughput")
+    expect(throughput).to_contain_text("In the last 15 minutes: 2 completed, 1 failed, 0 cancelled.")
+    expect(throughput.locator("canvas")).to_have_count(2)
 
     run(api, create(api, job_id="d"), status="completed", result=1)
-    expect(trend).to_contain_text("3 completed")
+    expect(throughput).to_contain_text("3 completed")
 
-    trend.get_by_role("link", name="1 h").click()
-    expect(page).to_have_url(re.compile(r"#/\?stretch=1h$"))
-    expect(trend).to_contain_text("In the last hour: 3 completed, 1 failed")
-    box = trend.locator(".u-over").first.bounding_box()
+    throughput.get_by_role("link", name="1 h").click()
+    expect(page).to_have_url(re.compile(r"#/\?range=1h$"))
+    expect(throughput).to_contain_text("In the last hour: 3 completed, 1 failed")
+    box = throughput.locator(".u-over").first.bounding_box()
     assert box
-    readings = []
-    for minutes in range(3):  # the last may have begun since
+    readouts = []
+    for minutes in range(3):  # a new minute may have begun
         page.mouse.move(box["x"] + box["width"] * (59 - minutes) / 59 - 2, box["y"] + box["height"] / 2)
-        readings.append(trend.locator(".reading").inner_text())
-    assert any(re.search(r"[123] completed.* per minute, median \d+ ms$", reading) for reading in readings), readings
+        readouts.append(throughput.locator(".readout").inner_text())
+    assert any(re.search(r"[123] completed.* per minute, median \d+ ms$", readout) for readout in readouts), readouts

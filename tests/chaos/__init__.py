@@ -1,1 +1,1 @@
-"""The service as a black box under load and faults: what many clients were told is held against what there is."""
+"""Chaos tests in the manner of Jepsen: clients, injected faults, and a checker of the recorded history."""

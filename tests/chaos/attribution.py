@@ -1,117 +1,124 @@
-"""Which call made which revision: every one needs a cause, and a call that may have been done made one at most."""
+"""Attribution of revisions to calls: every revision needs a cause, and a request makes at most one revision."""
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from tests.chaos.history import Call, History, Kind, Outcome, Version
-from tests.chaos.job_timelines import Step
+from tests.chaos.job_timelines import Transition
 
-#: Seconds by which clocks and the end of a try may differ.
-SLACK = 0.25
-FOR_EVER = float("inf")
+#: Seconds by which clocks may differ, and by which the service may exceed its own timeout.
+CLOCK_TOLERANCE = 0.25
+INFINITY = float("inf")
 
 
 class Cause(NamedTuple):
-    """Calls that are one request, as far as they may have made one revision that no answer names."""
+    """A request that may have made one revision that no response names: its first call and the repetitions."""
 
     calls: tuple[Call, ...]
-    #: It was acknowledged, so that it must have made one.
+    #: The request was acknowledged, so it must have made a revision.
     is_certain: bool
 
-    def may_have_made(self, step: Step, history: History) -> bool:
-        """Say whether one of the calls may have made a revision."""
-        return any(could_make(call, step) and _in_time(call, step, history) for call in self.calls)
+    def may_have_caused(self, transition: Transition, history: History) -> bool:
+        """Return whether one of the calls may have made this transition."""
+        return any(could_cause(call, transition) and _may_overlap(call, transition, history) for call in self.calls)
 
 
-def could_make(call: Call, step: Step) -> bool:
-    """Say whether a call of this kind makes such a revision."""
-    if call.job_id not in ("", step.version.job_id):  # a claim does not know which job it gets
+def could_cause(call: Call, transition: Transition) -> bool:
+    """Return whether a call of this kind can make such a transition."""
+    if call.job_id not in ("", transition.version.job_id):  # a claim does not name its job
         return False
-    return call.is_change and _MAKES[call.kind](call, step)
+    return call.is_change and _CAUSES[call.kind](call, transition)
 
 
-def _moves(before: str, *after: str) -> Callable[[Call, Step], bool]:
-    return lambda call, step: step.change == "moved" and step.before == before and step.after in after
+def _status_change(before: str, *after: str) -> Callable[[Call, Transition], bool]:
+    return lambda call, change: change.change == "status" and change.before == before and change.after in after
 
 
-_starts = _moves("pending", "running")
-_MAKES: dict[Kind, Callable[[Call, Step], bool]] = {
-    Kind.CREATE: lambda call, step: step.change == "created",
+_starts = _status_change("pending", "running")
+_CAUSES: dict[Kind, Callable[[Call, Transition], bool]] = {
+    Kind.CREATE: lambda call, made: made.change == "created",
     Kind.START: _starts,
     Kind.CLAIM: _starts,
-    Kind.PROGRESS: lambda call, step: "progress" in step.change or _starts(call, step),
-    Kind.BEAT: lambda call, step: "progress" in step.change,
-    Kind.END: lambda call, step: step.change == "moved" and step.after == call.target,
-    Kind.CANCEL: lambda call, step: "asked" in step.change or (step.change, step.after) == ("moved", "cancelled"),
-    Kind.RELEASE: _moves("running", "pending", "failed", "cancelled"),
-    Kind.DELETE: lambda call, step: step.change == "deleted",
+    Kind.PROGRESS: lambda call, made: "progress" in made.change or _starts(call, made),
+    Kind.HEARTBEAT: lambda call, made: "progress" in made.change,
+    Kind.FINISH: lambda call, made: made.change == "status" and made.after == call.target_status,
+    Kind.CANCEL: lambda call, made: (
+        "cancel_requested" in made.change or (made.change, made.after) == ("status", "cancelled")
+    ),
+    Kind.RELEASE: _status_change("running", "pending", "failed", "cancelled"),
+    Kind.DELETE: lambda call, made: made.change == "deleted",
 }
 
 
-def _in_time(call: Call, step: Step, history: History) -> bool:
-    """Say whether the call was under way as the revision was made.
+def _may_overlap(call: Call, transition: Transition, history: History) -> bool:
+    """Return whether the call may have been in progress when the transition was made.
 
-    What is answered 503 is not done later; what got no answer may be, by a service that stood still.
+    A call that got 503 has no effect later. A call without a response may: the service may have been paused.
     """
-    if step.until + SLACK < call.started:
+    if transition.not_after + CLOCK_TOLERANCE < call.started:
         return False
-    if call.outcome is Outcome.REFUSED:
-        # Done by the service's first try, whose answer was lost; refused to its second for what came in between.
-        return history.is_disturbed(call) and not call.is_unsent and step.followed <= call.ended + SLACK
-    return step.since - SLACK <= (FOR_EVER if call.status is None else call.ended)
+    if call.outcome is Outcome.FAIL:
+        # The service's first try took effect and lost its reply; its second failed because of a change in between.
+        was_retried = history.overlaps_fault(call) and not call.is_unsent
+        return was_retried and transition.followed_at <= call.ended + CLOCK_TOLERANCE
+    return transition.not_before - CLOCK_TOLERANCE <= (INFINITY if call.status is None else call.ended)
 
 
-def acknowledged(history: History, steps: Iterable[Step]) -> Iterator[tuple[Version, Call]]:
-    """Yield the calls that were told that they are done, and the revision that the answer stands for.
+def acknowledged_versions(history: History, transitions: Iterable[Transition]) -> Iterator[tuple[Version, Call]]:
+    """Yield each acknowledged call and the revision that it made.
 
-    The answer to a creation or a claim whose first reply was lost shows the job as it is by then.
+    The response to a creation or claim whose first reply was lost shows a later revision of the job.
     """
-    attempts = {(step.version.job_id, step.version.created, step.attempt): step.version for step in steps}
+    starts = {
+        (transition.version.job_id, transition.version.created, transition.attempt): transition.version
+        for transition in transitions
+    }
     for call in history.calls:
-        if call.outcome is Outcome.DONE and call.is_change and call.seen and not history.may_be_lost(call):
-            [seen] = call.seen
+        if call.outcome is Outcome.OK and call.is_change and call.observations and not history.may_be_lost(call):
+            [observed] = call.observations
             if call.kind is Kind.CREATE:
-                yield seen.version._replace(revision=1), call
+                yield observed.version._replace(revision=1), call
             elif call.kind is Kind.CLAIM:
-                yield attempts.get((*seen.version[:2], seen.attempt), seen.version), call
+                yield starts.get((*observed.version[:2], observed.attempt), observed.version), call
             else:
-                yield seen.version, call
+                yield observed.version, call
 
 
-def causes(history: History, named: Container[int]) -> list[Cause]:
-    """Return what may have made revisions that no answer names; the calls (by `id`) in `named` made those they name.
+def possible_causes(history: History, attributed: Container[int]) -> list[Cause]:
+    """Return the possible causes of revisions that no response names. `attributed` has the `id` of all other calls.
 
-    The answer to a cancel whose first reply was lost may name a later revision: the job was asked to stop already.
+    The response to a cancellation whose first reply was lost may name a later revision.
     """
     groups: dict[str, list[Call]] = {}
     for number, call in enumerate(history.calls):
         if call.is_change:
             groups.setdefault(call.group or f"#{number}", []).append(call)
-    found = []
+    causes = []
     for calls in groups.values():
-        told = [call for call in calls if call.outcome is Outcome.DONE and not history.may_be_lost(call)]
-        if told and id(told[-1]) in named:
+        acknowledged = [call for call in calls if call.outcome is Outcome.OK and not history.may_be_lost(call)]
+        if acknowledged and id(acknowledged[-1]) in attributed:
             continue
-        found.append(Cause(tuple(calls), bool(told) and not told[-1].seen))
-        if any(call.kind is Kind.CLAIM and not call.is_keyed for call in calls):
-            found.append(Cause(tuple(map(_undone, calls)), False))
-    return [cause for cause in found if cause.is_certain or _is_open(cause, history)]
+        is_certain = bool(acknowledged) and not acknowledged[-1].observations
+        causes.append(Cause(tuple(calls), is_certain))
+        if any(call.kind is Kind.CLAIM and not call.has_key for call in calls):
+            causes.append(Cause(tuple(map(_automatic_release, calls)), False))
+    return [cause for cause in causes if cause.is_certain or _may_have_effect(cause, history)]
 
 
-def _undone(call: Call) -> Call:
-    """Return the release that the service sends for a claim whose client has left."""
+def _automatic_release(call: Call) -> Call:
+    """Return the release that the service makes for a claim whose client has disconnected."""
     return Call(Kind.RELEASE, call.started, call.ended, status=None)
 
 
-def _is_open(cause: Cause, history: History) -> bool:
+def _may_have_effect(cause: Cause, history: History) -> bool:
     return any(
-        call.outcome is not Outcome.REFUSED or (history.is_disturbed(call) and not call.is_unsent)
+        call.outcome is not Outcome.FAIL or (history.overlaps_fault(call) and not call.is_unsent)
         for call in cause.calls
     )
 
 
-def matched(rows: Sequence[int], candidates: Callable[[int], Iterable[int]]) -> set[int]:
-    """Return those of `rows` that can each have a candidate of its own, as many as possible (Kuhn's algorithm)."""
+def maximum_matching(rows: Sequence[int], candidates: Callable[[int], Iterable[int]]) -> set[int]:
+    """Return the rows of a maximum matching of `rows` with their candidates (Kuhn's algorithm)."""
     owner: dict[int, int] = {}
 
     def place(row: int, tried: set[int]) -> bool:

@@ -1,37 +1,41 @@
-"""A history, and what several checks make of it."""
+"""A history with the results that several checks share."""
 
 from collections.abc import Iterator
 
-from tests.chaos.attribution import acknowledged
+from tests.chaos.attribution import acknowledged_versions
 from tests.chaos.history import Call, History, Version
-from tests.chaos.job_timelines import Step, lives
+from tests.chaos.job_timelines import Transition, build_timelines
 
 Violations = Iterator[str]
 
 
-class Facts:
-    """A history, and what several checks make of it."""
+class CheckContext:
+    """A history with its timelines, transitions and acknowledged calls."""
 
     def __init__(self, history: History) -> None:
         self.history = history
-        self.lives = lives(history)
-        self.steps: dict[Version, Step] = {step.version: step for life in self.lives.values() for step in life.steps}
-        self.acknowledged = list(acknowledged(history, self.steps.values()))
+        self.timelines = build_timelines(history)
+        self.transitions: dict[Version, Transition] = {
+            transition.version: transition
+            for timeline in self.timelines.values()
+            for transition in timeline.transitions
+        }
+        self.acknowledged = list(acknowledged_versions(history, self.transitions.values()))
 
 
-def in_words(call: Call) -> str:
-    """Return a call in words."""
+def describe_call(call: Call) -> str:
+    """Return a description of a call for a violation."""
     name = f"{call.kind} {call.job_id}" + (f" ({call.group})" if call.group else "")
-    return f"{name} at {call.started:.3f} to {call.ended:.3f}, answered {call.status} {call.problem}"
+    return f"{name} at {call.started:.3f} to {call.ended:.3f}, status {call.status} {call.problem}"
 
 
-def story(history: History, job_id: str) -> list[str]:
-    """Return all that is known of a job, in lines, in the order in which it was asked for or happened."""
+def describe_job(history: History, job_id: str) -> list[str]:
+    """Return everything recorded about a job, one line each, in order of time."""
     lines = [(event.at, f"event {event}") for event in history.events if event.version.job_id == job_id]
     for call in history.calls:
-        shown = [seen for seen in call.seen if seen.version.job_id == job_id]
-        if shown or call.job_id == job_id:
+        observed = [observation for observation in call.observations if observation.version.job_id == job_id]
+        if observed or call.job_id == job_id:
             lost = ", may be lost" if history.may_be_lost(call) else ""
-            lines.append((call.started, f"{in_words(call)} {call.content}{lost}: {shown}"))
-    lines += [(one.since, str(one)) for one in (*history.faults, *history.losses)]
-    return [*(line for _, line in sorted(lines)), f"in the end {history.records.get(job_id)}"]
+            lines.append((call.started, f"{describe_call(call)} {call.content}{lost}: {observed}"))
+    lines += [(window.since, str(window)) for window in (*history.faults, *history.losses)]
+    return [*(line for _, line in sorted(lines)), f"final record {history.records.get(job_id)}"]

@@ -1,4 +1,4 @@
-"""A real Redis, a line to it that can be broken, the service over that line, and what is to be known of them."""
+"""The environment of a round: Redis, a proxy before it that injects faults, and the service behind the proxy."""
 
 import asyncio
 import contextlib
@@ -18,102 +18,104 @@ import httpx
 from redis.asyncio import Redis
 
 from tests.chaos.history import History, Window
-from tests.chaos.http import connected
-from tests.helpers.servers import FaultyLine, ProcessRedis, Service
+from tests.chaos.http import open_client
+from tests.helpers.redis_servers import ProcessRedis
+from tests.helpers.service_process import Service
+from tests.helpers.tcp_proxy import FaultProxy
 from tests.integration.server.test_supervisor import workers_of
 
-#: Seconds that anything may take to come about, on whatever machine; what is promised is told in the figures.
-PATIENCE: Final = 60.0
+#: Seconds to wait for any condition, on any machine. The report has the measured recovery times.
+TIMEOUT: Final = 60.0
 DISK_BYTES: Final = 192 * 1024 * 1024
 
 
 @dataclass
-class Setting:
-    """How a service is set up for some rounds."""
+class Topology:
+    """The number of processes and connections that the service runs with."""
 
     name: str
     environment: dict[str, str]
 
 
-#: One process with the pool that it has by itself; two processes whose pools are soon exhausted.
-ONE: Final = Setting("one process", {})
-NARROW: Final = Setting("two processes, four connections each", {"JOBSTATE_WORKERS": "2", "REDIS_MAX_CONNECTIONS": "4"})
+SINGLE_PROCESS: Final = Topology("one process", {})
+#: Two processes whose connection pools are soon exhausted.
+TWO_PROCESSES: Final = Topology(
+    "two processes, four connections each", {"JOBSTATE_WORKERS": "2", "REDIS_MAX_CONNECTIONS": "4"}
+)
 
 
-class Stage:
-    """What a round plays on. Faults note here what they may have cost."""
+class Environment:
+    """Redis, proxy and service of a round, and the history that the nemesis adds to."""
 
-    def __init__(self, redis: ProcessRedis, folder: Path, line: FaultyLine, service: Service, disk: "Disk") -> None:
-        self.redis, self.folder, self.line, self.service, self.disk = redis, folder, line, service, disk
+    def __init__(self, redis: ProcessRedis, folder: Path, proxy: FaultProxy, service: Service, disk: "Disk") -> None:
+        self.redis, self.folder, self.proxy, self.service, self.disk = redis, folder, proxy, service, disk
         self.history = History()
-        self.choose = random.Random(0)
+        self.rng = random.Random(0)
         self.fsync = "always"
-        #: Seconds for which a fault holds on.
-        self.hold = 1.0
+        #: Duration of a fault in seconds.
+        self.fault_seconds = 1.0
 
     @contextlib.asynccontextmanager
-    async def client(self) -> AsyncIterator[Redis]:
-        """Talk to Redis behind the line's back."""
+    async def redis_client(self) -> AsyncIterator[Redis]:
+        """Yield a client of Redis that bypasses the proxy."""
         async with Redis(port=self.redis.port, socket_timeout=10, protocol=2) as redis:
             yield redis
 
-    async def sync(self, fsync: str) -> None:
-        """Have Redis sync `always` or `everysec`."""
+    async def set_fsync(self, fsync: str) -> None:
+        """Set `appendfsync` to `always` or `everysec`."""
         self.fsync = fsync
-        async with self.client() as redis:
+        async with self.redis_client() as redis:
             await redis.config_set("appendfsync", fsync)
 
     async def kill_redis(self) -> None:
-        """Kill Redis, and note what that may lose."""
+        """Kill Redis, and record what that may lose."""
         await asyncio.to_thread(self.redis.kill)
-        if self.fsync == "everysec":  # while a sync is under way it answers before it writes, for two seconds at most
-            self.lose(time.time() - 2)
+        if self.fsync == "everysec":  # during an fsync Redis replies before it writes, for up to 2 s
+            self.record_loss(time.time() - 2)
 
     async def start_redis(self, *options: str) -> None:
-        """Start Redis, until it answers."""
+        """Start Redis and wait until it answers."""
         await asyncio.to_thread(self.redis.start, *options)
 
-    def lose(self, since: float) -> None:
-        """Note that what was acknowledged since then, up to now, may be gone."""
+    def record_loss(self, since: float) -> None:
+        """Record that Redis may have lost changes acknowledged from `since` until now."""
         self.history.losses.append(Window("loss", since, time.time()))
 
     def kill_service(self) -> None:
-        """Kill every process of the service at once."""
+        """Kill all processes of the service."""
         os.killpg(self.service.process.pid, signal.SIGKILL)
         self.service.kill()
 
     async def start_service(self) -> None:
-        """Start the service, until it listens."""
+        """Start the service and wait until it listens."""
         await asyncio.to_thread(self.service.start)
 
     @property
     def pids(self) -> list[int]:
-        """The processes that serve."""
+        """The ids of the processes that serve requests."""
         return workers_of(self.service) or [self.service.process.pid]
 
-    async def until_ready(self) -> float:
-        """Return in how many seconds the service takes changes."""
+    async def wait_until_ready(self) -> float:
+        """Return the seconds until `/ready` answers 200."""
         started = time.monotonic()
-        async with connected(self.service.url, timeout=5) as http:
+        async with open_client(self.service.url, timeout=5) as http:
             while True:
                 with contextlib.suppress(httpx.HTTPError):
                     if (await http.get("/ready")).status_code == 200:
                         return time.monotonic() - started
-                assert time.monotonic() - started < PATIENCE, (
-                    f"the service does not recover\n{self.service.log[-4000:]}"
-                )
+                assert time.monotonic() - started < TIMEOUT, f"the service did not recover\n{self.service.log[-4000:]}"
                 await asyncio.sleep(0.02)
 
 
 class Disk:
-    """The disk of Redis, which can be made full: a small file system of its own, else a limit on the size of files."""
+    """A disk for Redis that can be filled: a small tmpfs, or else a limit on the size of files."""
 
     def __init__(self, folder: Path, is_mounted: bool) -> None:
         self.folder, self.is_mounted = folder, is_mounted
         self._ballast = folder / "ballast"
 
     def fill(self, pid: int) -> None:
-        """Leave no room for another byte."""
+        """Fill the disk to the last byte."""
         if not self.is_mounted:
             resource.prlimit(pid, resource.RLIMIT_FSIZE, (1, resource.RLIM_INFINITY))
             return
@@ -124,22 +126,22 @@ class Disk:
                         ballast.write(bytes(size))
 
     def free(self, pid: int) -> None:
-        """Make room again."""
+        """Free the space that `fill` took."""
         if self.is_mounted:
             self._ballast.unlink()
         else:
-            with contextlib.suppress(ProcessLookupError):  # it has ended by itself
+            with contextlib.suppress(ProcessLookupError):  # Redis has exited
                 resource.prlimit(pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 
     def __str__(self) -> str:
         if self.is_mounted:
-            return f"a tmpfs of {DISK_BYTES >> 20} MiB, which is filled"
-        return "no tmpfs can be mounted here (that takes root): Redis's files may not grow instead (RLIMIT_FSIZE)"
+            return f"a tmpfs of {DISK_BYTES >> 20} MiB"
+        return "a file size limit (RLIMIT_FSIZE), because mounting a tmpfs takes root"
 
 
 @contextlib.contextmanager
-def disk(folder: Path) -> Iterator[Disk]:
-    """Make a disk for Redis in `folder`."""
+def mount_disk(folder: Path) -> Iterator[Disk]:
+    """Yield a disk for Redis in `folder`: a tmpfs where the process may mount one."""
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", "tmpfs", str(folder)]
     is_mounted = os.geteuid() == 0 and subprocess.run(mount, capture_output=True, check=False).returncode == 0
@@ -151,25 +153,25 @@ def disk(folder: Path) -> Iterator[Disk]:
 
 
 @contextlib.asynccontextmanager
-async def stage(folder: Path, setting: Setting, source: Path | None) -> AsyncIterator[Stage]:
-    """Start everything in `folder`; the service out of `source`, the `src` of a checkout, where one is given."""
+async def start_environment(folder: Path, topology: Topology, source: Path | None) -> AsyncIterator[Environment]:
+    """Start everything in `folder`. `source` is the `src` directory of another checkout whose service to run."""
     folder.mkdir()  # noqa: ASYNC240
-    environment = {"SHUTDOWN_DRAIN_SECONDS": "0", "LOG_LEVEL": "warning", **setting.environment}
+    variables = {"SHUTDOWN_DRAIN_SECONDS": "0", "LOG_LEVEL": "warning", **topology.environment}
     if source is not None:
-        environment["PYTHONPATH"] = str(source)
+        variables["PYTHONPATH"] = str(source)
     options = ("--appendfsync", "always", "--busy-reply-threshold", "1", "--maxmemory-policy", "noeviction")
-    with disk(folder / "redis") as place:
-        redis = await asyncio.to_thread(ProcessRedis, place.folder, *options, "--auto-aof-rewrite-percentage", "0")
+    with mount_disk(folder / "redis") as redis_disk:
+        redis = await asyncio.to_thread(ProcessRedis, redis_disk.folder, *options, "--auto-aof-rewrite-percentage", "0")
         try:
-            async with FaultyLine(redis.port).open() as line:
-                url = f"redis://127.0.0.1:{line.port}/0"
-                service = await asyncio.to_thread(lambda: Service(folder, REDIS_URL=url, **environment))
+            async with FaultProxy(redis.port).open() as proxy:
+                url = f"redis://127.0.0.1:{proxy.port}/0"
+                service = await asyncio.to_thread(lambda: Service(folder, REDIS_URL=url, **variables))
                 try:
-                    found = Stage(redis, place.folder, line, service, place)
-                    await found.until_ready()
-                    yield found
+                    started = Environment(redis, redis_disk.folder, proxy, service, redis_disk)
+                    await started.wait_until_ready()
+                    yield started
                 finally:
                     await asyncio.to_thread(service.stop, signal.SIGINT)
         finally:
             redis.remove()
-            shutil.rmtree(place.folder / "appendonlydir", ignore_errors=True)
+            shutil.rmtree(redis_disk.folder / "appendonlydir", ignore_errors=True)

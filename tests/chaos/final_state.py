@@ -1,4 +1,4 @@
-"""What Redis has when all is quiet, read past the service; and what the service says of it."""
+"""The final state of a round: what Redis holds, read directly, and what the service counts and lists."""
 
 from collections.abc import AsyncIterator
 
@@ -8,30 +8,30 @@ from redis.asyncio import Redis
 from service.domain.timestamps import parse_timestamp
 from service.store import keys
 from tests.chaos.history import Event, History, Record, Version
-from tests.helpers.consistency import ails, drift
+from tests.helpers.consistency import doctor_issues, inconsistencies
 
 
-async def take_stock(history: History, redis: Redis, http: httpx.AsyncClient, origin: str) -> None:
-    """Put into `history` every record, every event after `origin`, and what the service counts and lists."""
-    history.events = [event_of(position, entry) async for position, entry in _entries(redis, origin)]
+async def read_final_state(history: History, redis: Redis, http: httpx.AsyncClient, origin: str) -> None:
+    """Add all records, all events after `origin`, and the service's counts and lists to `history`."""
+    history.events = [parse_event(position, entry) async for position, entry in _entries(redis, origin)]
     history.records = {record.version.job_id: record async for record in _records(redis)}
     history.counts = (await http.get("/v1/stats")).raise_for_status().json()["statuses"]
-    history.listed = [job_id async for job_id in _listed(http)]
-    found = [f"jobstate doctor: {finding}" for finding in await ails(redis.connection_pool)]
-    history.drift = [*await drift(redis), *found]
+    history.listed_ids = [job_id async for job_id in _listed_ids(http)]
+    issues = [f"jobstate doctor: {issue}" for issue in await doctor_issues(redis.connection_pool)]
+    history.inconsistencies = [*await inconsistencies(redis), *issues]
 
 
 async def _entries(redis: Redis, origin: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
     start = f"({origin}"
     while entries := await redis.xrange(keys.EVENTS, start, count=5000):
         for position, entry in entries:
-            if b"job_id" in entry:  # not what is said of queues
+            if b"job_id" in entry:  # not an event of a queue
                 yield position.decode(), {name.decode(): value.decode() for name, value in entry.items()}
         start = f"({entries[-1][0].decode()}"
 
 
-def event_of(position: str, entry: dict[str, str]) -> Event:
-    """Return what an entry of the stream says."""
+def parse_event(position: str, entry: dict[str, str]) -> Event:
+    """Return the event of a stream entry."""
     version = Version(entry["job_id"], int(entry["created"]), int(entry["revision"]))
     return Event(position, entry["event"], version, entry["status"], entry["queue"])
 
@@ -42,21 +42,20 @@ async def _records(redis: Redis) -> AsyncIterator[Record]:
         pipe = redis.pipeline(transaction=False)
         for name in names[start : start + 500]:
             pipe.hgetall(name)
-        for name, held in zip(names[start : start + 500], await pipe.execute(), strict=True):
-            yield _record(
-                name.decode().removeprefix("job:"), {key.decode(): value.decode() for key, value in held.items()}
-            )
+        for name, fields in zip(names[start : start + 500], await pipe.execute(), strict=True):
+            decoded = {key.decode(): value.decode() for key, value in fields.items()}
+            yield _record(name.decode().removeprefix("job:"), decoded)
 
 
-def _record(job_id: str, held: dict[str, str]) -> Record:
-    version = Version(job_id, parse_timestamp(held["created_at"]), int(held["revision"]))
-    entries = [entry.split(":") for entry in held.get("_history", "").split()]
-    changes = tuple((int(revision), letter) for _, revision, letter in entries)
-    content = held.get("result", held.get("error_message", ""))
-    return Record(version, held["status"], int(held.get("attempt", 0)), content, changes)
+def _record(job_id: str, fields: dict[str, str]) -> Record:
+    version = Version(job_id, parse_timestamp(fields["created_at"]), int(fields["revision"]))
+    entries = [entry.split(":") for entry in fields.get("_history", "").split()]
+    changes = tuple((int(revision), code) for _, revision, code in entries)
+    content = fields.get("result", fields.get("error_message", ""))
+    return Record(version, fields["status"], int(fields.get("attempt", 0)), content, changes)
 
 
-async def _listed(http: httpx.AsyncClient) -> AsyncIterator[str]:
+async def _listed_ids(http: httpx.AsyncClient) -> AsyncIterator[str]:
     query: dict[str, str | int] = {"limit": 200}
     while True:
         page = (await http.get("/v1/jobs", params=query)).raise_for_status().json()

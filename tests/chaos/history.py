@@ -1,109 +1,110 @@
-"""What clients asked and were answered, what the event stream said, and what Redis has in the end."""
+"""The history of a round: all calls and responses, the messages of the event stream, and the final state of Redis."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import NamedTuple
 
+#: The lease token of no job, and the version of no job.
 FORGED = "1-1"
-FINAL = frozenset({"completed", "failed", "cancelled"})
+FINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
 
 
 class Kind(StrEnum):
-    """What a call asks for."""
+    """The operation that a call requests."""
 
     CREATE = auto()
     START = auto()
     PROGRESS = auto()
-    END = auto()
+    FINISH = auto()
     CANCEL = auto()
     DELETE = auto()
     CLAIM = auto()
-    BEAT = auto()
+    HEARTBEAT = auto()
     RELEASE = auto()
     READ = auto()
 
 
 class Outcome(StrEnum):
-    """What a client knows after a call."""
+    """What a client knows after a call, in Jepsen's terms."""
 
-    #: It was done: the answer says so.
-    DONE = auto()
-    #: It was not done, and will not be.
-    REFUSED = auto()
-    #: It may have been done, or may be yet.
-    UNKNOWN = auto()
+    #: The response says that the call took effect.
+    OK = auto()
+    #: The call had no effect and will have none.
+    FAIL = auto()
+    #: The call may have taken effect, or may still do so.
+    INFO = auto()
 
 
 class Version(NamedTuple):
-    """A state of a job: which job (an id may be used again: by its creation, in µs), and its revision."""
+    """A revision of a job. The creation time in µs tells apart jobs that reuse an id."""
 
     job_id: str
     created: int
     revision: int
 
 
-class Seen(NamedTuple):
-    """A record as an answer showed it."""
+class Observation(NamedTuple):
+    """A record as a response showed it."""
 
     version: Version
     status: str
     attempt: int = 0
-    #: The JSON of its result or error, empty for none.
+    #: The result or error as JSON; empty for none.
     content: str = ""
 
 
 @dataclass(frozen=True, slots=True)
 class Call:
-    """One request and what came of it; times in seconds since 1970, by the clock that Redis has too."""
+    """One request and its response. Times are Unix times in seconds, by the clock that Redis uses too."""
 
     kind: Kind
     started: float
     ended: float
-    #: The id of the job; empty for a claim, and for what is about many jobs.
+    #: Empty for a claim, and for a read of many jobs.
     job_id: str = ""
-    #: What it is a repetition of, where it is sent under the same key; else its own name.
+    #: The same for all calls that repeat one request under one idempotency key; empty without a key.
     group: str = ""
-    #: Of the HTTP answer; `None` where none came.
+    #: The HTTP status; `None` without a response.
     status: int | None = None
     problem: str = ""
-    #: The answer is sound in itself: a refusal is a problem, one that may pass says when to come again.
-    is_sound: bool = True
-    #: Nothing was sent: nobody listened.
+    #: The response has the right format: an error is a problem, and a temporary one has `Retry-After`.
+    is_well_formed: bool = True
+    #: The connection failed, so nothing was sent.
     is_unsent: bool = False
-    seen: tuple[Seen, ...] = ()
-    #: The status that a change leads to; empty for several.
-    target: str = ""
-    #: The JSON that an end brings.
+    observations: tuple[Observation, ...] = ()
+    #: The status that a change requests; empty where several are possible.
+    target_status: str = ""
+    #: The result or error that a change sends, as JSON.
     content: str = ""
-    #: Of the lease that a claim got.
-    token: str = ""
-    #: The lease token and the version that it was sent with; `FORGED` is nobody's token and no job's version.
-    lease: str = ""
+    #: The lease token that a claim returned.
+    granted_token: str = ""
+    #: The lease token and the version that the request sent.
+    sent_token: str = ""
     if_match: str = ""
-    #: A heartbeat that brings progress makes a revision.
+    #: Only a heartbeat with progress makes a revision.
     has_progress: bool = True
-    is_keyed: bool = True
+    has_key: bool = True
 
     @property
     def outcome(self) -> Outcome:
-        """What its client knows."""
+        """What the client knows."""
         if self.is_unsent or (self.kind is Kind.CLAIM and self.status == 204):
-            return Outcome.REFUSED
+            return Outcome.FAIL
         if self.status is None or self.problem == "internal-error":
-            return Outcome.UNKNOWN
+            return Outcome.INFO
         if self.status == 503 and self.problem.startswith("store-"):
-            return Outcome.UNKNOWN
-        return Outcome.DONE if self.status < 400 else Outcome.REFUSED
+            return Outcome.INFO
+        return Outcome.OK if self.status < 400 else Outcome.FAIL
 
     @property
     def is_change(self) -> bool:
-        """Say whether it would change a job."""
+        """Whether the call makes a revision if it succeeds."""
         return self.kind is not Kind.READ and self.has_progress
 
 
 class Event(NamedTuple):
-    """An entry of the stream of events; `at` in seconds since 1970, to the millisecond below."""
+    """An entry of the event stream."""
 
     position: str
     kind: str
@@ -113,23 +114,23 @@ class Event(NamedTuple):
 
     @property
     def at(self) -> float:
-        """When it happened."""
+        """Unix time in seconds, rounded down to the millisecond."""
         return int(self.position.partition("-")[0]) / 1000
 
     @property
-    def place(self) -> tuple[int, int]:
-        """Its position as numbers, which sort."""
-        return place_of(self.position)
+    def parsed_position(self) -> tuple[int, int]:
+        """The position as numbers, for sorting."""
+        return parse_position(self.position)
 
 
-def place_of(position: str) -> tuple[int, int]:
-    """Return a position of the stream as numbers."""
+def parse_position(position: str) -> tuple[int, int]:
+    """Return a stream position as numbers."""
     millis, _, number = position.partition("-")
     return int(millis), int(number)
 
 
 class Record(NamedTuple):
-    """A job's hash at the end; `changes` has the revision and the letter of every change but progress."""
+    """A job's final hash. `changes` has the revision and change code of every change except progress."""
 
     version: Version
     status: str
@@ -138,50 +139,51 @@ class Record(NamedTuple):
     changes: tuple[tuple[int, str], ...] = ()
 
 
-class Heard(NamedTuple):
-    """What a reader of the stream was told: `hello`, `reset`, or the kind of an event, and its place."""
+class StreamMessage(NamedTuple):
+    """A message of the event stream: `hello`, `reset`, or the kind of an event."""
 
     kind: str
     position: str
 
 
 class Window(NamedTuple):
-    """A stretch of time, in seconds since 1970, in which something was wrong."""
+    """The time during which a fault was active, or from which Redis may have lost data; Unix times in seconds."""
 
     name: str
     since: float
     until: float
 
-    def touches(self, started: float, ended: float) -> bool:
-        """Say whether it has a moment in common with another stretch."""
+    def overlaps(self, started: float, ended: float) -> bool:
+        """Return whether this window and another interval have a moment in common."""
         return started <= self.until and ended >= self.since
 
 
 @dataclass
 class History:
-    """All that is known of one round."""
+    """Everything recorded in one round."""
 
     calls: list[Call] = field(default_factory=list)
     faults: list[Window] = field(default_factory=list)
-    #: What Redis may have forgotten: changes acknowledged within these.
+    #: Redis may have lost changes that were acknowledged within these windows.
     losses: list[Window] = field(default_factory=list)
-    #: Jobs whose leases were made to run out, and until when (s since 1970) each may be taken from its worker for that.
-    run_out: dict[str, float] = field(default_factory=dict)
+    #: Jobs whose leases the nemesis expired, and until when (Unix time) the reaper may take each.
+    expired_leases: dict[str, float] = field(default_factory=dict)
     events: Sequence[Event] = ()
     records: dict[str, Record] = field(default_factory=dict)
-    heard: list[Heard] = field(default_factory=list)
-    #: Jobs by status, as `/v1/stats` counts them; ids, as the pages of `/v1/jobs` list them.
+    stream_messages: list[StreamMessage] = field(default_factory=list)
+    #: Job counts by status, from `/v1/stats`.
     counts: dict[str, int] = field(default_factory=dict)
-    listed: list[str] = field(default_factory=list)
-    #: What a walk of the keys found that does not fit together.
-    drift: list[str] = field(default_factory=list)
-    #: What else went wrong, in words.
-    complaints: list[str] = field(default_factory=list)
+    #: Job ids from all pages of `/v1/jobs`.
+    listed_ids: list[str] = field(default_factory=list)
+    #: Inconsistent keys that the consistency check and the doctor found.
+    inconsistencies: list[str] = field(default_factory=list)
+    #: Violations found while the round ran.
+    errors: list[str] = field(default_factory=list)
 
     def may_be_lost(self, call: Call) -> bool:
-        """Say whether Redis may have forgotten what the call was told."""
-        return any(loss.touches(call.started, call.ended) for loss in self.losses)
+        """Return whether Redis may have lost what the call's response confirmed."""
+        return any(loss.overlaps(call.started, call.ended) for loss in self.losses)
 
-    def is_disturbed(self, call: Call) -> bool:
-        """Say whether a fault touched the call, so that the service may have had to try twice."""
-        return any(fault.touches(call.started - 4, call.ended) for fault in self.faults)
+    def overlaps_fault(self, call: Call) -> bool:
+        """Return whether a fault was active shortly before or during the call, so that the service may have retried."""
+        return any(fault.overlaps(call.started - 4, call.ended) for fault in self.faults)

@@ -1,4 +1,4 @@
-"""Clients that nobody would wish for: too many, too slow, leaving in the middle, sending what is no request."""
+"""Hostile clients: too many connections, slow or aborted requests, and bodies that are no valid request."""
 
 import asyncio
 import contextlib
@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING, Any, Final
 import httpx
 
 from tests.chaos.history import Call, Kind
-from tests.chaos.http import connected
+from tests.chaos.http import open_client
+from tests.chaos.recording_client import observe
 
 if TYPE_CHECKING:
-    from tests.chaos.environment import Stage
+    from tests.chaos.environment import Environment
 
-CROWD: Final = 2000
+CONNECTIONS: Final = 2000
 GIGABYTE: Final = 1 << 30
 
-#: What is no creation of a job; `%s` stands for an id under which no job may be there afterwards.
-NO_CREATIONS: Final = {
+#: Invalid bodies of a creation. `%s` stands for a job id; no job may exist under it afterwards.
+INVALID_BODIES: Final = {
     "ten thousand levels": b'{"job_id":"%s","input_params":' + b"[" * 10_000 + b"]" * 10_000 + b"}",
     "broken UTF-8": b'{"job_id":"%s","input_params":"\xff\xfe"}',
     "NaN": b'{"job_id":"%s","input_params":NaN}',
@@ -29,57 +30,57 @@ NO_CREATIONS: Final = {
     "a lone surrogate": b'{"job_id":"%s","input_params":"\\ud800"}',
     "a null byte in a label": b'{"job_id":"%s","input_params":1,"slate_id":"a\\u0000b"}',
     "a null byte in the id": b'{"job_id":"%s\\u0000","input_params":1}',
-    "an id given twice, the last one bad": b'{"job_id":"%s","job_id":"a/b","input_params":1}',
-    "half of it": b'{"job_id":"%s","input_params":',
-    "nothing": b"",
+    "a duplicate id, the last one invalid": b'{"job_id":"%s","job_id":"a/b","input_params":1}',
+    "a truncated body": b'{"job_id":"%s","input_params":',
+    "an empty body": b"",
 }
-#: What looks odd and is one.
-CREATIONS: Final = {
+#: Unusual bodies that are valid.
+UNUSUAL_BODIES: Final = {
     "a huge number": b'{"input_params":1e999}',
-    "keys given twice": b'{"input_params":{"a":1,"a":2}}',
+    "duplicate keys": b'{"input_params":{"a":1,"a":2}}',
     "an escaped null byte": b'{"input_params":"\\u0000"}',
 }
 
 
-def _address(url: str) -> tuple[str, int]:
+def _host_and_port(url: str) -> tuple[str, int]:
     host, port = url.removeprefix("http://").split(":")
     return host, int(port)
 
 
-def _problem_with(name: str, answer: httpx.Response, *allowed: int) -> list[str]:
-    if answer.status_code == 503:  # Redis may be away, or the service full
+def _unexpected(name: str, response: httpx.Response, *allowed: int) -> list[str]:
+    if response.status_code == 503:  # Redis may be unavailable, or the service at its limits
         return []
-    if answer.status_code not in allowed:
-        return [f"{name} was answered {answer.status_code}: {answer.text[:200]}"]
-    if answer.status_code >= 400 and answer.headers["content-type"] != "application/problem+json":
-        return [f"{name} was answered no problem: {answer.text[:200]}"]
+    if response.status_code not in allowed:
+        return [f"{name} got {response.status_code}: {response.text[:200]}"]
+    if response.status_code >= 400 and response.headers["content-type"] != "application/problem+json":
+        return [f"{name} got an error that is no problem: {response.text[:200]}"]
     return []
 
 
-async def ask_for_a_foreign_hash(url: str, job_id: str) -> list[str]:
-    """Ask for everything that can be asked of a hash that is none of ours; return what was not refused."""
+async def request_unmanaged_hash(url: str, job_id: str) -> list[str]:
+    """Send every kind of request for a hash that jobstate does not manage; return the violations."""
     path, found = f"/v1/jobs/{job_id}", []
-    calls: list[tuple[str, str, Any]] = [
+    requests: list[tuple[str, str, Any]] = [
         ("GET", path, None),
         ("POST", "/v1/jobs", {"job_id": job_id, "input_params": 1}),
         ("PATCH", path, {"status": "running"}),
         ("POST", f"{path}/cancel", None),
         ("DELETE", path, None),
     ]
-    async with connected(url, timeout=10) as http:
-        for method, where, body in calls:
-            answer = await http.request(method, where, json=body)
-            found += _problem_with(f"{method} of a foreign hash", answer, 404, 500)
+    async with open_client(url, timeout=10) as http:
+        for method, target, body in requests:
+            response = await http.request(method, target, json=body)
+            found += _unexpected(f"{method} of an unmanaged hash", response, 404, 500)
     return found
 
 
-async def crowd(url: str, stage: "Stage") -> list[str]:
-    """Open two thousand connections at once, some of which ask for something; return what was not answered well."""
+async def connection_flood(url: str, environment: "Environment") -> list[str]:
+    """Open 2,000 connections at once, a tenth of which send a request; return the violations."""
 
-    async def come(number: int) -> bytes:
+    async def connect(number: int) -> bytes:
         with contextlib.suppress(OSError, TimeoutError):
             async with asyncio.timeout(10):
-                reader, writer = await asyncio.open_connection(*_address(url))
+                reader, writer = await asyncio.open_connection(*_host_and_port(url))
                 opened.append(writer)
                 if number % 10 == 0:
                     writer.write(b"GET /v1/stats HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
@@ -87,106 +88,108 @@ async def crowd(url: str, stage: "Stage") -> list[str]:
         return b""
 
     opened: list[asyncio.StreamWriter] = []
-    answers = await asyncio.gather(*(come(number) for number in range(CROWD)))
+    responses = await asyncio.gather(*(connect(number) for number in range(CONNECTIONS)))
     for writer in opened:
         writer.transport.abort()
-    lines = {answer.split(b"\r\n", 1)[0] for answer in answers if answer}
-    return [f"one of a crowd was answered {line!r}" for line in lines if line.split()[1] not in (b"200", b"503")]
+    lines = {response.split(b"\r\n", 1)[0] for response in responses if response}
+    return [f"a connection of the flood got {line!r}" for line in lines if line.split()[1] not in (b"200", b"503")]
 
 
-async def slow_clients(url: str, stage: "Stage") -> list[str]:
-    """Send byte by byte, do not read, leave in the middle of a body: nothing of it may be done."""
-    ends = time.monotonic() + stage.hold
+async def slow_clients(url: str, environment: "Environment") -> list[str]:
+    """Send byte by byte, do not read, abort within a body. The checker finds any job that this creates."""
+    duration = environment.fault_seconds
+    ends = time.monotonic() + duration
 
-    async def connected() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-        return await asyncio.open_connection(*_address(url))
+    async def connect() -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection(*_host_and_port(url))
 
-    async def creeps(number: int) -> None:
-        _, writer = await connected()
-        for byte in _creation(f"creeping-{number}"):
+    async def send_slowly(number: int) -> None:
+        _, writer = await connect()
+        for byte in _creation_request(f"slow-{number}"):
             if time.monotonic() > ends:
                 break
             writer.write(bytes([byte]))
-            await asyncio.sleep(stage.hold / 8)
+            await asyncio.sleep(duration / 8)
         writer.transport.abort()
 
-    async def does_not_read() -> None:
-        _, writer = await connected()
+    async def do_not_read() -> None:
+        _, writer = await connect()
         writer.transport.pause_reading()
         writer.write(b"GET /v1/jobs?limit=200 HTTP/1.1\r\nHost: localhost\r\n\r\n" * 50)
         await asyncio.sleep(max(0, ends - time.monotonic()))
         writer.transport.abort()
 
-    async def leaves(number: int) -> None:
-        _, writer = await connected()
-        content = _creation(f"leaving-{number}")
-        writer.write(content[: stage.choose.randrange(1, len(content))])
-        await asyncio.sleep(stage.choose.uniform(0, stage.hold))
+    async def abort(number: int) -> None:
+        _, writer = await connect()
+        content = _creation_request(f"aborted-{number}")
+        writer.write(content[: environment.rng.randrange(1, len(content))])
+        await asyncio.sleep(environment.rng.uniform(0, duration))
         writer.transport.abort()
 
-    names = [f"{what}-{number}" for what in ("creeping", "leaving") for number in range(20)]
-    _must_not_be_there(stage, names)
-    crowd = [*(creeps(number) for number in range(20)), *(leaves(number) for number in range(20))]
+    names = [f"{prefix}-{number}" for prefix in ("slow", "aborted") for number in range(20)]
+    _record_rejected_creations(environment, names)
+    clients = [*(send_slowly(number) for number in range(20)), *(abort(number) for number in range(20))]
     async with asyncio.TaskGroup() as group:
-        for one in [*crowd, *(does_not_read() for _ in range(10))]:
-            group.create_task(_for_all_that_is_reset(one))
+        for client in [*clients, *(do_not_read() for _ in range(10))]:
+            group.create_task(_ignore_reset(client))
     return []
 
 
-async def _for_all_that_is_reset(one: Any) -> None:
+async def _ignore_reset(client: Any) -> None:
     with contextlib.suppress(OSError):
-        await one
+        await client
 
 
-def _creation(job_id: str) -> bytes:
+def _creation_request(job_id: str) -> bytes:
     body = json.dumps({"job_id": job_id, "input_params": "x" * 500}).encode()
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return f"{head}\r\n\r\n".encode() + body
 
 
-def _must_not_be_there(stage: "Stage", job_ids: list[str]) -> None:
-    """Note creations that were refused, so that the checker finds any trace of them."""
-    stage.history.calls += [Call(Kind.CREATE, time.time(), time.time(), job_id=one, status=400) for one in job_ids]
+def _record_rejected_creations(environment: "Environment", job_ids: list[str]) -> None:
+    """Record rejected creations, so that the checker reports any job that they created."""
+    now = time.time()
+    environment.history.calls += [Call(Kind.CREATE, now, now, job_id=job_id, status=400) for job_id in job_ids]
 
 
-async def bad_bodies(url: str, stage: "Stage") -> list[str]:
-    """Send what is no creation, and what only looks like none; return what was answered otherwise."""
+async def bad_bodies(url: str, environment: "Environment") -> list[str]:
+    """Send invalid and unusual bodies, and a body of a gigabyte; return the violations."""
     found: list[str] = []
     headers = {"Content-Type": "application/json"}
-    async with connected(url, timeout=20, headers=headers) as http:
-        for number, (name, body) in enumerate(NO_CREATIONS.items()):
+    async with open_client(url, timeout=20, headers=headers) as http:
+        for number, (name, body) in enumerate(INVALID_BODIES.items()):
             content = body.replace(b"%s", b"bad-%d" % number)
-            found += _problem_with(name, await http.post("/v1/jobs", content=content), 400)
-        _must_not_be_there(stage, [f"bad-{number}" for number in range(len(NO_CREATIONS))])
-        for name, body in CREATIONS.items():
-            key = f"odd-{time.time_ns()}"
-            answer = await http.post("/v1/jobs", content=body, headers={"Idempotency-Key": key})
-            found += _problem_with(name, answer, 201)
-            if answer.status_code == 201:
-                job_id = answer.json()["job_id"]
-                seen = (await http.get(f"/v1/jobs/{job_id}")).content
-                sent = body.removeprefix(b'{"input_params":').removesuffix(b"}")
-                if b'"input_params":' + sent not in seen:
-                    found.append(f"{name} did not come back as it was sent: {seen[:200]!r}")
-                stage.history.calls.append(_created(answer))
+            found += _unexpected(name, await http.post("/v1/jobs", content=content), 400)
+        _record_rejected_creations(environment, [f"bad-{number}" for number in range(len(INVALID_BODIES))])
+        for name, body in UNUSUAL_BODIES.items():
+            key = f"unusual-{time.time_ns()}"
+            response = await http.post("/v1/jobs", content=body, headers={"Idempotency-Key": key})
+            found += _unexpected(name, response, 201)
+            if response.status_code == 201:
+                job_id = response.json()["job_id"]
+                record = (await http.get(f"/v1/jobs/{job_id}")).content
+                input_params = body.removeprefix(b'{"input_params":').removesuffix(b"}")
+                if b'"input_params":' + input_params not in record:
+                    found.append(f"{name} was changed: {record[:200]!r}")
+                environment.history.calls.append(_created_call(response))
         for path in ("/v1/jobs/a%00b", "/v1/jobs/%ff", "/v1/jobs/" + "x" * 2000):
-            found += _problem_with(path[:20], await http.get(path), 400)
-        announced = await _announce(url)
-        if b" 413 " not in announced[:20]:
-            found.append(f"an announced gigabyte was answered {announced[:100]!r}")
-        found += await _send_a_gigabyte(url)
+            found += _unexpected(path[:20], await http.get(path), 400)
+        head = await _announce_gigabyte(url)
+        if b" 413 " not in head[:20]:
+            found.append(f"a `Content-Length` of a gigabyte got {head[:100]!r}")
+        found += await _send_gigabyte(url)
     return found
 
 
-def _created(answer: httpx.Response) -> Call:
-    from tests.chaos.caller import seen_in
+def _created_call(response: httpx.Response) -> Call:
+    observed = observe(response.json())
+    job_id = observed.version.job_id
+    return Call(Kind.CREATE, time.time() - 5, time.time(), job_id=job_id, status=201, observations=(observed,))
 
-    seen = seen_in(answer.json())
-    return Call(Kind.CREATE, time.time() - 5, time.time(), job_id=seen.version.job_id, status=201, seen=(seen,))
 
-
-async def _announce(url: str) -> bytes:
-    reader, writer = await asyncio.open_connection(*_address(url))
+async def _announce_gigabyte(url: str) -> bytes:
+    """Send only the head of a request with a `Content-Length` of a gigabyte; return the response's first bytes."""
+    reader, writer = await asyncio.open_connection(*_host_and_port(url))
     writer.write(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" % GIGABYTE)
     try:
         async with asyncio.timeout(10):
@@ -195,20 +198,20 @@ async def _announce(url: str) -> bytes:
         writer.transport.abort()
 
 
-async def _send_a_gigabyte(url: str) -> list[str]:
-    """Send a gigabyte whose length is not announced, as far as it is taken."""
+async def _send_gigabyte(url: str) -> list[str]:
+    """Send a gigabyte in chunks without a `Content-Length`, as far as the service accepts it."""
     sent = 0
 
-    async def pieces() -> AsyncIterator[bytes]:
+    async def chunks() -> AsyncIterator[bytes]:
         nonlocal sent
         yield b'{"input_params":"'
         while sent < GIGABYTE:
             sent += 1 << 20
             yield b"x" * (1 << 20)
 
-    async with connected(url, timeout=20) as http:
+    async with open_client(url, timeout=20) as http:
         try:
-            answer = await http.post("/v1/jobs", content=pieces(), headers={"Content-Type": "application/json"})
-        except httpx.HTTPError:  # it closes while the client is still sending
-            return [] if sent < 64 << 20 else [f"{sent} bytes of a body were taken before it was refused"]
-    return _problem_with("a gigabyte", answer, 413)
+            response = await http.post("/v1/jobs", content=chunks(), headers={"Content-Type": "application/json"})
+        except httpx.HTTPError:  # the service closes the connection while the client is still sending
+            return [] if sent < 64 << 20 else [f"the service read {sent} bytes of a body before it rejected it"]
+    return _unexpected("a body of a gigabyte", response, 413)

@@ -1,38 +1,39 @@
-"""The life of each job as the stream of events tells it: its steps, one for each revision."""
+"""Each job's timeline as the event stream gives it: one transition for each revision."""
 
 from collections import defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from typing import NamedTuple
 
-from tests.chaos.history import FINAL, Event, History, Record, Version
+from tests.chaos.history import FINAL_STATUSES, Event, History, Record, Version
 
-#: From each status, those that an event may bring next. Running to running: progress, or a cancel that was asked for.
-MOVES = {
+#: The statuses that an event may bring next. From running to running: progress, or a cancellation request.
+TRANSITIONS = {
     "pending": {"running", "failed", "cancelled"},
     "running": {"running", "completed", "failed", "cancelled", "pending"},
 }
 
 
-class Step(NamedTuple):
-    """What made one revision of a job."""
+class Transition(NamedTuple):
+    """The change that made one revision of a job."""
 
     version: Version
+    #: The status before and after.
     before: str
     after: str
-    #: `created`, `moved`, `asked` (to stop), `progress` or `deleted`.
+    #: `created`, `status`, `cancel_requested`, `progress` or `deleted`.
     change: str
-    #: When, in seconds since 1970: not before, not after.
-    since: float
-    until: float
-    #: Another change came after it, at this time; infinite for none.
-    followed: float
-    #: Which move to running it is; 0 for any other step.
+    #: Unix times between which the change was made.
+    not_before: float
+    not_after: float
+    #: When the next change with an event was made; infinite for none.
+    followed_at: float
+    #: For a start: the number of the attempt. 0 for any other change.
     attempt: int = 0
 
 
-class Life(NamedTuple):
-    """One job from its creation on; its record, where it is there in the end."""
+class JobTimeline(NamedTuple):
+    """The events of one job from its creation, and its final record if there is one."""
 
     job_id: str
     created: int
@@ -41,77 +42,78 @@ class Life(NamedTuple):
 
     @property
     def is_deleted(self) -> bool:
-        """Say whether it was deleted."""
+        """Whether the last event is a deletion."""
         return self.events[-1].kind == "deleted"
 
     @property
     def revision(self) -> int:
-        """The last revision that is known of."""
+        """The last known revision."""
         last = self.events[-1].version.revision
         return last if self.record is None else max(last, self.record.version.revision)
 
     @property
-    def steps(self) -> list[Step]:
-        """What made each revision, also those without an event: progress, which has one event a second at most."""
-        asked = {revision for revision, letter in self.record.changes if letter == "q"} if self.record else set()
-        at = {event.version.revision: event for event in self.events}
-        found, before, attempts = list[Step](), "", 0
+    def transitions(self) -> list[Transition]:
+        """The change of each revision. Revisions without an event are progress: it has one event a second at most."""
+        cancels = {revision for revision, code in self.record.changes if code == "q"} if self.record else None
+        event_of = {event.version.revision: event for event in self.events}
+        transitions, before, attempts = list[Transition](), "", 0
         for revision in range(1, self.revision + 1):
-            event = at.get(revision)
+            event = event_of.get(revision)
             after = event.status if event else before
-            change = _change(event, before, after, revision, asked if self.record else None)
-            starts = change == "moved" and after == "running"
-            attempts += starts
+            change = _change(event, before, after, revision, cancels)
+            is_start = change == "status" and after == "running"
+            attempts += is_start
             times = self._times(revision, event)
             version = Version(self.job_id, self.created, revision)
-            found.append(Step(version, before, after, change, *times, attempt=attempts if starts else 0))
+            attempt = attempts if is_start else 0
+            transitions.append(Transition(version, before, after, change, *times, attempt=attempt))
             before = after
-        return found
+        return transitions
 
     def _times(self, revision: int, event: Event | None) -> tuple[float, float, float]:
-        earlier = [one.at for one in self.events if one.version.revision < revision]
-        later = [one.at for one in self.events if one.version.revision > revision]
-        followed = min(later, default=float("inf"))
+        earlier = [other.at for other in self.events if other.version.revision < revision]
+        later = [other.at for other in self.events if other.version.revision > revision]
+        followed_at = min(later, default=float("inf"))
         if event is not None:
-            return event.at, event.at + 0.001, followed
-        return max(earlier, default=0.0), followed + 0.001, followed
+            return event.at, event.at + 0.001, followed_at
+        return max(earlier, default=0.0), followed_at + 0.001, followed_at
 
 
-def _change(event: Event | None, before: str, after: str, revision: int, asked: set[int] | None) -> str:
+def _change(event: Event | None, before: str, after: str, revision: int, cancels: set[int] | None) -> str:
     if event is not None and event.kind == "deleted":
         return "deleted"
     if revision == 1:
         return "created"
     if before != after:
-        return "moved"
-    if asked is None and event is not None:
-        return "asked or progress"
-    return "asked" if asked and revision in asked else "progress"
+        return "status"
+    if cancels is None and event is not None:  # only the record tells the two apart
+        return "cancel_requested or progress"
+    return "cancel_requested" if cancels and revision in cancels else "progress"
 
 
-def lives(history: History) -> dict[tuple[str, int], Life]:
-    """Return the life of every job that the events or the records know, by its id and creation."""
+def build_timelines(history: History) -> dict[tuple[str, int], JobTimeline]:
+    """Return the timeline of every job with an event, by job id and creation time."""
     events: dict[tuple[str, int], list[Event]] = defaultdict(list)
     for event in history.events:
         events[event.version[:2]].append(event)
     records = {record.version[:2]: record for record in history.records.values()}
-    return {name: Life(*name, told, records.get(name)) for name, told in events.items()}
+    return {name: JobTimeline(*name, of_job, records.get(name)) for name, of_job in events.items()}
 
 
-def unlawful(life: Life) -> Iterator[str]:
-    """Say what in the order of a job's events cannot be."""
-    first = life.events[0]
+def ordering_violations(timeline: JobTimeline) -> Iterator[str]:
+    """Yield what is impossible in the order of a job's events."""
+    first = timeline.events[0]
     if (first.version.revision, first.status, first.kind) != (1, "pending", "changed"):
-        yield f"{life.job_id} begins with {first}"
-    for last, event in pairwise(life.events):
-        step = event.version.revision - last.version.revision
-        if step < 1 or (step > 1 and last.status != "running"):
-            yield f"{life.job_id} goes from revision {last.version.revision} to {event.version.revision}"
-        if not _follows(last, event):
-            yield f"{life.job_id} is {event.kind} as {event.status} after it was {last.kind} as {last.status}"
+        yield f"{timeline.job_id} begins with {first}"
+    for last, event in pairwise(timeline.events):
+        difference = event.version.revision - last.version.revision
+        if difference < 1 or (difference > 1 and last.status != "running"):
+            yield f"{timeline.job_id} goes from revision {last.version.revision} to {event.version.revision}"
+        if not _may_follow(last, event):
+            yield f"{timeline.job_id}: {event.kind} as {event.status} follows {last.kind} as {last.status}"
 
 
-def _follows(last: Event, event: Event) -> bool:
+def _may_follow(last: Event, event: Event) -> bool:
     if event.kind == "deleted":
-        return last.kind == "changed" and event.status in FINAL and event.status == last.status
-    return last.kind == "changed" and event.status in MOVES.get(last.status, set())
+        return last.kind == "changed" and event.status in FINAL_STATUSES and event.status == last.status
+    return last.kind == "changed" and event.status in TRANSITIONS.get(last.status, set())

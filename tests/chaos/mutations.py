@@ -1,6 +1,7 @@
-"""Take one guard out of one Lua script at a time, and see who notices: the checker under faults, the model, or nobody.
+"""Mutation tests of the Lua scripts: remove one guard at a time and run the checker and the reference model.
 
-`python -m tests.chaos.mutations [words of a script or guard …]`; 1 if a guard went that nobody missed.
+`python -m tests.chaos.mutations [WORD …]` mutates the guards whose script or name contains all words.
+The exit code is 1 if neither detects a removed guard.
 """
 
 import os
@@ -19,97 +20,101 @@ FAULTS: Final = "lost-replies"
 
 
 class Mutation(NamedTuple):
-    """A guard: its script, what it is for, and the text that is put in its place."""
+    """The removal of a guard: the script, the purpose of the guard, its text, and the text that replaces it."""
 
     script: str
     guard: str
     old: str
     new: str
     faults: str = FAULTS
-    #: A second guard for the same thing, which goes with it.
+    #: A second guard with the same purpose, removed as well: its text and the replacement.
     also: tuple[str, str] = ("\0", "")
 
 
-GIVE_WAY: Final = "if false then"
+NEVER: Final = "if false then"
 MUTATIONS: Final = (
-    Mutation("prelude", "too late to run", "if now() > not_after then", GIVE_WAY, "stop-redis,stop-redis"),
-    Mutation("moves", "leaving the old shelf", "  take(job)\n  put(moved)", "  put(moved)"),
-    Mutation("moves", "entering the new shelf", "  take(job)\n  put(moved)", "  take(job)"),
+    Mutation("prelude", "the deadline", "if now() > not_after then", NEVER, "stop-redis,stop-redis"),
+    Mutation("moves", "removal from the old indexes", "  take(job)\n  put(moved)", "  put(moved)"),
+    Mutation("moves", "addition to the new indexes", "  take(job)\n  put(moved)", "  take(job)"),
     Mutation("moves", "the event of a change", "if not quiet then emit('changed', moved) end", ""),
-    Mutation("moves", "nothing but progress goes without an event", "local quiet = what.progress and", "local quiet ="),
+    Mutation("moves", "only progress may have no event", "local quiet = what.progress and", "local quiet ="),
     Mutation("moves", "the revision", "revision = job.revision + 1,", "revision = job.revision,"),
-    Mutation("moves", "remembering the change", "if what.change then also('_change', what.change) end", ""),
+    Mutation("moves", "recording the change", "if what.change then also('_change', what.change) end", ""),
     Mutation(
-        "moves", "another content under a known key", "if job.last_change ~= change_id .. ':' .. digest then", GIVE_WAY
+        "moves", "another content under a used key", "if job.last_change ~= change_id .. ':' .. digest then", NEVER
     ),
-    Mutation("moves", "the end of the lease", "else without('lease_expires_at') end", "end"),
+    Mutation("moves", "clearing the lease", "else without('lease_expires_at') end", "end"),
     Mutation("moves", "counting failures", "(what.failed and not job.cancel and 1 or 0)", "0"),
-    Mutation("change", "the lease", "if not asks and lease_is_lost(job, token) then", GIVE_WAY),
+    Mutation("change", "the lease", "if not asks and lease_is_lost(job, token) then", NEVER),
     Mutation(
-        "change", "what was done to a deleted job", "if not job or is_of_deleted(id, change_id) then", "if not job then"
-    ),
-    Mutation(
-        "release",
-        "what was done to a deleted job",
+        "change",
+        "a repeated change of a deleted job",
         "if not job or is_of_deleted(id, change_id) then",
         "if not job then",
     ),
-    Mutation("change", "the same change again", "if again then return again end", ""),
-    Mutation("change", "the same end again", "if job.status == target and FINAL[target] and", "if false and"),
-    Mutation("change", "asked to stop already", "if asks and job.cancel then", GIVE_WAY),
-    Mutation("change", "If-Match", "if ARGV[8] ~= '' and not", "if false and not"),
-    Mutation("change", "legal moves", "if not contains(ARGV[7], job.status) or", "if false or"),
     Mutation(
-        "change", "progress that is new", "or (progress and (not given.progress or given.progress == job.progress))", ""
+        "release",
+        "a repeated change of a deleted job",
+        "if not job or is_of_deleted(id, change_id) then",
+        "if not job then",
     ),
-    Mutation("claim", "the same claim again", "if job and job.lease and job.token == token then", GIVE_WAY),
-    Mutation("claim", "another claim under a known key", "if id and claimed_digest ~= digest then", GIVE_WAY),
+    Mutation("change", "a repeated change", "if again then return again end", ""),
+    Mutation("change", "a repeated final update", "if job.status == target and FINAL[target] and", "if false and"),
+    Mutation("change", "a repeated cancellation request", "if asks and job.cancel then", NEVER),
+    Mutation("change", "If-Match", "if ARGV[8] ~= '' and not", "if false and not"),
+    Mutation("change", "legal transitions", "if not contains(ARGV[7], job.status) or", "if false or"),
+    Mutation(
+        "change",
+        "only new progress counts",
+        "or (progress and (not given.progress or given.progress == job.progress))",
+        "",
+    ),
+    Mutation("claim", "a repeated claim", "if job and job.lease and job.token == token then", NEVER),
+    Mutation("claim", "another claim under a used key", "if id and claimed_digest ~= digest then", NEVER),
     Mutation(
         "claim",
-        "remembering the claim",
+        "recording the claim",
         "redis.call('SET', claim, table.concat({ token, best, digest }, ' '), 'PX', ARGV[7])",
         "",
     ),
     Mutation("claim", "paused queues", "if paused ~= '0' then return false end", ""),
     Mutation("claim", "the oldest first", "if id then best, created = id, at end", "if id then best = id end"),
-    Mutation("queue", "a setting that is left out", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
-    Mutation("create", "another job of this id", "if known[1] ~= digest then", GIVE_WAY),
-    Mutation("create", "a job that is there", "if known[3] then", GIVE_WAY),
-    Mutation(
-        "create", "a hash that is not ours", "if redis.call('EXISTS', job_hash) == 1 then", GIVE_WAY, "foreign-fields"
-    ),
+    Mutation("queue", "an absent setting", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
+    Mutation("create", "another job with the same id", "if known[1] ~= digest then", NEVER),
+    Mutation("create", "an existing job", "if known[3] then", NEVER),
+    Mutation("create", "an unmanaged hash", "if redis.call('EXISTS', job_hash) == 1 then", NEVER, "unknown-fields"),
     Mutation("create", "the event", "emit('changed', job)", ""),
     Mutation("create", "the indexes", "put(job)\n", ""),
-    Mutation("delete", "the same deletion again", "if redis.call('ZSCORE', deletions, mark) then", GIVE_WAY),
+    Mutation("delete", "a repeated deletion", "if redis.call('ZSCORE', deletions, mark) then", NEVER),
     Mutation("delete", "If-Match", "if ARGV[3] ~= '' and not", "if false and not"),
-    Mutation("delete", "only what has ended", "if not FINAL[job.status] then", GIVE_WAY),
+    Mutation("delete", "only finished jobs", "if not FINAL[job.status] then", NEVER),
     Mutation("delete", "the indexes", "take(job)\n", ""),
     Mutation("heartbeat", "the lease", "if not job.lease or token ~= job.token then", "if not job.lease then"),
-    Mutation("heartbeat", "progress that is new", "progress ~= '' and progress ~= job.progress", "progress ~= ''"),
-    Mutation("release", "the lease", "if lease_is_lost(job, token) then", GIVE_WAY),
-    Mutation("release", "the same release again", "if again then return again end", ""),
-    Mutation("release", "only what is leased", "if not job.lease then", GIVE_WAY),
+    Mutation("heartbeat", "only new progress counts", "progress ~= '' and progress ~= job.progress", "progress ~= ''"),
+    Mutation("release", "the lease", "if lease_is_lost(job, token) then", NEVER),
+    Mutation("release", "a repeated release", "if again then return again end", ""),
+    Mutation("release", "only leased jobs", "if not job.lease then", NEVER),
     Mutation(
         "reap",
-        "only leases that have run out (two guards)",
+        "only expired leases (two guards)",
         "redis.call('ZRANGE', leases, '-inf', digits(at)",
         "redis.call('ZRANGE', leases, '-inf', '+inf'",
-        "an-hour",
+        "expire-leases",
         ("elseif ours and job.lease > at then", "elseif false then"),
     ),
-    Mutation("sweep", "only what has expired", "local over = '(' .. digits(at)", "local over = '+inf'", "an-hour"),
+    Mutation("sweep", "only expired jobs", "local over = '(' .. digits(at)", "local over = '+inf'", "expire-leases"),
     Mutation(
         "list",
         "the newest first",
         "if runs[child].created > runs[newest].created",
         "if runs[child].created < runs[newest].created",
     ),
-    Mutation("count", "the shelves", "if ARGV[1] == '' or ARGV[1] == shelf then", "if shelf ~= 'running' then"),
+    Mutation("count", "the index states", "if ARGV[1] == '' or ARGV[1] == shelf then", "if shelf ~= 'running' then"),
 )
 
 
-def removed(mutation: Mutation, source: Path) -> None:
-    """Take a guard out of the scripts in `source`. Raises `ValueError` where it is not there exactly once."""
+def remove_guard(mutation: Mutation, source: Path) -> None:
+    """Remove a guard from the scripts in `source`. Raises `ValueError` unless its text is there exactly once."""
     path = source / "service" / "store" / "lua" / f"{mutation.script}.lua"
     text = path.read_text()
     if text.count(mutation.old) != 1:
@@ -117,17 +122,17 @@ def removed(mutation: Mutation, source: Path) -> None:
     path.write_text(text.replace(mutation.old, mutation.new).replace(*mutation.also))
 
 
-def checks_under_faults(mutation: Mutation, source: Path) -> list[str]:
-    """Return which checks find something in a few rounds."""
+def failing_checks(mutation: Mutation, source: Path) -> list[str]:
+    """Return the names of the checks that find a violation."""
     rounds = str(len(mutation.faults.split(",")))
-    asked = [rounds, "1", "--clients", "16", "--only", mutation.faults, "--source", str(source)]
-    run = _run([sys.executable, "-m", "tests.chaos", *asked])
+    args = [rounds, "1", "--clients", "16", "--only", mutation.faults, "--source", str(source)]
+    run = _run([sys.executable, "-m", "tests.chaos", *args])
     found = sorted(set(re.findall(r"^     (\w+): ", run.stdout, re.MULTILINE)))
-    return found or ([] if run.returncode == 0 else ["a complaint" if "violations" in run.stdout else "no start"])
+    return found or ([] if run.returncode == 0 else ["other error" if "violations" in run.stdout else "no start"])
 
 
-def is_seen_by_the_model(source: Path) -> bool:
-    """Say whether the model of the contract finds something."""
+def model_fails(source: Path) -> bool:
+    """Return whether a test against the reference model fails."""
     environment = {
         "PYTHONPATH": str(source),
         "DOCKER_HOST": "unix:///nowhere",
@@ -143,21 +148,21 @@ def _run(command: list[str], **environment: str) -> "subprocess.CompletedProcess
 
 
 def main() -> None:
-    """Print who missed which guard."""
-    missed_by_nobody = 0
-    print("| script | without | checks under faults | model |\n| --- | --- | --- | --- |", flush=True)
+    """Print which checks detect each removed guard."""
+    undetected = 0
+    print("| script | removed guard | failing checks | model |\n| --- | --- | --- | --- |", flush=True)
     for mutation in MUTATIONS:
         if not all(word in f"{mutation.script} {mutation.guard}" for word in sys.argv[1:]):
             continue
         with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
             source = Path(folder) / "src"
             shutil.copytree(SOURCE, source, ignore=shutil.ignore_patterns("__pycache__"))
-            removed(mutation, source)
-            checks, is_seen = checks_under_faults(mutation, source), is_seen_by_the_model(source)
-        missed_by_nobody += not checks and not is_seen
-        seen = "sees it" if is_seen else "-"
-        print(f"| {mutation.script} | {mutation.guard} | {', '.join(checks) or '-'} | {seen} |", flush=True)
-    sys.exit(1 if missed_by_nobody else 0)
+            remove_guard(mutation, source)
+            checks, is_detected = failing_checks(mutation, source), model_fails(source)
+        undetected += not checks and not is_detected
+        model = "fails" if is_detected else "-"
+        print(f"| {mutation.script} | {mutation.guard} | {', '.join(checks) or '-'} | {model} |", flush=True)
+    sys.exit(1 if undetected else 0)
 
 
 if __name__ == "__main__":

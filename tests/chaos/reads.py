@@ -1,126 +1,146 @@
-"""What clients were shown and told: nothing older than before, nothing that never was, every event once."""
+"""Checks of what clients read: no stale or invented state, and every event exactly once."""
 
 from collections.abc import Iterator
 from itertools import pairwise
 
-from tests.chaos.attribution import FOR_EVER, SLACK
-from tests.chaos.context import Facts, Violations, in_words
-from tests.chaos.history import Call, Event, Heard, History, Kind, Outcome, Seen, Version, place_of
+from tests.chaos.attribution import CLOCK_TOLERANCE, INFINITY
+from tests.chaos.context import CheckContext, Violations, describe_call
+from tests.chaos.history import (
+    Call,
+    Event,
+    History,
+    Kind,
+    Observation,
+    Outcome,
+    StreamMessage,
+    Version,
+    parse_position,
+)
 
 
-def reads_never_go_back(facts: Facts) -> Violations:
-    """What is shown is never older than what was shown before it was asked for."""
+def reads_are_monotonic(context: CheckContext) -> Violations:
+    """No response shows an older revision than a response that ended before its request began."""
     moments: list[tuple[float, int, Call]] = []
-    for call in facts.history.calls:
-        if call.seen and call.outcome is Outcome.DONE and not facts.history.may_be_lost(call):
+    for call in context.history.calls:
+        if call.observations and call.outcome is Outcome.OK and not context.history.may_be_lost(call):
             moments += [(call.ended, 0, call), (call.started, 1, call)]
-    known = _Known()
-    for _, what, call in sorted(moments, key=lambda moment: moment[:2]):
-        if what == 1:
-            known.ask(call)
+    newest = _NewestVersions()
+    for _, is_start, call in sorted(moments, key=lambda moment: moment[:2]):
+        if is_start:
+            newest.start(call)
         else:
-            for seen, floor in known.answer(call):
-                yield f"{in_words(call)} was shown {seen.version} after {floor} was shown"
+            for observed, known in newest.finish(call):
+                yield f"{describe_call(call)} shows {observed.version} after {known} was observed"
 
 
-class _Known:
-    """The newest that has been shown of each job; and what was known as a call was sent."""
+class _NewestVersions:
+    """The newest observed version of each job, now and when each call began."""
 
     def __init__(self) -> None:
         self._newest: dict[str, Version] = {}
-        self._floors: dict[tuple[int, str], Version] = {}
+        self._known: dict[tuple[int, str], Version] = {}
 
-    def ask(self, call: Call) -> None:
-        """Note what is known as a call is sent."""
-        for seen in call.seen:
-            if newest := self._newest.get(seen.version.job_id):
-                self._floors[id(call), seen.version.job_id] = newest
+    def start(self, call: Call) -> None:
+        """Record what is known when a call begins."""
+        for observed in call.observations:
+            if newest := self._newest.get(observed.version.job_id):
+                self._known[id(call), observed.version.job_id] = newest
 
-    def answer(self, call: Call) -> Iterator[tuple[Seen, Version]]:
-        """Take in what a call was shown; yield what is older than what was known."""
-        for seen in call.seen:
-            job_id = seen.version.job_id
-            floor = self._floors.get((id(call), job_id))
-            if floor is not None and seen.version < floor:
-                yield seen, floor
-            self._newest[job_id] = max(seen.version, self._newest.get(job_id, seen.version))
-
-
-def reads_are_true(facts: Facts) -> Violations:
-    """What is shown has been so: not before it came about, nor after the job was deleted."""
-    for call in facts.history.calls:
-        if call.outcome is Outcome.DONE and not facts.history.may_be_lost(call):
-            for seen in call.seen:
-                yield from _untruth(facts, call, seen)
+    def finish(self, call: Call) -> Iterator[tuple[Observation, Version]]:
+        """Add a call's observations; yield those that are older than what was known when the call began."""
+        for observed in call.observations:
+            job_id = observed.version.job_id
+            known = self._known.get((id(call), job_id))
+            if known is not None and observed.version < known:
+                yield observed, known
+            self._newest[job_id] = max(observed.version, self._newest.get(job_id, observed.version))
 
 
-def _untruth(facts: Facts, call: Call, seen: Seen) -> Violations:
-    life, step = facts.lives.get(seen.version[:2]), facts.steps.get(seen.version)
-    if life is None or step is None:
-        yield f"{in_words(call)} was shown {seen}, which never was"
+def reads_are_valid(context: CheckContext) -> Violations:
+    """Every observed state existed, and neither after the response nor before the request."""
+    for call in context.history.calls:
+        if call.outcome is Outcome.OK and not context.history.may_be_lost(call):
+            for observed in call.observations:
+                yield from _read_violations(context, call, observed)
+
+
+def _read_violations(context: CheckContext, call: Call, observed: Observation) -> Violations:
+    timeline = context.timelines.get(observed.version[:2])
+    transition = context.transitions.get(observed.version)
+    if timeline is None or transition is None:
+        yield f"{describe_call(call)} shows {observed}, which never existed"
         return
-    if seen.status != step.after or step.change == "deleted":
-        yield f"{in_words(call)} was shown {seen}, which was {step.after}"
-    if step.since > call.ended + SLACK:
-        yield f"{in_words(call)} was shown {seen} before it came about"
-    if life.is_deleted and life.events[-1].at + SLACK < call.started:
-        yield f"{in_words(call)} was shown {seen}, which had been deleted"
+    if observed.status != transition.after or transition.change == "deleted":
+        yield f"{describe_call(call)} shows {observed}, whose status was {transition.after}"
+    if transition.not_before > call.ended + CLOCK_TOLERANCE:
+        yield f"{describe_call(call)} shows {observed} before it existed"
+    if timeline.is_deleted and timeline.events[-1].at + CLOCK_TOLERANCE < call.started:
+        yield f"{describe_call(call)} shows {observed} after its deletion"
 
 
-def nothing_vanishes(facts: Facts) -> Violations:
-    """A job that was there is not found only where somebody may have deleted it."""
-    history = facts.history
-    deletions: dict[str, float] = {}
+def jobs_do_not_vanish(context: CheckContext) -> Violations:
+    """A created job is not found only after a request that may have deleted it."""
+    history = context.history
+    deleted_at: dict[str, float] = {}
     for call in history.calls:
-        if call.kind is Kind.DELETE and (call.outcome is not Outcome.REFUSED or history.is_disturbed(call)):
-            deletions[call.job_id] = min(call.started, deletions.get(call.job_id, call.started))
-    there = {call.job_id: call.ended for _, call in reversed(facts.acknowledged) if call.kind is Kind.CREATE}
+        if call.kind is Kind.DELETE and (call.outcome is not Outcome.FAIL or history.overlaps_fault(call)):
+            deleted_at[call.job_id] = min(call.started, deleted_at.get(call.job_id, call.started))
+    created_at = {call.job_id: call.ended for _, call in reversed(context.acknowledged) if call.kind is Kind.CREATE}
     for call in history.calls:
-        is_missed = call.problem == "job-not-found" and there.get(call.job_id, FOR_EVER) < call.started
-        if is_missed and call.ended < deletions.get(call.job_id, FOR_EVER) and not history.may_be_lost(call):
-            yield f"{in_words(call)} was told that there is no such job"
+        is_missing = call.problem == "job-not-found" and created_at.get(call.job_id, INFINITY) < call.started
+        if is_missing and call.ended < deleted_at.get(call.job_id, INFINITY) and not history.may_be_lost(call):
+            yield f"{describe_call(call)} did not find an existing job"
 
 
-def streams_tell_all(facts: Facts) -> Violations:
-    """A reader of the stream is told every event once and in order, over all its connections."""
-    history = facts.history
-    parts: list[list[Heard]] = []
-    for heard in history.heard:
-        if heard.kind in {"hello", "reset"} and (not parts or heard.kind == "reset"):
+def streams_are_complete(context: CheckContext) -> Violations:
+    """A subscriber receives every event once and in order, across all its connections."""
+    history = context.history
+    parts: list[list[StreamMessage]] = []
+    for message in history.stream_messages:
+        if message.kind in {"hello", "reset"} and (not parts or message.kind == "reset"):
             if parts and not history.losses:
-                yield f"the stream was said to have a hole at {heard.position}"
-            parts.append([heard])
-        elif heard.kind != "hello":
-            parts[-1].append(heard)
-    for number, (start, *told) in enumerate(parts):
-        places = [place_of(heard.position) for heard in told]
-        if places != sorted(set(places)):
-            yield f"the stream goes back or says something twice: {_disorder(told)}"
+                yield f"the stream sent `reset` at {message.position} without a loss"
+            parts.append([message])
+        elif message.kind != "hello":
+            parts[-1].append(message)
+    for number, (start, *messages) in enumerate(parts):
+        positions = [parse_position(message.position) for message in messages]
+        if positions != sorted(set(positions)):
+            yield f"the stream repeats events or goes back: {_out_of_order(messages)}"
         is_last = number == len(parts) - 1
-        yield from _untold(history, place_of(start.position), set(places), is_last)
+        yield from _stream_differences(history, parse_position(start.position), set(positions), is_last)
 
 
-def _disorder(told: list[Heard]) -> list[Heard]:
-    return [one for before, one in pairwise(told) if place_of(one.position) <= place_of(before.position)]
+def _out_of_order(messages: list[StreamMessage]) -> list[StreamMessage]:
+    return [
+        message
+        for before, message in pairwise(messages)
+        if parse_position(message.position) <= parse_position(before.position)
+    ]
 
 
-def _untold(history: History, start: tuple[int, int], told: set[tuple[int, int]], is_last: bool) -> Violations:
-    until = history.events[-1].place if is_last and history.events else max(told, default=start)
-    there = {event.place for event in history.events if start < event.place <= until and not _is_lost(history, event)}
-    if missing := there - told:
-        yield f"the stream did not tell of {len(missing)} events, the first {min(missing)}"
-    # What happens after stock was taken is told as well, such as leases that run out.
-    made_up = {place for place in told if place <= until and not _is_place_lost(history, place)} - {
-        event.place for event in history.events
+def _stream_differences(
+    history: History, start: tuple[int, int], received: set[tuple[int, int]], is_last: bool
+) -> Violations:
+    until = history.events[-1].parsed_position if is_last and history.events else max(received, default=start)
+    positions = {event.parsed_position for event in history.events}
+    expected = {
+        event.parsed_position
+        for event in history.events
+        if start < event.parsed_position <= until and not _is_lost(history, event)
     }
-    if made_up:
-        yield f"the stream told of {len(made_up)} events that are not there, the first {min(made_up)}"
+    if missing := expected - received:
+        yield f"the stream left out {len(missing)} events, the first {min(missing)}"
+    # Events after the final state was read, such as expired leases, are received as well.
+    unknown = {at for at in received if at <= until and not _is_position_lost(history, at)} - positions
+    if unknown:
+        yield f"the stream sent {len(unknown)} events that do not exist, the first {min(unknown)}"
 
 
 def _is_lost(history: History, event: Event) -> bool:
-    return _is_place_lost(history, event.place)
+    return _is_position_lost(history, event.parsed_position)
 
 
-def _is_place_lost(history: History, place: tuple[int, int]) -> bool:
-    at = place[0] / 1000
-    return any(loss.touches(at, at + 0.001) for loss in history.losses)
+def _is_position_lost(history: History, position: tuple[int, int]) -> bool:
+    at = position[0] / 1000
+    return any(loss.overlaps(at, at + 0.001) for loss in history.losses)

@@ -1,4 +1,4 @@
-"""The figures of a run, as a table."""
+"""The results of a run as text."""
 
 from collections.abc import Sequence
 
@@ -6,54 +6,58 @@ from tests.chaos.runner import Round
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value below which that share of `values` lies; 0 for none."""
+    """Return the value at a percentile, given as a share from 0 to 1; 0 without values."""
     return sorted(values)[min(len(values) - 1, int(share * len(values)))] if values else 0.0
 
 
-def line(one: Round) -> str:
-    """Return what a round came to, in a line."""
-    recovered = max(one.recoveries, default=0)
-    found = f"{len(one.violations)} violations" if one.violations else "sound"
+def round_line(result: Round) -> str:
+    """Return one line about a round."""
+    recovered = max(result.recovery_times, default=0)
+    verdict = f"{len(result.violations)} violations" if result.violations else "ok"
     return (
-        f"{one.number:4} {'+'.join(one.faults):40} {one.requests:6} requests {one.acknowledged:5} acknowledged "
-        f"{one.unknown:4} unknown  recovered in {recovered:.2f} s  {one.took:.1f} s  {found}"
+        f"{result.number:4} {'+'.join(result.faults):40} {result.requests:6} requests "
+        f"{result.acknowledged:5} acknowledged {result.unknown:4} unknown  "
+        f"recovered in {recovered:.2f} s  {result.seconds:.1f} s  {verdict}"
     )
 
 
 def table(rounds: Sequence[Round]) -> str:
-    """Return the figures of all rounds, in Markdown."""
-    names = sorted({name for one in rounds for name in one.faults})
-    rows = ["| fault | times | requests | unknown | longest recovery |", "| --- | --- | --- | --- | --- |"]
+    """Return the results of all rounds as Markdown: a table by fault, and the totals."""
+    names = sorted({name for result in rounds for name in result.faults})
+    rows = ["| fault | rounds | requests | unknown | longest recovery |", "| --- | --- | --- | --- | --- |"]
     for name in names:
-        hit = [one for one in rounds if name in one.faults]
-        longest = max(
-            one.recoveries[one.faults.index(name)] for one in hit if len(one.recoveries) > one.faults.index(name)
-        )
-        requests, unknown = sum(one.requests for one in hit), sum(one.unknown for one in hit)
-        rows.append(f"| {name} | {len(hit)} | {requests} | {unknown} | {longest:.2f} s |")
-    return "\n".join([*rows, "", *summary(rounds)])
+        hit = [result for result in rounds if name in result.faults]
+        recoveries = [
+            recovery
+            for result in hit
+            for fault, recovery in zip(result.faults, result.recovery_times, strict=False)
+            if fault == name
+        ]
+        requests, unknown = sum(result.requests for result in hit), sum(result.unknown for result in hit)
+        rows.append(f"| {name} | {len(hit)} | {requests} | {unknown} | {max(recoveries):.2f} s |")
+    return "\n".join([*rows, "", *totals(rounds)])
 
 
-def summary(rounds: Sequence[Round]) -> list[str]:
-    """Return what all rounds came to."""
-    unavailable = [took for one in rounds for took in one.unavailable]
-    health = [took for one in rounds for took in one.health]
-    recoveries = [took for one in rounds for took in one.recoveries]
+def totals(rounds: Sequence[Round]) -> list[str]:
+    """Return a table of totals over all rounds."""
+    unavailable = [seconds for result in rounds for seconds in result.unavailable_times]
+    health = [seconds for result in rounds for seconds in result.health_times]
+    recoveries = [seconds for result in rounds for seconds in result.recovery_times]
     return [
         "| | |",
         "| --- | --- |",
         f"| rounds, faults | {len(rounds)}, {len(recoveries)} |",
-        f"| requests sent | {sum(one.requests for one in rounds)} |",
-        f"| changes acknowledged | {sum(one.acknowledged for one in rounds)} |",
-        f"| changes refused | {sum(one.refused for one in rounds)} |",
-        f"| changes of unknown outcome | {sum(one.unknown for one in rounds)} |",
-        f"| acknowledged creations lost where that is allowed | {sum(one.lost for one in rounds)} |",
-        f"| 503 of an unavailable store, p50 / p99 / longest | {_times(unavailable)} |",
-        f"| `/health`, p50 / p99 / longest | {_times(health)} |",
-        f"| recovery, p50 / p99 / longest | {_times(recoveries)} |",
-        f"| most memory of a process | {max(one.memory for one in rounds) >> 20} MiB |",
-        f"| most descriptors of a process at rest | {max(one.descriptors for one in rounds)} |",
-        f"| violations | {sum(len(one.violations) for one in rounds)} |",
+        f"| requests | {sum(result.requests for result in rounds)} |",
+        f"| changes acknowledged | {sum(result.acknowledged for result in rounds)} |",
+        f"| changes rejected | {sum(result.rejected for result in rounds)} |",
+        f"| changes with unknown outcome | {sum(result.unknown for result in rounds)} |",
+        f"| acknowledged creations lost where a loss is allowed | {sum(result.lost for result in rounds)} |",
+        f"| 503 while Redis is unavailable, p50 / p99 / max | {_times(unavailable)} |",
+        f"| `/health`, p50 / p99 / max | {_times(health)} |",
+        f"| recovery, p50 / p99 / max | {_times(recoveries)} |",
+        f"| max memory of a process | {max(result.memory for result in rounds) >> 20} MiB |",
+        f"| max descriptors of an idle process | {max(result.descriptors for result in rounds)} |",
+        f"| violations | {sum(len(result.violations) for result in rounds)} |",
     ]
 
 

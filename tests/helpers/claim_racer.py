@@ -1,4 +1,4 @@
-"""A worker in a process of its own: claims and completes until no job is left; killed and stopped by `test_race.py`."""
+"""A worker process that claims and completes jobs until none is left; `test_race.py` kills and pauses it."""
 
 import asyncio
 import contextlib
@@ -13,14 +13,14 @@ from service.store.leases import LeaseManager
 from service.store.pool import create_pool
 
 WEEK = timedelta(days=7)
-#: Seconds that the lease of every claim has: the least.
+#: Lease duration in seconds: the minimum.
 LEASE = 5
-#: Seconds that a job takes: most of the time a racer holds one.
+#: Seconds that a job takes. It is most of a racer's time, so that a kill hits a running job.
 WORK = 0.02
 
 
 async def race(url: str, name: str) -> None:
-    """Work until every job has ended."""
+    """Claim and complete jobs until every job is finished."""
     pool = create_pool(url)
     leases, jobs = LeaseManager(pool, ttl=WEEK), JobStateManager(pool, ttl=WEEK)
     while True:
@@ -34,13 +34,13 @@ async def race(url: str, name: str) -> None:
                 await asyncio.sleep(0.2)
         except LeaseLost as lost:
             print("lost", lost, flush=True)
-        except StoreUnavailable:  # it stood still for longer than a call may take
+        except StoreUnavailable:  # this process was paused for longer than the request timeout
             continue
     await pool.disconnect()
 
 
 async def complete(jobs: JobStateManager, claim: Claim, name: str) -> None:
-    """Say how the job ended until there is an answer."""
+    """Complete the job, and repeat the request until Redis replies."""
     job_id, token = claim.job.job_id, claim.lease.token
     while True:
         with contextlib.suppress(StoreUnavailable):

@@ -1,4 +1,4 @@
-"""`jobstate` as its users run it: a process of its own, on pipes or on a pseudo-terminal."""
+"""Runs the `jobstate` command as a process, on pipes or on a pseudo-terminal."""
 
 import contextlib
 import fcntl
@@ -14,14 +14,14 @@ import threading
 from typing import Any, NamedTuple, Self
 
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import PATIENCE, wait_until
+from tests.helpers.polling import TIMEOUT, wait_until
 
-#: What moves and colours the text on a terminal.
-CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[78]|\r")
+#: Terminal control sequences: cursor movement and colours.
+CONTROL_SEQUENCES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\x1b[78]|\r")
 
 
-class Told(NamedTuple):
-    """How a command ended, and what it wrote."""
+class CommandResult(NamedTuple):
+    """The exit code and output of a command."""
 
     code: int
     out: bytes
@@ -34,22 +34,22 @@ def environment(url: str, **more: str) -> dict[str, str]:
     return {**inherited, "JOBSTATE_URL": url, "TERM": "xterm-256color", **more}
 
 
-def jobstate(url: str, *args: str, stdin: bytes = b"", **env: str) -> Told:
-    """Run a command on pipes to its end."""
-    ended = subprocess.run(
+def jobstate(url: str, *args: str, stdin: bytes = b"", **env: str) -> CommandResult:
+    """Run a command on pipes and return its result."""
+    done = subprocess.run(
         [sys.executable, "-m", "service", *args],
         cwd=ROOT,
         env=environment(url, **env),
         input=stdin,
         capture_output=True,
-        timeout=PATIENCE,
+        timeout=TIMEOUT,
         check=False,
     )
-    return Told(ended.returncode, ended.stdout, ended.stderr.decode(errors="replace"))
+    return CommandResult(done.returncode, done.stdout, done.stderr.decode(errors="replace"))
 
 
-class Started:
-    """A command that runs, and what it has written until now."""
+class RunningCommand:
+    """A running command and its output so far."""
 
     def __init__(self, process: subprocess.Popen[bytes], output: int, errors: int | None = None) -> None:
         self.process = process
@@ -61,7 +61,7 @@ class Started:
         written = self._written[stream] = bytearray()
 
         def read() -> None:
-            with contextlib.suppress(OSError):  # a terminal without a process at its other end
+            with contextlib.suppress(OSError):  # the process of the terminal has exited
                 while part := os.read(stream, 65536):
                     written.extend(part)
 
@@ -75,24 +75,24 @@ class Started:
 
     @property
     def text(self) -> str:
-        """What was written, without what moves and colours it."""
-        return CONTROL.sub("", self.raw)
+        """The output without control sequences."""
+        return CONTROL_SEQUENCES.sub("", self.raw)
 
     @property
     def errors(self) -> str:
         return bytes(self._written[self._errors or self._output]).decode()
 
-    def until(self, words: str) -> None:
-        wait_until(lambda: words in self.text or words in self.errors, f"{words!r}")
+    def wait_for_output(self, text: str) -> None:
+        wait_until(lambda: text in self.text or text in self.errors, f"{text!r}")
 
     def send(self, number: signal.Signals) -> None:
         self.process.send_signal(number)
 
-    def end(self) -> int:
-        """Wait for the end, and for all that was written."""
-        code = self.process.wait(PATIENCE)
+    def wait(self) -> int:
+        """Return the exit code when the command has exited and all its output is read."""
+        code = self.process.wait(TIMEOUT)
         for reader in self._readers:
-            reader.join(PATIENCE)
+            reader.join(TIMEOUT)
         return code
 
     def __enter__(self) -> Self:
@@ -100,12 +100,12 @@ class Started:
 
     def __exit__(self, *_: Any) -> None:
         self.process.kill()
-        self.end()
+        self.wait()
         for stream in self._written:
             os.close(stream)
 
 
-def start(url: str, *args: str, **env: str) -> Started:
+def start(url: str, *args: str, **env: str) -> RunningCommand:
     """Start a command on pipes."""
     process = subprocess.Popen(
         [sys.executable, "-m", "service", *args],
@@ -120,21 +120,21 @@ def start(url: str, *args: str, **env: str) -> Started:
     streams = [os.dup(stream.fileno()) for stream in (process.stdout, process.stderr)]
     process.stdout.close()
     process.stderr.close()
-    return Started(process, *streams)
+    return RunningCommand(process, *streams)
 
 
-def start_on_terminal(url: str, *args: str, columns: int = 120, lines: int = 30, **env: str) -> Started:
-    """Start a command on a terminal of its own."""
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
+def start_on_terminal(url: str, *args: str, columns: int = 120, lines: int = 30, **env: str) -> RunningCommand:
+    """Start a command on a new pseudo-terminal."""
+    controller, terminal = pty.openpty()
+    fcntl.ioctl(terminal, termios.TIOCSWINSZ, struct.pack("HHHH", lines, columns, 0, 0))
     process = subprocess.Popen(
         [sys.executable, "-m", "service", *args],
         cwd=ROOT,
         env=environment(url, **env),
-        stdin=theirs,
-        stdout=theirs,
-        stderr=theirs,
+        stdin=terminal,
+        stdout=terminal,
+        stderr=terminal,
         start_new_session=True,
     )
-    os.close(theirs)
-    return Started(process, ours)
+    os.close(terminal)
+    return RunningCommand(process, controller)

@@ -1,4 +1,4 @@
-"""The compose file as the tests run it: the file as it is, on free ports, in a project and a network of its own."""
+"""Runs compose.yaml unchanged, on free ports and in a project and network of its own."""
 
 import json
 import os
@@ -11,47 +11,47 @@ import httpx
 
 from service.settings import VARIABLES
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import free_port, wait_until
+from tests.helpers.polling import free_port, wait_until
 
-#: Seconds that a command may take; a build from nothing takes the longest.
-PATIENCE = 300.0
-#: What compose.yaml would take from the environment of whoever runs the tests; the images it may.
-_TAKEN = {variable.name for variable in VARIABLES} | {"ALLOWED_HOSTS", "COMPOSE_PROFILES"}
+#: Seconds that a command may take. A build without a cache takes longest.
+COMMAND_TIMEOUT = 300.0
+#: Variables that compose.yaml reads and that the tests must not inherit.
+_SERVICE_VARIABLES = {variable.name for variable in VARIABLES} | {"ALLOWED_HOSTS", "COMPOSE_PROFILES"}
 
-Done = subprocess.CompletedProcess[str]
+CommandResult = subprocess.CompletedProcess[str]
 
 
 def compose_failure() -> str | None:
-    """Say why `docker compose` cannot be run; None where it can."""
+    """Return why `docker compose` cannot run; None if it can."""
     try:
         subprocess.run(["docker", "compose", "version"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        return "there is no `docker compose`"
+        return "`docker compose` is missing"
     return None
 
 
 class Compose:
-    """`docker compose` with files of this project and nothing else from around it."""
+    """Runs `docker compose` with the files of this project, isolated from the user's environment."""
 
     def __init__(self, *options: str, **environment: str) -> None:
         self._command = ["docker", "compose", "--env-file", os.devnull, "--file", str(ROOT / "compose.yaml"), *options]
-        inherited = {name: value for name, value in os.environ.items() if name not in _TAKEN}
+        inherited = {name: value for name, value in os.environ.items() if name not in _SERVICE_VARIABLES}
         self._environment = inherited | environment
 
-    def run(self, *command: str) -> Done:
-        """Run a command of `docker compose`, whatever comes of it."""
+    def run(self, *command: str) -> CommandResult:
+        """Run a `docker compose` command and return its result, also if it failed."""
         command = (*self._command, *command)
-        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=PATIENCE)
+        return subprocess.run(command, env=self._environment, capture_output=True, text=True, timeout=COMMAND_TIMEOUT)
 
-    def compose(self, *command: str) -> str:
-        """Run a command of `docker compose` that must succeed and return what it prints."""
+    def run_checked(self, *command: str) -> str:
+        """Run a `docker compose` command, fail the test unless it succeeds, and return its output."""
         done = self.run(*command)
         assert done.returncode == 0, f"docker compose {' '.join(command)}: {done.stderr}\n{self.run('logs').stdout}"
         return done.stdout
 
 
 class Stack(Compose):
-    """A stack apart from any other that is up; `remove` leaves nothing of it."""
+    """An isolated stack. `remove` deletes everything that it created."""
 
     def __init__(self, folder: Path) -> None:
         self.name = f"jobstate-test-{uuid.uuid4().hex[:8]}"
@@ -67,24 +67,24 @@ class Stack(Compose):
         )
 
     def inspect(self, service: str) -> dict[str, Any]:
-        """Return what the engine says of a service's container, running or not."""
-        container = self.compose("ps", "--all", "--quiet", service).strip()
-        found: list[dict[str, Any]] = json.loads(_docker("inspect", container))
-        return found[0]
+        """Return `docker inspect` of a service's container, running or not."""
+        container = self.run_checked("ps", "--all", "--quiet", service).strip()
+        containers: list[dict[str, Any]] = json.loads(_docker("inspect", container))
+        return containers[0]
 
-    def published(self, service: str) -> list[tuple[str, int]]:
-        """Return the addresses of this machine at which a service is reached."""
+    def published_addresses(self, service: str) -> list[tuple[str, int]]:
+        """Return the host addresses that a service's ports are published on."""
         ports = self.inspect(service)["NetworkSettings"]["Ports"].values()
-        return [(one["HostIp"], int(one["HostPort"])) for bindings in ports for one in bindings or []]
+        return [(binding["HostIp"], int(binding["HostPort"])) for bindings in ports for binding in bindings or []]
 
     def kill(self, *services: str) -> None:
-        """Kill containers as hard as can be, and see them dead."""
+        """Kill containers with SIGKILL and wait until they have stopped."""
         _docker("kill", "--signal", "KILL", *(self.inspect(service)["Id"] for service in services))
         for service in services:
-            wait_until(lambda service=service: not self.inspect(service)["State"]["Running"], f"the end of {service}")
+            wait_until(lambda service=service: not self.inspect(service)["State"]["Running"], f"exit of {service}")
 
     def wait_until_ready(self) -> None:
-        """Wait until the service says that jobs are served."""
+        """Wait until `/ready` answers 200."""
 
         def ready() -> bool:
             try:
@@ -95,7 +95,7 @@ class Stack(Compose):
         wait_until(ready, "readiness")
 
     def remove(self) -> None:
-        """Take containers, volumes, network and image away."""
+        """Remove containers, volumes, network and image."""
         self.run("down", "--volumes", "--remove-orphans", "--timeout", "1")
         subprocess.run(["docker", "image", "rm", "--force", self.name], capture_output=True)
 

@@ -1,4 +1,4 @@
-"""What the API document says of an answer, held against the answer itself."""
+"""Checks responses against the API document."""
 
 import json
 import re
@@ -16,20 +16,20 @@ from tests.helpers.paths import ROOT
 CHECKED_IN = ROOT / "docs" / "openapi.json"
 DOCUMENT: dict[str, Any] = json.loads(CHECKED_IN.read_text())
 REGISTRY = Registry().with_resource("urn:document", DRAFT202012.create_resource(DOCUMENT))
-#: Headers that every HTTP server sends, and those of content, of caches and proxies, of CORS and of browsers' safety.
-PLAIN = re.compile(
+#: Headers that the document does not declare: generic, content, caching, proxy, CORS and security headers.
+STANDARD_HEADERS = re.compile(
     r"date|server|connection|transfer-encoding|content-(type|length)|cache-control|x-accel-buffering|vary|access-control-.*"
     rf"|{'|'.join(name for name, _ in SECURITY_HEADERS)}"
 )
 
 
-def check(response: httpx.Response) -> None:
-    """Fail on an answer whose status, header, media type, body or problem its operation does not declare."""
+def check_response(response: httpx.Response) -> None:
+    """Fail if the operation does not declare the response's status, headers, media type, body or problem."""
     operation = operation_of(response.request)
     if operation is None:
         return
     media_type = response.headers.get("content-type", "").split(";")[0] or None
-    if media_type != "text/event-stream":  # which need not have an end
+    if media_type != "text/event-stream":  # which may be endless
         response.read()
     where = f"{operation['operationId']} answered {response.status_code}"
     declared = operation["responses"].get(str(response.status_code))
@@ -43,15 +43,15 @@ def check(response: httpx.Response) -> None:
 def operation_of(request: httpx.Request) -> dict[str, Any] | None:
     for path, item in DOCUMENT["paths"].items():
         if re.fullmatch(re.sub(r"{\w+}", "[^/]+", path), request.url.raw_path.decode().split("?")[0]):
-            found: dict[str, Any] | None = item.get(request.method.lower())
-            return found
+            operation: dict[str, Any] | None = item.get(request.method.lower())
+            return operation
     return None
 
 
 def _check_headers(where: str, response: httpx.Response, declared: dict[str, Any]) -> None:
-    sent = {name for name in response.headers if not PLAIN.fullmatch(name)}
+    sent = {name for name in response.headers if not STANDARD_HEADERS.fullmatch(name)}
     unknown = sent - {name.lower() for name in declared}
-    assert not unknown, f"{where} with headers that are not declared: {unknown}"
+    assert not unknown, f"{where} with undeclared headers: {unknown}"
     for name, reference in declared.items():
         header = DOCUMENT["components"]["headers"][reference["$ref"].rpartition("/")[2]]
         assert name in response.headers or not header["required"], f"{where} without {name}"
@@ -60,7 +60,7 @@ def _check_headers(where: str, response: httpx.Response, declared: dict[str, Any
 def _check_body(where: str, response: httpx.Response, content: dict[str, Any]) -> None:
     body, schema = response.json(), content["schema"]
     whole = {"$ref": "urn:document" + schema["$ref"]} if "$ref" in schema else schema
-    found = [error.message for error in OAS31Validator(whole, registry=REGISTRY).iter_errors(body)]
-    assert not found, f"{where} with a body that is not as declared: {found}"
+    errors = [error.message for error in OAS31Validator(whole, registry=REGISTRY).iter_errors(body)]
+    assert not errors, f"{where} with a body that does not match its schema: {errors}"
     if response.headers["content-type"] == MEDIA_TYPE:
         assert body["type"].removeprefix(TYPE_PREFIX) in content["examples"], f"{where} with {body['type']}"

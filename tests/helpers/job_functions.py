@@ -1,4 +1,4 @@
-"""Functions for workers to run, and a worker in a process of its own: `python -m tests.helpers.job_functions`."""
+"""Job functions for tests of the worker; `python -m tests.helpers.job_functions` runs a worker with one of them."""
 
 import asyncio
 import concurrent.futures
@@ -15,7 +15,7 @@ from jobstate_worker import JobFailed, JobWorker, Work
 
 
 async def count(work: Work) -> object:
-    """Count to `input_params.steps`, a tenth of a second each."""
+    """Count to `input_params.steps`, a step each 0.1 s."""
     steps = work.input_params["steps"]
     for step in range(steps):
         await asyncio.sleep(0.1)
@@ -23,7 +23,7 @@ async def count(work: Work) -> object:
     return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
 
 
-def count_and_look(work: Work) -> object:
+def count_blocking(work: Work) -> object:
     steps = work.input_params["steps"]
     for step in range(steps):
         if work.cancel_requested:
@@ -33,19 +33,19 @@ def count_and_look(work: Work) -> object:
     return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
 
 
-def count_stubbornly(work: Work) -> object:
+def return_despite_cancellation(work: Work) -> object:
     while not work.cancel_requested:
         time.sleep(0.01)
     return "done all the same"
 
 
-def never_look(work: Work) -> object:
+def sleep_forever(work: Work) -> object:
     work.progress(1)
     time.sleep(1000)
     return None
 
 
-async def stumble_once(work: Work) -> object:
+async def fail_once(work: Work) -> object:
     if work.attempt == 1:
         raise RuntimeError("stumbled")
     return work.attempt
@@ -57,8 +57,8 @@ async def wait_for_a_thread(work: Work) -> object:
     return None
 
 
-async def heed_nothing(work: Work) -> object:
-    """Count on under every cancellation."""
+async def ignore_cancellation(work: Work) -> object:
+    """Continue after every cancellation."""
     step = 0
     while True:
         with contextlib.suppress(asyncio.CancelledError):
@@ -67,31 +67,31 @@ async def heed_nothing(work: Work) -> object:
         work.progress(step)
 
 
-async def delegate_to_a_task_that_heeds_nothing(work: Work) -> object:
-    return await asyncio.create_task(heed_nothing(work))
+async def delegate_to_a_task_that_ignores_cancellation(work: Work) -> object:
+    return await asyncio.create_task(ignore_cancellation(work))
 
 
-async def defy_everything(work: Work) -> object:
-    """Outlive also what closes a coroutine."""
+async def ignore_every_exception(work: Work) -> object:
+    """Continue after every exception, also the one that closes a coroutine."""
     work.progress(1)
     while True:
         with contextlib.suppress(BaseException):
             await asyncio.sleep(0.1)
 
 
-def give_up(work: Work) -> object:
+def raise_job_failed(work: Work) -> object:
     raise JobFailed({"type": "invalid-input", "message": "no such slate", "field": "slate_id"})
 
 
-def give_no_json(work: Work) -> object:
+def return_nan(work: Work) -> object:
     return float("nan")
 
 
-def give_too_much(work: Work) -> object:
+def return_too_much(work: Work) -> object:
     return "x" * 100_000
 
 
-def give_far_too_much(work: Work) -> object:
+def return_far_too_much(work: Work) -> object:
     return "x" * 20_000_000
 
 
@@ -111,15 +111,15 @@ def fail_with_a_long_text(work: Work) -> object:
     raise JobFailed("x" * 100_000)
 
 
-def fail_beyond_the_levels(work: Work) -> object:
+def fail_with_too_many_levels(work: Work) -> object:
     raise JobFailed(nested(250))
 
 
-def give_a_surrogate(work: Work) -> object:
+def return_a_surrogate(work: Work) -> object:
     return {"name": ["\udcff"]}
 
 
-def give_beyond_the_levels(work: Work) -> object:
+def return_too_many_levels(work: Work) -> object:
     return nested(250)
 
 
@@ -130,7 +130,7 @@ def nested(levels: int) -> list[Any]:
     return value
 
 
-def give_back_its_input(work: Work) -> object:
+def return_its_input(work: Work) -> object:
     return work.input_params
 
 
@@ -145,38 +145,38 @@ def fail_in_an_executor(work: Work) -> object:
         return pool.submit(raise_a_surrogate, work.job).result()
 
 
-def die(work: Work) -> object:
+def exit_process(work: Work) -> object:
     os._exit(3)
 
 
-def chatter(work: Work) -> object:
-    """Report from several threads at once, so much that one report is several writes to the pipe."""
+def report_from_several_threads(work: Work) -> object:
+    """Report from several threads at once. Each report is so long that it takes several writes to the pipe."""
 
-    def talk() -> None:
+    def report() -> None:
         while True:
             work._report({"current": 1, "message": "x" * 50_000})
 
     for _ in range(3):
-        threading.Thread(target=talk, daemon=True).start()
+        threading.Thread(target=report, daemon=True).start()
     time.sleep(0.5)
     return "y" * 50_000
 
 
 class Unreadable:
-    """Can be pickled, and not be unpickled."""
+    """Can be pickled but not unpickled."""
 
     def __reduce__(self) -> Any:
         return int, ("no number",)
 
 
-def say_what_nobody_understands(work: Work) -> object:
+def send_unreadable_progress(work: Work) -> object:
     work._report({"current": Unreadable()})
     time.sleep(1000)
     return None
 
 
-def divide_among_processes(work: Work) -> object:
-    """The end of the block sends SIGTERM to the pool's processes."""
+def use_a_process_pool(work: Work) -> object:
+    """Leaving the block sends SIGTERM to the pool's processes."""
     with multiprocessing.Pool(2) as pool:
         return pool.map(abs, [-1, -2])
 

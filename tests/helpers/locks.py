@@ -1,4 +1,4 @@
-"""Where tests run in several processes: what measures time under a load of its own has the machine to itself."""
+"""A lock between pytest processes: a test that measures time under its own load runs while no other test runs."""
 
 import contextlib
 import os
@@ -7,43 +7,43 @@ from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
 
 
-class Turns:
-    """A process's part in two locks of the system, on files that are there.
+class FairLock:
+    """A fair readers-writer lock between processes, made of `flock` on two existing files.
 
-    All who run a test share the room. Who goes in keeps the door shut meanwhile, so that one who waits there until the
-    others have left has nobody come in before.
+    Tests hold `lock_file` shared. A process that waits for it holds `entry_file`, so that later processes do not
+    overtake one that waits for exclusive use.
     """
 
-    def __init__(self, room: Path, door: Path) -> None:
-        self._room, self._door = os.open(room, os.O_RDONLY), os.open(door, os.O_RDONLY)
+    def __init__(self, lock_file: Path, entry_file: Path) -> None:
+        self._lock, self._entry = os.open(lock_file, os.O_RDONLY), os.open(entry_file, os.O_RDONLY)
 
     @contextlib.contextmanager
     def shared(self) -> Iterator[None]:
-        """Run a test beside those of other processes."""
-        self._enter(LOCK_SH)
+        """Hold the lock together with other processes."""
+        self._acquire(LOCK_SH)
         try:
             yield
         finally:
-            flock(self._room, LOCK_UN)
+            flock(self._lock, LOCK_UN)
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """Inside `shared`, wait until no other process runs a test, and let none begin before the end of the block."""
-        flock(self._room, LOCK_UN)  # else two who both want to be alone would wait for one another
-        self._enter(LOCK_EX)
+    def exclusive(self) -> Iterator[None]:
+        """Inside `shared`, wait until no other process holds the lock, and keep others out until the block ends."""
+        flock(self._lock, LOCK_UN)  # two processes that wait for exclusive use would block each other
+        self._acquire(LOCK_EX)
         try:
             yield
         finally:
-            flock(self._room, LOCK_UN)
-            self._enter(LOCK_SH)
+            flock(self._lock, LOCK_UN)
+            self._acquire(LOCK_SH)
 
-    def _enter(self, kind: int) -> None:
-        flock(self._door, LOCK_EX)
+    def _acquire(self, kind: int) -> None:
+        flock(self._entry, LOCK_EX)
         try:
-            flock(self._room, kind)
+            flock(self._lock, kind)
         finally:
-            flock(self._door, LOCK_UN)
+            flock(self._entry, LOCK_UN)
 
 
-#: Of all processes that run tests of this folder.
-TURNS = Turns(Path(__file__), Path(__file__).with_name("__init__.py"))
+#: Shared by all processes that run tests of this checkout.
+TEST_LOCK = FairLock(Path(__file__), Path(__file__).with_name("__init__.py"))

@@ -1,4 +1,4 @@
-"""A service that answers by a script: what cannot be had of a real one, such as a line that is cut in mid-word."""
+"""An HTTP transport with scripted responses, for cases that a real service cannot produce, such as a cut stream."""
 
 import asyncio
 import contextlib
@@ -9,43 +9,43 @@ from typing import Any, Final, Self
 import httpx
 import msgspec
 
-from jobstate_cli.service import Service, connected
-from jobstate_cli.target import Target
+from jobstate_cli.config import ClientConfig
+from jobstate_cli.service import Service, open_client
 
 URL = "http://service"
 STREAM = "/v1/jobs/j1/events"
 RECORD = "/v1/jobs/j1"
 
-#: The part of a stream at which it stays open and silent.
+#: The part at which a stream stays open and silent.
 OPEN: Final = asyncio.Event()
 Part = bytes | Exception | asyncio.Event
 
 
-class Scripted(httpx.AsyncBaseTransport):
-    """Gives each path its answers in turn, the last one for ever, and remembers what it was asked."""
+class ScriptedTransport(httpx.AsyncBaseTransport):
+    """Returns the responses of each path in turn, repeats the last one, and records all requests."""
 
     def __init__(self) -> None:
-        self.answers: dict[str, list[httpx.Response | Exception]] = defaultdict(list)
+        self.responses: dict[str, list[httpx.Response | Exception]] = defaultdict(list)
         self.requests: list[httpx.Request] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        answers = self.answers[request.url.path]
-        answer = answers.pop(0) if len(answers) > 1 else answers[0]
-        if isinstance(answer, Exception):
-            raise answer
-        return answer
+        responses = self.responses[request.url.path]
+        response = responses.pop(0) if len(responses) > 1 else responses[0]
+        if isinstance(response, Exception):
+            raise response
+        return response
 
-    def says(self, path: str, *answers: httpx.Response | Exception) -> Self:
-        self.answers[path].extend(answers)
+    def respond(self, path: str, *responses: httpx.Response | Exception) -> Self:
+        self.responses[path].extend(responses)
         return self
 
-    def asked(self, path: str) -> list[httpx.Request]:
+    def requests_to(self, path: str) -> list[httpx.Request]:
         return [request for request in self.requests if request.url.path == path]
 
     @contextlib.asynccontextmanager
     async def service(self) -> AsyncIterator[Service]:
-        async with connected(Target(URL), self) as service:
+        async with open_client(ClientConfig(URL), self) as service:
             yield service
 
 
@@ -63,8 +63,8 @@ class _Parts(httpx.AsyncByteStream):
                 yield part
 
 
-def streaming(*parts: Part) -> httpx.Response:
-    """Answer with a stream that tells its client to come again at once, and ends after these parts."""
+def stream_response(*parts: Part) -> httpx.Response:
+    """Return a stream that ends after these parts; its client reconnects at once."""
     return httpx.Response(200, headers={"Content-Type": "text/event-stream"}, stream=_Parts([b"retry: 0\n\n", *parts]))
 
 
@@ -91,13 +91,13 @@ def job(status: str, revision: int = 1, **fields: Any) -> dict[str, Any]:
     }
 
 
-def changed(status: str, revision: int = 1, **fields: Any) -> bytes:
+def changed_event(status: str, revision: int = 1, **fields: Any) -> bytes:
     return event("changed", job(status, revision, **fields), f"1-{revision}")
 
 
-def answer(body: object, status: int = 200, **headers: str) -> httpx.Response:
+def json_response(body: object, status: int = 200, **headers: str) -> httpx.Response:
     return httpx.Response(status, headers=headers, json=body)
 
 
 def problem(status: int, name: str, detail: str, **headers: str) -> httpx.Response:
-    return answer({"type": f"urn:jobstate:problem:{name}", "title": "No", "detail": detail}, status, **headers)
+    return json_response({"type": f"urn:jobstate:problem:{name}", "title": "No", "detail": detail}, status, **headers)

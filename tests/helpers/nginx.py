@@ -1,4 +1,4 @@
-"""An nginx of the test's own on loopback, with a configuration out of docs/deployment.md."""
+"""Runs nginx on loopback with a configuration from docs/deployment.md."""
 
 import contextlib
 import os
@@ -9,14 +9,15 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.helpers.servers import free_port, wait_until
+from tests.helpers.paths import ROOT
+from tests.helpers.polling import free_port, wait_until
 
-DOCUMENT = Path(__file__).resolve().parent.parent / "docs" / "deployment.md"
-#: The name of each documented block, and the path prefix that it removes.
+DOCUMENT = ROOT / "docs" / "deployment.md"
+#: The name of each configuration in the document, and the path prefix that it removes.
 BLOCKS = {"nginx at the root": "", "nginx under a prefix": "/sub"}
 
-#: What stands around the documented block: one process that writes into its own folder only.
-_AROUND = """\
+#: The configuration around it: one process that writes to its own folder only.
+_TEMPLATE = """\
 daemon off;
 master_process off;
 pid {folder}/pid;
@@ -37,8 +38,8 @@ def binary() -> str | None:
     return shutil.which("nginx", path=os.pathsep.join((os.environ.get("PATH", ""), "/usr/sbin")))
 
 
-def documented(name: str) -> str:
-    """Return a block of the document."""
+def documented_block(name: str) -> str:
+    """Return a configuration from the document."""
     found = re.search(
         rf"<!-- {name}: begin -->\n```nginx\n(.*?)```\n<!-- {name}: end -->", DOCUMENT.read_text(), re.DOTALL
     )
@@ -48,12 +49,12 @@ def documented(name: str) -> str:
 
 @contextlib.contextmanager
 def nginx(folder: Path, block: str, service_url: str) -> Iterator[str]:
-    """Run nginx with a documented block before the service at `service_url`, and yield where it listens."""
+    """Run nginx as a proxy of `service_url` with `block` from the document, and yield its URL."""
     port = free_port()
     assert block.count("listen 80;") == block.count("http://127.0.0.1:8000") == 1
     server = block.replace("listen 80;", f"listen 127.0.0.1:{port};").replace("http://127.0.0.1:8000", service_url)
     configuration = folder / "nginx.conf"
-    configuration.write_text(_AROUND.format(folder=folder, server=server))
+    configuration.write_text(_TEMPLATE.format(folder=folder, server=server))
     command = [str(binary()), "-p", str(folder), "-e", str(folder / "error.log"), "-c", str(configuration)]
     process = subprocess.Popen(command)
     try:

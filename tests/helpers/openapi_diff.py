@@ -1,4 +1,4 @@
-"""What has changed between two API documents, in lines that a reader can judge."""
+"""The differences between two API documents, as readable lines."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +10,7 @@ Json = dict[str, Any]
 
 
 def changes(before: Json, after: Json) -> list[str]:
-    """Return lines such as `GET /v1/jobs: response 409 removed`, none where both say the same."""
+    """Return lines such as `GET /v1/jobs: response 409 removed`."""
     return [*_between("", _operations(before), _operations(after)), *_between("", _rest(before), _rest(after))]
 
 
@@ -46,9 +46,9 @@ def _at(where: str, name: str, before: Json, after: Json) -> Iterator[str]:
 
 
 def _by_name(value: Any) -> Any:
-    """Return a list of what has names as a mapping, so that a new one in the middle is one change."""
-    if isinstance(value, list) and value and all(isinstance(one, dict) for one in value):
-        return {one.get("name") or one.get("$ref") or str(number): one for number, one in enumerate(value)}
-    if isinstance(value, list) and value and all(isinstance(one, str) for one in value):
+    """Return a list of named items as a mapping, so that an inserted item is one difference."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return {item.get("name") or item.get("$ref") or str(number): item for number, item in enumerate(value)}
+    if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
         return dict.fromkeys(value, True)
     return value

@@ -1,4 +1,4 @@
-"""What docs/backup.md needs of `redis-cli`, which need not be there: `-s SOCKET COMMAND …`, a value a line."""
+"""A minimal `redis-cli` for the commands in docs/backup.md: `-s SOCKET COMMAND …` prints one value a line."""
 
 import socket
 import sys
@@ -6,7 +6,7 @@ from typing import BinaryIO
 
 
 def read(replies: BinaryIO) -> list[str]:
-    """Return the values of a reply: a status, a text, or a list of them."""
+    """Return the values of a reply: a status, a bulk string, or an array of them."""
     kind, rest = replies.read(1), replies.readline().decode().strip()
     if kind == b"$":
         return [replies.read(int(rest) + 2).decode()[:-2]]
@@ -16,7 +16,7 @@ def read(replies: BinaryIO) -> list[str]:
 
 
 _, _, path, *command = sys.argv
-with socket.socket(socket.AF_UNIX) as line:
-    line.connect(path)
-    line.sendall(" ".join(command).encode() + b"\r\n")
-    print(*read(line.makefile("rb")), sep="\n")
+with socket.socket(socket.AF_UNIX) as connection:
+    connection.connect(path)
+    connection.sendall(" ".join(command).encode() + b"\r\n")
+    print(*read(connection.makefile("rb")), sep="\n")

@@ -1,31 +1,31 @@
-"""A model of the contract: what the service must answer to any call, told from the calls before it."""
+"""A reference model of the API contract: the expected response to any call, given all earlier calls."""
 
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any, NamedTuple
 
-FINAL = {"completed", "failed", "cancelled"}
-MOVES = {"pending": {"running", "failed", "cancelled"}, "running": {"running", *FINAL}}
+FINAL_STATUSES = {"completed", "failed", "cancelled"}
+TRANSITIONS = {"pending": {"running", "failed", "cancelled"}, "running": {"running", *FINAL_STATUSES}}
 
 
 class Expected(NamedTuple):
-    """The status of an answer, and the name of its problem or what its record must show (`None`: no record)."""
+    """The expected HTTP status, and the problem's name or the job that the response must show (`None` for none)."""
 
     status: int
     problem: str = ""
-    job: "Model | None" = None
+    job: "ModelJob | None" = None
 
 
 @dataclass
-class Model:
-    """One job as the contract knows it."""
+class ModelJob:
+    """The state of one job in the model."""
 
     job_id: str
     queue: str
     input_params: Any
     max_attempts: int
-    #: Jobs are given out in this order.
-    order: int
+    #: Claims take jobs in this order.
+    creation_order: int
     status: str = "pending"
     revision: int = 1
     attempt: int = 0
@@ -36,12 +36,12 @@ class Model:
     token: str | None = None
     is_leased: bool = False
     has_worker: bool = False
-    is_asked: bool = False
-    #: The key of the last change and what it asked for.
-    last: tuple[str, Any] | None = None
+    cancel_requested: bool = False
+    #: The idempotency key of the last change, and its request.
+    last_change: tuple[str, Any] | None = None
 
-    def shows(self, record: dict[str, Any]) -> list[str]:
-        """Return what of a record is not as the contract says."""
+    def differences(self, record: dict[str, Any]) -> list[str]:
+        """Return the fields of a record that differ from this job."""
         expected = {
             "job_id": self.job_id,
             "queue": self.queue,
@@ -60,46 +60,50 @@ class Model:
             for name, value in expected.items()
             if record.get(name) != value
         ]
-        flags = {"lease_expires_at": self.is_leased, "finished_at": self.status in FINAL, "worker": self.has_worker}
+        flags = {
+            "lease_expires_at": self.is_leased,
+            "finished_at": self.status in FINAL_STATUSES,
+            "worker": self.has_worker,
+        }
         wrong += [f"{name} is {record.get(name)!r}" for name, is_there in flags.items() if (name in record) != is_there]
         return wrong
 
-    def move(self, status: str, **content: Any) -> None:
-        """Make an accepted change."""
+    def apply(self, status: str, **content: Any) -> None:
+        """Apply a change that the contract allows."""
         if self.status == "pending" and status == "running":
             self.attempt += 1
         self.status = status
         self.revision += 1
         self.is_leased = self.is_leased and status == "running"
         self.has_worker = self.has_worker and status != "pending"
-        if status in FINAL:
+        if status in FINAL_STATUSES:
             self.result, self.error_message = content.get("result"), content.get("error_message")
         self.progress = content.get("progress", self.progress)
 
-    def is_lost(self, token: str | None) -> bool:
-        """Say whether a change must be refused for its lease token."""
+    def rejects_token(self, token: str | None) -> bool:
+        """Return whether a change must be rejected because of its lease token."""
         return self.is_leased if token is None else token != self.token
 
 
 @dataclass
-class Contract:
-    """All jobs, and what is remembered besides them."""
+class ReferenceModel:
+    """All jobs, deletions, idempotency keys and queue settings."""
 
-    jobs: dict[str, Model] = field(default_factory=dict)
+    jobs: dict[str, ModelJob] = field(default_factory=dict)
     deletions: set[tuple[str, str]] = field(default_factory=set)
-    #: The last change of each job that was deleted: its key, and the job's id.
+    #: The last change of each deleted job: its idempotency key and the job's id.
     last_changes: set[tuple[str, str]] = field(default_factory=set)
-    #: What a claim under a key asked for and was given: its content, job, token.
+    #: By idempotency key, the request of a claim, the claimed job's id and the token.
     claims: dict[str, tuple[Any, str, str]] = field(default_factory=dict)
-    #: The settings of each queue that were given and not cleared.
+    #: The settings of each queue that are set.
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     _order: Any = field(default_factory=count)
 
     def create(self, job_id: str, queue: str, input_params: Any, max_attempts: int) -> tuple[Expected, bool]:
-        """Create a job; say also whether the answer is a replay."""
+        """Create a job; return also whether the response is a replay."""
         job = self.jobs.get(job_id)
         if job is None:
-            job = self.jobs[job_id] = Model(job_id, queue, input_params, max_attempts, next(self._order))
+            job = self.jobs[job_id] = ModelJob(job_id, queue, input_params, max_attempts, next(self._order))
             return Expected(201, job=job), False
         if (job.queue, job.input_params, job.max_attempts) == (queue, input_params, max_attempts):
             return Expected(201, job=job), True
@@ -108,52 +112,52 @@ class Contract:
     def change(
         self, job_id: str, body: dict[str, Any], key: str | None, token: str | None, if_match: int | None
     ) -> Expected:
-        """Move a job, with the checks in the order of the contract."""
-        if _is_misfit(body):
+        """Update a job, with the checks in the order of the contract."""
+        if _is_invalid(body):
             return Expected(400, "invalid-request")
         job = self.jobs.get(job_id)
         if job is None or (key, job_id) in self.last_changes:
             return Expected(404, "job-not-found")
-        if job.is_lost(token):
+        if job.rejects_token(token):
             return Expected(409, "lease-lost")
-        if again := _repeated(job, key, ("change", body)):
-            return again
-        if job.status == body["status"] and job.status in FINAL and _same_content(job, body):
+        if replay := _replay(job, key, ("change", body)):
+            return replay
+        if job.status == body["status"] and job.status in FINAL_STATUSES and _same_content(job, body):
             return Expected(200, job=job)
         if if_match not in (None, job.revision):
             return Expected(412, "precondition-failed")
         if not _is_legal(job, body):
             return Expected(409, "illegal-transition")
-        job.move(**body)
-        job.last = None if key is None else (key, ("change", body))
+        job.apply(**body)
+        job.last_change = None if key is None else (key, ("change", body))
         return Expected(200, job=job)
 
     def cancel(self, job_id: str, key: str | None, token: str | None, if_match: int | None) -> Expected:
-        """Cancel a job, or ask the holder of its lease to stop."""
+        """Cancel a job, or request its cancellation while it is leased."""
         job = self.jobs.get(job_id)
         if job is None or (key, job_id) in self.last_changes:
             return Expected(404, "job-not-found")
-        asks = token is None and job.is_leased
-        if not asks and job.is_lost(token):
+        is_request = token is None and job.is_leased
+        if not is_request and job.rejects_token(token):
             return Expected(409, "lease-lost")
-        if again := _repeated(job, key, "cancel"):
-            return again._replace(status=_of_cancel(job)) if again.job else again
-        if job.status == "cancelled" or (asks and job.is_asked):
-            return Expected(_of_cancel(job), job=job)
+        if replay := _replay(job, key, "cancel"):
+            return replay._replace(status=_cancel_status(job)) if replay.job else replay
+        if job.status == "cancelled" or (is_request and job.cancel_requested):
+            return Expected(_cancel_status(job), job=job)
         if if_match not in (None, job.revision):
             return Expected(412, "precondition-failed")
-        if job.status in FINAL:
+        if job.status in FINAL_STATUSES:
             return Expected(409, "illegal-transition")
-        job.last = None if key is None else (key, "cancel")
-        if asks:
-            job.is_asked = True
+        job.last_change = None if key is None else (key, "cancel")
+        if is_request:
+            job.cancel_requested = True
             job.revision += 1
         else:
-            job.move("cancelled")
-        return Expected(_of_cancel(job), job=job)
+            job.apply("cancelled")
+        return Expected(_cancel_status(job), job=job)
 
     def delete(self, job_id: str, key: str | None, if_match: int | None) -> Expected:
-        """Delete a job that has ended."""
+        """Delete a finished job."""
         if key is not None and (key, job_id) in self.deletions:
             return Expected(204)
         job = self.jobs.get(job_id)
@@ -161,95 +165,97 @@ class Contract:
             return Expected(404, "job-not-found")
         if if_match not in (None, job.revision):
             return Expected(412, "precondition-failed")
-        if job.status not in FINAL:
+        if job.status not in FINAL_STATUSES:
             return Expected(409, "job-not-final")
         del self.jobs[job_id]
-        if job.last is not None:
-            self.last_changes.add((job.last[0], job_id))
+        if job.last_change is not None:
+            self.last_changes.add((job.last_change[0], job_id))
         if key is not None:
             self.deletions.add((key, job_id))
         return Expected(204)
 
     def claim(self, queues: tuple[str, ...], lease_seconds: int, key: str | None) -> Expected:
-        """Return what a claim gives, 204 for no job; its token is to be told by `claimed`."""
-        if known := None if key is None else self.claims.get(key):
-            content, job_id, token = known
+        """Claim the oldest pending job; 204 for none. `record_claim` adds the token."""
+        if earlier := None if key is None else self.claims.get(key):
+            content, job_id, token = earlier
             if content != ({*queues}, lease_seconds):
                 return Expected(422, "idempotency-key-reused")
-            if (given := self.jobs.get(job_id)) and given.is_leased and given.token == token:
-                return Expected(200, job=given)
-        open_queues = set(filter(self.is_open, queues))
+            if (claimed := self.jobs.get(job_id)) and claimed.is_leased and claimed.token == token:
+                return Expected(200, job=claimed)
+        open_queues = set(filter(self.accepts_claims, queues))
         due = [job for job in self.jobs.values() if job.status == "pending" and job.queue in open_queues]
-        job = min(due, key=lambda one: one.order, default=None)
+        job = min(due, key=lambda job: job.creation_order, default=None)
         if job is not None:
-            job.move("running")
+            job.apply("running")
             job.is_leased = job.has_worker = True
             job.token = None
         return Expected(204 if job is None else 200, job=job)
 
-    def claimed(self, job: Model, token: str, queues: tuple[str, ...], lease_seconds: int, key: str | None) -> None:
-        """Take over the token that a claim was given."""
+    def record_claim(
+        self, job: ModelJob, token: str, queues: tuple[str, ...], lease_seconds: int, key: str | None
+    ) -> None:
+        """Record the token that a claim returned."""
         job.token = token
         if key is not None:
             self.claims[key] = (({*queues}, lease_seconds), job.job_id, token)
 
     def configure(self, queue: str, body: dict[str, Any]) -> dict[str, Any]:
-        """Change the settings of a queue that are given, and return what its record must show."""
+        """Change settings of a queue, and return its expected record."""
         merged = self.settings.get(queue, {}) | body
         self.settings[queue] = {name: value for name, value in merged.items() if value is not None}
         return {"queue": queue, "paused": False} | self.settings[queue]
 
-    def is_open(self, queue: str) -> bool:
-        """Say whether a queue is not paused, and has fewer running jobs than it may."""
+    def accepts_claims(self, queue: str) -> bool:
+        """Return whether a queue is not paused and is below its maximum of running jobs."""
         settings = self.settings.get(queue, {})
         running = sum(job.queue == queue and job.status == "running" for job in self.jobs.values())
         return not settings.get("paused") and running < settings.get("max_running", running + 1)
 
     def heartbeat(self, job_id: str, token: str | None, progress: Any) -> Expected:
-        """Extend a lease, and take progress."""
+        """Extend a lease and store progress."""
         job = self.jobs.get(job_id)
         if job is None:
             return Expected(404, "job-not-found")
         if not job.is_leased or token != job.token:
             return Expected(409, "lease-lost")
         if progress is not None and progress != job.progress:
-            job.move("running", progress=progress)
+            job.apply("running", progress=progress)
         return Expected(200)
 
     def release(self, job_id: str, token: str | None, error: Any, key: str | None) -> Expected:
-        """Give a job back; with an error its attempt has failed."""
+        """Release a job; with an error its attempt has failed."""
         job = self.jobs.get(job_id)
         if job is None or (key, job_id) in self.last_changes:
             return Expected(404, "job-not-found")
-        if job.is_lost(token):
+        if job.rejects_token(token):
             return Expected(409, "lease-lost")
-        if again := _repeated(job, key, ("release", error)):
-            return again
+        if replay := _replay(job, key, ("release", error)):
+            return replay
         if not job.is_leased:
             return Expected(409, "not-leased")
-        job.failures += error is not None and not job.is_asked
+        job.failures += error is not None and not job.cancel_requested
         exhausted = error is not None and job.failures >= job.max_attempts
-        status = "cancelled" if job.is_asked else "failed" if exhausted else "pending"
-        job.move(status, error_message=error)
+        status = "cancelled" if job.cancel_requested else "failed" if exhausted else "pending"
+        job.apply(status, error_message=error)
         if error is not None:
             job.error_message = error
-        job.last = None if key is None else (key, ("release", error))
+        job.last_change = None if key is None else (key, ("release", error))
         return Expected(200, job=job)
 
 
-def _is_misfit(body: dict[str, Any]) -> bool:
+def _is_invalid(body: dict[str, Any]) -> bool:
     has_stray_result = "result" in body and body["status"] != "completed"
     has_stray_error = "error_message" in body and body["status"] not in {"failed", "cancelled"}
     return bool(has_stray_result or has_stray_error)
 
 
-def _repeated(job: Model, key: str | None, asked: Any) -> Expected | None:
-    if key is None or job.last is None or job.last[0] != key:
+def _replay(job: ModelJob, key: str | None, request: Any) -> Expected | None:
+    if key is None or job.last_change is None or job.last_change[0] != key:
         return None
-    return Expected(200, job=job) if job.last[1] == asked else Expected(422, "idempotency-key-reused")
+    return Expected(200, job=job) if job.last_change[1] == request else Expected(422, "idempotency-key-reused")
 
 
-def _same_content(job: Model, body: dict[str, Any]) -> bool:
+def _same_content(job: ModelJob, body: dict[str, Any]) -> bool:
     return bool(
         body.get("result") == job.result
         and body.get("error_message") == job.error_message
@@ -257,12 +263,12 @@ def _same_content(job: Model, body: dict[str, Any]) -> bool:
     )
 
 
-def _is_legal(job: Model, body: dict[str, Any]) -> bool:
-    if body["status"] not in MOVES.get(job.status, set()):
+def _is_legal(job: ModelJob, body: dict[str, Any]) -> bool:
+    if body["status"] not in TRANSITIONS.get(job.status, set()):
         return False
     is_new = bool(body.get("progress", job.progress) != job.progress)
     return is_new or (job.status, body["status"]) != ("running", "running")
 
 
-def _of_cancel(job: Model) -> int:
+def _cancel_status(job: ModelJob) -> int:
     return 200 if job.status == "cancelled" else 202

@@ -1,4 +1,4 @@
-"""Which refusals of a request that fits its schema are right: by rules that JSON Schema cannot express."""
+"""Schemathesis hooks: a valid request may be rejected by rules that JSON Schema cannot express."""
 
 import re
 from typing import Any
@@ -9,17 +9,17 @@ from schemathesis.openapi.checks import RejectedPositiveData
 
 from service.domain.constraints import LABEL
 
-#: Rules that only the words of a refusal tell.
-BY_WORDS = re.compile(
-    r"got `float`"  # 5.0 is an integer to JSON Schema, to this service it is not
-    r"|no list with these filters gave it out"  # a cursor is known to its maker only
-    r"|'0' is no list of entity tags"  # schemathesis fills these headers by words of its own, not by their pattern
+#: Rules that can be recognized only by the error text.
+KNOWN_DETAILS = re.compile(
+    r"got `float`"  # JSON Schema takes 5.0 for an integer, the service does not
+    r"|it is not from a list with these filters"  # only the service can make a cursor
+    r"|'0' is not a list of entity tags"  # schemathesis does not follow the pattern of these headers
 )
 
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Let nothing wait for more than a second, and read of a stream what comes first: it need not have an end."""
+    """Limit waits to a second, and read only the beginning of a stream."""
     if case.path == "/v1/claims" and isinstance(case.body, dict) and case.body.get("wait_seconds") in range(2, 31):
         case.body["wait_seconds"] = 1
     if case.query and case.query.get("wait") in range(2, 31):
@@ -38,22 +38,22 @@ def _read_the_beginning(response: requests.Response, **_: Any) -> None:
 
 @schemathesis.hook
 def after_call(context: Any, case: Any, response: Any) -> None:
-    """Lift a drain at once: under it the other operations would answer 503, as they should."""
+    """Stop a drain at once, because other operations answer 503 during it."""
     if case.path == "/v1/drain" and case.method == "POST" and response.status_code == 200:
         requests.delete(response.request.url, timeout=10).raise_for_status()
 
 
 @schemathesis.hook
 def filter_failure(context: Any, failure: Any, case: Any, response: Any) -> bool:
-    """Keep a failure, but for a right refusal."""
+    """Return whether to keep a failure: not if one of these rules rejected the request."""
     if not isinstance(failure, RejectedPositiveData) or response.status_code != 400:
         return True
     [error] = response.json()["errors"]
-    return not (BY_WORDS.search(error["detail"]) or _is_long(error, case))
+    return not (KNOWN_DETAILS.search(error["detail"]) or _is_long(error, case))
 
 
 def _is_long(error: dict[str, str], case: Any) -> bool:
-    """Say whether a text is refused that has more bytes than characters allowed."""
+    """Return whether a text was rejected because it exceeds the limit in bytes, which is not one in characters."""
     values = {**(case.query or {}), **(case.body if isinstance(case.body, dict) else {})}
     for name in error["field"].split("."):
         values = values.get(name, {})

@@ -1,4 +1,4 @@
-"""Clients of the event streams: one that reads in a thread, and the events that it has heard."""
+"""An SSE client that reads a stream in a thread."""
 
 import contextlib
 import threading
@@ -9,17 +9,17 @@ from typing import Any, Self
 import httpx
 from httpx_sse import EventSource, ServerSentEvent
 
-from tests.helpers.servers import PATIENCE, wait_until
+from tests.helpers.polling import TIMEOUT, wait_until
 
 
-class Watcher:
-    """Reads a stream in a thread until it ends; `heard` are its events."""
+class SseClient:
+    """Reads a stream in a thread until the stream closes; `events` has what it received."""
 
     def __init__(self, url: str, path: str, last_event_id: str | None = None, **query: str) -> None:
-        self.heard: list[ServerSentEvent] = []
-        self.ended = threading.Event()
+        self.events: list[ServerSentEvent] = []
+        self.closed = threading.Event()
         self.comments = 0
-        self._http = httpx.Client(base_url=url, timeout=PATIENCE)
+        self._http = httpx.Client(base_url=url, timeout=TIMEOUT)
         headers = {"Accept": "text/event-stream"}
         if last_event_id is not None:
             headers["Last-Event-ID"] = last_event_id
@@ -29,30 +29,30 @@ class Watcher:
         if self.response.status_code == 200:
             self._thread.start()
         else:
-            self.ended.set()
+            self.closed.set()
 
     def _read(self) -> None:
         with contextlib.suppress(httpx.HTTPError, httpx.StreamError, OSError):
             for event in EventSource(self.response).iter_sse():
                 if event.data:
-                    self.heard.append(event)
-        self.ended.set()
+                    self.events.append(event)
+        self.closed.set()
 
     @property
-    def told(self) -> list[tuple[str, str]]:
-        """What kind of event came, and the status in it."""
-        return [(event.event, event.json().get("status", "")) for event in self.heard]
+    def types_and_statuses(self) -> list[tuple[str, str]]:
+        """The type of each event, and the job status in it."""
+        return [(event.event, event.json().get("status", "")) for event in self.events]
 
     @property
     def ids(self) -> list[str]:
-        return [event.id for event in self.heard]
+        return [event.id for event in self.events]
 
-    def until(self, condition: Callable[[list[ServerSentEvent]], Any], what: str = "an event") -> Any:
-        """Wait until `condition` holds of what was heard."""
-        return wait_until(lambda: condition(self.heard), what)
+    def wait_until(self, condition: Callable[[list[ServerSentEvent]], Any], description: str = "event") -> Any:
+        """Return the first true result of `condition`, called with the received events."""
+        return wait_until(lambda: condition(self.events), description)
 
-    def until_ended(self) -> Self:
-        assert self.ended.wait(PATIENCE), f"the stream goes on after {self.told}"
+    def wait_until_closed(self) -> Self:
+        assert self.closed.wait(TIMEOUT), f"the stream is still open after {self.types_and_statuses}"
         return self
 
     def __enter__(self) -> Self:
@@ -62,16 +62,16 @@ class Watcher:
         with contextlib.suppress(OSError):
             self.response.extensions["network_stream"].get_extra_info("socket").shutdown(2)
         if self._thread.ident is not None:
-            self._thread.join(PATIENCE)
+            self._thread.join(TIMEOUT)
         with contextlib.suppress(httpx.HTTPError):
             self._stack.close()
         self._http.close()
 
 
 @contextlib.contextmanager
-def watching(*watchers: Watcher) -> Iterator[None]:
-    """Have watchers for the length of the block."""
+def open_clients(*clients: SseClient) -> Iterator[None]:
+    """Close all clients when the block ends."""
     with contextlib.ExitStack() as stack:
-        for watcher in watchers:
-            stack.enter_context(watcher)
+        for client in clients:
+            stack.enter_context(client)
         yield

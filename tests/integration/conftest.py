@@ -1,4 +1,4 @@
-"""One Redis for the run, empty for every test, and whole after it."""
+"""Fixtures of the integration tests: one Redis for the run, emptied before and checked after each test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -17,16 +17,17 @@ from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
 from tests.helpers import conformance
-from tests.helpers.consistency import ails, drift
-from tests.helpers.servers import Backend, RedisServer, Service
+from tests.helpers.consistency import doctor_issues, inconsistencies
+from tests.helpers.redis_servers import Backend, RedisServer
+from tests.helpers.service_process import Service
 
 WEEK = timedelta(days=7)
-#: Of the service that all tests share; its end must not wait for leases that a test has left.
+#: Settings of the shared service. Its shutdown must not wait for leases that a test left.
 SETTINGS = {"MAX_BODY_BYTES": "65536", "SHUTDOWN_DRAIN_SECONDS": "1"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", "leaves_debris: the test breaks keys on purpose")
+    config.addinivalue_line("markers", "corrupts_keys: the test corrupts keys, so they are not checked after it")
 
 
 @pytest.fixture(scope="session")
@@ -38,13 +39,13 @@ def shared_redis(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def redis_url(shared_redis: RedisServer) -> str:
-    """The database of the service that all tests share."""
+    """The database of the shared service."""
     return f"redis://127.0.0.1:{shared_redis.port}/0"
 
 
 @pytest.fixture(scope="session")
 def store_url(shared_redis: RedisServer) -> str:
-    """A database in which no service sweeps or reaps beside a test of the store."""
+    """A database without a service, whose sweeper and reaper would interfere with tests of the store."""
     return f"redis://127.0.0.1:{shared_redis.port}/1"
 
 
@@ -60,34 +61,34 @@ async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) ->
     client = Redis(connection_pool=pool)
     await client.flushdb()
     yield client
-    if request.node.get_closest_marker("leaves_debris") is None:
-        assert await ails(pool) == []
+    if request.node.get_closest_marker("corrupts_keys") is None:
+        assert await doctor_issues(pool) == []
         await JobStateManager(pool, ttl=WEEK).sweep()
-        assert await drift(client) == []
+        assert await inconsistencies(client) == []
 
 
 @pytest.fixture
 def jobs(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
-    """The repository on an empty database."""
+    """A `JobStateManager` on an empty database."""
     return JobStateManager(pool, ttl=WEEK)
 
 
 @pytest.fixture
 def leases(pool: BlockingConnectionPool, redis: Redis) -> LeaseManager:
-    """The leases on the jobs of `jobs`."""
+    """A `LeaseManager` on the same database as `jobs`."""
     return LeaseManager(pool, ttl=WEEK)
 
 
 @pytest.fixture
-async def feed(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[EventReader]:
-    feed = EventReader(pool)
-    yield feed
-    await feed.aclose()
+async def event_reader(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[EventReader]:
+    event_reader = EventReader(pool)
+    yield event_reader
+    await event_reader.aclose()
 
 
 @pytest.fixture
 def new_redis(backend: Backend, tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
-    """Start a Redis that the test may kill."""
+    """A function that starts a Redis that the test may kill."""
     with ExitStack() as started:
 
         def start(*options: str) -> RedisServer:
@@ -108,24 +109,26 @@ def shared_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture
 def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
-    """A client of the service, on a database without jobs; every answer is held against the API document.
+    """A client of the shared service on a database without jobs; checks every response against the API document.
 
-    The events stay: the service would take their loss for what it is.
+    The events are kept, because the service reacts to their loss.
     """
     with sync_redis.Redis.from_url(redis_url) as client:
         if others := [name for name in client.scan_iter(count=1000) if name != keys.EVENTS.encode()]:
             client.delete(*others)
-    with httpx.Client(base_url=shared_service.url, timeout=10, event_hooks={"response": [conformance.check]}) as http:
+    with httpx.Client(
+        base_url=shared_service.url, timeout=10, event_hooks={"response": [conformance.check_response]}
+    ) as http:
         yield http
 
 
 @pytest.fixture
-def sound(redis_url: str) -> Iterator[None]:
-    """Check after the test that the keys fit together."""
+def consistent_store(redis_url: str) -> Iterator[None]:
+    """Check after the test that the keys are consistent."""
 
     async def check() -> list[str]:
         async with Redis.from_url(redis_url) as client:
-            return await drift(client)
+            return await inconsistencies(client)
 
     yield
     assert asyncio.run(check()) == []

@@ -1,4 +1,4 @@
-"""How the application is put together: what lives on its state, what is injected, how its pool is set up."""
+"""The composition of the application: its state, its dependencies and its connection pool."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -33,7 +33,7 @@ def test_pool_client_and_manager_are_on_the_state(app: Litestar) -> None:
     assert job_manager.JobStateManager is JobStateManager
 
 
-def test_the_pool_is_set_up_as_asked_for(app: Litestar) -> None:
+def test_the_pool_has_timeouts_health_checks_and_no_retries(app: Litestar) -> None:
     connection = app.state.redis_pool.make_connection()
 
     assert (connection.db, connection.health_check_interval) == (0, 30)
@@ -41,7 +41,7 @@ def test_the_pool_is_set_up_as_asked_for(app: Litestar) -> None:
     assert connection.retry.get_retries() == 0
 
 
-def test_handlers_get_what_is_on_the_state(redis_url: str) -> None:
+def test_handlers_get_dependencies_from_the_state(redis_url: str) -> None:
     seen: list[Any] = []
 
     @get("/seen")
@@ -60,7 +60,7 @@ def test_handlers_get_what_is_on_the_state(redis_url: str) -> None:
     assert seen == [app.state.redis_pool, app.state.redis_client, app.state.job_manager]
 
 
-def test_a_bug_is_a_problem_that_tells_nothing_of_its_inside(redis_url: str) -> None:
+def test_an_unexpected_error_is_a_problem_without_internals(redis_url: str) -> None:
     @get("/bug")
     async def handler() -> None:
         raise RuntimeError("secret")
@@ -124,6 +124,6 @@ def test_the_retention_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
             JobStateManager(pool, ttl=ttl)
 
 
-def test_a_pool_that_decodes_is_refused() -> None:
+def test_a_pool_that_decodes_responses_is_rejected() -> None:
     with pytest.raises(ValueError, match="decode_responses=False"):
         JobStateManager(ConnectionPool.from_url("redis://127.0.0.1:1/0", decode_responses=True))

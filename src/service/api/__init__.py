@@ -1,1 +1,1 @@
-"""HTTP: controllers, request bodies, conditions and problem details. No Redis."""
+"""The REST API. It uses the store and never Redis directly."""

@@ -1,4 +1,4 @@
-"""Who is let do what: the scope that each operation takes, and the look at a request's API key."""
+"""Authentication by API key, and the scope that each operation requires."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -12,7 +12,7 @@ from service.api.client_identity import KEY
 from service.domain.api_keys import ApiKey, Scope, find_api_key
 from service.domain.errors import InsufficientScope, Unauthenticated
 
-#: The scope of every operation; `None` is for everybody. What has no id is a page, and shows nothing of jobs by itself.
+#: The scope that each operation requires; `None` requires no key. Handlers without an id serve pages without job data.
 REQUIRED_SCOPES: Final[Mapping[str | None, Scope | None]] = {
     None: None,
     "getHealth": None,
@@ -39,9 +39,9 @@ REQUIRED_SCOPES: Final[Mapping[str | None, Scope | None]] = {
     "getDrain": Scope.READ,
     "stopDrain": Scope.ADMIN,
 }
-#: The scope that is enough besides for whoever sends a Lease-Token: the store refuses all but the job's last one.
+#: The scope that also suffices with a `Lease-Token`: the store rejects every token but that of the job's last lease.
 LEASE_HOLDER_SCOPES: Final[Mapping[str | None, Scope]] = {"updateJob": Scope.WORK}
-#: Where the application's state has the keys.
+#: Key in the application's state: the API keys.
 API_KEYS: Final = "api_keys"
 
 SCHEME: Final = "apiKey"
@@ -49,19 +49,19 @@ SCHEMES: Final[dict[str, Any]] = {
     SCHEME: SecurityScheme(
         type="http",
         scheme="bearer",
-        description="An API key, where the service has some; each operation names the scope that it takes.",
+        description="An API key, if the service requires one. Each operation lists the scopes of which one suffices.",
     )
 }
 
 
 def openapi_security(operation: str | None) -> list[dict[str, list[str]]]:
-    """Return what the API document says: the scopes of which one is enough, and that a service may have no keys."""
+    """Return `security` of an operation: the scopes of which one suffices, and `{}` for a service without keys."""
     scopes = [scope for scope in (REQUIRED_SCOPES[operation], LEASE_HOLDER_SCOPES.get(operation)) if scope]
     return [*({SCHEME: [scope.value]} for scope in scopes), {}] if scopes else []
 
 
 def authorize(request: Request[Any, Any, Any]) -> None:
-    """Let a request pass whose key has the scope of its operation; any where the service has no keys.
+    """Check that the API key of a request has the scope of its operation. Without configured keys, allow every request.
 
     Raises `Unauthenticated` and `InsufficientScope`.
     """
@@ -71,14 +71,14 @@ def authorize(request: Request[Any, Any, Any]) -> None:
         return
     scope = request.scope
     operation = request.route_handler.operation_id
-    needed = REQUIRED_SCOPES[operation if isinstance(operation, str) else None]
-    if needed is None:
+    required = REQUIRED_SCOPES[operation if isinstance(operation, str) else None]
+    if required is None:
         return
     key = _authenticate(scope, keys)
     scope["state"][KEY] = key
-    enough = LEASE_HOLDER_SCOPES.get(str(operation))
-    if needed not in key.scopes and not (enough in key.scopes and _has_lease_token(scope)):
-        raise InsufficientScope(key.name, needed, enough)
+    alternative = LEASE_HOLDER_SCOPES.get(str(operation))
+    if required not in key.scopes and not (alternative in key.scopes and _has_lease_token(scope)):
+        raise InsufficientScope(key.name, required, alternative)
 
 
 def _authenticate(scope: HTTPScope, keys: tuple[ApiKey, ...]) -> ApiKey:
@@ -93,10 +93,10 @@ def _authenticate(scope: HTTPScope, keys: tuple[ApiKey, ...]) -> ApiKey:
 
 
 def _has_lease_token(scope: HTTPScope) -> bool:
-    """Say whether there is one token and no doubt about it: an empty one would count as none later on."""
+    """Return whether a request has exactly one token that is not empty; later code treats an empty one as absent."""
     sent = _values(scope, b"lease-token")
     return len(sent) == 1 and sent[0].strip() != b""
 
 
-def _values(scope: HTTPScope, wanted: bytes) -> list[bytes]:
-    return [value for name, value in scope["headers"] if name == wanted]
+def _values(scope: HTTPScope, header: bytes) -> list[bytes]:
+    return [value for name, value in scope["headers"] if name == header]

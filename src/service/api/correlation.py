@@ -1,4 +1,4 @@
-"""The correlation id of a request: taken from its header or made, and returned in the same header."""
+"""The correlation id of a request: from its header, else generated. The response returns it."""
 
 import random
 from typing import Final
@@ -13,7 +13,7 @@ _KEY: Final = "correlation_id"
 
 
 def correlation_id(scope: Scope) -> str:
-    """Return the id of the request in `scope`, the same at every call; an invalid one that came in is replaced."""
+    """Return the correlation id of a request, the same at every call. An invalid header is replaced."""
     state = scope.setdefault("state", {})
     if _KEY not in state:
         state[_KEY] = _sent(scope) or new_correlation_id()
@@ -29,5 +29,5 @@ def _sent(scope: Scope) -> str | None:
 
 
 def new_correlation_id() -> str:
-    """Return a fresh id: 128 random bits in hexadecimal, not to be guessed by chance; it is no secret."""
+    """Return 128 random bits in hexadecimal. The id is unique, but not a secret."""
     return f"{random.getrandbits(128):032x}"

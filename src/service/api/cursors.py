@@ -1,4 +1,4 @@
-"""The cursor of a list: where a page ends, and for which filters."""
+"""Cursors of lists: the end of a page, bound to the list's filters."""
 
 import base64
 import binascii
@@ -13,28 +13,28 @@ from service.domain.jobs import JobFilter
 _CHECKSUM_BYTES: Final = 6
 
 
-def encode(before: int | None, wanted: JobFilter) -> str | None:
-    """Return an opaque cursor for the page that starts before `before` (µs), `None` where there is none."""
+def encode(before: int | None, filters: JobFilter) -> str | None:
+    """Return an opaque cursor for the page of jobs created before `before` (µs since 1970); `None` for `None`."""
     if before is None:
         return None
     position = before.to_bytes(8)
-    return base64.urlsafe_b64encode(position + _checksum(position, wanted)).decode().rstrip("=")
+    return base64.urlsafe_b64encode(position + _checksum(position, filters)).decode().rstrip("=")
 
 
-def decode(cursor: str | None, wanted: JobFilter) -> int | None:
-    """Return where the page starts. Raises `InvalidValue` for a cursor that no list with these filters gave out."""
+def decode(cursor: str | None, filters: JobFilter) -> int | None:
+    """Return `before` of the page. Raises `InvalidValue` for a cursor that is not from a list with these filters."""
     if cursor is None:
         return None
     try:
         data = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True)
     except (binascii.Error, ValueError):
         data = b""
-    position, seal = data[:8], data[8:]
-    if len(position) < 8 or seal != _checksum(position, wanted):
-        raise InvalidValue("cursor", "no list with these filters gave it out", "next_cursor of a page, same filters")
+    position, checksum = data[:8], data[8:]
+    if len(position) < 8 or checksum != _checksum(position, filters):
+        raise InvalidValue("cursor", "it is not from a list with these filters", "`next_cursor` of a page with them")
     return int.from_bytes(position)
 
 
-def _checksum(position: bytes, wanted: JobFilter) -> bytes:
-    """Tie a position to its filters; it keeps mistakes out, not attackers."""
-    return sha256(position + msgspec.json.encode(wanted)).digest()[:_CHECKSUM_BYTES]
+def _checksum(position: bytes, filters: JobFilter) -> bytes:
+    """Return a checksum of a position and its filters. It detects mistakes, not attacks."""
+    return sha256(position + msgspec.json.encode(filters)).digest()[:_CHECKSUM_BYTES]

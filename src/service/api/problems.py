@@ -1,13 +1,13 @@
-"""Problem details (RFC 9457) for every error there is, and the one table that says which is which."""
+"""Problem details (RFC 9457) for every error, and the table that maps errors to problem types."""
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple
 
 import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
-from litestar.types import HTTPScope, Send
 from msgspec import Raw, Struct
 
 from service.api.addresses import address
@@ -19,82 +19,80 @@ from service.domain.api_keys import Scope
 from service.domain.jobs import count_meta, description
 from service.domain.states import Status
 
-#: What a problem's name hangs from in its `type`.
+#: The prefix of a problem's `type`; its name follows.
 TYPE_PREFIX: Final = "urn:jobstate:problem:"
 MEDIA_TYPE: Final = "application/problem+json"
-#: Seconds after which a client may ask again: for a result that is not ready, for a store that is away.
+#: The default `Retry-After` in seconds.
 RETRY_AFTER: Final = 1
 
 _log = structlog.get_logger(__name__)
 
 
 class ProblemType(NamedTuple):
-    """A sort of problem: its HTTP status, its stable name, and its title for people."""
+    """A type of problem: its HTTP status, its stable name and its title for people."""
 
     status: int
     name: str
     title: str
 
 
-#: Every error of the domain, each with the problem that it is over HTTP.
+#: The problem type of every domain error.
 PROBLEM_TYPES: Final[Mapping[type[errors.JobStateError], ProblemType]] = {
-    errors.Unauthenticated: ProblemType(401, "unauthenticated", "The service asks for an API key"),
-    errors.InsufficientScope: ProblemType(403, "insufficient-scope", "The API key is for other things"),
-    errors.InvalidValue: ProblemType(400, "invalid-request", "The request is not valid"),
-    errors.JobNotFound: ProblemType(404, "job-not-found", "There is no such job"),
-    errors.IdempotencyKeyReused: ProblemType(
-        422, "idempotency-key-reused", "The idempotency key was used for another request"
-    ),
-    errors.PreconditionFailed: ProblemType(412, "precondition-failed", "The job has changed since"),
-    errors.RateLimited: ProblemType(429, "rate-limited", "The client asks too often"),
-    errors.TooManyWatchers: ProblemType(429, "too-many-watchers", "The client watches too much at one time"),
-    errors.JobExists: ProblemType(409, "job-exists", "Another job has this id"),
-    errors.IllegalTransition: ProblemType(409, "illegal-transition", "The job cannot change like this"),
-    errors.LeaseLost: ProblemType(409, "lease-lost", "The lease is another's or over"),
-    errors.NotLeased: ProblemType(409, "not-leased", "The job has no lease"),
-    errors.JobNotFinal: ProblemType(409, "job-not-final", "The job has not ended"),
-    errors.ResultNotReady: ProblemType(404, "result-not-ready", "The job has not ended"),
-    errors.JobFailed: ProblemType(409, "job-failed", "The job failed"),
-    errors.JobCancelled: ProblemType(409, "job-cancelled", "The job was cancelled"),
-    errors.Overloaded: ProblemType(503, "overloaded", "The service has too much to do"),
-    errors.Draining: ProblemType(503, "draining", "The service is made ready to be stopped"),
-    errors.StoreUnreachable: ProblemType(503, "store-unreachable", "The job store is away"),
-    errors.StoreTimeout: ProblemType(503, "store-timeout", "The job store is too slow"),
-    errors.StoreLoading: ProblemType(503, "store-loading", "The job store is starting"),
-    errors.StoreReadOnly: ProblemType(503, "store-read-only", "The job store takes no changes"),
-    errors.StoreOutOfMemory: ProblemType(503, "store-out-of-memory", "The job store is full"),
-    errors.StoreBusy: ProblemType(503, "store-busy", "The job store is held up"),
-    errors.StoreAccessDenied: ProblemType(503, "store-access-denied", "The job store refuses the service"),
-    errors.DataVersionUnsupported: ProblemType(503, "data-version-unsupported", "The job store is a newer service's"),
-    errors.StoreCorrupt: ProblemType(500, "store-corrupt", "The job store holds something foreign"),
+    errors.Unauthenticated: ProblemType(401, "unauthenticated", "Authentication required"),
+    errors.InsufficientScope: ProblemType(403, "insufficient-scope", "Insufficient scope"),
+    errors.InvalidValue: ProblemType(400, "invalid-request", "Invalid request"),
+    errors.JobNotFound: ProblemType(404, "job-not-found", "Job not found"),
+    errors.IdempotencyKeyReused: ProblemType(422, "idempotency-key-reused", "Idempotency key reused"),
+    errors.PreconditionFailed: ProblemType(412, "precondition-failed", "Precondition failed"),
+    errors.RateLimited: ProblemType(429, "rate-limited", "Rate limit exceeded"),
+    errors.TooManyWatchers: ProblemType(429, "too-many-watchers", "Watch limit exceeded"),
+    errors.JobExists: ProblemType(409, "job-exists", "Duplicate job id"),
+    errors.IllegalTransition: ProblemType(409, "illegal-transition", "Illegal transition"),
+    errors.LeaseLost: ProblemType(409, "lease-lost", "Lease lost"),
+    errors.NotLeased: ProblemType(409, "not-leased", "Job not leased"),
+    errors.JobNotFinal: ProblemType(409, "job-not-final", "Job not finished"),
+    errors.ResultNotReady: ProblemType(404, "result-not-ready", "Result not ready"),
+    errors.JobFailed: ProblemType(409, "job-failed", "Job failed"),
+    errors.JobCancelled: ProblemType(409, "job-cancelled", "Job cancelled"),
+    errors.Overloaded: ProblemType(503, "overloaded", "Service overloaded"),
+    errors.Draining: ProblemType(503, "draining", "Service draining"),
+    errors.StoreUnreachable: ProblemType(503, "store-unreachable", "Job store unreachable"),
+    errors.StoreTimeout: ProblemType(503, "store-timeout", "Job store timeout"),
+    errors.StoreLoading: ProblemType(503, "store-loading", "Job store loading"),
+    errors.StoreReadOnly: ProblemType(503, "store-read-only", "Job store read-only"),
+    errors.StoreOutOfMemory: ProblemType(503, "store-out-of-memory", "Job store full"),
+    errors.StoreBusy: ProblemType(503, "store-busy", "Job store busy"),
+    errors.StoreAccessDenied: ProblemType(503, "store-access-denied", "Job store access denied"),
+    errors.DataVersionUnsupported: ProblemType(503, "data-version-unsupported", "Unsupported data version"),
+    errors.StoreCorrupt: ProblemType(500, "store-corrupt", "Unexpected job store data"),
 }
 
-#: The errors of the framework, by HTTP status.
+#: The problem types of Litestar's errors, by HTTP status.
 HTTP_PROBLEM_TYPES: Final[Mapping[int, ProblemType]] = {
     400: PROBLEM_TYPES[errors.InvalidValue],
-    404: ProblemType(404, "unknown-route", "There is nothing at this address"),
-    405: ProblemType(405, "method-not-allowed", "This address does not take this method"),
-    406: ProblemType(406, "not-acceptable", "The service cannot answer in an accepted media type"),
-    413: ProblemType(413, "content-too-large", "The request body is too large"),
-    415: ProblemType(415, "unsupported-media-type", "Unsupported body format"),
+    404: ProblemType(404, "unknown-route", "Unknown route"),
+    405: ProblemType(405, "method-not-allowed", "Method not allowed"),
+    406: ProblemType(406, "not-acceptable", "No acceptable media type"),
+    413: ProblemType(413, "content-too-large", "Content too large"),
+    415: ProblemType(415, "unsupported-media-type", "Unsupported media type"),
 }
-INTERNAL_ERROR: Final = ProblemType(500, "internal-error", "The service made a mistake")
-#: What is refused before the application sees it.
-HOST_NOT_ALLOWED: Final = ProblemType(421, "host-not-allowed", "The service does not answer to this host")
+INTERNAL_ERROR: Final = ProblemType(500, "internal-error", "Internal server error")
+# The server and the middleware send these before the application runs.
+HOST_NOT_ALLOWED: Final = ProblemType(421, "host-not-allowed", "Host not allowed")
 ORIGIN_NOT_ALLOWED: Final = ProblemType(403, "origin-not-allowed", "Origin not allowed")
 OVERLOADED: Final = PROBLEM_TYPES[errors.Overloaded]
-MALFORMED_REQUEST: Final = ProblemType(400, "malformed-request", "This is no HTTP request")
-REQUEST_TIMEOUT: Final = ProblemType(408, "request-timeout", "The request did not arrive in time")
-HEADERS_TOO_LARGE: Final = ProblemType(431, "headers-too-large", "The request's line and headers are too large")
+MALFORMED_REQUEST: Final = ProblemType(400, "malformed-request", "Malformed HTTP request")
+REQUEST_TIMEOUT: Final = ProblemType(408, "request-timeout", "Request timeout")
+HEADERS_TOO_LARGE: Final = ProblemType(431, "headers-too-large", "Headers too large")
 
-#: Where a request's state keeps the name of the problem that it is answered with, for whoever logs and measures.
+#: Key in a request's state: the name of the problem that it was answered with, for logs and metrics.
 PROBLEM: Final = "problem"
-#: Where it keeps the kind of problem that the server has answered with while the application was still at it.
-REJECTED_AS: Final = "refused"
-#: Where it says that the client has left, or was refused, before it had its answer.
-DISCONNECTED: Final = "left"
+#: Key in a request's state: the problem type that the server sent while the application still ran.
+REJECTED_AS: Final = "rejected_as"
+#: Key in a request's state: the client disconnected, or was rejected, before the response.
+DISCONNECTED: Final = "disconnected"
 
-#: Every kind there is, the errors of the domain first.
+#: Every problem type, those of domain errors first.
 ALL_PROBLEM_TYPES: Final = tuple(
     dict.fromkeys(
         (
@@ -116,75 +114,74 @@ _RETRYABLE: Final = (
     *(errors.StoreUnavailable, errors.ResultNotReady, errors.RateLimited),
     *(errors.TooManyWatchers, errors.Overloaded, errors.Draining),
 )
-#: Those that may have gone away when the request comes again.
-RETRYABLE: Final = frozenset(kind for error, kind in PROBLEM_TYPES.items() if issubclass(error, _RETRYABLE))
+#: The problem types of errors that may be over when the client retries; their responses have `Retry-After`.
+RETRYABLE: Final = frozenset(
+    problem_type for error, problem_type in PROBLEM_TYPES.items() if issubclass(error, _RETRYABLE)
+)
 _EXTENSION_MEMBERS: Final = ("current_status", "revision", "error_message", "scope")
 _REALM: Final = 'Bearer realm="jobstate"'
 
 
 class FieldError(Struct, frozen=True):
-    """A part of the request that is not as it should be."""
+    """A part of the request that is not valid."""
 
-    field: Annotated[str, description("The field of the body, the parameter, or the header")]
+    field: Annotated[str, description("The field of the body, the parameter or the header")]
     detail: Annotated[str, description("What is wrong with it")]
-    allowed: Annotated[str, description("What may stand there")]
+    allowed: Annotated[str, description("What is allowed")]
 
     def __str__(self) -> str:
-        return f"{self.field}: {self.detail}; allowed: {self.allowed}"
+        return f"`{self.field}`: {self.detail}; allowed: {self.allowed}"
 
 
 class Problem(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Problem details after RFC 9457. `type` is stable; `title` and `detail` are for people."""
+    """Problem details (RFC 9457). `type` is stable; `title` and `detail` are for people."""
 
     type: Annotated[
-        str, extensible_enum("Which problem it is", [TYPE_PREFIX + kind.name for kind in ALL_PROBLEM_TYPES])
+        str, extensible_enum("The type of the problem", [TYPE_PREFIX + one.name for one in ALL_PROBLEM_TYPES])
     ]
-    title: Annotated[str, description("The problem in words")]
+    title: Annotated[str, description("The name of the problem type, for people")]
     status: Annotated[int, description("The HTTP status")]
-    detail: Annotated[str, description("This occurrence of it in words")]
-    correlation_id: Annotated[str, description("What the log lines of the request carry")]
-    errors: Annotated[list[FieldError], description("With `invalid-request`: what is not as it should be")] | None = (
+    detail: Annotated[str, description("What went wrong with this request")]
+    correlation_id: Annotated[str, description("The id of the request in the logs")]
+    errors: Annotated[list[FieldError], description("With `invalid-request`: the parts that are not valid")] | None = (
         None
     )
-    current_status: Annotated[Status, description("Where the job stands")] | None = None
-    revision: Annotated[int, count_meta("The revision of the job", 1)] | None = None
-    error_message: Annotated[Raw, description("What was said of the job's end: any JSON")] | None = None
-    scope: Annotated[Scope, description("With `insufficient-scope`: what the API key lacks")] | None = None
+    current_status: Annotated[Status, description("The current status of the job")] | None = None
+    revision: Annotated[int, count_meta("The current revision of the job", 1)] | None = None
+    error_message: Annotated[Raw, description("The job's `error_message`: any JSON")] | None = None
+    scope: Annotated[Scope, description("With `insufficient-scope`: the scope that the API key lacks")] | None = None
 
 
 def handle_domain_error(request: Request[Any, Any, Any], error: errors.JobStateError) -> Response[Problem]:
-    """Answer an error of the domain."""
-    kind = PROBLEM_TYPES[type(error)]
-    if isinstance(error, errors.StoreUnavailable):  # without its stack: while Redis is away there are many of them
-        _log.warning("store unavailable", problem=kind.name, detail=str(error))
+    """Return the response to a domain error."""
+    problem_type = PROBLEM_TYPES[type(error)]
+    if isinstance(error, errors.StoreUnavailable):  # without a traceback: an outage causes many of them
+        _log.warning("store unavailable", problem=problem_type.name, detail=str(error))
     elif isinstance(error, errors.StoreCorrupt):
-        _log.error("store corrupt", problem=kind.name, exc_info=error.__cause__ or error)
-    return _response(request, kind, str(error), _headers(kind, error), extension_members(error))
+        _log.error("store corrupt", problem=problem_type.name, exc_info=error.__cause__ or error)
+    return _response(request, problem_type, str(error), error_headers(problem_type, error), extension_members(error))
 
 
 def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
-    """Answer an error that Litestar found in the request."""
-    kind = HTTP_PROBLEM_TYPES.get(error.status_code)
-    if kind is None and request.scope["state"].get(
-        DISCONNECTED
-    ):  # nobody is there to answer, and nothing is wrong here
+    """Return the response to an error that Litestar found in the request."""
+    problem_type = HTTP_PROBLEM_TYPES.get(error.status_code)
+    if problem_type is None and request.scope["state"].get(DISCONNECTED):  # nobody reads it; not worth an error log
         return _response(request, INTERNAL_ERROR, error.detail, {}, {})
-    if kind is None:
+    if problem_type is None:
         return handle_unexpected_error(request, error)
     field_errors = _field_errors(request, error)
     detail = "; ".join(str(one) for one in field_errors) or _detail(request, error)
     headers = dict(error.headers or {})
-    if kind.status == 405:
+    if problem_type.status == 405:
         headers["allow"] = _allow(error)
-    return _response(request, kind, detail, headers, {"errors": field_errors} if field_errors else {})
+    return _response(request, problem_type, detail, headers, {"errors": field_errors} if field_errors else {})
 
 
 def handle_unexpected_error(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Answer what nobody foresaw, without a word of its inside; the log has it, under the correlation id."""
+    """Return the response to a bug, without its details; the log has them under the correlation id."""
     _log.error("unexpected error", exc_info=error, correlation_id=correlation_id(request.scope))
-    return _response(
-        request, INTERNAL_ERROR, "The log of the service has the details under this correlation_id.", {}, {}
-    )
+    detail = "An unexpected error occurred. The service's log has the details under this `correlation_id`."
+    return _response(request, INTERNAL_ERROR, detail, {}, {})
 
 
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {
@@ -195,44 +192,35 @@ EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Callable[[Request[Any, Any
 
 
 def extension_members(error: errors.JobStateError) -> dict[str, Any]:
-    """Return what a problem says beyond its kind and its words."""
-    found: dict[str, Any] = {name: getattr(error, name) for name in _EXTENSION_MEMBERS if hasattr(error, name)}
+    """Return the extension members (RFC 9457, section 3.2) of the problem of an error."""
+    members: dict[str, Any] = {name: getattr(error, name) for name in _EXTENSION_MEMBERS if hasattr(error, name)}
     if isinstance(error, errors.InvalidValue):
-        found["errors"] = [FieldError(error.field, error.detail, error.allowed)]
-    return found
+        members["errors"] = [FieldError(error.field, error.detail, error.allowed)]
+    return members
 
 
-def build_problem(kind: ProblemType, detail: str, request_id: str, further: Mapping[str, Any]) -> Problem:
-    """Return an occurrence of a kind."""
+def build_problem(
+    problem_type: ProblemType, detail: str, request_id: str, extensions: Mapping[str, Any] = MappingProxyType({})
+) -> Problem:
+    """Return a problem of a type; `request_id` is the correlation id."""
     return Problem(
-        type=TYPE_PREFIX + kind.name,
-        title=kind.title,
-        status=kind.status,
+        type=TYPE_PREFIX + problem_type.name,
+        title=problem_type.title,
+        status=problem_type.status,
         detail=detail,
         correlation_id=request_id,
-        **further,
+        **extensions,
     )
 
 
-def encode_problem(kind: ProblemType, detail: str, request_id: str) -> bytes:
-    """Return the body of a problem that is answered from outside the application."""
-    return msgspec.json.encode(build_problem(kind, detail, request_id, {}))
+def encode_problem(problem_type: ProblemType, detail: str, request_id: str) -> bytes:
+    """Return the body of a problem that the server sends."""
+    return msgspec.json.encode(build_problem(problem_type, detail, request_id))
 
 
-async def send_error(scope: HTTPScope, send: Send, error: errors.JobStateError) -> None:
-    """Answer an error of the domain from outside the application."""
-    kind = PROBLEM_TYPES[type(error)]
-    scope["state"][PROBLEM] = kind.name
-    body = msgspec.json.encode(build_problem(kind, str(error), correlation_id(scope), extension_members(error)))
-    headers = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
-    raw = [(name.encode(), value.encode()) for name, value in {**headers, **_headers(kind, error)}.items()]
-    await send({"type": "http.response.start", "status": kind.status, "headers": raw})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
-
-
-def _headers(kind: ProblemType, error: errors.JobStateError) -> dict[str, str]:
-    """Return when to come again, or what to come with (RFC 6750, section 3)."""
-    if kind in RETRYABLE:
+def error_headers(problem_type: ProblemType, error: errors.JobStateError) -> dict[str, str]:
+    """Return the headers of the problem of an error: `Retry-After`, or `WWW-Authenticate` (RFC 6750, section 3)."""
+    if problem_type in RETRYABLE:
         return {"Retry-After": str(getattr(error, "retry_after", RETRY_AFTER))}
     match error:
         case errors.Unauthenticated():
@@ -244,15 +232,15 @@ def _headers(kind: ProblemType, error: errors.JobStateError) -> dict[str, str]:
 
 def _response(
     request: Request[Any, Any, Any],
-    kind: ProblemType,
+    problem_type: ProblemType,
     detail: str,
     headers: Mapping[str, str],
-    further: Mapping[str, Any],
+    extensions: Mapping[str, Any],
 ) -> Response[Problem]:
-    request.scope["state"][PROBLEM] = kind.name
-    body = build_problem(kind, detail, correlation_id(request.scope), further)
-    unkept = {**headers, "Cache-Control": "no-store"}
-    return Response(body, status_code=kind.status, media_type=MEDIA_TYPE, headers=unkept)
+    request.scope["state"][PROBLEM] = problem_type.name
+    body = build_problem(problem_type, detail, correlation_id(request.scope), extensions)
+    headers = {**headers, "Cache-Control": "no-store"}
+    return Response(body, status_code=problem_type.status, media_type=MEDIA_TYPE, headers=headers)
 
 
 def _field_errors(request: Request[Any, Any, Any], error: HTTPException) -> list[FieldError]:
@@ -267,7 +255,7 @@ def _field_error(request: Request[Any, Any, Any], key: str, message: str) -> Fie
         return FieldError("body", "it is missing", "a JSON object")
     parameter = request.route_handler.parsed_fn_signature.parameters.get(key)
     definition = parameter.kwarg_definition if parameter else None
-    return FieldError(key, message, getattr(definition, "description", None) or "what the API document says")
+    return FieldError(key, message, getattr(definition, "description", None) or "see the API document")
 
 
 def _allow(error: HTTPException) -> str:
@@ -278,11 +266,11 @@ def _detail(request: Request[Any, Any, Any], error: HTTPException) -> str:
     match error.status_code:
         case 404:
             path, document = (address(request.scope, one) for one in (request.scope["path"], "/schema/openapi.json"))
-            return f"There is nothing at {path!r}; {document} lists what there is."
+            return f"There is no resource at {path!r}. {document} lists all paths."
         case 405:
-            return f"{request.method} is not allowed here; allowed: {_allow(error)}."
+            return f"This path does not allow {request.method}. Use one of {_allow(error)}."
         case 413:
-            most = request.route_handler.resolve_request_max_body_size()
-            return f"The body is larger than {most} bytes, the limit of this service (MAX_BODY_BYTES)."
+            limit = request.route_handler.resolve_request_max_body_size()
+            return f"The body exceeds the limit of {limit} bytes (`MAX_BODY_BYTES`). Send a smaller one."
         case _:
             return error.detail

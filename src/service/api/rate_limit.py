@@ -1,6 +1,6 @@
-"""The rate limit over HTTP: who is counted, and the headers that say what is left.
+"""The rate limit over HTTP and its headers.
 
-The headers are those of draft-ietf-httpapi-ratelimit-headers (from its eighth version on).
+The headers are those of draft-ietf-httpapi-ratelimit-headers-08 and later.
 """
 
 from typing import Any, Final
@@ -14,13 +14,13 @@ from service.domain.rate_limits import Quota
 from service.store.rate_limiter import RateLimiter
 
 HEADERS: Final = ("RateLimit", "RateLimit-Policy")
-#: What is limited; health, metrics and the API document are not.
+#: The paths that the limit applies to.
 RATE_LIMITED_PREFIX: Final = "/v1/"
 _KEY: Final = "quota"
 
 
 async def enforce(request: Request[Any, Any, Any], limiter: RateLimiter) -> None:
-    """Count a request against its client's limit. Raises `RateLimited`, or `StoreUnavailable` if it can't count."""
+    """Count a request against its client's limit. Raises `RateLimited`, and `StoreUnavailable` if Redis fails."""
     state = request.scope["state"]
     try:
         state[_KEY] = await limiter.acquire(client_id(request.scope))
@@ -30,10 +30,10 @@ async def enforce(request: Request[Any, Any, Any], limiter: RateLimiter) -> None
 
 
 def headers(scope: Scope) -> list[tuple[bytes, bytes]]:
-    """Return what says on an answer how much is left to the client; nothing where no limit is."""
+    """Return the headers with the limit and the client's remaining quota; none for a request that was not counted."""
     quota: Quota | None = scope["state"].get(_KEY)
     if quota is None:
         return []
     policy = f'"default";q={quota.limit.requests};w={quota.limit.window_seconds}'
-    left = f'"default";r={quota.remaining};t={quota.reset_seconds}'
-    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", left.encode())]
+    remaining = f'"default";r={quota.remaining};t={quota.reset_seconds}'
+    return [(b"ratelimit-policy", policy.encode()), (b"ratelimit", remaining.encode())]

@@ -1,4 +1,4 @@
-"""What is checked of every request before its handler runs: its API key, quota, query parameters and media types."""
+"""Checks before every handler: API key, rate limit, query parameters, `Accept` and `Content-Type`."""
 
 from collections import Counter
 from functools import cache, lru_cache
@@ -19,16 +19,19 @@ from service.domain import constraints
 from service.domain.errors import InvalidValue
 
 JSON: Final = "application/json"
-#: The option of a handler that names the media types of its answers, where they are not its own and JSON.
-PRODUCES: Final = "answers"
-#: Where an unknown query parameter is an error; pages, probes and metrics ignore it.
-_STRICT: Final = "/v1/"
-#: The names of UTF-8, and of ASCII, which is a part of it.
+#: Option of a handler: the media types that it produces, unless they are its own, JSON and problems.
+PRODUCES: Final = "produces"
+#: The paths on which an unknown query parameter is an error; pages, probes and metrics ignore it.
+_STRICT_PREFIX: Final = "/v1/"
+#: The names of UTF-8 and of ASCII, its subset.
 _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 
 
 async def validate_request(request: Request[Any, Any, Any]) -> Response[None] | None:
-    """Refuse what the handler would not look at, so that nothing a client says is passed over in silence."""
+    """Reject a request that Litestar would accept although a part of it is not allowed. Answer OPTIONS.
+
+    Raises the domain's errors, and `HTTPException` (406, 415).
+    """
     if constraints.JOB_ID.is_valid(job_id := request.scope["path_params"].get("job_id", "")):
         structlog.contextvars.bind_contextvars(job_id=job_id)
     if request.method == "OPTIONS":
@@ -39,18 +42,18 @@ async def validate_request(request: Request[Any, Any, Any]) -> Response[None] | 
         and (limiter := request.app.state["rate_limiter"]) is not None
     ):
         await rate_limit.enforce(request, limiter)
-    if request.scope["query_string"] and request.scope["path"].startswith(_STRICT):
+    if request.scope["query_string"] and request.scope["path"].startswith(_STRICT_PREFIX):
         _check_query(request)
     if accepted := request.headers.get("accept"):
-        _check_accept(accepted, _answers(request.route_handler))
+        _check_accept(accepted, _produces(request.route_handler))
     if _reads_body(request.route_handler):
         _check_content_type(request)
     return None
 
 
 @cache
-def _answers(handler: HTTPRouteHandler) -> tuple[str, ...]:
-    """Return the media types that a handler answers with, its own first."""
+def _produces(handler: HTTPRouteHandler) -> tuple[str, ...]:
+    """Return the media types that a handler produces, its own first."""
     own = get_enum_string_value(handler.media_type) or JSON
     return tuple(handler.opt.get(PRODUCES) or (own, JSON, "application/problem+json"))
 
@@ -61,7 +64,7 @@ def _reads_body(handler: HTTPRouteHandler) -> bool:
 
 
 def _options_response(request: Request[Any, Any, Any]) -> Response[None]:
-    """Answer which methods an address takes: Litestar's own answer forgets those of later handlers (2.25)."""
+    """Return the methods of a path in `Allow`; Litestar's own response (2.25) misses those of later handlers."""
     template = request.scope["path_template"]
     methods = {method for route in request.app.routes if route.path_format == template for method in route.methods}
     return Response(None, status_code=204, headers={"Allow": allow(methods)})
@@ -74,22 +77,23 @@ def _check_query(request: Request[Any, Any, Any]) -> None:
         unquote_to_bytes(request.scope["query_string"]).decode()
     except UnicodeDecodeError as error:
         raise InvalidValue("query", "it is not valid UTF-8", "UTF-8, percent-encoded") from error
-    for name, times in Counter(name for name, _ in request.query_params.multi_items()).items():
+    for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
             raise InvalidValue(name, "there is no such query parameter", ", ".join(known) or "no query parameters")
-        if times > 1:
-            raise InvalidValue(name, f"it is given {times} times", "at most once")
+        if count > 1:
+            raise InvalidValue(name, f"it is sent {count} times", "at most once")
 
 
-def _check_accept(accepted: str, answers: tuple[str, ...]) -> None:
-    if not accepts_media_type(accepted, answers):
-        raise HTTPException(detail=f"The service answers with {answers[0]}, not with {accepted}.", status_code=406)
+def _check_accept(accepted: str, produced: tuple[str, ...]) -> None:
+    if not accepts_media_type(accepted, produced):
+        detail = f"`Accept: {accepted}` does not match. Accept {produced[0]}, which this path produces."
+        raise HTTPException(detail=detail, status_code=406)
 
 
-@lru_cache(256)  # clients are few kinds of programs, and each says the same every time
-def accepts_media_type(accepted: str, answers: tuple[str, ...]) -> bool:
-    """Say whether an `Accept` header takes one of these media types."""
-    return Accept(accepted).best_match(list(answers)) is not None
+@lru_cache(256)  # few kinds of clients, each with a constant header
+def accepts_media_type(accepted: str, produced: tuple[str, ...]) -> bool:
+    """Return whether an `Accept` header accepts one of these media types."""
+    return Accept(accepted).best_match(list(produced)) is not None
 
 
 def quality_of(media_type: str, accepted: str) -> int:
@@ -101,9 +105,9 @@ def quality_of(media_type: str, accepted: str) -> int:
 
 def _check_content_type(request: Request[Any, Any, Any]) -> None:
     sent = request.headers.get("content-type", "")
-    if sent == JSON or request.headers.get("content-length") == "0":  # an empty body is of no type
+    if sent == JSON or request.headers.get("content-length") == "0":  # an empty body needs no type
         return
     media_type, options = request.content_type
     if sent and (media_type != JSON or options.get("charset", "utf-8").lower() not in _CHARSETS):
-        detail = f"The service reads {JSON} in UTF-8, not {sent}; send `Content-Type: {JSON}`."
+        detail = f"`Content-Type: {sent}` is not supported. Send `Content-Type: {JSON}` in UTF-8."
         raise HTTPException(detail=detail, status_code=415, headers={"Accept": JSON})

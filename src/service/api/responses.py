@@ -1,4 +1,4 @@
-"""How a record goes out: its JSON, its ETag, and when to ask again."""
+"""Responses with jobs: JSON, `ETag` and `Retry-After`."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -18,23 +18,23 @@ from service.domain.jobs import Job
 
 S = TypeVar("S", bound=Struct)
 
-#: The headers that go with every record, for the API document.
+#: The headers of a response with a job, for the API document.
 HEADERS: Final = (ETAG, RETRY_HEADER)
-#: A record is not left lying about (`app.UNKEPT`).
+#: Job data must not be cached, as in `app.NO_STORE`.
 NO_STORE: Final = ((b"cache-control", b"no-store"),)
 _JSON_CONTENT_TYPE: Final = (b"content-type", JSON.encode())
 _json: Final = msgspec.json.Encoder()
 
 
 class StructResponse(Response[S]):
-    """An answer with a struct: made, encoded and sent past what Litestar (2.25) looks up for answers of any kind."""
+    """A response with a struct; it skips the generic and slower encoding of Litestar (2.25)."""
 
     def __init__(self, content: S, headers: dict[str, str] | None = None, status_code: int | None = None) -> None:
-        """Answer with `content` and these headers, and the status of the operation unless another is given."""
+        """Set the content; the default status is that of the operation."""
         self.content, self.headers, self.status_code = content, headers or {}, status_code
 
     def to_asgi_response(self, *_: Any, status_code: int | None = None, **__: Any) -> ASGIApp:  # type: ignore[override]
-        """Return what sends it."""
+        """Return the ASGI application that sends the response."""
         return partial(self._send, self.status_code or status_code or 200)
 
     async def _send(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
@@ -42,7 +42,7 @@ class StructResponse(Response[S]):
 
 
 async def send_struct(send: Send, content: Struct, status: int, headers: Mapping[str, str]) -> None:
-    """Send a struct with these headers and those that every one has."""
+    """Send a struct as JSON with these headers."""
     body = _json.encode(content)
     own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
     raw = [_JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(body)), *NO_STORE, *own]
@@ -51,10 +51,10 @@ async def send_struct(send: Send, content: Struct, status: int, headers: Mapping
 
 
 def job_headers(job: Job) -> dict[str, str]:
-    """Return the headers that go with a record."""
+    """Return `ETag` and, until the job is finished, `Retry-After`."""
     return {"ETag": etag(job)} if job.is_final else {"ETag": etag(job), "Retry-After": str(RETRY_AFTER)}
 
 
 def job_response(job: Job, status: int = 200) -> Response[Job]:
-    """Answer with a record, its ETag, and when to ask again."""
+    """Return the response with a job and its headers."""
     return StructResponse(job, headers=job_headers(job), status_code=status)

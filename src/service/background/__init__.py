@@ -1,1 +1,1 @@
-"""Loops that run as long as the process serves."""
+"""Tasks that run repeatedly as long as the process serves."""

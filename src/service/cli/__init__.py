@@ -1,1 +1,1 @@
-"""The commands of `jobstate` that run beside the server."""
+"""The commands `jobstate serve`, `jobstate doctor` and `jobstate key`."""

@@ -15,7 +15,7 @@ import msgspec
 from rich.text import Text
 
 from jobstate_cli.command import Command, run
-from jobstate_cli.terminal import console, harmless, print_json, print_line, say
+from jobstate_cli.output import console, escape_control_chars, print_json, print_line, print_stderr
 from service.cli.options import merge_environment, options
 from service.domain.errors import JobStateError
 from service.embedded import attach_or_start
@@ -30,7 +30,7 @@ from service.store.queries import store_health
 
 
 class Exit(IntEnum):
-    """How the command ended."""
+    """The exit codes of the command."""
 
     OK = 0
     ISSUES_FOUND = 1
@@ -39,29 +39,28 @@ class Exit(IntEnum):
 
 
 HELP: Final = """\
-Exit codes: 0 all is well, or everything was repaired; 1 something is not as it should be; 2 wrong usage; 3 it could not
-be looked at; 130 Ctrl-C."""
-_REDIS_OPTIONS: Final = [one for one in VARIABLES if one.field in {"redis_url", "redis_host", "redis_port", "data"}]
-#: How many findings a person is shown.
+Exit codes: 0 no issues, or all are repaired; 1 unrepaired issues; 2 wrong usage; 3 the check failed; 130 Ctrl-C."""
+_REDIS_OPTIONS: Final = [var for var in VARIABLES if var.field in {"redis_url", "redis_host", "redis_port", "data"}]
+#: How many issues are printed on a terminal.
 MAX_PRINTED: Final = 50
 
 
-@click.command(cls=Command, epilog=HELP, short_help="Say what in Redis does not fit together, and repair it.")
+@click.command(cls=Command, epilog=HELP, short_help="Check the data in Redis, and repair it.")
 @options(*_REDIS_OPTIONS)
-@click.option("--repair", is_flag=True, help="Put right what can be: indexes, out of the records; times to live.")
+@click.option("--repair", is_flag=True, help="Repair indexes from the job records, and missing times to live.")
 @click.option(
     "--rate",
     type=click.FloatRange(1, 1_000_000),
     default=RATE,
     show_default=True,
-    help="Keys and index entries looked at in a second, at most.",
+    help="Maximum keys and index entries that are checked per second.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Write JSON, for scripts.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for scripts.")
 @click.pass_context
 def doctor(ctx: click.Context, /, repair: bool, rate: float, as_json: bool, **given: str | None) -> None:
-    """Walk over all that the service keeps in Redis, beside the running service, and say what does not fit together.
+    """Check Redis for inconsistent keys and indexes, and optionally repair them, while the service runs.
 
-    The Redis is the one that `serve` works on in the same environment; of the embedded server it may run or not.
+    It checks the Redis that `serve` uses in the same environment. An embedded server need not run.
     """
     signal.signal(signal.SIGTERM, _terminate)
     end_as_sigint()
@@ -71,61 +70,61 @@ def doctor(ctx: click.Context, /, repair: bool, rate: float, as_json: bool, **gi
         _exit_with_error(ctx, Exit.USAGE, str(error))
     logs.configure("warning", settings.log_format)
     try:
-        with _redis(settings) as (redis_url, home):
-            report = Report(home, as_json)
-            run(_examine(redis_url, repair, rate, report))
-    except Exception as error:  # for what ends with 1 is drift
+        with _redis(settings) as (redis_url, location):
+            report = Report(location, as_json)
+            run(_check(redis_url, repair, rate, report))
+    except Exception as error:  # exit code 1 is for issues only
         _exit_with_error(ctx, Exit.CHECK_FAILED, str(error) or type(error).__name__)
     report.end()
     ctx.exit(Exit.ISSUES_FOUND if report.unrepaired else Exit.OK)
 
 
 class Durability(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether Redis let the doctor check that it keeps what it acknowledges; if so, what puts jobs at risk."""
+    """Whether durability could be checked, and what puts jobs at risk."""
 
     checked: bool
-    concerns: list[str] = []
+    warnings: list[str] = []
     detail: str = ""
 
     def lines(self) -> Iterator[str]:
-        """Yield what a person should know."""
-        yield from (f"jobs at risk: {concern}" for concern in self.concerns)
+        """Yield the lines for people to read."""
+        yield from (f"jobs at risk: {warning}" for warning in self.warnings)
         if not self.checked:
             yield f"durability not checked: {self.detail}"
 
 
 class Report:
-    """What has been found, for people or as JSON."""
+    """The report of a check, as text or as JSON."""
 
-    def __init__(self, home: str, as_json: bool) -> None:
-        """Report on the Redis at `home`, which is words."""
-        self.tally = CheckStats()
+    def __init__(self, location: str, as_json: bool) -> None:
+        """Report on the Redis at `location`, a text for people to read."""
+        self.stats = CheckStats()
         self.durability = Durability(checked=False)
-        self._home, self._as_json = home, as_json
-        self._found: list[Issue] = []
+        self._location, self._as_json = location, as_json
+        self._issues: list[Issue] = []
         self._started = time.monotonic()
         self._out = console()
 
     @property
     def unrepaired(self) -> int:
-        """How much is not as it should be."""
-        return sum(not one.repaired for one in self._found)
+        """The number of issues that are not repaired."""
+        return sum(not issue.repaired for issue in self._issues)
 
-    def add(self, finding: Issue) -> None:
-        """Take in what is found, and show it to people at once."""
-        self._found.append(finding)
-        if self._as_json or (self._out.is_terminal and len(self._found) > MAX_PRINTED):
+    def add(self, issue: Issue) -> None:
+        """Add an issue; as text it is printed at once."""
+        self._issues.append(issue)
+        if self._as_json or (self._out.is_terminal and len(self._issues) > MAX_PRINTED):
             return
-        columns = (finding.type, finding.key, finding.member or "", finding.detail)
-        ending = "repaired" if finding.repaired else ""
+        columns = (issue.type, issue.key, issue.member or "", issue.detail)
+        ending = "repaired" if issue.repaired else ""
         if not self._out.is_terminal:
             print_line(*columns, ending)
             return
         self._out.print(_coloured(columns, ending), soft_wrap=True)
 
     def end(self) -> None:
-        """Show the sum."""
-        found, seconds = len(self._found), time.monotonic() - self._started
+        """Print the summary."""
+        found, seconds = len(self._issues), time.monotonic() - self._started
         if self._as_json:
             summary = {
                 "found": found,
@@ -134,8 +133,8 @@ class Report:
                 "seconds": round(seconds, 3),
             }
             durability = msgspec.to_builtins(self.durability)
-            looked_at = {"redis": self._home, **msgspec.to_builtins(self.tally), "durability": durability}
-            print_json(msgspec.json.encode({**looked_at, **summary, "findings": self._found}) + b"\n", end=False)
+            checked = {"redis": self._location, **msgspec.to_builtins(self.stats), "durability": durability}
+            print_json(msgspec.json.encode({**checked, **summary, "findings": self._issues}) + b"\n", end=False)
             return
         if self._out.is_terminal and found > MAX_PRINTED:
             print_line(f"… and {found - MAX_PRINTED:,} more, which --json shows")
@@ -143,21 +142,19 @@ class Report:
             print_line(line)
 
     def _summary(self, found: int, seconds: float) -> Iterator[str]:
-        yield f"{self.tally.jobs:,} jobs and {self.tally.entries:,} index entries in {seconds:.1f} s in {self._home}"
-        if not self.tally.counted:
-            yield "counts were not compared: something changed meanwhile"
+        stats = self.stats
+        yield f"{stats.jobs:,} jobs and {stats.entries:,} index entries in {seconds:.1f} s in {self._location}"
+        if not stats.counted:
+            yield "counts not compared: jobs changed during the check"
         yield from self.durability.lines()
-        yield (
-            f"{found:,} found, {found - self.unrepaired:,} repaired, {self.unrepaired:,} left"
-            if found
-            else "nothing has drifted"
-        )
+        repaired = found - self.unrepaired
+        yield f"{found:,} found, {repaired:,} repaired, {self.unrepaired:,} left" if found else "no issues found"
 
 
 def _coloured(columns: Sequence[str], ending: str) -> Text:
-    drift, key, member, detail = map(harmless, columns)
+    issue_type, key, member, detail = map(escape_control_chars, columns)
     return Text.assemble(
-        (f"{drift:<9}", "yellow" if ending else "bold red"),
+        (f"{issue_type:<9}", "yellow" if ending else "bold red"),
         (key, "bold"),
         " ",
         member,
@@ -169,37 +166,37 @@ def _coloured(columns: Sequence[str], ending: str) -> Text:
 
 @contextlib.contextmanager
 def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the URL of the Redis to look at, and where that is in words for people."""
+    """Yield the URL of Redis, and its location for people to read."""
     if settings.redis_url is not None:
         yield settings.redis_url, redact_url(settings.redis_url)
     else:
-        with attach_or_start(settings.data) as found:
-            yield found
+        with attach_or_start(settings.data) as url_and_location:
+            yield url_and_location
 
 
-async def _examine(redis_url: str, repair: bool, rate: float, report: Report) -> None:
+async def _check(redis_url: str, repair: bool, rate: float, report: Report) -> None:
     pool = create_pool(redis_url, max_connections=2)
-    gateway = StoreClient(pool, NullObserver())
+    client = StoreClient(pool, NullObserver())
     try:
-        async for finding in check(gateway, repair=repair, rate=rate, tally=report.tally):
-            report.add(finding)
-        report.durability = await _durability(gateway)
+        async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
+            report.add(issue)
+        report.durability = await _durability(client)
     finally:
         await pool.disconnect()
 
 
-async def _durability(gateway: StoreClient) -> Durability:
+async def _durability(client: StoreClient) -> Durability:
     try:
-        return Durability(checked=True, concerns=(await store_health(gateway)).warnings)
+        return Durability(checked=True, warnings=(await store_health(client)).warnings)
     except JobStateError as error:
         return Durability(checked=False, detail=str(error))
 
 
-def _exit_with_error(ctx: click.Context, code: Exit, why: str) -> NoReturn:
-    say(f"Error: {why}")
+def _exit_with_error(ctx: click.Context, code: Exit, reason: str) -> NoReturn:
+    print_stderr(f"Error: {reason}")
     ctx.exit(code)
 
 
 def _terminate(_: int, __: FrameType | None) -> None:
-    """Leave by way of every `finally`, so that a server that was started is ended."""
+    """Exit through every `finally`, so that a server that was started is stopped."""
     sys.exit(128 + signal.SIGTERM)

@@ -22,29 +22,29 @@ from service.settings import VARIABLES, Settings, SettingsError, redact_url
 
 STARTUP_BANNER: Final = """\
 jobstate {version} listens on {url}
-  jobs      {home}
-  page      {url}
-  API       {url}/schema (the document: /schema/openapi.json)
+  jobs      {location}
+  dashboard {url}
+  API       {url}/schema (OpenAPI document: /schema/openapi.json)
   try       curl {url}/v1/jobs{key} -H 'Content-Type: application/json' -d '{{"input_params": {{"hello": "world"}}}}'
             curl {url}/v1/jobs{key}
 """
 
-#: How a command shows an API key without having it in it.
+#: The header of the example commands, which takes the API key from the environment.
 AUTH_HEADER_EXAMPLE: Final = ' -H "Authorization: Bearer $JOBSTATE_API_KEY"'
 
 
 @click.command(short_help="Serve the REST API.")
 @options(*VARIABLES)
 def serve(**given: str | None) -> None:
-    """Serve the REST API; without REDIS_URL or REDIS_HOST on a durable server of its own."""
+    """Serve the REST API. Without REDIS_URL and REDIS_HOST it starts an embedded, durable Redis server."""
     signal.signal(signal.SIGTERM, _terminate)
     end_as_sigint()
     try:
         settings = Settings.from_environment(merge_environment(os.environ, given))
         logs.configure(settings.log_level, settings.log_format)
-        with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, home):
+        with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, location):
             serving = Server if settings.workers == 1 else Supervisor
-            serving(settings, redis_url, started=lambda: _print_banner(settings, url_of(listener), home)).run(
+            serving(settings, redis_url, started=lambda: _print_banner(settings, url_of(listener), location)).run(
                 [listener]
             )
     except (SettingsError, ListenError, SupervisorError, EmbeddedServerError) as error:
@@ -55,7 +55,7 @@ def serve(**given: str | None) -> None:
 
 @contextlib.contextmanager
 def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the URL of the Redis to work on, and where the jobs are in words for people."""
+    """Yield the URL of Redis, and its location for people to read."""
     if settings.redis_url is not None:
         yield settings.redis_url, redact_url(settings.redis_url)
     else:
@@ -63,11 +63,11 @@ def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
             yield redis.url, str(redis)
 
 
-def _print_banner(settings: Settings, url: str, home: str) -> None:
+def _print_banner(settings: Settings, url: str, location: str) -> None:
     key = AUTH_HEADER_EXAMPLE if settings.api_keys else ""
-    click.echo(STARTUP_BANNER.format(version=__version__, url=url, home=home, key=key), nl=False)
+    click.echo(STARTUP_BANNER.format(version=__version__, url=url, location=location, key=key), nl=False)
 
 
 def _terminate(_: int, __: FrameType | None) -> None:
-    """Leave by way of every `finally`, so that the embedded server is ended too."""
+    """Exit through every `finally`, so that the embedded server is stopped too."""
     raise SystemExit(0)

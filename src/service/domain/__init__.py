@@ -1,1 +1,1 @@
-"""What a job is and which changes it may go through: no Redis, no HTTP."""
+"""The model of a job: its fields, its states, the rules for values and the errors. No Redis, no HTTP."""

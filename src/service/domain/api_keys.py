@@ -1,4 +1,4 @@
-"""Who may do what: API keys, known by their hashes alone, and the scopes that they carry."""
+"""API keys, of which the service knows only the hashes, and their scopes."""
 
 import hmac
 import secrets
@@ -9,14 +9,14 @@ from typing import Final
 
 from msgspec import Struct
 
-#: What a key begins with, so that whoever finds one knows what it opens.
+#: Prefix of every key, so that a secret scanner recognizes a leaked one.
 KEY_PREFIX: Final = "jobstate_"
-#: Random bytes of a key: so many cannot be guessed, so that one round of a fast hash keeps them.
+#: Random bytes of a key. 256 bits cannot be guessed, so one round of a fast hash protects them.
 KEY_BYTES: Final = 32
 
 
 class Scope(StrEnum):
-    """A part of what there is to do; none includes another."""
+    """A permission of an API key; no scope includes another."""
 
     READ = "read"
     WRITE = "write"
@@ -25,9 +25,9 @@ class Scope(StrEnum):
 
 
 class ApiKey(Struct, frozen=True):
-    """A key as the service knows it."""
+    """An API key as the service knows it."""
 
-    #: What logs and limits call its holder.
+    #: Identifies the holder in logs and rate limits.
     name: str
     scopes: frozenset[Scope]
     #: SHA-256 of the key.
@@ -38,19 +38,19 @@ class ApiKey(Struct, frozen=True):
 
 
 def generate_key() -> str:
-    """Return a fresh key: visible ASCII that needs no quoting."""
+    """Return a new key, in characters that need no quoting in a shell or a header."""
     return KEY_PREFIX + secrets.token_urlsafe(KEY_BYTES)
 
 
 def hash_key(key: bytes) -> bytes:
-    """Return what of a key may be kept."""
+    """Return the SHA-256 of a key, which is what the service stores."""
     return sha256(key).digest()
 
 
 def find_api_key(keys: Iterable[ApiKey], key: bytes) -> ApiKey | None:
-    """Return which of `keys` this one is: compared with every one of them, in the same time whichever it is."""
+    """Return the entry of `key` in `keys`, or `None`; it takes the same time for every key."""
     digest, found = hash_key(key), None
-    for one in keys:
-        if hmac.compare_digest(one.digest, digest):
-            found = one
+    for candidate in keys:
+        if hmac.compare_digest(candidate.digest, digest):
+            found = candidate
     return found

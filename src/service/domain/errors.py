@@ -1,27 +1,27 @@
-"""Every way in which the service says no.
+"""Every error that the service raises on purpose.
 
 JobStateError
-├── Unauthenticated             the request carries no API key that is known here
-├── InsufficientScope           its key is for other things
-├── InvalidValue            what was sent breaks a rule of the contract
-├── JobNotFound             no such job, or no longer
-├── IdempotencyKeyReused               an idempotency key came with another content
-├── PreconditionFailed      the record is not at the version that was asked for
-├── Conflict                the job stands where this cannot be done
+├── Unauthenticated             the request has no valid API key
+├── InsufficientScope           the API key lacks the scope of the operation
+├── InvalidValue                a value breaks a rule of the contract
+├── JobNotFound                 the job does not exist, or no longer
+├── IdempotencyKeyReused        the key was used with other content
+├── PreconditionFailed          the record is at none of the versions in `If-Match`
+├── Conflict                    the job's status does not allow the operation
 │   ├── JobExists
 │   ├── IllegalTransition
 │   ├── LeaseLost
 │   ├── NotLeased
 │   └── JobNotFinal
-├── RateLimited             the client has asked too often
-├── TooManyWatchers         the client watches too much at one time
-├── Overloaded              the process has too much to do
-├── Draining                no job is created or claimed for now
-├── ResultUnavailable                the job has no result to hand out
+├── RateLimited                 the client has exceeded its rate limit
+├── TooManyWatchers             the client has too many long polls and event streams
+├── Overloaded                  the process has too many requests
+├── Draining                    no job is created or claimed during a drain
+├── ResultUnavailable           the job has no result
 │   ├── ResultNotReady
 │   ├── JobFailed
 │   └── JobCancelled
-├── StoreUnavailable        Redis cannot serve this now; trying again may help
+├── StoreUnavailable            Redis cannot serve the request; a retry may succeed
 │   ├── StoreUnreachable
 │   ├── StoreTimeout
 │   ├── StoreLoading
@@ -30,229 +30,224 @@ JobStateError
 │   ├── StoreBusy
 │   ├── StoreAccessDenied
 │   └── DataVersionUnsupported
-└── StoreCorrupt            a key of ours is not what we wrote
+└── StoreCorrupt                a key of jobstate holds unexpected data
 """
+
+from typing import ClassVar
 
 from msgspec import Raw
 
 from service.domain.api_keys import Scope
 from service.domain.rate_limits import Quota
-from service.domain.states import Status
+from service.domain.states import TRANSITIONS, Status
 
 
 class JobStateError(Exception):
-    """The root of every error that the service raises on purpose."""
+    """The root of every error that the service raises on purpose; its text is shown to clients."""
+
+    #: What the error means, as docs/problems.md shows it; also the text of an error that is raised without one.
+    default_detail: ClassVar[str] = ""
+
+    def __init__(self, detail: str = "") -> None:
+        super().__init__(detail or self.default_detail)
 
 
 class Unauthenticated(JobStateError):
-    """The request carries no API key that is known here."""
+    """The request has no valid API key; `is_unknown` if it has one that the service does not know."""
+
+    default_detail = "The API key is missing or invalid. Send exactly one `Authorization: Bearer <key>` header."
 
     def __init__(self, *, is_unknown: bool) -> None:
-        how = "send one as `Authorization: Bearer KEY`, once"
-        super().__init__(
-            f"This is no API key that is known here; {how}." if is_unknown else f"An API key is asked for; {how}."
-        )
+        problem = "Invalid API key" if is_unknown else "An API key is required"
+        super().__init__(f"{problem}. Send exactly one `Authorization: Bearer <key>` header.")
         self.is_unknown = is_unknown
 
 
 class InsufficientScope(JobStateError):
-    """The request's API key does not have the scope that the operation takes; `scope` says which."""
+    """The API key lacks `scope`, which the operation requires."""
+
+    default_detail = "The API key lacks the scope that the operation requires."
 
     def __init__(self, name: str, scope: Scope, with_lease: Scope | None) -> None:
-        """Refuse the key of that name; `with_lease` is the scope that is enough for the holder of the job's lease."""
-        besides = f", or the scope {with_lease} and a Lease-Token" if with_lease else ""
-        super().__init__(f"The API key {name!r} may not do this: it takes the scope {scope}{besides}.")
+        """Name the rejected key; `with_lease` is the scope that suffices together with the job's lease token."""
+        alternative = f", or a key with the scope `{with_lease}` and a `Lease-Token` header" if with_lease else ""
+        super().__init__(f"The API key {name!r} may not do this. Use a key with the scope `{scope}`{alternative}.")
         self.scope = scope
 
 
 class InvalidValue(JobStateError):
-    """A value that the contract does not allow; nothing was done.
+    """A value that the contract does not allow; `field` names it, such as `progress.current` or `job_ids[3]`."""
 
-    `field` names it (`progress.current`, `job_ids[3]`, a header's name), `allowed` says what may stand there.
-    """
+    default_detail = "A value breaks a rule of the contract; nothing was written. `errors` names each one."
 
     def __init__(self, field: str, detail: str, allowed: str) -> None:
-        super().__init__(f"{field}: {detail}; allowed: {allowed}")
+        super().__init__(f"`{field}`: {detail}; allowed: {allowed}")
         self.field = field
         self.detail = detail
         self.allowed = allowed
 
 
 class JobNotFound(JobStateError):
-    """No job has this id: it never was, was deleted, or its retention ran out."""
+    default_detail = "No job has this id. It was never created, was deleted, or has expired."
 
     def __init__(self, job_id: str) -> None:
-        super().__init__(f"There is no job {job_id!r}: it never was, was deleted, or its retention ran out.")
+        super().__init__(f"There is no job {job_id!r}. It was never created, was deleted, or has expired.")
         self.job_id = job_id
 
 
 class IdempotencyKeyReused(JobStateError):
-    """The idempotency key stands for another request already."""
-
-    def __init__(self) -> None:
-        super().__init__("This Idempotency-Key came with another content before; use a new key for a new request.")
+    default_detail = "This `Idempotency-Key` was used with other content. Use a new key for a new request."
 
 
 class PreconditionFailed(JobStateError):
-    """The record has moved on from the version in If-Match."""
+    default_detail = "The job is at none of the versions in `If-Match`. Read it again and use its `ETag`."
 
     def __init__(self, current_status: Status, revision: int) -> None:
-        super().__init__(f"The job is {current_status} at revision {revision}, not at a version named in If-Match.")
+        super().__init__(f"The job is {current_status} at revision {revision}. {self.default_detail}")
         self.current_status = current_status
         self.revision = revision
 
 
 class Conflict(JobStateError):
-    """The job stands where this request cannot be done; nothing was written."""
+    """The job's current status does not allow the operation; nothing was written."""
 
-    def __init__(self, detail: str, current_status: Status, revision: int) -> None:
-        super().__init__(detail)
+    def __init__(self, current_status: Status, revision: int, detail: str = "") -> None:
+        super().__init__(detail or f"The job is {current_status} at revision {revision}. {self.default_detail}")
         self.current_status = current_status
         self.revision = revision
 
 
 class JobExists(Conflict):
-    """Another job was created under this id."""
+    default_detail = "A job with this id exists with other content. Use another `job_id`."
 
     def __init__(self, job_id: str, current_status: Status, revision: int) -> None:
-        super().__init__(f"Job {job_id!r} exists and was created with another content.", current_status, revision)
+        super().__init__(current_status, revision, f"Job {job_id!r} exists with other content. Use another `job_id`.")
 
 
 class IllegalTransition(Conflict):
-    """The table of moves has no way from where the job stands to what was asked for."""
+    default_detail = "The state machine has no transition from the job's status to the requested one."
 
     def __init__(self, requested: Status, current_status: Status, revision: int) -> None:
-        detail = f"A job that is {current_status} cannot become {requested}."
+        allowed = ", ".join(TRANSITIONS[current_status]) or "none, the status is final"
+        detail = f"A {current_status} job cannot become {requested}; allowed: {allowed}."
         if requested is current_status is Status.RUNNING:
-            detail = "The job is running already: only progress that differs from what is stored changes it."
-        super().__init__(detail, current_status, revision)
+            detail = "The job is already running. Send a `progress` that differs from the stored one to change it."
+        super().__init__(current_status, revision, detail)
         self.requested = requested
 
 
 class LeaseLost(Conflict):
-    """The lease token is not the job's, or a leased job was changed without one: another worker may have it."""
-
-    def __init__(self, current_status: Status, revision: int) -> None:
-        detail = f"The job is {current_status} and not under the lease of this Lease-Token: another worker may have it."
-        super().__init__(detail, current_status, revision)
+    default_detail = "The `Lease-Token` is missing or does not match the job's current lease. Stop working on the job."
 
 
 class NotLeased(Conflict):
-    """Only a job under a lease can be given back."""
-
-    def __init__(self, current_status: Status, revision: int) -> None:
-        super().__init__(
-            f"The job is {current_status} without a lease: there is nothing to give back.", current_status, revision
-        )
+    default_detail = "Only a leased job can be released."
 
 
 class JobNotFinal(Conflict):
-    """Only a job that has ended can be deleted."""
-
-    def __init__(self, current_status: Status, revision: int) -> None:
-        super().__init__(f"The job is {current_status}: only an ended job can be deleted.", current_status, revision)
+    default_detail = "Only a finished job can be deleted. Cancel it, or wait until it finishes."
 
 
 class RateLimited(JobStateError):
-    """The client has asked more often than it may; the next request is let in after `retry_after` seconds."""
+    """The client has exceeded its rate limit; its next request is allowed after `retry_after` seconds."""
+
+    default_detail = "The client has exceeded its rate limit. Retry after the seconds in `Retry-After`."
 
     def __init__(self, quota: Quota, retry_after: int) -> None:
-        limit = quota.limit
-        super().__init__(
-            f"At most {limit.requests} requests in {limit.window_seconds} s; try again in {retry_after} s."
-        )
+        limit = f"{quota.limit.requests} requests in {quota.limit.window_seconds} s"
+        super().__init__(f"The rate limit is {limit}. Retry in {retry_after} s.")
         self.quota = quota
         self.retry_after = retry_after
 
 
 class TooManyWatchers(JobStateError):
-    """The client waits for as many things as it may at one time."""
+    default_detail = "The client has too many long polls and event streams. End one and retry."
 
-    def __init__(self, most: int) -> None:
-        super().__init__(f"This client has {most} requests that wait, the most (MAX_WATCHERS_PER_CLIENT).")
+    def __init__(self, maximum: int) -> None:
+        limit = f"{maximum} long polls and event streams (`MAX_WATCHERS_PER_CLIENT`)"
+        super().__init__(f"The client has {limit}. End one and retry.")
 
 
 class Overloaded(JobStateError):
-    """The process has too much to do; another may not."""
+    default_detail = "The process has too many requests. Retry later."
 
 
 class Draining(JobStateError):
-    """No job is created or claimed, and nothing waited for: the service is made ready to be stopped; jobs go on."""
+    """No job is created or claimed and no request waits: a drain is on, or the process stops. Running jobs continue."""
+
+    default_detail = "The service is draining: jobs cannot be created, claimed or waited for. Retry later."
 
     def __init__(self, retry_after: int) -> None:
-        super().__init__("No job is created or claimed, and nothing waited for, for now: the service is to be stopped.")
+        super().__init__()
         self.retry_after = retry_after
 
 
 class ResultUnavailable(JobStateError):
-    """The job has no result to hand out."""
+    """The job has no result."""
 
 
 class ResultNotReady(ResultUnavailable):
-    """The job has not ended yet."""
+    default_detail = "The job has no result yet. Retry when it is completed."
 
     def __init__(self, current_status: Status) -> None:
-        super().__init__(f"The job is {current_status}: its result is not ready.")
+        super().__init__(f"The job is {current_status} and has no result yet. Retry when it is completed.")
         self.current_status = current_status
 
 
 class JobFailed(ResultUnavailable):
-    """The job failed; `error_message` is what its worker said of it."""
+    default_detail = "The job failed and has no result. `error_message` is what its worker reported."
 
     def __init__(self, error_message: Raw | None) -> None:
-        super().__init__("The job failed: there is no result.")
+        super().__init__()
         self.error_message = error_message
 
 
 class JobCancelled(ResultUnavailable):
-    """The job was cancelled; `error_message` is the reason, if one was given."""
+    default_detail = "The job was cancelled and has no result. `error_message` is the reason, if one was given."
 
     def __init__(self, error_message: Raw | None) -> None:
-        super().__init__("The job was cancelled: there is no result.")
+        super().__init__()
         self.error_message = error_message
 
 
 class StoreUnavailable(JobStateError):
-    """Redis cannot serve this now; whether a change was applied is unknown, so send it again with the same key."""
+    """Redis cannot serve the request. A change may have been applied: retry it with the same idempotency key."""
 
 
 class StoreUnreachable(StoreUnavailable):
-    """No connection to Redis could be made or kept."""
+    default_detail = "No connection to Redis could be made or kept. Retry later."
 
 
 class StoreTimeout(StoreUnavailable):
-    """Redis did not answer within the deadline."""
+    default_detail = "Redis did not reply before the deadline. Retry later: a change may have been applied."
 
 
 class StoreLoading(StoreUnavailable):
-    """Redis is reading its data from disk after a start."""
+    default_detail = "Redis is loading its data after a start. Retry later."
 
 
 class StoreReadOnly(StoreUnavailable):
-    """Redis takes no writes: a replica after a failover, or a disk that it cannot write to."""
+    default_detail = "Redis accepts no writes: it is a replica, or its disk fails. Check its role and its disk."
 
 
 class StoreOutOfMemory(StoreUnavailable):
-    """Redis is at its memory limit and evicts nothing."""
+    default_detail = "Redis is at its memory limit. Raise `maxmemory`, or delete jobs."
 
 
 class StoreBusy(StoreUnavailable):
-    """Redis is held up by another client's script."""
+    default_detail = "Redis is blocked by another client's script. Retry later."
 
 
 class StoreAccessDenied(StoreUnavailable):
-    """Redis refuses our credentials or a command."""
+    default_detail = "Redis rejects the service's credentials or a command. Check `REDIS_URL` and the ACL of the user."
 
 
 class DataVersionUnsupported(StoreUnavailable):
-    """The data in Redis is of a newer version than this service knows; it changes nothing."""
+    default_detail = "Redis has data of a newer version than the service supports. Start a newer service."
 
     def __init__(self, found: int, known: int) -> None:
-        super().__init__(
-            f"The data in Redis is of version {found}, and this service knows versions up to {known}: "
-            "start a newer service."
-        )
+        super().__init__(f"Redis has data version {found}; the newest supported is {known}. Start a newer service.")
 
 
 class StoreCorrupt(JobStateError):
-    """A key of ours holds something that we did not write; nothing was written."""
+    default_detail = "A key of jobstate in Redis holds unexpected data; nothing was written. Run `jobstate doctor`."

@@ -1,4 +1,4 @@
-"""What happens to jobs, as those hear of it who watch or wait."""
+"""The events that subscribers receive."""
 
 from enum import StrEnum, auto
 from hashlib import sha1
@@ -9,12 +9,12 @@ from msgspec import Struct
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
 
-#: How many characters of its digest stand for a slate whose name went with its job; the twin of `tag` in Lua.
+#: Characters of a slate hash; equal to the length of `tag` in Lua.
 TAG_LENGTH: Final = 12
 
 
 class EventKind(StrEnum):
-    """What can be heard."""
+    """What happened to a job."""
 
     CHANGED = auto()
     DELETED = auto()
@@ -22,13 +22,14 @@ class EventKind(StrEnum):
 
 
 class ControlEvent(Struct, frozen=True):
-    """A queue that was paused, let go or capped anew; without a name, a drain that began or was lifted."""
+    """A change that is not of a job."""
 
+    #: The queue whose settings changed; `None` when a drain started or stopped.
     queue: str | None
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """One change of a job, or its end; `position` is its place in the history of all jobs."""
+    """A change, deletion or expiry of a job; `position` is its id in the event stream."""
 
     position: str
     kind: EventKind
@@ -36,24 +37,24 @@ class Event(Struct, frozen=True, kw_only=True):
     status: Status
     revision: int
     queue: str
-    #: When the job was created, in µs since 1970.
+    #: When the job was created (µs since 1970).
     created: int
     slate_id: str | None = None
-    #: What is left of an expired job's slate and correlation.
+    #: Hashes of the slate and correlation ids of an expired job, whose record no longer exists.
     tags: tuple[str, ...] = ()
 
     @property
     def at(self) -> int:
-        """When it happened, in µs since 1970, to the millisecond."""
+        """When it happened, in µs since 1970, at a resolution of 1 ms."""
         return int(self.position.partition("-")[0]) * 1000
 
     @property
     def version(self) -> str:
-        """What `Job.version` is of the record after this change."""
+        """The `Job.version` of the record after this change."""
         return f"{self.created}-{self.revision}"
 
     def matches(self, filters: JobFilter) -> bool:
-        """Say whether the job is one of those that are wanted, by status, queue and slate."""
+        """Return whether the job matches the status, queue and slate of `filters`."""
         return (
             (filters.status is None or self.status is filters.status)
             and (filters.queue is None or self.queue == filters.queue)
@@ -66,5 +67,5 @@ class Event(Struct, frozen=True, kw_only=True):
 
 
 def slate_hash(slate_id: str) -> str:
-    """Return what an expired job's event carries in place of its slate."""
+    """Return the tag by which the event of an expired job identifies its slate."""
     return f"s{sha1(slate_id.encode(), usedforsecurity=False).hexdigest()[:TAG_LENGTH]}"

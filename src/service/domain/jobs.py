@@ -1,4 +1,4 @@
-"""The job record and what goes with it: what is asked for, what comes back."""
+"""The job record, and the other structs that the service takes and returns."""
 
 from typing import Annotated
 
@@ -9,27 +9,27 @@ from service.domain.states import FINAL_STATUSES, Status
 from service.domain.timestamps import parse_timestamp
 
 
-def timestamp_meta(meaning: str) -> Meta:
-    """Return a note for a time in ISO 8601, UTC, with microseconds and a Z: as text it sorts as in time."""
-    return Meta(description=meaning, extra_json_schema={"extra": {"format": "date-time"}})
+def timestamp_meta(text: str) -> Meta:
+    """Return the API documentation of a time: ISO 8601 in UTC with microseconds and a Z; it sorts by time as text."""
+    return Meta(description=text, extra_json_schema={"extra": {"format": "date-time"}})
 
 
-def count_meta(meaning: str, least: int = 0) -> Meta:
-    """Return a note for a whole number."""
-    return Meta(description=meaning, extra_json_schema={"extra": {"minimum": least}})
+def count_meta(text: str, minimum: int = 0) -> Meta:
+    """Return the API documentation of an integer that is at least `minimum`."""
+    return Meta(description=text, extra_json_schema={"extra": {"minimum": minimum}})
 
 
-def description(meaning: str) -> Meta:
-    """Return a note in words."""
-    return Meta(description=meaning)
+def description(text: str) -> Meta:
+    """Return the API documentation of a field without constraints."""
+    return Meta(description=text)
 
 
 class Progress(Struct, frozen=True, omit_defaults=True):
-    """How far a running job has come, in units of the worker's choice."""
+    """The progress of a running job, in units that the worker chooses."""
 
-    current: Annotated[int, constraints.COUNT.meta("How far the work is")]
-    total: Annotated[int, constraints.COUNT.meta("How far it will be at its end")] | None = None
-    message: Annotated[str, constraints.PROGRESS_MESSAGE.meta("What is being done")] | None = None
+    current: Annotated[int, constraints.COUNT.meta("Units of work that are done")]
+    total: Annotated[int, constraints.COUNT.meta("Units of work in total")] | None = None
+    message: Annotated[str, constraints.PROGRESS_MESSAGE.meta("What the worker is doing")] | None = None
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -38,46 +38,50 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     In Python an absent field is `None`, and a JSON null is `Raw(b"null")`.
     """
 
-    job_id: Annotated[str, description("What names the job in every address")]
-    status: Annotated[Status, description("Where the job stands")]
-    queue: Annotated[str, description("The queue that workers take it from")]
-    input_params: Annotated[Raw, description("What the worker needs to know: any JSON, as it came")] | None = None
-    result: Annotated[Raw, description("What came out of a completed job: any JSON, as it came")] | None = None
-    error_message: Annotated[Raw, description("Why the job failed or was cancelled: any JSON, as it came")] | None = (
+    job_id: Annotated[str, description("The id of the job")]
+    status: Annotated[Status, description("The status of the job")]
+    queue: Annotated[str, description("The queue that workers claim it from")]
+    input_params: Annotated[Raw, description("The input for the worker: any JSON, returned as it was sent")] | None = (
         None
     )
+    result: Annotated[Raw, description("The result of a completed job: any JSON, returned as it was sent")] | None = (
+        None
+    )
+    error_message: (
+        Annotated[Raw, description("Why the job failed or was cancelled: any JSON, returned as sent")] | None
+    ) = None
     progress: Progress | None = None
-    scenario_count: Annotated[int, count_meta("How many scenarios the job is about")] | None = None
+    scenario_count: Annotated[int, count_meta("The number of scenarios in the job")] | None = None
     slate_id: Annotated[str, description("The slate that the job belongs to")] | None = None
-    correlation_id: Annotated[str, description("What ties the job to the work that caused it")] | None = None
+    correlation_id: Annotated[str, description("The correlation id of the request that created it")] | None = None
     traceparent: Annotated[str, description("The trace context of the request that created it")] | None = None
-    revision: Annotated[int, count_meta("Starts at 1; every accepted change adds one", 1)]
-    attempt: Annotated[int, count_meta("How often the job moved to running")]
-    failures: Annotated[int, count_meta("How often an attempt failed or its lease ran out")]
-    max_attempts: Annotated[int, count_meta("How often it may fail before it has failed", 1)]
+    revision: Annotated[int, count_meta("Starts at 1; every accepted change adds 1", 1)]
+    attempt: Annotated[int, count_meta("How often the job became running")]
+    failures: Annotated[int, count_meta("How many attempts failed or lost their lease by expiry")]
+    max_attempts: Annotated[int, count_meta("How many failures make the job `failed`", 1)]
     retry_delay_seconds: Annotated[int, count_meta(constraints.RETRY_DELAY_MEANING)]
-    available_at: Annotated[str, timestamp_meta("Not to be taken before; only where a delay was asked for")] | None = (
-        None
-    )
-    worker: Annotated[str, description("Who holds the lease")] | None = None
-    lease_seconds: Annotated[int, count_meta("How long the lease was asked for", 1)] | None = None
-    lease_expires_at: Annotated[str, timestamp_meta("When the lease runs out; absent without one")] | None = None
-    stale: Annotated[bool, description("The lease has run out and nobody has acted on it yet")]
-    cancel_requested_at: Annotated[str, timestamp_meta("When its holder was asked to stop")] | None = None
+    available_at: (
+        Annotated[str, timestamp_meta("When the job can be claimed; present for a delayed job only")] | None
+    ) = None
+    worker: Annotated[str, description("The name of the worker that holds the lease")] | None = None
+    lease_seconds: Annotated[int, count_meta("The requested duration of the lease in seconds", 1)] | None = None
+    lease_expires_at: Annotated[str, timestamp_meta("When the lease expires; absent without a lease")] | None = None
+    stale: Annotated[bool, description("The lease has expired and the job is not requeued yet")]
+    cancel_requested_at: Annotated[str, timestamp_meta("When cancellation was requested from the worker")] | None = None
     created_at: Annotated[str, timestamp_meta("When it was created")]
-    started_at: Annotated[str, timestamp_meta("When it last moved to running")] | None = None
-    finished_at: Annotated[str, timestamp_meta("When it ended")] | None = None
+    started_at: Annotated[str, timestamp_meta("When it last became running")] | None = None
+    finished_at: Annotated[str, timestamp_meta("When it finished")] | None = None
     updated_at: Annotated[str, timestamp_meta("When it last changed")]
-    expires_at: Annotated[str, timestamp_meta("When its retention ends, unless a change starts it again")]
+    expires_at: Annotated[str, timestamp_meta("When its retention ends; every change extends it")]
 
     @property
     def version(self) -> str:
-        """What names this state of this job: `<created µs>-<revision>`, with `-stale` while stale."""
+        """The version of the record: `<created µs>-<revision>`, with the suffix `-stale` while the job is stale."""
         return f"{parse_timestamp(self.created_at)}-{self.revision}{'-stale' if self.stale else ''}"
 
     @property
     def is_final(self) -> bool:
-        """Say whether the job has ended."""
+        """Whether the job is finished."""
         return self.status in FINAL_STATUSES
 
 
@@ -85,82 +89,82 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     """One change of a job."""
 
     at: Annotated[str, timestamp_meta("When it happened")]
-    revision: Annotated[int, count_meta("The revision of the record from then on", 1)]
+    revision: Annotated[int, count_meta("The revision of the record after the change", 1)]
     change: Annotated[
         str,
         description(
-            "created, running, pending (given back), cancel-requested, completed, failed, cancelled; more may come"
+            "created, running, pending (requeued), cancel-requested, completed, failed or cancelled; more may be added"
         ),
     ]
 
 
 class History(Struct, frozen=True, kw_only=True):
-    """What has become of a job so far, its progress left out."""
+    """The changes of a job, except those of its progress."""
 
-    items: Annotated[list[HistoryEntry], description("Its changes, oldest first")]
-    complete: Annotated[bool, description("No older change was left out: the last hundred are kept")]
+    items: Annotated[list[HistoryEntry], description("The changes, oldest first")]
+    complete: Annotated[bool, description("Whether `items` has every change; only the last 100 are kept")]
 
 
 class CreateResult(Struct, frozen=True):
-    """A job that is there after `create_job`; `replayed` if an equal request had created it before."""
+    """The job after `create_job`; `replayed` if an equal request had created it before."""
 
     job: Job
     replayed: bool
 
 
 class Lease(Struct, frozen=True):
-    """The right to work on a job and to say how it ends."""
+    """The right of a worker to update and finish a job until `expires_at`."""
 
-    token: Annotated[str, description("Goes along as `Lease-Token` with everything that the worker says of the job")]
-    expires_at: Annotated[str, timestamp_meta("When it runs out unless a heartbeat extends it")]
+    token: Annotated[str, description("The value of `Lease-Token` in every request of the worker about the job")]
+    expires_at: Annotated[str, timestamp_meta("When the lease expires, unless a heartbeat extends it")]
 
 
 class Claim(Struct, frozen=True):
-    """A job and the lease that its worker has on it."""
+    """A claimed job and its lease."""
 
     job: Job
     lease: Lease
 
 
 class HeartbeatResult(Struct, frozen=True):
-    """What a worker that is heard of learns."""
+    """The response to a heartbeat."""
 
-    lease_expires_at: Annotated[str, timestamp_meta("When the lease runs out unless it is extended again")]
-    cancel_requested: Annotated[bool, description("The worker was asked to stop")]
+    lease_expires_at: Annotated[str, timestamp_meta("When the lease expires, unless the next heartbeat extends it")]
+    cancel_requested: Annotated[bool, description("Whether the worker should stop and cancel the job")]
 
 
 class Queue(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A queue: whether it gives out jobs, and how many it has."""
+    """The settings of a queue and its numbers of jobs."""
 
-    queue: Annotated[str, description("Its name")]
-    paused: Annotated[bool, description("It gives out no jobs")]
+    queue: Annotated[str, description("The name of the queue")]
+    paused: Annotated[bool, description("Whether claims from the queue are paused")]
     max_running: (
-        Annotated[int, count_meta("How many of its jobs may run at one time; absent: any number", 1)] | None
+        Annotated[int, count_meta("How many of its jobs may run concurrently; absent: unlimited", 1)] | None
     ) = None
-    statuses: Annotated[dict[Status, int], description("Its jobs by status; more statuses may come")]
+    statuses: Annotated[dict[Status, int], description("Its jobs by status; statuses may be added")]
 
 
 class OldestJob(Struct, frozen=True):
-    """The one that was created first."""
+    """A reference to the oldest job."""
 
-    job_id: Annotated[str, description("Its id")]
-    queue: Annotated[str, description("Its queue")]
+    job_id: Annotated[str, description("The id of the job")]
+    queue: Annotated[str, description("The queue of the job")]
     created_at: Annotated[str, timestamp_meta("When it was created")]
 
 
 class DrainStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Whether jobs are created and claimed, and what is still at work."""
+    """Whether a drain is on, and which jobs still run."""
 
-    draining: Annotated[bool, description("No job is created or claimed")]
-    until: Annotated[str, timestamp_meta("When the drain ends by itself")] | None = None
-    running: Annotated[int, count_meta("Running jobs")]
-    leased: Annotated[int, count_meta("Of these, those under a live lease")]
+    draining: Annotated[bool, description("Whether creations and claims are rejected")]
+    until: Annotated[str, timestamp_meta("When the drain ends automatically")] | None = None
+    running: Annotated[int, count_meta("The number of running jobs")]
+    leased: Annotated[int, count_meta("The number of running jobs with an active lease")]
     oldest: OldestJob | None = None
-    safe_to_stop: Annotated[bool, description("Nothing is given out, and no worker holds a job")]
+    safe_to_stop: Annotated[bool, description("Whether a drain is on and no worker holds a job")]
 
 
 class JobFilter(Struct, frozen=True, kw_only=True):
-    """What a list shows: the jobs that match every field that is given."""
+    """The filters of a list; a job must match all that are not `None`."""
 
     status: Status | None = None
     queue: str | None = None
@@ -169,32 +173,32 @@ class JobFilter(Struct, frozen=True, kw_only=True):
 
 
 class JobPage(Struct, frozen=True):
-    """Some jobs, newest first; `next_before` (created µs) is where the next page starts, `None` at the end."""
+    """Jobs, newest first; the next page starts before `next_before` (created µs), which is `None` on the last page."""
 
     items: list[Job]
     next_before: int | None
 
 
 class JobBatch(Struct, frozen=True):
-    """The jobs that were found, in the order asked for, and the ids that were not."""
+    """The requested jobs that exist, in the requested order, and the ids of the others."""
 
     items: Annotated[list[Job], description("The jobs, without `input_params` and `result`")]
-    not_found: Annotated[list[str], description("The ids that no job has")]
+    not_found: Annotated[list[str], description("The ids of which no job exists")]
 
 
 class RunningCount(Struct, frozen=True):
-    """Running jobs with a live lease, and those without one."""
+    """Running jobs, with and without an active lease."""
 
-    leased: Annotated[int, count_meta("Running under a live lease")]
-    unleased: Annotated[int, count_meta("Running without one")]
+    leased: Annotated[int, count_meta("Running jobs with an active lease")]
+    unleased: Annotated[int, count_meta("Running jobs without one")]
 
 
 class Stats(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Exact counts at the moment `at`."""
+    """Exact numbers of jobs at the time `at`."""
 
-    at: Annotated[str, timestamp_meta("When it was counted")]
-    statuses: Annotated[dict[Status, int], description("Jobs by status; more statuses may come")]
-    delayed: Annotated[int, count_meta("Of the pending ones, those whose delay is not over")]
+    at: Annotated[str, timestamp_meta("When the jobs were counted")]
+    statuses: Annotated[dict[Status, int], description("Jobs by status; statuses may be added")]
+    delayed: Annotated[int, count_meta("Pending jobs whose delay has not elapsed")]
     queues: Annotated[
         dict[str, dict[Status, int]], description("Jobs by queue and status; queues without jobs are absent")
     ]

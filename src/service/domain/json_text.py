@@ -1,4 +1,4 @@
-"""JSON that passes through as text: checked to be valid, never parsed into values."""
+"""Validation of JSON that is stored and returned as text, without parsing it into Python values."""
 
 import json
 import re
@@ -15,58 +15,57 @@ MAX_DEPTH: Final = 200
 ALLOWED: Final = f"any JSON value in UTF-8, at most {MAX_DEPTH} levels deep"
 
 _SURROGATE: Final = re.compile("[\ud800-\udfff]")
-#: The most parts of a path that names where a lone surrogate is.
-_PATH_PARTS: Final = 3
+#: How deep `lone_surrogate` locates a surrogate.
+_MAX_PATH_PARTS: Final = 3
 _NOT_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
 
 
 def to_json(field: str, value: Any) -> bytes | None:
-    """Return `value` as JSON text: `None` is absent, `Raw` passes through, anything else is encoded.
+    """Return `value` as JSON text; `Raw` is checked and returned as it is, `None` is absent.
 
-    Raises `InvalidValue` naming `field` for what is not JSON: broken syntax or UTF-8, NaN, more than 200 levels.
+    Raises `InvalidValue` naming `field` for invalid syntax or UTF-8, for NaN, and for more than 200 levels.
     """
     if value is None:
         return None
-    text = bytes(value) if isinstance(value, Raw) else _encoded(field, value)
-    return _checked(field, text)
+    return _validate(field, bytes(value) if isinstance(value, Raw) else _encode(field, value))
 
 
 def depth(text: bytes) -> int:
-    """Return how many levels of arrays and objects the valid JSON `text` has."""
+    """Return the nesting depth of arrays and objects in `text`, which must be valid JSON."""
     without_escapes = text.replace(b"\\\\", b"").replace(b'\\"', b"")
     outside_strings = b"".join(without_escapes.split(b'"')[::2])
     return max(accumulate(map(_STEPS.__getitem__, outside_strings.translate(None, _NOT_BRACKETS))), default=0)
 
 
 def lone_surrogate(text: str) -> tuple[str, str] | None:
-    """Return the path of the first lone surrogate of a JSON text, and what is wrong; `None` if there is none.
+    """Return the path of the first lone surrogate in a JSON text, and an error text; `None` if there is none.
 
-    The path has at most three parts, such as `input_params.names[3]`, and is empty for the text as a whole.
+    The path has at most three parts, such as `input_params.names[3]`, and is empty for the whole text.
     """
     try:
         value = json.loads(text)
-        found = _surrogate_in(value)
-        if found is None:
+        surrogate = _surrogate_in(value)
+        if surrogate is None:
             return None
         path = ""
-        for _ in range(_PATH_PARTS):  # each part reads the value once more
+        for _ in range(_MAX_PATH_PARTS):  # each part reads the value again
             step = next(((path, item) for path, item in _items(value, path) if _surrogate_in(item)), None)
             if step is None:
                 break
             path, value = step
     except (ValueError, RecursionError):
         return None
-    return path, _surrogate_detail(found)
+    return path, _surrogate_detail(surrogate)
 
 
 def _surrogate_in(value: Any) -> str | None:
-    found = _SURROGATE.search(json.dumps(value, ensure_ascii=False))
-    return found[0] if found else None
+    match = _SURROGATE.search(json.dumps(value, ensure_ascii=False))
+    return match[0] if match else None
 
 
 def _items(value: Any, path: str) -> Iterator[tuple[str, Any]]:
-    """Yield what a value contains, with the path of each."""
+    """Yield the items of an array or object, each with its path."""
     if isinstance(value, list):
         yield from ((f"{path}[{index}]", item) for index, item in enumerate(value))
     elif isinstance(value, dict):
@@ -77,11 +76,11 @@ def _surrogate_detail(surrogate: str) -> str:
     return f"it has the lone surrogate \\u{ord(surrogate):04x}, which is not valid Unicode"
 
 
-def _below(field: str, path: str) -> str:
+def _join_path(field: str, path: str) -> str:
     return f"{field}.{path}" if path and not path.startswith("[") else f"{field}{path}"
 
 
-def _encoded(field: str, value: Any) -> bytes:
+def _encode(field: str, value: Any) -> bytes:
     try:
         builtins = msgspec.to_builtins(value, str_keys=True)
         return json.dumps(builtins, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
@@ -92,7 +91,7 @@ def _encoded(field: str, value: Any) -> bytes:
         raise InvalidValue(field, f"it cannot be written as JSON ({error})", ALLOWED) from error
 
 
-def _checked(field: str, text: bytes) -> bytes:
+def _validate(field: str, text: bytes) -> bytes:
     try:
         text.decode()
         value = bytes(msgspec.json.decode(text, type=Raw))
@@ -100,7 +99,7 @@ def _checked(field: str, text: bytes) -> bytes:
         raise InvalidValue(field, f"it is not valid UTF-8 (byte {error.start})", ALLOWED) from error
     except msgspec.DecodeError as error:
         path, detail = lone_surrogate(text.decode()) or ("", f"it is not valid JSON ({error})")
-        raise InvalidValue(_below(field, path), detail, ALLOWED) from error
+        raise InvalidValue(_join_path(field, path), detail, ALLOWED) from error
     except RecursionError as error:
         raise InvalidValue(field, "it is nested too deep", ALLOWED) from error
     if value.count(b"[") + value.count(b"{") > MAX_DEPTH and (levels := depth(value)) > MAX_DEPTH:

@@ -1,4 +1,4 @@
-"""Hosts and web origins in one spelling, so that two that mean the same are equal (RFC 6454, section 4)."""
+"""Normalization of hosts and web origins, so that equal ones compare equal (RFC 6454, section 4)."""
 
 import re
 from ipaddress import IPv6Address
@@ -10,7 +10,7 @@ _HOST: Final = re.compile(r"(\[[^\]]*\]|[^:\[]*)(?::[0-9]*)?")
 
 
 def normalize_origin(text: str) -> str:
-    """Return an origin as browsers send it: in lower case, without the default port. Raises `ValueError`."""
+    """Return an origin as browsers send it, in lower case and without the default port. Raises `ValueError`."""
     match = _ORIGIN.fullmatch(text.lower())
     if match is None:
         raise ValueError(f"{text!r} is not an origin")
@@ -18,25 +18,25 @@ def normalize_origin(text: str) -> str:
     port = int(digits or _DEFAULT_PORTS[scheme])
     if port > 65535:
         raise ValueError(f"{text!r} is not an origin")
-    return f"{scheme}://{_short(host)}{'' if port == _DEFAULT_PORTS[scheme] else f':{port}'}"
+    return f"{scheme}://{_compress_ipv6(host)}{'' if port == _DEFAULT_PORTS[scheme] else f':{port}'}"
 
 
 def normalize_host(text: str) -> str:
-    """Return the host of a `Host` header: in lower case, without its port, an IPv6 address in its short form."""
-    lower = text.lower()
-    match = _HOST.fullmatch(lower)
+    """Return the host of a `Host` header in lower case, without port, with an IPv6 address in its shortest form."""
+    host = text.lower()
+    match = _HOST.fullmatch(host)
     if match is None:
-        return lower
+        return host
     try:
-        return _short(match[1])
+        return _compress_ipv6(match[1])
     except ValueError:
         return match[1]
 
 
 def is_same_origin(origin: str, host: str) -> bool:
-    """Return whether a page of `origin` comes from where a request with this `Host` header goes.
+    """Return whether a page of `origin` was served by the host of this `Host` header.
 
-    The scheme is the origin's: a proxy may have ended TLS. A host without a port has the default port of that scheme.
+    The scheme is that of the origin, because a proxy may terminate TLS. A host without a port has its default port.
     """
     scheme = origin.partition("://")[0]
     try:
@@ -45,6 +45,6 @@ def is_same_origin(origin: str, host: str) -> bool:
         return False
 
 
-def _short(host: str) -> str:
-    """Return a host, an IPv6 address in its short form. Raises `ValueError`."""
+def _compress_ipv6(host: str) -> str:
+    """Return the host, with an IPv6 address in its shortest form. Raises `ValueError`."""
     return f"[{IPv6Address(host[1:-1])}]" if host.startswith("[") else host

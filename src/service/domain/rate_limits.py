@@ -1,17 +1,17 @@
-"""How much one client may ask for."""
+"""The rate limit of a client."""
 
 from msgspec import Struct
 
 
 class RateLimit(Struct, frozen=True):
-    """So many requests in so many seconds."""
+    """At most `requests` requests in `window_seconds` seconds."""
 
     requests: int
     window_seconds: int
 
 
 class Quota(Struct, frozen=True):
-    """What is left to a client under its limit: `remaining` requests now, all of them after `reset_seconds`."""
+    """The rest of a client's rate limit: `remaining` requests now, and all after `reset_seconds` seconds."""
 
     limit: RateLimit
     remaining: int

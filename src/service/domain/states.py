@@ -1,11 +1,11 @@
-"""The states of a job and the table of legal moves between them."""
+"""The state machine of a job."""
 
 from collections.abc import Mapping
 from enum import StrEnum
 
 
 class Status(StrEnum):
-    """Where a job stands, as every client sees it."""
+    """The status of a job."""
 
     PENDING = "pending"
     RUNNING = "running"
@@ -14,8 +14,8 @@ class Status(StrEnum):
     CANCELLED = "cancelled"
 
 
-#: From each status, those that a change may ask for. Scripts get it as arguments, the documentation is drawn from it.
-#: A running job moves to running only with progress that it does not have yet.
+#: From each status, those that an update may request. Scripts get this table as arguments; docs/state-machine.md is
+#: generated from it. The transition from running to running needs progress that differs from the stored one.
 TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     Status.PENDING: (Status.RUNNING, Status.FAILED, Status.CANCELLED),
     Status.RUNNING: (Status.RUNNING, Status.COMPLETED, Status.FAILED, Status.CANCELLED),
@@ -24,13 +24,13 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
     Status.CANCELLED: (),
 }
 
-#: The statuses that nothing follows.
+#: The statuses of finished jobs.
 FINAL_STATUSES: frozenset[Status] = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
 
-#: The statuses that a change may bring an `error_message` with.
+#: The statuses with which an update may set `error_message`.
 STATUSES_WITH_ERROR: frozenset[Status] = frozenset({Status.FAILED, Status.CANCELLED})
 
 
 def sources_of(target: Status) -> tuple[Status, ...]:
-    """Return the statuses from which a job may move to `target`."""
+    """Return the statuses from which a transition to `target` is legal."""
     return tuple(source for source, targets in TRANSITIONS.items() if target in targets)

@@ -1,4 +1,4 @@
-"""Times: microseconds since 1970 in numbers, ISO 8601 in records, as the scripts write it."""
+"""Conversion of times between microseconds since 1970 and ISO 8601, as the scripts write it into records."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Final
@@ -7,10 +7,10 @@ _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def format_timestamp(micros: int) -> str:
-    """Return microseconds since 1970 in ISO 8601: UTC, six decimals and a Z, so that as text it sorts as in time."""
+    """Return microseconds since 1970 in ISO 8601: UTC with six decimals and a Z, which sorts by time as text."""
     return (_EPOCH + timedelta(microseconds=micros)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
 
 
 def parse_timestamp(timestamp: str) -> int:
-    """Return a time in ISO 8601 with its offset as microseconds since 1970."""
+    """Return a time in ISO 8601 with an offset as microseconds since 1970."""
     return (datetime.fromisoformat(timestamp) - _EPOCH) // timedelta(microseconds=1)

@@ -1,4 +1,4 @@
-"""The durable server that the service brings along and starts where no Redis is named."""
+"""The embedded server: a durable Redis or Valkey that the service starts when no Redis is configured."""
 
 from service.embedded.attach import attach_or_start
 from service.embedded.errors import EmbeddedServerError

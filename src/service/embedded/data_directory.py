@@ -1,4 +1,4 @@
-"""A data directory: who owns it, where its socket is, and which server wrote it."""
+"""A data directory: its files, its locks, its socket, and the server that last opened it."""
 
 import fcntl
 import hashlib
@@ -15,7 +15,7 @@ from service.embedded.binary import Binary
 from service.embedded.errors import EmbeddedServerError
 from service.embedded.permissions import refuse_replaceable, restrict_to_owner
 
-#: Bytes that the path of a unix socket may have on every system (macOS: 104 with the final zero).
+#: Maximum bytes of a unix socket's path on every platform (macOS: 104 with the final zero byte, unix(4)).
 SOCKET_PATH_LIMIT: Final = 100
 
 
@@ -30,46 +30,46 @@ class ServerInfo(msgspec.Struct, frozen=True):
 
 
 class DataDirectory:
-    """The directory of one embedded server, made with mode 700 where it is missing."""
+    """The directory of one embedded server, created with mode 700 if it is missing."""
 
     def __init__(self, path: Path) -> None:
-        """Raise `EmbeddedServerError` where the directory cannot be made or used."""
+        """Raise `EmbeddedServerError` if the directory cannot be created or used."""
         self.path = path.absolute()
         try:
             for parent in reversed(self.path.parents):
                 parent.mkdir(mode=0o755, exist_ok=True)
             self.path.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
-            raise EmbeddedServerError(f"JOBSTATE_DATA={path}: {error.strerror}") from error
+            raise EmbeddedServerError(_unusable(path, error)) from error
         self.socket = self._socket()
         self.log = self.path / "server.log"
         self.pid_file = self.path / "server.pid"
-        self._writer_file = self.path / "server.json"
+        self._server_info_file = self.path / "server.json"
 
     @property
     def url(self) -> str:
-        """Where the server on it is reached."""
+        """The URL of the server on this directory."""
         return f"unix://{quote(str(self.socket))}?db=0"
 
     def make_private(self) -> None:
-        """Remove the access of other users. Raises `EmbeddedServerError` where that cannot be done."""
+        """Remove the access of other users. Raises `EmbeddedServerError` if that fails."""
         restrict_to_owner(self.path)
 
     def open_log(self) -> BinaryIO:
-        """Return a new file for the output of the server; the one before is kept."""
+        """Return a new file for the output of the server. The previous one is kept as `server.log.1`."""
         if self.log.exists():
             self.log.replace(self.log.with_suffix(".log.1"))
         return open(self.log, "wb", opener=_open_private)
 
     def lock(self, name: str) -> int | None:
-        """Take the lock of that name and return its open file; `None` while another process holds it.
+        """Lock the file of that name and return its descriptor, or `None` if another process holds the lock.
 
-        The lock lasts as long as any process has the file open, so a child that inherits it holds it on.
+        The lock lasts until every process has closed the descriptor, including child processes that inherit it.
         """
         try:
             file = os.open(self.path / f"{name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise EmbeddedServerError(f"JOBSTATE_DATA={self.path}: {error.strerror}") from error
+            raise EmbeddedServerError(_unusable(self.path, error)) from error
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -78,38 +78,44 @@ class DataDirectory:
         return file
 
     def check_compatible(self, binary: Binary) -> None:
-        """Raise `EmbeddedServerError` where the data is of a server that `binary` cannot follow."""
+        """Raise `EmbeddedServerError` if the data was written by a server whose data `binary` cannot read."""
         try:
-            writer = msgspec.json.decode(self._writer_file.read_bytes(), type=ServerInfo)
+            writer = msgspec.json.decode(self._server_info_file.read_bytes(), type=ServerInfo)
         except FileNotFoundError:
             return
         except (OSError, msgspec.DecodeError) as error:
-            raise EmbeddedServerError(f"{self._writer_file} cannot be read: {error}") from error
+            raise EmbeddedServerError(
+                f"{self._server_info_file} cannot be read: {error}. Restore it from a backup."
+            ) from error
         if not binary.can_read_data_from(writer.product, writer.version):
             raise EmbeddedServerError(
-                f"The jobs in {self.path} were written by {writer}, and {binary} ({binary.path}) cannot read them; "
-                f"they are untouched. Install {writer} or later, or start with an empty JOBSTATE_DATA."
+                f"The jobs in {self.path} were written by {writer}. {binary} ({binary.path}) cannot read them. "
+                f"They are unchanged. Install {writer} or later, or set `JOBSTATE_DATA` to an empty directory."
             )
 
     def record_server(self, binary: Binary) -> None:
-        """Note that `binary` has opened the data."""
-        noted = self._writer_file.with_suffix(".new")
-        with open(noted, "wb", opener=_open_private) as file:
+        """Record that `binary` has opened the data."""
+        new_file = self._server_info_file.with_suffix(".new")
+        with open(new_file, "wb", opener=_open_private) as file:
             file.write(msgspec.json.encode(ServerInfo(binary.product, binary.version)))
-        noted.replace(self._writer_file)
+        new_file.replace(self._server_info_file)
 
     def _socket(self) -> Path:
         socket = self.path / "redis.sock"
         if len(os.fsencode(socket)) <= SOCKET_PATH_LIMIT:
             return socket
         name = hashlib.sha256(os.fsencode(self.path)).hexdigest()[:12]
-        folder = Path(tempfile.gettempdir()) / f"jobstate-{os.getuid()}-{name}"
-        refuse_replaceable(folder, "TMPDIR")
-        folder.mkdir(mode=0o700, exist_ok=True)
-        found = folder.lstat()
-        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or stat.S_IMODE(found.st_mode) != 0o700:
-            raise EmbeddedServerError(f"{folder} is not a directory of ours with mode 700; remove it")
-        return folder / "redis.sock"
+        directory = Path(tempfile.gettempdir()) / f"jobstate-{os.getuid()}-{name}"
+        refuse_replaceable(directory, "TMPDIR")
+        directory.mkdir(mode=0o700, exist_ok=True)
+        status = directory.lstat()
+        if not stat.S_ISDIR(status.st_mode) or status.st_uid != os.getuid() or stat.S_IMODE(status.st_mode) != 0o700:
+            raise EmbeddedServerError(f"{directory} is not a directory of this user with mode 700. Remove it.")
+        return directory / "redis.sock"
+
+
+def _unusable(path: Path, error: OSError) -> str:
+    return f"`JOBSTATE_DATA`: {path} cannot be used: {error.strerror}. Choose another directory."
 
 
 def _open_private(path: str, flags: int) -> int:

@@ -1,5 +1,5 @@
-"""Why the embedded server cannot run."""
+"""The error of the embedded server."""
 
 
 class EmbeddedServerError(Exception):
-    """The embedded server cannot run; the message says why and what to do."""
+    """The embedded server cannot run. The message says why and what to do."""

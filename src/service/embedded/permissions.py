@@ -12,18 +12,18 @@ import structlog
 
 from service.embedded.errors import EmbeddedServerError
 
-#: What jobstate and its server keep in a data directory, as patterns of names.
+#: Name patterns of the files that jobstate and its server create in a data directory.
 OWN_NAMES: Final = ("appendonlydir", "dump.rdb", "owner.lock", "redis.sock", "server.*", "temp-*")
-#: The mode bits that let other users read, write or enter.
+#: The mode bits of the group and of other users.
 OTHER_USERS: Final = 0o077
 
 _log = structlog.get_logger(__name__)
 
 
 def restrict_to_owner(directory: Path) -> None:
-    """Remove the access of other users to a data directory and to the files of the server in it.
+    """Remove the access of other users to a data directory and to the server's files in it.
 
-    Raises `EmbeddedServerError` where that fails, or where it would change more than a data directory.
+    Raises `EmbeddedServerError` if that fails, or if the directory contains other files as well.
     """
     try:
         refuse_replaceable(directory, "JOBSTATE_DATA")
@@ -33,11 +33,11 @@ def restrict_to_owner(directory: Path) -> None:
             _check_exclusive(directory)
         changed = sum([_restrict(path) for path in (directory, *_files(directory))])
     except OSError as error:
-        path = error.filename or directory
-        raise EmbeddedServerError(f"`JOBSTATE_DATA`: the mode of {path} cannot be set: {error.strerror}") from error
+        reason = f"the mode of {error.filename or directory} cannot be set: {error.strerror}"
+        raise EmbeddedServerError(f"`JOBSTATE_DATA`: {reason}. Choose another directory.") from error
     if changed:
         _log.warning(
-            "removed the access of other users to the data directory",
+            "data directory permissions restricted",
             path=str(directory),
             mode=f"{stat.S_IMODE(before):o}",
             changed=changed,
@@ -45,18 +45,18 @@ def restrict_to_owner(directory: Path) -> None:
 
 
 def refuse_replaceable(directory: Path, variable: str) -> None:
-    """Raise `EmbeddedServerError` where every user may replace this directory, which `variable` names."""
+    """Raise `EmbeddedServerError` if every user may replace this directory, which `variable` sets."""
     for parent in dict.fromkeys((*directory.parents, *directory.resolve().parents)):
         mode = parent.stat().st_mode
         if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
             raise EmbeddedServerError(
-                f"`{variable}`: every user may write to {parent}, and so replace {directory}. "
+                f"`{variable}`: every user may write to {parent} and therefore replace {directory}. "
                 f"Run `chmod o-w {parent}`, or choose a directory elsewhere."
             )
 
 
 def _check_owner(path: Path) -> None:
-    """Raise `EmbeddedServerError` where a file, or the link to it, belongs to another user."""
+    """Raise `EmbeddedServerError` if a file, or the link to it, belongs to another user."""
     for owner in (path.lstat().st_uid, path.stat().st_uid):
         if owner != os.geteuid():
             raise EmbeddedServerError(
@@ -66,15 +66,15 @@ def _check_owner(path: Path) -> None:
 
 
 def _check_exclusive(directory: Path) -> None:
-    """Raise `EmbeddedServerError` where a directory is for more than jobs: its mode may be needed as it is."""
+    """Raise `EmbeddedServerError` if a directory is not for jobs only, so that its mode may be intended."""
     if directory.stat().st_mode & stat.S_ISVTX:
-        found = "is shared between users (it has the sticky bit)"
+        reason = "is shared between users (it has the sticky bit)"
     elif other := next((name for name in sorted(os.listdir(directory)) if not _is_own(name)), None):
-        found = f"contains {other!r}, which is not a file of jobstate"
+        reason = f"contains {other!r}, which is not a file of jobstate"
     else:
         return
     raise EmbeddedServerError(
-        f"`JOBSTATE_DATA`: other users may enter {directory}, which {found}. "
+        f"`JOBSTATE_DATA`: other users may enter {directory}, which {reason}. "
         f"Choose a directory for jobs only, or run `chmod 700 {directory}`."
     )
 
@@ -93,7 +93,7 @@ def _files(directory: Path) -> Iterator[Path]:
 
 
 def _restrict(path: Path) -> bool:
-    """Remove the access of other users to one file; return whether they had any."""
+    """Remove the access of other users to one file. Return whether they had any."""
     try:
         _check_owner(path)
         mode = stat.S_IMODE(path.stat().st_mode)
@@ -102,10 +102,10 @@ def _restrict(path: Path) -> bool:
         path.chmod(mode & ~OTHER_USERS)
         if path.stat().st_mode & OTHER_USERS:
             raise EmbeddedServerError(
-                f"`JOBSTATE_DATA`: the file system of {path} does not keep file modes, so other users can read it. "
-                f"Choose a directory on another file system."
+                f"`JOBSTATE_DATA`: the file system of {path} does not store file modes, so other users can read it. "
+                "Choose a directory on another file system."
             )
-    except FileNotFoundError:  # removed meanwhile, or a link to nothing
+    except FileNotFoundError:  # deleted meanwhile, or a broken link
         return False
     return True
 

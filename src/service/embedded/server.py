@@ -1,4 +1,4 @@
-"""The embedded server: started, watched over and ended by the service that owns its data directory."""
+"""The embedded server: started, supervised and stopped by the service that owns its data directory."""
 
 import atexit
 import os
@@ -17,7 +17,7 @@ from service.embedded.data_directory import DataDirectory
 from service.embedded.errors import EmbeddedServerError
 from service.embedded.stale_server import STOP_TIMEOUT, acquire_server_lock, send_command
 
-#: Seconds that a started server that died is left alone at first; doubled each time, up to the most.
+#: Seconds before a server that exited is restarted. The pause doubles with each exit, up to `MAX_BACKOFF`.
 MIN_BACKOFF: Final = 0.1
 MAX_BACKOFF: Final = 5.0
 
@@ -25,43 +25,43 @@ _log = structlog.get_logger(__name__)
 
 
 class EmbeddedServer:
-    """A Valkey or Redis of our own, durable, on a unix socket; a context manager.
+    """Context manager that runs a durable Valkey or Redis on a unix socket.
 
-    It keeps an append-only file that is synced before each answer, evicts nothing, and is started again when it dies.
-    One process owns a data directory; a server that a killed owner left behind is ended first, its data kept.
+    The server syncs its append-only file before each reply and evicts nothing. It is restarted if it exits. One process
+    owns a data directory. If a killed owner has left a stale server running, that one is stopped first.
     """
 
     def __init__(self, data: Path) -> None:
-        """Prepare to keep data in `data`. Raises `EmbeddedServerError` where that cannot be."""
+        """Prepare to store data in the directory `data`. Raises `EmbeddedServerError` if that is not possible."""
         self.binary: Binary = find()
         self.directory = DataDirectory(data)
         self.url = self.directory.url
-        self._owner: int | None = None
+        self._owner_lock: int | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._started: Future[None] = Future()
-        self._watcher = threading.Thread(target=self._supervise, name="embedded-server", daemon=True)
+        self._supervisor = threading.Thread(target=self._supervise, name="embedded-server", daemon=True)
 
     def __enter__(self) -> Self:
-        """Own the directory and start the server. Raises `EmbeddedServerError` saying why it cannot run."""
+        """Lock the directory and start the server. Raises `EmbeddedServerError`."""
         self.directory.make_private()
-        atexit.register(self._release)  # for a signal that comes where no `with` block ends the server yet
-        self._owner = self.directory.lock("owner")
+        atexit.register(self._release)  # a signal may arrive before the `with` block begins
+        self._owner_lock = self.directory.lock("owner")
         try:
-            if self._owner is None:
+            if self._owner_lock is None:
                 raise EmbeddedServerError(
-                    f"Another jobstate works on {self.directory.path}: stop it, or choose another JOBSTATE_DATA."
+                    f"Another service uses {self.directory.path}. Stop it, or change `JOBSTATE_DATA`."
                 )
             self.directory.check_compatible(self.binary)
-            self._watcher.start()
+            self._supervisor.start()
             self._started.result()
-        except BaseException:  # a signal's, too
+        except BaseException:  # including those raised by signals
             self._release()
             raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
-        """End the server and give up the directory."""
+        """Stop the server and unlock the directory."""
         self._release()
 
     def __str__(self) -> str:
@@ -69,21 +69,21 @@ class EmbeddedServer:
 
     @property
     def pid(self) -> int | None:
-        """The process id of the server; `None` while there is none."""
+        """The process id of the server, or `None` while it is not running."""
         return self._process.pid if self._process and self._process.poll() is None else None
 
     def _release(self) -> None:
         self._stopping.set()
-        self._end()
-        while self._watcher.is_alive():  # it may be about to start a server
-            self._watcher.join(0.05)
-            self._end()
-        if self._owner is not None:
-            os.close(self._owner)
-            self._owner = None
+        self._stop_server()
+        while self._supervisor.is_alive():  # it may still start a server
+            self._supervisor.join(0.05)
+            self._stop_server()
+        if self._owner_lock is not None:
+            os.close(self._owner_lock)
+            self._owner_lock = None
         atexit.unregister(self._release)
 
-    def _end(self) -> None:
+    def _stop_server(self) -> None:
         if self._process is None or self._process.poll() is not None:
             return
         self._process.terminate()
@@ -102,8 +102,8 @@ class EmbeddedServer:
                     stdin=subprocess.DEVNULL,
                     stdout=log,
                     stderr=subprocess.STDOUT,
-                    pass_fds=(lock,),  # held as long as the server lives, whatever becomes of us
-                    start_new_session=True,  # Ctrl-C is for the service
+                    pass_fds=(lock,),  # held until the server exits, even if this process is killed
+                    start_new_session=True,  # Ctrl-C must not reach the server
                     umask=0o077,
                 )
         finally:
@@ -125,45 +125,46 @@ class EmbeddedServer:
             "maxmemory-policy": "noeviction",
             "hash-max-listpack-value": "4096",
         }
-        return [word for name, value in options.items() for word in (f"--{name}", value)]
+        return [argument for name, value in options.items() for argument in (f"--{name}", value)]
 
     def _wait_until_ready(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + STOP_TIMEOUT
-        while (answer := send_command(self.directory.socket, "PING")) != "+PONG":
+        while (reply := send_command(self.directory.socket, "PING")) != "+PONG":
             if process.poll() is not None:
-                raise EmbeddedServerError(f"{self.binary} ended at its start. Its log says:\n{self._log_tail()}")
-            if answer.startswith("-LOADING"):
+                raise EmbeddedServerError(f"{self.binary} exited during startup. End of its log:\n{self._log_tail()}")
+            if reply.startswith("-LOADING"):
                 deadline = time.monotonic() + STOP_TIMEOUT
             if time.monotonic() > deadline:
-                self._end()
-                raise EmbeddedServerError(f"{self.binary} does not answer. Its log says:\n{self._log_tail()}")
+                self._stop_server()
+                raise EmbeddedServerError(f"{self.binary} does not respond. End of its log:\n{self._log_tail()}")
             time.sleep(0.005)
 
     def _log_tail(self) -> str:
         return "\n".join(self.directory.log.read_text(errors="replace").splitlines()[-8:])
 
     def _supervise(self) -> None:
-        """Start the server, and start it again whenever it dies, until the service stops.
+        """Start the server, and restart it whenever it exits, until the service stops.
 
-        No signal handler runs in this thread, so none can lose a process between its start and the note of it.
+        Signal handlers run in the main thread only. In this thread no signal can separate the start of a process from
+        the assignment of `self._process`.
         """
         try:
             self._launch()
         except BaseException as error:
-            self._end()
+            self._stop_server()
             self._started.set_exception(error)
             return
         self._started.set_result(None)
         pause = MIN_BACKOFF
         while True:
-            code = self._process.wait() if self._process else None
+            exit_code = self._process.wait() if self._process else None
             if self._stopping.wait(pause):
                 return
-            _log.error("the embedded server has died; starting it again", exit_code=code)
+            _log.error("embedded server exited, restarting", exit_code=exit_code)
             started = time.monotonic()
             try:
                 self._launch()
             except EmbeddedServerError as error:
                 if not self._stopping.is_set():
-                    _log.error("the embedded server could not be started again", detail=str(error))
+                    _log.error("embedded server restart failed", detail=str(error))
             pause = MIN_BACKOFF if time.monotonic() - started > 60 else min(pause * 2, MAX_BACKOFF)

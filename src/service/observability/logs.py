@@ -1,7 +1,7 @@
-"""Log lines: JSON for machines, coloured text for a terminal, the same for our own and for libraries' loggers.
+"""Log output as JSON or as coloured text, for the loggers of the service and of libraries.
 
-What a client sent cannot start a line of its own, nor reach a terminal as a control character: JSON lines are ASCII
-with all else escaped, and on a terminal whatever does not print is escaped too.
+Values that clients send can neither add a line nor send control characters to a terminal. JSON lines are ASCII with the
+rest escaped, and text for a terminal has unprintable characters escaped.
 """
 
 import asyncio
@@ -23,31 +23,31 @@ import structlog
 from structlog.processors import add_log_level
 from structlog.typing import EventDict, ExcInfo, Processor
 
-#: What stands in front of each line of a stack on a terminal, so that no text in it passes for a log line.
+#: Prefix of each traceback line on a terminal, so that no text in it looks like a log line.
 TRACEBACK_PREFIX: Final = "  | "
-#: What comes first of that in whose course a line is written.
+#: The context fields that come first in a line.
 LEADING_FIELDS: Final = ("correlation_id", "job_id")
 _json: Final = msgspec.json.Encoder(enc_hook=repr)
 
 
-def configure(level: str, form: str | None, **origin: int) -> None:
-    """Send every log line at or above `level` to standard error, as `json` or `console` (on a terminal by default).
+def configure(level: str, log_format: str | None, **static_fields: int) -> None:
+    """Write every log line at or above `level` to standard error, as `json` or `console`.
 
-    `origin` is on every line: which of several processes writes it.
+    `None` is `console` on a terminal and `json` elsewhere. Every line has the `static_fields`.
     """
-    console = form == "console" or (form is None and sys.stderr.isatty())
-    shared: list[Processor] = [_add_standard_fields(origin)]
-    rendering = _console_processors() if console else _json_processors()
-    lines = _BufferedStream(sys.stderr.buffer)
-    atexit.register(lines.flush)
+    is_console = log_format == "console" or (log_format is None and sys.stderr.isatty())
+    shared: list[Processor] = [_add_standard_fields(static_fields)]
+    rendering = _console_processors() if is_console else _json_processors()
+    stream = _BufferedStream(sys.stderr.buffer)
+    atexit.register(stream.flush)
     structlog.configure(
         processors=[*shared, *rendering, _as_bytes],
-        # Our own lines go straight to the file: through the standard library each would cost several times as much.
-        logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, lines)),
+        # Faster than the standard library by several times.
+        logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, stream)),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(cast(TextIO, lines))
+    handler = logging.StreamHandler(cast(TextIO, stream))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _drop_color_message],
@@ -58,18 +58,18 @@ def configure(level: str, form: str | None, **origin: int) -> None:
 
 
 class _BufferedStream:
-    """A file for lines, which it gets together with others of the same turn of the event loop: a write costs most.
+    """A thread-safe stream that writes all lines of one event loop iteration with one system call.
 
-    No more at one time than a pipe takes whole, so that lines of several processes do not mix. They are lost where the
-    disk is full or nobody reads the pipe: no work may end for its log. Threads may write, too.
+    A write has at most `PIPE_BUF` bytes, so that lines of several processes do not mix. It drops lines that it cannot
+    write, on a full disk or into a closed pipe.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._lock = threading.RLock()  # a handler of a signal may log while a line is written
+        self._lock = threading.RLock()  # reentrant, for signal handlers that log
         self._lines: list[bytes] = []
         self._size = 0
-        #: The event loop at the end of whose turn they are written.
+        #: The event loop whose next iteration writes the lines; `None` if none is scheduled.
         self._loop: asyncio.AbstractEventLoop | None = None
 
     def write(self, line: bytes | str) -> None:
@@ -91,17 +91,17 @@ class _BufferedStream:
             loop.call_soon(self._write_pending)
 
     def _write_pending(self) -> None:
-        with self._lock, contextlib.suppress(OSError, ValueError):  # the latter of a file that was closed
+        with self._lock, contextlib.suppress(OSError, ValueError):  # ValueError: the file is closed
             lines, self._lines, self._size, self._loop = self._lines, [], 0, None
             if lines:
                 self._file.write(b"".join(lines))
                 self._file.flush()
 
 
-def _add_standard_fields(origin: dict[str, int]) -> Processor:
-    """Return what puts before a line what one looks for first: in one step, since every request has its line."""
+def _add_standard_fields(static_fields: dict[str, int]) -> Processor:
+    """Return a processor that adds time, level, logger and context; one step, because every request logs a line."""
 
-    def head(logger: Any, level: str, event: EventDict) -> EventDict:
+    def add_fields(logger: Any, level: str, event: EventDict) -> EventDict:
         record: logging.LogRecord | None = event.get("_record")
         add_log_level(logger, level, event)
         line = {
@@ -116,10 +116,10 @@ def _add_standard_fields(origin: dict[str, int]) -> Processor:
                 line[name] = context[name]
         line.update(context)
         line.update(event)
-        line.update(origin)
+        line.update(static_fields)
         return line
 
-    return head
+    return add_fields
 
 
 def _now() -> str:
@@ -127,7 +127,7 @@ def _now() -> str:
     return f"{_second(seconds)}.{micros:06}Z"
 
 
-@lru_cache(1)  # most lines are of the same second as the one before
+@lru_cache(1)  # most lines have the same second as the previous one
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
 
@@ -139,7 +139,7 @@ def _json_processors() -> list[Processor]:
 def _as_json(_: Any, __: str, event: EventDict) -> str:
     try:
         line = _json.encode(event)
-    except (TypeError, ValueError):  # a lone surrogate, or a key that is no text
+    except (TypeError, ValueError):  # a lone surrogate, or a key that is not a string
         line = b"\x7f"
     if line.isascii() and b"\x7f" not in line:
         return line.decode("ascii")
@@ -151,25 +151,27 @@ def _as_bytes(_: Any, __: str, line: Any) -> bytes:
 
 
 def _console_processors() -> list[Processor]:
-    renderer = structlog.dev.ConsoleRenderer(timestamp_key="time", sort_keys=False, exception_formatter=_write_stack)
+    renderer = structlog.dev.ConsoleRenderer(
+        timestamp_key="time", sort_keys=False, exception_formatter=_write_traceback
+    )
     return [_escape_control_chars, renderer]
 
 
 def _escape_control_chars(_: Any, __: str, event: EventDict) -> EventDict:
-    return {name: _escaped(value) if isinstance(value, str) else value for name, value in event.items()}
+    return {name: _escape(value) if isinstance(value, str) else value for name, value in event.items()}
 
 
-def _escaped(text: str) -> str:
-    """Return `text` with what does not print as Python writes it in a string."""
-    return text if text.isprintable() else "".join(one if one.isprintable() else repr(one)[1:-1] for one in text)
+def _escape(text: str) -> str:
+    """Return `text` with unprintable characters as escape sequences of Python."""
+    return text if text.isprintable() else "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
 
 
-def _write_stack(file: TextIO, exc_info: ExcInfo) -> None:
+def _write_traceback(file: TextIO, exc_info: ExcInfo) -> None:
     for line in "".join(traceback.format_exception(*exc_info)).splitlines():
-        file.write(f"\n{TRACEBACK_PREFIX}{_escaped(line)}")
+        file.write(f"\n{TRACEBACK_PREFIX}{_escape(line)}")
 
 
 def _drop_color_message(_: Any, __: str, event: EventDict) -> EventDict:
-    """Drop uvicorn's second copy of a message, coloured for a terminal."""
+    """Drop the coloured copy of a message that uvicorn adds."""
     event.pop("color_message", None)
     return event

@@ -1,4 +1,4 @@
-"""Spans of requests and Redis calls for OpenTelemetry, where its variables name a collector and its extra is there."""
+"""OpenTelemetry spans of requests and Redis calls, if its variables name a collector and the extra is installed."""
 
 import os
 import time
@@ -17,13 +17,15 @@ _log = structlog.get_logger(__name__)
 
 
 def is_enabled() -> bool:
-    """Say whether OpenTelemetry's own variables ask for traces."""
-    off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
-    return not off and any(os.environ.get(name) for name in _ENDPOINTS)
+    """Return whether the variables of OpenTelemetry enable traces."""
+    is_off = (
+        os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true" or os.environ.get("OTEL_TRACES_EXPORTER") == "none"
+    )
+    return not is_off and any(os.environ.get(name) for name in _ENDPOINTS)
 
 
 def instrument_app(app: ASGIApp) -> ASGIApp:
-    """Return `app` with a span around every request, or as it is where traces are not wanted or cannot be made."""
+    """Return `app` with a span around every request, or `app` itself if traces are off or packages are missing."""
     if not is_enabled():
         return app
     try:
@@ -36,7 +38,7 @@ def instrument_app(app: ASGIApp) -> ASGIApp:
         from opentelemetry.util.http import OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS as SANITIZED
         from opentelemetry.util.http import get_custom_headers
     except ImportError as error:
-        _log.warning("no traces: the extra is missing; install jobstate[otel]", missing=error.name)
+        _log.warning("tracing unavailable, package missing", missing=error.name, hint="install jobstate[otel]")
         return app
     name = os.environ.get("OTEL_SERVICE_NAME", "jobstate")
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))
@@ -52,52 +54,52 @@ def instrument_app(app: ASGIApp) -> ASGIApp:
 
 
 class TracingObserver:
-    """An observer of the store before another: each call that a request makes of Redis is a span of its trace."""
+    """An observer that records each Redis call of a request as a span, and forwards all calls to another observer."""
 
     def __init__(self, observer: Observer) -> None:
-        """Tell `observer` all the same."""
+        """Forward to `observer`."""
         from opentelemetry import trace
 
         self._trace = trace
         self._tracer = trace.get_tracer("jobstate")
         self.on_call_start, self.on_job_change = observer.on_call_start, observer.on_job_change
-        self._called = observer.on_call_end
+        self._forward_call_end = observer.on_call_end
 
     def on_call_end(self, call: str, outcome: str, seconds: float) -> None:
-        """Note a call that has just ended."""
-        self._called(call, outcome, seconds)
+        """Record a call that has just ended."""
+        self._forward_call_end(call, outcome, seconds)
         if self._trace.get_current_span().is_recording():
-            ended = time.time_ns()
+            end = time.time_ns()
             self._tracer.start_span(
                 f"redis {call}",
                 kind=self._trace.SpanKind.CLIENT,
                 attributes={"db.system.name": "redis", "db.operation.name": call, "jobstate.outcome": outcome},
-                start_time=ended - int(seconds * 1e9),
-            ).end(ended)
+                start_time=end - int(seconds * 1e9),
+            ).end(end)
 
 
 def instrument_store(observer: Observer) -> Observer:
-    """Return what observes the store: `observer`, and the traces where there are any."""
+    """Return `observer`, wrapped for traces if they are enabled and installed."""
     return TracingObserver(observer) if is_enabled() and find_spec("opentelemetry") else observer
 
 
 def _set_span_attributes(app: ASGIApp) -> Any:
-    """Return `app` naming the span that it runs in after its route, and the log lines that belong to it."""
+    """Return `app` such that it sets the route and the correlation id on its span."""
     from opentelemetry.trace import get_current_span
 
-    def describe(scope: Any) -> None:
+    def set_attributes(scope: Any) -> None:
         span = get_current_span()
         if route := scope.get("path_template"):
             span.update_name(f"{scope['method']} {route}")
             span.set_attribute("http.route", route)
         span.set_attribute("jobstate.correlation_id", correlation_id(scope))
 
-    async def described(scope: Any, receive: Any, send: Any) -> None:
-        async def watched(message: Any) -> None:
-            if message["type"] == "http.response.start":  # the span ends with the last byte
-                describe(scope)
+    async def instrumented(scope: Any, receive: Any, send: Any) -> None:
+        async def send_wrapper(message: Any) -> None:
+            if message["type"] == "http.response.start":  # not later: the span ends with the last byte
+                set_attributes(scope)
             await send(message)
 
-        await app(scope, receive, watched)
+        await app(scope, receive, send_wrapper)
 
-    return described
+    return instrumented

@@ -1,1 +1,1 @@
-"""The HTTP server: uvicorn, set up for this service, in one process or several."""
+"""The HTTP server: uvicorn adapted to this service, in one process or several."""

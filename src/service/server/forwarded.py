@@ -1,4 +1,4 @@
-"""What trusted proxies say about a request: the client's address, the scheme, the host and the removed path prefix."""
+"""The `X-Forwarded-…` headers of trusted proxies: client address, scheme, host and removed path prefix."""
 
 import re
 from typing import Any, Final
@@ -11,10 +11,10 @@ _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+;=:@%-]+)*")
 
 
 class ForwardedHeaders(ProxyHeadersMiddleware):
-    """An ASGI application around another: adds `X-Forwarded-Host` and `X-Forwarded-Prefix` to what uvicorn reads."""
+    """ASGI middleware that adds `X-Forwarded-Host` and `X-Forwarded-Prefix` to the headers that uvicorn supports."""
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Apply the headers of a trusted proxy; those of anybody else have no effect."""
+        """Apply the headers of a trusted proxy; ignore those of any other client."""
         if scope["type"] == "http":
             client = scope.get("client")
             if (client[0] if client else None) in self.trusted_hosts:
@@ -25,16 +25,16 @@ class ForwardedHeaders(ProxyHeadersMiddleware):
 def _apply(scope: Any) -> None:
     hosts = _values(scope, b"x-forwarded-host")
     if hosts:
-        # Each proxy appends what it saw: the last value is that of the trusted proxy, those before it are the client's.
-        others = [one for one in scope["headers"] if one[0] != b"host"]
+        # Each proxy appends a value: only the last one comes from the trusted proxy.
+        others = [header for header in scope["headers"] if header[0] != b"host"]
         scope["headers"] = [(b"host", hosts[-1].encode("latin-1")), *others]
-    # Of several proxies, each removes its prefix from what the one before it has left.
-    prefix = "".join(one.rstrip("/") for one in _values(scope, b"x-forwarded-prefix"))
+    # Each of several proxies removes its own prefix, so the prefixes join to the full one.
+    prefix = "".join(value.rstrip("/") for value in _values(scope, b"x-forwarded-prefix"))
     if prefix and _PREFIX.fullmatch(prefix):
         scope["state"][PATH_PREFIX] = prefix
 
 
 def _values(scope: Any, name: bytes) -> list[str]:
-    """Return the values of a list header, those of several lines in their order."""
+    """Return the values of a list header, in order over all its lines."""
     lines = [value.decode("latin-1") for header, value in scope["headers"] if header == name]
-    return [one.strip() for one in ",".join(lines).split(",") if one.strip()]
+    return [value.strip() for value in ",".join(lines).split(",") if value.strip()]

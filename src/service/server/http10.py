@@ -1,4 +1,4 @@
-"""Answers to HTTP/1.0 clients, which cannot read chunks (RFC 9112, section 6.1)."""
+"""Responses to HTTP/1.0 clients, which cannot read chunks (RFC 9112, section 6.1)."""
 
 from typing import Any
 
@@ -6,9 +6,9 @@ from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 
 def unchunked(app: ASGIApp, cycle: Any) -> ASGIApp:
-    """Return `app` for the one request of `cycle`: a body of unknown length ends with the connection."""
+    """Return `app` wrapped for the request of `cycle`: closing the connection ends a body of unknown length."""
 
-    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+    async def respond(scope: Scope, receive: Receive, send: Send) -> None:
         has_length = True
 
         async def send_unchunked(message: Message) -> None:
@@ -18,9 +18,9 @@ def unchunked(app: ASGIApp, cycle: Any) -> ASGIApp:
                 if not has_length:
                     cycle.chunked_encoding = False
             elif message["type"] == "http.response.body" and not has_length:
-                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn refuses a part that is longer
+                cycle.expected_content_length = len(message.get("body", b""))  # else uvicorn rejects the part
             await send(message)
 
         await app(scope, receive, send_unchunked)
 
-    return answer
+    return respond

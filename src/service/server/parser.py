@@ -1,7 +1,7 @@
-"""How a request is parsed on when it asks for an upgrade, which the service ignores (RFC 9110, section 7.8).
+"""Parsing of requests that ask for an upgrade, which the service ignores (RFC 9110, section 7.8).
 
-llhttp takes whatever follows such a head for another protocol, and httptools (0.9) has no setting against it. So the
-parser stops behind the head, and a new one takes over: it reads the framing headers again, then the body.
+llhttp treats the bytes after such a head as another protocol, and httptools 0.9 has no setting to change this. The
+parser stops after the head. A new parser then reads the framing headers again, and the body.
 """
 
 from typing import Final
@@ -9,14 +9,14 @@ from typing import Final
 from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-#: The headers that tell where a request ends (RFC 9112, section 6).
+#: The headers that determine the length of a body (RFC 9112, section 6).
 _FRAMING: Final = frozenset({b"content-length", b"transfer-encoding"})
 
 
 def resume_after_head(protocol: HttpToolsProtocol) -> None:
-    """Replace the parser of `protocol`, which has stopped behind a head, by one that expects the body of that request.
+    """Replace the parser of `protocol`, which has stopped after a head, by one that reads the request's body next.
 
-    Raises `HttpParserError` where the headers tell no end of the body.
+    Raises `HttpParserError` if the headers do not determine the body's length.
     """
     version = protocol.parser.get_http_version().encode()
     framing = b"".join(b"%s: %s\r\n" % (name, value) for name, value in protocol.headers if name in _FRAMING)
@@ -24,30 +24,30 @@ def resume_after_head(protocol: HttpToolsProtocol) -> None:
     protocol.parser = HttpRequestParser(callbacks)
     protocol.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn does
     protocol.parser.feed_data(b"POST / HTTP/%s\r\n%s\r\n" % (version, framing))
-    callbacks.is_head_known = False
+    callbacks.skips_head = False
 
 
 class _Callbacks:
-    """Passes on what a parser finds, except for the head that the protocol knows already."""
+    """Forwards a parser's callbacks to the protocol, except those of the head, which the protocol has already read."""
 
     def __init__(self, protocol: HttpToolsProtocol) -> None:
         self._protocol = protocol
-        self.is_head_known = True
+        self.skips_head = True
         self.on_body = protocol.on_body
         self.on_message_complete = protocol.on_message_complete
 
     def on_message_begin(self) -> None:
-        if not self.is_head_known:
+        if not self.skips_head:
             self._protocol.on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        if not self.is_head_known:
+        if not self.skips_head:
             self._protocol.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.is_head_known:
+        if not self.skips_head:
             self._protocol.on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if not self.is_head_known:
+        if not self.skips_head:
             self._protocol.on_headers_complete()

@@ -1,111 +1,99 @@
-"""One client's connection: uvicorn's HTTP, with bounds on how long, how much and how many."""
+"""uvicorn's HTTP protocol with limits on time, size and the number of connections."""
 
-import asyncio
 import time
+from asyncio import Transport
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
 import structlog
 from httptools import HttpParserError, HttpParserUpgrade
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.client_identity import unmap_ipv4
-from service.api.correlation import HEADER, correlation_id, new_correlation_id
-from service.api.middleware.admission import OVER_CONNECTION_LIMIT
-from service.api.middleware.concurrency import PIPELINED, WAITING_SINCE
+from service.api.correlation import correlation_id, new_correlation_id
+from service.api.middleware.concurrency import OVER_CONNECTION_LIMIT, PIPELINED, WAITING_SINCE
 from service.api.middleware.telemetry import RECEIVED_AT
-from service.api.problems import (
-    HEADERS_TOO_LARGE,
-    MALFORMED_REQUEST,
-    MEDIA_TYPE,
-    REJECTED_AS,
-    REQUEST_TIMEOUT,
-    ProblemType,
-    encode_problem,
-)
+from service.api.problems import HEADERS_TOO_LARGE, MALFORMED_REQUEST, REJECTED_AS, REQUEST_TIMEOUT, ProblemType
+from service.server.header_size import MAX_HEADER_BYTES, HeaderSize
 from service.server.http10 import unchunked
 from service.server.parser import resume_after_head
+from service.server.rejection import encode_rejection
 from service.server.request_scheduler import RequestScheduler
-from service.server.security_headers import SECURITY_HEADERS
+from service.server.timeouts import ReadTimeout, WriteTimeout
+from service.server.uvicorn_version import require_supported_uvicorn
 from service.server.write_buffer import BufferedTransport, FlushScheduler
 from service.settings import Settings
 
-#: The most bytes of a request's line and headers.
-MAX_HEADER_BYTES: Final = 64 * 1024
-#: The least bytes of a body that are taken in after its request was answered.
+require_supported_uvicorn()
+
+#: Maximum bytes of a body that are read after the response, unless `MAX_BODY_BYTES` is larger.
 MAX_TRAILING_BODY_BYTES: Final = 1024 * 1024
-#: So many connections above the limit are told that they are too many; further ones are cut off.
+#: Maximum connections above the limit that get a 503 response. Further ones are aborted.
 MAX_REJECTED_CONNECTIONS: Final = 100
 
-#: What is said to those who send more.
 HEADERS_TOO_LARGE_DETAIL: Final = f"The request's line and headers take more than {MAX_HEADER_BYTES} bytes."
 
 _log = structlog.get_logger("service.access")
 
 
-class HeadersTooLargeError(Exception):
-    """Ends the parsing of a request."""
-
-
 class HttpProtocol(HttpToolsProtocol):
-    """A connection that is closed on a client that sends or reads too slowly, or sends too much of a head."""
+    """One client's connection. It closes when the client sends or reads too slowly, or sends too large a head."""
 
     def __init__(
         self,
         *args: Any,
         settings: Settings,
-        refused: Callable[[str], None],
-        turn: FlushScheduler,
-        starting: RequestScheduler,
+        on_rejected: Callable[[str], None],
+        flush_scheduler: FlushScheduler,
+        request_scheduler: RequestScheduler,
         **kwargs: Any,
     ) -> None:
-        """Serve one client within the limits of `settings`; tell `refused` the names of problems.
+        """Serve one client within the limits of `settings`.
 
-        Requests are begun by `starting`, answers written by `turn`, which all connections share.
+        `on_rejected` gets the problem's name of each rejection that the application does not see. All connections
+        share `flush_scheduler`, which writes responses, and `request_scheduler`, which starts requests.
         """
         super().__init__(*args, **kwargs)
         self._settings = settings
-        self._flush_scheduler = turn
-        self._request_scheduler = starting
-        self._on_rejected = refused
+        self._flush_scheduler = flush_scheduler
+        self._request_scheduler = request_scheduler
+        self._on_rejected = on_rejected
         self._over_limit = False
-        #: While a request is awaited, and while an answer is not taken in as fast as it is written.
-        self._read_timer: asyncio.TimerHandle | None = None
-        #: Whether a request has begun to come and has not come whole.
+        self._read_timeout = ReadTimeout(self.loop, settings.client_timeout_seconds, self._on_read_timeout)
+        self._header_size = HeaderSize()
+        #: Whether a request has arrived in part.
         self._receiving = False
-        self._write_timer: asyncio.TimerHandle | None = None
-        #: Bytes of the request's line, headers and trailers; bytes that have come since the parser last knew a part.
-        self._header_bytes = 0
-        self._unparsed = 0
-        #: Bytes of a body that came after its request was answered.
+        #: Bytes of a body received after the response to its request.
         self._trailing_bytes = 0
-        #: Requests that are being answered while others of the same connection come.
+        #: Requests still being processed when the client sent the next one.
         self._pipelined: list[Any] = []
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or refuse it where there are too many."""
+    def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
+        """Accept a connection. Over the limit, mark it for rejection or abort it."""
         super().connection_made(BufferedTransport(transport, self._flush_scheduler))  # type: ignore[arg-type]
+        self._write_timeout = WriteTimeout(self.loop, self._settings.client_timeout_seconds, self.transport)
         if self.client is not None:
             self.client = (unmap_ipv4(self.client[0]), self.client[1])
-        above = len(self.connections) - self._settings.max_connections
-        self._over_limit = above > 0
-        if above > MAX_REJECTED_CONNECTIONS:
+        excess = len(self.connections) - self._settings.max_connections
+        self._over_limit = excess > 0
+        if excess > MAX_REJECTED_CONNECTIONS:
             transport.abort()
-        self._start_read_timer()
+        self._read_timeout.start()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Forget the connection."""
-        self._stop_read_timer()
-        self._stop_write_timer()
+        """Stop the timers and disconnect all pipelined requests; uvicorn disconnects only the last request."""
+        self._read_timeout.stop()
+        self._write_timeout.stop()
         for cycle in self._pipelined:
             cycle.disconnected = True
             cycle.message_event.set()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Take in bytes; of a part that has no end so many and no more."""
-        self._unparsed += len(data)
+        """Parse received bytes. Reject them when they exceed the size limit or are not HTTP."""
+        header_size = self._header_size
+        header_size.unparsed_bytes += len(data)
         self._unset_keepalive_if_required()
         try:
             self._parse(data)
@@ -113,74 +101,77 @@ class HttpProtocol(HttpToolsProtocol):
             self.send_400_response("Invalid HTTP request received.")
         if self.transport.is_closing():
             return
-        if self._unparsed > MAX_HEADER_BYTES:
+        if header_size.unparsed_bytes > MAX_HEADER_BYTES:
             self._reject(HEADERS_TOO_LARGE, HEADERS_TOO_LARGE_DETAIL)
-        elif self._read_timer is None and (
+        # Most requests arrive in one piece and need no timer. Line breaks before a request start it too: the parser
+        # skips them.
+        elif not self._read_timeout.is_running and (
             self._receiving or self.cycle is None or self.cycle.response_complete
-        ):  # at the earliest here, since most come whole; or line breaks before a request, which the parser passes over
-            self._start_read_timer()
+        ):
+            self._read_timeout.start()
 
     def _parse(self, data: bytes | memoryview) -> None:
-        """Parse `data`, across the ends of heads that ask for an upgrade."""
+        """Parse `data`, including what follows heads that request an upgrade."""
         while data:
             try:
                 self.parser.feed_data(data)
-            except HttpParserUpgrade as stopped:
-                data = memoryview(data)[stopped.args[0] :]
+            except HttpParserUpgrade as upgrade:
+                data = memoryview(data)[upgrade.args[0] :]
                 resume_after_head(self)
             else:
                 return
 
     def on_message_begin(self) -> None:
-        """Start on a request."""
+        """Prepare for a new request."""
         if self.cycle is not None and not self.cycle.response_complete:
             self._on_pipelined_request(self.cycle)
         super().on_message_begin()
         if self._over_limit:
             self.scope["state"][OVER_CONNECTION_LIMIT] = True
-        self._header_bytes = self._unparsed = self._trailing_bytes = 0
+        self._header_size.reset()
+        self._trailing_bytes = 0
         self._receiving = True
-        self._stop_read_timer()
+        self._read_timeout.stop()
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
-        """Answer a request, as soon as it is its turn."""
+        """Have the scheduler start a request."""
         cycle.scope["state"][RECEIVED_AT] = time.perf_counter()
         if cycle.scope["http_version"] != "1.1":
             cycle.keep_alive = cycle.waiting_for_100_continue = False
             app = unchunked(app, cycle)
-        elif cycle.scope["method"] == "CONNECT":  # what follows may be meant for the tunnel
+        elif cycle.scope["method"] == "CONNECT":  # the bytes that follow may be meant for the tunnel
             cycle.keep_alive = False
         self._request_scheduler.schedule(super()._start_asgi_task, cycle, app)
 
     def _on_pipelined_request(self, cycle: Any) -> None:
-        """Take a request before the last one is answered: nothing is read from then on, not even that the client left.
+        """Mark `cycle`, the request before this one, as pipelined; abort the connection if it is a long poll.
 
-        So what waits is ended; uvicorn itself would tell only the last request of a connection that is lost.
+        uvicorn reads nothing more until the request before has its response, so it would not see the client disconnect.
         """
-        self._pipelined = [one for one in (*self._pipelined, cycle) if not one.response_complete]
+        self._pipelined = [request for request in (*self._pipelined, cycle) if not request.response_complete]
         cycle.scope["state"][PIPELINED] = True
         if WAITING_SINCE in cycle.scope["state"]:
             self.transport.abort()
 
     def on_url(self, url: bytes) -> None:
-        """Take in the request's line."""
-        self._count(len(url))
-        self.scope["method"] = self.parser.get_method().decode("ascii")  # uvicorn knows it after the headers only
+        """Store a part of the URL, and the method, which uvicorn sets only after the headers."""
+        self._header_size.add(len(url))
+        self.scope["method"] = self.parser.get_method().decode("ascii")
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take in a header, or count a trailer, which nobody reads; blanks around a value are no part of it."""
-        self._count(len(name) + len(value))
+        """Store a header without the blanks around its value (RFC 9110, section 5.5); discard a trailer."""
+        self._header_size.add(len(name) + len(value))
         if self.cycle is None or self.cycle.scope is not self.scope:
             super().on_header(name, value.strip(b" \t"))
 
     def on_body(self, body: bytes) -> None:
-        """Take in a part of the body; how large it may be is the application's matter until it has answered.
+        """Store a part of the body, which the application limits until it has responded.
 
-        What comes after the answer is taken in, within bounds, for a client that reads it only then: a connection that
-        is closed on bytes that nobody has taken in is reset, and the answer lost.
+        After the response, up to `MAX_TRAILING_BODY_BYTES` are read and discarded. Closing a connection with unread
+        bytes resets it, and a client that sends its whole body first would lose the response.
         """
-        self._unparsed = 0
+        self._header_size.unparsed_bytes = 0
         super().on_body(body)
         if self.cycle is not None and self.cycle.response_complete:
             self._trailing_bytes += len(body)
@@ -188,26 +179,26 @@ class HttpProtocol(HttpToolsProtocol):
                 self.transport.close()
 
     def on_message_complete(self) -> None:
-        """End a request; not where the parser has stopped behind a head, before the body."""
+        """Finish reading a request, unless the parser stopped at an upgrade: then the body follows."""
         if self.parser.should_upgrade():
             return
-        self._unparsed = 0
+        self._header_size.unparsed_bytes = 0
         self._receiving = False
         super().on_message_complete()
-        self._stop_read_timer()
+        self._read_timeout.stop()
 
     def pause_writing(self) -> None:
-        """Wait for a client that does not read as fast as it is answered."""
+        """Pause the response until the client has read from a full write buffer, and start the write timeout."""
         super().pause_writing()
-        self._start_write_timer()
+        self._write_timeout.start()
 
     def resume_writing(self) -> None:
-        """Write on."""
+        """Resume the response and stop the write timeout."""
         super().resume_writing()
-        self._stop_write_timer()
+        self._write_timeout.stop()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection; not one whose client still takes in its answer, nor wait for one that does not."""
+        """Close an idle connection. While the client reads its response wait again; abort if it does not read."""
         if self.flow.write_paused:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -218,87 +209,48 @@ class HttpProtocol(HttpToolsProtocol):
             super().timeout_keep_alive_handler()
 
     def send_400_response(self, msg: str) -> None:
-        """Answer what is no HTTP, or too much of it, as a problem like all others."""
-        if self._header_bytes > MAX_HEADER_BYTES:
+        """Reject a request that cannot be parsed, with 431 if its head is too large."""
+        if self._header_size.parsed_bytes > MAX_HEADER_BYTES:
             self._reject(HEADERS_TOO_LARGE, HEADERS_TOO_LARGE_DETAIL)
         else:
             self._reject(MALFORMED_REQUEST, msg)
 
-    def _count(self, size: int) -> None:
-        self._unparsed = 0
-        self._header_bytes += size
-        if self._header_bytes > MAX_HEADER_BYTES:
-            raise HeadersTooLargeError
-
-    def _start_read_timer(self) -> None:
-        self._stop_read_timer()
-        self._read_timer = self.loop.call_later(self._settings.client_timeout_seconds, self._on_read_timeout)
-
-    def _stop_read_timer(self) -> None:
-        if self._read_timer is not None:
-            self._read_timer.cancel()
-            self._read_timer = None
-
     def _on_read_timeout(self) -> None:
-        if self.flow.read_paused:  # it is this side that does not listen
-            self._start_read_timer()
+        if self.flow.read_paused:  # the service has stopped reading, not the client sending
+            self._read_timeout.start()
         elif self.scope is None:
             self.transport.abort()
         else:
-            self._reject(
-                REQUEST_TIMEOUT, f"The request did not arrive within {self._settings.client_timeout_seconds} s."
-            )
-
-    def _start_write_timer(self) -> None:
-        self._stop_write_timer()
-        unread = self.transport.get_write_buffer_size()
-        self._write_timer = self.loop.call_later(self._settings.client_timeout_seconds, self._on_write_timeout, unread)
-
-    def _stop_write_timer(self) -> None:
-        if self._write_timer is not None:
-            self._write_timer.cancel()
-            self._write_timer = None
-
-    def _on_write_timeout(self, unread_before: int) -> None:
-        if self.transport.get_write_buffer_size() < unread_before:  # slow, but on its way
-            self._start_write_timer()
-        else:
-            self.transport.abort()
+            seconds = self._settings.client_timeout_seconds
+            self._reject(REQUEST_TIMEOUT, f"The request did not arrive within {seconds} s.")
 
     def _reject(self, kind: ProblemType, detail: str) -> None:
-        """Answer from outside the application and close; a client that is being answered already is only cut off."""
+        """Write a problem response and close. If a response has started, abort instead."""
         cycle = self.cycle if self.cycle is not None and not self.cycle.response_complete else None
         if cycle is not None and cycle.response_started:
             self.transport.abort()
             return
-        if cycle is not None:  # the application waits for the rest: it notes the end of its request
+        if cycle is not None:  # the application is waiting for the body, and logs and counts this request itself
             scope: Any = cycle.scope
             correlation = correlation_id(scope)
             scope["state"][REJECTED_AS] = kind
         else:
+            scope = self.scope if self._receiving else None
             correlation = new_correlation_id()
             client = self.client[0] if self.client else None
             _log.warning("request", status=kind.status, problem=kind.name, client=client, correlation_id=correlation)
             self._on_rejected(kind.name)
-        body = encode_problem(kind, detail, correlation)
-        head = {
-            "content-type": MEDIA_TYPE,
-            "content-length": str(len(body)),
-            "connection": "close",
-            HEADER.lower(): correlation,
-            **dict(SECURITY_HEADERS),
-        }
-        lines = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-        content = b"" if self._is_head(cycle) else body
-        self.transport.write(STATUS_LINE[kind.status] + lines.encode() + b"\r\n" + content)
+        is_head = scope is not None and scope.get("method") == "HEAD"
+        self.transport.write(encode_rejection(kind, detail, correlation, has_body=not is_head))
         self.transport.close()
 
-    def _is_head(self, cycle: Any) -> bool:
-        """Say whether the request of `cycle`, else the one that is arriving, is HEAD: its answer has no body."""
-        scope: Any = cycle.scope if cycle is not None else self.scope if self._receiving else None
-        return scope is not None and scope.get("method") == "HEAD"
 
-
-def protocol_factory(settings: Settings, refused: Callable[[str], None]) -> Any:
-    """Return what uvicorn makes its connections with."""
-    return partial(HttpProtocol, settings=settings, refused=refused, turn=FlushScheduler(), starting=RequestScheduler())
+def protocol_factory(settings: Settings, on_rejected: Callable[[str], None]) -> Any:
+    """Return what uvicorn calls for each connection. `on_rejected` gets the names of problems."""
+    return partial(
+        HttpProtocol,
+        settings=settings,
+        on_rejected=on_rejected,
+        flush_scheduler=FlushScheduler(),
+        request_scheduler=RequestScheduler(),
+    )

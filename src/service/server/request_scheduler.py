@@ -1,4 +1,4 @@
-"""When a request that has come is begun: not all that came together in one turn of the event loop."""
+"""Start of requests: a limited number in each iteration of the event loop."""
 
 import asyncio
 from collections import deque
@@ -6,40 +6,40 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
 
-#: The most requests that are begun in one turn of the event loop: what they ask of Redis is on its way while others are
-#: begun, and fewer of them are half done at one time.
+#: Maximum requests started in one iteration of the event loop. Their commands are on the way to Redis while the next
+#: requests start, and fewer requests are in progress concurrently.
 MAX_STARTS_PER_TICK: Final = 8
 
 
 class RequestScheduler:
-    """Begins requests in the order in which they came, a few in each turn of the event loop."""
+    """Starts requests in order of arrival, at most `MAX_STARTS_PER_TICK` in each iteration of the event loop."""
 
     def __init__(self) -> None:
-        self._left = MAX_STARTS_PER_TICK
+        self._available = MAX_STARTS_PER_TICK
         self._waiting: deque[Callable[[], None]] = deque()
-        self._is_called = False
+        self._is_scheduled = False
 
     def schedule(self, start: Callable[..., None], *args: Any) -> None:
-        """Call `start` with `args`, at once or in one of the next turns."""
+        """Call `start` with `args`, immediately or in one of the next iterations."""
         self._schedule_tick()
-        if self._left:
-            self._left -= 1
+        if self._available:
+            self._available -= 1
             start(*args)
         else:
             self._waiting.append(partial(start, *args))
 
     def _schedule_tick(self) -> None:
-        if not self._is_called:
-            self._is_called = True
+        if not self._is_scheduled:
+            self._is_scheduled = True
             asyncio.get_running_loop().call_soon(self._run_tick)
 
     def _run_tick(self) -> None:
-        self._is_called = False
-        self._left = MAX_STARTS_PER_TICK
+        self._is_scheduled = False
+        self._available = MAX_STARTS_PER_TICK
         try:
-            while self._waiting and self._left:
-                self._left -= 1
+            while self._waiting and self._available:
+                self._available -= 1
                 self._waiting.popleft()()
         finally:
-            if self._left < MAX_STARTS_PER_TICK:
+            if self._available < MAX_STARTS_PER_TICK:
                 self._schedule_tick()

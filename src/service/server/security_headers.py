@@ -1,9 +1,9 @@
-"""What every answer says to browsers; the server writes it, so that it is on what it answers by itself, too."""
+"""Security headers for browsers. The server adds them to every response, including those it writes itself."""
 
 from typing import Final
 
-#: What a page may load and do: nothing from elsewhere, no script or style but those of its own files. One policy for
-#: all answers: what is no page does nothing with it.
+#: Pages may load only files of their own origin, and no inline script or style. All responses carry the same policy,
+#: which has no effect on a response that is not a page.
 CONTENT_SECURITY_POLICY: Final = "; ".join(
     (
         "default-src 'none'",
@@ -21,6 +21,6 @@ SECURITY_HEADERS: Final = (
     ("x-content-type-options", "nosniff"),
     ("x-frame-options", "DENY"),
     ("referrer-policy", "no-referrer"),
-    # To load it, not only to read it, a page of another origin must ask (CORS).
+    # Without CORS a page of another origin cannot even embed a response.
     ("cross-origin-resource-policy", "same-origin"),
 )

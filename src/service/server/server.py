@@ -1,4 +1,4 @@
-"""One process that serves: uvicorn's server with the limits and the end that this service has."""
+"""One server process: uvicorn with the limits and the shutdown of this service."""
 
 import asyncio
 import gc
@@ -21,28 +21,28 @@ from service.server.rlimits import raise_open_file_limit
 from service.server.security_headers import SECURITY_HEADERS
 from service.settings import Settings
 
-#: Seconds between two looks at the leases that the end of the process waits for.
+#: Seconds between two counts of the leases during shutdown.
 LEASE_POLL_INTERVAL: Final = 0.2
-#: Seconds without sight of Redis after which they are not waited for any longer.
+#: Seconds without an answer from Redis after which shutdown stops waiting for leases.
 REDIS_LOST_TIMEOUT: Final = 5.0
-#: Seconds that requests in flight have at least, when the workers have used up the time.
+#: Minimum seconds for requests in flight once the wait for leases has ended.
 MIN_REQUEST_GRACE: Final = 1
-#: So many more objects than before are there when the garbage collector looks at the youngest of them.
+#: Net allocations that start a collection of the youngest generation.
 GC_THRESHOLD: Final = 20_000
 
 _log = structlog.get_logger(__name__)
 
 
 class Server(uvicorn.Server):
-    """Serves until SIGINT, SIGTERM, or the end of the process that started it, then until its requests are answered."""
+    """Serves until a signal or the exit of its parent process, then finishes the requests in flight."""
 
     def __init__(self, settings: Settings, redis_url: str, *, started: Callable[[], None]) -> None:
-        """Work on the Redis at `redis_url`; call `started` once requests are answered."""
+        """Store jobs in the Redis at `redis_url`. Call `started` once the server accepts requests."""
         raise_open_file_limit(settings)
         self._on_started = started
         self._settings = settings
-        #: When the leases were last seen at the end, as `time.monotonic`.
-        self._last_seen = 0.0
+        #: When shutdown last read the number of leases (`time.monotonic`).
+        self._leases_read_at = 0.0
         metrics = Metrics()
         service, self._state = create_asgi_app(settings, redis_url, metrics)
         application: Any = service
@@ -54,20 +54,20 @@ class Server(uvicorn.Server):
                 http=protocol_factory(settings, metrics.count_problem),
                 ws="none",
                 lifespan="on",
-                proxy_headers=False,  # `ForwardedHeaders` reads them
+                proxy_headers=False,  # `ForwardedHeaders` does this
                 timeout_keep_alive=settings.keep_alive_seconds,
                 access_log=False,
                 log_config=None,
                 server_header=False,
                 headers=list(SECURITY_HEADERS),
                 timeout_graceful_shutdown=settings.shutdown_drain_seconds,
-                # Each request in a context of its own: it may be begun in the course of another.
+                # `RequestScheduler` may start a request within another one's context.
                 reset_contextvars=True,
             )
         )
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Start, and say so; end with the process that started this one."""
+        """Start the server, call `started` and watch for the exit of the parent process."""
         await super().startup(sockets)
         if self.started:
             _tune_gc()
@@ -76,10 +76,10 @@ class Server(uvicorn.Server):
             self._on_started()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End; at a second signal without waiting for requests.
+        """Shut down. On a second signal do not wait for leases or requests.
 
-        To one of several workers the same signal may come from the first process as well as from whoever ends them all:
-        for it another one is the second.
+        A child process may get one signal twice, from the supervisor and from the terminal or process manager. Only a
+        different signal counts as its second one.
         """
         if self._captured_signals and (multiprocessing.parent_process() is None or sig not in self._captured_signals):
             self.force_exit = True
@@ -87,9 +87,9 @@ class Server(uvicorn.Server):
         self.should_exit = True
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End what serves; after SIGTERM once no worker holds a job. Whoever is not answered at the end is cut off."""
+        """Shut down: after SIGTERM once all leases have ended. Abort connections that remain after the drain time."""
         if self.started:
-            for waiter in (self._state.waiting, self._state.watching, self._state.timeline):
+            for waiter in (self._state.claim_waiter, self._state.job_watcher, self._state.event_stream):
                 waiter.close()
             started = time.monotonic()
             if signal.SIGTERM in self._captured_signals:
@@ -101,31 +101,32 @@ class Server(uvicorn.Server):
             connection.transport.abort()
 
     async def _wait_for_leases(self) -> None:
-        """Serve on, so that workers are heard of and finish, while there are live leases."""
-        self._last_seen = started = time.monotonic()
-        held = await self._leases()
-        if has_waited := held != 0:
-            _log.info("waiting for workers to finish", leases=held)
-        while held != 0 and not self.force_exit and time.monotonic() - started < self._settings.shutdown_drain_seconds:
-            if time.monotonic() - self._last_seen > REDIS_LOST_TIMEOUT:
-                _log.warning("cannot see whether workers hold jobs; not waiting for them")
+        """Keep serving while leases are active, so that workers can send heartbeats and results."""
+        self._leases_read_at = time.monotonic()
+        deadline = self._leases_read_at + self._settings.shutdown_drain_seconds
+        leases = await self._leases()
+        if has_waited := leases != 0:
+            _log.info("shutdown waiting for leases", leases=leases)
+        while leases != 0 and not self.force_exit and time.monotonic() < deadline:
+            if time.monotonic() - self._leases_read_at > REDIS_LOST_TIMEOUT:
+                _log.warning("shutdown cannot read leases")
                 return
             await asyncio.sleep(LEASE_POLL_INTERVAL)
-            await self.on_tick(0)  # for the date of the answers
-            held = await self._leases()
-        if held != 0:
-            _log.warning("workers may hold jobs still; their leases live on in Redis", leases=held)
+            await self.on_tick(0)  # updates the Date header
+            leases = await self._leases()
+        if leases != 0:
+            _log.warning("shutdown timeout, leases still active", leases=leases)
         elif has_waited:
-            _log.info("no worker holds a job any more")
+            _log.info("shutdown leases released")
 
     async def _leases(self) -> int | None:
-        """Return how many leases live; `None` where Redis does not tell."""
+        """Return the number of active leases, or `None` if it cannot be read from Redis."""
         try:
-            found = await self._state.job_manager.get_running_job_count(leased=True)
-        except Exception:  # whatever it is, it must not keep the process from its orderly end
+            count = await self._state.job_manager.get_running_job_count(leased=True)
+        except Exception:  # no error may prevent the shutdown
             return None
-        self._last_seen = time.monotonic()
-        return int(found)
+        self._leases_read_at = time.monotonic()
+        return int(count)
 
     def _on_parent_exit(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)
@@ -133,9 +134,9 @@ class Server(uvicorn.Server):
 
 
 def _tune_gc() -> None:
-    """Have the garbage collector pass over what lives as long as the process, and look seldom at what does not.
+    """Exclude the objects that exist at startup from garbage collection, and collect the others less often.
 
-    Nearly nothing that a request leaves behind is in a cycle; each full look at all objects would stop every request.
+    A request leaves almost no reference cycles, and a full collection delays every request in progress.
     """
     gc.collect()
     gc.freeze()

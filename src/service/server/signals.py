@@ -1,22 +1,22 @@
-"""Signals that end a process: all end this one in order, so that it leaves no server and no worker running."""
+"""Signals that terminate a process: all of them shut this one down in order, with its child processes."""
 
 import signal
 from types import FrameType
 from typing import Final
 
-#: Signals that do not end a process, cannot be handled, or report a fault of the process itself.
+#: Signals that do not terminate a process, that cannot be handled, or that report a fault of the process itself.
 _UNHANDLED: Final = {
     *(signal.SIGCHLD, signal.SIGCONT, signal.SIGTSTP, signal.SIGTTIN, signal.SIGTTOU, signal.SIGURG, signal.SIGWINCH),
     *(signal.SIGKILL, signal.SIGSTOP),
     *(signal.SIGABRT, signal.SIGBUS, signal.SIGFPE, signal.SIGILL, signal.SIGSEGV, signal.SIGSYS, signal.SIGTRAP),
-    *(getattr(signal, name, signal.SIGCHLD) for name in ("SIGEMT", "SIGINFO")),  # of BSD and macOS
+    *(getattr(signal, name, signal.SIGCHLD) for name in ("SIGEMT", "SIGINFO")),  # on BSD and macOS
 }
 
 
 def end_as_sigint() -> None:
-    """Let every signal whose default action ends the process act as SIGINT does.
+    """Make every signal whose default action terminates the process act like SIGINT.
 
-    A signal that is ignored (`nohup`) or has a handler keeps it.
+    A signal that is ignored (`nohup`) or already has a handler stays as it is.
     """
     for number in signal.valid_signals() - _UNHANDLED:
         if signal.getsignal(number) is signal.SIG_DFL:
@@ -24,9 +24,9 @@ def end_as_sigint() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    if number == signal.SIGHUP:  # a closed terminal sends it more than once, and a second SIGINT means "at once"
+    if number == signal.SIGHUP:  # a closing terminal sends it several times, and a second SIGINT skips the wait
         signal.signal(number, signal.SIG_IGN)
     handler = signal.getsignal(signal.SIGINT)
-    if not callable(handler):  # SIGINT is ignored or ends the process
+    if not callable(handler):  # SIGINT is ignored or has its default action
         raise KeyboardInterrupt
     handler(signal.SIGINT, frame)

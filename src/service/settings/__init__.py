@@ -1,4 +1,4 @@
-"""The settings of the service: one frozen struct, read from the environment, refused at start where it is wrong."""
+"""The settings of the service, read from the environment and validated at start."""
 
 import os
 from collections.abc import Mapping
@@ -37,18 +37,18 @@ __all__ = [
     "retention_from_environment",
 ]
 
-#: The names of this machine, as a Host header has them.
+#: The names of this machine in a `Host` header.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 _WITHOUT_KEYS: Final = (
-    "an address of loopback; any other with API_KEYS (`jobstate key NAME --scopes SCOPES` makes one), or with "
-    "ALLOW_ANONYMOUS=1, by which whoever reaches the port may do everything"
+    "a loopback address; another one with API keys (`API_KEYS`; `jobstate key NAME --scopes SCOPES` generates one), or "
+    "with `ALLOW_ANONYMOUS=1`, which gives every client that reaches the port full access"
 )
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """What the service runs with; `VARIABLES` says what each means."""
+    """The settings of the service; `VARIABLES` describes each."""
 
-    #: None: start the embedded server.
+    #: None: the embedded server.
     redis_url: str | None
     redis_max_connections: int
     redis_waitaof: bool
@@ -65,7 +65,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     client_timeout_seconds: int
     keep_alive_seconds: int
     shutdown_drain_seconds: int
-    #: Empty: everybody is let in.
+    #: Empty: requests need no API key.
     api_keys: tuple[ApiKey, ...]
     allow_anonymous: bool
     #: None: any.
@@ -78,8 +78,8 @@ class Settings(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Read the settings; an empty variable counts as unset. Raises `SettingsError` for the first that is wrong."""
-        values = {one.field: one.read(environ) for one in VARIABLES if one.field in cls.__struct_fields__}
+        """Return the settings; an empty variable counts as unset. Raises `SettingsError` for the first invalid one."""
+        values = {var.field: var.read(environ) for var in VARIABLES if var.field in cls.__struct_fields__}
         derived = {
             "redis_url": _redis_url(environ),
             "ttl": retention_from_environment(environ),
@@ -93,7 +93,7 @@ class Settings(Struct, frozen=True, kw_only=True):
 
 
 def retention_from_environment(environ: Mapping[str, str] = os.environ) -> timedelta:
-    """Return how long a job is kept after its last change; raises `SettingsError`."""
+    """Return how long a job is kept after its last change. Raises `SettingsError`."""
     days, seconds = JOB_TTL_DAYS.read(environ), JOB_TTL_SECONDS.read(environ)
     return timedelta(days=days) if seconds is None else timedelta(seconds=seconds)
 
@@ -106,19 +106,17 @@ def _redis_url(environ: Mapping[str, str]) -> str | None:
     if host is not None:
         return f"redis://{f'[{host}]' if ':' in host else host}:{port}/0"
     if environ.get(REDIS_PORT.name, "").strip():
-        raise SettingsError(
-            REDIS_PORT.name, environ[REDIS_PORT.name], "only together with REDIS_HOST; set REDIS_HOST or unset it"
-        )
+        allowed = "only together with `REDIS_HOST`; set it, or unset this variable"
+        raise SettingsError(REDIS_PORT.name, environ[REDIS_PORT.name], allowed)
     return None
 
 
 def _api_keys(environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
-    found = (API_KEYS.read(environ) or ()) + (API_KEYS_FILE.read(environ) or ())
-    if not parsers.are_unique(found):
-        raise SettingsError(
-            API_KEYS_FILE.name, environ[API_KEYS_FILE.name], "names and keys that API_KEYS does not have"
-        )
-    return found
+    keys = (API_KEYS.read(environ) or ()) + (API_KEYS_FILE.read(environ) or ())
+    if not parsers.are_unique(keys):
+        allowed = "names and keys that are not in `API_KEYS`"
+        raise SettingsError(API_KEYS_FILE.name, environ[API_KEYS_FILE.name], allowed)
+    return keys
 
 
 def _is_loopback(host: str) -> bool:
@@ -128,9 +126,9 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _allowed_hosts(named: tuple[str, ...] | None, listening: str) -> tuple[str, ...] | None:
-    """Return the hosts to answer to: a page in a browser must not reach a loopback service under a name of its own."""
-    if named is None:
-        own = f"[{listening}]" if ":" in listening else listening
-        return tuple(dict.fromkeys((*LOOPBACK, own))) if _is_loopback(listening) else None
-    return None if "*" in named else named
+def _allowed_hosts(hosts: tuple[str, ...] | None, listen_host: str) -> tuple[str, ...] | None:
+    """Return the allowed hosts, or `None` for any; on loopback the default protects against DNS rebinding."""
+    if hosts is None:
+        own = f"[{listen_host}]" if ":" in listen_host else listen_host
+        return tuple(dict.fromkeys((*LOOPBACK, own))) if _is_loopback(listen_host) else None
+    return None if "*" in hosts else hosts

@@ -1,4 +1,4 @@
-"""Every variable of the environment that the service reads: the one list for settings, options and documentation."""
+"""Every environment variable of the service: the one list for settings, options of commands and documentation."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -14,28 +14,32 @@ MAX_RETENTION: Final = timedelta(days=365)
 
 
 class SettingsError(Exception):
-    """A variable of the environment that the service does not start with: its name, its value, what is allowed."""
+    """An environment variable has an invalid value. The text shows the name, the value and what is allowed."""
 
     def __init__(self, name: str, value: str, allowed: str, detail: str = "") -> None:
-        why = f": {detail}" if detail else ""
-        super().__init__(f"{name}={redact_url(value)!r} is not allowed{why}; allowed: {allowed}")
+        reason = f": {detail}" if detail else ""
+        super().__init__(f"{name}={redact_url(value)!r} is not allowed{reason}; allowed: {allowed}")
         self.name = name
 
 
 class Variable(NamedTuple):
-    """A variable of the environment: what it sets, how it is read, and what may stand in it."""
+    """An environment variable: its default, how it is parsed, and texts for people."""
 
     name: str
-    field: str
     default: str | None
     parse: Callable[[str], Any]
     allowed: str
     description: str
-    #: Whether what stands in it is shown to nobody, not even where it is refused.
+    #: The value is not shown in errors.
     is_secret: bool = False
 
+    @property
+    def field(self) -> str:
+        """The field of `Settings`, in snake case: `port` for `JOBSTATE_PORT`."""
+        return self.name.removeprefix("JOBSTATE_").lower()
+
     def read(self, environ: Mapping[str, str]) -> Any:
-        """Return the parsed value or default; raises `SettingsError`."""
+        """Return the parsed value, the parsed default, or `None` without a default. Raises `SettingsError`."""
         text = environ.get(self.name, "").strip() or self.default
         if text is None:
             return None
@@ -46,79 +50,71 @@ class Variable(NamedTuple):
         except ValueError as error:
             if self.is_secret:
                 raise SettingsError(self.name, "…", self.allowed) from None
-            raise SettingsError(self.name, text, self.allowed + _injected_by(self.name, text)) from error
+            raise SettingsError(self.name, text, self.allowed + _kubernetes_hint(self.name, text)) from error
 
 
-def _injected_by(name: str, text: str) -> str:
-    """Return where a variable comes from that no user has set."""
+def _kubernetes_hint(name: str, text: str) -> str:
+    """Return what to do about a variable that Kubernetes injects, or an empty string for another one."""
     if not name.endswith("_PORT") or not re.match(r"(tcp|udp|sctp)://", text):
         return ""
-    of_service = name.removesuffix("_PORT").lower()
+    service = name.removesuffix("_PORT").lower()
     return (
-        f". Kubernetes injects this for a Service named `{of_service}`: set `enableServiceLinks: false` in the pod, "
+        f". Kubernetes injects this for a Service named `{service}`: set `enableServiceLinks: false` in the pod, "
         f"or set `{name}` there"
     )
 
 
-def _number(name: str, field: str, default: int | None, least: int, most: int, purpose: str) -> Variable:
-    allowed = f"an integer from {least} to {most}"
+def _integer(name: str, default: int | None, minimum: int, maximum: int, description: str) -> Variable:
+    allowed = f"an integer from {minimum} to {maximum}"
     return Variable(
-        name, field, None if default is None else str(default), parsers.integer(least, most), allowed, purpose
+        name, None if default is None else str(default), parsers.integer(minimum, maximum), allowed, description
     )
 
 
+def _boolean(name: str, description: str) -> Variable:
+    return Variable(name, "0", parsers.boolean, "0 or 1", description)
+
+
+_HOST: Final = "a host name or address"
+_API_KEYS: Final = (
+    f"1 to {parsers.MAX_API_KEYS} of NAME:SCOPE+SCOPE:SHA256, separated by commas or spaces; "
+    f"`jobstate key NAME --scopes {','.join(Scope)}` generates one"
+)
+
 REDIS_URL: Final = Variable(
     "REDIS_URL",
-    "redis_url",
     None,
     redis_url,
     "redis://[[user]:password@]host[:port][/db], rediss://… for TLS (with options ssl_…), or "
     "unix://[[user]:password@]/path[?db=…]",
-    "the Redis to work on; wins over REDIS_HOST",
+    "URL of Redis; overrides `REDIS_HOST`. Without both, the embedded server is started",
 )
-REDIS_HOST: Final = Variable(
-    "REDIS_HOST", "redis_host", None, parsers.host, "a host name or address", "the host of the Redis to work on"
-)
+REDIS_HOST: Final = Variable("REDIS_HOST", None, parsers.host, _HOST, "Host of Redis")
 REDIS_PORT: Final = Variable(
     "REDIS_PORT",
-    "redis_port",
     "6379",
     parsers.integer(1, 65535),
-    "an integer from 1 to 65535, together with REDIS_HOST",
-    "its port",
+    "an integer from 1 to 65535, together with `REDIS_HOST`",
+    "Port of Redis",
 )
-JOB_TTL_DAYS: Final = _number("JOB_TTL_DAYS", "ttl", 7, 1, 365, "days that a job is kept after its last change")
-JOB_TTL_SECONDS: Final = _number(
-    "JOB_TTL_SECONDS", "ttl", None, 1, int(MAX_RETENTION.total_seconds()), "the same in seconds; wins over JOB_TTL_DAYS"
-)
-_ENTRIES: Final = (
-    f"1 to {parsers.MAX_API_KEYS} of NAME:SCOPE+SCOPE:SHA256, separated by commas or spaces; "
-    f"`jobstate key NAME --scopes {','.join(Scope)}` makes one"
+JOB_TTL_DAYS: Final = _integer("JOB_TTL_DAYS", 7, 1, 365, "Days that a job is kept after its last change")
+JOB_TTL_SECONDS: Final = _integer(
+    "JOB_TTL_SECONDS", None, 1, int(MAX_RETENTION.total_seconds()), "The same in seconds; overrides `JOB_TTL_DAYS`"
 )
 API_KEYS: Final = Variable(
     "API_KEYS",
-    "api_keys",
     None,
     parsers.api_keys,
-    _ENTRIES,
-    "the API keys that are let in, as hashes; unset: everybody is",
+    _API_KEYS,
+    "Hashes of the allowed API keys; unset: requests need no key",
     is_secret=True,
 )
 API_KEYS_FILE: Final = Variable(
     "API_KEYS_FILE",
-    "api_keys",
     None,
     parsers.api_keys_file,
-    f"a file that can be read, with {_ENTRIES}",
-    "more of them, out of a file such as a container's secret",
-)
-ALLOW_ANONYMOUS: Final = Variable(
-    "ALLOW_ANONYMOUS",
-    "allow_anonymous",
-    "0",
-    parsers.boolean,
-    "0 or 1",
-    "whether to listen beyond loopback without API keys, so that whoever reaches the port may do everything",
+    f"a readable file with {_API_KEYS}",
+    "File with more API keys, such as a secret of a container",
 )
 
 #: Every variable that the service reads, in the order of the documentation.
@@ -126,133 +122,106 @@ VARIABLES: Final = (
     REDIS_URL,
     REDIS_HOST,
     REDIS_PORT,
-    _number(
+    _integer(
         "REDIS_MAX_CONNECTIONS",
-        "redis_max_connections",
         9,
         3,
         65,
-        "the most connections to Redis, for each worker; each carries many calls at a time, but for one that reads the "
-        "events and one that waits for syncs",
+        "Maximum connections to Redis per process. One reads events and one waits for fsync; each other one carries "
+        "many concurrent commands",
     ),
-    Variable(
+    _boolean(
         "REDIS_WAITAOF",
-        "redis_waitaof",
-        "0",
-        parsers.boolean,
-        "0 or 1",
-        "whether a change is answered only once Redis has synced it (`WAITAOF`, from Redis 7.2 on), which with "
-        "`appendfsync everysec` takes up to a second",
+        "Whether a change is acknowledged only after Redis has synced it to disk (`WAITAOF`, Redis 7.2 or later). "
+        "With `appendfsync everysec` this takes up to a second",
     ),
-    Variable("JOBSTATE_DATA", "data", "./.jobstate", Path, "a directory", "where the embedded server keeps its data"),
-    Variable("JOBSTATE_HOST", "host", "127.0.0.1", parsers.host, "a host name or address", "the address to listen on"),
+    Variable("JOBSTATE_DATA", "./.jobstate", Path, "a directory", "Data directory of the embedded server"),
+    Variable("JOBSTATE_HOST", "127.0.0.1", parsers.host, _HOST, "Address to listen on"),
     Variable(
         "JOBSTATE_PORT",
-        "port",
         "8000",
         parsers.integer(0, 65535),
-        "an integer from 0 (any free one) to 65535",
-        "the port to listen on",
+        "an integer from 0 (any free port) to 65535",
+        "Port to listen on",
     ),
-    _number("JOBSTATE_WORKERS", "workers", 1, 1, 64, "how many processes serve"),
+    _integer("JOBSTATE_WORKERS", 1, 1, 64, "Number of processes that serve requests"),
     JOB_TTL_DAYS,
     JOB_TTL_SECONDS,
-    _number(
-        "MAX_BODY_BYTES", "max_body_bytes", 1024 * 1024, 1024, 512 * 1024 * 1024, "the largest request body in bytes"
-    ),
-    _number("MAX_CONNECTIONS", "max_connections", 2000, 1, 1_000_000, "the most client connections, for each worker"),
-    _number(
-        "MAX_CONCURRENT_REQUESTS",
-        "max_concurrent_requests",
-        1000,
-        1,
-        1_000_000,
-        "the most requests that are answered at one time, for each worker",
-    ),
-    _number(
+    _integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 512 * 1024 * 1024, "Maximum size of a request body in bytes"),
+    _integer("MAX_CONNECTIONS", 2000, 1, 1_000_000, "Maximum client connections per process"),
+    _integer("MAX_CONCURRENT_REQUESTS", 1000, 1, 1_000_000, "Maximum concurrent requests per process"),
+    _integer(
         "MAX_WAITING_REQUESTS",
-        "max_waiting_requests",
         1000,
         1,
         1_000_000,
-        "the most requests that wait besides, for a job or for something to happen to one, for each worker",
+        "Maximum long polls, event streams and waiting claims per process; they do not count as concurrent requests",
     ),
-    _number(
+    _integer(
         "MAX_WATCHERS_PER_CLIENT",
-        "max_watchers_per_client",
         100,
         1,
         1_000_000,
-        "how many of those that watch may be one client's, by its API key or else its address, for each worker",
+        "Maximum long polls and event streams of one client per process. A client is an API key, or else an address",
     ),
-    _number(
+    _integer(
         "CLIENT_TIMEOUT_SECONDS",
-        "client_timeout_seconds",
         30,
         1,
         3600,
-        "how long a client may take to send a request, and to take in a part of the answer",
+        "Timeout for a client to send a request, and to read a part of the response",
     ),
-    _number(
-        "KEEP_ALIVE_SECONDS", "keep_alive_seconds", 75, 1, 3600, "how long a connection without a request stays open"
-    ),
-    _number(
-        "SHUTDOWN_DRAIN_SECONDS",
-        "shutdown_drain_seconds",
-        90,
-        0,
-        600,
-        "how long a shutdown waits for workers that hold jobs and for requests in flight",
+    _integer("KEEP_ALIVE_SECONDS", 75, 1, 3600, "How long an idle connection stays open"),
+    _integer(
+        "SHUTDOWN_DRAIN_SECONDS", 90, 0, 600, "How long a shutdown waits for leases to end and for requests to finish"
     ),
     API_KEYS,
     API_KEYS_FILE,
-    ALLOW_ANONYMOUS,
+    _boolean(
+        "ALLOW_ANONYMOUS",
+        "Whether to listen on a non-loopback address without API keys. Every client that reaches the port then has "
+        "full access",
+    ),
     Variable(
         "ALLOWED_HOSTS",
-        "allowed_hosts",
         None,
         parsers.host_patterns,
         "host names such as jobs.example.org or *.example.org and addresses, separated by commas, or *",
-        "the hosts that the service answers to; unset: this machine's own names while it listens on loopback, else any",
+        "Allowed values of the `Host` header; unset: the names of this machine on a loopback address, else any",
     ),
     Variable(
         "TRUSTED_PROXIES",
-        "trusted_proxies",
         "",
         parsers.proxies,
         "addresses and networks such as 10.0.0.0/8, separated by commas, or *",
-        "the proxies whose X-Forwarded-For, -Proto, -Host and -Prefix are believed",
+        "Proxies whose `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` headers are trusted",
     ),
     Variable(
         "CORS_ORIGINS",
-        "cors_origins",
         "",
         parsers.origins,
         "origins such as https://example.org, separated by commas, or *",
-        "the origins whose pages may call the service",
+        "Origins whose pages may call the service",
     ),
     Variable(
         "RATE_LIMIT",
-        "rate_limit",
         "off",
         parsers.rate_limit,
         "off, or a number per second, minute, hour or day, such as 600/minute",
-        "how many requests a client may send, by its API key or else its address, over all workers and replicas",
+        "Maximum requests of one client over all processes and replicas. A client is an API key, or else an address",
     ),
     Variable(
         "LOG_LEVEL",
-        "log_level",
         "info",
         parsers.choice("debug", "info", "warning", "error"),
         "debug, info, warning or error",
-        "the least level that is logged",
+        "Lowest level that is logged",
     ),
     Variable(
         "LOG_FORMAT",
-        "log_format",
         None,
         parsers.choice("json", "console"),
         "json or console",
-        "the form of log lines; unset: console on a terminal, else json",
+        "Format of the log; unset: console on a terminal, else json",
     ),
 )

@@ -1,1 +1,1 @@
-"""The job store on Redis: key names, records, scripts and the repository in front of them. No HTTP."""
+"""Job storage on Redis: keys, records, Lua scripts and the managers that run them. No HTTP."""

@@ -1,4 +1,4 @@
-"""Auto-pipelining: what callers ask of Redis at one moment goes out together, over few connections of the pool."""
+"""Auto-pipelining: commands of concurrent callers are sent together, over few connections of the pool."""
 
 import asyncio
 import math
@@ -16,25 +16,25 @@ from redis.asyncio.connection import AbstractConnection
 from service.domain.errors import Overloaded
 from service.store.pool import is_closed
 
-#: The most pipelines that are on their way at one time, whatever the pool allows.
+#: The most connections in use at once, even if the pool allows more.
 LINES: Final = 64
-#: The most questions in one pipeline: what stands behind a slow one waits for it.
+#: The most calls in one batch. Calls behind a slow one wait for it.
 BATCH: Final = 128
-#: The most questions that are answered in one turn of the event loop: what the first of them lead to is on its way to
-#: Redis, and to clients, while the others are answered. Else all would wait for Redis, and Redis for all, in turn.
+#: The most calls that get their replies in one tick of the event loop. Their callers can then send on while the other
+#: replies are read. Otherwise the callers and Redis would wait for each other in turn.
 SHARE: Final = 16
-#: Seconds for which a line that has nothing to send keeps its connection.
+#: Seconds that an idle connection is kept.
 LINGER: Final = 1.0
-#: Seconds after which a line gives its connection back all the same: that is where redis-py looks after it.
+#: Seconds after which a busy connection is returned to the pool too, because redis-py checks connections there.
 TERM: Final = 10.0
-#: The fewest connections of a pool that leave one to a line that has nothing to send.
+#: The smallest pool size at which an idle connection is kept.
 ENOUGH: Final = 3
-#: Questions that wait for a line; further ones are refused.
+#: The most calls that may wait for a connection; further ones are rejected.
 MOST_WAITING: Final = 10_000
-#: Seconds after which a connection that is not there yet, or a pipeline without all its replies, is given up.
+#: Seconds after which opening a connection, or one batch, times out.
 PATIENCE: Final = 1.5
-#: Seconds after it at which a pipeline that slept through it is cancelled again: up to Python 3.11 `wait_for`, which
-#: redis-py sends with, swallows a cancellation that comes as it finishes.
+#: Seconds after that timeout at which a batch is cancelled a second time. Up to Python 3.11 `wait_for`, which redis-py
+#: sends with, swallows a cancellation that arrives as it finishes.
 SECOND_BELL: Final = 0.2
 
 _ATTRIBUTE: Final = "_auto_pipeline"
@@ -48,31 +48,31 @@ class _Question(NamedTuple):
 
 
 class AutoPipeline:
-    """Takes commands from many callers and gives each its own replies, in the order in which they asked.
+    """Sends the commands of many callers in batches and gives each caller its own replies.
 
-    Connecting, authentication and TLS are redis-py's. A caller that is cancelled takes its commands along if they have
-    not been sent, and harms no other; a connection that breaks or falls silent fails those alone that it was to answer.
+    redis-py connects, authenticates and does TLS. The commands of a cancelled caller are dropped unless they were sent;
+    other callers are not affected. A connection that breaks or times out fails only the callers in its batch.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
         """Use connections of `pool`, which must not decode replies."""
         self._pool = pool
-        #: One connection is left to who reads the events, one to who waits for syncs.
+        #: Leaves one connection to the event reader and one to `FsyncWaiter`.
         self._most_lines = max(1, min(LINES, pool.max_connections - 2))
         self._waiting: deque[_Question] = deque()
         self._lines: set[asyncio.Task[None] | None] = set()
-        #: What calls the one line that keeps its connection although it has nothing to send.
+        #: Wakes the task that holds an idle connection. There is at most one.
         self._idle: asyncio.Future[None] | None = None
         self._is_called = False
 
     async def ask(self, *commands: tuple[Any, ...], until: float | None = None) -> list[Any]:
-        """Return the replies to commands that are sent in one piece; a reply that is an error stands in its place.
+        """Send commands together and return their replies; an error reply is returned as an exception object.
 
-        Raises `TimeoutError` at `until` (s, as `time.monotonic`), and what redis-py raises of connections; after it
-        nobody knows which of the commands have run. Raises `Overloaded` where too many wait.
+        Raises `TimeoutError` at `until` (s, as `time.monotonic`), and the connection errors of redis-py; the commands
+        may then have run or not. Raises `Overloaded` if `MOST_WAITING` calls wait.
         """
         if len(self._waiting) >= MOST_WAITING:
-            raise Overloaded(f"{MOST_WAITING} calls of Redis wait for a connection, the most.")
+            raise Overloaded(f"{MOST_WAITING} Redis calls, the maximum, are waiting for a connection; try again later.")
         loop = asyncio.get_running_loop()
         replies: asyncio.Future[list[Any]] = loop.create_future()
         self._waiting.append(_Question([pack_command(command) for command in commands], replies))
@@ -88,7 +88,7 @@ class AutoPipeline:
             bell.cancel()
 
     async def aclose(self) -> None:
-        """Give up what is under way, so that no connection is opened any more; whoever waits is told."""
+        """Cancel all calls and open no more connections; waiting callers get a `ConnectionError`."""
         lines = [line for line in self._lines if line is not None]
         for line in lines:
             line.cancel()
@@ -97,12 +97,12 @@ class AutoPipeline:
         self._waiting.clear()
 
     def _start(self) -> None:
-        """Have sent what has come together in this turn of the event loop."""
+        """Send the calls that arrived in this tick of the event loop: on the idle connection, or on a further one."""
         self._is_called = False
         if not self._waiting:
             return
         if self._idle is not None and self._idle.get_loop() is not asyncio.get_running_loop():
-            self._idle = None  # of an event loop that was closed under it
+            self._idle = None  # it belongs to an event loop that was closed
             self._lines.clear()
         if self._idle is not None:
             _wake(self._idle)
@@ -110,15 +110,15 @@ class AutoPipeline:
             self._lines.add(asyncio.create_task(self._serve()))
 
     async def _serve(self) -> None:
-        """Send pipelines over one connection while there is something to send."""
+        """Send batches while calls are waiting."""
         try:
             while batch := self._take():
                 await self._send(batch)
-        finally:  # in the same step as the last look, so that no question counts on a line that has ended
+        finally:  # in the same step as the last check for calls, so that none is left to a task that has finished
             self._lines.discard(asyncio.current_task())
 
     async def _send(self, batch: list[_Question]) -> None:
-        """Send a batch, and what comes meanwhile, until there is nothing more or the connection fails."""
+        """Send a batch and the following ones over one connection, until it is idle too long, too old, or fails."""
         try:
             async with asyncio.timeout(PATIENCE + SECOND_BELL), asyncio.timeout(PATIENCE):
                 connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
@@ -137,14 +137,14 @@ class AutoPipeline:
                 await self._pool.release(connection)
         except (redis_errors.RedisError, OSError, RuntimeError) as error:
             _fail(batch, error)
-        except Exception as error:  # the parsers of redis-py were not made for such a reply
+        except Exception as error:  # a reply that the parsers of redis-py cannot handle
             _fail(batch, redis_errors.InvalidResponse(f"{type(error).__name__}: {error}"))
         except BaseException:
-            _fail(batch, redis_errors.ConnectionError("the process is about to end"))
+            _fail(batch, redis_errors.ConnectionError("the process is shutting down"))
             raise
 
     async def _linger(self, connection: AbstractConnection) -> list[_Question]:
-        """Return what there is to send next over a connection; nothing after a while, or where it has been closed."""
+        """Wait for the next batch. Returns an empty one after `LINGER`, or if the connection was closed."""
         if self._idle is not None or self._pool.max_connections < ENOUGH:
             return []
         loop = asyncio.get_running_loop()
@@ -158,7 +158,7 @@ class AutoPipeline:
         return [] if is_closed(connection) else self._take()
 
     def _take(self) -> list[_Question]:
-        """Return the next that wait, without those who have left."""
+        """Return the next batch, without the calls of cancelled callers."""
         batch: list[_Question] = []
         while self._waiting and len(batch) < BATCH:
             question = self._waiting.popleft()
@@ -168,7 +168,7 @@ class AutoPipeline:
 
 
 def pipeline_of(pool: ConnectionPool) -> AutoPipeline:
-    """Return the pipeline of a pool, which all who work through the pool share."""
+    """Return the pipeline of a pool, which all users of the pool share."""
     pipeline: AutoPipeline | None = vars(pool).get(_ATTRIBUTE)
     if pipeline is None:
         vars(pool)[_ATTRIBUTE] = pipeline = AutoPipeline(pool)
@@ -177,8 +177,8 @@ def pipeline_of(pool: ConnectionPool) -> AutoPipeline:
 
 async def _exchange(connection: AbstractConnection, batch: Sequence[_Question]) -> None:
     await connection.send_packed_command([part for question in batch for part in question.packed])
-    # The first reply is read the public way, which notes that the connection is alive; the others without all that that
-    # way does for each.
+    # The first reply is read through the public method, which records that the connection is alive. The others skip the
+    # cost of that method.
     read: _Read = partial(connection.read_response, timeout=math.inf, disconnect_on_error=False)
     for number, (packed, answer) in enumerate(batch, start=1):
         replies = []
@@ -192,7 +192,7 @@ async def _exchange(connection: AbstractConnection, batch: Sequence[_Question]) 
 
 
 async def _reply(read: _Read) -> Any:
-    """Return one reply, also where it is an error: some of those are, to redis-py, errors of the connection."""
+    """Return one reply. Error replies are returned too, though redis-py raises some of them as connection errors."""
     try:
         return await read()
     except redis_errors.RedisError as error:

@@ -1,26 +1,26 @@
-"""How long Redis may take: one call, and all the calls of one request together."""
+"""Time limits for Redis: per call, and for all calls of one HTTP request together."""
 
 from contextvars import ContextVar
 from typing import Final
 
-#: Seconds that one request may spend on Redis, waiting for connections and second tries included.
+#: Seconds that one request may spend on Redis, including waits for a connection and retries.
 REQUEST_TIMEOUT: Final = 3.0
 
 
 class TimeBudget:
-    """The seconds of Redis that are left to one request, over all its calls."""
+    """The time that one request may still spend on Redis, over all its calls."""
 
     def __init__(self) -> None:
         self._left = REQUEST_TIMEOUT
 
-    def within(self, deadline: float) -> float:
-        """Return how long a call may take that would have `deadline` seconds by itself."""
-        return max(0.0, min(self._left, deadline))
+    def within(self, timeout: float) -> float:
+        """Return `timeout` (s), or the time left if that is less."""
+        return max(0.0, min(self._left, timeout))
 
     def spend(self, seconds: float) -> None:
-        """Take off what a call took."""
+        """Subtract the duration of a call."""
         self._left -= seconds
 
 
-#: The budget of the request that is being answered; what no request asks for has a deadline for each call.
+#: The budget of the current request. Without one, each call has only its own timeout.
 budget: Final[ContextVar[TimeBudget | None]] = ContextVar("budget", default=None)

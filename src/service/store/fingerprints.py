@@ -1,4 +1,4 @@
-"""What names a request, so that the same one sent twice is known again."""
+"""Digests and ids that identify a request, so that a retry of it is recognised."""
 
 import random
 import secrets
@@ -12,19 +12,19 @@ from service.domain.constraints import IDEMPOTENCY_KEY
 
 
 def digest(*parts: Any) -> str:
-    """Return 128 bits of SHA-256 over the JSON of `parts`, in 22 characters: equal for equal content only."""
+    """Return 128 bits of the SHA-256 of the JSON of `parts`, as 22 characters."""
     return _base64(sha256(msgspec.json.encode(parts)).digest()[:16])
 
 
 def new_change_id() -> str:
-    """Return a fresh change id: 96 random bits in 16 characters. It tells changes apart, and is no secret."""
+    """Return a new random change id: 96 bits as 16 characters. It is not a secret."""
     return _base64(random.randbytes(12))
 
 
 def change_id_for(key: str | None) -> str:
-    """Return the change id that an Idempotency-Key stands for, a fresh one for `None`.
+    """Return the change id for an Idempotency-Key, or a new one for `None`.
 
-    It has 96 bits in 16 characters whatever the key's length, so that a record stays small. Raises `InvalidValue`.
+    It is 16 characters (96 bits of a hash) however long the key is, so that records stay small. Raises `InvalidValue`.
     """
     if key is None:
         return new_change_id()
@@ -32,7 +32,7 @@ def change_id_for(key: str | None) -> str:
 
 
 def new_token_secret() -> str:
-    """Return what nobody can guess of a lease token: 96 random bits in 16 characters."""
+    """Return the secret part of a new lease token: 96 random bits as 16 characters."""
     return secrets.token_urlsafe(12)
 
 

@@ -1,4 +1,4 @@
-"""Acknowledging a change only once Redis has synced it to disk (`WAITAOF`), for all who wait at once."""
+"""Waits until Redis has written changes to disk (`WAITAOF`), one wait for all concurrent callers."""
 
 import asyncio
 from typing import Final
@@ -9,72 +9,72 @@ from redis.exceptions import ResponseError
 from service.domain.errors import StoreAccessDenied, StoreReadOnly, StoreTimeout
 from service.store import keys
 
-#: Milliseconds for which Redis waits for its disk; with `appendfsync everysec` a sync comes every second.
+#: Milliseconds that Redis waits for its disk. With `appendfsync everysec` it writes to disk every second.
 WAITAOF_TIMEOUT_MS: Final = 1200
-#: Milliseconds for which the key that is written for it is kept.
+#: Milliseconds until the marker key expires.
 MARKER_TTL_MS: Final = 60_000
-_ATTRIBUTE: Final = "_sync"
+_ATTRIBUTE: Final = "_fsync_waiter"
 
 
 class FsyncWaiter:
-    """One question for all who want to be sure: a write behind theirs, and whether that one has been synced.
+    """Waits until the changes of all current callers are on the disk of Redis.
 
-    `WAITAOF` looks at what its own connection has written, and holds that connection up meanwhile; so it is asked once
-    for all, and on a connection that carries no calls.
+    `WAITAOF` covers only writes of its own connection and blocks it. So the waiter writes a marker on a connection that
+    carries no other commands, after the changes of its callers, and waits for the marker.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
-        """Ask through `pool`."""
+        """Take a connection of `pool` for each wait."""
         self._redis: Redis = Redis(connection_pool=pool)
-        self._asking: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._next: asyncio.Future[None] | None = None
 
     async def wait(self) -> None:
-        """Return when all that Redis has answered before is on its disk.
+        """Return once every change that Redis has acknowledged before this call is on its disk.
 
-        Raises `StoreTimeout` where that takes too long, `StoreReadOnly` without an append-only file, `StoreAccessDenied` by
-        a Redis before 7.2, and what a call raises.
+        Raises `StoreTimeout` after `WAITAOF_TIMEOUT_MS`, `StoreReadOnly` without an append-only file,
+        `StoreAccessDenied` before Redis 7.2, and the errors of redis-py.
         """
         if self._next is None:
             self._next = asyncio.get_running_loop().create_future()
-        if self._asking is None:
-            self._asking = asyncio.create_task(self._ask_while_there_are_any())
+        if self._task is None:
+            self._task = asyncio.create_task(self._run())
         await asyncio.shield(self._next)
 
-    async def _ask_while_there_are_any(self) -> None:
+    async def _run(self) -> None:
         try:
             while (waiting := self._next) is not None:
                 self._next = None
                 try:
-                    await self._ask()
+                    await self._wait_once()
                 except Exception as error:
                     waiting.set_exception(error)
-                    waiting.exception()  # also where nobody waits any more
+                    waiting.exception()  # retrieved even if no caller is left
                 else:
                     waiting.set_result(None)
         finally:
-            self._asking = None
+            self._task = None
 
-    async def _ask(self) -> None:
+    async def _wait_once(self) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(keys.SYNCED, "1", px=MARKER_TTL_MS)
+            pipe.set(keys.FSYNC_MARKER, "1", px=MARKER_TTL_MS)
             pipe.execute_command("WAITAOF", 1, 0, WAITAOF_TIMEOUT_MS)
-            written, synced = await pipe.execute(raise_on_error=False)
-        if isinstance(written, Exception):
-            raise written
-        if isinstance(synced, ResponseError) and "unknown command" in str(synced):
-            raise StoreAccessDenied(f"{StoreAccessDenied.__doc__} (REDIS_WAITAOF needs a Redis from 7.2 on)")
-        if isinstance(synced, ResponseError) and "appendonly" in str(synced):
-            raise StoreReadOnly(f"{StoreReadOnly.__doc__} (REDIS_WAITAOF needs `appendonly yes`)")
-        if isinstance(synced, Exception):
-            raise synced
-        if synced[0] < 1:
-            raise StoreTimeout(f"{StoreTimeout.__doc__} (the change is made, but not on the disk yet)")
+            marker_reply, reply = await pipe.execute(raise_on_error=False)
+        if isinstance(marker_reply, Exception):
+            raise marker_reply
+        if isinstance(reply, ResponseError) and "unknown command" in str(reply):
+            raise StoreAccessDenied(f"{StoreAccessDenied.default_detail} (`REDIS_WAITAOF` needs Redis 7.2 or later)")
+        if isinstance(reply, ResponseError) and "appendonly" in str(reply):
+            raise StoreReadOnly(f"{StoreReadOnly.default_detail} (`REDIS_WAITAOF` needs `appendonly yes`)")
+        if isinstance(reply, Exception):
+            raise reply
+        if reply[0] < 1:
+            raise StoreTimeout(f"{StoreTimeout.default_detail} (the change is applied, but not synced to disk)")
 
 
 def fsync_waiter_of(pool: ConnectionPool) -> FsyncWaiter:
-    """Return the one sync of a pool."""
-    sync: FsyncWaiter | None = vars(pool).get(_ATTRIBUTE)
-    if sync is None:
-        vars(pool)[_ATTRIBUTE] = sync = FsyncWaiter(pool)
-    return sync
+    """Return the waiter of a pool, which all users of the pool share."""
+    waiter: FsyncWaiter | None = vars(pool).get(_ATTRIBUTE)
+    if waiter is None:
+        vars(pool)[_ATTRIBUTE] = waiter = FsyncWaiter(pool)
+    return waiter

@@ -1,4 +1,4 @@
-"""What has become of a job so far: the twin in Lua, which writes it, is in `lua/moves.lua`."""
+"""Decodes the change history in a job's hash; `lua/moves.lua` writes it."""
 
 from typing import Final
 
@@ -14,22 +14,22 @@ _CHANGE_CODES: Final = {
     "x": "cancelled",
     "q": "cancel-requested",
 }
-#: Stands in front where older entries are gone.
+#: The first entry of a history whose older entries were dropped.
 _TRUNCATED: Final = "-"
 
 
 def history_from(job_id: str, created_at: str, text: str) -> History:
-    """Return a history, oldest change first, out of what the hash has of it. Raises `StoreCorrupt`."""
+    """Return the history, oldest change first, from its text in the hash. Raises `StoreCorrupt`."""
     created, entries = parse_timestamp(created_at), text.split()
     complete = _TRUNCATED not in entries
     try:
         changes = [_change(created, entry) for entry in entries if entry != _TRUNCATED]
     except (KeyError, ValueError) as error:
-        raise StoreCorrupt(f"job:{job_id} is not a record of ours ({error})") from error
+        raise StoreCorrupt(f"job:{job_id} holds an unreadable record ({error})") from error
     first = [HistoryEntry(at=created_at, revision=1, change="created")] if complete else []
     return History(items=[*first, *changes], complete=complete)
 
 
 def _change(created: int, entry: str) -> HistoryEntry:
-    since, revision, letter = entry.split(":")
-    return HistoryEntry(at=format_timestamp(created + int(since)), revision=int(revision), change=_CHANGE_CODES[letter])
+    elapsed, revision, code = entry.split(":")
+    return HistoryEntry(at=format_timestamp(created + int(elapsed)), revision=int(revision), change=_CHANGE_CODES[code])

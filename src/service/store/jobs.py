@@ -1,4 +1,4 @@
-"""The repository of job records."""
+"""Creation, reads, updates, cancellation and deletion of jobs, counts, and the sweep of expired jobs."""
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
@@ -31,22 +31,23 @@ from service.store.records import (
 
 _log = structlog.get_logger(__name__)
 
-#: How long a deletion is remembered, so that its repetition is not told that there was no such job, and the last change
-#: before it, so that the repetition of that one is not done to another job of this id.
+#: How long a deletion and the last change before it are remembered, so that a retry of either has no effect on a new
+#: job with the same id.
 DELETION_RECORD_TTL: Final = timedelta(minutes=1)
-#: How many expired jobs one run of the sweep's script takes out of the indexes.
+#: How many expired jobs one run of the sweep script removes from the indexes.
 SWEEP_BATCH: Final = 500
-
-#: The fields of a record that a list leaves out unless asked for.
-OPTIONAL_FIELDS: Final = ("input_params", "result")
+#: The fields of a job that a list contains only on request.
+OPTIONAL_FIELDS: Final = queries.OPTIONAL_FIELDS
 
 
 class JobStateManager:
-    """Creates, reads, changes and deletes job records; every change is one atomic script in Redis.
+    """Creates, reads, updates and deletes jobs; every change is one atomic script in Redis.
 
-    Methods raise `InvalidValue` for what the contract does not allow, `StoreUnavailable` when Redis cannot serve them
-    within 3 s, and what their own descriptions name. `None` is an absent value, `msgspec.Raw(b"null")` a JSON null;
-    other values are encoded as JSON, `Raw` passes through as it is.
+    JSON arguments (`input_params`, `result`, `error`) take any value that can be encoded as JSON. A `msgspec.Raw`
+    passes through unchanged, `msgspec.Raw(b"null")` is a JSON null, and `None` means absent.
+
+    Methods raise `InvalidValue` for an argument that the contract does not allow, `StoreUnavailable` within 3 s if
+    Redis cannot serve them, `StoreCorrupt` if a key of the job is unreadable, and the errors that they name.
     """
 
     def __init__(
@@ -57,12 +58,11 @@ class JobStateManager:
         observer: Observer | None = None,
         waitaof: bool = False,
     ) -> None:
-        """Work through `pool`; keep jobs for `ttl` after their last change; tell `observer` what is done.
+        """Use `pool`, keep each job for `ttl` after its last change, and report calls and changes to `observer`.
 
-        With `waitaof` a change is returned from once Redis has synced it, which needs Redis 7.2.
-
-        Without `ttl` the retention is `JOB_TTL_SECONDS` or `JOB_TTL_DAYS` of the environment, else 7 days. Raises
-        `SettingsError` for a variable, `ValueError` for a `ttl`, that is not between 1 ms and 365 days.
+        Without `ttl` the retention is `JOB_TTL_SECONDS` or `JOB_TTL_DAYS` of the environment, or 7 days. With `waitaof`
+        (Redis 7.2) a change returns only once it is on the disk of Redis. Raises `SettingsError` for a variable, and
+        `ValueError` for a `ttl`, outside 1 ms to 365 days; `ValueError` also if `pool` decodes replies.
         """
         self._observer = observer or NullObserver()
         self._client = StoreClient(pool, self._observer, waitaof=waitaof)
@@ -83,10 +83,11 @@ class JobStateManager:
         traceparent: str | None = None,
         request_correlation_id: str | None = None,
     ) -> CreateResult:
-        """Create a pending job, or find that an equal request has created it.
+        """Create a pending job and return it. If an equal request has created it already, return the existing job.
 
-        `request_correlation_id` stands in where no `correlation_id` is given; it and `traceparent` are no part of what
-        makes two requests equal. Raises `Draining`, or `JobExists` if the job was created with another content.
+        Requests are equal if all arguments are, except `traceparent` and `request_correlation_id`, which is the
+        correlation id of a job without `correlation_id`. Raises `JobExists` if the id is in use by a different request,
+        and `Draining` during a drain.
         """
         fields = validation.creation_fields(
             input_params, queue, slate_id, scenario_count, correlation_id, max_attempts, retry_delay_seconds
@@ -108,14 +109,14 @@ class JobStateManager:
         replayed = word == "REPLAYED"
         if not replayed:
             self._observer.on_job_change("created")
-        held = decode_hash(reply[1]) if replayed else {**record, **decode_hash(reply[1])}
-        return CreateResult(decode_job(job_id, held, int(reply[0])), replayed)
+        stored = decode_hash(reply[1]) if replayed else {**record, **decode_hash(reply[1])}
+        return CreateResult(decode_job(job_id, stored, int(reply[0])), replayed)
 
     async def get_job(self, job_id: str) -> Job | None:
-        """Return the record, or `None` if there is none."""
+        """Return the job, or `None` if there is none."""
         constraints.JOB_ID.validate("job_id", job_id)
-        held, time = await self._client.read_raw(("HGETALL", keys.job(job_id)), ("TIME",))
-        return decode_job(job_id, decode_hash(held), time_reply_to_micros(time)) if held else None
+        fields, time = await self._client.read_raw(("HGETALL", keys.job(job_id)), ("TIME",))
+        return decode_job(job_id, decode_hash(fields), time_reply_to_micros(time)) if fields else None
 
     async def get_result(self, job_id: str) -> Job:
         """Return a completed job. Raises `JobNotFound`, `ResultNotReady`, `JobFailed` or `JobCancelled`."""
@@ -131,7 +132,7 @@ class JobStateManager:
         return job
 
     async def get_history(self, job_id: str) -> History | None:
-        """Return what has become of a job so far, or `None` if there is none."""
+        """Return the changes of a job, oldest first, or `None` if there is no job."""
         constraints.JOB_ID.validate("job_id", job_id)
         [[created_at, text]] = await self._client.read(["HMGET", keys.job(job_id), "created_at", "_history"])
         if created_at is None:
@@ -151,12 +152,12 @@ class JobStateManager:
         if_match: Collection[str] = (),
         lease_token: str | None = None,
     ) -> Job:
-        """Move a job to `status` with what goes with it, and return the record as it is then.
+        """Move a job to `status`, store the values that belong to it, and return the job.
 
-        `result` goes with completed, `error` with failed or cancelled; running on a running job needs new `progress`.
-        A `change_id` makes a repetition harmless; `if_match` names the versions (`Job.version`) that the record may
-        have; a leased job needs the `lease_token` of its holder, whose progress extends the lease. Raises
-        `JobNotFound`, `LeaseLost`, `IdempotencyKeyReused`, `PreconditionFailed` or `IllegalTransition`.
+        `result` requires the status completed, `error` failed or cancelled. A running job stays running only with a
+        `progress` that differs from the stored one. A `change_id` makes a retry safe. With `if_match` the job must have
+        one of these versions (`Job.version`). A leased job requires its `lease_token`; progress extends its lease.
+        Raises `JobNotFound`, `LeaseLost`, `IdempotencyKeyReused`, `PreconditionFailed` or `IllegalTransition`.
         """
         target = validation.parse_status(status)
         fields = validation.change_fields(target, result, error, progress, scenario_count)
@@ -170,15 +171,20 @@ class JobStateManager:
         if_match: Collection[str] = (),
         lease_token: str | None = None,
     ) -> Job:
-        """Cancel a job that has not ended; ask the holder of a leased one to stop, unless it is the holder who cancels.
+        """Cancel a job that is not finished, and return it. A leased job is only marked `cancel_requested_at`.
 
-        A job that is cancelled, or whose holder has been asked, is returned as it is. Raises `JobNotFound`,
-        `LeaseLost`, `IdempotencyKeyReused`, `PreconditionFailed` or `IllegalTransition`.
+        Its worker learns of the request at the next heartbeat; with its `lease_token` the job is cancelled at once.
+        A job that is cancelled or marked already is returned unchanged. `change_id` and `if_match` work as in
+        `update_job_status`. Raises `JobNotFound`, `LeaseLost`, `IdempotencyKeyReused`, `PreconditionFailed` or
+        `IllegalTransition`.
         """
         return await self._change(job_id, Status.CANCELLED, {}, change_id, if_match, lease_token, "cancel")
 
     async def delete_job(self, job_id: str, *, change_id: str | None = None, if_match: Collection[str] = ()) -> None:
-        """Delete a job that has ended. Raises `JobNotFound`, `PreconditionFailed` or `JobNotFinal`."""
+        """Delete a finished job. `change_id` and `if_match` work as in `update_job_status`.
+
+        Raises `JobNotFound`, `PreconditionFailed` or `JobNotFinal`.
+        """
         args = [change_id_for(change_id), _join_versions(if_match), validate_ttl_ms(DELETION_RECORD_TTL)]
         word, *reply = await self._run(scripts.DELETE, job_id, args)
         match word:
@@ -195,57 +201,45 @@ class JobStateManager:
         return await queries.running_count(self._client, leased)
 
     async def list_jobs(
-        self, wanted: JobFilter, *, limit: int = 50, before: int | None = None, include: Collection[str] = ()
+        self, filters: JobFilter, *, limit: int = 50, before: int | None = None, include: Collection[str] = ()
     ) -> JobPage:
         """Return up to `limit` (1 to 200) jobs that match, newest first, created before `before` (µs since 1970).
 
-        `input_params` and `result` are left out unless `include` names them. A page may be short while there is more:
-        it ends at 8 MiB of those two and `error_message`, and after 1,000 index entries.
+        `include` may name `input_params` and `result`, which are left out otherwise. A page ends early after 8 MiB of
+        large fields or 1,000 index entries; `next_before` starts the next page.
         """
-        validation.validate_filter(wanted)
-        constraints.PAGE_LIMIT.validate("limit", limit)
-        for name in include:
-            if name not in OPTIONAL_FIELDS:
-                raise errors.InvalidValue(
-                    "include", f"{constraints.truncated_repr(name)} cannot be included", ", ".join(OPTIONAL_FIELDS)
-                )
-        return await queries.page(self._client, wanted, limit, before, include)
+        return await queries.list_page(self._client, filters, limit, before, include)
 
     async def get_jobs(self, job_ids: Sequence[str]) -> JobBatch:
-        """Return the jobs with these ids (1 to 1,000), without `input_params` and `result`."""
-        if len(job_ids) not in range(constraints.BATCH_SIZE.minimum, constraints.BATCH_SIZE.maximum + 1):
-            allowed = f"{constraints.BATCH_SIZE.minimum} to {constraints.BATCH_SIZE.maximum} ids"
-            raise errors.InvalidValue("job_ids", f"{len(job_ids)} ids are not allowed", allowed)
-        for index, job_id in enumerate(job_ids):
-            constraints.JOB_ID.validate(f"job_ids[{index}]", job_id)
-        return await queries.batch(self._client, job_ids)
+        """Return the jobs with these ids (1 to 1,000), without `input_params` and `result`, and the missing ids."""
+        return await queries.read_batch(self._client, job_ids)
 
     async def get_stats(self) -> Stats:
-        """Return exact counts per status and queue, and the oldest pending job."""
-        return await queries.stats(self._client)
+        """Return exact job counts per status and queue, and the oldest pending job."""
+        return await queries.count_jobs(self._client)
 
     async def sweep(self) -> int:
-        """Take every expired job out of the indexes and return how many there were."""
+        """Remove all expired jobs from the indexes, and return how many there were."""
         swept, more = 0, True
         while more:
-            _, count, more, passed_over = await self._client.run_script(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
+            _, count, more, skipped = await self._client.run_script(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
             swept += int(count)
         if swept:
             self._observer.on_job_change("expired", swept)
-        if passed_over:
-            _log.error("a key in the way of the sweep is not ours", shelves=[name.decode() for name in passed_over])
+        if skipped:
+            _log.error("sweep skipped key of unexpected type", keys=[name.decode() for name in skipped])
         return swept
 
     async def ping(self) -> None:
-        """Return when Redis takes changes. Raises `StoreUnavailable` within 3 s, whatever state it is in."""
+        """Return if Redis accepts writes. Raises `StoreUnavailable` within 3 s otherwise."""
         await self._client.probe()
 
     async def write_version(self) -> None:
-        """Say of data without a version that it is of the one that this service writes."""
+        """Write the data version of this service to Redis, unless there is one."""
         await self._client.call("version", with_timeout(lambda: data_version.initialize(self._client.redis)))
 
     async def get_store_health(self) -> StoreHealth:
-        """Return how Redis stands: its memory, and whether it keeps what it acknowledges."""
+        """Return the memory use and durability of Redis."""
         return await queries.store_health(self._client)
 
     async def _change(
@@ -286,20 +280,20 @@ class JobStateManager:
             self._observer.on_job_change(_change_type(job, target))
         return job
 
-    async def _run(self, source: scripts.Script, job_id: str, args: Sequence[Any]) -> list[Any]:
+    async def _run(self, script: scripts.Script, job_id: str, args: Sequence[Any]) -> list[Any]:
         constraints.JOB_ID.validate("job_id", job_id)
-        return await self._client.run_script(source, [keys.job(job_id), keys.ROOT], [job_id, *args])
+        return await self._client.run_script(script, [keys.job(job_id), keys.ROOT], [job_id, *args])
 
 
 def _change_type(job: Job, target: Status) -> str:
-    """Return what has happened to a job, in one word."""
+    """Return the name of a change for metrics: `cancel-requested`, `progress`, or the new status."""
     if job.status is not target:
         return "cancel-requested"
     return "progress" if job.status is Status.RUNNING and job.started_at != job.updated_at else job.status
 
 
 def _join_versions(versions: Collection[str]) -> str:
-    """Return versions as a script reads them; what cannot be one must not turn into no condition at all."""
+    """Return versions as the scripts read them: an empty version matches no job, while no versions match every job."""
     if isinstance(versions, str):
         versions = [versions]
     return " ".join(version or "none" for version in versions)

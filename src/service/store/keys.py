@@ -1,18 +1,19 @@
-"""The names of all keys in Redis; the twin in Lua is at the top of `lua/prelude.lua`, a test holds the two equal.
+"""The names of all Redis keys.
 
-A *shelf* is where a job stands in the indexes: its status, or `delayed` for a pending job that is not due yet.
+`lua/prelude.lua` builds the same names; a test compares the two. The *state* of a job in the indexes is its status, or
+`delayed` for a pending job that is not due yet.
 """
 
 from typing import Final
 
-#: The root of the one partition of a standalone server; every index hangs from it.
+#: The prefix of every key except the job records.
 ROOT: Final = "jobs:"
 
-#: Keys without a time to live, because nothing may forget them.
+#: Keys that must never expire.
 PERSISTENT: Final = frozenset({f"{ROOT}clock", f"{ROOT}events", f"{ROOT}queues", f"{ROOT}version"})
 
 
-#: What stands behind the root of every index and every other key, and the type that Redis says it has.
+#: The Redis type of each key under `ROOT`, by the first part of its name.
 TYPES: Final = {
     **dict.fromkeys(("list", "exp", "shelves", "tags", "due", "leases", "deletions"), "zset"),
     **dict.fromkeys(("claim", "limit", "drain", "clock", "version", "synced"), "string"),
@@ -21,55 +22,55 @@ TYPES: Final = {
 
 
 def job(job_id: str) -> str:
-    """Hash: the record of a job and, behind a `_`, what only the store reads. Expires at `expires_at`."""
+    """Hash: the record of a job; fields that start with `_` are private to the store. Expires at `expires_at`."""
     return f"job:{job_id}"
 
 
-def index(*parts: str) -> str:
-    """Any key of the partition: its root and `parts`."""
+def key(*parts: str) -> str:
+    """Return the key of these parts under `ROOT`."""
     return ROOT + ":".join(parts)
 
 
-def by_creation(queue: str, shelf: str) -> str:
-    """Sorted set: job id → created (µs); newest-first lists, oldest-first claims."""
-    return index("list", queue, shelf)
+def by_creation(queue: str, state: str) -> str:
+    """Sorted set: job id → creation time (µs). Serves lists (newest first) and claims (oldest first)."""
+    return key("list", queue, state)
 
 
-def by_expiry(queue: str, shelf: str) -> str:
-    """Sorted set: id|created|revision|tags → expires (ms); exact counts, the sweep."""
-    return index("exp", queue, shelf)
+def by_expiry(queue: str, state: str) -> str:
+    """Sorted set: id|created|revision|tags → expiry (ms). Serves exact counts and the sweep."""
+    return key("exp", queue, state)
 
 
 def claim(claim_id: str) -> str:
-    """String: the token and the job that a claim was given, and its digest, for its repetition."""
-    return index("claim", claim_id)
+    """String: lease token, job id and request digest of a claim, so that a retry gets the same job."""
+    return key("claim", claim_id)
 
 
 def rate_limit(client: str) -> str:
-    """String: when the rate limit's allowance of a client (a digest) is whole again (µs)."""
-    return index("limit", client)
+    """String: when the rate limit of a client (given as a digest) is fully available again (µs)."""
+    return key("limit", client)
 
 
-#: Sorted set: queue:shelf → a moment (ms) before which nothing on it expires; the shelves that there are.
-SHELVES: Final = index("shelves")
-#: Sorted set, score 0: tag:created:id; lists by slate and by correlation.
-TAGS: Final = index("tags")
-#: Sorted set: queue:id → available (µs); pending jobs that are not due yet.
-DUE: Final = index("due")
+#: Sorted set: queue:state → a time (ms) before which no entry of that index expires. Names every index in use.
+INDEXES: Final = key("shelves")
+#: Sorted set, score 0: tag:created:id. Serves lists by slate and by correlation id.
+TAGS: Final = key("tags")
+#: Sorted set: queue:id → when a delayed job becomes due (µs).
+DELAYED: Final = key("due")
 #: Sorted set: id → lease expiry (ms).
-LEASES: Final = index("leases")
-#: Hash: queue → paused:most; the queues that are not like any other.
-QUEUES: Final = index("queues")
-#: String: there while no job is created or claimed.
-DRAIN: Final = index("drain")
-#: Sorted set: change id:job id → forget (ms); deletions whose reply may have been lost; with a `:` in front the last
-#: changes of what was deleted.
-DELETIONS: Final = index("deletions")
-#: String: the last moment of creation (µs), unique and never going back.
-CLOCK: Final = index("clock")
-#: String: written so that it can be seen to be synced.
-SYNCED: Final = index("synced")
-#: String: the version of all this; a missing one means 1.
-VERSION: Final = index("version")
-#: Stream, capped: every change, deletion and expiry.
-EVENTS: Final = index("events")
+LEASES: Final = key("leases")
+#: Hash: queue → `paused:max_running`, for queues with settings of their own.
+QUEUES: Final = key("queues")
+#: String: exists while a drain is on.
+DRAIN: Final = key("drain")
+#: Sorted set: change id:job id → when to forget it (ms), for retries of a deletion. Members that start with `:` are
+#: the last changes of deleted jobs.
+DELETIONS: Final = key("deletions")
+#: String: the latest creation time (µs). It never goes back, so creation times are unique.
+CLOCK: Final = key("clock")
+#: String: written before `WAITAOF`, which waits until this write is on disk.
+FSYNC_MARKER: Final = key("synced")
+#: String: the version of the data format; missing means 1.
+VERSION: Final = key("version")
+#: Stream, capped: every change, deletion and expiry of a job.
+EVENTS: Final = key("events")

@@ -1,4 +1,4 @@
-"""The work on jobs: claims, heartbeats, releases, the queues, and taking jobs from workers that have gone silent."""
+"""Claims, heartbeats and releases of jobs, and the reaping of expired leases."""
 
 from collections.abc import Sequence
 from datetime import timedelta
@@ -6,16 +6,16 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
-from msgspec import UNSET, Raw, UnsetType
+from msgspec import Raw
 from redis.asyncio import ConnectionPool
 
 from service.domain import constraints, errors, validation
-from service.domain.jobs import Claim, DrainStatus, HeartbeatResult, Job, Lease, Progress, Queue
+from service.domain.jobs import Claim, HeartbeatResult, Job, Lease, Progress
 from service.domain.json_text import to_json
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
 from service.settings import retention_from_environment
-from service.store import keys, queries, scripts
+from service.store import keys, scripts
 from service.store.client import StoreClient
 from service.store.fingerprints import change_id_for, digest, new_token_secret
 from service.store.observer import NullObserver, Observer
@@ -28,41 +28,43 @@ from service.store.records import (
     validate_ttl_ms,
 )
 
-#: How much longer than its lease a claim is remembered: whoever did not hear of the lease cannot have extended it.
+#: How much longer than its lease a claim is remembered. A worker that never received the lease cannot have extended it.
 CLAIM_RECORD_TTL: Final = timedelta(minutes=1)
-#: How many jobs whose delay is over one claim puts into their queues; how many expired heads of a queue it passes over.
+#: How many due jobs one claim moves to their queues, and how many expired entries it skips at the head of a queue.
 MAX_CLAIM_SCAN: Final = 1000
-#: How many leases one run of the reaper's script looks at.
+#: How many expired leases one run of the reaper's script handles.
 REAP_BATCH: Final = 200
 
 _log = structlog.get_logger(__name__)
 
 
 def _lease_expired(detail: str) -> Raw:
-    """Return what a job says whose worker fell silent."""
-    problem = {"type": "urn:jobstate:problem:lease-expired", "title": "The lease ran out", "detail": detail}
+    problem = {"type": "urn:jobstate:problem:lease-expired", "title": "Lease expired", "detail": detail}
     return Raw(msgspec.json.encode(problem))
 
 
-#: For a job that is pending again, and for one that has failed.
+#: The `error_message` of a job whose lease expired: pending again, or failed.
 LEASE_EXPIRED_WILL_RETRY: Final = _lease_expired(
-    "The worker was not heard of within its lease; the job has attempts left."
+    "The worker sent no heartbeat before its lease expired. The job has attempts left."
 )
-LEASE_EXPIRED: Final = _lease_expired("The worker was not heard of within its lease, and the job has no attempts left.")
+LEASE_EXPIRED: Final = _lease_expired(
+    "The worker sent no heartbeat before its lease expired. The job has no attempts left."
+)
 
 
 class ReapedJob(NamedTuple):
-    """What the reaper has done to one job."""
+    """A job whose lease the reaper ended, and its new status."""
 
     job_id: str
     status: Status
 
 
 class LeaseManager:
-    """Hands jobs to workers and takes them back; every change is one atomic script in Redis.
+    """Gives jobs to workers under a lease; every change is one atomic script in Redis.
 
-    Methods raise `InvalidValue` for what the contract does not allow, `StoreUnavailable` when Redis cannot serve them
-    within 3 s, and what their own descriptions name.
+    A lease is identified by its token and expires unless heartbeats extend it. Methods raise `InvalidValue` for an
+    argument that the contract does not allow, `StoreUnavailable` within 3 s if Redis cannot serve them, `StoreCorrupt`
+    if a key of the job is unreadable, and the errors that they name.
     """
 
     def __init__(
@@ -73,9 +75,9 @@ class LeaseManager:
         observer: Observer | None = None,
         waitaof: bool = False,
     ) -> None:
-        """Work as a `JobStateManager` that is made with the same does."""
+        """Take the same arguments as `JobStateManager`."""
         self._observer = observer or NullObserver()
-        self._gateway = StoreClient(pool, self._observer, waitaof=waitaof)
+        self._client = StoreClient(pool, self._observer, waitaof=waitaof)
         self._ttl = validate_ttl_ms(retention_from_environment() if ttl is None else ttl)
 
     async def claim_job(
@@ -86,12 +88,13 @@ class LeaseManager:
         lease_seconds: int = constraints.DEFAULT_LEASE_SECONDS,
         claim_key: str | None = None,
     ) -> Claim | None:
-        """Give the oldest job that is due in `queues` (1 to 100) to `worker`; `None` if there is none.
+        """Give the oldest due job of `queues` (1 to 100) to `worker`, and return it with its lease.
 
-        A queue that is paused or has as many running jobs as it may gives none. The same `claim_key` with the same
-        content gives the same job again while the lease has not been taken back. The content is `worker`,
-        `lease_seconds` and the set of `queues`. A claim is remembered for a minute longer than the lease it asked for.
-        Raises `IdempotencyKeyReused` for another content within that time, and `Draining`.
+        Returns `None` if there is none. A queue that is paused, or at its `max_running`, gives no jobs.
+
+        A retry with the same `claim_key` gets the same job, as long as its lease has not been reaped. The claim is
+        remembered for `lease_seconds` and a minute. Raises `IdempotencyKeyReused` if the key came with another
+        `worker`, `lease_seconds` or set of `queues` in that time, and `Draining` during a drain.
         """
         claim, _ = await self.try_claim(queues, worker, lease_seconds=lease_seconds, claim_key=claim_key)
         return claim
@@ -99,7 +102,10 @@ class LeaseManager:
     async def try_claim(
         self, queues: Sequence[str], worker: str, *, lease_seconds: int, claim_key: str | None
     ) -> tuple[Claim | None, float | None]:
-        """Claim a job as `claim_job` does; without one, return in how many seconds the next delay is over, if any."""
+        """Claim a job like `claim_job`. Without one, return also the seconds until the next delayed job is due.
+
+        They are `None` if no job is delayed, or if a job was claimed.
+        """
         if len(queues) not in range(constraints.CLAIMED_QUEUES.minimum, constraints.CLAIMED_QUEUES.maximum + 1):
             allowed = f"{constraints.CLAIMED_QUEUES.minimum} to {constraints.CLAIMED_QUEUES.maximum} queues"
             raise errors.InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
@@ -108,7 +114,7 @@ class LeaseManager:
         constraints.LABEL.validate("worker", worker)
         constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
         request = digest("claim", sorted(set(queues)), worker, lease_seconds)
-        kept = validate_ttl_ms(timedelta(seconds=lease_seconds) + CLAIM_RECORD_TTL)
+        record_ttl = validate_ttl_ms(timedelta(seconds=lease_seconds) + CLAIM_RECORD_TTL)
         args = [
             change_id_for(claim_key),
             request,
@@ -116,17 +122,17 @@ class LeaseManager:
             worker,
             lease_seconds,
             self._ttl,
-            kept,
+            record_ttl,
             MAX_CLAIM_SCAN,
         ]
-        word, *reply = await self._gateway.run_script(scripts.CLAIM, [keys.ROOT], [*args, *queues])
+        word, *reply = await self._client.run_script(scripts.CLAIM, [keys.ROOT], [*args, *queues])
         match word:
             case "DRAINING":
                 raise errors.Draining(ceil_seconds(reply[0]))
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
-        time, passed_over = int(reply[0]), reply[1]
-        _log_skipped(passed_over, "a job whose delay is over cannot be given out: a key of its own is not ours")
+        time, skipped = int(reply[0]), reply[1]
+        _log_skipped("claim skipped unreadable job", skipped)
         if word == "NONE":
             return None, max(0.0, (int(reply[2]) - time) / 1e6) if reply[2] else None
         job_id, record = reply[2].decode(), decode_hash(reply[3])
@@ -142,9 +148,10 @@ class LeaseManager:
         lease_seconds: int | None = None,
         progress: Progress | None = None,
     ) -> HeartbeatResult:
-        """Extend a lease by `lease_seconds` (as many as last time), take `progress`, and say whether to stop.
+        """Extend a lease, store `progress` if given, and return the new expiry and whether cancellation is requested.
 
-        Raises `JobNotFound` or `LeaseLost`.
+        The lease then lasts `lease_seconds` from now; `None` means as many as last time. Raises `JobNotFound` or
+        `LeaseLost`.
         """
         if lease_seconds is not None:
             constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
@@ -156,10 +163,10 @@ class LeaseManager:
                 raise errors.JobNotFound(job_id)
             case "LEASE_LOST":
                 raise errors.LeaseLost(*parse_status(reply))
-        ends, cancel_requested, is_new = int(reply[0]), bool(reply[1]), bool(reply[2])
-        if is_new:
+        expires, cancel_requested, is_new_progress = int(reply[0]), bool(reply[1]), bool(reply[2])
+        if is_new_progress:
             self._observer.on_job_change("progress")
-        return HeartbeatResult(format_timestamp(ends * 1000), cancel_requested)
+        return HeartbeatResult(format_timestamp(expires * 1000), cancel_requested)
 
     async def release_job(
         self,
@@ -170,11 +177,12 @@ class LeaseManager:
         delay_seconds: int | None = None,
         change_id: str | None = None,
     ) -> Job:
-        """Give a leased job back and return the record as it is then.
+        """End a lease without a result and return the job: pending again, cancelled, or failed.
 
-        With an `error` the attempt has failed: the job is pending again after its retry delay, or failed if it has no
-        attempts left. A job that was to be cancelled is cancelled. Raises `JobNotFound`, `LeaseLost`, `NotLeased` or
-        `IdempotencyKeyReused`.
+        Without `error` the job is pending, due after `delay_seconds` (0). With an `error`, any JSON value, the attempt
+        counts as failed: the job is pending again, due after `delay_seconds` or else its retry delay, or failed if no
+        attempts are left. If cancellation was requested, the job is cancelled. A `change_id` makes a retry safe. Raises
+        `JobNotFound`, `LeaseLost`, `NotLeased` or `IdempotencyKeyReused`.
         """
         if delay_seconds is not None:
             constraints.DELAY_SECONDS.validate("delay_seconds", delay_seconds)
@@ -198,81 +206,38 @@ class LeaseManager:
         return job
 
     async def reap(self) -> tuple[list[ReapedJob], float | None]:
-        """Take jobs whose lease has run out from their workers, a batch of them.
+        """End up to `REAP_BATCH` expired leases; their jobs become pending, cancelled or failed.
 
-        Return what became of them, and in how many seconds the next lease runs out: 0 if there are more to take, `None`
-        if there is none.
+        Returns these jobs, and the seconds until the next lease expires: 0 if one has already, `None` without leases.
         """
         args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_WILL_RETRY), bytes(LEASE_EXPIRED)]
-        _, time, following, passed_over, *rows = await self._gateway.run_script(scripts.REAP, [keys.ROOT], args)
-        _log_skipped(passed_over, "a lease has run out and its job cannot be taken back: a key of its own is not ours")
-        reaped = [ReapedJob(job_id.decode(), Status(status.decode())) for job_id, status in _pairs(rows)]
-        for one in reaped:
+        _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, [keys.ROOT], args)
+        _log_skipped("reap skipped unreadable job", skipped)
+        reaped = [
+            ReapedJob(job_id.decode(), Status(status.decode()))
+            for job_id, status in zip(rows[::2], rows[1::2], strict=True)
+        ]
+        for job in reaped:
             self._observer.on_job_change("lease-expired")
-            self._observer.on_job_change(one.status)
-        return reaped, max(0.0, int(following) / 1e3 - int(time) / 1e6) if following else None
+            self._observer.on_job_change(job.status)
+        return reaped, max(0.0, int(next_expiry) / 1e3 - int(time) / 1e6) if next_expiry else None
 
     async def get_time(self) -> float:
-        """Return what Redis says the time is, in seconds since 1970, once it takes changes."""
-        await self._gateway.probe()
-        [time] = await self._gateway.read(["TIME"])
+        """Return the time of Redis in seconds since 1970. Raises `StoreUnavailable` if Redis refuses writes."""
+        await self._client.probe()
+        [time] = await self._client.read(["TIME"])
         return time_reply_to_micros(time) / 1e6
 
-    async def get_queues(self) -> list[Queue]:
-        """Return the queues that have jobs or settings of their own, by name."""
-        return await queries.queues(self._gateway)
-
-    async def configure_queue(
-        self, queue: str, *, paused: bool | UnsetType | None = UNSET, max_running: int | UnsetType | None = UNSET
-    ) -> Queue:
-        """Change settings of a queue and return it: whether it is paused, and how many of its jobs may run at one time.
-
-        A setting that is left out stays as it is; `None` clears it: the queue is not paused, any number may run.
-        """
-        constraints.QUEUE.validate("queue", queue)
-        if isinstance(max_running, int):
-            constraints.MAX_RUNNING.validate("max_running", max_running)
-        args = [queue, _setting(paused), _setting(max_running)]
-        _, settings = await self._gateway.run_script(scripts.QUEUE, [keys.ROOT], args)
-        found = (await queries.stats(self._gateway)).queues.get(queue)
-        return queries.queue_from(queue, settings.decode(), found or dict.fromkeys(Status, 0))
-
-    async def start_drain(self, seconds: int) -> DrainStatus:
-        """Create and claim no jobs for `seconds`, in all replicas; jobs that run go on."""
-        constraints.DRAIN_SECONDS.validate("seconds", seconds)
-        return await self._drain("start", seconds * 1000)
-
-    async def end_drain(self) -> DrainStatus:
-        """Create and claim jobs again."""
-        return await self._drain("end")
-
-    async def get_drain(self) -> DrainStatus:
-        """Return whether a drain is on, and what is still at work."""
-        return await self._drain("look")
-
-    async def _drain(self, *args: str | int) -> DrainStatus:
-        _, time, left = await self._gateway.run_script(scripts.DRAIN, [keys.ROOT], args)
-        return await queries.drain(self._gateway, format_timestamp(int(time) + left * 1000) if left else None)
-
-    async def _run(self, source: scripts.Script, job_id: str, args: Sequence[Any]) -> list[Any]:
+    async def _run(self, script: scripts.Script, job_id: str, args: Sequence[Any]) -> list[Any]:
         constraints.JOB_ID.validate("job_id", job_id)
-        return await self._gateway.run_script(source, [keys.job(job_id), keys.ROOT], [job_id, *args])
+        return await self._client.run_script(script, [keys.job(job_id), keys.ROOT], [job_id, *args])
 
 
 def _or_empty(value: Any) -> Any:
     return "" if value is None else value
 
 
-def _setting(value: int | UnsetType | None) -> int | str:
-    """Return a setting as the script takes it: empty to keep it, 0 to clear it."""
-    return "" if isinstance(value, UnsetType) else int(value or 0)
-
-
-def _log_skipped(passed_over: Sequence[bytes], event: str) -> None:
-    """Log jobs that a script has passed over; it comes back to them in a minute."""
-    if passed_over:
-        _log.error(event, job_ids=[job_id.decode(errors="replace") for job_id in passed_over])
-
-
-def _pairs(flat: Sequence[bytes]) -> list[tuple[bytes, bytes]]:
-    return list(zip(flat[::2], flat[1::2], strict=True))
+def _log_skipped(event: str, skipped: Sequence[bytes]) -> None:
+    """Log jobs that a script could not move. It retries them after a minute."""
+    if skipped:
+        _log.error(event, job_ids=[job_id.decode(errors="replace") for job_id in skipped])

@@ -1,23 +1,23 @@
-"""What the store tells whoever measures it."""
+"""The interface through which the store reports Redis calls and job changes, for metrics and tracing."""
 
 from typing import Protocol
 
 
 class Observer(Protocol):
-    """Is told of every call of Redis and of every change of a job."""
+    """Receives every Redis call and every job change."""
 
     def on_call_start(self) -> None:
-        """Note that a call begins; it waits for a connection first."""
+        """Record that a call has started; it may still wait for a connection."""
 
     def on_call_end(self, call: str, outcome: str, seconds: float) -> None:
-        """Note that a call has ended: a script or a reading, and the word it was answered with or the error's name."""
+        """Record the end of a script, `read`, `probe`, …: `outcome` is a reply word, `ok`, or the name of an error."""
 
     def on_job_change(self, change: str, jobs: int = 1) -> None:
-        """Note that jobs were created, moved to a status, given progress, deleted, or have expired."""
+        """Record that `jobs` jobs had a change: `created`, `deleted`, `expired`, `progress`, a status, …"""
 
 
 class NullObserver:
-    """Measures nothing."""
+    """Ignores everything."""
 
     def on_call_start(self) -> None:
         """Do nothing."""

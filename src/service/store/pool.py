@@ -1,4 +1,4 @@
-"""The pool of connections to Redis."""
+"""The connection pool for Redis."""
 
 import asyncio
 import concurrent.futures
@@ -16,19 +16,18 @@ from service.store.deadlines import REQUEST_TIMEOUT
 
 
 class RedisPool(BlockingConnectionPool):
-    """A pool whose name lookups do not pile up.
+    """A pool that runs one name lookup at a time, in a daemon thread.
 
-    asyncio looks names up in a few threads that the end of the process waits for: with a name server that hangs,
-    minutes.
+    asyncio uses a few threads that the process joins at exit: with a name server that hangs, for minutes.
     """
 
     _lookup: asyncio.Future[Any] | None = None
 
     async def ensure_connection(self, connection: AbstractConnection) -> None:
-        """Make sure that a connection is open before it is handed out.
+        """Open a connection if it is not open. Raises only errors of redis-py and `OSError`.
 
-        redis-py (8.1) sees one that was closed, but not one that was reset while nobody used it. It passes on whatever
-        an unexpected reply or an unusable host name leads to, and leaves the connection half open.
+        redis-py (8.1) reopens a connection that was closed, but not one that was reset while idle. An unexpected reply
+        or an unusable host name makes it raise other errors and leave the connection half open.
         """
         try:
             await self._open(connection)
@@ -47,32 +46,32 @@ class RedisPool(BlockingConnectionPool):
         await super().ensure_connection(connection)
 
     async def _resolve_host(self, host: str, port: int) -> None:
-        """Return when the name server knows the host: one question at a time for all who wait."""
+        """Return once the host name is resolved. Concurrent callers share one lookup. Raises what the lookup raises."""
         if self._lookup is None or self._lookup.done():
-            answer: concurrent.futures.Future[Any] = concurrent.futures.Future()
-            self._lookup = asyncio.wrap_future(answer)
-            self._lookup.add_done_callback(lambda lookup: lookup.exception())  # also where nobody waits any more
-            threading.Thread(target=_resolve, args=(answer, host, port), daemon=True).start()
+            result: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            self._lookup = asyncio.wrap_future(result)
+            self._lookup.add_done_callback(lambda lookup: lookup.exception())  # retrieved even if no caller is left
+            threading.Thread(target=_resolve, args=(result, host, port), daemon=True).start()
         await asyncio.shield(self._lookup)
 
 
 def is_closed(connection: AbstractConnection) -> bool:
-    """Say whether a connection has been closed or reset from the other side while nobody used it."""
+    """Whether Redis has closed or reset a connection while it was idle."""
     reader: asyncio.StreamReader | None = getattr(connection, "_reader", None)
     return reader is not None and (reader.at_eof() or reader.exception() is not None)
 
 
-def _resolve(answer: concurrent.futures.Future[Any], host: str, port: int) -> None:
+def _resolve(result: concurrent.futures.Future[Any], host: str, port: int) -> None:
     try:
-        answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+        result.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
     except Exception as error:
-        answer.set_exception(error)
+        result.set_exception(error)
 
 
 def create_pool(url: str, *, max_connections: int = 9) -> BlockingConnectionPool:
-    """Return a pool for `url` (`redis://`, `rediss://`, `unix://`); it connects when it is first used.
+    """Return a pool for `url` (`redis://`, `rediss://`, `unix://`); it connects on first use.
 
-    Time-outs of 3 s, a health check of connections idle for 30 s, and no retries of its own: see `StoreClient.run`.
+    Timeouts are 3 s, and a connection idle for 30 s is checked before use. The pool does not retry: `StoreClient` does.
     """
     pool = RedisPool.from_url(
         url,
@@ -83,5 +82,5 @@ def create_pool(url: str, *, max_connections: int = 9) -> BlockingConnectionPool
         health_check_interval=30,
         retry=Retry(NoBackoff(), 0),
     )
-    pool.connection_kwargs.pop("protocol", None)  # of a URL: another one would change the shapes of replies
+    pool.connection_kwargs.pop("protocol", None)  # a URL may set it, which would change the types of replies
     return pool

@@ -1,80 +1,87 @@
-"""Reading many jobs at once: pages, batches, counts. Nothing here scans the keyspace."""
+"""Queries over many jobs: pages, batches and counts. None of them scans the keyspace."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
 
+from service.domain import constraints, validation
 from service.domain.errors import InvalidValue, StoreAccessDenied, StoreCorrupt
-from service.domain.jobs import (
-    DrainStatus,
-    Job,
-    JobBatch,
-    JobFilter,
-    JobPage,
-    OldestJob,
-    Queue,
-    RunningCount,
-    Stats,
-)
+from service.domain.jobs import DrainStatus, Job, JobBatch, JobFilter, JobPage, OldestJob, RunningCount, Stats
 from service.domain.states import Status
 from service.domain.store_health import StoreHealth
 from service.domain.timestamps import format_timestamp
 from service.store import keys, scripts
 from service.store.client import StoreClient
-from service.store.records import FIELDS, LARGE_FIELDS, decode_hash, decode_job, time_reply_to_micros
+from service.store.records import FIELDS, LARGE_FIELDS, decode_job, time_reply_to_micros
 
 _log = structlog.get_logger(__name__)
 
-#: Most bytes of input_params, result and error_message on one page, and most index entries walked for it.
+OPTIONAL_FIELDS: Final = ("input_params", "result")
+#: The most bytes of `input_params`, `result` and `error_message` on one page.
 PAGE_BYTES: Final = 8 * 1024 * 1024
+#: The most index entries that are read for one page.
 MAX_PAGE_SCAN: Final = 1000
-_STATUSES: Final = {status.value: status for status in Status}
-#: How many expired heads of a list may hide the oldest pending job until the next sweep.
+#: How many expired entries at the head of an index are skipped to find its oldest job.
 MAX_EXPIRED_SCAN: Final = 1000
+_STATUSES: Final = {status.value: status for status in Status}
 
 
-async def page(
-    gateway: StoreClient, wanted: JobFilter, limit: int, before: int | None, include: Collection[str]
+async def list_page(
+    client: StoreClient, filters: JobFilter, limit: int, before: int | None, include: Collection[str]
 ) -> JobPage:
-    """Return the newest jobs that match `wanted`, created before `before` (µs)."""
+    """Return the newest jobs that match `filters` and were created before `before` (µs). Raises `InvalidValue`."""
+    validation.validate_filter(filters)
+    constraints.PAGE_LIMIT.validate("limit", limit)
+    for name in include:
+        if name not in OPTIONAL_FIELDS:
+            detail = f"{constraints.truncated_repr(name)} cannot be included"
+            raise InvalidValue("include", detail, ", ".join(OPTIONAL_FIELDS))
     large = [name for name in LARGE_FIELDS if name in include or name == "error_message"]
     fields = [*FIELDS, *large]
     bounds = [limit, PAGE_BYTES, MAX_PAGE_SCAN, "" if before is None else before]
-    filters = [wanted.status or "", wanted.queue or "", wanted.slate_id or "", wanted.correlation_id or ""]
-    reply = await gateway.run_script(scripts.LIST, [keys.ROOT], [*bounds, *filters, len(large), *fields])
-    now, following, listed = int(reply[1]), reply[2], reply[3:]
+    values = [filters.status or "", filters.queue or "", filters.slate_id or "", filters.correlation_id or ""]
+    reply = await client.run_script(scripts.LIST, [keys.ROOT], [*bounds, *values, len(large), *fields])
+    now, next_before, listed = int(reply[1]), reply[2], reply[3:]
     items = []
-    for job_id, values in zip(listed[::2], listed[1::2], strict=True):
+    for job_id, row in zip(listed[::2], listed[1::2], strict=True):
         try:
-            items.append(_job_from_values(job_id.decode(), fields, values, now))
-        except StoreCorrupt as error:  # one bad record must not hide all the others
-            _log.error("a record was left out of a list", detail=str(error))
-    return JobPage(items, int(following) if following else None)
+            items.append(_job_from_values(job_id.decode(), fields, row, now))
+        except StoreCorrupt as error:  # one unreadable record must not hide all the others
+            _log.error("list skipped unreadable record", detail=str(error))
+    return JobPage(items, int(next_before) if next_before else None)
 
 
-async def batch(gateway: StoreClient, job_ids: Sequence[str]) -> JobBatch:
-    """Return the jobs with these ids, each once and as it was at one moment.
+async def read_batch(client: StoreClient, job_ids: Sequence[str]) -> JobBatch:
+    """Return the jobs with these ids, each once, and the ids without a job.
 
-    Raises `InvalidValue` if their errors, whose sizes are read before, are more than a page may have.
+    Raises `InvalidValue` for a wrong id or number of ids, or if the error messages together exceed `PAGE_BYTES`.
     """
-    wanted = list(dict.fromkeys(job_ids))
-    total = sum(await gateway.read(*(["HSTRLEN", keys.job(job_id), "error_message"] for job_id in wanted)))
+    if len(job_ids) not in range(constraints.BATCH_SIZE.minimum, constraints.BATCH_SIZE.maximum + 1):
+        allowed = f"{constraints.BATCH_SIZE.minimum} to {constraints.BATCH_SIZE.maximum} ids"
+        raise InvalidValue("job_ids", f"{len(job_ids)} ids are not allowed", allowed)
+    for index, job_id in enumerate(job_ids):
+        constraints.JOB_ID.validate(f"job_ids[{index}]", job_id)
+    unique_ids = list(dict.fromkeys(job_ids))
+    total = sum(await client.read(*(["HSTRLEN", keys.job(job_id), "error_message"] for job_id in unique_ids)))
     if total > PAGE_BYTES:
-        found = f"their error messages take {total} bytes"
-        raise InvalidValue("job_ids", found, f"jobs whose error messages take up to {PAGE_BYTES} bytes together")
-    _, jobs = await get_summaries(gateway, wanted)
+        allowed = f"jobs whose error messages take up to {PAGE_BYTES} bytes together"
+        raise InvalidValue("job_ids", f"their error messages take {total} bytes", allowed)
+    _, jobs = await get_summaries(client, unique_ids)
     for job in jobs:
         if isinstance(job, StoreCorrupt):
             raise job
-    missing = [job_id for job_id, job in zip(wanted, jobs, strict=True) if job is None]
+    missing = [job_id for job_id, job in zip(unique_ids, jobs, strict=True) if job is None]
     return JobBatch([job for job in jobs if isinstance(job, Job)], missing)
 
 
-async def get_summaries(gateway: StoreClient, job_ids: Sequence[str]) -> tuple[int, list[Job | StoreCorrupt | None]]:
-    """Return the time (µs), and the jobs with these ids without `input_params` and `result`; `None`: there is none."""
+async def get_summaries(client: StoreClient, job_ids: Sequence[str]) -> tuple[int, list[Job | StoreCorrupt | None]]:
+    """Return the time of Redis (µs) and, per id, the job without `input_params` and `result`.
+
+    A missing job is `None`, an unreadable one a `StoreCorrupt`.
+    """
     fields = [*FIELDS, "error_message"]
-    time, *rows = await gateway.read(
+    time, *rows = await client.read(
         ["TIME"], *(["HMGET", keys.job(job_id), *fields] for job_id in job_ids), isolate_errors=True
     )
     now = time_reply_to_micros(time)
@@ -90,28 +97,28 @@ def _summary(job_id: str, fields: list[str], row: Any, now: int) -> Job | StoreC
         return error
 
 
-async def running_count(gateway: StoreClient, leased: bool | None) -> int:
-    """Return how many jobs are running; only those with (without) a live lease if `leased` is true (false)."""
-    _, live_leases, _, counts = await _counts(gateway, Status.RUNNING)
+async def running_count(client: StoreClient, leased: bool | None) -> int:
+    """Return how many jobs are running: with a live lease (`True`), without one (`False`), or all (`None`)."""
+    _, live_leases, _, counts = await _counts(client, Status.RUNNING)
     running = sum(count for _, _, count in counts)
     if leased is None:
         return running
     return live_leases if leased else running - live_leases
 
 
-async def stats(gateway: StoreClient) -> Stats:
+async def count_jobs(client: StoreClient) -> Stats:
     """Return exact counts per status and queue, and the oldest pending job."""
-    now, live_leases, delayed, counts = await _counts(gateway, "")
+    now, live_leases, delayed, counts = await _counts(client, "")
     statuses = dict.fromkeys(Status, 0)
     queues: dict[str, dict[Status, int]] = {}
-    for queue, shelf, count in counts:
-        if (status := _status_for(shelf)) is None:  # not written by us; `jobstate doctor` tells of it
+    for queue, state, count in counts:
+        if (status := _status_for(state)) is None:  # an entry of another program; `jobstate doctor` reports it
             continue
         statuses[status] += count
         if count:
-            of_queue = queues.setdefault(queue, dict.fromkeys(Status, 0))
-            of_queue[status] += count
-    oldest = await _oldest(gateway, Status.PENDING, "delayed")
+            queue_statuses = queues.setdefault(queue, dict.fromkeys(Status, 0))
+            queue_statuses[status] += count
+    oldest = await _oldest(client, Status.PENDING, "delayed")
     return Stats(
         at=format_timestamp(now),
         statuses=statuses,
@@ -122,13 +129,27 @@ async def stats(gateway: StoreClient) -> Stats:
     )
 
 
-async def store_health(gateway: StoreClient) -> StoreHealth:
-    """Return how Redis stands, out of its INFO. Raises `StoreAccessDenied` where INFO does not say all of it."""
-    [info] = await gateway.read(["INFO", "server", "memory", "persistence"])
+async def drain_status(client: StoreClient, until: str | None) -> DrainStatus:
+    """Return the running jobs, under a drain that ends at `until` (ISO 8601), or under none."""
+    _, leased, _, counts = await _counts(client, Status.RUNNING)
+    oldest = await _oldest(client, Status.RUNNING)
+    return DrainStatus(
+        draining=until is not None,
+        until=until,
+        running=sum(count for _, _, count in counts),
+        leased=leased,
+        oldest=oldest,
+        safe_to_stop=until is not None and leased == 0,
+    )
+
+
+async def store_health(client: StoreClient) -> StoreHealth:
+    """Return the memory and durability state of Redis. Raises `StoreAccessDenied` if INFO lacks a field."""
+    [info] = await client.read(["INFO", "server", "memory", "persistence"])
     try:
         return _health_from(info)
     except KeyError as error:
-        raise StoreAccessDenied(f"{StoreAccessDenied.__doc__} (INFO does not have {error})") from error
+        raise StoreAccessDenied(f"{StoreAccessDenied.default_detail} (INFO does not have {error})") from error
 
 
 def _health_from(info: Mapping[str, Any]) -> StoreHealth:
@@ -142,60 +163,32 @@ def _health_from(info: Mapping[str, Any]) -> StoreHealth:
     )
 
 
-async def _counts(gateway: StoreClient, shelf: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
-    reply = await gateway.run_script(scripts.COUNT, [keys.ROOT], [shelf])
+async def _counts(client: StoreClient, state: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
+    """Return the time (µs), the numbers of live leases and delayed jobs, and (queue, state, count) per index.
+
+    An empty `state` counts all states.
+    """
+    reply = await client.run_script(scripts.COUNT, [keys.ROOT], [state])
     now, live_leases, delayed, rows = int(reply[1]), reply[2], reply[3], reply[4:]
     counts = [
-        (queue.decode(), on_shelf.decode(), count)
-        for queue, on_shelf, count in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+        (queue.decode(), counted.decode(), count)
+        for queue, counted, count in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
     ]
     return now, live_leases, delayed, counts
 
 
-async def queues(gateway: StoreClient) -> list[Queue]:
-    """Return the queues that have jobs or settings of their own, by name."""
-    found = (await stats(gateway)).queues
-    [reply] = await gateway.read(["HGETALL", keys.QUEUES])
-    settings = {queue: value.decode() for queue, value in decode_hash(reply).items()}
-    return [
-        queue_from(name, settings.get(name, ""), found.get(name) or dict.fromkeys(Status, 0))
-        for name in sorted({*found, *settings})
-    ]
-
-
-def queue_from(name: str, setting: str, statuses: dict[Status, int]) -> Queue:
-    """Return a queue out of its field of `jobs:queues`."""
-    paused, _, most = setting.partition(":")
-    return Queue(queue=name, paused=paused == "1", max_running=int(most) if most else None, statuses=statuses)
-
-
-async def drain(gateway: StoreClient, until: str | None) -> DrainStatus:
-    """Return what is at work, under a drain that ends at `until` or none."""
-    _, leased, _, counts = await _counts(gateway, Status.RUNNING)
-    oldest = await _oldest(gateway, Status.RUNNING)
-    return DrainStatus(
-        draining=until is not None,
-        until=until,
-        running=sum(count for _, _, count in counts),
-        leased=leased,
-        oldest=oldest,
-        safe_to_stop=until is not None and leased == 0,
-    )
-
-
-async def _oldest(gateway: StoreClient, *shelves: str) -> OldestJob | None:
-    """Return the oldest job on some shelves."""
-    reply = await gateway.run_script(scripts.OLDEST, [keys.ROOT], [MAX_EXPIRED_SCAN, " ".join(shelves)])
+async def _oldest(client: StoreClient, *states: str) -> OldestJob | None:
+    reply = await client.run_script(scripts.OLDEST, [keys.ROOT], [MAX_EXPIRED_SCAN, " ".join(states)])
     if reply[0] == "NONE":
         return None
     _, job_id, queue, created = reply
     return OldestJob(job_id.decode(), queue.decode(), format_timestamp(int(created)))
 
 
-def _status_for(shelf: str) -> Status | None:
-    return Status.PENDING if shelf == "delayed" else _STATUSES.get(shelf)
+def _status_for(state: str) -> Status | None:
+    return Status.PENDING if state == "delayed" else _STATUSES.get(state)
 
 
 def _job_from_values(job_id: str, fields: Sequence[str], values: Sequence[bytes | None], now: int) -> Job:
-    held = {name: value for name, value in zip(fields, values, strict=True) if value is not None}
-    return decode_job(job_id, held, now)
+    present = {name: value for name, value in zip(fields, values, strict=True) if value is not None}
+    return decode_job(job_id, present, now)

@@ -1,4 +1,4 @@
-"""How often a client may ask, counted in Redis for all workers and replicas together."""
+"""Request limits per client, counted in Redis across all processes and replicas."""
 
 import math
 from typing import Any, Final
@@ -16,26 +16,26 @@ _SECOND: Final = 1_000_000
 
 
 class RateLimiter:
-    """Gives each client an allowance of requests that fills up evenly: all of it may be spent at once."""
+    """Limits each client to N requests per window; unused requests come back evenly and may be spent in a burst."""
 
     def __init__(self, pool: ConnectionPool, limit: RateLimit, *, observer: Observer | None = None) -> None:
-        """Count through `pool`."""
-        self._gateway = StoreClient(pool, observer or NullObserver())
+        """Apply `limit` to each client, counting through `pool`."""
+        self._client = StoreClient(pool, observer or NullObserver())
         self._limit = limit
 
     async def acquire(self, client: str) -> Quota:
-        """Take one request off the client's allowance and return what is left.
+        """Count one request of `client` and return what is left of its quota.
 
-        Raises `RateLimited` where nothing was left, `StoreUnavailable` when Redis cannot count within 3 s.
+        Raises `RateLimited` if nothing is left, and `StoreUnavailable` within 3 s if Redis cannot count.
         """
         args = [digest(client, self._limit), self._limit.requests, self._limit.window_seconds * _SECOND]
-        word, *reply = await self._gateway.run_script(scripts.LIMIT, [keys.ROOT], args)
+        word, *reply = await self._client.run_script(scripts.LIMIT, [keys.ROOT], args)
         if word == "LIMITED":
-            whole, soonest = map(_seconds, reply)
-            raise RateLimited(Quota(self._limit, 0, whole), soonest)
+            reset, retry_after = map(_seconds, reply)
+            raise RateLimited(Quota(self._limit, 0, reset), retry_after)
         return Quota(self._limit, int(reply[0]), _seconds(reply[1]))
 
 
 def _seconds(micros: Any) -> int:
-    """Return a time to wait in whole seconds, rather too long than too short."""
+    """Return microseconds as whole seconds, rounded up."""
     return math.ceil(int(micros) / _SECOND)

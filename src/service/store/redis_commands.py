@@ -1,9 +1,9 @@
-"""Which commands of Redis the service sends, by what needs them: for the readiness check and for the documented ACL."""
+"""The Redis commands that the service sends, for the readiness check and the documented ACL."""
 
 from collections.abc import Iterable
 from typing import Final
 
-#: The commands that the service cannot work without, most of them within scripts: each with arguments that fit it.
+#: The commands that the service cannot work without, most of them sent by scripts. Each has arguments of its form.
 REQUIRED_COMMANDS: Final = (
     "PING",
     "EVALSHA 0 0",
@@ -36,32 +36,34 @@ REQUIRED_COMMANDS: Final = (
     "XREAD STREAMS jobs:events 0",
     "XREVRANGE jobs:events + -",
 )
-#: What else the service can use: where Redis refuses it, only the feature named is affected.
-OPTIONAL: Final = {
+#: Commands of single features. Where Redis refuses one, only that feature is affected.
+OPTIONAL_COMMANDS: Final = {
     "a database other than 0 in `REDIS_URL`": ("SELECT",),
     "`REDIS_WAITAOF=1` (from Redis 7.2)": ("WAITAOF",),
     "durability and eviction at `/metrics`, in the log and in `jobstate doctor`": ("INFO",),
     "the name of the client library in `CLIENT LIST` (from Redis 7.2)": ("CLIENT SETINFO",),
 }
-#: The commands that `jobstate doctor` needs, and those that it needs besides with `--repair`.
-DOCTOR: Final = (
+#: The commands that `jobstate doctor` needs, and those that `--repair` also needs.
+DOCTOR_COMMANDS: Final = (
     *("PING", "EVALSHA", "SCRIPT LOAD", "TIME", "TYPE", "EXISTS", "PTTL", "PEXPIRETIME", "GET", "HGET", "HMGET"),
     *("HGETALL", "HSTRLEN", "SCAN", "ZSCAN", "ZRANGE", "ZCOUNT", "ZSCORE", "XREVRANGE"),
 )
-REPAIR: Final = ("SET", "PERSIST", "PEXPIRE", "PEXPIREAT", "ZADD", "ZREM")
-#: The keys of all of them, as patterns; there are no channels.
-KEYS: Final = ("job:*", "jobs:*")
+REPAIR_COMMANDS: Final = ("SET", "PERSIST", "PEXPIRE", "PEXPIREAT", "ZADD", "ZREM")
+#: Patterns of all keys that these commands use. They use no channels.
+KEY_PATTERNS: Final = ("job:*", "jobs:*")
 
 
-def names(commands: Iterable[str]) -> list[str]:
-    """Return commands as an ACL names them, without arguments."""
+def acl_names(commands: Iterable[str]) -> list[str]:
+    """Return the commands as an ACL names them, without arguments."""
     return [_name(command) for command in commands]
 
 
-def rule(*commands: str) -> str:
-    """Return the ACL rules that allow commands and nothing else."""
-    allowed = sorted(set(names(commands)))
-    return " ".join(("resetkeys", *(f"~{key}" for key in KEYS), "resetchannels", "-@all", *map("+{}".format, allowed)))
+def acl_rule(*commands: str) -> str:
+    """Return the ACL rules that allow these commands and nothing else."""
+    allowed = sorted(set(acl_names(commands)))
+    return " ".join(
+        ("resetkeys", *(f"~{key}" for key in KEY_PATTERNS), "resetchannels", "-@all", *map("+{}".format, allowed))
+    )
 
 
 def _name(command: str) -> str:

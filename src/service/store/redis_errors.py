@@ -1,4 +1,4 @@
-"""Which domain error a failure of Redis, of its connection or of its replies is, and what it says."""
+"""Maps failures of Redis, of its connections and of its replies to domain errors."""
 
 import re
 from collections.abc import Callable
@@ -11,7 +11,7 @@ from service.domain import errors
 
 T = TypeVar("T")
 
-#: Error replies that have no class in redis-py, by their first word.
+#: Error replies without a class in redis-py, by their first word.
 _REPLY_ERRORS: Final = {
     "BUSY": errors.StoreBusy,
     "CORRUPT": errors.StoreCorrupt,
@@ -19,7 +19,7 @@ _REPLY_ERRORS: Final = {
     "NOREPLICAS": errors.StoreReadOnly,
     "WRONGTYPE": errors.StoreCorrupt,
 }
-#: The first match counts. The last two rows are the defaults: for a failed connection, and for anything Redis replies.
+#: The first match counts. The last two rows are the defaults, for connections and for error replies.
 _ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] = (
     (redis_errors.BusyLoadingError, errors.StoreLoading),
     (redis_errors.AuthenticationError, errors.StoreAccessDenied),
@@ -35,33 +35,31 @@ _ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] =
     (OSError, errors.StoreUnreachable),
     (redis_errors.RedisError, errors.StoreAccessDenied),
 )
-#: The most characters of Redis's words that are shown.
+#: The most characters of an error text of Redis that are shown.
 MAX_ERROR_TEXT: Final = 300
-#: Redis repeats the arguments of a command that it does not know: passwords and job data.
+#: Redis quotes the arguments of an unknown command, which may be passwords or job data.
 _ARGUMENTS: Final = re.compile(r",? with args beginning with:.*", re.DOTALL)
 _SECRETS: Final = ("password", "ssl_password")
 
 
 class UnreadableReply(redis_errors.InvalidResponse):
-    """A reply does not have the form that the command's replies have: what answers is not Redis."""
+    """A reply does not have the form of the command's replies: the server is not Redis."""
 
 
 def map_error(error: Exception) -> type[Exception]:
-    """Return the domain error that an error of redis-py or of the network stands for; its own type if none does.
-
-    What Redis says while a connection is set up comes wrapped in a bare `ConnectionError`.
-    """
+    """Return the domain error class for an error of redis-py or of the network, or else the error's own class."""
+    # redis-py wraps an error reply during connection setup in a bare `ConnectionError`.
     if type(error) is redis_errors.ConnectionError and isinstance(error.__cause__, redis_errors.RedisError):
         return map_error(error.__cause__)
     if type(error) is RuntimeError and "handler is closed" in str(error):
-        return errors.StoreUnreachable  # what uvloop says of a connection that was reset before something is sent on it
-    if type(error) is redis_errors.ResponseError and (known := _REPLY_ERRORS.get(str(error).split(" ", 1)[0])):
-        return known
-    return next((meant for raised, meant in _ERRORS if isinstance(error, raised)), type(error))
+        return errors.StoreUnreachable  # uvloop, when writing to a connection that was reset
+    if type(error) is redis_errors.ResponseError and (mapped := _REPLY_ERRORS.get(str(error).split(" ", 1)[0])):
+        return mapped
+    return next((mapped for raised, mapped in _ERRORS if isinstance(error, raised)), type(error))
 
 
 def parse_reply(command: str, parse: Callable[[Any], T], reply: Any) -> T:
-    """Return a reply as `parse` understands it. Raises `UnreadableReply`."""
+    """Return a reply converted by `parse`. Raises `UnreadableReply` if `parse` fails."""
     try:
         return parse(reply)
     except Exception as error:
@@ -69,15 +67,15 @@ def parse_reply(command: str, parse: Callable[[Any], T], reply: Any) -> T:
 
 
 def to_domain_error(error: Exception, pool: ConnectionPool) -> Exception:
-    """Return `error` as an error of the domain that shows Redis's words; as it is if it is none of Redis's."""
+    """Return the domain error for `error`, with the error text of Redis, or `error` itself if there is none."""
     kind = map_error(error)
     if kind is type(error) or not issubclass(kind, errors.JobStateError):
         return error
-    return kind(f"{kind.__doc__} ({error_text(error, pool)})")
+    return kind(f"{kind.default_detail} ({error_text(error, pool)})")
 
 
 def error_text(error: Exception, pool: ConnectionPool) -> str:
-    """Return what an error says, without the secrets of the connection and without arguments of commands."""
+    """Return the text of an error, without passwords and without the arguments of commands."""
     if isinstance(error, RuntimeError):
         return "connection reset"
     text = _ARGUMENTS.sub("", str(error)) or "no answer"
@@ -85,5 +83,5 @@ def error_text(error: Exception, pool: ConnectionPool) -> str:
         if secret := pool.connection_kwargs.get(name):
             text = text.replace(str(secret), "***")
     if isinstance(error, redis_errors.InvalidResponse):
-        text = f"what answers does not speak the Redis protocol: {text}"
+        text = f"the server does not speak the Redis protocol: {text}"
     return text[:MAX_ERROR_TEXT]

@@ -1,1 +1,1 @@
-"""What a browser shows: the live page at `/`, the API document's at `/schema`; nothing of them comes from elsewhere."""
+"""Pages for browsers: the dashboard at `/` and the API reference at `/schema`. They load nothing from other hosts."""

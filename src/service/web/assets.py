@@ -1,4 +1,4 @@
-"""The files that a page loads."""
+"""The static files that a page loads."""
 
 import gzip
 from collections.abc import Iterable
@@ -16,7 +16,7 @@ from litestar.params import FromPath
 
 from service.api.request_checks import PRODUCES
 
-#: Of a page itself: it names the assets of one release.
+#: For a page itself, because it names the assets of one release.
 NO_CACHE: Final = CacheControlHeader(no_cache=True)
 
 _IMMUTABLE: Final = CacheControlHeader(public=True, max_age=31536000, immutable=True)
@@ -24,19 +24,19 @@ _MEDIA_TYPES: Final = {".js": "text/javascript", ".css": "text/css", ".svg": "im
 
 
 class Assets:
-    """Files under addresses that have a digest of them all, the seal: so they may be cached for ever."""
+    """Files whose URLs contain a digest of their content, so that they can be cached without a limit."""
 
-    def __init__(self, found: Iterable[Traversable]) -> None:
-        """Read the files; their names are what tells them apart."""
-        self._files = {file.name: file.read_bytes() for file in found}
-        self.seal: Final = sha256(b"".join(self._files.values())).hexdigest()[:12]
+    def __init__(self, assets: Iterable[Traversable]) -> None:
+        """Read the files. Their names must differ, because their URLs have no folders."""
+        self._files = {file.name: file.read_bytes() for file in assets}
+        self.digest: Final = sha256(b"".join(self._files.values())).hexdigest()[:12]
 
     def render(self, html: str) -> bytes:
-        """Return a page whose `{seal}` stands for the seal."""
-        return html.replace("{seal}", self.seal).encode()
+        """Return a page's HTML with the digest in place of `{digest}`."""
+        return html.replace("{digest}", self.digest).encode()
 
     def handler(self, path: str) -> HTTPRouteHandler:
-        """Return what serves the files under `path`, compressed for whom that suits."""
+        """Return the handler that serves the files under `path`, with gzip where the client accepts it."""
         files = self._files
 
         @cache
@@ -44,14 +44,14 @@ class Assets:
             return gzip.compress(files[name], mtime=0)
 
         @get(
-            f"{path}/{self.seal}/{{name:str}}",
+            f"{path}/{self.digest}/{{name:str}}",
             cache_control=_IMMUTABLE,
             response_headers=[ResponseHeader(name="Vary", value="Accept-Encoding")],
             opt={PRODUCES: tuple(_MEDIA_TYPES.values())},
             sync_to_thread=True,
         )
         def asset(request: Request[Any, Any, Any], name: FromPath[str]) -> Response[bytes]:
-            """Return a file that the page loads."""
+            """Return a file, or 404."""
             if name not in files:
                 raise NotFoundException
             media_type = _MEDIA_TYPES[PurePath(name).suffix]
@@ -62,10 +62,10 @@ class Assets:
         return asset
 
 
-def accepts_gzip(accepted: str) -> bool:
-    """Say whether an `Accept-Encoding` names gzip, and does not refuse it."""
-    for one in accepted.lower().split(","):
-        coding, _, quality = one.replace(" ", "").partition(";q=")
+def accepts_gzip(header: str) -> bool:
+    """Return whether an `Accept-Encoding` header lists gzip with a quality above 0."""
+    for entry in header.lower().split(","):
+        coding, _, quality = entry.replace(" ", "").partition(";q=")
         if coding == "gzip":
             return quality.strip("0.") != "" or quality == ""
     return False

@@ -1,4 +1,4 @@
-"""The service over HTTP, as a client in any language sees it."""
+"""The service over HTTP."""
 
 import json
 import re
@@ -12,9 +12,9 @@ import redis as sync_redis
 from service import __version__
 from service.api.problems import TYPE_PREFIX
 from service.store import keys
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 
 def create(api: httpx.Client, **fields: Any) -> httpx.Response:
@@ -26,7 +26,7 @@ def change(api: httpx.Client, job_id: str, status: str, **fields: Any) -> httpx.
 
 
 def problem(response: httpx.Response, status: int, name: str) -> dict[str, Any]:
-    """Check the form of a problem and return it."""
+    """Check a problem and return it."""
     assert response.headers["content-type"] == "application/problem+json", response.text
     found: dict[str, Any] = response.json()
     assert (response.status_code, found["status"], found["type"]) == (status, status, TYPE_PREFIX + name), response.text
@@ -37,14 +37,14 @@ def problem(response: httpx.Response, status: int, name: str) -> dict[str, Any]:
 
 
 def invalid(response: httpx.Response, field: str) -> dict[str, Any]:
-    """Check that a problem names one field and what is allowed there, and return that."""
+    """Check that a problem names one field and what is allowed, and return this error."""
     [error] = problem(response, 400, "invalid-request")["errors"]
     assert error["field"] == field, error
     assert error["allowed"]
     return dict(error)
 
 
-def test_a_job_lives_from_its_creation_to_its_end(api: httpx.Client) -> None:
+def test_a_job_from_creation_to_deletion(api: httpx.Client) -> None:
     created = create(api, slate_id="daytona", scenario_count=10)
     assert created.status_code == 201
     job_id = created.json()["job_id"]
@@ -83,7 +83,7 @@ def test_absent_fields_are_left_out_and_null_is_kept(api: httpx.Client) -> None:
 @pytest.mark.parametrize(
     "text", ['{"b": 1,  "a":1.0, "b":1e999}', "12345678901234567890", "[]", "{}", "0", "false", '""', '"\\u00e9é"']
 )
-def test_json_comes_back_as_the_text_that_went_in(api: httpx.Client, text: str) -> None:
+def test_json_is_returned_as_the_text_that_was_sent(api: httpx.Client, text: str) -> None:
     headers = {"Content-Type": "application/json"}
     api.post("/v1/jobs", content=f'{{"job_id": "j", "input_params": {text}}}', headers=headers)
     change(api, "j", "running")
@@ -115,7 +115,7 @@ def test_the_result_of_a_job_in_every_state(api: httpx.Client) -> None:
     assert (api.get("/v1/jobs/null/result").status_code, api.get("/v1/jobs/null/result").text) == (200, "null")
 
 
-def test_a_client_that_has_the_record_is_told_so(api: httpx.Client) -> None:
+def test_a_get_with_the_current_etag_returns_304(api: httpx.Client) -> None:
     tag = create(api, job_id="j").headers["etag"]
 
     same = api.get("/v1/jobs/j", headers={"If-None-Match": f'"other", W/{tag}'})
@@ -126,7 +126,7 @@ def test_a_client_that_has_the_record_is_told_so(api: httpx.Client) -> None:
     assert api.get("/v1/jobs/j", headers={"If-None-Match": tag}).status_code == 200
 
 
-def test_a_change_may_name_the_version_it_means(api: httpx.Client) -> None:
+def test_a_change_can_require_a_version(api: httpx.Client) -> None:
     tag = create(api, job_id="j").headers["etag"]
     running = api.patch("/v1/jobs/j", json={"status": "running"}, headers={"If-Match": tag})
     assert running.status_code == 200
@@ -141,7 +141,7 @@ def test_a_change_may_name_the_version_it_means(api: httpx.Client) -> None:
     assert api.post("/v1/jobs/j/cancel", headers={"If-Match": "*"}).status_code == 200
 
 
-def test_a_key_determines_the_id_and_makes_a_repetition_a_replay(api: httpx.Client) -> None:
+def test_an_idempotency_key_determines_the_id_and_makes_a_repeated_request_a_replay(api: httpx.Client) -> None:
     key = {"Idempotency-Key": "order-17"}
     first = api.post("/v1/jobs", json={"input_params": 1}, headers=key)
     again = api.post("/v1/jobs", json={"input_params": 1}, headers={**key, "X-Correlation-ID": "other"})
@@ -154,15 +154,15 @@ def test_a_key_determines_the_id_and_makes_a_repetition_a_replay(api: httpx.Clie
     problem(api.post("/v1/jobs", json={"input_params": 2}, headers=key), 422, "idempotency-key-reused")
 
 
-def test_an_own_id_beats_the_key(api: httpx.Client) -> None:
+def test_the_client_s_job_id_takes_precedence_over_the_key(api: httpx.Client) -> None:
     headers = {"Idempotency-Key": "k"}
     body = {"job_id": "mine", "input_params": 1}
     assert api.post("/v1/jobs", json=body, headers=headers).json()["job_id"] == "mine"
     assert api.post("/v1/jobs", json=body).headers["idempotency-replayed"] == "true"
 
-    refused = problem(api.post("/v1/jobs", json={**body, "input_params": 2}, headers=headers), 409, "job-exists")
+    rejected = problem(api.post("/v1/jobs", json={**body, "input_params": 2}, headers=headers), 409, "job-exists")
 
-    assert (refused["current_status"], refused["revision"]) == ("pending", 1)
+    assert (rejected["current_status"], rejected["revision"]) == ("pending", 1)
 
 
 def test_without_id_and_key_every_request_is_a_new_job(api: httpx.Client) -> None:
@@ -172,7 +172,7 @@ def test_without_id_and_key_every_request_is_a_new_job(api: httpx.Client) -> Non
     assert first[14] == "7"
 
 
-def test_a_change_sent_again_with_its_key_changes_nothing(api: httpx.Client) -> None:
+def test_a_repeated_change_with_the_same_key_changes_nothing(api: httpx.Client) -> None:
     create(api, job_id="j")
     key = {"Idempotency-Key": "start"}
     first = api.patch("/v1/jobs/j", json={"status": "running"}, headers=key)
@@ -200,13 +200,13 @@ def test_the_correlation_id_comes_from_the_body_the_header_or_the_service(api: h
 
 
 @pytest.mark.parametrize("sent", ["", "x" * 129, "tab\there", b"\xff"])
-def test_a_broken_correlation_id_is_replaced(api: httpx.Client, sent: str | bytes) -> None:
+def test_an_invalid_correlation_id_is_replaced(api: httpx.Client, sent: str | bytes) -> None:
     response = api.get("/health", headers={"X-Correlation-ID": sent})
 
     assert re.fullmatch(r"[0-9a-f]{32}", response.headers["x-correlation-id"])
 
 
-def test_the_trace_context_of_the_caller_is_kept(api: httpx.Client) -> None:
+def test_the_trace_context_of_the_client_is_stored(api: httpx.Client) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     kept = api.post("/v1/jobs", json={"input_params": 1}, headers={"traceparent": trace})
     broken = api.post("/v1/jobs", json={"input_params": 1}, headers={"traceparent": "nonsense"})
@@ -215,7 +215,7 @@ def test_the_trace_context_of_the_caller_is_kept(api: httpx.Client) -> None:
     assert "traceparent" not in broken.json()
 
 
-def test_a_list_leads_through_all_its_pages(api: httpx.Client) -> None:
+def test_a_list_can_be_read_page_by_page(api: httpx.Client) -> None:
     made = [create(api, queue="q", slate_id="s").json()["job_id"] for _ in range(7)]
     create(api)
     seen: list[str] = []
@@ -233,7 +233,7 @@ def test_a_list_leads_through_all_its_pages(api: httpx.Client) -> None:
     assert included["items"][0]["input_params"] == {"a": 1}
 
 
-def test_a_cursor_belongs_to_its_filters(api: httpx.Client) -> None:
+def test_a_cursor_is_valid_for_its_filters_only(api: httpx.Client) -> None:
     for _ in range(2):
         create(api)
     cursor = api.get("/v1/jobs", params={"limit": 1}).json()["next_cursor"]
@@ -243,7 +243,7 @@ def test_a_cursor_belongs_to_its_filters(api: httpx.Client) -> None:
     assert api.get("/v1/jobs", params={"cursor": cursor, "limit": 9}).status_code == 200
 
 
-def test_many_jobs_are_got_at_once(api: httpx.Client) -> None:
+def test_many_jobs_can_be_read_in_one_request(api: httpx.Client) -> None:
     create(api, job_id="a")
 
     batch = api.post("/v1/batch-get", json={"job_ids": ["b", "a", "b"]}).json()
@@ -297,7 +297,7 @@ BODIES: list[tuple[str, bytes, str]] = [
 
 
 @pytest.mark.parametrize(("field", "body", "allowed"), BODIES)
-def test_a_bad_body_is_refused_by_field_with_what_is_allowed(
+def test_an_invalid_body_is_rejected_by_field_with_what_is_allowed(
     api: httpx.Client, redis_url: str, field: str, body: bytes, allowed: str
 ) -> None:
     response = api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
@@ -321,7 +321,7 @@ def test_a_bad_body_is_refused_by_field_with_what_is_allowed(
         ("lease", {"status": "running", "lease": 1}),
     ],
 )
-def test_a_bad_change_is_refused_by_field(api: httpx.Client, field: str, body: dict[str, Any]) -> None:
+def test_an_invalid_change_is_rejected_by_field(api: httpx.Client, field: str, body: dict[str, Any]) -> None:
     tag = create(api, job_id="j").headers["etag"]
 
     invalid(api.patch("/v1/jobs/j", json=body), field)
@@ -359,7 +359,9 @@ def test_a_bad_change_is_refused_by_field(api: httpx.Client, field: str, body: d
         ("POST", "/v1/jobs/a%20b/cancel", "job_id"),
     ],
 )
-def test_a_bad_address_is_refused_by_parameter(api: httpx.Client, method: str, path: str, field: str) -> None:
+def test_an_invalid_path_or_query_is_rejected_by_parameter(
+    api: httpx.Client, method: str, path: str, field: str
+) -> None:
     invalid(api.request(method, path), field)
 
 
@@ -377,7 +379,7 @@ def test_the_word_null_in_a_query_does_not_stand_for_an_absent_value(api: httpx.
 
 
 @pytest.mark.parametrize("key", ["", "two words", "x" * 256, b"\xff"])
-def test_a_bad_key_is_refused(api: httpx.Client, key: str | bytes) -> None:
+def test_an_invalid_idempotency_key_is_rejected(api: httpx.Client, key: str | bytes) -> None:
     headers: Any = {"Idempotency-Key": key}
     create(api, job_id="j")
 
@@ -389,7 +391,7 @@ def test_a_bad_key_is_refused(api: httpx.Client, key: str | bytes) -> None:
 
 
 @pytest.mark.parametrize("tag", ["1-1", '"a" "b"', '"unclosed', "*, *"])
-def test_a_bad_entity_tag_is_refused(api: httpx.Client, tag: str) -> None:
+def test_an_invalid_entity_tag_is_rejected(api: httpx.Client, tag: str) -> None:
     create(api, job_id="j")
 
     invalid(api.patch("/v1/jobs/j", json={"status": "running"}, headers={"If-Match": tag}), "If-Match")
@@ -403,15 +405,15 @@ def test_a_cancellation_takes_no_content(api: httpx.Client) -> None:
     assert api.post("/v1/jobs/j/cancel", json={}).status_code == 200
 
 
-def test_what_is_not_there_and_what_is_not_done(api: httpx.Client) -> None:
+def test_unknown_paths_and_wrong_methods_are_problems(api: httpx.Client) -> None:
     problem(api.get("/v2/jobs"), 404, "unknown-route")
     problem(api.get("/v1/jobs/a/b/c"), 404, "unknown-route")
-    refused = api.put("/v1/jobs/j", json={})
-    problem(refused, 405, "method-not-allowed")
-    assert {"GET", "PATCH", "DELETE"} <= {method.strip() for method in refused.headers["allow"].split(",")}
+    rejected = api.put("/v1/jobs/j", json={})
+    problem(rejected, 405, "method-not-allowed")
+    assert {"GET", "PATCH", "DELETE"} <= {method.strip() for method in rejected.headers["allow"].split(",")}
 
 
-def test_media_types_that_the_service_does_not_speak(api: httpx.Client) -> None:
+def test_unsupported_media_types_are_rejected(api: httpx.Client) -> None:
     problem(api.post("/v1/jobs", data={"input_params": "1"}), 415, "unsupported-media-type")
     text = {"Content-Type": "application/json; charset=latin-1"}
     problem(api.post("/v1/jobs", content=b'{"input_params":1}', headers=text), 415, "unsupported-media-type")
@@ -420,23 +422,23 @@ def test_media_types_that_the_service_does_not_speak(api: httpx.Client) -> None:
         assert api.get("/health", headers={"Accept": accept}).status_code == 200
 
 
-def test_a_body_over_the_limit_is_refused_by_its_announced_length(api: httpx.Client) -> None:
+def test_a_body_over_the_limit_is_rejected_by_its_announced_length(api: httpx.Client) -> None:
     found = problem(create(api, input_params="x" * 65536), 413, "content-too-large")
 
     assert "65536" in found["detail"]
 
 
-def test_a_body_over_the_limit_is_refused_while_it_is_read(api: httpx.Client) -> None:
-    def endless() -> Iterator[bytes]:
+def test_a_body_over_the_limit_is_rejected_while_it_is_read(api: httpx.Client) -> None:
+    def large_body() -> Iterator[bytes]:
         yield b'{"input_params": "'
-        for _ in range(100_000):  # some 800 MB if all of it were read
+        for _ in range(100_000):  # 800 MB in total
             yield b"x" * 8192
 
     with httpx.Client(base_url=api.base_url, timeout=10) as client:
         try:
-            response = client.post("/v1/jobs", content=endless(), headers={"Content-Type": "application/json"})
+            response = client.post("/v1/jobs", content=large_body(), headers={"Content-Type": "application/json"})
         except httpx.WriteError:
-            return  # the service has answered and closed while the client was still sending
+            return  # the service responded and closed the connection while the client was sending
     problem(response, 413, "content-too-large")
 
 
@@ -476,7 +478,9 @@ def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:
     assert document["components"]["schemas"]["Job"]["properties"]["finished_at"]["format"] == "date-time"
 
 
-def test_a_foreign_key_is_a_problem_without_a_trace(api: httpx.Client, redis_url: str, shared_service: Service) -> None:
+def test_a_key_of_an_unexpected_type_is_a_problem_without_a_traceback(
+    api: httpx.Client, redis_url: str, shared_service: Service
+) -> None:
     with sync_redis.Redis.from_url(redis_url) as client:
         client.set("job:j", "foreign", ex=600)
         try:

@@ -1,4 +1,4 @@
-"""API keys on the real service: who is let do what, from Python and from a terminal; and that no key is ever shown."""
+"""API keys: what each scope allows, in Python and in the terminal client; no key is ever disclosed."""
 
 import json
 import os
@@ -15,10 +15,11 @@ import redis as sync_redis
 from service.domain.api_keys import Scope, generate_key, hash_key
 from service.server.security_headers import SECURITY_HEADERS
 from tests.helpers.cli_process import jobstate
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.worker.test_job_worker import working
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 FRIEND = "https://friend.example"
 KEYS = {scope: generate_key() for scope in Scope}
@@ -30,7 +31,7 @@ def entry(name: str, key: str, scope: str) -> str:
 
 @pytest.fixture(scope="module")
 def guarded(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with a key for each scope, one of them out of a file, that logs all it can."""
+    """A service with a key for each scope, one of them from a file, and debug logs."""
     folder = tmp_path_factory.mktemp("guarded")
     (folder / "keys").write_text(entry("key-of-admin", KEYS[Scope.ADMIN], "admin") + "\n")
     entries = ",".join(entry(f"key-of-{scope}", key, scope) for scope, key in KEYS.items() if scope != "admin")
@@ -46,8 +47,8 @@ def guarded(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 
 @pytest.fixture
-def ask(guarded: Service, api: httpx.Client) -> Callable[..., httpx.Response]:
-    """Ask with the key of a scope, on a database without jobs; answers are held against the API document."""
+def send_as(guarded: Service, api: httpx.Client) -> Callable[..., httpx.Response]:
+    """Send a request with the key of a scope to an empty database; responses are checked against the API document."""
     api.base_url = guarded.url
 
     def send(scope: Scope | None, method: str, path: str, headers: dict[str, str] | None = None, **more: Any) -> Any:
@@ -60,136 +61,138 @@ def bearer(scope: Scope | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {KEYS[scope]}"} if scope else {}
 
 
-def test_a_worker_does_its_job_with_a_key_for_work_alone(
-    ask: Callable[..., httpx.Response], guarded: Service, monkeypatch: pytest.MonkeyPatch
+def test_a_worker_needs_only_the_scope_work(
+    send_as: Callable[..., httpx.Response], guarded: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for job_id in ("by-argument", "by-variable"):
-        ask(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": job_id, "input_params": 1}).raise_for_status()
+        send_as(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": job_id, "input_params": 1}).raise_for_status()
     with working(guarded.url, lambda work: work.job_id, api_key=KEYS[Scope.WORK]):
-        wait_until(lambda: ask(Scope.READ, "GET", "/v1/jobs/by-variable/result").status_code == 200, "both")
-    ask(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": "third", "input_params": 1}).raise_for_status()
+        wait_until(lambda: send_as(Scope.READ, "GET", "/v1/jobs/by-variable/result").status_code == 200, "both")
+    send_as(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": "third", "input_params": 1}).raise_for_status()
     monkeypatch.setenv("JOBSTATE_API_KEY", KEYS[Scope.WORK] + "\n")
     with working(guarded.url, lambda work: work.job_id):
-        wait_until(lambda: ask(Scope.READ, "GET", "/v1/jobs/third/result").status_code == 200, "the third")
-    assert ask(Scope.READ, "GET", "/v1/jobs/by-argument/result").json() == "by-argument"
+        wait_until(lambda: send_as(Scope.READ, "GET", "/v1/jobs/third/result").status_code == 200, "the third")
+    assert send_as(Scope.READ, "GET", "/v1/jobs/by-argument/result").json() == "by-argument"
 
 
-def test_a_worker_changes_no_job_that_it_does_not_hold(ask: Callable[..., httpx.Response]) -> None:
-    ask(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": "free", "input_params": 1}).raise_for_status()
+def test_a_worker_cannot_change_a_job_without_its_lease(send_as: Callable[..., httpx.Response]) -> None:
+    send_as(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": "free", "input_params": 1}).raise_for_status()
     for token, status in (({}, 403), ({"Lease-Token": ""}, 403), ({"Lease-Token": "1-made-up"}, 409)):
-        answer = ask(Scope.WORK, "PATCH", "/v1/jobs/free", json={"status": "cancelled"}, headers=token)
-        assert answer.status_code == status
-    assert ask(Scope.READ, "GET", "/v1/jobs/free").json()["status"] == "pending"
-    assert answer.json()["type"].endswith("lease-lost")
+        response = send_as(Scope.WORK, "PATCH", "/v1/jobs/free", json={"status": "cancelled"}, headers=token)
+        assert response.status_code == status
+    assert send_as(Scope.READ, "GET", "/v1/jobs/free").json()["status"] == "pending"
+    assert response.json()["type"].endswith("lease-lost")
 
 
-def test_a_refusal_says_what_is_lacking(ask: Callable[..., httpx.Response]) -> None:
-    nobody = ask(None, "GET", "/v1/stats")
-    assert (nobody.status_code, nobody.headers["www-authenticate"]) == (401, 'Bearer realm="jobstate"')
-    wrong = ask(None, "GET", "/v1/stats", headers={"Authorization": "Bearer jobstate_wrong"})
+def test_a_rejection_names_the_missing_key_or_scope(send_as: Callable[..., httpx.Response]) -> None:
+    anonymous = send_as(None, "GET", "/v1/stats")
+    assert (anonymous.status_code, anonymous.headers["www-authenticate"]) == (401, 'Bearer realm="jobstate"')
+    wrong = send_as(None, "GET", "/v1/stats", headers={"Authorization": "Bearer jobstate_wrong"})
     assert (wrong.status_code, wrong.headers["www-authenticate"]) == (
         401,
         'Bearer realm="jobstate", error="invalid_token"',
     )
-    other = ask(Scope.READ, "POST", "/v1/drain")
+    other = send_as(Scope.READ, "POST", "/v1/drain")
     assert (other.status_code, other.json()["scope"]) == (403, "admin")
     assert 'error="insufficient_scope", scope="admin"' in other.headers["www-authenticate"]
-    assert ask(Scope.ADMIN, "DELETE", "/v1/drain").status_code == 200
+    assert send_as(Scope.ADMIN, "DELETE", "/v1/drain").status_code == 200
 
 
-def test_a_body_is_not_read_for_whom_it_is_not(ask: Callable[..., httpx.Response]) -> None:
-    assert ask(None, "POST", "/v1/jobs", content=b"x" * 2_000_000).status_code == 401
+def test_a_body_without_a_valid_key_is_not_read(send_as: Callable[..., httpx.Response]) -> None:
+    assert send_as(None, "POST", "/v1/jobs", content=b"x" * 2_000_000).status_code == 401
 
 
-def test_probes_and_pages_are_for_everybody(guarded: Service) -> None:
+def test_probes_and_pages_need_no_key(guarded: Service) -> None:
     for path in ("/health", "/ready", "/", "/schema", "/schema/openapi.json"):
         assert httpx.get(f"{guarded.url}{path}").status_code == 200, path
     assert httpx.get(f"{guarded.url}/metrics").status_code == 401
     assert httpx.get(f"{guarded.url}/metrics", headers=bearer(Scope.READ)).status_code == 200
 
 
-def test_a_page_of_an_allowed_origin_may_send_a_key_and_read_what_it_lacks(guarded: Service) -> None:
-    asked = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
-    may = httpx.options(f"{guarded.url}/v1/jobs", headers={"Origin": FRIEND, **asked})
+def test_a_page_of_an_allowed_origin_can_send_a_key_and_read_a_401(guarded: Service) -> None:
+    preflight = {"Access-Control-Request-Method": "GET", "Access-Control-Request-Headers": "authorization"}
+    may = httpx.options(f"{guarded.url}/v1/jobs", headers={"Origin": FRIEND, **preflight})
     assert may.status_code == 204
     assert "authorization" in may.headers["access-control-allow-headers"]
     assert "access-control-allow-credentials" not in may.headers
-    refused = httpx.get(f"{guarded.url}/v1/jobs", headers={"Origin": FRIEND})
-    assert (refused.status_code, refused.headers["access-control-allow-origin"]) == (401, FRIEND)
-    assert "WWW-Authenticate" in refused.headers["access-control-expose-headers"]
-    other = httpx.options(f"{guarded.url}/v1/jobs", headers={"Origin": "https://evil.example", **asked})
+    rejected = httpx.get(f"{guarded.url}/v1/jobs", headers={"Origin": FRIEND})
+    assert (rejected.status_code, rejected.headers["access-control-allow-origin"]) == (401, FRIEND)
+    assert "WWW-Authenticate" in rejected.headers["access-control-expose-headers"]
+    other = httpx.options(f"{guarded.url}/v1/jobs", headers={"Origin": "https://evil.example", **preflight})
     assert "access-control-allow-origin" not in other.headers
 
 
-def test_a_terminal_shows_its_key(ask: Callable[..., httpx.Response], guarded: Service) -> None:
-    refused = jobstate(guarded.url, "list")
-    assert (refused.code, refused.out) == (1, b"")
-    assert "JOBSTATE_API_KEY" in refused.err
+def test_the_terminal_client_sends_its_key(send_as: Callable[..., httpx.Response], guarded: Service) -> None:
+    rejected = jobstate(guarded.url, "list")
+    assert (rejected.code, rejected.out) == (1, b"")
+    assert "JOBSTATE_API_KEY" in rejected.err
     made = jobstate(guarded.url, "submit", "-", "--id", "typed", stdin=b"1", JOBSTATE_API_KEY=KEYS[Scope.WRITE])
     assert (made.code, made.out) == (0, b"typed\n")
     read = jobstate(guarded.url, "get", "typed", "--json", "--api-key", KEYS[Scope.READ])
     assert json.loads(read.out)["job_id"] == "typed"
-    ask(Scope.WRITE, "POST", "/v1/jobs/typed/cancel").raise_for_status()
+    send_as(Scope.WRITE, "POST", "/v1/jobs/typed/cancel").raise_for_status()
     assert jobstate(guarded.url, "watch", "typed", JOBSTATE_API_KEY=KEYS[Scope.READ]).code == 4
 
 
-def test_every_answer_carries_what_keeps_browsers_safe(ask: Callable[..., httpx.Response], guarded: Service) -> None:
-    created = ask(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": "one", "input_params": 1})
+def test_every_response_has_the_security_headers(send_as: Callable[..., httpx.Response], guarded: Service) -> None:
+    created = send_as(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": "one", "input_params": 1})
     asset = httpx.get(guarded.url).text.split('src="')[1].split('"')[0]
-    answers = [
+    responses = [
         created,
-        ask(None, "GET", "/v1/jobs"),
-        ask(Scope.READ, "GET", "/v1/jobs/one"),
-        ask(Scope.READ, "GET", "/v1/jobs/one", headers={"If-None-Match": created.headers["etag"]}),
-        ask(Scope.READ, "GET", "/v1/jobs/none"),
-        ask(Scope.READ, "GET", "/v1/jobs", headers={"Host": "evil.example"}),
+        send_as(None, "GET", "/v1/jobs"),
+        send_as(Scope.READ, "GET", "/v1/jobs/one"),
+        send_as(Scope.READ, "GET", "/v1/jobs/one", headers={"If-None-Match": created.headers["etag"]}),
+        send_as(Scope.READ, "GET", "/v1/jobs/none"),
+        send_as(Scope.READ, "GET", "/v1/jobs", headers={"Host": "evil.example"}),
         *(httpx.get(f"{guarded.url}{path}") for path in ("/", f"/{asset}", "/schema", "/nothing", "/ready")),
         *(httpx.request(method, f"{guarded.url}/v1/jobs") for method in ("OPTIONS", "PUT")),
     ]
     with httpx.stream("GET", f"{guarded.url}/v1/events", headers=bearer(Scope.READ)) as stream:
-        answers.append(stream)
-    for answer in answers:
-        assert [(name, answer.headers.get_list(name)) for name, _ in SECURITY_HEADERS] == [
+        responses.append(stream)
+    for response in responses:
+        assert [(name, response.headers.get_list(name)) for name, _ in SECURITY_HEADERS] == [
             (name, [value]) for name, value in SECURITY_HEADERS
-        ], answer.url
-    of_jobs = [answer for answer in answers if "/v1/" in str(answer.url) and answer.request.method != "OPTIONS"]
-    assert {answer.headers.get("cache-control", "").split(",")[0] for answer in of_jobs} == {"no-store"}
+        ], response.url
+    of_jobs = [
+        response for response in responses if "/v1/" in str(response.url) and response.request.method != "OPTIONS"
+    ]
+    assert {response.headers.get("cache-control", "").split(",")[0] for response in of_jobs} == {"no-store"}
 
 
-def test_the_log_names_the_key_and_shows_none(ask: Callable[..., httpx.Response], guarded: Service) -> None:
-    asked = {"X-Correlation-ID": "named"}
-    ask(Scope.READ, "GET", "/v1/stats", headers=asked).raise_for_status()
+def test_the_log_has_the_name_of_the_key_and_no_key(send_as: Callable[..., httpx.Response], guarded: Service) -> None:
+    preflight = {"X-Correlation-ID": "named"}
+    send_as(Scope.READ, "GET", "/v1/stats", headers=preflight).raise_for_status()
     for header in ({"Authorization": f"Basic {KEYS[Scope.READ]}"}, {"Authorization": f"Bearer {KEYS[Scope.READ]}x"}):
-        assert ask(None, "GET", "/v1/stats", headers=header).status_code == 401
-    ask(Scope.READ, "GET", "/v1/jobs", headers={"Accept": KEYS[Scope.WORK]})
+        assert send_as(None, "GET", "/v1/stats", headers=header).status_code == 401
+    send_as(Scope.READ, "GET", "/v1/jobs", headers={"Accept": KEYS[Scope.WORK]})
     wait_until(lambda: '"named"' in guarded.log, "the access line")
     [line] = [json.loads(one) for one in guarded.log.splitlines() if '"named"' in one]
     assert (line["key"], line["client"], line["status"]) == ("key-of-read", "127.0.0.1", 200)
     assert not [key for key in KEYS.values() if key in guarded.log]
 
 
-def test_each_key_has_its_own_allowance(redis_url: str, tmp_path: Path) -> None:
+def test_each_key_has_its_own_rate_limit(redis_url: str, tmp_path: Path) -> None:
     keys = {scope: entry(f"of-{scope}", KEYS[scope], "read") for scope in (Scope.READ, Scope.WORK)}
     with (
         Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour", API_KEYS=" ".join(keys.values())) as service,
         sync_redis.Redis.from_url(redis_url) as client,
     ):
         client.flushall()
-        turns = (Scope.READ, Scope.READ, Scope.WORK, None, Scope.WORK)
-        codes = [httpx.get(f"{service.url}/v1/queues", headers=bearer(scope)).status_code for scope in turns]
+        scopes = (Scope.READ, Scope.READ, Scope.WORK, None, Scope.WORK)
+        codes = [httpx.get(f"{service.url}/v1/queues", headers=bearer(scope)).status_code for scope in scopes]
     assert codes == [200, 429, 200, 401, 429]
 
 
 @pytest.mark.parametrize(
-    ("environment", "said"),
+    ("environment", "expected"),
     [
         ({"JOBSTATE_HOST": "0.0.0.0"}, ["JOBSTATE_HOST='0.0.0.0'", "API_KEYS", "ALLOW_ANONYMOUS=1"]),
         ({"API_KEYS": f"ci:read:{KEYS[Scope.READ]}"}, ["API_KEYS='…' is not allowed", "NAME:SCOPE+SCOPE:SHA256"]),
     ],
 )
-def test_a_start_that_would_let_in_whom_it_should_not_is_refused(environment: dict[str, str], said: list[str]) -> None:
+def test_invalid_access_settings_prevent_the_start(environment: dict[str, str], expected: list[str]) -> None:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("JOB", "API_", "REDIS_"))}
-    ended = subprocess.run(
+    process = subprocess.run(
         [sys.executable, "-m", "service", "--port", "0"],
         env={**inherited, "REDIS_URL": "redis://127.0.0.1:1/0", **environment},
         capture_output=True,
@@ -197,6 +200,6 @@ def test_a_start_that_would_let_in_whom_it_should_not_is_refused(environment: di
         timeout=30,
         check=False,
     )
-    assert (ended.returncode, ended.stdout) == (1, "")
-    assert all(words in ended.stderr for words in said)
-    assert KEYS[Scope.READ] not in ended.stderr
+    assert (process.returncode, process.stdout) == (1, "")
+    assert all(words in process.stderr for words in expected)
+    assert KEYS[Scope.READ] not in process.stderr

@@ -1,4 +1,4 @@
-"""Workers over HTTP; `test_leases.py` has what the store decides."""
+"""Claims and leases over HTTP; `test_leases.py` tests the store."""
 
 import json
 import signal
@@ -14,9 +14,11 @@ import redis as sync_redis
 
 from service.domain.timestamps import format_timestamp
 from service.store import keys
-from tests.helpers.servers import RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 
 def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
@@ -24,41 +26,41 @@ def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
 
 
 def claim(api: httpx.Client, **fields: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Claim a job; return the answer, and the headers that its worker sends from then on."""
+    """Claim a job; return the body, and the headers that its worker sends."""
     response = api.post("/v1/claims", json={"queues": ["default"], "worker": "w-1", **fields})
     assert response.status_code == 200, response.text
     body: dict[str, Any] = response.json()
     return body, {"Lease-Token": body["lease"]["token"]}
 
 
-def test_a_worker_takes_a_job_from_its_queue_to_its_end(api: httpx.Client) -> None:
+def test_a_worker_claims_and_completes_a_job(api: httpx.Client) -> None:
     create(api, correlation_id="c-1", slate_id="s")
     body, token = claim(api)
     assert (body["job"]["job_id"], body["job"]["status"], body["job"]["input_params"]) == ("j", "running", {"a": 1})
-    assert body["job"]["correlation_id"] == "c-1", "what ties the work to its cause is handed on"
+    assert body["job"]["correlation_id"] == "c-1", "a claim returns the correlation id"
     assert body["job"]["lease_expires_at"] == body["lease"]["expires_at"]
 
-    beat = api.post("/v1/jobs/j/heartbeat", json={"progress": {"current": 1, "total": 2}}, headers=token)
-    assert (beat.status_code, beat.json()["cancel_requested"]) == (200, False)
-    assert beat.json()["lease_expires_at"] > body["lease"]["expires_at"]
+    heartbeat = api.post("/v1/jobs/j/heartbeat", json={"progress": {"current": 1, "total": 2}}, headers=token)
+    assert (heartbeat.status_code, heartbeat.json()["cancel_requested"]) == (200, False)
+    assert heartbeat.json()["lease_expires_at"] > body["lease"]["expires_at"]
     done = api.patch("/v1/jobs/j", json={"status": "completed", "result": [1]}, headers=token)
     assert (done.status_code, done.json()["status"], done.json()["worker"]) == (200, "completed", "w-1")
     assert api.get("/v1/jobs/j/result").json() == [1]
 
 
-def test_an_empty_queue_is_no_content(api: httpx.Client) -> None:
+def test_a_claim_from_an_empty_queue_returns_204(api: httpx.Client) -> None:
     response = api.post("/v1/claims", json={"queues": ["default"], "worker": "w"})
     assert (response.status_code, response.content) == (204, b"")
 
 
-def test_the_traceparent_of_its_creation_is_handed_on(api: httpx.Client) -> None:
+def test_a_claim_returns_the_traceparent_of_the_creation(api: httpx.Client) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     api.post("/v1/jobs", json={"input_params": 1}, headers={"traceparent": trace})
     body, _ = claim(api)
     assert body["job"]["traceparent"] == trace
 
 
-def test_a_cancel_of_a_leased_job_is_accepted_and_told_to_its_holder(api: httpx.Client) -> None:
+def test_a_cancellation_request_reaches_the_worker_with_its_heartbeat(api: httpx.Client) -> None:
     create(api)
     _, token = claim(api)
     asked = api.post("/v1/jobs/j/cancel")
@@ -69,18 +71,18 @@ def test_a_cancel_of_a_leased_job_is_accepted_and_told_to_its_holder(api: httpx.
     assert api.post("/v1/jobs/j/cancel").status_code == 200
 
 
-def test_who_does_not_hold_the_lease_is_told_where_the_job_stands(api: httpx.Client) -> None:
+def test_a_change_without_the_lease_is_rejected_with_the_current_status(api: httpx.Client) -> None:
     create(api)
     claim(api)
     for headers in ({}, {"Lease-Token": "1-another"}):
-        refused = api.patch("/v1/jobs/j", json={"status": "completed"}, headers=headers)
-        assert refused.status_code == 409
-        problem = refused.json()
+        rejected = api.patch("/v1/jobs/j", json={"status": "completed"}, headers=headers)
+        assert rejected.status_code == 409
+        problem = rejected.json()
         assert problem["type"] == "urn:jobstate:problem:lease-lost"
         assert (problem["current_status"], problem["revision"]) == ("running", 2)
 
 
-def test_a_release_with_an_error_uses_up_an_attempt(api: httpx.Client) -> None:
+def test_a_release_with_an_error_counts_a_failed_attempt(api: httpx.Client) -> None:
     create(api, max_attempts=2)
     for status, failures in (("pending", 1), ("failed", 2)):
         _, token = claim(api)
@@ -141,8 +143,8 @@ def test_a_request_that_needs_no_field_needs_no_body(api: httpx.Client, sent: di
 @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/claims", "/v1/batch-get"])
 def test_a_request_that_needs_a_field_needs_a_body(api: httpx.Client, path: str) -> None:
     for headers in ({}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
-        refused = api.post(path, content=b"", headers=headers)
-        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "body"), refused.text
+        rejected = api.post(path, content=b"", headers=headers)
+        assert (rejected.status_code, rejected.json()["errors"][0]["field"]) == (400, "body"), rejected.text
 
 
 @pytest.mark.parametrize("content", [b"[]", b" ", b"{"])
@@ -156,11 +158,11 @@ def test_a_request_that_needs_a_field_needs_a_body(api: httpx.Client, path: str)
         ("POST", "/v1/drain"),
     ],
 )
-def test_a_body_that_may_be_left_out_is_an_object_where_it_is_sent(
+def test_an_optional_body_must_be_an_object_if_it_is_sent(
     api: httpx.Client, method: str, path: str, content: bytes
 ) -> None:
-    refused = api.request(method, path, content=content, headers={"Content-Type": "application/json"})
-    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "body"), refused.text
+    rejected = api.request(method, path, content=content, headers={"Content-Type": "application/json"})
+    assert (rejected.status_code, rejected.json()["errors"][0]["field"]) == (400, "body"), rejected.text
     assert api.get("/v1/drain").json()["draining"] is False
 
 
@@ -190,16 +192,16 @@ def test_null_clears_a_setting_of_a_queue_and_absent_keeps_it(api: httpx.Client)
         ({"paused": True, "cap": 1}, "cap"),
     ],
 )
-def test_a_setting_that_is_not_valid_is_refused_and_changes_nothing(
+def test_an_invalid_setting_is_rejected_and_changes_nothing(
     api: httpx.Client, settings: dict[str, Any], field: str
 ) -> None:
-    refused = api.put("/v1/queues/q", json=settings)
+    rejected = api.put("/v1/queues/q", json=settings)
 
-    assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, field)
+    assert (rejected.status_code, rejected.json()["errors"][0]["field"]) == (400, field)
     assert api.get("/v1/queues").json() == {"items": []}
 
 
-def test_a_silent_worker_loses_its_job_to_another_and_the_log_says_so(
+def test_an_expired_lease_requeues_the_job_and_is_logged(
     api: httpx.Client, shared_service: Service, redis_url: str
 ) -> None:
     create(api, max_attempts=2)
@@ -214,13 +216,11 @@ def test_a_silent_worker_loses_its_job_to_another_and_the_log_says_so(
     api.patch("/v1/jobs/j", json={"status": "completed", "result": "right"}, headers=new_token).raise_for_status()
     assert api.get("/v1/jobs/j/result").json() == "right"
     lines = [json.loads(line) for line in shared_service.log.splitlines()]
-    assert [line["job_id"] for line in lines if line["event"] == "a lease has run out"][-1:] == ["j"]
+    assert [line["job_id"] for line in lines if line["event"] == "lease expired"][-1:] == ["j"]
 
 
-def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_the_others_lose_theirs(
-    redis_url: str, tmp_path: Path
-) -> None:
-    apart = redis_url.removesuffix("/0") + "/2"  # where no other service reaps
+def test_after_an_hour_without_a_service_only_live_workers_keep_their_leases(redis_url: str, tmp_path: Path) -> None:
+    apart = redis_url.removesuffix("/0") + "/2"  # a database without another reaper
     settings = {"REDIS_URL": apart, "SHUTDOWN_DRAIN_SECONDS": "1"}
     folders = tmp_path / "one", tmp_path / "two"
     for folder in folders:
@@ -239,7 +239,7 @@ def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_t
         an_hour_passes(redis)
 
         service.start()
-        with Service(folders[1], **settings):  # two replicas come up, and no job is taken twice
+        with Service(folders[1], **settings):  # two replicas start; each job is reaped once
             assert {job["stale"] for job in api.get("/v1/jobs").json()["items"]} == {True}
             assert api.post("/v1/jobs/kept/heartbeat", json={}, headers=tokens["kept"]).status_code == 200
             wait_until(lambda: api.get("/v1/stats").json()["statuses"]["running"] == 1, "the reaper")
@@ -258,7 +258,7 @@ def test_after_an_hour_without_a_service_workers_that_live_keep_their_jobs_and_t
         assert (late.status_code, late.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
 
 
-def test_after_an_outage_workers_have_time_to_be_heard_of_again(
+def test_after_an_outage_workers_have_time_for_a_heartbeat(
     new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     def killed(redis: RedisServer, service: Service) -> Iterator[None]:
@@ -276,7 +276,7 @@ def test_after_an_outage_workers_have_time_to_be_heard_of_again(
         yield
         service.process.send_signal(signal.SIGCONT)
 
-    outages, scenes = [], []
+    outages, services = [], []
     with ExitStack() as stack:
         for outage in (killed, silent, service_stood_still):
             redis, folder = new_redis(), tmp_path / outage.__name__
@@ -289,21 +289,21 @@ def test_after_an_outage_workers_have_time_to_be_heard_of_again(
             _, token = claim(api, lease_seconds=5)
             claim(api, lease_seconds=5)
             outages.append(contextmanager(outage)(redis, service))
-            scenes.append((outage.__name__, api, token))
+            services.append((outage.__name__, api, token))
         with ExitStack() as away:
             for one in outages:
                 away.enter_context(one)
             time.sleep(7)  # longer than the leases
         time.sleep(5)  # the worker tries again no more often, and the services are older than 10 s by then
-        beat = {"lease_seconds": 60}
-        beats = [api.post("/v1/jobs/lives/heartbeat", json=beat, headers=token) for _, api, token in scenes]
-        assert [beat.status_code for beat in beats] == [200] * len(scenes)
-        for name, api, _ in scenes:
+        heartbeat = {"lease_seconds": 60}
+        heartbeats = [api.post("/v1/jobs/lives/heartbeat", json=heartbeat, headers=token) for _, api, token in services]
+        assert [heartbeat.status_code for heartbeat in heartbeats] == [200] * len(services)
+        for name, api, _ in services:
             wait_until(lambda api=api: api.get("/v1/jobs/lost").json()["status"] == "failed", f"the reaper, {name}")
             assert api.get("/v1/jobs/lives").json()["status"] == "running", name
 
 
-def test_a_full_redis_takes_no_job_from_its_worker(api: httpx.Client, redis_url: str) -> None:
+def test_a_heartbeat_succeeds_while_redis_is_full(api: httpx.Client, redis_url: str) -> None:
     create(api)
     create(api, "another")
     _, token = claim(api)
@@ -318,20 +318,20 @@ def test_a_full_redis_takes_no_job_from_its_worker(api: httpx.Client, redis_url:
     assert api.get("/v1/jobs/j").json()["progress"] == {"current": 1}
 
 
-def test_a_foreign_key_in_the_place_of_the_leases_is_no_secret(
+def test_a_leases_key_of_an_unexpected_type_is_logged(
     api: httpx.Client, shared_service: Service, redis_url: str
 ) -> None:
     before = len(shared_service.log)
     with sync_redis.Redis.from_url(redis_url) as redis:
         redis.set(keys.LEASES, "foreign")
         try:
-            wait_until(lambda: "reaper failed" in shared_service.log[before:], "the log line")
+            wait_until(lambda: "reap failed" in shared_service.log[before:], "the log line")
         finally:
             redis.delete(keys.LEASES)
 
 
 def an_hour_passes(redis: Any) -> None:
-    """Move the ends of all leases an hour into the past, as if so much time had gone by."""
+    """Move the ends of all leases an hour into the past."""
     for job_id, ends in redis.zrange(keys.LEASES, 0, -1, withscores=True):
         past = int(ends) - 3_600_000
         redis.zadd(keys.LEASES, {job_id: past})

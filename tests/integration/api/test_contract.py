@@ -1,4 +1,4 @@
-"""Random sequences of calls against a model of the contract; `just fuzz` makes more of them."""
+"""Random sequences of calls against a model of the contract; `just fuzz` runs more."""
 
 import functools
 import itertools
@@ -12,9 +12,9 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule, run_state_machine_as_test
 
-from tests.helpers.reference_model import FINAL, Contract, Expected, Model
+from tests.helpers.reference_model import FINAL_STATUSES, Expected, ModelJob, ReferenceModel
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 EXAMPLES = int(os.environ.get("CONTRACT_EXAMPLES", "40"))
 STEPS = 40
@@ -23,12 +23,12 @@ JOBS = st.sampled_from(["j1", "j2"])
 QUEUES = st.sampled_from([("a",), ("b",), ("a", "b"), ("b", "a")])
 KEYS = st.sampled_from([None, "k1", "k2"])
 VALUES = st.sampled_from([1, {"a": [None, 0.5]}])
-#: A made-up token, none, or the one that the job's last claim gave.
+#: The token of the job's last claim, none, or an invalid one.
 TOKENS = st.sampled_from(["last", "last", "last", "last", "none", "none", "1-made-up"])
-#: By how much the version in `If-Match` differs from the job's; `None` for no such header.
+#: The difference between the version in `If-Match` and the job's; `None` sends no header.
 VERSIONS = st.sampled_from([None] * 6 + [0, 1])
 CHANGES = st.fixed_dictionaries(
-    {"status": st.sampled_from(["pending", "running", "running", *sorted(FINAL)])},
+    {"status": st.sampled_from(["pending", "running", "running", *sorted(FINAL_STATUSES)])},
     optional={
         "result": VALUES,
         "error_message": VALUES,
@@ -51,7 +51,7 @@ P = ParamSpec("P")
 
 
 def repeatable(call: Callable[Concatenate["Calls", P], None]) -> Callable[Concatenate["Calls", P], None]:
-    """Remember a call, for `repeat`."""
+    """Return a call that `repeat` can repeat."""
 
     @functools.wraps(call)
     def remembered(self: "Calls", /, *args: P.args, **kwargs: P.kwargs) -> None:
@@ -62,12 +62,12 @@ def repeatable(call: Callable[Concatenate["Calls", P], None]) -> Callable[Concat
 
 
 class Calls(RuleBasedStateMachine):
-    """Calls of every kind to a few jobs, each answered as the model says."""
+    """Calls of every kind for a few jobs; the responses must match the model."""
 
     def __init__(self, api: httpx.Client) -> None:
         super().__init__()
         self.api = api
-        self.contract = Contract()
+        self.contract = ReferenceModel()
         self.name = f"m{next(_examples)}"
         self.created: dict[str, str] = {}
         self.last: Callable[[], None] | None = None
@@ -80,47 +80,47 @@ class Calls(RuleBasedStateMachine):
         return self.api.request(method, path, json=body, headers={k: v for k, v in named.items() if v is not None})
 
     def conditions(self, job_id: str, token: str, version: int | None) -> tuple[dict[str, str], str | None, int | None]:
-        """Return the headers for a lease token and a version, and what they mean."""
+        """Return headers with a lease token and a version, and the token and the version themselves."""
         job, headers = self.contract.jobs.get(job_id), dict[str, str]()
-        given = job.token if token == "last" and job else None if token in {"none", "last"} else token
-        if given is not None:
-            headers["Lease-Token"] = given
+        lease_token = job.token if token == "last" and job else None if token in {"none", "last"} else token
+        if lease_token is not None:
+            headers["Lease-Token"] = lease_token
         if version is None or job is None:
-            return headers, given, None
+            return headers, lease_token, None
         headers["If-Match"] = f'"{self.created[job_id]}-{job.revision + version}"'
-        return headers, given, job.revision + version
+        return headers, lease_token, job.revision + version
 
     def holds(self, response: httpx.Response, expected: Expected) -> None:
         assert response.status_code == expected.status, (response.text, expected)
         if expected.problem:
             assert response.json()["type"] == f"urn:jobstate:problem:{expected.problem}", (response.text, expected)
         if expected.job is not None:
-            assert expected.job.shows(response.json()) == []
+            assert expected.job.differences(response.json()) == []
             assert response.headers["etag"].startswith(f'"{self.created[expected.job.job_id]}-{expected.job.revision}')
 
     @initialize()
     def begin(self) -> None:
-        """Have jobs to do something with."""
+        """Create the jobs."""
         for job, queue in (("j1", "a"), ("j2", "b")):
             self.create(job, queue, 1, 2)
 
-    def create(self, job: str, queue: str, value: Any, most: int) -> None:
+    def create(self, job: str, queue: str, value: Any, max_attempts: int) -> None:
         job_id = self.id_of(job)
-        body = {"job_id": job_id, "queue": f"{self.name}-{queue}", "input_params": value, "max_attempts": most}
-        expected, is_replay = self.contract.create(job_id, body["queue"], value, most)
+        body = {"job_id": job_id, "queue": f"{self.name}-{queue}", "input_params": value, "max_attempts": max_attempts}
+        expected, is_replay = self.contract.create(job_id, body["queue"], value, max_attempts)
         response = self.send("POST", "/v1/jobs", body)
         if response.status_code == 201 and not is_replay:
             self.created[job_id] = response.headers["etag"].strip('"').partition("-")[0]
         self.holds(response, expected)
         assert ("idempotency-replayed" in response.headers) == is_replay
 
-    @rule(job=JOBS, value=VALUES, most=st.sampled_from([2, 2, 2, 1]))
-    def create_again(self, job: str, value: Any, most: int) -> None:
-        self.create(job, "a" if job == "j1" else "b", value, most)
+    @rule(job=JOBS, value=VALUES, max_attempts=st.sampled_from([2, 2, 2, 1]))
+    def create_again(self, job: str, value: Any, max_attempts: int) -> None:
+        self.create(job, "a" if job == "j1" else "b", value, max_attempts)
 
     @rule()
     def repeat(self) -> None:
-        """Make the last change, claim or release once more, with the same arguments."""
+        """Repeat the last repeatable call with the same arguments."""
         if self.last is not None:
             self.last()
 
@@ -136,7 +136,9 @@ class Calls(RuleBasedStateMachine):
     def progress(self, job: str, key: str | None, token: str, current: int) -> None:
         self.change(job, {"status": "running", "progress": {"current": current}}, key, token, None)
 
-    @rule(job=JOBS, status=st.sampled_from(sorted(FINAL)), value=VALUES, key=KEYS, token=TOKENS, version=VERSIONS)
+    @rule(
+        job=JOBS, status=st.sampled_from(sorted(FINAL_STATUSES)), value=VALUES, key=KEYS, token=TOKENS, version=VERSIONS
+    )
     def end(self, job: str, status: str, value: Any, key: str | None, token: str, version: int | None) -> None:
         content = {"result" if status == "completed" else "error_message": value}
         self.change(job, {"status": status, **content}, key, token, version)
@@ -150,16 +152,16 @@ class Calls(RuleBasedStateMachine):
     @repeatable
     def change(self, job: str, body: dict[str, Any], key: str | None, token: str, version: int | None) -> None:
         job_id = self.id_of(job)
-        headers, given, if_match = self.conditions(job_id, token, version)
-        expected = self.contract.change(job_id, body, key, given, if_match)
+        headers, lease_token, if_match = self.conditions(job_id, token, version)
+        expected = self.contract.change(job_id, body, key, lease_token, if_match)
         self.holds(self.send("PATCH", f"/v1/jobs/{job_id}", body, key, **headers), expected)
 
     @rule(job=JOBS, key=KEYS, token=TOKENS, version=VERSIONS)
     @repeatable
     def cancel(self, job: str, key: str | None, token: str, version: int | None) -> None:
         job_id = self.id_of(job)
-        headers, given, if_match = self.conditions(job_id, token, version)
-        expected = self.contract.cancel(job_id, key, given, if_match)
+        headers, lease_token, if_match = self.conditions(job_id, token, version)
+        expected = self.contract.cancel(job_id, key, lease_token, if_match)
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/cancel", None, key, **headers), expected)
 
     @rule(job=JOBS, key=KEYS, version=VERSIONS)
@@ -173,16 +175,16 @@ class Calls(RuleBasedStateMachine):
     @rule(queues=QUEUES, lease_seconds=st.sampled_from([60, 60, 61]), key=KEYS)
     @repeatable
     def claim(self, queues: tuple[str, ...], lease_seconds: int, key: str | None) -> None:
-        asked = tuple(f"{self.name}-{queue}" for queue in queues)
-        expected = self.contract.claim(asked, lease_seconds, key)
-        body = {"queues": asked, "worker": "w", "lease_seconds": lease_seconds}
+        claimed_queues = tuple(f"{self.name}-{queue}" for queue in queues)
+        expected = self.contract.claim(claimed_queues, lease_seconds, key)
+        body = {"queues": claimed_queues, "worker": "w", "lease_seconds": lease_seconds}
         response = self.send("POST", "/v1/claims", body, key)
         self.holds(response, expected._replace(job=None))
         if (job := expected.job) is not None:
             token = response.json()["lease"]["token"]
             assert job.token in (None, token)
-            self.contract.claimed(job, token, asked, lease_seconds, key)
-            assert job.shows(response.json()["job"]) == []
+            self.contract.record_claim(job, token, claimed_queues, lease_seconds, key)
+            assert job.differences(response.json()["job"]) == []
 
     @rule()
     def claim_any(self) -> None:
@@ -190,13 +192,13 @@ class Calls(RuleBasedStateMachine):
 
     @rule(key=st.sampled_from(["k1", "k2"]), queues=QUEUES, lease_seconds=st.sampled_from([60, 61]))
     def claim_twice(self, key: str, queues: tuple[str, ...], lease_seconds: int) -> None:
-        """Claim under one key, the second time perhaps with another content."""
+        """Claim twice with one key, the second time perhaps with other arguments."""
         self.claim(("a", "b"), 60, key)
         self.claim(queues, lease_seconds, key)
 
     @rule(job=JOBS)
     def fail(self, job: str) -> None:
-        """Have a worker give a job back because its attempt has failed."""
+        """Claim a job and release it with an error."""
         self.claim(("a", "b"), 60, None)
         self.release(job, "last", 1, None)
 
@@ -204,33 +206,33 @@ class Calls(RuleBasedStateMachine):
     @repeatable
     def heartbeat(self, job: str, token: str, progress: Any) -> None:
         job_id = self.id_of(job)
-        headers, given, _ = self.conditions(job_id, token, None)
-        expected = self.contract.heartbeat(job_id, given, progress)
+        headers, lease_token, _ = self.conditions(job_id, token, None)
+        expected = self.contract.heartbeat(job_id, lease_token, progress)
         body = None if progress is None else {"progress": progress}
         response = self.send("POST", f"/v1/jobs/{job_id}/heartbeat", body, **headers)
         self.holds(response, expected)
         if expected.status == 200:
-            assert response.json()["cancel_requested"] is self.contract.jobs[job_id].is_asked
+            assert response.json()["cancel_requested"] is self.contract.jobs[job_id].cancel_requested
 
     @rule(job=JOBS, token=TOKENS, error=st.none() | VALUES, key=KEYS)
     @repeatable
     def release(self, job: str, token: str, error: Any, key: str | None) -> None:
         job_id = self.id_of(job)
-        headers, given, _ = self.conditions(job_id, token, None)
-        expected = self.contract.release(job_id, given, error, key)
+        headers, lease_token, _ = self.conditions(job_id, token, None)
+        expected = self.contract.release(job_id, lease_token, error, key)
         body = None if error is None else {"error_message": error}
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/release", body, key, **headers), expected)
 
     @rule(job=JOBS, current=st.integers(0, 2))
     def report_twice(self, job: str, current: int) -> None:
-        """Have a worker say twice how far it is."""
+        """Report the same progress twice."""
         self.claim(("a", "b"), 60, None)
         for _ in range(2):
             self.heartbeat(job, "last", {"current": current})
 
     @rule(job=JOBS, key=st.sampled_from(["k1", "k2"]), status=st.sampled_from(["failed", "cancelled"]))
     def replace(self, job: str, key: str, status: str) -> None:
-        """End a job, and once more when it has been deleted and created again."""
+        """Finish a job, delete and recreate it, and finish it again with the same key."""
         self.change(job, {"status": status}, key, "last", None)
         self.delete(job, None, None)
         self.create(job, "a" if job == "j1" else "b", 1, 2)
@@ -263,7 +265,7 @@ class Calls(RuleBasedStateMachine):
             expected = [job for job in self.contract.jobs.values() if job.queue == name]
             listed = self.send("GET", f"/v1/jobs?queue={name}&include=input_params,result").json()["items"]
             assert [job["job_id"] for job in listed] == [job.job_id for job in _newest_first(expected)]
-            assert [job.shows(record) for job, record in zip(_newest_first(expected), listed, strict=True)] == [
+            assert [job.differences(record) for job, record in zip(_newest_first(expected), listed, strict=True)] == [
                 [] for _ in listed
             ]
 
@@ -277,8 +279,8 @@ class Calls(RuleBasedStateMachine):
             self.send("PUT", f"/v1/queues/{name}", {"paused": None, "max_running": None}).raise_for_status()
 
 
-def _newest_first(jobs: list[Model]) -> list[Model]:
-    return sorted(jobs, key=lambda job: job.order, reverse=True)
+def _newest_first(jobs: list[ModelJob]) -> list[ModelJob]:
+    return sorted(jobs, key=lambda job: job.creation_order, reverse=True)
 
 
 def test_every_sequence_of_calls_is_answered_as_the_contract_says(api: httpx.Client) -> None:

@@ -1,4 +1,4 @@
-"""The reverse of `conformance.py`: every answer below 500 that the API document declares really comes."""
+"""Every response below 500 that the API document declares occurs; the reverse of `conformance.py`."""
 
 import re
 from pathlib import Path
@@ -10,14 +10,14 @@ import pytest
 from service.api.problems import HEADERS_TOO_LARGE, MALFORMED_REQUEST, MEDIA_TYPE, REQUEST_TIMEOUT, TYPE_PREFIX
 from service.domain.api_keys import Scope, generate_key, hash_key
 from tests.helpers.conformance import DOCUMENT, operation_of
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 #: An operation's id, the status, and the name of the problem.
 Answered = tuple[str, int, str | None]
 
-#: What the server says before it knows which operation is meant; `test_limits.py` shows it.
+#: Problems that the server sends before the operation is known; `test_limits.py` tests them.
 OF_NO_OPERATION = {kind.name for kind in (MALFORMED_REQUEST, REQUEST_TIMEOUT, HEADERS_TOO_LARGE)}
 
 
@@ -32,19 +32,19 @@ def declared() -> set[Answered]:
     }
 
 
-def play(api: httpx.Client) -> None:
-    """Send what leads to every answer of its own that an operation has."""
-    read_and_refuse(api, "nobody")
+def use_jobs(api: httpx.Client) -> None:
+    """Cause the responses of the operations on jobs."""
+    read_and_reject(api, "nobody")
     for job_id, end in (("done", {"status": "completed", "result": 1}), ("bare", {"status": "completed"})):
         create(api, job_id)
-        read_and_refuse(api, job_id)
+        read_and_reject(api, job_id)
         start = {"Idempotency-Key": f"start-{job_id}"}
         api.patch(f"/v1/jobs/{job_id}", json={"status": "running"}, headers=start)
         api.patch(f"/v1/jobs/{job_id}", json={"status": "failed"}, headers=start)
         api.post(f"/v1/jobs/{job_id}/cancel", headers=start)
         api.patch(f"/v1/jobs/{job_id}", json=end)
         api.post(f"/v1/jobs/{job_id}/cancel")
-        read_and_refuse(api, job_id)
+        read_and_reject(api, job_id)
     for job_id in ("failed", "cancelled"):
         create(api, job_id)
         api.patch(f"/v1/jobs/{job_id}", json={"status": job_id})
@@ -59,7 +59,7 @@ def play(api: httpx.Client) -> None:
 
 
 def work(api: httpx.Client) -> None:
-    """Send what a worker sends, and what it is refused."""
+    """Cause the responses of the operations of workers."""
     claim = {"queues": ["work"], "worker": "w"}
     api.post("/v1/claims", json=claim)
     api.post("/v1/jobs", json={"job_id": "work", "queue": "work", "input_params": 1})
@@ -79,7 +79,7 @@ def work(api: httpx.Client) -> None:
 
 
 def watch(api: httpx.Client) -> None:
-    """Watch what ends, and what does not for a moment."""
+    """Cause the responses of the event streams."""
     create(api, "watched")
     api.patch("/v1/jobs/watched", json={"status": "cancelled"})
     seen = api.get("/v1/jobs/watched").headers["etag"].strip('"')
@@ -89,8 +89,8 @@ def watch(api: httpx.Client) -> None:
         pass
 
 
-def watch_too_much(api: httpx.Client) -> None:
-    """Watch two things at one time where a client may watch one."""
+def exceed_watch_limit(api: httpx.Client) -> None:
+    """Exceed a limit of one watcher per client."""
     create(api, "pending")
     with api.stream("GET", "/v1/events"):
         for path in ("/v1/events", "/v1/jobs/pending/events", "/v1/jobs/pending?wait=1"):
@@ -98,7 +98,7 @@ def watch_too_much(api: httpx.Client) -> None:
 
 
 def operate(api: httpx.Client) -> None:
-    """Send what an operator sends; and create and claim under a drain."""
+    """Cause the responses of the operations on queues and the drain."""
     api.get("/v1/queues")
     api.put("/v1/queues/capped", json={"max_running": 1})
     api.put("/v1/queues/capped", json={"max_running": None})
@@ -113,8 +113,8 @@ def create(api: httpx.Client, job_id: str, input_params: int = 1) -> None:
     api.post("/v1/jobs", json={"job_id": job_id, "input_params": input_params})
 
 
-def read_and_refuse(api: httpx.Client, job_id: str) -> None:
-    """Read a job in every way; then try what it refuses, or, if it has ended, delete it."""
+def read_and_reject(api: httpx.Client, job_id: str) -> None:
+    """Read a job in every way, then try changes that it rejects; if it is finished, delete it."""
     api.get(f"/v1/jobs/{job_id}/history")
     for path in (f"/v1/jobs/{job_id}", f"/v1/jobs/{job_id}/result"):
         tag = api.get(path).headers.get("etag", "*")
@@ -127,8 +127,8 @@ def read_and_refuse(api: httpx.Client, job_id: str) -> None:
     api.delete(f"/v1/jobs/{job_id}")
 
 
-def refuse_all(api: httpx.Client) -> None:
-    """Send to every operation what every operation refuses, and bodies to those that read them."""
+def send_invalid_requests(api: httpx.Client) -> None:
+    """Send invalid requests and bodies to every operation."""
     for path, item in DOCUMENT["paths"].items():
         url = re.sub(r"{\w+}", "one", path)
         for method, operation in item.items():
@@ -146,8 +146,8 @@ def refuse_all(api: httpx.Client) -> None:
                 api.request(method, url, content=b"x", headers={"Content-Encoding": "br"})
 
 
-def ask_too_often(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -> None:
-    """Send to every operation that is limited more requests than this service takes of a key: one an hour."""
+def exceed_rate_limit(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -> None:
+    """Exceed a rate limit of one request per hour in every operation that has one."""
     for path, item in DOCUMENT["paths"].items():
         for method, operation in item.items():
             if "429" in operation["responses"]:
@@ -156,8 +156,8 @@ def ask_too_often(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -> No
                 api.request(method, re.sub(r"{\w+}", "one", path), headers=bearers[Scope(scope[0])])
 
 
-def ask_without_right(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -> None:
-    """Send to every operation that takes a scope what has no key, and what has one for something else."""
+def send_without_scope(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -> None:
+    """Send requests without a key and with another scope to every operation that requires one."""
     for path, item in DOCUMENT["paths"].items():
         for method, operation in item.items():
             others = [bearer for scope, bearer in bearers.items() if {"apiKey": [scope]} not in operation["security"]]
@@ -165,30 +165,30 @@ def ask_without_right(api: httpx.Client, bearers: dict[Scope, dict[str, str]]) -
                 api.request(method, re.sub(r"{\w+}", "one", path), headers=headers)
 
 
-def test_every_answer_that_is_declared_comes(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
+def test_every_declared_response_occurs(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
     seen: set[Answered] = set()
 
-    def note(response: httpx.Response) -> None:
+    def record(response: httpx.Response) -> None:
         operation: dict[str, Any] = operation_of(response.request) or {}
         problem = response.json()["type"].removeprefix(TYPE_PREFIX) if response.status_code >= 400 else None
         seen.add((operation["operationId"], response.status_code, problem))
 
-    api.event_hooks["response"].append(note)
-    play(api)
+    api.event_hooks["response"].append(record)
+    use_jobs(api)
     work(api)
     watch(api)
     operate(api)
-    refuse_all(api)
+    send_invalid_requests(api)
     settings = {"REDIS_URL": redis_url, "SHUTDOWN_DRAIN_SECONDS": "1"}  # their ends are not to wait for leases
     with Service(tmp_path, MAX_WATCHERS_PER_CLIENT="1", **settings) as service:
         api.base_url = service.url
-        watch_too_much(api)
+        exceed_watch_limit(api)
     keys = {scope: generate_key() for scope in Scope}
     entries = ",".join(f"{scope}:{scope}:{hash_key(key.encode()).hex()}" for scope, key in keys.items())
     with Service(tmp_path, RATE_LIMIT="1/hour", API_KEYS=entries, **settings) as service:
         api.base_url = service.url
         bearers = {scope: {"Authorization": f"Bearer {key}"} for scope, key in keys.items()}
-        ask_without_right(api, bearers)
-        ask_too_often(api, bearers)
+        send_without_scope(api, bearers)
+        exceed_rate_limit(api, bearers)
 
     assert declared() - seen == set()

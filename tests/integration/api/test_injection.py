@@ -1,4 +1,4 @@
-"""What a client sends stays data: it makes up no key in Redis, no line of a log, no header, no frame of a stream."""
+"""Injection: text of a client becomes no Redis key, no log line, no header and no frame of a stream."""
 
 import json
 import re
@@ -12,12 +12,13 @@ import redis as sync_redis
 
 from service.domain.states import Status
 from service.store import keys
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect, received
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
-#: Each is something to a protocol or a program on the way: line ends, ends of strings, patterns, separators, commands.
+#: Texts with a meaning to a protocol or program: line ends, string ends, patterns, separators, commands.
 CONTROLS = (
     "a\r\nSet-Cookie: stolen=1",
     "a\nevent: forged\ndata: {}",
@@ -38,7 +39,7 @@ SIGNS = (
     ),
     *("${jndi:ldap://evil}", "{{1+1}}", "%s%n", "\\", '"', "-1", "return 1"),
 )
-#: Ids and queues, words of the service, and digests: what the names of keys are made of.
+#: Key names consist of ids, queues, digests and names of the service.
 NAME = re.compile(r"job:[\w.~-]+|jobs:[a-z_]+(:[\w.~-]+){0,2}")
 
 
@@ -49,52 +50,52 @@ def store(redis_url: str) -> Iterator[sync_redis.Redis]:
 
 
 @pytest.fixture
-def bare(api: httpx.Client) -> Iterator[httpx.Client]:
-    """A client whose answers are not held against the document: an id with a slash in it leads nowhere."""
+def unchecked(api: httpx.Client) -> Iterator[httpx.Client]:
+    """A client whose responses are not checked against the document, because a slash in an id changes the route."""
     with httpx.Client(base_url=api.base_url, timeout=10) as http:
         yield http
 
 
 @pytest.fixture(scope="module")
-def chatty(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service whose log is for a terminal."""
-    folder = tmp_path_factory.mktemp("chatty")
+def console_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with a console log."""
+    folder = tmp_path_factory.mktemp("console_service")
     settings = {"REDIS_URL": redis_url, "SHUTDOWN_DRAIN_SECONDS": "1", "RATE_LIMIT": "100000/minute"}
     with Service(folder, LOG_FORMAT="console", LOG_LEVEL="debug", **settings) as service:
         yield service
 
 
-def everywhere(api: httpx.Client, text: str) -> list[httpx.Response]:
-    """Send a text wherever a name may stand, and as it may be put into an address."""
+def send_everywhere(api: httpx.Client, text: str) -> list[httpx.Response]:
+    """Send a text as each name in bodies, queries and paths."""
     ids = [{"job_id": text}, {"queue": text}]
-    answers = [api.post("/v1/jobs", json={"input_params": 1, **one}) for one in ids]
-    answers.append(api.post("/v1/claims", json={"queues": [text], "worker": "w"}))
-    answers.append(api.post("/v1/batch-get", json={"job_ids": [text]}))
-    answers.append(api.get("/v1/jobs", params={"queue": text}))
-    answers.append(api.get("/v1/jobs", params={"cursor": text}))
+    responses = [api.post("/v1/jobs", json={"input_params": 1, **one}) for one in ids]
+    responses.append(api.post("/v1/claims", json={"queues": [text], "worker": "w"}))
+    responses.append(api.post("/v1/batch-get", json={"job_ids": [text]}))
+    responses.append(api.get("/v1/jobs", params={"queue": text}))
+    responses.append(api.get("/v1/jobs", params={"cursor": text}))
     place = quote(text, safe="")
     for method, path in (("GET", "/v1/jobs/{}"), ("DELETE", "/v1/jobs/{}"), ("POST", "/v1/jobs/{}/cancel")):
-        answers.append(api.request(method, path.format(place)))
-    answers.append(api.put(f"/v1/queues/{place}", json={"paused": True}))
-    return answers
+        responses.append(api.request(method, path.format(place)))
+    responses.append(api.put(f"/v1/queues/{place}", json={"paused": True}))
+    return responses
 
 
 def names(store: sync_redis.Redis) -> set[str]:
-    """Return the names of all keys but those that the service itself writes, at any moment."""
+    """Return the names of all keys except those that the service writes by itself."""
     return {str(name) for name in store.scan_iter(count=1000)} - {keys.CLOCK, keys.VERSION}
 
 
-def test_no_name_is_taken_from_a_client_but_by_its_alphabet(bare: httpx.Client, store: sync_redis.Redis) -> None:
+def test_only_valid_names_are_accepted(unchecked: httpx.Client, store: sync_redis.Redis) -> None:
     before = names(store)
     for text in (*CONTROLS, *SIGNS):
-        for answer in everywhere(bare, text):
-            assert answer.status_code in {400, 404, 405}, (text, answer.request.url, answer.text)
-            assert answer.headers["content-type"] == "application/problem+json"
-            assert "set-cookie" not in answer.headers
+        for response in send_everywhere(unchecked, text):
+            assert response.status_code in {400, 404, 405}, (text, response.request.url, response.text)
+            assert response.headers["content-type"] == "application/problem+json"
+            assert "set-cookie" not in response.headers
     assert names(store) == before
 
 
-def test_free_text_makes_up_no_key_and_no_pattern(api: httpx.Client, store: sync_redis.Redis) -> None:
+def test_free_text_becomes_no_redis_key_and_no_pattern(api: httpx.Client, store: sync_redis.Redis) -> None:
     for number, text in enumerate(SIGNS):
         key = {"Idempotency-Key": f"{number}-{quote(text, safe='*?[]{}:|')}"}
         fields = {"slate_id": text, "correlation_id": text, "queue": "free"}
@@ -116,7 +117,7 @@ def test_free_text_makes_up_no_key_and_no_pattern(api: httpx.Client, store: sync
     assert not {name for name in names(store) if not NAME.fullmatch(name)}
 
 
-def test_an_answer_has_no_header_that_a_client_made_up(chatty: Service) -> None:
+def test_a_client_cannot_forge_a_response_header(console_service: Service) -> None:
     sent = (
         b"X-Correlation-ID: caf\xc3\xa9", b"X-Correlation-ID: a\x7fb", b"X-Correlation-ID: a\tb",
         b"X-Correlation-ID: a\r\n Set-Cookie: stolen=1", b"X-Correlation-ID: a\rSet-Cookie: stolen=1",
@@ -124,7 +125,7 @@ def test_an_answer_has_no_header_that_a_client_made_up(chatty: Service) -> None:
         b"Last-Event-ID: \xe2\x80\xa8data: forged", b"Accept: text/\x1b[31m", b"Host: a\x1b[31mb", b"Origin: http://a\x1bb",
     )  # fmt: skip
     for header in sent:
-        with connect(chatty) as connection:
+        with connect(console_service) as connection:
             host = b"" if header.startswith(b"Host") else b"Host: localhost\r\n"
             first = b"POST /v1/jobs/j/cancel HTTP/1.1\r\nConnection: close\r\nContent-Length: 0\r\n"
             connection.sendall(first + host + header + b"\r\n\r\n")
@@ -134,7 +135,7 @@ def test_an_answer_has_no_header_that_a_client_made_up(chatty: Service) -> None:
         assert json.loads(body)["status"] == int(head.split()[1])
 
 
-def test_a_stream_has_no_frame_that_a_client_made_up(api: httpx.Client) -> None:
+def test_a_client_cannot_forge_a_frame_of_a_stream(api: httpx.Client) -> None:
     with api.stream("GET", "/v1/events") as stream:
         lines = stream.iter_raw()
         text = next(lines)
@@ -154,35 +155,37 @@ def test_a_stream_has_no_frame_that_a_client_made_up(api: httpx.Client) -> None:
     assert {one["slate_id"] for one in data if "slate_id" in one} == set(SIGNS)
 
 
-def whole(service: Service, api: httpx.Client) -> str:
-    """The log, once what was asked last is in it."""
+def complete_log(service: Service, api: httpx.Client) -> str:
+    """Return the log, complete up to now."""
     api.get("/health", headers={"X-Correlation-ID": "the-last"}).raise_for_status()
     wait_until(lambda: "the-last" in service.log, "the last line")
     return service.log
 
 
-def barrage(api: httpx.Client) -> None:
+def send_all(api: httpx.Client) -> None:
     for text in (*CONTROLS, *SIGNS):
-        everywhere(api, text)
+        send_everywhere(api, text)
         api.post("/v1/jobs", json={"input_params": 1, "slate_id": text, "nothing": text})
         api.get(f"/{quote(text, safe='')}")
         one_line = re.sub("[\r\n\0]", "", text).strip()
         api.get("/v1/jobs", headers={"X-Correlation-ID": one_line.encode()})
 
 
-def test_a_log_of_json_has_no_line_that_a_client_made_up(bare: httpx.Client, shared_service: Service) -> None:
+def test_a_client_cannot_forge_a_line_of_the_json_log(unchecked: httpx.Client, shared_service: Service) -> None:
     before = len(shared_service.log)
-    barrage(bare)
-    for line in whole(shared_service, bare)[before:].splitlines():
+    send_all(unchecked)
+    for line in complete_log(shared_service, unchecked)[before:].splitlines():
         found: dict[str, Any] = json.loads(line)
         assert {"time", "level", "event", "logger"} <= found.keys()
         assert re.fullmatch(r"[\x20-\x7e]+", line)
 
 
-def test_a_log_on_a_terminal_is_steered_by_no_client(bare: httpx.Client, chatty: Service) -> None:
-    bare.base_url = chatty.url
-    barrage(bare)
-    for line in whole(chatty, bare).split("\n"):
+def test_a_client_cannot_inject_control_sequences_into_the_log(
+    unchecked: httpx.Client, console_service: Service
+) -> None:
+    unchecked.base_url = console_service.url
+    send_all(unchecked)
+    for line in complete_log(console_service, unchecked).split("\n"):
         plain = re.sub(r"\x1b\[\d*m", "", line)
         assert plain.isprintable(), plain
         assert not plain or re.match(r"\d{4}-\d\d-\d\dT|  \| ", plain), plain

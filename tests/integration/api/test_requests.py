@@ -1,4 +1,4 @@
-"""Requests as proxies, probes, browsers and other clients write them."""
+"""HEAD, OPTIONS, CORS, content codings and other parts of HTTP that proxies, probes and browsers use."""
 
 import gzip
 import json
@@ -8,13 +8,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.api.test_api import create, invalid, problem
 from tests.integration.server.test_limits import connect, received
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
-#: What may differ between two answers to the same request.
+#: Headers that may differ between two responses to the same request.
 VARYING = {"date", "x-correlation-id", "transfer-encoding"}
 JSON = {"Content-Type": "application/json"}
 
@@ -59,45 +60,43 @@ class TestHead:
         ],
         ids=str,
     )
-    def test_it_is_answered_by_the_same_conditions(
-        self, api: httpx.Client, headers: dict[str, str], status: int
-    ) -> None:
+    def test_it_evaluates_the_same_conditions(self, api: httpx.Client, headers: dict[str, str], status: int) -> None:
         create(api, job_id="j")
         head = api.head("/v1/jobs/j", headers=headers)
         assert head_of(head) == read_head(api, "/v1/jobs/j", headers)
         assert head.status_code == status
 
-    def test_the_metrics_take_it_too(self, api: httpx.Client) -> None:
+    def test_the_metrics_allow_it_too(self, api: httpx.Client) -> None:
         head = api.head("/metrics")
         assert (head.status_code, head.content) == (200, b"")
         assert head.headers["content-type"] == api.get("/metrics").headers["content-type"]
 
-    def test_no_byte_of_a_body_is_sent_and_the_connection_goes_on(
-        self, api: httpx.Client, shared_service: Service
-    ) -> None:
+    def test_no_body_is_sent_and_the_connection_stays_usable(self, api: httpx.Client, shared_service: Service) -> None:
         create(api, job_id="j")
         paths = ("/v1/jobs/j", "/v1/jobs/none", "/v1/jobs/j/events", "/v1/events", "/")
         requests = [f"HEAD {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() for path in paths]
         last = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
         with connect(shared_service) as connection:
-            answers = b""
+            received_bytes = b""
             for request in requests:
                 connection.sendall(request)
-                while not answers.endswith(b"\r\n\r\n"):
-                    answers += connection.recv(65536)
-                assert answers.startswith((b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 404 Not Found\r\n"))
-                assert answers.count(b"\r\n\r\n") == 1
-                answers = b""
+                while not received_bytes.endswith(b"\r\n\r\n"):
+                    received_bytes += connection.recv(65536)
+                assert received_bytes.startswith((b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 404 Not Found\r\n"))
+                assert received_bytes.count(b"\r\n\r\n") == 1
+                received_bytes = b""
             connection.sendall(last)
             assert received(connection).endswith(b'{"status":"ok","version":"0.3.0"}')
 
-    def test_a_stream_gives_its_place_free(self, api: httpx.Client) -> None:
+    def test_a_stream_releases_its_slot(self, api: httpx.Client) -> None:
         create(api, job_id="j")
-        for _ in range(20):  # more than one client may watch at one time
+        for _ in range(20):  # more than the limit of one client
             assert [api.head(path).status_code for path in ("/v1/jobs/j/events", "/v1/events")] == [200, 200]
-        wait_until(lambda: "jobstate_http_requests_waiting 0.0" in api.get("/metrics").text, "no request that waits")
+        wait_until(lambda: "jobstate_http_requests_waiting 0.0" in api.get("/metrics").text, "no waiting request")
 
-    def test_the_log_and_the_metrics_name_it_and_its_route(self, api: httpx.Client, shared_service: Service) -> None:
+    def test_the_log_and_the_metrics_have_its_method_and_route(
+        self, api: httpx.Client, shared_service: Service
+    ) -> None:
         create(api, job_id="j")
         for path, route in (("/v1/jobs/j", "/v1/jobs/{job_id}"), ("/v1/jobs/j/events", "/v1/jobs/{job_id}/events")):
             correlation_id = api.head(path).headers["x-correlation-id"]
@@ -118,21 +117,21 @@ class TestHead:
         ],
         ids=["body", "header", "large"],
     )
-    def test_what_the_server_refuses_by_itself_has_no_body_either(
+    def test_a_rejection_by_the_server_has_no_body(
         self, api: httpx.Client, shared_service: Service, sent: bytes
     ) -> None:
         create(api, job_id="j")
         with connect(shared_service) as connection:
             connection.sendall(sent)
-            answer = received(connection)
-        assert answer.startswith(b"HTTP/1.1 4")
-        assert answer.endswith(b"\r\n\r\n")
+            response = received(connection)
+        assert response.startswith(b"HTTP/1.1 4")
+        assert response.endswith(b"\r\n\r\n")
 
-    def test_every_address_that_takes_get_allows_it(self, api: httpx.Client) -> None:
+    def test_every_path_with_get_allows_it(self, api: httpx.Client) -> None:
         assert api.options("/v1/jobs").headers["allow"] == "GET, HEAD, OPTIONS, POST"
-        refused = api.put("/v1/jobs")
-        assert refused.headers["allow"] == "GET, HEAD, OPTIONS, POST"
-        assert "allowed: GET, HEAD, OPTIONS, POST" in problem(refused, 405, "method-not-allowed")["detail"]
+        rejected = api.put("/v1/jobs")
+        assert rejected.headers["allow"] == "GET, HEAD, OPTIONS, POST"
+        assert "Use one of GET, HEAD, OPTIONS, POST" in problem(rejected, 405, "method-not-allowed")["detail"]
         assert api.get("/v1/claims").headers["allow"] == "OPTIONS, POST"
 
 
@@ -150,9 +149,9 @@ class TestHead:
         ("/schema/openapi.json", "GET, HEAD, OPTIONS"),
     ],
 )
-def test_options_lists_the_methods_of_an_address(api: httpx.Client, path: str, methods: str) -> None:
-    answer = api.options(path)
-    assert (answer.status_code, answer.headers["allow"]) == (204, methods)
+def test_options_lists_the_methods_of_a_path(api: httpx.Client, path: str, methods: str) -> None:
+    response = api.options(path)
+    assert (response.status_code, response.headers["allow"]) == (204, methods)
 
 
 def test_options_lists_the_methods_of_every_operation(api: httpx.Client) -> None:
@@ -164,7 +163,7 @@ def test_options_lists_the_methods_of_every_operation(api: httpx.Client) -> None
 
 @pytest.fixture(scope="module")
 def cors(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
-    """A client of a service that the pages of one other origin may call."""
+    """A client of a service that allows the pages of one other origin."""
     settings = {"REDIS_URL": redis_url, "SHUTDOWN_DRAIN_SECONDS": "1", "CORS_ORIGINS": "https://a.example"}
     with (
         Service(tmp_path_factory.mktemp("cors"), **settings) as service,
@@ -175,7 +174,7 @@ def cors(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[h
 
 class TestPreflights:
     @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/j", "/health", "/", "/nothing"])
-    def test_a_refused_one_is_a_problem(self, cors: httpx.Client, path: str) -> None:
+    def test_a_rejected_one_is_a_problem(self, cors: httpx.Client, path: str) -> None:
         ask = {"Origin": "https://b.example", "Access-Control-Request-Method": "GET"}
         found = problem(cors.options(path, headers=ask), 403, "origin-not-allowed")
         assert "https://b.example" in found["detail"]
@@ -183,13 +182,13 @@ class TestPreflights:
 
     def test_an_allowed_one_is_answered(self, cors: httpx.Client) -> None:
         ask = {"Origin": "https://a.example", "Access-Control-Request-Method": "PATCH"}
-        answer = cors.options("/v1/jobs/j", headers=ask)
-        assert (answer.status_code, answer.headers["access-control-allow-origin"]) == (204, "https://a.example")
+        response = cors.options("/v1/jobs/j", headers=ask)
+        assert (response.status_code, response.headers["access-control-allow-origin"]) == (204, "https://a.example")
 
-    def test_options_of_another_origin_that_is_no_preflight_lists_the_methods(self, cors: httpx.Client) -> None:
-        answer = cors.options("/v1/claims", headers={"Origin": "https://b.example"})
-        assert (answer.status_code, answer.headers["allow"]) == (204, "OPTIONS, POST")
-        assert "access-control-allow-origin" not in answer.headers
+    def test_options_without_a_preflight_lists_the_methods(self, cors: httpx.Client) -> None:
+        response = cors.options("/v1/claims", headers={"Origin": "https://b.example"})
+        assert (response.status_code, response.headers["allow"]) == (204, "OPTIONS, POST")
+        assert "access-control-allow-origin" not in response.headers
 
 
 class TestContentEncoding:
@@ -200,7 +199,7 @@ class TestContentEncoding:
         assert created.status_code == 201
         assert '"input_params":[1.0, "é"]' in api.get("/v1/jobs/j").text
 
-    def test_a_creation_in_gzip_equals_one_without(self, api: httpx.Client) -> None:
+    def test_a_compressed_creation_equals_an_uncompressed_one(self, api: httpx.Client) -> None:
         body = b'{"job_id": "j", "input_params": 1}'
         api.post("/v1/jobs", content=body, headers=JSON).raise_for_status()
         again = api.post("/v1/jobs", content=gzip.compress(body), headers={**JSON, "Content-Encoding": "gzip"})
@@ -228,36 +227,36 @@ class TestContentEncoding:
     @pytest.mark.parametrize("coding", ["br", "deflate", "zstd", "gzip, gzip", "gzip, br"])
     @pytest.mark.parametrize("path", ["/v1/jobs", "/v1/jobs/j/cancel", "/v1/drain"])
     def test_another_coding_is_named(self, api: httpx.Client, coding: str, path: str) -> None:
-        answer = api.post(path, content=b'{"input_params": 1}', headers={**JSON, "Content-Encoding": coding})
-        assert f"`Content-Encoding: {coding}`" in problem(answer, 415, "unsupported-media-type")["detail"]
-        assert answer.headers["accept-encoding"] == "gzip"
+        response = api.post(path, content=b'{"input_params": 1}', headers={**JSON, "Content-Encoding": coding})
+        assert f"`Content-Encoding: {coding}`" in problem(response, 415, "unsupported-media-type")["detail"]
+        assert response.headers["accept-encoding"] == "gzip"
 
-    def test_another_media_type_is_not_mistaken_for_a_coding(self, api: httpx.Client) -> None:
-        answer = api.post("/v1/jobs", content=b"1", headers={"Content-Type": "text/plain"})
-        assert ("accept-encoding" in answer.headers, answer.headers["accept"]) == (False, "application/json")
+    def test_another_media_type_gets_accept_and_no_accept_encoding(self, api: httpx.Client) -> None:
+        response = api.post("/v1/jobs", content=b"1", headers={"Content-Type": "text/plain"})
+        assert ("accept-encoding" in response.headers, response.headers["accept"]) == (False, "application/json")
 
     @pytest.mark.parametrize("end", [-1, -9, 5])
-    def test_truncated_gzip_is_refused_in_words(self, api: httpx.Client, end: int) -> None:
+    def test_truncated_gzip_is_rejected_with_the_reason(self, api: httpx.Client, end: int) -> None:
         body = gzip.compress(b'{"input_params": 1}')[:end]
-        refused = invalid(api.post("/v1/jobs", content=body, headers={**JSON, "Content-Encoding": "gzip"}), "body")
-        assert refused["detail"] == "its gzip data is truncated"
+        rejected = invalid(api.post("/v1/jobs", content=body, headers={**JSON, "Content-Encoding": "gzip"}), "body")
+        assert rejected["detail"] == "its gzip data is truncated"
 
-    def test_what_is_no_gzip_is_refused_in_words(self, api: httpx.Client) -> None:
+    def test_a_body_that_is_not_gzip_is_rejected_with_the_reason(self, api: httpx.Client) -> None:
         body = b'{"input_params": 1}'
-        refused = invalid(api.post("/v1/jobs", content=body, headers={**JSON, "Content-Encoding": "gzip"}), "body")
-        assert "not valid gzip" in refused["detail"]
+        rejected = invalid(api.post("/v1/jobs", content=body, headers={**JSON, "Content-Encoding": "gzip"}), "body")
+        assert "not valid gzip" in rejected["detail"]
 
     @pytest.mark.parametrize("is_chunked", [False, True])
     @pytest.mark.parametrize(("size", "status"), [(60_000, 201), (70_000, 413), (30_000_000, 413)])
-    def test_the_limit_counts_what_a_body_unpacks_to(
+    def test_the_body_limit_counts_uncompressed_bytes(
         self, api: httpx.Client, size: int, status: int, is_chunked: bool
     ) -> None:
         body = gzip.compress(b'{"input_params": "' + b"a" * size + b'"}')
         content: Any = iter([body]) if is_chunked else body
-        answer = api.post("/v1/jobs", content=content, headers={**JSON, "Content-Encoding": "gzip"})
-        assert answer.status_code == status
+        response = api.post("/v1/jobs", content=content, headers={**JSON, "Content-Encoding": "gzip"})
+        assert response.status_code == status
         if status == 413:
-            problem(answer, 413, "content-too-large")
+            problem(response, 413, "content-too-large")
 
 
 class TestJson:
@@ -268,15 +267,15 @@ class TestJson:
             *("application/json; charset=us-ascii", "Application/JSON", "application/json;"),
         ],
     )
-    def test_every_name_of_utf8_is_taken(self, api: httpx.Client, sent: str) -> None:
+    def test_every_name_of_utf8_is_accepted(self, api: httpx.Client, sent: str) -> None:
         body = '{"input_params": "é"}'.encode()
         assert api.post("/v1/jobs", content=body, headers={"Content-Type": sent}).json()["input_params"] == "é"
 
     @pytest.mark.parametrize("charset", ["latin-1", "utf-16", "utf-7", "unknown"])
     def test_another_charset_is_named(self, api: httpx.Client, charset: str) -> None:
         headers = {"Content-Type": f"application/json; charset={charset}"}
-        refused = problem(api.post("/v1/jobs", content=b"{}", headers=headers), 415, "unsupported-media-type")
-        assert f"in UTF-8, not application/json; charset={charset}" in refused["detail"]
+        rejected = problem(api.post("/v1/jobs", content=b"{}", headers=headers), 415, "unsupported-media-type")
+        assert f"`Content-Type: application/json; charset={charset}`" in rejected["detail"]
 
     def test_a_byte_order_mark_is_skipped(self, api: httpx.Client) -> None:
         for body in (b'\xef\xbb\xbf{"job_id": "j", "input_params": 1}', b'{"job_id": "j", "input_params": 1}'):
@@ -286,7 +285,7 @@ class TestJson:
         api.delete("/v1/drain").raise_for_status()
 
 
-def test_unknown_query_parameters_are_refused_under_v1_only(api: httpx.Client) -> None:
+def test_unknown_query_parameters_are_rejected_under_v1_only(api: httpx.Client) -> None:
     for path in ("/", "/health", "/ready", "/metrics", "/schema", "/schema/openapi.json"):
         for query in ("utm_source=mail", "a=1&a=2", "a=%ff"):
             assert api.get(f"{path}?{query}").status_code == 200, path
@@ -296,9 +295,9 @@ def test_unknown_query_parameters_are_refused_under_v1_only(api: httpx.Client) -
         invalid(api.get(f"{path}?a=%ff"), "query")
 
 
-def test_a_browser_is_sent_from_a_view_to_the_page(api: httpx.Client) -> None:
+def test_a_browser_is_redirected_from_a_view_to_the_dashboard(api: httpx.Client) -> None:
     browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
     for method in ("GET", "HEAD"):
-        answer = api.request(method, "/jobs?status=failed", headers=browser)
-        assert (answer.status_code, answer.headers["location"]) == (302, "./#/jobs?status=failed")
+        response = api.request(method, "/jobs?status=failed", headers=browser)
+        assert (response.status_code, response.headers["location"]) == (302, "./#/jobs?status=failed")
     problem(api.get("/jobs"), 404, "unknown-route")

@@ -1,4 +1,4 @@
-"""All operations under all checks of schemathesis: from the document's examples to calls that follow one another."""
+"""All checks of schemathesis for all operations: examples, coverage, fuzzing and stateful sequences."""
 
 import os
 import subprocess
@@ -10,16 +10,16 @@ import pytest
 
 from tests.helpers.conformance import DOCUMENT
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 HELPERS = ROOT / "tests" / "helpers"
-#: How many examples are made of each operation; `just fuzz` makes more.
+#: Examples of each operation; `just fuzz` generates more.
 EXAMPLES = os.environ.get("SCHEMATHESIS_EXAMPLES", "30")
 
 
-def test_no_request_finds_a_difference_from_the_document_or_a_5xx(
+def test_generated_requests_cause_no_undocumented_response_and_no_5xx(
     api: httpx.Client, shared_service: Service, tmp_path: Path
 ) -> None:
     command = [str(Path(sys.executable).with_name("schemathesis")), "--config-file", str(HELPERS / "schemathesis.toml")]

@@ -1,4 +1,4 @@
-"""200 watched jobs while the service and Redis are killed: every watcher that comes back sees every end, once."""
+"""Watchers of 200 jobs while the service and Redis are killed and restarted."""
 
 import asyncio
 import random
@@ -8,18 +8,19 @@ from pathlib import Path
 import httpx
 from httpx_sse import EventSource
 
-from tests.helpers.servers import RedisServer, Service
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 
 JOBS = 200
-#: Jobs that end before each death.
+#: Jobs that finish before each kill.
 STEP = 50
-PATIENCE = 120
+TIMEOUT = 120
 
 Seen = list[tuple[str, str]]
 
 
 async def watch(http: httpx.AsyncClient, job_id: str) -> Seen:
-    """Follow a job as an `EventSource` does, over any number of connections; return the ids and statuses that came."""
+    """Follow a job as an `EventSource` does, with reconnects; return the received ids and statuses."""
     seen: Seen = []
     while True:
         try:
@@ -37,7 +38,7 @@ async def watch(http: httpx.AsyncClient, job_id: str) -> Seen:
 
 
 async def watch_all(http: httpx.AsyncClient) -> Seen:
-    """Follow all jobs until each has ended; return the positions and what came, in order."""
+    """Follow all jobs until each is finished; return the received positions and changes in order."""
     seen: Seen = []
     position = ""
     while True:
@@ -49,27 +50,29 @@ async def watch_all(http: httpx.AsyncClient) -> Seen:
                         position = event.id or position
                         if event.event in {"changed", "reset"}:
                             seen.append((event.id, f"{event.json().get('job_id')} {event.json().get('status')}"))
-                        if sum(said.endswith("completed") for _, said in seen) == JOBS:
+                        if sum(change.endswith("completed") for _, change in seen) == JOBS:
                             return seen
         except httpx.HTTPError:
             pass
         await asyncio.sleep(0.2)
 
 
-async def say(http: httpx.AsyncClient, method: str, path: str, body: object, key: str) -> None:
-    """Send a change until it is acknowledged."""
+async def send(http: httpx.AsyncClient, method: str, path: str, body: object, key: str) -> None:
+    """Repeat a request until it succeeds."""
     while True:
         try:
-            answer = await http.request(method, path, json=body, headers={"Idempotency-Key": key})
-            if answer.is_success:
+            response = await http.request(method, path, json=body, headers={"Idempotency-Key": key})
+            if response.is_success:
                 return
-            assert answer.status_code == 503, answer.text
+            assert response.status_code == 503, response.text
         except httpx.HTTPError:
             pass
         await asyncio.sleep(0.2)
 
 
-async def test_every_watcher_sees_every_end_once(new_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+async def test_every_watcher_receives_every_final_status_once(
+    new_redis: Callable[..., RedisServer], tmp_path: Path
+) -> None:
     redis = await asyncio.to_thread(new_redis)
     folder = tmp_path / "service"
     folder.mkdir()
@@ -79,16 +82,16 @@ async def test_every_watcher_sees_every_end_once(new_redis: Callable[..., RedisS
     limits = httpx.Limits(max_connections=None)
     try:
         async with (
-            asyncio.timeout(PATIENCE),
+            asyncio.timeout(TIMEOUT),
             httpx.AsyncClient(base_url=service.url, timeout=30, limits=limits) as http,
         ):
             for job_id in jobs:
-                await say(http, "POST", "/v1/jobs", {"job_id": job_id, "input_params": 1}, job_id)
+                await send(http, "POST", "/v1/jobs", {"job_id": job_id, "input_params": 1}, job_id)
             every = asyncio.create_task(watch_all(http))
             watchers = [asyncio.create_task(watch(http, job_id)) for job_id in jobs]
             for number, job_id in enumerate(jobs):
-                await say(http, "PATCH", f"/v1/jobs/{job_id}", {"status": "running"}, f"{job_id}-run")
-                await say(http, "PATCH", f"/v1/jobs/{job_id}", {"status": "completed"}, f"{job_id}-end")
+                await send(http, "PATCH", f"/v1/jobs/{job_id}", {"status": "running"}, f"{job_id}-run")
+                await send(http, "PATCH", f"/v1/jobs/{job_id}", {"status": "completed"}, f"{job_id}-end")
                 if number % STEP == STEP // 2:
                     for victim in (service, redis) if number < 2 * STEP else (redis, service):
                         await asyncio.to_thread(victim.kill)
@@ -101,5 +104,7 @@ async def test_every_watcher_sees_every_end_once(new_redis: Callable[..., RedisS
         assert [status for _, status in statuses].count("completed") == 1
         assert statuses[-1][1] == "completed"
         assert len({version for version, _ in statuses}) == len(statuses)
-    assert len({position for position, _ in history}) == len(history), "nothing comes twice under one id"
-    assert [said for _, said in history if said.endswith("completed")] == [f"{job_id} completed" for job_id in jobs]
+    assert len({position for position, _ in history}) == len(history), "an id is sent once"
+    assert [change for _, change in history if change.endswith("completed")] == [
+        f"{job_id} completed" for job_id in jobs
+    ]

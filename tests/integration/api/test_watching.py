@@ -1,4 +1,4 @@
-"""Watching over HTTP: long polls and event streams, of one process and of several."""
+"""Long polls and event streams over HTTP, with one process and with several."""
 
 import signal
 import time
@@ -13,11 +13,13 @@ import redis as sync_redis
 
 from service.store import keys
 from service.store.events.reader import EVENTS_KEPT
-from tests.helpers.servers import RedisServer, Service, wait_until
-from tests.helpers.sse_clients import Watcher, watching
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
+from tests.helpers.sse_clients import SseClient, open_clients
 from tests.integration.server.test_limits import connect
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 Poll = Callable[..., Future[httpx.Response]]
 
@@ -26,73 +28,73 @@ def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
     api.post("/v1/jobs", json={"job_id": job_id, "input_params": {"a": 1}, **fields}).raise_for_status()
 
 
-def move(api: httpx.Client, status: str, job_id: str = "j", **fields: Any) -> None:
+def update(api: httpx.Client, status: str, job_id: str = "j", **fields: Any) -> None:
     api.patch(f"/v1/jobs/{job_id}", json={"status": status, **fields}).raise_for_status()
 
 
 def finish(api: httpx.Client, job_id: str = "j") -> None:
-    move(api, "running", job_id)
-    move(api, "completed", job_id)
+    update(api, "running", job_id)
+    update(api, "completed", job_id)
 
 
 def watch(
     api: httpx.Client, path: str = "/v1/jobs/j/events", last_event_id: str | None = None, **query: str
-) -> Watcher:
-    return Watcher(str(api.base_url), path, last_event_id, **query)
+) -> SseClient:
+    return SseClient(str(api.base_url), path, last_event_id, **query)
 
 
-def heard(watcher: Watcher, number: int) -> None:
-    watcher.until(lambda events: len(events) >= number, f"{number} events")
+def wait_for_events(watcher: SseClient, number: int) -> None:
+    watcher.wait_until(lambda events: len(events) >= number, f"{number} events")
 
 
 class TestOneJob:
-    def test_it_is_followed_to_its_end(self, api: httpx.Client) -> None:
+    def test_its_stream_ends_with_its_final_status(self, api: httpx.Client) -> None:
         create(api, slate_id="s")
         with watch(api) as watcher:
-            heard(watcher, 1)
-            move(api, "running")
-            heard(watcher, 2)
-            move(api, "completed", result={"large": "x"})
-            watcher.until_ended()
-        assert watcher.told == [("changed", "pending"), ("changed", "running"), ("changed", "completed")]
+            wait_for_events(watcher, 1)
+            update(api, "running")
+            wait_for_events(watcher, 2)
+            update(api, "completed", result={"large": "x"})
+            watcher.wait_until_closed()
+        assert watcher.types_and_statuses == [("changed", "pending"), ("changed", "running"), ("changed", "completed")]
         assert f'"{watcher.ids[-1]}"' == api.get("/v1/jobs/j").headers["etag"]
         record = api.get("/v1/jobs/j").json()
         del record["input_params"], record["result"]
-        assert watcher.heard[-1].json() == record
+        assert watcher.events[-1].json() == record
 
-    def test_who_has_seen_the_end_is_told_to_stop(self, api: httpx.Client) -> None:
+    def test_a_client_that_has_the_final_status_gets_204(self, api: httpx.Client) -> None:
         create(api)
-        move(api, "failed", error_message="why")
+        update(api, "failed", error_message="why")
         with watch(api) as seen:
-            assert seen.until_ended().told == [("changed", "failed")]
-        assert seen.heard[0].json()["error_message"] == "why"
+            assert seen.wait_until_closed().types_and_statuses == [("changed", "failed")]
+        assert seen.events[0].json()["error_message"] == "why"
         with watch(api, last_event_id=seen.ids[0]) as again:
             assert (again.response.status_code, again.response.read()) == (204, b"")
 
-    def test_who_comes_back_is_told_only_what_is_new(self, api: httpx.Client) -> None:
+    def test_a_reconnecting_client_receives_only_new_changes(self, api: httpx.Client) -> None:
         create(api)
         with watch(api) as before:
-            heard(before, 1)
+            wait_for_events(before, 1)
         with watch(api, last_event_id=before.ids[0]) as after:
-            move(api, "running")
-            heard(after, 1)
-            assert after.told == [("changed", "running")]
+            update(api, "running")
+            wait_for_events(after, 1)
+            assert after.types_and_statuses == [("changed", "running")]
 
     def test_an_unknown_one_is_not_found(self, api: httpx.Client) -> None:
         with watch(api) as watcher:
             assert watcher.response.status_code == 404
             assert "job-not-found" in watcher.response.read().decode()
 
-    def test_what_a_client_sent_cannot_break_an_event(self, api: httpx.Client) -> None:
+    def test_line_breaks_in_json_do_not_break_an_event(self, api: httpx.Client) -> None:
         create(api)
         for text in ('{"status": "failed", "error_message": {\n\n"event":\r\n\r\n"x"\r, "y": "\u2028\\n"}}',):
             api.patch("/v1/jobs/j", content=text, headers={"Content-Type": "application/json"}).raise_for_status()
         with watch(api) as watcher:
-            watcher.until_ended()
-        assert watcher.told == [("changed", "failed")]
-        assert watcher.heard[0].json()["error_message"] == {"event": "x", "y": "\u2028\n"}
+            watcher.wait_until_closed()
+        assert watcher.types_and_statuses == [("changed", "failed")]
+        assert watcher.events[0].json()["error_message"] == {"event": "x", "y": "\u2028\n"}
 
-    def test_a_wrong_key_harms_no_other_watcher(self, api: httpx.Client, redis_url: str) -> None:
+    def test_a_key_of_the_wrong_type_does_not_affect_other_watchers(self, api: httpx.Client, redis_url: str) -> None:
         create(api)
         with sync_redis.Redis.from_url(redis_url) as redis:
             redis.set("job:wrong", "x")
@@ -101,38 +103,43 @@ class TestOneJob:
             redis.delete("job:wrong")
         assert {(n % 2, answer.status_code) for n, answer in enumerate(answers)} == {(0, 500), (1, 200)}
 
-    def test_every_watcher_of_many_is_told(self, api: httpx.Client) -> None:
+    def test_every_one_of_many_watchers_receives_the_change(self, api: httpx.Client) -> None:
         create(api)
         watchers = [watch(api) for _ in range(30)]
-        with watching(*watchers):
+        with open_clients(*watchers):
             finish(api)
-            assert {tuple(watcher.until_ended().told)[-1] for watcher in watchers} == {("changed", "completed")}
+            assert {tuple(watcher.wait_until_closed().types_and_statuses)[-1] for watcher in watchers} == {
+                ("changed", "completed")
+            }
 
-    def test_that_its_worker_has_gone_silent_is_told(self, fresh: Service) -> None:
+    def test_an_expired_lease_is_streamed(self, fresh: Service) -> None:
         with httpx.Client(base_url=fresh.url) as api:
             create(api)
             claim = {"queues": ["default"], "worker": "w", "lease_seconds": 5}
             api.post("/v1/claims", json=claim).raise_for_status()
             with watch(api) as watcher:
-                heard(watcher, 2)
-        assert [(event.json()["revision"], event.json()["stale"]) for event in watcher.heard] == [(2, False), (2, True)]
+                wait_for_events(watcher, 2)
+        assert [(event.json()["revision"], event.json()["stale"]) for event in watcher.events] == [
+            (2, False),
+            (2, True),
+        ]
         assert watcher.ids[1] == f"{watcher.ids[0]}-stale"
 
-    def test_that_it_has_expired_is_told(self, redis_url: str, tmp_path: Path) -> None:
+    def test_its_expiry_is_streamed(self, redis_url: str, tmp_path: Path) -> None:
         with (
-            Service(tmp_path, REDIS_URL=apart(redis_url), JOB_TTL_SECONDS="2") as service,
+            Service(tmp_path, REDIS_URL=database_url(redis_url), JOB_TTL_SECONDS="2") as service,
             httpx.Client(base_url=service.url) as api,
         ):
             create(api)
             with watch(api) as watcher:
-                watcher.until_ended()
-        assert watcher.told == [("changed", "pending"), ("expired", "pending")]
+                watcher.wait_until_closed()
+        assert watcher.types_and_statuses == [("changed", "pending"), ("expired", "pending")]
         assert watcher.ids[1] == watcher.ids[0].removesuffix("1") + "2"
 
 
 @pytest.fixture
 def poll(api: httpx.Client) -> Iterator[Poll]:
-    """Get the job, from a thread."""
+    """Send GET from a thread."""
     with ThreadPoolExecutor(8) as pool:
 
         def poll(path: str = "/v1/jobs/j?wait=20", **headers: str) -> Future[httpx.Response]:
@@ -143,21 +150,19 @@ def poll(api: httpx.Client) -> Iterator[Poll]:
 
 
 class TestLongPoll:
-    def test_it_is_answered_as_soon_as_the_job_has_changed(self, api: httpx.Client, poll: Poll) -> None:
+    def test_it_responds_as_soon_as_the_job_changes(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
-        for how in ({}, {"If_None_Match": "etag"}, {"path": "/v1/jobs/j", "Prefer": "respond-async, wait=20"}):
+        for options in ({}, {"If_None_Match": "etag"}, {"path": "/v1/jobs/j", "Prefer": "respond-async, wait=20"}):
             etag = api.get("/v1/jobs/j").headers["etag"]
-            answer = poll(**{name: etag if value == "etag" else value for name, value in how.items()})
-            waits(api, 1)
-            move(api, "running", progress={"current": int(time.time() * 1000)})
+            answer = poll(**{name: etag if value == "etag" else value for name, value in options.items()})
+            wait_for_waiting(api, 1)
+            update(api, "running", progress={"current": int(time.time() * 1000)})
             found = answer.result(10)
             assert (found.status_code, found.json()["status"]) == (200, "running")
             assert found.json()["input_params"] == {"a": 1}
             assert found.headers["etag"] == api.get("/v1/jobs/j").headers["etag"]
 
-    def test_it_is_answered_at_once_where_the_client_has_another_record_or_the_job_has_ended(
-        self, api: httpx.Client, poll: Poll
-    ) -> None:
+    def test_it_responds_at_once_to_another_etag_and_for_a_finished_job(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
         started = time.monotonic()
         assert poll(If_None_Match='"1-1"').result(10).status_code == 200
@@ -168,19 +173,19 @@ class TestLongPoll:
         assert poll("/v1/jobs/nobody?wait=20").result(10).status_code == 404
         assert time.monotonic() - started < 10
 
-    def test_it_waits_while_the_client_has_what_there_is(self, api: httpx.Client, poll: Poll) -> None:
+    def test_it_waits_while_the_etag_is_one_of_if_none_match(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
         etag = api.get("/v1/jobs/j").headers["etag"]
         next_one = etag.replace("-1", "-2")
         for tags in (f"{etag}, {next_one}", "*"):
             answer = poll("/v1/jobs/j?wait=2", If_None_Match=tags)
-            waits(api, 1)
+            wait_for_waiting(api, 1)
             started = time.monotonic()
-            move(api, "running", progress={"current": int(time.time() * 1000)})
+            update(api, "running", progress={"current": int(time.time() * 1000)})
             assert answer.result(10).status_code == 304
             assert time.monotonic() - started > 1
 
-    def test_nothing_new_is_the_record_or_not_modified_in_the_end(self, api: httpx.Client, poll: Poll) -> None:
+    def test_after_the_wait_an_unchanged_job_is_returned_or_304(self, api: httpx.Client, poll: Poll) -> None:
         create(api)
         etag = api.get("/v1/jobs/j").headers["etag"]
         started = time.monotonic()
@@ -199,20 +204,20 @@ class TestLongPoll:
             ("wait=0", "wait=0"),
         ],
     )
-    def test_a_preference_says_whether_it_was_applied(
+    def test_the_response_shows_whether_a_preference_was_applied(
         self, api: httpx.Client, prefer: str, applied: str | None
     ) -> None:
         create(api)
         assert api.get("/v1/jobs/j", headers={"Prefer": prefer}).headers.get("preference-applied") == applied
 
-    def test_more_than_is_allowed_is_refused_in_the_query_and_clamped_as_a_preference(self, api: httpx.Client) -> None:
+    def test_a_wait_that_is_too_long_is_rejected_in_the_query_and_clamped_in_prefer(self, api: httpx.Client) -> None:
         create(api)
-        move(api, "failed")
-        refused = api.get("/v1/jobs/j?wait=31")
-        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "wait")
+        update(api, "failed")
+        rejected = api.get("/v1/jobs/j?wait=31")
+        assert (rejected.status_code, rejected.json()["errors"][0]["field"]) == (400, "wait")
         assert api.get("/v1/jobs/j", headers={"Prefer": "wait=100000"}).headers["preference-applied"] == "wait=30"
 
-    def test_a_lease_that_runs_out_is_a_change(self, fresh: Service) -> None:
+    def test_an_expired_lease_is_a_change(self, fresh: Service) -> None:
         with httpx.Client(base_url=fresh.url, timeout=40) as api:
             create(api)
             api.post("/v1/claims", json={"queues": ["default"], "worker": "w", "lease_seconds": 5}).raise_for_status()
@@ -220,30 +225,30 @@ class TestLongPoll:
         assert (found.json()["stale"], found.json()["revision"]) == (True, 2)
 
 
-def waits(api: httpx.Client, requests: int) -> None:
-    """Return once so many requests wait."""
+def wait_for_waiting(api: httpx.Client, requests: int) -> None:
+    """Return when this many requests wait."""
 
     def found() -> bool:
         lines = api.get("/metrics").text.splitlines()
         return f"jobstate_http_requests_waiting {requests}.0" in lines
 
-    wait_until(found, f"{requests} that wait")
+    wait_until(found, f"{requests} waiting requests")
 
 
 class TestAllJobs:
-    def test_every_change_is_told_once_in_order(self, api: httpx.Client) -> None:
+    def test_every_change_is_streamed_once_and_in_order(self, api: httpx.Client) -> None:
         with watch(api, "/v1/events") as watcher:
-            heard(watcher, 1)
+            wait_for_events(watcher, 1)
             create(api, "a", slate_id="s", queue="q")
             create(api, "b")
-            move(api, "failed", "a")
+            update(api, "failed", "a")
             api.delete("/v1/jobs/a").raise_for_status()
-            heard(watcher, 5)
-        assert [(e.event, e.json().get("job_id"), e.json().get("revision")) for e in watcher.heard] == [
+            wait_for_events(watcher, 5)
+        assert [(e.event, e.json().get("job_id"), e.json().get("revision")) for e in watcher.events] == [
             ("hello", None, None),
             *(("changed", "a", 1), ("changed", "b", 1), ("changed", "a", 2), ("deleted", "a", 3)),
         ]
-        event = watcher.heard[1].json()
+        event = watcher.events[1].json()
         assert event.pop("at")[:20] == event.pop("created_at")[:20]
         assert event == {"job_id": "a", "status": "pending", "revision": 1, "queue": "q", "slate_id": "s"}
         assert len(set(watcher.ids)) == 5
@@ -256,33 +261,33 @@ class TestAllJobs:
             create(api, "a", slate_id="s", queue="q")
             create(api, "b", slate_id="t")
             for job_id in "ab":
-                move(api, "failed", job_id)
+                update(api, "failed", job_id)
             create(api, "last", queue="q", slate_id="s")
-            move(api, "failed", "last")
-            watcher.until(lambda events: any(e.json().get("job_id") == "last" for e in events))
-            watcher.until(lambda events: events[-1].json().get("status") == "failed")
+            update(api, "failed", "last")
+            watcher.wait_until(lambda events: any(e.json().get("job_id") == "last" for e in events))
+            watcher.wait_until(lambda events: events[-1].json().get("status") == "failed")
         jobs = {"a": {"queue": "q", "slate_id": "s"}, "b": {"slate_id": "t"}, "last": {"queue": "q", "slate_id": "s"}}
         happened = [("a", "pending"), ("b", "pending"), ("a", "failed"), ("b", "failed"), ("last", "pending")]
-        assert [(e.json()["job_id"], e.json()["status"]) for e in watcher.heard[1:]] == [
+        assert [(e.json()["job_id"], e.json()["status"]) for e in watcher.events[1:]] == [
             (job_id, status)
             for job_id, status in [*happened, ("last", "failed")]
             if all({**jobs[job_id], "status": status}.get(name) == value for name, value in wanted.items())
         ]
 
-    def test_who_comes_back_is_told_what_was_missed_and_nothing_twice(self, api: httpx.Client) -> None:
+    def test_a_reconnecting_client_receives_missed_events_once(self, api: httpx.Client) -> None:
         with watch(api, "/v1/events") as before:
             create(api, "a")
-            heard(before, 2)
-        for number in range(700):  # more than is read of the history at one time
+            wait_for_events(before, 2)
+        for number in range(700):  # more than one read of the history returns
             create(api, f"j{number}")
         with watch(api, "/v1/events", last_event_id=before.ids[-1]) as after:
-            heard(after, 701)
+            wait_for_events(after, 701)
             create(api, "b")
-            heard(after, 702)
-        assert [e.json().get("job_id") for e in after.heard] == [None, *(f"j{n}" for n in range(700)), "b"]
+            wait_for_events(after, 702)
+        assert [e.json().get("job_id") for e in after.events] == [None, *(f"j{n}" for n in range(700)), "b"]
         assert after.ids[0] == before.ids[-1]
 
-    def test_it_begins_with_what_has_happened_since_a_moment(self, api: httpx.Client) -> None:
+    def test_since_starts_the_stream_in_the_past(self, api: httpx.Client) -> None:
         beginning = api.get("/v1/stats").json()["at"]
         time.sleep(0.01)
         create(api, "a")
@@ -292,14 +297,14 @@ class TestAllJobs:
         create(api, "c")
         for since, jobs in ((moment, ["c"]), (beginning.replace("Z", "+00:00"), ["a", "b", "c"])):
             with watch(api, "/v1/events", since=since) as watcher:
-                heard(watcher, 1 + len(jobs))
+                wait_for_events(watcher, 1 + len(jobs))
                 create(api, f"after-{len(jobs)}")
                 last = f"after-{len(jobs)}"
-                watcher.until(lambda events, last=last: events[-1].json().get("job_id") == last)
-            assert watcher.heard[0].event == "hello"
-            assert [e.json()["job_id"] for e in watcher.heard[1:]][: len(jobs)] == jobs
+                watcher.wait_until(lambda events, last=last: events[-1].json().get("job_id") == last)
+            assert watcher.events[0].event == "hello"
+            assert [e.json()["job_id"] for e in watcher.events[1:]][: len(jobs)] == jobs
 
-    def test_where_older_events_are_gone_since_a_moment_is_reset(self, api: httpx.Client, redis_url: str) -> None:
+    def test_since_before_the_oldest_event_gets_reset(self, api: httpx.Client, redis_url: str) -> None:
         entry = {"event": "changed", "job_id": "j", "status": "pending", "revision": 1, "queue": "q", "created": 1}
         with sync_redis.Redis.from_url(redis_url) as redis:
             redis.delete(keys.EVENTS)
@@ -309,53 +314,51 @@ class TestAllJobs:
                         pipe.xadd(keys.EVENTS, entry, id=f"{number + 1}-0")
                     pipe.execute()
             with watch(api, "/v1/events", since="1970-01-01T00:00:00Z") as watcher:
-                heard(watcher, 3)
+                wait_for_events(watcher, 3)
             redis.delete(keys.EVENTS)
-        assert [event.event for event in watcher.heard[:3]] == ["hello", "reset", "changed"]
+        assert [event.event for event in watcher.events[:3]] == ["hello", "reset", "changed"]
 
     @pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "12345"])
-    def test_a_moment_that_is_none_is_refused(self, api: httpx.Client, since: str) -> None:
-        refused = api.get("/v1/events", params={"since": since})
-        assert (refused.status_code, refused.json()["errors"][0]["field"]) == (400, "since")
+    def test_an_invalid_since_is_rejected(self, api: httpx.Client, since: str) -> None:
+        rejected = api.get("/v1/events", params={"since": since})
+        assert (rejected.status_code, rejected.json()["errors"][0]["field"]) == (400, "since")
 
-    @pytest.mark.parametrize("position", ["5-5", "9999999999999-0"], ids=["older than is kept", "newer than the last"])
-    def test_a_position_out_of_history_is_reset(self, api: httpx.Client, position: str) -> None:
+    @pytest.mark.parametrize("position", ["5-5", "9999999999999-0"], ids=["too old", "too new"])
+    def test_a_position_outside_the_history_gets_reset(self, api: httpx.Client, position: str) -> None:
         create(api, "a")
         with watch(api, "/v1/events", last_event_id=position) as watcher:
-            heard(watcher, 2)
+            wait_for_events(watcher, 2)
             create(api, "b")
-            heard(watcher, 3)
-        assert [event.event for event in watcher.heard] == ["hello", "reset", "changed"]
-        assert watcher.heard[2].json()["job_id"] == "b"
+            wait_for_events(watcher, 3)
+        assert [event.event for event in watcher.events] == ["hello", "reset", "changed"]
+        assert watcher.events[2].json()["job_id"] == "b"
 
-    @pytest.mark.parametrize("is_cut", [True, False], ids=["with the connection", "under it"])
-    def test_a_history_that_is_lost_under_a_watcher_is_reset(
-        self, api: httpx.Client, redis_url: str, is_cut: bool
-    ) -> None:
+    @pytest.mark.parametrize("is_closed", [True, False], ids=["connection closed", "connection kept"])
+    def test_a_lost_history_resets_the_stream(self, api: httpx.Client, redis_url: str, is_closed: bool) -> None:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
-            heard(watcher, 1)
-            redis.delete(keys.EVENTS)  # as a restored file is without its newest events
-            if is_cut:
+            wait_for_events(watcher, 1)
+            redis.delete(keys.EVENTS)  # as after the restore of an older file
+            if is_closed:
                 redis.client_kill_filter(_type="normal", skipme=True)
-            heard(watcher, 2)
+            wait_for_events(watcher, 2)
             create(api, "b")
-            heard(watcher, 3)
-        assert [event.event for event in watcher.heard] == ["hello", "reset", "changed"]
+            wait_for_events(watcher, 3)
+        assert [event.event for event in watcher.events] == ["hello", "reset", "changed"]
 
-    def test_a_cut_connection_to_redis_is_not_noticed(self, api: httpx.Client, redis_url: str) -> None:
+    def test_a_closed_connection_to_redis_loses_no_event(self, api: httpx.Client, redis_url: str) -> None:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
-            heard(watcher, 1)
+            wait_for_events(watcher, 1)
             for number in range(5):
                 redis.client_kill_filter(_type="normal", skipme=True)
                 create(api, f"j{number}")
-            heard(watcher, 6)
-        assert [e.json().get("job_id") for e in watcher.heard] == [None, *(f"j{n}" for n in range(5))]
+            wait_for_events(watcher, 6)
+        assert [e.json().get("job_id") for e in watcher.events] == [None, *(f"j{n}" for n in range(5))]
 
 
-def apart(redis_url: str) -> str:
-    """A database of its own, empty."""
+def database_url(redis_url: str) -> str:
+    """Return the URL of another database, empty."""
     url = redis_url.removesuffix("/0") + "/4"
     with sync_redis.Redis.from_url(url) as redis:
         redis.flushdb()
@@ -364,54 +367,54 @@ def apart(redis_url: str) -> str:
 
 @pytest.fixture
 def fresh(redis_url: str, tmp_path: Path) -> Iterator[Service]:
-    """A service that has just been started, so that it does not reap yet, on a database of its own."""
-    with Service(tmp_path, REDIS_URL=apart(redis_url), SHUTDOWN_DRAIN_SECONDS="1") as service:
+    """A new service, which does not reap yet, on its own database."""
+    with Service(tmp_path, REDIS_URL=database_url(redis_url), SHUTDOWN_DRAIN_SECONDS="1") as service:
         yield service
 
 
-def test_a_watcher_of_one_replica_sees_what_is_done_at_another(
+def test_a_watcher_of_one_replica_receives_changes_made_through_another(
     api: httpx.Client, redis_url: str, tmp_path: Path
 ) -> None:
     create(api)
     with Service(tmp_path, REDIS_URL=redis_url, JOBSTATE_WORKERS="2") as replica:
-        watchers = [Watcher(replica.url, "/v1/jobs/j/events") for _ in range(6)]
-        everything = [Watcher(replica.url, "/v1/events") for _ in range(6)]
-        with watching(*watchers, *everything):
+        watchers = [SseClient(replica.url, "/v1/jobs/j/events") for _ in range(6)]
+        everything = [SseClient(replica.url, "/v1/events") for _ in range(6)]
+        with open_clients(*watchers, *everything):
             for watcher in (*watchers, *everything):
-                heard(watcher, 1)
-            move(api, "failed")
+                wait_for_events(watcher, 1)
+            update(api, "failed")
             for watcher in watchers:
-                assert watcher.until_ended().told[-1] == ("changed", "failed")
+                assert watcher.wait_until_closed().types_and_statuses[-1] == ("changed", "failed")
             for watcher in everything:
-                heard(watcher, 2)
+                wait_for_events(watcher, 2)
 
 
-def test_the_end_of_the_process_ends_watching_cleanly(fresh: Service) -> None:
+def test_a_stopping_process_ends_streams_with_bye(fresh: Service) -> None:
     with httpx.Client(base_url=fresh.url, timeout=40) as api, ThreadPoolExecutor(1) as pool:
         create(api)
         polled = pool.submit(httpx.get, f"{fresh.url}/v1/jobs/j?wait=30", timeout=40)
         with watch(api) as one, watch(api, "/v1/events") as every:
-            waits(api, 3)
+            wait_for_waiting(api, 3)
             started = time.monotonic()
             fresh.process.send_signal(signal.SIGTERM)
             for watcher in (one, every):
-                watcher.until_ended()
-                assert (watcher.heard[-1].event, watcher.heard[-1].json()) == ("bye", {"reason": "shutdown"})
+                watcher.wait_until_closed()
+                assert (watcher.events[-1].event, watcher.events[-1].json()) == ("bye", {"reason": "shutdown"})
             assert (polled.result(10).status_code, polled.result().json()["status"]) == (200, "pending")
     assert fresh.process.wait(10) == 0
     assert time.monotonic() - started < 5
 
 
-def test_a_process_that_ends_waits_for_nothing_new(fresh: Service) -> None:
+def test_a_stopping_process_rejects_long_polls(fresh: Service) -> None:
     with httpx.Client(base_url=fresh.url, timeout=40) as api:
         create(api)
         claim = {"queues": ["default"], "worker": "w", "lease_seconds": 5}
         api.post("/v1/claims", json=claim).raise_for_status()
         fresh.process.send_signal(signal.SIGTERM)
-        wait_until(lambda: api.get("/ready").status_code == 503, "the end to begin")
-        refused = api.get("/v1/jobs/j?wait=30")
-        assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:draining")
-        assert (refused.headers["connection"], refused.headers["retry-after"]) == ("close", "1")
+        wait_until(lambda: api.get("/ready").status_code == 503, "the shutdown")
+        rejected = api.get("/v1/jobs/j?wait=30")
+        assert (rejected.status_code, rejected.json()["type"]) == (503, "urn:jobstate:problem:draining")
+        assert (rejected.headers["connection"], rejected.headers["retry-after"]) == ("close", "1")
         assert api.get("/v1/jobs/j").status_code == 200
 
 
@@ -419,7 +422,7 @@ def get(path: str) -> bytes:
     return f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()
 
 
-def test_a_request_that_waits_hears_when_its_client_leaves_whatever_is_sent_behind_it(fresh: Service) -> None:
+def test_a_waiting_request_ends_when_its_client_pipelines_another_one(fresh: Service) -> None:
     with httpx.Client(base_url=fresh.url) as api:
         create(api)
         waiting, other = (
@@ -430,68 +433,67 @@ def test_a_request_that_waits_hears_when_its_client_leaves_whatever_is_sent_behi
             assert b" 400 " in at_once.recv(4096)
         with connect(fresh) as later:
             later.sendall(waiting)
-            waits(api, 1)
+            wait_for_waiting(api, 1)
             later.sendall(other)
-            waits(api, 0)
+            wait_for_waiting(api, 0)
         assert "Exception in ASGI" not in fresh.log
 
 
-def test_one_connection_to_redis_reads_for_all_who_watch_and_wait(fresh: Service, redis_url: str) -> None:
+def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: Service, redis_url: str) -> None:
     with httpx.Client(base_url=fresh.url) as api, ThreadPoolExecutor(4) as pool:
         create(api)
         claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 3}
         claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
         watchers = [watch(api, path) for path in ("/v1/jobs/j/events", "/v1/events") for _ in range(10)]
-        with watching(*watchers), sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
-            waits(api, 24)
+        with open_clients(*watchers), sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
+            wait_for_waiting(api, 24)
             readers = wait_until(
                 lambda: [c for c in redis.client_list() if (c["cmd"], c["db"]) == ("xread", "4")], "it"
             )
             assert len(readers) == 1
         assert {claim.result(20).status_code for claim in claims} == {204}
-        waits(api, 0)
+        wait_for_waiting(api, 0)
 
 
-def test_nobody_who_watches_costs_nothing(fresh: Service, redis_url: str) -> None:
+def test_without_watchers_no_connection_reads_events(fresh: Service, redis_url: str) -> None:
     with httpx.Client(base_url=fresh.url) as api, sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
         with watch(api, "/v1/events") as watcher:
-            heard(watcher, 1)
+            wait_for_events(watcher, 1)
         wait_until(
             lambda: not [c for c in redis.client_list() if ("b" in c["flags"], c["db"]) == (True, "4")], "the end"
         )
 
 
-def test_watchers_are_limited_for_each_client_and_in_all_and_take_no_place_from_others(
-    redis_url: str, tmp_path: Path
-) -> None:
+def test_watchers_have_limits_of_their_own_per_client_and_in_total(redis_url: str, tmp_path: Path) -> None:
     limits = {"MAX_WAITING_REQUESTS": "3", "MAX_WATCHERS_PER_CLIENT": "2", "MAX_CONCURRENT_REQUESTS": "2"}
-    with Service(tmp_path, REDIS_URL=apart(redis_url), **limits) as service, httpx.Client(base_url=service.url) as api:
+    with (
+        Service(tmp_path, REDIS_URL=database_url(redis_url), **limits) as service,
+        httpx.Client(base_url=service.url) as api,
+    ):
         create(api)
         claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 20}
         with ThreadPoolExecutor(1) as pool, watch(api, "/v1/events"):
             with watch(api):
-                waits(api, 2)
+                wait_for_waiting(api, 2)
                 for path in ("/v1/events", "/v1/jobs/j/events", "/v1/jobs/j?wait=1"):
-                    refused = api.get(path)
-                    assert (refused.status_code, refused.headers["retry-after"]) == (429, "1")
-                    assert refused.json()["type"] == "urn:jobstate:problem:too-many-watchers"
-                    assert "MAX_WATCHERS_PER_CLIENT" in refused.json()["detail"]
+                    rejected = api.get(path)
+                    assert (rejected.status_code, rejected.headers["retry-after"]) == (429, "1")
+                    assert rejected.json()["type"] == "urn:jobstate:problem:too-many-watchers"
+                    assert "MAX_WATCHERS_PER_CLIENT" in rejected.json()["detail"]
                 waiting = pool.submit(httpx.post, f"{service.url}/v1/claims", json=claim, timeout=40)
-                waits(api, 3)
+                wait_for_waiting(api, 3)
                 full = api.post("/v1/claims", json=claim)
                 assert (full.status_code, full.json()["type"]) == (503, "urn:jobstate:problem:overloaded")
                 assert "MAX_WAITING_REQUESTS" in full.json()["detail"]
                 assert api.get("/v1/jobs/j").status_code == 200
-            waits(api, 2)
+            wait_for_waiting(api, 2)
             assert api.get("/v1/jobs/j?wait=1").status_code == 200
             create(api, "late", queue="empty")
             assert waiting.result(10).status_code == 200
             api.post("/v1/jobs/late/cancel", headers={"Lease-Token": waiting.result().json()["lease"]["token"]})
 
 
-def test_redis_may_go_and_come_back_under_those_who_watch(
-    new_redis: Callable[..., RedisServer], tmp_path: Path
-) -> None:
+def test_streams_survive_a_restart_of_redis(new_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
     redis = new_redis()
     folder = tmp_path / "service"
     folder.mkdir()
@@ -501,22 +503,22 @@ def test_redis_may_go_and_come_back_under_those_who_watch(
     ):
         create(api)
         with watch(api) as one, watch(api, "/v1/events") as every:
-            heard(one, 1)
-            heard(every, 1)
+            wait_for_events(one, 1)
+            wait_for_events(every, 1)
             redis.kill()
-            refused = api.get("/v1/jobs/j?wait=20", timeout=4)
-            assert refused.status_code == 503
-            with watch(api, "/v1/events") as in_vain:
-                assert in_vain.response.status_code == 503
+            rejected = api.get("/v1/jobs/j?wait=20", timeout=4)
+            assert rejected.status_code == 503
+            with watch(api, "/v1/events") as rejected_stream:
+                assert rejected_stream.response.status_code == 503
             for path, last_event_id in (("/v1/events", "1-1"), ("/v1/jobs/j/events", "1-1")):
                 with watch(api, path, last_event_id) as later:  # an `EventSource` takes a 503 for the end
-                    later.until_ended()
-                    assert later.heard[-1].event == "bye"
-                    assert later.heard[-1].json()["reason"].startswith("store-")
+                    later.wait_until_closed()
+                    assert later.events[-1].event == "bye"
+                    assert later.events[-1].json()["reason"].startswith("store-")
             redis.start()
             wait_until(lambda: api.get("/ready").status_code == 200, "Redis")
-            move(api, "failed")
-            one.until_ended()
-            heard(every, 2)
-        assert one.told == [("changed", "pending"), ("changed", "failed")]
-        assert every.told == [("hello", ""), ("changed", "failed")]
+            update(api, "failed")
+            one.wait_until_closed()
+            wait_for_events(every, 2)
+        assert one.types_and_statuses == [("changed", "pending"), ("changed", "failed")]
+        assert every.types_and_statuses == [("hello", ""), ("changed", "failed")]

@@ -1,4 +1,4 @@
-"""`jobstate doctor` as it is typed: on a running service, on a directory, on nothing; and how it ends."""
+"""`jobstate doctor` as a command: on a running service, on a data directory, and its exit codes."""
 
 import json
 import os
@@ -11,19 +11,20 @@ import redis as sync_redis
 
 from service.embedded import attach_or_start
 from service.store import keys
-from tests.helpers.cli_process import Told, environment, jobstate
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.cli_process import CommandResult, environment, jobstate
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.embedded.test_embedded import alive, server_pid
 from tests.integration.embedded.test_restart import make_jobs
 
 LIST = keys.by_creation("default", "pending")
 
 
-def doctor(data: Path, *args: str) -> Told:
+def doctor(data: Path, *args: str) -> CommandResult:
     return jobstate("", "doctor", "--data", str(data), *args)
 
 
-def test_it_looks_and_repairs_beside_a_service_that_runs_and_on_the_directory_of_one_that_does_not(
+def test_it_checks_and_repairs_with_and_without_a_running_service(
     tmp_path: Path,
 ) -> None:
     data = tmp_path / "data"
@@ -32,14 +33,14 @@ def test_it_looks_and_repairs_beside_a_service_that_runs_and_on_the_directory_of
         sound = doctor(data)
         assert (sound.code, sound.err) == (0, "")
         assert sound.out.decode().startswith("8 jobs and ")
-        assert "which a service works on\nnothing has drifted\n" in sound.out.decode()
+        assert "in use by a running service\nno issues found\n" in sound.out.decode()
 
         with sync_redis.Redis(unix_socket_path=str(data / "redis.sock")) as client:
             client.zrem(LIST, "j0")
             client.set("jobs:odd", 1)
-        told = doctor(data, "--json")
-        document = json.loads(told.out)
-        assert (told.code, told.err) == (1, "")
+        report = doctor(data, "--json")
+        document = json.loads(report.out)
+        assert (report.code, report.err) == (1, "")
         assert [(one["type"], one["key"], one["repaired"]) for one in document["findings"]] in (
             [("missing", LIST, False), ("foreign", "jobs:odd", False)],
             [("foreign", "jobs:odd", False), ("missing", LIST, False)],
@@ -47,18 +48,18 @@ def test_it_looks_and_repairs_beside_a_service_that_runs_and_on_the_directory_of
         assert (document["found"], document["left"], document["jobs"]) == (2, 2, 8)
         assert service.stop() == 0
 
-    repaired = doctor(data, "--repair")  # what is not ours is left
+    repaired = doctor(data, "--repair")  # unexpected keys are not repaired
     assert (repaired.code, repaired.err) == (1, "")
     assert "2 found, 1 repaired, 1 left" in repaired.out.decode()
     with attach_or_start(data) as (url, _), sync_redis.Redis.from_url(url) as client:
         client.delete("jobs:odd")
         client.zrem(LIST, "j0")
     assert doctor(data, "--repair").code == 0
-    assert "which no service works on\nnothing has drifted\n" in doctor(data).out.decode()
+    assert "not in use by a service\nno issues found\n" in doctor(data).out.decode()
     assert not (data / "server.pid").exists()
 
 
-def test_a_server_that_it_has_started_ends_with_it(tmp_path: Path) -> None:
+def test_a_server_that_it_started_stops_with_it(tmp_path: Path) -> None:
     with Service(tmp_path) as service:
         make_jobs(service.url, 4)
     started = subprocess.Popen(
@@ -75,9 +76,9 @@ def test_a_server_that_it_has_started_ends_with_it(tmp_path: Path) -> None:
     assert not alive(server)
 
 
-def test_its_help_says_how_it_ends() -> None:
+def test_its_help_lists_the_exit_codes() -> None:
     shown = " ".join(jobstate("", "doctor", "--help").out.decode().split()).partition("Exit codes:")[2]
-    for code in ("0 all is well", "1 something is not", "2 wrong usage", "3 it could not be looked at", "130 Ctrl-C"):
+    for code in ("0 no issues", "1 unrepaired issues", "2 wrong usage", "3 the check failed", "130 Ctrl-C"):
         assert code in shown
 
 
@@ -87,16 +88,16 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
     assert "there are no jobs in it" in nowhere.err
     assert os.listdir(tmp_path) == []
 
-    away = jobstate("", "doctor", "--redis-url", "redis://127.0.0.1:1")
-    assert (away.code, away.out) == (3, b"")
-    assert away.err.startswith("Error: No connection to Redis could be made")
+    unavailable = jobstate("", "doctor", "--redis-url", "redis://127.0.0.1:1")
+    assert (unavailable.code, unavailable.out) == (3, b"")
+    assert unavailable.err.startswith("Error: No connection to Redis could be made")
 
     wrong = jobstate("", "doctor", "--redis-url", "http://127.0.0.1")
     assert (wrong.code, wrong.err.split(";")[0]) == (2, "Error: REDIS_URL='http://127.0.0.1' is not allowed")
 
-    newer = redis_url.removesuffix("/0") + "/7"
-    with sync_redis.Redis.from_url(newer) as client:
+    newer_url = redis_url.removesuffix("/0") + "/7"
+    with sync_redis.Redis.from_url(newer_url) as client:
         client.set(keys.VERSION, 2)
-        refused = jobstate("", "doctor", REDIS_URL=newer)
+        unsupported = jobstate("", "doctor", REDIS_URL=newer_url)
         client.flushdb()
-    assert (refused.code, "is of version 2" in refused.err) == (3, True)
+    assert (unsupported.code, "has data version 2" in unsupported.err) == (3, True)

@@ -28,7 +28,7 @@ public class Life {
     life.configure();
     life.readProblem();
     life.readGrownAnswer();
-    System.out.println("lived");
+    System.out.println("passed");
   }
 
   /** Create a job with an integer above 32 bits, and move it to its end. */
@@ -37,14 +37,14 @@ public class Life {
     Job job = jobs.createJob(create.inputParams(Map.of("seed", 42)), null);
     check(job.getStatus().equals("pending") && job.getScenarioCount() == 5_000_000_000L, "created", job);
 
-    ChangeJob update = new ChangeJob().status(Status.RUNNING).progress(new ProgressInput().current(1L));
+    UpdateJob update = new UpdateJob().status(Status.RUNNING).progress(new ProgressInput().current(1L));
     job = jobs.updateJob("java-sunday", update, null, null, null);
     check(job.getStatus().equals("running") && job.getProgress().getCurrent() == 1, "running", job);
 
     JobList list = jobs.listJobs(Status.RUNNING, null, "pinewood-400", null, null, null, null);
     check(list.getItems().size() == 1, "listed", list);
 
-    ChangeJob end = new ChangeJob().status(Status.COMPLETED).result(Map.of("best", 1.5));
+    UpdateJob end = new UpdateJob().status(Status.COMPLETED).result(Map.of("best", 1.5));
     jobs.updateJob("java-sunday", end, null, null, null);
     Object result = jobs.getJobResult("java-sunday", null);
     check(result.equals(Map.of("best", 1.5)), "result", result);
@@ -64,7 +64,7 @@ public class Life {
     check(released.getStatus().equals("pending") && released.getFailures() == 0, "released", released);
 
     token = workers.claimJob(request, null).getLease().getToken();
-    Job done = jobs.updateJob(created.getJobId(), new ChangeJob().status(Status.COMPLETED), null, null, token);
+    Job done = jobs.updateJob(created.getJobId(), new UpdateJob().status(Status.COMPLETED), null, null, token);
     check(done.getStatus().equals("completed") && done.getAttempt() == 2, "completed", done);
     check(workers.claimJob(request, null) == null, "nothing to claim", "");
   }

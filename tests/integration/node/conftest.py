@@ -1,4 +1,4 @@
-"""The tools of the node project in this folder, installed as its lock says."""
+"""The Node project in this folder, with the packages of its `package-lock.json`."""
 
 import os
 import shutil
@@ -14,7 +14,7 @@ Run = Callable[..., str]
 
 @pytest.fixture(scope="session")
 def node_modules() -> Path:
-    """Where the packages are, installed anew when the lock has changed."""
+    """Return the folder of the packages, installed again when the lock file has changed."""
     lock, stamp = (HERE / "package-lock.json").read_text(), HERE / "node_modules" / ".installed"
     if not stamp.exists() or stamp.read_text() != lock:
         run_in(HERE, "npm", "ci")
@@ -24,7 +24,7 @@ def node_modules() -> Path:
 
 @pytest.fixture
 def project(node_modules: Path, tmp_path: Path) -> Path:
-    """A copy of the node project that a test may write to."""
+    """Return a copy of the project that a test may write to."""
     for name in ("life.ts", "hey-api.ts", "linter.yaml", "package.json", "tsconfig.json", "tsconfig.hey-api.json"):
         shutil.copy(HERE / name, tmp_path)
     (tmp_path / "node_modules").symlink_to(node_modules)
@@ -33,12 +33,14 @@ def project(node_modules: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def run(project: Path) -> Run:
-    """Run a tool of the project and return what it says; fail the test where the tool fails."""
+    """Return a function that runs a tool of the project and returns its output. It fails the test if the tool fails."""
     return lambda tool, *arguments: run_in(project, f"node_modules/.bin/{tool}", *arguments)
 
 
 def run_in(folder: Path, *command: str) -> str:
-    quiet = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
-    ran = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ | quiet)
-    assert ran.returncode == 0, f"{' '.join(command)}:\n{ran.stdout}{ran.stderr}"
-    return ran.stdout
+    environment = {"REDOCLY_TELEMETRY": "off", "REDOCLY_SUPPRESS_UPDATE_NOTICE": "true"}
+    result = subprocess.run(
+        command, cwd=folder, capture_output=True, text=True, check=False, env=os.environ | environment
+    )
+    assert result.returncode == 0, f"{' '.join(command)}:\n{result.stdout}{result.stderr}"
+    return result.stdout

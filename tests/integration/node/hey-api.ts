@@ -11,7 +11,7 @@ async function finish(): Promise<void> {
   const created = present(await api.createJob({ client, body }));
   assert.deepEqual([created.status, created.input_params], ["pending", { seed: 42, none: null }]);
 
-  const running: api.ChangeJob = { status: "running", progress: { current: 1, total: 2 } };
+  const running: api.UpdateJob = { status: "running", progress: { current: 1, total: 2 } };
   assert.equal(present(await api.updateJob({ ...monday, body: running })).progress?.total, 2);
   const listed = present(await api.listJobs({ client, query: { status: "running", limit: 10 } }));
   assert.deepEqual(listed.items.map((job) => job.job_id), ["monday"]);
@@ -49,4 +49,4 @@ function present<T>(found: { data?: T; error?: unknown }): Exclude<T, void | und
 await finish();
 await work();
 await readProblem();
-console.log("lived");
+console.log("passed");

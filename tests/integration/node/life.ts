@@ -1,17 +1,17 @@
-// A job's whole life through a client whose types come from the API document; the service's address is the argument.
+// Runs a job from creation to deletion with types from the API document. The argument is the service's URL.
 import assert from "node:assert/strict";
 import createClient from "openapi-fetch";
-import type { components, paths } from "./document.js";
+import type { components, paths } from "./openapi.js";
 
 type Job = components["schemas"]["Job"];
 type CreateJob = components["schemas"]["CreateJob"];
-type ChangeJob = components["schemas"]["ChangeJob"];
+type UpdateJob = components["schemas"]["UpdateJob"];
 type Problem = components["schemas"]["Problem"];
 
 const client = createClient<paths>({ baseUrl: process.argv[2] ?? "" });
 const sunday = { params: { path: { job_id: "sunday" } } };
 
-async function live(): Promise<void> {
+async function runJob(): Promise<void> {
   const body: CreateJob = { job_id: "sunday", slate_id: "pinewood-400", input_params: { seed: 42, none: null } };
   const created = await client.POST("/v1/jobs", { body });
   assert.equal(created.response.status, 201);
@@ -32,36 +32,36 @@ async function live(): Promise<void> {
   assert.equal((await client.DELETE("/v1/jobs/{job_id}", sunday)).response.status, 204);
 }
 
-async function configure(): Promise<void> {
+async function configureQueue(): Promise<void> {
   const queue = { params: { path: { queue: "q" } } };
-  const capped = await client.PUT("/v1/queues/{queue}", { ...queue, body: { paused: true, max_running: 2 } });
-  assert.equal(present(capped.data).max_running, 2);
+  const limited = await client.PUT("/v1/queues/{queue}", { ...queue, body: { paused: true, max_running: 2 } });
+  assert.equal(present(limited.data).max_running, 2);
   const kept = await client.PUT("/v1/queues/{queue}", queue);
   assert.deepEqual([present(kept.data).paused, present(kept.data).max_running], [true, 2]);
   const cleared = await client.PUT("/v1/queues/{queue}", { ...queue, body: { paused: null, max_running: null } });
   assert.deepEqual([present(cleared.data).paused, present(cleared.data).max_running], [false, undefined]);
 }
 
-async function beRefused(): Promise<void> {
+async function checkProblems(): Promise<void> {
   const missing = await client.GET("/v1/jobs/{job_id}", sunday);
-  assert.equal(refused(missing.error).type, "urn:jobstate:problem:job-not-found");
+  assert.equal(asProblem(missing.error).type, "urn:jobstate:problem:job-not-found");
 
   await client.POST("/v1/jobs", { body: { job_id: "sunday", input_params: 1 } });
   const illegal = await client.PATCH("/v1/jobs/{job_id}", { ...sunday, body: { status: "completed" } });
-  const problem = refused(illegal.error);
+  const problem = asProblem(illegal.error);
   assert.deepEqual([problem.status, problem.current_status, problem.revision], [409, "pending", 1]);
 
   const invalid = await client.GET("/v1/jobs", { params: { query: { limit: 1000 } } });
-  assert.equal(refused(invalid.error).errors?.[0]?.field, "limit");
+  assert.equal(asProblem(invalid.error).errors?.[0]?.field, "limit");
 }
 
-// What the types alone hold: the compiler refuses this file if a line below is not as it says.
+// Checked by the compiler only: it rejects this file if an expected error is missing.
 export const open: Job["status"] = "a status that does not exist yet";
-// @ts-expect-error a request can ask for known statuses only
-export const closed: ChangeJob["status"] = "a status that does not exist yet";
-// @ts-expect-error what may be left out is not null
+// @ts-expect-error requests accept known statuses only
+export const closed: UpdateJob["status"] = "a status that does not exist yet";
+// @ts-expect-error an optional field is not nullable
 export const absent: CreateJob = { input_params: 1, slate_id: null };
-// @ts-expect-error input_params must be there
+// @ts-expect-error input_params is required
 export const incomplete: CreateJob = { slate_id: "pinewood-400" };
 export const anything: CreateJob = { input_params: null };
 
@@ -70,11 +70,11 @@ function present<T>(data: T | undefined): T {
   return data as T;
 }
 
-function refused(error: Problem | undefined): Problem {
+function asProblem(error: Problem | undefined): Problem {
   return present(error);
 }
 
-await live();
-await configure();
-await beRefused();
-console.log("lived");
+await runJob();
+await configureQueue();
+await checkProblems();
+console.log("passed");

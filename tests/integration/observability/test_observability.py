@@ -1,4 +1,4 @@
-"""What an operator sees of the service: its log, its metrics, its correlation ids."""
+"""Logs, metrics and correlation ids of a running service."""
 
 import json
 from collections.abc import Iterator
@@ -19,12 +19,13 @@ from service.api.middleware.telemetry import TelemetryMiddleware
 from service.app import create_app
 from service.observability.metrics import Metrics
 from service.settings import Settings
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect
 
 Line = dict[str, Any]
 
-#: Methods that no route takes.
+#: Methods that no route supports.
 METHODS = ("TRACE", "PROPFIND", "LOCK", "MKCOL", "REPORT", "SEARCH", "PURGE", "COPY", "MOVE")
 
 
@@ -81,7 +82,7 @@ def test_an_access_line_names_the_job_and_the_problem(api: httpx.Client, shared_
     "address",
     ["/no%0Awhere", "/v1/jobs/%1b%5b31m", "/v1/jobs/%F0%9F", "/v1/jobs/x?q=%0a", "/%22%7d%0a%7b" + "a" * 9000],
 )
-def test_no_address_breaks_out_of_its_line(api: httpx.Client, shared_service: Service, address: str) -> None:
+def test_no_path_breaks_out_of_its_access_line(api: httpx.Client, shared_service: Service, address: str) -> None:
     sent = api.get(address).headers["x-correlation-id"]
 
     [line] = lines_of(shared_service, sent)
@@ -110,7 +111,7 @@ def test_every_line_of_a_request_has_its_correlation_id(redis_url: str, capsys: 
     assert seen == ["first", "first", "second", "second"]
 
 
-def test_a_pipelined_request_inherits_nothing_of_the_one_before(api: httpx.Client, shared_service: Service) -> None:
+def test_a_pipelined_request_inherits_nothing_from_the_previous_one(api: httpx.Client, shared_service: Service) -> None:
     with connect(shared_service) as connection:
         for address, name in [("/v1/jobs/first", "pipe-1"), ("/v1/jobs?limit=1", "pipe-2")]:
             connection.sendall(
@@ -122,7 +123,7 @@ def test_a_pipelined_request_inherits_nothing_of_the_one_before(api: httpx.Clien
     assert "job_id" not in second
 
 
-def test_the_upkeep_has_correlation_ids_of_its_own(redis_url: str, tmp_path: Path) -> None:
+def test_background_tasks_have_correlation_ids_of_their_own(redis_url: str, tmp_path: Path) -> None:
     with Service(tmp_path, REDIS_URL=redis_url) as service:
         wait_until(lambda: "Redis connected" in service.log, "the log line")
     lines = [json.loads(line) for line in service.log.splitlines()]
@@ -130,7 +131,7 @@ def test_the_upkeep_has_correlation_ids_of_its_own(redis_url: str, tmp_path: Pat
     assert len(line["correlation_id"]) == 32
 
 
-def test_a_correlation_id_is_stored_with_its_job_and_handed_on(api: httpx.Client) -> None:
+def test_a_correlation_id_is_stored_with_its_job_and_returned(api: httpx.Client) -> None:
     traceparent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     headers = {"X-Correlation-ID": "handed-on", "traceparent": traceparent}
     api.post("/v1/jobs", json={"job_id": "j", "input_params": 1}, headers=headers).raise_for_status()
@@ -141,8 +142,8 @@ def test_a_correlation_id_is_stored_with_its_job_and_handed_on(api: httpx.Client
     assert worker.json()["traceparent"] == traceparent
 
 
-def test_requests_changes_and_refusals_are_counted(api: httpx.Client) -> None:
-    def work() -> None:
+def test_requests_changes_and_problems_are_counted(api: httpx.Client) -> None:
+    def send_requests() -> None:
         api.post("/v1/jobs", json={"job_id": "j", "input_params": 1})
         api.post("/v1/jobs", json={"job_id": "j", "input_params": 1})
         api.post("/v1/jobs", json={"job_id": "j", "input_params": 2})
@@ -155,15 +156,15 @@ def test_requests_changes_and_refusals_are_counted(api: httpx.Client) -> None:
         api.get("/v1/jobs/a/b/c/d")
 
     before = samples(api)
-    work()
+    send_requests()
     after = samples(api)
     grown = {key: value - before.get(key, 0) for key, value in after.items() if value != before.get(key, 0)}
 
     changes = {key[1][0]: value for key, value in grown.items() if key[0] == "jobstate_job_changes_total"}
     assert changes == {"created": 1, "running": 1, "progress": 1, "completed": 1, "deleted": 1}
-    refusals = {key[1][0]: value for key, value in grown.items() if key[0] == "jobstate_http_problems_total"}
-    assert refusals.pop("malformed-request", 0) + refusals.pop("method-not-allowed", 0) == 1
-    assert refusals == {"job-exists": 1, "unknown-route": 1}
+    problems = {key[1][0]: value for key, value in grown.items() if key[0] == "jobstate_http_problems_total"}
+    assert problems.pop("malformed-request", 0) + problems.pop("method-not-allowed", 0) == 1
+    assert problems == {"job-exists": 1, "unknown-route": 1}
     calls = {key[1]: value for key, value in grown.items() if key[0] == "jobstate_redis_command_duration_seconds_count"}
     assert calls["create", "CREATED"] == calls["create", "REPLAYED"] == calls["create", "EXISTS"] == 1
     assert (calls["change", "CHANGED"], calls["change", "UNCHANGED"], calls["delete", "DELETED"]) == (3, 1, 1)
@@ -189,25 +190,25 @@ def test_the_jobs_are_counted_by_status(api: httpx.Client) -> None:
     assert found["jobstate_oldest_pending_age_seconds", ()] > 0
 
 
-def test_no_label_grows_with_what_clients_send(api: httpx.Client) -> None:
+def test_no_label_has_values_from_clients(api: httpx.Client) -> None:
     def series() -> set[Any]:
         return {key for key in samples(api) if "_bucket" not in key[0]}
 
-    def ask(number: int) -> None:
+    def send_requests(number: int) -> None:
         for method in ("GET", "PUT", "PATCH", "OPTIONS", METHODS[number % len(METHODS)]):
             api.request(method, f"/v1/jobs/job-{number}")
             api.request(method, f"/nowhere/{number}")
         api.post("/v1/jobs", json={"queue": f"queue-{number}", "slate_id": f"slate-{number}", "input_params": 1})
         api.get("/v1/jobs", params={f"unknown-{number}": "1"})
 
-    ask(0)
+    send_requests(0)
     before = series()
     for number in range(1, 20):
-        ask(number)
+        send_requests(number)
     assert series() == before
 
 
-def test_the_metrics_say_when_redis_is_away(tmp_path: Path) -> None:
+def test_the_metrics_show_that_redis_is_unavailable(tmp_path: Path) -> None:
     with (
         Service(tmp_path, REDIS_URL="redis://127.0.0.1:1/0", SHUTDOWN_DRAIN_SECONDS="0") as service,
         httpx.Client(base_url=service.url) as api,
@@ -218,7 +219,7 @@ def test_the_metrics_say_when_redis_is_away(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("accept", ["text/plain", "text/plain;version=0.0.4", "application/openmetrics-text", "*/*"])
-def test_metrics_are_served_in_the_form_that_is_asked_for(api: httpx.Client, accept: str) -> None:
+def test_metrics_are_served_in_the_accepted_format(api: httpx.Client, accept: str) -> None:
     response = api.get("/metrics", headers={"Accept": accept})
     expected = accept.split(";")[0].replace("*/*", "text/plain")
     assert (response.status_code, response.headers["content-type"].split(";")[0]) == (200, expected)
@@ -230,14 +231,14 @@ def test_metrics_are_not_served_as_json(api: httpx.Client) -> None:
 
 
 @pytest.fixture
-def risky(new_redis: Any, tmp_path: Path) -> Iterator[Service]:
-    """A service on a Redis that forgets."""
+def unsafe_service(new_redis: Any, tmp_path: Path) -> Iterator[Service]:
+    """A service on a Redis that may lose or evict jobs."""
     redis = new_redis("--appendonly", "no", "--maxmemory-policy", "allkeys-lru")
     with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0") as service:
         yield service
 
 
-def test_a_redis_that_may_lose_jobs_is_warned_of(risky: Service) -> None:
-    wait_until(lambda: risky.log.count("acknowledged jobs are at risk") == 2, "both warnings")
-    with httpx.Client(base_url=risky.url) as api:
+def test_each_durability_risk_of_redis_is_logged(unsafe_service: Service) -> None:
+    wait_until(lambda: unsafe_service.log.count("redis durability warning") == 2, "both warnings")
+    with httpx.Client(base_url=unsafe_service.url) as api:
         assert samples(api)["jobstate_redis_warnings", ()] == 2

@@ -1,4 +1,4 @@
-"""OpenTelemetry, with a collector that the test runs."""
+"""Traces, as an OpenTelemetry collector receives them."""
 
 import threading
 from collections.abc import Iterator
@@ -10,14 +10,15 @@ import httpx
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 
 
 class Collector(ThreadingHTTPServer):
-    """Keeps the spans that it is sent, by name."""
+    """A collector that stores the received spans by name."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Receiver)
@@ -41,7 +42,7 @@ class Receiver(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def collector() -> Iterator[Collector]:
 
 
 def attributes(carrier: Any) -> dict[str, str]:
-    return {one.key: one.value.string_value for one in carrier.attributes}
+    return {item.key: item.value.string_value for item in carrier.attributes}
 
 
 @pytest.fixture
@@ -70,9 +71,7 @@ def traced(redis_url: str, tmp_path: Path, collector: Collector) -> Iterator[Ser
         yield service
 
 
-def test_a_request_behind_another_on_one_connection_has_a_trace_of_its_own(
-    traced: Service, collector: Collector
-) -> None:
+def test_a_pipelined_request_has_its_own_trace(traced: Service, collector: Collector) -> None:
     paths = {"GET /v1/jobs/{job_id}": "/v1/jobs/j", "GET /v1/jobs/{job_id}/history": "/v1/jobs/j/history"}
     traces = dict(zip(paths, (TRACE, TRACE[::-1]), strict=True))
     with connect(traced) as connection:
@@ -87,8 +86,8 @@ def test_a_request_behind_another_on_one_connection_has_a_trace_of_its_own(
 
 
 def test_a_request_and_its_redis_calls_are_spans_of_the_callers_trace(traced: Service, collector: Collector) -> None:
-    shown = {"Authorization": "Bearer jobstate_s3cret", "X-Correlation-ID": "traced"}
-    headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", **shown}
+    recorded = {"Authorization": "Bearer jobstate_s3cret", "X-Correlation-ID": "traced"}
+    headers = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", **recorded}
     httpx.get(f"{traced.url}/v1/jobs/some-job", headers=headers)
     wait_until(lambda: "GET /v1/jobs/{job_id}" in collector.spans, "the span")
 
@@ -97,7 +96,7 @@ def test_a_request_and_its_redis_calls_are_spans_of_the_callers_trace(traced: Se
     assert attributes(span)["jobstate.correlation_id"] == "traced"
     assert attributes(resource)["service.name"] == "jobstate"
     assert "http.request.header.x_correlation_id" in str(span)
-    assert "s3cret" not in "".join(str(one) for one, _ in collector.spans.values())
-    children = [one for one, _ in collector.spans.values() if one.parent_span_id == span.span_id]
-    assert children, "the calls of Redis"
-    assert {one.trace_id.hex() for one in children} == {TRACE}
+    assert "s3cret" not in "".join(str(span) for span, _ in collector.spans.values())
+    children = [child for child, _ in collector.spans.values() if child.parent_span_id == span.span_id]
+    assert children, "the Redis calls"
+    assert {child.trace_id.hex() for child in children} == {TRACE}

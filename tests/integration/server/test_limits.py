@@ -1,4 +1,4 @@
-"""What the server does with clients that are too many, too slow, too large or too often there."""
+"""Limits: the number of connections, time-outs, sizes of requests, rate limits."""
 
 import contextlib
 import json
@@ -16,20 +16,21 @@ import redis as sync_redis
 from service.api.problems import ALL_PROBLEM_TYPES
 from service.server.protocol import MAX_REJECTED_CONNECTIONS
 from service.server.security_headers import SECURITY_HEADERS
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 
-#: A request whose body does not come whole.
+#: A request whose body is incomplete.
 HALF = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{"
-#: Seconds that a client is given in these tests.
-PATIENCE = 1
+#: `CLIENT_TIMEOUT_SECONDS` in these tests.
+CLIENT_TIMEOUT = 1
 
 
 @pytest.fixture(scope="module")
 def strict(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with narrow limits."""
     environment = {
-        "CLIENT_TIMEOUT_SECONDS": str(PATIENCE),
-        "KEEP_ALIVE_SECONDS": str(PATIENCE),
+        "CLIENT_TIMEOUT_SECONDS": str(CLIENT_TIMEOUT),
+        "KEEP_ALIVE_SECONDS": str(CLIENT_TIMEOUT),
         "MAX_CONNECTIONS": "5",
         "MAX_BODY_BYTES": str(8 * 1024 * 1024),
     }
@@ -39,7 +40,7 @@ def strict(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 @pytest.fixture
 def start(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., Service]]:
-    """Start a service with limits of the test's own."""
+    """Start a service with limits that the test sets."""
     with contextlib.ExitStack() as started:
 
         def start(**environment: str) -> Service:
@@ -55,7 +56,7 @@ def connect(service: Service) -> socket.socket:
 
 
 def received(connection: socket.socket) -> bytes:
-    """Everything until the service closes the connection."""
+    """Return all bytes until the service closes the connection."""
     found = b""
     with contextlib.suppress(ConnectionResetError):
         while data := connection.recv(65536):
@@ -79,10 +80,10 @@ def problem_in(answer: bytes) -> tuple[int, str, dict[str, str]]:
 
 
 def logged(service: Service, correlation_id: str) -> dict[str, Any]:
-    def found() -> list[dict[str, Any]]:
+    def lines() -> list[dict[str, Any]]:
         return [json.loads(line) for line in service.log.splitlines() if f'"{correlation_id}"' in line]
 
-    return dict(wait_until(found, "the log line")[0])
+    return dict(wait_until(lines, "the log line")[0])
 
 
 @pytest.mark.parametrize(
@@ -90,13 +91,13 @@ def logged(service: Service, correlation_id: str) -> dict[str, Any]:
     [b"GET /v1/jobs HTTP/1.1\r\nHost: loc", HALF],
     ids=["head", "body"],
 )
-def test_a_request_that_stops_halfway_is_given_up(strict: Service, sent: bytes) -> None:
+def test_an_incomplete_request_times_out(strict: Service, sent: bytes) -> None:
     lines = strict.log.count('"request"')
     with connect(strict) as connection:
         connection.sendall(sent)
         started = time.monotonic()
         answer = received(connection)
-    assert PATIENCE * 0.9 < time.monotonic() - started < 10
+    assert CLIENT_TIMEOUT * 0.9 < time.monotonic() - started < 10
     status, name, problem = problem_in(answer)
     assert (status, name) == (408, "request-timeout")
     assert logged(strict, problem["correlation_id"])["status"] == 408
@@ -104,7 +105,7 @@ def test_a_request_that_stops_halfway_is_given_up(strict: Service, sent: bytes) 
     assert strict.log.count('"request"') == lines + 1
 
 
-def test_a_client_that_leaves_before_it_has_said_all_is_no_mistake_of_the_service(
+def test_a_client_that_disconnects_during_its_request_causes_no_error(
     start: Callable[..., Service],
 ) -> None:
     service = start()
@@ -113,16 +114,16 @@ def test_a_client_that_leaves_before_it_has_said_all_is_no_mistake_of_the_servic
     [line] = wait_until(lambda: [one for one in service.log.splitlines() if '"request"' in one], "the log line")
     assert (json.loads(line)["status"], json.loads(line).get("problem")) == (499, None)
     assert '"error"' not in service.log
-    refused = [
+    counters = [
         line
         for line in httpx.get(f"{service.url}/metrics").text.splitlines()
         if "jobstate_http_problems_total{" in line
     ]
-    assert len(refused) == len(ALL_PROBLEM_TYPES), "each is there before its first occurrence"
-    assert {line.rpartition(" ")[2] for line in refused} == {"0.0"}
+    assert len(counters) == len(ALL_PROBLEM_TYPES), "every problem type has a counter at startup"
+    assert {line.rpartition(" ")[2] for line in counters} == {"0.0"}
 
 
-def test_a_byte_now_and_then_does_not_keep_a_connection(strict: Service) -> None:
+def test_single_bytes_do_not_extend_the_read_timeout(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Slow: ")
         started = time.monotonic()
@@ -136,12 +137,12 @@ def test_a_byte_now_and_then_does_not_keep_a_connection(strict: Service) -> None
         assert time.monotonic() - started < 10
 
 
-def test_a_connection_that_says_nothing_is_closed(strict: Service) -> None:
+def test_a_connection_without_a_request_is_closed(strict: Service) -> None:
     with connect(strict) as connection:
         assert received(connection) == b""
 
 
-def test_an_idle_connection_is_closed_after_its_answer(strict: Service) -> None:
+def test_an_idle_connection_is_closed_after_its_response(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         answer = received(connection)
@@ -149,47 +150,51 @@ def test_an_idle_connection_is_closed_after_its_answer(strict: Service) -> None:
     assert b"connection: close" not in answer
 
 
-def ask_for_a_large_job(service: Service, connection: socket.socket) -> int:
-    """Ask for several megabytes, more than the system holds on their way, and return how many bytes come."""
+@contextlib.contextmanager
+def response_of_12_mb(service: Service) -> Iterator[tuple[socket.socket, int]]:
+    """Yield a connection that has requested more than the system buffers hold, and the size of the body.
+
+    The job is created first: a connection made before might exceed the client timeout of 1 s.
+    """
     with httpx.Client(base_url=service.url, timeout=30) as api:
         large = {"job_id": "large", "input_params": "x" * (12 * 1024 * 1024)}
         api.post("/v1/jobs", json=large).raise_for_status()
         size = len(api.get("/v1/jobs/large").content)
-    connection.sendall(b"GET /v1/jobs/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    return size
-
-
-def test_a_client_that_does_not_read_its_answer_is_cut_off(start: Callable[..., Service]) -> None:
-    service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="60")
     with connect(service) as connection:
-        ask_for_a_large_job(service, connection)
-        wait_until(lambda: open_connections(service) == 0, "the end of the connection", patience=20)
+        connection.sendall(b"GET /v1/jobs/large HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        yield connection, size
+
+
+def test_a_client_that_does_not_read_its_response_is_disconnected(start: Callable[..., Service]) -> None:
+    service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="60")
+    with response_of_12_mb(service):
+        wait_until(lambda: open_connections(service) == 0, "the end of the connection", timeout=20)
 
 
 @pytest.mark.parametrize("then", [b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n", b"GET /hea"], ids=["all", "half"])
-def test_neither_is_one_that_asks_on_meanwhile_waited_for(start: Callable[..., Service], then: bytes) -> None:
-    service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="60")
-    with connect(service) as connection:
-        ask_for_a_large_job(service, connection)
+def test_a_client_that_sends_another_request_but_does_not_read_is_disconnected(
+    start: Callable[..., Service], then: bytes
+) -> None:
+    service = start(CLIENT_TIMEOUT_SECONDS="2", KEEP_ALIVE_SECONDS="60")
+    with response_of_12_mb(service) as (connection, _):
         connection.recv(1)
         connection.sendall(then)
-        wait_until(lambda: open_connections(service) == 0, "the end of the connection", patience=20)
+        wait_until(lambda: open_connections(service) == 0, "the end of the connection", timeout=20)
 
 
-def test_a_client_that_reads_slowly_gets_its_whole_answer(start: Callable[..., Service]) -> None:
-    service = start(CLIENT_TIMEOUT_SECONDS="1", KEEP_ALIVE_SECONDS="1")
-    with connect(service) as connection:
-        size = ask_for_a_large_job(service, connection)
-        got, started = 0, time.monotonic()
-        while got < size and (data := connection.recv(65536)):
-            got += len(data)
-            if time.monotonic() - started < 4:
-                time.sleep(0.02)  # what makes it slow: 3 MB a second at most, for longer than both limits
-    assert got > size
+def test_a_client_that_reads_slowly_gets_its_whole_response(start: Callable[..., Service]) -> None:
+    service = start(CLIENT_TIMEOUT_SECONDS="2", KEEP_ALIVE_SECONDS="1")
+    with response_of_12_mb(service) as (connection, size):
+        read, started = 0, time.monotonic()
+        while read < size and (data := connection.recv(65536)):
+            read += len(data)
+            while read > (time.monotonic() - started) * size / 5:  # 5 s in all, longer than both limits
+                time.sleep(0.02)
+    assert read > size
 
 
 def open_connections(service: Service) -> int:
-    """How many connections of clients the service has, seen from outside."""
+    """Return the number of client connections, according to the kernel."""
     port = f"{int(service.url.rpartition(':')[2]):04X}"
     inodes = {
         line.split()[9]
@@ -200,35 +205,35 @@ def open_connections(service: Service) -> int:
     return len({f"socket:[{inode}]" for inode in inodes} & held)
 
 
-def test_a_large_head_is_refused(strict: Service) -> None:
+def test_a_large_head_is_rejected(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: " + b"a" * 80 * 1024 + b"\r\n\r\n")
         status, name, _ = problem_in(received(connection))
     assert (status, name) == (431, "headers-too-large")
 
 
-def test_a_head_without_end_is_cut_off(start: Callable[..., Service]) -> None:
+def test_a_client_that_sends_an_endless_head_is_disconnected(start: Callable[..., Service]) -> None:
     service = start()
     with connect(service) as connection, contextlib.suppress(BrokenPipeError, ConnectionResetError):
         connection.sendall(b"GET /v1/jobs HTTP/1.1\r\nX-Large: ")
         for _ in range(100):
             connection.sendall(b"a" * 64 * 1024)
-        pytest.fail("it was listened to for 6 MB")
+        pytest.fail("the service read 6 MB")
     wait_until(lambda: '"problem":"headers-too-large"' in service.log, "the log line")
 
 
-def test_a_body_that_goes_on_after_its_refusal_is_cut_off(start: Callable[..., Service]) -> None:
+def test_a_client_that_keeps_sending_a_rejected_body_is_disconnected(start: Callable[..., Service]) -> None:
     service, piece = start(MAX_BODY_BYTES="65536"), b"10000\r\n" + b"x" * 65536 + b"\r\n"
     with connect(service) as connection:
         connection.sendall(b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n")
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):
             for _ in range(1000):
                 connection.sendall(piece)
-            pytest.fail("64 MB of a refused body were taken in")
+            pytest.fail("the service read 64 MB of a rejected body")
     wait_until(lambda: '"problem":"content-too-large"' in service.log, "the log line")
 
 
-def test_a_client_that_sends_a_little_too_much_reads_why(start: Callable[..., Service]) -> None:
+def test_a_client_whose_body_is_slightly_too_large_gets_the_problem(start: Callable[..., Service]) -> None:
     with connect(start(MAX_BODY_BYTES="65536")) as connection:
         connection.sendall(
             b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
@@ -239,7 +244,7 @@ def test_a_client_that_sends_a_little_too_much_reads_why(start: Callable[..., Se
         assert problem_in(received(connection))[:2] == (413, "content-too-large")
 
 
-def test_trailers_count_as_head(strict: Service) -> None:
+def test_trailers_count_towards_the_header_limit(strict: Service) -> None:
     with connect(strict) as connection:
         head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n1\r\n{\r\n0\r\n"
         connection.sendall(head + b"".join(b"X-%d: " % n + b"a" * 1000 + b"\r\n" for n in range(80)))
@@ -247,20 +252,20 @@ def test_trailers_count_as_head(strict: Service) -> None:
     assert (status, name) == (431, "headers-too-large")
 
 
-def test_requests_that_are_sent_at_once_are_each_measured_by_themselves(start: Callable[..., Service]) -> None:
-    service, most = start(), 4000
+def test_the_header_limit_applies_to_each_pipelined_request(start: Callable[..., Service]) -> None:
+    service, count = start(), 4000
     with connect(service) as connection:
         connection.sendall(
-            b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Some: more\r\n\r\n" * most + b"GET /health HTTP/1.1\r\nHo"
+            b"GET /health HTTP/1.1\r\nHost: localhost\r\nX-Some: more\r\n\r\n" * count + b"GET /health HTTP/1.1\r\nHo"
         )
-        answers = b""  # and the rest of the last one is still awaited
-        while answers.count(b"HTTP/1.1 200") < most:
+        answers = b""  # the service still waits for the rest of the last request
+        while answers.count(b"HTTP/1.1 200") < count:
             data = connection.recv(65536)
             assert data, answers[-500:]
             answers += data
 
 
-def test_line_breaks_do_not_keep_a_connection(strict: Service) -> None:
+def test_line_breaks_do_not_keep_a_connection_open(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert connection.recv(65536).startswith(b"HTTP/1.1 200")
@@ -268,7 +273,7 @@ def test_line_breaks_do_not_keep_a_connection(strict: Service) -> None:
         assert b"request-timeout" in received(connection)
 
 
-def test_what_is_no_http_is_a_problem_too(strict: Service) -> None:
+def test_input_that_is_not_http_gets_a_problem(strict: Service) -> None:
     with connect(strict) as connection:
         connection.sendall(b"SSH-2.0-OpenSSH\r\n\r\n")
         status, name, problem = problem_in(received(connection))
@@ -276,7 +281,7 @@ def test_what_is_no_http_is_a_problem_too(strict: Service) -> None:
     assert logged(strict, problem["correlation_id"])["problem"] == "malformed-request"
 
 
-def test_more_connections_than_the_most_are_told_so_and_later_ones_served(strict: Service) -> None:
+def test_connections_over_the_limit_get_503_until_others_close(strict: Service) -> None:
     wait_until(lambda: open_connections(strict) == 0, "an idle service")
     request = b"GET /v1/jobs HTTP/1.1\r\nHost: localhost\r\n\r\n"
     with contextlib.ExitStack() as opened:
@@ -284,27 +289,27 @@ def test_more_connections_than_the_most_are_told_so_and_later_ones_served(strict
         for connection in first:
             connection.sendall(request)
             assert connection.recv(65536).startswith(b"HTTP/1.1 200")
-        with connect(strict) as further:
-            further.sendall(request)
-            status, name, problem = problem_in(received(further))
+        with connect(strict) as excess:
+            excess.sendall(request)
+            status, name, problem = problem_in(received(excess))
         assert (status, name) == (503, "overloaded")
         assert "MAX_CONNECTIONS" in problem["detail"]
         probe = opened.enter_context(connect(strict))
         probe.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert probe.recv(65536).startswith(b"HTTP/1.1 200")
-    wait_until(lambda: httpx.get(f"{strict.url}/v1/jobs").status_code == 200, "a free place")
+    wait_until(lambda: httpx.get(f"{strict.url}/v1/jobs").status_code == 200, "a free connection")
 
 
-def test_a_flood_of_connections_is_cut_off_and_survived(start: Callable[..., Service]) -> None:
+def test_a_flood_of_connections_is_disconnected_and_survived(start: Callable[..., Service]) -> None:
     service = start(MAX_CONNECTIONS="5")
     with contextlib.ExitStack() as opened:
         for _ in range(300):
             opened.enter_context(connect(service))
-        wait_until(lambda: open_connections(service) == 5 + MAX_REJECTED_CONNECTIONS, "the cut", patience=15)
-    wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 200, "a free place")
+        wait_until(lambda: open_connections(service) == 5 + MAX_REJECTED_CONNECTIONS, "the cut", timeout=15)
+    wait_until(lambda: httpx.get(f"{service.url}/v1/jobs").status_code == 200, "a free connection")
 
 
-def test_a_page_of_another_name_is_refused_by_a_service_on_loopback(strict: Service) -> None:
+def test_another_host_name_is_rejected_on_loopback(strict: Service) -> None:
     response = httpx.post(f"{strict.url}/v1/jobs", json={"input_params": 1}, headers={"Host": "evil.example"})
     assert response.status_code == 421
     assert response.json()["type"] == "urn:jobstate:problem:host-not-allowed"
@@ -320,7 +325,7 @@ def limited(redis_url: str, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def test_a_client_that_asks_too_often_is_told_when_to_come_again(limited: Service) -> None:
+def test_a_client_over_the_rate_limit_gets_429_with_retry_after(limited: Service) -> None:
     with httpx.Client(base_url=limited.url) as api:
         answers = [api.get("/v1/jobs") for _ in range(3)] + [api.post("/v1/jobs", content=b"no json")]
 
@@ -329,17 +334,17 @@ def test_a_client_that_asks_too_often_is_told_when_to_come_again(limited: Servic
             *('"default";r=2', '"default";r=1', '"default";r=0', '"default";r=0')
         ]
         assert {answer.headers["ratelimit-policy"] for answer in answers} == {'"default";q=3;w=60'}
-        refusal = answers[-1]
-        assert refusal.json()["type"] == "urn:jobstate:problem:rate-limited"
-        assert 1 <= int(refusal.headers["retry-after"]) <= 20
+        rejected = answers[-1]
+        assert rejected.json()["type"] == "urn:jobstate:problem:rate-limited"
+        assert 1 <= int(rejected.headers["retry-after"]) <= 20
 
-        free = [api.get(path).status_code for path in ("/health", "/ready", "/metrics", "/schema/openapi.json")]
-        assert free == [200] * 4
+        exempt = [api.get(path).status_code for path in ("/health", "/ready", "/metrics", "/schema/openapi.json")]
+        assert exempt == [200] * 4
         page = api.get("/v1/jobs", headers={"Origin": "https://a.example"})
         assert "RateLimit" in page.headers["access-control-expose-headers"]
 
 
-def test_clients_behind_a_trusted_proxy_are_counted_each(limited: Service) -> None:
+def test_clients_behind_a_trusted_proxy_are_limited_separately(limited: Service) -> None:
     def ask(client: str) -> int:
         return httpx.get(f"{limited.url}/v1/jobs", headers={"X-Forwarded-For": client}).status_code
 
@@ -349,7 +354,7 @@ def test_clients_behind_a_trusted_proxy_are_counted_each(limited: Service) -> No
     assert ask("2001:db8:0:2::1") == 200
 
 
-def test_clients_of_a_socket_for_both_kinds_of_addresses_are_counted_each(redis_url: str, tmp_path: Path) -> None:
+def test_ipv4_clients_of_a_dual_stack_socket_are_limited_separately(redis_url: str, tmp_path: Path) -> None:
     with (
         Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour", JOBSTATE_HOST="::", ALLOW_ANONYMOUS="1") as service,
         sync_redis.Redis.from_url(redis_url) as client,
@@ -364,7 +369,7 @@ def test_clients_of_a_socket_for_both_kinds_of_addresses_are_counted_each(redis_
     assert codes == [200, 200, 429]
 
 
-def test_a_client_cannot_name_itself_another_where_no_proxy_is_trusted(redis_url: str, tmp_path: Path) -> None:
+def test_x_forwarded_for_is_ignored_without_a_trusted_proxy(redis_url: str, tmp_path: Path) -> None:
     with (
         Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="2/hour") as service,
         sync_redis.Redis.from_url(redis_url) as client,
@@ -377,7 +382,7 @@ def test_a_client_cannot_name_itself_another_where_no_proxy_is_trusted(redis_url
     assert codes == [200, 200, 429]
 
 
-def test_while_redis_is_away_a_limit_costs_no_more_time_than_the_rest(tmp_path: Path) -> None:
+def test_a_rate_limit_adds_no_delay_while_redis_is_unavailable(tmp_path: Path) -> None:
     settings = {"REDIS_URL": "redis://127.0.0.1:1/0", "RATE_LIMIT": "3/minute", "SHUTDOWN_DRAIN_SECONDS": "0"}
     with Service(tmp_path, **settings) as service:
         started = time.monotonic()

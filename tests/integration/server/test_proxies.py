@@ -11,16 +11,17 @@ import pytest
 
 from jobstate_worker import JobWorker, Work
 from tests.helpers.cli_process import jobstate
-from tests.helpers.nginx import BLOCKS, documented, nginx
-from tests.helpers.servers import PATIENCE, Service, wait_until
-from tests.helpers.sse_clients import Watcher
+from tests.helpers.nginx import BLOCKS, documented_block, nginx
+from tests.helpers.polling import TIMEOUT, wait_until
+from tests.helpers.service_process import Service
+from tests.helpers.sse_clients import SseClient
 
 HOST = "jobs.example.org"
 
 
 @pytest.fixture(scope="module")
 def trusting(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """A service with the settings that the document asks for."""
+    """A service with the documented settings."""
     environment = {"ALLOWED_HOSTS": f"{HOST},localhost", "TRUSTED_PROXIES": "127.0.0.1", "SHUTDOWN_DRAIN_SECONDS": "0"}
     with Service(tmp_path_factory.mktemp("trusting"), REDIS_URL=redis_url, **environment) as service:
         yield service
@@ -30,8 +31,8 @@ def trusting(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 def address(
     request: pytest.FixtureRequest, trusting: Service, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The address of the service behind nginx; its name is looked up nowhere, as requests carry it as `Host`."""
-    with nginx(tmp_path_factory.mktemp("nginx"), documented(request.param), trusting.url) as origin:
+    """The address of the service behind nginx."""
+    with nginx(tmp_path_factory.mktemp("nginx"), documented_block(request.param), trusting.url) as origin:
         yield origin.replace("127.0.0.1", "localhost") + BLOCKS[request.param]
 
 
@@ -49,7 +50,7 @@ def test_a_location_is_resolved_against_the_address_of_its_request(proxied: http
     assert httpx.get(location).json()["job_id"] == "behind"
 
 
-def test_the_api_document_names_the_address_of_the_service(proxied: httpx.Client, address: str) -> None:
+def test_the_openapi_document_names_the_address_of_the_service(proxied: httpx.Client, address: str) -> None:
     document_address = f"{address}/schema/openapi.json"
     document = httpx.get(document_address).json()
     [server] = document["servers"]
@@ -59,7 +60,7 @@ def test_the_api_document_names_the_address_of_the_service(proxied: httpx.Client
 
 
 @pytest.mark.parametrize("path", ["/", "/schema", "/schema/"])
-def test_every_address_in_a_page_is_one_of_the_service(proxied: httpx.Client, address: str, path: str) -> None:
+def test_every_link_in_a_page_leads_to_the_service(proxied: httpx.Client, address: str, path: str) -> None:
     page = proxied.get(path)
     found = re.findall(r'(?:src|href)="([^"#][^"]*)"', page.text)
     assert len(found) >= 5
@@ -71,10 +72,10 @@ def test_every_address_in_a_page_is_one_of_the_service(proxied: httpx.Client, ad
         assert httpx.get(absolute).status_code == 200, one
 
 
-def test_an_answer_that_names_an_address_names_that_of_the_client(proxied: httpx.Client, address: str) -> None:
+def test_a_problem_names_the_address_that_the_client_used(proxied: httpx.Client, address: str) -> None:
     prefix = httpx.URL(address).path.rstrip("/")
     detail = proxied.get("/nothing").json()["detail"]
-    assert detail == f"There is nothing at '{prefix}/nothing'; {prefix}/schema/openapi.json lists what there is."
+    assert detail == f"There is no resource at '{prefix}/nothing'. {prefix}/schema/openapi.json lists all paths."
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ def test_an_answer_that_names_an_address_names_that_of_the_client(proxied: httpx
         ("evil.example", "http://evil.example", 421),
     ],
 )
-def test_a_page_of_the_services_own_origin_may_change_and_no_other(
+def test_only_pages_of_the_services_own_origin_may_change_jobs(
     proxied: httpx.Client, address: str, host: str | None, origin: str | None, status: int
 ) -> None:
     scheme_and_host = f"http://{httpx.URL(address).netloc.decode()}"
@@ -102,7 +103,7 @@ def test_a_page_of_the_services_own_origin_may_change_and_no_other(
     assert proxied.post("/v1/jobs", json={"input_params": 1}, headers=headers).status_code == status
 
 
-def test_what_a_client_says_it_is_called_is_not_passed_on(proxied: httpx.Client, address: str) -> None:
+def test_forwarded_headers_of_a_client_are_not_passed_on(proxied: httpx.Client, address: str) -> None:
     forged = {"X-Forwarded-Host": HOST, "X-Forwarded-Prefix": "/forged", "X-Forwarded-For": "192.0.2.1"}
     assert proxied.get("/v1/jobs", headers={**forged, "host": "evil.example"}).status_code == 421
     created = proxied.post("/v1/jobs", json={"input_params": 1}, headers=forged)
@@ -118,26 +119,26 @@ def test_without_a_trusted_proxy_the_headers_have_no_effect(api: httpx.Client) -
 
 
 def test_events_arrive_one_by_one_while_their_stream_is_open(proxied: httpx.Client, address: str) -> None:
-    with Watcher(address, "/v1/events") as all_jobs:
-        all_jobs.until(lambda heard: [one for one in heard if one.event == "hello"], "the first event")
+    with SseClient(address, "/v1/events") as all_jobs:
+        all_jobs.wait_until(lambda events: [one for one in events if one.event == "hello"], "the first event")
         proxied.post("/v1/jobs", json={"job_id": "seen", "input_params": 1}).raise_for_status()
-        with Watcher(address, "/v1/jobs/seen/events") as one_job:
-            one_job.until(lambda heard: len(heard) == 1, "the record as it is")
-            all_jobs.until(lambda heard: len(heard) == 2, "the creation")
+        with SseClient(address, "/v1/jobs/seen/events") as one_job:
+            one_job.wait_until(lambda events: len(events) == 1, "the record as it is")
+            all_jobs.wait_until(lambda events: len(events) == 2, "the creation")
             proxied.post("/v1/jobs/seen/cancel").raise_for_status()
-            one_job.until_ended()
-            assert [status for _, status in one_job.told] == ["pending", "cancelled"]
-        assert not all_jobs.ended.is_set()
+            one_job.wait_until_closed()
+            assert [status for _, status in one_job.types_and_statuses] == ["pending", "cancelled"]
+        assert not all_jobs.closed.is_set()
 
 
 @pytest.mark.parametrize("path", ["/v1/events", "/v1/jobs/seen/events"])
-def test_every_event_stream_asks_nginx_not_to_buffer_it(api: httpx.Client, path: str) -> None:
+def test_every_event_stream_tells_nginx_not_to_buffer_it(api: httpx.Client, path: str) -> None:
     api.post("/v1/jobs", json={"job_id": "seen", "input_params": 1}).raise_for_status()
     with api.stream("GET", path, headers={"Accept": "text/event-stream"}) as answer:
         assert (answer.status_code, answer.headers["x-accel-buffering"]) == (200, "no")
 
 
-def test_the_terminal_and_a_worker_take_the_address_with_its_prefix(proxied: httpx.Client, address: str) -> None:
+def test_the_cli_and_a_worker_accept_an_address_with_a_prefix(proxied: httpx.Client, address: str) -> None:
     def function(work: Work) -> str:
         return f"hello {work.input_params}"
 
@@ -153,16 +154,16 @@ def test_the_terminal_and_a_worker_take_the_address_with_its_prefix(proxied: htt
         assert b"hello" in jobstate(address, "get", "j1", "--json").out
     finally:
         worker.stop()
-        thread.join(PATIENCE)
+        thread.join(TIMEOUT)
 
 
-def test_a_body_that_is_too_large_is_the_services_problem(proxied: httpx.Client) -> None:
+def test_a_body_that_is_too_large_is_rejected_by_the_service(proxied: httpx.Client) -> None:
     answer = proxied.post("/v1/jobs", json={"input_params": "x" * (1024 * 1024)})
     assert (answer.status_code, answer.json()["type"]) == (413, "urn:jobstate:problem:content-too-large")
 
 
-def test_what_the_document_shows_for_nginx_differs_in_the_prefix_only() -> None:
-    root, prefixed = map(documented, BLOCKS)
+def test_the_documented_nginx_blocks_differ_only_in_the_prefix() -> None:
+    root, prefixed = map(documented_block, BLOCKS)
     lines = [line.partition("#")[0].strip() for line in root.splitlines()]
     others = [line.partition("#")[0].strip() for line in prefixed.splitlines()]
     assert {(one, other) for one, other in zip(lines, others, strict=True) if one != other} == {

@@ -1,4 +1,4 @@
-"""The end of several processes while a worker holds a job: who waits for it, and who no longer."""
+"""Shutdown of several processes while a worker holds a lease: which signals wait for it."""
 
 import os
 import signal
@@ -10,14 +10,15 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.server.test_supervisor import children
 from tests.integration.store.events.test_claim_waiter import lease
 
 
 @pytest.fixture
 def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
-    """Two processes on a database of their own."""
+    """Two processes on a separate database."""
     url = redis_url.removesuffix("/0") + "/5"
     with sync_redis.Redis.from_url(url) as client:
         client.flushdb()
@@ -25,39 +26,41 @@ def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def everybody(service: Service) -> list[int]:
-    """The first process and its workers."""
+def all_processes(service: Service) -> list[int]:
+    """The supervisor and its processes."""
     serving = [pid for pid, command in children(service.process.pid).items() if b"spawn_main" in command]
     assert len(serving) == 2
     return [service.process.pid, *serving]
 
 
-def waits_for_the_lease(service: Service) -> None:
-    wait_until(lambda: service.log.count("waiting for workers to finish") == 2, "the wait of both processes")
+def wait_for_shutdown(service: Service) -> None:
+    wait_until(lambda: service.log.count("shutdown waiting for leases") == 2, "the wait of both processes")
 
 
 def complete(service: Service, token: dict[str, str]) -> int:
     return httpx.patch(f"{service.url}/v1/jobs/j", json={"status": "completed"}, headers=token).status_code
 
 
-@pytest.mark.parametrize("to_all", [False, True], ids=["to the first", "to all"])
-def test_sigterm_waits_for_workers(service: Service, to_all: bool) -> None:
+@pytest.mark.parametrize("to_all", [False, True], ids=["to the supervisor", "to all"])
+def test_sigterm_waits_for_leases(service: Service, to_all: bool) -> None:
     token = lease(service)
-    for pid in everybody(service) if to_all else [service.process.pid]:
+    for pid in all_processes(service) if to_all else [service.process.pid]:
         os.kill(pid, signal.SIGTERM)
-    waits_for_the_lease(service)
+    wait_for_shutdown(service)
     for _ in range(4):
         assert httpx.get(f"{service.url}/ready").status_code == 503
         assert httpx.post(f"{service.url}/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
         time.sleep(0.2)
     assert complete(service, token) == 200
     assert service.process.wait(15) == 0
-    assert service.log.count("no worker holds a job any more") == 2
+    assert service.log.count("shutdown leases released") == 2
 
 
-@pytest.mark.parametrize("to_group", [False, True], ids=["to the first", "to the group"])
+@pytest.mark.parametrize("to_group", [False, True], ids=["to the supervisor", "to the group"])
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]], ids=["Ctrl-C", "twice"])
-def test_ctrl_c_and_a_second_signal_do_not(service: Service, numbers: list[signal.Signals], to_group: bool) -> None:
+def test_ctrl_c_and_a_second_signal_do_not_wait_for_leases(
+    service: Service, numbers: list[signal.Signals], to_group: bool
+) -> None:
     token = lease(service)
     for number in numbers:
         if to_group:  # as a terminal does
@@ -65,7 +68,7 @@ def test_ctrl_c_and_a_second_signal_do_not(service: Service, numbers: list[signa
         else:
             service.process.send_signal(number)
         if len(numbers) > 1 and number is numbers[0]:
-            waits_for_the_lease(service)
+            wait_for_shutdown(service)
     started = time.monotonic()
     service.process.wait(20)
     assert time.monotonic() - started < 5
@@ -74,13 +77,13 @@ def test_ctrl_c_and_a_second_signal_do_not(service: Service, numbers: list[signa
     assert complete(service, token) == 200
 
 
-def test_a_blink_of_redis_does_not_end_the_wait(service: Service, redis_url: str) -> None:
+def test_a_short_redis_outage_does_not_end_the_wait(service: Service, redis_url: str) -> None:
     token = lease(service)
     service.process.send_signal(signal.SIGTERM)
-    waits_for_the_lease(service)
+    wait_for_shutdown(service)
     with sync_redis.Redis.from_url(redis_url) as redis:
         redis.client_pause(4000)
     time.sleep(4.5)
     assert complete(service, token) == 200
     assert service.process.wait(15) == 0
-    assert "cannot see whether workers hold jobs" not in service.log
+    assert "shutdown cannot read leases" not in service.log

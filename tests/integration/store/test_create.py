@@ -30,8 +30,8 @@ VALUES = [
 async def test_a_new_job_is_a_readable_hash_that_expires(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j1", {"drivers": 36}, "corr-1", slate_id="daytona", scenario_count=0)
 
-    held = await redis.hgetall("job:j1")
-    public = {name.decode(): value.decode() for name, value in held.items() if not name.startswith(b"_")}
+    fields = await redis.hgetall("job:j1")
+    public = {name.decode(): value.decode() for name, value in fields.items() if not name.startswith(b"_")}
     created = public.pop("created_at")
     assert parse_timestamp(created) > 0
     assert created.endswith("Z")
@@ -61,18 +61,18 @@ async def test_json_passes_through_unchanged(jobs: JobStateManager, value: bytes
     assert bytes(job.input_params) == value
 
 
-async def test_a_created_job_is_answered_as_it_is_read(jobs: JobStateManager) -> None:
+async def test_create_returns_the_job_as_get_does(jobs: JobStateManager) -> None:
     created = await jobs.create_job("j", [1], "c", slate_id="s", max_attempts=3, retry_delay_seconds=5, delay_seconds=9)
 
     assert not created.replayed
     assert _shown(created.job) == _shown(await jobs.get_job("j"))
 
 
-async def test_an_unknown_job_is_none(jobs: JobStateManager) -> None:
+async def test_getting_an_unknown_job_returns_none(jobs: JobStateManager) -> None:
     assert await jobs.get_job("nobody") is None
 
 
-async def test_an_equal_request_again_is_a_replay_of_the_record_as_it_is_now(jobs: JobStateManager) -> None:
+async def test_a_replay_returns_the_current_record(jobs: JobStateManager) -> None:
     await jobs.create_job("j", {"a": 1}, request_correlation_id="first", scenario_count=3)
     await jobs.update_job_status("j", "running", scenario_count=4)
 
@@ -106,16 +106,16 @@ async def test_a_replay_shows_nothing_of_the_second_request(jobs: JobStateManage
         {"delay_seconds": 1},
     ],
 )
-async def test_another_content_under_the_same_id_is_refused(jobs: JobStateManager, other: dict[str, Any]) -> None:
+async def test_different_content_for_the_same_id_is_rejected(jobs: JobStateManager, other: dict[str, Any]) -> None:
     await jobs.create_job("j", {"a": 1})
 
-    with pytest.raises(JobExists) as refused:
+    with pytest.raises(JobExists) as error:
         await jobs.create_job("j", **{"input_params": {"a": 1}, **other})
 
-    assert (refused.value.current_status, refused.value.revision) == (Status.PENDING, 1)
+    assert (error.value.current_status, error.value.revision) == (Status.PENDING, 1)
 
 
-async def test_defaults_written_out_are_the_same_request(jobs: JobStateManager) -> None:
+async def test_explicit_defaults_make_an_equal_request(jobs: JobStateManager) -> None:
     await jobs.create_job("j", 1)
 
     assert (await jobs.create_job("j", 1, queue="default", max_attempts=1, delay_seconds=0)).replayed
@@ -132,7 +132,7 @@ async def test_deleting_frees_the_id(jobs: JobStateManager) -> None:
     assert second.job.created_at > first.job.created_at
 
 
-async def test_moments_of_creation_are_unique_and_ordered(jobs: JobStateManager) -> None:
+async def test_creation_times_are_unique_and_ordered(jobs: JobStateManager) -> None:
     await asyncio.gather(*(jobs.create_job(f"j{n}", n) for n in range(200)))
 
     page = await jobs.list_jobs(JobFilter(), limit=200)
@@ -148,7 +148,7 @@ async def test_a_delayed_job_is_pending_and_available_later(jobs: JobStateManage
     assert job.status is Status.PENDING
     assert job.available_at
     assert parse_timestamp(job.available_at) - parse_timestamp(job.created_at) == 60_000_000
-    assert await redis.zscore(keys.DUE, "default:j") == parse_timestamp(job.available_at)
+    assert await redis.zscore(keys.DELAYED, "default:j") == parse_timestamp(job.available_at)
     assert (await jobs.get_stats()).delayed == 1
     assert [one.job_id for one in (await jobs.list_jobs(JobFilter(status=Status.PENDING))).items] == ["j"]
 
@@ -168,34 +168,34 @@ async def test_a_creation_appends_one_event(jobs: JobStateManager, redis: Redis)
     }
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 @pytest.mark.parametrize(
     "name",
     [
         "job:j",
         keys.by_creation("default", "pending"),
         keys.by_expiry("default", "pending"),
-        keys.SHELVES,
+        keys.INDEXES,
         keys.TAGS,
-        keys.DUE,
+        keys.DELAYED,
         keys.CLOCK,
         keys.EVENTS,
     ],
 )
-async def test_a_foreign_key_in_the_way_is_named_and_nothing_is_written(
+async def test_a_key_of_unexpected_type_is_named_and_nothing_is_written(
     jobs: JobStateManager, redis: Redis, name: str
 ) -> None:
     await redis.sadd(name, "foreign")
 
-    with pytest.raises(StoreCorrupt) as refused:
-        await jobs.create_job("j", 1, slate_id="s", delay_seconds=60 if name == keys.DUE else 0)
+    with pytest.raises(StoreCorrupt) as error:
+        await jobs.create_job("j", 1, slate_id="s", delay_seconds=60 if name == keys.DELAYED else 0)
 
-    assert "WRONGTYPE" in str(refused.value)
-    assert name == "job:j" or name in str(refused.value)
+    assert "WRONGTYPE" in str(error.value)
+    assert name == "job:j" or name in str(error.value)
     assert await redis.keys() == [name.encode()]
 
 
-async def test_a_foreign_hash_in_the_way_is_left_alone(jobs: JobStateManager, redis: Redis) -> None:
+async def test_a_foreign_hash_at_the_key_of_a_job_is_not_changed(jobs: JobStateManager, redis: Redis) -> None:
     await redis.hset("job:j", "result", '"foreign"')
 
     with pytest.raises(StoreCorrupt, match="job:j"):
@@ -221,13 +221,13 @@ async def test_a_foreign_hash_in_the_way_is_left_alone(jobs: JobStateManager, re
         ("input_params", {"input_params": None}),
     ],
 )
-async def test_what_breaks_a_rule_is_named_and_writes_nothing(
+async def test_an_invalid_value_is_named_and_nothing_is_written(
     jobs: JobStateManager, redis: Redis, field: str, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidValue) as refused:
+    with pytest.raises(InvalidValue) as error:
         await jobs.create_job(**{"job_id": "j", "input_params": 1, **arguments})
 
-    assert refused.value.field == field
+    assert error.value.field == field
     assert await redis.dbsize() == 0
 
 

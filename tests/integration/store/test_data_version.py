@@ -1,4 +1,4 @@
-"""A service never changes data that is newer than it knows, and says why."""
+"""A service never changes data of a newer version, and reports why."""
 
 import time
 from collections.abc import AsyncIterator
@@ -9,18 +9,18 @@ from litestar.testing import TestClient
 from redis.asyncio import Redis
 
 from service.app import create_app
+from service.background.sweeper import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
-from service.lifespan import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.settings import Settings
 from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from tests.helpers.servers import wait_until
+from tests.helpers.polling import wait_until
 
 
 @pytest.fixture
 async def redis(redis: Redis) -> AsyncIterator[Redis]:
-    """A database that is of no version after the test, so that it can be looked at."""
+    """A database whose version is removed after the test, so that the other fixtures can check it."""
     yield redis
     await redis.delete(keys.VERSION)
 
@@ -28,14 +28,14 @@ async def redis(redis: Redis) -> AsyncIterator[Redis]:
 async def test_newer_data_is_not_changed(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     await redis.set(keys.VERSION, 2)
 
-    for refused in (jobs.create_job("a", {}), leases.claim_job(["default"], "w"), jobs.sweep(), jobs.get_stats()):
-        with pytest.raises(DataVersionUnsupported, match="is of version 2, and this service knows versions up to 1"):
-            await refused
+    for call in (jobs.create_job("a", {}), leases.claim_job(["default"], "w"), jobs.sweep(), jobs.get_stats()):
+        with pytest.raises(DataVersionUnsupported, match="has data version 2; the newest supported is 1"):
+            await call
 
     assert await redis.keys() == [keys.VERSION.encode()]
 
 
-async def test_a_service_that_runs_on_sees_newer_data_with_its_next_look_at_the_clock(
+async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock(
     jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await jobs.create_job("a", {})
@@ -50,16 +50,16 @@ async def test_a_service_that_runs_on_sees_newer_data_with_its_next_look_at_the_
     await jobs.create_job("c", {})
 
 
-async def test_a_clock_that_was_misjudged_is_not_read_without_the_version(jobs: JobStateManager, redis: Redis) -> None:
+async def test_reading_the_clock_again_also_reads_the_version(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", {})
     await redis.set(keys.VERSION, 2)
-    jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script comes LATE
+    jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script replies LATE
 
     with pytest.raises(DataVersionUnsupported):
         await jobs.create_job("b", {})
 
 
-async def test_what_is_no_version_is_not_ours(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unreadable_version_is_corrupt(jobs: JobStateManager, redis: Redis) -> None:
     await redis.set(keys.VERSION, "two")
     with pytest.raises(StoreCorrupt, match="jobs:version holds b'two'"):
         await jobs.create_job("a", {})
@@ -70,7 +70,9 @@ async def test_what_is_no_version_is_not_ours(jobs: JobStateManager, redis: Redi
         await jobs.create_job("a", {})
 
 
-async def test_data_of_before_is_marked_and_a_mark_is_kept(jobs: JobStateManager, redis: Redis) -> None:
+async def test_data_without_a_version_gets_one_and_an_existing_version_is_kept(
+    jobs: JobStateManager, redis: Redis
+) -> None:
     await jobs.write_version()
     assert await redis.get(keys.VERSION) == b"1"
 
@@ -79,19 +81,19 @@ async def test_data_of_before_is_marked_and_a_mark_is_kept(jobs: JobStateManager
     assert await redis.get(keys.VERSION) == b"2"
 
 
-def test_an_older_service_says_why_and_goes_on_when_the_data_is_its_own_again(
+def test_an_older_service_reports_newer_data_and_recovers_when_it_is_gone(
     store_url: str, capfd: pytest.CaptureFixture[str]
 ) -> None:
     with sync_redis.Redis.from_url(store_url) as redis:
         redis.flushdb()
         redis.set(keys.VERSION, 2)
         with TestClient(create_app(Settings.from_environment({}), store_url)) as client:
-            refused = client.post("/v1/jobs", json={"job_id": "a", "input_params": 1})
+            rejected = client.post("/v1/jobs", json={"job_id": "a", "input_params": 1})
             ready = client.get("/ready")
-            for answer in (refused, ready):
-                assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
-                assert answer.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
-                assert "of version 2, and this service knows versions up to 1" in answer.json()["detail"]
+            for response in (rejected, ready):
+                assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
+                assert response.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
+                assert "has data version 2; the newest supported is 1" in response.json()["detail"]
             assert client.get("/health").status_code == 200
             assert redis.keys() == [keys.VERSION.encode()]
 
@@ -101,6 +103,6 @@ def test_an_older_service_says_why_and_goes_on_when_the_data_is_its_own_again(
             assert client.get("/ready").status_code == 200
             assert client.post("/v1/jobs", json={"job_id": "a", "input_params": 1}).status_code == 201
         redis.flushdb()
-    said = capfd.readouterr()
-    events = said.out + said.err
+    output = capfd.readouterr()
+    events = output.out + output.err
     assert [events.count(event) for event in (DATA_VERSION_UNSUPPORTED, CONNECTED, REDIS_UNAVAILABLE)] == [1, 1, 0]

@@ -1,4 +1,4 @@
-"""The doctor finds what does not fit together and puts it right; and finds nothing where nothing is wrong."""
+"""The doctor reports and repairs every kind of issue, and reports nothing about a consistent store."""
 
 import asyncio
 import contextlib
@@ -18,17 +18,18 @@ from service.store.doctor import CheckStats, Issue, IssueType, check
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
-from tests.helpers.consistency import ails, drift
+from service.store.queues import QueueManager
+from tests.helpers.consistency import doctor_issues, inconsistencies
 
-pytestmark = pytest.mark.leaves_debris
+pytestmark = pytest.mark.corrupts_keys
 
 HOUR = 3600 * 1000
-Break = Callable[[Redis], Awaitable[Any]]
+Damage = Callable[[Redis], Awaitable[Any]]
 
 
 @pytest.fixture
-async def world(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> Redis:
-    """A store with a job on every shelf, and a key of every kind."""
+async def store(jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis) -> Redis:
+    """A store with a job in every state, and a key of every kind."""
     about = {"queue": "q", "slate_id": "s", "correlation_id": "c"}
     for name in ("leased", "pending", "running", "completed", "failed", "cancelled"):
         await jobs.create_job(name, {"n": 1}, **about)
@@ -44,20 +45,18 @@ async def world(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> Re
     await jobs.cancel_job("cancelled")
     await jobs.cancel_job("deleted")
     await jobs.delete_job("deleted")
-    await leases.configure_queue("q", max_running=5)
-    await leases.start_drain(60)
+    await queues.configure_queue("q", max_running=5)
+    await queues.start_drain(60)
     await jobs.write_version()
-    await redis.set("not-ours", "1", ex=3600)
+    await redis.set("other-key", "1", ex=3600)
     return redis
 
 
-async def test_what_all_jobs_share_lives_as_long_as_each_of_them(
-    jobs: JobStateManager, pool: BlockingConnectionPool
-) -> None:
-    """Its end is not moved with each change, but where that of an index is, and by then far enough."""
+async def test_shared_indexes_live_as_long_as_every_job(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
+    """Their time to live is extended only when that of an index is, and then by enough."""
     for name, queue, delay in (("a", "q", 0), ("b", "r", 1800), ("c", "r", 4200)):
         await jobs.create_job(name, 1, queue=queue, delay_seconds=delay)
-    assert await ails(pool) == []
+    assert await doctor_issues(pool) == []
 
 
 async def contents(redis: Redis) -> dict[bytes, tuple[bytes | None, int]]:
@@ -68,71 +67,74 @@ def kinds(findings: list[Issue]) -> list[tuple[str, str]]:
     return sorted((str(one.type), one.key) for one in findings)
 
 
-async def first_epitaph(redis: Redis, shelf: str) -> Any:
-    [member] = await redis.zrange(keys.by_expiry("q", shelf), 0, -1)
+async def first_expiry_member(redis: Redis, state: str) -> Any:
+    [member] = await redis.zrange(keys.by_expiry("q", state), 0, -1)
     return member
 
 
-async def change_epitaph(redis: Redis) -> None:
-    """Let the sweep's entry be of an earlier revision."""
-    name, member = keys.by_expiry("q", "completed"), await first_epitaph(redis, "completed")
+async def change_expiry_member(redis: Redis) -> None:
+    """Replace the expiry entry of a job by one of an earlier revision."""
+    name, member = keys.by_expiry("q", "completed"), await first_expiry_member(redis, "completed")
     score = await redis.zscore(name, member)
     await redis.zadd(name, {member.replace(b"|3|", b"|2|"): score or 0})
     await redis.zrem(name, member)
 
 
 async def change_creation(redis: Redis) -> None:
-    """Let an entry of `tags` be of another creation."""
+    """Replace an entry of `tags` by one with another creation time."""
     [member] = [one for one in await redis.zrange(keys.TAGS, 0, -1) if one.endswith(b":pending") and one[:1] == b"s"]
     tag, created, job_id = member.split(b":")
     await redis.zrem(keys.TAGS, member)
     await redis.zadd(keys.TAGS, {b":".join((tag, b"%016d" % (int(created) - 1), job_id)): 0})
 
 
-async def put_on_another_shelf(redis: Redis) -> None:
+async def move_to_another_state(redis: Redis) -> None:
     score = await redis.zscore(keys.by_creation("q", "running"), "running")
     await redis.zrem(keys.by_creation("q", "running"), "running")
     await redis.zadd(keys.by_creation("q", "pending"), {"running": score or 0})
     await redis.pexpire(keys.by_creation("q", "pending"), HOUR * 24 * 30)
 
 
-async def forget_all_indexes(redis: Redis) -> None:
+async def delete_all_indexes(redis: Redis) -> None:
     await redis.delete(*[name for name in await redis.keys("jobs:*") if await redis.type(name) == b"zset"])
 
 
 LIST, EXP = keys.by_creation("q", "completed"), keys.by_expiry("q", "completed")
-#: What is broken, how, and everything that is to be found of it.
-REPAIRABLE: dict[str, tuple[Break, list[tuple[str, str]]]] = {
+#: What is damaged, how, and all issues that the doctor must report.
+REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "list entry lost": (lambda redis: redis.zrem(LIST, "completed"), [("missing", LIST)]),
     "list entry of another creation": (lambda redis: redis.zincrby(LIST, -1, "completed"), [("score", LIST)]),
-    "on another shelf": (
-        put_on_another_shelf,
+    "in another state": (
+        move_to_another_state,
         [("missing", keys.by_creation("q", "running")), ("stray", keys.by_creation("q", "pending"))],
     ),
-    "epitaph lost": (
+    "expiry entry lost": (
         lambda redis: redis.delete(EXP),
-        [("count", keys.by_expiry("q", "*")), ("missing", EXP), ("stray", keys.SHELVES)],
+        [("count", keys.by_expiry("q", "*")), ("missing", EXP), ("stray", keys.INDEXES)],
     ),
-    "epitaph of another revision": (change_epitaph, [("missing", EXP), ("stray", EXP)]),
+    "expiry entry of another revision": (change_expiry_member, [("missing", EXP), ("stray", EXP)]),
     "tag lost": (lambda redis: redis.zremrangebyrank(keys.TAGS, 0, 0), [("missing", keys.TAGS)]),
     "tag of another creation": (change_creation, [("missing", keys.TAGS), ("stray", keys.TAGS)]),
     "tag without a job": (lambda redis: redis.zadd(keys.TAGS, {"s00:0000000000000001:x": 0}), [("stray", keys.TAGS)]),
-    "shelf not registered": (
-        lambda redis: redis.zrem(keys.SHELVES, "q:completed"),
-        [("count", keys.by_expiry("q", "*")), ("missing", keys.SHELVES)],
+    "index not registered": (
+        lambda redis: redis.zrem(keys.INDEXES, "q:completed"),
+        [("count", keys.by_expiry("q", "*")), ("missing", keys.INDEXES)],
     ),
-    "shelf registered too late": (
-        lambda redis: redis.zincrby(keys.SHELVES, HOUR, "q:completed"),
-        [("score", keys.SHELVES)],
+    "index registered too late": (
+        lambda redis: redis.zincrby(keys.INDEXES, HOUR, "q:completed"),
+        [("score", keys.INDEXES)],
     ),
-    "shelf without jobs": (lambda redis: redis.zadd(keys.SHELVES, {"q:none": 2**50}), [("stray", keys.SHELVES)]),
+    "registered index without jobs": (
+        lambda redis: redis.zadd(keys.INDEXES, {"q:none": 2**50}),
+        [("stray", keys.INDEXES)],
+    ),
     "due lost": (
-        lambda redis: redis.zrem(keys.DUE, "q:delayed"),
-        [("missing", keys.DUE)],
+        lambda redis: redis.zrem(keys.DELAYED, "q:delayed"),
+        [("missing", keys.DELAYED)],
     ),
-    "due without a job": (lambda redis: redis.zadd(keys.DUE, {"q:gone": 2**50}), [("stray", keys.DUE)]),
-    "due of a job that runs": (lambda redis: redis.zadd(keys.DUE, {"q:running": 2**50}), [("stray", keys.DUE)]),
-    "due at another time": (lambda redis: redis.zincrby(keys.DUE, 1000, "q:delayed"), [("score", keys.DUE)]),
+    "due without a job": (lambda redis: redis.zadd(keys.DELAYED, {"q:gone": 2**50}), [("stray", keys.DELAYED)]),
+    "due of a job that runs": (lambda redis: redis.zadd(keys.DELAYED, {"q:running": 2**50}), [("stray", keys.DELAYED)]),
+    "due at another time": (lambda redis: redis.zincrby(keys.DELAYED, 1000, "q:delayed"), [("score", keys.DELAYED)]),
     "lease lost": (lambda redis: redis.zrem(keys.LEASES, "leased"), [("missing", keys.LEASES)]),
     "lease of another end": (lambda redis: redis.zincrby(keys.LEASES, 1, "leased"), [("score", keys.LEASES)]),
     "lease of a job without one": (lambda redis: redis.zadd(keys.LEASES, {"running": 2**50}), [("stray", keys.LEASES)]),
@@ -153,43 +155,46 @@ REPAIRABLE: dict[str, tuple[Break, list[tuple[str, str]]]] = {
 
 
 @pytest.mark.parametrize("name", REPAIRABLE)
-async def test_drift_is_found_untouched_and_then_repaired(
-    world: Redis, pool: BlockingConnectionPool, name: str
+async def test_issues_are_reported_without_changes_and_then_repaired(
+    store: Redis, pool: BlockingConnectionPool, name: str
 ) -> None:
-    breaks, expected = REPAIRABLE[name]
-    await breaks(world)
-    before = await contents(world)
+    damage, expected = REPAIRABLE[name]
+    await damage(store)
+    before = await contents(store)
 
-    found = await ails(pool)
+    found = await doctor_issues(pool)
 
     assert kinds(found) == sorted(expected)
     assert not any(one.repaired for one in found)
-    assert await contents(world) == before
+    assert await contents(store) == before
 
-    repaired = await ails(pool, repair=True)
+    repaired = await doctor_issues(pool, repair=True)
     assert {one.type for one in repaired} <= {one.type for one in found} - {IssueType.COUNT}
     assert [one.repaired for one in repaired] == [True] * len(repaired) != []
-    assert (await ails(pool), await drift(world)) == ([], [])
-    assert await world.get("not-ours") == b"1"
+    assert (await doctor_issues(pool), await inconsistencies(store)) == ([], [])
+    assert await store.get("other-key") == b"1"
 
 
-async def test_all_indexes_are_made_again_out_of_the_records(
-    world: Redis, pool: BlockingConnectionPool, jobs: JobStateManager
+async def test_all_indexes_are_rebuilt_from_the_records(
+    store: Redis, pool: BlockingConnectionPool, jobs: JobStateManager
 ) -> None:
     before = await jobs.get_stats()
-    await forget_all_indexes(world)
+    await delete_all_indexes(store)
 
-    assert all(one.repaired for one in await ails(pool, repair=True))
+    assert all(one.repaired for one in await doctor_issues(pool, repair=True))
 
-    assert (await ails(pool), await drift(world)) == ([], [])
+    assert (await doctor_issues(pool), await inconsistencies(store)) == ([], [])
     after = await jobs.get_stats()
     assert (after.statuses, after.delayed, after.running) == (before.statuses, before.delayed, before.running)
 
 
-TOLD: dict[str, tuple[Break, list[tuple[str, str]]]] = {
+REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "unknown key": (lambda redis: redis.set("jobs:odd", 1), [("foreign", "jobs:odd")]),
     "name that is no text": (lambda redis: redis.set(b"jobs:\xff", 1), [("foreign", "jobs:\\xff")]),
-    "list of no shelf": (lambda redis: redis.zadd("jobs:list:q:odd", {"a": 1}), [("foreign", "jobs:list:q:odd")]),
+    "list of an unknown state": (
+        lambda redis: redis.zadd("jobs:list:q:odd", {"a": 1}),
+        [("foreign", "jobs:list:q:odd")],
+    ),
     "job of no id": (lambda redis: redis.hset("job:a b", "status", "odd"), [("foreign", "job:a b")]),
     "job that is no hash": (lambda redis: redis.set("job:odd", 1), [("type", "job:odd")]),
     "index that is no sorted set": (
@@ -211,118 +216,118 @@ TOLD: dict[str, tuple[Break, list[tuple[str, str]]]] = {
 }
 
 
-@pytest.mark.parametrize("name", TOLD)
-async def test_what_is_not_ours_or_cannot_be_read_is_told_and_left_alone(
-    world: Redis, pool: BlockingConnectionPool, name: str
+@pytest.mark.parametrize("name", REPORT_ONLY)
+async def test_foreign_and_unreadable_keys_are_reported_and_not_changed(
+    store: Redis, pool: BlockingConnectionPool, name: str
 ) -> None:
-    breaks, expected = TOLD[name]
-    await breaks(world)
-    before = await contents(world)
+    damage, expected = REPORT_ONLY[name]
+    await damage(store)
+    before = await contents(store)
 
-    found = await ails(pool, repair=True)
+    found = await doctor_issues(pool, repair=True)
 
     assert set(expected) <= set(kinds(found))
     assert not any(one.repaired for one in found)
-    assert await contents(world) == before
-    assert kinds(await ails(pool)) == kinds(found)
+    assert await contents(store) == before
+    assert kinds(await doctor_issues(pool)) == kinds(found)
 
 
 @pytest.mark.parametrize(
-    "shared", [keys.TAGS, keys.DUE, keys.LEASES, keys.SHELVES, keys.CLOCK, keys.EVENTS, keys.QUEUES]
+    "shared", [keys.TAGS, keys.DELAYED, keys.LEASES, keys.INDEXES, keys.CLOCK, keys.EVENTS, keys.QUEUES]
 )
-async def test_a_shared_key_that_is_not_ours_hides_nothing_else(
-    world: Redis, pool: BlockingConnectionPool, shared: str
+async def test_a_shared_key_of_unexpected_type_hides_no_other_issue(
+    store: Redis, pool: BlockingConnectionPool, shared: str
 ) -> None:
-    await world.delete(shared)
-    await world.rpush(shared, "odd")
-    await world.zrem(LIST, "completed")
+    await store.delete(shared)
+    await store.rpush(shared, "odd")
+    await store.zrem(LIST, "completed")
 
-    found = kinds(await ails(pool, repair=True))
+    found = kinds(await doctor_issues(pool, repair=True))
 
     assert ("type", shared) in found
     assert ("missing", LIST) in found
-    assert await world.lrange(shared, 0, -1) == [b"odd"]
-    assert await world.zscore(LIST, "completed") is not None
+    assert await store.lrange(shared, 0, -1) == [b"odd"]
+    assert await store.zscore(LIST, "completed") is not None
 
 
-async def test_a_job_that_is_put_back_on_its_list_is_on_no_other_from_that_moment_on(
-    world: Redis, pool: BlockingConnectionPool
+async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
+    store: Redis, pool: BlockingConnectionPool
 ) -> None:
-    await put_on_another_shelf(world)
+    await move_to_another_state(store)
 
     await StoreClient(pool, NullObserver()).run_script(scripts.EXAMINE, [keys.ROOT], ["repair", "running"])
 
-    assert await world.zscore(keys.by_creation("q", "running"), "running") is not None
-    assert await world.zscore(keys.by_creation("q", "pending"), "running") is None
+    assert await store.zscore(keys.by_creation("q", "running"), "running") is not None
+    assert await store.zscore(keys.by_creation("q", "pending"), "running") is None
 
 
-async def test_expired_jobs_that_await_their_sweep_are_no_drift(
+async def test_expired_jobs_before_the_sweep_are_no_issues(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.store.doctor.expired._PAGE", 2)
-    brief = JobStateManager(pool, ttl=timedelta(milliseconds=30))
-    await jobs.create_job("lasting", 1, "c", slate_id="s")  # so that the indexes outlast the others
+    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=30))
+    await jobs.create_job("lasting", 1, "c", slate_id="s")  # so that the indexes do not expire
     for number in range(7):
-        await brief.create_job(f"j{number}", 1, "c", slate_id="s")
-    await brief.create_job("back", 1, "c", slate_id="s")
-    await brief.cancel_job("back")
+        await short_lived.create_job(f"j{number}", 1, "c", slate_id="s")
+    await short_lived.create_job("recreated", 1, "c", slate_id="s")
+    await short_lived.cancel_job("recreated")
     await asyncio.sleep(0.05)
-    await jobs.create_job("back", 1, "c", slate_id="s")  # beside its own unswept end
-    await redis.zadd(keys.SHELVES, {"q:none": 1})  # which the sweep takes out
+    await jobs.create_job("recreated", 1, "c", slate_id="s")  # created again, while its expired entry is not swept yet
+    await redis.zadd(keys.INDEXES, {"q:none": 1})  # the sweep removes it
     ended = keys.by_expiry("default", "pending")
     at_one_time: dict[Any, float] = {member: 1 for member in await redis.zrange(ended, 0, -1) if member[:1] == b"j"}
     await redis.zadd(ended, at_one_time)
-    await redis.zadd(keys.SHELVES, {"default:pending": 1})
+    await redis.zadd(keys.INDEXES, {"default:pending": 1})
     before = await contents(redis)
 
-    assert await ails(pool, repair=True) == []
+    assert await doctor_issues(pool, repair=True) == []
 
     assert await contents(redis) == before
     assert await jobs.sweep() == 8
-    assert (await ails(pool), await drift(redis)) == ([], [])
+    assert (await doctor_issues(pool), await inconsistencies(redis)) == ([], [])
 
 
-async def test_an_entry_lost_among_those_that_await_their_sweep_is_found(
+async def test_an_orphan_among_expired_jobs_is_found(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager
 ) -> None:
-    await JobStateManager(pool, ttl=timedelta(milliseconds=30)).create_job("brief", 1)
+    await JobStateManager(pool, ttl=timedelta(milliseconds=30)).create_job("short_lived", 1)
     await jobs.create_job("lost", 1)
     await redis.delete(keys.job("lost"))
     await asyncio.sleep(0.05)
 
-    found = await ails(pool, repair=True)
+    found = await doctor_issues(pool, repair=True)
 
     assert {one.member and one.member.split("|")[0] for one in found} == {"lost"}
-    assert await redis.zscore(keys.by_creation("default", "pending"), "brief") is not None
+    assert await redis.zscore(keys.by_creation("default", "pending"), "short_lived") is not None
 
 
-async def test_newer_data_is_not_looked_at(world: Redis, pool: BlockingConnectionPool) -> None:
-    await world.set(keys.VERSION, 2)
+async def test_data_of_a_newer_version_is_not_checked(store: Redis, pool: BlockingConnectionPool) -> None:
+    await store.set(keys.VERSION, 2)
     with pytest.raises(DataVersionUnsupported):
-        await ails(pool, repair=True)
+        await doctor_issues(pool, repair=True)
 
 
-async def test_the_pace_bounds_what_is_looked_at(world: Redis, pool: BlockingConnectionPool) -> None:
-    tally, started = CheckStats(), asyncio.get_running_loop().time()
-    async for _ in check(StoreClient(pool, NullObserver()), rate=400, tally=tally):
+async def test_the_rate_limits_the_check(store: Redis, pool: BlockingConnectionPool) -> None:
+    stats, started = CheckStats(), asyncio.get_running_loop().time()
+    async for _ in check(StoreClient(pool, NullObserver()), rate=400, stats=stats):
         pytest.fail("nothing is wrong")
     took = asyncio.get_running_loop().time() - started
 
-    assert (tally.jobs, tally.counted) == (7, True)
-    assert tally.entries == 7 * 4 + 1 + 1 + 6  # list, exp and two tags of each; due; leases; shelves
-    assert took > (tally.jobs + tally.entries) / 400
+    assert (stats.jobs, stats.counted) == (7, True)
+    assert stats.entries == 7 * 4 + 1 + 1 + 6  # list, exp and two tags of each; due; leases; shelves
+    assert took > (stats.jobs + stats.entries) / 400
 
 
-async def test_no_false_alarm_and_no_harm_under_load(
+async def test_no_false_issue_and_no_damage_under_load(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
-    """Repair all the time while jobs are created, claimed, changed, deleted, expire, and are swept."""
-    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    """Repair continuously while jobs are created, claimed, updated, deleted, expire, and are swept."""
+    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=20))
     done, number = asyncio.Event(), itertools.count()
 
-    async def life(name: int) -> None:
+    async def run_client(name: int) -> None:
         while not done.is_set():
-            job_id, manager = f"j{next(number) % 60}", (jobs, jobs, brief)[name % 3]
+            job_id, manager = f"j{next(number) % 60}", (jobs, jobs, short_lived)[name % 3]
             with contextlib.suppress(Conflict, JobNotFound):
                 await manager.create_job(job_id, 1, "c", slate_id=f"s{name}", queue="ab"[name % 2], max_attempts=2)
                 claim = await leases.claim_job(["a", "b"], "w")
@@ -337,13 +342,13 @@ async def test_no_false_alarm_and_no_harm_under_load(
             await jobs.sweep()
             await asyncio.sleep(0.05)
 
-    load = [asyncio.create_task(life(name)) for name in range(8)] + [asyncio.create_task(sweep())]
-    tally, found = CheckStats(), []
-    while tally.jobs < 150 or tally.entries < 400:
-        found += await ails(pool, repair=True, tally=tally)
+    load = [asyncio.create_task(run_client(name)) for name in range(8)] + [asyncio.create_task(sweep())]
+    stats, found = CheckStats(), []
+    while stats.jobs < 150 or stats.entries < 400:
+        found += await doctor_issues(pool, repair=True, stats=stats)
     done.set()
     await asyncio.gather(*load)
 
     assert found == []
     await jobs.sweep()
-    assert (await ails(pool), await drift(redis)) == ([], [])
+    assert (await doctor_issues(pool), await inconsistencies(redis)) == ([], [])

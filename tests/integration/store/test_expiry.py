@@ -9,35 +9,35 @@ from service.domain.jobs import JobFilter
 from service.domain.states import Status
 from service.store import keys
 from service.store.jobs import SWEEP_BATCH, JobStateManager
-from tests.helpers.consistency import drift
-from tests.helpers.servers import PATIENCE
+from tests.helpers.consistency import inconsistencies
+from tests.helpers.polling import TIMEOUT
 
 SHORT = timedelta(milliseconds=60)
 
 
 @pytest.fixture
-def brief(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
-    """A repository that keeps jobs for a moment only."""
+def short_lived(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
+    """A manager whose jobs expire after 60 ms."""
     return JobStateManager(pool, ttl=SHORT)
 
 
-async def gone(redis: Redis, *job_ids: str) -> None:
-    """Wait until Redis has expired the jobs, reading no key so that nothing but Redis removes them."""
-    deadline = time.monotonic() + PATIENCE
+async def wait_until_expired(redis: Redis, *job_ids: str) -> None:
+    """Wait until Redis has expired the jobs, without reading them."""
+    deadline = time.monotonic() + TIMEOUT
     while await redis.exists(*(keys.job(job_id) for job_id in job_ids)):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
 
 
-async def test_counts_and_lists_leave_out_the_expired_with_nothing_swept(
-    brief: JobStateManager, jobs: JobStateManager, redis: Redis
+async def test_counts_and_lists_omit_expired_jobs_before_the_sweep(
+    short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
     for name in ("r1", "r2"):
-        await brief.create_job(name, 1, slate_id="s")
-        await brief.update_job_status(name, "running")
-    await brief.create_job("p", 1, slate_id="s")
+        await short_lived.create_job(name, 1, slate_id="s")
+        await short_lived.update_job_status(name, "running")
+    await short_lived.create_job("p", 1, slate_id="s")
     await jobs.create_job("stays", 1, slate_id="s")
-    await gone(redis, "r1", "r2", "p")
+    await wait_until_expired(redis, "r1", "r2", "p")
 
     stats = await jobs.get_stats()
 
@@ -45,115 +45,117 @@ async def test_counts_and_lists_leave_out_the_expired_with_nothing_swept(
     assert await jobs.get_running_job_count() == 0
     assert stats.oldest_pending
     assert stats.oldest_pending.job_id == "stays"
-    for wanted in (JobFilter(), JobFilter(slate_id="s"), JobFilter(status=Status.PENDING)):
-        assert [job.job_id for job in (await jobs.list_jobs(wanted)).items] == ["stays"]
+    for filters in (JobFilter(), JobFilter(slate_id="s"), JobFilter(status=Status.PENDING)):
+        assert [job.job_id for job in (await jobs.list_jobs(filters)).items] == ["stays"]
 
 
-async def test_a_sweep_leaves_nothing_of_the_expired_and_everything_of_the_others(
-    brief: JobStateManager, jobs: JobStateManager, redis: Redis
+async def test_a_sweep_removes_exactly_the_entries_of_expired_jobs(
+    short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
-    await brief.create_job("p", 1, "c", slate_id="s")
-    await brief.create_job("d", 1, "c", slate_id="s")
-    await brief.update_job_status("d", "failed")
+    await short_lived.create_job("p", 1, "c", slate_id="s")
+    await short_lived.create_job("d", 1, "c", slate_id="s")
+    await short_lived.update_job_status("d", "failed")
     await jobs.create_job("stays", 1, "c", slate_id="s")
-    await gone(redis, "p", "d")
+    await wait_until_expired(redis, "p", "d")
 
     assert await jobs.sweep() == 2
 
-    assert await drift(redis) == []
+    assert await inconsistencies(redis) == []
     assert await redis.zcard(keys.TAGS) == 2
     assert await jobs.sweep() == 0
 
 
-async def test_after_everything_expired_only_the_clock_and_the_events_are_left(
-    brief: JobStateManager, redis: Redis
-) -> None:
-    await brief.create_job("a", 1, "c", slate_id="s", queue="q1")
-    await brief.create_job("b", 1, "c", slate_id="s", queue="q2")
-    await brief.update_job_status("b", "running")
-    await gone(redis, "a", "b")
+async def test_after_all_jobs_expired_only_clock_and_events_remain(short_lived: JobStateManager, redis: Redis) -> None:
+    await short_lived.create_job("a", 1, "c", slate_id="s", queue="q1")
+    await short_lived.create_job("b", 1, "c", slate_id="s", queue="q2")
+    await short_lived.update_job_status("b", "running")
+    await wait_until_expired(redis, "a", "b")
 
-    await brief.sweep()
+    await short_lived.sweep()
 
     assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
 
 
-async def test_indexes_that_only_reads_need_go_by_themselves(brief: JobStateManager, redis: Redis) -> None:
-    """Within an hour after their last job, so that not every change has to move their end."""
-    await brief.create_job("a", 1, "c", slate_id="s")
-    await gone(redis, "a")
+async def test_indexes_that_the_sweep_does_not_need_expire_by_themselves(
+    short_lived: JobStateManager, redis: Redis
+) -> None:
+    """They expire within an hour after their last job, so that not every update has to extend them."""
+    await short_lived.create_job("a", 1, "c", slate_id="s")
+    await wait_until_expired(redis, "a")
 
     left = {name.decode(): await redis.ttl(name) for name in await redis.keys()}
 
-    lasting = {keys.CLOCK, keys.EVENTS, keys.SHELVES, keys.by_expiry("default", "pending")}
+    lasting = {keys.CLOCK, keys.EVENTS, keys.INDEXES, keys.by_expiry("default", "pending")}
     assert {name for name, seconds in left.items() if not 0 <= seconds <= 3600} == lasting
     assert set(left) == lasting | {keys.TAGS, keys.by_creation("default", "pending")}
 
 
-async def test_an_expired_job_leaves_one_event(brief: JobStateManager, redis: Redis) -> None:
-    await brief.create_job("a", 1)
-    await brief.update_job_status("a", "running")
-    await gone(redis, "a")
+async def test_an_expired_job_emits_one_event(short_lived: JobStateManager, redis: Redis) -> None:
+    await short_lived.create_job("a", 1)
+    await short_lived.update_job_status("a", "running")
+    await wait_until_expired(redis, "a")
 
-    await brief.sweep()
-    await brief.sweep()
+    await short_lived.sweep()
+    await short_lived.sweep()
 
     events = [event for _, event in await redis.xrange(keys.EVENTS)]
     assert [event[b"event"] for event in events] == [b"changed", b"changed", b"expired"]
     assert (events[-1][b"job_id"], events[-1][b"status"], events[-1][b"revision"]) == (b"a", b"running", b"3")
 
 
-async def test_an_id_created_again_before_the_sweep_is_left_alone(
-    brief: JobStateManager, jobs: JobStateManager, redis: Redis
+async def test_the_sweep_does_not_touch_a_job_created_again_with_the_same_id(
+    short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
-    await brief.create_job("a", 1, slate_id="s")
-    await gone(redis, "a")
+    await short_lived.create_job("a", 1, slate_id="s")
+    await wait_until_expired(redis, "a")
     again = (await jobs.create_job("a", 2, slate_id="s")).job
 
     assert await jobs.sweep() == 1
 
-    assert await drift(redis) == []
+    assert await inconsistencies(redis) == []
     assert [job.created_at for job in (await jobs.list_jobs(JobFilter(slate_id="s"))).items] == [again.created_at]
     assert (await jobs.get_stats()).statuses[Status.PENDING] == 1
 
 
-async def test_more_than_a_batch_is_swept_in_one_go(brief: JobStateManager, redis: Redis) -> None:
+async def test_one_sweep_handles_more_than_one_batch(short_lived: JobStateManager, redis: Redis) -> None:
     count = SWEEP_BATCH + 7
-    await asyncio.gather(*(brief.create_job(f"j{n}", 1, queue=f"q{n % 3}") for n in range(count)))
-    await gone(redis, *(f"j{n}" for n in range(count)))
+    await asyncio.gather(*(short_lived.create_job(f"j{n}", 1, queue=f"q{n % 3}") for n in range(count)))
+    await wait_until_expired(redis, *(f"j{n}" for n in range(count)))
 
-    assert await brief.sweep() == count
+    assert await short_lived.sweep() == count
 
     assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
 
 
-async def test_a_change_keeps_an_older_job_from_the_sweep(
-    brief: JobStateManager, jobs: JobStateManager, redis: Redis
+async def test_an_update_prolongs_the_retention_of_a_job(
+    short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
-    await brief.create_job("other", 1)
-    await brief.create_job("a", 1)
+    await short_lived.create_job("other", 1)
+    await short_lived.create_job("a", 1)
     await jobs.update_job_status("a", "running")
-    await gone(redis, "other")
+    await wait_until_expired(redis, "other")
 
     assert await jobs.sweep() == 1
 
     assert await jobs.get_running_job_count() == 1
 
 
-async def test_a_delayed_job_is_kept_for_its_delay_and_the_retention(brief: JobStateManager, redis: Redis) -> None:
-    job = (await brief.create_job("a", 1, delay_seconds=100)).job
+async def test_a_delayed_job_is_kept_for_its_delay_plus_the_retention(
+    short_lived: JobStateManager, redis: Redis
+) -> None:
+    job = (await short_lived.create_job("a", 1, delay_seconds=100)).job
 
     assert await redis.pttl(keys.job("a")) > 99_000
     assert job.available_at
     assert job.expires_at > job.available_at
 
 
-async def test_an_id_created_again_before_the_sweep_is_shown_once_and_as_what_it_is(
-    brief: JobStateManager, jobs: JobStateManager, redis: Redis
+async def test_an_id_created_again_before_the_sweep_is_listed_once_and_correctly(
+    short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
-    await brief.create_job("a", 1, queue="old", slate_id="s")
-    await jobs.create_job("b", 1, queue="old")  # it keeps the list alive that still has the expired job
-    await gone(redis, "a")
+    await short_lived.create_job("a", 1, queue="old", slate_id="s")
+    await jobs.create_job("b", 1, queue="old")  # so that the index with the expired job does not expire
+    await wait_until_expired(redis, "a")
     again = (await jobs.create_job("a", 1, queue="new", slate_id="s")).job
 
     oldest = (await jobs.get_stats()).oldest_pending
@@ -163,35 +165,33 @@ async def test_an_id_created_again_before_the_sweep_is_shown_once_and_as_what_it
     assert [job.job_id for job in (await jobs.list_jobs(JobFilter())).items] == ["a", "b"]
 
 
-async def test_an_entry_that_is_not_ours_does_not_stop_the_sweep(brief: JobStateManager, redis: Redis) -> None:
-    await brief.create_job("a", 1, queue="a")
-    await brief.create_job("b", 1, queue="b")
+async def test_a_foreign_entry_does_not_stop_the_sweep(short_lived: JobStateManager, redis: Redis) -> None:
+    await short_lived.create_job("a", 1, queue="a")
+    await short_lived.create_job("b", 1, queue="b")
     await redis.zadd(keys.by_expiry("a", "pending"), {"garbage": 1})
-    await gone(redis, "a", "b")
+    await wait_until_expired(redis, "a", "b")
 
-    assert await brief.sweep() == 3
+    assert await short_lived.sweep() == 3
 
     assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
 
 
 @pytest.mark.leaves_debris
-async def test_a_key_that_is_not_ours_does_not_keep_the_sweep_from_the_others(
-    brief: JobStateManager, redis: Redis
-) -> None:
-    await brief.create_job("a", 1, queue="a")
-    await brief.create_job("b", 1, queue="b")
-    await gone(redis, "a", "b")
-    foreign = keys.by_expiry("a", "pending")
-    await redis.delete(foreign)
-    await redis.set(foreign, "foreign", ex=60)
+async def test_a_key_of_unexpected_type_does_not_stop_the_sweep(short_lived: JobStateManager, redis: Redis) -> None:
+    await short_lived.create_job("a", 1, queue="a")
+    await short_lived.create_job("b", 1, queue="b")
+    await wait_until_expired(redis, "a", "b")
+    index = keys.by_expiry("a", "pending")
+    await redis.delete(index)
+    await redis.set(index, "foreign", ex=60)
 
-    assert await brief.sweep() == 1
+    assert await short_lived.sweep() == 1
 
     assert not await redis.exists(keys.by_expiry("b", "pending"))
-    assert await redis.get(foreign) == b"foreign"
+    assert await redis.get(index) == b"foreign"
 
 
-async def test_a_clock_that_was_ahead_once_does_not_stretch_the_retention(jobs: JobStateManager, redis: Redis) -> None:
+async def test_a_clock_ahead_of_time_does_not_extend_the_retention(jobs: JobStateManager, redis: Redis) -> None:
     await redis.set(keys.CLOCK, 4_102_444_800_000_000)  # the year 2100
 
     job = (await jobs.create_job("a", 1)).job
@@ -202,12 +202,12 @@ async def test_a_clock_that_was_ahead_once_does_not_stretch_the_retention(jobs: 
     assert (changed.updated_at >= job.created_at, changed.expires_at < "2100") == (True, True)
 
 
-async def test_an_expired_job_still_tells_its_slate_by_its_tag(brief: JobStateManager, redis: Redis) -> None:
-    await brief.create_job("a", 1, slate_id="s")
-    [tagged] = await redis.zrange(keys.TAGS, 0, -1)
-    await gone(redis, "a")
+async def test_the_event_of_an_expired_job_has_the_tag_of_its_slate(short_lived: JobStateManager, redis: Redis) -> None:
+    await short_lived.create_job("a", 1, slate_id="s")
+    [tag_member] = await redis.zrange(keys.TAGS, 0, -1)
+    await wait_until_expired(redis, "a")
 
-    await brief.sweep()
+    await short_lived.sweep()
 
     [(_, event)] = await redis.xrevrange(keys.EVENTS, count=1)
-    assert (event[b"event"], event[b"tags"]) == (b"expired", tagged.split(b":")[0])
+    assert (event[b"event"], event[b"tags"]) == (b"expired", tag_member.split(b":")[0])

@@ -1,4 +1,4 @@
-"""Changes that are answered once Redis has synced them, on the server that comes along, which knows `WAITAOF`."""
+"""Changes that return once they are on disk, on the embedded Redis, which has `WAITAOF`."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -14,7 +14,8 @@ from service.store import fsync
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
-from tests.helpers.servers import ProcessRedis
+from service.store.queues import QueueManager
+from tests.helpers.redis_servers import ProcessRedis
 
 Start = Callable[..., str]
 
@@ -33,73 +34,76 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 @asynccontextmanager
-async def store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager, Redis]]:
+async def store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager, QueueManager, Redis]]:
     pool = create_pool(url)
     jobs = JobStateManager(pool, ttl=timedelta(days=1), waitaof=True)
-    yield jobs, LeaseManager(pool, ttl=timedelta(days=1), waitaof=True), Redis(connection_pool=pool)
+    leases = LeaseManager(pool, ttl=timedelta(days=1), waitaof=True)
+    yield jobs, leases, QueueManager(pool, waitaof=True), Redis(connection_pool=pool)
     await pool.disconnect()
 
 
-async def asked(redis: Redis) -> int:
-    """Return how often Redis was asked to say when it has synced."""
+async def waits(redis: Redis) -> int:
+    """Return how many `WAITAOF` commands Redis has received."""
     return int((await redis.info("commandstats")).get("cmdstat_waitaof", {}).get("calls", 0))
 
 
-async def test_every_change_waits_for_a_sync_and_all_that_come_at_once_for_one(start: Start) -> None:
-    async with store(start("--appendfsync", "always")) as (jobs, leases, redis):
+async def test_every_change_waits_for_fsync_and_concurrent_changes_share_one_wait(start: Start) -> None:
+    async with store(start("--appendfsync", "always")) as (jobs, leases, queues, redis):
         await asyncio.gather(*(jobs.create_job(f"j{number}", 1) for number in range(50)))
-        assert 1 <= await asked(redis) <= 5
+        assert 1 <= await waits(redis) <= 5
         changes = [
             lambda: leases.claim_job(["default"], "w"),
             lambda: jobs.update_job_status("j1", "running"),
-            lambda: jobs.update_job_status("j1", "running"),  # made before, perhaps a moment ago: it is assured again
+            lambda: jobs.update_job_status("j1", "running"),  # a retry waits too, because the first call may not have
             lambda: jobs.cancel_job("j2"),
             lambda: jobs.delete_job("j2"),
-            lambda: leases.configure_queue("q", paused=True),
+            lambda: queues.configure_queue("q", paused=True),
         ]
         for number, change in enumerate(changes):
-            before = await asked(redis)
+            before = await waits(redis)
             try:
                 await change()  # type: ignore[no-untyped-call]
             except errors.IllegalTransition:
                 assert number == 2
-            assert await asked(redis) == before + 1, number
-        before = await asked(redis)
+            assert await waits(redis) == before + 1, number
+        before = await waits(redis)
         await jobs.get_job("j1")
         await jobs.get_stats()
         await jobs.sweep()
-        assert await asked(redis) == before
+        assert await waits(redis) == before
 
 
-async def test_what_is_not_synced_in_time_is_not_acknowledged(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_is_not_on_disk_in_time_is_not_acknowledged(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fsync, "WAITAOF_TIMEOUT_MS", 50)
-    async with store(start("--appendfsync", "no")) as (jobs, _, redis):
-        with pytest.raises(errors.StoreTimeout, match="not on the disk yet"):
+    async with store(start("--appendfsync", "no")) as (jobs, _, _, redis):
+        with pytest.raises(errors.StoreTimeout, match="not synced to disk"):
             await jobs.create_job("j", 1)
         assert await redis.exists("job:j")
 
 
 @pytest.mark.parametrize(
-    ("options", "meant", "said"),
+    ("options", "error", "text"),
     [
         (("--appendonly", "no"), errors.StoreReadOnly, "appendonly yes"),
         (("--rename-command", "WAITAOF", "GONE"), errors.StoreAccessDenied, "7.2"),
     ],
     ids=["no append-only file", "an older Redis"],
 )
-async def test_a_redis_that_cannot_say_is_refused(
-    start: Start, options: tuple[str, ...], meant: type[Exception], said: str
+async def test_a_redis_without_waitaof_support_is_rejected(
+    start: Start, options: tuple[str, ...], error: type[Exception], text: str
 ) -> None:
-    async with store(start(*options)) as (jobs, _, _):
-        with pytest.raises(meant, match=said):
+    async with store(start(*options)) as (jobs, _, _, _):
+        with pytest.raises(error, match=text):
             await jobs.create_job("j", 1)
 
 
-async def test_who_comes_while_one_sync_is_awaited_waits_for_the_next(start: Start) -> None:
-    async with store(start("--appendfsync", "everysec")) as (jobs, _, redis):
+async def test_a_change_during_a_wait_waits_for_the_next_one(start: Start) -> None:
+    async with store(start("--appendfsync", "everysec")) as (jobs, _, _, redis):
         first = asyncio.create_task(jobs.create_job("a", 1))
-        while not await asked(redis):  # noqa: ASYNC110 (nobody tells of it)
+        while not await waits(redis):  # noqa: ASYNC110 (there is no event for it)
             await asyncio.sleep(0.01)
         await jobs.create_job("b", 1)
         assert first.done()
-        assert await asked(redis) == 2
+        assert await waits(redis) == 2

@@ -1,4 +1,4 @@
-"""What a job tells of its changes."""
+"""The history of a job."""
 
 import pytest
 from redis.asyncio import Redis
@@ -17,7 +17,7 @@ async def history(jobs: JobStateManager, job_id: str = "j") -> list[tuple[int, s
     return [(change.revision, change.change) for change in found.items]
 
 
-async def test_a_job_tells_what_has_become_of_it(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_the_history_lists_the_changes_of_a_job(jobs: JobStateManager, leases: LeaseManager) -> None:
     created = (await jobs.create_job("j", 1, max_attempts=2)).job
     assert await history(jobs) == [(1, "created")]
     claim = await leases.claim_job(["default"], "w")
@@ -38,7 +38,7 @@ async def test_a_job_tells_what_has_become_of_it(jobs: JobStateManager, leases: 
     assert await jobs.get_history("nobody") is None
 
 
-async def test_of_a_long_history_the_beginning_goes(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_a_long_history_loses_its_oldest_entries(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     for _ in range(60):
         claim = await leases.claim_job(["default"], "w")
@@ -50,7 +50,7 @@ async def test_of_a_long_history_the_beginning_goes(jobs: JobStateManager, lease
     assert [change.revision for change in found.items] == list(range(22, 122))
 
 
-async def test_a_history_that_is_not_ours_is_corrupt(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unreadable_history_is_corrupt(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
     await redis.hset("job:j", "_history", "abc")
     with pytest.raises(errors.StoreCorrupt):

@@ -1,4 +1,4 @@
-"""Leases in the store: who gets a job, who keeps it, who may say how it ends."""
+"""Claims, heartbeats, releases and the reaper."""
 
 import asyncio
 from collections import Counter
@@ -20,6 +20,7 @@ from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.observer import NullObserver
+from service.store.queues import QueueManager
 from tests.integration.store.test_random_histories import expire_lease
 
 
@@ -44,9 +45,9 @@ async def test_a_claim_gives_the_oldest_job_of_its_queues(jobs: JobStateManager,
     for job_id, queue in (("x", "other"), ("b1", "b"), ("a1", "a"), ("b2", "b")):
         await jobs.create_job(job_id, 1, queue=queue)
 
-    given = [(await claimed(leases, "a", "b")).job.job_id for _ in range(3)]
+    claimed_ids = [(await claimed(leases, "a", "b")).job.job_id for _ in range(3)]
 
-    assert given == ["b1", "a1", "b2"]
+    assert claimed_ids == ["b1", "a1", "b2"]
     assert await leases.claim_job(["a", "b", "none"], "w") is None
 
 
@@ -74,19 +75,19 @@ async def test_a_delayed_job_is_claimed_once_its_delay_is_over(jobs: JobStateMan
     assert (await claimed(leases)).job.job_id == "later"
 
 
-async def test_expired_jobs_are_passed_over(
+async def test_claims_skip_expired_jobs(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
-    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=20))
     for number in range(7):
-        await brief.create_job(f"gone-{number}", 1)
-    await brief.create_job("gone-later", 1, delay_seconds=1)
+        await short_lived.create_job(f"expired-{number}", 1)
+    await short_lived.create_job("expired-later", 1, delay_seconds=1)
     await jobs.create_job("there", 1)
     await asyncio.sleep(1.1)
     assert (await claimed(leases)).job.job_id == "there"
 
 
-async def test_a_running_job_that_lies_on_a_list_of_pending_ones_is_not_given_out_again(
+async def test_a_running_job_in_the_index_of_pending_jobs_is_not_claimed_again(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
@@ -99,36 +100,32 @@ async def test_a_running_job_that_lies_on_a_list_of_pending_ones_is_not_given_ou
     await redis.zrem(keys.by_creation("default", "pending"), "j")
 
 
-async def test_a_shelf_that_is_not_ours_hides_no_count(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unknown_state_in_the_indexes_does_not_affect_counts(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
-    await redis.zadd(keys.SHELVES, {"default:odd": 2**50})
+    await redis.zadd(keys.INDEXES, {"default:odd": 2**50})
 
     assert (await jobs.get_stats()).statuses[Status.PENDING] == 1
-    await redis.zrem(keys.SHELVES, "default:odd")
+    await redis.zrem(keys.INDEXES, "default:odd")
 
 
 @pytest.mark.leaves_debris
-async def test_what_waits_for_its_time_without_being_a_delayed_job_is_passed_over_and_forgotten(
+async def test_entries_of_the_delay_index_without_a_delayed_job_are_removed(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("there", 1)
-    await jobs.create_job("held", 1, queue="held")
-    await claimed(leases, "held")
+    await jobs.create_job("claimed", 1, queue="claimed")
+    await claimed(leases, "claimed")
     await jobs.create_job("later", 1, queue="later", delay_seconds=3600)
     await redis.hset(keys.job("foreign"), "status", "pending")
-    await redis.zadd(keys.DUE, {"default:foreign": 1, "held:held": 1, "another:later": 1})
+    await redis.zadd(keys.DELAYED, {"default:foreign": 1, "claimed:claimed": 1, "another:later": 1})
 
     assert (await claimed(leases)).job.job_id == "there"
 
-    assert await leases.claim_job(["held", "later"], "w") is None
-    assert await redis.zrange(keys.DUE, 0, -1) == [b"default:foreign", b"later:later"], (
-        "what is not ours stays, for later"
-    )
+    assert await leases.claim_job(["claimed", "later"], "w") is None
+    assert await redis.zrange(keys.DELAYED, 0, -1) == [b"default:foreign", b"later:later"], "foreign entries stay"
 
 
-async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
-    jobs: JobStateManager, leases: LeaseManager
-) -> None:
+async def test_a_retried_claim_gets_the_same_job_and_lease(jobs: JobStateManager, leases: LeaseManager) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1)
     first, again = [await leases.claim_job(["default"], "w", claim_key="k") for _ in range(2)]
@@ -138,7 +135,7 @@ async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
     await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
     third = await leases.claim_job(["default"], "w", claim_key="k")
     assert third
-    assert third.job.job_id == "b", "the old lease is over, so it is a new claim"
+    assert third.job.job_id == "b", "the old lease has expired, so this is a new claim"
 
 
 @pytest.mark.parametrize(
@@ -151,7 +148,7 @@ async def test_a_claim_that_is_sent_again_gives_the_same_job_and_lease(
         (["default", "other", "third"], "w", 30),
     ],
 )
-async def test_a_claim_with_another_content_under_a_used_key_is_refused(
+async def test_a_claim_with_a_reused_key_and_other_content_is_rejected(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, queues: list[str], worker: str, lease_seconds: int
 ) -> None:
     for job_id in ("a", "b"):
@@ -167,21 +164,21 @@ async def test_a_claim_with_another_content_under_a_used_key_is_refused(
     assert await leases.claim_job(["default", "other"], "w", claim_key="k") == first
 
 
-async def test_a_used_key_of_a_claim_is_refused_with_another_content_after_its_job_has_ended(
-    jobs: JobStateManager, leases: LeaseManager
+async def test_a_reused_claim_key_is_rejected_after_its_job_has_finished(
+    jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1)
     first = await leases.claim_job(["default"], "w", claim_key="k")
     assert first
     await jobs.update_job_status("a", "completed", lease_token=first.lease.token)
-    await leases.start_drain(60)
+    await queues.start_drain(60)
 
     with pytest.raises(errors.IdempotencyKeyReused):
         await leases.claim_job(["default"], "another", claim_key="k")
 
 
-async def test_a_claim_names_a_set_of_queues(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_the_order_of_queues_does_not_distinguish_claims(jobs: JobStateManager, leases: LeaseManager) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1)
     first = await leases.claim_job(["default", "other"], "w", claim_key="k")
@@ -190,14 +187,14 @@ async def test_a_claim_names_a_set_of_queues(jobs: JobStateManager, leases: Leas
     assert await leases.claim_job(["other", "default", "other"], "w", claim_key="k") == first
 
 
-async def test_the_key_of_a_claim_that_got_no_job_is_free(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_the_key_of_a_claim_without_a_job_can_be_reused(jobs: JobStateManager, leases: LeaseManager) -> None:
     assert await leases.claim_job(["default"], "w", claim_key="k") is None
     await jobs.create_job("j", 1)
 
     assert await leases.claim_job(["default"], "another", claim_key="k")
 
 
-async def test_the_key_of_a_claim_is_free_once_the_claim_is_forgotten(
+async def test_a_claim_key_can_be_reused_once_its_record_has_expired(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id in ("a", "b"):
@@ -212,7 +209,7 @@ async def test_the_key_of_a_claim_is_free_once_the_claim_is_forgotten(
     assert other.job.job_id == "b"
 
 
-async def test_a_claim_that_is_sent_again_does_not_give_a_lease_of_another(
+async def test_a_retried_claim_does_not_get_the_lease_of_another_worker(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     await jobs.create_job("j", 1)
@@ -223,23 +220,25 @@ async def test_a_claim_that_is_sent_again_does_not_give_a_lease_of_another(
     assert await leases.claim_job(["default"], "w", claim_key="k") is None
 
 
-async def test_a_claim_whose_reply_was_lost_before_a_drain_gives_its_job_again(
-    jobs: JobStateManager, leases: LeaseManager
+async def test_a_claim_retried_during_a_drain_gets_its_job(
+    jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
     await jobs.create_job("j", 1)
     first = await leases.claim_job(["default"], "w", claim_key="k")
-    await leases.start_drain(60)
+    await queues.start_drain(60)
     assert await leases.claim_job(["default"], "w", claim_key="k") == first
 
 
-async def test_a_claim_is_not_remembered_for_long(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
+async def test_a_claim_record_expires_soon_after_its_lease(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
     await jobs.create_job("j", 1)
     await leases.claim_job(["default"], "w", lease_seconds=5, claim_key="k")
     [remembered] = await redis.keys(keys.claim("*"))
     assert 5_000 < await redis.pttl(remembered) <= 65_000
 
 
-async def test_racing_workers_get_every_job_once(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_concurrent_workers_get_each_job_once(jobs: JobStateManager, leases: LeaseManager) -> None:
     for number in range(200):
         await jobs.create_job(f"j{number}", 1)
 
@@ -255,14 +254,14 @@ async def test_racing_workers_get_every_job_once(jobs: JobStateManager, leases: 
     assert len({claim.lease.token for claim in claims}) == 200
 
 
-async def test_a_change_to_a_leased_job_needs_its_token(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_an_update_of_a_leased_job_needs_its_token(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     claim = await claimed(leases)
     before = await record(jobs, "j")
     for token in (None, "1-guess"):
-        with pytest.raises(errors.LeaseLost) as refused:
+        with pytest.raises(errors.LeaseLost) as error:
             await jobs.update_job_status("j", "completed", result=1, lease_token=token)
-        assert (refused.value.current_status, refused.value.revision) == (Status.RUNNING, 2)
+        assert (error.value.current_status, error.value.revision) == (Status.RUNNING, 2)
     assert await record(jobs, "j") == before
 
     done = await jobs.update_job_status("j", "completed", result=1, lease_token=claim.lease.token, change_id="end")
@@ -279,7 +278,7 @@ async def test_a_worker_that_lost_its_lease_cannot_overwrite_its_successor(
     await expire_lease(redis, "j")
     await leases.reap()
     second = await claimed(leases, worker="second")
-    assert [claim.lease.token.partition("-")[0] for claim in (first, second)] == ["1", "2"], "to fence by"
+    assert [claim.lease.token.partition("-")[0] for claim in (first, second)] == ["1", "2"], "for fencing"
     assert (second.job.attempt, second.job.failures) == (2, 1)
 
     for attempt in (
@@ -297,7 +296,7 @@ async def test_a_worker_that_lost_its_lease_cannot_overwrite_its_successor(
     assert bytes((await record(jobs, "j")).result or b"") == b'"right"'
 
 
-async def test_a_late_worker_whose_lease_was_not_taken_back_may_finish(
+async def test_a_worker_may_finish_after_its_lease_expired_if_it_was_not_reaped(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1)
@@ -333,17 +332,17 @@ async def test_a_heartbeat_extends_the_lease_and_nothing_else(
     assert await redis.xlen(keys.EVENTS) == events
     assert not beat.cancel_requested
     later = await leases.heartbeat("j", claim.lease.token)
-    assert later.lease_expires_at >= beat.lease_expires_at, "the last length is the next one's default"
+    assert later.lease_expires_at >= beat.lease_expires_at, "the default is the last duration"
 
 
-async def test_progress_of_a_job_without_a_lease_gives_it_none(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_progress_does_not_create_a_lease(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
     assert (await jobs.update_job_status("j", "running", progress=Progress(1))).lease_expires_at is None
     assert (await leases.reap()) == ([], None)
 
 
-async def test_a_heartbeat_with_progress_changes_the_length_of_the_lease_too(
+async def test_a_heartbeat_with_progress_may_change_the_lease_duration(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     await jobs.create_job("j", 1)
@@ -354,7 +353,7 @@ async def test_a_heartbeat_with_progress_changes_the_length_of_the_lease_too(
 
 
 @pytest.mark.parametrize("end", [Status.PENDING, Status.COMPLETED])
-async def test_who_has_given_a_job_up_cannot_hold_it_by_a_heartbeat(
+async def test_a_heartbeat_after_a_release_is_rejected(
     jobs: JobStateManager, leases: LeaseManager, end: Status
 ) -> None:
     await jobs.create_job("j", 1)
@@ -363,12 +362,12 @@ async def test_who_has_given_a_job_up_cannot_hold_it_by_a_heartbeat(
         await leases.release_job("j", token)
     else:
         await jobs.update_job_status("j", end, lease_token=token)
-    with pytest.raises(errors.LeaseLost) as refused:
+    with pytest.raises(errors.LeaseLost) as error:
         await leases.heartbeat("j", token)
-    assert refused.value.current_status is end
+    assert error.value.current_status is end
 
 
-async def test_a_heartbeat_brings_progress_and_so_does_a_change_by_the_holder(
+async def test_heartbeats_and_updates_by_the_lease_holder_store_progress(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     await jobs.create_job("j", 1)
@@ -377,7 +376,7 @@ async def test_a_heartbeat_brings_progress_and_so_does_a_change_by_the_holder(
     first = await record(jobs, "j")
     assert (first.progress, first.revision) == (Progress(1, 3), 3)
     await leases.heartbeat("j", claim.lease.token, progress=Progress(1, 3))
-    assert (await record(jobs, "j")).revision == 3, "nothing new"
+    assert (await record(jobs, "j")).revision == 3, "equal progress changes nothing"
     await asyncio.sleep(0.01)
     second = await jobs.update_job_status("j", "running", progress=Progress(2, 3), lease_token=claim.lease.token)
     assert (second.revision, second.attempt, second.started_at) == (4, 1, first.started_at)
@@ -387,8 +386,8 @@ async def test_a_heartbeat_brings_progress_and_so_does_a_change_by_the_holder(
 async def test_a_job_outlives_a_retention_that_is_shorter_than_its_lease(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
-    brief = timedelta(seconds=1)
-    jobs, leases = JobStateManager(pool, ttl=brief), LeaseManager(pool, ttl=brief)
+    short_lived = timedelta(seconds=1)
+    jobs, leases = JobStateManager(pool, ttl=short_lived), LeaseManager(pool, ttl=short_lived)
     await jobs.create_job("j", 1)
     claim = await leases.claim_job(["default"], "w", lease_seconds=5)
     assert claim
@@ -397,18 +396,18 @@ async def test_a_job_outlives_a_retention_that_is_shorter_than_its_lease(
     assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
 
 
-async def test_a_job_outlives_a_lease_that_a_heartbeat_has_made_longer_than_the_retention(
+async def test_a_job_outlives_a_lease_that_a_heartbeat_extends_beyond_the_retention(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
-    brief = timedelta(seconds=120)
-    jobs, leases = JobStateManager(pool, ttl=brief), LeaseManager(pool, ttl=brief)
+    short_lived = timedelta(seconds=120)
+    jobs, leases = JobStateManager(pool, ttl=short_lived), LeaseManager(pool, ttl=short_lived)
     await jobs.create_job("j", 1)
     beat = await leases.heartbeat("j", (await claimed(leases)).lease.token, lease_seconds=3600)
     assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
     assert await redis.pttl(keys.job("j")) > 3_600_000
 
 
-async def test_retention_starts_again_by_a_heartbeat_when_less_than_half_is_left(
+async def test_a_heartbeat_restarts_the_retention_when_less_than_half_is_left(
     pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis
 ) -> None:
     leases = LeaseManager(pool, ttl=timedelta(days=30))
@@ -421,19 +420,23 @@ async def test_retention_starts_again_by_a_heartbeat_when_less_than_half_is_left
     assert abs(await redis.pexpiretime(keys.job("j")) / 1000 - (await redis.time())[0] - 30 * 86400) < 5
 
 
-async def test_a_cancel_of_a_leased_job_asks_its_holder(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_cancelling_a_leased_job_requests_cancellation(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     claim = await claimed(leases)
-    asked = await jobs.cancel_job("j")
-    assert (asked.status, asked.revision, asked.lease_expires_at) == (Status.RUNNING, 3, claim.lease.expires_at)
-    assert asked.cancel_requested_at
-    assert await jobs.cancel_job("j") == asked
+    cancelled = await jobs.cancel_job("j")
+    assert (cancelled.status, cancelled.revision, cancelled.lease_expires_at) == (
+        Status.RUNNING,
+        3,
+        claim.lease.expires_at,
+    )
+    assert cancelled.cancel_requested_at
+    assert await jobs.cancel_job("j") == cancelled
     assert (await leases.heartbeat("j", claim.lease.token)).cancel_requested
     ended = await jobs.update_job_status("j", "cancelled", error="stopped", lease_token=claim.lease.token)
     assert (ended.status, bytes(ended.error_message or b"")) == (Status.CANCELLED, b'"stopped"')
 
 
-async def test_under_a_cancel_the_holder_may_still_complete_or_cancel_by_itself(
+async def test_after_a_cancel_request_the_lease_holder_may_complete_or_cancel(
     jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     for job_id in ("a", "b"):
@@ -444,7 +447,7 @@ async def test_under_a_cancel_the_holder_may_still_complete_or_cancel_by_itself(
     assert (await jobs.cancel_job("b", lease_token=second.lease.token)).status is Status.CANCELLED
 
 
-async def test_a_release_gives_the_job_back(jobs: JobStateManager, leases: LeaseManager) -> None:
+async def test_a_release_makes_the_job_pending(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1)
     claim = await claimed(leases)
     released = await leases.release_job("j", claim.lease.token, change_id="r")
@@ -458,12 +461,12 @@ async def test_a_release_gives_the_job_back(jobs: JobStateManager, leases: Lease
     assert (await claimed(leases)).job.attempt == 2
 
 
-async def test_a_plain_release_makes_the_job_due_at_once_whatever_its_retry_delay(
+async def test_a_release_without_an_error_ignores_the_retry_delay(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=3, retry_delay_seconds=1000)
     await leases.release_job("j", (await claimed(leases)).lease.token, error="x")
-    await redis.zadd(keys.DUE, {"default:j": 0})  # as if that time had gone by
+    await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if the delay had passed
     released = await leases.release_job("j", (await claimed(leases)).lease.token)
     assert released.available_at is None
     assert (await claimed(leases)).job.attempt == 3
@@ -487,7 +490,7 @@ async def test_a_completed_job_does_not_keep_the_error_of_an_earlier_attempt(
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["failed", "cancelled"])
-async def test_a_release_that_ends_the_job_delays_nothing(
+async def test_a_release_that_finishes_the_job_sets_no_delay(
     jobs: JobStateManager, leases: LeaseManager, is_cancelled: bool
 ) -> None:
     await jobs.create_job("j", 1)
@@ -520,24 +523,22 @@ async def test_failed_attempts_double_the_delay_until_the_job_has_failed(
         job = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": failures})
         assert (job.status, job.failures) == (Status.PENDING, failures)
         assert job.available_at
-        delays.append(round(await redis.zscore(keys.DUE, "default:j") / 1e6 - (await redis.time())[0]))
-        await redis.zadd(keys.DUE, {"default:j": 0})  # as if that time had gone by
+        delays.append(round(await redis.zscore(keys.DELAYED, "default:j") / 1e6 - (await redis.time())[0]))
+        await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if the delay had passed
     assert delays == pytest.approx([1000, 2000, 3600], abs=2), "at most an hour"
     last = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": 4})
     assert (last.status, last.failures, bytes(last.error_message or b"")) == (Status.FAILED, 4, b'{"attempt":4}')
     assert last.finished_at
 
 
-async def test_a_released_job_that_was_to_be_cancelled_is_cancelled(
-    jobs: JobStateManager, leases: LeaseManager
-) -> None:
+async def test_a_release_after_a_cancel_request_cancels_the_job(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("j", 1, max_attempts=5)
     claim = await claimed(leases)
     await jobs.cancel_job("j")
     assert (await leases.release_job("j", claim.lease.token, error="x")).status is Status.CANCELLED
 
 
-async def test_a_release_or_a_lost_lease_under_a_cancel_counts_no_failure(
+async def test_a_release_or_reap_after_a_cancel_request_counts_no_failure(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id in ("released", "silent"):
@@ -555,27 +556,25 @@ async def test_a_release_or_a_lost_lease_under_a_cancel_counts_no_failure(
         assert (job.status, job.failures) == (Status.CANCELLED, 0)
 
 
-async def test_a_job_that_the_reaper_gives_back_says_why(
+async def test_a_requeued_job_has_the_reason_as_error_message(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=3)
     await leases.release_job("j", (await claimed(leases)).lease.token, error="an attempt before")
-    said = []
+    problems = []
     for status in (Status.PENDING, Status.FAILED):
         await claimed(leases)
         await expire_lease(redis, "j")
         await leases.reap()
         job = await record(jobs, "j")
         assert job.status is status
-        said.append(msgspec.json.decode(job.error_message or b""))
-    assert {problem["type"] for problem in said} == {"urn:jobstate:problem:lease-expired"}
-    assert ["attempts left" in problem["detail"] for problem in said] == [True, True]
-    assert ["no attempts left" in problem["detail"] for problem in said] == [False, True]
+        problems.append(msgspec.json.decode(job.error_message or b""))
+    assert {problem["type"] for problem in problems} == {"urn:jobstate:problem:lease-expired"}
+    assert ["attempts left" in problem["detail"] for problem in problems] == [True, True]
+    assert ["no attempts left" in problem["detail"] for problem in problems] == [False, True]
 
 
-async def test_the_reaper_takes_jobs_whose_lease_has_run_out_and_no_others(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis
-) -> None:
+async def test_the_reaper_ends_only_expired_leases(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     await jobs.create_job("retried", 1, max_attempts=2)
     await jobs.create_job("failed", 1)
     await jobs.create_job("cancelled", 1, max_attempts=2)
@@ -602,7 +601,7 @@ async def test_the_reaper_takes_jobs_whose_lease_has_run_out_and_no_others(
     assert (await leases.reap())[0] == []
 
 
-async def test_who_has_lost_a_job_cannot_end_it_before_it_is_claimed_again(
+async def test_a_worker_whose_lease_was_reaped_cannot_finish_the_pending_job(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=2)
@@ -616,9 +615,7 @@ async def test_who_has_lost_a_job_cannot_end_it_before_it_is_claimed_again(
 
 
 @pytest.mark.leaves_debris
-async def test_an_entry_that_is_not_right_does_not_stop_the_reaper(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis
-) -> None:
+async def test_wrong_entries_do_not_stop_the_reaper(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     for job_id in ("alive", "over"):
         await jobs.create_job(job_id, 1)
         await claimed(leases)
@@ -629,13 +626,13 @@ async def test_an_entry_that_is_not_right_does_not_stop_the_reaper(
 
     reaped, following = await leases.reap()
 
-    assert [one.job_id for one in reaped] == ["over"]
+    assert [job.job_id for job in reaped] == ["over"]
     assert following is not None
     assert following > 20
-    assert set(await redis.zrange(keys.LEASES, 0, -1)) == {b"alive", b"foreign"}, "what is not ours is left, for later"
+    assert set(await redis.zrange(keys.LEASES, 0, -1)) == {b"alive", b"foreign"}, "foreign entries stay"
 
 
-async def test_the_reaper_takes_a_batch_at_a_time_and_passes_over_what_has_gone(
+async def test_the_reaper_works_in_batches_and_skips_deleted_jobs(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for number in range(REAP_BATCH + 5):
@@ -649,13 +646,13 @@ async def test_the_reaper_takes_a_batch_at_a_time_and_passes_over_what_has_gone(
     assert [(len(reaped), following) for reaped, following in batches] == [(REAP_BATCH - 1, 0.0), (6, None)]
 
 
-async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_before(
+async def test_a_failed_batch_does_not_hide_the_previous_one_from_the_observer(
     pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     changes: Counter[str] = Counter()
 
     class Counting(NullObserver):
-        def changed(self, change: str, jobs: int = 1) -> None:
+        def on_job_change(self, change: str, jobs: int = 1) -> None:
             changes[change] += jobs
 
     leases = LeaseManager(pool, ttl=timedelta(days=1), observer=Counting())
@@ -663,14 +660,14 @@ async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_bef
         await jobs.create_job(f"j{number}", 1)
         await claimed(leases)
         await expire_lease(redis, f"j{number}")
-    run, reaps = leases._gateway.run_script, count()
+    run, reaps = leases._client.run_script, count()
 
     async def run_once(*args: Any) -> list[Any]:
         if next(reaps):
             raise errors.StoreTimeout
         return await run(*args)
 
-    monkeypatch.setattr(leases._gateway, "run", run_once)
+    monkeypatch.setattr(leases._client, "run_script", run_once)
     with suppress(errors.StoreTimeout):
         while True:
             await leases.reap()
@@ -679,7 +676,7 @@ async def test_a_batch_that_fails_takes_nothing_from_what_is_told_of_the_one_bef
 
 
 @pytest.mark.leaves_debris
-async def test_a_key_that_is_not_ours_does_not_keep_the_reaper_from_the_others(
+async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id in ("a", "b", "c"):
@@ -693,40 +690,40 @@ async def test_a_key_that_is_not_ours_does_not_keep_the_reaper_from_the_others(
     with capture_logs() as log:
         reaped, following = await leases.reap()
 
-    assert [one.job_id for one in reaped] == ["c"]
-    assert following == pytest.approx(60, abs=5), "it does not stand in the way of the next batch either"
+    assert [job.job_id for job in reaped] == ["c"]
+    assert following == pytest.approx(60, abs=5), "it does not block the next batch"
     assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a", "b"])]
     assert await record(jobs, "a") == before
     assert (await leases.reap())[0] == []
 
     await redis.delete(keys.by_creation("a", "failed"))
     await redis.hdel(keys.job("b"), "retry_delay_seconds")
-    await redis.zadd(keys.LEASES, {"a": 1, "b": 1})  # as if the minute had gone by
-    assert [one.job_id for one in (await leases.reap())[0]] == ["a", "b"]
+    await redis.zadd(keys.LEASES, {"a": 1, "b": 1})  # as if the minute had passed
+    assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
 
 
 @pytest.mark.leaves_debris
-async def test_a_due_job_in_whose_way_a_foreign_key_is_keeps_no_claim_from_the_others(
+async def test_a_due_job_that_cannot_be_moved_does_not_block_claims(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)
-        await redis.zadd(keys.DUE, {f"{job_id}:{job_id}": 1})  # as if the delay were over
-    await redis.zadd(keys.DUE, {"garbage": 0})
+        await redis.zadd(keys.DELAYED, {f"{job_id}:{job_id}": 1})  # as if the delay had passed
+    await redis.zadd(keys.DELAYED, {"garbage": 0})
     await redis.set(keys.by_expiry("a", "pending"), "foreign", ex=60)
 
     with capture_logs() as log:
         assert (await claimed(leases, "b")).job.job_id == "b"
 
     assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a"])]
-    [(member, due)] = await redis.zrange(keys.DUE, 0, -1, withscores=True)
+    [(member, due)] = await redis.zrange(keys.DELAYED, 0, -1, withscores=True)
     assert (member, due / 1e6) == (b"a:a", pytest.approx((await redis.time())[0] + 60, abs=5))
     with capture_logs() as log:
         assert await leases.claim_job(["b"], "w") is None
     assert log == []
 
 
-async def test_a_claim_tells_once_of_each_queue_to_which_it_has_moved_due_jobs(
+async def test_a_claim_emits_one_event_per_queue_to_which_it_moved_due_jobs(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     for job_id, queue in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c")):
@@ -736,13 +733,13 @@ async def test_a_claim_tells_once_of_each_queue_to_which_it_has_moved_due_jobs(
 
     assert await leases.claim_job(["another"], "w") is None
 
-    told = [event for _, event in await redis.xrange(keys.EVENTS, min=b"(" + newest)]
-    assert sorted(told, key=str) == [{b"event": b"queue", b"queue": queue} for queue in (b"a", b"b")]
+    emitted = [event for _, event in await redis.xrange(keys.EVENTS, min=b"(" + newest)]
+    assert sorted(emitted, key=str) == [{b"event": b"queue", b"queue": queue} for queue in (b"a", b"b")]
     assert await leases.claim_job(["another"], "w") is None
     assert len(await redis.xrange(keys.EVENTS, min=b"(" + newest)) == 2
 
 
-async def test_two_reapers_take_a_job_once(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
+async def test_concurrent_reapers_reap_a_job_once(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     for number in range(50):
         await jobs.create_job(f"j{number}", 1, max_attempts=3)
         await claimed(leases)
@@ -765,18 +762,17 @@ async def test_two_reapers_take_a_job_once(jobs: JobStateManager, leases: LeaseM
         ("Lease-Token", lambda leases: leases.heartbeat("j", "a b")),
         ("delay_seconds", lambda leases: leases.release_job("j", "1-a", delay_seconds=-1)),
         ("job_id", lambda leases: leases.release_job("a/b", "1-a")),
-        ("seconds", lambda leases: leases.start_drain(0)),
     ],
 )
-async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManager, field: str, call: object) -> None:
-    with pytest.raises(errors.InvalidValue) as refused:
+async def test_an_invalid_argument_is_rejected_with_its_field(leases: LeaseManager, field: str, call: object) -> None:
+    with pytest.raises(errors.InvalidValue) as error:
         await call(leases)
-    assert refused.value.field == field
+    assert error.value.field == field
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 @pytest.mark.parametrize(
-    ("call", "shelf"),
+    ("call", "state"),
     [
         (lambda leases, token: leases.claim_job(["default"], "w"), "running"),
         (lambda leases, token: leases.heartbeat("j", token), "running"),
@@ -785,180 +781,25 @@ async def test_what_the_rules_do_not_allow_is_refused_by_name(leases: LeaseManag
     ],
     ids=["claim", "heartbeat", "release", "last release"],
 )
-async def test_a_foreign_index_in_the_way_of_a_worker_is_named_and_nothing_is_written(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, shelf: str
+async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, state: str
 ) -> None:
     await jobs.create_job("j", 1)
     token = (await claimed(leases)).lease.token
     await expire_lease(redis, "j")
     await jobs.create_job("next", 1)
-    name = keys.by_expiry("default", shelf)
+    name = keys.by_expiry("default", state)
     await redis.delete(name)
     await redis.set(name, "foreign")
-    held = await redis.hgetall(keys.job("j"))
+    fields = await redis.hgetall(keys.job("j"))
 
     with pytest.raises(errors.StoreCorrupt, match=name):
         await call(leases, token)
 
-    assert await redis.hgetall(keys.job("j")) == held
+    assert await redis.hgetall(keys.job("j")) == fields
 
 
-@pytest.mark.leaves_debris
-async def test_an_operator_who_cannot_be_heard_by_those_who_wait_changes_nothing(
-    leases: LeaseManager, redis: Redis
-) -> None:
-    await redis.set(keys.EVENTS, "foreign")
-    for call in (leases.configure_queue("default", paused=True), leases.start_drain(60)):
-        with pytest.raises(errors.StoreCorrupt, match=keys.EVENTS):
-            await call
-    assert await redis.keys() == [keys.EVENTS.encode()]
-
-
-async def test_a_job_that_is_not_there_is_not_found(leases: LeaseManager) -> None:
+async def test_a_missing_job_is_not_found(leases: LeaseManager) -> None:
     for call in (leases.heartbeat("j", "1-a"), leases.release_job("j", "1-a")):
         with pytest.raises(errors.JobNotFound):
             await call
-
-
-async def test_a_paused_queue_gives_out_nothing(jobs: JobStateManager, leases: LeaseManager) -> None:
-    await jobs.create_job("p", 1, queue="paused")
-    await jobs.create_job("o", 1, queue="open")
-    assert (await leases.configure_queue("paused", paused=True)).paused
-    assert (await claimed(leases, "paused", "open")).job.job_id == "o"
-    assert await leases.claim_job(["paused", "open"], "w") is None
-    await leases.configure_queue("paused", paused=False)
-    assert (await claimed(leases, "paused")).job.job_id == "p"
-
-
-async def test_a_capped_queue_has_no_more_running_jobs_than_it_may(jobs: JobStateManager, leases: LeaseManager) -> None:
-    for number in range(4):
-        await jobs.create_job(f"j{number}", 1)
-    await leases.configure_queue("default", max_running=2)
-    claims = [await leases.claim_job(["default"], "w") for _ in range(4)]
-    assert [claim is not None for claim in claims] == [True, True, False, False]
-    assert claims[0]
-    await leases.release_job("j0", claims[0].lease.token, delay_seconds=60)
-    assert (await claimed(leases)).job.job_id == "j2"
-
-
-async def test_running_jobs_that_have_expired_do_not_count_for_the_cap(
-    pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager
-) -> None:
-    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
-    await brief.create_job("gone", 1)
-    await brief.update_job_status("gone", "running")
-    await jobs.create_job("there", 1)
-    await leases.configure_queue("default", max_running=1)
-    await asyncio.sleep(0.05)
-    assert (await claimed(leases)).job.job_id == "there"
-
-
-async def test_the_queues_are_listed_with_settings_and_counts(jobs: JobStateManager, leases: LeaseManager) -> None:
-    await jobs.create_job("j", 1, queue="b")
-    await leases.configure_queue("a", max_running=3)
-    await leases.configure_queue("b", paused=True)
-    found = [
-        (one.queue, one.paused, one.max_running, one.statuses[Status.PENDING]) for one in await leases.get_queues()
-    ]
-    assert found == [("a", False, 3, 0), ("b", True, None, 1)]
-    await leases.configure_queue("a", max_running=None)
-    assert [one.queue for one in await leases.get_queues()] == ["b"]
-
-
-async def test_a_setting_of_a_queue_that_is_left_out_stays_as_it_is(leases: LeaseManager) -> None:
-    async def configured(**settings: Any) -> tuple[bool, int | None]:
-        answer = await leases.configure_queue("q", **settings)
-        assert [answer] == await leases.get_queues()
-        return answer.paused, answer.max_running
-
-    assert await configured(max_running=3) == (False, 3)
-    assert await configured(paused=True) == (True, 3)
-    assert await configured() == (True, 3)
-    assert await configured(max_running=4) == (True, 4)
-    assert await configured(paused=None) == (False, 4)
-    assert await configured(paused=True) == (True, 4)
-    assert await configured(max_running=None) == (True, None)
-    assert await configured(paused=True, max_running=2) == (True, 2)
-
-
-async def test_a_queue_without_settings_of_its_own_leaves_nothing_behind(leases: LeaseManager, redis: Redis) -> None:
-    await leases.configure_queue("q", paused=True, max_running=3)
-    answer = await leases.configure_queue("q", paused=None, max_running=None)
-
-    assert (answer.paused, answer.max_running) == (False, None)
-    assert await redis.exists(keys.QUEUES) == 0
-
-
-@pytest.mark.parametrize("settings", [{}, {"paused": True}, {"max_running": 3}, {"paused": True, "max_running": 3}])
-async def test_a_configuration_that_changes_no_setting_writes_nothing(
-    leases: LeaseManager, redis: Redis, settings: dict[str, Any]
-) -> None:
-    await leases.configure_queue("q", paused=True, max_running=3)
-    events = await redis.xlen(keys.EVENTS)
-
-    answer = await leases.configure_queue("q", **settings)
-    await leases.configure_queue("new")
-
-    assert (answer.paused, answer.max_running) == (True, 3)
-    assert await redis.xlen(keys.EVENTS) == events
-    assert await redis.hgetall(keys.QUEUES) == {b"q": b"1:3"}
-
-
-async def test_clients_that_set_different_settings_at_once_do_not_undo_one_another(leases: LeaseManager) -> None:
-    for number in range(50):
-        name = f"q{number}"
-        await asyncio.gather(
-            leases.configure_queue(name, paused=True), leases.configure_queue(name, max_running=number + 1)
-        )
-
-    found = {one.queue: (one.paused, one.max_running) for one in await leases.get_queues()}
-    assert found == {f"q{number}": (True, number + 1) for number in range(50)}
-
-
-@pytest.mark.parametrize("held", ["yes", "2:5", "1", "0:x", ""])
-async def test_settings_that_cannot_be_read_are_replaced(leases: LeaseManager, redis: Redis, held: str) -> None:
-    await redis.hset(keys.QUEUES, mapping={"q": held, "r": held})
-
-    answer = await leases.configure_queue("q", max_running=4)
-    await leases.configure_queue("r")
-
-    assert (answer.paused, answer.max_running) == (False, 4)
-    assert await redis.hgetall(keys.QUEUES) == {b"q": b"0:4"}
-
-
-@pytest.mark.leaves_debris
-async def test_a_foreign_key_in_the_place_of_the_settings_stays(leases: LeaseManager, redis: Redis) -> None:
-    await redis.set(keys.QUEUES, "foreign")
-    with pytest.raises(errors.StoreCorrupt, match=keys.QUEUES):
-        await leases.configure_queue("q", paused=True)
-    assert await redis.keys() == [keys.QUEUES.encode()]
-
-
-async def test_a_drain_stops_creations_and_claims_and_nothing_else(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis
-) -> None:
-    for job_id in ("a", "b"):
-        await jobs.create_job(job_id, 1)
-    claim = await claimed(leases)
-
-    drain = await leases.start_drain(60)
-
-    assert (drain.draining, drain.running, drain.leased, drain.safe_to_stop) == (True, 1, 1, False)
-    assert drain.oldest
-    assert drain.oldest.job_id == "a"
-    for refused in (jobs.create_job("c", 1), leases.claim_job(["default"], "w")):
-        with pytest.raises(errors.Draining) as draining:
-            await refused
-        assert 0 < draining.value.retry_after <= 60
-    assert (await jobs.create_job("b", 1)).replayed
-    await leases.heartbeat("a", claim.lease.token)
-    await jobs.update_job_status("a", "completed", lease_token=claim.lease.token)
-    events = await redis.xlen(keys.EVENTS)
-    assert (await leases.get_drain()).safe_to_stop
-    assert await redis.xlen(keys.EVENTS) == events, "a look wakes nobody"
-    assert not (await leases.end_drain()).draining
-    await jobs.create_job("c", 1)
-
-    await leases.start_drain(1)
-    await asyncio.sleep(1.05)
-    assert not (await leases.get_drain()).draining, "it ends by itself"

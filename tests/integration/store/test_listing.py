@@ -15,12 +15,12 @@ from service.store.leases import LeaseManager
 from tests.integration.store.test_random_histories import expire_lease
 
 
-async def walk(jobs: JobStateManager, wanted: JobFilter, limit: int = 7) -> list[Job]:
-    """Return all pages together."""
+async def list_all(jobs: JobStateManager, filters: JobFilter, limit: int = 7) -> list[Job]:
+    """Return the jobs of all pages."""
     found: list[Job] = []
     before = None
     while True:
-        page = await jobs.list_jobs(wanted, limit=limit, before=before)
+        page = await jobs.list_jobs(filters, limit=limit, before=before)
         found += page.items
         if page.next_before is None:
             return found
@@ -28,7 +28,7 @@ async def walk(jobs: JobStateManager, wanted: JobFilter, limit: int = 7) -> list
 
 
 async def populate(jobs: JobStateManager, seed: int = 1) -> list[Job]:
-    """Make jobs of every sort; return their records, newest first."""
+    """Create jobs of every kind and return them, newest first."""
     choose = random.Random(seed)
     for number in range(60):
         job_id = f"j{number:02}"
@@ -60,17 +60,17 @@ FILTERS = [
 async def test_every_combination_of_filters_lists_exactly_what_matches_newest_first(jobs: JobStateManager) -> None:
     everything = await populate(jobs)
 
-    for wanted in FILTERS:
+    for filters in FILTERS:
         matching = [
             job.job_id
             for job in everything
-            if (wanted.status is None or job.status is wanted.status)
-            and (wanted.queue is None or job.queue == wanted.queue)
-            and (wanted.slate_id is None or job.slate_id == wanted.slate_id)
-            and (wanted.correlation_id is None or job.correlation_id == wanted.correlation_id)
+            if (filters.status is None or job.status is filters.status)
+            and (filters.queue is None or job.queue == filters.queue)
+            and (filters.slate_id is None or job.slate_id == filters.slate_id)
+            and (filters.correlation_id is None or job.correlation_id == filters.correlation_id)
         ]
-        assert ids(await walk(jobs, wanted)) == matching, wanted
-        assert ids(await walk(jobs, wanted, limit=200)) == matching, wanted
+        assert ids(await list_all(jobs, filters)) == matching, filters
+        assert ids(await list_all(jobs, filters, limit=200)) == matching, filters
 
 
 async def test_a_full_last_page_has_no_next_one(jobs: JobStateManager) -> None:
@@ -84,13 +84,13 @@ async def test_a_full_last_page_has_no_next_one(jobs: JobStateManager) -> None:
 async def test_many_queues_merge_into_one_order(jobs: JobStateManager) -> None:
     await asyncio.gather(*(jobs.create_job(f"j{n}", n, queue=f"q{n % 97}") for n in range(300)))
 
-    found = await walk(jobs, JobFilter(), limit=50)
+    found = await list_all(jobs, JobFilter(), limit=50)
 
     assert len(set(ids(found))) == 300
     assert [job.created_at for job in found] == sorted((job.created_at for job in found), reverse=True)
 
 
-async def test_jobs_that_stay_as_they_are_appear_exactly_once_while_others_come_change_and_go(
+async def test_unchanged_jobs_are_listed_exactly_once_during_other_changes(
     jobs: JobStateManager,
 ) -> None:
     for number in range(120):
@@ -114,7 +114,7 @@ async def test_jobs_that_stay_as_they_are_appear_exactly_once_while_others_come_
     assert not [one for one in seen if one.startswith("new")]
 
 
-async def test_input_and_result_are_left_out_unless_asked_for(jobs: JobStateManager) -> None:
+async def test_lists_omit_input_and_result_by_default(jobs: JobStateManager) -> None:
     await jobs.create_job("j", {"a": 1})
     await jobs.update_job_status("j", "running")
     await jobs.update_job_status("j", "completed", 0)
@@ -128,7 +128,7 @@ async def test_input_and_result_are_left_out_unless_asked_for(jobs: JobStateMana
     assert (bytes(full.input_params), bytes(full.result)) == (b'{"a":1}', b"0")
 
 
-async def test_a_page_ends_at_its_most_bytes_but_has_one_job_at_least(
+async def test_a_page_ends_at_its_byte_limit_but_has_at_least_one_job(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "PAGE_BYTES", 1000)
@@ -145,7 +145,7 @@ async def test_a_page_ends_at_its_most_bytes_but_has_one_job_at_least(
     assert sizes == [["j4", "j3"], ["j2"], ["j1"], ["j0"]]
 
 
-async def test_a_page_ends_at_its_most_entries_and_may_be_empty(
+async def test_a_page_ends_at_its_scan_limit_and_may_be_empty(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queries, "MAX_PAGE_SCAN", 5)
@@ -153,15 +153,15 @@ async def test_a_page_ends_at_its_most_entries_and_may_be_empty(
     for number in range(12):
         await jobs.create_job(f"j{number}", 1, slate_id="s")
 
-    wanted = JobFilter(slate_id="s", queue="rare")
-    first = await jobs.list_jobs(wanted)
+    filters = JobFilter(slate_id="s", queue="rare")
+    first = await jobs.list_jobs(filters)
 
     assert first.items == []
     assert first.next_before is not None
-    assert ids(await walk(jobs, wanted)) == ["wanted"]
+    assert ids(await list_all(jobs, filters)) == ["wanted"]
 
 
-async def test_values_that_share_a_hash_are_told_apart(jobs: JobStateManager, redis: Redis) -> None:
+async def test_values_with_the_same_tag_hash_are_distinguished(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("mine", 1, slate_id="mine")
     await jobs.create_job("other", 1, slate_id="other")
     [member] = [m.decode() for m in await redis.zrange(keys.TAGS, 0, -1) if m.endswith(b"mine")]
@@ -170,12 +170,12 @@ async def test_values_that_share_a_hash_are_told_apart(jobs: JobStateManager, re
     forged = f"{tag}:{other.split(':')[1]}:other"
     await redis.zadd(keys.TAGS, {forged: 0})
 
-    assert ids(await walk(jobs, JobFilter(slate_id="mine"))) == ["mine"]
+    assert ids(await list_all(jobs, JobFilter(slate_id="mine"))) == ["mine"]
 
     await redis.zrem(keys.TAGS, forged)
 
 
-async def test_a_batch_has_what_is_there_in_the_order_asked_for_each_once(jobs: JobStateManager) -> None:
+async def test_a_batch_has_existing_jobs_once_in_the_requested_order(jobs: JobStateManager) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
 
@@ -223,7 +223,7 @@ async def test_a_running_count_of_nothing_is_zero(jobs: JobStateManager) -> None
     assert await jobs.get_running_job_count(leased=True) == 0
 
 
-async def test_live_leases_are_counted_apart(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
+async def test_live_leases_are_counted_separately(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
     for _ in "ab":
@@ -240,8 +240,8 @@ async def test_reading_never_scans_the_keyspace(jobs: JobStateManager, redis: Re
     await populate(jobs)
     await redis.config_resetstat()
 
-    await walk(jobs, JobFilter())
-    await walk(jobs, JobFilter(slate_id="s1"))
+    await list_all(jobs, JobFilter())
+    await list_all(jobs, JobFilter(slate_id="s1"))
     await jobs.get_stats()
     await jobs.get_running_job_count()
     await jobs.sweep()
@@ -275,23 +275,21 @@ async def test_a_batch_has_the_error_messages_of_its_jobs(jobs: JobStateManager)
     assert [job.error_message and bytes(job.error_message) for job in found] == [None, b'{"why":1}', None]
 
 
-async def test_a_batch_shows_a_job_as_it_was_at_one_moment(
-    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_batch_reads_each_job_atomically(jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch) -> None:
     async def fail(error: int) -> None:
         await jobs.create_job("j", error)
         await jobs.update_job_status("j", "failed", error=error)
 
-    async def read_while_it_is_replaced(*commands: Any, **more: Any) -> list[Any]:
+    async def read_while_replaced(*commands: Any, **more: Any) -> list[Any]:
         replies = await read(*commands, **more)
-        monkeypatch.undo()  # once
+        monkeypatch.undo()  # only once
         await jobs.delete_job("j")
         await fail(2)
         return replies
 
     await fail(1)
     read = jobs._client.read
-    monkeypatch.setattr(jobs._client, "read", read_while_it_is_replaced)
+    monkeypatch.setattr(jobs._client, "read", read_while_replaced)
 
     [seen] = (await jobs.get_jobs(["j"])).items
 
@@ -300,7 +298,7 @@ async def test_a_batch_shows_a_job_as_it_was_at_one_moment(
     assert (seen.created_at, seen.error_message) == (now.created_at, now.error_message)
 
 
-async def test_a_record_that_is_not_ours_does_not_hide_the_others(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unreadable_record_does_not_hide_the_others(jobs: JobStateManager, redis: Redis) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
     await redis.hset("job:b", "attempt", "odd")
@@ -309,43 +307,43 @@ async def test_a_record_that_is_not_ours_does_not_hide_the_others(jobs: JobState
     await redis.hdel("job:b", "attempt")
 
 
-async def test_a_delay_that_is_over_is_not_counted_as_one(jobs: JobStateManager, redis: Redis) -> None:
+async def test_due_jobs_are_not_counted_as_delayed(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1, delay_seconds=60)
     await jobs.create_job("k", 1, delay_seconds=60)
     seconds, _ = await redis.time()
-    held = await redis.zscore(keys.DUE, "default:k") or 0
-    await redis.zadd(keys.DUE, {"default:k": (seconds - 1) * 1_000_000})
+    score = await redis.zscore(keys.DELAYED, "default:k") or 0
+    await redis.zadd(keys.DELAYED, {"default:k": (seconds - 1) * 1_000_000})
 
     stats = await jobs.get_stats()
-    await redis.zadd(keys.DUE, {"default:k": held})
+    await redis.zadd(keys.DELAYED, {"default:k": score})
 
     assert (stats.delayed, stats.statuses[Status.PENDING]) == (1, 2)
 
 
-async def test_an_emptied_shelf_is_not_looked_at_any_more(jobs: JobStateManager, redis: Redis) -> None:
+async def test_empty_indexes_are_no_longer_read(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1, queue="q")
     await jobs.update_job_status("j", "running")
-    assert await redis.zrange(keys.SHELVES, 0, -1) == [b"q:running"]
+    assert await redis.zrange(keys.INDEXES, 0, -1) == [b"q:running"]
 
     await jobs.cancel_job("j")
     await jobs.delete_job("j")
 
-    assert await redis.zcard(keys.SHELVES) == 0
+    assert await redis.zcard(keys.INDEXES) == 0
 
 
 @pytest.mark.parametrize(
     ("field", "arguments"),
     [
-        ("include", {"wanted": JobFilter(), "include": ["everything"]}),
-        ("limit", {"wanted": JobFilter(), "limit": 201}),
-        ("status", {"wanted": JobFilter(status="done")}),
-        ("queue", {"wanted": JobFilter(queue="a:b")}),
+        ("include", {"filters": JobFilter(), "include": ["everything"]}),
+        ("limit", {"filters": JobFilter(), "limit": 201}),
+        ("status", {"filters": JobFilter(status="done")}),
+        ("queue", {"filters": JobFilter(queue="a:b")}),
     ],
 )
-async def test_a_list_that_cannot_be_is_refused_by_field(
+async def test_an_invalid_list_request_is_rejected_with_its_field(
     jobs: JobStateManager, field: str, arguments: dict[str, Any]
 ) -> None:
-    with pytest.raises(InvalidValue) as refused:
+    with pytest.raises(InvalidValue) as error:
         await jobs.list_jobs(**arguments)
 
-    assert refused.value.field == field
+    assert error.value.field == field

@@ -1,4 +1,4 @@
-"""Many processes race for many jobs while some of them are killed and stopped: the history shows who got what."""
+"""Many processes compete for many jobs while some are killed or stopped; events show which one got which job."""
 
 import asyncio
 import random
@@ -19,10 +19,10 @@ from tests.helpers.claim_racer import LEASE
 
 PROCESSES = 16
 JOBS = 5000
-#: Of the processes, so many are killed, and so many stopped for longer than a lease.
+#: How many of the processes are killed, and how many are stopped for longer than a lease.
 KILLED = 4
 STOPPED = 4
-PATIENCE = 120
+TIMEOUT = 120
 
 Racer = subprocess.Popen[bytes]
 
@@ -31,14 +31,14 @@ def start_racer(url: str, name: str) -> Racer:
     return subprocess.Popen([sys.executable, "-m", "tests.helpers.claim_racer", url, name], stdout=subprocess.PIPE)
 
 
-async def test_sixteen_processes_get_each_of_5000_jobs_once_though_some_die_or_stand_still(
+async def test_sixteen_processes_get_each_of_5000_jobs_once_while_some_are_killed_or_stopped(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, store_url: str
 ) -> None:
     for start in range(0, JOBS, 100):
         await asyncio.gather(*(jobs.create_job(f"j{n}", 1, max_attempts=5) for n in range(start, start + 100)))
     racers = [start_racer(store_url, f"w{number}") for number in range(PROCESSES)]
     try:
-        await watch(racers, jobs, leases)
+        await run_race(racers, jobs, leases)
     finally:
         for racer in racers:
             racer.kill()
@@ -55,14 +55,14 @@ async def test_sixteen_processes_get_each_of_5000_jobs_once_though_some_die_or_s
         again = (len(history) - 3) // 2
         assert history == [*["pending", "running"] * (again + 1), "completed"]
         attempts += again + 1
-    assert attempts > JOBS, "some were handed on"
-    assert lost, "a worker that stood still was told that its job is another's"
+    assert attempts > JOBS, "some jobs were requeued"
+    assert lost, "a stopped worker got a lease-lost error"
     listed = (await jobs.list_jobs(JobFilter(), limit=200)).items
     assert all(job.attempt == histories[job.job_id].count("running") for job in listed)
 
 
-async def watch(racers: list[Racer], jobs: JobStateManager, leases: LeaseManager) -> None:
-    """Reap while the race goes on; kill some racers and stop others, each while it holds a lease."""
+async def run_race(racers: list[Racer], jobs: JobStateManager, leases: LeaseManager) -> None:
+    """Reap during the race, and kill some racers and stop others, each while it holds a lease."""
     victims = list(range(PROCESSES))
     random.Random(5).shuffle(victims)
     killed, stopped = victims[:KILLED], victims[KILLED : KILLED + STOPPED]
@@ -76,21 +76,21 @@ async def watch(racers: list[Racer], jobs: JobStateManager, leases: LeaseManager
         racers[number].send_signal(signal.SIGCONT)
     for number, racer in enumerate(racers):
         if number not in killed:
-            await asyncio.to_thread(racer.wait, PATIENCE)
+            await asyncio.to_thread(racer.wait, TIMEOUT)
 
 
 async def until(jobs: JobStateManager, completed: int, leases: LeaseManager, at_least: float = 0.0) -> None:
-    """Reap until so many jobs are completed, and for so many seconds."""
+    """Reap until this many jobs are completed, and for at least this many seconds."""
     started, done = time.monotonic(), 0
     while done < completed or time.monotonic() - started < at_least:
-        assert time.monotonic() - started < PATIENCE
+        assert time.monotonic() - started < TIMEOUT
         await leases.reap()
         done = (await jobs.get_stats()).statuses[Status.COMPLETED]
         await asyncio.sleep(0.05)
 
 
 async def catch(racer: Racer, name: str, number: signal.Signals, jobs: JobStateManager) -> None:
-    """Send a signal that leaves the racer with a lease: try again until it does."""
+    """Send a signal to a racer while it holds a lease."""
     while True:
         racer.send_signal(signal.SIGSTOP)
         await asyncio.sleep(0.02)

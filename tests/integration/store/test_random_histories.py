@@ -1,4 +1,4 @@
-"""Random histories, compared after every few steps with a full walk of the hashes."""
+"""Random histories, compared after every few steps with all hashes."""
 
 import asyncio
 import contextlib
@@ -16,20 +16,20 @@ from service.domain.timestamps import format_timestamp
 from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from tests.helpers.consistency import drift
+from tests.helpers.consistency import inconsistencies
 
 STEPS = 600
 CHECK_EVERY = 25
 
 
-async def work(choose: random.Random, leases: LeaseManager, held: dict[str, str], redis: Redis) -> None:
-    """Do something that a worker may do, with one of the leases that it holds or once held."""
-    job_id, token = choose.choice([*held.items(), ("j1", "1-none")])
+async def work(choose: random.Random, leases: LeaseManager, tokens: dict[str, str], redis: Redis) -> None:
+    """Do a random operation of a worker, with a lease that it holds or once tokens."""
+    job_id, token = choose.choice([*tokens.items(), ("j1", "1-none")])
     match choose.randrange(7):
         case 0 | 1 | 2:
             claim = await leases.claim_job(["a", "b"], "w")
             if claim:
-                held[claim.job.job_id] = claim.lease.token
+                tokens[claim.job.job_id] = claim.lease.token
         case 3:
             await leases.heartbeat(job_id, token, progress=choose.choice([None, Progress(choose.randrange(100))]))
         case 4:
@@ -41,7 +41,7 @@ async def work(choose: random.Random, leases: LeaseManager, held: dict[str, str]
 
 
 async def expire_lease(redis: Redis, job_id: str) -> None:
-    """Let a job's lease, if it has one, have run out a second ago."""
+    """Make the lease of a job, if it has one, expire a second ago."""
     seconds, _ = await redis.time()
     past = seconds - 1
     if await redis.hexists(keys.job(job_id), "lease_expires_at"):
@@ -50,7 +50,7 @@ async def expire_lease(redis: Redis, job_id: str) -> None:
 
 
 async def step(choose: random.Random, manager: JobStateManager) -> None:
-    """Do something that a client may do, to one of a few jobs."""
+    """Do a random operation of a client, on one of a few jobs."""
     job_id = f"j{choose.randrange(12)}"
     try:
         match choose.randrange(8):
@@ -77,49 +77,49 @@ async def step(choose: random.Random, manager: JobStateManager) -> None:
         pass
 
 
-async def walk(redis: Redis) -> list[dict[str, str]]:
-    """Return all records, newest first, straight from their hashes."""
+async def read_all(redis: Redis) -> list[dict[str, str]]:
+    """Return all records, newest first, from their hashes."""
     found = []
     async for name in redis.scan_iter("job:*"):
-        held = await redis.hgetall(name)
-        if held:
-            record = {field.decode(): value.decode() for field, value in held.items()}
+        fields = await redis.hgetall(name)
+        if fields:
+            record = {field.decode(): value.decode() for field, value in fields.items()}
             found.append({**record, "job_id": name.decode().removeprefix("job:")})
     return sorted(found, key=lambda record: record["created_at"], reverse=True)
 
 
 @pytest.mark.parametrize("seed", [1, 2, 3])
-async def test_indexes_counts_and_lists_agree_with_the_hashes_through_any_history(
+async def test_indexes_counts_and_lists_match_the_records_after_random_histories(
     pool: BlockingConnectionPool, redis: Redis, seed: int
 ) -> None:
     choose = random.Random(seed)
     brief, lasting = JobStateManager(pool, ttl=timedelta(milliseconds=40)), JobStateManager(pool, ttl=timedelta(days=1))
 
-    leases, held = LeaseManager(pool, ttl=timedelta(days=1)), dict[str, str]()
+    leases, tokens = LeaseManager(pool, ttl=timedelta(days=1)), dict[str, str]()
 
     for number in range(1, STEPS + 1):
         await step(choose, choose.choice([brief, lasting]))
         with contextlib.suppress(Conflict, JobNotFound):
-            await work(choose, leases, held, redis)
+            await work(choose, leases, tokens, redis)
         if choose.random() < 0.02:
-            await asyncio.sleep(0.05)  # some of the brief ones go
+            await asyncio.sleep(0.05)  # some short-lived jobs expire
         if choose.random() < 0.1:
             await lasting.sweep()
         if number % CHECK_EVERY == 0:
-            await asyncio.sleep(0.05)  # none of the brief ones is about to go while we look
+            await asyncio.sleep(0.05)  # no short-lived job expires during the check
             await check(redis, lasting)
 
 
 async def check(redis: Redis, manager: JobStateManager) -> None:
-    records = await walk(redis)
-    for wanted in (JobFilter(), JobFilter(slate_id="s1"), JobFilter(correlation_id="c2"), JobFilter(queue="a")):
-        listed = [job.job_id for job in (await manager.list_jobs(wanted, limit=200)).items]
+    records = await read_all(redis)
+    for filters in (JobFilter(), JobFilter(slate_id="s1"), JobFilter(correlation_id="c2"), JobFilter(queue="a")):
+        listed = [job.job_id for job in (await manager.list_jobs(filters, limit=200)).items]
         assert listed == [
             record["job_id"]
             for record in records
-            if (wanted.slate_id is None or record.get("slate_id") == wanted.slate_id)
-            and (wanted.correlation_id is None or record.get("correlation_id") == wanted.correlation_id)
-            and (wanted.queue is None or record["queue"] == wanted.queue)
+            if (filters.slate_id is None or record.get("slate_id") == filters.slate_id)
+            and (filters.correlation_id is None or record.get("correlation_id") == filters.correlation_id)
+            and (filters.queue is None or record["queue"] == filters.queue)
         ]
     stats = await manager.get_stats()
     counted = Counter(record["status"] for record in records)
@@ -127,4 +127,4 @@ async def check(redis: Redis, manager: JobStateManager) -> None:
     pending = [record["job_id"] for record in records if record["status"] == "pending"]
     assert (stats.oldest_pending and stats.oldest_pending.job_id) == (pending[-1] if pending else None)
     await manager.sweep()
-    assert await drift(redis) == []
+    assert await inconsistencies(redis) == []

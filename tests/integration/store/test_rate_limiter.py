@@ -1,4 +1,4 @@
-"""The allowance of a client: every reply of `limit.lua`."""
+"""Rate limits: every reply of `limit.lua`."""
 
 import asyncio
 
@@ -11,41 +11,41 @@ from service.store import keys
 from service.store.rate_limiter import RateLimiter
 
 
-async def spend(limiter: RateLimiter, client: str, times: int) -> list[Quota]:
+async def acquire(limiter: RateLimiter, client: str, times: int) -> list[Quota]:
     return [await limiter.acquire(client) for _ in range(times)]
 
 
-async def test_an_allowance_is_spent_and_then_refused(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_requests_beyond_the_limit_are_rejected(pool: BlockingConnectionPool, redis: Redis) -> None:
     limit = RateLimit(3, 3600)
     limiter = RateLimiter(pool, limit)
 
-    spent = await spend(limiter, "a", 3)
-    with pytest.raises(RateLimited) as refusal:
+    quotas = await acquire(limiter, "a", 3)
+    with pytest.raises(RateLimited) as rejected:
         await limiter.acquire("a")
 
-    assert [quota.remaining for quota in spent] == [2, 1, 0]
-    assert [quota.reset_seconds for quota in spent] == [1200, 2400, 3600]
-    assert refusal.value.quota == Quota(limit, 0, 3600)
-    assert 1190 <= refusal.value.retry_after <= 1200
+    assert [quota.remaining for quota in quotas] == [2, 1, 0]
+    assert [quota.reset_seconds for quota in quotas] == [1200, 2400, 3600]
+    assert rejected.value.quota == Quota(limit, 0, 3600)
+    assert 1190 <= rejected.value.retry_after <= 1200
 
 
-async def test_a_refusal_costs_nothing_and_each_client_has_an_allowance(
+async def test_a_rejected_request_is_not_counted_and_each_client_has_its_own_limit(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
     limiter = RateLimiter(pool, RateLimit(1, 3600))
     await limiter.acquire("a")
     times = []
     for _ in range(3):
-        with pytest.raises(RateLimited) as refusal:
+        with pytest.raises(RateLimited) as rejected:
             await limiter.acquire("a")
-        times.append(refusal.value.retry_after)
+        times.append(rejected.value.retry_after)
     assert max(times) <= 3600
     assert (await limiter.acquire("b")).remaining == 0
 
 
-async def test_an_allowance_fills_up_at_an_even_pace(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_requests_become_available_again_evenly(pool: BlockingConnectionPool, redis: Redis) -> None:
     limiter = RateLimiter(pool, RateLimit(10, 1))
-    await spend(limiter, "a", 10)
+    await acquire(limiter, "a", 10)
 
     async def one_more() -> Quota:
         async with asyncio.timeout(10):
@@ -58,9 +58,7 @@ async def test_an_allowance_fills_up_at_an_even_pace(pool: BlockingConnectionPoo
     assert (await one_more()).remaining in range(10)
 
 
-async def test_what_is_counted_goes_by_itself_and_no_client_makes_up_a_name(
-    pool: BlockingConnectionPool, redis: Redis
-) -> None:
+async def test_rate_limit_keys_expire_and_contain_no_client_text(pool: BlockingConnectionPool, redis: Redis) -> None:
     await RateLimiter(pool, RateLimit(100, 10)).acquire("x:y z\n")
 
     [name] = await redis.keys()
@@ -69,7 +67,7 @@ async def test_what_is_counted_goes_by_itself_and_no_client_makes_up_a_name(
     assert 0 < await redis.pttl(name) <= 100
 
 
-async def test_racing_requests_get_exactly_the_allowance(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_concurrent_requests_get_exactly_the_limit(pool: BlockingConnectionPool, redis: Redis) -> None:
     limiter = RateLimiter(pool, RateLimit(50, 86400))
     await asyncio.gather(*(redis.ping() for _ in range(20)))
 
@@ -80,12 +78,12 @@ async def test_racing_requests_get_exactly_the_allowance(pool: BlockingConnectio
     assert sum(isinstance(answer, RateLimited) for answer in answers) == 150
 
 
-async def test_another_limit_starts_anew(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_a_changed_limit_starts_a_new_count(pool: BlockingConnectionPool, redis: Redis) -> None:
     await RateLimiter(pool, RateLimit(1, 86400)).acquire("a")
     assert (await RateLimiter(pool, RateLimit(5, 60)).acquire("a")).remaining == 4
 
 
-async def test_a_full_redis_is_still_counted_in(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_requests_are_counted_when_redis_is_out_of_memory(pool: BlockingConnectionPool, redis: Redis) -> None:
     await redis.config_set("maxmemory", "1")
     try:
         assert (await RateLimiter(pool, RateLimit(5, 60)).acquire("a")).remaining == 4

@@ -1,4 +1,4 @@
-"""The users that docs/security.md gives to the service and the doctor: enough for all they do, and no command more."""
+"""The Redis users of docs/security.md have exactly the commands that the service and the doctor need."""
 
 import asyncio
 import re
@@ -27,16 +27,19 @@ from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
 from service.store.pool import create_pool
+from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
-from service.store.redis_commands import DOCTOR, REPAIR, REQUIRED_COMMANDS, names
+from service.store.redis_commands import DOCTOR_COMMANDS, REPAIR_COMMANDS, REQUIRED_COMMANDS, acl_names
 from tests.helpers.cli_process import jobstate
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import Backend, ProcessRedis, RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import Backend, ProcessRedis, RedisServer
+from tests.helpers.service_process import Service
 
 DOCUMENT = ROOT / "docs" / "security.md"
 USERS = {user: line for line, user in re.findall(r"^(ACL SETUSER (\S+) .*)$", DOCUMENT.read_text(), re.MULTILINE)}
 PASSWORD = "PASSWORD"
-#: Commands that redis-py tries and does without.
+#: Commands that redis-py tries, and does not need.
 TRIED = {"client|setinfo", "client|maint_notifications"}
 
 
@@ -49,14 +52,14 @@ def server(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterat
 
 @pytest.fixture
 def admin(server: RedisServer) -> Iterator[Redis]:
-    """The default user, on an empty database, once the documented users are there."""
+    """The default user, on an empty database with the documented users."""
     with Redis(port=server.port) as admin:
         admin.flushall()
         for user, line in USERS.items():
-            tell(admin, "ACL", "DELUSER", user)
-            tell(admin, *line.split())
-        tell(admin, "ACL", "LOG", "RESET")
-        tell(admin, "SCRIPT", "FLUSH")
+            execute(admin, "ACL", "DELUSER", user)
+            execute(admin, *line.split())
+        execute(admin, "ACL", "LOG", "RESET")
+        execute(admin, "SCRIPT", "FLUSH")
         yield admin
 
 
@@ -73,28 +76,29 @@ async def pool_of(server: RedisServer, user: str, database: int = 0) -> AsyncIte
         await pool.disconnect()
 
 
-def tell(admin: Redis, *command: str) -> None:
+def execute(admin: Redis, *command: str) -> None:
     admin.execute_command(*command)  # type: ignore[no-untyped-call]
 
 
-def refused(admin: Redis) -> set[str]:
-    """The commands that Redis has refused since the users were made."""
+def denied(admin: Redis) -> set[str]:
+    """Return the commands that Redis has denied since the users were created."""
     return {str(entry["object"]) for entry in admin.acl_log()} - TRIED
 
 
-async def core(pool: BlockingConnectionPool) -> None:
-    """Do what a service does for its clients, for its workers and by itself."""
+async def use_service(pool: BlockingConnectionPool) -> None:
+    """Do everything that a service does for clients and workers, and in the background."""
     jobs, leases = JobStateManager(pool, ttl=timedelta(days=7)), LeaseManager(pool, ttl=timedelta(days=7))
     await jobs.write_version()
     await lease_and_complete(jobs, leases)
     await read(jobs, pool)
     await cancel_and_delete(jobs)
     await expire(pool)
-    await leases.configure_queue("default", max_running=2)
-    await leases.configure_queue("default", max_running=None)
-    await leases.start_drain(60)
-    await leases.end_drain()
-    await leases.get_queues()
+    queues = QueueManager(pool)
+    await queues.configure_queue("default", max_running=2)
+    await queues.configure_queue("default", max_running=None)
+    await queues.start_drain(60)
+    await queues.end_drain()
+    await queues.get_queues()
     await leases.reap()
     await RateLimiter(pool, RateLimit(10, 1)).acquire("client")
     await use_idle_connection(pool)
@@ -113,25 +117,25 @@ async def lease_and_complete(jobs: JobStateManager, leases: LeaseManager) -> Non
 
 
 async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
-    wanted = JobFilter(slate_id="slate")
+    filters = JobFilter(slate_id="slate")
     assert (await jobs.get_result("a")).result
     assert await jobs.get_history("a")
-    assert [job.job_id for job in (await jobs.list_jobs(wanted, include=["result"])).items] == ["a"]
+    assert [job.job_id for job in (await jobs.list_jobs(filters, include=["result"])).items] == ["a"]
     assert [job.job_id for job in (await jobs.get_jobs(["a"])).items] == ["a"]
     assert (await jobs.get_stats()).statuses["completed"] == 1
-    feed = EventReader(pool)
+    event_reader = EventReader(pool)
     try:
-        timeline, watching = EventStream(pool, feed), JobWatcher(pool, feed)
+        timeline, watching = EventStream(pool, event_reader), JobWatcher(pool, event_reader)
         with timeline.subscribed(), watching.watch("a") as watch:
             assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
             async with asyncio.timeout(10):
-                followed = timeline.follow("0-0", wanted)
+                followed = timeline.follow("0-0", filters)
                 async for one in followed:
                     if isinstance(one, list):
                         break
                 await followed.aclose()
     finally:
-        await feed.aclose()
+        await event_reader.aclose()
 
 
 async def cancel_and_delete(jobs: JobStateManager) -> None:
@@ -146,7 +150,7 @@ async def expire(pool: BlockingConnectionPool) -> None:
     await brief.create_job("brief", 1)
     deadline = time.monotonic() + 10
     while not await brief.sweep():
-        assert time.monotonic() < deadline, "the job does not expire"
+        assert time.monotonic() < deadline, "the job did not expire"
 
 
 async def use_idle_connection(pool: BlockingConnectionPool) -> None:
@@ -160,22 +164,22 @@ async def use_idle_connection(pool: BlockingConnectionPool) -> None:
         await pool.release(connection)
 
 
-async def look(pool: BlockingConnectionPool, *, repair: bool) -> None:
+async def run_doctor(pool: BlockingConnectionPool, *, repair: bool) -> None:
     async for _ in check(StoreClient(pool, NullObserver()), repair=repair, rate=None):
         pass
 
 
 def damage(admin: Redis) -> None:
-    """Make jobs, and faults of every kind that the doctor repairs."""
+    """Create jobs, and an issue of every kind that the doctor repairs."""
 
-    async def make() -> None:
+    async def create() -> None:
         async with pool_of_default(admin) as pool:
             jobs = JobStateManager(pool, ttl=timedelta(days=7))
             for name in ("a", "b"):
                 await jobs.create_job(name, 1, slate_id="slate")
-            await LeaseManager(pool, ttl=timedelta(days=7)).configure_queue("default", max_running=2)
+            await QueueManager(pool).configure_queue("default", max_running=2)
 
-    asyncio.run(make())
+    asyncio.run(create())
     admin.persist(keys.job("a"))
     admin.zrem(keys.by_creation("default", "pending"), "a")
     admin.zadd(keys.by_creation("default", "pending"), {"nobody": 1})
@@ -183,7 +187,7 @@ def damage(admin: Redis) -> None:
     admin.set(keys.DRAIN, 1)
     admin.expire(keys.VERSION, 1000)
     admin.expire(keys.EVENTS, 1000)
-    tell(admin, "SCRIPT", "FLUSH")
+    execute(admin, "SCRIPT", "FLUSH")
 
 
 @asynccontextmanager
@@ -195,76 +199,76 @@ async def pool_of_default(admin: Redis) -> AsyncIterator[BlockingConnectionPool]
         await pool.disconnect()
 
 
-async def test_the_documented_user_is_enough_for_the_core_of_the_service(server: RedisServer, admin: Redis) -> None:
+async def test_the_documented_user_may_do_everything_the_service_needs(server: RedisServer, admin: Redis) -> None:
     async with pool_of(server, "jobstate") as pool:
         await JobStateManager(pool).ping()
-        await core(pool)
-    assert refused(admin) == set()
+        await use_service(pool)
+    assert denied(admin) == set()
 
 
-@pytest.mark.parametrize("command", names(REQUIRED_COMMANDS))
+@pytest.mark.parametrize("command", acl_names(REQUIRED_COMMANDS))
 async def test_the_service_needs_each_command_of_its_user(command: str, server: RedisServer, admin: Redis) -> None:
-    tell(admin, "ACL", "SETUSER", "jobstate", f"-{command}")
+    execute(admin, "ACL", "SETUSER", "jobstate", f"-{command}")
     async with pool_of(server, "jobstate") as pool:
         with pytest.raises(StoreAccessDenied, match=re.escape(command)):
             await JobStateManager(pool).ping()
-        tell(admin, "SCRIPT", "FLUSH")
-        tell(admin, "ACL", "LOG", "RESET")
+        execute(admin, "SCRIPT", "FLUSH")
+        execute(admin, "ACL", "LOG", "RESET")
         with pytest.raises(StoreAccessDenied):
-            await core(pool)
-    assert refused(admin) == {command}
+            await use_service(pool)
+    assert denied(admin) == {command}
 
 
 @pytest.mark.parametrize("pattern", ["~job:*", "~jobs:*"])
 async def test_the_service_needs_each_pattern_of_keys(pattern: str, server: RedisServer, admin: Redis) -> None:
-    tell(admin, "ACL", "SETUSER", "jobstate", "resetkeys", pattern)
+    execute(admin, "ACL", "SETUSER", "jobstate", "resetkeys", pattern)
     async with pool_of(server, "jobstate") as pool:
         with pytest.raises(StoreAccessDenied):
             await JobStateManager(pool).ping()
 
 
 @pytest.mark.parametrize(("user", "repair"), [("jobstate-doctor", False), ("jobstate-repair", True)])
-def test_the_documented_users_are_enough_for_the_doctor(
+def test_the_documented_users_may_do_everything_the_doctor_needs(
     user: str, repair: bool, server: RedisServer, admin: Redis
 ) -> None:
     damage(admin)
-    told = jobstate("", "doctor", "--redis-url", url_of(server, user), *(["--repair"] if repair else []))
-    assert told.code == (0 if repair else 1), told
-    assert "durability not checked" in told.out.decode()
-    assert PASSWORD not in told.out.decode() + told.err
-    assert refused(admin) <= {"info"}
+    result = jobstate("", "doctor", "--redis-url", url_of(server, user), *(["--repair"] if repair else []))
+    assert result.code == (0 if repair else 1), result
+    assert "durability not checked" in result.out.decode()
+    assert PASSWORD not in result.out.decode() + result.err
+    assert denied(admin) <= {"info"}
 
 
-@pytest.mark.parametrize("command", names((*DOCTOR, *REPAIR)))
+@pytest.mark.parametrize("command", acl_names((*DOCTOR_COMMANDS, *REPAIR_COMMANDS)))
 async def test_the_doctor_needs_each_command_of_its_user(command: str, server: RedisServer, admin: Redis) -> None:
     await asyncio.to_thread(damage, admin)
-    repair = command not in names(DOCTOR)
+    repair = command not in acl_names(DOCTOR_COMMANDS)
     user = "jobstate-repair" if repair else "jobstate-doctor"
-    tell(admin, "ACL", "SETUSER", user, f"-{command}")
+    execute(admin, "ACL", "SETUSER", user, f"-{command}")
     async with pool_of(server, user) as pool:
         with pytest.raises(StoreAccessDenied):
-            await (use_idle_connection(pool) if command == "ping" else look(pool, repair=repair))
-    assert refused(admin) == {command}
+            await (use_idle_connection(pool) if command == "ping" else run_doctor(pool, repair=repair))
+    assert denied(admin) == {command}
 
 
 async def test_a_database_other_than_0_needs_select(server: RedisServer, admin: Redis) -> None:
     async with pool_of(server, "jobstate", 1) as pool:
         with pytest.raises(StoreAccessDenied, match="select"):
             await JobStateManager(pool).ping()
-        tell(admin, "ACL", "SETUSER", "jobstate", "+select")
+        execute(admin, "ACL", "SETUSER", "jobstate", "+select")
         await JobStateManager(pool).ping()
 
 
-async def test_waiting_for_the_disk_needs_waitaof(tmp_path: Path) -> None:
+async def test_waiting_for_fsync_needs_waitaof(tmp_path: Path) -> None:
     embedded = ProcessRedis(tmp_path)  # the backend's server may be a Redis 7.0, which does not know the command
     try:
         with Redis(port=embedded.port) as admin:
-            tell(admin, *USERS["jobstate"].split())
+            execute(admin, *USERS["jobstate"].split())
             async with pool_of(embedded, "jobstate") as pool:
                 jobs = JobStateManager(pool, waitaof=True)
                 with pytest.raises(StoreAccessDenied, match="waitaof"):
                     await jobs.create_job("a", 1)
-                tell(admin, "ACL", "SETUSER", "jobstate", "+waitaof")
+                execute(admin, "ACL", "SETUSER", "jobstate", "+waitaof")
                 await jobs.create_job("b", 1)
     finally:
         embedded.remove()
@@ -276,17 +280,17 @@ def metric(service: Service, name: str) -> float:
     return float(found[1])
 
 
-def test_a_redis_that_refuses_info_is_up_and_its_durability_is_unknown(
+def test_a_redis_that_denies_info_is_up_with_unknown_durability(
     server: RedisServer, admin: Redis, tmp_path: Path
 ) -> None:
     with Service(tmp_path, REDIS_URL=url_of(server, "jobstate")) as service:
-        wait_until(lambda: "durability not checked" in service.log, "the log line")
+        wait_until(lambda: "redis durability not checked" in service.log, "the log line")
         assert httpx.get(f"{service.url}/ready").status_code == 200
         assert (metric(service, "jobstate_redis_up"), metric(service, "jobstate_redis_durability_known")) == (1, 0)
         assert "jobstate_redis_warnings" not in httpx.get(f"{service.url}/metrics").text
-        assert service.log.count("durability not checked") == 1
+        assert service.log.count("redis durability not checked") == 1
 
-        tell(admin, "ACL", "SETUSER", "jobstate", "+info")
+        execute(admin, "ACL", "SETUSER", "jobstate", "+info")
 
         assert metric(service, "jobstate_redis_durability_known") == 1
         assert service.stop() == 0

@@ -1,4 +1,4 @@
-"""Redis that is there and refuses: every refusal is told apart over the API, at `/ready` and in the log."""
+"""A Redis that replies with errors: each kind has its own problem in the API, at `/ready` and in the log."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -10,25 +10,27 @@ import pytest
 from redis import Redis
 from redis.exceptions import ResponseError
 
-from tests.helpers.servers import Backend, RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import Backend, RedisServer
+from tests.helpers.service_process import Service
 
 BACK = "Redis connected, JobStateManager initialized"
 PASSWORD = "not-in-any-log"
 
-Refusal = Callable[[Redis], AbstractContextManager[None]]
+Failure = Callable[[Redis], AbstractContextManager[None]]
 
 
-def setting(name: str, value: str) -> Refusal:
-    """Set an option of Redis for the length of a block."""
+def setting(name: str, value: str) -> Failure:
+    """Return a context manager that sets an option of Redis."""
 
     @contextmanager
-    def set_for_a_while(redis: Redis) -> Iterator[None]:
+    def temporarily_set(redis: Redis) -> Iterator[None]:
         before = redis.config_get(name)[name]
         redis.config_set(name, value)
         yield
         redis.config_set(name, before)
 
-    return set_for_a_while
+    return temporarily_set
 
 
 @contextmanager
@@ -46,7 +48,7 @@ def stale_replica(redis: Redis) -> Iterator[None]:
 
 @contextmanager
 def broken_disk(redis: Redis) -> Iterator[None]:
-    """Let a snapshot fail, because its name is that of a folder."""
+    """Make snapshots fail: the name of the file is that of a folder."""
     redis.bgsave()
     wait_until(lambda: redis.info("persistence")["rdb_last_bgsave_status"] == "err", "a snapshot that fails")
     yield
@@ -56,18 +58,18 @@ def broken_disk(redis: Redis) -> Iterator[None]:
 @contextmanager
 def endless_script(redis: Redis) -> Iterator[None]:
     def run() -> None:
-        with suppress(ResponseError):  # it is killed
+        with suppress(ResponseError):  # the script is killed
             redis.eval("while true do end", 0)
 
     script = threading.Thread(target=run)
     script.start()
-    wait_until(lambda: refuses(redis), "a Redis that is busy")
+    wait_until(lambda: rejects_writes(redis), "a Redis that is busy")
     yield
     redis.script_kill()
     script.join()
 
 
-def refuses(redis: Redis) -> bool:
+def rejects_writes(redis: Redis) -> bool:
     try:
         return not redis.ping()
     except ResponseError:
@@ -81,8 +83,8 @@ def password(redis: Redis) -> Iterator[None]:
         yield
 
 
-#: What is wrong, the problem that it is, and whether jobs can be read all the same.
-REFUSALS: dict[str, tuple[Refusal, str, bool]] = {
+#: What is wrong, the problem type for it, and whether jobs can still be read.
+FAILURES: dict[str, tuple[Failure, str, bool]] = {
     "OOM": (setting("maxmemory", "1"), "store-out-of-memory", True),
     "READONLY": (replica, "store-read-only", True),
     "MASTERDOWN": (stale_replica, "store-read-only", False),
@@ -118,7 +120,7 @@ def api(service: Service) -> Iterator[httpx.Client]:
 @pytest.fixture
 def redis(server: RedisServer) -> Iterator[Redis]:
     with Redis(port=server.port) as redis:
-        redis.ping()  # before anybody asks for a password
+        redis.ping()  # before a password is required
         yield redis
 
 
@@ -131,9 +133,11 @@ def is_problem(response: httpx.Response, name: str) -> bool:
     )
 
 
-@pytest.mark.parametrize("refusal", REFUSALS)
-def test_a_refusal_of_redis_says_what_it_is(refusal: str, service: Service, api: httpx.Client, redis: Redis) -> None:
-    refuse, problem, readable = REFUSALS[refusal]
+@pytest.mark.parametrize("failure", FAILURES)
+def test_every_error_of_redis_has_its_own_problem(
+    failure: str, service: Service, api: httpx.Client, redis: Redis
+) -> None:
+    refuse, problem, readable = FAILURES[failure]
     job = api.post("/v1/jobs", json={"input_params": 1}).raise_for_status().headers["location"]
     api.post(f"{job}/cancel").raise_for_status()
 
@@ -142,8 +146,8 @@ def test_a_refusal_of_redis_says_what_it_is(refusal: str, service: Service, api:
         read, health = api.get(job), api.get("/health")
 
     assert is_problem(created, problem), created.text
-    # A full Redis is still read, and must be reached to delete what fills it.
-    assert ready.status_code == 200 if refusal == "OOM" else is_problem(ready, problem), ready.text
+    # Reads and deletions still work when Redis is out of memory.
+    assert ready.status_code == 200 if failure == "OOM" else is_problem(ready, problem), ready.text
     assert read.status_code == 200 if readable else is_problem(read, problem), read.text
     assert health.status_code == 200
     assert PASSWORD not in service.log + ready.text
@@ -151,7 +155,7 @@ def test_a_refusal_of_redis_says_what_it_is(refusal: str, service: Service, api:
     assert api.post("/v1/jobs", json={"input_params": 1}).status_code == 201
 
 
-def test_a_full_redis_can_be_emptied(api: httpx.Client, redis: Redis) -> None:
+def test_jobs_can_be_deleted_when_redis_is_out_of_memory(api: httpx.Client, redis: Redis) -> None:
     job = api.post("/v1/jobs", json={"input_params": 1}).raise_for_status().headers["location"]
     api.post(f"{job}/cancel").raise_for_status()
 
@@ -159,9 +163,7 @@ def test_a_full_redis_can_be_emptied(api: httpx.Client, redis: Redis) -> None:
         assert api.delete(job).status_code == 204
 
 
-def test_a_wrong_password_is_told_from_the_start_until_it_is_the_right_one(
-    server: RedisServer, redis: Redis, tmp_path: Path
-) -> None:
+def test_a_wrong_password_is_reported_until_it_is_corrected(server: RedisServer, redis: Redis, tmp_path: Path) -> None:
     with (
         password(redis),
         Service(tmp_path, REDIS_URL=f"redis://:wrong-{PASSWORD}@127.0.0.1:{server.port}/0") as service,
@@ -175,13 +177,13 @@ def test_a_wrong_password_is_told_from_the_start_until_it_is_the_right_one(
         assert PASSWORD not in service.log + service.banner
 
 
-def test_a_redis_that_loads_its_data_says_so_until_it_is_done(
+def test_a_redis_that_is_loading_is_reported_until_it_is_ready(
     new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     redis = new_redis("--key-load-delay", "500", "--loading-process-events-interval-bytes", "1024")
     with Redis(port=redis.port) as client:
         client.mset({f"key-{number}": number for number in range(4000)})
-        client.bgrewriteaof()  # into the form that is loaded in small steps
+        client.bgrewriteaof()  # a format that Redis loads in small steps
         wait_until(lambda: not client.info("persistence")["aof_rewrite_in_progress"], "the end of the rewrite")
     with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0") as service:
         wait_until(lambda: BACK in service.log, "the log line")

@@ -1,4 +1,4 @@
-"""A URL that leads to no usable Redis: typed problems, metrics all the same, no stack trace, and an orderly end."""
+"""A URL without a usable Redis behind it: typed problems, metrics, no tracebacks, and a clean shutdown."""
 
 import re
 import signal
@@ -13,12 +13,14 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.servers import RedisServer, Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 from tests.integration.store.test_redis_errors import is_problem
 
 PASSWORD = "s3cret"
 Call = tuple[str, str, Any]
-#: Every way in which a request uses Redis.
+#: One request for each way of using Redis.
 CALLS: list[Call] = [
     ("POST", "/v1/jobs", {"input_params": 1}),
     ("GET", "/v1/jobs/j", None),
@@ -30,9 +32,9 @@ CALLS: list[Call] = [
     ("POST", "/v1/claims", {"queues": ["default"], "worker": "ann"}),
     ("GET", "/ready", None),
 ]
-#: Those that cannot do without the commands that run scripts.
+#: The requests that need the commands for scripts.
 SCRIPTED = [CALLS[0], ("GET", "/v1/stats", None), ("POST", "/v1/claims", CALLS[7][2]), CALLS[-1]]
-#: Ports that are no Redis: what they answer to whatever comes, `None` for nothing.
+#: Servers that are not Redis: what they reply to everything; `None` for no reply.
 FOREIGN: dict[str, tuple[bytes | None, str]] = {
     "HTTP": (b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n", "store-unreachable"),
     "SSH": (b"SSH-2.0-OpenSSH_9.2\r\n", "store-unreachable"),
@@ -41,13 +43,13 @@ FOREIGN: dict[str, tuple[bytes | None, str]] = {
     "closing": (b"", "store-unreachable"),
     "silent": (None, "store-timeout"),
 }
-#: Commands that are renamed, and whether the service can do without each of them.
+#: Commands that are renamed, and whether each one is optional.
 RENAMED = {"EVALSHA": False, "SCRIPT": False, "TIME": False, "HSET": False, "EVAL": True, "INFO": True}
 
 
 @contextmanager
 def port(answer: bytes | None) -> Iterator[int]:
-    """Listen, and answer with these bytes and an end; with `None` never."""
+    """Run a server that replies with these bytes and closes; with `None` it never replies."""
 
     class Handler(socketserver.BaseRequestHandler):
         def handle(self) -> None:
@@ -60,7 +62,7 @@ def port(answer: bytes | None) -> Iterator[int]:
         daemon_threads = True
 
         def handle_error(self, request: object, client_address: object) -> None:
-            """Say nothing of a client that has left."""
+            """Ignore a client that has disconnected."""
 
     with Listener(("127.0.0.1", 0), Handler) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -70,8 +72,8 @@ def port(answer: bytes | None) -> Iterator[int]:
         thread.join()
 
 
-def assert_refuses_in_order(folder: Path, url: str, *problems: str, calls: Sequence[Call] = CALLS) -> str:
-    """Assert that the service answers every call with one of the problems; return what `/ready`, the last, says."""
+def assert_unavailable(folder: Path, url: str, *problems: str, calls: Sequence[Call] = CALLS) -> str:
+    """Assert that every request gets one of the problems, and return the detail of `/ready`, the last one."""
     with Service(folder, REDIS_URL=url) as service, httpx.Client(base_url=service.url, timeout=20) as api:
         with ThreadPoolExecutor() as threads:
             answers = list(threads.map(lambda call: api.request(call[0], call[1], json=call[2]), calls))
@@ -81,53 +83,53 @@ def assert_refuses_in_order(folder: Path, url: str, *problems: str, calls: Seque
         metrics = api.get("/metrics")
         assert (metrics.status_code, "jobstate_redis_up 0.0" in metrics.text) == (200, True)
         assert api.get("/health").status_code == 200
-        wait_until(lambda: "Redis is away" in service.log, "the log line")
+        wait_until(lambda: "redis unavailable" in service.log, "the log line")
         assert service.stop(signal.SIGTERM) == 0
-    assert service.log.count("Redis is away") == 1
+    assert service.log.count("redis unavailable") == 1
     assert "Traceback" not in service.log
     assert PASSWORD not in service.log + service.banner + detail
     return detail
 
 
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_port_that_is_no_redis_is_an_unavailable_store(kind: str, tmp_path: Path) -> None:
+def test_a_server_that_is_not_redis_is_an_unavailable_store(kind: str, tmp_path: Path) -> None:
     answer, problem = FOREIGN[kind]
     with port(answer) as number:
-        assert_refuses_in_order(tmp_path, f"redis://127.0.0.1:{number}/0", problem)
+        assert_unavailable(tmp_path, f"redis://127.0.0.1:{number}/0", problem)
 
 
 @pytest.mark.parametrize("kind", ["HTTP", "POP3"])
-def test_a_password_goes_to_a_port_that_is_no_redis_and_is_not_shown(kind: str, tmp_path: Path) -> None:
+def test_a_password_sent_to_a_server_that_is_not_redis_is_not_shown(kind: str, tmp_path: Path) -> None:
     with port(FOREIGN[kind][0]) as number:
-        assert_refuses_in_order(tmp_path, f"redis://:{PASSWORD}@127.0.0.1:{number}/0", "store-unreachable")
+        assert_unavailable(tmp_path, f"redis://:{PASSWORD}@127.0.0.1:{number}/0", "store-unreachable")
 
 
 def test_tls_to_a_redis_without_it_is_an_unavailable_store(
     new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     url = f"rediss://127.0.0.1:{new_redis().port}/0"
-    assert_refuses_in_order(tmp_path, url, "store-timeout", "store-unreachable")
+    assert_unavailable(tmp_path, url, "store-timeout", "store-unreachable")
 
 
 @pytest.mark.parametrize("command", [name for name, dispensable in RENAMED.items() if not dispensable])
-def test_a_renamed_command_is_refused_by_name(
+def test_a_renamed_required_command_is_named(
     command: str, new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     redis = new_redis("--rename-command", command, "")
     calls = [CALLS[0], CALLS[-1]] if command == "HSET" else SCRIPTED
     url = f"redis://127.0.0.1:{redis.port}/0"
-    if command == "HSET":  # Redis runs what reads, and what finds nothing to write
+    if command == "HSET":  # Redis runs scripts that only read or find nothing to write
         with Service(tmp_path, REDIS_URL=url) as service:
             answers = [httpx.request(method, service.url + path, json=body) for method, path, body in calls]
             assert [is_problem(answer, "store-access-denied") for answer in answers] == [True, True]
             detail = answers[-1].json()["detail"]
     else:
-        detail = assert_refuses_in_order(tmp_path, url, "store-access-denied", calls=calls)
+        detail = assert_unavailable(tmp_path, url, "store-access-denied", calls=calls)
     assert command.lower() in detail.lower()
 
 
 @pytest.mark.parametrize("command", [name for name, dispensable in RENAMED.items() if dispensable])
-def test_a_renamed_command_that_is_not_needed_harms_nothing(
+def test_a_renamed_optional_command_is_harmless(
     command: str, new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     redis = new_redis("--rename-command", command, "")
@@ -143,8 +145,8 @@ def test_a_renamed_command_that_is_not_needed_harms_nothing(
     ("options", "database", "words"),
     [((), 99, "out of range"), (("--cluster-enabled", "yes"), 1, "SELECT is not allowed in cluster mode|out of range")],
 )
-def test_a_database_that_redis_does_not_have_is_refused_with_its_words(
+def test_an_unknown_database_is_reported_with_the_error_of_redis(
     options: tuple[str, ...], database: int, words: str, new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
     url = f"redis://127.0.0.1:{new_redis(*options).port}/{database}"
-    assert re.search(words, assert_refuses_in_order(tmp_path, url, "store-access-denied"))
+    assert re.search(words, assert_unavailable(tmp_path, url, "store-access-denied"))

@@ -1,4 +1,4 @@
-"""The same request twice, because the first reply was lost on its way."""
+"""Retries of requests whose first reply was lost."""
 
 import asyncio
 import time
@@ -23,21 +23,23 @@ from service.domain.states import Status
 from service.store import client, keys
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
-from tests.helpers.servers import Fault, FaultyLine, RedisServer, free_port
+from tests.helpers.polling import free_port
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.tcp_proxy import Fault, FaultProxy
 
 LIMIT = 3.5
 
 
 @pytest.fixture
-async def line(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultyLine]:
-    async with FaultyLine(shared_redis.port).open() as line:
-        yield line
+async def proxy(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultProxy]:
+    async with FaultProxy(shared_redis.port).open() as proxy:
+        yield proxy
 
 
 @pytest.fixture
-async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
-    """A repository at the other end of the line, its scripts loaded."""
-    pool = create_pool(f"redis://127.0.0.1:{line.port}/1")
+async def manager(proxy: FaultProxy) -> AsyncIterator[JobStateManager]:
+    """A manager that connects through the proxy, with its scripts loaded."""
+    pool = create_pool(f"redis://127.0.0.1:{proxy.port}/1")
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.create_job("warm", 1)
     await manager.update_job_status("warm", "failed")
@@ -47,10 +49,10 @@ async def far(line: FaultyLine) -> AsyncIterator[JobStateManager]:
 
 
 @pytest.fixture(params=[False, True], ids=["closed", "silent"])
-def loss(request: pytest.FixtureRequest, line: FaultyLine) -> FaultyLine:
-    """The line as it will lose the next reply: by closing the connection, or by saying nothing."""
-    line.in_silence = request.param
-    return line
+def loss(request: pytest.FixtureRequest, proxy: FaultProxy) -> FaultProxy:
+    """The proxy, which loses the next reply: it closes the connection, or delivers nothing."""
+    proxy.in_silence = request.param
+    return proxy
 
 
 async def events(redis: Redis, job_id: str) -> list[tuple[str, str]]:
@@ -59,11 +61,11 @@ async def events(redis: Redis, job_id: str) -> list[tuple[str, str]]:
 
 
 async def test_a_creation_whose_reply_was_lost_happens_once(
-    far: JobStateManager, redis: Redis, loss: FaultyLine
+    manager: JobStateManager, redis: Redis, loss: FaultProxy
 ) -> None:
     loss.lose_replies, loss.scripts_seen = 1, 0
 
-    creation = await far.create_job("j", {"a": 1}, slate_id="s")
+    creation = await manager.create_job("j", {"a": 1}, slate_id="s")
 
     assert loss.scripts_seen == 2
     assert not creation.replayed
@@ -71,20 +73,20 @@ async def test_a_creation_whose_reply_was_lost_happens_once(
     assert await events(redis, "j") == [("changed", "pending")]
 
 
-async def test_a_creation_that_was_there_before_is_a_replay_also_at_the_second_try(
-    far: JobStateManager, loss: FaultyLine
-) -> None:
-    await far.create_job("j", {"a": 1})
+async def test_a_retried_replay_is_still_a_replay(manager: JobStateManager, loss: FaultProxy) -> None:
+    await manager.create_job("j", {"a": 1})
     loss.lose_replies = 1
 
-    assert (await far.create_job("j", {"a": 1})).replayed
+    assert (await manager.create_job("j", {"a": 1})).replayed
 
 
-async def test_a_change_whose_reply_was_lost_happens_once(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
-    await far.create_job("j", 1)
+async def test_a_change_whose_reply_was_lost_happens_once(
+    manager: JobStateManager, redis: Redis, loss: FaultProxy
+) -> None:
+    await manager.create_job("j", 1)
     loss.lose_replies, loss.scripts_seen = 1, 0
 
-    job = await far.update_job_status("j", "running")
+    job = await manager.update_job_status("j", "running")
 
     assert loss.scripts_seen == 2
     assert (job.status, job.revision, job.attempt) == (Status.RUNNING, 2, 1)
@@ -92,79 +94,81 @@ async def test_a_change_whose_reply_was_lost_happens_once(far: JobStateManager, 
 
 
 async def test_a_cancellation_whose_reply_was_lost_happens_once(
-    far: JobStateManager, redis: Redis, loss: FaultyLine
+    manager: JobStateManager, redis: Redis, loss: FaultProxy
 ) -> None:
-    await far.create_job("j", 1)
+    await manager.create_job("j", 1)
     loss.lose_replies = 1
 
-    assert (await far.cancel_job("j")).revision == 2
+    assert (await manager.cancel_job("j")).revision == 2
     assert await events(redis, "j") == [("changed", "pending"), ("changed", "cancelled")]
 
 
-async def test_a_deletion_whose_reply_was_lost_succeeds(far: JobStateManager, redis: Redis, loss: FaultyLine) -> None:
-    await far.create_job("j", 1)
-    await far.cancel_job("j")
+async def test_a_deletion_whose_reply_was_lost_succeeds(
+    manager: JobStateManager, redis: Redis, loss: FaultProxy
+) -> None:
+    await manager.create_job("j", 1)
+    await manager.cancel_job("j")
     loss.lose_replies, loss.scripts_seen = 1, 0
 
-    await far.delete_job("j")
+    await manager.delete_job("j")
 
     assert loss.scripts_seen == 2
     assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
 
 
-async def test_when_both_replies_are_lost_the_client_may_send_it_again_with_its_key(
-    far: JobStateManager, redis: Redis, loss: FaultyLine
+async def test_after_two_lost_replies_the_client_may_retry_with_its_key(
+    manager: JobStateManager, redis: Redis, loss: FaultProxy
 ) -> None:
-    await far.create_job("j", 1)
+    await manager.create_job("j", 1)
     loss.lose_replies = 2
     started = time.monotonic()
     with pytest.raises(StoreUnavailable):
-        await far.update_job_status("j", "running", change_id="k")
+        await manager.update_job_status("j", "running", change_id="k")
     assert time.monotonic() - started < LIMIT
 
-    job = await far.update_job_status("j", "running", change_id="k")
+    job = await manager.update_job_status("j", "running", change_id="k")
 
     assert (job.revision, job.attempt) == (2, 1)
     assert await events(redis, "j") == [("changed", "pending"), ("changed", "running")]
 
 
-async def test_a_refusal_whose_reply_was_lost_is_refused_again(far: JobStateManager, line: FaultyLine) -> None:
-    await far.create_job("j", 1)
-    line.lose_replies = 1
+async def test_a_rejection_whose_reply_was_lost_is_repeated(manager: JobStateManager, proxy: FaultProxy) -> None:
+    await manager.create_job("j", 1)
+    proxy.lose_replies = 1
 
     with pytest.raises(IllegalTransition):
-        await far.update_job_status("j", "completed")
+        await manager.update_job_status("j", "completed")
 
 
-async def test_a_dead_line_is_given_up_in_time(far: JobStateManager, line: FaultyLine) -> None:
-    line.breaks(Fault.SILENT)
+async def test_a_dead_connection_times_out(manager: JobStateManager, proxy: FaultProxy) -> None:
+    proxy.inject(Fault.SILENT)
     started = time.monotonic()
 
     with pytest.raises(StoreTimeout):
-        await far.get_job("j")
+        await manager.get_job("j")
 
     assert time.monotonic() - started < LIMIT
-    await line.mend()
-    assert await far.get_job("j") is None
+    await proxy.heal()
+    assert await manager.get_job("j") is None
 
 
-async def test_waiting_for_a_connection_counts_too(line: FaultyLine) -> None:
-    pool = create_pool(f"redis://127.0.0.1:{line.port}/1", max_connections=2)
+async def test_waiting_for_a_connection_counts_towards_the_timeout(proxy: FaultProxy) -> None:
+    pool = create_pool(f"redis://127.0.0.1:{proxy.port}/1", max_connections=2)
     manager = JobStateManager(pool, ttl=timedelta(days=7))
     await manager.ping()
-    line.breaks(Fault.SILENT)
+    proxy.inject(Fault.SILENT)
     started = time.monotonic()
 
     answers = await asyncio.gather(*(manager.get_job("j") for _ in range(20)), return_exceptions=True)
 
     assert time.monotonic() - started < LIMIT
     assert all(isinstance(answer, StoreUnavailable) for answer in answers)
-    await line.mend()
+    await proxy.heal()
     assert await manager.get_job("j") is None
     await pool.disconnect()
 
 
-async def test_nobody_listening_is_told_at_once() -> None:
+async def test_a_refused_connection_fails_at_once() -> None:
     pool = create_pool(f"redis://127.0.0.1:{free_port()}/0")
     started = time.monotonic()
 
@@ -175,7 +179,7 @@ async def test_nobody_listening_is_told_at_once() -> None:
     await pool.disconnect()
 
 
-async def test_a_caller_that_gives_up_does_not_leave_its_reply_to_the_next(jobs: JobStateManager, redis: Redis) -> None:
+async def test_the_reply_to_a_cancelled_call_does_not_go_to_the_next(jobs: JobStateManager, redis: Redis) -> None:
     for number in range(50):
         await jobs.create_job(f"j{number}", number)
     for number in range(49):
@@ -191,23 +195,23 @@ async def test_a_caller_that_gives_up_does_not_leave_its_reply_to_the_next(jobs:
         assert bytes(job.input_params) == str(number + 1).encode()
 
 
-async def test_a_try_that_was_given_up_does_nothing_when_it_arrives_after_all(
-    far: JobStateManager, redis: Redis, line: FaultyLine
+async def test_a_script_that_arrives_after_its_deadline_does_nothing(
+    manager: JobStateManager, redis: Redis, proxy: FaultProxy
 ) -> None:
-    line.hold_scripts = 1
-    created = await far.create_job("j", 1)  # by the second try: the first is held on the line
-    await far.cancel_job("j")
-    await far.delete_job("j")
+    proxy.hold_scripts = 1
+    created = await manager.create_job("j", 1)  # by the second attempt: the proxy holds the first
+    await manager.cancel_job("j")
+    await manager.delete_job("j")
 
-    await line.let_go()
+    await proxy.deliver_held()
 
     assert not created.replayed
-    assert line.late == [b"LATE"]
-    assert await far.get_job("j") is None
+    assert proxy.late == [b"LATE"]
+    assert await manager.get_job("j") is None
     assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
 
 
-async def test_a_clock_of_redis_that_was_misjudged_is_read_again(jobs: JobStateManager) -> None:
+async def test_a_wrong_estimate_of_the_redis_clock_is_corrected(jobs: JobStateManager) -> None:
     clock = jobs._client._clock
     await jobs.create_job("a", 1)
     clock.set(clock.now - 3600 * 1_000_000)
@@ -216,7 +220,7 @@ async def test_a_clock_of_redis_that_was_misjudged_is_read_again(jobs: JobStateM
     assert abs(clock.now / 1e6 - time.time()) < 60
 
 
-async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again(
+async def test_a_script_flushed_between_load_and_call_is_loaded_again(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pipeline = jobs._client._pipeline
@@ -232,7 +236,7 @@ async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again
 
 
 @pytest.mark.parametrize(
-    ("greeting", "meant"),
+    ("greeting", "expected"),
     [
         (b"-NOAUTH Authentication required.", StoreAccessDenied),
         (b"-WRONGPASS invalid username-password pair", StoreAccessDenied),
@@ -242,9 +246,7 @@ async def test_a_script_flushed_between_its_loading_and_its_call_is_loaded_again
     ],
     ids=lambda value: value.split()[0].decode() if isinstance(value, bytes) else value.__name__,
 )
-async def test_what_redis_says_while_a_connection_is_set_up_has_its_meaning(
-    greeting: bytes, meant: type[StoreUnavailable]
-) -> None:
+async def test_an_error_during_connection_setup_is_mapped(greeting: bytes, expected: type[StoreUnavailable]) -> None:
     async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(4096):
             writer.write(greeting + b"\r\n")
@@ -252,9 +254,9 @@ async def test_what_redis_says_while_a_connection_is_set_up_has_its_meaning(
 
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     pool = create_pool(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
-    with pytest.raises(meant) as refused:
+    with pytest.raises(expected) as error:
         await JobStateManager(pool, ttl=timedelta(days=7)).get_job("j")
 
-    assert type(refused.value) is meant
+    assert type(error.value) is expected
     await pool.disconnect()
     server.close()

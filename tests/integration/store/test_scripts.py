@@ -1,4 +1,4 @@
-"""What Lua and Python both know, held equal: key names, times, tags."""
+"""Lua and Python agree on key names, timestamps and tags."""
 
 import random
 from datetime import UTC, datetime
@@ -17,7 +17,7 @@ async def evaluate(redis: Redis, body: str, *args: str | int) -> list[str]:
     return [value.decode() for value in reply]
 
 
-async def test_both_build_the_same_names(redis: Redis) -> None:
+async def test_lua_and_python_build_the_same_key_names(redis: Redis) -> None:
     names = await evaluate(
         redis,
         """return { job_key('a.b~c'), key('list', 'q', 'pending'), key('exp', 'q', 'delayed'), key('shelves'),
@@ -29,9 +29,9 @@ async def test_both_build_the_same_names(redis: Redis) -> None:
         keys.job("a.b~c"),
         keys.by_creation("q", "pending"),
         keys.by_expiry("q", "delayed"),
-        keys.SHELVES,
+        keys.INDEXES,
         keys.TAGS,
-        keys.DUE,
+        keys.DELAYED,
         keys.LEASES,
         keys.DELETIONS,
         keys.CLOCK,
@@ -40,7 +40,7 @@ async def test_both_build_the_same_names(redis: Redis) -> None:
     ]
 
 
-async def test_both_write_and_read_times_alike(redis: Redis) -> None:
+async def test_lua_and_python_format_and_parse_timestamps_alike(redis: Redis) -> None:
     choose = random.Random(7)
     edges = ["1970-01-01T00:00:00", "2000-02-29T23:59:59.999999", "2024-12-31T23:59:59.000001", "2100-03-01T00:00:00"]
     moments = [parse_timestamp(datetime.fromisoformat(edge).replace(tzinfo=UTC).isoformat()) for edge in edges]
@@ -50,13 +50,15 @@ async def test_both_write_and_read_times_alike(redis: Redis) -> None:
         some = moments[start : start + 500]
         body = """local out = {}
                   for i, text in ipairs(ARGV) do
-                    local moment = tonumber(text)
-                    out[i] = iso(moment) .. ' ' .. digits(micros(iso(moment)))
+                    local timestamp = tonumber(text)
+                    out[i] = iso(timestamp) .. ' ' .. digits(micros(iso(timestamp)))
                   end
                   return out"""
-        assert await evaluate(redis, body, *some) == [f"{format_timestamp(moment)} {moment}" for moment in some]
+        assert await evaluate(redis, body, *some) == [
+            f"{format_timestamp(timestamp)} {timestamp}" for timestamp in some
+        ]
 
 
-async def test_redis_takes_every_script(redis: Redis) -> None:
+async def test_redis_loads_every_script(redis: Redis) -> None:
     for source in ALL:
         assert await redis.script_load(source.text)

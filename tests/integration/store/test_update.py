@@ -34,11 +34,11 @@ async def bring_to(jobs: JobStateManager, status: Status, job_id: str = "j") -> 
 
 
 @pytest.mark.parametrize(("source", "target"), list(itertools.product(Status, Status)))
-async def test_exactly_the_moves_of_the_table_are_accepted(
+async def test_exactly_the_transitions_of_the_table_are_accepted(
     jobs: JobStateManager, redis: Redis, source: Status, target: Status
 ) -> None:
     before = await bring_to(jobs, source)
-    held, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
+    fields, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
     progress = Progress(1) if target is Status.RUNNING else None
     error = "why" if target in {Status.FAILED, Status.CANCELLED} else None
     result = 1 if target is Status.COMPLETED else None
@@ -50,14 +50,14 @@ async def test_exactly_the_moves_of_the_table_are_accepted(
         assert after.expires_at >= before.expires_at
         assert await redis.xlen(keys.EVENTS) == events + 1
     else:
-        with pytest.raises(IllegalTransition) as refused:
+        with pytest.raises(IllegalTransition) as rejection:
             await jobs.update_job_status("j", target, result, error, progress=progress)
-        assert (refused.value.current_status, refused.value.revision) == (source, before.revision)
-        assert await redis.hgetall("job:j") == held
+        assert (rejection.value.current_status, rejection.value.revision) == (source, before.revision)
+        assert await redis.hgetall("job:j") == fields
         assert await redis.xlen(keys.EVENTS) == events
 
 
-async def test_the_times_and_the_attempt_of_a_whole_life(jobs: JobStateManager) -> None:
+async def test_timestamps_and_attempt_over_the_life_of_a_job(jobs: JobStateManager) -> None:
     created = (await jobs.create_job("j", 1)).job
     assert (created.attempt, created.started_at, created.finished_at) == (0, None, None)
 
@@ -75,11 +75,11 @@ async def test_the_times_and_the_attempt_of_a_whole_life(jobs: JobStateManager) 
 async def test_a_running_job_is_not_started_twice(jobs: JobStateManager) -> None:
     await bring_to(jobs, Status.RUNNING)
 
-    with pytest.raises(IllegalTransition, match="running already"):
+    with pytest.raises(IllegalTransition, match="already running"):
         await jobs.update_job_status("j", "running")
 
 
-async def test_progress_that_is_there_already_is_refused(jobs: JobStateManager) -> None:
+async def test_progress_equal_to_the_stored_one_is_rejected(jobs: JobStateManager) -> None:
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running", progress=Progress(0))
 
@@ -107,7 +107,7 @@ async def test_progress_events_are_at_most_one_a_second_and_the_record_has_the_n
 
 
 @pytest.mark.parametrize("value", [b"{}", b"0", b"[]", b"false", b'""', b"null", b'{"z":1,"a":1.50}'])
-async def test_every_result_and_every_error_survives(jobs: JobStateManager, value: bytes) -> None:
+async def test_results_and_errors_are_stored_unchanged(jobs: JobStateManager, value: bytes) -> None:
     await bring_to(jobs, Status.RUNNING, "done")
     await bring_to(jobs, Status.RUNNING, "broken")
     await jobs.update_job_status("done", "completed", Raw(value))
@@ -146,20 +146,20 @@ async def test_an_absent_result_stays_absent(jobs: JobStateManager, redis: Redis
         ("Idempotency-Key", {"status": "running", "change_id": "two words"}),
     ],
 )
-async def test_what_breaks_a_rule_is_named_and_changes_nothing(
+async def test_an_invalid_value_is_named_and_nothing_is_changed(
     jobs: JobStateManager, redis: Redis, field: str, arguments: dict[str, Any]
 ) -> None:
     await jobs.create_job("j", 1)
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
-    with pytest.raises(InvalidValue) as refused:
+    with pytest.raises(InvalidValue) as rejection:
         await jobs.update_job_status("j", **arguments)
 
-    assert refused.value.field == field
-    assert await redis.hgetall("job:j") == held
+    assert rejection.value.field == field
+    assert await redis.hgetall("job:j") == fields
 
 
-async def test_a_job_that_is_not_there_is_not_brought_to_life(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_update_does_not_create_a_missing_job(jobs: JobStateManager, redis: Redis) -> None:
     with pytest.raises(JobNotFound):
         await jobs.update_job_status("nobody", "running")
     with pytest.raises(JobNotFound):
@@ -170,7 +170,7 @@ async def test_a_job_that_is_not_there_is_not_brought_to_life(jobs: JobStateMana
     assert await redis.dbsize() == 0
 
 
-async def test_the_same_change_id_again_changes_nothing(jobs: JobStateManager, redis: Redis) -> None:
+async def test_a_repeated_change_id_changes_nothing(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
     first = await jobs.update_job_status("j", "running", progress=Progress(1), change_id="k")
     events = await redis.xlen(keys.EVENTS)
@@ -181,7 +181,7 @@ async def test_the_same_change_id_again_changes_nothing(jobs: JobStateManager, r
     assert await redis.xlen(keys.EVENTS) == events
 
 
-async def test_the_same_change_id_with_another_content_is_refused(jobs: JobStateManager) -> None:
+async def test_a_reused_change_id_with_other_content_is_rejected(jobs: JobStateManager) -> None:
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running", change_id="k")
 
@@ -189,24 +189,24 @@ async def test_the_same_change_id_with_another_content_is_refused(jobs: JobState
         await jobs.update_job_status("j", "running", progress=Progress(1), change_id="k")
 
 
-async def test_the_key_of_a_creation_is_free_for_a_change(jobs: JobStateManager) -> None:
+async def test_the_key_of_a_creation_can_be_used_for_an_update(jobs: JobStateManager) -> None:
     await jobs.create_job("j", 1)
 
     assert (await jobs.update_job_status("j", "running", change_id="k")).revision == 2
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled"])
-async def test_the_same_end_with_the_same_content_is_accepted_without_a_trace(
+async def test_repeating_a_final_status_with_equal_content_changes_nothing(
     jobs: JobStateManager, redis: Redis, status: str
 ) -> None:
     content: dict[str, Any] = {"result": {"a": 1}} if status == "completed" else {"error": "why"}
     await bring_to(jobs, Status.RUNNING)
     await jobs.update_job_status("j", status, **content)
-    held, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
+    fields, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
 
     await jobs.update_job_status("j", status, **content)
 
-    assert await redis.hgetall("job:j") == held
+    assert await redis.hgetall("job:j") == fields
     assert await redis.xlen(keys.EVENTS) == events
     with pytest.raises(IllegalTransition):
         await jobs.update_job_status("j", status, **{name: "other" for name in content})
@@ -214,16 +214,16 @@ async def test_the_same_end_with_the_same_content_is_accepted_without_a_trace(
         await jobs.update_job_status("j", status)
 
 
-async def test_a_change_to_another_version_is_refused(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_update_of_another_version_is_rejected(jobs: JobStateManager, redis: Redis) -> None:
     created = (await jobs.create_job("j", 1)).job
     running = await jobs.update_job_status("j", "running", if_match=["0-1", created.version])
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
-    with pytest.raises(PreconditionFailed) as refused:
+    with pytest.raises(PreconditionFailed) as rejection:
         await jobs.update_job_status("j", "completed", if_match=[created.version])
 
-    assert (refused.value.current_status, refused.value.revision) == (Status.RUNNING, 2)
-    assert await redis.hgetall("job:j") == held
+    assert (rejection.value.current_status, rejection.value.revision) == (Status.RUNNING, 2)
+    assert await redis.hgetall("job:j") == fields
     with pytest.raises(PreconditionFailed):
         await jobs.update_job_status("j", "completed", if_match=[""])
     with pytest.raises(PreconditionFailed):
@@ -231,22 +231,24 @@ async def test_a_change_to_another_version_is_refused(jobs: JobStateManager, red
     assert (await jobs.update_job_status("j", "completed", if_match=[running.version])).revision == 3
 
 
-async def test_the_checks_come_in_the_order_of_the_contract(jobs: JobStateManager) -> None:
+async def test_checks_run_in_the_order_of_the_contract(jobs: JobStateManager) -> None:
     with pytest.raises(JobNotFound):  # before the condition
         await jobs.update_job_status("j", "running", if_match=["0-1"])
     await bring_to(jobs, Status.RUNNING)
     await jobs.update_job_status("j", "completed", 1, change_id="k")
 
-    with pytest.raises(IdempotencyKeyReused):  # before the condition and the move
+    with pytest.raises(IdempotencyKeyReused):  # before the condition and the transition
         await jobs.update_job_status("j", "failed", change_id="k", if_match=["0-1"])
-    same = await jobs.update_job_status("j", "completed", 1, if_match=["0-1"])  # the same end before the condition
+    same = await jobs.update_job_status(
+        "j", "completed", 1, if_match=["0-1"]
+    )  # a repeated final status before the condition
     assert same.revision == 3
-    with pytest.raises(PreconditionFailed):  # the condition before the move
+    with pytest.raises(PreconditionFailed):  # the condition before the transition
         await jobs.update_job_status("j", "running", if_match=["0-1"])
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING])
-async def test_a_job_that_has_not_ended_is_cancelled(jobs: JobStateManager, status: Status) -> None:
+async def test_an_unfinished_job_is_cancelled(jobs: JobStateManager, status: Status) -> None:
     before = await bring_to(jobs, status)
 
     cancelled = await jobs.cancel_job("j")
@@ -254,7 +256,7 @@ async def test_a_job_that_has_not_ended_is_cancelled(jobs: JobStateManager, stat
     assert (cancelled.status, cancelled.revision) == (Status.CANCELLED, before.revision + 1)
 
 
-async def test_a_cancelled_job_is_cancelled_again_whatever_its_reason(jobs: JobStateManager) -> None:
+async def test_cancelling_a_cancelled_job_changes_nothing(jobs: JobStateManager) -> None:
     await jobs.create_job("j", 1)
     first = await jobs.update_job_status("j", "cancelled", error="too late")
 
@@ -264,7 +266,7 @@ async def test_a_cancelled_job_is_cancelled_again_whatever_its_reason(jobs: JobS
 
 
 @pytest.mark.parametrize("status", [Status.COMPLETED, Status.FAILED])
-async def test_an_ended_job_is_not_cancelled(jobs: JobStateManager, status: Status) -> None:
+async def test_a_finished_job_is_not_cancelled(jobs: JobStateManager, status: Status) -> None:
     await bring_to(jobs, status)
 
     with pytest.raises(IllegalTransition):
@@ -272,7 +274,7 @@ async def test_an_ended_job_is_not_cancelled(jobs: JobStateManager, status: Stat
 
 
 @pytest.mark.parametrize("status", sorted(FINAL_STATUSES))
-async def test_an_ended_job_is_deleted_with_all_that_belongs_to_it(
+async def test_a_finished_job_is_deleted_with_its_index_entries(
     jobs: JobStateManager, redis: Redis, status: Status
 ) -> None:
     job = await bring_to(jobs, status)
@@ -284,7 +286,7 @@ async def test_an_ended_job_is_deleted_with_all_that_belongs_to_it(
         keys.CLOCK,
         keys.EVENTS,
         keys.DELETIONS,
-        keys.SHELVES,
+        keys.INDEXES,
     }
     [(_, event)] = await redis.xrevrange(keys.EVENTS, count=1)
     assert (event[b"event"], event[b"status"]) == (b"deleted", status.encode())
@@ -294,17 +296,17 @@ async def test_an_ended_job_is_deleted_with_all_that_belongs_to_it(
 
 
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING])
-async def test_a_job_that_has_not_ended_is_not_deleted(jobs: JobStateManager, redis: Redis, status: Status) -> None:
+async def test_an_unfinished_job_is_not_deleted(jobs: JobStateManager, redis: Redis, status: Status) -> None:
     await bring_to(jobs, status)
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
     with pytest.raises(JobNotFinal):
         await jobs.delete_job("j")
 
-    assert await redis.hgetall("job:j") == held
+    assert await redis.hgetall("job:j") == fields
 
 
-async def test_a_deletion_of_another_version_is_refused(jobs: JobStateManager) -> None:
+async def test_a_deletion_of_another_version_is_rejected(jobs: JobStateManager) -> None:
     job = await bring_to(jobs, Status.FAILED)
 
     with pytest.raises(PreconditionFailed):
@@ -313,7 +315,7 @@ async def test_a_deletion_of_another_version_is_refused(jobs: JobStateManager) -
     await jobs.delete_job("j", if_match=[job.version])
 
 
-async def test_the_same_deletion_again_does_not_touch_another_job_of_that_id(jobs: JobStateManager) -> None:
+async def test_a_retried_deletion_does_not_touch_a_new_job_with_the_same_id(jobs: JobStateManager) -> None:
     await bring_to(jobs, Status.FAILED)
     await jobs.delete_job("j", change_id="k")
     another = await bring_to(jobs, Status.COMPLETED)
@@ -326,7 +328,7 @@ async def test_the_same_deletion_again_does_not_touch_another_job_of_that_id(job
 
 
 @pytest.mark.parametrize("end", ["change", "cancel", "release"])
-async def test_the_last_change_again_does_not_touch_another_job_of_that_id(
+async def test_a_retried_update_does_not_touch_a_new_job_with_the_same_id(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, end: str
 ) -> None:
     async def end_it(token: str | None = None) -> None:
@@ -358,7 +360,7 @@ async def test_the_last_change_again_does_not_touch_another_job_of_that_id(
     await redis.delete(keys.DELETIONS)
 
 
-async def test_the_same_deletion_again_is_accepted(jobs: JobStateManager) -> None:
+async def test_a_retried_deletion_succeeds(jobs: JobStateManager) -> None:
     await bring_to(jobs, Status.FAILED)
     await jobs.delete_job("j", change_id="k")
 
@@ -369,34 +371,34 @@ async def test_the_same_deletion_again_is_accepted(jobs: JobStateManager) -> Non
 
 
 @pytest.mark.leaves_debris
-@pytest.mark.parametrize("shelf", ["pending", "running"])
+@pytest.mark.parametrize("state", ["pending", "running"])
 @pytest.mark.parametrize("index", [keys.by_creation, keys.by_expiry])
-async def test_a_foreign_index_in_the_way_of_a_change_is_named_and_nothing_is_written(
-    jobs: JobStateManager, redis: Redis, index: Any, shelf: str
+async def test_an_index_of_unexpected_type_is_named_and_the_update_writes_nothing(
+    jobs: JobStateManager, redis: Redis, index: Any, state: str
 ) -> None:
     await jobs.create_job("j", 1)
-    name = index("default", shelf)
+    name = index("default", state)
     await redis.delete(name)
     await redis.set(name, "foreign")
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
     with pytest.raises(StoreCorrupt, match=name):
         await jobs.update_job_status("j", "running")
 
-    assert await redis.hgetall("job:j") == held
+    assert await redis.hgetall("job:j") == fields
 
 
-async def test_a_delayed_job_leaves_the_waiting_ones_when_it_starts(jobs: JobStateManager, redis: Redis) -> None:
+async def test_a_delayed_job_leaves_the_delay_index_when_it_starts(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1, delay_seconds=60)
 
     await jobs.update_job_status("j", "running")
 
-    assert await redis.zcard(keys.DUE) == 0
+    assert await redis.zcard(keys.DELAYED) == 0
     stats = await jobs.get_stats()
     assert (stats.delayed, stats.statuses[Status.PENDING], stats.statuses[Status.RUNNING]) == (0, 0, 1)
 
 
-async def test_every_change_starts_the_retention_again(jobs: JobStateManager, redis: Redis) -> None:
+async def test_every_update_restarts_the_retention(jobs: JobStateManager, redis: Redis) -> None:
     first = (await jobs.create_job("j", 1)).job
     assert await redis.pexpire("job:j", 1000)
 
@@ -417,9 +419,11 @@ async def test_time_never_goes_back_within_a_record(jobs: JobStateManager, redis
     assert changed.started_at == changed.updated_at
 
 
-async def test_two_hundred_writers_on_one_job_end_in_one_legal_history(jobs: JobStateManager, redis: Redis) -> None:
+async def test_200_concurrent_writers_leave_one_legal_history(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
-    await asyncio.gather(*(jobs.ping() for _ in range(64)))  # open the connections: else they come one by one
+    await asyncio.gather(
+        *(jobs.ping() for _ in range(64))
+    )  # open the connections first: otherwise the writers run one by one
     wishes = ["running", "completed", "failed", "cancelled"] * 50
 
     async def write(number: int, status: str) -> tuple[str, Job] | None:
@@ -445,7 +449,7 @@ async def test_two_hundred_writers_on_one_job_end_in_one_legal_history(jobs: Job
     assert len({status for status, _ in accepted if Status(status) in FINAL_STATUSES}) == 1
 
 
-async def test_a_lost_script_is_loaded_again(jobs: JobStateManager, redis: Redis) -> None:
+async def test_a_flushed_script_is_loaded_again(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", 1)
     await redis.script_flush()
 
@@ -470,53 +474,53 @@ async def test_each_change_is_one_evalsha(jobs: JobStateManager, redis: Redis) -
     assert not {"cmdstat_eval", "cmdstat_script|load", "cmdstat_multi", "cmdstat_watch"} & set(stats)
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 @pytest.mark.parametrize("field", ["queue", "created_at", "updated_at", "expires_at", "revision", "attempt"])
-async def test_a_hash_that_is_not_ours_is_left_alone(jobs: JobStateManager, redis: Redis, field: str) -> None:
+async def test_an_unreadable_hash_is_not_changed(jobs: JobStateManager, redis: Redis, field: str) -> None:
     await jobs.create_job("j", 1)
     await redis.hset("job:j", field, "odd") if field != "queue" else await redis.hdel("job:j", field)
-    held = await redis.hgetall("job:j")
+    fields = await redis.hgetall("job:j")
 
     with pytest.raises(StoreCorrupt, match="job:j"):
         await jobs.update_job_status("j", "running")
-    assert await redis.hgetall("job:j") == held
+    assert await redis.hgetall("job:j") == fields
     assert await redis.zscore(keys.by_creation("default", "pending"), "j") is not None
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "released", "broken off", "cancelled by its holder"])
-async def test_a_change_answers_with_the_very_record_that_it_leaves(
+async def test_an_update_returns_the_record_that_it_stores(
     jobs: JobStateManager, leases: LeaseManager, end: str
 ) -> None:
-    """The scripts keep up to date in themselves what they have read, and do not read it again."""
+    """The scripts update the record that they have read, and do not read it again."""
 
-    async def stands(job: Job) -> None:
+    async def assert_stored(job: Job) -> None:
         assert job == await jobs.get_job("j")
 
-    await stands(
+    await assert_stored(
         (await jobs.create_job("j", {"a": None}, "c", slate_id="s", max_attempts=3, retry_delay_seconds=9)).job
     )
     claim = await leases.claim_job(["default"], "w", claim_key="once")
     assert claim is not None
     token = claim.lease.token
-    await stands(claim.job)
+    await assert_stored(claim.job)
     again = await leases.claim_job(["default"], "w", claim_key="once")
     assert again is not None
-    await stands(again.job)
+    await assert_stored(again.job)
     for current in (1, 2):
         progress = Progress(current, 7, "é")
-        await stands(await jobs.update_job_status("j", Status.RUNNING, progress=progress, lease_token=token))
-    await stands(await jobs.cancel_job("j"))
+        await assert_stored(await jobs.update_job_status("j", Status.RUNNING, progress=progress, lease_token=token))
+    await assert_stored(await jobs.cancel_job("j"))
     match end:
         case "completed":
-            await stands(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
-            await stands(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
+            await assert_stored(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
+            await assert_stored(await jobs.update_job_status("j", end, result={}, scenario_count=5, lease_token=token))
         case "failed":
-            await stands(await jobs.update_job_status("j", end, error=[1], lease_token=token))
+            await assert_stored(await jobs.update_job_status("j", end, error=[1], lease_token=token))
         case "released":
-            await stands(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
-            await stands(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
+            await assert_stored(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
+            await assert_stored(await leases.release_job("j", token, delay_seconds=5, change_id="once"))
         case "broken off":
-            await stands(await leases.release_job("j", token, error="why"))
+            await assert_stored(await leases.release_job("j", token, error="why"))
         case _:
-            await stands(await jobs.cancel_job("j", lease_token=token))
-            await stands(await jobs.cancel_job("j"))
+            await assert_stored(await jobs.cancel_job("j", lease_token=token))
+            await assert_stored(await jobs.cancel_job("j"))

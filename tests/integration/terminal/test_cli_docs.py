@@ -1,4 +1,4 @@
-"""The script of docs/terminal.md works as it stands there."""
+"""The script in docs/terminal.md works as written."""
 
 import re
 import subprocess
@@ -8,15 +8,15 @@ import httpx
 
 from tests.helpers.cli_process import environment
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import wait_until
+from tests.helpers.polling import wait_until
 from tests.integration.terminal.test_cli import move
 
 TEXT = (ROOT / "docs" / "terminal.md").read_text(encoding="utf-8")
 
 
-def test_the_script_prints_the_result_or_says_why_there_is_none(api: httpx.Client) -> None:
+def test_the_script_prints_the_result_or_the_exit_code(api: httpx.Client) -> None:
     (script,) = re.findall(r"```bash\n(.*?)```", TEXT, re.DOTALL)
-    for status, ending, told in [
+    for status, ending, output in [
         ("completed", {"result": "Hello, Ann"}, ('"Hello, Ann"\n', "")),
         ("failed", {}, ("", "no greeting: exit code 3\n")),
     ]:
@@ -30,4 +30,4 @@ def test_the_script_prints_the_result_or_says_why_there_is_none(api: httpx.Clien
             items = wait_until(lambda: api.get("/v1/jobs?queue=greetings&status=pending").json()["items"], "the job")
             move(api, items[0]["job_id"], "running")
             move(api, items[0]["job_id"], status, **ending)
-            assert running.communicate(timeout=30) == told
+            assert running.communicate(timeout=30) == output

@@ -1,4 +1,4 @@
-"""`jobstate watch`, `submit --watch` and `top` follow the real service, through its death too."""
+"""`jobstate watch`, `submit --watch` and `top` with the real service, and across its restarts."""
 
 import json
 import re
@@ -10,7 +10,8 @@ import httpx
 import pytest
 
 from tests.helpers.cli_process import jobstate, start, start_on_terminal
-from tests.helpers.servers import Service, wait_until
+from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
 from tests.integration.terminal.test_cli import EVIL, EXACT, create, move
 
 ENDINGS = [
@@ -19,7 +20,7 @@ ENDINGS = [
     ("failed", {"error_message": "no solution"}, 3, '"no solution"'),
     ("cancelled", {}, 4, None),
 ]
-#: Shows and hides the cursor; a terminal's own screen, on and off.
+#: Escape sequences that show and hide the cursor, and enter and leave the alternate screen.
 SHOW, HIDE, ENTER, LEAVE = "\x1b[?25h", "\x1b[?25l", "\x1b[?1049h", "\x1b[?1049l"
 
 
@@ -35,19 +36,19 @@ def events(out: str) -> list[tuple[str, Any]]:
 
 
 @pytest.mark.parametrize(("status", "ending", "code", "outcome"), ENDINGS)
-class TestTheEnd:
-    """The same job, seen from its middle to its end in every way there is."""
+class TestFinalStatus:
+    """A job that finishes while it is watched, in every kind of output."""
 
-    def test_on_a_pipe_there_is_a_line_for_each_change(
+    def test_a_pipe_gets_a_line_for_each_change(
         self, api: httpx.Client, url: str, status: str, ending: dict[str, Any], code: int, outcome: str | None
     ) -> None:
         create(api)
         with start(url, "watch", "j1") as watch:
-            watch.until("pending")
+            watch.wait_for_output("pending")
             move(api, "j1", "running", progress={"current": 1, "total": 4, "message": "one"})
-            watch.until("running")
+            watch.wait_for_output("running")
             move(api, "j1", status, **ending)
-            assert watch.end() == code
+            assert watch.wait() == code
         lines = watch.raw.splitlines()
         outcomes = [outcome] if outcome else []
         assert [re.sub(r"^\S+Z  ", "", line) for line in lines] == [
@@ -58,46 +59,46 @@ class TestTheEnd:
         ]
         assert watch.errors == ""
 
-    def test_as_json_there_is_an_event_for_each_change_and_the_record(
+    def test_json_has_an_event_for_each_change_and_the_record(
         self, api: httpx.Client, url: str, status: str, ending: dict[str, Any], code: int, outcome: str | None
     ) -> None:
         create(api, status="running")
         with start(url, "watch", "j1", "--json") as watch:
-            watch.until("running")
+            watch.wait_for_output("running")
             move(api, "j1", status, **ending)
-            assert watch.end() == code
+            assert watch.wait() == code
         *seen, (last, record) = events(watch.raw)
         assert [(event, data["status"]) for event, data in seen] == [("changed", "running"), ("changed", status)]
         assert all("result" not in data for _, data in seen)
         assert (last, record) == ("ended", api.get("/v1/jobs/j1").json())
         assert watch.errors == ""
 
-    def test_on_a_terminal_there_is_a_bar_and_at_the_end_what_came_out(
+    def test_a_terminal_gets_a_progress_bar_and_the_outcome(
         self, api: httpx.Client, url: str, status: str, ending: dict[str, Any], code: int, outcome: str | None
     ) -> None:
         create(api, status="running")
         with start_on_terminal(url, "watch", "j1") as watch:
-            watch.until("running")
+            watch.wait_for_output("running")
             move(api, "j1", "running", progress={"current": 3, "total": 4, "message": "nearly"})
-            watch.until("━ 3/4 0:0")
-            watch.until("nearly")
+            watch.wait_for_output("━ 3/4 0:0")
+            watch.wait_for_output("nearly")
             move(api, "j1", status, **ending)
-            assert watch.end() == code
+            assert watch.wait() == code
         assert status in watch.text
         assert (watch.text.splitlines()[-1] == outcome) is (outcome is not None)
         assert watch.raw.rindex(SHOW) > watch.raw.rindex(HIDE)
 
-    def test_a_job_that_has_ended_is_told_at_once(
+    def test_a_finished_job_is_shown_at_once(
         self, api: httpx.Client, url: str, status: str, ending: dict[str, Any], code: int, outcome: str | None
     ) -> None:
         create(api, status="running")
         move(api, "j1", status, **ending)
-        told = jobstate(url, "watch", "j1")
-        assert (told.code, told.err) == (code, "")
-        assert told.out.decode().splitlines()[1:] == ([outcome] if outcome else [])
+        result = jobstate(url, "watch", "j1")
+        assert (result.code, result.err) == (code, "")
+        assert result.out.decode().splitlines()[1:] == ([outcome] if outcome else [])
 
 
-def test_the_result_comes_byte_for_byte(api: httpx.Client, url: str) -> None:
+def test_the_result_is_printed_byte_for_byte(api: httpx.Client, url: str) -> None:
     create(api, status="running")
     api.patch("/v1/jobs/j1", content=b'{"status":"completed","result":' + EXACT + b"}")
     assert b'"result":' + EXACT + b"," in jobstate(url, "watch", "j1", "--json").out
@@ -107,158 +108,158 @@ def test_the_result_comes_byte_for_byte(api: httpx.Client, url: str) -> None:
 def test_a_job_that_expires_ends_the_watch(tmp_path: Path) -> None:
     with Service(tmp_path, JOB_TTL_SECONDS="5") as service, httpx.Client(base_url=service.url) as api:
         create(api)
-        told = jobstate(service.url, "watch", "j1", "--json")
-    assert (told.code, told.err) == (5, "Error: j1 has expired\n")
-    assert [name for name, _ in events(told.out.decode())] == ["changed", "expired"]
+        result = jobstate(service.url, "watch", "j1", "--json")
+    assert (result.code, result.err) == (5, "Error: j1 has expired\n")
+    assert [name for name, _ in events(result.out.decode())] == ["changed", "expired"]
 
 
-def test_patience_ends_with_6(api: httpx.Client, url: str) -> None:
+def test_a_timeout_exits_with_6(api: httpx.Client, url: str) -> None:
     create(api)
-    told = jobstate(url, "watch", "j1", "--timeout", "0.5")
-    assert (told.code, told.err) == (6, "Error: j1 has not ended within 0.5 s\n")
-    assert told.out.endswith(b"pending\n")
+    result = jobstate(url, "watch", "j1", "--timeout", "0.5")
+    assert (result.code, result.err) == (6, "Error: j1 did not finish within 0.5 s\n")
+    assert result.out.endswith(b"pending\n")
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 @pytest.mark.parametrize("command", [["watch", "j1"], ["top"]], ids=" ".join)
-def test_a_signal_ends_it_and_leaves_the_terminal_as_it_was(
+def test_a_signal_ends_it_and_restores_the_terminal(
     api: httpx.Client, url: str, command: list[str], number: signal.Signals, code: int
 ) -> None:
     create(api)
     with start_on_terminal(url, *command) as terminal:
-        terminal.until("pending")
+        terminal.wait_for_output("pending")
         terminal.send(number)
-        assert terminal.end() == code
+        assert terminal.wait() == code
     assert terminal.raw.rindex(SHOW) > terminal.raw.rindex(HIDE)
     assert ENTER not in terminal.raw or terminal.raw.rindex(LEAVE) > terminal.raw.rindex(ENTER)
     assert "Traceback" not in terminal.text
     assert "Aborted" not in terminal.text
 
 
-def test_no_text_of_a_job_steers_a_terminal(api: httpx.Client, url: str) -> None:
+def test_text_of_a_job_is_escaped_on_a_terminal(api: httpx.Client, url: str) -> None:
     create(api, status="running")
     move(api, "j1", "running", progress={"current": 1, "message": "\u202e[bold]:boom:"})
     with start_on_terminal(url, "watch", "j1") as watch:
-        watch.until(r"\u202e[bold]:boom:")
+        watch.wait_for_output(r"\u202e[bold]:boom:")
         move(api, "j1", "failed", error_message={"evil": EVIL})
-        assert watch.end() == 3
+        assert watch.wait() == 3
     assert r'{"evil":"\u009b2J\u202e"}' in watch.text
     assert not re.search("[\x9b\u202e]", watch.raw)
 
 
 @pytest.mark.parametrize(("status", "code"), [("completed", 0), ("failed", 3)])
-def test_submit_with_watch_ends_as_the_job_does(
+def test_submit_with_watch_exits_with_the_code_of_the_status(
     api: httpx.Client, url: str, tmp_path: Path, status: str, code: int
 ) -> None:
     (tmp_path / "input.json").write_text("[1]")
     with start(url, "submit", str(tmp_path / "input.json"), "--id", "j1", "--watch") as submit:
-        submit.until("pending")
+        submit.wait_for_output("pending")
         move(api, "j1", "running")
         move(api, "j1", status)
-        assert submit.end() == code
+        assert submit.wait() == code
     first, *_, last = submit.raw.splitlines()
     assert first == "j1"
     assert last.endswith(f"{status}  attempt 1")
 
 
-def test_submit_with_watch_as_json_is_events_only(api: httpx.Client, url: str, tmp_path: Path) -> None:
+def test_submit_with_watch_as_json_prints_only_events(api: httpx.Client, url: str, tmp_path: Path) -> None:
     (tmp_path / "input.json").write_text("[1]")
     with start(url, "submit", str(tmp_path / "input.json"), "--id", "j1", "--watch", "--json") as submit:
-        submit.until("pending")
+        submit.wait_for_output("pending")
         assert api.post("/v1/jobs/j1/cancel").status_code == 200
-        assert submit.end() == 4
+        assert submit.wait() == 4
     assert [name for name, _ in events(submit.raw)] == ["changed", "changed", "ended"]
 
 
-class TestTheServiceDies:
+class TestServiceRestart:
     @pytest.fixture
     def service(self, tmp_path: Path) -> Any:
         with Service(tmp_path) as service:
             yield service
 
     @pytest.mark.parametrize("how", ["killed", "stopped"])
-    def test_a_watch_sees_the_end_all_the_same(self, service: Service, how: str) -> None:
+    def test_a_watch_reconnects(self, service: Service, how: str) -> None:
         with httpx.Client(base_url=service.url) as api, start(service.url, "watch", "j1", "--json") as early:
-            assert early.end() == 5
+            assert early.wait() == 5
             create(api, status="running")
             with (
                 start(service.url, "watch", "j1", "--json") as watch,
                 start_on_terminal(service.url, "watch", "j1") as terminal,
             ):
-                watch.until("running")
-                terminal.until("running")
+                watch.wait_for_output("running")
+                terminal.wait_for_output("running")
                 service.kill() if how == "killed" else service.stop()
-                watch.until("trying again")
-                terminal.until("trying again")
+                watch.wait_for_output("retrying")
+                terminal.wait_for_output("retrying")
                 service.start()
                 move(api, "j1", "running", progress={"current": 1})
                 move(api, "j1", "completed", result=[1])
-                assert (watch.end(), terminal.end()) == (0, 0)
+                assert (watch.wait(), terminal.wait()) == (0, 0)
         seen = events(watch.raw)
         revisions = [data["revision"] for name, data in seen if name == "changed"]
         assert revisions == sorted(set(revisions))
         assert seen[-1][0] == "ended"
         assert seen[-1][1]["result"] == [1]
-        assert "Connected again." in watch.errors
-        assert "Connected again." in terminal.text
+        assert "Reconnected." in watch.errors
+        assert "Reconnected." in terminal.text
         assert terminal.text.splitlines()[-1] == "[1]"
 
-    def test_a_job_that_ended_meanwhile_ends_the_watch(self, service: Service) -> None:
+    def test_a_job_that_finished_during_the_outage_ends_the_watch(self, service: Service) -> None:
         with httpx.Client(base_url=service.url) as api:
             create(api, status="running")
             with start(service.url, "watch", "j1") as watch:
-                watch.until("running")
+                watch.wait_for_output("running")
                 service.kill()
-                watch.until("trying again")
+                watch.wait_for_output("retrying")
                 watch.send(signal.SIGSTOP)
                 service.start()
                 move(api, "j1", "failed", error_message="lost")
                 watch.send(signal.SIGCONT)
-                assert watch.end() == 3
+                assert watch.wait() == 3
         assert watch.raw.splitlines()[-1] == '"lost"'
 
-    def test_top_tells_it_and_goes_on(self, service: Service) -> None:
+    def test_top_shows_the_outage_and_continues(self, service: Service) -> None:
         with httpx.Client(base_url=service.url) as api, start_on_terminal(service.url, "top") as top:
-            top.until("pending 0")
+            top.wait_for_output("pending 0")
             service.kill()
-            top.until("cannot be reached")
+            top.wait_for_output("cannot be reached")
             service.start()
             create(api)
-            top.until("pending 1")
+            top.wait_for_output("pending 1")
             top.send(signal.SIGINT)
-            assert top.end() == 130
+            assert top.wait() == 130
 
 
 class TestTop:
-    def test_it_follows_what_happens(self, api: httpx.Client, url: str) -> None:
+    def test_it_shows_changes(self, api: httpx.Client, url: str) -> None:
         with start_on_terminal(url, "top") as top:
-            top.until("running 0")
+            top.wait_for_output("running 0")
             create(api, "j1", queue="lineups")
             claimed = api.post("/v1/claims", json={"queues": ["lineups"], "worker": "ann", "lease_seconds": 60}).json()
-            top.until("running 1")
+            top.wait_for_output("running 1")
             assert re.search(r"j1 +lineups +ann +1 +(60|5\d) s", top.text)
             progress = {"progress": {"current": 5, "total": 10, "message": "half"}}
             token = {"Lease-Token": claimed["lease"]["token"]}
             assert api.post("/v1/jobs/j1/heartbeat", json=progress, headers=token).status_code == 200
-            top.until("5/10  half")
+            top.wait_for_output("5/10  half")
 
-    def test_as_json_there_is_a_line_for_each_picture(self, api: httpx.Client, url: str) -> None:
+    def test_json_has_a_line_for_each_snapshot(self, api: httpx.Client, url: str) -> None:
         with start(url, "top", "--json") as top:
-            top.until("\n")
+            top.wait_for_output("\n")
             create(api, "j1")
             wait_until(lambda: '"pending":1' in top.raw, "the new job")
             top.send(signal.SIGINT)
-            assert top.end() == 130
-        pictures = [json.loads(line) for line in top.raw.splitlines()]
-        assert all(set(picture) == {"stats", "queues", "drain", "running"} for picture in pictures)
-        assert [picture["stats"]["statuses"]["pending"] for picture in pictures][-1] == 1
+            assert top.wait() == 130
+        snapshots = [json.loads(line) for line in top.raw.splitlines()]
+        assert all(set(snapshot) == {"stats", "queues", "drain", "running"} for snapshot in snapshots)
+        assert [snapshot["stats"]["statuses"]["pending"] for snapshot in snapshots][-1] == 1
 
 
-def test_a_watcher_of_one_process_sees_a_change_through_another(tmp_path: Path) -> None:
+def test_a_watch_sees_changes_made_through_another_process(tmp_path: Path) -> None:
     with Service(tmp_path, JOBSTATE_WORKERS="2") as service, httpx.Client(base_url=service.url) as api:
         create(api, status="running")
         with start(service.url, "watch", "j1") as first, start(service.url, "watch", "j1") as second:
-            first.until("running")
-            second.until("running")
+            first.wait_for_output("running")
+            second.wait_for_output("running")
             move(api, "j1", "completed")
-            assert (first.end(), second.end()) == (0, 0)
+            assert (first.wait(), second.wait()) == (0, 0)

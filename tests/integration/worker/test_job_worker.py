@@ -1,4 +1,4 @@
-"""`JobWorker` against the real service, in threads and in processes that are killed."""
+"""`JobWorker` with the real service, in threads and in processes that are killed."""
 
 import asyncio
 import contextlib
@@ -23,29 +23,31 @@ import redis as sync_redis
 from jobstate_worker import JobWorker, RequestRefused, Work
 from tests.helpers import job_functions as functions
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import PATIENCE, RedisServer, Service, free_port, wait_until
+from tests.helpers.polling import TIMEOUT, free_port, wait_until
+from tests.helpers.redis_servers import RedisServer
+from tests.helpers.service_process import Service
 from tests.integration.server.test_supervisor import children, is_alive
 from tests.integration.store.events.test_claim_waiter import waits
 
-pytestmark = pytest.mark.usefixtures("sound")
+pytestmark = pytest.mark.usefixtures("consistent_store")
 
 
 @contextlib.contextmanager
 def working(url: str, function: Callable[[Work], Any], **options: Any) -> Iterator[JobWorker]:
-    """A worker in a thread, stopped at the end of the block."""
+    """Run a worker in a thread during the block."""
     worker = JobWorker(url, ["default"], function, **{"lease_seconds": 5, **options})
-    loop_of_worker = threading.Thread(target=lambda: asyncio.run(worker.serve()))
-    loop_of_worker.start()
+    worker_thread = threading.Thread(target=lambda: asyncio.run(worker.serve()))
+    worker_thread.start()
     try:
         yield worker
     finally:
         worker.stop()
-        loop_of_worker.join(PATIENCE)
-        assert not loop_of_worker.is_alive()
+        worker_thread.join(TIMEOUT)
+        assert not worker_thread.is_alive()
 
 
 class WorkerProcess:
-    """A worker in a process of its own, whose log is in a file."""
+    """A worker in its own process, with its log in a file."""
 
     def __init__(
         self,
@@ -72,7 +74,7 @@ class WorkerProcess:
 
     @property
     def children(self) -> list[int]:
-        """The processes in which it runs functions."""
+        """The ids of the processes that run its functions."""
         return [pid for pid, command in children(self.process.pid).items() if b"spawn_main" in command]
 
     def __enter__(self) -> "WorkerProcess":
@@ -98,26 +100,24 @@ def in_status(api: httpx.Client, status: str, job_id: str = "j1") -> dict[str, A
 
 
 def in_end(api: httpx.Client, job_id: str = "j1") -> dict[str, Any]:
-    """The job once it is completed, which it must not fail on the way to."""
+    """Wait until the job is completed, and return it."""
     wait_until(lambda: job(api, job_id)["status"] in {"completed", "failed"}, f"the end of {job_id}")
     assert job(api, job_id)["status"] == "completed", job(api, job_id)
     return job(api, job_id)
 
 
 def started(api: httpx.Client) -> dict[str, Any]:
-    """The job once its function has reported."""
+    """Wait until the job has progress, and return it."""
     return dict(wait_until(lambda: (found := job(api)).get("progress") and found, "progress"))
 
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [(functions.count, "thread"), (functions.count_and_look, "thread"), (functions.count_and_look, "process")],
+    [(functions.count, "thread"), (functions.count_blocking, "thread"), (functions.count_blocking, "process")],
     ids=["async", "thread", "process"],
 )
-class TestEveryWayToRun:
-    def test_a_job_is_claimed_done_and_completed(
-        self, api: httpx.Client, function: Callable[[Work], Any], in_: str
-    ) -> None:
+class TestAsyncThreadAndProcess:
+    def test_a_job_is_claimed_and_completed(self, api: httpx.Client, function: Callable[[Work], Any], in_: str) -> None:
         create(api)
         with working(str(api.base_url), function, in_=in_, worker="ann"):
             done = in_status(api, "completed")
@@ -125,7 +125,7 @@ class TestEveryWayToRun:
         assert (done["result"]["by"] == os.getpid()) is (in_ == "thread")
         assert done["progress"] == {"current": 3, "total": 3, "message": "step 3"}
 
-    def test_a_cancel_that_was_asked_for_stops_the_work(
+    def test_a_cancel_request_stops_the_function(
         self, api: httpx.Client, function: Callable[[Work], Any], in_: str
     ) -> None:
         create(api, steps=1000)
@@ -135,7 +135,7 @@ class TestEveryWayToRun:
             cancelled = in_status(api, "cancelled")
         assert (cancelled["failures"], "result" in cancelled) == (0, False)
 
-    def test_a_job_that_was_lost_is_left_alone(
+    def test_a_job_with_a_lost_lease_is_abandoned(
         self, api: httpx.Client, redis_url: str, function: Callable[[Work], Any], in_: str
     ) -> None:
         create(api, steps=1000)
@@ -143,14 +143,14 @@ class TestEveryWayToRun:
             started(api)
             taken = release(api, token_of(redis_url))
             create(api, "next")
-            in_status(api, "completed", "next")  # by the same worker, which does one job at a time
+            in_status(api, "completed", "next")  # by the same worker, which runs one job at a time
             assert multiprocessing.active_children() == []
         assert job(api)["revision"] == taken["revision"]
 
 
-def test_a_process_whose_job_was_lost_is_killed(api: httpx.Client, redis_url: str) -> None:
+def test_a_process_with_a_lost_lease_is_killed(api: httpx.Client, redis_url: str) -> None:
     create(api)
-    with working(str(api.base_url), functions.never_look, in_="process"):
+    with working(str(api.base_url), functions.sleep_forever, in_="process"):
         started(api)
         assert len(multiprocessing.active_children()) == 1
         release(api, token_of(redis_url))
@@ -164,15 +164,15 @@ def token_of(redis_url: str, job_id: str = "j1") -> str:
 
 
 def release(api: httpx.Client, token: str) -> dict[str, Any]:
-    """Take the job from its worker, for an hour, by the worker's own token."""
+    """Release the job with the worker's token, delayed by an hour."""
     response = api.post("/v1/jobs/j1/release", json={"delay_seconds": 3600}, headers={"Lease-Token": token})
     assert response.status_code == 200
     return dict(response.json())
 
 
-def test_a_function_that_does_not_look_completes_under_a_cancel(api: httpx.Client) -> None:
+def test_a_function_may_complete_after_a_cancel_request(api: httpx.Client) -> None:
     create(api)
-    with working(str(api.base_url), functions.count_stubbornly):
+    with working(str(api.base_url), functions.return_despite_cancellation):
         in_status(api, "running")
         api.post("/v1/jobs/j1/cancel")
         assert in_status(api, "completed")["result"] == "done all the same"
@@ -184,7 +184,7 @@ def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: http
     async def clean_up(work: Work) -> None:
         work.progress(0)
         try:
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
         finally:
             for step in range(30):
                 work.progress(step)
@@ -199,25 +199,25 @@ def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: http
     assert cleaned.is_set()
 
 
-def test_a_thread_that_does_not_end_in_time_is_told_to_stop(api: httpx.Client) -> None:
-    told = threading.Event()
+def test_a_thread_that_exceeds_the_drain_time_is_asked_to_stop(api: httpx.Client) -> None:
+    stopped = threading.Event()
 
     def look(work: Work) -> None:
         work.progress(0)
         while not work.cancel_requested:
             time.sleep(0.01)
-        told.set()
+        stopped.set()
 
     create(api)
     with working(str(api.base_url), look, drain_seconds=0.1):
         started(api)
-    assert told.wait(PATIENCE)
+    assert stopped.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
 def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: httpx.Client) -> None:
     create(api, max_attempts=2)
-    with working(str(api.base_url), functions.stumble_once):
+    with working(str(api.base_url), functions.fail_once):
         done = in_status(api, "completed")
     assert (done["result"], done["failures"]) == (2, 1)
 
@@ -225,17 +225,17 @@ def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: h
 @pytest.mark.parametrize(
     ("function", "in_", "error"),
     [
-        (functions.stumble_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
-        (functions.die, "process", {"type": "ProcessDied", "message": "the process ended with exit code 3"}),
+        (functions.fail_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
+        (functions.exit_process, "process", {"type": "ProcessDied", "message": "the process exited with code 3"}),
         (
-            functions.say_what_nobody_understands,
+            functions.send_unreadable_progress,
             "process",
-            {"type": "ProcessDied", "message": "the process said what nobody understands: ValueError"},
+            {"type": "ProcessDied", "message": "the process sent an unreadable message: ValueError"},
         ),
     ],
-    ids=["raises", "dies", "babbles"],
+    ids=["raises", "exits", "sends garbage"],
 )
-def test_the_last_attempt_leaves_its_error(
+def test_the_error_of_the_last_attempt_is_recorded(
     api: httpx.Client, function: Callable[[Work], Any], in_: str, error: dict[str, str]
 ) -> None:
     create(api)
@@ -246,24 +246,24 @@ def test_the_last_attempt_leaves_its_error(
     assert failed["failures"] == 1
 
 
-def test_a_process_may_report_from_several_threads(api: httpx.Client) -> None:
+def test_a_process_may_report_progress_from_several_threads(api: httpx.Client) -> None:
     for number in range(2):
         create(api, f"j{number}")
-    with working(str(api.base_url), functions.chatter, in_="process"):
+    with working(str(api.base_url), functions.report_from_several_threads, in_="process"):
         for number in range(2):
             assert len(in_end(api, f"j{number}")["result"]) == 50_000
 
 
-def test_a_process_may_have_processes_of_its_own(api: httpx.Client) -> None:
+def test_a_process_may_start_processes(api: httpx.Client) -> None:
     create(api)
-    with working(str(api.base_url), functions.divide_among_processes, in_="process"):
+    with working(str(api.base_url), functions.use_a_process_pool, in_="process"):
         assert in_end(api)["result"] == [1, 2]
 
 
 @pytest.mark.parametrize("in_", ["thread", "process"])
 def test_a_function_can_fail_a_job_for_good(api: httpx.Client, in_: str) -> None:
     create(api, max_attempts=3)
-    with working(str(api.base_url), functions.give_up, in_=in_):
+    with working(str(api.base_url), functions.raise_job_failed, in_=in_):
         failed = in_status(api, "failed")
     assert failed["error_message"] == {"type": "invalid-input", "message": "no such slate", "field": "slate_id"}
     assert failed["attempt"] == 1
@@ -279,7 +279,7 @@ def test_a_function_can_fail_a_job_for_good(api: httpx.Client, in_: str) -> None
     ],
     ids=["surrogate", "long text", "executor"],
 )
-def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt_and_is_kept(
+def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt(
     api: httpx.Client, function: Callable[[Work], Any], text: str, in_: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # pytest-xdist sends reports as UTF-8, and these tracebacks have lone surrogates.
@@ -298,18 +298,18 @@ def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt_and_
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (functions.give_too_much, "the result cannot be sent: 413 "),
-        (functions.give_far_too_much, "the result cannot be sent: "),
-        (functions.give_no_json, "the result cannot be sent: Out of range float values are not JSON compliant"),
-        (functions.give_a_surrogate, "the result cannot be sent: it has the lone surrogate U+DCFF"),
-        (functions.give_beyond_the_levels, "the result cannot be sent: 400 Bad Request: result: it is 250 levels deep"),
+        (functions.return_too_much, "the result cannot be sent: 413 "),
+        (functions.return_far_too_much, "the result cannot be sent: "),
+        (functions.return_nan, "the result cannot be sent: Out of range float values are not JSON compliant"),
+        (functions.return_a_surrogate, "the result cannot be sent: it has the lone surrogate U+DCFF"),
+        (functions.return_too_many_levels, "the result cannot be sent: 400 Bad Request: result: it is 250 levels deep"),
         (functions.fail_with_a_surrogate, "the `error_message` of `JobFailed` cannot be sent: it has the lone"),
         (functions.fail_with_a_long_text, "the `error_message` of `JobFailed` cannot be sent: 413 "),
-        (functions.fail_beyond_the_levels, "the `error_message` of `JobFailed` cannot be sent: 400 Bad Request: "),
+        (functions.fail_with_too_many_levels, "the `error_message` of `JobFailed` cannot be sent: 400 Bad Request: "),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_an_outcome_that_cannot_be_sent_fails_the_job_for_good_with_the_reason(
+def test_an_outcome_that_cannot_be_sent_fails_the_job_with_the_reason(
     api: httpx.Client, function: Callable[[Work], Any], message: str
 ) -> None:
     create(api, max_attempts=3)
@@ -319,30 +319,30 @@ def test_an_outcome_that_cannot_be_sent_fails_the_job_for_good_with_the_reason(
     assert failed["attempt"] == 1
 
 
-def test_integers_of_any_size_reach_the_function_and_come_back(api: httpx.Client) -> None:
+def test_long_integers_are_received_and_sent_exactly(api: httpx.Client) -> None:
     digits = "1" + "0" * 4_000 + "7"
     body = f'{{"job_id": "j1", "input_params": [{digits}, {2**53 + 1}]}}'
     assert api.post("/v1/jobs", content=body).status_code == 201
-    with working(str(api.base_url), functions.give_back_its_input):
+    with working(str(api.base_url), functions.return_its_input):
         in_status(api, "completed")
     assert api.get("/v1/jobs/j1/result").text == f"[{digits},{2**53 + 1}]"
 
 
-def test_an_integer_beyond_what_python_reads_does_not_stop_the_worker(api: httpx.Client) -> None:
+def test_a_too_long_integer_does_not_stop_the_worker(api: httpx.Client) -> None:
     body = f'{{"job_id": "j1", "input_params": {"9" * 5_000}}}'
-    plain = {"Content-Type": "application/json"}  # `api` reads every answer as Python does
+    plain = {"Content-Type": "application/json"}  # `api` parses every response
     assert httpx.post(f"{api.base_url}/v1/jobs", content=body, headers=plain).status_code == 201
 
     def listed() -> dict[str, Any]:
         return dict(api.get("/v1/jobs").json()["items"][0])  # without the input
 
-    with working(str(api.base_url), functions.give_back_its_input):
+    with working(str(api.base_url), functions.return_its_input):
         wait_until(lambda: listed()["status"] == "failed", "the end of j1")
     assert "Decimal is not JSON serializable" in listed()["error_message"]["message"]
 
 
 @pytest.mark.parametrize("in_", ["thread", "process"])
-def test_progress_that_cannot_be_sent_does_not_end_the_job(api: httpx.Client, in_: str) -> None:
+def test_invalid_progress_does_not_fail_the_job(api: httpx.Client, in_: str) -> None:
     create(api)
     with working(str(api.base_url), functions.report_what_cannot_be_sent, in_=in_):
         done = in_end(api)
@@ -350,11 +350,11 @@ def test_progress_that_cannot_be_sent_does_not_end_the_job(api: httpx.Client, in
     assert done["progress"] == {"current": 1, "message": r"\udcff " + "x" * 1_014 + "…"}
 
 
-def test_heartbeats_extend_the_lease_for_as_long_as_the_work_takes(api: httpx.Client) -> None:
+def test_heartbeats_extend_the_lease_while_the_function_runs(api: httpx.Client) -> None:
     create(api)
 
     def wait(work: Work) -> str:
-        return str(go_on.wait(PATIENCE))
+        return str(go_on.wait(TIMEOUT))
 
     go_on = threading.Event()
     with working(str(api.base_url), wait):
@@ -365,13 +365,13 @@ def test_heartbeats_extend_the_lease_for_as_long_as_the_work_takes(api: httpx.Cl
         in_status(api, "completed")
 
 
-def test_as_many_jobs_run_at_once_as_the_worker_may(api: httpx.Client) -> None:
+def test_concurrency_is_the_number_of_concurrent_jobs(api: httpx.Client) -> None:
     for number in range(4):
         create(api, f"j{number}")
-    meeting = threading.Barrier(2)
+    barrier = threading.Barrier(2)
 
     def meet(work: Work) -> int:
-        return meeting.wait(PATIENCE)
+        return barrier.wait(TIMEOUT)
 
     with working(str(api.base_url), meet, concurrency=2):
         for number in range(4):
@@ -379,7 +379,7 @@ def test_as_many_jobs_run_at_once_as_the_worker_may(api: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["http", "socks5"])
-def test_a_service_on_this_machine_is_reached_without_a_proxy(
+def test_a_loopback_service_is_reached_without_a_proxy(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch, scheme: str
 ) -> None:
     for variable in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
@@ -393,7 +393,7 @@ def test_a_service_on_this_machine_is_reached_without_a_proxy(
 
 @pytest.fixture
 def attempts(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
-    """What workers have sent, or tried to."""
+    """Record the requests that workers sent or tried to send."""
     requests: list[httpx.Request] = []
     handle = httpx.AsyncHTTPTransport.handle_async_request
 
@@ -407,7 +407,7 @@ def attempts(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
 
 @pytest.fixture
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
-    """What workers have sent; the first reply to each request is lost after the service has answered it."""
+    """Record the requests that workers sent, and lose the first response to each."""
     requests: list[httpx.Request] = []
     handle = httpx.AsyncHTTPTransport.handle_async_request
 
@@ -424,7 +424,7 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
     return requests
 
 
-def test_lost_replies_do_no_harm(api: httpx.Client, sent: list[httpx.Request]) -> None:
+def test_lost_responses_change_nothing(api: httpx.Client, sent: list[httpx.Request]) -> None:
     create(api, steps=25, correlation_id="request-7")
     with working(str(api.base_url), functions.count):
         done = in_status(api, "completed")
@@ -434,21 +434,21 @@ def test_lost_replies_do_no_harm(api: httpx.Client, sent: list[httpx.Request]) -
     assert {request.headers["X-Correlation-ID"] for request in sent if "j1" in request.url.path} == {"request-7"}
 
 
-def test_a_lost_reply_to_a_release_does_no_harm(api: httpx.Client, sent: list[httpx.Request]) -> None:
+def test_a_lost_response_to_a_release_changes_nothing(api: httpx.Client, sent: list[httpx.Request]) -> None:
     create(api, max_attempts=2, retry_delay_seconds=3600)
-    with working(str(api.base_url), functions.stumble_once):
+    with working(str(api.base_url), functions.fail_once):
         wait_until(lambda: sum(request.url.path.endswith("/release") for request in sent) == 2, "the repetition")
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 1)
 
 
-def test_a_claim_that_will_never_be_accepted_ends_the_worker(api: httpx.Client) -> None:
+def test_a_rejected_claim_ends_the_worker(api: httpx.Client) -> None:
     worker = JobWorker(str(api.base_url), ["no queue"], functions.count)
     with pytest.raises(RequestRefused, match="400 Bad Request"):
         worker.run()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_lets_the_running_job_end_and_takes_no_other(
+def test_a_signal_lets_the_running_job_finish_and_stops_claiming(
     api: httpx.Client, tmp_path: Path, number: signal.Signals
 ) -> None:
     create(api, steps=20)
@@ -456,43 +456,49 @@ def test_a_signal_lets_the_running_job_end_and_takes_no_other(
         started(api)
         create(api, "next")
         worker.process.send_signal(number)
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["attempt"]) == ("completed", 1)
     assert (job(api, "next")["status"], job(api, "next")["attempt"]) == ("pending", 0)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-@pytest.mark.parametrize("soon", [True, False], ids=["while its process starts", "while it works"])
-def test_a_signal_to_everything_lets_a_process_end_its_job(
+@pytest.mark.parametrize("soon", [True, False], ids=["while its process starts", "while it runs"])
+def test_a_signal_to_the_process_group_lets_a_process_finish_its_job(
     api: httpx.Client, tmp_path: Path, number: signal.Signals, soon: bool
 ) -> None:
     create(api, steps=10)
-    with WorkerProcess(tmp_path, str(api.base_url), "count_and_look", "process") as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), "count_blocking", "process") as worker:
         wait_until(lambda: worker.children, "the process") if soon else started(api)
         os.killpg(worker.process.pid, number)
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert in_end(api)["result"]["counted"] == 10
 
 
 @pytest.mark.parametrize(
     ("function", "in_"),
-    [("count", "thread"), ("count_and_look", "thread"), ("count_and_look", "process"), ("never_look", "process")],
+    [("count", "thread"), ("count_blocking", "thread"), ("count_blocking", "process"), ("sleep_forever", "process")],
 )
-def test_what_does_not_end_in_time_is_given_back_plainly(
+def test_a_job_that_exceeds_the_drain_time_is_released_without_a_failure(
     api: httpx.Client, tmp_path: Path, function: str, in_: str
 ) -> None:
     create(api, steps=1000)
     with WorkerProcess(tmp_path, str(api.base_url), function, in_, drain_seconds=0.5) as worker:
         started(api)
         worker.process.terminate()
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["failures"], "error_message" in job(api)) == ("pending", 0, False)
 
 
 @pytest.mark.parametrize(
-    "function", ["wait_for_a_thread", "heed_nothing", "delegate_to_a_task_that_heeds_nothing", "defy_everything"]
+    "function",
+    [
+        "wait_for_a_thread",
+        "ignore_cancellation",
+        "delegate_to_a_task_that_ignores_cancellation",
+        "ignore_every_exception",
+    ],
 )
-def test_a_worker_ends_whatever_its_function_still_does(api: httpx.Client, tmp_path: Path, function: str) -> None:
+def test_a_worker_exits_even_if_its_function_does_not_stop(api: httpx.Client, tmp_path: Path, function: str) -> None:
     create(api)
     with WorkerProcess(tmp_path, str(api.base_url), function, drain_seconds=0.5) as worker:
         started(api)
@@ -501,13 +507,13 @@ def test_a_worker_ends_whatever_its_function_still_does(api: httpx.Client, tmp_p
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
-def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.Client) -> None:
+def test_the_function_of_a_released_job_stops_although_the_loop_continues(api: httpx.Client) -> None:
     create(api)
     works: list[Work] = []
 
-    async def heed_nothing(work: Work) -> object:
+    async def ignore_cancellation(work: Work) -> object:
         works.append(work)
-        return await functions.heed_nothing(work)
+        return await functions.ignore_cancellation(work)
 
     async def main() -> None:
         serving = asyncio.create_task(worker.serve())
@@ -519,7 +525,7 @@ def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.
         await asyncio.sleep(0.5)
         assert work.latest is last
 
-    worker = JobWorker(str(api.base_url), ["default"], heed_nothing, drain_seconds=0.1)
+    worker = JobWorker(str(api.base_url), ["default"], ignore_cancellation, drain_seconds=0.1)
     ending = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     ending.start()
     ending.join(10)
@@ -527,19 +533,19 @@ def test_work_that_was_given_back_does_not_go_on_in_a_loop_that_does(api: httpx.
     assert job(api)["status"] == "pending"
 
 
-def test_a_signal_has_its_usual_effect_once_the_jobs_are_seen_to(api: httpx.Client) -> None:
+def test_signal_handlers_are_restored_once_no_job_runs(api: httpx.Client) -> None:
     create(api)
     handlers = []
     tasks = []
 
     async def leave_a_task(work: Work) -> None:
-        async def linger() -> None:
+        async def finish_late() -> None:
             try:
-                await asyncio.sleep(PATIENCE)
+                await asyncio.sleep(TIMEOUT)
             finally:
                 handlers.extend([signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)])
 
-        tasks.append(asyncio.create_task(linger()))
+        tasks.append(asyncio.create_task(finish_late()))
         worker.stop()
 
     worker = JobWorker(str(api.base_url), ["default"], leave_a_task)
@@ -548,25 +554,25 @@ def test_a_signal_has_its_usual_effect_once_the_jobs_are_seen_to(api: httpx.Clie
     assert job(api)["status"] == "completed"
 
 
-def test_a_second_signal_gives_the_running_job_back_at_once(api: httpx.Client, tmp_path: Path) -> None:
+def test_a_second_signal_releases_the_running_job_at_once(api: httpx.Client, tmp_path: Path) -> None:
     create(api, steps=1000)
-    with WorkerProcess(tmp_path, str(api.base_url), "count", drain_seconds=PATIENCE * 2) as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), "count", drain_seconds=TIMEOUT * 2) as worker:
         started(api)
         worker.process.terminate()
         wait_until(lambda: "waiting up to" in worker.log, "the drain")
         worker.process.terminate()
-        assert worker.process.wait(PATIENCE) == 0
+        assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["failures"]) == ("pending", 0)
 
 
-def test_a_worker_with_nothing_to_do_ends_at_once(api: httpx.Client, tmp_path: Path) -> None:
+def test_an_idle_worker_ends_at_once(api: httpx.Client, tmp_path: Path) -> None:
     with WorkerProcess(tmp_path, str(api.base_url), "count") as worker:
         wait_until(lambda: "waiting for jobs" in worker.log, "the worker")
         worker.process.terminate()
         assert worker.process.wait(5) == 0
 
 
-def test_a_waiting_worker_gets_a_job_as_soon_as_there_is_one_and_asks_for_none_meanwhile(
+def test_a_waiting_worker_gets_a_new_job_at_once_with_a_single_claim(
     api: httpx.Client, sent: list[httpx.Request]
 ) -> None:
     with working(str(api.base_url), functions.count):
@@ -575,7 +581,7 @@ def test_a_waiting_worker_gets_a_job_as_soon_as_there_is_one_and_asks_for_none_m
         created = time.monotonic()
         create(api, steps=1)
         in_status(api, "completed")
-        assert time.monotonic() - created < 10, "long before the claim's own end"
+        assert time.monotonic() - created < 10, "long before the claim times out"
 
 
 def test_claims_that_do_not_wait_are_a_second_apart(api: httpx.Client, attempts: list[httpx.Request]) -> None:
@@ -585,7 +591,7 @@ def test_claims_that_do_not_wait_are_a_second_apart(api: httpx.Client, attempts:
         assert 2 <= len(attempts) <= 3
 
 
-def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
+def test_a_job_whose_claim_response_is_late_at_a_stop_is_released(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(api)
@@ -596,16 +602,16 @@ def test_a_job_of_which_a_stopped_worker_has_not_heard_is_given_back(
         response = await handle(transport, request)
         if not claimed.is_set():
             claimed.set()
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
         return response
 
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", hold_the_first)
     with working(str(api.base_url), functions.count):
-        assert claimed.wait(PATIENCE)
+        assert claimed.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
 
 
-def test_a_result_that_the_service_has_not_taken_at_the_end_is_sent_once_more(
+def test_a_result_whose_request_is_interrupted_by_the_stop_is_sent_again(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     create(api)
@@ -615,25 +621,23 @@ def test_a_result_that_the_service_has_not_taken_at_the_end_is_sent_once_more(
     async def lose_the_first_result(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
         if request.method == "PATCH" and not done.is_set():
             done.set()
-            await asyncio.sleep(PATIENCE)
+            await asyncio.sleep(TIMEOUT)
         return await handle(transport, request)
 
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", lose_the_first_result)
     with working(str(api.base_url), functions.count, drain_seconds=0.1):
-        assert done.wait(PATIENCE)
+        assert done.wait(TIMEOUT)
     assert (job(api)["status"], job(api)["result"]["counted"]) == ("completed", 3)
 
 
-def test_a_stop_asks_once_more_for_a_claim_of_which_it_has_not_heard(
-    api: httpx.Client, attempts: list[httpx.Request]
-) -> None:
+def test_a_stop_repeats_an_unanswered_claim_once(api: httpx.Client, attempts: list[httpx.Request]) -> None:
     with working(str(api.base_url), functions.count):
         waits(api, 1)
     assert [json.loads(request.content)["wait_seconds"] for request in attempts] == [20, 0]
     assert len({request.headers["Idempotency-Key"] for request in attempts}) == 1
 
 
-def test_a_stop_asks_for_nothing_where_the_service_could_not_be_reached(attempts: list[httpx.Request]) -> None:
+def test_a_stop_repeats_no_claim_that_was_never_sent(attempts: list[httpx.Request]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
     with working(f"http://127.0.0.1:{port}", functions.count):
@@ -643,14 +647,14 @@ def test_a_stop_asks_for_nothing_where_the_service_could_not_be_reached(attempts
     assert len(attempts) == 4
 
 
-def test_a_stop_tries_once_where_the_service_has_gone_under_a_claim(attempts: list[httpx.Request]) -> None:
+def test_a_stop_repeats_a_claim_once_if_the_service_disappears(attempts: list[httpx.Request]) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         with working(f"http://127.0.0.1:{server.getsockname()[1]}", functions.count):
-            line, _ = server.accept()
-            with line:
-                heard = b""
-                while b'"wait_seconds":20' not in heard:
-                    heard += line.recv(4096)
+            connection, _ = server.accept()
+            with connection:
+                received = b""
+                while b'"wait_seconds":20' not in received:
+                    received += connection.recv(4096)
                 server.close()
             wait_until(lambda: len(attempts) == 4, "the pause after the fourth attempt")
             stopped = time.monotonic()
@@ -660,14 +664,16 @@ def test_a_stop_tries_once_where_the_service_has_gone_under_a_claim(attempts: li
 
 def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_path: Path) -> None:
     create(api)
-    with WorkerProcess(tmp_path, str(api.base_url), "never_look", "process") as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), "sleep_forever", "process") as worker:
         started(api)
         (child,) = worker.children
         worker.process.kill()
         wait_until(lambda: not is_alive(child), "the end of the process")
 
 
-def test_a_killed_workers_job_is_completed_once_by_another(api: httpx.Client, redis_url: str, tmp_path: Path) -> None:
+def test_the_job_of_a_killed_worker_is_completed_once_by_another(
+    api: httpx.Client, redis_url: str, tmp_path: Path
+) -> None:
     create(api, steps=30, max_attempts=2)
     with WorkerProcess(tmp_path, str(api.base_url), "count") as first:
         started(api)
@@ -677,18 +683,16 @@ def test_a_killed_workers_job_is_completed_once_by_another(api: httpx.Client, re
     with WorkerProcess(tmp_path, str(api.base_url), "count") as second:
         wait_until(lambda: job(api)["attempt"] == 2, "the second attempt")
         late = {"status": "completed", "result": "of the first"}
-        refused = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
+        first_response = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
         done = in_status(api, "completed")
         assert done["result"] == {"counted": 30, "by": second.process.pid, "attempt": 2}
-        still_refused = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
-    for answer in (refused, still_refused):
+        second_response = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
+    for answer in (first_response, second_response):
         assert (answer.status_code, answer.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
     assert (job(api), done["failures"]) == (done, 1)
 
 
-def test_a_worker_that_stood_still_for_longer_than_its_lease_leaves_the_job_to_its_successor(
-    api: httpx.Client, tmp_path: Path
-) -> None:
+def test_a_worker_that_was_paused_longer_than_its_lease_abandons_the_job(api: httpx.Client, tmp_path: Path) -> None:
     create(api, steps=30, max_attempts=2)
     with WorkerProcess(tmp_path, str(api.base_url), "count") as first:
         started(api)
@@ -697,12 +701,12 @@ def test_a_worker_that_stood_still_for_longer_than_its_lease_leaves_the_job_to_i
             done = in_status(api, "completed")
             assert done["result"] == {"counted": 30, "by": second.process.pid, "attempt": 2}
             first.process.send_signal(signal.SIGCONT)
-            wait_until(lambda: "j1 is left alone" in first.log, "that the first hears of it")
+            wait_until(lambda: "job j1: abandoned" in first.log, "the first worker to abandon the job")
     assert (job(api), done["failures"]) == (done, 1)
 
 
-@pytest.mark.parametrize("steps", [5, 60], ids=["its end meanwhile", "its end afterwards"])
-def test_a_service_that_dies_and_comes_back_loses_nothing(
+@pytest.mark.parametrize("steps", [5, 60], ids=["finished during the outage", "finished afterwards"])
+def test_a_restart_of_the_service_loses_no_job(
     new_redis: Callable[..., RedisServer], tmp_path: Path, steps: int
 ) -> None:
     redis = new_redis()
@@ -716,9 +720,9 @@ def test_a_service_that_dies_and_comes_back_loses_nothing(
         with WorkerProcess(tmp_path, service.url, "count") as worker:
             in_status(api, "running")
             service.kill()
-            wait_until(lambda: "service away" in worker.log, "the outage")
+            wait_until(lambda: "service unavailable" in worker.log, "the outage")
             service.start()
             done = in_status(api, "completed")
-            assert "service back" in worker.log
+            assert "service recovered" in worker.log
             assert done["result"] == {"counted": steps, "by": worker.process.pid, "attempt": 1}
         assert (done["attempt"], done["failures"]) == (1, 0)

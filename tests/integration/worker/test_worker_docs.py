@@ -1,4 +1,4 @@
-"""What docs/workers.md tells people to type works as it stands there."""
+"""The commands and the program in docs/workers.md work as written."""
 
 import re
 import signal
@@ -8,7 +8,7 @@ import sys
 import httpx
 
 from tests.helpers.paths import ROOT
-from tests.helpers.servers import wait_until
+from tests.helpers.polling import wait_until
 
 TEXT = (ROOT / "docs" / "workers.md").read_text(encoding="utf-8")
 ADDRESS = "http://127.0.0.1:8000"
@@ -19,11 +19,11 @@ def blocks(language: str, service: httpx.Client) -> list[str]:
     return [block.replace(ADDRESS, str(service.base_url)) for block in found]
 
 
-def test_the_worker_with_curl_alone(api: httpx.Client, sound: None) -> None:
+def test_the_worker_with_curl(api: httpx.Client, consistent_store: None) -> None:
     commands = [block for block in blocks("sh", api) if "pip" not in block]
     assert len(commands) == 6
-    told = subprocess.run(["bash", "-ec", "\n".join(commands)], capture_output=True, text=True, check=True).stdout
-    created, extended, released, completed, late = told.replace("}{", "}\n{").splitlines()
+    output = subprocess.run(["bash", "-ec", "\n".join(commands)], capture_output=True, text=True, check=True).stdout
+    created, extended, released, completed, late = output.replace("}{", "}\n{").splitlines()
     assert '"status":"pending"' in created
     assert '"cancel_requested":false' in extended
     assert '"status":"pending"' in released
@@ -32,7 +32,7 @@ def test_the_worker_with_curl_alone(api: httpx.Client, sound: None) -> None:
     assert "urn:jobstate:problem:lease-lost" in late
 
 
-def test_the_worker_in_ten_lines(api: httpx.Client, sound: None) -> None:
+def test_the_worker_in_python(api: httpx.Client, consistent_store: None) -> None:
     (program,) = blocks("python", api)
     assert len([line for line in program.splitlines() if line]) <= 10
     api.post("/v1/jobs", json={"job_id": "greeting", "queue": "greetings", "input_params": {"name": "Ann"}})

@@ -1,4 +1,4 @@
-"""API keys: told apart by their hashes alone, and let do what their scopes say and no more."""
+"""API keys: found by their hashes, and limited to their scopes."""
 
 import hmac
 import re
@@ -23,19 +23,19 @@ from tests.unit.api.openapi.test_document import OPERATIONS
 READER, WORKER, WRITER = generate_key(), generate_key(), generate_key()
 
 
-def known(name: str, key: str, *scopes: Scope) -> ApiKey:
+def api_key(name: str, key: str, *scopes: Scope) -> ApiKey:
     return ApiKey(name, frozenset(scopes), hash_key(key.encode()))
 
 
 ALL = (
-    known("reader", READER, Scope.READ),
-    known("worker", WORKER, Scope.WORK),
-    known("writer", WRITER, Scope.WRITE),
+    api_key("reader", READER, Scope.READ),
+    api_key("worker", WORKER, Scope.WORK),
+    api_key("writer", WRITER, Scope.WRITE),
 )
 
 
-class Asked:
-    """What is looked at of a request."""
+class FakeRequest:
+    """A request as `authorize` reads it."""
 
     def __init__(self, operation: str | None, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> None:
         raw = [(name.encode(), value.encode()) for name, value in headers]
@@ -44,10 +44,10 @@ class Asked:
         self.route_handler = type("Handler", (), {"operation_id": operation})
 
 
-def ask(operation: str | None, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> Asked:
-    asked: Any = Asked(operation, *headers, keys=keys)
-    authorize(asked)
-    found: Asked = asked
+def send(operation: str | None, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> FakeRequest:
+    request: Any = FakeRequest(operation, *headers, keys=keys)
+    authorize(request)
+    found: FakeRequest = request
     return found
 
 
@@ -55,12 +55,12 @@ def bearer(key: str) -> tuple[str, str]:
     return ("authorization", f"Bearer {key}")
 
 
-def test_every_operation_has_its_place_in_the_table() -> None:
+def test_every_operation_is_in_the_table_of_scopes() -> None:
     assert REQUIRED_SCOPES.keys() == {None, *OPERATIONS}
     assert {name for name, scope in REQUIRED_SCOPES.items() if scope is None} == {None, "getHealth", "getReadiness"}
 
 
-def test_what_has_no_id_is_a_page() -> None:
+def test_handlers_without_an_id_serve_pages() -> None:
     app = create_app(Settings.from_environment({}), "redis://nowhere")
     without = {
         route.path
@@ -69,15 +69,15 @@ def test_what_has_no_id_is_a_page() -> None:
         for handler, _ in route.route_handler_map.values()
         if not isinstance(handler.operation_id, str) and "OPTIONS" not in handler.http_methods
     }
-    assert {re.sub("[0-9a-f]{12}", "SEAL", path) for path in without if not path.startswith("/schema")} == {
+    assert {re.sub("[0-9a-f]{12}", "DIGEST", path) for path in without if not path.startswith("/schema")} == {
         "/",
-        "/assets/SEAL/{name:str}",
+        "/assets/DIGEST/{name:str}",
     }
 
 
 @pytest.mark.parametrize("operation", REQUIRED_SCOPES)
-def test_without_keys_everybody_is_let_in(operation: str) -> None:
-    assert get_api_key(ask(operation, keys=()).scope) is None
+def test_without_configured_keys_every_request_is_allowed(operation: str) -> None:
+    assert get_api_key(send(operation, keys=()).scope) is None
 
 
 @pytest.mark.parametrize("operation", [name for name, scope in REQUIRED_SCOPES.items() if scope])
@@ -97,44 +97,44 @@ def test_without_keys_everybody_is_let_in(operation: str) -> None:
         (bearer(f"{READER}, Bearer {READER}"),),
     ],
 )
-def test_what_is_not_one_known_key_opens_nothing(operation: str, headers: tuple[tuple[str, str], ...]) -> None:
-    with pytest.raises(Unauthenticated) as refused:
-        ask(operation, *headers)
-    assert refused.value.is_unknown == any(name == "authorization" for name, _ in headers)
-    assert READER not in str(refused.value)
+def test_only_a_single_known_key_is_accepted(operation: str, headers: tuple[tuple[str, str], ...]) -> None:
+    with pytest.raises(Unauthenticated) as rejected:
+        send(operation, *headers)
+    assert rejected.value.is_unknown == any(name == "authorization" for name, _ in headers)
+    assert READER not in str(rejected.value)
 
 
 @pytest.mark.parametrize("operation", [name for name, scope in REQUIRED_SCOPES.items() if scope])
 @pytest.mark.parametrize("scope", Scope)
-def test_a_key_opens_what_its_scope_is_for_and_nothing_else(operation: str, scope: Scope) -> None:
-    keys = (known("one", READER, scope),)
+def test_a_key_authorizes_the_operations_of_its_scope_only(operation: str, scope: Scope) -> None:
+    keys = (api_key("one", READER, scope),)
     if REQUIRED_SCOPES[operation] is scope:
-        assert get_api_key(ask(operation, bearer(READER), keys=keys).scope) is keys[0]
+        assert get_api_key(send(operation, bearer(READER), keys=keys).scope) is keys[0]
         return
-    with pytest.raises(InsufficientScope) as refused:
-        ask(operation, bearer(READER), keys=keys)
-    assert refused.value.scope == REQUIRED_SCOPES[operation]
-    assert f"the scope {REQUIRED_SCOPES[operation]}" in str(refused.value)
+    with pytest.raises(InsufficientScope) as rejected:
+        send(operation, bearer(READER), keys=keys)
+    assert rejected.value.scope == REQUIRED_SCOPES[operation]
+    assert f"the scope `{REQUIRED_SCOPES[operation]}`" in str(rejected.value)
 
 
-def test_a_worker_changes_the_job_that_it_holds_and_no_other() -> None:
+def test_a_worker_can_change_a_job_only_with_its_lease_token() -> None:
     assert LEASE_HOLDER_SCOPES == {"updateJob": Scope.WORK}
-    ask("updateJob", bearer(WORKER), ("lease-token", "1-abc"))
-    ask("updateJob", bearer(WRITER), ("lease-token", "1-abc"))
+    send("updateJob", bearer(WORKER), ("lease-token", "1-abc"))
+    send("updateJob", bearer(WRITER), ("lease-token", "1-abc"))
     for tokens in ([], [""], [" "], ["1-abc", ""], ["", "1-abc"], ["1-abc", "1-abc"]):
-        with pytest.raises(InsufficientScope, match="write, or the scope work and a Lease-Token"):
-            ask("updateJob", bearer(WORKER), *(("lease-token", token) for token in tokens))
+        with pytest.raises(InsufficientScope, match="`write`, or a key with the scope `work` and a `Lease-Token`"):
+            send("updateJob", bearer(WORKER), *(("lease-token", token) for token in tokens))
     for operation, key in (("updateJob", READER), ("cancelJob", WORKER), ("deleteJob", WORKER), ("getJob", WORKER)):
         with pytest.raises(InsufficientScope):
-            ask(operation, bearer(key), ("lease-token", "1-abc"))
+            send(operation, bearer(key), ("lease-token", "1-abc"))
 
 
-def test_a_client_is_its_key_where_there_is_one() -> None:
-    assert client_id(ask("getJob", ("authorization", f"bEARER  {READER} ")).scope) == "key:reader"
-    assert client_id(ask("getHealth", bearer(READER)).scope) == "192.0.2.1"
+def test_a_client_is_identified_by_its_key() -> None:
+    assert client_id(send("getJob", ("authorization", f"bEARER  {READER} ")).scope) == "key:reader"
+    assert client_id(send("getHealth", bearer(READER)).scope) == "192.0.2.1"
 
 
-def test_a_key_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_is_compared_with_every_key_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
     compared: list[tuple[bytes, bytes]] = []
 
     def compare(one: bytes, other: bytes) -> bool:
@@ -149,7 +149,7 @@ def test_a_key_is_compared_with_all_in_constant_time(monkeypatch: pytest.MonkeyP
         assert compared == [(one.digest, sha256(key.encode()).digest()) for one in ALL]
 
 
-def test_a_key_is_long_random_and_kept_as_its_hash() -> None:
+def test_a_generated_key_is_random_and_43_characters_long() -> None:
     made = {generate_key() for _ in range(100)}
     assert len(made) == 100
     assert all(re.fullmatch(r"jobstate_[A-Za-z0-9_-]{43}", key) for key in made)
@@ -159,25 +159,25 @@ def run(*arguments: str) -> Any:
     return CliRunner().invoke(main, ["key", *arguments])
 
 
-def test_the_command_makes_a_key_and_the_entry_that_lets_it_in() -> None:
-    done = run("ci", "--scopes", "write,read")
-    assert done.exit_code == 0
-    key, entry = (line.partition("=")[2] for line in done.stdout.splitlines())
+def test_the_command_prints_a_key_and_its_entry() -> None:
+    result = run("ci", "--scopes", "write,read")
+    assert result.exit_code == 0
+    key, entry = (line.partition("=")[2] for line in result.stdout.splitlines())
     [found] = Settings.from_environment({"API_KEYS": entry}).api_keys
     assert (found.name, *sorted(found.scopes)) == ("ci", "read", "write")
     assert find_api_key([found], key.encode()) is found
-    assert run("ci", "--scopes", "write,read").stdout != done.stdout
+    assert run("ci", "--scopes", "write,read").stdout != result.stdout
 
 
 @pytest.mark.parametrize(
     "arguments", [["ci"], ["ci", "--scopes", ""], ["ci", "--scopes", "root"], ["a:b", "--scopes", "read"]]
 )
-def test_the_command_says_what_is_allowed(arguments: list[str]) -> None:
-    done = run(*arguments)
-    assert (done.exit_code, done.stdout) == (2, "")
-    assert "scopes" in done.stderr.lower() or "allowed" in done.stderr
+def test_the_command_names_what_is_allowed(arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert "scopes" in result.stderr.lower() or "allowed" in result.stderr
 
 
-def test_the_table_is_what_the_document_says() -> None:
+def test_the_document_has_the_required_scopes() -> None:
     assert OPERATIONS["updateJob"]["security"] == [{auth.SCHEME: ["write"]}, {auth.SCHEME: ["work"]}, {}]
     assert OPERATIONS["getHealth"]["security"] == []

@@ -22,19 +22,19 @@ FILTERS = [
 POSITION = 1_764_000_000_123_456
 
 
-def cursor_for(wanted: JobFilter) -> str:
-    cursor = cursors.encode(POSITION, wanted)
+def cursor_for(filters: JobFilter) -> str:
+    cursor = cursors.encode(POSITION, filters)
     assert cursor is not None
     return cursor
 
 
-@pytest.mark.parametrize("wanted", FILTERS)
+@pytest.mark.parametrize("filters", FILTERS)
 @pytest.mark.parametrize("position", [1, 255, 256, POSITION, 2**53 + 1])
-def test_a_cursor_leads_back_to_its_position(position: int, wanted: JobFilter) -> None:
-    cursor = cursors.encode(position, wanted)
+def test_a_cursor_decodes_to_its_position(position: int, filters: JobFilter) -> None:
+    cursor = cursors.encode(position, filters)
     assert cursor is not None
     assert set(cursor) <= {*string.ascii_letters, *string.digits, "-", "_"}
-    assert cursors.decode(cursor, wanted) == position
+    assert cursors.decode(cursor, filters) == position
 
 
 def test_the_last_page_has_no_cursor_and_the_first_needs_none() -> None:
@@ -42,59 +42,59 @@ def test_the_last_page_has_no_cursor_and_the_first_needs_none() -> None:
     assert cursors.decode(None, JobFilter()) is None
 
 
-@pytest.mark.parametrize("given_for", FILTERS)
-def test_a_cursor_of_other_filters_is_refused(given_for: JobFilter) -> None:
-    cursor = cursor_for(given_for)
-    for wanted in FILTERS:
-        if wanted != given_for:
-            with pytest.raises(InvalidValue) as refusal:
-                cursors.decode(cursor, wanted)
-            assert refusal.value.field == "cursor"
-            assert refusal.value.allowed == "next_cursor of a page, same filters"
+@pytest.mark.parametrize("encoded_filters", FILTERS)
+def test_a_cursor_of_other_filters_is_rejected(encoded_filters: JobFilter) -> None:
+    cursor = cursor_for(encoded_filters)
+    for filters in FILTERS:
+        if filters != encoded_filters:
+            with pytest.raises(InvalidValue) as raised:
+                cursors.decode(cursor, filters)
+            assert raised.value.field == "cursor"
+            assert raised.value.allowed == "`next_cursor` of a page with them"
 
 
-def read(cursor: str) -> int | None:
-    """The position, or `None` where the cursor is refused."""
+def decode_or_none(cursor: str) -> int | None:
+    """Return the position, or `None` if the cursor is rejected."""
     try:
         return cursors.decode(cursor, FILTERS[-1])
     except InvalidValue:
         return None
 
 
-def test_one_wrong_character_never_leads_to_another_position() -> None:
+def test_one_wrong_character_never_decodes_to_another_position() -> None:
     cursor = cursor_for(FILTERS[-1])
     for place in range(len(cursor)):
         for character in f"{string.printable}é\x00\ud800":
-            assert read(cursor[:place] + character + cursor[place + 1 :]) in {None, POSITION}
-    assert read("B" + cursor[1:]) is None
+            assert decode_or_none(cursor[:place] + character + cursor[place + 1 :]) in {None, POSITION}
+    assert decode_or_none("B" + cursor[1:]) is None
 
 
-def test_a_lost_added_or_swapped_character_never_leads_to_another_position() -> None:
+def test_a_lost_added_or_swapped_character_never_decodes_to_another_position() -> None:
     cursor = cursor_for(FILTERS[-1])
     for place in range(len(cursor)):
-        assert read(cursor[:place] + cursor[place + 1 :]) is None
+        assert decode_or_none(cursor[:place] + cursor[place + 1 :]) is None
         for added in "A_-! =\n":
-            assert read(cursor[:place] + added + cursor[place:]) is None
+            assert decode_or_none(cursor[:place] + added + cursor[place:]) is None
         swapped = cursor[:place] + cursor[place + 1 : place + 2] + cursor[place] + cursor[place + 2 :]
-        assert read(swapped) in {None, POSITION}
+        assert decode_or_none(swapped) in {None, POSITION}
 
 
 @pytest.mark.parametrize(
     "garbage", ["", "=", "====", "a", "AAAA", "A" * 18, "A" * 20, "A" * 100_000, "é", "\ud800", "\x00", "null", "../.."]
 )
-def test_garbage_is_refused(garbage: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^cursor: "):
+def test_garbage_is_rejected(garbage: str) -> None:
+    with pytest.raises(InvalidValue, match=r"^`cursor`: "):
         cursors.decode(garbage, JobFilter())
 
 
 @pytest.mark.parametrize("added", ["!!!!", "\n\n\n\n", "AAAAA", "A" * 21])
-def test_a_cursor_with_something_behind_it_is_refused(added: str) -> None:
+def test_a_cursor_with_a_suffix_is_rejected(added: str) -> None:
     cursor = cursor_for(FILTERS[-1])
-    assert read(cursor) == POSITION
-    assert read(cursor + added) is None
+    assert decode_or_none(cursor) == POSITION
+    assert decode_or_none(cursor + added) is None
 
 
-def test_a_cursor_put_together_by_hand_is_refused() -> None:
+def test_a_forged_cursor_is_rejected() -> None:
     halves = cursor_for(JobFilter(queue="a")), cursors.encode(POSITION + 2**32, JobFilter(queue="a"))
     assert halves[1] is not None
     with pytest.raises(InvalidValue):

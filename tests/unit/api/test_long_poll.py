@@ -2,7 +2,7 @@ import time
 
 import pytest
 
-from service.api.middleware.concurrency import parse_prefer_wait
+from service.api.long_poll import parse_prefer_wait
 
 
 @pytest.mark.parametrize(
@@ -42,14 +42,14 @@ from service.api.middleware.concurrency import parse_prefer_wait
         ("wait=x, wait=3", None),
     ],
 )
-def test_a_preference_to_wait_is_told_from_all_else(prefer: str | None, seconds: int | None) -> None:
+def test_only_a_valid_wait_preference_counts(prefer: str | None, seconds: int | None) -> None:
     assert parse_prefer_wait(prefer) == seconds
 
 
 @pytest.mark.parametrize(
     "prefer", ['"' * 60_000, "wait=" + "0" * 60_000 + "x", "\\" * 60_000, '"\\' * 30_000, "," * 60_000]
 )
-def test_a_long_preference_takes_no_long_time(prefer: str) -> None:
+def test_a_long_prefer_header_is_parsed_in_linear_time(prefer: str) -> None:
     started = time.process_time()
     assert parse_prefer_wait(prefer) is None
     assert time.process_time() - started < 1

@@ -52,7 +52,7 @@ every_error = pytest.mark.parametrize("error", DOMAIN, ids=lambda error: type(er
 
 
 class Raiser:
-    """A handler that raises what it is told to."""
+    """Holds the error that the handler raises."""
 
     error: BaseException
 
@@ -67,7 +67,7 @@ Lines = list[Any]
 
 @pytest.fixture(autouse=True)
 def lines(monkeypatch: pytest.MonkeyPatch) -> Iterator[Lines]:
-    """What is logged; by a logger of the test's own, as one that was used before may hold on to other settings."""
+    """The log lines, through a new logger, because a used one keeps its configuration."""
     monkeypatch.setattr(problems, "_log", structlog.stdlib.get_logger())
     with capture_logs() as captured:
         yield captured
@@ -80,80 +80,76 @@ def client() -> Iterator[TestClient[Litestar]]:
         yield client
 
 
-def answer(client: TestClient[Litestar], error: BaseException) -> tuple[Any, dict[str, Any]]:
+def respond(client: TestClient[Litestar], error: BaseException) -> tuple[Any, dict[str, Any]]:
     Raiser.error = error
     response = client.get("/", headers={"X-Correlation-ID": "c-1"})
     assert response.headers["content-type"] == MEDIA_TYPE
     return response, response.json()
 
 
-def test_every_error_of_the_domain_is_tried_here() -> None:
+def test_every_domain_error_is_tested() -> None:
     assert {type(error) for error in DOMAIN} == set(PROBLEM_TYPES)
 
 
 @every_error
-def test_an_error_of_the_domain_is_its_problem(client: TestClient[Litestar], error: errors.JobStateError) -> None:
-    kind = PROBLEM_TYPES[type(error)]
-    response, problem = answer(client, error)
-    assert response.status_code == problem["status"] == kind.status
-    assert (problem["type"], problem["title"]) == (f"urn:jobstate:problem:{kind.name}", kind.title)
+def test_a_domain_error_becomes_its_problem(client: TestClient[Litestar], error: errors.JobStateError) -> None:
+    problem_type = PROBLEM_TYPES[type(error)]
+    response, problem = respond(client, error)
+    assert response.status_code == problem["status"] == problem_type.status
+    assert (problem["type"], problem["title"]) == (f"urn:jobstate:problem:{problem_type.name}", problem_type.title)
     assert (problem["detail"], problem["correlation_id"]) == (str(error), "c-1")
 
 
 @every_error
-def test_a_problem_says_where_the_job_stands_if_the_error_does(
+def test_a_problem_has_the_status_and_revision_of_its_error(
     client: TestClient[Litestar], error: errors.JobStateError
 ) -> None:
-    problem = answer(client, error)[1]
+    problem = respond(client, error)[1]
     for member in ("current_status", "revision"):
         assert problem.get(member) == getattr(error, member, None)
 
 
 @every_error
-def test_only_what_may_go_away_is_worth_another_try(client: TestClient[Litestar], error: errors.JobStateError) -> None:
-    response = answer(client, error)[0]
-    worth = response.status_code in (429, 503) or isinstance(error, errors.ResultNotReady)
+def test_only_retryable_problems_have_retry_after(client: TestClient[Litestar], error: errors.JobStateError) -> None:
+    response = respond(client, error)[0]
+    is_retryable = response.status_code in (429, 503) or isinstance(error, errors.ResultNotReady)
     own = getattr(error, "retry_after", None)
-    expected = str(own) if own else "1" if worth else None
+    expected = str(own) if own else "1" if is_retryable else None
     assert response.headers.get("retry-after") == expected
 
 
 @every_error
-def test_what_is_no_fault_of_the_client_is_logged(
-    client: TestClient[Litestar], lines: Lines, error: errors.JobStateError
-) -> None:
-    status = answer(client, error)[0].status_code
+def test_server_errors_are_logged(client: TestClient[Litestar], lines: Lines, error: errors.JobStateError) -> None:
+    status = respond(client, error)[0].status_code
     logged = [(line["log_level"], line["problem"]) for line in lines]
     level = "warning" if status == 503 else "error"
-    is_asked_for = isinstance(error, errors.Draining | errors.Overloaded)
-    assert logged == ([(level, PROBLEM_TYPES[type(error)].name)] if status >= 500 and not is_asked_for else [])
+    is_expected = isinstance(error, errors.Draining | errors.Overloaded)
+    assert logged == ([(level, PROBLEM_TYPES[type(error)].name)] if status >= 500 and not is_expected else [])
 
 
-def test_an_invalid_value_is_named(client: TestClient[Litestar]) -> None:
-    problem = answer(client, errors.InvalidValue("progress.current", "it is odd", "even numbers"))[1]
+def test_a_problem_names_the_invalid_value(client: TestClient[Litestar]) -> None:
+    problem = respond(client, errors.InvalidValue("progress.current", "it is odd", "even numbers"))[1]
     assert problem["errors"] == [{"field": "progress.current", "detail": "it is odd", "allowed": "even numbers"}]
 
 
-def test_what_a_worker_said_of_its_failure_passes_through(client: TestClient[Litestar]) -> None:
-    response, problem = answer(client, errors.JobFailed(Raw(b'{"b": 1e2}')))
+def test_the_error_message_of_a_failed_job_passes_through(client: TestClient[Litestar]) -> None:
+    response, problem = respond(client, errors.JobFailed(Raw(b'{"b": 1e2}')))
     assert '"error_message":{"b": 1e2}' in response.text
-    assert "error_message" not in answer(client, errors.JobFailed(None))[1]
-    assert answer(client, errors.JobFailed(Raw(b"null")))[1].keys() == problem.keys()
+    assert "error_message" not in respond(client, errors.JobFailed(None))[1]
+    assert respond(client, errors.JobFailed(Raw(b"null")))[1].keys() == problem.keys()
 
 
-def test_a_store_that_is_away_is_logged_in_words_and_without_a_stack(
-    client: TestClient[Litestar], lines: Lines
-) -> None:
-    answer(client, errors.StoreUnreachable("no connection to redis"))
+def test_store_unavailable_is_logged_without_a_traceback(client: TestClient[Litestar], lines: Lines) -> None:
+    respond(client, errors.StoreUnreachable("no connection to redis"))
     assert lines[0]["detail"] == "no connection to redis"
     assert "exc_info" not in lines[0]
 
 
-def test_a_foreign_key_is_logged_with_the_stack_of_its_cause(client: TestClient[Litestar], lines: Lines) -> None:
+def test_store_corrupt_is_logged_with_the_traceback_of_its_cause(client: TestClient[Litestar], lines: Lines) -> None:
     error = errors.StoreCorrupt("a key of ours is foreign")
-    answer(client, error)
+    respond(client, error)
     error.__cause__ = TypeError("the key holds a list")
-    response = answer(client, error)[0]
+    response = respond(client, error)[0]
     assert [line["exc_info"] for line in lines] == [error, error.__cause__]
     assert "holds a list" not in response.text
 
@@ -161,18 +157,18 @@ def test_a_foreign_key_is_logged_with_the_stack_of_its_cause(client: TestClient[
 @pytest.mark.parametrize(
     "error",
     [
-        RuntimeError("the secret of the house"),
-        KeyError("the secret of the house"),
-        RecursionError("the secret of the house"),
-        HTTPException(detail="the secret of the house", status_code=502),
-        ExceptionGroup("the secret of the house", [ValueError("inner secret")]),
+        RuntimeError("a secret"),
+        KeyError("a secret"),
+        RecursionError("a secret"),
+        HTTPException(detail="a secret", status_code=502),
+        ExceptionGroup("a secret", [ValueError("inner secret")]),
     ],
     ids=lambda error: type(error).__name__,
 )
-def test_what_nobody_foresaw_is_told_to_the_log_and_not_to_the_client(
+def test_an_unexpected_error_is_logged_and_not_disclosed(
     client: TestClient[Litestar], lines: Lines, error: Exception
 ) -> None:
-    response, problem = answer(client, error)
+    response, problem = respond(client, error)
     assert response.status_code == problem["status"] == 500
     assert (problem["type"], problem["correlation_id"]) == ("urn:jobstate:problem:internal-error", "c-1")
     assert "secret" not in response.text
@@ -187,14 +183,14 @@ def test_what_nobody_foresaw_is_told_to_the_log_and_not_to_the_client(
     ("status", "name"),
     [(404, "unknown-route"), (405, "method-not-allowed"), (406, "not-acceptable"), (415, "unsupported-media-type")],
 )
-def test_an_error_of_the_framework_is_a_problem_too(client: TestClient[Litestar], status: int, name: str) -> None:
-    response, problem = answer(client, HTTPException(detail="as it is", status_code=status, headers={"X-Kept": "1"}))
+def test_an_error_of_litestar_is_a_problem(client: TestClient[Litestar], status: int, name: str) -> None:
+    response, problem = respond(client, HTTPException(detail="as it is", status_code=status, headers={"X-Kept": "1"}))
     assert (response.status_code, problem["type"]) == (status, f"urn:jobstate:problem:{name}")
     assert problem["detail"]
     assert response.headers["x-kept"] == "1"
 
 
-def test_an_unknown_address_and_a_wrong_method_are_problems(client: TestClient[Litestar]) -> None:
+def test_an_unknown_path_and_a_wrong_method_are_problems(client: TestClient[Litestar]) -> None:
     for response, name in ((client.get("/nowhere"), "unknown-route"), (client.put("/"), "method-not-allowed")):
         assert response.headers["content-type"] == MEDIA_TYPE
         assert json.loads(response.text)["type"].endswith(name)

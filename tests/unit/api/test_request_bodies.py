@@ -2,7 +2,7 @@ import pytest
 from msgspec import Struct
 
 from service.api.request_bodies import decode
-from service.api.schemas import BatchGet, CancelJob, ChangeJob, ConfigureQueue, CreateJob, unset_to_none
+from service.api.schemas import BatchGet, CancelJob, ConfigureQueue, CreateJob, UpdateJob, unset_to_none
 from service.domain import constraints
 from service.domain.errors import InvalidValue
 from service.domain.json_text import ALLOWED
@@ -12,48 +12,48 @@ STATUSES = ", ".join(Status)
 CREATION = ", ".join(CreateJob.__struct_fields__)
 
 
-def refusal_of(kind: type[Struct], body: bytes) -> InvalidValue:
-    with pytest.raises(InvalidValue) as refusal:
-        decode(kind, body)
-    return refusal.value
+def error_of(struct: type[Struct], body: bytes) -> InvalidValue:
+    with pytest.raises(InvalidValue) as error:
+        decode(struct, body)
+    return error.value
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "field", "allowed"),
+    ("struct", "body", "field", "allowed"),
     [
         (CreateJob, b'{"input_params": 1, "quue": "a"}', "quue", f"the fields {CREATION}"),
         (CreateJob, b'{"input_params": 1, "": 1}', "", f"the fields {CREATION}"),
         (CreateJob, b'{"input_params": 1, "Queue": "a"}', "Queue", f"the fields {CREATION}"),
-        (ChangeJob, b'{"status": "running", "progress": {"current": 1, "all": 2}}', "progress.all", "current, total"),
+        (UpdateJob, b'{"status": "running", "progress": {"current": 1, "all": 2}}', "progress.all", "current, total"),
         (CancelJob, b'{"reason": 1}', "reason", "no fields"),
         (BatchGet, b'{"job_ids": [], "ids": []}', "ids", "the fields job_ids"),
     ],
 )
-def test_an_unknown_field_is_refused_with_the_fields_that_there_are(
-    kind: type[Struct], body: bytes, field: str, allowed: str
+def test_an_unknown_field_is_rejected_with_the_known_fields(
+    struct: type[Struct], body: bytes, field: str, allowed: str
 ) -> None:
-    refusal = refusal_of(kind, body)
-    assert (refusal.field, refusal.detail) == (field, "there is no such field")
-    assert allowed in refusal.allowed
+    error = error_of(struct, body)
+    assert (error.field, error.detail) == (field, "there is no such field")
+    assert allowed in error.allowed
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "field", "allowed"),
+    ("struct", "body", "field", "allowed"),
     [
         (CreateJob, b"{}", "input_params", ALLOWED),
-        (ChangeJob, b"{}", "status", STATUSES),
-        (ChangeJob, b'{"status": "running", "progress": {}}', "progress.current", constraints.COUNT.allowed),
-        (ChangeJob, b'{"status": "running", "progress": {"total": 7}}', "progress.current", constraints.COUNT.allowed),
+        (UpdateJob, b"{}", "status", STATUSES),
+        (UpdateJob, b'{"status": "running", "progress": {}}', "progress.current", constraints.COUNT.allowed),
+        (UpdateJob, b'{"status": "running", "progress": {"total": 7}}', "progress.current", constraints.COUNT.allowed),
         (BatchGet, b"{}", "job_ids", "1 to 1,000 ids"),
     ],
 )
-def test_a_missing_field_is_refused_by_name(kind: type[Struct], body: bytes, field: str, allowed: str) -> None:
-    refusal = refusal_of(kind, body)
-    assert (refusal.field, refusal.detail, refusal.allowed) == (field, "it is missing", allowed)
+def test_a_missing_field_is_rejected_by_name(struct: type[Struct], body: bytes, field: str, allowed: str) -> None:
+    error = error_of(struct, body)
+    assert (error.field, error.detail, error.allowed) == (field, "it is missing", allowed)
 
 
 @pytest.mark.parametrize(
-    ("kind", "body", "field", "allowed"),
+    ("struct", "body", "field", "allowed"),
     [
         (CreateJob, b'{"input_params": 1, "job_id": 7}', "job_id", constraints.JOB_ID.allowed),
         (CreateJob, b'{"input_params": 1, "queue": null}', "queue", constraints.QUEUE.allowed),
@@ -67,29 +67,29 @@ def test_a_missing_field_is_refused_by_name(kind: type[Struct], body: bytes, fie
         (CreateJob, b'{"input_params": 1, "delay_seconds": null}', "delay_seconds", constraints.DELAY_SECONDS.allowed),
         (CreateJob, b'{"input_params": 1, "job_id": null}', "job_id", constraints.JOB_ID.allowed),
         (CreateJob, b'{"input_params": 1, "slate_id": null}', "slate_id", constraints.LABEL.allowed),
-        (ChangeJob, b'{"status": "running", "scenario_count": null}', "scenario_count", constraints.COUNT.allowed),
-        (ChangeJob, b'{"status": "running", "progress": null}', "progress", "object"),
-        (ChangeJob, b'{"status": "running", "progress": {"current": 1, "total": null}}', "progress.total", "integer"),
-        (ChangeJob, b'{"status": "done"}', "status", STATUSES),
-        (ChangeJob, b'{"status": 1}', "status", STATUSES),
-        (ChangeJob, b'{"status": null}', "status", STATUSES),
+        (UpdateJob, b'{"status": "running", "scenario_count": null}', "scenario_count", constraints.COUNT.allowed),
+        (UpdateJob, b'{"status": "running", "progress": null}', "progress", "object"),
+        (UpdateJob, b'{"status": "running", "progress": {"current": 1, "total": null}}', "progress.total", "integer"),
+        (UpdateJob, b'{"status": "done"}', "status", STATUSES),
+        (UpdateJob, b'{"status": 1}', "status", STATUSES),
+        (UpdateJob, b'{"status": null}', "status", STATUSES),
         (ConfigureQueue, b'{"paused": 1}', "paused", "true, false, or null for false"),
         (
             ConfigureQueue,
             b'{"max_running": "4"}',
             "max_running",
-            "an integer from 1 to 1000000, or null for any number",
+            "an integer from 1 to 1000000, or null for no limit",
         ),
-        (ChangeJob, b'{"status": "running", "progress": 3}', "progress", "object"),
+        (UpdateJob, b'{"status": "running", "progress": 3}', "progress", "object"),
         (
-            ChangeJob,
+            UpdateJob,
             b'{"status": "running", "progress": {"current": "3"}}',
             "progress.current",
             constraints.COUNT.allowed,
         ),
-        (ChangeJob, b'{"status": "running", "progress": {"current": 1, "total": []}}', "progress.total", "integer"),
+        (UpdateJob, b'{"status": "running", "progress": {"current": 1, "total": []}}', "progress.total", "integer"),
         (
-            ChangeJob,
+            UpdateJob,
             b'{"status": "running", "progress": {"current": 1, "message": 1}}',
             "progress.message",
             constraints.PROGRESS_MESSAGE.allowed,
@@ -100,21 +100,21 @@ def test_a_missing_field_is_refused_by_name(kind: type[Struct], body: bytes, fie
         (BatchGet, b'{"job_ids": ["a", "b", null]}', "job_ids[2]", "ids"),
     ],
 )
-def test_a_value_of_the_wrong_type_is_refused_by_name(
-    kind: type[Struct], body: bytes, field: str, allowed: str
+def test_a_value_of_the_wrong_type_is_rejected_by_name(
+    struct: type[Struct], body: bytes, field: str, allowed: str
 ) -> None:
-    refusal = refusal_of(kind, body)
-    assert refusal.field == field
-    assert allowed in refusal.allowed
-    assert refusal.detail
-    assert "$" not in refusal.detail
+    error = error_of(struct, body)
+    assert error.field == field
+    assert allowed in error.allowed
+    assert error.detail
+    assert "$" not in error.detail
 
 
-@pytest.mark.parametrize("kind", [CreateJob, ChangeJob, BatchGet, CancelJob])
+@pytest.mark.parametrize("struct", [CreateJob, UpdateJob, BatchGet, CancelJob])
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"{}"', b"true", b"[{}]"])
-def test_a_body_that_is_not_an_object_is_refused(kind: type[Struct], body: bytes) -> None:
-    refusal = refusal_of(kind, body)
-    assert (refusal.field, refusal.allowed) == ("body", "a JSON object")
+def test_a_body_that_is_not_an_object_is_rejected(struct: type[Struct], body: bytes) -> None:
+    error = error_of(struct, body)
+    assert (error.field, error.allowed) == ("body", "a JSON object")
 
 
 @pytest.mark.parametrize(
@@ -132,20 +132,20 @@ def test_a_body_that_is_not_an_object_is_refused(kind: type[Struct], body: bytes
         b'{"input_params": 1}\xef\xbb\xbf',
     ],
 )
-def test_a_body_that_is_not_json_is_refused(body: bytes) -> None:
-    refusal = refusal_of(CreateJob, body)
-    assert (refusal.field, refusal.allowed) == ("body", "a JSON object")
-    assert "not valid JSON" in refusal.detail
+def test_a_body_that_is_not_json_is_rejected(body: bytes) -> None:
+    error = error_of(CreateJob, body)
+    assert (error.field, error.allowed) == ("body", "a JSON object")
+    assert "not valid JSON" in error.detail
 
 
 @pytest.mark.parametrize(
     ("body", "byte"),
     [(b"\xff", 0), (b'{"input_params": "\xc3"}', 18), (b'{"input_params": "\xed\xa0\x80"}', 18)],
 )
-def test_a_body_in_broken_utf8_is_refused_with_its_place(body: bytes, byte: int) -> None:
-    refusal = refusal_of(CreateJob, body)
-    assert (refusal.field, refusal.allowed) == ("body", "JSON in UTF-8")
-    assert refusal.detail == f"it is not valid UTF-8 (byte {byte})"
+def test_invalid_utf8_in_a_body_is_rejected_with_its_position(body: bytes, byte: int) -> None:
+    error = error_of(CreateJob, body)
+    assert (error.field, error.allowed) == ("body", "JSON in UTF-8")
+    assert error.detail == f"it is not valid UTF-8 (byte {byte})"
 
 
 def test_a_byte_order_mark_before_a_body_is_skipped() -> None:
@@ -155,31 +155,31 @@ def test_a_byte_order_mark_before_a_body_is_skipped() -> None:
 
 
 @pytest.mark.parametrize("mark", [b"\xff\xfe", b"\xfe\xff"])
-def test_a_body_in_utf16_is_refused_for_its_encoding(mark: bytes) -> None:
-    refusal = refusal_of(CreateJob, mark + "{}".encode("utf-16-le"))
-    assert (refusal.field, refusal.allowed) == ("body", "JSON in UTF-8")
+def test_a_body_in_utf16_is_rejected_for_its_encoding(mark: bytes) -> None:
+    error = error_of(CreateJob, mark + "{}".encode("utf-16-le"))
+    assert (error.field, error.allowed) == ("body", "JSON in UTF-8")
 
 
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
-def test_a_body_nested_too_deep_is_refused(opening: bytes, closing: bytes) -> None:
-    refusal = refusal_of(CreateJob, b'{"input_params": ' + opening * 100_000 + b"1" + closing * 100_000 + b"}")
-    assert (refusal.field, refusal.allowed) == ("body", "at most 200 levels")
+def test_a_body_nested_too_deeply_is_rejected(opening: bytes, closing: bytes) -> None:
+    error = error_of(CreateJob, b'{"input_params": ' + opening * 100_000 + b"1" + closing * 100_000 + b"}")
+    assert (error.field, error.allowed) == ("body", "at most 200 levels")
 
 
-def test_the_free_parts_of_a_body_pass_through_as_they_came() -> None:
+def test_raw_fields_of_a_body_pass_through_unchanged() -> None:
     text = b'{"b": 1e999, "a": 1.0, "a": 12345678901234567890}'
     assert bytes(decode(CreateJob, b'{"input_params": ' + text + b"}").input_params) == text
-    change = decode(ChangeJob, b'{"status": "completed", "result": ' + text + b"}")
+    change = decode(UpdateJob, b'{"status": "completed", "result": ' + text + b"}")
     assert (bytes(change.result), bytes(change.error_message)) == (text, b"")
 
 
 @pytest.mark.parametrize("text", [b"null", b"{}", b"[]", b"0", b"false", b'""'])
 def test_an_empty_value_is_not_an_absent_one(text: bytes) -> None:
-    assert bytes(decode(ChangeJob, b'{"status": "completed", "result": ' + text + b"}").result) == text
-    assert bytes(decode(ChangeJob, b'{"status": "completed"}').result) == b""
+    assert bytes(decode(UpdateJob, b'{"status": "completed", "result": ' + text + b"}").result) == text
+    assert bytes(decode(UpdateJob, b'{"status": "completed"}').result) == b""
 
 
-def test_what_is_left_out_of_a_creation_has_its_default() -> None:
+def test_an_absent_field_of_a_creation_has_its_default() -> None:
     creation = decode(CreateJob, b'{"input_params": {}}')
     assert creation == CreateJob(input_params=creation.input_params)
     assert (creation.queue, creation.max_attempts, creation.retry_delay_seconds) == ("default", 1, 0)
@@ -190,7 +190,7 @@ def test_what_is_left_out_of_a_creation_has_its_default() -> None:
     "surrogate", ["\\ud800", "\\udfff", "\\ud800 and more text", "\\ud800\\ud800", "\\udc00\\ud800"]
 )
 @pytest.mark.parametrize(
-    ("kind", "body", "field"),
+    ("struct", "body", "field"),
     [
         (CreateJob, '{"input_params": "%s"}', "input_params"),
         (CreateJob, '{"input_params": {"names": ["a", "%s"]}}', "input_params.names[1]"),
@@ -198,26 +198,26 @@ def test_what_is_left_out_of_a_creation_has_its_default() -> None:
         (CreateJob, '{"input_params": {"%s": 1}}', "input_params"),
         (CreateJob, '{"input_params": 1, "slate_id": "%s"}', "slate_id"),
         (CreateJob, '{"input_params": 1, "%s": 1}', "body"),
-        (ChangeJob, '{"status": "running", "progress": {"current": 1, "message": "%s"}}', "progress.message"),
-        (ChangeJob, '{"status": "completed", "result": "%s"}', "result"),
-        (ChangeJob, '{"status": "failed", "error_message": {"type": "%s"}}', "error_message.type"),
+        (UpdateJob, '{"status": "running", "progress": {"current": 1, "message": "%s"}}', "progress.message"),
+        (UpdateJob, '{"status": "completed", "result": "%s"}', "result"),
+        (UpdateJob, '{"status": "failed", "error_message": {"type": "%s"}}', "error_message.type"),
         (BatchGet, '{"job_ids": ["a", "%s"]}', "job_ids[1]"),
         (BatchGet, '"%s"', "body"),
     ],
 )
-def test_a_lone_surrogate_is_refused_by_name(kind: type[Struct], body: str, field: str, surrogate: str) -> None:
-    refusal = refusal_of(kind, (body % surrogate).encode())
-    assert refusal.field == field
-    assert refusal.detail == f"it has the lone surrogate {surrogate[:6]}, which is not valid Unicode"
-    assert refusal.allowed == ALLOWED
+def test_a_lone_surrogate_is_rejected_by_name(struct: type[Struct], body: str, field: str, surrogate: str) -> None:
+    error = error_of(struct, (body % surrogate).encode())
+    assert error.field == field
+    assert error.detail == f"it has the lone surrogate {surrogate[:6]}, which is not valid Unicode"
+    assert error.allowed == ALLOWED
 
 
 @pytest.mark.parametrize("text", [r'"\ud83d\ude00"', r'"\\ud800"', '"\U0001f600"'])
-def test_what_only_looks_like_a_lone_surrogate_is_accepted(text: str) -> None:
+def test_surrogate_pairs_and_escaped_backslashes_are_accepted(text: str) -> None:
     assert decode(CreateJob, b'{"input_params": %b}' % text.encode())
 
 
-def test_a_body_with_many_lone_surrogates_is_refused_in_linear_time() -> None:
+def test_a_body_with_many_lone_surrogates_is_rejected_in_linear_time() -> None:
     levels, texts = 150, ",".join([r'"\ud800"'] * 50_000)
     body = f'{{"input_params": {"[" * levels}{texts}{"]" * levels}}}'
-    assert refusal_of(CreateJob, body.encode()).field == "input_params[0][0]"
+    assert error_of(CreateJob, body.encode()).field == "input_params[0][0]"

@@ -1,24 +1,41 @@
-"""When the reaper looks again."""
-
-from typing import Any, cast
+from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
-from service.lifespan import _reap_batch
-from service.store.leases import LeaseManager, ReapedJob
+from service.background.reaper import REAP_FAILED, Reaper
+from service.domain.errors import StoreCorrupt
+from service.store.leases import ReapedJob
 
 
 class Leases:
-    """Leases of which the next runs out in so many seconds."""
+    """Leases of which the next one expires in `next_expiry` seconds."""
 
-    def __init__(self, following: float | None) -> None:
-        self._following = following
+    def __init__(self, next_expiry: float | None) -> None:
+        self._next_expiry = next_expiry
 
     async def reap(self) -> tuple[list[ReapedJob], float | None]:
-        return [], self._following
+        return [], self._next_expiry
 
 
-@pytest.mark.parametrize(("following", "pause"), [(None, 5.0), (0.3, 0.3), (0.0, 0.0), (60.0, 5.0)])
-async def test_it_sleeps_until_the_next_lease_runs_out_and_not_too_long(following: float | None, pause: float) -> None:
-    leases: Any = Leases(following)
-    assert await _reap_batch(cast(LeaseManager, leases), 5.0) == pause
+class CorruptLeases:
+    async def get_time(self) -> float:
+        raise StoreCorrupt("unexpected type")
+
+
+@pytest.mark.parametrize(("next_expiry", "delay"), [(None, 5.0), (0.3, 0.3), (0.0, 0.0), (60.0, 5.0)])
+async def test_it_waits_until_the_next_lease_expires_or_for_the_shortest_lease(
+    next_expiry: float | None, delay: float
+) -> None:
+    leases: Any = Leases(next_expiry)
+    assert await Reaper(leases)._reap() == delay
+
+
+async def test_a_failure_that_lasts_is_logged_once() -> None:
+    leases: Any = CorruptLeases()
+    reaper = Reaper(leases)
+    with capture_logs() as logs:
+        for _ in range(3):
+            await reaper.run_once()
+
+    assert [entry["event"] for entry in logs] == [REAP_FAILED]

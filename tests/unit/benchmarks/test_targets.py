@@ -1,45 +1,46 @@
-"""The bars of `docs/benchmarks.md` are what its tables say."""
+"""The results in docs/benchmarks.md match its tables."""
 
 import re
 
 import pytest
 
 from benchmarks.report import Table
-from benchmarks.targets import BARS, Bar, table
+from benchmarks.targets import TARGETS, Target
+from benchmarks.targets import table as results_table
 from tests.helpers.paths import ROOT
 
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 
 def tables_of(text: str) -> list[Table]:
-    found = []
+    tables = []
     for title, lines in re.findall(r"^### (.+)\n\n((?:\|.*\n)+)", text, re.MULTILINE):
         head, _, *rows = [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in lines.splitlines()]
-        one = Table(title, head)
+        table = Table(title, head)
         for row in rows:
-            one.row(*row)
-        found.append(one)
-    return found
+            table.add_row(*row)
+        tables.append(table)
+    return tables
 
 
 *MEASURED, PUBLISHED = tables_of(DOCUMENT.read_text())
 
 
-def test_the_published_bars_are_read_off_the_published_tables() -> None:
-    assert str(table(MEASURED)) == str(PUBLISHED)
+def test_the_published_results_match_the_published_tables() -> None:
+    assert str(results_table(MEASURED)) == str(PUBLISHED)
     assert "not measured" not in str(PUBLISHED)
 
 
-@pytest.mark.parametrize("bar", BARS, ids=lambda bar: bar.what)
-def test_a_bar_is_reached_on_its_side_of_the_figure(bar: Bar) -> None:
-    better = bar.must / 2 if bar.is_most else bar.must * 2
-    assert bar.is_reached(bar.must)
-    assert bar.is_reached(better)
-    assert not bar.is_reached(bar.must * bar.must / better)
+@pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
+def test_a_target_is_met_on_one_side_of_its_limit(target: Target) -> None:
+    better = target.required / 2 if target.is_maximum else target.required * 2
+    assert target.is_met(target.required)
+    assert target.is_met(better)
+    assert not target.is_met(target.required * target.required / better)
 
 
-def test_what_was_not_measured_is_no_failure_of_the_whole() -> None:
-    without = [one for one in MEASURED if not one.title.startswith("create, 50")]
-    rows = {row[0]: row[-1] for row in table(without).rows}
-    assert rows["create, 50 at once, against bullmq"] == "not measured"
-    assert rows["read, 50 at once, against redis-benchmark"] != "not measured"
+def test_a_missing_measurement_is_reported_as_not_measured() -> None:
+    without = [measured for measured in MEASURED if not measured.title.startswith("create, 50")]
+    rows = {row[0]: row[-1] for row in results_table(without).rows}
+    assert rows["create, 50 concurrent / bullmq"] == "not measured"
+    assert rows["read, 50 concurrent / redis-benchmark"] != "not measured"

@@ -29,13 +29,13 @@ Started = list[tuple[str, Settings, str]]
 
 @pytest.fixture
 def started(monkeypatch: pytest.MonkeyPatch) -> Started:
-    """What was started, with which settings and on which Redis; it says that it serves, and serves nobody."""
-    found: Started = []
+    """The fake servers that were started, each with its settings and its Redis URL."""
+    servers: Started = []
 
     def fake(name: str) -> Callable[..., Any]:
         class Fake:
             def __init__(self, settings: Settings, redis_url: str, *, started: Callable[[], None]) -> None:
-                found.append((name, settings, redis_url))
+                servers.append((name, settings, redis_url))
                 self.started = started
 
             def run(self, sockets: list[socket.socket]) -> None:
@@ -47,7 +47,7 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
         monkeypatch.setattr(command, name, fake(name))
     monkeypatch.setattr(command, "bind", lambda host, port: bind("127.0.0.1", 0))
     monkeypatch.setattr("service.observability.logs.configure", lambda level, form: None)
-    return found
+    return servers
 
 
 def run(*args: str, environ: Mapping[str, str] | None = None) -> Result:
@@ -65,7 +65,7 @@ def test_the_help_names_every_variable_with_its_default(name: str) -> None:
     assert f"--{name.removeprefix('JOBSTATE_').lower().replace('_', '-')} VALUE" in shown
 
 
-def test_the_help_of_the_command_leads_on() -> None:
+def test_the_help_lists_the_commands() -> None:
     result = run("--help")
     assert result.exit_code == 0
     assert "serve" in result.output
@@ -79,24 +79,24 @@ def test_the_version_is_that_of_the_package() -> None:
     ("name", "value"), [("JOB_TTL_DAYS", "0"), ("JOBSTATE_PORT", "http"), ("REDIS_PORT", "6379"), ("LOG_LEVEL", "loud")]
 )
 @pytest.mark.parametrize("args", [[], ["serve"]])
-def test_a_wrong_variable_ends_the_start_with_a_message(args: list[str], name: str, value: str) -> None:
+def test_an_invalid_variable_stops_the_start_with_a_message(args: list[str], name: str, value: str) -> None:
     result = run(*args, environ={name: value})
     assert result.exit_code == 1
     assert result.output.startswith(f"Error: {name}={value!r} is not allowed; allowed: ")
     assert "Traceback" not in result.output
 
 
-def test_a_wrong_option_ends_the_start_with_the_same_message() -> None:
+def test_an_invalid_option_stops_the_start_with_the_same_message() -> None:
     result = run("--job-ttl-days", "366", environ={"JOB_TTL_DAYS": "7"})
     assert (result.exit_code, result.output.split(";")[0]) == (1, "Error: JOB_TTL_DAYS='366' is not allowed")
 
 
-def test_an_unknown_option_is_refused() -> None:
+def test_an_unknown_option_is_rejected() -> None:
     result = run("--no-such-option")
     assert (result.exit_code, "No such option" in result.output) == (2, True)
 
 
-def test_a_data_directory_that_cannot_be_made_ends_the_start_with_a_message(tmp_path: Path) -> None:
+def test_a_data_directory_that_cannot_be_created_stops_the_start_with_a_message(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     result = run("--data", str(tmp_path / "file" / "jobs"))
     assert result.exit_code == 1
@@ -104,7 +104,7 @@ def test_a_data_directory_that_cannot_be_made_ends_the_start_with_a_message(tmp_
     assert isinstance(result.exception, SystemExit)
 
 
-def test_without_a_command_it_serves_on_the_redis_that_is_named_and_says_where(started: Started) -> None:
+def test_the_default_command_serves_on_the_configured_redis_and_prints_its_url(started: Started) -> None:
     result = run("--port", "9000", environ={"REDIS_HOST": "redis", "JOBSTATE_PORT": "8001"})
     assert result.exit_code == 0, result.output
     [(name, settings, url)] = started
@@ -122,7 +122,7 @@ def test_the_password_of_a_redis_is_not_shown(started: Started) -> None:
 
 
 @pytest.mark.parametrize(("workers", "name"), [("1", "Server"), ("2", "Supervisor")])
-def test_several_workers_serve_where_they_are_asked_for(started: Started, workers: str, name: str) -> None:
+def test_several_processes_run_under_a_supervisor(started: Started, workers: str, name: str) -> None:
     assert run("--workers", workers, environ={"REDIS_HOST": "redis"}).exit_code == 0
     assert [(one, settings.workers) for one, settings, _ in started] == [(name, int(workers))]
 
@@ -142,7 +142,7 @@ def test_several_workers_serve_where_they_are_asked_for(started: Started, worker
         ({"JOB_TTL_DAYS": "3"}, {"JOB_TTL_SECONDS": "60"}, {"JOB_TTL_DAYS": "3", "JOB_TTL_SECONDS": "60"}),
     ],
 )
-def test_an_option_beats_its_variable_and_the_one_that_would_win_over_it(
+def test_an_option_overrides_its_variable_and_the_one_that_would_override_it(
     environ: dict[str, str], given: dict[str, str | None], expected: dict[str, str]
 ) -> None:
     assert merge_environment(environ, given) == expected

@@ -1,4 +1,4 @@
-"""Through which proxy the worker and the terminal reach the service."""
+"""The proxy and the certificates that the worker and the command line use."""
 
 import os
 
@@ -6,16 +6,16 @@ import httpx
 import pytest
 
 from jobstate.connections import UnusableProxy, connection_options, is_loopback, proxy_for
+from jobstate_cli.config import ClientConfig
 from jobstate_cli.errors import Misconfigured
-from jobstate_cli.exits import Exit
-from jobstate_cli.service import connected
-from jobstate_cli.target import Target
+from jobstate_cli.exit_codes import Exit
+from jobstate_cli.service import open_client
 from jobstate_worker import JobWorker
 
 
 @pytest.fixture(autouse=True)
 def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
-    """An environment without proxies."""
+    """Remove proxies from the environment."""
     for variable in [name for name in os.environ if name.lower().endswith("_proxy")]:
         monkeypatch.delenv(variable)
     return monkeypatch
@@ -42,7 +42,7 @@ def proxy_url(url: str) -> str | None:
     ],
 )
 @pytest.mark.parametrize("proxy", ["http://proxy:3128", "socks5://proxy:1080", "not a proxy"])
-def test_this_machine_is_reached_without_a_proxy(environment: pytest.MonkeyPatch, host: str, proxy: str) -> None:
+def test_loopback_hosts_are_reached_without_a_proxy(environment: pytest.MonkeyPatch, host: str, proxy: str) -> None:
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         environment.setenv(variable, proxy)
     for scheme in ("http", "https"):
@@ -50,7 +50,7 @@ def test_this_machine_is_reached_without_a_proxy(environment: pytest.MonkeyPatch
 
 
 @pytest.mark.parametrize("host", ["128.0.0.1", "localhost.example", "notlocalhost", "10.0.0.1", "::2", "127.example"])
-def test_no_other_host_is_this_machine(host: str) -> None:
+def test_other_hosts_are_not_loopback(host: str) -> None:
     assert not is_loopback(host)
 
 
@@ -77,7 +77,7 @@ def test_no_other_host_is_this_machine(host: str) -> None:
         ({}, "http://jobs", None),
     ],
 )
-def test_elsewhere_the_usual_variables_apply(
+def test_proxy_variables_apply_to_other_hosts(
     environment: pytest.MonkeyPatch, variables: dict[str, str], url: str, proxy: str | None
 ) -> None:
     for name, value in variables.items():
@@ -88,39 +88,39 @@ def test_elsewhere_the_usual_variables_apply(
 @pytest.mark.parametrize(
     ("variable", "value", "words"),
     [
-        ("ALL_PROXY", "socks5://ann:s3cret@c:1", "names a proxy with socks5://, for which the package `socksio`"),
-        ("all_proxy", "socks5h://ann:s3cret@c:1", "names a proxy with socks5h://"),
-        ("HTTP_PROXY", "socks4://ann:s3cret@c:1", "names a proxy with 'socks4', which is not supported"),
-        ("http_proxy", "ftp://ann:s3cret@c:1", "names a proxy with 'ftp', which is not supported"),
+        ("ALL_PROXY", "socks5://ann:s3cret@c:1", "names a socks5:// proxy, which needs the package `socksio`"),
+        ("all_proxy", "socks5h://ann:s3cret@c:1", "names a socks5h:// proxy"),
+        ("HTTP_PROXY", "socks4://ann:s3cret@c:1", "names a proxy with the unsupported scheme 'socks4'"),
+        ("http_proxy", "ftp://ann:s3cret@c:1", "names a proxy with the unsupported scheme 'ftp'"),
         ("HTTP_PROXY", "http://ann:s3cret@c:no", "is not a valid URL"),
         ("HTTP_PROXY", "http://", "is not a valid URL"),
     ],
 )
-async def test_a_proxy_that_cannot_be_used_is_named_by_its_variable(
+async def test_the_error_for_an_unusable_proxy_names_its_variable(
     environment: pytest.MonkeyPatch, variable: str, value: str, words: str
 ) -> None:
     environment.setattr("jobstate.connections.find_spec", lambda name: None)
     environment.setenv(variable, value)
-    with pytest.raises(UnusableProxy) as refused:
+    with pytest.raises(UnusableProxy) as error:
         proxy_for("http://jobs")
-    assert str(refused.value).startswith(f"`{variable}` {words}")
-    assert "`NO_PROXY`" in str(refused.value)
-    assert "s3cret" not in str(refused.value)
+    assert str(error.value).startswith(f"`{variable}` {words}")
+    assert "`NO_PROXY`" in str(error.value)
+    assert "s3cret" not in str(error.value)
     with pytest.raises(ValueError, match=f"`{variable}`"):
         JobWorker("http://jobs", ["default"], print)
     with pytest.raises(Misconfigured, match=f"`{variable}`") as misconfigured:
-        async with connected(Target("http://jobs")):
+        async with open_client(ClientConfig("http://jobs")):
             pass
     assert misconfigured.value.exit_code is Exit.USAGE
 
 
-def test_the_proxies_of_the_environment_are_not_read_a_second_time_by_httpx(environment: pytest.MonkeyPatch) -> None:
+def test_httpx_does_not_read_proxies_from_the_environment(environment: pytest.MonkeyPatch) -> None:
     environment.setenv("ALL_PROXY", "socks5://c:1")
     with httpx.Client(**connection_options("http://127.0.0.1:8000")) as client:
         assert client._mounts == {}
 
 
-def test_certificates_of_the_environment_are_used_on_this_machine_too(
+def test_certificates_from_the_environment_are_used_for_loopback_hosts_too(
     environment: pytest.MonkeyPatch, tmp_path: os.PathLike[str]
 ) -> None:
     environment.setenv("SSL_CERT_FILE", str(tmp_path) + "/missing.pem")

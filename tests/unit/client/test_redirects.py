@@ -1,4 +1,4 @@
-"""What the worker and the terminal say about a redirect."""
+"""How the worker and the command line report a redirect."""
 
 import asyncio
 import logging
@@ -7,18 +7,18 @@ import httpx
 import pytest
 
 from jobstate.redirects import redirect_advice
-from jobstate_cli.errors import Refused
-from jobstate_worker.requests import Asking
-from jobstate_worker.service import Service
-from tests.helpers.mock_transport import RECORD, STREAM, Scripted
+from jobstate_cli.errors import RequestRejected
+from jobstate_worker.requests import ClaimRequest
+from jobstate_worker.service import WorkerClient
+from tests.helpers.mock_transport import RECORD, STREAM, ScriptedTransport
 
-ASKED = "http://jobs:8000/v1/jobs/j1"
+REQUESTED = "http://jobs:8000/v1/jobs/j1"
 CHECK = "check the URL of the service"
 
 
-def redirect(location: str | None, status: int = 302, asked: str = ASKED) -> httpx.Response:
+def redirect(location: str | None, status: int = 302, requested: str = REQUESTED) -> httpx.Response:
     headers = {} if location is None else {"Location": location}
-    return httpx.Response(status, headers=headers, request=httpx.Request("GET", asked))
+    return httpx.Response(status, headers=headers, request=httpx.Request("GET", requested))
 
 
 @pytest.mark.parametrize(
@@ -32,9 +32,9 @@ def redirect(location: str | None, status: int = 302, asked: str = ASKED) -> htt
         ("https://login.example/", "https://login.example/", CHECK),
     ],
 )
-def test_a_redirect_is_told_with_its_target_and_what_to_do(location: str, target: str, what_to_do: str) -> None:
+def test_the_advice_names_the_target_and_what_to_do(location: str, target: str, what_to_do: str) -> None:
     advice = redirect_advice(redirect(location))
-    assert advice.startswith(f"a redirect to `{target}`, which is not followed; ")
+    assert advice.startswith(f"redirect to `{target}`, not followed; ")
     assert advice.endswith(what_to_do)
     assert "s3cret" not in advice
 
@@ -42,11 +42,11 @@ def test_a_redirect_is_told_with_its_target_and_what_to_do(location: str, target
 @pytest.mark.parametrize(
     ("location", "words"),
     [
-        (None, "a redirect without a `Location`; "),
-        ("https://a:port/", "a redirect to 'https://a:port/', which is not a valid URL; "),
+        (None, "redirect without a `Location` header; "),
+        ("https://a:port/", "redirect to the invalid URL 'https://a:port/'; "),
     ],
 )
-def test_a_redirect_without_a_valid_target_is_told_as_such(location: str | None, words: str) -> None:
+def test_the_advice_says_that_the_target_is_missing_or_invalid(location: str | None, words: str) -> None:
     assert redirect_advice(redirect(location)) == words + CHECK
 
 
@@ -55,7 +55,7 @@ def test_a_long_target_is_cut() -> None:
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
-async def test_the_worker_logs_where_the_redirect_points_and_tries_again(
+async def test_the_worker_logs_the_target_and_retries(
     status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [
@@ -69,22 +69,26 @@ async def test_the_worker_logs_where_the_redirect_points_and_tries_again(
     caplog.set_level(logging.WARNING)
     transport = httpx.MockTransport(lambda request: answers.pop(0))
     async with httpx.AsyncClient(base_url="http://jobs", transport=transport) as http:
-        assert await Service(http).claim(Asking(["default"], "ann", 30), 0) is None
+        assert await WorkerClient(http).claim(ClaimRequest(["default"], "ann", 30), 0) is None
     (line,) = caplog.messages
-    assert "a redirect to `https://jobs/v1/claims`" in line
+    assert "redirect to `https://jobs/v1/claims`" in line
     assert "use `https://jobs` as its URL" in line
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 @pytest.mark.parametrize("prefix", ["https://service", "https://service/sub"])
-async def test_the_terminal_ends_with_where_the_redirect_points(status: int, prefix: str) -> None:
-    scripted = Scripted()
+async def test_the_command_line_reports_the_target(status: int, prefix: str) -> None:
+    scripted = ScriptedTransport()
     for path in (RECORD, STREAM):
-        scripted.says(path, httpx.Response(status, headers={"Location": prefix + path}))
+        scripted.respond(path, httpx.Response(status, headers={"Location": prefix + path}))
     async with scripted.service() as service:
-        with pytest.raises(Refused, match=f"{status} .*: a redirect to `{prefix}{RECORD}`.* use `{prefix}` as its URL"):
+        with pytest.raises(
+            RequestRejected, match=f"{status} .*: redirect to `{prefix}{RECORD}`.* use `{prefix}` as its URL"
+        ):
             await service.job("j1")
-        with pytest.raises(Refused, match=f"{status} .*: a redirect to `{prefix}{STREAM}`.* use `{prefix}` as its URL"):
+        with pytest.raises(
+            RequestRejected, match=f"{status} .*: redirect to `{prefix}{STREAM}`.* use `{prefix}` as its URL"
+        ):
             async with service.stream(STREAM):
                 pass
     assert len(scripted.requests) == 2

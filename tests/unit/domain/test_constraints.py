@@ -33,27 +33,27 @@ EVERY_PATTERN = [constraints.JOB_ID, constraints.QUEUE, constraints.IDEMPOTENCY_
 
 @pytest.mark.parametrize("rule", [constraints.JOB_ID, constraints.QUEUE])
 @pytest.mark.parametrize("value", ["a", "Z", "0", "a.b_c~d-e", "a..", "0-"])
-def test_ids_and_queues_are_made_of_a_few_characters(rule: Pattern, value: str) -> None:
+def test_ids_and_queues_allow_few_characters(rule: Pattern, value: str) -> None:
     assert rule.validate("field", value) == value
 
 
 @pytest.mark.parametrize("rule", [constraints.JOB_ID, constraints.QUEUE])
 @pytest.mark.parametrize("value", WRONG_EVERYWHERE)
-def test_any_other_character_is_refused_with_the_field_and_what_is_allowed(rule: Pattern, value: str) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_any_other_character_is_rejected_with_the_field_and_what_is_allowed(rule: Pattern, value: str) -> None:
+    with pytest.raises(InvalidValue) as raised:
         rule.validate("some_field", value)
-    assert refusal.value.field == "some_field"
-    assert refusal.value.detail == f"{value!r} is not allowed"
-    assert refusal.value.allowed == rule.allowed
+    assert raised.value.field == "some_field"
+    assert raised.value.detail == f"{value!r} is not allowed"
+    assert raised.value.allowed == rule.allowed
 
 
 @pytest.mark.parametrize(
-    ("rule", "most"), [(constraints.JOB_ID, 128), (constraints.QUEUE, 64), (constraints.IDEMPOTENCY_KEY, 255)]
+    ("rule", "maximum"), [(constraints.JOB_ID, 128), (constraints.QUEUE, 64), (constraints.IDEMPOTENCY_KEY, 255)]
 )
-def test_a_name_has_a_greatest_length(rule: Pattern, most: int) -> None:
-    assert rule.is_valid("a" * most)
-    assert not rule.is_valid("a" * (most + 1))
-    assert f"1 to {most} " in rule.allowed
+def test_a_name_has_a_maximum_length(rule: Pattern, maximum: int) -> None:
+    assert rule.is_valid("a" * maximum)
+    assert not rule.is_valid("a" * (maximum + 1))
+    assert f"1 to {maximum} " in rule.allowed
 
 
 @pytest.mark.parametrize("rule", EVERY_PATTERN)
@@ -69,8 +69,8 @@ def test_an_idempotency_key_is_visible_ascii(key: str) -> None:
 
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a\n", "\x7f", "\x00", "ä"])
-def test_an_idempotency_key_of_anything_else_is_refused(key: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^Idempotency-Key: "):
+def test_an_idempotency_key_of_other_characters_is_rejected(key: str) -> None:
+    with pytest.raises(InvalidValue, match=r"^`Idempotency-Key`: "):
         constraints.job_id_for_key(key)
 
 
@@ -97,7 +97,7 @@ def test_a_label_is_free_text(value: str) -> None:
 
 @pytest.mark.parametrize("value", ["", "\x00", "a\x00b", "\n", "a\n", "\t", "\x1f", "\x7f", "\x85", "\x9f", "\ud800"])
 def test_a_label_has_no_control_characters_and_is_not_empty(value: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^slate_id: "):
+    with pytest.raises(InvalidValue, match=r"^`slate_id`: "):
         constraints.LABEL.validate("slate_id", value)
 
 
@@ -107,13 +107,13 @@ def test_the_length_of_a_label_is_counted_in_bytes(value: str) -> None:
     assert constraints.LABEL.is_valid(value[:-1])
 
 
-def test_a_message_of_progress_may_be_longer_than_a_label() -> None:
+def test_a_progress_message_may_be_longer_than_a_label() -> None:
     assert constraints.PROGRESS_MESSAGE.is_valid("a" * 1024)
     assert not constraints.PROGRESS_MESSAGE.is_valid("a" * 1025)
 
 
 @pytest.mark.parametrize(
-    ("rule", "least", "most"),
+    ("rule", "minimum", "maximum"),
     [
         (constraints.COUNT, 0, 2**53 - 1),
         (constraints.MAX_ATTEMPTS, 1, 1000),
@@ -123,17 +123,17 @@ def test_a_message_of_progress_may_be_longer_than_a_label() -> None:
         (constraints.BATCH_SIZE, 1, 1000),
     ],
 )
-def test_a_number_lies_between_its_limits(rule: constraints.Range, least: int, most: int) -> None:
-    assert (rule.validate("n", least), rule.validate("n", most)) == (least, most)
-    for value in (least - 1, most + 1):
-        with pytest.raises(InvalidValue) as refusal:
+def test_a_number_is_between_its_limits(rule: constraints.Range, minimum: int, maximum: int) -> None:
+    assert (rule.validate("n", minimum), rule.validate("n", maximum)) == (minimum, maximum)
+    for value in (minimum - 1, maximum + 1):
+        with pytest.raises(InvalidValue) as raised:
             rule.validate("n", value)
-        assert refusal.value.allowed == f"an integer from {least} to {most}"
+        assert raised.value.allowed == f"an integer from {minimum} to {maximum}"
 
 
 @pytest.mark.parametrize("value", [True, False, 1.0, "1", None])
 def test_only_an_integer_is_a_number(value: object) -> None:
-    with pytest.raises(InvalidValue, match=r"^n: "):
+    with pytest.raises(InvalidValue, match=r"^`n`: "):
         constraints.COUNT.validate("n", value)  # type: ignore[arg-type]
 
 
@@ -145,23 +145,23 @@ def test_an_integer_as_text_is_plain_decimal_digits(text: str) -> None:
 @pytest.mark.parametrize(
     "text", ["", "5.0", "1e2", "-0", "05", "+5", " 5", "5 ", "5\n", "1_0", "0x5", "null", "true", "\uff15", "9" * 5000]
 )
-def test_any_other_spelling_of_an_integer_is_refused(text: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^limit: .*plain decimal digits"):
+def test_any_other_format_of_an_integer_is_rejected(text: str) -> None:
+    with pytest.raises(InvalidValue, match=r"^`limit`: .*plain decimal digits"):
         constraints.PAGE_LIMIT.parse("limit", text)
 
 
 @pytest.mark.parametrize("text", ["0", "201", "9007199254740992"])
-def test_an_integer_as_text_keeps_the_limits(text: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^limit: .*1 to 200"):
+def test_an_integer_as_text_is_between_its_limits(text: str) -> None:
+    with pytest.raises(InvalidValue, match=r"^`limit`: .*1 to 200"):
         constraints.PAGE_LIMIT.parse("limit", text)
 
 
-def test_a_long_value_is_cut_in_a_message() -> None:
+def test_a_long_value_is_truncated_in_a_message() -> None:
     assert constraints.truncated_repr("a" * 70) == repr("a" * 70)
     assert constraints.truncated_repr("a" * 71) == "'" + "a" * 67 + "...'"
 
 
-def test_a_new_id_is_a_uuid_of_version_7_that_tells_its_time() -> None:
+def test_a_new_id_is_a_uuid_of_version_7_with_its_creation_time() -> None:
     before = time.time_ns() // 1_000_000
     job_id = uuid.UUID(constraints.new_job_id())
     after = time.time_ns() // 1_000_000
@@ -169,7 +169,7 @@ def test_a_new_id_is_a_uuid_of_version_7_that_tells_its_time() -> None:
     assert before <= job_id.int >> 80 <= after
 
 
-def test_new_ids_sort_as_they_were_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_new_ids_sort_by_creation_time(monkeypatch: pytest.MonkeyPatch) -> None:
     def made_at(millis: int) -> str:
         monkeypatch.setattr(time, "time_ns", lambda: millis * 1_000_000)
         return constraints.new_job_id()
@@ -178,7 +178,7 @@ def test_new_ids_sort_as_they_were_made(monkeypatch: pytest.MonkeyPatch) -> None
     assert ids == sorted(ids)
 
 
-def test_new_ids_are_not_made_twice() -> None:
+def test_new_ids_are_unique() -> None:
     ids = [uuid.UUID(constraints.new_job_id()) for _ in range(2000)]
     assert len(set(ids)) == 2000
     assert {job_id.version for job_id in ids} == {7}
@@ -186,17 +186,17 @@ def test_new_ids_are_not_made_twice() -> None:
     assert all(constraints.JOB_ID.is_valid(str(job_id)) for job_id in ids)
 
 
-def test_the_id_of_a_key_never_changes() -> None:
-    # Records of earlier releases are found by it: a change here breaks the repetition of a request over an upgrade.
+def test_the_job_id_of_an_idempotency_key_never_changes() -> None:
+    # A change breaks the retry of a request across an upgrade: records of earlier releases are found by this id.
     assert constraints.job_id_for_key("key-1") == "be297454-6978-8373-9e6d-6da85c4be9f3"
 
 
-def test_the_id_of_a_key_is_a_uuid_of_version_8() -> None:
+def test_the_job_id_of_an_idempotency_key_is_a_uuid_of_version_8() -> None:
     ids = [uuid.UUID(constraints.job_id_for_key(f"key-{number}")) for number in range(2000)]
     assert len(set(ids)) == 2000
     assert {job_id.version for job_id in ids} == {8}
     assert {job_id.variant for job_id in ids} == {uuid.RFC_4122}
 
 
-def test_keys_that_differ_in_case_have_different_ids() -> None:
+def test_idempotency_keys_that_differ_in_case_have_different_job_ids() -> None:
     assert constraints.job_id_for_key("key") != constraints.job_id_for_key("KEY")

@@ -38,21 +38,21 @@ UNCHANGED = [
 
 
 @pytest.mark.parametrize("text", UNCHANGED)
-def test_json_text_passes_through_unchanged(text: str) -> None:
+def test_json_text_is_stored_unchanged(text: str) -> None:
     assert to_json("result", Raw(text.encode())) == text.encode()
 
 
-def test_every_json_value_is_told_apart_from_every_other() -> None:
+def test_different_json_texts_stay_different() -> None:
     texts = [to_json("result", Raw(text.encode())) for text in UNCHANGED]
     assert len(set(texts)) == len(UNCHANGED)
 
 
-def test_none_is_absent_and_null_is_there() -> None:
+def test_none_is_absent_and_null_is_a_value() -> None:
     assert to_json("result", None) is None
     assert to_json("result", Raw(b"null")) == b"null"
 
 
-def test_blanks_around_a_value_are_no_part_of_it() -> None:
+def test_whitespace_around_a_value_is_removed() -> None:
     assert to_json("result", Raw(b' \r\n\t{"a": 1} ')) == b'{"a": 1}'
 
 
@@ -91,21 +91,21 @@ def test_blanks_around_a_value_are_no_part_of_it() -> None:
         "\ufeff1",
     ],
 )
-def test_what_is_not_json_is_refused(text: str) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_invalid_json_is_rejected(text: str) -> None:
+    with pytest.raises(InvalidValue) as raised:
         to_json("input_params", Raw(text.encode()))
-    assert (refusal.value.field, refusal.value.allowed) == ("input_params", ALLOWED)
-    assert "not valid JSON" in refusal.value.detail
+    assert (raised.value.field, raised.value.allowed) == ("input_params", ALLOWED)
+    assert "not valid JSON" in raised.value.detail
 
 
 @pytest.mark.parametrize(
     ("text", "byte"),
     [(b'"\xff"', 1), (b"\xff", 0), (b'"\xc3"', 1), (b'"\xc0\x80"', 1), (b'"\xed\xa0\x80"', 1), (b'{"a\x80":1}', 3)],
 )
-def test_broken_utf8_is_refused_with_its_place(text: bytes, byte: int) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_invalid_utf8_is_rejected_with_its_position(text: bytes, byte: int) -> None:
+    with pytest.raises(InvalidValue) as raised:
         to_json("result", Raw(text))
-    assert refusal.value.detail == f"it is not valid UTF-8 (byte {byte})"
+    assert raised.value.detail == f"it is not valid UTF-8 (byte {byte})"
 
 
 @pytest.mark.parametrize(
@@ -136,11 +136,11 @@ def endless() -> list[Any]:
 @pytest.mark.parametrize(
     "value", [float("nan"), {"a": float("inf")}, [-float("inf")], object(), {(1, 2): 3}, "\ud800", endless()]
 )
-def test_a_value_that_json_does_not_know_is_refused(value: Any) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_a_value_that_json_cannot_encode_is_rejected(value: Any) -> None:
+    with pytest.raises(InvalidValue) as raised:
         to_json("error_message", value)
-    assert refusal.value.field == "error_message"
-    assert refusal.value.detail.startswith("it cannot be written as JSON")
+    assert raised.value.field == "error_message"
+    assert raised.value.detail.startswith("it cannot be written as JSON")
 
 
 NESTED = [("[", "]"), ('{"a":', "}"), ('[{"a":', "}]")]
@@ -159,14 +159,14 @@ def test_200_levels_are_accepted(opening: str, closing: str) -> None:
 
 
 @pytest.mark.parametrize("levels", [201, 300, 100_000])
-def test_more_levels_are_refused(levels: int) -> None:
-    with pytest.raises(InvalidValue, match=r"^result: it is .*(deep|levels)"):
+def test_more_levels_are_rejected(levels: int) -> None:
+    with pytest.raises(InvalidValue, match=r"^`result`: it is .*(deep|levels)"):
         to_json("result", Raw(nested("[", "]", levels)))
-    with pytest.raises(InvalidValue, match=r"^result: it is .*(deep|levels)"):
+    with pytest.raises(InvalidValue, match=r"^`result`: it is .*(deep|levels)"):
         to_json("result", Raw(b'{"a":' * levels + b"1" + b"}" * levels))
 
 
-def test_a_python_value_of_201_levels_is_refused() -> None:
+def test_a_python_value_of_201_levels_is_rejected() -> None:
     value: Any = 1
     for _ in range(200):
         value = [value]
@@ -190,7 +190,7 @@ def test_a_python_value_of_201_levels_is_refused() -> None:
         (r'["\\\\",[],"\\\"[",[[]]]', 3),
     ],
 )
-def test_brackets_inside_strings_are_no_levels(text: str, levels: int) -> None:
+def test_brackets_inside_strings_are_not_counted_as_levels(text: str, levels: int) -> None:
     assert depth(text.encode()) == levels
 
 
@@ -236,8 +236,8 @@ def test_the_depth_of_random_json_is_that_of_its_values(seed: int) -> None:
         (Raw(rb'{"a": "\udfff."}'), "result.a"),
     ],
 )
-def test_a_lone_surrogate_is_refused_by_name(value: Any, field: str) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_a_lone_surrogate_is_rejected_with_its_path(value: Any, field: str) -> None:
+    with pytest.raises(InvalidValue) as raised:
         to_json("result", value)
-    assert refusal.value.field == field
-    assert re.search(r"\bit has the lone surrogate \\ud(800|fff), which is not valid Unicode", refusal.value.detail)
+    assert raised.value.field == field
+    assert re.search(r"\bit has the lone surrogate \\ud(800|fff), which is not valid Unicode", raised.value.detail)

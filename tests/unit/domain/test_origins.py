@@ -20,7 +20,7 @@ from service.domain.origins import is_same_origin, normalize_host, normalize_ori
         ("http://name.", "http://name."),
     ],
 )
-def test_an_origin_is_written_as_browsers_send_it(text: str, origin: str) -> None:
+def test_an_origin_is_normalized_as_browsers_send_it(text: str, origin: str) -> None:
     assert normalize_origin(text) == origin
 
 
@@ -48,7 +48,7 @@ def test_an_origin_is_written_as_browsers_send_it(text: str, origin: str) -> Non
         ),
     ],
 )
-def test_what_is_no_origin_is_rejected(text: str) -> None:
+def test_an_invalid_origin_is_rejected(text: str) -> None:
     with pytest.raises(ValueError, match=r"is not an origin|[Ee]xpected in"):
         normalize_origin(text)
 
@@ -77,9 +77,7 @@ def test_what_is_no_origin_is_rejected(text: str) -> None:
         ("http://name", "user@name", False),
     ],
 )
-def test_a_page_and_a_host_are_the_same_origin_but_for_case_and_default_port(
-    origin: str, host: str, is_same: bool
-) -> None:
+def test_case_and_default_port_do_not_distinguish_origins(origin: str, host: str, is_same: bool) -> None:
     assert is_same_origin(origin, host) is is_same
 
 
@@ -87,5 +85,5 @@ def test_a_page_and_a_host_are_the_same_origin_but_for_case_and_default_port(
     ("header", "host"),
     [("A.b:", "a.b"), ("[0:0:0:0:0:0:0:1]:80", "[::1]"), ("[::1", "[::1"), ("[x]", "[x]"), (":80", "")],
 )
-def test_a_host_is_told_from_its_port(header: str, host: str) -> None:
+def test_a_host_is_split_from_its_port(header: str, host: str) -> None:
     assert normalize_host(header) == host

@@ -3,7 +3,7 @@ import pytest
 from service.domain.states import FINAL_STATUSES, STATUSES_WITH_ERROR, TRANSITIONS, Status, sources_of
 
 
-def test_a_job_that_has_ended_stays_as_it_is() -> None:
+def test_final_statuses_have_no_transitions() -> None:
     assert {Status.COMPLETED, Status.FAILED, Status.CANCELLED} == FINAL_STATUSES
 
 
@@ -25,5 +25,5 @@ def test_a_status_is_reached_from_its_sources_only(target: str, expected: list[s
     assert list(sources_of(Status(target))) == expected
 
 
-def test_an_error_goes_with_the_final_statuses_that_have_no_result() -> None:
+def test_an_error_is_allowed_with_the_final_statuses_without_result() -> None:
     assert FINAL_STATUSES - {Status.COMPLETED} == STATUSES_WITH_ERROR

@@ -24,7 +24,7 @@ def changed(target: Status, **given: Any) -> dict[str, validation.FieldValue]:
     return validation.change_fields(target, **absent | given)
 
 
-def test_a_creation_keeps_what_was_sent_and_marks_what_is_absent() -> None:
+def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
     sent = {**GOOD, "input_params": Raw(b'{"b": 1e999}'), "slate_id": "s", "max_attempts": 3}
     fields = validation.creation_fields(**sent)
     assert fields == {**sent, "input_params": b'{"b": 1e999}'}
@@ -49,11 +49,11 @@ def test_a_creation_keeps_what_was_sent_and_marks_what_is_absent() -> None:
         ("retry_delay_seconds", 3601),
     ],
 )
-def test_a_creation_that_breaks_a_rule_is_refused_by_the_name_of_the_field(field: str, value: Any) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_a_creation_that_breaks_a_rule_is_rejected_with_the_field(field: str, value: Any) -> None:
+    with pytest.raises(InvalidValue) as raised:
         validation.creation_fields(**{**GOOD, field: value})
-    assert refusal.value.field == field
-    assert refusal.value.allowed
+    assert raised.value.field == field
+    assert raised.value.allowed
 
 
 def test_null_input_is_not_missing_input() -> None:
@@ -67,11 +67,11 @@ def test_a_completed_job_keeps_any_result(value: Any) -> None:
 
 @pytest.mark.parametrize("target", [status for status in Status if status is not Status.COMPLETED])
 @pytest.mark.parametrize("value", [{}, 0, Raw(b"null")])
-def test_a_result_goes_with_completed_only(target: Status, value: Any) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_a_result_is_allowed_with_completed_only(target: Status, value: Any) -> None:
+    with pytest.raises(InvalidValue) as raised:
         changed(target, result=value)
-    assert refusal.value.field == "result"
-    assert target in refusal.value.detail
+    assert raised.value.field == "result"
+    assert target in raised.value.detail
 
 
 @pytest.mark.parametrize("target", [Status.FAILED, Status.CANCELLED])
@@ -82,24 +82,26 @@ def test_a_failed_or_cancelled_job_keeps_any_error(target: Status, value: Any) -
 
 @pytest.mark.parametrize("target", [Status.PENDING, Status.RUNNING, Status.COMPLETED])
 @pytest.mark.parametrize("value", ["", "no fuel", Raw(b"null")])
-def test_an_error_goes_with_failed_or_cancelled_only(target: Status, value: Any) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_an_error_is_allowed_with_failed_or_cancelled_only(target: Status, value: Any) -> None:
+    with pytest.raises(InvalidValue) as raised:
         changed(target, error=value)
-    assert refusal.value.field == "error_message"
-    assert target in refusal.value.detail
+    assert raised.value.field == "error_message"
+    assert target in raised.value.detail
 
 
 @pytest.mark.parametrize(
     ("target", "given", "field"),
     [(Status.COMPLETED, {"result": Raw(b"{")}, "result"), (Status.FAILED, {"error": Raw(b"{")}, "error_message")],
 )
-def test_a_change_with_broken_json_is_refused_by_name(target: Status, given: dict[str, Any], field: str) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_an_update_with_invalid_json_is_rejected_with_the_field(
+    target: Status, given: dict[str, Any], field: str
+) -> None:
+    with pytest.raises(InvalidValue) as raised:
         changed(target, **given)
-    assert refusal.value.field == field
+    assert raised.value.field == field
 
 
-def test_a_bare_change_brings_nothing() -> None:
+def test_an_update_without_fields_sets_none() -> None:
     assert validation.drop_none(changed(Status.RUNNING)) == {}
 
 
@@ -111,7 +113,7 @@ def test_a_bare_change_brings_nothing() -> None:
         (Progress(3, 2, "é"), '{"current":3,"total":2,"message":"é"}'.encode()),
     ],
 )
-def test_progress_is_stored_as_what_is_there(progress: Progress, text: bytes) -> None:
+def test_progress_is_stored_without_absent_members(progress: Progress, text: bytes) -> None:
     assert changed(Status.RUNNING, progress=progress)["progress"] == text
 
 
@@ -127,28 +129,28 @@ def test_progress_is_stored_as_what_is_there(progress: Progress, text: bytes) ->
         (Progress(1, 2, "é" * 513), "progress.message"),
     ],
 )
-def test_progress_that_breaks_a_rule_is_refused_by_the_name_of_its_part(progress: Progress, field: str) -> None:
-    with pytest.raises(InvalidValue) as refusal:
+def test_progress_that_breaks_a_rule_is_rejected_with_the_member(progress: Progress, field: str) -> None:
+    with pytest.raises(InvalidValue) as raised:
         changed(Status.RUNNING, progress=progress)
-    assert refusal.value.field == field
+    assert raised.value.field == field
 
 
-def test_a_change_may_correct_the_scenario_count() -> None:
+def test_an_update_may_set_the_scenario_count() -> None:
     assert changed(Status.RUNNING, scenario_count=0)["scenario_count"] == 0
-    with pytest.raises(InvalidValue, match=r"^scenario_count: "):
+    with pytest.raises(InvalidValue, match=r"^`scenario_count`: "):
         changed(Status.RUNNING, scenario_count=-1)
 
 
 def test_a_status_is_one_of_five_words() -> None:
     assert [validation.parse_status(word.value) for word in Status] == list(Status)
-    with pytest.raises(InvalidValue) as refusal:
+    with pytest.raises(InvalidValue) as raised:
         validation.parse_status("Running")
-    assert refusal.value.field == "status"
-    assert refusal.value.allowed == "pending, running, completed, failed, cancelled"
+    assert raised.value.field == "status"
+    assert raised.value.allowed == "pending, running, completed, failed, cancelled"
 
 
 @pytest.mark.parametrize(
-    ("wanted", "field"),
+    ("filters", "field"),
     [
         (JobFilter(queue="a b"), "queue"),
         (JobFilter(queue=""), "queue"),
@@ -156,10 +158,10 @@ def test_a_status_is_one_of_five_words() -> None:
         (JobFilter(correlation_id="\x00"), "correlation_id"),
     ],
 )
-def test_a_filter_that_no_job_can_match_is_refused(wanted: JobFilter, field: str) -> None:
-    with pytest.raises(InvalidValue) as refusal:
-        validation.validate_filter(wanted)
-    assert refusal.value.field == field
+def test_a_filter_that_no_job_can_match_is_rejected(filters: JobFilter, field: str) -> None:
+    with pytest.raises(InvalidValue) as raised:
+        validation.validate_filter(filters)
+    assert raised.value.field == field
 
 
 def test_a_filter_with_possible_values_passes() -> None:

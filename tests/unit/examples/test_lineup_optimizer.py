@@ -1,4 +1,4 @@
-"""The line-up example without its solver: slates, inputs, and what the worker does with a job."""
+"""The line-up example without its solver: slates, inputs and the job function."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEADER = "name,salary,projection,spread\n"
 # Slates and inputs
 
 
-def test_the_slate_of_the_example_keeps_its_promises() -> None:
+def test_the_example_slate_is_valid() -> None:
     drivers = read_slate(SLATES / f"{SLATE_ID}.csv")
     assert len(drivers) == 36
     assert all(4500 <= driver.salary <= 11_500 for driver in drivers)
@@ -43,12 +43,12 @@ def test_the_slate_of_the_example_keeps_its_promises() -> None:
         (HEADER + ",5000,20,2\n", "slate.csv line 2: must have name,salary"),
     ],
 )
-def test_a_wrong_slate_is_refused_with_the_line(tmp_path: Path, text: str, problem: str) -> None:
+def test_an_invalid_slate_is_rejected_with_the_line(tmp_path: Path, text: str, problem: str) -> None:
     path = tmp_path / "slate.csv"
     path.write_text(text, encoding="utf-8")
-    with pytest.raises(InvalidInput) as refusal:
+    with pytest.raises(InvalidInput) as rejected:
         read_slate(path)
-    assert str(refusal.value).startswith(problem)
+    assert str(rejected.value).startswith(problem)
 
 
 def test_absent_inputs_have_defaults() -> None:
@@ -57,7 +57,7 @@ def test_absent_inputs_have_defaults() -> None:
     assert (request.seed, request.top) == (1, 5)
 
 
-def test_inputs_that_are_given_are_taken() -> None:
+def test_inputs_override_the_defaults() -> None:
     params = {"salary_cap": 40_000, "roster_size": 5, "seed": 7, "top": 1}
     job = {"slate_id": SLATE_ID, "scenario_count": 12, "input_params": params}
     request = read_request(job, SLATES)
@@ -66,13 +66,13 @@ def test_inputs_that_are_given_are_taken() -> None:
 
 
 @pytest.mark.parametrize("slate_id", [None, 7, "", "nowhere", "../secret", f"{SLATE_ID}.csv", f"./{SLATE_ID}"])
-def test_a_slate_that_is_not_among_the_files_is_refused(tmp_path: Path, slate_id: object) -> None:
+def test_an_unknown_slate_is_rejected(tmp_path: Path, slate_id: object) -> None:
     (tmp_path / "slates").mkdir()
     (tmp_path / "slates" / f"{SLATE_ID}.csv").write_text(HEADER, encoding="utf-8")
     (tmp_path / "secret.csv").write_text(HEADER + "Ann,5000,20,2\n", encoding="utf-8")
-    with pytest.raises(InvalidInput, match=SLATE_ID) as refusal:
+    with pytest.raises(InvalidInput, match=SLATE_ID) as rejected:
         read_request({"slate_id": slate_id}, tmp_path / "slates")
-    assert refusal.value.field == "slate_id"
+    assert rejected.value.field == "slate_id"
 
 
 @pytest.mark.parametrize(
@@ -91,18 +91,18 @@ def test_a_slate_that_is_not_among_the_files_is_refused(tmp_path: Path, slate_id
         ({"input_params": {"top": 1.5}}, "input_params.top"),
     ],
 )
-def test_a_wrong_input_is_refused_by_name(changed: dict[str, object], field: str) -> None:
-    with pytest.raises(InvalidInput) as refusal:
+def test_an_invalid_input_is_rejected_by_name(changed: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidInput) as rejected:
         read_request({"slate_id": SLATE_ID, **changed}, SLATES)
-    assert refusal.value.field == field
-    assert str(refusal.value).startswith(f"{field}: ")
+    assert rejected.value.field == field
+    assert str(rejected.value).startswith(f"{field}: ")
 
 
-# The worker
+# The job function
 
 
 class FakeRun:
-    """Twelve steps; before the `stops_at`th the work is asked to stop."""
+    """Twelve steps; step `stops_at` requests cancellation."""
 
     total = 12
 
@@ -126,19 +126,19 @@ def optimized(stops_at: int | None = None) -> tuple[dict[str, object] | None, li
     return optimize(work, lambda job: FakeRun(work, stops_at)), reports
 
 
-def test_a_job_is_worked_on_to_its_end_and_every_step_is_reported() -> None:
+def test_every_step_of_a_job_is_reported() -> None:
     result, reports = optimized()
     assert result == {"steps": 12}
     assert [report["current"] for report in reports] == list(range(1, 13))
     assert reports[4] == {"current": 5, "total": 12, "message": "5 of 12 scenarios"}
 
 
-def test_a_cancelled_job_stops_after_the_step_that_it_is_at() -> None:
+def test_a_cancelled_job_stops_after_the_current_step() -> None:
     result, reports = optimized(stops_at=4)
     assert (result, len(reports)) == (None, 4)
 
 
-def test_a_bad_input_fails_the_job_with_the_field() -> None:
+def test_an_invalid_input_fails_the_job_with_the_field() -> None:
     def begin(job: Mapping[str, Any]) -> FakeRun:
         raise InvalidInput("input_params.seed", "is odd")
 

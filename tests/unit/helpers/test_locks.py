@@ -1,4 +1,4 @@
-"""Turns of several processes: here each is played by locks of its own."""
+"""The lock between processes; here each process is played by a thread with a `FairLock` of its own."""
 
 import threading
 from fcntl import LOCK_EX, LOCK_NB, LOCK_SH, flock
@@ -6,77 +6,77 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers.locks import Turns
-from tests.helpers.servers import wait_until
+from tests.helpers.locks import FairLock
+from tests.helpers.polling import wait_until
 
 
 @pytest.fixture
 def files(tmp_path: Path) -> tuple[Path, Path]:
-    for name in ("room", "door"):
+    for name in ("lock", "entry"):
         (tmp_path / name).touch()
-    return tmp_path / "room", tmp_path / "door"
+    return tmp_path / "lock", tmp_path / "entry"
 
 
-def is_free(room: Path, kind: int) -> bool:
-    with room.open() as another:
+def is_free(path: Path, kind: int) -> bool:
+    with path.open() as file:
         try:
-            flock(another, kind | LOCK_NB)
+            flock(file, kind | LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
 
-def test_tests_run_beside_others_unless_one_is_alone(files: tuple[Path, Path]) -> None:
-    turns, room = Turns(*files), files[0]
-    with turns.shared():
-        assert (is_free(room, LOCK_SH), is_free(room, LOCK_EX)) == (True, False)
-        with turns.alone():
-            assert not is_free(room, LOCK_SH)
-        assert (is_free(room, LOCK_SH), is_free(room, LOCK_EX)) == (True, False)
-    assert is_free(room, LOCK_EX)
+def test_shared_use_excludes_only_exclusive_use(files: tuple[Path, Path]) -> None:
+    lock, lock_file = FairLock(*files), files[0]
+    with lock.shared():
+        assert (is_free(lock_file, LOCK_SH), is_free(lock_file, LOCK_EX)) == (True, False)
+        with lock.exclusive():
+            assert not is_free(lock_file, LOCK_SH)
+        assert (is_free(lock_file, LOCK_SH), is_free(lock_file, LOCK_EX)) == (True, False)
+    assert is_free(lock_file, LOCK_EX)
 
 
-def test_two_who_both_want_to_be_alone_are_so_one_after_the_other(files: tuple[Path, Path]) -> None:
-    both_run, crowd, most = threading.Barrier(2), [0], [0]
+def test_two_exclusive_users_run_one_after_the_other(files: tuple[Path, Path]) -> None:
+    both_run, active, max_active = threading.Barrier(2), [0], [0]
 
-    def run(turns: Turns) -> None:
-        with turns.shared():
+    def run(lock: FairLock) -> None:
+        with lock.shared():
             both_run.wait(10)
-            with turns.alone():
-                crowd[0] += 1
-                most[0] = max(most[0], crowd[0])
-                crowd[0] -= 1
+            with lock.exclusive():
+                active[0] += 1
+                max_active[0] = max(max_active[0], active[0])
+                active[0] -= 1
 
-    threads = [threading.Thread(target=run, args=[Turns(*files)], daemon=True) for _ in range(2)]
+    threads = [threading.Thread(target=run, args=[FairLock(*files)], daemon=True) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join(10)
     assert not any(thread.is_alive() for thread in threads)
-    assert most == [1]
+    assert max_active == [1]
 
 
-def test_who_waits_to_be_alone_is_not_passed_by_those_who_come_later(files: tuple[Path, Path]) -> None:
-    first, waiting, late = Turns(*files), Turns(*files), Turns(*files)
+def test_a_waiting_exclusive_user_is_not_overtaken(files: tuple[Path, Path]) -> None:
+    first, waiting, late = FairLock(*files), FairLock(*files), FairLock(*files)
     order: list[str] = []
-    is_in = threading.Event()
+    is_shared = threading.Event()
 
-    def be_alone() -> None:
+    def run_exclusively() -> None:
         with waiting.shared():
-            is_in.set()
-            with waiting.alone():
-                order.append("alone")
+            is_shared.set()
+            with waiting.exclusive():
+                order.append("exclusive")
 
-    def come() -> None:
+    def run_late() -> None:
         with late.shared():
             order.append("late")
 
-    threads = [threading.Thread(target=target, daemon=True) for target in (be_alone, come)]
+    threads = [threading.Thread(target=target, daemon=True) for target in (run_exclusively, run_late)]
     with first.shared():
         threads[0].start()
-        assert is_in.wait(10)
-        wait_until(lambda: not is_free(files[1], LOCK_EX), "the wait in the door")
+        assert is_shared.wait(10)
+        wait_until(lambda: not is_free(files[1], LOCK_EX), "process that waits for exclusive use")
         threads[1].start()
     for thread in threads:
         thread.join(10)
-    assert order == ["alone", "late"]
+    assert order == ["exclusive", "late"]

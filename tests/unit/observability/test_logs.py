@@ -43,7 +43,7 @@ def test_a_line_is_one_json_object_with_level_time_logger_and_context(capsys: py
     }
 
 
-def test_the_lines_of_a_library_look_like_our_own(capsys: pytest.CaptureFixture[str]) -> None:
+def test_lines_of_libraries_have_the_format_of_the_service(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     structlog.contextvars.bind_contextvars(correlation_id="c-1")
     logging.getLogger("uvicorn.error").warning("%s is here", "it", extra={"color_message": "markup", "port": 7})
@@ -58,9 +58,9 @@ def test_the_lines_of_a_library_look_like_our_own(capsys: pytest.CaptureFixture[
     }
 
 
-def test_an_error_is_logged_with_its_stack(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_error_is_logged_with_its_traceback(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
-    for logger in (structlog.stdlib.get_logger("ours"), logging.getLogger("theirs")):
+    for logger in (structlog.stdlib.get_logger("service"), logging.getLogger("library")):
         try:
             raise ValueError("no fuel")
         except ValueError as error:
@@ -79,35 +79,37 @@ def test_an_error_is_logged_with_its_stack(capsys: pytest.CaptureFixture[str]) -
         ("error", ["error"]),
     ],
 )
-def test_lines_below_the_level_are_left_out(capsys: pytest.CaptureFixture[str], level: str, shown: list[str]) -> None:
+def test_lines_below_the_level_are_dropped(capsys: pytest.CaptureFixture[str], level: str, shown: list[str]) -> None:
     logs.configure(level, "json")
-    for logger in (structlog.stdlib.get_logger("ours"), logging.getLogger("theirs")):
+    for logger in (structlog.stdlib.get_logger("service"), logging.getLogger("library")):
         for name in ("debug", "info", "warning", "error"):
-            getattr(logger, name)("said")
+            getattr(logger, name)("hello")
     assert [line["level"] for line in written(capsys)] == shown * 2
 
 
-def test_a_form_that_is_not_given_is_json_off_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_default_format_is_json_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", None)
-    structlog.stdlib.get_logger("ours").info("said")
-    assert written(capsys)[0]["event"] == "said"
+    structlog.stdlib.get_logger("service").info("hello")
+    assert written(capsys)[0]["event"] == "hello"
 
 
-def test_console_lines_are_for_people(capsys: pytest.CaptureFixture[str]) -> None:
+def test_console_lines_are_readable_text(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "console")
-    structlog.stdlib.get_logger("ours").info("said", jobs=3)
+    structlog.stdlib.get_logger("service").info("hello", jobs=3)
     text = capsys.readouterr().err
-    assert "said" in text
+    assert "hello" in text
     assert "jobs" in text
     assert not text.lstrip().startswith("{")
 
 
-#: What breaks out of a line or into a terminal: line ends of all kinds, an escape sequence, DEL, C1, bidi, a surrogate.
+#: Text that could break out of a line or control a terminal: line ends, escape sequences, DEL, C1, bidi, a surrogate.
 HOSTILE = 'a\nb\r\n{"event": "forged"}\u2028c\x85d\x1b[31me\x7ff\x9bg\u202eh\ud800i'
 
 
-@pytest.mark.parametrize("logger", [structlog.get_logger("ours"), logging.getLogger("theirs")], ids=["ours", "theirs"])
-def test_what_a_client_sent_stays_inside_its_json_line(capsys: pytest.CaptureFixture[str], logger: Any) -> None:
+@pytest.mark.parametrize(
+    "logger", [structlog.get_logger("service"), logging.getLogger("library")], ids=["service", "library"]
+)
+def test_client_text_cannot_break_out_of_a_json_line(capsys: pytest.CaptureFixture[str], logger: Any) -> None:
     logs.configure("info", "json")
     structlog.contextvars.bind_contextvars(correlation_id=HOSTILE)
     try:
@@ -122,55 +124,59 @@ def test_what_a_client_sent_stays_inside_its_json_line(capsys: pytest.CaptureFix
     assert HOSTILE in line["exception"]
 
 
-@pytest.mark.parametrize("logger", [structlog.get_logger("ours"), logging.getLogger("theirs")], ids=["ours", "theirs"])
-def test_what_a_client_sent_cannot_write_on_a_terminal(capsys: pytest.CaptureFixture[str], logger: Any) -> None:
+@pytest.mark.parametrize(
+    "logger", [structlog.get_logger("service"), logging.getLogger("library")], ids=["service", "library"]
+)
+def test_client_text_cannot_control_a_terminal(capsys: pytest.CaptureFixture[str], logger: Any) -> None:
     logs.configure("info", "console")
     structlog.contextvars.bind_contextvars(correlation_id=HOSTILE)
     try:
         raise ValueError(HOSTILE)
     except ValueError:
         logger.exception(HOSTILE)
-    first, *stack = capsys.readouterr().err.splitlines()
+    first, *traceback = capsys.readouterr().err.splitlines()
     assert "forged" in first
-    assert stack, "the stack follows"
-    assert all(line.startswith("  | ") for line in stack)
-    own_colours = re.sub(r"\x1b\[\d*m", "", "\n".join([first.replace("\\x1b[31m", ""), *stack]))
+    assert traceback, "a traceback follows"
+    assert all(line.startswith("  | ") for line in traceback)
+    own_colours = re.sub(r"\x1b\[\d*m", "", "\n".join([first.replace("\\x1b[31m", ""), *traceback]))
     assert own_colours.replace("\n", "").isprintable()
 
 
-def test_a_value_that_json_cannot_say_is_still_logged(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_value_that_json_cannot_encode_is_still_logged(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
-    structlog.get_logger("ours").info("said", value=object(), names={("a", 1): 2})
+    structlog.get_logger("service").info("hello", value=object(), names={("a", 1): 2})
     assert "object object" in written(capsys)[0]["value"]
 
 
-def test_a_json_line_begins_with_what_one_looks_for(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_line_starts_with_the_standard_fields(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json")
     structlog.contextvars.bind_contextvars(job_id="j", correlation_id="c")
-    structlog.get_logger("ours").info("said", zeal=1)
+    structlog.get_logger("service").info("hello", zeal=1)
     names = list(written(capsys)[0])
     assert names == ["time", "level", "event", "logger", "correlation_id", "job_id", "zeal"]
 
 
-def test_every_line_says_which_process_wrote_it(capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_line_has_the_number_of_its_process(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure("info", "json", worker=3)
-    for logger in (structlog.get_logger("ours"), logging.getLogger("theirs")):
-        logger.info("said")
+    for logger in (structlog.get_logger("service"), logging.getLogger("library")):
+        logger.info("hello")
     assert [line["worker"] for line in written(capsys)] == [3, 3]
 
 
-@pytest.mark.parametrize("form", ["json", "console"])
-def test_a_line_that_cannot_be_written_ends_no_work(monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+@pytest.mark.parametrize("log_format", ["json", "console"])
+def test_a_line_that_cannot_be_written_raises_nothing(monkeypatch: pytest.MonkeyPatch, log_format: str) -> None:
     with open("/dev/full", "w") as full:
         monkeypatch.setattr("sys.stderr", full)
-        logs.configure("info", form)
+        logs.configure("info", log_format)
         structlog.stdlib.get_logger("service").warning("lost")
         monkeypatch.undo()
         with contextlib.suppress(OSError):
             full.close()
 
 
-async def test_the_lines_of_one_turn_are_written_together_and_in_order(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_lines_of_one_event_loop_iteration_are_written_together_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     written: list[bytes] = []
 
     class File:
@@ -188,17 +194,17 @@ async def test_the_lines_of_one_turn_are_written_together_and_in_order(monkeypat
     monkeypatch.setattr("sys.stderr", Standard())
     logs.configure("info", "json")
     for number in range(3):
-        structlog.get_logger("ours").info(f"{number}")
-    logging.getLogger("theirs").info("3")
+        structlog.get_logger("service").info(f"{number}")
+    logging.getLogger("library").info("3")
     assert written == []
     await asyncio.sleep(0)
-    [together] = written
-    assert [json.loads(line)["event"] for line in together.splitlines()] == ["0", "1", "2", "3"]
+    [batch] = written
+    assert [json.loads(line)["event"] for line in batch.splitlines()] == ["0", "1", "2", "3"]
 
     for _ in range(3):
-        structlog.get_logger("ours").info("x" * (select.PIPE_BUF // 2))
+        structlog.get_logger("service").info("x" * (select.PIPE_BUF // 2))
     await asyncio.sleep(0)
     assert [len(data) <= select.PIPE_BUF for data in written[1:]] == [True] * 3
 
-    await asyncio.to_thread(structlog.get_logger("ours").info, "of a thread")
+    await asyncio.to_thread(structlog.get_logger("service").info, "of a thread")
     assert b"of a thread" in written[-1]

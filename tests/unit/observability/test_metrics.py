@@ -24,7 +24,7 @@ HEALTH = StoreHealth(
 
 
 def samples(page: bytes) -> dict[str, float]:
-    """Every sample of a page by its name and labels, as `name{label=value}`."""
+    """Every sample by its name and labels, as `name{label=value}`."""
     return {
         sample.name + (str(sample.labels) if sample.labels else ""): sample.value
         for family in text_string_to_metric_families(page.decode())
@@ -32,7 +32,7 @@ def samples(page: bytes) -> dict[str, float]:
     }
 
 
-def test_a_page_says_what_was_counted_and_what_redis_says() -> None:
+def test_metrics_have_counts_of_the_process_and_values_of_redis() -> None:
     metrics = Metrics()
     metrics.request_started()
     metrics.request_started()
@@ -64,7 +64,7 @@ def test_a_page_says_what_was_counted_and_what_redis_says() -> None:
     assert "a-queue-of-a-client" not in page.decode()
 
 
-def test_a_page_without_redis_says_so_and_guesses_nothing() -> None:
+def test_metrics_without_redis_omit_its_values() -> None:
     found = samples(Metrics().render("", is_up=False, stats=None, health=None)[0])
     assert found["jobstate_redis_up"] == 0
     assert not [
@@ -75,7 +75,7 @@ def test_a_page_without_redis_says_so_and_guesses_nothing() -> None:
 @pytest.mark.parametrize(
     ("is_up", "health", "known"), [(True, HEALTH, 1), (True, None, 0), (False, HEALTH, 1), (False, None, None)]
 )
-def test_a_page_says_whether_durability_could_be_checked(
+def test_metrics_show_whether_durability_could_be_checked(
     is_up: bool, health: StoreHealth | None, known: int | None
 ) -> None:
     found = samples(Metrics().render("", is_up=is_up, stats=STATS, health=health)[0])
@@ -84,7 +84,7 @@ def test_a_page_says_whether_durability_could_be_checked(
     assert ("jobstate_redis_warnings" in found) is (health is not None)
 
 
-def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
+def test_a_scraper_that_accepts_openmetrics_gets_it() -> None:
     accept = "application/openmetrics-text;version=1.0.0;q=0.6,*/*;q=0.1"
     page, media_type = Metrics().render(accept, is_up=False, stats=None, health=None)
     assert media_type.startswith("application/openmetrics-text")
@@ -92,7 +92,7 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
 
 
 @pytest.mark.parametrize(
-    ("health", "concerns"),
+    ("health", "hints"),
     [
         ({"can_evict": False, "aof_enabled": True, "aof_healthy": True}, []),
         ({"can_evict": True, "aof_enabled": True, "aof_healthy": True}, ["noeviction"]),
@@ -100,13 +100,13 @@ def test_a_scraper_that_asks_for_openmetrics_gets_it() -> None:
         ({"can_evict": False, "aof_enabled": True, "aof_healthy": False}, ["disk"]),
     ],
 )
-def test_what_puts_jobs_at_risk_is_named(health: dict[str, bool], concerns: list[str]) -> None:
+def test_each_durability_risk_is_a_warning(health: dict[str, bool], hints: list[str]) -> None:
     found = StoreHealth(version="7.0.0", memory=1, memory_limit=0, **health).warnings
-    assert len(found) == len(concerns)
-    assert all(word in concern for word, concern in zip(concerns, found, strict=True))
+    assert len(found) == len(hints)
+    assert all(hint in warning for hint, warning in zip(hints, found, strict=True))
 
 
-WORKER = """
+PROGRAM = """
 import sys
 from pathlib import Path
 from service.observability import metrics
@@ -125,23 +125,23 @@ print(here.render("", is_up=False, stats=None, health=None)[0].decode())
 
 
 def worker(folder: Path, number: int, work: str) -> dict[str, float]:
-    command = [sys.executable, "-c", WORKER, str(folder), str(number), work]
+    command = [sys.executable, "-c", PROGRAM, str(folder), str(number), work]
     return samples(subprocess.run(command, capture_output=True, check=True).stdout)
 
 
-def test_workers_show_the_sums_over_all_whichever_is_asked(tmp_path: Path) -> None:
+def test_every_process_shows_the_sums_over_all_processes(tmp_path: Path) -> None:
     count = "jobstate_http_request_duration_seconds_count{'method': 'GET', 'route': '/', 'status': '200'}"
     for number in (0, 1):
         worker(tmp_path, number, "count")
 
-    found = worker(tmp_path, 2, "look")
+    found = worker(tmp_path, 2, "read")
     assert (found[count], found["jobstate_http_problems_total{'type': 'p'}"]) == (2, 2)
     assert found["jobstate_http_requests_in_progress"] == 2
     assert found["jobstate_redis_pool_max_connections"] == 3 * 64
 
     found = worker(tmp_path, 1, "count")
-    assert found[count] == 3, "a worker that is started again counts on"
+    assert found[count] == 3, "a restarted process continues its counters"
 
     found = worker(tmp_path, 2, "forget")
-    assert found[count] == 3, "what a dead worker has done still counts"
-    assert found["jobstate_http_requests_in_progress"] == 1, "what it was doing does not"
+    assert found[count] == 3, "the counters of an exited process still count"
+    assert found["jobstate_http_requests_in_progress"] == 1, "its gauges do not"

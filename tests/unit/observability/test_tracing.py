@@ -20,7 +20,7 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "wanted"),
+    ("environment", "is_enabled"),
     [
         ({}, False),
         ({ENDPOINT: "http://collector:4318"}, True),
@@ -29,13 +29,15 @@ def _no_environment(monkeypatch: pytest.MonkeyPatch) -> None:
         ({ENDPOINT: "http://collector:4318", "OTEL_TRACES_EXPORTER": "none"}, False),
     ],
 )
-def test_the_usual_variables_decide(monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], wanted: bool) -> None:
+def test_the_variables_of_opentelemetry_enable_traces(
+    monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], is_enabled: bool
+) -> None:
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert tracing.is_enabled() is wanted
+    assert tracing.is_enabled() is is_enabled
 
 
-def test_without_a_collector_the_application_stays_as_it_is_and_nothing_is_loaded() -> None:
+def test_without_a_collector_the_app_is_unchanged_and_nothing_is_imported() -> None:
     script = (
         "import sys, service.app, service.observability.tracing as t; t.instrument_app(print) is print or exit(3); "
     )
@@ -43,10 +45,10 @@ def test_without_a_collector_the_application_stays_as_it_is_and_nothing_is_loade
     subprocess.run([sys.executable, "-c", script], env={}, check=True)
 
 
-def test_a_missing_extra_is_said_and_harms_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_extra_is_logged_and_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(ENDPOINT, "http://collector:4318")
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     monkeypatch.setattr(tracing, "_log", __import__("structlog").get_logger())
     with capture_logs() as lines:
         assert tracing.instrument_app(app) is app
-    assert "install jobstate[otel]" in lines[0]["event"]
+    assert "install jobstate[otel]" in lines[0]["hint"]

@@ -1,4 +1,4 @@
-"""The look at known vulnerabilities: what was not looked up is never taken for sound."""
+"""The audit of dependencies: an unchecked dependency is never reported as safe."""
 
 import importlib.util
 from types import ModuleType
@@ -8,9 +8,9 @@ import pytest
 from tests.helpers.paths import ROOT
 
 SCRIPT = ROOT / "scripts" / "audit.py"
-SOUND = {"name": "click", "version": "8.4.2", "vulns": []}
-FLAWED = {"name": "h11", "version": "0.1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["0.16.0"]}]}
-PASSED_OVER = {"name": "redis", "skip_reason": "Dependency not found on PyPI and could not be audited"}
+SAFE = {"name": "click", "version": "8.4.2", "vulns": []}
+VULNERABLE = {"name": "h11", "version": "0.1", "vulns": [{"id": "PYSEC-1", "fix_versions": ["0.16.0"]}]}
+SKIPPED = {"name": "redis", "skip_reason": "Dependency not found on PyPI and could not be audited"}
 
 
 @pytest.fixture
@@ -24,32 +24,32 @@ def audit() -> ModuleType:
 
 
 @pytest.mark.parametrize(
-    ("answers", "words", "ends"),
+    ("results", "words", "failure"),
     [
-        ([[SOUND]], ["pypi: 1 dependencies looked up, 0 unknown"], None),
-        ([[SOUND, FLAWED]], [], "h11 0.1: PYSEC-1; mended in 0.16.0"),
-        ([[SOUND, PASSED_OVER], [SOUND, {**SOUND, "name": "redis"}]], ["osv: 2 dependencies"], None),
-        ([[SOUND, PASSED_OVER], "it cannot be reached"], ["NOT CHECKED", "1 of 2 dependencies"], None),
-        (["it cannot be reached"] * 2, ["pypi: not asked: it cannot be reached", "NOT CHECKED"], None),
-        (["it cannot be reached", [FLAWED, PASSED_OVER]], ["NOT CHECKED", "1 of 2"], "PYSEC-1"),
+        ([[SAFE]], ["pypi: 1 dependencies checked, 0 unknown"], None),
+        ([[SAFE, VULNERABLE]], [], "h11 0.1: PYSEC-1; fixed in 0.16.0"),
+        ([[SAFE, SKIPPED], [SAFE, {**SAFE, "name": "redis"}]], ["osv: 2 dependencies"], None),
+        ([[SAFE, SKIPPED], "unreachable"], ["NOT CHECKED", "1 of 2 dependencies"], None),
+        (["unreachable"] * 2, ["pypi: not checked: unreachable", "NOT CHECKED"], None),
+        (["unreachable", [VULNERABLE, SKIPPED]], ["NOT CHECKED", "1 of 2"], "PYSEC-1"),
     ],
 )
-def test_what_was_not_looked_up_is_said_and_what_is_flawed_is_refused(
+def test_unchecked_dependencies_are_reported_and_vulnerable_ones_fail(
     audit: ModuleType,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-    answers: list[list[dict[str, object]] | str],
+    results: list[list[dict[str, object]] | str],
     words: list[str],
-    ends: str | None,
+    failure: str | None,
 ) -> None:
-    told = [one if isinstance(one, str) else audit.read({"dependencies": one}) for one in answers]
-    monkeypatch.setattr(audit, "ask", lambda service: told.pop(0))
-    if ends is None:
+    pending = [result if isinstance(result, str) else audit.read({"dependencies": result}) for result in results]
+    monkeypatch.setattr(audit, "audit", lambda service: pending.pop(0))
+    if failure is None:
         audit.main()
     else:
-        with pytest.raises(SystemExit, match=ends):
+        with pytest.raises(SystemExit, match=failure):
             audit.main()
-    said = capsys.readouterr().out
-    assert all(word in said for word in words)
-    assert ("NOT CHECKED" in said) == ("NOT CHECKED" in words)
-    assert told == []
+    output = capsys.readouterr().out
+    assert all(word in output for word in words)
+    assert ("NOT CHECKED" in output) == ("NOT CHECKED" in words)
+    assert pending == []

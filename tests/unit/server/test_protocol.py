@@ -12,8 +12,8 @@ from service.settings import Settings
 REQUEST = b"GET /v1/jobs/j HTTP/1.1\r\nhost: localhost\r\n\r\n"
 
 
-class Wire:
-    """Takes in what is sent."""
+class NullTransport:
+    """A transport that discards what is written."""
 
     def get_extra_info(self, _: str) -> None:
         return None
@@ -30,11 +30,11 @@ class Wire:
     def close(self) -> None: ...
 
 
-async def test_requests_that_come_together_are_begun_a_few_in_a_turn_and_know_when_they_came() -> None:
-    begun: list[Any] = []
+async def test_concurrent_requests_start_a_few_per_iteration_and_record_their_arrival() -> None:
+    arrivals: list[Any] = []
 
     async def app(scope: Any, _: Any, send: Any) -> None:
-        begun.append(scope["state"][RECEIVED_AT])
+        arrivals.append(scope["state"][RECEIVED_AT])
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 
@@ -44,15 +44,15 @@ async def test_requests_that_come_together_are_begun_a_few_in_a_turn_and_know_wh
     state = ServerState()
     clients = [make(config=config, server_state=state, app_state={}) for _ in range(2 * MAX_STARTS_PER_TICK + 1)]
     for client in clients:
-        client.connection_made(Wire())
+        client.connection_made(NullTransport())
         client.data_received(REQUEST)
 
-    numbers = []
+    counts = []
     for _ in range(10):
         await asyncio.sleep(0)
-        numbers.append(len(begun))
-    assert max(after - before for before, after in zip([0, *numbers], numbers, strict=False)) == MAX_STARTS_PER_TICK
-    assert len(begun) == len(clients)
-    assert begun == sorted(begun)
+        counts.append(len(arrivals))
+    assert max(after - before for before, after in zip([0, *counts], counts, strict=False)) == MAX_STARTS_PER_TICK
+    assert len(arrivals) == len(clients)
+    assert arrivals == sorted(arrivals)
     for client in clients:
         client.connection_lost(None)

@@ -1,4 +1,4 @@
-"""Which signals end the service in order, and which it leaves alone."""
+"""Which signals shut the service down, and which it leaves unchanged."""
 
 import signal
 import subprocess
@@ -14,17 +14,17 @@ FAULTS = set(
 
 def signals(program: str) -> set[int]:
     """Run a program that prints signal numbers, in a process whose signals have their default actions."""
-    shown = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
-    return set(map(int, shown.stdout.split()))
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=30)
+    return set(map(int, done.stdout.split()))
 
 
-def ends_a_process(number: int) -> bool:
-    """Say whether the default action of a signal ends a process."""
+def terminates(number: int) -> bool:
+    """Return whether the default action of a signal terminates a process."""
     done = subprocess.run(["sh", "-c", f"ulimit -c 0; kill -{number} $$; exit 0"], capture_output=True, timeout=30)
     return done.returncode == -number
 
 
-def test_every_signal_that_ends_a_process_is_handled_or_reports_a_fault() -> None:
+def test_every_signal_that_terminates_a_process_is_handled_or_reports_a_fault() -> None:
     handled = signals(
         "import signal; from service.server.signals import end_as_sigint; end_as_sigint();"
         "print(*(int(n) for n in signal.valid_signals() if callable(signal.getsignal(n))))"
@@ -32,12 +32,12 @@ def test_every_signal_that_ends_a_process_is_handled_or_reports_a_fault() -> Non
     ignored = signals(
         "import signal; print(*(int(n) for n in signal.valid_signals() if signal.getsignal(n) is signal.SIG_IGN))"
     )
-    able = set(map(int, signal.valid_signals())) - {signal.SIGKILL} - STOPPING - ignored
-    ending = {number for number in able if ends_a_process(number)}
+    candidates = set(map(int, signal.valid_signals())) - {signal.SIGKILL} - STOPPING - ignored
+    terminating = {number for number in candidates if terminates(number)}
 
-    assert {signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGRTMIN} < ending
-    assert ending - handled == FAULTS
-    assert handled <= ending
+    assert {signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGRTMIN} < terminating
+    assert terminating - handled == FAULTS
+    assert handled <= terminating
 
 
 def test_a_signal_that_is_ignored_or_has_a_handler_keeps_it() -> None:
@@ -51,7 +51,7 @@ def test_a_signal_that_is_ignored_or_has_a_handler_keeps_it() -> None:
     assert {signal.SIGQUIT, signal.SIGUSR2} <= changed
 
 
-def test_a_signal_ends_a_process_that_ignores_sigint() -> None:
+def test_a_signal_terminates_a_process_that_ignores_sigint() -> None:
     ended = subprocess.run(
         [
             sys.executable,

@@ -21,7 +21,7 @@ URL = "redis://localhost:1/0"
 
 
 @pytest.mark.parametrize(
-    ("reply", "meant"),
+    ("reply", "expected"),
     [
         ("LOADING Redis is loading the dataset in memory", errors.StoreLoading),
         ("NOAUTH Authentication required.", errors.StoreAccessDenied),
@@ -42,13 +42,13 @@ URL = "redis://localhost:1/0"
         ("ANYTHING that Redis may say one day", errors.StoreAccessDenied),
     ],
 )
-def test_a_refusal_of_redis_has_its_meaning(reply: str, meant: type[errors.JobStateError]) -> None:
+def test_an_error_reply_is_mapped(reply: str, expected: type[errors.JobStateError]) -> None:
     error = BaseParser.parse_error(reply)  # type: ignore[no-untyped-call]
-    assert map_error(error) is meant
+    assert map_error(error) is expected
 
 
 @pytest.mark.parametrize(
-    ("error", "meant"),
+    ("error", "expected"),
     [
         (redis_errors.TimeoutError("slow"), errors.StoreTimeout),
         (TimeoutError(), errors.StoreTimeout),
@@ -60,8 +60,8 @@ def test_a_refusal_of_redis_has_its_meaning(reply: str, meant: type[errors.JobSt
     ],
     ids=repr,
 )
-def test_a_failure_of_the_network_has_its_meaning(error: Exception, meant: type[errors.JobStateError]) -> None:
-    assert map_error(error) is meant
+def test_a_network_failure_is_mapped(error: Exception, expected: type[errors.JobStateError]) -> None:
+    assert map_error(error) is expected
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_a_failure_of_the_network_has_its_meaning(error: Exception, meant: type[
     [ValueError("a bug"), RuntimeError("a bug"), KeyError("a bug")],
     ids=repr,
 )
-def test_a_bug_stays_what_it_is(error: Exception) -> None:
+def test_a_bug_is_not_mapped(error: Exception) -> None:
     assert map_error(error) is type(error)
 
 
@@ -78,7 +78,7 @@ def subclasses(error: type[Exception]) -> set[type[Exception]]:
 
 
 @pytest.mark.parametrize("kind", sorted(subclasses(redis_errors.RedisError), key=str), ids=str)
-def test_every_error_of_redis_py_is_an_error_of_the_domain(kind: type[Exception]) -> None:
+def test_every_error_of_redis_py_maps_to_a_domain_error(kind: type[Exception]) -> None:
     error = kind.__new__(kind, "1 somewhere:1")
     assert issubclass(map_error(error), errors.StoreUnavailable)
 
@@ -95,15 +95,15 @@ def test_every_error_of_redis_py_is_an_error_of_the_domain(kind: type[Exception]
         (redis_errors.ConnectionError(), "no answer"),
         (
             redis_errors.InvalidResponse('Protocol error, got "H" as reply type byte'),
-            'what answers does not speak the Redis protocol: Protocol error, got "H" as reply type byte',
+            'the server does not speak the Redis protocol: Protocol error, got "H" as reply type byte',
         ),
     ],
 )
-def test_the_words_of_redis_are_shown_without_secrets_and_arguments(error: Exception, shown: str) -> None:
+def test_error_texts_contain_no_secrets_and_no_arguments(error: Exception, shown: str) -> None:
     assert error_text(error, create_pool("redis://:s3cret@localhost:1/0")) == shown
 
 
-def test_the_pool_has_time_outs_and_a_health_check_and_does_not_retry() -> None:
+def test_the_pool_has_timeouts_and_a_health_check_and_does_not_retry() -> None:
     pool = create_pool(URL)
     options = pool.connection_kwargs
     assert (options["socket_timeout"], options["socket_connect_timeout"]) == (3.0, 3.0)
@@ -112,13 +112,13 @@ def test_the_pool_has_time_outs_and_a_health_check_and_does_not_retry() -> None:
     assert options["retry"].get_retries() == 0
 
 
-def test_a_pool_that_decodes_replies_is_refused() -> None:
+def test_a_pool_that_decodes_replies_is_rejected() -> None:
     with pytest.raises(ValueError, match="decode_responses=False"):
         StoreClient(ConnectionPool.from_url(URL, decode_responses=True), NullObserver())
 
 
 class Command:
-    """Fails or answers in turn, and counts."""
+    """A command with these outcomes, one per call."""
 
     def __init__(self, *outcomes: Exception | str | Callable[[], Awaitable[Any]]) -> None:
         self.outcomes = list(outcomes)
@@ -140,22 +140,22 @@ async def call(command: Command, deadline: float = deadlines.REQUEST_TIMEOUT) ->
     return await StoreClient(create_pool(URL), NullObserver()).call("command", with_timeout(command), deadline)
 
 
-class Held:
-    """Something that a failed call had in hand."""
+class Resource:
+    """An object that a failed call refers to."""
 
 
 @pytest.mark.parametrize("error", [ConnectionError, errors.StoreCorrupt], ids=["twice", "once"])
-async def test_a_call_that_fails_leaves_nothing_to_the_garbage_collector(error: type[Exception]) -> None:
+async def test_a_failed_call_leaves_no_reference_cycle(error: type[Exception]) -> None:
     async def fail(_: float) -> None:
-        _held = Held()
+        _resource = Resource()
         raise error
 
-    gateway = StoreClient(create_pool(URL), NullObserver())
+    store_client = StoreClient(create_pool(URL), NullObserver())
     gc.disable()
     try:
         with contextlib.suppress(errors.JobStateError):
-            await gateway.call("command", fail)
-        assert not [one for one in gc.get_objects() if type(one) is Held]
+            await store_client.call("command", fail)
+        assert not [one for one in gc.get_objects() if type(one) is Resource]
     finally:
         gc.enable()
 
@@ -169,13 +169,13 @@ async def test_a_command_that_succeeds_runs_once() -> None:
 @pytest.mark.parametrize(
     "error", [redis_errors.ConnectionError("reset"), redis_errors.TimeoutError(), OSError("gone")], ids=repr
 )
-async def test_a_command_whose_outcome_is_unknown_is_tried_once_more(error: Exception) -> None:
+async def test_a_command_with_unknown_outcome_is_retried_once(error: Exception) -> None:
     command = Command(error, "done")
     assert await call(command) == "done"
     assert command.calls == 2
 
 
-async def test_a_second_failure_is_the_last() -> None:
+async def test_there_is_no_second_retry() -> None:
     command = Command(*[redis_errors.ConnectionError("connection refused")] * 3)
     with pytest.raises(errors.StoreUnreachable, match="connection refused") as failure:
         await call(command)
@@ -184,7 +184,7 @@ async def test_a_second_failure_is_the_last() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "meant"),
+    ("error", "expected"),
     [
         (redis_errors.BusyLoadingError("loading"), errors.StoreLoading),
         (redis_errors.OutOfMemoryError("oom"), errors.StoreOutOfMemory),
@@ -192,14 +192,14 @@ async def test_a_second_failure_is_the_last() -> None:
     ],
     ids=repr,
 )
-async def test_a_refusal_is_not_tried_again(error: Exception, meant: type[errors.JobStateError]) -> None:
+async def test_an_error_reply_is_not_retried(error: Exception, expected: type[errors.JobStateError]) -> None:
     command = Command(error, "done")
-    with pytest.raises(meant):
+    with pytest.raises(expected):
         await call(command)
     assert command.calls == 1
 
 
-async def test_a_bug_is_raised_as_it_is() -> None:
+async def test_a_bug_is_raised_unchanged() -> None:
     bug = ZeroDivisionError("a bug")
     command = Command(bug, "done")
     with pytest.raises(ZeroDivisionError) as failure:
@@ -208,14 +208,14 @@ async def test_a_bug_is_raised_as_it_is() -> None:
     assert command.calls == 1
 
 
-async def test_a_try_that_hangs_is_given_up_for_a_second_one(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_attempt_that_hangs_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.01)
     command = Command(hang, "done")
     assert await call(command) == "done"
     assert command.calls == 2
 
 
-async def test_a_store_that_hangs_is_given_up_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_redis_that_hangs_times_out_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.01)
     command = Command(hang, hang, hang)
     async with asyncio.timeout(5):
@@ -224,50 +224,50 @@ async def test_a_store_that_hangs_is_given_up_at_the_deadline(monkeypatch: pytes
     assert command.calls == 2
 
 
-async def test_the_calls_of_one_request_share_its_time(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_calls_of_one_request_share_its_time_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "REQUEST_TIMEOUT", 0.1)
     deadlines.budget.set(deadlines.TimeBudget())
     async with asyncio.timeout(5):
         assert await call(Command("in time")) == "in time"
         with pytest.raises(errors.StoreTimeout):
             await call(Command(hang, hang))
-        with pytest.raises(errors.StoreTimeout):  # nothing is left, be it ever so quick
+        with pytest.raises(errors.StoreTimeout):  # no time is left, even for a fast command
             await call(Command(lambda: asyncio.sleep(0.01)))
 
 
-def test_both_tries_fit_into_the_time_that_a_request_has() -> None:
+def test_both_attempts_fit_into_the_request_timeout() -> None:
     assert 0 < client.FIRST_ATTEMPT_TIMEOUT < client.PING_TIMEOUT < deadlines.REQUEST_TIMEOUT <= 3.0
 
 
-def test_a_master_that_is_down_is_an_unavailable_store() -> None:
+def test_a_master_that_is_down_is_a_read_only_store() -> None:
     error = BaseParser.parse_error("MASTERDOWN Link with MASTER is down")  # type: ignore[no-untyped-call]
     assert map_error(error) is errors.StoreReadOnly
 
 
-async def test_a_name_server_that_hangs_is_asked_one_question_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    questions, answered = [], threading.Event()
+async def test_name_lookups_run_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    lookups, answered = [], threading.Event()
 
     def hang(host: str, port: int, **_: Any) -> list[Any]:
-        questions.append(host)
+        lookups.append(host)
         answered.wait(5)
         raise OSError("no such name")
 
     monkeypatch.setattr("socket.getaddrinfo", hang)
-    gateway = StoreClient(create_pool("redis://redis.example:1/0"), NullObserver())
+    store_client = StoreClient(create_pool("redis://redis.example:1/0"), NullObserver())
 
     monkeypatch.setattr(auto_pipeline, "BATCH", 1)
     monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.1)
-    answers = await asyncio.gather(*(gateway.probe() for _ in range(100)), return_exceptions=True)
+    answers = await asyncio.gather(*(store_client.probe() for _ in range(100)), return_exceptions=True)
     answered.set()
 
     assert {type(answer) for answer in answers} == {errors.StoreTimeout}
-    assert questions == ["redis.example"]
+    assert lookups == ["redis.example"]
     with pytest.raises(errors.StoreUnreachable, match="no such name"):
-        await gateway.probe()
+        await store_client.probe()
 
 
 class Idle:
-    """A connection that was opened before; its reader knows whether it was reset since."""
+    """An idle connection, whose reader may have failed."""
 
     def __init__(self, error: Exception | None) -> None:
         self._reader = asyncio.StreamReader()
@@ -287,7 +287,7 @@ class Idle:
 
 
 @pytest.mark.parametrize(("error", "ends"), [(ConnectionResetError(), 1), (None, 0)], ids=repr)
-async def test_a_connection_that_was_reset_while_idle_is_opened_anew(error: Exception | None, ends: int) -> None:
+async def test_a_connection_reset_while_idle_is_reopened(error: Exception | None, ends: int) -> None:
     connection: Any = Idle(error)
     await create_pool(URL).ensure_connection(connection)
     assert (connection.is_connected, connection.ends) == (True, ends)

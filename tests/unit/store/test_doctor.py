@@ -1,4 +1,4 @@
-"""What the doctor judges by itself: names, records, its pace, and what it reports."""
+"""The checks, throttle and report of the doctor, without Redis."""
 
 import asyncio
 from typing import Any
@@ -11,18 +11,18 @@ from service.domain.states import Status
 from service.store import keys
 from service.store.doctor import Issue, IssueType
 from service.store.doctor.counts import CountSnapshot, JobCounter
-from service.store.doctor.key_names import KeyName, is_ours, parse
+from service.store.doctor.key_names import KeyName, is_managed, parse
 from service.store.doctor.record_checks import find_issues
 from service.store.doctor.throttle import Throttle
 
-MOMENT = b"2026-11-25T12:00:00.000000Z"
+TIMESTAMP = b"2026-11-25T12:00:00.000000Z"
 LATER = b"2026-11-25T12:00:01.000000Z"
 PENDING = {
     "status": b"pending",
     "queue": b"q",
     "revision": b"1",
-    "created_at": MOMENT,
-    "updated_at": MOMENT,
+    "created_at": TIMESTAMP,
+    "updated_at": TIMESTAMP,
     "expires_at": LATER,
     "_creation": b"d",
     "_change": b"r",
@@ -30,19 +30,19 @@ PENDING = {
 LEASED = {
     **PENDING,
     **{"status": b"running", "worker": b"w", "lease_seconds": b"30", "lease_expires_at": LATER, "_token": b"1-s"},
-    **{"attempt": b"1", "started_at": MOMENT, "progress": b'{"current":1}', "_progress_event": b"17"},
+    **{"attempt": b"1", "started_at": TIMESTAMP, "progress": b'{"current":1}', "_progress_event": b"17"},
     "_history": b"5:2:r",
 }
 ENDED = {**PENDING, "status": b"failed", "finished_at": LATER, "updated_at": LATER}
 
 
-@pytest.mark.parametrize("held", [PENDING, LEASED, ENDED, {**PENDING, "odd": b"\xff"}])
-def test_a_record_as_the_scripts_write_it_has_no_faults(held: dict[str, bytes]) -> None:
-    assert find_issues("j", held) == []
+@pytest.mark.parametrize("fields", [PENDING, LEASED, ENDED, {**PENDING, "odd": b"\xff"}])
+def test_a_valid_record_has_no_issues(fields: dict[str, bytes]) -> None:
+    assert find_issues("j", fields) == []
 
 
 @pytest.mark.parametrize("name", PENDING)
-def test_a_field_that_every_record_has_is_missed(name: str) -> None:
+def test_a_missing_required_field_is_an_issue(name: str) -> None:
     assert find_issues("j", {one: value for one, value in PENDING.items() if one != name}) == [f"no {name}"]
 
 
@@ -73,9 +73,9 @@ def test_a_field_that_every_record_has_is_missed(name: str) -> None:
         (ENDED, "finished_at", None),
     ],
 )
-def test_what_a_record_cannot_have_is_a_fault(record: dict[str, bytes], field: str, value: bytes | None) -> None:
-    held = {**record, field: value}
-    assert find_issues("j", {name: one for name, one in held.items() if one is not None})
+def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, value: bytes | None) -> None:
+    fields = {**record, field: value}
+    assert find_issues("j", {name: one for name, one in fields.items() if one is not None})
 
 
 @pytest.mark.parametrize(
@@ -86,18 +86,18 @@ def test_what_a_record_cannot_have_is_a_fault(record: dict[str, bytes], field: s
         (keys.by_expiry("q", "failed"), KeyName("exp", ("q", "failed"))),
         (keys.claim("d_-"), KeyName("claim", ("d_-",))),
         (keys.rate_limit("d"), KeyName("limit", ("d",))),
-        *((one, KeyName(one.removeprefix(keys.ROOT))) for one in (keys.SHELVES, keys.DRAIN, keys.EVENTS, keys.VERSION)),
+        *((one, KeyName(one.removeprefix(keys.ROOT))) for one in (keys.INDEXES, keys.DRAIN, keys.EVENTS, keys.VERSION)),
         *((one, None) for one in ("job:", "job:a b", "jobs:", "jobs:odd", "jobs:tags:x", "jobs:claim", "jobs:list:q")),
         *((one, None) for one in ("jobs:list:q:odd", "jobs:list::pending", "jobs:exp:q:pending:x")),
     ],
 )
-def test_a_key_is_what_its_name_says(key: str, name: KeyName | None) -> None:
-    assert is_ours(key.encode())
+def test_a_key_name_is_parsed(key: str, name: KeyName | None) -> None:
+    assert is_managed(key.encode())
     assert parse(key.encode()) == name
 
 
-def test_what_is_under_none_of_our_names_is_nobodys_business() -> None:
-    assert [name for name in (b"jobless", b"job", b"jobs", b"x:job:a") if is_ours(name)] == []
+def test_other_keys_are_not_managed() -> None:
+    assert [name for name in (b"jobless", b"job", b"jobs", b"x:job:a") if is_managed(name)] == []
 
 
 def test_every_key_has_a_type() -> None:
@@ -106,7 +106,7 @@ def test_every_key_has_a_type() -> None:
     assert KeyName("job", ("a",)).type == "hash"
 
 
-async def test_the_pace_is_kept_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_throttle_limits_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
 
     async def sleep(seconds: float) -> None:
@@ -114,28 +114,28 @@ async def test_the_pace_is_kept_from_the_first_step_on(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
     monkeypatch.setattr("time.monotonic", lambda: 100.0)
-    pace = Throttle(50)
+    throttle = Throttle(50)
     for count in (25, 25, 5):
-        await pace.acquire(count)
+        await throttle.acquire(count)
     await Throttle(None).acquire(1000)
 
     assert slept == pytest.approx([0.5, 1.0, 1.1])
 
 
-def test_counts_that_differ_are_named_and_a_job_met_twice_is_counted_once() -> None:
-    census = JobCounter()
+def test_different_counts_are_described_and_a_job_is_counted_once() -> None:
+    counter = JobCounter()
     for job_id in ("a", "b", "a"):
-        census.add(job_id, "q", "pending")
+        counter.add(job_id, "q", "pending")
     counted = CountSnapshot(last_event=b"1-1", statuses={}, queues={"q": {Status.PENDING: 2}, "z": {Status.FAILED: 1}})
 
-    assert list(census.differences(counted)) == [("z", "1 counted as failed, and there are 0")]
+    assert list(counter.differences(counted)) == [("z", "the indexes count 1 failed jobs, but there are 0")]
 
 
 def found(number: int, *, repaired: bool = False) -> Issue:
     return Issue(type=IssueType.STRAY, key="jobs:\x1b[2J", member=str(number), detail="why", repaired=repaired)
 
 
-def test_a_report_for_scripts_has_everything(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_json_report_has_every_issue(capsys: pytest.CaptureFixture[str]) -> None:
     report = Report("here", as_json=True)
     for number in range(MAX_PRINTED + 10):
         report.add(found(number, repaired=number > 0))
@@ -148,7 +148,7 @@ def test_a_report_for_scripts_has_everything(capsys: pytest.CaptureFixture[str])
     assert len(document["findings"]) == MAX_PRINTED + 10
 
 
-def test_a_report_for_people_is_short_and_steers_no_terminal(
+def test_a_text_report_is_short_and_escapes_control_characters(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)

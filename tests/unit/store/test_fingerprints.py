@@ -36,7 +36,7 @@ def test_a_digest_differs_where_the_content_differs() -> None:
 
 
 def test_a_digest_does_not_change_from_release_to_release() -> None:
-    # A request may be repeated after an upgrade: what was stored before must still be equal.
+    # A request may be retried after an upgrade, so stored digests must stay valid.
     assert digest("default", b"{}", None, 0) == "5RS11VVwzFCan1WghuZunQ"
 
 
@@ -60,5 +60,5 @@ def test_a_key_stands_for_one_change_id() -> None:
 
 @pytest.mark.parametrize("key", ["", " ", "a b", "a\n", "ä", "k" * 256])
 def test_a_key_that_is_not_allowed_is_refused(key: str) -> None:
-    with pytest.raises(InvalidValue, match=r"^Idempotency-Key: "):
+    with pytest.raises(InvalidValue, match=r"^`Idempotency-Key`: "):
         change_id_for(key)

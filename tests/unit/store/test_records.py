@@ -20,7 +20,7 @@ from service.store.records import (
 )
 
 CREATED = "2026-02-28T23:59:59.999999Z"
-LEAST = {
+MINIMAL = {
     "status": b"pending",
     "queue": b"default",
     "input_params": b'{"b": 1e999}',
@@ -29,7 +29,7 @@ LEAST = {
     "updated_at": CREATED.encode(),
     "expires_at": b"2026-03-07T23:59:59.999000Z",
 }
-FULL = LEAST | {
+FULL = MINIMAL | {
     "status": b"running",
     "result": b"null",
     "error_message": b'"\xc3\xa9"',
@@ -59,7 +59,7 @@ def plain(job: Job) -> dict[str, Any]:
     return {name: bytes(value) if isinstance(value, msgspec.Raw) else value for name, value in fields.items()}
 
 
-def test_a_hash_with_every_field_becomes_a_record() -> None:
+def test_a_hash_with_all_fields_is_decoded() -> None:
     record = plain(decode_job("j", FULL, NOW))
     assert record.pop("progress") == Progress(3, 7, "lap")
     numbers = {"revision", "attempt", "failures", "max_attempts", "retry_delay_seconds", "scenario_count"}
@@ -74,15 +74,15 @@ def test_a_hash_with_every_field_becomes_a_record() -> None:
     assert record["status"] is Status.RUNNING
 
 
-def test_every_field_of_a_record_is_tried_here() -> None:
+def test_the_test_data_has_every_field() -> None:
     assert set(FULL) == set(Job.__struct_fields__) - {"job_id", "stale"} == {*FIELDS, *LARGE_FIELDS}
     assert len(FIELDS) + len(LARGE_FIELDS) == len(FULL)
 
 
-def test_the_least_hash_becomes_a_record_with_the_defaults() -> None:
-    record = plain(decode_job("j", LEAST, NOW))
+def test_a_minimal_hash_is_decoded_with_defaults() -> None:
+    record = plain(decode_job("j", MINIMAL, NOW))
     absent = {name for name, value in record.items() if value is None}
-    assert absent == set(FULL) - set(LEAST) - {"attempt", "failures", "max_attempts", "retry_delay_seconds"}
+    assert absent == set(FULL) - set(MINIMAL) - {"attempt", "failures", "max_attempts", "retry_delay_seconds"}
     assert (record["attempt"], record["failures"]) == (0, 0)
     assert (record["max_attempts"], record["retry_delay_seconds"]) == (1, 0)
     assert record["stale"] is False
@@ -97,21 +97,21 @@ def test_private_and_unknown_fields_are_not_shown() -> None:
         "job_id": b"x",
         "": b"",
     }
-    assert plain(decode_job("j", LEAST | extra, NOW)) == plain(decode_job("j", LEAST, NOW))
+    assert plain(decode_job("j", MINIMAL | extra, NOW)) == plain(decode_job("j", MINIMAL, NOW))
 
 
-def test_json_is_shown_as_it_was_stored() -> None:
+def test_json_is_returned_as_stored() -> None:
     answer = msgspec.json.encode(decode_job("j", FULL, NOW))
     assert b'"input_params":{"b": 1e999},"result":null,"error_message":"\xc3\xa9"' in answer
 
 
-def test_an_absent_field_is_left_out_of_the_answer() -> None:
-    answer = msgspec.json.decode(msgspec.json.encode(decode_job("j", LEAST, NOW)).replace(b"1e999", b"1"))
-    assert set(answer) == {"job_id", "stale", *LEAST, "attempt", "failures", "max_attempts", "retry_delay_seconds"}
+def test_an_absent_field_is_omitted_from_the_json() -> None:
+    answer = msgspec.json.decode(msgspec.json.encode(decode_job("j", MINIMAL, NOW)).replace(b"1e999", b"1"))
+    assert set(answer) == {"job_id", "stale", *MINIMAL, "attempt", "failures", "max_attempts", "retry_delay_seconds"}
 
 
 @pytest.mark.parametrize(("later", "stale"), [(-1, False), (0, False), (1, True)])
-def test_a_lease_is_stale_once_its_time_is_over(later: int, stale: bool) -> None:
+def test_a_job_is_stale_once_its_lease_has_expired(later: int, stale: bool) -> None:
     ends = parse_timestamp(FULL["lease_expires_at"].decode())
     job = decode_job("j", FULL, ends + later)
     assert job.stale is stale
@@ -119,12 +119,12 @@ def test_a_lease_is_stale_once_its_time_is_over(later: int, stale: bool) -> None
 
 
 @pytest.mark.parametrize("status", list(Status))
-def test_a_record_knows_whether_it_has_ended(status: Status) -> None:
-    ended = decode_job("j", LEAST | {"status": status.value.encode()}, NOW).is_final
+def test_is_final_follows_the_status(status: Status) -> None:
+    ended = decode_job("j", MINIMAL | {"status": status.value.encode()}, NOW).is_final
     assert ended is (status in {"completed", "failed", "cancelled"})
 
 
-def test_fields_become_a_hash_without_defaults_and_absent_ones() -> None:
+def test_encoding_omits_defaults_and_absent_fields() -> None:
     fields = {"queue": "default", "input_params": b"{}", "slate_id": None, "scenario_count": 0, "max_attempts": 1}
     more = {"retry_delay_seconds": 0, "attempt": 2, "failures": 0}
     assert encode_fields(fields | more) == {
@@ -135,25 +135,25 @@ def test_fields_become_a_hash_without_defaults_and_absent_ones() -> None:
     }
 
 
-def test_what_is_left_out_of_a_hash_is_read_back_from_it() -> None:
+def test_omitted_defaults_are_decoded() -> None:
     fields: dict[str, Any] = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
-    job = decode_job("j", LEAST | encode_fields(fields), NOW)
+    job = decode_job("j", MINIMAL | encode_fields(fields), NOW)
     assert {name: getattr(job, name) for name in fields} == fields
 
 
 @pytest.mark.parametrize("value", [b"{}", b"0", b"[]", b"false", b'""', b"null"])
-def test_no_json_value_is_lost_on_the_way_into_a_hash(value: bytes) -> None:
+def test_every_json_value_is_encoded(value: bytes) -> None:
     assert encode_fields({"result": value}) == {"result": value}
 
 
-def test_a_reply_is_read_flat_or_as_a_mapping() -> None:
+def test_a_hash_is_decoded_from_a_flat_reply_or_a_mapping() -> None:
     expected = {"a": b"1", "b\ufffd": b"\xff"}
     assert decode_hash([b"a", b"1", b"b\xff", b"\xff"]) == expected
     assert decode_hash({b"a": b"1", b"b\xff": b"\xff"}) == expected
     assert decode_hash([]) == {}
 
 
-def test_a_flat_reply_with_an_odd_number_of_parts_is_refused() -> None:
+def test_a_flat_reply_of_odd_length_is_rejected() -> None:
     with pytest.raises(ValueError, match="shorter"):
         decode_hash([b"a", b"1", b"b"])
 
@@ -162,7 +162,7 @@ def test_a_hash_is_flattened_for_a_script() -> None:
     assert flatten({"a": b"1", "b": b"2"}) == ["a", b"1", "b", b"2"]
 
 
-def test_the_time_of_redis_is_read_in_microseconds() -> None:
+def test_the_reply_to_time_is_converted_to_microseconds() -> None:
     assert time_reply_to_micros((1, 5)) == 1_000_005
     assert time_reply_to_micros([b"1700000000", b"999999"]) == 1_700_000_000_999_999
 
@@ -182,13 +182,13 @@ EDGES = [
 
 
 @pytest.mark.parametrize(("number", "text"), EDGES)
-def test_times_are_written_and_read_to_the_microsecond(number: int, text: str) -> None:
+def test_timestamps_have_microseconds(number: int, text: str) -> None:
     assert format_timestamp(number) == text
     assert parse_timestamp(text) == number
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_random_times_come_back_and_sort_as_text(seed: int) -> None:
+def test_random_timestamps_round_trip_and_sort_as_text(seed: int) -> None:
     source = random.Random(seed)
     end = int(datetime(2200, 1, 1, tzinfo=UTC).timestamp()) * 1_000_000
     numbers = sorted(source.randrange(end) for _ in range(1000))
@@ -202,8 +202,8 @@ def test_random_times_come_back_and_sort_as_text(seed: int) -> None:
     [{"revision": b"x"}, {"status": b"odd"}, {"progress": b"{}"}, {"worker": b"\xff"}, {"queue": None}],
     ids=str,
 )
-def test_a_hash_that_is_not_ours_is_told_apart(damage: dict[str, bytes | None]) -> None:
-    whole: dict[str, bytes | None] = {
+def test_an_unreadable_hash_raises_store_corrupt(damage: dict[str, bytes | None]) -> None:
+    valid: dict[str, bytes | None] = {
         "status": b"pending",
         "queue": b"q",
         "revision": b"1",
@@ -211,6 +211,6 @@ def test_a_hash_that_is_not_ours_is_told_apart(damage: dict[str, bytes | None]) 
         "updated_at": b"2026-01-01T00:00:00.000000Z",
         "expires_at": b"2026-01-01T00:00:00.000000Z",
     }
-    held = {name: value for name, value in {**whole, **damage}.items() if value is not None}
+    fields = {name: value for name, value in {**valid, **damage}.items() if value is not None}
     with pytest.raises(StoreCorrupt, match="job:j"):
-        decode_job("j", held, 0)
+        decode_job("j", fields, 0)

@@ -1,12 +1,12 @@
-"""The list of commands that the service needs, against the scripts that it runs."""
+"""The list of required commands matches the scripts and the client."""
 
 import re
 
 from service.store import scripts
-from service.store.redis_commands import DOCTOR, REPAIR, REQUIRED_COMMANDS, names, rule
+from service.store.redis_commands import DOCTOR_COMMANDS, REPAIR_COMMANDS, REQUIRED_COMMANDS, acl_names, acl_rule
 
 OF_DOCTOR = {scripts.EXAMINE, scripts.ENTRIES}
-#: What the service sends outside of scripts.
+#: Commands that the service sends outside of scripts.
 SENT = {"ping", "evalsha", "script|load", "time", "get", "set", "hgetall", "hmget", "hstrlen"}
 STREAM = {"xread", "xrange", "xrevrange", "xlen"}
 
@@ -15,21 +15,21 @@ def called(*sources: scripts.Script) -> set[str]:
     return {name.lower() for source in sources for name in re.findall(r"redis\.p?call\(\s*'([A-Za-z]+)'", source.text)}
 
 
-def test_the_service_needs_what_its_scripts_call_and_what_it_sends() -> None:
-    assert set(names(REQUIRED_COMMANDS)) == called(*set(scripts.ALL) - OF_DOCTOR) | SENT | STREAM
+def test_the_required_commands_are_those_of_the_scripts_and_the_client() -> None:
+    assert set(acl_names(REQUIRED_COMMANDS)) == called(*set(scripts.ALL) - OF_DOCTOR) | SENT | STREAM
 
 
-def test_every_call_of_a_script_names_its_command() -> None:
+def test_scripts_call_commands_by_literal_name() -> None:
     for source in scripts.ALL:
         assert len(re.findall(r"redis\.p?call\(", source.text)) == len(re.findall(r"redis\.p?call\(\s*'", source.text))
 
 
 def test_a_rule_allows_its_commands_and_nothing_else() -> None:
-    assert rule("GET jobs:version", "SCRIPT LOAD text") == (
+    assert acl_rule("GET jobs:version", "SCRIPT LOAD text") == (
         "resetkeys ~job:* ~jobs:* resetchannels -@all +get +script|load"
     )
 
 
 def test_no_command_is_listed_twice() -> None:
-    for listed in (REQUIRED_COMMANDS, (*DOCTOR, *REPAIR)):
-        assert len(set(names(listed))) == len(listed)
+    for listed in (REQUIRED_COMMANDS, (*DOCTOR_COMMANDS, *REPAIR_COMMANDS)):
+        assert len(set(acl_names(listed))) == len(listed)

@@ -13,9 +13,9 @@ DOCS = CHECKED_IN.parent
 LUA = Path(scripts.__file__).parent / "lua"
 PRELUDE = LUA.joinpath("prelude.lua").read_text(encoding="utf-8")
 MOVES = LUA.joinpath("moves.lua").read_text(encoding="utf-8")
-#: The functions that scripts share, each with its body.
+#: The shared functions, with their bodies.
 SHARED = dict(re.findall(r"^local function (\w+)(\(.*?^end)$", f"{PRELUDE}\n{MOVES}", re.MULTILINE | re.DOTALL))
-OF_MOVES = set(re.findall(r"^local (?:function )?(\w+)", MOVES, re.MULTILINE))
+TRANSITION_NAMES = set(re.findall(r"^local (?:function )?(\w+)", MOVES, re.MULTILINE))
 WRITERS = {"HSET", "HDEL", "SET", "DEL", "UNLINK", "ZADD", "ZREM", "ZREMRANGEBYSCORE", "XADD", "PEXPIREAT"}
 WRITING_FUNCTIONS = {"put", "take", "untag", "emit", "keep", "change", "extend", "give_back", "tell"}
 
@@ -48,7 +48,7 @@ def section(source: Script, name: str) -> str:
 
 
 def numbers_in(documented: str) -> set[int]:
-    """The numbers of a list such as `1 this, 2 that, 3 … the rest`."""
+    """Return the numbers in a list such as `1 this, 2 that, 3 … the rest`."""
     numbers: set[int] = set()
     while re.search(rf"(?:^|, ){len(numbers) + 1} ", documented):
         numbers.add(len(numbers) + 1)
@@ -60,56 +60,56 @@ def commands(lua: str) -> set[str]:
 
 
 def replies(lua: str) -> set[str]:
-    """The words that a script returns: in a table that it returns at once, or first in one that it fills."""
+    """Return the reply words in Lua code: in a returned table literal, or first in a local table."""
     returned = [re.sub(r"redis\.call\([^()]*(\([^()]*\))?\)", "", line) for line in re.findall(r"return \{(.*)", lua)]
     filled = re.findall(r"local .*= \{ '([A-Z_]{4,})'", lua)
     return {word for line in returned for word in re.findall(r"'([A-Z_]{4,})'", line)} | set(filled)
 
 
 def all_replies(source: Script) -> set[str]:
-    """The words that a script answers, or lets a function answer that scripts share."""
+    """Return the reply words of a script and of the shared functions that it calls."""
     lua = code(source)
-    for name, body in reversed(SHARED.items()):  # a function calls only those before it
+    for name, body in reversed(SHARED.items()):  # a function calls only earlier ones
         if re.search(rf"\b{name}\(", lua):
             lua += f"\n{body}"
     return replies(lua)
 
 
-def test_every_file_is_a_script_or_what_scripts_share() -> None:
+def test_every_lua_file_is_a_script_or_shared_code() -> None:
     names = {path.name for path in LUA.iterdir()}
-    assert names == {"prelude.lua", "moves.lua", *(f"{source.name}.lua" for source in scripts.ALL)}
+    assert names == {"prelude.lua", "moves.lua", "probe.lua", *(f"{source.name}.lua" for source in scripts.ALL)}
     assert len({source.name for source in scripts.ALL}) == len(scripts.ALL)
 
 
 @every_script
-def test_a_script_declares_itself_so_that_a_cluster_checks_its_keys(source: Script) -> None:
+def test_a_script_has_a_shebang_so_that_a_cluster_checks_its_keys(source: Script) -> None:
     first, rest = source.text.split("\n", 1)
     assert re.fullmatch(r"#!lua( flags=[a-z,-]+)?", first)
-    parts = [PRELUDE, MOVES, verb(source)] if used_in(source) & OF_MOVES else [PRELUDE, verb(source)]
+    parts = [PRELUDE, MOVES, verb(source)] if used_in(source) & TRANSITION_NAMES else [PRELUDE, verb(source)]
     assert rest == "\n".join(parts)
 
 
 @every_script
-def test_a_header_says_what_a_script_is_for_and_what_it_takes_and_gives(source: Script) -> None:
+def test_a_header_documents_purpose_keys_arguments_and_reply(source: Script) -> None:
     assert re.match(r"[A-Z][^:]*?\.", header(source))
     for name in ("KEYS", "ARGV", "Returns"):
         assert section(source, name)
 
 
 @every_script
-def test_the_arguments_used_are_those_that_the_header_names(source: Script) -> None:
+def test_the_arguments_match_the_header(source: Script) -> None:
     used = re.findall(r"ARGV\[(\d+)\]|\(ARGV, (\d+)\)|= (\d+), #ARGV", code(source))
     assert {int("".join(one)) for one in used} == numbers_in(section(source, "ARGV"))
 
 
 @every_script
-def test_only_a_script_with_a_rest_takes_any_number_of_arguments(source: Script) -> None:
+def test_only_a_script_with_an_open_argument_list_takes_any_number(source: Script) -> None:
     takes_a_rest = re.search(r"\(ARGV, \d+\)|#ARGV", code(source)) is not None
     assert takes_a_rest is (f"{max(numbers_in(section(source, 'ARGV')))} …" in section(source, "ARGV"))
 
 
 @every_script
-def test_the_keys_used_are_those_that_the_header_names(source: Script) -> None:
+def test_the_keys_match_the_header(source: Script) -> None:
     documented = section(source, "KEYS")
     assert {int(number) for number in re.findall(r"KEYS\[(\d+)\]", code(source))} <= numbers_in(documented)
     assert documented.endswith(f"{len(numbers_in(documented))} the partition's root")
@@ -117,7 +117,7 @@ def test_the_keys_used_are_those_that_the_header_names(source: Script) -> None:
 
 
 @every_script
-def test_the_reply_words_are_those_that_the_header_names(source: Script) -> None:
+def test_the_reply_words_match_the_header(source: Script) -> None:
     assert all_replies(source) == set(re.findall(r"\b[A-Z][A-Z_]{3,}\b", section(source, "Returns"))) != set()
 
 
@@ -129,29 +129,29 @@ def test_nothing_scans_the_keyspace_or_a_whole_index(path: Path) -> None:
 
 
 @every_script
-def test_a_script_writes_unless_it_says_that_it_does_not(source: Script) -> None:
+def test_only_scripts_without_the_no_writes_flag_write(source: Script) -> None:
     calls = set(re.findall(r"(?<![\w.])(\w+)\(", code(source)))
     writes = bool(commands(code(source)) & WRITERS) or bool(calls & WRITING_FUNCTIONS)
     assert writes is ("flags=no-writes" not in source.text.split("\n", 1)[0])
 
 
-def test_only_scripts_that_free_memory_or_must_always_run_do_so_at_its_limit() -> None:
+def test_only_some_scripts_run_at_the_memory_limit() -> None:
     exempt = {one.name for one in scripts.ALL if "allow-oom" in one.text.split("\n", 1)[0]}
     assert exempt == {"delete", "drain", "entries", "examine", "heartbeat", "sweep", "limit"}
 
 
 @every_file
-def test_an_index_has_the_name_that_python_knows(path: Path) -> None:
+def test_key_names_in_lua_are_known_to_python(path: Path) -> None:
     lua = path.read_text(encoding="utf-8")
     known = {
-        keys.by_creation("queue", "shelf"),
-        keys.by_expiry("queue", "shelf"),
+        keys.by_creation("queue", "state"),
+        keys.by_expiry("queue", "state"),
         keys.rate_limit("client"),
         keys.claim("id"),
         *(
-            keys.SHELVES,
+            keys.INDEXES,
             keys.TAGS,
-            keys.DUE,
+            keys.DELAYED,
             keys.LEASES,
             keys.QUEUES,
             keys.DRAIN,
@@ -165,12 +165,12 @@ def test_an_index_has_the_name_that_python_knows(path: Path) -> None:
     assert "'jobs:" not in lua.replace("root == 'jobs:'", "")
 
 
-def test_the_final_statuses_are_those_of_the_table_of_moves() -> None:
+def test_the_final_statuses_in_lua_match_the_table_of_transitions() -> None:
     [table] = re.findall(r"^local FINAL = \{(.*)\}", MOVES, re.MULTILINE)
     assert set(re.findall(r"(\w+) = true", table)) == set(FINAL_STATUSES)
 
 
-def test_the_longest_retry_delay_is_the_one_that_the_documents_name() -> None:
+def test_the_longest_retry_delay_is_documented() -> None:
     [longest] = re.findall(r"^local LONGEST_RETRY_DELAY = (\d+)$", MOVES, re.MULTILINE)
     assert int(longest) == constraints.RETRY_DELAY_SECONDS.maximum == 3600
     for schema in ("CreateJob", "Job"):
@@ -181,5 +181,5 @@ def test_the_longest_retry_delay_is_the_one_that_the_documents_name() -> None:
 
 
 @every_script
-def test_the_words_that_python_knows_are_those_of_the_script(source: Script) -> None:
+def test_the_reply_words_in_python_match_the_script(source: Script) -> None:
     assert all_replies(source) == source.replies

@@ -1,4 +1,4 @@
-"""How the commands are called, helped with and completed, and what their exit codes are."""
+"""The arguments, help, shell completion, errors and exit codes of the commands."""
 
 import re
 from collections.abc import Mapping
@@ -11,18 +11,18 @@ from click.testing import CliRunner, Result
 
 from jobstate_cli import command as shared
 from jobstate_cli.command import default_url
-from jobstate_cli.errors import ClientError, JobGone, Refused, ServiceAway, TimedOut
-from jobstate_cli.exits import Exit
-from jobstate_cli.submit import body_of, flaw
-from jobstate_cli.target import Target
+from jobstate_cli.config import ClientConfig
+from jobstate_cli.errors import ClientError, JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
+from jobstate_cli.exit_codes import Exit
+from jobstate_cli.submit import body_of, json_error
 from service.__main__ import COMMANDS, main
 from service.domain.constraints import IDEMPOTENCY_KEY
 from service.domain.states import FINAL_STATUSES, Status
-from tests.helpers.mock_transport import Scripted, answer, job
+from tests.helpers.mock_transport import ScriptedTransport, job, json_response
 from tests.helpers.paths import ROOT
 
 LOST = httpx.RemoteProtocolError("closed")
-TERMINAL = [name for name, place in COMMANDS.items() if place.startswith("jobstate_cli")]
+TERMINAL = [name for name, import_path in COMMANDS.items() if import_path.startswith("jobstate_cli")]
 
 
 def run(*args: str, environ: Mapping[str, str] | None = None) -> Result:
@@ -34,16 +34,16 @@ def completions(words: str, incomplete: str = "") -> list[str]:
     return [item.value for item in complete.get_completions(words.split(), incomplete)]
 
 
-def test_the_help_lists_every_command_with_what_it_does() -> None:
+def test_the_help_lists_every_command_with_a_sentence() -> None:
     lines = run("--help").output.partition("Commands:\n")[2].splitlines()
     assert [line.split()[0] for line in lines] == list(COMMANDS)
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
 @pytest.mark.parametrize("name", TERMINAL)
-def test_the_help_of_a_command_says_its_exit_codes_and_where_the_service_is(name: str) -> None:
+def test_the_help_of_a_command_has_exit_codes_and_connection_options(name: str) -> None:
     shown = " ".join(run(name, "--help").output.split())
-    for code, word in {1: "refused", 2: "usage", 3: "failed", 4: "cancelled", 5: "unknown", 6: "--timeout"}.items():
+    for code, word in {1: "rejected", 2: "usage", 3: "failed", 4: "cancelled", 5: "unknown", 6: "--timeout"}.items():
         assert f"{code} " in shown.partition("Exit codes:")[2]
         assert word in shown.partition("Exit codes:")[2]
     assert "130 Ctrl-C" in shown
@@ -51,7 +51,7 @@ def test_the_help_of_a_command_says_its_exit_codes_and_where_the_service_is(name
     assert "--json" in shown
 
 
-def test_an_unknown_command_is_refused() -> None:
+def test_an_unknown_command_is_a_usage_error() -> None:
     result = run("sumbit")
     assert (result.exit_code, "No such command 'sumbit'" in result.output) == (2, True)
 
@@ -75,22 +75,22 @@ def test_the_shell_completes(words: str, incomplete: str, expected: list[str]) -
     ("args", "words"),
     [
         (["get"], "Missing argument 'ID'"),
-        (["get", ""], "'ID': it is empty"),
-        (["get", ".."], "'ID': '..' is no job's id"),
+        (["get", ""], "'ID': must not be empty"),
+        (["get", ".."], "'ID': '..' is not a job id"),
         (["watch", "j1", "--timeout", "0"], "'--timeout': 0"),
         (["list", "--status", "done"], "'done' is not one of 'pending', 'running', 'completed', 'failed', 'cancelled'"),
-        (["list", "--queue", "\udcff"], "'--queue': it is not valid UTF-8"),
+        (["list", "--queue", "\udcff"], "'--queue': must be valid UTF-8"),
         (["list", "--limit", "0"], "'--limit': 0"),
         (["submit", "/no/such/file"], "No such file"),
         (["submit", "-", "--key", "a b"], f"'--key': allowed: {IDEMPOTENCY_KEY.allowed}"),
-        (["submit", "-", "--timeout", "3"], "--timeout goes with --watch"),
+        (["submit", "-", "--timeout", "3"], "--timeout requires --watch"),
         *(
             (["list", "--url", url], "allowed: http://HOST:PORT or https://HOST:PORT")
             for url in ("127.0.0.1:8000", "ftp://host", "http://", "http://host:port", "http://[::1", "http://h:0")
         ),
     ],
 )
-def test_wrong_usage_is_told_with_code_2(args: list[str], words: str) -> None:
+def test_a_usage_error_has_exit_code_2(args: list[str], words: str) -> None:
     result = CliRunner().invoke(main, args, input="{}", prog_name="jobstate")
     assert result.exit_code == 2
     assert words in " ".join(result.stderr.split())
@@ -102,16 +102,16 @@ def test_wrong_usage_is_told_with_code_2(args: list[str], words: str) -> None:
     [
         (["--api-key", "s3cr\u00e9t"], {}, "allowed: visible ASCII characters"),
         ([], {"JOBSTATE_API_KEY": "s3cret s3cret"}, "allowed: visible ASCII characters"),
-        (["--url", "http://me:pass@host"], {"JOBSTATE_API_KEY": "s3cret"}, "give one of them"),
+        (["--url", "http://me:pass@host"], {"JOBSTATE_API_KEY": "s3cret"}, "remove one of them"),
         (["--help"], {"JOBSTATE_API_KEY": "s3cret"}, "JOBSTATE_API_KEY"),
     ],
 )
-def test_an_api_key_is_shown_by_no_message(args: list[str], environ: dict[str, str], words: str) -> None:
+def test_no_message_contains_the_api_key(args: list[str], environ: dict[str, str], words: str) -> None:
     result = run("list", *args, environ=environ)
     assert result.exit_code == (0 if args == ["--help"] else 2)
     assert words in " ".join(result.output.split())
     assert "s3cr" not in result.output
-    assert "s3cr" not in repr(Target("http://host", "s3cret"))
+    assert "s3cr" not in repr(ClientConfig("http://host", "s3cret"))
 
 
 @pytest.mark.parametrize(
@@ -125,12 +125,12 @@ def test_an_api_key_is_shown_by_no_message(args: list[str], environ: dict[str, s
         ({"JOBSTATE_HOST": "fe80::1"}, "http://[fe80::1]:8000"),
     ],
 )
-def test_the_service_is_where_serve_would_listen(environ: dict[str, str], url: str) -> None:
+def test_the_default_url_is_the_address_of_serve(environ: dict[str, str], url: str) -> None:
     assert default_url(environ) == url
 
 
 @pytest.mark.parametrize("port", ["tcp://10.0.0.1:8000", "0", "65536", "abc", "80 00", "\u0663"])
-def test_a_port_that_is_none_is_refused_by_name(port: str) -> None:
+def test_an_invalid_port_is_a_usage_error_that_names_the_variable(port: str) -> None:
     result = run("list", environ={"JOBSTATE_PORT": port})
     words = " ".join(result.output.split())
     assert result.exit_code == 2
@@ -139,7 +139,7 @@ def test_a_port_that_is_none_is_refused_by_name(port: str) -> None:
     assert ("Kubernetes" in words, "`enableServiceLinks: false`" in words) == ("tcp" in port, "tcp" in port)
 
 
-def test_where_the_address_is_given_a_port_that_is_none_does_not_matter() -> None:
+def test_an_invalid_port_is_ignored_if_the_url_is_set() -> None:
     result = run("list", environ={"JOBSTATE_PORT": "tcp://10.0.0.1:8000", "JOBSTATE_URL": "http://127.0.0.1:1"})
     assert (result.exit_code, "JOBSTATE_PORT" in result.output) == (1, False)
     assert run("list", "--help", environ={"JOBSTATE_PORT": "tcp://10.0.0.1:8000"}).exit_code == 0
@@ -148,20 +148,20 @@ def test_where_the_address_is_given_a_port_that_is_none_does_not_matter() -> Non
 @pytest.mark.parametrize(
     ("error", "code"),
     [
-        (ServiceAway("away"), 1),
-        (Refused("no"), 1),
-        (Refused("no", "job-exists"), 1),
-        (Refused("no", "job-not-found"), 5),
-        (Refused("no", "job-failed"), 3),
-        (Refused("no", "job-cancelled"), 4),
-        (JobGone("gone"), 5),
+        (ServiceUnavailable("unavailable"), 1),
+        (RequestRejected("no"), 1),
+        (RequestRejected("no", "job-exists"), 1),
+        (RequestRejected("no", "job-not-found"), 5),
+        (RequestRejected("no", "job-failed"), 3),
+        (RequestRejected("no", "job-cancelled"), 4),
+        (JobDeleted("deleted"), 5),
         (TimedOut("late"), 6),
     ],
 )
-def test_every_error_has_its_code_and_is_told_without_what_steers_a_terminal(error: ClientError, code: int) -> None:
+def test_every_error_has_its_exit_code_and_is_printed_without_control_characters(error: ClientError, code: int) -> None:
     @click.command(cls=shared.Command)
     def fail() -> None:
-        raise type(error)(f"{error}\x1b[2J") if not isinstance(error, Refused) else error
+        raise type(error)(f"{error}\x1b[2J") if not isinstance(error, RequestRejected) else error
 
     result = CliRunner().invoke(fail)
     assert (result.exit_code, result.stdout) == (code, "")
@@ -169,7 +169,7 @@ def test_every_error_has_its_code_and_is_told_without_what_steers_a_terminal(err
     assert "\x1b" not in result.stderr
 
 
-def test_ctrl_c_is_130_without_a_word() -> None:
+def test_ctrl_c_exits_with_130_and_prints_nothing() -> None:
     @click.command(cls=shared.Command)
     def interrupted() -> None:
         raise KeyboardInterrupt
@@ -178,13 +178,13 @@ def test_ctrl_c_is_130_without_a_word() -> None:
     assert (result.exit_code, result.output) == (130, "")
 
 
-def test_the_ends_of_a_job_are_the_services_final_statuses() -> None:
-    from jobstate_cli.exits import ENDS
-    from jobstate_cli.terminal import STYLES
+def test_every_final_status_has_an_exit_code() -> None:
+    from jobstate_cli.exit_codes import STATUS_EXIT_CODES
+    from jobstate_cli.output import STYLES
 
-    assert set(ENDS) == set(FINAL_STATUSES)
+    assert set(STATUS_EXIT_CODES) == set(FINAL_STATUSES)
     assert list(STYLES) == list(Status)
-    assert set(ENDS.values()) == {Exit.OK, Exit.FAILED, Exit.CANCELLED}
+    assert set(STATUS_EXIT_CODES.values()) == {Exit.OK, Exit.FAILED, Exit.CANCELLED}
 
 
 @pytest.mark.parametrize(
@@ -195,17 +195,17 @@ def test_the_ends_of_a_job_are_the_services_final_statuses() -> None:
         ({"queue": 'q"1', "max_attempts": 0}, b'{"input_params": 1.10 ,"queue": "q\\"1", "max_attempts": 0}'),
     ],
 )
-def test_the_body_holds_the_input_as_it_is(fields: dict[str, object], body: bytes) -> None:
+def test_the_body_contains_the_input_byte_for_byte(fields: dict[str, object], body: bytes) -> None:
     assert body_of(b" 1.10 ", fields) == body
 
 
 @pytest.mark.parametrize("text", [b"1", b" null\n", b'{"a": 1e400}', b"1" * 10_000, '"é"'.encode(), b'"NaN"'])
-def test_whatever_is_json_has_no_flaw(text: bytes) -> None:
-    assert flaw(text) is None
+def test_valid_json_has_no_error(text: bytes) -> None:
+    assert json_error(text) is None
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "position"),
     [
         (b'["\\"NaN",\n\n  NaN]', "line 3 column 3: NaN is not JSON"),
         (b'["a\nb"]', "line 1 column 4: "),
@@ -213,46 +213,46 @@ def test_whatever_is_json_has_no_flaw(text: bytes) -> None:
         (b'{"a": \xc3\x28}', "byte 7 is not UTF-8"),
     ],
 )
-def test_a_flaw_is_told_by_its_place(text: bytes, place: str) -> None:
-    assert (flaw(text) or "").startswith(place)
+def test_an_error_in_json_has_its_position(text: bytes, position: str) -> None:
+    assert (json_error(text) or "").startswith(position)
 
 
-class TestASubmitWhoseReplyIsLost:
+class TestSubmitWithALostResponse:
     @pytest.fixture
-    def scripted(self, monkeypatch: pytest.MonkeyPatch) -> Scripted:
-        scripted = Scripted()
-        monkeypatch.setattr("jobstate_cli.submit.connected", lambda url: scripted.service())
+    def scripted(self, monkeypatch: pytest.MonkeyPatch) -> ScriptedTransport:
+        scripted = ScriptedTransport()
+        monkeypatch.setattr("jobstate_cli.submit.open_client", lambda url: scripted.service())
         monkeypatch.setattr("jobstate_cli.service.PAUSE", 0.001)
         return scripted
 
     def submit(self, *args: str) -> Result:
         return CliRunner().invoke(main, ["submit", "-", *args], input="{}", prog_name="jobstate")
 
-    def test_it_is_repeated_under_one_key_that_nobody_gave(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", LOST, answer(job("pending"), 201))
+    def test_it_is_retried_under_a_generated_key(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", LOST, json_response(job("pending"), 201))
         result = self.submit()
         assert (result.exit_code, result.stdout, result.stderr) == (0, "j1\n", "")
         first, again = (request.headers["Idempotency-Key"] for request in scripted.requests)
         assert first == again != ""
 
-    def test_in_the_end_it_says_under_which_key_to_repeat_it(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", LOST)
+    def test_the_final_error_names_the_key_for_a_repetition(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", LOST)
         result = self.submit()
         key = scripted.requests[0].headers["Idempotency-Key"]
         assert (result.exit_code, result.stdout) == (1, "")
-        assert f"submit it again with --key {key}, and it is created once" in result.stderr
+        assert f"submit it again with --key {key} to avoid a duplicate" in result.stderr
 
-    def test_an_id_is_key_enough(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", LOST)
-        assert "submit it again under the same --id, and it is created once" in self.submit("--id", "j1").stderr
+    def test_no_key_is_needed_with_an_id(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", LOST)
+        assert "submit it again with the same --id to avoid a duplicate" in self.submit("--id", "j1").stderr
         assert "Idempotency-Key" not in scripted.requests[0].headers
 
-    def test_where_nothing_was_sent_there_is_nothing_to_say_about_it(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", httpx.ConnectError("refused"))
+    def test_a_request_that_was_never_sent_needs_no_advice(self, scripted: ScriptedTransport) -> None:
+        scripted.respond("/v1/jobs", httpx.ConnectError("refused"))
         assert self.submit().stderr == "Error: http://service cannot be reached (refused)\n"
 
 
-def test_the_page_about_the_terminal_has_every_command_and_exit_code() -> None:
+def test_the_document_has_every_command_and_exit_code() -> None:
     page = (ROOT / "docs" / "terminal.md").read_text(encoding="utf-8")
     codes = page.partition("| exit code |")[2].partition("\n\n")[0]
     assert {int(code) for code in re.findall(r"\d+", " ".join(re.findall(r"^\| ([\d, ]+) \|", codes, re.M)))} == set(

@@ -1,4 +1,4 @@
-"""A job is followed to its end whatever becomes of the connections on the way."""
+"""Following a job across lost connections, and the retries of the HTTP client."""
 
 import re
 from collections.abc import Callable
@@ -6,59 +6,71 @@ from collections.abc import Callable
 import httpx
 import pytest
 
-from jobstate_cli import service as calls
+from jobstate_cli import service as client
 from jobstate_cli import streams
-from jobstate_cli.errors import JobGone, Refused, ServiceAway, TimedOut
-from jobstate_cli.exits import ENDS, Exit
+from jobstate_cli.errors import JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
+from jobstate_cli.exit_codes import STATUS_EXIT_CODES, Exit
 from jobstate_cli.follow import follow
 from jobstate_cli.records import Record
 from jobstate_cli.streams import Event
-from tests.helpers.mock_transport import RECORD, STREAM, Scripted, answer, changed, event, job, problem, streaming
+from tests.helpers.mock_transport import (
+    RECORD,
+    STREAM,
+    ScriptedTransport,
+    changed_event,
+    event,
+    job,
+    json_response,
+    problem,
+    stream_response,
+)
 
-DONE = answer(job("completed", 3, result=42))
+DONE = json_response(job("completed", 3, result=42))
 CUT = httpx.ReadError("cut")
 
 
-class Seen:
-    """A view that remembers."""
+class RecordingView:
+    """A view that records its calls."""
 
     def __init__(self) -> None:
         self.states: list[str] = []
         self.losses: list[str] = []
         self.pauses: list[float] = []
-        self.returns = 0
+        self.reconnects = 0
         self.outcome = b""
 
     def changed(self, record: Record) -> None:
         self.states.append(record.job.status)
 
-    def gone(self, event: Event) -> None:
+    def removed(self, event: Event) -> None:
         self.states.append(event.name)
 
-    def ended(self, record: Record) -> None:
+    def finished(self, record: Record) -> None:
         self.outcome = record.job.outcome
 
-    def lost(self, reason: str, pause: float) -> None:
+    def on_disconnect(self, reason: str, pause: float) -> None:
         self.losses.append(reason)
         self.pauses.append(pause)
 
-    def back(self) -> None:
-        self.returns += 1
+    def on_reconnect(self) -> None:
+        self.reconnects += 1
 
 
 @pytest.fixture
-def seen() -> Seen:
-    return Seen()
+def view() -> RecordingView:
+    return RecordingView()
 
 
 @pytest.fixture
-def scripted() -> Scripted:
-    return Scripted()
+def scripted() -> ScriptedTransport:
+    return ScriptedTransport()
 
 
-async def see(scripted: Scripted, seen: Seen, seconds: float | None = 10.0, *, known: bool = False) -> Exit:
+async def run_follow(
+    scripted: ScriptedTransport, view: RecordingView, seconds: float | None = 10.0, *, already_exists: bool = False
+) -> Exit:
     async with scripted.service() as service:
-        return await follow(service, "j1", seen, seconds, known=known)
+        return await follow(service, "j1", view, seconds, already_exists=already_exists)
 
 
 @pytest.mark.parametrize(
@@ -69,32 +81,37 @@ async def see(scripted: Scripted, seen: Seen, seconds: float | None = 10.0, *, k
         (job("cancelled", 3), Exit.CANCELLED, b""),
     ],
 )
-async def test_every_state_is_shown_and_the_end_says_how_it_ended(
-    scripted: Scripted, seen: Seen, last: dict[str, object], code: Exit, outcome: bytes
+async def test_every_change_is_shown_and_the_exit_code_is_that_of_the_status(
+    scripted: ScriptedTransport, view: RecordingView, last: dict[str, object], code: Exit, outcome: bytes
 ) -> None:
-    parts = changed("pending"), b": heartbeat\n\n", changed("running", 2), changed(str(last["status"]), 3)
-    scripted.says(STREAM, streaming(*parts)).says(RECORD, answer(last))
-    assert await see(scripted, seen) is code
-    assert seen.states == ["pending", "running", last["status"]]
-    assert (seen.outcome, seen.losses) == (outcome, [])
+    parts = (
+        changed_event("pending"),
+        b": heartbeat\n\n",
+        changed_event("running", 2),
+        changed_event(str(last["status"]), 3),
+    )
+    scripted.respond(STREAM, stream_response(*parts)).respond(RECORD, json_response(last))
+    assert await run_follow(scripted, view) is code
+    assert view.states == ["pending", "running", last["status"]]
+    assert (view.outcome, view.losses) == (outcome, [])
 
 
-async def test_a_lost_connection_is_made_again_from_the_last_event_on(scripted: Scripted, seen: Seen) -> None:
-    half = changed("completed", 3)[:40]
-    scripted.says(
+async def test_a_reconnect_continues_after_the_last_event(scripted: ScriptedTransport, view: RecordingView) -> None:
+    half = changed_event("completed", 3)[:40]
+    scripted.respond(
         STREAM,
-        streaming(changed("pending"), changed("running", 2), half, CUT),
+        stream_response(changed_event("pending"), changed_event("running", 2), half, CUT),
         httpx.ConnectError("refused"),
-        streaming(changed("completed", 3)),
-    ).says(RECORD, DONE)
-    assert await see(scripted, seen) is Exit.OK
-    assert seen.states == ["pending", "running", "completed"]
-    assert [request.headers.get("Last-Event-ID") for request in scripted.asked(STREAM)] == [None, "1-2", "1-2"]
-    assert [re.sub(r" \(.*", "", loss) for loss in seen.losses] == [
+        stream_response(changed_event("completed", 3)),
+    ).respond(RECORD, DONE)
+    assert await run_follow(scripted, view) is Exit.OK
+    assert view.states == ["pending", "running", "completed"]
+    assert [request.headers.get("Last-Event-ID") for request in scripted.requests_to(STREAM)] == [None, "1-2", "1-2"]
+    assert [re.sub(r" \(.*", "", loss) for loss in view.losses] == [
         "the connection to http://service was lost",
         "http://service cannot be reached",
     ]
-    assert seen.returns == 1
+    assert view.reconnects == 1
 
 
 @pytest.mark.parametrize(
@@ -102,234 +119,277 @@ async def test_a_lost_connection_is_made_again_from_the_last_event_on(scripted: 
     [
         pytest.param([], id="closed"),
         pytest.param([CUT], id="cut"),
-        pytest.param([httpx.ReadTimeout("silence")], id="silent"),
-        pytest.param([httpx.RemoteProtocolError("peer closed")], id="broken off"),
+        pytest.param([httpx.ReadTimeout("timed out")], id="timed out"),
+        pytest.param([httpx.RemoteProtocolError("peer closed")], id="incomplete"),
         pytest.param([event("bye", {"reason": "slow"})], id="bye"),
         pytest.param([event("bye", "what")], id="odd bye"),
     ],
 )
-async def test_no_way_to_lose_a_connection_ends_the_watch(
-    scripted: Scripted, seen: Seen, end: list[bytes | Exception]
+async def test_every_kind_of_disconnect_is_survived(
+    scripted: ScriptedTransport, view: RecordingView, end: list[bytes | Exception]
 ) -> None:
-    scripted.says(STREAM, streaming(changed("running"), *end), streaming(changed("completed", 2))).says(RECORD, DONE)
-    assert await see(scripted, seen) is Exit.OK
-    assert (seen.states, len(seen.losses)) == (["running", "completed"], 1)
+    scripted.respond(
+        STREAM, stream_response(changed_event("running"), *end), stream_response(changed_event("completed", 2))
+    ).respond(RECORD, DONE)
+    assert await run_follow(scripted, view) is Exit.OK
+    assert (view.states, len(view.losses)) == (["running", "completed"], 1)
 
 
-async def test_a_bye_says_why(scripted: Scripted, seen: Seen) -> None:
+async def test_the_reason_of_a_bye_is_reported(scripted: ScriptedTransport, view: RecordingView) -> None:
     bye = event("bye", {"reason": "too slow"})
-    scripted.says(STREAM, streaming(changed("running"), bye), streaming(changed("completed", 2))).says(RECORD, DONE)
-    await see(scripted, seen)
-    assert seen.losses == ["the service ended the connection (too slow)"]
+    scripted.respond(
+        STREAM, stream_response(changed_event("running"), bye), stream_response(changed_event("completed", 2))
+    ).respond(RECORD, DONE)
+    await run_follow(scripted, view)
+    assert view.losses == ["the service closed the connection (too slow)"]
 
 
-async def test_an_id_without_an_event_is_where_the_next_connection_begins(scripted: Scripted, seen: Seen) -> None:
-    scripted.says(STREAM, streaming(changed("running"), b":\nid: 1-9\n\n"), streaming(changed("completed", 10)))
-    scripted.says(RECORD, DONE)
-    await see(scripted, seen)
-    assert scripted.asked(STREAM)[1].headers["Last-Event-ID"] == "1-9"
-    assert seen.states == ["running", "completed"]
-
-
-async def test_what_was_shown_is_not_shown_again(scripted: Scripted, seen: Seen) -> None:
-    again = streaming(changed("running", 2), changed("completed", 3))
-    scripted.says(STREAM, streaming(changed("running", 2)), again).says(RECORD, DONE)
-    await see(scripted, seen)
-    assert seen.states == ["running", "completed"]
-
-
-async def test_a_job_that_ended_meanwhile_is_read(scripted: Scripted, seen: Seen) -> None:
-    scripted.says(STREAM, streaming(changed("completed", 3), CUT), httpx.Response(204)).says(RECORD, DONE)
-    assert await see(scripted, seen) is Exit.OK
-    over = Scripted().says(STREAM, httpx.Response(204)).says(RECORD, DONE)
-    assert await see(over, seen) is Exit.OK
-    assert seen.outcome == b"42"
-
-
-async def test_the_end_is_told_although_the_service_is_away_just_then(scripted: Scripted, seen: Seen) -> None:
-    scripted.says(STREAM, streaming(changed("completed", 3))).says(RECORD, httpx.ConnectError("refused"), DONE)
-    assert await see(scripted, seen) is Exit.OK
-    assert (seen.outcome, len(seen.losses), seen.returns) == (b"42", 1, 1)
-
-
-async def test_pauses_grow_up_to_the_longest_and_begin_anew_after_an_event(
-    scripted: Scripted, seen: Seen, monkeypatch: pytest.MonkeyPatch
+async def test_a_reconnect_continues_after_an_id_without_an_event(
+    scripted: ScriptedTransport, view: RecordingView
 ) -> None:
-    monkeypatch.setattr(streams, "LONGEST_PAUSE", 0.02)
-    refused = [httpx.ConnectError("refused")] * 4
+    scripted.respond(
+        STREAM,
+        stream_response(changed_event("running"), b":\nid: 1-9\n\n"),
+        stream_response(changed_event("completed", 10)),
+    )
+    scripted.respond(RECORD, DONE)
+    await run_follow(scripted, view)
+    assert scripted.requests_to(STREAM)[1].headers["Last-Event-ID"] == "1-9"
+    assert view.states == ["running", "completed"]
+
+
+async def test_no_change_is_shown_twice(scripted: ScriptedTransport, view: RecordingView) -> None:
+    again = stream_response(changed_event("running", 2), changed_event("completed", 3))
+    scripted.respond(STREAM, stream_response(changed_event("running", 2)), again).respond(RECORD, DONE)
+    await run_follow(scripted, view)
+    assert view.states == ["running", "completed"]
+
+
+async def test_a_job_that_finished_during_a_disconnect_is_read(
+    scripted: ScriptedTransport, view: RecordingView
+) -> None:
+    scripted.respond(STREAM, stream_response(changed_event("completed", 3), CUT), httpx.Response(204)).respond(
+        RECORD, DONE
+    )
+    assert await run_follow(scripted, view) is Exit.OK
+    finished = ScriptedTransport().respond(STREAM, httpx.Response(204)).respond(RECORD, DONE)
+    assert await run_follow(finished, view) is Exit.OK
+    assert view.outcome == b"42"
+
+
+async def test_the_final_record_is_read_after_an_outage(scripted: ScriptedTransport, view: RecordingView) -> None:
+    scripted.respond(STREAM, stream_response(changed_event("completed", 3))).respond(
+        RECORD, httpx.ConnectError("refused"), DONE
+    )
+    assert await run_follow(scripted, view) is Exit.OK
+    assert (view.outcome, len(view.losses), view.reconnects) == (b"42", 1, 1)
+
+
+async def test_pauses_grow_to_the_maximum_and_are_reset_by_an_event(
+    scripted: ScriptedTransport, view: RecordingView, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "MAX_PAUSE", 0.02)
+    failures = [httpx.ConnectError("refused")] * 4
     retry = b"retry: 5\n\n"
-    scripted.says(STREAM, streaming(retry, changed("running")), *refused, streaming(retry, changed("running", 2)))
-    scripted.says(STREAM, streaming(changed("completed", 3))).says(RECORD, DONE)
-    await see(scripted, seen)
-    for pause, least in zip(seen.pauses, [0.005, 0.01, 0.02, 0.02, 0.02, 0.005], strict=True):
-        assert least <= pause <= 1.25 * least
+    scripted.respond(
+        STREAM,
+        stream_response(retry, changed_event("running")),
+        *failures,
+        stream_response(retry, changed_event("running", 2)),
+    )
+    scripted.respond(STREAM, stream_response(changed_event("completed", 3))).respond(RECORD, DONE)
+    await run_follow(scripted, view)
+    for pause, minimum in zip(view.pauses, [0.005, 0.01, 0.02, 0.02, 0.02, 0.005], strict=True):
+        assert minimum <= pause <= 1.25 * minimum
 
 
-async def test_the_service_says_how_long_it_is_to_be_left_alone(scripted: Scripted, seen: Seen) -> None:
-    draining = problem(503, "store-unreachable", "Redis is away.", **{"Retry-After": "1"})
-    scripted.says(STREAM, streaming(changed("running"), CUT), draining, streaming(changed("completed", 3)))
-    scripted.says(RECORD, DONE)
-    await see(scripted, seen)
-    assert seen.losses[1] == "Redis is away."
-    assert seen.pauses[1] >= 1
+async def test_a_reconnect_waits_for_retry_after(scripted: ScriptedTransport, view: RecordingView) -> None:
+    draining = problem(503, "store-unreachable", "Redis is unavailable.", **{"Retry-After": "1"})
+    scripted.respond(
+        STREAM, stream_response(changed_event("running"), CUT), draining, stream_response(changed_event("completed", 3))
+    )
+    scripted.respond(RECORD, DONE)
+    await run_follow(scripted, view)
+    assert view.losses[1] == "Redis is unavailable."
+    assert view.pauses[1] >= 1
 
 
 @pytest.mark.parametrize(("name", "words"), [("deleted", "j1 was deleted"), ("expired", "j1 has expired")])
-async def test_a_job_that_goes_ends_the_watch(scripted: Scripted, seen: Seen, name: str, words: str) -> None:
-    gone = event(name, {"job_id": "j1", "status": "completed", "revision": 3}, "1-4")
-    scripted.says(STREAM, streaming(changed("running"), gone))
-    with pytest.raises(JobGone, match=words):
-        await see(scripted, seen)
-    assert seen.states == ["running", name]
+async def test_a_deleted_or_expired_job_ends_the_watch(
+    scripted: ScriptedTransport, view: RecordingView, name: str, words: str
+) -> None:
+    removed = event(name, {"job_id": "j1", "status": "completed", "revision": 3}, "1-4")
+    scripted.respond(STREAM, stream_response(changed_event("running"), removed))
+    with pytest.raises(JobDeleted, match=words):
+        await run_follow(scripted, view)
+    assert view.states == ["running", name]
 
 
-async def test_a_job_that_goes_between_its_end_and_its_result_has_ended(scripted: Scripted, seen: Seen) -> None:
-    scripted.says(STREAM, streaming(changed("failed", 2, error_message="no")))
-    scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
-    assert await see(scripted, seen) is Exit.FAILED
-    assert seen.outcome == b'"no"'
+async def test_a_failed_job_that_is_deleted_before_it_is_read_has_failed(
+    scripted: ScriptedTransport, view: RecordingView
+) -> None:
+    scripted.respond(STREAM, stream_response(changed_event("failed", 2, error_message="no")))
+    scripted.respond(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
+    assert await run_follow(scripted, view) is Exit.FAILED
+    assert view.outcome == b'"no"'
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])
-async def test_an_end_that_is_told_afterwards_says_how_it_ended(scripted: Scripted, seen: Seen, status: str) -> None:
-    """The service had not looked at the record before it went: it knows the status from its history."""
-    told = event("changed", {"job_id": "j1", "status": status, "revision": 3, "queue": "default"}, "1-3")
-    scripted.says(STREAM, streaming(told, event("deleted", {"job_id": "j1", "status": status, "revision": 3}, "1-3")))
-    scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
-    assert await see(scripted, seen) is ENDS[status]
-    assert (seen.states, seen.outcome) == ([status], b"")
+async def test_a_final_status_without_a_record_has_its_exit_code(
+    scripted: ScriptedTransport, view: RecordingView, status: str
+) -> None:
+    """The service read no record before the job was deleted. It knows the status from the history."""
+    final = event("changed", {"job_id": "j1", "status": status, "revision": 3, "queue": "default"}, "1-3")
+    scripted.respond(
+        STREAM, stream_response(final, event("deleted", {"job_id": "j1", "status": status, "revision": 3}, "1-3"))
+    )
+    scripted.respond(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
+    assert await run_follow(scripted, view) is STATUS_EXIT_CODES[status]
+    assert (view.states, view.outcome) == ([status], b"")
 
 
-async def test_a_result_that_nobody_can_read_any_more_is_no_success(scripted: Scripted, seen: Seen) -> None:
-    scripted.says(STREAM, streaming(changed("completed", 2)))
-    scripted.says(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
-    with pytest.raises(JobGone, match="j1 has completed, and was gone before its result was read"):
-        await see(scripted, seen)
+async def test_a_completed_job_that_is_deleted_before_it_is_read_is_no_success(
+    scripted: ScriptedTransport, view: RecordingView
+) -> None:
+    scripted.respond(STREAM, stream_response(changed_event("completed", 2)))
+    scripted.respond(RECORD, problem(404, "job-not-found", "There is no job 'j1'."))
+    with pytest.raises(JobDeleted, match="j1 completed, but was deleted before its result was read"):
+        await run_follow(scripted, view)
 
 
-async def test_a_job_that_went_meanwhile_ends_the_watch(scripted: Scripted, seen: Seen) -> None:
-    scripted.says(STREAM, streaming(changed("running"), CUT), problem(404, "job-not-found", "There is no job 'j1'."))
-    with pytest.raises(Refused, match="There is no job 'j1'") as refused:
-        await see(scripted, seen)
-    assert refused.value.exit_code is Exit.GONE
+async def test_a_job_that_was_deleted_during_a_disconnect_ends_the_watch(
+    scripted: ScriptedTransport, view: RecordingView
+) -> None:
+    scripted.respond(
+        STREAM, stream_response(changed_event("running"), CUT), problem(404, "job-not-found", "There is no job 'j1'.")
+    )
+    with pytest.raises(RequestRejected, match="There is no job 'j1'") as error:
+        await run_follow(scripted, view)
+    assert error.value.exit_code is Exit.NOT_FOUND
 
 
 @pytest.mark.parametrize(
     "first",
     [
         lambda: httpx.ConnectError("refused"),
-        lambda: problem(503, "store-unreachable", "Redis is away."),
-        lambda: streaming(event("bye", {"reason": "too many"})),
-        lambda: answer({"hello": "world"}),
+        lambda: problem(503, "store-unreachable", "Redis is unavailable."),
+        lambda: stream_response(event("bye", {"reason": "too many"})),
+        lambda: json_response({"hello": "world"}),
     ],
     ids=["refused", "503", "bye", "no stream"],
 )
-async def test_a_job_that_was_never_seen_is_not_waited_for(
-    scripted: Scripted, seen: Seen, first: Callable[[], httpx.Response | Exception]
+async def test_an_outage_before_the_first_event_ends_the_watch(
+    scripted: ScriptedTransport, view: RecordingView, first: Callable[[], httpx.Response | Exception]
 ) -> None:
-    scripted.says(STREAM, first())
-    with pytest.raises(ServiceAway):
-        await see(scripted, seen)
-    assert seen.losses == []
+    scripted.respond(STREAM, first())
+    with pytest.raises(ServiceUnavailable):
+        await run_follow(scripted, view)
+    assert view.losses == []
 
 
-async def test_a_job_that_is_known_is_waited_for_from_the_start(
-    scripted: Scripted, seen: Seen, monkeypatch: pytest.MonkeyPatch
+async def test_an_outage_before_the_first_event_of_an_existing_job_is_retried(
+    scripted: ScriptedTransport, view: RecordingView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "FIRST_PAUSE", 0.0)
-    scripted.says(STREAM, httpx.ConnectError("refused"), streaming(changed("completed", 3))).says(RECORD, DONE)
-    assert await see(scripted, seen, known=True) is Exit.OK
-    assert len(seen.losses) == 1
+    scripted.respond(STREAM, httpx.ConnectError("refused"), stream_response(changed_event("completed", 3))).respond(
+        RECORD, DONE
+    )
+    assert await run_follow(scripted, view, already_exists=True) is Exit.OK
+    assert len(view.losses) == 1
 
 
-async def test_patience_has_an_end_where_one_is_given(
-    scripted: Scripted, seen: Seen, monkeypatch: pytest.MonkeyPatch
+async def test_the_timeout_ends_the_watch(
+    scripted: ScriptedTransport, view: RecordingView, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(streams, "FIRST_PAUSE", 60.0)
-    scripted.says(STREAM, httpx.ConnectError("refused"))
-    with pytest.raises(TimedOut, match=r"j1 has not ended within 0\.05 s"):
-        await see(scripted, seen, seconds=0.05, known=True)
+    scripted.respond(STREAM, httpx.ConnectError("refused"))
+    with pytest.raises(TimedOut, match=r"j1 did not finish within 0\.05 s"):
+        await run_follow(scripted, view, seconds=0.05, already_exists=True)
 
 
-async def test_silence_of_three_heartbeats_is_a_dead_connection(scripted: Scripted, seen: Seen) -> None:
-    scripted.says(STREAM, streaming(changed("completed", 3))).says(RECORD, DONE)
-    await see(scripted, seen)
-    (request,) = scripted.asked(STREAM)
+async def test_a_stream_times_out_after_three_heartbeats(scripted: ScriptedTransport, view: RecordingView) -> None:
+    scripted.respond(STREAM, stream_response(changed_event("completed", 3))).respond(RECORD, DONE)
+    await run_follow(scripted, view)
+    (request,) = scripted.requests_to(STREAM)
     assert request.extensions["timeout"]["read"] == 45
     assert request.headers["Accept"] == "text/event-stream"
 
 
-async def test_an_event_of_a_later_version_is_passed_over(scripted: Scripted, seen: Seen) -> None:
-    parts = event("blessed", {"by": "whom"}, "1-1"), changed("completed", 3, mood="good")
-    scripted.says(STREAM, streaming(*parts)).says(RECORD, DONE)
-    assert await see(scripted, seen) is Exit.OK
-    assert seen.states == ["completed"]
+async def test_an_unknown_event_is_ignored(scripted: ScriptedTransport, view: RecordingView) -> None:
+    parts = event("blessed", {"by": "whom"}, "1-1"), changed_event("completed", 3, mood="good")
+    scripted.respond(STREAM, stream_response(*parts)).respond(RECORD, DONE)
+    assert await run_follow(scripted, view) is Exit.OK
+    assert view.states == ["completed"]
 
 
-class TestTheCalls:
-    """What is repeated, and what is not."""
+class TestRequests:
+    """Which requests are retried."""
 
     @pytest.fixture(autouse=True)
     def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(calls, "PAUSE", 0.001)
+        monkeypatch.setattr(client, "PAUSE", 0.001)
 
-    async def test_a_lost_reply_is_asked_for_again_under_the_same_key(self, scripted: Scripted) -> None:
-        scripted.says("/v1/jobs", CUT, httpx.RemoteProtocolError("closed"), answer(job("pending"), 201))
+    async def test_a_request_whose_response_was_lost_is_retried_under_the_same_key(
+        self, scripted: ScriptedTransport
+    ) -> None:
+        scripted.respond("/v1/jobs", CUT, httpx.RemoteProtocolError("closed"), json_response(job("pending"), 201))
         async with scripted.service() as service:
             assert (await service.create(b"{}", "k1")).job.job_id == "j1"
         sent = [(request.content, request.headers["Idempotency-Key"]) for request in scripted.requests]
         assert sent == [(b"{}", "k1")] * 3
 
-    async def test_a_service_that_is_not_there_is_asked_once(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, httpx.ConnectError("refused"))
+    async def test_a_request_that_was_not_sent_is_not_retried(self, scripted: ScriptedTransport) -> None:
+        scripted.respond(RECORD, httpx.ConnectError("refused"))
         async with scripted.service() as service:
-            with pytest.raises(ServiceAway, match="http://service cannot be reached") as away:
+            with pytest.raises(ServiceUnavailable, match="http://service cannot be reached") as error:
                 await service.job("j1")
-        assert (len(scripted.requests), away.value.lost) == (1, False)
+        assert (len(scripted.requests), error.value.outcome_unknown) == (1, False)
 
-    async def test_a_silent_service_is_asked_once_and_may_have_heard(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, httpx.ReadTimeout("silence"))
+    async def test_a_timeout_is_not_retried_and_its_outcome_is_unknown(self, scripted: ScriptedTransport) -> None:
+        scripted.respond(RECORD, httpx.ReadTimeout("timed out"))
         async with scripted.service() as service:
-            with pytest.raises(ServiceAway, match="http://service does not answer") as away:
+            with pytest.raises(ServiceUnavailable, match="http://service did not respond") as error:
                 await service.job("j1")
-        assert (len(scripted.requests), away.value.lost) == (1, True)
+        assert (len(scripted.requests), error.value.outcome_unknown) == (1, True)
 
-    @pytest.mark.parametrize(("asked_for", "times"), [("1", 2), ("60", 1), ("", 1), ("soon", 1)])
-    async def test_a_service_that_asks_for_a_moment_gets_it_if_it_is_short(
-        self, scripted: Scripted, asked_for: str, times: int
+    @pytest.mark.parametrize(("retry_after", "times"), [("1", 2), ("60", 1), ("", 1), ("soon", 1)])
+    async def test_a_short_retry_after_is_waited_for(
+        self, scripted: ScriptedTransport, retry_after: str, times: int
     ) -> None:
-        busy = problem(429, "rate-limited", "Too often.", **{"Retry-After": asked_for})
-        scripted.says(RECORD, busy, *([answer(job("running"))] if times > 1 else []))
+        busy = problem(429, "rate-limited", "Too often.", **{"Retry-After": retry_after})
+        scripted.respond(RECORD, busy, *([json_response(job("running"))] if times > 1 else []))
         async with scripted.service() as service:
             if times > 1:
                 assert (await service.job("j1")).job.status == "running"
             else:
-                with pytest.raises(ServiceAway, match="Too often"):
+                with pytest.raises(ServiceUnavailable, match="Too often"):
                     await service.job("j1")
         assert len(scripted.requests) == times
 
-    async def test_what_another_server_says_is_not_taken_for_the_services(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, httpx.Response(200, html="<p>Welcome</p>"))
+    async def test_a_response_of_another_server_is_an_outage(self, scripted: ScriptedTransport) -> None:
+        scripted.respond(RECORD, httpx.Response(200, html="<p>Welcome</p>"))
         async with scripted.service() as service:
-            with pytest.raises(ServiceAway, match="what answers is no jobstate service"):
+            with pytest.raises(ServiceUnavailable, match="the response is not from a jobstate service"):
                 await service.job("j1")
 
-    async def test_a_refusal_without_a_problem_says_its_status(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, httpx.Response(403, html="<p>Go away</p>"))
+    async def test_an_error_response_without_a_problem_is_reported_with_its_status(
+        self, scripted: ScriptedTransport
+    ) -> None:
+        scripted.respond(RECORD, httpx.Response(403, html="<p>Go away</p>"))
         async with scripted.service() as service:
-            with pytest.raises(Refused, match="403 Forbidden") as refused:
+            with pytest.raises(RequestRejected, match="403 Forbidden") as error:
                 await service.job("j1")
-        assert refused.value.exit_code is Exit.REFUSED
+        assert error.value.exit_code is Exit.ERROR
 
-    async def test_the_services_clock_counts_where_it_is_another(self, scripted: Scripted) -> None:
-        scripted.says(RECORD, answer(job("running"), Date="Fri, 20 Nov 2020 12:00:00 GMT"))
+    async def test_now_is_the_time_on_the_clock_of_the_service(self, scripted: ScriptedTransport) -> None:
+        scripted.respond(RECORD, json_response(job("running"), Date="Fri, 20 Nov 2020 12:00:00 GMT"))
         async with scripted.service() as service:
             await service.job("j1")
             assert f"{service.now:%Y-%m-%d %H:%M}" == "2020-11-20 12:00"
 
     @pytest.mark.parametrize("job_id", ["a/b", "a?b=c", "a#b", "ä", "%2e%2e"])
-    async def test_an_id_stays_one_part_of_the_address(self, scripted: Scripted, job_id: str) -> None:
-        scripted.says(f"/v1/jobs/{job_id}", answer(job("running")))
+    async def test_a_job_id_is_one_segment_of_the_path(self, scripted: ScriptedTransport, job_id: str) -> None:
+        scripted.respond(f"/v1/jobs/{job_id}", json_response(job("running")))
         async with scripted.service() as service:
             await service.job(job_id)
         assert scripted.requests[0].url.raw_path.count(b"/") == 3

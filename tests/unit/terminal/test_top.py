@@ -1,4 +1,4 @@
-"""The live picture is drawn anew when something happens, and goes on when nothing answers."""
+"""`jobstate top` refreshes after changes, and survives outages."""
 
 import asyncio
 from typing import Any
@@ -7,10 +7,10 @@ import httpx
 import pytest
 
 from jobstate_cli import streams, top
-from jobstate_cli.errors import Refused
-from jobstate_cli.picture import Picture, take
+from jobstate_cli.errors import RequestRejected
 from jobstate_cli.service import Service
-from tests.helpers.mock_transport import OPEN, Scripted, answer, event, problem, streaming
+from jobstate_cli.snapshot import Snapshot, fetch_snapshot
+from tests.helpers.mock_transport import OPEN, ScriptedTransport, event, json_response, problem, stream_response
 from tests.unit.terminal.test_views import DRAIN, QUEUES, RUNNING, STATS
 
 EVENTS = "/v1/events"
@@ -20,20 +20,20 @@ REFUSED = httpx.ConnectError("refused")
 
 
 class EnoughError(Exception):
-    """Ends what would go on without end."""
+    """Ends the refresh."""
 
 
-class Seen:
-    """A display that has enough after so many calls."""
+class RecordingDisplay:
+    """A display that records its calls, and raises after `enough` of them."""
 
     def __init__(self, enough: int) -> None:
         self.calls: list[str] = []
         self._enough = enough
 
-    def show(self, picture: Picture) -> None:
-        self._note("picture")
+    def show(self, snapshot: Snapshot) -> None:
+        self._note("snapshot")
 
-    def away(self, reason: str) -> None:
+    def show_error(self, reason: str) -> None:
         self._note(reason)
 
     def _note(self, call: str) -> None:
@@ -44,90 +44,90 @@ class Seen:
 
 @pytest.fixture(autouse=True)
 def _only_events_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(top, "LEAST", 0.001)
-    monkeypatch.setattr(top, "MOST", 60.0)
+    monkeypatch.setattr(top, "MIN_REFRESH", 0.001)
+    monkeypatch.setattr(top, "MAX_REFRESH", 60.0)
     monkeypatch.setattr(streams, "FIRST_PAUSE", 0.0)
 
 
 @pytest.fixture
-def scripted() -> Scripted:
-    said = {"/v1/stats": STATS, "/v1/queues": QUEUES, "/v1/drain": DRAIN, "/v1/jobs": RUNNING}
-    found = Scripted()
-    for path, body in said.items():
-        found.says(path, *(answer(body) for _ in range(50)))
-    return found
+def scripted() -> ScriptedTransport:
+    responses = {"/v1/stats": STATS, "/v1/queues": QUEUES, "/v1/drain": DRAIN, "/v1/jobs": RUNNING}
+    scripted = ScriptedTransport()
+    for path, body in responses.items():
+        scripted.respond(path, *(json_response(body) for _ in range(50)))
+    return scripted
 
 
-async def see(scripted: Scripted, enough: int) -> list[str]:
-    seen = Seen(enough)
+async def run_refresh(scripted: ScriptedTransport, enough: int) -> list[str]:
+    display = RecordingDisplay(enough)
     async with asyncio.timeout(10), scripted.service() as service:
-        first = await take(service)
+        first = await fetch_snapshot(service)
         with pytest.raises(EnoughError):
-            await top.refresh(service, seen, first)
-    return seen.calls
+            await top.refresh(service, display, first)
+    return display.calls
 
 
-async def test_a_change_brings_a_new_picture(scripted: Scripted) -> None:
-    scripted.says(EVENTS, streaming(event("hello", {}, "6"), CHANGED, OPEN))
-    assert await see(scripted, enough=2) == ["picture"] * 2
+async def test_a_change_triggers_a_new_snapshot(scripted: ScriptedTransport) -> None:
+    scripted.respond(EVENTS, stream_response(event("hello", {}, "6"), CHANGED, OPEN))
+    assert await run_refresh(scripted, enough=2) == ["snapshot"] * 2
 
 
-async def test_a_lost_stream_is_found_again_and_looked_after(scripted: Scripted) -> None:
-    scripted.says(EVENTS, streaming(), REFUSED, streaming(OPEN))
-    assert await see(scripted, enough=2) == ["picture"] * 2
-    assert len(scripted.asked(EVENTS)) == 3
+async def test_a_reconnect_triggers_a_new_snapshot(scripted: ScriptedTransport) -> None:
+    scripted.respond(EVENTS, stream_response(), REFUSED, stream_response(OPEN))
+    assert await run_refresh(scripted, enough=2) == ["snapshot"] * 2
+    assert len(scripted.requests_to(EVENTS)) == 3
 
 
-async def test_without_a_change_or_a_stream_there_is_a_new_picture_now_and_then(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+async def test_without_events_there_is_a_new_snapshot_periodically(
+    scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(top, "MOST", 0.001)
-    scripted.says(EVENTS, NO_STREAM)
-    assert await see(scripted, enough=4) == ["picture"] * 4
-    assert len(scripted.asked(EVENTS)) == 1
+    monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
+    scripted.respond(EVENTS, NO_STREAM)
+    assert await run_refresh(scripted, enough=4) == ["snapshot"] * 4
+    assert len(scripted.requests_to(EVENTS)) == 1
 
 
-async def test_a_service_without_a_stream_is_not_listened_to(scripted: Scripted) -> None:
-    scripted.says(EVENTS, NO_STREAM)
+async def test_the_listener_ends_if_there_is_no_stream(scripted: ScriptedTransport) -> None:
+    scripted.respond(EVENTS, NO_STREAM)
     async with asyncio.timeout(10), scripted.service() as service:
         await top._listen(service, lambda: None)
 
 
-async def test_a_service_that_is_away_is_told_until_it_is_back(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+async def test_an_outage_is_shown_until_the_service_has_recovered(
+    scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(top, "MOST", 0.001)
-    scripted.says(EVENTS, NO_STREAM)
-    scripted.answers["/v1/stats"][1:3] = [REFUSED, REFUSED]
-    away = "http://service cannot be reached (refused)"
-    assert await see(scripted, enough=4) == ["picture", away, away, "picture"]
+    monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
+    scripted.respond(EVENTS, NO_STREAM)
+    scripted.responses["/v1/stats"][1:3] = [REFUSED, REFUSED]
+    unavailable = "http://service cannot be reached (refused)"
+    assert await run_refresh(scripted, enough=4) == ["snapshot", unavailable, unavailable, "snapshot"]
 
 
-async def test_a_refusal_ends_it(scripted: Scripted, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(top, "MOST", 0.001)
-    scripted.says(EVENTS, NO_STREAM)
-    scripted.answers["/v1/stats"][1:] = [httpx.Response(403)]
+async def test_a_rejected_request_ends_it(scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
+    scripted.respond(EVENTS, NO_STREAM)
+    scripted.responses["/v1/stats"][1:] = [httpx.Response(403)]
     async with asyncio.timeout(10), scripted.service() as service:
-        first = await take(service)
-        with pytest.raises(Refused, match="403 Forbidden"):
-            await top.refresh(service, Seen(9), first)
+        first = await fetch_snapshot(service)
+        with pytest.raises(RequestRejected, match="403 Forbidden"):
+            await top.refresh(service, RecordingDisplay(9), first)
 
 
-async def test_an_end_that_is_asked_for_just_as_something_happens_comes(
-    scripted: Scripted, monkeypatch: pytest.MonkeyPatch
+async def test_a_cancellation_at_the_time_of_a_change_is_effective(
+    scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    heard: list[Any] = []
+    listeners: list[Any] = []
 
     async def listen(service: Service, happened: Any) -> None:
-        heard.append(happened.__self__)
+        listeners.append(happened.__self__)
 
     monkeypatch.setattr(top, "_listen", listen)
     async with scripted.service() as service:
-        first = await take(service)
-        refreshing = asyncio.create_task(top.refresh(service, Seen(9), first))
-        while not (heard and heard[0]._waiters):  # noqa: ASYNC110 (nothing tells that somebody waits)
+        first = await fetch_snapshot(service)
+        refreshing = asyncio.create_task(top.refresh(service, RecordingDisplay(9), first))
+        while not (listeners and listeners[0]._waiters):  # noqa: ASYNC110 (an `asyncio.Event` does not report its waiters)
             await asyncio.sleep(0)
-        heard[0].set()
+        listeners[0].set()
         refreshing.cancel()
         await asyncio.wait([refreshing], timeout=1)
         assert refreshing.cancelled()

@@ -1,4 +1,4 @@
-"""How a worker talks to a service that is away, and what it takes for a function."""
+"""How a worker retries its requests, and what a function can do with a `Work`."""
 
 import asyncio
 import json
@@ -11,19 +11,19 @@ import httpx
 import pytest
 
 from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
-from jobstate_worker.ending import THREADS, DaemonThreads
-from jobstate_worker.requests import Asking, Change, Claim
-from jobstate_worker.service import JobLost, Service
-from jobstate_worker.work import broken, ended
+from jobstate_worker.requests import Claim, ClaimRequest, JobUpdate
+from jobstate_worker.service import LeaseLost, WorkerClient
+from jobstate_worker.shutdown import MAX_THREADS, DaemonThreadPool
+from jobstate_worker.work import failure_update, success_update
 
 CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)
-ASKING = Asking(["default"], "ann", 30)
+ASKING = ClaimRequest(["default"], "ann", 30)
 PROBLEM = "application/problem+json"
 Reply = httpx.Response | httpx.TransportError
 
 
 class FakeService:
-    """Gives the replies that a test wants, then success."""
+    """Returns the queued replies, then success."""
 
     def __init__(self) -> None:
         self.replies: list[Reply] = []
@@ -47,25 +47,25 @@ def fake() -> FakeService:
 
 
 @pytest.fixture
-async def service(fake: FakeService) -> AsyncIterator[Service]:
+async def service(fake: FakeService) -> AsyncIterator[WorkerClient]:
     async with httpx.AsyncClient(base_url="http://service", transport=httpx.MockTransport(fake)) as http:
-        yield Service(http)
+        yield WorkerClient(http)
 
 
 @pytest.fixture
 def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The seconds between attempts, none of which pass; chance takes its longest."""
+    """Record the pauses between attempts without sleeping; the jitter is at its maximum."""
     waits: list[float] = []
 
     async def sleep(seconds: float) -> None:
         waits.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    monkeypatch.setattr("random.uniform", lambda least, most: most)
+    monkeypatch.setattr("random.uniform", lambda minimum, maximum: maximum)
     return waits
 
 
-def away(retry_after: str | None = None, status: int = 503) -> httpx.Response:
+def unavailable(retry_after: str | None = None, status: int = 503) -> httpx.Response:
     return httpx.Response(status, headers={"Retry-After": retry_after} if retry_after else {})
 
 
@@ -74,12 +74,18 @@ def problem(name: str, status: int = 409, prefix: str = "urn:jobstate:problem:",
     return httpx.Response(status, json={"type": f"{prefix}{name}", "title": name}, headers=headers)
 
 
-async def test_a_change_is_repeated_under_its_key_until_it_is_answered(
-    fake: FakeService, service: Service, waits: list[float]
+async def test_an_update_is_retried_under_its_key_until_there_is_a_response(
+    fake: FakeService, service: WorkerClient, waits: list[float]
 ) -> None:
     broken = httpx.Response(200, text="<html>")
-    fake.replies = [httpx.ConnectError("refused"), away(), httpx.ReadTimeout(""), away(status=429), broken]
-    assert await service.change(CLAIM, Change.to("completed", result=0)) == "completed"
+    fake.replies = [
+        httpx.ConnectError("refused"),
+        unavailable(),
+        httpx.ReadTimeout(""),
+        unavailable(status=429),
+        broken,
+    ]
+    assert await service.update_job(CLAIM, JobUpdate.to("completed", result=0)) == "completed"
     assert len(set(fake.keys)) == 1
     assert {request.content for request in fake.requests} == {b'{"status":"completed","result":0}'}
     assert {request.headers["Lease-Token"] for request in fake.requests} == {"1-token"}
@@ -96,70 +102,70 @@ async def test_a_change_is_repeated_under_its_key_until_it_is_answered(
     ],
     ids=lambda reply: str(getattr(reply, "status_code", type(reply).__name__)),
 )
-async def test_trouble_of_any_kind_is_waited_out(
-    fake: FakeService, service: Service, waits: list[float], reply: Reply
+async def test_every_kind_of_outage_is_retried(
+    fake: FakeService, service: WorkerClient, waits: list[float], reply: Reply
 ) -> None:
     fake.replies = [reply]
-    assert await service.change(CLAIM, Change.release()) == "completed"
+    assert await service.update_job(CLAIM, JobUpdate.release()) == "completed"
     assert len(waits) == 1
 
 
-async def test_two_changes_have_different_keys(fake: FakeService, service: Service) -> None:
+async def test_two_updates_have_different_keys(fake: FakeService, service: WorkerClient) -> None:
     for _ in range(2):
-        await service.change(CLAIM, Change.release())
+        await service.update_job(CLAIM, JobUpdate.release())
     assert len(set(fake.keys)) == 2
 
 
-async def test_a_claim_is_repeated_at_intervals_of_half_a_minute_at_most(
-    fake: FakeService, service: Service, waits: list[float]
+async def test_a_claim_is_retried_at_intervals_of_at_most_30_seconds(
+    fake: FakeService, service: WorkerClient, waits: list[float]
 ) -> None:
-    fake.replies = [*(away() for _ in range(9)), httpx.Response(204)]
+    fake.replies = [*(unavailable() for _ in range(9)), httpx.Response(204)]
     assert await service.claim(ASKING, 0) is None
     assert waits == [0.375, 0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 30.0, 30.0]
     assert set(fake.keys) == {ASKING.key}
 
 
 @pytest.mark.parametrize(
-    ("asked", "waited"), [("3", 4.5), ("86400", 30.0), ("0", 0.375), ("Fri, 02 Jan 2026 00:00:00 GMT", 0.375)]
+    ("retry_after", "waited"), [("3", 4.5), ("86400", 30.0), ("0", 0.375), ("Fri, 02 Jan 2026 00:00:00 GMT", 0.375)]
 )
-async def test_the_service_says_when_to_come_back(
-    fake: FakeService, service: Service, waits: list[float], asked: str, waited: float
+async def test_retry_after_is_respected(
+    fake: FakeService, service: WorkerClient, waits: list[float], retry_after: str, waited: float
 ) -> None:
-    fake.replies = [away(asked), httpx.Response(204)]
+    fake.replies = [unavailable(retry_after), httpx.Response(204)]
     await service.claim(ASKING, 0)
     assert waits == [waited]
 
 
-@pytest.mark.parametrize(("lease_seconds", "longest"), [(5, 5 / 3), (3600, 5.0)])
-async def test_who_holds_a_lease_comes_back_in_time_for_it(
-    fake: FakeService, service: Service, waits: list[float], lease_seconds: int, longest: float
+@pytest.mark.parametrize(("lease_seconds", "max_pause"), [(5, 5 / 3), (3600, 5.0)])
+async def test_a_request_under_a_lease_is_retried_before_the_lease_expires(
+    fake: FakeService, service: WorkerClient, waits: list[float], lease_seconds: int, max_pause: float
 ) -> None:
-    fake.replies = [away("20"), httpx.Response(200, json={"cancel_requested": True})]
+    fake.replies = [unavailable("20"), httpx.Response(200, json={"cancel_requested": True})]
     assert await service.heartbeat(CLAIM._replace(lease_seconds=lease_seconds), None)
-    assert waits == [longest]
+    assert waits == [max_pause]
 
 
 @pytest.mark.parametrize("name", ["lease-lost", "job-not-found", "illegal-transition", "not-leased"])
-async def test_a_job_that_is_anothers_is_lost(fake: FakeService, service: Service, name: str) -> None:
+async def test_a_lease_lost_problem_raises_lease_lost(fake: FakeService, service: WorkerClient, name: str) -> None:
     fake.replies = [problem(name)]
-    with pytest.raises(JobLost, match=name):
+    with pytest.raises(LeaseLost, match=name):
         await service.heartbeat(CLAIM, None)
 
 
 @pytest.mark.parametrize(
-    "refusal", [problem("invalid-request", 400), problem("not-known-yet", 418), httpx.Response(413)]
+    "rejection", [problem("invalid-request", 400), problem("not-known-yet", 418), httpx.Response(413)]
 )
-async def test_what_will_never_be_accepted_is_not_repeated(
-    fake: FakeService, service: Service, refusal: httpx.Response
+async def test_a_rejected_request_is_not_retried(
+    fake: FakeService, service: WorkerClient, rejection: httpx.Response
 ) -> None:
-    fake.replies = [refusal]
-    with pytest.raises(RequestRefused, match=str(refusal.status_code)):
-        await service.change(CLAIM, Change.release())
+    fake.replies = [rejection]
+    with pytest.raises(RequestRefused, match=str(rejection.status_code)):
+        await service.update_job(CLAIM, JobUpdate.release())
     assert len(fake.requests) == 1
 
 
 @pytest.mark.parametrize(
-    "foreign",
+    "response",
     [
         httpx.Response(404, text="<html>default backend - 404</html>"),
         httpx.Response(302, headers={"Location": "https://login.example"}),
@@ -169,25 +175,25 @@ async def test_what_will_never_be_accepted_is_not_repeated(
         problem("job-not-found", 404, prefix="about:"),
         problem("lease-lost", prefix="urn:another:problem:"),
     ],
-    ids=["page", "redirect", "JSON", "array", "media type", "prefix", "another service"],
+    ids=["page", "redirect", "JSON", "array", "media type", "prefix", "other service"],
 )
-async def test_a_refusal_that_is_not_the_services_is_an_outage(
-    fake: FakeService, service: Service, waits: list[float], foreign: httpx.Response
+async def test_an_error_response_of_another_server_is_retried(
+    fake: FakeService, service: WorkerClient, waits: list[float], response: httpx.Response
 ) -> None:
-    fake.replies = [foreign]
-    assert await service.change(CLAIM, Change.release()) == "completed"
+    fake.replies = [response]
+    assert await service.update_job(CLAIM, JobUpdate.release()) == "completed"
     assert len(set(fake.keys)) == 1
     assert waits == [0.375]
 
 
-@pytest.mark.parametrize("answer", [{}, {"state": "ok"}, None], ids=["empty", "foreign", "no content"])
-async def test_an_answer_without_what_it_should_say_is_an_outage(
-    fake: FakeService, service: Service, waits: list[float], answer: dict[str, str] | None
+@pytest.mark.parametrize("answer", [{}, {"state": "ok"}, None], ids=["empty", "response", "no content"])
+async def test_a_response_that_lacks_a_field_is_retried(
+    fake: FakeService, service: WorkerClient, waits: list[float], answer: dict[str, str] | None
 ) -> None:
-    said = httpx.Response(204) if answer is None else httpx.Response(200, json=answer)
-    fake.replies = [said]
-    assert await service.change(CLAIM, Change.release()) == "completed"
-    fake.replies = [said, httpx.Response(200, json={"cancel_requested": False})]
+    invalid = httpx.Response(204) if answer is None else httpx.Response(200, json=answer)
+    fake.replies = [invalid]
+    assert await service.update_job(CLAIM, JobUpdate.release()) == "completed"
+    fake.replies = [invalid, httpx.Response(200, json={"cancel_requested": False})]
     assert not await service.heartbeat(CLAIM, None)
     assert waits == [0.375, 0.375]
 
@@ -196,8 +202,8 @@ async def test_an_answer_without_what_it_should_say_is_an_outage(
     "answer",
     [{}, {"job": {"job_id": "j1"}}, {"job": {}, "lease": {"token": "1-t"}}, {"job": "j1", "lease": {"token": "1-t"}}],
 )
-async def test_a_claim_without_a_job_and_a_lease_is_an_outage(
-    fake: FakeService, service: Service, waits: list[float], answer: dict[str, object]
+async def test_a_claim_response_without_job_or_lease_is_retried(
+    fake: FakeService, service: WorkerClient, waits: list[float], answer: dict[str, object]
 ) -> None:
     job = {"job_id": "j1", "attempt": 1}
     fake.replies = [httpx.Response(200, json=answer), httpx.Response(200, json={"job": job, "lease": {"token": "1-t"}})]
@@ -213,8 +219,8 @@ async def test_a_claim_without_a_job_and_a_lease_is_an_outage(
         (problem("rate-limited", 429, Retry_After="7"), 10.5),
     ],
 )
-async def test_a_claim_that_waits_and_is_put_off_comes_back_later(
-    fake: FakeService, service: Service, waits: list[float], busy: httpx.Response, waited: float
+async def test_a_waiting_claim_that_gets_503_or_429_is_retried(
+    fake: FakeService, service: WorkerClient, waits: list[float], busy: httpx.Response, waited: float
 ) -> None:
     fake.replies = [busy, httpx.Response(204)]
     assert await service.claim(ASKING, 20) is None
@@ -222,8 +228,8 @@ async def test_a_claim_that_waits_and_is_put_off_comes_back_later(
 
 
 @pytest.mark.parametrize(("lease_seconds", "seconds"), [(5, 5 / 3), (30, 10), (3600, 10)])
-async def test_two_heartbeats_may_fall_into_a_hole_before_the_lease_is_over(
-    fake: FakeService, service: Service, lease_seconds: int, seconds: float
+async def test_a_heartbeat_times_out_after_a_third_of_the_lease(
+    fake: FakeService, service: WorkerClient, lease_seconds: int, seconds: float
 ) -> None:
     fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
     await service.heartbeat(CLAIM._replace(lease_seconds=lease_seconds), None)
@@ -231,35 +237,33 @@ async def test_two_heartbeats_may_fall_into_a_hole_before_the_lease_is_over(
 
 
 @pytest.mark.parametrize("wait_seconds", [0, 20])
-async def test_a_claim_says_how_long_it_waits(fake: FakeService, service: Service, wait_seconds: int) -> None:
+async def test_a_claim_sends_its_wait_seconds(fake: FakeService, service: WorkerClient, wait_seconds: int) -> None:
     fake.replies = [httpx.Response(204)]
-    await service.claim(Asking(["a", "b"], "ann", 30), wait_seconds)
+    await service.claim(ClaimRequest(["a", "b"], "ann", 30), wait_seconds)
     body = {"queues": ["a", "b"], "worker": "ann", "lease_seconds": 30}
     assert json.loads(fake.requests[0].content) == body | {"wait_seconds": wait_seconds}
     assert fake.requests[0].extensions["timeout"]["read"] == 10 + wait_seconds
 
 
 @pytest.mark.parametrize(("text", "header"), [("request-7", "request-7"), ("café", None), (" a", None)])
-async def test_a_correlation_id_goes_along_where_a_header_can_carry_it(
-    fake: FakeService, service: Service, text: str, header: str | None
+async def test_a_correlation_id_is_sent_if_it_is_valid_in_a_header(
+    fake: FakeService, service: WorkerClient, text: str, header: str | None
 ) -> None:
-    await service.change(CLAIM._replace(job={"job_id": "j1", "correlation_id": text}), Change.release())
+    await service.update_job(CLAIM._replace(job={"job_id": "j1", "correlation_id": text}), JobUpdate.release())
     assert fake.requests[0].headers.get("X-Correlation-ID") == header
 
 
-async def test_the_trace_of_the_request_that_created_the_job_goes_along(fake: FakeService, service: Service) -> None:
+async def test_the_traceparent_of_the_job_is_sent(fake: FakeService, service: WorkerClient) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
     claim = CLAIM._replace(job={"job_id": "j1", "traceparent": trace})
     await service.heartbeat(claim, None)
-    await service.change(claim, Change.release())
-    await service.change(CLAIM, Change.release())
+    await service.update_job(claim, JobUpdate.release())
+    await service.update_job(CLAIM, JobUpdate.release())
     assert [request.headers.get("traceparent") for request in fake.requests] == [trace, trace, None]
 
 
-async def test_an_integer_that_python_does_not_read_as_one_does_not_keep_a_job_from_its_worker(
-    fake: FakeService, service: Service
-) -> None:
+async def test_a_job_with_a_too_long_integer_can_be_claimed(fake: FakeService, service: WorkerClient) -> None:
     digits = "9" * 5000
     body = f'{{"job": {{"job_id": "j1", "input_params": {digits}}}, "lease": {{"token": "1-t"}}}}'
     fake.replies = [httpx.Response(200, text=body)]
@@ -268,11 +272,11 @@ async def test_an_integer_that_python_does_not_read_as_one_does_not_keep_a_job_f
     assert str(claim.job["input_params"]) == digits
 
 
-# What is asked of a worker and its functions
+# `JobWorker`, `Work` and the threads of functions
 
 
 class Unprintable:
-    """Has no text in any form."""
+    """An object whose `repr` raises."""
 
     def __repr__(self) -> str:
         raise RuntimeError("no repr")
@@ -294,25 +298,25 @@ async def coroutine(work: Work) -> None: ...
         (lambda: JobWorker("http://service", "lineups", coroutine), "list of names"),
         (lambda: JobWorker("http://service", ["a"], coroutine, concurrency=0), "at least 1"),
         (lambda: JobWorker("http://service", ["a"], coroutine, in_="process"), "event loop"),
-        (lambda: JobWorker("http://service", ["a"], lambda work: None, in_="process"), "import it by its name"),
+        (lambda: JobWorker("http://service", ["a"], lambda work: None, in_="process"), "import it by name"),
         (lambda: JobWorker("http://service", ["a"], coroutine, api_key="s3cret\nX: y"), "visible ASCII"),
         (lambda: JobWorker("http://service", ["a"], coroutine, api_key="s3crét"), "visible ASCII"),
-        (lambda: JobWorker("http://me:pass@service", ["a"], coroutine, api_key="s3cret"), "give one of them"),
+        (lambda: JobWorker("http://me:pass@service", ["a"], coroutine, api_key="s3cret"), "remove one of them"),
     ],
 )
-def test_a_worker_that_cannot_work_is_refused(build: Callable[[], JobWorker], why: str) -> None:
-    with pytest.raises(ValueError, match=why) as refused:
+def test_invalid_arguments_are_rejected(build: Callable[[], JobWorker], why: str) -> None:
+    with pytest.raises(ValueError, match=why) as error:
         build()
-    assert "s3cr" not in str(refused.value)
+    assert "s3cr" not in str(error.value)
 
 
-def test_a_work_shows_its_job() -> None:
+def test_a_work_has_the_fields_of_its_job() -> None:
     work = Work({"job_id": "j1", "attempt": 2, "input_params": [1], "correlation_id": "request-7"})
     assert (work.job_id, work.attempt, work.input_params, work.correlation_id) == ("j1", 2, [1], "request-7")
     assert (Work({"job_id": "j1"}).input_params, Work({"job_id": "j1"}).correlation_id) == (None, None)
 
 
-def test_the_newest_progress_counts() -> None:
+def test_the_latest_progress_is_kept() -> None:
     work = Work({})
     work.progress(1)
     work.progress(2, 3, "two of three")
@@ -320,7 +324,7 @@ def test_the_newest_progress_counts() -> None:
 
 
 @pytest.mark.parametrize("current", [-1, 2**53, 10**5000, 0.5, float("nan"), "1", None, Unprintable()], ids=type)
-def test_progress_without_a_number_that_can_be_sent_is_left_out_and_logged_once(
+def test_progress_with_an_invalid_current_is_omitted_and_logged_once(
     current: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     work = Work({"job_id": "j1"})
@@ -328,11 +332,11 @@ def test_progress_without_a_number_that_can_be_sent_is_left_out_and_logged_once(
         work.progress(current, 3, "a message")
     assert work.latest is None
     (line,) = caplog.messages
-    assert line.startswith("j1: progress is not reported: ")
+    assert line.startswith("job j1: invalid progress omitted: ")
     assert line.endswith(f" is not an integer from 0 to {2**53 - 1}")
 
 
-def test_a_total_that_cannot_be_sent_is_left_out() -> None:
+def test_an_invalid_total_is_omitted() -> None:
     work = Work({"job_id": "j1"})
     work.progress(1, -1, "one")
     assert work.latest == {"current": 1, "message": "one"}
@@ -356,24 +360,24 @@ def test_a_progress_message_is_repaired_and_cut(message: Any, sent: str) -> None
     assert work.latest == {"current": 1, "message": sent}
 
 
-def test_an_empty_progress_message_is_left_out() -> None:
+def test_an_empty_progress_message_is_omitted() -> None:
     work = Work({})
     work.progress(1, message="")
     assert work.latest == {"current": 1}
 
 
-def test_nothing_is_a_result_unless_the_work_was_to_stop() -> None:
+def test_none_is_a_result_unless_cancellation_was_requested() -> None:
     work = Work({})
-    assert json.loads(ended(work, None).body) == {"status": "completed", "result": None}
+    assert json.loads(success_update(work, None).body) == {"status": "completed", "result": None}
     work.stop()
-    assert json.loads(ended(work, None).body) == {"status": "cancelled"}
+    assert json.loads(success_update(work, None).body) == {"status": "cancelled"}
 
 
-def test_a_function_that_cancels_itself_has_failed_an_attempt() -> None:
+def test_a_function_that_cancels_itself_fails_an_attempt() -> None:
     work = Work({"job_id": "j1"})
-    assert broken(work, asyncio.CancelledError()).call == "/release"
+    assert failure_update(work, asyncio.CancelledError()).path == "/release"
     work.stop()
-    assert json.loads(broken(work, asyncio.CancelledError()).body) == {"status": "cancelled"}
+    assert json.loads(failure_update(work, asyncio.CancelledError()).body) == {"status": "cancelled"}
 
 
 @pytest.mark.parametrize("kind", [TypeError, ValueError])
@@ -387,19 +391,19 @@ def test_a_function_that_cancels_itself_has_failed_an_attempt() -> None:
     ],
     ids=["type", "NaN", "surrogate", "nesting"],
 )
-def test_a_failure_is_json(kind: type[Exception], error_message: Any, why: str) -> None:
+def test_job_failed_rejects_values_that_are_not_json(kind: type[Exception], error_message: Any, why: str) -> None:
     with pytest.raises(kind, match=why):
         JobFailed(error_message)
 
 
-def test_threads_that_end_with_the_process_do_all_that_is_asked_of_them_and_end_when_told() -> None:
+def test_a_daemon_thread_pool_runs_all_calls_and_ends_on_shutdown() -> None:
     before = threading.active_count()
-    threads = DaemonThreads()
-    calls = [threads.submit(divmod, number, 3) for number in range(3 * THREADS)]
-    assert [call.result(10) for call in calls] == [divmod(number, 3) for number in range(3 * THREADS)]
+    threads = DaemonThreadPool()
+    calls = [threads.submit(divmod, number, 3) for number in range(3 * MAX_THREADS)]
+    assert [call.result(10) for call in calls] == [divmod(number, 3) for number in range(3 * MAX_THREADS)]
     with pytest.raises(ZeroDivisionError):
         threads.submit(divmod, 1, 0).result(10)
-    assert threading.active_count() - before <= THREADS
+    assert threading.active_count() - before <= MAX_THREADS
     threads.shutdown()
     deadline = time.monotonic() + 10
     while threading.active_count() > before and time.monotonic() < deadline:
@@ -407,9 +411,9 @@ def test_threads_that_end_with_the_process_do_all_that_is_asked_of_them_and_end_
     assert threading.active_count() == before
 
 
-def test_as_many_threads_as_there_may_be_run_at_once() -> None:
-    threads = DaemonThreads()
-    meeting = threading.Barrier(THREADS)
-    places = [threads.submit(meeting.wait, 10) for _ in range(THREADS)]
-    assert sorted(place.result(10) for place in places) == list(range(THREADS))
+def test_a_daemon_thread_pool_runs_the_maximum_of_threads_concurrently() -> None:
+    threads = DaemonThreadPool()
+    barrier = threading.Barrier(MAX_THREADS)
+    positions = [threads.submit(barrier.wait, 10) for _ in range(MAX_THREADS)]
+    assert sorted(position.result(10) for position in positions) == list(range(MAX_THREADS))
     threads.shutdown()

@@ -1,4 +1,4 @@
-"""What a worker sends at the end of an attempt, when the service or JSON does not accept it as it is."""
+"""The updates that a worker sends for outcomes that JSON or the service does not accept as they are."""
 
 import json
 import logging
@@ -11,8 +11,8 @@ import pytest
 from jobstate_worker import JobFailed, Work
 from jobstate_worker.attempt import Attempt
 from jobstate_worker.requests import Claim
-from jobstate_worker.service import Service
-from jobstate_worker.work import broken, ended, runner_for
+from jobstate_worker.service import WorkerClient
+from jobstate_worker.work import failure_update, runner_for, success_update
 
 PROBLEM = {"Content-Type": "application/problem+json"}
 
@@ -24,21 +24,21 @@ def unreported_log(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class LimitedService:
-    """Rejects a body for what it says, or for its size; accepts the first other change."""
+    """Rejects a body for its content or its size; accepts any other update."""
 
-    def __init__(self, largest: int = 1024, rejected: bytes | None = None, status: int = 400) -> None:
+    def __init__(self, max_body: int = 1024, rejected: bytes | None = None, status: int = 400) -> None:
         self.bodies: list[bytes] = []
         self.paths: list[str] = []
         self.keys: set[str] = set()
-        self._largest, self._rejected, self._status = largest, rejected, status
+        self._max_body, self._rejected, self._status = max_body, rejected, status
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = request.read()
         self.bodies.append(body)
         self.paths.append(request.url.path)
         self.keys.add(request.headers["Idempotency-Key"])
-        if len(body) > self._largest:
-            return self._problem(413, f"The body is larger than {self._largest} bytes")
+        if len(body) > self._max_body:
+            return self._problem(413, f"The body is larger than {self._max_body} bytes")
         if self._rejected is not None and self._rejected in body:
             return self._problem(self._status, "result: no such thing")
         return httpx.Response(200, json={"status": "any"})
@@ -53,11 +53,11 @@ class LimitedService:
 
 
 async def run(function: Callable[[Work], Any], service: LimitedService) -> LimitedService:
-    """Run an attempt to its end, and return the service."""
+    """Run an attempt and return the service."""
     claim = Claim({"job_id": "j1", "attempt": 1}, "1-token", 30)
     transport = httpx.MockTransport(service)
     async with httpx.AsyncClient(base_url="http://service", transport=transport) as http:
-        await Attempt(claim, Service(http), runner_for(function, "thread")).see_through()
+        await Attempt(claim, WorkerClient(http), runner_for(function, "thread")).run()
     return service
 
 
@@ -69,13 +69,13 @@ def raising(error: BaseException) -> Callable[[Work], Any]:
 
 
 def sent(error: BaseException) -> dict[str, str]:
-    """The error as a change carries it, checked to be valid Unicode."""
-    body = broken(Work({"job_id": "j1"}), error).body
+    """The error as the update contains it, checked to be valid Unicode."""
+    body = failure_update(Work({"job_id": "j1"}), error).body
     return dict(json.loads(body.decode())["error_message"])
 
 
-class Silent(Exception):
-    """Raises where it is to be described."""
+class TextRaises(Exception):
+    """An exception whose text raises."""
 
     def __str__(self) -> str:
         raise KeyError("no text")
@@ -89,7 +89,7 @@ class NameRaises(type):
         raise KeyError("no name")
 
 
-class Nameless(Exception, metaclass=NameRaises):
+class NameRaisesError(Exception, metaclass=NameRaises):
     pass
 
 
@@ -103,7 +103,7 @@ class Odd(Exception, metaclass=NameIsInvalid):
 
 def with_notes(error: Exception) -> Exception:
     error.add_note("a note \udcff")
-    error.__notes__.append(Silent())  # type: ignore[arg-type]
+    error.__notes__.append(TextRaises())  # type: ignore[arg-type]
     return error
 
 
@@ -123,8 +123,8 @@ def deep_group() -> BaseException:
         (ValueError("\x00\x1b[2J\u2028"), "ValueError", "\x00\x1b[2J\u2028"),
         (UnicodeDecodeError("utf-8", b"\xff", 0, 1, "\udcff"), "UnicodeDecodeError", None),
         (with_notes(ValueError("noted")), "ValueError", "noted"),
-        (Silent(), "Silent", "(no text: KeyError was raised instead)"),
-        (Nameless("x"), "(no text: KeyError was raised instead)", "x"),
+        (TextRaises(), "TextRaises", "(no text: KeyError was raised instead)"),
+        (NameRaisesError("x"), "(no text: KeyError was raised instead)", "x"),
         (Odd("x"), r"Odd\udcff", "x"),
         (deep_group(), "ExceptionGroup", "outer (1 sub-exception)"),
         (SystemExit("end"), "SystemExit", "end"),
@@ -143,14 +143,14 @@ def deep_group() -> BaseException:
         "exit",
     ],
 )
-def test_type_and_text_of_every_error_can_be_sent(error: BaseException, type_: str, message: str | None) -> None:
+def test_every_error_is_sent_with_type_and_text(error: BaseException, type_: str, message: str | None) -> None:
     description = sent(error)
     assert description["type"] == type_
     assert message is None or description["message"] == message
 
 
 @pytest.mark.parametrize("character", ["x", "é", "😀", "\x00", '"', "\udcff"])
-def test_a_long_text_is_cut_and_says_how_long_it_was(character: str) -> None:
+def test_a_long_text_is_cut_and_ends_with_its_length(character: str) -> None:
     description = sent(ValueError(character * 200_000))
     assert description["message"].endswith("… (cut from 200000 characters)")
     assert len(json.dumps(description, ensure_ascii=False).encode()) <= 32_768 + 30
@@ -163,9 +163,9 @@ def test_a_long_name_leaves_room_for_the_text() -> None:
     assert description["message"] == "the text"
 
 
-@pytest.mark.parametrize("largest", [1024, 5_000, 33_000, 65_536])
-async def test_an_error_that_is_too_large_is_cut_until_the_service_takes_it(largest: int) -> None:
-    service = await run(raising(ValueError("é\x00" * 100_000)), LimitedService(largest))
+@pytest.mark.parametrize("max_body", [1024, 5_000, 33_000, 65_536])
+async def test_an_error_that_is_too_large_is_cut_until_the_service_accepts_it(max_body: int) -> None:
+    service = await run(raising(ValueError("é\x00" * 100_000)), LimitedService(max_body))
     assert set(service.paths) == {"/v1/jobs/j1/release"}
     error = service.accepted["error_message"]
     assert error["type"] == "ValueError"
@@ -173,13 +173,13 @@ async def test_an_error_that_is_too_large_is_cut_until_the_service_takes_it(larg
     assert len(service.keys) == len(service.bodies)
 
 
-async def test_an_error_that_the_service_rejects_in_every_form_still_counts_as_one_failed_attempt() -> None:
+async def test_an_error_that_the_service_always_rejects_counts_as_one_failed_attempt() -> None:
     service = await run(raising(ValueError("nasty")), LimitedService(rejected=b"nasty"))
     assert service.paths == ["/v1/jobs/j1/release"] * 2
     assert service.accepted["error_message"]["type"] == "RequestRefused"
 
 
-async def test_a_release_that_the_service_never_accepts_does_not_fail_the_job_for_good() -> None:
+async def test_a_rejected_release_does_not_fail_the_job_for_good() -> None:
     service = await run(raising(ValueError("x")), LimitedService(rejected=b"", status=403))
     assert service.paths == ["/v1/jobs/j1/release"]
 
@@ -221,7 +221,7 @@ cannot_be_sent = pytest.mark.parametrize(
 
 
 @cannot_be_sent
-async def test_a_result_that_cannot_be_sent_ends_the_job_with_the_reason(value: object, type_: str, why: str) -> None:
+async def test_a_result_that_cannot_be_sent_fails_the_job_with_the_reason(value: object, type_: str, why: str) -> None:
     service = await run(lambda work: value, LimitedService())
     assert service.paths == ["/v1/jobs/j1"]
     assert service.accepted["status"] == "failed"
@@ -232,7 +232,9 @@ async def test_a_result_that_cannot_be_sent_ends_the_job_with_the_reason(value: 
 
 
 @cannot_be_sent
-async def test_a_job_failed_for_good_is_ended_also_by_what_cannot_be_sent(value: Any, type_: str, why: str) -> None:
+async def test_a_job_failed_value_that_cannot_be_sent_fails_the_job_with_the_reason(
+    value: Any, type_: str, why: str
+) -> None:
     def function(work: Work) -> None:
         raise JobFailed(value)
 
@@ -244,32 +246,32 @@ async def test_a_job_failed_for_good_is_ended_also_by_what_cannot_be_sent(value:
     assert why in error["message"]
 
 
-async def test_what_a_rejected_error_message_said_is_kept_as_an_excerpt() -> None:
+async def test_an_excerpt_of_a_rejected_error_message_is_kept() -> None:
     service = await run(raising(JobFailed("no slate " + "x" * 5_000)), LimitedService(5_000))
     error = service.accepted["error_message"]
     assert error["type"] == "RequestRefused"
     assert error["message"].startswith("the `error_message` of `JobFailed` cannot be sent: 413 ")
-    assert "; it was 'no slate xxx" in error["message"]
+    assert "; value: 'no slate xxx" in error["message"]
 
 
 def test_an_excerpt_is_valid_unicode() -> None:
     error = JobFailed("fine")
     error.error_message = "no slate \udcff"
-    message = json.loads(broken(Work({}), error).body)["error_message"]["message"]
-    assert message.endswith(r"; it was 'no slate \udcff'")
+    message = json.loads(failure_update(Work({}), error).body)["error_message"]["message"]
+    assert message.endswith(r"; value: 'no slate \udcff'")
 
 
-async def test_a_failure_of_a_class_that_forgot_its_error_message_ends_the_job() -> None:
-    class Forgetful(JobFailed):
+async def test_a_job_failed_subclass_without_an_error_message_fails_the_job() -> None:
+    class WithoutErrorMessage(JobFailed):
         def __init__(self) -> None:
             pass
 
-    service = await run(raising(Forgetful()), LimitedService())
+    service = await run(raising(WithoutErrorMessage()), LimitedService())
     assert service.accepted["status"] == "failed"
     assert "no attribute 'error_message'" in service.accepted["error_message"]["message"]
 
 
-async def test_a_result_that_is_too_large_ends_the_job_and_says_so() -> None:
+async def test_a_result_that_is_too_large_fails_the_job_with_the_reason() -> None:
     service = await run(lambda work: "x" * 2_000, LimitedService())
     assert service.accepted["status"] == "failed"
     error = service.accepted["error_message"]
@@ -277,7 +279,7 @@ async def test_a_result_that_is_too_large_ends_the_job_and_says_so() -> None:
     assert error["message"].startswith("the result cannot be sent: 413 ")
 
 
-async def test_progress_is_left_out_where_a_result_does_not_fit_beside_it() -> None:
+async def test_progress_is_omitted_if_the_result_does_not_fit_beside_it() -> None:
     def function(work: Work) -> str:
         work.progress(1, message="m" * 500)
         return "x" * 900
@@ -286,13 +288,13 @@ async def test_progress_is_left_out_where_a_result_does_not_fit_beside_it() -> N
     assert service.accepted == {"status": "completed", "result": "x" * 900}
 
 
-def test_integers_of_any_size_and_surrogate_pairs_stay_what_they_are() -> None:
+def test_integers_and_surrogate_pairs_are_sent_exactly() -> None:
     result = [2**53 + 1, -(2**200), "\ud83d\ude00", "\x00"]
-    body = ended(Work({}), result).body
+    body = success_update(Work({}), result).body
     assert json.loads(body)["result"] == [2**53 + 1, -(2**200), "😀", "\x00"]
 
 
-def test_an_error_that_no_log_can_format_is_logged_by_its_type(
+def test_an_error_that_cannot_be_formatted_is_logged_with_its_type(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("jobstate_worker"), "disabled", False)
@@ -309,4 +311,4 @@ def test_an_error_that_no_log_can_format_is_logged_by_its_type(
         assert sent(ValueError("x")) == {"type": "ValueError", "message": "x"}
     finally:
         caplog.handler.removeFilter(filter_)
-    assert caplog.messages == ["j1: the function raised ValueError"]
+    assert caplog.messages == ["job j1: attempt failed with ValueError"]

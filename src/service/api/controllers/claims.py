@@ -1,4 +1,4 @@
-"""The work on jobs over HTTP: claim one, be heard of, give it back."""
+"""Claims and leases over HTTP: claim a job, extend its lease, release it."""
 
 import contextlib
 from collections.abc import Awaitable
@@ -9,8 +9,8 @@ from litestar import Controller, Request, Response, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
-from service.api.controllers.job import JobIdInPath
-from service.api.middleware.concurrency import get_slot, on_disconnect
+from service.api.long_poll import on_disconnect
+from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import (
     BODY_ERRORS,
@@ -20,14 +20,13 @@ from service.api.openapi.operations import (
     operation_docs,
     problems,
 )
+from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken
 from service.api.request_bodies import StructDTO
 from service.api.responses import HEADERS, StructResponse, job_response
 from service.api.schemas import (
     ClaimJob,
-    IdempotencyKey,
-    LeaseToken,
+    HeartbeatJob,
     ReleaseJob,
-    SendHeartbeat,
     progress_of,
     raw_or_none,
     unset_to_none,
@@ -37,13 +36,13 @@ from service.domain.jobs import Claim, HeartbeatResult, Job
 from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.leases import LeaseManager
 
-#: What a request without a body says.
-NO_PROGRESS: Final = SendHeartbeat()
+#: The bodies of requests that send none.
+NO_PROGRESS: Final = HeartbeatJob()
 NO_ERROR: Final = ReleaseJob()
 
 
 class ClaimController(Controller):
-    """What workers do."""
+    """Claims and leases."""
 
     path = "/v1"
     tags = ("workers",)
@@ -57,8 +56,8 @@ class ClaimController(Controller):
         return_dto=None,
         **operation_docs(
             {
-                200: SuccessResponse("A job, and the lease on it.", examples={"claim": examples.CLAIM}),
-                204: SuccessResponse("No job is due in these queues."),
+                200: SuccessResponse("The job and its lease.", examples={"claim": examples.CLAIM}),
+                204: SuccessResponse("No job in these queues is ready."),
             },
             *WRITE_ERRORS,
             *BODY_ERRORS,
@@ -66,23 +65,23 @@ class ClaimController(Controller):
             requests=examples.CLAIM_JOB,
         ),
     )
-    async def claim(
+    async def claim_job(
         self,
         request: Request[Any, Any, Any],
         data: JSONBody[ClaimJob],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Claim]:
-        """Take the oldest job that is due in the queues; the lease's token goes along with all that is said of it.
+        """Claim the oldest job that is ready in the queues. Send its lease's token as `Lease-Token` with each change.
 
-        Repeated under its `Idempotency-Key`, a claim gives the same job and lease while that lease holds. The same key
-        with other `queues`, `worker` or `lease_seconds` is refused until a minute after the lease that was asked for.
-        The order of `queues`, and `wait_seconds`, may differ. A claim that got no job is not remembered.
+        A repeated claim with the same `Idempotency-Key` returns the same job and lease while that lease holds. The
+        same key with other `queues`, `worker` or `lease_seconds` is rejected until a minute after `lease_seconds`. The
+        order of `queues`, and `wait_seconds`, may differ. A claim that got no job is not remembered.
         """
         constraints.WAIT_SECONDS.validate("wait_seconds", data.wait_seconds)
-        turn = PendingClaim(data.queues)
+        pending = PendingClaim(data.queues)
         state = request.app.state
         lease_manager: LeaseManager = state["lease_manager"]
-        waiting: ClaimWaiter = state["waiting"]
+        claim_waiter: ClaimWaiter = state["claim_waiter"]
 
         def try_claim() -> Awaitable[tuple[Claim | None, float | None]]:
             return lease_manager.try_claim(
@@ -91,14 +90,12 @@ class ClaimController(Controller):
 
         if data.wait_seconds:
             get_slot(request.scope).start_waiting()
-        async with on_disconnect(request, turn.disconnect):
-            claim = await waiting.claim(turn, data.wait_seconds, try_claim)
+        async with on_disconnect(request, pending.disconnect):
+            claim = await claim_waiter.claim(pending, data.wait_seconds, try_claim)
         if claim is None:
             return Response(None, status_code=204)  # type: ignore[arg-type]
         structlog.contextvars.bind_contextvars(job_id=claim.job.job_id)
-        if (
-            turn.is_disconnected and idempotency_key is None
-        ):  # nobody will ever hear of the lease: the next may have the job
+        if pending.is_disconnected and idempotency_key is None:  # nobody can learn of this lease
             await _release_unclaimed(lease_manager, claim)
         return StructResponse(claim)
 
@@ -107,10 +104,14 @@ class ClaimController(Controller):
         operation_id="heartbeatJob",
         summary="Extend a lease",
         status_code=200,
-        dto=StructDTO[SendHeartbeat],
+        dto=StructDTO[HeartbeatJob],
         return_dto=None,
         **operation_docs(
-            {200: SuccessResponse("The lease's new end, and whether to stop.", examples={"go on": examples.HEARTBEAT})},
+            {
+                200: SuccessResponse(
+                    "When the lease expires, and whether to stop.", examples={"continue": examples.HEARTBEAT}
+                )
+            },
             *DELETE_ERRORS,
             *BODY_ERRORS,
             *problems(errors.JobNotFound, errors.LeaseLost),
@@ -118,14 +119,14 @@ class ClaimController(Controller):
             body_required=False,
         ),
     )
-    async def heartbeat(
+    async def heartbeat_job(
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        data: JSONBody[SendHeartbeat] = NO_PROGRESS,
+        data: JSONBody[HeartbeatJob] = NO_PROGRESS,
         lease_token: LeaseToken = None,
     ) -> Response[HeartbeatResult]:
-        """Extend the lease and take the progress; the answer says whether a cancel was asked for."""
+        """Extend the lease and report progress. The worker should stop if `cancel_requested` is true."""
         lease_manager: LeaseManager = request.app.state["lease_manager"]
         return StructResponse(
             await lease_manager.heartbeat(
@@ -139,14 +140,14 @@ class ClaimController(Controller):
     @post(
         "/jobs/{job_id:str}/release",
         operation_id="releaseJob",
-        summary="Give a job back",
+        summary="Release a job",
         status_code=200,
         dto=StructDTO[ReleaseJob],
         return_dto=None,
         **operation_docs(
             {
                 200: SuccessResponse(
-                    "The record: pending again, failed, or cancelled.", HEADERS, {"pending": examples.RELEASED}
+                    "The job: pending again, failed or cancelled.", HEADERS, {"pending": examples.RELEASED}
                 )
             },
             *WRITE_ERRORS,
@@ -156,7 +157,7 @@ class ClaimController(Controller):
             body_required=False,
         ),
     )
-    async def release(
+    async def release_job(
         self,
         job_id: JobIdInPath,
         lease_manager: NamedDependency[LeaseManager],
@@ -164,7 +165,11 @@ class ClaimController(Controller):
         idempotency_key: IdempotencyKey = None,
         lease_token: LeaseToken = None,
     ) -> Response[Job]:
-        """Let another worker have the job; an error counts as a failed attempt, and the last one ends the job."""
+        """End the lease so that another worker can claim the job.
+
+        With an `error_message` the attempt counts as failed; after `max_attempts` failures the job is failed. If
+        cancellation was requested, the job becomes cancelled.
+        """
         job = await lease_manager.release_job(
             job_id,
             lease_token,
@@ -176,6 +181,6 @@ class ClaimController(Controller):
 
 
 async def _release_unclaimed(lease_manager: LeaseManager, claim: Claim) -> None:
-    """Give back a job that nobody has heard of; where that fails, its lease runs out."""
+    """Release a job whose claim got no response. If that fails, its lease expires."""
     with contextlib.suppress(errors.JobStateError):
         await lease_manager.release_job(claim.job.job_id, claim.lease.token)

@@ -1,4 +1,4 @@
-"""One job over HTTP: get, change, cancel, delete."""
+"""One job over HTTP: get, update, cancel and delete it."""
 
 import asyncio
 import contextlib
@@ -6,12 +6,12 @@ from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, delete, get, patch, post
 from litestar.di import NamedDependency
-from litestar.openapi.spec import Example
-from litestar.params import HeaderParameter, JSONBody, PathParameter
+from litestar.params import HeaderParameter, JSONBody
 from msgspec import Raw
 
 from service.api.etags import ETAG_LIST_PATTERN, etag_matches, parse_if_match
-from service.api.middleware.concurrency import get_slot, on_disconnect, parse_prefer_wait
+from service.api.long_poll import on_disconnect, parse_prefer_wait
+from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import (
     BODY_ERRORS,
@@ -21,19 +21,17 @@ from service.api.openapi.operations import (
     READ_ERRORS,
     WRITE_ERRORS,
     SuccessResponse,
-    integer_parameter,
     operation_docs,
     problems,
 )
+from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken, integer_parameter
 from service.api.problems import RETRY_AFTER
 from service.api.request_bodies import StructDTO, decode
 from service.api.request_checks import JSON
 from service.api.responses import HEADERS, StructResponse, job_headers, job_response
 from service.api.schemas import (
     CancelJob,
-    ChangeJob,
-    IdempotencyKey,
-    LeaseToken,
+    UpdateJob,
     progress_of,
     raw_or_none,
     unset_to_none,
@@ -47,19 +45,11 @@ from service.store.deadlines import TimeBudget, budget
 from service.store.events.job_watcher import JobWatcher
 from service.store.jobs import JobStateManager
 
-JobIdInPath = Annotated[
-    str,
-    PathParameter(
-        description=f"The job's id: {constraints.JOB_ID.allowed}",
-        pattern=constraints.JOB_ID.regex,
-        examples=[Example(value=examples.PENDING.job_id)],
-    ),
-]
 IfMatch = Annotated[
     str | None,
     HeaderParameter(
         name="If-Match",
-        description="Only if the record has one of these ETags, or `*`",
+        description="Fail with 412 unless the job's ETag is one of these; `*` allows any",
         schema_extra={"pattern": ETAG_LIST_PATTERN},
     ),
 ]
@@ -67,22 +57,22 @@ IfNoneMatch = Annotated[
     str | None,
     HeaderParameter(
         name="If-None-Match",
-        description="304 if the record still has one of these ETags",
+        description="Return 304 if the ETag is one of these",
         schema_extra={"pattern": ETAG_LIST_PATTERN},
     ),
 ]
-Wait = Annotated[str | None, integer_parameter("Seconds to wait for a change", constraints.WAIT_SECONDS)]
+Wait = Annotated[str | None, integer_parameter("The maximum seconds to wait for a change", constraints.WAIT_SECONDS)]
 Prefer = Annotated[
     str | None,
     HeaderParameter(
         name="Prefer",
-        description=f"`wait=…` asks for the same (RFC 7240); more than {constraints.WAIT_SECONDS.maximum} counts as that many",
+        description=f"`wait=N` is the same as `wait` (RFC 7240), at most {constraints.WAIT_SECONDS.maximum}",
     ),
 ]
 
 
 class JobController(Controller):
-    """The record of one job."""
+    """One job."""
 
     path = "/v1/jobs"
     tags = ("jobs",)
@@ -94,17 +84,17 @@ class JobController(Controller):
         **operation_docs(
             {
                 200: SuccessResponse(
-                    "The record.",
+                    "The job.",
                     (*HEADERS, PREFERENCE_APPLIED),
                     {"pending": examples.PENDING, "running": examples.RUNNING, "completed": examples.COMPLETED},
                 ),
-                304: SuccessResponse("The client has this very record.", (*HEADERS, PREFERENCE_APPLIED)),
+                304: SuccessResponse("The ETag is one of `If-None-Match`.", (*HEADERS, PREFERENCE_APPLIED)),
             },
             *READ_ERRORS,
             *problems(errors.JobNotFound, errors.TooManyWatchers, errors.Draining),
         ),
     )
-    async def read(
+    async def get_job(
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
@@ -113,14 +103,14 @@ class JobController(Controller):
         prefer: Prefer = None,
         if_none_match: IfNoneMatch = None,
     ) -> Response[Job]:
-        """Return the record with its ETag; `Retry-After` says when to ask again while the job has not ended.
+        """Return the job with its ETag. Until the job is finished, `Retry-After` says when to poll again.
 
-        With `wait`, return it once its ETag is none of `If-None-Match`, or without that header once it has changed; at
-        the latest after so many seconds, and at once if the job has ended.
+        With `wait`, the service responds when the ETag is none of `If-None-Match`. Without that header it responds
+        when the job changes. It responds at the latest after `wait` seconds, and at once if the job is finished.
         """
-        asked = None if wait is None else constraints.WAIT_SECONDS.parse("wait", wait)
-        preferred = parse_prefer_wait(prefer) if asked is None else None
-        if seconds := asked or preferred:
+        requested = None if wait is None else constraints.WAIT_SECONDS.parse("wait", wait)
+        preferred = parse_prefer_wait(prefer) if requested is None else None
+        if seconds := requested or preferred:
             await _wait_for_change(request, job_id, seconds, if_none_match)
         job = await job_manager.get_job(job_id)
         if job is None:
@@ -138,16 +128,16 @@ class JobController(Controller):
             {
                 200: SuccessResponse("The result, any JSON.", (ETAG,), {"lineups": examples.RESULT}),
                 204: SuccessResponse("The job completed without a result.", (ETAG,)),
-                304: SuccessResponse("The client has this very result.", (ETAG,)),
+                304: SuccessResponse("The ETag is one of `If-None-Match`.", (ETAG,)),
             },
             *READ_ERRORS,
             *problems(errors.JobNotFound, errors.ResultNotReady, errors.JobFailed, errors.JobCancelled),
         ),
     )
-    async def result(
+    async def get_job_result(
         self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager], if_none_match: IfNoneMatch = None
     ) -> Response[Raw]:
-        """Return the bare result as it was sent; 204 if the job completed without one."""
+        """Return the job's result as the worker sent it, or 204 if the job completed without one."""
         job = await job_manager.get_result(job_id)
         if etag_matches(job, if_none_match):
             return Response(None, status_code=304, headers=job_headers(job))  # type: ignore[arg-type]
@@ -158,15 +148,15 @@ class JobController(Controller):
     @get(
         "/{job_id:str}/history",
         operation_id="getJobHistory",
-        summary="Get what has become of a job",
+        summary="Get a job's history",
         **operation_docs(
-            {200: SuccessResponse("Its changes.", examples={"completed": examples.HISTORY})},
+            {200: SuccessResponse("The history.", examples={"completed": examples.HISTORY})},
             *READ_ERRORS,
             *problems(errors.JobNotFound),
         ),
     )
-    async def history(self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager]) -> History:
-        """Return the job's changes so far, oldest first: created, claimed, given back, asked to stop, ended."""
+    async def get_job_history(self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager]) -> History:
+        """Return the job's changes, oldest first: creation, claims, releases, cancellation request, final status."""
         history = await job_manager.get_history(job_id)
         if history is None:
             raise JobNotFound(job_id)
@@ -175,13 +165,13 @@ class JobController(Controller):
     @patch(
         "/{job_id:str}",
         operation_id="updateJob",
-        summary="Move a job to another status",
-        dto=StructDTO[ChangeJob],
+        summary="Update a job",
+        dto=StructDTO[UpdateJob],
         return_dto=None,
         **operation_docs(
             {
                 200: SuccessResponse(
-                    "The new record.", HEADERS, {"running": examples.RUNNING, "completed": examples.COMPLETED}
+                    "The updated job.", HEADERS, {"running": examples.RUNNING, "completed": examples.COMPLETED}
                 )
             },
             *WRITE_ERRORS,
@@ -191,16 +181,20 @@ class JobController(Controller):
             requests=examples.CHANGE,
         ),
     )
-    async def change(
+    async def update_job(
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        data: JSONBody[ChangeJob],
+        data: JSONBody[UpdateJob],
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
         lease_token: LeaseToken = None,
     ) -> Response[Job]:
-        """Apply the change whole or refuse it; a result goes with completed, an error with failed or cancelled."""
+        """Change the job's status, or report progress of a running job.
+
+        A `result` needs the status `completed`, an `error_message` needs `failed` or `cancelled`. A leased job needs
+        the `Lease-Token` of its lease.
+        """
         job_manager: JobStateManager = request.app.state["job_manager"]
         job = await job_manager.update_job_status(
             job_id,
@@ -222,9 +216,11 @@ class JobController(Controller):
         status_code=200,
         **operation_docs(
             {
-                200: SuccessResponse("The record, cancelled.", HEADERS, {"cancelled": examples.CANCELLED}),
+                200: SuccessResponse("The cancelled job.", HEADERS, {"cancelled": examples.CANCELLED}),
                 202: SuccessResponse(
-                    "The holder of its lease was asked to stop.", HEADERS, {"asked": examples.CANCEL_REQUESTED}
+                    "The worker is asked to stop.",
+                    HEADERS,
+                    {"requested": examples.CANCEL_REQUESTED},
                 ),
             },
             *WRITE_ERRORS,
@@ -232,7 +228,7 @@ class JobController(Controller):
             *problems(errors.PreconditionFailed, errors.IdempotencyKeyReused, 413, 415),
         ),
     )
-    async def cancel(
+    async def cancel_job(
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
@@ -241,7 +237,7 @@ class JobController(Controller):
         if_match: IfMatch = None,
         lease_token: LeaseToken = None,
     ) -> Response[Job]:
-        """Cancel a job that has not ended; ask the holder of a leased one to stop. The body is empty."""
+        """Cancel a job that is not finished. If the job is leased, ask its worker to stop. The request has no body."""
         decode(CancelJob, await request.body() or b"{}")
         versions = parse_if_match(if_match)
         job = await job_manager.cancel_job(
@@ -254,19 +250,19 @@ class JobController(Controller):
         operation_id="deleteJob",
         summary="Delete a job",
         **operation_docs(
-            {204: SuccessResponse("The job is gone.")},
+            {204: SuccessResponse("The job is deleted.")},
             *DELETE_ERRORS,
             *problems(errors.JobNotFound, errors.JobNotFinal, errors.PreconditionFailed),
         ),
     )
-    async def remove(
+    async def delete_job(
         self,
         job_id: JobIdInPath,
         job_manager: NamedDependency[JobStateManager],
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
     ) -> None:
-        """Delete a job that has ended; its id is free again."""
+        """Delete a finished job. Its id can be used again."""
         versions = parse_if_match(if_match)
         await job_manager.delete_job(job_id, change_id=idempotency_key, if_match=versions)
 
@@ -274,20 +270,20 @@ class JobController(Controller):
 async def _wait_for_change(
     request: Request[Any, Any, Any], job_id: str, seconds: int, if_none_match: str | None
 ) -> None:
-    """Return when a job is there to be answered: by what it is, by what it becomes, or because the time is over."""
-    watching: JobWatcher = request.app.state.watching
-    if watching.is_closed:  # else its client would ask again at once
+    """Return when the job changes, when it is finished, or after `seconds`."""
+    job_watcher: JobWatcher = request.app.state.job_watcher
+    if job_watcher.is_closed:  # an immediate response would make the client poll again at once
         raise errors.Draining(RETRY_AFTER)
-    seat = get_slot(request.scope)
-    seat.start_watching()
-    watch = seat.enter_context(watching.watch(job_id))
-    job = await watching.get_job(job_id)
+    slot = get_slot(request.scope)
+    slot.start_watching()
+    watch = slot.enter_context(job_watcher.watch(job_id))
+    job = await job_watcher.get_job(job_id)
     if job is None or job.is_final or (if_none_match is not None and not etag_matches(job, if_none_match)):
         return
-    following = watching.follow(watch, job, job.version)
+    changes = job_watcher.follow(watch, job, job.version)
     with contextlib.suppress(TimeoutError):
-        async with on_disconnect(request, watch.leave), asyncio.timeout(seconds), contextlib.aclosing(following):
-            async for seen in following:
-                if isinstance(seen, Event) or (isinstance(seen, Job) and not etag_matches(seen, if_none_match)):
+        async with on_disconnect(request, watch.close), asyncio.timeout(seconds), contextlib.aclosing(changes):
+            async for change in changes:
+                if isinstance(change, Event) or (isinstance(change, Job) and not etag_matches(change, if_none_match)):
                     break
     budget.set(TimeBudget())

@@ -1,4 +1,4 @@
-"""The jobs as a whole over HTTP: create one, list, get many, count."""
+"""Jobs over HTTP: create one, list them, get many, count them."""
 
 from typing import Annotated, Any, Final
 
@@ -20,61 +20,43 @@ from service.api.openapi.operations import (
     READ_ERRORS,
     WRITE_ERRORS,
     SuccessResponse,
-    integer_parameter,
     operation_docs,
     problems,
 )
+from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, integer_parameter
 from service.api.request_bodies import StructDTO
 from service.api.responses import StructResponse
-from service.api.schemas import BatchGet, CreateJob, IdempotencyKey, JobList, unset_to_none
+from service.api.schemas import BatchGet, CreateJob, JobList, unset_to_none
 from service.domain import constraints, errors, validation
 from service.domain.errors import IdempotencyKeyReused, JobExists
 from service.domain.jobs import CreateResult, Job, JobBatch, JobFilter, Stats
-from service.domain.states import Status
 from service.store.jobs import OPTIONAL_FIELDS, JobStateManager
 
-_LIST_INCLUDED: Final = rf"(?:{'|'.join(OPTIONAL_FIELDS)})"
+_OPTIONAL_FIELD: Final = rf"(?:{'|'.join(OPTIONAL_FIELDS)})"
 
-StatusFilter = Annotated[
-    str | None,  # Litestar would read the word "null" as none
-    QueryParameter(description=f"Only these: {', '.join(Status)}", schema_extra={"enum": list(Status)}),
-]
-QueueFilter = Annotated[
-    str | None,
-    QueryParameter(
-        description=f"Only of this queue: {constraints.QUEUE.allowed}", schema_extra=constraints.QUEUE.json_schema
-    ),
-]
-SlateFilter = Annotated[
-    str | None,
-    QueryParameter(
-        description=f"Only of this slate: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.json_schema
-    ),
-]
 CorrelationFilter = Annotated[
     str | None,
     QueryParameter(
-        description=f"Only with this: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.json_schema
+        description=f"Only jobs with this correlation id: {constraints.LABEL.allowed}",
+        schema_extra=constraints.LABEL.json_schema,
     ),
 ]
 Limit = Annotated[
     str | None,
-    integer_parameter("Most jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
+    integer_parameter("The maximum jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
 ]
-Cursor = Annotated[
-    str | None, QueryParameter(description="Where to go on: `next_cursor` of the page before, with the same filters")
-]
+Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the previous page; send the same filters")]
 Include = Annotated[
     str | None,
     QueryParameter(
-        description=f"Show these as well: one or more of {', '.join(OPTIONAL_FIELDS)}, separated by commas",
-        schema_extra={"pattern": rf"^ *{_LIST_INCLUDED} *(?:, *{_LIST_INCLUDED} *)*$"},
+        description=f"Fields to include: one or more of {', '.join(OPTIONAL_FIELDS)}, separated by commas",
+        schema_extra={"pattern": rf"^ *{_OPTIONAL_FIELD} *(?:, *{_OPTIONAL_FIELD} *)*$"},
     ),
 ]
 
 
 class JobsController(Controller):
-    """All jobs together."""
+    """The collection of jobs."""
 
     path = "/v1"
     tags = ("jobs",)
@@ -88,7 +70,7 @@ class JobsController(Controller):
         **operation_docs(
             {
                 201: SuccessResponse(
-                    "The job: new, or as it is now if an equal request had created it.",
+                    "The job, new or created by an equal request before.",
                     (ETAG, LOCATION, IDEMPOTENCY_REPLAYED),
                     {"pending": examples.PENDING},
                     ("getJob", "getJobResult", "updateJob", "cancelJob", "deleteJob"),
@@ -100,19 +82,23 @@ class JobsController(Controller):
             requests=examples.CREATE,
         ),
     )
-    async def create(
+    async def create_job(
         self,
         request: Request[Any, Any, Any],
         data: JSONBody[CreateJob],
         idempotency_key: IdempotencyKey = None,
     ) -> Response[Job]:
-        """Create a pending job; an equal request sent again is answered with the record as it is now."""
-        creation = await _create(request.app.state["job_manager"], data, idempotency_key, request)
-        structlog.contextvars.bind_contextvars(job_id=creation.job.job_id)
-        headers = {"Location": address(request.scope, f"/v1/jobs/{creation.job.job_id}"), "ETag": etag(creation.job)}
-        if creation.replayed:
+        """Create a pending job.
+
+        An equal request with the same `job_id` or `Idempotency-Key` creates nothing. It returns the current job, with
+        `Idempotency-Replayed: true`.
+        """
+        created = await _create(request.app.state["job_manager"], data, idempotency_key, request)
+        structlog.contextvars.bind_contextvars(job_id=created.job.job_id)
+        headers = {"Location": address(request.scope, f"/v1/jobs/{created.job.job_id}"), "ETag": etag(created.job)}
+        if created.replayed:
             headers["Idempotency-Replayed"] = "true"
-        return StructResponse(creation.job, headers=headers)
+        return StructResponse(created.job, headers=headers)
 
     @get(
         "/jobs",
@@ -133,34 +119,37 @@ class JobsController(Controller):
         cursor: Cursor = None,
         include: Include = None,
     ) -> JobList:
-        """Return the jobs that match all filters, newest first; a page may be short while `next_cursor` is there."""
-        wanted = JobFilter(
+        """Return the jobs that match all filters, newest first.
+
+        A page may have fewer than `limit` jobs although more follow: read on until `next_cursor` is absent.
+        """
+        filters = JobFilter(
             status=None if status is None else validation.parse_status(status),
             queue=queue,
             slate_id=slate_id,
             correlation_id=correlation_id,
         )
-        before = cursors.decode(cursor, wanted)
-        most = constraints.DEFAULT_PAGE_LIMIT if limit is None else constraints.PAGE_LIMIT.parse("limit", limit)
-        page = await job_manager.list_jobs(wanted, limit=most, before=before, include=_included(include))
-        return JobList(page.items, cursors.encode(page.next_before, wanted))
+        before = cursors.decode(cursor, filters)
+        max_jobs = constraints.DEFAULT_PAGE_LIMIT if limit is None else constraints.PAGE_LIMIT.parse("limit", limit)
+        page = await job_manager.list_jobs(filters, limit=max_jobs, before=before, include=_included(include))
+        return JobList(page.items, cursors.encode(page.next_before, filters))
 
     @post(
         "/batch-get",
         operation_id="batchGetJobs",
-        summary="Get many jobs by their ids",
+        summary="Get many jobs",
         status_code=200,
         dto=StructDTO[BatchGet],
         return_dto=None,
         **operation_docs(
-            {200: SuccessResponse("The jobs, and the ids that no job has.", examples={"one found": examples.BATCH})},
+            {200: SuccessResponse("The jobs, and the ids without a job.", examples={"one found": examples.BATCH})},
             *READ_ERRORS,
             *BODY_ERRORS,
             requests=examples.BATCH_GET,
         ),
     )
-    async def batch_get(self, data: JSONBody[BatchGet], job_manager: NamedDependency[JobStateManager]) -> JobBatch:
-        """Return the jobs, in the order asked for and each once, and the ids that no job has."""
+    async def batch_get_jobs(self, data: JSONBody[BatchGet], job_manager: NamedDependency[JobStateManager]) -> JobBatch:
+        """Return jobs by their ids, each once and in the order of the request, and the ids without a job."""
         return await job_manager.get_jobs(data.job_ids)
 
     @get(
@@ -169,20 +158,20 @@ class JobsController(Controller):
         summary="Count jobs",
         **operation_docs({200: SuccessResponse("The counts.", examples={"counts": examples.STATS})}, *READ_ERRORS),
     )
-    async def stats(self, job_manager: NamedDependency[JobStateManager]) -> Stats:
-        """Return counts per status and queue, exact at the moment of asking."""
+    async def get_stats(self, job_manager: NamedDependency[JobStateManager]) -> Stats:
+        """Return the current number of jobs by status and by queue. The counts are exact."""
         return await job_manager.get_stats()
 
 
 async def _create(
     job_manager: JobStateManager, data: CreateJob, key: str | None, request: Request[Any, Any, Any]
 ) -> CreateResult:
-    """Create under the client's id, else the one that its key stands for, else a new one."""
-    own_id = unset_to_none(data.job_id)
+    """Create a job under the client's id, else under the id of its idempotency key, else under a new one."""
+    client_id = unset_to_none(data.job_id)
     by_key = None if key is None else constraints.job_id_for_key(key)
     try:
         return await job_manager.create_job(
-            own_id if own_id is not None else by_key or constraints.new_job_id(),
+            client_id if client_id is not None else by_key or constraints.new_job_id(),
             data.input_params,
             unset_to_none(data.correlation_id),
             queue=data.queue,
@@ -195,13 +184,13 @@ async def _create(
             request_correlation_id=correlation_id(request.scope),
         )
     except JobExists as error:
-        if own_id is None and key is not None:
+        if client_id is None and key is not None:
             raise IdempotencyKeyReused from error
         raise
 
 
 def _traceparent(request: Request[Any, Any, Any]) -> str | None:
-    """Return the trace context of the caller; a broken one is passed over, as W3C Trace Context asks."""
+    """Return the trace context of the client; W3C Trace Context has an invalid one ignored."""
     sent = request.headers.getall("traceparent", [])
     return sent[0] if len(sent) == 1 and constraints.TRACEPARENT.is_valid(sent[0]) else None
 

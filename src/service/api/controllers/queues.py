@@ -1,8 +1,8 @@
-"""The queues and the drain over HTTP: what operators let workers have."""
+"""Queues over HTTP: list them, pause one, limit how many of its jobs run."""
 
 from typing import Annotated, Final
 
-from litestar import Controller, delete, get, post, put
+from litestar import Controller, get, put
 from litestar.di import NamedDependency
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
@@ -10,25 +10,23 @@ from litestar.params import JSONBody, PathParameter
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import (
     BODY_ERRORS,
-    DELETE_ERRORS,
     READ_ERRORS,
     WRITE_ERRORS,
     SuccessResponse,
     operation_docs,
 )
 from service.api.request_bodies import StructDTO
-from service.api.schemas import ConfigureQueue, QueueList, StartDrain
+from service.api.schemas import ConfigureQueue, QueueList
 from service.domain import constraints
-from service.domain.jobs import DrainStatus, Queue
-from service.store.leases import LeaseManager
+from service.domain.jobs import Queue
+from service.store.queues import QueueManager
 
-#: What a request without a body asks for.
+#: The body of a request that sends none.
 NO_SETTINGS: Final = ConfigureQueue()
-DEFAULT_DRAIN: Final = StartDrain()
 QueueInPath = Annotated[
     str,
     PathParameter(
-        description=f"The queue: {constraints.QUEUE.allowed}",
+        description=f"The queue's name: {constraints.QUEUE.allowed}",
         pattern=constraints.QUEUE.regex,
         examples=[Example(value="lineups")],
     ),
@@ -36,7 +34,7 @@ QueueInPath = Annotated[
 
 
 class QueueController(Controller):
-    """What is given out."""
+    """Queues and their settings."""
 
     path = "/v1"
     tags = ("operations",)
@@ -49,80 +47,33 @@ class QueueController(Controller):
             {200: SuccessResponse("The queues.", examples={"one": QueueList([examples.QUEUE])})}, *READ_ERRORS
         ),
     )
-    async def list_queues(self, lease_manager: NamedDependency[LeaseManager]) -> QueueList:
-        """Return the queues that have jobs or settings of their own, by name."""
-        return QueueList(await lease_manager.get_queues())
+    async def list_queues(self, queue_manager: NamedDependency[QueueManager]) -> QueueList:
+        """Return the queues that have jobs or settings, sorted by name."""
+        return QueueList(await queue_manager.get_queues())
 
     @put(
         "/queues/{queue:str}",
         operation_id="configureQueue",
-        summary="Pause a queue, or cap it",
+        summary="Configure a queue",
         dto=StructDTO[ConfigureQueue],
         return_dto=None,
         **operation_docs(
-            {200: SuccessResponse("The queue as it is now.", examples={"capped": examples.QUEUE})},
+            {200: SuccessResponse("The queue.", examples={"limited": examples.QUEUE})},
             *WRITE_ERRORS,
             *BODY_ERRORS,
             requests=examples.CONFIGURE_QUEUE,
             body_required=False,
         ),
     )
-    async def configure(
+    async def configure_queue(
         self,
         queue: QueueInPath,
-        lease_manager: NamedDependency[LeaseManager],
+        queue_manager: NamedDependency[QueueManager],
         data: JSONBody[ConfigureQueue] = NO_SETTINGS,
     ) -> Queue:
-        """Set whether workers get jobs out of the queue, and how many of its jobs may run at one time.
+        """Pause or resume a queue, or limit how many of its jobs run concurrently.
 
-        A field that is left out stays as it is, so clients that set different fields do not undo one another. `null`
-        clears a field. Without fields, or without a body, nothing changes.
+        A field that is left out does not change. `null` clears a field. A request without fields, or without a body,
+        changes nothing.
         """
-        return await lease_manager.configure_queue(queue, paused=data.paused, max_running=data.max_running)
-
-    @post(
-        "/drain",
-        operation_id="startDrain",
-        summary="Give out nothing for a time",
-        status_code=200,
-        dto=StructDTO[StartDrain],
-        return_dto=None,
-        **operation_docs(
-            {200: SuccessResponse("What is still at work.", examples={"draining": examples.DRAIN})},
-            *DELETE_ERRORS,
-            *BODY_ERRORS,
-            requests=examples.START_DRAIN,
-            body_required=False,
-        ),
-    )
-    async def drain(
-        self, lease_manager: NamedDependency[LeaseManager], data: JSONBody[StartDrain] = DEFAULT_DRAIN
-    ) -> DrainStatus:
-        """Create and claim no jobs, in all replicas, for `{"seconds": …}` (an hour); running jobs go on."""
-        constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
-        return await lease_manager.start_drain(data.seconds)
-
-    @get(
-        "/drain",
-        operation_id="getDrain",
-        summary="Say whether it is safe to stop",
-        **operation_docs(
-            {200: SuccessResponse("What is at work.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
-        ),
-    )
-    async def get_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
-        """Return whether a drain is on, and what is still at work."""
-        return await lease_manager.get_drain()
-
-    @delete(
-        "/drain",
-        operation_id="stopDrain",
-        summary="Give out jobs again",
-        status_code=200,
-        **operation_docs(
-            {200: SuccessResponse("What is at work.", examples={"over": examples.NO_DRAIN})}, *DELETE_ERRORS
-        ),
-    )
-    async def end_drain(self, lease_manager: NamedDependency[LeaseManager]) -> DrainStatus:
-        """Create and claim jobs again."""
-        return await lease_manager.end_drain()
+        return await queue_manager.configure_queue(queue, paused=data.paused, max_running=data.max_running)

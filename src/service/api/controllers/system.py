@@ -1,4 +1,4 @@
-"""What operators and their tools ask: does the process live, does it get its work done, how much and how fast."""
+"""Liveness, readiness and metrics over HTTP."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -37,28 +37,28 @@ class SystemController(Controller):
     @get(
         "/health",
         operation_id="getHealth",
-        summary="Say whether the process lives",
+        summary="Check liveness",
         **operation_docs({200: SuccessResponse("The process lives.", examples={"alive": Health("ok", __version__)})}),
     )
-    async def health(self) -> Health:
-        """Answer while the process lives, whatever Redis does."""
+    async def get_health(self) -> Health:
+        """Return 200 while the process is alive, whether or not Redis is available."""
         return Health("ok", __version__)
 
     @get(
         "/ready",
         operation_id="getReadiness",
-        summary="Say whether jobs can be served",
+        summary="Check readiness",
         **operation_docs(
-            {200: SuccessResponse("Redis takes changes.", examples={"ready": Health("ready", __version__)})},
+            {200: SuccessResponse("The service is ready.", examples={"ready": Health("ready", __version__)})},
             *STORE_ERRORS,
             *problems(errors.Draining),
         ),
     )
-    async def ready(
-        self, job_manager: NamedDependency[JobStateManager], waiting: NamedDependency[ClaimWaiter]
+    async def get_readiness(
+        self, job_manager: NamedDependency[JobStateManager], claim_waiter: NamedDependency[ClaimWaiter]
     ) -> Health:
-        """Answer 200 while Redis takes changes and the process is not about to end, else 503 with a diagnosis."""
-        if waiting.is_closed:
+        """Return 200 while Redis accepts writes and the process is not stopping, else 503 with the reason."""
+        if claim_waiter.is_closed:
             raise errors.Draining(RETRY_AFTER)
         await job_manager.ping()
         return Health("ready", __version__)
@@ -66,13 +66,13 @@ class SystemController(Controller):
     @get(
         "/metrics",
         operation_id="getMetrics",
-        summary="Read the metrics",
+        summary="Get metrics",
         media_type="text/plain",
         opt={PRODUCES: (TEXT, OPENMETRICS, MEDIA_TYPE)},
         **operation_docs(
             {
                 200: SuccessResponse(
-                    "The metrics, in Prometheus' text format or, where it is asked for, in OpenMetrics.",
+                    "The metrics in Prometheus' text format, or in OpenMetrics if `Accept` prefers it.",
                     examples={"jobs": METRICS},
                     extra_media_types=(OPENMETRICS,),
                 )
@@ -80,40 +80,42 @@ class SystemController(Controller):
             *AUTH_ERRORS,
         ),
     )
-    async def metrics(
+    async def get_metrics(
         self,
         request: Request[Any, Any, Any],
         job_manager: NamedDependency[JobStateManager],
         metrics: NamedDependency[Metrics],
     ) -> Response[bytes]:
-        """Return what Prometheus scrapes, of all workers together; without what Redis does not tell."""
+        """Return the metrics of all processes. Those read from Redis are missing while it is unavailable."""
         is_up, stats, health = await asyncio.gather(
             _succeeds(job_manager.ping()),
             _or_none(job_manager.get_stats()),
             _or_none(job_manager.get_store_health()),
         )
         accept = request.headers.get("accept", "")
-        if quality_of(TEXT, accept) >= quality_of(OPENMETRICS, accept):  # generated clients name both, and read text
+        if quality_of(TEXT, accept) >= quality_of(
+            OPENMETRICS, accept
+        ):  # generated clients accept both, but parse text only
             accept = TEXT
-        page, media_type = metrics.render(accept, is_up=is_up, stats=stats, health=health)
+        text, media_type = metrics.render(accept, is_up=is_up, stats=stats, health=health)
         if media_type.startswith("text/"):
-            media_type = media_type.removesuffix("; charset=utf-8")  # Litestar adds it to any text
-        return Response(page, media_type=media_type)
+            media_type = media_type.removesuffix("; charset=utf-8")  # Litestar adds the charset
+        return Response(text, media_type=media_type)
 
 
-async def _or_none(answer: Awaitable[T]) -> T | None:
+async def _or_none(awaitable: Awaitable[T]) -> T | None:
     try:
-        return await answer
+        return await awaitable
     except JobStateError:
         return None
-    except Exception:  # the page has much to say besides, of this failure too
-        _log.exception("metrics of Redis failed")
+    except Exception:  # a bug here must not hide the other metrics
+        _log.exception("redis metrics failed")
         return None
 
 
-async def _succeeds(question: Awaitable[None]) -> bool:
-    async def ask() -> bool:
-        await question
+async def _succeeds(awaitable: Awaitable[None]) -> bool:
+    async def succeed() -> bool:
+        await awaitable
         return True
 
-    return await _or_none(ask()) is True
+    return await _or_none(succeed()) is True

@@ -1,1 +1,1 @@
-"""ASGI middleware around the whole application."""
+"""ASGI middleware. `stack` says in which order a request passes it."""

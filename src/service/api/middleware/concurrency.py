@@ -1,92 +1,90 @@
-"""Requests that wait for something to happen: how many may, for how long, and for whom no longer."""
+"""Limits on how many requests one process handles concurrently, and how many of them wait for an event."""
 
-import asyncio
-import contextlib
-import re
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
-from litestar import Request
 from litestar.types import HTTPScope, Scope
 
 from service.api.client_identity import client_id
-from service.domain import constraints, errors
+from service.api.middleware.rejections import Rejection
+from service.api.problems import OVERLOADED, RETRY_AFTER
+from service.domain import errors
 
 T = TypeVar("T")
 
-#: Where a request's state keeps its seat, and the moment (s, as `time.perf_counter`) from which it waits.
-SLOT: Final = "seat"
-WAITING_SINCE: Final = "waits_since"
-#: Where it says that the client has sent another request behind it on the same connection, which then cannot tell that
-#: the client has left.
-PIPELINED: Final = "followed"
-#: One preference of a `Prefer` header (RFC 7240, section 2): a comma within quotes does not end it.
-_PREFERENCE: Final = re.compile(r'(?:"(?:[^"\\]|\\.?)*"?|[^",])+')
-#: The value of the preference `wait` (RFC 7240, section 4.3).
-_SECONDS: Final = re.compile(r'("?)([0-9]+)\1')
+#: Key in a request's state: its connection exceeds `MAX_CONNECTIONS`.
+OVER_CONNECTION_LIMIT: Final = "over_connection_limit"
+#: Key in a request's state: its `RequestSlot`.
+SLOT: Final = "slot"
+#: Key in a request's state: since when it waits (s, `time.perf_counter`).
+WAITING_SINCE: Final = "waiting_since"
+#: Key in a request's state: the client has pipelined another request, so the server cannot detect a disconnect.
+PIPELINED: Final = "pipelined"
+_RETRY: Final = {"retry-after": str(RETRY_AFTER)}
 
 
 class ConcurrencyLimiter:
-    """How many requests of one process are answered, and how many wait, in all and for each client."""
+    """The limits of one process, and the current numbers of requests: active, waiting, and watching by client."""
 
     def __init__(
         self,
-        most_answered: int,
-        most_waiting: int,
-        most_watching: int,
+        max_active: int,
+        max_waiting: int,
+        max_watching_per_client: int,
         observe: Callable[[int], None] = lambda change: None,
     ) -> None:
-        """Let so many be answered at one time, so many wait besides, and so many watch for one client.
-
-        Tell `observe` how many more wait.
-        """
+        """Set the limits. `observe` receives each change of the number of waiting requests."""
         self.observe = observe
-        self.max_active = most_answered
-        self.max_waiting = most_waiting
-        self.max_watching_per_client = most_watching
+        self.max_active = max_active
+        self.max_waiting = max_waiting
+        self.max_watching_per_client = max_watching_per_client
         self.active = 0
         self.waiting = 0
         self.watching: Counter[str] = Counter()
 
-    @property
-    def is_full(self) -> bool:
-        """Say whether there is no seat for another request."""
-        return self.active >= self.max_active
+    def check(self, scope: HTTPScope) -> Rejection | None:
+        """Return the rejection of a request that exceeds the connection limit or the request limit."""
+        if OVER_CONNECTION_LIMIT in scope["state"]:
+            detail = "The process has reached its connection limit (`MAX_CONNECTIONS`). Retry on a new connection."
+            return Rejection(OVERLOADED, detail, {**_RETRY, "connection": "close"})
+        if self.active >= self.max_active:
+            detail = f"The process handles {self.max_active} requests, its limit (`MAX_CONCURRENT_REQUESTS`)."
+            return Rejection(OVERLOADED, f"{detail} Retry later.", _RETRY)
+        return None
 
 
 class RequestSlot:
-    """The place of one request: among those that are answered, until it waits; left when the request has ended."""
+    """One request as the limiter counts it: active, then perhaps waiting, until it is released."""
 
-    def __init__(self, room: ConcurrencyLimiter, scope: HTTPScope) -> None:
-        """Take a place in `room`, known to `get_slot` until it is left."""
-        self._limiter = room
+    def __init__(self, limiter: ConcurrencyLimiter, scope: HTTPScope) -> None:
+        """Count a request as active and store the slot in its state."""
+        self._limiter = limiter
         self._scope = scope
         scope["state"][SLOT] = self
-        self._waits = False
-        #: What is left with the seat, where there is anything.
+        self._is_waiting = False
         self._stack: ExitStack | None = None
-        room.active += 1
+        limiter.active += 1
 
     def start_waiting(self) -> None:
-        """Move to those that wait. Raises `Overloaded`, or `InvalidValue` where another request follows on at once."""
-        room = self._limiter
+        """Count the request as waiting. Raises `Overloaded`, and `InvalidValue` if the client pipelined another one."""
+        limiter = self._limiter
         if PIPELINED in self._scope["state"]:
             raise errors.InvalidValue("connection", "another request follows on", "nothing sent behind one that waits")
-        if room.waiting >= room.max_waiting:
+        if limiter.waiting >= limiter.max_waiting:
             raise errors.Overloaded(
-                f"{room.waiting} requests wait for something to happen, the most (MAX_WAITING_REQUESTS)."
+                f"{limiter.waiting} requests wait for an event, the limit (`MAX_WAITING_REQUESTS`). Retry later."
             )
         self._decrement()
-        room.waiting += 1
-        room.observe(1)
+        limiter.waiting += 1
+        limiter.observe(1)
         self._scope["state"][WAITING_SINCE] = time.perf_counter()
-        self._waits = True
+        self._is_waiting = True
 
     def start_watching(self) -> None:
-        """Move to those that wait, as one of the few of a client. Raises `TooManyWatchers` or `Overloaded`."""
+        """Count the request as waiting, and against its client's limit. Raises `TooManyWatchers` and `Overloaded`."""
         watching, client = self._limiter.watching, client_id(self._scope)
         if watching[client] >= self._limiter.max_watching_per_client:
             raise errors.TooManyWatchers(self._limiter.max_watching_per_client)
@@ -101,12 +99,12 @@ class RequestSlot:
         self._exit_stack.callback(stop_watching)
 
     def enter_context(self, context: AbstractContextManager[T]) -> T:
-        """Enter a context that is left when the request has ended."""
+        """Enter a context and return its value; `release` exits it."""
         return self._exit_stack.enter_context(context)
 
     def release(self) -> None:
-        """Give the place free."""
-        del self._scope["state"][SLOT]  # or both would wait for the garbage collector, with all that the request holds
+        """End the request: stop counting it and exit its contexts."""
+        del self._scope["state"][SLOT]  # breaks a reference cycle, which would keep the request until a collection
         self._decrement()
         if self._stack is not None:
             self._stack.close()
@@ -118,7 +116,7 @@ class RequestSlot:
         return self._stack
 
     def _decrement(self) -> None:
-        if self._waits:
+        if self._is_waiting:
             self._limiter.waiting -= 1
             self._limiter.observe(-1)
         else:
@@ -126,35 +124,6 @@ class RequestSlot:
 
 
 def get_slot(scope: Scope) -> RequestSlot:
-    """Return the seat of a request."""
-    seat: RequestSlot = scope["state"][SLOT]
-    return seat
-
-
-@contextlib.asynccontextmanager
-async def on_disconnect(request: Request[Any, Any, Any], leave: Callable[[], None]) -> AsyncIterator[None]:
-    """Call `leave` when the client of `request` leaves within the block."""
-
-    async def listen() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        leave()
-
-    listening = asyncio.create_task(listen())
-    try:
-        yield
-    finally:
-        listening.cancel()
-
-
-def parse_prefer_wait(prefer: str | None) -> int | None:
-    """Return for how many seconds a `Prefer` header would have an answer waited for, as far as is allowed here.
-
-    Of several preferences `wait` the first counts, also where it is not valid.
-    """
-    for preference in _PREFERENCE.findall(prefer or ""):
-        name, _, value = preference.partition(";")[0].partition("=")
-        if name.strip().lower() == "wait":
-            found = _SECONDS.fullmatch(value.strip())
-            return None if found is None else min(int(found[2].lstrip("0")[:9] or 0), constraints.WAIT_SECONDS.maximum)
-    return None
+    """Return the slot of a request."""
+    slot: RequestSlot = scope["state"][SLOT]
+    return slot

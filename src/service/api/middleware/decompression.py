@@ -1,4 +1,4 @@
-"""Request bodies in gzip (`Content-Encoding`), unpacked before the application reads them."""
+"""Decompression of gzip request bodies (`Content-Encoding`)."""
 
 import zlib
 from typing import Any, Final
@@ -13,64 +13,64 @@ from service.domain.errors import InvalidValue
 GZIP: Final = "gzip"
 #: The names of gzip (RFC 9110, section 8.4.1.3).
 _GZIP_NAMES: Final = frozenset({GZIP, "x-gzip"})
-#: The `wbits` of zlib that stand for gzip.
-_GZIP_FORMAT: Final = 16 + zlib.MAX_WBITS
-#: The most bytes that one message to the application holds.
-_MESSAGE_BYTES: Final = 64 * 1024
-#: The most parts of one gzip body (members, RFC 1952): each takes time, also one that unpacks to nothing.
+#: The `wbits` that make zlib read gzip.
+_GZIP_WBITS: Final = 16 + zlib.MAX_WBITS
+#: The maximum bytes of one message to the application.
+_MAX_MESSAGE_BYTES: Final = 64 * 1024
+#: The maximum members (RFC 1952) of one gzip body: each costs time, even one that unpacks to nothing.
 _MAX_MEMBERS: Final = 100
 
 
-class RequestDecompression:
-    """An ASGI application around another, which reads every request body as if it had come without a coding."""
+class DecompressionMiddleware:
+    """ASGI middleware that decompresses request bodies."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Unpack request bodies for `app`, whose limit on bodies counts unpacked bytes."""
+        """Wrap `app`, whose body limit counts unpacked bytes."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass a request on."""
+        """Call the app with a `receive` that decompresses."""
         if scope["type"] == ScopeType.HTTP and (codings := _codings(scope)):
             receive = _Body(scope, receive, codings).receive
         await self._app(scope, receive, send)
 
 
 class _Body:
-    """The body of one request. What is wrong with it is raised to the handler that reads it."""
+    """The body of one request. Errors in it are raised to the handler that reads it."""
 
     def __init__(self, scope: Any, receive: Receive, codings: list[str]) -> None:
         self._scope = scope
         self._receive = receive
         self._codings = codings
-        self._unpacker = zlib.decompressobj(_GZIP_FORMAT)
+        self._unpacker = zlib.decompressobj(_GZIP_WBITS)
         self._members = 1
-        #: Bytes that came and are not unpacked yet.
+        #: Bytes received and not yet unpacked.
         self._packed = b""
         self._packed_bytes = 0
         self._has_more = True
 
     async def receive(self) -> Any:
-        """Return the next message, its body unpacked. Raises `HTTPException` (413, 415) and `InvalidValue`."""
+        """Return the next message with its body unpacked. Raises `HTTPException` (413, 415) and `InvalidValue`."""
         body, is_last = b"", False
         while not body and not is_last:
             if not self._packed:
                 message = await self._receive()
                 if message["type"] != "http.request":
                     return message
-                self._take(message)
+                self._add(message)
             body = self._unpack()
             is_last = not self._packed and not self._has_more
         if is_last and self._packed_bytes and not self._unpacker.eof:
             raise _invalid("its gzip data is truncated")
         return {"type": "http.request", "body": body, "more_body": not is_last}
 
-    def _take(self, message: Any) -> None:
+    def _add(self, message: Any) -> None:
         self._packed = message.get("body", b"")
         self._packed_bytes += len(self._packed)
         self._has_more = message.get("more_body", False)
         if self._packed and (len(self._codings) > 1 or self._codings[0] not in _GZIP_NAMES):
             raise _unsupported(self._codings)
-        # The application counts what comes out; a body may also be endless without anything coming out.
+        # The application counts unpacked bytes only, and an endless body may unpack to nothing.
         limit = self._scope["route_handler"].resolve_request_max_body_size()
         if limit is not None and self._packed_bytes > limit:
             raise RequestEntityTooLarge
@@ -81,7 +81,7 @@ class _Body:
         if self._unpacker.eof:
             self._start_member()
         try:
-            body = self._unpacker.decompress(self._packed, _MESSAGE_BYTES)
+            body = self._unpacker.decompress(self._packed, _MAX_MESSAGE_BYTES)
         except zlib.error as error:
             raise _invalid("it is not valid gzip, which `Content-Encoding` announces") from error
         self._packed = self._unpacker.unused_data if self._unpacker.eof else self._unpacker.unconsumed_tail
@@ -91,11 +91,11 @@ class _Body:
         self._members += 1
         if self._members > _MAX_MEMBERS:
             raise _invalid(f"its gzip data has more than {_MAX_MEMBERS} members")
-        self._unpacker = zlib.decompressobj(_GZIP_FORMAT)
+        self._unpacker = zlib.decompressobj(_GZIP_WBITS)
 
 
 def _codings(scope: HTTPScope) -> list[str]:
-    """Return the codings of a request's body, in the order in which they were applied."""
+    """Return the content codings of a body, in the order in which they were applied."""
     sent = [value.decode("latin-1").lower() for name, value in scope["headers"] if name == b"content-encoding"]
     names = (name.strip() for value in sent for name in value.split(","))
     return [name for name in names if name not in ("", "identity")]
@@ -107,5 +107,5 @@ def _invalid(detail: str) -> InvalidValue:
 
 def _unsupported(codings: list[str]) -> HTTPException:
     sent = ", ".join(codings)
-    detail = f"The service does not read `Content-Encoding: {sent}`; send the body as it is, or in `{GZIP}` once."
+    detail = f"`Content-Encoding: {sent}` is not supported. Send the body uncompressed, or in `{GZIP}` once."
     return HTTPException(detail=detail, status_code=415, headers={"Accept-Encoding": GZIP})

@@ -1,8 +1,7 @@
-"""The question that is asked most, answered before the framework: how one job stands.
+"""Fast path for unconditional `GET /v1/jobs/{job_id}` that bypasses Litestar.
 
-Only where nothing but the record can be the answer. Whatever has a condition, a wish or an error goes on to the
-application, which stays the one place that knows routes, problems and the API document; what is answered here is what
-it would answer (`tests/integration/api/test_fast_get.py`).
+It applies without API keys and rate limit, and only if the job exists. Its response equals the application's
+(`tests/integration/api/test_fast_get.py`).
 """
 
 from typing import Final
@@ -18,23 +17,23 @@ from service.api.responses import job_headers, send_struct
 from service.domain import constraints
 from service.domain.jobs import Job
 
-#: Where a job is read, for the log and the metrics.
+#: The route for logs and metrics.
 ROUTE: Final = "/v1/jobs/{job_id}"
 _PREFIX: Final = "/v1/jobs/"
-#: Headers on which more than the record depends.
+#: Headers that may change the response.
 _SLOW_PATH_HEADERS: Final = frozenset({b"if-none-match", b"prefer", b"origin", b"content-length", b"transfer-encoding"})
 
 
 class JobReadFastPath:
-    """An ASGI application around another: it answers plain reads of a job, and passes on everything else."""
+    """ASGI middleware that answers plain reads of a job, and passes on everything else."""
 
     def __init__(self, app: ASGIApp, state: State) -> None:
-        """Stand before `app`, whose manager is on `state`."""
+        """Wrap `app`, whose state is `state`."""
         self._app = app
         self._state = state
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or pass it on."""
+        """Send the job, or call the app."""
         job = await self._job(scope) if scope["type"] == ScopeType.HTTP else None
         if job is None:
             await self._app(scope, receive, send)
@@ -44,7 +43,7 @@ class JobReadFastPath:
         await send_struct(send, job, 200, job_headers(job))
 
     async def _job(self, scope: HTTPScope) -> Job | None:
-        """Return the record that is the answer, if it is that simple."""
+        """Return the job if the fast path applies."""
         job_id = scope["path"].removeprefix(_PREFIX)
         if (
             scope["method"] != "GET"
@@ -58,7 +57,7 @@ class JobReadFastPath:
             return None
         try:
             job: Job | None = await self._state["job_manager"].get_job(job_id)
-        except Exception:  # the application meets it too, and has words for it
+        except Exception:  # the application fails likewise and reports it
             return None
         return job
 

@@ -1,4 +1,4 @@
-"""The API document as a whole: what the service is, and the parts that its operations share."""
+"""The OpenAPI document: its description, tags and shared components."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -40,35 +40,37 @@ from service.api.problems import ALL_PROBLEM_TYPES, PROBLEM_TYPES, ProblemType, 
 from service.domain.errors import JobStateError
 
 DESCRIPTION: Final = """\
-The durable memory of background jobs. Create a job, let a worker in any language move it on, read its result.
+jobstate stores the state of background jobs. Clients create, watch and cancel jobs. Workers claim jobs under a lease
+and report progress and results.
 
-* **Absent is not null.** An optional field that is not there is left out. `null` stands only where any JSON may
-  stand (`input_params`, `result`, `error_message`), and is kept; and in the settings of a queue, where it clears.
-* **Answers grow.** Fields, statuses and problem types may be added: let those pass that you do not know. Requests are
-  strict: an unknown field is refused, and under `/v1` an unknown query parameter.
-* **Every refusal is a problem** (RFC 9457, `application/problem+json`). Tell them apart by `type`: each operation lists
-  its own.
-* **Repeat what got no answer**, before you send anything else: with your own `job_id`, or an `Idempotency-Key`, it
-  happens once. A job remembers its creation and its last change.
-* **X-Correlation-ID.** Every request may carry one; it stands on every log line of the request, and comes back in the
-  answer. Without one, or with an invalid one, the service makes an id.
-* **API keys.** A service may ask for one, as `Authorization: Bearer KEY`; each operation names the scope that it takes.
-* **HEAD** is answered wherever GET is: with GET's status and headers, and no body. `OPTIONS` lists the methods of an
-  address in `Allow`.
-* **Request bodies** are JSON in UTF-8, as they are or with `Content-Encoding: gzip`; the limit on their size counts
-  what they unpack to.
-* **Conditions.** An `ETag` names a state of a job: `If-None-Match` saves the reading, `If-Match` guards the change.
+* **Absent fields.** An optional field without a value is left out, never `null`. `null` is a value in any JSON
+  (`input_params`, `result`, `error_message`), and clears a setting of a queue.
+* **Compatibility.** Responses may get new fields, statuses and problem types: ignore those that you do not know.
+  Requests are strict: unknown fields are rejected, and under `/v1` unknown query parameters too.
+* **Errors** are problems (RFC 9457, `application/problem+json`). Distinguish them by `type`. Each operation lists its
+  own.
+* **Retries.** After a request without a response, send the same request again before any other. With your own `job_id`
+  or an `Idempotency-Key` it takes effect once. A job remembers its creation and its last change.
+* **X-Correlation-ID** may be sent with every request. It is returned in the response and logged with the request. A
+  missing or invalid id is replaced.
+* **API keys.** A service may require one, as `Authorization: Bearer KEY`. Each operation lists its scopes.
+* **HEAD** is allowed wherever GET is, and returns the same status and headers without a body. `OPTIONS` lists the
+  methods of a path in `Allow`.
+* **Request bodies** are JSON in UTF-8, uncompressed or with `Content-Encoding: gzip`. The size limit applies to the
+  uncompressed bytes.
+* **Conditional requests.** An `ETag` identifies a state of a job. `If-None-Match` saves a transfer, `If-Match` prevents
+  lost updates.
 """
 TAGS: Final = (
-    Tag("events", "Waiting for what happens, without asking again and again."),
-    Tag("jobs", "Creating jobs, moving them on, reading them."),
-    Tag("operations", "What operators and their tools ask: does it live, does it work, how much is there."),
-    Tag("workers", "What workers do: claiming jobs under a lease, being heard of, giving them back."),
+    Tag("events", "Event streams, which replace polling."),
+    Tag("jobs", "Create, read, update, cancel and delete jobs."),
+    Tag("operations", "Health, metrics, queues and drains."),
+    Tag("workers", "Claim jobs under a lease, extend the lease, release jobs."),
 )
 
 
 class Document(JsonRenderPlugin):
-    """The document as JSON, whose `servers` name the address that its client uses."""
+    """Renders the document as JSON; `servers` has the path prefix that the client uses."""
 
     def __init__(self, path: str, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
         """Serve what `convert` makes of Litestar's document at `path`."""
@@ -77,26 +79,26 @@ class Document(JsonRenderPlugin):
         self._document: dict[str, Any] | None = None
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
-        """Return the document."""
+        """Return the document as JSON."""
         if self._document is None:
             self._document = self._convert(openapi_schema)
         [server] = self._document["servers"]
-        here = {**server, "url": path_prefix(request.scope) or server["url"]}
-        return self.render_json(request, {**self._document, "servers": [here]})
+        public = {**server, "url": path_prefix(request.scope) or server["url"]}
+        return self.render_json(request, {**self._document, "servers": [public]})
 
 
-def config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
-    """Return what Litestar makes the document from, to be served on `router` with `pages` that show it."""
+def openapi_config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
+    """Return the configuration of the document; `router` serves it and the `pages` that display it."""
     return OpenAPIConfig(
         title="jobstate",
         version=__version__,
         description=DESCRIPTION,
         license=License("MIT", identifier="MIT"),
-        servers=[Server("/", "The service that this document comes from")],
+        servers=[Server("/", "The service that serves this document")],
         tags=list(TAGS),
         components=Components(headers=_headers(), examples=_examples(), security_schemes=auth.SCHEMES),
         use_handler_docstrings=True,
-        security=[],  # each operation says its own
+        security=[],  # each operation has its own
         openapi_router=router,
         render_plugins=[
             Document("/openapi.json", complete),
@@ -110,49 +112,54 @@ def _headers() -> dict[str, OpenAPIHeader | Reference]:
     text = OpenAPIType.STRING
     return {
         correlation.HEADER: OpenAPIHeader(
-            Schema(type=text), description="The id of the request: as it was sent, else made here", required=True
+            Schema(type=text),
+            description="The correlation id of the request, sent by the client or generated",
+            required=True,
         ),
         ETAG: OpenAPIHeader(
             Schema(type=text, pattern='^"[0-9]+-[0-9]+(-stale)?"$'),
-            description="Names this state of this job, for `If-Match` and `If-None-Match`",
+            description="Identifies this state of the job, for `If-Match` and `If-None-Match`",
             required=True,
         ),
         LOCATION: OpenAPIHeader(
-            Schema(type=text, format=OpenAPIFormat.URI_REFERENCE), description="The address of the job", required=True
+            Schema(type=text, format=OpenAPIFormat.URI_REFERENCE), description="The path of the job", required=True
         ),
         IDEMPOTENCY_REPLAYED: OpenAPIHeader(
-            Schema(type=text, const="true"), description="There if an equal request had created the job before"
+            Schema(type=text, const="true"), description="Present if an equal request created the job before"
         ),
-        PREFERENCE_APPLIED: OpenAPIHeader(Schema(type=text), description="The preference that was followed"),
+        PREFERENCE_APPLIED: OpenAPIHeader(Schema(type=text), description="The preference that was applied"),
         WWW_AUTHENTICATE: OpenAPIHeader(
-            Schema(type=text), description="Where an API key is asked for: what it lacks (RFC 6750, section 3)"
+            Schema(type=text), description="Why the API key was rejected (RFC 6750, section 3)"
         ),
         ACCEPT: OpenAPIHeader(
-            Schema(type=text), description="The media type that is read here, where another one was sent"
+            Schema(type=text), description="The supported media type, if the request had another one"
         ),
         ACCEPT_ENCODING: OpenAPIHeader(
-            Schema(type=text, const=GZIP), description="The coding that is read here, where another one was sent"
+            Schema(type=text, const=GZIP), description="The supported coding, if the request had another one"
         ),
         "RateLimit": OpenAPIHeader(
-            Schema(type=text), description="Where requests are limited: what is left (`r`), and for how long (`t`, s)"
+            Schema(type=text),
+            description="With a rate limit: the remaining requests (`r`) and the seconds until it is reset (`t`)",
         ),
         "RateLimit-Policy": OpenAPIHeader(
-            Schema(type=text), description="Where requests are limited: how many (`q`) in how long (`w`, s)"
+            Schema(type=text), description="With a rate limit: the allowed requests (`q`) per window (`w`, in seconds)"
         ),
         RETRY_AFTER: OpenAPIHeader(
-            Schema(type=OpenAPIType.INTEGER, minimum=0), description="After how many seconds to ask again, if at all"
+            Schema(type=OpenAPIType.INTEGER, minimum=0), description="Seconds after which to send the request again"
         ),
     }
 
 
 def _examples() -> dict[str, Example | Reference]:
-    """Return one occurrence of every problem that an operation may answer."""
+    """Return an example of every problem that an operation may return."""
     raised = {PROBLEM_TYPES[type(error)]: error for error in ERRORS}
-    nowhere = problems(404, 405)
-    return {kind.name: _occurrence(kind, raised.get(kind)) for kind in ALL_PROBLEM_TYPES if kind not in nowhere}
+    without_operation = problems(404, 405)
+    return {
+        one.name: _problem_example(one, raised.get(one)) for one in ALL_PROBLEM_TYPES if one not in without_operation
+    }
 
 
-def _occurrence(kind: ProblemType, error: JobStateError | None) -> Example:
-    detail = DETAILS.get(kind.status, kind.title) if error is None else str(error)
-    further = {} if error is None else extension_members(error)
-    return example(build_problem(kind, detail, PENDING.correlation_id or "", further))
+def _problem_example(problem_type: ProblemType, error: JobStateError | None) -> Example:
+    detail = DETAILS.get(problem_type.status, problem_type.title) if error is None else str(error)
+    extensions = {} if error is None else extension_members(error)
+    return example(build_problem(problem_type, detail, PENDING.correlation_id or "", extensions))

@@ -1,4 +1,4 @@
-"""Examples of the API document: one job of the line-up optimiser, from its creation to its end."""
+"""Examples in the OpenAPI document: one job of the line-up optimizer, from its creation to its final state."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -108,7 +108,7 @@ CREATE: Final[Examples] = {
         "scenario_count": 2000,
         "input_params": {"seed": 42, "top": 3},
     },
-    "least": {"input_params": {"seed": 42}},
+    "minimal": {"input_params": {"seed": 42}},
 }
 CHANGE: Final[Examples] = {
     "start": {"status": "running"},
@@ -118,10 +118,10 @@ CHANGE: Final[Examples] = {
 }
 CLAIM_JOB: Final[Examples] = {"worker": {"queues": ["lineups"], "worker": "optimizer-1"}}
 SEND_HEARTBEAT: Final[Examples] = {
-    "alive": {},
+    "extend": {},
     "progress": {"progress": {"current": 730, "total": 2000, "message": "simulating races"}},
 }
-RELEASE_JOB: Final[Examples] = {"back": {}, "failed attempt": {"error_message": {"reason": "out of memory"}}}
+RELEASE_JOB: Final[Examples] = {"no failure": {}, "failed attempt": {"error_message": {"reason": "out of memory"}}}
 BATCH_GET: Final[Examples] = {"two": {"job_ids": ["sunday", "monday"]}}
 BATCH: Final = JobBatch([LISTED], ["monday"])
 STATS: Final = Stats(
@@ -148,8 +148,8 @@ QUEUE: Final = Queue(
 )
 CONFIGURE_QUEUE: Final[Examples] = {
     "pause": {"paused": True},
-    "cap": {"max_running": 4},
-    "as any other": {"paused": None, "max_running": None},
+    "limit": {"max_running": 4},
+    "defaults": {"paused": None, "max_running": None},
 }
 START_DRAIN: Final[Examples] = {"ten minutes": {"seconds": 600}}
 DRAIN: Final = DrainStatus(
@@ -199,7 +199,7 @@ data: {"job_id":"sunday","status":"running","revision":2,"queue":"lineups","slat
 "at":"2026-03-01T16:30:13.345000Z","created_at":"2026-03-01T16:30:12.345678Z"}
 """
 
-#: One occurrence of every error of the domain.
+#: One instance of every domain error.
 ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.Unauthenticated(is_unknown=False),
     errors.InsufficientScope("dashboard", Scope.WRITE, None),
@@ -217,32 +217,32 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.JobFailed(FAILED.error_message),
     errors.JobCancelled(None),
     errors.TooManyWatchers(100),
-    errors.Overloaded("1000 requests are being answered, the most (MAX_CONCURRENT_REQUESTS)."),
+    errors.Overloaded("The process handles 1000 requests, its limit (`MAX_CONCURRENT_REQUESTS`). Retry later."),
     errors.Draining(retry_after=60),
-    errors.StoreUnreachable(f"{errors.StoreUnreachable.__doc__} (Connection refused)"),
-    errors.StoreTimeout(f"{errors.StoreTimeout.__doc__} (no answer)"),
-    errors.StoreLoading(f"{errors.StoreLoading.__doc__} (LOADING)"),
-    errors.StoreReadOnly(f"{errors.StoreReadOnly.__doc__} (MISCONF)"),
-    errors.StoreOutOfMemory(f"{errors.StoreOutOfMemory.__doc__} (OOM)"),
-    errors.StoreBusy(f"{errors.StoreBusy.__doc__} (BUSY)"),
-    errors.StoreAccessDenied(f"{errors.StoreAccessDenied.__doc__} (NOAUTH)"),
+    errors.StoreUnreachable(f"{errors.StoreUnreachable.default_detail} (Connection refused)"),
+    errors.StoreTimeout(f"{errors.StoreTimeout.default_detail} (no answer)"),
+    errors.StoreLoading(f"{errors.StoreLoading.default_detail} (LOADING)"),
+    errors.StoreReadOnly(f"{errors.StoreReadOnly.default_detail} (MISCONF)"),
+    errors.StoreOutOfMemory(f"{errors.StoreOutOfMemory.default_detail} (OOM)"),
+    errors.StoreBusy(f"{errors.StoreBusy.default_detail} (BUSY)"),
+    errors.StoreAccessDenied(f"{errors.StoreAccessDenied.default_detail} (NOAUTH)"),
     errors.DataVersionUnsupported(2, 1),
-    errors.StoreCorrupt(f"{errors.StoreCorrupt.__doc__} (WRONGTYPE)"),
+    errors.StoreCorrupt(f"{errors.StoreCorrupt.default_detail} (WRONGTYPE)"),
 )
 
-#: How an error of the framework or the server, by its status, and a mistake of the service say it.
+#: The details of problems that are not domain errors, by HTTP status.
 DETAILS: Final[Mapping[int, str]] = {
-    403: "A page of https://elsewhere.example may not change anything here (CORS_ORIGINS).",
-    406: "The service answers with application/json, not with text/html.",
-    413: "The body is larger than 1048576 bytes, the limit of this service (MAX_BODY_BYTES).",
+    403: "Pages of https://other.example may not change anything here. Add the origin to `CORS_ORIGINS` to allow it.",
+    406: "`Accept: text/html` does not match. Accept application/json, which this path produces.",
+    413: "The body exceeds the limit of 1048576 bytes (`MAX_BODY_BYTES`). Send a smaller one.",
     408: "The request did not arrive within 30 s.",
-    415: "The service reads application/json in UTF-8, not text/plain; send `Content-Type: application/json`.",
-    421: "This service is not 'jobs.example'; it answers to localhost, 127.0.0.1, [::1] (ALLOWED_HOSTS).",
+    415: "`Content-Type: text/plain` is not supported. Send `Content-Type: application/json` in UTF-8.",
+    421: "The host 'jobs.example' is not allowed. Use one of localhost, 127.0.0.1, or add it to `ALLOWED_HOSTS`.",
     431: "The request's line and headers take more than 65536 bytes.",
-    500: "The log of the service has the details under this correlation_id.",
+    500: "An unexpected error occurred. The service's log has the details under this `correlation_id`.",
 }
 
 
 def example(value: Any) -> Example:
-    """Return a value as an example: structs become what they are on the wire."""
+    """Return a value as an example; structs become their JSON."""
     return Example(value=msgspec.json.decode(msgspec.json.encode(value)))

@@ -1,4 +1,4 @@
-"""What the API document says of an operation: each answer with its headers and examples, each problem by its name."""
+"""The documentation of an operation: its responses with headers and examples, and its problems."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,7 +19,6 @@ from litestar.openapi.spec import (
     RequestBody,
     Schema,
 )
-from litestar.params import QueryParameter
 
 from service.api import auth, correlation, rate_limit
 from service.api.openapi.examples import Examples, example
@@ -37,7 +36,7 @@ from service.api.problems import (
     Problem,
     ProblemType,
 )
-from service.domain import constraints, errors
+from service.domain import errors
 
 ETAG: Final = "ETag"
 LOCATION: Final = "Location"
@@ -49,9 +48,9 @@ PREFERENCE_APPLIED: Final = "Preference-Applied"
 WWW_AUTHENTICATE: Final = "WWW-Authenticate"
 
 
-def problems(*found: type[errors.JobStateError] | int) -> tuple[ProblemType, ...]:
-    """Return the problems that errors of the domain, and of the framework by their HTTP status, are."""
-    return tuple(HTTP_PROBLEM_TYPES[one] if isinstance(one, int) else PROBLEM_TYPES[one] for one in found)
+def problems(*causes: type[errors.JobStateError] | int) -> tuple[ProblemType, ...]:
+    """Return the problem types of domain errors, and of Litestar's errors by HTTP status."""
+    return tuple(HTTP_PROBLEM_TYPES[one] if isinstance(one, int) else PROBLEM_TYPES[one] for one in causes)
 
 
 #: The problems of every operation.
@@ -62,11 +61,11 @@ COMMON_ERRORS: Final = (
     HEADERS_TOO_LARGE,
     INTERNAL_ERROR,
 )
-#: Those of an operation that takes a scope.
+#: The problems of an operation that requires a scope.
 AUTH_ERRORS: Final = problems(errors.Unauthenticated, errors.InsufficientScope)
-#: Those of an operation that not everybody may ask for at any time.
+#: The problems of an operation under the rate limit and the admission checks.
 LIMIT_ERRORS: Final = (*problems(errors.RateLimited, errors.Overloaded), HOST_NOT_ALLOWED)
-#: Those of one that asks Redis whether it lives, reads keys of ours, takes some away, writes them, has a body.
+#: The problems of an operation that calls Redis, and of those that read, delete or write keys, or have a body.
 STORE_ERRORS: Final = problems(
     errors.StoreUnreachable,
     errors.StoreTimeout,
@@ -83,9 +82,9 @@ BODY_ERRORS: Final = (*problems(413, 415), ORIGIN_NOT_ALLOWED)
 
 
 class SuccessResponse(NamedTuple):
-    """One way in which an operation succeeds.
+    """A successful response.
 
-    `links` names operations that take the job's id from it, `others` its media types besides the handler's own.
+    `links` names operations that take the `job_id` of its body. `extra_media_types` are additional to the handler's.
     """
 
     description: str
@@ -96,7 +95,7 @@ class SuccessResponse(NamedTuple):
 
 
 class OperationKwargs(TypedDict):
-    """The arguments of a route handler that carry what the document says of it."""
+    """Arguments of a route handler."""
 
     operation_class: type[Operation]
     responses: dict[int, ResponseSpec]
@@ -104,104 +103,99 @@ class OperationKwargs(TypedDict):
 
 def operation_docs(
     successes: Mapping[int, SuccessResponse],
-    *refusals: ProblemType,
+    *problem_types: ProblemType,
     requests: Examples | None = None,
     body_required: bool = True,
 ) -> OperationKwargs:
-    """Return what the document says of an operation: its successes, its problems, examples of what is sent.
+    """Return the arguments of a route handler that document it: successes, problems, examples of `requests`.
 
-    `body_required` is false where the body may be left out, which Litestar's document does not say.
+    `body_required` is false if the body may be left out, which Litestar does not document by itself.
     """
-    kinds = _by_status((*COMMON_ERRORS, *refusals))
-    limits = rate_limit.HEADERS if PROBLEM_TYPES[errors.RateLimited] in refusals else ()
+    by_status = _by_status((*COMMON_ERRORS, *problem_types))
+    limit_headers = rate_limit.HEADERS if PROBLEM_TYPES[errors.RateLimited] in problem_types else ()
 
     @dataclass
-    class Declared(Operation):
+    class DocumentedOperation(Operation):
         def __post_init__(self) -> None:
-            given: dict[str, Any] = dict(self.responses or {})
-            record = next(given[str(status)].content for status in successes if str(status) in given)
-            for status, answer in successes.items():
-                if answer.examples and str(status) not in given:  # Litestar knows of one success only
-                    same = {name: OpenAPIMediaType(schema=one.schema) for name, one in (record or {}).items()}
-                    given[str(status)] = OpenAPIResponse("", content=same)
-                given[str(status)] = _success(given.get(str(status)), answer, limits)
-            for status, those in kinds.items():
-                _refuse(given[str(status)], those, limits)
-            self.responses = dict(sorted(given.items()))
+            responses: dict[str, Any] = dict(self.responses or {})
+            content = next(responses[str(status)].content for status in successes if str(status) in responses)
+            for status, success in successes.items():
+                if success.examples and str(status) not in responses:  # Litestar documents one success only
+                    copied = {name: OpenAPIMediaType(schema=one.schema) for name, one in (content or {}).items()}
+                    responses[str(status)] = OpenAPIResponse("", content=copied)
+                responses[str(status)] = _complete_success(responses.get(str(status)), success, limit_headers)
+            for status, types in by_status.items():
+                _complete_problem(responses[str(status)], types, limit_headers)
+            self.responses = dict(sorted(responses.items()))
             self.security = auth.openapi_security(self.operation_id)
             self.parameters = [_parameter(one) for one in self.parameters or ()]
             if isinstance(self.request_body, RequestBody):
                 self.request_body.required = body_required
-                self.request_body.content["application/json"].examples = _named(requests or {})
+                self.request_body.content["application/json"].examples = _examples(requests or {})
 
     specs = {
-        status: ResponseSpec(Problem, generate_examples=False, description=_meaning(those), media_type=MEDIA_TYPE)
-        for status, those in kinds.items()
+        status: ResponseSpec(Problem, generate_examples=False, description=_description(types), media_type=MEDIA_TYPE)
+        for status, types in by_status.items()
     }
-    return OperationKwargs(operation_class=Declared, responses=specs)
+    return OperationKwargs(operation_class=DocumentedOperation, responses=specs)
 
 
-def integer_parameter(meaning: str, allowed: constraints.Range, **keywords: Any) -> QueryParameter:
-    """Return the declaration of a query parameter that is an integer; its handler takes a `str` and parses it.
-
-    Litestar would also convert `5.0`, `1e2`, `-0` and `null` to an integer or `None`.
-    """
-    extra = {"type": OpenAPIType.INTEGER, **allowed.json_schema, **keywords}
-    return QueryParameter(description=f"{meaning}: {allowed.allowed}", schema_extra=extra)
+def _by_status(problem_types: Iterable[ProblemType]) -> dict[int, list[ProblemType]]:
+    ordered = sorted(set(problem_types), key=lambda one: (one.status, one.name))
+    return {status: list(group) for status, group in groupby(ordered, key=lambda one: one.status)}
 
 
-def _by_status(kinds: Iterable[ProblemType]) -> dict[int, list[ProblemType]]:
-    ordered = sorted(set(kinds), key=lambda kind: (kind.status, kind.name))
-    return {status: list(those) for status, those in groupby(ordered, key=lambda kind: kind.status)}
-
-
-def _success(found: OpenAPIResponse | None, answer: SuccessResponse, limits: tuple[str, ...]) -> OpenAPIResponse:
-    response = found or OpenAPIResponse("")
-    response.description = answer.description
-    response.headers = _headers(*answer.headers, *limits)
+def _complete_success(
+    response: OpenAPIResponse | None, success: SuccessResponse, limit_headers: tuple[str, ...]
+) -> OpenAPIResponse:
+    response = response or OpenAPIResponse("")
+    response.description = success.description
+    response.headers = _headers(*success.headers, *limit_headers)
     for content in (response.content or {}).values():
-        content.examples = _named(answer.examples) or None
+        content.examples = _examples(success.examples) or None
     if response.content:
         [own] = response.content.values()
-        response.content |= dict.fromkeys(answer.extra_media_types, own)
+        response.content |= dict.fromkeys(success.extra_media_types, own)
     job = {"job_id": "$response.body#/job_id"}
-    response.links = {name: Link(operation_id=name, parameters=job) for name in answer.links} or None
+    response.links = {name: Link(operation_id=name, parameters=job) for name in success.links} or None
     return response
 
 
-def _refuse(response: OpenAPIResponse, kinds: list[ProblemType], limits: tuple[str, ...]) -> None:
-    if any(kind in RETRYABLE for kind in kinds):
-        response.headers = _headers(RETRY_AFTER, *limits)
+def _complete_problem(
+    response: OpenAPIResponse, problem_types: list[ProblemType], limit_headers: tuple[str, ...]
+) -> None:
+    if any(one in RETRYABLE for one in problem_types):
+        response.headers = _headers(RETRY_AFTER, *limit_headers)
     else:
-        unread = (ACCEPT, ACCEPT_ENCODING) if HTTP_PROBLEM_TYPES[415] in kinds else ()
-        challenge = (WWW_AUTHENTICATE,) if any(kind in AUTH_ERRORS for kind in kinds) else ()
-        response.headers = _headers(*unread, *challenge, *limits)
+        supported = (ACCEPT, ACCEPT_ENCODING) if HTTP_PROBLEM_TYPES[415] in problem_types else ()
+        challenge = (WWW_AUTHENTICATE,) if any(one in AUTH_ERRORS for one in problem_types) else ()
+        response.headers = _headers(*supported, *challenge, *limit_headers)
     content: OpenAPIMediaType = (response.content or {})[MEDIA_TYPE]
-    content.examples = {kind.name: _component_ref("examples", kind.name) for kind in kinds}
+    content.examples = {one.name: _component_ref("examples", one.name) for one in problem_types}
 
 
-def _meaning(kinds: Iterable[ProblemType]) -> str:
-    return "; ".join(f"{kind.title} (`{kind.name}`)" for kind in kinds)
+def _description(problem_types: Iterable[ProblemType]) -> str:
+    return "; ".join(f"{one.title} (`{one.name}`)" for one in problem_types)
 
 
 def _headers(*names: str) -> dict[str, Any]:
     return {name: _component_ref("headers", name) for name in (*names, correlation.HEADER)}
 
 
-def _component_ref(room: str, name: str) -> Reference:
-    return Reference(f"#/components/{room}/{name}")
+def _component_ref(section: str, name: str) -> Reference:
+    return Reference(f"#/components/{section}/{name}")
 
 
-def _named(values: Examples) -> dict[str, Example | Reference]:
+def _examples(values: Examples) -> dict[str, Example | Reference]:
     return {name: example(value) for name, value in values.items()}
 
 
 def _parameter(parameter: Any) -> Parameter:
-    """Show a parameter that may be left out as optional: nothing in an address or a header is ever null."""
+    """Return a parameter without `null` in its schema: a path, query or header has no null."""
     schema = parameter.schema
     if isinstance(schema, Schema) and schema.one_of:
-        [there] = [arm for arm in schema.one_of if isinstance(arm, Schema) and arm.type != OpenAPIType.NULL]
-        schema.one_of, schema.type = None, schema.type or there.type
-    schema.description = parameter.examples = None  # said once is enough
-    found: Parameter = parameter
-    return found
+        [present] = [arm for arm in schema.one_of if isinstance(arm, Schema) and arm.type != OpenAPIType.NULL]
+        schema.one_of, schema.type = None, schema.type or present.type
+    schema.description = parameter.examples = None  # duplicates of the parameter's own
+    result: Parameter = parameter
+    return result

@@ -1,4 +1,4 @@
-"""The schemas of the API document: structs with their limits, where Litestar's own reading falls short."""
+"""JSON schemas of structs, with constraints and details that Litestar leaves out."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -14,117 +14,123 @@ from msgspec import Meta, Raw, Struct, UnsetType
 from msgspec.structs import FieldInfo
 
 
-def extensible_enum(meaning: str, words: Iterable[str]) -> Meta:
-    """Return a note for a text of an answer whose words are known, and to which more may come."""
-    return Meta(description=meaning, extra={"known": list(words)})
+def extensible_enum(description: str, values: Iterable[str]) -> Meta:
+    """Return the metadata of a string in a response that has known values, and may get more."""
+    return Meta(description=description, extra={"known": list(values)})
 
 
 @dataclass
 class ExtensibleEnum(Schema):
-    """A string whose words are known, with room for more: an `enum` would break every generated client on a new one."""
+    """A string with known values, `x-extensible-enum`; with `enum` a new value would break generated clients."""
 
     known: list[str] | None = field(default=None, metadata={"alias": "x-extensible-enum"})
 
 
 class AnyJsonPlugin(OpenAPISchemaPlugin):
-    """Shows a value that passes through unparsed as what it is to a client: any JSON."""
+    """Documents `Raw` as any JSON."""
 
     @staticmethod
     def is_plugin_supported_type(value: Any) -> bool:
-        """Say whether `value` is such a type."""
+        """Return whether `value` is `Raw`."""
         return value is Raw
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """Return the schema that accepts everything; its title has `document.complete` refer to the component."""
+        """Return the empty schema; because of its title `document.complete` replaces it by a component."""
         return Schema(title="Json")
 
 
 class StructPlugin(OpenAPISchemaPlugin):
-    """Shows structs with their limits; what may be left out is optional, not null.
+    """Documents structs with their constraints; optional fields are not nullable.
 
-    A struct that forbids unknown fields is one that clients send: its words and fields are all there are, and a field
-    whose type includes `None` takes `null`. Any other is one that they get: more may come. `KEYWORDS` of a struct say
-    what its fields cannot.
+    A struct that forbids unknown fields is a request: its enums and fields are closed, and a field whose type includes
+    `None` is nullable. Every other struct is a response, which may get more. `JSON_SCHEMA` of a struct adds keywords.
     """
 
     @staticmethod
     def is_plugin_supported_type(value: Any) -> bool:
-        """Say whether `value` is a struct."""
+        """Return whether `value` is a struct."""
         return isinstance(value, type) and issubclass(value, Struct)
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
         """Return the schema of the struct."""
         struct = field_definition.annotation
-        sent = struct.__struct_config__.forbid_unknown_fields
+        is_request = struct.__struct_config__.forbid_unknown_fields
         hints = get_type_hints(struct, include_extras=True)
         fields = msgspec.structs.fields(struct)
         schema: Schema = schema_creator.create_component_schema(
             field_definition, required=[one.encode_name for one in fields if one.required], property_fields={}
         )
         schema.description = (struct.__doc__ or "").split("\n\n")[0]
-        schema.properties = {one.encode_name: _property(one, hints[one.name], schema_creator, sent) for one in fields}
-        schema.additional_properties = False if sent else None
-        for keyword, value in getattr(struct, "KEYWORDS", {}).items():
+        schema.properties = {
+            one.encode_name: _property(one, hints[one.name], schema_creator, is_request) for one in fields
+        }
+        schema.additional_properties = False if is_request else None
+        for keyword, value in getattr(struct, "JSON_SCHEMA", {}).items():
             setattr(schema, keyword, value)
         return schema
 
 
 PLUGINS: Final = (AnyJsonPlugin(), StructPlugin())
-#: How a field says that it may be left out.
+#: Types that mark a field as optional.
 _ABSENT: Final = {NoneType, UnsetType}
 
 
-def _property(info: FieldInfo, hint: Any, schema_creator: Any, sent: bool) -> Schema | Reference:
-    schema = _schema(hint, schema_creator, sent)
+def _property(info: FieldInfo, hint: Any, schema_creator: Any, is_request: bool) -> Schema | Reference:
+    schema = _schema(hint, schema_creator, is_request)
     if isinstance(schema, Schema) and isinstance(info.default, int | str):
         schema.default = info.default
-    if isinstance(schema, Schema) and isinstance(schema.type, OpenAPIType) and sent and NoneType in get_args(hint):
+    if (
+        isinstance(schema, Schema)
+        and isinstance(schema.type, OpenAPIType)
+        and is_request
+        and NoneType in get_args(hint)
+    ):
         schema.type = [schema.type, OpenAPIType.NULL]
     return schema
 
 
-def _schema(hint: Any, schema_creator: Any, sent: bool) -> Schema | Reference:
-    """Return the schema of a type, with what its notes say of it."""
-    kind, notes = _unwrapped(hint)
-    inner = get_args(kind)
+def _schema(hint: Any, schema_creator: Any, is_request: bool) -> Schema | Reference:
+    """Return the schema of a type with its metadata."""
+    plain, metas = _unwrapped(hint)
+    args = get_args(plain)
     schema: Schema | Reference
-    if get_origin(kind) is list:
-        schema = Schema(type=OpenAPIType.ARRAY, items=_schema(inner[0], schema_creator, sent))
-    elif get_origin(kind) is dict:
-        schema = Schema(type=OpenAPIType.OBJECT, additional_properties=_schema(inner[1], schema_creator, sent))
-    elif words := [] if sent else _known(kind, notes):
-        schema = ExtensibleEnum(type=OpenAPIType.STRING, known=words, examples=words[:1])
+    if get_origin(plain) is list:
+        schema = Schema(type=OpenAPIType.ARRAY, items=_schema(args[0], schema_creator, is_request))
+    elif get_origin(plain) is dict:
+        schema = Schema(type=OpenAPIType.OBJECT, additional_properties=_schema(args[1], schema_creator, is_request))
+    elif values := [] if is_request else _known_values(plain, metas):
+        schema = ExtensibleEnum(type=OpenAPIType.STRING, known=values, examples=values[:1])
     else:
-        schema = schema_creator.for_field_definition(FieldDefinition.from_annotation(kind))
-    for note in notes:
-        _add(note, schema)
+        schema = schema_creator.for_field_definition(FieldDefinition.from_annotation(plain))
+    for meta in metas:
+        _add(meta, schema)
     return schema
 
 
 def _unwrapped(hint: Any) -> tuple[Any, list[Meta]]:
-    """Return a type as it is where it is there, and the notes on it."""
-    notes: list[Meta] = []
+    """Return a type without `Annotated` and without the types that mark it as optional, and its metadata."""
+    metas: list[Meta] = []
     while True:
         if get_origin(hint) is Annotated:
-            notes += [note for note in hint.__metadata__ if isinstance(note, Meta)]
+            metas += [meta for meta in hint.__metadata__ if isinstance(meta, Meta)]
             hint = hint.__origin__
         elif _ABSENT & {*get_args(hint)}:
             [hint] = {*get_args(hint)} - _ABSENT
         else:
-            return hint, notes
+            return hint, metas
 
 
-def _known(kind: Any, notes: Sequence[Meta]) -> list[str]:
-    if isinstance(kind, type) and issubclass(kind, Enum):
-        return [word.value for word in kind]
-    return next((note.extra["known"] for note in notes if note.extra and "known" in note.extra), [])
+def _known_values(plain: Any, metas: Sequence[Meta]) -> list[str]:
+    if isinstance(plain, type) and issubclass(plain, Enum):
+        return [member.value for member in plain]
+    return next((meta.extra["known"] for meta in metas if meta.extra and "known" in meta.extra), [])
 
 
-def _add(note: Meta, schema: Schema | Reference) -> None:
-    said = note.extra_json_schema or {}
-    schema.description = note.description or said.get("description")
+def _add(meta: Meta, schema: Schema | Reference) -> None:
+    extra = meta.extra_json_schema or {}
+    schema.description = meta.description or extra.get("description")
     if isinstance(schema, ExtensibleEnum):
         schema.description = f"{schema.description}: {', '.join(schema.known or [])}; more may come"
     if isinstance(schema, Schema):
-        for keyword, value in said.get("extra", {}).items():
+        for keyword, value in extra.get("extra", {}).items():
             setattr(schema, keyword, value)

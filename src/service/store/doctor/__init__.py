@@ -1,4 +1,4 @@
-"""The doctor: what in Redis does not fit together, and putting it right. It works beside a live service."""
+"""The doctor: finds, and optionally repairs, inconsistent keys in Redis while services are running."""
 
 from service.store.doctor.checker import RATE, check
 from service.store.doctor.issues import CheckStats, Issue, IssueType

@@ -1,4 +1,4 @@
-"""The walk over all keys and indexes, in small steps."""
+"""Checks all keys and all index entries, in small steps."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
@@ -9,20 +9,21 @@ from service.domain.errors import StoreCorrupt
 from service.store import keys, scripts
 from service.store.client import StoreClient, with_timeout
 from service.store.doctor import key_names, record_checks
-from service.store.doctor.counts import JobCounter, snapshot
+from service.store.doctor.counts import JobCounter, take_snapshot
 from service.store.doctor.expired import ExpiredJobs
 from service.store.doctor.issues import CheckStats, Issue, IssueType, printable
 from service.store.doctor.key_names import KeyName
 from service.store.doctor.throttle import Throttle
 
-#: Keys and entries a second, unless somebody says otherwise.
+#: The default number of keys and entries that are checked per second.
 RATE: Final = 2000.0
-#: How many of them one script looks at, and how many one step of a scan asks for.
+#: How many keys or entries one script checks.
 STEP: Final = 25
+#: The `COUNT` of one `SCAN`.
 SCANNED: Final = 100
-#: How many entries that may be lost are kept until it is seen whether their jobs have just expired.
-SUSPECTS: Final = 1000
-#: ms: what a key is given that should be gone after a while and has no time to live; longer than any should live.
+#: How many entries without a job are collected before the doctor checks which of these jobs have just expired.
+MAX_CANDIDATES: Final = 1000
+#: The time to live (ms) that a repair gives to a temporary key without one; longer than such keys normally live.
 FALLBACK_TTL_MS: Final = 24 * 3600 * 1000
 
 _SHARED: Final = tuple(KeyName(kind) for kind in ("shelves", "tags", "due", "leases"))
@@ -30,9 +31,9 @@ _SETTING: Final = (b"0:", b"1:")
 
 
 class Entry(NamedTuple):
-    """An entry that does not belong where it is: its index, itself, the job behind it as far as there is one."""
+    """An index entry that does not match a job there; `job_id` and `status` are empty if there is no job."""
 
-    place: KeyName
+    index_name: KeyName
     member: bytes
     score: bytes
     job_id: bytes
@@ -40,216 +41,217 @@ class Entry(NamedTuple):
 
     @property
     def created(self) -> int | None:
-        """When the job that the entry is of was created (µs), where it says so."""
-        if self.place.kind == "list":
+        """The creation time (µs) of the job, if the entry contains it."""
+        if self.index_name.kind == "list":
             return int(float(self.score))
-        parts = self.member.split({"tags": b":", "exp": b"|"}.get(self.place.kind, b"\n"))
+        parts = self.member.split({"tags": b":", "exp": b"|"}.get(self.index_name.kind, b"\n"))
         return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None
 
 
 async def check(
-    gateway: StoreClient, *, repair: bool = False, rate: float | None = RATE, tally: CheckStats | None = None
+    client: StoreClient, *, repair: bool = False, rate: float | None = RATE, stats: CheckStats | None = None
 ) -> AsyncIterator[Issue]:
-    """Yield everything that does not fit together, once; with `repair` after it was put right, where it can be.
+    """Yield every issue once. With `repair`, issues that can be repaired are repaired first.
 
-    Looks at `rate` keys and entries a second at most (`None`: as many as Redis takes), and notes in `tally` how many
-    there were. Raises what `StoreClient.run` raises.
+    Checks at most `rate` keys and entries per second (`None`: no limit) and counts them in `stats`. Raises what
+    `StoreClient.run_script` raises.
     """
-    walk, told = _Checker(gateway, repair, Throttle(rate), tally or CheckStats()), set()
-    async for finding in walk.findings():
-        place = finding.type, finding.key, finding.member, finding.detail if finding.type is IssueType.RECORD else ""
-        if place not in told:
-            told.add(place)
-            yield finding
+    checker, reported = _Checker(client, repair, Throttle(rate), stats or CheckStats()), set()
+    async for issue in checker.issues():
+        identity = issue.type, issue.key, issue.member, issue.detail if issue.type is IssueType.RECORD else ""
+        if identity not in reported:
+            reported.add(identity)
+            yield issue
 
 
 class _Checker:
-    def __init__(self, gateway: StoreClient, repair: bool, pace: Throttle, tally: CheckStats) -> None:
-        self._gateway, self._repair, self._pace, self._tally = gateway, repair, pace, tally
-        self._graves, self._census = ExpiredJobs(gateway), JobCounter()
+    def __init__(self, client: StoreClient, repair: bool, throttle: Throttle, stats: CheckStats) -> None:
+        self._client, self._repair, self._throttle, self._stats = client, repair, throttle, stats
+        self._expired, self._counter = ExpiredJobs(client), JobCounter()
         self._indexes: set[KeyName] = set(_SHARED)
-        self._suspects: list[Entry] = []
+        self._candidates: list[Entry] = []
 
-    async def findings(self) -> AsyncIterator[Issue]:
-        """Jobs first, so that what is missing is there before what is wrong is taken out."""
-        before = await snapshot(self._gateway)
-        async for finding in self._keys():
-            yield finding
+    async def issues(self) -> AsyncIterator[Issue]:
+        """Yield issues of jobs, then of index entries: missing entries are added before others are removed."""
+        before = await take_snapshot(self._client)
+        async for issue in self._keys():
+            yield issue
         for index in sorted(self._indexes):
-            async for finding in self._entries(index):
-                yield finding
-        async for finding in self._confirm_orphans():
-            yield finding
-        after = await snapshot(self._gateway)
-        self._tally.counted = after is not None and before == after
-        if after and self._tally.counted:
-            for queue, detail in self._census.differences(after):
-                yield _finding(IssueType.COUNT, keys.by_expiry(queue, "*"), None, detail)
+            async for issue in self._entries(index):
+                yield issue
+        async for issue in self._confirm_orphans():
+            yield issue
+        after = await take_snapshot(self._client)
+        self._stats.counted = after is not None and before == after
+        if after and self._stats.counted:
+            for queue, detail in self._counter.differences(after):
+                yield _issue(IssueType.COUNT, keys.by_expiry(queue, "*"), None, detail)
 
     async def _keys(self) -> AsyncIterator[Issue]:
-        async for found in self._scan():
-            ours = [(key, key_names.parse(key)) for key in found if key_names.is_ours(key)]
-            for part in _parts([name.of[0] for _, name in ours if name and name.kind == "job"]):
-                async for finding in self._jobs(part):
-                    yield finding
-            for finding in await self._others([(key, name) for key, name in ours if not name or name.kind != "job"]):
-                yield finding
+        async for scanned in self._scan():
+            managed = [(key, key_names.parse(key)) for key in scanned if key_names.is_managed(key)]
+            for part in _parts([name.parts[0] for _, name in managed if name and name.kind == "job"]):
+                async for issue in self._jobs(part):
+                    yield issue
+            others = [(key, name) for key, name in managed if not name or name.kind != "job"]
+            for issue in await self._others(others):
+                yield issue
 
     async def _scan(self) -> AsyncIterator[list[bytes]]:
         cursor = 0
         while True:
-            [(cursor, found)] = await self._gateway.read(
-                ["SCAN", str(cursor), "MATCH", key_names.COMMON, "COUNT", str(SCANNED)]
+            [(cursor, scanned)] = await self._client.read(
+                ["SCAN", str(cursor), "MATCH", key_names.SCAN_PATTERN, "COUNT", str(SCANNED)]
             )
-            await self._pace.acquire(1)
-            yield found
+            await self._throttle.acquire(1)
+            yield scanned
             if int(cursor) == 0:
                 return
 
     async def _jobs(self, job_ids: list[str]) -> AsyncIterator[Issue]:
-        """Look at jobs: their records by themselves, then each with its places in one moment."""
-        rows = await self._gateway.read(
-            *(["HMGET", keys.job(one), *record_checks.READ] for one in job_ids), isolate_errors=True
+        """Check the records of jobs, and then their index entries, atomically."""
+        rows = await self._client.read(
+            *(["HMGET", keys.job(job_id), *record_checks.CHECKED_FIELDS] for job_id in job_ids), isolate_errors=True
         )
         for job_id, row in zip(job_ids, rows, strict=True):
-            for finding in self._record(job_id, row):
-                yield finding
-        reply = await self._gateway.run_script(scripts.EXAMINE, [keys.ROOT], [self._word, *job_ids])
-        for what, key, member, there, belongs, repaired in _rows(reply, 6):
-            detail = _detail(IssueType(what.decode()), there.decode(), belongs.decode())
-            yield _finding(
-                IssueType(what.decode()), printable(key), printable(member) or None, detail, repaired=bool(repaired)
-            )
-        self._tally.jobs += len(job_ids)
-        await self._pace.acquire(len(job_ids))
+            for issue in self._record(job_id, row):
+                yield issue
+        reply = await self._client.run_script(scripts.EXAMINE, [keys.ROOT], [self._mode, *job_ids])
+        for kind, key, member, actual, expected, repaired in _rows(reply, 6):
+            issue_type = IssueType(kind.decode())
+            detail = _detail(issue_type, actual.decode(), expected.decode())
+            yield _issue(issue_type, printable(key), printable(member) or None, detail, repaired=bool(repaired))
+        self._stats.jobs += len(job_ids)
+        await self._throttle.acquire(len(job_ids))
 
     def _record(self, job_id: str, row: Any) -> Iterator[Issue]:
         if isinstance(row, StoreCorrupt):
-            yield _finding(IssueType.TYPE, keys.job(job_id), None, "no hash, where a record belongs")
+            yield _issue(IssueType.TYPE, keys.job(job_id), None, "is not a hash, as a job record must be")
             return
-        held = {name: value for name, value in zip(record_checks.READ, row, strict=True) if value is not None}
-        if "status" not in held:  # gone by now, or told of by the script
+        names = record_checks.CHECKED_FIELDS
+        fields = {name: value for name, value in zip(names, row, strict=True) if value is not None}
+        if "status" not in fields:  # deleted since, or reported by the script
             return
-        self._census.add(job_id, printable(held.get("queue", b"")), printable(held["status"]))
-        for fault in record_checks.find_issues(job_id, held):
-            yield _finding(IssueType.RECORD, keys.job(job_id), None, fault)
+        self._counter.add(job_id, printable(fields.get("queue", b"")), printable(fields["status"]))
+        for problem in record_checks.find_issues(job_id, fields):
+            yield _issue(IssueType.RECORD, keys.job(job_id), None, problem)
 
-    async def _others(self, found: Sequence[tuple[bytes, KeyName | None]]) -> list[Issue]:
-        """Look at keys that are no jobs' by name, type and time to live; and take note of the indexes."""
-        findings = [
-            _finding(IssueType.FOREIGN, printable(key), None, "we write no such key") for key, name in found if not name
+    async def _others(self, others: Sequence[tuple[bytes, KeyName | None]]) -> list[Issue]:
+        """Check the name, type and time to live of keys that are not jobs, and collect the indexes among them."""
+        issues = [
+            _issue(IssueType.FOREIGN, printable(key), None, "jobstate uses no key of this name")
+            for key, name in others
+            if not name
         ]
-        ours = [(key.decode(), name) for key, name in found if name]
-        if not ours:
-            return findings
-        replies = await self._gateway.read(*(command for key, _ in ours for command in (["TYPE", key], ["PTTL", key])))
-        for (key, name), kind, lives in zip(ours, replies[::2], replies[1::2], strict=True):
-            if kind not in (b"none", name.type.encode()):
-                findings.append(
-                    _finding(IssueType.TYPE, key, None, f"a {printable(kind)}, where a {name.type} belongs")
-                )
+        known = [(key.decode(), name) for key, name in others if name]
+        if not known:
+            return issues
+        replies = await self._client.read(*(command for key, _ in known for command in (["TYPE", key], ["PTTL", key])))
+        for (key, name), actual, ttl in zip(known, replies[::2], replies[1::2], strict=True):
+            if actual not in (b"none", name.type.encode()):
+                issues.append(_issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}"))
             elif name.kind in {"list", "exp"}:
                 self._indexes.add(name)
             elif name not in _SHARED:
-                findings += await self._lifetime(key, lives)
-            if name.kind == "queues" and kind == b"hash":
-                findings += await self._settings()
-        await self._pace.acquire(len(ours))
-        return findings
+                issues += await self._lifetime(key, ttl)
+            if name.kind == "queues" and actual == b"hash":
+                issues += await self._settings()
+        await self._throttle.acquire(len(known))
+        return issues
 
-    async def _lifetime(self, key: str, lives: int) -> list[Issue]:
-        """Look at the time to live (ms) of a key that no job decides about."""
-        redis: Redis = self._gateway.redis
-        if key in keys.PERSISTENT and lives >= 0:
+    async def _lifetime(self, key: str, ttl: int) -> list[Issue]:
+        """Check the time to live (ms) of a key that does not depend on jobs."""
+        redis: Redis = self._client.redis
+        if key in keys.PERSISTENT and ttl >= 0:
             await self._repair_key(lambda: redis.persist(key))
-            return [_finding(IssueType.LIFETIME, key, None, "has a time to live, and must last", repaired=self._repair)]
-        if key not in keys.PERSISTENT and lives == -1:
+            return [_issue(IssueType.LIFETIME, key, None, "expires, but must not", repaired=self._repair)]
+        if key not in keys.PERSISTENT and ttl == -1:
             await self._repair_key(lambda: redis.pexpire(key, FALLBACK_TTL_MS, nx=True))
-            return [_finding(IssueType.LIFETIME, key, None, "has no time to live", repaired=self._repair)]
+            return [_issue(IssueType.LIFETIME, key, None, "has no time to live", repaired=self._repair)]
         return []
 
     async def _repair_key(self, command: Callable[[], Awaitable[Any]]) -> None:
         if self._repair:
-            await self._gateway.call("repair", with_timeout(command))
+            await self._client.call("repair", with_timeout(command))
 
     async def _settings(self) -> list[Issue]:
-        [held] = await self._gateway.read(["HGETALL", keys.QUEUES], isolate_errors=True)
-        if isinstance(held, StoreCorrupt):
+        [settings] = await self._client.read(["HGETALL", keys.QUEUES], isolate_errors=True)
+        if isinstance(settings, StoreCorrupt):
             return []
         return [
-            _finding(IssueType.SETTING, keys.QUEUES, printable(queue), f"{printable(value)!r} cannot be read")
-            for queue, value in held.items()
+            _issue(IssueType.SETTING, keys.QUEUES, printable(queue), f"{printable(value)!r} cannot be read")
+            for queue, value in settings.items()
             if value[:2] not in _SETTING or not (value[2:] == b"" or value[2:].isdigit())
         ]
 
     async def _entries(self, index: KeyName) -> AsyncIterator[Issue]:
-        """Look at the entries of an index for those that do not belong there."""
-        key, cursor = keys.index(index.kind, *index.of), 0
+        """Check the entries of an index for those without a matching job."""
+        key, cursor = keys.key(index.kind, *index.parts), 0
         while True:
-            [reply] = await self._gateway.read(["ZSCAN", key, str(cursor), "COUNT", str(STEP)], isolate_errors=True)
-            if isinstance(reply, StoreCorrupt):  # told of where the names were read
+            [reply] = await self._client.read(["ZSCAN", key, str(cursor), "COUNT", str(STEP)], isolate_errors=True)
+            if isinstance(reply, StoreCorrupt):  # reported with the keys
                 return
-            cursor, found = int(reply[0]), [member for member, _ in reply[1]]
-            for part in _parts(found):
-                self._suspects += await self._strays(index, part, "look")
-                self._tally.entries += len(part)
-                await self._pace.acquire(len(part))
-            if len(self._suspects) > SUSPECTS:
-                async for finding in self._confirm_orphans():
-                    yield finding
+            cursor, members = int(reply[0]), [member for member, _ in reply[1]]
+            for part in _parts(members):
+                self._candidates += await self._orphans(index, part, "look")
+                self._stats.entries += len(part)
+                await self._throttle.acquire(len(part))
+            if len(self._candidates) > MAX_CANDIDATES:
+                async for issue in self._confirm_orphans():
+                    yield issue
             if cursor == 0:
                 return
 
-    async def _strays(self, index: KeyName, members: Sequence[bytes], word: str) -> list[Entry]:
-        queue, shelf = index.of or ("", "")
+    async def _orphans(self, index: KeyName, members: Sequence[bytes], mode: str) -> list[Entry]:
+        queue, state = index.parts or ("", "")
         try:
-            reply = await self._gateway.run_script(
-                scripts.ENTRIES, [keys.ROOT], [word, index.kind, queue, shelf, *members]
+            reply = await self._client.run_script(
+                scripts.ENTRIES, [keys.ROOT], [mode, index.kind, queue, state, *members]
             )
-        except StoreCorrupt:  # since the names were read
+        except StoreCorrupt:  # the key has changed its type since
             return []
         return [Entry(index, *row[:4]) for row in _rows(reply, 5)]
 
     async def _confirm_orphans(self) -> AsyncIterator[Issue]:
-        """Look again at what seemed not to belong where it is, now that it is known which jobs have just expired."""
-        suspects, self._suspects = self._suspects, []
-        if suspects:
-            await self._graves.look()
-        lost: dict[KeyName, list[bytes]] = {}
-        for one in suspects:
-            if not self._graves.has(one.job_id, one.created):
-                lost.setdefault(one.place, []).append(one.member)
-        for index, members in lost.items():
+        """Check the candidates again, without those whose jobs have expired, and yield the remaining ones."""
+        candidates, self._candidates = self._candidates, []
+        if candidates:
+            await self._expired.refresh()
+        orphans: dict[KeyName, list[bytes]] = {}
+        for entry in candidates:
+            if not self._expired.has(entry.job_id, entry.created):
+                orphans.setdefault(entry.index_name, []).append(entry.member)
+        for index, members in orphans.items():
             for part in _parts(members):
-                for stray in await self._strays(index, part, self._word):
-                    detail = _detail(IssueType.STRAY, printable(stray.status), "")
-                    key = keys.index(index.kind, *index.of)
-                    yield _finding(IssueType.STRAY, key, printable(stray.member), detail, repaired=self._repair)
-                await self._pace.acquire(len(part))
+                for orphan in await self._orphans(index, part, self._mode):
+                    detail = _detail(IssueType.STRAY, printable(orphan.status), "")
+                    key = keys.key(index.kind, *index.parts)
+                    yield _issue(IssueType.STRAY, key, printable(orphan.member), detail, repaired=self._repair)
+                await self._throttle.acquire(len(part))
 
     @property
-    def _word(self) -> str:
+    def _mode(self) -> str:
         return "repair" if self._repair else "look"
 
 
-def _finding(drift: IssueType, key: str, member: str | None, detail: str, *, repaired: bool = False) -> Issue:
-    return Issue(type=drift, key=key, member=member, detail=detail, repaired=repaired)
+def _issue(issue_type: IssueType, key: str, member: str | None, detail: str, *, repaired: bool = False) -> Issue:
+    return Issue(type=issue_type, key=key, member=member, detail=detail, repaired=repaired)
 
 
-def _detail(drift: IssueType, there: str, belongs: str) -> str:
-    match drift:
+def _detail(issue_type: IssueType, actual: str, expected: str) -> str:
+    match issue_type:
         case IssueType.STRAY:
-            return f"its job is {there} and belongs elsewhere" if there else "there is no job behind it"
+            return f"its job is {actual} and belongs in another index" if actual else "there is no job for it"
         case IssueType.LIFETIME:
-            return f"is gone at {there or 'no time'}, and belongs gone at {belongs} (ms)"
+            return f"expires at {actual or 'no time'} instead of {expected} (ms)"
         case IssueType.RECORD:
-            return there
+            return actual
         case _:
-            return f"is {there or 'not there'}, and belongs at {belongs}"
+            return f"is {actual or 'missing'}, must be {expected}"
 
 
 def _rows(reply: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
-    """Return what a script has found: behind the word and the time, so many values each."""
+    """Return the rows of `width` values that follow the word and the time in the reply of a check script."""
     values = reply[2:]
     return [tuple(values[at : at + width]) for at in range(0, len(values), width)]
 

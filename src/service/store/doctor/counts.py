@@ -1,4 +1,4 @@
-"""The counts, compared with a walk over all jobs: sound only where nothing changed while it lasted."""
+"""Compares the job counts with the jobs found. Valid only if no job changed during the check."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -13,41 +13,41 @@ from service.store.client import StoreClient
 
 
 class CountSnapshot(Struct, frozen=True):
-    """What had happened and what was counted at one time."""
+    """The job counts at one time, and the last event before it. Equal snapshots mean that no job changed in between."""
 
     last_event: object
     statuses: dict[Status, int]
     queues: dict[str, dict[Status, int]]
 
 
-async def snapshot(gateway: StoreClient) -> CountSnapshot | None:
-    """Return what is counted now; `None` where something in the way is not ours."""
+async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
+    """Return the current counts, or `None` if a key is unreadable."""
     try:
-        [events] = await gateway.read(["XREVRANGE", keys.EVENTS, "+", "-", "COUNT", "1"])
-        stats: Stats = await queries.stats(gateway)
-    except (StoreCorrupt, ValueError):  # or a shelf that there is not
+        [events] = await client.read(["XREVRANGE", keys.EVENTS, "+", "-", "COUNT", "1"])
+        stats: Stats = await queries.count_jobs(client)
+    except (StoreCorrupt, ValueError):
         return None
     return CountSnapshot(last_event=events[0][0] if events else None, statuses=stats.statuses, queues=stats.queues)
 
 
 class JobCounter:
-    """Counts the jobs that are met, each once: a walk over the keys may meet one twice."""
+    """Counts jobs per queue and status. A job is counted once, though a key scan may return it twice."""
 
     def __init__(self) -> None:
-        self._met: set[int] = set()
-        self._found: Counter[tuple[str, str]] = Counter()
+        self._seen: set[int] = set()
+        self._counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, job_id: str, queue: str, status: str) -> None:
-        """Count a job."""
-        if (name := hash(job_id)) not in self._met:
-            self._met.add(name)
-            self._found[queue, status] += 1
+        """Count a job, unless it was counted before."""
+        if (job := hash(job_id)) not in self._seen:
+            self._seen.add(job)
+            self._counts[queue, status] += 1
 
-    def differences(self, counted: CountSnapshot) -> Iterator[tuple[str, str]]:
-        """Yield the queues and what is wrong with their counts."""
-        queues = {**counted.queues, **{queue: counted.queues.get(queue, {}) for queue, _ in self._found}}
+    def differences(self, snapshot: CountSnapshot) -> Iterator[tuple[str, str]]:
+        """Yield each queue and a description for each count that differs from the jobs found."""
+        queues = {**snapshot.queues, **{queue: snapshot.queues.get(queue, {}) for queue, _ in self._counts}}
         for queue, statuses in sorted(queues.items()):
             for status in Status:
-                found, said = self._found[queue, status], statuses.get(status, 0)
-                if found != said:
-                    yield queue, f"{said} counted as {status}, and there are {found}"
+                found, counted = self._counts[queue, status], statuses.get(status, 0)
+                if found != counted:
+                    yield queue, f"the indexes count {counted} {status} jobs, but there are {found}"

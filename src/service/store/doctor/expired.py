@@ -1,4 +1,4 @@
-"""The jobs that have expired without the sweep having been there: their entries are no drift."""
+"""Jobs that have expired and were not swept yet. Their index entries are no issues."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -12,37 +12,37 @@ _PAGE: Final = 1000
 
 
 class ExpiredJobs:
-    """Every job that has expired unswept since the first look, by id and creation, and by id alone."""
+    """The jobs that have expired and were not swept before the first `refresh`, by id and creation time."""
 
-    def __init__(self, gateway: StoreClient) -> None:
-        self._gateway = gateway
+    def __init__(self, client: StoreClient) -> None:
+        self._client = client
         self._jobs: set[tuple[bytes, int]] = set()
         self._ids: set[bytes] = set()
-        #: Up to which moment (ms) of which index they have been collected.
-        self._read: dict[str, int] = {}
+        #: The time (ms) up to which the entries of each index were read.
+        self._read_until: dict[str, int] = {}
 
     def has(self, job_id: bytes, created: int | None) -> bool:
-        """Say whether a job has expired unswept; `None` is any creation."""
+        """Return whether this job has expired. `None` matches any creation time."""
         return job_id in self._ids if created is None else (job_id, created) in self._jobs
 
-    async def look(self) -> None:
-        """Collect those that have expired since the last look."""
-        [time] = await self._gateway.read(["TIME"])
+    async def refresh(self) -> None:
+        """Add the jobs that have expired since the last call."""
+        [time] = await self._client.read(["TIME"])
         now = time_reply_to_micros(time) // 1000
-        shelves = await self._some(["ZRANGE", keys.SHELVES, "-inf", f"({now}", "BYSCORE"])
-        for member in shelves:
-            queue, _, shelf = member.decode(errors="replace").rpartition(":")
-            await self._collect(keys.by_expiry(queue, shelf), now)
+        indexes = await self._read_or_empty(["ZRANGE", keys.INDEXES, "-inf", f"({now}", "BYSCORE"])
+        for member in indexes:
+            queue, _, state = member.decode(errors="replace").rpartition(":")
+            await self._collect(keys.by_expiry(queue, state), now)
 
-    async def _collect(self, name: str, now: int) -> None:
-        start, size = self._read.get(name, 0), _PAGE
+    async def _collect(self, index: str, now: int) -> None:
+        start, size = self._read_until.get(index, 0), _PAGE
         while True:
-            read = ["ZRANGE", name, str(start), f"({now}", "BYSCORE", "LIMIT", "0", str(size), "WITHSCORES"]
-            page = await self._some(read)
+            command = ["ZRANGE", index, str(start), f"({now}", "BYSCORE", "LIMIT", "0", str(size), "WITHSCORES"]
+            page = await self._read_or_empty(command)
             for member, _ in page:
                 self._add(member)
             if len(page) < size:
-                self._read[name] = now
+                self._read_until[index] = now
                 return
             last = int(page[-1][1])
             start, size = last, size * 2 if last == start else _PAGE
@@ -54,7 +54,7 @@ class ExpiredJobs:
             self._jobs.add((job_id, int(created)))
             self._ids.add(job_id)
 
-    async def _some(self, command: Sequence[str]) -> Any:
-        """Return what an index has; nothing where the key is not ours."""
-        [reply] = await self._gateway.read(command, isolate_errors=True)
+    async def _read_or_empty(self, command: Sequence[str]) -> Any:
+        """Return the entries of an index; none if its key has an unexpected type."""
+        [reply] = await self._client.read(command, isolate_errors=True)
         return [] if isinstance(reply, StoreCorrupt) else reply

@@ -1,4 +1,4 @@
-"""What the doctor finds."""
+"""The issues that the doctor reports."""
 
 from enum import StrEnum
 
@@ -6,32 +6,32 @@ from msgspec import Struct
 
 
 class IssueType(StrEnum):
-    """What can be wrong."""
+    """The kind of an issue."""
 
-    #: A job is not in an index that it belongs to.
+    #: A job has no entry in an index that it belongs in.
     MISSING = "missing"
-    #: An entry of an index has another score than its job says.
+    #: The score of an index entry does not match its job.
     SCORE = "score"
-    #: An entry of an index has no job, or its job belongs elsewhere.
+    #: An index entry has no job, or its job belongs in another index.
     STRAY = "stray"
-    #: A key lives shorter or longer than it should, or for ever.
+    #: A key expires too early, too late or never.
     LIFETIME = "lifetime"
-    #: The clock of creations is behind a job.
+    #: The clock for creation times is behind a job.
     CLOCK = "clock"
-    #: The counts are not what a walk over all jobs finds.
+    #: A job count does not match the jobs found.
     COUNT = "count"
-    #: A record misses a field or has one that cannot be.
+    #: A job record lacks a field or has an invalid one.
     RECORD = "record"
-    #: A key of ours holds another type.
+    #: A key has an unexpected type.
     TYPE = "type"
-    #: A queue's setting cannot be read.
+    #: The settings of a queue cannot be read.
     SETTING = "setting"
-    #: A key under our names that we do not write.
+    #: A key has a prefix of jobstate, but not a name that jobstate uses.
     FOREIGN = "foreign"
 
 
 class Issue(Struct, frozen=True, kw_only=True):
-    """One thing that is not as it should be; `repaired` if it is by now."""
+    """One inconsistency; `repaired` tells whether the doctor has repaired it."""
 
     type: IssueType
     key: str
@@ -41,14 +41,14 @@ class Issue(Struct, frozen=True, kw_only=True):
 
 
 class CheckStats(Struct):
-    """What has been looked at so far."""
+    """What was checked so far."""
 
     jobs: int = 0
     entries: int = 0
-    #: Whether the counts could be compared: only where nothing changed while the doctor walked.
+    #: Whether the counts were compared, which is possible only if no job changed during the check.
     counted: bool = False
 
 
 def printable(value: bytes) -> str:
-    """Return a name or a member as text."""
+    """Return a key or member as text, with backslash escapes for bytes that are not UTF-8."""
     return value.decode(errors="backslashreplace")

@@ -1,4 +1,4 @@
-"""What a key is, by its name."""
+"""Parses the names of Redis keys."""
 
 from typing import Final, NamedTuple
 
@@ -6,34 +6,35 @@ from service.domain import constraints
 from service.domain.states import Status
 from service.store import keys
 
-SHELVES: Final = frozenset({*Status, "delayed"})
-#: Names that a part of a client's request is in, or a digest of it; and those that a queue and a shelf are in.
-_OF_CLIENTS: Final = frozenset({"claim", "limit"})
-_OF_SHELVES: Final = frozenset({"list", "exp"})
+STATES: Final = frozenset({*Status, "delayed"})
+#: Kinds of keys whose name ends with a digest of client data.
+_BY_CLIENT: Final = frozenset({"claim", "limit"})
+#: Kinds of keys whose name ends with a queue and a state.
+_BY_STATE: Final = frozenset({"list", "exp"})
 _JOB: Final = keys.job("")
-#: What all our names begin with.
-COMMON: Final = "job*"
+#: A pattern that matches all keys of jobstate.
+SCAN_PATTERN: Final = "job*"
 
 
 class KeyName(NamedTuple):
-    """A key of ours: `job` or what stands behind the root, then what it is of."""
+    """A parsed key: its kind (`job`, or the first part under `keys.ROOT`) and the remaining parts."""
 
     kind: str
-    of: tuple[str, ...] = ()
+    parts: tuple[str, ...] = ()
 
     @property
     def type(self) -> str:
-        """The type that Redis says it has."""
+        """The Redis type of the key."""
         return keys.TYPES.get(self.kind, "hash")
 
 
-def is_ours(name: bytes) -> bool:
-    """Say whether a name is under those that we use."""
+def is_managed(name: bytes) -> bool:
+    """Return whether a key has a prefix of jobstate."""
     return name.startswith((_JOB.encode(), keys.ROOT.encode()))
 
 
 def parse(name: bytes) -> KeyName | None:
-    """Return what a key is; `None` for one that we do not write."""
+    """Return the parsed name, or `None` if jobstate uses no such key."""
     try:
         text = name.decode("ascii")
     except UnicodeDecodeError:
@@ -41,11 +42,11 @@ def parse(name: bytes) -> KeyName | None:
     if text.startswith(_JOB):
         job_id = text.removeprefix(_JOB)
         return KeyName("job", (job_id,)) if constraints.JOB_ID.is_valid(job_id) else None
-    kind, *of = text.removeprefix(keys.ROOT).split(":")
-    return KeyName(kind, tuple(of)) if kind in keys.TYPES and _can_be(kind, of) else None
+    kind, *parts = text.removeprefix(keys.ROOT).split(":")
+    return KeyName(kind, tuple(parts)) if kind in keys.TYPES and _is_valid(kind, parts) else None
 
 
-def _can_be(kind: str, of: list[str]) -> bool:
-    if kind in _OF_SHELVES:
-        return len(of) == 2 and constraints.QUEUE.is_valid(of[0]) and of[1] in SHELVES
-    return len(of) == 1 if kind in _OF_CLIENTS else not of
+def _is_valid(kind: str, parts: list[str]) -> bool:
+    if kind in _BY_STATE:
+        return len(parts) == 2 and constraints.QUEUE.is_valid(parts[0]) and parts[1] in STATES
+    return len(parts) == 1 if kind in _BY_CLIENT else not parts

@@ -1,4 +1,4 @@
-"""What can be wrong with the record of a job, seen by itself. Large fields were checked when they came."""
+"""Checks one job record without its indexes. Large fields are not checked: the API validates them."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final
@@ -10,8 +10,8 @@ from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store.history import history_from
 from service.store.records import FIELDS, decode_job
 
-#: The fields that are read.
-READ: Final = (*FIELDS, "_creation", "_change", "_token", "_progress_event", "_history")
+#: The fields of a hash that `find_issues` needs.
+CHECKED_FIELDS: Final = (*FIELDS, "_creation", "_change", "_token", "_progress_event", "_history")
 
 _REQUIRED: Final = (
     *("status", "queue", "revision", "created_at", "updated_at", "expires_at"),
@@ -26,46 +26,46 @@ _TEXTS: Final[Mapping[str, Callable[[str], bool]]] = {
     "traceparent": constraints.TRACEPARENT.is_valid,
     "_progress_event": str.isdigit,
 }
-_LEAST: Final = {"revision": 1, "attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
+_MINIMUMS: Final = {"revision": 1, "attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
 
 
-def find_issues(job_id: str, held: Mapping[str, bytes]) -> list[str]:
-    """Return what is wrong with the record in a hash, in words; `held` has those of the fields `READ` that it has."""
-    missing = [f"no {name}" for name in _REQUIRED if name not in held]
+def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
+    """Return descriptions of what is wrong with a record; `fields` are those of `CHECKED_FIELDS` that the hash has."""
+    missing = [f"no {name}" for name in _REQUIRED if name not in fields]
     if missing:
         return missing
-    found = list(_unreadable(held))
-    if found:
-        return found
+    unreadable = list(_unreadable(fields))
+    if unreadable:
+        return unreadable
     try:
-        job = decode_job(job_id, held, 0)
-        history_from(job_id, job.created_at, held.get("_history", b"").decode())
+        job = decode_job(job_id, fields, 0)
+        history_from(job_id, job.created_at, fields.get("_history", b"").decode())
     except StoreCorrupt as error:
         return [str(error.__cause__)]
-    numbers = [f"{name} is {value}" for name, least in _LEAST.items() if (value := getattr(job, name)) < least]
-    return [*numbers, *_inconsistencies(job.status, held)]
+    numbers = [f"{name} is {value}" for name, minimum in _MINIMUMS.items() if (value := getattr(job, name)) < minimum]
+    return [*numbers, *_inconsistencies(job.status, fields)]
 
 
-def _unreadable(held: Mapping[str, bytes]) -> Iterator[str]:
-    for name, value in held.items():
+def _unreadable(fields: Mapping[str, bytes]) -> Iterator[str]:
+    for name, value in fields.items():
         text = value.decode(errors="backslashreplace")
-        if (name.endswith("_at") and not _is_moment(text)) or (name in _TEXTS and not _TEXTS[name](text)):
+        if (name.endswith("_at") and not _is_timestamp(text)) or (name in _TEXTS and not _TEXTS[name](text)):
             yield f"{name} is {constraints.truncated_repr(text)}"
 
 
-def _is_moment(text: str) -> bool:
+def _is_timestamp(text: str) -> bool:
     try:
         return format_timestamp(parse_timestamp(text)) == text
     except (ValueError, TypeError, OverflowError):
         return False
 
 
-def _inconsistencies(status: str, held: Mapping[str, bytes]) -> Iterator[str]:
-    if (status in FINAL_STATUSES) is not ("finished_at" in held):
+def _inconsistencies(status: str, fields: Mapping[str, bytes]) -> Iterator[str]:
+    if (status in FINAL_STATUSES) is not ("finished_at" in fields):
         yield f"{status} with{'out' if status in FINAL_STATUSES else ''} finished_at"
-    if "lease_expires_at" in held:
+    if "lease_expires_at" in fields:
         if status != "running":
             yield f"{status} with a lease"
-        yield from (f"a lease without {name}" for name in _LEASED if name not in held)
-    if held["updated_at"] < held["created_at"]:
-        yield "changed before it was created"
+        yield from (f"a lease without {name}" for name in _LEASED if name not in fields)
+    if fields["updated_at"] < fields["created_at"]:
+        yield "updated_at is before created_at"

@@ -1,18 +1,18 @@
-"""Not faster than a live service can bear."""
+"""A rate limit that keeps the doctor from slowing down running services."""
 
 import asyncio
 import time
 
 
 class Throttle:
-    """So many keys a second at most; `None` is as fast as Redis answers."""
+    """Limits the doctor to `rate` keys per second; `None` means no limit."""
 
     def __init__(self, rate: float | None) -> None:
         self._rate = rate
         self._free_at = 0.0
 
     async def acquire(self, keys: int) -> None:
-        """Return when `keys` more may be looked at, and after them others."""
+        """Wait for the time that `keys` keys take at this rate."""
         if self._rate is None:
             return
         now = time.monotonic()

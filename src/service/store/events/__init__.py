@@ -1,1 +1,1 @@
-"""Events of the store: the reader, and what waits for and follows them."""
+"""The event stream of Redis: one reader per process, and its subscribers."""

@@ -1,4 +1,4 @@
-"""Waiting for a job without asking Redis again and again: the events of the store say when to look."""
+"""Claims that wait for a job without polling Redis: events wake them."""
 
 import asyncio
 import contextlib
@@ -12,12 +12,12 @@ from service.domain.states import Status
 from service.store.deadlines import TimeBudget, budget
 from service.store.events.reader import RETRY_DELAY, EventReader
 
-#: Seconds after which a client may claim again from another process, where this one ends.
+#: Seconds after which a client may claim again, from another process, when this one shuts down.
 RETRY_AFTER: Final = 1
 
 
 class PendingClaim:
-    """One claim that waits; its bell rings when there may be something for it, or its client has left."""
+    """One waiting claim. It wakes up when there may be a job for it, or when its client has disconnected."""
 
     def __init__(self, queues: Sequence[str]) -> None:
         """Wait for jobs of `queues`."""
@@ -26,80 +26,83 @@ class PendingClaim:
         self.is_disconnected = False
 
     def disconnect(self) -> None:
-        """Note that nobody is there any more to take the job."""
+        """End the wait, because the client has disconnected."""
         self.is_disconnected = True
         self.wakeup.set()
 
 
 class ClaimWaiter:
-    """The claims of this process that wait.
+    """Makes claims of this process wait for jobs.
 
-    Each event rings one bell: whoever takes a job, or leaves, rings the next, so that no event is lost on somebody who
-    does not need it and a thousand workers do not ask at once for one job.
+    Each event wakes one waiting claim. A claim that succeeds or is cancelled wakes the next. So no event is lost, and a
+    thousand idle workers do not all query Redis for one job.
     """
 
-    def __init__(self, feed: EventReader) -> None:
-        """Hear of events from `feed` while any claim waits."""
-        self._feed = feed
-        self._turns: list[PendingClaim] = []
-        self._due: asyncio.TimerHandle | None = None
+    def __init__(self, reader: EventReader) -> None:
+        """Subscribe to `reader` while claims are waiting."""
+        self._reader = reader
+        self._pending: list[PendingClaim] = []
+        self._check_timer: asyncio.TimerHandle | None = None
         self._closed = False
 
     async def claim(
-        self, turn: PendingClaim, wait_seconds: int, claim: Callable[[], Awaitable[tuple[Claim | None, float | None]]]
+        self,
+        pending: PendingClaim,
+        wait_seconds: int,
+        claim: Callable[[], Awaitable[tuple[Claim | None, float | None]]],
     ) -> Claim | None:
-        """Return what `claim` gives, at once or within `wait_seconds`.
+        """Return the result of `claim` as soon as it is a job, or `None` after `wait_seconds` or a disconnect.
 
-        `claim` is `LeaseManager.try_claim` with its arguments. Raises what it raises, and `Draining` as soon as the
-        process ends.
+        `claim` is `LeaseManager.try_claim` with its arguments bound. Raises what `claim` raises, and `Draining` when
+        the process shuts down.
         """
         if self._closed:
             raise Draining(RETRY_AFTER)
         if not wait_seconds:
-            found, _ = await claim()
-            return found
-        self._add(turn)
+            result, _ = await claim()
+            return result
+        self._add(pending)
         try:
-            return await self._wait(turn, wait_seconds, claim)
+            return await self._wait(pending, wait_seconds, claim)
         finally:
-            self._remove(turn)
-            for queue in turn.queues:
+            self._remove(pending)
+            for queue in pending.queues:
                 self._wake_next(queue)
 
     async def _wait(
-        self, turn: PendingClaim, seconds: int, claim: Callable[[], Awaitable[tuple[Claim | None, float | None]]]
+        self, pending: PendingClaim, seconds: int, claim: Callable[[], Awaitable[tuple[Claim | None, float | None]]]
     ) -> Claim | None:
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
-            turn.wakeup.clear()
+            pending.wakeup.clear()
             if self._closed:
                 raise Draining(RETRY_AFTER)
-            if turn.is_disconnected:
+            if pending.is_disconnected:
                 return None
-            budget.set(TimeBudget())  # each look has the time that a request has
-            found, due = await claim()
-            if found is not None:
-                return found
-            self._schedule_check(due)
+            budget.set(TimeBudget())  # each attempt has the time of a whole request
+            result, next_due = await claim()
+            if result is not None:
+                return result
+            self._schedule_check(next_due)
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
                 return None
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
-                    await turn.wakeup.wait()
+                    await pending.wakeup.wait()
 
     @property
     def is_closed(self) -> bool:
-        """Say whether the process is about to end."""
+        """Whether the process is shutting down."""
         return self._closed
 
     def close(self) -> None:
-        """Refuse all claims from now on, those first that wait."""
+        """Reject the waiting claims, and all further ones."""
         self._closed = True
         self._wake_all()
 
     def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
-        """Ring for every job that may be claimed now, and every one fewer that is running."""
+        """Wake one claim for each event after which a queue may have a job to give."""
         for event in events:
             if event.queue is None:
                 self._wake_all()
@@ -107,38 +110,40 @@ class ClaimWaiter:
                 self._wake_next(event.queue)
 
     def on_gap(self, position: str) -> None:
-        """Ring every bell, for what was said while nobody listened."""
+        """Wake all claims, because events were missed."""
         self._wake_all()
 
-    def _add(self, turn: PendingClaim) -> None:
-        self._turns.append(turn)
-        if len(self._turns) == 1:
-            self._feed.add(self)
+    def _add(self, pending: PendingClaim) -> None:
+        self._pending.append(pending)
+        if len(self._pending) == 1:
+            self._reader.add(self)
 
-    def _remove(self, turn: PendingClaim) -> None:
-        self._turns.remove(turn)
-        if not self._turns:
-            self._feed.remove(self)
+    def _remove(self, pending: PendingClaim) -> None:
+        self._pending.remove(pending)
+        if not self._pending:
+            self._reader.remove(self)
             self._schedule_check(None)
 
     def _schedule_check(self, seconds: float | None) -> None:
-        """Have one claim look when the next delay is over: it puts such jobs into their queues and tells of them."""
-        if self._due is not None:
-            self._due.cancel()
-        self._due = None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._wake_first)
+        """Wake the first claim in `seconds`, when a delayed job is due: a claim moves due jobs to their queues."""
+        if self._check_timer is not None:
+            self._check_timer.cancel()
+        self._check_timer = (
+            None if seconds is None else asyncio.get_running_loop().call_later(seconds, self._wake_first)
+        )
 
     def _wake_first(self) -> None:
-        for turn in self._turns[:1]:
-            turn.wakeup.set()
-            self._schedule_check(RETRY_DELAY)  # unless that claim looks, and knows when the next is over
+        for pending in self._pending[:1]:
+            pending.wakeup.set()
+            self._schedule_check(RETRY_DELAY)  # in case that claim fails; otherwise it schedules the next check itself
 
     def _wake_next(self, queue: str) -> None:
-        """Ring the bell of the first that waits for jobs of `queue` and whose bell is still."""
-        for turn in self._turns:
-            if queue in turn.queues and not turn.wakeup.is_set():
-                turn.wakeup.set()
+        """Wake the first claim that waits for `queue` and is not awake yet."""
+        for pending in self._pending:
+            if queue in pending.queues and not pending.wakeup.is_set():
+                pending.wakeup.set()
                 return
 
     def _wake_all(self) -> None:
-        for turn in self._turns:
-            turn.wakeup.set()
+        for pending in self._pending:
+            pending.wakeup.set()

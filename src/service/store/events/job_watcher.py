@@ -1,4 +1,4 @@
-"""Watching one job: nobody polls, and nobody misses its end."""
+"""Long polls and streams of single jobs, woken by events instead of polling."""
 
 import asyncio
 import contextlib
@@ -21,153 +21,157 @@ from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.events.reader import RETRY_DELAY, EventReader
 from service.store.observer import NullObserver, Observer
 
-#: Seconds after which those who watch are given a sign of life, and look by themselves.
+#: Seconds after which a subscriber without news gets a keep-alive, and the job is read again.
 KEEP_ALIVE_INTERVAL: Final = 15.0
-#: Seconds after a change for which newer progress may come without an event of its own: a second, and then some.
+#: Seconds after a change in which newer progress may have no event: the scripts emit one per second and job.
 PROGRESS_SETTLE_TIME: Final = 1.1
-#: Records that are read in one round trip.
+#: The most jobs that are read in one round trip.
 READ_BATCH: Final = 100
 
 
 class JobSubscription:
-    """One who watches a job; the bell rings when there may be something new, or nobody watches any more."""
+    """One subscriber to one job. It wakes up when the job may have changed, or when the subscription is closed."""
 
     def __init__(self) -> None:
-        self.is_over = False
-        #: When the watched record was created (µs), once that is known: another of the same id is another job.
+        self.is_closed = False
+        #: The creation time of the job (µs), once it is known. Another job with the same id has another one.
         self.created: int | None = None
-        self._bell = asyncio.Event()
-        #: What was heard of ends, by creation: a record may be gone before anybody has looked.
-        self._ends: dict[int, dict[EventKind, Event]] = {}
+        self._wakeup = asyncio.Event()
+        #: Terminal events by creation time and kind. The job may be deleted before it is read in its final state.
+        self._terminal_events: dict[int, dict[EventKind, Event]] = {}
 
     def wake(self) -> None:
-        """Have the record looked at."""
-        self._bell.set()
+        """Make the subscriber read the job again."""
+        self._wakeup.set()
 
-    def leave(self) -> None:
-        """Note that nobody watches any more, or that the process ends."""
-        self.is_over = True
-        self._bell.set()
+    def close(self) -> None:
+        """End the subscription, because its client has disconnected or the process is shutting down."""
+        self.is_closed = True
+        self._wakeup.set()
 
     def on_event(self, event: Event) -> None:
-        """Take in what has happened to the job."""
-        is_end = event.kind is not EventKind.CHANGED or event.status in FINAL_STATUSES
-        if is_end and self.created in (None, event.created):
-            self._ends.setdefault(event.created, {})[event.kind] = event
-        self._bell.set()
+        """Receive an event of the job."""
+        is_terminal = event.kind is not EventKind.CHANGED or event.status in FINAL_STATUSES
+        if is_terminal and self.created in (None, event.created):
+            self._terminal_events.setdefault(event.created, {})[event.kind] = event
+        self._wakeup.set()
 
-    async def wait(self, timeout: float) -> bool:
-        """Say whether the bell rings within so many seconds, and silence it."""
+    async def wait(self, seconds: float) -> bool:
+        """Return whether there was a wake-up, at the latest after `seconds`."""
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._bell.wait()
-        rang = self._bell.is_set()
-        self._bell.clear()
-        return rang
+            async with asyncio.timeout(seconds):
+                await self._wakeup.wait()
+        was_woken = self._wakeup.is_set()
+        self._wakeup.clear()
+        return was_woken
 
     def terminal_events(self, job: Job, now: float) -> list[Event]:
-        """Return what is left to be told of a job whose record went before its end was seen."""
-        heard = self._ends.get(parse_timestamp(job.created_at), {})
-        final = [heard[EventKind.CHANGED]] if EventKind.CHANGED in heard else []
-        gone = heard.get(EventKind.DELETED) or heard.get(EventKind.EXPIRED)
-        return [*final, gone or _inferred_end(job, now)]
+        """Return the last events of a job that was deleted or has expired: its final status if received, then the end.
+
+        `job` is its last known record. An end that was not received is inferred from `now` (s).
+        """
+        received = self._terminal_events.get(parse_timestamp(job.created_at), {})
+        final = [received[EventKind.CHANGED]] if EventKind.CHANGED in received else []
+        end = received.get(EventKind.DELETED) or received.get(EventKind.EXPIRED)
+        return [*final, end or _inferred_end(job, now)]
 
 
 class JobWatcher:
-    """All who watch single jobs in this process.
+    """The subscriptions of this process to single jobs.
 
-    No wake-up is lost: whoever watches hears of events before the record is read, and it is read again after each.
-    Events say when to look, not what is seen: changes in between may collapse, and all who look at one time share a
-    round trip.
+    No change is missed: a subscriber receives events before it first reads the job, and reads it again after each. It
+    sees the job as read, so several changes may appear as one. Concurrent reads share a round trip.
     """
 
-    def __init__(self, pool: ConnectionPool, feed: EventReader, *, observer: Observer | None = None) -> None:
-        """Hear of events from `feed` while any job is watched, and read records through `pool`."""
-        self._gateway = StoreClient(pool, observer or NullObserver())
-        self._feed = feed
-        self._watches: dict[str, set[JobSubscription]] = {}
-        self._wanted: dict[str, asyncio.Future[Job | Exception | None]] = {}
+    def __init__(self, pool: ConnectionPool, reader: EventReader, *, observer: Observer | None = None) -> None:
+        """Subscribe to `reader` while a job is watched, and read jobs through `pool`."""
+        self._client = StoreClient(pool, observer or NullObserver())
+        self._reader = reader
+        self._subscriptions: dict[str, set[JobSubscription]] = {}
+        self._requested: dict[str, asyncio.Future[Job | Exception | None]] = {}
         self._read_task: asyncio.Task[None] | None = None
-        #: By how many seconds the clock of Redis is ahead of this machine's.
+        #: The clock of Redis minus the clock of this machine, in seconds.
         self._clock_offset = 0.0
         self.is_closed = False
 
     @contextlib.contextmanager
     def watch(self, job_id: str) -> Iterator[JobSubscription]:
-        """Hear of a job for the length of the block; to be entered before its record is read. Raises `InvalidValue`."""
+        """Subscribe to a job inside the `with` block. Enter it before reading the job. Raises `InvalidValue`."""
         constraints.JOB_ID.validate("job_id", job_id)
-        watch = JobSubscription()
-        watch.is_over = self.is_closed
-        if not self._watches:
-            self._feed.add(self)
-        self._watches.setdefault(job_id, set()).add(watch)
+        subscription = JobSubscription()
+        subscription.is_closed = self.is_closed
+        if not self._subscriptions:
+            self._reader.add(self)
+        self._subscriptions.setdefault(job_id, set()).add(subscription)
         try:
-            yield watch
+            yield subscription
         finally:
-            self._watches[job_id].remove(watch)
-            if not self._watches[job_id]:
-                del self._watches[job_id]
-            if not self._watches:
-                self._feed.remove(self)
+            self._subscriptions[job_id].remove(subscription)
+            if not self._subscriptions[job_id]:
+                del self._subscriptions[job_id]
+            if not self._subscriptions:
+                self._reader.remove(self)
 
-    async def follow(self, watch: JobSubscription, job: Job, shown: str | None) -> AsyncGenerator[Job | Event | None]:
-        """Yield the record `job` unless its version is `shown`, then what becomes of it.
+    async def follow(
+        self, subscription: JobSubscription, job: Job, known_version: str | None
+    ) -> AsyncGenerator[Job | Event | None]:
+        """Yield the job in each new state, until it is final, deleted or expired, or the subscription is closed.
 
-        `watch` was there before `job` was read. The final state is never left out, and the last thing yielded; of a
-        record that has gone it is the event that says so, after that of a final state that nobody had read. `None` is
-        a sign of life. Redis may come and go meanwhile. Without an end it ends where the watch is over.
+        `job` must be read after `watch`; it is yielded first, unless `known_version` is its version. A final state is
+        always yielded, last. If the job is deleted or expires, the last item is that event; the event of a final status
+        that was not read precedes it. `None` is a keep-alive. Failures of Redis are waited out.
         """
-        watch.created = parse_timestamp(job.created_at)
-        seen = job if job.version == shown else None
+        subscription.created = parse_timestamp(job.created_at)
+        last_seen = job if job.version == known_version else None
         is_settled = False
         while True:
-            if job.version != shown or _differs(job, seen):
+            if job.version != known_version or _differs(job, last_seen):
                 yield job
-                seen, shown, is_settled = job, job.version, False
-            if job.is_final or watch.is_over:
+                last_seen, known_version, is_settled = job, job.version, False
+            if job.is_final or subscription.is_closed:
                 return
-            patience = self._next_timeout(job, is_settled)
-            is_settled = not await watch.wait(patience)
-            if is_settled and patience > PROGRESS_SETTLE_TIME:
+            timeout = self._next_timeout(job, is_settled)
+            is_settled = not await subscription.wait(timeout)
+            if is_settled and timeout > PROGRESS_SETTLE_TIME:
                 yield None
             try:
                 latest = await self.get_job(job.job_id)
-            except JobStateError:  # nothing is known for now
+            except JobStateError:
                 await asyncio.sleep(RETRY_DELAY)
-                watch.wake()
+                subscription.wake()
                 yield None
                 continue
             if latest is None or latest.created_at != job.created_at:
-                for event in watch.terminal_events(job, self._now):
+                for event in subscription.terminal_events(job, self._now):
                     yield event
                 return
             job = latest
 
     def close(self) -> None:
-        """End every watch, those too that are still to come."""
+        """Close all subscriptions, and all further ones."""
         self.is_closed = True
-        for watch in self._all():
-            watch.leave()
+        for subscription in self._all():
+            subscription.close()
 
     def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
-        """Tell those who watch the jobs that something has happened to."""
+        """Pass each event to the subscribers of its job."""
         for event in events:
             if isinstance(event, Event):
-                for watch in self._watches.get(event.job_id, ()):
-                    watch.on_event(event)
+                for subscription in self._subscriptions.get(event.job_id, ()):
+                    subscription.on_event(event)
 
     def on_gap(self, position: str) -> None:
-        """Have every watched record looked at."""
-        for watch in self._all():
-            watch.wake()
+        """Wake all subscribers, because events were missed."""
+        for subscription in self._all():
+            subscription.wake()
 
     @property
     def _now(self) -> float:
-        """What Redis would say the time is, in seconds since 1970."""
+        """The time of Redis in seconds since 1970."""
         return time.time() + self._clock_offset
 
     def _next_timeout(self, job: Job, is_settled: bool) -> float:
-        """Return for how many seconds nothing is to be seen of a job unless the bell rings."""
+        """Return the seconds after which the job must be read even without an event."""
         if job.status is Status.RUNNING and not is_settled:
             return PROGRESS_SETTLE_TIME
         if job.lease_expires_at is None or job.stale:
@@ -176,56 +180,56 @@ class JobWatcher:
         return min(KEEP_ALIVE_INTERVAL, left + 0.1) if left > 0 else KEEP_ALIVE_INTERVAL
 
     def _all(self) -> list[JobSubscription]:
-        return [watch for watches in self._watches.values() for watch in watches]
+        return [subscription for subscriptions in self._subscriptions.values() for subscription in subscriptions]
 
     async def get_job(self, job_id: str) -> Job | None:
-        """Return the record as it is at a moment after the call, without `input_params` and `result`.
+        """Return the job as of some time after the call, without `input_params` and `result`; `None` if there is none.
 
         Raises `StoreUnavailable` within 3 s, or `StoreCorrupt`.
         """
-        wanted = self._wanted.setdefault(job_id, asyncio.get_running_loop().create_future())
-        if self._read_task is None:
-            self._read_task = asyncio.create_task(self._read_batch(), name="glances", context=Context())
+        future = self._requested.setdefault(job_id, asyncio.get_running_loop().create_future())
+        if self._read_task is None:  # in an empty context: the task belongs to no request
+            self._read_task = asyncio.create_task(self._read_requested(), name="job reads", context=Context())
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
-                found = await asyncio.shield(wanted)
+                result = await asyncio.shield(future)
         except TimeoutError as error:
-            raise StoreTimeout(f"{StoreTimeout.__doc__} (no answer)") from error
-        if isinstance(found, Exception):
-            raise found
-        return found
+            raise StoreTimeout(f"{StoreTimeout.default_detail} (no answer)") from error
+        if isinstance(result, Exception):
+            raise result
+        return result
 
-    async def _read_batch(self) -> None:
-        """Read what is wanted, as much at a time as a round trip may carry, until nothing is."""
+    async def _read_requested(self) -> None:
+        """Read the requested jobs in batches until there are none left."""
         try:
-            while self._wanted:
-                taken = {job_id: self._wanted.pop(job_id) for job_id in list(self._wanted)[:READ_BATCH]}
-                found = await self._found(list(taken))
-                for job_id, answer in taken.items():
-                    answer.set_result(found[job_id])
+            while self._requested:
+                batch = {job_id: self._requested.pop(job_id) for job_id in list(self._requested)[:READ_BATCH]}
+                results = await self._fetch(list(batch))
+                for job_id, future in batch.items():
+                    future.set_result(results[job_id])
         finally:
             self._read_task = None
 
-    async def _found(self, job_ids: list[str]) -> dict[str, Job | Exception | None]:
+    async def _fetch(self, job_ids: list[str]) -> dict[str, Job | Exception | None]:
         try:
-            now, jobs = await queries.get_summaries(self._gateway, job_ids)
+            now, jobs = await queries.get_summaries(self._client, job_ids)
             self._clock_offset = now / 1e6 - time.time()
             return dict(zip(job_ids, jobs, strict=True))
         except Exception as error:
             return dict.fromkeys(job_ids, error)
 
 
-def _differs(job: Job, seen: Job | None) -> bool:
-    """Say whether a record is another than the one seen, though its version is not: Redis may have lost changes."""
-    return seen is not None and (job.status, job.updated_at) != (seen.status, seen.updated_at)
+def _differs(job: Job, last_seen: Job | None) -> bool:
+    """Return whether a job differs from the last one seen. Versions may be equal if Redis has lost changes."""
+    return last_seen is not None and (job.status, job.updated_at) != (last_seen.status, last_seen.updated_at)
 
 
 def _inferred_end(job: Job, now: float) -> Event:
-    """Return what to say of a record that has gone by `now` (s) and of whose end nothing was heard."""
-    is_over = parse_timestamp(job.expires_at) / 1e6 <= now
+    """Return the event for a job without a record whose end was not received: expired if it was due by `now` (s)."""
+    has_expired = parse_timestamp(job.expires_at) / 1e6 <= now
     return Event(
         position="",
-        kind=EventKind.EXPIRED if is_over else EventKind.DELETED,
+        kind=EventKind.EXPIRED if has_expired else EventKind.DELETED,
         job_id=job.job_id,
         status=job.status,
         revision=job.revision + 1,

@@ -1,4 +1,4 @@
-"""The one reader of the store's events in a process, whatever the number of those who watch and wait."""
+"""The one reader of the event stream in a process, however many subscribers there are."""
 
 import asyncio
 import contextlib
@@ -16,163 +16,163 @@ from service.store import keys
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.redis_errors import error_text, map_error, to_domain_error
 
-#: Milliseconds that one reading of the events waits for the next; shorter than the time-out of a connection.
+#: Milliseconds that one read waits for the next event; less than the timeout of a connection.
 BLOCK_MS: Final = 2000
-#: Events taken in at one time.
+#: The most events of one read.
 READ_COUNT: Final = 500
-#: Seconds before a Redis that was away is tried again.
+#: Seconds before a failed read is retried.
 RETRY_DELAY: Final = 1.0
-#: So many events at least are kept; the twin in Lua is at the top of `prelude.lua`.
+#: How many events Redis keeps at least; `lua/prelude.lua` has the same number.
 EVENTS_KEPT: Final = 100_000
-#: The position before the first event there ever was.
+#: The position before the first event.
 START: Final = "0-0"
 
-#: What the log says once when they cannot be read.
-READ_FAILED: Final = "the events of Redis cannot be read; those who wait and watch hear nothing until they can"
+#: Logged once when reads start to fail.
+READ_FAILED: Final = "event stream read failed"
 
-#: What is answered where the events cannot be read because of a mistake of this service.
-UNREAD: Final = "The events of Redis cannot be read."
+#: The error detail if reads fail because of a bug of this service.
+UNREADABLE: Final = "The events of Redis cannot be read."
 
 _log = structlog.get_logger(__name__)
 
 
 class EventSubscriber(Protocol):
-    """Who is told what happens."""
+    """Receives events from an `EventReader`."""
 
     def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
-        """Take in what has happened since the last time, in order."""
+        """Receive the events since the last call, in order."""
 
     def on_gap(self, position: str) -> None:
-        """Take anything for possible: only what comes after `position` is heard."""
+        """Assume that any event was missed: only events after `position` will be received."""
 
 
 class EventReader:
-    """Reads the events while anybody listens, and tells every listener each of them once, in order.
+    """Reads the events while there are subscribers, and passes each event once, in order, to every subscriber.
 
-    Over a lost connection it goes on where it was. Each reading asks whether that place is still in the history; where
-    it is not, it says `look_again`: after a restore of Redis from an older file, in a process that slept too long.
+    After a lost connection it continues at its last position. Each read checks that this position is still in the
+    stream. It is not if Redis was restored from an older file, or if the process stalled for too long. Then the reader
+    calls `on_gap`.
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
-        """Read through `pool`."""
+        """Read through one connection of `pool`."""
         self._pool = pool
         self._redis = Redis(connection_pool=pool)
         self._subscribers: list[EventSubscriber] = []
-        self._reading: asyncio.Task[None] | None = None
+        self._task: asyncio.Task[None] | None = None
         self._is_reading = asyncio.Event()
         self._position: str | None = None
-        #: Why the events cannot be read for now.
+        #: Why reads fail at present.
         self._failure: Exception | None = None
         self._is_closed = False
 
-    def add(self, listener: EventSubscriber) -> None:
-        """Tell `listener` what happens from now on, after a `look_again`: at once where reading has begun before."""
-        self._subscribers.append(listener)
-        if self._reading is None:  # in no request's context: it is nobody's in particular
-            self._reading = asyncio.create_task(self._read(), name="events", context=Context())
+    def add(self, subscriber: EventSubscriber) -> None:
+        """Pass `on_gap` and then all new events to `subscriber`; `on_gap` at once if the reader has a position."""
+        self._subscribers.append(subscriber)
+        if self._task is None:  # in an empty context: the task belongs to no request
+            self._task = asyncio.create_task(self._read(), name="events", context=Context())
         elif self._position is not None:
-            listener.on_gap(self._position)
+            subscriber.on_gap(self._position)
 
-    def remove(self, listener: EventSubscriber) -> None:
-        """Tell `listener` no more."""
-        self._subscribers.remove(listener)
+    def remove(self, subscriber: EventSubscriber) -> None:
+        """Pass no more events to `subscriber`."""
+        self._subscribers.remove(subscriber)
 
     async def position(self) -> str:
-        """Return the place up to which listeners have heard everything. Raises `StoreUnavailable` within 3 s."""
+        """Return the position up to which subscribers have all events. Raises `StoreUnavailable` within 3 s."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 await self._is_reading.wait()
         except TimeoutError as error:
-            known = to_domain_error(self._failure or error, self._pool)
-            raise known if isinstance(known, StoreUnavailable) else StoreUnreachable(UNREAD) from error
+            failure = to_domain_error(self._failure or error, self._pool)
+            raise failure if isinstance(failure, StoreUnavailable) else StoreUnreachable(UNREADABLE) from error
         return self._position or START
 
     async def aclose(self) -> None:
         """Stop reading."""
-        self._is_closed = True  # for a cancellation that redis-py loses
-        if self._reading is not None:
-            self._reading.cancel()
-            await asyncio.gather(self._reading, return_exceptions=True)
+        self._is_closed = True  # in case redis-py swallows the cancellation
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
 
     async def _read(self) -> None:
-        self._position, is_deaf = None, False
+        self._position, has_failed = None, False
         try:
             while self._is_wanted:
                 try:
                     await self._read_once(None)
                     self._is_reading.set()
-                    if is_deaf:
-                        _log.info("the events of Redis are read again")
-                    is_deaf, self._failure = False, None
+                    if has_failed:
+                        _log.info("event stream read resumed")
+                    has_failed, self._failure = False, None
                     while self._is_wanted:
                         await self._read_once(BLOCK_MS)
                 except Exception as error:
                     self._is_reading.clear()
                     self._failure = error
-                    if not is_deaf:
-                        known = issubclass(map_error(error), JobStateError)
-                        _log.warning(
-                            READ_FAILED, detail=error_text(error, self._pool), exc_info=None if known else error
-                        )
-                    is_deaf = True
+                    if not has_failed:
+                        is_expected = issubclass(map_error(error), JobStateError)
+                        detail = error_text(error, self._pool)
+                        _log.warning(READ_FAILED, detail=detail, exc_info=None if is_expected else error)
+                    has_failed = True
                     await asyncio.sleep(RETRY_DELAY)
         finally:
             self._is_reading.clear()
-            self._reading = None
+            self._task = None
 
     @property
     def _is_wanted(self) -> bool:
         return bool(self._subscribers) and not self._is_closed
 
     async def _read_once(self, block: int | None) -> None:
-        """Take in what has come since, or comes within `block` ms; go on at the end where history has a hole."""
+        """Read and pass on new events, waiting up to `block` ms for one. After a gap, continue at the end."""
         if self._position is None:
             await self._seek_to_end()
         position = self._position or START
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.xread({keys.EVENTS: position}, count=READ_COUNT, block=block)
             pipe.xrange(keys.EVENTS, position, position, count=1)
-            read, kept = await pipe.execute()
-        if not kept and position != START:
+            streams, last_read = await pipe.execute()
+        if not last_read and position != START:
             await self._seek_to_end()
-        elif read:
-            [(_, entries)] = read
+        elif streams:
+            [(_, entries)] = streams
             self._position = entries[-1][0].decode()
             events = decode_entries(entries)
-            for listener in list(self._subscribers):
-                listener.on_events(events)
+            for subscriber in list(self._subscribers):
+                subscriber.on_events(events)
 
     async def _seek_to_end(self) -> None:
         newest: Any = await self._redis.xrevrange(keys.EVENTS, count=1)
         self._position = newest[0][0].decode() if newest else START
-        for listener in list(self._subscribers):
-            listener.on_gap(self._position)
+        for subscriber in list(self._subscribers):
+            subscriber.on_gap(self._position)
 
 
 def decode_entries(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | ControlEvent]:
-    """Return what entries of the stream say; what is not ours is passed over."""
-    found = []
-    for position, entry in entries:
+    """Return the events in entries of the stream, without entries that cannot be decoded."""
+    events = []
+    for position, fields in entries:
         with contextlib.suppress(KeyError, ValueError):
-            found.append(_event(position.decode(), entry))
-    return found
+            events.append(_decode_entry(position.decode(), fields))
+    return events
 
 
-def _event(position: str, entry: Mapping[bytes, bytes]) -> Event | ControlEvent:
-    match entry[b"event"]:
+def _decode_entry(position: str, fields: Mapping[bytes, bytes]) -> Event | ControlEvent:
+    match fields[b"event"]:
         case b"drain":
             return ControlEvent(None)
         case b"queue":
-            return ControlEvent(entry[b"queue"].decode())
-    slate_id, tags = entry.get(b"slate_id"), entry.get(b"tags", b"")
+            return ControlEvent(fields[b"queue"].decode())
+    slate_id, tags = fields.get(b"slate_id"), fields.get(b"tags", b"")
     return Event(
         position=position,
-        kind=EventKind(entry[b"event"].decode()),
-        job_id=entry[b"job_id"].decode(),
-        status=Status(entry[b"status"].decode()),
-        revision=int(entry[b"revision"]),
-        queue=entry[b"queue"].decode(),
-        created=int(entry[b"created"]),
+        kind=EventKind(fields[b"event"].decode()),
+        job_id=fields[b"job_id"].decode(),
+        status=Status(fields[b"status"].decode()),
+        revision=int(fields[b"revision"]),
+        queue=fields[b"queue"].decode(),
+        created=int(fields[b"created"]),
         slate_id=None if slate_id is None else slate_id.decode(),
         tags=tuple(tags.decode().split(",")) if tags else (),
     )

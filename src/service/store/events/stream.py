@@ -1,4 +1,4 @@
-"""Watching all jobs: the newest events of the store, shared by all who follow them."""
+"""The stream of all job events: recent ones from memory, older ones from Redis."""
 
 import asyncio
 import contextlib
@@ -21,102 +21,107 @@ from service.store.events.job_watcher import KEEP_ALIVE_INTERVAL
 from service.store.events.reader import EVENTS_KEPT, RETRY_DELAY, START, EventReader, decode_entries
 from service.store.observer import NullObserver, Observer
 
-#: How many events one who follows may lag behind before it is dropped; the process holds them once for all.
+#: How many events the process keeps for all subscribers. One that lags behind by more is dropped.
 BUFFER_SIZE: Final = 2000
-#: How many events are handed out, or read of the history, at one time: others have their turn between.
+#: The most events that are yielded, or read from Redis, at once. Other tasks run in between.
 BATCH: Final = 100
 
 
 class MarkerKind(StrEnum):
-    """What is said besides events."""
+    """What a marker in the stream means."""
 
-    #: The first that is said.
+    #: The stream has started.
     STARTED = auto()
-    #: What was known before is to be read again: history has a hole.
+    #: Events are missing; the subscriber must read the jobs again.
     RESET = auto()
-    #: A sign of life: all that happened up to the position has been told.
+    #: There are no further events up to the position.
     KEEP_ALIVE = auto()
-    #: The follower was too slow, and is told no more.
+    #: The subscriber lagged behind by more than `BUFFER_SIZE`, and the stream ends.
     LAGGED = auto()
 
 
 class StreamMarker(Struct, frozen=True):
-    """A word about where a follower stands in history."""
+    """An item of the stream that is not an event; `position` is where the stream can be resumed."""
 
     kind: MarkerKind
     position: str
 
 
 class EventBatch(NamedTuple):
-    """Some events, in order, and how far they reach in history."""
+    """Events in order, and the position that they reach."""
 
     events: Sequence[Event]
     end: str
 
 
 class EventStream:
-    """The last events of all jobs in memory, in order, and the history in Redis behind them."""
+    """The events of all jobs in order: the latest in memory, shared by all subscribers, and the older ones in Redis."""
 
-    def __init__(self, pool: ConnectionPool, feed: EventReader, *, observer: Observer | None = None) -> None:
-        """Hear of events from `feed` while anybody follows, and read older ones through `pool`."""
-        self._gateway = StoreClient(pool, observer or NullObserver())
-        self._feed = feed
-        #: The newest events and, beside them, their places, to be searched.
+    def __init__(self, pool: ConnectionPool, reader: EventReader, *, observer: Observer | None = None) -> None:
+        """Subscribe to `reader` while there are subscribers, and read older events through `pool`."""
+        self._client = StoreClient(pool, observer or NullObserver())
+        self._reader = reader
+        #: The latest events, and their positions in the same order, for the binary search.
         self._events: list[Event] = []
         self._positions: list[tuple[int, int]] = []
-        #: Everything after this position is in memory.
+        #: All events after this position are in memory.
         self._oldest_position = START
-        #: How many holes there were.
+        #: How many gaps there were.
         self._gaps = 0
-        self._followers = 0
-        #: Rings once for all who wait, and is replaced.
+        self._subscribers = 0
+        #: Set for all waiting subscribers when events arrive, and then replaced.
         self._new_events = asyncio.Event()
         self._closed = False
 
     async def follow(
-        self, since: str | None, wanted: JobFilter, *, moment: int | None = None
+        self, after: str | None, filters: JobFilter, *, since: int | None = None
     ) -> AsyncGenerator[StreamMarker | Sequence[Event]]:
-        """Yield a hello, then every event after `since` that matches, each once and in order.
+        """Yield a STARTED marker, then batches of the events that match, each event once and in order.
 
-        Without a position begin at a `moment` (µs since 1970; `None`: now). A place that is not in the history, or no
-        longer, is told by a reset. Ends with the process, or with the word that the follower is too slow. To be called
-        while `joined`. Raises `InvalidValue`, or `StoreUnavailable` before the hello; later, Redis may come and go.
+        Starts after the position `after`, or else at the time `since` (µs since 1970), or else now. A RESET marker
+        follows if older events are no longer kept or were lost. A KEEP_ALIVE marker comes every
+        `KEEP_ALIVE_INTERVAL` seconds without events. Ends with a LAGGED marker, or when the process shuts down.
+
+        Call it inside a `subscribed` block. Raises `InvalidValue`, and `StoreUnavailable` before the first item. Later
+        failures of Redis are waited out.
         """
-        validation.validate_filter(wanted)
-        newest, holes = await self._feed.position(), self._gaps
-        position, is_kept = await self._start(newest, since, moment)
+        validation.validate_filter(filters)
+        newest, gaps = await self._reader.position(), self._gaps
+        position, is_complete = await self._start(newest, after, since)
         yield StreamMarker(MarkerKind.STARTED, position)
-        if not is_kept:
+        if not is_complete:
             yield StreamMarker(MarkerKind.RESET, position)
-        said_at, is_live = time.monotonic(), False
+        last_sent, is_live = time.monotonic(), False
         while not self._closed:
-            bell = self._new_events
-            if holes != self._gaps:
-                holes, position = self._gaps, self._oldest_position
+            new_events = self._new_events
+            if gaps != self._gaps:
+                gaps, position = self._gaps, self._oldest_position
                 yield StreamMarker(MarkerKind.RESET, position)
-            is_live = is_live or self._holds(position)
+            is_live = is_live or self._is_in_memory(position)
             batch = await self._next_batch(position, is_live)
             if batch is None:
                 yield StreamMarker(MarkerKind.LAGGED, position)
                 return
-            matching = [event for event in batch.events if event.matches(wanted)]
+            matching = [event for event in batch.events if event.matches(filters)]
             is_idle, position = is_live and batch.end == position, batch.end
             if matching:
                 yield matching
-            elif time.monotonic() - said_at >= KEEP_ALIVE_INTERVAL or (is_idle and not await _wait_for_events(bell)):
+            elif time.monotonic() - last_sent >= KEEP_ALIVE_INTERVAL or (
+                is_idle and not await _wait_for_events(new_events)
+            ):
                 yield StreamMarker(MarkerKind.KEEP_ALIVE, position)
             else:
                 continue
-            said_at = time.monotonic()
-            await asyncio.sleep(0)  # a socket that takes all in would leave nobody else a turn
+            last_sent = time.monotonic()
+            await asyncio.sleep(0)  # a client that reads fast must not keep other tasks from running
 
     def close(self) -> None:
-        """End all following."""
+        """End all streams."""
         self._closed = True
         self._wake()
 
     def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
-        """Take in what has happened."""
+        """Add events to the buffer, and drop the oldest ones beyond `BUFFER_SIZE`."""
         new = [event for event in events if isinstance(event, Event)]
         self._events += new
         self._positions += [_parse_id(event.position) for event in new]
@@ -126,7 +131,7 @@ class EventStream:
         self._wake()
 
     def on_gap(self, position: str) -> None:
-        """Begin anew after `position`."""
+        """Clear the buffer and continue after `position`; every stream gets a RESET marker."""
         self._events, self._positions = [], []
         self._oldest_position = position
         self._gaps += 1
@@ -134,31 +139,34 @@ class EventStream:
 
     @contextlib.contextmanager
     def subscribed(self) -> Iterator[None]:
-        """Hear of events for the length of the block, around every `follow`."""
-        if not self._followers:
-            self._feed.add(self)
-        self._followers += 1
+        """Receive events inside the `with` block, which every `follow` needs around it."""
+        if not self._subscribers:
+            self._reader.add(self)
+        self._subscribers += 1
         try:
             yield
         finally:
-            self._followers -= 1
-            if not self._followers:
-                self._feed.remove(self)
+            self._subscribers -= 1
+            if not self._subscribers:
+                self._reader.remove(self)
                 self._events, self._positions = [], []
 
-    async def _start(self, newest: str, since: str | None, moment: int | None) -> tuple[str, bool]:
-        """Return where to begin, and whether everything from there on is in the history."""
+    async def _start(self, newest: str, after: str | None, since: int | None) -> tuple[str, bool]:
+        """Return the position to start after, and whether all events after it are kept."""
+        if after is not None:
+            is_kept = after == newest or await self._is_kept(after)
+            return after if is_kept else newest, is_kept
         if since is not None:
-            is_kept = since == newest or await self._is_kept(since)
-            return since if is_kept else newest, is_kept
-        if moment is not None:
-            position = await self._position_before(moment)
+            position = await self._position_before(since)
             return position, await self._is_kept(position)
         return newest, True
 
     async def _next_batch(self, position: str, is_live: bool) -> EventBatch | None:
-        """Return events after `position`, out of Redis until they are in memory; `None` to who has fallen out of it."""
-        if self._holds(position):
+        """Return the events after `position`, from memory or Redis.
+
+        Returns `None` for a stream that has reached the buffer before (`is_live`) and has now fallen behind it.
+        """
+        if self._is_in_memory(position):
             first = bisect_right(self._positions, _parse_id(position))
             events = self._events[first : first + BATCH]
             return EventBatch(events, events[-1].position if events else position)
@@ -170,27 +178,28 @@ class EventStream:
             await asyncio.sleep(RETRY_DELAY)
             return EventBatch([], position)
 
-    def _holds(self, position: str) -> bool:
+    def _is_in_memory(self, position: str) -> bool:
+        """Return whether all events after `position` are in memory."""
         return _parse_id(position) >= _parse_id(self._oldest_position)
 
-    async def _position_before(self, moment: int) -> str:
-        """Return the last position before a moment (µs); the start where there is none."""
-        before = f"({max(1, moment // 1000)}-0"
-        [found] = await self._gateway.read(["XREVRANGE", keys.EVENTS, before, "-", "COUNT", "1"])
-        return found[0][0].decode() if found else START
+    async def _position_before(self, since: int) -> str:
+        """Return the position of the last event before a time (µs), or `START`."""
+        before = f"({max(1, since // 1000)}-0"
+        [entries] = await self._client.read(["XREVRANGE", keys.EVENTS, before, "-", "COUNT", "1"])
+        return entries[0][0].decode() if entries else START
 
     async def _is_kept(self, position: str) -> bool:
-        """Say whether everything after `position` is in Redis."""
+        """Return whether all events after `position` are in Redis."""
         if not constraints.STREAM_ID.is_valid(position):
             return False
-        there = ["XRANGE", keys.EVENTS, position, position]
-        found, length = await self._gateway.read(there, ["XLEN", keys.EVENTS])
-        return bool(found) or (position == START and length < EVENTS_KEPT)
+        entry_at = ["XRANGE", keys.EVENTS, position, position]
+        entries, length = await self._client.read(entry_at, ["XLEN", keys.EVENTS])
+        return bool(entries) or (position == START and length < EVENTS_KEPT)
 
     async def _read_history(self, position: str) -> EventBatch:
-        """Return events after `position` out of Redis, up to where memory begins if there are none."""
-        after = ["XRANGE", keys.EVENTS, f"({position}", "+", "COUNT", str(BATCH)]
-        [entries] = await self._gateway.read(after)
+        """Return the events after `position` from Redis. Without any, the batch ends where the buffer starts."""
+        command = ["XRANGE", keys.EVENTS, f"({position}", "+", "COUNT", str(BATCH)]
+        [entries] = await self._client.read(command)
         events = [event for event in decode_entries(entries) if isinstance(event, Event)]
         return EventBatch(events, entries[-1][0].decode() if entries else self._oldest_position)
 
@@ -199,13 +208,14 @@ class EventStream:
         self._new_events = asyncio.Event()
 
 
-async def _wait_for_events(bell: asyncio.Event) -> bool:
+async def _wait_for_events(new_events: asyncio.Event) -> bool:
+    """Return whether events have arrived, at the latest after `KEEP_ALIVE_INTERVAL`."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(KEEP_ALIVE_INTERVAL):
-            await bell.wait()
-    return bell.is_set()
+            await new_events.wait()
+    return new_events.is_set()
 
 
 def _parse_id(position: str) -> tuple[int, int]:
-    millis, _, number = position.partition("-")
-    return int(millis), int(number)
+    millis, _, sequence = position.partition("-")
+    return int(millis), int(sequence)

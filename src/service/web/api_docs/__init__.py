@@ -1,4 +1,4 @@
-"""The page that shows the API document: Swagger UI, all of it from this package."""
+"""The API reference: Swagger UI with the API document, served from this package."""
 
 from importlib.resources import files
 from typing import Any, Final
@@ -16,35 +16,35 @@ _ASSETS: Final = Assets(
     (_DIR / "page.js", _DIR / "page.css", _VENDORED / "swagger-ui-bundle.js", _VENDORED / "swagger-ui.css")
 )
 _HTML: Final = (_DIR / "page.html").read_text(encoding="utf-8")
-#: Its addresses are relative, so that they hold behind a path prefix: one for `/schema`, one for `/schema/`.
-_BESIDE: Final = _ASSETS.render(_HTML.replace("{schema}", "schema/"))
-_INSIDE: Final = _ASSETS.render(_HTML.replace("{schema}", ""))
+#: One page for `/schema` and one for `/schema/`: relative URLs work behind a path prefix.
+_WITHOUT_SLASH: Final = _ASSETS.render(_HTML.replace("{schema}", "schema/"))
+_WITH_SLASH: Final = _ASSETS.render(_HTML.replace("{schema}", ""))
 
 
 class Page(OpenAPIRenderPlugin):
-    """The page itself; what it loads is beside it under `assets/`."""
+    """The HTML page. Its files are served under `assets/`."""
 
     def __init__(self) -> None:
         super().__init__(path="/", media_type=MediaType.HTML)
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """Return the HTML."""
-        return _INSIDE if request.scope["raw_path"].endswith(b"/") else _BESIDE
+        return _WITH_SLASH if request.scope["raw_path"].endswith(b"/") else _WITHOUT_SLASH
 
 
-async def check_page(request: Request[Any, Any, Any]) -> Response[None] | None:
-    """Check as everywhere; Litestar's own answer to an unknown address here would be HTML."""
+async def validate_page_request(request: Request[Any, Any, Any]) -> Response[None] | None:
+    """Validate the request. An unknown path is a problem, where Litestar's own 404 page would be HTML."""
     if "path" in request.path_params:
         raise NotFoundException
     return await validate_request(request)
 
 
 def router() -> Router:
-    """Return where the document and its page are served."""
+    """Return the routes of the API document and its page."""
     return Router(
         "/schema",
         route_handlers=[_ASSETS.handler("/assets")],
-        before_request=check_page,
+        before_request=validate_page_request,
         cache_control=NO_CACHE,
         include_in_schema=False,
     )

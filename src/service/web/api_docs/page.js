@@ -1,21 +1,21 @@
 "use strict";
 
-// This file is SERVICE/schema/assets/SEAL/page.js: so the page knows the service's address behind a path prefix, too.
+// This file is at {service}/schema/assets/{digest}/page.js. Its URL gives the service's URL, also behind a path prefix.
 const script = /** @type {HTMLScriptElement} */ (document.currentScript).src;
-const documentAddress = new URL("../../openapi.json", script).href;
-const service = new URL("../../..", script).href.replace(/\/$/, "");
+const documentUrl = new URL("../../openapi.json", script).href;
+const serviceUrl = new URL("../../..", script).href.replace(/\/$/, "");
 
 SwaggerUIBundle({
-  url: documentAddress,
+  url: documentUrl,
   dom_id: "#page",
   deepLinking: true,
   displayRequestDuration: true,
   tryItOutEnabled: true,
   defaultModelExpandDepth: 2,
-  validatorUrl: null, // it would be asked elsewhere
+  validatorUrl: null, // the default is a service on another host
   responseInterceptor: (response) => {
-    if (response.url === documentAddress && response.ok) {
-      response.text = JSON.stringify({ ...JSON.parse(response.text), servers: [{ url: service }] });
+    if (response.url === documentUrl && response.ok) {
+      response.text = JSON.stringify({ ...JSON.parse(response.text), servers: [{ url: serviceUrl }] });
     }
     return response;
   },

@@ -1,4 +1,4 @@
-"""The live page: counts, queues and jobs as they change. Its modules ask the API alone, as any client does."""
+"""The dashboard: job counts, queues and jobs, updated live. It uses the public API only."""
 
 import re
 from importlib.resources import files
@@ -18,23 +18,23 @@ from service.web.assets import NO_CACHE, Assets
 _DIR: Final = files(__package__)
 _ASSETS: Final = Assets(
     file
-    for room in (_DIR, _DIR / "uplot")
-    for file in sorted(room.iterdir(), key=lambda one: one.name)
+    for directory in (_DIR, _DIR / "uplot")
+    for file in sorted(directory.iterdir(), key=lambda entry: entry.name)
     if PurePath(file.name).suffix in {".js", ".css", ".svg"}
 )
-#: The page's views as addresses without `#`: the overview, which has the queues, the list of jobs, and a job.
+#: Paths of views without `#`. The queues are part of the overview.
 _VIEW: Final = re.compile(r"/(?:overview|queues|jobs(?:/(?P<job_id>[^/]+))?)/?")
 _HTML: Final = _ASSETS.render((_DIR / "index.html").read_text(encoding="utf-8"))
 
 
 @get("/", media_type=MediaType.HTML, opt={PRODUCES: (MediaType.HTML.value,)}, sync_to_thread=False)
 def dashboard_page() -> Response[bytes]:
-    """Return the page; the part of its address after `#` is the view, which the server never sees."""
+    """Return the page. Its view is the part of the address after `#`, which browsers do not send."""
     return Response(_HTML, media_type=MediaType.HTML)
 
 
 def router() -> Router:
-    """Return where the page and what it loads are served."""
+    """Return the routes of the page and its files."""
     return Router(
         "/",
         route_handlers=[dashboard_page, _ASSETS.handler("/assets")],
@@ -43,8 +43,8 @@ def router() -> Router:
     )
 
 
-def answer_unknown_route(request: Request[Any, Any, Any], error: NotFoundException) -> Response[Any]:
-    """Redirect a browser that asks for a view of the page without its `#`; answer all others with the problem."""
+def handle_not_found(request: Request[Any, Any, Any], error: NotFoundException) -> Response[Any]:
+    """Redirect a browser from the path of a view to the page. Other clients get the problem."""
     view = _VIEW.fullmatch(_path(request.scope))
     if view is None or request.method != "GET" or not _prefers_html(request.headers.get("accept", "")):
         return problems.handle_http_exception(request, error)
@@ -53,20 +53,20 @@ def answer_unknown_route(request: Request[Any, Any, Any], error: NotFoundExcepti
     return Response(b"", status_code=302, media_type=MediaType.TEXT, headers=headers)
 
 
-EXCEPTION_HANDLERS: Final = {**problems.EXCEPTION_HANDLERS, NotFoundException: answer_unknown_route}
+EXCEPTION_HANDLERS: Final = {**problems.EXCEPTION_HANDLERS, NotFoundException: handle_not_found}
 
 
 def _path(scope: HTTPScope) -> str:
     return scope["path"].removeprefix(scope.get("root_path", ""))
 
 
-def _prefers_html(accepted: str) -> bool:
-    """Say whether a client names HTML before JSON; `*/*` names neither."""
-    return Accept(accepted).best_match([problems.MEDIA_TYPE, JSON, MediaType.HTML]) == MediaType.HTML
+def _prefers_html(accept: str) -> bool:
+    """Return whether an `Accept` header prefers HTML to JSON. `*/*` does not."""
+    return Accept(accept).best_match([problems.MEDIA_TYPE, JSON, MediaType.HTML]) == MediaType.HTML
 
 
 def _location(scope: HTTPScope, job_id: str | None) -> str:
-    """Return the address of a view, relative to the one asked for, since a proxy may have taken a prefix away."""
+    """Return the URL of a view, relative to the request's, because a proxy may have removed a path prefix."""
     path = _path(scope)
     root = "../" * (path.count("/") - 1) or "./"
     view = "/jobs" if path.startswith("/jobs") else "/"

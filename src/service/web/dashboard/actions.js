@@ -1,35 +1,36 @@
-/** What can be done with a job: cancel it, submit it again, take its curl along. */
+/** The buttons of a job: cancel it, submit it again, copy it as curl. */
 
-import { toJob } from "./address.js";
-import { ask, jobPath, newKey } from "./api.js";
+import { jobPath, newIdempotencyKey, request } from "./api.js";
 import { curlToCreate, curlToRead } from "./curl.js";
-import { question } from "./dialog.js";
+import { openDialog } from "./dialog.js";
 import { el, show } from "./dom.js";
-import { attempt, copy, say } from "./notices.js";
-import { creationOf, isFinal } from "./records.js";
+import { createBody } from "./job-record.js";
+import { isFinal } from "./model.js";
+import { jobHref } from "./router.js";
+import { copy, toast, withErrorToast } from "./toasts.js";
 
-/** @typedef {import("./records.js").Job} Job */
-/** @typedef {import("./records.js").Texts} Texts */
+/** @typedef {import("./model.js").Job} Job */
+/** @typedef {import("./job-record.js").JobRecord} JobRecord */
 
 /**
- * The buttons of a job.
- * @param {() => {job: Job, texts: Texts}} record the job as it is now
- * @param {() => void} changed what to do when it was changed from here
+ * Return the buttons.
+ * @param {() => JobRecord} getRecord returns the current record
+ * @param {() => void} onChange called after a request to cancel
  */
-export function actions(record, changed) {
+export function actions(getRecord, onChange) {
   const cancel = el(
     "button",
-    { type: "button", class: "grave", click: () => cancelJob(record().job, changed) },
+    { type: "button", class: "danger", click: () => cancelJob(getRecord().job, onChange) },
     "Cancel",
   );
-  const again = el("button", { type: "button", click: () => submitAgain(record()) }, "Submit again");
-  const create = el("button", { type: "button", click: () => copyCreation(record()) }, "Copy as curl");
-  const reading = el(
+  const submit = el("button", { type: "button", click: () => submitAgain(getRecord()) }, "Submit again");
+  const create = el("button", { type: "button", click: () => copyCreate(getRecord()) }, "Copy as curl");
+  const read = el(
     "button",
-    { type: "button", click: () => copy(curlToRead(record().job.job_id), "Curl to read it") },
+    { type: "button", click: () => copy(curlToRead(getRecord().job.job_id), "curl command") },
     "Copy curl to read",
   );
-  const node = el("div", { class: "actions" }, cancel, again, create, reading);
+  const node = el("div", { class: "actions" }, cancel, submit, create, read);
   return {
     node,
     /** @param {Job} job */
@@ -37,21 +38,22 @@ export function actions(record, changed) {
   };
 }
 
-/** @param {{job: Job, texts: Texts}} record */
-function copyCreation({ job, texts }) {
-  return copy(curlToCreate(creationOf(job, texts)), "Curl to submit it again");
+/** @param {JobRecord} record */
+function copyCreate(record) {
+  return copy(curlToCreate(createBody(record)), "curl command");
 }
 
 /**
  * @param {Job} job
- * @param {() => void} changed
+ * @param {() => void} onChange
  */
-async function cancelJob({ job_id, status, lease_expires_at }, changed) {
-  if (status === "running" && !(await isMeant(job_id, lease_expires_at))) return;
-  await attempt(async () => {
-    const answer = await ask("POST", jobPath(job_id, "/cancel"), { headers: { "Idempotency-Key": newKey() } });
-    say(answer.status === 202 ? "Its worker was asked to stop." : "Cancelled.");
-    changed();
+async function cancelJob({ job_id, status, lease_expires_at }, onChange) {
+  if (status === "running" && !(await confirmCancel(job_id, lease_expires_at))) return;
+  await withErrorToast(async () => {
+    const headers = { "Idempotency-Key": newIdempotencyKey() };
+    const response = await request("POST", jobPath(job_id, "/cancel"), { headers });
+    toast(response.status === 202 ? "Cancellation requested." : "Job cancelled.");
+    onChange();
   });
 }
 
@@ -59,20 +61,20 @@ async function cancelJob({ job_id, status, lease_expires_at }, changed) {
  * @param {string} id
  * @param {string | undefined} lease
  */
-function isMeant(id, lease) {
+function confirmCancel(id, lease) {
   const text = lease
-    ? "A worker is at it. It is asked to stop, and may complete the job all the same."
-    : "It is running. It ends at once, and what its worker says of it later is refused.";
-  return question({ title: `Cancel ${id}?`, text, action: "Cancel the job", isGrave: true });
+    ? "A worker holds the job. It is asked to stop, but it may still complete the job."
+    : "The job runs without a lease. It is cancelled immediately, and later updates by its worker are rejected.";
+  return openDialog({ title: `Cancel ${id}?`, text, action: "Cancel job", isDestructive: true });
 }
 
-/** @param {{job: Job, texts: Texts}} record */
-async function submitAgain({ job, texts }) {
-  await attempt(async () => {
-    const headers = { "Idempotency-Key": newKey() };
-    const { text } = await ask("POST", "v1/jobs", { body: creationOf(job, texts), headers });
+/** @param {JobRecord} record */
+async function submitAgain(record) {
+  await withErrorToast(async () => {
+    const headers = { "Idempotency-Key": newIdempotencyKey() };
+    const { text } = await request("POST", "v1/jobs", { body: createBody(record), headers });
     const id = JSON.parse(text).job_id;
-    location.hash = toJob(id);
-    say(`Submitted again as ${id}.`);
+    location.hash = jobHref(id);
+    toast(`Submitted again as ${id}.`);
   });
 }

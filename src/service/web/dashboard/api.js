@@ -1,116 +1,116 @@
-/** Asking the service: what it refuses is a `Problem`, what does not reach it an `Unreachable`. */
+/** Requests to the service's API. A rejected request throws a `Problem`, a missing response a `NetworkError`. */
 
-import { authorization, turnedAway } from "./key.js";
-import { learn } from "./times.js";
+import { authorization, reportUnauthorized } from "./api-key.js";
+import { syncClock } from "./time.js";
 
-const PATIENCE = 10_000;
-const URN = "urn:jobstate:problem:";
+const TIMEOUT_MS = 10_000;
+const TYPE_PREFIX = "urn:jobstate:problem:";
 
-/** A refusal of the service (RFC 9457). */
+/** An error response of the service (RFC 9457). */
 export class Problem extends Error {
   /**
    * @param {number} status
    * @param {{type?: string, title?: string, detail?: string}} body
    */
   constructor(status, body) {
-    super(body.detail ?? body.title ?? `The service answered ${status}.`);
+    super(body.detail ?? body.title ?? `The service returned ${status}.`);
     this.status = status;
-    this.kind = (body.type ?? "").replace(URN, "");
+    this.type = (body.type ?? "").replace(TYPE_PREFIX, "");
   }
 }
 
-/** No answer, or one that is not the service's. */
-export class Unreachable extends Error {
+/** No response, or one that does not come from the service. */
+export class NetworkError extends Error {
   constructor() {
-    super("The service does not answer.");
+    super("Service unreachable.");
   }
 }
 
 /**
- * Whether a request may well be answered another time: it is not the request that is wrong.
+ * Return whether a retry of the same request may succeed.
  * @param {unknown} error
  */
-export function isPassing(error) {
+export function isTransient(error) {
   return !(error instanceof Problem) || error.status === 429 || error.status >= 500;
 }
 
-/** @typedef {{status: number, text: string}} Reply */
+/** @typedef {{status: number, text: string}} ApiResponse */
 
 /**
- * Where something of the service is, also behind a path prefix.
+ * Return the full URL of a path of the service, including a proxy's path prefix.
  * @param {string} path
  */
-export function addressOf(path) {
+export function resolveUrl(path) {
   return new URL(path, document.baseURI.replace(/#.*/, "")).href;
 }
 
 /**
- * Where a job is in the API.
+ * Return the API path of a job.
  * @param {string} id
  */
-export function jobPath(id, rest = "") {
-  return `v1/jobs/${encodeURIComponent(id)}${rest}`;
+export function jobPath(id, suffix = "") {
+  return `v1/jobs/${encodeURIComponent(id)}${suffix}`;
 }
 
 /**
- * Ask, and return the answer as it came.
+ * Send a request and return the response's status and text.
  * @param {string} method
  * @param {string} path
- * @param {{body?: string, headers?: Record<string, string>}} [more]
- * @returns {Promise<Reply>}
+ * @param {{body?: string, headers?: Record<string, string>}} [options]
+ * @returns {Promise<ApiResponse>}
  */
-export async function ask(method, path, { body, headers = {} } = {}) {
-  const type = body === undefined ? {} : { "Content-Type": "application/json" };
+export async function request(method, path, { body, headers = {} } = {}) {
+  const contentType = body === undefined ? {} : { "Content-Type": "application/json" };
   let response, text;
   try {
-    const all = { ...type, ...headers, ...authorization() };
-    const options = { body, headers: all, method, cache: "no-store", signal: AbortSignal.timeout(PATIENCE) };
-    response = await fetch(addressOf(path), /** @type {RequestInit} */ (options));
+    const allHeaders = { ...contentType, ...headers, ...authorization() };
+    const options = { body, headers: allHeaders, method, cache: "no-store", signal: AbortSignal.timeout(TIMEOUT_MS) };
+    response = await fetch(resolveUrl(path), /** @type {RequestInit} */ (options));
     text = await response.text();
   } catch {
-    throw new Unreachable();
+    throw new NetworkError();
   }
-  learn(response.headers.get("Date"));
-  if (!response.ok) throw refusal(response, text, method);
+  syncClock(response.headers.get("Date"));
+  if (!response.ok) throw toError(response, text, method);
   return { status: response.status, text };
 }
 
 /**
- * Read JSON.
+ * Return the parsed JSON of a GET request.
  * @param {string} path
  * @returns {Promise<any>}
  */
-export async function read(path) {
-  return JSON.parse((await ask("GET", path)).text);
+export async function getJson(path) {
+  return JSON.parse((await request("GET", path)).text);
 }
 
 /**
- * Send JSON, with a key that makes it harmless if the request arrives twice.
+ * Send a body as JSON and return the parsed JSON of the response.
  * @param {string} method
  * @param {string} path
  * @param {unknown} [body]
  * @returns {Promise<any>}
  */
-export async function send(method, path, body) {
-  const { text } = await ask(method, path, body === undefined ? {} : { body: JSON.stringify(body) });
+export async function sendJson(method, path, body) {
+  const { text } = await request(method, path, body === undefined ? {} : { body: JSON.stringify(body) });
   return JSON.parse(text);
 }
 
-/** A fresh `Idempotency-Key`; `crypto.randomUUID` is there in secure contexts only, which plain HTTP is not. */
-export function newKey() {
+/** Return a new `Idempotency-Key`. `crypto.randomUUID` exists in secure contexts only, and plain HTTP is none. */
+export function newIdempotencyKey() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
 /**
- * What an answer that is no success means; where the page needs a key, or another one, for what it shows, it is asked for.
+ * Convert an error response. If the page needs an API key to read, or another one, this also asks for it.
  * @param {Response} response
  * @param {string} text
  * @param {string} method
  */
-export function refusal(response, text, method) {
-  const error = meaningOf(response, text);
-  const mayNotRead = error instanceof Problem && error.kind === "insufficient-scope" && method === "GET";
-  if (mayNotRead || (error instanceof Problem && error.status === 401)) turnedAway(error.message);
+export function toError(response, text, method) {
+  const error = parseProblem(response, text);
+  const cannotRead = error instanceof Problem && error.type === "insufficient-scope" && method === "GET";
+  if (cannotRead || (error instanceof Problem && error.status === 401)) reportUnauthorized(error.message);
   return error;
 }
 
@@ -118,11 +118,11 @@ export function refusal(response, text, method) {
  * @param {Response} response
  * @param {string} text
  */
-function meaningOf(response, text) {
-  if (!response.headers.get("Content-Type")?.startsWith("application/problem+json")) return new Unreachable();
+function parseProblem(response, text) {
+  if (!response.headers.get("Content-Type")?.startsWith("application/problem+json")) return new NetworkError();
   try {
     return new Problem(response.status, JSON.parse(text));
   } catch {
-    return new Unreachable();
+    return new NetworkError();
   }
 }

@@ -1,87 +1,89 @@
-/** The page: which view the address asks for, whether the service is there, and the few keys that work everywhere. */
+/** Entry point: shows the view of the address, the connection status, the search and the keyboard shortcuts. */
 
-import { routeOf, toJob } from "./address.js";
-import { ask, jobPath, Problem } from "./api.js";
-import { emptiness } from "./badges.js";
-import { Connection } from "./connection.js";
-import { byId, el, fill, setAttribute, write } from "./dom.js";
-import { hasKey, onTurnedAway } from "./key.js";
-import { attempt } from "./notices.js";
+import { jobPath, Problem, request } from "./api.js";
+import { hasKey, onUnauthorized } from "./api-key.js";
+import { emptyState } from "./components.js";
+import { ConnectionStatus } from "./connection-status.js";
+import { byId, el, fill, setAttribute, setText } from "./dom.js";
 import { overview } from "./overview.js";
-import { tickAll, timeOfDay } from "./times.js";
+import { jobHref, parseRoute } from "./router.js";
+import { tickAll, timeOfDay } from "./time.js";
+import { withErrorToast } from "./toasts.js";
 
-/** @typedef {import("./address.js").Route} Route */
+/** @typedef {import("./router.js").Route} Route */
 /** @typedef {{node: HTMLElement, title: string, show: (route: Route) => void, refresh: () => void, tick: () => void, close: () => void}} View */
 
-const connection = new Connection();
-/** @type {{view: View | null, name: string, turn: number}} */
-const shown = { view: null, name: "", turn: 0 };
+const connection = new ConnectionStatus();
+/** The counter shows whether another navigation began while a view was loading. */
+/** @type {{view: View | null, name: string, navigations: number}} */
+const current = { view: null, name: "", navigations: 0 };
 
 /** @param {Route} route @returns {Promise<View>} */
-async function viewFor(route) {
+async function createView(route) {
   if (route.view === "overview") return overview(connection);
   if (route.view === "jobs") return (await import("./jobs.js")).jobs(connection);
   if (route.view === "job") return (await import("./job.js")).job(connection, route.id);
+  const link = el("p", {}, el("a", { href: "#/" }, "Go to the overview"));
   const node = el(
     "div",
     { class: "view" },
-    el("h1", { tabindex: -1 }, "There is no such view"),
-    emptiness("The address leads nowhere", el("p", {}, el("a", { href: "#/" }, "To the overview"))),
+    el("h1", { tabindex: -1 }, "Page not found"),
+    emptyState("No page has this address", link),
   );
-  return { node, title: "No such view", show() {}, refresh() {}, tick() {}, close() {} };
+  return { node, title: "Page not found", show() {}, refresh() {}, tick() {}, close() {} };
 }
 
 async function navigate() {
-  const route = routeOf(location.hash);
+  const route = parseRoute(location.hash);
   const name = `${route.view} ${route.id}`;
-  const turn = ++shown.turn;
-  if (name !== shown.name) {
-    const isFirst = shown.view === null;
-    const view = await viewFor(route);
-    if (turn !== shown.turn) return view.close();
-    shown.view?.close();
-    Object.assign(shown, { view, name });
+  const navigation = ++current.navigations;
+  if (name !== current.name) {
+    const isFirst = current.view === null;
+    const view = await createView(route);
+    if (navigation !== current.navigations) return view.close();
+    current.view?.close();
+    Object.assign(current, { view, name });
     fill(byId("main"), view.node);
     document.title = `${view.title} · jobstate`;
-    if (!isFirst) arrive(view.node);
+    if (!isFirst) focusHeading(view.node);
   }
-  markCurrent(route);
-  shown.view?.show(route);
+  markCurrentLink(route);
+  current.view?.show(route);
 }
 
-/** Begin at the top of a new view, also for who hears it. @param {HTMLElement} node */
-function arrive(node) {
+/** Scroll to the top of a new view. Screen readers announce its heading. @param {HTMLElement} node */
+function focusHeading(node) {
   scrollTo({ top: 0 });
   node.querySelector("h1")?.focus({ preventScroll: true });
 }
 
 /** @param {Route} route */
-function markCurrent(route) {
-  const current = route.view === "job" ? "jobs" : route.view;
+function markCurrentLink(route) {
+  const view = route.view === "job" ? "jobs" : route.view;
   for (const link of document.querySelectorAll("nav [data-view]")) {
     setAttribute(
       link,
       "aria-current",
-      link.getAttribute("data-view") === current ? (route.view === "job" ? "true" : "page") : null,
+      link.getAttribute("data-view") === view ? (route.view === "job" ? "true" : "page") : null,
     );
   }
 }
 
-/** @type {Record<import("./connection.js").Standing["state"], string>} */
-const STANDINGS = {
+/** @type {Record<import("./connection-status.js").Status["state"], string>} */
+const STATUS_LABELS = {
   connecting: "Connecting",
   live: "Live",
   lost: "Connection lost",
-  away: "Redis is away",
-  deaf: "No live updates",
+  "redis-down": "Redis unavailable",
+  "stream-down": "No live updates",
 };
 
-connection.subscribe(({ state, detail, since }, before) => {
-  setAttribute(byId("pulse"), "data-state", state);
-  write(byId("pulse"), STANDINGS[state]);
-  write(byId("banner"), bannerFor(state, detail, since));
-  const wasTrouble = before.state === "lost" || before.state === "away";
-  if (state === "live" && wasTrouble) shown.view?.refresh();
+connection.subscribe(({ state, detail, since }, previous) => {
+  setAttribute(byId("connection-status"), "data-state", state);
+  setText(byId("connection-status"), STATUS_LABELS[state]);
+  setText(byId("banner"), bannerText(state, detail, since));
+  const wasDown = previous.state === "lost" || previous.state === "redis-down";
+  if (state === "live" && wasDown) current.view?.refresh();
 });
 
 /**
@@ -89,39 +91,38 @@ connection.subscribe(({ state, detail, since }, before) => {
  * @param {string} detail
  * @param {number} since
  */
-function bannerFor(state, detail, since) {
-  const at = timeOfDay(since, true);
-  if (state === "lost")
-    return `The connection was lost at ${at}. What is shown is from before; it comes back by itself.`;
-  if (state === "away")
-    return `Jobs cannot be served since ${at}: ${detail} What is shown is from before; it comes back by itself.`;
-  return state === "deaf"
-    ? "The service is there, but sends no events to this page: too many may be watching. It is asked again by itself."
+function bannerText(state, detail, since) {
+  const time = timeOfDay(since, true);
+  if (state === "lost") return `Connection lost at ${time}. The data shown may be outdated. Reconnecting…`;
+  if (state === "redis-down")
+    return `Redis unavailable since ${time}: ${detail} The data shown may be outdated. Retrying…`;
+  return state === "stream-down"
+    ? "No live updates: the event stream is unavailable. Too many clients may be watching. Retrying…"
     : "";
 }
 
 /** @param {SubmitEvent} event */
-async function find(event) {
+async function findJob(event) {
   event.preventDefault();
   const field = /** @type {HTMLInputElement} */ (byId("find-id"));
   const id = field.value.trim();
   if (!id) return;
-  await attempt(async () => {
+  await withErrorToast(async () => {
     try {
-      await ask("GET", jobPath(id));
+      await request("GET", jobPath(id));
     } catch (error) {
       if (!(error instanceof Problem) || error.status === 503) throw error;
-      write(byId("find-said"), error.status === 404 ? `There is no job ${id}.` : "No job has such an id.");
+      setText(byId("find-message"), error.status === 404 ? `Job ${id} not found.` : "Invalid job ID.");
       return;
     }
     field.value = "";
-    write(byId("find-said"), "");
-    location.hash = toJob(id);
+    setText(byId("find-message"), "");
+    location.hash = jobHref(id);
   });
 }
 
 /** @param {KeyboardEvent} event */
-function onKey(event) {
+function onKeydown(event) {
   const isTyping = event.target instanceof HTMLElement && event.target.closest("input, textarea, select, dialog");
   if (event.key !== "/" || isTyping || event.ctrlKey || event.metaKey || event.altKey) return;
   event.preventDefault();
@@ -129,24 +130,24 @@ function onKey(event) {
 }
 
 /** @param {Event} event */
-function skip(event) {
+function skipToContent(event) {
   event.preventDefault();
   byId("main").focus();
 }
 
-byId("find").addEventListener("submit", find);
-byId("find").addEventListener("input", () => write(byId("find-said"), ""));
-byId("skip").addEventListener("click", skip);
-addEventListener("keydown", onKey);
+byId("find").addEventListener("submit", findJob);
+byId("find").addEventListener("input", () => setText(byId("find-message"), ""));
+byId("skip").addEventListener("click", skipToContent);
+addEventListener("keydown", onKeydown);
 addEventListener("hashchange", navigate);
-addEventListener("online", () => connection.look());
-addEventListener("offline", () => connection.look());
-document.addEventListener("visibilitychange", () => connection.look());
+addEventListener("online", () => connection.check());
+addEventListener("offline", () => connection.check());
+document.addEventListener("visibilitychange", () => connection.check());
 setInterval(() => {
   tickAll();
-  shown.view?.tick();
+  current.view?.tick();
 }, 1000);
-onTurnedAway(async (words) => (await import("./sign-in.js")).turnedAway(words));
-if (hasKey()) import("./sign-in.js");
-connection.look();
+onUnauthorized(async (message) => (await import("./api-key-dialog.js")).promptUnlessDismissed(message));
+if (hasKey()) import("./api-key-dialog.js");
+connection.check();
 navigate();

@@ -1,41 +1,41 @@
-/** Commands to copy, quoted for a POSIX shell. */
+/** curl commands to copy, quoted for a POSIX shell. */
 
-import { addressOf, jobPath } from "./api.js";
-import { hasKey } from "./key.js";
+import { jobPath, resolveUrl } from "./api.js";
+import { hasKey } from "./api-key.js";
 
-/** A single argument of more bytes than 128 KiB is refused by Linux: what is long goes by standard input. */
-const ARGUMENT = 100_000;
+/** Linux rejects a single argument above 128 KiB (`MAX_ARG_STRLEN`). Longer bodies go through standard input. */
+const MAX_ARGUMENT_BYTES = 100_000;
 
 /**
- * Quote text so that a shell takes it as it is.
+ * Quote a text so that a shell takes it literally.
  * @param {string} text
  */
-export function quoted(text) {
+export function shellQuote(text) {
   return `'${text.replaceAll("'", String.raw`'\''`)}'`;
 }
 
 /**
- * The command that creates a job.
+ * Return the command that creates a job.
  * @param {string} body JSON
  */
 export function curlToCreate(body) {
-  const head = `${curl(addressOf("v1/jobs"))} -H 'Content-Type: application/json'`;
-  if (body.length * 3 < ARGUMENT) return `${head} --data-raw ${quoted(body)}`;
-  let end = "JSON";
-  while (body.split("\n").includes(end)) end += "_";
-  return `${head} --data-binary @- <<'${end}'\n${body}\n${end}`;
+  const command = `${curl(resolveUrl("v1/jobs"))} -H 'Content-Type: application/json'`;
+  if (body.length * 3 < MAX_ARGUMENT_BYTES) return `${command} --data-raw ${shellQuote(body)}`;
+  let delimiter = "JSON";
+  while (body.split("\n").includes(delimiter)) delimiter += "_";
+  return `${command} --data-binary @- <<'${delimiter}'\n${body}\n${delimiter}`;
 }
 
 /**
- * The command that reads a job.
+ * Return the command that reads a job.
  * @param {string} id
  */
 export function curlToRead(id) {
-  return curl(addressOf(jobPath(id)));
+  return curl(resolveUrl(jobPath(id)));
 }
 
-/** The key itself stays here: the shell has its own. @param {string} address */
-function curl(address) {
-  const key = hasKey() ? ` -H "Authorization: Bearer $JOBSTATE_API_KEY"` : "";
-  return `curl ${quoted(address)}${key}`;
+/** The command names an environment variable in place of the key. @param {string} url */
+function curl(url) {
+  const header = hasKey() ? ` -H "Authorization: Bearer $JOBSTATE_API_KEY"` : "";
+  return `curl ${shellQuote(url)}${header}`;
 }

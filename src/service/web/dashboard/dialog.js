@@ -1,37 +1,38 @@
-/** Questions that are answered before anything is done. */
+/** Modal dialogs: a confirmation, or a form with one field. */
 
 import { el } from "./dom.js";
 
 /** @typedef {{label: string, value: string, type: string, min?: number, max?: number, pattern?: string, required?: boolean}} Field */
-/** @typedef {{title: string, text: string, action: string, isGrave?: boolean, field?: Field, other?: string}} Question */
-/** @typedef {{action: string, value: string}} Said */
+/** @typedef {{title: string, text: string, action: string, isDestructive?: boolean, field?: Field, secondaryAction?: string}} DialogOptions */
+/** @typedef {{action: string, value: string}} DialogResult */
 
 /**
- * Ask; null if the answer is no. Esc says no, and focus goes back to where it was.
- * @param {Question} question
- * @returns {Promise<Said | null>}
+ * Open a dialog and return its result, null if it was dismissed. Esc dismisses it. The focus then returns.
+ * @param {DialogOptions} options
+ * @returns {Promise<DialogResult | null>}
  */
-export function question({ title, text, action, isGrave = false, field, other }) {
-  const input = field ? inputOf(field) : null;
-  const no = el("button", { type: "button", click: () => dialog.close("") }, isGrave ? "No, leave it" : "Back");
+export function openDialog({ title, text, action, isDestructive = false, field, secondaryAction }) {
+  const input = field ? fieldInput(field) : null;
+  const dismissText = isDestructive ? "Go back" : "Cancel";
+  const dismiss = el("button", { type: "button", click: () => dialog.close("") }, dismissText);
   const form = el(
     "form",
     { method: "dialog" },
-    el("h2", { id: "question" }, title),
-    el("p", { id: "question-text" }, text),
+    el("h2", { id: "dialog-title" }, title),
+    el("p", { id: "dialog-text" }, text),
     input && el("label", {}, el("span", {}, field?.label), input),
     el(
       "div",
       { class: "actions" },
-      el("button", { value: "yes", class: isGrave ? "grave" : "main" }, action),
-      other ? el("button", { value: "other", formnovalidate: true }, other) : null,
-      no,
+      el("button", { value: "primary", class: isDestructive ? "danger" : "primary" }, action),
+      secondaryAction ? el("button", { value: "secondary", formnovalidate: true }, secondaryAction) : null,
+      dismiss,
     ),
   );
-  const dialog = el("dialog", { "aria-labelledby": "question", "aria-describedby": "question-text" }, form);
+  const dialog = el("dialog", { "aria-labelledby": "dialog-title", "aria-describedby": "dialog-text" }, form);
   document.body.append(dialog);
   dialog.showModal();
-  (input ?? no).focus();
+  (input ?? dismiss).focus();
   input?.select();
   return new Promise((resolve) => {
     dialog.addEventListener("close", () => {
@@ -42,7 +43,7 @@ export function question({ title, text, action, isGrave = false, field, other })
 }
 
 /** @param {Field} field */
-function inputOf({ value, type, min, max, pattern, required }) {
+function fieldInput({ value, type, min, max, pattern, required }) {
   const inputmode = type === "number" ? "numeric" : null;
   return el("input", { type, value, min, max, pattern, required, inputmode, autocomplete: "off" });
 }

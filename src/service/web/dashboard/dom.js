@@ -1,4 +1,4 @@
-/** Making and changing elements. Whatever comes from a job becomes text or an attribute, never markup. */
+/** Creates and updates elements. Values of a job become text or attributes, never markup. */
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -6,7 +6,7 @@ const SVG = "http://www.w3.org/2000/svg";
 /** @typedef {string | number | boolean | null | undefined | ((event: any) => void)} Attribute */
 
 /**
- * Make an element. An attribute that is a function listens to the event of that name; one that is false is left out.
+ * Create an element. An attribute that is a function becomes a listener for the event of that name.
  * @template {keyof HTMLElementTagNameMap} K
  * @param {K} tag
  * @param {Record<string, Attribute>} [attributes]
@@ -14,32 +14,32 @@ const SVG = "http://www.w3.org/2000/svg";
  * @returns {HTMLElementTagNameMap[K]}
  */
 export function el(tag, attributes = {}, ...children) {
-  const made = document.createElement(tag);
+  const element = document.createElement(tag);
   for (const [name, value] of Object.entries(attributes)) {
-    if (typeof value === "function") made.addEventListener(name, value);
-    else setAttribute(made, name, value);
+    if (typeof value === "function") element.addEventListener(name, value);
+    else setAttribute(element, name, value);
   }
-  made.append(...present(children));
-  return made;
+  element.append(...withoutEmpty(children));
+  return element;
 }
 
 /**
- * Draw one of the marks of the sprite below: decoration, the words beside it say the same.
- * @param {keyof typeof MARKS} name
+ * Return an icon. It is decorative: the text beside it says the same.
+ * @param {keyof typeof ICONS} name
  */
-export function mark(name) {
+export function icon(name) {
   const svg = document.createElementNS(SVG, "svg");
   svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("class", `mark ${name}`);
+  svg.setAttribute("class", `icon ${name}`);
   svg.setAttribute("aria-hidden", "true");
   const path = document.createElementNS(SVG, "path");
-  path.setAttribute("d", MARKS[name]);
+  path.setAttribute("d", ICONS[name]);
   svg.append(path);
   return svg;
 }
 
 const CIRCLE = "M8 1.8a6.2 6.2 0 1 0 0 12.4A6.2 6.2 0 0 0 8 1.8Z";
-const MARKS = {
+const ICONS = {
   pending: CIRCLE,
   running: `${CIRCLE}M6.4 5.2v5.6L11 8Z`,
   completed: `${CIRCLE}M5 8.3l2.1 2.1L11 6`,
@@ -49,7 +49,7 @@ const MARKS = {
 };
 
 /**
- * Set an attribute, or take it away: true is the empty value, false and null are none.
+ * Set an attribute. `true` sets the empty value; `false`, null and undefined remove the attribute.
  * @param {Element} element
  * @param {string} name
  * @param {string | number | boolean | null | undefined} value
@@ -61,41 +61,41 @@ export function setAttribute(element, name, value) {
 }
 
 /**
- * Change an element's text if it is another one: what is the same is not announced again, and stays selected.
+ * Set an element's text if it differs. An unchanged text keeps its selection and is not announced again.
  * @param {Element} element
  * @param {string} text
  */
-export function write(element, text) {
+export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
 /**
- * Put these in place of all that an element has.
+ * Replace an element's children.
  * @param {Element} element
  * @param {...Child} children
  */
 export function fill(element, ...children) {
-  element.replaceChildren(...present(children));
+  element.replaceChildren(...withoutEmpty(children));
 }
 
 /**
- * The same, but only if they are others: what is the same keeps its focus and its selection.
+ * Replace an element's children if they differ. Unchanged ones keep focus and selection.
  * @param {Element} element
  * @param {...Child} children
  */
-export function refill(element, ...children) {
-  const fresh = /** @type {Element} */ (element.cloneNode(false));
-  fresh.append(...present(children));
-  if (!element.isEqualNode(fresh)) element.replaceChildren(...fresh.childNodes);
+export function fillIfChanged(element, ...children) {
+  const copy = /** @type {Element} */ (element.cloneNode(false));
+  copy.append(...withoutEmpty(children));
+  if (!element.isEqualNode(copy)) element.replaceChildren(...copy.childNodes);
 }
 
 /**
  * Show or hide an element.
  * @param {HTMLElement} element
- * @param {unknown} shown
+ * @param {unknown} isShown
  */
-export function show(element, shown) {
-  element.hidden = !shown;
+export function show(element, isShown) {
+  element.hidden = !isShown;
 }
 
 /**
@@ -103,52 +103,52 @@ export function show(element, shown) {
  * @returns {HTMLElement}
  */
 export function byId(id) {
-  const found = document.getElementById(id);
-  if (!found) throw new Error(`the page has no #${id}`);
-  return found;
+  const element = document.getElementById(id);
+  if (!element) throw new Error(`the page has no #${id}`);
+  return element;
 }
 
 /** @param {Child[]} children */
-function present(children) {
+function withoutEmpty(children) {
   return children.filter((child) => child !== null && child !== undefined && child !== false);
 }
 
 /**
- * Parts of a page that stand for things with a key: each is made once and changed in place, so that focus stays.
+ * A list of elements, one per key. Each is created once and updated in place, so that it keeps the focus.
  * @template T
  */
-export class Parts {
+export class KeyedList {
   /** @type {Map<string, {node: HTMLElement, update: (item: T) => void}>} */
-  #there = new Map();
+  #entries = new Map();
 
   /**
    * @param {Element} parent
    * @param {(item: T) => string} keyOf
-   * @param {(item: T) => {node: HTMLElement, update: (item: T) => void}} make
+   * @param {(item: T) => {node: HTMLElement, update: (item: T) => void}} create
    */
-  constructor(parent, keyOf, make) {
+  constructor(parent, keyOf, create) {
     this.parent = parent;
     this.keyOf = keyOf;
-    this.make = make;
+    this.create = create;
   }
 
   /**
-   * Show these, in this order, and nothing else.
+   * Show exactly these items, in this order.
    * @param {Iterable<T>} items
    */
-  show(items) {
-    const before = this.#there;
-    this.#there = new Map();
-    let place = this.parent.firstElementChild;
+  update(items) {
+    const previous = this.#entries;
+    this.#entries = new Map();
+    let position = this.parent.firstElementChild;
     for (const item of items) {
       const key = this.keyOf(item);
-      const part = before.get(key) ?? this.make(item);
-      before.delete(key);
-      this.#there.set(key, part);
-      part.update(item);
-      if (part.node === place) place = place.nextElementSibling;
-      else this.parent.insertBefore(part.node, place);
+      const entry = previous.get(key) ?? this.create(item);
+      previous.delete(key);
+      this.#entries.set(key, entry);
+      entry.update(item);
+      if (entry.node === position) position = position.nextElementSibling;
+      else this.parent.insertBefore(entry.node, position);
     }
-    for (const { node } of before.values()) node.remove();
+    for (const { node } of previous.values()) node.remove();
   }
 }

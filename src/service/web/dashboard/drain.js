@@ -1,35 +1,35 @@
-/** Whether jobs are given out at all, and the switch for it. */
+/** The state of the drain, and the buttons that start and stop it. */
 
-import { toJob } from "./address.js";
-import { send } from "./api.js";
-import { question } from "./dialog.js";
-import { el, refill, setAttribute, show } from "./dom.js";
-import { attempt, say } from "./notices.js";
-import { tell, timeElement } from "./times.js";
+import { sendJson } from "./api.js";
+import { openDialog } from "./dialog.js";
+import { el, fillIfChanged, setAttribute, show } from "./dom.js";
+import { jobHref } from "./router.js";
+import { setTime, timeElement } from "./time.js";
+import { toast, withErrorToast } from "./toasts.js";
 
-/** @typedef {import("./records.js").Drain} Drain */
+/** @typedef {import("./model.js").Drain} Drain */
 
-const HALF_AN_HOUR = "30";
-const MOST_MINUTES = 1440;
+const DEFAULT_MINUTES = "30";
+const MAX_MINUTES = 1440;
 
 /**
- * The card of the drain.
- * @param {() => void} changed what to do when it was begun or ended from here
+ * Return the card of the drain.
+ * @param {() => void} onChange called after a drain was started or stopped here
  */
-export function drainCard(changed) {
-  const said = el("p");
+export function drainCard(onChange) {
+  const status = el("p");
   const end = timeElement(new Date(0).toISOString(), "left");
-  const until = el("p", {}, "It ends by itself ", end, ".");
-  const work = el("p");
-  const start = el("button", { type: "button", click: () => begin(changed) }, "Start a drain…");
-  const stop = el("button", { type: "button", class: "main", click: () => finish(changed) }, "End the drain");
+  const until = el("p", {}, "Ends automatically ", end, ".");
+  const running = el("p");
+  const start = el("button", { type: "button", click: () => startDrain(onChange) }, "Start drain…");
+  const stop = el("button", { type: "button", class: "primary", click: () => stopDrain(onChange) }, "Stop drain");
   const node = el(
     "section",
     { class: "card drain", "aria-labelledby": "drain" },
     el("h2", { id: "drain" }, "Drain"),
-    said,
+    status,
     until,
-    work,
+    running,
     el("div", { class: "actions" }, start, stop),
   );
   return {
@@ -37,10 +37,10 @@ export function drainCard(changed) {
     /** @param {Drain} drain */
     update(drain) {
       setAttribute(node, "data-draining", drain.draining);
-      refill(said, ...wordsFor(drain));
+      fillIfChanged(status, ...statusText(drain));
       show(until, drain.until);
-      if (drain.until) tell(end, drain.until);
-      refill(work, ...workOf(drain));
+      if (drain.until) setTime(end, drain.until);
+      fillIfChanged(running, ...runningText(drain));
       show(start, !drain.draining);
       show(stop, drain.draining);
     },
@@ -48,42 +48,40 @@ export function drainCard(changed) {
 }
 
 /** @param {Drain} drain */
-function wordsFor({ draining, safe_to_stop }) {
-  if (!draining) return ["Jobs are created and given out."];
-  const safe = safe_to_stop
-    ? "No worker holds a job: it is safe to stop."
-    : "Workers hold jobs: it is not safe to stop yet.";
-  return [el("strong", {}, "Draining. "), "No job is created or given out. ", el("strong", {}, safe)];
+function statusText({ draining, safe_to_stop }) {
+  if (!draining) return ["Off. Jobs can be created and claimed."];
+  const safe = safe_to_stop ? "Safe to stop: no worker holds a job." : "Not safe to stop: workers still hold jobs.";
+  return [el("strong", {}, "Draining. "), "Jobs cannot be created or claimed. ", el("strong", {}, safe)];
 }
 
 /** @param {Drain} drain */
-function workOf({ running, leased, oldest }) {
-  const words = `${running.toLocaleString()} running, ${leased.toLocaleString()} of them under a live lease`;
-  if (!oldest) return [`${words}.`];
-  return [`${words}; the oldest is `, el("a", { class: "id", href: toJob(oldest.job_id) }, oldest.job_id), "."];
+function runningText({ running, leased, oldest }) {
+  const counts = `${running.toLocaleString()} running, ${leased.toLocaleString()} of them with an active lease.`;
+  if (!oldest) return [counts];
+  return [`${counts} Oldest: `, el("a", { class: "id", href: jobHref(oldest.job_id) }, oldest.job_id), "."];
 }
 
-/** @param {() => void} changed */
-async function begin(changed) {
-  const said = await question({
-    title: "Start a drain",
-    text: "Until it ends no job is created or given out, in all replicas. Running jobs go on.",
-    action: "Start the drain",
-    field: { label: "Minutes", type: "number", value: HALF_AN_HOUR, min: 1, max: MOST_MINUTES, required: true },
+/** @param {() => void} onChange */
+async function startDrain(onChange) {
+  const result = await openDialog({
+    title: "Start drain",
+    text: "No job can be created or claimed during a drain, on any replica. Running jobs continue.",
+    action: "Start drain",
+    field: { label: "Minutes", type: "number", value: DEFAULT_MINUTES, min: 1, max: MAX_MINUTES, required: true },
   });
-  if (!said) return;
-  await attempt(async () => {
-    await send("POST", "v1/drain", { seconds: Number(said.value) * 60 });
-    say("The drain has begun.");
-    changed();
+  if (!result) return;
+  await withErrorToast(async () => {
+    await sendJson("POST", "v1/drain", { seconds: Number(result.value) * 60 });
+    toast("Drain started.");
+    onChange();
   });
 }
 
-/** @param {() => void} changed */
-async function finish(changed) {
-  await attempt(async () => {
-    await send("DELETE", "v1/drain");
-    say("The drain is over: jobs are given out again.");
-    changed();
+/** @param {() => void} onChange */
+async function stopDrain(onChange) {
+  await withErrorToast(async () => {
+    await sendJson("DELETE", "v1/drain");
+    toast("Drain stopped.");
+    onChange();
   });
 }

@@ -1,50 +1,50 @@
-/** The form above the list: what it shows. */
+/** The filter form above the list of jobs. */
 
-import { FILTERS, toJobs } from "./address.js";
 import { el, setAttribute, show } from "./dom.js";
-import { STATUSES } from "./records.js";
+import { STATUSES } from "./model.js";
+import { FILTERS, jobsHref } from "./router.js";
 
 /** @typedef {{status: string, queue: string, slate_id: string, correlation_id: string}} Filters */
 
 /**
- * The filters of a view's address.
- * @param {URLSearchParams} asked
+ * Return the filters among an address's parameters. A filter that is not set is the empty string.
+ * @param {URLSearchParams} params
  * @returns {Filters}
  */
-export function filtersOf(asked) {
-  return /** @type {Filters} */ (Object.fromEntries(FILTERS.map((name) => [name, asked.get(name) ?? ""])));
+export function parseFilters(params) {
+  return /** @type {Filters} */ (Object.fromEntries(FILTERS.map((name) => [name, params.get(name) ?? ""])));
 }
 
-/** The form; a change goes to the address, and from there to the list. */
+/** Return the form. A change sets the address, which then updates the list. */
 export function filterForm() {
   const status = el(
     "select",
     { name: "status" },
-    el("option", { value: "" }, "any"),
-    ...STATUSES.map((one) => el("option", { value: one }, one)),
+    el("option", { value: "" }, "Any"),
+    ...STATUSES.map((name) => el("option", { value: name }, name)),
   );
   const inputs = {
-    queue: el("input", { name: "queue", maxlength: 64, ...PLAIN }),
-    slate_id: el("input", { name: "slate_id", maxlength: 128, ...PLAIN }),
-    correlation_id: el("input", { name: "correlation_id", maxlength: 128, ...PLAIN }),
+    queue: el("input", { name: "queue", maxlength: 64, ...NO_AUTOFILL }),
+    slate_id: el("input", { name: "slate_id", maxlength: 128, ...NO_AUTOFILL }),
+    correlation_id: el("input", { name: "correlation_id", maxlength: 128, ...NO_AUTOFILL }),
   };
-  const clear = el("a", { href: toJobs(), class: "button small" }, "Clear");
+  const clear = el("a", { href: jobsHref(), class: "button small" }, "Clear");
   const node = el(
     "form",
     { class: "filters", "aria-label": "Filters", change: apply, submit: apply },
     labelled("Status", status),
     labelled("Queue", inputs.queue),
     labelled("Slate", inputs.slate_id),
-    labelled("Correlation id", inputs.correlation_id),
+    labelled("Correlation ID", inputs.correlation_id),
     clear,
-    el("button", { class: "unseen" }, "Apply"),
+    el("button", { class: "visually-hidden" }, "Apply"),
   );
   const fields = { status, ...inputs };
 
   /** @param {Event} event */
   function apply(event) {
     event.preventDefault();
-    location.hash = toJobs(Object.fromEntries(FILTERS.map((name) => [name, fields[name].value.trim()])));
+    location.hash = jobsHref(Object.fromEntries(FILTERS.map((name) => [name, fields[name].value.trim()])));
   }
 
   return {
@@ -61,12 +61,12 @@ export function filterForm() {
   };
 }
 
-const PLAIN = { autocomplete: "off", autocapitalize: "off", spellcheck: "false" };
+const NO_AUTOFILL = { autocomplete: "off", autocapitalize: "off", spellcheck: "false" };
 
 /**
- * @param {string} name
+ * @param {string} label
  * @param {HTMLElement} field
  */
-function labelled(name, field) {
-  return el("label", {}, el("span", {}, name), field);
+function labelled(label, field) {
+  return el("label", {}, el("span", {}, label), field);
 }

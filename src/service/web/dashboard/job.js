@@ -1,19 +1,21 @@
-/** One job: followed until its end, with all that is known of it. */
+/** The view of one job. It follows the job until it is finished. */
 
-import { toJobs } from "./address.js";
 import { actions } from "./actions.js";
-import { ask, isPassing, jobPath, Problem, read } from "./api.js";
-import { badge, bar, emptiness, staleBadge } from "./badges.js";
-import { el, fill, refill, show, write } from "./dom.js";
-import { facts } from "./facts.js";
+import { getJson, isTransient, jobPath, Problem, request } from "./api.js";
+import { emptyState, progressBar, staleBadge, statusBadge } from "./components.js";
+import { el, fill, fillIfChanged, setText, show } from "./dom.js";
+import { EventStream } from "./event-stream.js";
+import { jobDetails } from "./job-details.js";
+import { parseRecord } from "./job-record.js";
 import { jsonView } from "./json-view.js";
-import { isFinal, recordOf } from "./records.js";
-import { Refresher } from "./refresher.js";
-import { Stream } from "./stream.js";
+import { isFinal } from "./model.js";
+import { Poller } from "./poller.js";
+import { jobsHref } from "./router.js";
 import { timeline } from "./timeline.js";
 
-/** @typedef {import("./records.js").Job} Job */
-/** @typedef {import("./records.js").Texts} Texts */
+/** @typedef {import("./model.js").Job} Job */
+/** @typedef {import("./job-record.js").JobRecord} JobRecord */
+/** @typedef {import("./job-record.js").RawFields} RawFields */
 
 const SECTIONS = /** @type {const} */ ([
   ["error_message", "Error"],
@@ -21,142 +23,143 @@ const SECTIONS = /** @type {const} */ ([
   ["input_params", "Input"],
 ]);
 
-/** Makes the view. @param {import("./connection.js").Connection} connection @param {string} id */
+/** Return the view. @param {import("./connection-status.js").ConnectionStatus} connection @param {string} id */
 export function job(connection, id) {
   const view = new JobView(connection, id);
   return {
     node: view.node,
     title: id,
     show: () => view.start(),
-    refresh: () => view.record.now(),
+    refresh: () => view.recordPoller.now(),
     tick: () => {},
     close: () => view.close(),
   };
 }
 
 class JobView {
-  /** @type {{job: Job, texts: Texts} | null} */
+  /** @type {JobRecord | null} */
   #record = null;
-  /** @type {Stream | null} */
+  /** @type {EventStream | null} */
   #stream = null;
   /** @type {Map<string, {text: string, node: HTMLElement}>} */
-  #shown = new Map();
+  #sections = new Map();
   #badges = el("p", { class: "badges" });
-  #bar = bar("Progress");
+  #progress = progressBar("Progress");
   #message = el("p", { class: "message" });
-  #ended = el("p", { class: "unseen", role: "status" });
-  #facts = facts();
+  #announcement = el("p", { class: "visually-hidden", role: "status" });
+  #details = jobDetails();
   #timeline = timeline();
-  #json = el("div", { class: "values" });
+  #values = el("div", { class: "values" });
   #actions = actions(
-    () => /** @type {{job: Job, texts: Texts}} */ (this.#record),
-    () => this.record.now(),
+    () => /** @type {JobRecord} */ (this.#record),
+    () => this.recordPoller.now(),
   );
 
-  /** @param {import("./connection.js").Connection} connection @param {string} id */
+  /** @param {import("./connection-status.js").ConnectionStatus} connection @param {string} id */
   constructor(connection, id) {
     this.connection = connection;
     this.id = id;
-    this.record = new Refresher(
-      () => this.#read(),
-      { atMost: 500 },
-      (error) => this.#failed(error),
+    this.recordPoller = new Poller(
+      () => this.#readRecord(),
+      { minInterval: 500 },
+      (error) => this.#onError(error),
     );
-    this.history = new Refresher(
+    this.historyPoller = new Poller(
       () => this.#readHistory(),
-      { atMost: 1000 },
-      () => connection.look(),
+      { minInterval: 1000 },
+      () => connection.check(),
     );
     this.body = el(
       "div",
       { hidden: true },
-      this.#bar.node,
+      this.#progress.node,
       this.#message,
       this.#actions.node,
-      el("div", { class: "columns" }, this.#facts.node, this.#timeline.node),
-      this.#json,
+      el("div", { class: "columns" }, this.#details.node, this.#timeline.node),
+      this.#values,
     );
     this.missing = el("div");
     this.node = el(
       "div",
       { class: "view job" },
-      el("nav", { "aria-label": "Way back", class: "crumbs" }, el("a", { href: toJobs() }, "Jobs")),
+      el("nav", { "aria-label": "Breadcrumb" }, el("a", { href: jobsHref() }, "Jobs")),
       el("header", { class: "heading" }, el("h1", { tabindex: -1, class: "id" }, id), this.#badges),
-      this.#ended,
+      this.#announcement,
       this.missing,
       this.body,
     );
   }
 
   start() {
-    this.record.now();
+    this.recordPoller.now();
   }
 
   close() {
     this.#stream?.close();
-    this.record.stop();
-    this.history.stop();
+    this.recordPoller.stop();
+    this.historyPoller.stop();
   }
 
-  /** Read the whole record: at the beginning, at the end, and where something may have been missed. */
-  async #read() {
-    const { text } = await ask("GET", jobPath(this.id));
-    this.#record = recordOf(text);
+  /** Read the whole record: at the start, when the job is finished, and when events may have been missed. */
+  async #readRecord() {
+    const { text } = await request("GET", jobPath(this.id));
+    this.#record = parseRecord(text);
     this.#draw();
-    this.history.now();
-    this.#listen();
+    this.historyPoller.now();
+    this.#openStream();
   }
 
   /** @param {unknown} error */
-  #failed(error) {
-    if (isPassing(error) || !(error instanceof Problem)) this.connection.look();
-    else this.#gone(error.status === 404 ? "There is no job with this id" : "The service refuses this", error.message);
+  #onError(error) {
+    if (isTransient(error) || !(error instanceof Problem)) this.connection.check();
+    else this.#showMissing(error.status === 404 ? "Job not found" : "Request rejected", error.message);
   }
 
-  /** @param {string} title @param {string} words */
-  #gone(title, words) {
+  /** @param {string} title @param {string} text */
+  #showMissing(title, text) {
     this.close();
     show(this.body, false);
     fill(this.#badges);
-    fill(this.missing, emptiness(title, el("p", {}, words), el("p", {}, el("a", { href: toJobs() }, "Show all jobs"))));
+    const link = el("p", {}, el("a", { href: jobsHref() }, "Show all jobs"));
+    fill(this.missing, emptyState(title, el("p", {}, text), link));
   }
 
   async #readHistory() {
-    this.#timeline.update(await read(jobPath(this.id, "/history")));
+    this.#timeline.update(await getJson(jobPath(this.id, "/history")));
   }
 
-  #listen() {
-    const { job } = /** @type {{job: Job}} */ (this.#record);
+  #openStream() {
+    const { job } = /** @type {JobRecord} */ (this.#record);
     if (this.#stream || isFinal(job.status)) return;
-    this.#stream = new Stream(this.connection, () => jobPath(this.id, "/events"), {
-      changed: (told) => this.#changed(told),
-      deleted: () => this.#gone("The job was deleted", `${this.id} is gone.`),
-      expired: () => this.#gone("The job has expired", `${this.id} was kept as long as its retention said.`),
-      again: () => this.record.now(),
-      refused: () => this.record.now(),
+    this.#stream = new EventStream(this.connection, () => jobPath(this.id, "/events"), {
+      changed: (job) => this.#onChanged(job),
+      deleted: () => this.#showMissing("Job deleted", `${this.id} was deleted.`),
+      expired: () => this.#showMissing("Job expired", `The retention of ${this.id} has ended.`),
+      onGap: () => this.recordPoller.now(),
+      onRejected: () => this.recordPoller.now(),
     });
   }
 
-  /** @param {Job} told the record without what was sent as JSON */
-  #changed(told) {
-    const { job, texts } = /** @type {{job: Job, texts: Texts}} */ (this.#record);
-    if (isFinal(told.status)) {
-      this.#stream?.end();
-      this.record.now();
+  /** @param {Job} job the record without the raw fields */
+  #onChanged(job) {
+    const { job: previous, raw } = /** @type {JobRecord} */ (this.#record);
+    if (isFinal(job.status)) {
+      this.#stream?.finish();
+      this.recordPoller.now();
       return;
     }
-    this.#record = { job: told, texts };
+    this.#record = { job, raw };
     this.#draw();
     if (
-      told.status !== job.status ||
-      told.attempt !== job.attempt ||
-      told.cancel_requested_at !== job.cancel_requested_at
+      job.status !== previous.status ||
+      job.attempt !== previous.attempt ||
+      job.cancel_requested_at !== previous.cancel_requested_at
     )
-      this.history.soon();
+      this.historyPoller.soon();
   }
 
   #draw() {
-    const { job, texts } = /** @type {{job: Job, texts: Texts}} */ (this.#record);
+    const { job, raw } = /** @type {JobRecord} */ (this.#record);
     const percent =
       job.status === "running" && job.progress?.total
         ? `${Math.floor((100 * job.progress.current) / job.progress.total)}% `
@@ -164,35 +167,33 @@ class JobView {
     document.title = `${percent}${job.status}: ${job.job_id} · jobstate`;
     show(this.body, true);
     fill(this.missing);
-    refill(
+    fillIfChanged(
       this.#badges,
-      badge(job.status),
+      statusBadge(job.status),
       job.stale && staleBadge(),
-      job.cancel_requested_at && !isFinal(job.status) && el("span", { class: "badge" }, "cancel asked for"),
+      job.cancel_requested_at && !isFinal(job.status) && el("span", { class: "badge" }, "cancel requested"),
     );
-    write(
-      this.#ended,
-      isFinal(job.status) ? `The job has ${job.status === "cancelled" ? "been cancelled" : job.status}.` : "",
-    );
-    this.#bar.update(job.status === "pending" ? undefined : job.progress);
-    write(this.#message, job.progress?.message ?? "");
+    setText(this.#announcement, isFinal(job.status) ? `Job ${job.status}.` : "");
+    this.#progress.update(job.status === "pending" ? undefined : job.progress);
+    setText(this.#message, job.progress?.message ?? "");
     this.#actions.update(job);
-    this.#facts.update(job);
-    this.#drawValues(texts);
+    this.#details.update(job);
+    this.#drawValues(raw);
   }
 
-  /** What is unfolded stays so, as long as the value is the same. @param {Texts} texts */
-  #drawValues(texts) {
+  /** An unchanged value keeps its element, and with it what is unfolded. @param {RawFields} raw */
+  #drawValues(raw) {
     const nodes = [];
     for (const [field, name] of SECTIONS) {
-      const text = texts[field];
+      const text = raw[field];
       if (text === undefined) continue;
-      const there = this.#shown.get(field);
-      const node = there?.text === text ? there.node : jsonView(name, text);
-      this.#shown.set(field, { text, node });
+      const existing = this.#sections.get(field);
+      const node = existing?.text === text ? existing.node : jsonView(name, text);
+      this.#sections.set(field, { text, node });
       nodes.push(node);
     }
-    if (nodes.some((node, at) => node !== this.#json.children[at]) || nodes.length !== this.#json.children.length)
-      fill(this.#json, ...nodes);
+    const { children } = this.#values;
+    if (nodes.length !== children.length || nodes.some((node, index) => node !== children[index]))
+      fill(this.#values, ...nodes);
   }
 }

@@ -1,289 +1,276 @@
-/** The list of jobs: as it was read, with each row kept as it is now; what is new waits until it is asked for. */
+/** The list of jobs. Rows change in place; new jobs are counted and appear on request. */
 
-import { FILTERS, toJobs } from "./address.js";
-import { isPassing, Problem, send } from "./api.js";
-import { emptiness } from "./badges.js";
-import { el, fill, setAttribute, show, write } from "./dom.js";
-import { filterForm, filtersOf } from "./filters.js";
-import { firstJob } from "./first.js";
-import { say } from "./notices.js";
-import { readPage, ROWS } from "./pages.js";
-import { Refresher } from "./refresher.js";
-import { jobTable } from "./rows.js";
-import { Stream } from "./stream.js";
+import { isTransient, Problem, sendJson } from "./api.js";
+import { emptyState } from "./components.js";
+import { el, fill, setAttribute, setText, show } from "./dom.js";
+import { EventStream } from "./event-stream.js";
+import { filterForm, parseFilters } from "./filters.js";
+import { jobTable } from "./job-table.js";
+import { onboarding } from "./onboarding.js";
+import { PAGE_SIZE, readPage } from "./pagination.js";
+import { Poller } from "./poller.js";
+import { FILTERS, jobsHref } from "./router.js";
+import { toast } from "./toasts.js";
 
-/** @typedef {import("./records.js").Job} Job */
-/** @typedef {import("./records.js").JobEvent} JobEvent */
-/** @typedef {import("./rows.js").Row} Row */
+/** @typedef {import("./model.js").Job} Job */
+/** @typedef {import("./model.js").JobEvent} JobEvent */
+/** @typedef {import("./job-table.js").Row} Row */
 
-const MOST_NEW = 999;
-/** How many ms the rows wait for the stream: read before it is open, they would miss what happens in between. */
-const UNHEARD = 1000;
+const MAX_NEW = 999;
+/** How many ms a page waits for the stream to open. Rows that are read before would miss the changes in between. */
+const STREAM_TIMEOUT = 1000;
 
-/** Makes the view. @param {import("./connection.js").Connection} connection */
+/** Return the view. @param {import("./connection-status.js").ConnectionStatus} connection */
 export function jobs(connection) {
-  const list = new List(connection);
+  const list = new JobList(connection);
   return {
     node: list.node,
     title: "Jobs",
-    show: (/** @type {import("./address.js").Route} */ { asked }) => list.show(asked),
+    show: (/** @type {import("./router.js").Route} */ { params }) => list.show(params),
     refresh: () => list.refresh(),
     tick: () => {},
     close: () => list.close(),
   };
 }
 
-class List {
+class JobList {
   /** @type {Map<string, Row>} */
   #rows = new Map();
-  #new = new Set();
-  #touched = new Set();
-  #filters = filtersOf(new URLSearchParams());
+  #newIds = new Set();
+  #changedIds = new Set();
+  #filters = parseFilters(new URLSearchParams());
   #cursor = "";
   /** @type {string | null} */
   #next = null;
-  /** Where each page's newer one begins, of those that were seen. @type {Map<string, string>} */
-  #newer = new Map();
-  /** @type {Stream | null} */
+  /** The cursor of the page before each page that was shown. @type {Map<string, string>} */
+  #previousCursors = new Map();
+  /** @type {EventStream | null} */
   #stream = null;
-  #unheard = 0;
+  #streamTimer = 0;
   #form = filterForm();
   #table = jobTable();
-  #count = el("p", { class: "quiet number" });
-  #fresh = el("button", { type: "button", class: "main fresh", hidden: true, click: () => this.#toNewest() });
-  #announced = el("p", { class: "unseen", role: "status" });
+  #count = el("p", { class: "muted number" });
+  #newButton = el("button", { type: "button", class: "primary new", hidden: true, click: () => this.#showNewest() });
+  #announcement = el("p", { class: "visually-hidden", role: "status" });
   #empty = el("div");
-  #pager = el("nav", { class: "pager", "aria-label": "Pages" });
+  #pagination = el("nav", { class: "pagination", "aria-label": "Pages" });
   #heading = el("h1", { tabindex: -1 }, "Jobs");
 
-  /** @param {import("./connection.js").Connection} connection */
+  /** @param {import("./connection-status.js").ConnectionStatus} connection */
   constructor(connection) {
     this.connection = connection;
-    this.again = new Refresher(
-      () => this.#readTouched(),
-      { atMost: 1000 },
-      () => connection.look(),
+    this.rowPoller = new Poller(
+      () => this.#rereadChanged(),
+      { minInterval: 1000 },
+      () => connection.check(),
     );
-    this.page = new Refresher(
-      () => this.#load(),
-      { atMost: 2000 },
-      (error) => this.#failed(error),
+    this.pagePoller = new Poller(
+      () => this.#readPage(),
+      { minInterval: 2000 },
+      (error) => this.#onError(error),
     );
     this.node = el(
       "div",
       { class: "view" },
       el("header", { class: "heading" }, this.#heading, this.#count),
       this.#form.node,
-      el("div", { class: "freshness" }, this.#fresh, this.#announced),
+      el("div", { class: "new-jobs" }, this.#newButton, this.#announcement),
       this.#table.node,
       this.#empty,
-      this.#pager,
+      this.#pagination,
     );
   }
 
-  /** @param {URLSearchParams} asked */
-  show(asked) {
-    const before = this.#filters;
-    const turned = this.#cursor !== (asked.get("cursor") ?? "");
-    this.#filters = filtersOf(asked);
-    this.#cursor = asked.get("cursor") ?? "";
-    if (FILTERS.some((name) => before[name] !== this.#filters[name])) this.#new.clear();
+  /** @param {URLSearchParams} params */
+  show(params) {
+    const previous = this.#filters;
+    const isOtherPage = this.#cursor !== (params.get("cursor") ?? "");
+    this.#filters = parseFilters(params);
+    this.#cursor = params.get("cursor") ?? "";
+    if (FILTERS.some((name) => previous[name] !== this.#filters[name])) this.#newIds.clear();
     this.#form.update(this.#filters);
-    if (!this.#stream || before.queue !== this.#filters.queue || before.slate_id !== this.#filters.slate_id)
-      this.#listen();
-    else this.page.now();
-    if (turned) this.#toTop();
+    if (!this.#stream || previous.queue !== this.#filters.queue || previous.slate_id !== this.#filters.slate_id)
+      this.#openStream();
+    else this.pagePoller.now();
+    if (isOtherPage) this.#scrollToTop();
   }
 
-  /** Read everything again that is shown. */
+  /** Read all rows again. */
   refresh() {
-    for (const id of this.#rows.keys()) this.#touched.add(id);
-    if (this.#rows.size > 0) this.again.now();
-    else this.page.now();
+    for (const id of this.#rows.keys()) this.#changedIds.add(id);
+    if (this.#rows.size > 0) this.rowPoller.now();
+    else this.pagePoller.now();
   }
 
   close() {
-    clearTimeout(this.#unheard);
+    clearTimeout(this.#streamTimer);
     this.#stream?.close();
-    this.again.stop();
-    this.page.stop();
+    this.rowPoller.stop();
+    this.pagePoller.stop();
   }
 
-  /** Listen to a stream, and read the rows once it is open; without it where it does not open. */
-  #listen() {
+  /** Open a stream and read the page when it is open, or when it fails to open. */
+  #openStream() {
     this.#stream?.close();
-    clearTimeout(this.#unheard);
-    this.#unheard = setTimeout(() => this.#read(), UNHEARD);
+    clearTimeout(this.#streamTimer);
+    this.#streamTimer = setTimeout(() => this.#startReading(), STREAM_TIMEOUT);
     const { queue, slate_id } = this.#filters;
     const filters = new URLSearchParams(Object.entries({ queue, slate_id }).filter(([, value]) => value));
-    this.#stream = new Stream(this.connection, () => `v1/events?${filters}`, {
-      changed: (event) => this.#changed(event),
-      deleted: (event) => this.#ended(event, "deleted"),
-      expired: (event) => this.#ended(event, "expired"),
-      opened: () => this.#read(),
-      refused: () => this.#unheard && this.#read(),
-      reset: () => this.#missed(),
-      again: () => this.#missed(),
+    this.#stream = new EventStream(this.connection, () => `v1/events?${filters}`, {
+      changed: (event) => this.#onChanged(event),
+      deleted: (event) => this.#onRemoved(event, "deleted"),
+      expired: (event) => this.#onRemoved(event, "expired"),
+      onOpen: () => this.#startReading(),
+      onRejected: () => this.#streamTimer && this.#startReading(),
+      reset: () => this.refresh(),
+      onGap: () => this.refresh(),
     });
   }
 
-  #read() {
-    clearTimeout(this.#unheard);
-    this.#unheard = 0;
-    this.page.now();
+  #startReading() {
+    clearTimeout(this.#streamTimer);
+    this.#streamTimer = 0;
+    this.pagePoller.now();
   }
 
-  async #load() {
+  async #readPage() {
     const [filters, cursor] = [this.#filters, this.#cursor];
     setAttribute(this.#table.node, "aria-busy", "true");
     const page = await readPage(filters, cursor);
     if (filters !== this.#filters || cursor !== this.#cursor) return;
-    if (!cursor) this.#new.clear();
-    this.#rows = new Map(page.jobs.map((job) => [job.job_id, { job, fate: "", fits: true }]));
+    if (!cursor) this.#newIds.clear();
+    this.#rows = new Map(page.jobs.map((job) => [job.job_id, { job, removal: "", matches: true }]));
     this.#next = page.next;
-    if (page.next) this.#newer.set(page.next, cursor);
-    write(this.#count, countOf(page.jobs.length, page.total));
+    if (page.next) this.#previousCursors.set(page.next, cursor);
+    setText(this.#count, countText(page.jobs.length, page.total));
     this.#draw();
     setAttribute(this.#table.node, "aria-busy", null);
   }
 
   /** @param {unknown} error */
-  #failed(error) {
-    if (isPassing(error) || !(error instanceof Problem)) {
-      this.connection.look();
+  #onError(error) {
+    if (isTransient(error) || !(error instanceof Problem)) {
+      this.connection.check();
       return;
     }
     this.#stream?.close();
     this.#stream = null;
     this.#rows.clear();
     this.#next = null;
-    write(this.#count, "");
+    setText(this.#count, "");
     this.#draw();
-    const back = el("p", {}, el("a", { href: toJobs() }, "Show all jobs"));
-    fill(this.#empty, emptiness("The service refuses this", el("p", {}, error.message), back));
+    const link = el("p", {}, el("a", { href: jobsHref() }, "Show all jobs"));
+    fill(this.#empty, emptyState("Request rejected", el("p", {}, error.message), link));
   }
 
   #draw() {
     const isEmpty = this.#rows.size === 0;
     this.#table.update(this.#rows.values());
     show(this.#table.node, !isEmpty);
-    fill(this.#empty, isEmpty && this.#emptiness());
-    fill(this.#pager, ...this.#links());
-    this.#announce();
+    fill(this.#empty, isEmpty && this.#emptyState());
+    fill(this.#pagination, ...this.#pageLinks());
+    this.#updateNewButton();
   }
 
-  #emptiness() {
-    if (this.#next)
-      return emptiness(
-        "None among these",
-        el("p", {}, "The jobs that were looked through do not match. “Older” looks on."),
-      );
-    if (this.#cursor) return emptiness("There is nothing older");
+  #emptyState() {
+    if (this.#next) {
+      const text = "None of the jobs checked so far match. Choose “Older” to check more.";
+      return emptyState("No matching jobs yet", el("p", {}, text));
+    }
+    if (this.#cursor) return emptyState("No older jobs");
     const isFiltered = Object.values(this.#filters).some(Boolean);
-    if (!isFiltered) return firstJob();
-    return emptiness(
-      "No job matches",
-      el(
-        "p",
-        {},
-        "They come in here by themselves when there are some. ",
-        el("a", { href: toJobs() }, "Show all jobs"),
-      ),
-    );
+    if (!isFiltered) return onboarding();
+    const link = el("a", { href: jobsHref() }, "Show all jobs");
+    return emptyState("No matching jobs", el("p", {}, "Matching jobs appear here automatically. ", link));
   }
 
-  #links() {
-    const newer = this.#newer.get(this.#cursor);
+  #pageLinks() {
+    const newer = this.#previousCursors.get(this.#cursor);
     return [
-      this.#cursor && el("a", { class: "button", href: toJobs(this.#filters) }, "Newest"),
-      newer && el("a", { class: "button", href: toJobs({ ...this.#filters, cursor: newer }) }, "Newer"),
+      this.#cursor && el("a", { class: "button", href: jobsHref(this.#filters) }, "Newest"),
+      newer && el("a", { class: "button", href: jobsHref({ ...this.#filters, cursor: newer }) }, "Newer"),
       this.#next &&
-        el("a", { class: "button", rel: "next", href: toJobs({ ...this.#filters, cursor: this.#next }) }, "Older"),
+        el("a", { class: "button", rel: "next", href: jobsHref({ ...this.#filters, cursor: this.#next }) }, "Older"),
     ];
   }
 
   /** @param {JobEvent} event */
-  #changed(event) {
+  #onChanged(event) {
     const row = this.#rows.get(event.job_id);
     if (row) {
-      if (event.revision > row.job.revision || row.fate) this.#touch(event.job_id);
+      if (event.revision > row.job.revision || row.removal) this.#reread(event.job_id);
     } else if (this.#isNew(event)) {
-      if (this.#rows.size === 0 && !this.#cursor) this.page.soon();
-      else if (this.#filters.correlation_id) this.#touch(event.job_id);
-      else this.#arrived(event.job_id);
+      if (this.#rows.size === 0 && !this.#cursor) this.pagePoller.soon();
+      else if (this.#filters.correlation_id) this.#reread(event.job_id);
+      else this.#addNew(event.job_id);
     }
   }
 
   /** @param {JobEvent} event */
   #isNew({ status, revision, created_at }) {
-    const wanted = this.#filters.status;
-    if (!wanted) return revision === 1;
+    const filter = this.#filters.status;
+    if (!filter) return revision === 1;
     const last = [...this.#rows.values()].at(-1);
-    const wouldBeHere = this.#rows.size < ROWS || !last || !created_at || created_at > last.job.created_at;
-    return status === wanted && wouldBeHere && !this.#cursor;
+    const belongsToPage = this.#rows.size < PAGE_SIZE || !last || !created_at || created_at > last.job.created_at;
+    return status === filter && belongsToPage && !this.#cursor;
   }
 
   /** @param {string} id */
-  #arrived(id) {
-    if (this.#new.size <= MOST_NEW) this.#new.add(id);
-    this.#announce();
+  #addNew(id) {
+    if (this.#newIds.size <= MAX_NEW) this.#newIds.add(id);
+    this.#updateNewButton();
   }
 
-  /** @param {JobEvent} event @param {"deleted" | "expired"} fate */
-  #ended({ job_id }, fate) {
-    this.#new.delete(job_id);
+  /** @param {JobEvent} event @param {"deleted" | "expired"} removal */
+  #onRemoved({ job_id }, removal) {
+    this.#newIds.delete(job_id);
     const row = this.#rows.get(job_id);
-    if (row) row.fate = fate;
+    if (row) row.removal = removal;
     this.#table.update(this.#rows.values());
-    this.#announce();
+    this.#updateNewButton();
   }
 
   /** @param {string} id */
-  #touch(id) {
-    this.#touched.add(id);
-    this.again.soon();
+  #reread(id) {
+    this.#changedIds.add(id);
+    this.rowPoller.soon();
   }
 
-  /** Read the jobs again that have changed, and change their rows where they are. */
-  async #readTouched() {
-    const ids = [...this.#touched].slice(0, ROWS);
+  /** Read the jobs that have changed and update their rows in place. */
+  async #rereadChanged() {
+    const ids = [...this.#changedIds].slice(0, PAGE_SIZE);
     if (ids.length === 0) return;
-    const { items, not_found } = await send("POST", "v1/batch-get", { job_ids: ids });
-    for (const id of ids) this.#touched.delete(id);
-    for (const job of items) this.#take(job);
-    for (const id of not_found) if (this.#rows.has(id)) /** @type {Row} */ (this.#rows.get(id)).fate ||= "deleted";
+    const { items, not_found } = await sendJson("POST", "v1/batch-get", { job_ids: ids });
+    for (const id of ids) this.#changedIds.delete(id);
+    for (const job of items) this.#updateRow(job);
+    for (const id of not_found) if (this.#rows.has(id)) /** @type {Row} */ (this.#rows.get(id)).removal ||= "deleted";
     this.#table.update(this.#rows.values());
-    if (this.#touched.size > 0) this.again.soon();
+    if (this.#changedIds.size > 0) this.rowPoller.soon();
   }
 
   /** @param {Job} job */
-  #take(job) {
+  #updateRow(job) {
     const row = this.#rows.get(job.job_id);
     const { status, correlation_id } = this.#filters;
-    if (row) Object.assign(row, { job, fate: "", fits: !status || job.status === status });
-    else if (job.correlation_id === correlation_id) this.#arrived(job.job_id);
+    if (row) Object.assign(row, { job, removal: "", matches: !status || job.status === status });
+    else if (job.correlation_id === correlation_id) this.#addNew(job.job_id);
   }
 
-  /** Events were missed: what is shown is read again, and there may be new jobs. */
-  #missed() {
-    this.refresh();
+  #updateNewButton() {
+    const count = this.#newIds.size;
+    show(this.#newButton, count > 0);
+    setText(this.#newButton, `${count > MAX_NEW ? `${MAX_NEW}+` : count} new ${count === 1 ? "job" : "jobs"}`);
+    setText(this.#announcement, count > 0 ? "New jobs available." : "");
   }
 
-  #announce() {
-    const count = this.#new.size;
-    show(this.#fresh, count > 0);
-    write(this.#fresh, `${count > MOST_NEW ? `${MOST_NEW}+` : count} new ${count === 1 ? "job" : "jobs"}`);
-    write(this.#announced, count > 0 ? "There are new jobs." : "");
+  #showNewest() {
+    this.#scrollToTop();
+    if (this.#cursor) location.hash = jobsHref(this.#filters);
+    else this.pagePoller.now();
+    toast("Showing the newest jobs.");
   }
 
-  #toNewest() {
-    this.#toTop();
-    if (this.#cursor) location.hash = toJobs(this.#filters);
-    else this.page.now();
-    say("The newest jobs are shown.");
-  }
-
-  #toTop() {
+  #scrollToTop() {
     scrollTo({ top: 0 });
     this.#heading.focus({ preventScroll: true });
   }
@@ -293,7 +280,7 @@ class List {
  * @param {number} shown
  * @param {number | null} total
  */
-function countOf(shown, total) {
+function countText(shown, total) {
   if (total === null || total <= shown) return shown === 1 ? "1 job" : `${shown.toLocaleString()} jobs`;
   return `${shown.toLocaleString()} of ${total.toLocaleString()} jobs, newest first`;
 }

@@ -1,21 +1,23 @@
-/** JSON to read, fold and copy. What is folded is not looked into, so that a megabyte is there at once. */
+/** A JSON value as a tree that folds. A folded part is not scanned, so that a megabyte is shown at once. */
 
 import { el, fill } from "./dom.js";
-import { members, spanOf } from "./json-text.js";
-import { copy } from "./notices.js";
+import { members, scanValue } from "./json-scanner.js";
+import { copy } from "./toasts.js";
 
-/** @typedef {import("./json-text.js").Span} Span */
+/** @typedef {import("./json-scanner.js").Span} Span */
 
-/** So many members are shown at one time, so many characters of a text, and so deep it goes to the right. */
-const CHUNK = 100;
-const SHOWN_TEXT = 2000;
-const INDENTED = 10;
-/** What is shorter is unfolded from the start, and counted before it is. */
-const UNFOLDED = 600;
-const COUNTED = 100_000;
+/** Members that one click on "Show more" adds. */
+const MEMBERS_PER_CHUNK = 100;
+/** Characters of a string that are shown at first. */
+const MAX_STRING = 2000;
+/** Levels that are indented. */
+const MAX_INDENT = 10;
+/** Characters up to which a value is unfolded from the start, and up to which its members are counted. */
+const MAX_UNFOLDED = 600;
+const MAX_COUNTED = 100_000;
 
 /**
- * Show a JSON text under a heading.
+ * Return a JSON text as a tree under a heading.
  * @param {string} name
  * @param {string} text
  */
@@ -28,15 +30,15 @@ export function jsonView(name, text) {
       "header",
       {},
       el("h2", { id }, name),
-      el("span", { class: "quiet" }, sizeOf(text)),
+      el("span", { class: "muted" }, sizeText(text)),
       el(
         "button",
         { type: "button", class: "small", click: () => copy(text, name) },
         "Copy",
-        el("span", { class: "unseen" }, ` ${name} as it was sent`),
+        el("span", { class: "visually-hidden" }, ` ${name} as JSON`),
       ),
     ),
-    el("div", { class: "tree" }, value(text, spanOf(text, 0), null, 0)),
+    el("div", { class: "tree" }, valueNode(text, scanValue(text, 0), null, 0)),
   );
 }
 
@@ -47,11 +49,11 @@ export function jsonView(name, text) {
  * @param {number} depth
  * @returns {HTMLElement}
  */
-function value(text, span, key, depth) {
+function valueNode(text, span, key, depth) {
   const label = key === null ? null : el("span", { class: "key" }, key, ": ");
-  const isFolder = (span.kind === "object" || span.kind === "array") && !isEmpty(text, span);
-  if (!isFolder) return el("div", { class: "leaf" }, label, leaf(text, span));
-  return folder(text, span, label, depth);
+  const isContainer = (span.kind === "object" || span.kind === "array") && !isEmpty(text, span);
+  if (!isContainer) return el("div", { class: "leaf" }, label, leafNode(text, span));
+  return containerNode(text, span, label, depth);
 }
 
 /**
@@ -60,14 +62,14 @@ function value(text, span, key, depth) {
  * @param {HTMLElement | null} label
  * @param {number} depth
  */
-function folder(text, span, label, depth) {
-  const inside = el("div", { class: depth < INDENTED ? "inside" : "inside deep" });
-  const summary = el("summary", {}, label, el("span", { class: "quiet" }, described(text, span)));
-  const details = el("details", {}, summary, inside);
-  const rest = members(text, span);
-  const unfold = () => inside.firstChild || more(inside, text, rest, 0, depth + 1);
+function containerNode(text, span, label, depth) {
+  const content = el("div", { class: depth < MAX_INDENT ? "content" : "content deep" });
+  const summary = el("summary", {}, label, el("span", { class: "muted" }, summaryText(text, span)));
+  const details = el("details", {}, summary, content);
+  const iterator = members(text, span);
+  const unfold = () => content.firstChild || appendChunk(content, text, iterator, 0, depth + 1);
   details.addEventListener("toggle", unfold, { once: true });
-  if (depth === 0 || span.end - span.start <= UNFOLDED) {
+  if (depth === 0 || span.end - span.start <= MAX_UNFOLDED) {
     details.open = true;
     unfold();
   }
@@ -75,71 +77,75 @@ function folder(text, span, label, depth) {
 }
 
 /**
- * Show the next members, and a button for those that follow.
- * @param {HTMLElement} inside
+ * Append the next members, and a button if more follow.
+ * @param {HTMLElement} content
  * @param {string} text
- * @param {Iterator<import("./json-text.js").Member, void>} rest
- * @param {number} count
+ * @param {Iterator<import("./json-scanner.js").Member, void>} iterator
+ * @param {number} count the number of members before these
  * @param {number} depth
  */
-function more(inside, text, rest, count, depth) {
-  for (let shown = 0; shown < CHUNK; shown += 1) {
-    const { done, value: member } = rest.next();
+function appendChunk(content, text, iterator, count, depth) {
+  for (let added = 0; added < MEMBERS_PER_CHUNK; added += 1) {
+    const { done, value: member } = iterator.next();
     if (done || !member) return;
-    inside.append(value(text, member.value, member.key ?? String(count + shown), depth));
+    content.append(valueNode(text, member.value, member.key ?? String(count + added), depth));
   }
-  const next = rest.next();
+  const next = iterator.next();
   if (next.done || !next.value) return;
   const first = next.value;
   const button = el(
     "button",
     { type: "button", class: "small" },
-    `Show more after ${(count + CHUNK).toLocaleString()}`,
+    `Show more after ${(count + MEMBERS_PER_CHUNK).toLocaleString()}`,
   );
   button.addEventListener("click", () => {
-    const shown = value(text, first.value, first.key ?? String(count + CHUNK), depth);
-    button.replaceWith(shown);
-    more(inside, text, rest, count + CHUNK + 1, depth);
+    const node = valueNode(text, first.value, first.key ?? String(count + MEMBERS_PER_CHUNK), depth);
+    button.replaceWith(node);
+    appendChunk(content, text, iterator, count + MEMBERS_PER_CHUNK + 1, depth);
     /** @type {HTMLElement | null} */ (
-      shown.querySelector("summary") ?? inside.querySelector(":scope > button")
+      node.querySelector("summary") ?? content.querySelector(":scope > button")
     )?.focus();
   });
-  inside.append(button);
+  content.append(button);
 }
 
 /**
  * @param {string} text
  * @param {Span} span
  */
-function leaf(text, span) {
+function leafNode(text, span) {
   const raw = text.slice(span.start, span.end);
   if (span.kind !== "string") return el("span", { class: span.kind }, raw);
-  const words = JSON.parse(raw);
-  const element = el("span", { class: words.includes("\n") ? "string lines" : "string" });
-  element.textContent = shortened(words);
-  if (words.length <= SHOWN_TEXT) return element;
-  const all = el("button", { type: "button", class: "small" }, `Show all ${words.length.toLocaleString()} characters`);
-  all.addEventListener("click", () => fill(element, words));
-  return el("span", {}, element, " ", all);
+  const string = JSON.parse(raw);
+  const element = el("span", { class: string.includes("\n") ? "string lines" : "string" });
+  element.textContent = truncate(string);
+  if (string.length <= MAX_STRING) return element;
+  const showAll = el(
+    "button",
+    { type: "button", class: "small" },
+    `Show all ${string.length.toLocaleString()} characters`,
+  );
+  showAll.addEventListener("click", () => fill(element, string));
+  return el("span", {}, element, " ", showAll);
 }
 
-/** @param {string} words */
-function shortened(words) {
-  return words.length > SHOWN_TEXT ? `${words.slice(0, SHOWN_TEXT)}…` : words;
+/** @param {string} text */
+function truncate(text) {
+  return text.length > MAX_STRING ? `${text.slice(0, MAX_STRING)}…` : text;
 }
 
 /**
  * @param {string} text
  * @param {Span} span
  */
-function described(text, span) {
+function summaryText(text, span) {
   const [open, close] = span.kind === "object" ? ["{", "}"] : ["[", "]"];
-  const size = sizeOf(text.slice(span.start, span.end));
-  if (span.end - span.start > COUNTED) return `${open}…${close} ${size}`;
+  const size = sizeText(text.slice(span.start, span.end));
+  if (span.end - span.start > MAX_COUNTED) return `${open}…${close} ${size}`;
   let count = 0;
   for (const _ of members(text, span)) count += 1;
-  const [one, many] = span.kind === "object" ? ["field", "fields"] : ["item", "items"];
-  return `${open}…${close} ${count} ${count === 1 ? one : many}, ${size}`;
+  const [singular, plural] = span.kind === "object" ? ["field", "fields"] : ["item", "items"];
+  return `${open}…${close} ${count} ${count === 1 ? singular : plural}, ${size}`;
 }
 
 /**
@@ -151,7 +157,7 @@ function isEmpty(text, span) {
 }
 
 /** @param {string} text */
-function sizeOf(text) {
+function sizeText(text) {
   const bytes = new Blob([text]).size;
   if (bytes < 1000) return `${bytes} B`;
   return bytes < 1_000_000 ? `${(bytes / 1000).toFixed(1)} KB` : `${(bytes / 1_000_000).toFixed(1)} MB`;

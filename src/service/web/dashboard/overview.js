@@ -1,47 +1,51 @@
-/** All of it at a glance: counts, what is stuck, how it goes over time, queues, drain. */
+/** The overview: job counts, stale jobs, throughput, queues and the drain. */
 
-import { toJob, toJobs } from "./address.js";
-import { read } from "./api.js";
-import { badge } from "./badges.js";
-import { el, show, write } from "./dom.js";
+import { getJson } from "./api.js";
+import { statusBadge } from "./components.js";
+import { el, setText, show } from "./dom.js";
 import { drainCard } from "./drain.js";
-import { firstJob } from "./first.js";
+import { EventStream } from "./event-stream.js";
+import { STATUSES } from "./model.js";
+import { onboarding } from "./onboarding.js";
+import { Poller } from "./poller.js";
 import { queueTable } from "./queues.js";
-import { STATUSES } from "./records.js";
-import { Refresher } from "./refresher.js";
-import { staleList } from "./stale.js";
-import { Stream } from "./stream.js";
-import { tell, timeElement } from "./times.js";
-import { Trend } from "./trend.js";
+import { jobHref, jobsHref } from "./router.js";
+import { staleJobs } from "./stale-jobs.js";
+import { ThroughputCard } from "./throughput-card.js";
+import { setTime, timeElement } from "./time.js";
 
-/** @typedef {import("./records.js").Stats} Stats */
+/** @typedef {import("./model.js").Stats} Stats */
 
-/** Makes the view. @param {import("./connection.js").Connection} connection */
+/** Return the view. @param {import("./connection-status.js").ConnectionStatus} connection */
 export function overview(connection) {
   const tiles = STATUSES.map((status) => tile(status));
-  const stale = staleList();
-  const trend = new Trend();
-  const [queues, drain] = [queueTable(() => refresher.now()), drainCard(() => refresher.now())];
-  const first = firstJob();
-  const rest = el("div", { class: "rest" }, stale.node, trend.node, queues.node, drain.node);
+  const stale = staleJobs();
+  const throughput = new ThroughputCard();
+  const [queues, drain] = [queueTable(() => poller.now()), drainCard(() => poller.now())];
+  const empty = onboarding();
+  const cards = el("div", { class: "cards" }, stale.node, throughput.node, queues.node, drain.node);
   const node = el(
     "div",
     { class: "view" },
     el("h1", { tabindex: -1 }, "Overview"),
     el("ul", { class: "tiles" }, ...tiles.map((one) => one.node)),
-    first,
-    rest,
+    empty,
+    cards,
   );
 
-  const refresher = new Refresher(refresh, { atMost: 1000, atLeast: 10_000 }, () => connection.look());
-  /** @type {Stream | null} */
+  const poller = new Poller(refresh, { minInterval: 1000, maxInterval: 10_000 }, () => connection.check());
+  /** @type {EventStream | null} */
   let stream = null;
 
   async function refresh() {
-    const [stats, { items }, drained] = await Promise.all([read("v1/stats"), read("v1/queues"), read("v1/drain")]);
+    const [stats, { items }, drainStatus] = await Promise.all([
+      getJson("v1/stats"),
+      getJson("v1/queues"),
+      getJson("v1/drain"),
+    ]);
     update(stats);
     queues.update(items);
-    drain.update(drained);
+    drain.update(drainStatus);
     await stale.update(stats);
   }
 
@@ -49,57 +53,57 @@ export function overview(connection) {
   function update(stats) {
     for (const one of tiles) one.update(stats);
     const isEmpty = Object.values(stats.statuses).every((count) => count === 0);
-    show(first, isEmpty);
-    show(trend.node, !isEmpty);
+    show(empty, isEmpty);
+    show(throughput.node, !isEmpty);
   }
 
-  function listen() {
+  function openStream() {
     stream?.close();
-    stream = new Stream(connection, () => `v1/events?since=${encodeURIComponent(trend.since())}`, {
-      begins: () => trend.forget(),
-      reset: () => refresher.now(),
+    stream = new EventStream(connection, () => `v1/events?since=${encodeURIComponent(throughput.since())}`, {
+      onStart: () => throughput.clear(),
+      reset: () => poller.now(),
       changed: (event) => {
-        trend.add(event);
-        refresher.soon();
+        throughput.add(event);
+        poller.soon();
       },
-      deleted: () => refresher.soon(),
-      expired: () => refresher.soon(),
-      again: () => refresher.now(),
+      deleted: () => poller.soon(),
+      expired: () => poller.soon(),
+      onGap: () => poller.now(),
     });
   }
 
   return {
     node,
     title: "Overview",
-    /** @param {import("./address.js").Route} route */
-    show({ asked }) {
-      trend.look(asked.get("stretch") ?? "");
-      listen();
-      refresher.now();
+    /** @param {import("./router.js").Route} route */
+    show({ params }) {
+      throughput.setRange(params.get("range") ?? "");
+      openStream();
+      poller.now();
     },
-    refresh: () => refresher.now(),
-    tick: () => trend.tick(),
+    refresh: () => poller.now(),
+    tick: () => throughput.tick(),
     close() {
       stream?.close();
-      refresher.stop();
-      trend.close();
+      poller.stop();
+      throughput.close();
     },
   };
 }
 
 /** @param {(typeof STATUSES)[number]} status */
 function tile(status) {
-  const count = el("a", { class: "count number", href: toJobs({ status }) }, "–");
-  const more = el("small");
+  const count = el("a", { class: "count number", href: jobsHref({ status }) }, "–");
+  const detail = el("small");
   const oldest = status === "pending" ? oldestPending() : null;
-  const node = el("li", { class: `tile ${status}` }, badge(status), count, more, oldest?.node);
+  const node = el("li", { class: `tile ${status}` }, statusBadge(status), count, detail, oldest?.node);
   return {
     node,
     /** @param {Stats} stats */
     update(stats) {
-      write(count, (stats.statuses[status] ?? 0).toLocaleString());
+      setText(count, (stats.statuses[status] ?? 0).toLocaleString());
       count.setAttribute("aria-label", `${count.textContent} ${status}`);
-      write(more, moreOf(status, stats));
+      setText(detail, detailText(status, stats));
       oldest?.update(stats);
     },
   };
@@ -109,25 +113,25 @@ function tile(status) {
  * @param {string} status
  * @param {Stats} stats
  */
-function moreOf(status, { running, delayed }) {
+function detailText(status, { running, delayed }) {
   if (status === "running")
     return `${running.leased.toLocaleString()} with a lease, ${running.unleased.toLocaleString()} without`;
-  return status === "pending" && delayed ? `${delayed.toLocaleString()} not due yet` : "";
+  return status === "pending" && delayed ? `${delayed.toLocaleString()} delayed` : "";
 }
 
 function oldestPending() {
   const age = timeElement(new Date(0).toISOString(), "age");
   const link = el("a", { class: "id" });
-  const node = el("small", { class: "oldest", hidden: true }, "oldest ", link, " waits ", age);
+  const node = el("small", { class: "oldest", hidden: true }, "oldest: ", link, ", ", age);
   return {
     node,
     /** @param {Stats} stats */
     update({ oldest_pending }) {
       show(node, oldest_pending);
       if (!oldest_pending) return;
-      tell(age, oldest_pending.created_at);
-      write(link, oldest_pending.job_id);
-      link.href = toJob(oldest_pending.job_id);
+      setTime(age, oldest_pending.created_at);
+      setText(link, oldest_pending.job_id);
+      link.href = jobHref(oldest_pending.job_id);
     },
   };
 }

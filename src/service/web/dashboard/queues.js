@@ -1,18 +1,18 @@
-/** The queues, and what an operator can do with each. */
+/** The table of queues, with buttons to pause and limit each. */
 
-import { toJobs } from "./address.js";
-import { send } from "./api.js";
-import { question } from "./dialog.js";
-import { el, fill, Parts, show, write } from "./dom.js";
-import { attempt, say } from "./notices.js";
+import { sendJson } from "./api.js";
+import { openDialog } from "./dialog.js";
+import { el, fill, KeyedList, setText, show } from "./dom.js";
+import { jobsHref } from "./router.js";
+import { toast, withErrorToast } from "./toasts.js";
 
-/** @typedef {import("./records.js").Queue} Queue */
-/** @typedef {{paused: boolean} | {max_running: number | null}} Setting */
+/** @typedef {import("./model.js").Queue} Queue */
+/** @typedef {{paused: boolean} | {max_running: number | null}} QueueSettings */
 
-const MOST = 1_000_000;
-/** What is counted of each, in the order of the columns. */
-const COUNTED = ["pending", "running", "completed", "failed"];
-const HEADS = [
+const MAX_LIMIT = 1_000_000;
+/** The statuses with a column, in this order. */
+const STATUS_COLUMNS = ["pending", "running", "completed", "failed"];
+const COLUMNS = [
   ["Queue", ""],
   ["Pending", "number"],
   ["Running", "number"],
@@ -22,105 +22,112 @@ const HEADS = [
 ];
 
 /**
- * The table of queues.
- * @param {() => void} changed what to do when a queue was changed from here
+ * Return the table of queues.
+ * @param {() => void} onChange called after a queue was changed here
  */
-export function queueTable(changed) {
+export function queueTable(onChange) {
   const body = el("tbody");
-  const parts = new Parts(
+  const rows = new KeyedList(
     body,
     (/** @type {Queue} */ queue) => queue.queue,
-    (queue) => row(queue, changed),
+    (queue) => row(queue, onChange),
   );
-  const heads = HEADS.map(([name, kind]) =>
-    el("th", { scope: "col", class: kind }, name === "Controls" ? el("span", { class: "unseen" }, name) : name),
+  const headings = COLUMNS.map(([name, kind]) =>
+    el(
+      "th",
+      { scope: "col", class: kind },
+      name === "Controls" ? el("span", { class: "visually-hidden" }, name) : name,
+    ),
   );
-  const table = el("table", { class: "queues" }, el("thead", {}, el("tr", {}, ...heads)), body);
-  const none = el("p", { class: "quiet" }, "A queue is there as soon as a job is in it.");
+  const table = el("table", { class: "queues" }, el("thead", {}, el("tr", {}, ...headings)), body);
+  const empty = el("p", { class: "muted" }, "No queues yet. The first job of a queue creates it.");
   const node = el(
     "section",
     { class: "card", "aria-labelledby": "queues" },
     el("h2", { id: "queues" }, "Queues"),
-    none,
+    empty,
     table,
   );
   return {
     node,
     /** @param {Queue[]} queues */
     update(queues) {
-      show(none, queues.length === 0);
+      show(empty, queues.length === 0);
       show(table, queues.length > 0);
-      parts.show(queues);
+      rows.update(queues);
     },
   };
 }
 
 /**
- * @param {Queue} first
- * @param {() => void} changed
+ * @param {Queue} initial
+ * @param {() => void} onChange
  */
-function row(first, changed) {
-  let queue = first;
+function row(initial, onChange) {
+  let queue = initial;
   const name = queue.queue;
   const paused = el("span", { class: "badge paused" }, "paused");
-  const links = COUNTED.map((status) => el("a", { class: "plain", href: toJobs({ queue: name, status }) }));
-  const cap = el("span", { class: "quiet" });
-  const set = (/** @type {Setting} */ setting, /** @type {string} */ done) =>
-    attempt(async () => {
-      await send("PUT", `v1/queues/${encodeURIComponent(name)}`, setting);
-      say(`${name}: ${done}.`);
-      changed();
+  const links = STATUS_COLUMNS.map((status) => el("a", { class: "plain", href: jobsHref({ queue: name, status }) }));
+  const maxRunning = el("span", { class: "muted" });
+  const change = (/** @type {QueueSettings} */ settings, /** @type {string} */ message) =>
+    withErrorToast(async () => {
+      await sendJson("PUT", `v1/queues/${encodeURIComponent(name)}`, settings);
+      toast(message);
+      onChange();
     });
   const toggle = el("button", {
     type: "button",
     class: "small",
-    click: () => set({ paused: !queue.paused }, queue.paused ? "gives out jobs again" : "paused"),
+    click: () => change({ paused: !queue.paused }, `Queue ${name} ${queue.paused ? "resumed" : "paused"}.`),
   });
   const limit = el(
     "button",
-    { type: "button", class: "small", click: () => askForCap(queue, set) },
-    "Cap…",
-    el("span", { class: "unseen" }, ` ${name}`),
+    { type: "button", class: "small", click: () => promptForLimit(queue, change) },
+    "Limit…",
+    el("span", { class: "visually-hidden" }, ` ${name}`),
   );
   const node = el(
     "tr",
     {},
-    el("th", { scope: "row" }, el("a", { class: "id", href: toJobs({ queue: name }) }, name), " ", paused),
-    ...links.map((link, at) => el("td", { class: HEADS[at + 1]?.[1] }, link, COUNTED[at] === "running" && cap)),
+    el("th", { scope: "row" }, el("a", { class: "id", href: jobsHref({ queue: name }) }, name), " ", paused),
+    ...links.map((link, index) =>
+      el("td", { class: COLUMNS[index + 1]?.[1] }, link, STATUS_COLUMNS[index] === "running" && maxRunning),
+    ),
     el("td", { class: "actions" }, toggle, limit),
   );
   return {
     node,
-    /** @param {Queue} now */
-    update(now) {
-      queue = now;
-      for (const [at, link] of links.entries()) write(link, (now.statuses[COUNTED[at] ?? ""] ?? 0).toLocaleString());
-      write(cap, now.max_running ? ` of ${now.max_running.toLocaleString()}` : "");
-      show(paused, now.paused);
-      fill(toggle, now.paused ? "Resume" : "Pause", el("span", { class: "unseen" }, ` ${name}`));
+    /** @param {Queue} current */
+    update(current) {
+      queue = current;
+      for (const [index, link] of links.entries())
+        setText(link, (current.statuses[STATUS_COLUMNS[index] ?? ""] ?? 0).toLocaleString());
+      setText(maxRunning, current.max_running ? ` of ${current.max_running.toLocaleString()}` : "");
+      show(paused, current.paused);
+      fill(toggle, current.paused ? "Resume" : "Pause", el("span", { class: "visually-hidden" }, ` ${name}`));
     },
   };
 }
 
 /**
  * @param {Queue} queue
- * @param {(setting: Setting, done: string) => void} set
+ * @param {(settings: QueueSettings, message: string) => void} change
  */
-async function askForCap(queue, set) {
-  const said = await question({
-    title: `Cap ${queue.queue}`,
-    text: "No more of its jobs are given out at one time.",
-    action: "Set the cap",
+async function promptForLimit({ queue, max_running }, change) {
+  const result = await openDialog({
+    title: `Limit ${queue}`,
+    text: "Workers cannot claim more jobs of this queue while this many are running.",
+    action: "Set limit",
     field: {
-      label: "Running at most",
+      label: "Max running",
       type: "number",
-      value: String(queue.max_running ?? ""),
+      value: String(max_running ?? ""),
       min: 1,
-      max: MOST,
+      max: MAX_LIMIT,
       required: true,
     },
-    ...(queue.max_running ? { other: "Lift the cap" } : {}),
+    ...(max_running ? { secondaryAction: "Remove limit" } : {}),
   });
-  if (said?.action === "other") set({ max_running: null }, "has no cap");
-  else if (said) set({ max_running: Number(said.value) }, `at most ${said.value} run`);
+  if (result?.action === "secondary") change({ max_running: null }, `Limit of queue ${queue} removed.`);
+  else if (result) change({ max_running: Number(result.value) }, `Queue ${queue} limited to ${result.value} running.`);
 }

@@ -1,46 +1,46 @@
-/** What came to an end in a stretch of time, bucket by bucket, and how long that took. */
+/** Finished jobs per time bucket, and how long they took. */
 
-/** @typedef {import("./records.js").JobEvent} JobEvent */
+/** @typedef {import("./model.js").JobEvent} JobEvent */
 /** @typedef {{starts: number[], completed: number[], failed: number[], cancelled: number[], medians: (number | null)[]}} Series */
-/** @typedef {{completed: number, failed: number, cancelled: number, times: Times}} Bucket */
+/** @typedef {{completed: number, failed: number, cancelled: number, durations: DurationHistogram}} Bucket */
 
 const MINUTE = 60_000;
-const ENDS = /** @type {const} */ (["completed", "failed", "cancelled"]);
+const FINAL_STATUSES = /** @type {const} */ (["completed", "failed", "cancelled"]);
 
-/** The stretches of time that can be looked at, by the name in the address, in ms. */
-export const STRETCHES = /** @type {const} */ ({
+/** The time ranges to choose from, by their name in the address. Lengths are in ms. */
+export const RANGES = /** @type {const} */ ({
   "15m": { name: "15 minutes", short: "15 min", length: 15 * MINUTE, bucket: MINUTE },
   "1h": { name: "hour", short: "1 h", length: 60 * MINUTE, bucket: MINUTE },
   "6h": { name: "6 hours", short: "6 h", length: 360 * MINUTE, bucket: 5 * MINUTE },
 });
 
-/** Two times whose difference is smaller than this share are not told apart. */
+/** Durations are counted in steps of 1 %. */
 const STEP = Math.log(1.01);
-const LEAST_SECONDS = 0.001;
+const MIN_SECONDS = 0.001;
 
-/** How often something took how long: so many numbers as there are lengths, not as there are jobs. */
-export class Times {
+/** Counts of durations on a logarithmic scale. Its size depends on the range of durations, not on their number. */
+export class DurationHistogram {
   /** @type {Map<number, number>} */
   #counts = new Map();
 
   /** @param {number} seconds */
   add(seconds) {
-    const step = Math.round(Math.log(Math.max(seconds, LEAST_SECONDS)) / STEP);
+    const step = Math.round(Math.log(Math.max(seconds, MIN_SECONDS)) / STEP);
     this.#counts.set(step, (this.#counts.get(step) ?? 0) + 1);
   }
 
-  /** @param {Times} others */
-  addAll(others) {
-    for (const [step, count] of others.#counts) this.#counts.set(step, (this.#counts.get(step) ?? 0) + count);
+  /** @param {DurationHistogram} other */
+  addAll(other) {
+    for (const [step, count] of other.#counts) this.#counts.set(step, (this.#counts.get(step) ?? 0) + count);
   }
 
-  /** The time that half of them did not exceed, in seconds; null of none. */
+  /** The median in seconds, null if there are no durations. */
   get median() {
-    const all = [...this.#counts].sort(([one], [other]) => one - other);
-    let left = all.reduce((sum, [, count]) => sum + count, 0) / 2;
-    for (const [step, count] of all) {
-      left -= count;
-      if (left <= 0) return Math.exp(step * STEP);
+    const sorted = [...this.#counts].sort(([one], [other]) => one - other);
+    let remaining = sorted.reduce((sum, [, count]) => sum + count, 0) / 2;
+    for (const [step, count] of sorted) {
+      remaining -= count;
+      if (remaining <= 0) return Math.exp(step * STEP);
     }
     return null;
   }
@@ -50,33 +50,32 @@ export class Throughput {
   /** @type {Map<number, Bucket>} */
   #buckets = new Map();
 
-  /** @param {{length: number, bucket: number}} stretch */
+  /** @param {{length: number, bucket: number}} range */
   constructor({ length, bucket }) {
     this.length = length;
     this.bucket = bucket;
   }
 
   /**
-   * Note a job's end; other events do not matter here.
+   * Count a job that finished. Other events are ignored.
    * @param {JobEvent} event
    */
   add({ status, at, created_at }) {
-    if (!isEnd(status) || !at || !created_at) return;
-    const ended = Date.parse(at);
-    const start = ended - (ended % this.bucket);
-    const bucket = this.#buckets.get(start) ?? { completed: 0, failed: 0, cancelled: 0, times: new Times() };
+    if (!isFinalStatus(status) || !at || !created_at) return;
+    const finished = Date.parse(at);
+    const start = finished - (finished % this.bucket);
+    const bucket = this.#buckets.get(start) ?? emptyBucket();
     this.#buckets.set(start, bucket);
     bucket[status] += 1;
-    bucket.times.add((ended - Date.parse(created_at)) / 1000);
+    bucket.durations.add((finished - Date.parse(created_at)) / 1000);
   }
 
-  /** Begin anew. */
-  forget() {
+  clear() {
     this.#buckets.clear();
   }
 
   /**
-   * What there is to draw at a time: finished per minute by status, and the median time to finish in seconds.
+   * Return the data of the charts: jobs finished per minute by status, and the median seconds from creation to finish.
    * @param {number} now
    * @returns {Series}
    */
@@ -86,34 +85,39 @@ export class Throughput {
     for (let start = last - this.length + this.bucket; start <= last; start += this.bucket) {
       const bucket = this.#buckets.get(start);
       series.starts.push(start);
-      for (const status of ENDS) series[status].push(((bucket?.[status] ?? 0) * MINUTE) / this.bucket);
-      series.medians.push(bucket?.times.median ?? null);
+      for (const status of FINAL_STATUSES) series[status].push(((bucket?.[status] ?? 0) * MINUTE) / this.bucket);
+      series.medians.push(bucket?.durations.median ?? null);
     }
-    this.#drop(last - this.length);
+    this.#dropUntil(last - this.length);
     return series;
   }
 
-  /** How many jobs ended by status, and the median of their times, over all that is kept. */
+  /** Return the finished jobs by status, and their median duration, over the whole range. */
   summary() {
-    const sum = { completed: 0, failed: 0, cancelled: 0, times: new Times() };
+    const sum = emptyBucket();
     for (const bucket of this.#buckets.values()) {
-      for (const status of ENDS) sum[status] += bucket[status];
-      sum.times.addAll(bucket.times);
+      for (const status of FINAL_STATUSES) sum[status] += bucket[status];
+      sum.durations.addAll(bucket.durations);
     }
-    const { times, ...counts } = sum;
-    return { ...counts, median: times.median };
+    const { durations, ...counts } = sum;
+    return { ...counts, median: durations.median };
   }
 
-  /** @param {number} before */
-  #drop(before) {
-    for (const start of this.#buckets.keys()) if (start <= before) this.#buckets.delete(start);
+  /** @param {number} time */
+  #dropUntil(time) {
+    for (const start of this.#buckets.keys()) if (start <= time) this.#buckets.delete(start);
   }
+}
+
+/** @returns {Bucket} */
+function emptyBucket() {
+  return { completed: 0, failed: 0, cancelled: 0, durations: new DurationHistogram() };
 }
 
 /**
  * @param {string} status
- * @returns {status is (typeof ENDS)[number]}
+ * @returns {status is (typeof FINAL_STATUSES)[number]}
  */
-function isEnd(status) {
-  return ENDS.some((end) => end === status);
+function isFinalStatus(status) {
+  return FINAL_STATUSES.some((name) => name === status);
 }

@@ -1,66 +1,64 @@
-/** What happened to a job, one change after the other. */
+/** The history of a job. */
 
-import { el, Parts, setAttribute, show } from "./dom.js";
-import { absolute, duration, timeOfDay } from "./times.js";
+import { el, KeyedList, show } from "./dom.js";
+import { absolute, duration, timeOfDay } from "./time.js";
 
-/** @typedef {import("./records.js").History} History */
-/** @typedef {History["items"][number]} Change */
+/** @typedef {import("./model.js").History} History */
+/** @typedef {History["items"][number]} HistoryEntry */
+/** @typedef {HistoryEntry & {elapsed: number | null}} TimelineEntry ms since the entry before it */
 
-/** Words for a change; one that this page does not know yet stands as it is. @type {Record<string, string>} */
-const WORDS = {
-  created: "created",
-  running: "taken on",
-  pending: "pending again",
-  "cancel-requested": "cancel asked for",
+/** Labels of changes. A change without a label is shown by its name. @type {Record<string, string>} */
+const LABELS = {
+  running: "started",
+  pending: "requeued",
+  "cancel-requested": "cancel requested",
 };
 
-/** The time line. */
+/** Return the timeline. */
 export function timeline() {
   const list = el("ol");
-  const gone = el("p", { class: "quiet", hidden: true }, "Older changes are not kept any more.");
-  const parts = new Parts(
+  const truncated = el("p", { class: "muted", hidden: true }, "Older changes are no longer stored.");
+  const entries = new KeyedList(
     list,
-    (/** @type {Change & {after: number | null}} */ { revision, change }) => `${revision} ${change}`,
+    (/** @type {TimelineEntry} */ { revision, change }) => `${revision} ${change}`,
     entry,
   );
   const node = el(
     "section",
     { class: "card timeline", "aria-labelledby": "timeline" },
-    el("h2", { id: "timeline" }, "Changes"),
-    gone,
+    el("h2", { id: "timeline" }, "History"),
+    truncated,
     list,
   );
   return {
     node,
     /** @param {History} history */
     update({ items, complete }) {
-      show(gone, !complete);
-      setAttribute(list, "data-complete", complete);
-      parts.show(items.map((item, at) => ({ ...item, after: sinceBefore(items, at) })));
+      show(truncated, !complete);
+      entries.update(items.map((item, index) => ({ ...item, elapsed: sincePrevious(items, index) })));
     },
   };
 }
 
-/** @param {Change & {after: number | null}} item */
-function entry({ at, revision, change, after }) {
+/** @param {TimelineEntry} item */
+function entry({ at, revision, change, elapsed }) {
   const time = el("time", { datetime: at, title: absolute(at) }, timeOfDay(Date.parse(at), true));
-  const later = after === null ? "" : `+${duration(after)}`;
   const node = el(
     "li",
     { class: change },
-    el("span", { class: "change" }, WORDS[change] ?? change),
-    el("span", { class: "quiet number" }, later),
+    el("span", { class: "change" }, LABELS[change] ?? change),
+    el("span", { class: "muted number" }, elapsed === null ? "" : `+${duration(elapsed)}`),
     time,
-    el("span", { class: "quiet number", title: "Revision" }, `#${revision}`),
+    el("span", { class: "muted number", title: "Revision" }, `#${revision}`),
   );
   return { node, update: () => {} };
 }
 
 /**
- * @param {Change[]} items
- * @param {number} at
+ * @param {HistoryEntry[]} items
+ * @param {number} index
  */
-function sinceBefore(items, at) {
-  const [before, item] = [items[at - 1], items[at]];
-  return before && item ? Date.parse(item.at) - Date.parse(before.at) : null;
+function sincePrevious(items, index) {
+  const [previous, item] = [items[index - 1], items[index]];
+  return previous && item ? Date.parse(item.at) - Date.parse(previous.at) : null;
 }

@@ -1,4 +1,4 @@
-"""Claims that wait: woken by whatever makes a job due, by nothing else, and never for nobody."""
+"""Waiting claims: what wakes them, and what happens if their client disconnects."""
 
 import asyncio
 import json
@@ -22,33 +22,34 @@ from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.events.reader import EventReader
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from tests.helpers.servers import Service, free_port, wait_until
+from tests.helpers.polling import free_port, wait_until
+from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect
 
-Ask = Callable[..., Future[httpx.Response]]
+SendClaim = Callable[..., Future[httpx.Response]]
 
 
 @pytest.fixture
-def ask(api: httpx.Client) -> Iterator[Ask]:
-    """Send a claim that waits, from a thread."""
+def send_claim(api: httpx.Client) -> Iterator[SendClaim]:
+    """Send a waiting claim from a thread."""
     with ThreadPoolExecutor(32) as pool:
 
-        def ask(seconds: int = 20, queue: str = "default", **fields: Any) -> Future[httpx.Response]:
+        def send_claim(seconds: int = 20, queue: str = "default", **fields: Any) -> Future[httpx.Response]:
             body = {"queues": [queue, "another"], "worker": "w", "wait_seconds": seconds, **fields}
             return pool.submit(api.post, "/v1/claims", json=body, timeout=40)
 
-        yield ask
+        yield send_claim
 
 
 def calls(api: httpx.Client) -> float:
-    """How often the claim's script has run."""
+    """Return how often the claim script has run."""
     lines = api.get("/metrics").text.splitlines()
     found = [line for line in lines if line.startswith('jobstate_redis_command_duration_seconds_count{command="claim"')]
     return sum(float(line.rpartition(" ")[2]) for line in found)
 
 
 def waits(api: httpx.Client, claims: int) -> None:
-    """Return once so many claims wait."""
+    """Wait until this many claims are waiting."""
     now = "jobstate_http_requests_in_progress"
 
     def found() -> bool:
@@ -69,8 +70,8 @@ def job_of(claim: Future[httpx.Response]) -> str:
     return str(response.json()["job"]["job_id"])
 
 
-def test_a_claim_waits_for_a_job_without_asking_again_and_again(api: httpx.Client, ask: Ask) -> None:
-    claim = ask()
+def test_a_claim_waits_for_a_job_without_polling(api: httpx.Client, send_claim: SendClaim) -> None:
+    claim = send_claim()
     waits(api, 1)
     before = calls(api)
     time.sleep(2.5)
@@ -79,20 +80,20 @@ def test_a_claim_waits_for_a_job_without_asking_again_and_again(api: httpx.Clien
     assert job_of(claim) == "j"
 
 
-def test_a_claim_that_has_waited_in_vain_is_no_content(api: httpx.Client, ask: Ask) -> None:
+def test_a_claim_without_a_job_gets_204_after_its_wait(api: httpx.Client, send_claim: SendClaim) -> None:
     started = time.monotonic()
-    assert ask(seconds=1).result(15).status_code == 204
+    assert send_claim(seconds=1).result(15).status_code == 204
     assert 0.9 < time.monotonic() - started < 10
 
 
-def test_whatever_makes_a_job_due_wakes_a_claim(api: httpx.Client, ask: Ask) -> None:
-    """A delay over, a pause lifted, a cap freed, a job given back."""
+def test_every_way_in_which_a_job_becomes_claimable_wakes_a_claim(api: httpx.Client, send_claim: SendClaim) -> None:
+    """A delay that ends, a queue resumed, a finished job in a full queue, a released job."""
     create(api, "delayed", delay_seconds=1)
-    assert job_of(ask()) == "delayed"
+    assert job_of(send_claim()) == "delayed"
 
     api.put("/v1/queues/paused", json={"paused": True})
     create(api, "paused", queue="paused")
-    claim = ask(queue="paused")
+    claim = send_claim(queue="paused")
     waits(api, 1)
     api.put("/v1/queues/paused", json={"paused": False})
     assert job_of(claim) == "paused"
@@ -100,60 +101,60 @@ def test_whatever_makes_a_job_due_wakes_a_claim(api: httpx.Client, ask: Ask) -> 
     api.put("/v1/queues/capped", json={"max_running": 1})
     for job_id in ("first", "second"):
         create(api, job_id, queue="capped")
-    token = ask(queue="capped").result(15).json()["lease"]["token"]
-    claim = ask(queue="capped")
+    token = send_claim(queue="capped").result(15).json()["lease"]["token"]
+    claim = send_claim(queue="capped")
     waits(api, 1)
     assert not claim.done()
     api.patch("/v1/jobs/first", json={"status": "completed"}, headers={"Lease-Token": token}).raise_for_status()
     token = claim.result(15).json()["lease"]["token"]
 
-    claim = ask(queue="capped")
+    claim = send_claim(queue="capped")
     waits(api, 1)
     api.post("/v1/jobs/second/release", json={}, headers={"Lease-Token": token}).raise_for_status()
     assert job_of(claim) == "second"
 
 
-def test_each_of_many_that_wait_gets_one_of_many_jobs(api: httpx.Client, ask: Ask) -> None:
-    claims = [ask() for _ in range(20)]
+def test_each_of_many_waiting_claims_gets_a_job(api: httpx.Client, send_claim: SendClaim) -> None:
+    claims = [send_claim() for _ in range(20)]
     waits(api, 20)
     for number in range(20):
         create(api, f"j{number}")
     assert sorted(map(job_of, claims)) == sorted(f"j{number}" for number in range(20))
 
 
-def test_a_pause_that_is_lifted_wakes_a_claim_for_each_job(api: httpx.Client, ask: Ask) -> None:
+def test_resuming_a_queue_wakes_a_claim_for_each_job(api: httpx.Client, send_claim: SendClaim) -> None:
     api.put("/v1/queues/paused", json={"paused": True})
     for job_id in ("a", "b"):
         create(api, job_id, queue="paused")
-    claims = [ask(queue="paused") for _ in range(2)]
+    claims = [send_claim(queue="paused") for _ in range(2)]
     waits(api, 2)
     api.put("/v1/queues/paused", json={"paused": False})
     assert sorted(map(job_of, claims)) == ["a", "b"]
 
 
-async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
-    feed: EventReader, jobs: JobStateManager, leases: LeaseManager
+async def test_an_event_is_not_lost_if_the_woken_claim_disconnects(
+    event_reader: EventReader, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
-    waiting = ClaimWaiter(feed)
-    gone, looks, goes = PendingClaim(["default"]), asyncio.Event(), asyncio.Event()
+    waiting = ClaimWaiter(event_reader)
+    leaving_claim, attempted, proceed = PendingClaim(["default"]), asyncio.Event(), asyncio.Event()
 
-    async def in_vain() -> tuple[Claim | None, float | None]:
-        looks.set()
-        await goes.wait()
+    async def claim_nothing() -> tuple[Claim | None, float | None]:
+        attempted.set()
+        await proceed.wait()
         return None, None
 
-    def really() -> Any:
+    def claim_job() -> Any:
         return leases.try_claim(["default"], "w", lease_seconds=30, claim_key=None)
 
-    leaving = asyncio.create_task(waiting.claim(gone, 20, in_vain))
-    await looks.wait()
-    staying = asyncio.create_task(waiting.claim(PendingClaim(["default"]), 20, really))
+    leaving = asyncio.create_task(waiting.claim(leaving_claim, 20, claim_nothing))
+    await attempted.wait()
+    staying = asyncio.create_task(waiting.claim(PendingClaim(["default"]), 20, claim_job))
     try:
         await asyncio.sleep(0.3)
         await jobs.create_job("j", 1)
-        await asyncio.wait_for(gone.wakeup.wait(), 5)
-        gone.disconnect()
-        goes.set()
+        await asyncio.wait_for(leaving_claim.wakeup.wait(), 5)
+        leaving_claim.disconnect()
+        proceed.set()
         assert await asyncio.wait_for(leaving, 5) is None
         assert await asyncio.wait_for(staying, 5) is not None
     finally:
@@ -161,7 +162,7 @@ async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
 
 
 @pytest.mark.parametrize(
-    ("kind", "status", "rings"),
+    ("kind", "status", "wakes"),
     [
         ("changed", "pending", True),
         ("changed", "completed", True),
@@ -170,20 +171,20 @@ async def test_an_event_is_not_lost_on_a_claim_that_leaves_while_it_looks(
         ("deleted", "failed", True),
     ],
 )
-async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
-    feed: EventReader, kind: str, status: str, rings: bool
+async def test_only_events_that_may_free_a_job_wake_a_claim(
+    event_reader: EventReader, kind: str, status: str, wakes: bool
 ) -> None:
-    waiting, turn, looks = ClaimWaiter(feed), PendingClaim(["q"]), 0
+    waiting, pending, attempts = ClaimWaiter(event_reader), PendingClaim(["q"]), 0
 
-    async def in_vain() -> tuple[Claim | None, float | None]:
-        nonlocal looks
-        looks += 1
+    async def claim_nothing() -> tuple[Claim | None, float | None]:
+        nonlocal attempts
+        attempts += 1
         return None, None
 
-    claiming = asyncio.create_task(waiting.claim(turn, 20, in_vain))
-    await feed.position()
+    claiming = asyncio.create_task(waiting.claim(pending, 20, claim_nothing))
+    await event_reader.position()
     await asyncio.sleep(0.1)
-    before = looks
+    before = attempts
     waiting.on_events(
         [
             Event(
@@ -198,22 +199,22 @@ async def test_a_claim_looks_when_there_may_be_a_job_or_room_for_one(
         ]
     )
     await asyncio.sleep(0.1)
-    turn.disconnect()
+    pending.disconnect()
     await claiming
-    assert (looks > before) is rings
+    assert (attempts > before) is wakes
 
 
-async def test_a_look_that_fails_passes_the_event_on(feed: EventReader) -> None:
-    waiting, next_one = ClaimWaiter(feed), PendingClaim(["q"])
+async def test_a_claim_that_fails_wakes_the_next(event_reader: EventReader) -> None:
+    waiting, next_one = ClaimWaiter(event_reader), PendingClaim(["q"])
 
     async def fail() -> tuple[Claim | None, float | None]:
         raise StoreTimeout("no answer")
 
-    async def in_vain() -> tuple[Claim | None, float | None]:
+    async def claim_nothing() -> tuple[Claim | None, float | None]:
         return None, None
 
-    staying = asyncio.create_task(waiting.claim(next_one, 20, in_vain))
-    await feed.position()
+    staying = asyncio.create_task(waiting.claim(next_one, 20, claim_nothing))
+    await event_reader.position()
     await asyncio.sleep(0.1)
     with pytest.raises(StoreTimeout):
         await waiting.claim(PendingClaim(["q"]), 20, fail)
@@ -222,26 +223,26 @@ async def test_a_look_that_fails_passes_the_event_on(feed: EventReader) -> None:
     await staying
 
 
-async def test_each_look_of_a_claim_has_the_time_of_a_request(feed: EventReader) -> None:
-    had: list[float] = []
-    left = TimeBudget()
-    budget.set(left)
+async def test_each_attempt_of_a_claim_has_the_time_budget_of_a_request(event_reader: EventReader) -> None:
+    time_left: list[float] = []
+    request_budget = TimeBudget()
+    budget.set(request_budget)
 
-    async def slowly() -> tuple[Claim | None, float | None]:
-        spent = budget.get() or left
-        had.append(spent.within(REQUEST_TIMEOUT))
-        spent.spend(REQUEST_TIMEOUT)
+    async def claim_slowly() -> tuple[Claim | None, float | None]:
+        current = budget.get() or request_budget
+        time_left.append(current.within(REQUEST_TIMEOUT))
+        current.spend(REQUEST_TIMEOUT)
         return None, 0.1
 
-    await ClaimWaiter(feed).claim(PendingClaim(["default"]), 1, slowly)
+    await ClaimWaiter(event_reader).claim(PendingClaim(["default"]), 1, claim_slowly)
     budget.set(None)
-    assert had[:3] == [REQUEST_TIMEOUT] * 3
+    assert time_left[:3] == [REQUEST_TIMEOUT] * 3
 
 
-def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
-    api: httpx.Client, ask: Ask, redis_url: str
+def test_jobs_created_while_the_reader_reconnects_are_not_missed(
+    api: httpx.Client, send_claim: SendClaim, redis_url: str
 ) -> None:
-    claims = [ask() for _ in range(3)]
+    claims = [send_claim() for _ in range(3)]
     waits(api, 3)
     with sync_redis.Redis.from_url(redis_url) as client:
         for number in range(3):
@@ -250,9 +251,9 @@ def test_jobs_that_come_while_redis_forgets_the_listener_are_not_missed(
     assert sorted(map(job_of, claims)) == ["j0", "j1", "j2"]
 
 
-def a_claim(wait_seconds: int) -> bytes:
+def claim_request(wait_seconds: int) -> bytes:
     body = json.dumps({"queues": ["default"], "worker": "gone", "wait_seconds": wait_seconds}).encode()
-    key = "Idempotency-Key: gone"  # under which a claim that nobody hears of is not taken back
+    key = "Idempotency-Key: gone"  # with a key, an undelivered claim is not released
     lines = (
         "POST /v1/claims HTTP/1.1",
         "Host: localhost",
@@ -263,21 +264,21 @@ def a_claim(wait_seconds: int) -> bytes:
     return f"{head}\r\n\r\n".encode() + body
 
 
-def test_a_claim_whose_worker_has_left_takes_no_job(api: httpx.Client, shared_service: Service, ask: Ask) -> None:
+def test_a_claim_whose_client_disconnected_gets_no_job(
+    api: httpx.Client, shared_service: Service, send_claim: SendClaim
+) -> None:
     with connect(shared_service) as connection:
-        connection.sendall(a_claim(30))
+        connection.sendall(claim_request(30))
         waits(api, 1)
     left = time.monotonic()
     waits(api, 0)
-    assert time.monotonic() - left < 15, "long before the claim's own end"
+    assert time.monotonic() - left < 15, "long before the wait of the claim ends"
     create(api, "j")
     assert api.get("/v1/jobs/j").json()["status"] == "pending"
-    assert job_of(ask()) == "j"
+    assert job_of(send_claim()) == "j"
 
 
-def test_a_claim_that_comes_again_under_its_key_keeps_the_job(
-    api: httpx.Client, shared_service: Service, redis_url: str
-) -> None:
+def test_a_claim_retried_with_its_key_keeps_the_job(api: httpx.Client, shared_service: Service, redis_url: str) -> None:
     create(api, "j")
     claim = {"queues": ["default"], "worker": "w"}
     with sync_redis.Redis.from_url(redis_url) as client:
@@ -290,15 +291,17 @@ def test_a_claim_that_comes_again_under_its_key_keeps_the_job(
     assert api.post("/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
 
 
-def test_a_claim_that_waits_says_soon_that_redis_is_away(tmp_path: Path) -> None:
+def test_a_waiting_claim_fails_soon_when_redis_is_unavailable(tmp_path: Path) -> None:
     with Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{free_port()}/0", SHUTDOWN_DRAIN_SECONDS="0") as service:
         claim = {"queues": ["default"], "worker": "w", "wait_seconds": 20}
-        refused = httpx.post(f"{service.url}/v1/claims", json=claim, timeout=3.5)
-    assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:store-unreachable")
+        rejected = httpx.post(f"{service.url}/v1/claims", json=claim, timeout=3.5)
+    assert (rejected.status_code, rejected.json()["type"]) == (503, "urn:jobstate:problem:store-unreachable")
 
 
-def test_those_who_wait_longer_get_a_job_whose_delay_ends_after_another_has_left(api: httpx.Client, ask: Ask) -> None:
-    short, long = ask(seconds=1), ask(seconds=15)
+def test_a_delayed_job_wakes_a_longer_wait_after_a_shorter_one_has_ended(
+    api: httpx.Client, send_claim: SendClaim
+) -> None:
+    short, long = send_claim(seconds=1), send_claim(seconds=15)
     waits(api, 2)
     create(api, "j", delay_seconds=3)
     started = time.monotonic()
@@ -307,8 +310,8 @@ def test_those_who_wait_longer_get_a_job_whose_delay_ends_after_another_has_left
     assert time.monotonic() - started < 10
 
 
-def test_delays_in_other_queues_do_not_make_claims_ask_again_and_again(api: httpx.Client, ask: Ask) -> None:
-    claims = [ask(seconds=6) for _ in range(8)]
+def test_delayed_jobs_of_other_queues_do_not_make_claims_poll(api: httpx.Client, send_claim: SendClaim) -> None:
+    claims = [send_claim(seconds=6) for _ in range(8)]
     waits(api, 8)
     for number in range(10):
         create(api, f"j{number}", queue="other", delay_seconds=1 + number % 3)
@@ -318,37 +321,37 @@ def test_delays_in_other_queues_do_not_make_claims_ask_again_and_again(api: http
     assert {claim.result(15).status_code for claim in claims} == {204}
 
 
-def test_a_job_that_a_worker_got_after_it_had_left_is_given_back(
+def test_a_job_claimed_after_the_client_disconnected_is_released(
     api: httpx.Client, shared_service: Service, redis_url: str
 ) -> None:
     create(api, "j")
     with sync_redis.Redis.from_url(redis_url) as client, connect(shared_service) as connection:
         client.client_pause(1000)
-        connection.sendall(a_claim(0))
+        connection.sendall(claim_request(0))
         time.sleep(0.3)
     wait_until(lambda: api.get("/v1/jobs/j").json()["attempt"] == 1, "the claim")
     wait_until(lambda: api.get("/v1/jobs/j").json()["status"] == "pending", "the release")
     assert api.get("/v1/jobs/j").json()["failures"] == 0
 
 
-def test_a_drain_ends_the_waiting_and_goes_over_all_replicas(
-    api: httpx.Client, ask: Ask, redis_url: str, tmp_path: Path
+def test_a_drain_ends_waiting_claims_in_all_replicas(
+    api: httpx.Client, send_claim: SendClaim, redis_url: str, tmp_path: Path
 ) -> None:
-    claim = ask()
+    claim = send_claim()
     waits(api, 1)
     with Service(tmp_path, REDIS_URL=redis_url) as replica:
         httpx.post(f"{replica.url}/v1/drain", json={"seconds": 60}).raise_for_status()
-    refused = claim.result(15)
-    assert (refused.status_code, refused.json()["type"]) == (503, "urn:jobstate:problem:draining")
-    assert 0 < int(refused.headers["retry-after"]) <= 60
-    assert api.get("/ready").status_code == 200, "the replica can go on serving"
+    rejected = claim.result(15)
+    assert (rejected.status_code, rejected.json()["type"]) == (503, "urn:jobstate:problem:draining")
+    assert 0 < int(rejected.headers["retry-after"]) <= 60
+    assert api.get("/ready").status_code == 200, "the replica keeps serving"
     assert api.delete("/v1/drain").json()["draining"] is False
     create(api, "j")
 
 
 @pytest.fixture
 def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
-    """A service on a database of its own, which it shares with no reaper."""
+    """A service on a database of its own, without the reaper of another service."""
     url = redis_url.removesuffix("/0") + "/3"
     with sync_redis.Redis.from_url(url) as client:
         client.flushdb()
@@ -362,7 +365,7 @@ def lease(service: Service) -> dict[str, str]:
     return {"Lease-Token": claim.json()["lease"]["token"]}
 
 
-def test_sigterm_waits_for_workers_and_serves_them_meanwhile(service: Service) -> None:
+def test_sigterm_waits_for_leases_and_keeps_serving_workers(service: Service) -> None:
     token = lease(service)
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(
@@ -385,10 +388,10 @@ def test_sigterm_waits_for_workers_and_serves_them_meanwhile(service: Service) -
     done = httpx.patch(f"{url}/v1/jobs/j", json={"status": "completed", "result": 1}, headers=token)
     assert done.status_code == 200
     assert service.process.wait(10) == 0
-    assert "no worker holds a job any more" in service.log
+    assert "shutdown leases released" in service.log
 
 
-def test_sigterm_waits_no_longer_than_it_may_or_than_leases_live(service: Service) -> None:
+def test_sigterm_waits_no_longer_than_its_timeout_or_the_leases(service: Service) -> None:
     lease(service)
     started = time.monotonic()
     service.process.send_signal(signal.SIGTERM)
@@ -397,7 +400,7 @@ def test_sigterm_waits_no_longer_than_it_may_or_than_leases_live(service: Servic
 
 
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]], ids=["Ctrl-C", "twice"])
-def test_ctrl_c_and_a_second_signal_do_not_wait_for_workers(service: Service, numbers: list[signal.Signals]) -> None:
+def test_ctrl_c_and_a_second_signal_do_not_wait_for_leases(service: Service, numbers: list[signal.Signals]) -> None:
     token = lease(service)
     started = time.monotonic()
     for number in numbers:

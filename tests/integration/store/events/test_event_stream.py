@@ -1,4 +1,4 @@
-"""Watching inside one process: no wake-up is lost, whatever happens between two steps."""
+"""The event reader, job watcher and event stream of one process: no event is lost."""
 
 import asyncio
 import contextlib
@@ -15,59 +15,60 @@ from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.jobs import Job, JobFilter, Progress
 from service.domain.states import Status
 from service.store import keys
-from service.store.events import reader as feeds
+from service.store.events import reader
 from service.store.events.job_watcher import JobWatcher
 from service.store.events.reader import READ_COUNT, EventReader
 from service.store.events.stream import BATCH, BUFFER_SIZE, EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
 
-SOON = 10.0
+#: Seconds within which everything must happen.
+TIMEOUT = 10.0
 
 
 @pytest.fixture
-def watching(pool: BlockingConnectionPool, feed: EventReader) -> JobWatcher:
-    return JobWatcher(pool, feed)
+def watching(pool: BlockingConnectionPool, event_reader: EventReader) -> JobWatcher:
+    return JobWatcher(pool, event_reader)
 
 
 @pytest.fixture
-def timeline(pool: BlockingConnectionPool, feed: EventReader) -> EventStream:
-    return EventStream(pool, feed)
+def timeline(pool: BlockingConnectionPool, event_reader: EventReader) -> EventStream:
+    return EventStream(pool, event_reader)
 
 
-async def seen_of(watching: JobWatcher, job_id: str = "j") -> list[Job | Event]:
-    """Watch as a stream does: hear, read, follow."""
+async def followed(watching: JobWatcher, job_id: str = "j") -> list[Job | Event]:
+    """Return all that a stream of the job yields: subscribe, read, follow."""
     with watching.watch(job_id) as watch:
         job = await watching.get_job(job_id)
         assert job
-        async with asyncio.timeout(SOON):
-            return [seen async for seen in watching.follow(watch, job, None) if seen is not None]
+        async with asyncio.timeout(TIMEOUT):
+            return [item async for item in watching.follow(watch, job, None) if item is not None]
 
 
 class Interrupted(JobWatcher):
-    """Lets something happen before, or after, the record is read for the n-th time."""
+    """Makes a change before or after the n-th read of the job."""
 
     change: Callable[[], Any]
     at = 0
     before = False
-    looks = 0
+    reads = 0
 
-    async def look(self, job_id: str) -> Job | None:
-        self.looks += 1
-        if self.before and self.looks == self.at:
+    async def get_job(self, job_id: str) -> Job | None:
+        self.reads += 1
+        if self.before and self.reads == self.at:
             await self.change()
         job = await super().get_job(job_id)
-        if not self.before and self.looks == self.at:
+        if not self.before and self.reads == self.at:
             await self.change()
-            await asyncio.sleep(0.1)  # so that its event has come before there is anybody who waits
+            await asyncio.sleep(0.1)  # so that the event arrives before the watcher waits for one
         return job
 
 
-@pytest.mark.parametrize("before", [True, False], ids=["before a look", "after a look"])
+@pytest.mark.parametrize("before", [True, False], ids=["before a read", "after a read"])
 @pytest.mark.parametrize("at", [1, 2, 3])
-async def test_a_change_between_any_two_steps_is_seen(
+async def test_a_change_between_any_two_steps_is_yielded(
     pool: BlockingConnectionPool,
-    feed: EventReader,
+    event_reader: EventReader,
     jobs: JobStateManager,
     monkeypatch: pytest.MonkeyPatch,
     at: int,
@@ -75,28 +76,28 @@ async def test_a_change_between_any_two_steps_is_seen(
 ) -> None:
     monkeypatch.setattr(
         "service.store.events.job_watcher.PROGRESS_SETTLE_TIME", 100.0
-    )  # so that events alone say when to look
+    )  # so that only events trigger reads
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
-    watching = Interrupted(pool, feed)
+    watching = Interrupted(pool, event_reader)
     watching.change, watching.at, watching.before = lambda: jobs.update_job_status("j", "completed"), at, before
 
-    async def go_on() -> None:
+    async def report_progress() -> None:
         for current in range(12):
             await asyncio.sleep(0.3)
-            if watching.looks < at:
+            if watching.reads < at:
                 await jobs.update_job_status("j", "running", progress=Progress(current))
 
-    going_on = asyncio.create_task(go_on())
-    seen = await seen_of(watching)
-    going_on.cancel()
+    reporting = asyncio.create_task(report_progress())
+    seen = await followed(watching)
+    reporting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
-        await going_on
+        await reporting
     assert seen[-1].status == "completed"
     assert len({one.version for one in seen}) == len(seen)
 
 
-async def test_the_final_state_of_a_job_that_is_gone_before_anybody_reads_is_told(
+async def test_the_final_state_of_a_job_deleted_before_it_was_read_is_yielded(
     watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
@@ -107,26 +108,26 @@ async def test_the_final_state_of_a_job_that_is_gone_before_anybody_reads_is_tol
         await jobs.update_job_status("j", "failed")
         await jobs.delete_job("j")
         await jobs.create_job("j", 2)
-        async with asyncio.timeout(SOON):
-            said = [await first, *[one async for one in following]]
-    told = [(getattr(one, "kind", "record"), one.status, one.revision) for one in said if one is not None]
-    assert [status for _, status, revision in told if revision == 2] == ["failed"]
-    assert told[-1] in [("deleted", "failed", 3), ("record", "failed", 2)]
+        async with asyncio.timeout(TIMEOUT):
+            items = [await first, *[item async for item in following]]
+    states = [(getattr(item, "kind", "record"), item.status, item.revision) for item in items if item is not None]
+    assert [status for _, status, revision in states if revision == 2] == ["failed"]
+    assert states[-1] in [("deleted", "failed", 3), ("record", "failed", 2)]
 
 
-async def test_a_job_whose_record_vanished_unheard_has_ended(
+async def test_a_job_without_a_record_and_without_an_event_has_ended(
     watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
     with watching.watch("j") as watch:
         await redis.delete("job:j")
         watch.wake()
-        said = [one async for one in watching.follow(watch, job, job.version) if one is not None]
+        items = [item async for item in watching.follow(watch, job, job.version) if item is not None]
     await redis.flushdb()
-    assert [(one.kind, one.version) for one in said] == [("deleted", f"{job.version[:-1]}2")]
+    assert [(item.kind, item.version) for item in items] == [("deleted", f"{job.version[:-1]}2")]
 
 
-async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: JobWatcher, jobs: JobStateManager) -> None:
+async def test_newer_progress_without_an_event_is_yielded(watching: JobWatcher, jobs: JobStateManager) -> None:
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running", progress=Progress(1))
 
@@ -134,57 +135,55 @@ async def test_newer_progress_that_has_no_event_of_its_own_is_seen(watching: Job
         await asyncio.sleep(0.2)
         for current in (2, 3, 4):
             await jobs.update_job_status("j", "running", progress=Progress(current))
-            await asyncio.sleep(0.2)  # so that each is looked for by itself
+            await asyncio.sleep(0.2)  # so that each one is read
 
     reporting = asyncio.create_task(report())
     with watching.watch("j") as watch:
         job = await watching.get_job("j")
         assert job
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(TIMEOUT):
             async for seen in watching.follow(watch, job, None):
                 if isinstance(seen, Job) and seen.progress == Progress(4):
                     break
     await reporting
 
 
-async def test_all_who_look_at_one_time_share_round_trips(
-    watching: JobWatcher, jobs: JobStateManager, redis: Redis
-) -> None:
+async def test_concurrent_reads_share_round_trips(watching: JobWatcher, jobs: JobStateManager, redis: Redis) -> None:
     for number in range(50):
         await jobs.create_job(f"j{number}", 1)
     before = (await redis.info("commandstats"))["cmdstat_time"]["calls"]
     found = await asyncio.gather(*(watching.get_job(f"j{number % 50}") for number in range(1000)))
     assert [job.job_id for job in found if job] == [f"j{number % 50}" for number in range(1000)]
-    assert (await redis.info("commandstats"))["cmdstat_time"]["calls"] - before < 20  # some by others
+    assert (await redis.info("commandstats"))["cmdstat_time"]["calls"] - before < 20  # other calls read the time too
 
 
-async def test_one_bad_record_harms_no_other(watching: JobWatcher, jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unreadable_record_affects_no_other_read(
+    watching: JobWatcher, jobs: JobStateManager, redis: Redis
+) -> None:
     await jobs.create_job("good", 1)
     await redis.hset("job:bad", mapping={"status": "no such"})
     good, bad = await asyncio.gather(watching.get_job("good"), watching.get_job("bad"), return_exceptions=True)
     await redis.delete("job:bad")
     assert isinstance(good, Job)
-    assert "not a record of ours" in str(bad)
+    assert "unreadable record" in str(bad)
 
 
-async def hello_of(following: AsyncGenerator[StreamMarker | Sequence[Event]]) -> StreamMarker:
-    hello = await anext(following)
-    assert isinstance(hello, StreamMarker)
-    assert hello.kind is MarkerKind.STARTED
-    return hello
+async def started(following: AsyncGenerator[StreamMarker | Sequence[Event]]) -> StreamMarker:
+    marker = await anext(following)
+    assert isinstance(marker, StreamMarker)
+    assert marker.kind is MarkerKind.STARTED
+    return marker
 
 
-async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(
-    timeline: EventStream, jobs: JobStateManager
-) -> None:
+async def test_a_slow_subscriber_is_dropped_and_delays_no_other(timeline: EventStream, jobs: JobStateManager) -> None:
     with timeline.subscribed():
         slow, quick = timeline.follow(None, JobFilter()), timeline.follow(None, JobFilter())
         async with aclosing(slow), aclosing(quick):
-            await hello_of(slow)
-            await hello_of(quick)
+            await started(slow)
+            await started(quick)
             await jobs.create_job("j", 1)
             assert [event.job_id for event in await anext(slow)] == ["j"]
-            assert [event.job_id for event in await asyncio.wait_for(anext(quick), SOON)] == ["j"]
+            assert [event.job_id for event in await asyncio.wait_for(anext(quick), TIMEOUT)] == ["j"]
             timeline.on_events([_event(number) for number in range(BUFFER_SIZE + 1)])
             last = await anext(slow)
             assert isinstance(last, StreamMarker)
@@ -193,30 +192,30 @@ async def test_a_slow_follower_is_dropped_and_no_other_waits_for_it(
                 await anext(slow)
 
 
-async def test_others_have_their_turn_in_the_middle_of_many_events(timeline: EventStream) -> None:
+async def test_other_tasks_run_while_many_events_are_yielded(timeline: EventStream) -> None:
     with timeline.subscribed():
         following = timeline.follow(None, JobFilter())
         async with aclosing(following):
-            await hello_of(following)
+            await started(following)
             timeline.on_events([_event(number) for number in range(BUFFER_SIZE)])
-            turns = 0
+            ticks = 0
 
             async def count() -> None:
-                nonlocal turns
+                nonlocal ticks
                 while True:
-                    turns += 1
+                    ticks += 1
                     await asyncio.sleep(0)
 
             counting = asyncio.create_task(count())
-            told: list[Event] = []
-            while len(told) < BUFFER_SIZE:
+            received: list[Event] = []
+            while len(received) < BUFFER_SIZE:
                 batch = await anext(following)
                 assert not isinstance(batch, StreamMarker)
                 assert len(batch) <= BATCH
-                told += batch
+                received += batch
             counting.cancel()
-    assert turns >= BUFFER_SIZE // BATCH - 1
-    assert told == [_event(number) for number in range(BUFFER_SIZE)]
+    assert ticks >= BUFFER_SIZE // BATCH - 1
+    assert received == [_event(number) for number in range(BUFFER_SIZE)]
 
 
 def _event(number: int) -> Event:
@@ -232,81 +231,83 @@ def _event(number: int) -> Event:
     )
 
 
-async def test_memory_holds_so_many_events_and_no_more(timeline: EventStream) -> None:
+async def test_the_buffer_is_bounded(timeline: EventStream) -> None:
     for start in range(0, 3 * BUFFER_SIZE, 500):
         timeline.on_events([_event(number) for number in range(start, start + 500)])
     assert len(timeline._events) == len(timeline._positions) == BUFFER_SIZE
 
 
-class Ear:
-    """A listener that keeps what it hears."""
+class Recorder:
+    """A subscriber that keeps what it receives."""
 
     def __init__(self) -> None:
-        self.heard: list[Event | ControlEvent] = []
+        self.events: list[Event | ControlEvent] = []
         self.positions: list[str] = []
 
-    def hear(self, events: Any) -> None:
-        self.heard += events
+    def on_events(self, events: Any) -> None:
+        self.events += events
 
-    def look_again(self, position: str) -> None:
+    def on_gap(self, position: str) -> None:
         self.positions.append(position)
 
 
-async def settled(condition: Callable[[], bool]) -> None:
+async def wait_until(condition: Callable[[], bool]) -> None:
     for _ in range(1000):
         if condition():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("it did not come about")
+    raise AssertionError("the condition was not met in time")
 
 
-async def test_a_process_that_slept_while_history_was_cut_says_so(feed: EventReader, redis: Redis) -> None:
+async def test_a_stalled_process_reports_a_gap_when_events_were_trimmed(
+    event_reader: EventReader, redis: Redis
+) -> None:
     await redis.xadd(keys.EVENTS, {"event": "drain", "queue": ""}, id="1-1")
-    ear = Ear()
-    feed.add(ear)
-    await feed.position()
-    assert ear.positions == ["1-1"]
-    async with redis.pipeline() as pipe:  # at once: longer than is read at one time, and the beginning is cut off
+    recorder = Recorder()
+    event_reader.add(recorder)
+    await event_reader.position()
+    assert recorder.positions == ["1-1"]
+    async with redis.pipeline() as pipe:  # atomically: more events than one read returns, and the old ones trimmed
         pipe.xtrim(keys.EVENTS, maxlen=0, approximate=False)
         for _ in range(READ_COUNT + 1):
             pipe.xadd(keys.EVENTS, {"event": "drain", "queue": ""})
         await pipe.execute()
-    await settled(lambda: len(ear.positions) == 2)
-    feed.remove(ear)
+    await wait_until(lambda: len(recorder.positions) == 2)
+    event_reader.remove(recorder)
 
 
-async def test_entries_that_are_not_ours_are_passed_over(
-    feed: EventReader, redis: Redis, jobs: JobStateManager
+async def test_foreign_entries_of_the_stream_are_skipped(
+    event_reader: EventReader, redis: Redis, jobs: JobStateManager
 ) -> None:
-    ear = Ear()
-    feed.add(ear)
-    await feed.position()
+    recorder = Recorder()
+    event_reader.add(recorder)
+    await event_reader.position()
     for entry in ({"a": "b"}, {"event": "no such", "job_id": "x"}, {"event": "changed", "job_id": "x"}):
         await redis.xadd(keys.EVENTS, entry)
     await jobs.create_job("j", 1)
-    await settled(lambda: bool(ear.heard))
-    await asyncio.sleep(0.2)  # nothing is heard twice
-    assert [event.job_id for event in ear.heard if isinstance(event, Event)] == ["j"]
-    feed.remove(ear)
+    await wait_until(lambda: bool(recorder.events))
+    await asyncio.sleep(0.2)  # so that an event that arrives twice would be seen
+    assert [event.job_id for event in recorder.events if isinstance(event, Event)] == ["j"]
+    event_reader.remove(recorder)
 
 
-async def test_nothing_is_read_once_nobody_listens(
-    feed: EventReader, redis: Redis, monkeypatch: pytest.MonkeyPatch
+async def test_the_reader_stops_without_subscribers(
+    event_reader: EventReader, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(feeds, "BLOCK_MS", 50)
-    ear = Ear()
-    feed.add(ear)
-    await feed.position()
-    feed.remove(ear)
-    await settled(lambda: feed._reading is None)
-    again = Ear()
-    feed.add(again)
-    await feed.position()
+    monkeypatch.setattr(reader, "BLOCK_MS", 50)
+    recorder = Recorder()
+    event_reader.add(recorder)
+    await event_reader.position()
+    event_reader.remove(recorder)
+    await wait_until(lambda: event_reader._task is None)
+    again = Recorder()
+    event_reader.add(again)
+    await event_reader.position()
     assert again.positions
-    feed.remove(again)
+    event_reader.remove(again)
 
 
-async def test_a_record_that_redis_has_rewound_is_told_though_its_version_was_seen(
+async def test_a_record_restored_to_an_older_state_is_yielded_although_its_version_was_seen(
     watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1)
@@ -316,29 +317,27 @@ async def test_a_record_that_redis_has_rewound_is_told_though_its_version_was_se
     seen: list[Job | Event] = []
     has_seen = asyncio.Event()
 
-    async def rewind() -> None:
+    async def restore_older() -> None:
         await has_seen.wait()
         await redis.restore("job:j", 60_000, older, replace=True)
         await jobs.update_job_status("j", "failed")
 
-    rewinding = asyncio.create_task(rewind())
+    restoring = asyncio.create_task(restore_older())
     with watching.watch("j") as watch:
         job = await watching.get_job("j")
         assert job
-        async with asyncio.timeout(SOON):
+        async with asyncio.timeout(TIMEOUT):
             async for one in watching.follow(watch, job, None):
                 if one is not None:
                     seen.append(one)
                     has_seen.set()
-    await rewinding
+    await restoring
     await redis.flushdb()
     assert seen[0].revision == seen[-1].revision == 3
     assert seen[-1].status == "failed"
 
 
-async def test_a_redis_that_hangs_keeps_nobody_waiting_for_longer_than_a_call(
-    watching: JobWatcher, jobs: JobStateManager, redis: Redis
-) -> None:
+async def test_reads_time_out_when_redis_hangs(watching: JobWatcher, jobs: JobStateManager, redis: Redis) -> None:
     await redis.client_pause(5000)
     started = asyncio.get_running_loop().time()
     found = await asyncio.gather(*(watching.get_job(f"j{number}") for number in range(350)), return_exceptions=True)
@@ -347,31 +346,29 @@ async def test_a_redis_that_hangs_keeps_nobody_waiting_for_longer_than_a_call(
     await asyncio.sleep(2)
 
 
-async def test_that_events_cannot_be_read_is_logged_once_and_that_they_can_again(
-    feed: EventReader, redis: Redis
-) -> None:
-    ear = Ear()
+async def test_failed_and_resumed_reads_are_logged_once(event_reader: EventReader, redis: Redis) -> None:
+    recorder = Recorder()
     await redis.set(keys.EVENTS, "foreign")
     with capture_logs() as lines:
-        feed.add(ear)
+        event_reader.add(recorder)
         await asyncio.sleep(2.5)
         await redis.delete(keys.EVENTS)
-        await feed.position()
-        feed.remove(ear)
-    assert [(line["log_level"], line["event"].split(";")[0]) for line in lines] == [
-        ("warning", "the events of Redis cannot be read"),
-        ("info", "the events of Redis are read again"),
+        await event_reader.position()
+        event_reader.remove(recorder)
+    assert [(line["log_level"], line["event"]) for line in lines] == [
+        ("warning", "event stream read failed"),
+        ("info", "event stream read resumed"),
     ]
 
 
-async def test_a_url_that_asks_for_another_protocol_changes_nothing(store_url: str, jobs: JobStateManager) -> None:
+async def test_the_protocol_option_of_a_url_is_ignored(store_url: str, jobs: JobStateManager) -> None:
     pool = create_pool(f"{store_url}?protocol=3")
-    feed, ear = EventReader(pool), Ear()
-    feed.add(ear)
+    event_reader, recorder = EventReader(pool), Recorder()
+    event_reader.add(recorder)
     try:
-        await feed.position()
+        await event_reader.position()
         await jobs.create_job("j", 1)
-        await settled(lambda: bool(ear.heard))
+        await wait_until(lambda: bool(recorder.events))
     finally:
-        await feed.aclose()
+        await event_reader.aclose()
         await pool.disconnect()

@@ -7,7 +7,7 @@ from service.api.middleware.fast_get import ROUTE, JobReadFastPath
 from service.domain.errors import StoreTimeout
 from service.domain.jobs import Job
 from service.store.records import decode_job
-from tests.unit.api.middleware.test_admission import scope
+from tests.unit.api.middleware.asgi import http_scope
 from tests.unit.store.test_records import FULL, NOW
 
 JOB = decode_job("j", FULL, NOW)
@@ -16,17 +16,17 @@ JOB = decode_job("j", FULL, NOW)
 class Manager:
     def __init__(self, job: Job | Exception | None = JOB) -> None:
         self.job = job
-        self.asked: list[str] = []
+        self.requested_ids: list[str] = []
 
     async def get_job(self, job_id: str) -> Job | None:
-        self.asked.append(job_id)
+        self.requested_ids.append(job_id)
         if isinstance(self.job, Exception):
             raise self.job
         return self.job
 
 
-async def ask(manager: Manager, limiter: Any = None, keys: Any = (), **changed: Any) -> tuple[Any, Any]:
-    """Return the status that the shortcut answered with, if it did, and the request's scope."""
+async def send_request(manager: Manager, limiter: Any = None, keys: Any = (), **changed: Any) -> tuple[Any, Any]:
+    """Return the status of the fast path, or `None`, and the request's scope."""
     passed, sent = [], []
 
     async def app(*_: Any) -> None:
@@ -35,17 +35,17 @@ async def ask(manager: Manager, limiter: Any = None, keys: Any = (), **changed: 
     async def send(message: Any) -> None:
         sent.append(message)
 
-    request = scope(method="GET", path="/v1/jobs/j") | {"query_string": b""} | changed
+    request = http_scope(method="GET", path="/v1/jobs/j") | {"query_string": b""} | changed
     state = State({"job_manager": manager, "rate_limiter": limiter, "api_keys": keys})
     await JobReadFastPath(app, state)(request, None, send)  # type: ignore[arg-type]
     assert len(passed) + len(sent) in (1, 2)
     return (sent[0]["status"] if sent else None), request
 
 
-async def test_a_plain_read_is_answered() -> None:
+async def test_a_plain_read_uses_the_fast_path() -> None:
     manager = Manager()
-    status, request = await ask(manager)
-    assert (status, manager.asked, request["path_template"]) == (200, ["j"], ROUTE)
+    status, request = await send_request(manager)
+    assert (status, manager.requested_ids, request["path_template"]) == (200, ["j"], ROUTE)
 
 
 @pytest.mark.parametrize(
@@ -67,12 +67,12 @@ async def test_a_plain_read_is_answered() -> None:
     ],
     ids=str,
 )
-async def test_what_is_not_that_simple_is_passed_on_unasked(changed: dict[str, Any]) -> None:
+async def test_every_other_request_is_passed_on_without_a_call_to_redis(changed: dict[str, Any]) -> None:
     manager = Manager()
-    assert (await ask(manager, **changed))[0] is None
-    assert manager.asked == []
+    assert (await send_request(manager, **changed))[0] is None
+    assert manager.requested_ids == []
 
 
 @pytest.mark.parametrize("job", [None, StoreTimeout("no answer"), RuntimeError("a mistake")], ids=repr)
-async def test_whatever_is_no_record_is_the_applications_to_say(job: Any) -> None:
-    assert (await ask(Manager(job)))[0] is None
+async def test_a_missing_job_or_an_error_is_passed_on(job: Any) -> None:
+    assert (await send_request(Manager(job)))[0] is None

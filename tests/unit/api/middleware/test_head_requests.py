@@ -3,29 +3,29 @@ from typing import Any
 
 import pytest
 
-from service.api.middleware.head_requests import HeadRequests, allow
-from tests.unit.api.middleware.test_admission import scope
+from service.api.middleware.head_requests import HeadMiddleware, allow
+from tests.unit.api.middleware.asgi import http_scope
 
 START = {"type": "http.response.start", "status": 201, "headers": [(b"content-length", b"4")]}
 END = {"type": "http.response.body", "body": b"", "more_body": False}
 
 
-async def ask(app: Any, request: Any, receive: Any = None) -> list[Any]:
+async def run(app: Any, request: Any, receive: Any = None) -> list[Any]:
     sent: list[Any] = []
 
     async def send(message: Any) -> None:
         sent.append(message)
 
     async with asyncio.timeout(5):
-        await HeadRequests(app)(request, receive, send)
+        await HeadMiddleware(app)(request, receive, send)
     return sent
 
 
 def head() -> Any:
-    return {**scope(), "method": "HEAD"}
+    return {**http_scope(), "method": "HEAD"}
 
 
-async def test_a_head_request_gets_the_head_of_the_answer_to_get() -> None:
+async def test_a_head_request_gets_the_headers_of_get() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope["method"] == "GET"
         scope["path_template"] = "/a"
@@ -33,20 +33,20 @@ async def test_a_head_request_gets_the_head_of_the_answer_to_get() -> None:
         await send({"type": "http.response.body", "body": b"1234", "more_body": False})
 
     request = head()
-    assert await ask(app, request) == [START, END]
+    assert await run(app, request) == [START, END]
     assert (request["method"], request["path_template"]) == ("HEAD", "/a")
 
 
-async def test_a_stream_ends_after_its_head_as_if_its_client_had_left() -> None:
+async def test_a_stream_ends_after_its_headers_as_if_its_client_disconnected() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await send(START)
         while (await receive())["type"] != "http.disconnect":
             await send({"type": "http.response.body", "body": b"1", "more_body": True})
 
-    assert await ask(app, head()) == [START, END]
+    assert await run(app, head()) == [START, END]
 
 
-async def test_until_it_is_answered_a_head_request_hears_of_its_client() -> None:
+async def test_before_its_response_a_head_request_receives_messages() -> None:
     received = []
 
     async def receive() -> Any:
@@ -55,18 +55,18 @@ async def test_until_it_is_answered_a_head_request_hears_of_its_client() -> None
     async def app(scope: Any, receive: Any, send: Any) -> None:
         received.append(await receive())
 
-    assert await ask(app, head(), receive) == []
+    assert await run(app, head(), receive) == []
     assert received == [await receive()]
 
 
-@pytest.mark.parametrize("request_scope", [scope(), {"type": "lifespan"}], ids=["GET", "lifespan"])
-async def test_all_else_is_passed_on_as_it_is(request_scope: Any) -> None:
+@pytest.mark.parametrize("request_scope", [http_scope(), {"type": "lifespan"}], ids=["GET", "lifespan"])
+async def test_every_other_request_is_passed_on(request_scope: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         assert scope is request_scope
         await send(START)
         await send({**END, "body": b"1234"})
 
-    assert await ask(app, request_scope) == [START, {**END, "body": b"1234"}]
+    assert await run(app, request_scope) == [START, {**END, "body": b"1234"}]
 
 
 @pytest.mark.parametrize(

@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 import service.api
-from service.api.middleware.header_lines import LISTS, SINGLE, HeaderLines, joined
+from service.api.middleware.header_lines import LISTS, SINGLE, HeaderLinesMiddleware, join_lines
 from service.domain.errors import InvalidValue
 
 HOST = (b"host", b"localhost")
-#: Headers that are read where they are neither: what is said of them in comments there.
+#: Headers that are neither; comments where they are read say why.
 OTHERS = {b"traceparent"}
 
 
@@ -23,7 +23,7 @@ class App:
         self.headers = scope["headers"]
 
 
-async def ask(*headers: tuple[bytes, bytes], version: str = "1.1") -> tuple[App, list[Any]]:
+async def send_request(*headers: tuple[bytes, bytes], version: str = "1.1") -> tuple[App, list[Any]]:
     app, sent = App(), []
 
     async def send(message: Any) -> None:
@@ -31,42 +31,42 @@ async def ask(*headers: tuple[bytes, bytes], version: str = "1.1") -> tuple[App,
 
     scope: Any = {"type": "http", "http_version": version, "headers": list(headers), "state": {}}
     receive: Any = None
-    await HeaderLines(app)(scope, receive, send)
+    await HeaderLinesMiddleware(app)(scope, receive, send)
     return app, sent
 
 
 @pytest.mark.parametrize("name", sorted(LISTS))
-def test_several_lines_of_a_list_are_one_list_in_their_order(name: bytes) -> None:
+def test_several_lines_of_a_list_are_joined_in_order(name: bytes) -> None:
     lines = [(name, b"a"), HOST, (name, b""), (b"x-other", b"1"), (name, b'"b, c"'), (b"x-other", b"2")]
-    found = joined(lines)
+    found = join_lines(lines)
     assert [value for one, value in found if one == name] == [b'a, "b, c"']
     assert [value for one, value in found if one == b"x-other"] == [b"1", b"2"]
     assert HOST in found
 
 
 @pytest.mark.parametrize("name", sorted(SINGLE))
-def test_of_what_is_no_list_there_is_one_value(name: bytes) -> None:
+def test_a_header_that_is_not_a_list_has_one_value(name: bytes) -> None:
     if name != b"host":
-        assert joined([(name, b"a"), (name, b"a")]) == [(name, b"a")]
+        assert join_lines([(name, b"a"), (name, b"a")]) == [(name, b"a")]
     for other in (b"b", b"", b"A"):
         with pytest.raises(InvalidValue) as raised:
-            joined([(name, b"a"), (name, other)])
+            join_lines([(name, b"a"), (name, other)])
         assert raised.value.field.lower().encode() == name
 
 
-def test_two_equal_hosts_are_refused() -> None:
+def test_two_equal_hosts_are_rejected() -> None:
     with pytest.raises(InvalidValue):
-        joined([HOST, HOST])
+        join_lines([HOST, HOST])
 
 
-async def test_headers_that_come_once_stay_as_they_are() -> None:
+async def test_headers_without_repetition_are_unchanged() -> None:
     lines = [HOST, (b"accept", b""), (b"x-other", b"1")]
-    app, _ = await ask(*lines)
+    app, _ = await send_request(*lines)
     assert app.headers == lines
 
 
-async def test_a_refusal_is_a_problem_and_the_application_does_not_see_the_request() -> None:
-    app, [start, body] = await ask(HOST, (b"lease-token", b"a"), (b"lease-token", b"b"))
+async def test_a_rejection_is_a_problem_and_the_application_is_not_called() -> None:
+    app, [start, body] = await send_request(HOST, (b"lease-token", b"a"), (b"lease-token", b"b"))
     assert app.headers is None
     assert (start["status"], dict(start["headers"])[b"content-type"]) == (400, b"application/problem+json")
     problem = json.loads(body["body"])
@@ -87,26 +87,26 @@ async def test_a_refusal_is_a_problem_and_the_application_does_not_see_the_reque
         ),
     ],
 )
-async def test_a_host_is_valid_by_its_form(host: bytes, is_valid: bool) -> None:
-    app, sent = await ask((b"host", host))
+async def test_a_host_is_checked_for_its_syntax(host: bytes, is_valid: bool) -> None:
+    app, sent = await send_request((b"host", host))
     assert (app.headers is not None, [one["status"] for one in sent[:1]]) == (is_valid, [] if is_valid else [400])
 
 
-@pytest.mark.parametrize(("version", "is_needed"), [("0.9", False), ("1.0", False), ("1.1", True), ("2", True)])
-async def test_a_host_may_be_missing_in_old_versions_only(version: str, is_needed: bool) -> None:
-    app, _ = await ask(version=version)
-    assert (app.headers is None) == is_needed
-    app, _ = await ask(HOST, HOST, version=version)
+@pytest.mark.parametrize(("version", "is_required"), [("0.9", False), ("1.0", False), ("1.1", True), ("2", True)])
+async def test_only_http_1_0_requests_may_omit_host(version: str, is_required: bool) -> None:
+    app, _ = await send_request(version=version)
+    assert (app.headers is None) == is_required
+    app, _ = await send_request(HOST, HOST, version=version)
     assert app.headers is None
 
 
 def names_read(path: Path) -> Iterator[bytes]:
-    """The names of the headers that a module asks for, by the ways in which modules here do."""
+    """Yield the names of the headers that a module reads."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         match node:
             case ast.Call(func=ast.Attribute(attr="get" | "getall", value=ast.Attribute(attr="headers")), args=args):
                 pass
-            case ast.Call(func=ast.Name(id="_header" | "_values"), args=[_, *args]):
+            case ast.Call(func=ast.Name(id="get_header" | "_values"), args=[_, *args]):
                 pass
             case ast.Call(func=ast.Name(id="HeaderParameter"), keywords=words):
                 args = [word.value for word in words if word.arg == "name"]
@@ -117,7 +117,7 @@ def names_read(path: Path) -> Iterator[bytes]:
                 yield (one.value if isinstance(one.value, bytes) else str(one.value).encode()).lower()
 
 
-def test_every_header_that_is_read_is_a_list_or_has_one_value() -> None:
+def test_every_header_that_the_api_reads_is_listed() -> None:
     found = {name for path in Path(service.api.__file__).parent.rglob("*.py") for name in names_read(path)}
     assert {b"accept", b"if-match", b"lease-token", b"authorization", b"origin", b"traceparent"} <= found
     assert found <= LISTS | SINGLE | OTHERS

@@ -10,18 +10,18 @@ from service.api.middleware import telemetry
 from service.api.middleware.telemetry import TelemetryMiddleware
 from service.observability.metrics import Metrics
 from service.store.deadlines import TimeBudget, budget
-from tests.unit.api.middleware.test_admission import scope
+from tests.unit.api.middleware.asgi import http_scope
 
 
 async def broken(*_: Any) -> None:
     raise RuntimeError("a bug")
 
 
-async def left(*_: Any) -> None:
-    """Say nothing: the client has gone."""
+async def disconnected(*_: Any) -> None:
+    """Send nothing: the client has disconnected."""
 
 
-async def ask(app: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> list[Any]:
+async def run(app: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> list[Any]:
     monkeypatch.setattr(telemetry, "_log", get_logger())
     with capture_logs() as lines:
         await TelemetryMiddleware(app, Metrics(), State())(request, None, None)  # type: ignore[arg-type]
@@ -29,41 +29,41 @@ async def ask(app: Any, monkeypatch: pytest.MonkeyPatch, request: Any) -> list[A
 
 
 def http() -> Any:
-    return {**scope(), "raw_path": b"/v1/jobs", "method": "GET", "client": None}
+    return {**http_scope(), "raw_path": b"/v1/jobs", "method": "GET", "client": None}
 
 
-async def test_a_request_that_fails_outside_of_the_application_is_noted_as_500(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_request_that_fails_in_middleware_is_logged_as_500(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(telemetry, "_log", get_logger())
     with capture_logs() as lines, pytest.raises(RuntimeError):
         await TelemetryMiddleware(broken, Metrics(), State())(http(), None, None)  # type: ignore[arg-type]
     assert [(line["event"], line["status"]) for line in lines] == [("request", 500)]
 
 
-async def test_a_client_that_left_is_noted_as_499(monkeypatch: pytest.MonkeyPatch) -> None:
-    [line] = await ask(left, monkeypatch, http())
+async def test_a_disconnected_client_is_logged_as_499(monkeypatch: pytest.MonkeyPatch) -> None:
+    [line] = await run(disconnected, monkeypatch, http())
     assert (line["status"], line["client"]) == (499, None)
 
 
-async def test_the_time_that_a_request_waits_to_be_begun_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_logged_duration_includes_the_time_before_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
     request = http()
     request["state"] = {**request["state"], telemetry.RECEIVED_AT: time.perf_counter() - 5}
-    [line] = await ask(left, monkeypatch, request)
+    [line] = await run(disconnected, monkeypatch, request)
     assert line["duration_ms"] >= 5000
 
 
-async def test_every_request_has_its_own_time_for_redis(monkeypatch: pytest.MonkeyPatch) -> None:
-    found: list[TimeBudget | None] = []
+async def test_every_request_has_its_own_time_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    budgets: list[TimeBudget | None] = []
 
     async def app(*_: Any) -> None:
-        found.append(budget.get())
+        budgets.append(budget.get())
 
     for _ in range(2):
-        await ask(app, monkeypatch, http())
-    first, second = found
+        await run(app, monkeypatch, http())
+    first, second = budgets
     assert first is not None
     assert second is not None
     assert first is not second
 
 
-async def test_what_is_no_request_passes_unseen(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert await ask(left, monkeypatch, {"type": "lifespan"}) == []
+async def test_a_scope_that_is_not_http_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert await run(disconnected, monkeypatch, {"type": "lifespan"}) == []

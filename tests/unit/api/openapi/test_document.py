@@ -1,4 +1,4 @@
-"""The API document: that it is the one checked in, valid, and as exact as the code."""
+"""The API document: its copy is current, it is valid, and as strict as the code."""
 
 import copy
 import json
@@ -34,12 +34,12 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 every_operation = pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
 
 
-def test_the_document_checked_in_is_the_one_that_is_served() -> None:
+def test_the_copy_of_the_document_is_current() -> None:
     found = changes(json.loads(CHECKED_IN.read_text()), DOCUMENT)
-    assert not found, "the API document has changed; `just docs` writes it anew:\n" + "\n".join(found)
+    assert not found, "the API document has changed; run `just docs`:\n" + "\n".join(found)
 
 
-def test_a_change_of_the_document_is_said_in_words() -> None:
+def test_a_change_of_the_document_is_described() -> None:
     after = copy.deepcopy(DOCUMENT)
     del after["paths"]["/v1/jobs"]["get"]["responses"]["503"]
     after["paths"]["/v1/jobs"]["get"]["parameters"].insert(0, {"name": "colour", "in": "query"})
@@ -56,7 +56,7 @@ def test_a_change_of_the_document_is_said_in_words() -> None:
     ]
 
 
-def test_no_handler_lets_the_framework_convert_a_query_parameter() -> None:
+def test_no_handler_lets_litestar_convert_a_query_parameter() -> None:
     handlers = [
         handler
         for route in create_app(Settings.from_environment({}), "redis://nowhere").routes
@@ -79,7 +79,7 @@ def test_the_document_is_valid() -> None:
 
 
 @every_operation
-def test_an_operation_says_what_it_does(operation: dict[str, Any]) -> None:
+def test_every_operation_is_described(operation: dict[str, Any]) -> None:
     assert all(operation[field] for field in ("operationId", "tags", "summary", "description"))
     assert {one["name"] for one in DOCUMENT["tags"]} >= set(operation["tags"])
     for parameter in operation["parameters"]:
@@ -87,7 +87,7 @@ def test_an_operation_says_what_it_does(operation: dict[str, Any]) -> None:
 
 
 @every_operation
-def test_an_answer_says_when_it_comes_and_shows_an_example(operation: dict[str, Any]) -> None:
+def test_every_response_has_a_description_and_an_example(operation: dict[str, Any]) -> None:
     for status, response in operation["responses"].items():
         assert response["description"], status
         assert "X-Correlation-ID" in response["headers"], status
@@ -95,7 +95,7 @@ def test_an_answer_says_when_it_comes_and_shows_an_example(operation: dict[str, 
 
 
 @every_operation
-def test_an_example_is_what_its_schema_asks_for(operation: dict[str, Any]) -> None:
+def test_every_example_matches_its_schema(operation: dict[str, Any]) -> None:
     for content in _contents(operation):
         validator = OAS31Validator(
             {"$ref": "urn:document" + content["schema"]["$ref"]} if "$ref" in content["schema"] else content["schema"],
@@ -121,7 +121,7 @@ def _resolved(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def _schemas_under(part: Any) -> Iterator[dict[str, Any]]:
-    """Every schema that a part of the document leads to."""
+    """Yield every schema that a part of the document refers to."""
     if isinstance(part, list):
         for one in part:
             yield from _schemas_under(one)
@@ -133,7 +133,7 @@ def _schemas_under(part: Any) -> Iterator[dict[str, Any]]:
                 yield from _schemas_under(one)
 
 
-def test_a_new_word_or_field_in_an_answer_breaks_no_client() -> None:
+def test_responses_have_no_closed_enums_or_schemas() -> None:
     for operation in OPERATIONS.values():
         for schema in _schemas_under(operation["responses"]):
             assert "enum" not in schema
@@ -142,10 +142,10 @@ def test_a_new_word_or_field_in_an_answer_breaks_no_client() -> None:
     assert job["status"]["x-extensible-enum"] == ["pending", "running", "completed", "failed", "cancelled"]
 
 
-def test_a_request_is_closed_as_it_is_enforced() -> None:
-    for name in ("CreateJob", "ChangeJob", "ProgressInput", "BatchGet"):
+def test_request_schemas_are_closed() -> None:
+    for name in ("CreateJob", "UpdateJob", "ProgressInput", "BatchGet"):
         assert DOCUMENT["components"]["schemas"][name]["additionalProperties"] is False
-    assert DOCUMENT["components"]["schemas"]["ChangeJob"]["properties"]["status"]["$ref"].endswith("/Status")
+    assert DOCUMENT["components"]["schemas"]["UpdateJob"]["properties"]["status"]["$ref"].endswith("/Status")
     assert len(DOCUMENT["components"]["schemas"]["Status"]["enum"]) == 5
 
 
@@ -162,7 +162,7 @@ def test_a_body_is_required_where_a_field_is() -> None:
     assert optional == {"heartbeatJob", "releaseJob", "configureQueue", "startDrain"}
 
 
-def test_what_may_be_left_out_is_not_null_but_for_the_settings_of_a_queue() -> None:
+def test_only_settings_of_a_queue_are_nullable() -> None:
     settings = DOCUMENT["components"]["schemas"]["ConfigureQueue"]["properties"]
     nullable = [schema for schema in _schemas_under(DOCUMENT) if "null" in schema.get("type", ())]
     assert all(schema in settings.values() for schema in nullable)
@@ -180,5 +180,5 @@ def test_what_may_be_left_out_is_not_null_but_for_the_settings_of_a_queue() -> N
 def test_every_problem_of_an_operation_has_an_example() -> None:
     assert {type(error) for error in ERRORS} == set(PROBLEM_TYPES)
     known = DOCUMENT["components"]["schemas"]["Problem"]["properties"]["type"]["x-extensible-enum"]
-    of_no_operation = {TYPE_PREFIX + "unknown-route", TYPE_PREFIX + "method-not-allowed"}
-    assert {TYPE_PREFIX + name for name in DOCUMENT["components"]["examples"]} == {*known} - of_no_operation
+    without_operation = {TYPE_PREFIX + "unknown-route", TYPE_PREFIX + "method-not-allowed"}
+    assert {TYPE_PREFIX + name for name in DOCUMENT["components"]["examples"]} == {*known} - without_operation

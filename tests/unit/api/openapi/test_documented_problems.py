@@ -1,6 +1,6 @@
-"""The problems that the API document lists for an operation, against those that its code can raise.
+"""The problems that the API document lists for an operation are those that its code can raise.
 
-The code is read, not run: a handler and, by name, all that it calls in the modules below.
+The tests read the code: a handler and, by name, all that it calls in the modules below.
 """
 
 import ast
@@ -25,19 +25,22 @@ ROOT = Path(service.__file__).parent
 MODULES = sorted((ROOT / "api" / "controllers").glob("*.py"))
 CALLED = [
     ROOT / "api" / "middleware" / "concurrency.py",
-    *(ROOT / "store" / f"{name}.py" for name in ("jobs", "leases", "queries", "events/job_watcher", "events/stream")),
+    *(
+        ROOT / "store" / f"{name}.py"
+        for name in ("jobs", "leases", "queues", "queries", "events/job_watcher", "events/stream")
+    ),
 ]
 FUNCTIONS: list[Function] = [
     node for file in (*MODULES, *CALLED) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, Function)
 ]
-#: What says that Redis is asked at all: `run` and `read` for keys of ours, the others only whether it answers.
+#: Calls of Redis. `call` and `probe` read no keys of jobstate.
 STORE_CALLS = {"run_script", "read", "read_raw", "call", "probe"}
-#: Errors that are raised by a name in the code; the rest come out of the store's table, or of every check of a value.
+#: Errors that code raises by name. The others come from the store's table of errors.
 BY_NAME = {error.__name__: error for error in PROBLEM_TYPES if not issubclass(error, errors.StoreUnavailable)}
 
 
 def reached(start: Function) -> list[Function]:
-    """A function and all that it calls."""
+    """Return a function and all that it calls."""
     found, waiting = [start], [start]
     while waiting:
         called = {_last(node.func) for node in _nodes(waiting.pop()) if isinstance(node, ast.Call)}
@@ -53,7 +56,7 @@ def _nodes(function: Function) -> Iterator[ast.AST]:
 
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
-    """A node and all below it, but not what is asked of the store in vain without a trouble."""
+    """Yield a node and all below it, except calls whose errors are suppressed."""
     if isinstance(node, ast.Call) and _last(node.func) in {"_or_none", "_succeeds", "_release_unclaimed"}:
         return
     yield node
@@ -62,7 +65,7 @@ def _walk(node: ast.AST) -> Iterator[ast.AST]:
 
 
 def _last(node: ast.AST) -> str | None:
-    """The name that an expression ends with."""
+    """Return the name that an expression ends with."""
     return getattr(node, "attr", None) or getattr(node, "id", None)
 
 
@@ -108,30 +111,32 @@ def test_every_operation_has_its_handler() -> None:
 
 
 @every_operation
-def test_the_refusals_listed_are_those_that_the_code_raises(name: str) -> None:
+def test_the_listed_problems_are_those_that_the_code_raises(name: str) -> None:
     raised = {error for function in reached(HANDLERS[name]) for error in _raised(function)}
 
-    apart = names_of(errors.InvalidValue, errors.StoreCorrupt, errors.RateLimited, errors.Overloaded)
-    apart |= names_of(errors.Unauthenticated, errors.InsufficientScope)
-    assert listed(name) & names_of(*BY_NAME.values()) - apart == names_of(*raised) - apart
+    excluded = names_of(errors.InvalidValue, errors.StoreCorrupt, errors.RateLimited, errors.Overloaded)
+    excluded |= names_of(errors.Unauthenticated, errors.InsufficientScope)
+    assert listed(name) & names_of(*BY_NAME.values()) - excluded == names_of(*raised) - excluded
     assert "invalid-request" in listed(name)
 
 
 @every_operation
-def test_the_troubles_of_the_store_are_listed_where_it_is_asked(name: str) -> None:
+def test_store_problems_are_listed_for_operations_that_call_redis(name: str) -> None:
     names = {word for function in reached(HANDLERS[name]) for word in words(function)}
-    asked = {_last(node.func) for one in reached(HANDLERS[name]) for node in _nodes(one) if isinstance(node, ast.Call)}
-    asked &= STORE_CALLS
-    away = names_of(*(error for error in PROBLEM_TYPES if issubclass(error, errors.StoreUnavailable)))
+    calls = {_last(node.func) for one in reached(HANDLERS[name]) for node in _nodes(one) if isinstance(node, ast.Call)}
+    calls &= STORE_CALLS
+    unavailable = names_of(*(error for error in PROBLEM_TYPES if issubclass(error, errors.StoreUnavailable)))
     run = [source for source in scripts.ALL if source.name.upper() in names]
     fills = any("flags=" not in source.text.split("\n", 1)[0] for source in run)
 
-    assert listed(name) & away == (away - (set() if fills else {"store-out-of-memory"}) if asked else set())
-    assert ("store-corrupt" in listed(name)) == bool(asked - {"call", "probe"})
+    assert listed(name) & unavailable == (
+        unavailable - (set() if fills else {"store-out-of-memory"}) if calls else set()
+    )
+    assert ("store-corrupt" in listed(name)) == bool(calls - {"call", "probe"})
 
 
 @every_operation
-def test_what_admits_a_request_is_listed_where_it_may_refuse_one(name: str) -> None:
+def test_admission_problems_are_listed_for_operations_under_v1(name: str) -> None:
     limited = PATHS[name].startswith(rate_limit.RATE_LIMITED_PREFIX)
 
     assert listed(name) & {kind.name for kind in LIMIT_ERRORS} == (
@@ -142,19 +147,19 @@ def test_what_admits_a_request_is_listed_where_it_may_refuse_one(name: str) -> N
 
 
 @every_operation
-def test_what_lacks_a_key_or_a_scope_is_listed_where_one_is_needed(name: str) -> None:
-    guards = {kind.name for kind in AUTH_ERRORS}
+def test_auth_problems_are_listed_for_operations_with_a_scope(name: str) -> None:
+    auth_problems = {kind.name for kind in AUTH_ERRORS}
 
-    assert listed(name) & guards == (guards if auth.REQUIRED_SCOPES[name] else set())
+    assert listed(name) & auth_problems == (auth_problems if auth.REQUIRED_SCOPES[name] else set())
     assert OPERATIONS[name]["security"] == auth.openapi_security(name)
 
 
 @every_operation
-def test_the_troubles_of_a_body_are_listed_where_there_is_one(name: str) -> None:
+def test_body_problems_are_listed_for_operations_with_a_body(name: str) -> None:
     handler: Any = HANDLERS[name]
-    data = "data" in {argument.arg for argument in handler.args.args} or "READS_JSON" in ast.unparse(handler)
+    data = "data" in {argument.arg for argument in handler.args.args}
 
     assert data == ("requestBody" in OPERATIONS[name])
     reads_body = data or "body" in words(handler)
-    assert ("unsupported-media-type" in listed(name)) == reads_body  # of its type or, where any is taken, its coding
+    assert ("unsupported-media-type" in listed(name)) == reads_body  # for its type or its coding
     assert ("content-too-large" in listed(name)) == reads_body

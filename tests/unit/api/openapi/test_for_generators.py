@@ -14,8 +14,8 @@ from openapi_spec_validator import OpenAPIV30SpecValidator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
-from service.api.controllers.events import _details
 from service.api.openapi.document import COMPONENTS, EVENT_DATA, to_openapi_30
+from service.api.sse import _event_data
 from service.app import create_app
 from service.domain.events import Event, EventKind
 from service.domain.states import Status
@@ -50,7 +50,7 @@ def objects_in(part: Any) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize(
-    ("schema", "field"), [("ChangeJob", "result"), ("ChangeJob", "error_message"), ("ReleaseJob", "error_message")]
+    ("schema", "field"), [("UpdateJob", "result"), ("UpdateJob", "error_message"), ("ReleaseJob", "error_message")]
 )
 def test_any_json_is_a_component(schema: str, field: str) -> None:
     assert SCHEMAS[schema]["properties"][field]["$ref"] == "#/components/schemas/Json"
@@ -110,7 +110,7 @@ def test_the_data_of_an_event_has_a_schema() -> None:
 
 @pytest.mark.parametrize("event", [EVENT, msgspec.structs.replace(EVENT, kind=EventKind.DELETED, slate_id=None)])
 def test_an_event_is_what_its_schema_says(event: Event) -> None:
-    data = json.loads(_details(event))
+    data = json.loads(_event_data(event))
     registry = Registry().with_resource("urn:document", DRAFT202012.create_resource(DOCUMENT))
     OAS31Validator({"$ref": "urn:document#/components/schemas/JobEvent"}, registry=registry).validate(data)
     assert data.keys() <= COMPONENTS["JobEvent"]["properties"].keys()

@@ -1,0 +1,72 @@
+"""The drain over HTTP: start one, read its status, stop it."""
+
+from typing import Final
+
+from litestar import Controller, delete, get, post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+
+from service.api.openapi import examples as examples
+from service.api.openapi.operations import BODY_ERRORS, DELETE_ERRORS, READ_ERRORS, SuccessResponse, operation_docs
+from service.api.request_bodies import StructDTO
+from service.api.schemas import StartDrain
+from service.domain import constraints
+from service.domain.jobs import DrainStatus
+from service.store.queues import QueueManager
+
+#: The body of a request that sends none.
+DEFAULT_DRAIN: Final = StartDrain()
+
+
+class DrainController(Controller):
+    """The drain: while it is on, no job is created or claimed."""
+
+    path = "/v1"
+    tags = ("operations",)
+
+    @post(
+        "/drain",
+        operation_id="startDrain",
+        summary="Start a drain",
+        status_code=200,
+        dto=StructDTO[StartDrain],
+        return_dto=None,
+        **operation_docs(
+            {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})},
+            *DELETE_ERRORS,
+            *BODY_ERRORS,
+            requests=examples.START_DRAIN,
+            body_required=False,
+        ),
+    )
+    async def start_drain(
+        self, queue_manager: NamedDependency[QueueManager], data: JSONBody[StartDrain] = DEFAULT_DRAIN
+    ) -> DrainStatus:
+        """Create and claim no jobs for `seconds`, in all replicas. Running jobs continue."""
+        constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
+        return await queue_manager.start_drain(data.seconds)
+
+    @get(
+        "/drain",
+        operation_id="getDrain",
+        summary="Get the drain's status",
+        **operation_docs(
+            {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
+        ),
+    )
+    async def get_drain(self, queue_manager: NamedDependency[QueueManager]) -> DrainStatus:
+        """Return whether a drain is on, which jobs still run, and whether it is safe to stop."""
+        return await queue_manager.get_drain()
+
+    @delete(
+        "/drain",
+        operation_id="stopDrain",
+        summary="Stop the drain",
+        status_code=200,
+        **operation_docs(
+            {200: SuccessResponse("The status of the drain.", examples={"stopped": examples.NO_DRAIN})}, *DELETE_ERRORS
+        ),
+    )
+    async def stop_drain(self, queue_manager: NamedDependency[QueueManager]) -> DrainStatus:
+        """Create and claim jobs again."""
+        return await queue_manager.end_drain()

@@ -1,0 +1,50 @@
+"""Problems that middleware sends before the application runs."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import msgspec
+from litestar.types import HTTPScope, Send
+
+from service.api.correlation import correlation_id
+from service.api.problems import (
+    MEDIA_TYPE,
+    PROBLEM,
+    PROBLEM_TYPES,
+    ProblemType,
+    build_problem,
+    error_headers,
+    extension_members,
+)
+from service.domain.errors import JobStateError
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Rejection(NamedTuple):
+    """Why a request is rejected, and the headers of the response."""
+
+    problem_type: ProblemType
+    detail: str
+    headers: Mapping[str, str] = _NOTHING
+
+
+async def send_rejection(
+    scope: HTTPScope, send: Send, rejection: Rejection, extensions: Mapping[str, Any] = _NOTHING
+) -> None:
+    """Send the problem of a rejection; `extensions` are its further members."""
+    problem_type, detail, headers = rejection
+    scope["state"][PROBLEM] = problem_type.name
+    body = msgspec.json.encode(build_problem(problem_type, detail, correlation_id(scope), extensions))
+    own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
+    raw = [(name.encode(), value.encode()) for name, value in {**own, **headers}.items()]
+    await send({"type": "http.response.start", "status": problem_type.status, "headers": raw})
+    await send({"type": "http.response.body", "body": body, "more_body": False})
+
+
+async def send_error(scope: HTTPScope, send: Send, error: JobStateError) -> None:
+    """Send the problem of a domain error."""
+    problem_type = PROBLEM_TYPES[type(error)]
+    rejection = Rejection(problem_type, str(error), error_headers(problem_type, error))
+    await send_rejection(scope, send, rejection, extension_members(error))

@@ -1,0 +1,69 @@
+"""Removal of expired jobs from the indexes in Redis."""
+
+import contextlib
+from datetime import timedelta
+from typing import Final
+
+import structlog
+
+from service.domain.errors import DataVersionUnsupported, JobStateError
+from service.store.jobs import JobStateManager
+
+SWEEP_INTERVAL: Final = timedelta(seconds=5)
+RECONNECT_INTERVAL: Final = timedelta(seconds=1)
+
+#: Log events. The sweeper logs an event only when it differs from that of the last run.
+CONNECTED: Final = "Redis connected, JobStateManager initialized"
+REDIS_UNAVAILABLE: Final = "redis unavailable"
+DATA_VERSION_UNSUPPORTED: Final = "redis data version unsupported"
+SWEEP_FAILED: Final = "sweep failed"
+DURABILITY_NOT_CHECKED: Final = "redis durability not checked"
+
+_log = structlog.get_logger(__name__)
+
+
+class Sweeper:
+    """Sweeps expired jobs, and logs when Redis becomes available or unavailable."""
+
+    def __init__(self, jobs: JobStateManager) -> None:
+        self._jobs = jobs
+        self._last_event: str | None = None
+
+    async def run_once(self) -> float:
+        """Sweep once and return the seconds until the next sweep."""
+        try:
+            swept = await self._jobs.sweep()
+        except Exception as error:
+            self._log_failure(error)
+            return RECONNECT_INTERVAL.total_seconds()
+        if self._last_event != CONNECTED:
+            _log.info(CONNECTED)
+            await self._on_connected()
+        self._last_event = CONNECTED
+        if swept:
+            _log.debug("expired jobs swept", jobs=swept)
+        return SWEEP_INTERVAL.total_seconds()
+
+    def _log_failure(self, error: Exception) -> None:
+        match error:
+            case DataVersionUnsupported():
+                event, log = DATA_VERSION_UNSUPPORTED, _log.error
+            case JobStateError():
+                event, log = REDIS_UNAVAILABLE, _log.warning
+            case _:
+                event, log = SWEEP_FAILED, _log.error
+        if event != self._last_event:
+            log(event, detail=str(error), exc_info=error if event == SWEEP_FAILED else None)
+        self._last_event = event
+
+    async def _on_connected(self) -> None:
+        """Write the data version where it is missing, and log what puts jobs at risk in Redis."""
+        with contextlib.suppress(JobStateError):  # the next recovery writes it
+            await self._jobs.write_version()
+        try:
+            health = await self._jobs.get_store_health()
+        except JobStateError as error:
+            _log.warning(DURABILITY_NOT_CHECKED, detail=str(error))
+            return
+        for warning in health.warnings:
+            _log.warning("redis durability warning", warning=warning)

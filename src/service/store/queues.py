@@ -1,0 +1,92 @@
+"""Queue settings and drains."""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+
+from msgspec import UNSET, UnsetType
+from redis.asyncio import ConnectionPool
+
+from service.domain import constraints
+from service.domain.jobs import DrainStatus, Queue
+from service.domain.states import Status
+from service.domain.timestamps import format_timestamp
+from service.store import keys, queries, scripts
+from service.store.client import StoreClient
+from service.store.observer import NullObserver, Observer
+from service.store.records import decode_hash
+
+#: A queue's field in `jobs:queues` as `lua/claim.lua` reads it: `0` if it is not paused, then the most jobs that may
+#: run, empty for no limit.
+_SETTINGS: Final = re.compile(rb"([0-9]):([0-9]*)")
+#: A limit with more digits is no limit: it exceeds the number of jobs that Redis can hold.
+_MAX_DIGITS: Final = 15
+
+
+class QueueManager:
+    """Pauses and limits queues, and starts and ends drains.
+
+    Each change is one atomic script in Redis and applies to all processes and replicas. Methods raise `InvalidValue`
+    for an argument out of range, `StoreUnavailable` within 3 s, and `StoreCorrupt` if a key has an unexpected type.
+    """
+
+    def __init__(self, pool: ConnectionPool, *, observer: Observer | None = None, waitaof: bool = False) -> None:
+        """Use `pool` and report calls to `observer`. With `waitaof` a change returns once it is on Redis's disk."""
+        self._client = StoreClient(pool, observer or NullObserver(), waitaof=waitaof)
+
+    async def get_queues(self) -> list[Queue]:
+        """Return the queues that have jobs or settings of their own, sorted by name, with job counts per status."""
+        counts = (await queries.count_jobs(self._client)).queues
+        [reply] = await self._client.read(["HGETALL", keys.QUEUES])
+        settings = decode_hash(reply)
+        return [_queue(name, settings.get(name, b"0:"), counts.get(name)) for name in sorted({*counts, *settings})]
+
+    async def configure_queue(
+        self, queue: str, *, paused: bool | UnsetType | None = UNSET, max_running: int | UnsetType | None = UNSET
+    ) -> Queue:
+        """Change settings of a queue and return the queue: whether it is paused, and how many of its jobs may run.
+
+        A setting that is left out keeps its value. `None` resets it: not paused, no limit.
+        """
+        constraints.QUEUE.validate("queue", queue)
+        if isinstance(max_running, int):
+            constraints.MAX_RUNNING.validate("max_running", max_running)
+        args = [queue, _argument(paused), _argument(max_running)]
+        _, settings = await self._client.run_script(scripts.QUEUE, [keys.ROOT], args)
+        return _queue(queue, settings, (await queries.count_jobs(self._client)).queues.get(queue))
+
+    async def start_drain(self, seconds: int) -> DrainStatus:
+        """Stop creating and claiming jobs for `seconds`, and return the drain. Running jobs continue."""
+        constraints.DRAIN_SECONDS.validate("seconds", seconds)
+        return await self._drain("start", seconds * 1000)
+
+    async def end_drain(self) -> DrainStatus:
+        """End the drain, if there is one, and return the jobs that are running."""
+        return await self._drain("end")
+
+    async def get_drain(self) -> DrainStatus:
+        """Return whether a drain is on, until when, and the jobs that are still running."""
+        return await self._drain("look")
+
+    async def _drain(self, *args: str | int) -> DrainStatus:
+        _, time, remaining = await self._client.run_script(scripts.DRAIN, [keys.ROOT], args)
+        until = format_timestamp(int(time) + remaining * 1000) if remaining else None
+        return await queries.drain_status(self._client, until)
+
+
+def _queue(name: str, settings: bytes, statuses: Mapping[Status, int] | None) -> Queue:
+    """Return a queue from its field in `jobs:queues`. Unreadable settings pause it: claims get no job from it."""
+    match = _SETTINGS.fullmatch(settings)
+    paused, digits = match.groups() if match else (b"", b"")
+    limit = int(digits) if 0 < len(digits) <= _MAX_DIGITS else None
+    return Queue(
+        queue=name,
+        paused=paused != b"0" or limit == 0,
+        max_running=limit or None,
+        statuses=dict(statuses or dict.fromkeys(Status, 0)),
+    )
+
+
+def _argument(setting: int | UnsetType | None) -> int | str:
+    """Return a setting as an argument of the script: empty to keep it, 0 to reset it."""
+    return "" if isinstance(setting, UnsetType) else int(setting or 0)
