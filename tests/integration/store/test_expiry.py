@@ -176,7 +176,7 @@ async def test_a_foreign_entry_does_not_stop_the_sweep(short_lived: JobStateMana
     assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_a_key_of_unexpected_type_does_not_stop_the_sweep(short_lived: JobStateManager, redis: Redis) -> None:
     await short_lived.create_job("a", 1, queue="a")
     await short_lived.create_job("b", 1, queue="b")

@@ -108,7 +108,7 @@ async def test_an_unknown_state_in_the_indexes_does_not_affect_counts(jobs: JobS
     await redis.zrem(keys.INDEXES, "default:odd")
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_entries_of_the_delay_index_without_a_delayed_job_are_removed(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -614,7 +614,7 @@ async def test_a_worker_whose_lease_was_reaped_cannot_finish_the_pending_job(
     assert (await record(jobs, "j")).status is Status.PENDING
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_wrong_entries_do_not_stop_the_reaper(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
     for job_id in ("alive", "over"):
         await jobs.create_job(job_id, 1)
@@ -675,7 +675,7 @@ async def test_a_failed_batch_does_not_hide_the_previous_one_from_the_observer(
     assert (changes["lease-expired"], changes["failed"]) == (REAP_BATCH, REAP_BATCH)
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -702,7 +702,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_a_due_job_that_cannot_be_moved_does_not_block_claims(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:

@@ -25,7 +25,7 @@ async def test_a_drain_that_is_too_short_is_rejected_by_field(queues: QueueManag
     assert error.value.field == "seconds"
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_settings_and_drains_write_nothing_if_the_event_stream_has_another_type(
     queues: QueueManager, redis: Redis
 ) -> None:
@@ -188,7 +188,7 @@ async def test_a_queue_from_which_claims_get_jobs_is_not_listed_as_paused(
     assert (queue.paused, queue.max_running) == (False, max_running)
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 async def test_a_settings_key_of_another_type_is_not_overwritten(queues: QueueManager, redis: Redis) -> None:
     await redis.set(keys.QUEUES, "foreign")
     with pytest.raises(errors.StoreCorrupt, match=keys.QUEUES):

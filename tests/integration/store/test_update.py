@@ -370,7 +370,7 @@ async def test_a_retried_deletion_succeeds(jobs: JobStateManager) -> None:
         await jobs.delete_job("j", change_id="other")
 
 
-@pytest.mark.leaves_debris
+@pytest.mark.corrupts_keys
 @pytest.mark.parametrize("state", ["pending", "running"])
 @pytest.mark.parametrize("index", [keys.by_creation, keys.by_expiry])
 async def test_an_index_of_unexpected_type_is_named_and_the_update_writes_nothing(
