@@ -1,6 +1,5 @@
 """Clients that generators make from the API document, unedited: made, compiled and run through a job's whole life."""
 
-import importlib.util
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -8,22 +7,20 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.generators import generator
 from tests.helpers.paths import ROOT
 
 HERE = Path(__file__).parent
 #: Generators for Java and Go call their reading of OpenAPI 3.1 beta.
 DOCUMENT_30 = ROOT / "docs" / "openapi-3.0.json"
-#: `javax.annotation`, which the JDK no longer has (Debian: libgeronimo-annotation-1.3-spec-java).
-ANNOTATIONS = Path("/usr/share/java/geronimo-annotation-1.3-spec.jar")
 Generate = Callable[..., Path]
 
 
 def jar() -> Path:
-    """The generator, and with it Jackson, which its clients for Java need."""
-    package = importlib.util.find_spec("openapi_generator_cli")
-    assert package is not None
-    assert package.origin is not None
-    return Path(package.origin).with_name("openapi-generator.jar")
+    """Return the jar of openapi-generator."""
+    found = generator()
+    assert found is not None
+    return found
 
 
 def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> str:

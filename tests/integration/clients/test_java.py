@@ -5,8 +5,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.helpers.generators import ANNOTATIONS
 from tests.helpers.service_process import Service
-from tests.integration.clients.conftest import ANNOTATIONS, HERE, Generate, jar, run
+from tests.integration.clients.conftest import HERE, Generate, jar, run
 
 pytestmark = pytest.mark.usefixtures("consistent_store")
 

@@ -11,6 +11,7 @@ from service.api.schemas import (
     ReleaseJob,
     StartDrain,
     UpdateJob,
+    unset_to_none,
 )
 from service.domain import constraints
 from service.domain.errors import InvalidValue
