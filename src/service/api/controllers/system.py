@@ -93,9 +93,8 @@ class SystemController(Controller):
             _or_none(job_manager.get_store_health()),
         )
         accept = request.headers.get("accept", "")
-        if quality_of(TEXT, accept) >= quality_of(
-            OPENMETRICS, accept
-        ):  # generated clients accept both, but parse text only
+        prefers_openmetrics = quality_of(OPENMETRICS, accept) > quality_of(TEXT, accept)
+        if not prefers_openmetrics:
             accept = TEXT
         text, media_type = metrics.render(accept, is_up=is_up, stats=stats, health=health)
         if media_type.startswith("text/"):
