@@ -113,3 +113,8 @@ bench-telemetry:
 capacity:
     docker compose up -d --wait redis
     uv run python -m benchmarks.capacity redis://127.0.0.1:6379/0
+
+# Generate clients with more generators than the tests use, and compile them if the tools are installed.
+[group('docs')]
+clients:
+    PYTHONPATH=. uv run --group clients python scripts/clients.py

@@ -4,8 +4,10 @@ import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from service.api.auth import LEASE_HOLDER_SCOPES, REQUIRED_SCOPES
+from service.api.openapi.document import complete, to_openapi_30
 from service.api.problems import ALL_PROBLEM_TYPES, PROBLEM_TYPES
 from service.app import create_app
 from service.domain.api_keys import Scope
@@ -98,10 +100,11 @@ def options() -> list[str]:
     return ["| option | allowed | scheme |", "| --- | --- | --- |", *rows]
 
 
-def openapi() -> str:
-    """Return the OpenAPI document."""
+def openapi(convert: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document) -> str:
+    """Return the OpenAPI document, converted by `convert`."""
     app = create_app(Settings.from_environment({}), "redis://nowhere")
-    return json.dumps(app.openapi_schema.to_schema(), indent=2, ensure_ascii=False) + "\n"
+    document = convert(complete(app.openapi_schema.to_schema()))
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
 
 
 def page(name: str, parts: dict[str, Callable[[], list[str]]]) -> str:
@@ -121,6 +124,7 @@ FILES: dict[str, Callable[[], str]] = {
     "problems.md": lambda: page("problems.md", {"problems": problems}),
     "security.md": lambda: page("security.md", {"scopes": scopes, "acl": acl}),
     "openapi.json": openapi,
+    "openapi-3.0.json": lambda: openapi(to_openapi_30),
 }
 
 

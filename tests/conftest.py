@@ -1,4 +1,4 @@
-"""Chooses what the tests run on (Redis, compose, node, browser, nginx), and shows it in the report's header."""
+"""Chooses what the tests run on (Redis, compose, tools), and shows it in the report's header."""
 
 import os
 import shutil
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import nginx
+from tests.helpers import generators, nginx
 from tests.helpers.compose import compose_failure
 from tests.helpers.locks import TEST_LOCK
 from tests.helpers.redis_servers import Backend, choose_backend
@@ -19,6 +19,7 @@ _NO_COMPOSE = pytest.StashKey[str | None]()
 _NODE_TESTS = Path(__file__).parent / "integration" / "node"
 _BROWSER_TESTS = Path(__file__).parent / "browser"
 _NGINX_TESTS = Path(__file__).parent / "integration" / "server" / "test_proxies.py"
+_CLIENT_TESTS = Path(__file__).parent / "integration" / "clients"
 _NGINX_BROWSER_TESTS = _BROWSER_TESTS / "test_prefix.py"
 
 
@@ -28,6 +29,10 @@ def missing_node_tools() -> list[str]:
 
 def browser() -> str | None:
     return shutil.which("chromium")
+
+
+def _absence(tools: list[str]) -> str:
+    return f"{', '.join(tools)} missing" if tools else ""
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -40,30 +45,37 @@ def pytest_configure(config: pytest.Config) -> None:
             signal.signal(number, signal.SIG_DFL)
     backend = choose_backend()
     no_compose = compose_failure() if backend.is_docker else backend.reason
-    if os.environ.get("REQUIRE_DOCKER") == "1" and no_compose:
-        raise pytest.UsageError(f"REQUIRE_DOCKER=1, but {no_compose}")
-    if os.environ.get("REQUIRE_NODE") == "1" and missing_node_tools():
-        raise pytest.UsageError(f"REQUIRE_NODE=1, but {', '.join(missing_node_tools())} is missing")
-    if os.environ.get("REQUIRE_BROWSER") == "1" and browser() is None:
-        raise pytest.UsageError("REQUIRE_BROWSER=1, but chromium is missing")
-    if os.environ.get("REQUIRE_NGINX") == "1" and nginx.binary() is None:
-        raise pytest.UsageError("REQUIRE_NGINX=1, but nginx is missing")
+    required = {
+        "REQUIRE_DOCKER": no_compose,
+        "REQUIRE_NODE": _absence(missing_node_tools()),
+        "REQUIRE_BROWSER": browser() is None and "chromium is missing",
+        "REQUIRE_NGINX": nginx.binary() is None and "nginx is missing",
+        "REQUIRE_CLIENTS": _absence(generators.missing_tools()),
+    }
+    for variable, problem in required.items():
+        if problem and os.environ.get(variable) == "1":
+            raise pytest.UsageError(f"{variable}=1, but {problem}")
     config.stash[_BACKEND], config.stash[_NO_COMPOSE] = backend, no_compose
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:
     no_compose = config.stash[_NO_COMPOSE]
     compose = f"skipped: {no_compose}" if no_compose else "run with `docker compose`"
-    missing = f"{', '.join(missing_node_tools())} missing, tests in {_NODE_TESTS.name}/ skipped"
-    node = missing if missing_node_tools() else "the linter and the TypeScript client run"
+    no_node, no_clients = _absence(missing_node_tools()), _absence(generators.missing_tools())
+    node = (
+        f"{no_node}, tests in {_NODE_TESTS.name}/ skipped" if no_node else "the linter and the TypeScript clients run"
+    )
     page = browser() or f"chromium missing, tests in {_BROWSER_TESTS.name}/ skipped"
     proxy = nginx.binary() or f"nginx missing, {_NGINX_TESTS.name} and {_NGINX_BROWSER_TESTS.name} skipped"
+    skipped = f"{no_clients}, tests in {_CLIENT_TESTS.name}/ skipped"
+    clients = skipped if no_clients else "Go and Java run; `just clients` generates others"
     return [
         f"redis: {config.stash[_BACKEND]}",
         f"compose.yaml: {compose}",
         f"node: {node}",
         f"browser: {page}",
         f"nginx: {proxy}",
+        f"generated clients: {clients}",
     ]
 
 
@@ -73,6 +85,7 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
         (_BROWSER_TESTS, browser() is None),
         (_NGINX_TESTS, nginx.binary() is None),
         (_NGINX_BROWSER_TESTS, nginx.binary() is None),
+        (_CLIENT_TESTS, generators.missing_tools()),
     )
     return True if any(collection_path == folder and missing for folder, missing in skipped) else None
 

@@ -7,7 +7,7 @@ from urllib.parse import unquote_to_bytes
 
 import structlog
 from litestar import Request, Response
-from litestar.datastructures.headers import Accept
+from litestar.datastructures.headers import Accept, MediaTypeHeader
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
@@ -94,6 +94,13 @@ def _check_accept(accepted: str, produced: tuple[str, ...]) -> None:
 def accepts_media_type(accepted: str, produced: tuple[str, ...]) -> bool:
     """Return whether an `Accept` header accepts one of these media types."""
     return Accept(accepted).best_match(list(produced)) is not None
+
+
+def quality_of(media_type: str, accepted: str) -> int:
+    """Return the weight of a media type in an `Accept` header, in hundredths (RFC 9110, section 12.4.2)."""
+    wanted = MediaTypeHeader(media_type)
+    ranges = [MediaTypeHeader(one) for one in accepted.split(",") if one.strip()]
+    return max((one.priority[0] for one in ranges if wanted.match(one)), default=0)
 
 
 def _check_content_type(request: Request[Any, Any, Any]) -> None:

@@ -33,7 +33,10 @@ class Progress(Struct, frozen=True, omit_defaults=True):
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """A job record as it is stored. Absent fields are `None`; a JSON null is `Raw(b"null")`."""
+    """A job and its state.
+
+    In Python an absent field is `None`, and a JSON null is `Raw(b"null")`.
+    """
 
     job_id: Annotated[str, description("The id of the job")]
     status: Annotated[Status, description("The status of the job")]

@@ -226,6 +226,20 @@ def test_metrics_are_served_in_the_accepted_format(api: httpx.Client, accept: st
     assert response.headers["content-type"].count("charset=utf-8") == 1
 
 
+@pytest.mark.parametrize(
+    ("accept", "expected"),
+    [
+        ("application/openmetrics-text, application/problem+json, text/plain", "text/plain"),
+        ("application/problem+json", "text/plain"),
+        ("application/openmetrics-text;version=1.0.0;q=0.6,text/plain;q=0.4,*/*;q=0.1", "application/openmetrics-text"),
+        ("application/openmetrics-text;q=0.4, text/plain;q=0.6", "text/plain"),
+    ],
+)
+def test_openmetrics_is_served_only_to_clients_that_prefer_it(api: httpx.Client, accept: str, expected: str) -> None:
+    response = api.get("/metrics", headers={"Accept": accept})
+    assert (response.status_code, response.headers["content-type"].split(";")[0]) == (200, expected)
+
+
 def test_metrics_are_not_served_as_json(api: httpx.Client) -> None:
     assert api.get("/metrics", headers={"Accept": "application/json"}).status_code == 406
 

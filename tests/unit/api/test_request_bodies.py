@@ -2,7 +2,17 @@ import pytest
 from msgspec import Struct
 
 from service.api.request_bodies import decode
-from service.api.schemas import BatchGet, CancelJob, ConfigureQueue, CreateJob, UpdateJob, unset_to_none
+from service.api.schemas import (
+    BatchGet,
+    CancelJob,
+    ConfigureQueue,
+    CreateJob,
+    HeartbeatJob,
+    ReleaseJob,
+    StartDrain,
+    UpdateJob,
+    unset_to_none,
+)
 from service.domain import constraints
 from service.domain.errors import InvalidValue
 from service.domain.json_text import ALLOWED
@@ -110,11 +120,23 @@ def test_a_value_of_the_wrong_type_is_rejected_by_name(
     assert "$" not in error.detail
 
 
-@pytest.mark.parametrize("struct", [CreateJob, UpdateJob, BatchGet, CancelJob])
+@pytest.mark.parametrize("struct", [CreateJob, UpdateJob, BatchGet])
 @pytest.mark.parametrize("body", [b"[]", b"null", b"1", b'"{}"', b"true", b"[{}]"])
 def test_a_body_that_is_not_an_object_is_rejected(struct: type[Struct], body: bytes) -> None:
     error = error_of(struct, body)
     assert (error.field, error.allowed) == ("body", "a JSON object")
+
+
+@pytest.mark.parametrize("body", [b"[]", b"1", b'"{}"', b"true", b"[{}]"])
+def test_a_body_without_required_fields_is_an_object_too(body: bytes) -> None:
+    error = error_of(CancelJob, body)
+    assert (error.field, error.allowed) == ("body", "a JSON object")
+
+
+@pytest.mark.parametrize("struct", [CancelJob, HeartbeatJob, ReleaseJob, ConfigureQueue, StartDrain])
+@pytest.mark.parametrize("body", [b"null", b" null\n"])
+def test_null_is_no_body_if_no_field_is_required(struct: type[Struct], body: bytes) -> None:
+    assert decode(struct, body) == struct()
 
 
 @pytest.mark.parametrize(

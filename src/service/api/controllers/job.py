@@ -65,6 +65,7 @@ Wait = Annotated[str | None, integer_parameter("The maximum seconds to wait for 
 Prefer = Annotated[
     str | None,
     HeaderParameter(
+        name="Prefer",
         description=f"`wait=N` is the same as `wait` (RFC 7240), at most {constraints.WAIT_SECONDS.maximum}",
     ),
 ]

@@ -11,7 +11,8 @@ from litestar.di import NamedDependency
 from service import __version__
 from service.api.openapi.examples import METRICS
 from service.api.openapi.operations import AUTH_ERRORS, STORE_ERRORS, SuccessResponse, operation_docs, problems
-from service.api.request_checks import PRODUCES
+from service.api.problems import MEDIA_TYPE
+from service.api.request_checks import PRODUCES, quality_of
 from service.api.schemas import Health
 from service.domain import errors
 from service.domain.errors import JobStateError
@@ -23,6 +24,7 @@ T = TypeVar("T")
 
 _log = structlog.get_logger(__name__)
 
+TEXT: Final = "text/plain"
 OPENMETRICS: Final = "application/openmetrics-text"
 
 
@@ -66,7 +68,7 @@ class SystemController(Controller):
         operation_id="getMetrics",
         summary="Get metrics",
         media_type="text/plain",
-        opt={PRODUCES: ("text/plain", OPENMETRICS)},
+        opt={PRODUCES: (TEXT, OPENMETRICS, MEDIA_TYPE)},
         **operation_docs(
             {
                 200: SuccessResponse(
@@ -91,6 +93,9 @@ class SystemController(Controller):
             _or_none(job_manager.get_store_health()),
         )
         accept = request.headers.get("accept", "")
+        prefers_openmetrics = quality_of(OPENMETRICS, accept) > quality_of(TEXT, accept)
+        if not prefers_openmetrics:
+            accept = TEXT
         text, media_type = metrics.render(accept, is_up=is_up, stats=stats, health=health)
         if media_type.startswith("text/"):
             media_type = media_type.removesuffix("; charset=utf-8")  # Litestar adds the charset

@@ -1,5 +1,6 @@
 """The OpenAPI document: its description, tags and shared components."""
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from litestar import Request, Router
@@ -12,7 +13,6 @@ from litestar.openapi.spec import (
     OpenAPIFormat,
     OpenAPIHeader,
     OpenAPIType,
-    Parameter,
     Reference,
     Schema,
     Server,
@@ -23,6 +23,7 @@ from service import __version__
 from service.api import auth, correlation
 from service.api.addresses import path_prefix
 from service.api.middleware.decompression import GZIP
+from service.api.openapi.document import complete, to_openapi_30
 from service.api.openapi.examples import DETAILS, ERRORS, PENDING, example
 from service.api.openapi.operations import (
     ACCEPT,
@@ -36,7 +37,6 @@ from service.api.openapi.operations import (
     problems,
 )
 from service.api.problems import ALL_PROBLEM_TYPES, PROBLEM_TYPES, ProblemType, build_problem, extension_members
-from service.domain.constraints import LABEL
 from service.domain.errors import JobStateError
 
 DESCRIPTION: Final = """\
@@ -51,6 +51,8 @@ and report progress and results.
   own.
 * **Retries.** After a request without a response, send the same request again before any other. With your own `job_id`
   or an `Idempotency-Key` it takes effect once. A job remembers its creation and its last change.
+* **X-Correlation-ID** may be sent with every request. It is returned in the response and logged with the request. A
+  missing or invalid id is replaced.
 * **API keys.** A service may require one, as `Authorization: Bearer KEY`. Each operation lists its scopes.
 * **HEAD** is allowed wherever GET is, and returns the same status and headers without a body. `OPTIONS` lists the
   methods of a path in `Allow`.
@@ -60,9 +62,9 @@ and report progress and results.
   lost updates.
 """
 TAGS: Final = (
+    Tag("events", "Event streams, which replace polling."),
     Tag("jobs", "Create, read, update, cancel and delete jobs."),
     Tag("operations", "Health, metrics, queues and drains."),
-    Tag("events", "Event streams, which replace polling."),
     Tag("workers", "Claim jobs under a lease, extend the lease, release jobs."),
 )
 
@@ -70,11 +72,19 @@ TAGS: Final = (
 class Document(JsonRenderPlugin):
     """Renders the document as JSON; `servers` has the path prefix that the client uses."""
 
+    def __init__(self, path: str, convert: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+        """Serve what `convert` makes of Litestar's document at `path`."""
+        super().__init__(path=path)
+        self._convert = convert
+        self._document: dict[str, Any] | None = None
+
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:
         """Return the document as JSON."""
-        [server] = openapi_schema["servers"]
+        if self._document is None:
+            self._document = self._convert(openapi_schema)
+        [server] = self._document["servers"]
         public = {**server, "url": path_prefix(request.scope) or server["url"]}
-        return self.render_json(request, {**openapi_schema, "servers": [public]})
+        return self.render_json(request, {**self._document, "servers": [public]})
 
 
 def openapi_config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig:
@@ -86,13 +96,15 @@ def openapi_config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig
         license=License("MIT", identifier="MIT"),
         servers=[Server("/", "The service that serves this document")],
         tags=list(TAGS),
-        components=Components(
-            headers=_headers(), examples=_examples(), parameters=_parameters(), security_schemes=auth.SCHEMES
-        ),
+        components=Components(headers=_headers(), examples=_examples(), security_schemes=auth.SCHEMES),
         use_handler_docstrings=True,
         security=[],  # each operation has its own
         openapi_router=router,
-        render_plugins=[Document(), *pages],
+        render_plugins=[
+            Document("/openapi.json", complete),
+            Document("/openapi-3.0.json", lambda document: to_openapi_30(complete(document))),
+            *pages,
+        ],
     )
 
 
@@ -151,14 +163,3 @@ def _problem_example(problem_type: ProblemType, error: JobStateError | None) -> 
     detail = DETAILS.get(problem_type.status, problem_type.title) if error is None else str(error)
     extensions = {} if error is None else extension_members(error)
     return example(build_problem(problem_type, detail, PENDING.correlation_id or "", extensions))
-
-
-def _parameters() -> dict[str, Parameter | Reference]:
-    return {
-        correlation.HEADER: Parameter(
-            name=correlation.HEADER,
-            param_in="header",
-            schema=Schema(type=OpenAPIType.STRING),
-            description=f"The id of the request in the logs: {LABEL.allowed}. An invalid one is replaced",
-        )
-    }

@@ -128,10 +128,7 @@ def operation_docs(
                 _complete_problem(responses[str(status)], types, limit_headers)
             self.responses = dict(sorted(responses.items()))
             self.security = auth.openapi_security(self.operation_id)
-            self.parameters = [
-                *map(_parameter, self.parameters or ()),
-                _component_ref("parameters", correlation.HEADER),
-            ]
+            self.parameters = [_parameter(one) for one in self.parameters or ()]
             if isinstance(self.request_body, RequestBody):
                 self.request_body.required = body_required
                 self.request_body.content["application/json"].examples = _examples(requests or {})

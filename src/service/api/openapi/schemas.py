@@ -35,8 +35,8 @@ class AnyJsonPlugin(OpenAPISchemaPlugin):
         return value is Raw
 
     def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
-        """Return the empty schema."""
-        return Schema()
+        """Return the empty schema; because of its title `document.complete` replaces it by a component."""
+        return Schema(title="Json")
 
 
 class StructPlugin(OpenAPISchemaPlugin):
@@ -60,7 +60,7 @@ class StructPlugin(OpenAPISchemaPlugin):
         schema: Schema = schema_creator.create_component_schema(
             field_definition, required=[one.encode_name for one in fields if one.required], property_fields={}
         )
-        schema.description = struct.__doc__
+        schema.description = (struct.__doc__ or "").split("\n\n")[0]
         schema.properties = {
             one.encode_name: _property(one, hints[one.name], schema_creator, is_request) for one in fields
         }

@@ -13,6 +13,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from referencing import Registry
 from referencing.jsonschema import DRAFT202012
 
+from service.api.openapi.document import complete
 from service.api.openapi.examples import ERRORS
 from service.api.problems import PROBLEM_TYPES, TYPE_PREFIX
 from service.app import create_app
@@ -22,7 +23,7 @@ from tests.helpers.paths import ROOT
 
 CHECKED_IN = ROOT / "docs" / "openapi.json"
 DOCUMENT: dict[str, Any] = json.loads(
-    json.dumps(create_app(Settings.from_environment({}), "redis://nowhere").openapi_schema.to_schema())
+    json.dumps(complete(create_app(Settings.from_environment({}), "redis://nowhere").openapi_schema.to_schema()))
 )
 OPERATIONS: dict[str, dict[str, Any]] = {
     operation["operationId"]: operation
@@ -171,8 +172,9 @@ def test_only_settings_of_a_queue_are_nullable() -> None:
     }
     assert not any("default" in schema for schema in settings.values())
     assert not [schema for schema in _schemas_under(DOCUMENT) if {"type": "null"} in schema.get("oneOf", ())]
+    assert "type" not in DOCUMENT["components"]["schemas"]["Json"]
     for name in ("input_params", "result", "error_message"):
-        assert DOCUMENT["components"]["schemas"]["Job"]["properties"][name].keys() == {"description"}
+        assert DOCUMENT["components"]["schemas"]["Job"]["properties"][name].keys() == {"$ref", "description"}
 
 
 def test_every_problem_of_an_operation_has_an_example() -> None:
