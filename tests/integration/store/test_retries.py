@@ -206,7 +206,7 @@ async def test_a_script_that_arrives_after_its_deadline_does_nothing(
     await proxy.deliver_held()
 
     assert not created.replayed
-    assert proxy.late == [b"LATE"]
+    assert proxy.late_replies == [b"LATE"]
     assert await manager.get_job("j") is None
     assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
 
