@@ -56,9 +56,12 @@ def refuse_replaceable(directory: Path, variable: str) -> None:
 
 
 def _check_owner(path: Path) -> None:
-    """Raise `EmbeddedServerError` if a file, or the link to it, belongs to another user."""
-    for owner in (path.lstat().st_uid, path.stat().st_uid):
-        if owner != os.geteuid():
+    """Raise `EmbeddedServerError` if a file, or the link to it, belongs to another user.
+
+    The link may also belong to root: with `DynamicUser=` systemd makes such a link to a `StateDirectory=`.
+    """
+    for owner, trusted in ((path.lstat().st_uid, {0, os.geteuid()}), (path.stat().st_uid, {os.geteuid()})):
+        if owner not in trusted:
             raise EmbeddedServerError(
                 f"`JOBSTATE_DATA`: {path} belongs to {_user(owner)}, and the service runs as {_user(os.geteuid())}. "
                 f"Run the service as its owner, change the owner (`chown -R`), or choose another directory."

@@ -2,6 +2,7 @@
 
 import time
 from asyncio import Transport
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 from typing import Any, Final
@@ -68,6 +69,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._trailing_bytes = 0
         #: Requests still being processed when the client sent the next one.
         self._pipelined: list[Any] = []
+        #: Whether later bytes are ignored, because a request was rejected behind complete ones.
+        self._discarding = False
 
     def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
         """Accept a connection. Over the limit, mark it for rejection or abort it."""
@@ -92,6 +95,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Parse received bytes. Reject them when they exceed the size limit or are not HTTP."""
+        if self._discarding:
+            return
         header_size = self._header_size
         header_size.unparsed_bytes += len(data)
         self._unset_keepalive_if_required()
@@ -225,7 +230,13 @@ class HttpProtocol(HttpToolsProtocol):
             self._reject(REQUEST_TIMEOUT, f"The request did not arrive within {seconds} s.")
 
     def _reject(self, kind: ProblemType, detail: str) -> None:
-        """Write a problem response and close. If a response has started, abort instead."""
+        """Write a problem response and close. If a response has started, abort instead.
+
+        Requests that arrived completely before the rejected one get their own responses first.
+        """
+        if self._complete_requests():
+            self._close_after_responses()
+            return
         cycle = self.cycle if self.cycle is not None and not self.cycle.response_complete else None
         if cycle is not None and cycle.response_started:
             self.transport.abort()
@@ -243,6 +254,19 @@ class HttpProtocol(HttpToolsProtocol):
         is_head = scope is not None and scope.get("method") == "HEAD"
         self.transport.write(encode_rejection(kind, detail, correlation, has_body=not is_head))
         self.transport.close()
+
+    def _complete_requests(self) -> list[Any]:
+        """Return the requests that arrived completely and wait for their responses, oldest first."""
+        cycles = (*self._pipelined, self.cycle)
+        return [cycle for cycle in cycles if cycle is not None and not (cycle.more_body or cycle.response_complete)]
+
+    def _close_after_responses(self) -> None:
+        """Discard all later bytes and the incomplete request, and close after the last response."""
+        complete = self._complete_requests()
+        complete[-1].keep_alive = False
+        self.pipeline = deque(queued for queued in self.pipeline if queued[0] in complete)
+        self._discarding = True
+        self._read_timeout.stop()
 
 
 def protocol_factory(settings: Settings, on_rejected: Callable[[str], None]) -> Any:

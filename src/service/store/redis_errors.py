@@ -81,7 +81,8 @@ def error_text(error: Exception, pool: ConnectionPool) -> str:
     text = _ARGUMENTS.sub("", str(error)) or "no answer"
     for name in _SECRETS:
         if secret := pool.connection_kwargs.get(name):
-            text = text.replace(str(secret), "***")
+            # Only as a word: a short password may be a part of any word, and its gaps would give it away.
+            text = re.sub(rf"(?<!\w){re.escape(str(secret))}(?!\w)", "***", text)
     if isinstance(error, redis_errors.InvalidResponse):
         text = f"the server does not speak the Redis protocol: {text}"
     return text[:MAX_ERROR_TEXT]

@@ -13,6 +13,7 @@ import pytest
 import redis as sync_redis
 
 from service.embedded import EmbeddedServer, EmbeddedServerError, attach_or_start
+from service.embedded.permissions import restrict_to_owner
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 from tests.integration.embedded.test_restart import make_jobs, read_jobs
@@ -199,6 +200,19 @@ def test_a_link_is_rejected_if_it_or_its_target_belongs_to_another_user(tmp_path
     os.chown(tmp_path / of_another, NOBODY, NOBODY, follow_symlinks=False)
 
     assert f"{data} belongs to user 'nobody'" in rejection(data)
+
+
+@as_root
+def test_a_link_of_root_is_accepted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "private").mkdir(mode=0o755)
+    os.chown(tmp_path / "private", NOBODY, NOBODY)
+    data = tmp_path / "data"
+    data.symlink_to("private")
+    monkeypatch.setattr(os, "geteuid", lambda: NOBODY)
+
+    restrict_to_owner(data)
+
+    assert (tmp_path / "private").stat().st_mode & 0o777 == 0o700
 
 
 @pytest.mark.parametrize("kind", ["directory in it", "link to a directory in it", "link in it"])

@@ -84,6 +84,35 @@ def creation(name: str, *headers: bytes, is_chunked: bool = False) -> bytes:
 LAST = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
 
 
+def test_a_transfer_coding_other_than_chunked_is_rejected(shared_service: Service, api: httpx.Client) -> None:
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: gzip, chunked\r\n"
+    [reply] = exchange(shared_service, head + b"Connection: close\r\n\r\n2\r\n{}\r\n0\r\n\r\n")
+    assert (reply.status, reply.problem["errors"][0]["field"]) == (400, "Transfer-Encoding")
+
+
+class TestRejectedAfterCompleteRequests:
+    CREATE = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Length: 36\r\n\r\n" + JOB % b"behind"
+    HEALTH = b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n"
+
+    @pytest.mark.parametrize(
+        "rest",
+        [
+            b"garbage\r\n\r\n",
+            b"GET /health HTTP/1.1\r\nBad Header\r\n\r\n",
+            b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n",
+            b"GET /%s HTTP/1.1\r\n\r\n" % (b"a" * 70_000),
+        ],
+        ids=["no HTTP", "bad header", "bad chunk", "too large headers"],
+    )
+    def test_they_get_their_own_responses_and_the_connection_closes(
+        self, shared_service: Service, api: httpx.Client, rest: bytes
+    ) -> None:
+        assert [reply.status for reply in exchange(shared_service, self.CREATE + rest)] == [201]
+        assert api.get("/v1/jobs/behind").status_code == 200
+        found = exchange(shared_service, self.HEALTH + self.CREATE + self.HEALTH + rest)
+        assert [reply.status for reply in found] == [200, 201, 200]
+
+
 class TestUpgrade:
     def test_a_body_is_not_read_as_the_next_request(self, shared_service: Service, api: httpx.Client, job: str) -> None:
         head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\n%sContent-Length: %d\r\n\r\n" % (H2C, len(SMUGGLED))

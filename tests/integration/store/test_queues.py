@@ -135,14 +135,18 @@ async def test_concurrent_changes_of_different_settings_are_all_kept(queues: Que
 
 
 @pytest.mark.parametrize("stored", UNREADABLE)
-async def test_unreadable_settings_are_replaced(queues: QueueManager, redis: Redis, stored: str) -> None:
+async def test_unreadable_settings_keep_the_queue_paused_until_it_is_resumed(
+    queues: QueueManager, redis: Redis, stored: str
+) -> None:
     await redis.hset(keys.QUEUES, mapping={"q": stored, "r": stored})
 
     queue = await queues.configure_queue("q", max_running=4)
     await queues.configure_queue("r")
 
-    assert (queue.paused, queue.max_running) == (False, 4)
-    assert await redis.hgetall(keys.QUEUES) == {b"q": b"0:4"}
+    assert (queue.paused, queue.max_running) == (True, 4)
+    assert await redis.hgetall(keys.QUEUES) == {b"q": b"1:4", b"r": b"1:"}
+    assert (await queues.configure_queue("r", paused=False)).paused is False
+    assert await redis.hgetall(keys.QUEUES) == {b"q": b"1:4"}
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ def test_every_error_of_redis_py_maps_to_a_domain_error(kind: type[Exception]) -
             "unknown command 'AUTH'",
         ),
         (redis_errors.ResponseError("s3cret is no password"), "*** is no password"),
+        (redis_errors.ResponseError("s3crets are no password"), "s3crets are no password"),
         (redis_errors.ResponseError("x" * 1000), "x" * 300),
         (redis_errors.ConnectionError(), "no answer"),
         (

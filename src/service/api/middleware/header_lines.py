@@ -26,7 +26,14 @@ LISTS: Final = frozenset(
 SINGLE: Final = frozenset(
     (
         *(b"authorization", b"content-length", b"content-type", b"host", b"idempotency-key"),
-        *(b"last-event-id", b"lease-token", b"origin", b"access-control-request-method", b"x-correlation-id"),
+        *(
+            b"last-event-id",
+            b"lease-token",
+            b"origin",
+            b"access-control-request-method",
+            b"transfer-encoding",
+            b"x-correlation-id",
+        ),
     )
 )
 #: `uri-host [":" port]` (RFC 3986, section 3.2.2). An IP literal is checked for its characters only.
@@ -83,6 +90,9 @@ def _checked(scope: HTTPScope) -> Lines:
             raise InvalidValue("Host", "it is missing", _ALLOWED_HOST)
     elif not _is_valid_host(host):
         raise InvalidValue("Host", "it is not valid", _ALLOWED_HOST)
+    coding = values.get(b"transfer-encoding", b"chunked").lower()
+    if coding != b"chunked":
+        raise InvalidValue("Transfer-Encoding", f"the coding {coding.decode('latin-1')!r} is not supported", "chunked")
     return lines if len(values) == len(lines) else join_lines(lines)
 
 
