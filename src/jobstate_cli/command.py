@@ -178,7 +178,7 @@ def service_options(command: C) -> C:
         type=API_KEY,
         envvar="JOBSTATE_API_KEY",
         show_envvar=True,
-        help="API key. Prefer the variable: other users can see command lines.",
+        help="API key. Prefer JOBSTATE_API_KEY: other users can see command lines.",
     )
     return cast(C, url(api_key(as_json(with_config))))
 

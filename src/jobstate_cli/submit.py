@@ -84,8 +84,8 @@ def body_of(input_params: bytes, fields: dict[str, Any]) -> bytes:
 @click.option("--queue", type=TEXT, help="The queue from which workers claim the job.")
 @click.option("--slate-id", type=TEXT, help="The slate of the job.")
 @click.option("--scenario-count", type=int, help="The number of scenarios.")
-@click.option("--correlation-id", type=TEXT, help="The correlation id, for tracing the job to its cause.")
-@click.option("--max-attempts", type=int, help="Number of attempts before the job fails for good.")
+@click.option("--correlation-id", type=TEXT, help="The correlation id. Links the job to the request that caused it.")
+@click.option("--max-attempts", type=int, help="Number of attempts before the job is marked failed.")
 @click.option(
     "--retry-delay",
     "retry_delay_seconds",
@@ -94,7 +94,7 @@ def body_of(input_params: bytes, fields: dict[str, Any]) -> bytes:
     help="Time before the first retry; doubled for each further one, up to an hour.",
 )
 @click.option("--delay", "delay_seconds", type=int, metavar="SECONDS", help="Time before the job may be claimed.")
-@click.option("--key", type=KEY, help="Idempotency key: a repetition creates no second job.")
+@click.option("--key", type=KEY, help="Idempotency key: a request with the same key creates no second job.")
 @click.option("--watch", "watched", is_flag=True, help="Follow the job as `watch` does.")
 @timeout_option
 @service_options

@@ -46,7 +46,7 @@ PROBLEM_TYPES: Final[Mapping[type[errors.JobStateError], ProblemType]] = {
     errors.PreconditionFailed: ProblemType(412, "precondition-failed", "Precondition failed"),
     errors.RateLimited: ProblemType(429, "rate-limited", "Rate limit exceeded"),
     errors.TooManyWatchers: ProblemType(429, "too-many-watchers", "Watch limit exceeded"),
-    errors.JobExists: ProblemType(409, "job-exists", "Duplicate job id"),
+    errors.JobExists: ProblemType(409, "job-exists", "Job exists"),
     errors.IllegalTransition: ProblemType(409, "illegal-transition", "Illegal transition"),
     errors.LeaseLost: ProblemType(409, "lease-lost", "Lease lost"),
     errors.NotLeased: ProblemType(409, "not-leased", "Job not leased"),
@@ -252,7 +252,7 @@ def _field_errors(request: Request[Any, Any, Any], error: HTTPException) -> list
 
 def _field_error(request: Request[Any, Any, Any], key: str, message: str) -> FieldError:
     if key == "data":
-        return FieldError("body", "it is missing", "a JSON object")
+        return FieldError("body", "missing", "a JSON object")
     parameter = request.route_handler.parsed_fn_signature.parameters.get(key)
     definition = parameter.kwarg_definition if parameter else None
     return FieldError(key, message, getattr(definition, "description", None) or "see the API document")

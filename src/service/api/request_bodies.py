@@ -92,7 +92,7 @@ def _to_invalid_value(struct: type[Struct], message: str) -> InvalidValue:
         return InvalidValue(_join_path(path, match["field"]), "there is no such field", allowed)
     if match := _MISSING.search(reason):
         field = _join_path(path, match["field"])
-        return InvalidValue(field, "it is missing", _allowed(_type_at(struct, field), reason))
+        return InvalidValue(field, "missing", _allowed(_type_at(struct, field), reason))
     return InvalidValue(path or "body", reason, _allowed(owner, reason) if path else "a JSON object")
 
 

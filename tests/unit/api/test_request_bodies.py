@@ -59,7 +59,7 @@ def test_an_unknown_field_is_rejected_with_the_known_fields(
 )
 def test_a_missing_field_is_rejected_by_name(struct: type[Struct], body: bytes, field: str, allowed: str) -> None:
     error = error_of(struct, body)
-    assert (error.field, error.detail, error.allowed) == (field, "it is missing", allowed)
+    assert (error.field, error.detail, error.allowed) == (field, "missing", allowed)
 
 
 @pytest.mark.parametrize(
