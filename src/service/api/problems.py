@@ -16,6 +16,7 @@ from service.api.middleware.head_requests import allow
 from service.api.openapi.schemas import extensible_enum
 from service.domain import errors
 from service.domain.api_keys import Scope
+from service.domain.constraints import truncated_repr
 from service.domain.jobs import count_meta, description
 from service.domain.states import Status
 
@@ -255,7 +256,10 @@ def _field_error(request: Request[Any, Any, Any], key: str, message: str) -> Fie
         return FieldError("body", "missing", "a JSON object")
     parameter = request.route_handler.parsed_fn_signature.parameters.get(key)
     definition = parameter.kwarg_definition if parameter else None
-    return FieldError(key, message, getattr(definition, "description", None) or "see the API document")
+    text = getattr(definition, "description", None) or "see the API document"
+    if key in request.path_params:
+        message = f"{truncated_repr(request.path_params[key])} is not allowed"
+    return FieldError(key, message, text.partition(": ")[2] or text)
 
 
 def _allow(error: HTTPException) -> str:

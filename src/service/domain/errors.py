@@ -124,7 +124,9 @@ class JobExists(Conflict):
     default_detail = "A job with this id exists with different content. Use another `job_id`."
 
     def __init__(self, job_id: str, current_status: Status, revision: int) -> None:
-        super().__init__(current_status, revision, f"Job {job_id!r} exists with different content. Use another `job_id`.")
+        super().__init__(
+            current_status, revision, f"Job {job_id!r} exists with different content. Use another `job_id`."
+        )
 
 
 class IllegalTransition(Conflict):

@@ -146,7 +146,8 @@ class HttpProtocol(HttpToolsProtocol):
     def _on_pipelined_request(self, cycle: Any) -> None:
         """Mark `cycle`, the request before this one, as pipelined. If it waits, abort the connection.
 
-        Long polls, claims and event streams wait.         uvicorn reads nothing more until the request before has its response, so it would not see the client disconnect.
+        Long polls, claims and event streams wait. uvicorn reads nothing more until the request before has its response,
+        so it would not see the client disconnect.
         """
         self._pipelined = [request for request in (*self._pipelined, cycle) if not request.response_complete]
         cycle.scope["state"][PIPELINED] = True

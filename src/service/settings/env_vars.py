@@ -127,8 +127,7 @@ VARIABLES: Final = (
         9,
         3,
         65,
-        "Maximum connections to Redis per process. One reads events and one waits for fsync; the others run "
-        "commands",
+        "Maximum connections to Redis per process. One reads events and one waits for fsync; the others run commands",
     ),
     _boolean(
         "REDIS_WAITAOF",

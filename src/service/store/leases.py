@@ -209,7 +209,8 @@ class LeaseManager:
     async def reap(self) -> tuple[list[ReapedJob], float | None]:
         """End up to `REAP_BATCH` expired leases; their jobs become pending, cancelled or failed.
 
-        Returns these jobs, and the seconds until the next lease expires: 0 if one has already expired, `None` without leases.
+        Returns these jobs, and the seconds until the next lease expires: 0 if one has already expired, `None` without
+        leases.
         """
         args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_WILL_RETRY), bytes(LEASE_EXPIRED)]
         _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, [keys.ROOT], args)

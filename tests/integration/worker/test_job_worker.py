@@ -302,7 +302,10 @@ def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt(
         (functions.return_far_too_much, "the result cannot be sent: "),
         (functions.return_nan, "the result cannot be sent: Out of range float values are not JSON compliant"),
         (functions.return_a_surrogate, "the result cannot be sent: it has the lone surrogate U+DCFF"),
-        (functions.return_too_many_levels, "the result cannot be sent: 400 Bad Request: `result`: it is 250 levels deep"),
+        (
+            functions.return_too_many_levels,
+            "the result cannot be sent: 400 Bad Request: `result`: it is 250 levels deep",
+        ),
         (functions.fail_with_a_surrogate, "the `error_message` of `JobFailed` cannot be sent: it has the lone"),
         (functions.fail_with_a_long_text, "the `error_message` of `JobFailed` cannot be sent: 413 "),
         (functions.fail_with_too_many_levels, "the `error_message` of `JobFailed` cannot be sent: 400 Bad Request: "),

@@ -63,6 +63,14 @@ def test_a_missing_field_is_rejected_by_name(struct: type[Struct], body: bytes, 
 
 
 @pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"[1]", "an array"), (b'"a"', "a string"), (b"1", "a number"), (b"1.5", "a number"), (b"true", "a boolean")],
+)
+def test_a_body_that_is_no_object_is_rejected_by_its_type(body: bytes, kind: str) -> None:
+    assert str(error_of(CreateJob, body)) == f"`body`: {kind} is not allowed; allowed: a JSON object"
+
+
+@pytest.mark.parametrize(
     ("struct", "body", "field", "allowed"),
     [
         (CreateJob, b'{"input_params": 1, "job_id": 7}', "job_id", constraints.JOB_ID.allowed),

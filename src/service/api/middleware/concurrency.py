@@ -104,7 +104,9 @@ class RequestSlot:
 
     def release(self) -> None:
         """End the request: stop counting it and exit its contexts."""
-        del self._scope["state"][SLOT]  # breaks a reference cycle, which would keep it until the next garbage collection
+        del self._scope["state"][
+            SLOT
+        ]  # breaks a reference cycle, which would keep it until the next garbage collection
         self._decrement()
         if self._stack is not None:
             self._stack.close()

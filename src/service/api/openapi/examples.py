@@ -217,7 +217,9 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.JobFailed(FAILED.error_message),
     errors.JobCancelled(None),
     errors.TooManyWatchers(100),
-    errors.Overloaded("The process has reached its limit of 1000 concurrent requests (`MAX_CONCURRENT_REQUESTS`). Retry later."),
+    errors.Overloaded(
+        "The process has reached its limit of 1000 concurrent requests (`MAX_CONCURRENT_REQUESTS`). Retry later."
+    ),
     errors.Draining(retry_after=60),
     errors.StoreUnreachable(f"{errors.StoreUnreachable.default_detail} (Connection refused)"),
     errors.StoreTimeout(f"{errors.StoreTimeout.default_detail} (no answer)"),

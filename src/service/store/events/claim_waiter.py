@@ -34,9 +34,9 @@ class PendingClaim:
 class ClaimWaiter:
     """Holds the claims of this process until a job is available.
 
-    An event that may make a job available in one queue wakes one claim. An event without a queue wakes all. A claim that
-    succeeds or is cancelled wakes the next. So no event is lost, and a thousand idle workers do not all query Redis for
-    one job.
+    An event that may make a job available in one queue wakes one claim. An event without a queue wakes all. A claim
+    that succeeds or is cancelled wakes the next. So no event is lost, and a thousand idle workers do not all query
+    Redis for one job.
     """
 
     def __init__(self, reader: EventReader) -> None:
