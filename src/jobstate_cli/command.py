@@ -7,16 +7,15 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Callable, Coroutine, Iterator, Mapping
+from collections.abc import Callable, Collection, Coroutine, Iterator, Mapping
 from typing import Any, Final, TypeVar, cast
 from urllib.parse import urlsplit
 
 import click
 
-from jobstate_cli import exit_codes
 from jobstate_cli.config import ClientConfig
 from jobstate_cli.errors import ClientError
-from jobstate_cli.exit_codes import Exit
+from jobstate_cli.exit_codes import Exit, help_text
 from jobstate_cli.output import escape_unencodable_output, print_stderr
 
 C = TypeVar("C", bound=Callable[..., Any])
@@ -36,8 +35,9 @@ _KUBERNETES_HINT: Final = (
 class Command(click.Command):
     """A command whose exit code tells how it ended."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **{"epilog": exit_codes.HELP, **kwargs})
+    def __init__(self, *args: Any, exit_codes: Collection[Exit] = (), **kwargs: Any) -> None:
+        """Create a command; `exit_codes` are those that not every command has."""
+        super().__init__(*args, **{"epilog": help_text(exit_codes), **kwargs})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Parse the arguments, and read the files that they name."""
@@ -178,7 +178,7 @@ def service_options(command: C) -> C:
         type=API_KEY,
         envvar="JOBSTATE_API_KEY",
         show_envvar=True,
-        help="API key. Prefer the variable: other users can see command lines.",
+        help="API key. Prefer JOBSTATE_API_KEY: other users can see command lines.",
     )
     return cast(C, url(api_key(as_json(with_config))))
 

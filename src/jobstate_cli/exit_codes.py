@@ -1,5 +1,6 @@
 """The exit codes of the commands."""
 
+from collections.abc import Collection
 from enum import IntEnum
 from typing import Final
 
@@ -27,7 +28,24 @@ PROBLEM_EXIT_CODES: Final = {
     "job-cancelled": Exit.CANCELLED,
 }
 
-HELP: Final = """\
-Exit codes: 0 success, or the watched job completed; 1 request rejected or service unavailable; 2 usage error; 3 the
-job failed; 4 the job was cancelled; 5 the job is unknown, deleted or expired; 6 --timeout exceeded; 130 Ctrl-C;
-143 SIGTERM."""
+_MEANINGS: Final = {
+    Exit.OK: "success",
+    Exit.ERROR: "request rejected or service unavailable",
+    Exit.USAGE: "usage error",
+    Exit.FAILED: "the job failed",
+    Exit.CANCELLED: "the job was cancelled",
+    Exit.NOT_FOUND: "the job is unknown, deleted or expired",
+    Exit.TIMEOUT: "--timeout exceeded",
+    Exit.INTERRUPTED: "Ctrl-C",
+    Exit.TERMINATED: "SIGTERM",
+}
+_COMMON: Final = frozenset({Exit.OK, Exit.ERROR, Exit.USAGE, Exit.INTERRUPTED, Exit.TERMINATED})
+#: The exit codes of commands that follow a job, in addition to the common ones.
+FOLLOWING: Final = frozenset({Exit.FAILED, Exit.CANCELLED, Exit.NOT_FOUND, Exit.TIMEOUT})
+
+
+def help_text(further: Collection[Exit]) -> str:
+    """Return the exit codes of a command for its help: those that all commands have, and `further` ones."""
+    meanings = {**_MEANINGS, Exit.OK: "success, or the watched job completed"} if Exit.TIMEOUT in further else _MEANINGS
+    codes = [f"{code:d} {meaning}" for code, meaning in meanings.items() if code in _COMMON or code in further]
+    return f"Exit codes: {'; '.join(codes)}."

@@ -11,6 +11,7 @@ from rich.text import Text
 
 from jobstate_cli.command import JOB_ID, Command, run, service_options
 from jobstate_cli.config import ClientConfig
+from jobstate_cli.exit_codes import Exit
 from jobstate_cli.output import console, escape_control_chars, on_one_line, print_json, print_line, status_text
 from jobstate_cli.records import Record, decoded
 from jobstate_cli.service import open_client
@@ -19,7 +20,7 @@ from jobstate_cli.service import open_client
 FREE: Final = frozenset({"input_params", "result", "error_message"})
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, exit_codes=(Exit.FAILED, Exit.CANCELLED, Exit.NOT_FOUND))
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @click.option("--result", "only_result", is_flag=True, help="Print only the result. Exit 3 if failed, 4 if cancelled.")
 @service_options
@@ -36,7 +37,7 @@ def get(config: ClientConfig, as_json: bool, job_id: str, only_result: bool) -> 
         _show(record)
 
 
-@click.command(cls=Command)
+@click.command(cls=Command, exit_codes=(Exit.NOT_FOUND,))
 @click.argument("job_id", metavar="ID", type=JOB_ID)
 @service_options
 def cancel(config: ClientConfig, as_json: bool, job_id: str) -> None:

@@ -34,7 +34,7 @@ def test_counts_change_without_a_reload(open_view: OpenView, api: httpx.Client) 
     expect(page.locator(".tile.pending .oldest")).to_contain_text("oldest: a")
 
     lease = claim(api)
-    expect(page.locator(".tile.running")).to_contain_text("1 with a lease, 0 without")
+    expect(page.locator(".tile.running")).to_contain_text("1 with an active lease, 0 without")
     change(api, "a", lease, status="completed", result=1)
     expect(page.locator(".tile.completed .count")).to_have_text("1")
     assert (count(page, "running"), count(page, "pending")) == ("0", "1")

@@ -12,7 +12,7 @@ from service.domain.constraints import LABEL
 #: Rules that can be recognized only by the error text.
 KNOWN_DETAILS = re.compile(
     r"got `float`"  # JSON Schema takes 5.0 for an integer, the service does not
-    r"|it is not from a list with these filters"  # only the service can make a cursor
+    r"|the cursor is invalid or belongs to other filters"  # only the service can make a cursor
     r"|'0' is not a list of entity tags"  # schemathesis does not follow the pattern of these headers
 )
 

@@ -31,7 +31,8 @@ def decode(cursor: str | None, filters: JobFilter) -> int | None:
         data = b""
     position, checksum = data[:8], data[8:]
     if len(position) < 8 or checksum != _checksum(position, filters):
-        raise InvalidValue("cursor", "it is not from a list with these filters", "`next_cursor` of a page with them")
+        detail = "the cursor is invalid or belongs to other filters"
+        raise InvalidValue("cursor", detail, "the `next_cursor` of a response with the same filters")
     return int.from_bytes(position)
 
 

@@ -16,6 +16,7 @@ from service.api.middleware.head_requests import allow
 from service.api.openapi.schemas import extensible_enum
 from service.domain import errors
 from service.domain.api_keys import Scope
+from service.domain.constraints import truncated_repr
 from service.domain.jobs import count_meta, description
 from service.domain.states import Status
 
@@ -46,7 +47,7 @@ PROBLEM_TYPES: Final[Mapping[type[errors.JobStateError], ProblemType]] = {
     errors.PreconditionFailed: ProblemType(412, "precondition-failed", "Precondition failed"),
     errors.RateLimited: ProblemType(429, "rate-limited", "Rate limit exceeded"),
     errors.TooManyWatchers: ProblemType(429, "too-many-watchers", "Watch limit exceeded"),
-    errors.JobExists: ProblemType(409, "job-exists", "Duplicate job id"),
+    errors.JobExists: ProblemType(409, "job-exists", "Job exists"),
     errors.IllegalTransition: ProblemType(409, "illegal-transition", "Illegal transition"),
     errors.LeaseLost: ProblemType(409, "lease-lost", "Lease lost"),
     errors.NotLeased: ProblemType(409, "not-leased", "Job not leased"),
@@ -252,10 +253,13 @@ def _field_errors(request: Request[Any, Any, Any], error: HTTPException) -> list
 
 def _field_error(request: Request[Any, Any, Any], key: str, message: str) -> FieldError:
     if key == "data":
-        return FieldError("body", "it is missing", "a JSON object")
+        return FieldError("body", "missing", "a JSON object")
     parameter = request.route_handler.parsed_fn_signature.parameters.get(key)
     definition = parameter.kwarg_definition if parameter else None
-    return FieldError(key, message, getattr(definition, "description", None) or "see the API document")
+    text = getattr(definition, "description", None) or "see the API document"
+    if key in request.path_params:
+        message = f"{truncated_repr(request.path_params[key])} is not allowed"
+    return FieldError(key, message, text.partition(": ")[2] or text)
 
 
 def _allow(error: HTTPException) -> str:

@@ -20,6 +20,15 @@ S = TypeVar("S", bound=Struct)
 _BYTE_ORDER_MARK: Final = b"\xef\xbb\xbf"
 _UNKNOWN: Final = re.compile(r"unknown field `(?P<field>[^`]*)`")
 _MISSING: Final = re.compile(r"missing required field `(?P<field>[^`]*)`")
+_BODY_TYPE: Final = re.compile(r"got `(?P<type>array|str|int|float|bool|null)`$")
+_JSON_TYPES: Final = {
+    "array": "an array",
+    "str": "a string",
+    "int": "a number",
+    "float": "a number",
+    "bool": "a boolean",
+    "null": "null",
+}
 _PATH: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 
@@ -92,8 +101,11 @@ def _to_invalid_value(struct: type[Struct], message: str) -> InvalidValue:
         return InvalidValue(_join_path(path, match["field"]), "there is no such field", allowed)
     if match := _MISSING.search(reason):
         field = _join_path(path, match["field"])
-        return InvalidValue(field, "it is missing", _allowed(_type_at(struct, field), reason))
-    return InvalidValue(path or "body", reason, _allowed(owner, reason) if path else "a JSON object")
+        return InvalidValue(field, "missing", _allowed(_type_at(struct, field), reason))
+    if path:
+        return InvalidValue(path, reason, _allowed(owner, reason))
+    match = _BODY_TYPE.search(reason)
+    return InvalidValue("body", f"{_JSON_TYPES[match['type']]} is not allowed" if match else reason, "a JSON object")
 
 
 def _type_at(annotation: Any, path: str) -> Any:

@@ -81,7 +81,7 @@ def _check_query(request: Request[Any, Any, Any]) -> None:
         if name not in known:
             raise InvalidValue(name, "there is no such query parameter", ", ".join(known) or "no query parameters")
         if count > 1:
-            raise InvalidValue(name, f"it is sent {count} times", "at most once")
+            raise InvalidValue(name, f"sent {count} times", "at most once")
 
 
 def _check_accept(accepted: str, produced: tuple[str, ...]) -> None:

@@ -16,7 +16,7 @@ from rich.text import Text
 
 from jobstate_cli.command import Command, run
 from jobstate_cli.output import console, escape_control_chars, print_json, print_line, print_stderr
-from service.cli.options import merge_environment, options
+from service.cli.options import describe, merge_environment, options
 from service.domain.errors import JobStateError
 from service.embedded import attach_or_start
 from service.observability import logs
@@ -67,7 +67,7 @@ def doctor(ctx: click.Context, /, repair: bool, rate: float, as_json: bool, **gi
     try:
         settings = Settings.from_environment(merge_environment(os.environ, given))
     except SettingsError as error:
-        _exit_with_error(ctx, Exit.USAGE, str(error))
+        _exit_with_error(ctx, Exit.USAGE, describe(error, given))
     logs.configure("warning", settings.log_format)
     try:
         with _redis(settings) as (redis_url, location):

@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from service.settings import Variable
+from service.settings import VARIABLES, SettingsError, Variable
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -18,10 +18,9 @@ def options(*variables: Variable) -> Callable[[C], C]:
 
     def decorator(command: C) -> C:
         for variable in reversed(variables):
-            name = variable.field.replace("_", "-")
             default = f"[{variable.name}; default: {variable.default or 'none'}]"
             text = f"{variable.description}. Allowed: {variable.allowed}  {default}"
-            command = click.option(f"--{name}", variable.name, metavar="VALUE", help=text)(command)
+            command = click.option(f"--{option_name(variable)}", variable.name, metavar="VALUE", help=text)(command)
         return command
 
     return decorator
@@ -32,3 +31,16 @@ def merge_environment(environ: Mapping[str, str], options: Mapping[str, str | No
     given = {name: value for name, value in options.items() if value}
     overridden = {_OVERRIDES[name] for name in given if name in _OVERRIDES}
     return {name: value for name, value in environ.items() if name not in overridden} | given
+
+
+def describe(error: SettingsError, options: Mapping[str, str | None]) -> str:
+    """Return the text of an error for people; it names the option if the value comes from the command line."""
+    variable = next((one for one in VARIABLES if one.name == error.name and options.get(one.name)), None)
+    if variable is None:
+        return str(error)
+    return f"`--{option_name(variable)}` (`{error.name}`): {str(error).removeprefix(error.name + '=')}"
+
+
+def option_name(variable: Variable) -> str:
+    """Return the name of the option for a variable, without the dashes in front."""
+    return variable.field.replace("_", "-")

@@ -11,7 +11,7 @@ from typing import Final
 import click
 
 from service import __version__
-from service.cli.options import merge_environment, options
+from service.cli.options import describe, merge_environment, options
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.observability import logs
 from service.server.listener import ListenError, bind, url_of
@@ -47,7 +47,9 @@ def serve(**given: str | None) -> None:
             serving(settings, redis_url, started=lambda: _print_banner(settings, url_of(listener), location)).run(
                 [listener]
             )
-    except (SettingsError, ListenError, SupervisorError, EmbeddedServerError) as error:
+    except SettingsError as error:
+        raise click.ClickException(describe(error, given)) from error
+    except (ListenError, SupervisorError, EmbeddedServerError) as error:
         raise click.ClickException(str(error)) from error
     except KeyboardInterrupt:
         sys.exit(128 + signal.SIGINT)

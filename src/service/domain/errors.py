@@ -5,8 +5,8 @@ JobStateError
 ├── InsufficientScope           the API key lacks the scope of the operation
 ├── InvalidValue                a value breaks a rule of the contract
 ├── JobNotFound                 the job does not exist, or no longer
-├── IdempotencyKeyReused        the key was used with other content
-├── PreconditionFailed          the record is at none of the versions in `If-Match`
+├── IdempotencyKeyReused        the key was used with different content
+├── PreconditionFailed          none of the ETags in `If-Match` is current
 ├── Conflict                    the job's status does not allow the operation
 │   ├── JobExists
 │   ├── IllegalTransition
@@ -16,7 +16,7 @@ JobStateError
 ├── RateLimited                 the client has exceeded its rate limit
 ├── TooManyWatchers             the client has too many long polls and event streams
 ├── Overloaded                  the process has too many requests
-├── Draining                    no job is created or claimed during a drain
+├── Draining                    a drain is on, or the process shuts down
 ├── ResultUnavailable           the job has no result
 │   ├── ResultNotReady
 │   ├── JobFailed
@@ -96,14 +96,17 @@ class JobNotFound(JobStateError):
 
 
 class IdempotencyKeyReused(JobStateError):
-    default_detail = "This `Idempotency-Key` was used with other content. Use a new key for a new request."
+    default_detail = "This `Idempotency-Key` was used with different content. Use a new key for a new request."
 
 
 class PreconditionFailed(JobStateError):
-    default_detail = "The job is at none of the versions in `If-Match`. Read it again and use its `ETag`."
+    default_detail = "The job has changed: none of the ETags in `If-Match` is current. Read the job again."
 
     def __init__(self, current_status: Status, revision: int) -> None:
-        super().__init__(f"The job is {current_status} at revision {revision}. {self.default_detail}")
+        super().__init__(
+            f"The job has changed: none of the ETags in `If-Match` is current (revision {revision}, {current_status}). "
+            "Read the job again."
+        )
         self.current_status = current_status
         self.revision = revision
 
@@ -118,10 +121,12 @@ class Conflict(JobStateError):
 
 
 class JobExists(Conflict):
-    default_detail = "A job with this id exists with other content. Use another `job_id`."
+    default_detail = "A job with this id exists with different content. Use another `job_id`."
 
     def __init__(self, job_id: str, current_status: Status, revision: int) -> None:
-        super().__init__(current_status, revision, f"Job {job_id!r} exists with other content. Use another `job_id`.")
+        super().__init__(
+            current_status, revision, f"Job {job_id!r} exists with different content. Use another `job_id`."
+        )
 
 
 class IllegalTransition(Conflict):
@@ -131,13 +136,16 @@ class IllegalTransition(Conflict):
         allowed = ", ".join(TRANSITIONS[current_status]) or "none, the status is final"
         detail = f"A {current_status} job cannot become {requested}; allowed: {allowed}."
         if requested is current_status is Status.RUNNING:
-            detail = "The job is already running. Send a `progress` that differs from the stored one to change it."
+            detail = "The job is already running. To change it, send a new `progress`."
         super().__init__(current_status, revision, detail)
         self.requested = requested
 
 
 class LeaseLost(Conflict):
-    default_detail = "The `Lease-Token` is missing or does not match the job's current lease. Stop working on the job."
+    default_detail = (
+        "The `Lease-Token` is missing or not valid: the job has no lease, or another worker holds it. Stop working on "
+        "the job."
+    )
 
 
 class NotLeased(Conflict):
@@ -173,12 +181,16 @@ class Overloaded(JobStateError):
 
 
 class Draining(JobStateError):
-    """No job is created or claimed and no request waits: a drain is on, or the process stops. Running jobs continue."""
+    """No job is created or claimed during a drain; if `is_shutdown`, the process starts no claims, waits or streams."""
 
-    default_detail = "The service is draining: jobs cannot be created, claimed or waited for. Retry later."
+    default_detail = "Jobs cannot be created or claimed during a drain, or this process is shutting down. Retry later."
 
-    def __init__(self, retry_after: int) -> None:
-        super().__init__()
+    def __init__(self, retry_after: int, *, is_shutdown: bool = False) -> None:
+        super().__init__(
+            "This process is shutting down. Send the request again; another process or replica answers."
+            if is_shutdown
+            else "Jobs cannot be created or claimed during a drain. Running jobs continue. Retry later."
+        )
         self.retry_after = retry_after
 
 

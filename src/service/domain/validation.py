@@ -27,7 +27,7 @@ def creation_fields(
     """Return the stored fields of a new job. Raises `InvalidValue` naming the field that breaks a rule."""
     input_json = to_json("input_params", input_params)
     if input_json is None:
-        raise InvalidValue("input_params", "it is missing", ALLOWED)
+        raise InvalidValue("input_params", "missing", ALLOWED)
     return {
         "queue": constraints.QUEUE.validate("queue", queue),
         "input_params": input_json,

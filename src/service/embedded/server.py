@@ -65,7 +65,7 @@ class EmbeddedServer:
         self._release()
 
     def __str__(self) -> str:
-        return f"{self.directory.path} ({self.binary}; look with: redis-cli -s {self.directory.socket})"
+        return f"{self.directory.path} ({self.binary}; inspect: redis-cli -s {self.directory.socket})"
 
     @property
     def pid(self) -> int | None:

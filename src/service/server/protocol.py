@@ -39,7 +39,7 @@ _log = structlog.get_logger("service.access")
 
 
 class HttpProtocol(HttpToolsProtocol):
-    """One client's connection. It closes when the client sends or reads too slowly, or sends too large a head."""
+    """One client's connection. It closes when the client sends or reads too slowly, or sends too large headers."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._over_limit = False
         self._read_timeout = ReadTimeout(self.loop, settings.client_timeout_seconds, self._on_read_timeout)
         self._header_size = HeaderSize()
-        #: Whether a request has arrived in part.
+        #: Whether a request is only partly received.
         self._receiving = False
         #: Bytes of a body received after the response to its request.
         self._trailing_bytes = 0
@@ -116,7 +116,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._read_timeout.start()
 
     def _parse(self, data: bytes | memoryview) -> None:
-        """Parse `data`, including what follows heads that request an upgrade."""
+        """Parse `data`, including bytes after a request with `Upgrade`."""
         while data:
             try:
                 self.parser.feed_data(data)
@@ -149,9 +149,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._request_scheduler.schedule(super()._start_asgi_task, cycle, app)
 
     def _on_pipelined_request(self, cycle: Any) -> None:
-        """Mark `cycle`, the request before this one, as pipelined; abort the connection if it is a long poll.
+        """Mark `cycle`, the request before this one, as pipelined. If it waits, abort the connection.
 
-        uvicorn reads nothing more until the request before has its response, so it would not see the client disconnect.
+        Long polls, claims and event streams wait. uvicorn reads nothing more until the request before has its response,
+        so it would not see the client disconnect.
         """
         self._pipelined = [request for request in (*self._pipelined, cycle) if not request.response_complete]
         cycle.scope["state"][PIPELINED] = True
@@ -203,7 +204,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._write_timeout.stop()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection. While the client reads its response wait again; abort if it does not read."""
+        """Close an idle connection. If the client is still reading, wait again. If it reads nothing, abort."""
         if self.flow.write_paused:
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
@@ -221,7 +222,7 @@ class HttpProtocol(HttpToolsProtocol):
             self._reject(MALFORMED_REQUEST, msg)
 
     def _on_read_timeout(self) -> None:
-        if self.flow.read_paused:  # the service has stopped reading, not the client sending
+        if self.flow.read_paused:  # the service paused reading, so the client is not slow
             self._read_timeout.start()
         elif self.scope is None:
             self.transport.abort()

@@ -37,7 +37,7 @@ __all__ = [
     "retention_from_environment",
 ]
 
-#: The names of this machine in a `Host` header.
+#: The names and addresses of a loopback interface in a `Host` header.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 _WITHOUT_KEYS: Final = (
     "a loopback address; another one with API keys (`API_KEYS`; `jobstate key NAME --scopes SCOPES` generates one), or "

@@ -127,8 +127,7 @@ VARIABLES: Final = (
         9,
         3,
         65,
-        "Maximum connections to Redis per process. One reads events and one waits for fsync; each other one carries "
-        "many concurrent commands",
+        "Maximum connections to Redis per process. One reads events and one waits for fsync; the others run commands",
     ),
     _boolean(
         "REDIS_WAITAOF",
@@ -144,7 +143,7 @@ VARIABLES: Final = (
         "an integer from 0 (any free port) to 65535",
         "Port to listen on",
     ),
-    _integer("JOBSTATE_WORKERS", 1, 1, 64, "Number of processes that serve requests"),
+    _integer("JOBSTATE_WORKERS", 1, 1, 64, "Number of processes that serve requests, not job workers"),
     JOB_TTL_DAYS,
     JOB_TTL_SECONDS,
     _integer("MAX_BODY_BYTES", 1024 * 1024, 1024, 512 * 1024 * 1024, "Maximum size of a request body in bytes"),
@@ -187,7 +186,8 @@ VARIABLES: Final = (
         None,
         parsers.host_patterns,
         "host names such as jobs.example.org or *.example.org and addresses, separated by commas, or *",
-        "Allowed values of the `Host` header; unset: the names of this machine on a loopback address, else any",
+        "Allowed values of the `Host` header; unset: localhost, 127.0.0.1, [::1] and the address itself on a loopback "
+        "address, else any",
     ),
     Variable(
         "TRUSTED_PROXIES",

@@ -28,7 +28,8 @@ from service.store.records import (
     validate_ttl_ms,
 )
 
-#: How much longer than its lease a claim is remembered. A worker that never received the lease cannot have extended it.
+#: How much longer than its lease a claim is remembered. A retry is only possible until the unextended lease has ended,
+#: so a minute more is enough.
 CLAIM_RECORD_TTL: Final = timedelta(minutes=1)
 #: How many due jobs one claim moves to their queues, and how many expired entries it skips at the head of a queue.
 MAX_CLAIM_SCAN: Final = 1000
@@ -102,7 +103,7 @@ class LeaseManager:
     async def try_claim(
         self, queues: Sequence[str], worker: str, *, lease_seconds: int, claim_key: str | None
     ) -> tuple[Claim | None, float | None]:
-        """Claim a job like `claim_job`. Without one, return also the seconds until the next delayed job is due.
+        """Claim a job like `claim_job`. If there is no job, also return the seconds until the next delayed job is due.
 
         They are `None` if no job is delayed, or if a job was claimed.
         """
@@ -125,15 +126,15 @@ class LeaseManager:
             record_ttl,
             MAX_CLAIM_SCAN,
         ]
-        word, *reply = await self._client.run_script(scripts.CLAIM, [keys.ROOT], [*args, *queues])
-        match word:
+        outcome, *reply = await self._client.run_script(scripts.CLAIM, [keys.ROOT], [*args, *queues])
+        match outcome:
             case "DRAINING":
                 raise errors.Draining(ceil_seconds(reply[0]))
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
         time, skipped = int(reply[0]), reply[1]
         _log_skipped("claim skipped unreadable job", skipped)
-        if word == "NONE":
+        if outcome == "NONE":
             return None, max(0.0, (int(reply[2]) - time) / 1e6) if reply[2] else None
         job_id, record = reply[2].decode(), decode_hash(reply[3])
         self._observer.on_job_change(Status.RUNNING)
@@ -157,8 +158,8 @@ class LeaseManager:
             constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
         text = validation.encode_progress(progress)
         args = [validation.validate_lease_token(lease_token), _or_empty(lease_seconds), self._ttl, _or_empty(text)]
-        word, *reply = await self._run(scripts.HEARTBEAT, job_id, args)
-        match word:
+        outcome, *reply = await self._run(scripts.HEARTBEAT, job_id, args)
+        match outcome:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
             case "LEASE_LOST":
@@ -190,8 +191,8 @@ class LeaseManager:
         request = digest("release", message, delay_seconds)
         token = validation.validate_lease_token(lease_token)
         args = [change_id_for(change_id), request, self._ttl, token, _or_empty(delay_seconds)]
-        word, *reply = await self._run(scripts.RELEASE, job_id, [*args, *([] if message is None else [message])])
-        match word:
+        outcome, *reply = await self._run(scripts.RELEASE, job_id, [*args, *([] if message is None else [message])])
+        match outcome:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
             case "LEASE_LOST":
@@ -201,14 +202,15 @@ class LeaseManager:
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
         job = decode_job(job_id, decode_hash(reply[1]), int(reply[0]))
-        if word == "CHANGED":
+        if outcome == "CHANGED":
             self._observer.on_job_change(job.status)
         return job
 
     async def reap(self) -> tuple[list[ReapedJob], float | None]:
         """End up to `REAP_BATCH` expired leases; their jobs become pending, cancelled or failed.
 
-        Returns these jobs, and the seconds until the next lease expires: 0 if one has already, `None` without leases.
+        Returns these jobs, and the seconds until the next lease expires: 0 if one has already expired, `None` without
+        leases.
         """
         args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_WILL_RETRY), bytes(LEASE_EXPIRED)]
         _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, [keys.ROOT], args)

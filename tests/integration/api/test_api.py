@@ -11,6 +11,7 @@ import redis as sync_redis
 
 from service import __version__
 from service.api.problems import TYPE_PREFIX
+from service.domain import constraints
 from service.store import keys
 from tests.helpers.service_process import Service
 
@@ -363,6 +364,11 @@ def test_an_invalid_path_or_query_is_rejected_by_parameter(
     api: httpx.Client, method: str, path: str, field: str
 ) -> None:
     invalid(api.request(method, path), field)
+
+
+def test_an_invalid_id_in_the_path_is_shown_with_what_is_allowed(api: httpx.Client) -> None:
+    detail = api.get("/v1/jobs/a%20b").json()["detail"]
+    assert detail == f"`job_id`: 'a b' is not allowed; allowed: {constraints.JOB_ID.allowed}"
 
 
 @pytest.mark.parametrize("name", ["queue", "slate_id", "correlation_id"])

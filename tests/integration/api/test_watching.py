@@ -414,6 +414,7 @@ def test_a_stopping_process_rejects_long_polls(fresh: Service) -> None:
         wait_until(lambda: api.get("/ready").status_code == 503, "the shutdown")
         rejected = api.get("/v1/jobs/j?wait=30")
         assert (rejected.status_code, rejected.json()["type"]) == (503, "urn:jobstate:problem:draining")
+        assert rejected.json()["detail"].startswith("This process is shutting down.")
         assert (rejected.headers["connection"], rejected.headers["retry-after"]) == ("close", "1")
         assert api.get("/v1/jobs/j").status_code == 200
 

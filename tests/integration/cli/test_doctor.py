@@ -93,7 +93,8 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
     assert unavailable.err.startswith("Error: No connection to Redis could be made")
 
     wrong = jobstate("", "doctor", "--redis-url", "http://127.0.0.1")
-    assert (wrong.code, wrong.err.split(";")[0]) == (2, "Error: REDIS_URL='http://127.0.0.1' is not allowed")
+    shown = "Error: `--redis-url` (`REDIS_URL`): 'http://127.0.0.1' is not allowed"
+    assert (wrong.code, wrong.err.split(";")[0]) == (2, shown)
 
     newer_url = redis_url.removesuffix("/0") + "/7"
     with sync_redis.Redis.from_url(newer_url) as client:

@@ -216,6 +216,7 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
         with pytest.raises(errors.Draining) as draining:
             await call
         assert 0 < draining.value.retry_after <= 60
+        assert str(draining.value).startswith("Jobs cannot be created or claimed during a drain.")
     assert (await jobs.create_job("b", 1)).replayed
     await leases.heartbeat("a", claim.lease.token)
     await jobs.update_job_status("a", "completed", lease_token=claim.lease.token)

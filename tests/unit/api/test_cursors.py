@@ -50,7 +50,7 @@ def test_a_cursor_of_other_filters_is_rejected(encoded_filters: JobFilter) -> No
             with pytest.raises(InvalidValue) as raised:
                 cursors.decode(cursor, filters)
             assert raised.value.field == "cursor"
-            assert raised.value.allowed == "`next_cursor` of a page with them"
+            assert raised.value.allowed == "the `next_cursor` of a response with the same filters"
 
 
 def decode_or_none(cursor: str) -> int | None:

@@ -59,7 +59,15 @@ def test_an_unknown_field_is_rejected_with_the_known_fields(
 )
 def test_a_missing_field_is_rejected_by_name(struct: type[Struct], body: bytes, field: str, allowed: str) -> None:
     error = error_of(struct, body)
-    assert (error.field, error.detail, error.allowed) == (field, "it is missing", allowed)
+    assert (error.field, error.detail, error.allowed) == (field, "missing", allowed)
+
+
+@pytest.mark.parametrize(
+    ("body", "kind"),
+    [(b"[1]", "an array"), (b'"a"', "a string"), (b"1", "a number"), (b"1.5", "a number"), (b"true", "a boolean")],
+)
+def test_a_body_that_is_no_object_is_rejected_by_its_type(body: bytes, kind: str) -> None:
+    assert str(error_of(CreateJob, body)) == f"`body`: {kind} is not allowed; allowed: a JSON object"
 
 
 @pytest.mark.parametrize(

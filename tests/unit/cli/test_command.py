@@ -86,9 +86,10 @@ def test_an_invalid_variable_stops_the_start_with_a_message(args: list[str], nam
     assert "Traceback" not in result.output
 
 
-def test_an_invalid_option_stops_the_start_with_the_same_message() -> None:
+def test_an_invalid_option_stops_the_start_and_is_named_with_its_variable() -> None:
     result = run("--job-ttl-days", "366", environ={"JOB_TTL_DAYS": "7"})
-    assert (result.exit_code, result.output.split(";")[0]) == (1, "Error: JOB_TTL_DAYS='366' is not allowed")
+    shown = "Error: `--job-ttl-days` (`JOB_TTL_DAYS`): '366' is not allowed"
+    assert (result.exit_code, result.output.split(";")[0]) == (1, shown)
 
 
 def test_an_unknown_option_is_rejected() -> None:

@@ -192,6 +192,7 @@ class JobController(Controller):
     ) -> Response[Job]:
         """Change the job's status, or report progress of a running job.
 
+        `status` is required: to report progress, send `status: running` and `progress`.
         A `result` needs the status `completed`, an `error_message` needs `failed` or `cancelled`. A leased job needs
         the `Lease-Token` of its lease.
         """
@@ -273,7 +274,7 @@ async def _wait_for_change(
     """Return when the job changes, when it is finished, or after `seconds`."""
     job_watcher: JobWatcher = request.app.state.job_watcher
     if job_watcher.is_closed:  # an immediate response would make the client poll again at once
-        raise errors.Draining(RETRY_AFTER)
+        raise errors.Draining(RETRY_AFTER, is_shutdown=True)
     slot = get_slot(request.scope)
     slot.start_watching()
     watch = slot.enter_context(job_watcher.watch(job_id))

@@ -59,7 +59,7 @@ class SystemController(Controller):
     ) -> Health:
         """Return 200 while Redis accepts writes and the process is not stopping, else 503 with the reason."""
         if claim_waiter.is_closed:
-            raise errors.Draining(RETRY_AFTER)
+            raise errors.Draining(RETRY_AFTER, is_shutdown=True)
         await job_manager.ping()
         return Health("ready", __version__)
 

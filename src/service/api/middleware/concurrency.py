@@ -51,13 +51,13 @@ class ConcurrencyLimiter:
             detail = "The process has reached its connection limit (`MAX_CONNECTIONS`). Retry on a new connection."
             return Rejection(OVERLOADED, detail, {**_RETRY, "connection": "close"})
         if self.active >= self.max_active:
-            detail = f"The process handles {self.max_active} requests, its limit (`MAX_CONCURRENT_REQUESTS`)."
-            return Rejection(OVERLOADED, f"{detail} Retry later.", _RETRY)
+            limit = f"{self.max_active} concurrent requests (`MAX_CONCURRENT_REQUESTS`)"
+            return Rejection(OVERLOADED, f"The process has reached its limit of {limit}. Retry later.", _RETRY)
         return None
 
 
 class RequestSlot:
-    """One request as the limiter counts it: active, then perhaps waiting, until it is released."""
+    """The limiter's count of one request: active, then perhaps waiting, until it is released."""
 
     def __init__(self, limiter: ConcurrencyLimiter, scope: HTTPScope) -> None:
         """Count a request as active and store the slot in its state."""
@@ -72,11 +72,11 @@ class RequestSlot:
         """Count the request as waiting. Raises `Overloaded`, and `InvalidValue` if the client pipelined another one."""
         limiter = self._limiter
         if PIPELINED in self._scope["state"]:
-            raise errors.InvalidValue("connection", "another request follows on", "nothing sent behind one that waits")
+            detail = "the client sent another request on this connection"
+            raise errors.InvalidValue("connection", detail, "no pipelined request after one that waits")
         if limiter.waiting >= limiter.max_waiting:
-            raise errors.Overloaded(
-                f"{limiter.waiting} requests wait for an event, the limit (`MAX_WAITING_REQUESTS`). Retry later."
-            )
+            limit = f"{limiter.max_waiting} waiting requests (`MAX_WAITING_REQUESTS`)"
+            raise errors.Overloaded(f"The process has reached its limit of {limit}. Retry later.")
         self._decrement()
         limiter.waiting += 1
         limiter.observe(1)
@@ -84,7 +84,7 @@ class RequestSlot:
         self._is_waiting = True
 
     def start_watching(self) -> None:
-        """Count the request as waiting, and against its client's limit. Raises `TooManyWatchers` and `Overloaded`."""
+        """Count the request as waiting, and also in the client's limit. Raises `TooManyWatchers` and `Overloaded`."""
         watching, client = self._limiter.watching, client_id(self._scope)
         if watching[client] >= self._limiter.max_watching_per_client:
             raise errors.TooManyWatchers(self._limiter.max_watching_per_client)
@@ -104,7 +104,9 @@ class RequestSlot:
 
     def release(self) -> None:
         """End the request: stop counting it and exit its contexts."""
-        del self._scope["state"][SLOT]  # breaks a reference cycle, which would keep the request until a collection
+        del self._scope["state"][
+            SLOT
+        ]  # breaks a reference cycle, which would keep it until the next garbage collection
         self._decrement()
         if self._stack is not None:
             self._stack.close()

@@ -87,7 +87,7 @@ def _checked(scope: HTTPScope) -> Lines:
     host = values.get(b"host")
     if host is None:
         if scope["http_version"] not in _HOST_OPTIONAL:
-            raise InvalidValue("Host", "it is missing", _ALLOWED_HOST)
+            raise InvalidValue("Host", "missing", _ALLOWED_HOST)
     elif not _is_valid_host(host):
         raise InvalidValue("Host", "it is not valid", _ALLOWED_HOST)
     coding = values.get(b"transfer-encoding", b"chunked").lower()

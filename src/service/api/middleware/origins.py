@@ -33,8 +33,8 @@ def check_origin(scope: HTTPScope, allowed: Sequence[str]) -> Rejection | None:
         return None
     if is_same_origin(origin, get_header(scope, b"host") or ""):
         return None
-    detail = f"Pages of {origin} may not change anything here. Add the origin to `CORS_ORIGINS` to allow it."
-    return Rejection(ORIGIN_NOT_ALLOWED, detail)
+    problem = f"Web pages from the origin {origin} may not change data of this service."
+    return Rejection(ORIGIN_NOT_ALLOWED, f"{problem} Add the origin to `CORS_ORIGINS` to allow it.")
 
 
 def cors_headers(scope: HTTPScope, allowed: Sequence[str]) -> dict[str, str]:
@@ -87,7 +87,8 @@ class PreflightMiddleware:
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"origin"]
             await self._app(scope, receive, send)
         else:
-            detail = f"Pages of {origin} may not call this service. Add the origin to `CORS_ORIGINS` to allow it."
+            problem = f"Web pages from the origin {origin} may not call this service."
+            detail = f"{problem} Add the origin to `CORS_ORIGINS` to allow it."
             await send_rejection(scope, send, Rejection(ORIGIN_NOT_ALLOWED, detail))
 
     def _rejected_origin(self, scope: HTTPScope) -> str | None:

@@ -217,7 +217,9 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.JobFailed(FAILED.error_message),
     errors.JobCancelled(None),
     errors.TooManyWatchers(100),
-    errors.Overloaded("The process handles 1000 requests, its limit (`MAX_CONCURRENT_REQUESTS`). Retry later."),
+    errors.Overloaded(
+        "The process has reached its limit of 1000 concurrent requests (`MAX_CONCURRENT_REQUESTS`). Retry later."
+    ),
     errors.Draining(retry_after=60),
     errors.StoreUnreachable(f"{errors.StoreUnreachable.default_detail} (Connection refused)"),
     errors.StoreTimeout(f"{errors.StoreTimeout.default_detail} (no answer)"),
@@ -232,7 +234,8 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
 
 #: The details of problems that are not domain errors, by HTTP status.
 DETAILS: Final[Mapping[int, str]] = {
-    403: "Pages of https://other.example may not change anything here. Add the origin to `CORS_ORIGINS` to allow it.",
+    403: "Web pages from the origin https://other.example may not change data of this service. Add the origin to "
+    "`CORS_ORIGINS` to allow it.",
     406: "`Accept: text/html` does not match. Accept application/json, which this path produces.",
     413: "The body exceeds the limit of 1048576 bytes (`MAX_BODY_BYTES`). Send a smaller one.",
     408: "The request did not arrive within 30 s.",

@@ -32,10 +32,11 @@ class PendingClaim:
 
 
 class ClaimWaiter:
-    """Makes claims of this process wait for jobs.
+    """Holds the claims of this process until a job is available.
 
-    Each event wakes one waiting claim. A claim that succeeds or is cancelled wakes the next. So no event is lost, and a
-    thousand idle workers do not all query Redis for one job.
+    An event that may make a job available in one queue wakes one claim. An event without a queue wakes all. A claim
+    that succeeds or is cancelled wakes the next. So no event is lost, and a thousand idle workers do not all query
+    Redis for one job.
     """
 
     def __init__(self, reader: EventReader) -> None:
@@ -57,7 +58,7 @@ class ClaimWaiter:
         the process shuts down.
         """
         if self._closed:
-            raise Draining(RETRY_AFTER)
+            raise Draining(RETRY_AFTER, is_shutdown=True)
         if not wait_seconds:
             result, _ = await claim()
             return result
@@ -76,10 +77,10 @@ class ClaimWaiter:
         while True:
             pending.wakeup.clear()
             if self._closed:
-                raise Draining(RETRY_AFTER)
+                raise Draining(RETRY_AFTER, is_shutdown=True)
             if pending.is_disconnected:
                 return None
-            budget.set(TimeBudget())  # each attempt has the time of a whole request
+            budget.set(TimeBudget())  # each attempt gets a new deadline
             result, next_due = await claim()
             if result is not None:
                 return result
@@ -102,7 +103,7 @@ class ClaimWaiter:
         self._wake_all()
 
     def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
-        """Wake one claim for each event after which a queue may have a job to give."""
+        """Wake one claim for each event after which a queue may have a claimable job."""
         for event in events:
             if event.queue is None:
                 self._wake_all()

@@ -178,11 +178,13 @@ function scales(minHeight) {
 }
 
 /**
- * @param {unknown} _
+ * Return the labels of the time axis, none without data.
+ * @param {any} plot
  * @param {number[]} ticks
  */
-function durations(_, ticks) {
-  return ticks.map((tick) => duration(tick * 1000));
+function durations({ data }, ticks) {
+  const hasData = data[1].some((/** @type {number | null} */ value) => value !== null);
+  return ticks.map((tick) => (hasData ? duration(tick * 1000) : ""));
 }
 
 /**

@@ -115,14 +115,14 @@ function tile(status) {
  */
 function detailText(status, { running, delayed }) {
   if (status === "running")
-    return `${running.leased.toLocaleString()} with a lease, ${running.unleased.toLocaleString()} without`;
+    return `${running.leased.toLocaleString()} with an active lease, ${running.unleased.toLocaleString()} without`;
   return status === "pending" && delayed ? `${delayed.toLocaleString()} delayed` : "";
 }
 
 function oldestPending() {
   const age = timeElement(new Date(0).toISOString(), "age");
   const link = el("a", { class: "id" });
-  const node = el("small", { class: "oldest", hidden: true }, "oldest: ", link, ", ", age);
+  const node = el("small", { class: "oldest", hidden: true }, "oldest: ", link, ", waiting ", age);
   return {
     node,
     /** @param {Stats} stats */

@@ -48,7 +48,7 @@ export class ThroughputCard {
         "div",
         { class: "charts" },
         figure("Finished per minute", rate, el("ul", { class: "legend" }, ...legend)),
-        figure("Median time to finish", time, readout),
+        figure("Median time from creation to finish", time, readout),
       ),
     );
   }
