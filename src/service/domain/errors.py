@@ -78,7 +78,7 @@ class InsufficientScope(JobStateError):
 class InvalidValue(JobStateError):
     """A value that the contract does not allow; `field` names it, such as `progress.current` or `job_ids[3]`."""
 
-    default_detail = "A value breaks a rule of the contract; nothing was written. `errors` names each one."
+    default_detail = "A value breaks a rule of the contract; nothing was written. `errors` says which."
 
     def __init__(self, field: str, detail: str, allowed: str) -> None:
         super().__init__(f"`{field}`: {detail}; allowed: {allowed}")
