@@ -38,8 +38,8 @@ def states() -> list[str]:
 def variables() -> list[str]:
     """Return the table of the settings."""
     rows = [
-        f"| `{name}` | {f'`{default}`' if default else ''} | {allowed} | {description} |"
-        for name, default, _, allowed, description, _ in VARIABLES
+        f"| `{one.name}` | {f'`{one.default}`' if one.default else ''} | {one.allowed} | {one.description} |"
+        for one in VARIABLES
     ]
     return ["| variable | default | allowed | description |", "| --- | --- | --- | --- |", *rows]
 

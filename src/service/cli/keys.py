@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from service.domain.api_keys import Scope, generate_key, hash_key
-from service.settings.parsers import API_KEY_NAME
+from service.settings.formats import API_KEY_NAME
 
 
 class ScopeList(click.ParamType[str]):

@@ -5,7 +5,8 @@ from typing import Any, Final, TypeVar
 
 import click
 
-from service.settings import VARIABLES, SettingsError, Variable
+from service.settings import SettingsError
+from service.settings.variables import Variable
 
 C = TypeVar("C", bound=Callable[..., Any])
 
@@ -20,7 +21,9 @@ def options(*variables: Variable) -> Callable[[C], C]:
         for variable in reversed(variables):
             default = f"[{variable.name}; default: {variable.default or 'none'}]"
             text = f"{variable.description}. Allowed: {variable.allowed}  {default}"
-            command = click.option(f"--{option_name(variable)}", variable.name, metavar="VALUE", help=text)(command)
+            command = click.option(f"--{option_name(variable.name)}", variable.name, metavar="VALUE", help=text)(
+                command
+            )
         return command
 
     return decorator
@@ -35,12 +38,11 @@ def merge_environment(environ: Mapping[str, str], options: Mapping[str, str | No
 
 def describe(error: SettingsError, options: Mapping[str, str | None]) -> str:
     """Return the text of an error for people; it names the option if the value comes from the command line."""
-    variable = next((one for one in VARIABLES if one.name == error.name and options.get(one.name)), None)
-    if variable is None:
+    if not options.get(error.name):
         return str(error)
-    return f"`--{option_name(variable)}` (`{error.name}`): {str(error).removeprefix(error.name + '=')}"
+    return f"`--{option_name(error.name)}` (`{error.name}`): {str(error).removeprefix(error.name + '=')}"
 
 
-def option_name(variable: Variable) -> str:
+def option_name(variable: str) -> str:
     """Return the name of the option for a variable, without the dashes in front."""
-    return variable.field.replace("_", "-")
+    return variable.removeprefix("JOBSTATE_").lower().replace("_", "-")

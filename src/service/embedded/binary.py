@@ -6,7 +6,9 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from service.embedded.errors import EmbeddedServerError
 
@@ -20,25 +22,30 @@ HELP: Final = (
 )
 
 
-class Binary(NamedTuple):
-    """A server program: its path, product (`valkey` or `redis`) and version."""
+class ServerInfo(msgspec.Struct, frozen=True):
+    """The product (`valkey` or `redis`) and the version of a server."""
 
-    path: Path
     product: str
     version: tuple[int, int, int]
 
     def __str__(self) -> str:
         return f"{self.product} {'.'.join(map(str, self.version))}"
 
-    def can_read_data_from(self, product: str, version: tuple[int, int, int]) -> bool:
-        """Return whether this server can read data written by `version` of `product`.
+    def can_read_data_of(self, writer: "ServerInfo") -> bool:
+        """Return whether this server can read data written by `writer`.
 
         A server reads the data of its own product up to its own version. Valkey forked from Redis 7.2.4 and reads the
         data of Redis up to 7.2.
         """
-        if product == self.product:
-            return version <= self.version
-        return product == "redis" and version < (7, 3, 0)
+        if writer.product == self.product:
+            return writer.version <= self.version
+        return writer.product == "redis" and writer.version < (7, 3, 0)
+
+
+class Binary(ServerInfo, frozen=True):
+    """A server program."""
+
+    path: Path
 
 
 def find() -> Binary:
@@ -79,4 +86,4 @@ def _identify(path: Path) -> Binary | None:
     if match is None:
         return None
     product = "valkey" if "valkey" in output.lower() else "redis"
-    return Binary(path, product, (int(match[1]), int(match[2]), int(match[3])))
+    return Binary(product, (int(match[1]), int(match[2]), int(match[3])), path)

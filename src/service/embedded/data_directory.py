@@ -11,22 +11,12 @@ from urllib.parse import quote
 
 import msgspec
 
-from service.embedded.binary import Binary
+from service.embedded.binary import Binary, ServerInfo
 from service.embedded.errors import EmbeddedServerError
 from service.embedded.permissions import refuse_replaceable, restrict_to_owner
 
 #: Maximum bytes of a unix socket's path on every platform (macOS: 104 with the final zero byte, unix(4)).
 SOCKET_PATH_LIMIT: Final = 100
-
-
-class ServerInfo(msgspec.Struct, frozen=True):
-    """The server that last opened a directory."""
-
-    product: str
-    version: tuple[int, int, int]
-
-    def __str__(self) -> str:
-        return f"{self.product} {'.'.join(map(str, self.version))}"
 
 
 class DataDirectory:
@@ -87,7 +77,7 @@ class DataDirectory:
             raise EmbeddedServerError(
                 f"{self._server_info_file} cannot be read: {error}. Restore it from a backup."
             ) from error
-        if not binary.can_read_data_from(writer.product, writer.version):
+        if not binary.can_read_data_of(writer):
             raise EmbeddedServerError(
                 f"The jobs in {self.path} were written by {writer}. {binary} ({binary.path}) cannot read them. "
                 f"They are unchanged. Install {writer} or later, or set `JOBSTATE_DATA` to an empty directory."

@@ -5,118 +5,147 @@ from collections.abc import Mapping
 from datetime import timedelta
 from ipaddress import ip_address
 from pathlib import Path
-from typing import Final
+from typing import Annotated, Final, Literal
 
-from msgspec import Struct
+from msgspec import Meta, Struct, structs
 
-from service.domain.api_keys import ApiKey
-from service.domain.rate_limits import RateLimit
-from service.settings import parsers
-from service.settings.env_vars import (
-    API_KEYS,
-    API_KEYS_FILE,
-    JOB_TTL_DAYS,
-    JOB_TTL_SECONDS,
-    MAX_RETENTION,
-    REDIS_HOST,
-    REDIS_PORT,
-    REDIS_URL,
-    VARIABLES,
-    SettingsError,
-    Variable,
-)
+from service.settings import formats
 from service.settings.redis_url import redact_url
+from service.settings.variables import Env, SettingsError, Variable, read
 
-__all__ = [
-    "MAX_RETENTION",
-    "VARIABLES",
-    "Settings",
-    "SettingsError",
-    "Variable",
-    "redact_url",
-    "retention_from_environment",
-]
+__all__ = ["MAX_RETENTION", "VARIABLES", "Settings", "SettingsError", "redact_url", "retention_from_environment"]
 
+MAX_RETENTION: Final = timedelta(days=365)
 #: The names and addresses of a loopback interface in a `Host` header.
 LOOPBACK: Final = ("localhost", "127.0.0.1", "[::1]")
 _WITHOUT_KEYS: Final = (
     "a loopback address; another one with API keys (`API_KEYS`; `jobstate key NAME --scopes SCOPES` generates one), or "
     "with `ALLOW_ANONYMOUS=1`, which gives every client that reaches the port full access"
 )
+_PORT: Final = "an integer from 0 (any free port) to 65535"
+_REDIS_PORT: Final = "an integer from 1 to 65535, together with `REDIS_HOST`"
+
+_Count = Annotated[int, Meta(ge=1, le=1_000_000)]
+_Seconds = Annotated[int, Meta(ge=1, le=3600)]
+_RetentionSeconds = Annotated[int, Meta(ge=1, le=int(MAX_RETENTION.total_seconds()))]
 
 
 class Settings(Struct, frozen=True, kw_only=True):
-    """The settings of the service; `VARIABLES` describes each."""
+    """The settings of the service. Each field declares a variable of the same name, as `Variable` describes."""
 
-    #: None: the embedded server.
-    redis_url: str | None
-    redis_max_connections: int
-    redis_waitaof: bool
-    data: Path
-    host: str
-    port: int
-    workers: int
-    ttl: timedelta
-    max_body_bytes: int
-    max_connections: int
-    max_concurrent_requests: int
-    max_waiting_requests: int
-    max_watchers_per_client: int
-    client_timeout_seconds: int
-    keep_alive_seconds: int
-    shutdown_drain_seconds: int
-    #: Empty: requests need no API key.
-    api_keys: tuple[ApiKey, ...]
-    allow_anonymous: bool
+    #: Also that of `redis_host` and `redis_port`. None: the embedded server.
+    redis_url: Annotated[
+        formats.RedisUrl, "URL of Redis; overrides `REDIS_HOST`. Without both, the embedded server is started"
+    ] = None
+    redis_host: Annotated[formats.Host, "Host of Redis"] | None = None
+    redis_port: Annotated[int, Meta(ge=1, le=65535), Env(allowed=_REDIS_PORT), "Port of Redis"] = 6379
+    redis_max_connections: Annotated[
+        int,
+        Meta(ge=3, le=65),
+        "Maximum connections to Redis per process. One reads events and one waits for fsync; the others run commands",
+    ] = 9
+    redis_waitaof: Annotated[
+        formats.Flag,
+        "Whether a change is acknowledged only after Redis has synced it to disk (`WAITAOF`, Redis 7.2 or later). "
+        "With `appendfsync everysec` this takes up to a second",
+    ] = False
+    data: Annotated[
+        formats.Directory, Env("JOBSTATE_DATA", default="./.jobstate"), "Data directory of the embedded server"
+    ] = Path("./.jobstate")
+    host: Annotated[formats.Host, Env("JOBSTATE_HOST"), "Address to listen on"] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535), Env("JOBSTATE_PORT", allowed=_PORT), "Port to listen on"] = 8000
+    workers: Annotated[
+        int, Meta(ge=1, le=64), Env("JOBSTATE_WORKERS"), "Number of processes that serve requests, not job workers"
+    ] = 1
+    job_ttl_days: Annotated[int, Meta(ge=1, le=MAX_RETENTION.days), "Days that a job is kept after its last change"] = 7
+    job_ttl_seconds: Annotated[_RetentionSeconds, "The same in seconds; overrides `JOB_TTL_DAYS`"] | None = None
+    max_body_bytes: Annotated[int, Meta(ge=1024, le=512 * 1024**2), "Maximum size of a request body in bytes"] = 1024**2
+    max_connections: Annotated[_Count, "Maximum client connections per process"] = 2000
+    max_concurrent_requests: Annotated[_Count, "Maximum concurrent requests per process"] = 1000
+    max_waiting_requests: Annotated[
+        _Count,
+        "Maximum long polls, event streams and waiting claims per process; they do not count as concurrent requests",
+    ] = 1000
+    max_watchers_per_client: Annotated[
+        _Count,
+        "Maximum long polls and event streams of one client per process. A client is an API key, or else an address",
+    ] = 100
+    client_timeout_seconds: Annotated[
+        _Seconds, "Timeout for a client to send a request, and to read a part of the response"
+    ] = 30
+    keep_alive_seconds: Annotated[_Seconds, "How long an idle connection stays open"] = 75
+    shutdown_drain_seconds: Annotated[
+        int, Meta(ge=0, le=600), "How long a shutdown waits for leases to end and for requests to finish"
+    ] = 90
+    #: Also those of `api_keys_file`. Empty: requests need no API key.
+    api_keys: Annotated[formats.ApiKeys, "Hashes of the allowed API keys; unset: requests need no key"] = ()
+    api_keys_file: Annotated[formats.ApiKeysFile, "File with more API keys, such as a secret of a container"] = ()
+    allow_anonymous: Annotated[
+        formats.Flag,
+        "Whether to listen on a non-loopback address without API keys. Every client that reaches the port then has "
+        "full access",
+    ] = False
     #: None: any.
-    allowed_hosts: tuple[str, ...] | None
-    trusted_proxies: tuple[str, ...]
-    cors_origins: tuple[str, ...]
-    rate_limit: RateLimit | None
-    log_level: str
-    log_format: str | None
+    allowed_hosts: Annotated[
+        formats.HostPatterns,
+        "Allowed values of the `Host` header; unset: localhost, 127.0.0.1, [::1] and the address itself on a loopback "
+        "address, else any",
+    ] = None
+    trusted_proxies: Annotated[
+        formats.Proxies, "Proxies whose `X-Forwarded-For`, `-Proto`, `-Host` and `-Prefix` headers are trusted"
+    ] = ()
+    cors_origins: Annotated[formats.Origins, "Origins whose pages may call the service"] = ()
+    rate_limit: Annotated[
+        formats.Limit,
+        Env(default="off"),
+        "Maximum requests of one client over all processes and replicas. A client is an API key, or else an address",
+    ] = None
+    log_level: Annotated[Literal["debug", "info", "warning", "error"], "Lowest level that is logged"] = "info"
+    log_format: (
+        Annotated[Literal["json", "console"], "Format of the log; unset: console on a terminal, else json"] | None
+    ) = None
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> "Settings":
         """Return the settings; an empty variable counts as unset. Raises `SettingsError` for the first invalid one."""
-        values = {var.field: var.read(environ) for var in VARIABLES if var.field in cls.__struct_fields__}
-        derived = {
-            "redis_url": _redis_url(environ),
-            "ttl": retention_from_environment(environ),
-            "allowed_hosts": _allowed_hosts(values["allowed_hosts"], values["host"]),
-            "api_keys": _api_keys(environ),
-        }
-        settings = cls(**{**values, **derived})
-        if not (settings.api_keys or settings.allow_anonymous or _is_loopback(settings.host)):
+        if environ.get("REDIS_URL", "").strip():
+            environ = {**environ, "REDIS_PORT": ""}  # without effect then, and Kubernetes may inject an address
+        values = read(VARIABLES, environ)
+        if "redis_port" in values and "redis_host" not in values:
+            allowed = "only together with `REDIS_HOST`; set it, or unset this variable"
+            raise SettingsError("REDIS_PORT", environ["REDIS_PORT"], allowed)
+        settings = cls(**values)
+        api_keys = settings.api_keys + settings.api_keys_file
+        if not formats.are_unique(api_keys):
+            allowed = "names and keys that are not in `API_KEYS`"
+            raise SettingsError("API_KEYS_FILE", environ["API_KEYS_FILE"], allowed)
+        if not (api_keys or settings.allow_anonymous or _is_loopback(settings.host)):
             raise SettingsError("JOBSTATE_HOST", settings.host, _WITHOUT_KEYS)
-        return settings
+        return structs.replace(
+            settings, api_keys=api_keys, redis_url=_redis_url(settings), allowed_hosts=_allowed_hosts(settings)
+        )
+
+    @property
+    def ttl(self) -> timedelta:
+        """How long a job is kept after its last change."""
+        seconds = self.job_ttl_seconds
+        return timedelta(days=self.job_ttl_days) if seconds is None else timedelta(seconds=seconds)
+
+
+#: Every variable that the service reads, in the order of the documentation.
+VARIABLES: Final = tuple(map(Variable, structs.fields(Settings)))
 
 
 def retention_from_environment(environ: Mapping[str, str] = os.environ) -> timedelta:
     """Return how long a job is kept after its last change. Raises `SettingsError`."""
-    days, seconds = JOB_TTL_DAYS.read(environ), JOB_TTL_SECONDS.read(environ)
-    return timedelta(days=days) if seconds is None else timedelta(seconds=seconds)
+    return Settings(**read((one for one in VARIABLES if one.field.startswith("job_ttl_")), environ)).ttl
 
 
-def _redis_url(environ: Mapping[str, str]) -> str | None:
-    url, host = REDIS_URL.read(environ), REDIS_HOST.read(environ)
-    if url is not None:
-        return str(url)
-    port = REDIS_PORT.read(environ)
-    if host is not None:
-        return f"redis://{f'[{host}]' if ':' in host else host}:{port}/0"
-    if environ.get(REDIS_PORT.name, "").strip():
-        allowed = "only together with `REDIS_HOST`; set it, or unset this variable"
-        raise SettingsError(REDIS_PORT.name, environ[REDIS_PORT.name], allowed)
-    return None
-
-
-def _api_keys(environ: Mapping[str, str]) -> tuple[ApiKey, ...]:
-    keys = (API_KEYS.read(environ) or ()) + (API_KEYS_FILE.read(environ) or ())
-    if not parsers.are_unique(keys):
-        allowed = "names and keys that are not in `API_KEYS`"
-        raise SettingsError(API_KEYS_FILE.name, environ[API_KEYS_FILE.name], allowed)
-    return keys
+def _redis_url(settings: Settings) -> str | None:
+    host = settings.redis_host
+    if settings.redis_url is not None or host is None:
+        return settings.redis_url
+    return f"redis://{f'[{host}]' if ':' in host else host}:{settings.redis_port}/0"
 
 
 def _is_loopback(host: str) -> bool:
@@ -126,9 +155,10 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _allowed_hosts(hosts: tuple[str, ...] | None, listen_host: str) -> tuple[str, ...] | None:
+def _allowed_hosts(settings: Settings) -> tuple[str, ...] | None:
     """Return the allowed hosts, or `None` for any; on loopback the default protects against DNS rebinding."""
+    hosts, host = settings.allowed_hosts, settings.host
     if hosts is None:
-        own = f"[{listen_host}]" if ":" in listen_host else listen_host
-        return tuple(dict.fromkeys((*LOOPBACK, own))) if _is_loopback(listen_host) else None
+        own = f"[{host}]" if ":" in host else host
+        return tuple(dict.fromkeys((*LOOPBACK, own))) if _is_loopback(host) else None
     return None if "*" in hosts else hosts

@@ -160,7 +160,7 @@ def test_data_of_a_newer_server_is_rejected_and_unchanged(
     before = make_jobs(service.url)
     service.stop()
     current = find()
-    older = Binary(current.path, current.product, (7, 0, 0))
+    older = Binary(current.product, (7, 0, 0), current.path)
     monkeypatch.setattr("service.embedded.server.find", lambda: older)
 
     with (

@@ -12,12 +12,16 @@ from service.store.pool import create_pool
 
 DEFAULTS: dict[str, Any] = {
     "redis_url": None,
+    "redis_host": None,
+    "redis_port": 6379,
     "redis_max_connections": 9,
     "redis_waitaof": False,
     "data": Path("./.jobstate"),
     "host": "127.0.0.1",
     "port": 8000,
     "workers": 1,
+    "job_ttl_days": 7,
+    "job_ttl_seconds": None,
     "ttl": timedelta(days=7),
     "max_body_bytes": 1024 * 1024,
     "max_connections": 2000,
@@ -28,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "keep_alive_seconds": 75,
     "shutdown_drain_seconds": 90,
     "api_keys": (),
+    "api_keys_file": (),
     "allow_anonymous": False,
     "allowed_hosts": ("localhost", "127.0.0.1", "[::1]"),
     "trusted_proxies": (),
@@ -64,6 +69,7 @@ GOOD = [
     ("JOB_TTL_DAYS", "1", "ttl", timedelta(days=1)),
     ("JOB_TTL_DAYS", "365", "ttl", timedelta(days=365)),
     ("JOB_TTL_DAYS", " 30 ", "ttl", timedelta(days=30)),
+    ("JOB_TTL_DAYS", "0" * 11 + "7", "ttl", timedelta(days=7)),
     ("JOB_TTL_SECONDS", "1", "ttl", timedelta(seconds=1)),
     ("JOB_TTL_SECONDS", "31536000", "ttl", timedelta(days=365)),
     ("MAX_BODY_BYTES", "1024", "max_body_bytes", 1024),
@@ -103,9 +109,9 @@ GOOD = [
     ("LOG_FORMAT", "json", "log_format", "json"),
     ("LOG_FORMAT", "Console", "log_format", "console"),
 ]
-NO_NUMBERS = ["1.5", "-1", "seven", "1e1", "0x7", "1_0", "٣", "7 days", "9" * 5000]
+NO_NUMBERS = ["1.5", "1.0", "-1", "+7", "seven", "1e1", "0x7", "1_0", "٣", "7 days", "9" * 5000, "0" * 12 + "7"]
 BAD = [
-    *(("ALLOW_ANONYMOUS", word) for word in ["yes", "2", "true"]),
+    *(("ALLOW_ANONYMOUS", word) for word in ["yes", "2", "true", "True", "00", "01", "1.0", "null"]),
     *(("API_KEYS_FILE", path) for path in ["/nowhere/keys", "/", "/dev/null"]),
     *(
         ("REDIS_URL", url)
@@ -139,9 +145,11 @@ BAD = [
     *(("KEEP_ALIVE_SECONDS", seconds) for seconds in [*NO_NUMBERS, "0", "3601"]),
     *(("ALLOWED_HOSTS", hosts) for hosts in ["http://a.org", "a.org:80", "a b", "*a.org", "a.*", "[::1"]),
     *(("TRUSTED_PROXIES", proxies) for proxies in ["proxy", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.1:80"]),
-    *(("LOG_LEVEL", level) for level in ["trace", "20", "critical"]),
-    *(("LOG_FORMAT", form) for form in ["text", "logfmt"]),
+    *(("LOG_LEVEL", level) for level in ["trace", "20", "critical", "null"]),
+    *(("LOG_FORMAT", form) for form in ["text", "logfmt", "null", "none"]),
 ]
+#: The fields that these variables set in addition to the one that follows from them.
+RAW = {"REDIS_HOST": str, "JOB_TTL_DAYS": int, "JOB_TTL_SECONDS": int}
 ALLOWED = {variable.name: variable.allowed for variable in VARIABLES}
 
 
@@ -149,15 +157,20 @@ def short(value: Any) -> str:
     return str(value)[:40]
 
 
+def values_of(settings: Settings) -> dict[str, Any]:
+    return {field: getattr(settings, field) for field in (*settings.__struct_fields__, "ttl")}
+
+
 def test_without_any_variable_every_setting_has_its_default() -> None:
     settings = Settings.from_environment({})
-    assert {field: getattr(settings, field) for field in settings.__struct_fields__} == DEFAULTS
+    assert values_of(settings) == DEFAULTS
 
 
 @pytest.mark.parametrize(("name", "text", "field", "expected"), GOOD)
 def test_a_variable_sets_its_field_and_nothing_else(name: str, text: str, field: str, expected: Any) -> None:
     settings = Settings.from_environment({name: text})
-    assert {one: getattr(settings, one) for one in settings.__struct_fields__} == {**DEFAULTS, field: expected}
+    raw = {name.lower(): RAW[name](text)} if name in RAW else {}
+    assert values_of(settings) == {**DEFAULTS, **raw, field: expected}
 
 
 @pytest.mark.parametrize(("name", "text"), BAD, ids=short)
@@ -172,6 +185,16 @@ def test_an_invalid_variable_is_rejected_with_name_value_and_what_is_allowed(nam
 @pytest.mark.parametrize("nothing", ["", "  "])
 def test_an_empty_variable_counts_as_unset(name: str, nothing: str) -> None:
     assert Settings.from_environment({name: nothing}) == Settings.from_environment({})
+
+
+def test_every_variable_is_described_and_says_what_is_allowed() -> None:
+    assert all(type(text) is str and text for one in VARIABLES for text in (one.description, one.allowed))
+
+
+def test_every_default_is_allowed_and_its_text_gives_the_same_settings() -> None:
+    texts = {variable.name: variable.default for variable in VARIABLES if variable.default}
+    assert len(texts) > 15
+    assert Settings.from_environment({**texts, "REDIS_HOST": "h"}) == Settings.from_environment({"REDIS_HOST": "h"})
 
 
 def test_every_variable_is_tested_here() -> None:
@@ -229,6 +252,12 @@ def test_other_variables_that_kubernetes_injects_have_no_effect() -> None:
     }
     assert Settings.from_environment(injected) == Settings.from_environment({})
     assert not set(injected) & {one.name for one in VARIABLES}
+
+
+@pytest.mark.parametrize("port", ["6380", "tcp://10.0.0.1:6379"])
+def test_a_redis_port_has_no_effect_with_a_redis_url(port: str) -> None:
+    environ = {"REDIS_URL": "redis://far"}
+    assert Settings.from_environment({**environ, "REDIS_PORT": port}) == Settings.from_environment(environ)
 
 
 def test_a_redis_url_overrides_a_host() -> None:
