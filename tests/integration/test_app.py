@@ -127,3 +127,10 @@ def test_the_retention_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
 def test_a_pool_that_decodes_responses_is_rejected() -> None:
     with pytest.raises(ValueError, match="decode_responses=False"):
         JobStateManager(ConnectionPool.from_url("redis://127.0.0.1:1/0", decode_responses=True))
+
+
+def test_a_manager_with_a_client_takes_no_observer_and_no_waitaof_of_its_own() -> None:
+    client = StoreClient(ConnectionPool.from_url("redis://127.0.0.1:1/0"))
+    for own in ({"observer": NullObserver()}, {"waitaof": True}):
+        with pytest.raises(ValueError, match="pass them to it"):
+            JobStateManager(client, ttl=timedelta(days=1), **own)  # type: ignore[arg-type]

@@ -13,6 +13,8 @@ from service.store import keys
 WAITAOF_TIMEOUT_MS: Final = 1200
 #: Milliseconds until the marker key expires.
 MARKER_TTL_MS: Final = 60_000
+#: Seconds between two cancellations of a wait: up to Python 3.11 `wait_for`, in redis-py, may swallow one.
+CANCEL_INTERVAL: Final = 0.2
 
 
 class FsyncWaiter:
@@ -44,10 +46,10 @@ class FsyncWaiter:
 
     async def aclose(self) -> None:
         """End all waits; their callers get a `ConnectionError`."""
-        if self._task is None:
-            return
-        self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
+        task = self._task
+        while task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_INTERVAL)
         for waiting in (self._current, self._next):
             if waiting is not None and not waiting.done():
                 _fail(waiting, ConnectionError("closed"))
