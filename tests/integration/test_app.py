@@ -13,7 +13,9 @@ from redis.asyncio import ConnectionPool, Redis
 from service import job_manager
 from service.app import create_app
 from service.settings import Settings, SettingsError
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
+from service.store.observer import NullObserver
 
 
 def settings(**environment: str) -> Settings:

@@ -63,7 +63,7 @@ async def test_a_manager_for_each_call_opens_no_connection_for_each_call(
     assert (await redis.info("stats"))["total_connections_received"] <= before + 1
 
 
-async def test_a_closed_client_ends_its_calls_and_those_of_other_clients_are_sent_again(
+async def test_the_calls_of_other_clients_of_the_pool_outlive_a_closed_client(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
     closing, other = StoreClient(pool), JobStateManager(pool, ttl=DAY)
@@ -74,3 +74,13 @@ async def test_a_closed_client_ends_its_calls_and_those_of_other_clients_are_sen
                 await closing.aclose()
                 while any(now == then for now, then in zip(ended, before, strict=True)):  # noqa: ASYNC110
                     await asyncio.sleep(0.01)
+
+
+async def test_a_closed_client_holds_no_connection_and_leaves_no_task(
+    pool: BlockingConnectionPool, redis: Redis
+) -> None:
+    tasks, client = asyncio.all_tasks(), StoreClient(pool)
+    await client.read(["TIME"])
+    assert asyncio.all_tasks() > tasks
+    await client.aclose()
+    assert asyncio.all_tasks() == tasks

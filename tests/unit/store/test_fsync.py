@@ -1,19 +1,21 @@
 import asyncio
-from typing import Any
 
 import pytest
 from redis.exceptions import ConnectionError
 
 from service.store import fsync
+from service.store.client import StoreClient
 from service.store.fsync import FsyncWaiter
-from service.store.pool import create_pool
+from service.store.pool import create_pool, shared
 
 
 @pytest.mark.parametrize("swallowed", [0, 1])
-async def test_closing_ends_the_current_wait_and_the_next_one(monkeypatch: pytest.MonkeyPatch, swallowed: int) -> None:
+async def test_a_closed_client_ends_the_current_fsync_wait_and_the_next_one(
+    monkeypatch: pytest.MonkeyPatch, swallowed: int
+) -> None:
     started = asyncio.Event()
 
-    async def hang() -> None:
+    async def hang(_: FsyncWaiter) -> None:
         nonlocal swallowed
         started.set()
         try:
@@ -25,14 +27,15 @@ async def test_closing_ends_the_current_wait_and_the_next_one(monkeypatch: pytes
             await asyncio.Event().wait()
 
     monkeypatch.setattr(fsync, "CANCEL_INTERVAL", 0.01)
-    waiter: Any = FsyncWaiter(create_pool("redis://localhost:1/0"))
-    monkeypatch.setattr(waiter, "_wait_once", hang)
+    monkeypatch.setattr(FsyncWaiter, "_wait_once", hang)
+    pool = create_pool("redis://localhost:1/0")
+    client, waiter = StoreClient(pool, waitaof=True), shared(FsyncWaiter, pool)
     async with asyncio.timeout(30):
         current = asyncio.create_task(waiter.wait())
         await started.wait()
         following = asyncio.create_task(waiter.wait())
         await asyncio.sleep(0)
-        await waiter.aclose()
+        await client.aclose()
         for waiting in (current, following):
             with pytest.raises(ConnectionError, match="closed"):
                 await waiting
