@@ -135,4 +135,4 @@ def test_a_manager_with_a_client_takes_no_observer_and_no_waitaof_of_its_own() -
     client = StoreClient(ConnectionPool.from_url("redis://127.0.0.1:1/0"))
     for own in ({"observer": NullObserver()}, {"waitaof": True}):
         with pytest.raises(ValueError, match="pass them to it"):
-            JobStateManager(client, ttl=timedelta(days=1), **own)  # type: ignore[arg-type]
+            JobStateManager(client, ttl=timedelta(days=1), **own)

@@ -204,10 +204,8 @@ class LeaseManager:
         args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_WILL_RETRY), bytes(LEASE_EXPIRED)]
         _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, [keys.ROOT], args)
         _log_skipped("reap skipped unreadable job", skipped)
-        reaped = [
-            ReapedJob(job_id.decode(), Status(status.decode()))
-            for job_id, status in zip(rows[::2], rows[1::2], strict=True)
-        ]
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        reaped = [ReapedJob(job_id.decode(), Status(status.decode())) for job_id, status in pairs]
         for job in reaped:
             self._client.observer.on_job_change("lease-expired")
             self._client.observer.on_job_change(job.status)
