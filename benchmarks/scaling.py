@@ -20,6 +20,7 @@ from benchmarks.report import Report, Table
 from benchmarks.wrk import run_wrk
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
@@ -72,7 +73,7 @@ async def _measure(rounds: int, report: Report) -> None:
             await update_jobs(url, range(0, size, 10), "running")
             pool = create_pool(url)
             stack.push_async_callback(pool.disconnect)
-            stores[size] = (await stack.enter_async_context(store(url)), LeaseManager(pool, ttl=WEEK))
+            stores[size] = (await stack.enter_async_context(store(url)), LeaseManager(StoreClient(pool), ttl=WEEK))
             assert await stores[size][0].get_running_job_count() == size // 10
         smallest, largest = SIZES[0], SIZES[-1]
         columns = ("", *(f"{size:,} jobs" for size in SIZES), f"{largest:,} / {smallest:,}")

@@ -15,7 +15,7 @@ from service.background.sweeper import Sweeper
 from service.observability.metrics import Metrics
 from service.observability.tracing import instrument_store
 from service.settings import Settings
-from service.store.auto_pipeline import pipeline_of
+from service.store.client import StoreClient
 from service.store.events.claim_waiter import ClaimWaiter
 from service.store.events.job_watcher import JobWatcher
 from service.store.events.reader import EventReader
@@ -41,22 +41,18 @@ def service_lifespan(
     async def lifespan(app: Litestar) -> AsyncIterator[None]:
         pool = create_pool(redis_url, max_connections=settings.redis_max_connections)
         metrics.set_pool_size(settings.redis_max_connections)
-        observer = instrument_store(metrics)
+        client = StoreClient(pool, instrument_store(metrics), waitaof=settings.redis_waitaof)
         app.state.redis_pool = pool
         app.state.redis_client = Redis(connection_pool=pool)
-        app.state.job_manager = JobStateManager(
-            pool, ttl=settings.ttl, observer=observer, waitaof=settings.redis_waitaof
-        )
-        app.state.lease_manager = LeaseManager(
-            pool, ttl=settings.ttl, observer=observer, waitaof=settings.redis_waitaof
-        )
-        app.state.queue_manager = QueueManager(pool, observer=observer, waitaof=settings.redis_waitaof)
+        app.state.job_manager = JobStateManager(client, ttl=settings.ttl)
+        app.state.lease_manager = LeaseManager(client, ttl=settings.ttl)
+        app.state.queue_manager = QueueManager(client)
         reader = EventReader(pool)
         app.state.claim_waiter = ClaimWaiter(reader)
-        app.state.job_watcher = JobWatcher(pool, reader, observer=observer)
-        app.state.event_stream = EventStream(pool, reader, observer=observer)
+        app.state.job_watcher = JobWatcher(client, reader)
+        app.state.event_stream = EventStream(client, reader)
         limit = settings.rate_limit
-        app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=observer)
+        app.state.rate_limiter = None if limit is None else RateLimiter(client, limit)
         stopping = asyncio.Event()
         tasks = [
             asyncio.create_task(repeat(Sweeper(app.state.job_manager).run_once, stopping), name="sweeper"),
@@ -70,7 +66,7 @@ def service_lifespan(
                 task.cancel()
             await asyncio.gather(*tasks, reader.aclose(), return_exceptions=True)
             _log.info("Shutting down Redis connection")
-            await pipeline_of(pool).aclose()
+            await client.aclose()
             for close in (app.state.redis_client.aclose, pool.disconnect):
                 with contextlib.suppress(Exception):  # a failed close must not fail the shutdown
                     await close()

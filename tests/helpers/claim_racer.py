@@ -8,6 +8,7 @@ from datetime import timedelta
 from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.jobs import Claim
 from service.domain.states import Status
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
@@ -22,7 +23,8 @@ WORK = 0.02
 async def race(url: str, name: str) -> None:
     """Claim and complete jobs until every job is finished."""
     pool = create_pool(url)
-    leases, jobs = LeaseManager(pool, ttl=WEEK), JobStateManager(pool, ttl=WEEK)
+    client = StoreClient(pool)
+    leases, jobs = LeaseManager(client, ttl=WEEK), JobStateManager(client, ttl=WEEK)
     while True:
         try:
             if not await is_work_left(jobs):
@@ -36,6 +38,7 @@ async def race(url: str, name: str) -> None:
             print("lost", lost, flush=True)
         except StoreUnavailable:  # this process was paused for longer than the request timeout
             continue
+    await client.aclose()
     await pool.disconnect()
 
 

@@ -9,7 +9,6 @@ from service.domain.timestamps import parse_timestamp
 from service.store import keys
 from service.store.client import StoreClient
 from service.store.doctor import Issue, check
-from service.store.observer import NullObserver
 
 
 async def inconsistencies(redis: Redis) -> list[str]:
@@ -26,7 +25,7 @@ async def inconsistencies(redis: Redis) -> list[str]:
 
 async def doctor_issues(pool: ConnectionPool, **options: Any) -> list[Issue]:
     """Return the issues that the doctor finds, without a rate limit."""
-    return [issue async for issue in check(StoreClient(pool, NullObserver()), rate=None, **options)]
+    return [issue async for issue in check(StoreClient(pool), rate=None, **options)]
 
 
 async def _read_job(redis: Redis, name: str) -> dict[str, str]:

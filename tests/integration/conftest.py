@@ -12,6 +12,7 @@ import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.store import keys
+from service.store.client import StoreClient
 from service.store.events.reader import EventReader
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -57,6 +58,13 @@ async def pool(store_url: str) -> AsyncIterator[BlockingConnectionPool]:
 
 
 @pytest.fixture
+async def store_client(pool: BlockingConnectionPool) -> AsyncIterator[StoreClient]:
+    store_client = StoreClient(pool)
+    yield store_client
+    await store_client.aclose()
+
+
+@pytest.fixture
 async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
     client = Redis(connection_pool=pool)
     await client.flushdb()
@@ -68,15 +76,15 @@ async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) ->
 
 
 @pytest.fixture
-def jobs(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
+def jobs(store_client: StoreClient, redis: Redis) -> JobStateManager:
     """A `JobStateManager` on an empty database."""
-    return JobStateManager(pool, ttl=WEEK)
+    return JobStateManager(store_client, ttl=WEEK)
 
 
 @pytest.fixture
-def leases(pool: BlockingConnectionPool, redis: Redis) -> LeaseManager:
+def leases(store_client: StoreClient, redis: Redis) -> LeaseManager:
     """A `LeaseManager` on the same database as `jobs`."""
-    return LeaseManager(pool, ttl=WEEK)
+    return LeaseManager(store_client, ttl=WEEK)
 
 
 @pytest.fixture

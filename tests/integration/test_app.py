@@ -13,7 +13,9 @@ from redis.asyncio import ConnectionPool, Redis
 from service import job_manager
 from service.app import create_app
 from service.settings import Settings, SettingsError
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
+from service.store.observer import NullObserver
 
 
 def settings(**environment: str) -> Settings:
@@ -127,3 +129,10 @@ def test_the_retention_comes_from_the_environment(monkeypatch: pytest.MonkeyPatc
 def test_a_pool_that_decodes_responses_is_rejected() -> None:
     with pytest.raises(ValueError, match="decode_responses=False"):
         JobStateManager(ConnectionPool.from_url("redis://127.0.0.1:1/0", decode_responses=True))
+
+
+def test_a_manager_with_a_client_takes_no_observer_and_no_waitaof_of_its_own() -> None:
+    client = StoreClient(ConnectionPool.from_url("redis://127.0.0.1:1/0"))
+    for own in ({"observer": NullObserver()}, {"waitaof": True}):
+        with pytest.raises(ValueError, match="pass them to it"):
+            JobStateManager(client, ttl=timedelta(days=1), **own)

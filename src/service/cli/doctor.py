@@ -24,7 +24,6 @@ from service.server.signals import end_as_sigint
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
 from service.store.client import StoreClient
 from service.store.doctor import RATE, CheckStats, Issue, check
-from service.store.observer import NullObserver
 from service.store.pool import create_pool
 from service.store.queries import store_health
 
@@ -176,12 +175,13 @@ def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
 
 async def _check(redis_url: str, repair: bool, rate: float, report: Report) -> None:
     pool = create_pool(redis_url, max_connections=2)
-    client = StoreClient(pool, NullObserver())
+    client = StoreClient(pool)
     try:
         async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
             report.add(issue)
         report.durability = await _durability(client)
     finally:
+        await client.aclose()
         await pool.disconnect()
 
 

@@ -37,8 +37,6 @@ PATIENCE: Final = 1.5
 #: sends with, swallows a cancellation that arrives as it finishes.
 SECOND_BELL: Final = 0.2
 
-_ATTRIBUTE: Final = "_auto_pipeline"
-
 _Read = Callable[[], Awaitable[Any]]
 
 
@@ -89,10 +87,11 @@ class AutoPipeline:
 
     async def aclose(self) -> None:
         """Cancel all calls and open no more connections; waiting callers get a `ConnectionError`."""
-        lines = [line for line in self._lines if line is not None]
-        for line in lines:
-            line.cancel()
-        await asyncio.gather(*lines, return_exceptions=True)
+        lines = {line for line in self._lines if line is not None}
+        while lines:
+            for line in lines:
+                line.cancel()
+            _, lines = await asyncio.wait(lines, timeout=SECOND_BELL)
         _fail(self._waiting, redis_errors.ConnectionError("closed"))
         self._waiting.clear()
 
@@ -165,14 +164,6 @@ class AutoPipeline:
             if not question.answer.done():
                 batch.append(question)
         return batch
-
-
-def pipeline_of(pool: ConnectionPool) -> AutoPipeline:
-    """Return the pipeline of a pool, which all users of the pool share."""
-    pipeline: AutoPipeline | None = vars(pool).get(_ATTRIBUTE)
-    if pipeline is None:
-        vars(pool)[_ATTRIBUTE] = pipeline = AutoPipeline(pool)
-    return pipeline
 
 
 async def _exchange(connection: AbstractConnection, batch: Sequence[_Question]) -> None:

@@ -12,12 +12,13 @@ from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import errors
 from service.store import probe
-from service.store.auto_pipeline import PATIENCE, pipeline_of
+from service.store.auto_pipeline import PATIENCE, AutoPipeline
 from service.store.data_version import check_supported
 from service.store.deadlines import REQUEST_TIMEOUT, budget
-from service.store.fsync import fsync_waiter_of
+from service.store.fsync import FsyncWaiter
 from service.store.keys import VERSION
-from service.store.observer import Observer
+from service.store.observer import NullObserver, Observer
+from service.store.pool import shared
 from service.store.records import time_reply_to_micros
 from service.store.redis_errors import map_error, parse_reply, to_domain_error
 from service.store.scripts import Script
@@ -67,22 +68,35 @@ class ServerClock:
 
 
 class StoreClient:
-    """Runs scripts and read commands over a shared pipeline, each with a timeout and one retry."""
+    """Runs scripts and read commands over a pipeline, each with a timeout and one retry.
 
-    def __init__(self, pool: ConnectionPool, observer: Observer, *, waitaof: bool = False) -> None:
+    A process creates one and gives it to everything that uses Redis.
+    """
+
+    def __init__(self, pool: ConnectionPool, observer: Observer | None = None, *, waitaof: bool = False) -> None:
         """Use `pool` and report calls to `observer`. With `waitaof` a change returns once it is on the disk of Redis.
 
         Raises `ValueError` if `pool` decodes replies, because JSON must stay bytes.
         """
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; create it with decode_responses=False")
-        self._pipeline = pipeline_of(pool)
-        self._fsync = fsync_waiter_of(pool) if waitaof else None
-        self._observer = observer
-        self._clock = ServerClock()
-        self._pool = pool
+        #: Also receives the changes of jobs, from those who make them.
+        self.observer: Observer = observer or NullObserver()
         #: For rare commands, and for its conversions of replies.
         self.redis: Redis = Redis(connection_pool=pool)
+        self._pool = pool
+        self._pipeline = shared(AutoPipeline, pool)
+        self._fsync = shared(FsyncWaiter, pool) if waitaof else None
+        self._clock = ServerClock()
+
+    async def aclose(self) -> None:
+        """End the calls that are under way, and release their connections. The pool stays open.
+
+        Other clients of the pool send theirs again.
+        """
+        await self._pipeline.aclose()
+        if self._fsync is not None:
+            await self._fsync.aclose()
 
     async def run_script(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
         """Run a script in one round trip and return its reply: a word of `script.replies`, then the values.
@@ -128,14 +142,6 @@ class StoreClient:
         now = parse_reply("TIME", time_reply_to_micros, time)
         check_supported(version)
         self._clock.set(now)
-
-    async def read_raw(self, *commands: tuple[str, ...]) -> list[Any]:
-        """Run read commands in one round trip and return the unconverted replies. Raises like `run_script`."""
-
-        async def send(deadline: float) -> list[Any]:
-            return _raise_errors(await self._pipeline.ask(*commands, until=deadline))
-
-        return await self.call("read", send)
 
     async def read(self, *commands: Sequence[str], isolate_errors: bool = False) -> list[Any]:
         """Run read commands in one round trip and return the replies as redis-py converts them.
@@ -183,7 +189,7 @@ class StoreClient:
 
         The observer receives `name`, and the `outcome` of the reply or the class name of the error.
         """
-        self._observer.on_call_start()
+        self.observer.on_call_start()
         started, result, request_budget = time.perf_counter(), "CancelledError", budget.get()
         try:
             left = time_limit if request_budget is None else request_budget.within(time_limit)
@@ -199,7 +205,7 @@ class StoreClient:
             raise
         finally:
             seconds = time.perf_counter() - started
-            self._observer.on_call_end(name, result, seconds)
+            self.observer.on_call_end(name, result, seconds)
             if request_budget is not None:
                 request_budget.spend(seconds)
         return reply

@@ -24,3 +24,8 @@ class TimeBudget:
 
 #: The budget of the current request. Without one, each call has only its own timeout.
 budget: Final[ContextVar[TimeBudget | None]] = ContextVar("budget", default=None)
+
+
+def new_budget() -> None:
+    """Give the current request `REQUEST_TIMEOUT` seconds from now on."""
+    budget.set(TimeBudget())

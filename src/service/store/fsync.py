@@ -4,7 +4,7 @@ import asyncio
 from typing import Final
 
 from redis.asyncio import ConnectionPool, Redis
-from redis.exceptions import ResponseError
+from redis.exceptions import ConnectionError, ResponseError
 
 from service.domain.errors import StoreAccessDenied, StoreReadOnly, StoreTimeout
 from service.store import keys
@@ -13,7 +13,8 @@ from service.store import keys
 WAITAOF_TIMEOUT_MS: Final = 1200
 #: Milliseconds until the marker key expires.
 MARKER_TTL_MS: Final = 60_000
-_ATTRIBUTE: Final = "_fsync_waiter"
+#: Seconds between two cancellations of a wait: up to Python 3.11 `wait_for`, in redis-py, may swallow one.
+CANCEL_INTERVAL: Final = 0.2
 
 
 class FsyncWaiter:
@@ -27,6 +28,8 @@ class FsyncWaiter:
         """Take a connection of `pool` for each wait."""
         self._redis: Redis = Redis(connection_pool=pool)
         self._task: asyncio.Task[None] | None = None
+        #: What the callers of the current wait, and those of the next one, get.
+        self._current: asyncio.Future[None] | None = None
         self._next: asyncio.Future[None] | None = None
 
     async def wait(self) -> None:
@@ -41,15 +44,25 @@ class FsyncWaiter:
             self._task = asyncio.create_task(self._run())
         await asyncio.shield(self._next)
 
+    async def aclose(self) -> None:
+        """End all waits; their callers get a `ConnectionError`."""
+        task = self._task
+        while task is not None and not task.done():
+            task.cancel()
+            await asyncio.wait({task}, timeout=CANCEL_INTERVAL)
+        for waiting in (self._current, self._next):
+            if waiting is not None and not waiting.done():
+                _fail(waiting, ConnectionError("closed"))
+        self._task = self._next = None
+
     async def _run(self) -> None:
         try:
             while (waiting := self._next) is not None:
-                self._next = None
+                self._current, self._next = waiting, None
                 try:
                     await self._wait_once()
                 except Exception as error:
-                    waiting.set_exception(error)
-                    waiting.exception()  # retrieved even if no caller is left
+                    _fail(waiting, error)
                 else:
                     waiting.set_result(None)
         finally:
@@ -72,9 +85,6 @@ class FsyncWaiter:
             raise StoreTimeout(f"{StoreTimeout.default_detail} (the change is applied, but not synced to disk)")
 
 
-def fsync_waiter_of(pool: ConnectionPool) -> FsyncWaiter:
-    """Return the waiter of a pool, which all users of the pool share."""
-    waiter: FsyncWaiter | None = vars(pool).get(_ATTRIBUTE)
-    if waiter is None:
-        vars(pool)[_ATTRIBUTE] = waiter = FsyncWaiter(pool)
-    return waiter
+def _fail(waiting: asyncio.Future[None], error: Exception) -> None:
+    waiting.set_exception(error)
+    waiting.exception()  # retrieved even if no caller is left

@@ -17,7 +17,7 @@ from service.store import data_version, keys, queries, scripts
 from service.store.client import StoreClient, with_timeout
 from service.store.fingerprints import change_id_for, digest, new_change_id
 from service.store.history import history_from
-from service.store.observer import NullObserver, Observer
+from service.store.observer import Observer
 from service.store.records import (
     ceil_seconds,
     decode_hash,
@@ -52,7 +52,7 @@ class JobStateManager:
 
     def __init__(
         self,
-        pool: ConnectionPool,
+        pool: ConnectionPool | StoreClient,
         *,
         ttl: timedelta | None = None,
         observer: Observer | None = None,
@@ -61,11 +61,15 @@ class JobStateManager:
         """Use `pool`, keep each job for `ttl` after its last change, and report calls and changes to `observer`.
 
         Without `ttl` the retention is `JOB_TTL_SECONDS` or `JOB_TTL_DAYS` of the environment, or 7 days. With `waitaof`
-        (Redis 7.2) a change returns only once it is on the disk of Redis. Raises `SettingsError` for a variable, and
-        `ValueError` for a `ttl`, outside 1 ms to 365 days; `ValueError` also if `pool` decodes replies.
+        (Redis 7.2) a change returns only once it is on the disk of Redis. Instead of a pool it takes a `StoreClient`,
+        which has its own `observer` and `waitaof`. Raises `SettingsError` for a variable, and `ValueError` for a `ttl`,
+        outside 1 ms to 365 days; `ValueError` also if `pool` decodes replies.
         """
-        self._observer = observer or NullObserver()
-        self._client = StoreClient(pool, self._observer, waitaof=waitaof)
+        if not isinstance(pool, StoreClient):
+            pool = StoreClient(pool, observer, waitaof=waitaof)
+        elif observer is not None or waitaof:
+            raise ValueError("a `StoreClient` has its own `observer` and `waitaof`; pass them to it instead")
+        self._client = pool
         self._ttl = validate_ttl_ms(retention_from_environment() if ttl is None else ttl)
 
     async def create_job(
@@ -108,14 +112,14 @@ class JobStateManager:
             raise errors.JobExists(job_id, *parse_status(reply))
         replayed = word == "REPLAYED"
         if not replayed:
-            self._observer.on_job_change("created")
+            self._client.observer.on_job_change("created")
         stored = decode_hash(reply[1]) if replayed else {**record, **decode_hash(reply[1])}
         return CreateResult(decode_job(job_id, stored, int(reply[0])), replayed)
 
     async def get_job(self, job_id: str) -> Job | None:
         """Return the job, or `None` if there is none."""
         constraints.JOB_ID.validate("job_id", job_id)
-        fields, time = await self._client.read_raw(("HGETALL", keys.job(job_id)), ("TIME",))
+        fields, time = await self._client.read(["HGETALL", keys.job(job_id)], ["TIME"])
         return decode_job(job_id, decode_hash(fields), time_reply_to_micros(time)) if fields else None
 
     async def get_result(self, job_id: str) -> Job:
@@ -194,7 +198,7 @@ class JobStateManager:
                 raise errors.PreconditionFailed(*parse_status(reply))
             case "NOT_FINAL":
                 raise errors.JobNotFinal(*parse_status(reply))
-        self._observer.on_job_change("deleted")
+        self._client.observer.on_job_change("deleted")
 
     async def get_running_job_count(self, *, leased: bool | None = None) -> int:
         """Return how many jobs are running: all, or only those with (`True`) or without (`False`) a live lease."""
@@ -225,7 +229,7 @@ class JobStateManager:
             _, count, more, skipped = await self._client.run_script(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
             swept += int(count)
         if swept:
-            self._observer.on_job_change("expired", swept)
+            self._client.observer.on_job_change("expired", swept)
         if skipped:
             _log.error("sweep skipped key of unexpected type", keys=[name.decode() for name in skipped])
         return swept
@@ -277,19 +281,12 @@ class JobStateManager:
                 raise errors.IllegalTransition(target, *parse_status(reply))
         job = decode_job(job_id, decode_hash(reply[1]), int(reply[0]))
         if word == "CHANGED":
-            self._observer.on_job_change(_change_type(job, target))
+            self._client.observer.on_job_change(reply[2].decode())
         return job
 
     async def _run(self, script: scripts.Script, job_id: str, args: Sequence[Any]) -> list[Any]:
         constraints.JOB_ID.validate("job_id", job_id)
         return await self._client.run_script(script, [keys.job(job_id), keys.ROOT], [job_id, *args])
-
-
-def _change_type(job: Job, target: Status) -> str:
-    """Return the name of a change for metrics: `cancel-requested`, `progress`, or the new status."""
-    if job.status is not target:
-        return "cancel-requested"
-    return "progress" if job.status is Status.RUNNING and job.started_at != job.updated_at else job.status
 
 
 def _join_versions(versions: Collection[str]) -> str:

@@ -7,18 +7,15 @@ from typing import Any, Final, NamedTuple
 import msgspec
 import structlog
 from msgspec import Raw
-from redis.asyncio import ConnectionPool
 
 from service.domain import constraints, errors, validation
 from service.domain.jobs import Claim, HeartbeatResult, Job, Lease, Progress
 from service.domain.json_text import to_json
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
-from service.settings import retention_from_environment
 from service.store import keys, scripts
 from service.store.client import StoreClient
 from service.store.fingerprints import change_id_for, digest, new_token_secret
-from service.store.observer import NullObserver, Observer
 from service.store.records import (
     ceil_seconds,
     decode_hash,
@@ -68,18 +65,10 @@ class LeaseManager:
     if a key of the job is unreadable, and the errors that they name.
     """
 
-    def __init__(
-        self,
-        pool: ConnectionPool,
-        *,
-        ttl: timedelta | None = None,
-        observer: Observer | None = None,
-        waitaof: bool = False,
-    ) -> None:
-        """Take the same arguments as `JobStateManager`."""
-        self._observer = observer or NullObserver()
-        self._client = StoreClient(pool, self._observer, waitaof=waitaof)
-        self._ttl = validate_ttl_ms(retention_from_environment() if ttl is None else ttl)
+    def __init__(self, client: StoreClient, *, ttl: timedelta) -> None:
+        """Keep each job for `ttl` after its last change. Raises `ValueError` for a `ttl` outside 1 ms to 365 days."""
+        self._client = client
+        self._ttl = validate_ttl_ms(ttl)
 
     async def claim_job(
         self,
@@ -137,7 +126,7 @@ class LeaseManager:
         if outcome == "NONE":
             return None, max(0.0, (int(reply[2]) - time) / 1e6) if reply[2] else None
         job_id, record = reply[2].decode(), decode_hash(reply[3])
-        self._observer.on_job_change(Status.RUNNING)
+        self._client.observer.on_job_change(Status.RUNNING)
         job = decode_job(job_id, record, time)
         return Claim(job, Lease(record["_token"].decode(), job.lease_expires_at or "")), None
 
@@ -166,7 +155,7 @@ class LeaseManager:
                 raise errors.LeaseLost(*parse_status(reply))
         expires, cancel_requested, is_new_progress = int(reply[0]), bool(reply[1]), bool(reply[2])
         if is_new_progress:
-            self._observer.on_job_change("progress")
+            self._client.observer.on_job_change("progress")
         return HeartbeatResult(format_timestamp(expires * 1000), cancel_requested)
 
     async def release_job(
@@ -203,7 +192,7 @@ class LeaseManager:
                 raise errors.IdempotencyKeyReused
         job = decode_job(job_id, decode_hash(reply[1]), int(reply[0]))
         if outcome == "CHANGED":
-            self._observer.on_job_change(job.status)
+            self._client.observer.on_job_change(job.status)
         return job
 
     async def reap(self) -> tuple[list[ReapedJob], float | None]:
@@ -215,13 +204,11 @@ class LeaseManager:
         args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_WILL_RETRY), bytes(LEASE_EXPIRED)]
         _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, [keys.ROOT], args)
         _log_skipped("reap skipped unreadable job", skipped)
-        reaped = [
-            ReapedJob(job_id.decode(), Status(status.decode()))
-            for job_id, status in zip(rows[::2], rows[1::2], strict=True)
-        ]
+        pairs = zip(rows[::2], rows[1::2], strict=True)
+        reaped = [ReapedJob(job_id.decode(), Status(status.decode())) for job_id, status in pairs]
         for job in reaped:
-            self._observer.on_job_change("lease-expired")
-            self._observer.on_job_change(job.status)
+            self._client.observer.on_job_change("lease-expired")
+            self._client.observer.on_job_change(job.status)
         return reaped, max(0.0, int(next_expiry) / 1e3 - int(time) / 1e6) if next_expiry else None
 
     async def get_time(self) -> float:

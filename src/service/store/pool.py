@@ -4,15 +4,21 @@ import asyncio
 import concurrent.futures
 import socket
 import threading
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Final, TypeVar
+from weakref import WeakValueDictionary
 
 from redis import exceptions as redis_errors
-from redis.asyncio import BlockingConnectionPool
+from redis.asyncio import BlockingConnectionPool, ConnectionPool
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from service.store.deadlines import REQUEST_TIMEOUT
+
+T = TypeVar("T")
+
+_shared: Final[WeakValueDictionary[tuple[Any, ConnectionPool], Any]] = WeakValueDictionary()
 
 
 class RedisPool(BlockingConnectionPool):
@@ -84,3 +90,14 @@ def create_pool(url: str, *, max_connections: int = 9) -> BlockingConnectionPool
     )
     pool.connection_kwargs.pop("protocol", None)  # a URL may set it, which would change the types of replies
     return pool
+
+
+def shared(kind: Callable[[ConnectionPool], T], pool: ConnectionPool) -> T:
+    """Return the `kind` of `pool`: the one that is in use, or else a new one.
+
+    Pipelines of their own would let two clients hold all connections of the pool, and the event reader would get none.
+    """
+    found: T | None = _shared.get((kind, pool))
+    if found is None:
+        _shared[kind, pool] = found = kind(pool)
+    return found

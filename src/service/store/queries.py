@@ -24,7 +24,8 @@ PAGE_BYTES: Final = 8 * 1024 * 1024
 MAX_PAGE_SCAN: Final = 1000
 #: How many expired entries at the head of an index are skipped to find its oldest job.
 MAX_EXPIRED_SCAN: Final = 1000
-_STATUSES: Final = {status.value: status for status in Status}
+#: The status of the jobs in each state.
+_STATUSES: Final = {**{status.value: status for status in Status}, "delayed": Status.PENDING}
 
 
 async def list_page(
@@ -112,33 +113,30 @@ async def count_jobs(client: StoreClient) -> Stats:
     statuses = dict.fromkeys(Status, 0)
     queues: dict[str, dict[Status, int]] = {}
     for queue, state, count in counts:
-        if (status := _status_for(state)) is None:  # an entry of another program; `jobstate doctor` reports it
+        if (status := _STATUSES.get(state)) is None:  # an entry of another program; `jobstate doctor` reports it
             continue
         statuses[status] += count
         if count:
-            queue_statuses = queues.setdefault(queue, dict.fromkeys(Status, 0))
-            queue_statuses[status] += count
-    oldest = await _oldest(client, Status.PENDING, "delayed")
+            queues.setdefault(queue, dict.fromkeys(Status, 0))[status] += count
     return Stats(
         at=format_timestamp(now),
         statuses=statuses,
         delayed=delayed,
         queues=dict(sorted(queues.items())),
         running=RunningCount(leased=live_leases, unleased=statuses[Status.RUNNING] - live_leases),
-        oldest_pending=oldest,
+        oldest_pending=await _oldest(client, Status.PENDING, "delayed"),
     )
 
 
 async def drain_status(client: StoreClient, until: str | None) -> DrainStatus:
     """Return the running jobs, under a drain that ends at `until` (ISO 8601), or under none."""
     _, leased, _, counts = await _counts(client, Status.RUNNING)
-    oldest = await _oldest(client, Status.RUNNING)
     return DrainStatus(
         draining=until is not None,
         until=until,
         running=sum(count for _, _, count in counts),
         leased=leased,
-        oldest=oldest,
+        oldest=await _oldest(client, Status.RUNNING),
         safe_to_stop=until is not None and leased == 0,
     )
 
@@ -170,11 +168,8 @@ async def _counts(client: StoreClient, state: str) -> tuple[int, int, int, list[
     """
     reply = await client.run_script(scripts.COUNT, [keys.ROOT], [state])
     now, live_leases, delayed, rows = int(reply[1]), reply[2], reply[3], reply[4:]
-    counts = [
-        (queue.decode(), counted.decode(), count)
-        for queue, counted, count in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
-    ]
-    return now, live_leases, delayed, counts
+    triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+    return now, live_leases, delayed, [(queue.decode(), counted.decode(), count) for queue, counted, count in triples]
 
 
 async def _oldest(client: StoreClient, *states: str) -> OldestJob | None:
@@ -183,10 +178,6 @@ async def _oldest(client: StoreClient, *states: str) -> OldestJob | None:
         return None
     _, job_id, queue, created = reply
     return OldestJob(job_id.decode(), queue.decode(), format_timestamp(int(created)))
-
-
-def _status_for(state: str) -> Status | None:
-    return Status.PENDING if state == "delayed" else _STATUSES.get(state)
 
 
 def _job_from_values(job_id: str, fields: Sequence[str], values: Sequence[bytes | None], now: int) -> Job:

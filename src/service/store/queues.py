@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from typing import Final
 
 from msgspec import UNSET, UnsetType
-from redis.asyncio import ConnectionPool
 
 from service.domain import constraints
 from service.domain.jobs import DrainStatus, Queue
@@ -13,7 +12,6 @@ from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
 from service.store import keys, queries, scripts
 from service.store.client import StoreClient
-from service.store.observer import NullObserver, Observer
 from service.store.records import decode_hash
 
 #: A queue's field in `jobs:queues` as `lua/claim.lua` reads it: `0` if it is not paused, then the most jobs that may
@@ -30,9 +28,9 @@ class QueueManager:
     for an argument out of range, `StoreUnavailable` within 3 s, and `StoreCorrupt` if a key has an unexpected type.
     """
 
-    def __init__(self, pool: ConnectionPool, *, observer: Observer | None = None, waitaof: bool = False) -> None:
-        """Use `pool` and report calls to `observer`. With `waitaof` a change returns once it is on Redis's disk."""
-        self._client = StoreClient(pool, observer or NullObserver(), waitaof=waitaof)
+    def __init__(self, client: StoreClient) -> None:
+        """Read and change queues through `client`."""
+        self._client = client
 
     async def get_queues(self) -> list[Queue]:
         """Return the queues that have jobs or settings of their own, sorted by name, with job counts per status."""

@@ -3,14 +3,11 @@
 import math
 from typing import Any, Final
 
-from redis.asyncio import ConnectionPool
-
 from service.domain.errors import RateLimited
 from service.domain.rate_limits import Quota, RateLimit
 from service.store import keys, scripts
 from service.store.client import StoreClient
 from service.store.fingerprints import digest
-from service.store.observer import NullObserver, Observer
 
 _SECOND: Final = 1_000_000
 
@@ -18,9 +15,9 @@ _SECOND: Final = 1_000_000
 class RateLimiter:
     """Limits each client to N requests per window; unused requests come back evenly and may be spent in a burst."""
 
-    def __init__(self, pool: ConnectionPool, limit: RateLimit, *, observer: Observer | None = None) -> None:
-        """Apply `limit` to each client, counting through `pool`."""
-        self._client = StoreClient(pool, observer or NullObserver())
+    def __init__(self, client: StoreClient, limit: RateLimit) -> None:
+        """Apply `limit` to each client of the service, counting through `client`."""
+        self._client = client
         self._limit = limit
 
     async def acquire(self, client: str) -> Quota:

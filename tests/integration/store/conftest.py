@@ -1,10 +1,11 @@
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
+from service.store.client import StoreClient
 from service.store.queues import QueueManager
 
 
 @pytest.fixture
-def queues(pool: BlockingConnectionPool, redis: Redis) -> QueueManager:
+def queues(store_client: StoreClient, redis: Redis) -> QueueManager:
     """The queues of the jobs in `jobs`."""
-    return QueueManager(pool)
+    return QueueManager(store_client)

@@ -17,7 +17,6 @@ from service.store.client import StoreClient
 from service.store.doctor import CheckStats, Issue, IssueType, check
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.observer import NullObserver
 from service.store.queues import QueueManager
 from tests.helpers.consistency import doctor_issues, inconsistencies
 
@@ -255,7 +254,7 @@ async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
 ) -> None:
     await move_to_another_state(store)
 
-    await StoreClient(pool, NullObserver()).run_script(scripts.EXAMINE, [keys.ROOT], ["repair", "running"])
+    await StoreClient(pool).run_script(scripts.EXAMINE, [keys.ROOT], ["repair", "running"])
 
     assert await store.zscore(keys.by_creation("q", "running"), "running") is not None
     assert await store.zscore(keys.by_creation("q", "pending"), "running") is None
@@ -309,7 +308,7 @@ async def test_data_of_a_newer_version_is_not_checked(store: Redis, pool: Blocki
 
 async def test_the_rate_limits_the_check(store: Redis, pool: BlockingConnectionPool) -> None:
     stats, started = CheckStats(), asyncio.get_running_loop().time()
-    async for _ in check(StoreClient(pool, NullObserver()), rate=400, stats=stats):
+    async for _ in check(StoreClient(pool), rate=400, stats=stats):
         pytest.fail("nothing is wrong")
     took = asyncio.get_running_loop().time() - started
 

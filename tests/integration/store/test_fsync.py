@@ -11,6 +11,7 @@ from redis.asyncio import Redis
 
 from service.domain import errors
 from service.store import fsync
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
@@ -36,9 +37,10 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @asynccontextmanager
 async def store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager, QueueManager, Redis]]:
     pool = create_pool(url)
-    jobs = JobStateManager(pool, ttl=timedelta(days=1), waitaof=True)
-    leases = LeaseManager(pool, ttl=timedelta(days=1), waitaof=True)
-    yield jobs, leases, QueueManager(pool, waitaof=True), Redis(connection_pool=pool)
+    client = StoreClient(pool, waitaof=True)
+    jobs, leases = JobStateManager(client, ttl=timedelta(days=1)), LeaseManager(client, ttl=timedelta(days=1))
+    yield jobs, leases, QueueManager(client), client.redis
+    await client.aclose()
     await pool.disconnect()
 
 

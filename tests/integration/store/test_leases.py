@@ -17,6 +17,7 @@ from service.domain.jobs import Claim, Job, Progress
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store import keys
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.observer import NullObserver
@@ -384,10 +385,10 @@ async def test_heartbeats_and_updates_by_the_lease_holder_store_progress(
 
 
 async def test_a_job_outlives_a_retention_that_is_shorter_than_its_lease(
-    pool: BlockingConnectionPool, redis: Redis
+    store_client: StoreClient, redis: Redis
 ) -> None:
     short_lived = timedelta(seconds=1)
-    jobs, leases = JobStateManager(pool, ttl=short_lived), LeaseManager(pool, ttl=short_lived)
+    jobs, leases = JobStateManager(store_client, ttl=short_lived), LeaseManager(store_client, ttl=short_lived)
     await jobs.create_job("j", 1)
     claim = await leases.claim_job(["default"], "w", lease_seconds=5)
     assert claim
@@ -397,10 +398,10 @@ async def test_a_job_outlives_a_retention_that_is_shorter_than_its_lease(
 
 
 async def test_a_job_outlives_a_lease_that_a_heartbeat_extends_beyond_the_retention(
-    pool: BlockingConnectionPool, redis: Redis
+    store_client: StoreClient, redis: Redis
 ) -> None:
     short_lived = timedelta(seconds=120)
-    jobs, leases = JobStateManager(pool, ttl=short_lived), LeaseManager(pool, ttl=short_lived)
+    jobs, leases = JobStateManager(store_client, ttl=short_lived), LeaseManager(store_client, ttl=short_lived)
     await jobs.create_job("j", 1)
     beat = await leases.heartbeat("j", (await claimed(leases)).lease.token, lease_seconds=3600)
     assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
@@ -408,11 +409,11 @@ async def test_a_job_outlives_a_lease_that_a_heartbeat_extends_beyond_the_retent
 
 
 async def test_a_heartbeat_restarts_the_retention_when_less_than_half_is_left(
-    pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis
+    store_client: StoreClient, jobs: JobStateManager, redis: Redis
 ) -> None:
-    leases = LeaseManager(pool, ttl=timedelta(days=30))
+    leases = LeaseManager(store_client, ttl=timedelta(days=30))
     await jobs.create_job("j", 1)
-    claim = await LeaseManager(pool, ttl=timedelta(days=7)).claim_job(["default"], "w")
+    claim = await LeaseManager(store_client, ttl=timedelta(days=7)).claim_job(["default"], "w")
     assert claim
     await leases.heartbeat("j", claim.lease.token)
     job = await record(jobs, "j")
@@ -655,7 +656,7 @@ async def test_a_failed_batch_does_not_hide_the_previous_one_from_the_observer(
         def on_job_change(self, change: str, jobs: int = 1) -> None:
             changes[change] += jobs
 
-    leases = LeaseManager(pool, ttl=timedelta(days=1), observer=Counting())
+    leases = LeaseManager(StoreClient(pool, Counting()), ttl=timedelta(days=1))
     for number in range(REAP_BATCH + 5):
         await jobs.create_job(f"j{number}", 1)
         await claimed(leases)

@@ -14,6 +14,7 @@ from service.domain.jobs import JobFilter, Progress
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
 from service.store import keys
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from tests.helpers.consistency import inconsistencies
@@ -95,7 +96,7 @@ async def test_indexes_counts_and_lists_match_the_records_after_random_histories
     choose = random.Random(seed)
     brief, lasting = JobStateManager(pool, ttl=timedelta(milliseconds=40)), JobStateManager(pool, ttl=timedelta(days=1))
 
-    leases, tokens = LeaseManager(pool, ttl=timedelta(days=1)), dict[str, str]()
+    leases, tokens = LeaseManager(StoreClient(pool), ttl=timedelta(days=1)), dict[str, str]()
 
     for number in range(1, STEPS + 1):
         await step(choose, choose.choice([brief, lasting]))

@@ -3,11 +3,12 @@
 import asyncio
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from service.domain.errors import RateLimited
 from service.domain.rate_limits import Quota, RateLimit
 from service.store import keys
+from service.store.client import StoreClient
 from service.store.rate_limiter import RateLimiter
 
 
@@ -15,9 +16,9 @@ async def acquire(limiter: RateLimiter, client: str, times: int) -> list[Quota]:
     return [await limiter.acquire(client) for _ in range(times)]
 
 
-async def test_requests_beyond_the_limit_are_rejected(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_requests_beyond_the_limit_are_rejected(store_client: StoreClient, redis: Redis) -> None:
     limit = RateLimit(3, 3600)
-    limiter = RateLimiter(pool, limit)
+    limiter = RateLimiter(store_client, limit)
 
     quotas = await acquire(limiter, "a", 3)
     with pytest.raises(RateLimited) as rejected:
@@ -30,9 +31,9 @@ async def test_requests_beyond_the_limit_are_rejected(pool: BlockingConnectionPo
 
 
 async def test_a_rejected_request_is_not_counted_and_each_client_has_its_own_limit(
-    pool: BlockingConnectionPool, redis: Redis
+    store_client: StoreClient, redis: Redis
 ) -> None:
-    limiter = RateLimiter(pool, RateLimit(1, 3600))
+    limiter = RateLimiter(store_client, RateLimit(1, 3600))
     await limiter.acquire("a")
     times = []
     for _ in range(3):
@@ -43,8 +44,8 @@ async def test_a_rejected_request_is_not_counted_and_each_client_has_its_own_lim
     assert (await limiter.acquire("b")).remaining == 0
 
 
-async def test_requests_become_available_again_evenly(pool: BlockingConnectionPool, redis: Redis) -> None:
-    limiter = RateLimiter(pool, RateLimit(10, 1))
+async def test_requests_become_available_again_evenly(store_client: StoreClient, redis: Redis) -> None:
+    limiter = RateLimiter(store_client, RateLimit(10, 1))
     await acquire(limiter, "a", 10)
 
     async def one_more() -> Quota:
@@ -58,8 +59,8 @@ async def test_requests_become_available_again_evenly(pool: BlockingConnectionPo
     assert (await one_more()).remaining in range(10)
 
 
-async def test_rate_limit_keys_expire_and_contain_no_client_text(pool: BlockingConnectionPool, redis: Redis) -> None:
-    await RateLimiter(pool, RateLimit(100, 10)).acquire("x:y z\n")
+async def test_rate_limit_keys_expire_and_contain_no_client_text(store_client: StoreClient, redis: Redis) -> None:
+    await RateLimiter(store_client, RateLimit(100, 10)).acquire("x:y z\n")
 
     [name] = await redis.keys()
     assert name.decode().startswith(keys.rate_limit(""))
@@ -67,8 +68,8 @@ async def test_rate_limit_keys_expire_and_contain_no_client_text(pool: BlockingC
     assert 0 < await redis.pttl(name) <= 100
 
 
-async def test_concurrent_requests_get_exactly_the_limit(pool: BlockingConnectionPool, redis: Redis) -> None:
-    limiter = RateLimiter(pool, RateLimit(50, 86400))
+async def test_concurrent_requests_get_exactly_the_limit(store_client: StoreClient, redis: Redis) -> None:
+    limiter = RateLimiter(store_client, RateLimit(50, 86400))
     await asyncio.gather(*(redis.ping() for _ in range(20)))
 
     answers = await asyncio.gather(*(limiter.acquire("a") for _ in range(200)), return_exceptions=True)
@@ -78,14 +79,14 @@ async def test_concurrent_requests_get_exactly_the_limit(pool: BlockingConnectio
     assert sum(isinstance(answer, RateLimited) for answer in answers) == 150
 
 
-async def test_a_changed_limit_starts_a_new_count(pool: BlockingConnectionPool, redis: Redis) -> None:
-    await RateLimiter(pool, RateLimit(1, 86400)).acquire("a")
-    assert (await RateLimiter(pool, RateLimit(5, 60)).acquire("a")).remaining == 4
+async def test_a_changed_limit_starts_a_new_count(store_client: StoreClient, redis: Redis) -> None:
+    await RateLimiter(store_client, RateLimit(1, 86400)).acquire("a")
+    assert (await RateLimiter(store_client, RateLimit(5, 60)).acquire("a")).remaining == 4
 
 
-async def test_requests_are_counted_when_redis_is_out_of_memory(pool: BlockingConnectionPool, redis: Redis) -> None:
+async def test_requests_are_counted_when_redis_is_out_of_memory(store_client: StoreClient, redis: Redis) -> None:
     await redis.config_set("maxmemory", "1")
     try:
-        assert (await RateLimiter(pool, RateLimit(5, 60)).acquire("a")).remaining == 4
+        assert (await RateLimiter(store_client, RateLimit(5, 60)).acquire("a")).remaining == 4
     finally:
         await redis.config_set("maxmemory", "0")

@@ -25,7 +25,6 @@ from service.store.events.reader import EventReader
 from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.observer import NullObserver
 from service.store.pool import create_pool
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
@@ -87,20 +86,21 @@ def denied(admin: Redis) -> set[str]:
 
 async def use_service(pool: BlockingConnectionPool) -> None:
     """Do everything that a service does for clients and workers, and in the background."""
-    jobs, leases = JobStateManager(pool, ttl=timedelta(days=7)), LeaseManager(pool, ttl=timedelta(days=7))
+    client = StoreClient(pool)
+    jobs, leases = JobStateManager(client, ttl=timedelta(days=7)), LeaseManager(client, ttl=timedelta(days=7))
     await jobs.write_version()
     await lease_and_complete(jobs, leases)
     await read(jobs, pool)
     await cancel_and_delete(jobs)
     await expire(pool)
-    queues = QueueManager(pool)
+    queues = QueueManager(client)
     await queues.configure_queue("default", max_running=2)
     await queues.configure_queue("default", max_running=None)
     await queues.start_drain(60)
     await queues.end_drain()
     await queues.get_queues()
     await leases.reap()
-    await RateLimiter(pool, RateLimit(10, 1)).acquire("client")
+    await RateLimiter(client, RateLimit(10, 1)).acquire("client")
     await use_idle_connection(pool)
 
 
@@ -125,7 +125,8 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
     assert (await jobs.get_stats()).statuses["completed"] == 1
     event_reader = EventReader(pool)
     try:
-        timeline, watching = EventStream(pool, event_reader), JobWatcher(pool, event_reader)
+        client = StoreClient(pool)
+        timeline, watching = EventStream(client, event_reader), JobWatcher(client, event_reader)
         with timeline.subscribed(), watching.watch("a") as watch:
             assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
             async with asyncio.timeout(10):
@@ -165,7 +166,7 @@ async def use_idle_connection(pool: BlockingConnectionPool) -> None:
 
 
 async def run_doctor(pool: BlockingConnectionPool, *, repair: bool) -> None:
-    async for _ in check(StoreClient(pool, NullObserver()), repair=repair, rate=None):
+    async for _ in check(StoreClient(pool), repair=repair, rate=None):
         pass
 
 
@@ -177,7 +178,7 @@ def damage(admin: Redis) -> None:
             jobs = JobStateManager(pool, ttl=timedelta(days=7))
             for name in ("a", "b"):
                 await jobs.create_job(name, 1, slate_id="slate")
-            await QueueManager(pool).configure_queue("default", max_running=2)
+            await QueueManager(StoreClient(pool)).configure_queue("default", max_running=2)
 
     asyncio.run(create())
     admin.persist(keys.job("a"))

@@ -1,10 +1,11 @@
 import asyncio
 import itertools
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from msgspec import Raw
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.domain.errors import (
     IdempotencyKeyReused,
@@ -19,8 +20,10 @@ from service.domain.jobs import Job, Progress
 from service.domain.states import FINAL_STATUSES, TRANSITIONS, Status
 from service.domain.timestamps import parse_timestamp
 from service.store import keys
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from service.store.observer import NullObserver
 
 
 async def bring_to(jobs: JobStateManager, status: Status, job_id: str = "j") -> Job:
@@ -524,3 +527,29 @@ async def test_an_update_returns_the_record_that_it_stores(
         case _:
             await assert_stored(await jobs.cancel_job("j", lease_token=token))
             await assert_stored(await jobs.cancel_job("j"))
+
+
+async def test_the_observer_receives_the_kind_of_each_change(pool: BlockingConnectionPool, redis: Redis) -> None:
+    changes: list[str] = []
+
+    class Recording(NullObserver):
+        def on_job_change(self, change: str, jobs: int = 1) -> None:
+            changes.append(change)
+
+    client = StoreClient(pool, Recording())
+    jobs, leases = JobStateManager(client, ttl=timedelta(days=1)), LeaseManager(client, ttl=timedelta(days=1))
+    await jobs.create_job("j", 1)
+    await jobs.update_job_status("j", "running")
+    for current in (1, 2):
+        await jobs.update_job_status("j", "running", progress=Progress(current))
+    for _ in range(2):  # the second time it is unchanged
+        await jobs.update_job_status("j", "failed", error="why")
+    await jobs.create_job("leased", 1)
+    claim = await leases.claim_job(["default"], "w")
+    assert claim is not None
+    for _ in range(2):
+        await jobs.cancel_job("leased")
+    await jobs.cancel_job("leased", lease_token=claim.lease.token)
+
+    assert changes[:5] == ["created", "running", "progress", "progress", "failed"]
+    assert changes[5:] == ["created", "running", "cancel-requested", "cancelled"]

@@ -12,7 +12,8 @@ from redis import exceptions as redis_errors
 
 from service.domain.errors import Overloaded
 from service.store import auto_pipeline
-from service.store.auto_pipeline import AutoPipeline, pipeline_of
+from service.store.auto_pipeline import AutoPipeline
+from service.store.pool import shared
 
 Replies = Callable[[bytes], Any]
 
@@ -403,7 +404,8 @@ async def test_replies_are_handed_out_a_few_at_a_time_so_that_what_they_lead_to_
 
 async def test_all_who_work_through_a_pool_share_its_pipeline() -> None:
     first, second = Pool(), Pool()
-    assert pipeline_of(first) is pipeline_of(first) is not pipeline_of(second)  # type: ignore[arg-type]
+    line = shared(AutoPipeline, first)  # type: ignore[arg-type]
+    assert shared(AutoPipeline, first) is line is not shared(AutoPipeline, second)  # type: ignore[arg-type]
 
 
 async def test_at_the_end_whoever_waits_is_told_and_nothing_more_is_sent() -> None:

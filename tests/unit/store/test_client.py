@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,7 +14,6 @@ from redis.asyncio import ConnectionPool
 from service.domain import errors
 from service.store import auto_pipeline, client, deadlines
 from service.store.client import StoreClient, with_timeout
-from service.store.observer import NullObserver
 from service.store.pool import create_pool
 from service.store.redis_errors import error_text, map_error
 
@@ -115,7 +115,15 @@ def test_the_pool_has_timeouts_and_a_health_check_and_does_not_retry() -> None:
 
 def test_a_pool_that_decodes_replies_is_rejected() -> None:
     with pytest.raises(ValueError, match="decode_responses=False"):
-        StoreClient(ConnectionPool.from_url(URL, decode_responses=True), NullObserver())
+        StoreClient(ConnectionPool.from_url(URL, decode_responses=True))
+
+
+def test_a_pool_without_clients_is_freed() -> None:
+    pool = create_pool(URL)
+    store_client, freed = StoreClient(pool, waitaof=True), weakref.ref(pool)
+    del pool, store_client
+    gc.collect()
+    assert freed() is None
 
 
 class Command:
@@ -138,7 +146,7 @@ async def hang() -> None:
 
 
 async def call(command: Command, deadline: float = deadlines.REQUEST_TIMEOUT) -> Any:
-    return await StoreClient(create_pool(URL), NullObserver()).call("command", with_timeout(command), deadline)
+    return await StoreClient(create_pool(URL)).call("command", with_timeout(command), deadline)
 
 
 class Resource:
@@ -151,7 +159,7 @@ async def test_a_failed_call_leaves_no_reference_cycle(error: type[Exception]) -
         _resource = Resource()
         raise error
 
-    store_client = StoreClient(create_pool(URL), NullObserver())
+    store_client = StoreClient(create_pool(URL))
     gc.disable()
     try:
         with contextlib.suppress(errors.JobStateError):
@@ -227,7 +235,7 @@ async def test_a_redis_that_hangs_times_out_at_the_deadline(monkeypatch: pytest.
 
 async def test_the_calls_of_one_request_share_its_time_budget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deadlines, "REQUEST_TIMEOUT", 0.1)
-    deadlines.budget.set(deadlines.TimeBudget())
+    deadlines.new_budget()
     async with asyncio.timeout(5):
         assert await call(Command("in time")) == "in time"
         with pytest.raises(errors.StoreTimeout):
@@ -254,7 +262,7 @@ async def test_name_lookups_run_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -
         raise OSError("no such name")
 
     monkeypatch.setattr("socket.getaddrinfo", hang)
-    store_client = StoreClient(create_pool("redis://redis.example:1/0"), NullObserver())
+    store_client = StoreClient(create_pool("redis://redis.example:1/0"))
 
     monkeypatch.setattr(auto_pipeline, "BATCH", 1)
     monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.1)

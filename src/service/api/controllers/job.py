@@ -41,7 +41,7 @@ from service.domain.errors import JobNotFound
 from service.domain.events import Event
 from service.domain.jobs import History, Job
 from service.domain.states import Status
-from service.store.deadlines import TimeBudget, budget
+from service.store.deadlines import new_budget
 from service.store.events.job_watcher import JobWatcher
 from service.store.jobs import JobStateManager
 
@@ -287,4 +287,4 @@ async def _wait_for_change(
             async for change in changes:
                 if isinstance(change, Event) or (isinstance(change, Job) and not etag_matches(change, if_none_match)):
                     break
-    budget.set(TimeBudget())
+    new_budget()

@@ -28,7 +28,7 @@ from service.api.correlation import RAW_HEADER, correlation_id
 from service.api.middleware.concurrency import WAITING_SINCE
 from service.api.problems import DISCONNECTED, PROBLEM, REJECTED_AS, ProblemType
 from service.observability.metrics import Metrics
-from service.store.deadlines import TimeBudget, budget
+from service.store.deadlines import new_budget
 from service.store.events.claim_waiter import ClaimWaiter
 
 #: The logged status of a request whose client disconnected before the response (as in nginx); it is never sent.
@@ -62,7 +62,7 @@ class TelemetryMiddleware:
         request_id = correlation_id(scope)
         structlog.contextvars.clear_contextvars()
         structlog.contextvars.bind_contextvars(correlation_id=request_id)
-        budget.set(TimeBudget())
+        new_budget()
 
         async def receive_wrapper() -> HTTPReceiveMessage | WebSocketReceiveMessage:
             message = await receive()

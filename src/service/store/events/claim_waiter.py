@@ -9,7 +9,7 @@ from service.domain.errors import Draining
 from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.jobs import Claim
 from service.domain.states import Status
-from service.store.deadlines import TimeBudget, budget
+from service.store.deadlines import new_budget
 from service.store.events.reader import RETRY_DELAY, EventReader
 
 #: Seconds after which a client may claim again, from another process, when this one shuts down.
@@ -80,7 +80,7 @@ class ClaimWaiter:
                 raise Draining(RETRY_AFTER, is_shutdown=True)
             if pending.is_disconnected:
                 return None
-            budget.set(TimeBudget())  # each attempt gets a new deadline
+            new_budget()  # each attempt gets a new deadline
             result, next_due = await claim()
             if result is not None:
                 return result

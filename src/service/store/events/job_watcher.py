@@ -7,8 +7,6 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextvars import Context
 from typing import Final
 
-from redis.asyncio import ConnectionPool
-
 from service.domain import constraints
 from service.domain.errors import JobStateError, StoreTimeout
 from service.domain.events import ControlEvent, Event, EventKind
@@ -19,7 +17,6 @@ from service.store import queries
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.events.reader import RETRY_DELAY, EventReader
-from service.store.observer import NullObserver, Observer
 
 #: Seconds after which a subscriber without news gets a keep-alive, and the job is read again.
 KEEP_ALIVE_INTERVAL: Final = 15.0
@@ -83,9 +80,9 @@ class JobWatcher:
     sees the job as read, so several changes may appear as one. Concurrent reads share a round trip.
     """
 
-    def __init__(self, pool: ConnectionPool, reader: EventReader, *, observer: Observer | None = None) -> None:
-        """Subscribe to `reader` while a job is watched, and read jobs through `pool`."""
-        self._client = StoreClient(pool, observer or NullObserver())
+    def __init__(self, client: StoreClient, reader: EventReader) -> None:
+        """Subscribe to `reader` while a job is watched, and read jobs through `client`."""
+        self._client = client
         self._reader = reader
         self._subscriptions: dict[str, set[JobSubscription]] = {}
         self._requested: dict[str, asyncio.Future[Job | Exception | None]] = {}

@@ -9,7 +9,6 @@ from enum import StrEnum, auto
 from typing import Final, NamedTuple
 
 from msgspec import Struct
-from redis.asyncio import ConnectionPool
 
 from service.domain import constraints, validation
 from service.domain.errors import JobStateError
@@ -19,7 +18,6 @@ from service.store import keys
 from service.store.client import StoreClient
 from service.store.events.job_watcher import KEEP_ALIVE_INTERVAL
 from service.store.events.reader import EVENTS_KEPT, RETRY_DELAY, START, EventReader, decode_entries
-from service.store.observer import NullObserver, Observer
 
 #: How many events the process keeps for all subscribers. One that lags behind by more is dropped.
 BUFFER_SIZE: Final = 2000
@@ -57,9 +55,9 @@ class EventBatch(NamedTuple):
 class EventStream:
     """The events of all jobs in order: the latest in memory, shared by all subscribers, and the older ones in Redis."""
 
-    def __init__(self, pool: ConnectionPool, reader: EventReader, *, observer: Observer | None = None) -> None:
-        """Subscribe to `reader` while there are subscribers, and read older events through `pool`."""
-        self._client = StoreClient(pool, observer or NullObserver())
+    def __init__(self, client: StoreClient, reader: EventReader) -> None:
+        """Subscribe to `reader` while there are subscribers, and read older events through `client`."""
+        self._client = client
         self._reader = reader
         #: The latest events, and their positions in the same order, for the binary search.
         self._events: list[Event] = []

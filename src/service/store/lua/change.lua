@@ -5,7 +5,8 @@
 --       7 statuses from which the target is legal, 8 versions of which the record must have one (empty for any),
 --       9 `change`, of which the same final status is only the same change with the same content, or `cancel`,
 --       10 … field, value, … to set
--- Returns: CHANGED or UNCHANGED with the time (µs) and the whole hash
+-- Returns: CHANGED with the time (µs), the whole hash and the kind: `cancel-requested`, `progress`, or the new status
+--          UNCHANGED with the time (µs) and the whole hash
 --          NOT_FOUND; also where this change was made to another job of this id, which is deleted since
 --          LEASE_LOST with status and revision
 --          KEY_REUSED: the last change had this id and another content
@@ -47,4 +48,4 @@ elseif progress and job.lease then
   what.lease = math.floor(now() / 1000) + job.lease_seconds * 1000
 end
 local at = change(job, what)
-return { 'CHANGED', digits(at), flat(job.record) }
+return { 'CHANGED', digits(at), flat(job.record), asks and 'cancel-requested' or (progress and 'progress') or target }

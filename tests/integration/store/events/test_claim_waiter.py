@@ -17,7 +17,7 @@ from service.domain.errors import StoreTimeout
 from service.domain.events import Event, EventKind
 from service.domain.jobs import Claim
 from service.domain.states import Status
-from service.store.deadlines import REQUEST_TIMEOUT, TimeBudget, budget
+from service.store.deadlines import REQUEST_TIMEOUT, budget, new_budget
 from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.events.reader import EventReader
 from service.store.jobs import JobStateManager
@@ -225,11 +225,11 @@ async def test_a_claim_that_fails_wakes_the_next(event_reader: EventReader) -> N
 
 async def test_each_attempt_of_a_claim_has_the_time_budget_of_a_request(event_reader: EventReader) -> None:
     time_left: list[float] = []
-    request_budget = TimeBudget()
-    budget.set(request_budget)
+    new_budget()
 
     async def claim_slowly() -> tuple[Claim | None, float | None]:
-        current = budget.get() or request_budget
+        current = budget.get()
+        assert current is not None
         time_left.append(current.within(REQUEST_TIMEOUT))
         current.spend(REQUEST_TIMEOUT)
         return None, 0.1

@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
 from service.domain.errors import StoreTimeout
@@ -15,6 +15,7 @@ from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.jobs import Job, JobFilter, Progress
 from service.domain.states import Status
 from service.store import keys
+from service.store.client import StoreClient
 from service.store.events import reader
 from service.store.events.job_watcher import JobWatcher
 from service.store.events.reader import READ_COUNT, EventReader
@@ -27,13 +28,13 @@ TIMEOUT = 10.0
 
 
 @pytest.fixture
-def watching(pool: BlockingConnectionPool, event_reader: EventReader) -> JobWatcher:
-    return JobWatcher(pool, event_reader)
+def watching(store_client: StoreClient, event_reader: EventReader) -> JobWatcher:
+    return JobWatcher(store_client, event_reader)
 
 
 @pytest.fixture
-def timeline(pool: BlockingConnectionPool, event_reader: EventReader) -> EventStream:
-    return EventStream(pool, event_reader)
+def timeline(store_client: StoreClient, event_reader: EventReader) -> EventStream:
+    return EventStream(store_client, event_reader)
 
 
 async def followed(watching: JobWatcher, job_id: str = "j") -> list[Job | Event]:
@@ -67,7 +68,7 @@ class Interrupted(JobWatcher):
 @pytest.mark.parametrize("before", [True, False], ids=["before a read", "after a read"])
 @pytest.mark.parametrize("at", [1, 2, 3])
 async def test_a_change_between_any_two_steps_is_yielded(
-    pool: BlockingConnectionPool,
+    store_client: StoreClient,
     event_reader: EventReader,
     jobs: JobStateManager,
     monkeypatch: pytest.MonkeyPatch,
@@ -79,7 +80,7 @@ async def test_a_change_between_any_two_steps_is_yielded(
     )  # so that only events trigger reads
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
-    watching = Interrupted(pool, event_reader)
+    watching = Interrupted(store_client, event_reader)
     watching.change, watching.at, watching.before = lambda: jobs.update_job_status("j", "completed"), at, before
 
     async def report_progress() -> None:
