@@ -17,6 +17,7 @@ from redis.exceptions import NoPermissionError
 from service.domain.errors import StoreAccessDenied
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
+from service.domain.shutdown import Shutdown
 from service.store import keys
 from service.store.client import StoreClient
 from service.store.doctor import check
@@ -125,7 +126,10 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
     assert (await jobs.get_stats()).statuses["completed"] == 1
     event_reader = EventReader(pool)
     try:
-        timeline, watching = EventStream(pool, event_reader), JobWatcher(pool, event_reader)
+        timeline, watching = (
+            EventStream(pool, event_reader, shutdown=Shutdown()),
+            JobWatcher(pool, event_reader, shutdown=Shutdown()),
+        )
         with timeline.subscribed(), watching.watch("a") as watch:
             assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
             async with asyncio.timeout(10):

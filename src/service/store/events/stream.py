@@ -15,6 +15,7 @@ from service.domain import constraints, validation
 from service.domain.errors import JobStateError
 from service.domain.events import ControlEvent, Event
 from service.domain.jobs import JobFilter
+from service.domain.shutdown import Shutdown
 from service.store import keys
 from service.store.client import StoreClient
 from service.store.events.job_watcher import KEEP_ALIVE_INTERVAL
@@ -57,8 +58,13 @@ class EventBatch(NamedTuple):
 class EventStream:
     """The events of all jobs in order: the latest in memory, shared by all subscribers, and the older ones in Redis."""
 
-    def __init__(self, pool: ConnectionPool, reader: EventReader, *, observer: Observer | None = None) -> None:
-        """Subscribe to `reader` while there are subscribers, and read older events through `pool`."""
+    def __init__(
+        self, pool: ConnectionPool, reader: EventReader, *, shutdown: Shutdown, observer: Observer | None = None
+    ) -> None:
+        """Subscribe to `reader` while there are subscribers, and read older events through `pool`.
+
+        All streams end once `shutdown` begins.
+        """
         self._client = StoreClient(pool, observer or NullObserver())
         self._reader = reader
         #: The latest events, and their positions in the same order, for the binary search.
@@ -71,7 +77,8 @@ class EventStream:
         self._subscribers = 0
         #: Set for all waiting subscribers when events arrive, and then replaced.
         self._new_events = asyncio.Event()
-        self._closed = False
+        self._shutdown = shutdown
+        shutdown.on_begin(self._wake)
 
     async def follow(
         self, after: str | None, filters: JobFilter, *, since: int | None = None
@@ -92,7 +99,7 @@ class EventStream:
         if not is_complete:
             yield StreamMarker(MarkerKind.RESET, position)
         last_sent, is_live = time.monotonic(), False
-        while not self._closed:
+        while not self._shutdown.has_begun:
             new_events = self._new_events
             if gaps != self._gaps:
                 gaps, position = self._gaps, self._oldest_position
@@ -114,11 +121,6 @@ class EventStream:
                 continue
             last_sent = time.monotonic()
             await asyncio.sleep(0)  # a client that reads fast must not keep other tasks from running
-
-    def close(self) -> None:
-        """End all streams."""
-        self._closed = True
-        self._wake()
 
     def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
         """Add events to the buffer, and drop the oldest ones beyond `BUFFER_SIZE`."""
