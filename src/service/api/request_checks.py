@@ -59,16 +59,13 @@ async def validate_request(request: Request[Any, Any, Any]) -> Response[None] | 
 def reject_unchecked_handlers(app: Litestar) -> None:
     """Raise `TypeError` if a handler declares no access, or escapes `validate_request`."""
     for route in app.routes:
-        for handler in route.route_handlers if isinstance(route, HTTPRoute) else [route.route_handler]:
-            if "OPTIONS" in getattr(handler, "http_methods", ()):  # answered without the handler
-                continue
-            if auth.ACCESS not in handler.opt:
-                problem = "declares no access: add `**requires(Scope.…)` or `**PUBLIC`"
-            elif not isinstance(handler, HTTPRouteHandler) or handler.resolve_before_request() is not validate_request:
-                problem = "does not run `validate_request`: use an HTTP handler without a `before_request` of its own"
-            else:
-                continue
-            raise TypeError(f"The handler `{handler}` of {route.path} {problem}.")
+        if not isinstance(route, HTTPRoute):
+            raise TypeError(f"{route.path} does not run `validate_request`: use an HTTP handler.")
+        for method, (handler, _) in route.route_handler_map.items():
+            if handler.resolve_before_request() is not validate_request:
+                raise TypeError(f"`{handler}` does not run `validate_request`: remove its own `before_request`.")
+            if method != "OPTIONS" and auth.ACCESS not in handler.opt:
+                raise TypeError(f"`{handler}` declares no access: add `**requires(Scope.…)` or `**PUBLIC`.")
 
 
 @cache

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Final
 
 from litestar.types import Scope
-from msgspec import Struct
+from msgspec import Struct, field
 
 from service.domain.api_keys import ApiKey
 from service.domain.constraints import LABEL, new_correlation_id
@@ -24,8 +25,8 @@ CONTEXT: Final = "context"
 class RequestContext(Struct):
     """One request. The server creates it when the request begins."""
 
-    #: When the server received the request (s, `time.perf_counter`); `None` on other servers.
-    received_at: float | None = None
+    #: When the server received the request (s, `time.perf_counter`).
+    received_at: float = field(default_factory=time.perf_counter)
     #: Empty until `correlation_id` is called.
     correlation_id: str = ""
     #: The path prefix that a trusted proxy removed, such as `/sub`.

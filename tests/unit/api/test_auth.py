@@ -124,9 +124,9 @@ async def mounted(scope: Any, receive: Any, send: Any) -> None: ...
 @pytest.mark.parametrize(
     ("handler", "message"),
     [
-        (undeclared, r"undeclared` of /undeclared declares no access: add `\*\*requires"),
-        (hooked, "hooked` of /v1/hooked does not run `validate_request`"),
-        (mounted, "mounted` of /mounted does not run `validate_request`"),
+        (undeclared, r"undeclared` declares no access: add `\*\*requires"),
+        (hooked, "hooked` does not run `validate_request`"),
+        (mounted, "/mounted does not run `validate_request`"),
     ],
 )
 def test_an_application_with_an_unchecked_handler_is_not_created(handler: Any, message: str) -> None:

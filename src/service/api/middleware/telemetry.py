@@ -52,12 +52,10 @@ class TelemetryMiddleware:
             await self._app(scope, receive, send)
             return
         context = context_of(scope)
-        started, status = context.received_at or time.perf_counter(), CLIENT_CLOSED_REQUEST
+        status = CLIENT_CLOSED_REQUEST
         path = scope["raw_path"].decode("ascii", "backslashreplace")[:MAX_LOGGED_PATH]
-        request_id = correlation_id(scope)
-        raw_id = request_id.encode()
         structlog.contextvars.clear_contextvars()
-        structlog.contextvars.bind_contextvars(correlation_id=request_id)
+        structlog.contextvars.bind_contextvars(correlation_id=correlation_id(scope))
         budget.set(TimeBudget())
 
         async def receive_wrapper() -> HTTPReceiveMessage | WebSocketReceiveMessage:
@@ -71,7 +69,7 @@ class TelemetryMiddleware:
             if message["type"] == "http.response.start":
                 if not context.is_disconnected:
                     status = message["status"]
-                message["headers"] = [*message["headers"], (RAW_CORRELATION_HEADER, raw_id), *self._headers(context)]
+                message["headers"] = [*message["headers"], *self._headers(context)]
             await send(message)
 
         self._metrics.request_started()
@@ -81,23 +79,23 @@ class TelemetryMiddleware:
             status = 500  # what the server sends
             raise
         finally:
-            self._record(scope, context, path, status, started)
+            self._record(scope, context, path, status)
 
     def _headers(self, context: RequestContext) -> list[tuple[bytes, bytes]]:
-        """Return the headers that every response has, except the correlation id."""
-        headers = rate_limit.headers(context.quota)
+        """Return the headers that every response has."""
+        headers = [(RAW_CORRELATION_HEADER, context.correlation_id.encode()), *rate_limit.headers(context.quota)]
         if self._shutdown.has_begun:  # the client must reconnect to another process
             headers.append((b"connection", b"close"))
         return headers
 
-    def _record(self, scope: HTTPScope, context: RequestContext, path: str, status: int, started: float) -> None:
-        seconds = time.perf_counter() - started
+    def _record(self, scope: HTTPScope, context: RequestContext, path: str, status: int) -> None:
+        seconds = time.perf_counter() - context.received_at
         route = scope.get("path_template") or UNMATCHED
         method = UNMATCHED if route == UNMATCHED else scope["method"]
         problem = context.problem if status != CLIENT_CLOSED_REQUEST else None
         if context.rejected_as is not None:
             status, problem = context.rejected_as.status, context.rejected_as.name
-        busy = seconds if context.waiting_since is None else context.waiting_since - started
+        busy = seconds if context.waiting_since is None else context.waiting_since - context.received_at
         self._metrics.request_finished(method, route, status, busy, problem)
         fields = {"problem": problem} if problem else {}
         if context.api_key is not None:

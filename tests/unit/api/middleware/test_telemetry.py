@@ -10,7 +10,7 @@ from service.api.middleware.telemetry import TelemetryMiddleware
 from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
 from service.store.deadlines import TimeBudget, budget
-from tests.unit.api.middleware.asgi import http_scope
+from tests.unit.api.middleware.asgi import App, http_scope, request
 
 
 async def broken(*_: Any) -> None:
@@ -65,3 +65,11 @@ async def test_every_request_has_its_own_time_budget(monkeypatch: pytest.MonkeyP
 
 async def test_a_scope_that_is_not_http_is_not_logged(monkeypatch: pytest.MonkeyPatch) -> None:
     assert await run(disconnected, monkeypatch, {"type": "lifespan"}) == []
+
+
+async def test_a_response_closes_its_connection_once_the_shutdown_has_begun() -> None:
+    shutdown = Shutdown()
+    app = TelemetryMiddleware(App(), Metrics(), shutdown)
+    assert "connection" not in (await request(app, http()))[1]
+    shutdown.begin("SIGTERM")
+    assert (await request(app, http()))[1]["connection"] == "close"
