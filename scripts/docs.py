@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from service.api.auth import LEASE_HOLDER_SCOPES, REQUIRED_SCOPES
+from litestar.routes import HTTPRoute
+
+from service.api.auth import ACCESS
 from service.api.openapi.document import complete, to_openapi_30
 from service.api.problems import ALL_PROBLEM_TYPES, PROBLEM_TYPES
 from service.app import create_app
@@ -54,21 +56,23 @@ def problems() -> list[str]:
 
 def scopes() -> list[str]:
     """Return the table of the operations by required scope."""
-    paths = create_app(Settings.from_environment({}), "redis://nowhere").openapi_schema.to_schema()["paths"]
-    routes = {
-        operation["operationId"]: f"`{method.upper()} {path}`"
-        for path, item in paths.items()
-        for method, operation in item.items()
-    }
+    app = create_app(Settings.from_environment({}), "redis://nowhere")
+    declared = sorted(
+        (route.path_format, method, *handler.opt[ACCESS])
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method, (handler, _) in route.route_handler_map.items()
+        if isinstance(handler.operation_id, str)  # not a page
+    )
     rows = []
     for scope in (None, *Scope):
-        operations = [routes[name] for name, required in REQUIRED_SCOPES.items() if name and required is scope]
-        with_lease = [
-            f"{routes[name]} with a `Lease-Token`"
-            for name, sufficient in LEASE_HOLDER_SCOPES.items()
-            if name and sufficient is scope
+        operations = [f"`{method} {path}`" for path, method, required, _ in declared if required is scope]
+        operations += [
+            f"`{method} {path}` with a `Lease-Token`"
+            for path, method, _, holder in declared
+            if holder and holder is scope
         ]
-        rows.append(f"| {f'`{scope}`' if scope else 'none'} | {', '.join([*operations, *with_lease])} |")
+        rows.append(f"| {f'`{scope}`' if scope else 'none'} | {', '.join(operations)} |")
     return ["| scope | operations |", "| --- | --- |", *rows]
 
 

@@ -1,5 +1,7 @@
 """The composition root: what the application is made of, and what is injected where."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from litestar import Litestar
@@ -7,7 +9,6 @@ from litestar.datastructures import CacheControlHeader, State
 from litestar.di import Provide
 from litestar.types import ASGIApp
 
-from service.api import auth
 from service.api.controllers.claims import ClaimController
 from service.api.controllers.drain import DrainController
 from service.api.controllers.events import EventController
@@ -21,33 +22,21 @@ from service.api.middleware.stack import add_middleware
 from service.api.openapi.config import openapi_config
 from service.api.openapi.schemas import PLUGINS
 from service.api.problems import ALL_PROBLEM_TYPES
-from service.api.request_checks import validate_request
-from service.lifespan import service_lifespan
+from service.api.request_checks import reject_unchecked_handlers, validate_request
+from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
-from service.observability.tracing import instrument_app
+from service.observability.tracing import instrument_app, instrument_store
+from service.services import SERVICES, open_services
 from service.settings import Settings
 from service.web import api_docs, dashboard
 
 #: Job data must not be cached. Pages and streams set their own `Cache-Control`.
 NO_STORE = CacheControlHeader(no_store=True)
-#: The state's values that handlers can take as dependencies. Busy handlers read the state instead, because Litestar
-#: (2.25) makes injection costly: it resolves two or more dependencies in a task group.
-DEPENDENCIES = (
-    "metrics",
-    "redis_pool",
-    "redis_client",
-    "job_manager",
-    "lease_manager",
-    "queue_manager",
-    "claim_waiter",
-    "job_watcher",
-    "event_stream",
-)
 
 
-def create_asgi_app(settings: Settings, redis_url: str, metrics: Metrics) -> tuple[ASGIApp, State]:
+def create_asgi_app(settings: Settings, redis_url: str, metrics: Metrics, shutdown: Shutdown) -> tuple[ASGIApp, State]:
     """Return the application within its middleware, as the server runs it, and the application's state."""
-    app = create_app(settings, redis_url, metrics)
+    app = create_app(settings, redis_url, metrics, shutdown)
     for problem_type in ALL_PROBLEM_TYPES:
         metrics.init_problem_counter(problem_type.name)
     limiter = ConcurrencyLimiter(
@@ -56,15 +45,25 @@ def create_asgi_app(settings: Settings, redis_url: str, metrics: Metrics) -> tup
         settings.max_watchers_per_client,
         metrics.add_waiting_requests,
     )
-    stack = add_middleware(app, metrics, limiter, settings.allowed_hosts, settings.cors_origins)
+    stack = add_middleware(app, metrics, shutdown, limiter, settings.allowed_hosts, settings.cors_origins)
     return instrument_app(stack), app.state
 
 
-def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:
+def create_app(
+    settings: Settings, redis_url: str, metrics: Metrics | None = None, shutdown: Shutdown | None = None
+) -> Litestar:
     """Return the application without middleware; it stores jobs in the Redis at `redis_url`."""
-    metrics = metrics or Metrics()
-    state = State({"metrics": metrics, auth.API_KEYS: settings.api_keys})
-    return Litestar(
+    metrics, shutdown = metrics or Metrics(), shutdown or Shutdown()
+
+    @asynccontextmanager
+    async def lifespan(app: Litestar) -> AsyncIterator[None]:
+        async with open_services(settings, redis_url, metrics, shutdown, instrument_store(metrics)) as services:
+            app.state[SERVICES] = services
+            app.state.redis_pool, app.state.redis_client = services.pool, services.redis
+            app.state.job_manager = services.jobs
+            yield
+
+    app = Litestar(
         route_handlers=[
             SystemController,
             JobsController,
@@ -75,9 +74,8 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
             DrainController,
             dashboard.router(),
         ],
-        lifespan=[service_lifespan(redis_url, settings, metrics)],
-        state=state,
-        dependencies={name: _from_state(state, name) for name in DEPENDENCIES},
+        lifespan=[lifespan],
+        dependencies={name: _from_state(name) for name in ("redis_pool", "redis_client", "job_manager")},
         before_request=validate_request,
         cache_control=NO_STORE,
         exception_handlers=dashboard.EXCEPTION_HANDLERS,
@@ -87,12 +85,14 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
         plugins=PLUGINS,
         logging_config=None,
     )
+    reject_unchecked_handlers(app)
+    return app
 
 
-def _from_state(state: State, name: str) -> Provide:
-    """Return a provider of a value of the state; the lifespan sets all of them except the metrics."""
+def _from_state(name: str) -> Provide:
+    """Return a provider of a value of the state, which the lifespan sets."""
 
-    def provide() -> Any:
+    def provide(state: State) -> Any:
         return state[name]
 
     return Provide(provide, sync_to_thread=False)

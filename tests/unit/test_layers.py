@@ -20,10 +20,11 @@ LAYERS = (
     ("service.settings",),
     ("service.observability.metrics",),
     ("service.store", "service.job_manager"),
+    ("service.background",),
+    ("service.services",),
     ("service.api",),
     ("service.web",),
-    ("service.observability.tracing", "service.background"),
-    ("service.lifespan",),
+    ("service.observability.tracing",),
     ("service.app",),
     ("service.server",),
     ("service.cli",),
@@ -136,9 +137,9 @@ def test_the_metrics_import_the_domain_and_prometheus(path: Path) -> None:
 def test_the_api_imports_nothing_of_redis(path: Path) -> None:
     assert not external_imports(path) & {"redis", "uvicorn", "click"}
     known = (
+        "service.services",
         "service.store.jobs",
         "service.store.leases",
-        "service.store.queues",
         "service.store.events.claim_waiter",
         "service.store.events.job_watcher",
         "service.store.events.stream",

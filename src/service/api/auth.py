@@ -1,48 +1,18 @@
-"""Authentication by API key, and the scope that each operation requires."""
+"""Authentication by API key, and the scope that each operation requires, which its route declares."""
 
-from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple, TypedDict
 
 from litestar import Request
-from litestar.datastructures import State
 from litestar.openapi.spec import SecurityScheme
 from litestar.types import HTTPScope
 
-from service.api.client_identity import KEY
+from service.api.request_context import context_of
 from service.domain.api_keys import ApiKey, Scope, find_api_key
 from service.domain.errors import InsufficientScope, Unauthenticated
+from service.services import services_of
 
-#: The scope that each operation requires; `None` requires no key. Handlers without an id serve pages without job data.
-REQUIRED_SCOPES: Final[Mapping[str | None, Scope | None]] = {
-    None: None,
-    "getHealth": None,
-    "getReadiness": None,
-    "getMetrics": Scope.READ,
-    "createJob": Scope.WRITE,
-    "listJobs": Scope.READ,
-    "batchGetJobs": Scope.READ,
-    "getStats": Scope.READ,
-    "getJob": Scope.READ,
-    "getJobResult": Scope.READ,
-    "getJobHistory": Scope.READ,
-    "streamJobEvents": Scope.READ,
-    "streamEvents": Scope.READ,
-    "updateJob": Scope.WRITE,
-    "cancelJob": Scope.WRITE,
-    "deleteJob": Scope.WRITE,
-    "claimJob": Scope.WORK,
-    "heartbeatJob": Scope.WORK,
-    "releaseJob": Scope.WORK,
-    "listQueues": Scope.READ,
-    "configureQueue": Scope.ADMIN,
-    "startDrain": Scope.ADMIN,
-    "getDrain": Scope.READ,
-    "stopDrain": Scope.ADMIN,
-}
-#: The scope that also suffices with a `Lease-Token`: the store rejects every token but that of the job's last lease.
-LEASE_HOLDER_SCOPES: Final[Mapping[str | None, Scope]] = {"updateJob": Scope.WORK}
-#: Key in the application's state: the API keys.
-API_KEYS: Final = "api_keys"
+#: Option of a handler: its `Access`.
+ACCESS: Final = "access"
 
 SCHEME: Final = "apiKey"
 SCHEMES: Final[dict[str, Any]] = {
@@ -54,31 +24,53 @@ SCHEMES: Final[dict[str, Any]] = {
 }
 
 
-def openapi_security(operation: str | None) -> list[dict[str, list[str]]]:
-    """Return `security` of an operation: the scopes of which one suffices, and `{}` for a service without keys."""
-    scopes = [scope for scope in (REQUIRED_SCOPES[operation], LEASE_HOLDER_SCOPES.get(operation)) if scope]
-    return [*({SCHEME: [scope.value]} for scope in scopes), {}] if scopes else []
+class Access(NamedTuple):
+    """The scope that an operation requires of an API key; `None` requires no key."""
+
+    scope: Scope | None
+    #: The scope that also suffices with a `Lease-Token`: the store rejects all but the token of the job's last lease.
+    lease_holder: Scope | None = None
+
+
+class AccessKwargs(TypedDict):
+    """Arguments of a route handler or a router."""
+
+    opt: dict[str, Any]
+    security: list[dict[str, list[str]]]
+
+
+def requires(scope: Scope, *, lease_holder: Scope | None = None) -> AccessKwargs:
+    """Return the arguments of a route handler whose clients need a key with `scope`, if the service has keys.
+
+    With `lease_holder`, a key with that scope and a `Lease-Token` also suffices.
+    """
+    sufficient = [one for one in (scope, lease_holder) if one]
+    return AccessKwargs(
+        opt={ACCESS: Access(scope, lease_holder)}, security=[*({SCHEME: [one.value]} for one in sufficient), {}]
+    )
+
+
+#: The arguments of a route handler, or of a router, that shows no job data: it requires no key.
+PUBLIC: Final = AccessKwargs(opt={ACCESS: Access(None)}, security=[])
 
 
 def authorize(request: Request[Any, Any, Any]) -> None:
     """Check that the API key of a request has the scope of its operation. Without configured keys, allow every request.
 
-    Raises `Unauthenticated` and `InsufficientScope`.
+    A handler that declares no access allows no key. Raises `Unauthenticated` and `InsufficientScope`.
     """
-    state: State = request.app.state
-    keys: tuple[ApiKey, ...] = state[API_KEYS]
+    access: Access | None = request.route_handler.opt.get(ACCESS)
+    if access is not None and access.scope is None:
+        return
+    keys = services_of(request).api_keys
     if not keys:
         return
     scope = request.scope
-    operation = request.route_handler.operation_id
-    required = REQUIRED_SCOPES[operation if isinstance(operation, str) else None]
-    if required is None:
-        return
-    key = _authenticate(scope, keys)
-    scope["state"][KEY] = key
-    alternative = LEASE_HOLDER_SCOPES.get(str(operation))
-    if required not in key.scopes and not (alternative in key.scopes and _has_lease_token(scope)):
-        raise InsufficientScope(key.name, required, alternative)
+    context_of(scope).api_key = key = _authenticate(scope, keys)
+    if access is None:
+        raise InsufficientScope(key.name, None, None)
+    if access.scope not in key.scopes and not (access.lease_holder in key.scopes and _has_lease_token(scope)):
+        raise InsufficientScope(key.name, access.scope, access.lease_holder)
 
 
 def _authenticate(scope: HTTPScope, keys: tuple[ApiKey, ...]) -> ApiKey:

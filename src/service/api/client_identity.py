@@ -1,14 +1,10 @@
 """The identity of a client: its API key, else its network address."""
 
 from ipaddress import IPv6Address, ip_address
-from typing import Final
 
 from litestar.types import Scope
 
-from service.domain.api_keys import ApiKey
-
-#: Key in a request's state: the API key that it was authenticated with.
-KEY: Final = "api_key"
+from service.api.request_context import context_of
 
 
 def unmap_ipv4(host: str) -> str:
@@ -23,17 +19,11 @@ def unmap_ipv4(host: str) -> str:
 
 def client_id(scope: Scope) -> str:
     """Return the client of a request, as limits count it: `key:NAME`, a network, or `local`."""
-    key = get_api_key(scope)
+    key = context_of(scope).api_key
     if key is not None:
         return f"key:{key.name}"
     client = scope["client"]
     return "local" if client is None else client_network(client[0])
-
-
-def get_api_key(scope: Scope) -> ApiKey | None:
-    """Return the API key that a request was authenticated with."""
-    key: ApiKey | None = scope["state"].get(KEY)
-    return key
 
 
 def client_network(host: str) -> str:

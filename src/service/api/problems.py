@@ -10,10 +10,9 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
 from msgspec import Raw, Struct
 
-from service.api.addresses import address
-from service.api.correlation import correlation_id
 from service.api.middleware.head_requests import allow
 from service.api.openapi.schemas import extensible_enum
+from service.api.request_context import address, context_of, correlation_id
 from service.domain import errors
 from service.domain.api_keys import Scope
 from service.domain.constraints import truncated_repr
@@ -85,13 +84,6 @@ OVERLOADED: Final = PROBLEM_TYPES[errors.Overloaded]
 MALFORMED_REQUEST: Final = ProblemType(400, "malformed-request", "Malformed HTTP request")
 REQUEST_TIMEOUT: Final = ProblemType(408, "request-timeout", "Request timeout")
 HEADERS_TOO_LARGE: Final = ProblemType(431, "headers-too-large", "Headers too large")
-
-#: Key in a request's state: the name of the problem that it was answered with, for logs and metrics.
-PROBLEM: Final = "problem"
-#: Key in a request's state: the problem type that the server sent while the application still ran.
-REJECTED_AS: Final = "rejected_as"
-#: Key in a request's state: the client disconnected, or was rejected, before the response.
-DISCONNECTED: Final = "disconnected"
 
 #: Every problem type, those of domain errors first.
 ALL_PROBLEM_TYPES: Final = tuple(
@@ -166,7 +158,7 @@ def handle_domain_error(request: Request[Any, Any, Any], error: errors.JobStateE
 def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException) -> Response[Problem]:
     """Return the response to an error that Litestar found in the request."""
     problem_type = HTTP_PROBLEM_TYPES.get(error.status_code)
-    if problem_type is None and request.scope["state"].get(DISCONNECTED):  # nobody reads it; not worth an error log
+    if problem_type is None and context_of(request.scope).is_disconnected:  # nobody reads it; not worth an error log
         return _response(request, INTERNAL_ERROR, error.detail, {}, {})
     if problem_type is None:
         return handle_unexpected_error(request, error)
@@ -227,7 +219,8 @@ def error_headers(problem_type: ProblemType, error: errors.JobStateError) -> dic
         case errors.Unauthenticated():
             return {"WWW-Authenticate": f'{_REALM}, error="invalid_token"' if error.is_unknown else _REALM}
         case errors.InsufficientScope():
-            return {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope", scope="{error.scope}"'}
+            scope = f', scope="{error.scope}"' if error.scope else ""
+            return {"WWW-Authenticate": f'{_REALM}, error="insufficient_scope"{scope}'}
     return {}
 
 
@@ -238,7 +231,7 @@ def _response(
     headers: Mapping[str, str],
     extensions: Mapping[str, Any],
 ) -> Response[Problem]:
-    request.scope["state"][PROBLEM] = problem_type.name
+    context_of(request.scope).problem = problem_type.name
     body = build_problem(problem_type, detail, correlation_id(request.scope), extensions)
     headers = {**headers, "Cache-Control": "no-store"}
     return Response(body, status_code=problem_type.status, media_type=MEDIA_TYPE, headers=headers)

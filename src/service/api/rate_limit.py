@@ -6,9 +6,9 @@ The headers are those of draft-ietf-httpapi-ratelimit-headers-08 and later.
 from typing import Any, Final
 
 from litestar import Request
-from litestar.types import Scope
 
 from service.api.client_identity import client_id
+from service.api.request_context import context_of
 from service.domain.errors import RateLimited
 from service.domain.rate_limits import Quota
 from service.store.rate_limiter import RateLimiter
@@ -16,22 +16,20 @@ from service.store.rate_limiter import RateLimiter
 HEADERS: Final = ("RateLimit", "RateLimit-Policy")
 #: The paths that the limit applies to.
 RATE_LIMITED_PREFIX: Final = "/v1/"
-_KEY: Final = "quota"
 
 
 async def enforce(request: Request[Any, Any, Any], limiter: RateLimiter) -> None:
     """Count a request against its client's limit. Raises `RateLimited`, and `StoreUnavailable` if Redis fails."""
-    state = request.scope["state"]
+    context = context_of(request.scope)
     try:
-        state[_KEY] = await limiter.acquire(client_id(request.scope))
+        context.quota = await limiter.acquire(client_id(request.scope))
     except RateLimited as error:
-        state[_KEY] = error.quota
+        context.quota = error.quota
         raise
 
 
-def headers(scope: Scope) -> list[tuple[bytes, bytes]]:
+def headers(quota: Quota | None) -> list[tuple[bytes, bytes]]:
     """Return the headers with the limit and the client's remaining quota; none for a request that was not counted."""
-    quota: Quota | None = scope["state"].get(_KEY)
     if quota is None:
         return []
     policy = f'"default";q={quota.limit.requests};w={quota.limit.window_seconds}'

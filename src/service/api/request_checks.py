@@ -6,17 +6,19 @@ from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import structlog
-from litestar import Request, Response
+from litestar import Litestar, Request, Response
 from litestar.datastructures.headers import Accept, MediaTypeHeader
 from litestar.exceptions import HTTPException
 from litestar.handlers import HTTPRouteHandler
 from litestar.params import QueryParameter
+from litestar.routes import HTTPRoute
 from litestar.utils import get_enum_string_value
 
 from service.api import auth, rate_limit
 from service.api.middleware.head_requests import allow
 from service.domain import constraints
 from service.domain.errors import InvalidValue
+from service.services import services_of
 
 JSON: Final = "application/json"
 #: Option of a handler: the media types that it produces, unless they are its own, JSON and problems.
@@ -30,6 +32,9 @@ _CHARSETS: Final = frozenset({"utf-8", "utf8", "us-ascii", "ascii"})
 async def validate_request(request: Request[Any, Any, Any]) -> Response[None] | None:
     """Reject a request that Litestar would accept although a part of it is not allowed. Answer OPTIONS.
 
+    The API key is checked here and not in a guard: Litestar (2.25) copies the handler for each call of a guard. A hook
+    nearer to a handler would replace this one, so `reject_unchecked_handlers` finds such a handler.
+
     Raises the domain's errors, and `HTTPException` (406, 415).
     """
     if constraints.JOB_ID.is_valid(job_id := request.scope["path_params"].get("job_id", "")):
@@ -39,7 +44,7 @@ async def validate_request(request: Request[Any, Any, Any]) -> Response[None] | 
     auth.authorize(request)
     if (
         request.scope["path"].startswith(rate_limit.RATE_LIMITED_PREFIX)
-        and (limiter := request.app.state["rate_limiter"]) is not None
+        and (limiter := services_of(request).rate_limiter) is not None
     ):
         await rate_limit.enforce(request, limiter)
     if request.scope["query_string"] and request.scope["path"].startswith(_STRICT_PREFIX):
@@ -49,6 +54,18 @@ async def validate_request(request: Request[Any, Any, Any]) -> Response[None] | 
     if _reads_body(request.route_handler):
         _check_content_type(request)
     return None
+
+
+def reject_unchecked_handlers(app: Litestar) -> None:
+    """Raise `TypeError` if a handler declares no access, or escapes `validate_request`."""
+    for route in app.routes:
+        if not isinstance(route, HTTPRoute):
+            raise TypeError(f"{route.path} does not run `validate_request`: use an HTTP handler.")
+        for method, (handler, _) in route.route_handler_map.items():
+            if handler.resolve_before_request() is not validate_request:
+                raise TypeError(f"`{handler}` does not run `validate_request`: remove its own `before_request`.")
+            if method != "OPTIONS" and auth.ACCESS not in handler.opt:
+                raise TypeError(f"`{handler}` declares no access: add `**requires(Scope.…)` or `**PUBLIC`.")
 
 
 @cache

@@ -2,11 +2,25 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import structlog
 
-from service.api.correlation import new_correlation_id
+from service.domain.constraints import new_correlation_id
+
+
+@contextlib.asynccontextmanager
+async def running(*calls: Callable[[], Awaitable[float]]) -> AsyncIterator[None]:
+    """Repeat each of `calls` in a task inside the `async with` block."""
+    stopping = asyncio.Event()
+    tasks = [asyncio.create_task(repeat(call, stopping), name=call.__qualname__) for call in calls]
+    try:
+        yield
+    finally:
+        stopping.set()  # ends a task that swallowed its cancellation
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def repeat(run_once: Callable[[], Awaitable[float]], stopping: asyncio.Event) -> None:

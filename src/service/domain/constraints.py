@@ -1,5 +1,6 @@
 """The constraints on ids, names, texts and numbers: each one checks values and describes itself."""
 
+import random
 import re
 import secrets
 import time
@@ -176,6 +177,11 @@ def new_job_id() -> str:
     """Return a new UUIDv7: ordered by time, with 74 random bits (RFC 9562, section 5.7)."""
     millis = time.time_ns() // 1_000_000
     return str(uuid.UUID(int=(millis << 80) | _with_version_bits(secrets.randbits(80), version=7)))
+
+
+def new_correlation_id() -> str:
+    """Return 128 random bits in hexadecimal. The id is unique, but not a secret."""
+    return f"{random.getrandbits(128):032x}"
 
 
 def job_id_for_key(key: str) -> str:

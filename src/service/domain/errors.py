@@ -64,14 +64,15 @@ class Unauthenticated(JobStateError):
 
 
 class InsufficientScope(JobStateError):
-    """The API key lacks `scope`, which the operation requires."""
+    """The API key lacks `scope`, which the operation requires. `None`: no scope allows the operation."""
 
     default_detail = "The API key lacks the scope that the operation requires."
 
-    def __init__(self, name: str, scope: Scope, with_lease: Scope | None) -> None:
+    def __init__(self, name: str, scope: Scope | None, with_lease: Scope | None) -> None:
         """Name the rejected key; `with_lease` is the scope that suffices together with the job's lease token."""
         alternative = f", or a key with the scope `{with_lease}` and a `Lease-Token` header" if with_lease else ""
-        super().__init__(f"The API key {name!r} may not do this. Use a key with the scope `{scope}`{alternative}.")
+        advice = f" Use a key with the scope `{scope}`{alternative}." if scope else ""
+        super().__init__(f"The API key {name!r} may not do this.{advice}")
         self.scope = scope
 
 

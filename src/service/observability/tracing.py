@@ -8,7 +8,7 @@ from typing import Any, Final, cast
 import structlog
 from litestar.types import ASGIApp
 
-from service.api.correlation import correlation_id
+from service.api.request_context import correlation_id
 from service.store.observer import Observer
 
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")

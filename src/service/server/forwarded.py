@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from service.api.addresses import PATH_PREFIX
+from service.api.request_context import context_of
 
 _PREFIX: Final = re.compile(r"(/[A-Za-z0-9._~!$&'()*+;=:@%-]+)*")
 
@@ -31,7 +31,7 @@ def _apply(scope: Any) -> None:
     # Each of several proxies removes its own prefix, so the prefixes join to the full one.
     prefix = "".join(value.rstrip("/") for value in _values(scope, b"x-forwarded-prefix"))
     if prefix and _PREFIX.fullmatch(prefix):
-        scope["state"][PATH_PREFIX] = prefix
+        context_of(scope).path_prefix = prefix
 
 
 def _values(scope: Any, name: bytes) -> list[str]:

@@ -12,10 +12,9 @@ from httptools import HttpParserError, HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from service.api.client_identity import unmap_ipv4
-from service.api.correlation import correlation_id, new_correlation_id
-from service.api.middleware.concurrency import OVER_CONNECTION_LIMIT, PIPELINED, WAITING_SINCE
-from service.api.middleware.telemetry import RECEIVED_AT
-from service.api.problems import HEADERS_TOO_LARGE, MALFORMED_REQUEST, REJECTED_AS, REQUEST_TIMEOUT, ProblemType
+from service.api.problems import HEADERS_TOO_LARGE, MALFORMED_REQUEST, REQUEST_TIMEOUT, ProblemType
+from service.api.request_context import CONTEXT, RequestContext, context_of, correlation_id
+from service.domain.constraints import new_correlation_id
 from service.server.header_size import MAX_HEADER_BYTES, HeaderSize
 from service.server.http10 import unchunked
 from service.server.parser import resume_after_head
@@ -131,8 +130,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.cycle is not None and not self.cycle.response_complete:
             self._on_pipelined_request(self.cycle)
         super().on_message_begin()
-        if self._over_limit:
-            self.scope["state"][OVER_CONNECTION_LIMIT] = True
+        self.scope["state"][CONTEXT] = RequestContext(is_over_connection_limit=self._over_limit)
         self._header_size.reset()
         self._trailing_bytes = 0
         self._receiving = True
@@ -140,7 +138,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: Any, app: Any) -> None:
         """Have the scheduler start a request."""
-        cycle.scope["state"][RECEIVED_AT] = time.perf_counter()
+        context_of(cycle.scope).received_at = time.perf_counter()
         if cycle.scope["http_version"] != "1.1":
             cycle.keep_alive = cycle.waiting_for_100_continue = False
             app = unchunked(app, cycle)
@@ -155,8 +153,9 @@ class HttpProtocol(HttpToolsProtocol):
         so it would not see the client disconnect.
         """
         self._pipelined = [request for request in (*self._pipelined, cycle) if not request.response_complete]
-        cycle.scope["state"][PIPELINED] = True
-        if WAITING_SINCE in cycle.scope["state"]:
+        context = context_of(cycle.scope)
+        context.is_pipelined = True
+        if context.waiting_since is not None:
             self.transport.abort()
 
     def on_url(self, url: bytes) -> None:
@@ -245,7 +244,7 @@ class HttpProtocol(HttpToolsProtocol):
         if cycle is not None:  # the application is waiting for the body, and logs and counts this request itself
             scope: Any = cycle.scope
             correlation = correlation_id(scope)
-            scope["state"][REJECTED_AS] = kind
+            context_of(scope).rejected_as = kind
         else:
             scope = self.scope if self._receiving else None
             correlation = new_correlation_id()

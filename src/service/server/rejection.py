@@ -2,8 +2,8 @@
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from service.api.correlation import HEADER
 from service.api.problems import MEDIA_TYPE, ProblemType, encode_problem
+from service.api.request_context import CORRELATION_HEADER
 from service.server.security_headers import SECURITY_HEADERS
 
 
@@ -14,7 +14,7 @@ def encode_rejection(kind: ProblemType, detail: str, correlation: str, *, has_bo
         "content-type": MEDIA_TYPE,
         "content-length": str(len(body)),
         "connection": "close",
-        HEADER.lower(): correlation,
+        CORRELATION_HEADER.lower(): correlation,
         **dict(SECURITY_HEADERS),
     }
     lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())

@@ -14,11 +14,13 @@ import structlog
 import uvicorn
 
 from service.app import create_asgi_app
+from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
 from service.server.forwarded import ForwardedHeaders
 from service.server.protocol import protocol_factory
 from service.server.rlimits import raise_open_file_limit
 from service.server.security_headers import SECURITY_HEADERS
+from service.services import SERVICES, Services
 from service.settings import Settings
 
 #: Seconds between two counts of the leases during shutdown.
@@ -43,8 +45,8 @@ class Server(uvicorn.Server):
         self._settings = settings
         #: When shutdown last read the number of leases (`time.monotonic`).
         self._leases_read_at = 0.0
-        metrics = Metrics()
-        service, self._state = create_asgi_app(settings, redis_url, metrics)
+        metrics, self._shutdown = Metrics(), Shutdown()
+        service, self._state = create_asgi_app(settings, redis_url, metrics, self._shutdown)
         application: Any = service
         if settings.trusted_proxies:
             application = ForwardedHeaders(application, list(settings.trusted_proxies))
@@ -89,8 +91,8 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down: after SIGTERM once all leases have ended. Abort connections that remain after the drain time."""
         if self.started:
-            for waiter in (self._state.claim_waiter, self._state.job_watcher, self._state.event_stream):
-                waiter.close()
+            signals = [signal.Signals(number).name for number in self._captured_signals]
+            self._shutdown.begin(signals[0] if signals else "the parent process has ended")
             started = time.monotonic()
             if signal.SIGTERM in self._captured_signals:
                 await self._wait_for_leases()
@@ -122,11 +124,12 @@ class Server(uvicorn.Server):
     async def _leases(self) -> int | None:
         """Return the number of active leases, or `None` if it cannot be read from Redis."""
         try:
-            count = await self._state.job_manager.get_running_job_count(leased=True)
+            services: Services = self._state[SERVICES]
+            count = await services.jobs.get_running_job_count(leased=True)
         except Exception:  # no error may prevent the shutdown
             return None
         self._leases_read_at = time.monotonic()
-        return int(count)
+        return count
 
     def _on_parent_exit(self, sentinel: int) -> None:
         asyncio.get_running_loop().remove_reader(sentinel)

@@ -17,6 +17,7 @@ from structlog.contextvars import get_contextvars
 
 from service.api.middleware.telemetry import TelemetryMiddleware
 from service.app import create_app
+from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from tests.helpers.polling import wait_until
@@ -104,7 +105,7 @@ def test_every_line_of_a_request_has_its_correlation_id(redis_url: str, capsys: 
 
     app = create_app(Settings.from_environment({}), redis_url)
     app.register(handler)
-    with TestClient(TelemetryMiddleware(app, Metrics(), app.state)) as client:
+    with TestClient(TelemetryMiddleware(app, Metrics(), Shutdown())) as client:
         for name in ("first", "second"):
             client.get("/slow", headers={"X-Correlation-ID": name})
 

@@ -17,6 +17,7 @@ from redis.exceptions import NoPermissionError
 from service.domain.errors import StoreAccessDenied
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
+from service.domain.shutdown import Shutdown
 from service.store import keys
 from service.store.client import StoreClient
 from service.store.doctor import check
@@ -125,8 +126,9 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
     assert (await jobs.get_stats()).statuses["completed"] == 1
     event_reader = EventReader(pool)
     try:
-        client = StoreClient(pool)
-        timeline, watching = EventStream(client, event_reader), JobWatcher(client, event_reader)
+        client, shutdown = StoreClient(pool), Shutdown()
+        timeline = EventStream(client, event_reader, shutdown=shutdown)
+        watching = JobWatcher(client, event_reader, shutdown=shutdown)
         with timeline.subscribed(), watching.watch("a") as watch:
             assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
             async with asyncio.timeout(10):

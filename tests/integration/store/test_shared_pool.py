@@ -10,6 +10,7 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.domain.jobs import JobFilter
+from service.domain.shutdown import Shutdown
 from service.store.client import StoreClient
 from service.store.events.reader import EventReader
 from service.store.events.stream import EventStream
@@ -46,7 +47,7 @@ async def test_busy_clients_of_one_pool_serve_each_other_and_leave_the_event_rea
         stack.push_async_callback(pool.disconnect)
         stack.push_async_callback(reader.aclose)
         loads = [await stack.enter_async_context(busy(JobStateManager(pool, ttl=DAY), 200)) for _ in range(3)]
-        stream = EventStream(StoreClient(pool), reader)
+        stream = EventStream(StoreClient(pool), reader, shutdown=Shutdown())
         async with asyncio.timeout(30):
             with stream.subscribed():
                 await anext(stream.follow(None, JobFilter()))

@@ -3,20 +3,25 @@
 import hmac
 import re
 from hashlib import sha256
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from litestar import asgi, get
 from litestar.routes import HTTPRoute
+from litestar.testing import TestClient
 
 from service.__main__ import main
 from service.api import auth
-from service.api.auth import API_KEYS, LEASE_HOLDER_SCOPES, REQUIRED_SCOPES, authorize
-from service.api.client_identity import client_id, get_api_key
+from service.api.auth import ACCESS, PUBLIC, Access, authorize, requires
+from service.api.client_identity import client_id
+from service.api.request_context import context_of
 from service.app import create_app
 from service.domain import api_keys as domain
 from service.domain.api_keys import ApiKey, Scope, find_api_key, generate_key, hash_key
 from service.domain.errors import InsufficientScope, Unauthenticated
+from service.services import SERVICES
 from service.settings import Settings
 from tests.unit.api.openapi.test_document import OPERATIONS
 
@@ -34,17 +39,43 @@ ALL = (
 )
 
 
+#: What each operation declares.
+ACCESSES: dict[str, Access] = {
+    handler.operation_id: handler.opt[ACCESS]
+    for route in create_app(Settings.from_environment({}), "redis://nowhere").routes
+    if isinstance(route, HTTPRoute)
+    for handler in route.route_handlers
+    if isinstance(handler.operation_id, str)
+}
+#: The operations of each scope.
+OPERATIONS_BY_SCOPE: dict[Scope | None, set[str]] = {
+    None: {"getHealth", "getReadiness"},
+    Scope.READ: {
+        *("getMetrics", "listJobs", "batchGetJobs", "getStats", "getJob", "getJobResult", "getJobHistory"),
+        *("streamJobEvents", "streamEvents", "listQueues", "getDrain"),
+    },
+    Scope.WRITE: {"createJob", "updateJob", "cancelJob", "deleteJob"},
+    Scope.WORK: {"claimJob", "heartbeatJob", "releaseJob"},
+    Scope.ADMIN: {"configureQueue", "startDrain", "stopDrain"},
+}
+GUARDED = sorted(name for name, access in ACCESSES.items() if access.scope)
+
+
 class FakeRequest:
     """A request as `authorize` reads it."""
 
-    def __init__(self, operation: str | None, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> None:
+    def __init__(self, operation: str, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> None:
         raw = [(name.encode(), value.encode()) for name, value in headers]
         self.scope: Any = {"headers": raw, "state": {}, "client": ("192.0.2.1", 1)}
-        self.app = type("App", (), {"state": {API_KEYS: keys}})
-        self.route_handler = type("Handler", (), {"operation_id": operation})
+        self.app = SimpleNamespace(state={SERVICES: SimpleNamespace(api_keys=keys)})
+        self.route_handler = SimpleNamespace(opt={ACCESS: ACCESSES[operation]})
+
+    @property
+    def api_key(self) -> ApiKey | None:
+        return context_of(self.scope).api_key
 
 
-def send(operation: str | None, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> FakeRequest:
+def send(operation: str, *headers: tuple[str, str], keys: tuple[ApiKey, ...] = ALL) -> FakeRequest:
     request: Any = FakeRequest(operation, *headers, keys=keys)
     authorize(request)
     found: FakeRequest = request
@@ -55,9 +86,76 @@ def bearer(key: str) -> tuple[str, str]:
     return ("authorization", f"Bearer {key}")
 
 
-def test_every_operation_is_in_the_table_of_scopes() -> None:
-    assert REQUIRED_SCOPES.keys() == {None, *OPERATIONS}
-    assert {name for name, scope in REQUIRED_SCOPES.items() if scope is None} == {None, "getHealth", "getReadiness"}
+def test_every_operation_declares_its_scope() -> None:
+    assert ACCESSES.keys() == OPERATIONS.keys()
+    found = {scope: {name for name, access in ACCESSES.items() if access.scope is scope} for scope in (None, *Scope)}
+    assert found == OPERATIONS_BY_SCOPE
+
+
+def test_every_handler_declares_its_access() -> None:
+    routes = create_app(Settings.from_environment({}), "redis://nowhere").routes
+    handlers = [
+        handler
+        for route in routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        if "OPTIONS" not in handler.http_methods
+    ]
+    assert len(handlers) > len(OPERATIONS)
+    assert [str(handler) for handler in handlers if not isinstance(handler.opt.get(ACCESS), Access)] == []
+
+
+async def other_hook(_: Any) -> None: ...
+
+
+@get("/undeclared", sync_to_thread=False)
+def undeclared() -> None: ...
+
+
+@get("/v1/hooked", before_request=other_hook, sync_to_thread=False, **requires(Scope.READ))
+def hooked() -> None: ...
+
+
+@asgi("/mounted", is_mount=True, copy_scope=True, opt=PUBLIC["opt"])
+async def mounted(scope: Any, receive: Any, send: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("handler", "message"),
+    [
+        (undeclared, r"undeclared` declares no access: add `\*\*requires"),
+        (hooked, "hooked` does not run `validate_request`"),
+        (mounted, "/mounted does not run `validate_request`"),
+    ],
+)
+def test_an_application_with_an_unchecked_handler_is_not_created(
+    handler: Any, message: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.app.DrainController", handler)
+    with pytest.raises(TypeError, match=message):
+        create_app(Settings.from_environment({}), "redis://nowhere")
+
+
+@pytest.mark.parametrize("path", ["/undeclared", "/v1/undeclared", "/health/undeclared"])
+def test_a_handler_that_declares_nothing_rejects_every_key(path: str) -> None:
+    entry = f"all:{'+'.join(Scope)}:{hash_key(READER.encode()).hex()}"
+    app = create_app(Settings.from_environment({"API_KEYS": entry}), "redis://127.0.0.1:1/0")
+    called: list[bool] = []
+
+    @get(path, operation_id="getHealth", sync_to_thread=False)
+    def undeclared() -> None:
+        called.append(True)
+
+    app.register(undeclared)
+    with TestClient(app) as client:
+        assert client.get(path).status_code == 401
+        response = client.get(path, headers=dict([bearer(READER)]))
+        assert client.options(path).status_code == 204
+    assert (response.status_code, response.json()["type"]) == (403, "urn:jobstate:problem:insufficient-scope")
+    assert response.json()["detail"] == "The API key 'all' may not do this."
+    assert "scope" not in response.json()
+    assert response.headers["www-authenticate"] == 'Bearer realm="jobstate", error="insufficient_scope"'
+    assert called == []
 
 
 def test_handlers_without_an_id_serve_pages() -> None:
@@ -75,12 +173,12 @@ def test_handlers_without_an_id_serve_pages() -> None:
     }
 
 
-@pytest.mark.parametrize("operation", REQUIRED_SCOPES)
+@pytest.mark.parametrize("operation", sorted(ACCESSES))
 def test_without_configured_keys_every_request_is_allowed(operation: str) -> None:
-    assert get_api_key(send(operation, keys=()).scope) is None
+    assert send(operation, keys=()).api_key is None
 
 
-@pytest.mark.parametrize("operation", [name for name, scope in REQUIRED_SCOPES.items() if scope])
+@pytest.mark.parametrize("operation", GUARDED)
 @pytest.mark.parametrize(
     "headers",
     [
@@ -104,21 +202,23 @@ def test_only_a_single_known_key_is_accepted(operation: str, headers: tuple[tupl
     assert READER not in str(rejected.value)
 
 
-@pytest.mark.parametrize("operation", [name for name, scope in REQUIRED_SCOPES.items() if scope])
+@pytest.mark.parametrize("operation", GUARDED)
 @pytest.mark.parametrize("scope", Scope)
 def test_a_key_authorizes_the_operations_of_its_scope_only(operation: str, scope: Scope) -> None:
     keys = (api_key("one", READER, scope),)
-    if REQUIRED_SCOPES[operation] is scope:
-        assert get_api_key(send(operation, bearer(READER), keys=keys).scope) is keys[0]
+    required = ACCESSES[operation].scope
+    if required is scope:
+        assert send(operation, bearer(READER), keys=keys).api_key is keys[0]
         return
     with pytest.raises(InsufficientScope) as rejected:
         send(operation, bearer(READER), keys=keys)
-    assert rejected.value.scope == REQUIRED_SCOPES[operation]
-    assert f"the scope `{REQUIRED_SCOPES[operation]}`" in str(rejected.value)
+    assert rejected.value.scope == required
+    assert f"the scope `{required}`" in str(rejected.value)
 
 
 def test_a_worker_can_change_a_job_only_with_its_lease_token() -> None:
-    assert LEASE_HOLDER_SCOPES == {"updateJob": Scope.WORK}
+    with_lease = {name: access.lease_holder for name, access in ACCESSES.items() if access.lease_holder}
+    assert with_lease == {"updateJob": Scope.WORK}
     send("updateJob", bearer(WORKER), ("lease-token", "1-abc"))
     send("updateJob", bearer(WRITER), ("lease-token", "1-abc"))
     for tokens in ([], [""], [" "], ["1-abc", ""], ["", "1-abc"], ["1-abc", "1-abc"]):
@@ -179,5 +279,8 @@ def test_the_command_names_what_is_allowed(arguments: list[str]) -> None:
 
 
 def test_the_document_has_the_required_scopes() -> None:
+    for name, (scope, lease_holder) in ACCESSES.items():
+        sufficient = [{auth.SCHEME: [one.value]} for one in (scope, lease_holder) if one]
+        assert OPERATIONS[name]["security"] == ([*sufficient, {}] if sufficient else [])
     assert OPERATIONS["updateJob"]["security"] == [{auth.SCHEME: ["write"]}, {auth.SCHEME: ["work"]}, {}]
     assert OPERATIONS["getHealth"]["security"] == []

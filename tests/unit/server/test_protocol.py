@@ -4,7 +4,7 @@ from typing import Any
 import uvicorn
 from uvicorn.server import ServerState
 
-from service.api.middleware.telemetry import RECEIVED_AT
+from service.api.request_context import context_of
 from service.server.protocol import protocol_factory
 from service.server.request_scheduler import MAX_STARTS_PER_TICK
 from service.settings import Settings
@@ -34,7 +34,7 @@ async def test_concurrent_requests_start_a_few_per_iteration_and_record_their_ar
     arrivals: list[Any] = []
 
     async def app(scope: Any, _: Any, send: Any) -> None:
-        arrivals.append(scope["state"][RECEIVED_AT])
+        arrivals.append(context_of(scope).received_at)
         await send({"type": "http.response.start", "status": 204, "headers": []})
         await send({"type": "http.response.body"})
 

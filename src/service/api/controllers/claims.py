@@ -6,9 +6,9 @@ from typing import Any, Final
 
 import structlog
 from litestar import Controller, Request, Response, post
-from litestar.di import NamedDependency
 from litestar.params import JSONBody
 
+from service.api.auth import requires
 from service.api.long_poll import on_disconnect
 from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples as examples
@@ -32,8 +32,10 @@ from service.api.schemas import (
     unset_to_none,
 )
 from service.domain import constraints, errors
+from service.domain.api_keys import Scope
 from service.domain.jobs import Claim, HeartbeatResult, Job
-from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
+from service.services import services_of
+from service.store.events.claim_waiter import PendingClaim
 from service.store.leases import LeaseManager
 
 #: The bodies of requests that send none.
@@ -51,6 +53,7 @@ class ClaimController(Controller):
         "/claims",
         operation_id="claimJob",
         summary="Claim a job",
+        **requires(Scope.WORK),
         status_code=200,
         dto=StructDTO[ClaimJob],
         return_dto=None,
@@ -79,30 +82,29 @@ class ClaimController(Controller):
         """
         constraints.WAIT_SECONDS.validate("wait_seconds", data.wait_seconds)
         pending = PendingClaim(data.queues)
-        state = request.app.state
-        lease_manager: LeaseManager = state["lease_manager"]
-        claim_waiter: ClaimWaiter = state["claim_waiter"]
+        services = services_of(request)
 
         def try_claim() -> Awaitable[tuple[Claim | None, float | None]]:
-            return lease_manager.try_claim(
+            return services.leases.try_claim(
                 data.queues, data.worker, lease_seconds=data.lease_seconds, claim_key=idempotency_key
             )
 
         if data.wait_seconds:
             get_slot(request.scope).start_waiting()
         async with on_disconnect(request, pending.disconnect):
-            claim = await claim_waiter.claim(pending, data.wait_seconds, try_claim)
+            claim = await services.claim_waiter.claim(pending, data.wait_seconds, try_claim)
         if claim is None:
             return Response(None, status_code=204)  # type: ignore[arg-type]
         structlog.contextvars.bind_contextvars(job_id=claim.job.job_id)
         if pending.is_disconnected and idempotency_key is None:  # nobody can learn of this lease
-            await _release_unclaimed(lease_manager, claim)
+            await _release_unclaimed(services.leases, claim)
         return StructResponse(claim)
 
     @post(
         "/jobs/{job_id:str}/heartbeat",
         operation_id="heartbeatJob",
         summary="Extend a lease",
+        **requires(Scope.WORK),
         status_code=200,
         dto=StructDTO[HeartbeatJob],
         return_dto=None,
@@ -127,20 +129,19 @@ class ClaimController(Controller):
         lease_token: LeaseToken = None,
     ) -> Response[HeartbeatResult]:
         """Extend the lease and report progress. The worker should stop if `cancel_requested` is true."""
-        lease_manager: LeaseManager = request.app.state["lease_manager"]
-        return StructResponse(
-            await lease_manager.heartbeat(
-                job_id,
-                lease_token,
-                lease_seconds=unset_to_none(data.lease_seconds),
-                progress=progress_of(data.progress),
-            )
+        result = await services_of(request).leases.heartbeat(
+            job_id,
+            lease_token,
+            lease_seconds=unset_to_none(data.lease_seconds),
+            progress=progress_of(data.progress),
         )
+        return StructResponse(result)
 
     @post(
         "/jobs/{job_id:str}/release",
         operation_id="releaseJob",
         summary="Release a job",
+        **requires(Scope.WORK),
         status_code=200,
         dto=StructDTO[ReleaseJob],
         return_dto=None,
@@ -159,8 +160,8 @@ class ClaimController(Controller):
     )
     async def release_job(
         self,
+        request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        lease_manager: NamedDependency[LeaseManager],
         data: JSONBody[ReleaseJob] = NO_ERROR,
         idempotency_key: IdempotencyKey = None,
         lease_token: LeaseToken = None,
@@ -170,7 +171,7 @@ class ClaimController(Controller):
         With an `error_message` the attempt counts as failed; after `max_attempts` failures the job is failed. If
         cancellation was requested, the job becomes cancelled.
         """
-        job = await lease_manager.release_job(
+        job = await services_of(request).leases.release_job(
             job_id,
             lease_token,
             error=raw_or_none(data.error_message),
@@ -180,7 +181,7 @@ class ClaimController(Controller):
         return job_response(job)
 
 
-async def _release_unclaimed(lease_manager: LeaseManager, claim: Claim) -> None:
+async def _release_unclaimed(leases: LeaseManager, claim: Claim) -> None:
     """Release a job whose claim got no response. If that fails, its lease expires."""
     with contextlib.suppress(errors.JobStateError):
-        await lease_manager.release_job(claim.job.job_id, claim.lease.token)
+        await leases.release_job(claim.job.job_id, claim.lease.token)

@@ -1,18 +1,19 @@
 """The drain over HTTP: start one, read its status, stop it."""
 
-from typing import Final
+from typing import Any, Final
 
-from litestar import Controller, delete, get, post
-from litestar.di import NamedDependency
+from litestar import Controller, Request, delete, get, post
 from litestar.params import JSONBody
 
+from service.api.auth import requires
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import BODY_ERRORS, DELETE_ERRORS, READ_ERRORS, SuccessResponse, operation_docs
 from service.api.request_bodies import StructDTO
 from service.api.schemas import StartDrain
 from service.domain import constraints
+from service.domain.api_keys import Scope
 from service.domain.jobs import DrainStatus
-from service.store.queues import QueueManager
+from service.services import services_of
 
 #: The body of a request that sends none.
 DEFAULT_DRAIN: Final = StartDrain()
@@ -28,6 +29,7 @@ class DrainController(Controller):
         "/drain",
         operation_id="startDrain",
         summary="Start a drain",
+        **requires(Scope.ADMIN),
         status_code=200,
         dto=StructDTO[StartDrain],
         return_dto=None,
@@ -40,33 +42,35 @@ class DrainController(Controller):
         ),
     )
     async def start_drain(
-        self, queue_manager: NamedDependency[QueueManager], data: JSONBody[StartDrain] = DEFAULT_DRAIN
+        self, request: Request[Any, Any, Any], data: JSONBody[StartDrain] = DEFAULT_DRAIN
     ) -> DrainStatus:
         """Create and claim no jobs for `seconds`, in all replicas. Running jobs continue."""
         constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
-        return await queue_manager.start_drain(data.seconds)
+        return await services_of(request).queues.start_drain(data.seconds)
 
     @get(
         "/drain",
         operation_id="getDrain",
         summary="Get the drain's status",
+        **requires(Scope.READ),
         **operation_docs(
             {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
         ),
     )
-    async def get_drain(self, queue_manager: NamedDependency[QueueManager]) -> DrainStatus:
+    async def get_drain(self, request: Request[Any, Any, Any]) -> DrainStatus:
         """Return whether a drain is on, which jobs still run, and whether it is safe to stop."""
-        return await queue_manager.get_drain()
+        return await services_of(request).queues.get_drain()
 
     @delete(
         "/drain",
         operation_id="stopDrain",
         summary="Stop the drain",
+        **requires(Scope.ADMIN),
         status_code=200,
         **operation_docs(
             {200: SuccessResponse("The status of the drain.", examples={"stopped": examples.NO_DRAIN})}, *DELETE_ERRORS
         ),
     )
-    async def stop_drain(self, queue_manager: NamedDependency[QueueManager]) -> DrainStatus:
+    async def stop_drain(self, request: Request[Any, Any, Any]) -> DrainStatus:
         """Create and claim jobs again."""
-        return await queue_manager.end_drain()
+        return await services_of(request).queues.end_drain()

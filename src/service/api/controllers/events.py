@@ -5,10 +5,10 @@ from typing import Annotated, Any, Final
 
 from litestar import Controller, Request, Response, get
 from litestar.datastructures import CacheControlHeader
-from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
+from service.api.auth import requires
 from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import READ_ERRORS, SuccessResponse, operation_docs, problems
@@ -16,10 +16,10 @@ from service.api.params import JobIdInPath, QueueFilter, SlateFilter, StatusFilt
 from service.api.problems import PROBLEM_TYPES
 from service.api.sse import EVENT_STREAM, event_frames, job_frames, retry_frames
 from service.domain import constraints, errors, validation
+from service.domain.api_keys import Scope
 from service.domain.jobs import JobFilter
 from service.domain.timestamps import parse_timestamp
-from service.store.events.job_watcher import JobWatcher
-from service.store.events.stream import EventStream
+from service.services import services_of
 
 #: Caches must not store a stream, and proxies must not buffer it (`X-Accel-Buffering` is for nginx).
 _NO_STORE: Final = CacheControlHeader(no_store=True, no_transform=True)
@@ -61,6 +61,7 @@ class EventController(Controller):
         "/jobs/{job_id:str}/events",
         operation_id="streamJobEvents",
         summary="Stream a job's events",
+        **requires(Scope.READ),
         media_type=EVENT_STREAM,
         **operation_docs(
             {
@@ -77,7 +78,6 @@ class EventController(Controller):
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        job_watcher: NamedDependency[JobWatcher],
         last_event_id: JobEventId = None,
     ) -> Response[Any]:
         """Stream the job's record after each change, until the job is finished.
@@ -87,7 +87,7 @@ class EventController(Controller):
         skip intermediate states. `deleted` and `expired` also end the stream. `bye` means that the service closes the
         stream early: reconnect. A client that reconnects after the final state gets 204, which stops an `EventSource`.
         """
-        slot = get_slot(request.scope)
+        slot, job_watcher = get_slot(request.scope), services_of(request).job_watcher
         try:
             slot.start_watching()
             watch = slot.enter_context(job_watcher.watch(job_id))
@@ -104,6 +104,7 @@ class EventController(Controller):
         "/events",
         operation_id="streamEvents",
         summary="Stream the events of all jobs",
+        **requires(Scope.READ),
         media_type=EVENT_STREAM,
         **operation_docs(
             {200: SuccessResponse("Events without end.", examples={"created, then claimed": examples.EVENTS})},
@@ -114,7 +115,6 @@ class EventController(Controller):
     async def stream_events(
         self,
         request: Request[Any, Any, Any],
-        event_stream: NamedDependency[EventStream],
         status: StatusFilter = None,
         queue: QueueFilter = None,
         slate_id: SlateFilter = None,
@@ -131,7 +131,7 @@ class EventController(Controller):
         filters = JobFilter(
             status=None if status is None else validation.parse_status(status), queue=queue, slate_id=slate_id
         )
-        slot = get_slot(request.scope)
+        slot, event_stream = get_slot(request.scope), services_of(request).event_stream
         try:
             slot.start_watching()
             slot.enter_context(event_stream.subscribed())

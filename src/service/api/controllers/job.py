@@ -5,10 +5,10 @@ import contextlib
 from typing import Annotated, Any
 
 from litestar import Controller, Request, Response, delete, get, patch, post
-from litestar.di import NamedDependency
 from litestar.params import HeaderParameter, JSONBody
 from msgspec import Raw
 
+from service.api.auth import requires
 from service.api.etags import ETAG_LIST_PATTERN, etag_matches, parse_if_match
 from service.api.long_poll import on_disconnect, parse_prefer_wait
 from service.api.middleware.concurrency import get_slot
@@ -37,13 +37,13 @@ from service.api.schemas import (
     unset_to_none,
 )
 from service.domain import constraints, errors
+from service.domain.api_keys import Scope
 from service.domain.errors import JobNotFound
 from service.domain.events import Event
 from service.domain.jobs import History, Job
 from service.domain.states import Status
+from service.services import services_of
 from service.store.deadlines import new_budget
-from service.store.events.job_watcher import JobWatcher
-from service.store.jobs import JobStateManager
 
 IfMatch = Annotated[
     str | None,
@@ -81,6 +81,7 @@ class JobController(Controller):
         "/{job_id:str}",
         operation_id="getJob",
         summary="Get a job",
+        **requires(Scope.READ),
         **operation_docs(
             {
                 200: SuccessResponse(
@@ -98,7 +99,6 @@ class JobController(Controller):
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        job_manager: NamedDependency[JobStateManager],
         wait: Wait = None,
         prefer: Prefer = None,
         if_none_match: IfNoneMatch = None,
@@ -112,7 +112,7 @@ class JobController(Controller):
         preferred = parse_prefer_wait(prefer) if requested is None else None
         if seconds := requested or preferred:
             await _wait_for_change(request, job_id, seconds, if_none_match)
-        job = await job_manager.get_job(job_id)
+        job = await services_of(request).jobs.get_job(job_id)
         if job is None:
             raise JobNotFound(job_id)
         applied = {} if preferred is None else {PREFERENCE_APPLIED: f"wait={preferred}"}
@@ -124,6 +124,7 @@ class JobController(Controller):
         "/{job_id:str}/result",
         operation_id="getJobResult",
         summary="Get a job's result",
+        **requires(Scope.READ),
         **operation_docs(
             {
                 200: SuccessResponse("The result, any JSON.", (ETAG,), {"lineups": examples.RESULT}),
@@ -135,10 +136,10 @@ class JobController(Controller):
         ),
     )
     async def get_job_result(
-        self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager], if_none_match: IfNoneMatch = None
+        self, request: Request[Any, Any, Any], job_id: JobIdInPath, if_none_match: IfNoneMatch = None
     ) -> Response[Raw]:
         """Return the job's result as the worker sent it, or 204 if the job completed without one."""
-        job = await job_manager.get_result(job_id)
+        job = await services_of(request).jobs.get_result(job_id)
         if etag_matches(job, if_none_match):
             return Response(None, status_code=304, headers=job_headers(job))  # type: ignore[arg-type]
         if job.result is None:
@@ -149,15 +150,16 @@ class JobController(Controller):
         "/{job_id:str}/history",
         operation_id="getJobHistory",
         summary="Get a job's history",
+        **requires(Scope.READ),
         **operation_docs(
             {200: SuccessResponse("The history.", examples={"completed": examples.HISTORY})},
             *READ_ERRORS,
             *problems(errors.JobNotFound),
         ),
     )
-    async def get_job_history(self, job_id: JobIdInPath, job_manager: NamedDependency[JobStateManager]) -> History:
+    async def get_job_history(self, request: Request[Any, Any, Any], job_id: JobIdInPath) -> History:
         """Return the job's changes, oldest first: creation, claims, releases, cancellation request, final status."""
-        history = await job_manager.get_history(job_id)
+        history = await services_of(request).jobs.get_history(job_id)
         if history is None:
             raise JobNotFound(job_id)
         return history
@@ -166,6 +168,7 @@ class JobController(Controller):
         "/{job_id:str}",
         operation_id="updateJob",
         summary="Update a job",
+        **requires(Scope.WRITE, lease_holder=Scope.WORK),
         dto=StructDTO[UpdateJob],
         return_dto=None,
         **operation_docs(
@@ -196,8 +199,7 @@ class JobController(Controller):
         A `result` needs the status `completed`, an `error_message` needs `failed` or `cancelled`. A leased job needs
         the `Lease-Token` of its lease.
         """
-        job_manager: JobStateManager = request.app.state["job_manager"]
-        job = await job_manager.update_job_status(
+        job = await services_of(request).jobs.update_job_status(
             job_id,
             data.status,
             result=raw_or_none(data.result),
@@ -214,6 +216,7 @@ class JobController(Controller):
         "/{job_id:str}/cancel",
         operation_id="cancelJob",
         summary="Cancel a job",
+        **requires(Scope.WRITE),
         status_code=200,
         **operation_docs(
             {
@@ -233,7 +236,6 @@ class JobController(Controller):
         self,
         request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        job_manager: NamedDependency[JobStateManager],
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
         lease_token: LeaseToken = None,
@@ -241,7 +243,7 @@ class JobController(Controller):
         """Cancel a job that is not finished. If the job is leased, ask its worker to stop. The request has no body."""
         decode(CancelJob, await request.body() or b"{}")
         versions = parse_if_match(if_match)
-        job = await job_manager.cancel_job(
+        job = await services_of(request).jobs.cancel_job(
             job_id, change_id=idempotency_key, if_match=versions, lease_token=lease_token
         )
         return job_response(job, 200 if job.status is Status.CANCELLED else 202)
@@ -250,6 +252,7 @@ class JobController(Controller):
         "/{job_id:str}",
         operation_id="deleteJob",
         summary="Delete a job",
+        **requires(Scope.WRITE),
         **operation_docs(
             {204: SuccessResponse("The job is deleted.")},
             *DELETE_ERRORS,
@@ -258,30 +261,30 @@ class JobController(Controller):
     )
     async def delete_job(
         self,
+        request: Request[Any, Any, Any],
         job_id: JobIdInPath,
-        job_manager: NamedDependency[JobStateManager],
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
     ) -> None:
         """Delete a finished job. Its id can be used again."""
         versions = parse_if_match(if_match)
-        await job_manager.delete_job(job_id, change_id=idempotency_key, if_match=versions)
+        await services_of(request).jobs.delete_job(job_id, change_id=idempotency_key, if_match=versions)
 
 
 async def _wait_for_change(
     request: Request[Any, Any, Any], job_id: str, seconds: int, if_none_match: str | None
 ) -> None:
     """Return when the job changes, when it is finished, or after `seconds`."""
-    job_watcher: JobWatcher = request.app.state.job_watcher
-    if job_watcher.is_closed:  # an immediate response would make the client poll again at once
+    services = services_of(request)
+    if services.shutdown.has_begun:  # an immediate response would make the client poll again at once
         raise errors.Draining(RETRY_AFTER, is_shutdown=True)
     slot = get_slot(request.scope)
     slot.start_watching()
-    watch = slot.enter_context(job_watcher.watch(job_id))
-    job = await job_watcher.get_job(job_id)
+    watch = slot.enter_context(services.job_watcher.watch(job_id))
+    job = await services.job_watcher.get_job(job_id)
     if job is None or job.is_final or (if_none_match is not None and not etag_matches(job, if_none_match)):
         return
-    changes = job_watcher.follow(watch, job, job.version)
+    changes = services.job_watcher.follow(watch, job, job.version)
     with contextlib.suppress(TimeoutError):
         async with on_disconnect(request, watch.close), asyncio.timeout(seconds), contextlib.aclosing(changes):
             async for change in changes:

@@ -4,12 +4,10 @@ from typing import Annotated, Any, Final
 
 import structlog
 from litestar import Controller, Request, Response, get, post
-from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
 
 from service.api import cursors
-from service.api.addresses import address
-from service.api.correlation import correlation_id
+from service.api.auth import requires
 from service.api.etags import etag
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import (
@@ -25,12 +23,15 @@ from service.api.openapi.operations import (
 )
 from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, integer_parameter
 from service.api.request_bodies import StructDTO
+from service.api.request_context import address, correlation_id
 from service.api.responses import StructResponse
 from service.api.schemas import BatchGet, CreateJob, JobList, unset_to_none
 from service.domain import constraints, errors, validation
+from service.domain.api_keys import Scope
 from service.domain.errors import IdempotencyKeyReused, JobExists
 from service.domain.jobs import CreateResult, Job, JobBatch, JobFilter, Stats
-from service.store.jobs import OPTIONAL_FIELDS, JobStateManager
+from service.services import services_of
+from service.store.jobs import OPTIONAL_FIELDS
 
 _OPTIONAL_FIELD: Final = rf"(?:{'|'.join(OPTIONAL_FIELDS)})"
 
@@ -65,6 +66,7 @@ class JobsController(Controller):
         "/jobs",
         operation_id="createJob",
         summary="Create a job",
+        **requires(Scope.WRITE),
         dto=StructDTO[CreateJob],
         return_dto=None,
         **operation_docs(
@@ -93,7 +95,7 @@ class JobsController(Controller):
         An equal request with the same `job_id` or `Idempotency-Key` creates nothing. It returns the current job, with
         `Idempotency-Replayed: true`.
         """
-        created = await _create(request.app.state["job_manager"], data, idempotency_key, request)
+        created = await _create(request, data, idempotency_key)
         structlog.contextvars.bind_contextvars(job_id=created.job.job_id)
         headers = {"Location": address(request.scope, f"/v1/jobs/{created.job.job_id}"), "ETag": etag(created.job)}
         if created.replayed:
@@ -104,13 +106,14 @@ class JobsController(Controller):
         "/jobs",
         operation_id="listJobs",
         summary="List jobs",
+        **requires(Scope.READ),
         **operation_docs(
             {200: SuccessResponse("A page of jobs.", examples={"page": JobList([examples.LISTED])})}, *READ_ERRORS
         ),
     )
     async def list_jobs(
         self,
-        job_manager: NamedDependency[JobStateManager],
+        request: Request[Any, Any, Any],
         status: StatusFilter = None,
         queue: QueueFilter = None,
         slate_id: SlateFilter = None,
@@ -131,13 +134,16 @@ class JobsController(Controller):
         )
         before = cursors.decode(cursor, filters)
         max_jobs = constraints.DEFAULT_PAGE_LIMIT if limit is None else constraints.PAGE_LIMIT.parse("limit", limit)
-        page = await job_manager.list_jobs(filters, limit=max_jobs, before=before, include=_included(include))
+        page = await services_of(request).jobs.list_jobs(
+            filters, limit=max_jobs, before=before, include=_included(include)
+        )
         return JobList(page.items, cursors.encode(page.next_before, filters))
 
     @post(
         "/batch-get",
         operation_id="batchGetJobs",
         summary="Get many jobs",
+        **requires(Scope.READ),
         status_code=200,
         dto=StructDTO[BatchGet],
         return_dto=None,
@@ -148,29 +154,28 @@ class JobsController(Controller):
             requests=examples.BATCH_GET,
         ),
     )
-    async def batch_get_jobs(self, data: JSONBody[BatchGet], job_manager: NamedDependency[JobStateManager]) -> JobBatch:
+    async def batch_get_jobs(self, request: Request[Any, Any, Any], data: JSONBody[BatchGet]) -> JobBatch:
         """Return jobs by their ids, each once and in the order of the request, and the ids without a job."""
-        return await job_manager.get_jobs(data.job_ids)
+        return await services_of(request).jobs.get_jobs(data.job_ids)
 
     @get(
         "/stats",
         operation_id="getStats",
         summary="Count jobs",
+        **requires(Scope.READ),
         **operation_docs({200: SuccessResponse("The counts.", examples={"counts": examples.STATS})}, *READ_ERRORS),
     )
-    async def get_stats(self, job_manager: NamedDependency[JobStateManager]) -> Stats:
+    async def get_stats(self, request: Request[Any, Any, Any]) -> Stats:
         """Return the current number of jobs by status and by queue. The counts are exact."""
-        return await job_manager.get_stats()
+        return await services_of(request).jobs.get_stats()
 
 
-async def _create(
-    job_manager: JobStateManager, data: CreateJob, key: str | None, request: Request[Any, Any, Any]
-) -> CreateResult:
+async def _create(request: Request[Any, Any, Any], data: CreateJob, key: str | None) -> CreateResult:
     """Create a job under the client's id, else under the id of its idempotency key, else under a new one."""
     client_id = unset_to_none(data.job_id)
     by_key = None if key is None else constraints.job_id_for_key(key)
     try:
-        return await job_manager.create_job(
+        return await services_of(request).jobs.create_job(
             client_id if client_id is not None else by_key or constraints.new_job_id(),
             data.input_params,
             unset_to_none(data.correlation_id),

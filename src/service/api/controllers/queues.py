@@ -1,12 +1,12 @@
 """Queues over HTTP: list them, pause one, limit how many of its jobs run."""
 
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 
-from litestar import Controller, get, put
-from litestar.di import NamedDependency
+from litestar import Controller, Request, get, put
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 
+from service.api.auth import requires
 from service.api.openapi import examples as examples
 from service.api.openapi.operations import (
     BODY_ERRORS,
@@ -18,8 +18,9 @@ from service.api.openapi.operations import (
 from service.api.request_bodies import StructDTO
 from service.api.schemas import ConfigureQueue, QueueList
 from service.domain import constraints
+from service.domain.api_keys import Scope
 from service.domain.jobs import Queue
-from service.store.queues import QueueManager
+from service.services import services_of
 
 #: The body of a request that sends none.
 NO_SETTINGS: Final = ConfigureQueue()
@@ -43,18 +44,20 @@ class QueueController(Controller):
         "/queues",
         operation_id="listQueues",
         summary="List queues",
+        **requires(Scope.READ),
         **operation_docs(
             {200: SuccessResponse("The queues.", examples={"one": QueueList([examples.QUEUE])})}, *READ_ERRORS
         ),
     )
-    async def list_queues(self, queue_manager: NamedDependency[QueueManager]) -> QueueList:
+    async def list_queues(self, request: Request[Any, Any, Any]) -> QueueList:
         """Return the queues that have jobs or settings, sorted by name."""
-        return QueueList(await queue_manager.get_queues())
+        return QueueList(await services_of(request).queues.get_queues())
 
     @put(
         "/queues/{queue:str}",
         operation_id="configureQueue",
         summary="Configure a queue",
+        **requires(Scope.ADMIN),
         dto=StructDTO[ConfigureQueue],
         return_dto=None,
         **operation_docs(
@@ -67,8 +70,8 @@ class QueueController(Controller):
     )
     async def configure_queue(
         self,
+        request: Request[Any, Any, Any],
         queue: QueueInPath,
-        queue_manager: NamedDependency[QueueManager],
         data: JSONBody[ConfigureQueue] = NO_SETTINGS,
     ) -> Queue:
         """Pause or resume a queue, or limit how many of its jobs run concurrently.
@@ -76,4 +79,6 @@ class QueueController(Controller):
         A field that is left out does not change. `null` clears a field. A request without fields, or without a body,
         changes nothing.
         """
-        return await queue_manager.configure_queue(queue, paused=data.paused, max_running=data.max_running)
+        return await services_of(request).queues.configure_queue(
+            queue, paused=data.paused, max_running=data.max_running
+        )

@@ -6,19 +6,18 @@ from typing import Any, Final, TypeVar
 
 import structlog
 from litestar import Controller, Request, Response, get
-from litestar.di import NamedDependency
 
 from service import __version__
+from service.api.auth import PUBLIC, requires
 from service.api.openapi.examples import METRICS
 from service.api.openapi.operations import AUTH_ERRORS, STORE_ERRORS, SuccessResponse, operation_docs, problems
-from service.api.problems import MEDIA_TYPE
-from service.api.request_checks import PRODUCES, quality_of
+from service.api.problems import MEDIA_TYPE, RETRY_AFTER
+from service.api.request_checks import quality_of
 from service.api.schemas import Health
 from service.domain import errors
+from service.domain.api_keys import Scope
 from service.domain.errors import JobStateError
-from service.observability.metrics import Metrics
-from service.store.events.claim_waiter import RETRY_AFTER, ClaimWaiter
-from service.store.jobs import JobStateManager
+from service.services import services_of
 
 T = TypeVar("T")
 
@@ -38,6 +37,7 @@ class SystemController(Controller):
         "/health",
         operation_id="getHealth",
         summary="Check liveness",
+        **PUBLIC,
         **operation_docs({200: SuccessResponse("The process lives.", examples={"alive": Health("ok", __version__)})}),
     )
     async def get_health(self) -> Health:
@@ -48,27 +48,28 @@ class SystemController(Controller):
         "/ready",
         operation_id="getReadiness",
         summary="Check readiness",
+        **PUBLIC,
         **operation_docs(
             {200: SuccessResponse("The service is ready.", examples={"ready": Health("ready", __version__)})},
             *STORE_ERRORS,
             *problems(errors.Draining),
         ),
     )
-    async def get_readiness(
-        self, job_manager: NamedDependency[JobStateManager], claim_waiter: NamedDependency[ClaimWaiter]
-    ) -> Health:
+    async def get_readiness(self, request: Request[Any, Any, Any]) -> Health:
         """Return 200 while Redis accepts writes and the process is not stopping, else 503 with the reason."""
-        if claim_waiter.is_closed:
+        services = services_of(request)
+        if services.shutdown.has_begun:
             raise errors.Draining(RETRY_AFTER, is_shutdown=True)
-        await job_manager.ping()
+        await services.jobs.ping()
         return Health("ready", __version__)
 
     @get(
         "/metrics",
         operation_id="getMetrics",
         summary="Get metrics",
+        **requires(Scope.READ),
         media_type="text/plain",
-        opt={PRODUCES: (TEXT, OPENMETRICS, MEDIA_TYPE)},
+        produces=(TEXT, OPENMETRICS, MEDIA_TYPE),
         **operation_docs(
             {
                 200: SuccessResponse(
@@ -80,23 +81,19 @@ class SystemController(Controller):
             *AUTH_ERRORS,
         ),
     )
-    async def get_metrics(
-        self,
-        request: Request[Any, Any, Any],
-        job_manager: NamedDependency[JobStateManager],
-        metrics: NamedDependency[Metrics],
-    ) -> Response[bytes]:
+    async def get_metrics(self, request: Request[Any, Any, Any]) -> Response[bytes]:
         """Return the metrics of all processes. Those read from Redis are missing while it is unavailable."""
+        services = services_of(request)
         is_up, stats, health = await asyncio.gather(
-            _succeeds(job_manager.ping()),
-            _or_none(job_manager.get_stats()),
-            _or_none(job_manager.get_store_health()),
+            _succeeds(services.jobs.ping()),
+            _or_none(services.jobs.get_stats()),
+            _or_none(services.jobs.get_store_health()),
         )
         accept = request.headers.get("accept", "")
         prefers_openmetrics = quality_of(OPENMETRICS, accept) > quality_of(TEXT, accept)
         if not prefers_openmetrics:
             accept = TEXT
-        text, media_type = metrics.render(accept, is_up=is_up, stats=stats, health=health)
+        text, media_type = services.metrics.render(accept, is_up=is_up, stats=stats, health=health)
         if media_type.startswith("text/"):
             media_type = media_type.removesuffix("; charset=utf-8")  # Litestar adds the charset
         return Response(text, media_type=media_type)

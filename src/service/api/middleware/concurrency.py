@@ -11,18 +11,11 @@ from litestar.types import HTTPScope, Scope
 from service.api.client_identity import client_id
 from service.api.middleware.rejections import Rejection
 from service.api.problems import OVERLOADED, RETRY_AFTER
+from service.api.request_context import context_of
 from service.domain import errors
 
 T = TypeVar("T")
 
-#: Key in a request's state: its connection exceeds `MAX_CONNECTIONS`.
-OVER_CONNECTION_LIMIT: Final = "over_connection_limit"
-#: Key in a request's state: its `RequestSlot`.
-SLOT: Final = "slot"
-#: Key in a request's state: since when it waits (s, `time.perf_counter`).
-WAITING_SINCE: Final = "waiting_since"
-#: Key in a request's state: the client has pipelined another request, so the server cannot detect a disconnect.
-PIPELINED: Final = "pipelined"
 _RETRY: Final = {"retry-after": str(RETRY_AFTER)}
 
 
@@ -47,7 +40,7 @@ class ConcurrencyLimiter:
 
     def check(self, scope: HTTPScope) -> Rejection | None:
         """Return the rejection of a request that exceeds the connection limit or the request limit."""
-        if OVER_CONNECTION_LIMIT in scope["state"]:
+        if context_of(scope).is_over_connection_limit:
             detail = "The process has reached its connection limit (`MAX_CONNECTIONS`). Retry on a new connection."
             return Rejection(OVERLOADED, detail, {**_RETRY, "connection": "close"})
         if self.active >= self.max_active:
@@ -60,10 +53,11 @@ class RequestSlot:
     """The limiter's count of one request: active, then perhaps waiting, until it is released."""
 
     def __init__(self, limiter: ConcurrencyLimiter, scope: HTTPScope) -> None:
-        """Count a request as active and store the slot in its state."""
+        """Count a request as active and store the slot in its context."""
         self._limiter = limiter
         self._scope = scope
-        scope["state"][SLOT] = self
+        self._context = context_of(scope)
+        self._context.slot = self
         self._is_waiting = False
         self._stack: ExitStack | None = None
         limiter.active += 1
@@ -71,7 +65,7 @@ class RequestSlot:
     def start_waiting(self) -> None:
         """Count the request as waiting. Raises `Overloaded`, and `InvalidValue` if the client pipelined another one."""
         limiter = self._limiter
-        if PIPELINED in self._scope["state"]:
+        if self._context.is_pipelined:
             detail = "the client sent another request on this connection"
             raise errors.InvalidValue("connection", detail, "no pipelined request after one that waits")
         if limiter.waiting >= limiter.max_waiting:
@@ -80,7 +74,7 @@ class RequestSlot:
         self._decrement()
         limiter.waiting += 1
         limiter.observe(1)
-        self._scope["state"][WAITING_SINCE] = time.perf_counter()
+        self._context.waiting_since = time.perf_counter()
         self._is_waiting = True
 
     def start_watching(self) -> None:
@@ -104,9 +98,7 @@ class RequestSlot:
 
     def release(self) -> None:
         """End the request: stop counting it and exit its contexts."""
-        del self._scope["state"][
-            SLOT
-        ]  # breaks a reference cycle, which would keep it until the next garbage collection
+        self._context.slot = None  # ends a reference cycle, which would last until the next garbage collection
         self._decrement()
         if self._stack is not None:
             self._stack.close()
@@ -126,6 +118,8 @@ class RequestSlot:
 
 
 def get_slot(scope: Scope) -> RequestSlot:
-    """Return the slot of a request."""
-    slot: RequestSlot = scope["state"][SLOT]
+    """Return the slot of a request. Raises `LookupError` outside the middleware."""
+    slot = context_of(scope).slot
+    if slot is None:
+        raise LookupError("the request has no slot; run the application within its middleware")
     return slot

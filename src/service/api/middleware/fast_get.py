@@ -11,11 +11,11 @@ from litestar.datastructures import State
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from service.api import auth
 from service.api.request_checks import JSON, accepts_media_type
 from service.api.responses import job_headers, send_struct
 from service.domain import constraints
 from service.domain.jobs import Job
+from service.services import SERVICES, Services
 
 #: The route for logs and metrics.
 ROUTE: Final = "/v1/jobs/{job_id}"
@@ -45,21 +45,21 @@ class JobReadFastPath:
     async def _job(self, scope: HTTPScope) -> Job | None:
         """Return the job if the fast path applies."""
         job_id = scope["path"].removeprefix(_PREFIX)
+        services: Services = self._state[SERVICES]
         if (
             scope["method"] != "GET"
             or job_id == scope["path"]
             or scope["query_string"]
-            or self._state["rate_limiter"] is not None
-            or self._state[auth.API_KEYS]
+            or services.rate_limiter is not None
+            or services.api_keys
             or not constraints.JOB_ID.is_valid(job_id)
             or not _is_unconditional(scope)
         ):
             return None
         try:
-            job: Job | None = await self._state["job_manager"].get_job(job_id)
+            return await services.jobs.get_job(job_id)
         except Exception:  # the application fails likewise and reports it
             return None
-        return job
 
 
 def _is_unconditional(scope: HTTPScope) -> bool:

@@ -11,10 +11,11 @@ from litestar.config.cors import CORSConfig
 from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPScope, Receive, Scope, Send
 
-from service.api import correlation, rate_limit
+from service.api import rate_limit
 from service.api.middleware.header_lines import get_header
 from service.api.middleware.rejections import Rejection, send_rejection
 from service.api.problems import ORIGIN_NOT_ALLOWED
+from service.api.request_context import CORRELATION_HEADER
 from service.domain.origins import is_same_origin, normalize_origin
 
 #: Methods that change nothing.
@@ -22,7 +23,7 @@ _SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 #: The response headers that a page of an allowed origin may read.
 EXPOSED_HEADERS: Final = [
     *("ETag", "Location", "Retry-After", "Idempotency-Replayed", "WWW-Authenticate"),
-    *(correlation.HEADER, *rate_limit.HEADERS),
+    *(CORRELATION_HEADER, *rate_limit.HEADERS),
 ]
 
 

@@ -7,16 +7,15 @@ from typing import Any, NamedTuple
 import msgspec
 from litestar.types import HTTPScope, Send
 
-from service.api.correlation import correlation_id
 from service.api.problems import (
     MEDIA_TYPE,
-    PROBLEM,
     PROBLEM_TYPES,
     ProblemType,
     build_problem,
     error_headers,
     extension_members,
 )
+from service.api.request_context import context_of, correlation_id
 from service.domain.errors import JobStateError
 
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
@@ -35,7 +34,7 @@ async def send_rejection(
 ) -> None:
     """Send the problem of a rejection; `extensions` are its further members."""
     problem_type, detail, headers = rejection
-    scope["state"][PROBLEM] = problem_type.name
+    context_of(scope).problem = problem_type.name
     body = msgspec.json.encode(build_problem(problem_type, detail, correlation_id(scope), extensions))
     own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
     raw = [(name.encode(), value.encode()) for name, value in {**own, **headers}.items()]

@@ -11,12 +11,14 @@ from service.api.middleware.head_requests import HeadMiddleware
 from service.api.middleware.header_lines import HeaderLinesMiddleware
 from service.api.middleware.origins import PreflightMiddleware
 from service.api.middleware.telemetry import TelemetryMiddleware
+from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
 
 
 def add_middleware(
     app: Litestar,
     metrics: Metrics,
+    shutdown: Shutdown,
     limiter: ConcurrencyLimiter,
     hosts: tuple[str, ...] | None,
     origins: tuple[str, ...],
@@ -30,4 +32,4 @@ def add_middleware(
     stack = AdmissionMiddleware(stack, limiter, hosts, origins)
     stack = HeaderLinesMiddleware(stack)
     stack = HeadMiddleware(stack)
-    return TelemetryMiddleware(stack, metrics, app.state)
+    return TelemetryMiddleware(stack, metrics, shutdown)

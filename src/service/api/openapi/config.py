@@ -20,8 +20,7 @@ from litestar.openapi.spec import (
 )
 
 from service import __version__
-from service.api import auth, correlation
-from service.api.addresses import path_prefix
+from service.api import auth
 from service.api.middleware.decompression import GZIP
 from service.api.openapi.document import complete, to_openapi_30
 from service.api.openapi.examples import DETAILS, ERRORS, PENDING, example
@@ -37,6 +36,7 @@ from service.api.openapi.operations import (
     problems,
 )
 from service.api.problems import ALL_PROBLEM_TYPES, PROBLEM_TYPES, ProblemType, build_problem, extension_members
+from service.api.request_context import CORRELATION_HEADER, context_of
 from service.domain.errors import JobStateError
 
 DESCRIPTION: Final = """\
@@ -83,7 +83,7 @@ class Document(JsonRenderPlugin):
         if self._document is None:
             self._document = self._convert(openapi_schema)
         [server] = self._document["servers"]
-        public = {**server, "url": path_prefix(request.scope) or server["url"]}
+        public = {**server, "url": context_of(request.scope).path_prefix or server["url"]}
         return self.render_json(request, {**self._document, "servers": [public]})
 
 
@@ -111,7 +111,7 @@ def openapi_config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig
 def _headers() -> dict[str, OpenAPIHeader | Reference]:
     text = OpenAPIType.STRING
     return {
-        correlation.HEADER: OpenAPIHeader(
+        CORRELATION_HEADER: OpenAPIHeader(
             Schema(type=text),
             description="The correlation id of the request, sent by the client or generated",
             required=True,

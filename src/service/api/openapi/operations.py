@@ -20,7 +20,7 @@ from litestar.openapi.spec import (
     Schema,
 )
 
-from service.api import auth, correlation, rate_limit
+from service.api import rate_limit
 from service.api.openapi.examples import Examples, example
 from service.api.problems import (
     HEADERS_TOO_LARGE,
@@ -36,6 +36,7 @@ from service.api.problems import (
     Problem,
     ProblemType,
 )
+from service.api.request_context import CORRELATION_HEADER
 from service.domain import errors
 
 ETAG: Final = "ETag"
@@ -127,7 +128,7 @@ def operation_docs(
             for status, types in by_status.items():
                 _complete_problem(responses[str(status)], types, limit_headers)
             self.responses = dict(sorted(responses.items()))
-            self.security = auth.openapi_security(self.operation_id)
+            self.security = self.security or []  # of a public operation; Litestar leaves out an empty list
             self.parameters = [_parameter(one) for one in self.parameters or ()]
             if isinstance(self.request_body, RequestBody):
                 self.request_body.required = body_required
@@ -179,7 +180,7 @@ def _description(problem_types: Iterable[ProblemType]) -> str:
 
 
 def _headers(*names: str) -> dict[str, Any]:
-    return {name: _component_ref("headers", name) for name in (*names, correlation.HEADER)}
+    return {name: _component_ref("headers", name) for name in (*names, CORRELATION_HEADER)}
 
 
 def _component_ref(section: str, name: str) -> Reference:

@@ -8,6 +8,7 @@ from typing import Final
 from service.domain.errors import Draining
 from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.jobs import Claim
+from service.domain.shutdown import Shutdown
 from service.domain.states import Status
 from service.store.deadlines import new_budget
 from service.store.events.reader import RETRY_DELAY, EventReader
@@ -39,12 +40,13 @@ class ClaimWaiter:
     Redis for one job.
     """
 
-    def __init__(self, reader: EventReader) -> None:
-        """Subscribe to `reader` while claims are waiting."""
+    def __init__(self, reader: EventReader, *, shutdown: Shutdown) -> None:
+        """Subscribe to `reader` while claims are waiting. Reject all claims once `shutdown` begins."""
         self._reader = reader
         self._pending: list[PendingClaim] = []
         self._check_timer: asyncio.TimerHandle | None = None
-        self._closed = False
+        self._shutdown = shutdown
+        shutdown.on_begin(self._wake_all)
 
     async def claim(
         self,
@@ -57,7 +59,7 @@ class ClaimWaiter:
         `claim` is `LeaseManager.try_claim` with its arguments bound. Raises what `claim` raises, and `Draining` when
         the process shuts down.
         """
-        if self._closed:
+        if self._shutdown.has_begun:
             raise Draining(RETRY_AFTER, is_shutdown=True)
         if not wait_seconds:
             result, _ = await claim()
@@ -76,7 +78,7 @@ class ClaimWaiter:
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             pending.wakeup.clear()
-            if self._closed:
+            if self._shutdown.has_begun:
                 raise Draining(RETRY_AFTER, is_shutdown=True)
             if pending.is_disconnected:
                 return None
@@ -91,16 +93,6 @@ class ClaimWaiter:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(left):
                     await pending.wakeup.wait()
-
-    @property
-    def is_closed(self) -> bool:
-        """Whether the process is shutting down."""
-        return self._closed
-
-    def close(self) -> None:
-        """Reject the waiting claims, and all further ones."""
-        self._closed = True
-        self._wake_all()
 
     def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
         """Wake one claim for each event after which a queue may have a claimable job."""

@@ -11,6 +11,7 @@ from service.domain import constraints
 from service.domain.errors import JobStateError, StoreTimeout
 from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.jobs import Job
+from service.domain.shutdown import Shutdown
 from service.domain.states import FINAL_STATUSES, Status
 from service.domain.timestamps import parse_timestamp
 from service.store import queries
@@ -80,8 +81,11 @@ class JobWatcher:
     sees the job as read, so several changes may appear as one. Concurrent reads share a round trip.
     """
 
-    def __init__(self, client: StoreClient, reader: EventReader) -> None:
-        """Subscribe to `reader` while a job is watched, and read jobs through `client`."""
+    def __init__(self, client: StoreClient, reader: EventReader, *, shutdown: Shutdown) -> None:
+        """Subscribe to `reader` while a job is watched, and read jobs through `client`.
+
+        All subscriptions are closed once `shutdown` begins.
+        """
         self._client = client
         self._reader = reader
         self._subscriptions: dict[str, set[JobSubscription]] = {}
@@ -89,14 +93,15 @@ class JobWatcher:
         self._read_task: asyncio.Task[None] | None = None
         #: The clock of Redis minus the clock of this machine, in seconds.
         self._clock_offset = 0.0
-        self.is_closed = False
+        self._shutdown = shutdown
+        shutdown.on_begin(self._close_all)
 
     @contextlib.contextmanager
     def watch(self, job_id: str) -> Iterator[JobSubscription]:
         """Subscribe to a job inside the `with` block. Enter it before reading the job. Raises `InvalidValue`."""
         constraints.JOB_ID.validate("job_id", job_id)
         subscription = JobSubscription()
-        subscription.is_closed = self.is_closed
+        subscription.is_closed = self._shutdown.has_begun
         if not self._subscriptions:
             self._reader.add(self)
         self._subscriptions.setdefault(job_id, set()).add(subscription)
@@ -144,12 +149,6 @@ class JobWatcher:
                 return
             job = latest
 
-    def close(self) -> None:
-        """Close all subscriptions, and all further ones."""
-        self.is_closed = True
-        for subscription in self._all():
-            subscription.close()
-
     def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
         """Pass each event to the subscribers of its job."""
         for event in events:
@@ -175,6 +174,10 @@ class JobWatcher:
             return KEEP_ALIVE_INTERVAL
         left = parse_timestamp(job.lease_expires_at) / 1e6 - self._now
         return min(KEEP_ALIVE_INTERVAL, left + 0.1) if left > 0 else KEEP_ALIVE_INTERVAL
+
+    def _close_all(self) -> None:
+        for subscription in self._all():
+            subscription.close()
 
     def _all(self) -> list[JobSubscription]:
         return [subscription for subscriptions in self._subscriptions.values() for subscription in subscriptions]

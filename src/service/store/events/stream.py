@@ -14,6 +14,7 @@ from service.domain import constraints, validation
 from service.domain.errors import JobStateError
 from service.domain.events import ControlEvent, Event
 from service.domain.jobs import JobFilter
+from service.domain.shutdown import Shutdown
 from service.store import keys
 from service.store.client import StoreClient
 from service.store.events.job_watcher import KEEP_ALIVE_INTERVAL
@@ -55,8 +56,11 @@ class EventBatch(NamedTuple):
 class EventStream:
     """The events of all jobs in order: the latest in memory, shared by all subscribers, and the older ones in Redis."""
 
-    def __init__(self, client: StoreClient, reader: EventReader) -> None:
-        """Subscribe to `reader` while there are subscribers, and read older events through `client`."""
+    def __init__(self, client: StoreClient, reader: EventReader, *, shutdown: Shutdown) -> None:
+        """Subscribe to `reader` while there are subscribers, and read older events through `client`.
+
+        All streams end once `shutdown` begins.
+        """
         self._client = client
         self._reader = reader
         #: The latest events, and their positions in the same order, for the binary search.
@@ -69,7 +73,8 @@ class EventStream:
         self._subscribers = 0
         #: Set for all waiting subscribers when events arrive, and then replaced.
         self._new_events = asyncio.Event()
-        self._closed = False
+        self._shutdown = shutdown
+        shutdown.on_begin(self._wake)
 
     async def follow(
         self, after: str | None, filters: JobFilter, *, since: int | None = None
@@ -90,7 +95,7 @@ class EventStream:
         if not is_complete:
             yield StreamMarker(MarkerKind.RESET, position)
         last_sent, is_live = time.monotonic(), False
-        while not self._closed:
+        while not self._shutdown.has_begun:
             new_events = self._new_events
             if gaps != self._gaps:
                 gaps, position = self._gaps, self._oldest_position
@@ -112,11 +117,6 @@ class EventStream:
                 continue
             last_sent = time.monotonic()
             await asyncio.sleep(0)  # a client that reads fast must not keep other tasks from running
-
-    def close(self) -> None:
-        """End all streams."""
-        self._closed = True
-        self._wake()
 
     def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
         """Add events to the buffer, and drop the oldest ones beyond `BUFFER_SIZE`."""

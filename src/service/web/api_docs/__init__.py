@@ -3,11 +3,13 @@
 from importlib.resources import files
 from typing import Any, Final
 
-from litestar import MediaType, Request, Response, Router
+from litestar import MediaType, Request, Router
+from litestar.connection import ASGIConnection
 from litestar.exceptions import NotFoundException
+from litestar.handlers import BaseRouteHandler
 from litestar.openapi.plugins import OpenAPIRenderPlugin
 
-from service.api.request_checks import validate_request
+from service.api.auth import PUBLIC
 from service.web.assets import NO_CACHE, Assets
 
 _DIR: Final = files(__package__)
@@ -32,11 +34,10 @@ class Page(OpenAPIRenderPlugin):
         return _WITH_SLASH if request.scope["raw_path"].endswith(b"/") else _WITHOUT_SLASH
 
 
-async def validate_page_request(request: Request[Any, Any, Any]) -> Response[None] | None:
-    """Validate the request. An unknown path is a problem, where Litestar's own 404 page would be HTML."""
-    if "path" in request.path_params:
+async def reject_unknown_path(connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler) -> None:
+    """Raise `NotFoundException` for an unknown path: a problem, where Litestar's own 404 page would be HTML."""
+    if "path" in connection.path_params:
         raise NotFoundException
-    return await validate_request(request)
 
 
 def router() -> Router:
@@ -44,7 +45,8 @@ def router() -> Router:
     return Router(
         "/schema",
         route_handlers=[_ASSETS.handler("/assets")],
-        before_request=validate_page_request,
+        guards=[reject_unknown_path],
         cache_control=NO_CACHE,
         include_in_schema=False,
+        **PUBLIC,
     )

@@ -12,6 +12,7 @@ from litestar.exceptions import NotFoundException
 from litestar.types import HTTPScope
 
 from service.api import problems
+from service.api.auth import PUBLIC
 from service.api.request_checks import JSON, PRODUCES
 from service.web.assets import NO_CACHE, Assets
 
@@ -40,6 +41,7 @@ def router() -> Router:
         route_handlers=[dashboard_page, _ASSETS.handler("/assets")],
         cache_control=NO_CACHE,
         include_in_schema=False,
+        **PUBLIC,
     )
 
 

@@ -16,6 +16,7 @@ import redis as sync_redis
 from service.domain.errors import StoreTimeout
 from service.domain.events import Event, EventKind
 from service.domain.jobs import Claim
+from service.domain.shutdown import Shutdown
 from service.domain.states import Status
 from service.store.deadlines import REQUEST_TIMEOUT, budget, new_budget
 from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
@@ -135,7 +136,7 @@ def test_resuming_a_queue_wakes_a_claim_for_each_job(api: httpx.Client, send_cla
 async def test_an_event_is_not_lost_if_the_woken_claim_disconnects(
     event_reader: EventReader, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
-    waiting = ClaimWaiter(event_reader)
+    waiting = ClaimWaiter(event_reader, shutdown=Shutdown())
     leaving_claim, attempted, proceed = PendingClaim(["default"]), asyncio.Event(), asyncio.Event()
 
     async def claim_nothing() -> tuple[Claim | None, float | None]:
@@ -174,7 +175,7 @@ async def test_an_event_is_not_lost_if_the_woken_claim_disconnects(
 async def test_only_events_that_may_free_a_job_wake_a_claim(
     event_reader: EventReader, kind: str, status: str, wakes: bool
 ) -> None:
-    waiting, pending, attempts = ClaimWaiter(event_reader), PendingClaim(["q"]), 0
+    waiting, pending, attempts = ClaimWaiter(event_reader, shutdown=Shutdown()), PendingClaim(["q"]), 0
 
     async def claim_nothing() -> tuple[Claim | None, float | None]:
         nonlocal attempts
@@ -205,7 +206,7 @@ async def test_only_events_that_may_free_a_job_wake_a_claim(
 
 
 async def test_a_claim_that_fails_wakes_the_next(event_reader: EventReader) -> None:
-    waiting, next_one = ClaimWaiter(event_reader), PendingClaim(["q"])
+    waiting, next_one = ClaimWaiter(event_reader, shutdown=Shutdown()), PendingClaim(["q"])
 
     async def fail() -> tuple[Claim | None, float | None]:
         raise StoreTimeout("no answer")
@@ -234,7 +235,7 @@ async def test_each_attempt_of_a_claim_has_the_time_budget_of_a_request(event_re
         current.spend(REQUEST_TIMEOUT)
         return None, 0.1
 
-    await ClaimWaiter(event_reader).claim(PendingClaim(["default"]), 1, claim_slowly)
+    await ClaimWaiter(event_reader, shutdown=Shutdown()).claim(PendingClaim(["default"]), 1, claim_slowly)
     budget.set(None)
     assert time_left[:3] == [REQUEST_TIMEOUT] * 3
 

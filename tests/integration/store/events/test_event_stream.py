@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from service.domain.errors import StoreTimeout
 from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.jobs import Job, JobFilter, Progress
+from service.domain.shutdown import Shutdown
 from service.domain.states import Status
 from service.store import keys
 from service.store.client import StoreClient
@@ -29,12 +30,12 @@ TIMEOUT = 10.0
 
 @pytest.fixture
 def watching(store_client: StoreClient, event_reader: EventReader) -> JobWatcher:
-    return JobWatcher(store_client, event_reader)
+    return JobWatcher(store_client, event_reader, shutdown=Shutdown())
 
 
 @pytest.fixture
 def timeline(store_client: StoreClient, event_reader: EventReader) -> EventStream:
-    return EventStream(store_client, event_reader)
+    return EventStream(store_client, event_reader, shutdown=Shutdown())
 
 
 async def followed(watching: JobWatcher, job_id: str = "j") -> list[Job | Event]:
@@ -80,7 +81,7 @@ async def test_a_change_between_any_two_steps_is_yielded(
     )  # so that only events trigger reads
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
-    watching = Interrupted(store_client, event_reader)
+    watching = Interrupted(store_client, event_reader, shutdown=Shutdown())
     watching.change, watching.at, watching.before = lambda: jobs.update_job_status("j", "completed"), at, before
 
     async def report_progress() -> None:

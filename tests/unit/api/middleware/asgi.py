@@ -8,6 +8,7 @@ from litestar.types import ASGIApp
 
 from service.api.middleware.admission import AdmissionMiddleware
 from service.api.middleware.concurrency import ConcurrencyLimiter
+from service.api.request_context import CONTEXT, RequestContext
 
 
 class App:
@@ -37,8 +38,9 @@ def admission(
     return AdmissionMiddleware(app or App(), limiter or ConcurrencyLimiter(1, 1, 1), hosts, origins)
 
 
-def http_scope(path: str = "/v1/jobs", host: str | None = "localhost", **state: Any) -> Any:
+def http_scope(path: str = "/v1/jobs", host: str | None = "localhost", **context: Any) -> Any:
     headers = [] if host is None else [(b"host", host.encode("latin-1"))]
+    state = {CONTEXT: RequestContext(**context)}
     return {"type": "http", "method": "GET", "path": path, "headers": headers, "state": state}
 
 

@@ -36,7 +36,7 @@ async def test_a_request_that_fails_releases_its_slot() -> None:
 
 async def test_a_request_over_the_connection_limit_is_rejected_and_its_connection_closed() -> None:
     stack = admission(limiter=ConcurrencyLimiter(9, 1, 1))
-    status, headers, problem = await request(stack, http_scope(over_connection_limit=True))
+    status, headers, problem = await request(stack, http_scope(is_over_connection_limit=True))
     assert (status, headers["connection"], headers["retry-after"]) == (503, "close", "1")
     assert "MAX_CONNECTIONS" in problem["detail"]
 

@@ -1,3 +1,4 @@
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -6,6 +7,7 @@ from litestar.datastructures import State
 from service.api.middleware.fast_get import ROUTE, JobReadFastPath
 from service.domain.errors import StoreTimeout
 from service.domain.jobs import Job
+from service.services import SERVICES
 from service.store.records import decode_job
 from tests.unit.api.middleware.asgi import http_scope
 from tests.unit.store.test_records import FULL, NOW
@@ -35,8 +37,8 @@ async def send_request(manager: Manager, limiter: Any = None, keys: Any = (), **
     async def send(message: Any) -> None:
         sent.append(message)
 
-    request = http_scope(method="GET", path="/v1/jobs/j") | {"query_string": b""} | changed
-    state = State({"job_manager": manager, "rate_limiter": limiter, "api_keys": keys})
+    request = http_scope("/v1/jobs/j") | {"query_string": b""} | changed
+    state = State({SERVICES: SimpleNamespace(jobs=manager, rate_limiter=limiter, api_keys=keys)})
     await JobReadFastPath(app, state)(request, None, send)  # type: ignore[arg-type]
     assert len(passed) + len(sent) in (1, 2)
     return (sent[0]["status"] if sent else None), request

@@ -1,11 +1,13 @@
+from types import SimpleNamespace
+
 import pytest
-from litestar import Litestar
 from litestar.datastructures import State
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
-from service.lifespan import service_lifespan
+from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
 from service.server.server import Server
+from service.services import SERVICES, open_services
 from service.settings import Settings
 from service.store.pool import RedisPool
 
@@ -23,12 +25,12 @@ async def test_a_connection_that_cannot_be_closed_does_not_fail_the_shutdown(
         raise failure
 
     monkeypatch.setattr(RedisPool, "disconnect", disconnect)
-    app = Litestar(lifespan=[service_lifespan("redis://127.0.0.1:1/0", Settings.from_environment({}), Metrics())])
+    settings, metrics = Settings.from_environment({}), Metrics()
 
-    async with app.lifespan():
+    async with open_services(settings, "redis://127.0.0.1:1/0", metrics, Shutdown(), metrics) as services:
         pass
 
-    assert disconnected == [app.state.redis_pool]
+    assert disconnected == [services.pool]
 
 
 async def test_an_unexpected_failure_of_the_store_does_not_stop_the_shutdown() -> None:
@@ -37,6 +39,6 @@ async def test_an_unexpected_failure_of_the_store_does_not_stop_the_shutdown() -
             raise ValueError("a bug")
 
     server = Server.__new__(Server)
-    server._state = State({"job_manager": Manager()})
+    server._state = State({SERVICES: SimpleNamespace(jobs=Manager())})
 
     assert await server._leases() is None

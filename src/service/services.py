@@ -1,0 +1,99 @@
+"""Everything that lives as long as the process and uses Redis: opened and closed here."""
+
+import contextlib
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+from litestar import Request
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from service.background.reaper import Reaper
+from service.background.repeat import running
+from service.background.sweeper import Sweeper
+from service.domain.api_keys import ApiKey
+from service.domain.shutdown import Shutdown
+from service.observability.metrics import Metrics
+from service.settings import Settings
+from service.store.client import StoreClient
+from service.store.events.claim_waiter import ClaimWaiter
+from service.store.events.job_watcher import JobWatcher
+from service.store.events.reader import EventReader
+from service.store.events.stream import EventStream
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+from service.store.observer import Observer
+from service.store.pool import create_pool
+from service.store.queues import QueueManager
+from service.store.rate_limiter import RateLimiter
+
+#: Key in the application's state: its `Services`.
+SERVICES: Final = "services"
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Services:
+    """What handlers, middleware and the server use."""
+
+    pool: BlockingConnectionPool
+    redis: Redis
+    jobs: JobStateManager
+    leases: LeaseManager
+    queues: QueueManager
+    claim_waiter: ClaimWaiter
+    job_watcher: JobWatcher
+    event_stream: EventStream
+    #: `None` without a limit.
+    rate_limiter: RateLimiter | None
+    #: Without keys, every request is allowed.
+    api_keys: tuple[ApiKey, ...]
+    metrics: Metrics
+    shutdown: Shutdown
+
+
+def services_of(request: Request[Any, Any, Any]) -> Services:
+    """Return the services of the application that handles `request`.
+
+    Handlers take them from here. Injection by Litestar (2.25) is costly: it resolves dependencies in a task group.
+    """
+    services: Services = request.app.state[SERVICES]
+    return services
+
+
+@contextlib.asynccontextmanager
+async def open_services(
+    settings: Settings, redis_url: str, metrics: Metrics, shutdown: Shutdown, observer: Observer
+) -> AsyncIterator[Services]:
+    """Open the services and run the background tasks inside the `async with` block. `observer` receives Redis calls.
+
+    The service also starts while Redis is unavailable, and answers requests that need Redis with 503 until it recovers.
+    """
+    pool = create_pool(redis_url, max_connections=settings.redis_max_connections)
+    metrics.set_pool_size(settings.redis_max_connections)
+    client, limit = StoreClient(pool, observer, waitaof=settings.redis_waitaof), settings.rate_limit
+    reader = EventReader(pool)
+    services = Services(
+        pool=pool,
+        redis=Redis(connection_pool=pool),
+        jobs=JobStateManager(client, ttl=settings.ttl),
+        leases=LeaseManager(client, ttl=settings.ttl),
+        queues=QueueManager(client),
+        claim_waiter=ClaimWaiter(reader, shutdown=shutdown),
+        job_watcher=JobWatcher(client, reader, shutdown=shutdown),
+        event_stream=EventStream(client, reader, shutdown=shutdown),
+        rate_limiter=None if limit is None else RateLimiter(client, limit),
+        api_keys=settings.api_keys,
+        metrics=metrics,
+        shutdown=shutdown,
+    )
+    try:
+        async with running(Sweeper(services.jobs).run_once, Reaper(services.leases).run_once):
+            yield services
+    finally:
+        _log.info("Shutting down Redis connection")
+        for close in (reader.aclose, client.aclose, services.redis.aclose, pool.disconnect):
+            with contextlib.suppress(Exception):  # a failed close must not fail the shutdown
+                await close()
