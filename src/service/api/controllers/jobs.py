@@ -6,6 +6,7 @@ import structlog
 from litestar import Controller, Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody, QueryParameter
+from msgspec import structs
 
 from service.api import cursors
 from service.api.addresses import address
@@ -167,19 +168,13 @@ async def _create(
     job_manager: JobStateManager, data: CreateJob, key: str | None, request: Request[Any, Any, Any]
 ) -> CreateResult:
     """Create a job under the client's id, else under the id of its idempotency key, else under a new one."""
-    client_id = unset_to_none(data.job_id)
+    fields = structs.asdict(data)
+    client_id = unset_to_none(fields.pop("job_id"))
     by_key = None if key is None else constraints.job_id_for_key(key)
     try:
         return await job_manager.create_job(
             client_id if client_id is not None else by_key or constraints.new_job_id(),
-            data.input_params,
-            unset_to_none(data.correlation_id),
-            queue=data.queue,
-            slate_id=unset_to_none(data.slate_id),
-            scenario_count=unset_to_none(data.scenario_count),
-            max_attempts=data.max_attempts,
-            retry_delay_seconds=data.retry_delay_seconds,
-            delay_seconds=data.delay_seconds,
+            **fields,
             traceparent=_traceparent(request),
             request_correlation_id=correlation_id(request.scope),
         )
