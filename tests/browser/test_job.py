@@ -8,6 +8,7 @@ from typing import Any
 import httpx
 from playwright.sync_api import Page, expect
 
+from service.domain.jobs import NewJob
 from tests.browser.conftest import OpenView, PageErrors, change, claim, create, run
 from tests.helpers.polling import wait_until
 
@@ -122,10 +123,17 @@ def test_cancelling_a_running_job_needs_a_confirmation_and_requests_its_worker_t
 
 def test_a_job_is_submitted_again_with_the_same_fields(open_view: OpenView, api: httpx.Client) -> None:
     sent = b'{"n": 12345678901234567890, "x": 1.0, "a":1,"a":2}'
-    body = (
-        b'{"job_id": "a", "queue": "q", "slate_id": "s", "correlation_id": "c", "max_attempts": 4, "input_params": %s}'
-    )
-    api.post("/v1/jobs", content=body % sent, headers={"Content-Type": "application/json"}).raise_for_status()
+    fields = {
+        "queue": "q",
+        "slate_id": "s",
+        "correlation_id": "c",
+        "scenario_count": 2000,
+        "max_attempts": 4,
+        "retry_delay_seconds": 7,
+    }
+    assert set(fields) == set(NewJob.__struct_fields__) - {"input_params", "delay_seconds"}
+    body = b'{"job_id": "a", "input_params": %s, %s' % (sent, json.dumps(fields).encode().removeprefix(b"{"))
+    api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"}).raise_for_status()
     page = open_view("#/jobs/a")
 
     page.get_by_role("button", name="Submit again").click()
@@ -133,11 +141,31 @@ def test_a_job_is_submitted_again_with_the_same_fields(open_view: OpenView, api:
     expect(page.locator("#toast")).to_contain_text("Submitted again as")
     [new, _] = api.get("/v1/jobs?include=input_params").json()["items"]
     expect(page.get_by_role("heading", level=1)).to_have_text(new["job_id"])
-    assert {name: new[name] for name in ("queue", "slate_id", "correlation_id", "max_attempts")} == {
-        **{"queue": "q", "slate_id": "s", "correlation_id": "c"},
-        "max_attempts": 4,
-    }
+    assert {name: new[name] for name in fields} == fields
     assert sent in api.get(f"/v1/jobs/{new['job_id']}").content
+
+
+def test_a_field_that_the_page_does_not_know_is_shown_as_it_is(open_view: OpenView, api: httpx.Client) -> None:
+    create(api, job_id="a")
+    api.post("/v1/jobs/a/cancel").raise_for_status()
+    added = {
+        "zero_count": 0,
+        "labels": {"tenant": "<b>acme</b>"},
+        "note": "<i>plain</i>",
+        "start_deadline_at": "2099-01-01T00:00:00.000000Z",
+    }
+    page = open_view("#/")
+    page.route("**/v1/jobs/a", lambda route: route.fulfill(json={**route.fetch().json(), **added}))
+    page.evaluate("location.hash = '#/jobs/a'")
+
+    expect(page.locator("dl")).to_contain_text("Zero count")
+    shown = details(page)
+    assert shown["Zero count"] == "0"
+    assert shown["Labels"] == '{"tenant":"<b>acme</b>"}'
+    assert shown["Note"] == "<i>plain</i>"
+    assert shown["Start deadline at"].startswith("in ")
+    known = {"Queue", "Correlation ID", "Attempts", "Created", "Finished", "Duration", "Updated", "Expires"}
+    assert set(shown) == known | {"Zero count", "Labels", "Note", "Start deadline at"}
 
 
 def test_copied_curl_commands_work(open_view: OpenView, api: httpx.Client) -> None:

@@ -37,5 +37,5 @@ def decode(cursor: str | None, filters: JobFilter) -> int | None:
 
 
 def _checksum(position: bytes, filters: JobFilter) -> bytes:
-    """Return a checksum of a position and its filters. It detects mistakes, not attacks."""
-    return sha256(position + msgspec.json.encode(filters)).digest()[:_CHECKSUM_BYTES]
+    """Return a checksum of a position and the filters that are set, by name. It detects mistakes, not attacks."""
+    return sha256(position + msgspec.json.encode(filters, order="sorted")).digest()[:_CHECKSUM_BYTES]

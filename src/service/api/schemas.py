@@ -7,7 +7,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from service.api.openapi.schemas import extensible_enum
 from service.domain import constraints, jobs
-from service.domain.jobs import Job, Progress, description
+from service.domain.jobs import Job, NewJob, Progress, QueueName, ScenarioCount, description
 from service.domain.json_text import ALLOWED
 from service.domain.states import STATUSES_WITH_ERROR, Status
 
@@ -18,12 +18,6 @@ EMPTY_RAW: Final = Raw()
 
 
 JobId = Annotated[str, constraints.JOB_ID.meta("The job's id")]
-Queue = Annotated[str, constraints.QUEUE.meta("The queue from which workers claim the job")]
-SlateId = Annotated[str, constraints.LABEL.meta("The slate that the job belongs to")]
-CorrelationId = Annotated[str, constraints.LABEL.meta("An id that connects the job to the request that caused it")]
-ScenarioCount = Annotated[int, constraints.COUNT.meta("The number of scenarios that the job computes")]
-
-
 LeaseSeconds = Annotated[int, constraints.LEASE_SECONDS.meta("Seconds until the lease expires unless it is extended")]
 
 
@@ -59,18 +53,10 @@ def requires_status(*statuses: Status) -> Schema:
     return Schema(properties={"status": Schema(enum=list(statuses))})
 
 
-class CreateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class CreateJob(NewJob, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A new job. Its id is `job_id`, else it is derived from the `Idempotency-Key`, else the service generates it."""
 
-    input_params: Annotated[Raw, constraints.documented("The input of the worker", ALLOWED)]
     job_id: JobId | UnsetType = UNSET
-    queue: Queue = constraints.DEFAULT_QUEUE
-    slate_id: SlateId | UnsetType = UNSET
-    scenario_count: ScenarioCount | UnsetType = UNSET
-    correlation_id: CorrelationId | UnsetType = UNSET
-    max_attempts: Annotated[int, constraints.MAX_ATTEMPTS.meta("The failed attempts after which the job is failed")] = 1
-    retry_delay_seconds: Annotated[int, constraints.RETRY_DELAY_SECONDS.meta(constraints.RETRY_DELAY_MEANING)] = 0
-    delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
 
 
 class UpdateJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,7 +87,7 @@ class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The queues that a worker claims from, and the lease that it needs."""
 
     queues: Annotated[
-        list[Queue],
+        list[QueueName],
         constraints.documented(
             "The queues to claim from", "1 to 100 queues", min_items=1, max_items=constraints.CLAIMED_QUEUES.maximum
         ),

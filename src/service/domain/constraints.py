@@ -38,7 +38,7 @@ class Pattern(NamedTuple):
 
     def meta(self, description: str) -> Meta:
         """Return the API documentation of a field with this constraint."""
-        return documented(description, self.allowed, **self.json_schema)
+        return documented(description, self.allowed, self, **self.json_schema)
 
     def is_valid(self, value: str) -> bool:
         """Return whether the whole of `value` matches. Python's `$` alone would allow a trailing newline."""
@@ -64,16 +64,20 @@ class Range(NamedTuple):
 
     def meta(self, description: str) -> Meta:
         """Return the API documentation of a field with this constraint."""
-        return documented(description, self.allowed, **self.json_schema)
+        return documented(description, self.allowed, self, **self.json_schema)
 
     @property
     def allowed(self) -> str:
         """The range as text."""
         return f"an integer from {self.minimum} to {self.maximum}"
 
+    def is_valid(self, value: int) -> bool:
+        """Return whether `value` is an integer in the range."""
+        return isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum
+
     def validate(self, field: str, value: int) -> int:
         """Return `value` if it is in the range; raise `InvalidValue` naming `field` otherwise."""
-        if isinstance(value, bool) or not isinstance(value, int) or not self.minimum <= value <= self.maximum:
+        if not self.is_valid(value):
             raise InvalidValue(field, f"{value!r} is not allowed", self.allowed)
         return value
 
@@ -98,7 +102,7 @@ class BoundedText(NamedTuple):
 
     def meta(self, description: str) -> Meta:
         """Return the API documentation of a field with this constraint."""
-        return documented(description, self.allowed, **self.json_schema)
+        return documented(description, self.allowed, self, **self.json_schema)
 
     @property
     def allowed(self) -> str:
@@ -117,6 +121,8 @@ class BoundedText(NamedTuple):
             raise InvalidValue(field, f"{truncated_repr(value)} is not allowed", self.allowed)
         return value
 
+
+Constraint = Pattern | Range | BoundedText
 
 JOB_ID: Final = Pattern(
     re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$"),
@@ -161,10 +167,12 @@ TRACEPARENT: Final = Pattern(
 )
 
 
-def documented(description: str, allowed: str, **schema: Any) -> Meta:
-    """Return API documentation with keywords of JSON Schema that msgspec must not enforce: this module does."""
+def documented(description: str, allowed: str, constraint: Constraint | None = None, **schema: Any) -> Meta:
+    """Return API documentation with keywords of JSON Schema that msgspec must not enforce: `constraint` does."""
     text = f"{description}: {allowed}"
-    return Meta(extra_json_schema={"description": text, "extra": schema}, extra={"allowed": allowed})
+    return Meta(
+        extra_json_schema={"description": text, "extra": schema}, extra={"allowed": allowed, "constraint": constraint}
+    )
 
 
 def truncated_repr(value: str) -> str:

@@ -2,9 +2,11 @@
 
 from typing import Annotated
 
-from msgspec import Meta, Raw, Struct
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from service.domain import constraints
+from service.domain.constraints import Constraint, Range
+from service.domain.json_text import ALLOWED as ANY_JSON
 from service.domain.states import FINAL_STATUSES, Status
 from service.domain.timestamps import parse_timestamp
 
@@ -16,12 +18,17 @@ def timestamp_meta(text: str) -> Meta:
 
 def count_meta(text: str, minimum: int = 0) -> Meta:
     """Return the API documentation of an integer that is at least `minimum`."""
-    return Meta(description=text, extra_json_schema={"extra": {"minimum": minimum}})
+    constraint = Range(minimum, constraints.COUNT.maximum)
+    return Meta(description=text, extra_json_schema={"extra": {"minimum": minimum}}, extra={"constraint": constraint})
 
 
-def description(text: str) -> Meta:
-    """Return the API documentation of a field without constraints."""
-    return Meta(description=text)
+def description(text: str, constraint: Constraint | None = None) -> Meta:
+    """Return the API documentation of a field; the doctor checks `constraint`, which the document does not show."""
+    return Meta(description=text, extra=None if constraint is None else {"constraint": constraint})
+
+
+QueueName = Annotated[str, constraints.QUEUE.meta("The queue from which workers claim the job")]
+ScenarioCount = Annotated[int, constraints.COUNT.meta("The number of scenarios that the job computes")]
 
 
 class Progress(Struct, frozen=True, omit_defaults=True):
@@ -30,6 +37,24 @@ class Progress(Struct, frozen=True, omit_defaults=True):
     current: Annotated[int, constraints.COUNT.meta("Units of work that are done")]
     total: Annotated[int, constraints.COUNT.meta("Units of work in total")] | None = None
     message: Annotated[str, constraints.PROGRESS_MESSAGE.meta("What the worker is doing")] | None = None
+
+
+class NewJob(Struct, frozen=True, kw_only=True):
+    """The fields of a job that its creator chooses. In Python, `None` also means absent.
+
+    The constraint in each annotation validates the field. A field that `Job` also has is stored under its name.
+    """
+
+    input_params: Annotated[Raw, constraints.documented("The input of the worker", ANY_JSON)]
+    queue: QueueName = constraints.DEFAULT_QUEUE
+    slate_id: Annotated[str, constraints.LABEL.meta("The slate that the job belongs to")] | UnsetType = UNSET
+    scenario_count: ScenarioCount | UnsetType = UNSET
+    correlation_id: (
+        Annotated[str, constraints.LABEL.meta("An id that connects the job to the request that caused it")] | UnsetType
+    ) = UNSET
+    max_attempts: Annotated[int, constraints.MAX_ATTEMPTS.meta("The failed attempts after which the job is failed")] = 1
+    retry_delay_seconds: Annotated[int, constraints.RETRY_DELAY_SECONDS.meta(constraints.RETRY_DELAY_MEANING)] = 0
+    delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -54,7 +79,9 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scenario_count: Annotated[int, count_meta("The number of scenarios in the job")] | None = None
     slate_id: Annotated[str, description("The slate that the job belongs to")] | None = None
     correlation_id: Annotated[str, description("The correlation id of the request that created it")] | None = None
-    traceparent: Annotated[str, description("The trace context of the request that created it")] | None = None
+    traceparent: (
+        Annotated[str, description("The trace context of the request that created it", constraints.TRACEPARENT)] | None
+    ) = None
     revision: Annotated[int, count_meta("Starts at 1; every accepted change adds 1", 1)]
     attempt: Annotated[int, count_meta("How often the job became running")]
     failures: Annotated[int, count_meta("How many attempts failed or lost their lease by expiry")]
@@ -63,7 +90,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     available_at: (
         Annotated[str, timestamp_meta("When the job can be claimed; present for a delayed job only")] | None
     ) = None
-    worker: Annotated[str, description("The name of the worker that holds the lease")] | None = None
+    worker: Annotated[str, description("The name of the worker that holds the lease", constraints.LABEL)] | None = None
     lease_seconds: Annotated[int, count_meta("The requested duration of the lease in seconds", 1)] | None = None
     lease_expires_at: Annotated[str, timestamp_meta("When the lease expires; absent without a lease")] | None = None
     stale: Annotated[bool, description("The lease has expired and the job is not requeued yet")]
@@ -163,7 +190,7 @@ class DrainStatus(Struct, frozen=True, kw_only=True, omit_defaults=True):
     safe_to_stop: Annotated[bool, description("Whether a drain is on and no worker holds a job")]
 
 
-class JobFilter(Struct, frozen=True, kw_only=True):
+class JobFilter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The filters of a list; a job must match all that are not `None`."""
 
     status: Status | None = None

@@ -1,42 +1,55 @@
 """Validation of values that callers send, and their conversion to stored fields."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Final
 
 import msgspec
+from msgspec import UNSET, Raw
 
 from service.domain import constraints
+from service.domain.annotations import FieldSpec, field_specs
 from service.domain.errors import InvalidValue
-from service.domain.jobs import JobFilter, Progress
+from service.domain.jobs import JobFilter, NewJob, Progress
 from service.domain.json_text import ALLOWED, to_json
 from service.domain.states import STATUSES_WITH_ERROR, Status
 
 #: The value of a stored field: JSON as bytes, text, or an integer. `None` is absent.
 FieldValue = bytes | str | int | None
 
+_NEW_JOB: Final = field_specs(NewJob)
+#: The value of each field of a new job that is left out.
+CREATION_DEFAULTS: Final[Mapping[str, FieldValue]] = {
+    name: spec.default if isinstance(spec.default, int | str) else None for name, spec in _NEW_JOB.items()
+}
 
-def creation_fields(
-    input_params: Any,
-    queue: str,
-    slate_id: str | None,
-    scenario_count: int | None,
-    correlation_id: str | None,
-    max_attempts: int,
-    retry_delay_seconds: int,
-) -> dict[str, FieldValue]:
-    """Return the stored fields of a new job. Raises `InvalidValue` naming the field that breaks a rule."""
-    input_json = to_json("input_params", input_params)
-    if input_json is None:
-        raise InvalidValue("input_params", "missing", ALLOWED)
-    return {
-        "queue": constraints.QUEUE.validate("queue", queue),
-        "input_params": input_json,
-        "slate_id": validate_label("slate_id", slate_id),
-        "scenario_count": _count("scenario_count", scenario_count),
-        "correlation_id": validate_label("correlation_id", correlation_id),
-        "max_attempts": constraints.MAX_ATTEMPTS.validate("max_attempts", max_attempts),
-        "retry_delay_seconds": constraints.RETRY_DELAY_SECONDS.validate("retry_delay_seconds", retry_delay_seconds),
-    }
+
+def _validator(spec: FieldSpec) -> Callable[[str, Any], FieldValue]:
+    """Return the function that raises `InvalidValue` or returns the value to store."""
+    if spec.type is Raw:
+        return _required_json
+    assert spec.constraint is not None, "every field of a creation has a constraint"
+    return spec.constraint.validate
+
+
+def _required_json(field: str, value: Any) -> bytes:
+    text = to_json(field, value)
+    if text is None:
+        raise InvalidValue(field, "missing", ALLOWED)
+    return text
+
+
+#: Name, default and validator of each field of a new job.
+_CREATION: Final = [(name, spec.default, _validator(spec)) for name, spec in _NEW_JOB.items()]
+
+
+def creation_fields(new_job: NewJob) -> dict[str, FieldValue]:
+    """Return the fields of a new job, `None` for absent ones. Raises `InvalidValue` naming the field that is wrong."""
+    fields = dict(CREATION_DEFAULTS)
+    for name, default, validate in _CREATION:
+        value = getattr(new_job, name)
+        if value is not default and not (value is None and default is UNSET):
+            fields[name] = validate(name, value)
+    return fields
 
 
 def change_fields(
@@ -81,11 +94,6 @@ def validate_filter(filters: JobFilter) -> None:
         constraints.QUEUE.validate("queue", filters.queue)
     validate_label("slate_id", filters.slate_id)
     validate_label("correlation_id", filters.correlation_id)
-
-
-def drop_none(fields: Mapping[str, FieldValue]) -> dict[str, bytes | str | int]:
-    """Return the fields that are not absent."""
-    return {name: value for name, value in fields.items() if value is not None}
 
 
 def encode_progress(progress: Progress | None) -> bytes | None:

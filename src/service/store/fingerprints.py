@@ -3,17 +3,28 @@
 import random
 import secrets
 from base64 import urlsafe_b64encode
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from service.domain.constraints import IDEMPOTENCY_KEY
 
+#: The first character of a digest. Change it if equal requests get different digests from now on.
+_VERSION: Final = "1"
+_NO_DEFAULTS: Final[Mapping[str, Any]] = {}
 
-def digest(*parts: Any) -> str:
-    """Return 128 bits of the SHA-256 of the JSON of `parts`, as 22 characters."""
-    return _base64(sha256(msgspec.json.encode(parts)).digest()[:16])
+
+def digest(operation: str, fields: Mapping[str, Any], defaults: Mapping[str, Any] = _NO_DEFAULTS) -> str:
+    """Return 22 characters that are equal for equal requests: a version, and 126 bits of a SHA-256.
+
+    Fields count by name, unless they have their default; that of a field without an entry is `None`. So an optional
+    field that is added later does not change the digests of requests without it.
+    """
+    given = {name: value for name, value in fields.items() if value != defaults.get(name)}
+    canonical = msgspec.json.encode([operation, given], order="sorted")
+    return _VERSION + _base64(sha256(canonical).digest()[:16])[:21]
 
 
 def new_change_id() -> str:

@@ -5,10 +5,11 @@ from datetime import timedelta
 from typing import Any, Final
 
 import structlog
+from msgspec import UNSET
 from redis.asyncio import ConnectionPool
 
 from service.domain import constraints, errors, validation
-from service.domain.jobs import CreateResult, History, Job, JobBatch, JobFilter, JobPage, Progress, Stats
+from service.domain.jobs import CreateResult, History, Job, JobBatch, JobFilter, JobPage, NewJob, Progress, Stats
 from service.domain.states import Status, sources_of
 from service.domain.store_health import StoreHealth
 from service.domain.validation import FieldValue
@@ -78,27 +79,23 @@ class JobStateManager:
         input_params: Any,
         correlation_id: str | None = None,
         *,
-        queue: str = constraints.DEFAULT_QUEUE,
-        slate_id: str | None = None,
-        scenario_count: int | None = None,
-        max_attempts: int = 1,
-        retry_delay_seconds: int = 0,
-        delay_seconds: int = 0,
         traceparent: str | None = None,
         request_correlation_id: str | None = None,
+        **options: Any,
     ) -> CreateResult:
         """Create a pending job and return it. If an equal request has created it already, return the existing job.
 
-        Requests are equal if all arguments are, except `traceparent` and `request_correlation_id`, which is the
-        correlation id of a job without `correlation_id`. Raises `JobExists` if the id is in use by a different request,
-        and `Draining` during a drain.
+        `options` are the other fields of `NewJob`, such as `queue`. Requests are equal if all arguments are, except
+        `traceparent` and `request_correlation_id`, which is the correlation id of a job without `correlation_id`.
+        Raises `JobExists` if the id is in use by a different request, and `Draining` during a drain.
         """
-        fields = validation.creation_fields(
-            input_params, queue, slate_id, scenario_count, correlation_id, max_attempts, retry_delay_seconds
-        )
-        delay = constraints.DELAY_SECONDS.validate("delay_seconds", delay_seconds) * 1_000_000
-        request = digest(*fields.values(), delay)
-        if correlation_id is None:
+        given_id = UNSET if correlation_id is None else correlation_id
+        new_job = NewJob(input_params=input_params, correlation_id=given_id, **options)
+        fields = validation.creation_fields(new_job)
+        request = digest("create", fields, validation.CREATION_DEFAULTS)
+        delay = new_job.delay_seconds * 1_000_000
+        del fields["delay_seconds"]
+        if fields["correlation_id"] is None:
             fields["correlation_id"] = validation.validate_label("correlation_id", request_correlation_id)
         if traceparent is not None:
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
@@ -258,7 +255,7 @@ class JobStateManager:
     ) -> Job:
         args = [
             change_id_for(change_id),
-            digest(target, kind, *fields.values()),
+            digest(kind, {**fields, "status": target}),
             self._ttl,
             validation.validate_lease_token(lease_token),
             target,

@@ -103,7 +103,11 @@ class LeaseManager:
             constraints.QUEUE.validate(f"queues[{index}]", queue)
         constraints.LABEL.validate("worker", worker)
         constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
-        request = digest("claim", sorted(set(queues)), worker, lease_seconds)
+        request = digest(
+            "claim",
+            {"queues": sorted(set(queues)), "worker": worker, "lease_seconds": lease_seconds},
+            {"lease_seconds": constraints.DEFAULT_LEASE_SECONDS},
+        )
         record_ttl = validate_ttl_ms(timedelta(seconds=lease_seconds) + CLAIM_RECORD_TTL)
         args = [
             change_id_for(claim_key),
@@ -177,7 +181,7 @@ class LeaseManager:
         if delay_seconds is not None:
             constraints.DELAY_SECONDS.validate("delay_seconds", delay_seconds)
         message = to_json("error_message", error)
-        request = digest("release", message, delay_seconds)
+        request = digest("release", {"error_message": message, "delay_seconds": delay_seconds})
         token = validation.validate_lease_token(lease_token)
         args = [change_id_for(change_id), request, self._ttl, token, _or_empty(delay_seconds)]
         outcome, *reply = await self._run(scripts.RELEASE, job_id, [*args, *([] if message is None else [message])])

@@ -25,7 +25,11 @@ class RateLimiter:
 
         Raises `RateLimited` if nothing is left, and `StoreUnavailable` within 3 s if Redis cannot count.
         """
-        args = [digest(client, self._limit), self._limit.requests, self._limit.window_seconds * _SECOND]
+        args = [
+            digest("rate-limit", {"client": client, "limit": self._limit}),
+            self._limit.requests,
+            self._limit.window_seconds * _SECOND,
+        ]
         word, *reply = await self._client.run_script(scripts.LIMIT, [keys.ROOT], args)
         if word == "LIMITED":
             reset, retry_after = map(_seconds, reply)

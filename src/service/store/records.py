@@ -7,29 +7,34 @@ from typing import Any, Final
 import msgspec
 from msgspec import Raw
 
+from service.domain.annotations import field_specs
 from service.domain.errors import StoreCorrupt
-from service.domain.jobs import Job, Progress
+from service.domain.jobs import Job
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
-from service.domain.validation import FieldValue, drop_none
+from service.domain.validation import CREATION_DEFAULTS, FieldValue
 from service.settings import MAX_RETENTION
 
+#: The types of the fields that the hash stores.
+_TYPES: Final = {name: spec.type for name, spec in field_specs(Job).items() if name not in {"job_id", "stale"}}
 #: The fields that may be as large as a request body.
-LARGE_FIELDS: Final[tuple[str, ...]] = ("input_params", "result", "error_message")
+LARGE_FIELDS: Final = tuple(name for name, kind in _TYPES.items() if kind is Raw)
 #: The other public fields of the hash. Fields in neither list are private to the store.
-FIELDS: Final[tuple[str, ...]] = tuple(
-    name for name in Job.__struct_fields__ if name not in {"job_id", "stale", *LARGE_FIELDS}
-)
+FIELDS: Final = tuple(name for name in _TYPES if name not in LARGE_FIELDS)
 
-_DEFAULTS: Final = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
-#: The decoder of each public field.
-_DECODERS: Final[dict[str, Callable[[bytes], Any]]] = {
-    **dict.fromkeys(FIELDS, bytes.decode),
-    **dict.fromkeys(LARGE_FIELDS, Raw),
-    **dict.fromkeys((*_DEFAULTS, "revision", "scenario_count", "lease_seconds"), int),
-    "status": {status.encode(): status for status in Status}.__getitem__,
-    "progress": msgspec.json.Decoder(Progress).decode,
+#: The integers that the hash does not store while they have this value.
+_DEFAULTS: Final = {
+    **{"attempt": 0, "failures": 0},
+    **{name: value for name, value in CREATION_DEFAULTS.items() if _TYPES.get(name) is int},
 }
+#: The decoders of values that are not stored as JSON.
+_BY_TYPE: Final[Mapping[Any, Callable[[bytes], Any]]] = {
+    int: int,
+    str: bytes.decode,
+    Raw: Raw,
+    Status: {status.encode(): status for status in Status}.__getitem__,
+}
+_DECODERS: Final = {name: _BY_TYPE.get(kind) or msgspec.json.Decoder(kind).decode for name, kind in _TYPES.items()}
 _NAMES: Final = {name.encode(): name for name in _DECODERS}
 
 
@@ -80,8 +85,8 @@ def encode_fields(fields: Mapping[str, FieldValue]) -> dict[str, bytes]:
     """Return the fields of a hash, without `None` and without default values."""
     return {
         name: value if isinstance(value, bytes) else str(value).encode()
-        for name, value in drop_none(fields).items()
-        if _DEFAULTS.get(name) != value
+        for name, value in fields.items()
+        if value is not None and value != _DEFAULTS.get(name)
     }
 
 

@@ -1,13 +1,14 @@
 from typing import Any
 
 import pytest
-from msgspec import Raw
+from msgspec import UNSET, Raw
 
 from service.domain import validation
 from service.domain.errors import InvalidValue
-from service.domain.jobs import JobFilter, Progress
+from service.domain.jobs import JobFilter, NewJob, Progress
 from service.domain.states import Status
 
+NUMBERS = ("scenario_count", "max_attempts", "retry_delay_seconds", "delay_seconds")
 GOOD: dict[str, Any] = {
     "input_params": {},
     "queue": "default",
@@ -16,7 +17,16 @@ GOOD: dict[str, Any] = {
     "correlation_id": None,
     "max_attempts": 1,
     "retry_delay_seconds": 0,
+    "delay_seconds": 0,
 }
+
+
+def created(**given: Any) -> dict[str, validation.FieldValue]:
+    return validation.creation_fields(NewJob(**given))
+
+
+def present(fields: dict[str, validation.FieldValue]) -> set[str]:
+    return {name for name, value in fields.items() if value is not None}
 
 
 def changed(target: Status, **given: Any) -> dict[str, validation.FieldValue]:
@@ -26,9 +36,9 @@ def changed(target: Status, **given: Any) -> dict[str, validation.FieldValue]:
 
 def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
     sent = {**GOOD, "input_params": Raw(b'{"b": 1e999}'), "slate_id": "s", "max_attempts": 3}
-    fields = validation.creation_fields(**sent)
+    fields = created(**sent)
     assert fields == {**sent, "input_params": b'{"b": 1e999}'}
-    assert set(validation.drop_none(fields)) == set(sent) - {"scenario_count", "correlation_id"}
+    assert present(fields) == set(sent) - {"scenario_count", "correlation_id"}
 
 
 @pytest.mark.parametrize(
@@ -47,17 +57,36 @@ def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
         ("max_attempts", 1001),
         ("retry_delay_seconds", -1),
         ("retry_delay_seconds", 3601),
+        ("delay_seconds", -1),
+        ("delay_seconds", 365 * 86400 + 1),
+        *((name, wrong) for name in NUMBERS for wrong in (True, 1.0, "1")),
+        *((name, None) for name in ("queue", "max_attempts", "retry_delay_seconds", "delay_seconds")),
     ],
 )
 def test_a_creation_that_breaks_a_rule_is_rejected_with_the_field(field: str, value: Any) -> None:
     with pytest.raises(InvalidValue) as raised:
-        validation.creation_fields(**{**GOOD, field: value})
+        created(**{**GOOD, field: value})
     assert raised.value.field == field
     assert raised.value.allowed
 
 
+def test_an_absent_field_is_unset_or_none_in_python() -> None:
+    expected = created(**GOOD)
+    assert created(input_params={}) == expected
+    assert created(**{name: UNSET if value is None else value for name, value in GOOD.items()}) == expected
+
+
+def test_every_field_of_a_creation_is_tested() -> None:
+    assert set(GOOD) == set(NewJob.__struct_fields__)
+
+
+def test_an_unknown_field_of_a_creation_is_a_type_error() -> None:
+    with pytest.raises(TypeError, match="'quue'"):
+        created(**GOOD, quue="a")
+
+
 def test_null_input_is_not_missing_input() -> None:
-    assert validation.creation_fields(**{**GOOD, "input_params": Raw(b"null")})["input_params"] == b"null"
+    assert created(**{**GOOD, "input_params": Raw(b"null")})["input_params"] == b"null"
 
 
 @pytest.mark.parametrize("value", [{}, [], 0, False, "", Raw(b"null")])
@@ -102,7 +131,7 @@ def test_an_update_with_invalid_json_is_rejected_with_the_field(
 
 
 def test_an_update_without_fields_sets_none() -> None:
-    assert validation.drop_none(changed(Status.RUNNING)) == {}
+    assert present(changed(Status.RUNNING)) == set()
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Final
 import structlog
 from litestar import Controller, Request, Response, get, post
 from litestar.params import JSONBody, QueryParameter
+from msgspec import structs
 
 from service.api import cursors
 from service.api.auth import requires
@@ -172,19 +173,13 @@ class JobsController(Controller):
 
 async def _create(request: Request[Any, Any, Any], data: CreateJob, key: str | None) -> CreateResult:
     """Create a job under the client's id, else under the id of its idempotency key, else under a new one."""
-    client_id = unset_to_none(data.job_id)
+    fields = structs.asdict(data)
+    client_id = unset_to_none(fields.pop("job_id"))
     by_key = None if key is None else constraints.job_id_for_key(key)
     try:
         return await services_of(request).jobs.create_job(
             client_id if client_id is not None else by_key or constraints.new_job_id(),
-            data.input_params,
-            unset_to_none(data.correlation_id),
-            queue=data.queue,
-            slate_id=unset_to_none(data.slate_id),
-            scenario_count=unset_to_none(data.scenario_count),
-            max_attempts=data.max_attempts,
-            retry_delay_seconds=data.retry_delay_seconds,
-            delay_seconds=data.delay_seconds,
+            **fields,
             traceparent=_traceparent(request),
             request_correlation_id=correlation_id(request.scope),
         )

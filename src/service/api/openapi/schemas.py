@@ -4,14 +4,16 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from types import NoneType
-from typing import Annotated, Any, Final, get_args, get_origin, get_type_hints
+from typing import Any, Final, get_args, get_origin, get_type_hints
 
 import msgspec
 from litestar.openapi.spec import OpenAPIType, Reference, Schema
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
-from msgspec import Meta, Raw, Struct, UnsetType
+from msgspec import Meta, Raw, Struct
 from msgspec.structs import FieldInfo
+
+from service.domain.annotations import unwrapped
 
 
 def extensible_enum(description: str, values: Iterable[str]) -> Meta:
@@ -71,8 +73,6 @@ class StructPlugin(OpenAPISchemaPlugin):
 
 
 PLUGINS: Final = (AnyJsonPlugin(), StructPlugin())
-#: Types that mark a field as optional.
-_ABSENT: Final = {NoneType, UnsetType}
 
 
 def _property(info: FieldInfo, hint: Any, schema_creator: Any, is_request: bool) -> Schema | Reference:
@@ -91,7 +91,7 @@ def _property(info: FieldInfo, hint: Any, schema_creator: Any, is_request: bool)
 
 def _schema(hint: Any, schema_creator: Any, is_request: bool) -> Schema | Reference:
     """Return the schema of a type with its metadata."""
-    plain, metas = _unwrapped(hint)
+    plain, metas = unwrapped(hint)
     args = get_args(plain)
     schema: Schema | Reference
     if get_origin(plain) is list:
@@ -105,19 +105,6 @@ def _schema(hint: Any, schema_creator: Any, is_request: bool) -> Schema | Refere
     for meta in metas:
         _add(meta, schema)
     return schema
-
-
-def _unwrapped(hint: Any) -> tuple[Any, list[Meta]]:
-    """Return a type without `Annotated` and without the types that mark it as optional, and its metadata."""
-    metas: list[Meta] = []
-    while True:
-        if get_origin(hint) is Annotated:
-            metas += [meta for meta in hint.__metadata__ if isinstance(meta, Meta)]
-            hint = hint.__origin__
-        elif _ABSENT & {*get_args(hint)}:
-            [hint] = {*get_args(hint)} - _ABSENT
-        else:
-            return hint, metas
 
 
 def _known_values(plain: Any, metas: Sequence[Meta]) -> list[str]:

@@ -4,7 +4,10 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from service.domain import constraints
+from service.domain.annotations import field_specs
+from service.domain.constraints import Range
 from service.domain.errors import StoreCorrupt
+from service.domain.jobs import Job, NewJob
 from service.domain.states import FINAL_STATUSES
 from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store.history import history_from
@@ -18,15 +21,17 @@ _REQUIRED: Final = (
     *("_creation", "_change"),
 )
 _LEASED: Final = ("worker", "lease_seconds", "_token")
+#: The constraint of each field that has one. A field of a creation has the constraint that creations have.
+_CONSTRAINTS: Final = {
+    name: spec.constraint
+    for name, spec in {**field_specs(Job), **field_specs(NewJob)}.items()
+    if spec.constraint is not None and name in FIELDS
+}
+_NUMBERS: Final = {name: one for name, one in _CONSTRAINTS.items() if isinstance(one, Range)}
 _TEXTS: Final[Mapping[str, Callable[[str], bool]]] = {
-    "queue": constraints.QUEUE.is_valid,
-    "slate_id": constraints.LABEL.is_valid,
-    "correlation_id": constraints.LABEL.is_valid,
-    "worker": constraints.LABEL.is_valid,
-    "traceparent": constraints.TRACEPARENT.is_valid,
+    **{name: one.is_valid for name, one in _CONSTRAINTS.items() if not isinstance(one, Range)},
     "_progress_event": str.isdigit,
 }
-_MINIMUMS: Final = {"revision": 1, "attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
 
 
 def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
@@ -42,8 +47,11 @@ def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
         history_from(job_id, job.created_at, fields.get("_history", b"").decode())
     except StoreCorrupt as error:
         return [str(error.__cause__)]
-    numbers = [f"{name} is {value}" for name, minimum in _MINIMUMS.items() if (value := getattr(job, name)) < minimum]
-    return [*numbers, *_inconsistencies(job.status, fields)]
+    numbers = ((name, allowed, getattr(job, name)) for name, allowed in _NUMBERS.items())
+    wrong = [
+        f"{name} is {value}" for name, allowed, value in numbers if value is not None and not allowed.is_valid(value)
+    ]
+    return [*wrong, *_inconsistencies(job.status, fields)]
 
 
 def _unreadable(fields: Mapping[str, bytes]) -> Iterator[str]:

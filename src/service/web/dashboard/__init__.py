@@ -14,6 +14,7 @@ from litestar.types import HTTPScope
 from service.api import problems
 from service.api.auth import PUBLIC
 from service.api.request_checks import JSON, PRODUCES
+from service.domain.jobs import Job, NewJob
 from service.web.assets import NO_CACHE, Assets
 
 _DIR: Final = files(__package__)
@@ -25,7 +26,10 @@ _ASSETS: Final = Assets(
 )
 #: Paths of views without `#`. The queues are part of the overview.
 _VIEW: Final = re.compile(r"/(?:overview|queues|jobs(?:/(?P<job_id>[^/]+))?)/?")
-_HTML: Final = _ASSETS.render((_DIR / "index.html").read_text(encoding="utf-8"))
+_CREATION_FIELDS: Final = " ".join(name for name in NewJob.__struct_fields__ if name in Job.__struct_fields__)
+_HTML: Final = _ASSETS.render(
+    (_DIR / "index.html").read_text(encoding="utf-8").replace("{creation_fields}", _CREATION_FIELDS)
+)
 
 
 @get("/", media_type=MediaType.HTML, opt={PRODUCES: (MediaType.HTML.value,)}, sync_to_thread=False)

@@ -8,54 +8,99 @@ import { duration, timeElement } from "./time.js";
 /** @typedef {import("./model.js").Job} Job */
 /** @typedef {import("./dom.js").Child} Child */
 
+/** A field of the record, its label and its value. @typedef {[string, string, Child]} Field */
+
+/** Fields that the page shows elsewhere, or as part of another field. */
+const SHOWN_ELSEWHERE = [
+  ...["job_id", "status", "stale", "revision", "progress"],
+  ...["failures", "max_attempts", "retry_delay_seconds", "lease_seconds"],
+];
+
 /** Return the list. Fields without a value are left out. */
 export function jobDetails() {
   const node = el("dl", { class: "details card" });
-  const list = new KeyedList(node, (/** @type {[string, Child]} */ [label]) => label, entry);
+  const list = new KeyedList(node, (/** @type {Field} */ [name]) => name, entry);
   return {
     node,
     /** @param {Job} job */
-    update: (job) => list.update(fieldsOf(job).filter(([, value]) => value)),
+    update(job) {
+      const fields = fieldsOf(job);
+      list.update([...fields, ...otherFields(job, fields)].filter(([, , value]) => value));
+    },
   };
 }
 
-/** @param {[string, Child]} field */
-function entry([label]) {
+/** @param {Field} field */
+function entry([, label]) {
   const description = el("dd");
   return {
     node: el("div", {}, el("dt", {}, label), description),
-    /** @param {[string, Child]} field */
-    update: ([, value]) => fillIfChanged(description, value),
+    /** @param {Field} field */
+    update: ([, , value]) => fillIfChanged(description, value),
   };
 }
 
 /**
  * @param {Job} job
- * @returns {[string, Child][]}
+ * @returns {Field[]}
  */
 function fieldsOf(job) {
   return [
-    ["Queue", el("a", { class: "id", href: jobsHref({ queue: job.queue }) }, job.queue)],
-    ["Slate", job.slate_id && el("a", { href: jobsHref({ slate_id: job.slate_id }) }, job.slate_id)],
-    ["Scenarios", job.scenario_count?.toLocaleString()],
+    ["queue", "Queue", el("a", { class: "id", href: jobsHref({ queue: job.queue }) }, job.queue)],
+    ["slate_id", "Slate", job.slate_id && el("a", { href: jobsHref({ slate_id: job.slate_id }) }, job.slate_id)],
+    ["scenario_count", "Scenarios", job.scenario_count?.toLocaleString()],
     [
+      "correlation_id",
       "Correlation ID",
       job.correlation_id &&
         el("a", { class: "id", href: jobsHref({ correlation_id: job.correlation_id }) }, job.correlation_id),
     ],
-    ["Attempts", attemptsText(job)],
-    ["Worker", job.worker],
-    ["Lease expires", leaseValue(job)],
-    ["Cancel requested", timeAgo(job.cancel_requested_at)],
-    ["Available", job.status === "pending" && job.available_at && timeElement(job.available_at, "left")],
-    ["Created", timeAgo(job.created_at)],
-    ["Started", timeAgo(job.started_at)],
-    ["Finished", timeAgo(job.finished_at)],
-    ["Duration", durationText(job)],
-    ["Updated", timeAgo(job.updated_at)],
-    ["Expires", timeElement(job.expires_at, "left")],
-    ["Trace", job.traceparent && el("code", {}, job.traceparent)],
+    ["attempt", "Attempts", attemptsText(job)],
+    ["worker", "Worker", job.worker],
+    ["lease_expires_at", "Lease expires", leaseValue(job)],
+    ["cancel_requested_at", "Cancel requested", timeAgo(job.cancel_requested_at)],
+    [
+      "available_at",
+      "Available",
+      job.status === "pending" && job.available_at && timeElement(job.available_at, "left"),
+    ],
+    ["created_at", "Created", timeAgo(job.created_at)],
+    ["started_at", "Started", timeAgo(job.started_at)],
+    ["finished_at", "Finished", timeAgo(job.finished_at)],
+    ["duration", "Duration", durationText(job)],
+    ["updated_at", "Updated", timeAgo(job.updated_at)],
+    ["expires_at", "Expires", timeElement(job.expires_at, "left")],
+    ["traceparent", "Trace", job.traceparent && el("code", {}, job.traceparent)],
   ];
+}
+
+/**
+ * Return the other fields as they are, so that a field that this page does not know is shown.
+ * @param {Job} job
+ * @param {Field[]} fields
+ * @returns {Field[]}
+ */
+function otherFields(job, fields) {
+  const known = new Set([...SHOWN_ELSEWHERE, ...fields.map(([name]) => name)]);
+  return Object.entries(job)
+    .filter(([name]) => !known.has(name))
+    .map(([name, value]) => [name, labelOf(name), plainValue(name, value)]);
+}
+
+/** Return the label of a field without one: `start_deadline_at` becomes "Start deadline at". @param {string} name */
+function labelOf(name) {
+  return name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
+}
+
+/**
+ * @param {string} name
+ * @param {unknown} value
+ * @returns {Child}
+ */
+function plainValue(name, value) {
+  if (typeof value === "number") return value.toLocaleString();
+  if (typeof value !== "string") return el("code", {}, JSON.stringify(value));
+  return name.endsWith("_at") ? timeElement(value, Date.parse(value) > Date.now() ? "left" : "ago") : value;
 }
 
 /** @param {Job} job */

@@ -7,6 +7,8 @@ import { members, scanValue } from "./json-scanner.js";
 /** @typedef {{job: Job, raw: RawFields}} JobRecord */
 
 const RAW_FIELDS = new Set(["input_params", "result", "error_message"]);
+/** The fields of a record that a request may set; the service writes them into the page. */
+const CREATION_FIELDS = (document.body.dataset.creationFields ?? "").split(" ");
 
 /**
  * Parse a job. JSON values stay text, because a JavaScript number would lose digits.
@@ -30,13 +32,8 @@ export function parseRecord(text) {
  * @param {JobRecord} record
  */
 export function createBody({ job, raw }) {
-  const fields = {
-    queue: job.queue,
-    slate_id: job.slate_id,
-    scenario_count: job.scenario_count,
-    correlation_id: job.correlation_id,
-    max_attempts: job.max_attempts,
-    retry_delay_seconds: job.retry_delay_seconds,
-  };
+  /** @type {Record<string, unknown>} */
+  const values = job;
+  const fields = Object.fromEntries(CREATION_FIELDS.map((name) => [name, values[name]]));
   return `{"input_params":${raw.input_params ?? "null"},${JSON.stringify(fields).slice(1)}`;
 }
