@@ -94,8 +94,8 @@ def digest_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Request], Awaitable[
         raise Sent(args)
 
     monkeypatch.setattr(StoreClient, "run_script", run_script)
-    pool = ConnectionPool()
-    managers = JobStateManager(pool, ttl=DAY), LeaseManager(pool, ttl=DAY)
+    client = StoreClient(ConnectionPool())
+    managers = JobStateManager(client, ttl=DAY), LeaseManager(client, ttl=DAY)
 
     async def digest_of(request: Request) -> str:
         with pytest.raises(Sent) as sent:
@@ -121,7 +121,7 @@ async def test_the_digest_of_a_rate_limited_client_does_not_change(monkeypatch: 
         return ["ALLOWED", b"9", b"1"]
 
     monkeypatch.setattr(StoreClient, "run_script", run_script)
-    await RateLimiter(ConnectionPool(), RateLimit(10, 60)).acquire("127.0.0.1")
+    await RateLimiter(StoreClient(ConnectionPool()), RateLimit(10, 60)).acquire("127.0.0.1")
 
     assert sent[0] == "1JOxoDYcfzyT9wNuwU8Our"
 
