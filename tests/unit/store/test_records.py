@@ -133,6 +133,7 @@ def test_encoding_omits_defaults_and_absent_fields() -> None:
         "scenario_count": b"0",
         "attempt": b"2",
     }
+    assert encode_fields(dict.fromkeys(DEFAULTS)) == {}
 
 
 def test_omitted_defaults_are_decoded() -> None:
