@@ -192,7 +192,7 @@ def modules_imported_by(program: str, *args: str) -> set[str]:
             "serve",
             "service.cli.serve",
             CLIENT_ONLY | {"litestar", "uvicorn", "service.app"},
-        ),  # `run_server` imports them
+        ),
         ("doctor", "service.cli.doctor", {"litestar", "uvicorn", "httpx", "service.cli.serve"}),
         ("key", "service.cli.keys", CLIENT_ONLY | SERVER_ONLY - {"service.settings", "redis"}),
         ("submit", "jobstate_cli.submit", SERVER_ONLY),

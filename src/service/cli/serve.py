@@ -16,7 +16,6 @@ from service.cli.options import describe, merge_environment, options
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.observability import logs
 from service.server.listener import ListenError, bind, url_of
-from service.server.process import run_server
 from service.server.signals import end_as_sigint
 from service.server.supervisor import Supervisor, SupervisorError
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
@@ -46,7 +45,9 @@ def serve(**given: str | None) -> None:
         with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, location):
             started = partial(_print_banner, settings, url_of(listener), location)
             if settings.workers == 1:
-                run_server(settings, redis_url, [listener], started=started)
+                from service.server.server import Server  # here, because a supervisor does not need the application
+
+                Server(settings, redis_url, started=started).run([listener])
             else:
                 Supervisor(settings, redis_url, started=started).run([listener])
     except SettingsError as error:

@@ -17,7 +17,6 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from service.observability import logs, metrics
-from service.server.process import run_server
 from service.server.signals import end_as_sigint
 from service.settings import Settings
 
@@ -170,7 +169,9 @@ def worker_main(
     logs.configure(settings.log_level, settings.log_format, worker=worker)
     metrics.enable_multiprocess(metrics_dir, worker)
     with contextlib.suppress(KeyboardInterrupt):
-        run_server(settings, redis_url, listeners, started=lambda: ready.send_bytes(b"!"))
+        from service.server.server import Server  # here, because the supervisor does not need the application
+
+        Server(settings, redis_url, started=lambda: ready.send_bytes(b"!")).run(listeners)
 
 
 def _raise_system_exit(*_: Any) -> None:
