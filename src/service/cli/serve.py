@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
+from functools import partial
 from types import FrameType
 from typing import Final
 
@@ -15,7 +16,6 @@ from service.cli.options import describe, merge_environment, options
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.observability import logs
 from service.server.listener import ListenError, bind, url_of
-from service.server.server import Server
 from service.server.signals import end_as_sigint
 from service.server.supervisor import Supervisor, SupervisorError
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
@@ -43,10 +43,13 @@ def serve(**given: str | None) -> None:
         settings = Settings.from_environment(merge_environment(os.environ, given))
         logs.configure(settings.log_level, settings.log_format)
         with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, location):
-            serving = Server if settings.workers == 1 else Supervisor
-            serving(settings, redis_url, started=lambda: _print_banner(settings, url_of(listener), location)).run(
-                [listener]
-            )
+            started = partial(_print_banner, settings, url_of(listener), location)
+            if settings.workers == 1:
+                from service.server.server import Server  # here, because a supervisor does not need the application
+
+                Server(settings, redis_url, started=started).run([listener])
+            else:
+                Supervisor(settings, redis_url, started=started).run([listener])
     except SettingsError as error:
         raise click.ClickException(describe(error, given)) from error
     except (ListenError, SupervisorError, EmbeddedServerError) as error:

@@ -17,7 +17,6 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from service.observability import logs, metrics
-from service.server.server import Server
 from service.server.signals import end_as_sigint
 from service.settings import Settings
 
@@ -170,6 +169,8 @@ def worker_main(
     logs.configure(settings.log_level, settings.log_format, worker=worker)
     metrics.enable_multiprocess(metrics_dir, worker)
     with contextlib.suppress(KeyboardInterrupt):
+        from service.server.server import Server  # here, because the supervisor does not need the application
+
         Server(settings, redis_url, started=lambda: ready.send_bytes(b"!")).run(listeners)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -273,13 +274,15 @@ def test_health_and_readiness(api: httpx.Client) -> None:
     assert (api.get("/ready").status_code, api.get("/ready").json()["status"]) == (200, "ready")
 
 
+#: From Python 3.14 on, the decoder of the body accepts so many levels, and the check of the field rejects them.
+TOO_DEEP_FIELD = "input_params" if sys.version_info >= (3, 14) else "body"
 BODIES: list[tuple[str, bytes, str]] = [
     ("body", b"", "a JSON object"),
     ("body", b"{", "a JSON object"),
     ("body", b"[]", "a JSON object"),
     ("body", b'{"input_params": NaN}', "a JSON object"),
     ("body", b'{"input_params": "\xff"}', "JSON in UTF-8"),
-    ("body", b'{"input_params": ' + b"[" * 20000 + b"]" * 20000 + b"}", "200 levels"),
+    (TOO_DEEP_FIELD, b'{"input_params": ' + b"[" * 20000 + b"]" * 20000 + b"}", "200 levels"),
     ("input_params", b'{"input_params": ' + b"[" * 201 + b"]" * 201 + b"}", "200 levels"),
     ("input_params", b"{}", "any JSON value"),
     ("inputs", b'{"input_params": 1, "inputs": 2}', "input_params, job_id, queue"),

@@ -190,9 +190,13 @@ def test_a_body_in_utf16_is_rejected_for_its_encoding(mark: bytes) -> None:
     assert (error.field, error.allowed) == ("body", "JSON in UTF-8")
 
 
+#: Exceeds the C stack of every Python. From 3.14 on, fewer levels pass this decoder; then the field is rejected.
+DEEP = 1_000_000
+
+
 @pytest.mark.parametrize(("opening", "closing"), [(b"[", b"]"), (b'{"a":', b"}")])
 def test_a_body_nested_too_deeply_is_rejected(opening: bytes, closing: bytes) -> None:
-    error = error_of(CreateJob, b'{"input_params": ' + opening * 100_000 + b"1" + closing * 100_000 + b"}")
+    error = error_of(CreateJob, b'{"input_params": ' + opening * DEEP + b"1" + closing * DEEP + b"}")
     assert (error.field, error.allowed) == ("body", "at most 200 levels")
 
 

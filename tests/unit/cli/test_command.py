@@ -43,8 +43,8 @@ def started(monkeypatch: pytest.MonkeyPatch) -> Started:
 
         return Fake
 
-    for name in ("Server", "Supervisor"):
-        monkeypatch.setattr(command, name, fake(name))
+    monkeypatch.setattr("service.server.server.Server", fake("Server"))
+    monkeypatch.setattr(command, "Supervisor", fake("Supervisor"))
     monkeypatch.setattr(command, "bind", lambda host, port: bind("127.0.0.1", 0))
     monkeypatch.setattr("service.observability.logs.configure", lambda level, form: None)
     return servers
