@@ -54,7 +54,7 @@ unit *options:
 # Run the tests of the example's solver.
 [group('test')]
 examples:
-    uv run --group examples pytest examples
+    uv run --group examples pytest -n 0 examples
 
 # Send generated requests, many more than `test` does, and compare with the API document and the reference model.
 [group('test')]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import generators, nginx
+from tests.helpers import distribution, generators, nginx
 from tests.helpers.compose import compose_failure
 from tests.helpers.locks import TEST_LOCK
 from tests.helpers.redis_servers import Backend, choose_backend
@@ -56,6 +56,14 @@ def pytest_configure(config: pytest.Config) -> None:
         if problem and os.environ.get(variable) == "1":
             raise pytest.UsageError(f"{variable}=1, but {problem}")
     config.stash[_BACKEND], config.stash[_NO_COMPOSE] = backend, no_compose
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return distribution.processes(config)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> distribution.FileScheduling | None:
+    return distribution.FileScheduling(config, log) if config.option.dist == "load" else None
 
 
 def pytest_report_header(config: pytest.Config) -> list[str]:

@@ -68,7 +68,8 @@ class ProcessRedis:
     def start(self, *options: str) -> None:
         """Start it with additional `options`. It ignores SIGXFSZ, so that a file size limit makes writes fail."""
         self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL, restore_signals=False)
-        _wait_until_ready(self.port)
+        wait_until(lambda: self.has_exited or _answers_ping(self.port), "a PONG from Redis")
+        assert not self.has_exited, f"{self._command} {options} exited with {self._process.returncode}"
 
     @property
     def pid(self) -> int:
