@@ -1,4 +1,4 @@
-"""The tests. They and the processes that they start keep their bytecode, also where Python is told not to write it."""
+"""The tests. They and the processes that they start keep their bytecode, whatever `PYTHONDONTWRITEBYTECODE` says."""
 
 import os
 import sys
