@@ -46,6 +46,11 @@ audit:
 test *options:
     uv run pytest {{ options }}
 
+# Run the unit tests and a few tests of every area of integration (tests/quick.txt), in half a minute.
+[group('test')]
+quick *options:
+    uv run pytest @tests/quick.txt tests/unit {{ options }}
+
 # Run the tests that need no Redis.
 [group('test')]
 unit *options:
