@@ -76,7 +76,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     page = browser() or f"chromium missing, tests in {_BROWSER_TESTS.name}/ skipped"
     proxy = nginx.binary() or f"nginx missing, {_NGINX_TESTS.name} and {_NGINX_BROWSER_TESTS.name} skipped"
     skipped = f"{no_clients}, tests in {_CLIENT_TESTS.name}/ skipped"
-    clients = skipped if no_clients else "Go and Java run; `just clients` generates others"
+    clients = skipped if no_clients else "Go and Java run"
     return [
         f"redis: {config.stash[_BACKEND]}",
         f"compose.yaml: {compose}",
@@ -84,6 +84,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"browser: {page}",
         f"nginx: {proxy}",
         f"generated clients: {clients}",
+        "longer runs: `just fuzz` (requests), `just faults` (faults under load), `just clients` (generators)",
     ]
 
 
