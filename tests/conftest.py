@@ -108,6 +108,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         skipped = [item for item in items if item.get_closest_marker("compose")]
         config.hook.pytest_deselected(items=skipped)
         items[:] = [item for item in items if item not in skipped]
+    distribution.start_longest_first(items)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -29,6 +29,11 @@ def test_tests_of_one_file_start_no_process(arguments: list[str], in_one_process
     assert (distribution.processes(config) == 0) is in_one_process
 
 
+@pytest.mark.parametrize("name", distribution.LONGEST)
+def test_what_starts_first_exists(name: str) -> None:
+    assert (ROOT / name).exists()
+
+
 def test_just_quick_has_a_test_of_every_area_of_integration() -> None:
     areas = {
         file.parent.relative_to(ROOT) for file in INTEGRATION.rglob("test_*.py") if file.parent.name not in NOT_QUICK
