@@ -46,6 +46,11 @@ audit:
 test *options:
     uv run pytest {{ options }}
 
+# Run the unit tests and a few tests of every area of integration (tests/quick.txt), in half a minute.
+[group('test')]
+quick *options:
+    uv run pytest @tests/quick.txt tests/unit {{ options }}
+
 # Run the tests that need no Redis.
 [group('test')]
 unit *options:
@@ -59,7 +64,7 @@ test-python version *options:
 # Run the tests of the example's solver.
 [group('test')]
 examples:
-    uv run --group examples pytest examples
+    uv run --group examples pytest -n 0 examples
 
 # Send generated requests, many more than `test` does, and compare with the API document and the reference model.
 [group('test')]

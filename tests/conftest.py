@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.helpers import generators, nginx
+from tests.helpers import distribution, generators, nginx
 from tests.helpers.compose import compose_failure
 from tests.helpers.locks import TEST_LOCK
 from tests.helpers.redis_servers import Backend, choose_backend
@@ -58,6 +58,14 @@ def pytest_configure(config: pytest.Config) -> None:
     config.stash[_BACKEND], config.stash[_NO_COMPOSE] = backend, no_compose
 
 
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    return distribution.processes(config)
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> distribution.FileScheduling | None:
+    return distribution.FileScheduling(config, log) if config.option.dist == "load" else None
+
+
 def pytest_report_header(config: pytest.Config) -> list[str]:
     no_compose = config.stash[_NO_COMPOSE]
     compose = f"skipped: {no_compose}" if no_compose else "run with `docker compose`"
@@ -68,7 +76,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     page = browser() or f"chromium missing, tests in {_BROWSER_TESTS.name}/ skipped"
     proxy = nginx.binary() or f"nginx missing, {_NGINX_TESTS.name} and {_NGINX_BROWSER_TESTS.name} skipped"
     skipped = f"{no_clients}, tests in {_CLIENT_TESTS.name}/ skipped"
-    clients = skipped if no_clients else "Go and Java run; `just clients` generates others"
+    clients = skipped if no_clients else "Go and Java run"
     return [
         f"redis: {config.stash[_BACKEND]}",
         f"compose.yaml: {compose}",
@@ -76,6 +84,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"browser: {page}",
         f"nginx: {proxy}",
         f"generated clients: {clients}",
+        "longer runs: `just fuzz` (requests), `just faults` (faults under load), `just clients` (generators)",
     ]
 
 
@@ -99,6 +108,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         skipped = [item for item in items if item.get_closest_marker("compose")]
         config.hook.pytest_deselected(items=skipped)
         items[:] = [item for item in items if item not in skipped]
+    distribution.start_longest_first(items)
 
 
 @pytest.hookimpl(wrapper=True)

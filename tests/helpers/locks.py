@@ -1,10 +1,18 @@
-"""A lock between pytest processes: a test that measures time under its own load runs while no other test runs."""
+"""Locks between pytest processes: for what they share, and for tests that measure time under their own load."""
 
 import contextlib
 import os
 from collections.abc import Iterator
 from fcntl import LOCK_EX, LOCK_SH, LOCK_UN, flock
 from pathlib import Path
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Keep other processes out of the block that is locked with the same file."""
+    with file.open() as lock:
+        flock(lock, LOCK_EX)
+        yield
 
 
 class FairLock:
@@ -45,5 +53,5 @@ class FairLock:
             flock(self._entry, LOCK_UN)
 
 
-#: Shared by all processes that run tests of this checkout.
+#: Shared by all processes that run tests of this checkout. A test that holds it for exclusive use runs alone.
 TEST_LOCK = FairLock(Path(__file__), Path(__file__).with_name("__init__.py"))

@@ -1,14 +1,16 @@
 """Redis servers that a test may kill: in a container, or as a process of the embedded server's binary."""
 
 import contextlib
+import functools
 import gc
 import os
 import signal
+import socket
 import subprocess
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import redis
 
@@ -28,15 +30,25 @@ class RedisServer(Protocol):
 
 
 class ContainerRedis:
-    """Redis in a container. Its volume survives a kill."""
+    """Redis in a container. Its volume survives a kill.
+
+    It uses the host's network, if the engine has that one: each new network makes Chromium drop its connections.
+    """
 
     def __init__(self, image: str, *options: str) -> None:
-        from testcontainers.community.redis import RedisContainer
+        from testcontainers.core.container import DockerContainer
 
         self.port = free_port()
-        command = ["redis-server", "--appendonly", "yes", "--hash-max-listpack-value", "4096", *options]
-        self._container = RedisContainer(image).with_bind_ports(6379, self.port).with_command(command)
+        on_host = _shares_network()
+        command = ["redis-server", "--port", str(self.port), "--bind", "127.0.0.1" if on_host else "0.0.0.0"]
+        command += ["--appendonly", "yes", "--hash-max-listpack-value", "4096", *options]
+        self._container = DockerContainer(image).with_command(command)
+        if on_host:
+            self._container.with_kwargs(network_mode="host")
+        else:
+            self._container.with_bind_ports(self.port, self.port)
         self._container.start()
+        _wait_until_ready(self.port)
 
     def start(self) -> None:
         self._container.get_wrapped_container().start()
@@ -68,7 +80,8 @@ class ProcessRedis:
     def start(self, *options: str) -> None:
         """Start it with additional `options`. It ignores SIGXFSZ, so that a file size limit makes writes fail."""
         self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL, restore_signals=False)
-        _wait_until_ready(self.port)
+        wait_until(lambda: self.has_exited or _answers_ping(self.port), "a PONG from Redis")
+        assert not self.has_exited, f"{self._command} {options} exited with {self._process.returncode}"
 
     @property
     def pid(self) -> int:
@@ -132,11 +145,23 @@ def choose_backend() -> Backend:
 
 
 def _docker_failure() -> str | None:
-    import docker
-
     try:
-        with contextlib.closing(docker.from_env(version="1.40")) as engine:
+        with _engine() as engine:
             engine.ping()
     except Exception as error:
         return type(error).__name__
     return None
+
+
+@functools.cache
+def _shares_network() -> bool:
+    """Return whether the Docker engine runs on this machine's network: not in a virtual machine, not rootless."""
+    with _engine() as engine:
+        info = engine.info()
+    return info["Name"] == socket.gethostname() and "name=rootless" not in info["SecurityOptions"]
+
+
+def _engine() -> contextlib.closing[Any]:
+    import docker
+
+    return contextlib.closing(docker.from_env(version="1.40"))

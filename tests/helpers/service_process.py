@@ -70,7 +70,7 @@ class Service:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self.stop()
+        self.stop(signal.SIGINT)  # unlike SIGTERM, it does not wait for the leases that a test left
 
 
 @contextlib.contextmanager

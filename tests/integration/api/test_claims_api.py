@@ -283,22 +283,25 @@ def test_after_an_outage_workers_have_time_for_a_heartbeat(
             folder.mkdir()
             url = f"redis://127.0.0.1:{redis.port}/0"
             service = stack.enter_context(Service(folder, REDIS_URL=url, SHUTDOWN_DRAIN_SECONDS="1"))
-            api = stack.enter_context(httpx.Client(base_url=service.url))
+            outages.append(contextmanager(outage)(redis, service))
+            services.append((outage.__name__, stack.enter_context(httpx.Client(base_url=service.url))))
+        tokens = {}
+        for name, api in services:  # once all have started, so that no lease ends before its outage
             create(api, "lives")
             create(api, "lost")
-            _, token = claim(api, lease_seconds=5)
+            _, tokens[name] = claim(api, lease_seconds=5)
             claim(api, lease_seconds=5)
-            outages.append(contextmanager(outage)(redis, service))
-            services.append((outage.__name__, api, token))
         with ExitStack() as away:
             for one in outages:
                 away.enter_context(one)
             time.sleep(7)  # longer than the leases
         time.sleep(5)  # the worker tries again no more often, and the services are older than 10 s by then
         heartbeat = {"lease_seconds": 60}
-        heartbeats = [api.post("/v1/jobs/lives/heartbeat", json=heartbeat, headers=token) for _, api, token in services]
+        heartbeats = [
+            api.post("/v1/jobs/lives/heartbeat", json=heartbeat, headers=tokens[name]) for name, api in services
+        ]
         assert [heartbeat.status_code for heartbeat in heartbeats] == [200] * len(services)
-        for name, api, _ in services:
+        for name, api in services:
             wait_until(lambda api=api: api.get("/v1/jobs/lost").json()["status"] == "failed", f"the reaper, {name}")
             assert api.get("/v1/jobs/lives").json()["status"] == "running", name
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.helpers.locks import locked
+
 HERE = Path(__file__).parent
 Run = Callable[..., str]
 
@@ -16,9 +18,10 @@ Run = Callable[..., str]
 def node_modules() -> Path:
     """Return the folder of the packages, installed again when the lock file has changed."""
     lock, stamp = (HERE / "package-lock.json").read_text(), HERE / "node_modules" / ".installed"
-    if not stamp.exists() or stamp.read_text() != lock:
-        run_in(HERE, "npm", "ci")
-        stamp.write_text(lock)
+    with locked(HERE / "package-lock.json"):
+        if not stamp.exists() or stamp.read_text() != lock:
+            run_in(HERE, "npm", "ci")
+            stamp.write_text(lock)
     return HERE / "node_modules"
 
 

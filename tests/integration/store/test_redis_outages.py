@@ -4,9 +4,9 @@ import asyncio
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -185,22 +185,23 @@ async def until(condition: Callable[[], bool]) -> None:
             await asyncio.sleep(0.02)
 
 
-async def run(kind: str, redis: RedisServer, folder: Path, start_lock: asyncio.Lock) -> Observations:
-    """Start a service during an outage, recover, have a second outage, recover, and stop it during a third."""
+@asynccontextmanager
+async def start(kind: str, redis: RedisServer, folder: Path) -> AsyncIterator[Environment]:
+    """Start a service during an outage, which has not ended when the block begins."""
     async with FaultProxy(redis.port).open() as line:
         environment = Environment(kind, redis, line)
         await environment.start_outage()
         try:
-            async with start_lock:
-                where = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(line.port)}
-                environment.service = await asyncio.to_thread(Service, folder, **where)
+            where = {"REDIS_HOST": "127.0.0.1", "REDIS_PORT": str(line.port)}
+            environment.service = await asyncio.to_thread(Service, folder, **where)
             with environment.service:
-                return await observe(environment)
+                yield environment
         finally:
             await environment.end_outage()
 
 
 async def observe(environment: Environment) -> Observations:
+    """Recover from the first outage, have a second one, recover, and stop the service during a third."""
     observed = Observations()
     observed.outages["from the start"] = await environment.observe_outage()
 
@@ -235,6 +236,17 @@ async def observe(environment: Environment) -> Observations:
     return observed
 
 
+@asynccontextmanager
+async def exclusive_use() -> AsyncIterator[None]:
+    """Wait for exclusive use in a thread, because the proxies run in the event loop."""
+    lock = TEST_LOCK.exclusive()
+    await asyncio.to_thread(lock.__enter__)
+    try:
+        yield
+    finally:
+        await asyncio.to_thread(lock.__exit__, None, None, None)
+
+
 @pytest.fixture(scope="module")
 def observations(
     backend: Backend, shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
@@ -245,16 +257,17 @@ def observations(
 
     async def run_all() -> list[Observations | BaseException]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * len(PROBLEMS)))
-        runs, start_lock = [], asyncio.Lock()
-        for kind in PROBLEMS:
-            (folder / kind).mkdir()
-            redis = stoppable if kind == STOPPED else shared_redis
-            runs.append(run(kind, redis, folder / kind, start_lock))
-        return await asyncio.gather(*runs, return_exceptions=True)
+        async with AsyncExitStack() as started:
+            environments = []
+            for kind in PROBLEMS:
+                (folder / kind).mkdir()
+                redis = stoppable if kind == STOPPED else shared_redis
+                environments.append(await started.enter_async_context(start(kind, redis, folder / kind)))
+            async with exclusive_use():
+                return await asyncio.gather(*map(observe, environments), return_exceptions=True)
 
     try:
-        with TEST_LOCK.exclusive():
-            observations = asyncio.run(run_all())
+        observations = asyncio.run(run_all())
         yield dict(zip(PROBLEMS, observations, strict=True))
     finally:
         stoppable.remove()

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.polling import wait_until
+from tests.helpers.polling import free_port, wait_until
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
 from tests.integration.store.test_redis_errors import is_problem
@@ -74,7 +74,9 @@ def port(answer: bytes | None) -> Iterator[int]:
 
 def assert_unavailable(folder: Path, url: str, *problems: str, calls: Sequence[Call] = CALLS) -> str:
     """Assert that every request gets one of the problems, and return the detail of `/ready`, the last one."""
-    with Service(folder, REDIS_URL=url) as service, httpx.Client(base_url=service.url, timeout=20) as api:
+    # Else the shutdown would wait for leases, which it cannot read: `test_redis_outages.py` tests that.
+    settings = {"REDIS_URL": url, "SHUTDOWN_DRAIN_SECONDS": "0"}
+    with Service(folder, **settings) as service, httpx.Client(base_url=service.url, timeout=20) as api:
         with ThreadPoolExecutor() as threads:
             answers = list(threads.map(lambda call: api.request(call[0], call[1], json=call[2]), calls))
         for answer in answers:
@@ -148,5 +150,6 @@ def test_a_renamed_optional_command_is_harmless(
 def test_an_unknown_database_is_reported_with_the_error_of_redis(
     options: tuple[str, ...], database: int, words: str, new_redis: Callable[..., RedisServer], tmp_path: Path
 ) -> None:
-    url = f"redis://127.0.0.1:{new_redis(*options).port}/{database}"
+    bus = ("--cluster-port", str(free_port())) if options else ()  # else 10000 above the port, which may be too high
+    url = f"redis://127.0.0.1:{new_redis(*options, *bus).port}/{database}"
     assert re.search(words, assert_unavailable(tmp_path, url, "store-access-denied"))

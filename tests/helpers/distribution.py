@@ -1,0 +1,42 @@
+"""How pytest-xdist distributes the tests over processes."""
+
+import os
+
+import pytest
+from xdist.scheduler import LoadFileScheduling
+
+#: Files that run one after another, in one process: Chromium drops its connections when a network appears.
+CHROMIUM_OR_NETWORKS = ("tests/browser/", "tests/integration/deploy/test_compose.py")
+#: What takes longest starts first: else one process would still run it when the others have nothing left.
+LONGEST = (
+    *CHROMIUM_OR_NETWORKS,
+    "tests/chaos/",
+    "tests/integration/worker/test_job_worker.py",
+    "tests/integration/server/test_signals.py",
+)
+
+
+class FileScheduling(LoadFileScheduling):
+    """Gives each file to one process, in the order of `start_longest_first`: unit tests fill the gaps at the end."""
+
+    def __init__(self, config: pytest.Config, log: object = None) -> None:
+        super().__init__(config, log)
+        config.option.loadscopereorder = False
+
+    def _split_scope(self, nodeid: str) -> str:
+        return "browser" if nodeid.startswith(CHROMIUM_OR_NETWORKS) else super()._split_scope(nodeid)
+
+
+def start_longest_first(items: list[pytest.Item]) -> None:
+    """Sort the tests by the time that their files take, roughly."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
+
+def processes(config: pytest.Config) -> int:
+    """Return for `-n auto` how many processes run the tests; 0 for pytest's own, if the tests are of one file.
+
+    There is one process more than processors, because tests mostly wait.
+    """
+    if len({argument.partition("::")[0] for argument in config.args}) == 1 and ".py" in config.args[0]:
+        return 0
+    return len(os.sched_getaffinity(0)) + 1
