@@ -22,6 +22,7 @@ from service.api.openapi.config import openapi_config
 from service.api.openapi.schemas import PLUGINS
 from service.api.problems import ALL_PROBLEM_TYPES
 from service.api.request_checks import validate_request
+from service.domain.shutdown import Shutdown
 from service.lifespan import service_lifespan
 from service.observability.metrics import Metrics
 from service.observability.tracing import instrument_app
@@ -34,12 +35,12 @@ NO_STORE = CacheControlHeader(no_store=True)
 #: (2.25) makes injection costly: it resolves two or more dependencies in a task group.
 DEPENDENCIES = (
     "metrics",
+    "shutdown",
     "redis_pool",
     "redis_client",
     "job_manager",
     "lease_manager",
     "queue_manager",
-    "claim_waiter",
     "job_watcher",
     "event_stream",
 )
@@ -63,7 +64,7 @@ def create_asgi_app(settings: Settings, redis_url: str, metrics: Metrics) -> tup
 def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = None) -> Litestar:
     """Return the application without middleware; it stores jobs in the Redis at `redis_url`."""
     metrics = metrics or Metrics()
-    state = State({"metrics": metrics, auth.API_KEYS: settings.api_keys})
+    state = State({"metrics": metrics, "shutdown": Shutdown(), auth.API_KEYS: settings.api_keys})
     return Litestar(
         route_handlers=[
             SystemController,
@@ -90,7 +91,7 @@ def create_app(settings: Settings, redis_url: str, metrics: Metrics | None = Non
 
 
 def _from_state(state: State, name: str) -> Provide:
-    """Return a provider of a value of the state; the lifespan sets all of them except the metrics."""
+    """Return a provider of a value of the state; the lifespan sets most of them."""
 
     def provide() -> Any:
         return state[name]

@@ -16,9 +16,10 @@ from service.observability.metrics import Metrics
 from service.observability.tracing import instrument_store
 from service.settings import Settings
 from service.store.auto_pipeline import pipeline_of
+from service.store.client import StoreClient
 from service.store.events.claim_waiter import ClaimWaiter
+from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
-from service.store.events.reader import EventReader
 from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -51,10 +52,11 @@ def service_lifespan(
             pool, ttl=settings.ttl, observer=observer, waitaof=settings.redis_waitaof
         )
         app.state.queue_manager = QueueManager(pool, observer=observer, waitaof=settings.redis_waitaof)
-        reader = EventReader(pool)
-        app.state.claim_waiter = ClaimWaiter(reader)
-        app.state.job_watcher = JobWatcher(pool, reader, observer=observer)
-        app.state.event_stream = EventStream(pool, reader, observer=observer)
+        client, shutdown = StoreClient(pool, observer), app.state.shutdown
+        hub = EventHub(client, shutdown)
+        app.state.claim_waiter = ClaimWaiter(hub, shutdown)
+        app.state.job_watcher = JobWatcher(client, hub, shutdown)
+        app.state.event_stream = EventStream(client, hub, shutdown)
         limit = settings.rate_limit
         app.state.rate_limiter = None if limit is None else RateLimiter(pool, limit, observer=observer)
         stopping = asyncio.Event()
@@ -68,7 +70,7 @@ def service_lifespan(
             stopping.set()  # ends a task that swallowed its cancellation
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, reader.aclose(), return_exceptions=True)
+            await asyncio.gather(*tasks, hub.aclose(), return_exceptions=True)
             _log.info("Shutting down Redis connection")
             await pipeline_of(pool).aclose()
             for close in (app.state.redis_client.aclose, pool.disconnect):

@@ -89,8 +89,7 @@ class Server(uvicorn.Server):
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Shut down: after SIGTERM once all leases have ended. Abort connections that remain after the drain time."""
         if self.started:
-            for waiter in (self._state.claim_waiter, self._state.job_watcher, self._state.event_stream):
-                waiter.close()
+            self._state.shutdown.begin("signal")
             started = time.monotonic()
             if signal.SIGTERM in self._captured_signals:
                 await self._wait_for_leases()

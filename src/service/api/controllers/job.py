@@ -273,7 +273,7 @@ async def _wait_for_change(
 ) -> None:
     """Return when the job changes, when it is finished, or after `seconds`."""
     job_watcher: JobWatcher = request.app.state.job_watcher
-    if job_watcher.is_closed:  # an immediate response would make the client poll again at once
+    if request.app.state.shutdown.has_begun:  # an immediate response would make the client poll again at once
         raise errors.Draining(RETRY_AFTER, is_shutdown=True)
     slot = get_slot(request.scope)
     slot.start_watching()
@@ -283,7 +283,7 @@ async def _wait_for_change(
         return
     changes = job_watcher.follow(watch, job, job.version)
     with contextlib.suppress(TimeoutError):
-        async with on_disconnect(request, watch.close), asyncio.timeout(seconds), contextlib.aclosing(changes):
+        async with on_disconnect(request, watch.disconnect), asyncio.timeout(seconds), contextlib.aclosing(changes):
             async for change in changes:
                 if isinstance(change, Event) or (isinstance(change, Job) and not etag_matches(change, if_none_match)):
                     break

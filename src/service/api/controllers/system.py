@@ -16,8 +16,9 @@ from service.api.request_checks import PRODUCES, quality_of
 from service.api.schemas import Health
 from service.domain import errors
 from service.domain.errors import JobStateError
+from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
-from service.store.events.claim_waiter import RETRY_AFTER, ClaimWaiter
+from service.store.events.claim_waiter import RETRY_AFTER
 from service.store.jobs import JobStateManager
 
 T = TypeVar("T")
@@ -55,10 +56,10 @@ class SystemController(Controller):
         ),
     )
     async def get_readiness(
-        self, job_manager: NamedDependency[JobStateManager], claim_waiter: NamedDependency[ClaimWaiter]
+        self, job_manager: NamedDependency[JobStateManager], shutdown: NamedDependency[Shutdown]
     ) -> Health:
         """Return 200 while Redis accepts writes and the process is not stopping, else 503 with the reason."""
-        if claim_waiter.is_closed:
+        if shutdown.has_begun:
             raise errors.Draining(RETRY_AFTER, is_shutdown=True)
         await job_manager.ping()
         return Health("ready", __version__)

@@ -27,9 +27,9 @@ from service.api.client_identity import get_api_key
 from service.api.correlation import RAW_HEADER, correlation_id
 from service.api.middleware.concurrency import WAITING_SINCE
 from service.api.problems import DISCONNECTED, PROBLEM, REJECTED_AS, ProblemType
+from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
 from service.store.deadlines import TimeBudget, budget
-from service.store.events.claim_waiter import ClaimWaiter
 
 #: The logged status of a request whose client disconnected before the response (as in nginx); it is never sent.
 CLIENT_CLOSED_REQUEST: Final = 499
@@ -90,8 +90,8 @@ class TelemetryMiddleware:
     def _headers(self, scope: HTTPScope) -> list[tuple[bytes, bytes]]:
         """Return the headers that every response has, except the correlation id."""
         headers = rate_limit.headers(scope)
-        claim_waiter: ClaimWaiter | None = self._state.get("claim_waiter")
-        if claim_waiter is not None and claim_waiter.is_closed:  # the process stops: reconnect to another one
+        shutdown: Shutdown | None = self._state.get("shutdown")
+        if shutdown is not None and shutdown.has_begun:  # the process stops: reconnect to another one
             headers.append((b"connection", b"close"))
         return headers
 
