@@ -3,6 +3,7 @@ from litestar import Litestar
 from litestar.datastructures import State
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from service.domain.shutdown import Shutdown
 from service.lifespan import service_lifespan
 from service.observability.metrics import Metrics
 from service.server.server import Server
@@ -23,7 +24,10 @@ async def test_a_connection_that_cannot_be_closed_does_not_fail_the_shutdown(
         raise failure
 
     monkeypatch.setattr(RedisPool, "disconnect", disconnect)
-    app = Litestar(lifespan=[service_lifespan("redis://127.0.0.1:1/0", Settings.from_environment({}), Metrics())])
+    app = Litestar(
+        lifespan=[service_lifespan("redis://127.0.0.1:1/0", Settings.from_environment({}), Metrics())],
+        state=State({"shutdown": Shutdown()}),
+    )
 
     async with app.lifespan():
         pass

@@ -55,12 +55,12 @@ AnySubscription = TypeVar("AnySubscription", bound=Subscription)
 
 
 class RecentEvents:
-    """The latest events. A cursor is the number of an event, counted from the start of the process."""
+    """The latest events of all jobs, in order."""
 
     def __init__(self) -> None:
+        #: The events, and their positions in the same order, for the binary search.
         self._events: list[Event] = []
-        #: The cursor of the first of them.
-        self._first = 0
+        self._positions: list[tuple[int, int]] = []
         #: All events after this position are in memory.
         self.start = START
         #: How many gaps there were.
@@ -69,32 +69,22 @@ class RecentEvents:
     def add(self, events: Sequence[Event]) -> None:
         """Add events, and drop the oldest ones beyond `BUFFER_SIZE`."""
         self._events += events
+        self._positions += [_parse_id(event.position) for event in events]
         if (excess := len(self._events) - BUFFER_SIZE) > 0:
             self.start = self._events[excess - 1].position
-            self._drop(excess)
+            del self._events[:excess], self._positions[:excess]
 
     def on_gap(self, position: str) -> None:
         """Drop all events and continue after `position`."""
-        self._drop(len(self._events))
-        self.start = position
+        self._events, self._positions, self.start = [], [], position
         self.gaps += 1
 
-    def cursor_after(self, position: str) -> int | None:
-        """Return the cursor after a position, or `None` if events after it are not in memory."""
-        if _parse_id(position) < _parse_id(self.start):
+    def after(self, position: str, count: int) -> Sequence[Event] | None:
+        """Return up to `count` events after a position, or `None` if some of them are not in memory."""
+        if (parsed := _parse_id(position)) < _parse_id(self.start):
             return None
-        return self._first + bisect_right(
-            self._events, _parse_id(position), key=lambda event: _parse_id(event.position)
-        )
-
-    def read(self, cursor: int, count: int) -> Sequence[Event] | None:
-        """Return up to `count` events from a cursor on, or `None` if some of them were dropped."""
-        start = cursor - self._first
-        return None if start < 0 else self._events[start : start + count]
-
-    def _drop(self, count: int) -> None:
-        del self._events[:count]
-        self._first += count
+        first = bisect_right(self._positions, parsed)
+        return self._events[first : first + count]
 
 
 class EventHub:
@@ -179,7 +169,8 @@ class EventHub:
     async def _run(self) -> None:
         try:
             while self._subscriptions:
-                self.publish(await self._reader.read())
+                items = await self._reader.read()
+                self.publish(items)
         finally:
             self._reader = EventReader(self._client)
 

@@ -48,10 +48,10 @@ class StreamSubscription(Subscription):
 
     def __init__(self) -> None:
         super().__init__(("job", None))
-        #: The position of the last event that it has.
+        #: The cursor: the position of the last event that it has.
         self.position = START
-        #: The cursor after it in the recent events; `None` while older events are read from Redis.
-        self.cursor: int | None = None
+        #: Whether it has reached the recent events.
+        self.is_live = False
         #: How many gaps it knows of.
         self.gaps = 0
 
@@ -106,17 +106,15 @@ class EventStream:
         """Return the next events, or a RESET or LAGGED marker. Without any, wait up to `seconds` and return none."""
         recent = self._hub.recent
         if subscription.gaps != recent.gaps:
-            subscription.gaps, subscription.position, subscription.cursor = recent.gaps, recent.start, None
+            subscription.gaps, subscription.position = recent.gaps, recent.start
             return StreamMarker(MarkerKind.RESET, subscription.position)
-        if subscription.cursor is None:
-            subscription.cursor = recent.cursor_after(subscription.position)
-        if subscription.cursor is None:
-            return await self._read_history(subscription)
-        events = recent.read(subscription.cursor, BATCH)
-        if events is None:
+        events = recent.after(subscription.position, BATCH)
+        if events is None and subscription.is_live:
             return StreamMarker(MarkerKind.LAGGED, subscription.position)
+        if events is None:
+            return await self._read_history(subscription)
+        subscription.is_live = True
         if events:
-            subscription.cursor += len(events)
             subscription.position = events[-1].position
         else:
             await subscription.wait(seconds)

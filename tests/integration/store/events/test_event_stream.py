@@ -200,6 +200,26 @@ async def test_a_slow_subscriber_is_dropped_and_delays_no_other(
                 await anext(slow)
 
 
+async def test_an_event_that_the_client_has_from_another_process_is_not_repeated(
+    timeline: EventStream, hub: EventHub, jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[list[Item]] = []
+    with timeline.subscribe() as subscription:
+        await hub.position()
+        monkeypatch.setattr(hub, "publish", held.append)  # this process is late
+        await jobs.create_job("seen", 1)
+        [(position, _)] = await redis.xrevrange(keys.EVENTS, count=1)
+        following = timeline.follow(subscription, position.decode(), JobFilter())
+        async with aclosing(following):
+            await started(following)
+            await wait_until(lambda: any(held))
+            monkeypatch.undo()
+            for items in held:
+                hub.publish(items)
+            await jobs.create_job("new", 1)
+            assert [event.job_id for event in await asyncio.wait_for(anext(following), TIMEOUT)] == ["new"]
+
+
 async def test_other_tasks_run_while_many_events_are_yielded(timeline: EventStream, hub: EventHub) -> None:
     with timeline.subscribe() as subscription:
         following = timeline.follow(subscription, None, JobFilter())
@@ -242,7 +262,7 @@ def _event(number: int) -> Event:
 async def test_the_buffer_is_bounded(hub: EventHub) -> None:
     for start in range(0, 3 * BUFFER_SIZE, 500):
         hub.publish([_event(number) for number in range(start, start + 500)])
-    assert len(hub.recent._events) == BUFFER_SIZE
+    assert len(hub.recent._events) == len(hub.recent._positions) == BUFFER_SIZE
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
