@@ -49,8 +49,8 @@ class ClaimWaiter:
         `claim` is `LeaseManager.try_claim` with its arguments bound. Raises what `claim` raises, and `Draining` when
         the process shuts down.
         """
+        self._reject_if_shutting_down()
         if not wait_seconds:
-            self._reject_if_shutting_down()
             result, _ = await claim()
             return result
         try:
