@@ -65,10 +65,9 @@ class BaseHandle(Generic[R_co]):
         """Return a request with the correlation id and the trace context of the job."""
         return request.with_headers(trace_headers(self.record))
 
-    def _see(self, tagged: Tagged | None) -> Job:
+    def _see(self, tagged: Tagged) -> Job:
         """Keep the record of a response, and return it."""
-        if tagged is not None:
-            self.record = tagged.job
+        self.record = tagged.job
         return self.record
 
     def _settle(self, outcome: Outcome) -> R_co:
@@ -112,20 +111,20 @@ def wait_all_flow(
 ) -> Flow[list[Any]]:
     """Return the results of jobs in their order; with `return_exceptions` errors in the place of results."""
     handles = list(handles)
-    results: dict[str, list[Any]] = {handle.id: [] for handle in handles}
+    results: dict[str, Any] = {}
+    by_id: dict[str, list[BaseHandle[Any]]] = {}
+    for handle in handles:
+        by_id.setdefault(handle.id, []).append(handle)
 
     def settle(job_id: str, outcome: Outcome) -> None:
-        same = (handle for handle in handles if handle.id == job_id)
-        results[job_id] = [handle._settled(outcome, return_exceptions) for handle in same]
+        results[job_id] = [handle._settled(outcome, return_exceptions) for handle in by_id[job_id]]
 
     try:
-        yield from waits.wait_all(results, settle, timeout)
+        yield from waits.wait_all(by_id, settle, timeout)
     except WaitTimeout as error:
         if not return_exceptions:
             raise
-        for handle in handles:
-            if handle.id in error.job_ids:
-                results[handle.id].append(timed_out([handle.id]))
+        results |= {job_id: [timed_out([job_id])] * len(by_id[job_id]) for job_id in error.job_ids}
     return [results[handle.id].pop(0) for handle in handles]
 
 

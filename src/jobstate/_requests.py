@@ -108,8 +108,13 @@ def create_job(
     return _change("POST", "/v1/jobs", read_tagged, body, key).with_headers(headers)
 
 
-def get_job(job_id: str, *, etag: str = "", wait: int = 0) -> Request[Tagged | None]:
-    """Get a record; with `wait` as soon as its ETag is not `etag`. `None` if it is unchanged."""
+def get_job(job_id: str) -> Request[Tagged]:
+    """Get a record."""
+    return Request(method="GET", path=job_path(job_id), read=read_tagged)
+
+
+def poll_job(job_id: str, etag: str, wait: int) -> Request[Tagged | None]:
+    """Get a record as soon as its ETag is not `etag`, at the latest after `wait` seconds; `None` if it is unchanged."""
     query = f"?wait={wait}" if wait else ""
     headers = {"If-None-Match": etag} if etag else {}
     path = job_path(job_id) + query

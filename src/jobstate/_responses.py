@@ -107,7 +107,7 @@ def error_from(response: Response) -> JobstateError:
     """Return the error that an unsuccessful response means.
 
     Only a problem of this service is believed. Anything else comes from something in between, such as a proxy without a
-    backend, and counts as an outage; except 413, which is final whoever sends it.
+    backend, and counts as an outage; except 413, which is final from any server.
     """
     retry_after = parse_retry_after(response.headers.get("retry-after", ""))
     problem = _problem(response)

@@ -73,6 +73,7 @@ class EventStream:
         self._decoder.last_id = last_id
         self._events: deque[Event] = deque()
         self._is_open = False
+        self._failure: ServiceUnavailable | None = None
 
     def next(self) -> Flow[Event | None]:
         """Return the next event; `None` once the service says that no more will come. `bye` is not returned.
@@ -80,18 +81,17 @@ class EventStream:
         Reconnects until the deadline of its `Retry`, then raises the last `ServiceUnavailable`.
         """
         while not self._events:
+            if self._failure is not None:
+                failure, self._failure = self._failure, None
+                yield from pause(self._retry, failure)
             try:
                 if not self._is_open and not (yield from self._open()):
                     return None
-                chunk = yield Read()
-                self._receive(chunk)
+                self._receive((yield Read()))
             except ServiceUnavailable as error:
-                failure = error
-            else:
-                continue
-            self._is_open = False
-            failure.retry_after = max(failure.retry_after, self._decoder.retry or 0.0)
-            yield from pause(self._retry, failure)
+                error.retry_after = max(error.retry_after, self._decoder.retry or 0.0)
+                self._failure = error
+                self._is_open = False
         return self._events.popleft()
 
     def _open(self) -> Flow[bool]:

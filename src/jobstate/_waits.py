@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from jobstate._flow import Emit, Flow, Signal, Sleep, Wait, call
 from jobstate._hub import REMOVALS, Hub, Start, ended
-from jobstate._requests import MAX_WAIT, get_job, job_events, trace_headers
+from jobstate._requests import MAX_WAIT, get_job, job_events, poll_job, trace_headers
 from jobstate._responses import Tagged, decode_json
 from jobstate._retry import Deadline, Retry, RetryPolicy
 from jobstate._sse import Event, EventStream
@@ -72,11 +72,12 @@ class Waits:
         if not pending:
             return
         with self._hub.subscribed(pending, self._make_signal()) as subscription:
-            suspects, deleted = list(pending), dict[str, bool]()
+            woken: dict[str, bool] = {}
             while True:
                 try:
-                    for job_id in (yield from ended(suspects, self._retry(deadline))):
-                        outcome = yield from self._outcome(job_id, deleted.get(job_id, False), deadline)
+                    found = woken or (yield from ended(pending, self._retry(deadline)))
+                    for job_id in [job_id for job_id in found if job_id in pending]:
+                        outcome = yield from self._outcome(job_id, woken.get(job_id, False), deadline)
                         if isinstance(outcome, JobExpired) or outcome.is_final:
                             del pending[job_id]
                             on_end(job_id, outcome)
@@ -87,16 +88,13 @@ class Waits:
                 if deadline.remaining <= 0:
                     raise timed_out(list(pending))
                 yield Wait(subscription.signal, min(_RECHECK, deadline.remaining))
-                deleted = subscription.take()
-                suspects = [job_id for job_id in deleted or pending if job_id in pending]
+                woken = subscription.take()
 
     def _outcome(self, job_id: str, is_deleted: bool, deadline: Deadline) -> Flow[Outcome]:
         try:
             tagged = yield from call(get_job(job_id), self._retry(deadline))
         except JobNotFound:
             return expired(job_id, is_deleted=is_deleted)
-        if tagged is None:
-            raise UnexpectedResponse("304 for a request without an ETag")
         return tagged.job
 
     def _retry(self, deadline: Deadline) -> Retry:
@@ -108,7 +106,7 @@ def wait_by_long_poll(job: Job, policy: RetryPolicy, deadline: Deadline) -> Flow
     etag = ""
     while True:
         remaining = deadline.remaining
-        request = get_job(job.job_id, etag=etag, wait=int(min(MAX_WAIT, remaining))).with_headers(trace_headers(job))
+        request = poll_job(job.job_id, etag, int(min(MAX_WAIT, remaining))).with_headers(trace_headers(job))
         try:
             tagged: Tagged | None = yield from call(request, Retry(policy, deadline, persistent=True))
         except ServiceUnavailable as error:

@@ -109,9 +109,7 @@ class AsyncJobs:
     async def get(self, id: str, *, result_type: type[T]) -> "AsyncJobHandle[T]": ...
     async def get(self, id: str, *, result_type: Any = None) -> "AsyncJobHandle[Any]":
         """Return the handle of an existing job. Raises `JobNotFound`."""
-        tagged = await self._call(_requests.get_job(id))
-        assert tagged is not None  # only a request with an ETag gets 304
-        return AsyncJobHandle(self, tagged.job, result_type)
+        return AsyncJobHandle(self, (await self._call(_requests.get_job(id))).job, result_type)
 
     async def list(
         self, *, include: Sequence[str] = (), limit: int | None = None, **filters: Unpack[JobFilter]

@@ -109,9 +109,7 @@ class Jobs:
     def get(self, id: str, *, result_type: type[T]) -> "JobHandle[T]": ...
     def get(self, id: str, *, result_type: Any = None) -> "JobHandle[Any]":
         """Return the handle of an existing job. Raises `JobNotFound`."""
-        tagged = self._call(_requests.get_job(id))
-        assert tagged is not None  # only a request with an ETag gets 304
-        return JobHandle(self, tagged.job, result_type)
+        return JobHandle(self, self._call(_requests.get_job(id)).job, result_type)
 
     def list(
         self, *, include: Sequence[str] = (), limit: int | None = None, **filters: Unpack[JobFilter]
