@@ -37,7 +37,10 @@ class FlowDriver:
     def run(self, flow: Flow[T]) -> T:
         run = FlowRun(flow)
         step = run.proceed()
+        steps = 0
         while step is not None:
+            steps += 1
+            assert steps < 10_000, "the flow does not end"
             try:
                 outcome = self._execute(step)
             except ServiceUnavailable as error:

@@ -205,25 +205,22 @@ def test_jobs_that_have_ended_before_are_read_at_once(waits: Waits, background: 
 
 
 def test_an_event_wakes_the_wait_for_its_job_only(waits: Waits, background: Background) -> None:
-    driver = FlowDriver(batch(*pending("a", "b")), json_response(final("b")), json_response(final("a")))
-    events = [frames(("changed", {"job_id": job_id, "status": "completed"}, f"{n}-0")) for n, job_id in enumerate("ba")]
-    stream = Stream(stream_response(), frames(("hello", {}, "1-0")), batch(*pending("a", "b")))
-    script = iter([lambda: stream.play(background.flows[0]), *[lambda event=event: wake(event) for event in events]])
-
-    def wake(event: bytes) -> None:
-        waits._hub._handle(next(iter(decoded(event))))
-
-    driver.on_wait = lambda: next(script)()
+    driver = FlowDriver(
+        batch(*pending("a", "b")), json_response(final("b")), batch(final("a")), json_response(final("a"))
+    )
+    event = frames(("changed", {"job_id": "b", "status": "completed"}, "2-0"))
+    stream = Stream(stream_response(), frames(("hello", {}, "1-0")), batch(*pending("a", "b")), event)
+    once = iter([lambda: stream.play(background.flows[0])])
+    driver.on_wait = lambda: next(once, lambda: None)()
     ended: list[str] = []
     driver.run(waits.wait_all(["a", "b"], lambda job_id, outcome: ended.append(job_id), None))
     assert ended == ["b", "a"]
-    assert [request.path for request in driver.requests[1:3]] != []
-
-
-def decoded(chunk: bytes) -> Any:
-    from jobstate._sse import Decoder
-
-    return Decoder().feed(chunk)
+    assert [request.path for request in driver.requests] == [
+        "/v1/batch-get",
+        "/v1/jobs/b",
+        "/v1/batch-get",
+        "/v1/jobs/a",
+    ]
 
 
 @pytest.mark.parametrize("gap", ["hello", "reset"])
