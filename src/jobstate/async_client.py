@@ -151,7 +151,7 @@ class AsyncJobs:
         return await self._call(_requests.get_stats())
 
     async def aclose(self) -> None:
-        """Close all connections. Waits in other tasks end with a `JobstateError`."""
+        """Close all connections. Waits in other tasks end with a `JobstateError`, at the latest after 30 seconds."""
         await self._http.aclose()
         self._waits.close()
 

@@ -145,7 +145,7 @@ class Jobs:
         return self._call(_requests.get_stats())
 
     def close(self) -> None:
-        """Close all connections. Waits in other threads end with a `JobstateError`."""
+        """Close all connections. Waits in other threads end with a `JobstateError`, at the latest after 30 seconds."""
         self._http.close()
         self._waits.close()
 

@@ -10,7 +10,11 @@ from jobstate._retry import Retry
 from jobstate._sse import Decoder, Event, EventStream
 from tests.helpers.flow_driver import LOST, FlowDriver, Outcome, frames, headers_of, problem_response, stream_response
 
-TEXT = b': comment\nretry: 1500\n\nevent: changed\nid: 1-2\ndata: {"a":\ndata:  1}\n\nid: 1-3\n\ndata: x\r\n\r\nevent: cut\ndata: y\n'
+TEXT = (
+    b": comment\nretry: 1500\n\n"
+    b'event: changed\nid: 1-2\ndata: {"a":\ndata:  1}\n\n'
+    b"id: 1-3\n\ndata: x\r\n\r\nevent: cut\ndata: y\n"
+)
 EVENTS = [Event("changed", b'{"a":\n 1}', "1-2"), Event("message", b"x", "1-3")]
 
 
