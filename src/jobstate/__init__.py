@@ -11,8 +11,7 @@ print(job.wait(timeout=600))
 `AsyncJobs` is the same for asyncio. `jobstate.errors` draws the tree of errors.
 """
 
-from jobstate._handle import JobFilter
-from jobstate._requests import JobOptions
+from jobstate._requests import JobFilter, JobOptions
 from jobstate._retry import RetryPolicy
 from jobstate.async_client import AsyncJobHandle, AsyncJobs
 from jobstate.client import JobHandle, Jobs
