@@ -218,3 +218,18 @@ def test_a_request_tells_when_it_was_sent(is_async: bool) -> None:
     tell("http11.send_request_body.started")
     assert sent == [True]
     asyncio.run(client.aclose()) if isinstance(client, httpx.AsyncClient) else client.close()
+
+
+def test_requests_about_a_job_carry_its_correlation_id() -> None:
+    respond, requests = scripted(httpx.Response(200, json=record_fields("completed", 3, correlation_id="c-1")))
+    with sync_client(respond) as jobs:
+        job = jobs.submit(1)
+        for use in (job.refresh, job.cancel, job.delete, job.result_bytes, job.wait):
+            use()
+    assert [request.headers.get("X-Correlation-ID") for request in requests] == [None, *["c-1"] * 5]
+
+
+def test_a_failed_job_is_never_returned_as_if_it_were_fine() -> None:
+    respond, _ = scripted(httpx.Response(200, json=record_fields("failed", 3, error_message="no memory")))
+    with sync_client(respond) as jobs, pytest.raises(errors.JobFailed, match="job j1 failed: no memory"):
+        jobs.submit(1).wait()
