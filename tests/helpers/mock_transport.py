@@ -11,10 +11,13 @@ import msgspec
 
 from jobstate_cli.config import ClientConfig
 from jobstate_cli.service import Service, open_client
+from tests.helpers.records import record_fields
 
 URL = "http://service"
 STREAM = "/v1/jobs/j1/events"
 RECORD = "/v1/jobs/j1"
+
+job = record_fields
 
 #: The part at which a stream stays open and silent.
 OPEN: Final = asyncio.Event()
@@ -71,24 +74,6 @@ def stream_response(*parts: Part) -> httpx.Response:
 def event(name: str, data: object, id_: str = "") -> bytes:
     lines = f"event: {name}\n" + (f"id: {id_}\n" if id_ else "")
     return lines.encode() + b"data: " + msgspec.json.encode(data) + b"\n\n"
-
-
-def job(status: str, revision: int = 1, **fields: Any) -> dict[str, Any]:
-    return {
-        "job_id": "j1",
-        "status": status,
-        "queue": "default",
-        "revision": revision,
-        "attempt": 0 if status == "pending" else 1,
-        "failures": 0,
-        "max_attempts": 1,
-        "retry_delay_seconds": 0,
-        "stale": False,
-        "created_at": "2026-11-20T12:00:00.000000Z",
-        "updated_at": f"2026-11-20T12:00:{revision:02}.000000Z",
-        "expires_at": "2026-11-27T12:00:00.000000Z",
-        **fields,
-    }
 
 
 def changed_event(status: str, revision: int = 1, **fields: Any) -> bytes:
