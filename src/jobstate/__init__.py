@@ -14,8 +14,7 @@ imported when it is first used.
 
 from typing import TYPE_CHECKING, Any
 
-from jobstate._handle import JobFilter
-from jobstate._requests import JobOptions
+from jobstate._requests import JobFilter, JobOptions
 from jobstate._retry import RetryPolicy
 from jobstate.async_client import AsyncJobHandle, AsyncJobs
 from jobstate.client import JobHandle, Jobs

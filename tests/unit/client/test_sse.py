@@ -10,7 +10,11 @@ from jobstate._retry import Retry
 from jobstate._sse import Decoder, Event, EventStream
 from tests.helpers.flow_driver import LOST, FlowDriver, Outcome, frames, headers_of, problem_response, stream_response
 
-TEXT = b': comment\nretry: 1500\n\nevent: changed\nid: 1-2\ndata: {"a":\ndata:  1}\n\nid: 1-3\n\ndata: x\r\n\r\nevent: cut\ndata: y\n'
+TEXT = (
+    b": comment\nretry: 1500\n\n"
+    b'event: changed\nid: 1-2\ndata: {"a":\ndata:  1}\n\n'
+    b"id: 1-3\n\ndata: x\r\n\r\nevent: cut\ndata: y\n"
+)
 EVENTS = [Event("changed", b'{"a":\n 1}', "1-2"), Event("message", b"x", "1-3")]
 
 
@@ -49,6 +53,15 @@ def test_a_cut_stream_continues_after_its_last_event() -> None:
     )
     assert names(driver) == ["hello", "changed"]
     assert headers_of(driver.requests, "Last-Event-ID") == ["", "5-0"]
+
+
+def test_a_connection_without_an_event_keeps_the_position_and_the_pause() -> None:
+    hello = b"retry: 3000\n\n" + frames(("hello", {}, "5-0"))
+    driver = play(
+        2, stream_response(), hello, LOST, stream_response(), LOST, stream_response(), frames(("changed", {}, "6-0"))
+    )
+    assert headers_of(driver.requests, "Last-Event-ID") == ["", "5-0", "5-0"]
+    assert driver.sleeps == [3.0, 3.0]
 
 
 def test_half_an_event_is_not_continued_by_the_next_connection() -> None:
