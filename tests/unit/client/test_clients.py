@@ -209,9 +209,9 @@ def test_a_request_tells_when_it_was_sent(is_async: bool) -> None:
     trace = build(client, request, 1.0).extensions["trace"]
 
     def tell(event: str) -> None:
-        told = trace(event, {})
+        outcome = trace(event, {})
         if is_async:
-            asyncio.run(told)
+            asyncio.run(outcome)
 
     tell("http11.send_request_headers.started")
     assert sent == []
