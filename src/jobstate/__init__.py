@@ -1,4 +1,4 @@
-"""A client of jobstate for Python: submit jobs, wait for them, follow and cancel them.
+"""jobstate for Python: submit jobs, wait for them, follow and cancel them, and run them in a worker.
 
 ```python
 from jobstate import Jobs
@@ -8,8 +8,11 @@ job = jobs.submit({"seed": 42}, queue="lineups", id="sunday")
 print(job.wait(timeout=600))
 ```
 
-`AsyncJobs` is the same for asyncio. `jobstate.errors` draws the tree of errors.
+`AsyncJobs` is the same for asyncio. `jobstate.errors` draws the tree of errors. `Worker` runs jobs; its modules are
+imported when it is first used.
 """
+
+from typing import TYPE_CHECKING, Any
 
 from jobstate._requests import JobFilter, JobOptions
 from jobstate._retry import RetryPolicy
@@ -37,6 +40,9 @@ from jobstate.errors import (
 )
 from jobstate.models import History, HistoryEntry, Job, Problem, Progress, Stats
 
+if TYPE_CHECKING:
+    from jobstate.worker import JobContext, PermanentFailure, Worker
+
 __all__ = [
     "AccessDenied",
     "AsyncJobHandle",
@@ -49,6 +55,7 @@ __all__ = [
     "InvalidResult",
     "Job",
     "JobCancelled",
+    "JobContext",
     "JobDeleted",
     "JobExists",
     "JobExpired",
@@ -61,6 +68,7 @@ __all__ = [
     "Jobs",
     "JobstateError",
     "NotFound",
+    "PermanentFailure",
     "Problem",
     "Progress",
     "RequestRejected",
@@ -69,4 +77,14 @@ __all__ = [
     "ServiceUnavailable",
     "Stats",
     "WaitTimeout",
+    "Worker",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return a name of `jobstate.worker`, which only workers import."""
+    if name in {"JobContext", "PermanentFailure", "Worker"}:
+        import jobstate.worker
+
+        return getattr(jobstate.worker, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,7 +4,9 @@ from typing import Any
 
 import msgspec
 
-from jobstate.models import Job
+from jobstate.models import Claim, Job
+
+LEASE = {"token": "1-token", "expires_at": "2026-11-20T12:00:30.000000Z"}
 
 
 def record_fields(status: str = "pending", revision: int = 1, **fields: Any) -> dict[str, Any]:
@@ -30,3 +32,8 @@ def record_fields(status: str = "pending", revision: int = 1, **fields: Any) -> 
 def record(status: str = "pending", revision: int = 1, **fields: Any) -> Job:
     """Return a record as the client decodes it."""
     return msgspec.json.decode(msgspec.json.encode(record_fields(status, revision, **fields)), type=Job)
+
+
+def claim(**fields: Any) -> Claim:
+    """Return a claim of a running job as the worker decodes it."""
+    return msgspec.convert({"job": record("running", **fields), "lease": LEASE}, Claim)

@@ -9,7 +9,6 @@ import pytest
 
 import jobstate
 import jobstate_cli
-import jobstate_worker
 import service
 
 ROOT = Path(service.__file__).parent
@@ -41,8 +40,8 @@ def modules_of(package: ModuleType) -> list[Path]:
     return sorted(path.relative_to(root.parent) for path in root.rglob("*.py"))
 
 
-CLIENT_MODULES = modules_of(jobstate)
-WORKER_MODULES = modules_of(jobstate_worker)
+WORKER_MODULES = [path for path in modules_of(jobstate) if path.parts[1] == "worker"]
+CLIENT_MODULES = [path for path in modules_of(jobstate) if path not in WORKER_MODULES]
 CLI_MODULES = modules_of(jobstate_cli)
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=str)
@@ -156,8 +155,8 @@ def test_the_package_itself_imports_no_module_of_the_service() -> None:
     assert service_imports(Path("service/__init__.py")) == []
 
 
-@pytest.mark.parametrize("path", CLIENT_MODULES, ids=str)
-def test_the_client_imports_httpx_and_msgspec_and_nothing_of_the_service(path: Path) -> None:
+@pytest.mark.parametrize("path", [*CLIENT_MODULES, *WORKER_MODULES], ids=str)
+def test_client_and_worker_import_httpx_and_msgspec_and_nothing_of_the_service(path: Path) -> None:
     assert external_imports(path) <= {*sys.stdlib_module_names, "httpx", "msgspec", "jobstate"}
     assert service_imports(path) == []
 
@@ -168,10 +167,24 @@ def test_only_the_edge_of_the_client_does_io(path: Path) -> None:
     assert path.name in edge or not external_imports(path) & {"httpx", "asyncio", "socket"}
 
 
-@pytest.mark.parametrize("path", WORKER_MODULES, ids=str)
-def test_the_worker_imports_httpx_and_nothing_of_the_service(path: Path) -> None:
-    assert external_imports(path) <= {*sys.stdlib_module_names, "httpx", "jobstate", "jobstate_worker"}
-    assert service_imports(path) == []
+@pytest.mark.parametrize("path", CLIENT_MODULES, ids=str)
+def test_the_client_imports_nothing_of_the_worker(path: Path) -> None:
+    assert name_of(path) == "jobstate" or not [name for name in imports(path) if within(name, ("jobstate.worker",))]
+
+
+def test_a_program_that_runs_no_jobs_does_not_import_the_worker() -> None:
+    program = "import sys, jobstate; jobstate.Jobs('http://jobs'); print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = set(result.stdout.split())
+    assert "jobstate.client" in imported
+    assert not imported & {"jobstate.worker", "multiprocessing"}
+
+
+def test_every_public_name_of_the_client_and_the_worker_exists() -> None:
+    assert {name for name in jobstate.__all__ if not hasattr(jobstate, name)} == set()
+    assert {"JobContext", "PermanentFailure", "Worker"} < set(jobstate.__all__)
+    with pytest.raises(AttributeError, match="'Wroker'"):
+        jobstate.Wroker  # noqa: B018
 
 
 @pytest.mark.parametrize("path", CLI_MODULES, ids=str)

@@ -7,9 +7,8 @@ import httpx
 import pytest
 
 from jobstate.redirects import redirect_advice
+from jobstate.worker.client import WorkerClient
 from jobstate_cli.errors import RequestRejected
-from jobstate_worker.requests import ClaimRequest
-from jobstate_worker.service import WorkerClient
 from tests.helpers.mock_transport import RECORD, STREAM, ScriptedTransport
 
 REQUESTED = "http://jobs:8000/v1/jobs/j1"
@@ -69,7 +68,8 @@ async def test_the_worker_logs_the_target_and_retries(
     caplog.set_level(logging.WARNING)
     transport = httpx.MockTransport(lambda request: answers.pop(0))
     async with httpx.AsyncClient(base_url="http://jobs", transport=transport) as http:
-        assert await WorkerClient(http).claim(ClaimRequest(["default"], "ann", 30), 0) is None
+        client = WorkerClient(http, ["default"], "ann", 30)
+        assert await client.claim(client.new_claim(), 0) is None
     (line,) = caplog.messages
     assert "redirect to `https://jobs/v1/claims`" in line
     assert "use `https://jobs` as its URL" in line

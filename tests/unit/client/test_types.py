@@ -22,17 +22,18 @@ def test_the_program_uses_every_name() -> None:
     used = {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
     used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
     assert set(jobstate.__all__) <= used
-    methods = {name for kind in (jobstate.Jobs, jobstate.JobHandle) for name in dir(kind) if not name.startswith("_")}
+    kinds = (jobstate.Jobs, jobstate.JobHandle, jobstate.Worker, jobstate.JobContext)
+    methods = {name for kind in kinds for name in dir(kind) if not name.startswith("_")}
     assert methods <= used
 
 
 def public_functions() -> list[Any]:
-    kinds = [vars(jobstate)[name] for name in jobstate.__all__]
+    kinds = [getattr(jobstate, name) for name in jobstate.__all__]
     return [value for kind in kinds for name, value in inspect.getmembers(kind, inspect.isfunction) if name[0] != "_"]
 
 
 def test_no_signature_names_a_type_of_httpx() -> None:
-    functions = [*public_functions(), jobstate.Jobs.__init__, jobstate.AsyncJobs.__init__]
+    functions = [*public_functions(), jobstate.Jobs.__init__, jobstate.AsyncJobs.__init__, jobstate.Worker.__init__]
     assert [function for function in functions if "httpx" in str(inspect.signature(function))] == []
 
 

@@ -7,7 +7,7 @@ from typing import Any, assert_type
 import msgspec
 
 import jobstate
-from jobstate import AsyncJobHandle, AsyncJobs, JobFilter, JobHandle, JobOptions, Jobs, RetryPolicy
+from jobstate import AsyncJobHandle, AsyncJobs, JobContext, JobFilter, JobHandle, JobOptions, Jobs, RetryPolicy, Worker
 
 
 class Lineups(msgspec.Struct):
@@ -69,6 +69,33 @@ async def asynchronous() -> None:
         assert_type(await jobs.wait_all([job]), list[Lineups])
         assert_type(await jobs.stats(), jobstate.Stats)
     await jobs.aclose()
+
+
+def blocking(context: JobContext) -> Lineups | None:
+    assert_type(context.job, jobstate.Job)
+    assert_type(context.job_id, str)
+    assert_type(context.input_params, Any)
+    assert_type(context.attempt, int)
+    assert_type(context.correlation_id, str | None)
+    assert_type(context.latest, jobstate.Progress | None)
+    context.progress(1, 2, "one of two")
+    if context.cancel_requested:
+        return None
+    raise jobstate.PermanentFailure({"message": "no such slate"})
+
+
+async def awaiting(context: JobContext) -> None:
+    context.stop()
+
+
+async def working() -> None:
+    worker = Worker("http://x", ["q"], blocking, concurrency=2, executor="process", lease_seconds=5, drain_seconds=1.5)
+    worker.run()
+    assert_type(worker.run_until_idle(max_jobs=1), int)
+    worker = Worker(None, ["q"], awaiting, api_key="k", worker="ann", wait_seconds=0, transport=None)
+    await worker.serve()
+    assert_type(await worker.serve_until_idle(), int)
+    worker.stop()
 
 
 def errors(jobs: Jobs) -> None:

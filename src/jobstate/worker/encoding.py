@@ -1,9 +1,12 @@
 """Encode values as JSON that the service accepts, and cut error descriptions to the size of a request."""
 
+import dataclasses
 import json
 import re
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 #: Maximum sizes of an error description in bytes of JSON. If the service rejects one, the next is tried. The last one
 #: fits into the smallest `MAX_BODY_BYTES`.
@@ -14,9 +17,12 @@ _SURROGATE_PAIR: Final = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 
 
 def encoded(value: object) -> bytes:
-    """Return `value` as JSON. Raises `TypeError` or `ValueError` if it cannot be sent as JSON."""
+    """Return `value` as JSON; structs and dataclasses become objects.
+
+    Raises `TypeError` or `ValueError` if it cannot be sent as JSON.
+    """
     try:
-        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        text = json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":"), default=_fields)
     except RecursionError as error:
         raise ValueError("it is nested too deep") from error
     text = _paired(text)
@@ -55,6 +61,12 @@ def description(error: BaseException, size: int, message: str | None = None) -> 
     name = text_of(lambda: type(error).__name__)
     text = text_of(lambda: error) if message is None else message
     return {"type": fitted(name, size // 4), "message": fitted(text, size - size // 4)}
+
+
+def _fields(value: object) -> Any:
+    if isinstance(value, msgspec.Struct) or dataclasses.is_dataclass(value):
+        return msgspec.to_builtins(value)
+    raise TypeError(f"Object of type {type(value).__name__} is not JSON serializable")
 
 
 def _paired(text: str) -> str:

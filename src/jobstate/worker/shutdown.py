@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Collection
 from typing import Any, Final, TypeVar
 
-from jobstate_worker.service import log
+from jobstate._flow import log
 
 #: Seconds that a task has to end after its cancellation, and after its coroutine was closed.
 CANCEL_TIMEOUT: Final = 1.0
