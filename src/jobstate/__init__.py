@@ -11,32 +11,36 @@ print(job.wait(timeout=600))
 `AsyncJobs` is the same for asyncio. `jobstate.errors` draws the tree of errors.
 """
 
-from jobstate._handle import JobFilter
-from jobstate._requests import JobOptions
-from jobstate._retry import RetryPolicy
-from jobstate.async_client import AsyncJobHandle, AsyncJobs
-from jobstate.client import JobHandle, Jobs
-from jobstate.errors import (
-    AccessDenied,
-    ConfigurationError,
-    Conflict,
-    InvalidRequest,
-    InvalidResult,
-    JobCancelled,
-    JobDeleted,
-    JobExists,
-    JobExpired,
-    JobFailed,
-    JobNotFound,
-    JobstateError,
-    JobUnsuccessful,
-    NotFound,
-    RequestRejected,
-    ResultNotReady,
-    ServiceUnavailable,
-    WaitTimeout,
-)
-from jobstate.models import History, HistoryEntry, Job, Problem, Progress, Stats
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from jobstate._handle import JobFilter
+    from jobstate._requests import JobOptions
+    from jobstate._retry import RetryPolicy
+    from jobstate.async_client import AsyncJobHandle, AsyncJobs
+    from jobstate.client import JobHandle, Jobs
+    from jobstate.errors import (
+        AccessDenied,
+        ConfigurationError,
+        Conflict,
+        InvalidRequest,
+        InvalidResult,
+        JobCancelled,
+        JobDeleted,
+        JobExists,
+        JobExpired,
+        JobFailed,
+        JobNotFound,
+        JobstateError,
+        JobUnsuccessful,
+        NotFound,
+        RequestRejected,
+        ResultNotReady,
+        ServiceUnavailable,
+        WaitTimeout,
+    )
+    from jobstate.models import History, HistoryEntry, Job, Problem, Progress, Stats
 
 __all__ = [
     "AccessDenied",
@@ -71,3 +75,19 @@ __all__ = [
     "Stats",
     "WaitTimeout",
 ]
+
+#: The modules of these names. Each is imported on use, so that a command does not load both clients.
+_MODULES: Final = ("errors", "models", "_retry", "_requests", "_handle", "client", "async_client")
+
+
+def __getattr__(name: str) -> Any:
+    for module in _MODULES if name in __all__ else ():
+        found = getattr(import_module(f"jobstate.{module}"), name, None)
+        if found is not None:
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module 'jobstate' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
