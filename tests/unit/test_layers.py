@@ -8,7 +8,6 @@ from types import ModuleType
 import pytest
 
 import jobstate
-import jobstate_cli
 import jobstate_worker
 import service
 
@@ -40,9 +39,12 @@ def modules_of(package: ModuleType) -> list[Path]:
     return sorted(path.relative_to(root.parent) for path in root.rglob("*.py"))
 
 
-CLIENT_MODULES = modules_of(jobstate)
+CLI_MODULES = [path for path in modules_of(jobstate) if path.parts[1] in {"cli", "__main__.py"}]
+CLIENT_MODULES = [path for path in modules_of(jobstate) if path not in CLI_MODULES]
 WORKER_MODULES = modules_of(jobstate_worker)
-CLI_MODULES = modules_of(jobstate_cli)
+
+#: What no command of the client imports: the server, and what httpx imports for a command of its own.
+SLOW = ("litestar", "redis", "uvicorn", "pygments", "service", "service.cli.serve")
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=str)
 
@@ -155,9 +157,9 @@ def test_the_package_itself_imports_no_module_of_the_service() -> None:
 
 
 @pytest.mark.parametrize("path", CLIENT_MODULES, ids=str)
-def test_the_client_imports_httpx_and_msgspec_and_nothing_of_the_service(path: Path) -> None:
+def test_the_client_imports_httpx_and_msgspec_and_nothing_of_the_service_or_the_commands(path: Path) -> None:
     assert external_imports(path) <= {*sys.stdlib_module_names, "httpx", "msgspec", "jobstate"}
-    assert service_imports(path) == []
+    assert [name for name in imports(path) if within(name, ("service", "jobstate.cli", "jobstate_worker"))] == []
 
 
 @pytest.mark.parametrize("path", CLIENT_MODULES, ids=str)
@@ -173,30 +175,37 @@ def test_the_worker_imports_httpx_and_nothing_of_the_service(path: Path) -> None
 
 
 @pytest.mark.parametrize("path", CLI_MODULES, ids=str)
-def test_the_cli_imports_nothing_of_the_service(path: Path) -> None:
-    needed = {"click", "httpx", "httpx_sse", "msgspec", "rich", "jobstate", "jobstate_cli"}
+def test_the_cli_executes_nothing_itself(path: Path) -> None:
+    assert path.name == "connection.py" or "httpx" not in external_imports(path)
+
+
+@pytest.mark.parametrize("path", CLI_MODULES, ids=str)
+def test_the_cli_imports_nothing_of_the_service_or_the_worker(path: Path) -> None:
+    needed = {"click", "httpx", "msgspec", "rich", "jobstate"}
     assert external_imports(path) <= {*sys.stdlib_module_names, *needed}
-    assert service_imports(path) == []
+    assert [name for name in imports(path) if within(name, ("service", "jobstate_worker"))] == []
 
 
 @pytest.mark.parametrize(
     ("command", "unwanted"),
     [
-        ("serve", {"httpx", "httpx_sse", "jobstate_cli"}),
+        ("serve", {"httpx", "rich.console", "jobstate.client", "jobstate.cli.command"}),
         ("doctor", {"litestar", "uvicorn", "httpx", "service.cli.serve"}),
-        ("get", {"litestar", "redis", "uvicorn", "service.cli.serve"}),
-        ("watch", {"litestar", "redis", "uvicorn", "service.cli.serve"}),
+        *((name, {*SLOW, "asyncio", "rich", "jobstate.client", "importlib.metadata"}) for name in ("list", "get", "cancel")),
+        ("submit", {*SLOW, "asyncio", "rich", "jobstate.client", "importlib.metadata"}),
+        ("watch", {*SLOW, "jobstate.client", "rich", "importlib.metadata"}),
+        ("top", {*SLOW, "jobstate.client", "importlib.metadata"}),
     ],
 )
 def test_a_command_imports_only_what_it_needs(command: str, unwanted: set[str]) -> None:
     program = (
-        "import sys; from service.__main__ import main; main(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
+        "import sys; from jobstate.cli import main; main(sys.argv[1:], standalone_mode=False); print(*sys.modules)"
     )
     result = subprocess.run(
         [sys.executable, "-c", program, command, "--help"], capture_output=True, text=True, check=True
     )
     imported = set(result.stdout.split())
-    assert {f"service.cli.{command}", f"jobstate_cli.{command}", "jobstate_cli.jobs"} & imported
+    assert {f"service.cli.{command}", f"jobstate.cli.commands.{command}"} & imported
     assert not imported & unwanted
 
 

@@ -92,7 +92,7 @@ class TestSubmit:
         assert "available_at" in record
 
     def test_every_field_in_the_openapi_document_has_an_option(self, api: httpx.Client) -> None:
-        from jobstate_cli.submit import submit
+        from jobstate.cli.commands.submit import submit
 
         fields = api.get("/schema/openapi.json").json()["components"]["schemas"]["CreateJob"]["properties"]
         assert set(fields) <= {parameter.name for parameter in submit.params}

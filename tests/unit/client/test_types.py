@@ -27,7 +27,7 @@ def test_the_program_uses_every_name() -> None:
 
 
 def public_functions() -> list[Any]:
-    kinds = [vars(jobstate)[name] for name in jobstate.__all__]
+    kinds = [getattr(jobstate, name) for name in jobstate.__all__]
     return [value for kind in kinds for name, value in inspect.getmembers(kind, inspect.isfunction) if name[0] != "_"]
 
 
