@@ -189,9 +189,12 @@ def test_the_cli_imports_nothing_of_the_service_or_the_worker(path: Path) -> Non
 @pytest.mark.parametrize(
     ("command", "unwanted"),
     [
-        ("serve", {"httpx", "rich.console", "jobstate.client", "jobstate.cli.command"}),
+        ("serve", {"httpx", "jobstate.client", "jobstate.cli.command"}),
         ("doctor", {"litestar", "uvicorn", "httpx", "service.cli.serve"}),
-        *((name, {*SLOW, "asyncio", "rich", "jobstate.client", "importlib.metadata"}) for name in ("list", "get", "cancel")),
+        *(
+            (name, {*SLOW, "asyncio", "rich", "jobstate.client", "importlib.metadata"})
+            for name in ("list", "get", "cancel")
+        ),
         ("submit", {*SLOW, "asyncio", "rich", "jobstate.client", "importlib.metadata"}),
         ("watch", {*SLOW, "jobstate.client", "rich", "importlib.metadata"}),
         ("top", {*SLOW, "jobstate.client", "importlib.metadata"}),
@@ -204,9 +207,9 @@ def test_a_command_imports_only_what_it_needs(command: str, unwanted: set[str]) 
     result = subprocess.run(
         [sys.executable, "-c", program, command, "--help"], capture_output=True, text=True, check=True
     )
-    imported = set(result.stdout.split())
+    imported = set(result.stdout.splitlines()[-1].split())  # the help is above
     assert {f"service.cli.{command}", f"jobstate.cli.commands.{command}"} & imported
-    assert not imported & unwanted
+    assert imported & unwanted == set()
 
 
 @pytest.mark.parametrize("path", [*MODULES, *CLIENT_MODULES, *WORKER_MODULES, *CLI_MODULES], ids=str)
