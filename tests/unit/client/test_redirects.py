@@ -85,9 +85,11 @@ async def test_the_command_line_reports_the_target(status: int, prefix: str) -> 
     for path in (RECORD, STREAM):
         scripted.respond(path, httpx.Response(status, headers={"Location": prefix + path}))
     at = rf"{status}: redirect to `{prefix}"
-    with scripted.blocking_client() as blocking:
-        with pytest.raises(Redirected, match=f"{at}{RECORD}`.* use `{prefix}` as its URL"):
-            blocking.send(get_job("j1"))
+    with (
+        scripted.blocking_client() as blocking,
+        pytest.raises(Redirected, match=f"{at}{RECORD}`.* use `{prefix}` as its URL"),
+    ):
+        blocking.send(get_job("j1"))
     async with scripted.client() as client:
         with pytest.raises(Redirected, match=f"{at}{STREAM}`.* use `{prefix}` as its URL"):
             await follow(client, "j1", Lines(), None)

@@ -351,16 +351,20 @@ class TestRequests:
 
     def test_a_request_that_was_not_sent_is_not_retried(self, scripted: ScriptedTransport) -> None:
         scripted.respond(RECORD, httpx.ConnectError("refused"))
-        with scripted.blocking_client() as client:
-            with pytest.raises(ServiceUnavailable, match="http://service cannot be reached") as error:
-                client.send(get_job("j1"))
+        with (
+            scripted.blocking_client() as client,
+            pytest.raises(ServiceUnavailable, match="http://service cannot be reached") as error,
+        ):
+            client.send(get_job("j1"))
         assert (len(scripted.requests), error.value.outcome_unknown) == (1, False)
 
     def test_a_timeout_is_not_retried_and_its_outcome_is_unknown(self, scripted: ScriptedTransport) -> None:
         scripted.respond(RECORD, httpx.ReadTimeout("timed out"))
-        with scripted.blocking_client() as client:
-            with pytest.raises(ServiceUnavailable, match="http://service did not respond") as error:
-                client.send(get_job("j1"))
+        with (
+            scripted.blocking_client() as client,
+            pytest.raises(ServiceUnavailable, match="http://service did not respond") as error,
+        ):
+            client.send(get_job("j1"))
         assert (len(scripted.requests), error.value.outcome_unknown) == (1, True)
 
     @pytest.mark.parametrize(("retry_after", "times"), [("1", 2), ("60", 1), ("", 1), ("soon", 1)])
@@ -377,15 +381,19 @@ class TestRequests:
 
     def test_a_response_of_another_server_is_an_outage(self, scripted: ScriptedTransport) -> None:
         scripted.respond(RECORD, httpx.Response(200, html="<p>Welcome</p>"))
-        with scripted.blocking_client() as client:
-            with pytest.raises(ServiceUnavailable, match="the response is not from a jobstate service"):
-                client.send(get_job("j1"))
+        with (
+            scripted.blocking_client() as client,
+            pytest.raises(ServiceUnavailable, match="the response is not from a jobstate service"),
+        ):
+            client.send(get_job("j1"))
 
     def test_an_error_response_without_a_problem_is_reported_with_its_status(self, scripted: ScriptedTransport) -> None:
         scripted.respond(RECORD, httpx.Response(403, html="<p>Go away</p>"))
-        with scripted.blocking_client() as client:
-            with pytest.raises(ServiceUnavailable, match="the response 403 is not from a jobstate service") as error:
-                client.send(get_job("j1"))
+        with (
+            scripted.blocking_client() as client,
+            pytest.raises(ServiceUnavailable, match="the response 403 is not from a jobstate service") as error,
+        ):
+            client.send(get_job("j1"))
         assert exit_code(error.value) is Exit.ERROR
         assert len(scripted.requests) == 1
 
