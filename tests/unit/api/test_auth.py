@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 from litestar.routes import HTTPRoute
 
-from service.__main__ import main
+from jobstate.cli import main
 from service.api import auth
 from service.api.auth import API_KEYS, LEASE_HOLDER_SCOPES, REQUIRED_SCOPES, authorize
 from service.api.client_identity import client_id, get_api_key

@@ -33,7 +33,8 @@ from jobstate.config import configure, default_url
 from jobstate.errors import ConfigurationError
 from service.domain.constraints import IDEMPOTENCY_KEY
 from service.domain.states import FINAL_STATUSES, Status
-from tests.helpers.mock_transport import ScriptedTransport, job, json_response
+from tests.helpers.mock_transport import ScriptedTransport, json_response
+from tests.helpers.records import record_fields as job
 from tests.helpers.paths import ROOT
 
 LOST = httpx.RemoteProtocolError("closed")

@@ -19,11 +19,11 @@ from tests.helpers.mock_transport import (
     ScriptedTransport,
     changed_event,
     event,
-    job,
     json_response,
     problem,
     stream_response,
 )
+from tests.helpers.records import record_fields as job
 
 DONE = json_response(job("completed", 3, result=42))
 CUT = httpx.ReadError("cut")

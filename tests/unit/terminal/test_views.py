@@ -20,7 +20,8 @@ from jobstate.cli.render.dashboard import Snapshot, render
 from jobstate.cli.render.json import JsonLines
 from jobstate.cli.render.progress import progress_bar
 from jobstate.cli.render.text import Lines
-from tests.helpers.mock_transport import ScriptedTransport, job, json_response
+from tests.helpers.mock_transport import ScriptedTransport, json_response
+from tests.helpers.records import record_fields as job
 
 NOW = datetime(2026, 11, 20, 12, 1, 2, tzinfo=UTC)
 STARTED = "2026-11-20T12:00:00.000000Z"
