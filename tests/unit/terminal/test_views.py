@@ -100,6 +100,13 @@ class TestProgressBar:
         assert "It was cut; retrying in 1.3 s.\n" in terminal.text
         assert "Reconnected.\n" in terminal.text
 
+    def test_a_final_status_without_a_record_is_shown(self) -> None:
+        terminal = Terminal()
+        with shown_on(terminal) as view:
+            view.changed(record("running"))
+            view.finished(change_of(b'{"job_id":"j1","status":"failed","revision":3,"queue":"default"}'))
+        assert any(line.strip() == "failed" for line in terminal.lines)
+
     def test_text_of_a_job_is_escaped(self) -> None:
         terminal = Terminal(width=200)
         with shown_on(terminal) as view:

@@ -45,8 +45,12 @@ def _view(now: Callable[[], datetime], as_json: bool) -> Iterator[View]:
     if as_json or not sys.stdout.isatty():
         yield JsonLines() if as_json else Lines()
         return
-    from jobstate.cli.render.progress import progress_bar
+    from jobstate.cli.render.progress import progress_bar  # rich takes long to import
     from jobstate.cli.render.terminal import console
 
-    with progress_bar(console(), now) as view:
+    out = console()
+    if not out.is_interactive:  # TERM=dumb
+        yield Lines()
+        return
+    with progress_bar(out, now) as view:
         yield view
