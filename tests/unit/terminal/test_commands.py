@@ -34,8 +34,8 @@ from jobstate.errors import ConfigurationError
 from service.domain.constraints import IDEMPOTENCY_KEY
 from service.domain.states import FINAL_STATUSES, Status
 from tests.helpers.mock_transport import ScriptedTransport, json_response
-from tests.helpers.records import record_fields as job
 from tests.helpers.paths import ROOT
+from tests.helpers.records import record_fields as job
 
 LOST = httpx.RemoteProtocolError("closed")
 TERMINAL = list(COMMANDS)

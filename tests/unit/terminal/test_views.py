@@ -105,7 +105,11 @@ class TestProgressBar:
         with shown_on(terminal) as view:
             view.changed(record("running"))
             view.finished(change_of(b'{"job_id":"j1","status":"failed","revision":3,"queue":"default"}'))
-        assert any(line.strip() == "failed" for line in terminal.lines)
+        assert re.search("✗ j1 failed +attempt 1", terminal.lines[-1])
+        other = Terminal()
+        with shown_on(other) as view:
+            view.finished(change_of(b'{"job_id":"j1","status":"failed","revision":3,"queue":"default"}'))
+        assert "failed" in other.text
 
     def test_text_of_a_job_is_escaped(self) -> None:
         terminal = Terminal(width=200)

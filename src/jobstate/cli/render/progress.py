@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from typing import Final
 
+from msgspec.structs import replace
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, ProgressColumn, Task
 from rich.progress import Progress as Bar
@@ -41,19 +42,21 @@ class ProgressBar:
     def __init__(self, bar: Bar) -> None:
         """Use a bar that is already live."""
         self._bar = bar
+        self._job: Job | None = None
         self._task = bar.add_task("", total=None, job=None)
 
     def changed(self, change: Change) -> None:
         """Draw a change."""
-        if change.job is None:
+        job = change.job or (self._job and replace(self._job, status=change.status))
+        if job is None:
             self._bar.console.print(status_text(change.status))
             return
-        progress = change.job.progress
+        self._job, progress = job, job.progress
         self._bar.update(
             self._task,
             total=progress.total if progress else None,
             completed=progress.current if progress else 0,
-            job=change.job,
+            job=job,
         )
 
     def removed(self, event: Event) -> None:
