@@ -15,8 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from jobstate._handle import JobFilter
-    from jobstate._requests import JobOptions
+    from jobstate._requests import JobFilter, JobOptions
     from jobstate._retry import RetryPolicy
     from jobstate.async_client import AsyncJobHandle, AsyncJobs
     from jobstate.client import JobHandle, Jobs
@@ -77,7 +76,7 @@ __all__ = [
 ]
 
 #: The modules of these names. Each is imported on use, so that a command does not load both clients.
-_MODULES: Final = ("errors", "models", "_retry", "_requests", "_handle", "client", "async_client")
+_MODULES: Final = ("errors", "models", "_retry", "_requests", "client", "async_client")
 
 
 def __getattr__(name: str) -> Any:

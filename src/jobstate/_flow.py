@@ -32,6 +32,7 @@ class Signal(Protocol):
     @property
     def wait(self) -> Callable[..., Any]:
         """Wait until it is set."""
+        ...
 
 
 class Send(NamedTuple):

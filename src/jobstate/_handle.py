@@ -1,14 +1,14 @@
 """What the handles of a job have in common, and the flows behind the methods of both clients."""
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Generic, TypedDict, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from jobstate._flow import Emit, Flow, call
 from jobstate._json import decode
 from jobstate._problems import error_for_outcome
-from jobstate._requests import Request, list_jobs, trace_headers
+from jobstate._requests import JobFilter, Request, list_jobs, trace_headers
 from jobstate._responses import Tagged
 from jobstate._retry import Deadline, Retry, RetryPolicy
 from jobstate._waits import Outcome, Waits, timed_out
@@ -17,15 +17,6 @@ from jobstate.models import Job, JobPage, Progress
 
 T = TypeVar("T")
 R_co = TypeVar("R_co", covariant=True)
-
-
-class JobFilter(TypedDict, total=False):
-    """The filters of a list. A job must match all of them."""
-
-    status: str | None
-    queue: str | None
-    slate_id: str | None
-    correlation_id: str | None
 
 
 class BaseHandle(Generic[R_co]):

@@ -1,7 +1,7 @@
 """Builds the requests of the API as data, each with the function that reads its response. No I/O."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Generic, TypedDict, TypeVar
+from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -79,6 +79,15 @@ class JobOptions(TypedDict, total=False):
     delay_seconds: int | None
 
 
+class JobFilter(TypedDict, total=False):
+    """The filters of a list. A job must match all of them."""
+
+    status: str | None
+    queue: str | None
+    slate_id: str | None
+    correlation_id: str | None
+
+
 def job_path(job_id: str) -> str:
     """Return the path of a job. Raises `ValueError` for an id that would name another path."""
     if job_id in {"", ".", ".."}:
@@ -136,9 +145,9 @@ def list_jobs(
     limit: int | None = None,
     cursor: str | None = None,
     include: Iterable[str] = (),
-    **filters: str | None,
+    **filters: Unpack[JobFilter],
 ) -> Request[models.JobPage]:
-    """Get a page of jobs. `filters`: `status`, `queue`, `slate_id`, `correlation_id`."""
+    """Get a page of jobs, newest first."""
     query = _query(**filters, limit=limit, cursor=cursor, include=",".join(include) or None)
     return Request(method="GET", path=f"/v1/jobs{query}", read=read_json(models.JobPage))
 

@@ -9,9 +9,9 @@ import httpx
 
 from jobstate import _requests
 from jobstate._flow import Flow, log
-from jobstate._handle import BaseHandle, JobFilter, call_once, list_flow, wait_all_flow, wait_flow
+from jobstate._handle import BaseHandle, call_once, list_flow, wait_all_flow, wait_flow
 from jobstate._http import client_options
-from jobstate._requests import JobOptions, Request
+from jobstate._requests import JobFilter, JobOptions, Request
 from jobstate._retry import RetryPolicy
 from jobstate._runners import Stopped, SyncRunner
 from jobstate._waits import Waits, changes_of

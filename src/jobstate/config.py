@@ -62,8 +62,9 @@ def _valid_url(url: str) -> str:
     try:
         parts = urlsplit(url)
         is_valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+        is_valid = is_valid and url.isprintable() and not parts.query and not parts.fragment
     except ValueError:
         is_valid = False
-    if not is_valid or not url.isprintable() or parts.query or parts.fragment:
+    if not is_valid:
         raise ConfigurationError(f"`url` {url!r} is not allowed; allowed: http://HOST:PORT or https://HOST:PORT")
     return url

@@ -11,11 +11,13 @@ import msgspec
 
 from jobstate.cli.connection import AsyncClient, Client, open_async_client, open_client
 from jobstate.config import configure
-from tests.helpers.records import record_fields as job
+from tests.helpers.records import record_fields
 
 URL = "http://service"
 STREAM = "/v1/jobs/j1/events"
 RECORD = "/v1/jobs/j1"
+
+job = record_fields
 
 #: The part at which a stream stays open and silent.
 OPEN: Final = asyncio.Event()

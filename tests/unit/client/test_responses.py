@@ -85,7 +85,7 @@ def test_a_record_is_read_with_its_etag_and_its_text() -> None:
     assert tagged.json == json_response(fields).body
 
 
-def test_absent_json_and_null_are_told_apart_by_the_raw_field() -> None:
+def test_absent_json_and_null_differ_in_the_raw_field() -> None:
     read = requests.get_job("j1").read
     absent, null = (
         read(json_response(record_fields())).job,

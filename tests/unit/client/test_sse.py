@@ -55,6 +55,15 @@ def test_a_cut_stream_continues_after_its_last_event() -> None:
     assert headers_of(driver.requests, "Last-Event-ID") == ["", "5-0"]
 
 
+def test_a_connection_without_an_event_keeps_the_position_and_the_pause() -> None:
+    hello = b"retry: 3000\n\n" + frames(("hello", {}, "5-0"))
+    driver = play(
+        2, stream_response(), hello, LOST, stream_response(), LOST, stream_response(), frames(("changed", {}, "6-0"))
+    )
+    assert headers_of(driver.requests, "Last-Event-ID") == ["", "5-0", "5-0"]
+    assert driver.sleeps == [3.0, 3.0]
+
+
 def test_half_an_event_is_not_continued_by_the_next_connection() -> None:
     whole = frames(("changed", {"n": 1}, "6-0"))
     driver = play(1, stream_response(), whole[:-1], b"", stream_response(), whole)
