@@ -80,7 +80,7 @@ __all__ = [
 ]
 
 #: The modules of these names. Each is imported on use, so that a command loads neither both clients nor the worker.
-_MODULES: Final = ("errors", "models", "_retry", "_requests", "_handle", "client", "async_client", "worker")
+_MODULES: Final = ("errors", "models", "_retry", "_requests", "client", "async_client", "worker")
 
 
 def __getattr__(name: str) -> Any:

@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Final
+from typing import Final, cast
 
 import click
 from msgspec import Raw, Struct
 
+from jobstate._requests import JobFilter
 from jobstate._requests import list_jobs as request_of
 from jobstate._responses import read_json
 from jobstate.cli.command import Command
@@ -54,8 +55,8 @@ class Page(Struct, frozen=True):
 def pages(client: Client, query: Mapping[str, str], limit: int | None) -> Iterator[Page]:
     """Yield pages up to `limit` jobs in total. Any page may be short or empty."""
     remaining = limit
-    filters = dict(query)
-    cursor = filters.pop("cursor", None)
+    cursor = query.get("cursor")
+    filters = cast(JobFilter, {name: value for name, value in query.items() if name != "cursor"})
     while True:
         size = MAX_PAGE if remaining is None else min(remaining, MAX_PAGE)
         request = request_of(limit=size, cursor=cursor, **filters).reading(read_json(Page))
