@@ -24,7 +24,7 @@ ENTRY_POINTS: Final = "jobstate.commands"
 #: The command that runs if none is given, and the other commands of the server, which may not be installed.
 DEFAULT: Final = "serve"
 SERVER_COMMANDS: Final = (DEFAULT, "doctor", "key")
-_NO_SERVER: Final = "`jobstate {}` requires the server: install it with `pip install 'jobstate[server]'`."
+_NO_SERVER: Final = "`jobstate {}` requires the server: install it with `pip install jobstate-server`."
 
 # httpx imports its own command, with pygments, if it can. Nobody runs it in this process.
 sys.modules.setdefault("httpx._main", None)  # type: ignore[arg-type]
@@ -70,7 +70,7 @@ def _added_commands() -> Mapping[str, "EntryPoint"]:
 
 
 @click.group(cls=Commands)
-@click.version_option(package_name="jobstate", prog_name="jobstate")
+@click.version_option(package_name="jobstate-client", prog_name="jobstate")
 def main() -> None:
     """Store the state of background jobs in Redis and serve it over REST.
 

@@ -10,7 +10,7 @@ from click.testing import CliRunner, Result
 
 from jobstate.cli import COMMANDS, ENTRY_POINTS, SERVER_COMMANDS, main
 
-SERVER_HINT = "requires the server: install it with `pip install 'jobstate[server]'`"
+SERVER_HINT = "requires the server: install it with `pip install jobstate-server`"
 
 
 def run(*args: str) -> Result:
