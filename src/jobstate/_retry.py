@@ -12,6 +12,8 @@ from jobstate.errors import Redirected, ServiceUnavailable
 
 #: A delay is multiplied by a random factor in this range, so that many clients do not come back at the same time.
 _JITTER: Final = (1.0, 1.25)
+#: The most seconds of `Retry-After` that a persistent call waits: a proxy may ask for a day, and a drain may end early.
+_MAX_RETRY_AFTER: Final = 60.0
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True):
@@ -68,7 +70,8 @@ class Retry:
     def delay_after(self, error: ServiceUnavailable) -> float | None:
         """Return the seconds before the next attempt; `None` if the call must give up and raise `error`."""
         backoff = min(self._policy.first_delay * 2 ** min(self._failures, 30), self._policy.max_delay)
-        delay = max(backoff, error.retry_after) * self._jitter(*_JITTER)
+        retry_after = min(error.retry_after, _MAX_RETRY_AFTER) if self._persistent else error.retry_after
+        delay = max(backoff, retry_after) * self._jitter(*_JITTER)
         self._failures += 1
         remaining = self.deadline.remaining
         if self._persistent:

@@ -1,6 +1,5 @@
 """Executes flows with httpx: blocking a thread, or awaiting. Nothing else of the client does I/O or sleeps."""
 
-import asyncio
 import contextlib
 import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
@@ -143,6 +142,8 @@ class AsyncRunner:
         return run.proceed(outcome)
 
     async def _outcome(self, step: Step) -> object:
+        import asyncio  # takes long, and only this runner needs it
+
         match step:
             case Send(request, timeout):
                 with mapped_errors(self._http):

@@ -31,6 +31,7 @@ class Decoder:
         #: Seconds before a reconnect, as the stream says.
         self.retry: float | None = None
         self._buffer = b""
+        self._id: str | None = None
         self._name = ""
         self._data: list[bytes] = []
 
@@ -52,11 +53,13 @@ class Decoder:
         elif name == b"data":
             self._data.append(value)
         elif name == b"id" and b"\0" not in value:
-            self.last_id = value.decode(errors="replace")
+            self._id = value.decode(errors="replace")
         elif name == b"retry" and value.isdigit():
             self.retry = int(value) / 1000
 
     def _dispatch(self) -> Iterator[Event]:
+        if self._id is not None:  # not before the end of its event, which may be cut
+            self.last_id, self._id = self._id, None
         if self._data:
             yield Event(self._name or "message", b"\n".join(self._data), self.last_id)
         self._name, self._data = "", []

@@ -11,6 +11,13 @@ from jobstate.errors import ConfigurationError
 
 #: Wildcard addresses of a service, and the loopback address to connect to instead.
 _LOCAL_HOSTS: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+_INVALID_PORT: Final = (
+    "JOBSTATE_PORT={port!r} is not allowed; allowed: an integer from 1 to 65535. Set `JOBSTATE_URL` to the URL of the "
+    "service."
+)
+_KUBERNETES_HINT: Final = (
+    " Kubernetes injects `JOBSTATE_PORT` for a Service named `jobstate`, unless a pod has `enableServiceLinks: false`."
+)
 
 
 class ClientConfig(NamedTuple):
@@ -47,8 +54,7 @@ def default_url(environ: Mapping[str, str]) -> str:
     host = _LOCAL_HOSTS.get(host, host)
     port = environ.get("JOBSTATE_PORT", "").strip() or "8000"
     if not re.fullmatch(r"[0-9]{1,5}", port) or not 1 <= int(port) <= 65535:
-        hint = "; Kubernetes injects it for a Service named `jobstate`" if "://" in port else ""
-        raise ConfigurationError(f"JOBSTATE_PORT={port!r} is not a port{hint}: set `JOBSTATE_URL`")
+        raise ConfigurationError(_INVALID_PORT.format(port=port) + (_KUBERNETES_HINT if "://" in port else ""))
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 

@@ -34,7 +34,7 @@ def test_an_unusable_url_is_refused(url: str) -> None:
 
 
 def test_a_port_that_kubernetes_injects_is_explained() -> None:
-    with pytest.raises(ConfigurationError, match=r"Kubernetes injects it .* set `JOBSTATE_URL`"):
+    with pytest.raises(ConfigurationError, match=r"Set `JOBSTATE_URL` .* Kubernetes injects `JOBSTATE_PORT`"):
         configure(environ={"JOBSTATE_PORT": "tcp://10.0.0.1:8000"})
 
 

@@ -6,9 +6,12 @@ import logging
 import httpx
 import pytest
 
+from jobstate._requests import get_job
+from jobstate.cli.follow import follow
+from jobstate.cli.render.text import Lines
+from jobstate.errors import Redirected
 from jobstate.redirects import redirect_advice
 from jobstate.worker.client import WorkerClient
-from jobstate_cli.errors import RequestRejected
 from tests.helpers.mock_transport import RECORD, STREAM, ScriptedTransport
 
 REQUESTED = "http://jobs:8000/v1/jobs/j1"
@@ -81,14 +84,13 @@ async def test_the_command_line_reports_the_target(status: int, prefix: str) -> 
     scripted = ScriptedTransport()
     for path in (RECORD, STREAM):
         scripted.respond(path, httpx.Response(status, headers={"Location": prefix + path}))
-    async with scripted.service() as service:
-        with pytest.raises(
-            RequestRejected, match=f"{status} .*: redirect to `{prefix}{RECORD}`.* use `{prefix}` as its URL"
-        ):
-            await service.job("j1")
-        with pytest.raises(
-            RequestRejected, match=f"{status} .*: redirect to `{prefix}{STREAM}`.* use `{prefix}` as its URL"
-        ):
-            async with service.stream(STREAM):
-                pass
+    at = rf"{status}: redirect to `{prefix}"
+    with (
+        scripted.blocking_client() as blocking,
+        pytest.raises(Redirected, match=f"{at}{RECORD}`.* use `{prefix}` as its URL"),
+    ):
+        blocking.send(get_job("j1"))
+    async with scripted.client() as client:
+        with pytest.raises(Redirected, match=f"{at}{STREAM}`.* use `{prefix}` as its URL"):
+            await follow(client, "j1", Lines(), None)
     assert len(scripted.requests) == 2

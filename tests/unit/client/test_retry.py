@@ -68,6 +68,12 @@ def test_a_persistent_call_goes_on_until_its_deadline(clock: Clock) -> None:
     assert lasting.delay_after(Overloaded("")) is None
 
 
+def test_a_persistent_call_waits_a_minute_at_most_for_what_a_proxy_asks_for(clock: Clock) -> None:
+    asked = Overloaded("", retry_after=86_400)
+    assert retry(clock, None, persistent=True).delay_after(asked) == 60
+    assert retry(clock, None).delay_after(asked) == 86_400
+
+
 def test_a_persistent_call_without_a_deadline_never_gives_up(clock: Clock) -> None:
     lasting = retry(clock, None, persistent=True)
     assert all(lasting.delay_after(ConnectionFailed("")) is not None for _ in itertools.repeat(None, 5_000))

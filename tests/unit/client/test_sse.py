@@ -68,6 +68,7 @@ def test_half_an_event_is_not_continued_by_the_next_connection() -> None:
     whole = frames(("changed", {"n": 1}, "6-0"))
     driver = play(1, stream_response(), whole[:-1], b"", stream_response(), whole)
     assert driver.emitted == [Event("changed", b'{"n":1}', "6-0")]
+    assert headers_of(driver.requests, "Last-Event-ID") == ["", ""]
 
 
 def test_an_id_without_data_moves_the_position() -> None:

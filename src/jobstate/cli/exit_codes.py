@@ -4,6 +4,8 @@ from collections.abc import Collection
 from enum import IntEnum
 from typing import Final
 
+from jobstate import errors
+
 
 class Exit(IntEnum):
     """The exit code of a command."""
@@ -21,13 +23,14 @@ class Exit(IntEnum):
 
 #: The exit code for each final status of a job.
 STATUS_EXIT_CODES: Final = {"completed": Exit.OK, "failed": Exit.FAILED, "cancelled": Exit.CANCELLED}
-#: The exit codes of problems for which it is not `ERROR`.
-PROBLEM_EXIT_CODES: Final = {
-    "job-not-found": Exit.NOT_FOUND,
-    "job-failed": Exit.FAILED,
-    "job-cancelled": Exit.CANCELLED,
+#: The exit codes of errors for which it is not `ERROR`.
+_ERROR_EXIT_CODES: Final = {
+    errors.JobNotFound: Exit.NOT_FOUND,
+    errors.JobFailed: Exit.FAILED,
+    errors.JobCancelled: Exit.CANCELLED,
+    errors.WaitTimeout: Exit.TIMEOUT,
+    errors.ConfigurationError: Exit.USAGE,
 }
-
 _MEANINGS: Final = {
     Exit.OK: "success",
     Exit.ERROR: "request rejected or service unavailable",
@@ -49,3 +52,15 @@ def help_text(further: Collection[Exit]) -> str:
     meanings = {**_MEANINGS, Exit.OK: "success, or the watched job completed"} if Exit.TIMEOUT in further else _MEANINGS
     codes = [f"{code:d} {meaning}" for code, meaning in meanings.items() if code in _COMMON or code in further]
     return f"Exit codes: {'; '.join(codes)}."
+
+
+def exit_code(error: errors.JobstateError) -> Exit:
+    """Return the exit code of a command that ends with an error."""
+    return next((code for kind, code in _ERROR_EXIT_CODES.items() if isinstance(error, kind)), Exit.ERROR)
+
+
+def error_text(error: errors.JobstateError) -> str:
+    """Return the text of an error for people: what the service wrote, if it sent a problem."""
+    problem = error.problem
+    text = (problem and (problem.detail or problem.title)) or str(error)
+    return f"{text} (set JOBSTATE_API_KEY)" if isinstance(error, errors.Unauthenticated) else text

@@ -2,14 +2,14 @@
 
 import codecs
 import io
-import os
 import re
 import sys
+from datetime import datetime
 from typing import Final, TextIO
 
 import click
-from rich.console import Console
-from rich.text import Text
+
+from jobstate.models import Progress
 
 #: Control characters, line separators, lone surrogates and bidirectional controls. In a job's text they could clear the
 #: screen or fake output.
@@ -18,13 +18,13 @@ _HARMFUL: Final = re.compile("[\x00-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e
 _HARMFUL_IN_JSON: Final = re.compile(_HARMFUL.pattern.replace("\x00-\x1f", "\x00-\x08\x0b-\x1f"))
 _BREAK: Final = re.compile(r" *[\r\n\t][\r\n\t ]*")
 _NOT_ASCII: Final = re.compile("[^\x00-\x7f]")
-_WIDTH_OF_A_PIPE: Final = 160
 #: The name of the output streams' encoding error handler.
 _ERRORS: Final = "jobstate-escape"
 #: ASCII replacements, of the same width, for characters that the commands draw.
 _DRAWN: Final = {"…": "~", "✓": "+", "✗": "x", "■": "#", "━": "-", "╸": "-", "╺": "-"}
 #: The Braille patterns, which spinners consist of.
 _SPINNER, _END_OF_SPINNER = "\u2800", "\u2900"
+#: The statuses of a job, and the colour of each.
 STYLES: Final = {
     "pending": "yellow",
     "running": "cyan",
@@ -96,18 +96,6 @@ def _is_utf8(stream: TextIO) -> bool:
     return codecs.lookup(getattr(stream, "encoding", None) or "utf-8").name == "utf-8"
 
 
-def console() -> Console:
-    """Return a console on standard output that does not interpret markup in text."""
-    terminal = sys.stdout.isatty()
-    width = None if terminal or "COLUMNS" in os.environ else _WIDTH_OF_A_PIPE
-    return Console(force_terminal=terminal, width=width, markup=False, emoji=False, highlight=False)
-
-
-def status_text(status: str) -> Text:
-    """Return a status with its colour."""
-    return Text(escape_control_chars(status), STYLES.get(status, ""))
-
-
 def print_json(json: bytes, *, end: bool = True) -> None:
     """Write JSON, and a line break if `end`.
 
@@ -130,3 +118,15 @@ def print_line(*columns: str) -> None:
 def print_stderr(text: str) -> None:
     """Write a message to standard error."""
     click.echo(escape_control_chars(text, sys.stderr), err=True, file=sys.stderr)
+
+
+def format_time(at: datetime) -> str:
+    """Return a time in ISO 8601 to the second."""
+    return f"{at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def format_progress(progress: Progress | None) -> str:
+    """Return the current and the total of a progress, such as `3/4`; empty for `None`."""
+    if progress is None:
+        return ""
+    return f"{progress.current}" if progress.total is None else f"{progress.current}/{progress.total}"

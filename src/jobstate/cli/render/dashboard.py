@@ -1,23 +1,22 @@
-"""A snapshot of the service, and its rendering for `jobstate top`."""
+"""Snapshots of the service on a terminal, for `jobstate top`."""
 
-import asyncio
+import contextlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
 from msgspec import Struct
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobstate_cli.output import STYLES, escape_control_chars, status_text
-from jobstate_cli.records import Drain, Job, Jobs, Queue, Queues, Stats, decoded
-from jobstate_cli.service import Service
+from jobstate.cli.output import STYLES, escape_control_chars, format_progress
+from jobstate.cli.render.terminal import status_text
+from jobstate.models import DrainStatus, Job, Queue, Stats
 
-#: The maximum of running jobs that are requested.
-MAX_RUNNING_JOBS: Final = 100
 #: The number of lines that are neither rows of running jobs nor of queues.
 _FRAME: Final = 9
 
@@ -26,9 +25,9 @@ class Snapshot(Struct, frozen=True):
     """Counts, queues, drain and running jobs; `json` has the responses byte for byte."""
 
     stats: Stats
-    queues: list[Queue]
-    drain: Drain
-    running: list[Job]
+    queues: Sequence[Queue]
+    drain: DrainStatus
+    running: Sequence[Job]
     json: bytes
     #: The time of the responses, on this machine's monotonic clock (s).
     fetched_at: float
@@ -37,24 +36,6 @@ class Snapshot(Struct, frozen=True):
     def now(self) -> datetime:
         """The current time on the service's clock."""
         return self.stats.at + timedelta(seconds=time.monotonic() - self.fetched_at)
-
-
-async def fetch_snapshot(service: Service) -> Snapshot:
-    """Request a snapshot. Raises `ServiceUnavailable` and `RequestRejected`."""
-    stats, queues, drain, running = await asyncio.gather(
-        service.read("/v1/stats"),
-        service.read("/v1/queues"),
-        service.read("/v1/drain"),
-        service.read("/v1/jobs", {"status": "running", "limit": MAX_RUNNING_JOBS}),
-    )
-    return Snapshot(
-        stats=decoded(Stats, stats),
-        queues=decoded(Queues, queues).items,
-        drain=decoded(Drain, drain),
-        running=decoded(Jobs, running).items,
-        json=b'{"stats":%b,"queues":%b,"drain":%b,"running":%b}' % (stats, queues, drain, running),
-        fetched_at=time.monotonic(),
-    )
 
 
 def render(snapshot: Snapshot, url: str, height: int | None, error: str = "") -> RenderableType:
@@ -94,7 +75,7 @@ def _detail(stats: Stats, status: str) -> str:
     return ""
 
 
-def _queues(queues: list[Queue]) -> Table:
+def _queues(queues: Sequence[Queue]) -> Table:
     table = _table("QUEUE", ">PENDING", ">RUNNING", ">MAX", "STATE")
     for queue in queues:
         table.add_row(
@@ -127,8 +108,8 @@ def _row(job: Job, now: datetime) -> Iterator[RenderableType]:
     yield str(job.attempt)
     yield lease_left(job, now)
     yield ProgressBar(total=total, completed=progress.current, width=16) if progress and total else Text()
-    yield Text(str(progress or ""))
-    yield Text(escape_control_chars(progress.message if progress else ""), "dim")
+    yield Text(format_progress(progress))
+    yield Text(escape_control_chars((progress and progress.message) or ""), "dim")
 
 
 def lease_left(job: Job, now: datetime) -> Text:
@@ -145,3 +126,35 @@ def _table(*columns: str) -> Table:
         justify: Literal["right", "left"] = "right" if column.startswith(">") else "left"
         table.add_column(column.lstrip(">"), justify=justify, no_wrap=True, overflow="ellipsis")
     return table
+
+
+class Screen:
+    """Draws the latest snapshot on the whole terminal, and updates the times twice a second."""
+
+    def __init__(self, out: Console, url: str, first: Snapshot) -> None:
+        self._console = out
+        self._url = url
+        self._snapshot = first
+        self._error = ""
+
+    @contextlib.contextmanager
+    def live(self) -> Iterator["Screen"]:
+        """Draw during the block."""
+        with Live(get_renderable=self._render, console=self._console, screen=True, refresh_per_second=2):
+            yield self
+
+    def show(self, snapshot: Snapshot) -> None:
+        """Draw a new snapshot."""
+        self._snapshot, self._error = snapshot, ""
+
+    def show_error(self, reason: str) -> None:
+        """Keep the old snapshot, and show the error."""
+        self._error = unavailable_text(reason)
+
+    def _render(self) -> RenderableType:
+        return render(self._snapshot, self._url, self._console.height, self._error)
+
+
+def unavailable_text(reason: str) -> str:
+    """Return the message about an outage."""
+    return f"{reason[:1].upper()}{reason[1:]}; retrying."
