@@ -1,5 +1,7 @@
 """A worker that runs what is due, and returns."""
 
+import asyncio
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -24,6 +26,8 @@ def worker(api: httpx.Client, function: Callable[[JobContext], Any], **options: 
 
 
 async def answer(context: JobContext) -> object:
+    """Return after the next claim, whose response is that no job is due."""
+    await asyncio.sleep(0.2)
     return context.job_id
 
 
@@ -57,6 +61,7 @@ def test_it_can_be_used_again(api: httpx.Client) -> None:
 def test_it_runs_the_jobs_that_its_functions_create(api: httpx.Client, concurrency: int) -> None:
     def create_next(context: JobContext) -> None:
         number = context.input_params
+        time.sleep(0.2)  # meanwhile no job is due
         if number < 3:
             create(api, f"j{number + 1}", input_params=number + 1)
 

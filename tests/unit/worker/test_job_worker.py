@@ -295,10 +295,12 @@ async def test_a_job_with_a_too_long_integer_can_be_claimed(fake: FakeService, s
 
 
 async def test_an_outage_is_logged_once_for_all_requests_and_its_end(
-    fake: FakeService, service: WorkerClient, waits: list[float], caplog: pytest.LogCaptureFixture
+    fake: FakeService, service: WorkerClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(0))
     caplog.set_level(logging.INFO)
-    fake.replies = [*(unavailable() for _ in range(5)), httpx.Response(200, json=HEARTBEAT)]
+    fake.replies = [unavailable() for _ in range(4)]
     await asyncio.gather(*(service.update_job(CLAIM, JobUpdate.release()) for _ in range(2)))
     first, last = [record.getMessage() for record in caplog.records if record.name == "jobstate"]
     assert first.startswith("service unavailable, retrying in ")

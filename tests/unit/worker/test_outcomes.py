@@ -29,11 +29,12 @@ def unreported_log(monkeypatch: pytest.MonkeyPatch) -> None:
 class LimitedService:
     """Rejects a body for its content or its size; accepts any other update."""
 
-    def __init__(self, max_body: int = 1024, rejected: bytes | None = None, status: int = 400) -> None:
+    def __init__(self, max_body: int = 1024, rejected: bytes | None = None, status: int = 400, name: str = "") -> None:
         self.bodies: list[bytes] = []
         self.paths: list[str] = []
         self.keys: set[str] = set()
         self._max_body, self._rejected, self._status = max_body, rejected, status
+        self._name = name or ("invalid-request" if status == 400 else "refused")
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = request.read()
@@ -43,8 +44,7 @@ class LimitedService:
         if len(body) > self._max_body:
             return self._problem(413, "content-too-large", f"The body is larger than {self._max_body} bytes")
         if self._rejected is not None and self._rejected in body:
-            name = "invalid-request" if self._status == 400 else "refused"
-            return self._problem(self._status, name, "result: no such thing")
+            return self._problem(self._status, self._name, "result: no such thing")
         return httpx.Response(200, json=record_fields("completed"))
 
     def _problem(self, status: int, name: str, detail: str) -> httpx.Response:
@@ -180,6 +180,11 @@ async def test_an_error_that_the_service_always_rejects_counts_as_one_failed_att
     service = await run(raising(ValueError("nasty")), LimitedService(rejected=b"nasty"))
     assert service.paths == ["/v1/jobs/j1/release"] * 2
     assert service.accepted["error_message"]["type"] == "RequestRejected"
+
+
+async def test_a_job_whose_lease_is_lost_gets_no_other_update() -> None:
+    service = await run(lambda context: 1, LimitedService(rejected=b"completed", status=409, name="lease-lost"))
+    assert service.paths == ["/v1/jobs/j1"]
 
 
 async def test_a_rejected_release_does_not_fail_the_job_for_good() -> None:
