@@ -13,6 +13,7 @@ from typing import Final
 
 #: Seconds in which the service must start or stop.
 TIMEOUT: Final = 60.0
+MAX_LOG: Final = 64 * 1024
 INSTALL: Final = (
     "The command `jobstate` was not found beside this Python or on the `PATH`. "
     "Install the jobstate service, for example in the environment of the tests."
@@ -22,10 +23,10 @@ INHERITED: Final = ("PATH", "HOME", "TMP", "TEMP", "LANG", "LC_", "LD_", "DYLD_"
 _DEFAULTS: Final = {"LOG_FORMAT": "console", "SHUTDOWN_DRAIN_SECONDS": "0"}
 _COLOR: Final = re.compile(r"\x1b\[[0-9;]*m")
 _BANNER: Final = re.compile(r"listens on (http://\S+)\n.*redis-cli -s (.+)\)\n")
-#: Deletes all keys except the event stream, in which running clients have a position, and the version of the data.
+#: Deletes all keys except the event stream: a service that loses its position there resets its clients' streams.
 _EMPTY: Final = (
     "for _, key in ipairs(redis.call('KEYS', '*')) do "
-    "if key ~= 'jobs:events' and key ~= 'jobs:version' then redis.call('UNLINK', key) end end "
+    "if key ~= 'jobs:events' then redis.call('UNLINK', key) end end "
     "return redis.status_reply('OK')"
 )
 #: Stops the service when the process of the tests has ended without doing so: then its end of the pipe is closed.
@@ -61,8 +62,10 @@ class JobstateServer:
         return self._log_file.stat().st_size
 
     def log(self, position: int = 0) -> str:
-        """Return the log from a position, such as an earlier `log_size`."""
-        return _COLOR.sub("", self._log_file.read_bytes()[position:].decode(errors="replace"))
+        """Return the log from a position, such as an earlier `log_size`; at most the last `MAX_LOG` bytes of it."""
+        with self._log_file.open("rb") as log:
+            log.seek(max(position, self.log_size - MAX_LOG))
+            return _COLOR.sub("", log.read().decode(errors="replace"))
 
     def start(self) -> None:
         """Start the service unless it is running. Raises `ServerError`."""
@@ -114,7 +117,7 @@ class JobstateServer:
                 connection.sendall(f'EVAL "{_EMPTY}" 0\r\n'.encode())
                 reply = connection.recv(1024)
         except OSError as error:
-            raise ServerError(f"The jobs cannot be deleted: {error}. {self._log_end(0)}") from error
+            raise ServerError(f"The jobs cannot be deleted: {error}. Its log:\n{self.log()}") from error
         if reply != b"+OK\r\n":
             raise ServerError(f"The jobs cannot be deleted: {reply.decode(errors='replace')}")
 
@@ -126,15 +129,10 @@ class JobstateServer:
             if banner := _BANNER.search(self.log(position)):
                 return banner[1], banner[2]
             if has_exited:
-                raise ServerError(
-                    f"The jobstate service exited with code {process.returncode}. {self._log_end(position)}"
-                )
+                code = process.returncode
+                raise ServerError(f"The jobstate service exited with code {code}. Its log:\n{self.log(position)}")
             time.sleep(0.01)
-        raise ServerError(f"The jobstate service did not start in {TIMEOUT:g} s. {self._log_end(position)}")
-
-    def _log_end(self, position: int) -> str:
-        lines = self.log(position).splitlines()
-        return "\n".join(["Its log:", *lines[-40:]])
+        raise ServerError(f"The jobstate service did not start in {TIMEOUT:g} s. Its log:\n{self.log(position)}")
 
 
 def _command() -> str:

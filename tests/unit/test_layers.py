@@ -9,6 +9,7 @@ import pytest
 
 import jobstate
 import jobstate_cli
+import pytest_jobstate
 import service
 
 ROOT = Path(service.__file__).parent
@@ -42,6 +43,7 @@ def modules_of(package: ModuleType) -> list[Path]:
 WORKER_MODULES = [path for path in modules_of(jobstate) if path.parts[1] == "worker"]
 CLIENT_MODULES = [path for path in modules_of(jobstate) if path not in WORKER_MODULES]
 CLI_MODULES = modules_of(jobstate_cli)
+PLUGIN_MODULES = modules_of(pytest_jobstate)
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=str)
 
@@ -192,6 +194,12 @@ def test_the_cli_imports_nothing_of_the_service(path: Path) -> None:
     assert service_imports(path) == []
 
 
+@pytest.mark.parametrize("path", PLUGIN_MODULES, ids=str)
+def test_the_plugin_imports_the_client_and_nothing_of_the_service(path: Path) -> None:
+    assert external_imports(path) <= {*sys.stdlib_module_names, "jobstate", "pytest", "pytest_jobstate"}
+    assert service_imports(path) == []
+
+
 @pytest.mark.parametrize(
     ("command", "unwanted"),
     [
@@ -213,7 +221,7 @@ def test_a_command_imports_only_what_it_needs(command: str, unwanted: set[str]) 
     assert not imported & unwanted
 
 
-@pytest.mark.parametrize("path", [*MODULES, *CLIENT_MODULES, *WORKER_MODULES, *CLI_MODULES], ids=str)
+@pytest.mark.parametrize("path", [*MODULES, *CLIENT_MODULES, *WORKER_MODULES, *CLI_MODULES, *PLUGIN_MODULES], ids=str)
 def test_no_module_is_longer_than_300_lines(path: Path) -> None:
     assert len((ROOT.parent / path).read_text(encoding="utf-8").splitlines()) <= 300
 

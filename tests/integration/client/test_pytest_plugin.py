@@ -3,9 +3,11 @@
 import re
 import signal
 import socket
+from pathlib import Path
 
 import pytest
 
+from pytest_jobstate import JobstateServer
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import wait_until
 
@@ -62,6 +64,18 @@ def test_the_job_and_its_queue_survive_a_restart(jobs, jobstate_server, jobstate
     assert job.refresh().status == "pending"
     assert jobstate_worker(double, ["numbers"]).run_one().id == job.id
     assert job.wait(10) == 42
+
+
+def test_an_event_stream_goes_on_after_the_jobs_were_deleted(jobs, jobstate_server):
+    jobs.submit(1, id="first")
+    with httpx.stream("GET", jobstate_server.url + "/v1/events", timeout=10) as response:
+        lines = (line for line in response.iter_lines() if line.startswith("event:"))
+        assert next(lines) == "event: hello"
+        jobs.submit(2, id="second")
+        assert next(lines) == "event: changed"
+        jobstate_server.empty()
+        jobs.submit(3, id="third")
+        assert next(lines) == "event: changed"
 
 
 def test_a_stopped_service_does_not_respond(jobstate_server):
@@ -145,7 +159,7 @@ def test_the_tests_of_applications_and_those_in_the_documents_pass(pytester: pyt
     files["conftest"] += CONFTEST
     pytester.makepyfile(test_application=APPLICATION_TESTS, **files)
     result = pytester.runpytest_subprocess(*OPTIONS, "-n", processes)
-    result.assert_outcomes(passed=15)
+    result.assert_outcomes(passed=16)
 
 
 def test_the_report_of_a_failed_test_has_the_log_of_the_service_during_it(pytester: pytest.Pytester) -> None:
@@ -180,7 +194,30 @@ def test_a_service_that_does_not_start_shows_its_log(pytester: pytest.Pytester) 
     )
     result = pytester.runpytest_subprocess(*OPTIONS)
     result.assert_outcomes(errors=1)
-    result.stdout.fnmatch_lines(["The jobstate service exited with code 1. Its log:", "*JOB_TTL_DAYS*"])
+    result.stdout.fnmatch_lines(["*The jobstate service exited with code 1. Its log:", "*JOB_TTL_DAYS*"])
+
+
+def test_without_the_service_the_error_says_what_to_install(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
+    pytester.makepyfile(
+        """
+        import sys
+
+        def test_it(monkeypatch, request):
+            monkeypatch.setattr(sys, "executable", "/nowhere/python")
+            request.getfixturevalue("jobs")
+        """
+    )
+    result = pytester.runpytest_subprocess(*OPTIONS)
+    result.assert_outcomes(failed=1)
+    result.stdout.fnmatch_lines(["*The command `jobstate` was not found *Install the jobstate service*"])
+
+
+def test_another_redis_is_refused_because_its_jobs_would_be_deleted(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="remove REDIS_URL"):
+        JobstateServer(tmp_path, {"REDIS_URL": "redis://127.0.0.1"})
 
 
 @pytest.mark.parametrize("ending", [signal.SIGKILL, signal.SIGINT])
