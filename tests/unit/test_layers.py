@@ -8,6 +8,7 @@ from types import ModuleType
 import pytest
 
 import jobstate
+import pytest_jobstate
 import service
 
 ROOT = Path(service.__file__).parent
@@ -42,6 +43,7 @@ def modules_of(package: ModuleType) -> list[Path]:
 CLI_MODULES = [path for path in modules_of(jobstate) if path.parts[1] in {"cli", "__main__.py"}]
 WORKER_MODULES = [path for path in modules_of(jobstate) if path.parts[1] == "worker"]
 CLIENT_MODULES = [path for path in modules_of(jobstate) if path not in [*CLI_MODULES, *WORKER_MODULES]]
+PLUGIN_MODULES = modules_of(pytest_jobstate)
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=str)
 
@@ -212,6 +214,12 @@ def modules_imported_by(program: str, *args: str) -> set[str]:
     return set(result.stdout.splitlines()[-1].split())  # a help text may stand above
 
 
+@pytest.mark.parametrize("path", PLUGIN_MODULES, ids=str)
+def test_the_plugin_imports_the_client_and_nothing_of_the_service(path: Path) -> None:
+    assert external_imports(path) <= {*sys.stdlib_module_names, "jobstate", "pytest", "pytest_jobstate"}
+    assert service_imports(path) == []
+
+
 @pytest.mark.parametrize(
     ("command", "unwanted"),
     [
@@ -237,7 +245,7 @@ def test_a_process_that_serves_imports_nothing_of_the_client() -> None:
     assert not imported & CLIENT_ONLY
 
 
-@pytest.mark.parametrize("path", [*MODULES, *CLIENT_MODULES, *WORKER_MODULES, *CLI_MODULES], ids=str)
+@pytest.mark.parametrize("path", [*MODULES, *CLIENT_MODULES, *WORKER_MODULES, *CLI_MODULES, *PLUGIN_MODULES], ids=str)
 def test_no_module_is_longer_than_300_lines(path: Path) -> None:
     assert len((ROOT.parent / path).read_text(encoding="utf-8").splitlines()) <= 300
 

@@ -45,10 +45,14 @@ class Runner(NamedTuple):
     cancellable: bool
 
 
+def is_async(function: Function) -> bool:
+    """Return whether `function` runs in the event loop."""
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
+
+
 def runner_for(function: Function, executor: Literal["thread", "process"]) -> Runner:
     """Return a runner for `function`. Raises `ValueError` if `function` cannot run in a process."""
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
-    if is_async:
+    if is_async(function):
         if executor == "process":
             raise ValueError('an async function runs in the event loop: remove `executor="process"`')
         return Runner(lambda context, abandoned: _run_async(function, context), cancellable=True)
