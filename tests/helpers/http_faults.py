@@ -1,8 +1,8 @@
 """An HTTP proxy before the service that disturbs the first requests, as proxies and outages do."""
 
+import contextlib
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, NamedTuple
 
@@ -36,8 +36,8 @@ class SeenRequest(NamedTuple):
 class FaultyFront:
     """The running proxy at `url`; `requests` are those that came."""
 
-    def __init__(self, url: str) -> None:
-        self.url = url
+    def __init__(self) -> None:
+        self.url = ""
         self.requests: list[SeenRequest] = []
         self._faults = {kind: list(faults) for kind, faults in FAULTS.items()}
 
@@ -59,25 +59,32 @@ class FaultyFront:
         return faults.pop(0) if faults else ""
 
 
-@contextmanager
-def faulty_front(upstream: str) -> Iterator[FaultyFront]:
-    """Run a proxy of the service at `upstream`, which may be down for a while."""
-    http = httpx.Client(base_url=upstream, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
 
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
+    def __init__(self, front: FaultyFront, upstream: str) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.front = front
+        self.http = httpx.Client(base_url=upstream, timeout=60, limits=httpx.Limits(max_keepalive_connections=0))
 
-        def do_GET(self) -> None:
-            self._answer()
 
-        def do_POST(self) -> None:
-            self._answer()
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
 
-        def _answer(self) -> None:
-            self.close_connection = True
-            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            headers = {name.lower(): value for name, value in self.headers.items()}
-            fault = front.next_fault(SeenRequest(self.command, self.path, headers))
+    def do_GET(self) -> None:
+        self._answer()
+
+    def do_POST(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        self.close_connection = True
+        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        headers = {name.lower(): value for name, value in self.headers.items()}
+        fault = self.server.front.next_fault(SeenRequest(self.command, self.path, headers))
+        # The client, or the service, may be gone: then the connection is closed.
+        with contextlib.suppress(httpx.TransportError, OSError):
             if fault in _RESPONSES:
                 status, media_type, text = _RESPONSES[fault]
                 self._start(status, {"Content-Type": media_type, "Retry-After": "1"})
@@ -85,31 +92,32 @@ def faulty_front(upstream: str) -> Iterator[FaultyFront]:
             elif fault != "lost request":
                 self._forward(headers, body, is_lost=fault == "lost reply")
 
-        def _forward(self, headers: dict[str, str], body: bytes, *, is_lost: bool) -> None:
-            sent = {name: value for name, value in headers.items() if name not in _HOP_BY_HOP}
-            try:
-                with http.stream(self.command, self.path, headers=sent, content=body) as response:
-                    if not is_lost:
-                        self._start(response.status_code, response.headers)
-                        for chunk in response.iter_raw():
-                            self.wfile.write(chunk)
-            except (httpx.TransportError, OSError):
-                return  # the connection is closed
+    def _forward(self, headers: dict[str, str], body: bytes, *, is_lost: bool) -> None:
+        sent = {name: value for name, value in headers.items() if name not in _HOP_BY_HOP}
+        with self.server.http.stream(self.command, self.path, headers=sent, content=body) as response:
+            if not is_lost:
+                self._start(response.status_code, response.headers)
+                for chunk in response.iter_raw():
+                    self.wfile.write(chunk)
 
-        def _start(self, status: int, headers: Mapping[str, str]) -> None:
-            self.send_response_only(status)
-            for name, value in headers.items():
-                if name.lower() not in _HOP_BY_HOP:
-                    self.send_header(name, value)
-            self.send_header("Connection", "close")
-            self.end_headers()
+    def _start(self, status: int, headers: Mapping[str, str]) -> None:
+        self.send_response_only(status)
+        for name, value in headers.items():
+            if name.lower() not in _HOP_BY_HOP:
+                self.send_header(name, value)
+        self.send_header("Connection", "close")
+        self.end_headers()
 
-        def log_message(self, *_: object) -> None:
-            pass
+    def log_message(self, *_: object) -> None:
+        pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server, http:
-        server.daemon_threads = True
-        front = FaultyFront(f"http://127.0.0.1:{server.server_port}")
+
+@contextlib.contextmanager
+def faulty_front(upstream: str) -> Iterator[FaultyFront]:
+    """Run a proxy of the service at `upstream`, which may be down for a while."""
+    front = FaultyFront()
+    with _Server(front, upstream) as server, server.http:
+        front.url = f"http://127.0.0.1:{server.server_port}"
         thread = threading.Thread(target=server.serve_forever, args=(0.05,))
         thread.start()
         yield front
