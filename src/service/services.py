@@ -18,8 +18,8 @@ from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.client import StoreClient
 from service.store.events.claim_waiter import ClaimWaiter
+from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
-from service.store.events.reader import EventReader
 from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -74,16 +74,16 @@ async def open_services(
     pool = create_pool(redis_url, max_connections=settings.redis_max_connections)
     metrics.set_pool_size(settings.redis_max_connections)
     client, limit = StoreClient(pool, observer, waitaof=settings.redis_waitaof), settings.rate_limit
-    reader = EventReader(pool)
+    hub = EventHub(client, shutdown)
     services = Services(
         pool=pool,
         redis=Redis(connection_pool=pool),
         jobs=JobStateManager(client, ttl=settings.ttl),
         leases=LeaseManager(client, ttl=settings.ttl),
         queues=QueueManager(client),
-        claim_waiter=ClaimWaiter(reader, shutdown=shutdown),
-        job_watcher=JobWatcher(client, reader, shutdown=shutdown),
-        event_stream=EventStream(client, reader, shutdown=shutdown),
+        claim_waiter=ClaimWaiter(hub, shutdown),
+        job_watcher=JobWatcher(client, hub, shutdown),
+        event_stream=EventStream(client, hub, shutdown),
         rate_limiter=None if limit is None else RateLimiter(client, limit),
         api_keys=settings.api_keys,
         metrics=metrics,
@@ -94,6 +94,6 @@ async def open_services(
             yield services
     finally:
         _log.info("Shutting down Redis connection")
-        for close in (reader.aclose, client.aclose, services.redis.aclose, pool.disconnect):
+        for close in (hub.aclose, client.aclose, services.redis.aclose, pool.disconnect):
             with contextlib.suppress(Exception):  # a failed close must not fail the shutdown
                 await close()

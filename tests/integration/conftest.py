@@ -11,11 +11,13 @@ import pytest
 import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
+from service.domain.shutdown import Shutdown
 from service.store import keys
 from service.store.client import StoreClient
-from service.store.events.reader import EventReader
+from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from service.store.observer import NullObserver
 from service.store.pool import create_pool
 from tests.helpers import conformance
 from tests.helpers.consistency import doctor_issues, inconsistencies
@@ -88,10 +90,21 @@ def leases(store_client: StoreClient, redis: Redis) -> LeaseManager:
 
 
 @pytest.fixture
-async def event_reader(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[EventReader]:
-    event_reader = EventReader(pool)
-    yield event_reader
-    await event_reader.aclose()
+def client(pool: BlockingConnectionPool, redis: Redis) -> StoreClient:
+    """A `StoreClient` of the database that `redis` has emptied."""
+    return StoreClient(pool, NullObserver())
+
+
+@pytest.fixture
+def shutdown() -> Shutdown:
+    return Shutdown()
+
+
+@pytest.fixture
+async def hub(client: StoreClient, shutdown: Shutdown) -> AsyncIterator[EventHub]:
+    hub = EventHub(client, shutdown)
+    yield hub
+    await hub.aclose()
 
 
 @pytest.fixture

@@ -141,6 +141,7 @@ def test_the_api_imports_nothing_of_redis(path: Path) -> None:
         "service.store.jobs",
         "service.store.leases",
         "service.store.events.claim_waiter",
+        "service.store.events.hub",
         "service.store.events.job_watcher",
         "service.store.events.stream",
         "service.store.rate_limiter",

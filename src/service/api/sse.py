@@ -10,7 +10,8 @@ import msgspec
 from service.domain.events import Event
 from service.domain.jobs import Job
 from service.domain.timestamps import format_timestamp
-from service.store.events.stream import BUFFER_SIZE, MarkerKind, StreamMarker
+from service.store.events.hub import BUFFER_SIZE
+from service.store.events.stream import MarkerKind, StreamMarker
 
 EVENT_STREAM: Final = "text/event-stream"
 #: Milliseconds until an `EventSource` reconnects.

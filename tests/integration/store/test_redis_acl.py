@@ -21,8 +21,8 @@ from service.domain.shutdown import Shutdown
 from service.store import keys
 from service.store.client import StoreClient
 from service.store.doctor import check
+from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
-from service.store.events.reader import EventReader
 from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -124,21 +124,20 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
     assert [job.job_id for job in (await jobs.list_jobs(filters, include=["result"])).items] == ["a"]
     assert [job.job_id for job in (await jobs.get_jobs(["a"])).items] == ["a"]
     assert (await jobs.get_stats()).statuses["completed"] == 1
-    event_reader = EventReader(pool)
+    client, shutdown = StoreClient(pool), Shutdown()
+    hub = EventHub(client, shutdown)
     try:
-        client, shutdown = StoreClient(pool), Shutdown()
-        timeline = EventStream(client, event_reader, shutdown=shutdown)
-        watching = JobWatcher(client, event_reader, shutdown=shutdown)
-        with timeline.subscribed(), watching.watch("a") as watch:
+        timeline, watching = EventStream(client, hub, shutdown), JobWatcher(client, hub, shutdown)
+        with timeline.subscribe() as subscription, watching.watch("a") as watch:
             assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
             async with asyncio.timeout(10):
-                followed = timeline.follow("0-0", filters)
+                followed = timeline.follow(subscription, "0-0", filters)
                 async for one in followed:
                     if isinstance(one, list):
                         break
                 await followed.aclose()
     finally:
-        await event_reader.aclose()
+        await hub.aclose()
 
 
 async def cancel_and_delete(jobs: JobStateManager) -> None:

@@ -12,7 +12,7 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from service.domain.jobs import JobFilter
 from service.domain.shutdown import Shutdown
 from service.store.client import StoreClient
-from service.store.events.reader import EventReader
+from service.store.events.hub import EventHub
 from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
@@ -42,15 +42,16 @@ async def test_busy_clients_of_one_pool_serve_each_other_and_leave_the_event_rea
     store_url: str, redis: Redis, connections: int
 ) -> None:
     pool = create_pool(store_url, max_connections=connections)
-    reader = EventReader(pool)
+    client, shutdown = StoreClient(pool), Shutdown()
+    hub = EventHub(client, shutdown)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(pool.disconnect)
-        stack.push_async_callback(reader.aclose)
+        stack.push_async_callback(hub.aclose)
         loads = [await stack.enter_async_context(busy(JobStateManager(pool, ttl=DAY), 200)) for _ in range(3)]
-        stream = EventStream(StoreClient(pool), reader, shutdown=Shutdown())
+        stream = EventStream(client, hub, shutdown)
         async with asyncio.timeout(30):
-            with stream.subscribed():
-                await anext(stream.follow(None, JobFilter()))
+            with stream.subscribe() as subscription:
+                await anext(stream.follow(subscription, None, JobFilter()))
             while not all(min(ended) > 1 for ended in loads):  # noqa: ASYNC110 (there is no event for it)
                 await asyncio.sleep(0.01)
 

@@ -134,9 +134,9 @@ class EventController(Controller):
         slot, event_stream = get_slot(request.scope), services_of(request).event_stream
         try:
             slot.start_watching()
-            slot.enter_context(event_stream.subscribed())
+            subscription = slot.enter_context(event_stream.subscribe())
             start = None if since is None else parse_since(since)
-            messages = event_stream.follow(last_event_id, filters, since=start)
+            messages = event_stream.follow(subscription, last_event_id, filters, since=start)
             first: Any = await anext(messages)
         except TRANSIENT_ERRORS as error:
             return _retry_stream(error, last_event_id)

@@ -286,7 +286,7 @@ async def _wait_for_change(
         return
     changes = services.job_watcher.follow(watch, job, job.version)
     with contextlib.suppress(TimeoutError):
-        async with on_disconnect(request, watch.close), asyncio.timeout(seconds), contextlib.aclosing(changes):
+        async with on_disconnect(request, watch.disconnect), asyncio.timeout(seconds), contextlib.aclosing(changes):
             async for change in changes:
                 if isinstance(change, Event) or (isinstance(change, Job) and not etag_matches(change, if_none_match)):
                     break

@@ -1,1 +1,18 @@
-"""The event stream of Redis: one reader per process, and its subscribers."""
+"""The events of Redis, for the requests of one process that wait for something.
+
+                     Redis: jobs:events
+                            |
+    reader.EventReader      one connection; continues after outages, reports gaps
+                            |
+    hub.EventHub            runs the reader while there are subscriptions; has the latest events
+        |                   |                   |
+        | all of a job      | one of a queue    | all, by cursor
+        |                   |                   |
+    job_watcher             claim_waiter        stream
+    reads the job again     claims again        filters; older events come from Redis
+        |                   |                   |
+    GET /v1/jobs/{id}       POST /v1/claims     GET /v1/events
+      ?wait=, /events
+
+A gap, the shutdown of the process and a client that disconnects wake a subscription too.
+"""

@@ -1,15 +1,15 @@
 """Long polls and streams of single jobs, woken by events instead of polling."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Iterator, Sequence
+from collections.abc import AsyncGenerator
+from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Final
 
 from service.domain import constraints
 from service.domain.errors import JobStateError, StoreTimeout
-from service.domain.events import ControlEvent, Event, EventKind
+from service.domain.events import Event, EventKind
 from service.domain.jobs import Job
 from service.domain.shutdown import Shutdown
 from service.domain.states import FINAL_STATUSES, Status
@@ -17,107 +17,72 @@ from service.domain.timestamps import parse_timestamp
 from service.store import queries
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
-from service.store.events.reader import RETRY_DELAY, EventReader
+from service.store.events.hub import KEEP_ALIVE_INTERVAL, EventHub, Subscription
+from service.store.events.reader import RETRY_DELAY
 
-#: Seconds after which a subscriber without news gets a keep-alive, and the job is read again.
-KEEP_ALIVE_INTERVAL: Final = 15.0
 #: Seconds after a change in which newer progress may have no event: the scripts emit one per second and job.
 PROGRESS_SETTLE_TIME: Final = 1.1
 #: The most jobs that are read in one round trip.
 READ_BATCH: Final = 100
 
 
-class JobSubscription:
-    """One subscriber to one job. It wakes up when the job may have changed, or when the subscription is closed."""
+class JobSubscription(Subscription):
+    """One watcher of one job. It wakes up when the job may have changed, or when its client has disconnected."""
 
-    def __init__(self) -> None:
-        self.is_closed = False
+    def __init__(self, job_id: str) -> None:
+        super().__init__(("job", job_id))
         #: The creation time of the job (µs), once it is known. Another job with the same id has another one.
         self.created: int | None = None
-        self._wakeup = asyncio.Event()
-        #: Terminal events by creation time and kind. The job may be deleted before it is read in its final state.
-        self._terminal_events: dict[int, dict[EventKind, Event]] = {}
-
-    def wake(self) -> None:
-        """Make the subscriber read the job again."""
-        self._wakeup.set()
-
-    def close(self) -> None:
-        """End the subscription, because its client has disconnected or the process is shutting down."""
-        self.is_closed = True
-        self._wakeup.set()
+        #: Terminal events. The job may be deleted before it is read in its final state.
+        self._terminal_events: list[Event] = []
 
     def on_event(self, event: Event) -> None:
         """Receive an event of the job."""
+        super().on_event(event)
         is_terminal = event.kind is not EventKind.CHANGED or event.status in FINAL_STATUSES
         if is_terminal and self.created in (None, event.created):
-            self._terminal_events.setdefault(event.created, {})[event.kind] = event
-        self._wakeup.set()
-
-    async def wait(self, seconds: float) -> bool:
-        """Return whether there was a wake-up, at the latest after `seconds`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._wakeup.wait()
-        was_woken = self._wakeup.is_set()
-        self._wakeup.clear()
-        return was_woken
+            self._terminal_events.append(event)
 
     def terminal_events(self, job: Job, now: float) -> list[Event]:
         """Return the last events of a job that was deleted or has expired: its final status if received, then the end.
 
         `job` is its last known record. An end that was not received is inferred from `now` (s).
         """
-        received = self._terminal_events.get(parse_timestamp(job.created_at), {})
+        created = parse_timestamp(job.created_at)
+        received = {event.kind: event for event in self._terminal_events if event.created == created}
         final = [received[EventKind.CHANGED]] if EventKind.CHANGED in received else []
         end = received.get(EventKind.DELETED) or received.get(EventKind.EXPIRED)
         return [*final, end or _inferred_end(job, now)]
 
 
 class JobWatcher:
-    """The subscriptions of this process to single jobs.
+    """Watches single jobs for the requests of this process.
 
     No change is missed: a subscriber receives events before it first reads the job, and reads it again after each. It
     sees the job as read, so several changes may appear as one. Concurrent reads share a round trip.
     """
 
-    def __init__(self, client: StoreClient, reader: EventReader, *, shutdown: Shutdown) -> None:
-        """Subscribe to `reader` while a job is watched, and read jobs through `client`.
-
-        All subscriptions are closed once `shutdown` begins.
-        """
+    def __init__(self, client: StoreClient, hub: EventHub, shutdown: Shutdown) -> None:
+        """Subscribe to `hub` while a job is watched, read jobs through `client`, and end all streams at `shutdown`."""
         self._client = client
-        self._reader = reader
-        self._subscriptions: dict[str, set[JobSubscription]] = {}
-        self._requested: dict[str, asyncio.Future[Job | Exception | None]] = {}
-        self._read_task: asyncio.Task[None] | None = None
+        self._hub = hub
+        self._shutdown = shutdown
+        #: The ids of jobs that the next read returns.
+        self._requested: set[str] = set()
+        self._next_read: asyncio.Task[dict[str, Job | Exception | None]] | None = None
+        self._is_reading = asyncio.Lock()
         #: The clock of Redis minus the clock of this machine, in seconds.
         self._clock_offset = 0.0
-        self._shutdown = shutdown
-        shutdown.on_begin(self._close_all)
 
-    @contextlib.contextmanager
-    def watch(self, job_id: str) -> Iterator[JobSubscription]:
+    def watch(self, job_id: str) -> AbstractContextManager[JobSubscription]:
         """Subscribe to a job inside the `with` block. Enter it before reading the job. Raises `InvalidValue`."""
         constraints.JOB_ID.validate("job_id", job_id)
-        subscription = JobSubscription()
-        subscription.is_closed = self._shutdown.has_begun
-        if not self._subscriptions:
-            self._reader.add(self)
-        self._subscriptions.setdefault(job_id, set()).add(subscription)
-        try:
-            yield subscription
-        finally:
-            self._subscriptions[job_id].remove(subscription)
-            if not self._subscriptions[job_id]:
-                del self._subscriptions[job_id]
-            if not self._subscriptions:
-                self._reader.remove(self)
+        return self._hub.subscribe(JobSubscription(job_id))
 
     async def follow(
         self, subscription: JobSubscription, job: Job, known_version: str | None
     ) -> AsyncGenerator[Job | Event | None]:
-        """Yield the job in each new state, until it is final, deleted or expired, or the subscription is closed.
+        """Yield the job in each new state, until its end, a disconnect of the client, or the shutdown of the process.
 
         `job` must be read after `watch`; it is yielded first, unless `known_version` is its version. A final state is
         always yielded, last. If the job is deleted or expires, the last item is that event; the event of a final status
@@ -130,7 +95,7 @@ class JobWatcher:
             if job.version != known_version or _differs(job, last_seen):
                 yield job
                 last_seen, known_version, is_settled = job, job.version, False
-            if job.is_final or subscription.is_closed:
+            if job.is_final or subscription.is_disconnected or self._shutdown.has_begun:
                 return
             timeout = self._next_timeout(job, is_settled)
             is_settled = not await subscription.wait(timeout)
@@ -140,7 +105,7 @@ class JobWatcher:
                 latest = await self.get_job(job.job_id)
             except JobStateError:
                 await asyncio.sleep(RETRY_DELAY)
-                subscription.wake()
+                subscription.wakeup.set()
                 yield None
                 continue
             if latest is None or latest.created_at != job.created_at:
@@ -148,18 +113,6 @@ class JobWatcher:
                     yield event
                 return
             job = latest
-
-    def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
-        """Pass each event to the subscribers of its job."""
-        for event in events:
-            if isinstance(event, Event):
-                for subscription in self._subscriptions.get(event.job_id, ()):
-                    subscription.on_event(event)
-
-    def on_gap(self, position: str) -> None:
-        """Wake all subscribers, because events were missed."""
-        for subscription in self._all():
-            subscription.wake()
 
     @property
     def _now(self) -> float:
@@ -175,40 +128,30 @@ class JobWatcher:
         left = parse_timestamp(job.lease_expires_at) / 1e6 - self._now
         return min(KEEP_ALIVE_INTERVAL, left + 0.1) if left > 0 else KEEP_ALIVE_INTERVAL
 
-    def _close_all(self) -> None:
-        for subscription in self._all():
-            subscription.close()
-
-    def _all(self) -> list[JobSubscription]:
-        return [subscription for subscriptions in self._subscriptions.values() for subscription in subscriptions]
-
     async def get_job(self, job_id: str) -> Job | None:
         """Return the job as of some time after the call, without `input_params` and `result`; `None` if there is none.
 
         Raises `StoreUnavailable` within 3 s, or `StoreCorrupt`.
         """
-        future = self._requested.setdefault(job_id, asyncio.get_running_loop().create_future())
-        if self._read_task is None:  # in an empty context: the task belongs to no request
-            self._read_task = asyncio.create_task(self._read_requested(), name="job reads", context=Context())
+        self._requested.add(job_id)
+        if self._next_read is None:  # in an empty context: the task belongs to no request
+            self._next_read = asyncio.create_task(self._read_requested(), name="job reads", context=Context())
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
-                result = await asyncio.shield(future)
+                result = (await asyncio.shield(self._next_read))[job_id]
         except TimeoutError as error:
             raise StoreTimeout(f"{StoreTimeout.default_detail} (no answer)") from error
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def _read_requested(self) -> None:
-        """Read the requested jobs in batches until there are none left."""
-        try:
-            while self._requested:
-                batch = {job_id: self._requested.pop(job_id) for job_id in list(self._requested)[:READ_BATCH]}
-                results = await self._fetch(list(batch))
-                for job_id, future in batch.items():
-                    future.set_result(results[job_id])
-        finally:
-            self._read_task = None
+    async def _read_requested(self) -> dict[str, Job | Exception | None]:
+        """Read all jobs that are requested until the last read has ended."""
+        async with self._is_reading:
+            job_ids, self._requested, self._next_read = [*self._requested], set(), None
+            batches = (job_ids[start : start + READ_BATCH] for start in range(0, len(job_ids), READ_BATCH))
+            found = await asyncio.gather(*map(self._fetch, batches))
+            return {job_id: job for jobs in found for job_id, job in jobs.items()}
 
     async def _fetch(self, job_ids: list[str]) -> dict[str, Job | Exception | None]:
         try:

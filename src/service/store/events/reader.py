@@ -1,18 +1,18 @@
-"""The one reader of the event stream in a process, however many subscribers there are."""
+"""The events in Redis: how they are read and decoded."""
 
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from contextvars import Context
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import structlog
-from redis.asyncio import ConnectionPool, Redis
+from msgspec import Struct
 
 from service.domain.errors import JobStateError, StoreUnavailable, StoreUnreachable
 from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.states import Status
 from service.store import keys
+from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.redis_errors import error_text, map_error, to_domain_error
 
@@ -27,126 +27,82 @@ EVENTS_KEPT: Final = 100_000
 #: The position before the first event.
 START: Final = "0-0"
 
-#: Logged once when reads start to fail.
-READ_FAILED: Final = "event stream read failed"
-
-#: The error detail if reads fail because of a bug of this service.
-UNREADABLE: Final = "The events of Redis cannot be read."
-
 _log = structlog.get_logger(__name__)
 
 
-class EventSubscriber(Protocol):
-    """Receives events from an `EventReader`."""
+class Gap(Struct, frozen=True):
+    """Any event up to `position` may have been missed."""
 
-    def on_events(self, events: Sequence[Event | ControlEvent]) -> None:
-        """Receive the events since the last call, in order."""
-
-    def on_gap(self, position: str) -> None:
-        """Assume that any event was missed: only events after `position` will be received."""
+    position: str
 
 
 class EventReader:
-    """Reads the events while there are subscribers, and passes each event once, in order, to every subscriber.
+    """Reads new events, each once and in order, beginning with a gap.
 
     After a lost connection it continues at its last position. Each read checks that this position is still in the
-    stream. It is not if Redis was restored from an older file, or if the process stalled for too long. Then the reader
-    calls `on_gap`.
+    stream. It is not if Redis was restored from an older file, or if the process stalled for too long. That is a gap.
     """
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        """Read through one connection of `pool`."""
-        self._pool = pool
-        self._redis = Redis(connection_pool=pool)
-        self._subscribers: list[EventSubscriber] = []
-        self._task: asyncio.Task[None] | None = None
+    def __init__(self, client: StoreClient) -> None:
+        """Read through one connection of the pool of `client`."""
+        self._redis = client.redis
+        self._pool = client.redis.connection_pool
         self._is_reading = asyncio.Event()
         self._position: str | None = None
         #: Why reads fail at present.
         self._failure: Exception | None = None
-        self._is_closed = False
-
-    def add(self, subscriber: EventSubscriber) -> None:
-        """Pass `on_gap` and then all new events to `subscriber`; `on_gap` at once if the reader has a position."""
-        self._subscribers.append(subscriber)
-        if self._task is None:  # in an empty context: the task belongs to no request
-            self._task = asyncio.create_task(self._read(), name="events", context=Context())
-        elif self._position is not None:
-            subscriber.on_gap(self._position)
-
-    def remove(self, subscriber: EventSubscriber) -> None:
-        """Pass no more events to `subscriber`."""
-        self._subscribers.remove(subscriber)
 
     async def position(self) -> str:
-        """Return the position up to which subscribers have all events. Raises `StoreUnavailable` within 3 s."""
+        """Return the position of the last event read. Raises `StoreUnavailable` within 3 s if reads fail."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 await self._is_reading.wait()
         except TimeoutError as error:
             failure = to_domain_error(self._failure or error, self._pool)
-            raise failure if isinstance(failure, StoreUnavailable) else StoreUnreachable(UNREADABLE) from error
+            if not isinstance(failure, StoreUnavailable):  # a bug of this service
+                failure = StoreUnreachable("The events of Redis cannot be read.")
+            raise failure from error
         return self._position or START
 
-    async def aclose(self) -> None:
-        """Stop reading."""
-        self._is_closed = True  # in case redis-py swallows the cancellation
-        if self._task is not None:
-            self._task.cancel()
-            await asyncio.gather(self._task, return_exceptions=True)
-
-    async def _read(self) -> None:
-        self._position, has_failed = None, False
+    async def read(self) -> Sequence[Event | ControlEvent | Gap]:
+        """Return the next events, or none after `BLOCK_MS` or a failure. A failure is logged and delays the return."""
         try:
-            while self._is_wanted:
-                try:
-                    await self._read_once(None)
-                    self._is_reading.set()
-                    if has_failed:
-                        _log.info("event stream read resumed")
-                    has_failed, self._failure = False, None
-                    while self._is_wanted:
-                        await self._read_once(BLOCK_MS)
-                except Exception as error:
-                    self._is_reading.clear()
-                    self._failure = error
-                    if not has_failed:
-                        is_expected = issubclass(map_error(error), JobStateError)
-                        detail = error_text(error, self._pool)
-                        _log.warning(READ_FAILED, detail=detail, exc_info=None if is_expected else error)
-                    has_failed = True
-                    await asyncio.sleep(RETRY_DELAY)
-        finally:
+            block = BLOCK_MS if self._is_reading.is_set() else None
+            items, self._position = await self._read_after(self._position, block)
+        except Exception as error:
             self._is_reading.clear()
-            self._task = None
+            if self._failure is None:
+                is_expected = issubclass(map_error(error), JobStateError)
+                detail = error_text(error, self._pool)
+                _log.warning("event stream read failed", detail=detail, exc_info=None if is_expected else error)
+            self._failure = error
+            await asyncio.sleep(RETRY_DELAY)
+            return ()
+        if self._failure is not None:
+            _log.info("event stream read resumed")
+        self._failure = None
+        self._is_reading.set()
+        return items
 
-    @property
-    def _is_wanted(self) -> bool:
-        return bool(self._subscribers) and not self._is_closed
-
-    async def _read_once(self, block: int | None) -> None:
-        """Read and pass on new events, waiting up to `block` ms for one. After a gap, continue at the end."""
-        if self._position is None:
-            await self._seek_to_end()
-        position = self._position or START
+    async def _read_after(
+        self, position: str | None, block: int | None
+    ) -> tuple[list[Event | ControlEvent | Gap], str]:
+        """Return new events and the new position. Without a position, or if it is gone, start at the end."""
+        if position is None:
+            newest: Any = await self._redis.xrevrange(keys.EVENTS, count=1)
+            position = newest[0][0].decode() if newest else START
+            items, end = await self._read_after(position, None)
+            return [Gap(position), *items], end
         async with self._redis.pipeline(transaction=False) as pipe:
             pipe.xread({keys.EVENTS: position}, count=READ_COUNT, block=block)
             pipe.xrange(keys.EVENTS, position, position, count=1)
             streams, last_read = await pipe.execute()
         if not last_read and position != START:
-            await self._seek_to_end()
-        elif streams:
-            [(_, entries)] = streams
-            self._position = entries[-1][0].decode()
-            events = decode_entries(entries)
-            for subscriber in list(self._subscribers):
-                subscriber.on_events(events)
-
-    async def _seek_to_end(self) -> None:
-        newest: Any = await self._redis.xrevrange(keys.EVENTS, count=1)
-        self._position = newest[0][0].decode() if newest else START
-        for subscriber in list(self._subscribers):
-            subscriber.on_gap(self._position)
+            return await self._read_after(None, None)
+        if not streams:
+            return [], position
+        [(_, entries)] = streams
+        return [*decode_entries(entries)], entries[-1][0].decode()
 
 
 def decode_entries(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | ControlEvent]:

@@ -18,9 +18,9 @@ from service.domain.events import Event, EventKind
 from service.domain.jobs import Claim
 from service.domain.shutdown import Shutdown
 from service.domain.states import Status
-from service.store.deadlines import REQUEST_TIMEOUT, budget, new_budget
+from service.store.deadlines import REQUEST_TIMEOUT, TimeBudget, budget
 from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
-from service.store.events.reader import EventReader
+from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from tests.helpers.polling import free_port, wait_until
@@ -134,9 +134,9 @@ def test_resuming_a_queue_wakes_a_claim_for_each_job(api: httpx.Client, send_cla
 
 
 async def test_an_event_is_not_lost_if_the_woken_claim_disconnects(
-    event_reader: EventReader, jobs: JobStateManager, leases: LeaseManager
+    hub: EventHub, shutdown: Shutdown, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
-    waiting = ClaimWaiter(event_reader, shutdown=Shutdown())
+    waiting = ClaimWaiter(hub, shutdown)
     leaving_claim, attempted, proceed = PendingClaim(["default"]), asyncio.Event(), asyncio.Event()
 
     async def claim_nothing() -> tuple[Claim | None, float | None]:
@@ -173,9 +173,9 @@ async def test_an_event_is_not_lost_if_the_woken_claim_disconnects(
     ],
 )
 async def test_only_events_that_may_free_a_job_wake_a_claim(
-    event_reader: EventReader, kind: str, status: str, wakes: bool
+    hub: EventHub, shutdown: Shutdown, kind: str, status: str, wakes: bool
 ) -> None:
-    waiting, pending, attempts = ClaimWaiter(event_reader, shutdown=Shutdown()), PendingClaim(["q"]), 0
+    waiting, pending, attempts = ClaimWaiter(hub, shutdown), PendingClaim(["q"]), 0
 
     async def claim_nothing() -> tuple[Claim | None, float | None]:
         nonlocal attempts
@@ -183,10 +183,10 @@ async def test_only_events_that_may_free_a_job_wake_a_claim(
         return None, None
 
     claiming = asyncio.create_task(waiting.claim(pending, 20, claim_nothing))
-    await event_reader.position()
+    await hub.position()
     await asyncio.sleep(0.1)
     before = attempts
-    waiting.on_events(
+    hub.publish(
         [
             Event(
                 position="1-1",
@@ -205,8 +205,8 @@ async def test_only_events_that_may_free_a_job_wake_a_claim(
     assert (attempts > before) is wakes
 
 
-async def test_a_claim_that_fails_wakes_the_next(event_reader: EventReader) -> None:
-    waiting, next_one = ClaimWaiter(event_reader, shutdown=Shutdown()), PendingClaim(["q"])
+async def test_a_claim_that_fails_wakes_the_next(hub: EventHub, shutdown: Shutdown) -> None:
+    waiting, next_one = ClaimWaiter(hub, shutdown), PendingClaim(["q"])
 
     async def fail() -> tuple[Claim | None, float | None]:
         raise StoreTimeout("no answer")
@@ -215,7 +215,7 @@ async def test_a_claim_that_fails_wakes_the_next(event_reader: EventReader) -> N
         return None, None
 
     staying = asyncio.create_task(waiting.claim(next_one, 20, claim_nothing))
-    await event_reader.position()
+    await hub.position()
     await asyncio.sleep(0.1)
     with pytest.raises(StoreTimeout):
         await waiting.claim(PendingClaim(["q"]), 20, fail)
@@ -224,18 +224,18 @@ async def test_a_claim_that_fails_wakes_the_next(event_reader: EventReader) -> N
     await staying
 
 
-async def test_each_attempt_of_a_claim_has_the_time_budget_of_a_request(event_reader: EventReader) -> None:
+async def test_each_attempt_of_a_claim_has_the_time_budget_of_a_request(hub: EventHub, shutdown: Shutdown) -> None:
     time_left: list[float] = []
-    new_budget()
+    request_budget = TimeBudget()
+    budget.set(request_budget)
 
     async def claim_slowly() -> tuple[Claim | None, float | None]:
-        current = budget.get()
-        assert current is not None
+        current = budget.get() or request_budget
         time_left.append(current.within(REQUEST_TIMEOUT))
         current.spend(REQUEST_TIMEOUT)
         return None, 0.1
 
-    await ClaimWaiter(event_reader, shutdown=Shutdown()).claim(PendingClaim(["default"]), 1, claim_slowly)
+    await ClaimWaiter(hub, shutdown).claim(PendingClaim(["default"]), 1, claim_slowly)
     budget.set(None)
     assert time_left[:3] == [REQUEST_TIMEOUT] * 3
 

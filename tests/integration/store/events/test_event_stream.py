@@ -17,25 +17,28 @@ from service.domain.shutdown import Shutdown
 from service.domain.states import Status
 from service.store import keys
 from service.store.client import StoreClient
-from service.store.events import reader
+from service.store.events.hub import BUFFER_SIZE, EventHub, Subscription
 from service.store.events.job_watcher import JobWatcher
-from service.store.events.reader import READ_COUNT, EventReader
-from service.store.events.stream import BATCH, BUFFER_SIZE, EventStream, MarkerKind, StreamMarker
+from service.store.events.reader import READ_COUNT, EventReader, Gap
+from service.store.events.stream import BATCH, EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
+from service.store.observer import NullObserver
 from service.store.pool import create_pool
+
+Item = Event | ControlEvent | Gap
 
 #: Seconds within which everything must happen.
 TIMEOUT = 10.0
 
 
 @pytest.fixture
-def watching(store_client: StoreClient, event_reader: EventReader) -> JobWatcher:
-    return JobWatcher(store_client, event_reader, shutdown=Shutdown())
+def watching(client: StoreClient, hub: EventHub, shutdown: Shutdown) -> JobWatcher:
+    return JobWatcher(client, hub, shutdown)
 
 
 @pytest.fixture
-def timeline(store_client: StoreClient, event_reader: EventReader) -> EventStream:
-    return EventStream(store_client, event_reader, shutdown=Shutdown())
+def timeline(client: StoreClient, hub: EventHub, shutdown: Shutdown) -> EventStream:
+    return EventStream(client, hub, shutdown)
 
 
 async def followed(watching: JobWatcher, job_id: str = "j") -> list[Job | Event]:
@@ -69,8 +72,9 @@ class Interrupted(JobWatcher):
 @pytest.mark.parametrize("before", [True, False], ids=["before a read", "after a read"])
 @pytest.mark.parametrize("at", [1, 2, 3])
 async def test_a_change_between_any_two_steps_is_yielded(
-    store_client: StoreClient,
-    event_reader: EventReader,
+    client: StoreClient,
+    hub: EventHub,
+    shutdown: Shutdown,
     jobs: JobStateManager,
     monkeypatch: pytest.MonkeyPatch,
     at: int,
@@ -81,7 +85,7 @@ async def test_a_change_between_any_two_steps_is_yielded(
     )  # so that only events trigger reads
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
-    watching = Interrupted(store_client, event_reader, shutdown=Shutdown())
+    watching = Interrupted(client, hub, shutdown)
     watching.change, watching.at, watching.before = lambda: jobs.update_job_status("j", "completed"), at, before
 
     async def report_progress() -> None:
@@ -123,7 +127,7 @@ async def test_a_job_without_a_record_and_without_an_event_has_ended(
     job = (await jobs.create_job("j", 1)).job
     with watching.watch("j") as watch:
         await redis.delete("job:j")
-        watch.wake()
+        watch.wakeup.set()
         items = [item async for item in watching.follow(watch, job, job.version) if item is not None]
     await redis.flushdb()
     assert [(item.kind, item.version) for item in items] == [("deleted", f"{job.version[:-1]}2")]
@@ -177,16 +181,18 @@ async def started(following: AsyncGenerator[StreamMarker | Sequence[Event]]) -> 
     return marker
 
 
-async def test_a_slow_subscriber_is_dropped_and_delays_no_other(timeline: EventStream, jobs: JobStateManager) -> None:
-    with timeline.subscribed():
-        slow, quick = timeline.follow(None, JobFilter()), timeline.follow(None, JobFilter())
+async def test_a_slow_subscriber_is_dropped_and_delays_no_other(
+    timeline: EventStream, hub: EventHub, jobs: JobStateManager
+) -> None:
+    with timeline.subscribe() as one, timeline.subscribe() as other:
+        slow, quick = timeline.follow(one, None, JobFilter()), timeline.follow(other, None, JobFilter())
         async with aclosing(slow), aclosing(quick):
             await started(slow)
             await started(quick)
             await jobs.create_job("j", 1)
             assert [event.job_id for event in await anext(slow)] == ["j"]
             assert [event.job_id for event in await asyncio.wait_for(anext(quick), TIMEOUT)] == ["j"]
-            timeline.on_events([_event(number) for number in range(BUFFER_SIZE + 1)])
+            hub.publish([_event(number) for number in range(BUFFER_SIZE + 1)])
             last = await anext(slow)
             assert isinstance(last, StreamMarker)
             assert last.kind is MarkerKind.LAGGED
@@ -194,12 +200,32 @@ async def test_a_slow_subscriber_is_dropped_and_delays_no_other(timeline: EventS
                 await anext(slow)
 
 
-async def test_other_tasks_run_while_many_events_are_yielded(timeline: EventStream) -> None:
-    with timeline.subscribed():
-        following = timeline.follow(None, JobFilter())
+async def test_an_event_that_the_client_has_from_another_process_is_not_repeated(
+    timeline: EventStream, hub: EventHub, jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held: list[list[Item]] = []
+    with timeline.subscribe() as subscription:
+        await hub.position()
+        monkeypatch.setattr(hub, "publish", held.append)  # this process is late
+        await jobs.create_job("seen", 1)
+        [(position, _)] = await redis.xrevrange(keys.EVENTS, count=1)
+        following = timeline.follow(subscription, position.decode(), JobFilter())
         async with aclosing(following):
             await started(following)
-            timeline.on_events([_event(number) for number in range(BUFFER_SIZE)])
+            await wait_until(lambda: any(held))
+            monkeypatch.undo()
+            for items in held:
+                hub.publish(items)
+            await jobs.create_job("new", 1)
+            assert [event.job_id for event in await asyncio.wait_for(anext(following), TIMEOUT)] == ["new"]
+
+
+async def test_other_tasks_run_while_many_events_are_yielded(timeline: EventStream, hub: EventHub) -> None:
+    with timeline.subscribe() as subscription:
+        following = timeline.follow(subscription, None, JobFilter())
+        async with aclosing(following):
+            await started(following)
+            hub.publish([_event(number) for number in range(BUFFER_SIZE)])
             ticks = 0
 
             async def count() -> None:
@@ -233,24 +259,10 @@ def _event(number: int) -> Event:
     )
 
 
-async def test_the_buffer_is_bounded(timeline: EventStream) -> None:
+async def test_the_buffer_is_bounded(hub: EventHub) -> None:
     for start in range(0, 3 * BUFFER_SIZE, 500):
-        timeline.on_events([_event(number) for number in range(start, start + 500)])
-    assert len(timeline._events) == len(timeline._positions) == BUFFER_SIZE
-
-
-class Recorder:
-    """A subscriber that keeps what it receives."""
-
-    def __init__(self) -> None:
-        self.events: list[Event | ControlEvent] = []
-        self.positions: list[str] = []
-
-    def on_events(self, events: Any) -> None:
-        self.events += events
-
-    def on_gap(self, position: str) -> None:
-        self.positions.append(position)
+        hub.publish([_event(number) for number in range(start, start + 500)])
+    assert len(hub.recent._events) == len(hub.recent._positions) == BUFFER_SIZE
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
@@ -261,52 +273,57 @@ async def wait_until(condition: Callable[[], bool]) -> None:
     raise AssertionError("the condition was not met in time")
 
 
-async def test_a_stalled_process_reports_a_gap_when_events_were_trimmed(
-    event_reader: EventReader, redis: Redis
-) -> None:
+async def read_until(reader: EventReader, condition: Callable[[list[Item]], bool]) -> list[Item]:
+    """Return all that a reader returns until `condition` is true of it."""
+    items: list[Item] = []
+    async with asyncio.timeout(TIMEOUT):
+        while not condition(items):
+            items += await reader.read()
+    return items
+
+
+def gaps_in(items: list[Item]) -> list[str]:
+    return [item.position for item in items if isinstance(item, Gap)]
+
+
+async def test_a_stalled_process_reports_a_gap_when_events_were_trimmed(client: StoreClient, redis: Redis) -> None:
     await redis.xadd(keys.EVENTS, {"event": "drain", "queue": ""}, id="1-1")
-    recorder = Recorder()
-    event_reader.add(recorder)
-    await event_reader.position()
-    assert recorder.positions == ["1-1"]
+    reader = EventReader(client)
+    assert gaps_in([*await reader.read()]) == [await reader.position()] == ["1-1"]
     async with redis.pipeline() as pipe:  # atomically: more events than one read returns, and the old ones trimmed
         pipe.xtrim(keys.EVENTS, maxlen=0, approximate=False)
         for _ in range(READ_COUNT + 1):
             pipe.xadd(keys.EVENTS, {"event": "drain", "queue": ""})
         await pipe.execute()
-    await wait_until(lambda: len(recorder.positions) == 2)
-    event_reader.remove(recorder)
+    items = await read_until(reader, gaps_in)
+    assert gaps_in(items) == [await reader.position()]
 
 
 async def test_foreign_entries_of_the_stream_are_skipped(
-    event_reader: EventReader, redis: Redis, jobs: JobStateManager
+    client: StoreClient, redis: Redis, jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recorder = Recorder()
-    event_reader.add(recorder)
-    await event_reader.position()
+    monkeypatch.setattr("service.store.events.reader.BLOCK_MS", 200)
+    reader = EventReader(client)
+    await reader.read()
     for entry in ({"a": "b"}, {"event": "no such", "job_id": "x"}, {"event": "changed", "job_id": "x"}):
         await redis.xadd(keys.EVENTS, entry)
     await jobs.create_job("j", 1)
-    await wait_until(lambda: bool(recorder.events))
-    await asyncio.sleep(0.2)  # so that an event that arrives twice would be seen
-    assert [event.job_id for event in recorder.events if isinstance(event, Event)] == ["j"]
-    event_reader.remove(recorder)
+    items = await read_until(reader, bool)
+    items += await reader.read()  # in which an event that arrives twice would be seen
+    assert [event.job_id for event in items if isinstance(event, Event)] == ["j"]
 
 
 async def test_the_reader_stops_without_subscribers(
-    event_reader: EventReader, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    hub: EventHub, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reader, "BLOCK_MS", 50)
-    recorder = Recorder()
-    event_reader.add(recorder)
-    await event_reader.position()
-    event_reader.remove(recorder)
-    await wait_until(lambda: event_reader._task is None)
-    again = Recorder()
-    event_reader.add(again)
-    await event_reader.position()
-    assert again.positions
-    event_reader.remove(again)
+    monkeypatch.setattr("service.store.events.reader.BLOCK_MS", 50)
+    with hub.subscribe(Subscription(("job", "j"))):
+        await hub.position()
+    await wait_until(lambda: hub._task is not None and hub._task.done())
+    gaps = hub.recent.gaps
+    with hub.subscribe(Subscription(("job", "j"))):
+        await hub.position()
+        assert hub.recent.gaps > gaps
 
 
 async def test_a_record_restored_to_an_older_state_is_yielded_although_its_version_was_seen(
@@ -348,15 +365,12 @@ async def test_reads_time_out_when_redis_hangs(watching: JobWatcher, jobs: JobSt
     await asyncio.sleep(2)
 
 
-async def test_failed_and_resumed_reads_are_logged_once(event_reader: EventReader, redis: Redis) -> None:
-    recorder = Recorder()
+async def test_failed_and_resumed_reads_are_logged_once(hub: EventHub, redis: Redis) -> None:
     await redis.set(keys.EVENTS, "foreign")
-    with capture_logs() as lines:
-        event_reader.add(recorder)
+    with capture_logs() as lines, hub.subscribe(Subscription(("job", "j"))):
         await asyncio.sleep(2.5)
         await redis.delete(keys.EVENTS)
-        await event_reader.position()
-        event_reader.remove(recorder)
+        await hub.position()
     assert [(line["log_level"], line["event"]) for line in lines] == [
         ("warning", "event stream read failed"),
         ("info", "event stream read resumed"),
@@ -365,12 +379,10 @@ async def test_failed_and_resumed_reads_are_logged_once(event_reader: EventReade
 
 async def test_the_protocol_option_of_a_url_is_ignored(store_url: str, jobs: JobStateManager) -> None:
     pool = create_pool(f"{store_url}?protocol=3")
-    event_reader, recorder = EventReader(pool), Recorder()
-    event_reader.add(recorder)
+    reader = EventReader(StoreClient(pool, NullObserver()))
     try:
-        await event_reader.position()
+        await reader.read()
         await jobs.create_job("j", 1)
-        await wait_until(lambda: bool(recorder.events))
+        assert await read_until(reader, bool)
     finally:
-        await event_reader.aclose()
         await pool.disconnect()
