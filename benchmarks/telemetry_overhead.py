@@ -22,7 +22,7 @@ from benchmarks import http_throughput
 from benchmarks.fixtures import API_KEYS, AUTHORIZATION, server
 from service.app import create_app, create_asgi_app
 from service.domain.shutdown import Shutdown
-from service.observability import logs
+from service.observability import logs, metrics
 from service.observability.metrics import Metrics
 from service.server.listener import bind
 from service.server.server import Server
@@ -70,6 +70,7 @@ def serve(variant: str, port: int, url: str) -> None:
     """Run a variant."""
     make, level = VARIANTS[variant]
     logs.configure(level, "json")
+    metrics.configure()
     with bind("127.0.0.1", port) as listener:
         make(Settings.from_environment({"MAX_WATCHERS_PER_CLIENT": "1000", "API_KEYS": API_KEYS}), url).run([listener])
 

@@ -14,7 +14,7 @@ import click
 from service import __version__
 from service.cli.options import describe, merge_environment, options
 from service.embedded import EmbeddedServer, EmbeddedServerError
-from service.observability import logs
+from service.observability import logs, metrics
 from service.server.listener import ListenError, bind, url_of
 from service.server.signals import end_as_sigint
 from service.server.supervisor import Supervisor, SupervisorError
@@ -47,6 +47,7 @@ def serve(**given: str | None) -> None:
             if settings.workers == 1:
                 from service.server.server import Server  # here, because a supervisor does not need the application
 
+                metrics.configure()
                 Server(settings, redis_url, started=started).run([listener])
             else:
                 Supervisor(settings, redis_url, started=started).run([listener])

@@ -38,11 +38,8 @@ JOB_CHANGES: Final = ("created", *Status, "progress", "cancel-requested", "lease
 _DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # an extra series for each counter that nothing uses
-
-
 class Metrics:
-    """The metrics of one process, or the sums over all processes after `enable_multiprocess`.
+    """The metrics of one process, or the sums over all processes after `configure` with a directory.
 
     No label has a value that a client chose: routes are templates, and methods are those that a route supports.
     """
@@ -198,13 +195,17 @@ def _gauge(name: str, text: str, value: float | Mapping[Any, float], label: str 
     return family
 
 
-def enable_multiprocess(directory: Path, worker: int) -> None:
-    """Store the metrics of this process in `directory`, so that every process can serve the sums.
+def configure(directory: Path | None = None, worker: int = 0) -> None:
+    """Set what prometheus-client keeps for a whole process. Call it once in each, before the first `Metrics`.
 
-    Call it before the first `Metrics`. A restarted process with the same number continues its counters.
+    With a `directory`, the metrics of this process are stored there, so that every process can serve the sums. A
+    restarted process with the same `worker` number continues its counters.
     """
-    os.environ[_DIRECTORY] = str(directory)
-    values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
+    disable_created_metrics()  # type: ignore[no-untyped-call] # an extra series for each counter that nothing uses
+    if directory is not None:
+        os.environ[_DIRECTORY] = str(directory)
+        # By default a file belongs to a process id, which differs after a restart.
+        values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
 
 
 def mark_worker_dead(directory: Path, worker: int) -> None:

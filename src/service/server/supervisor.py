@@ -167,7 +167,7 @@ def worker_main(
     signal.signal(signal.SIGTERM, _raise_system_exit)
     end_as_sigint()
     logs.configure(settings.log_level, settings.log_format, worker=worker)
-    metrics.enable_multiprocess(metrics_dir, worker)
+    metrics.configure(metrics_dir, worker)
     with contextlib.suppress(KeyboardInterrupt):
         from service.server.server import Server  # here, because the supervisor does not need the application
 
