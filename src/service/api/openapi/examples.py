@@ -128,9 +128,7 @@ STATS: Final = Stats(
     at="2026-03-01T16:30:14.000000Z",
     statuses={**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12},
     delayed=0,
-    queues={
-        "lineups": {**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12},
-    },
+    queues={"lineups": {**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12}},
     running=RunningCount(leased=0, unleased=1),
     oldest_pending=OldestJob("monday", "lineups", "2026-03-01T16:30:10.000000Z"),
 )
