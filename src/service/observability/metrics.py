@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -133,31 +134,29 @@ class Metrics:
         return encode(_ScrapeCollector(self._registry, is_up, stats, health)), media_type
 
 
+@dataclass
 class _ScrapeCollector(Collector):
     """The metrics of the process, followed by those that are read from Redis."""
 
-    def __init__(
-        self, registry: CollectorRegistry, is_up: bool, stats: Stats | None, health: StoreHealth | None
-    ) -> None:
-        self._registry = registry
-        self._is_up = is_up
-        self._stats = stats
-        self._health = health
+    registry: CollectorRegistry
+    is_up: bool
+    stats: Stats | None
+    health: StoreHealth | None
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        yield from self._registry.collect()
+        yield from self.registry.collect()
         build = {"version": __version__, "python": platform.python_version()}
         yield InfoMetricFamily("jobstate_build", "Version of the service and of Python", build)
-        yield _gauge("jobstate_redis_up", "Whether Redis serves all that the service needs", float(self._is_up))
-        is_known = self._health is not None
-        if self._is_up or is_known:
+        yield _gauge("jobstate_redis_up", "Whether Redis serves all that the service needs", float(self.is_up))
+        is_known = self.health is not None
+        if self.is_up or is_known:
             text = "Whether Redis allows INFO, so that durability and eviction are known"
             yield _gauge("jobstate_redis_durability_known", text, float(is_known))
-        if self._health is not None:
-            yield from _redis_metrics(self._health)
-        if self._stats is not None:
-            yield from _job_metrics(self._stats)
+        if self.health is not None:
+            yield from _redis_metrics(self.health)
+        if self.stats is not None:
+            yield from _job_metrics(self.stats)
 
 
 def _redis_metrics(health: StoreHealth) -> Iterator[Metric]:

@@ -42,7 +42,6 @@ class ClaimController(Controller):
         **requires(Scope.WORK),
         status_code=200,
         dto=StructDTO[ClaimJob],
-        return_dto=None,
         **docs.operation_docs(
             {
                 200: docs.SuccessResponse("The job and its lease.", examples={"claim": examples.CLAIM}),
@@ -90,7 +89,6 @@ class ClaimController(Controller):
         **requires(Scope.WORK),
         status_code=200,
         dto=StructDTO[HeartbeatJob],
-        return_dto=None,
         **docs.operation_docs(
             {
                 200: docs.SuccessResponse(
@@ -124,7 +122,6 @@ class ClaimController(Controller):
         **requires(Scope.WORK),
         status_code=200,
         dto=StructDTO[ReleaseJob],
-        return_dto=None,
         **docs.operation_docs(
             {
                 200: docs.SuccessResponse(

@@ -32,7 +32,6 @@ class DrainController(Controller):
         **requires(Scope.ADMIN),
         status_code=200,
         dto=StructDTO[StartDrain],
-        return_dto=None,
         **operation_docs(
             {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})},
             *DELETE_ERRORS,

@@ -154,7 +154,6 @@ class JobController(Controller):
         summary="Update a job",
         **requires(Scope.WRITE, lease_holder=Scope.WORK),
         dto=StructDTO[UpdateJob],
-        return_dto=None,
         **docs.operation_docs(
             {
                 200: docs.SuccessResponse(

@@ -59,7 +59,6 @@ class JobsController(Controller):
         summary="Create a job",
         **requires(Scope.WRITE),
         dto=StructDTO[CreateJob],
-        return_dto=None,
         **docs.operation_docs(
             {
                 201: docs.SuccessResponse(
@@ -135,7 +134,6 @@ class JobsController(Controller):
         **requires(Scope.READ),
         status_code=200,
         dto=StructDTO[BatchGet],
-        return_dto=None,
         **docs.operation_docs(
             {200: docs.SuccessResponse("The jobs, and the ids without a job.", examples={"one found": examples.BATCH})},
             *docs.READ_ERRORS,

@@ -53,7 +53,6 @@ class QueueController(Controller):
         summary="Configure a queue",
         **requires(Scope.ADMIN),
         dto=StructDTO[ConfigureQueue],
-        return_dto=None,
         **docs.operation_docs(
             {200: docs.SuccessResponse("The queue.", examples={"limited": examples.QUEUE})},
             *docs.WRITE_ERRORS,
