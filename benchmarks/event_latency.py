@@ -6,7 +6,6 @@ One service process with 1,000 event streams on loopback; `wrk` (Debian's packag
 import asyncio
 import contextlib
 import re
-import subprocess
 import tempfile
 import time
 from collections.abc import AsyncIterator
@@ -15,9 +14,9 @@ from typing import Final
 
 import httpx
 
-from benchmarks.fixtures import server
+from benchmarks.fixtures import AUTHORIZATION, server
 from benchmarks.report import Report, Table
-from benchmarks.telemetry_overhead import running
+from benchmarks.telemetry_overhead import requests_per_second, running
 from benchmarks.wrk import require_wrk
 
 #: The number of measured changes, and the seconds between them.
@@ -26,7 +25,6 @@ CHANGE_INTERVAL: Final = 0.02
 #: The number of changes that all subscribers receive.
 BROADCAST_CHANGES: Final = 20
 SUBSCRIBERS: Final = 1000
-SECONDS: Final = 2
 
 
 class Streams:
@@ -47,7 +45,9 @@ class Streams:
         firsts = []
         for path in paths:
             reader, writer = await asyncio.open_connection(self._host, self._port)
-            writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n".encode())
+            headers = {"Host": "localhost", "Accept": "text/event-stream", **AUTHORIZATION}
+            lines = [f"GET {path} HTTP/1.1", *(f"{name}: {value}" for name, value in headers.items()), "", ""]
+            writer.write("\r\n".join(lines).encode())
             self._writers.append(writer)
             first = asyncio.Event()
             firsts.append(first.wait())
@@ -144,7 +144,7 @@ def _add(table: Table, name: str, times: list[float]) -> None:
 async def measure_latency(address: str, subscribers: int, report: Report) -> None:
     """Measure the latency for subscribers of many jobs, of one job and of all jobs, and the memory."""
     table = Table("latency from the request to the event, in ms", ("", "p50", "p99", "events"))
-    async with httpx.AsyncClient(base_url=address, timeout=30) as http:
+    async with httpx.AsyncClient(base_url=address, headers=AUTHORIZATION, timeout=30) as http:
         many = [f"m{number}" for number in range(subscribers)]
         await create(http, [*many, *(f"one{number}" for number in range(BROADCAST_CHANGES)), "all"])
         before = resident_memory(address)
@@ -165,16 +165,6 @@ async def measure_latency(address: str, subscribers: int, report: Report) -> Non
     report.add(memory)
 
 
-def requests_per_second(address: str) -> float:
-    """Return the rate of get requests, measured with `wrk`."""
-    command = ["wrk", "-t1", "-c16", f"-d{SECONDS}s", f"{address}/v1/jobs/all"]
-    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    match = re.search(r"Requests/sec:\s+([\d.]+)", text)
-    if "Non-2xx" in text or not match:
-        raise SystemExit(text)
-    return float(match[1])
-
-
 async def measure_interference(addresses: dict[str, str], subscribers: int, rounds: int, report: Report) -> None:
     """Compare the rate of get requests at a process with subscribers and at one without, in turn."""
     rates: dict[str, list[float]] = {name: [] for name in addresses}
@@ -182,7 +172,7 @@ async def measure_interference(addresses: dict[str, str], subscribers: int, roun
     async with open_streams(addresses["subscribed"], paths):
         for _ in range(rounds):
             for name, address in addresses.items():
-                rates[name].append(await asyncio.to_thread(requests_per_second, address))
+                rates[name].append(await asyncio.to_thread(requests_per_second, f"{address}/v1/jobs/all", 16))
     ratios = [one / other for one, other in zip(rates["subscribed"], rates["idle"], strict=True)]
     report.add_text(
         f"get, 16 connections, with {len(paths)} idle subscribers: ×{median(ratios):.2f} of a process without."

@@ -16,6 +16,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Final
 
+from service.domain.api_keys import hash_key
 from service.embedded.binary import find
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
@@ -23,6 +24,10 @@ from service.store.pool import create_pool
 #: Concurrent changes while filling.
 BATCH: Final = 500
 WEEK: Final = timedelta(days=7)
+#: The service is measured with API keys, as it runs in production: its key as `API_KEYS` has it, and what clients send.
+_KEY: Final = "key-of-the-benchmarks"
+API_KEYS: Final = f"benchmarks:read+write+work:{hash_key(_KEY.encode()).hex()}"
+AUTHORIZATION: Final = {"Authorization": f"Bearer {_KEY}"}
 #: 100 bytes of JSON.
 INPUT: Final = {"text": "x" * 89}
 assert len(json.dumps(INPUT, separators=(",", ":"))) == 100

@@ -1,6 +1,7 @@
 """HTTP throughput of the service, of the baseline that it replaced, and of constant responses.
 
 Each target is a process of its own, and `wrk` measures them in turn. The service and the baseline have a Redis each.
+The service requires an API key. All requests send it; the other targets ignore it.
 The baseline runs with its plain packages, and tuned with faster ones. `BENCH_REDIS` names two other databases to use,
 such as `redis://127.0.0.1:6379/0 redis://127.0.0.1:6379/1`.
 """
@@ -19,7 +20,7 @@ from typing import Final, NamedTuple
 
 import httpx
 
-from benchmarks.fixtures import free_port, server
+from benchmarks.fixtures import API_KEYS, AUTHORIZATION, free_port, server
 from benchmarks.report import Report, Table
 from benchmarks.wrk import Sample, require_wrk, run_wrk
 
@@ -56,9 +57,9 @@ def python_with(folder: Path, packages: Sequence[str]) -> str:
 
 @contextlib.contextmanager
 def running(command: Sequence[str], port: int, folder: str) -> Iterator[str]:
-    """Run a server and yield its URL when it answers."""
+    """Run a server, with API keys if it is the service, and yield its URL when it answers."""
     with Path(folder, f"{port}.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "API_KEYS": API_KEYS})
         try:
             address = f"http://127.0.0.1:{port}"
             deadline = time.monotonic() + 30
@@ -154,11 +155,12 @@ def measure(rounds: int, report: Report) -> None:
     require_wrk()
     ids, rates = IdRanges(), dict[str, dict[str, float]]()
     with running_targets() as addresses:
-        for name in (SINGLE, BASELINE, TUNED_BASELINE):
-            job = {"job_id": "bench-0", "input_params": {"text": "x" * 89}}
-            httpx.post(f"{addresses[name]}/v1/jobs", json=job).raise_for_status()
-        for _ in range(60):
-            httpx.post(f"{addresses[SINGLE]}/v1/jobs", json={"input_params": {"text": "x" * 89}}).raise_for_status()
+        with httpx.Client(headers=AUTHORIZATION) as http:
+            for name in (SINGLE, BASELINE, TUNED_BASELINE):
+                job = {"job_id": "bench-0", "input_params": {"text": "x" * 89}}
+                http.post(f"{addresses[name]}/v1/jobs", json=job).raise_for_status()
+            for _ in range(60):
+                http.post(f"{addresses[SINGLE]}/v1/jobs", json={"input_params": {"text": "x" * 89}}).raise_for_status()
         for scenario in SCENARIOS:
             samples: dict[str, list[Sample]] = {name: [] for name in scenario.targets}
             for _ in range(rounds):

@@ -1,7 +1,8 @@
--- The requests of wrk: `wrk … -s requests.lua URL -- KIND FIRST COUNT`. Needs one thread; prints a line of JSON.
+-- The requests of wrk: `wrk … -s requests.lua URL -- KIND FIRST COUNT AUTHORIZATION`. Needs one thread; prints a line of JSON.
 -- KIND is get, list, stats, create, patch or claim. Job ids are `bench-N` for COUNT numbers from FIRST.
+-- AUTHORIZATION is the value of that header of all requests.
 local kind, first, count
-local json = { ['Content-Type'] = 'application/json' }
+local plain, json = {}, { ['Content-Type'] = 'application/json' }
 local input = '{"text":"' .. ('x'):rep(89) .. '"}'
 -- patch starts this many jobs before it completes the first: more than are ever in flight.
 local BLOCK = 1000
@@ -14,9 +15,9 @@ local function id(n)
 end
 
 local requests = {
-  get = function(n) return wrk.format('GET', '/v1/jobs/' .. id(n)) end,
-  list = function() return wrk.format('GET', '/v1/jobs?limit=50') end,
-  stats = function() return wrk.format('GET', '/v1/stats') end,
+  get = function(n) return wrk.format('GET', '/v1/jobs/' .. id(n), plain) end,
+  list = function() return wrk.format('GET', '/v1/jobs?limit=50', plain) end,
+  stats = function() return wrk.format('GET', '/v1/stats', plain) end,
   create = function(n)
     return wrk.format('POST', '/v1/jobs', json, '{"job_id":"' .. id(n) .. '","input_params":' .. input .. '}')
   end,
@@ -31,7 +32,8 @@ local requests = {
     if not claim then
       return wrk.format('POST', '/v1/claims', json, '{"queues":["default"],"worker":"wrk"}')
     end
-    local headers = { ['Content-Type'] = 'application/json', ['Lease-Token'] = claim[2] }
+    local headers = { ['Authorization'] = json['Authorization'], ['Lease-Token'] = claim[2] }
+    headers['Content-Type'] = 'application/json'
     return wrk.format('PATCH', '/v1/jobs/' .. claim[1], headers, '{"status":"completed","result":{}}')
   end,
 }
@@ -49,6 +51,7 @@ end
 
 function init(args)
   kind, first, count = args[1], tonumber(args[2]), tonumber(args[3])
+  plain['Authorization'], json['Authorization'] = args[4], args[4]
   if kind == 'claim' then response = on_claim end -- reading responses slows wrk down
 end
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 import httpx
 import redis
 
-from benchmarks.fixtures import INPUT, WEEK, fill, free_port, medians_in_turn, server, store, update_jobs
+from benchmarks.fixtures import AUTHORIZATION, INPUT, WEEK, fill, free_port, medians_in_turn, server, store, update_jobs
 from benchmarks.http_throughput import running
 from benchmarks.report import Report, Table
 from benchmarks.wrk import run_wrk
@@ -98,7 +98,8 @@ def _measure_interference(rounds: int, report: Report, url: str) -> None:
         port = free_port()
         serve = (sys.executable, "-m", "service", "serve", "--redis-url", url, "--port", str(port))
         with running(serve, port, folder) as address:
-            httpx.post(f"{address}/v1/jobs", json={"job_id": "bench-0", "input_params": INPUT}).raise_for_status()
+            job = {"job_id": "bench-0", "input_params": INPUT}
+            httpx.post(f"{address}/v1/jobs", json=job, headers=AUTHORIZATION).raise_for_status()
             for number in range(rounds):
                 for place, name in enumerate(p99_of):
                     first = 1 + (number * len(p99_of) + place) * 1_000_000

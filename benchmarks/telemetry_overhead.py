@@ -19,9 +19,10 @@ import httpx
 import uvicorn
 
 from benchmarks import http_throughput
-from benchmarks.fixtures import server
+from benchmarks.fixtures import API_KEYS, AUTHORIZATION, server
 from service.app import create_app, create_asgi_app
-from service.observability import logs
+from service.domain.shutdown import Shutdown
+from service.observability import logs, metrics
 from service.observability.metrics import Metrics
 from service.server.listener import bind
 from service.server.server import Server
@@ -46,7 +47,7 @@ def uvicorn_log(settings: Settings, url: str) -> uvicorn.Server:
 
 def with_middleware(settings: Settings, url: str) -> uvicorn.Server:
     """Return the application with all middleware, on uvicorn's own protocol."""
-    app, _ = create_asgi_app(settings, url, Metrics())
+    app, _ = create_asgi_app(settings, url, Metrics(), Shutdown())
     return uvicorn.Server(uvicorn.Config(app, access_log=False, log_config=None, server_header=False))  # type: ignore[arg-type]
 
 
@@ -69,8 +70,9 @@ def serve(variant: str, port: int, url: str) -> None:
     """Run a variant."""
     make, level = VARIANTS[variant]
     logs.configure(level, "json")
+    metrics.configure()
     with bind("127.0.0.1", port) as listener:
-        make(Settings.from_environment({"MAX_WATCHERS_PER_CLIENT": "1000"}), url).run([listener])
+        make(Settings.from_environment({"MAX_WATCHERS_PER_CLIENT": "1000", "API_KEYS": API_KEYS}), url).run([listener])
 
 
 def running(variant: str, port: int, url: str, folder: str) -> AbstractContextManager[str]:
@@ -79,9 +81,10 @@ def running(variant: str, port: int, url: str, folder: str) -> AbstractContextMa
     return http_throughput.running((*python, "--serve", variant, "--port", str(port), "--redis", url), port, folder)
 
 
-def requests_per_second(address: str) -> float:
-    """Return the rate of get requests, measured with `wrk`."""
-    command = ["wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", f"{address}/v1/jobs/j"]
+def requests_per_second(url: str, connections: int = CONNECTIONS) -> float:
+    """Return the rate of get requests to `url`, measured with `wrk`."""
+    headers = [f"-H{name}: {value}" for name, value in AUTHORIZATION.items()]
+    command = ["wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", *headers, url]
     output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     if "Non-2xx" in output:
         raise SystemExit(output)
@@ -110,11 +113,12 @@ def main() -> None:
             for number, variant in enumerate(VARIANTS)
         }
         first = next(iter(addresses.values()))
-        httpx.post(f"{first}/v1/jobs", json={"job_id": "j", "input_params": {"text": "x" * 89}}).raise_for_status()
+        job = {"job_id": "j", "input_params": {"text": "x" * 89}}
+        httpx.post(f"{first}/v1/jobs", json=job, headers=AUTHORIZATION).raise_for_status()
         rounds: dict[str, list[float]] = {variant: [] for variant in VARIANTS}
         for _ in range(ROUNDS):
             for variant, address in addresses.items():
-                rounds[variant].append(requests_per_second(address))
+                rounds[variant].append(requests_per_second(f"{address}/v1/jobs/j"))
     medians = {variant: median(rates) for variant, rates in rounds.items()}
     print(f"get, {CONNECTIONS} connections, {ROUNDS} rounds of {SECONDS} s each, interleaved")
     for variant, rate in medians.items():

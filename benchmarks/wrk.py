@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from benchmarks.fixtures import AUTHORIZATION
+
 _SCRIPT: Final = Path(__file__).with_name("requests.lua")
 
 
@@ -29,7 +31,8 @@ def require_wrk() -> None:
 def run_wrk(address: str, kind: str, first: int, count: int, *, connections: int, seconds: int) -> Sample:
     """Send requests of `kind` (see `requests.lua`) for jobs `bench-N` from `first` on; exit on any error response."""
     command = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "-s", str(_SCRIPT), address, "--"]
-    output = subprocess.run([*command, kind, str(first), str(count)], capture_output=True, text=True, check=True).stdout
+    command += [kind, str(first), str(count), AUTHORIZATION["Authorization"]]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     result = json.loads(output.splitlines()[-1])
     if result["error_responses"] or result["failed"] or not result["requests"]:
         raise SystemExit(f"{address} {kind}: {output}")

@@ -80,6 +80,7 @@ def create_app(
         cache_control=NO_STORE,
         exception_handlers=dashboard.EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
+        return_dto=None,  # else the `dto` of a handler would also convert its response
         cors_config=cors_config(settings.cors_origins),
         openapi_config=openapi_config(api_docs.router(), api_docs.Page()),
         plugins=PLUGINS,

@@ -31,6 +31,9 @@ from service.store.rate_limiter import RateLimiter
 #: Key in the application's state: its `Services`.
 SERVICES: Final = "services"
 
+#: A request; the service uses Litestar's user, auth and state of a request nowhere.
+HttpRequest = Request[Any, Any, Any]
+
 _log = structlog.get_logger(__name__)
 
 
@@ -54,7 +57,7 @@ class Services:
     shutdown: Shutdown
 
 
-def services_of(request: Request[Any, Any, Any]) -> Services:
+def services_of(request: HttpRequest) -> Services:
     """Return the services of the application that handles `request`.
 
     Handlers take them from here. Injection by Litestar (2.25) is costly: it resolves dependencies in a task group.

@@ -85,24 +85,16 @@ MALFORMED_REQUEST: Final = ProblemType(400, "malformed-request", "Malformed HTTP
 REQUEST_TIMEOUT: Final = ProblemType(408, "request-timeout", "Request timeout")
 HEADERS_TOO_LARGE: Final = ProblemType(431, "headers-too-large", "Headers too large")
 
-#: Every problem type, those of domain errors first.
-ALL_PROBLEM_TYPES: Final = tuple(
-    dict.fromkeys(
-        (
-            *PROBLEM_TYPES.values(),
-            *HTTP_PROBLEM_TYPES.values(),
-            *(
-                INTERNAL_ERROR,
-                HOST_NOT_ALLOWED,
-                ORIGIN_NOT_ALLOWED,
-                OVERLOADED,
-                MALFORMED_REQUEST,
-                REQUEST_TIMEOUT,
-                HEADERS_TOO_LARGE,
-            ),
-        )
-    )
+_OWN: Final = (
+    INTERNAL_ERROR,
+    HOST_NOT_ALLOWED,
+    ORIGIN_NOT_ALLOWED,
+    MALFORMED_REQUEST,
+    REQUEST_TIMEOUT,
+    HEADERS_TOO_LARGE,
 )
+#: Every problem type, those of domain errors first.
+ALL_PROBLEM_TYPES: Final = tuple(dict.fromkeys((*PROBLEM_TYPES.values(), *HTTP_PROBLEM_TYPES.values(), *_OWN)))
 _RETRYABLE: Final = (
     *(errors.StoreUnavailable, errors.ResultNotReady, errors.RateLimited),
     *(errors.TooManyWatchers, errors.Overloaded, errors.Draining),

@@ -53,10 +53,10 @@ class RequestContext(Struct):
 
 def context_of(scope: Scope) -> RequestContext:
     """Return the context of a request; a new one if the server created none."""
-    state = scope.setdefault("state", {})
-    context: RequestContext | None = state.get(CONTEXT)
-    if context is None:
-        context = state[CONTEXT] = RequestContext()
+    try:
+        context: RequestContext = scope["state"][CONTEXT]
+    except KeyError:
+        context = scope.setdefault("state", {})[CONTEXT] = RequestContext()
     return context
 
 

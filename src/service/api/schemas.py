@@ -110,8 +110,7 @@ class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     error_message: Annotated[Raw, constraints.documented("Why the attempt failed", ALLOWED)] = EMPTY_RAW
     delay_seconds: (
         Annotated[
-            int,
-            constraints.DELAY_SECONDS.meta("Seconds until the job may be claimed, instead of its retry delay"),
+            int, constraints.DELAY_SECONDS.meta("Seconds until the job may be claimed, instead of its retry delay")
         ]
         | UnsetType
     ) = UNSET

@@ -3,11 +3,9 @@
 import contextlib
 import os
 import signal
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from types import FrameType
 from typing import Final, NoReturn
 
 import click
@@ -21,7 +19,7 @@ from service.cli.options import describe, merge_environment, options
 from service.domain.errors import JobStateError
 from service.embedded import attach_or_start
 from service.observability import logs
-from service.server.signals import end_as_sigint
+from service.server.signals import exit_on_signals
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
 from service.store.client import StoreClient
 from service.store.doctor import RATE, CheckStats, Issue, check
@@ -62,8 +60,7 @@ def doctor(ctx: click.Context, /, repair: bool, rate: float, as_json: bool, **gi
 
     It checks the Redis that `serve` uses in the same environment. An embedded server need not run.
     """
-    signal.signal(signal.SIGTERM, _terminate)
-    end_as_sigint()
+    exit_on_signals(128 + signal.SIGTERM)
     try:
         settings = Settings.from_environment(merge_environment(os.environ, given))
     except SettingsError as error:
@@ -196,8 +193,3 @@ async def _durability(client: StoreClient) -> Durability:
 def _exit_with_error(ctx: click.Context, code: Exit, reason: str) -> NoReturn:
     print_stderr(f"Error: {reason}")
     ctx.exit(code)
-
-
-def _terminate(_: int, __: FrameType | None) -> None:
-    """Exit through every `finally`, so that a server that was started is stopped."""
-    sys.exit(128 + signal.SIGTERM)

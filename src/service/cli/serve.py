@@ -6,7 +6,6 @@ import signal
 import sys
 from collections.abc import Iterator
 from functools import partial
-from types import FrameType
 from typing import Final
 
 import click
@@ -14,9 +13,9 @@ import click
 from service import __version__
 from service.cli.options import describe, merge_environment, options
 from service.embedded import EmbeddedServer, EmbeddedServerError
-from service.observability import logs
+from service.observability import logs, metrics
 from service.server.listener import ListenError, bind, url_of
-from service.server.signals import end_as_sigint
+from service.server.signals import exit_on_signals
 from service.server.supervisor import Supervisor, SupervisorError
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
 
@@ -37,8 +36,7 @@ AUTH_HEADER_EXAMPLE: Final = ' -H "Authorization: Bearer $JOBSTATE_API_KEY"'
 @options(*VARIABLES)
 def serve(**given: str | None) -> None:
     """Serve the REST API. Without REDIS_URL and REDIS_HOST it starts an embedded, durable Redis server."""
-    signal.signal(signal.SIGTERM, _terminate)
-    end_as_sigint()
+    exit_on_signals()
     try:
         settings = Settings.from_environment(merge_environment(os.environ, given))
         logs.configure(settings.log_level, settings.log_format)
@@ -47,6 +45,7 @@ def serve(**given: str | None) -> None:
             if settings.workers == 1:
                 from service.server.server import Server  # here, because a supervisor does not need the application
 
+                metrics.configure()
                 Server(settings, redis_url, started=started).run([listener])
             else:
                 Supervisor(settings, redis_url, started=started).run([listener])
@@ -71,8 +70,3 @@ def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
 def _print_banner(settings: Settings, url: str, location: str) -> None:
     key = AUTH_HEADER_EXAMPLE if settings.api_keys else ""
     click.echo(STARTUP_BANNER.format(version=__version__, url=url, location=location, key=key), nl=False)
-
-
-def _terminate(_: int, __: FrameType | None) -> None:
-    """Exit through every `finally`, so that the embedded server is stopped too."""
-    raise SystemExit(0)

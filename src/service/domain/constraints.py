@@ -6,11 +6,13 @@ import secrets
 import time
 import uuid
 from hashlib import sha256
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, TypeVar
 
 from msgspec import Meta
 
 from service.domain.errors import InvalidValue
+
+T = TypeVar("T")
 
 #: Text without control characters, as a pattern of JSON Schema (ECMA 262).
 _NO_CONTROLS: Final = r"^[^\u0000-\u001f\u007f-\u009f]*$"
@@ -20,119 +22,86 @@ _FORBIDDEN: Final = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 _DECIMAL: Final = re.compile(r"0|[1-9][0-9]{0,15}")
 
 
-class Pattern(NamedTuple):
-    """Text that matches a regular expression, which Python and JSON Schema read alike."""
+class Constraint:
+    """A rule for the value of a field, as text and as keywords of JSON Schema."""
 
-    expression: re.Pattern[str]
-    allowed: str
+    def __init__(self, allowed: str, **json_schema: Any) -> None:
+        """Set both descriptions; subclasses implement `is_valid`."""
+        self.allowed, self.json_schema = allowed, json_schema
 
-    @property
-    def regex(self) -> str:
-        """The expression as a string."""
-        return self.expression.pattern
-
-    @property
-    def json_schema(self) -> dict[str, Any]:
-        """The keywords of JSON Schema for this constraint."""
-        return {"pattern": self.regex}
-
-    def meta(self, description: str) -> Meta:
-        """Return the API documentation of a field with this constraint."""
-        return documented(description, self.allowed, self, **self.json_schema)
-
-    def is_valid(self, value: str) -> bool:
-        """Return whether the whole of `value` matches. Python's `$` alone would allow a trailing newline."""
-        return isinstance(value, str) and self.expression.fullmatch(value) is not None
-
-    def validate(self, field: str, value: str) -> str:
-        """Return `value` if the whole of it matches; raise `InvalidValue` naming `field` otherwise."""
-        if not self.is_valid(value):
-            raise InvalidValue(field, f"{truncated_repr(value)} is not allowed", self.allowed)
-        return value
-
-
-class Range(NamedTuple):
-    """The integers from `minimum` to `maximum`, both included."""
-
-    minimum: int
-    maximum: int
-
-    @property
-    def json_schema(self) -> dict[str, Any]:
-        """The keywords of JSON Schema for this constraint."""
-        return {"minimum": self.minimum, "maximum": self.maximum}
-
-    def meta(self, description: str) -> Meta:
-        """Return the API documentation of a field with this constraint."""
-        return documented(description, self.allowed, self, **self.json_schema)
-
-    @property
-    def allowed(self) -> str:
-        """The range as text."""
-        return f"an integer from {self.minimum} to {self.maximum}"
-
-    def is_valid(self, value: int) -> bool:
-        """Return whether `value` is an integer in the range."""
-        return isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum
-
-    def validate(self, field: str, value: int) -> int:
-        """Return `value` if it is in the range; raise `InvalidValue` naming `field` otherwise."""
-        if not self.is_valid(value):
-            raise InvalidValue(field, f"{value!r} is not allowed", self.allowed)
-        return value
-
-    def parse(self, field: str, text: str) -> int:
-        """Return the integer that `text` has in decimal digits; raise `InvalidValue` naming `field` otherwise."""
-        if _DECIMAL.fullmatch(text) is None:
-            raise InvalidValue(
-                field, f"{truncated_repr(text)} is not allowed", f"{self.allowed}, in plain decimal digits"
-            )
-        return self.validate(field, int(text))
-
-
-class BoundedText(NamedTuple):
-    """Text of 1 to `max_bytes` bytes of UTF-8 without control characters."""
-
-    max_bytes: int
-
-    @property
-    def json_schema(self) -> dict[str, Any]:
-        """The nearest keywords of JSON Schema, which counts characters where this constraint counts bytes."""
-        return {"pattern": _NO_CONTROLS, "min_length": 1, "max_length": self.max_bytes}
-
-    def meta(self, description: str) -> Meta:
-        """Return the API documentation of a field with this constraint."""
-        return documented(description, self.allowed, self, **self.json_schema)
-
-    @property
-    def allowed(self) -> str:
-        """The constraint as text."""
-        return f"1 to {self.max_bytes} bytes of UTF-8 text without control characters"
-
-    def is_valid(self, value: str) -> bool:
+    def is_valid(self, value: Any) -> bool:
         """Return whether `value` is allowed."""
-        if not isinstance(value, str) or not value or _FORBIDDEN.search(value):
-            return False
-        return len(value.encode()) <= self.max_bytes
+        raise NotImplementedError
 
-    def validate(self, field: str, value: str) -> str:
+    def validate(self, field: str, value: T) -> T:
         """Return `value` if it is allowed; raise `InvalidValue` naming `field` otherwise."""
         if not self.is_valid(value):
             raise InvalidValue(field, f"{truncated_repr(value)} is not allowed", self.allowed)
         return value
 
+    def meta(self, description: str) -> Meta:
+        """Return the API documentation of a field with this constraint."""
+        return documented(description, self.allowed, self, **self.json_schema)
 
-Constraint = Pattern | Range | BoundedText
+
+class Pattern(Constraint):
+    """Text that matches a regular expression, which Python and JSON Schema read alike."""
+
+    def __init__(self, regex: str, allowed: str) -> None:
+        """Require a match of the whole text; `allowed` says in words what matches."""
+        super().__init__(allowed, pattern=regex)
+        self.regex, self._expression = regex, re.compile(regex)
+
+    def is_valid(self, value: Any) -> bool:
+        """Return whether the whole of `value` matches. Python's `$` alone would allow a trailing newline."""
+        return isinstance(value, str) and self._expression.fullmatch(value) is not None
+
+
+class Range(Constraint):
+    """The integers from `minimum` to `maximum`, both included."""
+
+    def __init__(self, minimum: int, maximum: int) -> None:
+        """Set the limits."""
+        super().__init__(f"an integer from {minimum} to {maximum}", minimum=minimum, maximum=maximum)
+        self.minimum, self.maximum = minimum, maximum
+
+    def is_valid(self, value: Any) -> bool:
+        """Return whether `value` is an integer in the range."""
+        return isinstance(value, int) and not isinstance(value, bool) and self.minimum <= value <= self.maximum
+
+    def parse(self, field: str, text: str) -> int:
+        """Return the integer that `text` has in decimal digits; raise `InvalidValue` naming `field` otherwise."""
+        if _DECIMAL.fullmatch(text) is None:
+            allowed = f"{self.allowed}, in plain decimal digits"
+            raise InvalidValue(field, f"{truncated_repr(text)} is not allowed", allowed)
+        return self.validate(field, int(text))
+
+
+class BoundedText(Constraint):
+    """Text of 1 to `max_bytes` bytes of UTF-8 without control characters."""
+
+    def __init__(self, max_bytes: int) -> None:
+        """Set the limit. JSON Schema counts characters instead of bytes, so its keywords are only near it."""
+        allowed = f"1 to {max_bytes} bytes of UTF-8 text without control characters"
+        super().__init__(allowed, pattern=_NO_CONTROLS, min_length=1, max_length=max_bytes)
+        self.max_bytes = max_bytes
+
+    def is_valid(self, value: Any) -> bool:
+        """Return whether `value` is allowed."""
+        if not isinstance(value, str) or not value or _FORBIDDEN.search(value):
+            return False
+        return len(value.encode()) <= self.max_bytes
+
 
 JOB_ID: Final = Pattern(
-    re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$"),
+    r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$",
     "1 to 128 characters: letters, digits and . _ ~ -, starting with a letter or digit",
 )
 QUEUE: Final = Pattern(
-    re.compile(r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$"),
+    r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,63}$",
     "1 to 64 characters: letters, digits and . _ ~ -, starting with a letter or digit",
 )
-IDEMPOTENCY_KEY: Final = Pattern(re.compile(r"^[\x21-\x7e]{1,255}$"), "1 to 255 visible ASCII characters")
+IDEMPOTENCY_KEY: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "1 to 255 visible ASCII characters")
 LABEL: Final = BoundedText(128)
 PROGRESS_MESSAGE: Final = BoundedText(1024)
 #: The integers that every JSON parser keeps exactly (RFC 8259, section 6).
@@ -151,9 +120,9 @@ DEFAULT_DRAIN_SECONDS: Final = 3600
 MAX_RUNNING: Final = Range(1, 1_000_000)
 #: How many queues one claim may name.
 CLAIMED_QUEUES: Final = Range(1, 100)
-LEASE_TOKEN: Final = Pattern(re.compile(r"^[\x21-\x7e]{1,255}$"), "the lease token as the claim returned it")
+LEASE_TOKEN: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "the lease token as the claim returned it")
 #: A position in the event stream, as Redis writes it: two 64-bit numbers.
-STREAM_ID: Final = Pattern(re.compile(r"^[0-9]{1,19}-[0-9]{1,19}$"), "the id of an event as received")
+STREAM_ID: Final = Pattern(r"^[0-9]{1,19}-[0-9]{1,19}$", "the id of an event as received")
 PAGE_LIMIT: Final = Range(1, 200)
 DEFAULT_PAGE_LIMIT: Final = 50
 BATCH_SIZE: Final = Range(1, 1000)
@@ -162,9 +131,7 @@ DEFAULT_QUEUE: Final = "default"
 #: The duration of a lease for which the worker requests none.
 DEFAULT_LEASE_SECONDS: Final = 30
 #: The `traceparent` header of W3C Trace Context, version 00 (section 3.2).
-TRACEPARENT: Final = Pattern(
-    re.compile(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$"), "version 00 of W3C Trace Context"
-)
+TRACEPARENT: Final = Pattern(r"^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$", "version 00 of W3C Trace Context")
 
 
 def documented(description: str, allowed: str, constraint: Constraint | None = None, **schema: Any) -> Meta:
@@ -175,7 +142,7 @@ def documented(description: str, allowed: str, constraint: Constraint | None = N
     )
 
 
-def truncated_repr(value: str) -> str:
+def truncated_repr(value: Any) -> str:
     """Return `value` quoted for an error message, truncated to 72 characters."""
     quoted = repr(value)
     return quoted if len(quoted) <= 72 else quoted[:68] + "..." + quoted[-1]

@@ -43,11 +43,11 @@ def configure(level: str, log_format: str | None, **static_fields: int) -> None:
     structlog.configure(
         processors=[*shared, *rendering, _as_bytes],
         # Faster than the standard library by several times.
-        logger_factory=structlog.BytesLoggerFactory(cast(BinaryIO, stream)),
+        logger_factory=lambda name=None: _Logger(stream, name),
         wrapper_class=structlog.make_filtering_bound_logger(level),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(cast(TextIO, stream))
+    handler = _Handler(cast(TextIO, stream))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _drop_color_message],
@@ -60,8 +60,9 @@ def configure(level: str, log_format: str | None, **static_fields: int) -> None:
 class _BufferedStream:
     """A thread-safe stream that writes all lines of one event loop iteration with one system call.
 
-    A write has at most `PIPE_BUF` bytes, so that lines of several processes do not mix. It drops lines that it cannot
-    write, on a full disk or into a closed pipe.
+    Those who write a warning or an error call `write_pending`: a process that is killed must not lose it. A write has
+    at most `PIPE_BUF` bytes, so that lines of several processes do not mix. It drops lines that it cannot write, on a
+    full disk or into a closed pipe.
     """
 
     def __init__(self, file: BinaryIO) -> None:
@@ -76,7 +77,7 @@ class _BufferedStream:
         line = line.encode(errors="backslashreplace") if isinstance(line, str) else line
         with self._lock:
             if self._size + len(line) > select.PIPE_BUF:
-                self._write_pending()
+                self.write_pending()
             self._lines.append(line)
             self._size += len(line)
 
@@ -84,18 +85,46 @@ class _BufferedStream:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._write_pending()
+            self.write_pending()
             return
         if self._loop is not loop:
             self._loop = loop
-            loop.call_soon(self._write_pending)
+            loop.call_soon(self.write_pending)
 
-    def _write_pending(self) -> None:
+    def write_pending(self) -> None:
         with self._lock, contextlib.suppress(OSError, ValueError):  # ValueError: the file is closed
             lines, self._lines, self._size, self._loop = self._lines, [], 0, None
             if lines:
                 self._file.write(b"".join(lines))
                 self._file.flush()
+
+
+class _Logger:
+    """The logger below structlog, which calls the method of a line's level."""
+
+    def __init__(self, stream: _BufferedStream, name: str | None) -> None:
+        self._stream = stream
+        self.name = name
+
+    def info(self, line: bytes) -> None:
+        self._stream.write(line + b"\n")
+        self._stream.flush()
+
+    def error(self, line: bytes) -> None:
+        self._stream.write(line + b"\n")
+        self._stream.write_pending()
+
+    debug = info
+    warning = critical = error
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """The handler of the standard library's loggers."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        super().emit(record)
+        if record.levelno >= logging.WARNING:
+            cast(_BufferedStream, self.stream).write_pending()
 
 
 def _add_standard_fields(static_fields: dict[str, int]) -> Processor:

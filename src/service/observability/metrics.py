@@ -3,6 +3,7 @@
 import os
 import platform
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any, Final
@@ -38,11 +39,8 @@ JOB_CHANGES: Final = ("created", *Status, "progress", "cancel-requested", "lease
 _DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 
 
-disable_created_metrics()  # type: ignore[no-untyped-call] # an extra series for each counter that nothing uses
-
-
 class Metrics:
-    """The metrics of one process, or the sums over all processes after `enable_multiprocess`.
+    """The metrics of one process, or the sums over all processes after `configure` with a directory.
 
     No label has a value that a client chose: routes are templates, and methods are those that a route supports.
     """
@@ -136,31 +134,29 @@ class Metrics:
         return encode(_ScrapeCollector(self._registry, is_up, stats, health)), media_type
 
 
+@dataclass
 class _ScrapeCollector(Collector):
     """The metrics of the process, followed by those that are read from Redis."""
 
-    def __init__(
-        self, registry: CollectorRegistry, is_up: bool, stats: Stats | None, health: StoreHealth | None
-    ) -> None:
-        self._registry = registry
-        self._is_up = is_up
-        self._stats = stats
-        self._health = health
+    registry: CollectorRegistry
+    is_up: bool
+    stats: Stats | None
+    health: StoreHealth | None
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
-        yield from self._registry.collect()
+        yield from self.registry.collect()
         build = {"version": __version__, "python": platform.python_version()}
         yield InfoMetricFamily("jobstate_build", "Version of the service and of Python", build)
-        yield _gauge("jobstate_redis_up", "Whether Redis serves all that the service needs", float(self._is_up))
-        is_known = self._health is not None
-        if self._is_up or is_known:
+        yield _gauge("jobstate_redis_up", "Whether Redis serves all that the service needs", float(self.is_up))
+        is_known = self.health is not None
+        if self.is_up or is_known:
             text = "Whether Redis allows INFO, so that durability and eviction are known"
             yield _gauge("jobstate_redis_durability_known", text, float(is_known))
-        if self._health is not None:
-            yield from _redis_metrics(self._health)
-        if self._stats is not None:
-            yield from _job_metrics(self._stats)
+        if self.health is not None:
+            yield from _redis_metrics(self.health)
+        if self.stats is not None:
+            yield from _job_metrics(self.stats)
 
 
 def _redis_metrics(health: StoreHealth) -> Iterator[Metric]:
@@ -198,13 +194,17 @@ def _gauge(name: str, text: str, value: float | Mapping[Any, float], label: str 
     return family
 
 
-def enable_multiprocess(directory: Path, worker: int) -> None:
-    """Store the metrics of this process in `directory`, so that every process can serve the sums.
+def configure(directory: Path | None = None, worker: int = 0) -> None:
+    """Set what prometheus-client keeps for a whole process. Call it once in each, before the first `Metrics`.
 
-    Call it before the first `Metrics`. A restarted process with the same number continues its counters.
+    With a `directory`, the metrics of this process are stored there, so that every process can serve the sums. A
+    restarted process with the same `worker` number continues its counters.
     """
-    os.environ[_DIRECTORY] = str(directory)
-    values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
+    disable_created_metrics()  # type: ignore[no-untyped-call] # an extra series for each counter that nothing uses
+    if directory is not None:
+        os.environ[_DIRECTORY] = str(directory)
+        # By default a file belongs to a process id, which differs after a restart.
+        values.ValueClass = values.MultiProcessValue(lambda: worker)  # type: ignore[no-untyped-call]
 
 
 def mark_worker_dead(directory: Path, worker: int) -> None:

@@ -1,8 +1,9 @@
 """Signals that terminate a process: all of them shut this one down in order, with its child processes."""
 
 import signal
+from functools import partial
 from types import FrameType
-from typing import Final
+from typing import Any, Final
 
 #: Signals that do not terminate a process, that cannot be handled, or that report a fault of the process itself.
 _UNHANDLED: Final = {
@@ -13,6 +14,12 @@ _UNHANDLED: Final = {
 }
 
 
+def exit_on_signals(sigterm_code: int = 0) -> None:
+    """Exit through every `finally` on a signal that would terminate the process; on SIGTERM with this exit code."""
+    signal.signal(signal.SIGTERM, partial(_exit, sigterm_code))
+    end_as_sigint()
+
+
 def end_as_sigint() -> None:
     """Make every signal whose default action terminates the process act like SIGINT.
 
@@ -21,6 +28,10 @@ def end_as_sigint() -> None:
     for number in signal.valid_signals() - _UNHANDLED:
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _interrupt)
+
+
+def _exit(code: int, *_: Any) -> None:
+    raise SystemExit(code)
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:

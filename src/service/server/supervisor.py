@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from service.observability import logs, metrics
-from service.server.signals import end_as_sigint
+from service.server.signals import exit_on_signals
 from service.settings import Settings
 
 #: Seconds before a process that exited is restarted. The pause doubles with each exit, up to `MAX_BACKOFF`.
@@ -164,15 +164,10 @@ def worker_main(
     ready: Connection,
 ) -> None:
     """Run one of several processes. This is the entry point of a spawned process."""
-    signal.signal(signal.SIGTERM, _raise_system_exit)
-    end_as_sigint()
+    exit_on_signals()
     logs.configure(settings.log_level, settings.log_format, worker=worker)
-    metrics.enable_multiprocess(metrics_dir, worker)
+    metrics.configure(metrics_dir, worker)
     with contextlib.suppress(KeyboardInterrupt):
         from service.server.server import Server  # here, because the supervisor does not need the application
 
         Server(settings, redis_url, started=lambda: ready.send_bytes(b"!")).run(listeners)
-
-
-def _raise_system_exit(*_: Any) -> None:
-    raise SystemExit(0)

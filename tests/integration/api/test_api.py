@@ -70,6 +70,21 @@ def test_a_job_from_creation_to_deletion(api: httpx.Client) -> None:
     problem(api.get(f"/v1/jobs/{job_id}"), 404, "job-not-found")
 
 
+def test_an_existing_job_and_an_unknown_one_are_read_once(api: httpx.Client, redis_url: str) -> None:
+    create(api, job_id="j")
+    with sync_redis.Redis.from_url(redis_url) as redis:
+
+        def reads() -> int:
+            return int(redis.info("commandstats")["cmdstat_hgetall"]["calls"])
+
+        api.get("/v1/jobs/j").raise_for_status()
+        before = reads()
+        problem(api.get("/v1/jobs/none"), 404, "job-not-found")
+        assert reads() - before == 1
+        api.get("/v1/jobs/j").raise_for_status()
+        assert reads() - before == 2
+
+
 def test_absent_fields_are_left_out_and_null_is_kept(api: httpx.Client) -> None:
     create(api, job_id="j", input_params=None)
     change(api, "j", "running")

@@ -50,6 +50,12 @@ def samples(api: httpx.Client) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
+def test_no_counter_has_a_second_series_with_its_creation_time(api: httpx.Client) -> None:
+    names = {name for name, _ in samples(api)}
+    assert "jobstate_job_changes_total" in names
+    assert not [name for name in names if name.endswith("_created")]
+
+
 def test_a_request_has_one_access_line(api: httpx.Client, shared_service: Service) -> None:
     response = api.post("/v1/jobs", json={"job_id": "j", "input_params": 1}, headers={"X-Correlation-ID": "access-1"})
     assert response.headers["x-correlation-id"] == "access-1"

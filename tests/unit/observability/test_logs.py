@@ -174,9 +174,8 @@ def test_a_line_that_cannot_be_written_raises_nothing(monkeypatch: pytest.Monkey
             full.close()
 
 
-async def test_lines_of_one_event_loop_iteration_are_written_together_and_in_order(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def record_writes(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """Return the list of the writes to standard error from now on."""
     written: list[bytes] = []
 
     class File:
@@ -192,19 +191,39 @@ async def test_lines_of_one_event_loop_iteration_are_written_together_and_in_ord
             return False
 
     monkeypatch.setattr("sys.stderr", Standard())
+    return written
+
+
+async def test_lines_of_one_event_loop_iteration_are_written_together_and_in_order(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    writes = record_writes(monkeypatch)
     logs.configure("info", "json")
     for number in range(3):
         structlog.get_logger("service").info(f"{number}")
     logging.getLogger("library").info("3")
-    assert written == []
+    assert writes == []
     await asyncio.sleep(0)
-    [batch] = written
+    [batch] = writes
     assert [json.loads(line)["event"] for line in batch.splitlines()] == ["0", "1", "2", "3"]
 
     for _ in range(3):
         structlog.get_logger("service").info("x" * (select.PIPE_BUF // 2))
     await asyncio.sleep(0)
-    assert [len(data) <= select.PIPE_BUF for data in written[1:]] == [True] * 3
+    assert [len(data) <= select.PIPE_BUF for data in writes[1:]] == [True] * 3
 
     await asyncio.to_thread(structlog.get_logger("service").info, "of a thread")
-    assert b"of a thread" in written[-1]
+    assert b"of a thread" in writes[-1]
+
+
+@pytest.mark.parametrize("level", ["warning", "error", "exception", "critical"])
+@pytest.mark.parametrize("logger", ["the service", "a library"])
+async def test_a_warning_or_an_error_is_written_at_once_with_the_lines_before_it(
+    monkeypatch: pytest.MonkeyPatch, logger: str, level: str
+) -> None:
+    writes = record_writes(monkeypatch)
+    logs.configure("info", "json")
+    structlog.get_logger("service").info("before")
+    own = structlog.get_logger("service") if logger == "the service" else logging.getLogger("library")
+    getattr(own, level)("urgent")
+    assert [json.loads(line)["event"] for line in b"".join(writes).splitlines()] == ["before", "urgent"]

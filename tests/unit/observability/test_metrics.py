@@ -111,7 +111,7 @@ import sys
 from pathlib import Path
 from service.observability import metrics
 folder, worker, work = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-metrics.enable_multiprocess(folder, worker)
+metrics.configure(folder, worker)
 here = metrics.Metrics()
 here.set_pool_size(64)
 if work == "count":

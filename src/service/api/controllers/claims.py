@@ -2,39 +2,25 @@
 
 import contextlib
 from collections.abc import Awaitable
-from typing import Any, Final
+from typing import Final
 
 import structlog
-from litestar import Controller, Request, Response, post
+from litestar import Controller, Response, post
 from litestar.params import JSONBody
 
 from service.api.auth import requires
 from service.api.long_poll import on_disconnect
 from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples as examples
-from service.api.openapi.operations import (
-    BODY_ERRORS,
-    DELETE_ERRORS,
-    WRITE_ERRORS,
-    SuccessResponse,
-    operation_docs,
-    problems,
-)
+from service.api.openapi import operations as docs
 from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken
 from service.api.request_bodies import StructDTO
 from service.api.responses import HEADERS, StructResponse, job_response
-from service.api.schemas import (
-    ClaimJob,
-    HeartbeatJob,
-    ReleaseJob,
-    progress_of,
-    raw_or_none,
-    unset_to_none,
-)
+from service.api.schemas import ClaimJob, HeartbeatJob, ReleaseJob, progress_of, raw_or_none, unset_to_none
 from service.domain import constraints, errors
 from service.domain.api_keys import Scope
 from service.domain.jobs import Claim, HeartbeatResult, Job
-from service.services import services_of
+from service.services import HttpRequest, services_of
 from service.store.events.claim_waiter import PendingClaim
 from service.store.leases import LeaseManager
 
@@ -56,23 +42,19 @@ class ClaimController(Controller):
         **requires(Scope.WORK),
         status_code=200,
         dto=StructDTO[ClaimJob],
-        return_dto=None,
-        **operation_docs(
+        **docs.operation_docs(
             {
-                200: SuccessResponse("The job and its lease.", examples={"claim": examples.CLAIM}),
-                204: SuccessResponse("No job in these queues is ready."),
+                200: docs.SuccessResponse("The job and its lease.", examples={"claim": examples.CLAIM}),
+                204: docs.SuccessResponse("No job in these queues is ready."),
             },
-            *WRITE_ERRORS,
-            *BODY_ERRORS,
-            *problems(errors.IdempotencyKeyReused, errors.Draining),
+            *docs.WRITE_ERRORS,
+            *docs.BODY_ERRORS,
+            *docs.problems(errors.IdempotencyKeyReused, errors.Draining),
             requests=examples.CLAIM_JOB,
         ),
     )
     async def claim_job(
-        self,
-        request: Request[Any, Any, Any],
-        data: JSONBody[ClaimJob],
-        idempotency_key: IdempotencyKey = None,
+        self, request: HttpRequest, data: JSONBody[ClaimJob], idempotency_key: IdempotencyKey = None
     ) -> Response[Claim]:
         """Claim the oldest job that is ready in the queues. Send its lease's token as `Lease-Token` with each change.
 
@@ -107,33 +89,29 @@ class ClaimController(Controller):
         **requires(Scope.WORK),
         status_code=200,
         dto=StructDTO[HeartbeatJob],
-        return_dto=None,
-        **operation_docs(
+        **docs.operation_docs(
             {
-                200: SuccessResponse(
+                200: docs.SuccessResponse(
                     "When the lease expires, and whether to stop.", examples={"continue": examples.HEARTBEAT}
                 )
             },
-            *DELETE_ERRORS,
-            *BODY_ERRORS,
-            *problems(errors.JobNotFound, errors.LeaseLost),
+            *docs.DELETE_ERRORS,
+            *docs.BODY_ERRORS,
+            *docs.problems(errors.JobNotFound, errors.LeaseLost),
             requests=examples.SEND_HEARTBEAT,
             body_required=False,
         ),
     )
     async def heartbeat_job(
         self,
-        request: Request[Any, Any, Any],
+        request: HttpRequest,
         job_id: JobIdInPath,
         data: JSONBody[HeartbeatJob] = NO_PROGRESS,
         lease_token: LeaseToken = None,
     ) -> Response[HeartbeatResult]:
         """Extend the lease and report progress. The worker should stop if `cancel_requested` is true."""
         result = await services_of(request).leases.heartbeat(
-            job_id,
-            lease_token,
-            lease_seconds=unset_to_none(data.lease_seconds),
-            progress=progress_of(data.progress),
+            job_id, lease_token, lease_seconds=unset_to_none(data.lease_seconds), progress=progress_of(data.progress)
         )
         return StructResponse(result)
 
@@ -144,23 +122,22 @@ class ClaimController(Controller):
         **requires(Scope.WORK),
         status_code=200,
         dto=StructDTO[ReleaseJob],
-        return_dto=None,
-        **operation_docs(
+        **docs.operation_docs(
             {
-                200: SuccessResponse(
+                200: docs.SuccessResponse(
                     "The job: pending again, failed or cancelled.", HEADERS, {"pending": examples.RELEASED}
                 )
             },
-            *WRITE_ERRORS,
-            *BODY_ERRORS,
-            *problems(errors.JobNotFound, errors.LeaseLost, errors.NotLeased, errors.IdempotencyKeyReused),
+            *docs.WRITE_ERRORS,
+            *docs.BODY_ERRORS,
+            *docs.problems(errors.JobNotFound, errors.LeaseLost, errors.NotLeased, errors.IdempotencyKeyReused),
             requests=examples.RELEASE_JOB,
             body_required=False,
         ),
     )
     async def release_job(
         self,
-        request: Request[Any, Any, Any],
+        request: HttpRequest,
         job_id: JobIdInPath,
         data: JSONBody[ReleaseJob] = NO_ERROR,
         idempotency_key: IdempotencyKey = None,

@@ -1,8 +1,8 @@
 """The drain over HTTP: start one, read its status, stop it."""
 
-from typing import Any, Final
+from typing import Final
 
-from litestar import Controller, Request, delete, get, post
+from litestar import Controller, delete, get, post
 from litestar.params import JSONBody
 
 from service.api.auth import requires
@@ -13,7 +13,7 @@ from service.api.schemas import StartDrain
 from service.domain import constraints
 from service.domain.api_keys import Scope
 from service.domain.jobs import DrainStatus
-from service.services import services_of
+from service.services import HttpRequest, services_of
 
 #: The body of a request that sends none.
 DEFAULT_DRAIN: Final = StartDrain()
@@ -32,7 +32,6 @@ class DrainController(Controller):
         **requires(Scope.ADMIN),
         status_code=200,
         dto=StructDTO[StartDrain],
-        return_dto=None,
         **operation_docs(
             {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})},
             *DELETE_ERRORS,
@@ -41,9 +40,7 @@ class DrainController(Controller):
             body_required=False,
         ),
     )
-    async def start_drain(
-        self, request: Request[Any, Any, Any], data: JSONBody[StartDrain] = DEFAULT_DRAIN
-    ) -> DrainStatus:
+    async def start_drain(self, request: HttpRequest, data: JSONBody[StartDrain] = DEFAULT_DRAIN) -> DrainStatus:
         """Create and claim no jobs for `seconds`, in all replicas. Running jobs continue."""
         constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
         return await services_of(request).queues.start_drain(data.seconds)
@@ -57,7 +54,7 @@ class DrainController(Controller):
             {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
         ),
     )
-    async def get_drain(self, request: Request[Any, Any, Any]) -> DrainStatus:
+    async def get_drain(self, request: HttpRequest) -> DrainStatus:
         """Return whether a drain is on, which jobs still run, and whether it is safe to stop."""
         return await services_of(request).queues.get_drain()
 
@@ -71,6 +68,6 @@ class DrainController(Controller):
             {200: SuccessResponse("The status of the drain.", examples={"stopped": examples.NO_DRAIN})}, *DELETE_ERRORS
         ),
     )
-    async def stop_drain(self, request: Request[Any, Any, Any]) -> DrainStatus:
+    async def stop_drain(self, request: HttpRequest) -> DrainStatus:
         """Create and claim jobs again."""
         return await services_of(request).queues.end_drain()

@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator
 from typing import Annotated, Any, Final
 
-from litestar import Controller, Request, Response, get
+from litestar import Controller, Response, get
 from litestar.datastructures import CacheControlHeader
 from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
@@ -19,7 +19,7 @@ from service.domain import constraints, errors, validation
 from service.domain.api_keys import Scope
 from service.domain.jobs import JobFilter
 from service.domain.timestamps import parse_timestamp
-from service.services import services_of
+from service.services import HttpRequest, services_of
 
 #: Caches must not store a stream, and proxies must not buffer it (`X-Accel-Buffering` is for nginx).
 _NO_STORE: Final = CacheControlHeader(no_store=True, no_transform=True)
@@ -75,10 +75,7 @@ class EventController(Controller):
         ),
     )
     async def stream_job_events(
-        self,
-        request: Request[Any, Any, Any],
-        job_id: JobIdInPath,
-        last_event_id: JobEventId = None,
+        self, request: HttpRequest, job_id: JobIdInPath, last_event_id: JobEventId = None
     ) -> Response[Any]:
         """Stream the job's record after each change, until the job is finished.
 
@@ -114,7 +111,7 @@ class EventController(Controller):
     )
     async def stream_events(
         self,
-        request: Request[Any, Any, Any],
+        request: HttpRequest,
         status: StatusFilter = None,
         queue: QueueFilter = None,
         slate_id: SlateFilter = None,

@@ -2,9 +2,9 @@
 
 import asyncio
 import contextlib
-from typing import Annotated, Any
+from typing import Annotated
 
-from litestar import Controller, Request, Response, delete, get, patch, post
+from litestar import Controller, Response, delete, get, patch, post
 from litestar.params import HeaderParameter, JSONBody
 from msgspec import Raw
 
@@ -13,36 +13,20 @@ from service.api.etags import ETAG_LIST_PATTERN, etag_matches, parse_if_match
 from service.api.long_poll import on_disconnect, parse_prefer_wait
 from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples as examples
-from service.api.openapi.operations import (
-    BODY_ERRORS,
-    DELETE_ERRORS,
-    ETAG,
-    PREFERENCE_APPLIED,
-    READ_ERRORS,
-    WRITE_ERRORS,
-    SuccessResponse,
-    operation_docs,
-    problems,
-)
+from service.api.openapi import operations as docs
 from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken, integer_parameter
 from service.api.problems import RETRY_AFTER
 from service.api.request_bodies import StructDTO, decode
 from service.api.request_checks import JSON
 from service.api.responses import HEADERS, StructResponse, job_headers, job_response
-from service.api.schemas import (
-    CancelJob,
-    UpdateJob,
-    progress_of,
-    raw_or_none,
-    unset_to_none,
-)
+from service.api.schemas import CancelJob, UpdateJob, progress_of, raw_or_none, unset_to_none
 from service.domain import constraints, errors
 from service.domain.api_keys import Scope
 from service.domain.errors import JobNotFound
 from service.domain.events import Event
 from service.domain.jobs import History, Job
 from service.domain.states import Status
-from service.services import services_of
+from service.services import HttpRequest, services_of
 from service.store.deadlines import new_budget
 
 IfMatch = Annotated[
@@ -82,22 +66,22 @@ class JobController(Controller):
         operation_id="getJob",
         summary="Get a job",
         **requires(Scope.READ),
-        **operation_docs(
+        **docs.operation_docs(
             {
-                200: SuccessResponse(
+                200: docs.SuccessResponse(
                     "The job.",
-                    (*HEADERS, PREFERENCE_APPLIED),
+                    (*HEADERS, docs.PREFERENCE_APPLIED),
                     {"pending": examples.PENDING, "running": examples.RUNNING, "completed": examples.COMPLETED},
                 ),
-                304: SuccessResponse("The ETag is one of `If-None-Match`.", (*HEADERS, PREFERENCE_APPLIED)),
+                304: docs.SuccessResponse("The ETag is one of `If-None-Match`.", (*HEADERS, docs.PREFERENCE_APPLIED)),
             },
-            *READ_ERRORS,
-            *problems(errors.JobNotFound, errors.TooManyWatchers, errors.Draining),
+            *docs.READ_ERRORS,
+            *docs.problems(errors.JobNotFound, errors.TooManyWatchers, errors.Draining),
         ),
     )
     async def get_job(
         self,
-        request: Request[Any, Any, Any],
+        request: HttpRequest,
         job_id: JobIdInPath,
         wait: Wait = None,
         prefer: Prefer = None,
@@ -115,7 +99,7 @@ class JobController(Controller):
         job = await services_of(request).jobs.get_job(job_id)
         if job is None:
             raise JobNotFound(job_id)
-        applied = {} if preferred is None else {PREFERENCE_APPLIED: f"wait={preferred}"}
+        applied = {} if preferred is None else {docs.PREFERENCE_APPLIED: f"wait={preferred}"}
         if etag_matches(job, if_none_match):
             return Response(None, status_code=304, headers=job_headers(job) | applied)  # type: ignore[arg-type]
         return StructResponse(job, headers=job_headers(job) | applied)
@@ -125,18 +109,18 @@ class JobController(Controller):
         operation_id="getJobResult",
         summary="Get a job's result",
         **requires(Scope.READ),
-        **operation_docs(
+        **docs.operation_docs(
             {
-                200: SuccessResponse("The result, any JSON.", (ETAG,), {"lineups": examples.RESULT}),
-                204: SuccessResponse("The job completed without a result.", (ETAG,)),
-                304: SuccessResponse("The ETag is one of `If-None-Match`.", (ETAG,)),
+                200: docs.SuccessResponse("The result, any JSON.", (docs.ETAG,), {"lineups": examples.RESULT}),
+                204: docs.SuccessResponse("The job completed without a result.", (docs.ETAG,)),
+                304: docs.SuccessResponse("The ETag is one of `If-None-Match`.", (docs.ETAG,)),
             },
-            *READ_ERRORS,
-            *problems(errors.JobNotFound, errors.ResultNotReady, errors.JobFailed, errors.JobCancelled),
+            *docs.READ_ERRORS,
+            *docs.problems(errors.JobNotFound, errors.ResultNotReady, errors.JobFailed, errors.JobCancelled),
         ),
     )
     async def get_job_result(
-        self, request: Request[Any, Any, Any], job_id: JobIdInPath, if_none_match: IfNoneMatch = None
+        self, request: HttpRequest, job_id: JobIdInPath, if_none_match: IfNoneMatch = None
     ) -> Response[Raw]:
         """Return the job's result as the worker sent it, or 204 if the job completed without one."""
         job = await services_of(request).jobs.get_result(job_id)
@@ -151,13 +135,13 @@ class JobController(Controller):
         operation_id="getJobHistory",
         summary="Get a job's history",
         **requires(Scope.READ),
-        **operation_docs(
-            {200: SuccessResponse("The history.", examples={"completed": examples.HISTORY})},
-            *READ_ERRORS,
-            *problems(errors.JobNotFound),
+        **docs.operation_docs(
+            {200: docs.SuccessResponse("The history.", examples={"completed": examples.HISTORY})},
+            *docs.READ_ERRORS,
+            *docs.problems(errors.JobNotFound),
         ),
     )
-    async def get_job_history(self, request: Request[Any, Any, Any], job_id: JobIdInPath) -> History:
+    async def get_job_history(self, request: HttpRequest, job_id: JobIdInPath) -> History:
         """Return the job's changes, oldest first: creation, claims, releases, cancellation request, final status."""
         history = await services_of(request).jobs.get_history(job_id)
         if history is None:
@@ -170,23 +154,22 @@ class JobController(Controller):
         summary="Update a job",
         **requires(Scope.WRITE, lease_holder=Scope.WORK),
         dto=StructDTO[UpdateJob],
-        return_dto=None,
-        **operation_docs(
+        **docs.operation_docs(
             {
-                200: SuccessResponse(
+                200: docs.SuccessResponse(
                     "The updated job.", HEADERS, {"running": examples.RUNNING, "completed": examples.COMPLETED}
                 )
             },
-            *WRITE_ERRORS,
-            *BODY_ERRORS,
-            *problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
-            *problems(errors.PreconditionFailed, errors.IdempotencyKeyReused),
+            *docs.WRITE_ERRORS,
+            *docs.BODY_ERRORS,
+            *docs.problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
+            *docs.problems(errors.PreconditionFailed, errors.IdempotencyKeyReused),
             requests=examples.CHANGE,
         ),
     )
     async def update_job(
         self,
-        request: Request[Any, Any, Any],
+        request: HttpRequest,
         job_id: JobIdInPath,
         data: JSONBody[UpdateJob],
         idempotency_key: IdempotencyKey = None,
@@ -218,23 +201,21 @@ class JobController(Controller):
         summary="Cancel a job",
         **requires(Scope.WRITE),
         status_code=200,
-        **operation_docs(
+        **docs.operation_docs(
             {
-                200: SuccessResponse("The cancelled job.", HEADERS, {"cancelled": examples.CANCELLED}),
-                202: SuccessResponse(
-                    "The worker is asked to stop.",
-                    HEADERS,
-                    {"requested": examples.CANCEL_REQUESTED},
+                200: docs.SuccessResponse("The cancelled job.", HEADERS, {"cancelled": examples.CANCELLED}),
+                202: docs.SuccessResponse(
+                    "The worker is asked to stop.", HEADERS, {"requested": examples.CANCEL_REQUESTED}
                 ),
             },
-            *WRITE_ERRORS,
-            *problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
-            *problems(errors.PreconditionFailed, errors.IdempotencyKeyReused, 413, 415),
+            *docs.WRITE_ERRORS,
+            *docs.problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
+            *docs.problems(errors.PreconditionFailed, errors.IdempotencyKeyReused, 413, 415),
         ),
     )
     async def cancel_job(
         self,
-        request: Request[Any, Any, Any],
+        request: HttpRequest,
         job_id: JobIdInPath,
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
@@ -253,15 +234,15 @@ class JobController(Controller):
         operation_id="deleteJob",
         summary="Delete a job",
         **requires(Scope.WRITE),
-        **operation_docs(
-            {204: SuccessResponse("The job is deleted.")},
-            *DELETE_ERRORS,
-            *problems(errors.JobNotFound, errors.JobNotFinal, errors.PreconditionFailed),
+        **docs.operation_docs(
+            {204: docs.SuccessResponse("The job is deleted.")},
+            *docs.DELETE_ERRORS,
+            *docs.problems(errors.JobNotFound, errors.JobNotFinal, errors.PreconditionFailed),
         ),
     )
     async def delete_job(
         self,
-        request: Request[Any, Any, Any],
+        request: HttpRequest,
         job_id: JobIdInPath,
         idempotency_key: IdempotencyKey = None,
         if_match: IfMatch = None,
@@ -271,9 +252,7 @@ class JobController(Controller):
         await services_of(request).jobs.delete_job(job_id, change_id=idempotency_key, if_match=versions)
 
 
-async def _wait_for_change(
-    request: Request[Any, Any, Any], job_id: str, seconds: int, if_none_match: str | None
-) -> None:
+async def _wait_for_change(request: HttpRequest, job_id: str, seconds: int, if_none_match: str | None) -> None:
     """Return when the job changes, when it is finished, or after `seconds`."""
     services = services_of(request)
     if services.shutdown.has_begun:  # an immediate response would make the client poll again at once

@@ -1,9 +1,9 @@
 """Jobs over HTTP: create one, list them, get many, count them."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import structlog
-from litestar import Controller, Request, Response, get, post
+from litestar import Controller, Response, get, post
 from litestar.params import JSONBody, QueryParameter
 from msgspec import structs
 
@@ -11,17 +11,7 @@ from service.api import cursors
 from service.api.auth import requires
 from service.api.etags import etag
 from service.api.openapi import examples as examples
-from service.api.openapi.operations import (
-    BODY_ERRORS,
-    ETAG,
-    IDEMPOTENCY_REPLAYED,
-    LOCATION,
-    READ_ERRORS,
-    WRITE_ERRORS,
-    SuccessResponse,
-    operation_docs,
-    problems,
-)
+from service.api.openapi import operations as docs
 from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, integer_parameter
 from service.api.request_bodies import StructDTO
 from service.api.request_context import address, correlation_id
@@ -31,7 +21,7 @@ from service.domain import constraints, errors, validation
 from service.domain.api_keys import Scope
 from service.domain.errors import IdempotencyKeyReused, JobExists
 from service.domain.jobs import CreateResult, Job, JobBatch, JobFilter, Stats
-from service.services import services_of
+from service.services import HttpRequest, services_of
 from service.store.jobs import OPTIONAL_FIELDS
 
 _OPTIONAL_FIELD: Final = rf"(?:{'|'.join(OPTIONAL_FIELDS)})"
@@ -69,27 +59,23 @@ class JobsController(Controller):
         summary="Create a job",
         **requires(Scope.WRITE),
         dto=StructDTO[CreateJob],
-        return_dto=None,
-        **operation_docs(
+        **docs.operation_docs(
             {
-                201: SuccessResponse(
+                201: docs.SuccessResponse(
                     "The job, new or created by an equal request before.",
-                    (ETAG, LOCATION, IDEMPOTENCY_REPLAYED),
+                    (docs.ETAG, docs.LOCATION, docs.IDEMPOTENCY_REPLAYED),
                     {"pending": examples.PENDING},
                     ("getJob", "getJobResult", "updateJob", "cancelJob", "deleteJob"),
                 )
             },
-            *WRITE_ERRORS,
-            *BODY_ERRORS,
-            *problems(errors.JobExists, errors.IdempotencyKeyReused, errors.Draining),
+            *docs.WRITE_ERRORS,
+            *docs.BODY_ERRORS,
+            *docs.problems(errors.JobExists, errors.IdempotencyKeyReused, errors.Draining),
             requests=examples.CREATE,
         ),
     )
     async def create_job(
-        self,
-        request: Request[Any, Any, Any],
-        data: JSONBody[CreateJob],
-        idempotency_key: IdempotencyKey = None,
+        self, request: HttpRequest, data: JSONBody[CreateJob], idempotency_key: IdempotencyKey = None
     ) -> Response[Job]:
         """Create a pending job.
 
@@ -108,13 +94,14 @@ class JobsController(Controller):
         operation_id="listJobs",
         summary="List jobs",
         **requires(Scope.READ),
-        **operation_docs(
-            {200: SuccessResponse("A page of jobs.", examples={"page": JobList([examples.LISTED])})}, *READ_ERRORS
+        **docs.operation_docs(
+            {200: docs.SuccessResponse("A page of jobs.", examples={"page": JobList([examples.LISTED])})},
+            *docs.READ_ERRORS,
         ),
     )
     async def list_jobs(
         self,
-        request: Request[Any, Any, Any],
+        request: HttpRequest,
         status: StatusFilter = None,
         queue: QueueFilter = None,
         slate_id: SlateFilter = None,
@@ -147,15 +134,14 @@ class JobsController(Controller):
         **requires(Scope.READ),
         status_code=200,
         dto=StructDTO[BatchGet],
-        return_dto=None,
-        **operation_docs(
-            {200: SuccessResponse("The jobs, and the ids without a job.", examples={"one found": examples.BATCH})},
-            *READ_ERRORS,
-            *BODY_ERRORS,
+        **docs.operation_docs(
+            {200: docs.SuccessResponse("The jobs, and the ids without a job.", examples={"one found": examples.BATCH})},
+            *docs.READ_ERRORS,
+            *docs.BODY_ERRORS,
             requests=examples.BATCH_GET,
         ),
     )
-    async def batch_get_jobs(self, request: Request[Any, Any, Any], data: JSONBody[BatchGet]) -> JobBatch:
+    async def batch_get_jobs(self, request: HttpRequest, data: JSONBody[BatchGet]) -> JobBatch:
         """Return jobs by their ids, each once and in the order of the request, and the ids without a job."""
         return await services_of(request).jobs.get_jobs(data.job_ids)
 
@@ -164,14 +150,16 @@ class JobsController(Controller):
         operation_id="getStats",
         summary="Count jobs",
         **requires(Scope.READ),
-        **operation_docs({200: SuccessResponse("The counts.", examples={"counts": examples.STATS})}, *READ_ERRORS),
+        **docs.operation_docs(
+            {200: docs.SuccessResponse("The counts.", examples={"counts": examples.STATS})}, *docs.READ_ERRORS
+        ),
     )
-    async def get_stats(self, request: Request[Any, Any, Any]) -> Stats:
+    async def get_stats(self, request: HttpRequest) -> Stats:
         """Return the current number of jobs by status and by queue. The counts are exact."""
         return await services_of(request).jobs.get_stats()
 
 
-async def _create(request: Request[Any, Any, Any], data: CreateJob, key: str | None) -> CreateResult:
+async def _create(request: HttpRequest, data: CreateJob, key: str | None) -> CreateResult:
     """Create a job under the client's id, else under the id of its idempotency key, else under a new one."""
     fields = structs.asdict(data)
     client_id = unset_to_none(fields.pop("job_id"))
@@ -189,7 +177,7 @@ async def _create(request: Request[Any, Any, Any], data: CreateJob, key: str | N
         raise
 
 
-def _traceparent(request: Request[Any, Any, Any]) -> str | None:
+def _traceparent(request: HttpRequest) -> str | None:
     """Return the trace context of the client; W3C Trace Context has an invalid one ignored."""
     sent = request.headers.getall("traceparent", [])
     return sent[0] if len(sent) == 1 and constraints.TRACEPARENT.is_valid(sent[0]) else None

@@ -1,26 +1,20 @@
 """Queues over HTTP: list them, pause one, limit how many of its jobs run."""
 
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
-from litestar import Controller, Request, get, put
+from litestar import Controller, get, put
 from litestar.openapi.spec import Example
 from litestar.params import JSONBody, PathParameter
 
 from service.api.auth import requires
 from service.api.openapi import examples as examples
-from service.api.openapi.operations import (
-    BODY_ERRORS,
-    READ_ERRORS,
-    WRITE_ERRORS,
-    SuccessResponse,
-    operation_docs,
-)
+from service.api.openapi import operations as docs
 from service.api.request_bodies import StructDTO
 from service.api.schemas import ConfigureQueue, QueueList
 from service.domain import constraints
 from service.domain.api_keys import Scope
 from service.domain.jobs import Queue
-from service.services import services_of
+from service.services import HttpRequest, services_of
 
 #: The body of a request that sends none.
 NO_SETTINGS: Final = ConfigureQueue()
@@ -45,11 +39,11 @@ class QueueController(Controller):
         operation_id="listQueues",
         summary="List queues",
         **requires(Scope.READ),
-        **operation_docs(
-            {200: SuccessResponse("The queues.", examples={"one": QueueList([examples.QUEUE])})}, *READ_ERRORS
+        **docs.operation_docs(
+            {200: docs.SuccessResponse("The queues.", examples={"one": QueueList([examples.QUEUE])})}, *docs.READ_ERRORS
         ),
     )
-    async def list_queues(self, request: Request[Any, Any, Any]) -> QueueList:
+    async def list_queues(self, request: HttpRequest) -> QueueList:
         """Return the queues that have jobs or settings, sorted by name."""
         return QueueList(await services_of(request).queues.get_queues())
 
@@ -59,20 +53,16 @@ class QueueController(Controller):
         summary="Configure a queue",
         **requires(Scope.ADMIN),
         dto=StructDTO[ConfigureQueue],
-        return_dto=None,
-        **operation_docs(
-            {200: SuccessResponse("The queue.", examples={"limited": examples.QUEUE})},
-            *WRITE_ERRORS,
-            *BODY_ERRORS,
+        **docs.operation_docs(
+            {200: docs.SuccessResponse("The queue.", examples={"limited": examples.QUEUE})},
+            *docs.WRITE_ERRORS,
+            *docs.BODY_ERRORS,
             requests=examples.CONFIGURE_QUEUE,
             body_required=False,
         ),
     )
     async def configure_queue(
-        self,
-        request: Request[Any, Any, Any],
-        queue: QueueInPath,
-        data: JSONBody[ConfigureQueue] = NO_SETTINGS,
+        self, request: HttpRequest, queue: QueueInPath, data: JSONBody[ConfigureQueue] = NO_SETTINGS
     ) -> Queue:
         """Pause or resume a queue, or limit how many of its jobs run concurrently.
 

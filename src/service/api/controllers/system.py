@@ -2,10 +2,10 @@
 
 import asyncio
 from collections.abc import Awaitable
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 import structlog
-from litestar import Controller, Request, Response, get
+from litestar import Controller, Response, get
 
 from service import __version__
 from service.api.auth import PUBLIC, requires
@@ -17,7 +17,7 @@ from service.api.schemas import Health
 from service.domain import errors
 from service.domain.api_keys import Scope
 from service.domain.errors import JobStateError
-from service.services import services_of
+from service.services import HttpRequest, services_of
 
 T = TypeVar("T")
 
@@ -55,7 +55,7 @@ class SystemController(Controller):
             *problems(errors.Draining),
         ),
     )
-    async def get_readiness(self, request: Request[Any, Any, Any]) -> Health:
+    async def get_readiness(self, request: HttpRequest) -> Health:
         """Return 200 while Redis accepts writes and the process is not stopping, else 503 with the reason."""
         services = services_of(request)
         if services.shutdown.has_begun:
@@ -81,7 +81,7 @@ class SystemController(Controller):
             *AUTH_ERRORS,
         ),
     )
-    async def get_metrics(self, request: Request[Any, Any, Any]) -> Response[bytes]:
+    async def get_metrics(self, request: HttpRequest) -> Response[bytes]:
         """Return the metrics of all processes. Those read from Redis are missing while it is unavailable."""
         services = services_of(request)
         is_up, stats, health = await asyncio.gather(

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
 from litestar.types import HTTPScope, Scope
@@ -19,24 +20,18 @@ T = TypeVar("T")
 _RETRY: Final = {"retry-after": str(RETRY_AFTER)}
 
 
+@dataclass
 class ConcurrencyLimiter:
     """The limits of one process, and the current numbers of requests: active, waiting, and watching by client."""
 
-    def __init__(
-        self,
-        max_active: int,
-        max_waiting: int,
-        max_watching_per_client: int,
-        observe: Callable[[int], None] = lambda change: None,
-    ) -> None:
-        """Set the limits. `observe` receives each change of the number of waiting requests."""
-        self.observe = observe
-        self.max_active = max_active
-        self.max_waiting = max_waiting
-        self.max_watching_per_client = max_watching_per_client
-        self.active = 0
-        self.waiting = 0
-        self.watching: Counter[str] = Counter()
+    max_active: int
+    max_waiting: int
+    max_watching_per_client: int
+    #: Receives each change of the number of waiting requests.
+    observe: Callable[[int], None] = lambda change: None
+    active: int = 0
+    waiting: int = 0
+    watching: Counter[str] = field(default_factory=Counter)
 
     def check(self, scope: HTTPScope) -> Rejection | None:
         """Return the rejection of a request that exceeds the connection limit or the request limit."""

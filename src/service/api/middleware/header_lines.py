@@ -17,24 +17,13 @@ Lines = list[tuple[bytes, bytes]]
 
 #: Headers that are lists: several lines are one list.
 LISTS: Final = frozenset(
-    (
-        *(b"accept", b"accept-encoding", b"content-encoding", b"if-match", b"if-none-match", b"prefer"),
-        *(b"access-control-request-headers", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto"),
-    )
+    b"accept accept-encoding access-control-request-headers content-encoding if-match if-none-match prefer "
+    b"x-forwarded-for x-forwarded-host x-forwarded-proto".split()
 )
 #: Headers with one value. `traceparent` is not one of them: W3C Trace Context has invalid ones ignored.
 SINGLE: Final = frozenset(
-    (
-        *(b"authorization", b"content-length", b"content-type", b"host", b"idempotency-key"),
-        *(
-            b"last-event-id",
-            b"lease-token",
-            b"origin",
-            b"access-control-request-method",
-            b"transfer-encoding",
-            b"x-correlation-id",
-        ),
-    )
+    b"access-control-request-method authorization content-length content-type host idempotency-key last-event-id "
+    b"lease-token origin transfer-encoding x-correlation-id".split()
 )
 #: `uri-host [":" port]` (RFC 3986, section 3.2.2). An IP literal is checked for its characters only.
 _HOST: Final = re.compile(rb"(?:\[[0-9A-Za-z:.%_~-]+\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})*)(?::[0-9]*)?")

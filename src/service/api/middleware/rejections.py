@@ -7,14 +7,7 @@ from typing import Any, NamedTuple
 import msgspec
 from litestar.types import HTTPScope, Send
 
-from service.api.problems import (
-    MEDIA_TYPE,
-    PROBLEM_TYPES,
-    ProblemType,
-    build_problem,
-    error_headers,
-    extension_members,
-)
+from service.api.problems import MEDIA_TYPE, PROBLEM_TYPES, ProblemType, build_problem, error_headers, extension_members
 from service.api.request_context import context_of, correlation_id
 from service.domain.errors import JobStateError
 

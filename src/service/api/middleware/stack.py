@@ -6,7 +6,6 @@ from litestar.types import ASGIApp
 from service.api.middleware.admission import AdmissionMiddleware
 from service.api.middleware.concurrency import ConcurrencyLimiter
 from service.api.middleware.decompression import DecompressionMiddleware
-from service.api.middleware.fast_get import JobReadFastPath
 from service.api.middleware.head_requests import HeadMiddleware
 from service.api.middleware.header_lines import HeaderLinesMiddleware
 from service.api.middleware.origins import PreflightMiddleware
@@ -28,7 +27,6 @@ def add_middleware(
     if app.cors_config is not None:
         stack = PreflightMiddleware(stack, app.cors_config)
     stack = DecompressionMiddleware(stack)
-    stack = JobReadFastPath(stack, app.state)
     stack = AdmissionMiddleware(stack, limiter, hosts, origins)
     stack = HeaderLinesMiddleware(stack)
     stack = HeadMiddleware(stack)

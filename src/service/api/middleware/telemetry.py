@@ -6,20 +6,11 @@ This middleware also starts a request's time budget for Redis, and adds the head
 from __future__ import annotations  # else every request would evaluate those of the nested functions
 
 import time
-from typing import Final
+from typing import Any, Final
 
 import structlog
 from litestar.enums import ScopeType
-from litestar.types import (
-    ASGIApp,
-    HTTPReceiveMessage,
-    HTTPScope,
-    Message,
-    Receive,
-    Scope,
-    Send,
-    WebSocketReceiveMessage,
-)
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from service.api import rate_limit
 from service.api.request_context import RAW_CORRELATION_HEADER, RequestContext, context_of, correlation_id
@@ -58,7 +49,7 @@ class TelemetryMiddleware:
         structlog.contextvars.bind_contextvars(correlation_id=correlation_id(scope))
         new_budget()
 
-        async def receive_wrapper() -> HTTPReceiveMessage | WebSocketReceiveMessage:
+        async def receive_wrapper() -> Any:
             message = await receive()
             if message["type"] == "http.disconnect":
                 context.is_disconnected = True

@@ -4,37 +4,15 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from litestar import Request, Router
-from litestar.openapi import OpenAPIConfig
+from litestar.openapi import OpenAPIConfig, spec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin
-from litestar.openapi.spec import (
-    Components,
-    Example,
-    License,
-    OpenAPIFormat,
-    OpenAPIHeader,
-    OpenAPIType,
-    Reference,
-    Schema,
-    Server,
-    Tag,
-)
 
 from service import __version__
 from service.api import auth
 from service.api.middleware.decompression import GZIP
+from service.api.openapi import operations as docs
 from service.api.openapi.document import complete, to_openapi_30
 from service.api.openapi.examples import DETAILS, ERRORS, PENDING, example
-from service.api.openapi.operations import (
-    ACCEPT,
-    ACCEPT_ENCODING,
-    ETAG,
-    IDEMPOTENCY_REPLAYED,
-    LOCATION,
-    PREFERENCE_APPLIED,
-    RETRY_AFTER,
-    WWW_AUTHENTICATE,
-    problems,
-)
 from service.api.problems import ALL_PROBLEM_TYPES, PROBLEM_TYPES, ProblemType, build_problem, extension_members
 from service.api.request_context import CORRELATION_HEADER, context_of
 from service.domain.errors import JobStateError
@@ -62,10 +40,10 @@ and report progress and results.
   lost updates.
 """
 TAGS: Final = (
-    Tag("events", "Event streams, which replace polling."),
-    Tag("jobs", "Create, read, update, cancel and delete jobs."),
-    Tag("operations", "Health, metrics, queues and drains."),
-    Tag("workers", "Claim jobs under a lease, extend the lease, release jobs."),
+    spec.Tag("events", "Event streams, which replace polling."),
+    spec.Tag("jobs", "Create, read, update, cancel and delete jobs."),
+    spec.Tag("operations", "Health, metrics, queues and drains."),
+    spec.Tag("workers", "Claim jobs under a lease, extend the lease, release jobs."),
 )
 
 
@@ -93,10 +71,10 @@ def openapi_config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig
         title="jobstate",
         version=__version__,
         description=DESCRIPTION,
-        license=License("MIT", identifier="MIT"),
-        servers=[Server("/", "The service that serves this document")],
+        license=spec.License("MIT", identifier="MIT"),
+        servers=[spec.Server("/", "The service that serves this document")],
         tags=list(TAGS),
-        components=Components(headers=_headers(), examples=_examples(), security_schemes=auth.SCHEMES),
+        components=spec.Components(headers=_headers(), examples=_examples(), security_schemes=auth.SCHEMES),
         use_handler_docstrings=True,
         security=[],  # each operation has its own
         openapi_router=router,
@@ -108,58 +86,39 @@ def openapi_config(router: Router, *pages: OpenAPIRenderPlugin) -> OpenAPIConfig
     )
 
 
-def _headers() -> dict[str, OpenAPIHeader | Reference]:
-    text = OpenAPIType.STRING
+def _headers() -> dict[str, spec.OpenAPIHeader | spec.Reference]:
+    def header(description: str, required: bool = False, **schema: Any) -> spec.OpenAPIHeader:
+        of = spec.Schema(**{"type": spec.OpenAPIType.STRING, **schema})
+        return spec.OpenAPIHeader(of, description=description, required=required)
+
+    etag, uri = '^"[0-9]+-[0-9]+(-stale)?"$', spec.OpenAPIFormat.URI_REFERENCE
     return {
-        CORRELATION_HEADER: OpenAPIHeader(
-            Schema(type=text),
-            description="The correlation id of the request, sent by the client or generated",
-            required=True,
-        ),
-        ETAG: OpenAPIHeader(
-            Schema(type=text, pattern='^"[0-9]+-[0-9]+(-stale)?"$'),
-            description="Identifies this state of the job, for `If-Match` and `If-None-Match`",
-            required=True,
-        ),
-        LOCATION: OpenAPIHeader(
-            Schema(type=text, format=OpenAPIFormat.URI_REFERENCE), description="The path of the job", required=True
-        ),
-        IDEMPOTENCY_REPLAYED: OpenAPIHeader(
-            Schema(type=text, const="true"), description="Present if an equal request created the job before"
-        ),
-        PREFERENCE_APPLIED: OpenAPIHeader(Schema(type=text), description="The preference that was applied"),
-        WWW_AUTHENTICATE: OpenAPIHeader(
-            Schema(type=text), description="Why the API key was rejected (RFC 6750, section 3)"
-        ),
-        ACCEPT: OpenAPIHeader(
-            Schema(type=text), description="The supported media type, if the request had another one"
-        ),
-        ACCEPT_ENCODING: OpenAPIHeader(
-            Schema(type=text, const=GZIP), description="The supported coding, if the request had another one"
-        ),
-        "RateLimit": OpenAPIHeader(
-            Schema(type=text),
-            description="With a rate limit: the remaining requests (`r`) and the seconds until it is reset (`t`)",
-        ),
-        "RateLimit-Policy": OpenAPIHeader(
-            Schema(type=text), description="With a rate limit: the allowed requests (`q`) per window (`w`, in seconds)"
-        ),
-        RETRY_AFTER: OpenAPIHeader(
-            Schema(type=OpenAPIType.INTEGER, minimum=0), description="Seconds after which to send the request again"
+        CORRELATION_HEADER: header("The correlation id of the request, sent by the client or generated", True),
+        docs.ETAG: header("Identifies this state of the job, for `If-Match` and `If-None-Match`", True, pattern=etag),
+        docs.LOCATION: header("The path of the job", True, format=uri),
+        docs.IDEMPOTENCY_REPLAYED: header("Present if an equal request created the job before", const="true"),
+        docs.PREFERENCE_APPLIED: header("The preference that was applied"),
+        docs.WWW_AUTHENTICATE: header("Why the API key was rejected (RFC 6750, section 3)"),
+        docs.ACCEPT: header("The supported media type, if the request had another one"),
+        docs.ACCEPT_ENCODING: header("The supported coding, if the request had another one", const=GZIP),
+        "RateLimit": header("With a rate limit: the remaining requests (`r`) and the seconds until it is reset (`t`)"),
+        "RateLimit-Policy": header("With a rate limit: the allowed requests (`q`) per window (`w`, in seconds)"),
+        docs.RETRY_AFTER: header(
+            "Seconds after which to send the request again", type=spec.OpenAPIType.INTEGER, minimum=0
         ),
     }
 
 
-def _examples() -> dict[str, Example | Reference]:
+def _examples() -> dict[str, spec.Example | spec.Reference]:
     """Return an example of every problem that an operation may return."""
     raised = {PROBLEM_TYPES[type(error)]: error for error in ERRORS}
-    without_operation = problems(404, 405)
+    without_operation = docs.problems(404, 405)
     return {
         one.name: _problem_example(one, raised.get(one)) for one in ALL_PROBLEM_TYPES if one not in without_operation
     }
 
 
-def _problem_example(problem_type: ProblemType, error: JobStateError | None) -> Example:
+def _problem_example(problem_type: ProblemType, error: JobStateError | None) -> spec.Example:
     detail = DETAILS.get(problem_type.status, problem_type.title) if error is None else str(error)
     extensions = {} if error is None else extension_members(error)
     return example(build_problem(problem_type, detail, PENDING.correlation_id or "", extensions))

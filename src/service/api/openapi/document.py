@@ -12,62 +12,47 @@ Json = dict[str, Any]
 #: The largest integer that a generated client can keep in 32 bits.
 _MAX_INT32: Final = 2**31 - 1
 _SCHEMAS: Final = "#/components/schemas/"
-_TIME: Final = {"type": "string", "format": "date-time"}
 
-#: Schemas that no struct of the service stands for.
-COMPONENTS: Final[Mapping[str, Json]] = {
-    "Json": {
-        "title": "Json",
-        "description": "Any JSON value: an object, an array, a string, a number, a boolean or null.",
-    },
-    "JobId": {
-        "title": "JobId",
-        "type": "string",
-        "pattern": constraints.JOB_ID.regex,
-        "description": f"The id of a job: {constraints.JOB_ID.allowed}",
-    },
-    "QueueName": {
-        "title": "QueueName",
-        "type": "string",
-        "pattern": constraints.QUEUE.regex,
-        "description": f"The name of a queue: {constraints.QUEUE.allowed}",
-    },
-    "JobEvent": {
-        "title": "JobEvent",
-        "type": "object",
-        "description": "The data of `changed`, `deleted` and `expired` in a stream of events.",
-        "required": ["job_id", "status", "queue"],
-        "properties": {
-            "job_id": {"type": "string", "description": "The id of the job"},
-            "status": {
-                "type": "string",
-                "x-extensible-enum": list(Status),
-                "description": "The status after the change, or the last one; more may be added",
-            },
+
+def _text(description: str, **more: Any) -> Json:
+    return {"type": "string", **more, "description": description}
+
+
+def _object(description: str, required: list[str], properties: Json) -> Json:
+    return {"type": "object", "description": description, "required": required, "properties": properties}
+
+
+_SCHEMAS_BY_NAME: Final[Mapping[str, Json]] = {
+    "Json": {"description": "Any JSON value: an object, an array, a string, a number, a boolean or null."},
+    "JobId": _text(f"The id of a job: {constraints.JOB_ID.allowed}", pattern=constraints.JOB_ID.regex),
+    "QueueName": _text(f"The name of a queue: {constraints.QUEUE.allowed}", pattern=constraints.QUEUE.regex),
+    "JobEvent": _object(
+        "The data of `changed`, `deleted` and `expired` in a stream of events.",
+        ["job_id", "status", "queue"],
+        {
+            "job_id": _text("The id of the job"),
+            "status": _text(
+                "The status after the change, or the last one; more may be added", **{"x-extensible-enum": list(Status)}
+            ),
             "revision": {
                 "type": "integer",
                 "format": "int64",
                 "description": "The revision after the change; absent in `expired`",
             },
-            "queue": {"type": "string", "description": "The queue of the job"},
-            "slate_id": {"type": "string", "description": "The slate of the job, where it has one"},
-            "at": {**_TIME, "description": "When it happened"},
-            "created_at": {**_TIME, "description": "When the job was created"},
+            "queue": _text("The queue of the job"),
+            "slate_id": _text("The slate of the job, where it has one"),
+            "at": _text("When it happened", format="date-time"),
+            "created_at": _text("When the job was created", format="date-time"),
         },
-    },
-    "StreamEnd": {
-        "title": "StreamEnd",
-        "type": "object",
-        "description": "The data of `bye`: why the stream ends although more events may follow.",
-        "required": ["reason"],
-        "properties": {
-            "reason": {
-                "type": "string",
-                "description": "`shutdown`, `slow` (the client reads too slowly), or the name of a problem",
-            }
-        },
-    },
+    ),
+    "StreamEnd": _object(
+        "The data of `bye`: why the stream ends although more events may follow.",
+        ["reason"],
+        {"reason": _text("`shutdown`, `slow` (the client reads too slowly), or the name of a problem")},
+    ),
 }
+#: Schemas that no struct of the service stands for.
+COMPONENTS: Final = {name: {"title": name, **schema} for name, schema in _SCHEMAS_BY_NAME.items()}
 _ALL_EVENTS: Final = {"changed": "JobEvent", "deleted": "JobEvent", "expired": "JobEvent", "bye": "StreamEnd"}
 #: The schema of each event's data, by operation and by the name of the event; the data of other events is `{}`.
 EVENT_DATA: Final[Mapping[str, Mapping[str, str]]] = {

@@ -8,29 +8,14 @@ from litestar.openapi.spec import Example
 from msgspec import Raw
 from msgspec.structs import replace
 
-from service.domain import errors
+from service.domain import errors, jobs
 from service.domain.api_keys import Scope
-from service.domain.jobs import (
-    Claim,
-    DrainStatus,
-    HeartbeatResult,
-    History,
-    HistoryEntry,
-    Job,
-    JobBatch,
-    Lease,
-    OldestJob,
-    Progress,
-    Queue,
-    RunningCount,
-    Stats,
-)
 from service.domain.rate_limits import Quota, RateLimit
 from service.domain.states import Status
 
 Examples = Mapping[str, Any]
 
-PENDING: Final = Job(
+PENDING: Final = jobs.Job(
     job_id="sunday",
     status=Status.PENDING,
     queue="lineups",
@@ -51,7 +36,7 @@ PENDING: Final = Job(
 RUNNING: Final = replace(
     PENDING,
     status=Status.RUNNING,
-    progress=Progress(730, 2000, "simulating races"),
+    progress=jobs.Progress(730, 2000, "simulating races"),
     revision=4,
     attempt=1,
     started_at="2026-03-01T16:30:01.204518Z",
@@ -66,7 +51,7 @@ COMPLETED: Final = replace(
     RUNNING,
     status=Status.COMPLETED,
     result=Raw(msgspec.json.encode(RESULT)),
-    progress=Progress(2000, 2000, "simulating races"),
+    progress=jobs.Progress(2000, 2000, "simulating races"),
     revision=5,
     finished_at="2026-03-01T16:30:30.118204Z",
     updated_at="2026-03-01T16:30:30.118204Z",
@@ -96,8 +81,8 @@ RELEASED: Final = replace(
     error_message=Raw(b'{"reason": "out of memory"}'),
     updated_at="2026-03-01T16:30:13.000417Z",
 )
-CLAIM: Final = Claim(LEASED, Lease("1-mlyqQ9vN2c7XbTdU", "2026-03-01T16:30:42.731000Z"))
-HEARTBEAT: Final = HeartbeatResult("2026-03-01T16:30:52.104000Z", False)
+CLAIM: Final = jobs.Claim(LEASED, jobs.Lease("1-mlyqQ9vN2c7XbTdU", "2026-03-01T16:30:42.731000Z"))
+HEARTBEAT: Final = jobs.HeartbeatResult("2026-03-01T16:30:52.104000Z", False)
 LISTED: Final = replace(RUNNING, input_params=None)
 
 CREATE: Final[Examples] = {
@@ -123,16 +108,14 @@ SEND_HEARTBEAT: Final[Examples] = {
 }
 RELEASE_JOB: Final[Examples] = {"no failure": {}, "failed attempt": {"error_message": {"reason": "out of memory"}}}
 BATCH_GET: Final[Examples] = {"two": {"job_ids": ["sunday", "monday"]}}
-BATCH: Final = JobBatch([LISTED], ["monday"])
-STATS: Final = Stats(
+BATCH: Final = jobs.JobBatch([LISTED], ["monday"])
+STATS: Final = jobs.Stats(
     at="2026-03-01T16:30:14.000000Z",
     statuses={**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12},
     delayed=0,
-    queues={
-        "lineups": {**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12},
-    },
-    running=RunningCount(leased=0, unleased=1),
-    oldest_pending=OldestJob("monday", "lineups", "2026-03-01T16:30:10.000000Z"),
+    queues={"lineups": {**dict.fromkeys(Status, 0), Status.PENDING: 1, Status.RUNNING: 1, Status.COMPLETED: 12}},
+    running=jobs.RunningCount(leased=0, unleased=1),
+    oldest_pending=jobs.OldestJob("monday", "lineups", "2026-03-01T16:30:10.000000Z"),
 )
 
 METRICS: Final = """\
@@ -143,7 +126,7 @@ jobstate_jobs{status="running"} 1.0
 jobstate_jobs{status="completed"} 12.0
 """
 
-QUEUE: Final = Queue(
+QUEUE: Final = jobs.Queue(
     queue="lineups", paused=False, max_running=4, statuses={**dict.fromkeys(Status, 0), Status.RUNNING: 1}
 )
 CONFIGURE_QUEUE: Final[Examples] = {
@@ -152,21 +135,21 @@ CONFIGURE_QUEUE: Final[Examples] = {
     "defaults": {"paused": None, "max_running": None},
 }
 START_DRAIN: Final[Examples] = {"ten minutes": {"seconds": 600}}
-DRAIN: Final = DrainStatus(
+DRAIN: Final = jobs.DrainStatus(
     draining=True,
     until="2026-03-01T17:30:14.000000Z",
     running=1,
     leased=1,
-    oldest=OldestJob("sunday", "lineups", PENDING.created_at),
+    oldest=jobs.OldestJob("sunday", "lineups", PENDING.created_at),
     safe_to_stop=False,
 )
-NO_DRAIN: Final = DrainStatus(draining=False, running=0, leased=0, safe_to_stop=False)
+NO_DRAIN: Final = jobs.DrainStatus(draining=False, running=0, leased=0, safe_to_stop=False)
 
-HISTORY: Final = History(
+HISTORY: Final = jobs.History(
     items=[
-        HistoryEntry(at="2026-03-01T16:30:10.000000Z", revision=1, change="created"),
-        HistoryEntry(at="2026-03-01T16:30:12.345000Z", revision=2, change="running"),
-        HistoryEntry(at="2026-03-01T16:30:42.345000Z", revision=33, change="completed"),
+        jobs.HistoryEntry(at="2026-03-01T16:30:10.000000Z", revision=1, change="created"),
+        jobs.HistoryEntry(at="2026-03-01T16:30:12.345000Z", revision=2, change="running"),
+        jobs.HistoryEntry(at="2026-03-01T16:30:42.345000Z", revision=33, change="completed"),
     ],
     complete=True,
 )

@@ -6,19 +6,8 @@ from itertools import groupby
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple, TypedDict
 
+from litestar.openapi import spec
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.spec import (
-    Example,
-    Link,
-    OpenAPIMediaType,
-    OpenAPIResponse,
-    OpenAPIType,
-    Operation,
-    Parameter,
-    Reference,
-    RequestBody,
-    Schema,
-)
 
 from service.api import rate_limit
 from service.api.openapi.examples import Examples, example
@@ -98,7 +87,7 @@ class SuccessResponse(NamedTuple):
 class OperationKwargs(TypedDict):
     """Arguments of a route handler."""
 
-    operation_class: type[Operation]
+    operation_class: type[spec.Operation]
     responses: dict[int, ResponseSpec]
 
 
@@ -116,21 +105,21 @@ def operation_docs(
     limit_headers = rate_limit.HEADERS if PROBLEM_TYPES[errors.RateLimited] in problem_types else ()
 
     @dataclass
-    class DocumentedOperation(Operation):
+    class DocumentedOperation(spec.Operation):
         def __post_init__(self) -> None:
             responses: dict[str, Any] = dict(self.responses or {})
             content = next(responses[str(status)].content for status in successes if str(status) in responses)
             for status, success in successes.items():
                 if success.examples and str(status) not in responses:  # Litestar documents one success only
-                    copied = {name: OpenAPIMediaType(schema=one.schema) for name, one in (content or {}).items()}
-                    responses[str(status)] = OpenAPIResponse("", content=copied)
+                    copied = {name: spec.OpenAPIMediaType(schema=one.schema) for name, one in (content or {}).items()}
+                    responses[str(status)] = spec.OpenAPIResponse("", content=copied)
                 responses[str(status)] = _complete_success(responses.get(str(status)), success, limit_headers)
             for status, types in by_status.items():
                 _complete_problem(responses[str(status)], types, limit_headers)
             self.responses = dict(sorted(responses.items()))
             self.security = self.security or []  # of a public operation; Litestar leaves out an empty list
             self.parameters = [_parameter(one) for one in self.parameters or ()]
-            if isinstance(self.request_body, RequestBody):
+            if isinstance(self.request_body, spec.RequestBody):
                 self.request_body.required = body_required
                 self.request_body.content["application/json"].examples = _examples(requests or {})
 
@@ -147,9 +136,9 @@ def _by_status(problem_types: Iterable[ProblemType]) -> dict[int, list[ProblemTy
 
 
 def _complete_success(
-    response: OpenAPIResponse | None, success: SuccessResponse, limit_headers: tuple[str, ...]
-) -> OpenAPIResponse:
-    response = response or OpenAPIResponse("")
+    response: spec.OpenAPIResponse | None, success: SuccessResponse, limit_headers: tuple[str, ...]
+) -> spec.OpenAPIResponse:
+    response = response or spec.OpenAPIResponse("")
     response.description = success.description
     response.headers = _headers(*success.headers, *limit_headers)
     for content in (response.content or {}).values():
@@ -158,12 +147,12 @@ def _complete_success(
         [own] = response.content.values()
         response.content |= dict.fromkeys(success.extra_media_types, own)
     job = {"job_id": "$response.body#/job_id"}
-    response.links = {name: Link(operation_id=name, parameters=job) for name in success.links} or None
+    response.links = {name: spec.Link(operation_id=name, parameters=job) for name in success.links} or None
     return response
 
 
 def _complete_problem(
-    response: OpenAPIResponse, problem_types: list[ProblemType], limit_headers: tuple[str, ...]
+    response: spec.OpenAPIResponse, problem_types: list[ProblemType], limit_headers: tuple[str, ...]
 ) -> None:
     if any(one in RETRYABLE for one in problem_types):
         response.headers = _headers(RETRY_AFTER, *limit_headers)
@@ -171,7 +160,7 @@ def _complete_problem(
         supported = (ACCEPT, ACCEPT_ENCODING) if HTTP_PROBLEM_TYPES[415] in problem_types else ()
         challenge = (WWW_AUTHENTICATE,) if any(one in AUTH_ERRORS for one in problem_types) else ()
         response.headers = _headers(*supported, *challenge, *limit_headers)
-    content: OpenAPIMediaType = (response.content or {})[MEDIA_TYPE]
+    content: spec.OpenAPIMediaType = (response.content or {})[MEDIA_TYPE]
     content.examples = {one.name: _component_ref("examples", one.name) for one in problem_types}
 
 
@@ -183,20 +172,20 @@ def _headers(*names: str) -> dict[str, Any]:
     return {name: _component_ref("headers", name) for name in (*names, CORRELATION_HEADER)}
 
 
-def _component_ref(section: str, name: str) -> Reference:
-    return Reference(f"#/components/{section}/{name}")
+def _component_ref(section: str, name: str) -> spec.Reference:
+    return spec.Reference(f"#/components/{section}/{name}")
 
 
-def _examples(values: Examples) -> dict[str, Example | Reference]:
+def _examples(values: Examples) -> dict[str, spec.Example | spec.Reference]:
     return {name: example(value) for name, value in values.items()}
 
 
-def _parameter(parameter: Any) -> Parameter:
+def _parameter(parameter: Any) -> spec.Parameter:
     """Return a parameter without `null` in its schema: a path, query or header has no null."""
     schema = parameter.schema
-    if isinstance(schema, Schema) and schema.one_of:
-        [present] = [arm for arm in schema.one_of if isinstance(arm, Schema) and arm.type != OpenAPIType.NULL]
+    if isinstance(schema, spec.Schema) and schema.one_of:
+        [present] = [arm for arm in schema.one_of if isinstance(arm, spec.Schema) and arm.type != spec.OpenAPIType.NULL]
         schema.one_of, schema.type = None, schema.type or present.type
     schema.description = parameter.examples = None  # duplicates of the parameter's own
-    result: Parameter = parameter
+    result: spec.Parameter = parameter
     return result
