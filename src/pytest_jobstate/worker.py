@@ -1,4 +1,4 @@
-"""A worker that runs jobs in the process of the tests, when it is reported to."""
+"""A worker that runs jobs in the process of the tests, on request."""
 
 from collections.abc import Sequence
 from typing import Any

@@ -1,7 +1,5 @@
 """The client for Java, with the command line of docs/api.md and the code of docs/clients.md."""
 
-from pathlib import Path
-
 import httpx
 import pytest
 
