@@ -11,7 +11,7 @@ COPY requirements.lock ./
 RUN python -m pip --python /opt/jobstate install --require-hashes --only-binary :all: -r requirements.lock
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN python -m pip --python /opt/jobstate install --no-deps .
+RUN python -m pip --python /opt/jobstate install --no-deps ./src .
 
 FROM ${PYTHON_IMAGE}
 LABEL org.opencontainers.image.title="jobstate" \

@@ -26,7 +26,15 @@ def resolve(current: str) -> str:
             "--no-header",
             "--no-annotate",
         ]
-        options = ["--no-emit-index-url", "--no-emit-find-links", "--output-file", str(lock), "pyproject.toml"]
+        options = [
+            "--no-emit-index-url",
+            "--no-emit-package",
+            "jobstate-client",
+            "--no-emit-find-links",
+            "--output-file",
+            str(lock),
+            "pyproject.toml",
+        ]
         subprocess.run([*command, *options], cwd=ROOT, check=True, env={**os.environ, "UV_NO_PROGRESS": "1"})
         return HEADER + lock.read_text()
 

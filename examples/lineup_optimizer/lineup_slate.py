@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from jobstate import Job
+
 COLUMNS = ["name", "salary", "projection", "spread"]
 MAX_SCENARIO_COUNT = 100_000
 MAX_SALARY_CAP = 10_000_000
@@ -55,17 +57,16 @@ DEFAULTS = {"salary_cap": 50_000, "roster_size": 6, "seed": 1, "top": 5}
 DEFAULT_SCENARIO_COUNT = 2000
 
 
-def read_request(job: Mapping[str, object], slates: Path) -> LineupRequest:
+def read_request(job: Job, slates: Path) -> LineupRequest:
     """Read a job record. Raises `InvalidInput` for the first invalid field."""
-    slate_id, path = _find_slate(job.get("slate_id"), slates)
+    slate_id, path = _find_slate(job.slate_id, slates)
     drivers = read_slate(path)
-    params = _read_params(job.get("input_params", {}))
+    params = _read_params(job.input_params if bytes(job.raw_input_params) else {})
+    scenario_count = DEFAULT_SCENARIO_COUNT if job.scenario_count is None else job.scenario_count
     request = LineupRequest(
         slate_id=slate_id,
         drivers=drivers,
-        scenario_count=_whole(
-            "scenario_count", job.get("scenario_count", DEFAULT_SCENARIO_COUNT), 1, MAX_SCENARIO_COUNT
-        ),
+        scenario_count=_whole("scenario_count", scenario_count, 1, MAX_SCENARIO_COUNT),
         salary_cap=_whole("input_params.salary_cap", params["salary_cap"], 1, MAX_SALARY_CAP),
         roster_size=_whole("input_params.roster_size", params["roster_size"], 1, len(drivers)),
         seed=_whole("input_params.seed", params["seed"], 0, MAX_SEED),

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Protocol
 
 from lineup_slate import InvalidInput
 
-from jobstate_worker import JobFailed, Work
+from jobstate import Job, JobContext, PermanentFailure
 
 
 class Run(Protocol):
@@ -23,15 +23,15 @@ class Run(Protocol):
         """Return the result of the steps so far."""
 
 
-def optimize(work: Work, start: Callable[[Mapping[str, Any]], Run]) -> dict[str, object] | None:
-    """Return the result, or `None` after a cancellation request. Raises `JobFailed` for invalid input."""
+def optimize(context: JobContext, start: Callable[[Job], Run]) -> dict[str, object] | None:
+    """Return the result, or `None` after a cancellation request. Raises `PermanentFailure` for invalid input."""
     try:
-        run = start(work.job)
+        run = start(context.job)
     except InvalidInput as error:
-        raise JobFailed({"type": "invalid-input", "message": str(error), "field": error.field}) from error
+        raise PermanentFailure({"type": "invalid-input", "message": str(error), "field": error.field}) from error
     while run.done < run.total:
-        if work.cancel_requested:
+        if context.cancel_requested:
             return None
         run.advance()
-        work.progress(run.done, run.total, f"{run.done:,} of {run.total:,} scenarios")
+        context.progress(run.done, run.total, f"{run.done:,} of {run.total:,} scenarios")
     return run.result()

@@ -12,12 +12,14 @@ import pytest
 from lineup_slate import Driver, LineupRequest, read_request
 from lineup_solver import Lineup, LineupRun, best_lineup, exposures, simulate, top_lineups
 
+from tests.helpers.records import record
+
 SLATES = Path(__file__).parent / "slates"
 
 
 @pytest.fixture
 def small_job() -> LineupRequest:
-    return read_request({"slate_id": "pinewood-400", "scenario_count": 25}, SLATES)
+    return read_request(record(slate_id="pinewood-400", scenario_count=25), SLATES)
 
 
 def solved(request: LineupRequest) -> LineupRun:

@@ -5,15 +5,13 @@ from __future__ import annotations
 import argparse
 import logging
 import sys
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from lineup_slate import read_request
 from lineup_solver import LineupRun
 from lineup_worker import optimize
 
-from jobstate_worker import JobWorker, RequestRefused, Work
+from jobstate import Job, JobContext, RequestRejected, Worker
 
 QUEUE = "lineups"
 SLATES = Path(__file__).parent / "slates"
@@ -23,23 +21,23 @@ def main() -> None:
     """Run the worker until it is stopped."""
     options = read_options()
     logging.basicConfig(format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-    logging.getLogger("jobstate_worker").setLevel(logging.INFO)
+    logging.getLogger("jobstate").setLevel(logging.INFO)
 
-    def do(work: Work) -> object:
+    def do(context: JobContext) -> object:
         try:
-            return optimize(work, start)
+            return optimize(context, start)
         finally:
             if options.once:
                 worker.stop()
 
-    worker = JobWorker(options.url, [QUEUE], do, drain_seconds=options.drain_seconds)
+    worker = Worker(options.url, [QUEUE], do, drain_seconds=options.drain_seconds)
     try:
         worker.run()
-    except RequestRefused as error:
+    except RequestRejected as error:
         sys.exit(f"{options.url} rejected the request: {error}")
 
 
-def start(job: Mapping[str, Any]) -> LineupRun:
+def start(job: Job) -> LineupRun:
     """Start the computation of a job record."""
     return LineupRun(read_request(job, SLATES))
 

@@ -18,8 +18,8 @@ def generator() -> Path | None:
 
 
 def missing_tools() -> list[str]:
-    """Return what the tests of generated clients need and cannot find."""
-    missing = [tool for tool in ("java", "javac", "go") if shutil.which(tool) is None]
+    """Return what the tests of clients in other languages need and cannot find."""
+    missing = [tool for tool in ("java", "javac", "go", "curl", "jq") if shutil.which(tool) is None]
     if generator() is None:
         missing.append("openapi-generator-cli")
     if not ANNOTATIONS.is_file():

@@ -11,115 +11,115 @@ import threading
 import time
 from typing import Any
 
-from jobstate_worker import JobFailed, JobWorker, Work
+from jobstate import JobContext, PermanentFailure, Progress, Worker
 
 
-async def count(work: Work) -> object:
+async def count(context: JobContext) -> object:
     """Count to `input_params.steps`, a step each 0.1 s."""
-    steps = work.input_params["steps"]
+    steps = context.input_params["steps"]
     for step in range(steps):
         await asyncio.sleep(0.1)
-        work.progress(step + 1, steps, f"step {step + 1}")
-    return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
+        context.progress(step + 1, steps, f"step {step + 1}")
+    return {"counted": steps, "by": os.getpid(), "attempt": context.attempt}
 
 
-def count_blocking(work: Work) -> object:
-    steps = work.input_params["steps"]
+def count_blocking(context: JobContext) -> object:
+    steps = context.input_params["steps"]
     for step in range(steps):
-        if work.cancel_requested:
+        if context.cancel_requested:
             return None
         time.sleep(0.1)
-        work.progress(step + 1, steps, f"step {step + 1}")
-    return {"counted": steps, "by": os.getpid(), "attempt": work.attempt}
+        context.progress(step + 1, steps, f"step {step + 1}")
+    return {"counted": steps, "by": os.getpid(), "attempt": context.attempt}
 
 
-def return_despite_cancellation(work: Work) -> object:
-    while not work.cancel_requested:
+def return_despite_cancellation(context: JobContext) -> object:
+    while not context.cancel_requested:
         time.sleep(0.01)
     return "done all the same"
 
 
-def sleep_forever(work: Work) -> object:
-    work.progress(1)
+def sleep_forever(context: JobContext) -> object:
+    context.progress(1)
     time.sleep(1000)
     return None
 
 
-async def fail_once(work: Work) -> object:
-    if work.attempt == 1:
+async def fail_once(context: JobContext) -> object:
+    if context.attempt == 1:
         raise RuntimeError("stumbled")
-    return work.attempt
+    return context.attempt
 
 
-async def wait_for_a_thread(work: Work) -> object:
-    work.progress(1)
+async def wait_for_a_thread(context: JobContext) -> object:
+    context.progress(1)
     await asyncio.to_thread(time.sleep, 1000)
     return None
 
 
-async def ignore_cancellation(work: Work) -> object:
+async def ignore_cancellation(context: JobContext) -> object:
     """Continue after every cancellation."""
     step = 0
     while True:
         with contextlib.suppress(asyncio.CancelledError):
             await asyncio.sleep(0.1)
         step += 1
-        work.progress(step)
+        context.progress(step)
 
 
-async def delegate_to_a_task_that_ignores_cancellation(work: Work) -> object:
-    return await asyncio.create_task(ignore_cancellation(work))
+async def delegate_to_a_task_that_ignores_cancellation(context: JobContext) -> object:
+    return await asyncio.create_task(ignore_cancellation(context))
 
 
-async def ignore_every_exception(work: Work) -> object:
+async def ignore_every_exception(context: JobContext) -> object:
     """Continue after every exception, also the one that closes a coroutine."""
-    work.progress(1)
+    context.progress(1)
     while True:
         with contextlib.suppress(BaseException):
             await asyncio.sleep(0.1)
 
 
-def raise_job_failed(work: Work) -> object:
-    raise JobFailed({"type": "invalid-input", "message": "no such slate", "field": "slate_id"})
+def raise_permanent_failure(context: JobContext) -> object:
+    raise PermanentFailure({"type": "invalid-input", "message": "no such slate", "field": "slate_id"})
 
 
-def return_nan(work: Work) -> object:
+def return_nan(context: JobContext) -> object:
     return float("nan")
 
 
-def return_too_much(work: Work) -> object:
+def return_too_much(context: JobContext) -> object:
     return "x" * 100_000
 
 
-def return_far_too_much(work: Work) -> object:
+def return_far_too_much(context: JobContext) -> object:
     return "x" * 20_000_000
 
 
-def raise_a_surrogate(work: Work) -> object:
+def raise_a_surrogate(context: JobContext) -> object:
     raise ValueError("no such file: \udcff.txt")
 
 
-def raise_a_long_text(work: Work) -> object:
+def raise_a_long_text(context: JobContext) -> object:
     raise ValueError("x" * 3_000_000)
 
 
-def fail_with_a_surrogate(work: Work) -> object:
-    raise JobFailed({"slate": "\udcff"})
+def fail_with_a_surrogate(context: JobContext) -> object:
+    raise PermanentFailure({"slate": "\udcff"})
 
 
-def fail_with_a_long_text(work: Work) -> object:
-    raise JobFailed("x" * 100_000)
+def fail_with_a_long_text(context: JobContext) -> object:
+    raise PermanentFailure("x" * 100_000)
 
 
-def fail_with_too_many_levels(work: Work) -> object:
-    raise JobFailed(nested(250))
+def fail_with_too_many_levels(context: JobContext) -> object:
+    raise PermanentFailure(nested(250))
 
 
-def return_a_surrogate(work: Work) -> object:
+def return_a_surrogate(context: JobContext) -> object:
     return {"name": ["\udcff"]}
 
 
-def return_too_many_levels(work: Work) -> object:
+def return_too_many_levels(context: JobContext) -> object:
     return nested(250)
 
 
@@ -130,31 +130,31 @@ def nested(levels: int) -> list[Any]:
     return value
 
 
-def return_its_input(work: Work) -> object:
-    return work.input_params
+def return_its_input(context: JobContext) -> object:
+    return context.input_params
 
 
-def report_what_cannot_be_sent(work: Work) -> object:
-    work.progress(2**60)
-    work.progress(1, -1, "\udcff\n" + "x" * 2_000)
+def report_what_cannot_be_sent(context: JobContext) -> object:
+    context.progress(2**60)
+    context.progress(1, -1, "\udcff\n" + "x" * 2_000)
     return "done"
 
 
-def fail_in_an_executor(work: Work) -> object:
+def fail_in_an_executor(context: JobContext) -> object:
     with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-        return pool.submit(raise_a_surrogate, work.job).result()
+        return pool.submit(raise_a_surrogate, context.job).result()
 
 
-def exit_process(work: Work) -> object:
+def exit_process(context: JobContext) -> object:
     os._exit(3)
 
 
-def report_from_several_threads(work: Work) -> object:
+def report_from_several_threads(context: JobContext) -> object:
     """Report from several threads at once. Each report is so long that it takes several writes to the pipe."""
 
     def report() -> None:
         while True:
-            work._report({"current": 1, "message": "x" * 50_000})
+            context._report(Progress(1, message="x" * 50_000))
 
     for _ in range(3):
         threading.Thread(target=report, daemon=True).start()
@@ -169,13 +169,13 @@ class Unreadable:
         return int, ("no number",)
 
 
-def send_unreadable_progress(work: Work) -> object:
-    work._report({"current": Unreadable()})
+def send_unreadable_progress(context: JobContext) -> object:
+    context._report(Progress(Unreadable()))
     time.sleep(1000)
     return None
 
 
-def use_a_process_pool(work: Work) -> object:
+def use_a_process_pool(context: JobContext) -> object:
     """Leaving the block sends SIGTERM to the pool's processes."""
     with multiprocessing.Pool(2) as pool:
         return pool.map(abs, [-1, -2])
@@ -185,6 +185,10 @@ if __name__ == "__main__":
     from tests.helpers import job_functions as functions
 
     logging.basicConfig(level=logging.INFO)
-    url, function, in_, lease_seconds, drain_seconds = sys.argv[1:]
-    options: dict[str, Any] = {"lease_seconds": int(lease_seconds), "drain_seconds": float(drain_seconds), "in_": in_}
-    JobWorker(url, ["default"], getattr(functions, function), **options).run()
+    url, function, executor, lease_seconds, drain_seconds = sys.argv[1:]
+    options: dict[str, Any] = {
+        "lease_seconds": int(lease_seconds),
+        "drain_seconds": float(drain_seconds),
+        "executor": executor,
+    }
+    Worker(url, ["default"], getattr(functions, function), **options).run()

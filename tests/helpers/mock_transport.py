@@ -3,25 +3,27 @@
 import asyncio
 import contextlib
 from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from typing import Any, Final, Self
 
 import httpx
 import msgspec
 
-from jobstate_cli.config import ClientConfig
-from jobstate_cli.service import Service, open_client
+from jobstate.cli.connection import AsyncClient, Client, open_async_client, open_client
+from jobstate.config import configure
+from tests.helpers.records import record_fields
 
 URL = "http://service"
 STREAM = "/v1/jobs/j1/events"
 RECORD = "/v1/jobs/j1"
+
 
 #: The part at which a stream stays open and silent.
 OPEN: Final = asyncio.Event()
 Part = bytes | Exception | asyncio.Event
 
 
-class ScriptedTransport(httpx.AsyncBaseTransport):
+class ScriptedTransport(httpx.BaseTransport, httpx.AsyncBaseTransport):
     """Returns the responses of each path in turn, repeats the last one, and records all requests."""
 
     def __init__(self) -> None:
@@ -29,6 +31,9 @@ class ScriptedTransport(httpx.AsyncBaseTransport):
         self.requests: list[httpx.Request] = []
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        return self.handle_request(request)
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
         responses = self.responses[request.url.path]
         response = responses.pop(0) if len(responses) > 1 else responses[0]
@@ -44,9 +49,14 @@ class ScriptedTransport(httpx.AsyncBaseTransport):
         return [request for request in self.requests if request.url.path == path]
 
     @contextlib.asynccontextmanager
-    async def service(self) -> AsyncIterator[Service]:
-        async with open_client(ClientConfig(URL), self) as service:
-            yield service
+    async def client(self) -> AsyncIterator[AsyncClient]:
+        async with open_async_client(configure(URL, ""), self) as client:
+            yield client
+
+    @contextlib.contextmanager
+    def blocking_client(self) -> Iterator[Client]:
+        with open_client(configure(URL, ""), self) as client:
+            yield client
 
 
 class _Parts(httpx.AsyncByteStream):
@@ -73,26 +83,8 @@ def event(name: str, data: object, id_: str = "") -> bytes:
     return lines.encode() + b"data: " + msgspec.json.encode(data) + b"\n\n"
 
 
-def job(status: str, revision: int = 1, **fields: Any) -> dict[str, Any]:
-    return {
-        "job_id": "j1",
-        "status": status,
-        "queue": "default",
-        "revision": revision,
-        "attempt": 0 if status == "pending" else 1,
-        "failures": 0,
-        "max_attempts": 1,
-        "retry_delay_seconds": 0,
-        "stale": False,
-        "created_at": "2026-11-20T12:00:00.000000Z",
-        "updated_at": f"2026-11-20T12:00:{revision:02}.000000Z",
-        "expires_at": "2026-11-27T12:00:00.000000Z",
-        **fields,
-    }
-
-
 def changed_event(status: str, revision: int = 1, **fields: Any) -> bytes:
-    return event("changed", job(status, revision, **fields), f"1-{revision}")
+    return event("changed", record_fields(status, revision, **fields), f"1-{revision}")
 
 
 def json_response(body: object, status: int = 200, **headers: str) -> httpx.Response:
@@ -100,4 +92,5 @@ def json_response(body: object, status: int = 200, **headers: str) -> httpx.Resp
 
 
 def problem(status: int, name: str, detail: str, **headers: str) -> httpx.Response:
-    return json_response({"type": f"urn:jobstate:problem:{name}", "title": "No", "detail": detail}, status, **headers)
+    body = {"type": f"urn:jobstate:problem:{name}", "title": "No", "detail": detail}
+    return json_response(body, status, **{"Content-Type": "application/problem+json"}, **headers)

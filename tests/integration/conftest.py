@@ -21,6 +21,7 @@ from service.store.observer import NullObserver
 from service.store.pool import create_pool
 from tests.helpers import conformance
 from tests.helpers.consistency import doctor_issues, inconsistencies
+from tests.helpers.document_programs import Outage, outage
 from tests.helpers.redis_servers import Backend, RedisServer
 from tests.helpers.service_process import Service
 
@@ -120,6 +121,13 @@ def new_redis(backend: Backend, tmp_path: Path) -> Iterator[Callable[..., RedisS
             return server
 
         yield start
+
+
+@pytest.fixture
+def disturbed(new_redis: Callable[..., RedisServer], tmp_path: Path) -> Iterator[Outage]:
+    """A service for a program of docs/clients.md, with disturbed requests and a restart."""
+    with outage(new_redis(), tmp_path) as running:
+        yield running
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,7 @@ from types import ModuleType
 import pytest
 
 import jobstate
-import jobstate_cli
-import jobstate_worker
+import pytest_jobstate
 import service
 
 ROOT = Path(service.__file__).parent
@@ -41,9 +40,10 @@ def modules_of(package: ModuleType) -> list[Path]:
     return sorted(path.relative_to(root.parent) for path in root.rglob("*.py"))
 
 
-SHARED_MODULES = modules_of(jobstate)
-WORKER_MODULES = modules_of(jobstate_worker)
-CLI_MODULES = modules_of(jobstate_cli)
+CLI_MODULES = [path for path in modules_of(jobstate) if path.parts[1] in {"cli", "__main__.py"}]
+WORKER_MODULES = [path for path in modules_of(jobstate) if path.parts[1] == "worker"]
+CLIENT_MODULES = [path for path in modules_of(jobstate) if path not in [*CLI_MODULES, *WORKER_MODULES]]
+PLUGIN_MODULES = modules_of(pytest_jobstate)
 
 every_module = pytest.mark.parametrize("path", MODULES, ids=str)
 
@@ -156,57 +156,86 @@ def test_the_package_itself_imports_no_module_of_the_service() -> None:
     assert service_imports(Path("service/__init__.py")) == []
 
 
-@pytest.mark.parametrize("path", SHARED_MODULES, ids=str)
-def test_the_shared_client_imports_neither_worker_nor_cli(path: Path) -> None:
-    assert external_imports(path) <= {*sys.stdlib_module_names, "httpx", "jobstate"}
-    assert service_imports(path) == []
+@pytest.mark.parametrize("path", [*CLIENT_MODULES, *WORKER_MODULES], ids=str)
+def test_client_and_worker_import_httpx_and_msgspec_and_nothing_of_the_service_or_the_commands(path: Path) -> None:
+    assert external_imports(path) <= {*sys.stdlib_module_names, "httpx", "msgspec", "jobstate"}
+    assert [name for name in imports(path) if within(name, ("service", "jobstate.cli"))] == []
 
 
-@pytest.mark.parametrize("path", WORKER_MODULES, ids=str)
-def test_the_worker_imports_httpx_and_nothing_of_the_service(path: Path) -> None:
-    assert external_imports(path) <= {*sys.stdlib_module_names, "httpx", "jobstate", "jobstate_worker"}
-    assert service_imports(path) == []
+@pytest.mark.parametrize("path", CLIENT_MODULES, ids=str)
+def test_only_the_edge_of_the_client_does_io(path: Path) -> None:
+    edge = {"_http.py", "_runners.py", "client.py", "async_client.py", "connections.py", "redirects.py"}
+    assert path.name in edge or not external_imports(path) & {"httpx", "asyncio", "socket"}
+
+
+@pytest.mark.parametrize("path", CLIENT_MODULES, ids=str)
+def test_the_client_imports_nothing_of_the_worker(path: Path) -> None:
+    assert name_of(path) == "jobstate" or not [name for name in imports(path) if within(name, ("jobstate.worker",))]
+
+
+def test_a_program_that_runs_no_jobs_does_not_import_the_worker() -> None:
+    program = "import sys, jobstate; jobstate.Jobs('http://jobs'); print(*sys.modules)"
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    imported = set(result.stdout.split())
+    assert "jobstate.client" in imported
+    assert not imported & {"jobstate.worker", "multiprocessing"}
+
+
+def test_every_public_name_of_the_client_and_the_worker_exists() -> None:
+    assert {name for name in jobstate.__all__ if not hasattr(jobstate, name)} == set()
+    assert {"JobContext", "PermanentFailure", "Worker"} < set(jobstate.__all__)
+    with pytest.raises(AttributeError, match="'Wroker'"):
+        jobstate.Wroker  # noqa: B018
 
 
 @pytest.mark.parametrize("path", CLI_MODULES, ids=str)
-def test_the_cli_imports_nothing_of_the_service(path: Path) -> None:
-    needed = {"click", "httpx", "httpx_sse", "msgspec", "rich", "jobstate", "jobstate_cli"}
+def test_the_cli_executes_nothing_itself(path: Path) -> None:
+    assert path.name == "connection.py" or "httpx" not in external_imports(path)
+
+
+@pytest.mark.parametrize("path", CLI_MODULES, ids=str)
+def test_the_cli_imports_nothing_of_the_service_or_the_worker(path: Path) -> None:
+    needed = {"click", "httpx", "msgspec", "rich", "jobstate"}
     assert external_imports(path) <= {*sys.stdlib_module_names, *needed}
-    assert service_imports(path) == []
+    assert [name for name in imports(path) if within(name, ("service", "jobstate.worker"))] == []
 
 
 #: What only the service needs. Redis takes 0.1 s to import, Litestar more.
 SERVER_ONLY = {"litestar", "uvicorn", "redis", "structlog", "prometheus_client", "service.settings", "service.embedded"}
-#: What only the terminal client needs. structlog imports rich, too.
-CLIENT_ONLY = {"httpx", "httpx_sse", "jobstate", "jobstate_cli", "jobstate_worker"}
+#: What only the client needs. The group of commands is the client's, and structlog imports rich.
+CLIENT_ONLY = {"httpx", "jobstate.client", "jobstate.async_client", "jobstate.worker", "jobstate.cli.command"}
+#: What no command of the client imports. httpx imports pygments for a command of its own.
+LIGHT = SERVER_ONLY | {"service", "pygments", "jobstate.client", "jobstate.worker", "importlib.metadata"}
 
 
 def modules_imported_by(program: str, *args: str) -> set[str]:
     program = f"import sys; {program}; print(*sys.modules)"
     result = subprocess.run([sys.executable, "-c", program, *args], capture_output=True, text=True, check=True)
-    return set(result.stdout.split())
+    return set(result.stdout.splitlines()[-1].split())  # a help text may stand above
+
+
+@pytest.mark.parametrize("path", PLUGIN_MODULES, ids=str)
+def test_the_plugin_imports_the_client_and_nothing_of_the_service(path: Path) -> None:
+    assert external_imports(path) <= {*sys.stdlib_module_names, "jobstate", "pytest", "pytest_jobstate"}
+    assert service_imports(path) == []
 
 
 @pytest.mark.parametrize(
-    ("command", "module", "unwanted"),
+    ("command", "unwanted"),
     [
-        (
-            "serve",
-            "service.cli.serve",
-            CLIENT_ONLY | {"litestar", "uvicorn", "service.app"},
-        ),
-        ("doctor", "service.cli.doctor", {"litestar", "uvicorn", "httpx", "service.cli.serve"}),
-        ("key", "service.cli.keys", CLIENT_ONLY | SERVER_ONLY - {"service.settings", "redis"}),
-        ("submit", "jobstate_cli.submit", SERVER_ONLY),
-        ("watch", "jobstate_cli.watch", SERVER_ONLY),
-        ("top", "jobstate_cli.top", SERVER_ONLY),
-        ("list", "jobstate_cli.listing", SERVER_ONLY),
-        ("get", "jobstate_cli.jobs", SERVER_ONLY),
+        ("serve", CLIENT_ONLY | {"litestar", "uvicorn", "service.app"}),
+        ("doctor", {"litestar", "uvicorn", "httpx", "service.cli.serve"}),
+        ("key", CLIENT_ONLY | SERVER_ONLY - {"service.settings", "redis"}),
+        *((name, LIGHT | {"asyncio", "rich"}) for name in ("list", "get", "cancel", "submit")),
+        ("watch", LIGHT | {"rich"}),
+        ("top", LIGHT),
     ],
 )
-def test_a_command_imports_only_what_it_needs(command: str, module: str, unwanted: set[str]) -> None:
-    imported = modules_imported_by("from service.__main__ import main; main(standalone_mode=False)", command, "--help")
-    assert module in imported
+def test_a_command_imports_only_what_it_needs(command: str, unwanted: set[str]) -> None:
+    program = "from jobstate.cli import main; main(standalone_mode=False)"
+    imported = modules_imported_by(program, command, "--help")
+    module = {"key": "keys"}.get(command, command)
+    assert {f"service.cli.{module}", f"jobstate.cli.commands.{module}"} & imported
     assert not imported & unwanted
 
 
@@ -216,7 +245,7 @@ def test_a_process_that_serves_imports_nothing_of_the_client() -> None:
     assert not imported & CLIENT_ONLY
 
 
-@pytest.mark.parametrize("path", [*MODULES, *SHARED_MODULES, *WORKER_MODULES, *CLI_MODULES], ids=str)
+@pytest.mark.parametrize("path", [*MODULES, *CLIENT_MODULES, *WORKER_MODULES, *CLI_MODULES, *PLUGIN_MODULES], ids=str)
 def test_no_module_is_longer_than_300_lines(path: Path) -> None:
     assert len((ROOT.parent / path).read_text(encoding="utf-8").splitlines()) <= 300
 

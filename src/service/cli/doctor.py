@@ -12,8 +12,9 @@ import click
 import msgspec
 from rich.text import Text
 
-from jobstate_cli.command import Command, run
-from jobstate_cli.output import console, escape_control_chars, print_json, print_line, print_stderr
+from jobstate.cli.command import Command, run
+from jobstate.cli.output import escape_control_chars, print_json, print_line, print_stderr
+from jobstate.cli.render.terminal import console
 from service.cli.options import describe, merge_environment, options
 from service.domain.errors import JobStateError
 from service.embedded import attach_or_start

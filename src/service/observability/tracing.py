@@ -38,7 +38,7 @@ def instrument_app(app: ASGIApp) -> ASGIApp:
         from opentelemetry.util.http import OTEL_INSTRUMENTATION_HTTP_CAPTURE_HEADERS_SANITIZE_FIELDS as SANITIZED
         from opentelemetry.util.http import get_custom_headers
     except ImportError as error:
-        _log.warning("tracing unavailable, package missing", missing=error.name, hint="install jobstate[otel]")
+        _log.warning("tracing unavailable, package missing", missing=error.name, hint="install jobstate-server[otel]")
         return app
     name = os.environ.get("OTEL_SERVICE_NAME", "jobstate")
     provider = TracerProvider(resource=Resource.create({SERVICE_NAME: name}))

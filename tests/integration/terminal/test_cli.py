@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import termios
@@ -14,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.helpers.cli_process import CommandResult, environment, jobstate, start_on_terminal
+from tests.helpers.cli_process import CommandResult, environment, jobstate, start, start_on_terminal
 from tests.helpers.polling import free_port, wait_until
 
 #: JSON that changes when it is decoded and encoded: long numbers, whitespace, and a needless escape.
@@ -92,7 +93,7 @@ class TestSubmit:
         assert "available_at" in record
 
     def test_every_field_in_the_openapi_document_has_an_option(self, api: httpx.Client) -> None:
-        from jobstate_cli.submit import submit
+        from jobstate.cli.commands.submit import submit
 
         fields = api.get("/schema/openapi.json").json()["components"]["schemas"]["CreateJob"]["properties"]
         assert set(fields) <= {parameter.name for parameter in submit.params}
@@ -430,6 +431,19 @@ def test_a_closed_pipe_is_no_error(api: httpx.Client, url: str) -> None:
         ["bash", "-c", command], env=environment(url), capture_output=True, check=False, timeout=30
     )
     assert (process.stdout, process.stderr) == (b'{"job_id":', b"")
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_command_that_waits_for_a_response(number: signal.Signals, code: int) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.settimeout(30)
+        with start(f"http://127.0.0.1:{silent.getsockname()[1]}", "list") as running:
+            connection, _ = silent.accept()
+            with connection:
+                assert connection.recv(1) == b"G"
+                running.send(number)
+                assert running.wait() == code
+        assert (running.raw, running.errors) == ("", "")
 
 
 def is_asleep(pid: int) -> bool:

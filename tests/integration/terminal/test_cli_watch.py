@@ -136,6 +136,14 @@ def test_a_signal_ends_it_and_restores_the_terminal(
     assert "Aborted" not in terminal.text
 
 
+def test_a_terminal_that_cannot_move_the_cursor_gets_lines(api: httpx.Client, url: str) -> None:
+    create(api, status="completed", result=[1])
+    with start_on_terminal(url, "watch", "j1", TERM="dumb") as watch:
+        assert watch.wait() == 0
+    line, outcome = watch.raw.splitlines()
+    assert (line.endswith("Z  completed  attempt 1"), outcome) == (True, "[1]")
+
+
 def test_text_of_a_job_is_escaped_on_a_terminal(api: httpx.Client, url: str) -> None:
     create(api, status="running")
     move(api, "j1", "running", progress={"current": 1, "message": "\u202e[bold]:boom:"})
@@ -217,6 +225,7 @@ class TestServiceRestart:
                 watch.send(signal.SIGCONT)
                 assert watch.wait() == 3
         assert watch.raw.splitlines()[-1] == '"lost"'
+        assert re.fullmatch(r"(.+; retrying in \d+\.\d s\.\n)+Reconnected\.\n", watch.errors)
 
     def test_top_shows_the_outage_and_continues(self, service: Service) -> None:
         with httpx.Client(base_url=service.url) as api, start_on_terminal(service.url, "top") as top:

@@ -1,4 +1,4 @@
-"""`JobWorker` with the real service, in threads and in processes that are killed."""
+"""`jobstate.Worker` with the real service, in threads and in processes that are killed."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from jobstate_worker import JobWorker, RequestRefused, Work
+from jobstate import AsyncJobs, JobContext, RequestRejected, Worker
 from tests.helpers import job_functions as functions
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import TIMEOUT, free_port, wait_until
@@ -33,9 +33,9 @@ pytestmark = pytest.mark.usefixtures("consistent_store")
 
 
 @contextlib.contextmanager
-def working(url: str, function: Callable[[Work], Any], **options: Any) -> Iterator[JobWorker]:
+def working(url: str, function: Callable[[JobContext], Any], **options: Any) -> Iterator[Worker]:
     """Run a worker in a thread during the block."""
-    worker = JobWorker(url, ["default"], function, **{"lease_seconds": 5, **options})
+    worker = Worker(url, ["default"], function, **{"lease_seconds": 5, **options})
     worker_thread = threading.Thread(target=lambda: asyncio.run(worker.serve()))
     worker_thread.start()
     try:
@@ -54,7 +54,7 @@ class WorkerProcess:
         folder: Path,
         url: str,
         function: str,
-        in_: str = "thread",
+        executor: str = "thread",
         lease_seconds: int = 5,
         drain_seconds: float = 30,
     ) -> None:
@@ -62,7 +62,7 @@ class WorkerProcess:
         command = [sys.executable, "-m", "tests.helpers.job_functions"]
         with self._log.open("wb") as log:
             self.process = subprocess.Popen(
-                [*command, url, function, in_, str(lease_seconds), str(drain_seconds)],
+                [*command, url, function, executor, str(lease_seconds), str(drain_seconds)],
                 stderr=log,
                 cwd=ROOT,
                 start_new_session=True,
@@ -112,34 +112,36 @@ def started(api: httpx.Client) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("function", "in_"),
+    ("function", "executor"),
     [(functions.count, "thread"), (functions.count_blocking, "thread"), (functions.count_blocking, "process")],
     ids=["async", "thread", "process"],
 )
 class TestAsyncThreadAndProcess:
-    def test_a_job_is_claimed_and_completed(self, api: httpx.Client, function: Callable[[Work], Any], in_: str) -> None:
+    def test_a_job_is_claimed_and_completed(
+        self, api: httpx.Client, function: Callable[[JobContext], Any], executor: str
+    ) -> None:
         create(api)
-        with working(str(api.base_url), function, in_=in_, worker="ann"):
+        with working(str(api.base_url), function, executor=executor, worker="ann"):
             done = in_status(api, "completed")
         assert (done["result"]["counted"], done["result"]["attempt"], done["worker"]) == (3, 1, "ann")
-        assert (done["result"]["by"] == os.getpid()) is (in_ == "thread")
+        assert (done["result"]["by"] == os.getpid()) is (executor == "thread")
         assert done["progress"] == {"current": 3, "total": 3, "message": "step 3"}
 
     def test_a_cancel_request_stops_the_function(
-        self, api: httpx.Client, function: Callable[[Work], Any], in_: str
+        self, api: httpx.Client, function: Callable[[JobContext], Any], executor: str
     ) -> None:
         create(api, steps=1000)
-        with working(str(api.base_url), function, in_=in_):
+        with working(str(api.base_url), function, executor=executor):
             started(api)
             assert api.post("/v1/jobs/j1/cancel").status_code == 202
             cancelled = in_status(api, "cancelled")
         assert (cancelled["failures"], "result" in cancelled) == (0, False)
 
     def test_a_job_with_a_lost_lease_is_abandoned(
-        self, api: httpx.Client, redis_url: str, function: Callable[[Work], Any], in_: str
+        self, api: httpx.Client, redis_url: str, function: Callable[[JobContext], Any], executor: str
     ) -> None:
         create(api, steps=1000)
-        with working(str(api.base_url), function, in_=in_):
+        with working(str(api.base_url), function, executor=executor):
             started(api)
             taken = release(api, token_of(redis_url))
             create(api, "next")
@@ -150,7 +152,7 @@ class TestAsyncThreadAndProcess:
 
 def test_a_process_with_a_lost_lease_is_killed(api: httpx.Client, redis_url: str) -> None:
     create(api)
-    with working(str(api.base_url), functions.sleep_forever, in_="process"):
+    with working(str(api.base_url), functions.sleep_forever, executor="process"):
         started(api)
         assert len(multiprocessing.active_children()) == 1
         release(api, token_of(redis_url))
@@ -181,13 +183,13 @@ def test_a_function_may_complete_after_a_cancel_request(api: httpx.Client) -> No
 def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: httpx.Client) -> None:
     cleaned = threading.Event()
 
-    async def clean_up(work: Work) -> None:
-        work.progress(0)
+    async def clean_up(context: JobContext) -> None:
+        context.progress(0)
         try:
             await asyncio.sleep(TIMEOUT)
         finally:
             for step in range(30):
-                work.progress(step)
+                context.progress(step)
                 await asyncio.sleep(0.1)
             cleaned.set()
 
@@ -202,9 +204,9 @@ def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: http
 def test_a_thread_that_exceeds_the_drain_time_is_asked_to_stop(api: httpx.Client) -> None:
     stopped = threading.Event()
 
-    def look(work: Work) -> None:
-        work.progress(0)
-        while not work.cancel_requested:
+    def look(context: JobContext) -> None:
+        context.progress(0)
+        while not context.cancel_requested:
             time.sleep(0.01)
         stopped.set()
 
@@ -223,7 +225,7 @@ def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: h
 
 
 @pytest.mark.parametrize(
-    ("function", "in_", "error"),
+    ("function", "executor", "error"),
     [
         (functions.fail_once, "thread", {"type": "RuntimeError", "message": "stumbled"}),
         (functions.exit_process, "process", {"type": "ProcessDied", "message": "the process exited with code 3"}),
@@ -236,10 +238,10 @@ def test_an_exception_counts_as_a_failed_attempt_and_the_next_may_succeed(api: h
     ids=["raises", "exits", "sends garbage"],
 )
 def test_the_error_of_the_last_attempt_is_recorded(
-    api: httpx.Client, function: Callable[[Work], Any], in_: str, error: dict[str, str]
+    api: httpx.Client, function: Callable[[JobContext], Any], executor: str, error: dict[str, str]
 ) -> None:
     create(api)
-    with working(str(api.base_url), function, in_=in_):
+    with working(str(api.base_url), function, executor=executor):
         failed = in_status(api, "failed")
     assert failed["error_message"]["type"] == error["type"]
     assert failed["error_message"]["message"].startswith(error["message"])
@@ -249,27 +251,46 @@ def test_the_error_of_the_last_attempt_is_recorded(
 def test_a_process_may_report_progress_from_several_threads(api: httpx.Client) -> None:
     for number in range(2):
         create(api, f"j{number}")
-    with working(str(api.base_url), functions.report_from_several_threads, in_="process"):
+    with working(str(api.base_url), functions.report_from_several_threads, executor="process"):
         for number in range(2):
             assert len(in_end(api, f"j{number}")["result"]) == 50_000
 
 
 def test_a_process_may_start_processes(api: httpx.Client) -> None:
     create(api)
-    with working(str(api.base_url), functions.use_a_process_pool, in_="process"):
+    with working(str(api.base_url), functions.use_a_process_pool, executor="process"):
         assert in_end(api)["result"] == [1, 2]
 
 
-@pytest.mark.parametrize("in_", ["thread", "process"])
-def test_a_function_can_fail_a_job_for_good(api: httpx.Client, in_: str) -> None:
+async def wait_for_failed_child(context: JobContext) -> object:
+    async with AsyncJobs(context.input_params) as jobs:
+        child = await jobs.get("child")
+        return await child.wait(TIMEOUT)
+
+
+def test_a_failed_child_job_counts_as_a_failed_attempt_of_the_job_that_waits_for_it(api: httpx.Client) -> None:
+    create(api, "child")
+    api.patch("/v1/jobs/child", json={"status": "running"}).raise_for_status()
+    failed = {"status": "failed", "error_message": "no such slate"}
+    api.patch("/v1/jobs/child", json=failed).raise_for_status()
+    body = {"job_id": "j1", "input_params": str(api.base_url), "max_attempts": 2, "retry_delay_seconds": 0}
+    api.post("/v1/jobs", json=body).raise_for_status()
+    with working(str(api.base_url), wait_for_failed_child):
+        ended = in_status(api, "failed")
+    assert (ended["attempt"], ended["failures"]) == (2, 2)
+    assert ended["error_message"] == {"type": "JobFailed", "message": "job child failed: no such slate"}
+
+
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_a_function_can_fail_a_job_for_good(api: httpx.Client, executor: str) -> None:
     create(api, max_attempts=3)
-    with working(str(api.base_url), functions.raise_job_failed, in_=in_):
+    with working(str(api.base_url), functions.raise_permanent_failure, executor=executor):
         failed = in_status(api, "failed")
     assert failed["error_message"] == {"type": "invalid-input", "message": "no such slate", "field": "slate_id"}
     assert failed["attempt"] == 1
 
 
-@pytest.mark.parametrize("in_", ["thread", "process"])
+@pytest.mark.parametrize("executor", ["thread", "process"])
 @pytest.mark.parametrize(
     ("function", "text"),
     [
@@ -280,16 +301,16 @@ def test_a_function_can_fail_a_job_for_good(api: httpx.Client, in_: str) -> None
     ids=["surrogate", "long text", "executor"],
 )
 def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt(
-    api: httpx.Client, function: Callable[[Work], Any], text: str, in_: str, monkeypatch: pytest.MonkeyPatch
+    api: httpx.Client, function: Callable[[JobContext], Any], text: str, executor: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # pytest-xdist sends reports as UTF-8, and these tracebacks have lone surrogates.
-    monkeypatch.setattr(logging.getLogger("jobstate_worker"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("jobstate"), "disabled", True)
     create(api, max_attempts=3, retry_delay_seconds=3600)
-    with working(str(api.base_url), function, in_=in_):
+    with working(str(api.base_url), function, executor=executor):
         released = wait_until(lambda: (found := job(api))["failures"] and found, "a failed attempt")
     assert (released["status"], released["failures"]) == ("pending", 1)
     create(api, "last")
-    with working(str(api.base_url), function, in_=in_):
+    with working(str(api.base_url), function, executor=executor):
         error = in_status(api, "failed", "last")["error_message"]
     assert error["type"] == "ValueError"
     assert error["message"].startswith(text)
@@ -298,22 +319,28 @@ def test_an_error_that_cannot_be_sent_as_it_is_counts_as_one_failed_attempt(
 @pytest.mark.parametrize(
     ("function", "message"),
     [
-        (functions.return_too_much, "the result cannot be sent: 413 "),
+        (functions.return_too_much, "the result cannot be sent: The body exceeds the limit"),
         (functions.return_far_too_much, "the result cannot be sent: "),
         (functions.return_nan, "the result cannot be sent: Out of range float values are not JSON compliant"),
         (functions.return_a_surrogate, "the result cannot be sent: it has the lone surrogate U+DCFF"),
         (
             functions.return_too_many_levels,
-            "the result cannot be sent: 400 Bad Request: `result`: it is 250 levels deep",
+            "the result cannot be sent: `result`: it is 250 levels deep",
         ),
-        (functions.fail_with_a_surrogate, "the `error_message` of `JobFailed` cannot be sent: it has the lone"),
-        (functions.fail_with_a_long_text, "the `error_message` of `JobFailed` cannot be sent: 413 "),
-        (functions.fail_with_too_many_levels, "the `error_message` of `JobFailed` cannot be sent: 400 Bad Request: "),
+        (functions.fail_with_a_surrogate, "the `error_message` of `PermanentFailure` cannot be sent: it has the lone"),
+        (
+            functions.fail_with_a_long_text,
+            "the `error_message` of `PermanentFailure` cannot be sent: The body exceeds the limit",
+        ),
+        (
+            functions.fail_with_too_many_levels,
+            "the `error_message` of `PermanentFailure` cannot be sent: `error_message`: it is ",
+        ),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
 def test_an_outcome_that_cannot_be_sent_fails_the_job_with_the_reason(
-    api: httpx.Client, function: Callable[[Work], Any], message: str
+    api: httpx.Client, function: Callable[[JobContext], Any], message: str
 ) -> None:
     create(api, max_attempts=3)
     with working(str(api.base_url), function):
@@ -344,10 +371,10 @@ def test_a_too_long_integer_does_not_stop_the_worker(api: httpx.Client) -> None:
     assert "Decimal is not JSON serializable" in listed()["error_message"]["message"]
 
 
-@pytest.mark.parametrize("in_", ["thread", "process"])
-def test_invalid_progress_does_not_fail_the_job(api: httpx.Client, in_: str) -> None:
+@pytest.mark.parametrize("executor", ["thread", "process"])
+def test_invalid_progress_does_not_fail_the_job(api: httpx.Client, executor: str) -> None:
     create(api)
-    with working(str(api.base_url), functions.report_what_cannot_be_sent, in_=in_):
+    with working(str(api.base_url), functions.report_what_cannot_be_sent, executor=executor):
         done = in_end(api)
     assert done["result"] == "done"
     assert done["progress"] == {"current": 1, "message": r"\udcff " + "x" * 1_014 + "…"}
@@ -356,7 +383,7 @@ def test_invalid_progress_does_not_fail_the_job(api: httpx.Client, in_: str) -> 
 def test_heartbeats_extend_the_lease_while_the_function_runs(api: httpx.Client) -> None:
     create(api)
 
-    def wait(work: Work) -> str:
+    def wait(context: JobContext) -> str:
         return str(go_on.wait(TIMEOUT))
 
     go_on = threading.Event()
@@ -373,7 +400,7 @@ def test_concurrency_is_the_number_of_concurrent_jobs(api: httpx.Client) -> None
         create(api, f"j{number}")
     barrier = threading.Barrier(2)
 
-    def meet(work: Work) -> int:
+    def meet(context: JobContext) -> int:
         return barrier.wait(TIMEOUT)
 
     with working(str(api.base_url), meet, concurrency=2):
@@ -415,7 +442,8 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
     handle = httpx.AsyncHTTPTransport.handle_async_request
 
     async def lose_first(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        is_first = request not in requests
+        key = request.headers["Idempotency-Key"]
+        is_first = key not in {request.headers["Idempotency-Key"] for request in requests}
         requests.append(request)
         response = await handle(transport, request)
         if is_first and response.status_code != 204:
@@ -445,8 +473,8 @@ def test_a_lost_response_to_a_release_changes_nothing(api: httpx.Client, sent: l
 
 
 def test_a_rejected_claim_ends_the_worker(api: httpx.Client) -> None:
-    worker = JobWorker(str(api.base_url), ["no queue"], functions.count)
-    with pytest.raises(RequestRefused, match="400 Bad Request"):
+    worker = Worker(str(api.base_url), ["no queue"], functions.count)
+    with pytest.raises(RequestRejected, match="invalid-request"):
         worker.run()
 
 
@@ -478,14 +506,14 @@ def test_a_signal_to_the_process_group_lets_a_process_finish_its_job(
 
 
 @pytest.mark.parametrize(
-    ("function", "in_"),
+    ("function", "executor"),
     [("count", "thread"), ("count_blocking", "thread"), ("count_blocking", "process"), ("sleep_forever", "process")],
 )
 def test_a_job_that_exceeds_the_drain_time_is_released_without_a_failure(
-    api: httpx.Client, tmp_path: Path, function: str, in_: str
+    api: httpx.Client, tmp_path: Path, function: str, executor: str
 ) -> None:
     create(api, steps=1000)
-    with WorkerProcess(tmp_path, str(api.base_url), function, in_, drain_seconds=0.5) as worker:
+    with WorkerProcess(tmp_path, str(api.base_url), function, executor, drain_seconds=0.5) as worker:
         started(api)
         worker.process.terminate()
         assert worker.process.wait(TIMEOUT) == 0
@@ -512,23 +540,23 @@ def test_a_worker_exits_even_if_its_function_does_not_stop(api: httpx.Client, tm
 
 def test_the_function_of_a_released_job_stops_although_the_loop_continues(api: httpx.Client) -> None:
     create(api)
-    works: list[Work] = []
+    contexts: list[JobContext] = []
 
-    async def ignore_cancellation(work: Work) -> object:
-        works.append(work)
-        return await functions.ignore_cancellation(work)
+    async def ignore_cancellation(context: JobContext) -> object:
+        contexts.append(context)
+        return await functions.ignore_cancellation(context)
 
     async def main() -> None:
         serving = asyncio.create_task(worker.serve())
         await asyncio.to_thread(started, api)
         worker.stop()
         await serving
-        (work,) = works
-        last = work.latest
+        (context,) = contexts
+        last = context.latest
         await asyncio.sleep(0.5)
-        assert work.latest is last
+        assert context.latest is last
 
-    worker = JobWorker(str(api.base_url), ["default"], ignore_cancellation, drain_seconds=0.1)
+    worker = Worker(str(api.base_url), ["default"], ignore_cancellation, drain_seconds=0.1)
     ending = threading.Thread(target=lambda: asyncio.run(main()), daemon=True)
     ending.start()
     ending.join(10)
@@ -541,7 +569,7 @@ def test_signal_handlers_are_restored_once_no_job_runs(api: httpx.Client) -> Non
     handlers = []
     tasks = []
 
-    async def leave_a_task(work: Work) -> None:
+    async def leave_a_task(context: JobContext) -> None:
         async def finish_late() -> None:
             try:
                 await asyncio.sleep(TIMEOUT)
@@ -551,7 +579,7 @@ def test_signal_handlers_are_restored_once_no_job_runs(api: httpx.Client) -> Non
         tasks.append(asyncio.create_task(finish_late()))
         worker.stop()
 
-    worker = JobWorker(str(api.base_url), ["default"], leave_a_task)
+    worker = Worker(str(api.base_url), ["default"], leave_a_task)
     worker.run()
     assert handlers == [signal.SIG_DFL, signal.default_int_handler]
     assert job(api)["status"] == "completed"

@@ -12,7 +12,7 @@ from litestar import asgi, get
 from litestar.routes import HTTPRoute
 from litestar.testing import TestClient
 
-from service.__main__ import main
+from jobstate.cli import main
 from service.api import auth
 from service.api.auth import ACCESS, PUBLIC, Access, authorize, requires
 from service.api.client_identity import client_id

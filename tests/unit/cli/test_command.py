@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from service.__main__ import main
+from jobstate.cli import main
 from service.cli import serve as command
 from service.cli.options import merge_environment
 from service.server.listener import bind

@@ -5,12 +5,12 @@ import os
 import httpx
 import pytest
 
+from jobstate import Worker
+from jobstate.cli.connection import open_async_client, open_client
+from jobstate.cli.exit_codes import Exit, exit_code
+from jobstate.config import configure
 from jobstate.connections import UnusableProxy, connection_options, is_loopback, proxy_for
-from jobstate_cli.config import ClientConfig
-from jobstate_cli.errors import Misconfigured
-from jobstate_cli.exit_codes import Exit
-from jobstate_cli.service import open_client
-from jobstate_worker import JobWorker
+from jobstate.errors import ConfigurationError
 
 
 @pytest.fixture(autouse=True)
@@ -107,11 +107,13 @@ async def test_the_error_for_an_unusable_proxy_names_its_variable(
     assert "`NO_PROXY`" in str(error.value)
     assert "s3cret" not in str(error.value)
     with pytest.raises(ValueError, match=f"`{variable}`"):
-        JobWorker("http://jobs", ["default"], print)
-    with pytest.raises(Misconfigured, match=f"`{variable}`") as misconfigured:
-        async with open_client(ClientConfig("http://jobs")):
+        Worker("http://jobs", ["default"], print)
+    with pytest.raises(ConfigurationError, match=f"`{variable}`") as misconfigured:
+        async with open_async_client(configure("http://jobs", "")):
             pass
-    assert misconfigured.value.exit_code is Exit.USAGE
+    assert exit_code(misconfigured.value) is Exit.USAGE
+    with pytest.raises(ConfigurationError, match=f"`{variable}`"), open_client(configure("http://jobs", "")):
+        pass
 
 
 def test_httpx_does_not_read_proxies_from_the_environment(environment: pytest.MonkeyPatch) -> None:

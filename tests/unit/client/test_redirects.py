@@ -6,10 +6,12 @@ import logging
 import httpx
 import pytest
 
+from jobstate._requests import get_job
+from jobstate.cli.follow import follow
+from jobstate.cli.render.text import Lines
+from jobstate.errors import Redirected
 from jobstate.redirects import redirect_advice
-from jobstate_cli.errors import RequestRejected
-from jobstate_worker.requests import ClaimRequest
-from jobstate_worker.service import WorkerClient
+from jobstate.worker.client import WorkerClient
 from tests.helpers.mock_transport import RECORD, STREAM, ScriptedTransport
 
 REQUESTED = "http://jobs:8000/v1/jobs/j1"
@@ -69,7 +71,8 @@ async def test_the_worker_logs_the_target_and_retries(
     caplog.set_level(logging.WARNING)
     transport = httpx.MockTransport(lambda request: answers.pop(0))
     async with httpx.AsyncClient(base_url="http://jobs", transport=transport) as http:
-        assert await WorkerClient(http).claim(ClaimRequest(["default"], "ann", 30), 0) is None
+        client = WorkerClient(http, ["default"], "ann", 30)
+        assert await client.claim(client.new_claim(), 0) is None
     (line,) = caplog.messages
     assert "redirect to `https://jobs/v1/claims`" in line
     assert "use `https://jobs` as its URL" in line
@@ -81,14 +84,13 @@ async def test_the_command_line_reports_the_target(status: int, prefix: str) -> 
     scripted = ScriptedTransport()
     for path in (RECORD, STREAM):
         scripted.respond(path, httpx.Response(status, headers={"Location": prefix + path}))
-    async with scripted.service() as service:
-        with pytest.raises(
-            RequestRejected, match=f"{status} .*: redirect to `{prefix}{RECORD}`.* use `{prefix}` as its URL"
-        ):
-            await service.job("j1")
-        with pytest.raises(
-            RequestRejected, match=f"{status} .*: redirect to `{prefix}{STREAM}`.* use `{prefix}` as its URL"
-        ):
-            async with service.stream(STREAM):
-                pass
+    at = rf"{status}: redirect to `{prefix}"
+    with (
+        scripted.blocking_client() as blocking,
+        pytest.raises(Redirected, match=f"{at}{RECORD}`.* use `{prefix}` as its URL"),
+    ):
+        blocking.send(get_job("j1"))
+    async with scripted.client() as client:
+        with pytest.raises(Redirected, match=f"{at}{STREAM}`.* use `{prefix}` as its URL"):
+            await follow(client, "j1", Lines(), None)
     assert len(scripted.requests) == 2

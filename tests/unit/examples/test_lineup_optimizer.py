@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lineup_slate
+import msgspec
 import pytest
 from lineup_slate import InvalidInput, read_request, read_slate
 from lineup_worker import optimize
+from msgspec.structs import replace
 
-from jobstate_worker import JobFailed, Work
+from jobstate import Job, JobContext, PermanentFailure, Progress
+from tests.helpers.records import record
 
 SLATES = Path(lineup_slate.__file__).parent / "slates"
 SLATE_ID = "pinewood-400"
@@ -51,16 +53,22 @@ def test_an_invalid_slate_is_rejected_with_the_line(tmp_path: Path, text: str, p
     assert str(rejected.value).startswith(problem)
 
 
+def job(**fields: Any) -> Job:
+    """A record whose fields may have invalid types."""
+    if "input_params" in fields:
+        fields["raw_input_params"] = msgspec.Raw(msgspec.json.encode(fields.pop("input_params")))
+    return replace(record(), **fields)
+
+
 def test_absent_inputs_have_defaults() -> None:
-    request = read_request({"slate_id": SLATE_ID}, SLATES)
+    request = read_request(job(slate_id=SLATE_ID), SLATES)
     assert (request.scenario_count, request.salary_cap, request.roster_size) == (2000, 50_000, 6)
     assert (request.seed, request.top) == (1, 5)
 
 
 def test_inputs_override_the_defaults() -> None:
     params = {"salary_cap": 40_000, "roster_size": 5, "seed": 7, "top": 1}
-    job = {"slate_id": SLATE_ID, "scenario_count": 12, "input_params": params}
-    request = read_request(job, SLATES)
+    request = read_request(job(slate_id=SLATE_ID, scenario_count=12, input_params=params), SLATES)
     assert {name: getattr(request, name) for name in params} == params
     assert request.scenario_count == 12
 
@@ -71,7 +79,7 @@ def test_an_unknown_slate_is_rejected(tmp_path: Path, slate_id: object) -> None:
     (tmp_path / "slates" / f"{SLATE_ID}.csv").write_text(HEADER, encoding="utf-8")
     (tmp_path / "secret.csv").write_text(HEADER + "Ann,5000,20,2\n", encoding="utf-8")
     with pytest.raises(InvalidInput, match=SLATE_ID) as rejected:
-        read_request({"slate_id": slate_id}, tmp_path / "slates")
+        read_request(job(slate_id=slate_id), tmp_path / "slates")
     assert rejected.value.field == "slate_id"
 
 
@@ -93,7 +101,7 @@ def test_an_unknown_slate_is_rejected(tmp_path: Path, slate_id: object) -> None:
 )
 def test_an_invalid_input_is_rejected_by_name(changed: dict[str, object], field: str) -> None:
     with pytest.raises(InvalidInput) as rejected:
-        read_request({"slate_id": SLATE_ID, **changed}, SLATES)
+        read_request(job(slate_id=SLATE_ID, **changed), SLATES)
     assert rejected.value.field == field
     assert str(rejected.value).startswith(f"{field}: ")
 
@@ -106,15 +114,15 @@ class FakeRun:
 
     total = 12
 
-    def __init__(self, work: Work, stops_at: int | None) -> None:
+    def __init__(self, context: JobContext, stops_at: int | None) -> None:
         self.done = 0
-        self._work = work
+        self._context = context
         self._stops_at = stops_at
 
     def advance(self) -> None:
         self.done += 1
         if self.done == self._stops_at:
-            self._work.stop()
+            self._context.stop()
 
     def result(self) -> dict[str, object]:
         return {"steps": self.done}
@@ -122,15 +130,15 @@ class FakeRun:
 
 def optimized(stops_at: int | None = None) -> tuple[dict[str, object] | None, list[Any]]:
     reports: list[Any] = []
-    work = Work({"job_id": "j1"}, reports.append)
-    return optimize(work, lambda job: FakeRun(work, stops_at)), reports
+    context = JobContext(record(), reports.append)
+    return optimize(context, lambda job: FakeRun(context, stops_at)), reports
 
 
 def test_every_step_of_a_job_is_reported() -> None:
     result, reports = optimized()
     assert result == {"steps": 12}
-    assert [report["current"] for report in reports] == list(range(1, 13))
-    assert reports[4] == {"current": 5, "total": 12, "message": "5 of 12 scenarios"}
+    assert [report.current for report in reports] == list(range(1, 13))
+    assert reports[4] == Progress(5, 12, "5 of 12 scenarios")
 
 
 def test_a_cancelled_job_stops_after_the_current_step() -> None:
@@ -139,11 +147,11 @@ def test_a_cancelled_job_stops_after_the_current_step() -> None:
 
 
 def test_an_invalid_input_fails_the_job_with_the_field() -> None:
-    def begin(job: Mapping[str, Any]) -> FakeRun:
+    def begin(job: Job) -> FakeRun:
         raise InvalidInput("input_params.seed", "is odd")
 
-    with pytest.raises(JobFailed) as failure:
-        optimize(Work({}), begin)
+    with pytest.raises(PermanentFailure) as failure:
+        optimize(JobContext(record()), begin)
     assert failure.value.error_message == {
         "type": "invalid-input",
         "message": "input_params.seed: is odd",

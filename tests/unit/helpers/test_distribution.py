@@ -1,5 +1,7 @@
 """The distribution of the tests over processes, and the list of `just quick`."""
 
+import subprocess
+import sys
 from types import SimpleNamespace
 from typing import Any
 
@@ -27,6 +29,20 @@ QUICK = (ROOT / "tests" / "quick.txt").read_text().splitlines()
 def test_tests_of_one_file_start_no_process(arguments: list[str], in_one_process: bool) -> None:
     config: Any = SimpleNamespace(args=arguments)
     assert (distribution.processes(config) == 0) is in_one_process
+
+
+def test_chromium_and_what_makes_networks_share_a_process() -> None:
+    scheduling = object.__new__(distribution.FileScheduling)
+    names = ("tests/browser/test_job.py::test_a", "tests/browser/test_key.py::test_a")
+    scopes = [scheduling._split_scope(f"{name}[x]") for name in (*names, *distribution.CHROMIUM_OR_NETWORKS[1:])]
+    assert len(set(scopes)) == 1
+    others = ("tests/unit/test_a.py::test_a", "tests/unit/test_a.py::test_b", "tests/unit/test_b.py::test_a")
+    assert [scheduling._split_scope(name) for name in others] == ["tests/unit/test_a.py"] * 2 + ["tests/unit/test_b.py"]
+
+
+def test_processes_that_tests_start_keep_their_bytecode() -> None:
+    program = "import sys; sys.exit(sys.dont_write_bytecode)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("name", distribution.LONGEST)

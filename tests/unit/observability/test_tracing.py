@@ -51,4 +51,4 @@ def test_a_missing_extra_is_logged_and_harmless(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(tracing, "_log", __import__("structlog").get_logger())
     with capture_logs() as lines:
         assert tracing.instrument_app(app) is app
-    assert "install jobstate[otel]" in lines[0]["hint"]
+    assert "install jobstate-server[otel]" in lines[0]["hint"]

@@ -2,27 +2,44 @@
 
 import re
 from collections.abc import Mapping
+from typing import Any
 
 import click
 import httpx
 import pytest
 from click.shell_completion import BashComplete
 from click.testing import CliRunner, Result
+from msgspec import Raw
 
-from jobstate_cli import command as shared
-from jobstate_cli.command import default_url
-from jobstate_cli.config import ClientConfig
-from jobstate_cli.errors import ClientError, JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
-from jobstate_cli.exit_codes import Exit
-from jobstate_cli.submit import body_of, json_error
-from service.__main__ import COMMANDS, main
+from jobstate import (
+    JobCancelled,
+    JobDeleted,
+    JobExists,
+    JobFailed,
+    JobNotFound,
+    JobstateError,
+    RequestRejected,
+    RetryPolicy,
+    ServiceUnavailable,
+    WaitTimeout,
+)
+from jobstate._requests import create_job
+from jobstate.cli import COMMANDS, connection, main
+from jobstate.cli import command as shared
+from jobstate.cli.commands.submit import json_error
+from jobstate.cli.exit_codes import STATUS_EXIT_CODES, Exit
+from jobstate.cli.output import STYLES
+from jobstate.config import configure, default_url
+from jobstate.errors import ConfigurationError
 from service.domain.constraints import IDEMPOTENCY_KEY
 from service.domain.states import FINAL_STATUSES, Status
-from tests.helpers.mock_transport import ScriptedTransport, job, json_response
+from tests.helpers.mock_transport import ScriptedTransport, json_response
 from tests.helpers.paths import ROOT
+from tests.helpers.records import record_fields as job
 
 LOST = httpx.RemoteProtocolError("closed")
-TERMINAL = [name for name, import_path in COMMANDS.items() if import_path.startswith("jobstate_cli")]
+TERMINAL = list(COMMANDS)
+ALL = ["serve", "doctor", "key", *COMMANDS]
 
 
 def run(*args: str, environ: Mapping[str, str] | None = None) -> Result:
@@ -36,7 +53,7 @@ def completions(words: str, incomplete: str = "") -> list[str]:
 
 def test_the_help_lists_every_command_with_a_sentence() -> None:
     lines = run("--help").output.partition("Commands:\n")[2].splitlines()
-    assert [line.split()[0] for line in lines] == list(COMMANDS)
+    assert [line.split()[0] for line in lines] == ALL
     assert all(line.endswith(".") and not line.endswith("...") for line in lines)
 
 
@@ -60,7 +77,7 @@ def test_an_unknown_command_is_a_usage_error() -> None:
 @pytest.mark.parametrize(
     ("words", "incomplete", "expected"),
     [
-        ("", "", list(COMMANDS)),
+        ("", "", ALL),
         ("", "wa", ["watch"]),
         ("list --status", "", list(Status)),
         ("list --status", "c", ["completed", "cancelled"]),
@@ -112,7 +129,7 @@ def test_no_message_contains_the_api_key(args: list[str], environ: dict[str, str
     assert result.exit_code == (0 if args == ["--help"] else 2)
     assert words in " ".join(result.output.split())
     assert "s3cr" not in result.output
-    assert "s3cr" not in repr(ClientConfig("http://host", "s3cret"))
+    assert "s3cr" not in repr(configure("http://host", "s3cret"))
 
 
 @pytest.mark.parametrize(
@@ -151,18 +168,21 @@ def test_an_invalid_port_is_ignored_if_the_url_is_set() -> None:
     [
         (ServiceUnavailable("unavailable"), 1),
         (RequestRejected("no"), 1),
-        (RequestRejected("no", "job-exists"), 1),
-        (RequestRejected("no", "job-not-found"), 5),
-        (RequestRejected("no", "job-failed"), 3),
-        (RequestRejected("no", "job-cancelled"), 4),
+        (JobExists("no"), 1),
+        (ConfigurationError("no"), 2),
+        (JobNotFound("no"), 5),
+        (JobFailed("no"), 3),
+        (JobCancelled("no"), 4),
         (JobDeleted("deleted"), 5),
-        (TimedOut("late"), 6),
+        (WaitTimeout("late"), 6),
     ],
 )
-def test_every_error_has_its_exit_code_and_is_printed_without_control_characters(error: ClientError, code: int) -> None:
+def test_every_error_has_its_exit_code_and_is_printed_without_control_characters(
+    error: JobstateError, code: int
+) -> None:
     @click.command(cls=shared.Command)
     def fail() -> None:
-        raise type(error)(f"{error}\x1b[2J") if not isinstance(error, RequestRejected) else error
+        raise type(error)(f"{error}\x1b[2J")
 
     result = CliRunner().invoke(fail)
     assert (result.exit_code, result.stdout) == (code, "")
@@ -180,9 +200,6 @@ def test_ctrl_c_exits_with_130_and_prints_nothing() -> None:
 
 
 def test_every_final_status_has_an_exit_code() -> None:
-    from jobstate_cli.exit_codes import STATUS_EXIT_CODES
-    from jobstate_cli.output import STYLES
-
     assert set(STATUS_EXIT_CODES) == set(FINAL_STATUSES)
     assert list(STYLES) == list(Status)
     assert set(STATUS_EXIT_CODES.values()) == {Exit.OK, Exit.FAILED, Exit.CANCELLED}
@@ -192,12 +209,12 @@ def test_every_final_status_has_an_exit_code() -> None:
     ("fields", "body"),
     [
         ({}, b'{"input_params": 1.10 }'),
-        ({"queue": None}, b'{"input_params": 1.10 }'),
-        ({"queue": 'q"1', "max_attempts": 0}, b'{"input_params": 1.10 ,"queue": "q\\"1", "max_attempts": 0}'),
+        ({"slate_id": None}, b'{"input_params": 1.10 }'),
+        ({"slate_id": 's"1', "max_attempts": 0}, b'{"slate_id":"s\\"1","max_attempts":0,"input_params": 1.10 }'),
     ],
 )
-def test_the_body_contains_the_input_byte_for_byte(fields: dict[str, object], body: bytes) -> None:
-    assert body_of(b" 1.10 ", fields) == body
+def test_the_body_contains_the_input_byte_for_byte(fields: Any, body: bytes) -> None:
+    assert create_job(Raw(b" 1.10 "), None, None, None, fields).body == body
 
 
 @pytest.mark.parametrize("text", [b"1", b" null\n", b'{"a": 1e400}', b"1" * 10_000, '"é"'.encode(), b'"NaN"'])
@@ -222,8 +239,8 @@ class TestSubmitWithALostResponse:
     @pytest.fixture
     def scripted(self, monkeypatch: pytest.MonkeyPatch) -> ScriptedTransport:
         scripted = ScriptedTransport()
-        monkeypatch.setattr("jobstate_cli.submit.open_client", lambda url: scripted.service())
-        monkeypatch.setattr("jobstate_cli.service.PAUSE", 0.001)
+        monkeypatch.setattr(connection, "open_client", lambda config: scripted.blocking_client())
+        monkeypatch.setattr(connection, "ATTEMPTS", RetryPolicy(first_delay=0.001, max_attempts=3))
         return scripted
 
     def submit(self, *args: str) -> Result:
@@ -245,8 +262,9 @@ class TestSubmitWithALostResponse:
 
     def test_no_key_is_needed_with_an_id(self, scripted: ScriptedTransport) -> None:
         scripted.respond("/v1/jobs", LOST)
-        assert "submit it again with the same --id to avoid a duplicate" in self.submit("--id", "j1").stderr
-        assert "Idempotency-Key" not in scripted.requests[0].headers
+        error = self.submit("--id", "j1").stderr
+        assert "submit it again with the same --id to avoid a duplicate" in error
+        assert "--key" not in error
 
     def test_a_request_that_was_never_sent_needs_no_advice(self, scripted: ScriptedTransport) -> None:
         scripted.respond("/v1/jobs", httpx.ConnectError("refused"))

@@ -5,25 +5,25 @@ from collections.abc import Callable
 
 import httpx
 import pytest
+from msgspec import Raw
 
-from jobstate_cli import service as client
-from jobstate_cli import streams
-from jobstate_cli.errors import JobDeleted, RequestRejected, ServiceUnavailable, TimedOut
-from jobstate_cli.exit_codes import STATUS_EXIT_CODES, Exit
-from jobstate_cli.follow import follow
-from jobstate_cli.records import Record
-from jobstate_cli.streams import Event
+from jobstate import JobDeleted, JobExpired, JobNotFound, RetryPolicy, ServiceUnavailable, WaitTimeout
+from jobstate._requests import create_job, get_job
+from jobstate._sse import Event
+from jobstate.cli import connection
+from jobstate.cli.exit_codes import STATUS_EXIT_CODES, Exit, exit_code
+from jobstate.cli.follow import Change, follow
 from tests.helpers.mock_transport import (
     RECORD,
     STREAM,
     ScriptedTransport,
     changed_event,
     event,
-    job,
     json_response,
     problem,
     stream_response,
 )
+from tests.helpers.records import record_fields as job
 
 DONE = json_response(job("completed", 3, result=42))
 CUT = httpx.ReadError("cut")
@@ -39,14 +39,14 @@ class RecordingView:
         self.reconnects = 0
         self.outcome = b""
 
-    def changed(self, record: Record) -> None:
-        self.states.append(record.job.status)
+    def changed(self, change: Change) -> None:
+        self.states.append(change.status)
 
     def removed(self, event: Event) -> None:
         self.states.append(event.name)
 
-    def finished(self, record: Record) -> None:
-        self.outcome = record.job.outcome
+    def finished(self, change: Change) -> None:
+        self.outcome = change.outcome
 
     def on_disconnect(self, reason: str, pause: float) -> None:
         self.losses.append(reason)
@@ -54,6 +54,17 @@ class RecordingView:
 
     def on_reconnect(self) -> None:
         self.reconnects += 1
+
+
+@pytest.fixture(autouse=True)
+def reconnects(monkeypatch: pytest.MonkeyPatch) -> Callable[[RetryPolicy], None]:
+    """Sets the policy of reconnects; without a call they come at once."""
+
+    def replace(policy: RetryPolicy) -> None:
+        monkeypatch.setattr(connection, "RECONNECTS", policy)
+
+    replace(RetryPolicy(first_delay=0.0))
+    return replace
 
 
 @pytest.fixture
@@ -69,8 +80,8 @@ def scripted() -> ScriptedTransport:
 async def run_follow(
     scripted: ScriptedTransport, view: RecordingView, seconds: float | None = 10.0, *, already_exists: bool = False
 ) -> Exit:
-    async with scripted.service() as service:
-        return await follow(service, "j1", view, seconds, already_exists=already_exists)
+    async with scripted.client() as client:
+        return await follow(client, "j1", view, seconds, already_exists=already_exists)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +152,7 @@ async def test_the_reason_of_a_bye_is_reported(scripted: ScriptedTransport, view
         STREAM, stream_response(changed_event("running"), bye), stream_response(changed_event("completed", 2))
     ).respond(RECORD, DONE)
     await run_follow(scripted, view)
-    assert view.losses == ["the service closed the connection (too slow)"]
+    assert view.losses == ["the service closed the event stream (too slow)"]
 
 
 async def test_a_reconnect_continues_after_an_id_without_an_event(
@@ -186,11 +197,11 @@ async def test_the_final_record_is_read_after_an_outage(scripted: ScriptedTransp
 
 
 async def test_pauses_grow_to_the_maximum_and_are_reset_by_an_event(
-    scripted: ScriptedTransport, view: RecordingView, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, view: RecordingView, reconnects: Callable[[RetryPolicy], None]
 ) -> None:
-    monkeypatch.setattr(streams, "MAX_PAUSE", 0.02)
+    reconnects(RetryPolicy(first_delay=0.005, max_delay=0.02))
     failures = [httpx.ConnectError("refused")] * 4
-    retry = b"retry: 5\n\n"
+    retry = b"retry: 5\n\n"  # the minimum
     scripted.respond(
         STREAM,
         stream_response(retry, changed_event("running")),
@@ -214,13 +225,16 @@ async def test_a_reconnect_waits_for_retry_after(scripted: ScriptedTransport, vi
     assert view.pauses[1] >= 1
 
 
-@pytest.mark.parametrize(("name", "words"), [("deleted", "j1 was deleted"), ("expired", "j1 has expired")])
+@pytest.mark.parametrize(
+    ("name", "error", "words"),
+    [("deleted", JobDeleted, "j1 was deleted"), ("expired", JobExpired, "j1 has expired")],
+)
 async def test_a_deleted_or_expired_job_ends_the_watch(
-    scripted: ScriptedTransport, view: RecordingView, name: str, words: str
+    scripted: ScriptedTransport, view: RecordingView, name: str, error: type[JobExpired], words: str
 ) -> None:
     removed = event(name, {"job_id": "j1", "status": "completed", "revision": 3}, "1-4")
     scripted.respond(STREAM, stream_response(changed_event("running"), removed))
-    with pytest.raises(JobDeleted, match=words):
+    with pytest.raises(error, match=words):
         await run_follow(scripted, view)
     assert view.states == ["running", name]
 
@@ -263,9 +277,9 @@ async def test_a_job_that_was_deleted_during_a_disconnect_ends_the_watch(
     scripted.respond(
         STREAM, stream_response(changed_event("running"), CUT), problem(404, "job-not-found", "There is no job 'j1'.")
     )
-    with pytest.raises(RequestRejected, match="There is no job 'j1'") as error:
+    with pytest.raises(JobNotFound, match="There is no job 'j1'") as error:
         await run_follow(scripted, view)
-    assert error.value.exit_code is Exit.NOT_FOUND
+    assert exit_code(error.value) is Exit.NOT_FOUND
 
 
 @pytest.mark.parametrize(
@@ -288,9 +302,8 @@ async def test_an_outage_before_the_first_event_ends_the_watch(
 
 
 async def test_an_outage_before_the_first_event_of_an_existing_job_is_retried(
-    scripted: ScriptedTransport, view: RecordingView, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, view: RecordingView
 ) -> None:
-    monkeypatch.setattr(streams, "FIRST_PAUSE", 0.0)
     scripted.respond(STREAM, httpx.ConnectError("refused"), stream_response(changed_event("completed", 3))).respond(
         RECORD, DONE
     )
@@ -299,11 +312,11 @@ async def test_an_outage_before_the_first_event_of_an_existing_job_is_retried(
 
 
 async def test_the_timeout_ends_the_watch(
-    scripted: ScriptedTransport, view: RecordingView, monkeypatch: pytest.MonkeyPatch
+    scripted: ScriptedTransport, view: RecordingView, reconnects: Callable[[RetryPolicy], None]
 ) -> None:
-    monkeypatch.setattr(streams, "FIRST_PAUSE", 60.0)
+    reconnects(RetryPolicy(first_delay=60.0, max_delay=60.0))
     scripted.respond(STREAM, httpx.ConnectError("refused"))
-    with pytest.raises(TimedOut, match=r"j1 did not finish within 0\.05 s"):
+    with pytest.raises(WaitTimeout, match=r"j1 did not finish within 0\.05 s"):
         await run_follow(scripted, view, seconds=0.05, already_exists=True)
 
 
@@ -327,69 +340,72 @@ class TestRequests:
 
     @pytest.fixture(autouse=True)
     def _at_once(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(client, "PAUSE", 0.001)
+        monkeypatch.setattr(connection, "ATTEMPTS", RetryPolicy(first_delay=0.001, max_attempts=3))
 
-    async def test_a_request_whose_response_was_lost_is_retried_under_the_same_key(
-        self, scripted: ScriptedTransport
-    ) -> None:
+    def test_a_request_whose_response_was_lost_is_retried_under_the_same_key(self, scripted: ScriptedTransport) -> None:
         scripted.respond("/v1/jobs", CUT, httpx.RemoteProtocolError("closed"), json_response(job("pending"), 201))
-        async with scripted.service() as service:
-            assert (await service.create(b"{}", "k1")).job.job_id == "j1"
+        with scripted.blocking_client() as client:
+            assert client.send(create_job(Raw(b"{}"), None, None, "k1", {})).job.job_id == "j1"
         sent = [(request.content, request.headers["Idempotency-Key"]) for request in scripted.requests]
-        assert sent == [(b"{}", "k1")] * 3
+        assert sent == [(b'{"input_params":{}}', "k1")] * 3
 
-    async def test_a_request_that_was_not_sent_is_not_retried(self, scripted: ScriptedTransport) -> None:
+    def test_a_request_that_was_not_sent_is_not_retried(self, scripted: ScriptedTransport) -> None:
         scripted.respond(RECORD, httpx.ConnectError("refused"))
-        async with scripted.service() as service:
-            with pytest.raises(ServiceUnavailable, match="http://service cannot be reached") as error:
-                await service.job("j1")
+        with (
+            scripted.blocking_client() as client,
+            pytest.raises(ServiceUnavailable, match="http://service cannot be reached") as error,
+        ):
+            client.send(get_job("j1"))
         assert (len(scripted.requests), error.value.outcome_unknown) == (1, False)
 
-    async def test_a_timeout_is_not_retried_and_its_outcome_is_unknown(self, scripted: ScriptedTransport) -> None:
+    def test_a_timeout_is_not_retried_and_its_outcome_is_unknown(self, scripted: ScriptedTransport) -> None:
         scripted.respond(RECORD, httpx.ReadTimeout("timed out"))
-        async with scripted.service() as service:
-            with pytest.raises(ServiceUnavailable, match="http://service did not respond") as error:
-                await service.job("j1")
+        with (
+            scripted.blocking_client() as client,
+            pytest.raises(ServiceUnavailable, match="http://service did not respond") as error,
+        ):
+            client.send(get_job("j1"))
         assert (len(scripted.requests), error.value.outcome_unknown) == (1, True)
 
     @pytest.mark.parametrize(("retry_after", "times"), [("1", 2), ("60", 1), ("", 1), ("soon", 1)])
-    async def test_a_short_retry_after_is_waited_for(
-        self, scripted: ScriptedTransport, retry_after: str, times: int
-    ) -> None:
+    def test_a_short_retry_after_is_waited_for(self, scripted: ScriptedTransport, retry_after: str, times: int) -> None:
         busy = problem(429, "rate-limited", "Too often.", **{"Retry-After": retry_after})
         scripted.respond(RECORD, busy, *([json_response(job("running"))] if times > 1 else []))
-        async with scripted.service() as service:
+        with scripted.blocking_client() as client:
             if times > 1:
-                assert (await service.job("j1")).job.status == "running"
+                assert client.send(get_job("j1")).job.status == "running"
             else:
                 with pytest.raises(ServiceUnavailable, match="Too often"):
-                    await service.job("j1")
+                    client.send(get_job("j1"))
         assert len(scripted.requests) == times
 
-    async def test_a_response_of_another_server_is_an_outage(self, scripted: ScriptedTransport) -> None:
+    def test_a_response_of_another_server_is_an_outage(self, scripted: ScriptedTransport) -> None:
         scripted.respond(RECORD, httpx.Response(200, html="<p>Welcome</p>"))
-        async with scripted.service() as service:
-            with pytest.raises(ServiceUnavailable, match="the response is not from a jobstate service"):
-                await service.job("j1")
+        with (
+            scripted.blocking_client() as client,
+            pytest.raises(ServiceUnavailable, match="the response is not from a jobstate service"),
+        ):
+            client.send(get_job("j1"))
 
-    async def test_an_error_response_without_a_problem_is_reported_with_its_status(
-        self, scripted: ScriptedTransport
-    ) -> None:
+    def test_an_error_response_without_a_problem_is_reported_with_its_status(self, scripted: ScriptedTransport) -> None:
         scripted.respond(RECORD, httpx.Response(403, html="<p>Go away</p>"))
-        async with scripted.service() as service:
-            with pytest.raises(RequestRejected, match="403 Forbidden") as error:
-                await service.job("j1")
-        assert error.value.exit_code is Exit.ERROR
+        with (
+            scripted.blocking_client() as client,
+            pytest.raises(ServiceUnavailable, match="the response 403 is not from a jobstate service") as error,
+        ):
+            client.send(get_job("j1"))
+        assert exit_code(error.value) is Exit.ERROR
+        assert len(scripted.requests) == 1
 
     async def test_now_is_the_time_on_the_clock_of_the_service(self, scripted: ScriptedTransport) -> None:
         scripted.respond(RECORD, json_response(job("running"), Date="Fri, 20 Nov 2020 12:00:00 GMT"))
-        async with scripted.service() as service:
-            await service.job("j1")
-            assert f"{service.now:%Y-%m-%d %H:%M}" == "2020-11-20 12:00"
+        async with scripted.client() as client:
+            await client.send(get_job("j1"))
+            assert f"{client.now:%Y-%m-%d %H:%M}" == "2020-11-20 12:00"
 
     @pytest.mark.parametrize("job_id", ["a/b", "a?b=c", "a#b", "ä", "%2e%2e"])
-    async def test_a_job_id_is_one_segment_of_the_path(self, scripted: ScriptedTransport, job_id: str) -> None:
+    def test_a_job_id_is_one_segment_of_the_path(self, scripted: ScriptedTransport, job_id: str) -> None:
         scripted.respond(f"/v1/jobs/{job_id}", json_response(job("running")))
-        async with scripted.service() as service:
-            await service.job(job_id)
+        with scripted.blocking_client() as client:
+            client.send(get_job(job_id))
         assert scripted.requests[0].url.raw_path.count(b"/") == 3

@@ -6,10 +6,12 @@ from typing import Any
 import httpx
 import pytest
 
-from jobstate_cli import streams, top
-from jobstate_cli.errors import RequestRejected
-from jobstate_cli.service import Service
-from jobstate_cli.snapshot import Snapshot, fetch_snapshot
+from jobstate import RequestRejected, RetryPolicy
+from jobstate.cli import connection
+from jobstate.cli.commands import top
+from jobstate.cli.commands.top import fetch_snapshot
+from jobstate.cli.connection import AsyncClient
+from jobstate.cli.render.dashboard import Snapshot
 from tests.helpers.mock_transport import OPEN, ScriptedTransport, event, json_response, problem, stream_response
 from tests.unit.terminal.test_views import DRAIN, QUEUES, RUNNING, STATS
 
@@ -46,7 +48,7 @@ class RecordingDisplay:
 def _only_events_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top, "MIN_REFRESH", 0.001)
     monkeypatch.setattr(top, "MAX_REFRESH", 60.0)
-    monkeypatch.setattr(streams, "FIRST_PAUSE", 0.0)
+    monkeypatch.setattr(connection, "RECONNECTS", RetryPolicy(first_delay=0.0))
 
 
 @pytest.fixture
@@ -60,10 +62,10 @@ def scripted() -> ScriptedTransport:
 
 async def run_refresh(scripted: ScriptedTransport, enough: int) -> list[str]:
     display = RecordingDisplay(enough)
-    async with asyncio.timeout(10), scripted.service() as service:
-        first = await fetch_snapshot(service)
+    async with asyncio.timeout(10), scripted.client() as client:
+        first = await fetch_snapshot(client)
         with pytest.raises(EnoughError):
-            await top.refresh(service, display, first)
+            await top.refresh(client, display, first)
     return display.calls
 
 
@@ -89,8 +91,8 @@ async def test_without_events_there_is_a_new_snapshot_periodically(
 
 async def test_the_listener_ends_if_there_is_no_stream(scripted: ScriptedTransport) -> None:
     scripted.respond(EVENTS, NO_STREAM)
-    async with asyncio.timeout(10), scripted.service() as service:
-        await top._listen(service, lambda: None)
+    async with asyncio.timeout(10), scripted.client() as client:
+        await top._listen(client, lambda: None)
 
 
 async def test_an_outage_is_shown_until_the_service_has_recovered(
@@ -106,11 +108,11 @@ async def test_an_outage_is_shown_until_the_service_has_recovered(
 async def test_a_rejected_request_ends_it(scripted: ScriptedTransport, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(top, "MAX_REFRESH", 0.001)
     scripted.respond(EVENTS, NO_STREAM)
-    scripted.responses["/v1/stats"][1:] = [httpx.Response(403)]
-    async with asyncio.timeout(10), scripted.service() as service:
-        first = await fetch_snapshot(service)
-        with pytest.raises(RequestRejected, match="403 Forbidden"):
-            await top.refresh(service, RecordingDisplay(9), first)
+    scripted.responses["/v1/stats"][1:] = [problem(403, "insufficient-scope", "The key lacks the scope.")]
+    async with asyncio.timeout(10), scripted.client() as client:
+        first = await fetch_snapshot(client)
+        with pytest.raises(RequestRejected, match="The key lacks the scope"):
+            await top.refresh(client, RecordingDisplay(9), first)
 
 
 async def test_a_cancellation_at_the_time_of_a_change_is_effective(
@@ -118,13 +120,13 @@ async def test_a_cancellation_at_the_time_of_a_change_is_effective(
 ) -> None:
     listeners: list[Any] = []
 
-    async def listen(service: Service, happened: Any) -> None:
+    async def listen(client: AsyncClient, happened: Any) -> None:
         listeners.append(happened.__self__)
 
     monkeypatch.setattr(top, "_listen", listen)
-    async with scripted.service() as service:
-        first = await fetch_snapshot(service)
-        refreshing = asyncio.create_task(top.refresh(service, RecordingDisplay(9), first))
+    async with scripted.client() as client:
+        first = await fetch_snapshot(client)
+        refreshing = asyncio.create_task(top.refresh(client, RecordingDisplay(9), first))
         while not (listeners and listeners[0]._waiters):  # noqa: ASYNC110 (an `asyncio.Event` does not report its waiters)
             await asyncio.sleep(0)
         listeners[0].set()

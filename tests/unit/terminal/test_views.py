@@ -12,13 +12,16 @@ import msgspec
 import pytest
 from rich.console import Console
 
-from jobstate_cli.follow import View
-from jobstate_cli.output import escape_control_chars, escape_json_control_chars
-from jobstate_cli.records import Record
-from jobstate_cli.snapshot import Snapshot, fetch_snapshot, render
-from jobstate_cli.streams import Event
-from jobstate_cli.views import view_on
-from tests.helpers.mock_transport import ScriptedTransport, job, json_response
+from jobstate._sse import Event
+from jobstate.cli.commands.top import fetch_snapshot
+from jobstate.cli.follow import Change, View, change_of
+from jobstate.cli.output import escape_control_chars, escape_json_control_chars
+from jobstate.cli.render.dashboard import Snapshot, render
+from jobstate.cli.render.json import JsonLines
+from jobstate.cli.render.progress import progress_bar
+from jobstate.cli.render.text import Lines
+from tests.helpers.mock_transport import ScriptedTransport, json_response
+from tests.helpers.records import record_fields as job
 
 NOW = datetime(2026, 11, 20, 12, 1, 2, tzinfo=UTC)
 STARTED = "2026-11-20T12:00:00.000000Z"
@@ -29,8 +32,8 @@ ESCAPED = r"\u001b[2J\u009b2J\u000d\u000a\u202eevil [bold]:smile:[/bold]"
 CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
-def record(status: str, revision: int = 1, **fields: Any) -> Record:
-    return Record.of(msgspec.json.encode(job(status, revision, **fields)))
+def record(status: str, revision: int = 1, **fields: Any) -> Change:
+    return change_of(msgspec.json.encode(job(status, revision, **fields)))
 
 
 class Terminal:
@@ -56,8 +59,8 @@ class Terminal:
 
 
 @contextlib.contextmanager
-def shown_on(terminal: Terminal, *, as_json: bool = False) -> Iterator[View]:
-    with view_on(terminal.console, lambda: NOW, as_json=as_json) as view:
+def shown_on(terminal: Terminal) -> Iterator[View]:
+    with progress_bar(terminal.console, lambda: NOW) as view:
         yield view
 
 
@@ -97,6 +100,17 @@ class TestProgressBar:
         assert "It was cut; retrying in 1.3 s.\n" in terminal.text
         assert "Reconnected.\n" in terminal.text
 
+    def test_a_final_status_without_a_record_is_shown(self) -> None:
+        terminal = Terminal()
+        with shown_on(terminal) as view:
+            view.changed(record("running"))
+            view.finished(change_of(b'{"job_id":"j1","status":"failed","revision":3,"queue":"default"}'))
+        assert re.search("✗ j1 failed +attempt 1", terminal.lines[-1])
+        other = Terminal()
+        with shown_on(other) as view:
+            view.finished(change_of(b'{"job_id":"j1","status":"failed","revision":3,"queue":"default"}'))
+        assert "failed" in other.text
+
     def test_text_of_a_job_is_escaped(self) -> None:
         terminal = Terminal(width=200)
         with shown_on(terminal) as view:
@@ -118,13 +132,13 @@ class TestProgressBar:
 
 class TestTextLines:
     def test_each_change_is_one_line_and_the_outcome_is_the_last(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with shown_on(Terminal(is_terminal=False)) as view:
-            view.changed(record("pending"))
-            view.changed(record("running", 2, progress={"current": 1, "total": 4, "message": "a\u2028b"}))
-            view.changed(record("running", 3, stale=True, cancel_requested_at=STARTED, progress={"current": 2}))
-            view.on_disconnect("it was cut", 2)
-            view.on_reconnect()
-            view.finished(record("completed", 4, result="Hello"))
+        view: View = Lines()
+        view.changed(record("pending"))
+        view.changed(record("running", 2, progress={"current": 1, "total": 4, "message": "a\u2028b"}))
+        view.changed(record("running", 3, stale=True, cancel_requested_at=STARTED, progress={"current": 2}))
+        view.on_disconnect("it was cut", 2)
+        view.on_reconnect()
+        view.finished(record("completed", 4, result="Hello"))
         output = capsys.readouterr()
         assert output.out.splitlines() == [
             "2026-11-20T12:00:01Z  pending",
@@ -135,23 +149,23 @@ class TestTextLines:
         assert output.err == "It was cut; retrying in 2.0 s.\nReconnected.\n"
 
     def test_a_final_status_without_a_record_has_no_time(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with shown_on(Terminal(is_terminal=False)) as view:
-            view.changed(Record.of(b'{"job_id":"j1","status":"failed","revision":3,"queue":"default"}'))
+        view: View = Lines()
+        view.changed(change_of(b'{"job_id":"j1","status":"failed","revision":3,"queue":"default"}'))
         assert capsys.readouterr().out == "failed\n"
 
     def test_a_job_without_an_outcome_has_no_last_line(self, capsys: pytest.CaptureFixture[str]) -> None:
-        with shown_on(Terminal(is_terminal=False)) as view:
-            view.finished(record("cancelled"))
+        view: View = Lines()
+        view.finished(record("cancelled"))
         assert capsys.readouterr().out == ""
 
 
 def test_json_lines_are_the_events_and_finally_the_record(capsys: pytest.CaptureFixture[str]) -> None:
     changed, last = record("running"), record("completed", 2, result=[1])
-    with shown_on(Terminal(), as_json=True) as view:
-        view.changed(changed)
-        view.on_disconnect("it was cut", 2)
-        view.removed(Event("deleted", b'{"job_id":"j1"}'))
-        view.finished(last)
+    view: View = JsonLines()
+    view.changed(changed)
+    view.on_disconnect("it was cut", 2)
+    view.removed(Event("deleted", b'{"job_id":"j1"}'))
+    view.finished(last)
     output = capsys.readouterr()
     assert output.out.encode().splitlines() == [
         b'{"event":"changed","data":' + changed.json + b"}",
@@ -211,8 +225,8 @@ class TestSnapshot:
             ScriptedTransport().respond("/v1/stats", json_response(STATS)).respond("/v1/queues", json_response(QUEUES))
         )
         scripted.respond("/v1/drain", json_response(drain or DRAIN)).respond("/v1/jobs", json_response(RUNNING))
-        async with scripted.service() as service:
-            snapshot = await fetch_snapshot(service)
+        async with scripted.client() as client:
+            snapshot = await fetch_snapshot(client)
         assert scripted.requests_to("/v1/jobs")[0].url.params["status"] == "running"
         return snapshot
 

@@ -1,7 +1,8 @@
-"""How a worker retries its requests, and what a function can do with a `Work`."""
+"""How a worker retries its requests, and what a function can do with its `JobContext`."""
 
 import asyncio
 import json
+import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -10,14 +11,16 @@ from typing import Any
 import httpx
 import pytest
 
-from jobstate_worker import JobFailed, JobWorker, RequestRefused, Work
-from jobstate_worker.requests import Claim, ClaimRequest, JobUpdate
-from jobstate_worker.service import LeaseLost, WorkerClient
-from jobstate_worker.shutdown import MAX_THREADS, DaemonThreadPool
-from jobstate_worker.work import failure_update, success_update
+from jobstate import JobContext, PermanentFailure, Progress, RequestRejected, Worker
+from jobstate.errors import ContentTooLarge
+from jobstate.worker.client import LEASE_LOST, ClaimRequest, WorkerClient
+from jobstate.worker.outcomes import JobUpdate, failure_update, success_update
+from jobstate.worker.shutdown import MAX_THREADS, DaemonThreadPool
+from tests.helpers.records import LEASE, claim, record, record_fields
 
-CLAIM = Claim({"job_id": "j1", "correlation_id": "request-7"}, "1-token", 30)
+CLAIM = claim(correlation_id="request-7")
 ASKING = ClaimRequest(["default"], "ann", 30)
+HEARTBEAT = {"lease_expires_at": "2026-11-20T12:01:00Z", "cancel_requested": False}
 PROBLEM = "application/problem+json"
 Reply = httpx.Response | httpx.TransportError
 
@@ -31,7 +34,7 @@ class FakeService:
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)
-        reply = self.replies.pop(0) if self.replies else httpx.Response(200, json={"status": "completed"})
+        reply = self.replies.pop(0) if self.replies else httpx.Response(200, json=record_fields("completed"))
         if isinstance(reply, httpx.TransportError):
             raise reply
         return reply
@@ -46,10 +49,19 @@ def fake() -> FakeService:
     return FakeService()
 
 
+def client_of(http: httpx.AsyncClient, lease_seconds: int = 30) -> WorkerClient:
+    return WorkerClient(http, ["default"], "ann", lease_seconds)
+
+
 @pytest.fixture
-async def service(fake: FakeService) -> AsyncIterator[WorkerClient]:
+async def http(fake: FakeService) -> AsyncIterator[httpx.AsyncClient]:
     async with httpx.AsyncClient(base_url="http://service", transport=httpx.MockTransport(fake)) as http:
-        yield WorkerClient(http)
+        yield http
+
+
+@pytest.fixture
+def service(http: httpx.AsyncClient) -> WorkerClient:
+    return client_of(http)
 
 
 @pytest.fixture
@@ -61,7 +73,7 @@ def waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waits.append(seconds)
 
     monkeypatch.setattr(asyncio, "sleep", sleep)
-    monkeypatch.setattr("random.uniform", lambda minimum, maximum: maximum)
+    monkeypatch.setattr("jobstate._retry._JITTER", (1.25, 1.25))
     return waits
 
 
@@ -89,7 +101,7 @@ async def test_an_update_is_retried_under_its_key_until_there_is_a_response(
     assert len(set(fake.keys)) == 1
     assert {request.content for request in fake.requests} == {b'{"status":"completed","result":0}'}
     assert {request.headers["Lease-Token"] for request in fake.requests} == {"1-token"}
-    assert waits == [0.375, 0.75, 1.5, 3.0, 5.0]
+    assert waits == [0.3125, 0.625, 1.25, 2.5, 5.0]
 
 
 @pytest.mark.parametrize(
@@ -121,12 +133,12 @@ async def test_a_claim_is_retried_at_intervals_of_at_most_30_seconds(
 ) -> None:
     fake.replies = [*(unavailable() for _ in range(9)), httpx.Response(204)]
     assert await service.claim(ASKING, 0) is None
-    assert waits == [0.375, 0.75, 1.5, 3.0, 6.0, 12.0, 24.0, 30.0, 30.0]
+    assert waits == [0.3125, 0.625, 1.25, 2.5, 5.0, 10.0, 20.0, 30.0, 30.0]
     assert set(fake.keys) == {ASKING.key}
 
 
 @pytest.mark.parametrize(
-    ("retry_after", "waited"), [("3", 4.5), ("86400", 30.0), ("0", 0.375), ("Fri, 02 Jan 2026 00:00:00 GMT", 0.375)]
+    ("retry_after", "waited"), [("3", 3.75), ("86400", 30.0), ("0", 0.3125), ("Fri, 02 Jan 2026 00:00:00 GMT", 0.3125)]
 )
 async def test_retry_after_is_respected(
     fake: FakeService, service: WorkerClient, waits: list[float], retry_after: str, waited: float
@@ -138,28 +150,33 @@ async def test_retry_after_is_respected(
 
 @pytest.mark.parametrize(("lease_seconds", "max_pause"), [(5, 5 / 3), (3600, 5.0)])
 async def test_a_request_under_a_lease_is_retried_before_the_lease_expires(
-    fake: FakeService, service: WorkerClient, waits: list[float], lease_seconds: int, max_pause: float
+    fake: FakeService, http: httpx.AsyncClient, waits: list[float], lease_seconds: int, max_pause: float
 ) -> None:
-    fake.replies = [unavailable("20"), httpx.Response(200, json={"cancel_requested": True})]
-    assert await service.heartbeat(CLAIM._replace(lease_seconds=lease_seconds), None)
+    fake.replies = [unavailable("20"), httpx.Response(200, json=HEARTBEAT | {"cancel_requested": True})]
+    assert await client_of(http, lease_seconds).heartbeat(CLAIM, None)
     assert waits == [max_pause]
 
 
 @pytest.mark.parametrize("name", ["lease-lost", "job-not-found", "illegal-transition", "not-leased"])
 async def test_a_lease_lost_problem_raises_lease_lost(fake: FakeService, service: WorkerClient, name: str) -> None:
     fake.replies = [problem(name)]
-    with pytest.raises(LeaseLost, match=name):
+    with pytest.raises(LEASE_LOST, match=name):
         await service.heartbeat(CLAIM, None)
 
 
 @pytest.mark.parametrize(
-    "rejection", [problem("invalid-request", 400), problem("not-known-yet", 418), httpx.Response(413)]
+    ("rejection", "why"),
+    [
+        (problem("invalid-request", 400), "invalid-request"),
+        (problem("not-known-yet", 418), "not-known-yet"),
+        (httpx.Response(413), "413"),
+    ],
 )
 async def test_a_rejected_request_is_not_retried(
-    fake: FakeService, service: WorkerClient, rejection: httpx.Response
+    fake: FakeService, service: WorkerClient, rejection: httpx.Response, why: str
 ) -> None:
     fake.replies = [rejection]
-    with pytest.raises(RequestRefused, match=str(rejection.status_code)):
+    with pytest.raises(RequestRejected, match=why):
         await service.update_job(CLAIM, JobUpdate.release())
     assert len(fake.requests) == 1
 
@@ -183,7 +200,7 @@ async def test_an_error_response_of_another_server_is_retried(
     fake.replies = [response]
     assert await service.update_job(CLAIM, JobUpdate.release()) == "completed"
     assert len(set(fake.keys)) == 1
-    assert waits == [0.375]
+    assert waits == [0.3125]
 
 
 @pytest.mark.parametrize("answer", [{}, {"state": "ok"}, None], ids=["empty", "response", "no content"])
@@ -193,30 +210,32 @@ async def test_a_response_that_lacks_a_field_is_retried(
     invalid = httpx.Response(204) if answer is None else httpx.Response(200, json=answer)
     fake.replies = [invalid]
     assert await service.update_job(CLAIM, JobUpdate.release()) == "completed"
-    fake.replies = [invalid, httpx.Response(200, json={"cancel_requested": False})]
+    fake.replies = [invalid, httpx.Response(200, json=HEARTBEAT)]
     assert not await service.heartbeat(CLAIM, None)
-    assert waits == [0.375, 0.375]
+    assert waits == [0.3125, 0.3125]
 
 
 @pytest.mark.parametrize(
     "answer",
-    [{}, {"job": {"job_id": "j1"}}, {"job": {}, "lease": {"token": "1-t"}}, {"job": "j1", "lease": {"token": "1-t"}}],
+    [{}, {"job": record_fields()}, {"job": {}, "lease": LEASE}, {"job": "j1", "lease": LEASE}],
 )
 async def test_a_claim_response_without_job_or_lease_is_retried(
     fake: FakeService, service: WorkerClient, waits: list[float], answer: dict[str, object]
 ) -> None:
-    job = {"job_id": "j1", "attempt": 1}
-    fake.replies = [httpx.Response(200, json=answer), httpx.Response(200, json={"job": job, "lease": {"token": "1-t"}})]
-    assert await service.claim(ASKING, 0) == Claim(job, "1-t", 30)
-    assert waits == [0.375]
+    fake.replies = [
+        httpx.Response(200, json=answer),
+        httpx.Response(200, json={"job": record_fields("running"), "lease": LEASE}),
+    ]
+    assert await service.claim(ASKING, 0) == claim()
+    assert waits == [0.3125]
 
 
 @pytest.mark.parametrize(
     ("busy", "waited"),
     [
-        (problem("overloaded", 503, Retry_After="1"), 1.5),
-        (problem("draining", 503, Retry_After="1"), 1.5),
-        (problem("rate-limited", 429, Retry_After="7"), 10.5),
+        (problem("overloaded", 503, Retry_After="1"), 1.25),
+        (problem("draining", 503, Retry_After="1"), 1.25),
+        (problem("rate-limited", 429, Retry_After="7"), 8.75),
     ],
 )
 async def test_a_waiting_claim_that_gets_503_or_429_is_retried(
@@ -229,11 +248,13 @@ async def test_a_waiting_claim_that_gets_503_or_429_is_retried(
 
 @pytest.mark.parametrize(("lease_seconds", "seconds"), [(5, 5 / 3), (30, 10), (3600, 10)])
 async def test_a_heartbeat_times_out_after_a_third_of_the_lease(
-    fake: FakeService, service: WorkerClient, lease_seconds: int, seconds: float
+    fake: FakeService, http: httpx.AsyncClient, lease_seconds: int, seconds: float
 ) -> None:
-    fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
-    await service.heartbeat(CLAIM._replace(lease_seconds=lease_seconds), None)
-    assert set(fake.requests[0].extensions["timeout"].values()) == {seconds}
+    fake.replies = [httpx.Response(200, json=HEARTBEAT)]
+    await client_of(http, lease_seconds).heartbeat(CLAIM, None)
+    timeouts = fake.requests[0].extensions["timeout"]
+    assert timeouts.pop("connect") == min(seconds, 5)
+    assert set(timeouts.values()) == {seconds}
 
 
 @pytest.mark.parametrize("wait_seconds", [0, 20])
@@ -249,30 +270,86 @@ async def test_a_claim_sends_its_wait_seconds(fake: FakeService, service: Worker
 async def test_a_correlation_id_is_sent_if_it_is_valid_in_a_header(
     fake: FakeService, service: WorkerClient, text: str, header: str | None
 ) -> None:
-    await service.update_job(CLAIM._replace(job={"job_id": "j1", "correlation_id": text}), JobUpdate.release())
+    await service.update_job(claim(correlation_id=text), JobUpdate.release())
     assert fake.requests[0].headers.get("X-Correlation-ID") == header
 
 
 async def test_the_traceparent_of_the_job_is_sent(fake: FakeService, service: WorkerClient) -> None:
     trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
-    fake.replies = [httpx.Response(200, json={"cancel_requested": False})]
-    claim = CLAIM._replace(job={"job_id": "j1", "traceparent": trace})
-    await service.heartbeat(claim, None)
-    await service.update_job(claim, JobUpdate.release())
+    fake.replies = [httpx.Response(200, json=HEARTBEAT)]
+    traced = claim(traceparent=trace)
+    await service.heartbeat(traced, None)
+    await service.update_job(traced, JobUpdate.release())
     await service.update_job(CLAIM, JobUpdate.release())
     assert [request.headers.get("traceparent") for request in fake.requests] == [trace, trace, None]
 
 
 async def test_a_job_with_a_too_long_integer_can_be_claimed(fake: FakeService, service: WorkerClient) -> None:
     digits = "9" * 5000
-    body = f'{{"job": {{"job_id": "j1", "input_params": {digits}}}, "lease": {{"token": "1-t"}}}}'
+    body = json.dumps({"job": record_fields("running", input_params=0), "lease": LEASE})
+    body = body.replace('"input_params": 0', f'"input_params": {digits}')
     fake.replies = [httpx.Response(200, text=body)]
-    claim = await service.claim(ASKING, 0)
-    assert claim
-    assert str(claim.job["input_params"]) == digits
+    claimed = await service.claim(ASKING, 0)
+    assert claimed
+    assert str(claimed.job.input_params) == digits
 
 
-# `JobWorker`, `Work` and the threads of functions
+async def test_an_outage_is_logged_once_for_all_requests_and_its_end(
+    fake: FakeService, service: WorkerClient, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    sleep = asyncio.sleep
+    monkeypatch.setattr(asyncio, "sleep", lambda seconds: sleep(0))
+    caplog.set_level(logging.INFO)
+    fake.replies = [unavailable() for _ in range(4)]
+    await asyncio.gather(*(service.update_job(CLAIM, JobUpdate.release()) for _ in range(2)))
+    first, last = [record.getMessage() for record in caplog.records if record.name == "jobstate"]
+    assert first.startswith("service unavailable, retrying in ")
+    assert last.startswith("service recovered after ")
+
+
+@pytest.mark.parametrize("rejection", [problem("invalid-request", 400), problem("lease-lost")])
+async def test_a_rejection_ends_an_outage(
+    fake: FakeService,
+    service: WorkerClient,
+    waits: list[float],
+    rejection: httpx.Response,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.INFO)
+    fake.replies = [unavailable(), rejection]
+    with pytest.raises(RequestRejected):
+        await service.heartbeat(CLAIM, None)
+    assert caplog.messages[-1].startswith("service recovered after ")
+
+
+LARGE = JobUpdate.to("completed", result="x" * 100_000)
+LOST = httpx.WriteError("broken pipe")
+
+
+async def test_a_large_body_is_too_large_if_only_small_requests_get_a_response(
+    fake: FakeService, service: WorkerClient, waits: list[float]
+) -> None:
+    fake.replies = [*(reply for _ in range(3) for reply in (LOST, httpx.Response(200, json=HEARTBEAT)))]
+    with pytest.raises(ContentTooLarge, match="100034 bytes, but accepts small requests"):
+        await service.update_job(CLAIM, LARGE)
+    assert [request.url.path for request in fake.requests] == ["/v1/jobs/j1", "/v1/jobs/j1/heartbeat"] * 3
+
+
+@pytest.mark.parametrize("update", [LARGE, JobUpdate.to("completed", result="x")], ids=["large", "small"])
+async def test_lost_connections_of_a_service_that_is_down_say_nothing_about_the_size(
+    fake: FakeService, service: WorkerClient, waits: list[float], update: JobUpdate
+) -> None:
+    fake.replies = [LOST] * 12
+    assert await service.update_job(CLAIM, update) == "completed"
+
+
+async def test_a_lost_lease_is_noticed_while_the_size_is_checked(fake: FakeService, service: WorkerClient) -> None:
+    fake.replies = [LOST, problem("lease-lost")]
+    with pytest.raises(LEASE_LOST):
+        await service.update_job(CLAIM, LARGE)
+
+
+# `Worker`, `JobContext` and the threads of functions
 
 
 class Unprintable:
@@ -289,57 +366,59 @@ def nested(levels: int) -> list[Any]:
     return value
 
 
-async def coroutine(work: Work) -> None: ...
+async def coroutine(context: JobContext) -> None: ...
 
 
 @pytest.mark.parametrize(
     ("build", "why"),
     [
-        (lambda: JobWorker("http://service", "lineups", coroutine), "list of names"),
-        (lambda: JobWorker("http://service", ["a"], coroutine, concurrency=0), "at least 1"),
-        (lambda: JobWorker("http://service", ["a"], coroutine, in_="process"), "event loop"),
-        (lambda: JobWorker("http://service", ["a"], lambda work: None, in_="process"), "import it by name"),
-        (lambda: JobWorker("http://service", ["a"], coroutine, api_key="s3cret\nX: y"), "visible ASCII"),
-        (lambda: JobWorker("http://service", ["a"], coroutine, api_key="s3crét"), "visible ASCII"),
-        (lambda: JobWorker("http://me:pass@service", ["a"], coroutine, api_key="s3cret"), "remove one of them"),
+        (lambda: Worker("http://service", "lineups", coroutine), "list of names"),
+        (lambda: Worker("http://service", ["a"], coroutine, concurrency=0), "at least 1"),
+        (lambda: Worker("http://service", ["a"], coroutine, executor="process"), "event loop"),
+        (lambda: Worker("http://service", ["a"], lambda context: None, executor="process"), "import it by name"),
+        (lambda: Worker("http://service", ["a"], coroutine, api_key="s3cret\nX: y"), "visible ASCII"),
+        (lambda: Worker("http://service", ["a"], coroutine, api_key="s3crét"), "visible ASCII"),
+        (lambda: Worker("http://me:pass@service", ["a"], coroutine, api_key="s3cret"), "remove one of them"),
     ],
 )
-def test_invalid_arguments_are_rejected(build: Callable[[], JobWorker], why: str) -> None:
+def test_invalid_arguments_are_rejected(build: Callable[[], Worker], why: str) -> None:
     with pytest.raises(ValueError, match=why) as error:
         build()
     assert "s3cr" not in str(error.value)
 
 
-def test_a_work_has_the_fields_of_its_job() -> None:
-    work = Work({"job_id": "j1", "attempt": 2, "input_params": [1], "correlation_id": "request-7"})
-    assert (work.job_id, work.attempt, work.input_params, work.correlation_id) == ("j1", 2, [1], "request-7")
-    assert (Work({"job_id": "j1"}).input_params, Work({"job_id": "j1"}).correlation_id) == (None, None)
+def test_a_context_has_the_fields_of_its_job() -> None:
+    context = JobContext(record("running", attempt=2, input_params=[1], correlation_id="request-7"))
+    fields = (context.job_id, context.attempt, context.input_params, context.correlation_id)
+    assert fields == ("j1", 2, [1], "request-7")
+    assert context.input_params is context.input_params
+    assert (JobContext(record()).input_params, JobContext(record()).correlation_id) == (None, None)
 
 
 def test_the_latest_progress_is_kept() -> None:
-    work = Work({})
-    work.progress(1)
-    work.progress(2, 3, "two of three")
-    assert work.latest == {"current": 2, "total": 3, "message": "two of three"}
+    context = JobContext(record())
+    context.progress(1)
+    context.progress(2, 3, "two of three")
+    assert context.latest == Progress(2, 3, "two of three")
 
 
 @pytest.mark.parametrize("current", [-1, 2**53, 10**5000, 0.5, float("nan"), "1", None, Unprintable()], ids=type)
 def test_progress_with_an_invalid_current_is_omitted_and_logged_once(
     current: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    work = Work({"job_id": "j1"})
+    context = JobContext(record())
     for _ in range(2):
-        work.progress(current, 3, "a message")
-    assert work.latest is None
+        context.progress(current, 3, "a message")
+    assert context.latest is None
     (line,) = caplog.messages
     assert line.startswith("job j1: invalid progress omitted: ")
     assert line.endswith(f" is not an integer from 0 to {2**53 - 1}")
 
 
 def test_an_invalid_total_is_omitted() -> None:
-    work = Work({"job_id": "j1"})
-    work.progress(1, -1, "one")
-    assert work.latest == {"current": 1, "message": "one"}
+    context = JobContext(record())
+    context.progress(1, -1, "one")
+    assert context.latest == Progress(1, message="one")
 
 
 @pytest.mark.parametrize(
@@ -355,29 +434,29 @@ def test_an_invalid_total_is_omitted() -> None:
     ],
 )
 def test_a_progress_message_is_repaired_and_cut(message: Any, sent: str) -> None:
-    work = Work({})
-    work.progress(1, message=message)
-    assert work.latest == {"current": 1, "message": sent}
+    context = JobContext(record())
+    context.progress(1, message=message)
+    assert context.latest == Progress(1, message=sent)
 
 
 def test_an_empty_progress_message_is_omitted() -> None:
-    work = Work({})
-    work.progress(1, message="")
-    assert work.latest == {"current": 1}
+    context = JobContext(record())
+    context.progress(1, message="")
+    assert context.latest == Progress(1)
 
 
 def test_none_is_a_result_unless_cancellation_was_requested() -> None:
-    work = Work({})
-    assert json.loads(success_update(work, None).body) == {"status": "completed", "result": None}
-    work.stop()
-    assert json.loads(success_update(work, None).body) == {"status": "cancelled"}
+    context = JobContext(record())
+    assert json.loads(success_update(context, None).body) == {"status": "completed", "result": None}
+    context.stop()
+    assert json.loads(success_update(context, None).body) == {"status": "cancelled"}
 
 
 def test_a_function_that_cancels_itself_fails_an_attempt() -> None:
-    work = Work({"job_id": "j1"})
-    assert failure_update(work, asyncio.CancelledError()).path == "/release"
-    work.stop()
-    assert json.loads(failure_update(work, asyncio.CancelledError()).body) == {"status": "cancelled"}
+    context = JobContext(record())
+    assert failure_update(context, asyncio.CancelledError()).is_release
+    context.stop()
+    assert json.loads(failure_update(context, asyncio.CancelledError()).body) == {"status": "cancelled"}
 
 
 @pytest.mark.parametrize("kind", [TypeError, ValueError])
@@ -391,9 +470,9 @@ def test_a_function_that_cancels_itself_fails_an_attempt() -> None:
     ],
     ids=["type", "NaN", "surrogate", "nesting"],
 )
-def test_job_failed_rejects_values_that_are_not_json(kind: type[Exception], error_message: Any, why: str) -> None:
+def test_a_permanent_failure_rejects_what_is_not_json(kind: type[Exception], error_message: Any, why: str) -> None:
     with pytest.raises(kind, match=why):
-        JobFailed(error_message)
+        PermanentFailure(error_message)
 
 
 def test_a_daemon_thread_pool_runs_all_calls_and_ends_on_shutdown() -> None:

@@ -3,16 +3,19 @@
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 
-from jobstate_worker import JobFailed, Work
-from jobstate_worker.attempt import Attempt
-from jobstate_worker.requests import Claim
-from jobstate_worker.service import WorkerClient
-from jobstate_worker.work import failure_update, runner_for, success_update
+from jobstate import JobContext, JobFailed, PermanentFailure
+from jobstate.worker.attempt import Attempt
+from jobstate.worker.client import WorkerClient
+from jobstate.worker.executors import runner_for
+from jobstate.worker.outcomes import failure_update, success_update
+from tests.helpers.records import claim, record, record_fields
 
 PROBLEM = {"Content-Type": "application/problem+json"}
 
@@ -20,17 +23,18 @@ PROBLEM = {"Content-Type": "application/problem+json"}
 @pytest.fixture(autouse=True)
 def unreported_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """Keep tracebacks with lone surrogates out of the reports, which pytest-xdist sends as UTF-8."""
-    monkeypatch.setattr(logging.getLogger("jobstate_worker"), "disabled", True)
+    monkeypatch.setattr(logging.getLogger("jobstate"), "disabled", True)
 
 
 class LimitedService:
     """Rejects a body for its content or its size; accepts any other update."""
 
-    def __init__(self, max_body: int = 1024, rejected: bytes | None = None, status: int = 400) -> None:
+    def __init__(self, max_body: int = 1024, rejected: bytes | None = None, status: int = 400, name: str = "") -> None:
         self.bodies: list[bytes] = []
         self.paths: list[str] = []
         self.keys: set[str] = set()
         self._max_body, self._rejected, self._status = max_body, rejected, status
+        self._name = name or ("invalid-request" if status == 400 else "refused")
 
     def __call__(self, request: httpx.Request) -> httpx.Response:
         body = request.read()
@@ -38,13 +42,13 @@ class LimitedService:
         self.paths.append(request.url.path)
         self.keys.add(request.headers["Idempotency-Key"])
         if len(body) > self._max_body:
-            return self._problem(413, f"The body is larger than {self._max_body} bytes")
+            return self._problem(413, "content-too-large", f"The body is larger than {self._max_body} bytes")
         if self._rejected is not None and self._rejected in body:
-            return self._problem(self._status, "result: no such thing")
-        return httpx.Response(200, json={"status": "any"})
+            return self._problem(self._status, self._name, "result: no such thing")
+        return httpx.Response(200, json=record_fields("completed"))
 
-    def _problem(self, status: int, detail: str) -> httpx.Response:
-        problem = {"type": "urn:jobstate:problem:refused", "detail": detail}
+    def _problem(self, status: int, name: str, detail: str) -> httpx.Response:
+        problem = {"type": f"urn:jobstate:problem:{name}", "detail": detail}
         return httpx.Response(status, json=problem, headers=PROBLEM)
 
     @property
@@ -52,17 +56,16 @@ class LimitedService:
         return dict(json.loads(self.bodies[-1]))
 
 
-async def run(function: Callable[[Work], Any], service: LimitedService) -> LimitedService:
+async def run(function: Callable[[JobContext], Any], service: LimitedService) -> LimitedService:
     """Run an attempt and return the service."""
-    claim = Claim({"job_id": "j1", "attempt": 1}, "1-token", 30)
     transport = httpx.MockTransport(service)
     async with httpx.AsyncClient(base_url="http://service", transport=transport) as http:
-        await Attempt(claim, WorkerClient(http), runner_for(function, "thread")).run()
+        await Attempt(claim(), WorkerClient(http, ["default"], "ann", 30), runner_for(function, "thread")).run()
     return service
 
 
-def raising(error: BaseException) -> Callable[[Work], Any]:
-    def function(work: Work) -> None:
+def raising(error: BaseException) -> Callable[[JobContext], Any]:
+    def function(context: JobContext) -> None:
         raise error
 
     return function
@@ -70,7 +73,7 @@ def raising(error: BaseException) -> Callable[[Work], Any]:
 
 def sent(error: BaseException) -> dict[str, str]:
     """The error as the update contains it, checked to be valid Unicode."""
-    body = failure_update(Work({"job_id": "j1"}), error).body
+    body = failure_update(JobContext(record()), error).body
     return dict(json.loads(body.decode())["error_message"])
 
 
@@ -176,7 +179,12 @@ async def test_an_error_that_is_too_large_is_cut_until_the_service_accepts_it(ma
 async def test_an_error_that_the_service_always_rejects_counts_as_one_failed_attempt() -> None:
     service = await run(raising(ValueError("nasty")), LimitedService(rejected=b"nasty"))
     assert service.paths == ["/v1/jobs/j1/release"] * 2
-    assert service.accepted["error_message"]["type"] == "RequestRefused"
+    assert service.accepted["error_message"]["type"] == "RequestRejected"
+
+
+async def test_a_job_whose_lease_is_lost_gets_no_other_update() -> None:
+    service = await run(lambda context: 1, LimitedService(rejected=b"completed", status=409, name="lease-lost"))
+    assert service.paths == ["/v1/jobs/j1"]
 
 
 async def test_a_rejected_release_does_not_fail_the_job_for_good() -> None:
@@ -222,7 +230,7 @@ cannot_be_sent = pytest.mark.parametrize(
 
 @cannot_be_sent
 async def test_a_result_that_cannot_be_sent_fails_the_job_with_the_reason(value: object, type_: str, why: str) -> None:
-    service = await run(lambda work: value, LimitedService())
+    service = await run(lambda context: value, LimitedService())
     assert service.paths == ["/v1/jobs/j1"]
     assert service.accepted["status"] == "failed"
     error = service.accepted["error_message"]
@@ -232,37 +240,37 @@ async def test_a_result_that_cannot_be_sent_fails_the_job_with_the_reason(value:
 
 
 @cannot_be_sent
-async def test_a_job_failed_value_that_cannot_be_sent_fails_the_job_with_the_reason(
+async def test_a_permanent_failure_that_cannot_be_sent_fails_the_job_with_the_reason(
     value: Any, type_: str, why: str
 ) -> None:
-    def function(work: Work) -> None:
-        raise JobFailed(value)
+    def function(context: JobContext) -> None:
+        raise PermanentFailure(value)
 
     service = await run(function, LimitedService(5_000))
     assert service.accepted["status"] == "failed"
     error = service.accepted["error_message"]
     assert error["type"] == type_
-    assert error["message"].startswith("the `error_message` of `JobFailed` cannot be sent: ")
+    assert error["message"].startswith("the `error_message` of `PermanentFailure` cannot be sent: ")
     assert why in error["message"]
 
 
 async def test_an_excerpt_of_a_rejected_error_message_is_kept() -> None:
-    service = await run(raising(JobFailed("no slate " + "x" * 5_000)), LimitedService(5_000))
+    service = await run(raising(PermanentFailure("no slate " + "x" * 5_000)), LimitedService(5_000))
     error = service.accepted["error_message"]
-    assert error["type"] == "RequestRefused"
-    assert error["message"].startswith("the `error_message` of `JobFailed` cannot be sent: 413 ")
+    assert error["type"] == "ContentTooLarge"
+    assert error["message"].startswith("the `error_message` of `PermanentFailure` cannot be sent: The body is larger")
     assert "; value: 'no slate xxx" in error["message"]
 
 
 def test_an_excerpt_is_valid_unicode() -> None:
-    error = JobFailed("fine")
+    error = PermanentFailure("fine")
     error.error_message = "no slate \udcff"
-    message = json.loads(failure_update(Work({}), error).body)["error_message"]["message"]
+    message = json.loads(failure_update(JobContext(record()), error).body)["error_message"]["message"]
     assert message.endswith(r"; value: 'no slate \udcff'")
 
 
-async def test_a_job_failed_subclass_without_an_error_message_fails_the_job() -> None:
-    class WithoutErrorMessage(JobFailed):
+async def test_a_permanent_failure_subclass_without_an_error_message_fails_the_job() -> None:
+    class WithoutErrorMessage(PermanentFailure):
         def __init__(self) -> None:
             pass
 
@@ -272,32 +280,52 @@ async def test_a_job_failed_subclass_without_an_error_message_fails_the_job() ->
 
 
 async def test_a_result_that_is_too_large_fails_the_job_with_the_reason() -> None:
-    service = await run(lambda work: "x" * 2_000, LimitedService())
+    service = await run(lambda context: "x" * 2_000, LimitedService())
     assert service.accepted["status"] == "failed"
     error = service.accepted["error_message"]
-    assert error["type"] == "RequestRefused"
-    assert error["message"].startswith("the result cannot be sent: 413 ")
+    assert error["type"] == "ContentTooLarge"
+    assert error["message"].startswith("the result cannot be sent: The body is larger")
 
 
 async def test_progress_is_omitted_if_the_result_does_not_fit_beside_it() -> None:
-    def function(work: Work) -> str:
-        work.progress(1, message="m" * 500)
+    def function(context: JobContext) -> str:
+        context.progress(1, message="m" * 500)
         return "x" * 900
 
     service = await run(function, LimitedService())
     assert service.accepted == {"status": "completed", "result": "x" * 900}
 
 
+class Lineup(msgspec.Struct):
+    drivers: list[str]
+
+
+@dataclass
+class Lineups:
+    best: Lineup
+
+
+def test_structs_and_dataclasses_are_sent_as_objects() -> None:
+    body = success_update(JobContext(record()), [Lineups(Lineup(["Ann"]))]).body
+    assert json.loads(body)["result"] == [{"best": {"drivers": ["Ann"]}}]
+
+
+async def test_a_failed_child_job_counts_as_a_failed_attempt() -> None:
+    service = await run(raising(JobFailed("job child failed: no", error_message="no")), LimitedService())
+    assert service.paths == ["/v1/jobs/j1/release"]
+    assert service.accepted == {"error_message": {"type": "JobFailed", "message": "job child failed: no"}}
+
+
 def test_integers_and_surrogate_pairs_are_sent_exactly() -> None:
     result = [2**53 + 1, -(2**200), "\ud83d\ude00", "\x00"]
-    body = success_update(Work({}), result).body
+    body = success_update(JobContext(record()), result).body
     assert json.loads(body)["result"] == [2**53 + 1, -(2**200), "😀", "\x00"]
 
 
 def test_an_error_that_cannot_be_formatted_is_logged_with_its_type(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logging.getLogger("jobstate_worker"), "disabled", False)
+    monkeypatch.setattr(logging.getLogger("jobstate"), "disabled", False)
 
     class Recursing(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:

@@ -1,0 +1,6 @@
+"""The command `jobstate`, as `python -m jobstate`."""
+
+from jobstate.cli import main
+
+if __name__ == "__main__":
+    main(prog_name="jobstate")

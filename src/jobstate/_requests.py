@@ -1,0 +1,276 @@
+"""Builds the requests of the API as data, each with the function that reads its response. No I/O."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
+from urllib.parse import quote, urlencode
+from uuid import uuid4
+
+from msgspec import Raw, Struct
+from msgspec.structs import replace
+
+from jobstate import models
+from jobstate._json import encode
+from jobstate._responses import (
+    Response,
+    Tagged,
+    read_empty,
+    read_has_stream,
+    read_json,
+    read_nothing_or,
+    read_result,
+    read_tagged,
+    read_unless_unchanged,
+)
+
+T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
+
+#: Seconds for a response: more than the 3.5 s after which the service itself responds 503.
+TIMEOUT: Final = 10.0
+#: The maximum seconds of a long poll, and the maximum number of jobs in one batch.
+MAX_WAIT: Final = 30
+MAX_BATCH: Final = 1_000
+#: Seconds without data after which a stream counts as disconnected: three of its keep-alives.
+STREAM_TIMEOUT: Final = 45.0
+
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+class Request(Struct, Generic[T_co], frozen=True, kw_only=True):
+    """One request. Sending it again is safe: a change carries its `Idempotency-Key`."""
+
+    method: str
+    #: The path below the URL of the service, percent-encoded, with the query.
+    path: str
+    #: Returns what the response means, or raises its error.
+    read: Callable[[Response], T_co]
+    headers: Mapping[str, str] = {}
+    body: bytes = b""
+    #: Seconds for the response.
+    timeout: float = TIMEOUT
+    #: Called when the request is being sent, and may have an effect from then on.
+    on_sent: Callable[[], None] | None = None
+
+    def with_headers(self, headers: Mapping[str, str]) -> "Request[T_co]":
+        """Return the request with additional headers."""
+        return replace(self, headers={**self.headers, **headers})
+
+    def reading(self, read: Callable[[Response], Any]) -> "Request[Any]":
+        """Return the request with another reader, such as `read_bytes`."""
+        return replace(self, read=read)
+
+
+class JobOptions(TypedDict, total=False):
+    """The optional fields of a new job."""
+
+    #: A label for a group of jobs, which lists can filter by.
+    slate_id: str | None
+    #: The number of scenarios that the job computes.
+    scenario_count: int | None
+    #: Connects the job to the request that caused it: in records, logs, lists, and at the worker.
+    correlation_id: str | None
+    #: The W3C trace context that the worker continues.
+    traceparent: str | None
+    #: How many failed attempts make the job failed; 1 by default.
+    max_attempts: int | None
+    #: Seconds before the second attempt, doubled for each further one, up to an hour.
+    retry_delay_seconds: int | None
+    #: Seconds before the job may be claimed.
+    delay_seconds: int | None
+
+
+class JobFilter(TypedDict, total=False):
+    """The filters of a list. A job must match all of them."""
+
+    status: str | None
+    queue: str | None
+    slate_id: str | None
+    correlation_id: str | None
+
+
+def job_path(job_id: str) -> str:
+    """Return the path of a job. Raises `ValueError` for an id that would name another path."""
+    if job_id in {"", ".", ".."}:
+        raise ValueError(f"{job_id!r} is not a job id")
+    return f"/v1/jobs/{quote(job_id, safe='')}"
+
+
+def trace_headers(job: models.Job) -> dict[str, str]:
+    """Return the correlation id and the trace context of a job as headers, for the requests about it."""
+    return _ascii_headers({"X-Correlation-ID": job.correlation_id, "traceparent": job.traceparent})
+
+
+def create_job(
+    input_params: object, job_id: str | None, queue: str | None, key: str | None, options: JobOptions
+) -> Request[Tagged]:
+    """Create a job, once per `job_id`, or per `key` if the service makes the id.
+
+    Raises `TypeError` or `ValueError` if `input_params` is not JSON.
+    """
+    fields: dict[str, Any] = {**options}
+    headers = {
+        "X-Correlation-ID": fields.get("correlation_id") or "",
+        "traceparent": fields.pop("traceparent", "") or "",
+    }
+    body = _body(job_id=job_id, queue=queue, **fields, input_params=Raw(encode(input_params)))
+    headers = {name: text for name, text in headers.items() if text.isascii() and text.strip()}
+    return _change("POST", "/v1/jobs", read_tagged, body, key).with_headers(headers)
+
+
+def get_job(job_id: str) -> Request[Tagged]:
+    """Get a record."""
+    return Request(method="GET", path=job_path(job_id), read=read_tagged)
+
+
+def poll_job(job_id: str, etag: str, wait: int) -> Request[Tagged | None]:
+    """Get a record as soon as its ETag is not `etag`, at the latest after `wait` seconds; `None` if it is unchanged."""
+    query = f"?wait={wait}" if wait else ""
+    headers = {"If-None-Match": etag} if etag else {}
+    path = job_path(job_id) + query
+    return Request(method="GET", path=path, read=read_unless_unchanged, headers=headers, timeout=TIMEOUT + wait)
+
+
+def get_result(job_id: str) -> Request[bytes | None]:
+    """Get the bare result as JSON; `None` if the job completed without one."""
+    return Request(method="GET", path=f"{job_path(job_id)}/result", read=lambda response: read_result(response, job_id))
+
+
+def get_history(job_id: str) -> Request[models.History]:
+    """Get the changes of a job."""
+    return Request(method="GET", path=f"{job_path(job_id)}/history", read=read_json(models.History))
+
+
+def list_jobs(
+    *,
+    limit: int | None = None,
+    cursor: str | None = None,
+    include: Iterable[str] = (),
+    **filters: Unpack[JobFilter],
+) -> Request[models.JobPage]:
+    """Get a page of jobs, newest first."""
+    query = _query(**filters, limit=limit, cursor=cursor, include=",".join(include) or None)
+    return Request(method="GET", path=f"/v1/jobs{query}", read=read_json(models.JobPage))
+
+
+def batch_get(job_ids: Sequence[str]) -> Request[models.JobBatch]:
+    """Get up to `MAX_BATCH` records at once. It changes nothing."""
+    body = _body(job_ids=list(job_ids))
+    return Request(method="POST", path="/v1/batch-get", read=read_json(models.JobBatch), headers=_JSON, body=body)
+
+
+def update_job(
+    job_id: str, body: bytes, *, token: str = "", if_match: str = "", key: str | None = None
+) -> Request[Tagged]:
+    """Change the status or the progress of a job; `body` is the JSON of the change."""
+    return _change("PATCH", job_path(job_id), read_tagged, body, key, token=token, if_match=if_match)
+
+
+def cancel_job(job_id: str, *, key: str | None = None) -> Request[Tagged]:
+    """Cancel a job, or ask its worker to stop."""
+    return _change("POST", f"{job_path(job_id)}/cancel", read_tagged, key=key)
+
+
+def delete_job(job_id: str, *, key: str | None = None) -> Request[None]:
+    """Delete a job that has ended."""
+    return _change("DELETE", job_path(job_id), read_empty, key=key)
+
+
+def claim(
+    queues: Sequence[str], worker: str, lease_seconds: int, wait_seconds: int = 0, *, key: str | None = None
+) -> Request[models.Claim | None]:
+    """Claim a job under a lease; `None` if none is due within `wait_seconds`. Its repetition returns the same job."""
+    body = _body(queues=list(queues), worker=worker, lease_seconds=lease_seconds, wait_seconds=wait_seconds)
+    request = _change("POST", "/v1/claims", read_nothing_or(models.Claim), body, key)
+    return replace(request, timeout=TIMEOUT + wait_seconds)
+
+
+def heartbeat(
+    job_id: str, token: str, progress: models.Progress | None = None, lease_seconds: int | None = None
+) -> Request[models.Heartbeat]:
+    """Extend a lease, and report progress."""
+    body = _body(progress=progress, lease_seconds=lease_seconds)
+    path = f"{job_path(job_id)}/heartbeat"
+    return _change("POST", path, read_json(models.Heartbeat), body, token=token)
+
+
+def release(job_id: str, token: str, body: bytes = b"{}", *, key: str | None = None) -> Request[Tagged]:
+    """Give a job back; with an `error_message` in `body` the attempt has failed."""
+    return _change("POST", f"{job_path(job_id)}/release", read_tagged, body, key, token=token)
+
+
+def get_stats() -> Request[models.Stats]:
+    """Get exact counts of all jobs."""
+    return Request(method="GET", path="/v1/stats", read=read_json(models.Stats))
+
+
+def list_queues() -> Request[models.QueueList]:
+    """Get the settings and counts of all queues."""
+    return Request(method="GET", path="/v1/queues", read=read_json(models.QueueList))
+
+
+def configure_queue(queue: str, **settings: object) -> Request[models.Queue]:
+    """Change the settings of a queue that are given; `None` clears one."""
+    path = f"/v1/queues/{quote(queue, safe='')}"
+    return Request(method="PUT", path=path, read=read_json(models.Queue), headers=_JSON, body=encode(settings))
+
+
+def get_drain() -> Request[models.DrainStatus]:
+    """Get the status of the drain."""
+    return Request(method="GET", path="/v1/drain", read=read_json(models.DrainStatus))
+
+
+def start_drain(seconds: int | None = None) -> Request[models.DrainStatus]:
+    """Create and claim no jobs for some time."""
+    body = _body(seconds=seconds)
+    return Request(method="POST", path="/v1/drain", read=read_json(models.DrainStatus), headers=_JSON, body=body)
+
+
+def stop_drain() -> Request[models.DrainStatus]:
+    """Create and claim jobs again."""
+    return Request(method="DELETE", path="/v1/drain", read=read_json(models.DrainStatus))
+
+
+def job_events(job_id: str, last_event_id: str = "") -> Request[bool]:
+    """Open the stream of a job's changes; reads whether there is a stream, or the client has it all."""
+    return _stream(f"{job_path(job_id)}/events", last_event_id)
+
+
+def all_events(last_event_id: str = "", **filters: str | None) -> Request[bool]:
+    """Open the stream of the events of all jobs that match the filters `status`, `queue`, `slate_id`."""
+    return _stream(f"/v1/events{_query(**filters)}", last_event_id)
+
+
+def _change(
+    method: str,
+    path: str,
+    read: Callable[[Response], T],
+    body: bytes = b"",
+    key: str | None = None,
+    *,
+    token: str = "",
+    if_match: str = "",
+) -> Request[T]:
+    headers = {"Idempotency-Key": key or str(uuid4())} | (_JSON if body else {})
+    headers |= {name: text for name, text in (("Lease-Token", token), ("If-Match", if_match)) if text}
+    return Request(method=method, path=path, read=read, headers=headers, body=body)
+
+
+def _stream(path: str, last_event_id: str) -> Request[bool]:
+    headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+    if last_event_id:
+        headers["Last-Event-ID"] = last_event_id
+    return Request(method="GET", path=path, read=read_has_stream, headers=headers)
+
+
+def _body(**fields: object) -> bytes:
+    return encode({name: value for name, value in fields.items() if value is not None})
+
+
+def _query(**parameters: object) -> str:
+    given = {name: str(value) for name, value in parameters.items() if value is not None}
+    return f"?{urlencode(given)}" if given else ""
+
+
+def _ascii_headers(headers: Mapping[str, str | None]) -> dict[str, str]:
+    """Return those that are valid in a header."""
+    return {name: text for name, text in headers.items() if text and text.isascii() and text == text.strip()}

@@ -1,0 +1,124 @@
+"""The parameter types and options that commands share."""
+
+import functools
+import re
+from collections.abc import Callable
+from typing import Any, Final, TypeVar, cast
+
+import click
+
+from jobstate.config import configure
+from jobstate.connections import authorization
+from jobstate.errors import ConfigurationError
+
+C = TypeVar("C", bound=Callable[..., Any])
+
+
+class Text(click.ParamType[str]):
+    """A parameter with text that is valid UTF-8 and not empty."""
+
+    name = "text"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the text; reject empty text and bytes that are not UTF-8."""
+        text = str(value)
+        if not text or not _is_utf8(text):
+            self.fail("must not be empty" if not text else "must be valid UTF-8", param, ctx)
+        return text
+
+
+class JobId(Text):
+    """A job id. The service validates it, too."""
+
+    name = "id"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the id; reject `.` and `..`, which would change the URL path."""
+        job_id = super().convert(value, param, ctx)
+        if job_id in {".", ".."}:
+            self.fail(f"{job_id!r} is not a job id", param, ctx)
+        return job_id
+
+
+class Key(click.ParamType[str]):
+    """An idempotency key."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the key; reject characters that are not valid in a header."""
+        if not re.fullmatch(r"[\x21-\x7e]{1,255}", str(value)):
+            self.fail("allowed: 1 to 255 visible ASCII characters", param, ctx)
+        return str(value)
+
+
+class Url(click.ParamType[str]):
+    """The URL of a service."""
+
+    name = "url"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the URL; reject what the client does not accept."""
+        try:
+            return configure(str(value), api_key="").url
+        except ConfigurationError as error:
+            self.fail(str(error), param, ctx)
+
+
+class ApiKey(click.ParamType[str]):
+    """An API key. Error messages never contain it."""
+
+    name = "key"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the key; reject characters that are not valid in a header."""
+        try:
+            authorization(str(value), "http://host")
+        except ValueError:
+            self.fail("allowed: visible ASCII characters", param, ctx)
+        return str(value)
+
+
+TEXT: Final = Text()
+JOB_ID: Final = JobId()
+KEY: Final = Key()
+
+
+def service_options(command: C) -> C:
+    """Add the options `--url` and `--api-key`, passed as `config`, and `--json`."""
+
+    @functools.wraps(command)
+    def with_config(*args: Any, url: str | None, api_key: str | None, **options: Any) -> Any:
+        return command(*args, config=configure(url, api_key), **options)
+
+    url = click.option(
+        "--url",
+        type=Url(),
+        envvar="JOBSTATE_URL",
+        show_envvar=True,
+        show_default="the address of `serve`, http://127.0.0.1:8000",
+        help="URL of the service.",
+    )
+    as_json = click.option("--json", "as_json", is_flag=True, help="Write JSON.")
+    api_key = click.option(
+        "--api-key",
+        type=ApiKey(),
+        envvar="JOBSTATE_API_KEY",
+        show_envvar=True,
+        help="API key. Prefer JOBSTATE_API_KEY: other users can see command lines.",
+    )
+    return cast(C, url(api_key(as_json(with_config))))
+
+
+def timeout_option(text: str) -> Callable[[C], C]:
+    """Return the option `--timeout` for a command that follows a job; `text` is its help."""
+    limit = click.FloatRange(min=0, min_open=True)
+    return click.option("--timeout", "seconds", type=limit, metavar="SECONDS", help=text)
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,0 +1,1 @@
+"""What the commands draw: progress, tables, the dashboard, text and JSON."""

@@ -1,0 +1,231 @@
+"""The synchronous client."""
+
+import builtins
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, Generic, Literal, Self, TypeVar, Unpack, overload
+
+import httpx
+
+from jobstate import _requests
+from jobstate._flow import Flow, log
+from jobstate._handle import BaseHandle, call_once, list_flow, wait_all_flow, wait_flow
+from jobstate._http import client_options
+from jobstate._requests import JobFilter, JobOptions, Request
+from jobstate._retry import RetryPolicy
+from jobstate._runners import Stopped, SyncRunner
+from jobstate._waits import Waits, changes_of
+from jobstate.config import configure
+from jobstate.errors import JobstateError
+from jobstate.models import History, Job, Stats
+
+T = TypeVar("T")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Jobs:
+    """A client of a jobstate service. Thread-safe: share one in the whole process, and close it at the end.
+
+    ```python
+    with Jobs("https://jobs.internal") as jobs:
+        job = jobs.submit({"seed": 42}, queue="lineups", id="sunday", result_type=Lineups)
+        lineups = job.wait(timeout=600)
+    ```
+
+    Each method sends its request again after lost connections, 429 and 5xx, and raises the last `ServiceUnavailable`
+    when `timeout` is over. A change takes effect once, however often it is sent.
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        api_key: str | None = None,
+        timeout: float | None = 30.0,
+        retry: RetryPolicy | None = None,
+        transport: object | None = None,
+    ) -> None:
+        """Create a client for the service at `url`. Nothing is sent yet.
+
+        `url` defaults to `JOBSTATE_URL`, else to the address of `jobstate serve` in the same environment; `api_key` to
+        `JOBSTATE_API_KEY`. `timeout` is the seconds that a call may take with all its retries, `None` for no limit;
+        `wait` has its own. `transport` is an `httpx.BaseTransport` that replaces the network, for tests.
+
+        Raises `ConfigurationError`.
+        """
+        self._timeout = timeout
+        self._policy = retry or RetryPolicy()
+        config = configure(url, api_key)
+        self._http = httpx.Client(**client_options(config, transport, httpx.BaseTransport))
+        self._waits = Waits(self._start, threading.Event, self._policy)
+
+    @overload
+    def submit(
+        self,
+        input_params: object,
+        *,
+        queue: str = ...,
+        id: str | None = ...,
+        result_type: None = ...,
+        idempotency_key: str | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> "JobHandle[Any]": ...
+    @overload
+    def submit(
+        self,
+        input_params: object,
+        *,
+        queue: str = ...,
+        id: str | None = ...,
+        result_type: type[T],
+        idempotency_key: str | None = ...,
+        **options: Unpack[JobOptions],
+    ) -> "JobHandle[T]": ...
+    def submit(
+        self,
+        input_params: object,
+        *,
+        queue: str = "default",
+        id: str | None = None,
+        result_type: Any = None,
+        idempotency_key: str | None = None,
+        **options: Unpack[JobOptions],
+    ) -> "JobHandle[Any]":
+        """Create a job, and return its handle.
+
+        `input_params` is any JSON: Python objects, structs, dataclasses, or `msgspec.Raw` for JSON text. With an `id`,
+        or with an `idempotency_key`, submitting the same again returns the same job. `result_type` is the type that
+        `wait` decodes the result to, such as a struct, a dataclass or `list[int]`.
+
+        Raises `JobExists` if a job with this `id` has other content, `IdempotencyKeyReused`, `InvalidRequest`, and
+        `TypeError` or `ValueError` if `input_params` is not JSON.
+        """
+        request = _requests.create_job(input_params, id, queue, idempotency_key, options)
+        return JobHandle(self, self._call(request).job, result_type)
+
+    @overload
+    def get(self, id: str, *, result_type: None = ...) -> "JobHandle[Any]": ...
+    @overload
+    def get(self, id: str, *, result_type: type[T]) -> "JobHandle[T]": ...
+    def get(self, id: str, *, result_type: Any = None) -> "JobHandle[Any]":
+        """Return the handle of an existing job. Raises `JobNotFound`."""
+        return JobHandle(self, self._call(_requests.get_job(id)).job, result_type)
+
+    def list(
+        self, *, include: Sequence[str] = (), limit: int | None = None, **filters: Unpack[JobFilter]
+    ) -> "Iterator[JobHandle[Any]]":
+        """Yield the handles of all jobs that match the filters, newest first, at most `limit`.
+
+        Pages are read when they are needed. The records come without `input_params` and `result`, unless `include`
+        names them. Jobs that do not change meanwhile appear exactly once.
+        """
+        for record in SyncRunner(self._http).iterate(list_flow(filters, include, limit, self._policy, self._timeout)):
+            yield JobHandle(self, record)
+
+    @overload
+    def wait_all(
+        self, jobs: "Iterable[JobHandle[T]]", *, timeout: float | None = ..., return_exceptions: Literal[False] = ...
+    ) -> builtins.list[T]: ...
+    @overload
+    def wait_all(
+        self, jobs: "Iterable[JobHandle[T]]", *, timeout: float | None = ..., return_exceptions: bool
+    ) -> builtins.list[T | JobstateError]: ...
+    def wait_all(
+        self, jobs: "Iterable[JobHandle[Any]]", *, timeout: float | None = None, return_exceptions: bool = False
+    ) -> builtins.list[Any]:
+        """Wait for all jobs, on one connection, and return their results in the order of `jobs`.
+
+        Raises what `JobHandle.wait` raises, as soon as one job ends without a result. With `return_exceptions` it
+        waits for all, and the errors stand in the places of their jobs.
+        """
+        return self._run(wait_all_flow(jobs, self._waits, timeout, return_exceptions))
+
+    def stats(self) -> Stats:
+        """Return exact counts of all jobs by status and queue."""
+        return self._call(_requests.get_stats())
+
+    def close(self) -> None:
+        """Close all connections. Waits in other threads end with a `JobstateError`, at the latest after 30 seconds."""
+        self._http.close()
+        self._waits.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _call(self, request: Request[T]) -> T:
+        return self._run(call_once(request, self._policy, self._timeout))
+
+    def _run(self, flow: Flow[T]) -> T:
+        return SyncRunner(self._http).run(flow)
+
+    def _start(self, flow: Flow[None]) -> Callable[[], None]:
+        """Follow the shared stream in a thread. Returns a function that stops it."""
+        runner = SyncRunner(self._http)
+
+        def follow() -> None:
+            try:
+                runner.run(flow)
+            except (Stopped, JobstateError):  # the last wait has ended, or the client is closed
+                pass
+            except Exception:
+                log.exception("event stream failed")
+
+        threading.Thread(target=follow, name="jobstate-events", daemon=True).start()
+        return runner.stop
+
+
+class JobHandle(BaseHandle[R_co], Generic[R_co]):
+    """One job. `R_co` is the type of its result. Made by `Jobs.submit`, `Jobs.get` and `Jobs.list`."""
+
+    def __init__(self, jobs: Jobs, record: Job, result_type: Any = None) -> None:
+        super().__init__(record, result_type)
+        self._jobs = jobs
+
+    def wait(self, timeout: float | None = None) -> R_co:
+        """Wait until the job has ended, and return its result; `None` if it completed without one.
+
+        Outages of the service are waited out. Raises `WaitTimeout` after `timeout` seconds (the job lives on; `None`
+        waits for ever), `JobFailed`, `JobCancelled`, `JobExpired` if the job exists no more, `InvalidResult` if the
+        result is not of the `result_type`.
+        """
+        return self._jobs._run(wait_flow(self, self._jobs._waits, timeout))
+
+    def changes(self) -> Iterator[Job]:
+        """Yield the job's record now, and after each change, until it has ended. The last one is final.
+
+        Changes in quick succession may come as one. Outages are waited out, and the end is never missed. The records
+        come without `input_params` and `result`. A failed job raises nothing: see `status`, or call `wait`. Raises
+        `JobDeleted` or `JobExpired` if the job exists no more.
+        """
+        for record in SyncRunner(self._jobs._http).iterate(changes_of(self.record, self._jobs._policy)):
+            self.record = record
+            yield record
+
+    def refresh(self) -> Job:
+        """Read the record again, keep it as `record`, and return it. Raises `JobNotFound`."""
+        return self._see(self._jobs._call(self._about(_requests.get_job(self.id))))
+
+    def cancel(self) -> Job:
+        """Cancel the job, and return its record. A leased job keeps running until its worker stops: see `wait`.
+
+        Raises `IllegalTransition` if it has completed or failed, `JobNotFound`.
+        """
+        return self._see(self._jobs._call(self._about(_requests.cancel_job(self.id))))
+
+    def delete(self) -> None:
+        """Delete a job that has ended. Its id can be used again. Raises `JobNotFinal`, `JobNotFound`."""
+        self._jobs._call(self._about(_requests.delete_job(self.id)))
+
+    def result_bytes(self) -> bytes | None:
+        """Return the result as JSON, byte for byte as the worker sent it; `None` if it completed without one.
+
+        Does not wait: raises `ResultNotReady` if the job has not ended, `JobFailed`, `JobCancelled`, `JobNotFound`.
+        """
+        return self._jobs._call(self._about(_requests.get_result(self.id)))
+
+    def history(self) -> History:
+        """Return the job's changes, oldest first, without those of its progress. Raises `JobNotFound`."""
+        return self._jobs._call(self._about(_requests.get_history(self.id)))

@@ -1,1 +1,0 @@
-"""The commands of `jobstate` that use a service over its HTTP API."""
