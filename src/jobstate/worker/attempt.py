@@ -104,10 +104,8 @@ class Attempt:
         """Send an update; if the service rejects its content for good, fail the job with the reason."""
         try:
             status = await self._send(update)
-        except LEASE_LOST:
-            raise
         except RequestRejected as error:
-            if not update.content:
+            if isinstance(error, LEASE_LOST) or not update.content:
                 raise
             status = await self._send(unsendable(update.content, error, update.excerpt))
         log.info("job %s: %s", self._context.job_id, status)

@@ -93,7 +93,7 @@ class Worker:
         """Run jobs until no job is due, at most `max_jobs`, and return how many attempts were run.
 
         For tests and scheduled batches. It also runs jobs that are created meanwhile, and attempts that become due, but
-        does not wait for delays. Raises `RequestRejected` as `run` does. An unavailable service is waited for.
+        does not wait for delays. It waits while the service is unavailable. Raises `RequestRejected` as `run` does.
         """
         return asyncio.run(self.serve_until_idle(max_jobs=max_jobs))
 
