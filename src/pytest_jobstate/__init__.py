@@ -67,7 +67,7 @@ def jobs(jobstate_server: JobstateServer) -> "Generator[Jobs]":
 
 @pytest.fixture
 def jobstate_worker(jobs: "Jobs", jobstate_server: JobstateServer) -> "WorkerFactory":
-    """A function `jobstate_worker(function, queues=["default"])` that returns a worker which runs jobs on request.
+    """A function `jobstate_worker(function, queues=["default"])` that returns a worker that runs jobs on request.
 
     Its `run_one()` and `run_all()` run the jobs that are due in this process, and return their handles.
     """

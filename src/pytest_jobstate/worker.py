@@ -1,4 +1,4 @@
-"""A worker that runs jobs on request, in the process of the tests."""
+"""A worker that runs jobs in the process of the tests, on request."""
 
 from collections.abc import Sequence
 from typing import Any
