@@ -28,7 +28,8 @@ OUTPUTS = [
 def programs() -> list[str]:
     texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("docs/clients.md", "README.md")]
     found = [program for text in texts for program in re.findall(r"```python\n(.*?)```", text, re.DOTALL)]
-    return [program for program in found if "from jobstate import" in program and not program.startswith("# ")]
+    uses_jobs = re.compile(r"^from jobstate import .*\bJobs\b|^from jobstate import AsyncJobs", re.MULTILINE)
+    return [program for program in found if uses_jobs.search(program) and not program.startswith("# ")]
 
 
 @pytest.fixture
