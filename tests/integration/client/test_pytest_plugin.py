@@ -217,7 +217,7 @@ def test_without_the_service_the_error_says_what_to_install(
     )
     result = pytester.runpytest_subprocess(*OPTIONS)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*The command `jobstate` was not found *Install the jobstate service*"])
+    result.stdout.fnmatch_lines(["*The command `jobstate` was not found *Install `jobstate-server?embedded?`*"])
 
 
 def test_another_redis_is_refused_because_its_jobs_would_be_deleted(tmp_path: Path) -> None:
