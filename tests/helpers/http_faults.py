@@ -38,11 +38,12 @@ class SeenRequest(NamedTuple):
 
 
 class FaultyFront:
-    """The running proxy at `url`; `requests` are those that came."""
+    """The running proxy at `url`. `requests` are those that came, `streamed` is what streams of events returned."""
 
     def __init__(self) -> None:
         self.url = ""
         self.requests: list[SeenRequest] = []
+        self.streamed = b""
         self._faults = {kind: list(faults) for kind, faults in FAULTS.items()}
 
     def heal(self) -> None:
@@ -103,6 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._start(response.status_code, response.headers)
                 for chunk in response.iter_raw():
                     self.wfile.write(chunk)
+                    self.server.front.streamed += chunk if self.path.endswith("/events") else b""
 
     def _start(self, status: int, headers: Mapping[str, str]) -> None:
         self.send_response_only(status)
