@@ -25,6 +25,7 @@ from jobstate.redirects import is_redirect, redirect_advice
 #: Seconds for a connection. One that takes longer is tried again.
 _CONNECT_TIMEOUT: Final = 5.0
 _LOST: Final = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
+_CLOSED: Final = "the client is closed"
 _NO_RESPONSE: Final = (httpx.ReadTimeout, httpx.WriteTimeout)
 
 
@@ -86,7 +87,7 @@ def build(
 ) -> httpx.Request:
     """Return a request of httpx; with `read` other seconds for each part of the response."""
     if http.is_closed:
-        raise JobstateError("the client is closed")
+        raise JobstateError(_CLOSED)
     extensions: dict[str, Any] = {}
     if request.on_sent is not None:
         extensions["trace"] = _trace(request.on_sent, is_async=isinstance(http, httpx.AsyncClient))
@@ -115,9 +116,14 @@ def response_of(response: httpx.Response) -> Response:
 
 @contextlib.contextmanager
 def mapped_errors(http: httpx.Client | httpx.AsyncClient) -> Generator[None]:
-    """Raise the errors of httpx as those of the client."""
+    """Raise the errors of httpx as those of the client. Those of a client that was closed meanwhile are no outages."""
     try:
-        yield
+        try:
+            yield
+        except (httpx.RequestError, RuntimeError) as error:
+            if http.is_closed:
+                raise JobstateError(_CLOSED) from error
+            raise
     except _LOST as error:
         raise ConnectionLost(
             f"the connection to {_url(http)} was lost ({_text(error)})", outcome_unknown=True

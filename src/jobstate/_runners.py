@@ -149,7 +149,7 @@ class AsyncRunner:
         match step:
             case Send(request, timeout):
                 with mapped_errors(self._http):
-                    return response_of(await self._http.send(build(self._http, request, timeout)))
+                    return response_of(await _send(self._http, build(self._http, request, timeout)))
             case Open(request):
                 return await self._open(request)
             case Read():
@@ -167,7 +167,7 @@ class AsyncRunner:
         await self._close_stream()
         with mapped_errors(self._http):
             prepared = build(self._http, request, request.timeout, read=STREAM_TIMEOUT)
-            self._response = await self._http.send(prepared, stream=True)
+            self._response = await _send(self._http, prepared, stream=True)
             if not self._response.is_success:
                 await self._response.aread()
             self._chunks = self._response.aiter_bytes()
@@ -177,3 +177,32 @@ class AsyncRunner:
         if self._response is not None:
             await self._response.aclose()
             self._response = None
+
+
+async def _send(http: httpx.AsyncClient, request: httpx.Request, *, stream: bool = False) -> httpx.Response:
+    """Return the response to a request. A cancellation ends the request with a scope of anyio.
+
+    httpcore (1.0) protects its clean-up only from those: a cancellation by asyncio in it would leak the connection.
+    """
+    import asyncio  # these two take long, and only this runner needs them
+
+    import anyio
+
+    scope = anyio.CancelScope()
+
+    async def send() -> httpx.Response | None:
+        with scope:
+            return await http.send(request, stream=stream)
+        return None
+
+    task = asyncio.create_task(send())
+    try:
+        response = await asyncio.shield(task)
+    except asyncio.CancelledError:
+        scope.cancel()
+        await asyncio.wait({task})
+        if not task.cancelled() and task.exception() is None and (unread := task.result()) is not None:
+            await unread.aclose()
+        raise
+    assert response is not None, "only a cancellation ends the scope"
+    return response

@@ -21,6 +21,9 @@ MAX_LONG_POLLS: Final = 8
 #: Seconds after which a wait on the shared stream looks at its jobs itself, as a long poll does.
 _RECHECK: Final = float(MAX_WAIT)
 
+#: Seconds before the next long poll after one that brought no news: something in between may respond at once.
+_POLL_PAUSE: Final = 0.1
+
 #: The final record of a job, or the error for a job that exists no more.
 Outcome: TypeAlias = Job | JobExpired
 
@@ -109,14 +112,15 @@ def wait_by_long_poll(job: Job, policy: RetryPolicy, deadline: Deadline) -> Flow
             raise timed_out([job.job_id], f"the service was unavailable: {error}") from error
         except JobNotFound as error:
             raise expired(job.job_id) from error
+        is_news = tagged is not None and tagged.etag != etag
         if tagged is not None:
             job, etag = tagged.job, tagged.etag
         if job.is_final:
             return job
         if remaining <= 0:
             raise timed_out([job.job_id], f"its status is `{job.status}`")
-        if (rest := deadline.remaining) < 1:  # a long poll waits for whole seconds
-            yield Sleep(rest)
+        if (rest := deadline.remaining) < 1 or not is_news:  # a long poll waits for whole seconds
+            yield Sleep(rest if rest < 1 else _POLL_PAUSE)
 
 
 def changes_of(job: Job, policy: RetryPolicy) -> Flow[None]:

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Self
 
+from tests.helpers.guards import Guard
 from tests.helpers.polling import TIMEOUT
 
 
@@ -32,6 +33,7 @@ class Service:
                 stderr=log,
                 start_new_session=True,
             )
+        self._guard = Guard(self.process, signal.SIGINT)
         self.banner = self._read_banner()
         listening = re.search(r"listens on (http://\S+)", self.banner)
         assert listening, f"the service did not start: {self.banner}{self.log}"
@@ -62,6 +64,7 @@ class Service:
 
     def _reap(self) -> int:
         code = self.process.wait(TIMEOUT)
+        self._guard.close()
         if self.process.stdout:
             self.process.stdout.close()
         return code

@@ -22,6 +22,7 @@ import redis as sync_redis
 
 from jobstate import AsyncJobs, JobContext, RequestRejected, Worker
 from tests.helpers import job_functions as functions
+from tests.helpers.guards import Guard
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import TIMEOUT, free_port, wait_until
 from tests.helpers.redis_servers import RedisServer
@@ -67,6 +68,7 @@ class WorkerProcess:
                 cwd=ROOT,
                 start_new_session=True,
             )
+        self._guard = Guard(self.process, signal.SIGKILL)
 
     @property
     def log(self) -> str:
@@ -83,6 +85,7 @@ class WorkerProcess:
     def __exit__(self, *_: object) -> None:
         self.process.kill()
         self.process.wait()
+        self._guard.close()
 
 
 def create(api: httpx.Client, job_id: str = "j1", steps: int = 3, **fields: object) -> None:

@@ -82,6 +82,14 @@ def test_a_wait_ends_at_its_time_out_and_the_job_lives_on() -> None:
     assert driver.timeouts == [40, 15.5, 0.5]
 
 
+@pytest.mark.parametrize("response", [UNCHANGED, RUNNING], ids=["304", "200"])
+def test_polls_that_are_answered_at_once_without_news_do_not_flood_the_service(response: Response) -> None:
+    driver = FlowDriver(RUNNING, response)
+    with pytest.raises(errors.WaitTimeout):
+        driver.run(wait(driver, 10))
+    assert 20 < len(driver.requests) < 200
+
+
 def test_less_than_a_second_is_slept_and_not_polled() -> None:
     driver = FlowDriver(RUNNING)
     with pytest.raises(errors.WaitTimeout):
