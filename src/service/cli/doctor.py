@@ -24,7 +24,7 @@ from service.settings import VARIABLES, Settings, SettingsError, redact_url
 from service.store.client import StoreClient
 from service.store.doctor import RATE, CheckStats, Issue, check
 from service.store.pool import create_pool
-from service.store.queries import store_health
+from service.store.queries import JobReader
 
 
 class Exit(IntEnum):
@@ -185,7 +185,7 @@ async def _check(redis_url: str, repair: bool, rate: float, report: Report) -> N
 
 async def _durability(client: StoreClient) -> Durability:
     try:
-        return Durability(checked=True, warnings=(await store_health(client)).warnings)
+        return Durability(checked=True, warnings=(await JobReader(client).get_store_health()).warnings)
     except JobStateError as error:
         return Durability(checked=False, detail=str(error))
 

@@ -16,6 +16,9 @@ from service.domain.states import STATUSES_WITH_ERROR, Status
 #: The value of a stored field: JSON as bytes, text, or an integer. `None` is absent.
 FieldValue = bytes | str | int | None
 
+#: The fields of a job that a list contains only on request.
+OPTIONAL_FIELDS: Final = ("input_params", "result")
+
 _NEW_JOB: Final = field_specs(NewJob)
 #: The value of each field of a new job that is left out.
 CREATION_DEFAULTS: Final[Mapping[str, FieldValue]] = {

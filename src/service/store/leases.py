@@ -151,7 +151,7 @@ class LeaseManager:
             constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
         text = validation.encode_progress(progress)
         args = [validation.validate_lease_token(lease_token), _or_empty(lease_seconds), self._ttl, _or_empty(text)]
-        outcome, *reply = await self._run(scripts.HEARTBEAT, job_id, args)
+        outcome, *reply = await self._client.run_job_script(scripts.HEARTBEAT, job_id, args)
         match outcome:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
@@ -184,7 +184,9 @@ class LeaseManager:
         request = digest("release", {"error_message": message, "delay_seconds": delay_seconds})
         token = validation.validate_lease_token(lease_token)
         args = [change_id_for(change_id), request, self._ttl, token, _or_empty(delay_seconds)]
-        outcome, *reply = await self._run(scripts.RELEASE, job_id, [*args, *([] if message is None else [message])])
+        outcome, *reply = await self._client.run_job_script(
+            scripts.RELEASE, job_id, [*args, *([] if message is None else [message])]
+        )
         match outcome:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
@@ -220,10 +222,6 @@ class LeaseManager:
         await self._client.probe()
         [time] = await self._client.read(["TIME"])
         return time_reply_to_micros(time) / 1e6
-
-    async def _run(self, script: scripts.Script, job_id: str, args: Sequence[Any]) -> list[Any]:
-        constraints.JOB_ID.validate("job_id", job_id)
-        return await self._client.run_script(script, [keys.job(job_id), keys.ROOT], [job_id, *args])
 
 
 def _or_empty(value: Any) -> Any:
