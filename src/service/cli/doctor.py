@@ -121,44 +121,28 @@ class Report:
 
     def end(self) -> None:
         """Print the summary."""
-        found, seconds = len(self._issues), time.monotonic() - self._started
+        stats, seconds = self.stats, time.monotonic() - self._started
+        found, left = len(self._issues), self.unrepaired
         if self._as_json:
-            summary = {
-                "found": found,
-                "repaired": found - self.unrepaired,
-                "left": self.unrepaired,
-                "seconds": round(seconds, 3),
-            }
-            durability = msgspec.to_builtins(self.durability)
-            checked = {"redis": self._location, **msgspec.to_builtins(self.stats), "durability": durability}
+            checked = {"redis": self._location, **msgspec.to_builtins(stats), "durability": self.durability}
+            summary = {"found": found, "repaired": found - left, "left": left, "seconds": round(seconds, 3)}
             print_json(msgspec.json.encode({**checked, **summary, "findings": self._issues}) + b"\n", end=False)
             return
         if self._out.is_terminal and found > MAX_PRINTED:
             print_line(f"… and {found - MAX_PRINTED:,} more, which --json shows")
-        for line in self._summary(found, seconds):
-            print_line(line)
-
-    def _summary(self, found: int, seconds: float) -> Iterator[str]:
-        stats = self.stats
-        yield f"{stats.jobs:,} jobs and {stats.entries:,} index entries in {seconds:.1f} s in {self._location}"
+        print_line(f"{stats.jobs:,} jobs and {stats.entries:,} index entries in {seconds:.1f} s in {self._location}")
         if not stats.counted:
-            yield "counts not compared: jobs changed during the check"
-        yield from self.durability.lines()
-        repaired = found - self.unrepaired
-        yield f"{found:,} found, {repaired:,} repaired, {self.unrepaired:,} left" if found else "no issues found"
+            print_line("counts not compared: jobs changed during the check")
+        for line in self.durability.lines():
+            print_line(line)
+        print_line(f"{found:,} found, {found - left:,} repaired, {left:,} left" if found else "no issues found")
 
 
 def _coloured(columns: Sequence[str], ending: str) -> Text:
     issue_type, key, member, detail = map(escape_control_chars, columns)
-    return Text.assemble(
-        (f"{issue_type:<9}", "yellow" if ending else "bold red"),
-        (key, "bold"),
-        " ",
-        member,
-        ": " if member else "",
-        detail,
-        (f" {ending}", "green"),
-    )
+    text = f" {member}: {detail}" if member else f" {detail}"
+    colour = "yellow" if ending else "bold red"
+    return Text.assemble((f"{issue_type:<9}", colour), (key, "bold"), text, (f" {ending}", "green"))
 
 
 @contextlib.contextmanager

@@ -101,10 +101,8 @@ def validate_filter(filters: JobFilter) -> None:
 
 def encode_progress(progress: Progress | None) -> bytes | None:
     """Return progress as stored JSON. Raises `InvalidValue` naming the member that breaks a rule."""
-    return None if progress is None else _progress(progress)
-
-
-def _progress(progress: Progress) -> bytes:
+    if progress is None:
+        return None
     constraints.COUNT.validate("progress.current", progress.current)
     _count("progress.total", progress.total)
     if progress.message is not None:

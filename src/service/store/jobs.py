@@ -43,8 +43,7 @@ class JobStateManager(JobReader):
     JSON arguments (`input_params`, `result`, `error`) take any value that can be encoded as JSON. A `msgspec.Raw`
     passes through unchanged, `msgspec.Raw(b"null")` is a JSON null, and `None` means absent.
 
-    Methods raise `InvalidValue` for an argument that the contract does not allow, `StoreUnavailable` within 3 s if
-    Redis cannot serve them, `StoreCorrupt` if a key of the job is unreadable, and the errors that they name.
+    Methods raise the same errors as those of `JobReader`, and the errors that they name.
     """
 
     def __init__(
@@ -196,17 +195,9 @@ class JobStateManager(JobReader):
         lease_token: str | None,
         kind: str,
     ) -> Job:
-        args = [
-            change_id_for(change_id),
-            digest(kind, {**fields, "status": target}),
-            self._ttl,
-            validation.validate_lease_token(lease_token),
-            target,
-            " ".join(sources_of(target)),
-            _join_versions(if_match),
-            kind,
-            *flatten(encode_fields(fields)),
-        ]
+        request = digest(kind, {**fields, "status": target})
+        args = [change_id_for(change_id), request, self._ttl, validation.validate_lease_token(lease_token)]
+        args += [target, " ".join(sources_of(target)), _join_versions(if_match), kind, *flatten(encode_fields(fields))]
         word, *reply = await self._client.run_job_script(scripts.CHANGE, job_id, args)
         match word:
             case "NOT_FOUND":

@@ -25,12 +25,11 @@ _MAX_DIGITS: Final = 15
 class QueueManager:
     """Pauses and limits queues, and starts and ends drains.
 
-    Each change is one atomic script in Redis and applies to all processes and replicas. Methods raise `InvalidValue`
-    for an argument out of range, `StoreUnavailable` within 3 s, and `StoreCorrupt` if a key has an unexpected type.
+    Each change is one atomic script in Redis and applies to all processes and replicas. Methods raise the same errors
+    as those of `JobReader`.
     """
 
     def __init__(self, client: StoreClient) -> None:
-        """Read and change queues through `client`."""
         self._client = client
         self._jobs = JobReader(client)
 
