@@ -83,12 +83,6 @@ class Durability(msgspec.Struct, frozen=True, omit_defaults=True):
     warnings: list[str] = []
     detail: str = ""
 
-    def lines(self) -> Iterator[str]:
-        """Yield the lines for people to read."""
-        yield from (f"jobs at risk: {warning}" for warning in self.warnings)
-        if not self.checked:
-            yield f"durability not checked: {self.detail}"
-
 
 class Report:
     """The report of a check, as text or as JSON."""
@@ -133,8 +127,10 @@ class Report:
         print_line(f"{stats.jobs:,} jobs and {stats.entries:,} index entries in {seconds:.1f} s in {self._location}")
         if not stats.counted:
             print_line("counts not compared: jobs changed during the check")
-        for line in self.durability.lines():
-            print_line(line)
+        for warning in self.durability.warnings:
+            print_line(f"jobs at risk: {warning}")
+        if not self.durability.checked:
+            print_line(f"durability not checked: {self.durability.detail}")
         print_line(f"{found:,} found, {found - left:,} repaired, {left:,} left" if found else "no issues found")
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -13,8 +14,9 @@ from service.domain.jobs import CreateResult, Job, NewJob, Progress
 from service.domain.states import Status, sources_of
 from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
-from service.store import data_version, keys, scripts
+from service.store import keys, scripts
 from service.store.client import StoreClient, with_timeout
+from service.store.data_version import DATA_VERSION
 from service.store.fingerprints import change_id_for, digest, new_change_id
 from service.store.observer import Observer
 from service.store.queries import JobReader
@@ -95,9 +97,8 @@ class JobStateManager(JobReader):
         if traceparent is not None:
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
         record = encode_fields(fields)
-        word, *reply = await self._client.run_job_script(
-            scripts.CREATE, job_id, [request, new_change_id(), self._ttl, delay, *flatten(record)]
-        )
+        args = [request, new_change_id(), self._ttl, delay, *flatten(record)]
+        word, *reply = await self._client.run_job_script(scripts.CREATE, job_id, args)
         if word == "DRAINING":
             raise errors.Draining(ceil_seconds(reply[0]))
         if word == "EXISTS":
@@ -183,7 +184,8 @@ class JobStateManager(JobReader):
 
     async def write_version(self) -> None:
         """Write the data version of this service to Redis, unless there is one."""
-        await self._client.call("version", with_timeout(lambda: data_version.initialize(self._client.redis)))
+        set_if_missing = partial(self._client.redis.set, keys.VERSION, DATA_VERSION, nx=True)
+        await self._client.call("version", with_timeout(set_if_missing))
 
     async def _change(
         self,
