@@ -1,10 +1,10 @@
 """The command `jobstate doctor`."""
 
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
 from typing import Final, NoReturn
 
@@ -141,14 +141,11 @@ def _coloured(columns: Sequence[str], ending: str) -> Text:
     return Text.assemble((f"{issue_type:<9}", colour), (key, "bold"), text, (f" {ending}", "green"))
 
 
-@contextlib.contextmanager
-def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the URL of Redis, and its location for people to read."""
-    if settings.redis_url is not None:
-        yield settings.redis_url, redact_url(settings.redis_url)
-    else:
-        with attach_or_start(settings.data) as url_and_location:
-            yield url_and_location
+def _redis(settings: Settings) -> AbstractContextManager[tuple[str, str]]:
+    """Return a context manager that yields the URL of Redis, and its location for people to read."""
+    if settings.redis_url is None:
+        return attach_or_start(settings.data)
+    return nullcontext((settings.redis_url, redact_url(settings.redis_url)))
 
 
 async def _check(redis_url: str, repair: bool, rate: float, report: Report) -> None:

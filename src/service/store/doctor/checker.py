@@ -4,8 +4,6 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
 
-from redis.asyncio import Redis
-
 from service.domain.errors import StoreCorrupt
 from service.store import keys, scripts
 from service.store.client import StoreClient, with_timeout
@@ -121,7 +119,7 @@ class _Checker:
         for kind, key, member, actual, expected, repaired in _rows(reply, 6):
             issue_type = IssueType(kind.decode())
             detail = _detail(issue_type, actual.decode(), expected.decode())
-            yield Issue(issue_type, printable(key), printable(member) or None, detail, bool(repaired))
+            yield Issue(issue_type, printable(key), printable(member) or None, detail, repaired=bool(repaired))
         self._stats.jobs += len(job_ids)
         await self._throttle.acquire(len(job_ids))
 
@@ -159,7 +157,7 @@ class _Checker:
 
     async def _lifetime(self, key: str, ttl: int) -> list[Issue]:
         """Check the time to live (ms) of a key that does not depend on jobs."""
-        redis: Redis = self._client.redis
+        redis = self._client.redis
         if key in keys.PERSISTENT and ttl >= 0:
             detail, repair = "expires, but must not", partial(redis.persist, key)
         elif key not in keys.PERSISTENT and ttl == -1:
@@ -168,7 +166,7 @@ class _Checker:
             return []
         if self._repair:
             await self._client.call("repair", with_timeout(repair))
-        return [Issue(IssueType.LIFETIME, key, None, detail, self._repair)]
+        return [Issue(IssueType.LIFETIME, key, None, detail, repaired=self._repair)]
 
     async def _settings(self) -> list[Issue]:
         [settings] = await self._client.read(["HGETALL", keys.QUEUES], isolate_errors=True)
@@ -221,7 +219,7 @@ class _Checker:
                 for orphan in await self._orphans(index, part, self._mode):
                     detail = _detail(IssueType.STRAY, printable(orphan.status), "")
                     key = keys.key(index.kind, *index.parts)
-                    yield Issue(IssueType.STRAY, key, printable(orphan.member), detail, self._repair)
+                    yield Issue(IssueType.STRAY, key, printable(orphan.member), detail, repaired=self._repair)
                 await self._throttle.acquire(len(part))
 
 
