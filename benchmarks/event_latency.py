@@ -125,15 +125,19 @@ async def open_streams(address: str, paths: list[str]) -> AsyncIterator[Streams]
 
 def resident_memory(address: str) -> int:
     """Return the service's resident memory in bytes, from its metrics."""
-    match = re.search(r"^process_resident_memory_bytes ([\d.e+]+)", httpx.get(f"{address}/metrics").text, re.MULTILINE)
+    match = re.search(r"^process_resident_memory_bytes ([\d.e+]+)", _metrics(address), re.MULTILINE)
     assert match
     return int(float(match[1]))
 
 
 def request_count(address: str) -> float:
     """Return the number of requests that the service has answered, from its metrics."""
-    page = httpx.get(f"{address}/metrics").text
-    return sum(float(one) for one in re.findall(r"^jobstate_http_request_duration_seconds_count{.*} (\S+)", page, re.M))
+    counts = re.findall(r"^jobstate_http_request_duration_seconds_count{.*} (\S+)", _metrics(address), re.MULTILINE)
+    return sum(map(float, counts))
+
+
+def _metrics(address: str) -> str:
+    return httpx.get(f"{address}/metrics", headers=AUTHORIZATION).raise_for_status().text
 
 
 def _add(table: Table, name: str, times: list[float]) -> None:

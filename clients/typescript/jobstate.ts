@@ -13,7 +13,7 @@ type Answer<T> = { data?: T; error?: unknown; response?: Response };
 
 const FINAL = ["completed", "failed", "cancelled"];
 /** The longest request, in milliseconds. It ends what hangs; an event stream resumes. A long poll takes 30 s. */
-const LONGEST = 60_000;
+const LONGEST = 45_000;
 
 /** The service rejects the request, or (`job-failed`, `job-cancelled`) the job has no result: see `problem.type`. */
 export class JobstateError extends Error {
@@ -34,8 +34,8 @@ export async function submitJob(client: Api, body: Schemas["CreateJob"], options
 /** Returns the result; `undefined` if the job completed without one. Throws `JobstateError` for any other end. */
 export async function waitForJob<T>(client: Api, id: string, options: Options<T> = {}): Promise<T | undefined> {
   const [limit, path] = [limitOf(options), { job_id: id }];
-  for (let [etag, isFinal] = ["", false]; !isFinal;) {
-    const params = { path, query: { wait: etag ? 30 : 0 }, header: etag ? { "If-None-Match": etag } : {} };
+  for (let [etag, wait, isFinal] = ["", 0, false]; !isFinal; wait = 30) {
+    const params = { path, query: { wait }, header: etag ? { "If-None-Match": etag } : {} };
     const { data, response } = await repeat((signal) => client.GET("/v1/jobs/{job_id}", { params, signal }), limit);
     [etag, isFinal] = [response?.headers.get("etag") ?? "", FINAL.includes(data?.status ?? "")];
   }

@@ -2,6 +2,7 @@
 
 import contextlib
 import socket
+import threading
 from collections.abc import Callable, Generator
 from typing import Any, Final
 
@@ -25,6 +26,45 @@ from jobstate.redirects import is_redirect, redirect_advice
 _CONNECT_TIMEOUT: Final = 5.0
 _LOST: Final = (httpx.ReadError, httpx.WriteError, httpx.CloseError, httpx.RemoteProtocolError)
 _NO_RESPONSE: Final = (httpx.ReadTimeout, httpx.WriteTimeout)
+
+
+class SharedClient(httpx.Client):
+    """An httpx client that several threads use.
+
+    Its connections are closed once none of them is in use. The number of a closed socket is given to the next one, and
+    a thread that still reads would take the data of that one.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._lock = threading.Lock()
+        self._users = 0
+        self._is_closing = False
+
+    @contextlib.contextmanager
+    def in_use(self) -> Generator[None]:
+        """Keep the connections open inside the `with` block. Raises `JobstateError` if the client is closed."""
+        with self._lock:
+            if self._is_closing:
+                raise JobstateError("the client is closed")
+            self._users += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._users -= 1
+            self._close_if_unused()
+
+    def close(self) -> None:
+        """Accept no more requests, and close the connections once they are not in use."""
+        self._is_closing = True
+        self._close_if_unused()
+
+    def _close_if_unused(self) -> None:
+        with self._lock:
+            is_unused = self._is_closing and not self._users
+        if is_unused:
+            super().close()
 
 
 def client_options(config: ClientConfig, transport: object | None, kind: type[object]) -> dict[str, Any]:

@@ -74,11 +74,15 @@ class Hub:
         finally:
             self._leave(subscription, job_ids)
 
-    def close(self) -> None:
-        """Stop, and wake everybody."""
+    def stop(self) -> None:
+        """Follow the stream no longer. Call it before its connection is closed: another thread may be reading."""
         with self._lock:
             if self._stop is not None:
                 self._stop()
+
+    def wake_all(self) -> None:
+        """Wake all subscriptions."""
+        with self._lock:
             for job_id in self._subscriptions:
                 self._wake(job_id)
 

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import httpx
 
 from jobstate._flow import Emit, Flow, FlowRun, Open, Read, Send, Sleep, Step, Wait
-from jobstate._http import build, mapped_errors, response_of, shut_down
+from jobstate._http import SharedClient, build, mapped_errors, response_of, shut_down
 from jobstate._requests import STREAM_TIMEOUT, Request
 from jobstate._responses import Response
 from jobstate.errors import ServiceUnavailable
@@ -23,10 +23,11 @@ class Stopped(Exception):
 class SyncRunner:
     """Executes one flow, blocking the thread."""
 
-    def __init__(self, http: httpx.Client) -> None:
+    def __init__(self, http: SharedClient) -> None:
         self._http = http
         self._response: httpx.Response | None = None
         self._chunks: Iterator[bytes] = iter(())
+        self._open_stream = contextlib.ExitStack()
         self._stopped = threading.Event()
 
     def run(self, flow: Flow[T]) -> T:
@@ -72,7 +73,7 @@ class SyncRunner:
     def _outcome(self, step: Step) -> object:
         match step:
             case Send(request, timeout):
-                with mapped_errors(self._http):
+                with self._http.in_use(), mapped_errors(self._http):
                     return response_of(self._http.send(build(self._http, request, timeout)))
             case Open(request):
                 return self._open(request)
@@ -87,18 +88,19 @@ class SyncRunner:
 
     def _open(self, request: Request[bool]) -> Response:
         self._close_stream()
+        self._open_stream.enter_context(self._http.in_use())
         with mapped_errors(self._http):
             prepared = build(self._http, request, request.timeout, read=STREAM_TIMEOUT)
             self._response = self._http.send(prepared, stream=True)
+            self._open_stream.callback(self._response.close)
             if not self._response.is_success:
                 self._response.read()
             self._chunks = self._response.iter_bytes()
             return response_of(self._response)
 
     def _close_stream(self) -> None:
-        if self._response is not None:
-            self._response.close()
-            self._response = None
+        self._open_stream.close()
+        self._response = None
 
 
 class AsyncRunner:

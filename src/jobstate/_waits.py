@@ -30,14 +30,10 @@ class Waits:
 
     def __init__(self, start: Start, make_signal: Callable[[], Signal], policy: RetryPolicy) -> None:
         """Follow the shared stream with `start`."""
-        self._hub = Hub(start, policy)
+        self.hub = Hub(start, policy)
         self._make_signal = make_signal
         self._policy = policy
         self._long_polls = threading.BoundedSemaphore(MAX_LONG_POLLS)
-
-    def close(self) -> None:
-        """Wake all waits on the shared stream, which then notice that the client is closed."""
-        self._hub.close()
 
     def wait(self, job: Job, timeout: float | None) -> Flow[Job]:
         """Return the final record of a job. Outages are waited out.
@@ -71,7 +67,7 @@ class Waits:
         pending = dict.fromkeys(job_ids)
         if not pending:
             return
-        with self._hub.subscribed(pending, self._make_signal()) as subscription:
+        with self.hub.subscribed(pending, self._make_signal()) as subscription:
             woken: dict[str, bool] = {}
             while True:
                 try:

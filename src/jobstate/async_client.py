@@ -152,8 +152,9 @@ class AsyncJobs:
 
     async def aclose(self) -> None:
         """Close all connections. Waits in other tasks end with a `JobstateError`, at the latest after 30 seconds."""
+        self._waits.hub.stop()
         await self._http.aclose()
-        self._waits.close()
+        self._waits.hub.wake_all()  # the waits notice that the client is closed
 
     async def __aenter__(self) -> Self:
         return self

@@ -10,7 +10,7 @@ import httpx
 from jobstate import _requests
 from jobstate._flow import Flow, log
 from jobstate._handle import BaseHandle, call_once, list_flow, wait_all_flow, wait_flow
-from jobstate._http import client_options
+from jobstate._http import SharedClient, client_options
 from jobstate._requests import JobFilter, JobOptions, Request
 from jobstate._retry import RetryPolicy
 from jobstate._runners import Stopped, SyncRunner
@@ -56,7 +56,7 @@ class Jobs:
         self._timeout = timeout
         self._policy = retry or RetryPolicy()
         config = configure(url, api_key)
-        self._http = httpx.Client(**client_options(config, transport, httpx.BaseTransport))
+        self._http = SharedClient(**client_options(config, transport, httpx.BaseTransport))
         self._waits = Waits(self._start, threading.Event, self._policy)
 
     @overload
@@ -146,8 +146,9 @@ class Jobs:
 
     def close(self) -> None:
         """Close all connections. Waits in other threads end with a `JobstateError`, at the latest after 30 seconds."""
+        self._waits.hub.stop()
         self._http.close()
-        self._waits.close()
+        self._waits.hub.wake_all()  # the waits notice that the client is closed
 
     def __enter__(self) -> Self:
         return self

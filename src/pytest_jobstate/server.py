@@ -16,7 +16,7 @@ TIMEOUT: Final = 60.0
 MAX_LOG: Final = 64 * 1024
 INSTALL: Final = (
     "The command `jobstate` was not found beside this Python or on the `PATH`. "
-    "Install the jobstate service, for example in the environment of the tests."
+    "Install `jobstate-server[embedded]`, for example in the environment of the tests."
 )
 #: Prefixes of the variables that the service inherits. Its settings do not depend on the environment of the tests.
 INHERITED: Final = ("PATH", "HOME", "TMP", "TEMP", "LANG", "LC_", "LD_", "DYLD_", "PYTHON", "VIRTUAL_ENV")

@@ -2,6 +2,7 @@
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Final, NamedTuple
@@ -15,6 +16,8 @@ FAULTS: Final = {
     "result": ("foreign 404", "foreign 200"),
     "events": ("foreign 404", "unavailable"),
 }
+#: The `Retry-After` of a fault, in seconds.
+RETRY_AFTER: Final = 1
 _PROBLEM: Final = '{"type": "urn:jobstate:problem:%s", "title": "", "status": %d, "detail": "", "correlation_id": ""}'
 _RESPONSES: Final = {
     "foreign 404": (404, "text/html", "<h1>no backend</h1>"),
@@ -26,19 +29,21 @@ _HOP_BY_HOP: Final = {"connection", "transfer-encoding", "keep-alive"}
 
 
 class SeenRequest(NamedTuple):
-    """A request as a client sent it. The names of headers are in lower case."""
+    """A request as a client sent it, and when. The names of headers are in lower case."""
 
     method: str
     path: str
     headers: Mapping[str, str]
+    at: float
 
 
 class FaultyFront:
-    """The running proxy at `url`; `requests` are those that came."""
+    """The running proxy at `url`. `requests` are those that came, `streamed` is what streams of events returned."""
 
     def __init__(self) -> None:
         self.url = ""
         self.requests: list[SeenRequest] = []
+        self.streamed = b""
         self._faults = {kind: list(faults) for kind, faults in FAULTS.items()}
 
     def heal(self) -> None:
@@ -82,12 +87,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.close_connection = True
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
-        fault = self.server.front.next_fault(SeenRequest(self.command, self.path, headers))
+        fault = self.server.front.next_fault(SeenRequest(self.command, self.path, headers, time.monotonic()))
         # The client, or the service, may be gone: then the connection is closed.
         with contextlib.suppress(httpx.TransportError, OSError):
             if fault in _RESPONSES:
                 status, media_type, text = _RESPONSES[fault]
-                self._start(status, {"Content-Type": media_type, "Retry-After": "1"})
+                self._start(status, {"Content-Type": media_type, "Retry-After": str(RETRY_AFTER)})
                 self.wfile.write(text.encode())
             elif fault != "lost request":
                 self._forward(headers, body, is_lost=fault == "lost reply")
@@ -99,6 +104,7 @@ class _Handler(BaseHTTPRequestHandler):
                 self._start(response.status_code, response.headers)
                 for chunk in response.iter_raw():
                     self.wfile.write(chunk)
+                    self.server.front.streamed += chunk if self.path.endswith("/events") else b""
 
     def _start(self, status: int, headers: Mapping[str, str]) -> None:
         self.send_response_only(status)

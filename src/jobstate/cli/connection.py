@@ -12,7 +12,7 @@ from typing import Final, Protocol, TypeVar
 import httpx
 
 from jobstate._flow import Flow, call
-from jobstate._http import client_options
+from jobstate._http import SharedClient, client_options
 from jobstate._requests import Request
 from jobstate._responses import Response
 from jobstate._retry import Deadline, Retry, RetryPolicy
@@ -92,7 +92,7 @@ class ReconnectRetry(Retry):
 class Client:
     """Sends single requests, blocking."""
 
-    def __init__(self, http: httpx.Client) -> None:
+    def __init__(self, http: SharedClient) -> None:
         self._http = http
 
     def send(self, request: Request[T]) -> T:
@@ -136,7 +136,7 @@ class AsyncClient:
 def open_client(config: ClientConfig, transport: httpx.BaseTransport | None = None) -> Iterator[Client]:
     """Yield a client that blocks; tests pass a `transport`. Raises `ConfigurationError` for an unusable proxy."""
     options = client_options(config, transport, httpx.BaseTransport)
-    with _exits_on_sigterm(), httpx.Client(**options) as http:
+    with _exits_on_sigterm(), SharedClient(**options) as http:
         yield Client(http)
 
 

@@ -92,7 +92,8 @@ class Server(uvicorn.Server):
         """Shut down: after SIGTERM once all leases have ended. Abort connections that remain after the drain time."""
         if self.started:
             signals = [signal.Signals(number).name for number in self._captured_signals]
-            self._shutdown.begin(signals[0] if signals else "the parent process has ended")
+            self._shutdown.begin(signals[0] if signals else "parent process exited")
+            _log.info("shutdown started", reason=self._shutdown.reason)
             started = time.monotonic()
             if signal.SIGTERM in self._captured_signals:
                 await self._wait_for_leases()

@@ -300,7 +300,7 @@ BODIES: list[tuple[str, bytes, str]] = [
     (TOO_DEEP_FIELD, b'{"input_params": ' + b"[" * 20000 + b"]" * 20000 + b"}", "200 levels"),
     ("input_params", b'{"input_params": ' + b"[" * 201 + b"]" * 201 + b"}", "200 levels"),
     ("input_params", b"{}", "any JSON value"),
-    ("inputs", b'{"input_params": 1, "inputs": 2}', "input_params, job_id, queue"),
+    ("inputs", b'{"input_params": 1, "inputs": 2}', "input_params, queue, slate_id"),
     ("job_id", b'{"input_params": 1, "job_id": "a b"}', "1 to 128 characters"),
     ("job_id", b'{"input_params": 1, "job_id": "a\\u0000"}', "1 to 128 characters"),
     ("job_id", b'{"input_params": 1, "job_id": "a\\n"}', "1 to 128 characters"),

@@ -25,6 +25,8 @@ HOSTILE_ENVIRONMENT = {
 }
 
 APPLICATION_TESTS = """
+import os
+
 import httpx
 import pytest
 
@@ -95,6 +97,7 @@ def test_the_application_finds_the_service_by_the_environment():
 
 
 def test_the_application_finds_the_service_by_the_environment_of_the_fixture(jobstate_server):
+    assert "JOBSTATE_API_KEY" not in os.environ
     with Jobs() as jobs:
         assert jobs.stats().queues == {}
 
@@ -111,7 +114,7 @@ def test_a_worker_runs_one_job_or_all(jobs, jobstate_worker):
 
 
 def test_an_exception_ends_the_attempt(jobs, jobstate_worker):
-    job = jobs.submit(None, max_attempts=2, retry_delay_seconds=0)
+    job = jobs.submit(None, max_attempts=3, retry_delay_seconds=0)
     worker = jobstate_worker(double)
     assert worker.run_one().status == "pending"
     assert [(each.id, each.status) for each in worker.run_all()] == [(job.id, "failed")]
@@ -167,6 +170,7 @@ def test_the_report_of_a_failed_test_has_the_log_of_the_service_during_it(pytest
         """
         def test_before(jobs):
             jobs.submit(1, correlation_id="before")
+            jobs.stats()
 
         def test_failing(jobs):
             jobs.submit(1, correlation_id="during")
@@ -177,6 +181,7 @@ def test_the_report_of_a_failed_test_has_the_log_of_the_service_during_it(pytest
     result.assert_outcomes(passed=1, failed=1)
     [log] = re.findall(r"Captured jobstate log teardown -*\n(.*)", result.stdout.str(), re.DOTALL)
     assert "correlation_id=during" in log
+    assert "correlation_id=before" not in log
     assert "\x1b" not in log
 
 
@@ -212,7 +217,7 @@ def test_without_the_service_the_error_says_what_to_install(
     )
     result = pytester.runpytest_subprocess(*OPTIONS)
     result.assert_outcomes(failed=1)
-    result.stdout.fnmatch_lines(["*The command `jobstate` was not found *Install the jobstate service*"])
+    result.stdout.fnmatch_lines(["*The command `jobstate` was not found *Install `jobstate-server?embedded?`*"])
 
 
 def test_another_redis_is_refused_because_its_jobs_would_be_deleted(tmp_path: Path) -> None:

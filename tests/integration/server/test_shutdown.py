@@ -54,6 +54,7 @@ def test_sigterm_waits_for_leases(service: Service, to_all: bool) -> None:
     assert complete(service, token) == 200
     assert service.process.wait(15) == 0
     assert service.log.count("shutdown leases released") == 2
+    assert service.log.count('"reason":"SIGTERM"') == 2
 
 
 @pytest.mark.parametrize("to_group", [False, True], ids=["to the supervisor", "to the group"])

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from jobstate import AsyncJobs, Jobs, RetryPolicy, errors
+from jobstate._http import SharedClient
 from jobstate._requests import get_stats
 from tests.helpers.records import record_fields
 
@@ -233,3 +234,20 @@ def test_a_failed_job_is_never_returned_as_if_it_were_fine() -> None:
     respond, _ = scripted(httpx.Response(200, json=record_fields("failed", 3, error_message="no memory")))
     with sync_client(respond) as jobs, pytest.raises(errors.JobFailed, match="job j1 failed: no memory"):
         jobs.submit(1).wait()
+
+
+def test_connections_are_closed_once_no_thread_uses_them() -> None:
+    class Transport(httpx.MockTransport):
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    transport = Transport(lambda request: httpx.Response(200))
+    http = SharedClient(transport=transport)
+    with http.in_use():
+        http.close()
+        assert not transport.is_closed
+        with pytest.raises(errors.JobstateError, match="closed"), http.in_use():
+            pass
+    assert transport.is_closed
