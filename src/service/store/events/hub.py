@@ -58,7 +58,9 @@ class RecentEvents:
     """The latest events of all jobs, in order."""
 
     def __init__(self) -> None:
+        #: The events, and their positions in the same order, for the binary search.
         self._events: list[Event] = []
+        self._positions: list[tuple[int, int]] = []
         #: All events after this position are in memory.
         self.start = START
         #: How many gaps there were.
@@ -67,20 +69,21 @@ class RecentEvents:
     def add(self, events: Sequence[Event]) -> None:
         """Add events, and drop the oldest ones beyond `BUFFER_SIZE`."""
         self._events += events
+        self._positions += [_parse_id(event.position) for event in events]
         if (excess := len(self._events) - BUFFER_SIZE) > 0:
             self.start = self._events[excess - 1].position
-            del self._events[:excess]
+            del self._events[:excess], self._positions[:excess]
 
     def on_gap(self, position: str) -> None:
         """Drop all events and continue after `position`."""
-        self._events, self.start = [], position
+        self._events, self._positions, self.start = [], [], position
         self.gaps += 1
 
     def after(self, position: str, count: int) -> Sequence[Event] | None:
         """Return up to `count` events after a position, or `None` if some of them are not in memory."""
         if (parsed := _parse_id(position)) < _parse_id(self.start):
             return None
-        first = bisect_right(self._events, parsed, key=lambda event: _parse_id(event.position))
+        first = bisect_right(self._positions, parsed)
         return self._events[first : first + count]
 
 
