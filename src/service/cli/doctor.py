@@ -1,10 +1,10 @@
 """The command `jobstate doctor`."""
 
-import contextlib
 import os
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
 from typing import Final, NoReturn
 
@@ -24,7 +24,7 @@ from service.settings import VARIABLES, Settings, SettingsError, redact_url
 from service.store.client import StoreClient
 from service.store.doctor import RATE, CheckStats, Issue, check
 from service.store.pool import create_pool
-from service.store.queries import store_health
+from service.store.queries import JobReader
 
 
 class Exit(IntEnum):
@@ -83,12 +83,6 @@ class Durability(msgspec.Struct, frozen=True, omit_defaults=True):
     warnings: list[str] = []
     detail: str = ""
 
-    def lines(self) -> Iterator[str]:
-        """Yield the lines for people to read."""
-        yield from (f"jobs at risk: {warning}" for warning in self.warnings)
-        if not self.checked:
-            yield f"durability not checked: {self.detail}"
-
 
 class Report:
     """The report of a check, as text or as JSON."""
@@ -121,54 +115,37 @@ class Report:
 
     def end(self) -> None:
         """Print the summary."""
-        found, seconds = len(self._issues), time.monotonic() - self._started
+        stats, seconds = self.stats, time.monotonic() - self._started
+        found, left = len(self._issues), self.unrepaired
         if self._as_json:
-            summary = {
-                "found": found,
-                "repaired": found - self.unrepaired,
-                "left": self.unrepaired,
-                "seconds": round(seconds, 3),
-            }
-            durability = msgspec.to_builtins(self.durability)
-            checked = {"redis": self._location, **msgspec.to_builtins(self.stats), "durability": durability}
+            checked = {"redis": self._location, **msgspec.to_builtins(stats), "durability": self.durability}
+            summary = {"found": found, "repaired": found - left, "left": left, "seconds": round(seconds, 3)}
             print_json(msgspec.json.encode({**checked, **summary, "findings": self._issues}) + b"\n", end=False)
             return
         if self._out.is_terminal and found > MAX_PRINTED:
             print_line(f"… and {found - MAX_PRINTED:,} more, which --json shows")
-        for line in self._summary(found, seconds):
-            print_line(line)
-
-    def _summary(self, found: int, seconds: float) -> Iterator[str]:
-        stats = self.stats
-        yield f"{stats.jobs:,} jobs and {stats.entries:,} index entries in {seconds:.1f} s in {self._location}"
+        print_line(f"{stats.jobs:,} jobs and {stats.entries:,} index entries in {seconds:.1f} s in {self._location}")
         if not stats.counted:
-            yield "counts not compared: jobs changed during the check"
-        yield from self.durability.lines()
-        repaired = found - self.unrepaired
-        yield f"{found:,} found, {repaired:,} repaired, {self.unrepaired:,} left" if found else "no issues found"
+            print_line("counts not compared: jobs changed during the check")
+        for warning in self.durability.warnings:
+            print_line(f"jobs at risk: {warning}")
+        if not self.durability.checked:
+            print_line(f"durability not checked: {self.durability.detail}")
+        print_line(f"{found:,} found, {found - left:,} repaired, {left:,} left" if found else "no issues found")
 
 
 def _coloured(columns: Sequence[str], ending: str) -> Text:
     issue_type, key, member, detail = map(escape_control_chars, columns)
-    return Text.assemble(
-        (f"{issue_type:<9}", "yellow" if ending else "bold red"),
-        (key, "bold"),
-        " ",
-        member,
-        ": " if member else "",
-        detail,
-        (f" {ending}", "green"),
-    )
+    text = f" {member}: {detail}" if member else f" {detail}"
+    colour = "yellow" if ending else "bold red"
+    return Text.assemble((f"{issue_type:<9}", colour), (key, "bold"), text, (f" {ending}", "green"))
 
 
-@contextlib.contextmanager
-def _redis(settings: Settings) -> Iterator[tuple[str, str]]:
-    """Yield the URL of Redis, and its location for people to read."""
-    if settings.redis_url is not None:
-        yield settings.redis_url, redact_url(settings.redis_url)
-    else:
-        with attach_or_start(settings.data) as url_and_location:
-            yield url_and_location
+def _redis(settings: Settings) -> AbstractContextManager[tuple[str, str]]:
+    """Return a context manager that yields the URL of Redis, and its location for people to read."""
+    if settings.redis_url is None:
+        return attach_or_start(settings.data)
+    return nullcontext((settings.redis_url, redact_url(settings.redis_url)))
 
 
 async def _check(redis_url: str, repair: bool, rate: float, report: Report) -> None:
@@ -185,7 +162,7 @@ async def _check(redis_url: str, repair: bool, rate: float, report: Report) -> N
 
 async def _durability(client: StoreClient) -> Durability:
     try:
-        return Durability(checked=True, warnings=(await store_health(client)).warnings)
+        return Durability(checked=True, warnings=(await JobReader(client).get_store_health()).warnings)
     except JobStateError as error:
         return Durability(checked=False, detail=str(error))
 

@@ -21,9 +21,8 @@ def options(*variables: Variable) -> Callable[[C], C]:
         for variable in reversed(variables):
             default = f"[{variable.name}; default: {variable.default or 'none'}]"
             text = f"{variable.description}. Allowed: {variable.allowed}  {default}"
-            command = click.option(f"--{option_name(variable.name)}", variable.name, metavar="VALUE", help=text)(
-                command
-            )
+            option = click.option(f"--{option_name(variable.name)}", variable.name, metavar="VALUE", help=text)
+            command = option(command)
         return command
 
     return decorator

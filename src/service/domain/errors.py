@@ -104,9 +104,9 @@ class PreconditionFailed(JobStateError):
     default_detail = "The job has changed: none of the ETags in `If-Match` is current. Read the job again."
 
     def __init__(self, current_status: Status, revision: int) -> None:
+        found = f"revision {revision}, {current_status}"
         super().__init__(
-            f"The job has changed: none of the ETags in `If-Match` is current (revision {revision}, {current_status}). "
-            "Read the job again."
+            f"The job has changed: none of the ETags in `If-Match` is current ({found}). Read the job again."
         )
         self.current_status = current_status
         self.revision = revision
@@ -125,9 +125,8 @@ class JobExists(Conflict):
     default_detail = "A job with this id exists with different content. Use another `job_id`."
 
     def __init__(self, job_id: str, current_status: Status, revision: int) -> None:
-        super().__init__(
-            current_status, revision, f"Job {job_id!r} exists with different content. Use another `job_id`."
-        )
+        detail = f"Job {job_id!r} exists with different content. Use another `job_id`."
+        super().__init__(current_status, revision, detail)
 
 
 class IllegalTransition(Conflict):

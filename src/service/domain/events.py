@@ -55,14 +55,11 @@ class Event(Struct, frozen=True, kw_only=True):
 
     def matches(self, filters: JobFilter) -> bool:
         """Return whether the job matches the status, queue and slate of `filters`."""
+        slate_id = filters.slate_id
         return (
-            (filters.status is None or self.status is filters.status)
-            and (filters.queue is None or self.queue == filters.queue)
-            and (
-                filters.slate_id is None
-                or self.slate_id == filters.slate_id
-                or slate_hash(filters.slate_id) in self.tags
-            )
+            filters.status in (None, self.status)
+            and filters.queue in (None, self.queue)
+            and (slate_id is None or slate_id == self.slate_id or slate_hash(slate_id) in self.tags)
         )
 
 

@@ -29,6 +29,13 @@ def description(text: str, constraint: Constraint | None = None) -> Meta:
 
 QueueName = Annotated[str, constraints.QUEUE.meta("The queue from which workers claim the job")]
 ScenarioCount = Annotated[int, constraints.COUNT.meta("The number of scenarios that the job computes")]
+CausingId = Annotated[str, constraints.LABEL.meta("An id that connects the job to the request that caused it")]
+InputParams = Annotated[Raw, description("The input for the worker: any JSON, returned as it was sent")]
+Result = Annotated[Raw, description("The result of a completed job: any JSON, returned as it was sent")]
+ErrorMessage = Annotated[Raw, description("Why the job failed or was cancelled: any JSON, returned as sent")]
+TraceParent = Annotated[str, description("The trace context of the request that created it", constraints.TRACEPARENT)]
+AvailableAt = Annotated[str, timestamp_meta("When the job can be claimed; present for a delayed job only")]
+MaxRunning = Annotated[int, count_meta("How many of its jobs may run concurrently; absent: unlimited", 1)]
 
 
 class Progress(Struct, frozen=True, omit_defaults=True):
@@ -49,9 +56,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
     queue: QueueName = constraints.DEFAULT_QUEUE
     slate_id: Annotated[str, constraints.LABEL.meta("The slate that the job belongs to")] | UnsetType = UNSET
     scenario_count: ScenarioCount | UnsetType = UNSET
-    correlation_id: (
-        Annotated[str, constraints.LABEL.meta("An id that connects the job to the request that caused it")] | UnsetType
-    ) = UNSET
+    correlation_id: CausingId | UnsetType = UNSET
     max_attempts: Annotated[int, constraints.MAX_ATTEMPTS.meta("The failed attempts after which the job is failed")] = 1
     retry_delay_seconds: Annotated[int, constraints.RETRY_DELAY_SECONDS.meta(constraints.RETRY_DELAY_MEANING)] = 0
     delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
@@ -66,30 +71,20 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     job_id: Annotated[str, description("The id of the job")]
     status: Annotated[Status, description("The status of the job")]
     queue: Annotated[str, description("The queue that workers claim it from")]
-    input_params: Annotated[Raw, description("The input for the worker: any JSON, returned as it was sent")] | None = (
-        None
-    )
-    result: Annotated[Raw, description("The result of a completed job: any JSON, returned as it was sent")] | None = (
-        None
-    )
-    error_message: (
-        Annotated[Raw, description("Why the job failed or was cancelled: any JSON, returned as sent")] | None
-    ) = None
+    input_params: InputParams | None = None
+    result: Result | None = None
+    error_message: ErrorMessage | None = None
     progress: Progress | None = None
     scenario_count: Annotated[int, count_meta("The number of scenarios in the job")] | None = None
     slate_id: Annotated[str, description("The slate that the job belongs to")] | None = None
     correlation_id: Annotated[str, description("The correlation id of the request that created it")] | None = None
-    traceparent: (
-        Annotated[str, description("The trace context of the request that created it", constraints.TRACEPARENT)] | None
-    ) = None
+    traceparent: TraceParent | None = None
     revision: Annotated[int, count_meta("Starts at 1; every accepted change adds 1", 1)]
     attempt: Annotated[int, count_meta("How often the job became running")]
     failures: Annotated[int, count_meta("How many attempts failed or lost their lease by expiry")]
     max_attempts: Annotated[int, count_meta("How many failures make the job `failed`", 1)]
     retry_delay_seconds: Annotated[int, count_meta(constraints.RETRY_DELAY_MEANING)]
-    available_at: (
-        Annotated[str, timestamp_meta("When the job can be claimed; present for a delayed job only")] | None
-    ) = None
+    available_at: AvailableAt | None = None
     worker: Annotated[str, description("The name of the worker that holds the lease", constraints.LABEL)] | None = None
     lease_seconds: Annotated[int, count_meta("The requested duration of the lease in seconds", 1)] | None = None
     lease_expires_at: Annotated[str, timestamp_meta("When the lease expires; absent without a lease")] | None = None
@@ -165,9 +160,7 @@ class Queue(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     queue: Annotated[str, description("The name of the queue")]
     paused: Annotated[bool, description("Whether claims from the queue are paused")]
-    max_running: (
-        Annotated[int, count_meta("How many of its jobs may run concurrently; absent: unlimited", 1)] | None
-    ) = None
+    max_running: MaxRunning | None = None
     statuses: Annotated[dict[Status, int], description("Its jobs by status; statuses may be added")]
 
 

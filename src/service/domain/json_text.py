@@ -38,17 +38,16 @@ def depth(text: bytes) -> int:
     return max(accumulate(map(_STEPS.__getitem__, outside_strings.translate(None, _NOT_BRACKETS))), default=0)
 
 
-def lone_surrogate(text: str) -> tuple[str, str] | None:
+def lone_surrogate(text: str, path: str = "") -> tuple[str, str] | None:
     """Return the path of the first lone surrogate in a JSON text, and an error text; `None` if there is none.
 
-    The path has at most three parts, such as `input_params.names[3]`, and is empty for the whole text.
+    The path is `path`, which names the whole text, and at most three parts, such as `input_params.names[3]`.
     """
     try:
         value = json.loads(text)
         surrogate = _surrogate_in(value)
         if surrogate is None:
             return None
-        path = ""
         for _ in range(_MAX_PATH_PARTS):  # each part reads the value again
             step = next(((path, item) for path, item in _items(value, path) if _surrogate_in(item)), None)
             if step is None:
@@ -76,10 +75,6 @@ def _surrogate_detail(surrogate: str) -> str:
     return f"it has the lone surrogate \\u{ord(surrogate):04x}, which is not valid Unicode"
 
 
-def _join_path(field: str, path: str) -> str:
-    return f"{field}.{path}" if path and not path.startswith("[") else f"{field}{path}"
-
-
 def _encode(field: str, value: Any) -> bytes:
     try:
         builtins = msgspec.to_builtins(value, str_keys=True)
@@ -98,8 +93,8 @@ def _validate(field: str, text: bytes) -> bytes:
     except UnicodeDecodeError as error:
         raise InvalidValue(field, f"it is not valid UTF-8 (byte {error.start})", ALLOWED) from error
     except msgspec.DecodeError as error:
-        path, detail = lone_surrogate(text.decode()) or ("", f"it is not valid JSON ({error})")
-        raise InvalidValue(_join_path(field, path), detail, ALLOWED) from error
+        path, detail = lone_surrogate(text.decode(), field) or (field, f"it is not valid JSON ({error})")
+        raise InvalidValue(path, detail, ALLOWED) from error
     except RecursionError as error:
         raise InvalidValue(field, "it is nested too deep", ALLOWED) from error
     if value.count(b"[") + value.count(b"{") > MAX_DEPTH and (levels := depth(value)) > MAX_DEPTH:

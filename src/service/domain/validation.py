@@ -16,6 +16,9 @@ from service.domain.states import STATUSES_WITH_ERROR, Status
 #: The value of a stored field: JSON as bytes, text, or an integer. `None` is absent.
 FieldValue = bytes | str | int | None
 
+#: The fields of a job that a list contains only on request.
+OPTIONAL_FIELDS: Final = ("input_params", "result")
+
 _NEW_JOB: Final = field_specs(NewJob)
 #: The value of each field of a new job that is left out.
 CREATION_DEFAULTS: Final[Mapping[str, FieldValue]] = {
@@ -98,10 +101,8 @@ def validate_filter(filters: JobFilter) -> None:
 
 def encode_progress(progress: Progress | None) -> bytes | None:
     """Return progress as stored JSON. Raises `InvalidValue` naming the member that breaks a rule."""
-    return None if progress is None else _progress(progress)
-
-
-def _progress(progress: Progress) -> bytes:
+    if progress is None:
+        return None
     constraints.COUNT.validate("progress.current", progress.current)
     _count("progress.total", progress.total)
     if progress.message is not None:

@@ -13,7 +13,7 @@ import msgspec
 
 from service.embedded.binary import Binary, ServerInfo
 from service.embedded.errors import EmbeddedServerError
-from service.embedded.permissions import refuse_replaceable, restrict_to_owner
+from service.embedded.permissions import refuse_replaceable
 
 #: Maximum bytes of a unix socket's path on every platform (macOS: 104 with the final zero byte, unix(4)).
 SOCKET_PATH_LIMIT: Final = 100
@@ -40,10 +40,6 @@ class DataDirectory:
     def url(self) -> str:
         """The URL of the server on this directory."""
         return f"unix://{quote(str(self.socket))}?db=0"
-
-    def make_private(self) -> None:
-        """Remove the access of other users. Raises `EmbeddedServerError` if that fails."""
-        restrict_to_owner(self.path)
 
     def open_log(self) -> BinaryIO:
         """Return a new file for the output of the server. The previous one is kept as `server.log.1`."""

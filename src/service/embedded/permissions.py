@@ -36,12 +36,8 @@ def restrict_to_owner(directory: Path) -> None:
         reason = f"the mode of {error.filename or directory} cannot be set: {error.strerror}"
         raise EmbeddedServerError(f"`JOBSTATE_DATA`: {reason}. Choose another directory.") from error
     if changed:
-        _log.warning(
-            "data directory permissions restricted",
-            path=str(directory),
-            mode=f"{stat.S_IMODE(before):o}",
-            changed=changed,
-        )
+        mode = f"{stat.S_IMODE(before):o}"
+        _log.warning("data directory permissions restricted", path=str(directory), mode=mode, changed=changed)
 
 
 def refuse_replaceable(directory: Path, variable: str) -> None:

@@ -15,6 +15,7 @@ import structlog
 from service.embedded.binary import Binary, find
 from service.embedded.data_directory import DataDirectory
 from service.embedded.errors import EmbeddedServerError
+from service.embedded.permissions import restrict_to_owner
 from service.embedded.stale_server import STOP_TIMEOUT, acquire_server_lock, send_command
 
 #: Seconds before a server that exited is restarted. The pause doubles with each exit, up to `MAX_BACKOFF`.
@@ -44,7 +45,7 @@ class EmbeddedServer:
 
     def __enter__(self) -> Self:
         """Lock the directory and start the server. Raises `EmbeddedServerError`."""
-        self.directory.make_private()
+        restrict_to_owner(self.directory.path)
         atexit.register(self._release)  # a signal may arrive before the `with` block begins
         self._owner_lock = self.directory.lock("owner")
         try:

@@ -6,7 +6,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -26,7 +26,7 @@ def acquire_server_lock(directory: DataDirectory, stopping: threading.Event) -> 
 
     Raises `EmbeddedServerError` if the stale server does not stop, or if the service is stopped meanwhile.
     """
-    for stop in (_shut_down, _signal(signal.SIGTERM), _signal(signal.SIGKILL)):
+    for stop in (_shut_down, partial(_signal, signal.SIGTERM), partial(_signal, signal.SIGKILL)):
         if (lock := directory.lock("server")) is not None:
             return lock
         _log.warning("stopping stale embedded server", data=str(directory.path))
@@ -57,16 +57,13 @@ def _shut_down(directory: DataDirectory) -> None:
     send_command(directory.socket, "SHUTDOWN")
 
 
-def _signal(number: signal.Signals) -> Callable[[DataDirectory], None]:
-    def send(directory: DataDirectory) -> None:
-        try:
-            pid = int(directory.pid_file.read_text())
-            if str(directory.path) in _command_line(pid):
-                os.kill(pid, number)
-        except (OSError, ValueError):
-            _log.warning("stale embedded server process id unknown", pid_file=str(directory.pid_file))
-
-    return send
+def _signal(number: signal.Signals, directory: DataDirectory) -> None:
+    try:
+        pid = int(directory.pid_file.read_text())
+        if str(directory.path) in _command_line(pid):
+            os.kill(pid, number)
+    except (OSError, ValueError):
+        _log.warning("stale embedded server process id unknown", pid_file=str(directory.pid_file))
 
 
 def _command_line(pid: int) -> str:

@@ -10,13 +10,12 @@ from typing import Any, Final, TypeVar
 from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
 
-from service.domain import errors
-from service.store import probe
+from service.domain import constraints, errors
+from service.store import keys, probe
 from service.store.auto_pipeline import PATIENCE, AutoPipeline
 from service.store.data_version import check_supported
 from service.store.deadlines import REQUEST_TIMEOUT, budget
 from service.store.fsync import FsyncWaiter
-from service.store.keys import VERSION
 from service.store.observer import NullObserver, Observer
 from service.store.pool import shared
 from service.store.records import time_reply_to_micros
@@ -117,6 +116,11 @@ class StoreClient:
             await self.call("sync", with_timeout(self._fsync.wait), first_time_limit=REQUEST_TIMEOUT)
         return reply
 
+    async def run_job_script(self, script: Script, job_id: str, args: Sequence[Any]) -> list[Any]:
+        """Run a script on one job like `run_script`. Raises `InvalidValue` for a wrong id."""
+        constraints.JOB_ID.validate("job_id", job_id)
+        return await self.run_script(script, [keys.job(job_id), keys.ROOT], [job_id, *args])
+
     async def _run_before_deadline(
         self, script: Script, keys: Sequence[str], args: Sequence[Any], deadline: float
     ) -> list[Any]:
@@ -138,7 +142,7 @@ class StoreClient:
 
     async def _refresh_clock(self, deadline: float) -> None:
         """Read the time of Redis, and raise if this service may not write to data of the version there."""
-        time, version = _raise_errors(await self._pipeline.ask(("TIME",), ("GET", VERSION), until=deadline))
+        time, version = _raise_errors(await self._pipeline.ask(("TIME",), ("GET", keys.VERSION), until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
         check_supported(version)
         self._clock.set(now)

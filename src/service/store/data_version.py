@@ -1,8 +1,6 @@
 """The version of the data format, which keeps an older service from writing to newer data."""
 
-from typing import Any, Final
-
-from redis.asyncio import Redis
+from typing import Final
 
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
 from service.store import keys
@@ -22,8 +20,3 @@ def check_supported(version: bytes | None) -> None:
         raise StoreCorrupt(f"{keys.VERSION} holds {version[:40]!r} instead of a version number")
     if int(version) > DATA_VERSION:
         raise DataVersionUnsupported(int(version), DATA_VERSION)
-
-
-async def initialize(redis: Redis) -> Any:
-    """Write the version of this service, unless the data has a version."""
-    return await redis.set(keys.VERSION, DATA_VERSION, nx=True)

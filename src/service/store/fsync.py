@@ -25,7 +25,6 @@ class FsyncWaiter:
     """
 
     def __init__(self, pool: ConnectionPool) -> None:
-        """Take a connection of `pool` for each wait."""
         self._redis: Redis = Redis(connection_pool=pool)
         self._task: asyncio.Task[None] | None = None
         #: What the callers of the current wait, and those of the next one, get.

@@ -1,7 +1,8 @@
-"""Creation, reads, updates, cancellation and deletion of jobs, counts, and the sweep of expired jobs."""
+"""Creation, updates, cancellation and deletion of jobs, and the sweep of expired jobs."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final
 
 import structlog
@@ -9,16 +10,16 @@ from msgspec import UNSET
 from redis.asyncio import ConnectionPool
 
 from service.domain import constraints, errors, validation
-from service.domain.jobs import CreateResult, History, Job, JobBatch, JobFilter, JobPage, NewJob, Progress, Stats
+from service.domain.jobs import CreateResult, Job, NewJob, Progress
 from service.domain.states import Status, sources_of
-from service.domain.store_health import StoreHealth
 from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
-from service.store import data_version, keys, queries, scripts
+from service.store import keys, scripts
 from service.store.client import StoreClient, with_timeout
+from service.store.data_version import DATA_VERSION
 from service.store.fingerprints import change_id_for, digest, new_change_id
-from service.store.history import history_from
 from service.store.observer import Observer
+from service.store.queries import JobReader
 from service.store.records import (
     ceil_seconds,
     decode_hash,
@@ -26,7 +27,6 @@ from service.store.records import (
     encode_fields,
     flatten,
     parse_status,
-    time_reply_to_micros,
     validate_ttl_ms,
 )
 
@@ -37,18 +37,15 @@ _log = structlog.get_logger(__name__)
 DELETION_RECORD_TTL: Final = timedelta(minutes=1)
 #: How many expired jobs one run of the sweep script removes from the indexes.
 SWEEP_BATCH: Final = 500
-#: The fields of a job that a list contains only on request.
-OPTIONAL_FIELDS: Final = queries.OPTIONAL_FIELDS
 
 
-class JobStateManager:
+class JobStateManager(JobReader):
     """Creates, reads, updates and deletes jobs; every change is one atomic script in Redis.
 
     JSON arguments (`input_params`, `result`, `error`) take any value that can be encoded as JSON. A `msgspec.Raw`
     passes through unchanged, `msgspec.Raw(b"null")` is a JSON null, and `None` means absent.
 
-    Methods raise `InvalidValue` for an argument that the contract does not allow, `StoreUnavailable` within 3 s if
-    Redis cannot serve them, `StoreCorrupt` if a key of the job is unreadable, and the errors that they name.
+    Methods raise the same errors as those of `JobReader`, and the errors that they name.
     """
 
     def __init__(
@@ -70,7 +67,7 @@ class JobStateManager:
             pool = StoreClient(pool, observer, waitaof=waitaof)
         elif observer is not None or waitaof:
             raise ValueError("a `StoreClient` has its own `observer` and `waitaof`; pass them to it instead")
-        self._client = pool
+        super().__init__(pool)
         self._ttl = validate_ttl_ms(retention_from_environment() if ttl is None else ttl)
 
     async def create_job(
@@ -100,9 +97,8 @@ class JobStateManager:
         if traceparent is not None:
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
         record = encode_fields(fields)
-        word, *reply = await self._run(
-            scripts.CREATE, job_id, [request, new_change_id(), self._ttl, delay, *flatten(record)]
-        )
+        args = [request, new_change_id(), self._ttl, delay, *flatten(record)]
+        word, *reply = await self._client.run_job_script(scripts.CREATE, job_id, args)
         if word == "DRAINING":
             raise errors.Draining(ceil_seconds(reply[0]))
         if word == "EXISTS":
@@ -112,33 +108,6 @@ class JobStateManager:
             self._client.observer.on_job_change("created")
         stored = decode_hash(reply[1]) if replayed else {**record, **decode_hash(reply[1])}
         return CreateResult(decode_job(job_id, stored, int(reply[0])), replayed)
-
-    async def get_job(self, job_id: str) -> Job | None:
-        """Return the job, or `None` if there is none."""
-        constraints.JOB_ID.validate("job_id", job_id)
-        fields, time = await self._client.read(["HGETALL", keys.job(job_id)], ["TIME"])
-        return decode_job(job_id, decode_hash(fields), time_reply_to_micros(time)) if fields else None
-
-    async def get_result(self, job_id: str) -> Job:
-        """Return a completed job. Raises `JobNotFound`, `ResultNotReady`, `JobFailed` or `JobCancelled`."""
-        job = await self.get_job(job_id)
-        if job is None:
-            raise errors.JobNotFound(job_id)
-        if job.status is Status.FAILED:
-            raise errors.JobFailed(job.error_message)
-        if job.status is Status.CANCELLED:
-            raise errors.JobCancelled(job.error_message)
-        if not job.is_final:
-            raise errors.ResultNotReady(job.status)
-        return job
-
-    async def get_history(self, job_id: str) -> History | None:
-        """Return the changes of a job, oldest first, or `None` if there is no job."""
-        constraints.JOB_ID.validate("job_id", job_id)
-        [[created_at, text]] = await self._client.read(["HMGET", keys.job(job_id), "created_at", "_history"])
-        if created_at is None:
-            return None
-        return history_from(job_id, created_at.decode(), (text or b"").decode())
 
     async def update_job_status(
         self,
@@ -187,7 +156,7 @@ class JobStateManager:
         Raises `JobNotFound`, `PreconditionFailed` or `JobNotFinal`.
         """
         args = [change_id_for(change_id), _join_versions(if_match), validate_ttl_ms(DELETION_RECORD_TTL)]
-        word, *reply = await self._run(scripts.DELETE, job_id, args)
+        word, *reply = await self._client.run_job_script(scripts.DELETE, job_id, args)
         match word:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
@@ -196,28 +165,6 @@ class JobStateManager:
             case "NOT_FINAL":
                 raise errors.JobNotFinal(*parse_status(reply))
         self._client.observer.on_job_change("deleted")
-
-    async def get_running_job_count(self, *, leased: bool | None = None) -> int:
-        """Return how many jobs are running: all, or only those with (`True`) or without (`False`) a live lease."""
-        return await queries.running_count(self._client, leased)
-
-    async def list_jobs(
-        self, filters: JobFilter, *, limit: int = 50, before: int | None = None, include: Collection[str] = ()
-    ) -> JobPage:
-        """Return up to `limit` (1 to 200) jobs that match, newest first, created before `before` (µs since 1970).
-
-        `include` may name `input_params` and `result`, which are left out otherwise. A page ends early after 8 MiB of
-        large fields or 1,000 index entries; `next_before` starts the next page.
-        """
-        return await queries.list_page(self._client, filters, limit, before, include)
-
-    async def get_jobs(self, job_ids: Sequence[str]) -> JobBatch:
-        """Return the jobs with these ids (1 to 1,000), without `input_params` and `result`, and the missing ids."""
-        return await queries.read_batch(self._client, job_ids)
-
-    async def get_stats(self) -> Stats:
-        """Return exact job counts per status and queue, and the oldest pending job."""
-        return await queries.count_jobs(self._client)
 
     async def sweep(self) -> int:
         """Remove all expired jobs from the indexes, and return how many there were."""
@@ -237,11 +184,8 @@ class JobStateManager:
 
     async def write_version(self) -> None:
         """Write the data version of this service to Redis, unless there is one."""
-        await self._client.call("version", with_timeout(lambda: data_version.initialize(self._client.redis)))
-
-    async def get_store_health(self) -> StoreHealth:
-        """Return the memory use and durability of Redis."""
-        return await queries.store_health(self._client)
+        set_if_missing = partial(self._client.redis.set, keys.VERSION, DATA_VERSION, nx=True)
+        await self._client.call("version", with_timeout(set_if_missing))
 
     async def _change(
         self,
@@ -253,18 +197,10 @@ class JobStateManager:
         lease_token: str | None,
         kind: str,
     ) -> Job:
-        args = [
-            change_id_for(change_id),
-            digest(kind, {**fields, "status": target}),
-            self._ttl,
-            validation.validate_lease_token(lease_token),
-            target,
-            " ".join(sources_of(target)),
-            _join_versions(if_match),
-            kind,
-            *flatten(encode_fields(fields)),
-        ]
-        word, *reply = await self._run(scripts.CHANGE, job_id, args)
+        request = digest(kind, {**fields, "status": target})
+        args = [change_id_for(change_id), request, self._ttl, validation.validate_lease_token(lease_token)]
+        args += [target, " ".join(sources_of(target)), _join_versions(if_match), kind, *flatten(encode_fields(fields))]
+        word, *reply = await self._client.run_job_script(scripts.CHANGE, job_id, args)
         match word:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
@@ -280,10 +216,6 @@ class JobStateManager:
         if word == "CHANGED":
             self._client.observer.on_job_change(reply[2].decode())
         return job
-
-    async def _run(self, script: scripts.Script, job_id: str, args: Sequence[Any]) -> list[Any]:
-        constraints.JOB_ID.validate("job_id", job_id)
-        return await self._client.run_script(script, [keys.job(job_id), keys.ROOT], [job_id, *args])
 
 
 def _join_versions(versions: Collection[str]) -> str:

@@ -12,7 +12,6 @@ ROOT: Final = "jobs:"
 #: Keys that must never expire.
 PERSISTENT: Final = frozenset({f"{ROOT}clock", f"{ROOT}events", f"{ROOT}queues", f"{ROOT}version"})
 
-
 #: The Redis type of each key under `ROOT`, by the first part of its name.
 TYPES: Final = {
     **dict.fromkeys(("list", "exp", "shelves", "tags", "due", "leases", "deletions"), "zset"),

@@ -36,18 +36,15 @@ REAP_BATCH: Final = 200
 _log = structlog.get_logger(__name__)
 
 
-def _lease_expired(detail: str) -> Raw:
+def _lease_expired(consequence: str) -> Raw:
+    detail = f"The worker sent no heartbeat before its lease expired. {consequence}"
     problem = {"type": "urn:jobstate:problem:lease-expired", "title": "Lease expired", "detail": detail}
     return Raw(msgspec.json.encode(problem))
 
 
 #: The `error_message` of a job whose lease expired: pending again, or failed.
-LEASE_EXPIRED_WILL_RETRY: Final = _lease_expired(
-    "The worker sent no heartbeat before its lease expired. The job has attempts left."
-)
-LEASE_EXPIRED: Final = _lease_expired(
-    "The worker sent no heartbeat before its lease expired. The job has no attempts left."
-)
+LEASE_EXPIRED_WILL_RETRY: Final = _lease_expired("The job has attempts left.")
+LEASE_EXPIRED: Final = _lease_expired("The job has no attempts left.")
 
 
 class ReapedJob(NamedTuple):
@@ -60,9 +57,8 @@ class ReapedJob(NamedTuple):
 class LeaseManager:
     """Gives jobs to workers under a lease; every change is one atomic script in Redis.
 
-    A lease is identified by its token and expires unless heartbeats extend it. Methods raise `InvalidValue` for an
-    argument that the contract does not allow, `StoreUnavailable` within 3 s if Redis cannot serve them, `StoreCorrupt`
-    if a key of the job is unreadable, and the errors that they name.
+    A lease is identified by its token and expires unless heartbeats extend it. Methods raise the same errors as those
+    of `JobReader`, and the errors that they name.
     """
 
     def __init__(self, client: StoreClient, *, ttl: timedelta) -> None:
@@ -109,24 +105,16 @@ class LeaseManager:
             {"lease_seconds": constraints.DEFAULT_LEASE_SECONDS},
         )
         record_ttl = validate_ttl_ms(timedelta(seconds=lease_seconds) + CLAIM_RECORD_TTL)
-        args = [
-            change_id_for(claim_key),
-            request,
-            new_token_secret(),
-            worker,
-            lease_seconds,
-            self._ttl,
-            record_ttl,
-            MAX_CLAIM_SCAN,
-        ]
-        outcome, *reply = await self._client.run_script(scripts.CLAIM, [keys.ROOT], [*args, *queues])
+        args = [change_id_for(claim_key), request, new_token_secret(), worker, lease_seconds]
+        args += [self._ttl, record_ttl, MAX_CLAIM_SCAN, *queues]
+        outcome, *reply = await self._client.run_script(scripts.CLAIM, [keys.ROOT], args)
         match outcome:
             case "DRAINING":
                 raise errors.Draining(ceil_seconds(reply[0]))
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
-        time, skipped = int(reply[0]), reply[1]
-        _log_skipped("claim skipped unreadable job", skipped)
+        time = int(reply[0])
+        _log_skipped("claim skipped unreadable job", reply[1])
         if outcome == "NONE":
             return None, max(0.0, (int(reply[2]) - time) / 1e6) if reply[2] else None
         job_id, record = reply[2].decode(), decode_hash(reply[3])
@@ -151,7 +139,7 @@ class LeaseManager:
             constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
         text = validation.encode_progress(progress)
         args = [validation.validate_lease_token(lease_token), _or_empty(lease_seconds), self._ttl, _or_empty(text)]
-        outcome, *reply = await self._run(scripts.HEARTBEAT, job_id, args)
+        outcome, *reply = await self._client.run_job_script(scripts.HEARTBEAT, job_id, args)
         match outcome:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
@@ -184,7 +172,9 @@ class LeaseManager:
         request = digest("release", {"error_message": message, "delay_seconds": delay_seconds})
         token = validation.validate_lease_token(lease_token)
         args = [change_id_for(change_id), request, self._ttl, token, _or_empty(delay_seconds)]
-        outcome, *reply = await self._run(scripts.RELEASE, job_id, [*args, *([] if message is None else [message])])
+        outcome, *reply = await self._client.run_job_script(
+            scripts.RELEASE, job_id, [*args, *([] if message is None else [message])]
+        )
         match outcome:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
@@ -220,10 +210,6 @@ class LeaseManager:
         await self._client.probe()
         [time] = await self._client.read(["TIME"])
         return time_reply_to_micros(time) / 1e6
-
-    async def _run(self, script: scripts.Script, job_id: str, args: Sequence[Any]) -> list[Any]:
-        constraints.JOB_ID.validate("job_id", job_id)
-        return await self._client.run_script(script, [keys.job(job_id), keys.ROOT], [job_id, *args])
 
 
 def _or_empty(value: Any) -> Any:

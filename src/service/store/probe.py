@@ -19,15 +19,10 @@ def version_from(reply: Any) -> bytes | None:
 
     Raises `StoreAccessDenied` if Redis refuses a command that the service needs.
     """
-    version, refused = parse_reply("EVALSHA", _split_reply, reply)
+    version: bytes | None
+    version, refused = parse_reply("EVALSHA", lambda reply: (reply[0], [*reply[1]]), reply)
     if refused:
         listed = ", ".join(acl_names([command.decode() for command in refused]))
-        raise StoreAccessDenied(
-            f"{StoreAccessDenied.default_detail} (unknown, or not allowed on {' and '.join(KEY_PATTERNS)}: {listed})"
-        )
+        detail = f"unknown, or not allowed on {' and '.join(KEY_PATTERNS)}: {listed}"
+        raise StoreAccessDenied(f"{StoreAccessDenied.default_detail} ({detail})")
     return version
-
-
-def _split_reply(reply: Any) -> tuple[bytes | None, list[bytes]]:
-    version, refused = reply
-    return version, list(refused)

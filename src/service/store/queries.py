@@ -1,23 +1,23 @@
-"""Queries over many jobs: pages, batches and counts. None of them scans the keyspace."""
+"""Reads: single jobs, pages, batches and counts."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, Final
 
 import structlog
 
-from service.domain import constraints, validation
-from service.domain.errors import InvalidValue, StoreAccessDenied, StoreCorrupt
-from service.domain.jobs import DrainStatus, Job, JobBatch, JobFilter, JobPage, OldestJob, RunningCount, Stats
+from service.domain import constraints, errors, validation
+from service.domain.errors import InvalidValue, StoreCorrupt
+from service.domain.jobs import DrainStatus, History, Job, JobBatch, JobFilter, JobPage, OldestJob, RunningCount, Stats
 from service.domain.states import Status
 from service.domain.store_health import StoreHealth
 from service.domain.timestamps import format_timestamp
 from service.store import keys, scripts
 from service.store.client import StoreClient
-from service.store.records import FIELDS, LARGE_FIELDS, decode_job, time_reply_to_micros
+from service.store.history import history_from
+from service.store.records import FIELDS, LARGE_FIELDS, decode_hash, decode_job, time_reply_to_micros
 
 _log = structlog.get_logger(__name__)
 
-OPTIONAL_FIELDS: Final = ("input_params", "result")
 #: The most bytes of `input_params`, `result` and `error_message` on one page.
 PAGE_BYTES: Final = 8 * 1024 * 1024
 #: The most index entries that are read for one page.
@@ -28,65 +28,179 @@ MAX_EXPIRED_SCAN: Final = 1000
 _STATUSES: Final = {**{status.value: status for status in Status}, "delayed": Status.PENDING}
 
 
-async def list_page(
-    client: StoreClient, filters: JobFilter, limit: int, before: int | None, include: Collection[str]
-) -> JobPage:
-    """Return the newest jobs that match `filters` and were created before `before` (µs). Raises `InvalidValue`."""
-    validation.validate_filter(filters)
-    constraints.PAGE_LIMIT.validate("limit", limit)
-    for name in include:
-        if name not in OPTIONAL_FIELDS:
-            detail = f"{constraints.truncated_repr(name)} cannot be included"
-            raise InvalidValue("include", detail, ", ".join(OPTIONAL_FIELDS))
-    large = [name for name in LARGE_FIELDS if name in include or name == "error_message"]
-    fields = [*FIELDS, *large]
-    bounds = [limit, PAGE_BYTES, MAX_PAGE_SCAN, "" if before is None else before]
-    values = [filters.status or "", filters.queue or "", filters.slate_id or "", filters.correlation_id or ""]
-    reply = await client.run_script(scripts.LIST, [keys.ROOT], [*bounds, *values, len(large), *fields])
-    now, next_before, listed = int(reply[1]), reply[2], reply[3:]
-    items = []
-    for job_id, row in zip(listed[::2], listed[1::2], strict=True):
+class JobReader:
+    """Reads jobs, their counts and the health of Redis. No query scans the keyspace.
+
+    Methods raise `InvalidValue` for an argument that the contract does not allow, `StoreUnavailable` within 3 s if
+    Redis cannot serve them, `StoreCorrupt` if a key of the job is unreadable, and the errors that they name.
+    """
+
+    def __init__(self, client: StoreClient) -> None:
+        self._client = client
+
+    async def get_job(self, job_id: str) -> Job | None:
+        """Return the job, or `None` if there is none."""
+        constraints.JOB_ID.validate("job_id", job_id)
+        fields, time = await self._client.read(["HGETALL", keys.job(job_id)], ["TIME"])
+        return decode_job(job_id, decode_hash(fields), time_reply_to_micros(time)) if fields else None
+
+    async def get_result(self, job_id: str) -> Job:
+        """Return a completed job. Raises `JobNotFound`, `ResultNotReady`, `JobFailed` or `JobCancelled`."""
+        job = await self.get_job(job_id)
+        if job is None:
+            raise errors.JobNotFound(job_id)
+        if job.status is Status.FAILED:
+            raise errors.JobFailed(job.error_message)
+        if job.status is Status.CANCELLED:
+            raise errors.JobCancelled(job.error_message)
+        if not job.is_final:
+            raise errors.ResultNotReady(job.status)
+        return job
+
+    async def get_history(self, job_id: str) -> History | None:
+        """Return the changes of a job, oldest first, or `None` if there is no job."""
+        constraints.JOB_ID.validate("job_id", job_id)
+        [[created_at, text]] = await self._client.read(["HMGET", keys.job(job_id), "created_at", "_history"])
+        if created_at is None:
+            return None
+        return history_from(job_id, created_at.decode(), (text or b"").decode())
+
+    async def list_jobs(
+        self, filters: JobFilter, *, limit: int = 50, before: int | None = None, include: Collection[str] = ()
+    ) -> JobPage:
+        """Return up to `limit` (1 to 200) jobs that match, newest first, created before `before` (µs since 1970).
+
+        `include` may name `input_params` and `result`, which are left out otherwise. A page ends early after 8 MiB of
+        large fields or 1,000 index entries; `next_before` starts the next page.
+        """
+        validation.validate_filter(filters)
+        constraints.PAGE_LIMIT.validate("limit", limit)
+        for name in include:
+            if name not in validation.OPTIONAL_FIELDS:
+                detail = f"{constraints.truncated_repr(name)} cannot be included"
+                raise InvalidValue("include", detail, ", ".join(validation.OPTIONAL_FIELDS))
+        large = [name for name in LARGE_FIELDS if name in include or name == "error_message"]
+        fields = [*FIELDS, *large]
+        bounds = [limit, PAGE_BYTES, MAX_PAGE_SCAN, "" if before is None else before]
+        values = [filters.status or "", filters.queue or "", filters.slate_id or "", filters.correlation_id or ""]
+        reply = await self._client.run_script(scripts.LIST, [keys.ROOT], [*bounds, *values, len(large), *fields])
+        now, next_before, listed = int(reply[1]), reply[2], reply[3:]
+        items = []
+        for job_id, row in zip(listed[::2], listed[1::2], strict=True):
+            try:
+                items.append(_job_from_values(job_id.decode(), fields, row, now))
+            except StoreCorrupt as error:  # one unreadable record must not hide all the others
+                _log.error("list skipped unreadable record", detail=str(error))
+        return JobPage(items, int(next_before) if next_before else None)
+
+    async def get_jobs(self, job_ids: Sequence[str]) -> JobBatch:
+        """Return the jobs with these ids (1 to 1,000), without `input_params` and `result`, and the missing ids.
+
+        Each job is returned once. Raises `InvalidValue` also if the error messages together exceed `PAGE_BYTES`.
+        """
+        if len(job_ids) not in range(constraints.BATCH_SIZE.minimum, constraints.BATCH_SIZE.maximum + 1):
+            allowed = f"{constraints.BATCH_SIZE.minimum} to {constraints.BATCH_SIZE.maximum} ids"
+            raise InvalidValue("job_ids", f"{len(job_ids)} ids are not allowed", allowed)
+        for index, job_id in enumerate(job_ids):
+            constraints.JOB_ID.validate(f"job_ids[{index}]", job_id)
+        unique_ids = list(dict.fromkeys(job_ids))
+        total = sum(await self._client.read(*(["HSTRLEN", keys.job(job_id), "error_message"] for job_id in unique_ids)))
+        if total > PAGE_BYTES:
+            allowed = f"jobs whose error messages take up to {PAGE_BYTES} bytes together"
+            raise InvalidValue("job_ids", f"their error messages take {total} bytes", allowed)
+        _, jobs = await self.get_summaries(unique_ids)
+        for job in jobs:
+            if isinstance(job, StoreCorrupt):
+                raise job
+        missing = [job_id for job_id, job in zip(unique_ids, jobs, strict=True) if job is None]
+        return JobBatch([job for job in jobs if isinstance(job, Job)], missing)
+
+    async def get_summaries(self, job_ids: Sequence[str]) -> tuple[int, list[Job | StoreCorrupt | None]]:
+        """Return the time of Redis (µs) and, per id, the job without `input_params` and `result`.
+
+        A missing job is `None`, an unreadable one a `StoreCorrupt`.
+        """
+        fields = [*FIELDS, "error_message"]
+        time, *rows = await self._client.read(
+            ["TIME"], *(["HMGET", keys.job(job_id), *fields] for job_id in job_ids), isolate_errors=True
+        )
+        now = time_reply_to_micros(time)
+        return now, [_summary(job_id, fields, row, now) for job_id, row in zip(job_ids, rows, strict=True)]
+
+    async def get_running_job_count(self, *, leased: bool | None = None) -> int:
+        """Return how many jobs are running: all, or only those with (`True`) or without (`False`) a live lease."""
+        _, live_leases, _, counts = await self._counts(Status.RUNNING)
+        running = sum(count for _, _, count in counts)
+        if leased is None:
+            return running
+        return live_leases if leased else running - live_leases
+
+    async def get_stats(self) -> Stats:
+        """Return exact job counts per status and queue, and the oldest pending job."""
+        now, live_leases, delayed, counts = await self._counts("")
+        statuses = dict.fromkeys(Status, 0)
+        queues: dict[str, dict[Status, int]] = {}
+        for queue, state, count in counts:
+            if (status := _STATUSES.get(state)) is None:  # an entry of another program; `jobstate doctor` reports it
+                continue
+            statuses[status] += count
+            if count:
+                queues.setdefault(queue, dict.fromkeys(Status, 0))[status] += count
+        return Stats(
+            at=format_timestamp(now),
+            statuses=statuses,
+            delayed=delayed,
+            queues=dict(sorted(queues.items())),
+            running=RunningCount(leased=live_leases, unleased=statuses[Status.RUNNING] - live_leases),
+            oldest_pending=await self._oldest(Status.PENDING, "delayed"),
+        )
+
+    async def get_drain_status(self, until: str | None) -> DrainStatus:
+        """Return the running jobs, under a drain that ends at `until` (ISO 8601), or under none."""
+        _, leased, _, counts = await self._counts(Status.RUNNING)
+        return DrainStatus(
+            draining=until is not None,
+            until=until,
+            running=sum(count for _, _, count in counts),
+            leased=leased,
+            oldest=await self._oldest(Status.RUNNING),
+            safe_to_stop=until is not None and leased == 0,
+        )
+
+    async def get_store_health(self) -> StoreHealth:
+        """Return the version, memory and durability of Redis. Raises `StoreAccessDenied` if INFO lacks a field."""
+        [info] = await self._client.read(["INFO", "server", "memory", "persistence"])
+        last_aof_writes = {info.get("aof_last_write_status", "ok"), info.get("aof_last_bgrewrite_status", "ok")}
         try:
-            items.append(_job_from_values(job_id.decode(), fields, row, now))
-        except StoreCorrupt as error:  # one unreadable record must not hide all the others
-            _log.error("list skipped unreadable record", detail=str(error))
-    return JobPage(items, int(next_before) if next_before else None)
+            return StoreHealth(
+                version=str(info.get("valkey_version") or info["redis_version"]),
+                memory=info["used_memory"],
+                memory_limit=info["maxmemory"],
+                can_evict=info["maxmemory_policy"] != "noeviction",
+                aof_enabled=bool(info["aof_enabled"]),
+                aof_healthy=last_aof_writes == {"ok"},
+            )
+        except KeyError as error:
+            detail = f"{errors.StoreAccessDenied.default_detail} (INFO does not have {error})"
+            raise errors.StoreAccessDenied(detail) from error
 
+    async def _counts(self, state: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
+        """Return the time (µs), the numbers of live leases and delayed jobs, and (queue, state, count) per index.
 
-async def read_batch(client: StoreClient, job_ids: Sequence[str]) -> JobBatch:
-    """Return the jobs with these ids, each once, and the ids without a job.
+        An empty `state` counts all states.
+        """
+        reply = await self._client.run_script(scripts.COUNT, [keys.ROOT], [state])
+        _, now, live_leases, delayed, *rows = reply
+        triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+        counts = [(queue.decode(), counted.decode(), count) for queue, counted, count in triples]
+        return int(now), live_leases, delayed, counts
 
-    Raises `InvalidValue` for a wrong id or number of ids, or if the error messages together exceed `PAGE_BYTES`.
-    """
-    if len(job_ids) not in range(constraints.BATCH_SIZE.minimum, constraints.BATCH_SIZE.maximum + 1):
-        allowed = f"{constraints.BATCH_SIZE.minimum} to {constraints.BATCH_SIZE.maximum} ids"
-        raise InvalidValue("job_ids", f"{len(job_ids)} ids are not allowed", allowed)
-    for index, job_id in enumerate(job_ids):
-        constraints.JOB_ID.validate(f"job_ids[{index}]", job_id)
-    unique_ids = list(dict.fromkeys(job_ids))
-    total = sum(await client.read(*(["HSTRLEN", keys.job(job_id), "error_message"] for job_id in unique_ids)))
-    if total > PAGE_BYTES:
-        allowed = f"jobs whose error messages take up to {PAGE_BYTES} bytes together"
-        raise InvalidValue("job_ids", f"their error messages take {total} bytes", allowed)
-    _, jobs = await get_summaries(client, unique_ids)
-    for job in jobs:
-        if isinstance(job, StoreCorrupt):
-            raise job
-    missing = [job_id for job_id, job in zip(unique_ids, jobs, strict=True) if job is None]
-    return JobBatch([job for job in jobs if isinstance(job, Job)], missing)
-
-
-async def get_summaries(client: StoreClient, job_ids: Sequence[str]) -> tuple[int, list[Job | StoreCorrupt | None]]:
-    """Return the time of Redis (µs) and, per id, the job without `input_params` and `result`.
-
-    A missing job is `None`, an unreadable one a `StoreCorrupt`.
-    """
-    fields = [*FIELDS, "error_message"]
-    time, *rows = await client.read(
-        ["TIME"], *(["HMGET", keys.job(job_id), *fields] for job_id in job_ids), isolate_errors=True
-    )
-    now = time_reply_to_micros(time)
-    return now, [_summary(job_id, fields, row, now) for job_id, row in zip(job_ids, rows, strict=True)]
+    async def _oldest(self, *states: str) -> OldestJob | None:
+        reply = await self._client.run_script(scripts.OLDEST, [keys.ROOT], [MAX_EXPIRED_SCAN, " ".join(states)])
+        if reply[0] == "NONE":
+            return None
+        _, job_id, queue, created = reply
+        return OldestJob(job_id.decode(), queue.decode(), format_timestamp(int(created)))
 
 
 def _summary(job_id: str, fields: list[str], row: Any, now: int) -> Job | StoreCorrupt | None:
@@ -96,88 +210,6 @@ def _summary(job_id: str, fields: list[str], row: Any, now: int) -> Job | StoreC
         return None if row[fields.index("status")] is None else _job_from_values(job_id, fields, row, now)
     except StoreCorrupt as error:
         return error
-
-
-async def running_count(client: StoreClient, leased: bool | None) -> int:
-    """Return how many jobs are running: with a live lease (`True`), without one (`False`), or all (`None`)."""
-    _, live_leases, _, counts = await _counts(client, Status.RUNNING)
-    running = sum(count for _, _, count in counts)
-    if leased is None:
-        return running
-    return live_leases if leased else running - live_leases
-
-
-async def count_jobs(client: StoreClient) -> Stats:
-    """Return exact counts per status and queue, and the oldest pending job."""
-    now, live_leases, delayed, counts = await _counts(client, "")
-    statuses = dict.fromkeys(Status, 0)
-    queues: dict[str, dict[Status, int]] = {}
-    for queue, state, count in counts:
-        if (status := _STATUSES.get(state)) is None:  # an entry of another program; `jobstate doctor` reports it
-            continue
-        statuses[status] += count
-        if count:
-            queues.setdefault(queue, dict.fromkeys(Status, 0))[status] += count
-    return Stats(
-        at=format_timestamp(now),
-        statuses=statuses,
-        delayed=delayed,
-        queues=dict(sorted(queues.items())),
-        running=RunningCount(leased=live_leases, unleased=statuses[Status.RUNNING] - live_leases),
-        oldest_pending=await _oldest(client, Status.PENDING, "delayed"),
-    )
-
-
-async def drain_status(client: StoreClient, until: str | None) -> DrainStatus:
-    """Return the running jobs, under a drain that ends at `until` (ISO 8601), or under none."""
-    _, leased, _, counts = await _counts(client, Status.RUNNING)
-    return DrainStatus(
-        draining=until is not None,
-        until=until,
-        running=sum(count for _, _, count in counts),
-        leased=leased,
-        oldest=await _oldest(client, Status.RUNNING),
-        safe_to_stop=until is not None and leased == 0,
-    )
-
-
-async def store_health(client: StoreClient) -> StoreHealth:
-    """Return the memory and durability state of Redis. Raises `StoreAccessDenied` if INFO lacks a field."""
-    [info] = await client.read(["INFO", "server", "memory", "persistence"])
-    try:
-        return _health_from(info)
-    except KeyError as error:
-        raise StoreAccessDenied(f"{StoreAccessDenied.default_detail} (INFO does not have {error})") from error
-
-
-def _health_from(info: Mapping[str, Any]) -> StoreHealth:
-    return StoreHealth(
-        version=str(info.get("valkey_version") or info["redis_version"]),
-        memory=info["used_memory"],
-        memory_limit=info["maxmemory"],
-        can_evict=info["maxmemory_policy"] != "noeviction",
-        aof_enabled=bool(info["aof_enabled"]),
-        aof_healthy=info.get("aof_last_write_status", "ok") == info.get("aof_last_bgrewrite_status", "ok") == "ok",
-    )
-
-
-async def _counts(client: StoreClient, state: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
-    """Return the time (µs), the numbers of live leases and delayed jobs, and (queue, state, count) per index.
-
-    An empty `state` counts all states.
-    """
-    reply = await client.run_script(scripts.COUNT, [keys.ROOT], [state])
-    now, live_leases, delayed, rows = int(reply[1]), reply[2], reply[3], reply[4:]
-    triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
-    return now, live_leases, delayed, [(queue.decode(), counted.decode(), count) for queue, counted, count in triples]
-
-
-async def _oldest(client: StoreClient, *states: str) -> OldestJob | None:
-    reply = await client.run_script(scripts.OLDEST, [keys.ROOT], [MAX_EXPIRED_SCAN, " ".join(states)])
-    if reply[0] == "NONE":
-        return None
-    _, job_id, queue, created = reply
-    return OldestJob(job_id.decode(), queue.decode(), format_timestamp(int(created)))
 
 
 def _job_from_values(job_id: str, fields: Sequence[str], values: Sequence[bytes | None], now: int) -> Job:

@@ -10,8 +10,9 @@ from service.domain import constraints
 from service.domain.jobs import DrainStatus, Queue
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
-from service.store import keys, queries, scripts
+from service.store import keys, scripts
 from service.store.client import StoreClient
+from service.store.queries import JobReader
 from service.store.records import decode_hash
 
 #: A queue's field in `jobs:queues` as `lua/claim.lua` reads it: `0` if it is not paused, then the most jobs that may
@@ -24,17 +25,17 @@ _MAX_DIGITS: Final = 15
 class QueueManager:
     """Pauses and limits queues, and starts and ends drains.
 
-    Each change is one atomic script in Redis and applies to all processes and replicas. Methods raise `InvalidValue`
-    for an argument out of range, `StoreUnavailable` within 3 s, and `StoreCorrupt` if a key has an unexpected type.
+    Each change is one atomic script in Redis and applies to all processes and replicas. Methods raise the same errors
+    as those of `JobReader`.
     """
 
     def __init__(self, client: StoreClient) -> None:
-        """Read and change queues through `client`."""
         self._client = client
+        self._jobs = JobReader(client)
 
     async def get_queues(self) -> list[Queue]:
         """Return the queues that have jobs or settings of their own, sorted by name, with job counts per status."""
-        counts = (await queries.count_jobs(self._client)).queues
+        counts = (await self._jobs.get_stats()).queues
         [reply] = await self._client.read(["HGETALL", keys.QUEUES])
         settings = decode_hash(reply)
         return [_queue(name, settings.get(name, b"0:"), counts.get(name)) for name in sorted({*counts, *settings})]
@@ -51,7 +52,7 @@ class QueueManager:
             constraints.MAX_RUNNING.validate("max_running", max_running)
         args = [queue, _argument(paused), _argument(max_running)]
         _, settings = await self._client.run_script(scripts.QUEUE, [keys.ROOT], args)
-        return _queue(queue, settings, (await queries.count_jobs(self._client)).queues.get(queue))
+        return _queue(queue, settings, (await self._jobs.get_stats()).queues.get(queue))
 
     async def start_drain(self, seconds: int) -> DrainStatus:
         """Stop creating and claiming jobs for `seconds`, and return the drain. Running jobs continue."""
@@ -69,7 +70,7 @@ class QueueManager:
     async def _drain(self, *args: str | int) -> DrainStatus:
         _, time, remaining = await self._client.run_script(scripts.DRAIN, [keys.ROOT], args)
         until = format_timestamp(int(time) + remaining * 1000) if remaining else None
-        return await queries.drain_status(self._client, until)
+        return await self._jobs.get_drain_status(until)
 
 
 def _queue(name: str, settings: bytes, statuses: Mapping[Status, int] | None) -> Queue:

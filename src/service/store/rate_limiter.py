@@ -16,7 +16,6 @@ class RateLimiter:
     """Limits each client to N requests per window; unused requests come back evenly and may be spent in a burst."""
 
     def __init__(self, client: StoreClient, limit: RateLimit) -> None:
-        """Apply `limit` to each client of the service, counting through `client`."""
         self._client = client
         self._limit = limit
 
@@ -25,11 +24,8 @@ class RateLimiter:
 
         Raises `RateLimited` if nothing is left, and `StoreUnavailable` within 3 s if Redis cannot count.
         """
-        args = [
-            digest("rate-limit", {"client": client, "limit": self._limit}),
-            self._limit.requests,
-            self._limit.window_seconds * _SECOND,
-        ]
+        counter = digest("rate-limit", {"client": client, "limit": self._limit})
+        args = [counter, self._limit.requests, self._limit.window_seconds * _SECOND]
         word, *reply = await self._client.run_script(scripts.LIMIT, [keys.ROOT], args)
         if word == "LIMITED":
             reset, retry_after = map(_seconds, reply)

@@ -5,36 +5,16 @@ from typing import Final
 
 #: The commands that the service cannot work without, most of them sent by scripts. Each has arguments of its form.
 REQUIRED_COMMANDS: Final = (
-    "PING",
-    "EVALSHA 0 0",
-    "SCRIPT LOAD text",
-    "TIME",
-    "TYPE jobs:list",
-    "EXISTS jobs:list",
-    "DEL job:id",
-    "UNLINK job:id",
-    "PTTL job:id",
-    "PEXPIREAT job:id 0",
-    "PEXPIRETIME job:id",
-    "GET jobs:version",
-    "SET jobs:version 1",
-    "HGET job:id name",
-    "HMGET job:id name",
-    "HGETALL job:id",
-    "HSTRLEN job:id name",
-    "HSET job:id name value",
-    "HDEL job:id name",
-    "ZADD jobs:list 0 member",
-    "ZREM jobs:list member",
-    "ZREMRANGEBYSCORE jobs:list 0 0",
-    "ZCOUNT jobs:list 0 0",
-    "ZRANGE jobs:list 0 0",
-    "ZSCORE jobs:list member",
-    "XADD jobs:events * name value",
-    "XLEN jobs:events",
-    "XRANGE jobs:events - +",
-    "XREAD STREAMS jobs:events 0",
-    "XREVRANGE jobs:events + -",
+    *("PING", "EVALSHA 0 0", "SCRIPT LOAD text", "TIME"),
+    *("TYPE jobs:list", "EXISTS jobs:list", "DEL job:id", "UNLINK job:id"),
+    *("PTTL job:id", "PEXPIREAT job:id 0", "PEXPIRETIME job:id"),
+    *("GET jobs:version", "SET jobs:version 1"),
+    *("HGET job:id name", "HMGET job:id name", "HGETALL job:id", "HSTRLEN job:id name"),
+    *("HSET job:id name value", "HDEL job:id name"),
+    *("ZADD jobs:list 0 member", "ZREM jobs:list member", "ZREMRANGEBYSCORE jobs:list 0 0"),
+    *("ZCOUNT jobs:list 0 0", "ZRANGE jobs:list 0 0", "ZSCORE jobs:list member"),
+    *("XADD jobs:events * name value", "XLEN jobs:events", "XRANGE jobs:events - +"),
+    *("XREAD STREAMS jobs:events 0", "XREVRANGE jobs:events + -"),
 )
 #: Commands of single features. Where Redis refuses one, only that feature is affected.
 OPTIONAL_COMMANDS: Final = {
@@ -60,10 +40,9 @@ def acl_names(commands: Iterable[str]) -> list[str]:
 
 def acl_rule(*commands: str) -> str:
     """Return the ACL rules that allow these commands and nothing else."""
-    allowed = sorted(set(acl_names(commands)))
-    return " ".join(
-        ("resetkeys", *(f"~{key}" for key in KEY_PATTERNS), "resetchannels", "-@all", *map("+{}".format, allowed))
-    )
+    keys = [f"~{pattern}" for pattern in KEY_PATTERNS]
+    allowed = [f"+{name}" for name in sorted(set(acl_names(commands)))]
+    return " ".join(("resetkeys", *keys, "resetchannels", "-@all", *allowed))
 
 
 def _name(command: str) -> str:

@@ -20,20 +20,15 @@ _REPLY_ERRORS: Final = {
     "WRONGTYPE": errors.StoreCorrupt,
 }
 #: The first match counts. The last two rows are the defaults, for connections and for error replies.
-_ERRORS: Final[tuple[tuple[type[Exception], type[errors.JobStateError]], ...]] = (
-    (redis_errors.BusyLoadingError, errors.StoreLoading),
-    (redis_errors.AuthenticationError, errors.StoreAccessDenied),
-    (redis_errors.AuthorizationError, errors.StoreAccessDenied),
-    (redis_errors.ExternalAuthProviderError, errors.StoreAccessDenied),
-    (redis_errors.OutOfMemoryError, errors.StoreOutOfMemory),
-    (redis_errors.ReadOnlyError, errors.StoreReadOnly),
-    (redis_errors.MasterDownError, errors.StoreReadOnly),
-    (redis_errors.TimeoutError, errors.StoreTimeout),
-    (TimeoutError, errors.StoreTimeout),
-    (redis_errors.ConnectionError, errors.StoreUnreachable),
-    (redis_errors.InvalidResponse, errors.StoreUnreachable),
-    (OSError, errors.StoreUnreachable),
-    (redis_errors.RedisError, errors.StoreAccessDenied),
+_ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], type[errors.JobStateError]], ...]] = (
+    ((redis_errors.BusyLoadingError,), errors.StoreLoading),
+    ((redis_errors.AuthenticationError, redis_errors.AuthorizationError), errors.StoreAccessDenied),
+    ((redis_errors.ExternalAuthProviderError,), errors.StoreAccessDenied),
+    ((redis_errors.OutOfMemoryError,), errors.StoreOutOfMemory),
+    ((redis_errors.ReadOnlyError, redis_errors.MasterDownError), errors.StoreReadOnly),
+    ((redis_errors.TimeoutError, TimeoutError), errors.StoreTimeout),
+    ((redis_errors.ConnectionError, redis_errors.InvalidResponse, OSError), errors.StoreUnreachable),
+    ((redis_errors.RedisError,), errors.StoreAccessDenied),
 )
 #: The most characters of an error text of Redis that are shown.
 MAX_ERROR_TEXT: Final = 300

@@ -22,9 +22,8 @@ from service.domain.api_keys import Scope
 from service.domain.errors import IdempotencyKeyReused, JobExists
 from service.domain.jobs import CreateResult, Job, JobBatch, JobFilter, Stats
 from service.services import HttpRequest, services_of
-from service.store.jobs import OPTIONAL_FIELDS
 
-_OPTIONAL_FIELD: Final = rf"(?:{'|'.join(OPTIONAL_FIELDS)})"
+_OPTIONAL_FIELD: Final = rf"(?:{'|'.join(validation.OPTIONAL_FIELDS)})"
 
 CorrelationFilter = Annotated[
     str | None,
@@ -41,7 +40,7 @@ Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the 
 Include = Annotated[
     str | None,
     QueryParameter(
-        description=f"Fields to include: one or more of {', '.join(OPTIONAL_FIELDS)}, separated by commas",
+        description=f"Fields to include: one or more of {', '.join(validation.OPTIONAL_FIELDS)}, separated by commas",
         schema_extra={"pattern": rf"^ *{_OPTIONAL_FIELD} *(?:, *{_OPTIONAL_FIELD} *)*$"},
     ),
 ]

@@ -1,9 +1,8 @@
 """Checks all keys and all index entries, in small steps."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple
-
-from redis.asyncio import Redis
 
 from service.domain.errors import StoreCorrupt
 from service.store import keys, scripts
@@ -67,6 +66,7 @@ async def check(
 class _Checker:
     def __init__(self, client: StoreClient, repair: bool, throttle: Throttle, stats: CheckStats) -> None:
         self._client, self._repair, self._throttle, self._stats = client, repair, throttle, stats
+        self._mode = "repair" if repair else "look"
         self._expired, self._counter = ExpiredJobs(client), JobCounter()
         self._indexes: set[KeyName] = set(_SHARED)
         self._candidates: list[Entry] = []
@@ -85,7 +85,7 @@ class _Checker:
         self._stats.counted = after is not None and before == after
         if after and self._stats.counted:
             for queue, detail in self._counter.differences(after):
-                yield _issue(IssueType.COUNT, keys.by_expiry(queue, "*"), None, detail)
+                yield Issue(IssueType.COUNT, keys.by_expiry(queue, "*"), None, detail)
 
     async def _keys(self) -> AsyncIterator[Issue]:
         async for scanned in self._scan():
@@ -100,9 +100,8 @@ class _Checker:
     async def _scan(self) -> AsyncIterator[list[bytes]]:
         cursor = 0
         while True:
-            [(cursor, scanned)] = await self._client.read(
-                ["SCAN", str(cursor), "MATCH", key_names.SCAN_PATTERN, "COUNT", str(SCANNED)]
-            )
+            command = ["SCAN", str(cursor), "MATCH", key_names.SCAN_PATTERN, "COUNT", str(SCANNED)]
+            [(cursor, scanned)] = await self._client.read(command)
             await self._throttle.acquire(1)
             yield scanned
             if int(cursor) == 0:
@@ -120,13 +119,13 @@ class _Checker:
         for kind, key, member, actual, expected, repaired in _rows(reply, 6):
             issue_type = IssueType(kind.decode())
             detail = _detail(issue_type, actual.decode(), expected.decode())
-            yield _issue(issue_type, printable(key), printable(member) or None, detail, repaired=bool(repaired))
+            yield Issue(issue_type, printable(key), printable(member) or None, detail, repaired=bool(repaired))
         self._stats.jobs += len(job_ids)
         await self._throttle.acquire(len(job_ids))
 
     def _record(self, job_id: str, row: Any) -> Iterator[Issue]:
         if isinstance(row, StoreCorrupt):
-            yield _issue(IssueType.TYPE, keys.job(job_id), None, "is not a hash, as a job record must be")
+            yield Issue(IssueType.TYPE, keys.job(job_id), None, "is not a hash, as a job record must be")
             return
         names = record_checks.CHECKED_FIELDS
         fields = {name: value for name, value in zip(names, row, strict=True) if value is not None}
@@ -134,22 +133,19 @@ class _Checker:
             return
         self._counter.add(job_id, printable(fields.get("queue", b"")), printable(fields["status"]))
         for problem in record_checks.find_issues(job_id, fields):
-            yield _issue(IssueType.RECORD, keys.job(job_id), None, problem)
+            yield Issue(IssueType.RECORD, keys.job(job_id), None, problem)
 
     async def _others(self, others: Sequence[tuple[bytes, KeyName | None]]) -> list[Issue]:
         """Check the name, type and time to live of keys that are not jobs, and collect the indexes among them."""
-        issues = [
-            _issue(IssueType.FOREIGN, printable(key), None, "jobstate uses no key of this name")
-            for key, name in others
-            if not name
-        ]
+        foreign = [printable(key) for key, name in others if not name]
+        issues = [Issue(IssueType.FOREIGN, key, None, "jobstate uses no key of this name") for key in foreign]
         known = [(key.decode(), name) for key, name in others if name]
         if not known:
             return issues
         replies = await self._client.read(*(command for key, _ in known for command in (["TYPE", key], ["PTTL", key])))
         for (key, name), actual, ttl in zip(known, replies[::2], replies[1::2], strict=True):
             if actual not in (b"none", name.type.encode()):
-                issues.append(_issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}"))
+                issues.append(Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}"))
             elif name.kind in {"list", "exp"}:
                 self._indexes.add(name)
             elif name not in _SHARED:
@@ -161,25 +157,23 @@ class _Checker:
 
     async def _lifetime(self, key: str, ttl: int) -> list[Issue]:
         """Check the time to live (ms) of a key that does not depend on jobs."""
-        redis: Redis = self._client.redis
+        redis = self._client.redis
         if key in keys.PERSISTENT and ttl >= 0:
-            await self._repair_key(lambda: redis.persist(key))
-            return [_issue(IssueType.LIFETIME, key, None, "expires, but must not", repaired=self._repair)]
-        if key not in keys.PERSISTENT and ttl == -1:
-            await self._repair_key(lambda: redis.pexpire(key, FALLBACK_TTL_MS, nx=True))
-            return [_issue(IssueType.LIFETIME, key, None, "has no time to live", repaired=self._repair)]
-        return []
-
-    async def _repair_key(self, command: Callable[[], Awaitable[Any]]) -> None:
+            detail, repair = "expires, but must not", partial(redis.persist, key)
+        elif key not in keys.PERSISTENT and ttl == -1:
+            detail, repair = "has no time to live", partial(redis.pexpire, key, FALLBACK_TTL_MS, nx=True)
+        else:
+            return []
         if self._repair:
-            await self._client.call("repair", with_timeout(command))
+            await self._client.call("repair", with_timeout(repair))
+        return [Issue(IssueType.LIFETIME, key, None, detail, repaired=self._repair)]
 
     async def _settings(self) -> list[Issue]:
         [settings] = await self._client.read(["HGETALL", keys.QUEUES], isolate_errors=True)
         if isinstance(settings, StoreCorrupt):
             return []
         return [
-            _issue(IssueType.SETTING, keys.QUEUES, printable(queue), f"{printable(value)!r} cannot be read")
+            Issue(IssueType.SETTING, keys.QUEUES, printable(queue), f"{printable(value)!r} cannot be read")
             for queue, value in settings.items()
             if value[:2] not in _SETTING or not (value[2:] == b"" or value[2:].isdigit())
         ]
@@ -205,9 +199,8 @@ class _Checker:
     async def _orphans(self, index: KeyName, members: Sequence[bytes], mode: str) -> list[Entry]:
         queue, state = index.parts or ("", "")
         try:
-            reply = await self._client.run_script(
-                scripts.ENTRIES, [keys.ROOT], [mode, index.kind, queue, state, *members]
-            )
+            args = [mode, index.kind, queue, state, *members]
+            reply = await self._client.run_script(scripts.ENTRIES, [keys.ROOT], args)
         except StoreCorrupt:  # the key has changed its type since
             return []
         return [Entry(index, *row[:4]) for row in _rows(reply, 5)]
@@ -226,16 +219,8 @@ class _Checker:
                 for orphan in await self._orphans(index, part, self._mode):
                     detail = _detail(IssueType.STRAY, printable(orphan.status), "")
                     key = keys.key(index.kind, *index.parts)
-                    yield _issue(IssueType.STRAY, key, printable(orphan.member), detail, repaired=self._repair)
+                    yield Issue(IssueType.STRAY, key, printable(orphan.member), detail, repaired=self._repair)
                 await self._throttle.acquire(len(part))
-
-    @property
-    def _mode(self) -> str:
-        return "repair" if self._repair else "look"
-
-
-def _issue(issue_type: IssueType, key: str, member: str | None, detail: str, *, repaired: bool = False) -> Issue:
-    return Issue(type=issue_type, key=key, member=member, detail=detail, repaired=repaired)
 
 
 def _detail(issue_type: IssueType, actual: str, expected: str) -> str:

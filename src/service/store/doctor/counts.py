@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from msgspec import Struct
 
 from service.domain.errors import StoreCorrupt
-from service.domain.jobs import Stats
 from service.domain.states import Status
-from service.store import keys, queries
+from service.store import keys
 from service.store.client import StoreClient
+from service.store.queries import JobReader
 
 
 class CountSnapshot(Struct, frozen=True):
@@ -24,7 +24,7 @@ async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
     """Return the current counts, or `None` if a key is unreadable."""
     try:
         [events] = await client.read(["XREVRANGE", keys.EVENTS, "+", "-", "COUNT", "1"])
-        stats: Stats = await queries.count_jobs(client)
+        stats = await JobReader(client).get_stats()
     except (StoreCorrupt, ValueError):
         return None
     return CountSnapshot(last_event=events[0][0] if events else None, statuses=stats.statuses, queues=stats.queues)

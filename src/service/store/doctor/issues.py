@@ -30,14 +30,14 @@ class IssueType(StrEnum):
     FOREIGN = "foreign"
 
 
-class Issue(Struct, frozen=True, kw_only=True):
+class Issue(Struct, frozen=True):
     """One inconsistency; `repaired` tells whether the doctor has repaired it."""
 
     type: IssueType
     key: str
     member: str | None
     detail: str
-    repaired: bool
+    repaired: bool = False
 
 
 class CheckStats(Struct):

@@ -14,12 +14,14 @@ from service.store.events.reader import RETRY_DELAY
 #: Seconds after which a client may claim again, from another process, when this one shuts down.
 RETRY_AFTER: Final = 1
 
+#: `LeaseManager.try_claim` with its arguments bound.
+TryClaim = Callable[[], Awaitable[tuple[Claim | None, float | None]]]
+
 
 class PendingClaim(Subscription):
     """One waiting claim. It wakes up when there may be a job for it, or when its client has disconnected."""
 
     def __init__(self, queues: Sequence[str]) -> None:
-        """Wait for jobs of `queues`."""
         self.queues = frozenset(queues)
         super().__init__(("queue", None), *(("queue", queue) for queue in self.queues))
 
@@ -38,16 +40,10 @@ class ClaimWaiter:
         self._shutdown = shutdown
         self._check_timer: asyncio.TimerHandle | None = None
 
-    async def claim(
-        self,
-        pending: PendingClaim,
-        wait_seconds: int,
-        claim: Callable[[], Awaitable[tuple[Claim | None, float | None]]],
-    ) -> Claim | None:
+    async def claim(self, pending: PendingClaim, wait_seconds: int, claim: TryClaim) -> Claim | None:
         """Return the result of `claim` as soon as it is a job, or `None` after `wait_seconds` or a disconnect.
 
-        `claim` is `LeaseManager.try_claim` with its arguments bound. Raises what `claim` raises, and `Draining` when
-        the process shuts down.
+        Raises what `claim` raises, and `Draining` when the process shuts down.
         """
         self._reject_if_shutting_down()
         if not wait_seconds:
@@ -60,9 +56,7 @@ class ClaimWaiter:
             for queue in pending.queues:
                 self._hub.wake_next(("queue", queue))
 
-    async def _wait(
-        self, pending: PendingClaim, seconds: int, claim: Callable[[], Awaitable[tuple[Claim | None, float | None]]]
-    ) -> Claim | None:
+    async def _wait(self, pending: PendingClaim, seconds: int, claim: TryClaim) -> Claim | None:
         deadline = asyncio.get_running_loop().time() + seconds
         while not pending.is_disconnected:
             self._reject_if_shutting_down()

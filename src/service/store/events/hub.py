@@ -95,7 +95,6 @@ class EventHub:
     """
 
     def __init__(self, client: StoreClient, shutdown: Shutdown) -> None:
-        """Read through one connection of the pool of `client`."""
         self._client = client
         self._reader = EventReader(client)
         self._task: asyncio.Task[None] | None = None

@@ -14,11 +14,11 @@ from service.domain.jobs import Job
 from service.domain.shutdown import Shutdown
 from service.domain.states import FINAL_STATUSES, Status
 from service.domain.timestamps import parse_timestamp
-from service.store import queries
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.events.hub import KEEP_ALIVE_INTERVAL, EventHub, Subscription
 from service.store.events.reader import RETRY_DELAY
+from service.store.queries import JobReader
 
 #: Seconds after a change in which newer progress may have no event: the scripts emit one per second and job.
 PROGRESS_SETTLE_TIME: Final = 1.1
@@ -64,7 +64,7 @@ class JobWatcher:
 
     def __init__(self, client: StoreClient, hub: EventHub, shutdown: Shutdown) -> None:
         """Subscribe to `hub` while a job is watched, read jobs through `client`, and end all streams at `shutdown`."""
-        self._client = client
+        self._jobs = JobReader(client)
         self._hub = hub
         self._shutdown = shutdown
         #: The ids of jobs that the next read returns.
@@ -155,7 +155,7 @@ class JobWatcher:
 
     async def _fetch(self, job_ids: list[str]) -> dict[str, Job | Exception | None]:
         try:
-            now, jobs = await queries.get_summaries(self._client, job_ids)
+            now, jobs = await self._jobs.get_summaries(job_ids)
             self._clock_offset = now / 1e6 - time.time()
             return dict(zip(job_ids, jobs, strict=True))
         except Exception as error:

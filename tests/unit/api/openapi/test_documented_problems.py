@@ -34,7 +34,7 @@ FUNCTIONS: list[Function] = [
     node for file in (*MODULES, *CALLED) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, Function)
 ]
 #: Calls of Redis. `call` and `probe` read no keys of jobstate.
-STORE_CALLS = {"run_script", "read", "call", "probe"}
+STORE_CALLS = {"run_script", "run_job_script", "read", "call", "probe"}
 #: Errors that code raises by name. The others come from the store's table of errors.
 BY_NAME = {error.__name__: error for error in PROBLEM_TYPES if not issubclass(error, errors.StoreUnavailable)}
 

@@ -172,7 +172,7 @@ async def test_reads_belong_to_no_request(
         return ()
 
     monkeypatch.setattr(EventReader, "read", read)
-    monkeypatch.setattr("service.store.queries.get_summaries", record)
+    monkeypatch.setattr("service.store.queries.JobReader.get_summaries", record)
     hub = EventHub(client, shutdown)
     request_id.set("r")
     with JobWatcher(client, hub, shutdown).watch("j"):
