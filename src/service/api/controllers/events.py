@@ -10,8 +10,8 @@ from litestar.response import Stream
 
 from service.api.auth import requires
 from service.api.middleware.concurrency import get_slot
-from service.api.openapi import examples as examples
-from service.api.openapi.operations import READ_ERRORS, SuccessResponse, operation_docs, problems
+from service.api.openapi import examples
+from service.api.openapi.operations import READ_ERRORS, Success, operation_docs
 from service.api.params import JobIdInPath, QueueFilter, SlateFilter, StatusFilter
 from service.api.problems import PROBLEM_TYPES
 from service.api.sse import EVENT_STREAM, event_frames, job_frames, retry_frames
@@ -65,13 +65,10 @@ class EventController(Controller):
         media_type=EVENT_STREAM,
         **operation_docs(
             {
-                200: SuccessResponse(
-                    "Events until the job is finished.", examples={"running, then completed": examples.JOB_EVENTS}
-                ),
-                204: SuccessResponse("The client already has the job's final state."),
+                200: Success("Events until the job is finished.", {"running, then completed": examples.JOB_EVENTS}),
+                204: Success("The client already has the job's final state."),
             },
-            *READ_ERRORS,
-            *problems(errors.JobNotFound, errors.TooManyWatchers),
+            (*READ_ERRORS, errors.JobNotFound, errors.TooManyWatchers),
         ),
     )
     async def stream_job_events(
@@ -104,9 +101,8 @@ class EventController(Controller):
         **requires(Scope.READ),
         media_type=EVENT_STREAM,
         **operation_docs(
-            {200: SuccessResponse("Events without end.", examples={"created, then claimed": examples.EVENTS})},
-            *READ_ERRORS,
-            *problems(errors.TooManyWatchers),
+            {200: Success("Events without end.", {"created, then claimed": examples.EVENTS})},
+            (*READ_ERRORS, errors.TooManyWatchers),
         ),
     )
     async def stream_events(
