@@ -5,7 +5,7 @@ import contextlib
 from typing import Annotated
 
 from litestar import Controller, Response, delete, get, patch, post
-from litestar.params import HeaderParameter, JSONBody
+from litestar.params import JSONBody
 from msgspec import Raw
 
 from service.api.auth import requires
@@ -15,7 +15,7 @@ from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples
 from service.api.openapi import operations as docs
 from service.api.openapi.operations import Success, operation_docs
-from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken, integer_parameter
+from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken, header, query
 from service.api.problems import RETRY_AFTER
 from service.api.request_bodies import decode
 from service.api.request_checks import JSON
@@ -32,27 +32,17 @@ from service.store.deadlines import new_budget
 
 IfMatch = Annotated[
     str | None,
-    HeaderParameter(
-        name="If-Match",
-        description="Fail with 412 unless the job's ETag is one of these; `*` allows any",
-        schema_extra={"pattern": ETAG_LIST_PATTERN},
+    header(
+        "If-Match", "Fail with 412 unless the job's ETag is one of these; `*` allows any", pattern=ETAG_LIST_PATTERN
     ),
 ]
 IfNoneMatch = Annotated[
-    str | None,
-    HeaderParameter(
-        name="If-None-Match",
-        description="Return 304 if the ETag is one of these",
-        schema_extra={"pattern": ETAG_LIST_PATTERN},
-    ),
+    str | None, header("If-None-Match", "Return 304 if the ETag is one of these", pattern=ETAG_LIST_PATTERN)
 ]
-Wait = Annotated[str | None, integer_parameter("The maximum seconds to wait for a change", constraints.WAIT_SECONDS)]
+Wait = Annotated[str | None, query("The maximum seconds to wait for a change", constraints.WAIT_SECONDS)]
 Prefer = Annotated[
     str | None,
-    HeaderParameter(
-        name="Prefer",
-        description=f"`wait=N` is the same as `wait` (RFC 7240), at most {constraints.WAIT_SECONDS.maximum}",
-    ),
+    header("Prefer", f"`wait=N` is the same as `wait` (RFC 7240), at most {constraints.WAIT_SECONDS.maximum}"),
 ]
 
 

@@ -4,7 +4,7 @@ from typing import Annotated, Final
 
 import structlog
 from litestar import Controller, Response, get, post
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import JSONBody
 from msgspec import structs
 
 from service.api import cursors
@@ -13,7 +13,7 @@ from service.api.etags import etag
 from service.api.openapi import examples
 from service.api.openapi import operations as docs
 from service.api.openapi.operations import Success, operation_docs
-from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, integer_parameter
+from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, query
 from service.api.request_context import address, correlation_id
 from service.api.responses import StructResponse
 from service.api.schemas import BatchGet, CreateJob, JobList, unset_to_none
@@ -26,23 +26,17 @@ from service.store.jobs import OPTIONAL_FIELDS
 
 _OPTIONAL_FIELD: Final = rf"(?:{'|'.join(OPTIONAL_FIELDS)})"
 
-CorrelationFilter = Annotated[
-    str | None,
-    QueryParameter(
-        description=f"Only jobs with this correlation id: {constraints.LABEL.allowed}",
-        schema_extra=constraints.LABEL.json_schema,
-    ),
-]
+CorrelationFilter = Annotated[str | None, query("Only jobs with this correlation id", constraints.LABEL)]
 Limit = Annotated[
     str | None,
-    integer_parameter("The maximum jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
+    query("The maximum jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
 ]
-Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the previous page; send the same filters")]
+Cursor = Annotated[str | None, query("`next_cursor` of the previous page; send the same filters")]
 Include = Annotated[
     str | None,
-    QueryParameter(
-        description=f"Fields to include: one or more of {', '.join(OPTIONAL_FIELDS)}, separated by commas",
-        schema_extra={"pattern": rf"^ *{_OPTIONAL_FIELD} *(?:, *{_OPTIONAL_FIELD} *)*$"},
+    query(
+        f"Fields to include: one or more of {', '.join(OPTIONAL_FIELDS)}, separated by commas",
+        pattern=rf"^ *{_OPTIONAL_FIELD} *(?:, *{_OPTIONAL_FIELD} *)*$",
     ),
 ]
 

@@ -3,12 +3,12 @@
 from typing import Annotated, Final
 
 from litestar import Controller, get, put
-from litestar.openapi.spec import Example
-from litestar.params import JSONBody, PathParameter
+from litestar.params import JSONBody
 
 from service.api.auth import requires
 from service.api.openapi import examples
 from service.api.openapi.operations import BODY_ERRORS, READ_ERRORS, WRITE_ERRORS, Success, operation_docs
+from service.api.params import in_path
 from service.api.schemas import ConfigureQueue, QueueList
 from service.domain import constraints
 from service.domain.api_keys import Scope
@@ -17,14 +17,7 @@ from service.services import HttpRequest, services_of
 
 #: The body of a request that sends none.
 NO_SETTINGS: Final = ConfigureQueue()
-QueueInPath = Annotated[
-    str,
-    PathParameter(
-        description=f"The queue's name: {constraints.QUEUE.allowed}",
-        pattern=constraints.QUEUE.regex,
-        examples=[Example(value="lineups")],
-    ),
-]
+QueueInPath = Annotated[str, in_path("The queue's name", constraints.QUEUE, "lineups")]
 
 
 class QueueController(Controller):
