@@ -21,7 +21,7 @@ from service.api.middleware.origins import cors_config
 from service.api.middleware.stack import add_middleware
 from service.api.openapi.config import openapi_config
 from service.api.openapi.schemas import PLUGINS
-from service.api.problems import ALL_PROBLEM_TYPES
+from service.api.request_bodies import StructDTO
 from service.api.request_checks import reject_unchecked_handlers, validate_request
 from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
@@ -37,8 +37,6 @@ NO_STORE = CacheControlHeader(no_store=True)
 def create_asgi_app(settings: Settings, redis_url: str, metrics: Metrics, shutdown: Shutdown) -> tuple[ASGIApp, State]:
     """Return the application within its middleware, as the server runs it, and the application's state."""
     app = create_app(settings, redis_url, metrics, shutdown)
-    for problem_type in ALL_PROBLEM_TYPES:
-        metrics.init_problem_counter(problem_type.name)
     limiter = ConcurrencyLimiter(
         settings.max_concurrent_requests,
         settings.max_waiting_requests,
@@ -80,7 +78,8 @@ def create_app(
         cache_control=NO_STORE,
         exception_handlers=dashboard.EXCEPTION_HANDLERS,
         request_max_body_size=settings.max_body_bytes,
-        return_dto=None,  # else the `dto` of a handler would also convert its response
+        dto=StructDTO,
+        return_dto=None,  # else `dto` would also convert responses
         cors_config=cors_config(settings.cors_origins),
         openapi_config=openapi_config(api_docs.router(), api_docs.Page()),
         plugins=PLUGINS,

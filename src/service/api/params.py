@@ -1,4 +1,4 @@
-"""Parameters that several controllers take."""
+"""Parameters that several controllers take, and the declaration of further ones."""
 
 from typing import Annotated, Any
 
@@ -9,52 +9,42 @@ from service.api.openapi import examples
 from service.domain import constraints
 from service.domain.states import Status
 
-JobIdInPath = Annotated[
-    str,
-    PathParameter(
-        description=f"The job's id: {constraints.JOB_ID.allowed}",
-        pattern=constraints.JOB_ID.regex,
-        examples=[Example(value=examples.PENDING.job_id)],
-    ),
-]
+
+def query(text: str, allowed: constraints.Constraint | None = None, **schema: Any) -> QueryParameter:
+    """Return the declaration of a query parameter, with keywords of its schema.
+
+    The handler takes a `str` and parses it: Litestar would also accept the integers `5.0`, `1e2`, `-0` and `null`.
+    """
+    return QueryParameter(**_documentation(text, allowed, schema))
+
+
+def header(name: str, text: str, allowed: constraints.Constraint | None = None, **schema: Any) -> HeaderParameter:
+    """Return the declaration of a header, with keywords of its schema."""
+    return HeaderParameter(name=name, **_documentation(text, allowed, schema))
+
+
+def in_path(text: str, allowed: constraints.Pattern, example: str) -> PathParameter:
+    """Return the declaration of a part of the path, which Litestar matches with the pattern."""
+    return PathParameter(
+        description=f"{text}: {allowed.allowed}", pattern=allowed.regex, examples=[Example(value=example)]
+    )
+
+
+def _documentation(text: str, allowed: constraints.Constraint | None, schema: dict[str, Any]) -> dict[str, Any]:
+    if allowed is None:
+        return {"description": text, "schema_extra": schema}
+    kind = {"type": OpenAPIType.INTEGER} if isinstance(allowed, constraints.Range) else {}
+    return {"description": f"{text}: {allowed.allowed}", "schema_extra": kind | allowed.json_schema | schema}
+
+
+JobIdInPath = Annotated[str, in_path("The job's id", constraints.JOB_ID, examples.PENDING.job_id)]
 StatusFilter = Annotated[
     str | None,  # not an enum: Litestar would convert the word "null" to `None`
-    QueryParameter(description=f"Only jobs with this status: {', '.join(Status)}", schema_extra={"enum": list(Status)}),
+    query(f"Only jobs with this status: {', '.join(Status)}", enum=list(Status)),
 ]
-QueueFilter = Annotated[
-    str | None,
-    QueryParameter(
-        description=f"Only jobs of this queue: {constraints.QUEUE.allowed}", schema_extra=constraints.QUEUE.json_schema
-    ),
-]
-SlateFilter = Annotated[
-    str | None,
-    QueryParameter(
-        description=f"Only jobs of this slate: {constraints.LABEL.allowed}", schema_extra=constraints.LABEL.json_schema
-    ),
-]
-LeaseToken = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Lease-Token",
-        description=f"Required to change a leased job: {constraints.LEASE_TOKEN.allowed}",
-        schema_extra=constraints.LEASE_TOKEN.json_schema,
-    ),
-]
+QueueFilter = Annotated[str | None, query("Only jobs of this queue", constraints.QUEUE)]
+SlateFilter = Annotated[str | None, query("Only jobs of this slate", constraints.LABEL)]
+LeaseToken = Annotated[str | None, header("Lease-Token", "Required to change a leased job", constraints.LEASE_TOKEN)]
 IdempotencyKey = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Idempotency-Key",
-        description=f"Makes it safe to repeat the request: {constraints.IDEMPOTENCY_KEY.allowed}",
-        schema_extra=constraints.IDEMPOTENCY_KEY.json_schema,
-    ),
+    str | None, header("Idempotency-Key", "Makes it safe to repeat the request", constraints.IDEMPOTENCY_KEY)
 ]
-
-
-def integer_parameter(text: str, allowed: constraints.Range, **keywords: Any) -> QueryParameter:
-    """Return the declaration of an integer query parameter. The handler takes a `str` and parses it.
-
-    Litestar would also accept `5.0`, `1e2`, `-0` and `null`.
-    """
-    extra = {"type": OpenAPIType.INTEGER, **allowed.json_schema, **keywords}
-    return QueryParameter(description=f"{text}: {allowed.allowed}", schema_extra=extra)

@@ -33,11 +33,11 @@ _PATH: Final = re.compile(r" - at `\$\.?(?P<path>[^`]*)`$")
 
 
 class StructDTO(AbstractDTO[S]):
-    """Decodes a body with msgspec in one pass; Litestar's own DTO (2.25) rejects structs with `Raw` fields."""
+    """Decodes every body with msgspec in one pass; Litestar's own DTO (2.25) rejects structs with `Raw` fields."""
 
     def decode_bytes(self, value: bytes) -> Any:
         """Return the struct in a body. Raises `InvalidValue`."""
-        return decode(self.model_type, value)
+        return decode(self.asgi_connection.route_handler.parsed_fn_signature.parameters["data"].annotation, value)
 
     @classmethod
     def create_for_field_definition(cls, field_definition: FieldDefinition, *_: Any, **__: Any) -> None:
@@ -48,9 +48,8 @@ class StructDTO(AbstractDTO[S]):
         cls, field_definition: FieldDefinition, handler_id: str, schema_creator: Any
     ) -> Reference | Schema:
         """Return the schema of the struct."""
-        schema: Reference | Schema = schema_creator.for_field_definition(
-            FieldDefinition.from_annotation(cls.model_type)
-        )
+        plain = FieldDefinition.from_annotation(field_definition.annotation)
+        schema: Reference | Schema = schema_creator.for_field_definition(plain)
         return schema
 
     @classmethod

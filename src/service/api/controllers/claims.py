@@ -11,10 +11,9 @@ from litestar.params import JSONBody
 from service.api.auth import requires
 from service.api.long_poll import on_disconnect
 from service.api.middleware.concurrency import get_slot
-from service.api.openapi import examples as examples
-from service.api.openapi import operations as docs
+from service.api.openapi import examples
+from service.api.openapi.operations import BODY_ERRORS, DELETE_ERRORS, WRITE_ERRORS, Success, operation_docs
 from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken
-from service.api.request_bodies import StructDTO
 from service.api.responses import HEADERS, StructResponse, job_response
 from service.api.schemas import ClaimJob, HeartbeatJob, ReleaseJob, progress_of, raw_or_none, unset_to_none
 from service.domain import constraints, errors
@@ -40,16 +39,12 @@ class ClaimController(Controller):
         operation_id="claimJob",
         summary="Claim a job",
         **requires(Scope.WORK),
-        status_code=200,
-        dto=StructDTO[ClaimJob],
-        **docs.operation_docs(
+        **operation_docs(
             {
-                200: docs.SuccessResponse("The job and its lease.", examples={"claim": examples.CLAIM}),
-                204: docs.SuccessResponse("No job in these queues is ready."),
+                200: Success("The job and its lease.", {"claim": examples.CLAIM}),
+                204: Success("No job in these queues is ready."),
             },
-            *docs.WRITE_ERRORS,
-            *docs.BODY_ERRORS,
-            *docs.problems(errors.IdempotencyKeyReused, errors.Draining),
+            (*WRITE_ERRORS, *BODY_ERRORS, errors.IdempotencyKeyReused, errors.Draining),
             requests=examples.CLAIM_JOB,
         ),
     )
@@ -87,17 +82,9 @@ class ClaimController(Controller):
         operation_id="heartbeatJob",
         summary="Extend a lease",
         **requires(Scope.WORK),
-        status_code=200,
-        dto=StructDTO[HeartbeatJob],
-        **docs.operation_docs(
-            {
-                200: docs.SuccessResponse(
-                    "When the lease expires, and whether to stop.", examples={"continue": examples.HEARTBEAT}
-                )
-            },
-            *docs.DELETE_ERRORS,
-            *docs.BODY_ERRORS,
-            *docs.problems(errors.JobNotFound, errors.LeaseLost),
+        **operation_docs(
+            {200: Success("When the lease expires, and whether to stop.", {"continue": examples.HEARTBEAT})},
+            (*DELETE_ERRORS, *BODY_ERRORS, errors.JobNotFound, errors.LeaseLost),
             requests=examples.SEND_HEARTBEAT,
             body_required=False,
         ),
@@ -120,17 +107,16 @@ class ClaimController(Controller):
         operation_id="releaseJob",
         summary="Release a job",
         **requires(Scope.WORK),
-        status_code=200,
-        dto=StructDTO[ReleaseJob],
-        **docs.operation_docs(
-            {
-                200: docs.SuccessResponse(
-                    "The job: pending again, failed or cancelled.", HEADERS, {"pending": examples.RELEASED}
-                )
-            },
-            *docs.WRITE_ERRORS,
-            *docs.BODY_ERRORS,
-            *docs.problems(errors.JobNotFound, errors.LeaseLost, errors.NotLeased, errors.IdempotencyKeyReused),
+        **operation_docs(
+            {200: Success("The job: pending again, failed or cancelled.", {"pending": examples.RELEASED}, HEADERS)},
+            (
+                *WRITE_ERRORS,
+                *BODY_ERRORS,
+                errors.JobNotFound,
+                errors.LeaseLost,
+                errors.NotLeased,
+                errors.IdempotencyKeyReused,
+            ),
             requests=examples.RELEASE_JOB,
             body_required=False,
         ),

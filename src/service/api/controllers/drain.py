@@ -6,9 +6,8 @@ from litestar import Controller, delete, get, post
 from litestar.params import JSONBody
 
 from service.api.auth import requires
-from service.api.openapi import examples as examples
-from service.api.openapi.operations import BODY_ERRORS, DELETE_ERRORS, READ_ERRORS, SuccessResponse, operation_docs
-from service.api.request_bodies import StructDTO
+from service.api.openapi import examples
+from service.api.openapi.operations import BODY_ERRORS, DELETE_ERRORS, READ_ERRORS, Success, operation_docs
 from service.api.schemas import StartDrain
 from service.domain import constraints
 from service.domain.api_keys import Scope
@@ -30,12 +29,9 @@ class DrainController(Controller):
         operation_id="startDrain",
         summary="Start a drain",
         **requires(Scope.ADMIN),
-        status_code=200,
-        dto=StructDTO[StartDrain],
         **operation_docs(
-            {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})},
-            *DELETE_ERRORS,
-            *BODY_ERRORS,
+            {200: Success("The status of the drain.", {"draining": examples.DRAIN})},
+            (*DELETE_ERRORS, *BODY_ERRORS),
             requests=examples.START_DRAIN,
             body_required=False,
         ),
@@ -50,9 +46,7 @@ class DrainController(Controller):
         operation_id="getDrain",
         summary="Get the drain's status",
         **requires(Scope.READ),
-        **operation_docs(
-            {200: SuccessResponse("The status of the drain.", examples={"draining": examples.DRAIN})}, *READ_ERRORS
-        ),
+        **operation_docs({200: Success("The status of the drain.", {"draining": examples.DRAIN})}, READ_ERRORS),
     )
     async def get_drain(self, request: HttpRequest) -> DrainStatus:
         """Return whether a drain is on, which jobs still run, and whether it is safe to stop."""
@@ -63,10 +57,7 @@ class DrainController(Controller):
         operation_id="stopDrain",
         summary="Stop the drain",
         **requires(Scope.ADMIN),
-        status_code=200,
-        **operation_docs(
-            {200: SuccessResponse("The status of the drain.", examples={"stopped": examples.NO_DRAIN})}, *DELETE_ERRORS
-        ),
+        **operation_docs({200: Success("The status of the drain.", {"stopped": examples.NO_DRAIN})}, DELETE_ERRORS),
     )
     async def stop_drain(self, request: HttpRequest) -> DrainStatus:
         """Create and claim jobs again."""

@@ -5,14 +5,13 @@ from typing import Annotated, Any, Final
 
 from litestar import Controller, Response, get
 from litestar.datastructures import CacheControlHeader
-from litestar.params import HeaderParameter, QueryParameter
 from litestar.response import Stream
 
 from service.api.auth import requires
 from service.api.middleware.concurrency import get_slot
-from service.api.openapi import examples as examples
-from service.api.openapi.operations import READ_ERRORS, SuccessResponse, operation_docs, problems
-from service.api.params import JobIdInPath, QueueFilter, SlateFilter, StatusFilter
+from service.api.openapi import examples
+from service.api.openapi.operations import READ_ERRORS, Success, operation_docs
+from service.api.params import JobIdInPath, QueueFilter, SlateFilter, StatusFilter, header, query
 from service.api.problems import PROBLEM_TYPES
 from service.api.sse import EVENT_STREAM, event_frames, job_frames, retry_frames
 from service.domain import constraints, errors, validation
@@ -32,21 +31,11 @@ TIMESTAMP_FORMAT: Final = "a date and time with its offset, such as 2026-03-01T1
 
 JobEventId = Annotated[
     str | None,
-    HeaderParameter(
-        name="Last-Event-ID", description="The id of the last event received; an `EventSource` sends it by itself"
-    ),
+    header("Last-Event-ID", "The id of the last event received; an `EventSource` sends it by itself"),
 ]
-Since = Annotated[
-    str | None,
-    QueryParameter(
-        description=f"Start with the events since this time: {TIMESTAMP_FORMAT}", schema_extra={"format": "date-time"}
-    ),
-]
+Since = Annotated[str | None, query(f"Start with the events since this time: {TIMESTAMP_FORMAT}", format="date-time")]
 HistoryEventId = Annotated[
-    str | None,
-    HeaderParameter(
-        name="Last-Event-ID", description="The id of the last event received; the stream continues after it"
-    ),
+    str | None, header("Last-Event-ID", "The id of the last event received; the stream continues after it")
 ]
 
 
@@ -65,13 +54,10 @@ class EventController(Controller):
         media_type=EVENT_STREAM,
         **operation_docs(
             {
-                200: SuccessResponse(
-                    "Events until the job is finished.", examples={"running, then completed": examples.JOB_EVENTS}
-                ),
-                204: SuccessResponse("The client already has the job's final state."),
+                200: Success("Events until the job is finished.", {"running, then completed": examples.JOB_EVENTS}),
+                204: Success("The client already has the job's final state."),
             },
-            *READ_ERRORS,
-            *problems(errors.JobNotFound, errors.TooManyWatchers),
+            (*READ_ERRORS, errors.JobNotFound, errors.TooManyWatchers),
         ),
     )
     async def stream_job_events(
@@ -104,9 +90,8 @@ class EventController(Controller):
         **requires(Scope.READ),
         media_type=EVENT_STREAM,
         **operation_docs(
-            {200: SuccessResponse("Events without end.", examples={"created, then claimed": examples.EVENTS})},
-            *READ_ERRORS,
-            *problems(errors.TooManyWatchers),
+            {200: Success("Events without end.", {"created, then claimed": examples.EVENTS})},
+            (*READ_ERRORS, errors.TooManyWatchers),
         ),
     )
     async def stream_events(

@@ -5,18 +5,19 @@ import contextlib
 from typing import Annotated
 
 from litestar import Controller, Response, delete, get, patch, post
-from litestar.params import HeaderParameter, JSONBody
+from litestar.params import JSONBody
 from msgspec import Raw
 
 from service.api.auth import requires
 from service.api.etags import ETAG_LIST_PATTERN, etag_matches, parse_if_match
 from service.api.long_poll import on_disconnect, parse_prefer_wait
 from service.api.middleware.concurrency import get_slot
-from service.api.openapi import examples as examples
+from service.api.openapi import examples
 from service.api.openapi import operations as docs
-from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken, integer_parameter
+from service.api.openapi.operations import Success, operation_docs
+from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken, header, query
 from service.api.problems import RETRY_AFTER
-from service.api.request_bodies import StructDTO, decode
+from service.api.request_bodies import decode
 from service.api.request_checks import JSON
 from service.api.responses import HEADERS, StructResponse, job_headers, job_response
 from service.api.schemas import CancelJob, UpdateJob, progress_of, raw_or_none, unset_to_none
@@ -31,27 +32,17 @@ from service.store.deadlines import new_budget
 
 IfMatch = Annotated[
     str | None,
-    HeaderParameter(
-        name="If-Match",
-        description="Fail with 412 unless the job's ETag is one of these; `*` allows any",
-        schema_extra={"pattern": ETAG_LIST_PATTERN},
+    header(
+        "If-Match", "Fail with 412 unless the job's ETag is one of these; `*` allows any", pattern=ETAG_LIST_PATTERN
     ),
 ]
 IfNoneMatch = Annotated[
-    str | None,
-    HeaderParameter(
-        name="If-None-Match",
-        description="Return 304 if the ETag is one of these",
-        schema_extra={"pattern": ETAG_LIST_PATTERN},
-    ),
+    str | None, header("If-None-Match", "Return 304 if the ETag is one of these", pattern=ETAG_LIST_PATTERN)
 ]
-Wait = Annotated[str | None, integer_parameter("The maximum seconds to wait for a change", constraints.WAIT_SECONDS)]
+Wait = Annotated[str | None, query("The maximum seconds to wait for a change", constraints.WAIT_SECONDS)]
 Prefer = Annotated[
     str | None,
-    HeaderParameter(
-        name="Prefer",
-        description=f"`wait=N` is the same as `wait` (RFC 7240), at most {constraints.WAIT_SECONDS.maximum}",
-    ),
+    header("Prefer", f"`wait=N` is the same as `wait` (RFC 7240), at most {constraints.WAIT_SECONDS.maximum}"),
 ]
 
 
@@ -66,17 +57,12 @@ class JobController(Controller):
         operation_id="getJob",
         summary="Get a job",
         **requires(Scope.READ),
-        **docs.operation_docs(
+        **operation_docs(
             {
-                200: docs.SuccessResponse(
-                    "The job.",
-                    (*HEADERS, docs.PREFERENCE_APPLIED),
-                    {"pending": examples.PENDING, "running": examples.RUNNING, "completed": examples.COMPLETED},
-                ),
-                304: docs.SuccessResponse("The ETag is one of `If-None-Match`.", (*HEADERS, docs.PREFERENCE_APPLIED)),
+                200: Success("The job.", examples.JOB, (*HEADERS, docs.PREFERENCE_APPLIED)),
+                304: Success("The ETag is one of `If-None-Match`.", headers=(*HEADERS, docs.PREFERENCE_APPLIED)),
             },
-            *docs.READ_ERRORS,
-            *docs.problems(errors.JobNotFound, errors.TooManyWatchers, errors.Draining),
+            (*docs.READ_ERRORS, errors.JobNotFound, errors.TooManyWatchers, errors.Draining),
         ),
     )
     async def get_job(
@@ -109,14 +95,13 @@ class JobController(Controller):
         operation_id="getJobResult",
         summary="Get a job's result",
         **requires(Scope.READ),
-        **docs.operation_docs(
+        **operation_docs(
             {
-                200: docs.SuccessResponse("The result, any JSON.", (docs.ETAG,), {"lineups": examples.RESULT}),
-                204: docs.SuccessResponse("The job completed without a result.", (docs.ETAG,)),
-                304: docs.SuccessResponse("The ETag is one of `If-None-Match`.", (docs.ETAG,)),
+                200: Success("The result, any JSON.", {"lineups": examples.RESULT}, (docs.ETAG,)),
+                204: Success("The job completed without a result.", headers=(docs.ETAG,)),
+                304: Success("The ETag is one of `If-None-Match`.", headers=(docs.ETAG,)),
             },
-            *docs.READ_ERRORS,
-            *docs.problems(errors.JobNotFound, errors.ResultNotReady, errors.JobFailed, errors.JobCancelled),
+            (*docs.READ_ERRORS, errors.JobNotFound, errors.ResultNotReady, errors.JobFailed, errors.JobCancelled),
         ),
     )
     async def get_job_result(
@@ -135,10 +120,8 @@ class JobController(Controller):
         operation_id="getJobHistory",
         summary="Get a job's history",
         **requires(Scope.READ),
-        **docs.operation_docs(
-            {200: docs.SuccessResponse("The history.", examples={"completed": examples.HISTORY})},
-            *docs.READ_ERRORS,
-            *docs.problems(errors.JobNotFound),
+        **operation_docs(
+            {200: Success("The history.", {"completed": examples.HISTORY})}, (*docs.READ_ERRORS, errors.JobNotFound)
         ),
     )
     async def get_job_history(self, request: HttpRequest, job_id: JobIdInPath) -> History:
@@ -153,17 +136,9 @@ class JobController(Controller):
         operation_id="updateJob",
         summary="Update a job",
         **requires(Scope.WRITE, lease_holder=Scope.WORK),
-        dto=StructDTO[UpdateJob],
-        **docs.operation_docs(
-            {
-                200: docs.SuccessResponse(
-                    "The updated job.", HEADERS, {"running": examples.RUNNING, "completed": examples.COMPLETED}
-                )
-            },
-            *docs.WRITE_ERRORS,
-            *docs.BODY_ERRORS,
-            *docs.problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
-            *docs.problems(errors.PreconditionFailed, errors.IdempotencyKeyReused),
+        **operation_docs(
+            {200: Success("The updated job.", examples.UPDATED, HEADERS)},
+            (*docs.CHANGE_ERRORS, *docs.BODY_ERRORS),
             requests=examples.CHANGE,
         ),
     )
@@ -200,17 +175,12 @@ class JobController(Controller):
         operation_id="cancelJob",
         summary="Cancel a job",
         **requires(Scope.WRITE),
-        status_code=200,
-        **docs.operation_docs(
+        **operation_docs(
             {
-                200: docs.SuccessResponse("The cancelled job.", HEADERS, {"cancelled": examples.CANCELLED}),
-                202: docs.SuccessResponse(
-                    "The worker is asked to stop.", HEADERS, {"requested": examples.CANCEL_REQUESTED}
-                ),
+                200: Success("The cancelled job.", {"cancelled": examples.CANCELLED}, HEADERS),
+                202: Success("The worker is asked to stop.", {"requested": examples.CANCEL_REQUESTED}, HEADERS),
             },
-            *docs.WRITE_ERRORS,
-            *docs.problems(errors.JobNotFound, errors.LeaseLost, errors.IllegalTransition),
-            *docs.problems(errors.PreconditionFailed, errors.IdempotencyKeyReused, 413, 415),
+            (*docs.CHANGE_ERRORS, 413, 415),
         ),
     )
     async def cancel_job(
@@ -234,10 +204,9 @@ class JobController(Controller):
         operation_id="deleteJob",
         summary="Delete a job",
         **requires(Scope.WRITE),
-        **docs.operation_docs(
-            {204: docs.SuccessResponse("The job is deleted.")},
-            *docs.DELETE_ERRORS,
-            *docs.problems(errors.JobNotFound, errors.JobNotFinal, errors.PreconditionFailed),
+        **operation_docs(
+            {204: Success("The job is deleted.")},
+            (*docs.DELETE_ERRORS, errors.JobNotFound, errors.JobNotFinal, errors.PreconditionFailed),
         ),
     )
     async def delete_job(

@@ -4,16 +4,16 @@ from typing import Annotated, Final
 
 import structlog
 from litestar import Controller, Response, get, post
-from litestar.params import JSONBody, QueryParameter
+from litestar.params import JSONBody
 from msgspec import structs
 
 from service.api import cursors
 from service.api.auth import requires
 from service.api.etags import etag
-from service.api.openapi import examples as examples
+from service.api.openapi import examples
 from service.api.openapi import operations as docs
-from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, integer_parameter
-from service.api.request_bodies import StructDTO
+from service.api.openapi.operations import Success, operation_docs
+from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, query
 from service.api.request_context import address, correlation_id
 from service.api.responses import StructResponse
 from service.api.schemas import BatchGet, CreateJob, JobList, unset_to_none
@@ -25,23 +25,17 @@ from service.services import HttpRequest, services_of
 
 _OPTIONAL_FIELD: Final = rf"(?:{'|'.join(validation.OPTIONAL_FIELDS)})"
 
-CorrelationFilter = Annotated[
-    str | None,
-    QueryParameter(
-        description=f"Only jobs with this correlation id: {constraints.LABEL.allowed}",
-        schema_extra=constraints.LABEL.json_schema,
-    ),
-]
+CorrelationFilter = Annotated[str | None, query("Only jobs with this correlation id", constraints.LABEL)]
 Limit = Annotated[
     str | None,
-    integer_parameter("The maximum jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
+    query("The maximum jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
 ]
-Cursor = Annotated[str | None, QueryParameter(description="`next_cursor` of the previous page; send the same filters")]
+Cursor = Annotated[str | None, query("`next_cursor` of the previous page; send the same filters")]
 Include = Annotated[
     str | None,
-    QueryParameter(
-        description=f"Fields to include: one or more of {', '.join(validation.OPTIONAL_FIELDS)}, separated by commas",
-        schema_extra={"pattern": rf"^ *{_OPTIONAL_FIELD} *(?:, *{_OPTIONAL_FIELD} *)*$"},
+    query(
+        f"Fields to include: one or more of {', '.join(validation.OPTIONAL_FIELDS)}, separated by commas",
+        pattern=rf"^ *{_OPTIONAL_FIELD} *(?:, *{_OPTIONAL_FIELD} *)*$",
     ),
 ]
 
@@ -57,19 +51,16 @@ class JobsController(Controller):
         operation_id="createJob",
         summary="Create a job",
         **requires(Scope.WRITE),
-        dto=StructDTO[CreateJob],
-        **docs.operation_docs(
+        **operation_docs(
             {
-                201: docs.SuccessResponse(
+                201: Success(
                     "The job, new or created by an equal request before.",
-                    (docs.ETAG, docs.LOCATION, docs.IDEMPOTENCY_REPLAYED),
                     {"pending": examples.PENDING},
+                    (docs.ETAG, docs.LOCATION, docs.IDEMPOTENCY_REPLAYED),
                     ("getJob", "getJobResult", "updateJob", "cancelJob", "deleteJob"),
                 )
             },
-            *docs.WRITE_ERRORS,
-            *docs.BODY_ERRORS,
-            *docs.problems(errors.JobExists, errors.IdempotencyKeyReused, errors.Draining),
+            (*docs.WRITE_ERRORS, *docs.BODY_ERRORS, errors.JobExists, errors.IdempotencyKeyReused, errors.Draining),
             requests=examples.CREATE,
         ),
     )
@@ -93,10 +84,7 @@ class JobsController(Controller):
         operation_id="listJobs",
         summary="List jobs",
         **requires(Scope.READ),
-        **docs.operation_docs(
-            {200: docs.SuccessResponse("A page of jobs.", examples={"page": JobList([examples.LISTED])})},
-            *docs.READ_ERRORS,
-        ),
+        **operation_docs({200: Success("A page of jobs.", {"page": JobList([examples.LISTED])})}, docs.READ_ERRORS),
     )
     async def list_jobs(
         self,
@@ -131,12 +119,9 @@ class JobsController(Controller):
         operation_id="batchGetJobs",
         summary="Get many jobs",
         **requires(Scope.READ),
-        status_code=200,
-        dto=StructDTO[BatchGet],
-        **docs.operation_docs(
-            {200: docs.SuccessResponse("The jobs, and the ids without a job.", examples={"one found": examples.BATCH})},
-            *docs.READ_ERRORS,
-            *docs.BODY_ERRORS,
+        **operation_docs(
+            {200: Success("The jobs, and the ids without a job.", {"one found": examples.BATCH})},
+            (*docs.READ_ERRORS, *docs.BODY_ERRORS),
             requests=examples.BATCH_GET,
         ),
     )
@@ -149,9 +134,7 @@ class JobsController(Controller):
         operation_id="getStats",
         summary="Count jobs",
         **requires(Scope.READ),
-        **docs.operation_docs(
-            {200: docs.SuccessResponse("The counts.", examples={"counts": examples.STATS})}, *docs.READ_ERRORS
-        ),
+        **operation_docs({200: Success("The counts.", {"counts": examples.STATS})}, docs.READ_ERRORS),
     )
     async def get_stats(self, request: HttpRequest) -> Stats:
         """Return the current number of jobs by status and by queue. The counts are exact."""

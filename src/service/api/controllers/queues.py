@@ -3,13 +3,12 @@
 from typing import Annotated, Final
 
 from litestar import Controller, get, put
-from litestar.openapi.spec import Example
-from litestar.params import JSONBody, PathParameter
+from litestar.params import JSONBody
 
 from service.api.auth import requires
-from service.api.openapi import examples as examples
-from service.api.openapi import operations as docs
-from service.api.request_bodies import StructDTO
+from service.api.openapi import examples
+from service.api.openapi.operations import BODY_ERRORS, READ_ERRORS, WRITE_ERRORS, Success, operation_docs
+from service.api.params import in_path
 from service.api.schemas import ConfigureQueue, QueueList
 from service.domain import constraints
 from service.domain.api_keys import Scope
@@ -18,14 +17,7 @@ from service.services import HttpRequest, services_of
 
 #: The body of a request that sends none.
 NO_SETTINGS: Final = ConfigureQueue()
-QueueInPath = Annotated[
-    str,
-    PathParameter(
-        description=f"The queue's name: {constraints.QUEUE.allowed}",
-        pattern=constraints.QUEUE.regex,
-        examples=[Example(value="lineups")],
-    ),
-]
+QueueInPath = Annotated[str, in_path("The queue's name", constraints.QUEUE, "lineups")]
 
 
 class QueueController(Controller):
@@ -39,9 +31,7 @@ class QueueController(Controller):
         operation_id="listQueues",
         summary="List queues",
         **requires(Scope.READ),
-        **docs.operation_docs(
-            {200: docs.SuccessResponse("The queues.", examples={"one": QueueList([examples.QUEUE])})}, *docs.READ_ERRORS
-        ),
+        **operation_docs({200: Success("The queues.", {"one": QueueList([examples.QUEUE])})}, READ_ERRORS),
     )
     async def list_queues(self, request: HttpRequest) -> QueueList:
         """Return the queues that have jobs or settings, sorted by name."""
@@ -52,11 +42,9 @@ class QueueController(Controller):
         operation_id="configureQueue",
         summary="Configure a queue",
         **requires(Scope.ADMIN),
-        dto=StructDTO[ConfigureQueue],
-        **docs.operation_docs(
-            {200: docs.SuccessResponse("The queue.", examples={"limited": examples.QUEUE})},
-            *docs.WRITE_ERRORS,
-            *docs.BODY_ERRORS,
+        **operation_docs(
+            {200: Success("The queue.", {"limited": examples.QUEUE})},
+            (*WRITE_ERRORS, *BODY_ERRORS),
             requests=examples.CONFIGURE_QUEUE,
             body_required=False,
         ),

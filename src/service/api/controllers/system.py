@@ -10,7 +10,7 @@ from litestar import Controller, Response, get
 from service import __version__
 from service.api.auth import PUBLIC, requires
 from service.api.openapi.examples import METRICS
-from service.api.openapi.operations import AUTH_ERRORS, STORE_ERRORS, SuccessResponse, operation_docs, problems
+from service.api.openapi.operations import AUTH_ERRORS, STORE_ERRORS, Success, operation_docs
 from service.api.problems import MEDIA_TYPE, RETRY_AFTER
 from service.api.request_checks import quality_of
 from service.api.schemas import Health
@@ -38,7 +38,7 @@ class SystemController(Controller):
         operation_id="getHealth",
         summary="Check liveness",
         **PUBLIC,
-        **operation_docs({200: SuccessResponse("The process lives.", examples={"alive": Health("ok", __version__)})}),
+        **operation_docs({200: Success("The process lives.", {"alive": Health("ok", __version__)})}),
     )
     async def get_health(self) -> Health:
         """Return 200 while the process is alive, whether or not Redis is available."""
@@ -50,9 +50,8 @@ class SystemController(Controller):
         summary="Check readiness",
         **PUBLIC,
         **operation_docs(
-            {200: SuccessResponse("The service is ready.", examples={"ready": Health("ready", __version__)})},
-            *STORE_ERRORS,
-            *problems(errors.Draining),
+            {200: Success("The service is ready.", {"ready": Health("ready", __version__)})},
+            (*STORE_ERRORS, errors.Draining),
         ),
     )
     async def get_readiness(self, request: HttpRequest) -> Health:
@@ -72,13 +71,13 @@ class SystemController(Controller):
         produces=(TEXT, OPENMETRICS, MEDIA_TYPE),
         **operation_docs(
             {
-                200: SuccessResponse(
+                200: Success(
                     "The metrics in Prometheus' text format, or in OpenMetrics if `Accept` prefers it.",
-                    examples={"jobs": METRICS},
+                    {"jobs": METRICS},
                     extra_media_types=(OPENMETRICS,),
                 )
             },
-            *AUTH_ERRORS,
+            AUTH_ERRORS,
         ),
     )
     async def get_metrics(self, request: HttpRequest) -> Response[bytes]:

@@ -21,18 +21,15 @@ _MAX_MESSAGE_BYTES: Final = 64 * 1024
 _MAX_MEMBERS: Final = 100
 
 
-class DecompressionMiddleware:
-    """ASGI middleware that decompresses request bodies."""
+def decompress_bodies(app: ASGIApp) -> ASGIApp:
+    """Return `app` such that it receives request bodies decompressed; its body limit counts unpacked bytes."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap `app`, whose body limit counts unpacked bytes."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the app with a `receive` that decompresses."""
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP and (codings := _codings(scope)):
             receive = _Body(scope, receive, codings).receive
-        await self._app(scope, receive, send)
+        await app(scope, receive, send)
+
+    return handle
 
 
 class _Body:

@@ -6,17 +6,12 @@ from litestar.enums import ScopeType
 from litestar.types import ASGIApp, HTTPReceiveMessage, Message, Receive, Scope, Send, WebSocketReceiveMessage
 
 
-class HeadMiddleware:
-    """ASGI middleware that passes HEAD on as GET and drops the response body; Litestar routes no HEAD."""
+def answer_head(app: ASGIApp) -> ASGIApp:
+    """Return `app` such that it gets HEAD as GET, and its response ends after the headers; Litestar routes no HEAD."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap `app`."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the app; end the response to HEAD after its headers."""
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != ScopeType.HTTP or scope["method"] != "HEAD":
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
             return
         # A copy: the server and the access log must still see HEAD.
         as_get: Scope = {**scope, "method": "GET"}
@@ -36,7 +31,9 @@ class HeadMiddleware:
             await send({"type": "http.response.body", "body": b"", "more_body": False})
             is_complete = True
 
-        await self._app(as_get, receive_wrapper, send_wrapper)
+        await app(as_get, receive_wrapper, send_wrapper)
+
+    return handle
 
 
 def allow(methods: Iterable[str]) -> str:

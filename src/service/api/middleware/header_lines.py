@@ -32,22 +32,19 @@ _HOST_OPTIONAL: Final = ("0.9", "1.0")
 _ALLOWED_HOST: Final = "one line with a host name or an address, and a port if needed"
 
 
-class HeaderLinesMiddleware:
-    """ASGI middleware that joins the lines of each header, or rejects the request with 400."""
+def join_header_lines(app: ASGIApp) -> ASGIApp:
+    """Return `app` such that it gets the lines of each header joined; an invalid header is answered with a problem."""
 
-    def __init__(self, app: ASGIApp) -> None:
-        """Wrap `app`."""
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Call the app, or send a problem that names the invalid header."""
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == ScopeType.HTTP:
             try:
                 scope["headers"] = _checked(scope)
             except InvalidValue as error:
                 await send_error(scope, send, error)
                 return
-        await self._app(scope, receive, send)
+        await app(scope, receive, send)
+
+    return handle
 
 
 def get_header(scope: HTTPScope, name: bytes) -> str | None:

@@ -69,32 +69,25 @@ def cors_config(origins: Sequence[str]) -> CORSConfig | None:
     return NormalizingCORSConfig(allow_origins=list(origins), expose_headers=EXPOSED_HEADERS) if origins else None
 
 
-class PreflightMiddleware:
-    """ASGI middleware that rejects preflights with a problem; Litestar (2.25) sends plain text.
+def reject_preflights(app: ASGIApp, config: CORSConfig) -> ASGIApp:
+    """Return `app` such that preflights that `config` does not allow get a problem; Litestar (2.25) sends plain text.
 
     Litestar takes every OPTIONS request with an `Origin` for a preflight, so the origin of any other one is removed.
     """
 
-    def __init__(self, app: ASGIApp, config: CORSConfig) -> None:
-        """Wrap `app`, which answers the preflights that `config` allows."""
-        self._app = app
-        self._config = config
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reject a preflight of an origin that is not allowed, else call the app."""
-        if scope["type"] != ScopeType.HTTP or not (origin := self._rejected_origin(scope)):
-            await self._app(scope, receive, send)
+    async def handle(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != ScopeType.HTTP or scope["method"] != "OPTIONS":
+            await app(scope, receive, send)
+            return
+        origin = get_header(scope, b"origin")
+        if not origin or config.is_origin_allowed(origin):
+            await app(scope, receive, send)
         elif get_header(scope, b"access-control-request-method") is None:
             scope["headers"] = [header for header in scope["headers"] if header[0] != b"origin"]
-            await self._app(scope, receive, send)
+            await app(scope, receive, send)
         else:
             problem = f"Web pages from the origin {origin} may not call this service."
             detail = f"{problem} Add the origin to `CORS_ORIGINS` to allow it."
             await send_rejection(scope, send, Rejection(ORIGIN_NOT_ALLOWED, detail))
 
-    def _rejected_origin(self, scope: HTTPScope) -> str | None:
-        """Return the origin of an OPTIONS request if it is not allowed."""
-        if scope["method"] != "OPTIONS":
-            return None
-        origin = get_header(scope, b"origin")
-        return None if not origin or self._config.is_origin_allowed(origin) else origin
+    return handle

@@ -85,6 +85,8 @@ CLAIM: Final = jobs.Claim(LEASED, jobs.Lease("1-mlyqQ9vN2c7XbTdU", "2026-03-01T1
 HEARTBEAT: Final = jobs.HeartbeatResult("2026-03-01T16:30:52.104000Z", False)
 LISTED: Final = replace(RUNNING, input_params=None)
 
+UPDATED: Final[Examples] = {"running": RUNNING, "completed": COMPLETED}
+JOB: Final[Examples] = {"pending": PENDING, **UPDATED}
 CREATE: Final[Examples] = {
     "lineups": {
         "job_id": "sunday",

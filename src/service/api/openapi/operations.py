@@ -38,23 +38,24 @@ PREFERENCE_APPLIED: Final = "Preference-Applied"
 WWW_AUTHENTICATE: Final = "WWW-Authenticate"
 
 
-def problems(*causes: type[errors.JobStateError] | int) -> tuple[ProblemType, ...]:
-    """Return the problem types of domain errors, and of Litestar's errors by HTTP status."""
-    return tuple(HTTP_PROBLEM_TYPES[one] if isinstance(one, int) else PROBLEM_TYPES[one] for one in causes)
+#: A domain error, one of Litestar's errors by its HTTP status, or the type itself.
+Cause = type[errors.JobStateError] | int | ProblemType
+
+
+def problems(*causes: Cause) -> tuple[ProblemType, ...]:
+    """Return the problem types of causes."""
+    tables: Mapping[Any, ProblemType] = {**PROBLEM_TYPES, **HTTP_PROBLEM_TYPES}
+    return tuple(cause if isinstance(cause, ProblemType) else tables[cause] for cause in causes)
 
 
 #: The problems of every operation.
-COMMON_ERRORS: Final = (
-    *problems(errors.InvalidValue, 406),
-    MALFORMED_REQUEST,
-    REQUEST_TIMEOUT,
-    HEADERS_TOO_LARGE,
-    INTERNAL_ERROR,
+COMMON_ERRORS: Final = problems(
+    errors.InvalidValue, 406, MALFORMED_REQUEST, REQUEST_TIMEOUT, HEADERS_TOO_LARGE, INTERNAL_ERROR
 )
 #: The problems of an operation that requires a scope.
 AUTH_ERRORS: Final = problems(errors.Unauthenticated, errors.InsufficientScope)
 #: The problems of an operation under the rate limit and the admission checks.
-LIMIT_ERRORS: Final = (*problems(errors.RateLimited, errors.Overloaded), HOST_NOT_ALLOWED)
+LIMIT_ERRORS: Final = problems(errors.RateLimited, errors.Overloaded, HOST_NOT_ALLOWED)
 #: The problems of an operation that calls Redis, and of those that read, delete or write keys, or have a body.
 STORE_ERRORS: Final = problems(
     errors.StoreUnreachable,
@@ -65,21 +66,30 @@ STORE_ERRORS: Final = problems(
     errors.StoreAccessDenied,
     errors.DataVersionUnsupported,
 )
-READ_ERRORS: Final = (*AUTH_ERRORS, *LIMIT_ERRORS, *STORE_ERRORS, *problems(errors.StoreCorrupt))
+READ_ERRORS: Final = problems(*AUTH_ERRORS, *LIMIT_ERRORS, *STORE_ERRORS, errors.StoreCorrupt)
 DELETE_ERRORS: Final = (*READ_ERRORS, ORIGIN_NOT_ALLOWED)
-WRITE_ERRORS: Final = (*DELETE_ERRORS, *problems(errors.StoreOutOfMemory))
-BODY_ERRORS: Final = (*problems(413, 415), ORIGIN_NOT_ALLOWED)
+WRITE_ERRORS: Final = problems(*DELETE_ERRORS, errors.StoreOutOfMemory)
+#: The problems of a change of one job.
+CHANGE_ERRORS: Final = problems(
+    *WRITE_ERRORS,
+    errors.JobNotFound,
+    errors.LeaseLost,
+    errors.IllegalTransition,
+    errors.PreconditionFailed,
+    errors.IdempotencyKeyReused,
+)
+BODY_ERRORS: Final = problems(413, 415, ORIGIN_NOT_ALLOWED)
 
 
-class SuccessResponse(NamedTuple):
+class Success(NamedTuple):
     """A successful response.
 
     `links` names operations that take the `job_id` of its body. `extra_media_types` are additional to the handler's.
     """
 
     description: str
-    headers: tuple[str, ...] = ()
     examples: Examples = MappingProxyType({})
+    headers: tuple[str, ...] = ()
     links: tuple[str, ...] = ()
     extra_media_types: tuple[str, ...] = ()
 
@@ -89,19 +99,23 @@ class OperationKwargs(TypedDict):
 
     operation_class: type[spec.Operation]
     responses: dict[int, ResponseSpec]
+    status_code: int
 
 
 def operation_docs(
-    successes: Mapping[int, SuccessResponse],
-    *problem_types: ProblemType,
-    requests: Examples | None = None,
+    successes: Mapping[int, Success],
+    causes: Iterable[Cause] = (),
+    *,
+    requests: Examples = MappingProxyType({}),
     body_required: bool = True,
 ) -> OperationKwargs:
-    """Return the arguments of a route handler that document it: successes, problems, examples of `requests`.
+    """Return the arguments of a route handler that document it: successes, problems by cause, examples of `requests`.
 
-    `body_required` is false if the body may be left out, which Litestar does not document by itself.
+    The lowest status of the successes is the handler's own. `body_required` is false if the body may be left out, which
+    Litestar does not document by itself.
     """
-    by_status = _by_status((*COMMON_ERRORS, *problem_types))
+    problem_types = problems(*COMMON_ERRORS, *causes)
+    by_status = _by_status(problem_types)
     limit_headers = rate_limit.HEADERS if PROBLEM_TYPES[errors.RateLimited] in problem_types else ()
 
     @dataclass
@@ -121,13 +135,13 @@ def operation_docs(
             self.parameters = [_parameter(one) for one in self.parameters or ()]
             if isinstance(self.request_body, spec.RequestBody):
                 self.request_body.required = body_required
-                self.request_body.content["application/json"].examples = _examples(requests or {})
+                self.request_body.content["application/json"].examples = _examples(requests)
 
     specs = {
         status: ResponseSpec(Problem, generate_examples=False, description=_description(types), media_type=MEDIA_TYPE)
         for status, types in by_status.items()
     }
-    return OperationKwargs(operation_class=DocumentedOperation, responses=specs)
+    return OperationKwargs(operation_class=DocumentedOperation, responses=specs, status_code=min(successes))
 
 
 def _by_status(problem_types: Iterable[ProblemType]) -> dict[int, list[ProblemType]]:
@@ -136,7 +150,7 @@ def _by_status(problem_types: Iterable[ProblemType]) -> dict[int, list[ProblemTy
 
 
 def _complete_success(
-    response: spec.OpenAPIResponse | None, success: SuccessResponse, limit_headers: tuple[str, ...]
+    response: spec.OpenAPIResponse | None, success: Success, limit_headers: tuple[str, ...]
 ) -> spec.OpenAPIResponse:
     response = response or spec.OpenAPIResponse("")
     response.description = success.description

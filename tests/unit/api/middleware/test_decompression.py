@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from litestar.exceptions import HTTPException
 
-from service.api.middleware.decompression import DecompressionMiddleware
+from service.api.middleware.decompression import decompress_bodies
 from service.domain.errors import InvalidValue
 from tests.unit.api.middleware.asgi import http_scope
 
@@ -45,7 +45,7 @@ class Reader:
 
 async def unpack(parts: Iterable[bytes], *codings: bytes) -> bytes:
     reader = Reader(parts, *codings)
-    await DecompressionMiddleware(reader.read)(reader.scope, reader.receive, None)  # type: ignore[arg-type]
+    await decompress_bodies(reader.read)(reader.scope, reader.receive, None)  # type: ignore[arg-type]
     return b"".join(reader.bodies)
 
 
@@ -124,7 +124,7 @@ async def test_a_large_body_is_unpacked_only_as_far_as_it_is_read() -> None:
         while sum(map(len, reader.bodies)) <= LIMIT:
             reader.bodies.append((await receive())["body"])
 
-    await DecompressionMiddleware(read)(reader.scope, reader.receive, None)  # type: ignore[arg-type]
+    await decompress_bodies(read)(reader.scope, reader.receive, None)  # type: ignore[arg-type]
     assert max(map(len, reader.bodies)) <= 64 * 1024
 
 

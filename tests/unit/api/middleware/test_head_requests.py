@@ -3,7 +3,7 @@ from typing import Any
 
 import pytest
 
-from service.api.middleware.head_requests import HeadMiddleware, allow
+from service.api.middleware.head_requests import allow, answer_head
 from tests.unit.api.middleware.asgi import http_scope
 
 START = {"type": "http.response.start", "status": 201, "headers": [(b"content-length", b"4")]}
@@ -17,7 +17,7 @@ async def run(app: Any, request: Any, receive: Any = None) -> list[Any]:
         sent.append(message)
 
     async with asyncio.timeout(5):
-        await HeadMiddleware(app)(request, receive, send)
+        await answer_head(app)(request, receive, send)
     return sent
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 import service.api
-from service.api.middleware.header_lines import LISTS, SINGLE, HeaderLinesMiddleware, join_lines
+from service.api.middleware.header_lines import LISTS, SINGLE, join_header_lines, join_lines
 from service.domain.errors import InvalidValue
 
 HOST = (b"host", b"localhost")
@@ -31,7 +31,7 @@ async def send_request(*headers: tuple[bytes, bytes], version: str = "1.1") -> t
 
     scope: Any = {"type": "http", "http_version": version, "headers": list(headers), "state": {}}
     receive: Any = None
-    await HeaderLinesMiddleware(app)(scope, receive, send)
+    await join_header_lines(app)(scope, receive, send)
     return app, sent
 
 

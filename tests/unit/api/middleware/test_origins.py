@@ -4,7 +4,7 @@ import pytest
 from litestar.config.cors import CORSConfig
 
 from service.api.middleware.concurrency import ConcurrencyLimiter
-from service.api.middleware.origins import NormalizingCORSConfig, PreflightMiddleware
+from service.api.middleware.origins import NormalizingCORSConfig, reject_preflights
 from tests.unit.api.middleware.asgi import App, admission, http_scope, post_scope, request
 
 FRIEND = ("https://friend.example",)
@@ -77,7 +77,7 @@ async def test_a_page_of_an_allowed_origin_can_read_a_rejection() -> None:
 @pytest.mark.parametrize("origin", ["https://b.example", "null"])
 async def test_a_rejected_preflight_is_a_problem(origin: str, path: str) -> None:
     app = App()
-    status, headers, body = await request(PreflightMiddleware(app, CORS), options(origin, PREFLIGHT, path=path))
+    status, headers, body = await request(reject_preflights(app, CORS), options(origin, PREFLIGHT, path=path))
     assert (status, headers["content-type"], app.requests) == (403, "application/problem+json", 0)
     assert body["type"].endswith("origin-not-allowed")
     assert origin in body["detail"]
@@ -87,11 +87,11 @@ async def test_a_rejected_preflight_is_a_problem(origin: str, path: str) -> None
 async def test_allowed_preflights_and_other_requests_are_passed_on() -> None:
     for scope in (options("https://a.example", PREFLIGHT), options(None), options("", PREFLIGHT), http_scope()):
         headers = list(scope["headers"])
-        assert (await request(PreflightMiddleware(App(), CORS), scope))[0] == 200
+        assert (await request(reject_preflights(App(), CORS), scope))[0] == 200
         assert scope["headers"] == headers
 
 
 async def test_an_options_request_that_is_no_preflight_loses_its_origin() -> None:
     scope = options("https://b.example", (b"host", b"localhost"))
-    assert (await request(PreflightMiddleware(App(), CORS), scope))[0] == 200
+    assert (await request(reject_preflights(App(), CORS), scope))[0] == 200
     assert scope["headers"] == [(b"host", b"localhost")]
