@@ -12,7 +12,7 @@ from jobstate._http import client_options
 from jobstate.config import configure
 from jobstate.worker.claims import ClaimLoop
 from jobstate.worker.client import WorkerClient
-from jobstate.worker.executors import STOP_SIGNALS, Function, runner_for
+from jobstate.worker.executors import STOP_SIGNALS, Function, check_not_importing, runner_for
 from jobstate.worker.shutdown import DaemonThreadPool, cancel_all
 
 
@@ -76,7 +76,8 @@ class Worker:
         """Run jobs until SIGTERM or Ctrl-C; a second signal releases the running jobs at once.
 
         Call it in the main thread. It does not wait for threads or tasks that a function leaves running. Raises
-        `RequestRejected` if the service rejects the claims for good.
+        `RequestRejected` if the service rejects the claims for good, and `RuntimeError` in a process of
+        `multiprocessing` that imports the main module.
         """
         loop = asyncio.new_event_loop()
         loop.set_default_executor(DaemonThreadPool())
@@ -108,6 +109,7 @@ class Worker:
             self._claim_loop.stop()
 
     async def _serve(self, wait_seconds: int, *, until_idle: bool, max_jobs: int | None) -> int:
+        check_not_importing()
         async with httpx.AsyncClient(**self._connection) as http:
             client = WorkerClient(http, self._queues, self._name, self._lease_seconds)
             loop = ClaimLoop(client, self._runner, self._concurrency, wait_seconds)

@@ -3,9 +3,14 @@
 import asyncio
 import json
 import logging
+import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +21,7 @@ from jobstate.errors import ContentTooLarge
 from jobstate.worker.client import LEASE_LOST, ClaimRequest, WorkerClient
 from jobstate.worker.outcomes import JobUpdate, failure_update, success_update
 from jobstate.worker.shutdown import MAX_THREADS, DaemonThreadPool
+from tests.helpers.paths import ROOT
 from tests.helpers.records import LEASE, claim, record, record_fields
 
 CLAIM = claim(correlation_id="request-7")
@@ -385,6 +391,47 @@ def test_invalid_arguments_are_rejected(build: Callable[[], Worker], why: str) -
     with pytest.raises(ValueError, match=why) as error:
         build()
     assert "s3cr" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [Worker.run, Worker.run_until_idle, lambda worker: asyncio.run(worker.serve())],
+    ids=["run", "run_until_idle", "serve"],
+)
+def test_a_worker_does_not_start_while_a_child_process_imports_the_main_module(
+    fake: FakeService, monkeypatch: pytest.MonkeyPatch, start: Callable[[Worker], object]
+) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    fake.replies = [problem("unauthenticated", 401)]
+    worker = Worker("http://service", ["a"], coroutine, transport=httpx.MockTransport(fake))
+    with pytest.raises(RuntimeError, match='under `if __name__ == "__main__":`'):
+        start(worker)
+    assert not fake.requests
+
+
+UNGUARDED = """
+import asyncio, threading
+from jobstate.worker import executors
+from jobstate.worker.context import JobContext
+from tests.helpers.records import record
+
+def double(context):
+    return context.input_params * 2
+
+executors.check_not_importing()
+run = executors.runner_for(double, "process").run
+print(asyncio.run(run(JobContext(record(input_params="x" * 500_000)), threading.Event())).body.decode())
+"""
+
+
+def test_the_hint_at_the_guard_does_not_depend_on_the_size_of_the_input(tmp_path: Path) -> None:
+    (tmp_path / "unguarded.py").write_text(UNGUARDED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "unguarded.py")]
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60).stdout
+    message = json.loads(output)["error_message"]
+    assert message["type"] == "ProcessDied"
+    assert 'under `if __name__ == "__main__":`' in message["message"]
 
 
 def test_a_context_has_the_fields_of_its_job() -> None:
