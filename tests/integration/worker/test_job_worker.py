@@ -278,9 +278,13 @@ def test_a_job_of_an_unguarded_worker_fails_with_the_reason_and_no_second_worker
     with (tmp_path / "log").open("wb") as log:
         process = subprocess.Popen([sys.executable, "unguarded.py", str(api.base_url)], stderr=log, cwd=tmp_path)
     with contextlib.closing(Guard(process, signal.SIGKILL)):
-        failed = in_status(api, "failed")
-        process.terminate()
-        assert process.wait(TIMEOUT) == 0
+        try:
+            failed = in_status(api, "failed")
+            process.terminate()
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
+            process.wait()
     assert failed["attempt"] == 1
     assert failed["error_message"]["type"] == "ProcessDied"
     assert 'under `if __name__ == "__main__":`' in failed["error_message"]["message"]
