@@ -16,12 +16,12 @@ from jobstate._sse import Event
 from jobstate.cli.commands.top import fetch_snapshot
 from jobstate.cli.follow import Change, View, change_of
 from jobstate.cli.output import escape_control_chars, escape_json_control_chars
-from jobstate.cli.render.dashboard import Snapshot, render
+from jobstate.cli.render.dashboard import Snapshot, render, unavailable_text
 from jobstate.cli.render.fitting import Time
 from jobstate.cli.render.json import JsonLines
 from jobstate.cli.render.progress import progress_bar
 from jobstate.cli.render.tables import TableListing
-from jobstate.cli.render.text import Lines
+from jobstate.cli.render.text import Lines, disconnected_text
 from tests.helpers.mock_transport import ScriptedTransport, json_response
 from tests.helpers.records import record_fields as job
 
@@ -175,6 +175,13 @@ def test_json_lines_are_the_events_and_finally_the_record(capsys: pytest.Capture
         b'{"event":"ended","data":' + last.json + b"}",
     ]
     assert output.err == "It was cut; retrying in 2.0 s.\n"
+
+
+def test_the_message_about_an_outage_capitalizes_a_word_but_no_url() -> None:
+    refused = "http://127.0.0.1:8000 cannot be reached (refused)"
+    assert disconnected_text(refused, 1) == f"{refused}; retrying in 1.0 s."
+    assert unavailable_text(refused) == f"{refused}; retrying."
+    assert unavailable_text("redis is away") == "Redis is away; retrying."
 
 
 @pytest.mark.parametrize("text", ["plain ☃ 👩‍🚀 语", "", "tab-free"])

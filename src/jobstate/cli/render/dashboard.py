@@ -13,7 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobstate.cli.output import STYLES, escape_control_chars, format_progress
+from jobstate.cli.output import STYLES, capitalized, escape_control_chars, format_progress
 from jobstate.cli.render.fitting import FittedTable
 from jobstate.cli.render.terminal import status_text
 from jobstate.models import DrainStatus, Job, Queue, Stats
@@ -173,4 +173,4 @@ class Screen:
 
 def unavailable_text(reason: str) -> str:
     """Return the message about an outage."""
-    return f"{reason[:1].upper()}{reason[1:]}; retrying."
+    return f"{capitalized(reason)}; retrying."
