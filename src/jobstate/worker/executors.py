@@ -61,7 +61,9 @@ def is_async(function: Function) -> bool:
 
 
 def runner_for(function: Function, executor: Literal["thread", "process"]) -> Runner:
-    """Return a runner for `function`. Raises `ValueError` if `function` cannot run in a process."""
+    """Return a runner for `function`. Raises `ValueError` if the executor is unknown or cannot run `function`."""
+    if executor not in {"thread", "process"}:
+        raise ValueError(f'`executor` must be "thread" or "process", not {executor!r}')
     if is_async(function):
         if executor == "process":
             raise ValueError('an async function runs in the event loop: remove `executor="process"`')

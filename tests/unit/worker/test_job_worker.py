@@ -252,6 +252,19 @@ async def test_a_waiting_claim_that_gets_503_or_429_is_retried(
     assert waits == [waited]
 
 
+@pytest.mark.parametrize(("wait_seconds", "later"), [(20, 1), (0, 0)])
+async def test_a_claim_waits_a_second_at_most_after_a_failure_so_that_a_recovery_is_noticed_early(
+    fake: FakeService, service: WorkerClient, waits: list[float], wait_seconds: int, later: int
+) -> None:
+    fake.replies = [httpx.ConnectError("refused"), unavailable(), httpx.Response(204), httpx.Response(204)]
+    claim_request = ClaimRequest(["default"], "ann", 30)
+    assert await service.claim(claim_request, wait_seconds) is None
+    assert set(fake.keys) == {claim_request.key}
+    assert await service.claim(ASKING, wait_seconds) is None
+    sent = [json.loads(request.content)["wait_seconds"] for request in fake.requests]
+    assert sent == [wait_seconds, later, later, wait_seconds]
+
+
 @pytest.mark.parametrize(("lease_seconds", "seconds"), [(5, 5 / 3), (30, 10), (3600, 10)])
 async def test_a_heartbeat_times_out_after_a_third_of_the_lease(
     fake: FakeService, http: httpx.AsyncClient, lease_seconds: int, seconds: float
@@ -375,11 +388,21 @@ def nested(levels: int) -> list[Any]:
 async def coroutine(context: JobContext) -> None: ...
 
 
+FORK: Any = "fork"
+
+
 @pytest.mark.parametrize(
     ("build", "why"),
     [
         (lambda: Worker("http://service", "lineups", coroutine), "list of names"),
         (lambda: Worker("http://service", ["a"], coroutine, concurrency=0), "at least 1"),
+        (lambda: Worker("http://service", [], coroutine), "number of `queues` must be from 1 to 100, not 0"),
+        (lambda: Worker("http://service", ["a"] * 101, coroutine), "number of `queues` must be from 1 to 100"),
+        (lambda: Worker("http://service", ["a"], coroutine, lease_seconds=4), "`lease_seconds` must be from 5 to 3600"),
+        (lambda: Worker("http://service", ["a"], coroutine, lease_seconds=3601), "`lease_seconds` must be from"),
+        (lambda: Worker("http://service", ["a"], coroutine, wait_seconds=31), "`wait_seconds` must be from 0 to 30"),
+        (lambda: Worker("http://service", ["a"], coroutine, wait_seconds=-1), "`wait_seconds` must be from 0 to 30"),
+        (lambda: Worker("http://service", ["a"], repr, executor=FORK), '`executor` must be "thread" or "process", not'),
         (lambda: Worker("http://service", ["a"], coroutine, executor="process"), "event loop"),
         (lambda: Worker("http://service", ["a"], lambda context: None, executor="process"), "import it by name"),
         (lambda: Worker("http://service", ["a"], coroutine, api_key="s3cret\nX: y"), "visible ASCII"),
