@@ -10,8 +10,6 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
 from service.api.etags import etag
-from service.api.openapi.operations import ETAG
-from service.api.openapi.operations import RETRY_AFTER as RETRY_HEADER
 from service.api.problems import RETRY_AFTER
 from service.api.request_checks import JSON
 from service.domain.jobs import Job
@@ -19,7 +17,7 @@ from service.domain.jobs import Job
 S = TypeVar("S", bound=Struct)
 
 #: The headers of a response with a job, for the API document.
-HEADERS: Final = (ETAG, RETRY_HEADER)
+HEADERS: Final = ("ETag", "Retry-After")
 #: Job data must not be cached, as in `app.NO_STORE`.
 NO_STORE: Final = ((b"cache-control", b"no-store"),)
 _JSON_CONTENT_TYPE: Final = (b"content-type", JSON.encode())
