@@ -1,6 +1,5 @@
 """Responses with jobs: JSON, `ETag` and `Retry-After`."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -36,16 +35,11 @@ class StructResponse(Response[S]):
         return partial(self._send, self.status_code or status_code or 200)
 
     async def _send(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_struct(send, self.content, status, self.headers)
-
-
-async def send_struct(send: Send, content: Struct, status: int, headers: Mapping[str, str]) -> None:
-    """Send a struct as JSON with these headers."""
-    body = _json.encode(content)
-    own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    raw = [_JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(body)), *NO_STORE, *own]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+        body = _json.encode(self.content)
+        own = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
+        raw = [_JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(body)), *NO_STORE, *own]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def job_headers(job: Job) -> dict[str, str]:
