@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Awaitable
-from typing import Final
 
 import structlog
 from litestar import Controller, Response, post
@@ -22,10 +21,6 @@ from service.domain.jobs import Claim, HeartbeatResult, Job
 from service.services import HttpRequest, services_of
 from service.store.events.claim_waiter import PendingClaim
 from service.store.leases import LeaseManager
-
-#: The bodies of requests that send none.
-NO_PROGRESS: Final = HeartbeatJob()
-NO_ERROR: Final = ReleaseJob()
 
 
 class ClaimController(Controller):
@@ -93,7 +88,7 @@ class ClaimController(Controller):
         self,
         request: HttpRequest,
         job_id: JobIdInPath,
-        data: JSONBody[HeartbeatJob] = NO_PROGRESS,
+        data: JSONBody[HeartbeatJob] = HeartbeatJob(),
         lease_token: LeaseToken = None,
     ) -> Response[HeartbeatResult]:
         """Extend the lease and report progress. The worker should stop if `cancel_requested` is true."""
@@ -125,7 +120,7 @@ class ClaimController(Controller):
         self,
         request: HttpRequest,
         job_id: JobIdInPath,
-        data: JSONBody[ReleaseJob] = NO_ERROR,
+        data: JSONBody[ReleaseJob] = ReleaseJob(),
         idempotency_key: IdempotencyKey = None,
         lease_token: LeaseToken = None,
     ) -> Response[Job]:

@@ -28,16 +28,6 @@ from service.api.problems import (
 from service.api.request_context import CORRELATION_HEADER
 from service.domain import errors
 
-ETAG: Final = "ETag"
-LOCATION: Final = "Location"
-IDEMPOTENCY_REPLAYED: Final = "Idempotency-Replayed"
-RETRY_AFTER: Final = "Retry-After"
-ACCEPT: Final = "Accept"
-ACCEPT_ENCODING: Final = "Accept-Encoding"
-PREFERENCE_APPLIED: Final = "Preference-Applied"
-WWW_AUTHENTICATE: Final = "WWW-Authenticate"
-
-
 #: A domain error, one of Litestar's errors by its HTTP status, or the type itself.
 Cause = type[errors.JobStateError] | int | ProblemType
 
@@ -169,10 +159,10 @@ def _complete_problem(
     response: spec.OpenAPIResponse, problem_types: list[ProblemType], limit_headers: tuple[str, ...]
 ) -> None:
     if any(one in RETRYABLE for one in problem_types):
-        response.headers = _headers(RETRY_AFTER, *limit_headers)
+        response.headers = _headers("Retry-After", *limit_headers)
     else:
-        supported = (ACCEPT, ACCEPT_ENCODING) if HTTP_PROBLEM_TYPES[415] in problem_types else ()
-        challenge = (WWW_AUTHENTICATE,) if any(one in AUTH_ERRORS for one in problem_types) else ()
+        supported = ("Accept", "Accept-Encoding") if HTTP_PROBLEM_TYPES[415] in problem_types else ()
+        challenge = ("WWW-Authenticate",) if any(one in AUTH_ERRORS for one in problem_types) else ()
         response.headers = _headers(*supported, *challenge, *limit_headers)
     content: spec.OpenAPIMediaType = (response.content or {})[MEDIA_TYPE]
     content.examples = {one.name: _component_ref("examples", one.name) for one in problem_types}
