@@ -52,6 +52,8 @@ class Metrics:
         self._requests_in_progress = Gauge(
             "jobstate_http_requests_in_progress", "Requests in progress that do not wait", **live
         )
+        #: Counts a request that starts.
+        self.request_started = self._requests_in_progress.inc
         waiting = Gauge(
             "jobstate_http_requests_waiting", "Waiting requests: long polls, event streams and claims", **live
         )
@@ -69,6 +71,8 @@ class Metrics:
             **own,
         )
         self._calls_in_progress = Gauge("jobstate_redis_commands_in_progress", "Redis calls in progress", **live)
+        #: Counts a Redis call that starts.
+        self.on_call_start = self._calls_in_progress.inc
         # The lookup of a child by its labels is the main cost. There are few children.
         self._requests, self._problems = cache(requests.labels), cache(problems.labels)
         self._changes, self._calls = cache(changes.labels), cache(calls.labels)
@@ -78,10 +82,6 @@ class Metrics:
             MultiProcessCollector(self._registry, directory)  # type: ignore[no-untyped-call]
         else:
             ProcessCollector(registry=self._registry)
-
-    def request_started(self) -> None:
-        """Count a request that starts."""
-        self._requests_in_progress.inc()
 
     def request_finished(self, method: str, route: str, status: int, seconds: float, problem: str | None) -> None:
         """Count a request that ends; `problem` is the name of its problem type, if it was answered with one."""
@@ -97,10 +97,6 @@ class Metrics:
     def count_problem(self, problem: str) -> None:
         """Count a problem of this type."""
         self._problems(problem).inc()
-
-    def on_call_start(self) -> None:
-        """Count a Redis call that starts."""
-        self._calls_in_progress.inc()
 
     def on_call_end(self, call: str, outcome: str, seconds: float) -> None:
         """Count a Redis call that ends."""

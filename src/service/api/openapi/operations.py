@@ -48,14 +48,10 @@ STORE_ERRORS: Final = tuple(
 READ_ERRORS: Final = problems(*AUTH_ERRORS, *LIMIT_ERRORS, *STORE_ERRORS, errors.StoreCorrupt)
 DELETE_ERRORS: Final = (*READ_ERRORS, kinds.ORIGIN_NOT_ALLOWED)
 WRITE_ERRORS: Final = problems(*DELETE_ERRORS, errors.StoreOutOfMemory)
-#: The problems of a change of one job.
+#: The problems of an operation with a `Lease-Token`, and of a change of one job.
+LEASE_ERRORS: Final = problems(errors.JobNotFound, errors.LeaseLost)
 CHANGE_ERRORS: Final = problems(
-    *WRITE_ERRORS,
-    errors.JobNotFound,
-    errors.LeaseLost,
-    errors.IllegalTransition,
-    errors.PreconditionFailed,
-    errors.IdempotencyKeyReused,
+    *WRITE_ERRORS, *LEASE_ERRORS, errors.IllegalTransition, errors.PreconditionFailed, errors.IdempotencyKeyReused
 )
 BODY_ERRORS: Final = problems(413, 415, kinds.ORIGIN_NOT_ALLOWED)
 
