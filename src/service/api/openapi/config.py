@@ -113,9 +113,8 @@ def _examples() -> dict[str, spec.Example | spec.Reference]:
     """Return an example of every problem that an operation may return."""
     raised = {PROBLEM_TYPES[type(error)]: error for error in ERRORS}
     without_operation = docs.problems(404, 405)
-    return {
-        one.name: _problem_example(one, raised.get(one)) for one in ALL_PROBLEM_TYPES if one not in without_operation
-    }
+    listed = (one for one in ALL_PROBLEM_TYPES if one not in without_operation)
+    return {one.name: _problem_example(one, raised.get(one)) for one in listed}
 
 
 def _problem_example(problem_type: ProblemType, error: JobStateError | None) -> spec.Example:
