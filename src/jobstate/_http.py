@@ -98,6 +98,13 @@ def mapped_errors(http: httpx.Client | httpx.AsyncClient) -> Generator[None]:
         raise ConnectionFailed(f"{_url(http)} cannot be reached ({_text(error)})") from error
 
 
+def close_late(http: httpx.Client, response: httpx.Response) -> None:
+    """Close the connection of a response if the client was closed meanwhile: it may be in the pool no more."""
+    stream = response.extensions.get("network_stream")
+    if http.is_closed and stream is not None:
+        stream.close()
+
+
 def shut_down(response: httpx.Response | None) -> None:
     """End a response that another thread is reading: its next read fails at once."""
     stream = None if response is None else response.extensions.get("network_stream")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import httpx
 
 from jobstate._flow import Emit, Flow, FlowRun, Open, Read, Send, Sleep, Step, Wait
-from jobstate._http import build, mapped_errors, response_of, shut_down
+from jobstate._http import build, close_late, mapped_errors, response_of, shut_down
 from jobstate._requests import STREAM_TIMEOUT, Request
 from jobstate._responses import Response
 from jobstate.errors import ServiceUnavailable
@@ -73,7 +73,9 @@ class SyncRunner:
         match step:
             case Send(request, timeout):
                 with mapped_errors(self._http):
-                    return response_of(self._http.send(build(self._http, request, timeout)))
+                    response = self._http.send(build(self._http, request, timeout))
+                    close_late(self._http, response)
+                    return response_of(response)
             case Open(request):
                 return self._open(request)
             case Read():

@@ -75,3 +75,20 @@ def test_an_async_wait_whose_client_is_closed_ends_without_a_retry(caplog: pytes
     with caplog.at_level(logging.DEBUG, "jobstate"):
         asyncio.run(run())
     assert not [record for record in caplog.records if record.name == "jobstate"]
+
+
+def test_a_connection_that_was_opened_while_the_client_was_closed_is_closed() -> None:
+    class Stream:
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    def close(request: httpx.Request) -> httpx.Response:
+        jobs.close()
+        return httpx.Response(200, content=STATS, extensions={"network_stream": stream})
+
+    stream = Stream()
+    jobs = Jobs("http://service", api_key="", transport=httpx.MockTransport(close))
+    jobs.stats()
+    assert stream.is_closed
