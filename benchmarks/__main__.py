@@ -1,6 +1,6 @@
 """Run all benchmarks and write docs/benchmarks.md, or run and print only some parts.
 
-`python -m benchmarks [--rounds N] [PART …]`
+`python -m benchmarks [--rounds N] [--write] [PART …]`
 """
 
 import argparse
@@ -20,10 +20,11 @@ PARTS: Final[dict[str, tuple[str, Measurement]]] = {
 
 
 def main() -> None:
-    """Measure and print; without PART arguments also write the document."""
+    """Measure and print. Without PART arguments, or with `--write`, also write the document."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="PART", help="default: all")
     parser.add_argument("--rounds", type=int, default=5, help="samples for each median")
+    parser.add_argument("--write", action="store_true", help="replace the sections of the parts in the document")
     args = parser.parse_args()
     if unknown := set(args.parts) - set(PARTS):
         parser.error(f"unknown part {', '.join(unknown)}; choose from {', '.join(PARTS)}")
@@ -36,6 +37,8 @@ def main() -> None:
         report.section("Targets")
         report.add(targets.table(report.tables))
         report.write()
+    elif args.write:
+        report.write_sections()
 
 
 if __name__ == "__main__":

@@ -43,12 +43,15 @@ class Report:
     """The sections, tables and charts of a run."""
 
     def __init__(self) -> None:
-        self.text = _describe_machine()
+        self.machine = _describe_machine()
         self.tables: list[Table] = []
-        print(self.text)
+        #: The text of each section, by its title.
+        self.sections: dict[str, str] = {}
+        print(self.machine)
 
     def section(self, title: str) -> None:
         """Begin a section."""
+        self._title = title
         self._append(f"## {title}\n")
 
     def add(self, table: Table) -> None:
@@ -62,7 +65,7 @@ class Report:
 
     def _append(self, text: str) -> None:
         print(text, flush=True)
-        self.text += f"\n{text}"
+        self.sections[self._title] = self.sections.get(self._title, "") + f"\n{text}"
 
     def bar_chart(self, name: str, title: str, groups: dict[str, dict[str, float]]) -> None:
         """Add a bar chart: a group of bars for each key of `groups`, a bar for each member."""
@@ -98,10 +101,24 @@ class Report:
         self._append(f"![{title}](images/{name}.svg)\n")
 
     def write(self) -> None:
-        """Replace the text between the markers in the document."""
+        """Replace what stands between the markers in the document."""
+        self._write(self.machine, self.sections)
+
+    def write_sections(self) -> None:
+        """Replace the measured sections in the document, each with its machine, and keep the others."""
+        _, _, rest = DOCUMENT.read_text().partition(_BEGIN)
+        machine, *others = rest.partition(_END)[0].split("\n## ")
+        kept = {one.partition("\n")[0]: f"\n## {one.rstrip()}\n" for one in others}
+        new = {
+            title: text.replace(f"## {title}\n", f"## {title}\n\n{self.machine}", 1)
+            for title, text in self.sections.items()
+        }
+        self._write(f"{machine.strip()}\n", kept | new)
+
+    def _write(self, machine: str, sections: dict[str, str]) -> None:
         before, _, rest = DOCUMENT.read_text().partition(_BEGIN)
-        _, _, after = rest.partition(_END)
-        DOCUMENT.write_text(f"{before}{_BEGIN}\n\n{self.text}\n{_END}{after}")
+        after = rest.partition(_END)[2]
+        DOCUMENT.write_text(f"{before}{_BEGIN}\n\n{machine}{''.join(sections.values())}\n{_END}{after}")
 
 
 def _describe_machine() -> str:

@@ -22,17 +22,24 @@ R_co = TypeVar("R_co", covariant=True)
 class BaseHandle(Generic[R_co]):
     """A job, as the client last saw it. `wait`, `refresh`, `cancel` and `changes` bring news."""
 
-    #: The job's record as the client last saw it. It is replaced, and never changes itself.
-    record: Job
+    #: The job's id.
+    id: str
 
-    def __init__(self, record: Job, result_type: Any = None) -> None:
-        self.record = record
+    def __init__(self, job: Job | str, result_type: Any = None) -> None:
+        """Create the handle of the job with this record, or with this id."""
+        self._record = None if isinstance(job, str) else job
+        self.id = job if isinstance(job, str) else job.job_id
         self._result_type = result_type
 
     @property
-    def id(self) -> str:
-        """The job's id."""
-        return self.record.job_id
+    def record(self) -> Job:
+        """The job's record as the client last saw it. It is replaced, and never changes itself.
+
+        Raises `JobstateError` if the client has not seen the job yet: a handle of `handle` starts without a record.
+        """
+        if self._record is None:
+            raise JobstateError(f"the client has not seen job {self.id} yet: call `refresh`, `wait` or `changes` first")
+        return self._record
 
     @property
     def status(self) -> str:
@@ -50,22 +57,22 @@ class BaseHandle(Generic[R_co]):
         return self.record.is_final
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.id}: {self.status}>"
+        return f"<{type(self).__name__} {self.id}: {self._record.status if self._record else 'not seen yet'}>"
 
     def _about(self, request: Request[T]) -> Request[T]:
         """Return a request with the correlation id and the trace context of the job."""
-        return request.with_headers(trace_headers(self.record))
+        return request.with_headers(trace_headers(self._record))
 
     def _see(self, tagged: Tagged) -> Job:
         """Keep the record of a response, and return it."""
-        self.record = tagged.job
-        return self.record
+        self._record = tagged.job
+        return tagged.job
 
     def _settle(self, outcome: Outcome) -> R_co:
         """Return the result of a job that has ended. Raises `JobUnsuccessful`, `JobExpired` or `InvalidResult`."""
         if isinstance(outcome, JobExpired):
             raise outcome
-        self.record = outcome
+        self._record = outcome
         if outcome.status != "completed":
             raise error_for_outcome(outcome)
         if self._result_type is None:
@@ -94,7 +101,7 @@ def call_once(request: Request[T], policy: RetryPolicy, timeout: float | None) -
 
 def wait_flow(handle: BaseHandle[R_co], waits: Waits, timeout: float | None) -> Flow[R_co]:
     """Return the result of one job."""
-    return handle._settle((yield from waits.wait(handle.record, timeout)))
+    return handle._settle((yield from waits.wait(handle.id, handle._record, timeout)))
 
 
 def wait_all_flow(

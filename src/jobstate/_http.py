@@ -42,12 +42,17 @@ class SharedClient(httpx.Client):
         self._users = 0
         self._is_closing = False
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether `close` was called."""
+        return self._is_closing
+
     @contextlib.contextmanager
     def in_use(self) -> Generator[None]:
         """Keep the connections open inside the `with` block. Raises `JobstateError` if the client is closed."""
         with self._lock:
             if self._is_closing:
-                raise JobstateError("the client is closed")
+                raise JobstateError(_CLOSED)
             self._users += 1
         try:
             yield

@@ -89,14 +89,18 @@ class JobFilter(TypedDict, total=False):
 
 
 def job_path(job_id: str) -> str:
-    """Return the path of a job. Raises `ValueError` for an id that would name another path."""
+    """Return the path of a job. Raises `TypeError` or `ValueError` for what is not an id."""
+    if not isinstance(job_id, str):
+        raise TypeError(f"`id` must be a string, not {type(job_id).__name__}")
     if job_id in {"", ".", ".."}:
-        raise ValueError(f"{job_id!r} is not a job id")
+        raise ValueError(f"`id` {job_id!r} is not a job id")
     return f"/v1/jobs/{quote(job_id, safe='')}"
 
 
-def trace_headers(job: models.Job) -> dict[str, str]:
-    """Return the correlation id and the trace context of a job as headers, for the requests about it."""
+def trace_headers(job: models.Job | None) -> dict[str, str]:
+    """Return the correlation id and the trace context of a job, if known, as headers for the requests about it."""
+    if job is None:
+        return {}
     return _ascii_headers({"X-Correlation-ID": job.correlation_id, "traceparent": job.traceparent})
 
 

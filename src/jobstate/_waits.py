@@ -38,19 +38,19 @@ class Waits:
         self._policy = policy
         self._long_polls = threading.BoundedSemaphore(MAX_LONG_POLLS)
 
-    def wait(self, job: Job, timeout: float | None) -> Flow[Job]:
-        """Return the final record of a job. Outages are waited out.
+    def wait(self, job_id: str, known: Job | None, timeout: float | None) -> Flow[Job]:
+        """Return the final record of a job; `known` is its last record. Outages are waited out.
 
         Raises `WaitTimeout` after `timeout` seconds, `JobExpired` if the job exists no more.
         """
         deadline = Deadline(timeout)
         if self._long_polls.acquire(blocking=False):
             try:
-                return (yield from wait_by_long_poll(job, self._policy, deadline))
+                return (yield from wait_by_long_poll(job_id, known, self._policy, deadline))
             finally:
                 self._long_polls.release()
         outcomes: list[Outcome] = []
-        yield from self._wait_shared([job.job_id], lambda _, outcome: outcomes.append(outcome), deadline)
+        yield from self._wait_shared([job_id], lambda _, outcome: outcomes.append(outcome), deadline)
         if isinstance(outcomes[0], JobExpired):
             raise outcomes[0]
         return outcomes[0]
@@ -100,35 +100,35 @@ class Waits:
         return Retry(self._policy, deadline, persistent=True)
 
 
-def wait_by_long_poll(job: Job, policy: RetryPolicy, deadline: Deadline) -> Flow[Job]:
+def wait_by_long_poll(job_id: str, job: Job | None, policy: RetryPolicy, deadline: Deadline) -> Flow[Job]:
     """Return the final record of a job, by long polls. Raises as `Waits.wait`."""
     etag = ""
     while True:
         remaining = deadline.remaining
-        request = poll_job(job.job_id, etag, int(min(MAX_WAIT, remaining))).with_headers(trace_headers(job))
+        request = poll_job(job_id, etag, int(min(MAX_WAIT, remaining))).with_headers(trace_headers(job))
         try:
             tagged: Tagged | None = yield from call(request, Retry(policy, deadline, persistent=True))
         except ServiceUnavailable as error:
-            raise timed_out([job.job_id], f"the service was unavailable: {error}") from error
+            raise timed_out([job_id], f"the service was unavailable: {error}") from error
         except JobNotFound as error:
-            raise expired(job.job_id) from error
+            raise expired(job_id) from error
         is_news = tagged is not None and tagged.etag != etag
         if tagged is not None:
             job, etag = tagged.job, tagged.etag
-        if job.is_final:
+        if job is not None and job.is_final:
             return job
         if remaining <= 0:
-            raise timed_out([job.job_id], f"its status is `{job.status}`")
+            raise timed_out([job_id], f"its status is `{job.status}`" if job else "")
         if (rest := deadline.remaining) < 1 or not is_news:  # a long poll waits for whole seconds
             yield Sleep(rest if rest < 1 else _POLL_PAUSE)
 
 
-def changes_of(job: Job, policy: RetryPolicy) -> Flow[None]:
+def changes_of(job_id: str, job: Job | None, policy: RetryPolicy) -> Flow[None]:
     """Emit the record of a job now, and after each change, until it has ended. Outages are waited out.
 
     Raises `JobDeleted` or `JobExpired` if the job exists no more, and its end was not seen.
     """
-    job_id, headers = job.job_id, trace_headers(job)
+    headers = trace_headers(job)
     retry = Retry(policy, Deadline(None), persistent=True)
     stream = EventStream(lambda last_id: job_events(job_id, last_id).with_headers(headers), retry)
     last_version: Any = None
@@ -152,16 +152,22 @@ def changes_of(job: Job, policy: RetryPolicy) -> Flow[None]:
 
 
 class _Partial(msgspec.Struct):
+    job_id: str
     status: str
     revision: int
 
 
-def _changed(event: Event, last: Job) -> Job:
-    """Return the record in an event. Fields that the event of a deleted job lacks are those of the last record."""
+def _changed(event: Event, last: Job | None) -> Job:
+    """Return the record in an event. Fields that the event of a deleted job lacks are those of the last record.
+
+    Raises `JobExpired` if there is no last record.
+    """
     try:
         return decode_json(event.data, Job)
     except UnexpectedResponse:
         partial = decode_json(event.data, _Partial)
+        if last is None:
+            raise expired(partial.job_id) from None
         return replace(last, status=partial.status, revision=partial.revision)
 
 

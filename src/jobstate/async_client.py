@@ -111,6 +111,19 @@ class AsyncJobs:
         """Return the handle of an existing job. Raises `JobNotFound`."""
         return AsyncJobHandle(self, (await self._call(_requests.get_job(id))).job, result_type)
 
+    @overload
+    def handle(self, id: str, *, result_type: None = ...) -> "AsyncJobHandle[Any]": ...
+    @overload
+    def handle(self, id: str, *, result_type: type[T]) -> "AsyncJobHandle[T]": ...
+    def handle(self, id: str, *, result_type: Any = None) -> "AsyncJobHandle[Any]":
+        """Return the handle of an existing job without a request: to wait for it again after a restart.
+
+        All its methods work. `record`, `status`, `progress` and `is_final` raise `JobstateError` until one of them has
+        seen the job. Raises `TypeError` or `ValueError` if `id` cannot be an id.
+        """
+        _requests.job_path(id)
+        return AsyncJobHandle(self, id, result_type)
+
     async def list(
         self, *, include: Sequence[str] = (), limit: int | None = None, **filters: Unpack[JobFilter]
     ) -> "AsyncIterator[AsyncJobHandle[Any]]":
@@ -184,10 +197,10 @@ class AsyncJobs:
 
 
 class AsyncJobHandle(BaseHandle[R_co], Generic[R_co]):
-    """One job. `R_co` is the type of its result. Made by `AsyncJobs.submit`, `AsyncJobs.get` and `AsyncJobs.list`."""
+    """One job. `R_co` is the type of its result. Made by `submit`, `get`, `handle` and `list` of `AsyncJobs`."""
 
-    def __init__(self, jobs: AsyncJobs, record: Job, result_type: Any = None) -> None:
-        super().__init__(record, result_type)
+    def __init__(self, jobs: AsyncJobs, job: Job | str, result_type: Any = None) -> None:
+        super().__init__(job, result_type)
         self._jobs = jobs
 
     async def wait(self, timeout: float | None = None) -> R_co:
@@ -206,8 +219,10 @@ class AsyncJobHandle(BaseHandle[R_co], Generic[R_co]):
         come without `input_params` and `result`. A failed job raises nothing: see `status`, or call `wait`. Raises
         `JobDeleted` or `JobExpired` if the job exists no more.
         """
-        async for record in AsyncRunner(self._jobs._http).iterate(changes_of(self.record, self._jobs._policy)):
-            self.record = record
+        async for record in AsyncRunner(self._jobs._http).iterate(
+            changes_of(self.id, self._record, self._jobs._policy)
+        ):
+            self._record = record
             yield record
 
     async def refresh(self) -> Job:

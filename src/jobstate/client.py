@@ -111,6 +111,19 @@ class Jobs:
         """Return the handle of an existing job. Raises `JobNotFound`."""
         return JobHandle(self, self._call(_requests.get_job(id)).job, result_type)
 
+    @overload
+    def handle(self, id: str, *, result_type: None = ...) -> "JobHandle[Any]": ...
+    @overload
+    def handle(self, id: str, *, result_type: type[T]) -> "JobHandle[T]": ...
+    def handle(self, id: str, *, result_type: Any = None) -> "JobHandle[Any]":
+        """Return the handle of an existing job without a request: to wait for it again after a restart.
+
+        All its methods work. `record`, `status`, `progress` and `is_final` raise `JobstateError` until one of them has
+        seen the job. Raises `TypeError` or `ValueError` if `id` cannot be an id.
+        """
+        _requests.job_path(id)
+        return JobHandle(self, id, result_type)
+
     def list(
         self, *, include: Sequence[str] = (), limit: int | None = None, **filters: Unpack[JobFilter]
     ) -> "Iterator[JobHandle[Any]]":
@@ -179,10 +192,10 @@ class Jobs:
 
 
 class JobHandle(BaseHandle[R_co], Generic[R_co]):
-    """One job. `R_co` is the type of its result. Made by `Jobs.submit`, `Jobs.get` and `Jobs.list`."""
+    """One job. `R_co` is the type of its result. Made by `submit`, `get`, `handle` and `list` of `Jobs`."""
 
-    def __init__(self, jobs: Jobs, record: Job, result_type: Any = None) -> None:
-        super().__init__(record, result_type)
+    def __init__(self, jobs: Jobs, job: Job | str, result_type: Any = None) -> None:
+        super().__init__(job, result_type)
         self._jobs = jobs
 
     def wait(self, timeout: float | None = None) -> R_co:
@@ -201,8 +214,8 @@ class JobHandle(BaseHandle[R_co], Generic[R_co]):
         come without `input_params` and `result`. A failed job raises nothing: see `status`, or call `wait`. Raises
         `JobDeleted` or `JobExpired` if the job exists no more.
         """
-        for record in SyncRunner(self._jobs._http).iterate(changes_of(self.record, self._jobs._policy)):
-            self.record = record
+        for record in SyncRunner(self._jobs._http).iterate(changes_of(self.id, self._record, self._jobs._policy)):
+            self._record = record
             yield record
 
     def refresh(self) -> Job:

@@ -21,13 +21,13 @@ _KUBERNETES_HINT: Final = (
 
 
 class ClientConfig(NamedTuple):
-    """The URL of the service, and the headers of every request. The text of it shows no API key."""
+    """The URL of the service, and the headers of every request. The text of it shows no API key and no password."""
 
     url: str
     headers: Mapping[str, str]
 
     def __repr__(self) -> str:
-        return f"ClientConfig({self.url!r})"
+        return f"ClientConfig({_without_credentials(self.url)!r})"
 
 
 def configure(
@@ -66,5 +66,10 @@ def _valid_url(url: str) -> str:
     except ValueError:
         is_valid = False
     if not is_valid:
-        raise ConfigurationError(f"`url` {url!r} is not allowed; allowed: http://HOST:PORT or https://HOST:PORT")
+        allowed = "http://HOST:PORT or https://HOST:PORT"
+        raise ConfigurationError(f"`url` {_without_credentials(url)!r} is not allowed; allowed: {allowed}")
     return url
+
+
+def _without_credentials(url: str) -> str:
+    return re.sub(r"(?<=//).*@", "…@", url, flags=re.DOTALL)

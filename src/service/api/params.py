@@ -10,7 +10,7 @@ from service.domain import constraints
 from service.domain.states import Status
 
 
-def query(text: str, allowed: constraints.Constraint | None = None, **schema: Any) -> QueryParameter:
+def in_query(text: str, allowed: constraints.Constraint | None = None, **schema: Any) -> QueryParameter:
     """Return the declaration of a query parameter, with keywords of its schema.
 
     The handler takes a `str` and parses it: Litestar would also accept the integers `5.0`, `1e2`, `-0` and `null`.
@@ -18,7 +18,7 @@ def query(text: str, allowed: constraints.Constraint | None = None, **schema: An
     return QueryParameter(**_documentation(text, allowed, schema))
 
 
-def header(name: str, text: str, allowed: constraints.Constraint | None = None, **schema: Any) -> HeaderParameter:
+def in_header(name: str, text: str, allowed: constraints.Constraint | None = None, **schema: Any) -> HeaderParameter:
     """Return the declaration of a header, with keywords of its schema."""
     return HeaderParameter(name=name, **_documentation(text, allowed, schema))
 
@@ -40,11 +40,11 @@ def _documentation(text: str, allowed: constraints.Constraint | None, schema: di
 JobIdInPath = Annotated[str, in_path("The job's id", constraints.JOB_ID, examples.PENDING.job_id)]
 StatusFilter = Annotated[
     str | None,  # not an enum: Litestar would convert the word "null" to `None`
-    query(f"Only jobs with this status: {', '.join(Status)}", enum=list(Status)),
+    in_query(f"Only jobs with this status: {', '.join(Status)}", enum=list(Status)),
 ]
-QueueFilter = Annotated[str | None, query("Only jobs of this queue", constraints.QUEUE)]
-SlateFilter = Annotated[str | None, query("Only jobs of this slate", constraints.LABEL)]
-LeaseToken = Annotated[str | None, header("Lease-Token", "Required to change a leased job", constraints.LEASE_TOKEN)]
+QueueFilter = Annotated[str | None, in_query("Only jobs of this queue", constraints.QUEUE)]
+SlateFilter = Annotated[str | None, in_query("Only jobs of this slate", constraints.LABEL)]
+LeaseToken = Annotated[str | None, in_header("Lease-Token", "Required to change a leased job", constraints.LEASE_TOKEN)]
 IdempotencyKey = Annotated[
-    str | None, header("Idempotency-Key", "Makes it safe to repeat the request", constraints.IDEMPOTENCY_KEY)
+    str | None, in_header("Idempotency-Key", "Makes it safe to repeat the request", constraints.IDEMPOTENCY_KEY)
 ]

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Annotated, Any, Final, NamedTuple
 
-import msgspec
 import structlog
 from litestar import Request, Response
 from litestar.exceptions import HTTPException, ValidationException
@@ -151,7 +150,7 @@ def handle_http_exception(request: Request[Any, Any, Any], error: HTTPException)
     """Return the response to an error that Litestar found in the request."""
     problem_type = HTTP_PROBLEM_TYPES.get(error.status_code)
     if problem_type is None and context_of(request.scope).is_disconnected:  # nobody reads it; not worth an error log
-        return _response(request, INTERNAL_ERROR, error.detail, {}, {})
+        return _response(request, INTERNAL_ERROR, error.detail)
     if problem_type is None:
         return handle_unexpected_error(request, error)
     field_errors = _field_errors(request, error)
@@ -166,7 +165,7 @@ def handle_unexpected_error(request: Request[Any, Any, Any], error: Exception) -
     """Return the response to a bug, without its details; the log has them under the correlation id."""
     _log.error("unexpected error", exc_info=error, correlation_id=correlation_id(request.scope))
     detail = "An unexpected error occurred. The service's log has the details under this `correlation_id`."
-    return _response(request, INTERNAL_ERROR, detail, {}, {})
+    return _response(request, INTERNAL_ERROR, detail)
 
 
 EXCEPTION_HANDLERS: Final[dict[int | type[Exception], Callable[[Request[Any, Any, Any], Any], Response[Any]]]] = {
@@ -198,11 +197,6 @@ def build_problem(
     )
 
 
-def encode_problem(problem_type: ProblemType, detail: str, request_id: str) -> bytes:
-    """Return the body of a problem that the server sends."""
-    return msgspec.json.encode(build_problem(problem_type, detail, request_id))
-
-
 def error_headers(problem_type: ProblemType, error: errors.JobStateError) -> dict[str, str]:
     """Return the headers of the problem of an error: `Retry-After`, or `WWW-Authenticate` (RFC 6750, section 3)."""
     if problem_type in RETRYABLE:
@@ -220,8 +214,8 @@ def _response(
     request: Request[Any, Any, Any],
     problem_type: ProblemType,
     detail: str,
-    headers: Mapping[str, str],
-    extensions: Mapping[str, Any],
+    headers: Mapping[str, str] = MappingProxyType({}),
+    extensions: Mapping[str, Any] = MappingProxyType({}),
 ) -> Response[Problem]:
     context_of(request.scope).problem = problem_type.name
     body = build_problem(problem_type, detail, correlation_id(request.scope), extensions)

@@ -42,10 +42,8 @@ async def validate_request(request: Request[Any, Any, Any]) -> Response[None] | 
     if request.method == "OPTIONS":
         return _options_response(request)
     auth.authorize(request)
-    if (
-        request.scope["path"].startswith(rate_limit.RATE_LIMITED_PREFIX)
-        and (limiter := services_of(request).rate_limiter) is not None
-    ):
+    is_limited = request.scope["path"].startswith(rate_limit.RATE_LIMITED_PREFIX)
+    if is_limited and (limiter := services_of(request).rate_limiter) is not None:
         await rate_limit.enforce(request, limiter)
     if request.scope["query_string"] and request.scope["path"].startswith(_STRICT_PREFIX):
         _check_query(request)

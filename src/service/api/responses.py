@@ -1,6 +1,5 @@
 """Responses with jobs: JSON, `ETag` and `Retry-After`."""
 
-from collections.abc import Mapping
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -10,8 +9,6 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 from msgspec import Struct
 
 from service.api.etags import etag
-from service.api.openapi.operations import ETAG
-from service.api.openapi.operations import RETRY_AFTER as RETRY_HEADER
 from service.api.problems import RETRY_AFTER
 from service.api.request_checks import JSON
 from service.domain.jobs import Job
@@ -19,7 +16,7 @@ from service.domain.jobs import Job
 S = TypeVar("S", bound=Struct)
 
 #: The headers of a response with a job, for the API document.
-HEADERS: Final = (ETAG, RETRY_HEADER)
+HEADERS: Final = ("ETag", "Retry-After")
 #: Job data must not be cached, as in `app.NO_STORE`.
 NO_STORE: Final = ((b"cache-control", b"no-store"),)
 _JSON_CONTENT_TYPE: Final = (b"content-type", JSON.encode())
@@ -38,16 +35,11 @@ class StructResponse(Response[S]):
         return partial(self._send, self.status_code or status_code or 200)
 
     async def _send(self, status: int, scope: Scope, receive: Receive, send: Send) -> None:
-        await send_struct(send, self.content, status, self.headers)
-
-
-async def send_struct(send: Send, content: Struct, status: int, headers: Mapping[str, str]) -> None:
-    """Send a struct as JSON with these headers."""
-    body = _json.encode(content)
-    own = [(name.lower().encode(), value.encode()) for name, value in headers.items()]
-    raw = [_JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(body)), *NO_STORE, *own]
-    await send({"type": "http.response.start", "status": status, "headers": raw})
-    await send({"type": "http.response.body", "body": body, "more_body": False})
+        body = _json.encode(self.content)
+        own = [(name.lower().encode(), value.encode()) for name, value in self.headers.items()]
+        raw = [_JSON_CONTENT_TYPE, (b"content-length", b"%d" % len(body)), *NO_STORE, *own]
+        await send({"type": "http.response.start", "status": status, "headers": raw})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
 
 
 def job_headers(job: Job) -> dict[str, str]:

@@ -18,7 +18,19 @@ EMPTY_RAW: Final = Raw()
 
 
 JobId = Annotated[str, constraints.JOB_ID.meta("The job's id")]
+DelaySeconds = Annotated[
+    int, constraints.DELAY_SECONDS.meta("Seconds until the job may be claimed, instead of its retry delay")
+]
 LeaseSeconds = Annotated[int, constraints.LEASE_SECONDS.meta("Seconds until the lease expires unless it is extended")]
+MaxRunning = Annotated[
+    int,
+    constraints.documented(
+        "The maximum number of its jobs that run concurrently",
+        f"{constraints.MAX_RUNNING.allowed}, or null for no limit",
+        **constraints.MAX_RUNNING.json_schema,
+    ),
+]
+Paused = Annotated[bool, constraints.documented("Whether claims are paused", "true, false, or null for false")]
 
 
 def raw_or_none(value: Raw) -> Raw | None:
@@ -28,11 +40,9 @@ def raw_or_none(value: Raw) -> Raw | None:
 
 def progress_of(sent: "ProgressInput | UnsetType") -> Progress | None:
     """Return the progress of a request; `None` if it is absent."""
-    return (
-        None
-        if isinstance(sent, UnsetType)
-        else Progress(sent.current, unset_to_none(sent.total), unset_to_none(sent.message))
-    )
+    if isinstance(sent, UnsetType):
+        return None
+    return Progress(sent.current, unset_to_none(sent.total), unset_to_none(sent.message))
 
 
 def unset_to_none(value: T | UnsetType) -> T | None:
@@ -108,34 +118,14 @@ class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A release. With an `error_message` the attempt counts as failed."""
 
     error_message: Annotated[Raw, constraints.documented("Why the attempt failed", ALLOWED)] = EMPTY_RAW
-    delay_seconds: (
-        Annotated[
-            int, constraints.DELAY_SECONDS.meta("Seconds until the job may be claimed, instead of its retry delay")
-        ]
-        | UnsetType
-    ) = UNSET
+    delay_seconds: DelaySeconds | UnsetType = UNSET
 
 
 class ConfigureQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a queue. A field that is left out does not change; `null` clears it."""
 
-    paused: (
-        Annotated[bool, constraints.documented("Whether claims are paused", "true, false, or null for false")]
-        | UnsetType
-        | None
-    ) = UNSET
-    max_running: (
-        Annotated[
-            int,
-            constraints.documented(
-                "The maximum number of its jobs that run concurrently",
-                f"{constraints.MAX_RUNNING.allowed}, or null for no limit",
-                **constraints.MAX_RUNNING.json_schema,
-            ),
-        ]
-        | UnsetType
-        | None
-    ) = UNSET
+    paused: Paused | UnsetType | None = UNSET
+    max_running: MaxRunning | UnsetType | None = UNSET
 
 
 class StartDrain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -36,12 +36,14 @@ def configure(level: str, log_format: str | None, **static_fields: int) -> None:
     `None` is `console` on a terminal and `json` elsewhere. Every line has the `static_fields`.
     """
     is_console = log_format == "console" or (log_format is None and sys.stderr.isatty())
-    shared: list[Processor] = [_add_standard_fields(static_fields)]
-    rendering = _console_processors() if is_console else _json_processors()
+    add_fields = _add_standard_fields(static_fields)
+    rendering: list[Processor] = (
+        _console_processors() if is_console else [structlog.processors.format_exc_info, _as_json]
+    )
     stream = _BufferedStream(sys.stderr.buffer)
     atexit.register(stream.flush)
     structlog.configure(
-        processors=[*shared, *rendering, _as_bytes],
+        processors=[add_fields, *rendering, _as_bytes],
         # Faster than the standard library by several times.
         logger_factory=lambda name=None: _Logger(stream, name),
         wrapper_class=structlog.make_filtering_bound_logger(level),
@@ -50,7 +52,7 @@ def configure(level: str, log_format: str | None, **static_fields: int) -> None:
     handler = _Handler(cast(TextIO, stream))
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=[*shared, structlog.stdlib.ExtraAdder(), _drop_color_message],
+            foreign_pre_chain=[add_fields, structlog.stdlib.ExtraAdder(), _drop_color_message],
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *rendering],
         )
     )
@@ -159,10 +161,6 @@ def _now() -> str:
 @lru_cache(1)  # most lines have the same second as the previous one
 def _second(seconds: int) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _json_processors() -> list[Processor]:
-    return [structlog.processors.format_exc_info, _as_json]
 
 
 def _as_json(_: Any, __: str, event: EventDict) -> str:

@@ -8,18 +8,10 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Final
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    Histogram,
-    Metric,
-    ProcessCollector,
-    disable_created_metrics,
-    values,
-)
-from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, values
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from prometheus_client.exposition import choose_encoder
+from prometheus_client.metrics import disable_created_metrics
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
@@ -60,9 +52,13 @@ class Metrics:
         self._requests_in_progress = Gauge(
             "jobstate_http_requests_in_progress", "Requests in progress that do not wait", **live
         )
-        self._waiting = Gauge(
+        #: Counts a request that starts.
+        self.request_started = self._requests_in_progress.inc
+        waiting = Gauge(
             "jobstate_http_requests_waiting", "Waiting requests: long polls, event streams and claims", **live
         )
+        #: Adds to the number of waiting requests; the change may be negative.
+        self.add_waiting_requests = waiting.inc
         problems = Counter("jobstate_http_problems", "Requests answered with a problem, by type", ["type"], **own)
         changes = Counter("jobstate_job_changes", "Changes of jobs", ["change"], **own)
         for change in JOB_CHANGES:  # from 0 on, so that `increase()` counts the first change
@@ -75,18 +71,17 @@ class Metrics:
             **own,
         )
         self._calls_in_progress = Gauge("jobstate_redis_commands_in_progress", "Redis calls in progress", **live)
+        #: Counts a Redis call that starts.
+        self.on_call_start = self._calls_in_progress.inc
         # The lookup of a child by its labels is the main cost. There are few children.
         self._requests, self._problems = cache(requests.labels), cache(problems.labels)
         self._changes, self._calls = cache(changes.labels), cache(calls.labels)
-        self._pool_size = Gauge("jobstate_redis_pool_max_connections", "Maximum connections to Redis", **live)
+        #: Sets the maximum number of connections to Redis.
+        self.set_pool_size = Gauge("jobstate_redis_pool_max_connections", "Maximum connections to Redis", **live).set
         if directory:
             MultiProcessCollector(self._registry, directory)  # type: ignore[no-untyped-call]
         else:
             ProcessCollector(registry=self._registry)
-
-    def request_started(self) -> None:
-        """Count a request that starts."""
-        self._requests_in_progress.inc()
 
     def request_finished(self, method: str, route: str, status: int, seconds: float, problem: str | None) -> None:
         """Count a request that ends; `problem` is the name of its problem type, if it was answered with one."""
@@ -94,10 +89,6 @@ class Metrics:
         self._requests(method, route, status).observe(seconds)
         if problem is not None:
             self.count_problem(problem)
-
-    def add_waiting_requests(self, change: int) -> None:
-        """Add to the number of waiting requests; `change` may be negative."""
-        self._waiting.inc(change)
 
     def init_problem_counter(self, problem: str) -> None:
         """Create the counter of a problem type at 0, so that `increase()` counts the first problem."""
@@ -107,10 +98,6 @@ class Metrics:
         """Count a problem of this type."""
         self._problems(problem).inc()
 
-    def on_call_start(self) -> None:
-        """Count a Redis call that starts."""
-        self._calls_in_progress.inc()
-
     def on_call_end(self, call: str, outcome: str, seconds: float) -> None:
         """Count a Redis call that ends."""
         self._calls_in_progress.dec()
@@ -119,10 +106,6 @@ class Metrics:
     def on_job_change(self, change: str, jobs: int = 1) -> None:
         """Count a change of `jobs` jobs."""
         self._changes(change).inc(jobs)
-
-    def set_pool_size(self, limit: int) -> None:
-        """Set the maximum number of connections to Redis."""
-        self._pool_size.set(limit)
 
     def render(self, accept: str, *, is_up: bool, stats: Stats | None, health: StoreHealth | None) -> tuple[bytes, str]:
         """Return all metrics and their media type, which is OpenMetrics if `accept` requests it.
@@ -163,23 +146,16 @@ def _redis_metrics(health: StoreHealth) -> Iterator[Metric]:
     yield InfoMetricFamily("jobstate_redis", "Version of Redis", {"version": health.version})
     yield _gauge("jobstate_redis_memory_bytes", "Memory used by Redis", health.memory)
     yield _gauge("jobstate_redis_memory_limit_bytes", "maxmemory of Redis; 0 for no limit", health.memory_limit)
-    yield _gauge(
-        "jobstate_redis_warnings",
-        "Number of settings and faults of Redis that put acknowledged jobs at risk",
-        len(health.warnings),
-    )
+    text = "Number of settings and faults of Redis that put acknowledged jobs at risk"
+    yield _gauge("jobstate_redis_warnings", text, len(health.warnings))
 
 
 def _job_metrics(stats: Stats) -> Iterator[Metric]:
     yield _gauge("jobstate_jobs", "Jobs by status", stats.statuses, label="status")
     yield _gauge("jobstate_jobs_delayed", "Pending jobs whose delay has not elapsed", stats.delayed)
     running = {"live": stats.running.leased, "none": stats.running.unleased}
-    yield _gauge(
-        "jobstate_jobs_running",
-        "Running jobs with an active lease (live) and without one (none)",
-        running,
-        label="lease",
-    )
+    text = "Running jobs with an active lease (live) and without one (none)"
+    yield _gauge("jobstate_jobs_running", text, running, label="lease")
     oldest = stats.oldest_pending
     age = 0.0 if oldest is None else (parse_timestamp(stats.at) - parse_timestamp(oldest.created_at)) / 1e6
     yield _gauge("jobstate_oldest_pending_age_seconds", "Age of the oldest pending job", age)

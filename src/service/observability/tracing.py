@@ -87,17 +87,14 @@ def _set_span_attributes(app: ASGIApp) -> Any:
     """Return `app` such that it sets the route and the correlation id on its span."""
     from opentelemetry.trace import get_current_span
 
-    def set_attributes(scope: Any) -> None:
-        span = get_current_span()
-        if route := scope.get("path_template"):
-            span.update_name(f"{scope['method']} {route}")
-            span.set_attribute("http.route", route)
-        span.set_attribute("jobstate.correlation_id", correlation_id(scope))
-
     async def instrumented(scope: Any, receive: Any, send: Any) -> None:
         async def send_wrapper(message: Any) -> None:
             if message["type"] == "http.response.start":  # not later: the span ends with the last byte
-                set_attributes(scope)
+                span = get_current_span()
+                if route := scope.get("path_template"):
+                    span.update_name(f"{scope['method']} {route}")
+                    span.set_attribute("http.route", route)
+                span.set_attribute("jobstate.correlation_id", correlation_id(scope))
             await send(message)
 
         await app(scope, receive, send_wrapper)

@@ -4,7 +4,8 @@ llhttp treats the bytes after such a head as another protocol, and httptools 0.9
 parser stops after the head. A new parser then reads the framing headers again, and the body.
 """
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from httptools import HttpRequestParser
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -36,18 +37,11 @@ class _Callbacks:
         self.on_body = protocol.on_body
         self.on_message_complete = protocol.on_message_complete
 
-    def on_message_begin(self) -> None:
-        if not self.skips_head:
-            self._protocol.on_message_begin()
+    def __getattr__(self, name: str) -> Callable[..., None]:
+        callback = getattr(self._protocol, name)
 
-    def on_url(self, url: bytes) -> None:
-        if not self.skips_head:
-            self._protocol.on_url(url)
+        def forward(*args: Any) -> None:
+            if not self.skips_head:
+                callback(*args)
 
-    def on_header(self, name: bytes, value: bytes) -> None:
-        if not self.skips_head:
-            self._protocol.on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        if not self.skips_head:
-            self._protocol.on_headers_complete()
+        return forward

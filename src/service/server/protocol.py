@@ -20,7 +20,7 @@ from service.server.http10 import unchunked
 from service.server.parser import resume_after_head
 from service.server.rejection import encode_rejection
 from service.server.request_scheduler import RequestScheduler
-from service.server.timeouts import ReadTimeout, WriteTimeout
+from service.server.timeouts import Timeout, WriteTimeout
 from service.server.uvicorn_version import require_supported_uvicorn
 from service.server.write_buffer import BufferedTransport, FlushScheduler
 from service.settings import Settings
@@ -60,7 +60,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._request_scheduler = request_scheduler
         self._on_rejected = on_rejected
         self._over_limit = False
-        self._read_timeout = ReadTimeout(self.loop, settings.client_timeout_seconds, self._on_read_timeout)
+        self._read_timeout = Timeout(self.loop, settings.client_timeout_seconds, self._on_read_timeout)
         self._header_size = HeaderSize()
         #: Whether a request is only partly received.
         self._receiving = False

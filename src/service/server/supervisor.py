@@ -12,7 +12,7 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from types import FrameType
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import structlog
 
@@ -101,13 +101,9 @@ class Supervisor:
         """Wait until a process is ready, exits or is due for a restart, or a signal arrives."""
         next_restart = min(self._restart_at.values(), default=None)
         timeout = None if next_restart is None else max(0.0, next_restart - time.monotonic())
-        wait([self._wake_reader, *self._wait_handles()], timeout)
-
-    def _wait_handles(self) -> Iterable[Any]:
-        for worker in self._workers.values():
-            yield worker.process.sentinel
-            if not worker.ready.closed:
-                yield worker.ready
+        exits = [worker.process.sentinel for worker in self._workers.values()]
+        unready = [worker.ready for worker in self._workers.values() if not worker.ready.closed]
+        wait([self._wake_reader, *exits, *unready], timeout)
 
     def _worker_events(self) -> Iterable[tuple[int, bool]]:
         """Yield the number of each process that has exited (true) or become ready (false)."""

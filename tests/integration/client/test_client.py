@@ -263,3 +263,14 @@ async def test_a_cancelled_wait_leaves_nothing_behind(async_jobs: AsyncJobs) -> 
             break
         await asyncio.sleep(0.05)
     assert asyncio.all_tasks() <= before
+
+
+async def test_a_handle_follows_and_waits_for_a_job_of_an_earlier_run(jobs: Jobs, async_jobs: AsyncJobs) -> None:
+    job_id = jobs.submit({"seed": 1}, correlation_id="c-1").id
+    assert next(jobs.handle(job_id).changes()).status == "pending"
+    assert jobs.handle(job_id).cancel().correlation_id == "c-1"
+    assert [change.status async for change in async_jobs.handle(job_id).changes()] == ["cancelled"]
+    with pytest.raises(errors.JobCancelled):
+        jobs.handle(job_id).wait(TIMEOUT)
+    with pytest.raises(errors.JobCancelled):
+        await async_jobs.wait_all([async_jobs.handle(job_id)], timeout=TIMEOUT)

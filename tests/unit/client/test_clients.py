@@ -251,3 +251,39 @@ def test_connections_are_closed_once_no_thread_uses_them() -> None:
         with pytest.raises(errors.JobstateError, match="closed"), http.in_use():
             pass
     assert transport.is_closed
+
+
+def test_a_handle_needs_no_request_and_its_wait_outlasts_the_time_out_of_the_client() -> None:
+    outage: list[httpx.Response | Exception] = [httpx.ConnectError("refused")] * 200
+    respond, requests = scripted(*outage, DONE)
+    with sync_client(respond, timeout=0.0) as jobs:
+        job = jobs.handle("j1", result_type=int)
+        assert requests == []
+        assert (job.id, repr(job)) == ("j1", "<JobHandle j1: not seen yet>")
+        for name in ("record", "status", "progress", "is_final"):
+            with pytest.raises(errors.JobstateError, match="has not seen job j1 yet: call `refresh`"):
+                getattr(job, name)
+        assert job.wait() == 7
+        assert (len(requests), job.status, job.record.revision) == (201, "completed", 3)
+
+
+@pytest.mark.parametrize("method", ["refresh", "cancel", "delete", "result_bytes"])
+def test_the_methods_of_a_handle_work_at_once(method: str) -> None:
+    respond, requests = scripted(DONE)
+    with sync_client(respond) as jobs:
+        getattr(jobs.handle("j1"), method)()
+    assert [str(request.url).partition("/v1/jobs/")[2] for request in requests] == [
+        {"cancel": "j1/cancel", "result_bytes": "j1/result"}.get(method, "j1")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("job_id", "error", "text"), [(None, TypeError, "`id` must be a string, not NoneType"), ("", ValueError, "`id` ''")]
+)
+def test_what_is_not_an_id_is_refused_by_name(job_id: Any, error: type[Exception], text: str) -> None:
+    respond, requests = scripted(DONE)
+    with sync_client(respond) as jobs:
+        for method in (jobs.get, jobs.handle):
+            with pytest.raises(error, match=text):
+                method(job_id)
+    assert requests == []

@@ -23,14 +23,22 @@ def test_arguments_replace_the_environment() -> None:
     assert configure("http://a", "", {"JOBSTATE_API_KEY": "l"}).headers == {}
 
 
-def test_the_key_is_in_no_text() -> None:
+def test_the_key_and_the_password_are_in_no_text() -> None:
     assert "secret" not in repr(configure("http://a", "secret", {}))
+    assert "secret" not in repr(configure("http://ann:secret@a", "", {}))
 
 
 @pytest.mark.parametrize("url", ["", "jobs.internal", "ftp://a", "http://", "http://a:0", "http://a?x=1", "http://a\n"])
 def test_an_unusable_url_is_refused(url: str) -> None:
     with pytest.raises(ConfigurationError, match=r"`url` .* is not allowed; allowed: http://HOST:PORT"):
         configure(url, environ={})
+
+
+@pytest.mark.parametrize("url", ["ftp://ann:secret@a", "http://ann:secret@a?x=1", "http://ann:se@secret@a#x"])
+def test_a_password_in_an_unusable_url_is_not_shown(url: str) -> None:
+    with pytest.raises(ConfigurationError, match=r"`url` '.*//…@a.*' is not allowed") as raised:
+        configure(url, "", {})
+    assert "secret" not in str(raised.value)
 
 
 def test_a_port_that_kubernetes_injects_is_explained() -> None:

@@ -30,7 +30,7 @@ POLICY = RetryPolicy()
 
 
 def wait(driver: FlowDriver, seconds: float | None = None, **fields: Any) -> Flow[Any]:
-    return wait_by_long_poll(record(**fields), POLICY, driver.deadline(seconds))
+    return wait_by_long_poll("j1", record(**fields), POLICY, driver.deadline(seconds))
 
 
 def test_a_wait_polls_with_the_etag_of_the_last_response() -> None:
@@ -302,14 +302,14 @@ def test_a_thousand_jobs_are_read_in_one_request(waits: Waits) -> None:
 
 
 def test_many_single_waits_share_the_stream(waits: Waits, background: Background) -> None:
-    flows = [waits.wait(record(), None) for _ in range(MAX_LONG_POLLS + 3)]
+    flows = [waits.wait("j1", record(), None) for _ in range(MAX_LONG_POLLS + 3)]
     paths = [next(flow).request.path for flow in flows]  # type: ignore[union-attr]
     assert paths == ["/v1/jobs/j1?wait=30"] * MAX_LONG_POLLS + ["/v1/batch-get"] * 3
     assert len(background.flows) == 1
     for flow in flows:
         flow.close()
     assert background.stopped == 1
-    assert next(waits.wait(record(), None)).request.path == "/v1/jobs/j1?wait=30"  # type: ignore[union-attr]
+    assert next(waits.wait("j1", record(), None)).request.path == "/v1/jobs/j1?wait=30"  # type: ignore[union-attr]
 
 
 def test_waits_after_the_last_one_open_the_stream_again(waits: Waits, background: Background) -> None:
@@ -320,7 +320,7 @@ def test_waits_after_the_last_one_open_the_stream_again(waits: Waits, background
 
 def changes(*outcomes: Outcome) -> FlowDriver:
     driver = FlowDriver(*outcomes)
-    driver.run(changes_of(record(), POLICY))
+    driver.run(changes_of("j1", record(), POLICY))
     return driver
 
 
@@ -376,3 +376,16 @@ def test_changes_of_an_unknown_job_raise() -> None:
 
 def test_changes_end_if_the_stream_has_nothing_more() -> None:
     assert changes(Response(204, {})).emitted == []
+
+
+def test_changes_of_a_job_that_was_never_seen_begin_with_its_record() -> None:
+    driver = FlowDriver(stream_response(), frames(("changed", record_fields("completed", 3), "1-3")))
+    driver.run(changes_of("j1", None, POLICY))
+    assert [change.status for change in driver.emitted] == ["completed"]
+
+
+def test_changes_of_a_deleted_job_that_was_never_seen_raise() -> None:
+    partial = {"job_id": "j1", "status": "completed", "revision": 3}
+    driver = FlowDriver(stream_response(), frames(("changed", partial, "1-3")))
+    with pytest.raises(errors.JobExpired):
+        driver.run(changes_of("j1", None, POLICY))

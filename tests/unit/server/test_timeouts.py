@@ -2,7 +2,7 @@ from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
-from service.server.timeouts import ReadTimeout, WriteTimeout
+from service.server.timeouts import Timeout, WriteTimeout
 
 
 class FakeLoop:
@@ -40,7 +40,7 @@ class FakeTransport:
 
 def test_a_read_timeout_expires_once_unless_it_is_stopped() -> None:
     loop, expired = FakeLoop(), list[bool]()
-    timeout = ReadTimeout(loop, 30, lambda: expired.append(True))  # type: ignore[arg-type]
+    timeout = Timeout(loop, 30, lambda: expired.append(True))  # type: ignore[arg-type]
     timeout.start()
     timeout.start()
     assert [seconds for seconds, _, _ in loop.timers] == [30]

@@ -2,7 +2,6 @@
 
 import contextlib
 from collections.abc import Awaitable
-from typing import Final
 
 import structlog
 from litestar import Controller, Response, post
@@ -12,7 +11,8 @@ from service.api.auth import requires
 from service.api.long_poll import on_disconnect
 from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples
-from service.api.openapi.operations import BODY_ERRORS, DELETE_ERRORS, WRITE_ERRORS, Success, operation_docs
+from service.api.openapi import operations as docs
+from service.api.openapi.operations import Success, operation_docs
 from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken
 from service.api.responses import HEADERS, StructResponse, job_response
 from service.api.schemas import ClaimJob, HeartbeatJob, ReleaseJob, progress_of, raw_or_none, unset_to_none
@@ -22,10 +22,6 @@ from service.domain.jobs import Claim, HeartbeatResult, Job
 from service.services import HttpRequest, services_of
 from service.store.events.claim_waiter import PendingClaim
 from service.store.leases import LeaseManager
-
-#: The bodies of requests that send none.
-NO_PROGRESS: Final = HeartbeatJob()
-NO_ERROR: Final = ReleaseJob()
 
 
 class ClaimController(Controller):
@@ -44,7 +40,7 @@ class ClaimController(Controller):
                 200: Success("The job and its lease.", {"claim": examples.CLAIM}),
                 204: Success("No job in these queues is ready."),
             },
-            (*WRITE_ERRORS, *BODY_ERRORS, errors.IdempotencyKeyReused, errors.Draining),
+            (*docs.WRITE_ERRORS, *docs.BODY_ERRORS, errors.IdempotencyKeyReused, errors.Draining),
             requests=examples.CLAIM_JOB,
         ),
     )
@@ -84,7 +80,7 @@ class ClaimController(Controller):
         **requires(Scope.WORK),
         **operation_docs(
             {200: Success("When the lease expires, and whether to stop.", {"continue": examples.HEARTBEAT})},
-            (*DELETE_ERRORS, *BODY_ERRORS, errors.JobNotFound, errors.LeaseLost),
+            (*docs.DELETE_ERRORS, *docs.BODY_ERRORS, *docs.LEASE_ERRORS),
             requests=examples.SEND_HEARTBEAT,
             body_required=False,
         ),
@@ -93,7 +89,7 @@ class ClaimController(Controller):
         self,
         request: HttpRequest,
         job_id: JobIdInPath,
-        data: JSONBody[HeartbeatJob] = NO_PROGRESS,
+        data: JSONBody[HeartbeatJob] = HeartbeatJob(),
         lease_token: LeaseToken = None,
     ) -> Response[HeartbeatResult]:
         """Extend the lease and report progress. The worker should stop if `cancel_requested` is true."""
@@ -109,14 +105,7 @@ class ClaimController(Controller):
         **requires(Scope.WORK),
         **operation_docs(
             {200: Success("The job: pending again, failed or cancelled.", {"pending": examples.RELEASED}, HEADERS)},
-            (
-                *WRITE_ERRORS,
-                *BODY_ERRORS,
-                errors.JobNotFound,
-                errors.LeaseLost,
-                errors.NotLeased,
-                errors.IdempotencyKeyReused,
-            ),
+            (*docs.WRITE_ERRORS, *docs.BODY_ERRORS, *docs.LEASE_ERRORS, errors.NotLeased, errors.IdempotencyKeyReused),
             requests=examples.RELEASE_JOB,
             body_required=False,
         ),
@@ -125,7 +114,7 @@ class ClaimController(Controller):
         self,
         request: HttpRequest,
         job_id: JobIdInPath,
-        data: JSONBody[ReleaseJob] = NO_ERROR,
+        data: JSONBody[ReleaseJob] = ReleaseJob(),
         idempotency_key: IdempotencyKey = None,
         lease_token: LeaseToken = None,
     ) -> Response[Job]:

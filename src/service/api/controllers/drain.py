@@ -1,7 +1,5 @@
 """The drain over HTTP: start one, read its status, stop it."""
 
-from typing import Final
-
 from litestar import Controller, delete, get, post
 from litestar.params import JSONBody
 
@@ -13,9 +11,6 @@ from service.domain import constraints
 from service.domain.api_keys import Scope
 from service.domain.jobs import DrainStatus
 from service.services import HttpRequest, services_of
-
-#: The body of a request that sends none.
-DEFAULT_DRAIN: Final = StartDrain()
 
 
 class DrainController(Controller):
@@ -36,7 +31,7 @@ class DrainController(Controller):
             body_required=False,
         ),
     )
-    async def start_drain(self, request: HttpRequest, data: JSONBody[StartDrain] = DEFAULT_DRAIN) -> DrainStatus:
+    async def start_drain(self, request: HttpRequest, data: JSONBody[StartDrain] = StartDrain()) -> DrainStatus:
         """Create and claim no jobs for `seconds`, in all replicas. Running jobs continue."""
         constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
         return await services_of(request).queues.start_drain(data.seconds)

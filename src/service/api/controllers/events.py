@@ -11,7 +11,7 @@ from service.api.auth import requires
 from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples
 from service.api.openapi.operations import READ_ERRORS, Success, operation_docs
-from service.api.params import JobIdInPath, QueueFilter, SlateFilter, StatusFilter, header, query
+from service.api.params import JobIdInPath, QueueFilter, SlateFilter, StatusFilter, in_header, in_query
 from service.api.problems import PROBLEM_TYPES
 from service.api.sse import EVENT_STREAM, event_frames, job_frames, retry_frames
 from service.domain import constraints, errors, validation
@@ -31,11 +31,13 @@ TIMESTAMP_FORMAT: Final = "a date and time with its offset, such as 2026-03-01T1
 
 JobEventId = Annotated[
     str | None,
-    header("Last-Event-ID", "The id of the last event received; an `EventSource` sends it by itself"),
+    in_header("Last-Event-ID", "The id of the last event received; an `EventSource` sends it by itself"),
 ]
-Since = Annotated[str | None, query(f"Start with the events since this time: {TIMESTAMP_FORMAT}", format="date-time")]
+Since = Annotated[
+    str | None, in_query(f"Start with the events since this time: {TIMESTAMP_FORMAT}", format="date-time")
+]
 HistoryEventId = Annotated[
-    str | None, header("Last-Event-ID", "The id of the last event received; the stream continues after it")
+    str | None, in_header("Last-Event-ID", "The id of the last event received; the stream continues after it")
 ]
 
 

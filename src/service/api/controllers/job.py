@@ -15,7 +15,7 @@ from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples
 from service.api.openapi import operations as docs
 from service.api.openapi.operations import Success, operation_docs
-from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken, header, query
+from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken, in_header, in_query
 from service.api.problems import RETRY_AFTER
 from service.api.request_bodies import decode
 from service.api.request_checks import JSON
@@ -32,17 +32,17 @@ from service.store.deadlines import new_budget
 
 IfMatch = Annotated[
     str | None,
-    header(
+    in_header(
         "If-Match", "Fail with 412 unless the job's ETag is one of these; `*` allows any", pattern=ETAG_LIST_PATTERN
     ),
 ]
 IfNoneMatch = Annotated[
-    str | None, header("If-None-Match", "Return 304 if the ETag is one of these", pattern=ETAG_LIST_PATTERN)
+    str | None, in_header("If-None-Match", "Return 304 if the ETag is one of these", pattern=ETAG_LIST_PATTERN)
 ]
-Wait = Annotated[str | None, query("The maximum seconds to wait for a change", constraints.WAIT_SECONDS)]
+Wait = Annotated[str | None, in_query("The maximum seconds to wait for a change", constraints.WAIT_SECONDS)]
 Prefer = Annotated[
     str | None,
-    header("Prefer", f"`wait=N` is the same as `wait` (RFC 7240), at most {constraints.WAIT_SECONDS.maximum}"),
+    in_header("Prefer", f"`wait=N` is the same as `wait` (RFC 7240), at most {constraints.WAIT_SECONDS.maximum}"),
 ]
 
 
@@ -59,8 +59,8 @@ class JobController(Controller):
         **requires(Scope.READ),
         **operation_docs(
             {
-                200: Success("The job.", examples.JOB, (*HEADERS, docs.PREFERENCE_APPLIED)),
-                304: Success("The ETag is one of `If-None-Match`.", headers=(*HEADERS, docs.PREFERENCE_APPLIED)),
+                200: Success("The job.", examples.JOB, (*HEADERS, "Preference-Applied")),
+                304: Success("The ETag is one of `If-None-Match`.", headers=(*HEADERS, "Preference-Applied")),
             },
             (*docs.READ_ERRORS, errors.JobNotFound, errors.TooManyWatchers, errors.Draining),
         ),
@@ -85,7 +85,7 @@ class JobController(Controller):
         job = await services_of(request).jobs.get_job(job_id)
         if job is None:
             raise JobNotFound(job_id)
-        applied = {} if preferred is None else {docs.PREFERENCE_APPLIED: f"wait={preferred}"}
+        applied = {} if preferred is None else {"Preference-Applied": f"wait={preferred}"}
         if etag_matches(job, if_none_match):
             return Response(None, status_code=304, headers=job_headers(job) | applied)  # type: ignore[arg-type]
         return StructResponse(job, headers=job_headers(job) | applied)
@@ -97,9 +97,9 @@ class JobController(Controller):
         **requires(Scope.READ),
         **operation_docs(
             {
-                200: Success("The result, any JSON.", {"lineups": examples.RESULT}, (docs.ETAG,)),
-                204: Success("The job completed without a result.", headers=(docs.ETAG,)),
-                304: Success("The ETag is one of `If-None-Match`.", headers=(docs.ETAG,)),
+                200: Success("The result, any JSON.", {"lineups": examples.RESULT}, ("ETag",)),
+                204: Success("The job completed without a result.", headers=("ETag",)),
+                304: Success("The ETag is one of `If-None-Match`.", headers=("ETag",)),
             },
             (*docs.READ_ERRORS, errors.JobNotFound, errors.ResultNotReady, errors.JobFailed, errors.JobCancelled),
         ),

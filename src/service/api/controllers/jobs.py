@@ -13,7 +13,7 @@ from service.api.etags import etag
 from service.api.openapi import examples
 from service.api.openapi import operations as docs
 from service.api.openapi.operations import Success, operation_docs
-from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, query
+from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, in_query
 from service.api.request_context import address, correlation_id
 from service.api.responses import StructResponse
 from service.api.schemas import BatchGet, CreateJob, JobList, unset_to_none
@@ -25,15 +25,15 @@ from service.services import HttpRequest, services_of
 
 _OPTIONAL_FIELD: Final = rf"(?:{'|'.join(validation.OPTIONAL_FIELDS)})"
 
-CorrelationFilter = Annotated[str | None, query("Only jobs with this correlation id", constraints.LABEL)]
+CorrelationFilter = Annotated[str | None, in_query("Only jobs with this correlation id", constraints.LABEL)]
 Limit = Annotated[
     str | None,
-    query("The maximum jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
+    in_query("The maximum jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
 ]
-Cursor = Annotated[str | None, query("`next_cursor` of the previous page; send the same filters")]
+Cursor = Annotated[str | None, in_query("`next_cursor` of the previous page; send the same filters")]
 Include = Annotated[
     str | None,
-    query(
+    in_query(
         f"Fields to include: one or more of {', '.join(validation.OPTIONAL_FIELDS)}, separated by commas",
         pattern=rf"^ *{_OPTIONAL_FIELD} *(?:, *{_OPTIONAL_FIELD} *)*$",
     ),
@@ -56,7 +56,7 @@ class JobsController(Controller):
                 201: Success(
                     "The job, new or created by an equal request before.",
                     {"pending": examples.PENDING},
-                    (docs.ETAG, docs.LOCATION, docs.IDEMPOTENCY_REPLAYED),
+                    ("ETag", "Location", "Idempotency-Replayed"),
                     ("getJob", "getJobResult", "updateJob", "cancelJob", "deleteJob"),
                 )
             },

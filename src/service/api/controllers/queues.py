@@ -1,6 +1,6 @@
 """Queues over HTTP: list them, pause one, limit how many of its jobs run."""
 
-from typing import Annotated, Final
+from typing import Annotated
 
 from litestar import Controller, get, put
 from litestar.params import JSONBody
@@ -15,8 +15,6 @@ from service.domain.api_keys import Scope
 from service.domain.jobs import Queue
 from service.services import HttpRequest, services_of
 
-#: The body of a request that sends none.
-NO_SETTINGS: Final = ConfigureQueue()
 QueueInPath = Annotated[str, in_path("The queue's name", constraints.QUEUE, "lineups")]
 
 
@@ -50,7 +48,7 @@ class QueueController(Controller):
         ),
     )
     async def configure_queue(
-        self, request: HttpRequest, queue: QueueInPath, data: JSONBody[ConfigureQueue] = NO_SETTINGS
+        self, request: HttpRequest, queue: QueueInPath, data: JSONBody[ConfigureQueue] = ConfigureQueue()
     ) -> Queue:
         """Pause or resume a queue, or limit how many of its jobs run concurrently.
 

@@ -89,8 +89,7 @@ class SystemController(Controller):
             _or_none(services.jobs.get_store_health()),
         )
         accept = request.headers.get("accept", "")
-        prefers_openmetrics = quality_of(OPENMETRICS, accept) > quality_of(TEXT, accept)
-        if not prefers_openmetrics:
+        if quality_of(OPENMETRICS, accept) <= quality_of(TEXT, accept):
             accept = TEXT
         text, media_type = services.metrics.render(accept, is_up=is_up, stats=stats, health=health)
         if media_type.startswith("text/"):

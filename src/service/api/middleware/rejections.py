@@ -11,22 +11,20 @@ from service.api.problems import MEDIA_TYPE, PROBLEM_TYPES, ProblemType, build_p
 from service.api.request_context import context_of, correlation_id
 from service.domain.errors import JobStateError
 
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
-
 
 class Rejection(NamedTuple):
     """Why a request is rejected, and the headers of the response."""
 
     problem_type: ProblemType
     detail: str
-    headers: Mapping[str, str] = _NOTHING
+    headers: Mapping[str, str] = MappingProxyType({})
+    #: Further members of the problem.
+    extensions: Mapping[str, Any] = MappingProxyType({})
 
 
-async def send_rejection(
-    scope: HTTPScope, send: Send, rejection: Rejection, extensions: Mapping[str, Any] = _NOTHING
-) -> None:
-    """Send the problem of a rejection; `extensions` are its further members."""
-    problem_type, detail, headers = rejection
+async def send_rejection(scope: HTTPScope, send: Send, rejection: Rejection) -> None:
+    """Send the problem of a rejection."""
+    problem_type, detail, headers, extensions = rejection
     context_of(scope).problem = problem_type.name
     body = msgspec.json.encode(build_problem(problem_type, detail, correlation_id(scope), extensions))
     own = {"content-type": MEDIA_TYPE, "content-length": str(len(body)), "cache-control": "no-store"}
@@ -38,5 +36,5 @@ async def send_rejection(
 async def send_error(scope: HTTPScope, send: Send, error: JobStateError) -> None:
     """Send the problem of a domain error."""
     problem_type = PROBLEM_TYPES[type(error)]
-    rejection = Rejection(problem_type, str(error), error_headers(problem_type, error))
-    await send_rejection(scope, send, rejection, extension_members(error))
+    headers = error_headers(problem_type, error)
+    await send_rejection(scope, send, Rejection(problem_type, str(error), headers, extension_members(error)))

@@ -3,7 +3,7 @@
 from litestar import Litestar
 from litestar.types import ASGIApp
 
-from service.api.middleware.admission import AdmissionMiddleware
+from service.api.middleware.admission import admit_requests
 from service.api.middleware.concurrency import ConcurrencyLimiter
 from service.api.middleware.decompression import decompress_bodies
 from service.api.middleware.head_requests import answer_head
@@ -30,7 +30,7 @@ def add_middleware(
     if app.cors_config is not None:
         stack = reject_preflights(stack, app.cors_config)
     stack = decompress_bodies(stack)
-    stack = AdmissionMiddleware(stack, limiter, hosts, origins)
+    stack = admit_requests(stack, limiter, hosts, origins)
     stack = join_header_lines(stack)
     stack = answer_head(stack)
     return TelemetryMiddleware(stack, metrics, shutdown)

@@ -94,16 +94,16 @@ def _headers() -> dict[str, spec.OpenAPIHeader | spec.Reference]:
     etag, uri = '^"[0-9]+-[0-9]+(-stale)?"$', spec.OpenAPIFormat.URI_REFERENCE
     return {
         CORRELATION_HEADER: header("The correlation id of the request, sent by the client or generated", True),
-        docs.ETAG: header("Identifies this state of the job, for `If-Match` and `If-None-Match`", True, pattern=etag),
-        docs.LOCATION: header("The path of the job", True, format=uri),
-        docs.IDEMPOTENCY_REPLAYED: header("Present if an equal request created the job before", const="true"),
-        docs.PREFERENCE_APPLIED: header("The preference that was applied"),
-        docs.WWW_AUTHENTICATE: header("Why the API key was rejected (RFC 6750, section 3)"),
-        docs.ACCEPT: header("The supported media type, if the request had another one"),
-        docs.ACCEPT_ENCODING: header("The supported coding, if the request had another one", const=GZIP),
+        "ETag": header("Identifies this state of the job, for `If-Match` and `If-None-Match`", True, pattern=etag),
+        "Location": header("The path of the job", True, format=uri),
+        "Idempotency-Replayed": header("Present if an equal request created the job before", const="true"),
+        "Preference-Applied": header("The preference that was applied"),
+        "WWW-Authenticate": header("Why the API key was rejected (RFC 6750, section 3)"),
+        "Accept": header("The supported media type, if the request had another one"),
+        "Accept-Encoding": header("The supported coding, if the request had another one", const=GZIP),
         "RateLimit": header("With a rate limit: the remaining requests (`r`) and the seconds until it is reset (`t`)"),
         "RateLimit-Policy": header("With a rate limit: the allowed requests (`q`) per window (`w`, in seconds)"),
-        docs.RETRY_AFTER: header(
+        "Retry-After": header(
             "Seconds after which to send the request again", type=spec.OpenAPIType.INTEGER, minimum=0
         ),
     }
@@ -113,9 +113,8 @@ def _examples() -> dict[str, spec.Example | spec.Reference]:
     """Return an example of every problem that an operation may return."""
     raised = {PROBLEM_TYPES[type(error)]: error for error in ERRORS}
     without_operation = docs.problems(404, 405)
-    return {
-        one.name: _problem_example(one, raised.get(one)) for one in ALL_PROBLEM_TYPES if one not in without_operation
-    }
+    listed = (one for one in ALL_PROBLEM_TYPES if one not in without_operation)
+    return {one.name: _problem_example(one, raised.get(one)) for one in listed}
 
 
 def _problem_example(problem_type: ProblemType, error: JobStateError | None) -> spec.Example:

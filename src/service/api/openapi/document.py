@@ -71,17 +71,14 @@ def complete(document: Json) -> Json:
     done["components"]["schemas"] = dict(sorted(schemas.items()))
     for operation in _operations(done):
         if data := EVENT_DATA.get(operation["operationId"]):
+            listed = ", ".join(f"`{event}` `{name}`" for event, name in data.items())
             content = operation["responses"]["200"]["content"]["text/event-stream"]
             content["schema"] = {
                 "type": "string",
-                "description": f"A stream of events (HTML Standard, section 9.2) with this data: {_listed(data)}",
+                "description": f"A stream of events (HTML Standard, section 9.2) with this data: {listed}",
                 "x-event-data": {event: {"$ref": _SCHEMAS + name} for event, name in data.items()},
             }
     return done
-
-
-def _listed(data: Mapping[str, str]) -> str:
-    return ", ".join(f"`{event}` `{name}`" for event, name in data.items())
 
 
 def _operations(document: Json) -> list[Json]:

@@ -9,34 +9,12 @@ from typing import Any, Final, NamedTuple, TypedDict
 from litestar.openapi import spec
 from litestar.openapi.datastructures import ResponseSpec
 
+from service.api import problems as kinds
 from service.api import rate_limit
 from service.api.openapi.examples import Examples, example
-from service.api.problems import (
-    HEADERS_TOO_LARGE,
-    HOST_NOT_ALLOWED,
-    HTTP_PROBLEM_TYPES,
-    INTERNAL_ERROR,
-    MALFORMED_REQUEST,
-    MEDIA_TYPE,
-    ORIGIN_NOT_ALLOWED,
-    PROBLEM_TYPES,
-    REQUEST_TIMEOUT,
-    RETRYABLE,
-    Problem,
-    ProblemType,
-)
+from service.api.problems import MEDIA_TYPE, Problem, ProblemType
 from service.api.request_context import CORRELATION_HEADER
 from service.domain import errors
-
-ETAG: Final = "ETag"
-LOCATION: Final = "Location"
-IDEMPOTENCY_REPLAYED: Final = "Idempotency-Replayed"
-RETRY_AFTER: Final = "Retry-After"
-ACCEPT: Final = "Accept"
-ACCEPT_ENCODING: Final = "Accept-Encoding"
-PREFERENCE_APPLIED: Final = "Preference-Applied"
-WWW_AUTHENTICATE: Final = "WWW-Authenticate"
-
 
 #: A domain error, one of Litestar's errors by its HTTP status, or the type itself.
 Cause = type[errors.JobStateError] | int | ProblemType
@@ -44,41 +22,38 @@ Cause = type[errors.JobStateError] | int | ProblemType
 
 def problems(*causes: Cause) -> tuple[ProblemType, ...]:
     """Return the problem types of causes."""
-    tables: Mapping[Any, ProblemType] = {**PROBLEM_TYPES, **HTTP_PROBLEM_TYPES}
+    tables: Mapping[Any, ProblemType] = {**kinds.PROBLEM_TYPES, **kinds.HTTP_PROBLEM_TYPES}
     return tuple(cause if isinstance(cause, ProblemType) else tables[cause] for cause in causes)
 
 
 #: The problems of every operation.
 COMMON_ERRORS: Final = problems(
-    errors.InvalidValue, 406, MALFORMED_REQUEST, REQUEST_TIMEOUT, HEADERS_TOO_LARGE, INTERNAL_ERROR
+    errors.InvalidValue,
+    406,
+    kinds.MALFORMED_REQUEST,
+    kinds.REQUEST_TIMEOUT,
+    kinds.HEADERS_TOO_LARGE,
+    kinds.INTERNAL_ERROR,
 )
 #: The problems of an operation that requires a scope.
 AUTH_ERRORS: Final = problems(errors.Unauthenticated, errors.InsufficientScope)
 #: The problems of an operation under the rate limit and the admission checks.
-LIMIT_ERRORS: Final = problems(errors.RateLimited, errors.Overloaded, HOST_NOT_ALLOWED)
+LIMIT_ERRORS: Final = problems(errors.RateLimited, errors.Overloaded, kinds.HOST_NOT_ALLOWED)
 #: The problems of an operation that calls Redis, and of those that read, delete or write keys, or have a body.
-STORE_ERRORS: Final = problems(
-    errors.StoreUnreachable,
-    errors.StoreTimeout,
-    errors.StoreLoading,
-    errors.StoreReadOnly,
-    errors.StoreBusy,
-    errors.StoreAccessDenied,
-    errors.DataVersionUnsupported,
+STORE_ERRORS: Final = tuple(
+    kind
+    for error, kind in kinds.PROBLEM_TYPES.items()
+    if issubclass(error, errors.StoreUnavailable) and error is not errors.StoreOutOfMemory
 )
 READ_ERRORS: Final = problems(*AUTH_ERRORS, *LIMIT_ERRORS, *STORE_ERRORS, errors.StoreCorrupt)
-DELETE_ERRORS: Final = (*READ_ERRORS, ORIGIN_NOT_ALLOWED)
+DELETE_ERRORS: Final = (*READ_ERRORS, kinds.ORIGIN_NOT_ALLOWED)
 WRITE_ERRORS: Final = problems(*DELETE_ERRORS, errors.StoreOutOfMemory)
-#: The problems of a change of one job.
+#: The problems of an operation with a `Lease-Token`, and of a change of one job.
+LEASE_ERRORS: Final = problems(errors.JobNotFound, errors.LeaseLost)
 CHANGE_ERRORS: Final = problems(
-    *WRITE_ERRORS,
-    errors.JobNotFound,
-    errors.LeaseLost,
-    errors.IllegalTransition,
-    errors.PreconditionFailed,
-    errors.IdempotencyKeyReused,
+    *WRITE_ERRORS, *LEASE_ERRORS, errors.IllegalTransition, errors.PreconditionFailed, errors.IdempotencyKeyReused
 )
-BODY_ERRORS: Final = problems(413, 415, ORIGIN_NOT_ALLOWED)
+BODY_ERRORS: Final = problems(413, 415, kinds.ORIGIN_NOT_ALLOWED)
 
 
 class Success(NamedTuple):
@@ -116,7 +91,7 @@ def operation_docs(
     """
     problem_types = problems(*COMMON_ERRORS, *causes)
     by_status = _by_status(problem_types)
-    limit_headers = rate_limit.HEADERS if PROBLEM_TYPES[errors.RateLimited] in problem_types else ()
+    limit_headers = rate_limit.HEADERS if kinds.PROBLEM_TYPES[errors.RateLimited] in problem_types else ()
 
     @dataclass
     class DocumentedOperation(spec.Operation):
@@ -168,11 +143,11 @@ def _complete_success(
 def _complete_problem(
     response: spec.OpenAPIResponse, problem_types: list[ProblemType], limit_headers: tuple[str, ...]
 ) -> None:
-    if any(one in RETRYABLE for one in problem_types):
-        response.headers = _headers(RETRY_AFTER, *limit_headers)
+    if any(one in kinds.RETRYABLE for one in problem_types):
+        response.headers = _headers("Retry-After", *limit_headers)
     else:
-        supported = (ACCEPT, ACCEPT_ENCODING) if HTTP_PROBLEM_TYPES[415] in problem_types else ()
-        challenge = (WWW_AUTHENTICATE,) if any(one in AUTH_ERRORS for one in problem_types) else ()
+        supported = ("Accept", "Accept-Encoding") if kinds.HTTP_PROBLEM_TYPES[415] in problem_types else ()
+        challenge = ("WWW-Authenticate",) if any(one in AUTH_ERRORS for one in problem_types) else ()
         response.headers = _headers(*supported, *challenge, *limit_headers)
     content: spec.OpenAPIMediaType = (response.content or {})[MEDIA_TYPE]
     content.examples = {one.name: _component_ref("examples", one.name) for one in problem_types}

@@ -77,14 +77,11 @@ PLUGINS: Final = (AnyJsonPlugin(), StructPlugin())
 
 def _property(info: FieldInfo, hint: Any, schema_creator: Any, is_request: bool) -> Schema | Reference:
     schema = _schema(hint, schema_creator, is_request)
-    if isinstance(schema, Schema) and isinstance(info.default, int | str):
+    if isinstance(schema, Reference):
+        return schema
+    if isinstance(info.default, int | str):
         schema.default = info.default
-    if (
-        isinstance(schema, Schema)
-        and isinstance(schema.type, OpenAPIType)
-        and is_request
-        and NoneType in get_args(hint)
-    ):
+    if is_request and NoneType in get_args(hint) and isinstance(schema.type, OpenAPIType):
         schema.type = [schema.type, OpenAPIType.NULL]
     return schema
 

@@ -36,11 +36,9 @@ _TEXTS: Final[Mapping[str, Callable[[str], bool]]] = {
 
 def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
     """Return descriptions of what is wrong with a record; `fields` are those of `CHECKED_FIELDS` that the hash has."""
-    missing = [f"no {name}" for name in _REQUIRED if name not in fields]
-    if missing:
+    if missing := [f"no {name}" for name in _REQUIRED if name not in fields]:
         return missing
-    unreadable = list(_unreadable(fields))
-    if unreadable:
+    if unreadable := list(_unreadable(fields)):
         return unreadable
     try:
         job = decode_job(job_id, fields, 0)

@@ -6,7 +6,7 @@ from typing import Any
 
 from litestar.types import ASGIApp
 
-from service.api.middleware.admission import AdmissionMiddleware
+from service.api.middleware.admission import admit_requests
 from service.api.middleware.concurrency import ConcurrencyLimiter
 from service.api.request_context import CONTEXT, RequestContext
 
@@ -34,8 +34,8 @@ def admission(
     hosts: tuple[str, ...] | None = None,
     origins: tuple[str, ...] = (),
     limiter: ConcurrencyLimiter | None = None,
-) -> AdmissionMiddleware:
-    return AdmissionMiddleware(app or App(), limiter or ConcurrencyLimiter(1, 1, 1), hosts, origins)
+) -> ASGIApp:
+    return admit_requests(app or App(), limiter or ConcurrencyLimiter(1, 1, 1), hosts, origins)
 
 
 def http_scope(path: str = "/v1/jobs", host: str | None = "localhost", **context: Any) -> Any:

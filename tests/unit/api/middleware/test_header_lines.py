@@ -108,8 +108,8 @@ def names_read(path: Path) -> Iterator[bytes]:
                 pass
             case ast.Call(func=ast.Name(id="get_header" | "_values"), args=[_, *args]):
                 pass
-            case ast.Call(func=ast.Name(id="HeaderParameter"), keywords=words):
-                args = [word.value for word in words if word.arg == "name"]
+            case ast.Call(func=ast.Name(id="in_header"), args=args):
+                pass
             case _:
                 continue
         for one in args[:1]:

@@ -42,6 +42,7 @@ def synchronous() -> None:
         assert_type(jobs.submit({}, max_attempts=1, retry_delay_seconds=1, delay_seconds=1), JobHandle[Any])
         assert_type(jobs.get("a", result_type=list[int]).wait(), list[int])
         assert_type(jobs.get("a").wait(), Any)
+        assert_type(jobs.handle("a", result_type=Lineups), JobHandle[Lineups])
         listed = jobs.list(include=["result"], limit=5, **filters)
         assert_type(listed, Iterator[JobHandle[Any]])
         assert_type(jobs.wait_all([job, job], timeout=1), list[Lineups])
@@ -64,6 +65,7 @@ async def asynchronous() -> None:
         async for change in job.changes():
             assert_type(change, jobstate.Job)
         assert_type(await (await jobs.get("a")).wait(), Any)
+        assert_type(await jobs.handle("a", result_type=Lineups).wait(), Lineups)
         async for listed in jobs.list(status="failed"):
             assert_type(listed, AsyncJobHandle[Any])
         assert_type(await jobs.wait_all([job]), list[Lineups])
