@@ -1,7 +1,7 @@
 """Builds the requests of the API as data, each with the function that reads its response. No I/O."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -82,7 +82,7 @@ class JobOptions(TypedDict, total=False):
 class JobFilter(TypedDict, total=False):
     """The filters of a list. A job must match all of them."""
 
-    status: str | None
+    status: Literal["pending", "running", "completed", "failed", "cancelled"] | None
     queue: str | None
     slate_id: str | None
     correlation_id: str | None
