@@ -58,6 +58,11 @@ def encodable_json(json: bytes) -> str:
     return text if _is_utf8(sys.stdout) else _NOT_ASCII.sub(_escaped, text)
 
 
+def capitalized(text: str) -> str:
+    """Return `text` with a capital first letter, unless it begins with a URL."""
+    return text if "://" in text.partition(" ")[0] else f"{text[:1].upper()}{text[1:]}"
+
+
 def on_one_line(json: str) -> str:
     """Return equivalent JSON without line breaks, which can only be between values."""
     return _BREAK.sub(" ", json)

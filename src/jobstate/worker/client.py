@@ -9,7 +9,7 @@ import httpx
 from msgspec.structs import replace
 
 from jobstate import _requests
-from jobstate._flow import Flow, FlowRun, Send, call, log
+from jobstate._flow import Flow, FlowRun, Send, call, log, pause
 from jobstate._requests import TIMEOUT, Request, trace_headers
 from jobstate._retry import Deadline, Retry, RetryPolicy
 from jobstate._runners import AsyncRunner
@@ -32,6 +32,9 @@ LEASE_LOST: Final = (LeaseLost, JobNotFound, IllegalTransition, NotLeased)
 #: 10 s before it reaps expired leases.
 MAX_DELAY: Final = 30.0
 MAX_DELAY_WITH_LEASE: Final = 5.0
+#: Maximum seconds that a claim waits after a failure, so that the end of an outage is noticed early.
+MAX_WAIT_AFTER_FAILURE: Final = 1
+ONCE: Final = RetryPolicy(max_attempts=1)
 #: Bytes that a client can send before it notices a closed connection, and the number of lost connections after which
 #: the size is taken for the reason.
 MAX_SMALL_BODY: Final = 64 * 1024
@@ -111,7 +114,7 @@ class WorkerClient:
 
     async def claim(self, claim_request: ClaimRequest, wait_seconds: int) -> Claim | None:
         """Claim a job, waiting up to `wait_seconds` for one; return `None` if there is none."""
-        claim = await self._run(call(claim_request.waiting(wait_seconds), EndlessRetry(MAX_DELAY, self._outage)))
+        claim = await self._run(_claiming(claim_request, wait_seconds, EndlessRetry(MAX_DELAY, self._outage)))
         claim_request.is_unanswered = False
         return claim
 
@@ -119,7 +122,7 @@ class WorkerClient:
         """Return the job that an interrupted claim may have claimed. Tries once; also raises `ServiceUnavailable`."""
         if not claim_request.is_unanswered:
             return None
-        return await self._run(call(claim_request.waiting(0), Retry(RetryPolicy(max_attempts=1), Deadline(None))))
+        return await self._run(call(claim_request.waiting(0), Retry(ONCE, Deadline(None))))
 
     async def heartbeat(self, claim: Claim, progress: Progress | None) -> bool:
         """Extend the lease and report `progress`; return whether cancellation is requested."""
@@ -150,6 +153,16 @@ class WorkerClient:
             raise
         self._outage.end()
         return result
+
+
+def _claiming(claim_request: ClaimRequest, wait_seconds: int, retry: Retry) -> Flow[Claim | None]:
+    """Claim a job; after a failure wait only `MAX_WAIT_AFTER_FAILURE` for one."""
+    try:
+        return (yield from call(claim_request.waiting(wait_seconds), Retry(ONCE, Deadline(None))))
+    except ServiceUnavailable as error:
+        failure = error
+    yield from pause(retry, failure)
+    return (yield from call(claim_request.waiting(min(wait_seconds, MAX_WAIT_AFTER_FAILURE)), retry))
 
 
 def checking_size(flow: Flow[T], size: int, probe: Request[Any]) -> Flow[T]:

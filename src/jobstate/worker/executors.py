@@ -26,6 +26,7 @@ POLL_INTERVAL: Final = 0.1
 PROCESS_EXIT_TIMEOUT: Final = 2.0
 #: The signals that stop the worker. A signal to the process group also reaches the processes of its functions.
 STOP_SIGNALS: Final = {signal.SIGTERM, signal.SIGINT}
+_GUARD: Final = '`if __name__ == "__main__":`'
 
 
 class ProcessDied(Exception):
@@ -45,13 +46,24 @@ class Runner(NamedTuple):
     cancellable: bool
 
 
+def check_not_importing() -> None:
+    """Raise `RuntimeError` if this process is a child of `multiprocessing` that still imports the main module."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # as `multiprocessing` itself checks
+        raise RuntimeError(
+            "a process of a job function imports the main module, and must not start a second worker: put the call "
+            f"that starts the worker under {_GUARD}"
+        )
+
+
 def is_async(function: Function) -> bool:
     """Return whether `function` runs in the event loop."""
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(type(function).__call__)
 
 
 def runner_for(function: Function, executor: Literal["thread", "process"]) -> Runner:
-    """Return a runner for `function`. Raises `ValueError` if `function` cannot run in a process."""
+    """Return a runner for `function`. Raises `ValueError` if the executor is unknown or cannot run `function`."""
+    if executor not in {"thread", "process"}:
+        raise ValueError(f'`executor` must be "thread" or "process", not {executor!r}')
     if is_async(function):
         if executor == "process":
             raise ValueError('an async function runs in the event loop: remove `executor="process"`')
@@ -94,10 +106,11 @@ def _in_process(function: Function, context: JobContext, abandoned: threading.Ev
     """Run `function` in a new process: receive its progress, forward a cancel request, kill it when abandoned."""
     spawn = multiprocessing.get_context("spawn")
     pipe, child_end = spawn.Pipe()
-    process = spawn.Process(target=_in_child, args=(function, context.job, child_end))
+    process = spawn.Process(target=_in_child, args=(function, child_end))
     _start(process)
     child_end.close()
     try:
+        pipe.send(context.job)
         update = _supervise_child(pipe, context, abandoned)
         process.join(0 if abandoned.is_set() else PROCESS_EXIT_TIMEOUT)
         return update
@@ -123,7 +136,8 @@ def _exit_error(process: BaseProcess, error: Exception) -> ProcessDied:
     process.join(PROCESS_EXIT_TIMEOUT)
     if process.exitcode is None:
         return ProcessDied(f"the process sent an unreadable message: {error!r}")
-    return ProcessDied(f"the process exited with code {process.exitcode}")
+    hint = f". See the worker's output; is the call that starts the worker under {_GUARD}?"
+    return ProcessDied(f"the process exited with code {process.exitcode}{hint if process.exitcode == 1 else ''}")
 
 
 def _supervise_child(pipe: "Connection[Any, Any]", context: JobContext, abandoned: threading.Event) -> JobUpdate:
@@ -140,8 +154,9 @@ def _supervise_child(pipe: "Connection[Any, Any]", context: JobContext, abandone
     return JobUpdate.release()
 
 
-def _in_child(function: Function, job: Job, pipe: "Connection[Any, Any]") -> None:
+def _in_child(function: Function, pipe: "Connection[Any, Any]") -> None:
     _ignore_signals()
+    job: Job = pipe.recv()
     send_lock = threading.Lock()
 
     def send(message: object) -> None:

@@ -12,7 +12,7 @@ from jobstate._http import client_options
 from jobstate.config import configure
 from jobstate.worker.claims import ClaimLoop
 from jobstate.worker.client import WorkerClient
-from jobstate.worker.executors import STOP_SIGNALS, Function, runner_for
+from jobstate.worker.executors import STOP_SIGNALS, Function, check_not_importing, runner_for
 from jobstate.worker.shutdown import DaemonThreadPool, cancel_all
 
 
@@ -50,17 +50,21 @@ class Worker:
         """Prepare a worker for the service at `url`; it runs at most `concurrency` jobs concurrently.
 
         `url` and `api_key` default to the environment, as those of `Jobs` do; the key needs the scope `work`. `worker`
-        is the name in the job's record, by default host name and process id. A claim waits up to `wait_seconds` (0 to
-        30) for a job. After a stop, running jobs have `drain_seconds` to finish, and are then released. `transport` is
-        an `httpx.AsyncBaseTransport` that replaces the network, for tests.
+        is the name in the job's record, by default host name and process id. A worker has 1 to 100 `queues`, and leases
+        of 5 to 3600 `lease_seconds`. A claim waits up to `wait_seconds` (0 to 30) for a job. After a stop, running jobs
+        have `drain_seconds` to finish, and are then released. `transport` is an `httpx.AsyncBaseTransport` that
+        replaces the network, for tests.
 
-        Raises `ValueError` if `function` cannot run in the given way, `queues` is a string, or `concurrency` is below
-        1, and `ConfigurationError`, also a `ValueError`, if the URL, the API key or the proxy cannot be used.
+        Raises `ValueError` if `function` cannot run in the given way or an argument is out of its range, and
+        `ConfigurationError`, also a `ValueError`, if the URL, the API key or the proxy cannot be used.
         """
         if isinstance(queues, str):
             raise ValueError(f"`queues` must be a list of names, such as [{queues!r}]")
         if concurrency < 1:
             raise ValueError("`concurrency` must be at least 1")
+        _check_range("`lease_seconds`", lease_seconds, 5, 3600)
+        _check_range("`wait_seconds`", wait_seconds, 0, 30)
+        _check_range("the number of `queues`", len(queues), 1, 100)
         self._connection = client_options(configure(url, api_key), transport, httpx.AsyncBaseTransport)
         self._queues = list(queues)
         self._runner = runner_for(function, executor)
@@ -76,7 +80,8 @@ class Worker:
         """Run jobs until SIGTERM or Ctrl-C; a second signal releases the running jobs at once.
 
         Call it in the main thread. It does not wait for threads or tasks that a function leaves running. Raises
-        `RequestRejected` if the service rejects the claims for good.
+        `RequestRejected` if the service rejects the claims for good, and `RuntimeError` in a process of
+        `multiprocessing` that imports the main module.
         """
         loop = asyncio.new_event_loop()
         loop.set_default_executor(DaemonThreadPool())
@@ -108,6 +113,7 @@ class Worker:
             self._claim_loop.stop()
 
     async def _serve(self, wait_seconds: int, *, until_idle: bool, max_jobs: int | None) -> int:
+        check_not_importing()
         async with httpx.AsyncClient(**self._connection) as http:
             client = WorkerClient(http, self._queues, self._name, self._lease_seconds)
             loop = ClaimLoop(client, self._runner, self._concurrency, wait_seconds)
@@ -134,3 +140,8 @@ class Worker:
         if self._is_stopped and self._claim_loop is not None:
             self._claim_loop.force_stop()
         self.stop()
+
+
+def _check_range(name: str, value: float, least: int, most: int) -> None:
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, not {value}")

@@ -259,6 +259,38 @@ def test_a_process_may_report_progress_from_several_threads(api: httpx.Client) -
             assert len(in_end(api, f"j{number}")["result"]) == 50_000
 
 
+UNGUARDED = """
+import sys
+from jobstate import Worker
+
+def double(context):
+    return context.input_params * 2
+
+Worker(sys.argv[1], ["default"], double, executor="process", lease_seconds=5).run()
+"""
+
+
+def test_a_job_of_an_unguarded_worker_fails_with_the_reason_and_no_second_worker_starts(
+    api: httpx.Client, tmp_path: Path
+) -> None:
+    (tmp_path / "unguarded.py").write_text(UNGUARDED)
+    create(api)
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen([sys.executable, "unguarded.py", str(api.base_url)], stderr=log, cwd=tmp_path)
+    with contextlib.closing(Guard(process, signal.SIGKILL)):
+        try:
+            failed = in_status(api, "failed")
+            process.terminate()
+            assert process.wait(TIMEOUT) == 0
+        finally:
+            process.kill()
+            process.wait()
+    assert failed["attempt"] == 1
+    assert failed["error_message"]["type"] == "ProcessDied"
+    assert 'under `if __name__ == "__main__":`' in failed["error_message"]["message"]
+    assert "RuntimeError: a process of a job function imports the main module" in (tmp_path / "log").read_text()
+
+
 def test_a_process_may_start_processes(api: httpx.Client) -> None:
     create(api)
     with working(str(api.base_url), functions.use_a_process_pool, executor="process"):

@@ -5,7 +5,7 @@ import io
 import json
 import re
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -16,10 +16,12 @@ from jobstate._sse import Event
 from jobstate.cli.commands.top import fetch_snapshot
 from jobstate.cli.follow import Change, View, change_of
 from jobstate.cli.output import escape_control_chars, escape_json_control_chars
-from jobstate.cli.render.dashboard import Snapshot, render
+from jobstate.cli.render.dashboard import Snapshot, render, unavailable_text
+from jobstate.cli.render.fitting import Time
 from jobstate.cli.render.json import JsonLines
 from jobstate.cli.render.progress import progress_bar
-from jobstate.cli.render.text import Lines
+from jobstate.cli.render.tables import TableListing
+from jobstate.cli.render.text import Lines, disconnected_text
 from tests.helpers.mock_transport import ScriptedTransport, json_response
 from tests.helpers.records import record_fields as job
 
@@ -175,6 +177,13 @@ def test_json_lines_are_the_events_and_finally_the_record(capsys: pytest.Capture
     assert output.err == "It was cut; retrying in 2.0 s.\n"
 
 
+def test_the_message_about_an_outage_capitalizes_a_word_but_no_url() -> None:
+    refused = "http://127.0.0.1:8000 cannot be reached (refused)"
+    assert disconnected_text(refused, 1) == f"{refused}; retrying in 1.0 s."
+    assert unavailable_text(refused) == f"{refused}; retrying."
+    assert unavailable_text("redis is away") == "Redis is away; retrying."
+
+
 @pytest.mark.parametrize("text", ["plain ☃ 👩‍🚀 语", "", "tab-free"])
 def test_text_without_control_characters_is_unchanged(text: str) -> None:
     assert escape_control_chars(text) == text
@@ -189,6 +198,57 @@ def test_escaped_json_is_equivalent() -> None:
     text = '{\n\t"a": "\u009b\u202e\u2028\x7f", "ü": "☃"}'
     assert json.loads(escape_json_control_chars(text.encode())) == json.loads(text)
     assert escape_json_control_chars(text.encode()).decode() == '{\n\t"a": "\\u009b\\u202e\\u2028\\u007f", "ü": "☃"}'
+
+
+UUID = "0190f5d2-7c1e-7a63-9f0e-3c5d8e2b4a17"
+LONG: Any = {"job_id": UUID, "slate_id": "pinewood-400", "worker": "vm-1234567-88912", "queue": "lineups-of-the-day"}
+
+
+class TestTable:
+    def lines(self, width: int, **fields: Any) -> list[str]:
+        terminal = Terminal(width)
+        table = TableListing(terminal.console)
+        table.page([msgspec.Raw(msgspec.json.encode(job("running", **fields)))])
+        table.end(None)
+        return [re.sub(" {2,}", "  ", line) for line in terminal.lines]
+
+    def test_it_has_all_columns_if_they_fit(self) -> None:
+        assert self.lines(160, job_id=UUID) == [
+            "JOB  STATUS  QUEUE  ATTEMPT  PROGRESS  CREATED  SLATE  WORKER",
+            f"{UUID}  running  default  1  2026-11-20T12:00:00Z",
+        ]
+
+    def test_columns_without_values_are_dropped_before_any_other_shrinks(self) -> None:
+        assert self.lines(100, job_id=UUID) == [
+            "JOB  STATUS  QUEUE  ATTEMPT  CREATED",
+            f"{UUID}  running  default  1  2026-11-20T12:00:00Z",
+        ]
+
+    def test_the_id_stays_whole_on_80_columns_and_the_least_important_columns_are_dropped(self) -> None:
+        header, row = self.lines(80, **LONG, progress={"current": 350, "total": 1500})
+        assert header == "JOB  STATUS  QUEUE  PROGRESS  CREATED"
+        assert re.fullmatch(rf"{UUID}  running  lineups-of-…  350/1500  \d+d ago", row)
+
+    def test_a_column_shrinks_before_it_is_dropped(self) -> None:
+        header, row = self.lines(116, **LONG)
+        assert header == "JOB  STATUS  QUEUE  ATTEMPT  CREATED  SLATE  WORKER"
+        assert row.endswith("ago  pinewood-4…  vm-1234567-88912")
+
+    def test_an_id_that_is_wider_than_the_terminal_is_folded(self) -> None:
+        header, row, rest = self.lines(40, **LONG)
+        assert header == "JOB  STATUS"
+        assert row.removesuffix("  running") + rest == UUID
+
+
+@pytest.mark.parametrize(
+    ("seconds", "age"), [(-5, "0s"), (59, "59s"), (60, "1m"), (3_599, "59m"), (86_399, "23h"), (700_000, "8d")]
+)
+def test_a_time_is_an_age_if_the_column_is_narrow(seconds: int, age: str) -> None:
+    time = Time(NOW, NOW + timedelta(seconds=seconds))
+    narrow, wide = Terminal(19), Terminal(20)
+    narrow.console.print(time)
+    wide.console.print(time)
+    assert (narrow.lines, wide.lines) == ([f"{age} ago"], ["2026-11-20T12:01:02Z"])
 
 
 STATS: Any = {
@@ -246,6 +306,16 @@ class TestSnapshot:
         assert lines[7] == "RUNNING  QUEUE  WORKER  ATTEMPT  LEASE  PROGRESS  MESSAGE"
         assert re.fullmatch(rf"j1  default  ann  1  (19|2[01]) s  ━+[╸╺]━+  5/10  {re.escape(ESCAPED)}", lines[8])
         assert lines[9:12] == ["j2  default  -  1  expired", "j3  default  -  1  -", "… and 1 more"]
+
+    async def test_it_shows_whole_ids_and_leases_on_80_columns(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        running = LONG | {"lease_expires_at": "2026-11-20T12:00:31.000000Z"}
+        progress = {"current": 350, "total": 1500, "message": "350 of 1,500 scenarios"}
+        monkeypatch.setitem(RUNNING, "items", [job("running", **running, progress=progress)])
+        terminal = Terminal(width=80)
+        terminal.console.print(render(await self.fetch(), "http://here", None))
+        header, row = [re.sub(" {2,}", "  ", line) for line in terminal.lines[-3:-1]]
+        assert header == "RUNNING  QUEUE  LEASE  PROGRESS"
+        assert re.fullmatch(rf"{UUID}  lineups-of-the-day  (19|2[01]) s  350/1500", row)
 
     async def test_text_of_a_job_is_escaped(self) -> None:
         terminal = Terminal(width=200)

@@ -3,9 +3,14 @@
 import asyncio
 import json
 import logging
+import multiprocessing
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -16,6 +21,7 @@ from jobstate.errors import ContentTooLarge
 from jobstate.worker.client import LEASE_LOST, ClaimRequest, WorkerClient
 from jobstate.worker.outcomes import JobUpdate, failure_update, success_update
 from jobstate.worker.shutdown import MAX_THREADS, DaemonThreadPool
+from tests.helpers.paths import ROOT
 from tests.helpers.records import LEASE, claim, record, record_fields
 
 CLAIM = claim(correlation_id="request-7")
@@ -246,6 +252,19 @@ async def test_a_waiting_claim_that_gets_503_or_429_is_retried(
     assert waits == [waited]
 
 
+@pytest.mark.parametrize(("wait_seconds", "later"), [(20, 1), (0, 0)])
+async def test_a_claim_waits_a_second_at_most_after_a_failure_so_that_a_recovery_is_noticed_early(
+    fake: FakeService, service: WorkerClient, waits: list[float], wait_seconds: int, later: int
+) -> None:
+    fake.replies = [httpx.ConnectError("refused"), unavailable(), httpx.Response(204), httpx.Response(204)]
+    claim_request = ClaimRequest(["default"], "ann", 30)
+    assert await service.claim(claim_request, wait_seconds) is None
+    assert set(fake.keys) == {claim_request.key}
+    assert await service.claim(ASKING, wait_seconds) is None
+    sent = [json.loads(request.content)["wait_seconds"] for request in fake.requests]
+    assert sent == [wait_seconds, later, later, wait_seconds]
+
+
 @pytest.mark.parametrize(("lease_seconds", "seconds"), [(5, 5 / 3), (30, 10), (3600, 10)])
 async def test_a_heartbeat_times_out_after_a_third_of_the_lease(
     fake: FakeService, http: httpx.AsyncClient, lease_seconds: int, seconds: float
@@ -369,11 +388,21 @@ def nested(levels: int) -> list[Any]:
 async def coroutine(context: JobContext) -> None: ...
 
 
+FORK: Any = "fork"
+
+
 @pytest.mark.parametrize(
     ("build", "why"),
     [
         (lambda: Worker("http://service", "lineups", coroutine), "list of names"),
         (lambda: Worker("http://service", ["a"], coroutine, concurrency=0), "at least 1"),
+        (lambda: Worker("http://service", [], coroutine), "number of `queues` must be from 1 to 100, not 0"),
+        (lambda: Worker("http://service", ["a"] * 101, coroutine), "number of `queues` must be from 1 to 100"),
+        (lambda: Worker("http://service", ["a"], coroutine, lease_seconds=4), "`lease_seconds` must be from 5 to 3600"),
+        (lambda: Worker("http://service", ["a"], coroutine, lease_seconds=3601), "`lease_seconds` must be from"),
+        (lambda: Worker("http://service", ["a"], coroutine, wait_seconds=31), "`wait_seconds` must be from 0 to 30"),
+        (lambda: Worker("http://service", ["a"], coroutine, wait_seconds=-1), "`wait_seconds` must be from 0 to 30"),
+        (lambda: Worker("http://service", ["a"], repr, executor=FORK), '`executor` must be "thread" or "process", not'),
         (lambda: Worker("http://service", ["a"], coroutine, executor="process"), "event loop"),
         (lambda: Worker("http://service", ["a"], lambda context: None, executor="process"), "import it by name"),
         (lambda: Worker("http://service", ["a"], coroutine, api_key="s3cret\nX: y"), "visible ASCII"),
@@ -385,6 +414,47 @@ def test_invalid_arguments_are_rejected(build: Callable[[], Worker], why: str) -
     with pytest.raises(ValueError, match=why) as error:
         build()
     assert "s3cr" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "start",
+    [Worker.run, Worker.run_until_idle, lambda worker: asyncio.run(worker.serve())],
+    ids=["run", "run_until_idle", "serve"],
+)
+def test_a_worker_does_not_start_while_a_child_process_imports_the_main_module(
+    fake: FakeService, monkeypatch: pytest.MonkeyPatch, start: Callable[[Worker], object]
+) -> None:
+    monkeypatch.setattr(multiprocessing.current_process(), "_inheriting", True, raising=False)
+    fake.replies = [problem("unauthenticated", 401)]
+    worker = Worker("http://service", ["a"], coroutine, transport=httpx.MockTransport(fake))
+    with pytest.raises(RuntimeError, match='under `if __name__ == "__main__":`'):
+        start(worker)
+    assert not fake.requests
+
+
+UNGUARDED = """
+import asyncio, threading
+from jobstate.worker import executors
+from jobstate.worker.context import JobContext
+from tests.helpers.records import record
+
+def double(context):
+    return context.input_params * 2
+
+executors.check_not_importing()
+run = executors.runner_for(double, "process").run
+print(asyncio.run(run(JobContext(record(input_params="x" * 500_000)), threading.Event())).body.decode())
+"""
+
+
+def test_the_hint_at_the_guard_does_not_depend_on_the_size_of_the_input(tmp_path: Path) -> None:
+    (tmp_path / "unguarded.py").write_text(UNGUARDED)
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(tmp_path / "unguarded.py")]
+    output = subprocess.run(command, env=environment, check=True, capture_output=True, timeout=60).stdout
+    message = json.loads(output)["error_message"]
+    assert message["type"] == "ProcessDied"
+    assert 'under `if __name__ == "__main__":`' in message["message"]
 
 
 def test_a_context_has_the_fields_of_its_job() -> None:

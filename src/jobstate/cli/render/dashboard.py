@@ -13,12 +13,28 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from jobstate.cli.output import STYLES, escape_control_chars, format_progress
+from jobstate.cli.output import STYLES, capitalized, escape_control_chars, format_progress
+from jobstate.cli.render.fitting import FittedTable
 from jobstate.cli.render.terminal import status_text
 from jobstate.models import DrainStatus, Job, Queue, Stats
 
 #: The number of lines that are neither rows of running jobs nor of queues.
 _FRAME: Final = 9
+#: How the table of running jobs becomes narrower. The column without a name has the bars.
+_STEPS: Final = (
+    ("MESSAGE", 12),
+    ("MESSAGE", 0),
+    ("", 0),
+    ("ATTEMPT", 0),
+    ("WORKER", 8),
+    ("WORKER", 0),
+    ("RUNNING", 36),
+    ("QUEUE", 8),
+    ("PROGRESS", 0),
+    ("QUEUE", 0),
+    ("LEASE", 0),
+    ("RUNNING", 1),
+)
 
 
 class Snapshot(Struct, frozen=True):
@@ -88,8 +104,8 @@ def _queues(queues: Sequence[Queue]) -> Table:
     return table
 
 
-def _running(snapshot: Snapshot, max_rows: int | None) -> Table:
-    table = _table("RUNNING", "QUEUE", "WORKER", ">ATTEMPT", ">LEASE", "PROGRESS", "", "MESSAGE")
+def _running(snapshot: Snapshot, max_rows: int | None) -> FittedTable:
+    table = FittedTable(("RUNNING", "QUEUE", "WORKER", ">ATTEMPT", ">LEASE", "", ">PROGRESS", "MESSAGE"), _STEPS)
     shown = snapshot.running[:max_rows]
     for job in shown:
         table.add_row(*_row(job, snapshot.now))
@@ -157,4 +173,4 @@ class Screen:
 
 def unavailable_text(reason: str) -> str:
     """Return the message about an outage."""
-    return f"{reason[:1].upper()}{reason[1:]}; retrying."
+    return f"{capitalized(reason)}; retrying."

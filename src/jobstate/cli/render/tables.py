@@ -1,17 +1,35 @@
 """Jobs as tables on a terminal."""
 
 from collections.abc import Iterable, Sequence
+from typing import Final
 
 from msgspec import Raw
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from jobstate._responses import decode_json
 from jobstate.cli.output import escape_control_chars
+from jobstate.cli.render.fitting import FittedTable, Time
 from jobstate.cli.render.listing import COLUMNS, cells, print_more_hint
 from jobstate.cli.render.terminal import status_text
 from jobstate.models import Job
+
+#: How a list becomes narrower. Ids as the service generates them (36 characters) stay whole.
+_STEPS: Final = (
+    ("CREATED", 7),
+    ("SLATE", 8),
+    ("SLATE", 0),
+    ("WORKER", 8),
+    ("WORKER", 0),
+    ("ATTEMPT", 0),
+    ("JOB", 36),
+    ("QUEUE", 8),
+    ("PROGRESS", 0),
+    ("CREATED", 0),
+    ("QUEUE", 0),
+    ("JOB", 1),
+)
 
 
 class TableListing:
@@ -19,19 +37,17 @@ class TableListing:
 
     def __init__(self, out: Console) -> None:
         self._console = out
-        self._table = Table(box=None, pad_edge=False, header_style="bold")
-        for column in COLUMNS:
-            self._table.add_column(column, overflow="fold" if column == "JOB" else "ellipsis", no_wrap=column != "JOB")
+        self._table = FittedTable(COLUMNS, _STEPS, folded="JOB")
 
     def page(self, items: Sequence[Raw]) -> None:
         """Add a row for each job."""
         for item in items:
-            job_id, status, *rest = cells(decode_json(item, Job))
-            self._table.add_row(
-                Text(escape_control_chars(job_id)),
-                status_text(status),
-                *(Text(escape_control_chars(cell)) for cell in rest),
-            )
+            job = decode_json(item, Job)
+            row: dict[str, RenderableType] = {
+                name: Text(escape_control_chars(cell)) for name, cell in zip(COLUMNS, cells(job), strict=True)
+            }
+            row |= {"STATUS": status_text(job.status), "CREATED": Time(job.created_at)}
+            self._table.add_row(*row.values())
 
     def end(self, next_cursor: str | None) -> None:
         """Write the table, and a hint if more jobs exist."""

@@ -4,7 +4,7 @@ from typing import Final
 
 from jobstate._sse import Event
 from jobstate.cli.follow import Change
-from jobstate.cli.output import format_progress, format_time, print_json, print_line, print_stderr
+from jobstate.cli.output import capitalized, format_progress, format_time, print_json, print_line, print_stderr
 from jobstate.models import Job
 
 RECONNECTED: Final = "Reconnected."
@@ -24,7 +24,7 @@ def describe(job: Job) -> str:
 
 def disconnected_text(reason: str, pause: float) -> str:
     """Return the message about a lost connection."""
-    return f"{reason[:1].upper()}{reason[1:]}; retrying in {pause:.1f} s."
+    return f"{capitalized(reason)}; retrying in {pause:.1f} s."
 
 
 class ConnectionMessages:

@@ -1,0 +1,26 @@
+"""A process with a `Worker` that runs jobs until none is left; `test_race.py` kills and pauses it."""
+
+import asyncio
+import logging
+import sys
+
+from jobstate import JobContext, Jobs, Worker
+from tests.helpers.claim_racer import LEASE, WORK
+
+
+async def work(context: JobContext) -> str | None:
+    await asyncio.sleep(WORK)
+    return context.job.worker
+
+
+def race(url: str, name: str) -> None:
+    """Run jobs until every job is finished, and print what the worker logs."""
+    logging.basicConfig(stream=sys.stdout, format="%(message)s")
+    worker = Worker(url, ["default"], work, worker=name, lease_seconds=LEASE)
+    with Jobs(url) as jobs:
+        while (statuses := jobs.stats().statuses)["pending"] + statuses["running"]:
+            worker.run_until_idle()
+
+
+if __name__ == "__main__":
+    race(*sys.argv[1:])
