@@ -81,6 +81,10 @@ class BaseHandle(Generic[R_co]):
         try:
             typed: R_co = msgspec.json.decode(outcome.raw_result or b"null", type=self._result_type)
         except msgspec.MsgspecError as error:
+            if not outcome.raw_result:
+                raise InvalidResult(
+                    f"job {self.id} completed without a result, and its `result_type` is not optional"
+                ) from error
             raise InvalidResult(f"the result of job {self.id} is not of its `result_type`: {error}") from error
         return typed
 

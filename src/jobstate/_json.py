@@ -14,9 +14,11 @@ _ENCODER: Final = msgspec.json.Encoder(decimal_format="number")
 def encode(value: object) -> bytes:
     """Return a value as JSON. `msgspec.Raw` passes through; a `Decimal` becomes a number with the same digits.
 
-    Raises `TypeError` or `ValueError` for what JSON cannot express, such as NaN or a lone surrogate.
+    Raises `TypeError` or `ValueError` for what JSON cannot express, such as a set, NaN or a lone surrogate. A set in a
+    struct or a dataclass, whose type decodes it again, becomes a list.
     """
     try:
+        _reject_sets(value)
         encoded = _ENCODER.encode(value)
         # msgspec writes NaN and infinities as null, and a Decimal of that kind as it is.
         if b"null" in encoded or b"NaN" in encoded or b"Infinity" in encoded:
@@ -39,6 +41,17 @@ def decode(raw: bytes | msgspec.Raw) -> Any:
         return msgspec.json.decode(text)
     except (msgspec.MsgspecError, RecursionError):
         return json.loads(text, parse_int=_integer, parse_float=_float)
+
+
+def _reject_sets(value: object) -> None:
+    if isinstance(value, set | frozenset):
+        raise TypeError("a set is not JSON: use a list")
+    if isinstance(value, dict):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return
+    for part in value:
+        _reject_sets(part)
 
 
 def _reject_non_finite(value: object) -> None:

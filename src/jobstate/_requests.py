@@ -1,7 +1,7 @@
 """Builds the requests of the API as data, each with the function that reads its response. No I/O."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Generic, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -82,7 +82,7 @@ class JobOptions(TypedDict, total=False):
 class JobFilter(TypedDict, total=False):
     """The filters of a list. A job must match all of them."""
 
-    status: str | None
+    status: Literal["pending", "running", "completed", "failed", "cancelled"] | None
     queue: str | None
     slate_id: str | None
     correlation_id: str | None
@@ -109,8 +109,9 @@ def create_job(
 ) -> Request[Tagged]:
     """Create a job, once per `job_id`, or per `key` if the service makes the id.
 
-    Raises `TypeError` or `ValueError` if `input_params` is not JSON.
+    Raises `TypeError` or `ValueError` if `input_params` is not JSON, `TypeError` for an unknown option.
     """
+    _check_names(options, JobOptions)
     fields: dict[str, Any] = {**options}
     headers = {
         "X-Correlation-ID": fields.get("correlation_id") or "",
@@ -152,6 +153,7 @@ def list_jobs(
     **filters: Unpack[JobFilter],
 ) -> Request[models.JobPage]:
     """Get a page of jobs, newest first."""
+    _check_names(filters, JobFilter)
     query = _query(**filters, limit=limit, cursor=cursor, include=",".join(include) or None)
     return Request(method="GET", path=f"/v1/jobs{query}", read=read_json(models.JobPage))
 
@@ -264,6 +266,13 @@ def _stream(path: str, last_event_id: str) -> Request[bool]:
     if last_event_id:
         headers["Last-Event-ID"] = last_event_id
     return Request(method="GET", path=path, read=read_has_stream, headers=headers)
+
+
+def _check_names(given: Mapping[str, Any], kind: Any) -> None:
+    """Raise `TypeError` for names that are not keys of a `TypedDict`."""
+    if unknown := given.keys() - kind.__annotations__.keys():
+        names = ", ".join(f"`{name}`" for name in kind.__annotations__)
+        raise TypeError(f"unknown argument `{min(unknown)}`: use one of {names}")
 
 
 def _body(**fields: object) -> bytes:

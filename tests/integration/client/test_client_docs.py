@@ -21,6 +21,7 @@ OUTPUTS = [
     ["…", "completed None"],
     ["['Hello, Eve', 'Hello, Fay']", "…"],
     ["…", "completed", "Hello, Gil"],
+    ["['completed', 'data:', 'null']"],
     ["…", "completed None", "Hello, None"],
 ]
 

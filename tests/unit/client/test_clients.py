@@ -287,3 +287,23 @@ def test_what_is_not_an_id_is_refused_by_name(job_id: Any, error: type[Exception
             with pytest.raises(error, match=text):
                 method(job_id)
     assert requests == []
+
+
+def test_an_unknown_argument_is_refused_before_a_request() -> None:
+    respond, requests = scripted(DONE)
+    with sync_client(respond) as jobs:
+        with pytest.raises(TypeError, match=r"unknown argument `maxattempts`: use one of `slate_id`, .*`max_attempts`"):
+            jobs.submit(1, maxattempts=3)  # type: ignore[call-overload]
+        with pytest.raises(TypeError, match=r"unknown argument `state`: use one of `status`, `queue`"):
+            next(jobs.list(state="failed"))  # type: ignore[call-arg]
+    assert requests == []
+
+
+def test_an_absent_result_is_none_only_if_the_type_allows_it() -> None:
+    respond, _ = scripted(httpx.Response(200, json=record_fields("completed", 3)))
+    with sync_client(respond) as jobs:
+        assert jobs.handle("j1").wait() is None
+        optional: Any = int | None
+        assert jobs.handle("j1", result_type=optional).wait() is None
+        with pytest.raises(errors.InvalidResult, match="completed without a result, and its `result_type` is not opt"):
+            jobs.handle("j1", result_type=int).wait()

@@ -15,6 +15,10 @@ class Point:
     y: float | None = None
 
 
+class Tags(msgspec.Struct):
+    tags: set[int]
+
+
 class Settings(msgspec.Struct):
     seed: int
     at: datetime
@@ -29,6 +33,7 @@ EXACT = [
     ({"NaN": None, "Infinity": [None]}, b'{"NaN":null,"Infinity":[null]}'),
     (msgspec.Raw(b'{"b": 1.00, "a":null}'), b'{"b": 1.00, "a":null}'),
     ({"deep": msgspec.Raw(b"1.00"), "x": None}, b'{"deep":1.00,"x":null}'),
+    (Tags({1}), b'{"tags":[1]}'),
     (Point(1), b'{"x":1,"y":null}'),
     (Settings(7, datetime(2026, 1, 2, tzinfo=UTC)), b'{"seed":7,"at":"2026-01-02T00:00:00Z"}'),
 ]
@@ -55,6 +60,8 @@ UNSENDABLE = [
     "\ud800",
     object(),
     nested(5_000),
+    {"deep": [{1}]},
+    (frozenset(),),
 ]
 
 

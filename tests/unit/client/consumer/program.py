@@ -43,6 +43,7 @@ def synchronous() -> None:
         assert_type(jobs.get("a", result_type=list[int]).wait(), list[int])
         assert_type(jobs.get("a").wait(), Any)
         assert_type(jobs.handle("a", result_type=Lineups), JobHandle[Lineups])
+        jobs.list(status="finished")  # type: ignore[arg-type]
         listed = jobs.list(include=["result"], limit=5, **filters)
         assert_type(listed, Iterator[JobHandle[Any]])
         assert_type(jobs.wait_all([job, job], timeout=1), list[Lineups])
