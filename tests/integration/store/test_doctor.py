@@ -268,7 +268,7 @@ async def test_expired_jobs_before_the_sweep_are_no_issues(
     await jobs.create_job("lasting", 1, "c", slate_id="s")  # so that the indexes do not expire
     for number in range(7):
         await short_lived.create_job(f"j{number}", 1, "c", slate_id="s")
-    await short_lived.create_job("recreated", 1, "c", slate_id="s")
+    await jobs.create_job("recreated", 1, "c", slate_id="s")
     await short_lived.cancel_job("recreated")
     await asyncio.sleep(0.05)
     await jobs.create_job("recreated", 1, "c", slate_id="s")  # created again, while its expired entry is not swept yet

@@ -33,7 +33,7 @@ async def test_counts_and_lists_omit_expired_jobs_before_the_sweep(
     short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
     for name in ("r1", "r2"):
-        await short_lived.create_job(name, 1, slate_id="s")
+        await jobs.create_job(name, 1, slate_id="s")
         await short_lived.update_job_status(name, "running")
     await short_lived.create_job("p", 1, slate_id="s")
     await jobs.create_job("stays", 1, slate_id="s")
@@ -53,7 +53,7 @@ async def test_a_sweep_removes_exactly_the_entries_of_expired_jobs(
     short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
 ) -> None:
     await short_lived.create_job("p", 1, "c", slate_id="s")
-    await short_lived.create_job("d", 1, "c", slate_id="s")
+    await jobs.create_job("d", 1, "c", slate_id="s")
     await short_lived.update_job_status("d", "failed")
     await jobs.create_job("stays", 1, "c", slate_id="s")
     await wait_until_expired(redis, "p", "d")
@@ -65,9 +65,11 @@ async def test_a_sweep_removes_exactly_the_entries_of_expired_jobs(
     assert await jobs.sweep() == 0
 
 
-async def test_after_all_jobs_expired_only_clock_and_events_remain(short_lived: JobStateManager, redis: Redis) -> None:
+async def test_after_all_jobs_expired_only_clock_and_events_remain(
+    short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
+) -> None:
     await short_lived.create_job("a", 1, "c", slate_id="s", queue="q1")
-    await short_lived.create_job("b", 1, "c", slate_id="s", queue="q2")
+    await jobs.create_job("b", 1, "c", slate_id="s", queue="q2")
     await short_lived.update_job_status("b", "running")
     await wait_until_expired(redis, "a", "b")
 
@@ -90,8 +92,10 @@ async def test_indexes_that_the_sweep_does_not_need_expire_by_themselves(
     assert set(left) == lasting | {keys.TAGS, keys.by_creation("default", "pending")}
 
 
-async def test_an_expired_job_emits_one_event(short_lived: JobStateManager, redis: Redis) -> None:
-    await short_lived.create_job("a", 1)
+async def test_an_expired_job_emits_one_event(
+    short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
+) -> None:
+    await jobs.create_job("a", 1)
     await short_lived.update_job_status("a", "running")
     await wait_until_expired(redis, "a")
 
@@ -128,11 +132,12 @@ async def test_one_sweep_handles_more_than_one_batch(short_lived: JobStateManage
 
 
 async def test_an_update_prolongs_the_retention_of_a_job(
-    short_lived: JobStateManager, jobs: JobStateManager, redis: Redis
+    pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis
 ) -> None:
-    await short_lived.create_job("other", 1)
-    await short_lived.create_job("a", 1)
+    brief = JobStateManager(pool, ttl=timedelta(seconds=2))  # the update must come before
+    await brief.create_job("a", 1)
     await jobs.update_job_status("a", "running")
+    await brief.create_job("other", 1)
     await wait_until_expired(redis, "other")
 
     assert await jobs.sweep() == 1

@@ -63,7 +63,7 @@ async def test_expired_running_jobs_do_not_count_towards_max_running(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
     short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=20))
-    await short_lived.create_job("expired", 1)
+    await jobs.create_job("expired", 1)
     await short_lived.update_job_status("expired", "running")
     await jobs.create_job("live", 1)
     await queues.configure_queue("default", max_running=1)
