@@ -6,7 +6,7 @@ import httpx
 from redis.asyncio import Redis
 
 from service.domain.timestamps import parse_timestamp
-from service.store import keys
+from service.store.partition import PARTITION
 from tests.chaos.history import Event, History, Record, Version
 from tests.helpers.consistency import doctor_issues, inconsistencies
 
@@ -23,7 +23,7 @@ async def read_final_state(history: History, redis: Redis, http: httpx.AsyncClie
 
 async def _entries(redis: Redis, origin: str) -> AsyncIterator[tuple[str, dict[str, str]]]:
     start = f"({origin}"
-    while entries := await redis.xrange(keys.EVENTS, start, count=5000):
+    while entries := await redis.xrange(PARTITION.events, start, count=5000):
         for position, entry in entries:
             if b"job_id" in entry:  # not an event of a queue
                 yield position.decode(), {name.decode(): value.decode() for name, value in entry.items()}

@@ -13,7 +13,7 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from service.domain.timestamps import format_timestamp
-from service.store import keys
+from service.store.partition import PARTITION
 from tests.chaos import hostile_clients
 from tests.chaos.environment import TIMEOUT, Environment
 from tests.helpers import tcp_proxy
@@ -95,16 +95,16 @@ async def expire_leases(environment: Environment) -> None:
         environment.history.expired_leases.update(dict.fromkeys(jobs, float("inf")))
         await environment.start_service()
         async with asyncio.timeout(TIMEOUT):
-            while await redis.zcount(keys.LEASES, "-inf", int(time.time() * 1000)):  # noqa: ASYNC110
+            while await redis.zcount(PARTITION.leases, "-inf", int(time.time() * 1000)):  # noqa: ASYNC110
                 await asyncio.sleep(0.1)
     environment.history.expired_leases.update(dict.fromkeys(jobs, time.time()))
 
 
 async def _backdate_leases(redis: Redis) -> list[str]:
-    leases = await redis.zrange(keys.LEASES, 0, -1, withscores=True)
+    leases = await redis.zrange(PARTITION.leases, 0, -1, withscores=True)
     for job_id, expiry in [(job_id.decode(), int(expiry) - 3_600_000) for job_id, expiry in leases]:
-        await redis.zadd(keys.LEASES, {job_id: expiry})
-        await redis.hset(keys.job(job_id), "lease_expires_at", format_timestamp(expiry * 1000))
+        await redis.zadd(PARTITION.leases, {job_id: expiry})
+        await redis.hset(PARTITION.job(job_id), "lease_expires_at", format_timestamp(expiry * 1000))
     return [job_id.decode() for job_id, _ in leases]
 
 
@@ -214,13 +214,13 @@ def repeatedly(disturb: Callable[[Redis], Awaitable[object]]) -> Injector:
 async def wrong_type(environment: Environment) -> None:
     """Replace one of our keys with a list, three times."""
     names = [
-        keys.LEASES,
-        keys.TAGS,
-        keys.DELAYED,
-        keys.EVENTS,
+        PARTITION.leases,
+        PARTITION.tags,
+        PARTITION.delays,
+        PARTITION.events,
         keys.INDEXES,
-        keys.CLOCK,
-        keys.by_creation("a", "pending"),
+        PARTITION.meta,
+        PARTITION.by_created("a", "pending"),
     ]
     async with environment.redis_client() as redis:
         for name in environment.rng.sample(names, 3):

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 import httpx
 from redis.asyncio import Redis
 
-from service.store import keys
+from service.store.partition import PARTITION
 from tests.chaos.checker import check
 from tests.chaos.context import describe_job
 from tests.chaos.environment import SINGLE_PROCESS, TWO_PROCESSES, Environment, Topology, start_environment
@@ -160,11 +160,11 @@ async def _delete_jobs(redis: Redis) -> str:
     """Delete all jobs but keep the events, as when jobs expire. Return the stream position where the round begins."""
     if names := [name async for name in redis.scan_iter(count=1000) if name not in _KEPT_KEYS]:
         await redis.unlink(*names)
-    last = await redis.xrevrange(keys.EVENTS, count=1)
+    last = await redis.xrevrange(PARTITION.events, count=1)
     return last[0][0].decode() if last else "0-0"
 
 
-_KEPT_KEYS: Final = {keys.EVENTS.encode(), keys.CLOCK.encode()}
+_KEPT_KEYS: Final = {PARTITION.events.encode(), PARTITION.meta.encode()}
 
 
 @contextlib.asynccontextmanager

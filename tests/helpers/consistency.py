@@ -6,9 +6,9 @@ from typing import Any
 from redis.asyncio import ConnectionPool, Redis
 
 from service.domain.timestamps import parse_timestamp
-from service.store import keys
 from service.store.client import StoreClient
 from service.store.doctor import Issue, check
+from service.store.partition import PARTITION
 
 
 async def inconsistencies(redis: Redis) -> list[str]:
@@ -35,37 +35,41 @@ async def _read_job(redis: Redis, name: str) -> dict[str, str]:
 async def _expected_entries(redis: Redis, job_id: str, job: dict[str, str]) -> list[tuple[str, str]]:
     """Return the index entries that a job must have: the key, and member and score as `_format_entry` gives them."""
     queue, created = job["queue"], parse_timestamp(job["created_at"])
-    is_delayed = job["status"] == "pending" and await redis.zscore(keys.DELAYED, f"{queue}:{job_id}") is not None
+    is_delayed = job["status"] == "pending" and await redis.zscore(PARTITION.delays, f"{queue}:{job_id}") is not None
     state = "delayed" if is_delayed else job["status"]
     entries = [
-        (keys.by_creation(queue, state), f"{job_id} {created}"),
+        (PARTITION.by_created(queue, state), f"{job_id} {created}"),
         (
             keys.by_expiry(queue, state),
             f"{job_id}|{created}|{job['revision']} {parse_timestamp(job['expires_at']) // 1000}",
         ),
     ]
     if is_delayed:
-        entries.append((keys.DELAYED, f"{queue}:{job_id} {parse_timestamp(job['available_at'])}"))
+        entries.append((PARTITION.delays, f"{queue}:{job_id} {parse_timestamp(job['available_at'])}"))
     if "lease_expires_at" in job:
-        entries.append((keys.LEASES, f"{job_id} {parse_timestamp(job['lease_expires_at']) // 1000}"))
+        entries.append((PARTITION.leases, f"{job_id} {parse_timestamp(job['lease_expires_at']) // 1000}"))
     for kind, name in (("s", "slate_id"), ("c", "correlation_id")):
         if name in job:
-            entries.append((keys.TAGS, f"{kind}:{created}:{job_id}"))
+            entries.append((PARTITION.tags, f"{kind}:{created}:{job_id}"))
     return entries
 
 
 async def _actual_entries(redis: Redis, names: list[str]) -> AsyncIterator[tuple[str, str]]:
     """Yield the entries that the indexes have, in the same form."""
     for name in names:
-        if name.startswith((keys.key("list:"), keys.key("exp:"))) or name in {keys.DELAYED, keys.LEASES, keys.TAGS}:
+        if name.startswith((PARTITION.key("list:"), PARTITION.key("exp:"))) or name in {
+            PARTITION.delays,
+            PARTITION.leases,
+            PARTITION.tags,
+        }:
             for member, score in await redis.zrange(name, 0, -1, withscores=True):
                 yield name, _format_entry(name, member.decode(), int(score))
 
 
 def _format_entry(name: str, member: str, score: int) -> str:
-    if name == keys.TAGS:
+    if name == PARTITION.tags:
         tag, created, job_id = member.split(":", 2)
         return f"{tag[0]}:{int(created)}:{job_id}"
-    if name.startswith(keys.key("exp:")):
+    if name.startswith(PARTITION.key("exp:")):
         return f"{member.rpartition('|')[0]} {score}"
     return f"{member} {score}"

@@ -12,12 +12,12 @@ import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.domain.shutdown import Shutdown
-from service.store import keys
 from service.store.client import StoreClient
 from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
+from service.store.partition import PARTITION
 from service.store.pool import create_pool
 from tests.helpers import conformance
 from tests.helpers.consistency import doctor_issues, inconsistencies
@@ -143,7 +143,7 @@ def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
     The events are kept, because the service reacts to their loss.
     """
     with sync_redis.Redis.from_url(redis_url) as client:
-        if others := [name for name in client.scan_iter(count=1000) if name != keys.EVENTS.encode()]:
+        if others := [name for name in client.scan_iter(count=1000) if name != PARTITION.events.encode()]:
             client.delete(*others)
     with httpx.Client(
         base_url=shared_service.url, timeout=10, event_hooks={"response": [conformance.check_response]}

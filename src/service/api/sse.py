@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from service.domain.events import Event
+from service.domain.events import Event, EventKind
 from service.domain.jobs import Job
 from service.domain.timestamps import format_timestamp
 from service.store.events.hub import BUFFER_SIZE
@@ -85,5 +85,7 @@ def _close_frame(reason: str) -> bytes:
 
 def _event_data(event: Event) -> bytes:
     fields = {name: getattr(event, name) for name in ("job_id", "status", "revision", "queue", "slate_id")}
+    if event.kind is EventKind.EXPIRED:
+        del fields["revision"]
     times = {"at": format_timestamp(event.at), "created_at": format_timestamp(event.created)} if event.position else {}
     return msgspec.json.encode({**{name: value for name, value in fields.items() if value is not None}, **times})

@@ -255,10 +255,14 @@ class StoreAccessDenied(StoreUnavailable):
 
 
 class DataVersionUnsupported(StoreUnavailable):
-    default_detail = "Redis has data of a newer version than the service supports. Start a newer service."
+    default_detail = "Redis has data of a version that the service does not support."
 
-    def __init__(self, found: int, known: int) -> None:
-        super().__init__(f"Redis has data version {found}; the newest supported is {known}. Start a newer service.")
+    def __init__(self, found: int, supported: int) -> None:
+        if found > supported:
+            remedy = "Start a newer service."
+        else:
+            remedy = "Start it on an empty database, or delete the keys `job:*` and `jobs:*` there."
+        super().__init__(f"Redis has data of version {found}; this service supports version {supported}. {remedy}")
 
 
 class StoreCorrupt(JobStateError):

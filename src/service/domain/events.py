@@ -1,16 +1,12 @@
 """The events that subscribers receive."""
 
 from enum import StrEnum, auto
-from hashlib import sha1
-from typing import Final
 
 from msgspec import Struct
 
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
-
-#: Characters of a slate hash; equal to the length of `tag` in Lua.
-TAG_LENGTH: Final = 12
+from service.domain.tags import slate_tag
 
 
 class EventKind(StrEnum):
@@ -35,12 +31,13 @@ class Event(Struct, frozen=True, kw_only=True):
     kind: EventKind
     job_id: str
     status: Status
-    revision: int
+    #: `None` for an expired job, except at the end of the stream of one job: there it is that of the last version.
+    revision: int | None
     queue: str
     #: When the job was created (µs since 1970).
     created: int
     slate_id: str | None = None
-    #: Hashes of the slate and correlation ids of an expired job, whose record no longer exists.
+    #: The tags of an expired job, whose record no longer exists.
     tags: tuple[str, ...] = ()
 
     @property
@@ -59,10 +56,5 @@ class Event(Struct, frozen=True, kw_only=True):
         return (
             filters.status in (None, self.status)
             and filters.queue in (None, self.queue)
-            and (slate_id is None or slate_id == self.slate_id or slate_hash(slate_id) in self.tags)
+            and (slate_id is None or slate_id == self.slate_id or slate_tag(slate_id) in self.tags)
         )
-
-
-def slate_hash(slate_id: str) -> str:
-    """Return the tag by which the event of an expired job identifies its slate."""
-    return f"s{sha1(slate_id.encode(), usedforsecurity=False).hexdigest()[:TAG_LENGTH]}"

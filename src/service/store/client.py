@@ -11,12 +11,13 @@ from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import constraints, errors
-from service.store import keys, probe
+from service.store import probe
 from service.store.auto_pipeline import PATIENCE, AutoPipeline
-from service.store.data_version import check_supported
+from service.store.data_version import READ_VERSION, check_version
 from service.store.deadlines import REQUEST_TIMEOUT, budget
 from service.store.fsync import FsyncWaiter
 from service.store.observer import NullObserver, Observer
+from service.store.partition import PARTITION
 from service.store.pool import shared
 from service.store.records import time_reply_to_micros
 from service.store.redis_errors import map_error, parse_reply, to_domain_error
@@ -83,6 +84,8 @@ class StoreClient:
         self.observer: Observer = observer or NullObserver()
         #: For rare commands, and for its conversions of replies.
         self.redis: Redis = Redis(connection_pool=pool)
+        #: Where all jobs are.
+        self.partition = PARTITION
         self._pool = pool
         self._pipeline = shared(AutoPipeline, pool)
         self._fsync = shared(FsyncWaiter, pool) if waitaof else None
@@ -97,8 +100,10 @@ class StoreClient:
         if self._fsync is not None:
             await self._fsync.aclose()
 
-    async def run_script(self, script: Script, keys: Sequence[str], args: Sequence[Any]) -> list[Any]:
+    async def run_script(self, script: Script, args: Sequence[Any], *, keys: Sequence[str] = ()) -> list[Any]:
         """Run a script in one round trip and return its reply: a word of `script.replies`, then the values.
+
+        It gets `keys`, then the root of the partition.
 
         A call whose outcome is unknown is retried once, so `args` must let the script recognise that it ran before. A
         script that reaches Redis after its deadline, or finds data of a newer version, does nothing. Raises
@@ -106,7 +111,7 @@ class StoreClient:
         """
 
         async def send(deadline: float) -> list[Any]:
-            reply = await self._run_before_deadline(script, keys, args, deadline)
+            reply = await self._run_before_deadline(script, (*keys, self.partition.root), args, deadline)
             if reply[0] not in script.replies:
                 raise UnexpectedReplyError(script, reply[0])
             return reply
@@ -119,7 +124,7 @@ class StoreClient:
     async def run_job_script(self, script: Script, job_id: str, args: Sequence[Any]) -> list[Any]:
         """Run a script on one job like `run_script`. Raises `InvalidValue` for a wrong id."""
         constraints.JOB_ID.validate("job_id", job_id)
-        return await self.run_script(script, [keys.job(job_id), keys.ROOT], [job_id, *args])
+        return await self.run_script(script, [job_id, *args], keys=[self.partition.job(job_id)])
 
     async def _run_before_deadline(
         self, script: Script, keys: Sequence[str], args: Sequence[Any], deadline: float
@@ -129,22 +134,22 @@ class StoreClient:
             if not self._clock.is_fresh:
                 await self._refresh_clock(deadline)
             not_after = self._clock.now + int(FIRST_ATTEMPT_TIMEOUT * 1e6)
-            command = ("EVALSHA", script.sha, len(keys), *keys, not_after, *args)
+            command = ("EVALSHA", script.sha, len(keys), *keys, *args, not_after)
             [reply] = await self._pipeline.ask(command, until=deadline)
             if isinstance(reply, redis_errors.NoScriptError):  # not loaded yet, or flushed since
                 _raise_errors(await self._pipeline.ask(("SCRIPT", "LOAD", script.text), until=deadline))
             elif isinstance(reply, Exception):
                 raise reply
-            elif (values := parse_reply("EVALSHA", _decode_word, reply))[0] != "LATE":
+            elif (values := parse_reply("EVALSHA", _decode_word, reply))[0] != "DEADLINE_EXCEEDED":
                 return values
             else:
                 await self._refresh_clock(deadline)
 
     async def _refresh_clock(self, deadline: float) -> None:
         """Read the time of Redis, and raise if this service may not write to data of the version there."""
-        time, version = _raise_errors(await self._pipeline.ask(("TIME",), ("GET", keys.VERSION), until=deadline))
+        time, *version = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
-        check_supported(version)
+        check_version(*version)
         self._clock.set(now)
 
     async def read(self, *commands: Sequence[str], isolate_errors: bool = False) -> list[Any]:
@@ -173,9 +178,9 @@ class StoreClient:
 
         async def send(deadline: float) -> Any:
             _, reply = _raise_errors(await self._pipeline.ask(*probe.COMMANDS, until=deadline))
-            return probe.version_from(reply)
+            return probe.parse_versions(reply)
 
-        check_supported(await self.call("probe", send, PING_TIMEOUT))
+        check_version(*await self.call("probe", send, PING_TIMEOUT))
 
     async def call(
         self,

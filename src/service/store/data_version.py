@@ -1,22 +1,29 @@
-"""The version of the data format, which keeps an older service from writing to newer data."""
+"""The version of the data format. A service changes nothing in data of another version."""
 
 from typing import Final
 
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
-from service.store import keys
+from service.store.partition import PARTITION, ROOT
 
 #: The version that this service reads and writes. A service that raises it writes the new version, waits
 #: `UPGRADE_WAIT` seconds on the clock of Redis, and only then writes data in the new format.
-DATA_VERSION: Final = 1
+DATA_VERSION: Final = 2
 #: Seconds after which no script of an older version runs: more than `CLOCK_MAX_AGE` + `FIRST_ATTEMPT_TIMEOUT`.
 UPGRADE_WAIT: Final = 12.0
+#: Keys of version 1 that no later version has. Any database with jobs of version 1 has the first.
+V1_KEYS: Final = tuple(ROOT + name for name in ("clock", "shelves", "due"))
+#: Commands whose replies `check_version` takes.
+READ_VERSION: Final = (("GET", PARTITION.version), ("EXISTS", *V1_KEYS))
 
 
-def check_supported(version: bytes | None) -> None:
-    """Raise `DataVersionUnsupported` or `StoreCorrupt` unless this service supports `version`; `None` is version 1."""
-    if version is None:
-        return
-    if not version.isdigit():
-        raise StoreCorrupt(f"{keys.VERSION} holds {version[:40]!r} instead of a version number")
-    if int(version) > DATA_VERSION:
-        raise DataVersionUnsupported(int(version), DATA_VERSION)
+def check_version(version: bytes | None, v1_keys: int) -> None:
+    """Raise `DataVersionUnsupported` or `StoreCorrupt` unless this service supports the version of the data.
+
+    `version` is what the version key holds, and `v1_keys` how many of `V1_KEYS` exist. Without a version, data with such
+    keys has version 1; otherwise there is no data yet.
+    """
+    if version is not None and not version.isdigit():
+        raise StoreCorrupt(f"{PARTITION.version} holds {version[:40]!r} instead of a version number")
+    found = int(version or 1)
+    if found > DATA_VERSION or (found < DATA_VERSION and v1_keys):
+        raise DataVersionUnsupported(found, DATA_VERSION)

@@ -7,7 +7,7 @@ from redis.asyncio import ConnectionPool, Redis
 from redis.exceptions import ConnectionError, ResponseError
 
 from service.domain.errors import StoreAccessDenied, StoreReadOnly, StoreTimeout
-from service.store import keys
+from service.store.partition import PARTITION
 
 #: Milliseconds that Redis waits for its disk. With `appendfsync everysec` it writes to disk every second.
 WAITAOF_TIMEOUT_MS: Final = 1200
@@ -69,7 +69,7 @@ class FsyncWaiter:
 
     async def _wait_once(self) -> None:
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.set(keys.FSYNC_MARKER, "1", px=MARKER_TTL_MS)
+            pipe.set(PARTITION.fsync, "1", px=MARKER_TTL_MS)
             pipe.execute_command("WAITAOF", 1, 0, WAITAOF_TIMEOUT_MS)
             marker_reply, reply = await pipe.execute(raise_on_error=False)
         if isinstance(marker_reply, Exception):

@@ -3,24 +3,25 @@
 from collections.abc import Collection, Mapping
 from datetime import timedelta
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
-import structlog
 from msgspec import UNSET
 from redis.asyncio import ConnectionPool
 
 from service.domain import constraints, errors, validation
 from service.domain.jobs import CreateResult, Job, NewJob, Progress
 from service.domain.states import Status, sources_of
+from service.domain.tags import correlation_tag, slate_tag
 from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
-from service.store import keys, scripts
+from service.store import scripts
 from service.store.client import StoreClient, with_timeout
-from service.store.data_version import DATA_VERSION
+from service.store.data_version import DATA_VERSION, READ_VERSION, check_version
 from service.store.fingerprints import change_id_for, digest, new_change_id
 from service.store.observer import Observer
 from service.store.queries import JobReader
 from service.store.records import (
+    DELETION_RECORD_TTL_MS,
     ceil_seconds,
     decode_hash,
     decode_job,
@@ -29,14 +30,7 @@ from service.store.records import (
     parse_status,
     validate_ttl_ms,
 )
-
-_log = structlog.get_logger(__name__)
-
-#: How long a deletion and the last change before it are remembered, so that a retry of either has no effect on a new
-#: job with the same id.
-DELETION_RECORD_TTL: Final = timedelta(minutes=1)
-#: How many expired jobs one run of the sweep script removes from the indexes.
-SWEEP_BATCH: Final = 500
+from service.store.sweep import sweep_batch
 
 
 class JobStateManager(JobReader):
@@ -97,17 +91,21 @@ class JobStateManager(JobReader):
         if traceparent is not None:
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
         record = encode_fields(fields)
-        args = [request, new_change_id(), self._ttl, delay, *flatten(record)]
+        slate_id, tags = record.get("slate_id", b""), _tags(fields)
+        args = [request, new_change_id(), self._ttl, delay, record["queue"], slate_id, tags, *flatten(record)]
         word, *reply = await self._client.run_job_script(scripts.CREATE, job_id, args)
         if word == "DRAINING":
             raise errors.Draining(ceil_seconds(reply[0]))
         if word == "EXISTS":
             raise errors.JobExists(job_id, *parse_status(reply))
-        replayed = word == "REPLAYED"
+        now, *values = reply
+        if word == "REPLAYED":
+            stored, replayed = decode_hash(values[0]), not values[1]
+        else:
+            stored, replayed = {**record, **_first_fields(*values)}, False
         if not replayed:
             self._client.observer.on_job_change("created")
-        stored = decode_hash(reply[1]) if replayed else {**record, **decode_hash(reply[1])}
-        return CreateResult(decode_job(job_id, stored, int(reply[0])), replayed)
+        return CreateResult(decode_job(job_id, stored, int(now)), replayed)
 
     async def update_job_status(
         self,
@@ -155,7 +153,7 @@ class JobStateManager(JobReader):
 
         Raises `JobNotFound`, `PreconditionFailed` or `JobNotFinal`.
         """
-        args = [change_id_for(change_id), _join_versions(if_match), validate_ttl_ms(DELETION_RECORD_TTL)]
+        args = [change_id_for(change_id), _join_versions(if_match), DELETION_RECORD_TTL_MS]
         word, *reply = await self._client.run_job_script(scripts.DELETE, job_id, args)
         match word:
             case "NOT_FOUND":
@@ -168,24 +166,22 @@ class JobStateManager(JobReader):
 
     async def sweep(self) -> int:
         """Remove all expired jobs from the indexes, and return how many there were."""
-        swept, more = 0, True
+        total, more = 0, True
         while more:
-            _, count, more, skipped = await self._client.run_script(scripts.SWEEP, [keys.ROOT], [SWEEP_BATCH])
-            swept += int(count)
-        if swept:
-            self._client.observer.on_job_change("expired", swept)
-        if skipped:
-            _log.error("sweep skipped key of unexpected type", keys=[name.decode() for name in skipped])
-        return swept
+            swept, more = await sweep_batch(self._client)
+            total += swept
+        return total
 
     async def ping(self) -> None:
         """Return if Redis accepts writes. Raises `StoreUnavailable` within 3 s otherwise."""
         await self._client.probe()
 
     async def write_version(self) -> None:
-        """Write the data version of this service to Redis, unless there is one."""
-        set_if_missing = partial(self._client.redis.set, keys.VERSION, DATA_VERSION, nx=True)
-        await self._client.call("version", with_timeout(set_if_missing))
+        """Write the data version of this service to Redis. Raises `DataVersionUnsupported` if there is other data."""
+        [version, v1_keys] = await self._client.read(*READ_VERSION)
+        check_version(version, v1_keys)
+        set_version = partial(self._client.redis.set, self._client.partition.version, DATA_VERSION)
+        await self._client.call("version", with_timeout(set_version))
 
     async def _change(
         self,
@@ -199,8 +195,9 @@ class JobStateManager(JobReader):
     ) -> Job:
         request = digest(kind, {**fields, "status": target})
         args = [change_id_for(change_id), request, self._ttl, validation.validate_lease_token(lease_token)]
-        args += [target, " ".join(sources_of(target)), _join_versions(if_match), kind, *flatten(encode_fields(fields))]
-        word, *reply = await self._client.run_job_script(scripts.CHANGE, job_id, args)
+        args += [target, " ".join(sources_of(target)), _join_versions(if_match), kind, DELETION_RECORD_TTL_MS]
+        args += flatten(encode_fields(fields))
+        word, *reply = await self._client.run_job_script(scripts.UPDATE, job_id, args)
         match word:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
@@ -210,12 +207,25 @@ class JobStateManager(JobReader):
                 raise errors.IdempotencyKeyReused
             case "PRECONDITION_FAILED":
                 raise errors.PreconditionFailed(*parse_status(reply))
-            case "ILLEGAL":
+            case "ILLEGAL_TRANSITION":
                 raise errors.IllegalTransition(target, *parse_status(reply))
         job = decode_job(job_id, decode_hash(reply[1]), int(reply[0]))
         if word == "CHANGED":
             self._client.observer.on_job_change(reply[2].decode())
         return job
+
+
+def _tags(fields: Mapping[str, FieldValue]) -> str:
+    """Return the tags of a new job, comma-separated."""
+    kinds = (("slate_id", slate_tag), ("correlation_id", correlation_tag))
+    return ",".join(tag(str(fields[name])) for name, tag in kinds if fields[name] is not None)
+
+
+def _first_fields(created_at: bytes, expires_at: bytes, available_at: bytes | None = None) -> dict[str, bytes]:
+    """Return the fields that the script adds to the record of a new job."""
+    fields = {"status": b"pending", "revision": b"1", "created_at": created_at, "updated_at": created_at}
+    delayed = {} if available_at is None else {"available_at": available_at}
+    return {**fields, "expires_at": expires_at, **delayed}
 
 
 def _join_versions(versions: Collection[str]) -> str:

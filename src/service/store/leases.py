@@ -13,10 +13,11 @@ from service.domain.jobs import Claim, HeartbeatResult, Job, Lease, Progress
 from service.domain.json_text import to_json
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
-from service.store import keys, scripts
+from service.store import scripts
 from service.store.client import StoreClient
 from service.store.fingerprints import change_id_for, digest, new_token_secret
 from service.store.records import (
+    DELETION_RECORD_TTL_MS,
     ceil_seconds,
     decode_hash,
     decode_job,
@@ -28,8 +29,12 @@ from service.store.records import (
 #: How much longer than its lease a claim is remembered. A retry is only possible until the unextended lease has ended,
 #: so a minute more is enough.
 CLAIM_RECORD_TTL: Final = timedelta(minutes=1)
-#: How many due jobs one claim moves to their queues, and how many expired entries it skips at the head of a queue.
+#: How many delays that are over one claim ends, and how many entries of expired jobs it skips at the head of a queue.
 MAX_CLAIM_SCAN: Final = 1000
+#: The most bytes of the records of one claim of several jobs.
+MAX_CLAIM_BYTES: Final = 8 * 1024 * 1024
+#: How many delays one run of the reaper's script ends.
+DELAYS_BATCH: Final = 500
 #: How many expired leases one run of the reaper's script handles.
 REAP_BATCH: Final = 200
 
@@ -106,8 +111,8 @@ class LeaseManager:
         )
         record_ttl = validate_ttl_ms(timedelta(seconds=lease_seconds) + CLAIM_RECORD_TTL)
         args = [change_id_for(claim_key), request, new_token_secret(), worker, lease_seconds]
-        args += [self._ttl, record_ttl, MAX_CLAIM_SCAN, *queues]
-        outcome, *reply = await self._client.run_script(scripts.CLAIM, [keys.ROOT], args)
+        args += [self._ttl, record_ttl, 1, MAX_CLAIM_BYTES, MAX_CLAIM_SCAN, *dict.fromkeys(queues)]
+        outcome, *reply = await self._client.run_script(scripts.CLAIM, args)
         match outcome:
             case "DRAINING":
                 raise errors.Draining(ceil_seconds(reply[0]))
@@ -171,7 +176,7 @@ class LeaseManager:
         message = to_json("error_message", error)
         request = digest("release", {"error_message": message, "delay_seconds": delay_seconds})
         token = validation.validate_lease_token(lease_token)
-        args = [change_id_for(change_id), request, self._ttl, token, _or_empty(delay_seconds)]
+        args = [change_id_for(change_id), request, self._ttl, token, _or_empty(delay_seconds), DELETION_RECORD_TTL_MS]
         outcome, *reply = await self._client.run_job_script(
             scripts.RELEASE, job_id, [*args, *([] if message is None else [message])]
         )
@@ -196,7 +201,7 @@ class LeaseManager:
         leases.
         """
         args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_WILL_RETRY), bytes(LEASE_EXPIRED)]
-        _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, [keys.ROOT], args)
+        _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, args)
         _log_skipped("reap skipped unreadable job", skipped)
         pairs = zip(rows[::2], rows[1::2], strict=True)
         reaped = [ReapedJob(job_id.decode(), Status(status.decode())) for job_id, status in pairs]
@@ -204,6 +209,15 @@ class LeaseManager:
             self._client.observer.on_job_change("lease-expired")
             self._client.observer.on_job_change(job.status)
         return reaped, max(0.0, int(next_expiry) / 1e3 - int(time) / 1e6) if next_expiry else None
+
+    async def end_delays(self) -> float | None:
+        """Make up to `DELAYS_BATCH` jobs due whose delays are over, and wake the claims that wait for them.
+
+        Returns the seconds until the next delay is over: 0 if it already is, `None` without delays.
+        """
+        _, time, next_delay, skipped = await self._client.run_script(scripts.END_DELAYS, [DELAYS_BATCH])
+        _log_skipped("delay skipped unreadable job", skipped)
+        return max(0.0, (int(next_delay) - int(time)) / 1e6) if next_delay else None
 
     async def get_time(self) -> float:
         """Return the time of Redis in seconds since 1970. Raises `StoreUnavailable` if Redis refuses writes."""

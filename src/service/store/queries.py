@@ -1,5 +1,6 @@
 """Reads: single jobs, pages, batches and counts."""
 
+import time
 from collections.abc import Collection, Sequence
 from typing import Any, Final
 
@@ -10,11 +11,14 @@ from service.domain.errors import InvalidValue, StoreCorrupt
 from service.domain.jobs import DrainStatus, History, Job, JobBatch, JobFilter, JobPage, OldestJob, RunningCount, Stats
 from service.domain.states import Status
 from service.domain.store_health import StoreHealth
+from service.domain.tags import correlation_tag, slate_tag
 from service.domain.timestamps import format_timestamp
-from service.store import keys, scripts
+from service.store import scripts
 from service.store.client import StoreClient
+from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.history import history_from
 from service.store.records import FIELDS, LARGE_FIELDS, decode_hash, decode_job, time_reply_to_micros
+from service.store.sweep import sweep_batch
 
 _log = structlog.get_logger(__name__)
 
@@ -24,6 +28,8 @@ PAGE_BYTES: Final = 8 * 1024 * 1024
 MAX_PAGE_SCAN: Final = 1000
 #: How many expired entries at the head of an index are skipped to find its oldest job.
 MAX_EXPIRED_SCAN: Final = 1000
+#: How many expired jobs one run of the script that counts subtracts. It takes 1 ms for them.
+MAX_EXPIRED_COUNT: Final = 200
 #: The status of the jobs in each state.
 _STATUSES: Final = {**{status.value: status for status in Status}, "delayed": Status.PENDING}
 
@@ -41,8 +47,8 @@ class JobReader:
     async def get_job(self, job_id: str) -> Job | None:
         """Return the job, or `None` if there is none."""
         constraints.JOB_ID.validate("job_id", job_id)
-        fields, time = await self._client.read(["HGETALL", keys.job(job_id)], ["TIME"])
-        return decode_job(job_id, decode_hash(fields), time_reply_to_micros(time)) if fields else None
+        fields, now = await self._client.read(["HGETALL", self._client.partition.job(job_id)], ["TIME"])
+        return decode_job(job_id, decode_hash(fields), time_reply_to_micros(now)) if fields else None
 
     async def get_result(self, job_id: str) -> Job:
         """Return a completed job. Raises `JobNotFound`, `ResultNotReady`, `JobFailed` or `JobCancelled`."""
@@ -60,7 +66,9 @@ class JobReader:
     async def get_history(self, job_id: str) -> History | None:
         """Return the changes of a job, oldest first, or `None` if there is no job."""
         constraints.JOB_ID.validate("job_id", job_id)
-        [[created_at, text]] = await self._client.read(["HMGET", keys.job(job_id), "created_at", "_history"])
+        [[created_at, text]] = await self._client.read(
+            ["HMGET", self._client.partition.job(job_id), "created_at", "_history"]
+        )
         if created_at is None:
             return None
         return history_from(job_id, created_at.decode(), (text or b"").decode())
@@ -83,7 +91,8 @@ class JobReader:
         fields = [*FIELDS, *large]
         bounds = [limit, PAGE_BYTES, MAX_PAGE_SCAN, "" if before is None else before]
         values = [filters.status or "", filters.queue or "", filters.slate_id or "", filters.correlation_id or ""]
-        reply = await self._client.run_script(scripts.LIST, [keys.ROOT], [*bounds, *values, len(large), *fields])
+        args = [*bounds, *values, _tag_of(filters), len(large), *fields]
+        reply = await self._client.run_script(scripts.LIST, args)
         now, next_before, listed = int(reply[1]), reply[2], reply[3:]
         items = []
         for job_id, row in zip(listed[::2], listed[1::2], strict=True):
@@ -104,7 +113,11 @@ class JobReader:
         for index, job_id in enumerate(job_ids):
             constraints.JOB_ID.validate(f"job_ids[{index}]", job_id)
         unique_ids = list(dict.fromkeys(job_ids))
-        total = sum(await self._client.read(*(["HSTRLEN", keys.job(job_id), "error_message"] for job_id in unique_ids)))
+        total = sum(
+            await self._client.read(
+                *(["HSTRLEN", self._client.partition.job(job_id), "error_message"] for job_id in unique_ids)
+            )
+        )
         if total > PAGE_BYTES:
             allowed = f"jobs whose error messages take up to {PAGE_BYTES} bytes together"
             raise InvalidValue("job_ids", f"their error messages take {total} bytes", allowed)
@@ -121,10 +134,12 @@ class JobReader:
         A missing job is `None`, an unreadable one a `StoreCorrupt`.
         """
         fields = [*FIELDS, "error_message"]
-        time, *rows = await self._client.read(
-            ["TIME"], *(["HMGET", keys.job(job_id), *fields] for job_id in job_ids), isolate_errors=True
+        redis_time, *rows = await self._client.read(
+            ["TIME"],
+            *(["HMGET", self._client.partition.job(job_id), *fields] for job_id in job_ids),
+            isolate_errors=True,
         )
-        now = time_reply_to_micros(time)
+        now = time_reply_to_micros(redis_time)
         return now, [_summary(job_id, fields, row, now) for job_id, row in zip(job_ids, rows, strict=True)]
 
     async def get_running_job_count(self, *, leased: bool | None = None) -> int:
@@ -187,20 +202,31 @@ class JobReader:
     async def _counts(self, state: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
         """Return the time (µs), the numbers of live leases and delayed jobs, and (queue, state, count) per index.
 
-        An empty `state` counts all states.
+        An empty `state` counts all states. More than `MAX_EXPIRED_COUNT` expired jobs are swept first.
         """
-        reply = await self._client.run_script(scripts.COUNT, [keys.ROOT], [state])
+        deadline = time.monotonic() + REQUEST_TIMEOUT
+        while (reply := await self._client.run_script(scripts.COUNT, [state, MAX_EXPIRED_COUNT]))[0] == "MORE":
+            if time.monotonic() > deadline:
+                raise errors.StoreTimeout("Too many jobs have expired at once to count the others; try again later.")
+            await sweep_batch(self._client)
         _, now, live_leases, delayed, *rows = reply
         triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
         counts = [(queue.decode(), counted.decode(), count) for queue, counted, count in triples]
         return int(now), live_leases, delayed, counts
 
     async def _oldest(self, *states: str) -> OldestJob | None:
-        reply = await self._client.run_script(scripts.OLDEST, [keys.ROOT], [MAX_EXPIRED_SCAN, " ".join(states)])
+        reply = await self._client.run_script(scripts.FIND_OLDEST, [MAX_EXPIRED_SCAN, *states])
         if reply[0] == "NONE":
             return None
         _, job_id, queue, created = reply
         return OldestJob(job_id.decode(), queue.decode(), format_timestamp(int(created)))
+
+
+def _tag_of(filters: JobFilter) -> str:
+    """Return the tag to search by: that of the correlation id, because fewer jobs have it, or of the slate id."""
+    if filters.correlation_id is not None:
+        return correlation_tag(filters.correlation_id)
+    return "" if filters.slate_id is None else slate_tag(filters.slate_id)
 
 
 def _summary(job_id: str, fields: list[str], row: Any, now: int) -> Job | StoreCorrupt | None:

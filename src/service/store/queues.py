@@ -10,7 +10,7 @@ from service.domain import constraints
 from service.domain.jobs import DrainStatus, Queue
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
-from service.store import keys, scripts
+from service.store import scripts
 from service.store.client import StoreClient
 from service.store.queries import JobReader
 from service.store.records import decode_hash
@@ -36,7 +36,7 @@ class QueueManager:
     async def get_queues(self) -> list[Queue]:
         """Return the queues that have jobs or settings of their own, sorted by name, with job counts per status."""
         counts = (await self._jobs.get_stats()).queues
-        [reply] = await self._client.read(["HGETALL", keys.QUEUES])
+        [reply] = await self._client.read(["HGETALL", self._client.partition.queues])
         settings = decode_hash(reply)
         return [_queue(name, settings.get(name, b"0:"), counts.get(name)) for name in sorted({*counts, *settings})]
 
@@ -51,7 +51,7 @@ class QueueManager:
         if isinstance(max_running, int):
             constraints.MAX_RUNNING.validate("max_running", max_running)
         args = [queue, _argument(paused), _argument(max_running)]
-        _, settings = await self._client.run_script(scripts.QUEUE, [keys.ROOT], args)
+        _, settings = await self._client.run_script(scripts.CONFIGURE_QUEUE, args)
         return _queue(queue, settings, (await self._jobs.get_stats()).queues.get(queue))
 
     async def start_drain(self, seconds: int) -> DrainStatus:
@@ -68,7 +68,7 @@ class QueueManager:
         return await self._drain("look")
 
     async def _drain(self, *args: str | int) -> DrainStatus:
-        _, time, remaining = await self._client.run_script(scripts.DRAIN, [keys.ROOT], args)
+        _, time, remaining = await self._client.run_script(scripts.DRAIN, args)
         until = format_timestamp(int(time) + remaining * 1000) if remaining else None
         return await self._jobs.get_drain_status(until)
 

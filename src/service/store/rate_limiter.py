@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from service.domain.errors import RateLimited
 from service.domain.rate_limits import Quota, RateLimit
-from service.store import keys, scripts
+from service.store import scripts
 from service.store.client import StoreClient
 from service.store.fingerprints import digest
 
@@ -26,7 +26,7 @@ class RateLimiter:
         """
         counter = digest("rate-limit", {"client": client, "limit": self._limit})
         args = [counter, self._limit.requests, self._limit.window_seconds * _SECOND]
-        word, *reply = await self._client.run_script(scripts.LIMIT, [keys.ROOT], args)
+        word, *reply = await self._client.run_script(scripts.RATE_LIMIT, args)
         if word == "LIMITED":
             reset, retry_after = map(_seconds, reply)
             raise RateLimited(Quota(self._limit, 0, reset), retry_after)

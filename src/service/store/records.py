@@ -15,6 +15,9 @@ from service.domain.timestamps import format_timestamp
 from service.domain.validation import CREATION_DEFAULTS, FieldValue
 from service.settings import MAX_RETENTION
 
+#: Milliseconds for which a deletion and the last change before it are remembered, so that a retry of either has no
+#: effect on a new job with the same id.
+DELETION_RECORD_TTL_MS: Final = 60_000
 #: The types of the fields that the hash stores.
 _TYPES: Final = {name: spec.type for name, spec in field_specs(Job).items() if name not in {"job_id", "stale"}}
 #: The fields that may be as large as a request body.

@@ -6,13 +6,13 @@ from typing import Final
 #: The commands that the service cannot work without, most of them sent by scripts. Each has arguments of its form.
 REQUIRED_COMMANDS: Final = (
     *("PING", "EVALSHA 0 0", "SCRIPT LOAD text", "TIME"),
-    *("TYPE jobs:list", "EXISTS jobs:list", "DEL job:id", "UNLINK job:id"),
-    *("PTTL job:id", "PEXPIREAT job:id 0", "PEXPIRETIME job:id"),
+    *("EXISTS jobs:by_expiry", "UNLINK job:id", "PEXPIREAT job:id 0"),
     *("GET jobs:version", "SET jobs:version 1"),
     *("HGET job:id name", "HMGET job:id name", "HGETALL job:id", "HSTRLEN job:id name"),
     *("HSET job:id name value", "HDEL job:id name"),
-    *("ZADD jobs:list 0 member", "ZREM jobs:list member", "ZREMRANGEBYSCORE jobs:list 0 0"),
-    *("ZCOUNT jobs:list 0 0", "ZRANGE jobs:list 0 0", "ZSCORE jobs:list member"),
+    *("ZADD jobs:by_expiry 0 member", "ZREM jobs:by_expiry member", "ZREMRANGEBYSCORE jobs:by_expiry 0 0"),
+    *("ZCARD jobs:by_expiry", "ZCOUNT jobs:by_expiry 0 0", "ZRANGE jobs:by_expiry 0 0", "ZSCORE jobs:by_expiry member"),
+    *("SADD jobs:queue_names member", "SREM jobs:queue_names member", "SMEMBERS jobs:queue_names"),
     *("XADD jobs:events * name value", "XLEN jobs:events", "XRANGE jobs:events - +"),
     *("XREAD STREAMS jobs:events 0", "XREVRANGE jobs:events + -"),
 )

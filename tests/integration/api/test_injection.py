@@ -11,7 +11,7 @@ import pytest
 import redis as sync_redis
 
 from service.domain.states import Status
-from service.store import keys
+from service.store.partition import PARTITION
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect, received
@@ -82,7 +82,7 @@ def send_everywhere(api: httpx.Client, text: str) -> list[httpx.Response]:
 
 def names(store: sync_redis.Redis) -> set[str]:
     """Return the names of all keys except those that the service writes by itself."""
-    return {str(name) for name in store.scan_iter(count=1000)} - {keys.CLOCK, keys.VERSION}
+    return {str(name) for name in store.scan_iter(count=1000)} - {PARTITION.meta, PARTITION.version}
 
 
 def test_only_valid_names_are_accepted(unchecked: httpx.Client, store: sync_redis.Redis) -> None:

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from service.store import keys
 from service.store.events.reader import EVENTS_KEPT
+from service.store.partition import PARTITION
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
@@ -307,15 +307,15 @@ class TestAllJobs:
     def test_since_before_the_oldest_event_gets_reset(self, api: httpx.Client, redis_url: str) -> None:
         entry = {"event": "changed", "job_id": "j", "status": "pending", "revision": 1, "queue": "q", "created": 1}
         with sync_redis.Redis.from_url(redis_url) as redis:
-            redis.delete(keys.EVENTS)
+            redis.delete(PARTITION.events)
             for start in range(0, EVENTS_KEPT, 5000):
                 with redis.pipeline(transaction=False) as pipe:
                     for number in range(start, start + 5000):
-                        pipe.xadd(keys.EVENTS, entry, id=f"{number + 1}-0")
+                        pipe.xadd(PARTITION.events, entry, id=f"{number + 1}-0")
                     pipe.execute()
             with watch(api, "/v1/events", since="1970-01-01T00:00:00Z") as watcher:
                 wait_for_events(watcher, 3)
-            redis.delete(keys.EVENTS)
+            redis.delete(PARTITION.events)
         assert [event.event for event in watcher.events[:3]] == ["hello", "reset", "changed"]
 
     @pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "12345"])
@@ -338,7 +338,7 @@ class TestAllJobs:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
             wait_for_events(watcher, 1)
-            redis.delete(keys.EVENTS)  # as after the restore of an older file
+            redis.delete(PARTITION.events)  # as after the restore of an older file
             if is_closed:
                 redis.client_kill_filter(_type="normal", skipme=True)
             wait_for_events(watcher, 2)

@@ -10,14 +10,14 @@ from pathlib import Path
 import redis as sync_redis
 
 from service.embedded import attach_or_start
-from service.store import keys
+from service.store.partition import PARTITION
 from tests.helpers.cli_process import CommandResult, environment, jobstate
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 from tests.integration.embedded.test_embedded import alive, server_pid
 from tests.integration.embedded.test_restart import make_jobs
 
-LIST = keys.by_creation("default", "pending")
+LIST = PARTITION.by_created("default", "pending")
 
 
 def doctor(data: Path, *args: str) -> CommandResult:
@@ -98,7 +98,7 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
 
     newer_url = redis_url.removesuffix("/0") + "/7"
     with sync_redis.Redis.from_url(newer_url) as client:
-        client.set(keys.VERSION, 2)
+        client.set(PARTITION.version, 2)
         unsupported = jobstate("", "doctor", REDIS_URL=newer_url)
         client.flushdb()
     assert (unsupported.code, "has data version 2" in unsupported.err) == (3, True)

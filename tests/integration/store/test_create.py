@@ -10,8 +10,8 @@ from service.domain.errors import InvalidValue, JobExists, StoreCorrupt
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
 from service.domain.timestamps import parse_timestamp
-from service.store import keys
 from service.store.jobs import JobStateManager
+from service.store.partition import PARTITION
 
 VALUES = [
     b"{}",
@@ -148,7 +148,7 @@ async def test_a_delayed_job_is_pending_and_available_later(jobs: JobStateManage
     assert job.status is Status.PENDING
     assert job.available_at
     assert parse_timestamp(job.available_at) - parse_timestamp(job.created_at) == 60_000_000
-    assert await redis.zscore(keys.DELAYED, "default:j") == parse_timestamp(job.available_at)
+    assert await redis.zscore(PARTITION.delays, "default:j") == parse_timestamp(job.available_at)
     assert (await jobs.get_stats()).delayed == 1
     assert [one.job_id for one in (await jobs.list_jobs(JobFilter(status=Status.PENDING))).items] == ["j"]
 
@@ -156,7 +156,7 @@ async def test_a_delayed_job_is_pending_and_available_later(jobs: JobStateManage
 async def test_a_creation_appends_one_event(jobs: JobStateManager, redis: Redis) -> None:
     job = (await jobs.create_job("j", 1, slate_id="s")).job
 
-    [(_, event)] = await redis.xrange(keys.EVENTS)
+    [(_, event)] = await redis.xrange(PARTITION.events)
     assert event == {
         b"event": b"changed",
         b"job_id": b"j",
@@ -173,13 +173,13 @@ async def test_a_creation_appends_one_event(jobs: JobStateManager, redis: Redis)
     "name",
     [
         "job:j",
-        keys.by_creation("default", "pending"),
+        PARTITION.by_created("default", "pending"),
         keys.by_expiry("default", "pending"),
         keys.INDEXES,
-        keys.TAGS,
-        keys.DELAYED,
-        keys.CLOCK,
-        keys.EVENTS,
+        PARTITION.tags,
+        PARTITION.delays,
+        PARTITION.meta,
+        PARTITION.events,
     ],
 )
 async def test_a_key_of_unexpected_type_is_named_and_nothing_is_written(
@@ -188,7 +188,7 @@ async def test_a_key_of_unexpected_type_is_named_and_nothing_is_written(
     await redis.sadd(name, "foreign")
 
     with pytest.raises(StoreCorrupt) as error:
-        await jobs.create_job("j", 1, slate_id="s", delay_seconds=60 if name == keys.DELAYED else 0)
+        await jobs.create_job("j", 1, slate_id="s", delay_seconds=60 if name == PARTITION.delays else 0)
 
     assert "WRONGTYPE" in str(error.value)
     assert name == "job:j" or name in str(error.value)

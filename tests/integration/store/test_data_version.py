@@ -12,9 +12,9 @@ from service.app import create_app
 from service.background.sweeper import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
 from service.settings import Settings
-from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from service.store.partition import PARTITION
 from tests.helpers.polling import wait_until
 
 
@@ -22,37 +22,37 @@ from tests.helpers.polling import wait_until
 async def redis(redis: Redis) -> AsyncIterator[Redis]:
     """A database whose version is removed after the test, so that the other fixtures can check it."""
     yield redis
-    await redis.delete(keys.VERSION)
+    await redis.delete(PARTITION.version)
 
 
 async def test_newer_data_is_not_changed(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
-    await redis.set(keys.VERSION, 2)
+    await redis.set(PARTITION.version, 2)
 
     for call in (jobs.create_job("a", {}), leases.claim_job(["default"], "w"), jobs.sweep(), jobs.get_stats()):
         with pytest.raises(DataVersionUnsupported, match="has data version 2; the newest supported is 1"):
             await call
 
-    assert await redis.keys() == [keys.VERSION.encode()]
+    assert await redis.keys() == [PARTITION.version.encode()]
 
 
 async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock(
     jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await jobs.create_job("a", {})
-    await redis.set(keys.VERSION, 2)
+    await redis.set(PARTITION.version, 2)
     await jobs.create_job("b", {})
 
     monkeypatch.setattr("service.store.client.CLOCK_MAX_AGE", 0.0)
 
     with pytest.raises(DataVersionUnsupported):
         await jobs.create_job("c", {})
-    await redis.set(keys.VERSION, 1)
+    await redis.set(PARTITION.version, 1)
     await jobs.create_job("c", {})
 
 
 async def test_reading_the_clock_again_also_reads_the_version(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", {})
-    await redis.set(keys.VERSION, 2)
+    await redis.set(PARTITION.version, 2)
     jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script replies LATE
 
     with pytest.raises(DataVersionUnsupported):
@@ -60,12 +60,12 @@ async def test_reading_the_clock_again_also_reads_the_version(jobs: JobStateMana
 
 
 async def test_an_unreadable_version_is_corrupt(jobs: JobStateManager, redis: Redis) -> None:
-    await redis.set(keys.VERSION, "two")
+    await redis.set(PARTITION.version, "two")
     with pytest.raises(StoreCorrupt, match="jobs:version holds b'two'"):
         await jobs.create_job("a", {})
 
-    await redis.delete(keys.VERSION)
-    await redis.rpush(keys.VERSION, "1")
+    await redis.delete(PARTITION.version)
+    await redis.rpush(PARTITION.version, "1")
     with pytest.raises(StoreCorrupt, match="WRONGTYPE"):
         await jobs.create_job("a", {})
 
@@ -74,11 +74,11 @@ async def test_data_without_a_version_gets_one_and_an_existing_version_is_kept(
     jobs: JobStateManager, redis: Redis
 ) -> None:
     await jobs.write_version()
-    assert await redis.get(keys.VERSION) == b"1"
+    assert await redis.get(PARTITION.version) == b"1"
 
-    await redis.set(keys.VERSION, 2)
+    await redis.set(PARTITION.version, 2)
     await jobs.write_version()
-    assert await redis.get(keys.VERSION) == b"2"
+    assert await redis.get(PARTITION.version) == b"2"
 
 
 def test_an_older_service_reports_newer_data_and_recovers_when_it_is_gone(
@@ -86,7 +86,7 @@ def test_an_older_service_reports_newer_data_and_recovers_when_it_is_gone(
 ) -> None:
     with sync_redis.Redis.from_url(store_url) as redis:
         redis.flushdb()
-        redis.set(keys.VERSION, 2)
+        redis.set(PARTITION.version, 2)
         with TestClient(create_app(Settings.from_environment({}), store_url)) as client:
             rejected = client.post("/v1/jobs", json={"job_id": "a", "input_params": 1})
             ready = client.get("/ready")
@@ -95,10 +95,10 @@ def test_an_older_service_reports_newer_data_and_recovers_when_it_is_gone(
                 assert response.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
                 assert "has data version 2; the newest supported is 1" in response.json()["detail"]
             assert client.get("/health").status_code == 200
-            assert redis.keys() == [keys.VERSION.encode()]
+            assert redis.keys() == [PARTITION.version.encode()]
 
-            redis.delete(keys.VERSION)
-            wait_until(lambda: redis.get(keys.VERSION) == b"1", "the mark of the version")
+            redis.delete(PARTITION.version)
+            wait_until(lambda: redis.get(PARTITION.version) == b"1", "the mark of the version")
 
             assert client.get("/ready").status_code == 200
             assert client.post("/v1/jobs", json={"job_id": "a", "input_params": 1}).status_code == 201

@@ -12,11 +12,12 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.domain.errors import Conflict, DataVersionUnsupported, JobNotFound
 from service.domain.jobs import Progress
-from service.store import keys, scripts
+from service.store import scripts
 from service.store.client import StoreClient
 from service.store.doctor import CheckStats, Issue, IssueType, check
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from service.store.partition import PARTITION
 from service.store.queues import QueueManager
 from tests.helpers.consistency import doctor_issues, inconsistencies
 
@@ -81,40 +82,45 @@ async def change_expiry_member(redis: Redis) -> None:
 
 async def change_creation(redis: Redis) -> None:
     """Replace an entry of `tags` by one with another creation time."""
-    [member] = [one for one in await redis.zrange(keys.TAGS, 0, -1) if one.endswith(b":pending") and one[:1] == b"s"]
+    [member] = [
+        one for one in await redis.zrange(PARTITION.tags, 0, -1) if one.endswith(b":pending") and one[:1] == b"s"
+    ]
     tag, created, job_id = member.split(b":")
-    await redis.zrem(keys.TAGS, member)
-    await redis.zadd(keys.TAGS, {b":".join((tag, b"%016d" % (int(created) - 1), job_id)): 0})
+    await redis.zrem(PARTITION.tags, member)
+    await redis.zadd(PARTITION.tags, {b":".join((tag, b"%016d" % (int(created) - 1), job_id)): 0})
 
 
 async def move_to_another_state(redis: Redis) -> None:
-    score = await redis.zscore(keys.by_creation("q", "running"), "running")
-    await redis.zrem(keys.by_creation("q", "running"), "running")
-    await redis.zadd(keys.by_creation("q", "pending"), {"running": score or 0})
-    await redis.pexpire(keys.by_creation("q", "pending"), HOUR * 24 * 30)
+    score = await redis.zscore(PARTITION.by_created("q", "running"), "running")
+    await redis.zrem(PARTITION.by_created("q", "running"), "running")
+    await redis.zadd(PARTITION.by_created("q", "pending"), {"running": score or 0})
+    await redis.pexpire(PARTITION.by_created("q", "pending"), HOUR * 24 * 30)
 
 
 async def delete_all_indexes(redis: Redis) -> None:
     await redis.delete(*[name for name in await redis.keys("jobs:*") if await redis.type(name) == b"zset"])
 
 
-LIST, EXP = keys.by_creation("q", "completed"), keys.by_expiry("q", "completed")
+LIST, EXP = PARTITION.by_created("q", "completed"), keys.by_expiry("q", "completed")
 #: What is damaged, how, and all issues that the doctor must report.
 REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "list entry lost": (lambda redis: redis.zrem(LIST, "completed"), [("missing", LIST)]),
     "list entry of another creation": (lambda redis: redis.zincrby(LIST, -1, "completed"), [("score", LIST)]),
     "in another state": (
         move_to_another_state,
-        [("missing", keys.by_creation("q", "running")), ("stray", keys.by_creation("q", "pending"))],
+        [("missing", PARTITION.by_created("q", "running")), ("stray", PARTITION.by_created("q", "pending"))],
     ),
     "expiry entry lost": (
         lambda redis: redis.delete(EXP),
         [("count", keys.by_expiry("q", "*")), ("missing", EXP), ("stray", keys.INDEXES)],
     ),
     "expiry entry of another revision": (change_expiry_member, [("missing", EXP), ("stray", EXP)]),
-    "tag lost": (lambda redis: redis.zremrangebyrank(keys.TAGS, 0, 0), [("missing", keys.TAGS)]),
-    "tag of another creation": (change_creation, [("missing", keys.TAGS), ("stray", keys.TAGS)]),
-    "tag without a job": (lambda redis: redis.zadd(keys.TAGS, {"s00:0000000000000001:x": 0}), [("stray", keys.TAGS)]),
+    "tag lost": (lambda redis: redis.zremrangebyrank(PARTITION.tags, 0, 0), [("missing", PARTITION.tags)]),
+    "tag of another creation": (change_creation, [("missing", PARTITION.tags), ("stray", PARTITION.tags)]),
+    "tag without a job": (
+        lambda redis: redis.zadd(PARTITION.tags, {"s00:0000000000000001:x": 0}),
+        [("stray", PARTITION.tags)],
+    ),
     "index not registered": (
         lambda redis: redis.zrem(keys.INDEXES, "q:completed"),
         [("count", keys.by_expiry("q", "*")), ("missing", keys.INDEXES)],
@@ -128,28 +134,43 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
         [("stray", keys.INDEXES)],
     ),
     "due lost": (
-        lambda redis: redis.zrem(keys.DELAYED, "q:delayed"),
-        [("missing", keys.DELAYED)],
+        lambda redis: redis.zrem(PARTITION.delays, "q:delayed"),
+        [("missing", PARTITION.delays)],
     ),
-    "due without a job": (lambda redis: redis.zadd(keys.DELAYED, {"q:gone": 2**50}), [("stray", keys.DELAYED)]),
-    "due of a job that runs": (lambda redis: redis.zadd(keys.DELAYED, {"q:running": 2**50}), [("stray", keys.DELAYED)]),
-    "due at another time": (lambda redis: redis.zincrby(keys.DELAYED, 1000, "q:delayed"), [("score", keys.DELAYED)]),
-    "lease lost": (lambda redis: redis.zrem(keys.LEASES, "leased"), [("missing", keys.LEASES)]),
-    "lease of another end": (lambda redis: redis.zincrby(keys.LEASES, 1, "leased"), [("score", keys.LEASES)]),
-    "lease of a job without one": (lambda redis: redis.zadd(keys.LEASES, {"running": 2**50}), [("stray", keys.LEASES)]),
-    "lease without a job": (lambda redis: redis.zadd(keys.LEASES, {"gone": 2**50}), [("stray", keys.LEASES)]),
+    "due without a job": (lambda redis: redis.zadd(PARTITION.delays, {"q:gone": 2**50}), [("stray", PARTITION.delays)]),
+    "due of a job that runs": (
+        lambda redis: redis.zadd(PARTITION.delays, {"q:running": 2**50}),
+        [("stray", PARTITION.delays)],
+    ),
+    "due at another time": (
+        lambda redis: redis.zincrby(PARTITION.delays, 1000, "q:delayed"),
+        [("score", PARTITION.delays)],
+    ),
+    "lease lost": (lambda redis: redis.zrem(PARTITION.leases, "leased"), [("missing", PARTITION.leases)]),
+    "lease of another end": (lambda redis: redis.zincrby(PARTITION.leases, 1, "leased"), [("score", PARTITION.leases)]),
+    "lease of a job without one": (
+        lambda redis: redis.zadd(PARTITION.leases, {"running": 2**50}),
+        [("stray", PARTITION.leases)],
+    ),
+    "lease without a job": (lambda redis: redis.zadd(PARTITION.leases, {"gone": 2**50}), [("stray", PARTITION.leases)]),
     "record deleted by hand": (
-        lambda redis: redis.delete(keys.job("completed")),
-        [("count", keys.by_expiry("q", "*")), ("stray", EXP), ("stray", LIST), *[("stray", keys.TAGS)] * 2],
+        lambda redis: redis.delete(PARTITION.job("completed")),
+        [("count", keys.by_expiry("q", "*")), ("stray", EXP), ("stray", LIST), *[("stray", PARTITION.tags)] * 2],
     ),
-    "record for ever": (lambda redis: redis.persist(keys.job("pending")), [("lifetime", keys.job("pending"))]),
-    "record for too short": (lambda redis: redis.pexpire(keys.job("failed"), HOUR), [("lifetime", keys.job("failed"))]),
-    "index for ever": (lambda redis: redis.persist(keys.TAGS), [("lifetime", keys.TAGS)]),
+    "record for ever": (
+        lambda redis: redis.persist(PARTITION.job("pending")),
+        [("lifetime", PARTITION.job("pending"))],
+    ),
+    "record for too short": (
+        lambda redis: redis.pexpire(PARTITION.job("failed"), HOUR),
+        [("lifetime", PARTITION.job("failed"))],
+    ),
+    "index for ever": (lambda redis: redis.persist(PARTITION.tags), [("lifetime", PARTITION.tags)]),
     "index for too short": (lambda redis: redis.pexpire(EXP, HOUR), [("lifetime", EXP)]),
-    "clock behind": (lambda redis: redis.decrby(keys.CLOCK, 10**6), [("clock", keys.CLOCK)]),
-    "clock lost": (lambda redis: redis.delete(keys.CLOCK), [("clock", keys.CLOCK)]),
-    "drain for ever": (lambda redis: redis.persist(keys.DRAIN), [("lifetime", keys.DRAIN)]),
-    "clock for a while": (lambda redis: redis.pexpire(keys.CLOCK, HOUR), [("lifetime", keys.CLOCK)]),
+    "clock behind": (lambda redis: redis.decrby(PARTITION.meta, 10**6), [("clock", PARTITION.meta)]),
+    "clock lost": (lambda redis: redis.delete(PARTITION.meta), [("clock", PARTITION.meta)]),
+    "drain for ever": (lambda redis: redis.persist(PARTITION.meta), [("lifetime", PARTITION.meta)]),
+    "clock for a while": (lambda redis: redis.pexpire(PARTITION.meta, HOUR), [("lifetime", PARTITION.meta)]),
 }
 
 
@@ -211,7 +232,7 @@ REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "record of no status": (lambda redis: redis.hset("job:failed", "status", "odd"), [("record", "job:failed")]),
     "record of no time": (lambda redis: redis.hset("job:failed", "updated_at", "now"), [("record", "job:failed")]),
     "record without input": (lambda redis: redis.hdel("job:failed", "input_params"), [("record", "job:failed")]),
-    "setting": (lambda redis: redis.hset(keys.QUEUES, "q", "yes"), [("setting", keys.QUEUES)]),
+    "setting": (lambda redis: redis.hset(PARTITION.queues, "q", "yes"), [("setting", PARTITION.queues)]),
 }
 
 
@@ -232,7 +253,16 @@ async def test_foreign_and_unreadable_keys_are_reported_and_not_changed(
 
 
 @pytest.mark.parametrize(
-    "shared", [keys.TAGS, keys.DELAYED, keys.LEASES, keys.INDEXES, keys.CLOCK, keys.EVENTS, keys.QUEUES]
+    "shared",
+    [
+        PARTITION.tags,
+        PARTITION.delays,
+        PARTITION.leases,
+        keys.INDEXES,
+        PARTITION.meta,
+        PARTITION.events,
+        PARTITION.queues,
+    ],
 )
 async def test_a_shared_key_of_unexpected_type_hides_no_other_issue(
     store: Redis, pool: BlockingConnectionPool, shared: str
@@ -254,10 +284,10 @@ async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
 ) -> None:
     await move_to_another_state(store)
 
-    await StoreClient(pool).run_script(scripts.EXAMINE, [keys.ROOT], ["repair", "running"])
+    await StoreClient(pool).run_script(scripts.EXAMINE, [PARTITION.root], ["repair", "running"])
 
-    assert await store.zscore(keys.by_creation("q", "running"), "running") is not None
-    assert await store.zscore(keys.by_creation("q", "pending"), "running") is None
+    assert await store.zscore(PARTITION.by_created("q", "running"), "running") is not None
+    assert await store.zscore(PARTITION.by_created("q", "pending"), "running") is None
 
 
 async def test_expired_jobs_before_the_sweep_are_no_issues(
@@ -291,17 +321,17 @@ async def test_an_orphan_among_expired_jobs_is_found(
 ) -> None:
     await JobStateManager(pool, ttl=timedelta(milliseconds=30)).create_job("short_lived", 1)
     await jobs.create_job("lost", 1)
-    await redis.delete(keys.job("lost"))
+    await redis.delete(PARTITION.job("lost"))
     await asyncio.sleep(0.05)
 
     found = await doctor_issues(pool, repair=True)
 
     assert {one.member and one.member.split("|")[0] for one in found} == {"lost"}
-    assert await redis.zscore(keys.by_creation("default", "pending"), "short_lived") is not None
+    assert await redis.zscore(PARTITION.by_created("default", "pending"), "short_lived") is not None
 
 
 async def test_data_of_a_newer_version_is_not_checked(store: Redis, pool: BlockingConnectionPool) -> None:
-    await store.set(keys.VERSION, 2)
+    await store.set(PARTITION.version, 2)
     with pytest.raises(DataVersionUnsupported):
         await doctor_issues(pool, repair=True)
 

@@ -7,8 +7,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
-from service.store import keys
 from service.store.jobs import SWEEP_BATCH, JobStateManager
+from service.store.partition import PARTITION
 from tests.helpers.consistency import inconsistencies
 from tests.helpers.polling import TIMEOUT
 
@@ -24,7 +24,7 @@ def short_lived(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
 async def wait_until_expired(redis: Redis, *job_ids: str) -> None:
     """Wait until Redis has expired the jobs, without reading them."""
     deadline = time.monotonic() + TIMEOUT
-    while await redis.exists(*(keys.job(job_id) for job_id in job_ids)):
+    while await redis.exists(*(PARTITION.job(job_id) for job_id in job_ids)):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
 
@@ -61,7 +61,7 @@ async def test_a_sweep_removes_exactly_the_entries_of_expired_jobs(
     assert await jobs.sweep() == 2
 
     assert await inconsistencies(redis) == []
-    assert await redis.zcard(keys.TAGS) == 2
+    assert await redis.zcard(PARTITION.tags) == 2
     assert await jobs.sweep() == 0
 
 
@@ -75,7 +75,7 @@ async def test_after_all_jobs_expired_only_clock_and_events_remain(
 
     await short_lived.sweep()
 
-    assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
+    assert {name.decode() for name in await redis.keys()} == {PARTITION.meta, PARTITION.events}
 
 
 async def test_indexes_that_the_sweep_does_not_need_expire_by_themselves(
@@ -87,9 +87,9 @@ async def test_indexes_that_the_sweep_does_not_need_expire_by_themselves(
 
     left = {name.decode(): await redis.ttl(name) for name in await redis.keys()}
 
-    lasting = {keys.CLOCK, keys.EVENTS, keys.INDEXES, keys.by_expiry("default", "pending")}
+    lasting = {PARTITION.meta, PARTITION.events, keys.INDEXES, keys.by_expiry("default", "pending")}
     assert {name for name, seconds in left.items() if not 0 <= seconds <= 3600} == lasting
-    assert set(left) == lasting | {keys.TAGS, keys.by_creation("default", "pending")}
+    assert set(left) == lasting | {PARTITION.tags, PARTITION.by_created("default", "pending")}
 
 
 async def test_an_expired_job_emits_one_event(
@@ -102,7 +102,7 @@ async def test_an_expired_job_emits_one_event(
     await short_lived.sweep()
     await short_lived.sweep()
 
-    events = [event for _, event in await redis.xrange(keys.EVENTS)]
+    events = [event for _, event in await redis.xrange(PARTITION.events)]
     assert [event[b"event"] for event in events] == [b"changed", b"changed", b"expired"]
     assert (events[-1][b"job_id"], events[-1][b"status"], events[-1][b"revision"]) == (b"a", b"running", b"3")
 
@@ -128,7 +128,7 @@ async def test_one_sweep_handles_more_than_one_batch(short_lived: JobStateManage
 
     assert await short_lived.sweep() == count
 
-    assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
+    assert {name.decode() for name in await redis.keys()} == {PARTITION.meta, PARTITION.events}
 
 
 async def test_an_update_prolongs_the_retention_of_a_job(
@@ -150,7 +150,7 @@ async def test_a_delayed_job_is_kept_for_its_delay_plus_the_retention(
 ) -> None:
     job = (await short_lived.create_job("a", 1, delay_seconds=100)).job
 
-    assert await redis.pttl(keys.job("a")) > 99_000
+    assert await redis.pttl(PARTITION.job("a")) > 99_000
     assert job.available_at
     assert job.expires_at > job.available_at
 
@@ -178,7 +178,7 @@ async def test_a_foreign_entry_does_not_stop_the_sweep(short_lived: JobStateMana
 
     assert await short_lived.sweep() == 3
 
-    assert {name.decode() for name in await redis.keys()} == {keys.CLOCK, keys.EVENTS}
+    assert {name.decode() for name in await redis.keys()} == {PARTITION.meta, PARTITION.events}
 
 
 @pytest.mark.corrupts_keys
@@ -197,7 +197,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_sweep(short_lived: Job
 
 
 async def test_a_clock_ahead_of_time_does_not_extend_the_retention(jobs: JobStateManager, redis: Redis) -> None:
-    await redis.set(keys.CLOCK, 4_102_444_800_000_000)  # the year 2100
+    await redis.set(PARTITION.meta, 4_102_444_800_000_000)  # the year 2100
 
     job = (await jobs.create_job("a", 1)).job
     changed = await jobs.update_job_status("a", "running")
@@ -209,10 +209,10 @@ async def test_a_clock_ahead_of_time_does_not_extend_the_retention(jobs: JobStat
 
 async def test_the_event_of_an_expired_job_has_the_tag_of_its_slate(short_lived: JobStateManager, redis: Redis) -> None:
     await short_lived.create_job("a", 1, slate_id="s")
-    [tag_member] = await redis.zrange(keys.TAGS, 0, -1)
+    [tag_member] = await redis.zrange(PARTITION.tags, 0, -1)
     await wait_until_expired(redis, "a")
 
     await short_lived.sweep()
 
-    [(_, event)] = await redis.xrevrange(keys.EVENTS, count=1)
+    [(_, event)] = await redis.xrevrange(PARTITION.events, count=1)
     assert (event[b"event"], event[b"tags"]) == (b"expired", tag_member.split(b":")[0])

@@ -16,11 +16,11 @@ from service.domain import errors
 from service.domain.jobs import Claim, Job, Progress
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp, parse_timestamp
-from service.store import keys
 from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.observer import NullObserver
+from service.store.partition import PARTITION
 from service.store.queues import QueueManager
 from tests.integration.store.test_random_histories import expire_lease
 
@@ -94,11 +94,11 @@ async def test_a_running_job_in_the_index_of_pending_jobs_is_not_claimed_again(
     job = (await jobs.create_job("j", 1)).job
     await claimed(leases)
     stray = {"j": parse_timestamp(job.created_at)}
-    await redis.zadd(keys.by_creation("default", "pending"), stray)
+    await redis.zadd(PARTITION.by_created("default", "pending"), stray)
 
     assert await leases.claim_job(["default"], "w") is None
     assert (await record(jobs, "j")).attempt == 1
-    await redis.zrem(keys.by_creation("default", "pending"), "j")
+    await redis.zrem(PARTITION.by_created("default", "pending"), "j")
 
 
 async def test_an_unknown_state_in_the_indexes_does_not_affect_counts(jobs: JobStateManager, redis: Redis) -> None:
@@ -117,13 +117,13 @@ async def test_entries_of_the_delay_index_without_a_delayed_job_are_removed(
     await jobs.create_job("claimed", 1, queue="claimed")
     await claimed(leases, "claimed")
     await jobs.create_job("later", 1, queue="later", delay_seconds=3600)
-    await redis.hset(keys.job("foreign"), "status", "pending")
-    await redis.zadd(keys.DELAYED, {"default:foreign": 1, "claimed:claimed": 1, "another:later": 1})
+    await redis.hset(PARTITION.job("foreign"), "status", "pending")
+    await redis.zadd(PARTITION.delays, {"default:foreign": 1, "claimed:claimed": 1, "another:later": 1})
 
     assert (await claimed(leases)).job.job_id == "there"
 
     assert await leases.claim_job(["claimed", "later"], "w") is None
-    assert await redis.zrange(keys.DELAYED, 0, -1) == [b"default:foreign", b"later:later"], "foreign entries stay"
+    assert await redis.zrange(PARTITION.delays, 0, -1) == [b"default:foreign", b"later:later"], "foreign entries stay"
 
 
 async def test_a_retried_claim_gets_the_same_job_and_lease(jobs: JobStateManager, leases: LeaseManager) -> None:
@@ -156,12 +156,12 @@ async def test_a_claim_with_a_reused_key_and_other_content_is_rejected(
         await jobs.create_job(job_id, 1)
     first = await leases.claim_job(["default", "other"], "w", claim_key="k")
     assert first
-    events = await redis.xlen(keys.EVENTS)
+    events = await redis.xlen(PARTITION.events)
 
     with pytest.raises(errors.IdempotencyKeyReused):
         await leases.claim_job(queues, worker, lease_seconds=lease_seconds, claim_key="k")
 
-    assert await redis.xlen(keys.EVENTS) == events
+    assert await redis.xlen(PARTITION.events) == events
     assert await leases.claim_job(["default", "other"], "w", claim_key="k") == first
 
 
@@ -201,7 +201,7 @@ async def test_a_claim_key_can_be_reused_once_its_record_has_expired(
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1)
     await leases.claim_job(["default"], "w", claim_key="k")
-    [remembered] = await redis.keys(keys.claim("*"))
+    [remembered] = await redis.keys(PARTITION.claim("*"))
     await redis.delete(remembered)
 
     other = await leases.claim_job(["default"], "another", claim_key="k")
@@ -235,7 +235,7 @@ async def test_a_claim_record_expires_soon_after_its_lease(
 ) -> None:
     await jobs.create_job("j", 1)
     await leases.claim_job(["default"], "w", lease_seconds=5, claim_key="k")
-    [remembered] = await redis.keys(keys.claim("*"))
+    [remembered] = await redis.keys(PARTITION.claim("*"))
     assert 5_000 < await redis.pttl(remembered) <= 65_000
 
 
@@ -318,7 +318,7 @@ async def test_a_heartbeat_extends_the_lease_and_nothing_else(
 ) -> None:
     await jobs.create_job("j", 1)
     claim = await claimed(leases)
-    before, events = await record(jobs, "j"), await redis.xlen(keys.EVENTS)
+    before, events = await record(jobs, "j"), await redis.xlen(PARTITION.events)
 
     beat = await leases.heartbeat("j", claim.lease.token, lease_seconds=600)
 
@@ -330,7 +330,7 @@ async def test_a_heartbeat_extends_the_lease_and_nothing_else(
         before.expires_at,
     )
     assert after.lease_seconds == 600
-    assert await redis.xlen(keys.EVENTS) == events
+    assert await redis.xlen(PARTITION.events) == events
     assert not beat.cancel_requested
     later = await leases.heartbeat("j", claim.lease.token)
     assert later.lease_expires_at >= beat.lease_expires_at, "the default is the last duration"
@@ -405,7 +405,7 @@ async def test_a_job_outlives_a_lease_that_a_heartbeat_extends_beyond_the_retent
     await jobs.create_job("j", 1)
     beat = await leases.heartbeat("j", (await claimed(leases)).lease.token, lease_seconds=3600)
     assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
-    assert await redis.pttl(keys.job("j")) > 3_600_000
+    assert await redis.pttl(PARTITION.job("j")) > 3_600_000
 
 
 async def test_a_heartbeat_restarts_the_retention_when_less_than_half_is_left(
@@ -418,7 +418,7 @@ async def test_a_heartbeat_restarts_the_retention_when_less_than_half_is_left(
     await leases.heartbeat("j", claim.lease.token)
     job = await record(jobs, "j")
     assert job.expires_at[:10] > format_timestamp((await redis.time())[0] * 1_000_000 + 29 * 86_400_000_000)[:10]
-    assert abs(await redis.pexpiretime(keys.job("j")) / 1000 - (await redis.time())[0] - 30 * 86400) < 5
+    assert abs(await redis.pexpiretime(PARTITION.job("j")) / 1000 - (await redis.time())[0] - 30 * 86400) < 5
 
 
 async def test_cancelling_a_leased_job_requests_cancellation(jobs: JobStateManager, leases: LeaseManager) -> None:
@@ -467,7 +467,7 @@ async def test_a_release_without_an_error_ignores_the_retry_delay(
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=3, retry_delay_seconds=1000)
     await leases.release_job("j", (await claimed(leases)).lease.token, error="x")
-    await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if the delay had passed
+    await redis.zadd(PARTITION.delays, {"default:j": 0})  # as if the delay had passed
     released = await leases.release_job("j", (await claimed(leases)).lease.token)
     assert released.available_at is None
     assert (await claimed(leases)).job.attempt == 3
@@ -524,8 +524,8 @@ async def test_failed_attempts_double_the_delay_until_the_job_has_failed(
         job = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": failures})
         assert (job.status, job.failures) == (Status.PENDING, failures)
         assert job.available_at
-        delays.append(round(await redis.zscore(keys.DELAYED, "default:j") / 1e6 - (await redis.time())[0]))
-        await redis.zadd(keys.DELAYED, {"default:j": 0})  # as if the delay had passed
+        delays.append(round(await redis.zscore(PARTITION.delays, "default:j") / 1e6 - (await redis.time())[0]))
+        await redis.zadd(PARTITION.delays, {"default:j": 0})  # as if the delay had passed
     assert delays == pytest.approx([1000, 2000, 3600], abs=2), "at most an hour"
     last = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": 4})
     assert (last.status, last.failures, bytes(last.error_message or b"")) == (Status.FAILED, 4, b'{"attempt":4}')
@@ -621,16 +621,16 @@ async def test_wrong_entries_do_not_stop_the_reaper(jobs: JobStateManager, lease
         await jobs.create_job(job_id, 1)
         await claimed(leases)
     await jobs.create_job("plain", 1)
-    await redis.hset(keys.job("foreign"), "status", "running")
+    await redis.hset(PARTITION.job("foreign"), "status", "running")
     await expire_lease(redis, "over")
-    await redis.zadd(keys.LEASES, {"foreign": 1, "plain": 1, "alive": 1})
+    await redis.zadd(PARTITION.leases, {"foreign": 1, "plain": 1, "alive": 1})
 
     reaped, following = await leases.reap()
 
     assert [job.job_id for job in reaped] == ["over"]
     assert following is not None
     assert following > 20
-    assert set(await redis.zrange(keys.LEASES, 0, -1)) == {b"alive", b"foreign"}, "foreign entries stay"
+    assert set(await redis.zrange(PARTITION.leases, 0, -1)) == {b"alive", b"foreign"}, "foreign entries stay"
 
 
 async def test_the_reaper_works_in_batches_and_skips_deleted_jobs(
@@ -640,7 +640,7 @@ async def test_the_reaper_works_in_batches_and_skips_deleted_jobs(
         await jobs.create_job(f"j{number}", 1)
         await claimed(leases)
         await expire_lease(redis, f"j{number}")
-    await redis.zadd(keys.LEASES, {"nobody": 1})
+    await redis.zadd(PARTITION.leases, {"nobody": 1})
 
     batches = [await leases.reap() for _ in range(2)]
 
@@ -684,8 +684,8 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
         await jobs.create_job(job_id, 1, queue=job_id)
         await claimed(leases, job_id)
         await expire_lease(redis, job_id)
-    await redis.set(keys.by_creation("a", "failed"), "foreign", ex=60)
-    await redis.hset(keys.job("b"), "retry_delay_seconds", "foreign")
+    await redis.set(PARTITION.by_created("a", "failed"), "foreign", ex=60)
+    await redis.hset(PARTITION.job("b"), "retry_delay_seconds", "foreign")
     before = await record(jobs, "a")
 
     with capture_logs() as log:
@@ -697,9 +697,9 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     assert await record(jobs, "a") == before
     assert (await leases.reap())[0] == []
 
-    await redis.delete(keys.by_creation("a", "failed"))
-    await redis.hdel(keys.job("b"), "retry_delay_seconds")
-    await redis.zadd(keys.LEASES, {"a": 1, "b": 1})  # as if the minute had passed
+    await redis.delete(PARTITION.by_created("a", "failed"))
+    await redis.hdel(PARTITION.job("b"), "retry_delay_seconds")
+    await redis.zadd(PARTITION.leases, {"a": 1, "b": 1})  # as if the minute had passed
     assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
 
 
@@ -709,15 +709,15 @@ async def test_a_due_job_that_cannot_be_moved_does_not_block_claims(
 ) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)
-        await redis.zadd(keys.DELAYED, {f"{job_id}:{job_id}": 1})  # as if the delay had passed
-    await redis.zadd(keys.DELAYED, {"garbage": 0})
+        await redis.zadd(PARTITION.delays, {f"{job_id}:{job_id}": 1})  # as if the delay had passed
+    await redis.zadd(PARTITION.delays, {"garbage": 0})
     await redis.set(keys.by_expiry("a", "pending"), "foreign", ex=60)
 
     with capture_logs() as log:
         assert (await claimed(leases, "b")).job.job_id == "b"
 
     assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a"])]
-    [(member, due)] = await redis.zrange(keys.DELAYED, 0, -1, withscores=True)
+    [(member, due)] = await redis.zrange(PARTITION.delays, 0, -1, withscores=True)
     assert (member, due / 1e6) == (b"a:a", pytest.approx((await redis.time())[0] + 60, abs=5))
     with capture_logs() as log:
         assert await leases.claim_job(["b"], "w") is None
@@ -730,14 +730,14 @@ async def test_a_claim_emits_one_event_per_queue_to_which_it_moved_due_jobs(
     for job_id, queue in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c")):
         await jobs.create_job(job_id, 1, queue=queue, delay_seconds=60 if queue == "c" else 1)
     await asyncio.sleep(1.05)
-    [(newest, _)] = await redis.xrevrange(keys.EVENTS, count=1)
+    [(newest, _)] = await redis.xrevrange(PARTITION.events, count=1)
 
     assert await leases.claim_job(["another"], "w") is None
 
-    emitted = [event for _, event in await redis.xrange(keys.EVENTS, min=b"(" + newest)]
+    emitted = [event for _, event in await redis.xrange(PARTITION.events, min=b"(" + newest)]
     assert sorted(emitted, key=str) == [{b"event": b"queue", b"queue": queue} for queue in (b"a", b"b")]
     assert await leases.claim_job(["another"], "w") is None
-    assert len(await redis.xrange(keys.EVENTS, min=b"(" + newest)) == 2
+    assert len(await redis.xrange(PARTITION.events, min=b"(" + newest)) == 2
 
 
 async def test_concurrent_reapers_reap_a_job_once(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
@@ -792,12 +792,12 @@ async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
     name = keys.by_expiry("default", state)
     await redis.delete(name)
     await redis.set(name, "foreign")
-    fields = await redis.hgetall(keys.job("j"))
+    fields = await redis.hgetall(PARTITION.job("j"))
 
     with pytest.raises(errors.StoreCorrupt, match=name):
         await call(leases, token)
 
-    assert await redis.hgetall(keys.job("j")) == fields
+    assert await redis.hgetall(PARTITION.job("j")) == fields
 
 
 async def test_a_missing_job_is_not_found(leases: LeaseManager) -> None:

@@ -9,9 +9,10 @@ from redis.asyncio import Redis
 from service.domain.errors import InvalidValue
 from service.domain.jobs import Job, JobFilter
 from service.domain.states import Status
-from service.store import keys, queries
+from service.store import queries
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from service.store.partition import PARTITION
 from tests.integration.store.test_random_histories import expire_lease
 
 
@@ -164,15 +165,15 @@ async def test_a_page_ends_at_its_scan_limit_and_may_be_empty(
 async def test_values_with_the_same_tag_hash_are_distinguished(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("mine", 1, slate_id="mine")
     await jobs.create_job("other", 1, slate_id="other")
-    [member] = [m.decode() for m in await redis.zrange(keys.TAGS, 0, -1) if m.endswith(b"mine")]
+    [member] = [m.decode() for m in await redis.zrange(PARTITION.tags, 0, -1) if m.endswith(b"mine")]
     tag, _, _ = member.split(":")
-    other = next(m.decode() for m in await redis.zrange(keys.TAGS, 0, -1) if m.endswith(b"other"))
+    other = next(m.decode() for m in await redis.zrange(PARTITION.tags, 0, -1) if m.endswith(b"other"))
     forged = f"{tag}:{other.split(':')[1]}:other"
-    await redis.zadd(keys.TAGS, {forged: 0})
+    await redis.zadd(PARTITION.tags, {forged: 0})
 
     assert ids(await list_all(jobs, JobFilter(slate_id="mine"))) == ["mine"]
 
-    await redis.zrem(keys.TAGS, forged)
+    await redis.zrem(PARTITION.tags, forged)
 
 
 async def test_a_batch_has_existing_jobs_once_in_the_requested_order(jobs: JobStateManager) -> None:
@@ -311,11 +312,11 @@ async def test_due_jobs_are_not_counted_as_delayed(jobs: JobStateManager, redis:
     await jobs.create_job("j", 1, delay_seconds=60)
     await jobs.create_job("k", 1, delay_seconds=60)
     seconds, _ = await redis.time()
-    score = await redis.zscore(keys.DELAYED, "default:k") or 0
-    await redis.zadd(keys.DELAYED, {"default:k": (seconds - 1) * 1_000_000})
+    score = await redis.zscore(PARTITION.delays, "default:k") or 0
+    await redis.zadd(PARTITION.delays, {"default:k": (seconds - 1) * 1_000_000})
 
     stats = await jobs.get_stats()
-    await redis.zadd(keys.DELAYED, {"default:k": score})
+    await redis.zadd(PARTITION.delays, {"default:k": score})
 
     assert (stats.delayed, stats.statuses[Status.PENDING]) == (1, 2)
 

@@ -9,9 +9,9 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.domain import errors
 from service.domain.states import Status
-from service.store import keys
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from service.store.partition import PARTITION
 from service.store.queues import QueueManager
 from tests.integration.store.test_leases import claimed
 
@@ -29,11 +29,11 @@ async def test_a_drain_that_is_too_short_is_rejected_by_field(queues: QueueManag
 async def test_settings_and_drains_write_nothing_if_the_event_stream_has_another_type(
     queues: QueueManager, redis: Redis
 ) -> None:
-    await redis.set(keys.EVENTS, "foreign")
+    await redis.set(PARTITION.events, "foreign")
     for call in (queues.configure_queue("default", paused=True), queues.start_drain(60)):
-        with pytest.raises(errors.StoreCorrupt, match=keys.EVENTS):
+        with pytest.raises(errors.StoreCorrupt, match=PARTITION.events):
             await call
-    assert await redis.keys() == [keys.EVENTS.encode()]
+    assert await redis.keys() == [PARTITION.events.encode()]
 
 
 async def test_a_paused_queue_gives_no_jobs(jobs: JobStateManager, leases: LeaseManager, queues: QueueManager) -> None:
@@ -105,7 +105,7 @@ async def test_a_queue_with_default_settings_leaves_no_key(queues: QueueManager,
     queue = await queues.configure_queue("q", paused=None, max_running=None)
 
     assert (queue.paused, queue.max_running) == (False, None)
-    assert await redis.exists(keys.QUEUES) == 0
+    assert await redis.exists(PARTITION.queues) == 0
 
 
 @pytest.mark.parametrize("settings", [{}, {"paused": True}, {"max_running": 3}, {"paused": True, "max_running": 3}])
@@ -113,14 +113,14 @@ async def test_a_request_that_changes_no_setting_writes_nothing(
     queues: QueueManager, redis: Redis, settings: dict[str, Any]
 ) -> None:
     await queues.configure_queue("q", paused=True, max_running=3)
-    events = await redis.xlen(keys.EVENTS)
+    events = await redis.xlen(PARTITION.events)
 
     queue = await queues.configure_queue("q", **settings)
     await queues.configure_queue("new")
 
     assert (queue.paused, queue.max_running) == (True, 3)
-    assert await redis.xlen(keys.EVENTS) == events
-    assert await redis.hgetall(keys.QUEUES) == {b"q": b"1:3"}
+    assert await redis.xlen(PARTITION.events) == events
+    assert await redis.hgetall(PARTITION.queues) == {b"q": b"1:3"}
 
 
 async def test_concurrent_changes_of_different_settings_are_all_kept(queues: QueueManager) -> None:
@@ -138,15 +138,15 @@ async def test_concurrent_changes_of_different_settings_are_all_kept(queues: Que
 async def test_unreadable_settings_keep_the_queue_paused_until_it_is_resumed(
     queues: QueueManager, redis: Redis, stored: str
 ) -> None:
-    await redis.hset(keys.QUEUES, mapping={"q": stored, "r": stored})
+    await redis.hset(PARTITION.queues, mapping={"q": stored, "r": stored})
 
     queue = await queues.configure_queue("q", max_running=4)
     await queues.configure_queue("r")
 
     assert (queue.paused, queue.max_running) == (True, 4)
-    assert await redis.hgetall(keys.QUEUES) == {b"q": b"1:4", b"r": b"1:"}
+    assert await redis.hgetall(PARTITION.queues) == {b"q": b"1:4", b"r": b"1:"}
     assert (await queues.configure_queue("r", paused=False)).paused is False
-    assert await redis.hgetall(keys.QUEUES) == {b"q": b"1:4"}
+    assert await redis.hgetall(PARTITION.queues) == {b"q": b"1:4"}
 
 
 @pytest.mark.parametrize(
@@ -165,13 +165,13 @@ async def test_a_queue_from_which_claims_get_nothing_is_listed_as_paused(
     max_running: int | None,
 ) -> None:
     await jobs.create_job("j", 1, queue="q")
-    await redis.hset(keys.QUEUES, "q", stored)
+    await redis.hset(PARTITION.queues, "q", stored)
 
     [queue] = await queues.get_queues()
 
     assert await leases.claim_job(["q"], "w") is None
     assert (queue.paused, queue.max_running, queue.statuses[Status.PENDING]) == (True, max_running, 1)
-    await redis.delete(keys.QUEUES)
+    await redis.delete(PARTITION.queues)
 
 
 @pytest.mark.parametrize(("stored", "max_running"), [("0:", None), ("0:3", 3), ("0:" + "9" * 5000, None)])
@@ -184,7 +184,7 @@ async def test_a_queue_from_which_claims_get_jobs_is_not_listed_as_paused(
     max_running: int | None,
 ) -> None:
     await jobs.create_job("j", 1, queue="q")
-    await redis.hset(keys.QUEUES, "q", stored)
+    await redis.hset(PARTITION.queues, "q", stored)
 
     [queue] = await queues.get_queues()
 
@@ -194,10 +194,10 @@ async def test_a_queue_from_which_claims_get_jobs_is_not_listed_as_paused(
 
 @pytest.mark.corrupts_keys
 async def test_a_settings_key_of_another_type_is_not_overwritten(queues: QueueManager, redis: Redis) -> None:
-    await redis.set(keys.QUEUES, "foreign")
-    with pytest.raises(errors.StoreCorrupt, match=keys.QUEUES):
+    await redis.set(PARTITION.queues, "foreign")
+    with pytest.raises(errors.StoreCorrupt, match=PARTITION.queues):
         await queues.configure_queue("q", paused=True)
-    assert await redis.keys() == [keys.QUEUES.encode()]
+    assert await redis.keys() == [PARTITION.queues.encode()]
 
 
 async def test_a_drain_stops_creations_and_claims_and_nothing_else(
@@ -220,9 +220,9 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
     assert (await jobs.create_job("b", 1)).replayed
     await leases.heartbeat("a", claim.lease.token)
     await jobs.update_job_status("a", "completed", lease_token=claim.lease.token)
-    events = await redis.xlen(keys.EVENTS)
+    events = await redis.xlen(PARTITION.events)
     assert (await queues.get_drain()).safe_to_stop
-    assert await redis.xlen(keys.EVENTS) == events, "reading the drain writes no event"
+    assert await redis.xlen(PARTITION.events) == events, "reading the drain writes no event"
     assert not (await queues.end_drain()).draining
     await jobs.create_job("c", 1)
 

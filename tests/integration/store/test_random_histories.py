@@ -13,10 +13,10 @@ from service.domain.errors import Conflict, JobNotFound
 from service.domain.jobs import JobFilter, Progress
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
-from service.store import keys
 from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from service.store.partition import PARTITION
 from tests.helpers.consistency import inconsistencies
 
 STEPS = 600
@@ -45,9 +45,9 @@ async def expire_lease(redis: Redis, job_id: str) -> None:
     """Make the lease of a job, if it has one, expire a second ago."""
     seconds, _ = await redis.time()
     past = seconds - 1
-    if await redis.hexists(keys.job(job_id), "lease_expires_at"):
-        await redis.hset(keys.job(job_id), "lease_expires_at", format_timestamp(past * 1_000_000))
-        await redis.zadd(keys.LEASES, {job_id: past * 1000})
+    if await redis.hexists(PARTITION.job(job_id), "lease_expires_at"):
+        await redis.hset(PARTITION.job(job_id), "lease_expires_at", format_timestamp(past * 1_000_000))
+        await redis.zadd(PARTITION.leases, {job_id: past * 1000})
 
 
 async def step(choose: random.Random, manager: JobStateManager) -> None:

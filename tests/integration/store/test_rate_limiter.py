@@ -7,8 +7,8 @@ from redis.asyncio import Redis
 
 from service.domain.errors import RateLimited
 from service.domain.rate_limits import Quota, RateLimit
-from service.store import keys
 from service.store.client import StoreClient
+from service.store.partition import PARTITION
 from service.store.rate_limiter import RateLimiter
 
 
@@ -63,7 +63,7 @@ async def test_rate_limit_keys_expire_and_contain_no_client_text(store_client: S
     await RateLimiter(store_client, RateLimit(100, 10)).acquire("x:y z\n")
 
     [name] = await redis.keys()
-    assert name.decode().startswith(keys.rate_limit(""))
+    assert name.decode().startswith(PARTITION.rate_limit(""))
     assert b"x:y" not in name
     assert 0 < await redis.pttl(name) <= 100
 

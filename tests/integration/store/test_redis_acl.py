@@ -18,7 +18,6 @@ from service.domain.errors import StoreAccessDenied
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
 from service.domain.shutdown import Shutdown
-from service.store import keys
 from service.store.client import StoreClient
 from service.store.doctor import check
 from service.store.events.hub import EventHub
@@ -26,6 +25,7 @@ from service.store.events.job_watcher import JobWatcher
 from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from service.store.partition import PARTITION
 from service.store.pool import create_pool
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
@@ -182,13 +182,13 @@ def damage(admin: Redis) -> None:
             await QueueManager(StoreClient(pool)).configure_queue("default", max_running=2)
 
     asyncio.run(create())
-    admin.persist(keys.job("a"))
-    admin.zrem(keys.by_creation("default", "pending"), "a")
-    admin.zadd(keys.by_creation("default", "pending"), {"nobody": 1})
-    admin.delete(keys.CLOCK)
-    admin.set(keys.DRAIN, 1)
-    admin.expire(keys.VERSION, 1000)
-    admin.expire(keys.EVENTS, 1000)
+    admin.persist(PARTITION.job("a"))
+    admin.zrem(PARTITION.by_created("default", "pending"), "a")
+    admin.zadd(PARTITION.by_created("default", "pending"), {"nobody": 1})
+    admin.delete(PARTITION.meta)
+    admin.set(PARTITION.meta, 1)
+    admin.expire(PARTITION.version, 1000)
+    admin.expire(PARTITION.events, 1000)
     execute(admin, "SCRIPT", "FLUSH")
 
 

@@ -20,7 +20,7 @@ from service.domain.errors import (
     StoreUnreachable,
 )
 from service.domain.states import Status
-from service.store import client, keys
+from service.store import client
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
 from tests.helpers.polling import free_port
@@ -56,7 +56,7 @@ def loss(request: pytest.FixtureRequest, proxy: FaultProxy) -> FaultProxy:
 
 
 async def events(redis: Redis, job_id: str) -> list[tuple[str, str]]:
-    found = [event for _, event in await redis.xrange(keys.EVENTS)]
+    found = [event for _, event in await redis.xrange(PARTITION.events)]
     return [(e[b"event"].decode(), e[b"status"].decode()) for e in found if e[b"job_id"] == job_id.encode()]
 
 

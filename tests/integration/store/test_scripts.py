@@ -6,14 +6,14 @@ from datetime import UTC, datetime
 from redis.asyncio import Redis
 
 from service.domain.timestamps import format_timestamp, parse_timestamp
-from service.store import keys
+from service.store.partition import PARTITION
 from service.store.scripts import ALL, CREATE
 
 PRELUDE = CREATE.text.split("-- Creates a job")[0]
 
 
 async def evaluate(redis: Redis, body: str, *args: str | int) -> list[str]:
-    reply = await redis.eval(f"{PRELUDE}\n{body}", 1, keys.ROOT, 2**53, *args)
+    reply = await redis.eval(f"{PRELUDE}\n{body}", 1, PARTITION.root, 2**53, *args)
     return [value.decode() for value in reply]
 
 
@@ -26,17 +26,17 @@ async def test_lua_and_python_build_the_same_key_names(redis: Redis) -> None:
     )
 
     assert names == [
-        keys.job("a.b~c"),
-        keys.by_creation("q", "pending"),
+        PARTITION.job("a.b~c"),
+        PARTITION.by_created("q", "pending"),
         keys.by_expiry("q", "delayed"),
         keys.INDEXES,
-        keys.TAGS,
-        keys.DELAYED,
-        keys.LEASES,
-        keys.DELETIONS,
-        keys.CLOCK,
-        keys.EVENTS,
-        keys.rate_limit("c"),
+        PARTITION.tags,
+        PARTITION.delays,
+        PARTITION.leases,
+        PARTITION.deletions,
+        PARTITION.meta,
+        PARTITION.events,
+        PARTITION.rate_limit("c"),
     ]
 
 

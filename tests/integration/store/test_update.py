@@ -19,11 +19,11 @@ from service.domain.errors import (
 from service.domain.jobs import Job, Progress
 from service.domain.states import FINAL_STATUSES, TRANSITIONS, Status
 from service.domain.timestamps import parse_timestamp
-from service.store import keys
 from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
+from service.store.partition import PARTITION
 
 
 async def bring_to(jobs: JobStateManager, status: Status, job_id: str = "j") -> Job:
@@ -41,7 +41,7 @@ async def test_exactly_the_transitions_of_the_table_are_accepted(
     jobs: JobStateManager, redis: Redis, source: Status, target: Status
 ) -> None:
     before = await bring_to(jobs, source)
-    fields, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
+    fields, events = await redis.hgetall("job:j"), await redis.xlen(PARTITION.events)
     progress = Progress(1) if target is Status.RUNNING else None
     error = "why" if target in {Status.FAILED, Status.CANCELLED} else None
     result = 1 if target is Status.COMPLETED else None
@@ -51,13 +51,13 @@ async def test_exactly_the_transitions_of_the_table_are_accepted(
         assert (after.status, after.revision) == (target, before.revision + 1)
         assert after.updated_at > before.updated_at
         assert after.expires_at >= before.expires_at
-        assert await redis.xlen(keys.EVENTS) == events + 1
+        assert await redis.xlen(PARTITION.events) == events + 1
     else:
         with pytest.raises(IllegalTransition) as rejection:
             await jobs.update_job_status("j", target, result, error, progress=progress)
         assert (rejection.value.current_status, rejection.value.revision) == (source, before.revision)
         assert await redis.hgetall("job:j") == fields
-        assert await redis.xlen(keys.EVENTS) == events
+        assert await redis.xlen(PARTITION.events) == events
 
 
 async def test_timestamps_and_attempt_over_the_life_of_a_job(jobs: JobStateManager) -> None:
@@ -94,7 +94,7 @@ async def test_progress_events_are_at_most_one_a_second_and_the_record_has_the_n
     jobs: JobStateManager, redis: Redis
 ) -> None:
     await bring_to(jobs, Status.RUNNING)
-    before = await redis.xlen(keys.EVENTS)
+    before = await redis.xlen(PARTITION.events)
 
     started = asyncio.get_running_loop().time()
     for current in range(50):
@@ -103,9 +103,9 @@ async def test_progress_events_are_at_most_one_a_second_and_the_record_has_the_n
 
     assert job.revision == 52
     assert job.progress == Progress(49)
-    assert await redis.xlen(keys.EVENTS) - before in range(1, int(took) + 2)
+    assert await redis.xlen(PARTITION.events) - before in range(1, int(took) + 2)
     done = await jobs.update_job_status("j", "completed")
-    [(_, event)] = await redis.xrevrange(keys.EVENTS, count=1)
+    [(_, event)] = await redis.xrevrange(PARTITION.events, count=1)
     assert (event[b"status"], event[b"revision"]) == (b"completed", str(done.revision).encode())
 
 
@@ -176,12 +176,12 @@ async def test_an_update_does_not_create_a_missing_job(jobs: JobStateManager, re
 async def test_a_repeated_change_id_changes_nothing(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
     first = await jobs.update_job_status("j", "running", progress=Progress(1), change_id="k")
-    events = await redis.xlen(keys.EVENTS)
+    events = await redis.xlen(PARTITION.events)
 
     again = await jobs.update_job_status("j", "running", progress=Progress(1), change_id="k")
 
     assert again.revision == first.revision
-    assert await redis.xlen(keys.EVENTS) == events
+    assert await redis.xlen(PARTITION.events) == events
 
 
 async def test_a_reused_change_id_with_other_content_is_rejected(jobs: JobStateManager) -> None:
@@ -205,12 +205,12 @@ async def test_repeating_a_final_status_with_equal_content_changes_nothing(
     content: dict[str, Any] = {"result": {"a": 1}} if status == "completed" else {"error": "why"}
     await bring_to(jobs, Status.RUNNING)
     await jobs.update_job_status("j", status, **content)
-    fields, events = await redis.hgetall("job:j"), await redis.xlen(keys.EVENTS)
+    fields, events = await redis.hgetall("job:j"), await redis.xlen(PARTITION.events)
 
     await jobs.update_job_status("j", status, **content)
 
     assert await redis.hgetall("job:j") == fields
-    assert await redis.xlen(keys.EVENTS) == events
+    assert await redis.xlen(PARTITION.events) == events
     with pytest.raises(IllegalTransition):
         await jobs.update_job_status("j", status, **{name: "other" for name in content})
     with pytest.raises(IllegalTransition):
@@ -286,12 +286,12 @@ async def test_a_finished_job_is_deleted_with_its_index_entries(
 
     assert await jobs.get_job("j") is None
     assert {name.decode() for name in await redis.keys()} <= {
-        keys.CLOCK,
-        keys.EVENTS,
-        keys.DELETIONS,
+        PARTITION.meta,
+        PARTITION.events,
+        PARTITION.deletions,
         keys.INDEXES,
     }
-    [(_, event)] = await redis.xrevrange(keys.EVENTS, count=1)
+    [(_, event)] = await redis.xrevrange(PARTITION.events, count=1)
     assert (event[b"event"], event[b"status"]) == (b"deleted", status.encode())
     assert event[b"revision"] == str(job.revision + 1).encode()
     with pytest.raises(JobNotFound):
@@ -358,9 +358,9 @@ async def test_a_retried_update_does_not_touch_a_new_job_with_the_same_id(
     job = await jobs.get_job("j")
     assert job
     assert (job.status, job.revision) == (Status.RUNNING, 2)
-    await redis.set(keys.DELETIONS, "foreign")
+    await redis.set(PARTITION.deletions, "foreign")
     await end_it(claim.lease.token)
-    await redis.delete(keys.DELETIONS)
+    await redis.delete(PARTITION.deletions)
 
 
 async def test_a_retried_deletion_succeeds(jobs: JobStateManager) -> None:
@@ -396,7 +396,7 @@ async def test_a_delayed_job_leaves_the_delay_index_when_it_starts(jobs: JobStat
 
     await jobs.update_job_status("j", "running")
 
-    assert await redis.zcard(keys.DELAYED) == 0
+    assert await redis.zcard(PARTITION.delays) == 0
     stats = await jobs.get_stats()
     assert (stats.delayed, stats.statuses[Status.PENDING], stats.statuses[Status.RUNNING]) == (0, 0, 1)
 
@@ -438,7 +438,7 @@ async def test_200_concurrent_writers_leave_one_legal_history(jobs: JobStateMana
 
     accepted = [one for one in await asyncio.gather(*map(write, range(200), wishes)) if one]
 
-    events = [event for _, event in await redis.xrange(keys.EVENTS)]
+    events = [event for _, event in await redis.xrange(PARTITION.events)]
     history = [(event[b"status"].decode(), int(event[b"revision"])) for event in events]
     revisions = sorted({job.revision for _, job in accepted})
     last = await jobs.get_job("j")
@@ -487,7 +487,7 @@ async def test_an_unreadable_hash_is_not_changed(jobs: JobStateManager, redis: R
     with pytest.raises(StoreCorrupt, match="job:j"):
         await jobs.update_job_status("j", "running")
     assert await redis.hgetall("job:j") == fields
-    assert await redis.zscore(keys.by_creation("default", "pending"), "j") is not None
+    assert await redis.zscore(PARTITION.by_created("default", "pending"), "j") is not None
 
 
 @pytest.mark.parametrize("end", ["completed", "failed", "released", "broken off", "cancelled by its holder"])

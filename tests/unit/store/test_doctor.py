@@ -8,12 +8,12 @@ import pytest
 
 from service.cli.doctor import MAX_PRINTED, Report
 from service.domain.states import Status
-from service.store import keys
 from service.store.doctor import Issue, IssueType
 from service.store.doctor.counts import CountSnapshot, JobCounter
 from service.store.doctor.key_names import KeyName, is_managed, parse
 from service.store.doctor.record_checks import find_issues
 from service.store.doctor.throttle import Throttle
+from service.store.partition import PARTITION
 
 TIMESTAMP = b"2026-11-25T12:00:00.000000Z"
 LATER = b"2026-11-25T12:00:01.000000Z"
@@ -87,12 +87,15 @@ def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, valu
 @pytest.mark.parametrize(
     ("key", "name"),
     [
-        (keys.job("a~b"), KeyName("job", ("a~b",))),
-        (keys.by_creation("q.1", "delayed"), KeyName("list", ("q.1", "delayed"))),
+        (PARTITION.job("a~b"), KeyName("job", ("a~b",))),
+        (PARTITION.by_created("q.1", "delayed"), KeyName("list", ("q.1", "delayed"))),
         (keys.by_expiry("q", "failed"), KeyName("exp", ("q", "failed"))),
-        (keys.claim("d_-"), KeyName("claim", ("d_-",))),
-        (keys.rate_limit("d"), KeyName("limit", ("d",))),
-        *((one, KeyName(one.removeprefix(keys.ROOT))) for one in (keys.INDEXES, keys.DRAIN, keys.EVENTS, keys.VERSION)),
+        (PARTITION.claim("d_-"), KeyName("claim", ("d_-",))),
+        (PARTITION.rate_limit("d"), KeyName("limit", ("d",))),
+        *(
+            (one, KeyName(one.removeprefix(PARTITION.root)))
+            for one in (keys.INDEXES, PARTITION.meta, PARTITION.events, PARTITION.version)
+        ),
         *((one, None) for one in ("job:", "job:a b", "jobs:", "jobs:odd", "jobs:tags:x", "jobs:claim", "jobs:list:q")),
         *((one, None) for one in ("jobs:list:q:odd", "jobs:list::pending", "jobs:exp:q:pending:x")),
     ],
@@ -107,7 +110,7 @@ def test_other_keys_are_not_managed() -> None:
 
 
 def test_every_key_has_a_type() -> None:
-    assert {name.removeprefix(keys.ROOT) for name in keys.PERSISTENT} <= set(keys.TYPES)
+    assert {name.removeprefix(PARTITION.root) for name in keys.PERSISTENT} <= set(keys.TYPES)
     assert {KeyName(kind).type for kind in keys.TYPES} == {"zset", "string", "hash", "stream"}
     assert KeyName("job", ("a",)).type == "hash"
 

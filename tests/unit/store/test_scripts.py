@@ -5,7 +5,8 @@ import pytest
 
 from service.domain import constraints
 from service.domain.states import FINAL_STATUSES
-from service.store import keys, scripts
+from service.store import scripts
+from service.store.partition import PARTITION
 from service.store.scripts import Script
 from tests.unit.api.openapi.test_document import CHECKED_IN, DOCUMENT
 
@@ -144,24 +145,24 @@ def test_only_some_scripts_run_at_the_memory_limit() -> None:
 def test_key_names_in_lua_are_known_to_python(path: Path) -> None:
     lua = path.read_text(encoding="utf-8")
     known = {
-        keys.by_creation("queue", "state"),
+        PARTITION.by_created("queue", "state"),
         keys.by_expiry("queue", "state"),
-        keys.rate_limit("client"),
-        keys.claim("id"),
+        PARTITION.rate_limit("client"),
+        PARTITION.claim("id"),
         *(
             keys.INDEXES,
-            keys.TAGS,
-            keys.DELAYED,
-            keys.LEASES,
-            keys.QUEUES,
-            keys.DRAIN,
-            keys.DELETIONS,
-            keys.CLOCK,
-            keys.EVENTS,
+            PARTITION.tags,
+            PARTITION.delays,
+            PARTITION.leases,
+            PARTITION.queues,
+            PARTITION.meta,
+            PARTITION.deletions,
+            PARTITION.meta,
+            PARTITION.events,
         ),
     }
     used = set(re.findall(r"(?<![\w.])key\('(\w+)'", lua))
-    assert used <= {name.removeprefix(keys.ROOT).split(":")[0] for name in known}
+    assert used <= {name.removeprefix(PARTITION.root).split(":")[0] for name in known}
     assert "'jobs:" not in lua.replace("root == 'jobs:'", "")
 
 

@@ -213,7 +213,7 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.StoreOutOfMemory(f"{errors.StoreOutOfMemory.default_detail} (OOM)"),
     errors.StoreBusy(f"{errors.StoreBusy.default_detail} (BUSY)"),
     errors.StoreAccessDenied(f"{errors.StoreAccessDenied.default_detail} (NOAUTH)"),
-    errors.DataVersionUnsupported(2, 1),
+    errors.DataVersionUnsupported(3, 2),
     errors.StoreCorrupt(f"{errors.StoreCorrupt.default_detail} (WRONGTYPE)"),
 )
 

@@ -5,7 +5,7 @@ from functools import partial
 from typing import Any, Final, NamedTuple
 
 from service.domain.errors import StoreCorrupt
-from service.store import keys, scripts
+from service.store import scripts
 from service.store.client import StoreClient, with_timeout
 from service.store.doctor import key_names, record_checks
 from service.store.doctor.counts import JobCounter, take_snapshot
@@ -13,6 +13,7 @@ from service.store.doctor.expired import ExpiredJobs
 from service.store.doctor.issues import CheckStats, Issue, IssueType, printable
 from service.store.doctor.key_names import KeyName
 from service.store.doctor.throttle import Throttle
+from service.store.partition import EXPIRING, PARTITION
 
 #: The default number of keys and entries that are checked per second.
 RATE: Final = 2000.0
@@ -84,8 +85,8 @@ class _Checker:
         after = await take_snapshot(self._client)
         self._stats.counted = after is not None and before == after
         if after and self._stats.counted:
-            for queue, detail in self._counter.differences(after):
-                yield Issue(IssueType.COUNT, keys.by_expiry(queue, "*"), None, detail)
+            for _, detail in self._counter.differences(after):
+                yield Issue(IssueType.COUNT, PARTITION.by_expiry, None, detail)
 
     async def _keys(self) -> AsyncIterator[Issue]:
         async for scanned in self._scan():
@@ -110,12 +111,13 @@ class _Checker:
     async def _jobs(self, job_ids: list[str]) -> AsyncIterator[Issue]:
         """Check the records of jobs, and then their index entries, atomically."""
         rows = await self._client.read(
-            *(["HMGET", keys.job(job_id), *record_checks.CHECKED_FIELDS] for job_id in job_ids), isolate_errors=True
+            *(["HMGET", PARTITION.job(job_id), *record_checks.CHECKED_FIELDS] for job_id in job_ids),
+            isolate_errors=True,
         )
         for job_id, row in zip(job_ids, rows, strict=True):
             for issue in self._record(job_id, row):
                 yield issue
-        reply = await self._client.run_script(scripts.EXAMINE, [keys.ROOT], [self._mode, *job_ids])
+        reply = await self._client.run_script(scripts.CHECK_JOBS, [self._mode, *job_ids])
         for kind, key, member, actual, expected, repaired in _rows(reply, 6):
             issue_type = IssueType(kind.decode())
             detail = _detail(issue_type, actual.decode(), expected.decode())
@@ -125,7 +127,7 @@ class _Checker:
 
     def _record(self, job_id: str, row: Any) -> Iterator[Issue]:
         if isinstance(row, StoreCorrupt):
-            yield Issue(IssueType.TYPE, keys.job(job_id), None, "is not a hash, as a job record must be")
+            yield Issue(IssueType.TYPE, PARTITION.job(job_id), None, "is not a hash, as a job record must be")
             return
         names = record_checks.CHECKED_FIELDS
         fields = {name: value for name, value in zip(names, row, strict=True) if value is not None}
@@ -133,7 +135,7 @@ class _Checker:
             return
         self._counter.add(job_id, printable(fields.get("queue", b"")), printable(fields["status"]))
         for problem in record_checks.find_issues(job_id, fields):
-            yield Issue(IssueType.RECORD, keys.job(job_id), None, problem)
+            yield Issue(IssueType.RECORD, PARTITION.job(job_id), None, problem)
 
     async def _others(self, others: Sequence[tuple[bytes, KeyName | None]]) -> list[Issue]:
         """Check the name, type and time to live of keys that are not jobs, and collect the indexes among them."""
@@ -149,18 +151,18 @@ class _Checker:
             elif name.kind in {"list", "exp"}:
                 self._indexes.add(name)
             elif name not in _SHARED:
-                issues += await self._lifetime(key, ttl)
+                issues += await self._lifetime(key, name, ttl)
             if name.kind == "queues" and actual == b"hash":
                 issues += await self._settings()
         await self._throttle.acquire(len(known))
         return issues
 
-    async def _lifetime(self, key: str, ttl: int) -> list[Issue]:
+    async def _lifetime(self, key: str, name: KeyName, ttl: int) -> list[Issue]:
         """Check the time to live (ms) of a key that does not depend on jobs."""
         redis = self._client.redis
-        if key in keys.PERSISTENT and ttl >= 0:
+        if name.kind not in EXPIRING and ttl >= 0:
             detail, repair = "expires, but must not", partial(redis.persist, key)
-        elif key not in keys.PERSISTENT and ttl == -1:
+        elif name.kind in EXPIRING and ttl == -1:
             detail, repair = "has no time to live", partial(redis.pexpire, key, FALLBACK_TTL_MS, nx=True)
         else:
             return []
@@ -169,18 +171,18 @@ class _Checker:
         return [Issue(IssueType.LIFETIME, key, None, detail, repaired=self._repair)]
 
     async def _settings(self) -> list[Issue]:
-        [settings] = await self._client.read(["HGETALL", keys.QUEUES], isolate_errors=True)
+        [settings] = await self._client.read(["HGETALL", PARTITION.queues], isolate_errors=True)
         if isinstance(settings, StoreCorrupt):
             return []
         return [
-            Issue(IssueType.SETTING, keys.QUEUES, printable(queue), f"{printable(value)!r} cannot be read")
+            Issue(IssueType.SETTING, PARTITION.queues, printable(queue), f"{printable(value)!r} cannot be read")
             for queue, value in settings.items()
             if value[:2] not in _SETTING or not (value[2:] == b"" or value[2:].isdigit())
         ]
 
     async def _entries(self, index: KeyName) -> AsyncIterator[Issue]:
         """Check the entries of an index for those without a matching job."""
-        key, cursor = keys.key(index.kind, *index.parts), 0
+        key, cursor = PARTITION.key(index.kind, *index.parts), 0
         while True:
             [reply] = await self._client.read(["ZSCAN", key, str(cursor), "COUNT", str(STEP)], isolate_errors=True)
             if isinstance(reply, StoreCorrupt):  # reported with the keys
@@ -200,7 +202,7 @@ class _Checker:
         queue, state = index.parts or ("", "")
         try:
             args = [mode, index.kind, queue, state, *members]
-            reply = await self._client.run_script(scripts.ENTRIES, [keys.ROOT], args)
+            reply = await self._client.run_script(scripts.CHECK_ENTRIES, args)
         except StoreCorrupt:  # the key has changed its type since
             return []
         return [Entry(index, *row[:4]) for row in _rows(reply, 5)]
@@ -218,7 +220,7 @@ class _Checker:
             for part in _parts(members):
                 for orphan in await self._orphans(index, part, self._mode):
                     detail = _detail(IssueType.STRAY, printable(orphan.status), "")
-                    key = keys.key(index.kind, *index.parts)
+                    key = PARTITION.key(index.kind, *index.parts)
                     yield Issue(IssueType.STRAY, key, printable(orphan.member), detail, repaired=self._repair)
                 await self._throttle.acquire(len(part))
 

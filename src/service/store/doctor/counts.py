@@ -7,8 +7,8 @@ from msgspec import Struct
 
 from service.domain.errors import StoreCorrupt
 from service.domain.states import Status
-from service.store import keys
 from service.store.client import StoreClient
+from service.store.partition import PARTITION
 from service.store.queries import JobReader
 
 
@@ -23,7 +23,7 @@ class CountSnapshot(Struct, frozen=True):
 async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
     """Return the current counts, or `None` if a key is unreadable."""
     try:
-        [events] = await client.read(["XREVRANGE", keys.EVENTS, "+", "-", "COUNT", "1"])
+        [events] = await client.read(["XREVRANGE", PARTITION.events, "+", "-", "COUNT", "1"])
         stats = await JobReader(client).get_stats()
     except (StoreCorrupt, ValueError):
         return None

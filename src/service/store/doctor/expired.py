@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 from service.domain.errors import StoreCorrupt
-from service.store import keys
 from service.store.client import StoreClient
+from service.store.partition import PARTITION
 from service.store.records import time_reply_to_micros
 
 _PAGE: Final = 1000
@@ -29,10 +29,7 @@ class ExpiredJobs:
         """Add the jobs that have expired since the last call."""
         [time] = await self._client.read(["TIME"])
         now = time_reply_to_micros(time) // 1000
-        indexes = await self._read_or_empty(["ZRANGE", keys.INDEXES, "-inf", f"({now}", "BYSCORE"])
-        for member in indexes:
-            queue, _, state = member.decode(errors="replace").rpartition(":")
-            await self._collect(keys.by_expiry(queue, state), now)
+        await self._collect(PARTITION.by_expiry, now)
 
     async def _collect(self, index: str, now: int) -> None:
         start, size = self._read_until.get(index, 0), _PAGE

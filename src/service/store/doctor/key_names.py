@@ -4,20 +4,20 @@ from typing import Final, NamedTuple
 
 from service.domain import constraints
 from service.domain.states import Status
-from service.store import keys
+from service.store.partition import PARTITION, ROOT, TYPES
 
 STATES: Final = frozenset({*Status, "delayed"})
 #: Kinds of keys whose name ends with a digest of client data.
 _BY_CLIENT: Final = frozenset({"claim", "limit"})
 #: Kinds of keys whose name ends with a queue and a state.
 _BY_STATE: Final = frozenset({"list", "exp"})
-_JOB: Final = keys.job("")
+_JOB: Final = PARTITION.job("")
 #: A pattern that matches all keys of jobstate.
 SCAN_PATTERN: Final = "job*"
 
 
 class KeyName(NamedTuple):
-    """A parsed key: its kind (`job`, or the first part under `keys.ROOT`) and the remaining parts."""
+    """A parsed key: its kind (`job`, or the first part under `ROOT`) and the remaining parts."""
 
     kind: str
     parts: tuple[str, ...] = ()
@@ -25,12 +25,12 @@ class KeyName(NamedTuple):
     @property
     def type(self) -> str:
         """The Redis type of the key."""
-        return keys.TYPES.get(self.kind, "hash")
+        return TYPES.get(self.kind, "hash")
 
 
 def is_managed(name: bytes) -> bool:
     """Return whether a key has a prefix of jobstate."""
-    return name.startswith((_JOB.encode(), keys.ROOT.encode()))
+    return name.startswith((_JOB.encode(), ROOT.encode()))
 
 
 def parse(name: bytes) -> KeyName | None:
@@ -42,8 +42,8 @@ def parse(name: bytes) -> KeyName | None:
     if text.startswith(_JOB):
         job_id = text.removeprefix(_JOB)
         return KeyName("job", (job_id,)) if constraints.JOB_ID.is_valid(job_id) else None
-    kind, *parts = text.removeprefix(keys.ROOT).split(":")
-    return KeyName(kind, tuple(parts)) if kind in keys.TYPES and _is_valid(kind, parts) else None
+    kind, *parts = text.removeprefix(ROOT).split(":")
+    return KeyName(kind, tuple(parts)) if kind in TYPES and _is_valid(kind, parts) else None
 
 
 def _is_valid(kind: str, parts: list[str]) -> bool:

@@ -7,6 +7,8 @@ from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Final
 
+from msgspec.structs import replace
+
 from service.domain import constraints
 from service.domain.errors import JobStateError, StoreTimeout
 from service.domain.events import Event, EventKind
@@ -51,8 +53,10 @@ class JobSubscription(Subscription):
         created = parse_timestamp(job.created_at)
         received = {event.kind: event for event in self._terminal_events if event.created == created}
         final = [received[EventKind.CHANGED]] if EventKind.CHANGED in received else []
-        end = received.get(EventKind.DELETED) or received.get(EventKind.EXPIRED)
-        return [*final, end or _inferred_end(job, now)]
+        end = received.get(EventKind.DELETED) or received.get(EventKind.EXPIRED) or _inferred_end(job, now)
+        if end.kind is EventKind.EXPIRED:
+            end = replace(end, revision=job.revision)
+        return [*final, end]
 
 
 class JobWatcher:

@@ -11,7 +11,6 @@ from msgspec import Struct
 from service.domain.errors import JobStateError, StoreUnavailable, StoreUnreachable
 from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.states import Status
-from service.store import keys
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.redis_errors import error_text, map_error, to_domain_error
@@ -22,7 +21,7 @@ BLOCK_MS: Final = 2000
 READ_COUNT: Final = 500
 #: Seconds before a failed read is retried.
 RETRY_DELAY: Final = 1.0
-#: How many events Redis keeps at least; `lua/prelude.lua` has the same number.
+#: How many events Redis keeps at least; `lua/lib/writes.lua` has the same number.
 EVENTS_KEPT: Final = 100_000
 #: The position before the first event.
 START: Final = "0-0"
@@ -46,6 +45,7 @@ class EventReader:
     def __init__(self, client: StoreClient) -> None:
         """Read through one connection of the pool of `client`."""
         self._redis = client.redis
+        self._key = client.partition.events
         self._pool = client.redis.connection_pool
         self._is_reading = asyncio.Event()
         self._position: str | None = None
@@ -89,13 +89,13 @@ class EventReader:
     ) -> tuple[list[Event | ControlEvent | Gap], str]:
         """Return new events and the new position. Without a position, or if it is gone, start at the end."""
         if position is None:
-            newest: Any = await self._redis.xrevrange(keys.EVENTS, count=1)
+            newest: Any = await self._redis.xrevrange(self._key, count=1)
             position = newest[0][0].decode() if newest else START
             items, end = await self._read_after(position, None)
             return [Gap(position), *items], end
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xread({keys.EVENTS: position}, count=READ_COUNT, block=block)
-            pipe.xrange(keys.EVENTS, position, position, count=1)
+            pipe.xread({self._key: position}, count=READ_COUNT, block=block)
+            pipe.xrange(self._key, position, position, count=1)
             streams, last_read = await pipe.execute()
         if not last_read and position != START:
             return await self._read_after(None, None)
@@ -126,7 +126,7 @@ def _decode_entry(position: str, fields: Mapping[bytes, bytes]) -> Event | Contr
         kind=EventKind(fields[b"event"].decode()),
         job_id=fields[b"job_id"].decode(),
         status=Status(fields[b"status"].decode()),
-        revision=int(fields[b"revision"]),
+        revision=int(fields[b"revision"]) if b"revision" in fields else None,
         queue=fields[b"queue"].decode(),
         created=int(fields[b"created"]),
         slate_id=None if slate_id is None else slate_id.decode(),

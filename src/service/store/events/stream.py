@@ -14,7 +14,6 @@ from service.domain.errors import JobStateError
 from service.domain.events import Event
 from service.domain.jobs import JobFilter
 from service.domain.shutdown import Shutdown
-from service.store import keys
 from service.store.client import StoreClient
 from service.store.events.hub import KEEP_ALIVE_INTERVAL, EventHub, Subscription
 from service.store.events.reader import EVENTS_KEPT, RETRY_DELAY, START, decode_entries
@@ -133,21 +132,21 @@ class EventStream:
     async def _position_before(self, since: int) -> str:
         """Return the position of the last event before a time (µs), or `START`."""
         before = f"({max(1, since // 1000)}-0"
-        [entries] = await self._client.read(["XREVRANGE", keys.EVENTS, before, "-", "COUNT", "1"])
+        [entries] = await self._client.read(["XREVRANGE", self._client.partition.events, before, "-", "COUNT", "1"])
         return entries[0][0].decode() if entries else START
 
     async def _is_kept(self, position: str) -> bool:
         """Return whether all events after `position` are in Redis."""
         if not constraints.STREAM_ID.is_valid(position):
             return False
-        entry_at = ["XRANGE", keys.EVENTS, position, position]
-        entries, length = await self._client.read(entry_at, ["XLEN", keys.EVENTS])
+        entry_at = ["XRANGE", self._client.partition.events, position, position]
+        entries, length = await self._client.read(entry_at, ["XLEN", self._client.partition.events])
         return bool(entries) or (position == START and length < EVENTS_KEPT)
 
     async def _read_history(self, subscription: StreamSubscription) -> Sequence[Event]:
         """Return the next events from Redis. Without any, continue where the recent events start."""
         start_of_recent = self._hub.recent.start
-        command = ["XRANGE", keys.EVENTS, f"({subscription.position}", "+", "COUNT", str(BATCH)]
+        command = ["XRANGE", self._client.partition.events, f"({subscription.position}", "+", "COUNT", str(BATCH)]
         try:
             [entries] = await self._client.read(command)
         except JobStateError:

@@ -1,18 +1,38 @@
--- Counts the jobs of each queue and shelf, exactly, with nothing swept.
+-- Counts the jobs of each queue and state, exactly, also before the sweep of those that have expired.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 the only shelf to count, or empty for all
+-- ARGV: 1 the only state to count, or empty for all, 2 how many expired jobs to subtract at most
 -- Returns: COUNTED with the time (µs), the number of live leases, the number of jobs whose delay is not over, then queue,
---          shelf, count, …
-local at = now()
-local counts = { 'COUNTED', digits(at), redis.call('ZCOUNT', key('leases'), '(' .. digits(at / 1000), '+inf'),
-  redis.call('ZCOUNT', key('due'), '(' .. digits(at), '+inf') }
-for _, member in ipairs(redis.call('ZRANGE', key('shelves'), 0, -1)) do
-  local queue, shelf = shelf_of(member)
-  if ARGV[1] == '' or ARGV[1] == shelf then
-    counts[#counts + 1] = queue
-    counts[#counts + 1] = shelf
-    counts[#counts + 1] = redis.call('ZCOUNT', key('exp', queue, shelf), digits(math.floor(at / 1000)), '+inf')
+--          state, count, …
+--          MORE: too many jobs have expired and must be swept first
+local state_asked, limit = ARGV[1], tonumber(ARGV[2])
+local before_now = '(' .. NOW_MS
+local expired = redis.call('ZRANGE', key('by_expiry'), '-inf', before_now, 'BYSCORE', 'LIMIT', 0, limit + 1)
+if #expired > limit then return { 'MORE' } end
+
+local counts = {}
+for _, queue in ipairs(redis.call('SMEMBERS', key('queue_names'))) do
+  counts[queue] = {}
+  for _, state in ipairs(STATES) do
+    if state_asked == '' or state_asked == state then
+      counts[queue][state] = redis.call('ZCARD', key('by_created', queue, state))
+    end
   end
 end
-return counts
+for _, member in ipairs(expired) do
+  local job = parse_expiry_member(member)
+  local of_queue = job and counts[job.queue]
+  local state = of_queue and listed_state(job)
+  if state and of_queue[state] then of_queue[state] = of_queue[state] - 1 end
+end
+
+local reply = { 'COUNTED', to_integer_string(NOW), redis.call('ZCOUNT', key('leases'), before_now, '+inf'),
+  redis.call('ZCOUNT', key('delays'), '(' .. to_integer_string(NOW), '+inf') }
+for queue, of_queue in pairs(counts) do
+  for state, count in pairs(of_queue) do
+    if count > 0 then
+      for _, value in ipairs({ queue, state, count }) do reply[#reply + 1] = value end
+    end
+  end
+end
+return reply

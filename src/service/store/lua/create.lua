@@ -1,53 +1,54 @@
 -- Creates a job, or says that an equal or another one has its id.
 --
--- KEYS: 1 the job's hash, 2 the partition's root
--- ARGV: 1 job id, 2 digest of the request, 3 id of this one request, 4 retention (ms), 5 delay (µs, 0 for none),
---       6 … field, value, … of the record
--- Returns: CREATED with the time (µs) and the fields that the script set; with the whole hash when the very request
---          that created the job is sent again because its reply was lost
---          REPLAYED with the time and the whole hash: an equal request created it
---          DRAINING with the milliseconds that it lasts, unless it is lifted before
+-- KEYS: 1 the job's record, 2 the partition's root
+-- ARGV: 1 job id, 2 digest of the request, 3 id of this one request, 4 retention (ms), 5 delay (µs, 0 for none), 6 queue,
+--       7 slate_id (empty for none), 8 tags (comma-separated), 9 … field, value, … of the record
+-- Returns: CREATED with the time (µs), created_at, expires_at and, of a delayed job, available_at
+--          REPLAYED with the time, the whole record and 1 if it is the very request that created the job, sent again because
+--          its reply was lost, or 0 if it is an equal one
+--          DRAINING with the milliseconds that it lasts, unless it is ended before
 --          EXISTS with status and revision: another request created it
-local id, digest, request = ARGV[1], ARGV[2], ARGV[3]
-local job_hash, clock = KEYS[1], key('clock')
+local id, digest, request, retention, delay = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
+local record, meta = KEYS[1], key('meta')
 
-local known = redis.call('HMGET', job_hash, '_creation', '_change', 'status', 'revision')
-if known[3] then
-  if known[1] ~= digest then return { 'EXISTS', known[3], known[4] } end
-  return { known[2] == request and 'CREATED' or 'REPLAYED', digits(now()), redis.call('HGETALL', job_hash) }
+local held = redis.call('HMGET', record, '_creation', '_change', 'status', 'revision')
+if held[3] then
+  if held[1] ~= digest then return { 'EXISTS', held[3], held[4] } end
+  return { 'REPLAYED', to_integer_string(NOW), redis.call('HGETALL', record), held[2] == request and 1 or 0 }
 end
+local clock, draining_until = unpack(redis.call('HMGET', meta, 'clock', 'drain'))
+if draining_until and tonumber(draining_until) > NOW_MS then return { 'DRAINING', tonumber(draining_until) - NOW_MS } end
+if redis.call('EXISTS', record) == 1 then reject_record(id) end
 
-local draining = redis.call('PTTL', key('drain'))
-if draining > 0 then return { 'DRAINING', draining } end
-if redis.call('EXISTS', job_hash) == 1 then error({ err = 'CORRUPT ' .. job_hash .. ' is not a record of ours' }) end
+-- The clock makes the time of creation unique and never goes back: it is the order of lists and their cursor. Retention
+-- and delay run from now, so that a clock that was ahead once does not extend them.
+local created = math.max(NOW, (tonumber(clock or nil) or 0) + 1)
+local job = { id = id, queue = ARGV[6], slate_id = ARGV[7] ~= '' and ARGV[7] or nil, created = to_integer_string(created),
+  tags = ARGV[8] }
+local expires = math.floor((NOW + delay) / 1000) + retention
+local expires_at, created_at, available_at = format_time(expires * 1000), format_time(created), nil
+expires = to_integer_string(expires)
 
-expect('string', clock)
-
-local fields = pairs_from(ARGV, 6)
-local delay = tonumber(ARGV[5])
-local shelf = delay > 0 and 'delayed' or 'pending'
-
--- The clock makes the moment of creation unique and never lets it go back: it is the order of lists and their cursor.
--- Retention and delay run from now, so that a clock that was ahead once does not stretch them.
-local at = now()
-local created = math.max(at, (tonumber(redis.call('GET', clock)) or 0) + 1)
-local expires = math.floor((at + delay) / 1000) + tonumber(ARGV[4])
-local job = { id = id, status = 'pending', shelf = shelf, queue = fields.queue, slate_id = fields.slate_id, revision = 1,
-  created = created, available = at + delay, expires = expires, tags = tags(fields.slate_id, fields.correlation_id) }
-expect_indexes(job, shelf)
-
-local set = { 'status', 'pending', 'revision', '1', 'created_at', iso(created), 'updated_at', iso(created),
-  'expires_at', iso(expires * 1000) }
+-- Additions.
+add_score(key('by_created', job.queue, delay > 0 and 'delayed' or 'pending'), job.created, id)
+add_score(key('by_expiry'), expires, expiry_member(job))
+if job.tags ~= '' then
+  for _, member in ipairs(tag_members(job)) do add_score(key('tags'), 0, member) end
+  ARGV[#ARGV + 1], ARGV[#ARGV + 2] = '_tags', job.tags
+end
 if delay > 0 then
-  set[#set + 1] = 'available_at'
-  set[#set + 1] = iso(job.available)
+  add_score(key('delays'), NOW + delay, delay_member(job))
+  available_at = format_time(NOW + delay)
+  ARGV[#ARGV + 1], ARGV[#ARGV + 2] = 'available_at', available_at
 end
+if add('SADD', key('queue_names'), job.queue) == 1 then
+  log_undo('SREM', key('queue_names'), job.queue)
+end
+emit_change('changed', job, 'pending', '1')
 
-redis.call('SET', clock, digits(created))
-for _, part in ipairs({ '_creation', digest, '_change', request, unpack(set) }) do ARGV[#ARGV + 1] = part end
-redis.call('HSET', job_hash, unpack(ARGV, 6))
-redis.call('PEXPIREAT', job_hash, digits(expires))
-label(job)
-put(job)
-emit('changed', job)
-return { 'CREATED', digits(at), set }
+-- The record.
+redis.call('HSET', meta, 'clock', job.created)
+redis.call('HSET', record, 'status', 'pending', 'revision', '1', 'created_at', created_at, 'updated_at', created_at,
+  'expires_at', expires_at, '_creation', digest, '_change', request, unpack(ARGV, 9))
+redis.call('PEXPIREAT', record, expires)
+return { 'CREATED', to_integer_string(NOW), created_at, expires_at, available_at }

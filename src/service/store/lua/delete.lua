@@ -1,36 +1,32 @@
 -- Deletes a job that has ended.
 --
--- KEYS: 1 the job's hash, 2 the partition's root
+-- KEYS: 1 the job's record, 2 the partition's root
 -- ARGV: 1 job id, 2 change id, 3 versions of which the record must have one (empty for any),
 --       4 how long the deletion, and the job's last change, are remembered (ms)
 -- Returns: DELETED; the same again, and nothing done, when this change id deleted a job of this id before
 --          NOT_FOUND
 --          PRECONDITION_FAILED, NOT_FINAL with status and revision
-local id, change_id = ARGV[1], ARGV[2]
-local deletions, mark = key('deletions'), change_id .. ':' .. id
+local id, change_id, forget_at = ARGV[1], ARGV[2], NOW_MS + tonumber(ARGV[4])
+local deletions, deletion = key('deletions'), change_id .. ':' .. id
 
-if redis.call('ZSCORE', deletions, mark) then return { 'DELETED' } end
-local job = load(id)
+if redis.call('ZSCORE', deletions, deletion) then return { 'DELETED' } end
+local job = load_job(id)
 if not job then return { 'NOT_FOUND' } end
-if ARGV[3] ~= '' and not contains(ARGV[3], digits(job.created) .. '-' .. digits(job.revision)) then
-  return { 'PRECONDITION_FAILED', job.status, digits(job.revision) }
-end
-if not FINAL[job.status] then
-  return { 'NOT_FINAL', job.status, digits(job.revision) }
-end
-expect_indexes(job, job.shelf)
-expect('zset', deletions)
+if not has_version(job, ARGV[3]) then return refuse('PRECONDITION_FAILED', job) end
+if not FINAL[job.status] then return refuse('NOT_FINAL', job) end
 
-local at = math.floor(now() / 1000)
-local forget_at = at + tonumber(ARGV[4])
+local last_change = deleted_change_member(id, (job.fields._change or ''):match('^[^:]*'))
+for _, member in ipairs({ deletion, last_change }) do add_score(deletions, forget_at, member) end
+emit_change('deleted', job, job.status, to_integer_string(job.revision + 1))
+
 redis.call('UNLINK', KEYS[1])
-take(job)
-untag(job)
-job.revision = job.revision + 1
-emit('deleted', job)
-redis.call('ZREMRANGEBYSCORE', deletions, '-inf', '(' .. digits(at))
-for _, member in ipairs({ mark, last_of_deleted(id, job.last_change:match('^[^:]*')) }) do
-  redis.call('ZADD', deletions, digits(forget_at), member)
-end
-keep(deletions, forget_at)
-return { 'DELETED' }
+commit()
+
+remove('ZREM', key('by_created', job.queue, job.state), id)
+remove('ZREM', key('by_expiry'), expiry_member(job))
+local tag_entries = tag_members(job)
+if #tag_entries > 0 then remove('ZREM', key('tags'), unpack(tag_entries)) end
+if not has_jobs(job.queue) then remove('SREM', key('queue_names'), job.queue) end
+remove('ZREMRANGEBYSCORE', deletions, '-inf', '(' .. NOW_MS)
+redis.call('PEXPIREAT', deletions, forget_at)
+return finish({ 'DELETED' })

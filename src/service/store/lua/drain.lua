@@ -1,16 +1,17 @@
--- Starts or lifts a drain, under which no job is created or claimed, and tells those who wait; or only looks.
+-- Starts or ends a drain, under which no job is created or claimed, and wakes waiting claims; or only looks.
 --
 -- KEYS: 1 the partition's root
 -- ARGV: 1 `start`, `end` or `look`, 2 for how long (ms, to start)
 -- Returns: DRAIN with the time (µs) and the milliseconds that it lasts (0 for none)
-local drain = key('drain')
-expect('string', drain)
-expect('stream', key('events'))
+local meta = key('meta')
+local ends = tonumber(redis.call('HGET', meta, 'drain') or nil) or 0
 if ARGV[1] == 'start' then
-  redis.call('SET', drain, '1', 'PX', ARGV[2])
-  tell('drain', '')
+  emit('drain', 'queue', '')
+  ends = NOW_MS + tonumber(ARGV[2])
+  redis.call('HSET', meta, 'drain', ends)
 elseif ARGV[1] == 'end' then
-  redis.call('DEL', drain)
-  tell('drain', '')
+  emit('drain', 'queue', '')
+  ends = 0
+  redis.call('HDEL', meta, 'drain')
 end
-return { 'DRAIN', digits(now()), math.max(0, redis.call('PTTL', drain)) }
+return { 'DRAIN', to_integer_string(NOW), math.max(0, ends - NOW_MS) }

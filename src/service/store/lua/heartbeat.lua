@@ -1,6 +1,6 @@
--- Extends the lease of a running job, and takes its progress.
+-- Extends the lease of a running job, and stores its progress.
 --
--- KEYS: 1 the job's hash, 2 the partition's root
+-- KEYS: 1 the job's record, 2 the partition's root
 -- ARGV: 1 job id, 2 lease token, 3 seconds of the lease (empty for as many as before), 4 retention (ms),
 --       5 progress (empty for none)
 -- Returns: EXTENDED with the end of the lease (ms), 1 if a cancel was asked for (else 0), 1 if the progress is new (else 0)
@@ -8,18 +8,30 @@
 --          LEASE_LOST with status and revision
 local id, token, retention, progress = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5]
 
-local job = load(id)
-if not job then return { 'NOT_FOUND' } end
-if not job.lease or token ~= job.token then return { 'LEASE_LOST', job.status, digits(job.revision) } end
-expect_indexes(job, 'running')
+-- Nearly all heartbeats need no more of the record than this.
+local status, revision, holder, lease_expires_at, lease_seconds, expires_at, cancel_requested_at, old_progress =
+  unpack(redis.call('HMGET', KEYS[1], 'status', 'revision', '_token', 'lease_expires_at', 'lease_seconds', 'expires_at',
+    'cancel_requested_at', 'progress'))
+if not status then return { 'NOT_FOUND' } end
+if not lease_expires_at or token ~= holder then return { 'LEASE_LOST', status, revision } end
 
-local seconds = ARGV[3] == '' and job.lease_seconds or tonumber(ARGV[3])
-local lease = math.floor(now() / 1000) + seconds * 1000
-local is_new = progress ~= '' and progress ~= job.progress
+local seconds = ARGV[3] == '' and lease_seconds or ARGV[3]
+local lease = NOW_MS + (tonumber(seconds) or reject_record(id)) * 1000
+local is_new = progress ~= '' and progress ~= old_progress
+-- The retention is extended when less than half of it is left, or the lease would outlast it.
+local expires = parse_time(expires_at) or reject_record(id)
 if is_new then
-  change(job, { status = 'running', retention = retention, lease = lease, progress = true,
-    set = { progress = progress, lease_seconds = digits(seconds) } })
+  change(load_job(id), { status = 'running', retention = retention, lease = lease, is_progress = true,
+    set = { progress = progress, lease_seconds = seconds } })
+elseif expires / 1000 - NOW_MS < retention / 2 or expires / 1000 < lease + LEASE_GRACE then
+  expires = retention_deadline(0, retention, lease)
+  add_score(key('leases'), lease, id, lease_expires_at)
+  add_score(key('by_expiry'), expires, expiry_member(load_job(id)), expires_at)
+  redis.call('HSET', KEYS[1], 'lease_seconds', seconds, 'lease_expires_at', format_time(lease * 1000), 'expires_at',
+    format_time(expires * 1000))
+  redis.call('PEXPIREAT', KEYS[1], expires)
 else
-  extend(job, seconds, lease, retention)
+  redis.call('ZADD', key('leases'), lease, id)
+  redis.call('HSET', KEYS[1], 'lease_seconds', seconds, 'lease_expires_at', format_time(lease * 1000))
 end
-return { 'EXTENDED', digits(lease), job.cancel and 1 or 0, is_new and 1 or 0 }
+return finish({ 'EXTENDED', to_integer_string(lease), cancel_requested_at and 1 or 0, is_new and 1 or 0 })

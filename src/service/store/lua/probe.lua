@@ -2,9 +2,10 @@
 -- where it refuses every write: on a replica, or when its disk fails. It is allowed at the memory limit, where reads and
 -- deletions still work.
 --
--- KEYS: 1 the version key
+-- KEYS: 1 the version key, 2 … keys of version 1
 -- ARGV: 1 … commands with arguments
--- Returns: the version (false if it is missing or a command is refused), and the refused or unknown commands of ARGV.
+-- Returns: the version (false if it is missing or a command is refused), how many of the keys of version 1 exist, and the
+--          refused or unknown commands of ARGV.
 --          Before Redis 7 `acl_check_cmd` does not exist and no command is reported.
 local refused = {}
 for _, command in ipairs(redis.acl_check_cmd and ARGV or {}) do
@@ -13,4 +14,5 @@ for _, command in ipairs(redis.acl_check_cmd and ARGV or {}) do
   local exists, allowed = pcall(redis.acl_check_cmd, unpack(words))
   if not (exists and allowed) then refused[#refused + 1] = command end
 end
-return { #refused == 0 and redis.call('GET', KEYS[1]), refused }
+if #refused > 0 then return { false, 0, refused } end
+return { redis.call('GET', KEYS[1]), redis.call('EXISTS', unpack(KEYS, 2)), refused }

@@ -1,35 +1,36 @@
--- Takes jobs from workers whose lease has run out, at most a batch of them.
+-- Takes jobs from workers whose leases have expired, at most a batch of them.
 --
 -- KEYS: 1 the partition's root
 -- ARGV: 1 how many leases to look at, 2 retention (ms), 3 the error_message of a job that is pending again thereby, 4 that
 --       of one that has failed
--- Returns: REAPED with the time (µs), when the next lease runs out or has run out (ms, empty if there is none), the ids of
---          the jobs that were passed over because a key of theirs is not ours, then job id, status, …
-local batch, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
-local leases, reaped, passed_over = key('leases'), {}, {}
-expect_shared()
+-- Returns: REAPED with the time (µs), when the next lease expires or has expired (ms, empty if there is none), the ids of
+--          the jobs that were skipped because a key of theirs is not ours, then job id, status, …
+local limit, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
+local leases, reaped, skipped = key('leases'), {}, {}
 
-local function reap(job)
-  local message
-  if not job.cancel then message = job.failures + 1 < job.max_attempts and ARGV[3] or ARGV[4] end
-  give_back(job, { failed = true, error_message = message, retention = retention, unset = { '_token' } })
-  reaped[#reaped + 1] = job.id
-  reaped[#reaped + 1] = redis.call('HGET', job_key(job.id), 'status')
-end
-
-local at = math.floor(now() / 1000)
-for _, id in ipairs(redis.call('ZRANGE', leases, '-inf', digits(at), 'BYSCORE', 'LIMIT', 0, batch)) do
-  local ours, job = pcall(load, id)
-  if ours and not (job and job.lease) then
+local function reap(id)
+  local job = load_job(id)
+  local lease = job and job.has_lease and math.floor(parse_time(job.fields.lease_expires_at) / 1000)
+  if not lease then
     redis.call('ZREM', leases, id)
-  elseif ours and job.lease > at then
-    redis.call('ZADD', leases, digits(job.lease), id)
-  elseif ours and pcall(expect_giving_back, job.queue) then
-    reap(job)
+  elseif lease > NOW_MS then
+    redis.call('ZADD', leases, lease, id)
   else
-    passed_over[#passed_over + 1] = id
-    redis.call('ZADD', leases, digits(at + PASSED_OVER), id)
+    local message
+    if not job.fields.cancel_requested_at then
+      message = number_in(job, 'failures', 0) + 1 < number_in(job, 'max_attempts', 1) and ARGV[3] or ARGV[4]
+    end
+    local status = release_job(job, { failed = true, error_message = message, retention = retention,
+      unset = { '_token' } })
+    reaped[#reaped + 1] = id
+    reaped[#reaped + 1] = status
   end
 end
+
+for _, id in ipairs(redis.call('ZRANGE', leases, '-inf', NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)) do
+  local succeeded, stands = attempt(reap, id)
+  if not stands then redis.call('ZADD', leases, NOW_MS + SKIP_RETRY_MS, id) end
+  if not succeeded then skipped[#skipped + 1] = id end
+end
 local following = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2] or ''
-return { 'REAPED', digits(now()), following, passed_over, unpack(reaped) }
+return { 'REAPED', to_integer_string(NOW), following, skipped, unpack(reaped) }

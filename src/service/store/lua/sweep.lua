@@ -1,48 +1,48 @@
--- Takes the jobs whose retention is over out of every index, at most a batch of them. Their hashes are gone already:
--- Redis expired them by itself.
+-- Takes the jobs whose retention is over out of every index, at most a batch of them. Redis has deleted their records.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 how many jobs, and how many shelves, to look at
--- Returns: SWEPT with the number of jobs, 1 if there may be more (else 0), and the shelves that were passed over because
---          a key of theirs is not ours
-local at = math.floor(now() / 1000)
-local over = '(' .. digits(at)
-local batch, swept, passed_over = tonumber(ARGV[1]), 0, {}
-expect_shared()
+-- ARGV: 1 how many jobs to look at
+-- Returns: SWEPT with the number of jobs, 1 if there may be more (else 0), and the entries that were skipped because a key
+--          of theirs is not ours
+local by_expiry, limit = key('by_expiry'), tonumber(ARGV[1])
+local swept, skipped, queues = 0, {}, {}
 
-local function sweep(queue, shelf, entry)
-  redis.call('ZREM', key('exp', queue, shelf), entry)
-  swept = swept + 1
-  local id, created, revision, names = entry:match('^([^|]+)|(%d+)|(%d+)|([^|]*)$')
-  if not id then return end -- not written by us
-  local job = { id = id, status = shelf == 'delayed' and 'pending' or shelf, shelf = shelf, queue = queue,
-    created = tonumber(created), revision = tonumber(revision), tags = {} }
-  for name in names:gmatch('[^,]+') do job.tags[#job.tags + 1] = name end
-  -- The same id may have been created again since: then the list has the newer moment, and is left alone.
-  local listed = redis.call('ZSCORE', key('list', queue, shelf), id)
-  if not listed or tonumber(listed) == job.created then take(job) end
-  untag(job)
-  job.revision = job.revision + 1
-  emit('expired', job)
-end
-
-local members = redis.call('ZRANGE', key('shelves'), '-inf', over, 'BYSCORE', 'LIMIT', 0, batch)
-for _, member in ipairs(members) do
-  local queue, shelf = shelf_of(member)
-  if not pcall(expect, 'zset', key('exp', queue, shelf), key('list', queue, shelf)) then
-    passed_over[#passed_over + 1] = member
-  elseif swept < batch then
-    local exp = key('exp', queue, shelf)
-    for _, entry in ipairs(redis.call('ZRANGE', exp, '-inf', over, 'BYSCORE', 'LIMIT', 0, batch - swept)) do
-      sweep(queue, shelf, entry)
-    end
-    local earliest = redis.call('ZRANGE', exp, 0, 0, 'WITHSCORES')[2]
-    if earliest then
-      redis.call('ZADD', key('shelves'), earliest, member)
-    else
-      redis.call('ZREM', key('shelves'), member)
-    end
+-- Removes a job from the indexes that have it under the creation of its entry: another job may have its id since.
+local function sweep(member)
+  local job = parse_expiry_member(member)
+  if not job then return redis.call('ZREM', by_expiry, member) end
+  local created_at, expires_at, lease = unpack(redis.call('HMGET', job_key(job.id), 'created_at', 'expires_at',
+    'lease_expires_at'))
+  if created_at == format_time(tonumber(job.created)) then -- alive: the entry is wrong
+    local expires = math.floor(parse_time(expires_at) / 1000)
+    return redis.call('ZADD', by_expiry, math.max(expires, NOW_MS + SKIP_RETRY_MS), member)
   end
+  local state = listed_state(job)
+  local status = (state == 'delayed' or not state) and 'pending' or state
+  -- The slate is gone with the record: its tag tells who knows the slate.
+  emit('expired', 'job_id', job.id, 'status', status, 'queue', job.queue, 'created', job.created, 'tags', job.tags)
+  commit()
+  swept = swept + 1
+  queues[job.queue] = true
+
+  if state then remove('ZREM', key('by_created', job.queue, state), job.id) end
+  if state == 'delayed' then remove('ZREM', key('delays'), delay_member(job)) end
+  if state == 'running' and not lease then remove('ZREM', key('leases'), job.id) end
+  local tag_entries = tag_members(job)
+  if #tag_entries > 0 then remove('ZREM', key('tags'), unpack(tag_entries)) end
+  remove('ZREM', by_expiry, member)
 end
-local more = swept >= batch or #members - #passed_over >= batch
-return { 'SWEPT', swept, more and 1 or 0, passed_over }
+
+local members = redis.call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)
+for _, member in ipairs(members) do
+  local succeeded, stands = attempt(sweep, member)
+  if not stands then redis.call('ZADD', by_expiry, NOW_MS + SKIP_RETRY_MS, member) end
+  if not succeeded then skipped[#skipped + 1] = member end
+end
+for queue in pairs(queues) do
+  local succeeded = attempt(function()
+    if not has_jobs(queue) then remove('SREM', key('queue_names'), queue) end
+  end)
+  if not succeeded then skipped[#skipped + 1] = queue end
+end
+return { 'SWEPT', swept, #members == limit and 1 or 0, skipped }

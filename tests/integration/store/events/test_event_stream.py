@@ -15,7 +15,6 @@ from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.jobs import Job, JobFilter, Progress
 from service.domain.shutdown import Shutdown
 from service.domain.states import Status
-from service.store import keys
 from service.store.client import StoreClient
 from service.store.events.hub import BUFFER_SIZE, EventHub, Subscription
 from service.store.events.job_watcher import JobWatcher
@@ -23,6 +22,7 @@ from service.store.events.reader import READ_COUNT, EventReader, Gap
 from service.store.events.stream import BATCH, EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.observer import NullObserver
+from service.store.partition import PARTITION
 from service.store.pool import create_pool
 
 Item = Event | ControlEvent | Gap
@@ -208,7 +208,7 @@ async def test_an_event_that_the_client_has_from_another_process_is_not_repeated
         await hub.position()
         monkeypatch.setattr(hub, "publish", held.append)  # this process is late
         await jobs.create_job("seen", 1)
-        [(position, _)] = await redis.xrevrange(keys.EVENTS, count=1)
+        [(position, _)] = await redis.xrevrange(PARTITION.events, count=1)
         following = timeline.follow(subscription, position.decode(), JobFilter())
         async with aclosing(following):
             await started(following)
@@ -287,13 +287,13 @@ def gaps_in(items: list[Item]) -> list[str]:
 
 
 async def test_a_stalled_process_reports_a_gap_when_events_were_trimmed(client: StoreClient, redis: Redis) -> None:
-    await redis.xadd(keys.EVENTS, {"event": "drain", "queue": ""}, id="1-1")
+    await redis.xadd(PARTITION.events, {"event": "drain", "queue": ""}, id="1-1")
     reader = EventReader(client)
     assert gaps_in([*await reader.read()]) == [await reader.position()] == ["1-1"]
     async with redis.pipeline() as pipe:  # atomically: more events than one read returns, and the old ones trimmed
-        pipe.xtrim(keys.EVENTS, maxlen=0, approximate=False)
+        pipe.xtrim(PARTITION.events, maxlen=0, approximate=False)
         for _ in range(READ_COUNT + 1):
-            pipe.xadd(keys.EVENTS, {"event": "drain", "queue": ""})
+            pipe.xadd(PARTITION.events, {"event": "drain", "queue": ""})
         await pipe.execute()
     items = await read_until(reader, gaps_in)
     assert gaps_in(items) == [await reader.position()]
@@ -306,7 +306,7 @@ async def test_foreign_entries_of_the_stream_are_skipped(
     reader = EventReader(client)
     await reader.read()
     for entry in ({"a": "b"}, {"event": "no such", "job_id": "x"}, {"event": "changed", "job_id": "x"}):
-        await redis.xadd(keys.EVENTS, entry)
+        await redis.xadd(PARTITION.events, entry)
     await jobs.create_job("j", 1)
     items = await read_until(reader, bool)
     items += await reader.read()  # in which an event that arrives twice would be seen
@@ -366,10 +366,10 @@ async def test_reads_time_out_when_redis_hangs(watching: JobWatcher, jobs: JobSt
 
 
 async def test_failed_and_resumed_reads_are_logged_once(hub: EventHub, redis: Redis) -> None:
-    await redis.set(keys.EVENTS, "foreign")
+    await redis.set(PARTITION.events, "foreign")
     with capture_logs() as lines, hub.subscribe(Subscription(("job", "j"))):
         await asyncio.sleep(2.5)
-        await redis.delete(keys.EVENTS)
+        await redis.delete(PARTITION.events)
         await hub.position()
     assert [(line["log_level"], line["event"]) for line in lines] == [
         ("warning", "event stream read failed"),

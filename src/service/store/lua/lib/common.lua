@@ -1,0 +1,27 @@
+-- Names of keys, numbers as text, words.
+
+-- The twin of store/partition.py.
+local function key(kind, queue, state)
+  if state then return root .. kind .. ':' .. queue .. ':' .. state end
+  return queue and root .. kind .. ':' .. queue or root .. kind
+end
+
+local function job_key(id)
+  return (root == 'jobs:' and '' or root) .. 'job:' .. id
+end
+
+-- A number as text without an exponent.
+local function to_integer_string(number)
+  return string.format('%d', number)
+end
+
+local function contains(words, word)
+  return (' ' .. words .. ' '):find(' ' .. word .. ' ', 1, true) ~= nil
+end
+
+-- Turns name, value, name, value … from position `first` on into a table.
+local function to_table(list, first)
+  local fields = {}
+  for i = first, #list, 2 do fields[list[i]] = list[i + 1] end
+  return fields
+end

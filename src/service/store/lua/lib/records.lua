@@ -1,0 +1,72 @@
+-- Records of jobs, and what they say.
+
+local FINAL = { completed = true, failed = true, cancelled = true }
+
+local function reject_record(id)
+  error({ err = 'CORRUPT ' .. job_key(id) .. ' is not a record of ours' })
+end
+
+-- Returns the job with these fields, without a state if it has none; nil without a status. Raises for a record that is not
+-- ours.
+local function parse_job(id, fields)
+  if not fields.status then return nil end
+  local job = { id = id, fields = fields, status = fields.status, state = fields.status, queue = fields.queue,
+    slate_id = fields.slate_id, created_micros = parse_time(fields.created_at), revision = tonumber(fields.revision),
+    tags = fields._tags or '', token = fields._token, has_lease = fields.lease_expires_at ~= nil }
+  if not (job.queue and job.created_micros and job.revision and #(fields.updated_at or '') == 27
+    and #(fields.expires_at or '') == 27) then
+    reject_record(id)
+  end
+  job.created = to_integer_string(job.created_micros)
+  local available = job.status == 'pending' and parse_time(fields.available_at)
+  -- A delay that is over was perhaps not ended yet; the record does not tell.
+  if available and (available > NOW or redis.call('ZSCORE', key('delays'), delay_member(job))) then
+    job.state, job.available = 'delayed', available
+  end
+  return job
+end
+
+-- The fields that the indexes and the rules of a change need.
+local function load_job(id)
+  local values = redis.call('HMGET', job_key(id), 'status', 'queue', 'created_at', 'updated_at', 'revision',
+    'expires_at', 'slate_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt',
+    'failures', 'max_attempts', 'retry_delay_seconds', 'progress', '_tags', '_change', '_token', '_progress_event',
+    '_history')
+  return parse_job(id, { status = values[1] or nil, queue = values[2] or nil, created_at = values[3] or nil,
+    updated_at = values[4] or nil, revision = values[5] or nil, expires_at = values[6] or nil,
+    slate_id = values[7] or nil, available_at = values[8] or nil, lease_expires_at = values[9] or nil,
+    lease_seconds = values[10] or nil, cancel_requested_at = values[11] or nil, attempt = values[12] or nil,
+    failures = values[13] or nil, max_attempts = values[14] or nil, retry_delay_seconds = values[15] or nil,
+    progress = values[16] or nil, _tags = values[17] or nil, _change = values[18] or nil, _token = values[19] or nil,
+    _progress_event = values[20] or nil, _history = values[21] or nil })
+end
+
+-- For scripts that reply with the record: `job.fields` has every field, and a change keeps it up to date. Not for others,
+-- because some fields are as large as a request body.
+local function load_job_with_record(id)
+  redis.setresp(3) -- a map instead of a list
+  local record = redis.call('HGETALL', job_key(id)).map
+  redis.setresp(2)
+  local job = parse_job(id, record)
+  if job then job.is_whole = true end
+  return job
+end
+
+-- The record of a job as a reply, without most of the fields that only the store reads.
+local function public(job)
+  local fields = job.fields
+  fields._creation, fields._change, fields._history, fields._progress_event, fields._tags = nil, nil, nil, nil, nil
+  return { map = fields }
+end
+
+-- A number of a record, or `default` where the field is absent. Raises for a record that is not ours.
+local function number_in(job, name, default)
+  local number = tonumber(job.fields[name] or default)
+  if not number then reject_record(job.id) end
+  return number
+end
+
+-- Whether a job has one of these versions, separated by spaces (empty: any).
+local function has_version(job, versions)
+  return versions == '' or contains(versions, job.created .. '-' .. job.fields.revision)
+end

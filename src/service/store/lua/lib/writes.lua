@@ -1,0 +1,77 @@
+-- The order of writes, which needs no look at the types of keys before it. A change adds index entries and its event, then
+-- writes the record, then removes index entries. The record alone says what is true. So a change that fails before the
+-- record is written takes back what it added, and has changed nothing; one that fails behind it stands.
+
+-- ms until an entry is tried again whose job cannot be moved, because a key of it is not ours.
+local SKIP_RETRY_MS = 60000
+
+-- What takes back the additions so far, four values each: command, key, member, and the score before as a time of a record
+-- (false where there was none).
+local undo_log = {}
+
+local function log_undo(command, name, member, before)
+  local n = #undo_log
+  undo_log[n + 1], undo_log[n + 2], undo_log[n + 3], undo_log[n + 4] = command, name, member, before or false
+end
+
+-- The error of the first removal that failed.
+local removal_error
+
+local function with_key(failure, name)
+  return { err = failure.err:gsub(' ', ' ' .. name .. ': ', 1) }
+end
+
+-- Takes back the additions so far, the last one first.
+local function undo()
+  for i = #undo_log - 3, 1, -4 do
+    local command, name, member, before = unpack(undo_log, i, i + 3)
+    if before then
+      redis.pcall(command, name, math.floor(parse_time(before) / 1000), member)
+    else
+      redis.pcall(command, name, member)
+    end
+  end
+  undo_log = {}
+end
+
+-- Runs a command that adds, and returns its reply. Raises, after taking back the additions before, if the key holds another
+-- type.
+local function add(command, name, ...)
+  local reply = redis.pcall(command, name, ...)
+  if type(reply) == 'table' and reply.err then
+    undo()
+    error(with_key(reply, name))
+  end
+  return reply
+end
+
+-- Adds a member to an index; `before` is its score before, as a time of a record (nil for none).
+local function add_score(name, score, member, before)
+  add('ZADD', name, score, member)
+  log_undo(before and 'ZADD' or 'ZREM', name, member, before)
+end
+
+-- To be called when the record is written: from here on the change stands.
+local function commit()
+  undo_log = {}
+end
+
+-- Runs a command that removes. A failure is raised by `finish`, when the other removals are done.
+local function remove(command, name, ...)
+  local reply = redis.pcall(command, name, ...)
+  if type(reply) == 'table' and reply.err then removal_error = removal_error or with_key(reply, name) end
+end
+
+-- Returns the reply of a change. Raises if a removal has failed: the change stands, and its retry is told so.
+local function finish(reply)
+  if removal_error then error(removal_error) end
+  return reply
+end
+
+-- Runs `move` for one of many jobs. Returns whether it and all its removals succeeded, then whether its change stands.
+local function attempt(move, ...)
+  local moved = pcall(move, ...)
+  local removed = removal_error == nil
+  removal_error = nil
+  return moved and removed, moved
+end

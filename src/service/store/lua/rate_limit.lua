@@ -1,0 +1,16 @@
+-- Takes one request off a client's quota, which fills up again at an even pace (the generic cell rate algorithm).
+--
+-- KEYS: 1 the partition's root
+-- ARGV: 1 name of the client and its limit, 2 requests, 3 in how long (µs)
+-- Returns: ALLOWED with the requests that are left and the time (µs) until all of them are there again
+--          LIMITED with the time until all are there again and the time until the next one is
+local quota, requests, window = key('rate_limit', ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
+local interval = window / requests
+
+local full_at = math.max(NOW, tonumber(redis.call('GET', quota)) or 0)
+local new_full_at = full_at + interval
+local wait = new_full_at - window - NOW
+if wait > 0 then return { 'LIMITED', to_integer_string(full_at - NOW), to_integer_string(wait) } end
+
+redis.call('SET', quota, to_integer_string(new_full_at), 'PX', to_integer_string(math.ceil((new_full_at - NOW) / 1000)))
+return { 'ALLOWED', to_integer_string(math.floor(-wait / interval)), to_integer_string(new_full_at - NOW) }

@@ -1,0 +1,51 @@
+-- Moves a job to another status, gives a running one new progress, or asks the holder of a leased one to stop.
+--
+-- KEYS: 1 the job's record, 2 the partition's root
+-- ARGV: 1 job id, 2 change id, 3 digest of the change, 4 retention (ms), 5 lease token (empty for none), 6 target status,
+--       7 statuses from which the target is legal, 8 versions of which the record must have one (empty for any),
+--       9 `change`, of which the same final status is only the same change with the same content, or `cancel`,
+--       10 how long deletions are remembered (ms), 11 … field, value, … to set
+-- Returns: CHANGED with the time (µs), the whole record and the kind: `cancel-requested`, `progress`, or the new status
+--          UNCHANGED with the time (µs) and the whole record
+--          NOT_FOUND; also where this change was made to another job of this id, which is deleted since
+--          LEASE_LOST with status and revision
+--          KEY_REUSED: the last change had this id and another content
+--          PRECONDITION_FAILED, ILLEGAL_TRANSITION with status and revision
+local id, change_id, digest, retention, token, target = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
+local is_cancel, given, job = ARGV[9] == 'cancel', to_table(ARGV, 11), load_job_with_record(id)
+
+local function has_same_content()
+  for _, name in ipairs({ 'result', 'error_message' }) do
+    if job.fields[name] ~= given[name] then return false end
+  end
+  for name, value in pairs(given) do
+    if job.fields[name] ~= value then return false end
+  end
+  return true
+end
+
+if not job or was_on_deleted_job(job, change_id, tonumber(ARGV[10])) then return { 'NOT_FOUND' } end
+local requests_cancel = is_cancel and token == '' and job.has_lease
+if not requests_cancel and lease_is_lost(job, token) then return refuse('LEASE_LOST', job) end
+local replayed = replay(job, change_id, digest)
+if replayed then return replayed end
+if job.status == target and FINAL[target] and (is_cancel or has_same_content()) then return unchanged(job) end
+if requests_cancel and job.fields.cancel_requested_at then return unchanged(job) end
+if not has_version(job, ARGV[8]) then return refuse('PRECONDITION_FAILED', job) end
+local is_progress = job.status == 'running' and target == 'running'
+if not contains(ARGV[7], job.status) or (is_progress and (not given.progress or given.progress == job.fields.progress)) then
+  return refuse('ILLEGAL_TRANSITION', job)
+end
+
+local update = { status = target, retention = retention, set = given, change = change_id .. ':' .. digest,
+  is_progress = is_progress }
+if requests_cancel then
+  update.status, update.lease = job.status, math.floor(parse_time(job.fields.lease_expires_at) / 1000)
+  local at = format_time(NOW)
+  update.set = { cancel_requested_at = job.fields.updated_at > at and job.fields.updated_at or at }
+elseif is_progress and job.has_lease then
+  update.lease = NOW_MS + number_in(job, 'lease_seconds') * 1000
+end
+change(job, update)
+local kind = requests_cancel and 'cancel-requested' or (is_progress and 'progress') or target
+return finish({ 'CHANGED', to_integer_string(NOW), public(job), kind })

@@ -1,0 +1,74 @@
+"""The names of all Redis keys.
+
+`lua/lib/common.lua` builds the same names; a test compares the two. Nothing else knows how a name is built. The
+*state* of a job in the indexes is its status, or `delayed` for a pending job whose delay has not ended.
+"""
+
+from typing import Final
+
+#: The root of the only partition.
+ROOT: Final = "jobs:"
+#: Keys under a root, by the first part of their names, with their Redis types.
+TYPES: Final = {
+    **dict.fromkeys(("by_created", "by_expiry", "tags", "delays", "leases", "deletions"), "zset"),
+    **dict.fromkeys(("claim", "rate_limit", "version", "fsync"), "string"),
+    **{"meta": "hash", "queues": "hash", "queue_names": "set", "events": "stream"},
+}
+#: Those that expire by themselves. All others never do: the sweep empties the indexes.
+EXPIRING: Final = frozenset({"claim", "rate_limit", "fsync", "deletions"})
+
+
+class Partition:
+    """The names of the keys under one root, which hold the jobs of a partition and everything about them."""
+
+    def __init__(self, root: str = ROOT) -> None:
+        #: The prefix of every key, except the records of jobs under `ROOT`.
+        self.root: Final = root
+        #: Sorted set: id|created|queue|tags → expiry (ms). Serves the sweep.
+        self.by_expiry: Final = self.key("by_expiry")
+        #: Sorted set, score 0: tag:created:id. Serves lists by slate and by correlation id.
+        self.tags: Final = self.key("tags")
+        #: Sorted set: queue:id → when a delayed job becomes due (µs).
+        self.delays: Final = self.key("delays")
+        #: Sorted set: id → lease expiry (ms).
+        self.leases: Final = self.key("leases")
+        #: Set: the queues that have jobs.
+        self.queue_names: Final = self.key("queue_names")
+        #: Hash: queue → `paused:max_running`, for queues with settings of their own.
+        self.queues: Final = self.key("queues")
+        #: Hash: `clock`, the latest creation time (µs), which never goes back, so creation times are unique; `drain`,
+        #: when the drain ends (ms).
+        self.meta: Final = self.key("meta")
+        #: String: the version of the data format.
+        self.version: Final = self.key("version")
+        #: Sorted set: change id:job id → when to forget it (ms), for retries of a deletion. Members that start with `:`
+        #: are the last changes of deleted jobs.
+        self.deletions: Final = self.key("deletions")
+        #: String: written before `WAITAOF`, which waits until this write is on disk.
+        self.fsync: Final = self.key("fsync")
+        #: Stream, capped: every change, deletion and expiry of a job.
+        self.events: Final = self.key("events")
+
+    def key(self, kind: str, *parts: str) -> str:
+        """Return the key of this kind (one of `TYPES`) for these parts."""
+        return self.root + ":".join((kind, *parts))
+
+    def job(self, job_id: str) -> str:
+        """Hash: the record of a job; fields that start with `_` are private to the store. Expires at `expires_at`."""
+        return f"job:{job_id}" if self.root == ROOT else f"{self.root}job:{job_id}"
+
+    def by_created(self, queue: str, state: str) -> str:
+        """Sorted set: job id → creation time (µs). Serves lists (newest first), claims (oldest first) and counts."""
+        return self.key("by_created", queue, state)
+
+    def claim(self, claim_id: str) -> str:
+        """String: request digest, then job ids and lease tokens of a claim, so that a retry gets the same jobs."""
+        return self.key("claim", claim_id)
+
+    def rate_limit(self, client: str) -> str:
+        """String: when the rate limit of a client (given as a digest) is fully available again (µs)."""
+        return self.key("rate_limit", client)
+
+
+#: The only partition.
+PARTITION: Final = Partition()

@@ -1,0 +1,23 @@
+"""The sweep, which removes expired jobs from the indexes."""
+
+from typing import Final
+
+import structlog
+
+from service.store import scripts
+from service.store.client import StoreClient
+
+#: How many expired jobs one run of the script removes: less than 15 ms, for which Redis does nothing else.
+SWEEP_BATCH: Final = 500
+
+_log = structlog.get_logger(__name__)
+
+
+async def sweep_batch(client: StoreClient) -> tuple[int, bool]:
+    """Remove up to `SWEEP_BATCH` expired jobs from the indexes. Returns how many, and whether there may be more."""
+    _, swept, more, skipped = await client.run_script(scripts.SWEEP, [SWEEP_BATCH])
+    if swept:
+        client.observer.on_job_change("expired", swept)
+    if skipped:
+        _log.error("sweep skipped key of unexpected type", entries=[name.decode(errors="replace") for name in skipped])
+    return swept, bool(more)
