@@ -15,9 +15,13 @@ local function format_time(micros)
     floor(rest / 3600), floor(rest / 60) % 60, rest % 60, micros % 1000000)
 end
 
+local function is_time(text)
+  return text and #text == 27 and text:byte(27) == 90
+end
+
 -- Nil for a text of another form.
 local function parse_time(text)
-  if not text or #text ~= 27 or text:byte(27) ~= 90 then return nil end
+  if not is_time(text) then return nil end
   local floor = math.floor
   -- Bytes of digits: 48 is `0`.
   local y1, y2, y3, y4, _, m1, m2, _, d1, d2, _, h1, h2, _, n1, n2, _, s1, s2, _, f1, f2, f3, f4, f5, f6 = text:byte(1, 26)
