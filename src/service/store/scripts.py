@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 _LUA: Final = files(__package__) / "lua"
 #: The libraries. A definition uses only definitions before it.
-_LIBRARIES: Final = ("common", "times", "indexes", "writes", "events", "records", "requests", "transitions", "delays")
+_LIBRARIES: Final = ("common", "times", "indexes", "writes", "events", "records", "requests", "transitions")
 #: What names no definition: comments, and keys of tables.
 _IGNORED: Final = re.compile(r"--.*|(?<=[{,])\s*\w+ =(?!=)")
 _NAME: Final = re.compile(r"(?<![\w.:'])[A-Za-z_]\w*")
@@ -79,7 +79,7 @@ UPDATE: Final = _load(
     *("update", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "KEY_REUSED", "PRECONDITION_FAILED"),
     "ILLEGAL_TRANSITION",
 )
-CLAIM: Final = _load("claim", "CLAIMED", "KEY_REUSED", "NONE", "DRAINING")
+CLAIM: Final = _load("claim", "CLAIMED", "KEY_REUSED", "NONE", "DELAY_OVER", "DRAINING")
 #: It adds next to nothing, and without it the worker would lose its job.
 HEARTBEAT: Final = _load("heartbeat", "EXTENDED", "NOT_FOUND", "LEASE_LOST", flags="allow-oom")
 RELEASE: Final = _load(
