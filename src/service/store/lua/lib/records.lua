@@ -70,3 +70,20 @@ end
 local function has_version(job, versions)
   return versions == '' or contains(versions, job.created .. '-' .. job.fields.revision)
 end
+
+-- Fields with times from which index entries are made.
+local INDEXED_TIMES = { 'created_at', 'expires_at', 'available_at', 'lease_expires_at' }
+
+-- Whether a record can be read, and its job (nil if there is none). For the doctor, which changes nothing of other jobs.
+local function load_readable_job(id)
+  local loaded, job = pcall(load_job, id)
+  if not loaded then return false end
+  if not job then return redis.call('EXISTS', job_key(id)) == 0 end
+  for _, name in ipairs(INDEXED_TIMES) do
+    local text = job.fields[name]
+    local micros = parse_time(text)
+    if text and not (micros and format_time(micros) == text) then return false end
+  end
+  if not contains('pending running completed failed cancelled', job.status) then return false end
+  return true, job
+end
