@@ -88,10 +88,10 @@ local function start(job)
   remembered = remembered .. ' ' .. job.id .. ' ' .. token
 end
 
--- Whether a job could not be started because of its own record: an error of Lua, or one of ours. Any other failure, such as
--- a foreign type at an index, is not of this job alone.
+-- Whether a job could not be started because of its own record: our error, or one of Lua. Any other failure, such as a
+-- foreign type at an index, is not of this job alone.
 local function is_of_record(failure)
-  return type(failure) == 'string' or failure.err:sub(1, 8) == 'CORRUPT '
+  return failure:find('^CORRUPT ') or failure:find('^user_script:')
 end
 
 local cursor, bytes = oldest_cursor(), 0
@@ -111,7 +111,7 @@ while cursor do
     cursor.room = cursor.room - 1
   else
     if is_due and not is_of_record(failure) then
-      if #claimed == 0 then error(failure) end
+      if #claimed == 0 then error({ err = failure }) end
       break
     end
     if is_due or not loaded then skipped[#skipped + 1] = cursor.id end
