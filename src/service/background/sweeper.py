@@ -54,9 +54,9 @@ class Sweeper:
         return SWEEP_INTERVAL.total_seconds()
 
     async def require_first_sweep(self) -> None:
-        """Return once the first sweep has ended, or `MAX_FIRST_SWEEP` after the start. Raises `StoreLoading` if it lasts.
+        """Return if the first sweep has ended or the start was `MAX_FIRST_SWEEP` ago, else raise `StoreLoading`.
 
-        Until then counts may fail: they subtract only a few jobs that have expired and were not swept.
+        Until then counts may be refused: they subtract only a few jobs that have expired and were not swept.
         """
         left = self._started_at + MAX_FIRST_SWEEP.total_seconds() - time.monotonic()
         if left <= 0:
