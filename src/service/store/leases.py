@@ -29,11 +29,11 @@ from service.store.records import (
 #: How much longer than its lease a claim is remembered. A retry is only possible until the unextended lease has ended,
 #: so a minute more is enough.
 CLAIM_RECORD_TTL: Final = timedelta(minutes=1)
-#: How many delays that are over one claim ends, and how many entries of expired jobs it skips at the head of a queue.
+#: How many entries of jobs that cannot be claimed, such as expired ones, one claim skips at the head of a queue.
 MAX_CLAIM_SCAN: Final = 1000
 #: The most bytes of the records of one claim of several jobs.
 MAX_CLAIM_BYTES: Final = 8 * 1024 * 1024
-#: How many delays one run of the reaper's script ends.
+#: How many delays one run of the script ends.
 DELAYS_BATCH: Final = 500
 #: How many expired leases one run of the reaper's script handles.
 REAP_BATCH: Final = 200
@@ -111,8 +111,12 @@ class LeaseManager:
         )
         record_ttl = validate_ttl_ms(timedelta(seconds=lease_seconds) + CLAIM_RECORD_TTL)
         args = [change_id_for(claim_key), request, new_token_secret(), worker, lease_seconds]
-        args += [self._ttl, record_ttl, 1, MAX_CLAIM_BYTES, MAX_CLAIM_SCAN, *dict.fromkeys(queues)]
-        outcome, *reply = await self._client.run_script(scripts.CLAIM, args)
+        args += [self._ttl, record_ttl, 1, MAX_CLAIM_BYTES, MAX_CLAIM_SCAN]
+        unique_queues = dict.fromkeys(queues)
+        outcome, *reply = await self._client.run_script(scripts.CLAIM, [*args, 1, *unique_queues])
+        if outcome == "DELAY_OVER":
+            await self.end_delays()
+            outcome, *reply = await self._client.run_script(scripts.CLAIM, [*args, 0, *unique_queues])
         match outcome:
             case "DRAINING":
                 raise errors.Draining(ceil_seconds(reply[0]))

@@ -33,7 +33,10 @@ expires = to_integer_string(expires)
 add_score(key('by_created', job.queue, delay > 0 and 'delayed' or 'pending'), job.created, id)
 add_score(key('by_expiry'), expires, expiry_member(job))
 if job.tags ~= '' then
-  for _, member in ipairs(tag_members(job)) do add_score(key('tags'), 0, member) end
+  local members, scored = tag_members(job), {}
+  for i, member in ipairs(members) do scored[2 * i - 1], scored[2 * i] = '0', member end
+  add('ZADD', key('tags'), unpack(scored))
+  for _, member in ipairs(members) do log_undo('ZREM', key('tags'), member) end
   ARGV[#ARGV + 1], ARGV[#ARGV + 2] = '_tags', job.tags
 end
 if delay > 0 then

@@ -4,5 +4,31 @@
 -- ARGV: 1 how many delays to look at
 -- Returns: ENDED with the time (µs), when the next delay is over (µs, empty for none), and the ids of the jobs that were
 --          skipped because a key of theirs is not ours
-local skipped = end_delays(ARGV[1])
-return { 'ENDED', to_integer_string(NOW), next_delay(), skipped }
+local delays, skipped, queues = key('delays'), {}, {}
+
+local function end_delay(member)
+  local job = load_job(member:match('^[^:]*:(.*)$') or '')
+  if not (job and job.state == 'delayed' and delay_member(job) == member) then
+    redis.call('ZREM', delays, member)
+  elseif job.available > NOW then
+    redis.call('ZADD', delays, job.available, member)
+  else
+    add_score(key('by_created', job.queue, 'pending'), job.created, job.id)
+    commit()
+    remove('ZREM', key('by_created', job.queue, 'delayed'), job.id)
+    remove('ZREM', delays, member)
+    return job.queue
+  end
+end
+
+for _, member in ipairs(redis.call('ZRANGE', delays, '-inf', to_integer_string(NOW), 'BYSCORE', 'LIMIT', '0', ARGV[1])) do
+  local succeeded, stands = attempt(function()
+    local queue = end_delay(member)
+    if queue then queues[queue] = true end
+  end)
+  if not stands then redis.call('ZADD', delays, NOW + SKIP_RETRY_MS * 1000, member) end
+  if not succeeded then skipped[#skipped + 1] = member:match('^[^:]*:(.*)$') or member end
+end
+for queue in pairs(queues) do emit('queue', 'queue', queue) end
+local next_delay = redis.call('ZRANGE', delays, '0', '0', 'WITHSCORES')[2] or ''
+return { 'ENDED', to_integer_string(NOW), next_delay, skipped }

@@ -32,46 +32,43 @@ end
 
 -- The fields that a change to `moved` sets, as a list, and those that it unsets.
 local function collect_fields(job, moved, update)
-  local held, status, given, unset = job.fields, moved.status, update.set, update.unset or {}
+  local held, status, given, unset, n = job.fields, moved.status, update.set, update.unset or {}, 8
   local set = { 'status', status, 'revision', moved.revision, 'updated_at', moved.updated_at, 'expires_at',
     moved.expires_at }
   for name, value in pairs(given) do
-    set[#set + 1] = name
-    set[#set + 1] = value
+    set[n + 1], set[n + 2], n = name, value, n + 2
   end
-  local function set_field(name, value)
-    set[#set + 1] = name
-    set[#set + 1] = value
+  if update.change then
+    set[n + 1], set[n + 2], n = '_change', update.change, n + 2
   end
-  local function unset_field(name)
-    if held[name] or not job.is_whole then unset[#unset + 1] = name end
-  end
-  if update.change then set_field('_change', update.change) end
   if moved.lease then
-    set_field('lease_expires_at', moved.lease_expires_at)
+    set[n + 1], set[n + 2], n = 'lease_expires_at', moved.lease_expires_at, n + 2
   elseif job.has_lease then
-    unset_field('lease_expires_at')
+    unset[#unset + 1] = 'lease_expires_at'
   end
   if FINAL[status] then
-    set_field('finished_at', moved.updated_at)
-    if not given.result then unset_field('result') end
-    if not given.error_message then unset_field('error_message') end
+    set[n + 1], set[n + 2], n = 'finished_at', moved.updated_at, n + 2
+    if not given.result and (held.result or not job.is_whole) then unset[#unset + 1] = 'result' end
+    if not given.error_message and (held.error_message or not job.is_whole) then unset[#unset + 1] = 'error_message' end
   elseif status == 'pending' then
-    unset_field('worker')
-    unset_field('lease_seconds')
-    if moved.available then set_field('available_at', format_time(moved.available)) end
-    if not moved.available and held.available_at then unset_field('available_at') end
+    unset[#unset + 1] = 'worker'
+    unset[#unset + 1] = 'lease_seconds'
+    if moved.available then
+      set[n + 1], set[n + 2], n = 'available_at', format_time(moved.available), n + 2
+    elseif held.available_at then
+      unset[#unset + 1] = 'available_at'
+    end
   elseif job.status == 'pending' then
-    set_field('attempt', to_integer_string(number_in(job, 'attempt', 0) + 1))
-    set_field('started_at', moved.updated_at)
+    set[n + 1], set[n + 2], n = 'attempt', to_integer_string(number_in(job, 'attempt', 0) + 1), n + 2
+    set[n + 1], set[n + 2], n = 'started_at', moved.updated_at, n + 2
   end
-  if update.is_progress then
-    if moved.has_event then set_field('_progress_event', to_integer_string(NOW)) end
-  else
-    if held._progress_event then unset_field('_progress_event') end
+  if not update.is_progress then
+    if held._progress_event then unset[#unset + 1] = '_progress_event' end
     local letter = LETTERS[given.cancel_requested_at and 'cancel_requested' or status]
     local entry = to_integer_string(moved.updated - job.created_micros) .. ':' .. moved.revision .. ':' .. letter
-    set_field('_history', append_history(held._history, entry))
+    set[n + 1], set[n + 2] = '_history', append_history(held._history, entry)
+  elseif moved.has_event then
+    set[n + 1], set[n + 2] = '_progress_event', to_integer_string(NOW)
   end
   return set, unset
 end

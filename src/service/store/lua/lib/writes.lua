@@ -6,12 +6,13 @@
 local SKIP_RETRY_MS = 60000
 
 -- What takes back the additions so far, four values each: command, key, member, and the score before as a time of a record
--- (false where there was none).
-local undo_log = {}
+-- (false where there was none). So many values are in use; the others make the table as large at once as most changes need.
+local undo_log, undo_size = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 0
 
 local function log_undo(command, name, member, before)
-  local n = #undo_log
+  local n = undo_size
   undo_log[n + 1], undo_log[n + 2], undo_log[n + 3], undo_log[n + 4] = command, name, member, before or false
+  undo_size = n + 4
 end
 
 -- The error of the first removal that failed.
@@ -23,7 +24,7 @@ end
 
 -- Takes back the additions so far, the last one first.
 local function undo()
-  for i = #undo_log - 3, 1, -4 do
+  for i = undo_size - 3, 1, -4 do
     local command, name, member, before = unpack(undo_log, i, i + 3)
     if before then
       redis.pcall(command, name, math.floor(parse_time(before) / 1000), member)
@@ -31,7 +32,7 @@ local function undo()
       redis.pcall(command, name, member)
     end
   end
-  undo_log = {}
+  undo_size = 0
 end
 
 -- Runs a command that adds, and returns its reply. Raises, after taking back the additions before, if the key holds another
@@ -53,7 +54,7 @@ end
 
 -- To be called when the record is written: from here on the change stands.
 local function commit()
-  undo_log = {}
+  undo_size = 0
 end
 
 -- Runs a command that removes. A failure is raised by `finish`, when the other removals are done.
