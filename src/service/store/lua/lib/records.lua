@@ -45,9 +45,10 @@ end
 -- because some fields are as large as a request body.
 local function load_job_with_record(id)
   redis.setresp(3) -- a map instead of a list
-  local record = redis.call('HGETALL', job_key(id)).map
-  redis.setresp(2)
-  local job = parse_job(id, record)
+  local record = redis.pcall('HGETALL', job_key(id))
+  redis.setresp(2) -- also after an error, because a script may go on with other jobs
+  if record.err then error(record) end
+  local job = parse_job(id, record.map)
   if job then job.is_whole = true end
   return job
 end
