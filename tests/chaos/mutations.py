@@ -40,8 +40,8 @@ MUTATIONS: Final = (
     Mutation(
         "writes",
         "what an addition that fails takes back",
-        "  for i = #undo_log - 3, 1, -4 do",
-        "  for i = 0, 1, -4 do",
+        "for i = undo_size - 3, 1, -4 do",
+        "for i = 0, 1, -4 do",
         "wrong-type",
     ),
     Mutation("transitions", "removal from the old indexes", _LEAVE, ""),
@@ -54,15 +54,11 @@ MUTATIONS: Final = (
     ),
     Mutation("transitions", "only progress may have no event", "has_event = not update.is_progress or", "has_event ="),
     Mutation("transitions", "the revision", "to_integer_string(job.revision + 1)", "to_integer_string(job.revision)"),
-    Mutation(
-        "transitions", "recording the change", "if update.change then set_field('_change', update.change) end", ""
-    ),
+    Mutation("transitions", "recording the change", "if update.change then", NEVER),
     Mutation(
         "requests", "another content under a used key", "if last_change ~= change_id .. ':' .. digest then", NEVER
     ),
-    Mutation(
-        "transitions", "clearing the lease", "elseif job.has_lease then\n    unset_field('lease_expires_at')\n", ""
-    ),
+    Mutation("transitions", "clearing the lease", "elseif job.has_lease then", "elseif false then"),
     Mutation("transitions", "counting failures", "(update.failed and not is_cancelled and 1 or 0)", "0"),
     Mutation("update", "the lease", "if not requests_cancel and lease_is_lost(job, token) then", NEVER),
     Mutation("update", "a repeated change of a deleted job", _DELETED % 10, "if not job then"),
@@ -85,15 +81,19 @@ MUTATIONS: Final = (
     ),
     Mutation("claim", "a repeated claim", "if job and job.has_lease and job.token == token then", NEVER),
     Mutation("claim", "another claim under a used key", "if known_digest ~= digest then", NEVER),
+    Mutation("claim", "recording the claim", "redis.call('SET', claim, remembered, 'PX', ARGV[7])", ""),
+    Mutation("claim", "paused queues", "if paused ~= '0' then room = 0 end", ""),
     Mutation(
-        "claim", "recording the claim", "redis.call('SET', claim, table.concat(remembered, ' '), 'PX', ARGV[7])", ""
+        "claim",
+        "the most running jobs",
+        "room = tonumber(max_running) - redis.call('ZCARD', key('by_created', queue, 'running'))",
+        "",
     ),
-    Mutation("claim", "paused queues", "if paused ~= '0' then return 0 end", ""),
     Mutation(
         "claim",
         "the oldest first",
-        "(not oldest or tonumber(cursor.created) < tonumber(oldest.created))",
-        "not oldest",
+        "if not oldest or tonumber(cursor.created) < created then",
+        "if not oldest then",
     ),
     Mutation("configure_queue", "an absent setting", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
     Mutation("create", "another job with the same id", "if held[1] ~= digest then", NEVER),
