@@ -245,14 +245,16 @@ class LeaseManager:
             self._client.observer.on_job_change(job.status)
         return reaped, max(0.0, int(next_expiry) / 1e3 - int(time) / 1e6) if next_expiry else None
 
-    async def end_delays(self) -> float | None:
+    async def end_delays(self) -> tuple[float, float | None]:
         """Make up to `DELAYS_BATCH` jobs due whose delays are over, and wake the claims that wait for them.
 
-        Returns the seconds until the next delay is over: 0 if it already is, `None` without delays.
+        Returns the time of Redis in seconds since 1970, and the seconds until the next delay is over: 0 if it already
+        is, `None` without delays.
         """
         _, time, next_delay, skipped = await self._client.run_script(scripts.END_DELAYS, [DELAYS_BATCH])
         _log_skipped("delay skipped unreadable job", skipped)
-        return max(0.0, (int(next_delay) - int(time)) / 1e6) if next_delay else None
+        now = int(time)
+        return now / 1e6, max(0.0, (int(next_delay) - now) / 1e6) if next_delay else None
 
     async def get_time(self) -> float:
         """Return the time of Redis in seconds since 1970. Raises `StoreUnavailable` if Redis refuses writes."""
