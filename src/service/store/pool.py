@@ -67,6 +67,12 @@ def is_closed(connection: AbstractConnection) -> bool:
     return reader is not None and (reader.at_eof() or reader.exception() is not None)
 
 
+def transport_of(connection: AbstractConnection) -> asyncio.Transport:
+    """Return the transport of an open connection. redis-py (8.1) has no public way to it."""
+    transport: asyncio.Transport = connection._writer.transport  # type: ignore[assignment, union-attr]
+    return transport
+
+
 def _resolve(result: concurrent.futures.Future[Any], host: str, port: int) -> None:
     try:
         result.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))

@@ -12,7 +12,7 @@ from redis._parsers.base import BaseParser
 from redis.asyncio import ConnectionPool
 
 from service.domain import errors
-from service.store import auto_pipeline, client, deadlines
+from service.store import client, deadlines
 from service.store.client import StoreClient, with_timeout
 from service.store.pool import create_pool
 from service.store.redis_errors import error_text, map_error
@@ -264,7 +264,6 @@ async def test_name_lookups_run_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("socket.getaddrinfo", hang)
     store_client = StoreClient(create_pool("redis://redis.example:1/0"))
 
-    monkeypatch.setattr(auto_pipeline, "BATCH", 1)
     monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.1)
     answers = await asyncio.gather(*(store_client.probe() for _ in range(100)), return_exceptions=True)
     answered.set()
