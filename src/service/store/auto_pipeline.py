@@ -176,7 +176,6 @@ class _Channel(asyncio.Protocol):
             replyError=DefaultParser.parse_error,
             notEnoughData=_INCOMPLETE,
         )
-        self._is_delivering = False
         self._may_write = True
         self._is_draining = False
         #: Whether the connection can be used further, once it is closed for calls.
@@ -220,13 +219,11 @@ class _Channel(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         """Give replies to their calls."""
         self._reader.feed(data)
-        if not self._is_delivering:
-            self._deliver()
+        self._deliver()
 
     def _deliver(self) -> None:
         """Give some replies to their calls now, and the others in the next ticks of the event loop."""
-        self._is_delivering = self._answer(REPLIES_PER_TICK) == REPLIES_PER_TICK
-        if self._is_delivering:
+        if self._answer(REPLIES_PER_TICK) == REPLIES_PER_TICK:
             self._loop.call_soon(self._deliver)
         if self._waiting:
             self.send()

@@ -1,4 +1,5 @@
 import asyncio
+import gc
 import random
 import subprocess
 import sys
@@ -178,6 +179,11 @@ def hold(connection: Connection) -> None:
     connection.transport.hold = True
 
 
+def channel_of(line: AutoPipeline) -> auto_pipeline._Channel:
+    assert line._channel is not None
+    return line._channel
+
+
 def release_replies(connection: Connection) -> None:
     connection.transport.hold = False
     connection.transport.deliver()
@@ -261,14 +267,15 @@ async def test_a_connection_that_breaks_fails_the_calls_that_it_has_not_answered
     await until(lambda: pool.writes)
     [connection] = pool.connections
     replies = b"".join(connection.transport.held)
-    connection.transport.protocol.data_received(replies[: len(replies) // 2])  # more than one tick delivers
+    received = replies[: len(replies) // 2]  # more than one tick delivers
+    connection.transport.protocol.data_received(received)
     connection.transport.lose(error)
     waiting = asyncio.create_task(line.ask(("LATER",)))
     pool.prepare = lambda connection: None
 
     answers = await asyncio.gather(*asked, return_exceptions=True)
-    answered = sum(isinstance(answer, list) for answer in answers)
-    assert 16 < answered < 100
+    answered = received.count(b"$") // 2
+    assert 32 < answered < 100
     assert answers[:answered] == [[b"%d" % number, b"x"] for number in range(answered)]
     assert {type(answer) for answer in answers[answered:]} == {redis_errors.ConnectionError}
     assert str(answers[-1]) == str(error or "Connection closed by server.")
@@ -353,21 +360,32 @@ async def test_a_connection_without_replies_is_closed_and_its_calls_time_out(mon
     assert await line.ask(("B",)) == [b"B"]
 
 
-async def test_a_connection_that_returns_parts_of_a_reply_is_closed_all_the_same(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(auto_pipeline, "REPLY_TIMEOUT", 0.05)
+async def test_a_part_of_a_reply_does_not_keep_a_connection_open() -> None:
     pool = Pool(no_reply)
     line = pipeline(pool)
     asked = asyncio.create_task(line.ask(("A",)))
     await until(lambda: pool.writes)
-    [connection] = pool.connections
-    connection.transport.protocol.data_received(b"$1000000\r\n")
-    while not connection.transport.closing:
-        connection.transport.protocol.data_received(b"x")
-        await asyncio.sleep(0.001)
+    channel = channel_of(line)
+    channel._active_at -= 2 * LONG
+    channel.data_received(b"$1000000\r\nx")
+    channel._check()
     with pytest.raises(TimeoutError):
         await asked
+
+
+async def test_the_time_for_a_reply_begins_when_its_command_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
+    pool = Pool()
+    line = pipeline(pool)
+    await line.ask(("A",))
+    channel = channel_of(line)
+    channel._active_at -= 2 * LONG
+    hold(pool.connections[0])
+    asked = asyncio.create_task(line.ask(("B",)))
+    await until(lambda: len(pool.writes) == 2)
+    channel._check()
+    release_replies(pool.connections[0])
+    assert await asked == [b"B"]
 
 
 async def test_a_connection_that_replies_is_kept_although_each_reply_waits_for_others(
@@ -406,6 +424,7 @@ async def test_a_cancellation_that_is_swallowed_while_a_connection_is_opened_is_
 
 async def test_calls_share_one_connection_and_only_so_many_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(auto_pipeline, "MAX_IN_FLIGHT", 3)
+    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
     pool = Pool()
     line = pipeline(pool)
 
@@ -415,12 +434,13 @@ async def test_calls_share_one_connection_and_only_so_many_are_in_flight(monkeyp
 
     answers = await asyncio.gather(*(ask(number) for number in range(100)))
     assert answers == [[b"%d" % number] for number in range(100)]
-    assert pool.most_out == 1
+    assert len(pool.connections) == 1
     assert max(len(commands) for commands in pool.writes) == 3
 
 
+@pytest.mark.parametrize("callers", [1, 8])
 @pytest.mark.parametrize("max_connections", [1, 2, 3, 9])
-async def test_no_call_is_left_unsent(max_connections: int, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_call_is_left_unsent(max_connections: int, callers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it comes at the moment at which the connection is returned to the pool."""
     monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", 0.0)
     monkeypatch.setattr(auto_pipeline, "MAX_HOLD", 0.001)
@@ -431,9 +451,9 @@ async def test_no_call_is_left_unsent(max_connections: int, monkeypatch: pytest.
     async def ask() -> None:
         for _ in range(200):
             assert await line.ask(("A",)) == [b"A"]
-            await ticks(source.randrange(4))
+            await ticks(source.randrange(12))
 
-    await asyncio.gather(*(ask() for _ in range(8)))
+    await asyncio.gather(*(ask() for _ in range(callers)))
     assert pool.most_out == 1
 
 
@@ -533,20 +553,34 @@ async def test_a_small_pool_gets_its_connection_back_at_once() -> None:
     assert not pool.connections[0].is_broken
 
 
-async def test_a_busy_connection_is_returned_to_the_pool_after_a_while_without_losing_a_call(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(auto_pipeline, "MAX_HOLD", 0.01)
+async def test_a_busy_connection_is_returned_to_the_pool_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_pipeline, "MAX_HOLD", 0.0)
+    pool = Pool()
+    pool.prepare = hold
+    line = pipeline(pool)
+    first = asyncio.create_task(line.ask(("A",)))
+    await until(lambda: pool.writes)
+    channel_of(line)._check()
+    second = asyncio.create_task(line.ask(("B",)))
+    await ticks(10)
+    assert pool.writes == [[[b"A"]]]
+    pool.prepare = lambda connection: None
+    release_replies(pool.connections[0])
+    assert (await first, await second) == ([b"A"], [b"B"])
+    assert [connection.transport.writes for connection in pool.connections] == [[[[b"A"]]], [[[b"B"]]]]
+    assert pool.most_out == 1
+    assert not pool.connections[0].is_broken
+
+
+async def test_an_idle_connection_is_returned_when_a_busy_one_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_pipeline, "MAX_HOLD", 0.0)
+    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
     pool = Pool()
     line = pipeline(pool)
-
-    async def ask() -> None:
-        while len(pool.connections) <= 3:
-            assert await line.ask(("A",)) == [b"A"]
-
-    await asyncio.gather(*(ask() for _ in range(3)))
-    assert pool.most_out == 1
-    assert not any(connection.is_broken for connection in pool.connections)
+    await line.ask(("A",))
+    channel_of(line)._check()
+    assert await all_released(pool)
+    assert await line.ask(("B",)) == [b"B"]
 
 
 TWO_LOOPS = """
@@ -571,16 +605,19 @@ async def test_a_pipeline_outlives_the_event_loop_that_it_was_used_in(left: str)
 
 
 @pytest.mark.parametrize("error", [ConnectionResetError("reset"), None], ids=repr)
+@pytest.mark.parametrize("is_noticed", [True, False])
 async def test_a_connection_that_was_closed_while_idle_is_not_used(
-    monkeypatch: pytest.MonkeyPatch, error: Exception | None
+    monkeypatch: pytest.MonkeyPatch, error: Exception | None, is_noticed: bool
 ) -> None:
     monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
     pool = Pool()
     line = pipeline(pool)
     await line.ask(("A",))
     await ticks(3)
+    asked = asyncio.create_task(line.ask(("B",)))
+    await ticks(0 if is_noticed else 1)  # `_send` runs after or before `connection_lost`
     pool.connections[0].transport.lose(error)
-    assert await line.ask(("B",)) == [b"B"]
+    assert await asked == [b"B"]
     assert [one.transport.writes for one in pool.connections] == [[[[b"A"]]], [[[b"B"]]]]
     assert pool.connections[0].is_broken
 
@@ -595,6 +632,16 @@ async def test_a_reply_that_does_not_arrive_in_time_fails_its_caller_alone() -> 
     release_replies(pool.connections[0])
     assert await patient == [b"B"]
     assert not pool.connections[0].is_broken
+
+
+async def test_a_reply_is_not_kept_until_the_time_limit_of_its_call() -> None:
+    def kept() -> list[Any]:
+        futures = [one for one in gc.get_objects() if isinstance(one, asyncio.Future) and one.done()]
+        return [one for one in futures if not one.cancelled() and one.exception() is None and one.result() == [b"A"]]
+
+    assert await pipeline(Pool()).ask(("A",), until=time.monotonic() + LONG) == [b"A"]
+    await ticks(3)
+    assert kept() == []
 
 
 async def test_some_replies_are_delivered_per_tick_so_that_their_callers_send_on_meanwhile() -> None:
@@ -635,6 +682,18 @@ async def test_closing_fails_the_calls_in_flight_and_the_waiting_ones(monkeypatc
     assert pool.connections[0].is_broken
     pool.reply = echo
     assert await line.ask(("C",)) == [b"C"]
+
+
+async def test_closing_fails_a_call_that_has_not_opened_a_connection_yet() -> None:
+    pool = Pool()
+    line = pipeline(pool)
+    asked = asyncio.create_task(line.ask(("A",)))
+    await ticks(1)
+    await line.aclose()
+    with pytest.raises(redis_errors.ConnectionError, match="closed"):
+        await asked
+    await ticks(3)
+    assert pool.connections == []
 
 
 @pytest.mark.parametrize(
