@@ -12,7 +12,7 @@ from redis.asyncio import ConnectionPool
 from redis.asyncio.connection import AbstractConnection, DefaultParser
 
 from service.domain.errors import Overloaded
-from service.store.pool import is_closed, transport_of
+from service.store.pool import transport_of
 
 #: The most calls that may wait to be sent; further ones are rejected.
 MAX_WAITING: Final = 10_000
@@ -127,34 +127,33 @@ class AutoPipeline:
         return bool(self._waiting)
 
     async def _use_connection(self) -> None:
-        connection = await self._open()
-        channel, is_usable = None, False
+        connection, transport = await self._open()
+        keep_idle = self._pool.max_connections >= MIN_POOL_SIZE
+        self._channel = channel = _Channel(transport, self._waiting, keep_idle=keep_idle)
+        is_usable = False
         try:
-            self._channel = channel = _Channel(
-                transport_of(connection), self._waiting, keep_idle=self._pool.max_connections >= MIN_POOL_SIZE
-            )
             channel.send()
             is_usable = await asyncio.shield(channel.closed)
         finally:
             self._channel = None
-            if channel is not None:
-                channel.close(redis_errors.ConnectionError("closed"))
+            channel.close(redis_errors.ConnectionError("closed"))
             if not is_usable:
                 await connection.disconnect(nowait=True)
             await self._pool.release(connection)
 
-    async def _open(self) -> AbstractConnection:
+    async def _open(self) -> tuple[AbstractConnection, asyncio.Transport]:
         async with asyncio.timeout(REPLY_TIMEOUT + CANCEL_INTERVAL), asyncio.timeout(REPLY_TIMEOUT):
             connection: AbstractConnection = await self._pool.get_connection()  # type: ignore[no-untyped-call]
             try:
                 await connection.check_health()  # type: ignore[no-untyped-call]
-                if is_closed(connection) or await connection.can_read():
+                transport = transport_of(connection)
+                if transport is None or transport.is_closing() or await connection.can_read():
                     raise redis_errors.ConnectionError("the connection was closed, or has unexpected data")
             except BaseException:
                 await connection.disconnect(nowait=True)
                 await self._pool.release(connection)
                 raise
-            return connection
+            return connection, transport
 
 
 class _Channel(asyncio.Protocol):

@@ -102,7 +102,6 @@ class Connection:
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
-        self._reader = asyncio.StreamReader()
         self._writer = SimpleNamespace(transport=transport)
         self.is_broken = self.is_unhealthy = self.has_data = False
 
@@ -300,10 +299,14 @@ async def test_a_connection_that_cannot_be_opened_fails_the_calls_that_wait_for_
     assert await line.ask(("C",)) == [b"C"]
 
 
-@pytest.mark.parametrize("fault", ["is_unhealthy", "has_data"])
+@pytest.mark.parametrize("fault", ["is_unhealthy", "has_data", "is_closing"])
 async def test_a_connection_that_is_unhealthy_or_has_unread_data_is_not_used(fault: str) -> None:
     pool = Pool()
-    pool.prepare = lambda connection: setattr(connection, fault, True)
+    pool.prepare = lambda connection: setattr(
+        connection.transport if fault == "is_closing" else connection,
+        "closing" if fault == "is_closing" else fault,
+        True,
+    )
     line = pipeline(pool)
     with pytest.raises(redis_errors.ConnectionError):
         await line.ask(("A",))
