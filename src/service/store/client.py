@@ -146,7 +146,7 @@ class StoreClient:
                 await self._refresh_clock(deadline)
 
     async def _refresh_clock(self, deadline: float) -> None:
-        """Read the time of Redis, and raise if this service may not write to data of the version there."""
+        """Read the time of Redis, and raise if this service does not support the version of the data there."""
         time, *version = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
         check_version(*version)
@@ -160,6 +160,8 @@ class StoreClient:
         """
 
         async def send(deadline: float) -> list[Any]:
+            if not self._clock.is_fresh:
+                await self._refresh_clock(deadline)
             replies = await self._pipeline.ask(*(tuple(command) for command in commands), until=deadline)
             for number, reply in enumerate(replies):
                 if isolate_errors and isinstance(reply, Exception) and map_error(reply) is errors.StoreCorrupt:

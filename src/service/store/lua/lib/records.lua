@@ -13,8 +13,8 @@ local function parse_job(id, fields)
   local job = { id = id, fields = fields, status = fields.status, state = fields.status, queue = fields.queue,
     slate_id = fields.slate_id, created_micros = parse_time(fields.created_at), revision = tonumber(fields.revision),
     tags = fields._tags or '', token = fields._token, has_lease = fields.lease_expires_at ~= nil }
-  if not (job.queue and job.created_micros and job.revision and #(fields.updated_at or '') == 27
-    and #(fields.expires_at or '') == 27) then
+  if not (job.queue and job.created_micros and job.revision and is_time(fields.updated_at) and is_time(fields.expires_at)
+    and (not job.has_lease or is_time(fields.lease_expires_at))) then
     reject_record(id)
   end
   job.created = to_integer_string(job.created_micros)
@@ -45,9 +45,10 @@ end
 -- because some fields are as large as a request body.
 local function load_job_with_record(id)
   redis.setresp(3) -- a map instead of a list
-  local record = redis.call('HGETALL', job_key(id)).map
-  redis.setresp(2)
-  local job = parse_job(id, record)
+  local record = redis.pcall('HGETALL', job_key(id))
+  redis.setresp(2) -- also after an error, because a script may go on with other jobs
+  if record.err then error(record) end
+  local job = parse_job(id, record.map)
   if job then job.is_whole = true end
   return job
 end
