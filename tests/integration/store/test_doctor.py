@@ -238,7 +238,7 @@ async def test_issues_are_reported_without_changes_and_then_repaired(
 
 #: The keys whose content the doctor can build anew from the records. Each has entries in `store`.
 REBUILT = {
-    **{f"list of {state} jobs": [list_of(state)] for state in STATES},
+    **{f"list of {state} jobs": [list_of(state)] for state in sorted(STATES)},
     **{
         name.removeprefix(PARTITION.root): [name]
         for name in (
