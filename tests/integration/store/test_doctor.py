@@ -346,6 +346,10 @@ REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
         lambda redis: redis.set("jobs:by_created:z:pending", 1),
         [("type", "jobs:by_created:z:pending")],
     ),
+    "index that is no sorted set, for a while": (
+        lambda redis: redis.set("jobs:by_created:z:pending", 1, ex=HOUR),
+        [("type", "jobs:by_created:z:pending")],
+    ),
     "half a record": (
         lambda redis: redis.hset("job:odd", "result", 1),
         [("record", "job:odd")],

@@ -154,12 +154,13 @@ class _Checker:
             return issues
         replies = await self._client.read(*(command for key, _ in known for command in (["TYPE", key], ["PTTL", key])))
         for (key, name), actual, ttl in zip(known, replies[::2], replies[1::2], strict=True):
-            issues += await self._lifetime(key, name, ttl)
             if issue := _type_issue(key, name, actual):
                 issues.append(issue)
-            elif name.kind == "by_created":
+                continue
+            issues += await self._lifetime(key, name, ttl)
+            if name.kind == "by_created":
                 self._lists.add(name)
-            elif pattern := _SETTINGS.get(name.kind):
+            if pattern := _SETTINGS.get(name.kind):
                 issues += await self._settings(key, pattern)
         await self._throttle.acquire(len(known))
         return issues
