@@ -717,7 +717,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
         await claimed(leases, job_id)
         await expire_lease(redis, job_id)
     await redis.set(PARTITION.by_created("a", "failed"), "foreign", ex=60)
-    await redis.hset(PARTITION.job("b"), "retry_delay_seconds", "foreign")
+    await redis.hset(PARTITION.job("b"), "failures", "foreign")
     before = await record(jobs, "a")
 
     with capture_logs() as log:
@@ -730,7 +730,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     assert (await leases.reap())[0] == []
 
     await redis.delete(PARTITION.by_created("a", "failed"))
-    await redis.hdel(PARTITION.job("b"), "retry_delay_seconds")
+    await redis.hset(PARTITION.job("b"), "failures", 0)
     await redis.zadd(PARTITION.leases, {"a": 1, "b": 1})  # as if the minute had passed
     assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
 
