@@ -131,7 +131,7 @@ MUTATIONS: Final = (
     Mutation(
         "sweep",
         "only expired jobs (two guards)",
-        "call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS - 1,",
+        "call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS,",
         "call('ZRANGE', by_expiry, '-inf', '+inf',",
         "expire-leases",
         ("if created_at == format_time(tonumber(job.created)) then", NEVER),

@@ -22,9 +22,10 @@ local removal_error
 local function undo()
   for i = undo_size - 3, 1, -4 do
     local command, name, member, before = unpack(undo_log, i, i + 3)
-    if before then
-      redis.pcall(command, name, math.floor(parse_time(before) / 1000), member)
-    else
+    local micros = before and parse_time(before)
+    if micros then
+      redis.pcall(command, name, math.floor(micros / 1000), member)
+    elseif not before then
       redis.pcall(command, name, member)
     end
   end
