@@ -141,7 +141,7 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
 
 
 async def cancel_and_delete(jobs: JobStateManager) -> None:
-    await jobs.create_job("b", 1, delay_seconds=60)
+    await jobs.create_job("b", 1, queue="b", delay_seconds=60)
     await jobs.cancel_job("b", change_id="cancel")
     await jobs.delete_job("b", change_id="delete")
     await jobs.delete_job("b", change_id="delete")
@@ -185,8 +185,10 @@ def damage(admin: Redis) -> None:
     admin.persist(PARTITION.job("a"))
     admin.zrem(PARTITION.by_created("default", "pending"), "a")
     admin.zadd(PARTITION.by_created("default", "pending"), {"nobody": 1})
+    admin.srem(PARTITION.queue_names, "default")
+    admin.sadd(PARTITION.queue_names, "nobody")
     admin.delete(PARTITION.meta)
-    admin.set(PARTITION.meta, 1)
+    admin.set(PARTITION.claim("a"), 1)
     admin.expire(PARTITION.version, 1000)
     admin.expire(PARTITION.events, 1000)
     execute(admin, "SCRIPT", "FLUSH")
