@@ -40,7 +40,6 @@ end
 local function remove_entry(member)
   if index == 'queue_names' then return redis.call('SREM', name, member) end
   redis.call('ZREM', name, member)
-  if index == 'by_created' and not has_jobs(queue) then remove('SREM', key('queue_names'), queue) end
 end
 
 for i = 5, #ARGV do
