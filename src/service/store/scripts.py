@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 _LUA: Final = files(__package__) / "lua"
 #: The libraries. A definition uses only definitions before it.
 _LIBRARIES: Final = ("common", "times", "indexes", "writes", "events", "records", "requests", "transitions")
-_COMMENT: Final = re.compile(r"--.*")
+#: What names no definition: comments, and keys of tables.
+_IGNORED: Final = re.compile(r"--.*|(?<=[{,])\s*\w+ =(?!=)")
 _NAME: Final = re.compile(r"(?<![\w.:'])[A-Za-z_]\w*")
 #: A definition of a library with its comment, as far as the next one.
 _NEXT_DEFINITION: Final = re.compile(r"\n\n(?=--|local )")
@@ -47,11 +48,11 @@ def _linked(name: str) -> Iterator[str]:
     Redis runs all of a script at each call, so a function that it does not use would cost each call about 0.1 µs.
     """
     script = _read(name)
-    used = set(_NAME.findall(_COMMENT.sub("", script)))
+    used = set(_NAME.findall(_IGNORED.sub("", script)))
     linked = []
     for defined, text in reversed(_DEFINITIONS.items()):
         if defined in used:
-            used.update(_NAME.findall(_COMMENT.sub("", text)))
+            used.update(_NAME.findall(_IGNORED.sub("", text)))
             linked.append(text)
     yield from reversed(linked)
     yield script

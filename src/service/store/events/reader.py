@@ -21,7 +21,7 @@ BLOCK_MS: Final = 2000
 READ_COUNT: Final = 500
 #: Seconds before a failed read is retried.
 RETRY_DELAY: Final = 1.0
-#: How many events Redis keeps at least; `lua/lib/writes.lua` has the same number.
+#: How many events Redis keeps at least; `lua/lib/events.lua` has the same number.
 EVENTS_KEPT: Final = 100_000
 #: The position before the first event.
 START: Final = "0-0"
