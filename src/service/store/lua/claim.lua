@@ -2,8 +2,8 @@
 --
 -- KEYS: 1 the partition's root
 -- ARGV: 1 claim id, 2 digest of the claim, 3 a secret for the tokens, 4 worker, 5 seconds of the leases, 6 retention (ms),
---       7 how long the claim is remembered for its repetition (ms), 8 most jobs, 9 most bytes of their records together (a
---       single job may have more), 10 how many entries of each list that cannot be claimed to pass, 11 `1` to end delays
+--       7 how long the claim is remembered for its repetition (ms), 8 most jobs, 9 most bytes of their records together (the
+--       first job may have more), 10 how many entries of each list that cannot be claimed to pass, 11 `1` to end delays
 --       first, `0` if that was done, 12 … queues, each once
 -- Returns: DRAINING with the milliseconds that it lasts, unless it is ended before
 --          DELAY_OVER: delays must be ended first
@@ -11,7 +11,7 @@
 --          while the claim is remembered, as far as their leases are not over
 --          KEY_REUSED: the claim that is remembered under this id had another content
 --          NONE with the time (µs), skipped ids and when the next delay is over (µs, empty for none); skipped are jobs that
---          stay where they are because a key of theirs is not ours
+--          stay where they are because their record is not ours
 local claim, digest, secret, worker, seconds = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local retention, max_jobs, max_bytes, max_scan = tonumber(ARGV[6]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local claimed, remembered, skipped = {}, digest, {}
@@ -21,8 +21,8 @@ if known then
   local known_digest, ids_and_tokens = known:match('^(%S+)(.*)$')
   if known_digest ~= digest then return { 'KEY_REUSED' } end
   for id, token in ids_and_tokens:gmatch('(%S+) (%S+)') do
-    local job = load_job_with_record(id)
-    if job and job.has_lease and job.token == token then
+    local loaded, job = pcall(load_job_with_record, id)
+    if loaded and job and job.has_lease and job.token == token then
       claimed[#claimed + 1] = id
       claimed[#claimed + 1] = public(job)
     end
@@ -61,7 +61,7 @@ for i, queue in ipairs(queues) do
   end
   if room > 0 then
     cursors[#cursors + 1] = { queue = queue, list = key('by_created', queue, 'pending'), room = room, passed = 0,
-      entries = {}, at = 0, ended = false, bound = '-inf', size = max_jobs, id = nil, created = nil }
+      entries = {}, at = 0, ended = false, bound = '-inf', size = math.ceil(max_jobs / #queues), id = nil, created = nil }
     advance(cursors[#cursors])
   end
 end
@@ -88,20 +88,33 @@ local function start(job)
   remembered = remembered .. ' ' .. job.id .. ' ' .. token
 end
 
+-- Whether a job could not be started because of its own record: our error, or one of Lua. Any other failure, such as a
+-- foreign type at an index, is not of this job alone.
+local function is_of_record(failure)
+  return failure:find('^CORRUPT ') or failure:find('^user_script:')
+end
+
 local cursor, bytes = oldest_cursor(), 0
 while cursor do
   local loaded, job = pcall(load_job_with_record, cursor.id)
-  if not loaded then skipped[#skipped + 1] = cursor.id end
-  if loaded and job and job.state == 'pending' and job.created == cursor.created and job.queue == cursor.queue then
+  local is_due = loaded and job and job.state == 'pending' and job.created == cursor.created and job.queue == cursor.queue
+  local started, failure = false, nil
+  if is_due then
     if max_jobs > 1 then
       for _, value in pairs(job.fields) do bytes = bytes + #value end
       if bytes > max_bytes and #claimed > 0 then break end
     end
-    local started, failure = pcall(start, job)
-    if not started and #claimed == 0 then error(failure) end
-    if not started or #claimed == 2 * max_jobs then break end
+    started, failure = pcall(start, job)
+  end
+  if started then
+    if #claimed == 2 * max_jobs then break end
     cursor.room = cursor.room - 1
   else
+    if is_due and not is_of_record(failure) then
+      if #claimed == 0 then error({ err = failure }) end
+      break
+    end
+    if is_due or not loaded then skipped[#skipped + 1] = cursor.id end
     cursor.passed = cursor.passed + 1
   end
   advance(cursor)

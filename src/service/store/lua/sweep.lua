@@ -33,7 +33,8 @@ local function sweep(member)
   remove('ZREM', by_expiry, member)
 end
 
-local members = redis.call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)
+-- Redis tells what has expired by the time at which the script started, which may be a millisecond earlier than `NOW_MS`.
+local members = redis.call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS - 1, 'BYSCORE', 'LIMIT', 0, limit)
 for _, member in ipairs(members) do
   local succeeded, stands = attempt(sweep, member)
   if not stands then redis.call('ZADD', by_expiry, NOW_MS + SKIP_RETRY_MS, member) end

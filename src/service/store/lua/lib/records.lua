@@ -45,9 +45,10 @@ end
 -- because some fields are as large as a request body.
 local function load_job_with_record(id)
   redis.setresp(3) -- a map instead of a list
-  local record = redis.call('HGETALL', job_key(id)).map
-  redis.setresp(2)
-  local job = parse_job(id, record)
+  local record = redis.pcall('HGETALL', job_key(id))
+  redis.setresp(2) -- also after an error, because a script may go on with other jobs
+  if record.err then error(record) end
+  local job = parse_job(id, record.map)
   if job then job.is_whole = true end
   return job
 end
@@ -69,4 +70,21 @@ end
 -- Whether a job has one of these versions, separated by spaces (empty: any).
 local function has_version(job, versions)
   return versions == '' or contains(versions, job.created .. '-' .. job.fields.revision)
+end
+
+-- Fields with times from which index entries are made.
+local INDEXED_TIMES = { 'created_at', 'expires_at', 'available_at', 'lease_expires_at' }
+
+-- Whether a record can be read, and its job (nil if there is none). For the doctor, which changes nothing of other jobs.
+local function load_readable_job(id)
+  local loaded, job = pcall(load_job, id)
+  if not loaded then return false end
+  if not job then return redis.call('EXISTS', job_key(id)) == 0 end
+  for _, name in ipairs(INDEXED_TIMES) do
+    local text = job.fields[name]
+    local micros = parse_time(text)
+    if text and not (micros and format_time(micros) == text) then return false end
+  end
+  if not contains('pending running completed failed cancelled', job.status) then return false end
+  return true, job
 end
