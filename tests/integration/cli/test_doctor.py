@@ -98,7 +98,7 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
 
     newer_url = redis_url.removesuffix("/0") + "/7"
     with sync_redis.Redis.from_url(newer_url) as client:
-        client.set(PARTITION.version, 2)
+        client.set(PARTITION.version, 3)
         unsupported = jobstate("", "doctor", REDIS_URL=newer_url)
         client.flushdb()
-    assert (unsupported.code, "has data version 2" in unsupported.err) == (3, True)
+    assert (unsupported.code, "has data of version 3" in unsupported.err) == (3, True)
