@@ -21,6 +21,7 @@ from service.store.records import (
     ceil_seconds,
     decode_hash,
     decode_job,
+    decode_skipped,
     parse_status,
     time_reply_to_micros,
     validate_ttl_ms,
@@ -298,6 +299,6 @@ def _or_empty(value: Any) -> Any:
 
 
 def _log_skipped(event: str, skipped: Sequence[bytes]) -> None:
-    """Log jobs that a script could not move. It retries them after a minute."""
+    """Log jobs that a script could not move, given as id, error, … It retries them after a minute."""
     if skipped:
-        _log.error(event, job_ids=[job_id.decode(errors="replace") for job_id in skipped])
+        _log.error(event, jobs=decode_skipped(skipped))

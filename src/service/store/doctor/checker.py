@@ -77,6 +77,10 @@ class _Checker:
 
     async def issues(self) -> AsyncIterator[Issue]:
         """Yield issues of jobs, then of index entries: missing entries are added before others are removed."""
+        read_type = with_timeout(partial(self._client.redis.execute_command, "TYPE", PARTITION.version))
+        if issue := _type_issue(PARTITION.version, KeyName("version"), await self._client.call("read", read_type)):
+            yield issue  # no script can run
+            return
         before = await take_snapshot(self._client)
         async for issue in self._keys():
             yield issue
@@ -153,8 +157,8 @@ class _Checker:
         replies = await self._client.read(*(command for key, _ in known for command in (["TYPE", key], ["PTTL", key])))
         for (key, name), actual, ttl in zip(known, replies[::2], replies[1::2], strict=True):
             issues += await self._lifetime(key, name, ttl)
-            if actual not in (b"none", name.type.encode()):
-                issues.append(Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}"))
+            if issue := _type_issue(key, name, actual):
+                issues.append(issue)
             elif name.kind == "by_created":
                 self._lists.add(name)
             elif pattern := _SETTINGS.get(name.kind):
@@ -230,6 +234,12 @@ class _Checker:
                     key = PARTITION.key(index.kind, *index.parts)
                     yield Issue(IssueType.STRAY, key, printable(orphan.member), detail, repaired=self._repair)
                 await self._throttle.acquire(len(part))
+
+
+def _type_issue(key: str, name: KeyName, actual: bytes) -> Issue | None:
+    if actual in {b"none", name.type.encode()}:
+        return None
+    return Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}")
 
 
 def _detail(issue_type: IssueType, actual: str, expected: str) -> str:

@@ -28,5 +28,5 @@ local tag_entries = tag_members(job)
 if #tag_entries > 0 then remove('ZREM', key('tags'), unpack(tag_entries)) end
 if not has_jobs(job.queue) then remove('SREM', key('queue_names'), job.queue) end
 remove('ZREMRANGEBYSCORE', deletions, '-inf', '(' .. NOW_MS)
-redis.call('PEXPIREAT', deletions, forget_at)
+redis.call('PEXPIREAT', deletions, to_integer_string(forget_at))
 return finish({ 'DELETED' })

@@ -8,7 +8,7 @@ local ends = tonumber(redis.call('HGET', meta, 'drain') or nil) or 0
 if ARGV[1] == 'start' then
   emit('drain', 'queue', '')
   ends = NOW_MS + tonumber(ARGV[2])
-  redis.call('HSET', meta, 'drain', ends)
+  redis.call('HSET', meta, 'drain', to_integer_string(ends))
 elseif ARGV[1] == 'end' then
   emit('drain', 'queue', '')
   ends = 0

@@ -24,9 +24,10 @@ if is_new then
   change(load_job(id), { status = 'running', retention = retention, lease = lease, is_progress = true,
     set = { progress = progress, lease_seconds = seconds } })
 elseif expires / 1000 - NOW_MS < retention / 2 or expires / 1000 < lease + LEASE_GRACE then
-  expires = retention_deadline(0, retention, lease)
+  local job = load_job(id)
+  expires = to_integer_string(retention_deadline(0, retention, lease))
   add_score(key('leases'), lease, id, lease_expires_at)
-  add_score(key('by_expiry'), expires, expiry_member(load_job(id)), expires_at)
+  add_score(key('by_expiry'), expires, expiry_member(job), expires_at)
   redis.call('HSET', KEYS[1], 'lease_seconds', seconds, 'lease_expires_at', format_time(lease * 1000), 'expires_at',
     format_time(expires * 1000))
   redis.call('PEXPIREAT', KEYS[1], expires)

@@ -15,6 +15,10 @@ local function format_time(micros)
     floor(rest / 3600), floor(rest / 60) % 60, rest % 60, micros % 1000000)
 end
 
+local function is_time(text)
+  return text and #text == 27 and text:byte(27) == 90
+end
+
 -- Nil for a text of another form: of another length, or without `- - T : : . Z` in their places.
 local function parse_time(text)
   if not text or #text ~= 27 then return nil end
