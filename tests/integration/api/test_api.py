@@ -490,6 +490,7 @@ def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:
         ("post", "/v1/batch-get"),
         ("get", "/v1/stats"),
         ("post", "/v1/claims"),
+        ("post", "/v1/batch-claim"),
         ("post", "/v1/jobs/{job_id}/heartbeat"),
         ("post", "/v1/jobs/{job_id}/release"),
         ("get", "/v1/queues"),
