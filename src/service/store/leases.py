@@ -301,4 +301,5 @@ def _or_empty(value: Any) -> Any:
 def _log_skipped(event: str, skipped: Sequence[bytes]) -> None:
     """Log jobs that a script could not move, given as id, error, … It retries them after a minute."""
     if skipped:
-        _log.error(event, jobs=decode_skipped(skipped))
+        job_ids, reasons = decode_skipped(skipped)
+        _log.error(event, job_ids=job_ids, errors=reasons)

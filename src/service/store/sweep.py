@@ -20,5 +20,6 @@ async def sweep_batch(client: StoreClient) -> tuple[int, bool]:
     if swept:
         client.observer.on_job_change("expired", swept)
     if skipped:
-        _log.error("sweep skipped key of unexpected type", entries=decode_skipped(skipped))
+        entries, reasons = decode_skipped(skipped)
+        _log.error("sweep skipped key of unexpected type", entries=entries, errors=reasons)
     return swept, bool(more)

@@ -137,7 +137,8 @@ async def test_a_key_of_unexpected_type_at_the_head_of_a_queue_is_skipped_by_cla
         assert (await claimed(leases)).job.job_id == "there"
         assert await leases.claim_job(["default"], "w") is None
 
-    assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["foreign"])] * 2
+    assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["foreign"])], "once"
+    assert PARTITION.job("foreign") in log[0]["errors"][0]
     assert await redis.get(PARTITION.job("foreign")) == b"foreign"
 
 
@@ -717,7 +718,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
         await claimed(leases, job_id)
         await expire_lease(redis, job_id)
     await redis.set(PARTITION.by_created("a", "failed"), "foreign", ex=60)
-    await redis.hset(PARTITION.job("b"), "retry_delay_seconds", "foreign")
+    await redis.hset(PARTITION.job("b"), "failures", "foreign")
     before = await record(jobs, "a")
 
     with capture_logs() as log:
@@ -730,7 +731,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     assert (await leases.reap())[0] == []
 
     await redis.delete(PARTITION.by_created("a", "failed"))
-    await redis.hdel(PARTITION.job("b"), "retry_delay_seconds")
+    await redis.hdel(PARTITION.job("b"), "failures")
     await redis.zadd(PARTITION.leases, {"a": 1, "b": 1})  # as if the minute had passed
     assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
 

@@ -34,7 +34,7 @@ end
 local function cursor_over_list(name)
   return open_cursor(function(bound, size)
     local chunk = {}
-    local found = redis.call('ZRANGE', name, bound == '' and '+inf' or '(' .. bound, '-inf', 'BYSCORE', 'REV',
+    local found = call('ZRANGE', name, bound == '' and '+inf' or '(' .. bound, '-inf', 'BYSCORE', 'REV',
       'LIMIT', 0, size, 'WITHSCORES')
     for i = 1, #found, 2 do chunk[#chunk + 1] = { id = found[i], created = tonumber(found[i + 1]) } end
     return chunk
@@ -45,7 +45,7 @@ local function cursor_over_tag(name)
   return open_cursor(function(bound, size)
     local chunk = {}
     local from = bound == '' and '(' .. name .. ';' or '(' .. name .. ':' .. string.format('%016.0f', bound)
-    for _, member in ipairs(redis.call('ZRANGE', key('tags'), from, '[' .. name .. ':', 'BYLEX', 'REV', 'LIMIT', 0, size)) do
+    for _, member in ipairs(call('ZRANGE', key('tags'), from, '[' .. name .. ':', 'BYLEX', 'REV', 'LIMIT', 0, size)) do
       local created, id = member:match('^[^:]*:(%d+):(.*)$')
       chunk[#chunk + 1] = { id = id, created = tonumber(created) }
     end
@@ -55,7 +55,7 @@ end
 
 local function cursors_over_lists()
   local cursors = {}
-  for _, name in ipairs(queue == '' and redis.call('SMEMBERS', key('queue_names')) or { queue }) do
+  for _, name in ipairs(queue == '' and call('SMEMBERS', key('queue_names')) or { queue }) do
     for _, state in ipairs(STATES) do
       if status == '' or status == (state == 'delayed' and 'pending' or state) then
         local cursor = cursor_over_list(key('by_created', name, state))

@@ -11,11 +11,11 @@ local swept, skipped, queues = 0, {}, {}
 local function sweep(member)
   local job = parse_expiry_member(member)
   if not job then return redis.call('ZREM', by_expiry, member) end
-  local created_at, expires_at, lease = unpack(redis.call('HMGET', job_key(job.id), 'created_at', 'expires_at',
+  local created_at, expires_at, lease = unpack(call('HMGET', job_key(job.id), 'created_at', 'expires_at',
     'lease_expires_at'))
   if created_at == format_time(tonumber(job.created)) then -- alive: the entry is wrong
     local expires = math.floor(parse_time(expires_at) / 1000)
-    -- Redis lets the record expire by the time at which this script began, which may be a ms behind: the next run sweeps it.
+    -- Redis tells what has expired by the time at which the script started, which may be earlier than `NOW_MS`.
     if expires < NOW_MS and NOW_MS - expires < 1000 then return end
     return redis.call('ZADD', by_expiry, math.max(expires, NOW_MS + SKIP_RETRY_MS), member)
   end
@@ -36,8 +36,7 @@ local function sweep(member)
   remove('ZREM', by_expiry, member)
 end
 
--- Redis tells what has expired by the time at which the script started, which may be a millisecond earlier than `NOW_MS`.
-local members = redis.call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS - 1, 'BYSCORE', 'LIMIT', 0, limit)
+local members = call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)
 for _, member in ipairs(members) do
   local stands, failure = attempt(sweep, member)
   if not stands then redis.call('ZADD', by_expiry, NOW_MS + SKIP_RETRY_MS, member) end

@@ -18,17 +18,14 @@ end
 -- The error of the first removal that failed.
 local removal_error
 
-local function with_key(failure, name)
-  return { err = failure.err:gsub(' ', ' ' .. name .. ': ', 1) }
-end
-
 -- Takes back the additions so far, the last one first.
 local function undo()
   for i = undo_size - 3, 1, -4 do
     local command, name, member, before = unpack(undo_log, i, i + 3)
-    if before then
-      redis.pcall(command, name, math.floor(parse_time(before) / 1000), member)
-    else
+    local micros = before and parse_time(before)
+    if micros then
+      redis.pcall(command, name, math.floor(micros / 1000), member)
+    elseif not before then
       redis.pcall(command, name, member)
     end
   end
