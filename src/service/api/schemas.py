@@ -7,7 +7,7 @@ from msgspec import UNSET, Raw, Struct, UnsetType
 
 from service.api.openapi.schemas import extensible_enum
 from service.domain import constraints, jobs
-from service.domain.jobs import Job, NewJob, Progress, QueueName, ScenarioCount, description
+from service.domain.jobs import Claim, Job, NewJob, Progress, QueueName, ScenarioCount, description
 from service.domain.json_text import ALLOWED
 from service.domain.states import STATUSES_WITH_ERROR, Status
 
@@ -107,6 +107,12 @@ class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     wait_seconds: Annotated[int, constraints.WAIT_SECONDS.meta("Seconds to wait if no job is ready")] = 0
 
 
+class BatchClaim(ClaimJob, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A claim of several jobs."""
+
+    max_jobs: Annotated[int, constraints.CLAIMED_JOBS.meta("The most jobs to claim")]
+
+
 class HeartbeatJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """An extension of the lease, with progress if there is any."""
 
@@ -134,6 +140,12 @@ class StartDrain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     seconds: Annotated[int, constraints.DRAIN_SECONDS.meta("Seconds after which the drain ends by itself")] = (
         constraints.DEFAULT_DRAIN_SECONDS
     )
+
+
+class ClaimList(Struct, frozen=True):
+    """Claimed jobs, oldest first."""
+
+    items: Annotated[list[Claim], description("The jobs, each with its lease")]
 
 
 class QueueList(Struct, frozen=True):

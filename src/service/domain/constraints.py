@@ -120,6 +120,8 @@ DEFAULT_DRAIN_SECONDS: Final = 3600
 MAX_RUNNING: Final = Range(1, 1_000_000)
 #: How many queues one claim may name.
 CLAIMED_QUEUES: Final = Range(1, 100)
+#: How many jobs one claim may ask for.
+CLAIMED_JOBS: Final = Range(1, 100)
 LEASE_TOKEN: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "the lease token as the claim returned it")
 #: A position in the event stream, as Redis writes it: two 64-bit numbers.
 STREAM_ID: Final = Pattern(r"^[0-9]{1,19}-[0-9]{1,19}$", "the id of an event as received")

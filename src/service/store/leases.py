@@ -21,6 +21,7 @@ from service.store.records import (
     ceil_seconds,
     decode_hash,
     decode_job,
+    decode_skipped,
     parse_status,
     time_reply_to_micros,
     validate_ttl_ms,
@@ -70,6 +71,7 @@ class LeaseManager:
         """Keep each job for `ttl` after its last change. Raises `ValueError` for a `ttl` outside 1 ms to 365 days."""
         self._client = client
         self._ttl = validate_ttl_ms(ttl)
+        self._last_skipped: set[bytes] = set()
 
     async def claim_job(
         self,
@@ -87,31 +89,55 @@ class LeaseManager:
         remembered for `lease_seconds` and a minute. Raises `IdempotencyKeyReused` if the key came with another
         `worker`, `lease_seconds` or set of `queues` in that time, and `Draining` during a drain.
         """
-        claim, _ = await self.try_claim(queues, worker, lease_seconds=lease_seconds, claim_key=claim_key)
-        return claim
+        claims, _ = await self.try_claim(queues, worker, lease_seconds=lease_seconds, claim_key=claim_key)
+        return claims[0] if claims else None
+
+    async def claim_jobs(
+        self,
+        queues: Sequence[str],
+        worker: str,
+        *,
+        max_jobs: int,
+        lease_seconds: int = constraints.DEFAULT_LEASE_SECONDS,
+        claim_key: str | None = None,
+    ) -> list[Claim]:
+        """Give the oldest due jobs of `queues` to `worker`, at most `max_jobs` (1 to 100), each under its own lease.
+
+        Returns them oldest first, and an empty list if there is none. They end before `MAX_CLAIM_BYTES` of records; a
+        larger job is claimed alone.
+
+        A retry with the same `claim_key` gets those of the jobs whose leases are still held. If there are none, it is a
+        new claim. Raises the errors of `claim_job`: `IdempotencyKeyReused` also if the key came with another
+        `max_jobs`, or to `claim_job`.
+        """
+        claims, _ = await self.try_claim(
+            queues, worker, lease_seconds=lease_seconds, claim_key=claim_key, max_jobs=max_jobs
+        )
+        return claims
 
     async def try_claim(
-        self, queues: Sequence[str], worker: str, *, lease_seconds: int, claim_key: str | None
-    ) -> tuple[Claim | None, float | None]:
-        """Claim a job like `claim_job`. If there is no job, also return the seconds until the next delayed job is due.
+        self,
+        queues: Sequence[str],
+        worker: str,
+        *,
+        lease_seconds: int,
+        claim_key: str | None,
+        max_jobs: int | None = None,
+    ) -> tuple[list[Claim], float | None]:
+        """Claim jobs like `claim_jobs`, or one like `claim_job` if `max_jobs` is `None`.
 
-        They are `None` if no job is delayed, or if a job was claimed.
+        Without a job, also returns the seconds until the next delayed job is due. They are `None` if no job is delayed,
+        or if a job was claimed.
         """
-        if len(queues) not in range(constraints.CLAIMED_QUEUES.minimum, constraints.CLAIMED_QUEUES.maximum + 1):
-            allowed = f"{constraints.CLAIMED_QUEUES.minimum} to {constraints.CLAIMED_QUEUES.maximum} queues"
-            raise errors.InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
-        for index, queue in enumerate(queues):
-            constraints.QUEUE.validate(f"queues[{index}]", queue)
-        constraints.LABEL.validate("worker", worker)
-        constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
+        _validate_claim(queues, worker, lease_seconds, max_jobs)
         request = digest(
             "claim",
-            {"queues": sorted(set(queues)), "worker": worker, "lease_seconds": lease_seconds},
+            {"queues": sorted(set(queues)), "worker": worker, "lease_seconds": lease_seconds, "max_jobs": max_jobs},
             {"lease_seconds": constraints.DEFAULT_LEASE_SECONDS},
         )
         record_ttl = validate_ttl_ms(timedelta(seconds=lease_seconds) + CLAIM_RECORD_TTL)
         args = [change_id_for(claim_key), request, new_token_secret(), worker, lease_seconds]
-        args += [self._ttl, record_ttl, 1, MAX_CLAIM_BYTES, MAX_CLAIM_SCAN]
+        args += [self._ttl, record_ttl, max_jobs or 1, MAX_CLAIM_BYTES, MAX_CLAIM_SCAN]
         unique_queues = dict.fromkeys(queues)
         outcome, *reply = await self._client.run_script(scripts.CLAIM, [*args, 1, *unique_queues])
         if outcome == "DELAY_OVER":
@@ -122,14 +148,19 @@ class LeaseManager:
                 raise errors.Draining(ceil_seconds(reply[0]))
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
-        time = int(reply[0])
-        _log_skipped("claim skipped unreadable job", reply[1])
+        time, skipped, *claimed = reply
+        self._log_skipped_claims(skipped)
         if outcome == "NONE":
-            return None, max(0.0, (int(reply[2]) - time) / 1e6) if reply[2] else None
-        job_id, record = reply[2].decode(), decode_hash(reply[3])
-        self._client.observer.on_job_change(Status.RUNNING)
-        job = decode_job(job_id, record, time)
-        return Claim(job, Lease(record["_token"].decode(), job.lease_expires_at or "")), None
+            [next_due] = claimed
+            return [], max(0.0, (int(next_due) - int(time)) / 1e6) if next_due else None
+        self._client.observer.on_job_change(Status.RUNNING, len(claimed) // 2)
+        return _decode_claims(claimed, int(time)), None
+
+    def _log_skipped_claims(self, skipped: Sequence[bytes]) -> None:
+        """Log jobs that cannot be claimed, unless they are those of the last time: each claim meets them again."""
+        if skipped and set(skipped) != self._last_skipped:
+            self._last_skipped = set(skipped)
+            _log_skipped("claim skipped unreadable job", skipped)
 
     async def heartbeat(
         self,
@@ -232,11 +263,43 @@ class LeaseManager:
         return time_reply_to_micros(time) / 1e6
 
 
+def _validate_claim(queues: Sequence[str], worker: str, lease_seconds: int, max_jobs: int | None) -> None:
+    """Raise `InvalidValue` naming the field that is wrong."""
+    if len(queues) not in range(constraints.CLAIMED_QUEUES.minimum, constraints.CLAIMED_QUEUES.maximum + 1):
+        allowed = f"{constraints.CLAIMED_QUEUES.minimum} to {constraints.CLAIMED_QUEUES.maximum} queues"
+        raise errors.InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
+    for index, queue in enumerate(queues):
+        constraints.QUEUE.validate(f"queues[{index}]", queue)
+    constraints.LABEL.validate("worker", worker)
+    constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
+    if max_jobs is not None:
+        constraints.CLAIMED_JOBS.validate("max_jobs", max_jobs)
+
+
+def _decode_claims(reply: Sequence[Any], time: int) -> list[Claim]:
+    """Return the claims in a reply: job id, hash, … Raises `StoreCorrupt` if none of the jobs is readable."""
+    claims: list[Claim] = []
+    unreadable: errors.StoreCorrupt | None = None
+    for job_id, fields in zip(reply[::2], reply[1::2], strict=True):
+        record = decode_hash(fields)
+        try:
+            job = decode_job(job_id.decode(), record, time)
+        except errors.StoreCorrupt as error:  # its lease expires; the others have their workers
+            _log.error("claimed unreadable job", job_id=job_id.decode(errors="replace"), error=str(error))
+            unreadable = error
+        else:
+            claims.append(Claim(job, Lease(record["_token"].decode(), job.lease_expires_at or "")))
+    if unreadable is not None and not claims:
+        raise unreadable
+    return claims
+
+
 def _or_empty(value: Any) -> Any:
     return "" if value is None else value
 
 
 def _log_skipped(event: str, skipped: Sequence[bytes]) -> None:
-    """Log jobs that a script could not move. It retries them after a minute."""
+    """Log jobs that a script could not move, given as id, error, … It retries them after a minute."""
     if skipped:
-        _log.error(event, job_ids=[job_id.decode(errors="replace") for job_id in skipped])
+        job_ids, reasons = decode_skipped(skipped)
+        _log.error(event, job_ids=job_ids, errors=reasons)

@@ -97,6 +97,7 @@ LIST: Final = _load("list", "PAGE", flags="no-writes", acknowledges=False)
 COUNT: Final = _load("count", "COUNTED", "MORE", flags="no-writes", acknowledges=False)
 FIND_OLDEST: Final = _load("find_oldest", "OLDEST", "NONE", flags="no-writes", acknowledges=False)
 SWEEP: Final = _load("sweep", "SWEPT", flags="allow-oom", acknowledges=False)
+WRITE_VERSION: Final = _load("write_version", "VERSION", flags="allow-oom", acknowledges=False)
 #: `allow-oom`, so that reads still work.
 RATE_LIMIT: Final = _load("rate_limit", "ALLOWED", "LIMITED", flags="allow-oom", acknowledges=False)
 #: It adds only missing entries.
@@ -107,5 +108,5 @@ PROBE: Final = _script("probe", f"#!lua flags=allow-oom\n{_read('probe')}")
 
 ALL: Final = (
     *(CREATE, UPDATE, CLAIM, HEARTBEAT, RELEASE, REAP, END_DELAYS, CONFIGURE_QUEUE, DRAIN, DELETE),
-    *(LIST, COUNT, FIND_OLDEST, SWEEP, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
+    *(LIST, COUNT, FIND_OLDEST, SWEEP, WRITE_VERSION, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
 )

@@ -18,9 +18,36 @@ SHARED = "\n\n".join((HEADER, *(LIBRARIES[name] for name in scripts._LIBRARIES))
 EDGES = [
     parse_timestamp(f"{day}T{time}Z")
     for day in (
-        *("1970-01-01", "1970-12-31", "1971-01-01", "1972-02-28", "1972-02-29", "1972-03-01", "1999-12-31", "2000-01-01"),
-        *("2000-02-28", "2000-02-29", "2000-03-01", "2001-02-28", "2001-03-01", "2024-02-29", "2024-12-31", "2025-01-01"),
-        *("2026-11-30", "2026-12-01", "2038-01-19", "2099-12-31", "2100-02-28", "2100-03-01", "2200-02-28", "2255-06-04"),
+        *(
+            "1970-01-01",
+            "1970-12-31",
+            "1971-01-01",
+            "1972-02-28",
+            "1972-02-29",
+            "1972-03-01",
+            "1999-12-31",
+            "2000-01-01",
+        ),
+        *(
+            "2000-02-28",
+            "2000-02-29",
+            "2000-03-01",
+            "2001-02-28",
+            "2001-03-01",
+            "2024-02-29",
+            "2024-12-31",
+            "2025-01-01",
+        ),
+        *(
+            "2026-11-30",
+            "2026-12-01",
+            "2038-01-19",
+            "2099-12-31",
+            "2100-02-28",
+            "2100-03-01",
+            "2200-02-28",
+            "2255-06-04",
+        ),
     )
     for time in ("00:00:00.000000", "00:00:00.000001", "09:08:07.060504", "23:59:59.999999")
 ]
@@ -102,7 +129,9 @@ async def test_a_member_of_the_expiry_index_says_what_it_was_made_of(redis: Redi
 
 @pytest.mark.parametrize("member", ["garbage", "", "a|1|q", "a|x|q|", "a|1||", "|1|q|", "a|1|q|t|u", "a|1|q|t|1|q|"])
 async def test_a_member_of_another_form_is_no_member_of_the_expiry_index(redis: Redis, member: str) -> None:
-    assert await evaluate(redis, "return { parse_expiry_member(ARGV[1]) == nil and 'nil' or 'job' }", member) == [b"nil"]
+    assert await evaluate(redis, "return { parse_expiry_member(ARGV[1]) == nil and 'nil' or 'job' }", member) == [
+        b"nil"
+    ]
 
 
 async def test_redis_loads_every_script(redis: Redis) -> None:

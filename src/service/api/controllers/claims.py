@@ -1,7 +1,9 @@
 """Claims and leases over HTTP: claim a job, extend its lease, release it."""
 
+import asyncio
 import contextlib
 from collections.abc import Awaitable
+from typing import Final
 
 import structlog
 from litestar import Controller, Response, post
@@ -15,13 +17,30 @@ from service.api.openapi import operations as docs
 from service.api.openapi.operations import Success, operation_docs
 from service.api.params import IdempotencyKey, JobIdInPath, LeaseToken
 from service.api.responses import HEADERS, StructResponse, job_response
-from service.api.schemas import ClaimJob, HeartbeatJob, ReleaseJob, progress_of, raw_or_none, unset_to_none
+from service.api.schemas import (
+    BatchClaim,
+    ClaimJob,
+    ClaimList,
+    HeartbeatJob,
+    ReleaseJob,
+    progress_of,
+    raw_or_none,
+    unset_to_none,
+)
 from service.domain import constraints, errors
 from service.domain.api_keys import Scope
 from service.domain.jobs import Claim, HeartbeatResult, Job
 from service.services import HttpRequest, services_of
 from service.store.events.claim_waiter import PendingClaim
 from service.store.leases import LeaseManager
+
+NO_JOB: Final = Success("No job in these queues is ready.")
+CLAIM_ERRORS: Final[tuple[docs.Cause, ...]] = (
+    *docs.WRITE_ERRORS,
+    *docs.BODY_ERRORS,
+    errors.IdempotencyKeyReused,
+    errors.Draining,
+)
 
 
 class ClaimController(Controller):
@@ -38,9 +57,9 @@ class ClaimController(Controller):
         **operation_docs(
             {
                 200: Success("The job and its lease.", {"claim": examples.CLAIM}),
-                204: Success("No job in these queues is ready."),
+                204: NO_JOB,
             },
-            (*docs.WRITE_ERRORS, *docs.BODY_ERRORS, errors.IdempotencyKeyReused, errors.Draining),
+            CLAIM_ERRORS,
             requests=examples.CLAIM_JOB,
         ),
     )
@@ -53,25 +72,39 @@ class ClaimController(Controller):
         same key with other `queues`, `worker` or `lease_seconds` is rejected until a minute after `lease_seconds`. The
         order of `queues`, and `wait_seconds`, may differ. A claim that got no job is not remembered.
         """
-        constraints.WAIT_SECONDS.validate("wait_seconds", data.wait_seconds)
-        pending = PendingClaim(data.queues)
-        services = services_of(request)
-
-        def try_claim() -> Awaitable[tuple[Claim | None, float | None]]:
-            return services.leases.try_claim(
-                data.queues, data.worker, lease_seconds=data.lease_seconds, claim_key=idempotency_key
-            )
-
-        if data.wait_seconds:
-            get_slot(request.scope).start_waiting()
-        async with on_disconnect(request, pending.disconnect):
-            claim = await services.claim_waiter.claim(pending, data.wait_seconds, try_claim)
-        if claim is None:
+        claims = await _claim(request, data, idempotency_key)
+        if not claims:
             return Response(None, status_code=204)  # type: ignore[arg-type]
-        structlog.contextvars.bind_contextvars(job_id=claim.job.job_id)
-        if pending.is_disconnected and idempotency_key is None:  # nobody can learn of this lease
-            await _release_unclaimed(services.leases, claim)
-        return StructResponse(claim)
+        structlog.contextvars.bind_contextvars(job_id=claims[0].job.job_id)
+        return StructResponse(claims[0])
+
+    @post(
+        "/batch-claim",
+        operation_id="batchClaimJobs",
+        summary="Claim several jobs",
+        **requires(Scope.WORK),
+        **operation_docs(
+            {
+                200: Success("The jobs, at least one, each with its lease.", {"claims": ClaimList([examples.CLAIM])}),
+                204: NO_JOB,
+            },
+            CLAIM_ERRORS,
+            requests=examples.CLAIM_JOBS,
+        ),
+    )
+    async def claim_jobs(
+        self, request: HttpRequest, data: JSONBody[BatchClaim], idempotency_key: IdempotencyKey = None
+    ) -> Response[ClaimList]:
+        """Claim the oldest jobs that are ready in the queues, each under its own lease.
+
+        The response has at most `max_jobs`, oldest first, and ends at 8 MiB of records. It waits for the first job
+        only. A repeated claim with the same `Idempotency-Key` returns the same jobs and leases, as far as these leases
+        hold. If none does, it is a new claim. The same key with other content, or of a single claim, is rejected.
+        """
+        claims = await _claim(request, data, idempotency_key, max_jobs=data.max_jobs)
+        if not claims:
+            return Response(None, status_code=204)  # type: ignore[arg-type]
+        return StructResponse(ClaimList(claims))
 
     @post(
         "/jobs/{job_id:str}/heartbeat",
@@ -131,6 +164,31 @@ class ClaimController(Controller):
             change_id=idempotency_key,
         )
         return job_response(job)
+
+
+async def _claim(
+    request: HttpRequest, data: ClaimJob, idempotency_key: str | None, *, max_jobs: int | None = None
+) -> list[Claim]:
+    """Claim jobs, waiting for the first one; release them if the client has disconnected meanwhile."""
+    constraints.WAIT_SECONDS.validate("wait_seconds", data.wait_seconds)
+    pending = PendingClaim(data.queues)
+    services = services_of(request)
+
+    def try_claim() -> Awaitable[tuple[list[Claim], float | None]]:
+        return services.leases.try_claim(
+            *(data.queues, data.worker),
+            lease_seconds=data.lease_seconds,
+            claim_key=idempotency_key,
+            max_jobs=max_jobs,
+        )
+
+    if data.wait_seconds:
+        get_slot(request.scope).start_waiting()
+    async with on_disconnect(request, pending.disconnect):
+        claims = await services.claim_waiter.claim(pending, data.wait_seconds, try_claim)
+    if pending.is_disconnected and idempotency_key is None:  # nobody can learn of these leases
+        await asyncio.gather(*(_release_unclaimed(services.leases, claim) for claim in claims))
+    return claims
 
 
 async def _release_unclaimed(leases: LeaseManager, claim: Claim) -> None:

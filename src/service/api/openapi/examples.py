@@ -104,6 +104,7 @@ CHANGE: Final[Examples] = {
     "fail": {"status": "failed", "error_message": {"reason": "no line-up fits the salary cap"}},
 }
 CLAIM_JOB: Final[Examples] = {"worker": {"queues": ["lineups"], "worker": "optimizer-1"}}
+CLAIM_JOBS: Final[Examples] = {"worker": {"queues": ["lineups"], "worker": "optimizer-1", "max_jobs": 8}}
 SEND_HEARTBEAT: Final[Examples] = {
     "extend": {},
     "progress": {"progress": {"current": 730, "total": 2000, "message": "simulating races"}},

@@ -15,7 +15,7 @@ from service.store.events.reader import RETRY_DELAY
 RETRY_AFTER: Final = 1
 
 #: `LeaseManager.try_claim` with its arguments bound.
-TryClaim = Callable[[], Awaitable[tuple[Claim | None, float | None]]]
+TryClaim = Callable[[], Awaitable[tuple[list[Claim], float | None]]]
 
 
 class PendingClaim(Subscription):
@@ -40,8 +40,8 @@ class ClaimWaiter:
         self._shutdown = shutdown
         self._check_timer: asyncio.TimerHandle | None = None
 
-    async def claim(self, pending: PendingClaim, wait_seconds: int, claim: TryClaim) -> Claim | None:
-        """Return the result of `claim` as soon as it is a job, or `None` after `wait_seconds` or a disconnect.
+    async def claim(self, pending: PendingClaim, wait_seconds: int, claim: TryClaim) -> list[Claim]:
+        """Return the result of `claim` as soon as it has a job, or none after `wait_seconds` or a disconnect.
 
         Raises what `claim` raises, and `Draining` when the process shuts down.
         """
@@ -56,20 +56,20 @@ class ClaimWaiter:
             for queue in pending.queues:
                 self._hub.wake_next(("queue", queue))
 
-    async def _wait(self, pending: PendingClaim, seconds: int, claim: TryClaim) -> Claim | None:
+    async def _wait(self, pending: PendingClaim, seconds: int, claim: TryClaim) -> list[Claim]:
         deadline = asyncio.get_running_loop().time() + seconds
         while not pending.is_disconnected:
             self._reject_if_shutting_down()
             new_budget()  # each attempt gets a new deadline
             result, next_due = await claim()
-            if result is not None:
+            if result:
                 return result
             self._schedule_check(next_due)
             left = deadline - asyncio.get_running_loop().time()
             if left <= 0:
-                return None
+                return []
             await pending.wait(left)
-        return None
+        return []
 
     def _reject_if_shutting_down(self) -> None:
         if self._shutdown.has_begun:

@@ -44,6 +44,7 @@ class EventReader:
 
     def __init__(self, client: StoreClient) -> None:
         """Read through one connection of the pool of `client`."""
+        self._client = client
         self._redis = client.redis
         self._key = client.partition.events
         self._pool = client.redis.connection_pool
@@ -89,7 +90,7 @@ class EventReader:
     ) -> tuple[list[Event | ControlEvent | Gap], str]:
         """Return new events and the new position. Without a position, or if it is gone, start at the end."""
         if position is None:
-            newest: Any = await self._redis.xrevrange(self._key, count=1)
+            [newest] = await self._client.read(["XREVRANGE", self._key, "+", "-", "COUNT", "1"])
             position = newest[0][0].decode() if newest else START
             items, end = await self._read_after(position, None)
             return [Gap(position), *items], end

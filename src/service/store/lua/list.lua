@@ -14,14 +14,14 @@ local LARGEST_CHUNK = 64
 -- Both read entries of an index, newest first, as id, created, …: at most `size` of those created before `bound` (µs; empty
 -- for no bound).
 local function read_list(name, bound, size)
-  return redis.call('ZRANGE', name, bound == '' and '+inf' or '(' .. bound, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', size,
-    'WITHSCORES')
+  if bound == '' then return call('ZRANGE', name, '0', size - 1, 'REV', 'WITHSCORES') end
+  return call('ZRANGE', name, '(' .. bound, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', size, 'WITHSCORES')
 end
 
 local function read_tag(name, bound, size)
   local from = bound == '' and '(' .. name .. ';' or '(' .. name .. ':' .. string.format('%016.0f', bound)
   local entries = {}
-  for _, member in ipairs(redis.call('ZRANGE', key('tags'), from, '[' .. name .. ':', 'BYLEX', 'REV', 'LIMIT', '0', size)) do
+  for _, member in ipairs(call('ZRANGE', key('tags'), from, '[' .. name .. ':', 'BYLEX', 'REV', 'LIMIT', '0', size)) do
     local created, id = member:match('^[^:]*:(%d+):(.*)$')
     entries[#entries + 1] = id
     entries[#entries + 1] = created
@@ -56,7 +56,7 @@ end
 
 local function open_cursors()
   if ARGV[9] ~= '' then return open_cursor(ARGV[9]) end
-  for _, name in ipairs(queue == '' and redis.call('SMEMBERS', key('queue_names')) or { queue }) do
+  for _, name in ipairs(queue == '' and call('SMEMBERS', key('queue_names')) or { queue }) do
     for _, state in ipairs(STATES) do
       if status == '' or status == (state == 'delayed' and 'pending' or state) then
         open_cursor(key('by_created', name, state))
