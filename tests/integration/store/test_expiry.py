@@ -209,8 +209,8 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_sweep(
 
     [entry] = await redis.zrange(PARTITION.by_expiry, 0, -1)
     assert entry.startswith(b"a|")
-    assert [(line["log_level"], list(line["entries"])) for line in log] == [("error", [entry.decode()])]
-    assert index in log[0]["entries"][entry.decode()]
+    assert [(line["log_level"], line["entries"]) for line in log] == [("error", [entry.decode()])]
+    assert index in log[0]["errors"][0]
     assert not await redis.exists(PARTITION.by_created("b", "pending"))
     assert await redis.get(index) == b"foreign"
     assert await redis.smembers(PARTITION.queue_names) == {b"a"}

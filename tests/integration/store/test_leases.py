@@ -137,7 +137,8 @@ async def test_a_key_of_unexpected_type_at_the_head_of_a_queue_is_skipped_by_cla
         assert (await claimed(leases)).job.job_id == "there"
         assert await leases.claim_job(["default"], "w") is None
 
-    assert [(line["log_level"], list(line["jobs"])) for line in log] == [("error", ["foreign"])] * 2
+    assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["foreign"])], "once"
+    assert PARTITION.job("foreign") in log[0]["errors"][0]
     assert await redis.get(PARTITION.job("foreign")) == b"foreign"
 
 
@@ -725,7 +726,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
 
     assert [job.job_id for job in reaped] == ["c"]
     assert following == pytest.approx(60, abs=5), "it does not block the next batch"
-    assert [(line["log_level"], list(line["jobs"])) for line in log] == [("error", ["a", "b"])]
+    assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a", "b"])]
     assert await record(jobs, "a") == before
     assert (await leases.reap())[0] == []
 
@@ -748,7 +749,7 @@ async def test_a_due_job_that_cannot_be_moved_does_not_block_claims(
     with capture_logs() as log:
         assert (await claimed(leases, "b")).job.job_id == "b"
 
-    assert [(line["log_level"], list(line["jobs"])) for line in log] == [("error", ["a"])]
+    assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a"])]
     [(member, due)] = await redis.zrange(PARTITION.delays, 0, -1, withscores=True)
     assert (member, due / 1e6) == (b"a:a", pytest.approx((await redis.time())[0] + 60, abs=5))
     with capture_logs() as log:
