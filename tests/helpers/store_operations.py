@@ -69,7 +69,16 @@ class Store:
         await self.redis.zadd(PARTITION.leases, {job_id: ends})
 
     async def expire(self, *job_ids: str) -> None:
-        """Make the retention of jobs be over: Redis has deleted their records, and no sweep has run since."""
+        """Make the retention of jobs be over: Redis has deleted their records, and no sweep has run since.
+
+        A record outlives its lease and its delay, so these are over, too.
+        """
+        for job_id in job_ids:
+            held = await self.redis.hkeys(PARTITION.job(job_id))
+            if b"lease_expires_at" in held:
+                await self.end_lease(job_id)
+            if b"available_at" in held:
+                await self.end_delay(job_id)
         ends, members = await self.now() - 1000, await self.redis.zrange(PARTITION.by_expiry, 0, -1)
         ended = {member: ends for member in members if member.split(b"|")[0].decode() in job_ids}
         await self.redis.zadd(PARTITION.by_expiry, ended)
