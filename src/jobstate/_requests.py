@@ -181,12 +181,23 @@ def delete_job(job_id: str, *, key: str | None = None) -> Request[None]:
     return _change("DELETE", job_path(job_id), read_empty, key=key)
 
 
-def claim(
-    queues: Sequence[str], worker: str, lease_seconds: int, wait_seconds: int = 0, *, key: str | None = None
-) -> Request[models.Claim | None]:
-    """Claim a job under a lease; `None` if none is due within `wait_seconds`. Its repetition returns the same job."""
-    body = _body(queues=list(queues), worker=worker, lease_seconds=lease_seconds, wait_seconds=wait_seconds)
-    request = _change("POST", "/v1/claims", read_nothing_or(models.Claim), body, key)
+def claim_jobs(
+    queues: Sequence[str],
+    worker: str,
+    lease_seconds: int,
+    max_jobs: int,
+    wait_seconds: int = 0,
+    *,
+    key: str | None = None,
+) -> Request[models.ClaimList | None]:
+    """Claim up to `max_jobs`, each under a lease; `None` if none is due within `wait_seconds`.
+
+    Its repetition returns the same jobs.
+    """
+    body = _body(
+        queues=list(queues), worker=worker, lease_seconds=lease_seconds, max_jobs=max_jobs, wait_seconds=wait_seconds
+    )
+    request = _change("POST", "/v1/batch-claim", read_nothing_or(models.ClaimList), body, key)
     return replace(request, timeout=TIMEOUT + wait_seconds)
 
 

@@ -128,6 +128,12 @@ class Claim(Struct, frozen=True):
     lease: Lease
 
 
+class ClaimList(Struct, frozen=True):
+    """Claimed jobs, oldest first."""
+
+    items: tuple[Claim, ...]
+
+
 class Heartbeat(Struct, frozen=True):
     """The response to a heartbeat: the new end of the lease, and whether the worker should stop."""
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 from typing import Final, TypeVar
 
 from jobstate._flow import log
@@ -15,6 +15,8 @@ from jobstate.worker.outcomes import JobUpdate
 
 #: Minimum seconds between two claims that return no job.
 MIN_CLAIM_INTERVAL: Final = 1.0
+#: Seconds that a free slot waits for others to become free, so that one claim fills them all.
+LINGER: Final = 0.005
 
 T = TypeVar("T")
 
@@ -47,11 +49,13 @@ class ClaimLoop:
         started = 0
         while not self._stopping.is_set() and started != max_jobs:
             next_claim_at = self._loop.time() + MIN_CLAIM_INTERVAL
-            if len(self._running) == self._concurrency:
+            if not (slots := self._concurrency - len(self._running)):
                 await self._wait_for_running(asyncio.FIRST_COMPLETED)
-            elif claim := await self._claim():
-                started += 1
-                self._start(claim)
+                await self._wait_for_running(asyncio.ALL_COMPLETED, LINGER)
+            elif claims := await self._claim(slots if max_jobs is None else min(slots, max_jobs - started)):
+                started += len(claims)
+                for claim in claims:
+                    self._start(claim)
             elif not until_idle:
                 await _first_of(self._stopping, asyncio.sleep(next_claim_at - self._loop.time()))
             elif self._running:
@@ -66,7 +70,7 @@ class ClaimLoop:
         """Wait for the running jobs, at most some seconds, and release those that still run."""
         if self._running:
             log.info("waiting up to %g s for %d running jobs", seconds, len(self._running))
-            await _first_of(self._force_stop, asyncio.wait(self._running, timeout=seconds))
+            await _first_of(self._force_stop, asyncio.wait(set(self._running), timeout=seconds))
         for task in self._running:
             task.cancel()
         if self._running:
@@ -78,23 +82,27 @@ class ClaimLoop:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _wait_for_running(self, return_when: str) -> None:
-        """Wait for running jobs, or until it is stopped."""
+    async def _wait_for_running(self, return_when: str, seconds: float | None = None) -> None:
+        """Wait for running jobs, at most `seconds`, or until it is stopped."""
         if self._running:
-            await _first_of(self._stopping, asyncio.wait(self._running, return_when=return_when))
+            running = set(self._running)  # which may be empty before `asyncio.wait` begins
+            await _first_of(self._stopping, asyncio.wait(running, timeout=seconds, return_when=return_when))
 
-    async def _claim(self) -> Claim | None:
-        """Claim a job. If `stop` interrupts the claim, release the job that it may have claimed."""
-        claim_request = self._client.new_claim()
-        claim = await _first_of(self._stopping, self._client.claim(claim_request, self._wait_seconds))
+    async def _claim(self, max_jobs: int) -> Sequence[Claim]:
+        """Claim jobs. If `stop` interrupts the claim, release those that it may have claimed."""
+        claim_request = self._client.new_claim(max_jobs)
+        claims = await _first_of(self._stopping, self._client.claim(claim_request, self._wait_seconds))
         if not self._stopping.is_set():
-            return claim
+            return claims or ()
         with contextlib.suppress(TimeoutError, JobstateError):
             async with asyncio.timeout(RELEASE_TIMEOUT):
-                claim = claim or await self._client.recover_claim(claim_request)
-                if claim:
-                    await self._client.update_job(claim, JobUpdate.release())
-        return None
+                claims = claims or await self._client.recover_claim(claim_request)
+                await asyncio.gather(*map(self._release, claims))
+        return ()
+
+    async def _release(self, claim: Claim) -> None:
+        with contextlib.suppress(JobstateError):
+            await self._client.update_job(claim, JobUpdate.release())
 
 
 async def _first_of(event: asyncio.Event, work: Awaitable[T]) -> T | None:

@@ -23,7 +23,7 @@ from jobstate.errors import (
     RequestRejected,
     ServiceUnavailable,
 )
-from jobstate.models import Claim, Progress
+from jobstate.models import Claim, ClaimList, Progress
 from jobstate.worker.outcomes import JobUpdate
 
 #: What the service says to a worker that no longer has the job.
@@ -34,6 +34,8 @@ MAX_DELAY: Final = 30.0
 MAX_DELAY_WITH_LEASE: Final = 5.0
 #: Maximum seconds that a claim waits after a failure, so that the end of an outage is noticed early.
 MAX_WAIT_AFTER_FAILURE: Final = 1
+#: The most jobs that the service gives in one claim.
+MAX_CLAIMED: Final = 100
 ONCE: Final = RetryPolicy(max_attempts=1)
 #: Bytes that a client can send before it notices a closed connection, and the number of lost connections after which
 #: the size is taken for the reason.
@@ -44,18 +46,18 @@ T = TypeVar("T")
 
 
 class ClaimRequest:
-    """A request for the oldest due job of some queues, under one idempotency key."""
+    """A request for the oldest due jobs of some queues, under one idempotency key."""
 
-    #: Whether it was sent without a response. The service may then have assigned a job.
+    #: Whether it was sent without a response. The service may then have assigned jobs.
     is_unanswered = False
 
-    def __init__(self, queues: Sequence[str], worker: str, lease_seconds: int) -> None:
+    def __init__(self, queues: Sequence[str], worker: str, lease_seconds: int, max_jobs: int) -> None:
         self.key = str(uuid4())
-        self._arguments = (queues, worker, lease_seconds)
+        self._arguments = (queues, worker, lease_seconds, max_jobs)
 
-    def waiting(self, seconds: int) -> Request[Claim | None]:
+    def waiting(self, seconds: int) -> Request[ClaimList | None]:
         """Return the request that waits some seconds for a job."""
-        return replace(_requests.claim(*self._arguments, seconds, key=self.key), on_sent=self._on_sent)
+        return replace(_requests.claim_jobs(*self._arguments, seconds, key=self.key), on_sent=self._on_sent)
 
     def _on_sent(self) -> None:
         self.is_unanswered = True
@@ -108,21 +110,22 @@ class WorkerClient:
         self._worker = worker
         self._outage = Outage()
 
-    def new_claim(self) -> ClaimRequest:
-        """Return a request for the oldest due job of the worker's queues."""
-        return ClaimRequest(self.queues, self._worker, self.lease_seconds)
+    def new_claim(self, max_jobs: int) -> ClaimRequest:
+        """Return a request for the oldest due jobs of the worker's queues, at most `max_jobs`."""
+        return ClaimRequest(self.queues, self._worker, self.lease_seconds, min(max_jobs, MAX_CLAIMED))
 
-    async def claim(self, claim_request: ClaimRequest, wait_seconds: int) -> Claim | None:
-        """Claim a job, waiting up to `wait_seconds` for one; return `None` if there is none."""
-        claim = await self._run(_claiming(claim_request, wait_seconds, EndlessRetry(MAX_DELAY, self._outage)))
+    async def claim(self, claim_request: ClaimRequest, wait_seconds: int) -> tuple[Claim, ...]:
+        """Claim the jobs that are due, waiting up to `wait_seconds` for the first one."""
+        found = await self._run(_claiming(claim_request, wait_seconds, EndlessRetry(MAX_DELAY, self._outage)))
         claim_request.is_unanswered = False
-        return claim
+        return found.items if found else ()
 
-    async def recover_claim(self, claim_request: ClaimRequest) -> Claim | None:
-        """Return the job that an interrupted claim may have claimed. Tries once; also raises `ServiceUnavailable`."""
+    async def recover_claim(self, claim_request: ClaimRequest) -> tuple[Claim, ...]:
+        """Return the jobs that an interrupted claim may have claimed. Tries once; also raises `ServiceUnavailable`."""
         if not claim_request.is_unanswered:
-            return None
-        return await self._run(call(claim_request.waiting(0), Retry(ONCE, Deadline(None))))
+            return ()
+        found = await self._run(call(claim_request.waiting(0), Retry(ONCE, Deadline(None))))
+        return found.items if found else ()
 
     async def heartbeat(self, claim: Claim, progress: Progress | None) -> bool:
         """Extend the lease and report `progress`; return whether cancellation is requested."""
@@ -155,8 +158,8 @@ class WorkerClient:
         return result
 
 
-def _claiming(claim_request: ClaimRequest, wait_seconds: int, retry: Retry) -> Flow[Claim | None]:
-    """Claim a job; after a failure wait only `MAX_WAIT_AFTER_FAILURE` for one."""
+def _claiming(claim_request: ClaimRequest, wait_seconds: int, retry: Retry) -> Flow[ClaimList | None]:
+    """Claim jobs; after a failure wait only `MAX_WAIT_AFTER_FAILURE` for one."""
     try:
         return (yield from call(claim_request.waiting(wait_seconds), Retry(ONCE, Deadline(None))))
     except ServiceUnavailable as error:

@@ -140,7 +140,7 @@ def test_a_request_that_needs_no_field_needs_no_body(api: httpx.Client, sent: di
     api.delete("/v1/drain").raise_for_status()
 
 
-@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/claims", "/v1/batch-get"])
+@pytest.mark.parametrize("path", ["/v1/jobs", "/v1/claims", "/v1/batch-claim", "/v1/batch-get"])
 def test_a_request_that_needs_a_field_needs_a_body(api: httpx.Client, path: str) -> None:
     for headers in ({}, {"Content-Type": "application/json"}, {"Content-Type": "text/plain"}):
         rejected = api.post(path, content=b"", headers=headers)

@@ -66,6 +66,8 @@ def work(api: httpx.Client) -> None:
     key = {"Idempotency-Key": "claim"}
     token = {"Lease-Token": api.post("/v1/claims", json=claim, headers=key).json()["lease"]["token"]}
     api.post("/v1/claims", json=claim | {"worker": "another"}, headers=key)
+    api.post("/v1/batch-claim", json=claim | {"max_jobs": 2}, headers=key)
+    api.post("/v1/batch-claim", json=claim | {"max_jobs": 2})
     for job_id, header in (("work", {"Lease-Token": "1-other"}), ("nobody", token), ("work", token)):
         api.post(f"/v1/jobs/{job_id}/heartbeat", json={}, headers=header)
     api.patch("/v1/jobs/work", json={"status": "completed"})
@@ -74,7 +76,7 @@ def work(api: httpx.Client) -> None:
         api.post(f"/v1/jobs/{job_id}/release", json={}, headers={"Idempotency-Key": "back", **header})
     api.post("/v1/jobs/work/release", json={"error_message": 1}, headers={"Idempotency-Key": "back", **token})
     api.post("/v1/jobs/work/release", json={})
-    api.post("/v1/claims", json=claim)
+    api.post("/v1/batch-claim", json=claim | {"max_jobs": 2})
     api.post("/v1/jobs/work/cancel")
 
 
@@ -106,6 +108,7 @@ def operate(api: httpx.Client) -> None:
     api.get("/v1/drain")
     create(api, "late")
     api.post("/v1/claims", json={"queues": ["work"], "worker": "w"})
+    api.post("/v1/batch-claim", json={"queues": ["work"], "worker": "w", "max_jobs": 2})
     api.delete("/v1/drain")
 
 

@@ -40,7 +40,7 @@ class TestHead:
             *((path, 200) for path in ("/v1/events", "/v1/jobs/j/events")),
             *((path, 404) for path in ("/nothing", "/jobs", "/v1/jobs/none", "/v1/jobs/j/result")),
             *((path, 400) for path in ("/v1/jobs/-", "/v1/jobs?limit=0")),
-            *((path, 405) for path in ("/v1/claims", "/v1/batch-get", "/v1/jobs/j/cancel")),
+            *((path, 405) for path in ("/v1/claims", "/v1/batch-claim", "/v1/batch-get", "/v1/jobs/j/cancel")),
         ],
     )
     def test_it_has_the_status_and_headers_of_get(self, api: httpx.Client, path: str, status: int) -> None:

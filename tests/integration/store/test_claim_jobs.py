@@ -241,7 +241,8 @@ async def test_a_record_that_cannot_be_read_is_skipped(jobs: JobStateManager, cl
     await redis.hdel(PARTITION.job("attempt"), "attempt")
     with capture_logs() as log:
         assert ids(await claim()) == ["attempt"]
-    assert [line["job_ids"] for line in log] == [[name for name in names if name != "attempt"]], "other ids are logged"
+        assert await claim() == []
+    assert [line["job_ids"] for line in log] == [[name for name in names if name != "attempt"]], "other ids, once"
 
 
 @pytest.mark.corrupts_keys
@@ -296,6 +297,22 @@ async def test_expired_jobs_are_passed_and_delays_that_are_over_are_ended(
 
     assert ids(await claim(max_jobs=2)) == ["first", "delayed"]
     assert ids(await claim(max_jobs=2)) == ["last"]
+
+
+async def test_a_claim_passes_a_limited_number_of_entries_of_each_queue(
+    pool: BlockingConnectionPool, jobs: JobStateManager, claim: ClaimJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("service.store.leases.MAX_CLAIM_SCAN", 3)
+    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=1))
+    await create(jobs, "a:1")
+    for number in range(3):
+        await short_lived.create_job(f"expired-{number}", 1, queue="a")
+    await create(jobs, "a:2", "b:1")
+    await asyncio.sleep(0.1)
+
+    assert ids(await claim("a", "b")) == ["a-1", "b-1"]
+    await jobs.sweep()
+    assert ids(await claim("a", "b")) == ["a-2"]
 
 
 async def test_the_observer_counts_each_job(pool: BlockingConnectionPool, jobs: JobStateManager) -> None:

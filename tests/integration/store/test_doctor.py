@@ -5,12 +5,13 @@ import contextlib
 import itertools
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from service.domain.errors import Conflict, DataVersionUnsupported, JobNotFound
+from service.domain.errors import Conflict, DataVersionUnsupported, JobNotFound, StoreCorrupt
 from service.domain.jobs import JobFilter, Progress
 from service.store import scripts
 from service.store.client import StoreClient
@@ -237,7 +238,7 @@ async def test_issues_are_reported_without_changes_and_then_repaired(
 
 #: The keys whose content the doctor can build anew from the records. Each has entries in `store`.
 REBUILT = {
-    **{f"list of {state} jobs": [list_of(state)] for state in STATES},
+    **{f"list of {state} jobs": [list_of(state)] for state in sorted(STATES)},
     **{
         name.removeprefix(PARTITION.root): [name]
         for name in (
@@ -271,6 +272,63 @@ async def test_a_deleted_key_is_built_anew_from_the_records(
     assert claim.job.job_id == "pending"
 
 
+@pytest.mark.parametrize("name", [name for name in REBUILT if name != "all of them"])
+async def test_what_changed_while_a_key_had_another_type_is_repaired_once_it_is_removed(
+    store: Redis,
+    store_client: StoreClient,
+    pool: BlockingConnectionPool,
+    jobs: JobStateManager,
+    leases: LeaseManager,
+    name: str,
+) -> None:
+    """Changes whose last writes have failed stand; the reaper and the sweep put off what they cannot do."""
+    [key] = REBUILT[name]
+    await QueueManager(store_client).end_drain()
+    short_lived = JobStateManager(store_client, ttl=timedelta(milliseconds=1))
+    await short_lived.create_job("expired", 1, queue="q", slate_id="s")
+    await store.delete(key)
+    await store.rpush(key, "odd")
+
+    changes: list[Callable[[], Awaitable[Any]]] = [
+        lambda: jobs.create_job("new", 1, queue="q", slate_id="s"),
+        lambda: jobs.create_job("later", 1, queue="q", delay_seconds=60),
+        lambda: leases.claim_job(["q"], "w"),
+        lambda: jobs.cancel_job("delayed"),
+        lambda: jobs.update_job_status("running", "completed", 1),
+        *(partial(jobs.delete_job, job_id) for job_id in ("completed", "failed", "cancelled")),
+        jobs.sweep,
+    ]
+    failed = 0
+    for change in changes:
+        try:
+            await change()
+        except StoreCorrupt:
+            failed += 1
+    assert failed
+
+    found = await doctor_issues(pool, repair=True)
+    assert [(one.type, one.key) for one in found if not one.repaired] == [("type", key)]
+    await store.delete(key)
+    assert all(one.repaired for one in await doctor_issues(pool, repair=True))
+    assert await doctor_issues(pool) == []
+    await jobs.sweep()
+    assert (await doctor_issues(pool), await inconsistencies(store)) == ([], [])
+
+
+async def test_a_delay_that_ended_while_its_index_was_lost_is_ended(
+    redis: Redis, pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    job = (await jobs.create_job("j", 1, queue="q", delay_seconds=1)).job
+    await redis.hset(PARTITION.job("j"), "available_at", job.created_at)  # as if time had passed
+    await redis.delete(PARTITION.delays)
+
+    found = await doctor_issues(pool, repair=True)
+
+    assert kinds(found) == [("missing", list_of("pending")), ("stray", list_of("delayed"))]
+    assert (await doctor_issues(pool), await inconsistencies(redis)) == ([], [])
+    assert await leases.claim_job(["q"], "w")
+
+
 REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "unknown key": (lambda redis: redis.set("jobs:odd", 1), [("foreign", "jobs:odd")]),
     "name that is no text": (lambda redis: redis.set(b"jobs:\xff", 1), [("foreign", "jobs:\\xff")]),
@@ -278,10 +336,18 @@ REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
         lambda redis: redis.zadd("jobs:by_created:q:odd", {"a": 1}),
         [("foreign", "jobs:by_created:q:odd")],
     ),
+    "list of version 1": (
+        lambda redis: redis.zadd("jobs:list:q:pending", {"a": 1}),
+        [("foreign", "jobs:list:q:pending")],
+    ),
     "job of no id": (lambda redis: redis.hset("job:a b", "status", "odd"), [("foreign", "job:a b")]),
     "job that is no hash": (lambda redis: redis.set("job:odd", 1), [("type", "job:odd")]),
     "index that is no sorted set": (
         lambda redis: redis.set("jobs:by_created:z:pending", 1),
+        [("type", "jobs:by_created:z:pending")],
+    ),
+    "index that is no sorted set, for a while": (
+        lambda redis: redis.set("jobs:by_created:z:pending", 1, ex=HOUR),
         [("type", "jobs:by_created:z:pending")],
     ),
     "half a record": (
@@ -360,9 +426,17 @@ async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
     assert await store.zscore(PARTITION.by_created("q", "pending"), "running") is None
 
 
+@pytest.mark.parametrize(("counted_expired", "counted"), [(200, True), (2, False)])
 async def test_expired_jobs_before_the_sweep_are_no_issues(
-    pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
+    pool: BlockingConnectionPool,
+    redis: Redis,
+    jobs: JobStateManager,
+    monkeypatch: pytest.MonkeyPatch,
+    counted_expired: int,
+    counted: bool,
 ) -> None:
+    """The doctor does not sweep. Where too many are not swept, it does not compare counts."""
+    monkeypatch.setattr("service.store.doctor.counts.MAX_EXPIRED_COUNT", counted_expired)
     monkeypatch.setattr("service.store.doctor.expired._PAGE", 2)
     short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=30))
     await jobs.create_job("lasting", 1, "c", slate_id="s")
@@ -378,7 +452,9 @@ async def test_expired_jobs_before_the_sweep_are_no_issues(
     await redis.zadd(PARTITION.by_expiry, at_one_time)
     before = await contents(redis)
 
-    assert await doctor_issues(pool, repair=True) == []
+    stats = CheckStats()
+    assert await doctor_issues(pool, repair=True, stats=stats) == []
+    assert stats.counted is counted
 
     assert await contents(redis) == before
     assert await jobs.sweep() == 8
@@ -399,10 +475,33 @@ async def test_an_orphan_among_expired_jobs_is_found(
     assert await redis.zscore(PARTITION.by_created("default", "pending"), "short_lived") is not None
 
 
-async def test_data_of_a_newer_version_is_not_checked(store: Redis, pool: BlockingConnectionPool) -> None:
-    await store.set(PARTITION.version, DATA_VERSION + 1)
-    with pytest.raises(DataVersionUnsupported):
+@pytest.mark.parametrize(
+    ("version", "error"),
+    [(DATA_VERSION + 1, DataVersionUnsupported), (1, DataVersionUnsupported), ("odd", StoreCorrupt)],
+)
+async def test_data_of_another_version_is_not_checked(
+    store: Redis, pool: BlockingConnectionPool, version: str | int, error: type[Exception]
+) -> None:
+    await store.set(PARTITION.version, version)
+    await store.set("jobs:clock", 1)
+    before = await contents(store)
+    with pytest.raises(error, match="version"):
         await doctor_issues(pool, repair=True)
+    assert await contents(store) == before
+
+
+async def test_a_version_of_another_type_is_reported_alone(store: Redis, pool: BlockingConnectionPool) -> None:
+    await store.delete(PARTITION.version)
+    await store.rpush(PARTITION.version, "odd")
+    before = await contents(store)
+    assert kinds(await doctor_issues(pool, repair=True)) == [("type", PARTITION.version)]
+    assert await contents(store) == before
+
+
+async def test_keys_of_version_1_are_named_as_such(store: Redis, pool: BlockingConnectionPool) -> None:
+    await store.set("jobs:clock", 1)
+    [issue] = await doctor_issues(pool, repair=True)
+    assert (issue.type, issue.key, "data version 1" in issue.detail) == ("foreign", "jobs:clock", True)
 
 
 async def test_the_rate_limits_the_check(store: Redis, pool: BlockingConnectionPool) -> None:

@@ -643,7 +643,7 @@ def test_a_waiting_worker_gets_a_new_job_at_once_with_a_single_claim(
 ) -> None:
     with working(str(api.base_url), functions.count):
         waits(api, 1)
-        assert [request.url.path for request in sent] == ["/v1/claims"]
+        assert [request.url.path for request in sent] == ["/v1/batch-claim"]
         created = time.monotonic()
         create(api, steps=1)
         in_status(api, "completed")

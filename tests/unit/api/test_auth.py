@@ -55,7 +55,7 @@ OPERATIONS_BY_SCOPE: dict[Scope | None, set[str]] = {
         *("streamJobEvents", "streamEvents", "listQueues", "getDrain"),
     },
     Scope.WRITE: {"createJob", "updateJob", "cancelJob", "deleteJob"},
-    Scope.WORK: {"claimJob", "heartbeatJob", "releaseJob"},
+    Scope.WORK: {"claimJob", "batchClaimJobs", "heartbeatJob", "releaseJob"},
     Scope.ADMIN: {"configureQueue", "startDrain", "stopDrain"},
 }
 GUARDED = sorted(name for name, access in ACCESSES.items() if access.scope)

@@ -61,7 +61,7 @@ async def test_the_worker_logs_the_target_and_retries(
     status: int, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answers = [
-        httpx.Response(status, headers={"Location": "https://jobs/v1/claims"}),
+        httpx.Response(status, headers={"Location": "https://jobs/v1/batch-claim"}),
         httpx.Response(204),
     ]
 
@@ -72,9 +72,9 @@ async def test_the_worker_logs_the_target_and_retries(
     transport = httpx.MockTransport(lambda request: answers.pop(0))
     async with httpx.AsyncClient(base_url="http://jobs", transport=transport) as http:
         client = WorkerClient(http, ["default"], "ann", 30)
-        assert await client.claim(client.new_claim(), 0) is None
+        assert await client.claim(client.new_claim(1), 0) == ()
     (line,) = caplog.messages
-    assert "redirect to `https://jobs/v1/claims`" in line
+    assert "redirect to `https://jobs/v1/batch-claim`" in line
     assert "use `https://jobs` as its URL" in line
 
 

@@ -48,9 +48,9 @@ CHANGES: list[tuple[Request[object], str, object]] = [
     (requests.cancel_job("j"), "POST /v1/jobs/j/cancel", None),
     (requests.delete_job("j"), "DELETE /v1/jobs/j", None),
     (
-        requests.claim(["q"], "ann", 60, 20),
-        "POST /v1/claims",
-        {"queues": ["q"], "worker": "ann", "lease_seconds": 60, "wait_seconds": 20},
+        requests.claim_jobs(["q"], "ann", 60, 8, 20),
+        "POST /v1/batch-claim",
+        {"queues": ["q"], "worker": "ann", "lease_seconds": 60, "max_jobs": 8, "wait_seconds": 20},
     ),
     (requests.heartbeat("j", "1-x"), "POST /v1/jobs/j/heartbeat", {}),
     (
@@ -101,7 +101,7 @@ def test_a_worker_sends_the_token_of_its_lease() -> None:
 
 def test_a_long_poll_and_a_waiting_claim_have_time_for_their_wait() -> None:
     assert requests.poll_job("j", "", 30).timeout == requests.TIMEOUT + 30
-    assert requests.claim(["q"], "ann", 60, 20).timeout == requests.TIMEOUT + 20
+    assert requests.claim_jobs(["q"], "ann", 60, 8, 20).timeout == requests.TIMEOUT + 20
 
 
 def test_the_input_is_sent_byte_for_byte() -> None:

@@ -112,14 +112,14 @@ def test_the_problem_of_a_failed_job_is_the_error_of_its_wait() -> None:
 
 
 def test_a_claim_without_a_due_job_is_none() -> None:
-    assert requests.claim(["q"], "ann", 60).read(Response(204, {})) is None
+    assert requests.claim_jobs(["q"], "ann", 60, 8).read(Response(204, {})) is None
 
 
-def test_a_claim_has_a_job_and_a_token() -> None:
-    body = {"job": record_fields("running"), "lease": {"token": "1-x", "expires_at": "2026-11-20T12:00:00Z"}}
-    claim = requests.claim(["q"], "ann", 60).read(json_response(body))
-    assert claim is not None
-    assert (claim.job.job_id, claim.lease.token) == ("j1", "1-x")
+def test_a_claim_has_jobs_and_their_tokens() -> None:
+    claimed = {"job": record_fields("running"), "lease": {"token": "1-x", "expires_at": "2026-11-20T12:00:00Z"}}
+    found = requests.claim_jobs(["q"], "ann", 60, 8).read(json_response({"items": [claimed]}))
+    assert found is not None
+    assert [(claim.job.job_id, claim.lease.token) for claim in found.items] == [("j1", "1-x")]
 
 
 def test_a_stream_that_has_ended_is_none() -> None:

@@ -25,7 +25,8 @@ from tests.helpers.paths import ROOT
 from tests.helpers.records import LEASE, claim, record, record_fields
 
 CLAIM = claim(correlation_id="request-7")
-ASKING = ClaimRequest(["default"], "ann", 30)
+ASKING = ClaimRequest(["default"], "ann", 30, 8)
+CLAIMED = {"job": record_fields("running"), "lease": LEASE}
 HEARTBEAT = {"lease_expires_at": "2026-11-20T12:01:00Z", "cancel_requested": False}
 PROBLEM = "application/problem+json"
 Reply = httpx.Response | httpx.TransportError
@@ -138,7 +139,7 @@ async def test_a_claim_is_retried_at_intervals_of_at_most_30_seconds(
     fake: FakeService, service: WorkerClient, waits: list[float]
 ) -> None:
     fake.replies = [*(unavailable() for _ in range(9)), httpx.Response(204)]
-    assert await service.claim(ASKING, 0) is None
+    assert await service.claim(ASKING, 0) == ()
     assert waits == [0.3125, 0.625, 1.25, 2.5, 5.0, 10.0, 20.0, 30.0, 30.0]
     assert set(fake.keys) == {ASKING.key}
 
@@ -223,16 +224,22 @@ async def test_a_response_that_lacks_a_field_is_retried(
 
 @pytest.mark.parametrize(
     "answer",
-    [{}, {"job": record_fields()}, {"job": {}, "lease": LEASE}, {"job": "j1", "lease": LEASE}],
+    [
+        {},
+        {"job": record_fields("running"), "lease": LEASE},
+        {"items": [{"job": record_fields()}]},
+        {"items": [{"job": {}, "lease": LEASE}]},
+        {"items": [CLAIMED, {"job": "j1", "lease": LEASE}]},
+    ],
 )
-async def test_a_claim_response_without_job_or_lease_is_retried(
+async def test_a_claim_response_without_jobs_or_leases_is_retried(
     fake: FakeService, service: WorkerClient, waits: list[float], answer: dict[str, object]
 ) -> None:
     fake.replies = [
         httpx.Response(200, json=answer),
-        httpx.Response(200, json={"job": record_fields("running"), "lease": LEASE}),
+        httpx.Response(200, json={"items": [CLAIMED, CLAIMED]}),
     ]
-    assert await service.claim(ASKING, 0) == claim()
+    assert await service.claim(ASKING, 0) == (claim(), claim())
     assert waits == [0.3125]
 
 
@@ -248,7 +255,7 @@ async def test_a_waiting_claim_that_gets_503_or_429_is_retried(
     fake: FakeService, service: WorkerClient, waits: list[float], busy: httpx.Response, waited: float
 ) -> None:
     fake.replies = [busy, httpx.Response(204)]
-    assert await service.claim(ASKING, 20) is None
+    assert await service.claim(ASKING, 20) == ()
     assert waits == [waited]
 
 
@@ -257,10 +264,10 @@ async def test_a_claim_waits_a_second_at_most_after_a_failure_so_that_a_recovery
     fake: FakeService, service: WorkerClient, waits: list[float], wait_seconds: int, later: int
 ) -> None:
     fake.replies = [httpx.ConnectError("refused"), unavailable(), httpx.Response(204), httpx.Response(204)]
-    claim_request = ClaimRequest(["default"], "ann", 30)
-    assert await service.claim(claim_request, wait_seconds) is None
+    claim_request = ClaimRequest(["default"], "ann", 30, 8)
+    assert await service.claim(claim_request, wait_seconds) == ()
     assert set(fake.keys) == {claim_request.key}
-    assert await service.claim(ASKING, wait_seconds) is None
+    assert await service.claim(ASKING, wait_seconds) == ()
     sent = [json.loads(request.content)["wait_seconds"] for request in fake.requests]
     assert sent == [wait_seconds, later, later, wait_seconds]
 
@@ -279,8 +286,8 @@ async def test_a_heartbeat_times_out_after_a_third_of_the_lease(
 @pytest.mark.parametrize("wait_seconds", [0, 20])
 async def test_a_claim_sends_its_wait_seconds(fake: FakeService, service: WorkerClient, wait_seconds: int) -> None:
     fake.replies = [httpx.Response(204)]
-    await service.claim(ClaimRequest(["a", "b"], "ann", 30), wait_seconds)
-    body = {"queues": ["a", "b"], "worker": "ann", "lease_seconds": 30}
+    await service.claim(ClaimRequest(["a", "b"], "ann", 30, 8), wait_seconds)
+    body = {"queues": ["a", "b"], "worker": "ann", "lease_seconds": 30, "max_jobs": 8}
     assert json.loads(fake.requests[0].content) == body | {"wait_seconds": wait_seconds}
     assert fake.requests[0].extensions["timeout"]["read"] == 10 + wait_seconds
 
@@ -305,11 +312,10 @@ async def test_the_traceparent_of_the_job_is_sent(fake: FakeService, service: Wo
 
 async def test_a_job_with_a_too_long_integer_can_be_claimed(fake: FakeService, service: WorkerClient) -> None:
     digits = "9" * 5000
-    body = json.dumps({"job": record_fields("running", input_params=0), "lease": LEASE})
+    body = json.dumps({"items": [{"job": record_fields("running", input_params=0), "lease": LEASE}]})
     body = body.replace('"input_params": 0', f'"input_params": {digits}')
     fake.replies = [httpx.Response(200, text=body)]
-    claimed = await service.claim(ASKING, 0)
-    assert claimed
+    [claimed] = await service.claim(ASKING, 0)
     assert str(claimed.job.input_params) == digits
 
 

@@ -27,8 +27,9 @@ MAX_CANDIDATES: Final = 1000
 #: The time to live (ms) that a repair gives to a temporary key without one; longer than such keys normally live.
 FALLBACK_TTL_MS: Final = 24 * 3600 * 1000
 
-#: The indexes that every partition has one of. `queue_names` comes last: repairs of others may empty a queue.
-_SHARED: Final = tuple(KeyName(kind) for kind in ("by_expiry", "tags", "delays", "leases", "queue_names"))
+#: The indexes that a partition has only one of.
+_INDEXES: Final = tuple(KeyName(kind) for kind in ("by_expiry", "tags", "delays", "leases"))
+_QUEUE_NAMES: Final = KeyName("queue_names")
 #: The form of `name value` in hashes of settings, by the kind of the key. The script checks the clock.
 _SETTINGS: Final = {"queues": re.compile(rb"\S+ [01]:\d*"), "meta": re.compile(rb"drain \d+|(?!drain ).*", re.DOTALL)}
 
@@ -77,13 +78,14 @@ class _Checker:
 
     async def issues(self) -> AsyncIterator[Issue]:
         """Yield issues of jobs, then of index entries: missing entries are added before others are removed."""
+        read_type = with_timeout(partial(self._client.redis.execute_command, "TYPE", PARTITION.version))
+        if issue := _type_issue(PARTITION.version, KeyName("version"), await self._client.call("read", read_type)):
+            yield issue  # no script can run
+            return
         before = await take_snapshot(self._client)
         async for issue in self._keys():
             yield issue
-        for index in (*sorted(self._lists), *_SHARED):
-            async for issue in self._entries(index):
-                yield issue
-        async for issue in self._confirm_orphans():
+        async for issue in self._indexes():
             yield issue
         after = await take_snapshot(self._client)
         self._stats.counted = after is not None and before == after
@@ -152,12 +154,13 @@ class _Checker:
             return issues
         replies = await self._client.read(*(command for key, _ in known for command in (["TYPE", key], ["PTTL", key])))
         for (key, name), actual, ttl in zip(known, replies[::2], replies[1::2], strict=True):
+            if issue := _type_issue(key, name, actual):
+                issues.append(issue)
+                continue
             issues += await self._lifetime(key, name, ttl)
-            if actual not in (b"none", name.type.encode()):
-                issues.append(Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}"))
-            elif name.kind == "by_created":
+            if name.kind == "by_created":
                 self._lists.add(name)
-            elif pattern := _SETTINGS.get(name.kind):
+            if pattern := _SETTINGS.get(name.kind):
                 issues += await self._settings(key, pattern)
         await self._throttle.acquire(len(known))
         return issues
@@ -185,6 +188,14 @@ class _Checker:
             for name, value in settings.items()
             if not pattern.fullmatch(name + b" " + value)
         ]
+
+    async def _indexes(self) -> AsyncIterator[Issue]:
+        for indexes in ((*sorted(self._lists), *_INDEXES), [_QUEUE_NAMES]):  # repairs of the former may empty a queue
+            for index in indexes:
+                async for issue in self._entries(index):
+                    yield issue
+            async for issue in self._confirm_orphans():
+                yield issue
 
     async def _entries(self, index: KeyName) -> AsyncIterator[Issue]:
         """Check the entries of an index for those without a matching job."""
@@ -230,6 +241,12 @@ class _Checker:
                     key = PARTITION.key(index.kind, *index.parts)
                     yield Issue(IssueType.STRAY, key, printable(orphan.member), detail, repaired=self._repair)
                 await self._throttle.acquire(len(part))
+
+
+def _type_issue(key: str, name: KeyName, actual: bytes) -> Issue | None:
+    if actual in {b"none", name.type.encode()}:
+        return None
+    return Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}")
 
 
 def _detail(issue_type: IssueType, actual: str, expected: str) -> str:

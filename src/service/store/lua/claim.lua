@@ -18,7 +18,7 @@ local claimed, remembered, cursors, queue_count = {}, digest, {}, #ARGV - 11
 -- Jobs and queues that were skipped because a key of theirs is not ours, and why; the first failure of an index.
 local skipped, refusal = {}, nil
 
-local known = redis.call('GET', claim)
+local known = call('GET', claim)
 if known then
   local known_digest, ids_and_tokens = known:match('^(%S+)(.*)$')
   if known_digest ~= digest then return { 'KEY_REUSED' } end
@@ -32,16 +32,16 @@ if known then
   if #claimed > 0 then return { 'CLAIMED', to_integer_string(NOW), skipped, unpack(claimed) } end
 end
 
-local draining = (tonumber(redis.call('HGET', key('meta'), 'drain') or nil) or 0) - NOW_MS
+local draining = (tonumber(call('HGET', key('meta'), 'drain') or nil) or 0) - NOW_MS
 if draining > 0 then return { 'DRAINING', draining } end
-local next_delay = redis.call('ZRANGE', key('delays'), '0', '0', 'WITHSCORES')[2]
+local next_delay = call('ZRANGE', key('delays'), '0', '0', 'WITHSCORES')[2]
 if next_delay and ARGV[11] == '1' and tonumber(next_delay) <= NOW then return { 'DELAY_OVER' } end
 
 -- A cursor over the due jobs of a queue, oldest first, stands at `id` and `created`; at its end `id` is nil.
 local function advance(cursor)
   cursor.at = cursor.at + 2
   if cursor.at > #cursor.entries and not cursor.ended then
-    cursor.entries = redis.call('ZRANGE', cursor.list, cursor.bound, '+inf', 'BYSCORE', 'LIMIT', '0', cursor.size,
+    cursor.entries = call('ZRANGE', cursor.list, cursor.bound, '+inf', 'BYSCORE', 'LIMIT', '0', cursor.size,
       'WITHSCORES')
     cursor.at, cursor.ended = 1, #cursor.entries < 2 * cursor.size
     cursor.bound, cursor.size = '(' .. (cursor.entries[#cursor.entries] or ''), 4 * cursor.size
@@ -55,7 +55,7 @@ local function open_cursor(queue, settings)
   if settings then
     paused, max_running = settings:match('^(%d):(%d*)$')
     if max_running and max_running ~= '' then
-      room = tonumber(max_running) - redis.call('ZCARD', key('by_created', queue, 'running'))
+      room = tonumber(max_running) - call('ZCARD', key('by_created', queue, 'running'))
     end
     if paused ~= '0' then room = 0 end
   end
@@ -65,7 +65,7 @@ local function open_cursor(queue, settings)
   return cursor
 end
 
-local settings_of = redis.call('HMGET', key('queues'), unpack(ARGV, 12))
+local settings_of = call('HMGET', key('queues'), unpack(ARGV, 12))
 for i, settings in ipairs(settings_of) do
   local opened, cursor = pcall(open_cursor, ARGV[11 + i], settings)
   if opened then
@@ -113,7 +113,10 @@ while cursor do
   elseif not loaded then
     failure = error_text(job)
   end
-  if failure then note_skipped(skipped, cursor.id, failure) end
+  if failure then
+    note_skipped(skipped, cursor.id, failure)
+    if failure:sub(1, 4) == 'ERR ' then refusal = refusal or failure end -- such as a command that the user may not run
+  end
   if started then
     if #claimed == 2 * max_jobs then break end
     cursor.room = cursor.room - 1

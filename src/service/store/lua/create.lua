@@ -16,7 +16,7 @@ if held[3] then
   if held[1] ~= digest then return { 'EXISTS', held[3], held[4] } end
   return { 'REPLAYED', to_integer_string(NOW), redis.call('HGETALL', record), held[2] == request and 1 or 0 }
 end
-local clock, draining_until = unpack(redis.call('HMGET', meta, 'clock', 'drain'))
+local clock, draining_until = unpack(call('HMGET', meta, 'clock', 'drain'))
 local draining = (tonumber(draining_until or nil) or 0) - NOW_MS
 if draining > 0 then return { 'DRAINING', draining } end
 if redis.call('EXISTS', record) == 1 then reject_record(id) end

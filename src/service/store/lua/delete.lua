@@ -9,7 +9,7 @@
 local id, change_id, forget_at = ARGV[1], ARGV[2], NOW_MS + tonumber(ARGV[4])
 local deletions, deletion = key('deletions'), change_id .. ':' .. id
 
-if redis.call('ZSCORE', deletions, deletion) then return { 'DELETED' } end
+if call('ZSCORE', deletions, deletion) then return { 'DELETED' } end
 local job = load_job(id)
 if not job then return { 'NOT_FOUND' } end
 if not has_version(job, ARGV[3]) then return refuse('PRECONDITION_FAILED', job) end

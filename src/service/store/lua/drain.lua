@@ -4,7 +4,7 @@
 -- ARGV: 1 `start`, `end` or `look`, 2 for how long (ms, to start)
 -- Returns: DRAIN with the time (µs) and the milliseconds that it lasts (0 for none)
 local meta = key('meta')
-local ends = tonumber(redis.call('HGET', meta, 'drain') or nil) or 0
+local ends = tonumber(call('HGET', meta, 'drain') or nil) or 0
 if ARGV[1] == 'start' then
   emit('drain', 'queue', '')
   ends = NOW_MS + tonumber(ARGV[2])

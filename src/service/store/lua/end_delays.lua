@@ -22,7 +22,7 @@ local function end_delay(member)
   end
 end
 
-for _, member in ipairs(redis.call('ZRANGE', delays, '-inf', to_integer_string(NOW), 'BYSCORE', 'LIMIT', '0', ARGV[1])) do
+for _, member in ipairs(call('ZRANGE', delays, '-inf', to_integer_string(NOW), 'BYSCORE', 'LIMIT', '0', ARGV[1])) do
   local stands, failure = attempt(end_delay, member)
   if not stands then redis.call('ZADD', delays, NOW + SKIP_RETRY_MS * 1000, member) end
   if failure then note_skipped(skipped, member:match('^[^:]*:(.*)$') or member, failure) end

@@ -27,7 +27,7 @@ local function reap(id)
   end
 end
 
-for _, id in ipairs(redis.call('ZRANGE', leases, '-inf', NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)) do
+for _, id in ipairs(call('ZRANGE', leases, '-inf', NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)) do
   local stands, failure = attempt(reap, id)
   if not stands then redis.call('ZADD', leases, NOW_MS + SKIP_RETRY_MS, id) end
   if failure then note_skipped(skipped, id, failure) end

@@ -11,7 +11,7 @@ local swept, skipped, queues = 0, {}, {}
 local function sweep(member)
   local job = parse_expiry_member(member)
   if not job then return redis.call('ZREM', by_expiry, member) end
-  local created_at, expires_at, lease = unpack(redis.call('HMGET', job_key(job.id), 'created_at', 'expires_at',
+  local created_at, expires_at, lease = unpack(call('HMGET', job_key(job.id), 'created_at', 'expires_at',
     'lease_expires_at'))
   if created_at == format_time(tonumber(job.created)) then -- alive: the entry is wrong
     local expires = math.floor(parse_time(expires_at) / 1000)
@@ -36,7 +36,7 @@ local function sweep(member)
   remove('ZREM', by_expiry, member)
 end
 
-local members = redis.call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)
+local members = call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)
 for _, member in ipairs(members) do
   local stands, failure = attempt(sweep, member)
   if not stands then redis.call('ZADD', by_expiry, NOW_MS + SKIP_RETRY_MS, member) end

@@ -34,7 +34,7 @@ end
 local function listed_state(job)
   local created = tonumber(job.created)
   for _, state in ipairs(STATES) do
-    local score = redis.call('ZSCORE', key('by_created', job.queue, state), job.id)
+    local score = call('ZSCORE', key('by_created', job.queue, state), job.id)
     if score and tonumber(score) == created then return state end
   end
 end

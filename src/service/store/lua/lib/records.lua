@@ -20,7 +20,7 @@ local function parse_job(id, fields)
   job.created = to_integer_string(job.created_micros)
   local available = job.status == 'pending' and parse_time(fields.available_at)
   -- A delay that is over was perhaps not ended yet; the record does not tell.
-  if available and (available > NOW or redis.call('ZSCORE', key('delays'), delay_member(job))) then
+  if available and (available > NOW or call('ZSCORE', key('delays'), delay_member(job))) then
     job.state, job.available = 'delayed', available
   end
   return job
@@ -28,7 +28,7 @@ end
 
 -- The fields that the indexes and the rules of a change need.
 local function load_job(id)
-  local values = redis.call('HMGET', job_key(id), 'status', 'queue', 'created_at', 'updated_at', 'revision',
+  local values = call('HMGET', job_key(id), 'status', 'queue', 'created_at', 'updated_at', 'revision',
     'expires_at', 'slate_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt',
     'failures', 'max_attempts', 'retry_delay_seconds', 'progress', '_tags', '_change', '_token', '_progress_event',
     '_history')
@@ -47,7 +47,7 @@ local function load_job_with_record(id)
   redis.setresp(3) -- a map instead of a list
   local record = redis.pcall('HGETALL', job_key(id))
   redis.setresp(2) -- also after an error, because a script may go on with other jobs
-  if record.err then error(record) end
+  if record.err then error(with_key(record, job_key(id))) end
   local job = parse_job(id, record.map)
   if job then job.is_whole = true end
   return job

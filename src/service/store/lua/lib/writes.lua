@@ -18,10 +18,6 @@ end
 -- The error of the first removal that failed.
 local removal_error
 
-local function with_key(failure, name)
-  return { err = failure.err:gsub(' ', ' ' .. name .. ': ', 1) }
-end
-
 -- Takes back the additions so far, the last one first.
 local function undo()
   for i = undo_size - 3, 1, -4 do
