@@ -74,7 +74,8 @@ class Store:
 
         A record outlives its lease and its delay, so these are over, too.
         """
-        await asyncio.gather(*(self._end_all(job_id) for job_id in job_ids))
+        for start in range(0, len(job_ids), 20):  # the pool has no more connections than a service needs
+            await asyncio.gather(*(self._end_all(job_id) for job_id in job_ids[start : start + 20]))
         ends, members = await self.now() - 1000, await self.redis.zrange(PARTITION.by_expiry, 0, -1)
         ids = set(job_ids)
         ended = {member: ends for member in members if member.split(b"|")[0].decode() in ids}

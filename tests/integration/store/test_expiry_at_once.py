@@ -34,9 +34,13 @@ async def create_many(store: Store, prefix: str, count: int) -> list[str]:
     places = [(f"{prefix}-{number}", *place) for number, place in zip(range(count), itertools.cycle(PLACES))]
     # A claim gets the oldest job of a queue.
     queues = [f"{queue}-{name}" if state == "leased" else queue for name, queue, state in places]
-    await asyncio.gather(
-        *(store.bring_to(state, name, queue=queue) for (name, _, state), queue in zip(places, queues, strict=True))
-    )
+    slots = asyncio.Semaphore(50)
+
+    async def create(name: str, state: str, queue: str) -> None:
+        async with slots:
+            await store.bring_to(state, name, queue=queue)
+
+    await asyncio.gather(*(create(name, state, queue) for (name, _, state), queue in zip(places, queues, strict=True)))
     return [name for name, _, _ in places]
 
 
