@@ -9,6 +9,8 @@ from structlog.testing import capture_logs
 
 from service.domain.errors import StoreCorrupt
 from service.domain.states import Status
+from service.domain.timestamps import format_timestamp
+from service.store import scripts
 from service.store.partition import PARTITION
 from tests.helpers.consistency import inconsistencies
 from tests.helpers.store_operations import OPERATIONS, Store, dump, make_foreign
@@ -31,8 +33,10 @@ async def store(pool: ConnectionPool, redis: Redis) -> AsyncIterator[Store]:
 async def find_entry(redis: Redis, index: str, start: str) -> tuple[bytes, float]:
     """Return the only entry that begins so."""
     entries = await redis.zrange(index, 0, -1, withscores=True)
-    [entry] = [(member, score) for member, score in entries if member.startswith(start.encode())]
-    return entry
+    [(member, score)] = [
+        (bytes(member), float(score)) for member, score in entries if member.startswith(start.encode())
+    ]
+    return member, score
 
 
 @pytest.mark.corrupts_keys
@@ -158,3 +162,53 @@ async def test_a_delay_that_is_over_with_no_worker_asking_becomes_pending(store:
     [(_, event)] = await store.redis.xrevrange(PARTITION.events, count=1)
     assert (event[b"event"], event[b"queue"]) == (b"queue", b"a"), "it wakes the claims that wait"
     assert await store.redis.xlen(PARTITION.events) == events + 1
+
+
+@pytest.mark.corrupts_keys
+async def test_a_heartbeat_for_a_record_that_is_not_ours_changes_nothing(store: Store) -> None:
+    await store.lease("a")
+    await store.redis.hdel(PARTITION.job("a"), "queue")
+    before = await dump(store.redis)
+
+    with pytest.raises(StoreCorrupt):
+        await store.longer_leases.heartbeat("a", store.tokens["a"])
+
+    assert await dump(store.redis) == before
+
+
+@pytest.mark.corrupts_keys
+@pytest.mark.parametrize(("ended_ago", "put_off"), [(100, False), (5000, True)])
+async def test_the_sweep_leaves_a_record_to_redis_that_expires_just_now(
+    store: Store, ended_ago: int, put_off: bool
+) -> None:
+    """Redis decides by the time at which a script started; a record that is there much longer was changed by hand."""
+    await store.create("a")
+    ended = await store.now() - ended_ago
+    await store.redis.hset(PARTITION.job("a"), "expires_at", format_timestamp(ended * 1000))
+    await store.redis.persist(PARTITION.job("a"))
+    member, _ = await find_entry(store.redis, PARTITION.by_expiry, "a|")
+    await store.redis.zadd(PARTITION.by_expiry, {member: ended})
+
+    await store.jobs.sweep()
+
+    _, score = await find_entry(store.redis, PARTITION.by_expiry, "a|")
+    assert (score > ended + 30_000) == put_off
+
+
+async def test_an_error_of_lua_in_a_move_takes_back_its_additions(redis: Redis) -> None:
+    definitions = scripts.REAP.text.split("-- Takes jobs from workers")[0]
+    body = """
+      local function move()
+        add_score(key('leases'), 1, 'a')
+        add_score(key('leases'), 2, 'b', '1970-01-01T00:00:01.000000Z')
+        local nothing = nil
+        return nothing.field
+      end
+      local stands, failure = attempt(move)
+      return { stands and 1 or 0, failure, redis.call('ZRANGE', key('leases'), 0, -1, 'WITHSCORES') }
+    """
+    stands, failure, entries = await redis.eval(f"{definitions}\n{body}", 1, PARTITION.root, 2**53)
+
+    assert (stands, entries) == (0, [b"b", b"1000"])
+    assert b"index local 'nothing'" in failure
+    await redis.delete(PARTITION.leases)
