@@ -238,7 +238,7 @@ async def test_issues_are_reported_without_changes_and_then_repaired(
 
 #: The keys whose content the doctor can build anew from the records. Each has entries in `store`.
 REBUILT = {
-    **{f"list of {state} jobs": [list_of(state)] for state in STATES},
+    **{f"list of {state} jobs": [list_of(state)] for state in sorted(STATES)},
     **{
         name.removeprefix(PARTITION.root): [name]
         for name in (
@@ -344,6 +344,10 @@ REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "job that is no hash": (lambda redis: redis.set("job:odd", 1), [("type", "job:odd")]),
     "index that is no sorted set": (
         lambda redis: redis.set("jobs:by_created:z:pending", 1),
+        [("type", "jobs:by_created:z:pending")],
+    ),
+    "index that is no sorted set, for a while": (
+        lambda redis: redis.set("jobs:by_created:z:pending", 1, ex=HOUR),
         [("type", "jobs:by_created:z:pending")],
     ),
     "half a record": (

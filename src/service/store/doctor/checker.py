@@ -27,8 +27,9 @@ MAX_CANDIDATES: Final = 1000
 #: The time to live (ms) that a repair gives to a temporary key without one; longer than such keys normally live.
 FALLBACK_TTL_MS: Final = 24 * 3600 * 1000
 
-#: The indexes that every partition has one of. `queue_names` comes last: repairs of others may empty a queue.
-_SHARED: Final = tuple(KeyName(kind) for kind in ("by_expiry", "tags", "delays", "leases", "queue_names"))
+#: The indexes that a partition has only one of.
+_INDEXES: Final = tuple(KeyName(kind) for kind in ("by_expiry", "tags", "delays", "leases"))
+_QUEUE_NAMES: Final = KeyName("queue_names")
 #: The form of `name value` in hashes of settings, by the kind of the key. The script checks the clock.
 _SETTINGS: Final = {"queues": re.compile(rb"\S+ [01]:\d*"), "meta": re.compile(rb"drain \d+|(?!drain ).*", re.DOTALL)}
 
@@ -84,10 +85,7 @@ class _Checker:
         before = await take_snapshot(self._client)
         async for issue in self._keys():
             yield issue
-        for index in (*sorted(self._lists), *_SHARED):
-            async for issue in self._entries(index):
-                yield issue
-        async for issue in self._confirm_orphans():
+        async for issue in self._indexes():
             yield issue
         after = await take_snapshot(self._client)
         self._stats.counted = after is not None and before == after
@@ -156,12 +154,13 @@ class _Checker:
             return issues
         replies = await self._client.read(*(command for key, _ in known for command in (["TYPE", key], ["PTTL", key])))
         for (key, name), actual, ttl in zip(known, replies[::2], replies[1::2], strict=True):
-            issues += await self._lifetime(key, name, ttl)
             if issue := _type_issue(key, name, actual):
                 issues.append(issue)
-            elif name.kind == "by_created":
+                continue
+            issues += await self._lifetime(key, name, ttl)
+            if name.kind == "by_created":
                 self._lists.add(name)
-            elif pattern := _SETTINGS.get(name.kind):
+            if pattern := _SETTINGS.get(name.kind):
                 issues += await self._settings(key, pattern)
         await self._throttle.acquire(len(known))
         return issues
@@ -189,6 +188,14 @@ class _Checker:
             for name, value in settings.items()
             if not pattern.fullmatch(name + b" " + value)
         ]
+
+    async def _indexes(self) -> AsyncIterator[Issue]:
+        for indexes in ((*sorted(self._lists), *_INDEXES), [_QUEUE_NAMES]):  # repairs of the former may empty a queue
+            for index in indexes:
+                async for issue in self._entries(index):
+                    yield issue
+            async for issue in self._confirm_orphans():
+                yield issue
 
     async def _entries(self, index: KeyName) -> AsyncIterator[Issue]:
         """Check the entries of an index for those without a matching job."""

@@ -38,9 +38,8 @@ local function score_of(member)
 end
 
 local function remove_entry(member)
-  if index == 'queue_names' then return remove('SREM', name, member) end
-  remove('ZREM', name, member)
-  if index == 'by_created' and not has_jobs(queue) then remove('SREM', key('queue_names'), queue) end
+  if index == 'queue_names' then return redis.call('SREM', name, member) end
+  redis.call('ZREM', name, member)
 end
 
 for i = 5, #ARGV do
