@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from service.domain.errors import StoreUnavailable
 from service.domain.timestamps import format_timestamp
 from service.store.client import StoreClient
 from service.store.doctor import Issue, IssueType, check
@@ -239,9 +240,16 @@ CORRUPTED_KEYS: Final = (
 async def _repair(environment: Environment) -> list[Issue]:
     """Run the doctor with repair, next to the service, and return what it found."""
     pool = create_pool(f"redis://127.0.0.1:{environment.redis.port}/0")
-    client = StoreClient(pool)
+    client, issues = StoreClient(pool), list[Issue]()
     try:
-        return [issue async for issue in check(client, repair=True, rate=None)]
+        async with asyncio.timeout(TIMEOUT):
+            while True:
+                try:
+                    async for issue in check(client, repair=True, rate=None):
+                        issues.append(issue)
+                    return issues
+                except StoreUnavailable:  # the clients keep this process too busy
+                    await asyncio.sleep(0.1)
     finally:
         await client.aclose()
         await pool.disconnect()
