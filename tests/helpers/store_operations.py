@@ -78,7 +78,7 @@ class Store:
             await asyncio.gather(*(self._end_all(job_id) for job_id in job_ids[start : start + 20]))
         ends, members = await self.now() - 1000, await self.redis.zrange(PARTITION.by_expiry, 0, -1)
         ids = set(job_ids)
-        ended = {member: ends for member in members if member.split(b"|")[0].decode() in ids}
+        ended = {bytes(member): ends for member in members if bytes(member).split(b"|")[0].decode() in ids}
         await self.redis.zadd(PARTITION.by_expiry, ended)
         await self.redis.unlink(*(PARTITION.job(job_id) for job_id in job_ids))
 
@@ -165,17 +165,17 @@ async def _is_pending(store: Store, job_id: str) -> bool:
     return is_ours and await store.redis.zscore(index, job_id) is not None
 
 
-async def _status(store: Store, job_id: str) -> bytes | None:
+async def _status(store: Store, job_id: str) -> Any:
     is_ours = await store.redis.type(PARTITION.job(job_id)) == b"hash"
     return await store.redis.hget(PARTITION.job(job_id), "status") if is_ours else None
 
 
 async def _is_claimed(store: Store, job_id: str) -> bool:
-    return await _status(store, job_id) == b"running"
+    return bool(await _status(store, job_id) == b"running")
 
 
 async def _is_reaped(store: Store, job_id: str) -> bool:
-    return await _status(store, job_id) == b"failed"
+    return bool(await _status(store, job_id) == b"failed")
 
 
 async def _is_swept(store: Store, job_id: str) -> bool:
