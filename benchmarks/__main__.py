@@ -6,18 +6,21 @@
 import argparse
 from typing import Final
 
-from benchmarks import claims, event_latency, http_throughput, memory, peers_library, scaling, startup, targets
+from benchmarks import claims, event_latency, http_throughput, memory, peers_library, scaling, startup, store, targets
 from benchmarks.report import Measurement, Report
 
 PARTS: Final[dict[str, tuple[str, Measurement]]] = {
     "http": ("Over HTTP", http_throughput.measure),
     "library": ("Library and peers", peers_library.measure),
+    "store": ("Cost of a change in Redis", store.measure),
     "claims": ("Claims of several jobs", claims.measure),
     "growth": ("Scaling with the number of jobs", scaling.measure),
     "memory": ("Memory", memory.measure),
     "watching": ("Event streams", event_latency.measure),
     "start": ("Startup", startup.measure),
 }
+#: The title of the last section.
+TARGETS: Final = "Targets"
 
 
 def main() -> None:
@@ -34,12 +37,12 @@ def main() -> None:
         title, measure = PARTS[name]
         report.section(title)
         measure(args.rounds, report)
+    report.section(TARGETS)
+    report.add(targets.table(report.tables, with_missing=not args.parts))
     if not args.parts:
-        report.section("Targets")
-        report.add(targets.table(report.tables))
         report.write()
     elif args.write:
-        report.write_sections()
+        report.write_sections([*(title for title, _ in PARTS.values()), TARGETS], targets.table)
 
 
 if __name__ == "__main__":

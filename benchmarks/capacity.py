@@ -33,7 +33,7 @@ def job_id(number: int) -> str:
 
 async def create(jobs: JobStateManager, number: int) -> None:
     """Create a pending job with slate and correlation id."""
-    fields = {name: value(number) for name, value in JOB_KINDS["slate and correlation"].items()}
+    fields = {name: value(number) for name, value in JOB_KINDS["slate and correlation id"].items()}
     await jobs.create_job(job_id(number), INPUT, **fields)
 
 

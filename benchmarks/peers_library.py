@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Final
@@ -62,13 +62,20 @@ def commands(folder: Path) -> dict[str, list[str]]:
 
 
 @contextlib.contextmanager
-def peers(urls: dict[str, str], folder: Path) -> Iterator[dict[str, Peer]]:
-    """Run all peers, each with its Redis."""
+def running_peers(
+    commands: Mapping[str, Sequence[str]], urls: Mapping[str, str], environment: Mapping[str, str] | None = None
+) -> Iterator[dict[str, Peer]]:
+    """Run the command of each peer, with the URL of its Redis."""
     processes = {
         name: subprocess.Popen(
-            [*command, urls[name]], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [*command, urls[name]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
         )
-        for name, command in commands(folder).items()
+        for name, command in commands.items()
     }
     try:
         yield {name: Peer(process) for name, process in processes.items()}
@@ -100,11 +107,11 @@ def measure(rounds: int, report: Report) -> None:
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        names = [*commands(folder)]
-        urls = {name: stack.enter_context(server(*PERSISTENCE, tcp=True)) for name in names}
-        running_peers = stack.enter_context(peers(urls, folder))
+        installed = commands(folder)
+        urls = {name: stack.enter_context(server(*PERSISTENCE, tcp=True)) for name in installed}
+        peers = stack.enter_context(running_peers(installed, urls))
         for _ in range(rounds):
-            for name, peer in running_peers.items():
+            for name, peer in peers.items():
                 add("create, sequential", name, peer.run("create", SEQUENTIAL, 1))
                 add("read, sequential", name, peer.run("read", SEQUENTIAL, 1))
                 add(f"create, {WORKERS} concurrent", name, peer.run("create", CONCURRENT - SEQUENTIAL, WORKERS))

@@ -2,7 +2,8 @@
 
 import os
 import platform
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Final
@@ -37,6 +38,18 @@ class Table:
         numbers = "|".join([" --- ", *(" ---: " for _ in self.columns[1:])])
         lines = [f"### {self.title}", "", f"| {' | '.join(self.columns)} |", f"|{numbers}|"]
         return "\n".join([*lines, *(f"| {' | '.join(cells)} |" for cells in self.rows), ""])
+
+
+def read_tables(text: str) -> list[Table]:
+    """Return the tables of a document that have a title."""
+    tables = []
+    for title, lines in re.findall(r"^### (.+)\n\n((?:\|.*\n)+)", text, re.MULTILINE):
+        head, _, *rows = [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in lines.splitlines()]
+        table = Table(title, head)
+        for row in rows:
+            table.add_row(*row)
+        tables.append(table)
+    return tables
 
 
 class Report:
@@ -104,8 +117,11 @@ class Report:
         """Replace what stands between the markers in the document."""
         self._write(self.machine, self.sections)
 
-    def write_sections(self) -> None:
-        """Replace the measured sections in the document, each with its machine, and keep the others."""
+    def write_sections(self, titles: Sequence[str], conclude: Callable[[Sequence[Table]], Table]) -> None:
+        """Replace the measured sections in the document, each with its machine, and keep the others.
+
+        `titles` are those of all sections, in their order. The last one gets what `conclude` makes of all tables.
+        """
         _, _, rest = DOCUMENT.read_text().partition(_BEGIN)
         machine, *others = rest.partition(_END)[0].split("\n## ")
         kept = {one.partition("\n")[0]: f"\n## {one.rstrip()}\n" for one in others}
@@ -113,7 +129,10 @@ class Report:
             title: text.replace(f"## {title}\n", f"## {title}\n\n{self.machine}", 1)
             for title, text in self.sections.items()
         }
-        self._write(f"{machine.strip()}\n", kept | new)
+        *measured, last = titles
+        sections = {title: (kept | new)[title] for title in measured if title in kept | new}
+        sections[last] = f"\n## {last}\n\n{conclude(read_tables(''.join(sections.values())))}"
+        self._write(f"{machine.strip()}\n", sections)
 
     def _write(self, machine: str, sections: dict[str, str]) -> None:
         before, _, rest = DOCUMENT.read_text().partition(_BEGIN)

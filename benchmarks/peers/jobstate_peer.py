@@ -6,6 +6,7 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
@@ -16,10 +17,8 @@ from protocol import INPUT, run_concurrently, serve  # peers are scripts, not mo
 
 async def main(url: str) -> None:
     """Serve until standard input closes."""
-    pool = create_pool(url)
-    jobs, leases = (make(pool, ttl=timedelta(days=7)) for make in (JobStateManager, LeaseManager))
-    assert isinstance(jobs, JobStateManager)
-    assert isinstance(leases, LeaseManager)
+    client, week = StoreClient(create_pool(url)), timedelta(days=7)
+    jobs, leases = JobStateManager(client, ttl=week), LeaseManager(client, ttl=week)
     keys: list[str] = []
 
     async def enqueue() -> None:

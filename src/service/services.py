@@ -49,6 +49,7 @@ class Services:
     claim_waiter: ClaimWaiter
     job_watcher: JobWatcher
     event_stream: EventStream
+    sweeper: Sweeper
     #: `None` without a limit.
     rate_limiter: RateLimiter | None
     #: Without keys, every request is allowed.
@@ -77,23 +78,24 @@ async def open_services(
     pool = create_pool(redis_url, max_connections=settings.redis_max_connections)
     metrics.set_pool_size(settings.redis_max_connections)
     client, limit = StoreClient(pool, observer, waitaof=settings.redis_waitaof), settings.rate_limit
-    hub = EventHub(client, shutdown)
+    hub, jobs = EventHub(client, shutdown), JobStateManager(client, ttl=settings.ttl)
     services = Services(
         pool=pool,
         redis=Redis(connection_pool=pool),
-        jobs=JobStateManager(client, ttl=settings.ttl),
+        jobs=jobs,
         leases=LeaseManager(client, ttl=settings.ttl),
         queues=QueueManager(client),
         claim_waiter=ClaimWaiter(hub, shutdown),
         job_watcher=JobWatcher(client, hub, shutdown),
         event_stream=EventStream(client, hub, shutdown),
+        sweeper=Sweeper(jobs),
         rate_limiter=None if limit is None else RateLimiter(client, limit),
         api_keys=settings.api_keys,
         metrics=metrics,
         shutdown=shutdown,
     )
     try:
-        async with running(Sweeper(services.jobs).run_once, Reaper(services.leases).run_once):
+        async with running(services.sweeper.run_once, Reaper(services.leases).run_once):
             yield services
     finally:
         _log.info("Shutting down Redis connection")

@@ -31,8 +31,8 @@ async def _entries(redis: Redis, origin: str) -> AsyncIterator[tuple[str, dict[s
 
 
 def parse_event(position: str, entry: dict[str, str]) -> Event:
-    """Return the event of a stream entry."""
-    version = Version(entry["job_id"], int(entry["created"]), int(entry["revision"]))
+    """Return the event of a stream entry. Only `expired`, which no round should have, has no revision."""
+    version = Version(entry["job_id"], int(entry["created"]), int(entry.get("revision", 0)))
     return Event(position, entry["event"], version, entry["status"], entry["queue"])
 
 

@@ -8,6 +8,8 @@ from typing import NamedTuple
 #: The lease token of no job, and the version of no job.
 FORGED = "1-1"
 FINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
+#: Problems of a response that leaves open whether the change was made.
+AMBIGUOUS_PROBLEMS = frozenset({"internal-error", "store-corrupt"})
 
 
 class Kind(StrEnum):
@@ -23,6 +25,11 @@ class Kind(StrEnum):
     HEARTBEAT = auto()
     RELEASE = auto()
     READ = auto()
+
+
+#: Changes that leave no index. When a key has another type, they have no effect; others may have been made, because an
+#: entry could not be removed afterwards.
+_ONLY_ADDING = frozenset({Kind.CREATE, Kind.CLAIM, Kind.HEARTBEAT})
 
 
 class Outcome(StrEnum):
@@ -91,7 +98,9 @@ class Call:
         """What the client knows."""
         if self.is_unsent or (self.kind is Kind.CLAIM and self.status == 204):
             return Outcome.FAIL
-        if self.status is None or self.problem == "internal-error":
+        if self.problem == "store-corrupt" and self.kind in _ONLY_ADDING:
+            return Outcome.FAIL
+        if self.status is None or self.problem in AMBIGUOUS_PROBLEMS:
             return Outcome.INFO
         if self.status == 503 and self.problem.startswith("store-"):
             return Outcome.INFO

@@ -32,93 +32,127 @@ class Mutation(NamedTuple):
 
 
 NEVER: Final = "if false then"
+_MOVE: Final = "if state ~= job.state then add_score(key('by_created', job.queue, state), job.created, job.id) end"
+_LEAVE: Final = "if state ~= job.state then remove('ZREM', key('by_created', job.queue, job.state), job.id) end"
+_DELETED: Final = "if not job or was_on_deleted_job(job, change_id, tonumber(ARGV[%d])) then"
 MUTATIONS: Final = (
-    Mutation("prelude", "the deadline", "if now() > not_after then", NEVER, "stop-redis,stop-redis"),
-    Mutation("moves", "removal from the old indexes", "  take(job)\n  put(moved)", "  put(moved)"),
-    Mutation("moves", "addition to the new indexes", "  take(job)\n  put(moved)", "  take(job)"),
-    Mutation("moves", "the event of a change", "if not quiet then emit('changed', moved) end", ""),
-    Mutation("moves", "only progress may have no event", "local quiet = what.progress and", "local quiet ="),
-    Mutation("moves", "the revision", "revision = job.revision + 1,", "revision = job.revision,"),
-    Mutation("moves", "recording the change", "if what.change then also('_change', what.change) end", ""),
+    Mutation("header", "the deadline", "if NOW > deadline then", NEVER, "stop-redis,stop-redis"),
     Mutation(
-        "moves", "another content under a used key", "if job.last_change ~= change_id .. ':' .. digest then", NEVER
+        "writes",
+        "what an addition that fails takes back",
+        "for i = undo_size - 3, 1, -4 do",
+        "for i = 0, 1, -4 do",
+        "wrong-type",
     ),
-    Mutation("moves", "clearing the lease", "else without('lease_expires_at') end", "end"),
-    Mutation("moves", "counting failures", "(what.failed and not job.cancel and 1 or 0)", "0"),
-    Mutation("change", "the lease", "if not asks and lease_is_lost(job, token) then", NEVER),
+    Mutation("transitions", "removal from the old indexes", _LEAVE, ""),
+    Mutation("transitions", "addition to the new indexes", _MOVE, ""),
     Mutation(
-        "change",
-        "a repeated change of a deleted job",
-        "if not job or is_of_deleted(id, change_id) then",
-        "if not job then",
-    ),
-    Mutation(
-        "release",
-        "a repeated change of a deleted job",
-        "if not job or is_of_deleted(id, change_id) then",
-        "if not job then",
-    ),
-    Mutation("change", "a repeated change", "if again then return again end", ""),
-    Mutation("change", "a repeated final update", "if job.status == target and FINAL[target] and", "if false and"),
-    Mutation("change", "a repeated cancellation request", "if asks and job.cancel then", NEVER),
-    Mutation("change", "If-Match", "if ARGV[8] ~= '' and not", "if false and not"),
-    Mutation("change", "legal transitions", "if not contains(ARGV[7], job.status) or", "if false or"),
-    Mutation(
-        "change",
-        "only new progress counts",
-        "or (progress and (not given.progress or given.progress == job.progress))",
+        "transitions",
+        "the event of a change",
+        "if moved.has_event then emit_change('changed', job, status, moved.revision) end",
         "",
     ),
-    Mutation("claim", "a repeated claim", "if job and job.lease and job.token == token then", NEVER),
-    Mutation("claim", "another claim under a used key", "if id and claimed_digest ~= digest then", NEVER),
+    Mutation("transitions", "only progress may have no event", "has_event = not update.is_progress or", "has_event ="),
+    Mutation("transitions", "the revision", "to_integer_string(job.revision + 1)", "to_integer_string(job.revision)"),
+    Mutation("transitions", "recording the change", "if update.change then", NEVER),
+    Mutation(
+        "requests", "another content under a used key", "if last_change ~= change_id .. ':' .. digest then", NEVER
+    ),
+    Mutation("transitions", "clearing the lease", "elseif job.has_lease then", "elseif false then"),
+    Mutation("transitions", "counting failures", "(update.failed and not is_cancelled and 1 or 0)", "0"),
+    Mutation("update", "the lease", "if not requests_cancel and lease_is_lost(job, token) then", NEVER),
+    Mutation("update", "a repeated change of a deleted job", _DELETED % 10, "if not job then"),
+    Mutation("release", "a repeated change of a deleted job", _DELETED % 7, "if not job then"),
+    Mutation("update", "a repeated change", "if replayed then return replayed end", ""),
+    Mutation("update", "a repeated final update", "if job.status == target and FINAL[target] and", "if false and"),
+    Mutation(
+        "update",
+        "a repeated cancellation request",
+        "if requests_cancel and job.fields.cancel_requested_at then",
+        NEVER,
+    ),
+    Mutation("update", "If-Match", "if not has_version(job, ARGV[8]) then", NEVER),
+    Mutation("update", "legal transitions", "if not contains(ARGV[7], job.status) or", "if false or"),
+    Mutation(
+        "update",
+        "only new progress counts",
+        "or (is_progress and (not given.progress or given.progress == job.fields.progress))",
+        "",
+    ),
+    Mutation("claim", "a repeated claim", "if loaded and job and job.has_lease and job.token == token then", NEVER),
+    Mutation("claim", "another claim under a used key", "if known_digest ~= digest then", NEVER),
+    Mutation("claim", "recording the claim", "redis.call('SET', claim, remembered, 'PX', ARGV[7])", ""),
+    Mutation("claim", "paused queues", "if paused ~= '0' then room = 0 end", ""),
     Mutation(
         "claim",
-        "recording the claim",
-        "redis.call('SET', claim, table.concat({ token, best, digest }, ' '), 'PX', ARGV[7])",
+        "the most running jobs",
+        "room = tonumber(max_running) - call('ZCARD', key('by_created', queue, 'running'))",
         "",
     ),
-    Mutation("claim", "paused queues", "if paused ~= '0' then return false end", ""),
-    Mutation("claim", "the oldest first", "if id then best, created = id, at end", "if id then best = id end"),
-    Mutation("queue", "an absent setting", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
-    Mutation("create", "another job with the same id", "if known[1] ~= digest then", NEVER),
-    Mutation("create", "an existing job", "if known[3] then", NEVER),
-    Mutation("create", "an unmanaged hash", "if redis.call('EXISTS', job_hash) == 1 then", NEVER, "unknown-fields"),
-    Mutation("create", "the event", "emit('changed', job)", ""),
-    Mutation("create", "the indexes", "put(job)\n", ""),
-    Mutation("delete", "a repeated deletion", "if redis.call('ZSCORE', deletions, mark) then", NEVER),
-    Mutation("delete", "If-Match", "if ARGV[3] ~= '' and not", "if false and not"),
+    Mutation(
+        "claim",
+        "the oldest first",
+        "if not oldest or tonumber(cursor.created) < created then",
+        "if not oldest then",
+    ),
+    Mutation("configure_queue", "an absent setting", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
+    Mutation("create", "another job with the same id", "if held[1] ~= digest then", NEVER),
+    Mutation("create", "an existing job", "if held[3] then", NEVER),
+    Mutation("create", "an unmanaged hash", "if redis.call('EXISTS', record) == 1 then", NEVER, "unknown-fields"),
+    Mutation("create", "the event", "emit_change('changed', job, 'pending', '1')", ""),
+    Mutation(
+        "create",
+        "the indexes",
+        "add_score(key('by_created', job.queue, delay > 0 and 'delayed' or 'pending'), job.created, id)",
+        "",
+    ),
+    Mutation("delete", "a repeated deletion", "if call('ZSCORE', deletions, deletion) then", NEVER),
+    Mutation("delete", "If-Match", "if not has_version(job, ARGV[3]) then", NEVER),
     Mutation("delete", "only finished jobs", "if not FINAL[job.status] then", NEVER),
-    Mutation("delete", "the indexes", "take(job)\n", ""),
-    Mutation("heartbeat", "the lease", "if not job.lease or token ~= job.token then", "if not job.lease then"),
-    Mutation("heartbeat", "only new progress counts", "progress ~= '' and progress ~= job.progress", "progress ~= ''"),
+    Mutation("delete", "the indexes", "remove('ZREM', key('by_created', job.queue, job.state), id)\n", ""),
+    Mutation(
+        "heartbeat",
+        "the lease",
+        "if not lease_expires_at or token ~= holder then",
+        "if not lease_expires_at then",
+    ),
+    Mutation("heartbeat", "only new progress counts", "progress ~= '' and progress ~= old_progress", "progress ~= ''"),
     Mutation("release", "the lease", "if lease_is_lost(job, token) then", NEVER),
-    Mutation("release", "a repeated release", "if again then return again end", ""),
-    Mutation("release", "only leased jobs", "if not job.lease then", NEVER),
+    Mutation("release", "a repeated release", "if replayed then return replayed end", ""),
+    Mutation("release", "only leased jobs", "if not job.has_lease then", NEVER),
     Mutation(
         "reap",
         "only expired leases (two guards)",
-        "redis.call('ZRANGE', leases, '-inf', digits(at)",
-        "redis.call('ZRANGE', leases, '-inf', '+inf'",
+        "call('ZRANGE', leases, '-inf', NOW_MS,",
+        "call('ZRANGE', leases, '-inf', '+inf',",
         "expire-leases",
-        ("elseif ours and job.lease > at then", "elseif false then"),
+        ("elseif lease > NOW_MS then", "elseif false then"),
     ),
-    Mutation("sweep", "only expired jobs", "local over = '(' .. digits(at)", "local over = '+inf'", "expire-leases"),
+    Mutation(
+        "sweep",
+        "only expired jobs (two guards)",
+        "call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS,",
+        "call('ZRANGE', by_expiry, '-inf', '+inf',",
+        "expire-leases",
+        ("if created_at == format_time(tonumber(job.created)) then", NEVER),
+    ),
     Mutation(
         "list",
         "the newest first",
-        "if runs[child].created > runs[newest].created",
-        "if runs[child].created < runs[newest].created",
+        "if cursors[child].created > cursors[newest].created then",
+        "if cursors[child].created < cursors[newest].created then",
     ),
-    Mutation("count", "the index states", "if ARGV[1] == '' or ARGV[1] == shelf then", "if shelf ~= 'running' then"),
+    Mutation("count", "the states", "if state_asked == '' or state_asked == state then", "if state ~= 'running' then"),
 )
 
 
 def remove_guard(mutation: Mutation, source: Path) -> None:
     """Remove a guard from the scripts in `source`. Raises `ValueError` unless its text is there exactly once."""
-    path = source / "service" / "store" / "lua" / f"{mutation.script}.lua"
+    [path] = (source / "service" / "store" / "lua").rglob(f"{mutation.script}.lua")
     text = path.read_text()
-    if text.count(mutation.old) != 1:
-        raise ValueError(f"{mutation.script}.lua has {text.count(mutation.old)} times {mutation.old!r}")
+    for guard in (mutation.old, mutation.also[0]):
+        if text.count(guard) != (guard != "\0"):
+            raise ValueError(f"{mutation.script}.lua has {text.count(guard)} times {guard!r}")
     path.write_text(text.replace(mutation.old, mutation.new).replace(*mutation.also))
 
 

@@ -12,8 +12,12 @@ from typing import Final, NamedTuple
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
+from service.domain.errors import StoreUnavailable
 from service.domain.timestamps import format_timestamp
+from service.store.client import StoreClient
+from service.store.doctor import Issue, IssueType, check
 from service.store.partition import PARTITION
+from service.store.pool import create_pool
 from tests.chaos import hostile_clients
 from tests.chaos.environment import TIMEOUT, Environment
 from tests.helpers import tcp_proxy
@@ -212,21 +216,43 @@ def repeatedly(disturb: Callable[[Redis], Awaitable[object]]) -> Injector:
 
 
 async def wrong_type(environment: Environment) -> None:
-    """Replace one of our keys with a list, three times."""
-    names = [
-        PARTITION.leases,
-        PARTITION.tags,
-        PARTITION.delays,
-        PARTITION.events,
-        keys.INDEXES,
-        PARTITION.meta,
-        PARTITION.by_created("a", "pending"),
-    ]
-    async with environment.redis_client() as redis:
-        for name in environment.rng.sample(names, 3):
+    """Replace one of our keys with a list, three times, and repair what removals could not reach meanwhile."""
+    for name in environment.rng.sample(CORRUPTED_KEYS, 3):
+        async with environment.redis_client() as redis:
             await _replace(redis, name)
             await asyncio.sleep(environment.fault_seconds / 3)
             await _restore(redis, name)
+        environment.history.errors += [
+            f"jobstate doctor after the other type of {name}: {issue}"
+            for issue in await _repair(environment)
+            if issue.type is not IssueType.COUNT and (issue.type, issue.key) != (IssueType.STRAY, name)
+        ]
+
+
+#: Keys that changes add to and remove from.
+CORRUPTED_KEYS: Final = (
+    *(PARTITION.leases, PARTITION.tags, PARTITION.delays, PARTITION.events, PARTITION.by_expiry, PARTITION.meta),
+    *(PARTITION.queue_names, PARTITION.deletions),
+    *(PARTITION.by_created("a", state) for state in ("pending", "running", "completed")),
+)
+
+
+async def _repair(environment: Environment) -> list[Issue]:
+    """Run the doctor with repair, next to the service, and return what it found."""
+    pool = create_pool(f"redis://127.0.0.1:{environment.redis.port}/0")
+    client, issues = StoreClient(pool), list[Issue]()
+    try:
+        async with asyncio.timeout(TIMEOUT):
+            while True:
+                try:
+                    async for issue in check(client, repair=True, rate=None):
+                        issues.append(issue)
+                    return issues
+                except StoreUnavailable:  # the clients keep this process too busy
+                    await asyncio.sleep(0.1)
+    finally:
+        await client.aclose()
+        await pool.disconnect()
 
 
 async def _replace(redis: Redis, name: str) -> None:

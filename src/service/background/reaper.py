@@ -1,8 +1,9 @@
-"""The end of expired leases."""
+"""The end of expired leases, and of the delays of jobs."""
 
 import math
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
-from typing import Final
+from typing import Final, TypeVar
 
 import structlog
 
@@ -11,54 +12,84 @@ from service.domain import constraints
 from service.domain.errors import StoreUnavailable
 from service.store.leases import LeaseManager
 
+T = TypeVar("T")
+
 #: How long Redis must have been available before leases are reaped: workers could not extend them before.
 REAP_GRACE_PERIOD: Final = timedelta(seconds=10)
-MIN_REAP_INTERVAL: Final = timedelta(seconds=0.1)
-#: No lease that is granted after a check expires before the next one.
+MIN_INTERVAL: Final = timedelta(seconds=0.1)
+#: A new delay that ends before the next run is ended this much late at most.
+MAX_INTERVAL: Final = timedelta(seconds=1)
+#: No lease that is granted after a look at the leases expires before the next one.
 MAX_REAP_INTERVAL: Final = timedelta(seconds=constraints.LEASE_SECONDS.minimum)
-#: A longer time between two checks means that Redis, the connection, the process or the machine was suspended.
+#: A longer time between two runs means that Redis, the connection, the process or the machine was suspended.
 MAX_CLOCK_GAP: Final = MAX_REAP_INTERVAL + timedelta(seconds=1)
 
+#: Log events. Each is logged again only after a success.
 REAP_FAILED: Final = "reap failed"
+END_DELAYS_FAILED: Final = "end of delays failed"
 
 _log = structlog.get_logger(__name__)
 
 
 class Reaper:
-    """Requeues or fails jobs as soon as their leases expire.
+    """Requeues or fails jobs as soon as their leases expire, and makes delayed jobs due.
 
     Times are those of Redis, whose clock continues while the machine is suspended. So the reaper first waits until
-    workers had `REAP_GRACE_PERIOD` to send heartbeats.
+    workers had `REAP_GRACE_PERIOD` to send heartbeats. Delays are ended at once: nobody can extend them.
     """
 
     def __init__(self, leases: LeaseManager) -> None:
         self._leases = leases
-        self._available_since = self._last_check = -math.inf
-        self._has_failed = False
+        #: Times of Redis, in seconds since 1970. Leases are reaped from `_next_reap` on.
+        self._last_run = self._next_reap = -math.inf
+        #: The log events of what fails at present.
+        self._failures: set[str] = set()
 
     async def run_once(self) -> float:
-        """Reap once, if Redis was available long enough, and return the seconds until the next run."""
-        delay = MAX_REAP_INTERVAL.total_seconds()
-        try:
-            now = await self._leases.get_time()
-            if not 0 <= now - self._last_check <= MAX_CLOCK_GAP.total_seconds():
-                self._available_since = now
-            self._last_check = now
-            delay = min(delay, self._available_since + REAP_GRACE_PERIOD.total_seconds() - now)
-            if delay <= 0:
-                delay = await self._reap()
-                self._has_failed = False
-        except StoreUnavailable:  # the sweeper logs it
-            self._last_check, delay = -math.inf, RECONNECT_INTERVAL.total_seconds()
-        except Exception:
-            if not self._has_failed:
-                _log.exception(REAP_FAILED)
-            self._has_failed = True
-        return max(delay, MIN_REAP_INTERVAL.total_seconds())
+        """End what is over, and return the seconds until the next run.
 
-    async def _reap(self) -> float:
+        A run is one call of Redis, and a second one when a lease may have expired.
+        """
+        try:
+            return max(await self._run(), MIN_INTERVAL.total_seconds())
+        except StoreUnavailable:  # the sweeper logs it
+            self._last_run = -math.inf
+            return RECONNECT_INTERVAL.total_seconds()
+
+    async def _run(self) -> float:
+        ended = await self._attempt(END_DELAYS_FAILED, self._leases.end_delays)
+        now, next_delay = ended or (await self._leases.get_time(), None)
+        if not 0 <= now - self._last_run <= MAX_CLOCK_GAP.total_seconds():
+            self._next_reap = now + REAP_GRACE_PERIOD.total_seconds()
+        self._last_run = now
+        if now >= self._next_reap:
+            next_expiry = await self._attempt(REAP_FAILED, self._reap)
+            self._next_reap = now + _at_most(MAX_REAP_INTERVAL, next_expiry)
+        return min(self._next_reap - now, _at_most(MAX_INTERVAL, next_delay))
+
+    async def _reap(self) -> float | None:
         reaped, next_expiry = await self._leases.reap()
         for job in reaped:
             _log.warning("lease expired", job_id=job.job_id, status=job.status)
-        max_delay = MAX_REAP_INTERVAL.total_seconds()
-        return max_delay if next_expiry is None else min(max_delay, next_expiry)
+        return next_expiry
+
+    async def _attempt(self, failure: str, call: Callable[[], Awaitable[T]]) -> T | None:
+        """Return the result of `call`, or `None` after an error, which is logged as `failure`.
+
+        Raises `StoreUnavailable`.
+        """
+        try:
+            result = await call()
+        except StoreUnavailable:
+            raise
+        except Exception:
+            if failure not in self._failures:
+                _log.exception(failure)
+            self._failures.add(failure)
+            return None
+        self._failures.discard(failure)
+        return result
+
+
+def _at_most(maximum: timedelta, seconds: float | None) -> float:
+    return min(maximum.total_seconds(), math.inf if seconds is None else seconds)

@@ -1,16 +1,22 @@
 """Removal of expired jobs from the indexes in Redis."""
 
+import asyncio
 import contextlib
+import time
 from datetime import timedelta
 from typing import Final
 
 import structlog
 
-from service.domain.errors import DataVersionUnsupported, JobStateError
+from service.domain.errors import DataVersionUnsupported, JobStateError, StoreLoading
 from service.store.jobs import JobStateManager
 
 SWEEP_INTERVAL: Final = timedelta(seconds=5)
 RECONNECT_INTERVAL: Final = timedelta(seconds=1)
+#: How long after the start the first sweep may keep the service from being ready.
+MAX_FIRST_SWEEP: Final = timedelta(seconds=10)
+#: How long one readiness check waits for the first sweep, which nearly always takes milliseconds.
+FIRST_SWEEP_WAIT: Final = timedelta(seconds=0.3)
 
 #: Log events. The sweeper logs an event only when it differs from that of the last run.
 CONNECTED: Final = "Redis connected, JobStateManager initialized"
@@ -28,6 +34,8 @@ class Sweeper:
     def __init__(self, jobs: JobStateManager) -> None:
         self._jobs = jobs
         self._last_event: str | None = None
+        self._first_sweep = asyncio.Event()
+        self._started_at = time.monotonic()
 
     async def run_once(self) -> float:
         """Sweep once and return the seconds until the next sweep."""
@@ -36,6 +44,7 @@ class Sweeper:
         except Exception as error:
             self._log_failure(error)
             return RECONNECT_INTERVAL.total_seconds()
+        self._first_sweep.set()
         if self._last_event != CONNECTED:
             _log.info(CONNECTED)
             await self._on_connected()
@@ -43,6 +52,20 @@ class Sweeper:
         if swept:
             _log.debug("expired jobs swept", jobs=swept)
         return SWEEP_INTERVAL.total_seconds()
+
+    async def require_first_sweep(self) -> None:
+        """Return if the first sweep has ended or the start was `MAX_FIRST_SWEEP` ago, else raise `StoreLoading`.
+
+        Until then counts may be refused: they subtract only a few jobs that have expired and were not swept.
+        """
+        left = self._started_at + MAX_FIRST_SWEEP.total_seconds() - time.monotonic()
+        if left <= 0:
+            return
+        try:
+            async with asyncio.timeout(min(left, FIRST_SWEEP_WAIT.total_seconds())):
+                await self._first_sweep.wait()
+        except TimeoutError as error:
+            raise StoreLoading("The service still removes jobs that expired before its start. Retry later.") from error
 
     def _log_failure(self, error: Exception) -> None:
         match error:

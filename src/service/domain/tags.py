@@ -3,7 +3,7 @@
 from hashlib import sha1
 from typing import Final
 
-#: Hexadecimal characters of a hash: 48 bits. Whoever finds a job by its tag compares the id, too.
+#: Hexadecimal characters of a hash: 48 bits. A search by tag compares the ids, too.
 _LENGTH: Final = 12
 
 

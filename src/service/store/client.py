@@ -12,7 +12,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import constraints, errors
 from service.store import probe
-from service.store.auto_pipeline import PATIENCE, AutoPipeline
+from service.store.auto_pipeline import REPLY_TIMEOUT, AutoPipeline
 from service.store.data_version import READ_VERSION, check_version
 from service.store.deadlines import REQUEST_TIMEOUT, budget
 from service.store.fsync import FsyncWaiter
@@ -30,7 +30,7 @@ PING_TIMEOUT: Final = 2.5
 #: Seconds after which the time of Redis is read again. Clocks drift by less than 0.1 ms in that time.
 CLOCK_MAX_AGE: Final = 10.0
 #: Seconds after which a call without a reply is sent a second time.
-FIRST_ATTEMPT_TIMEOUT: Final = PATIENCE
+FIRST_ATTEMPT_TIMEOUT: Final = REPLY_TIMEOUT
 #: Seconds before the retry. What reset one connection may be about to reset the others of the pool too.
 RETRY_DELAY: Final = 0.05
 #: Errors after which the command may or may not have run. Only these are retried, with the same change id.
@@ -146,7 +146,7 @@ class StoreClient:
                 await self._refresh_clock(deadline)
 
     async def _refresh_clock(self, deadline: float) -> None:
-        """Read the time of Redis, and raise if this service may not write to data of the version there."""
+        """Read the time of Redis, and raise if this service does not support the version of the data there."""
         time, *version = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
         check_version(*version)
@@ -160,6 +160,8 @@ class StoreClient:
         """
 
         async def send(deadline: float) -> list[Any]:
+            if not self._clock.is_fresh:
+                await self._refresh_clock(deadline)
             replies = await self._pipeline.ask(*(tuple(command) for command in commands), until=deadline)
             for number, reply in enumerate(replies):
                 if isolate_errors and isinstance(reply, Exception) and map_error(reply) is errors.StoreCorrupt:

@@ -1,4 +1,4 @@
-"""The version of the data format. A service changes nothing in data of another version."""
+"""The version of the data format. A service serves and changes no data of another version."""
 
 from typing import Final
 
@@ -19,8 +19,8 @@ READ_VERSION: Final = (("GET", PARTITION.version), ("EXISTS", *V1_KEYS))
 def check_version(version: bytes | None, v1_keys: int) -> None:
     """Raise `DataVersionUnsupported` or `StoreCorrupt` unless this service supports the version of the data.
 
-    `version` is what the version key holds, and `v1_keys` how many of `V1_KEYS` exist. Without a version, data with such
-    keys has version 1; otherwise there is no data yet.
+    `version` is what the version key holds; `v1_keys` is how many of `V1_KEYS` exist. Data with such keys has version
+    1, unless it has a later one. Without them, a missing version and version 1 mean that there is no data yet.
     """
     if version is not None and not version.isdigit():
         raise StoreCorrupt(f"{PARTITION.version} holds {version[:40]!r} instead of a version number")

@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from functools import partial
 from typing import Any
 
 from msgspec import UNSET
@@ -15,8 +14,8 @@ from service.domain.tags import correlation_tag, slate_tag
 from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
 from service.store import scripts
-from service.store.client import StoreClient, with_timeout
-from service.store.data_version import DATA_VERSION, READ_VERSION, check_version
+from service.store.client import StoreClient
+from service.store.data_version import DATA_VERSION, V1_KEYS, check_version
 from service.store.fingerprints import change_id_for, digest, new_change_id
 from service.store.observer import Observer
 from service.store.queries import JobReader
@@ -178,10 +177,8 @@ class JobStateManager(JobReader):
 
     async def write_version(self) -> None:
         """Write the data version of this service to Redis. Raises `DataVersionUnsupported` if there is other data."""
-        [version, v1_keys] = await self._client.read(*READ_VERSION)
-        check_version(version, v1_keys)
-        set_version = partial(self._client.redis.set, self._client.partition.version, DATA_VERSION)
-        await self._client.call("version", with_timeout(set_version))
+        _, *version = await self._client.run_script(scripts.WRITE_VERSION, [DATA_VERSION], keys=V1_KEYS)
+        check_version(*version)
 
     async def _change(
         self,

@@ -21,6 +21,7 @@ from service.store.records import (
     ceil_seconds,
     decode_hash,
     decode_job,
+    decode_skipped,
     parse_status,
     time_reply_to_micros,
     validate_ttl_ms,
@@ -128,7 +129,7 @@ class LeaseManager:
         Without a job, also returns the seconds until the next delayed job is due. They are `None` if no job is delayed,
         or if a job was claimed.
         """
-        _validate_claim(queues, worker, lease_seconds, max_jobs)
+        validation.validate_claim(queues, worker, lease_seconds, max_jobs)
         request = digest(
             "claim",
             {"queues": sorted(set(queues)), "worker": worker, "lease_seconds": lease_seconds, "max_jobs": max_jobs},
@@ -244,33 +245,22 @@ class LeaseManager:
             self._client.observer.on_job_change(job.status)
         return reaped, max(0.0, int(next_expiry) / 1e3 - int(time) / 1e6) if next_expiry else None
 
-    async def end_delays(self) -> float | None:
+    async def end_delays(self) -> tuple[float, float | None]:
         """Make up to `DELAYS_BATCH` jobs due whose delays are over, and wake the claims that wait for them.
 
-        Returns the seconds until the next delay is over: 0 if it already is, `None` without delays.
+        Returns the time of Redis in seconds since 1970, and the seconds until the next delay is over: 0 if it already
+        is, `None` without delays.
         """
         _, time, next_delay, skipped = await self._client.run_script(scripts.END_DELAYS, [DELAYS_BATCH])
         _log_skipped("delay skipped unreadable job", skipped)
-        return max(0.0, (int(next_delay) - int(time)) / 1e6) if next_delay else None
+        now = int(time)
+        return now / 1e6, max(0.0, (int(next_delay) - now) / 1e6) if next_delay else None
 
     async def get_time(self) -> float:
         """Return the time of Redis in seconds since 1970. Raises `StoreUnavailable` if Redis refuses writes."""
         await self._client.probe()
         [time] = await self._client.read(["TIME"])
         return time_reply_to_micros(time) / 1e6
-
-
-def _validate_claim(queues: Sequence[str], worker: str, lease_seconds: int, max_jobs: int | None) -> None:
-    """Raise `InvalidValue` naming the field that is wrong."""
-    if len(queues) not in range(constraints.CLAIMED_QUEUES.minimum, constraints.CLAIMED_QUEUES.maximum + 1):
-        allowed = f"{constraints.CLAIMED_QUEUES.minimum} to {constraints.CLAIMED_QUEUES.maximum} queues"
-        raise errors.InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
-    for index, queue in enumerate(queues):
-        constraints.QUEUE.validate(f"queues[{index}]", queue)
-    constraints.LABEL.validate("worker", worker)
-    constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
-    if max_jobs is not None:
-        constraints.CLAIMED_JOBS.validate("max_jobs", max_jobs)
 
 
 def _decode_claims(reply: Sequence[Any], time: int) -> list[Claim]:
@@ -296,6 +286,7 @@ def _or_empty(value: Any) -> Any:
 
 
 def _log_skipped(event: str, skipped: Sequence[bytes]) -> None:
-    """Log jobs that a script could not move. It retries them after a minute."""
+    """Log jobs that a script could not move, given as id, error, … It retries them after a minute."""
     if skipped:
-        _log.error(event, job_ids=[job_id.decode(errors="replace") for job_id in skipped])
+        job_ids, reasons = decode_skipped(skipped)
+        _log.error(event, job_ids=job_ids, errors=reasons)

@@ -5,7 +5,7 @@ import concurrent.futures
 import socket
 import threading
 from collections.abc import Callable
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 from weakref import WeakValueDictionary
 
 from redis import exceptions as redis_errors
@@ -44,7 +44,8 @@ class RedisPool(BlockingConnectionPool):
             raise redis_errors.ConnectionError(str(error) or type(error).__name__) from error
 
     async def _open(self, connection: AbstractConnection) -> None:
-        if is_closed(connection):
+        transport = transport_of(connection)
+        if transport is not None and transport.is_closing():
             await connection.disconnect(nowait=True)
         if not connection.is_connected and isinstance(connection, Connection):
             async with asyncio.timeout(REQUEST_TIMEOUT):
@@ -61,10 +62,10 @@ class RedisPool(BlockingConnectionPool):
         await asyncio.shield(self._lookup)
 
 
-def is_closed(connection: AbstractConnection) -> bool:
-    """Whether Redis has closed or reset a connection while it was idle."""
-    reader: asyncio.StreamReader | None = getattr(connection, "_reader", None)
-    return reader is not None and (reader.at_eof() or reader.exception() is not None)
+def transport_of(connection: AbstractConnection) -> asyncio.Transport | None:
+    """Return the transport of a connection, if it is open. redis-py (8.1) has no public way to it."""
+    writer: asyncio.StreamWriter | None = connection._writer
+    return None if writer is None else cast("asyncio.Transport", writer.transport)
 
 
 def _resolve(result: concurrent.futures.Future[Any], host: str, port: int) -> None:

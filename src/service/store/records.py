@@ -68,6 +68,12 @@ def parse_status(reply: Sequence[bytes]) -> tuple[Status, int]:
     return Status(reply[0].decode()), int(reply[1])
 
 
+def decode_skipped(reply: Sequence[bytes]) -> tuple[list[str], list[str]]:
+    """Return the names of what a script has skipped, and the error of each, from name, error, …"""
+    texts = [value.decode(errors="replace") for value in reply]
+    return texts[::2], texts[1::2]
+
+
 def ceil_seconds(millis: Any) -> int:
     """Return milliseconds as whole seconds, rounded up, as in `Retry-After`."""
     return -(-int(millis) // 1000)

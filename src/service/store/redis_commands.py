@@ -26,9 +26,10 @@ OPTIONAL_COMMANDS: Final = {
 #: The commands that `jobstate doctor` needs, and those that `--repair` also needs.
 DOCTOR_COMMANDS: Final = (
     *("PING", "EVALSHA", "SCRIPT LOAD", "TIME", "TYPE", "EXISTS", "PTTL", "PEXPIRETIME", "GET", "HGET", "HMGET"),
-    *("HGETALL", "HSTRLEN", "SCAN", "ZSCAN", "ZRANGE", "ZCOUNT", "ZSCORE", "XREVRANGE"),
+    *("HGETALL", "HSTRLEN", "SCAN", "SSCAN", "ZSCAN", "SISMEMBER", "SMEMBERS", "ZCARD", "ZCOUNT", "ZRANGE", "ZSCORE"),
+    "XREVRANGE",
 )
-REPAIR_COMMANDS: Final = ("SET", "PERSIST", "PEXPIRE", "PEXPIREAT", "ZADD", "ZREM")
+REPAIR_COMMANDS: Final = ("HSET", "PERSIST", "PEXPIRE", "PEXPIREAT", "SADD", "SREM", "ZADD", "ZREM")
 #: Patterns of all keys that these commands use. They use no channels.
 KEY_PATTERNS: Final = ("job:*", "jobs:*")
 

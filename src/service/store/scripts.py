@@ -9,7 +9,8 @@ from typing import Final, NamedTuple
 _LUA: Final = files(__package__) / "lua"
 #: The libraries. A definition uses only definitions before it.
 _LIBRARIES: Final = ("common", "times", "indexes", "writes", "events", "records", "requests", "transitions")
-_COMMENT: Final = re.compile(r"--.*")
+#: What names no definition: comments, and keys of tables.
+_IGNORED: Final = re.compile(r"--.*|(?<=[{,])\s*\w+ =(?!=)")
 _NAME: Final = re.compile(r"(?<![\w.:'])[A-Za-z_]\w*")
 #: A definition of a library with its comment, as far as the next one.
 _NEXT_DEFINITION: Final = re.compile(r"\n\n(?=--|local )")
@@ -47,11 +48,11 @@ def _linked(name: str) -> Iterator[str]:
     Redis runs all of a script at each call, so a function that it does not use would cost each call about 0.1 µs.
     """
     script = _read(name)
-    used = set(_NAME.findall(_COMMENT.sub("", script)))
+    used = set(_NAME.findall(_IGNORED.sub("", script)))
     linked = []
     for defined, text in reversed(_DEFINITIONS.items()):
         if defined in used:
-            used.update(_NAME.findall(_COMMENT.sub("", text)))
+            used.update(_NAME.findall(_IGNORED.sub("", text)))
             linked.append(text)
     yield from reversed(linked)
     yield script
@@ -96,6 +97,7 @@ LIST: Final = _load("list", "PAGE", flags="no-writes", acknowledges=False)
 COUNT: Final = _load("count", "COUNTED", "MORE", flags="no-writes", acknowledges=False)
 FIND_OLDEST: Final = _load("find_oldest", "OLDEST", "NONE", flags="no-writes", acknowledges=False)
 SWEEP: Final = _load("sweep", "SWEPT", flags="allow-oom", acknowledges=False)
+WRITE_VERSION: Final = _load("write_version", "VERSION", flags="allow-oom", acknowledges=False)
 #: `allow-oom`, so that reads still work.
 RATE_LIMIT: Final = _load("rate_limit", "ALLOWED", "LIMITED", flags="allow-oom", acknowledges=False)
 #: It adds only missing entries.
@@ -106,5 +108,5 @@ PROBE: Final = _script("probe", f"#!lua flags=allow-oom\n{_read('probe')}")
 
 ALL: Final = (
     *(CREATE, UPDATE, CLAIM, HEARTBEAT, RELEASE, REAP, END_DELAYS, CONFIGURE_QUEUE, DRAIN, DELETE),
-    *(LIST, COUNT, FIND_OLDEST, SWEEP, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
+    *(LIST, COUNT, FIND_OLDEST, SWEEP, WRITE_VERSION, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
 )

@@ -6,6 +6,7 @@ import structlog
 
 from service.store import scripts
 from service.store.client import StoreClient
+from service.store.records import decode_skipped
 
 #: How many expired jobs one run of the script removes: less than 15 ms, for which Redis does nothing else.
 SWEEP_BATCH: Final = 500
@@ -19,5 +20,6 @@ async def sweep_batch(client: StoreClient) -> tuple[int, bool]:
     if swept:
         client.observer.on_job_change("expired", swept)
     if skipped:
-        _log.error("sweep skipped key of unexpected type", entries=[name.decode(errors="replace") for name in skipped])
+        entries, reasons = decode_skipped(skipped)
+        _log.error("sweep skipped key of unexpected type", entries=entries, errors=reasons)
     return swept, bool(more)

@@ -94,4 +94,4 @@ def test_expired_jobs_are_swept_without_any_request(new_redis: Callable[..., Red
     ):
         make_jobs(service.url)
 
-        wait_until(lambda: set(client.keys()) == {b"jobs:clock", b"jobs:events", b"jobs:version"}, "the sweep")
+        wait_until(lambda: set(client.keys()) == {b"jobs:meta", b"jobs:events", b"jobs:version"}, "the sweep")

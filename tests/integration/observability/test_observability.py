@@ -174,7 +174,7 @@ def test_requests_changes_and_problems_are_counted(api: httpx.Client) -> None:
     assert problems == {"job-exists": 1, "unknown-route": 1}
     calls = {key[1]: value for key, value in grown.items() if key[0] == "jobstate_redis_command_duration_seconds_count"}
     assert calls["create", "CREATED"] == calls["create", "REPLAYED"] == calls["create", "EXISTS"] == 1
-    assert (calls["change", "CHANGED"], calls["change", "UNCHANGED"], calls["delete", "DELETED"]) == (3, 1, 1)
+    assert (calls["update", "CHANGED"], calls["update", "UNCHANGED"], calls["delete", "DELETED"]) == (3, 1, 1)
     requests = {
         key[1]: value for key, value in grown.items() if key[0] == "jobstate_http_request_duration_seconds_count"
     }

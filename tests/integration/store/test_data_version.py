@@ -1,59 +1,90 @@
-"""A service never changes data of a newer version, and reports why."""
+"""A service never serves or changes data of another version, and reports why."""
 
+import asyncio
+import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
 import redis as sync_redis
-from litestar.testing import TestClient
-from redis.asyncio import Redis
+from redis.asyncio import BlockingConnectionPool, Redis
 
-from service.app import create_app
 from service.background.sweeper import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
-from service.settings import Settings
+from service.store.client import StoreClient
+from service.store.data_version import V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
 from tests.helpers.polling import wait_until
+from tests.helpers.service_process import Service
+
+CLOCK = V1_KEYS[0]
+NEWER = "Redis has data of version 3; this service supports version 2. Start a newer service."
+OLDER = "Redis has data of version 1; this service supports version 2. Start it on an empty database, or"
 
 
 @pytest.fixture
 async def redis(redis: Redis) -> AsyncIterator[Redis]:
-    """A database whose version is removed after the test, so that the other fixtures can check it."""
+    """A database whose version and keys of version 1 are removed after the test: the other fixtures check the rest."""
     yield redis
-    await redis.delete(PARTITION.version)
+    await redis.delete(PARTITION.version, *V1_KEYS)
 
 
-async def test_newer_data_is_not_changed(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
-    await redis.set(PARTITION.version, 2)
+async def contents(redis: Redis) -> dict[bytes, Any]:
+    return {name: await redis.dump(name) for name in await redis.keys()}
 
-    for call in (jobs.create_job("a", {}), leases.claim_job(["default"], "w"), jobs.sweep(), jobs.get_stats()):
-        with pytest.raises(DataVersionUnsupported, match="has data version 2; the newest supported is 1"):
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({PARTITION.version: 3}, NEWER),
+        ({PARTITION.version: 1, CLOCK: 1}, OLDER),
+        *(({name: 1}, OLDER) for name in V1_KEYS),
+    ],
+    ids=["newer", "older", *(f"without a version, with {name}" for name in V1_KEYS)],
+)
+async def test_data_of_another_version_is_neither_read_nor_changed(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, values: dict[str, int], words: str
+) -> None:
+    await redis.mset(values)
+    before = await contents(redis)
+
+    for call in (
+        *(jobs.create_job("a", {}), jobs.get_job("a"), jobs.get_jobs(["a"]), jobs.get_history("a"), jobs.get_stats()),
+        *(leases.claim_job(["default"], "w"), leases.reap(), leases.end_delays(), jobs.sweep(), jobs.write_version()),
+        jobs.ping(),
+    ):
+        with pytest.raises(DataVersionUnsupported) as raised:
             await call
+        assert words in str(raised.value)
 
-    assert await redis.keys() == [PARTITION.version.encode()]
+    assert await contents(redis) == before
 
 
 async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock(
     jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await jobs.create_job("a", {})
-    await redis.set(PARTITION.version, 2)
+    await redis.set(PARTITION.version, 3)
     await jobs.create_job("b", {})
 
     monkeypatch.setattr("service.store.client.CLOCK_MAX_AGE", 0.0)
 
-    with pytest.raises(DataVersionUnsupported):
-        await jobs.create_job("c", {})
-    await redis.set(PARTITION.version, 1)
+    for call in (jobs.create_job("c", {}), jobs.get_job("a")):
+        with pytest.raises(DataVersionUnsupported):
+            await call
+    await redis.set(PARTITION.version, 2)
     await jobs.create_job("c", {})
 
 
 async def test_reading_the_clock_again_also_reads_the_version(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", {})
-    await redis.set(PARTITION.version, 2)
-    jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script replies LATE
+    await redis.set(PARTITION.version, 3)
+    jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script replies DEADLINE_EXCEEDED
 
     with pytest.raises(DataVersionUnsupported):
         await jobs.create_job("b", {})
@@ -70,39 +101,83 @@ async def test_an_unreadable_version_is_corrupt(jobs: JobStateManager, redis: Re
         await jobs.create_job("a", {})
 
 
-async def test_data_without_a_version_gets_one_and_an_existing_version_is_kept(
-    jobs: JobStateManager, redis: Redis
+@pytest.mark.parametrize("before", [None, 1, 2], ids=["no data", "version 1 without a job", "this version"])
+async def test_a_database_without_data_of_another_version_gets_the_version(
+    jobs: JobStateManager, redis: Redis, before: int | None
 ) -> None:
+    if before is not None:
+        await redis.set(PARTITION.version, before)
     await jobs.write_version()
-    assert await redis.get(PARTITION.version) == b"1"
-
-    await redis.set(PARTITION.version, 2)
     await jobs.write_version()
     assert await redis.get(PARTITION.version) == b"2"
 
 
-def test_an_older_service_reports_newer_data_and_recovers_when_it_is_gone(
-    store_url: str, capfd: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    "values", [{PARTITION.version: 3}, {PARTITION.version: 1, CLOCK: 1}, {CLOCK: 1}], ids=["newer", "older", "oldest"]
+)
+async def test_data_that_appears_before_the_version_is_written_keeps_its_version(
+    jobs: JobStateManager, redis: Redis, values: dict[str, int]
+) -> None:
+    await jobs.get_stats()  # so that the version was just read
+    await redis.mset(values)
+    before = await contents(redis)
+
+    with pytest.raises(DataVersionUnsupported):
+        await jobs.write_version()
+
+    assert await contents(redis) == before
+
+
+async def test_services_that_start_at_once_all_write_the_version(pool: BlockingConnectionPool, redis: Redis) -> None:
+    clients = [StoreClient(pool) for _ in range(8)]
+    await asyncio.gather(*(JobStateManager(client).write_version() for client in clients))
+    assert await redis.get(PARTITION.version) == b"2"
+
+
+#: Requests that need Redis.
+REQUESTS = (
+    *(("GET", path, None) for path in ("/v1/jobs/a", "/v1/jobs/a/result", "/v1/jobs/a/history", "/v1/jobs/a?wait=1")),
+    *(("GET", path, None) for path in ("/v1/jobs", "/v1/stats", "/v1/queues", "/v1/drain", "/ready")),
+    *(("GET", path, None) for path in ("/v1/events", "/v1/jobs/a/events")),
+    ("POST", "/v1/jobs", {"job_id": "a", "input_params": 1}),
+    ("POST", "/v1/batch-get", {"job_ids": ["a"]}),
+    ("POST", "/v1/claims", {"queues": ["default"], "worker": "w"}),
+    ("POST", "/v1/claims", {"queues": ["default"], "worker": "w", "wait_seconds": 1}),
+    ("PATCH", "/v1/jobs/a", {"status": "running"}),
+    ("POST", "/v1/jobs/a/cancel", None),
+    ("POST", "/v1/jobs/a/heartbeat", {}),
+    ("POST", "/v1/jobs/a/release", {}),
+    ("DELETE", "/v1/jobs/a", None),
+    ("PUT", "/v1/queues/default", {"paused": True}),
+    ("POST", "/v1/drain", {}),
+    ("DELETE", "/v1/drain", None),
+)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"), [({PARTITION.version: 3}, NEWER), ({CLOCK: 1}, OLDER)], ids=["newer", "older"]
+)
+def test_a_service_reports_data_of_another_version_and_recovers_when_it_is_gone(
+    store_url: str, tmp_path: Path, values: dict[str, int], words: str
 ) -> None:
     with sync_redis.Redis.from_url(store_url) as redis:
         redis.flushdb()
-        redis.set(PARTITION.version, 2)
-        with TestClient(create_app(Settings.from_environment({}), store_url)) as client:
-            rejected = client.post("/v1/jobs", json={"job_id": "a", "input_params": 1})
-            ready = client.get("/ready")
-            for response in (rejected, ready):
-                assert (response.status_code, response.headers["Retry-After"]) == (503, "1")
-                assert response.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
-                assert "has data version 2; the newest supported is 1" in response.json()["detail"]
-            assert client.get("/health").status_code == 200
-            assert redis.keys() == [PARTITION.version.encode()]
+        redis.mset(values)
+        with Service(tmp_path, REDIS_URL=store_url) as service, httpx.Client(base_url=service.url, timeout=10) as api:
+            for method, path, body in REQUESTS:
+                rejected = api.request(method, path, json=body, headers={"Lease-Token": "1-a"})
+                assert (rejected.status_code, rejected.headers.get("Retry-After")) == (503, "1"), (method, path)
+                assert rejected.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
+                assert words in rejected.json()["detail"]
+            assert api.get("/health").status_code == 200
+            assert {name.decode() for name in redis.scan_iter()} == set(values)
 
-            redis.delete(PARTITION.version)
-            wait_until(lambda: redis.get(PARTITION.version) == b"1", "the mark of the version")
+            redis.delete(*values)
+            wait_until(lambda: redis.get(PARTITION.version) == b"2", "the version")
 
-            assert client.get("/ready").status_code == 200
-            assert client.post("/v1/jobs", json={"job_id": "a", "input_params": 1}).status_code == 201
+            wait_until(lambda: api.get("/ready").status_code == 200, "readiness")
+            assert api.post("/v1/jobs", json={"job_id": "a", "input_params": 1}).status_code == 201
         redis.flushdb()
-    output = capfd.readouterr()
-    events = output.out + output.err
+    events = [json.loads(line)["event"] for line in service.log.splitlines()]
     assert [events.count(event) for event in (DATA_VERSION_UNSUPPORTED, CONNECTED, REDIS_UNAVAILABLE)] == [1, 1, 0]
+    assert words in service.log

@@ -5,16 +5,19 @@ import contextlib
 import itertools
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from service.domain.errors import Conflict, DataVersionUnsupported, JobNotFound
-from service.domain.jobs import Progress
+from service.domain.errors import Conflict, DataVersionUnsupported, JobNotFound, StoreCorrupt
+from service.domain.jobs import JobFilter, Progress
 from service.store import scripts
 from service.store.client import StoreClient
+from service.store.data_version import DATA_VERSION
 from service.store.doctor import CheckStats, Issue, IssueType, check
+from service.store.doctor.key_names import STATES
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
@@ -33,8 +36,8 @@ async def store(jobs: JobStateManager, leases: LeaseManager, queues: QueueManage
     about = {"queue": "q", "slate_id": "s", "correlation_id": "c"}
     for name in ("leased", "pending", "running", "completed", "failed", "cancelled"):
         await jobs.create_job(name, {"n": 1}, **about)
-    await jobs.create_job("delayed", {"n": 1}, delay_seconds=3600, **about)
     await jobs.create_job("deleted", {"n": 1}, **about)
+    await jobs.create_job("delayed", {"n": 1}, delay_seconds=3600, **about)
     claim = await leases.claim_job(["q"], "w", claim_key="k")
     assert claim
     assert claim.job.job_id == "leased"
@@ -52,11 +55,13 @@ async def store(jobs: JobStateManager, leases: LeaseManager, queues: QueueManage
     return redis
 
 
-async def test_shared_indexes_live_as_long_as_every_job(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
-    """Their time to live is extended only when that of an index is, and then by enough."""
-    for name, queue, delay in (("a", "q", 0), ("b", "r", 1800), ("c", "r", 4200)):
-        await jobs.create_job(name, 1, queue=queue, delay_seconds=delay)
-    assert await doctor_issues(pool) == []
+def expire(name: str) -> Damage:
+    return lambda redis: redis.pexpire(name, HOUR)
+
+
+async def list_without_jobs(redis: Redis) -> None:
+    await redis.zadd(PARTITION.by_created("r", "pending"), {"gone": 1})
+    await redis.sadd(PARTITION.queue_names, "r")
 
 
 async def contents(redis: Redis) -> dict[bytes, tuple[bytes | None, int]]:
@@ -67,17 +72,25 @@ def kinds(findings: list[Issue]) -> list[tuple[str, str]]:
     return sorted((str(one.type), one.key) for one in findings)
 
 
-async def first_expiry_member(redis: Redis, state: str) -> Any:
-    [member] = await redis.zrange(keys.by_expiry("q", state), 0, -1)
+async def expiry_member(redis: Redis, job_id: str) -> Any:
+    [member] = [one for one in await redis.zrange(PARTITION.by_expiry, 0, -1) if one.startswith(f"{job_id}|".encode())]
     return member
 
 
-async def change_expiry_member(redis: Redis) -> None:
-    """Replace the expiry entry of a job by one of an earlier revision."""
-    name, member = keys.by_expiry("q", "completed"), await first_expiry_member(redis, "completed")
-    score = await redis.zscore(name, member)
-    await redis.zadd(name, {member.replace(b"|3|", b"|2|"): score or 0})
-    await redis.zrem(name, member)
+async def lose_expiry_entry(redis: Redis) -> None:
+    await redis.zrem(PARTITION.by_expiry, await expiry_member(redis, "completed"))
+
+
+async def delay_expiry(redis: Redis) -> None:
+    await redis.zincrby(PARTITION.by_expiry, HOUR, await expiry_member(redis, "completed"))
+
+
+async def change_expiry_tags(redis: Redis) -> None:
+    """Replace the expiry entry of a job by one without its tags."""
+    member = await expiry_member(redis, "completed")
+    score = await redis.zscore(PARTITION.by_expiry, member)
+    await redis.zrem(PARTITION.by_expiry, member)
+    await redis.zadd(PARTITION.by_expiry, {member.rpartition(b"|")[0] + b"|": score or 0})
 
 
 async def change_creation(redis: Redis) -> None:
@@ -94,55 +107,69 @@ async def move_to_another_state(redis: Redis) -> None:
     score = await redis.zscore(PARTITION.by_created("q", "running"), "running")
     await redis.zrem(PARTITION.by_created("q", "running"), "running")
     await redis.zadd(PARTITION.by_created("q", "pending"), {"running": score or 0})
-    await redis.pexpire(PARTITION.by_created("q", "pending"), HOUR * 24 * 30)
 
 
-async def delete_all_indexes(redis: Redis) -> None:
-    await redis.delete(*[name for name in await redis.keys("jobs:*") if await redis.type(name) == b"zset"])
+def list_of(state: str) -> str:
+    return PARTITION.by_created("q", state)
 
 
-LIST, EXP = PARTITION.by_created("q", "completed"), keys.by_expiry("q", "completed")
+LIST = list_of("completed")
 #: What is damaged, how, and all issues that the doctor must report.
 REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
-    "list entry lost": (lambda redis: redis.zrem(LIST, "completed"), [("missing", LIST)]),
+    "list entry lost": (lambda redis: redis.zrem(LIST, "completed"), [("count", LIST), ("missing", LIST)]),
     "list entry of another creation": (lambda redis: redis.zincrby(LIST, -1, "completed"), [("score", LIST)]),
+    "list entry without a job": (
+        lambda redis: redis.zadd(LIST, {"gone": 1}),
+        [("count", LIST), ("stray", LIST)],
+    ),
+    "list of a queue without jobs": (
+        lambda redis: redis.zadd(PARTITION.by_created("r", "pending"), {"gone": 1}),
+        [("stray", PARTITION.by_created("r", "pending"))],
+    ),
+    "queue without jobs": (
+        lambda redis: redis.sadd(PARTITION.queue_names, "r"),
+        [("stray", PARTITION.queue_names)],
+    ),
+    "queue without jobs but with a list": (
+        list_without_jobs,
+        [*[(kind, PARTITION.by_created("r", "pending")) for kind in ("count", "stray")]],
+    ),
     "in another state": (
         move_to_another_state,
-        [("missing", PARTITION.by_created("q", "running")), ("stray", PARTITION.by_created("q", "pending"))],
+        [
+            *[("count", list_of("running")), ("missing", list_of("running"))],
+            *[("count", list_of("pending")), ("stray", list_of("pending"))],
+        ],
     ),
-    "expiry entry lost": (
-        lambda redis: redis.delete(EXP),
-        [("count", keys.by_expiry("q", "*")), ("missing", EXP), ("stray", keys.INDEXES)],
+    "expiry entry lost": (lose_expiry_entry, [("missing", PARTITION.by_expiry)]),
+    "expiry entry of another time": (delay_expiry, [("score", PARTITION.by_expiry)]),
+    "expiry entry with other tags": (
+        change_expiry_tags,
+        [("missing", PARTITION.by_expiry), ("stray", PARTITION.by_expiry)],
     ),
-    "expiry entry of another revision": (change_expiry_member, [("missing", EXP), ("stray", EXP)]),
+    "expiry entry of another form": (
+        lambda redis: redis.zadd(PARTITION.by_expiry, {"odd": 2**50}),
+        [("stray", PARTITION.by_expiry)],
+    ),
     "tag lost": (lambda redis: redis.zremrangebyrank(PARTITION.tags, 0, 0), [("missing", PARTITION.tags)]),
     "tag of another creation": (change_creation, [("missing", PARTITION.tags), ("stray", PARTITION.tags)]),
     "tag without a job": (
         lambda redis: redis.zadd(PARTITION.tags, {"s00:0000000000000001:x": 0}),
         [("stray", PARTITION.tags)],
     ),
-    "index not registered": (
-        lambda redis: redis.zrem(keys.INDEXES, "q:completed"),
-        [("count", keys.by_expiry("q", "*")), ("missing", keys.INDEXES)],
-    ),
-    "index registered too late": (
-        lambda redis: redis.zincrby(keys.INDEXES, HOUR, "q:completed"),
-        [("score", keys.INDEXES)],
-    ),
-    "registered index without jobs": (
-        lambda redis: redis.zadd(keys.INDEXES, {"q:none": 2**50}),
-        [("stray", keys.INDEXES)],
-    ),
-    "due lost": (
+    "delay lost": (
         lambda redis: redis.zrem(PARTITION.delays, "q:delayed"),
         [("missing", PARTITION.delays)],
     ),
-    "due without a job": (lambda redis: redis.zadd(PARTITION.delays, {"q:gone": 2**50}), [("stray", PARTITION.delays)]),
-    "due of a job that runs": (
+    "delay without a job": (
+        lambda redis: redis.zadd(PARTITION.delays, {"q:gone": 2**50}),
+        [("stray", PARTITION.delays)],
+    ),
+    "delay of a job that runs": (
         lambda redis: redis.zadd(PARTITION.delays, {"q:running": 2**50}),
         [("stray", PARTITION.delays)],
     ),
-    "due at another time": (
+    "delay until another time": (
         lambda redis: redis.zincrby(PARTITION.delays, 1000, "q:delayed"),
         [("score", PARTITION.delays)],
     ),
@@ -155,7 +182,7 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "lease without a job": (lambda redis: redis.zadd(PARTITION.leases, {"gone": 2**50}), [("stray", PARTITION.leases)]),
     "record deleted by hand": (
         lambda redis: redis.delete(PARTITION.job("completed")),
-        [("count", keys.by_expiry("q", "*")), ("stray", EXP), ("stray", LIST), *[("stray", PARTITION.tags)] * 2],
+        [("count", LIST), ("stray", LIST), ("stray", PARTITION.by_expiry), *[("stray", PARTITION.tags)] * 2],
     ),
     "record for ever": (
         lambda redis: redis.persist(PARTITION.job("pending")),
@@ -165,12 +192,26 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
         lambda redis: redis.pexpire(PARTITION.job("failed"), HOUR),
         [("lifetime", PARTITION.job("failed"))],
     ),
-    "index for ever": (lambda redis: redis.persist(PARTITION.tags), [("lifetime", PARTITION.tags)]),
-    "index for too short": (lambda redis: redis.pexpire(EXP, HOUR), [("lifetime", EXP)]),
-    "clock behind": (lambda redis: redis.decrby(PARTITION.meta, 10**6), [("clock", PARTITION.meta)]),
-    "clock lost": (lambda redis: redis.delete(PARTITION.meta), [("clock", PARTITION.meta)]),
-    "drain for ever": (lambda redis: redis.persist(PARTITION.meta), [("lifetime", PARTITION.meta)]),
-    "clock for a while": (lambda redis: redis.pexpire(PARTITION.meta, HOUR), [("lifetime", PARTITION.meta)]),
+    **{
+        f"{name} for a while": (expire(name), [("lifetime", name)])
+        for name in (
+            *(LIST, PARTITION.by_expiry, PARTITION.tags, PARTITION.delays, PARTITION.leases, PARTITION.queue_names),
+            *(PARTITION.queues, PARTITION.meta, PARTITION.version, PARTITION.events),
+        )
+    },
+    "deletions for ever": (
+        lambda redis: redis.persist(PARTITION.deletions),
+        [("lifetime", PARTITION.deletions)],
+    ),
+    "clock behind": (
+        lambda redis: redis.hincrby(PARTITION.meta, "clock", -(10**6)),
+        [("clock", PARTITION.meta)],
+    ),
+    "clock lost": (lambda redis: redis.hdel(PARTITION.meta, "clock"), [("clock", PARTITION.meta)]),
+    "clock that is no number": (
+        lambda redis: redis.hset(PARTITION.meta, "clock", "odd"),
+        [("clock", PARTITION.meta)],
+    ),
 }
 
 
@@ -195,31 +236,119 @@ async def test_issues_are_reported_without_changes_and_then_repaired(
     assert await store.get("other-key") == b"1"
 
 
-async def test_all_indexes_are_rebuilt_from_the_records(
-    store: Redis, pool: BlockingConnectionPool, jobs: JobStateManager
+#: The keys whose content the doctor can build anew from the records. Each has entries in `store`.
+REBUILT = {
+    **{f"list of {state} jobs": [list_of(state)] for state in sorted(STATES)},
+    **{
+        name.removeprefix(PARTITION.root): [name]
+        for name in (
+            *(PARTITION.by_expiry, PARTITION.tags, PARTITION.delays, PARTITION.leases, PARTITION.queue_names),
+            PARTITION.meta,
+        )
+    },
+}
+REBUILT["all of them"] = [name for names in REBUILT.values() for name in names]
+
+
+@pytest.mark.parametrize("name", REBUILT)
+async def test_a_deleted_key_is_built_anew_from_the_records(
+    store: Redis, pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, name: str
 ) -> None:
-    before = await jobs.get_stats()
-    await delete_all_indexes(store)
+    await QueueManager(jobs._client).end_drain()
+    before, stats = await contents(store), await jobs.get_stats()
+    pages = [await jobs.list_jobs(filters) for filters in (JobFilter(), JobFilter(slate_id="s"), JobFilter(queue="q"))]
+    assert await store.delete(*REBUILT[name]) == len(REBUILT[name])
 
     assert all(one.repaired for one in await doctor_issues(pool, repair=True))
 
     assert (await doctor_issues(pool), await inconsistencies(store)) == ([], [])
-    after = await jobs.get_stats()
-    assert (after.statuses, after.delayed, after.running) == (before.statuses, before.delayed, before.running)
+    assert await contents(store) == before
+    assert (await jobs.get_stats()).queues == stats.queues
+    assert [
+        await jobs.list_jobs(filters) for filters in (JobFilter(), JobFilter(slate_id="s"), JobFilter(queue="q"))
+    ] == pages
+    claim = await leases.claim_job(["q"], "w")
+    assert claim is not None
+    assert claim.job.job_id == "pending"
+
+
+@pytest.mark.parametrize("name", [name for name in REBUILT if name != "all of them"])
+async def test_what_changed_while_a_key_had_another_type_is_repaired_once_it_is_removed(
+    store: Redis,
+    store_client: StoreClient,
+    pool: BlockingConnectionPool,
+    jobs: JobStateManager,
+    leases: LeaseManager,
+    name: str,
+) -> None:
+    """Changes whose last writes have failed stand; the reaper and the sweep put off what they cannot do."""
+    [key] = REBUILT[name]
+    await QueueManager(store_client).end_drain()
+    short_lived = JobStateManager(store_client, ttl=timedelta(milliseconds=1))
+    await short_lived.create_job("expired", 1, queue="q", slate_id="s")
+    await store.delete(key)
+    await store.rpush(key, "odd")
+
+    changes: list[Callable[[], Awaitable[Any]]] = [
+        lambda: jobs.create_job("new", 1, queue="q", slate_id="s"),
+        lambda: jobs.create_job("later", 1, queue="q", delay_seconds=60),
+        lambda: leases.claim_job(["q"], "w"),
+        lambda: jobs.cancel_job("delayed"),
+        lambda: jobs.update_job_status("running", "completed", 1),
+        *(partial(jobs.delete_job, job_id) for job_id in ("completed", "failed", "cancelled")),
+        jobs.sweep,
+    ]
+    failed = 0
+    for change in changes:
+        try:
+            await change()
+        except StoreCorrupt:
+            failed += 1
+    assert failed
+
+    found = await doctor_issues(pool, repair=True)
+    assert [(one.type, one.key) for one in found if not one.repaired] == [("type", key)]
+    await store.delete(key)
+    assert all(one.repaired for one in await doctor_issues(pool, repair=True))
+    assert await doctor_issues(pool) == []
+    await jobs.sweep()
+    assert (await doctor_issues(pool), await inconsistencies(store)) == ([], [])
+
+
+async def test_a_delay_that_ended_while_its_index_was_lost_is_ended(
+    redis: Redis, pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    job = (await jobs.create_job("j", 1, queue="q", delay_seconds=1)).job
+    await redis.hset(PARTITION.job("j"), "available_at", job.created_at)  # as if time had passed
+    await redis.delete(PARTITION.delays)
+
+    found = await doctor_issues(pool, repair=True)
+
+    assert kinds(found) == [("missing", list_of("pending")), ("stray", list_of("delayed"))]
+    assert (await doctor_issues(pool), await inconsistencies(redis)) == ([], [])
+    assert await leases.claim_job(["q"], "w")
 
 
 REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "unknown key": (lambda redis: redis.set("jobs:odd", 1), [("foreign", "jobs:odd")]),
     "name that is no text": (lambda redis: redis.set(b"jobs:\xff", 1), [("foreign", "jobs:\\xff")]),
     "list of an unknown state": (
-        lambda redis: redis.zadd("jobs:list:q:odd", {"a": 1}),
-        [("foreign", "jobs:list:q:odd")],
+        lambda redis: redis.zadd("jobs:by_created:q:odd", {"a": 1}),
+        [("foreign", "jobs:by_created:q:odd")],
+    ),
+    "list of version 1": (
+        lambda redis: redis.zadd("jobs:list:q:pending", {"a": 1}),
+        [("foreign", "jobs:list:q:pending")],
     ),
     "job of no id": (lambda redis: redis.hset("job:a b", "status", "odd"), [("foreign", "job:a b")]),
     "job that is no hash": (lambda redis: redis.set("job:odd", 1), [("type", "job:odd")]),
     "index that is no sorted set": (
-        lambda redis: redis.set("jobs:list:z:pending", 1),
-        [("type", "jobs:list:z:pending")],
+        lambda redis: redis.set("jobs:by_created:z:pending", 1),
+        [("type", "jobs:by_created:z:pending")],
+    ),
+    "index that is no sorted set, for a while": (
+        lambda redis: redis.set("jobs:by_created:z:pending", 1, ex=HOUR),
+        [("type", "jobs:by_created:z:pending")],
     ),
     "half a record": (
         lambda redis: redis.hset("job:odd", "result", 1),
@@ -231,8 +360,14 @@ REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     ),
     "record of no status": (lambda redis: redis.hset("job:failed", "status", "odd"), [("record", "job:failed")]),
     "record of no time": (lambda redis: redis.hset("job:failed", "updated_at", "now"), [("record", "job:failed")]),
+    "record of a time that does not exist": (
+        lambda redis: redis.hset("job:failed", "expires_at", "2026-13-25T12:00:00.000000Z"),
+        [("record", "job:failed")],
+    ),
+    "record with wrong tags": (lambda redis: redis.hset("job:failed", "slate_id", "t"), [("record", "job:failed")]),
     "record without input": (lambda redis: redis.hdel("job:failed", "input_params"), [("record", "job:failed")]),
     "setting": (lambda redis: redis.hset(PARTITION.queues, "q", "yes"), [("setting", PARTITION.queues)]),
+    "end of a drain": (lambda redis: redis.hset(PARTITION.meta, "drain", "yes"), [("setting", PARTITION.meta)]),
 }
 
 
@@ -255,10 +390,11 @@ async def test_foreign_and_unreadable_keys_are_reported_and_not_changed(
 @pytest.mark.parametrize(
     "shared",
     [
+        PARTITION.by_expiry,
         PARTITION.tags,
         PARTITION.delays,
         PARTITION.leases,
-        keys.INDEXES,
+        PARTITION.queue_names,
         PARTITION.meta,
         PARTITION.events,
         PARTITION.queues,
@@ -284,32 +420,41 @@ async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
 ) -> None:
     await move_to_another_state(store)
 
-    await StoreClient(pool).run_script(scripts.EXAMINE, [PARTITION.root], ["repair", "running"])
+    await StoreClient(pool).run_script(scripts.CHECK_JOBS, ["repair", "running"])
 
     assert await store.zscore(PARTITION.by_created("q", "running"), "running") is not None
     assert await store.zscore(PARTITION.by_created("q", "pending"), "running") is None
 
 
+@pytest.mark.parametrize(("counted_expired", "counted"), [(200, True), (2, False)])
 async def test_expired_jobs_before_the_sweep_are_no_issues(
-    pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
+    pool: BlockingConnectionPool,
+    redis: Redis,
+    jobs: JobStateManager,
+    monkeypatch: pytest.MonkeyPatch,
+    counted_expired: int,
+    counted: bool,
 ) -> None:
+    """The doctor does not sweep. Where too many are not swept, it does not compare counts."""
+    monkeypatch.setattr("service.store.doctor.counts.MAX_EXPIRED_COUNT", counted_expired)
     monkeypatch.setattr("service.store.doctor.expired._PAGE", 2)
     short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=30))
-    await jobs.create_job("lasting", 1, "c", slate_id="s")  # so that the indexes do not expire
+    await jobs.create_job("lasting", 1, "c", slate_id="s")
     for number in range(7):
         await short_lived.create_job(f"j{number}", 1, "c", slate_id="s")
     await jobs.create_job("recreated", 1, "c", slate_id="s")
     await short_lived.cancel_job("recreated")
     await asyncio.sleep(0.05)
     await jobs.create_job("recreated", 1, "c", slate_id="s")  # created again, while its expired entry is not swept yet
-    await redis.zadd(keys.INDEXES, {"q:none": 1})  # the sweep removes it
-    ended = keys.by_expiry("default", "pending")
-    at_one_time: dict[Any, float] = {member: 1 for member in await redis.zrange(ended, 0, -1) if member[:1] == b"j"}
-    await redis.zadd(ended, at_one_time)
-    await redis.zadd(keys.INDEXES, {"default:pending": 1})
+    at_one_time: dict[Any, float] = {
+        member: 1 for member in await redis.zrange(PARTITION.by_expiry, 0, -1) if member[:1] == b"j"
+    }
+    await redis.zadd(PARTITION.by_expiry, at_one_time)
     before = await contents(redis)
 
-    assert await doctor_issues(pool, repair=True) == []
+    stats = CheckStats()
+    assert await doctor_issues(pool, repair=True, stats=stats) == []
+    assert stats.counted is counted
 
     assert await contents(redis) == before
     assert await jobs.sweep() == 8
@@ -330,10 +475,33 @@ async def test_an_orphan_among_expired_jobs_is_found(
     assert await redis.zscore(PARTITION.by_created("default", "pending"), "short_lived") is not None
 
 
-async def test_data_of_a_newer_version_is_not_checked(store: Redis, pool: BlockingConnectionPool) -> None:
-    await store.set(PARTITION.version, 2)
-    with pytest.raises(DataVersionUnsupported):
+@pytest.mark.parametrize(
+    ("version", "error"),
+    [(DATA_VERSION + 1, DataVersionUnsupported), (1, DataVersionUnsupported), ("odd", StoreCorrupt)],
+)
+async def test_data_of_another_version_is_not_checked(
+    store: Redis, pool: BlockingConnectionPool, version: str | int, error: type[Exception]
+) -> None:
+    await store.set(PARTITION.version, version)
+    await store.set("jobs:clock", 1)
+    before = await contents(store)
+    with pytest.raises(error, match="version"):
         await doctor_issues(pool, repair=True)
+    assert await contents(store) == before
+
+
+async def test_a_version_of_another_type_is_reported_alone(store: Redis, pool: BlockingConnectionPool) -> None:
+    await store.delete(PARTITION.version)
+    await store.rpush(PARTITION.version, "odd")
+    before = await contents(store)
+    assert kinds(await doctor_issues(pool, repair=True)) == [("type", PARTITION.version)]
+    assert await contents(store) == before
+
+
+async def test_keys_of_version_1_are_named_as_such(store: Redis, pool: BlockingConnectionPool) -> None:
+    await store.set("jobs:clock", 1)
+    [issue] = await doctor_issues(pool, repair=True)
+    assert (issue.type, issue.key, "data version 1" in issue.detail) == ("foreign", "jobs:clock", True)
 
 
 async def test_the_rate_limits_the_check(store: Redis, pool: BlockingConnectionPool) -> None:
@@ -343,7 +511,7 @@ async def test_the_rate_limits_the_check(store: Redis, pool: BlockingConnectionP
     took = asyncio.get_running_loop().time() - started
 
     assert (stats.jobs, stats.counted) == (7, True)
-    assert stats.entries == 7 * 4 + 1 + 1 + 6  # list, exp and two tags of each; due; leases; shelves
+    assert stats.entries == 7 * 4 + 1 + 1 + 1  # list, expiry and two tags of each; delays; leases; queue_names
     assert took > (stats.jobs + stats.entries) / 400
 
 

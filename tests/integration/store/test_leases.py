@@ -37,6 +37,14 @@ async def record(jobs: JobStateManager, job_id: str) -> Job:
     return job
 
 
+async def end_delay(redis: Redis, job_id: str, queue: str = "default") -> None:
+    """Make the delay of a job be over since a second ago."""
+    seconds, _ = await redis.time()
+    past = (seconds - 1) * 1_000_000
+    await redis.hset(PARTITION.job(job_id), "available_at", format_timestamp(past))
+    await redis.zadd(PARTITION.delays, {f"{queue}:{job_id}": past})
+
+
 async def now(redis: Redis) -> str:
     seconds, micros = await redis.time()
     return format_timestamp(seconds * 1_000_000 + micros)
@@ -101,12 +109,37 @@ async def test_a_running_job_in_the_index_of_pending_jobs_is_not_claimed_again(
     await redis.zrem(PARTITION.by_created("default", "pending"), "j")
 
 
-async def test_an_unknown_state_in_the_indexes_does_not_affect_counts(jobs: JobStateManager, redis: Redis) -> None:
+async def test_an_unknown_state_or_queue_in_the_indexes_does_not_affect_counts(
+    jobs: JobStateManager, redis: Redis
+) -> None:
     await jobs.create_job("j", 1)
-    await redis.zadd(keys.INDEXES, {"default:odd": 2**50})
+    await redis.zadd(PARTITION.by_created("default", "odd"), {"another": 1})
+    await redis.sadd(PARTITION.queue_names, "none", "odd:name")
 
-    assert (await jobs.get_stats()).statuses[Status.PENDING] == 1
-    await redis.zrem(keys.INDEXES, "default:odd")
+    stats = await jobs.get_stats()
+
+    assert stats.statuses == {**dict.fromkeys(Status, 0), Status.PENDING: 1}
+    assert list(stats.queues) == ["default"]
+    await redis.delete(PARTITION.by_created("default", "odd"))
+    await redis.srem(PARTITION.queue_names, "none", "odd:name")
+
+
+@pytest.mark.corrupts_keys
+async def test_a_key_of_unexpected_type_at_the_head_of_a_queue_is_skipped_by_claims(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    for job_id in ("foreign", "there"):
+        await jobs.create_job(job_id, 1)
+    await redis.delete(PARTITION.job("foreign"))
+    await redis.set(PARTITION.job("foreign"), "foreign")
+
+    with capture_logs() as log:
+        assert (await claimed(leases)).job.job_id == "there"
+        assert await leases.claim_job(["default"], "w") is None
+
+    assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["foreign"])], "once"
+    assert PARTITION.job("foreign") in log[0]["errors"][0]
+    assert await redis.get(PARTITION.job("foreign")) == b"foreign"
 
 
 @pytest.mark.corrupts_keys
@@ -467,7 +500,7 @@ async def test_a_release_without_an_error_ignores_the_retry_delay(
 ) -> None:
     await jobs.create_job("j", 1, max_attempts=3, retry_delay_seconds=1000)
     await leases.release_job("j", (await claimed(leases)).lease.token, error="x")
-    await redis.zadd(PARTITION.delays, {"default:j": 0})  # as if the delay had passed
+    await end_delay(redis, "j")
     released = await leases.release_job("j", (await claimed(leases)).lease.token)
     assert released.available_at is None
     assert (await claimed(leases)).job.attempt == 3
@@ -525,7 +558,7 @@ async def test_failed_attempts_double_the_delay_until_the_job_has_failed(
         assert (job.status, job.failures) == (Status.PENDING, failures)
         assert job.available_at
         delays.append(round(await redis.zscore(PARTITION.delays, "default:j") / 1e6 - (await redis.time())[0]))
-        await redis.zadd(PARTITION.delays, {"default:j": 0})  # as if the delay had passed
+        await end_delay(redis, "j")
     assert delays == pytest.approx([1000, 2000, 3600], abs=2), "at most an hour"
     last = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": 4})
     assert (last.status, last.failures, bytes(last.error_message or b"")) == (Status.FAILED, 4, b'{"attempt":4}')
@@ -685,7 +718,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
         await claimed(leases, job_id)
         await expire_lease(redis, job_id)
     await redis.set(PARTITION.by_created("a", "failed"), "foreign", ex=60)
-    await redis.hset(PARTITION.job("b"), "retry_delay_seconds", "foreign")
+    await redis.hset(PARTITION.job("b"), "failures", "foreign")
     before = await record(jobs, "a")
 
     with capture_logs() as log:
@@ -698,7 +731,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     assert (await leases.reap())[0] == []
 
     await redis.delete(PARTITION.by_created("a", "failed"))
-    await redis.hdel(PARTITION.job("b"), "retry_delay_seconds")
+    await redis.hdel(PARTITION.job("b"), "failures")
     await redis.zadd(PARTITION.leases, {"a": 1, "b": 1})  # as if the minute had passed
     assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
 
@@ -709,9 +742,9 @@ async def test_a_due_job_that_cannot_be_moved_does_not_block_claims(
 ) -> None:
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)
-        await redis.zadd(PARTITION.delays, {f"{job_id}:{job_id}": 1})  # as if the delay had passed
+        await end_delay(redis, job_id, queue=job_id)
     await redis.zadd(PARTITION.delays, {"garbage": 0})
-    await redis.set(keys.by_expiry("a", "pending"), "foreign", ex=60)
+    await redis.set(PARTITION.by_created("a", "pending"), "foreign", ex=60)
 
     with capture_logs() as log:
         assert (await claimed(leases, "b")).job.job_id == "b"
@@ -771,33 +804,94 @@ async def test_an_invalid_argument_is_rejected_with_its_field(leases: LeaseManag
     assert error.value.field == field
 
 
-@pytest.mark.corrupts_keys
-@pytest.mark.parametrize(
-    ("call", "state"),
-    [
-        (lambda leases, token: leases.claim_job(["default"], "w"), "running"),
-        (lambda leases, token: leases.heartbeat("j", token), "running"),
-        (lambda leases, token: leases.release_job("j", token), "pending"),
-        (lambda leases, token: leases.release_job("j", token, error="x"), "failed"),
-    ],
-    ids=["claim", "heartbeat", "release", "last release"],
-)
-async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, state: str
-) -> None:
+CLAIM = lambda leases, token: leases.claim_job(["default"], "w", claim_key="k")  # noqa: E731
+HEARTBEAT = lambda leases, token: leases.heartbeat("j", token)  # noqa: E731
+PROGRESS = lambda leases, token: leases.heartbeat("j", token, progress=Progress(1))  # noqa: E731
+RELEASE = lambda leases, token: leases.release_job("j", token, change_id="k")  # noqa: E731
+DELAY = lambda leases, token: leases.release_job("j", token, delay_seconds=9)  # noqa: E731
+FAIL = lambda leases, token: leases.release_job("j", token, error="x")  # noqa: E731
+
+
+async def leased_and_next(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> str:
+    """Create a leased job `j` whose lease is over, and a pending one; return the token of the former."""
     await jobs.create_job("j", 1)
     token = (await claimed(leases)).lease.token
     await expire_lease(redis, "j")
     await jobs.create_job("next", 1)
-    name = keys.by_expiry("default", state)
+    return token
+
+
+async def dump(redis: Redis, *without: str) -> dict[bytes, bytes]:
+    return {name: await redis.dump(name) for name in await redis.keys() if name.decode() not in without}
+
+
+@pytest.mark.corrupts_keys
+@pytest.mark.parametrize(
+    ("call", "name"),
+    [
+        *((CLAIM, PARTITION.by_created("default", state)) for state in ("pending", "running")),
+        *((CLAIM, name) for name in (PARTITION.queues, PARTITION.meta, PARTITION.delays)),
+        *((CLAIM, name) for name in (PARTITION.leases, PARTITION.by_expiry, PARTITION.events)),
+        (HEARTBEAT, PARTITION.leases),
+        *((PROGRESS, name) for name in (PARTITION.leases, PARTITION.by_expiry, PARTITION.events)),
+        *((RELEASE, name) for name in (PARTITION.by_created("default", "pending"), PARTITION.by_expiry)),
+        *((RELEASE, name) for name in (PARTITION.events,)),
+        *((DELAY, name) for name in (PARTITION.by_created("default", "delayed"), PARTITION.delays)),
+        *((FAIL, name) for name in (PARTITION.by_created("default", "failed"), PARTITION.by_expiry, PARTITION.events)),
+    ],
+)
+async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, name: str
+) -> None:
+    token = await leased_and_next(jobs, leases, redis)
     await redis.delete(name)
     await redis.set(name, "foreign")
-    fields = await redis.hgetall(PARTITION.job("j"))
+    before = await dump(redis)
 
     with pytest.raises(errors.StoreCorrupt, match=name):
         await call(leases, token)
 
-    assert await redis.hgetall(PARTITION.job("j")) == fields
+    assert await dump(redis) == before
+
+
+@pytest.mark.corrupts_keys
+@pytest.mark.parametrize("name", [PARTITION.by_created("default", "running"), PARTITION.leases])
+async def test_a_release_that_cannot_leave_an_index_stands_and_its_retry_is_told_so(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, name: str
+) -> None:
+    token = await leased_and_next(jobs, leases, redis)
+    await redis.delete(name)
+    await redis.set(name, "foreign")
+
+    with pytest.raises(errors.StoreCorrupt, match=name):
+        await RELEASE(leases, token)
+
+    released = await record(jobs, "j")
+    assert (released.status, released.lease_expires_at) == (Status.PENDING, None)
+    assert await RELEASE(leases, token) == released
+    assert await redis.get(name) == b"foreign"
+
+
+@pytest.mark.corrupts_keys
+async def test_a_heartbeat_that_extends_the_retention_writes_all_or_nothing(
+    pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    longer = LeaseManager(StoreClient(pool), ttl=timedelta(days=60))
+    token = await leased_and_next(jobs, leases, redis)
+    await redis.delete(PARTITION.by_expiry)
+    await redis.set(PARTITION.by_expiry, "foreign")
+    before = await dump(redis)
+
+    with pytest.raises(errors.StoreCorrupt, match=PARTITION.by_expiry):
+        await longer.heartbeat("j", token)
+    assert await dump(redis) == before
+
+    await redis.delete(PARTITION.by_expiry)
+    await redis.hdel(PARTITION.job("j"), "queue")
+    before = await dump(redis)
+    with pytest.raises(errors.StoreCorrupt, match="job:j"):
+        await longer.heartbeat("j", token)
+    assert await dump(redis) == before
 
 
 async def test_a_missing_job_is_not_found(leases: LeaseManager) -> None:

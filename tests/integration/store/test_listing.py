@@ -321,15 +321,15 @@ async def test_due_jobs_are_not_counted_as_delayed(jobs: JobStateManager, redis:
     assert (stats.delayed, stats.statuses[Status.PENDING]) == (1, 2)
 
 
-async def test_empty_indexes_are_no_longer_read(jobs: JobStateManager, redis: Redis) -> None:
+async def test_a_queue_without_jobs_is_no_longer_read(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1, queue="q")
     await jobs.update_job_status("j", "running")
-    assert await redis.zrange(keys.INDEXES, 0, -1) == [b"q:running"]
+    assert await redis.smembers(PARTITION.queue_names) == {b"q"}
 
     await jobs.cancel_job("j")
     await jobs.delete_job("j")
 
-    assert await redis.zcard(keys.INDEXES) == 0
+    assert await redis.scard(PARTITION.queue_names) == 0
 
 
 @pytest.mark.parametrize(

@@ -59,7 +59,7 @@ async def test_a_queue_runs_at_most_max_running_jobs(
     assert (await claimed(leases)).job.job_id == "j2"
 
 
-async def test_expired_running_jobs_do_not_count_towards_max_running(
+async def test_an_expired_running_job_counts_towards_max_running_until_the_sweep(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
     short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=20))
@@ -68,6 +68,8 @@ async def test_expired_running_jobs_do_not_count_towards_max_running(
     await jobs.create_job("live", 1)
     await queues.configure_queue("default", max_running=1)
     await asyncio.sleep(0.05)
+    assert await leases.claim_job(["default"], "w") is None
+    assert await jobs.sweep() == 1
     assert (await claimed(leases)).job.job_id == "live"
 
 
@@ -229,3 +231,13 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
     await queues.start_drain(1)
     await asyncio.sleep(1.05)
     assert not (await queues.get_drain()).draining, "it ends after its seconds"
+
+
+@pytest.mark.corrupts_keys
+async def test_an_end_of_a_drain_that_is_no_number_is_no_drain(
+    jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis
+) -> None:
+    await redis.hset(PARTITION.meta, "drain", "odd")
+    assert not (await queues.get_drain()).draining
+    await jobs.create_job("a", 1)
+    assert await leases.claim_job(["default"], "w")

@@ -107,6 +107,7 @@ async def use_service(pool: BlockingConnectionPool) -> None:
 
 async def lease_and_complete(jobs: JobStateManager, leases: LeaseManager) -> None:
     await jobs.create_job("a", {"x": 1}, "correlation", slate_id="slate")
+    assert await jobs.get_job("a")
     first = await leases.claim_job(["default"], "ann", claim_key="k")
     assert first
     assert first == await leases.claim_job(["default"], "ann", claim_key="k")
@@ -141,7 +142,7 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
 
 
 async def cancel_and_delete(jobs: JobStateManager) -> None:
-    await jobs.create_job("b", 1, delay_seconds=60)
+    await jobs.create_job("b", 1, queue="other", delay_seconds=60)
     await jobs.cancel_job("b", change_id="cancel")
     await jobs.delete_job("b", change_id="delete")
     await jobs.delete_job("b", change_id="delete")
@@ -185,8 +186,10 @@ def damage(admin: Redis) -> None:
     admin.persist(PARTITION.job("a"))
     admin.zrem(PARTITION.by_created("default", "pending"), "a")
     admin.zadd(PARTITION.by_created("default", "pending"), {"nobody": 1})
-    admin.delete(PARTITION.meta)
-    admin.set(PARTITION.meta, 1)
+    admin.srem(PARTITION.queue_names, "default")
+    admin.sadd(PARTITION.queue_names, "nobody")
+    admin.hdel(PARTITION.meta, "clock")
+    admin.set(PARTITION.fsync, 1)
     admin.expire(PARTITION.version, 1000)
     admin.expire(PARTITION.events, 1000)
     execute(admin, "SCRIPT", "FLUSH")

@@ -22,6 +22,7 @@ from service.domain.errors import (
 from service.domain.states import Status
 from service.store import client
 from service.store.jobs import JobStateManager
+from service.store.partition import PARTITION
 from service.store.pool import create_pool
 from tests.helpers.polling import free_port
 from tests.helpers.redis_servers import RedisServer
@@ -206,7 +207,7 @@ async def test_a_script_that_arrives_after_its_deadline_does_nothing(
     await proxy.deliver_held()
 
     assert not created.replayed
-    assert proxy.late_replies == [b"LATE"]
+    assert proxy.late_replies == [b"DEADLINE_EXCEEDED"]
     assert await manager.get_job("j") is None
     assert [event for event, _ in await events(redis, "j")] == ["changed", "changed", "deleted"]
 

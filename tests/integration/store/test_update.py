@@ -289,7 +289,6 @@ async def test_a_finished_job_is_deleted_with_its_index_entries(
         PARTITION.meta,
         PARTITION.events,
         PARTITION.deletions,
-        keys.INDEXES,
     }
     [(_, event)] = await redis.xrevrange(PARTITION.events, count=1)
     assert (event[b"event"], event[b"status"]) == (b"deleted", status.encode())
@@ -374,21 +373,40 @@ async def test_a_retried_deletion_succeeds(jobs: JobStateManager) -> None:
 
 
 @pytest.mark.corrupts_keys
-@pytest.mark.parametrize("state", ["pending", "running"])
-@pytest.mark.parametrize("index", [keys.by_creation, keys.by_expiry])
+@pytest.mark.parametrize("name", [PARTITION.by_created("default", "running"), PARTITION.by_expiry, PARTITION.events])
 async def test_an_index_of_unexpected_type_is_named_and_the_update_writes_nothing(
-    jobs: JobStateManager, redis: Redis, index: Any, state: str
+    jobs: JobStateManager, redis: Redis, name: str
 ) -> None:
     await jobs.create_job("j", 1)
-    name = index("default", state)
     await redis.delete(name)
     await redis.set(name, "foreign")
-    fields = await redis.hgetall("job:j")
+    before = {key: await redis.dump(key) for key in await redis.keys()}
 
     with pytest.raises(StoreCorrupt, match=name):
         await jobs.update_job_status("j", "running")
 
-    assert await redis.hgetall("job:j") == fields
+    assert {key: await redis.dump(key) for key in await redis.keys()} == before
+
+
+@pytest.mark.corrupts_keys
+@pytest.mark.parametrize("delay", [0, 60])
+async def test_an_update_that_cannot_leave_an_index_is_told_its_name_and_stands(
+    jobs: JobStateManager, redis: Redis, delay: int
+) -> None:
+    await jobs.create_job("j", 1, delay_seconds=delay)
+    for name in [PARTITION.delays] if delay else [PARTITION.by_created("default", "pending")]:
+        await redis.delete(name)
+        await redis.set(name, "foreign")
+
+        with pytest.raises(StoreCorrupt, match=name):
+            await jobs.update_job_status("j", "running", change_id="k")
+
+        changed = await jobs.get_job("j")
+        assert changed
+        assert (changed.status, changed.revision) == (Status.RUNNING, 2)
+        assert await jobs.update_job_status("j", "running", change_id="k") == changed
+        assert await redis.get(name) == b"foreign"
+        assert await redis.zscore(PARTITION.by_created("default", "delayed"), "j") is None
 
 
 async def test_a_delayed_job_leaves_the_delay_index_when_it_starts(jobs: JobStateManager, redis: Redis) -> None:

@@ -1,41 +1,160 @@
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 from structlog.testing import capture_logs
 
-from service.background.reaper import REAP_FAILED, Reaper
-from service.domain.errors import StoreCorrupt
+from service.background.reaper import END_DELAYS_FAILED, REAP_FAILED, REAP_GRACE_PERIOD, Reaper
+from service.domain.errors import StoreCorrupt, StoreTimeout
 from service.store.leases import ReapedJob
+
+GRACE = REAP_GRACE_PERIOD.total_seconds()
 
 
 class Leases:
-    """Leases of which the next one expires in `next_expiry` seconds."""
+    """Leases and delays of a Redis whose clock a test sets; each call counts, and fails with what a test sets."""
 
-    def __init__(self, next_expiry: float | None) -> None:
-        self._next_expiry = next_expiry
+    def __init__(self, *, next_delay: float | None = None, next_expiry: float | None = None) -> None:
+        self.now = 1000.0
+        self.next_delay = next_delay
+        self.next_expiry = next_expiry
+        self.failures: Mapping[str, Exception] = {}
+        self.calls: list[str] = []
+
+    async def end_delays(self) -> tuple[float, float | None]:
+        self._call("end_delays")
+        return self.now, self.next_delay
 
     async def reap(self) -> tuple[list[ReapedJob], float | None]:
-        return [], self._next_expiry
+        self._call("reap")
+        return [], self.next_expiry
 
-
-class CorruptLeases:
     async def get_time(self) -> float:
-        raise StoreCorrupt("unexpected type")
+        self._call("get_time")
+        return self.now
+
+    def _call(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.failures:
+            raise self.failures[name]
 
 
-@pytest.mark.parametrize(("next_expiry", "delay"), [(None, 5.0), (0.3, 0.3), (0.0, 0.0), (60.0, 5.0)])
-async def test_it_waits_until_the_next_lease_expires_or_for_the_shortest_lease(
-    next_expiry: float | None, delay: float
+def reaper_of(leases: Leases) -> Reaper:
+    untyped: Any = leases
+    return Reaper(untyped)
+
+
+async def run_at(reaper: Reaper, leases: Leases, times: Iterable[float]) -> list[list[str]]:
+    """Run at each of these times of Redis, in seconds since the first one, and return the calls of each run."""
+    calls = []
+    for time in times:
+        leases.now, leases.calls = 1000 + time, []
+        await reaper.run_once()
+        calls.append(leases.calls)
+    return calls
+
+
+@pytest.mark.parametrize(("next_delay", "pause"), [(None, 1.0), (60.0, 1.0), (0.3, 0.3), (0.0, 0.1)])
+async def test_it_waits_until_the_next_delay_is_over_but_at_most_a_second(
+    next_delay: float | None, pause: float
 ) -> None:
-    leases: Any = Leases(next_expiry)
-    assert await Reaper(leases)._reap() == delay
+    assert await reaper_of(Leases(next_delay=next_delay)).run_once() == pause
 
 
-async def test_a_failure_that_lasts_is_logged_once() -> None:
-    leases: Any = CorruptLeases()
-    reaper = Reaper(leases)
+@pytest.mark.parametrize(("next_expiry", "pause"), [(None, 1.0), (60.0, 1.0), (0.3, 0.3), (0.0, 0.1)])
+async def test_it_waits_until_the_next_lease_expires_but_at_most_a_second(
+    next_expiry: float | None, pause: float
+) -> None:
+    leases = Leases(next_expiry=next_expiry)
+    reaper = reaper_of(leases)
+    await run_at(reaper, leases, [0, 5])
+    leases.now += GRACE - 5
+    assert await reaper.run_once() == pytest.approx(pause)
+
+
+async def test_delays_end_at_once_and_leases_after_the_grace_period() -> None:
+    leases = Leases()
+    *graced, first = await run_at(reaper_of(leases), leases, range(int(GRACE) + 1))
+
+    assert graced == [["end_delays"]] * int(GRACE)
+    assert first == ["end_delays", "reap"]
+
+
+async def test_an_idle_service_makes_one_call_a_run_and_looks_at_the_leases_every_five_seconds() -> None:
+    leases = Leases()
+    reaper = reaper_of(leases)
+    await run_at(reaper, leases, range(int(GRACE)))
+
+    calls = await run_at(reaper, leases, range(int(GRACE), int(GRACE) + 10))
+
+    assert [len(names) for names in calls] == [2, 1, 1, 1, 1, 2, 1, 1, 1, 1]
+
+
+async def test_leases_are_reaped_again_as_soon_as_the_next_one_expires() -> None:
+    leases = Leases(next_expiry=2.5)
+    reaper = reaper_of(leases)
+    await run_at(reaper, leases, [0, 5])
+
+    assert await run_at(reaper, leases, [GRACE, GRACE + 2.4, GRACE + 2.5]) == [
+        ["end_delays", "reap"],
+        ["end_delays"],
+        ["end_delays", "reap"],
+    ]
+
+
+@pytest.mark.parametrize("time", [GRACE + 7, GRACE - 1], ids=["a suspension", "a clock that went back"])
+async def test_the_grace_period_begins_again_after(time: float) -> None:
+    leases = Leases(next_expiry=0.0)
+    reaper = reaper_of(leases)
+    assert await run_at(reaper, leases, [0, 5, GRACE]) == [["end_delays"], ["end_delays"], ["end_delays", "reap"]]
+
+    assert await run_at(reaper, leases, [time, time + 5, time + GRACE]) == [
+        ["end_delays"],
+        ["end_delays"],
+        ["end_delays", "reap"],
+    ]
+
+
+@pytest.mark.parametrize("call", ["end_delays", "reap"])
+async def test_the_grace_period_begins_again_after_an_outage(call: str) -> None:
+    leases = Leases()
+    reaper = reaper_of(leases)
+    await run_at(reaper, leases, [0, 5])
+    leases.failures = {call: StoreTimeout()}
+    await run_at(reaper, leases, [GRACE])
+    leases.failures = {}
+
+    assert await run_at(reaper, leases, [GRACE + 1, GRACE + 6, GRACE + 11]) == [
+        ["end_delays"],
+        ["end_delays"],
+        ["end_delays", "reap"],
+    ]
+
+
+async def test_leases_are_reaped_while_delays_cannot_be_ended() -> None:
+    leases = Leases()
+    leases.failures = {"end_delays": StoreCorrupt("unexpected type")}
+    *_, last = await run_at(reaper_of(leases), leases, [0, 5, GRACE])
+    assert last == ["end_delays", "get_time", "reap"]
+
+
+async def test_delays_are_ended_while_leases_cannot_be_reaped() -> None:
+    leases = Leases(next_delay=0.3)
+    leases.failures = {"reap": StoreCorrupt("unexpected type")}
+    reaper = reaper_of(leases)
+    await run_at(reaper, leases, [0, 5, GRACE])
+    assert await reaper.run_once() == pytest.approx(0.3)
+
+
+@pytest.mark.parametrize(("call", "event"), [("end_delays", END_DELAYS_FAILED), ("reap", REAP_FAILED)])
+async def test_a_failure_that_lasts_is_logged_once_and_again_after_a_success(call: str, event: str) -> None:
+    leases = Leases(next_expiry=0.0)
+    reaper = reaper_of(leases)
+    await run_at(reaper, leases, [0, 5])
+
     with capture_logs() as logs:
-        for _ in range(3):
-            await reaper.run_once()
+        for failures in ({call: StoreCorrupt("unexpected type")}, {}, {call: StoreCorrupt("unexpected type")}):
+            leases.failures = failures
+            await run_at(reaper, leases, range(10, 30, 5))
 
-    assert [entry["event"] for entry in logs] == [REAP_FAILED]
+    assert [entry["event"] for entry in logs] == [event, event]

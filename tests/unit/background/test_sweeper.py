@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 from service.background import sweeper
 from service.background.repeat import repeat
 from service.background.sweeper import Sweeper
-from service.domain.errors import StoreAccessDenied
+from service.domain.errors import StoreAccessDenied, StoreLoading
 
 
 class Jobs:
@@ -51,3 +51,40 @@ async def test_a_failure_that_lasts_is_logged_once_and_again_after_a_recovery(mo
             sweeper.SWEEP_FAILED,
         )
     ]
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No readiness check waits for the first sweep."""
+    monkeypatch.setattr(sweeper, "FIRST_SWEEP_WAIT", timedelta(0))
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_first_sweep_is_required_until_it_has_ended() -> None:
+    jobs: Any = Jobs(StoreAccessDenied("refused"), None)
+    sweeping = Sweeper(jobs)
+    for _ in range(2):
+        with pytest.raises(StoreLoading, match="still removes jobs that expired"):
+            await sweeping.require_first_sweep()
+        await sweeping.run_once()
+    await sweeping.require_first_sweep()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_first_sweep_is_required_no_longer_than_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert sweeper.MAX_FIRST_SWEEP.total_seconds() == 10
+    jobs: Any = Jobs()
+    sweeping = Sweeper(jobs)
+    with pytest.raises(StoreLoading):
+        await sweeping.require_first_sweep()
+    monkeypatch.setattr(sweeper, "MAX_FIRST_SWEEP", timedelta(0))  # as if that time had passed
+    await sweeping.require_first_sweep()
+
+
+async def test_a_check_of_the_first_sweep_waits_for_one_that_takes_milliseconds() -> None:
+    jobs: Any = Jobs(None)
+    sweeping = Sweeper(jobs)
+    check = asyncio.create_task(sweeping.require_first_sweep())
+    await asyncio.sleep(0)
+    await sweeping.run_once()
+    await check

@@ -1,10 +1,8 @@
 """The results in docs/benchmarks.md match its tables."""
 
-import re
-
 import pytest
 
-from benchmarks.report import Table
+from benchmarks.report import read_tables
 from benchmarks.targets import TARGETS, Target
 from benchmarks.targets import table as results_table
 from tests.helpers.paths import ROOT
@@ -12,18 +10,7 @@ from tests.helpers.paths import ROOT
 DOCUMENT = ROOT / "docs" / "benchmarks.md"
 
 
-def tables_of(text: str) -> list[Table]:
-    tables = []
-    for title, lines in re.findall(r"^### (.+)\n\n((?:\|.*\n)+)", text, re.MULTILINE):
-        head, _, *rows = [tuple(cell.strip() for cell in line.split("|")[1:-1]) for line in lines.splitlines()]
-        table = Table(title, head)
-        for row in rows:
-            table.add_row(*row)
-        tables.append(table)
-    return tables
-
-
-*MEASURED, PUBLISHED = tables_of(DOCUMENT.read_text())
+*MEASURED, PUBLISHED = read_tables(DOCUMENT.read_text())
 
 
 def test_the_published_results_match_the_published_tables() -> None:

@@ -7,13 +7,13 @@ import msgspec
 import pytest
 
 from service.cli.doctor import MAX_PRINTED, Report
-from service.domain.states import Status
+from service.domain.tags import correlation_tag, slate_tag
 from service.store.doctor import Issue, IssueType
 from service.store.doctor.counts import CountSnapshot, JobCounter
-from service.store.doctor.key_names import KeyName, is_managed, parse
+from service.store.doctor.key_names import KeyName, foreign_detail, is_managed, parse
 from service.store.doctor.record_checks import find_issues
 from service.store.doctor.throttle import Throttle
-from service.store.partition import PARTITION
+from service.store.partition import EXPIRING, PARTITION, TYPES
 
 TIMESTAMP = b"2026-11-25T12:00:00.000000Z"
 LATER = b"2026-11-25T12:00:01.000000Z"
@@ -33,10 +33,14 @@ LEASED = {
     **{"attempt": b"1", "started_at": TIMESTAMP, "progress": b'{"current":1}', "_progress_event": b"17"},
     "_history": b"5:2:r",
 }
+TAGGED = {
+    **PENDING,
+    **{"slate_id": b"s", "correlation_id": b"c", "_tags": f"{slate_tag('s')},{correlation_tag('c')}".encode()},
+}
 ENDED = {**PENDING, "status": b"failed", "finished_at": LATER, "updated_at": LATER}
 
 
-@pytest.mark.parametrize("fields", [PENDING, LEASED, ENDED, {**PENDING, "odd": b"\xff"}])
+@pytest.mark.parametrize("fields", [PENDING, TAGGED, LEASED, ENDED, {**PENDING, "odd": b"\xff"}])
 def test_a_valid_record_has_no_issues(fields: dict[str, bytes]) -> None:
     assert find_issues("j", fields) == []
 
@@ -77,6 +81,11 @@ def test_a_missing_required_field_is_an_issue(name: str) -> None:
         (LEASED, "lease_seconds", None),
         (LEASED, "_token", None),
         (ENDED, "finished_at", None),
+        (PENDING, "_tags", b"s00"),
+        (TAGGED, "_tags", None),
+        (TAGGED, "_tags", b"\xff"),
+        (TAGGED, "slate_id", None),
+        (TAGGED, "correlation_id", b"d"),
     ],
 )
 def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, value: bytes | None) -> None:
@@ -88,16 +97,13 @@ def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, valu
     ("key", "name"),
     [
         (PARTITION.job("a~b"), KeyName("job", ("a~b",))),
-        (PARTITION.by_created("q.1", "delayed"), KeyName("list", ("q.1", "delayed"))),
-        (keys.by_expiry("q", "failed"), KeyName("exp", ("q", "failed"))),
+        (PARTITION.by_created("q.1", "delayed"), KeyName("by_created", ("q.1", "delayed"))),
         (PARTITION.claim("d_-"), KeyName("claim", ("d_-",))),
-        (PARTITION.rate_limit("d"), KeyName("limit", ("d",))),
-        *(
-            (one, KeyName(one.removeprefix(PARTITION.root)))
-            for one in (keys.INDEXES, PARTITION.meta, PARTITION.events, PARTITION.version)
-        ),
-        *((one, None) for one in ("job:", "job:a b", "jobs:", "jobs:odd", "jobs:tags:x", "jobs:claim", "jobs:list:q")),
-        *((one, None) for one in ("jobs:list:q:odd", "jobs:list::pending", "jobs:exp:q:pending:x")),
+        (PARTITION.rate_limit("d"), KeyName("rate_limit", ("d",))),
+        *((PARTITION.key(one), KeyName(one)) for one in sorted({*TYPES} - {"by_created", "claim", "rate_limit"})),
+        *((one, None) for one in ("job:", "job:a b", "jobs:", "jobs:odd", "jobs:tags:x", "jobs:claim", "jobs:meta:")),
+        *((one, None) for one in ("jobs:by_created:q", "jobs:by_created:q:odd", "jobs:by_created::pending")),
+        *((one, None) for one in ("jobs:clock", "jobs:list:q:pending", "jobs:by_created:q:pending:x")),
     ],
 )
 def test_a_key_name_is_parsed(key: str, name: KeyName | None) -> None:
@@ -110,9 +116,20 @@ def test_other_keys_are_not_managed() -> None:
 
 
 def test_every_key_has_a_type() -> None:
-    assert {name.removeprefix(PARTITION.root) for name in keys.PERSISTENT} <= set(keys.TYPES)
-    assert {KeyName(kind).type for kind in keys.TYPES} == {"zset", "string", "hash", "stream"}
+    assert set(TYPES) >= EXPIRING
+    assert {KeyName(kind).type for kind in TYPES} == {"zset", "set", "string", "hash", "stream"}
     assert KeyName("job", ("a",)).type == "hash"
+
+
+@pytest.mark.parametrize(
+    ("key", "is_old"),
+    [
+        *((key, True) for key in ("jobs:list:q:pending", "jobs:exp:q:failed", "jobs:clock", "jobs:limit:d")),
+        *((key, False) for key in ("jobs:odd", "job:a b", "job:list x")),
+    ],
+)
+def test_a_key_of_version_1_is_named_as_such(key: str, is_old: bool) -> None:
+    assert ("data version 1" in foreign_detail(key.encode())) is is_old
 
 
 async def test_the_throttle_limits_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -135,9 +152,11 @@ def test_different_counts_are_described_and_a_job_is_counted_once() -> None:
     counter = JobCounter()
     for job_id in ("a", "b", "a"):
         counter.add(job_id, "q", "pending")
-    counted = CountSnapshot(last_event=b"1-1", statuses={}, queues={"q": {Status.PENDING: 2}, "z": {Status.FAILED: 1}})
+    counted = CountSnapshot(last_event=b"1-1", counts={("q", "pending"): 2, ("z", "failed"): 1})
 
-    assert list(counter.differences(counted)) == [("z", "the indexes count 1 failed jobs, but there are 0")]
+    [(key, detail)] = counter.differences(counted)
+    assert key == PARTITION.by_created("z", "failed")
+    assert detail == "the indexes count 1 failed jobs, but there are 0"
 
 
 def found(number: int, *, repaired: bool = False) -> Issue:

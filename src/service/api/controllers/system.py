@@ -55,11 +55,15 @@ class SystemController(Controller):
         ),
     )
     async def get_readiness(self, request: HttpRequest) -> Health:
-        """Return 200 while Redis accepts writes and the process is not stopping, else 503 with the reason."""
+        """Return 200 while Redis accepts writes and the process is not stopping, else 503 with the reason.
+
+        After a start, jobs that expired before it are removed first, for at most 10 s.
+        """
         services = services_of(request)
         if services.shutdown.has_begun:
             raise errors.Draining(RETRY_AFTER, is_shutdown=True)
         await services.jobs.ping()
+        await services.sweeper.require_first_sweep()
         return Health("ready", __version__)
 
     @get(

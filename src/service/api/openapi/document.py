@@ -40,7 +40,7 @@ _SCHEMAS_BY_NAME: Final[Mapping[str, Json]] = {
                 "description": "The revision after the change; absent in `expired`",
             },
             "queue": _text("The queue of the job"),
-            "slate_id": _text("The slate of the job, where it has one"),
+            "slate_id": _text("The slate of the job, where it has one; may be absent in `expired`"),
             "at": _text("When it happened", format="date-time"),
             "created_at": _text("When the job was created", format="date-time"),
         },

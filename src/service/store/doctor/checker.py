@@ -1,5 +1,6 @@
 """Checks all keys and all index entries, in small steps."""
 
+import re
 from collections.abc import AsyncIterator, Iterator, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple
@@ -26,8 +27,11 @@ MAX_CANDIDATES: Final = 1000
 #: The time to live (ms) that a repair gives to a temporary key without one; longer than such keys normally live.
 FALLBACK_TTL_MS: Final = 24 * 3600 * 1000
 
-_SHARED: Final = tuple(KeyName(kind) for kind in ("shelves", "tags", "due", "leases"))
-_SETTING: Final = (b"0:", b"1:")
+#: The indexes that a partition has only one of.
+_INDEXES: Final = tuple(KeyName(kind) for kind in ("by_expiry", "tags", "delays", "leases"))
+_QUEUE_NAMES: Final = KeyName("queue_names")
+#: The form of `name value` in hashes of settings, by the kind of the key. The script checks the clock.
+_SETTINGS: Final = {"queues": re.compile(rb"\S+ [01]:\d*"), "meta": re.compile(rb"drain \d+|(?!drain ).*", re.DOTALL)}
 
 
 class Entry(NamedTuple):
@@ -42,9 +46,9 @@ class Entry(NamedTuple):
     @property
     def created(self) -> int | None:
         """The creation time (µs) of the job, if the entry contains it."""
-        if self.index_name.kind == "list":
+        if self.index_name.kind == "by_created":
             return int(float(self.score))
-        parts = self.member.split({"tags": b":", "exp": b"|"}.get(self.index_name.kind, b"\n"))
+        parts = self.member.split({"tags": b":", "by_expiry": b"|"}.get(self.index_name.kind, b"\n"))
         return int(parts[1]) if len(parts) > 1 and parts[1].isdigit() else None
 
 
@@ -67,26 +71,27 @@ async def check(
 class _Checker:
     def __init__(self, client: StoreClient, repair: bool, throttle: Throttle, stats: CheckStats) -> None:
         self._client, self._repair, self._throttle, self._stats = client, repair, throttle, stats
-        self._mode = "repair" if repair else "look"
+        self._mode = "repair" if repair else "check"
         self._expired, self._counter = ExpiredJobs(client), JobCounter()
-        self._indexes: set[KeyName] = set(_SHARED)
+        self._lists: set[KeyName] = set()
         self._candidates: list[Entry] = []
 
     async def issues(self) -> AsyncIterator[Issue]:
         """Yield issues of jobs, then of index entries: missing entries are added before others are removed."""
+        read_type = with_timeout(partial(self._client.redis.execute_command, "TYPE", PARTITION.version))
+        if issue := _type_issue(PARTITION.version, KeyName("version"), await self._client.call("read", read_type)):
+            yield issue  # no script can run
+            return
         before = await take_snapshot(self._client)
         async for issue in self._keys():
             yield issue
-        for index in sorted(self._indexes):
-            async for issue in self._entries(index):
-                yield issue
-        async for issue in self._confirm_orphans():
+        async for issue in self._indexes():
             yield issue
         after = await take_snapshot(self._client)
         self._stats.counted = after is not None and before == after
         if after and self._stats.counted:
-            for _, detail in self._counter.differences(after):
-                yield Issue(IssueType.COUNT, PARTITION.by_expiry, None, detail)
+            for key, detail in self._counter.differences(after):
+                yield Issue(IssueType.COUNT, key, None, detail)
 
     async def _keys(self) -> AsyncIterator[Issue]:
         async for scanned in self._scan():
@@ -120,7 +125,7 @@ class _Checker:
         reply = await self._client.run_script(scripts.CHECK_JOBS, [self._mode, *job_ids])
         for kind, key, member, actual, expected, repaired in _rows(reply, 6):
             issue_type = IssueType(kind.decode())
-            detail = _detail(issue_type, actual.decode(), expected.decode())
+            detail = _detail(issue_type, printable(actual), expected.decode())
             yield Issue(issue_type, printable(key), printable(member) or None, detail, repaired=bool(repaired))
         self._stats.jobs += len(job_ids)
         await self._throttle.acquire(len(job_ids))
@@ -139,26 +144,29 @@ class _Checker:
 
     async def _others(self, others: Sequence[tuple[bytes, KeyName | None]]) -> list[Issue]:
         """Check the name, type and time to live of keys that are not jobs, and collect the indexes among them."""
-        foreign = [printable(key) for key, name in others if not name]
-        issues = [Issue(IssueType.FOREIGN, key, None, "jobstate uses no key of this name") for key in foreign]
+        issues = [
+            Issue(IssueType.FOREIGN, printable(key), None, key_names.foreign_detail(key))
+            for key, name in others
+            if not name
+        ]
         known = [(key.decode(), name) for key, name in others if name]
         if not known:
             return issues
         replies = await self._client.read(*(command for key, _ in known for command in (["TYPE", key], ["PTTL", key])))
         for (key, name), actual, ttl in zip(known, replies[::2], replies[1::2], strict=True):
-            if actual not in (b"none", name.type.encode()):
-                issues.append(Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}"))
-            elif name.kind in {"list", "exp"}:
-                self._indexes.add(name)
-            elif name not in _SHARED:
-                issues += await self._lifetime(key, name, ttl)
-            if name.kind == "queues" and actual == b"hash":
-                issues += await self._settings()
+            if issue := _type_issue(key, name, actual):
+                issues.append(issue)
+                continue
+            issues += await self._lifetime(key, name, ttl)
+            if name.kind == "by_created":
+                self._lists.add(name)
+            if pattern := _SETTINGS.get(name.kind):
+                issues += await self._settings(key, pattern)
         await self._throttle.acquire(len(known))
         return issues
 
     async def _lifetime(self, key: str, name: KeyName, ttl: int) -> list[Issue]:
-        """Check the time to live (ms) of a key that does not depend on jobs."""
+        """Check the time to live (ms) of a key that is not a job."""
         redis = self._client.redis
         if name.kind not in EXPIRING and ttl >= 0:
             detail, repair = "expires, but must not", partial(redis.persist, key)
@@ -170,26 +178,36 @@ class _Checker:
             await self._client.call("repair", with_timeout(repair))
         return [Issue(IssueType.LIFETIME, key, None, detail, repaired=self._repair)]
 
-    async def _settings(self) -> list[Issue]:
-        [settings] = await self._client.read(["HGETALL", PARTITION.queues], isolate_errors=True)
+    async def _settings(self, key: str, pattern: re.Pattern[bytes]) -> list[Issue]:
+        """Check the values of a hash of settings."""
+        [settings] = await self._client.read(["HGETALL", key], isolate_errors=True)
         if isinstance(settings, StoreCorrupt):
             return []
         return [
-            Issue(IssueType.SETTING, PARTITION.queues, printable(queue), f"{printable(value)!r} cannot be read")
-            for queue, value in settings.items()
-            if value[:2] not in _SETTING or not (value[2:] == b"" or value[2:].isdigit())
+            Issue(IssueType.SETTING, key, printable(name), f"{printable(value)!r} cannot be read")
+            for name, value in settings.items()
+            if not pattern.fullmatch(name + b" " + value)
         ]
+
+    async def _indexes(self) -> AsyncIterator[Issue]:
+        for indexes in ((*sorted(self._lists), *_INDEXES), [_QUEUE_NAMES]):  # repairs of the former may empty a queue
+            for index in indexes:
+                async for issue in self._entries(index):
+                    yield issue
+            async for issue in self._confirm_orphans():
+                yield issue
 
     async def _entries(self, index: KeyName) -> AsyncIterator[Issue]:
         """Check the entries of an index for those without a matching job."""
         key, cursor = PARTITION.key(index.kind, *index.parts), 0
+        command = "SSCAN" if index.type == "set" else "ZSCAN"
         while True:
-            [reply] = await self._client.read(["ZSCAN", key, str(cursor), "COUNT", str(STEP)], isolate_errors=True)
+            [reply] = await self._client.read([command, key, str(cursor), "COUNT", str(STEP)], isolate_errors=True)
             if isinstance(reply, StoreCorrupt):  # reported with the keys
                 return
-            cursor, members = int(reply[0]), [member for member, _ in reply[1]]
+            cursor, members = int(reply[0]), [one if index.type == "set" else one[0] for one in reply[1]]
             for part in _parts(members):
-                self._candidates += await self._orphans(index, part, "look")
+                self._candidates += await self._orphans(index, part, "check")
                 self._stats.entries += len(part)
                 await self._throttle.acquire(len(part))
             if len(self._candidates) > MAX_CANDIDATES:
@@ -205,7 +223,7 @@ class _Checker:
             reply = await self._client.run_script(scripts.CHECK_ENTRIES, args)
         except StoreCorrupt:  # the key has changed its type since
             return []
-        return [Entry(index, *row[:4]) for row in _rows(reply, 5)]
+        return [Entry(index, *row) for row in _rows(reply, 4)]
 
     async def _confirm_orphans(self) -> AsyncIterator[Issue]:
         """Check the candidates again, without those whose jobs have expired, and yield the remaining ones."""
@@ -225,10 +243,16 @@ class _Checker:
                 await self._throttle.acquire(len(part))
 
 
+def _type_issue(key: str, name: KeyName, actual: bytes) -> Issue | None:
+    if actual in {b"none", name.type.encode()}:
+        return None
+    return Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}")
+
+
 def _detail(issue_type: IssueType, actual: str, expected: str) -> str:
     match issue_type:
         case IssueType.STRAY:
-            return f"its job is {actual} and belongs in another index" if actual else "there is no job for it"
+            return f"its job is {actual} and does not belong there" if actual else "there is no job for it"
         case IssueType.LIFETIME:
             return f"expires at {actual or 'no time'} instead of {expected} (ms)"
         case IssueType.RECORD:
@@ -238,8 +262,8 @@ def _detail(issue_type: IssueType, actual: str, expected: str) -> str:
 
 
 def _rows(reply: Sequence[Any], width: int) -> list[tuple[Any, ...]]:
-    """Return the rows of `width` values that follow the word and the time in the reply of a check script."""
-    values = reply[2:]
+    """Return the rows of `width` values that follow the word in the reply of a check script."""
+    values = reply[1:]
     return [tuple(values[at : at + width]) for at in range(0, len(values), width)]
 
 

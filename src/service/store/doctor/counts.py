@@ -7,27 +7,33 @@ from msgspec import Struct
 
 from service.domain.errors import StoreCorrupt
 from service.domain.states import Status
+from service.store import scripts
 from service.store.client import StoreClient
 from service.store.partition import PARTITION
-from service.store.queries import JobReader
+from service.store.queries import MAX_EXPIRED_COUNT
 
 
 class CountSnapshot(Struct, frozen=True):
     """The job counts at one time, and the last event before it. Equal snapshots mean that no job changed in between."""
 
     last_event: object
-    statuses: dict[Status, int]
-    queues: dict[str, dict[Status, int]]
+    #: The number of jobs by queue and status.
+    counts: dict[tuple[str, str], int]
 
 
 async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
-    """Return the current counts, or `None` if a key is unreadable."""
+    """Return the current counts, or `None` if a key is unreadable or many expired jobs are not swept yet."""
     try:
         [events] = await client.read(["XREVRANGE", PARTITION.events, "+", "-", "COUNT", "1"])
-        stats = await JobReader(client).get_stats()
-    except (StoreCorrupt, ValueError):
+        word, *values = await client.run_script(scripts.COUNT, ["", MAX_EXPIRED_COUNT])
+    except StoreCorrupt:
         return None
-    return CountSnapshot(last_event=events[0][0] if events else None, statuses=stats.statuses, queues=stats.queues)
+    if word == "MORE":
+        return None
+    counts: Counter[tuple[str, str]] = Counter()
+    for queue, state, count in zip(values[3::3], values[4::3], values[5::3], strict=True):
+        counts[queue.decode(errors="replace"), "pending" if state == b"delayed" else state.decode()] += count
+    return CountSnapshot(last_event=events[0][0] if events else None, counts=counts)
 
 
 class JobCounter:
@@ -44,10 +50,9 @@ class JobCounter:
             self._counts[queue, status] += 1
 
     def differences(self, snapshot: CountSnapshot) -> Iterator[tuple[str, str]]:
-        """Yield each queue and a description for each count that differs from the jobs found."""
-        queues = {**snapshot.queues, **{queue: snapshot.queues.get(queue, {}) for queue, _ in self._counts}}
-        for queue, statuses in sorted(queues.items()):
-            for status in Status:
-                found, counted = self._counts[queue, status], statuses.get(status, 0)
-                if found != counted:
-                    yield queue, f"the indexes count {counted} {status} jobs, but there are {found}"
+        """Yield the name of an index and a description for each count that differs from the jobs found."""
+        for queue, status in sorted({*self._counts, *snapshot.counts}):
+            found, counted = self._counts[queue, status], snapshot.counts.get((queue, status), 0)
+            if found != counted and status in {*Status}:
+                detail = f"the indexes count {counted} {status} jobs, but there are {found}"
+                yield PARTITION.by_created(queue, status), detail

@@ -1,6 +1,5 @@
 """Jobs that have expired and were not swept yet. Their index entries are no issues."""
 
-from collections.abc import Sequence
 from typing import Any, Final
 
 from service.domain.errors import StoreCorrupt
@@ -18,8 +17,8 @@ class ExpiredJobs:
         self._client = client
         self._jobs: set[tuple[bytes, int]] = set()
         self._ids: set[bytes] = set()
-        #: The time (ms) up to which the entries of each index were read.
-        self._read_until: dict[str, int] = {}
+        #: The time (ms) up to which the index was read.
+        self._read_until = 0
 
     def has(self, job_id: bytes, created: int | None) -> bool:
         """Return whether this job has expired. `None` matches any creation time."""
@@ -28,30 +27,24 @@ class ExpiredJobs:
     async def refresh(self) -> None:
         """Add the jobs that have expired since the last call."""
         [time] = await self._client.read(["TIME"])
-        now = time_reply_to_micros(time) // 1000
-        await self._collect(PARTITION.by_expiry, now)
-
-    async def _collect(self, index: str, now: int) -> None:
-        start, size = self._read_until.get(index, 0), _PAGE
+        now, start, size = time_reply_to_micros(time) // 1000, self._read_until, _PAGE
         while True:
-            command = ["ZRANGE", index, str(start), f"({now}", "BYSCORE", "LIMIT", "0", str(size), "WITHSCORES"]
-            page = await self._read_or_empty(command)
+            page = await self._read_page(start, now, size)
             for member, _ in page:
-                self._add(member)
+                job_id, _, rest = member.partition(b"|")
+                created = rest.partition(b"|")[0]
+                if created.isdigit():
+                    self._jobs.add((job_id, int(created)))
+                    self._ids.add(job_id)
             if len(page) < size:
-                self._read_until[index] = now
+                self._read_until = now
                 return
             last = int(page[-1][1])
             start, size = last, size * 2 if last == start else _PAGE
 
-    def _add(self, member: bytes) -> None:
-        job_id, _, rest = member.partition(b"|")
-        created = rest.partition(b"|")[0]
-        if created.isdigit():
-            self._jobs.add((job_id, int(created)))
-            self._ids.add(job_id)
-
-    async def _read_or_empty(self, command: Sequence[str]) -> Any:
-        """Return the entries of an index; none if its key has an unexpected type."""
+    async def _read_page(self, start: int, now: int, size: int) -> Any:
+        """Return expiry entries from `start` to before `now` (ms); none if the key has an unexpected type."""
+        bounds = [str(start), f"({now}", "BYSCORE", "LIMIT", "0", str(size)]
+        command = ["ZRANGE", PARTITION.by_expiry, *bounds, "WITHSCORES"]
         [reply] = await self._client.read(command, isolate_errors=True)
         return [] if isinstance(reply, StoreCorrupt) else reply

@@ -8,9 +8,9 @@ from service.store.partition import PARTITION, ROOT, TYPES
 
 STATES: Final = frozenset({*Status, "delayed"})
 #: Kinds of keys whose name ends with a digest of client data.
-_BY_CLIENT: Final = frozenset({"claim", "limit"})
-#: Kinds of keys whose name ends with a queue and a state.
-_BY_STATE: Final = frozenset({"list", "exp"})
+_BY_CLIENT: Final = frozenset({"claim", "rate_limit"})
+#: Kinds of keys of data version 1 that later versions do not use.
+_V1_KINDS: Final = frozenset({"list", "exp", "shelves", "due", "clock", "drain", "limit", "synced"})
 _JOB: Final = PARTITION.job("")
 #: A pattern that matches all keys of jobstate.
 SCAN_PATTERN: Final = "job*"
@@ -46,7 +46,15 @@ def parse(name: bytes) -> KeyName | None:
     return KeyName(kind, tuple(parts)) if kind in TYPES and _is_valid(kind, parts) else None
 
 
+def foreign_detail(name: bytes) -> str:
+    """Return what is wrong with a managed key that `parse` does not know."""
+    kind = name.removeprefix(ROOT.encode()).split(b":")[0].decode(errors="replace")
+    if kind in _V1_KINDS and name.startswith(ROOT.encode()):
+        return "is of data version 1, and is not used any more"
+    return "jobstate uses no key of this name"
+
+
 def _is_valid(kind: str, parts: list[str]) -> bool:
-    if kind in _BY_STATE:
+    if kind == "by_created":
         return len(parts) == 2 and constraints.QUEUE.is_valid(parts[0]) and parts[1] in STATES
     return len(parts) == 1 if kind in _BY_CLIENT else not parts

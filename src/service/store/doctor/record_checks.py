@@ -9,12 +9,13 @@ from service.domain.constraints import Range
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, NewJob
 from service.domain.states import FINAL_STATUSES
+from service.domain.tags import correlation_tag, slate_tag
 from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store.history import history_from
 from service.store.records import FIELDS, decode_job
 
 #: The fields of a hash that `find_issues` needs.
-CHECKED_FIELDS: Final = (*FIELDS, "_creation", "_change", "_token", "_progress_event", "_history")
+CHECKED_FIELDS: Final = (*FIELDS, "_creation", "_change", "_token", "_progress_event", "_history", "_tags")
 
 _REQUIRED: Final = (
     *("status", "queue", "revision", "created_at", "updated_at", "expires_at"),
@@ -32,6 +33,9 @@ _TEXTS: Final[Mapping[str, Callable[[str], bool]]] = {
     **{name: one.is_valid for name, one in _CONSTRAINTS.items() if not isinstance(one, Range)},
     "_progress_event": str.isdigit,
 }
+
+#: The fields by whose tags a job is found, in the order of the tags.
+_TAGS: Final = (("slate_id", slate_tag), ("correlation_id", correlation_tag))
 
 
 def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
@@ -73,5 +77,8 @@ def _inconsistencies(status: str, fields: Mapping[str, bytes]) -> Iterator[str]:
         if status != "running":
             yield f"{status} with a lease"
         yield from (f"a lease without {name}" for name in _LEASED if name not in fields)
+    tags = ",".join(tag(fields[name].decode()) for name, tag in _TAGS if name in fields)
+    if fields.get("_tags", b"").decode(errors="replace") != tags:
+        yield f"_tags must be {tags!r}"
     if fields["updated_at"] < fields["created_at"]:
         yield "updated_at is before created_at"

@@ -55,7 +55,7 @@ class JobSubscription(Subscription):
         final = [received[EventKind.CHANGED]] if EventKind.CHANGED in received else []
         end = received.get(EventKind.DELETED) or received.get(EventKind.EXPIRED) or _inferred_end(job, now)
         if end.kind is EventKind.EXPIRED:
-            end = replace(end, revision=job.revision)
+            end = replace(end, revision=final[0].revision if final else job.revision)
         return [*final, end]
 
 

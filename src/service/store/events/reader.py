@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from typing import Any, Final
+from typing import Final
 
 import structlog
 from msgspec import Struct
@@ -21,7 +21,7 @@ BLOCK_MS: Final = 2000
 READ_COUNT: Final = 500
 #: Seconds before a failed read is retried.
 RETRY_DELAY: Final = 1.0
-#: How many events Redis keeps at least; `lua/lib/writes.lua` has the same number.
+#: How many events Redis keeps at least; `lua/lib/events.lua` has the same number.
 EVENTS_KEPT: Final = 100_000
 #: The position before the first event.
 START: Final = "0-0"
@@ -44,6 +44,7 @@ class EventReader:
 
     def __init__(self, client: StoreClient) -> None:
         """Read through one connection of the pool of `client`."""
+        self._client = client
         self._redis = client.redis
         self._key = client.partition.events
         self._pool = client.redis.connection_pool
@@ -89,7 +90,7 @@ class EventReader:
     ) -> tuple[list[Event | ControlEvent | Gap], str]:
         """Return new events and the new position. Without a position, or if it is gone, start at the end."""
         if position is None:
-            newest: Any = await self._redis.xrevrange(self._key, count=1)
+            [newest] = await self._client.read(["XREVRANGE", self._key, "+", "-", "COUNT", "1"])
             position = newest[0][0].decode() if newest else START
             items, end = await self._read_after(position, None)
             return [Gap(position), *items], end

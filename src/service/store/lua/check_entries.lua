@@ -1,66 +1,55 @@
--- Looks whether the jobs behind entries of an index belong there.
+-- Finds entries of an index that do not belong there.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 `look`, or `repair` what is found, 2 the index (list, exp, shelves, tags, due, leases), 3 queue, 4 shelf (each
---       empty but for list and exp), 5 … members
--- Returns: EXAMINED with the time (µs), then of every entry that does not belong there the member, its score, the id of the
---          job behind it and its status (each empty for nothing), and 1 if the entry was taken out (else 0)
--- An entry whose job cannot be read is left alone, and so is what the next sweep takes out by itself.
-local repairs, index, queue, shelf = ARGV[1] == 'repair', ARGV[2], ARGV[3], ARGV[4]
-local name, at = queue == '' and key(index) or key(index, queue, shelf), now() / 1000
-local found = { 'EXAMINED', digits(now()) }
-expect('zset', name)
+-- ARGV: 1 `check`, or `repair` by removing what is found, 2 the index (by_created, by_expiry, tags, delays, leases,
+--       queue_names), 3 queue, 4 state (both empty but for by_created), 5 … members
+-- Returns: CHECKED, then for each entry that does not belong there the member, its score, the id of the job behind it and the
+--          job's status (each empty for none)
+-- It leaves alone entries of jobs that cannot be read, and those that the next sweep removes.
+local repairs, index, queue, state = ARGV[1] == 'repair', ARGV[2], ARGV[3], ARGV[4]
+local name = index == 'by_created' and key(index, queue, state) or key(index)
+local result = { 'CHECKED' }
 
-local PATTERNS = { exp = '^([^|]+)|%d+|%d+|[^|]*$', tags = '^[^:]*:%d+:(.*)$', due = '^[^:]*:(.*)$' }
+local ID_PATTERNS = { by_expiry = '^([^|]+)|%d+|[^|]+|[^|]*$', tags = '^[^:]*:%d+:(.*)$', delays = '^[^:]*:(.*)$' }
 
 local function belongs(job, member)
-  if index == 'leases' then return job.lease ~= nil end
-  if index == 'due' then return job.shelf == 'delayed' and due_member(job) == member end
-  if index == 'tags' then
-    for _, tag_name in ipairs(job.tags) do
-      if tagged(tag_name, job.created, job.id) == member then return true end
-    end
-    return false
-  end
-  return job.queue == queue and job.shelf == shelf and (index == 'list' or epitaph(job) == member)
+  if index == 'by_created' then return job.queue == queue and job.state == state end
+  if index == 'by_expiry' then return expiry_member(job) == member end
+  if index == 'leases' then return job.has_lease end
+  if index == 'delays' then return job.state == 'delayed' and delay_member(job) == member end
+  return contains(table.concat(tag_members(job), ' '), member)
 end
 
 -- The id and the status of the job behind an entry that does not belong there; nil for one that does.
-local function stray(member, score)
-  if (index == 'exp' or index == 'shelves') and score < at then return nil end
-  if index == 'shelves' then
-    local of_queue, on_shelf = shelf_of(member)
-    if of_queue and redis.call('EXISTS', key('exp', of_queue, on_shelf)) == 1 then return nil end
-    return '', ''
-  end
-  local id = member:match(PATTERNS[index] or '^.*$')
+local function orphan(member, score)
+  if index == 'queue_names' then return not has_jobs(member) and '' or nil, '' end
+  if index == 'by_expiry' and tonumber(score) < NOW_MS then return nil end
+  local id = member:match(ID_PATTERNS[index] or '^.*$')
   if not id then return '', '' end
-  local ours, job = pcall(load, id)
-  if not ours then return nil end
-  if not job then
-    if redis.call('EXISTS', job_key(id)) == 1 then return nil end
-    return id, ''
-  end
-  delay_on(job)
-  if belongs(job, member) or not is_shelved(job) then return nil end
-  return id, job.status
+  local readable, job = load_readable_job(id)
+  if not readable or (job and belongs(job, member)) then return nil end
+  return id, job and job.status or ''
 end
 
-local function take_out(member)
+-- Nil if the entry is gone.
+local function score_of(member)
+  if index == 'queue_names' then return redis.call('SISMEMBER', name, member) == 1 and '' or nil end
+  return redis.call('ZSCORE', name, member) or nil
+end
+
+local function remove_entry(member)
+  if index == 'queue_names' then return redis.call('SREM', name, member) end
   redis.call('ZREM', name, member)
-  if index == 'exp' and redis.call('EXISTS', name) == 0 and pcall(expect, 'zset', key('shelves')) then
-    redis.call('ZREM', key('shelves'), queue .. ':' .. shelf)
-  end
 end
 
 for i = 5, #ARGV do
   local member = ARGV[i]
-  local score = redis.call('ZSCORE', name, member)
+  local score = score_of(member)
   local id, status
-  if score then id, status = stray(member, tonumber(score)) end
+  if score then id, status = orphan(member, score) end
   if id then
-    if repairs then take_out(member) end
-    for _, value in ipairs({ member, score, id, status, repairs and 1 or 0 }) do found[#found + 1] = value end
+    if repairs then remove_entry(member) end
+    for _, value in ipairs({ member, score, id, status }) do result[#result + 1] = value end
   end
 end
-return found
+return result

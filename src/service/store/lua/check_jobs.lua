@@ -1,95 +1,89 @@
--- Looks whether jobs are in every index that their records put them into, and whether all lives as long as it should.
+-- Finds jobs that are missing in an index or have another score there, and records with a wrong time to live.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 `look`, or `repair` what is found, 2 … job ids
--- Returns: EXAMINED with the time (µs), then of everything found what it is (missing, score, stray, lifetime, record,
---          clock), the key, the member (empty for the key itself), what is there, what belongs there (each empty for
---          nothing), and 1 if it was repaired (else 0)
--- A key of another type is left alone, and so is a record that cannot be read: whoever walks the names tells of them.
-local repairs, at = ARGV[1] == 'repair', now() / 1000
-local found = { 'EXAMINED', digits(now()) }
--- Until when (ms) an index is kept whose own time to live cannot be trusted: longer than any job and its grace.
-local LONG = math.floor(at) + 2 * SWEEP_GRACE
+-- ARGV: 1 `check`, or `repair` what is found, 2 … job ids
+-- Returns: CHECKED, then for each issue its type (missing, score, stray, lifetime, record, clock), the key, the member (empty
+--          for the key itself), the actual and the expected value (each empty for none), and 1 if it was repaired (else 0)
+-- It leaves alone keys of another type and records that cannot be read; these are reported by their names and fields.
+local repairs = ARGV[1] == 'repair'
+local result = { 'CHECKED' }
 
-local function note(what, name, member, there, belongs, repaired)
-  for _, value in ipairs({ what, name, member, there, belongs, repaired and 1 or 0 }) do found[#found + 1] = value end
+local function report(issue, name, member, actual, expected, repaired)
+  for _, value in ipairs({ issue, name, member, actual, expected, repaired and 1 or 0 }) do result[#result + 1] = value end
 end
 
-local sound = {}
-local function is_sound(kind, name)
-  if sound[name] == nil then sound[name] = (pcall(expect, kind, name)) end
-  return sound[name]
+local types = {}
+local function type_ok(kind, name)
+  types[name] = types[name] or redis.call('TYPE', name).ok
+  return types[name] == kind or types[name] == 'none'
 end
 
--- Looks at one entry, whose index must live until `ends` (ms). Returns whether the entry was as it should be.
-local function place(name, member, score, ends, may_be_less)
-  if not is_sound('zset', name) then return true end
-  local held, lives = redis.call('ZSCORE', name, member) or '', redis.call('PEXPIRETIME', name)
-  local there = tonumber(held)
-  local is_right = there == score or (may_be_less and there ~= nil and there < score)
-  if not is_right then
-    if repairs then redis.call('ZADD', name, digits(score), member) end
-    note(there and 'score' or 'missing', name, member, held, digits(score), repairs)
-  end
-  if lives < ends then
-    if repairs then keep(name, LONG) end
-    if lives ~= -2 then note('lifetime', name, '', lives < 0 and '' or digits(lives), digits(ends), repairs) end
-  end
-  return is_right
+-- Returns whether the entry was there, with this score (text).
+local function check_entry(name, member, score)
+  if not type_ok('zset', name) then return true end
+  local actual = redis.call('ZSCORE', name, member)
+  if tonumber(actual or nil) == tonumber(score) then return true end
+  if repairs then redis.call('ZADD', name, score, member) end
+  report(actual and 'score' or 'missing', name, member, actual or '', score, repairs)
+  return false
 end
 
--- Takes a job off the lists of the shelves that it is not on: from one of them it could be given out once more.
-local function unlist(job)
-  for _, shelf in ipairs({ 'pending', 'delayed', 'running', 'completed', 'failed', 'cancelled' }) do
-    local list = key('list', job.queue, shelf)
-    if shelf ~= job.shelf and is_sound('zset', list) and redis.call('ZREM', list, job.id) == 1 then
-      note('stray', list, job.id, job.status, '', true)
+-- A claim that met the job in the list of another state would give it out once more.
+local function remove_from_other_states(job)
+  for _, state in ipairs(STATES) do
+    local list = key('by_created', job.queue, state)
+    if state ~= job.state and type_ok('zset', list) and redis.call('ZREM', list, job.id) == 1 then
+      report('stray', list, job.id, job.status, '', true)
     end
   end
 end
 
-local function examine_places(job)
-  local list, exp = key('list', job.queue, job.shelf), key('exp', job.queue, job.shelf)
-  local is_listed = place(list, job.id, job.created, job.expires)
-  if repairs and not is_listed then unlist(job) end
-  place(exp, epitaph(job), job.expires, job.expires + SWEEP_GRACE)
-  place(key('shelves'), job.queue .. ':' .. job.shelf, job.expires, job.expires + SWEEP_GRACE, true)
-  if job.shelf == 'delayed' then place(key('due'), due_member(job), job.available, job.expires) end
-  if job.lease then place(key('leases'), job.id, job.lease, job.expires) end
-  for _, name in ipairs(job.tags) do place(key('tags'), tagged(name, job.created, job.id), 0, job.expires) end
+local function check_indexes(job, expires)
+  local listed = check_entry(key('by_created', job.queue, job.state), job.id, job.created)
+  if repairs and not listed then remove_from_other_states(job) end
+  check_entry(key('by_expiry'), expiry_member(job), expires)
+  for _, member in ipairs(tag_members(job)) do check_entry(key('tags'), member, '0') end
+  if job.state == 'delayed' then check_entry(key('delays'), delay_member(job), to_integer_string(job.available)) end
+  if job.has_lease then
+    local lease = math.floor(parse_time(job.fields.lease_expires_at) / 1000)
+    check_entry(key('leases'), job.id, to_integer_string(lease))
+  end
+  local names = key('queue_names')
+  if type_ok('set', names) and redis.call('SISMEMBER', names, job.queue) == 0 then
+    if repairs then redis.call('SADD', names, job.queue) end
+    report('missing', names, job.queue, '', job.queue, repairs)
+  end
 end
 
 local newest = 0
-local function examine(id)
+local function check_job(id)
   local name = job_key(id)
-  local ours, job = pcall(load, id)
-  if not ours then return end
-  if not job then
-    if redis.call('EXISTS', name) == 1 then note('record', name, '', 'no status', '', false) end
-    return
+  local readable, job = load_readable_job(id)
+  if not readable and redis.call('HSTRLEN', name, 'status') == 0 then report('record', name, '', 'no status', '') end
+  if not job then return end
+  if redis.call('HSTRLEN', name, 'input_params') == 0 then report('record', name, '', 'no input_params', '') end
+
+  local expires_ms = math.floor(parse_time(job.fields.expires_at) / 1000)
+  local actual, expires = redis.call('PEXPIRETIME', name), to_integer_string(expires_ms)
+  if actual ~= expires_ms then
+    if repairs then redis.call('PEXPIREAT', name, expires) end
+    report('lifetime', name, '', actual < 0 and '' or to_integer_string(actual), expires, repairs)
   end
-  if redis.call('HSTRLEN', name, 'input_params') == 0 then note('record', name, '', 'no input_params', '', false) end
-  local lives = redis.call('PEXPIRETIME', name)
-  if lives ~= job.expires then
-    if repairs then redis.call('PEXPIREAT', name, digits(job.expires)) end
-    note('lifetime', name, '', lives < 0 and '' or digits(lives), digits(job.expires), repairs)
-  end
-  if job.expires < at or not is_shelved(job) then return end
-  delay_on(job)
-  newest = math.max(newest, job.created)
-  examine_places(job)
+  if expires_ms < NOW_MS then return end
+  newest = math.max(newest, job.created_micros)
+  check_indexes(job, expires)
 end
 
 for i = 2, #ARGV do
-  if is_sound('hash', job_key(ARGV[i])) then examine(ARGV[i]) end
+  if type_ok('hash', job_key(ARGV[i])) then check_job(ARGV[i]) end
 end
 
-local clock = key('clock')
-if is_sound('string', clock) then
-  local held = redis.call('GET', clock) or ''
-  if (tonumber(held) or 0) < newest then
-    if repairs then redis.call('SET', clock, digits(newest)) end
-    note('clock', clock, '', held, digits(newest), repairs)
+local meta = key('meta')
+if type_ok('hash', meta) then
+  local clock = redis.call('HGET', meta, 'clock') or ''
+  if (tonumber(clock) or 0) < newest then
+    if repairs then redis.call('HSET', meta, 'clock', to_integer_string(newest)) end
+    report('clock', meta, 'clock', clock, to_integer_string(newest), repairs)
   end
 end
-return found
+return result

@@ -7,16 +7,18 @@
 --       first, `0` if that was done, 12 … queues, each once
 -- Returns: DRAINING with the milliseconds that it lasts, unless it is ended before
 --          DELAY_OVER: delays must be ended first
---          CLAIMED with the time (µs), skipped ids, then id, whole record, …; the same jobs again for the same claim id,
---          while the claim is remembered, as far as their leases are not over
+--          CLAIMED with the time (µs), skipped, then id, whole record, …; the same jobs again for the same claim id, while
+--          the claim is remembered, as far as their leases are not over. Skipped are id and error of each job, or queue,
+--          that stays where it is because a key of it is not ours
 --          KEY_REUSED: the claim that is remembered under this id had another content
---          NONE with the time (µs), skipped ids and when the next delay is over (µs, empty for none); skipped are jobs that
---          stay where they are because their record is not ours
+--          NONE with the time (µs), skipped and when the next delay is over (µs, empty for none)
 local claim, digest, secret, worker, seconds = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local retention, max_jobs, max_bytes, max_scan = tonumber(ARGV[6]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
-local claimed, remembered, skipped = {}, digest, {}
+local claimed, remembered, cursors, queue_count = {}, digest, {}, #ARGV - 11
+-- Jobs and queues that were skipped because a key of theirs is not ours, and why; the first failure of an index.
+local skipped, refusal = {}, nil
 
-local known = redis.call('GET', claim)
+local known = call('GET', claim)
 if known then
   local known_digest, ids_and_tokens = known:match('^(%S+)(.*)$')
   if known_digest ~= digest then return { 'KEY_REUSED' } end
@@ -30,16 +32,16 @@ if known then
   if #claimed > 0 then return { 'CLAIMED', to_integer_string(NOW), skipped, unpack(claimed) } end
 end
 
-local draining = (tonumber(redis.call('HGET', key('meta'), 'drain') or nil) or 0) - NOW_MS
+local draining = (tonumber(call('HGET', key('meta'), 'drain') or nil) or 0) - NOW_MS
 if draining > 0 then return { 'DRAINING', draining } end
-local next_delay = redis.call('ZRANGE', key('delays'), '0', '0', 'WITHSCORES')[2]
+local next_delay = call('ZRANGE', key('delays'), '0', '0', 'WITHSCORES')[2]
 if next_delay and ARGV[11] == '1' and tonumber(next_delay) <= NOW then return { 'DELAY_OVER' } end
 
 -- A cursor over the due jobs of a queue, oldest first, stands at `id` and `created`; at its end `id` is nil.
 local function advance(cursor)
   cursor.at = cursor.at + 2
   if cursor.at > #cursor.entries and not cursor.ended then
-    cursor.entries = redis.call('ZRANGE', cursor.list, cursor.bound, '+inf', 'BYSCORE', 'LIMIT', '0', cursor.size,
+    cursor.entries = call('ZRANGE', cursor.list, cursor.bound, '+inf', 'BYSCORE', 'LIMIT', '0', cursor.size,
       'WITHSCORES')
     cursor.at, cursor.ended = 1, #cursor.entries < 2 * cursor.size
     cursor.bound, cursor.size = '(' .. (cursor.entries[#cursor.entries] or ''), 4 * cursor.size
@@ -48,21 +50,29 @@ local function advance(cursor)
 end
 
 -- A queue that is paused, or has as many running jobs as it may, gives none.
-local cursors, queues = {}, { unpack(ARGV, 12) }
-local settings = redis.call('HMGET', key('queues'), unpack(queues))
-for i, queue in ipairs(queues) do
+local function open_cursor(queue, settings)
   local paused, max_running, room = nil, nil, math.huge
-  if settings[i] then
-    paused, max_running = settings[i]:match('^(%d):(%d*)$')
+  if settings then
+    paused, max_running = settings:match('^(%d):(%d*)$')
     if max_running and max_running ~= '' then
-      room = tonumber(max_running) - redis.call('ZCARD', key('by_created', queue, 'running'))
+      room = tonumber(max_running) - call('ZCARD', key('by_created', queue, 'running'))
     end
     if paused ~= '0' then room = 0 end
   end
-  if room > 0 then
-    cursors[#cursors + 1] = { queue = queue, list = key('by_created', queue, 'pending'), room = room, passed = 0,
-      entries = {}, at = 0, ended = false, bound = '-inf', size = math.ceil(max_jobs / #queues), id = nil, created = nil }
-    advance(cursors[#cursors])
+  local cursor = { queue = queue, list = key('by_created', queue, 'pending'), room = room, passed = 0, entries = {}, at = 0,
+    ended = false, bound = '-inf', size = math.ceil(max_jobs / queue_count), id = nil, created = nil }
+  if room > 0 then advance(cursor) end
+  return cursor
+end
+
+local settings_of = call('HMGET', key('queues'), unpack(ARGV, 12))
+for i, settings in ipairs(settings_of) do
+  local opened, cursor = pcall(open_cursor, ARGV[11 + i], settings)
+  if opened then
+    cursors[#cursors + 1] = cursor
+  else
+    refusal = refusal or error_text(cursor)
+    note_skipped(skipped, ARGV[11 + i], error_text(cursor))
   end
 end
 
@@ -88,39 +98,40 @@ local function start(job)
   remembered = remembered .. ' ' .. job.id .. ' ' .. token
 end
 
--- Whether a job could not be started because of its own record: our error, or one of Lua. Any other failure, such as a
--- foreign type at an index, is not of this job alone.
-local function is_of_record(failure)
-  return failure:find('^CORRUPT ') or failure:find('^user_script:')
-end
-
 local cursor, bytes = oldest_cursor(), 0
 while cursor do
   local loaded, job = pcall(load_job_with_record, cursor.id)
-  local is_due = loaded and job and job.state == 'pending' and job.created == cursor.created and job.queue == cursor.queue
+  local is_due = loaded and job and job.state == 'pending' and job.queue == cursor.queue
+    and job.created_micros == tonumber(cursor.created)
   local started, failure = false, nil
   if is_due then
     if max_jobs > 1 then
       for _, value in pairs(job.fields) do bytes = bytes + #value end
       if bytes > max_bytes and #claimed > 0 then break end
     end
-    started, failure = pcall(start, job)
+    started, failure = attempt(start, job)
+  elseif not loaded then
+    failure = error_text(job)
+  end
+  if failure then
+    note_skipped(skipped, cursor.id, failure)
+    if failure:sub(1, 4) == 'ERR ' then refusal = refusal or failure end -- such as a command that the user may not run
   end
   if started then
     if #claimed == 2 * max_jobs then break end
     cursor.room = cursor.room - 1
+  elseif is_due and failure:sub(1, 10) == 'WRONGTYPE ' then -- an index, which the others of this queue need, too
+    refusal, cursor.room = refusal or failure, 0
   else
-    if is_due and not is_of_record(failure) then
-      if #claimed == 0 then error({ err = failure }) end
-      break
-    end
-    if is_due or not loaded then skipped[#skipped + 1] = cursor.id end
     cursor.passed = cursor.passed + 1
   end
   advance(cursor)
   cursor = oldest_cursor()
 end
-if #claimed == 0 then return { 'NONE', to_integer_string(NOW), skipped, next_delay or '' } end
+if #claimed == 0 then
+  if refusal then error({ err = refusal }) end
+  return { 'NONE', to_integer_string(NOW), skipped, next_delay and to_integer_string(next_delay) or '' }
+end
 
 redis.call('SET', claim, remembered, 'PX', ARGV[7])
-return finish({ 'CLAIMED', to_integer_string(NOW), skipped, unpack(claimed) })
+return { 'CLAIMED', to_integer_string(NOW), skipped, unpack(claimed) }

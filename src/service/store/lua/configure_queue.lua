@@ -6,7 +6,7 @@
 -- Returns: CONFIGURED with the settings as they are then, `paused:most` as the queue's field holds them; a queue like any
 --          other has no field. Settings that cannot be read pause a queue, as they do at a claim.
 local queue, settings = ARGV[1], key('queues')
-local held = redis.call('HGET', settings, queue) or '0:'
+local held = call('HGET', settings, queue) or '0:'
 local paused, most = held:match('^([01]):(%d*)$')
 if most == '0' then paused, most = nil, nil end -- a limit of nothing, which no client can set
 if ARGV[2] ~= '' then paused = ARGV[2] end

@@ -7,15 +7,15 @@
 --          MORE: too many jobs have expired and must be swept first
 local state_asked, limit = ARGV[1], tonumber(ARGV[2])
 local before_now = '(' .. NOW_MS
-local expired = redis.call('ZRANGE', key('by_expiry'), '-inf', before_now, 'BYSCORE', 'LIMIT', 0, limit + 1)
+local expired = call('ZRANGE', key('by_expiry'), '-inf', before_now, 'BYSCORE', 'LIMIT', 0, limit + 1)
 if #expired > limit then return { 'MORE' } end
 
 local counts = {}
-for _, queue in ipairs(redis.call('SMEMBERS', key('queue_names'))) do
+for _, queue in ipairs(call('SMEMBERS', key('queue_names'))) do
   counts[queue] = {}
   for _, state in ipairs(STATES) do
     if state_asked == '' or state_asked == state then
-      counts[queue][state] = redis.call('ZCARD', key('by_created', queue, state))
+      counts[queue][state] = call('ZCARD', key('by_created', queue, state))
     end
   end
 end
@@ -26,8 +26,8 @@ for _, member in ipairs(expired) do
   if state and of_queue[state] then of_queue[state] = of_queue[state] - 1 end
 end
 
-local reply = { 'COUNTED', to_integer_string(NOW), redis.call('ZCOUNT', key('leases'), before_now, '+inf'),
-  redis.call('ZCOUNT', key('delays'), '(' .. to_integer_string(NOW), '+inf') }
+local reply = { 'COUNTED', to_integer_string(NOW), call('ZCOUNT', key('leases'), before_now, '+inf'),
+  call('ZCOUNT', key('delays'), '(' .. to_integer_string(NOW), '+inf') }
 for queue, of_queue in pairs(counts) do
   for state, count in pairs(of_queue) do
     if count > 0 then

@@ -16,8 +16,9 @@ if held[3] then
   if held[1] ~= digest then return { 'EXISTS', held[3], held[4] } end
   return { 'REPLAYED', to_integer_string(NOW), redis.call('HGETALL', record), held[2] == request and 1 or 0 }
 end
-local clock, draining_until = unpack(redis.call('HMGET', meta, 'clock', 'drain'))
-if draining_until and tonumber(draining_until) > NOW_MS then return { 'DRAINING', tonumber(draining_until) - NOW_MS } end
+local clock, draining_until = unpack(call('HMGET', meta, 'clock', 'drain'))
+local draining = (tonumber(draining_until or nil) or 0) - NOW_MS
+if draining > 0 then return { 'DRAINING', draining } end
 if redis.call('EXISTS', record) == 1 then reject_record(id) end
 
 -- The clock makes the time of creation unique and never goes back: it is the order of lists and their cursor. Retention

@@ -9,7 +9,7 @@
 local id, change_id, forget_at = ARGV[1], ARGV[2], NOW_MS + tonumber(ARGV[4])
 local deletions, deletion = key('deletions'), change_id .. ':' .. id
 
-if redis.call('ZSCORE', deletions, deletion) then return { 'DELETED' } end
+if call('ZSCORE', deletions, deletion) then return { 'DELETED' } end
 local job = load_job(id)
 if not job then return { 'NOT_FOUND' } end
 if not has_version(job, ARGV[3]) then return refuse('PRECONDITION_FAILED', job) end
@@ -28,5 +28,5 @@ local tag_entries = tag_members(job)
 if #tag_entries > 0 then remove('ZREM', key('tags'), unpack(tag_entries)) end
 if not has_jobs(job.queue) then remove('SREM', key('queue_names'), job.queue) end
 remove('ZREMRANGEBYSCORE', deletions, '-inf', '(' .. NOW_MS)
-redis.call('PEXPIREAT', deletions, forget_at)
+redis.call('PEXPIREAT', deletions, to_integer_string(forget_at))
 return finish({ 'DELETED' })

@@ -4,11 +4,11 @@
 -- ARGV: 1 `start`, `end` or `look`, 2 for how long (ms, to start)
 -- Returns: DRAIN with the time (µs) and the milliseconds that it lasts (0 for none)
 local meta = key('meta')
-local ends = tonumber(redis.call('HGET', meta, 'drain') or nil) or 0
+local ends = tonumber(call('HGET', meta, 'drain') or nil) or 0
 if ARGV[1] == 'start' then
   emit('drain', 'queue', '')
   ends = NOW_MS + tonumber(ARGV[2])
-  redis.call('HSET', meta, 'drain', ends)
+  redis.call('HSET', meta, 'drain', to_integer_string(ends))
 elseif ARGV[1] == 'end' then
   emit('drain', 'queue', '')
   ends = 0

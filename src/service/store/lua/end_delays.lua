@@ -2,9 +2,9 @@
 --
 -- KEYS: 1 the partition's root
 -- ARGV: 1 how many delays to look at
--- Returns: ENDED with the time (µs), when the next delay is over (µs, empty for none), and the ids of the jobs that were
---          skipped because a key of theirs is not ours
-local delays, skipped, queues = key('delays'), {}, {}
+-- Returns: ENDED with the time (µs), when the next delay is over (µs, empty for none), and id and error of each job that was
+--          skipped because a key of it is not ours
+local delays, skipped, woken = key('delays'), {}, {}
 
 local function end_delay(member)
   local job = load_job(member:match('^[^:]*:(.*)$') or '')
@@ -14,21 +14,18 @@ local function end_delay(member)
     redis.call('ZADD', delays, job.available, member)
   else
     add_score(key('by_created', job.queue, 'pending'), job.created, job.id)
+    if not woken[job.queue] then emit('queue', 'queue', job.queue) end
     commit()
+    woken[job.queue] = true
     remove('ZREM', key('by_created', job.queue, 'delayed'), job.id)
     remove('ZREM', delays, member)
-    return job.queue
   end
 end
 
-for _, member in ipairs(redis.call('ZRANGE', delays, '-inf', to_integer_string(NOW), 'BYSCORE', 'LIMIT', '0', ARGV[1])) do
-  local succeeded, stands = attempt(function()
-    local queue = end_delay(member)
-    if queue then queues[queue] = true end
-  end)
+for _, member in ipairs(call('ZRANGE', delays, '-inf', to_integer_string(NOW), 'BYSCORE', 'LIMIT', '0', ARGV[1])) do
+  local stands, failure = attempt(end_delay, member)
   if not stands then redis.call('ZADD', delays, NOW + SKIP_RETRY_MS * 1000, member) end
-  if not succeeded then skipped[#skipped + 1] = member:match('^[^:]*:(.*)$') or member end
+  if failure then note_skipped(skipped, member:match('^[^:]*:(.*)$') or member, failure) end
 end
-for queue in pairs(queues) do emit('queue', 'queue', queue) end
-local next_delay = redis.call('ZRANGE', delays, '0', '0', 'WITHSCORES')[2] or ''
-return { 'ENDED', to_integer_string(NOW), next_delay, skipped }
+local next_delay = redis.call('ZRANGE', delays, '0', '0', 'WITHSCORES')[2]
+return { 'ENDED', to_integer_string(NOW), next_delay and to_integer_string(next_delay) or '', skipped }

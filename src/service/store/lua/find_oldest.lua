@@ -11,7 +11,7 @@ local max_scan, best = tonumber(ARGV[1]), nil
 local function first_unexpired(list, status)
   local from, count = 0, 1 -- the first is nearly always alive
   while from < max_scan do
-    local heads = redis.call('ZRANGE', list, from, from + count - 1, 'WITHSCORES')
+    local heads = call('ZRANGE', list, from, from + count - 1, 'WITHSCORES')
     for i = 1, #heads, 2 do
       local id, created = heads[i], tonumber(heads[i + 1])
       if best and created >= best.created then return nil end
@@ -23,7 +23,7 @@ local function first_unexpired(list, status)
   end
 end
 
-for _, queue in ipairs(redis.call('SMEMBERS', key('queue_names'))) do
+for _, queue in ipairs(call('SMEMBERS', key('queue_names'))) do
   for i = 2, #ARGV do
     local state = ARGV[i]
     local id, created = first_unexpired(key('by_created', queue, state), state == 'delayed' and 'pending' or state)

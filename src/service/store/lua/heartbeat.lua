@@ -10,7 +10,7 @@ local id, token, retention, progress = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV
 
 -- Nearly all heartbeats need no more of the record than this.
 local status, revision, holder, lease_expires_at, lease_seconds, expires_at, cancel_requested_at, old_progress =
-  unpack(redis.call('HMGET', KEYS[1], 'status', 'revision', '_token', 'lease_expires_at', 'lease_seconds', 'expires_at',
+  unpack(call('HMGET', KEYS[1], 'status', 'revision', '_token', 'lease_expires_at', 'lease_seconds', 'expires_at',
     'cancel_requested_at', 'progress'))
 if not status then return { 'NOT_FOUND' } end
 if not lease_expires_at or token ~= holder then return { 'LEASE_LOST', status, revision } end
@@ -24,14 +24,15 @@ if is_new then
   change(load_job(id), { status = 'running', retention = retention, lease = lease, is_progress = true,
     set = { progress = progress, lease_seconds = seconds } })
 elseif expires / 1000 - NOW_MS < retention / 2 or expires / 1000 < lease + LEASE_GRACE then
-  expires = retention_deadline(0, retention, lease)
+  local job = load_job(id)
+  expires = to_integer_string(retention_deadline(0, retention, lease))
   add_score(key('leases'), lease, id, lease_expires_at)
-  add_score(key('by_expiry'), expires, expiry_member(load_job(id)), expires_at)
+  add_score(key('by_expiry'), expires, expiry_member(job), expires_at)
   redis.call('HSET', KEYS[1], 'lease_seconds', seconds, 'lease_expires_at', format_time(lease * 1000), 'expires_at',
     format_time(expires * 1000))
   redis.call('PEXPIREAT', KEYS[1], expires)
 else
-  redis.call('ZADD', key('leases'), lease, id)
+  call('ZADD', key('leases'), lease, id)
   redis.call('HSET', KEYS[1], 'lease_seconds', seconds, 'lease_expires_at', format_time(lease * 1000))
 end
 return finish({ 'EXTENDED', to_integer_string(lease), cancel_requested_at and 1 or 0, is_new and 1 or 0 })

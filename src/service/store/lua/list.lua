@@ -11,68 +11,63 @@ local fields, large = { unpack(ARGV, 11) }, {}
 for i = #ARGV - tonumber(ARGV[10]) + 1, #ARGV do large[#large + 1] = ARGV[i] end
 local LARGEST_CHUNK = 64
 
--- A cursor over one index, newest first: a table with the entry it stands at in `id` and `created`; no `id` at its end.
--- It reads ahead by little at first: with many queues few entries of each are wanted.
-local function open_cursor(fetch)
-  local chunk, at, bound, size = {}, 1, before, 1
-  local self = {}
-  function self.advance()
-    if at > #chunk and not self.ended then
-      chunk, at = fetch(bound, size), 1
-      self.ended = #chunk < size
-      size = math.min(size * 4, LARGEST_CHUNK)
-      if #chunk > 0 then bound = to_integer_string(chunk[#chunk].created) end
-    end
-    local entry = chunk[at] or {}
-    self.id, self.created = entry.id, entry.created
-    at = at + 1
+-- Both read entries of an index, newest first, as id, created, …: at most `size` of those created before `bound` (µs; empty
+-- for no bound).
+local function read_list(name, bound, size)
+  if bound == '' then return call('ZRANGE', name, '0', size - 1, 'REV', 'WITHSCORES') end
+  return call('ZRANGE', name, '(' .. bound, '-inf', 'BYSCORE', 'REV', 'LIMIT', '0', size, 'WITHSCORES')
+end
+
+local function read_tag(name, bound, size)
+  local from = bound == '' and '(' .. name .. ';' or '(' .. name .. ':' .. string.format('%016.0f', bound)
+  local entries = {}
+  for _, member in ipairs(call('ZRANGE', key('tags'), from, '[' .. name .. ':', 'BYLEX', 'REV', 'LIMIT', '0', size)) do
+    local created, id = member:match('^[^:]*:(%d+):(.*)$')
+    entries[#entries + 1] = id
+    entries[#entries + 1] = created
   end
-  self.advance()
-  return self
+  return entries
 end
 
-local function cursor_over_list(name)
-  return open_cursor(function(bound, size)
-    local chunk = {}
-    local found = redis.call('ZRANGE', name, bound == '' and '+inf' or '(' .. bound, '-inf', 'BYSCORE', 'REV',
-      'LIMIT', 0, size, 'WITHSCORES')
-    for i = 1, #found, 2 do chunk[#chunk + 1] = { id = found[i], created = tonumber(found[i + 1]) } end
-    return chunk
-  end)
+local read = ARGV[9] == '' and read_list or read_tag
+
+-- A cursor over one index stands at `id` and `created`; at its end `id` is nil. It reads ahead by little at first: with many
+-- queues few entries of each are wanted.
+local function advance_cursor(cursor)
+  local entries = cursor.entries
+  cursor.at = cursor.at + 2
+  if cursor.at > #entries and #entries == 2 * cursor.size then
+    cursor.size = math.min(cursor.size * 4, LARGEST_CHUNK)
+    entries = read(cursor.name, to_integer_string(cursor.created), cursor.size)
+    cursor.entries, cursor.at = entries, 1
+  end
+  cursor.id, cursor.created = entries[cursor.at], tonumber(entries[cursor.at + 1])
 end
 
-local function cursor_over_tag(name)
-  return open_cursor(function(bound, size)
-    local chunk = {}
-    local from = bound == '' and '(' .. name .. ';' or '(' .. name .. ':' .. string.format('%016.0f', bound)
-    for _, member in ipairs(redis.call('ZRANGE', key('tags'), from, '[' .. name .. ':', 'BYLEX', 'REV', 'LIMIT', 0, size)) do
-      local created, id = member:match('^[^:]*:(%d+):(.*)$')
-      chunk[#chunk + 1] = { id = id, created = tonumber(created) }
-    end
-    return chunk
-  end)
+local cursors = {}
+
+local function open_cursor(name)
+  local entries = read(name, before, 1)
+  if entries[1] then
+    cursors[#cursors + 1] = { name = name, entries = entries, at = 1, size = 1, id = entries[1],
+      created = tonumber(entries[2]) }
+  end
 end
 
-local function cursors_over_lists()
-  local cursors = {}
-  for _, name in ipairs(queue == '' and redis.call('SMEMBERS', key('queue_names')) or { queue }) do
+local function open_cursors()
+  if ARGV[9] ~= '' then return open_cursor(ARGV[9]) end
+  for _, name in ipairs(queue == '' and call('SMEMBERS', key('queue_names')) or { queue }) do
     for _, state in ipairs(STATES) do
       if status == '' or status == (state == 'delayed' and 'pending' or state) then
-        local cursor = cursor_over_list(key('by_created', name, state))
-        if cursor.id then cursors[#cursors + 1] = cursor end
+        open_cursor(key('by_created', name, state))
       end
     end
   end
-  return cursors
 end
 
-local function all_cursors()
-  if ARGV[9] ~= '' then return { cursor_over_tag(ARGV[9]) } end
-  return cursors_over_lists()
-end
+open_cursors()
 
 -- The cursors as a heap: the one that stands at the newest entry first.
-local cursors = all_cursors()
 local function sift_down(i)
   while true do
     local newest = i
@@ -85,10 +80,9 @@ local function sift_down(i)
   end
 end
 for i = math.floor(#cursors / 2), 1, -1 do sift_down(i) end
-if cursors[1] and not cursors[1].id then cursors = {} end
 
 local function advance()
-  cursors[1].advance()
+  advance_cursor(cursors[1])
   if not cursors[1].id then
     cursors[1] = cursors[#cursors]
     cursors[#cursors] = nil

@@ -7,7 +7,7 @@
 local quota, requests, window = key('rate_limit', ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local interval = window / requests
 
-local full_at = math.max(NOW, tonumber(redis.call('GET', quota)) or 0)
+local full_at = math.max(NOW, tonumber(call('GET', quota)) or 0)
 local new_full_at = full_at + interval
 local wait = new_full_at - window - NOW
 if wait > 0 then return { 'LIMITED', to_integer_string(full_at - NOW), to_integer_string(wait) } end

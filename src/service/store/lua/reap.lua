@@ -3,8 +3,8 @@
 -- KEYS: 1 the partition's root
 -- ARGV: 1 how many leases to look at, 2 retention (ms), 3 the error_message of a job that is pending again thereby, 4 that
 --       of one that has failed
--- Returns: REAPED with the time (µs), when the next lease expires or has expired (ms, empty if there is none), the ids of
---          the jobs that were skipped because a key of theirs is not ours, then job id, status, …
+-- Returns: REAPED with the time (µs), when the next lease expires or has expired (ms, empty if there is none), id
+--          and error of each job that was skipped because a key of it is not ours, then job id, status, …
 local limit, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
 local leases, reaped, skipped = key('leases'), {}, {}
 
@@ -27,10 +27,10 @@ local function reap(id)
   end
 end
 
-for _, id in ipairs(redis.call('ZRANGE', leases, '-inf', NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)) do
-  local succeeded, stands = attempt(reap, id)
+for _, id in ipairs(call('ZRANGE', leases, '-inf', NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)) do
+  local stands, failure = attempt(reap, id)
   if not stands then redis.call('ZADD', leases, NOW_MS + SKIP_RETRY_MS, id) end
-  if not succeeded then skipped[#skipped + 1] = id end
+  if failure then note_skipped(skipped, id, failure) end
 end
-local following = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2] or ''
-return { 'REAPED', to_integer_string(NOW), following, skipped, unpack(reaped) }
+local following = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
+return { 'REAPED', to_integer_string(NOW), following and to_integer_string(following) or '', skipped, unpack(reaped) }

@@ -2,8 +2,8 @@
 --
 -- KEYS: 1 the partition's root
 -- ARGV: 1 how many jobs to look at
--- Returns: SWEPT with the number of jobs, 1 if there may be more (else 0), and the entries that were skipped because a key
---          of theirs is not ours
+-- Returns: SWEPT with the number of jobs, 1 if there may be more (else 0), then entry and error of each one that was skipped
+--          because a key of it is not ours
 local by_expiry, limit = key('by_expiry'), tonumber(ARGV[1])
 local swept, skipped, queues = 0, {}, {}
 
@@ -11,10 +11,12 @@ local swept, skipped, queues = 0, {}, {}
 local function sweep(member)
   local job = parse_expiry_member(member)
   if not job then return redis.call('ZREM', by_expiry, member) end
-  local created_at, expires_at, lease = unpack(redis.call('HMGET', job_key(job.id), 'created_at', 'expires_at',
+  local created_at, expires_at, lease = unpack(call('HMGET', job_key(job.id), 'created_at', 'expires_at',
     'lease_expires_at'))
   if created_at == format_time(tonumber(job.created)) then -- alive: the entry is wrong
     local expires = math.floor(parse_time(expires_at) / 1000)
+    -- Redis tells what has expired by the time at which the script started, which may be earlier than `NOW_MS`.
+    if expires < NOW_MS and NOW_MS - expires < 1000 then return end
     return redis.call('ZADD', by_expiry, math.max(expires, NOW_MS + SKIP_RETRY_MS), member)
   end
   local state = listed_state(job)
@@ -27,22 +29,22 @@ local function sweep(member)
 
   if state then remove('ZREM', key('by_created', job.queue, state), job.id) end
   if state == 'delayed' then remove('ZREM', key('delays'), delay_member(job)) end
-  if state == 'running' and not lease then remove('ZREM', key('leases'), job.id) end
+  -- Without a state, another job of this id has its place in the list since.
+  if not lease and (state == 'running' or not state) then remove('ZREM', key('leases'), job.id) end
   local tag_entries = tag_members(job)
   if #tag_entries > 0 then remove('ZREM', key('tags'), unpack(tag_entries)) end
   remove('ZREM', by_expiry, member)
 end
 
-local members = redis.call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)
+local members = call('ZRANGE', by_expiry, '-inf', '(' .. NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)
 for _, member in ipairs(members) do
-  local succeeded, stands = attempt(sweep, member)
+  local stands, failure = attempt(sweep, member)
   if not stands then redis.call('ZADD', by_expiry, NOW_MS + SKIP_RETRY_MS, member) end
-  if not succeeded then skipped[#skipped + 1] = member end
+  if failure then note_skipped(skipped, member, failure) end
 end
 for queue in pairs(queues) do
-  local succeeded = attempt(function()
-    if not has_jobs(queue) then remove('SREM', key('queue_names'), queue) end
-  end)
-  if not succeeded then skipped[#skipped + 1] = queue end
+  if not has_jobs(queue) then remove('SREM', key('queue_names'), queue) end
+  if removal_error then note_skipped(skipped, queue, removal_error.err) end
+  removal_error = nil
 end
 return { 'SWEPT', swept, #members == limit and 1 or 0, skipped }

@@ -198,7 +198,7 @@ class JobList {
   #onChanged(event) {
     const row = this.#rows.get(event.job_id);
     if (row) {
-      if (event.revision > row.job.revision || row.removal) this.#reread(event.job_id);
+      if ((event.revision ?? 0) > row.job.revision || row.removal) this.#reread(event.job_id);
     } else if (this.#isNew(event)) {
       if (this.#rows.size === 0 && !this.#cursor) this.pagePoller.soon();
       else if (this.#filters.correlation_id) this.#reread(event.job_id);
@@ -222,9 +222,10 @@ class JobList {
   }
 
   /** @param {JobEvent} event @param {"deleted" | "expired"} removal */
-  #onRemoved({ job_id }, removal) {
-    this.#newIds.delete(job_id);
+  #onRemoved({ job_id, created_at }, removal) {
     const row = this.#rows.get(job_id);
+    if (row && created_at && created_at !== row.job.created_at) return; // the id was used again since
+    this.#newIds.delete(job_id);
     if (row) row.removal = removal;
     this.#table.update(this.#rows.values());
     this.#updateNewButton();

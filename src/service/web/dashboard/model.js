@@ -5,7 +5,8 @@
 /** @typedef {import("./openapi.js").components["schemas"]["Queue"]} Queue */
 /** @typedef {import("./openapi.js").components["schemas"]["DrainStatus"]} Drain */
 /** @typedef {import("./openapi.js").components["schemas"]["History"]} History */
-/** @typedef {{job_id: string, status: string, revision: number, queue: string, slate_id?: string, at?: string, created_at?: string}} JobEvent */
+/** An `expired` event has no revision.
+ * @typedef {{job_id: string, status: string, revision?: number, queue: string, slate_id?: string, at?: string, created_at?: string}} JobEvent */
 
 export const STATUSES = /** @type {const} */ (["pending", "running", "completed", "failed", "cancelled"]);
 const FINAL_STATUSES = new Set(["completed", "failed", "cancelled"]);

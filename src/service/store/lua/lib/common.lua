@@ -1,4 +1,4 @@
--- Names of keys, numbers as text, words.
+-- Names of keys, commands, numbers as text, words.
 
 -- The twin of store/partition.py.
 local function key(kind, queue, state)
@@ -8,6 +8,18 @@ end
 
 local function job_key(id)
   return (root == 'jobs:' and '' or root) .. 'job:' .. id
+end
+
+-- An error of Redis with the name of the key.
+local function with_key(failure, name)
+  return { err = failure.err:gsub(' ', ' ' .. name .. ': ', 1) }
+end
+
+-- Runs a command and returns its reply. Raises, with the name of the key, if the key holds another type.
+local function call(command, name, ...)
+  local reply = redis.pcall(command, name, ...)
+  if type(reply) == 'table' and reply.err then error(with_key(reply, name)) end
+  return reply
 end
 
 -- A number as text without an exponent.

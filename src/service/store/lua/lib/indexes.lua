@@ -32,8 +32,10 @@ end
 
 -- The state whose list has this job under its creation; nil if none has.
 local function listed_state(job)
+  local created = tonumber(job.created)
   for _, state in ipairs(STATES) do
-    if redis.call('ZSCORE', key('by_created', job.queue, state), job.id) == job.created then return state end
+    local score = call('ZSCORE', key('by_created', job.queue, state), job.id)
+    if score and tonumber(score) == created then return state end
   end
 end
 
@@ -44,9 +46,10 @@ local function has_jobs(queue)
   return redis.call('EXISTS', unpack(lists)) > 0
 end
 
--- Fields of the job behind an index entry, the first of them its status; nil if it is gone or was created again since.
+-- Fields of the job behind an index entry, the first of them its status; nil if it is gone, was created again since, or is
+-- not ours: one key of another program must not hide all other jobs.
 local function read_if_current(id, created, ...)
-  local fields = redis.call('HMGET', job_key(id), 'created_at', 'status', ...)
+  local fields = redis.pcall('HMGET', job_key(id), 'created_at', 'status', ...)
   if fields[1] ~= format_time(created) then return nil end
   table.remove(fields, 1)
   return fields

@@ -13,14 +13,14 @@ local function parse_job(id, fields)
   local job = { id = id, fields = fields, status = fields.status, state = fields.status, queue = fields.queue,
     slate_id = fields.slate_id, created_micros = parse_time(fields.created_at), revision = tonumber(fields.revision),
     tags = fields._tags or '', token = fields._token, has_lease = fields.lease_expires_at ~= nil }
-  if not (job.queue and job.created_micros and job.revision and #(fields.updated_at or '') == 27
-    and #(fields.expires_at or '') == 27) then
+  if not (job.queue and job.created_micros and job.revision and is_time(fields.updated_at) and is_time(fields.expires_at)
+    and (not job.has_lease or is_time(fields.lease_expires_at))) then
     reject_record(id)
   end
   job.created = to_integer_string(job.created_micros)
   local available = job.status == 'pending' and parse_time(fields.available_at)
   -- A delay that is over was perhaps not ended yet; the record does not tell.
-  if available and (available > NOW or redis.call('ZSCORE', key('delays'), delay_member(job))) then
+  if available and (available > NOW or call('ZSCORE', key('delays'), delay_member(job))) then
     job.state, job.available = 'delayed', available
   end
   return job
@@ -28,7 +28,7 @@ end
 
 -- The fields that the indexes and the rules of a change need.
 local function load_job(id)
-  local values = redis.call('HMGET', job_key(id), 'status', 'queue', 'created_at', 'updated_at', 'revision',
+  local values = call('HMGET', job_key(id), 'status', 'queue', 'created_at', 'updated_at', 'revision',
     'expires_at', 'slate_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt',
     'failures', 'max_attempts', 'retry_delay_seconds', 'progress', '_tags', '_change', '_token', '_progress_event',
     '_history')
@@ -47,7 +47,7 @@ local function load_job_with_record(id)
   redis.setresp(3) -- a map instead of a list
   local record = redis.pcall('HGETALL', job_key(id))
   redis.setresp(2) -- also after an error, because a script may go on with other jobs
-  if record.err then error(record) end
+  if record.err then error(with_key(record, job_key(id))) end
   local job = parse_job(id, record.map)
   if job then job.is_whole = true end
   return job
@@ -70,4 +70,21 @@ end
 -- Whether a job has one of these versions, separated by spaces (empty: any).
 local function has_version(job, versions)
   return versions == '' or contains(versions, job.created .. '-' .. job.fields.revision)
+end
+
+-- Fields with times from which index entries are made.
+local INDEXED_TIMES = { 'created_at', 'expires_at', 'available_at', 'lease_expires_at' }
+
+-- Whether a record can be read, and its job (nil if there is none). For the doctor, which changes nothing of other jobs.
+local function load_readable_job(id)
+  local loaded, job = pcall(load_job, id)
+  if not loaded then return false end
+  if not job then return redis.call('EXISTS', job_key(id)) == 0 end
+  for _, name in ipairs(INDEXED_TIMES) do
+    local text = job.fields[name]
+    local micros = parse_time(text)
+    if text and not (micros and format_time(micros) == text) then return false end
+  end
+  if not contains('pending running completed failed cancelled', job.status) then return false end
+  return true, job
 end

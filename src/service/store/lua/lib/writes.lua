@@ -18,17 +18,14 @@ end
 -- The error of the first removal that failed.
 local removal_error
 
-local function with_key(failure, name)
-  return { err = failure.err:gsub(' ', ' ' .. name .. ': ', 1) }
-end
-
 -- Takes back the additions so far, the last one first.
 local function undo()
   for i = undo_size - 3, 1, -4 do
     local command, name, member, before = unpack(undo_log, i, i + 3)
-    if before then
-      redis.pcall(command, name, math.floor(parse_time(before) / 1000), member)
-    else
+    local micros = before and parse_time(before)
+    if micros then
+      redis.pcall(command, name, math.floor(micros / 1000), member)
+    elseif not before then
       redis.pcall(command, name, member)
     end
   end
@@ -69,10 +66,27 @@ local function finish(reply)
   return reply
 end
 
--- Runs `move` for one of many jobs. Returns whether it and all its removals succeeded, then whether its change stands.
+-- The text of an error that `pcall` has caught: Redis gives the text alone of errors that are tables.
+local function error_text(failure)
+  return type(failure) == 'table' and failure.err or failure
+end
+
+-- Runs `move` for one of many jobs. Returns whether its change stands, then why it or one of its removals has failed (nil if
+-- none has). Also an error of Lua, which is a fault of ours, is caught: it must not stop the other jobs, and is logged.
 local function attempt(move, ...)
-  local moved = pcall(move, ...)
-  local removed = removal_error == nil
+  local stands, failure = pcall(move, ...)
+  if not stands then
+    undo()
+    failure = error_text(failure)
+  else
+    failure = removal_error and removal_error.err
+  end
   removal_error = nil
-  return moved and removed, moved
+  return stands, failure
+end
+
+-- Adds to a reply that a job or queue was skipped, and why.
+local function note_skipped(skipped, name, failure)
+  skipped[#skipped + 1] = name
+  skipped[#skipped + 1] = failure
 end

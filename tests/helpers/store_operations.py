@@ -1,0 +1,280 @@
+"""Every operation of the library on one job, the state that it needs, and a look at all keys."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Final
+
+from redis.asyncio import ConnectionPool, Redis
+
+from service.domain.errors import StoreCorrupt
+from service.domain.jobs import JobFilter, Progress
+from service.domain.rate_limits import RateLimit
+from service.domain.timestamps import format_timestamp
+from service.store.client import StoreClient
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+from service.store.partition import PARTITION
+from service.store.queues import QueueManager
+from service.store.rate_limiter import RateLimiter
+
+WEEK: Final = timedelta(days=7)
+#: The quota of the operation `rate limit`.
+LIMIT: Final = RateLimit(1000, 60)
+#: All states of an index.
+STATES: Final = ("pending", "delayed", "running", "completed", "failed", "cancelled")
+
+
+class Store:
+    """The library on one database, and the lease tokens of the jobs that were claimed. A job's queue has its name."""
+
+    def __init__(self, pool: ConnectionPool, redis: Redis) -> None:
+        self.redis = redis
+        self.client = StoreClient(pool)
+        self.jobs = JobStateManager(self.client, ttl=WEEK)
+        self.leases = LeaseManager(self.client, ttl=WEEK)
+        self.longer_leases = LeaseManager(self.client, ttl=10 * WEEK)
+        self.queues = QueueManager(self.client)
+        self.limiter = RateLimiter(self.client, LIMIT)
+        self.tokens: dict[str, str] = {}
+
+    async def now(self) -> int:
+        """Return the time of Redis (ms)."""
+        seconds, micros = await self.redis.time()
+        return int(seconds) * 1000 + int(micros) // 1000
+
+    async def create(self, job_id: str, **options: Any) -> None:
+        """Create a job with both tags, in a queue of its own."""
+        await self.jobs.create_job(job_id, 1, "c", slate_id="s", **{"queue": job_id, **options})
+
+    async def lease(self, job_id: str, **options: Any) -> None:
+        """Create a job and claim it."""
+        await self.create(job_id, **options)
+        claim = await self.leases.claim_job([options.get("queue", job_id)], "w")
+        assert claim is not None
+        assert claim.job.job_id == job_id
+        self.tokens[job_id] = claim.lease.token
+
+    async def end_delay(self, job_id: str) -> None:
+        """Make the delay of a job be over."""
+        queue = await self.redis.hget(PARTITION.job(job_id), "queue") or b""
+        available = await self.now() - 1000
+        await self.redis.hset(PARTITION.job(job_id), "available_at", format_timestamp(available * 1000))
+        await self.redis.zadd(PARTITION.delays, {f"{queue.decode()}:{job_id}": available * 1000})
+
+    async def end_lease(self, job_id: str) -> None:
+        """Make the lease of a job be over."""
+        ends = await self.now() - 1000
+        await self.redis.hset(PARTITION.job(job_id), "lease_expires_at", format_timestamp(ends * 1000))
+        await self.redis.zadd(PARTITION.leases, {job_id: ends})
+
+    async def expire(self, *job_ids: str) -> None:
+        """Make the retention of jobs be over: Redis has deleted their records, and no sweep has run since.
+
+        A record outlives its lease and its delay, so these are over, too.
+        """
+        for start in range(0, len(job_ids), 20):  # the pool has no more connections than a service needs
+            await asyncio.gather(*(self._end_all(job_id) for job_id in job_ids[start : start + 20]))
+        ends, members = await self.now() - 1000, await self.redis.zrange(PARTITION.by_expiry, 0, -1)
+        ids = set(job_ids)
+        ended = {member: ends for member in members if member.split(b"|")[0].decode() in ids}
+        await self.redis.zadd(PARTITION.by_expiry, ended)
+        await self.redis.unlink(*(PARTITION.job(job_id) for job_id in job_ids))
+
+    async def _end_all(self, job_id: str) -> None:
+        held = await self.redis.hkeys(PARTITION.job(job_id))
+        if b"lease_expires_at" in held:
+            await self.end_lease(job_id)
+        if b"available_at" in held:
+            await self.end_delay(job_id)
+
+    async def bring_to(self, state: str, job_id: str, **options: Any) -> None:
+        """Create a job and bring it to a state of an index; `leased` is running with a lease."""
+        if state == "leased":
+            return await self.lease(job_id, **options)
+        await self.create(job_id, **{**options, **({"delay_seconds": 60} if state == "delayed" else {})})
+        if state in {"running", "completed", "failed"}:
+            await self.jobs.update_job_status(job_id, "running")
+        if state in {"completed", "failed", "cancelled"}:
+            await self.jobs.update_job_status(job_id, state)
+        return None
+
+
+@dataclass(frozen=True)
+class Operation:
+    """What a client can do, with the state that it needs before."""
+
+    run: Callable[[Store, str], Awaitable[Any]]
+    prepare: Callable[[Store, str], Awaitable[None]] | None = None
+    #: Of a script that skips jobs: whether this job was moved.
+    is_moved: Callable[[Store, str], Awaitable[bool]] | None = None
+    #: Whether one run is for all jobs.
+    is_for_all: bool = False
+
+
+def _state(state: str) -> Callable[[Store, str], Awaitable[None]]:
+    return lambda store, job_id: store.bring_to(state, job_id)
+
+
+async def _delay_over(store: Store, job_id: str) -> None:
+    await store.bring_to("delayed", job_id)
+    await store.end_delay(job_id)
+
+
+async def _lease_over(store: Store, job_id: str) -> None:
+    await store.lease(job_id)
+    await store.end_lease(job_id)
+
+
+async def _retriable(store: Store, job_id: str) -> None:
+    await store.lease(job_id, max_attempts=2, retry_delay_seconds=5)
+
+
+def _expired(state: str) -> Callable[[Store, str], Awaitable[None]]:
+    async def prepare(store: Store, job_id: str) -> None:
+        await store.bring_to(state, job_id)
+        await store.expire(job_id)
+
+    return prepare
+
+
+async def _claim(store: Store, job_id: str) -> None:
+    await store.leases.claim_job([job_id], "w", claim_key=f"claim-{job_id}")
+
+
+def _update(status: str, **values: Any) -> Callable[[Store, str], Awaitable[Any]]:
+    return lambda store, job_id: store.jobs.update_job_status(
+        job_id, status, change_id=f"change-{job_id}", lease_token=store.tokens.get(job_id), **values
+    )
+
+
+def _cancel(store: Store, job_id: str) -> Awaitable[Any]:
+    return store.jobs.cancel_job(job_id, change_id=f"change-{job_id}")
+
+
+def _release(**values: Any) -> Callable[[Store, str], Awaitable[Any]]:
+    return lambda store, job_id: store.leases.release_job(
+        job_id, store.tokens[job_id], change_id=f"change-{job_id}", **values
+    )
+
+
+async def _is_pending(store: Store, job_id: str) -> bool:
+    index = PARTITION.by_created(job_id, "pending")
+    is_ours = await store.redis.type(index) == b"zset"
+    return is_ours and await store.redis.zscore(index, job_id) is not None
+
+
+async def _status(store: Store, job_id: str) -> bytes | None:
+    is_ours = await store.redis.type(PARTITION.job(job_id)) == b"hash"
+    return await store.redis.hget(PARTITION.job(job_id), "status") if is_ours else None
+
+
+async def _is_claimed(store: Store, job_id: str) -> bool:
+    return await _status(store, job_id) == b"running"
+
+
+async def _is_reaped(store: Store, job_id: str) -> bool:
+    return await _status(store, job_id) == b"failed"
+
+
+async def _is_swept(store: Store, job_id: str) -> bool:
+    members = await store.redis.zrange(PARTITION.by_expiry, 0, -1)
+    return not any(member.startswith(f"{job_id}|".encode()) for member in members)
+
+
+def _sweep_of(state: str) -> Operation:
+    return Operation(lambda store, _: store.jobs.sweep(), _expired(state), _is_swept, is_for_all=True)
+
+
+def _list(**filters: Any) -> Callable[[Store, str], Awaitable[Any]]:
+    return lambda store, _: store.jobs.list_jobs(JobFilter(**filters))
+
+
+#: Every operation, by a name for people.
+OPERATIONS: Final = {
+    "create": Operation(lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id)),
+    "create delayed": Operation(lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)),
+    "create tagged": Operation(lambda store, job_id: store.create(job_id)),
+    "claim": Operation(_claim, _state("pending"), _is_claimed),
+    "claim after a delay": Operation(_claim, _delay_over, _is_claimed),
+    "heartbeat": Operation(
+        lambda store, job_id: store.leases.heartbeat(job_id, store.tokens[job_id]), _state("leased")
+    ),
+    "heartbeat with progress": Operation(
+        lambda store, job_id: store.leases.heartbeat(job_id, store.tokens[job_id], progress=Progress(1)),
+        _state("leased"),
+    ),
+    "heartbeat that extends the retention": Operation(
+        lambda store, job_id: store.longer_leases.heartbeat(job_id, store.tokens[job_id]), _state("leased")
+    ),
+    "progress": Operation(_update("running", progress=Progress(1)), _state("leased")),
+    "complete": Operation(_update("completed"), _state("leased")),
+    "fail": Operation(_update("failed"), _state("leased")),
+    "start without a lease": Operation(_update("running"), _state("pending")),
+    "complete without a lease": Operation(_update("completed"), _state("running")),
+    "cancel": Operation(_cancel, _state("pending")),
+    "cancel delayed": Operation(_cancel, _state("delayed")),
+    "cancel requested": Operation(_cancel, _state("leased")),
+    "release": Operation(_release(), _state("leased")),
+    "release after a failure": Operation(_release(error="why"), _retriable),
+    "delete": Operation(
+        lambda store, job_id: store.jobs.delete_job(job_id, change_id=f"change-{job_id}"), _state("completed")
+    ),
+    "reap": Operation(lambda store, _: store.leases.reap(), _lease_over, _is_reaped, is_for_all=True),
+    "end delays": Operation(lambda store, _: store.leases.end_delays(), _delay_over, _is_pending, is_for_all=True),
+    "sweep of pending": _sweep_of("pending"),
+    "sweep of delayed": _sweep_of("delayed"),
+    "sweep of leased": _sweep_of("leased"),
+    "sweep of completed": _sweep_of("completed"),
+    "count of running": Operation(lambda store, _: store.jobs.get_running_job_count(), _state("running")),
+    "stats": Operation(lambda store, _: store.jobs.get_stats(), _state("pending")),
+    "list": Operation(_list(), _state("pending")),
+    "list of a slate": Operation(_list(slate_id="s"), _state("pending")),
+    "list of a queue": Operation(
+        lambda store, job_id: store.jobs.list_jobs(JobFilter(queue=job_id)), _state("pending")
+    ),
+    "read": Operation(lambda store, job_id: store.jobs.get_job(job_id), _state("pending")),
+    "read of a history": Operation(lambda store, job_id: store.jobs.get_history(job_id), _state("pending")),
+    "batch read": Operation(lambda store, job_id: store.jobs.get_jobs([job_id]), _state("pending")),
+    "configure queue": Operation(
+        lambda store, job_id: store.queues.configure_queue(job_id, paused=True), _state("pending")
+    ),
+    "list of queues": Operation(lambda store, _: store.queues.get_queues(), _state("pending")),
+    "drain": Operation(lambda store, _: store.queues.start_drain(60), _state("pending")),
+    "rate limit": Operation(lambda store, job_id: store.limiter.acquire(job_id)),
+}
+
+
+async def dump(redis: Redis) -> dict[str, Any]:
+    """Return what every key holds. It reads all keys at once."""
+    held = {}
+    for name in sorted([name async for name in redis.scan_iter(count=1000)]):
+        read = {
+            b"string": redis.get,
+            b"hash": redis.hgetall,
+            b"set": redis.smembers,
+            b"list": lambda name: redis.lrange(name, 0, -1),
+            b"zset": lambda name: redis.zrange(name, 0, -1, withscores=True),
+            b"stream": redis.xrange,
+        }[await redis.type(name)]
+        held[name.decode()] = (await read(name), await redis.pexpiretime(name))
+    return held
+
+
+async def make_foreign(redis: Redis, name: str, kind: str) -> None:
+    """Put a key of another program, of a type that is not ours, in the place of a key."""
+    await redis.delete(name)
+    if kind == "string":
+        await redis.rpush(name, "foreign")
+    else:
+        await redis.set(name, "foreign")
+
+
+async def is_refused(call: Awaitable[Any]) -> bool:
+    """Return whether a call is refused because a key is not ours."""
+    try:
+        await call
+    except StoreCorrupt:
+        return True
+    return False

@@ -1,0 +1,230 @@
+"""A key of another type at each of our keys, under each operation.
+
+An operation that needs the key is refused and has changed nothing. Where only a removal from an index fails, the change
+stands, and its repetition finds it made. A script over many jobs skips the job that needs the key, and no other one.
+"""
+
+from typing import Final
+
+import pytest
+from redis.asyncio import ConnectionPool, Redis
+from structlog.testing import capture_logs
+
+from service.store.fingerprints import change_id_for, digest
+from service.store.partition import PARTITION, TYPES
+from tests.helpers.consistency import doctor_issues, inconsistencies
+from tests.helpers.store_operations import LIMIT, OPERATIONS, STATES, Store, dump, is_refused, make_foreign
+
+pytestmark = pytest.mark.corrupts_keys
+
+#: It is refused, and no key has changed.
+REFUSED: Final = "refused"
+#: It is refused, but its change stands: its repetition with the same change id is not refused.
+STANDS: Final = "stands"
+#: A script over many jobs leaves this one for later, and logs that.
+SKIPPED: Final = "skipped"
+#: It is refused, but its first part stands, and no other key has changed: a claim has ended the delays that are over, a
+#: setting was made whose reply counts jobs.
+PARTLY: Final = "stands in part"
+WORKS: Final = "works"
+#: The keys of the first part.
+FIRST_PARTS: Final = {
+    "claim after a delay": {"by_created:pending", "by_created:delayed", "delays", "events"},
+    "configure queue": {"queues", "events"},
+    "drain": {"meta", "events"},
+}
+
+#: Keys that belong to one job or queue; the others are shared by all.
+OF_ONE: Final = {"record", "claim", "rate_limit", *(f"by_created:{state}" for state in STATES)}
+#: Operations that look at the lists of all queues.
+OF_ALL_QUEUES: Final = {"count of running", "stats", "list", "list of queues", "configure queue", "drain"}
+LISTS: Final = " ".join(f"by_created:{state}" for state in STATES)
+KEYS: Final = ("record", *LISTS.split(), *(kind for kind in TYPES if kind != "by_created"))
+#: Under each operation the keys that it does not do without; it works with a foreign type at any other.
+EXPECTED: Final = {
+    "create": {REFUSED: "record by_created:pending by_expiry meta queue_names events"},
+    "create delayed": {REFUSED: "record by_created:delayed by_expiry delays meta queue_names events"},
+    "create tagged": {REFUSED: "record by_created:pending by_expiry tags meta queue_names events"},
+    "claim": {
+        SKIPPED: "record",
+        REFUSED: "by_created:pending by_created:running by_expiry delays leases claim meta queues events",
+    },
+    "claim after a delay": {
+        SKIPPED: "record events",
+        PARTLY: "by_created:pending by_created:running by_expiry leases queues",
+        STANDS: "by_created:delayed",
+        REFUSED: "delays claim meta",
+    },
+    "heartbeat": {REFUSED: "record leases"},
+    "heartbeat with progress": {REFUSED: "record by_expiry leases events"},
+    "heartbeat that extends the retention": {REFUSED: "record by_expiry leases"},
+    "progress": {REFUSED: "record by_expiry leases events"},
+    "complete": {
+        REFUSED: "record by_created:completed by_expiry events",
+        STANDS: "by_created:running leases",
+    },
+    "fail": {
+        REFUSED: "record by_created:failed by_expiry events",
+        STANDS: "by_created:running leases",
+    },
+    "start without a lease": {
+        REFUSED: "record by_created:running by_expiry events",
+        STANDS: "by_created:pending",
+    },
+    "complete without a lease": {
+        REFUSED: "record by_created:completed by_expiry events",
+        STANDS: "by_created:running",
+    },
+    "cancel": {
+        REFUSED: "record by_created:cancelled by_expiry events",
+        STANDS: "by_created:pending",
+    },
+    "cancel delayed": {
+        REFUSED: "record by_created:cancelled by_expiry events",
+        STANDS: "by_created:delayed delays",
+    },
+    "cancel requested": {REFUSED: "record by_expiry leases events"},
+    "release": {
+        REFUSED: "record by_created:pending by_expiry events",
+        STANDS: "by_created:running leases",
+    },
+    "release after a failure": {
+        REFUSED: "record by_created:delayed by_expiry delays events",
+        STANDS: "by_created:running leases",
+    },
+    "delete": {
+        REFUSED: "record deletions events",
+        STANDS: "by_created:completed by_expiry tags queue_names",
+    },
+    "reap": {
+        SKIPPED: "record by_created:failed by_expiry events",
+        STANDS: "by_created:running",
+        REFUSED: "leases",
+    },
+    "end delays": {
+        SKIPPED: "record by_created:pending events",
+        STANDS: "by_created:delayed",
+        REFUSED: "delays",
+    },
+    "sweep of pending": {
+        SKIPPED: "record by_created:pending by_created:completed by_created:failed by_created:cancelled events",
+        REFUSED: "by_expiry",
+        STANDS: "tags queue_names",
+    },
+    "sweep of delayed": {
+        SKIPPED: f"{LISTS} record events",
+        REFUSED: "by_expiry",
+        STANDS: "tags delays queue_names",
+    },
+    "sweep of leased": {
+        SKIPPED: "record by_created:pending by_created:running by_created:completed by_created:failed by_created:cancelled events",
+        REFUSED: "by_expiry",
+        STANDS: "tags leases queue_names",
+    },
+    "sweep of completed": {
+        SKIPPED: "record by_created:completed events",
+        REFUSED: "by_expiry",
+        STANDS: "tags queue_names",
+    },
+    "count of running": {REFUSED: "by_created:running by_expiry delays leases queue_names"},
+    "stats": {REFUSED: f"{LISTS} by_expiry delays leases queue_names"},
+    "list": {REFUSED: f"{LISTS} queue_names"},
+    "list of a slate": {REFUSED: "tags"},
+    "list of a queue": {REFUSED: LISTS},
+    "read": {REFUSED: "record"},
+    "read of a history": {REFUSED: "record"},
+    "batch read": {REFUSED: "record"},
+    "configure queue": {
+        PARTLY: f"{LISTS} by_expiry delays leases queue_names",
+        REFUSED: "queues events",
+    },
+    "list of queues": {REFUSED: f"{LISTS} by_expiry delays leases queues queue_names"},
+    "drain": {
+        PARTLY: "by_created:running by_expiry delays leases queue_names",
+        REFUSED: "meta events",
+    },
+    "rate limit": {REFUSED: "rate_limit"},
+}
+
+
+def key_name(key: str, job_id: str) -> str:
+    """Return the name of a key in `KEYS` for a job."""
+    kind, _, state = key.partition(":")
+    match kind:
+        case "record":
+            return PARTITION.job(job_id)
+        case "by_created":
+            return PARTITION.by_created(job_id, state)
+        case "claim":
+            return PARTITION.claim(change_id_for(f"claim-{job_id}"))
+        case "rate_limit":
+            return PARTITION.rate_limit(digest("rate-limit", {"client": job_id, "limit": LIMIT}))
+    return PARTITION.key(kind)
+
+
+async def outcome_of(store: Store, name: str, job_id: str) -> str:
+    """Run an operation and return what came of it."""
+    operation, before = OPERATIONS[name], await dump(store.redis)
+    with capture_logs() as logs:
+        refused = await is_refused(operation.run(store, job_id))
+    if refused:
+        after = await dump(store.redis)
+        changed = {key for key in before | after if before.get(key) != after.get(key)}
+        if not changed:
+            return REFUSED
+        if changed <= {key_name(key, job) for key in FIRST_PARTS.get(name, ()) for job in ("subject", "other")}:
+            return PARTLY
+        return f"{changed} changed, repetition refused" if await is_refused(operation.run(store, job_id)) else STANDS
+    if operation.is_moved is None:
+        return WORKS
+    is_logged = any(job_id in str(event) for event in logs)
+    if await operation.is_moved(store, job_id):
+        return STANDS if is_logged else WORKS
+    return SKIPPED if is_logged else "not moved, and not logged"
+
+
+async def outcome_for_another_job(store: Store, name: str, job_id: str) -> str:
+    """Return what an operation does for another job, or, in one run for all jobs, has done for it."""
+    operation = OPERATIONS[name]
+    if operation.is_for_all and operation.is_moved:
+        return WORKS if await operation.is_moved(store, job_id) else "not moved"
+    return await outcome_of(store, name, job_id)
+
+
+async def prepared(pool: ConnectionPool, redis: Redis, name: str) -> Store:
+    """Return a store with two jobs for an operation, and a third one."""
+    await redis.flushdb()
+    store = Store(pool, redis)
+    await store.create("third")  # the first call of a client also looks at the data version
+    for job_id in ("subject", "other"):
+        if prepare := OPERATIONS[name].prepare:
+            await prepare(store, job_id)
+    return store
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+async def test_a_foreign_key_stops_only_what_needs_it_and_the_doctor_heals_the_rest(
+    name: str, pool: ConnectionPool, redis: Redis
+) -> None:
+    outcomes: dict[str, set[str]] = {}
+    for key in KEYS:
+        store, foreign = await prepared(pool, redis, name), key_name(key, "subject")
+        await make_foreign(redis, foreign, TYPES.get(key.partition(":")[0], "hash"))
+
+        outcome = await outcome_of(store, name, "subject")
+
+        if outcome != WORKS:
+            outcomes.setdefault(outcome, set()).add(key)
+        if key in OF_ONE and name not in OF_ALL_QUEUES:
+            assert await outcome_for_another_job(store, name, "other") == WORKS, key
+        await redis.delete(foreign)
+        await doctor_issues(pool, repair=True)
+        assert await inconsistencies(redis) == [], key
+    assert outcomes == {outcome: set(keys.split()) for outcome, keys in EXPECTED[name].items()}
+
+
+def test_the_table_has_every_key_of_ours() -> None:
+    named = {key for outcomes in EXPECTED.values() for keys in outcomes.values() for key in keys.split()}
+
+    # The version is read by the clock of a client, and `fsync` is not read at all.
+    assert {*KEYS} - named == {"version", "fsync"}
