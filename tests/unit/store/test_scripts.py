@@ -224,7 +224,16 @@ def test_only_scripts_without_the_no_writes_flag_write(source: Script) -> None:
 
 def test_only_some_scripts_run_at_the_memory_limit() -> None:
     exempt = {one.name for one in scripts.ALL if "allow-oom" in one.text.split("\n", 1)[0]}
-    assert exempt == {"delete", "drain", "check_entries", "check_jobs", "heartbeat", "sweep", "rate_limit", "write_version"}
+    assert exempt == {
+        "delete",
+        "drain",
+        "check_entries",
+        "check_jobs",
+        "heartbeat",
+        "sweep",
+        "rate_limit",
+        "write_version",
+    }
 
 
 def test_the_kinds_of_keys_in_lua_are_those_of_python() -> None:
