@@ -6,13 +6,14 @@
 import argparse
 from typing import Final
 
-from benchmarks import event_latency, http_throughput, memory, peers_library, scaling, startup, store, targets
+from benchmarks import claims, event_latency, http_throughput, memory, peers_library, scaling, startup, store, targets
 from benchmarks.report import Measurement, Report
 
 PARTS: Final[dict[str, tuple[str, Measurement]]] = {
     "http": ("Over HTTP", http_throughput.measure),
     "library": ("Library and peers", peers_library.measure),
     "store": ("Cost of a change in Redis", store.measure),
+    "claims": ("Claims of several jobs", claims.measure),
     "growth": ("Scaling with the number of jobs", scaling.measure),
     "memory": ("Memory", memory.measure),
     "watching": ("Event streams", event_latency.measure),

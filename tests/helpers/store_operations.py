@@ -1,5 +1,6 @@
 """Every operation of the library on one job, the state that it needs, and a look at all keys."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,16 +74,20 @@ class Store:
 
         A record outlives its lease and its delay, so these are over, too.
         """
-        for job_id in job_ids:
-            held = await self.redis.hkeys(PARTITION.job(job_id))
-            if b"lease_expires_at" in held:
-                await self.end_lease(job_id)
-            if b"available_at" in held:
-                await self.end_delay(job_id)
+        for start in range(0, len(job_ids), 20):  # the pool has no more connections than a service needs
+            await asyncio.gather(*(self._end_all(job_id) for job_id in job_ids[start : start + 20]))
         ends, members = await self.now() - 1000, await self.redis.zrange(PARTITION.by_expiry, 0, -1)
-        ended = {member: ends for member in members if member.split(b"|")[0].decode() in job_ids}
+        ids = set(job_ids)
+        ended = {member: ends for member in members if member.split(b"|")[0].decode() in ids}
         await self.redis.zadd(PARTITION.by_expiry, ended)
         await self.redis.unlink(*(PARTITION.job(job_id) for job_id in job_ids))
+
+    async def _end_all(self, job_id: str) -> None:
+        held = await self.redis.hkeys(PARTITION.job(job_id))
+        if b"lease_expires_at" in held:
+            await self.end_lease(job_id)
+        if b"available_at" in held:
+            await self.end_delay(job_id)
 
     async def bring_to(self, state: str, job_id: str, **options: Any) -> None:
         """Create a job and bring it to a state of an index; `leased` is running with a lease."""

@@ -70,7 +70,7 @@ class ClaimLoop:
         """Wait for the running jobs, at most some seconds, and release those that still run."""
         if self._running:
             log.info("waiting up to %g s for %d running jobs", seconds, len(self._running))
-            await _first_of(self._force_stop, asyncio.wait(self._running, timeout=seconds))
+            await _first_of(self._force_stop, asyncio.wait(set(self._running), timeout=seconds))
         for task in self._running:
             task.cancel()
         if self._running:
@@ -82,11 +82,11 @@ class ClaimLoop:
         self._running.add(task)
         task.add_done_callback(self._running.discard)
 
-    async def _wait_for_running(self, return_when: str, timeout: float | None = None) -> None:
-        """Wait for running jobs, at most `timeout` seconds, or until it is stopped."""
+    async def _wait_for_running(self, return_when: str, seconds: float | None = None) -> None:
+        """Wait for running jobs, at most `seconds`, or until it is stopped."""
         if self._running:
-            work = asyncio.wait(self._running, timeout=timeout, return_when=return_when)
-            await _first_of(self._stopping, work)
+            running = set(self._running)  # which may be empty before `asyncio.wait` begins
+            await _first_of(self._stopping, asyncio.wait(running, timeout=seconds, return_when=return_when))
 
     async def _claim(self, max_jobs: int) -> Sequence[Claim]:
         """Claim jobs. If `stop` interrupts the claim, release those that it may have claimed."""

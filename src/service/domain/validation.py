@@ -1,6 +1,6 @@
 """Validation of values that callers send, and their conversion to stored fields."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -97,6 +97,19 @@ def validate_filter(filters: JobFilter) -> None:
         constraints.QUEUE.validate("queue", filters.queue)
     validate_label("slate_id", filters.slate_id)
     validate_label("correlation_id", filters.correlation_id)
+
+
+def validate_claim(queues: Sequence[str], worker: str, lease_seconds: int, max_jobs: int | None) -> None:
+    """Raise `InvalidValue` unless a claim may have these values."""
+    if len(queues) not in range(constraints.CLAIMED_QUEUES.minimum, constraints.CLAIMED_QUEUES.maximum + 1):
+        allowed = f"{constraints.CLAIMED_QUEUES.minimum} to {constraints.CLAIMED_QUEUES.maximum} queues"
+        raise InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
+    for index, queue in enumerate(queues):
+        constraints.QUEUE.validate(f"queues[{index}]", queue)
+    constraints.LABEL.validate("worker", worker)
+    constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
+    if max_jobs is not None:
+        constraints.CLAIMED_JOBS.validate("max_jobs", max_jobs)
 
 
 def encode_progress(progress: Progress | None) -> bytes | None:

@@ -129,7 +129,7 @@ class LeaseManager:
         Without a job, also returns the seconds until the next delayed job is due. They are `None` if no job is delayed,
         or if a job was claimed.
         """
-        _validate_claim(queues, worker, lease_seconds, max_jobs)
+        validation.validate_claim(queues, worker, lease_seconds, max_jobs)
         request = digest(
             "claim",
             {"queues": sorted(set(queues)), "worker": worker, "lease_seconds": lease_seconds, "max_jobs": max_jobs},
@@ -261,19 +261,6 @@ class LeaseManager:
         await self._client.probe()
         [time] = await self._client.read(["TIME"])
         return time_reply_to_micros(time) / 1e6
-
-
-def _validate_claim(queues: Sequence[str], worker: str, lease_seconds: int, max_jobs: int | None) -> None:
-    """Raise `InvalidValue` naming the field that is wrong."""
-    if len(queues) not in range(constraints.CLAIMED_QUEUES.minimum, constraints.CLAIMED_QUEUES.maximum + 1):
-        allowed = f"{constraints.CLAIMED_QUEUES.minimum} to {constraints.CLAIMED_QUEUES.maximum} queues"
-        raise errors.InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
-    for index, queue in enumerate(queues):
-        constraints.QUEUE.validate(f"queues[{index}]", queue)
-    constraints.LABEL.validate("worker", worker)
-    constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
-    if max_jobs is not None:
-        constraints.CLAIMED_JOBS.validate("max_jobs", max_jobs)
 
 
 def _decode_claims(reply: Sequence[Any], time: int) -> list[Claim]:

@@ -10,6 +10,7 @@ from pathlib import Path
 import redis as sync_redis
 
 from service.embedded import attach_or_start
+from service.store.data_version import DATA_VERSION
 from service.store.partition import PARTITION
 from tests.helpers.cli_process import CommandResult, environment, jobstate
 from tests.helpers.polling import wait_until
@@ -36,17 +37,16 @@ def test_it_checks_and_repairs_with_and_without_a_running_service(
         assert "in use by a running service\nno issues found\n" in sound.out.decode()
 
         with sync_redis.Redis(unix_socket_path=str(data / "redis.sock")) as client:
-            client.zrem(LIST, "j0")
+            client.zrem(PARTITION.by_expiry, *client.zrange(PARTITION.by_expiry, 0, 0))
             client.set("jobs:odd", 1)
         report = doctor(data, "--json")
         document = json.loads(report.out)
         assert (report.code, report.err) == (1, "")
-        assert sorted((one["type"], one["key"], one["repaired"]) for one in document["findings"]) == [
-            ("count", LIST, False),
-            ("foreign", "jobs:odd", False),
-            ("missing", LIST, False),
-        ]
-        assert (document["found"], document["left"], document["jobs"]) == (3, 3, 8)
+        assert [(one["type"], one["key"], one["repaired"]) for one in document["findings"]] in (
+            [("missing", PARTITION.by_expiry, False), ("foreign", "jobs:odd", False)],
+            [("foreign", "jobs:odd", False), ("missing", PARTITION.by_expiry, False)],
+        )
+        assert (document["found"], document["left"], document["jobs"]) == (2, 2, 8)
         assert service.stop() == 0
 
     repaired = doctor(data, "--repair")  # unexpected keys are not repaired
@@ -97,9 +97,10 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
     shown = "Error: `--redis-url` (`REDIS_URL`): 'http://127.0.0.1' is not allowed"
     assert (wrong.code, wrong.err.split(";")[0]) == (2, shown)
 
-    newer_url = redis_url.removesuffix("/0") + "/7"
-    with sync_redis.Redis.from_url(newer_url) as client:
-        client.set(PARTITION.version, 3)
-        unsupported = jobstate("", "doctor", REDIS_URL=newer_url)
-        client.flushdb()
-    assert (unsupported.code, "has data of version 3" in unsupported.err) == (3, True)
+    other_url = redis_url.removesuffix("/0") + "/7"
+    for key, version in ((PARTITION.version, DATA_VERSION + 1), ("jobs:clock", 1)):
+        with sync_redis.Redis.from_url(other_url) as client:
+            client.set(key, version)
+            unsupported = jobstate("", "doctor", REDIS_URL=other_url)
+            client.flushdb()
+        assert (unsupported.code, f"has data of version {version}" in unsupported.err) == (3, True)

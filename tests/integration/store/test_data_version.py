@@ -170,7 +170,7 @@ def test_a_service_reports_data_of_another_version_and_recovers_when_it_is_gone(
                 assert rejected.json()["type"] == "urn:jobstate:problem:data-version-unsupported"
                 assert words in rejected.json()["detail"]
             assert api.get("/health").status_code == 200
-            assert {name.decode() for name in redis.keys()} == set(values)
+            assert {name.decode() for name in redis.scan_iter()} == set(values)
 
             redis.delete(*values)
             wait_until(lambda: redis.get(PARTITION.version) == b"2", "the version")

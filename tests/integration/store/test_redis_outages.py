@@ -295,12 +295,14 @@ def test_every_request_gets_the_right_problem_in_time(outage: Outage, kind: str)
     assert len(outage.answers) == len(CALLS) + JOBS
     # A connection that is cut within a reply has delivered complete replies before: how many depends on the batches.
     rejected = [answer for answer in outage.answers if not (kind == Fault.CUT and answer.status < 300)]
+    # What a request takes that needs no Redis is the machine's: other programs may use it, too.
+    delay = max(answer.seconds for answer in outage.health)
     assert len(rejected) > JOBS / 8
     for answer in rejected:
         assert (answer.status, answer.headers["retry-after"]) == (503, "1"), answer
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.body["type"] == f"urn:jobstate:problem:{PROBLEMS[kind]}", answer
-        assert answer.seconds < (READY_LIMIT if answer.path == "/ready" else LIMIT)
+        assert answer.seconds - delay < (READY_LIMIT if answer.path == "/ready" else LIMIT)
 
 
 def test_health_stays_ok_during_an_outage(outage: Outage) -> None:

@@ -113,7 +113,10 @@ while cursor do
   elseif not loaded then
     failure = error_text(job)
   end
-  if failure then note_skipped(skipped, cursor.id, failure) end
+  if failure then
+    note_skipped(skipped, cursor.id, failure)
+    if failure:sub(1, 4) == 'ERR ' then refusal = refusal or failure end -- such as a command that the user may not run
+  end
   if started then
     if #claimed == 2 * max_jobs then break end
     cursor.room = cursor.room - 1

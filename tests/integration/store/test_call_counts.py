@@ -1,0 +1,64 @@
+"""How often a change calls Redis inside its script: what a change costs the part that all replicas share."""
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from redis.asyncio import Redis
+
+from service.domain.jobs import Progress
+from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
+
+#: Commands of clients; those of scripts are counted.
+OF_CLIENTS = {"evalsha", "eval", "script|load", "info", "config|resetstat", "select", "client|setinfo", "hello", "ping"}
+#: 100 bytes of JSON.
+INPUT = {"text": "x" * 89}
+#: The most calls of a job with both tags, in the order of its life.
+MOST = {"create": 13, "claim": 16, "heartbeat": 5, "progress": 8, "complete": 12}
+
+
+async def count_calls(redis: Redis, change: Callable[[], Awaitable[Any]]) -> tuple[int, Any]:
+    """Return how many calls the scripts of a change make, and what it returns."""
+    await redis.config_resetstat()
+    result = await change()
+    stats = await redis.info("commandstats")
+    calls = {name.removeprefix("cmdstat_"): stat["calls"] for name, stat in stats.items()}
+    return sum(count for name, count in calls.items() if name not in OF_CLIENTS), result
+
+
+async def live(jobs: JobStateManager, leases: LeaseManager, job_id: str, redis: Redis) -> dict[str, int]:
+    """Take a job through its life and return the calls of each change."""
+    calls = {}
+    calls["create"], _ = await count_calls(redis, lambda: jobs.create_job(job_id, INPUT, "c", slate_id="s"))
+    calls["claim"], claim = await count_calls(redis, lambda: leases.claim_job(["default"], "w"))
+    token = claim.lease.token
+    calls["heartbeat"], _ = await count_calls(redis, lambda: leases.heartbeat(job_id, token))
+    calls["progress"], _ = await count_calls(
+        redis, lambda: jobs.update_job_status(job_id, "running", progress=Progress(1), lease_token=token)
+    )
+    calls["complete"], _ = await count_calls(
+        redis, lambda: jobs.update_job_status(job_id, "completed", 1, lease_token=token)
+    )
+    return calls
+
+
+async def test_a_change_calls_redis_as_often_as_was_agreed(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await live(jobs, leases, "first", redis)  # loads the scripts and reads the clock
+
+    calls = await live(jobs, leases, "second", redis)
+
+    assert {name: count for name, count in calls.items() if count > MOST[name]} == {}, calls
+
+
+async def test_the_calls_do_not_grow_with_the_number_of_jobs(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    await live(jobs, leases, "first", redis)
+    few = await live(jobs, leases, "second", redis)
+
+    for number in range(50):
+        await jobs.create_job(f"other-{number}", INPUT, "c", slate_id="s", queue="other")
+
+    assert await live(jobs, leases, "third", redis) == few
