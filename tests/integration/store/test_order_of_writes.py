@@ -1,0 +1,160 @@
+"""Scripts over many jobs: one job that cannot be moved stops no other one, and is tried again after a minute."""
+
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import pytest
+from redis.asyncio import ConnectionPool, Redis
+from structlog.testing import capture_logs
+
+from service.domain.errors import StoreCorrupt
+from service.domain.states import Status
+from service.store.partition import PARTITION
+from tests.helpers.consistency import inconsistencies
+from tests.helpers.store_operations import OPERATIONS, Store, dump, make_foreign
+
+#: Each script over many jobs, with the index that holds the moments, its units per ms, and how a member there begins.
+SCRIPTS: Final = {
+    "reap": (PARTITION.leases, 1, "{}"),
+    "end delays": (PARTITION.delays, 1000, "{0}:{0}"),
+    "sweep of delayed": (PARTITION.by_expiry, 1, "{}|"),
+}
+
+
+@pytest.fixture
+async def store(pool: ConnectionPool, redis: Redis) -> AsyncIterator[Store]:
+    store = Store(pool, redis)
+    yield store
+    await store.client.aclose()
+
+
+async def find_entry(redis: Redis, index: str, start: str) -> tuple[bytes, float]:
+    """Return the only entry that begins so."""
+    entries = await redis.zrange(index, 0, -1, withscores=True)
+    [entry] = [(member, score) for member, score in entries if member.startswith(start.encode())]
+    return entry
+
+
+@pytest.mark.corrupts_keys
+@pytest.mark.parametrize("name", SCRIPTS)
+async def test_a_job_with_a_foreign_record_is_skipped_logged_and_put_off_by_a_minute(name: str, store: Store) -> None:
+    operation, (index, unit, start) = OPERATIONS[name], SCRIPTS[name]
+    assert operation.prepare
+    assert operation.is_moved
+    for job_id in ("first", "foreign", "last"):
+        await operation.prepare(store, job_id)
+    kept = await store.redis.dump(PARTITION.job("foreign"))
+    await make_foreign(store.redis, PARTITION.job("foreign"), "hash")
+
+    with capture_logs() as logs:
+        await operation.run(store, "")
+
+    assert [await operation.is_moved(store, job_id) for job_id in ("first", "foreign", "last")] == [True, False, True]
+    [line] = logs
+    assert "foreign" in str(line.get("job_ids") or line["entries"])
+    assert [error[:9] for error in line["errors"]] == ["WRONGTYPE"]
+    member, put_off = await find_entry(store.redis, index, start.format("foreign"))
+    assert put_off / unit == pytest.approx(await store.now() + 60_000, abs=20_000)
+
+    with capture_logs() as logs:
+        await operation.run(store, "")
+    assert logs == []
+
+    await store.redis.delete(PARTITION.job("foreign"))
+    if kept:
+        await store.redis.restore(PARTITION.job("foreign"), 0, kept)
+        await store.redis.pexpire(PARTITION.job("foreign"), 60_000)
+    await store.redis.zadd(index, {member: 1})
+    await operation.run(store, "")
+    assert await operation.is_moved(store, "foreign")
+
+
+@pytest.mark.corrupts_keys
+async def test_an_error_of_lua_is_logged_as_the_reason(store: Store) -> None:
+    """It is a fault of a script: to catch it must not hide it."""
+    for job_id in ("broken", "sound"):
+        await store.lease(job_id)
+        await store.end_lease(job_id)
+    await store.redis.hset(PARTITION.job("broken"), "lease_expires_at", "x" * 26 + "Z")
+
+    with capture_logs() as logs:
+        reaped, _ = await store.leases.reap()
+
+    assert [job.job_id for job in reaped] == ["sound"]
+    [line] = [one for one in logs if one["log_level"] == "error"]
+    assert line["job_ids"] == ["broken"]
+    assert "arithmetic on a nil value" in line["errors"][0]
+
+
+@pytest.mark.corrupts_keys
+async def test_a_failed_move_takes_back_its_additions_alone(store: Store) -> None:
+    """The job before it in the same script has committed its own."""
+    for job_id in ("first", "foreign", "last"):
+        await store.lease(job_id)
+        await store.end_lease(job_id)
+    await make_foreign(store.redis, PARTITION.by_created("foreign", "failed"), "zset")
+    before = await dump(store.redis)
+
+    with capture_logs():
+        reaped, _ = await store.leases.reap()
+
+    after = await dump(store.redis)
+    assert [job.job_id for job in reaped] == ["first", "last"]
+    assert after[PARTITION.job("foreign")] == before[PARTITION.job("foreign")]
+    kept = dict(before[PARTITION.by_expiry][0])
+    assert {member.split(b"|")[0] for member, score in after[PARTITION.by_expiry][0] if kept[member] != score} == {
+        b"first",
+        b"last",
+    }
+    await store.redis.delete(PARTITION.by_created("foreign", "failed"))
+    await store.end_lease("foreign")
+    assert await inconsistencies(store.redis) == []
+
+
+@pytest.mark.corrupts_keys
+@pytest.mark.parametrize("kind", ["record", "pending", "running"])
+async def test_a_claim_of_several_queues_passes_a_job_that_cannot_be_moved(store: Store, kind: str) -> None:
+    for job_id in ("subject", "other"):
+        await store.create(job_id)
+    await store.queues.configure_queue("subject", max_running=5)
+    name = PARTITION.job("subject") if kind == "record" else PARTITION.by_created("subject", kind)
+    await make_foreign(store.redis, name, "zset")
+
+    with capture_logs() as logs:
+        claim = await store.leases.claim_job(["subject", "other"], "w")
+
+    assert claim is not None
+    assert claim.job.job_id == "other"
+    assert [line["job_ids"] for line in logs] == [["subject"]]
+    if kind == "record":
+        assert await store.leases.claim_job(["subject", "other"], "w") is None
+    else:
+        with pytest.raises(StoreCorrupt, match=name):
+            await store.leases.claim_job(["subject", "other"], "w")
+
+
+@pytest.mark.corrupts_keys
+async def test_foreign_records_at_the_head_of_a_queue_leave_the_next_job_to_the_claim(store: Store) -> None:
+    for job_id in ("a", "b", "c", "d"):
+        await store.create(job_id, queue="q")
+    for job_id in ("a", "c"):
+        await make_foreign(store.redis, PARTITION.job(job_id), "hash")
+
+    claims: list[Any] = [await store.leases.claim_job(["q"], "w") for _ in range(3)]
+
+    assert [claim and claim.job.job_id for claim in claims] == ["b", "d", None]
+
+
+async def test_a_delay_that_is_over_with_no_worker_asking_becomes_pending(store: Store) -> None:
+    await store.bring_to("delayed", "a")
+    assert (await store.leases.end_delays())[1] == pytest.approx(60, abs=20)
+    await store.end_delay("a")
+    events = await store.redis.xlen(PARTITION.events)
+
+    assert (await store.leases.end_delays())[1] is None
+
+    assert await store.redis.zrange(PARTITION.by_created("a", "pending"), 0, -1) == [b"a"]
+    assert (await store.jobs.get_stats()).statuses[Status.PENDING] == 1
+    [(_, event)] = await store.redis.xrevrange(PARTITION.events, count=1)
+    assert (event[b"event"], event[b"queue"]) == (b"queue", b"a"), "it wakes the claims that wait"
+    assert await store.redis.xlen(PARTITION.events) == events + 1
