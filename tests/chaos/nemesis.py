@@ -2,21 +2,21 @@
 
 import asyncio
 import contextlib
+import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Awaitable, Callable
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from service.domain.timestamps import format_timestamp
-from service.store.client import StoreClient
-from service.store.doctor import Issue, IssueType, check
 from service.store.partition import PARTITION
-from service.store.pool import create_pool
 from tests.chaos import hostile_clients
 from tests.chaos.environment import TIMEOUT, Environment
 from tests.helpers import tcp_proxy
@@ -222,9 +222,9 @@ async def wrong_type(environment: Environment) -> None:
             await asyncio.sleep(environment.fault_seconds / 3)
             await _restore(redis, name)
         environment.history.errors += [
-            f"jobstate doctor after the other type of {name}: {issue}"
+            f"doctor: after another type of {name}: {issue}"
             for issue in await _repair(environment)
-            if issue.type is not IssueType.COUNT and (issue.type, issue.key) != (IssueType.STRAY, name)
+            if issue["type"] != "count" and (issue["type"], issue["key"]) != ("stray", name)
         ]
 
 
@@ -236,15 +236,13 @@ CORRUPTED_KEYS: Final = (
 )
 
 
-async def _repair(environment: Environment) -> list[Issue]:
+async def _repair(environment: Environment) -> list[dict[str, Any]]:
     """Run the doctor with repair, next to the service, and return what it found."""
-    pool = create_pool(f"redis://127.0.0.1:{environment.redis.port}/0")
-    client = StoreClient(pool)
-    try:
-        return [issue async for issue in check(client, repair=True, rate=None)]
-    finally:
-        await client.aclose()
-        await pool.disconnect()
+    url = f"redis://127.0.0.1:{environment.redis.port}/0"
+    command = [sys.executable, "-m", "service", "doctor", "--repair", "--json", "--rate", "1e6", "--redis-url", url]
+    run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+    findings: list[dict[str, Any]] = json.loads(run.stdout)["findings"]
+    return findings
 
 
 async def _replace(redis: Redis, name: str) -> None:

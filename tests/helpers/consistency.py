@@ -19,7 +19,8 @@ INDEXES = (PARTITION.by_expiry, PARTITION.tags, PARTITION.delays, PARTITION.leas
 async def inconsistencies(redis: Redis) -> list[str]:
     """Return missing and surplus index entries, and keys with a wrong time to live. Reads all keys at once."""
     names = sorted([name.decode() async for name in redis.scan_iter(count=1000)])
-    jobs = {name.removeprefix("job:"): await _read_job(redis, name) for name in names if name.startswith("job:")}
+    read = {name.removeprefix("job:"): await _read_job(redis, name) for name in names if name.startswith("job:")}
+    jobs = {job_id: job for job_id, job in read.items() if job}  # without those that have expired since the scan
     delayed = {member.decode() for member in await redis.zrange(PARTITION.delays, 0, -1)}
     expected = {entry for job_id, job in jobs.items() for entry in _expected_entries(job_id, job, delayed)}
     actual = {
@@ -48,7 +49,8 @@ async def _read_job(redis: Redis, name: str) -> dict[str, str]:
 
 def _ttl_issue(name: str, expires: int, jobs: dict[str, dict[str, str]]) -> str | None:
     if name.startswith("job:"):
-        is_right = expires == _millis(jobs[name.removeprefix("job:")]["expires_at"])
+        job = jobs.get(name.removeprefix("job:"))
+        is_right = job is None or expires == _millis(job["expires_at"])
     elif name.startswith(PARTITION.root):
         is_right = (expires != -1) is (name.split(":")[1] in EXPIRING)
     else:

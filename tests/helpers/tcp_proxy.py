@@ -159,11 +159,13 @@ class FaultProxy:
     async def _return_replies(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, lost: asyncio.Event
     ) -> None:
+        is_silent = False  # after a lost reply a connection returns nothing more: TCP leaves nothing out
         while data := await reader.read(65536):
-            if lost.is_set() and b"NOSCRIPT" not in data:
-                if self.lose_silently:
-                    continue
-                break
+            if is_silent or (lost.is_set() and b"NOSCRIPT" not in data):
+                if not self.lose_silently:
+                    break
+                is_silent = True
+                continue
             await self._deliver(data, writer)
         writer.close()
 

@@ -216,7 +216,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_sweep(
     assert await redis.smembers(PARTITION.queue_names) == {b"a"}
 
     await redis.delete(index)
-    await redis.zadd(PARTITION.by_expiry, {entry: 1})  # as if the minute had passed
+    await redis.zadd(PARTITION.by_expiry, {entry.decode(): 1})  # as if the minute had passed
     assert await short_lived.sweep() == 1
     assert {name.decode() for name in await redis.keys()} <= {
         *(PARTITION.meta, PARTITION.events, PARTITION.by_created("a", "pending"))

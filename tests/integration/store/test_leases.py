@@ -2,6 +2,7 @@
 
 import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
 from itertools import count
@@ -804,12 +805,14 @@ async def test_an_invalid_argument_is_rejected_with_its_field(leases: LeaseManag
     assert error.value.field == field
 
 
-CLAIM = lambda leases, token: leases.claim_job(["default"], "w", claim_key="k")  # noqa: E731
-HEARTBEAT = lambda leases, token: leases.heartbeat("j", token)  # noqa: E731
-PROGRESS = lambda leases, token: leases.heartbeat("j", token, progress=Progress(1))  # noqa: E731
-RELEASE = lambda leases, token: leases.release_job("j", token, change_id="k")  # noqa: E731
-DELAY = lambda leases, token: leases.release_job("j", token, delay_seconds=9)  # noqa: E731
-FAIL = lambda leases, token: leases.release_job("j", token, error="x")  # noqa: E731
+CALLS: dict[str, Callable[[LeaseManager, str], Awaitable[Any]]] = {
+    "claim": lambda leases, token: leases.claim_job(["default"], "w", claim_key="k"),
+    "heartbeat": lambda leases, token: leases.heartbeat("j", token),
+    "progress": lambda leases, token: leases.heartbeat("j", token, progress=Progress(1)),
+    "release": lambda leases, token: leases.release_job("j", token, change_id="k"),
+    "delay": lambda leases, token: leases.release_job("j", token, delay_seconds=9),
+    "fail": lambda leases, token: leases.release_job("j", token, error="x"),
+}
 
 
 async def leased_and_next(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> str:
@@ -829,19 +832,22 @@ async def dump(redis: Redis, *without: str) -> dict[bytes, bytes]:
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        *((CLAIM, PARTITION.by_created("default", state)) for state in ("pending", "running")),
-        *((CLAIM, name) for name in (PARTITION.queues, PARTITION.meta, PARTITION.delays)),
-        *((CLAIM, name) for name in (PARTITION.leases, PARTITION.by_expiry, PARTITION.events)),
-        (HEARTBEAT, PARTITION.leases),
-        *((PROGRESS, name) for name in (PARTITION.leases, PARTITION.by_expiry, PARTITION.events)),
-        *((RELEASE, name) for name in (PARTITION.by_created("default", "pending"), PARTITION.by_expiry)),
-        *((RELEASE, name) for name in (PARTITION.events,)),
-        *((DELAY, name) for name in (PARTITION.by_created("default", "delayed"), PARTITION.delays)),
-        *((FAIL, name) for name in (PARTITION.by_created("default", "failed"), PARTITION.by_expiry, PARTITION.events)),
+        *(("claim", PARTITION.by_created("default", state)) for state in ("pending", "running")),
+        *(("claim", name) for name in (PARTITION.queues, PARTITION.meta, PARTITION.delays)),
+        *(("claim", name) for name in (PARTITION.leases, PARTITION.by_expiry, PARTITION.events)),
+        ("heartbeat", PARTITION.leases),
+        *(("progress", name) for name in (PARTITION.leases, PARTITION.by_expiry, PARTITION.events)),
+        *(("release", name) for name in (PARTITION.by_created("default", "pending"), PARTITION.by_expiry)),
+        *(("release", name) for name in (PARTITION.events,)),
+        *(("delay", name) for name in (PARTITION.by_created("default", "delayed"), PARTITION.delays)),
+        *(
+            ("fail", name)
+            for name in (PARTITION.by_created("default", "failed"), PARTITION.by_expiry, PARTITION.events)
+        ),
     ],
 )
 async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: Any, name: str
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis, call: str, name: str
 ) -> None:
     token = await leased_and_next(jobs, leases, redis)
     await redis.delete(name)
@@ -849,7 +855,7 @@ async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
     before = await dump(redis)
 
     with pytest.raises(errors.StoreCorrupt, match=name):
-        await call(leases, token)
+        await CALLS[call](leases, token)
 
     assert await dump(redis) == before
 
@@ -864,11 +870,11 @@ async def test_a_release_that_cannot_leave_an_index_stands_and_its_retry_is_told
     await redis.set(name, "foreign")
 
     with pytest.raises(errors.StoreCorrupt, match=name):
-        await RELEASE(leases, token)
+        await CALLS["release"](leases, token)
 
     released = await record(jobs, "j")
     assert (released.status, released.lease_expires_at) == (Status.PENDING, None)
-    assert await RELEASE(leases, token) == released
+    assert await CALLS["release"](leases, token) == released
     assert await redis.get(name) == b"foreign"
 
 

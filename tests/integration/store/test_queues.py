@@ -231,3 +231,13 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
     await queues.start_drain(1)
     await asyncio.sleep(1.05)
     assert not (await queues.get_drain()).draining, "it ends after its seconds"
+
+
+@pytest.mark.corrupts_keys
+async def test_an_end_of_a_drain_that_is_no_number_is_no_drain(
+    jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis
+) -> None:
+    await redis.hset(PARTITION.meta, "drain", "odd")
+    assert not (await queues.get_drain()).draining
+    await jobs.create_job("a", 1)
+    assert await leases.claim_job(["default"], "w")

@@ -10,9 +10,9 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.domain.errors import Conflict, JobNotFound
-from service.domain.jobs import JobFilter, Progress
+from service.domain.jobs import JobFilter, Progress, RunningCount
 from service.domain.states import Status
-from service.domain.timestamps import format_timestamp
+from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -21,15 +21,15 @@ from tests.helpers.consistency import inconsistencies
 
 STEPS = 600
 CHECK_EVERY = 25
+FILTERS = (JobFilter(), JobFilter(slate_id="s1"), JobFilter(correlation_id="c2"), JobFilter(queue="a"))
 
 
 async def work(choose: random.Random, leases: LeaseManager, tokens: dict[str, str], redis: Redis) -> None:
     """Do a random operation of a worker, with a lease that it holds or once tokens."""
     job_id, token = choose.choice([*tokens.items(), ("j1", "1-none")])
-    match choose.randrange(7):
+    match choose.randrange(9):
         case 0 | 1 | 2:
-            claim = await leases.claim_job(["a", "b"], "w")
-            if claim:
+            for claim in await leases.claim_jobs(["a", "b"], "w", max_jobs=choose.choice([1, 1, 3])):
                 tokens[claim.job.job_id] = claim.lease.token
         case 3:
             await leases.heartbeat(job_id, token, progress=choose.choice([None, Progress(choose.randrange(100))]))
@@ -38,7 +38,9 @@ async def work(choose: random.Random, leases: LeaseManager, tokens: dict[str, st
         case 5:
             await expire_lease(redis, job_id)
         case 6:
-            await leases.reap()
+            await expire_job(redis, f"j{choose.randrange(12)}")
+        case _:
+            await choose.choice([leases.reap, leases.end_delays])()
 
 
 async def expire_lease(redis: Redis, job_id: str) -> None:
@@ -48,6 +50,21 @@ async def expire_lease(redis: Redis, job_id: str) -> None:
     if await redis.hexists(PARTITION.job(job_id), "lease_expires_at"):
         await redis.hset(PARTITION.job(job_id), "lease_expires_at", format_timestamp(past * 1_000_000))
         await redis.zadd(PARTITION.leases, {job_id: past * 1000})
+
+
+async def expire_job(redis: Redis, job_id: str) -> None:
+    """Make a job expire now, whatever its state, and its lease a second ago. Its index entries stay."""
+    await expire_lease(redis, job_id)
+    fields = await redis.hmget(PARTITION.job(job_id), "created_at", "queue", "_tags")
+    if fields[0] is None:
+        return
+    created_at, queue, tags = (value.decode() if value else "" for value in fields)
+    seconds, _ = await redis.time()
+    member = f"{job_id}|{parse_timestamp(created_at)}|{queue}|{tags}"
+    async with redis.pipeline() as pipe:
+        pipe.zadd(PARTITION.by_expiry, {member: (seconds - 1) * 1000}, xx=True)
+        pipe.delete(PARTITION.job(job_id))
+        await pipe.execute()
 
 
 async def step(choose: random.Random, manager: JobStateManager) -> None:
@@ -107,25 +124,36 @@ async def test_indexes_counts_and_lists_match_the_records_after_random_histories
         if choose.random() < 0.1:
             await lasting.sweep()
         if number % CHECK_EVERY == 0:
-            await asyncio.sleep(0.05)  # no short-lived job expires during the check
             await check(redis, lasting)
 
 
 async def check(redis: Redis, manager: JobStateManager) -> None:
-    records = await read_all(redis)
-    for filters in (JobFilter(), JobFilter(slate_id="s1"), JobFilter(correlation_id="c2"), JobFilter(queue="a")):
-        listed = [job.job_id for job in (await manager.list_jobs(filters, limit=200)).items]
-        assert listed == [
+    """Compare what the manager sees with the records, as they are during a check in which no job expires."""
+    records: list[dict[str, str]] = []
+    after = None
+    while after != records:
+        records, (seconds, micros) = await read_all(redis), await redis.time()
+        lists = {filters: (await manager.list_jobs(filters, limit=200)).items for filters in FILTERS}
+        stats = await manager.get_stats()
+        await manager.sweep()
+        swept, found = await manager.get_stats(), await inconsistencies(redis)
+        after = await read_all(redis)
+
+    for filters, listed in lists.items():
+        assert [job.job_id for job in listed] == [
             record["job_id"]
             for record in records
             if (filters.slate_id is None or record.get("slate_id") == filters.slate_id)
             and (filters.correlation_id is None or record.get("correlation_id") == filters.correlation_id)
             and (filters.queue is None or record["queue"] == filters.queue)
         ]
-    stats = await manager.get_stats()
     counted = Counter(record["status"] for record in records)
     assert stats.statuses == {status: counted[status] for status in Status}
+    now = format_timestamp(seconds * 1_000_000 + micros)
+    leased = sum(record.get("lease_expires_at", "") > now for record in records)
+    assert stats.running == RunningCount(leased=leased, unleased=counted["running"] - leased)
     pending = [record["job_id"] for record in records if record["status"] == "pending"]
     assert (stats.oldest_pending and stats.oldest_pending.job_id) == (pending[-1] if pending else None)
-    await manager.sweep()
-    assert await inconsistencies(redis) == []
+    assert stats.statuses == swept.statuses
+    assert stats.queues == swept.queues
+    assert found == []

@@ -19,9 +19,23 @@ HEADER = LUA.joinpath("header.lua").read_text(encoding="utf-8").rstrip()
 DEFINITION = re.compile(r"^local (?:function )?(\w+)", re.MULTILINE)
 #: A name, which is no field, no method and no key of a table.
 NAME = re.compile(r"(?<![\w:])(?<!(?<!\.)\.)[A-Za-z_]\w*\b(?!\s*=(?!=))")
-KEYWORDS = set(
-    "and break do else elseif end false for function if in local nil not or repeat return then true until while".split()
-)
+KEYWORDS = {
+    "and",
+    "break",
+    "do",
+    "else",
+    "elseif",
+    "end",
+    "false",
+    "for",
+    "function",
+    "if",
+    "in",
+    "local",
+    "nil",
+    "not",
+}
+KEYWORDS |= {"or", "repeat", "return", "then", "true", "until", "while"}
 #: The names that Redis provides.
 BUILTINS = {"ARGV", "KEYS", "error", "ipairs", "math", "pairs", "pcall", "redis", "string", "table"}
 BUILTINS |= {"tonumber", "type", "unpack"}

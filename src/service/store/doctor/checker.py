@@ -2,12 +2,11 @@
 
 import re
 from collections.abc import AsyncIterator, Iterator, Sequence
-from functools import partial
 from typing import Any, Final, NamedTuple
 
 from service.domain.errors import StoreCorrupt
 from service.store import scripts
-from service.store.client import StoreClient, with_timeout
+from service.store.client import StoreClient
 from service.store.doctor import key_names, record_checks
 from service.store.doctor.counts import JobCounter, take_snapshot
 from service.store.doctor.expired import ExpiredJobs
@@ -78,9 +77,11 @@ class _Checker:
 
     async def issues(self) -> AsyncIterator[Issue]:
         """Yield issues of jobs, then of index entries: missing entries are added before others are removed."""
-        read_type = with_timeout(partial(self._client.redis.execute_command, "TYPE", PARTITION.version))
-        if issue := _type_issue(PARTITION.version, KeyName("version"), await self._client.call("read", read_type)):
-            yield issue  # no script can run
+        try:
+            await self._client.read(["TIME"])
+        except StoreCorrupt:  # so no script can run
+            detail = "is not the version of the data; nothing else was checked"
+            yield Issue(IssueType.SETTING, PARTITION.version, None, detail)
             return
         before = await take_snapshot(self._client)
         async for issue in self._keys():
@@ -154,8 +155,8 @@ class _Checker:
             return issues
         replies = await self._client.read(*(command for key, _ in known for command in (["TYPE", key], ["PTTL", key])))
         for (key, name), actual, ttl in zip(known, replies[::2], replies[1::2], strict=True):
-            if issue := _type_issue(key, name, actual):
-                issues.append(issue)
+            if actual not in (b"none", name.type.encode()):
+                issues.append(Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}"))
                 continue
             issues += await self._lifetime(key, name, ttl)
             if name.kind == "by_created":
@@ -167,15 +168,14 @@ class _Checker:
 
     async def _lifetime(self, key: str, name: KeyName, ttl: int) -> list[Issue]:
         """Check the time to live (ms) of a key that is not a job."""
-        redis = self._client.redis
         if name.kind not in EXPIRING and ttl >= 0:
-            detail, repair = "expires, but must not", partial(redis.persist, key)
+            detail, repair = "expires, but must not", ["PERSIST", key]
         elif name.kind in EXPIRING and ttl == -1:
-            detail, repair = "has no time to live", partial(redis.pexpire, key, FALLBACK_TTL_MS, nx=True)
+            detail, repair = "has no time to live", ["PEXPIRE", key, str(FALLBACK_TTL_MS), "NX"]
         else:
             return []
         if self._repair:
-            await self._client.call("repair", with_timeout(repair))
+            await self._client.read(repair)  # like a read it may run twice
         return [Issue(IssueType.LIFETIME, key, None, detail, repaired=self._repair)]
 
     async def _settings(self, key: str, pattern: re.Pattern[bytes]) -> list[Issue]:
@@ -241,12 +241,6 @@ class _Checker:
                     key = PARTITION.key(index.kind, *index.parts)
                     yield Issue(IssueType.STRAY, key, printable(orphan.member), detail, repaired=self._repair)
                 await self._throttle.acquire(len(part))
-
-
-def _type_issue(key: str, name: KeyName, actual: bytes) -> Issue | None:
-    if actual in {b"none", name.type.encode()}:
-        return None
-    return Issue(IssueType.TYPE, key, None, f"has type {printable(actual)} instead of {name.type}")
 
 
 def _detail(issue_type: IssueType, actual: str, expected: str) -> str:

@@ -49,7 +49,7 @@ def parse(name: bytes) -> KeyName | None:
 def foreign_detail(name: bytes) -> str:
     """Return what is wrong with a managed key that `parse` does not know."""
     kind = name.removeprefix(ROOT.encode()).split(b":")[0].decode(errors="replace")
-    if kind in _V1_KINDS and name.startswith(ROOT.encode()):
+    if kind in _V1_KINDS:
         return "is of data version 1, and is not used any more"
     return "jobstate uses no key of this name"
 
