@@ -677,6 +677,51 @@ def test_a_job_whose_claim_response_is_late_at_a_stop_is_released(
     assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
 
 
+def test_all_jobs_whose_claim_response_is_late_at_a_stop_are_released(
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"j{number}" for number in range(5)]
+    for name in names:
+        create(api, name)
+    claimed = threading.Event()
+    handle = httpx.AsyncHTTPTransport.handle_async_request
+
+    async def hold_the_first(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
+        response = await handle(transport, request)
+        if not claimed.is_set():
+            claimed.set()
+            await asyncio.sleep(TIMEOUT)
+        return response
+
+    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", hold_the_first)
+    with working(str(api.base_url), functions.count, concurrency=5):
+        assert claimed.wait(TIMEOUT)
+    found = [job(api, name) for name in names]
+    assert {(one["status"], one["attempt"], one["failures"]) for one in found} == {("pending", 1, 0)}
+
+
+def test_a_worker_of_eight_slots_claims_eight_jobs_at_a_time(
+    api: httpx.Client, attempts: list[httpx.Request], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobstate.worker.claims.LINGER", TIMEOUT)  # however slow the machine is
+    for number in range(40):
+        create(api, f"j{number}", steps=0)
+    assert Worker(str(api.base_url), ["default"], functions.count, concurrency=8).run_until_idle() == 40
+    claims = [json.loads(request.content) for request in attempts if request.url.path == "/v1/batch-claim"]
+    assert [claim["max_jobs"] for claim in claims] == [8] * 6, "the last one gets no job"
+
+
+def test_a_lost_claim_response_gives_the_same_jobs_again(api: httpx.Client, sent: list[httpx.Request]) -> None:
+    names = [f"j{number}" for number in range(6)]
+    for name in names:
+        create(api, name, steps=0)
+    assert Worker(str(api.base_url), ["default"], functions.count, concurrency=6).run_until_idle() == 6
+    found = [job(api, name) for name in names]
+    assert {(one["status"], one["attempt"], one["failures"]) for one in found} == {("completed", 1, 0)}
+    claims = [request.headers["Idempotency-Key"] for request in sent if request.url.path == "/v1/batch-claim"]
+    assert claims[0] == claims[1]
+
+
 def test_a_result_whose_request_is_interrupted_by_the_stop_is_sent_again(
     api: httpx.Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -51,6 +51,10 @@ GOLDEN: dict[str, tuple[str, Request]] = {
     "an update to cancelled": ("1hpoqblKmXLzgmg82-hBJt", lambda jobs, _: jobs.update_job_status("j", "cancelled")),
     "a claim": ("1eMMQ2tPxUWxqHpVLB8kIC", lambda _, leases: leases.claim_job(["b", "a"], "w")),
     "a long claim": ("1BrhJCaRLOxirEQqOWOvbS", lambda _, leases: leases.claim_job(["a"], "w", lease_seconds=60)),
+    "a claim of several jobs": (
+        "1iXX8HzQuPXCkBOIlvfCt0",
+        lambda _, leases: leases.claim_jobs(["b", "a"], "w", max_jobs=8),
+    ),
     "a release": ("12rfVTnRNWlbk1c2EphG1u", lambda _, leases: leases.release_job("j", "1-s")),
     "a failed attempt": (
         "18KnGs1LU46k8XxOEyOqot",
@@ -172,6 +176,10 @@ UNEQUAL: dict[str, tuple[Request, Request]] = {
     "a release with a delay of 0": (
         lambda _, leases: leases.release_job("j", "1-s"),
         lambda _, leases: leases.release_job("j", "1-s", delay_seconds=0),
+    ),
+    "a batch of one": (
+        lambda _, leases: leases.claim_job(["a"], "w"),
+        lambda _, leases: leases.claim_jobs(["a"], "w", max_jobs=1),
     ),
     "another worker": (
         lambda _, leases: leases.claim_job(["a"], "w"),
