@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import httpx
@@ -37,8 +38,12 @@ class RecordingClient:
         target_status: str = "",
         content: str = "",
         has_progress: bool = True,
+        claims: int = 1,
     ) -> tuple[Call, Any]:
-        """Send one request; return the recorded call and the JSON of the response (`None` for none)."""
+        """Send one request; return the recorded call and the JSON of the response (`None` for none).
+
+        A request that may claim several jobs is recorded as so many calls; the last one is returned.
+        """
         version = f'"{if_match}"' if if_match else ""
         optional = {"Idempotency-Key": key, "Lease-Token": token, "If-Match": version}
         headers = {"Content-Type": "application/json", **{name: value for name, value in optional.items() if value}}
@@ -71,8 +76,23 @@ class RecordingClient:
             has_progress=has_progress,
             has_key=bool(key),
         )
-        self._calls.append(call)
-        return call, parsed
+        if claims == 1:
+            self._calls.append(call)
+        else:
+            self._calls += _claims_of_one(call, claims, parsed)
+        return self._calls[-1], parsed
+
+
+def _claims_of_one(call: Call, count: int, parsed: Any) -> Iterable[Call]:
+    """Yield a call for each job that a claim may give, as if it were claimed by itself: without one, it found none."""
+    items = parsed["items"] if call.status == 200 else []
+    for number in range(count):
+        one = replace(call, group=call.group and f"{call.group} {number}")
+        if number < len(items):
+            item = items[number]
+            yield replace(one, observations=(observe(item["job"]),), granted_token=item["lease"]["token"])
+        else:
+            yield replace(one, status=204 if call.status == 200 else call.status)
 
 
 def _parse(response: httpx.Response | None) -> tuple[Any, bool]:

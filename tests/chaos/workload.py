@@ -113,14 +113,22 @@ class WorkloadClient:
                 await self._create(job_id)
 
     async def _claim_and_work(self) -> None:
-        """Claim a job and finish or release it."""
+        """Claim a job, or up to three at once, and finish or release each."""
         body = {"queues": list(QUEUES), "worker": self._name, "lease_seconds": LEASE}
         if self._rng.random() < 0.3:
             body["wait_seconds"] = 1
-        call, response = await self._send(Kind.CLAIM, "POST", "/v1/claims", body)
-        if call.status != 200:
-            return
-        job_id, token = response["job"]["job_id"], call.granted_token
+        if self._rng.random() < 0.5:
+            _, response = await self._send(Kind.CLAIM, "POST", "/v1/claims", body)
+            claims = [response] if response and "lease" in response else []
+        else:
+            body["max_jobs"] = 3
+            _, response = await self._send(Kind.CLAIM, "POST", "/v1/batch-claim", body, claims=3)
+            claims = response.get("items", []) if response else []
+        for claim in claims:
+            await self._work(claim["job"]["job_id"], claim["lease"]["token"])
+
+    async def _work(self, job_id: str, token: str) -> None:
+        """Send heartbeats for a claimed job, and finish or release it."""
         for current in range(self._rng.randrange(3)):
             await self._heartbeat(job_id, token, current)
         if self._rng.random() < 0.3:
