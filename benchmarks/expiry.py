@@ -5,6 +5,7 @@ import time
 import uuid
 from collections import defaultdict
 from collections.abc import Awaitable, Callable
+from functools import partial
 from statistics import median, quantiles
 from typing import Any, Final
 
@@ -63,14 +64,10 @@ class Load:
             await self._timed("create", lambda: self._jobs.create_job(str(uuid.uuid4()), INPUT, "c", queue=_BUSY))
             claim = await self._timed("claim", lambda: self._leases.claim_job([_BUSY], "bench"))
             if claim is not None:
-                job_id, token = claim.job.job_id, claim.lease.token
-                await self._timed("get", lambda job_id=job_id: self._jobs.get_job(job_id))
-                await self._timed(
-                    "complete",
-                    lambda job_id=job_id, token=token: self._jobs.update_job_status(
-                        job_id, "completed", lease_token=token
-                    ),
-                )
+                job_id = claim.job.job_id
+                await self._timed("get", partial(self._jobs.get_job, job_id))
+                complete = partial(self._jobs.update_job_status, job_id, "completed", lease_token=claim.lease.token)
+                await self._timed("complete", complete)
 
     async def _count(self) -> None:
         while time.time() < self._ends:
@@ -93,16 +90,15 @@ class Load:
 async def _expire_at(redis: Redis, moment: float) -> None:
     """Make all jobs of the queue expire at `moment` (s since 1970)."""
     millis = int(moment * 1000)
-    members = [
-        member for member in await redis.zrange(PARTITION.by_expiry, 0, -1) if f"|{_EXPIRING}|".encode() in member
-    ]
+    entries: list[Any] = await redis.zrange(PARTITION.by_expiry, 0, -1)
+    members = [member for member in entries if f"|{_EXPIRING}|".encode() in member]
     for start in range(0, len(members), 1000):
         pipeline, some = redis.pipeline(transaction=False), members[start : start + 1000]
         for member in some:
             record = PARTITION.job(member.split(b"|")[0].decode())
             pipeline.hset(record, "expires_at", format_timestamp(millis * 1000))
             pipeline.pexpireat(record, millis)
-        pipeline.zadd(PARTITION.by_expiry, dict.fromkeys(some, millis))
+        pipeline.zadd(PARTITION.by_expiry, dict[bytes, int].fromkeys(some, millis))
         await pipeline.execute()
 
 
@@ -130,11 +126,12 @@ async def _measure(report: Report) -> None:
         moment = time.time() + (time.time() - started) * 1.5 + BEFORE
         await _expire_at(redis, moment)
         await redis.config_set("slowlog-log-slower-than", LOGGED)
+        await redis.slowlog_reset()
         load = Load(client, jobs, moment)
         await load.run()
         await redis.config_set("slowlog-log-slower-than", -1)
-        cycles = dict(await redis.latency_history("expire-cycle"))
-        _report(report, load, await _script_times(redis), max(cycles.values(), default=0))
+        cycles = [millis for _, millis in await redis.latency_history("expire-cycle")]
+        _report(report, load, await _script_times(redis), max(cycles, default=0))
         await client.aclose()
         await redis.aclose()
         await pool.disconnect()
