@@ -133,7 +133,7 @@ async def _measure(report: Report) -> None:
         load = Load(client, jobs, moment)
         await load.run()
         await redis.config_set("slowlog-log-slower-than", -1)
-        cycles = dict(await redis.execute_command("LATENCY", "HISTORY", "expire-cycle"))
+        cycles = dict(await redis.latency_history("expire-cycle"))
         _report(report, load, await _script_times(redis), max(cycles.values(), default=0))
         await client.aclose()
         await redis.aclose()

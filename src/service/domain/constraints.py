@@ -107,7 +107,7 @@ PROGRESS_MESSAGE: Final = BoundedText(1024)
 #: The integers that every JSON parser keeps exactly (RFC 8259, section 6).
 COUNT: Final = Range(0, 2**53 - 1)
 MAX_ATTEMPTS: Final = Range(1, 1000)
-#: Exponential backoff has the same maximum; `LONGEST_RETRY_DELAY` in `store/lua/moves.lua` is equal.
+#: Exponential backoff has the same maximum; `MAX_RETRY_DELAY` in `store/lua/lib/transitions.lua` is equal.
 RETRY_DELAY_SECONDS: Final = Range(0, 3600)
 RETRY_DELAY_MEANING: Final = (
     f"Seconds before the first retry; doubled for each further retry, up to {RETRY_DELAY_SECONDS.maximum} (an hour)"

@@ -266,4 +266,6 @@ class DataVersionUnsupported(StoreUnavailable):
 
 
 class StoreCorrupt(JobStateError):
-    default_detail = "A key of jobstate in Redis holds unexpected data; nothing was written. Run `jobstate doctor`."
+    default_detail = (
+        "A key of jobstate in Redis holds unexpected data. Run `jobstate doctor`. A change may have been applied."
+    )

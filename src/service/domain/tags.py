@@ -1,10 +1,11 @@
 """Tags: short hashes by which jobs are found that share a slate id or a correlation id."""
 
+from base64 import urlsafe_b64encode
 from hashlib import sha1
 from typing import Final
 
-#: Hexadecimal characters of a hash: 48 bits. A search by tag compares the ids, too.
-_LENGTH: Final = 12
+#: Bytes of a hash, as 8 characters: each job stores its tags twice. A search by tag compares the ids, too.
+_BYTES: Final = 6
 
 
 def slate_tag(slate_id: str) -> str:
@@ -18,4 +19,4 @@ def correlation_tag(correlation_id: str) -> str:
 
 
 def _tag(kind: str, value: str) -> str:
-    return kind + sha1(value.encode(), usedforsecurity=False).hexdigest()[:_LENGTH]
+    return kind + urlsafe_b64encode(sha1(value.encode(), usedforsecurity=False).digest()[:_BYTES]).decode()

@@ -1,4 +1,4 @@
-"""Decodes the change history in a job's hash; `lua/moves.lua` writes it."""
+"""Decodes the change history in a job's hash; `lua/lib/transitions.lua` writes it."""
 
 from typing import Final
 

@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 import pytest
 from redis.asyncio import ConnectionPool, Redis
 
+from benchmarks import expiry
+from benchmarks.report import Report
 from service.domain.errors import StoreReadOnly, StoreTimeout
 from service.domain.states import Status
 from service.store import queries, sweep
@@ -131,3 +133,17 @@ async def test_a_count_that_would_take_too_long_is_refused_and_not_wrong(
 
     monkeypatch.undo()
     assert sum((await store.jobs.get_stats()).statuses.values()) == 0
+
+
+def test_the_benchmark_sees_no_wrong_count(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, value in {"EXPIRING": 150, "STAYING": 10, "BEFORE": 0.5, "AFTER": 1.5, "LOGGED": 0}.items():
+        monkeypatch.setattr(expiry, name, value)
+    report = Report()
+    report.section("Expiry")
+
+    expiry.measure(1, report)
+
+    scripts, calls = report.tables
+    assert {"sweep", "count", "create"} <= {row[0] for row in scripts.rows}
+    assert calls.value("count", "p99 after") > 0
+    assert "and 0 were wrong" in capsys.readouterr().out

@@ -117,7 +117,8 @@ EXPECTED: Final = {
         STANDS: "tags delays queue_names",
     },
     "sweep of leased": {
-        SKIPPED: "record by_created:pending by_created:running by_created:completed by_created:failed by_created:cancelled events",
+        SKIPPED: "record by_created:pending by_created:running "
+        "by_created:completed by_created:failed by_created:cancelled events",
         REFUSED: "by_expiry",
         STANDS: "tags leases queue_names",
     },

@@ -862,7 +862,7 @@ async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
 
 @pytest.mark.corrupts_keys
 @pytest.mark.parametrize("name", [PARTITION.by_created("default", "running"), PARTITION.leases])
-async def test_a_release_that_cannot_leave_an_index_stands_and_its_retry_is_told_so(
+async def test_a_release_that_cannot_leave_an_index_stands_and_its_retry_finds_it_made(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, name: str
 ) -> None:
     token = await leased_and_next(jobs, leases, redis)

@@ -116,11 +116,15 @@ async def test_a_failed_move_takes_back_its_additions_alone(store: Store) -> Non
 
 
 @pytest.mark.corrupts_keys
-@pytest.mark.parametrize("kind", ["record", "pending", "running"])
-async def test_a_claim_of_several_queues_passes_a_job_that_cannot_be_moved(store: Store, kind: str) -> None:
+@pytest.mark.parametrize(
+    ("kind", "max_running"), [("record", None), ("pending", None), ("running", None), ("running", 5)]
+)
+async def test_a_claim_of_several_queues_passes_a_job_that_cannot_be_moved(
+    store: Store, kind: str, max_running: int | None
+) -> None:
     for job_id in ("subject", "other"):
         await store.create(job_id)
-    await store.queues.configure_queue("subject", max_running=5)
+    await store.queues.configure_queue("subject", max_running=max_running)
     name = PARTITION.job("subject") if kind == "record" else PARTITION.by_created("subject", kind)
     await make_foreign(store.redis, name, "zset")
 

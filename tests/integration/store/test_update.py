@@ -390,7 +390,7 @@ async def test_an_index_of_unexpected_type_is_named_and_the_update_writes_nothin
 
 @pytest.mark.corrupts_keys
 @pytest.mark.parametrize("delay", [0, 60])
-async def test_an_update_that_cannot_leave_an_index_is_told_its_name_and_stands(
+async def test_an_update_that_cannot_leave_an_index_names_it_and_stands(
     jobs: JobStateManager, redis: Redis, delay: int
 ) -> None:
     await jobs.create_job("j", 1, delay_seconds=delay)

@@ -305,11 +305,7 @@ async def test_a_connection_that_cannot_be_opened_fails_the_calls_that_wait_for_
 @pytest.mark.parametrize("fault", ["is_unhealthy", "has_data", "closing"])
 async def test_a_connection_that_is_unhealthy_or_has_unread_data_is_not_used(fault: str) -> None:
     pool = Pool()
-    pool.prepare = lambda connection: setattr(
-        connection.transport if fault == "is_closing" else connection,
-        "closing" if fault == "is_closing" else fault,
-        True,
-    )
+    pool.prepare = lambda connection: setattr(connection.transport if fault == "closing" else connection, fault, True)
     line = pipeline(pool)
     with pytest.raises(redis_errors.ConnectionError):
         await line.ask(("A",))

@@ -60,7 +60,7 @@ local function remove(command, name, ...)
   if type(reply) == 'table' and reply.err then removal_error = removal_error or with_key(reply, name) end
 end
 
--- Returns the reply of a change. Raises if a removal has failed: the change stands, and its retry is told so.
+-- Returns the reply of a change. Raises if a removal has failed: the change stands, and its retry finds it made.
 local function finish(reply)
   if removal_error then error(removal_error) end
   return reply
