@@ -26,7 +26,7 @@ from service.store.leases import LeaseManager
 from service.store.pool import create_pool
 
 #: Jobs of a sample, and the callers that claim them.
-JOBS, CALLERS = 2000, 8
+JOBS, CALLERS = 1000, 8
 #: The most jobs of a claim; `None` is a claim of one by its own request.
 SIZES: Final = (None, 1, 8, 100)
 

@@ -16,7 +16,7 @@ from jobstate.worker.outcomes import JobUpdate
 #: Minimum seconds between two claims that return no job.
 MIN_CLAIM_INTERVAL: Final = 1.0
 #: Seconds that a free slot waits for others to become free, so that one claim fills them all.
-LINGER: Final = 0.005
+CLAIM_DELAY: Final = 0.005
 
 T = TypeVar("T")
 
@@ -51,7 +51,7 @@ class ClaimLoop:
             next_claim_at = self._loop.time() + MIN_CLAIM_INTERVAL
             if not (slots := self._concurrency - len(self._running)):
                 await self._wait_for_running(asyncio.FIRST_COMPLETED)
-                await self._wait_for_running(asyncio.ALL_COMPLETED, LINGER)
+                await self._wait_for_running(asyncio.ALL_COMPLETED, CLAIM_DELAY)
             elif claims := await self._claim(slots if max_jobs is None else min(slots, max_jobs - started)):
                 started += len(claims)
                 for claim in claims:

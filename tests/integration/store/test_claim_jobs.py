@@ -249,11 +249,13 @@ async def test_a_record_that_cannot_be_read_is_skipped(jobs: JobStateManager, cl
 async def test_a_queue_whose_jobs_cannot_be_moved_does_not_stop_the_others(
     jobs: JobStateManager, claim: ClaimJobs, redis: Redis
 ) -> None:
-    await create(jobs, "a:1", "a:2", "b:1", "a:3")
+    await create(jobs, "a:1", "a:2", "b:1", "a:3", "b:2")
     await redis.set(PARTITION.by_created("b", "running"), "foreign")
 
-    first = await claim("a", "b", claim_key="k")
+    with capture_logs() as log:
+        first = await claim("a", "b", claim_key="k")
 
+    assert [line["job_ids"] for line in log] == [["b-1"]], "the others of the queue are not tried"
     assert ids(first) == ["a-1", "a-2", "a-3"]
     assert await claim("a", "b", claim_key="k") == first
     for one in first:
@@ -263,7 +265,7 @@ async def test_a_queue_whose_jobs_cannot_be_moved_does_not_stop_the_others(
     assert (await jobs.get_job("b-1")).revision == 1
 
     await redis.delete(PARTITION.by_created("b", "running"))
-    assert ids(await claim("a", "b")) == ["b-1"]
+    assert ids(await claim("a", "b")) == ["b-1", "b-2"]
 
 
 @pytest.mark.corrupts_keys

@@ -703,7 +703,7 @@ def test_all_jobs_whose_claim_response_is_late_at_a_stop_are_released(
 def test_a_worker_of_eight_slots_claims_eight_jobs_at_a_time(
     api: httpx.Client, attempts: list[httpx.Request], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobstate.worker.claims.LINGER", TIMEOUT)  # however slow the machine is
+    monkeypatch.setattr("jobstate.worker.claims.CLAIM_DELAY", TIMEOUT)  # however slow the machine is
     for number in range(40):
         create(api, f"j{number}", steps=0)
     assert Worker(str(api.base_url), ["default"], functions.count, concurrency=8).run_until_idle() == 40

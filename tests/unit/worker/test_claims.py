@@ -59,9 +59,9 @@ class MemoryService(httpx.AsyncBaseTransport):
 
 
 @pytest.fixture
-def long_linger(monkeypatch: pytest.MonkeyPatch) -> None:
+def long_claim_delay(monkeypatch: pytest.MonkeyPatch) -> None:
     """A free slot waits until the other jobs have ended, however slow the machine is."""
-    monkeypatch.setattr("jobstate.worker.claims.LINGER", 60)
+    monkeypatch.setattr("jobstate.worker.claims.CLAIM_DELAY", 60)
 
 
 async def end_at_once(context: JobContext) -> None: ...
@@ -71,7 +71,7 @@ def worker(service: MemoryService, function: Callable[[JobContext], Any] = end_a
     return Worker("http://service", ["default"], function, transport=service, **options)
 
 
-@pytest.mark.usefixtures("long_linger")
+@pytest.mark.usefixtures("long_claim_delay")
 @pytest.mark.parametrize("concurrency", [1, 8])
 async def test_one_claim_fills_all_free_slots(concurrency: int) -> None:
     service = MemoryService(40)
