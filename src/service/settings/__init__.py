@@ -42,7 +42,7 @@ class Settings(Struct, frozen=True, kw_only=True):
     redis_max_connections: Annotated[
         int,
         Meta(ge=3, le=65),
-        "Maximum connections to Redis per process. One reads events and one waits for fsync; the others run commands",
+        "Maximum connections to Redis per process. One runs commands, one reads events, and one waits for fsync",
     ] = 9
     redis_waitaof: Annotated[
         formats.Flag,
