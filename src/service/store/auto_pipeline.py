@@ -1,10 +1,11 @@
 """Auto-pipelining: the commands of concurrent callers share one connection, which is written to while it is read."""
 
 import asyncio
+import math
 import time
 from collections import deque
-from collections.abc import Iterable
-from typing import Any, Final, NamedTuple
+from itertools import chain
+from typing import Any, Final
 
 from hiredis import PushNotification, Reader, pack_command
 from redis import exceptions as redis_errors
@@ -31,6 +32,9 @@ IDLE_TIMEOUT: Final = 1.0
 MAX_HOLD: Final = 10.0
 #: The smallest pool size at which an idle connection is kept: the event reader and `FsyncWaiter` need one each.
 MIN_POOL_SIZE: Final = 3
+#: Seconds between two checks of the deadlines of calls and of the connection. One timer for all costs less than one for
+#: each call, which takes a third of its time.
+CHECK_INTERVAL: Final = 0.05
 #: Seconds between two cancellations. Up to Python 3.11 `wait_for`, which redis-py connects with, may swallow one.
 CANCEL_INTERVAL: Final = 0.2
 
@@ -38,10 +42,20 @@ _INCOMPLETE: Final = object()
 _Replies = asyncio.Future[list[Any]]
 
 
-class _Call(NamedTuple):
-    packed: bytes
-    commands: int
-    replies: _Replies
+class _Call:
+    """Commands of one caller: packed until they are sent, with the time (`time.monotonic`) at which they fail."""
+
+    __slots__ = ("commands", "packed", "replies", "until")
+
+    def __init__(self, packed: bytes, commands: int, replies: _Replies, until: float) -> None:
+        self.packed = packed
+        self.commands = commands
+        self.replies = replies
+        self.until = until
+
+    def fail(self, error: Exception) -> None:
+        if not self.replies.done():
+            self.replies.set_exception(error)
 
 
 class AutoPipeline:
@@ -60,15 +74,16 @@ class AutoPipeline:
     def _reset(self) -> None:
         self._waiting: deque[_Call] = deque()
         self._is_scheduled = False
+        self._timer: asyncio.TimerHandle | None = None
         #: Holds a connection while calls use it.
         self._task: asyncio.Task[None] | None = None
         self._channel: _Channel | None = None
 
-    async def ask(self, *commands: tuple[Any, ...], until: float | None = None) -> list[Any]:
+    async def ask(self, *commands: tuple[Any, ...], until: float = math.inf) -> list[Any]:
         """Send commands together and return their replies; an error reply is returned as an exception object.
 
-        Raises `TimeoutError` at `until` (s, as `time.monotonic`), and the connection errors of redis-py; the commands
-        may then have run or not. Raises `Overloaded` if `MAX_WAITING` calls wait.
+        Raises `TimeoutError` at `until` (s, as `time.monotonic`) or up to `CHECK_INTERVAL` later, and the connection
+        errors of redis-py; the commands may then have run or not. Raises `Overloaded` if `MAX_WAITING` calls wait.
         """
         loop = asyncio.get_running_loop()
         if loop is not self._loop:  # the former event loop was closed
@@ -78,17 +93,13 @@ class AutoPipeline:
             raise Overloaded(f"{MAX_WAITING} Redis calls, the maximum, are waiting for a connection; try again later.")
         packed = b"".join([pack_command(command) for command in commands])
         replies: _Replies = loop.create_future()
-        self._waiting.append(_Call(packed, len(commands), replies))
+        self._waiting.append(_Call(packed, len(commands), replies, until))
         if not self._is_scheduled:
             self._is_scheduled = True
             loop.call_soon(self._send)
-        if until is None:
-            return await replies
-        timer = loop.call_later(until - time.monotonic(), _time_out, replies)  # a fifth of the cost of asyncio.timeout
-        try:
-            return await replies
-        finally:
-            timer.cancel()
+        if self._timer is None:
+            self._timer = loop.call_later(CHECK_INTERVAL, self._check)
+        return await replies
 
     async def aclose(self) -> None:
         """Fail all calls with a `ConnectionError` and release the connection. A later call opens one again."""
@@ -105,6 +116,18 @@ class AutoPipeline:
             self._channel.send()
         elif self._task is None:
             self._task = asyncio.create_task(self._run())
+
+    def _check(self) -> None:
+        """Fail the calls that are past their deadlines, and close a connection that is idle or without replies."""
+        now = time.monotonic()
+        in_flight = self._channel.in_flight if self._channel is not None else ()
+        for call in chain(in_flight, self._waiting):
+            if call.until <= now:
+                call.fail(TimeoutError())
+        if self._channel is not None:
+            self._channel.check(now)
+        is_needed = self._waiting or self._task is not None
+        self._timer = asyncio.get_running_loop().call_later(CHECK_INTERVAL, self._check) if is_needed else None
 
     async def _run(self) -> None:
         """Hold a connection while calls use it. If it cannot be opened, the waiting calls fail."""
@@ -167,8 +190,8 @@ class _Channel(asyncio.Protocol):
         self._transport = transport
         self._waiting = waiting
         self._keep_idle = keep_idle
-        #: The calls in flight, with the number of their replies, and the replies to the first one so far.
-        self._in_flight: deque[tuple[int, _Replies]] = deque()
+        #: The calls that are sent and not yet answered, and the replies to the first one so far.
+        self.in_flight: deque[_Call] = deque()
         self._replies: list[Any] = []
         self._reader = Reader(
             protocolError=redis_errors.InvalidResponse,
@@ -180,17 +203,16 @@ class _Channel(asyncio.Protocol):
         #: Whether the connection can be used further, once it is closed for calls.
         self.closed: asyncio.Future[bool] = self._loop.create_future()
         #: When the last reply arrived, or the first call was sent to an idle connection.
-        self._active_at = self._loop.time()
+        self._active_at = time.monotonic()
         self._release_at = self._active_at + MAX_HOLD
-        self._timer = self._loop.call_later(IDLE_TIMEOUT, self._check)
         self._stream_protocol = transport.get_protocol()
         transport.set_protocol(self)
 
     def send(self) -> None:
         """Send waiting calls as far as the transport accepts them."""
         while self._waiting and self._may_write and not (self._is_draining or self._transport.is_closing()):
-            if not self._in_flight:
-                self._active_at = self._loop.time()
+            if not self.in_flight:
+                self._active_at = time.monotonic()
             if not (packed := self._take()):
                 return
             self._transport.write(b"".join(packed))
@@ -198,12 +220,13 @@ class _Channel(asyncio.Protocol):
     def _take(self) -> list[bytes]:
         """Return what to send next, without the calls of cancelled callers."""
         packed, size = [], 0
-        while self._waiting and size < WRITE_BYTES and len(self._in_flight) < MAX_IN_FLIGHT:
+        while self._waiting and size < WRITE_BYTES and len(self.in_flight) < MAX_IN_FLIGHT:
             call = self._waiting.popleft()
             if not call.replies.done():
                 packed.append(call.packed)
                 size += len(call.packed)
-                self._in_flight.append((call.commands, call.replies))
+                call.packed = b""
+                self.in_flight.append(call)
         return packed
 
     def pause_writing(self) -> None:
@@ -226,7 +249,7 @@ class _Channel(asyncio.Protocol):
             self._loop.call_soon(self._deliver)
         if self._waiting:
             self.send()
-        if not self._in_flight and (self._is_draining or not (self._keep_idle or self._waiting)):
+        if not self.in_flight and (self._is_draining or not (self._keep_idle or self._waiting)):
             self.close()
 
     def _answer(self, limit: int) -> int:
@@ -241,21 +264,21 @@ class _Channel(asyncio.Protocol):
         except Exception as error:  # an error reply that redis-py cannot parse
             self.close(redis_errors.InvalidResponse(f"{type(error).__name__}: {error}"))
         if answered:
-            self._active_at = self._loop.time()
+            self._active_at = time.monotonic()
         return answered
 
     def _add(self, reply: Any) -> bool:
         """Add a reply to those of the first call in flight, and return whether it was the last one."""
-        if not self._in_flight:
+        if not self.in_flight:
             raise redis_errors.InvalidResponse("a reply without a command")
-        expected, future = self._in_flight[0]
+        call = self.in_flight[0]
         self._replies.append(reply)
-        if len(self._replies) < expected:
+        if len(self._replies) < call.commands:
             return False
-        self._in_flight.popleft()
+        self.in_flight.popleft()
         replies, self._replies = self._replies, []
-        if not future.done():
-            future.set_result(replies)
+        if not call.replies.done():
+            call.replies.set_result(replies)
         return True
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -270,35 +293,21 @@ class _Channel(asyncio.Protocol):
             return
         self.closed.set_result(error is None)
         self._may_write = False
-        self._timer.cancel()
         self._transport.set_protocol(self._stream_protocol)
         if error is not None:
             self._transport.abort()
-            _fail_futures((future for _, future in self._in_flight), error)
+            _fail(self.in_flight, error)
 
-    def _check(self) -> None:
-        """Close a connection that is idle for `IDLE_TIMEOUT`, or without a reply for `REPLY_TIMEOUT`."""
-        now = self._loop.time()
-        limit = REPLY_TIMEOUT if self._in_flight else IDLE_TIMEOUT
+    def check(self, now: float) -> None:
+        """Close a connection without a reply for `REPLY_TIMEOUT`, and one that is idle too long or held too long."""
         silence = now - self._active_at
         self._is_draining = now >= self._release_at
-        if silence >= limit or (self._is_draining and not self._in_flight):
-            self.close(TimeoutError() if self._in_flight else None)
-        else:
-            self._timer = self._loop.call_later(limit - silence, self._check)
+        if self.in_flight and silence >= REPLY_TIMEOUT:
+            self.close(TimeoutError())
+        elif not self.in_flight and (self._is_draining or silence >= IDLE_TIMEOUT):
+            self.close()
 
 
-def _time_out(replies: _Replies) -> None:
-    if not replies.done():
-        replies.set_exception(TimeoutError())
-
-
-def _fail(waiting: deque[_Call], error: Exception) -> None:
-    while waiting:
-        _fail_futures([waiting.popleft().replies], error)
-
-
-def _fail_futures(futures: Iterable[_Replies], error: Exception) -> None:
-    for future in futures:
-        if not future.done():
-            future.set_exception(error)
+def _fail(calls: deque[_Call], error: Exception) -> None:
+    while calls:
+        calls.popleft().fail(error)

@@ -192,6 +192,7 @@ def release_replies(connection: Connection) -> None:
 async def _bounded(monkeypatch: pytest.MonkeyPatch) -> Any:
     monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", 0.01)
     monkeypatch.setattr(auto_pipeline, "REPLY_TIMEOUT", LONG)
+    monkeypatch.setattr(auto_pipeline, "CHECK_INTERVAL", 0.001)
     async with asyncio.timeout(LONG):
         yield
 
@@ -371,7 +372,7 @@ async def test_a_part_of_a_reply_does_not_keep_a_connection_open() -> None:
     channel = channel_of(line)
     channel._active_at -= 2 * LONG
     channel.data_received(b"$1000000\r\nx")
-    channel._check()
+    channel.check(time.monotonic())
     with pytest.raises(TimeoutError):
         await asked
 
@@ -386,7 +387,7 @@ async def test_the_time_for_a_reply_begins_when_its_command_is_sent(monkeypatch:
     hold(pool.connections[0])
     asked = asyncio.create_task(line.ask(("B",)))
     await until(lambda: len(pool.writes) == 2)
-    channel._check()
+    channel.check(time.monotonic())
     release_replies(pool.connections[0])
     assert await asked == [b"B"]
 
@@ -563,7 +564,7 @@ async def test_a_busy_connection_is_returned_to_the_pool_after_a_while(monkeypat
     line = pipeline(pool)
     first = asyncio.create_task(line.ask(("A",)))
     await until(lambda: pool.writes)
-    channel_of(line)._check()
+    channel_of(line).check(time.monotonic())
     second = asyncio.create_task(line.ask(("B",)))
     await ticks(10)
     assert pool.writes == [[[b"A"]]]
@@ -581,7 +582,7 @@ async def test_an_idle_connection_is_returned_when_a_busy_one_would_be(monkeypat
     pool = Pool()
     line = pipeline(pool)
     await line.ask(("A",))
-    channel_of(line)._check()
+    channel_of(line).check(time.monotonic())
     assert await all_released(pool)
     assert await line.ask(("B",)) == [b"B"]
 
