@@ -103,18 +103,18 @@ class AutoPipeline:
 
     async def aclose(self) -> None:
         """Fail all calls with a `ConnectionError` and release the connection. A later call opens one again."""
+        _fail(self._waiting, redis_errors.ConnectionError("closed"))
         task = self._task
         while task is not None and not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=CANCEL_INTERVAL)
-        _fail(self._waiting, redis_errors.ConnectionError("closed"))
 
     def _send(self) -> None:
         """Send the calls that arrived in this tick of the event loop, or open a connection for them."""
         self._is_scheduled = False
         if self._channel is not None:
             self._channel.send()
-        elif self._task is None:
+        elif self._task is None and self._has_waiting():
             self._task = asyncio.create_task(self._run())
 
     def _check(self) -> None:
@@ -138,11 +138,9 @@ class AutoPipeline:
             _fail(self._waiting, error)
         except Exception as error:  # a reply that the parsers of redis-py cannot handle
             _fail(self._waiting, redis_errors.InvalidResponse(f"{type(error).__name__}: {error}"))
-        except BaseException:
-            _fail(self._waiting, redis_errors.ConnectionError("the process is shutting down"))
-            raise
         finally:  # in the same step as the last check for calls, so that none is left to a task that has finished
             self._task = None
+            self._send()  # calls that arrived while `aclose` ended this task
 
     def _has_waiting(self) -> bool:
         while self._waiting and self._waiting[0].replies.done():

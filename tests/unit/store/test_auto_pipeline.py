@@ -700,6 +700,21 @@ async def test_closing_fails_a_call_that_has_not_opened_a_connection_yet() -> No
     assert pool.connections == []
 
 
+async def test_a_call_that_arrives_while_others_are_closed_is_sent_over_a_new_connection() -> None:
+    pool = Pool(no_reply)
+    line = pipeline(pool)
+    in_flight = asyncio.create_task(line.ask(("A",)))
+    await until(lambda: pool.writes)
+    pool.reply = echo
+    in_flight.add_done_callback(lambda _: later.append(asyncio.create_task(line.ask(("B",)))))
+    later: list[asyncio.Task[list[Any]]] = []
+    await line.aclose()
+    with pytest.raises(redis_errors.ConnectionError):
+        await in_flight
+    assert await later[0] == [b"B"]
+    assert pool.most_out == 1
+
+
 @pytest.mark.parametrize(
     ("reply", "text"),
     [
