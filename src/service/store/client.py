@@ -12,7 +12,8 @@ from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import constraints, errors
 from service.store import keys, probe
-from service.store.auto_pipeline import REPLY_TIMEOUT, AutoPipeline
+from service.store.auto_pipeline import AutoPipeline
+from service.store.channel import REPLY_TIMEOUT
 from service.store.data_version import check_supported
 from service.store.deadlines import REQUEST_TIMEOUT, budget
 from service.store.fsync import FsyncWaiter

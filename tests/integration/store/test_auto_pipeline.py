@@ -94,7 +94,7 @@ async def test_concurrent_calls_reach_redis_in_few_reads_over_one_connection(poo
 async def test_redis_py_can_use_a_connection_that_the_pipeline_has_returned(
     pipeline_pool: BlockingConnectionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.store.auto_pipeline.IDLE_TIMEOUT", 0.01)
+    monkeypatch.setattr("service.store.channel.IDLE_TIMEOUT", 0.01)
     pipeline, redis = shared(AutoPipeline, pipeline_pool), Redis(connection_pool=pipeline_pool)
     [address] = await pipeline.ask(("CLIENT", "ID"))
     async with asyncio.timeout(30):

@@ -13,8 +13,9 @@ import pytest
 from redis import exceptions as redis_errors
 
 from service.domain.errors import Overloaded
-from service.store import auto_pipeline
+from service.store import auto_pipeline, channel
 from service.store.auto_pipeline import AutoPipeline
+from service.store.channel import Channel
 from service.store.pool import shared
 
 #: Seconds that only a test that hangs exceeds, however busy the machine is.
@@ -178,7 +179,7 @@ def hold(connection: Connection) -> None:
     connection.transport.hold = True
 
 
-def channel_of(line: AutoPipeline) -> auto_pipeline._Channel:
+def channel_of(line: AutoPipeline) -> Channel:
     assert line._channel is not None
     return line._channel
 
@@ -190,8 +191,9 @@ def release_replies(connection: Connection) -> None:
 
 @pytest.fixture(autouse=True)
 async def _bounded(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", 0.01)
-    monkeypatch.setattr(auto_pipeline, "REPLY_TIMEOUT", LONG)
+    monkeypatch.setattr(channel, "IDLE_TIMEOUT", 0.01)
+    monkeypatch.setattr(channel, "REPLY_TIMEOUT", LONG)
+    monkeypatch.setattr(auto_pipeline, "OPEN_TIMEOUT", LONG)
     monkeypatch.setattr(auto_pipeline, "CHECK_INTERVAL", 0.001)
     async with asyncio.timeout(LONG):
         yield
@@ -300,14 +302,10 @@ async def test_a_connection_that_cannot_be_opened_fails_the_calls_that_wait_for_
     assert await line.ask(("C",)) == [b"C"]
 
 
-@pytest.mark.parametrize("fault", ["is_unhealthy", "has_data", "is_closing"])
+@pytest.mark.parametrize("fault", ["is_unhealthy", "has_data", "closing"])
 async def test_a_connection_that_is_unhealthy_or_has_unread_data_is_not_used(fault: str) -> None:
     pool = Pool()
-    pool.prepare = lambda connection: setattr(
-        connection.transport if fault == "is_closing" else connection,
-        "closing" if fault == "is_closing" else fault,
-        True,
-    )
+    pool.prepare = lambda connection: setattr(connection.transport if fault == "closing" else connection, fault, True)
     line = pipeline(pool)
     with pytest.raises(redis_errors.ConnectionError):
         await line.ask(("A",))
@@ -351,7 +349,7 @@ async def test_a_caller_that_leaves_between_its_command_and_the_reply_affects_no
 
 
 async def test_a_connection_without_replies_is_closed_and_its_calls_time_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "REPLY_TIMEOUT", 0.01)
+    monkeypatch.setattr(channel, "REPLY_TIMEOUT", 0.01)
     pool = Pool(no_reply)
     line = pipeline(pool)
     answers = await asyncio.gather(line.ask(("A",)), line.ask(("B",)), return_exceptions=True)
@@ -360,7 +358,7 @@ async def test_a_connection_without_replies_is_closed_and_its_calls_time_out(mon
     assert pool.connections[0].is_broken
     assert pool.connections[0].transport.closing
     pool.reply = echo
-    monkeypatch.setattr(auto_pipeline, "REPLY_TIMEOUT", LONG)
+    monkeypatch.setattr(channel, "REPLY_TIMEOUT", LONG)
     assert await line.ask(("B",)) == [b"B"]
 
 
@@ -369,25 +367,25 @@ async def test_a_part_of_a_reply_does_not_keep_a_connection_open() -> None:
     line = pipeline(pool)
     asked = asyncio.create_task(line.ask(("A",)))
     await until(lambda: pool.writes)
-    channel = channel_of(line)
-    channel._active_at -= 2 * LONG
-    channel.data_received(b"$1000000\r\nx")
-    channel.check(time.monotonic())
+    used = channel_of(line)
+    used._active_at -= 2 * LONG
+    used.data_received(b"$1000000\r\nx")
+    used.check(time.monotonic())
     with pytest.raises(TimeoutError):
         await asked
 
 
 async def test_the_time_for_a_reply_begins_when_its_command_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
+    monkeypatch.setattr(channel, "IDLE_TIMEOUT", LONG)
     pool = Pool()
     line = pipeline(pool)
     await line.ask(("A",))
-    channel = channel_of(line)
-    channel._active_at -= 2 * LONG
+    used = channel_of(line)
+    used._active_at -= 2 * LONG
     hold(pool.connections[0])
     asked = asyncio.create_task(line.ask(("B",)))
     await until(lambda: len(pool.writes) == 2)
-    channel.check(time.monotonic())
+    used.check(time.monotonic())
     release_replies(pool.connections[0])
     assert await asked == [b"B"]
 
@@ -395,7 +393,7 @@ async def test_the_time_for_a_reply_begins_when_its_command_is_sent(monkeypatch:
 async def test_a_connection_that_replies_is_kept_although_each_reply_waits_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(auto_pipeline, "REPLY_TIMEOUT", 0.2)
+    monkeypatch.setattr(channel, "REPLY_TIMEOUT", 0.2)
     pool = Pool()
     pool.prepare = hold
     line = pipeline(pool)
@@ -411,7 +409,7 @@ async def test_a_connection_that_replies_is_kept_although_each_reply_waits_for_o
 async def test_a_cancellation_that_is_swallowed_while_a_connection_is_opened_is_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(auto_pipeline, "REPLY_TIMEOUT", 0.01)
+    monkeypatch.setattr(auto_pipeline, "OPEN_TIMEOUT", 0.01)
     monkeypatch.setattr(auto_pipeline, "CANCEL_INTERVAL", 0.5)  # much later: two at once would count as one
 
     async def sleep_on() -> None:
@@ -427,8 +425,8 @@ async def test_a_cancellation_that_is_swallowed_while_a_connection_is_opened_is_
 
 
 async def test_calls_share_one_connection_and_only_so_many_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "MAX_IN_FLIGHT", 3)
-    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
+    monkeypatch.setattr(channel, "MAX_IN_FLIGHT", 3)
+    monkeypatch.setattr(channel, "IDLE_TIMEOUT", LONG)
     pool = Pool()
     line = pipeline(pool)
 
@@ -446,8 +444,8 @@ async def test_calls_share_one_connection_and_only_so_many_are_in_flight(monkeyp
 @pytest.mark.parametrize("max_connections", [1, 2, 3, 9])
 async def test_no_call_is_left_unsent(max_connections: int, callers: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Also where it comes at the moment at which the connection is returned to the pool."""
-    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", 0.0)
-    monkeypatch.setattr(auto_pipeline, "MAX_HOLD", 0.001)
+    monkeypatch.setattr(channel, "IDLE_TIMEOUT", 0.0)
+    monkeypatch.setattr(channel, "MAX_HOLD", 0.001)
     pool, source = Pool(), random.Random(7)
     pool.max_connections = max_connections
     line = pipeline(pool)
@@ -470,7 +468,7 @@ async def test_calls_above_the_limit_are_rejected(monkeypatch: pytest.MonkeyPatc
 
 
 async def test_calls_wait_while_the_transport_accepts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "WRITE_BYTES", 1000)
+    monkeypatch.setattr(channel, "WRITE_BYTES", 1000)
     pool = Pool()
     pool.prepare = hold
     line = pipeline(pool)
@@ -491,7 +489,7 @@ async def test_calls_wait_while_the_transport_accepts_no_more(monkeypatch: pytes
 
 
 async def test_a_write_ends_where_the_transport_accepts_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "WRITE_BYTES", 1000)
+    monkeypatch.setattr(channel, "WRITE_BYTES", 1000)
     pool = Pool()
 
     def pause_at_first_write(connection: Connection) -> None:
@@ -532,7 +530,7 @@ async def test_calls_fail_if_the_task_that_holds_the_connection_is_cancelled() -
 
 
 async def test_an_idle_connection_is_kept_for_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
+    monkeypatch.setattr(channel, "IDLE_TIMEOUT", LONG)
     pool = Pool()
     line = pipeline(pool)
     for name in "ABC":
@@ -542,7 +540,7 @@ async def test_an_idle_connection_is_kept_for_a_while(monkeypatch: pytest.Monkey
     assert len(pool.connections) == pool.out == 1
     await line.aclose()
 
-    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", 0.01)
+    monkeypatch.setattr(channel, "IDLE_TIMEOUT", 0.01)
     assert await line.ask(("F",)) == [b"F"]
     assert await all_released(pool)
     assert not pool.connections[1].is_broken
@@ -558,7 +556,7 @@ async def test_a_small_pool_gets_its_connection_back_at_once() -> None:
 
 
 async def test_a_busy_connection_is_returned_to_the_pool_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "MAX_HOLD", 0.0)
+    monkeypatch.setattr(channel, "MAX_HOLD", 0.0)
     pool = Pool()
     pool.prepare = hold
     line = pipeline(pool)
@@ -577,8 +575,8 @@ async def test_a_busy_connection_is_returned_to_the_pool_after_a_while(monkeypat
 
 
 async def test_an_idle_connection_is_returned_when_a_busy_one_would_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "MAX_HOLD", 0.0)
-    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
+    monkeypatch.setattr(channel, "MAX_HOLD", 0.0)
+    monkeypatch.setattr(channel, "IDLE_TIMEOUT", LONG)
     pool = Pool()
     line = pipeline(pool)
     await line.ask(("A",))
@@ -613,7 +611,7 @@ async def test_a_pipeline_outlives_the_event_loop_that_it_was_used_in(left: str)
 async def test_a_connection_that_was_closed_while_idle_is_not_used(
     monkeypatch: pytest.MonkeyPatch, error: Exception | None, is_noticed: bool
 ) -> None:
-    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
+    monkeypatch.setattr(channel, "IDLE_TIMEOUT", LONG)
     pool = Pool()
     line = pipeline(pool)
     await line.ask(("A",))
@@ -651,7 +649,7 @@ async def test_a_reply_is_not_kept_until_the_time_limit_of_its_call() -> None:
 async def test_some_replies_are_delivered_per_tick_so_that_their_callers_send_on_meanwhile() -> None:
     pool = Pool()
     line = pipeline(pool)
-    limit = auto_pipeline.REPLIES_PER_TICK
+    limit = channel.REPLIES_PER_TICK
 
     async def ask() -> None:
         await line.ask(("A",))
@@ -668,7 +666,7 @@ async def test_all_clients_of_a_pool_share_its_pipeline() -> None:
 
 
 async def test_closing_fails_the_calls_in_flight_and_the_waiting_ones(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "MAX_IN_FLIGHT", 1)
+    monkeypatch.setattr(channel, "MAX_IN_FLIGHT", 1)
     pool = Pool(no_reply)
     line = pipeline(pool)
     in_flight = asyncio.create_task(line.ask(("A",)))
@@ -732,13 +730,20 @@ async def test_a_reply_that_cannot_be_parsed_is_an_error_of_the_protocol(reply: 
 
 
 async def test_a_reply_without_a_command_breaks_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(auto_pipeline, "IDLE_TIMEOUT", LONG)
+    monkeypatch.setattr(channel, "IDLE_TIMEOUT", LONG)
     pool = Pool()
     line = pipeline(pool)
     await line.ask(("A",))
     pool.connections[0].transport.protocol.data_received(bulk(b"of nobody"))
     assert await line.ask(("B",)) == [b"B"]
     assert [connection.is_broken for connection in pool.connections] == [True, False]
+
+
+async def test_a_connection_with_a_part_of_a_reply_is_not_returned_for_use() -> None:
+    pool = Pool(lambda command: echo(command) + b"$9\r\npart")
+    assert await pipeline(pool).ask(("A",)) == [b"A"]
+    assert await all_released(pool)
+    assert pool.connections[0].is_broken
 
 
 async def test_a_push_message_is_not_a_reply() -> None:
