@@ -406,22 +406,49 @@ async def test_a_connection_that_replies_is_kept_although_each_reply_waits_for_o
     assert not pool.connections[0].is_broken
 
 
+async def hang() -> Any:
+    await asyncio.Event().wait()
+
+
+async def hang_until_cancelled_twice() -> Any:
+    try:
+        await hang()
+    except asyncio.CancelledError:
+        await hang()
+
+
 async def test_a_cancellation_that_is_swallowed_while_a_connection_is_opened_is_repeated(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(auto_pipeline, "OPEN_TIMEOUT", 0.01)
     monkeypatch.setattr(auto_pipeline, "CANCEL_INTERVAL", 0.5)  # much later: two at once would count as one
-
-    async def sleep_on() -> None:
-        try:
-            await asyncio.Event().wait()
-        except asyncio.CancelledError:
-            await asyncio.Event().wait()
-
     pool = Pool()
-    pool.get_connection = sleep_on  # type: ignore[assignment, method-assign]
+    pool.get_connection = hang_until_cancelled_twice  # type: ignore[method-assign]
     with pytest.raises(TimeoutError):
         await pipeline(pool).ask(("A",))
+
+
+async def test_closing_ends_a_connection_attempt_that_swallows_a_cancellation(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(auto_pipeline, "CANCEL_INTERVAL", 0.01)
+    pool = Pool()
+    pool.get_connection = hang_until_cancelled_twice  # type: ignore[method-assign]
+    line = pipeline(pool)
+    asked = asyncio.create_task(line.ask(("A",)))
+    await until(lambda: line._task)
+    await ticks(3)
+    await line.aclose()
+    assert line._task is None
+    with pytest.raises(redis_errors.ConnectionError, match="closed"):
+        await asked
+
+
+async def test_a_call_that_waits_for_a_connection_times_out_at_its_deadline() -> None:
+    pool = Pool()
+    pool.get_connection = hang  # type: ignore[method-assign]
+    line = pipeline(pool)
+    with pytest.raises(TimeoutError):
+        await line.ask(("A",), until=time.monotonic() + 0.01)
+    await line.aclose()
 
 
 async def test_calls_share_one_connection_and_only_so_many_are_in_flight(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -557,6 +584,7 @@ async def test_a_small_pool_gets_its_connection_back_at_once() -> None:
 
 async def test_a_busy_connection_is_returned_to_the_pool_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(channel, "MAX_HOLD", 0.0)
+    monkeypatch.setattr(auto_pipeline, "CHECK_INTERVAL", LONG)
     pool = Pool()
     pool.prepare = hold
     line = pipeline(pool)
@@ -704,6 +732,13 @@ async def test_a_call_that_arrives_while_others_are_closed_is_sent_over_a_new_co
     in_flight = asyncio.create_task(line.ask(("A",)))
     await until(lambda: pool.writes)
     pool.reply = echo
+    release = pool.release
+
+    async def release_later(connection: Connection | None) -> None:
+        await ticks(20)
+        await release(connection)
+
+    pool.release = release_later  # type: ignore[method-assign]
     in_flight.add_done_callback(lambda _: later.append(asyncio.create_task(line.ask(("B",)))))
     later: list[asyncio.Task[list[Any]]] = []
     await line.aclose()
