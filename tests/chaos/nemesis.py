@@ -240,7 +240,8 @@ async def _repair(environment: Environment) -> list[dict[str, Any]]:
     """Run the doctor with repair, next to the service, and return what it found."""
     url = f"redis://127.0.0.1:{environment.redis.port}/0"
     command = [sys.executable, "-m", "service", "doctor", "--repair", "--json", "--rate", "1e6", "--redis-url", url]
-    run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=True)
+    run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
+    assert run.returncode in {0, 1}, run.stderr  # 1: something is left, which the end of the round finds
     findings: list[dict[str, Any]] = json.loads(run.stdout)["findings"]
     return findings
 
