@@ -21,15 +21,18 @@ def blocks(language: str, service: httpx.Client) -> list[str]:
 
 def test_the_worker_with_curl(api: httpx.Client, consistent_store: None) -> None:
     commands = [block for block in blocks("sh", api) if "pip" not in block]
-    assert len(commands) == 6
+    assert len(commands) == 7
+    commands.insert(6, commands[0].replace("greeting", "second", 1))  # a job for the last command, which claims several
     output = subprocess.run(["bash", "-ec", "\n".join(commands)], capture_output=True, text=True, check=True).stdout
-    created, extended, released, completed, late = output.replace("}{", "}\n{").splitlines()
+    created, extended, released, completed, late, second, batch = output.replace("}{", "}\n{").splitlines()
     assert '"status":"pending"' in created
     assert '"cancel_requested":false' in extended
     assert '"status":"pending"' in released
     assert '"failures":1' in released
     assert '"result":"Hello, Ann"' in completed
     assert "urn:jobstate:problem:lease-lost" in late
+    assert '"job_id":"second"' in second
+    assert batch.startswith('{"items":[{"job":{"job_id":"second"')
 
 
 def test_the_worker_in_python(api: httpx.Client, consistent_store: None) -> None:
