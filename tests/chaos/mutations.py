@@ -40,8 +40,8 @@ MUTATIONS: Final = (
     Mutation(
         "writes",
         "what an addition that fails takes back",
-        "for i = undo_size - 3, 1, -4 do",
-        "for i = 0, 1, -4 do",
+        "for i = undo_size - 2, 1, -3 do",
+        "for i = 0, 1, -3 do",
         "wrong-type",
     ),
     Mutation("transitions", "removal from the old indexes", _LEAVE, ""),
@@ -49,7 +49,7 @@ MUTATIONS: Final = (
     Mutation(
         "transitions",
         "the event of a change",
-        "if moved.has_event then emit_change('changed', job, status, moved.revision) end",
+        "if has_event then emit_change('changed', job, status, revision) end",
         "",
     ),
     Mutation("transitions", "only progress may have no event", "has_event = not update.is_progress or", "has_event ="),

@@ -44,7 +44,7 @@ READING |= {"TYPE", "PEXPIRETIME", "PTTL", "SISMEMBER", "XREVRANGE", "ZCARD", "Z
 WRITING = {"HDEL", "HSET", "PERSIST", "PEXPIREAT", "SADD", "SET", "SREM", "UNLINK"}
 WRITING |= {"XADD", "ZADD", "ZREM", "ZREMRANGEBYSCORE"}
 #: The functions of the libraries that take a command.
-TAKING_COMMANDS = r"(?:redis\.p?call|(?<![\w.])(?:call|add|remove|log_undo))\("
+TAKING_COMMANDS = r"(?:redis\.p?call|(?<![\w.])(?:run_command|call|add|remove|log_removal))\("
 #: Types by the first letter of a command; other commands take keys of any type.
 TYPE_OF_COMMAND = {"Z": "zset", "H": "hash", "X": "stream", "G": "string"}
 
@@ -225,8 +225,8 @@ def test_commands_are_named_where_they_are_called(path: Path) -> None:
     plain = without_comments(path.read_text(encoding="utf-8"))
     calls = re.findall(rf"(?<!function ){TAKING_COMMANDS}(?!\s*'[A-Z]+')[^,)]*", plain)
     shared = {
-        "common.lua": ["redis.pcall(command"],
-        "writes.lua": ["log_undo(before and 'ZADD' or 'ZREM'", *["redis.pcall(command"] * 4],
+        "common.lua": ["run_command(command"],
+        "writes.lua": ["run_command(before", *["run_command(command"] * 2],
     }
     assert sorted(calls) == shared.get(path.name, [])
 

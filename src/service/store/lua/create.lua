@@ -37,7 +37,7 @@ if job.tags ~= '' then
   local members, scored = tag_members(job), {}
   for i, member in ipairs(members) do scored[2 * i - 1], scored[2 * i] = '0', member end
   add('ZADD', key('tags'), unpack(scored))
-  for _, member in ipairs(members) do log_undo('ZREM', key('tags'), member) end
+  for _, member in ipairs(members) do log_removal('ZREM', key('tags'), member) end
   ARGV[#ARGV + 1], ARGV[#ARGV + 2] = '_tags', job.tags
 end
 if delay > 0 then
@@ -46,7 +46,7 @@ if delay > 0 then
   ARGV[#ARGV + 1], ARGV[#ARGV + 2] = 'available_at', available_at
 end
 if add('SADD', key('queue_names'), job.queue) == 1 then
-  log_undo('SREM', key('queue_names'), job.queue)
+  log_removal('SREM', key('queue_names'), job.queue)
 end
 emit_change('changed', job, 'pending', '1')
 

@@ -1,10 +1,11 @@
 -- The first lines of every script. The last of KEYS is the root of the partition. Behind the ARGV of a script's header comes
 -- one more, removed here: the time (µs) after which the script must not run, because its sender has given up by then and
 -- may have sent it again. It then replies DEADLINE_EXCEEDED with the time.
+local floor, format, run_command = math.floor, string.format, redis.pcall
 local root = KEYS[#KEYS]
 local deadline = tonumber(table.remove(ARGV))
 local time = redis.call('TIME')
 -- The time of the whole script, in µs and in ms since 1970.
 local NOW = time[1] * 1000000 + time[2]
-local NOW_MS = math.floor(NOW / 1000)
-if NOW > deadline then return { 'DEADLINE_EXCEEDED', string.format('%d', NOW) } end
+local NOW_MS = floor(NOW / 1000)
+if NOW > deadline then return { 'DEADLINE_EXCEEDED', format('%d', NOW) } end

@@ -17,14 +17,14 @@ end
 
 -- Runs a command and returns its reply. Raises, with the name of the key, if the key holds another type.
 local function call(command, name, ...)
-  local reply = redis.pcall(command, name, ...)
+  local reply = run_command(command, name, ...)
   if type(reply) == 'table' and reply.err then error(with_key(reply, name)) end
   return reply
 end
 
 -- A number as text without an exponent.
 local function to_integer_string(number)
-  return string.format('%d', number)
+  return format('%d', number)
 end
 
 local function contains(words, word)

@@ -9,7 +9,7 @@ local STATES = { 'completed', 'failed', 'cancelled', 'pending', 'running', 'dela
 local function tag_members(job)
   local members = {}
   for name in job.tags:gmatch('[^,]+') do
-    members[#members + 1] = string.format('%s:%016d:%s', name, job.created, job.id)
+    members[#members + 1] = format('%s:%016d:%s', name, job.created, job.id)
   end
   return members
 end

@@ -11,14 +11,12 @@ local LEASE_GRACE = 60000
 -- store/history.py); `-` in front stands for those that were dropped. Progress is not in the history.
 local HISTORY_LENGTH = 100
 
-local LETTERS = { pending = 'p', running = 'r', completed = 'c', failed = 'f', cancelled = 'x', cancel_requested = 'q' }
-
 -- s
 local MAX_RETRY_DELAY = 3600
 
 -- Until when (ms) a job is kept that changes now and is due in `delay` (µs).
 local function retention_deadline(delay, retention, lease)
-  return math.max(math.floor((NOW + delay) / 1000) + retention, lease and lease + LEASE_GRACE or 0)
+  return math.max(floor((NOW + delay) / 1000) + retention, lease and lease + LEASE_GRACE or 0)
 end
 
 local function append_history(history, entry)
@@ -30,88 +28,81 @@ local function append_history(history, entry)
   return history .. ' ' .. entry
 end
 
--- The fields that a change to `moved` sets, as a list, and those that it unsets.
-local function collect_fields(job, moved, update)
-  local held, status, given, unset, n = job.fields, moved.status, update.set, update.unset or {}, 8
-  local set = { 'status', status, 'revision', moved.revision, 'updated_at', moved.updated_at, 'expires_at',
-    moved.expires_at }
+-- Changes a loaded job, when nothing refuses it any more. `update` is a table: status; retention (ms); set, a table of
+-- fields; unset, a list of them; change, what the record keeps of the request (nil: what it has); delay (µs); lease (ms),
+-- its end; is_progress, true if only progress is new. Keeps `job.fields` up to date where they are the whole record.
+local function change(job, update)
+  local status, delay, lease, given, held = update.status, update.delay or 0, update.lease, update.set, job.fields
+  local expires, revision = retention_deadline(delay, update.retention, lease), to_integer_string(job.revision + 1)
+  local available = delay > 0 and NOW + delay or nil
+  local state = available and 'delayed' or status
+  local is_final = FINAL[status]
+  local old_expires_at, old_lease_expires_at = held.expires_at, held.lease_expires_at
+  -- Times of a record never go back; retention, delay, lease and the interval of events run from now all the same.
+  local now, now_text = NOW, format_time(NOW)
+  if held.updated_at > now_text then now, now_text = parse_time(held.updated_at), held.updated_at end
+  local since_event = NOW - (tonumber(held._progress_event) or 0)
+  local has_event = not update.is_progress or since_event < 0 or since_event >= PROGRESS_EVENT_INTERVAL
+
+  -- The fields to set, as a list, and those to unset.
+  local unset, n = update.unset or {}, 8
+  local set = { 'status', status, 'revision', revision, 'updated_at', now_text, 'expires_at', format_time(expires * 1000) }
   for name, value in pairs(given) do
     set[n + 1], set[n + 2], n = name, value, n + 2
   end
   if update.change then
     set[n + 1], set[n + 2], n = '_change', update.change, n + 2
   end
-  if moved.lease then
-    set[n + 1], set[n + 2], n = 'lease_expires_at', moved.lease_expires_at, n + 2
+  if lease then
+    set[n + 1], set[n + 2], n = 'lease_expires_at', format_time(lease * 1000), n + 2
   elseif job.has_lease then
     unset[#unset + 1] = 'lease_expires_at'
   end
-  if FINAL[status] then
-    set[n + 1], set[n + 2], n = 'finished_at', moved.updated_at, n + 2
+  if is_final then
+    set[n + 1], set[n + 2], n = 'finished_at', now_text, n + 2
     if not given.result and (held.result or not job.is_whole) then unset[#unset + 1] = 'result' end
     if not given.error_message and (held.error_message or not job.is_whole) then unset[#unset + 1] = 'error_message' end
   elseif status == 'pending' then
     unset[#unset + 1] = 'worker'
     unset[#unset + 1] = 'lease_seconds'
-    if moved.available then
-      set[n + 1], set[n + 2], n = 'available_at', format_time(moved.available), n + 2
+    if available then
+      set[n + 1], set[n + 2], n = 'available_at', format_time(available), n + 2
     elseif held.available_at then
       unset[#unset + 1] = 'available_at'
     end
   elseif job.status == 'pending' then
     set[n + 1], set[n + 2], n = 'attempt', to_integer_string(number_in(job, 'attempt', 0) + 1), n + 2
-    set[n + 1], set[n + 2], n = 'started_at', moved.updated_at, n + 2
+    set[n + 1], set[n + 2], n = 'started_at', now_text, n + 2
   end
   if not update.is_progress then
     if held._progress_event then unset[#unset + 1] = '_progress_event' end
-    local letter = LETTERS[given.cancel_requested_at and 'cancel_requested' or status]
-    local entry = to_integer_string(moved.updated - job.created_micros) .. ':' .. moved.revision .. ':' .. letter
+    local letter = given.cancel_requested_at and 'q' or status == 'cancelled' and 'x' or status:sub(1, 1)
+    local entry = to_integer_string(now - job.created_micros) .. ':' .. revision .. ':' .. letter
     set[n + 1], set[n + 2] = '_history', append_history(held._history, entry)
-  elseif moved.has_event then
+  elseif has_event then
     set[n + 1], set[n + 2] = '_progress_event', to_integer_string(NOW)
   end
-  return set, unset
-end
 
--- Writes the fields and the time to live (ms), and keeps `job.fields` up to date where they are the whole record.
-local function write_record(job, set, unset, expires)
-  local name = job_key(job.id)
-  redis.call('HSET', name, unpack(set))
-  if #unset > 0 then redis.call('HDEL', name, unpack(unset)) end
-  if expires then redis.call('PEXPIREAT', name, expires) end
-  commit()
-  if not job.is_whole then return end
-  for i = 1, #set, 2 do job.fields[set[i]] = set[i + 1] end
-  for _, field in ipairs(unset) do job.fields[field] = nil end
-end
-
--- Changes a loaded job, when nothing refuses it any more. `update` is a table: status; retention (ms); set, a table of
--- fields; unset, a list of them; change, what the record keeps of the request (nil: what it has); delay (µs); lease (ms),
--- its end; is_progress, true if only progress is new.
-local function change(job, update)
-  local status, delay, lease, held = update.status, update.delay or 0, update.lease, job.fields
-  local since_event = NOW - (tonumber(held._progress_event) or 0)
-  local expires = retention_deadline(delay, update.retention, lease)
-  local moved = { status = status, revision = to_integer_string(job.revision + 1), updated = NOW, updated_at = format_time(NOW),
-    expires_at = format_time(expires * 1000), lease = lease, lease_expires_at = lease and format_time(lease * 1000),
-    available = delay > 0 and NOW + delay or nil,
-    has_event = not update.is_progress or since_event < 0 or since_event >= PROGRESS_EVENT_INTERVAL }
-  -- Times of a record never go back; retention, delay, lease and the interval of events run from now all the same.
-  if held.updated_at > moved.updated_at then
-    moved.updated, moved.updated_at = parse_time(held.updated_at), held.updated_at
-  end
+  -- Additions.
   expires = to_integer_string(expires)
-  local state = moved.available and 'delayed' or status
-  local set, unset = collect_fields(job, moved, update)
-
   if state ~= job.state then add_score(key('by_created', job.queue, state), job.created, job.id) end
-  add_score(key('by_expiry'), expires, expiry_member(job), held.expires_at)
-  if moved.available then add_score(key('delays'), moved.available, delay_member(job)) end
-  if lease then add_score(key('leases'), lease, job.id, held.lease_expires_at) end
-  if moved.has_event then emit_change('changed', job, status, moved.revision) end
+  add_score(key('by_expiry'), expires, expiry_member(job), old_expires_at)
+  if available then add_score(key('delays'), available, delay_member(job)) end
+  if lease then add_score(key('leases'), to_integer_string(lease), job.id, old_lease_expires_at) end
+  if has_event then emit_change('changed', job, status, revision) end
 
-  write_record(job, set, unset, expires)
+  -- The record.
+  local record = job_key(job.id)
+  redis.call('HSET', record, unpack(set))
+  if unset[1] then redis.call('HDEL', record, unpack(unset)) end
+  redis.call('PEXPIREAT', record, expires)
+  undo_size = 0
+  if job.is_whole then
+    for i = 1, #set, 2 do held[set[i]] = set[i + 1] end
+    for _, name in ipairs(unset) do held[name] = nil end
+  end
 
+  -- Removals.
   if state ~= job.state then remove('ZREM', key('by_created', job.queue, job.state), job.id) end
   if job.state == 'delayed' then remove('ZREM', key('delays'), delay_member(job)) end
   if job.has_lease and not lease then remove('ZREM', key('leases'), job.id) end

@@ -5,14 +5,14 @@
 -- ms until an entry is tried again whose job cannot be moved, because a key of it is not ours.
 local SKIP_RETRY_MS = 60000
 
--- What takes back the additions so far, four values each: command, key, member, and the score before as a time of a record
--- (false where there was none). So many values are in use; the others make the table as large at once as most changes need.
-local undo_log, undo_size = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 0
+-- What takes back the additions so far, three values each: key, member, and the score before as a time of a record, or the
+-- command that removes the member. So many values are in use; the others make the table as large at once as most changes
+-- need.
+local undo_log, undo_size = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0 }, 0
 
-local function log_undo(command, name, member, before)
+local function log_removal(command, name, member)
   local n = undo_size
-  undo_log[n + 1], undo_log[n + 2], undo_log[n + 3], undo_log[n + 4] = command, name, member, before or false
-  undo_size = n + 4
+  undo_log[n + 1], undo_log[n + 2], undo_log[n + 3], undo_size = name, member, command, n + 3
 end
 
 -- The error of the first removal that failed.
@@ -20,13 +20,13 @@ local removal_error
 
 -- Takes back the additions so far, the last one first.
 local function undo()
-  for i = undo_size - 3, 1, -4 do
-    local command, name, member, before = unpack(undo_log, i, i + 3)
-    local micros = before and parse_time(before)
+  for i = undo_size - 2, 1, -3 do
+    local name, member, before = unpack(undo_log, i, i + 2)
+    local micros = parse_time(before)
     if micros then
-      redis.pcall(command, name, math.floor(micros / 1000), member)
-    elseif not before then
-      redis.pcall(command, name, member)
+      redis.pcall('ZADD', name, floor(micros / 1000), member)
+    elseif before == 'ZREM' or before == 'SREM' then
+      run_command(before, name, member)
     end
   end
   undo_size = 0
@@ -35,7 +35,7 @@ end
 -- Runs a command that adds, and returns its reply. Raises, after taking back the additions before, if the key holds another
 -- type.
 local function add(command, name, ...)
-  local reply = redis.pcall(command, name, ...)
+  local reply = run_command(command, name, ...)
   if type(reply) == 'table' and reply.err then
     undo()
     error(with_key(reply, name))
@@ -46,7 +46,8 @@ end
 -- Adds a member to an index; `before` is its score before, as a time of a record (nil for none).
 local function add_score(name, score, member, before)
   add('ZADD', name, score, member)
-  log_undo(before and 'ZADD' or 'ZREM', name, member, before)
+  local n = undo_size
+  undo_log[n + 1], undo_log[n + 2], undo_log[n + 3], undo_size = name, member, before or 'ZREM', n + 3
 end
 
 -- To be called when the record is written: from here on the change stands.
@@ -56,7 +57,7 @@ end
 
 -- Runs a command that removes. A failure is raised by `finish`, when the other removals are done.
 local function remove(command, name, ...)
-  local reply = redis.pcall(command, name, ...)
+  local reply = run_command(command, name, ...)
   if type(reply) == 'table' and reply.err then removal_error = removal_error or with_key(reply, name) end
 end
 
