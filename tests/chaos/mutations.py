@@ -64,7 +64,7 @@ MUTATIONS: Final = (
     Mutation("update", "a repeated change of a deleted job", _DELETED % 10, "if not job then"),
     Mutation("release", "a repeated change of a deleted job", _DELETED % 7, "if not job then"),
     Mutation("update", "a repeated change", "if replayed then return replayed end", ""),
-    Mutation("update", "a repeated final update", "if job.status == target and FINAL[target] and", "if false and"),
+    Mutation("update", "a repeated final update", "if job.status == target and FINAL[target] then", NEVER),
     Mutation(
         "update",
         "a repeated cancellation request",
@@ -72,7 +72,7 @@ MUTATIONS: Final = (
         NEVER,
     ),
     Mutation("update", "If-Match", "if not has_version(job, ARGV[8]) then", NEVER),
-    Mutation("update", "legal transitions", "if not contains(ARGV[7], job.status) or", "if false or"),
+    Mutation("update", "legal transitions", "if not ARGV[7]:find(job.status, 1, true) or", "if false or"),
     Mutation(
         "update",
         "only new progress counts",

@@ -13,7 +13,7 @@
 --          KEY_REUSED: the claim that is remembered under this id had another content
 --          NONE with the time (µs), skipped and when the next delay is over (µs, empty for none)
 local claim, digest, secret, worker, seconds = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
-local retention, max_jobs, max_bytes, max_scan = tonumber(ARGV[6]), tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
+local retention, max_jobs, max_scan = tonumber(ARGV[6]), tonumber(ARGV[8]), tonumber(ARGV[10])
 local claimed, remembered, cursors, queue_count = {}, digest, {}, #ARGV - 11
 -- Jobs and queues that were skipped because a key of theirs is not ours, and why; the first failure of an index.
 local skipped, refusal = {}, nil
@@ -107,7 +107,7 @@ while cursor do
   if is_due then
     if max_jobs > 1 then
       for _, value in pairs(job.fields) do bytes = bytes + #value end
-      if bytes > max_bytes and #claimed > 0 then break end
+      if bytes > tonumber(ARGV[9]) and #claimed > 0 then break end
     end
     started, failure = attempt(start, job)
   elseif not loaded then

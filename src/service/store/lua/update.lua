@@ -14,26 +14,20 @@
 local id, change_id, digest, retention, token, target = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local is_cancel, given, job = ARGV[9] == 'cancel', to_table(ARGV, 11), load_job_with_record(id)
 
-local function has_same_content()
-  for _, name in ipairs({ 'result', 'error_message' }) do
-    if job.fields[name] ~= given[name] then return false end
-  end
-  for name, value in pairs(given) do
-    if job.fields[name] ~= value then return false end
-  end
-  return true
-end
-
 if not job or was_on_deleted_job(job, change_id, tonumber(ARGV[10])) then return { 'NOT_FOUND' } end
 local requests_cancel = is_cancel and token == '' and job.has_lease
 if not requests_cancel and lease_is_lost(job, token) then return refuse('LEASE_LOST', job) end
 local replayed = replay(job, change_id, digest)
 if replayed then return replayed end
-if job.status == target and FINAL[target] and (is_cancel or has_same_content()) then return unchanged(job) end
+if job.status == target and FINAL[target] then
+  local is_same = job.fields.result == given.result and job.fields.error_message == given.error_message
+  for name, value in pairs(given) do is_same = is_same and job.fields[name] == value end
+  if is_cancel or is_same then return unchanged(job) end
+end
 if requests_cancel and job.fields.cancel_requested_at then return unchanged(job) end
 if not has_version(job, ARGV[8]) then return refuse('PRECONDITION_FAILED', job) end
 local is_progress = job.status == 'running' and target == 'running'
-if not contains(ARGV[7], job.status) or (is_progress and (not given.progress or given.progress == job.fields.progress)) then
+if not ARGV[7]:find(job.status, 1, true) or (is_progress and (not given.progress or given.progress == job.fields.progress)) then
   return refuse('ILLEGAL_TRANSITION', job)
 end
 

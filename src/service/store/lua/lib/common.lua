@@ -2,8 +2,9 @@
 
 -- The twin of store/partition.py.
 local function key(kind, queue, state)
-  if state then return root .. kind .. ':' .. queue .. ':' .. state end
-  return queue and root .. kind .. ':' .. queue or root .. kind
+  if not queue then return root .. kind end
+  if not state then return root .. kind .. ':' .. queue end
+  return root .. kind .. ':' .. queue .. ':' .. state
 end
 
 local function job_key(id)

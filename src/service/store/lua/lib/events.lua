@@ -8,11 +8,13 @@ local function emit(event, ...)
 end
 
 local function emit_change(event, job, status, revision)
+  local events, reply = key('events'), nil
   if job.slate_id then
-    add('XADD', key('events'), 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'job_id', job.id, 'status', status,
+    reply = run_command('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'job_id', job.id, 'status', status,
       'revision', revision, 'queue', job.queue, 'created', job.created, 'slate_id', job.slate_id)
   else
-    add('XADD', key('events'), 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'job_id', job.id, 'status', status,
+    reply = run_command('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'job_id', job.id, 'status', status,
       'revision', revision, 'queue', job.queue, 'created', job.created)
   end
+  check_added(reply, events)
 end

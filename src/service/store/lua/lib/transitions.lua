@@ -36,7 +36,6 @@ local function change(job, update)
   local expires, revision = retention_deadline(delay, update.retention, lease), to_integer_string(job.revision + 1)
   local available = delay > 0 and NOW + delay or nil
   local state = available and 'delayed' or status
-  local is_final = FINAL[status]
   local old_expires_at, old_lease_expires_at = held.expires_at, held.lease_expires_at
   -- Times of a record never go back; retention, delay, lease and the interval of events run from now all the same.
   local now, now_text = NOW, format_time(NOW)
@@ -58,10 +57,11 @@ local function change(job, update)
   elseif job.has_lease then
     unset[#unset + 1] = 'lease_expires_at'
   end
-  if is_final then
-    set[n + 1], set[n + 2], n = 'finished_at', now_text, n + 2
-    if not given.result and (held.result or not job.is_whole) then unset[#unset + 1] = 'result' end
-    if not given.error_message and (held.error_message or not job.is_whole) then unset[#unset + 1] = 'error_message' end
+  if status == 'running' then
+    if job.status == 'pending' then
+      set[n + 1], set[n + 2], n = 'attempt', to_integer_string(number_in(job, 'attempt', 0) + 1), n + 2
+      set[n + 1], set[n + 2], n = 'started_at', now_text, n + 2
+    end
   elseif status == 'pending' then
     unset[#unset + 1] = 'worker'
     unset[#unset + 1] = 'lease_seconds'
@@ -70,9 +70,10 @@ local function change(job, update)
     elseif held.available_at then
       unset[#unset + 1] = 'available_at'
     end
-  elseif job.status == 'pending' then
-    set[n + 1], set[n + 2], n = 'attempt', to_integer_string(number_in(job, 'attempt', 0) + 1), n + 2
-    set[n + 1], set[n + 2], n = 'started_at', now_text, n + 2
+  else -- final
+    set[n + 1], set[n + 2], n = 'finished_at', now_text, n + 2
+    if not given.result and (held.result or not job.is_whole) then unset[#unset + 1] = 'result' end
+    if not given.error_message and (held.error_message or not job.is_whole) then unset[#unset + 1] = 'error_message' end
   end
   if not update.is_progress then
     if held._progress_event then unset[#unset + 1] = '_progress_event' end

@@ -32,20 +32,21 @@ local function undo()
   undo_size = 0
 end
 
--- Runs a command that adds, and returns its reply. Raises, after taking back the additions before, if the key holds another
--- type.
+-- Returns the reply of a command that adds. Raises, after taking back the additions before, if the key holds another type.
+local function check_added(reply, name)
+  if type(reply) ~= 'table' then return reply end -- an error; none of these commands replies with a list
+  undo()
+  error(with_key(reply, name))
+end
+
+-- Runs a command that adds, and returns its reply. Raises like `check_added`.
 local function add(command, name, ...)
-  local reply = run_command(command, name, ...)
-  if type(reply) == 'table' and reply.err then
-    undo()
-    error(with_key(reply, name))
-  end
-  return reply
+  return check_added(run_command(command, name, ...), name)
 end
 
 -- Adds a member to an index; `before` is its score before, as a time of a record (nil for none).
 local function add_score(name, score, member, before)
-  add('ZADD', name, score, member)
+  check_added(run_command('ZADD', name, score, member), name)
   local n = undo_size
   undo_log[n + 1], undo_log[n + 2], undo_log[n + 3], undo_size = name, member, before or 'ZREM', n + 3
 end
