@@ -22,8 +22,8 @@ from service.store.queries import JobReader
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
     ceil_seconds,
-    decode_hash,
     decode_job,
+    decode_packed,
     encode_fields,
     flatten,
     parse_status,
@@ -99,7 +99,7 @@ class JobStateManager(JobReader):
             raise errors.JobExists(job_id, *parse_status(reply))
         now, *values = reply
         if word == "REPLAYED":
-            stored, replayed = decode_hash(values[0]), not values[1]
+            stored, replayed = decode_packed(job_id, values[0]), not values[1]
         else:
             stored, replayed = {**record, **_first_fields(*values)}, False
         if not replayed:
@@ -206,7 +206,7 @@ class JobStateManager(JobReader):
                 raise errors.PreconditionFailed(*parse_status(reply))
             case "ILLEGAL_TRANSITION":
                 raise errors.IllegalTransition(target, *parse_status(reply))
-        job = decode_job(job_id, decode_hash(reply[1]), int(reply[0]))
+        job = decode_job(job_id, decode_packed(job_id, reply[1]), int(reply[0]))
         if word == "CHANGED":
             self._client.observer.on_job_change(reply[2].decode())
         return job

@@ -19,8 +19,8 @@ from service.store.fingerprints import change_id_for, digest, new_token_secret
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
     ceil_seconds,
-    decode_hash,
     decode_job,
+    decode_packed,
     decode_skipped,
     parse_status,
     time_reply_to_micros,
@@ -224,7 +224,7 @@ class LeaseManager:
                 raise errors.NotLeased(*parse_status(reply))
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
-        job = decode_job(job_id, decode_hash(reply[1]), int(reply[0]))
+        job = decode_job(job_id, decode_packed(job_id, reply[1]), int(reply[0]))
         if outcome == "CHANGED":
             self._client.observer.on_job_change(job.status)
         return job
@@ -264,12 +264,12 @@ class LeaseManager:
 
 
 def _decode_claims(reply: Sequence[Any], time: int) -> list[Claim]:
-    """Return the claims in a reply: job id, hash, … Raises `StoreCorrupt` if none of the jobs is readable."""
+    """Return the claims in a reply: job id, packed record, … Raises `StoreCorrupt` if none of the jobs is readable."""
     claims: list[Claim] = []
     unreadable: errors.StoreCorrupt | None = None
-    for job_id, fields in zip(reply[::2], reply[1::2], strict=True):
-        record = decode_hash(fields)
+    for job_id, packed in zip(reply[::2], reply[1::2], strict=True):
         try:
+            record = decode_packed(job_id.decode(), packed)
             job = decode_job(job_id.decode(), record, time)
         except errors.StoreCorrupt as error:  # its lease expires; the others have their workers
             _log.error("claimed unreadable job", job_id=job_id.decode(errors="replace"), error=str(error))

@@ -38,6 +38,7 @@ _BY_TYPE: Final[Mapping[Any, Callable[[bytes], Any]]] = {
     Status: {status.encode(): status for status in Status}.__getitem__,
 }
 _DECODERS: Final = {name: _BY_TYPE.get(kind) or msgspec.json.Decoder(kind).decode for name, kind in _TYPES.items()}
+_PACKED: Final = msgspec.msgpack.Decoder(dict[str, str])
 _NAMES: Final = {name.encode(): name for name in _DECODERS}
 
 
@@ -45,6 +46,17 @@ def decode_hash(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, byt
     """Return a hash as field name → value, from a flat reply (field, value, …) or from a mapping."""
     pairs = reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
     return {_NAMES.get(name) or name.decode(errors="replace"): value for name, value in pairs}
+
+
+def decode_packed(job_id: str, reply: bytes) -> dict[str, bytes]:
+    """Return a record that a script has packed, as field name → value.
+
+    Raises `StoreCorrupt` if a value is not UTF-8.
+    """
+    try:
+        return {name: value.encode() for name, value in _PACKED.decode(reply).items()}
+    except (msgspec.DecodeError, UnicodeError) as error:
+        raise StoreCorrupt(f"job:{job_id} holds an unreadable record ({error})") from error
 
 
 def decode_job(job_id: str, fields: Mapping[str, bytes], now: int) -> Job:

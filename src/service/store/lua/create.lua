@@ -11,15 +11,15 @@
 local id, digest, request, retention, delay = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), tonumber(ARGV[5])
 local record, meta = KEYS[1], key('meta')
 
-local held = redis.call('HMGET', record, '_creation', '_change', 'status', 'revision')
-if held[3] then
-  if held[1] ~= digest then return { 'EXISTS', held[3], held[4] } end
-  return { 'REPLAYED', to_integer_string(NOW), redis.call('HGETALL', record), held[2] == request and 1 or 0 }
+local held = read_record(id)
+if held.status then
+  if held._creation ~= digest then return { 'EXISTS', held.status, held.revision } end
+  return { 'REPLAYED', to_integer_string(NOW), cmsgpack.pack(held), held._change == request and 1 or 0 }
 end
+if next(held) then reject_record(id) end
 local clock, draining_until = unpack(call('HMGET', meta, 'clock', 'drain'))
 local draining = (tonumber(draining_until or nil) or 0) - NOW_MS
 if draining > 0 then return { 'DRAINING', draining } end
-if redis.call('EXISTS', record) == 1 then reject_record(id) end
 
 -- The clock makes the time of creation unique and never goes back: it is the order of lists and their cursor. Retention
 -- and delay run from now, so that a clock that was ahead once does not extend them.

@@ -42,23 +42,29 @@ local function load_job(id)
     _progress_event = values[20] or nil, _history = values[21] or nil })
 end
 
--- For scripts that reply with the record: `job.fields` has every field, and a change keeps it up to date. Not for others,
--- because some fields are as large as a request body.
-local function load_job_with_record(id)
+-- All fields of a record; none if there is none.
+local function read_record(id)
   redis.setresp(3) -- a map instead of a list
   local record = redis.pcall('HGETALL', job_key(id))
   redis.setresp(2) -- also after an error, because a script may go on with other jobs
   if record.err then error(with_key(record, job_key(id))) end
-  local job = parse_job(id, record.map)
+  return record.map
+end
+
+-- For scripts that reply with the record: `job.fields` has every field, and a change keeps it up to date. Not for others,
+-- because some fields are as large as a request body.
+local function load_job_with_record(id)
+  local job = parse_job(id, read_record(id))
   if job then job.is_whole = true end
   return job
 end
 
--- The record of a job as a reply, without most of the fields that only the store reads.
+-- The record of a job as a reply, without most of the fields that only the store reads: as one text in MessagePack, because
+-- Redis takes longer for a reply of many texts.
 local function public(job)
   local fields = job.fields
   fields._creation, fields._change, fields._history, fields._progress_event, fields._tags = nil, nil, nil, nil, nil
-  return { map = fields }
+  return cmsgpack.pack(fields)
 end
 
 -- A number of a record, or `default` where the field is absent. Raises for a record that is not ours.
