@@ -72,7 +72,7 @@ MUTATIONS: Final = (
         NEVER,
     ),
     Mutation("update", "If-Match", "if not has_version(job, ARGV[8]) then", NEVER),
-    Mutation("update", "legal transitions", "if not ARGV[7]:find(job.status, 1, true) or", "if false or"),
+    Mutation("update", "legal transitions", "if not contains(ARGV[7], job.status) or", "if false or"),
     Mutation(
         "update",
         "only new progress counts",

@@ -44,7 +44,9 @@ async def doctor_issues(pool: ConnectionPool, **options: Any) -> list[Issue]:
 
 
 async def _read_job(redis: Redis, name: str) -> dict[str, str]:
-    return {field.decode(): value.decode() for field, value in (await redis.hgetall(name)).items()}
+    """Return the fields of a record. Those of other programs may hold any bytes."""
+    fields = await redis.hgetall(name)
+    return {field.decode(errors="replace"): value.decode(errors="replace") for field, value in fields.items()}
 
 
 def _ttl_issue(name: str, expires: int, jobs: dict[str, dict[str, str]]) -> str | None:

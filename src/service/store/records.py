@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, TypedDict
 
 import msgspec
 from msgspec import Raw
@@ -38,7 +38,10 @@ _BY_TYPE: Final[Mapping[Any, Callable[[bytes], Any]]] = {
     Status: {status.encode(): status for status in Status}.__getitem__,
 }
 _DECODERS: Final = {name: _BY_TYPE.get(kind) or msgspec.json.Decoder(kind).decode for name, kind in _TYPES.items()}
-_PACKED: Final = msgspec.msgpack.Decoder(dict[str, str])
+#: The decoder of packed records. It skips the fields of other programs, which may hold any bytes.
+_PACKED: Final = msgspec.msgpack.Decoder(
+    TypedDict("_Packed", dict.fromkeys((*_TYPES, "_token"), str), total=False)  # type: ignore[operator]
+)
 _NAMES: Final = {name.encode(): name for name in _DECODERS}
 
 
@@ -49,9 +52,9 @@ def decode_hash(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, byt
 
 
 def decode_packed(job_id: str, reply: bytes) -> dict[str, bytes]:
-    """Return a record that a script has packed, as field name → value.
+    """Return the fields of ours in a record that a script has packed, as name → value.
 
-    Raises `StoreCorrupt` if a value is not UTF-8.
+    Raises `StoreCorrupt` if one is not UTF-8.
     """
     try:
         return {name: value.encode() for name, value in _PACKED.decode(reply).items()}

@@ -571,3 +571,23 @@ async def test_the_observer_receives_the_kind_of_each_change(pool: BlockingConne
 
     assert changes[:5] == ["created", "running", "progress", "progress", "failed"]
     assert changes[5:] == ["created", "running", "cancel-requested", "cancelled"]
+
+
+async def test_fields_of_other_programs_may_hold_any_bytes(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    """A script sends the whole record back, also the fields that are not shown."""
+    name, foreign = b"\xff name", b"\xfe value"
+    await jobs.create_job("j", 1)
+    await redis.hset("job:j", name, foreign)
+
+    assert (await jobs.create_job("j", 1)).replayed
+    claim = await leases.claim_job(["default"], "w")
+    assert claim is not None
+    token = claim.lease.token
+    released = await leases.release_job("j", token, change_id="release")
+    assert await leases.release_job("j", token, change_id="release") == released
+    assert (await jobs.update_job_status("j", Status.RUNNING)).status is Status.RUNNING
+    assert (await jobs.update_job_status("j", Status.COMPLETED, 2)).status is Status.COMPLETED
+
+    assert await redis.hget("job:j", name) == foreign

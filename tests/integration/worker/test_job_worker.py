@@ -657,30 +657,11 @@ def test_claims_that_do_not_wait_are_a_second_apart(api: httpx.Client, attempts:
         assert 2 <= len(attempts) <= 3
 
 
-def test_a_job_whose_claim_response_is_late_at_a_stop_is_released(
-    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    create(api)
-    claimed = threading.Event()
-    handle = httpx.AsyncHTTPTransport.handle_async_request
-
-    async def hold_the_first(transport: httpx.AsyncHTTPTransport, request: httpx.Request) -> httpx.Response:
-        response = await handle(transport, request)
-        if not claimed.is_set():
-            claimed.set()
-            await asyncio.sleep(TIMEOUT)
-        return response
-
-    monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", hold_the_first)
-    with working(str(api.base_url), functions.count):
-        assert claimed.wait(TIMEOUT)
-    assert (job(api)["status"], job(api)["attempt"], job(api)["failures"]) == ("pending", 1, 0)
-
-
+@pytest.mark.parametrize("slots", [1, 5])
 def test_all_jobs_whose_claim_response_is_late_at_a_stop_are_released(
-    api: httpx.Client, monkeypatch: pytest.MonkeyPatch
+    api: httpx.Client, monkeypatch: pytest.MonkeyPatch, slots: int
 ) -> None:
-    names = [f"j{number}" for number in range(5)]
+    names = [f"j{number}" for number in range(slots)]
     for name in names:
         create(api, name)
     claimed = threading.Event()
@@ -694,7 +675,7 @@ def test_all_jobs_whose_claim_response_is_late_at_a_stop_are_released(
         return response
 
     monkeypatch.setattr(httpx.AsyncHTTPTransport, "handle_async_request", hold_the_first)
-    with working(str(api.base_url), functions.count, concurrency=5):
+    with working(str(api.base_url), functions.count, concurrency=slots):
         assert claimed.wait(TIMEOUT)
     found = [job(api, name) for name in names]
     assert {(one["status"], one["attempt"], one["failures"]) for one in found} == {("pending", 1, 0)}

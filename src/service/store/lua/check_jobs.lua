@@ -45,7 +45,7 @@ local function check_indexes(job, expires)
   for _, member in ipairs(tag_members(job)) do check_entry(key('tags'), member, '0') end
   if job.state == 'delayed' then check_entry(key('delays'), delay_member(job), to_integer_string(job.available)) end
   if job.has_lease then
-    local lease = math.floor(parse_time(job.fields.lease_expires_at) / 1000)
+    local lease = floor(parse_time(job.fields.lease_expires_at) / 1000)
     check_entry(key('leases'), job.id, to_integer_string(lease))
   end
   local names = key('queue_names')
@@ -63,7 +63,7 @@ local function check_job(id)
   if not job then return end
   if redis.call('HSTRLEN', name, 'input_params') == 0 then report('record', name, '', 'no input_params', '') end
 
-  local expires_ms = math.floor(parse_time(job.fields.expires_at) / 1000)
+  local expires_ms = floor(parse_time(job.fields.expires_at) / 1000)
   local actual, expires = redis.call('PEXPIRETIME', name), to_integer_string(expires_ms)
   if actual ~= expires_ms then
     if repairs then redis.call('PEXPIREAT', name, expires) end

@@ -26,7 +26,7 @@ if draining > 0 then return { 'DRAINING', draining } end
 local created = math.max(NOW, (tonumber(clock or nil) or 0) + 1)
 local job = { id = id, queue = ARGV[6], slate_id = ARGV[7] ~= '' and ARGV[7] or nil, created = to_integer_string(created),
   tags = ARGV[8] }
-local expires = math.floor((NOW + delay) / 1000) + retention
+local expires = floor((NOW + delay) / 1000) + retention
 local expires_at, created_at, available_at = format_time(expires * 1000), format_time(created), nil
 expires = to_integer_string(expires)
 

@@ -19,7 +19,7 @@ local function read_list(name, bound, size)
 end
 
 local function read_tag(name, bound, size)
-  local from = bound == '' and '(' .. name .. ';' or '(' .. name .. ':' .. string.format('%016.0f', bound)
+  local from = bound == '' and '(' .. name .. ';' or '(' .. name .. ':' .. format('%016.0f', bound)
   local entries = {}
   for _, member in ipairs(call('ZRANGE', key('tags'), from, '[' .. name .. ':', 'BYLEX', 'REV', 'LIMIT', '0', size)) do
     local created, id = member:match('^[^:]*:(%d+):(.*)$')
@@ -79,7 +79,7 @@ local function sift_down(i)
     i = newest
   end
 end
-for i = math.floor(#cursors / 2), 1, -1 do sift_down(i) end
+for i = floor(#cursors / 2), 1, -1 do sift_down(i) end
 
 local function advance()
   advance_cursor(cursors[1])

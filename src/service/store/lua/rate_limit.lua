@@ -13,4 +13,4 @@ local wait = new_full_at - window - NOW
 if wait > 0 then return { 'LIMITED', to_integer_string(full_at - NOW), to_integer_string(wait) } end
 
 redis.call('SET', quota, to_integer_string(new_full_at), 'PX', to_integer_string(math.ceil((new_full_at - NOW) / 1000)))
-return { 'ALLOWED', to_integer_string(math.floor(-wait / interval)), to_integer_string(new_full_at - NOW) }
+return { 'ALLOWED', to_integer_string(floor(-wait / interval)), to_integer_string(new_full_at - NOW) }

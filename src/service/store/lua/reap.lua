@@ -10,7 +10,7 @@ local leases, reaped, skipped = key('leases'), {}, {}
 
 local function reap(id)
   local job = load_job(id)
-  local lease = job and job.has_lease and math.floor(parse_time(job.fields.lease_expires_at) / 1000)
+  local lease = job and job.has_lease and floor(parse_time(job.fields.lease_expires_at) / 1000)
   if not lease then
     redis.call('ZREM', leases, id)
   elseif lease > NOW_MS then

@@ -14,7 +14,7 @@ local function sweep(member)
   local created_at, expires_at, lease = unpack(call('HMGET', job_key(job.id), 'created_at', 'expires_at',
     'lease_expires_at'))
   if created_at == format_time(tonumber(job.created)) then -- alive: the entry is wrong
-    local expires = math.floor(parse_time(expires_at) / 1000)
+    local expires = floor(parse_time(expires_at) / 1000)
     -- Redis tells what has expired by the time at which the script started, which may be earlier than `NOW_MS`.
     if expires < NOW_MS and NOW_MS - expires < 1000 then return end
     return redis.call('ZADD', by_expiry, math.max(expires, NOW_MS + SKIP_RETRY_MS), member)

@@ -27,14 +27,14 @@ end
 if requests_cancel and job.fields.cancel_requested_at then return unchanged(job) end
 if not has_version(job, ARGV[8]) then return refuse('PRECONDITION_FAILED', job) end
 local is_progress = job.status == 'running' and target == 'running'
-if not ARGV[7]:find(job.status, 1, true) or (is_progress and (not given.progress or given.progress == job.fields.progress)) then
+if not contains(ARGV[7], job.status) or (is_progress and (not given.progress or given.progress == job.fields.progress)) then
   return refuse('ILLEGAL_TRANSITION', job)
 end
 
 local update = { status = target, retention = retention, set = given, change = change_id .. ':' .. digest,
   is_progress = is_progress }
 if requests_cancel then
-  update.status, update.lease = job.status, math.floor(parse_time(job.fields.lease_expires_at) / 1000)
+  update.status, update.lease = job.status, floor(parse_time(job.fields.lease_expires_at) / 1000)
   local at = format_time(NOW)
   update.set = { cancel_requested_at = job.fields.updated_at > at and job.fields.updated_at or at }
 elseif is_progress and job.has_lease then

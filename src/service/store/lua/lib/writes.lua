@@ -24,7 +24,7 @@ local function undo()
     local name, member, before = unpack(undo_log, i, i + 2)
     local micros = parse_time(before)
     if micros then
-      redis.pcall('ZADD', name, floor(micros / 1000), member)
+      run_command('ZADD', name, floor(micros / 1000), member)
     elseif before == 'ZREM' or before == 'SREM' then
       run_command(before, name, member)
     end
@@ -34,7 +34,7 @@ end
 
 -- Returns the reply of a command that adds. Raises, after taking back the additions before, if the key holds another type.
 local function check_added(reply, name)
-  if type(reply) ~= 'table' then return reply end -- an error; none of these commands replies with a list
+  if type(reply) ~= 'table' then return reply end -- these commands reply with a table only for an error
   undo()
   error(with_key(reply, name))
 end
