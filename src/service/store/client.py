@@ -5,6 +5,7 @@ import math
 import operator
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
@@ -32,6 +33,7 @@ PING_TIMEOUT: Final = 2.5
 CLOCK_MAX_AGE: Final = 10.0
 #: Seconds after which a call without a reply is sent a second time.
 FIRST_ATTEMPT_TIMEOUT: Final = REPLY_TIMEOUT
+_FIRST_ATTEMPT_MICROS: Final = int(FIRST_ATTEMPT_TIMEOUT * 1_000_000)
 #: Seconds before the retry. What reset one connection may be about to reset the others of the pool too.
 RETRY_DELAY: Final = 0.05
 #: Errors after which the command may or may not have run. Only these are retried, with the same change id.
@@ -111,40 +113,34 @@ class StoreClient:
         `StoreUnavailable` or `StoreCorrupt`.
         """
 
-        async def send(deadline: float) -> list[Any]:
-            reply = await self._run_before_deadline(script, (*keys, self.partition.root), args, deadline)
-            if reply[0] not in script.replies:
-                raise UnexpectedReplyError(script, reply[0])
-            return reply
-
+        command = ("EVALSHA", script.sha, len(keys) + 1, *keys, self.partition.root, *args)
+        send = partial(self._run_before_deadline, script, command)
         reply = await self.call(script.name, send, outcome=operator.itemgetter(0))
         if self._fsync is not None and script.writes:
             await self.call("sync", with_timeout(self._fsync.wait), first_time_limit=REQUEST_TIMEOUT)
         return reply
 
-    async def run_job_script(self, script: Script, job_id: str, args: Sequence[Any]) -> list[Any]:
+    def run_job_script(self, script: Script, job_id: str, args: Sequence[Any]) -> Awaitable[list[Any]]:
         """Run a script on one job like `run_script`. Raises `InvalidValue` for a wrong id."""
         constraints.JOB_ID.validate("job_id", job_id)
-        return await self.run_script(script, [job_id, *args], keys=[self.partition.job(job_id)])
+        return self.run_script(script, [job_id, *args], keys=(self.partition.job(job_id),))
 
-    async def _run_before_deadline(
-        self, script: Script, keys: Sequence[str], args: Sequence[Any], deadline: float
-    ) -> list[Any]:
+    async def _run_before_deadline(self, script: Script, command: tuple[Any, ...], deadline: float) -> list[Any]:
         """Send a script with its deadline as a time of Redis. If Redis is past it, read the clock and send again."""
         while True:
             if not self._clock.is_fresh:
                 await self._refresh_clock(deadline)
-            not_after = self._clock.now + int(FIRST_ATTEMPT_TIMEOUT * 1e6)
-            command = ("EVALSHA", script.sha, len(keys), *keys, *args, not_after)
-            [reply] = await self._pipeline.ask(command, until=deadline)
+            [reply] = await self._pipeline.ask((*command, self._clock.now + _FIRST_ATTEMPT_MICROS), until=deadline)
             if isinstance(reply, redis_errors.NoScriptError):  # not loaded yet, or flushed since
                 _raise_errors(await self._pipeline.ask(("SCRIPT", "LOAD", script.text), until=deadline))
             elif isinstance(reply, Exception):
                 raise reply
-            elif (values := parse_reply("EVALSHA", _decode_word, reply))[0] != "DEADLINE_EXCEEDED":
-                return values
-            else:
+            elif (word := parse_reply("EVALSHA", _decode_word, reply)) == "DEADLINE_EXCEEDED":
                 await self._refresh_clock(deadline)
+            elif word not in script.replies:
+                raise UnexpectedReplyError(script, word)
+            else:
+                return [word, *reply[1:]]
 
     async def _refresh_clock(self, deadline: float) -> None:
         """Read the time of Redis, and raise if this service does not support the version of the data there."""
@@ -251,9 +247,9 @@ def with_timeout(command: Callable[[], Awaitable[T]]) -> Callable[[float], Await
     return run
 
 
-def _decode_word(reply: Any) -> list[Any]:
-    word, *values = reply
-    return [word.decode(), *values]
+def _decode_word(reply: Any) -> str:
+    word: str = reply[0].decode()
+    return word
 
 
 def _raise_errors(replies: list[Any]) -> list[Any]:

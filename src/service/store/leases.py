@@ -19,7 +19,6 @@ from service.store.fingerprints import change_id_for, digest, new_token_secret
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
     ceil_seconds,
-    decode_job,
     decode_packed,
     decode_skipped,
     parse_status,
@@ -27,9 +26,9 @@ from service.store.records import (
     validate_ttl_ms,
 )
 
-#: How much longer than its lease a claim is remembered. A retry is only possible until the unextended lease has ended,
-#: so a minute more is enough.
-CLAIM_RECORD_TTL: Final = timedelta(minutes=1)
+#: How much longer than its lease a claim is remembered (ms). A retry is only possible until the unextended lease has
+#: ended, so a minute more is enough.
+CLAIM_RECORD_TTL_MS: Final = 60_000
 #: How many entries of jobs that cannot be claimed, such as expired ones, one claim skips at the head of a queue.
 MAX_CLAIM_SCAN: Final = 1000
 #: The most bytes of the records of one claim of several jobs.
@@ -135,7 +134,7 @@ class LeaseManager:
             {"queues": sorted(set(queues)), "worker": worker, "lease_seconds": lease_seconds, "max_jobs": max_jobs},
             {"lease_seconds": constraints.DEFAULT_LEASE_SECONDS},
         )
-        record_ttl = validate_ttl_ms(timedelta(seconds=lease_seconds) + CLAIM_RECORD_TTL)
+        record_ttl = lease_seconds * 1000 + CLAIM_RECORD_TTL_MS
         args = [change_id_for(claim_key), request, new_token_secret(), worker, lease_seconds]
         args += [self._ttl, record_ttl, max_jobs or 1, MAX_CLAIM_BYTES, MAX_CLAIM_SCAN]
         unique_queues = dict.fromkeys(queues)
@@ -224,7 +223,7 @@ class LeaseManager:
                 raise errors.NotLeased(*parse_status(reply))
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
-        job = decode_job(job_id, decode_packed(job_id, reply[1]), int(reply[0]))
+        job, _ = decode_packed(job_id, reply[1], int(reply[0]))
         if outcome == "CHANGED":
             self._client.observer.on_job_change(job.status)
         return job
@@ -269,13 +268,12 @@ def _decode_claims(reply: Sequence[Any], time: int) -> list[Claim]:
     unreadable: errors.StoreCorrupt | None = None
     for job_id, packed in zip(reply[::2], reply[1::2], strict=True):
         try:
-            record = decode_packed(job_id.decode(), packed)
-            job = decode_job(job_id.decode(), record, time)
+            job, token = decode_packed(job_id.decode(), packed, time)
         except errors.StoreCorrupt as error:  # its lease expires; the others have their workers
             _log.error("claimed unreadable job", job_id=job_id.decode(errors="replace"), error=str(error))
             unreadable = error
         else:
-            claims.append(Claim(job, Lease(record["_token"].decode(), job.lease_expires_at or "")))
+            claims.append(Claim(job, Lease(token, job.lease_expires_at or "")))
     if unreadable is not None and not claims:
         raise unreadable
     return claims

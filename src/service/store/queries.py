@@ -17,7 +17,7 @@ from service.store import scripts
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.history import history_from
-from service.store.records import FIELDS, LARGE_FIELDS, decode_hash, decode_job, time_reply_to_micros
+from service.store.records import FIELDS, LARGE_FIELDS, decode_job, time_reply_to_micros
 from service.store.sweep import sweep_batch
 
 _log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class JobReader:
         """Return the job, or `None` if there is none."""
         constraints.JOB_ID.validate("job_id", job_id)
         fields, now = await self._client.read(["HGETALL", self._client.partition.job(job_id)], ["TIME"])
-        return decode_job(job_id, decode_hash(fields), time_reply_to_micros(now)) if fields else None
+        return decode_job(job_id, fields, time_reply_to_micros(now)) if fields else None
 
     async def get_result(self, job_id: str) -> Job:
         """Return a completed job. Raises `JobNotFound`, `ResultNotReady`, `JobFailed` or `JobCancelled`."""
