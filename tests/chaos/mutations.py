@@ -98,7 +98,7 @@ MUTATIONS: Final = (
     Mutation("configure_queue", "an absent setting", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
     Mutation("create", "another job with the same id", "if held._creation ~= digest then", NEVER),
     Mutation("create", "an existing job", "if held.status then", NEVER),
-    Mutation("create", "an unmanaged hash", "if next(held) then", NEVER, "unknown-fields"),
+    Mutation("create", "an unmanaged hash", "  reject_record(id)\n", "", "unknown-fields"),
     Mutation("create", "the event", "emit_change('changed', job, 'pending', '1')", ""),
     Mutation(
         "create",

@@ -16,7 +16,7 @@ from service.settings import retention_from_environment
 from service.store import scripts
 from service.store.client import StoreClient
 from service.store.data_version import DATA_VERSION, V1_KEYS, check_version
-from service.store.fingerprints import change_id_for, digest, new_change_id
+from service.store.fingerprints import change_id_for, digest, new_request_id
 from service.store.observer import Observer
 from service.store.queries import JobReader
 from service.store.records import (
@@ -91,20 +91,20 @@ class JobStateManager(JobReader):
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
         record = encode_fields(fields)
         slate_id, tags = record.get("slate_id", b""), _tags(fields)
-        args = [request, new_change_id(), self._ttl, delay, record["queue"], slate_id, tags, *flatten(record)]
+        others = {name: value for name, value in record.items() if name not in {"queue", "slate_id"}}
+        args = [request, new_request_id(), self._ttl, delay, record["queue"], slate_id, tags, *flatten(others)]
         word, *reply = await self._client.run_job_script(scripts.CREATE, job_id, args)
         if word == "DRAINING":
             raise errors.Draining(ceil_seconds(reply[0]))
         if word == "EXISTS":
             raise errors.JobExists(job_id, *parse_status(reply))
-        now, *values = reply
         if word == "REPLAYED":
-            stored, replayed = decode_packed(job_id, values[0]), not values[1]
+            now, stored, replayed = int(reply[0]), decode_packed(job_id, reply[1]), not reply[2]
         else:
-            stored, replayed = {**record, **_first_fields(*values)}, False
+            now, stored, replayed = 0, {**record, **_first_fields(*reply)}, False  # without a lease it is not stale
         if not replayed:
             self._client.observer.on_job_change("created")
-        return CreateResult(decode_job(job_id, stored, int(now)), replayed)
+        return CreateResult(decode_job(job_id, stored, now), replayed)
 
     async def update_job_status(
         self,
