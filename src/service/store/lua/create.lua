@@ -15,7 +15,7 @@ if redis.call('EXISTS', record) == 1 then
   local held = read_record(id)
   if held.status then
     if held._creation ~= digest then return { 'EXISTS', held.status, held.revision } end
-    return { 'REPLAYED', to_integer_string(NOW), cmsgpack.pack(held), held._change == request and 1 or 0 }
+    return { 'REPLAYED', NOW, cmsgpack.pack(held), held._change == request and 1 or 0 }
   end
   reject_record(id)
 end
@@ -26,11 +26,11 @@ if draining > 0 then return { 'DRAINING', draining } end
 -- The clock makes the time of creation unique and never goes back: it is the order of lists and their cursor. Retention
 -- and delay run from now, so that a clock that was ahead once does not extend them.
 local created = math.max(NOW, (tonumber(clock or nil) or 0) + 1)
-local job = { id = id, queue = ARGV[6], slate_id = ARGV[7] ~= '' and ARGV[7] or nil, created = to_integer_string(created),
+local job = { id = id, queue = ARGV[6], slate_id = ARGV[7] ~= '' and ARGV[7] or nil, created = format('%d', created),
   tags = ARGV[8] }
 local expires = floor((NOW + delay) / 1000) + retention
 local expires_at, created_at, available_at = format_time(expires * 1000), format_time(created), nil
-expires = to_integer_string(expires)
+expires = format('%d', expires)
 
 -- Additions.
 add_score(key('by_created', job.queue, delay > 0 and 'delayed' or 'pending'), job.created, id)

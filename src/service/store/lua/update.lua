@@ -12,7 +12,8 @@
 --          KEY_REUSED: the last change had this id and another content
 --          PRECONDITION_FAILED, ILLEGAL_TRANSITION with status and revision
 local id, change_id, digest, retention, token, target = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-local is_cancel, given, job = ARGV[9] == 'cancel', to_table(ARGV, 11), load_job_with_record(id)
+local is_cancel, given, job = ARGV[9] == 'cancel', {}, load_job_with_record(id)
+for i = 11, #ARGV, 2 do given[ARGV[i]] = ARGV[i + 1] end
 
 if not job or was_on_deleted_job(job, change_id, tonumber(ARGV[10])) then return { 'NOT_FOUND' } end
 local requests_cancel = is_cancel and token == '' and job.has_lease
@@ -42,4 +43,4 @@ elseif is_progress and job.has_lease then
 end
 change(job, update)
 local kind = requests_cancel and 'cancel-requested' or (is_progress and 'progress') or target
-return finish({ 'CHANGED', to_integer_string(NOW), public(job), kind })
+return finish({ 'CHANGED', NOW, public(job), kind })
