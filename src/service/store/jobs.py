@@ -208,7 +208,7 @@ class JobStateManager(JobReader):
                 raise errors.IllegalTransition(target, *parse_status(reply))
         job = decode_job(job_id, decode_packed(job_id, reply[1]), int(reply[0]))
         if word == "CHANGED":
-            self._client.observer.on_job_change(reply[2].decode())
+            self._client.observer.on_job_change(reply[2].decode() if len(reply) > 2 else job.status)
         return job
 
 

@@ -14,7 +14,7 @@
 --          NONE with the time (µs), skipped and when the next delay is over (µs, empty for none)
 local claim, digest, secret, worker, seconds = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local retention, max_jobs, max_scan = tonumber(ARGV[6]), tonumber(ARGV[8]), tonumber(ARGV[10])
-local claimed, remembered, cursors, page_size = {}, digest, {}, math.ceil(max_jobs / (#ARGV - 11))
+local claimed, remembered, cursors, queue_count = {}, digest, {}, #ARGV - 11
 -- Jobs and queues that were skipped because a key of theirs is not ours, and why; the first failure of an index.
 local skipped, refusal = {}, nil
 
@@ -65,6 +65,7 @@ local function open_cursor(queue, settings, size)
   return cursor
 end
 
+local page_size = queue_count == 1 and ARGV[8] or format('%d', math.ceil(max_jobs / queue_count))
 local settings_of = call('HMGET', key('queues'), unpack(ARGV, 12))
 for i, settings in ipairs(settings_of) do
   local opened, cursor = pcall(open_cursor, ARGV[11 + i], settings, page_size)

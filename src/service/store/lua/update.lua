@@ -5,7 +5,7 @@
 --       7 statuses from which the target is legal, 8 versions of which the record must have one (empty for any),
 --       9 `change`, of which the same final status is only the same change with the same content, or `cancel`,
 --       10 how long deletions are remembered (ms), 11 … field, value, … to set
--- Returns: CHANGED with the time (µs), the whole record and the kind: `cancel-requested`, `progress`, or the new status
+-- Returns: CHANGED with the time (µs), the whole record and, where the status stays, `cancel-requested` or `progress`
 --          UNCHANGED with the time (µs) and the whole record
 --          NOT_FOUND; also where this change was made to another job of this id, which is deleted since
 --          LEASE_LOST with status and revision
@@ -42,5 +42,5 @@ elseif is_progress and job.has_lease then
   update.lease = NOW_MS + number_in(job, 'lease_seconds') * 1000
 end
 change(job, update)
-local kind = requests_cancel and 'cancel-requested' or (is_progress and 'progress') or target
-return finish({ 'CHANGED', NOW, public(job), kind })
+local kept_status_for = requests_cancel and 'cancel-requested' or is_progress and 'progress' or nil
+return finish({ 'CHANGED', NOW, public(job), kept_status_for })
