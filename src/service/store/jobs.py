@@ -16,7 +16,7 @@ from service.settings import retention_from_environment
 from service.store import scripts
 from service.store.client import StoreClient
 from service.store.data_version import DATA_VERSION, V1_KEYS, check_version
-from service.store.fingerprints import change_id_for, digest, new_change_id
+from service.store.fingerprints import change_id_for, digest, new_request_id
 from service.store.observer import Observer
 from service.store.queries import JobReader
 from service.store.records import (
@@ -91,19 +91,18 @@ class JobStateManager(JobReader):
             fields["correlation_id"] = validation.validate_label("correlation_id", request_correlation_id)
         if traceparent is not None:
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
-        args = [request, new_change_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or "", _tags(fields)]
-        args += field_args(fields)
+        args = [request, new_request_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or "", _tags(fields)]
+        args += field_args({name: value for name, value in fields.items() if name not in {"queue", "slate_id"}})
         word, *reply = await self._client.run_job_script(scripts.CREATE, job_id, args)
         if word == "DRAINING":
             raise errors.Draining(ceil_seconds(reply[0]))
         if word == "EXISTS":
             raise errors.JobExists(job_id, *parse_status(reply))
-        now, *values = reply
         if word == "REPLAYED":
-            (job, _), replayed = decode_packed(job_id, values[0], int(now)), not values[1]
+            (job, _), replayed = decode_packed(job_id, reply[1], int(reply[0])), not reply[2]
         else:
             given = {**fields, "input_params": Raw(cast("bytes", fields["input_params"]))}
-            job, replayed = make_job(job_id, given | _first_values(*values), int(now)), False
+            job, replayed = make_job(job_id, given | _first_values(*reply)), False
         if not replayed:
             self._client.observer.on_job_change("created")
         return CreateResult(job, replayed)
@@ -210,7 +209,7 @@ class JobStateManager(JobReader):
                 raise errors.IllegalTransition(target, *parse_status(reply))
         job, _ = decode_packed(job_id, reply[1], int(reply[0]))
         if word == "CHANGED":
-            self._client.observer.on_job_change(reply[2].decode())
+            self._client.observer.on_job_change(reply[2].decode() if len(reply) > 2 else job.status)
         return job
 
 

@@ -95,8 +95,8 @@ def decode_job(job_id: str, fields: Mapping[bytes, bytes] | Mapping[str, bytes],
         raise _unreadable(job_id, error) from error
 
 
-def make_job(job_id: str, values: Mapping[str, Any], now: int) -> Job:
-    """Return the job with these values, some of which may be absent. `now` is that of `decode_job`."""
+def make_job(job_id: str, values: Mapping[str, Any], now: int = 0) -> Job:
+    """Return the job with these values, some of which may be absent. `now`, that of `decode_job`, serves a lease."""
     lease_end = values.get("lease_expires_at")
     stale = lease_end is not None and parse_timestamp(lease_end) < now
     return Job(**{"job_id": job_id, "stale": stale, **_DEFAULTS, **values})

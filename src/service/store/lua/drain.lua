@@ -8,10 +8,10 @@ local ends = tonumber(call('HGET', meta, 'drain') or nil) or 0
 if ARGV[1] == 'start' then
   emit('drain', 'queue', '')
   ends = NOW_MS + tonumber(ARGV[2])
-  redis.call('HSET', meta, 'drain', to_integer_string(ends))
+  redis.call('HSET', meta, 'drain', format('%d', ends))
 elseif ARGV[1] == 'end' then
   emit('drain', 'queue', '')
   ends = 0
   redis.call('HDEL', meta, 'drain')
 end
-return { 'DRAIN', to_integer_string(NOW), math.max(0, ends - NOW_MS) }
+return { 'DRAIN', NOW, math.max(0, ends - NOW_MS) }

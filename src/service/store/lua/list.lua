@@ -38,7 +38,7 @@ local function advance_cursor(cursor)
   cursor.at = cursor.at + 2
   if cursor.at > #entries and #entries == 2 * cursor.size then
     cursor.size = math.min(cursor.size * 4, LARGEST_CHUNK)
-    entries = read(cursor.name, to_integer_string(cursor.created), cursor.size)
+    entries = read(cursor.name, format('%d', cursor.created), cursor.size)
     cursor.entries, cursor.at = entries, 1
   end
   cursor.id, cursor.created = entries[cursor.at], tonumber(entries[cursor.at + 1])
@@ -96,7 +96,7 @@ local function matches(id, created)
     and (slate_id == '' or slate_id == fields[3]) and (correlation_id == '' or correlation_id == fields[4])
 end
 
-local page, found, scanned, bytes, last = { 'PAGE', to_integer_string(NOW), '' }, 0, 0, 0, ''
+local page, found, scanned, bytes, last = { 'PAGE', NOW, '' }, 0, 0, 0, ''
 while cursors[1] do
   local id, created = cursors[1].id, cursors[1].created
   local fits = matches(id, created)
@@ -112,7 +112,7 @@ while cursors[1] do
     page[#page + 1] = redis.call('HMGET', job_key(id), unpack(fields))
     found = found + 1
   end
-  scanned, last = scanned + 1, to_integer_string(created)
+  scanned, last = scanned + 1, format('%d', created)
   advance()
 end
 return page
