@@ -15,9 +15,9 @@ from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
 from service.store import scripts
 from service.store.client import StoreClient
-from service.store.data_version import DATA_VERSION, V1_KEYS, check_version
 from service.store.fingerprints import change_id_for, digest, new_change_id
 from service.store.observer import Observer
+from service.store.partition import Partition
 from service.store.queries import JobReader
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
@@ -91,7 +91,8 @@ class JobStateManager(JobReader):
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
         record = encode_fields(fields)
         slate_id, tags = record.get("slate_id", b""), _tags(fields)
-        args = [request, new_change_id(), self._ttl, delay, record["queue"], slate_id, tags, *flatten(record)]
+        args = [request, new_change_id(), self._ttl, delay, record["queue"], slate_id, tags]
+        args += [len(self._client.partitions), self._client.partition_of(job_id).number, *flatten(record)]
         word, *reply = await self._client.run_job_script(scripts.CREATE, job_id, args)
         if word == "DRAINING":
             raise errors.Draining(ceil_seconds(reply[0]))
@@ -165,9 +166,12 @@ class JobStateManager(JobReader):
 
     async def sweep(self) -> int:
         """Remove all expired jobs from the indexes, and return how many there were."""
+        return sum(await self._client.in_all_partitions(self._sweep))
+
+    async def _sweep(self, partition: Partition) -> int:
         total, more = 0, True
         while more:
-            swept, more = await sweep_batch(self._client)
+            swept, more = await sweep_batch(self._client, partition)
             total += swept
         return total
 
@@ -176,9 +180,8 @@ class JobStateManager(JobReader):
         await self._client.probe()
 
     async def write_version(self) -> None:
-        """Write the data version of this service to Redis. Raises `DataVersionUnsupported` if there is other data."""
-        _, *version = await self._client.run_script(scripts.WRITE_VERSION, [DATA_VERSION], keys=V1_KEYS)
-        check_version(*version)
+        """Write the data version of this service to Redis. Raises like `StoreClient.write_version`."""
+        await self._client.write_version()
 
     async def _change(
         self,

@@ -84,9 +84,9 @@ async def test_a_claim_is_one_script(jobs: JobStateManager, leases: LeaseManager
     await create(jobs, *(f"a:{number}" for number in range(20)), *(f"b:{number}" for number in range(20)))
     run, sent = leases._client.run_script, []
 
-    async def run_script(script: Any, args: Any) -> Any:
+    async def run_script(script: Any, *args: Any) -> Any:
         sent.append(script)
-        return await run(script, args)
+        return await run(script, *args)
 
     monkeypatch.setattr(leases._client, "run_script", run_script)
 

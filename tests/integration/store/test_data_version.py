@@ -72,7 +72,7 @@ async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock
     await redis.set(PARTITION.version, 3)
     await jobs.create_job("b", {})
 
-    monkeypatch.setattr("service.store.client.CLOCK_MAX_AGE", 0.0)
+    monkeypatch.setattr("service.store.server_clock.CLOCK_MAX_AGE", 0.0)
 
     for call in (jobs.create_job("c", {}), jobs.get_job("a")):
         with pytest.raises(DataVersionUnsupported):

@@ -420,7 +420,7 @@ async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
 ) -> None:
     await move_to_another_state(store)
 
-    await StoreClient(pool).run_script(scripts.CHECK_JOBS, ["repair", "running"])
+    await StoreClient(pool).run_script(scripts.CHECK_JOBS, PARTITION, ["repair", "running"])
 
     assert await store.zscore(PARTITION.by_created("q", "running"), "running") is not None
     assert await store.zscore(PARTITION.by_created("q", "pending"), "running") is None

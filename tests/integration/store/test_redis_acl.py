@@ -224,9 +224,9 @@ async def test_the_service_needs_each_command_of_its_user(command: str, server: 
     assert denied(admin) == {command}
 
 
-@pytest.mark.parametrize("pattern", ["~job:*", "~jobs:*"])
-async def test_the_service_needs_each_pattern_of_keys(pattern: str, server: RedisServer, admin: Redis) -> None:
-    execute(admin, "ACL", "SETUSER", "jobstate", "resetkeys", pattern)
+@pytest.mark.parametrize("patterns", ["~job:* ~jobs:*", "~job:* ~{p*}:*", "~jobs:* ~{p*}:*"])
+async def test_the_service_needs_each_pattern_of_keys(patterns: str, server: RedisServer, admin: Redis) -> None:
+    execute(admin, "ACL", "SETUSER", "jobstate", "resetkeys", *patterns.split())
     async with pool_of(server, "jobstate") as pool:
         with pytest.raises(StoreAccessDenied):
             await JobStateManager(pool).ping()
