@@ -12,12 +12,12 @@ from service.domain.errors import StoreCorrupt
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
 from service.domain.timestamps import format_timestamp
-from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
+from tests.helpers.partitions import connect
 
 WEEK: Final = timedelta(days=7)
 #: The quota of the operation `rate limit`.
@@ -31,7 +31,7 @@ class Store:
 
     def __init__(self, pool: ConnectionPool, redis: Redis) -> None:
         self.redis = redis
-        self.client = StoreClient(pool)
+        self.client = connect(pool)
         self.jobs = JobStateManager(self.client, ttl=WEEK)
         self.leases = LeaseManager(self.client, ttl=WEEK)
         self.longer_leases = LeaseManager(self.client, ttl=10 * WEEK)

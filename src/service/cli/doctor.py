@@ -38,7 +38,8 @@ class Exit(IntEnum):
 
 HELP: Final = """\
 Exit codes: 0 no issues, or all are repaired; 1 unrepaired issues; 2 wrong usage; 3 the check failed; 130 Ctrl-C."""
-_REDIS_OPTIONS: Final = [var for var in VARIABLES if var.field in {"redis_url", "redis_host", "redis_port", "data"}]
+_REDIS_FIELDS: Final = {"redis_url", "redis_host", "redis_port", "redis_partitions", "data"}
+_REDIS_OPTIONS: Final = [variable for variable in VARIABLES if variable.field in _REDIS_FIELDS]
 #: How many issues are printed on a terminal.
 MAX_PRINTED: Final = 50
 

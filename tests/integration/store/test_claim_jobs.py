@@ -15,12 +15,12 @@ from service.domain import errors
 from service.domain.jobs import Claim
 from service.domain.states import Status
 from service.store import scripts
-from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import MAX_CLAIM_BYTES, LeaseManager
 from service.store.observer import NullObserver
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
+from tests.helpers.partitions import connect
 
 ClaimJobs = Callable[..., Awaitable[list[Claim]]]
 
@@ -290,7 +290,7 @@ async def test_a_job_that_the_library_cannot_read_costs_the_others_nothing(
 async def test_expired_jobs_are_passed_and_delays_that_are_over_are_ended(
     pool: BlockingConnectionPool, jobs: JobStateManager, claim: ClaimJobs
 ) -> None:
-    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=1))
+    short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=1))
     await create(jobs, "first")
     await create(jobs, "delayed", delay_seconds=1)
     await asyncio.gather(*(short_lived.create_job(f"expired-{number}", 1) for number in range(300)))
@@ -305,7 +305,7 @@ async def test_a_claim_passes_a_limited_number_of_entries_of_each_queue(
     pool: BlockingConnectionPool, jobs: JobStateManager, claim: ClaimJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.store.leases.MAX_CLAIM_SCAN", 3)
-    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=1))
+    short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=1))
     await create(jobs, "a:1")
     for number in range(3):
         await short_lived.create_job(f"expired-{number}", 1, queue="a")
@@ -325,7 +325,7 @@ async def test_the_observer_counts_each_job(pool: BlockingConnectionPool, jobs: 
             changes[change] += jobs
 
     await create(jobs, *"abc")
-    await LeaseManager(StoreClient(pool, Counting()), ttl=timedelta(days=1)).claim_jobs(["default"], "w", max_jobs=9)
+    await LeaseManager(connect(pool, Counting()), ttl=timedelta(days=1)).claim_jobs(["default"], "w", max_jobs=9)
 
     assert changes == {"running": 3}
 

@@ -12,6 +12,7 @@ from service.store.jobs import JobStateManager
 from service.store.partition import PARTITION
 from service.store.sweep import SWEEP_BATCH
 from tests.helpers.consistency import inconsistencies
+from tests.helpers.partitions import connect
 from tests.helpers.polling import TIMEOUT
 
 SHORT = timedelta(milliseconds=60)
@@ -20,7 +21,7 @@ SHORT = timedelta(milliseconds=60)
 @pytest.fixture
 def short_lived(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
     """A manager whose jobs expire after 60 ms."""
-    return JobStateManager(pool, ttl=SHORT)
+    return JobStateManager(connect(pool), ttl=SHORT)
 
 
 async def wait_until_expired(redis: Redis, *job_ids: str) -> None:
@@ -144,7 +145,7 @@ async def test_one_sweep_handles_more_than_one_batch(short_lived: JobStateManage
 async def test_an_update_prolongs_the_retention_of_a_job(
     pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis
 ) -> None:
-    brief = JobStateManager(pool, ttl=timedelta(seconds=2))  # the update must come before
+    brief = JobStateManager(connect(pool), ttl=timedelta(seconds=2))  # the update must come before
     await brief.create_job("a", 1)
     await jobs.update_job_status("a", "running")
     await brief.create_job("other", 1)

@@ -23,6 +23,7 @@ from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.observer import NullObserver
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
+from tests.helpers.partitions import connect
 from tests.integration.store.test_random_histories import expire_lease
 
 
@@ -88,7 +89,7 @@ async def test_a_delayed_job_is_claimed_once_its_delay_is_over(jobs: JobStateMan
 async def test_claims_skip_expired_jobs(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
-    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=20))
     for number in range(7):
         await short_lived.create_job(f"expired-{number}", 1)
     await short_lived.create_job("expired-later", 1, delay_seconds=1)
@@ -690,7 +691,7 @@ async def test_a_failed_batch_does_not_hide_the_previous_one_from_the_observer(
         def on_job_change(self, change: str, jobs: int = 1) -> None:
             changes[change] += jobs
 
-    leases = LeaseManager(StoreClient(pool, Counting()), ttl=timedelta(days=1))
+    leases = LeaseManager(connect(pool, Counting()), ttl=timedelta(days=1))
     for number in range(REAP_BATCH + 5):
         await jobs.create_job(f"j{number}", 1)
         await claimed(leases)
@@ -882,7 +883,7 @@ async def test_a_release_that_cannot_leave_an_index_stands_and_its_retry_finds_i
 async def test_a_heartbeat_that_extends_the_retention_writes_all_or_nothing(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
-    longer = LeaseManager(StoreClient(pool), ttl=timedelta(days=60))
+    longer = LeaseManager(connect(pool), ttl=timedelta(days=60))
     token = await leased_and_next(jobs, leases, redis)
     await redis.delete(PARTITION.by_expiry)
     await redis.set(PARTITION.by_expiry, "foreign")

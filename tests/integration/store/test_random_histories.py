@@ -13,11 +13,11 @@ from service.domain.errors import Conflict, JobNotFound
 from service.domain.jobs import JobFilter, Progress, RunningCount
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp, parse_timestamp
-from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
 from tests.helpers.consistency import inconsistencies
+from tests.helpers.partitions import connect
 
 STEPS = 600
 CHECK_EVERY = 25
@@ -111,9 +111,12 @@ async def test_indexes_counts_and_lists_match_the_records_after_random_histories
     pool: BlockingConnectionPool, redis: Redis, seed: int
 ) -> None:
     choose = random.Random(seed)
-    brief, lasting = JobStateManager(pool, ttl=timedelta(milliseconds=40)), JobStateManager(pool, ttl=timedelta(days=1))
+    brief, lasting = (
+        JobStateManager(connect(pool), ttl=timedelta(milliseconds=40)),
+        JobStateManager(connect(pool), ttl=timedelta(days=1)),
+    )
 
-    leases, tokens = LeaseManager(StoreClient(pool), ttl=timedelta(days=1)), dict[str, str]()
+    leases, tokens = LeaseManager(connect(pool), ttl=timedelta(days=1)), dict[str, str]()
 
     for number in range(1, STEPS + 1):
         await step(choose, choose.choice([brief, lasting]))
