@@ -227,5 +227,5 @@ async def test_a_foreign_key_stops_only_what_needs_it_and_the_doctor_heals_the_r
 def test_the_table_has_every_key_of_ours() -> None:
     named = {key for outcomes in EXPECTED.values() for keys in outcomes.values() for key in keys.split()}
 
-    # The version is read by the clock of a client, and `fsync` is not read at all.
-    assert {*KEYS} - named == {"version", "fsync"}
+    # The version and the number of partitions are read by the clock of a client, and `fsync` is not read at all.
+    assert {*KEYS} - named == {"version", "partitions", "fsync"}

@@ -150,7 +150,9 @@ async def test_of_services_that_start_at_once_with_different_numbers_one_number_
 
 
 @pytest.mark.parametrize("count", [1, 16])
-async def test_a_newer_version_is_told_before_the_number(with_partitions: Connect, redis: Redis, count: int) -> None:
+async def test_a_newer_version_is_reported_before_the_number(
+    with_partitions: Connect, redis: Redis, count: int
+) -> None:
     await redis.mset({"jobs:version": 3, "{p0}:partitions": 4})
     for call in (with_partitions(count).get_job("a"), with_partitions(count).write_version()):
         with pytest.raises(DataVersionUnsupported, match="of version 3"):
