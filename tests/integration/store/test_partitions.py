@@ -133,22 +133,25 @@ async def test_one_partition_gives_every_microsecond(pool: BlockingConnectionPoo
 
 
 async def test_counts_are_those_of_all_partitions(
-    jobs: JobStateManager, queues: QueueManager, leases: LeaseManager
+    jobs: JobStateManager, queues: QueueManager, leases: LeaseManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for job_id in IDS:
         await jobs.create_job(job_id, 1)
     for job_id in IDS[:5]:
         await jobs.update_job_status(job_id, "running")
-    await jobs.create_job("delayed", 1, queue="q", delay_seconds=60)
+    for job_id in IDS[5:8]:
+        await lease(leases, job_id, monkeypatch)
+        await jobs.create_job(f"{job_id}-later", 1, queue="q", delay_seconds=60)
 
     stats = await jobs.get_stats()
 
-    assert (stats.statuses[Status.PENDING], stats.statuses[Status.RUNNING], stats.delayed) == (12, 5, 1)
-    assert stats.queues["default"][Status.PENDING] == 11
-    assert stats.queues["q"][Status.PENDING] == 1
-    assert await jobs.get_running_job_count() == 5
+    assert (stats.statuses[Status.PENDING], stats.statuses[Status.RUNNING], stats.delayed) == (11, 8, 3)
+    assert (stats.running.leased, stats.running.unleased) == (3, 5)
+    assert stats.queues["default"][Status.PENDING] == 8
+    assert stats.queues["q"][Status.PENDING] == 3
+    assert await jobs.get_running_job_count() == 8
     assert {queue.queue: queue.statuses[Status.PENDING] for queue in await queues.get_queues()} == {
-        **{"default": 11, "q": 1},
+        **{"default": 8, "q": 3},
     }
 
 

@@ -34,10 +34,13 @@ class Jobs:
 
 
 class Queues:
-    """Queues whose settings are the same everywhere."""
+    """Queues that count how often their settings are copied."""
+
+    def __init__(self) -> None:
+        self.copies = 0
 
     async def copy_settings(self) -> None:
-        """Do nothing."""
+        self.copies += 1
 
 
 QUEUES: Any = Queues()
@@ -98,3 +101,12 @@ async def test_a_check_of_the_first_sweep_waits_for_one_that_takes_milliseconds(
     await asyncio.sleep(0)
     await sweeping.run_once()
     await check
+
+
+async def test_each_run_copies_the_settings_of_queues() -> None:
+    jobs: Any = Jobs(None, None)
+    queues: Any = Queues()
+    sweeping = Sweeper(jobs, queues)
+    await sweeping.run_once()
+    await sweeping.run_once()
+    assert queues.copies == 2
