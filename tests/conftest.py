@@ -11,6 +11,7 @@ import pytest
 from tests.helpers import distribution, generators, nginx
 from tests.helpers.compose import compose_failure
 from tests.helpers.locks import TEST_LOCK
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.redis_servers import Backend, choose_backend
 
 _BACKEND = pytest.StashKey[Backend]()
@@ -79,6 +80,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     clients = skipped if no_clients else "Go and Java run"
     return [
         f"redis: {config.stash[_BACKEND]}",
+        f"partitions: {len(PARTITIONS)} (`TEST_PARTITIONS`)",
         f"compose.yaml: {compose}",
         f"node: {node}",
         f"browser: {page}",

@@ -13,8 +13,8 @@ JobstateError
 │   ├── UnexpectedResponse  something else than the service responded, such as a proxy
 │   │   └── Redirected      a redirect, which is not followed
 │   └── RateLimited, TooManyWatchers, RequestTimeout, InternalError, StoreCorrupt, Draining, Overloaded,
-│       DataVersionUnsupported, StoreAccessDenied, StoreBusy, StoreLoading, StoreOutOfMemory, StoreReadOnly,
-│       StoreTimeout, StoreUnreachable
+│       DataVersionUnsupported, PartitionsMismatch, StoreAccessDenied, StoreBusy, StoreLoading, StoreOutOfMemory,
+│       StoreReadOnly, StoreTimeout, StoreUnreachable
 └── RequestRejected         the service rejects the request for good: do not send it again
     ├── AccessDenied: Unauthenticated, InsufficientScope, OriginNotAllowed, HostNotAllowed
     ├── NotFound: UnknownRoute, ResultNotReady, JobNotFound
@@ -148,6 +148,10 @@ class Overloaded(ServiceUnavailable):
 
 class DataVersionUnsupported(ServiceUnavailable):
     """Redis has data of a newer version than the service."""
+
+
+class PartitionsMismatch(ServiceUnavailable):
+    """Redis has data of another number of partitions than the service."""
 
 
 class StoreAccessDenied(ServiceUnavailable):

@@ -77,18 +77,19 @@ async def open_services(
     """
     pool = create_pool(redis_url, max_connections=settings.redis_max_connections)
     metrics.set_pool_size(settings.redis_max_connections)
-    client, limit = StoreClient(pool, observer, waitaof=settings.redis_waitaof), settings.rate_limit
-    hub, jobs = EventHub(client, shutdown), JobStateManager(client, ttl=settings.ttl)
+    client = StoreClient(pool, observer, waitaof=settings.redis_waitaof, partitions=settings.redis_partitions)
+    limit = settings.rate_limit
+    hub, jobs, queues = EventHub(client, shutdown), JobStateManager(client, ttl=settings.ttl), QueueManager(client)
     services = Services(
         pool=pool,
         redis=Redis(connection_pool=pool),
         jobs=jobs,
         leases=LeaseManager(client, ttl=settings.ttl),
-        queues=QueueManager(client),
+        queues=queues,
         claim_waiter=ClaimWaiter(hub, shutdown),
         job_watcher=JobWatcher(client, hub, shutdown),
         event_stream=EventStream(client, hub, shutdown),
-        sweeper=Sweeper(jobs),
+        sweeper=Sweeper(jobs, queues),
         rate_limiter=None if limit is None else RateLimiter(client, limit),
         api_keys=settings.api_keys,
         metrics=metrics,

@@ -15,6 +15,7 @@ from service.domain.errors import StoreUnavailable
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
 from tests.browser.conftest import LoadUrl, OpenView, PageErrors, change, claim, create, run
+from tests.helpers.partitions import connect
 from tests.helpers.service_process import Service
 
 JOB_COUNT = 10_000
@@ -29,7 +30,7 @@ def create_many(redis_url: str) -> None:
 
     async def create_all() -> None:
         pool = create_pool(redis_url)
-        manager, limit = JobStateManager(pool, ttl=timedelta(days=7)), asyncio.Semaphore(50)
+        manager, limit = JobStateManager(connect(pool), ttl=timedelta(days=7)), asyncio.Semaphore(50)
 
         async def create_one(number: int) -> None:
             job_id, slate_id = f"job-{number:05}", f"slate-{number % 7}"

@@ -8,10 +8,10 @@ from datetime import timedelta
 from service.domain.errors import LeaseLost, StoreUnavailable
 from service.domain.jobs import Claim
 from service.domain.states import Status
-from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
+from tests.helpers.partitions import connect
 
 WEEK = timedelta(days=7)
 #: Lease duration in seconds: the minimum.
@@ -23,7 +23,7 @@ WORK = 0.02
 async def race(url: str, name: str) -> None:
     """Claim up to three jobs at a time, and complete them, until every job is finished."""
     pool = create_pool(url)
-    client = StoreClient(pool)
+    client = connect(pool)
     leases, jobs = LeaseManager(client, ttl=WEEK), JobStateManager(client, ttl=WEEK)
     while True:
         try:

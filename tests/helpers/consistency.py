@@ -7,31 +7,45 @@ from redis.asyncio import ConnectionPool, Redis
 
 from service.domain.tags import correlation_tag, slate_tag
 from service.domain.timestamps import parse_timestamp
-from service.store.client import StoreClient
 from service.store.doctor import Issue, check
-from service.store.partition import EXPIRING, PARTITION
+from service.store.partition import EXPIRING, Partition
+from service.store.partitions import Partitions
+from tests.helpers.partitions import PARTITIONS, connect
 
 #: An index entry: the key, the member and the score.
 Entry = tuple[str, str, int]
-INDEXES = (PARTITION.by_expiry, PARTITION.tags, PARTITION.delays, PARTITION.leases)
 
 
-async def inconsistencies(redis: Redis) -> list[str]:
+async def inconsistencies(redis: Redis, partitions: Partitions = PARTITIONS) -> list[str]:
     """Return missing and surplus index entries, and keys with a wrong time to live. Reads all keys at once."""
     names = sorted([name.decode() async for name in redis.scan_iter(count=1000)])
-    read = {name.removeprefix("job:"): await _read_job(redis, name) for name in names if name.startswith("job:")}
+    issues = [issue for partition in partitions for issue in await _inconsistencies_in(redis, partition, names)]
+    found = {job_id: one for one in partitions for name in names if (job_id := _job_id(one, name)) is not None}
+    misplaced = [job_id for job_id, one in found.items() if partitions.of(job_id) is not one]
+    return [*issues, *(f"{job_id} is in another partition" for job_id in misplaced)]
+
+
+def _job_id(partition: Partition, name: str) -> str | None:
+    return name.removeprefix(partition.job("")) if name.startswith(partition.job("")) else None
+
+
+async def _inconsistencies_in(redis: Redis, partition: Partition, names: list[str]) -> list[str]:
+    prefix = partition.job("")
+    names = [name for name in names if name.startswith((prefix, partition.root))]
+    read = {name.removeprefix(prefix): await _read_job(redis, name) for name in names if name.startswith(prefix)}
     jobs = {job_id: job for job_id, job in read.items() if job}  # without those that have expired since the scan
-    delayed = {member.decode() for member in await redis.zrange(PARTITION.delays, 0, -1)}
-    expected = {entry for job_id, job in jobs.items() for entry in _expected_entries(job_id, job, delayed)}
+    delayed = {member.decode() for member in await redis.zrange(partition.delays, 0, -1)}
+    expected = {entry for job_id, job in jobs.items() for entry in _expected_entries(partition, job_id, job, delayed)}
+    indexes = {partition.by_expiry, partition.tags, partition.delays, partition.leases}
     actual = {
         (name, member.decode(), int(score))
         for name in names
-        if name in INDEXES or name.startswith(PARTITION.key("by_created:"))
+        if name in indexes or name.startswith(partition.key("by_created:"))
         for member, score in await redis.zrange(name, 0, -1, withscores=True)
     }
-    queues = {name.decode() for name in await redis.smembers(PARTITION.queue_names)}
+    queues = {name.decode() for name in await redis.smembers(partition.queue_names)}
     return [
-        *[issue for name in names if (issue := _ttl_issue(name, await redis.pexpiretime(name), jobs))],
+        *[issue for name in names if (issue := _ttl_issue(partition, name, await redis.pexpiretime(name), jobs))],
         *(f"{entry} has no job" for entry in sorted(actual - expected)),
         *(f"{entry} is missing" for entry in sorted(expected - actual)),
         *(f"the queue {queue} is missing or has no jobs" for queue in queues ^ {job["queue"] for job in jobs.values()}),
@@ -40,7 +54,7 @@ async def inconsistencies(redis: Redis) -> list[str]:
 
 async def doctor_issues(pool: ConnectionPool, **options: Any) -> list[Issue]:
     """Return the issues that the doctor finds, without a rate limit."""
-    return [issue async for issue in check(StoreClient(pool), rate=None, **options)]
+    return [issue async for issue in check(connect(pool), rate=None, **options)]
 
 
 async def _read_job(redis: Redis, name: str) -> dict[str, str]:
@@ -49,14 +63,13 @@ async def _read_job(redis: Redis, name: str) -> dict[str, str]:
     return {field.decode(errors="replace"): value.decode(errors="replace") for field, value in fields.items()}
 
 
-def _ttl_issue(name: str, expires: int, jobs: dict[str, dict[str, str]]) -> str | None:
-    if name.startswith("job:"):
-        job = jobs.get(name.removeprefix("job:"))
+def _ttl_issue(partition: Partition, name: str, expires: int, jobs: dict[str, dict[str, str]]) -> str | None:
+    prefix = partition.job("")
+    if name.startswith(prefix):
+        job = jobs.get(name.removeprefix(prefix))
         is_right = job is None or expires == _millis(job["expires_at"])
-    elif name.startswith(PARTITION.root):
-        is_right = (expires != -1) is (name.split(":")[1] in EXPIRING)
     else:
-        is_right = True
+        is_right = (expires != -1) is (name.removeprefix(partition.root).split(":")[0] in EXPIRING)
     return None if is_right or expires == -2 else f"{name} has a wrong time to live"
 
 
@@ -64,16 +77,16 @@ def _millis(timestamp: str) -> int:
     return parse_timestamp(timestamp) // 1000
 
 
-def _expected_entries(job_id: str, job: dict[str, str], delayed: set[str]) -> Iterator[Entry]:
+def _expected_entries(partition: Partition, job_id: str, job: dict[str, str], delayed: set[str]) -> Iterator[Entry]:
     """Yield the index entries that a job must have."""
     queue, created = job["queue"], parse_timestamp(job["created_at"])
     tagged = (("slate_id", slate_tag), ("correlation_id", correlation_tag))
     tags = [tag(job[name]) for name, tag in tagged if name in job]
     is_delayed = job["status"] == "pending" and f"{queue}:{job_id}" in delayed
-    yield PARTITION.by_created(queue, "delayed" if is_delayed else job["status"]), job_id, created
-    yield PARTITION.by_expiry, f"{job_id}|{created}|{queue}|{','.join(tags)}", _millis(job["expires_at"])
-    yield from ((PARTITION.tags, f"{tag}:{created:016}:{job_id}", 0) for tag in tags)
+    yield partition.by_created(queue, "delayed" if is_delayed else job["status"]), job_id, created
+    yield partition.by_expiry, f"{job_id}|{created}|{queue}|{','.join(tags)}", _millis(job["expires_at"])
+    yield from ((partition.tags, f"{tag}:{created:016}:{job_id}", 0) for tag in tags)
     if is_delayed:
-        yield PARTITION.delays, f"{queue}:{job_id}", parse_timestamp(job["available_at"])
+        yield partition.delays, f"{queue}:{job_id}", parse_timestamp(job["available_at"])
     if "lease_expires_at" in job:
-        yield PARTITION.leases, job_id, _millis(job["lease_expires_at"])
+        yield partition.leases, job_id, _millis(job["lease_expires_at"])

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Self
 
 from tests.helpers.guards import Guard
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import TIMEOUT
 
 
@@ -19,7 +20,8 @@ class Service:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self._folder = folder
-        self._environment = {"JOBSTATE_PORT": "0", "JOBSTATE_DATA": str(folder / "data"), **environment}
+        defaults = {"JOBSTATE_PORT": "0", "JOBSTATE_DATA": str(folder / "data")}
+        self._environment = {**defaults, "REDIS_PARTITIONS": str(len(PARTITIONS)), **environment}
         self._log = folder / "service.log"
         self.start()
 

@@ -17,11 +17,11 @@ from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
-from service.store.partition import PARTITION
 from service.store.pool import create_pool
 from tests.helpers import conformance
 from tests.helpers.consistency import doctor_issues, inconsistencies
 from tests.helpers.document_programs import Outage, outage
+from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.redis_servers import Backend, RedisServer
 from tests.helpers.service_process import Service
 
@@ -62,7 +62,7 @@ async def pool(store_url: str) -> AsyncIterator[BlockingConnectionPool]:
 
 @pytest.fixture
 async def store_client(pool: BlockingConnectionPool) -> AsyncIterator[StoreClient]:
-    store_client = StoreClient(pool)
+    store_client = connect(pool)
     yield store_client
     await store_client.aclose()
 
@@ -81,7 +81,7 @@ async def lasting_inconsistencies(pool: BlockingConnectionPool, client: Redis) -
     """Return what is inconsistent after a sweep; again if there is any, because a job may expire in between."""
     found: list[str] = []
     for _ in range(3):
-        await JobStateManager(pool, ttl=WEEK).sweep()
+        await JobStateManager(connect(pool), ttl=WEEK).sweep()
         if not (found := await inconsistencies(client)):
             break
         await asyncio.sleep(0.05)
@@ -103,7 +103,7 @@ def leases(store_client: StoreClient, redis: Redis) -> LeaseManager:
 @pytest.fixture
 def client(pool: BlockingConnectionPool, redis: Redis) -> StoreClient:
     """A `StoreClient` of the database that `redis` has emptied."""
-    return StoreClient(pool, NullObserver())
+    return connect(pool, NullObserver())
 
 
 @pytest.fixture
@@ -152,8 +152,9 @@ def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
 
     The events are kept, because the service reacts to their loss.
     """
+    kept = {name.encode() for partition in PARTITIONS for name in (partition.events, partition.partitions)}
     with sync_redis.Redis.from_url(redis_url) as client:
-        if others := [name for name in client.scan_iter(count=1000) if name != PARTITION.events.encode()]:
+        if others := [name for name in client.scan_iter(count=1000) if name not in kept]:
             client.delete(*others)
     with httpx.Client(
         base_url=shared_service.url, timeout=10, event_hooks={"response": [conformance.check_response]}

@@ -63,6 +63,7 @@ PROBLEM_TYPES: Final[Mapping[type[errors.JobStateError], ProblemType]] = {
     errors.StoreBusy: ProblemType(503, "store-busy", "Job store busy"),
     errors.StoreAccessDenied: ProblemType(503, "store-access-denied", "Job store access denied"),
     errors.DataVersionUnsupported: ProblemType(503, "data-version-unsupported", "Unsupported data version"),
+    errors.PartitionsMismatch: ProblemType(503, "partitions-mismatch", "Partitions mismatch"),
     errors.StoreCorrupt: ProblemType(500, "store-corrupt", "Unexpected job store data"),
 }
 

@@ -8,8 +8,9 @@ from typing import Final
 
 import structlog
 
-from service.domain.errors import DataVersionUnsupported, JobStateError, StoreLoading
+from service.domain.errors import DataVersionUnsupported, JobStateError, PartitionsMismatch, StoreLoading
 from service.store.jobs import JobStateManager
+from service.store.queues import QueueManager
 
 SWEEP_INTERVAL: Final = timedelta(seconds=5)
 RECONNECT_INTERVAL: Final = timedelta(seconds=1)
@@ -22,6 +23,7 @@ FIRST_SWEEP_WAIT: Final = timedelta(seconds=0.3)
 CONNECTED: Final = "Redis connected, JobStateManager initialized"
 REDIS_UNAVAILABLE: Final = "redis unavailable"
 DATA_VERSION_UNSUPPORTED: Final = "redis data version unsupported"
+PARTITIONS_MISMATCH: Final = "redis partitions mismatch"
 SWEEP_FAILED: Final = "sweep failed"
 DURABILITY_NOT_CHECKED: Final = "redis durability not checked"
 
@@ -29,10 +31,11 @@ _log = structlog.get_logger(__name__)
 
 
 class Sweeper:
-    """Sweeps expired jobs, and logs when Redis becomes available or unavailable."""
+    """Sweeps expired jobs, copies the settings of queues to all partitions, and logs whether Redis is available."""
 
-    def __init__(self, jobs: JobStateManager) -> None:
+    def __init__(self, jobs: JobStateManager, queues: QueueManager) -> None:
         self._jobs = jobs
+        self._queues = queues
         self._last_event: str | None = None
         self._first_sweep = asyncio.Event()
         self._started_at = time.monotonic()
@@ -41,6 +44,7 @@ class Sweeper:
         """Sweep once and return the seconds until the next sweep."""
         try:
             swept = await self._jobs.sweep()
+            await self._queues.copy_settings()
         except Exception as error:
             self._log_failure(error)
             return RECONNECT_INTERVAL.total_seconds()
@@ -71,6 +75,8 @@ class Sweeper:
         match error:
             case DataVersionUnsupported():
                 event, log = DATA_VERSION_UNSUPPORTED, _log.error
+            case PartitionsMismatch():
+                event, log = PARTITIONS_MISMATCH, _log.error
             case JobStateError():
                 event, log = REDIS_UNAVAILABLE, _log.warning
             case _:

@@ -38,7 +38,8 @@ class Exit(IntEnum):
 
 HELP: Final = """\
 Exit codes: 0 no issues, or all are repaired; 1 unrepaired issues; 2 wrong usage; 3 the check failed; 130 Ctrl-C."""
-_REDIS_OPTIONS: Final = [var for var in VARIABLES if var.field in {"redis_url", "redis_host", "redis_port", "data"}]
+_REDIS_FIELDS: Final = {"redis_url", "redis_host", "redis_port", "redis_partitions", "data"}
+_REDIS_OPTIONS: Final = [variable for variable in VARIABLES if variable.field in _REDIS_FIELDS]
 #: How many issues are printed on a terminal.
 MAX_PRINTED: Final = 50
 
@@ -69,7 +70,7 @@ def doctor(ctx: click.Context, /, repair: bool, rate: float, as_json: bool, **gi
     try:
         with _redis(settings) as (redis_url, location):
             report = Report(location, as_json)
-            run(_check(redis_url, repair, rate, report))
+            run(_check(redis_url, settings.redis_partitions, repair, rate, report))
     except Exception as error:  # exit code 1 is for issues only
         _exit_with_error(ctx, Exit.CHECK_FAILED, str(error) or type(error).__name__)
     report.end()
@@ -148,9 +149,9 @@ def _redis(settings: Settings) -> AbstractContextManager[tuple[str, str]]:
     return nullcontext((settings.redis_url, redact_url(settings.redis_url)))
 
 
-async def _check(redis_url: str, repair: bool, rate: float, report: Report) -> None:
+async def _check(redis_url: str, partitions: int, repair: bool, rate: float, report: Report) -> None:
     pool = create_pool(redis_url, max_connections=2)
-    client = StoreClient(pool)
+    client = StoreClient(pool, partitions=partitions)
     try:
         async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
             report.add(issue)

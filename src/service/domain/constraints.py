@@ -93,6 +93,8 @@ class BoundedText(Constraint):
         return len(value.encode()) <= self.max_bytes
 
 
+#: How many partitions there can be: the powers of two from 1 to 1,024.
+PARTITION_COUNTS: Final = tuple(2**power for power in range(11))
 JOB_ID: Final = Pattern(
     r"^[A-Za-z0-9][A-Za-z0-9._~-]{0,127}$",
     "1 to 128 characters: letters, digits and . _ ~ -, starting with a letter or digit",

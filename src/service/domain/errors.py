@@ -29,7 +29,8 @@ JobStateError
 │   ├── StoreOutOfMemory
 │   ├── StoreBusy
 │   ├── StoreAccessDenied
-│   └── DataVersionUnsupported
+│   ├── DataVersionUnsupported
+│   └── PartitionsMismatch
 └── StoreCorrupt                a key of jobstate holds unexpected data
 """
 
@@ -263,6 +264,16 @@ class DataVersionUnsupported(StoreUnavailable):
         else:
             remedy = "Start it on an empty database, or delete the keys `job:*` and `jobs:*` there."
         super().__init__(f"Redis has data of version {found}; this service supports version {supported}. {remedy}")
+
+
+class PartitionsMismatch(StoreUnavailable):
+    default_detail = "Redis has data of another number of partitions than `REDIS_PARTITIONS`."
+
+    def __init__(self, found: int, configured: int) -> None:
+        super().__init__(
+            f"Redis has data of {found} partition{'s' * (found > 1)}, but `REDIS_PARTITIONS` is {configured}. "
+            f"Set it to {found}, or copy the data into another database with `jobstate copy`."
+        )
 
 
 class StoreCorrupt(JobStateError):

@@ -49,6 +49,10 @@ class Settings(Struct, frozen=True, kw_only=True):
         "Whether a change is acknowledged only after Redis has synced it to disk (`WAITAOF`, Redis 7.2 or later). "
         "With `appendfsync everysec` this takes up to a second",
     ] = False
+    redis_partitions: Annotated[
+        formats.Partitions,
+        "Number of partitions of the data, by job id. It is fixed by the first start on a database",
+    ] = 1
     data: Annotated[
         formats.Directory, Env("JOBSTATE_DATA", default="./.jobstate"), "Data directory of the embedded server"
     ] = Path("./.jobstate")

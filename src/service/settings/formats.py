@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal, NamedTuple, get_args
 from msgspec import Meta, convert
 
 from service.domain.api_keys import ApiKey, Scope
+from service.domain.constraints import PARTITION_COUNTS
 from service.domain.origins import normalize_origin
 from service.domain.rate_limits import RateLimit
 from service.settings.redis_url import redis_url
@@ -54,6 +55,12 @@ def _integer(text: str) -> int:
     if not re.fullmatch("[0-9]{1,12}", text):
         raise ValueError(text)
     return int(text)
+
+
+def _partitions(text: str) -> int:
+    if (count := _integer(text)) not in PARTITION_COUNTS:
+        raise ValueError(text)
+    return count
 
 
 def _host(text: str) -> str:
@@ -132,6 +139,7 @@ _RATE_LIMIT: Final = "off, or a number per second, minute, hour or day, such as 
 Flag = Annotated[bool, Format(lambda text: convert(text, Literal["0", "1"]) == "1", "0 or 1")]
 RedisUrl = Annotated[str | None, Format(redis_url, _REDIS_URL)]
 Directory = Annotated[Path, Format(Path, "a directory")]
+Partitions = Annotated[int, Format(_partitions, f"a power of two from 1 to {PARTITION_COUNTS[-1]}")]
 Host = Annotated[str, Format(_host, "a host name or address")]
 HostPatterns = Annotated[tuple[str, ...] | None, Format(_list_of(_host_pattern), _HOSTS)]
 Proxies = Annotated[tuple[str, ...], Format(_list_of(_proxy), _PROXIES)]

@@ -1,7 +1,6 @@
 """Calls to Redis with a timeout, one retry and typed errors."""
 
 import asyncio
-import math
 import operator
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -12,25 +11,25 @@ from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import constraints, errors
-from service.store import probe
+from service.store import probe, scripts
 from service.store.auto_pipeline import AutoPipeline
 from service.store.channel import REPLY_TIMEOUT
-from service.store.data_version import READ_VERSION, check_version
-from service.store.deadlines import REQUEST_TIMEOUT, budget
+from service.store.data_version import DATA_VERSION, READ_VERSION, VERSION_KEYS, check_version
+from service.store.deadlines import REQUEST_TIMEOUT, budget, gather
 from service.store.fsync import FsyncWaiter
 from service.store.observer import NullObserver, Observer
-from service.store.partition import PARTITION
+from service.store.partition import Partition
+from service.store.partitions import Partitions
 from service.store.pool import shared
 from service.store.records import time_reply_to_micros
 from service.store.redis_errors import map_error, parse_reply, to_domain_error
 from service.store.scripts import Script
+from service.store.server_clock import ServerClock
 
 T = TypeVar("T")
 
 #: Seconds that a readiness check may take.
 PING_TIMEOUT: Final = 2.5
-#: Seconds after which the time of Redis is read again. Clocks drift by less than 0.1 ms in that time.
-CLOCK_MAX_AGE: Final = 10.0
 #: Seconds after which a call without a reply is sent a second time.
 FIRST_ATTEMPT_TIMEOUT: Final = REPLY_TIMEOUT
 _FIRST_ATTEMPT_MICROS: Final = int(FIRST_ATTEMPT_TIMEOUT * 1_000_000)
@@ -47,39 +46,24 @@ class UnexpectedReplyError(Exception):
         super().__init__(f"{script.name}.lua replied {word!r}")
 
 
-class ServerClock:
-    """The time of Redis, estimated from its last reply. Apart from drift it is never ahead of Redis."""
-
-    def __init__(self) -> None:
-        self._offset = 0
-        self._read_at = -math.inf
-
-    @property
-    def is_fresh(self) -> bool:
-        """Whether the time was read in the last `CLOCK_MAX_AGE` seconds."""
-        return time.monotonic() - self._read_at < CLOCK_MAX_AGE
-
-    @property
-    def now(self) -> int:
-        """The time in microseconds since 1970."""
-        return self._offset + time.monotonic_ns() // 1000
-
-    def set(self, micros: int) -> None:
-        """Set the clock to the time (µs since 1970) in a reply that has just arrived."""
-        self._offset = micros - time.monotonic_ns() // 1000
-        self._read_at = time.monotonic()
-
-
 class StoreClient:
     """Runs scripts and read commands over a pipeline, each with a timeout and one retry.
 
     A process creates one and gives it to everything that uses Redis.
     """
 
-    def __init__(self, pool: ConnectionPool, observer: Observer | None = None, *, waitaof: bool = False) -> None:
+    def __init__(
+        self,
+        pool: ConnectionPool,
+        observer: Observer | None = None,
+        *,
+        waitaof: bool = False,
+        partitions: int = 1,
+    ) -> None:
         """Use `pool` and report calls to `observer`. With `waitaof` a change returns once it is on the disk of Redis.
 
-        Raises `ValueError` if `pool` decodes replies, because JSON must stay bytes.
+        Jobs are in `partitions` partitions, a power of two from 1 to 1,024. Raises `ValueError` for another number, and
+        if `pool` decodes replies, because JSON must stay bytes.
         """
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; create it with decode_responses=False")
@@ -87,8 +71,10 @@ class StoreClient:
         self.observer: Observer = observer or NullObserver()
         #: For rare commands, and for its conversions of replies.
         self.redis: Redis = Redis(connection_pool=pool)
-        #: Where all jobs are.
-        self.partition = PARTITION
+        #: Where the jobs are.
+        self.partitions: Final = Partitions(partitions)
+        #: Whether Redis has the number of partitions, which the data of one partition needs not.
+        self._is_registered = partitions == 1
         self._pool = pool
         self._pipeline = shared(AutoPipeline, pool)
         self._fsync = shared(FsyncWaiter, pool) if waitaof else None
@@ -103,17 +89,21 @@ class StoreClient:
         if self._fsync is not None:
             await self._fsync.aclose()
 
-    async def run_script(self, script: Script, args: Sequence[Any], *, keys: Sequence[str] = ()) -> list[Any]:
+    async def run_script(
+        self, script: Script, partition: Partition, args: Sequence[Any], keys: Sequence[str] = ()
+    ) -> list[Any]:
         """Run a script in one round trip and return its reply: a word of `script.replies`, then the values.
 
-        It gets `keys`, then the root of the partition.
+        It gets `keys`, then the root of the partition, which is the only one that it may use.
 
         A call whose outcome is unknown is retried once, so `args` must let the script recognise that it ran before. A
         script that reaches Redis after its deadline, or finds data of a newer version, does nothing. Raises
         `StoreUnavailable` or `StoreCorrupt`.
         """
 
-        command = ("EVALSHA", script.sha, len(keys) + 1, *keys, self.partition.root, *args)
+        if script.writes and not self._is_registered:
+            await self.write_version()
+        command = ("EVALSHA", script.sha, len(keys) + 1, *keys, partition.root, *args)
         send = partial(self._run_before_deadline, script, command)
         reply = await self.call(script.name, send, outcome=operator.itemgetter(0))
         if self._fsync is not None and script.writes:
@@ -121,9 +111,43 @@ class StoreClient:
         return reply
 
     def run_job_script(self, script: Script, job_id: str, args: Sequence[Any]) -> Awaitable[list[Any]]:
-        """Run a script on one job like `run_script`. Raises `InvalidValue` for a wrong id."""
+        """Run a script on one job, in its partition, like `run_script`. Raises `InvalidValue` for a wrong id."""
+        partition = self.partition_of(job_id)
+        return self.run_script(script, partition, [job_id, *args], [partition.job(job_id)])
+
+    def partition_of(self, job_id: str) -> Partition:
+        """Return the partition of a job. Raises `InvalidValue` for a wrong id."""
         constraints.JOB_ID.validate("job_id", job_id)
-        return self.run_script(script, [job_id, *args], keys=(self.partition.job(job_id),))
+        return self.partitions.of(job_id)
+
+    async def in_all_partitions(self, call: Callable[[Partition], Awaitable[T]]) -> list[T]:
+        """Return the results of `call` for every partition, in their order. The calls run at the same time."""
+        if self.partitions.size == 1:
+            return [await call(self.partitions.first)]
+        return await gather(map(call, self.partitions))
+
+    async def run_in_all_partitions(self, script: Script, args: Sequence[Any] = ()) -> list[list[Any]]:
+        """Run a script like `run_script` in every partition, and return the replies in the order of the partitions."""
+        return await self.in_all_partitions(lambda partition: self.run_script(script, partition, args))
+
+    async def write_version(self) -> None:
+        """Write the data version of this service to Redis, and the number of partitions, if there is no other data.
+
+        Raises `DataVersionUnsupported` or `PartitionsMismatch` if there is.
+        """
+        count = self.partitions.size
+        args = [DATA_VERSION, count]
+        _, *stored = await self.run_script(scripts.WRITE_VERSION, self.partitions.first, args, VERSION_KEYS)
+        check_version(*stored, partitions=count)
+        if count > 1:
+            held = [((one.version, DATA_VERSION), (one.partitions, count)) for one in self.partitions]
+            commands = [("SET", *pair, "NX") for pairs in held for pair in pairs]
+
+            async def send(deadline: float) -> None:
+                _raise_errors(await self._pipeline.ask(*commands, until=deadline))
+
+            await self.call("write_version", send)
+        self._is_registered = True
 
     async def _run_before_deadline(self, script: Script, command: tuple[Any, ...], deadline: float) -> list[Any]:
         """Send a script with its deadline as a time of Redis. If Redis is past it, read the clock and send again."""
@@ -143,10 +167,10 @@ class StoreClient:
                 return [word, *reply[1:]]
 
     async def _refresh_clock(self, deadline: float) -> None:
-        """Read the time of Redis, and raise if this service does not support the version of the data there."""
-        time, *version = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
+        """Read the time of Redis, and raise if this service does not support the data there."""
+        time, *stored = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
-        check_version(*version)
+        self._is_registered = check_version(*stored, partitions=self.partitions.size)
         self._clock.set(now)
 
     async def read(self, *commands: Sequence[str], isolate_errors: bool = False) -> list[Any]:
@@ -179,7 +203,7 @@ class StoreClient:
             _, reply = _raise_errors(await self._pipeline.ask(*probe.COMMANDS, until=deadline))
             return probe.parse_versions(reply)
 
-        check_version(*await self.call("probe", send, PING_TIMEOUT))
+        check_version(*await self.call("probe", send, PING_TIMEOUT), partitions=self.partitions.size)
 
     async def call(
         self,

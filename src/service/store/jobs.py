@@ -15,9 +15,9 @@ from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
 from service.store import scripts
 from service.store.client import StoreClient
-from service.store.data_version import DATA_VERSION, V1_KEYS, check_version
 from service.store.fingerprints import change_id_for, digest, new_request_id
 from service.store.observer import Observer
+from service.store.partition import Partition
 from service.store.queries import JobReader
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
@@ -91,9 +91,11 @@ class JobStateManager(JobReader):
             fields["correlation_id"] = validation.validate_label("correlation_id", request_correlation_id)
         if traceparent is not None:
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
-        args = [request, new_request_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or "", _tags(fields)]
+        partition = self._client.partition_of(job_id)
+        args = [job_id, request, new_request_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or ""]
+        args += [_tags(fields), self._client.partitions.size, partition.number]
         args += field_args({name: value for name, value in fields.items() if name not in {"queue", "slate_id"}})
-        word, *reply = await self._client.run_job_script(scripts.CREATE, job_id, args)
+        word, *reply = await self._client.run_script(scripts.CREATE, partition, args, [partition.job(job_id)])
         if word == "DRAINING":
             raise errors.Draining(ceil_seconds(reply[0]))
         if word == "EXISTS":
@@ -166,9 +168,12 @@ class JobStateManager(JobReader):
 
     async def sweep(self) -> int:
         """Remove all expired jobs from the indexes, and return how many there were."""
+        return sum(await self._client.in_all_partitions(self._sweep))
+
+    async def _sweep(self, partition: Partition) -> int:
         total, more = 0, True
         while more:
-            swept, more = await sweep_batch(self._client)
+            swept, more = await sweep_batch(self._client, partition)
             total += swept
         return total
 
@@ -177,9 +182,8 @@ class JobStateManager(JobReader):
         await self._client.probe()
 
     async def write_version(self) -> None:
-        """Write the data version of this service to Redis. Raises `DataVersionUnsupported` if there is other data."""
-        _, *version = await self._client.run_script(scripts.WRITE_VERSION, [DATA_VERSION], keys=V1_KEYS)
-        check_version(*version)
+        """Write the data version of this service to Redis. Raises like `StoreClient.write_version`."""
+        await self._client.write_version()
 
     async def _change(
         self,

@@ -16,6 +16,7 @@ from service.domain.timestamps import format_timestamp
 from service.store import scripts
 from service.store.client import StoreClient
 from service.store.fingerprints import change_id_for, digest, new_token_secret
+from service.store.partition import Partition
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
     ceil_seconds,
@@ -137,11 +138,11 @@ class LeaseManager:
         record_ttl = lease_seconds * 1000 + CLAIM_RECORD_TTL_MS
         args = [change_id_for(claim_key), request, new_token_secret(), worker, lease_seconds]
         args += [self._ttl, record_ttl, max_jobs or 1, MAX_CLAIM_BYTES, MAX_CLAIM_SCAN]
-        unique_queues = dict.fromkeys(queues)
-        outcome, *reply = await self._client.run_script(scripts.CLAIM, [*args, 1, *unique_queues])
+        unique_queues, partition = dict.fromkeys(queues), self._client.partitions.first
+        outcome, *reply = await self._client.run_script(scripts.CLAIM, partition, [*args, 1, *unique_queues])
         if outcome == "DELAY_OVER":
-            await self.end_delays()
-            outcome, *reply = await self._client.run_script(scripts.CLAIM, [*args, 0, *unique_queues])
+            await self._end_delays(partition)
+            outcome, *reply = await self._client.run_script(scripts.CLAIM, partition, [*args, 0, *unique_queues])
         match outcome:
             case "DRAINING":
                 raise errors.Draining(ceil_seconds(reply[0]))
@@ -184,10 +185,10 @@ class LeaseManager:
                 raise errors.JobNotFound(job_id)
             case "LEASE_LOST":
                 raise errors.LeaseLost(*parse_status(reply))
-        expires, cancel_requested, is_new_progress = int(reply[0]), bool(reply[1]), bool(reply[2])
+        expires, cancel_requested, is_new_progress = map(int, reply)
         if is_new_progress:
             self._client.observer.on_job_change("progress")
-        return HeartbeatResult(format_timestamp(expires * 1000), cancel_requested)
+        return HeartbeatResult(format_timestamp(expires * 1000), bool(cancel_requested))
 
     async def release_job(
         self,
@@ -211,9 +212,8 @@ class LeaseManager:
         request = digest("release", {"error_message": message, "delay_seconds": delay_seconds})
         token = validation.validate_lease_token(lease_token)
         args = [change_id_for(change_id), request, self._ttl, token, _or_empty(delay_seconds), DELETION_RECORD_TTL_MS]
-        outcome, *reply = await self._client.run_job_script(
-            scripts.RELEASE, job_id, [*args, *([] if message is None else [message])]
-        )
+        args += [] if message is None else [message]
+        outcome, *reply = await self._client.run_job_script(scripts.RELEASE, job_id, args)
         match outcome:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
@@ -229,13 +229,17 @@ class LeaseManager:
         return job
 
     async def reap(self) -> tuple[list[ReapedJob], float | None]:
-        """End up to `REAP_BATCH` expired leases; their jobs become pending, cancelled or failed.
+        """End up to `REAP_BATCH` expired leases per partition; their jobs become pending, cancelled or failed.
 
         Returns these jobs, and the seconds until the next lease expires: 0 if one has already expired, `None` without
         leases.
         """
+        reaped, waits = zip(*await self._client.in_all_partitions(self._reap), strict=True)
+        return [job for jobs in reaped for job in jobs], min((wait for wait in waits if wait is not None), default=None)
+
+    async def _reap(self, partition: Partition) -> tuple[list[ReapedJob], float | None]:
         args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_WILL_RETRY), bytes(LEASE_EXPIRED)]
-        _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, args)
+        _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, partition, args)
         _log_skipped("reap skipped unreadable job", skipped)
         pairs = zip(rows[::2], rows[1::2], strict=True)
         reaped = [ReapedJob(job_id.decode(), Status(status.decode())) for job_id, status in pairs]
@@ -245,12 +249,16 @@ class LeaseManager:
         return reaped, max(0.0, int(next_expiry) / 1e3 - int(time) / 1e6) if next_expiry else None
 
     async def end_delays(self) -> tuple[float, float | None]:
-        """Make up to `DELAYS_BATCH` jobs due whose delays are over, and wake the claims that wait for them.
+        """Make up to `DELAYS_BATCH` jobs per partition due whose delays are over, and wake the claims that wait.
 
         Returns the time of Redis in seconds since 1970, and the seconds until the next delay is over: 0 if it already
         is, `None` without delays.
         """
-        _, time, next_delay, skipped = await self._client.run_script(scripts.END_DELAYS, [DELAYS_BATCH])
+        times, waits = zip(*await self._client.in_all_partitions(self._end_delays), strict=True)
+        return max(times), min((wait for wait in waits if wait is not None), default=None)
+
+    async def _end_delays(self, partition: Partition) -> tuple[float, float | None]:
+        _, time, next_delay, skipped = await self._client.run_script(scripts.END_DELAYS, partition, [DELAYS_BATCH])
         _log_skipped("delay skipped unreadable job", skipped)
         now = int(time)
         return now / 1e6, max(0.0, (int(next_delay) - now) / 1e6) if next_delay else None

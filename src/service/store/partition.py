@@ -8,10 +8,12 @@ from typing import Final
 
 #: The root of the only partition.
 ROOT: Final = "jobs:"
+#: A root for every number of partitions above 1. What it holds under `partitions` tells how many there are.
+COMMON_ROOT: Final = "{p0}:"
 #: Keys under a root, by the first part of their names, with their Redis types.
 TYPES: Final = {
     **dict.fromkeys(("by_created", "by_expiry", "tags", "delays", "leases", "deletions"), "zset"),
-    **dict.fromkeys(("claim", "rate_limit", "version", "fsync"), "string"),
+    **dict.fromkeys(("claim", "rate_limit", "version", "partitions", "fsync"), "string"),
     **{"meta": "hash", "queues": "hash", "queue_names": "set", "events": "stream"},
 }
 #: Those that expire by themselves. All others never do: the sweep empties the indexes.
@@ -21,7 +23,9 @@ EXPIRING: Final = frozenset({"claim", "rate_limit", "fsync", "deletions"})
 class Partition:
     """The names of the keys under one root, which hold the jobs of a partition and everything about them."""
 
-    def __init__(self, root: str = ROOT) -> None:
+    def __init__(self, root: str = ROOT, number: int = 0) -> None:
+        #: Its place among the partitions, from 0.
+        self.number: Final = number
         #: The prefix of every key, except the records of jobs under `ROOT`.
         self.root: Final = root
         #: Sorted set: id|created|queue|tags → expiry (ms). Serves the sweep.
@@ -41,6 +45,8 @@ class Partition:
         self.meta: Final = self.key("meta")
         #: String: the version of the data format.
         self.version: Final = self.key("version")
+        #: String: the number of partitions, if there are several.
+        self.partitions: Final = self.key("partitions")
         #: Sorted set: change id:job id → when to forget it (ms), for retries of a deletion. Members that start with `:`
         #: are the last changes of deleted jobs.
         self.deletions: Final = self.key("deletions")

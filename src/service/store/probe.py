@@ -4,26 +4,26 @@ from typing import Any, Final
 
 from service.domain.errors import StoreAccessDenied
 from service.store import scripts
-from service.store.data_version import V1_KEYS
-from service.store.partition import PARTITION
+from service.store.data_version import VERSION_KEYS
 from service.store.redis_commands import KEY_PATTERNS, REQUIRED_COMMANDS, acl_names
 from service.store.redis_errors import parse_reply
 
 #: The two commands of a probe: they load and run the script as the service loads and runs all scripts.
 COMMANDS: Final[tuple[tuple[Any, ...], ...]] = (
     ("SCRIPT", "LOAD", scripts.PROBE.text),
-    ("EVALSHA", scripts.PROBE.sha, 1 + len(V1_KEYS), PARTITION.version, *V1_KEYS, *REQUIRED_COMMANDS),
+    ("EVALSHA", scripts.PROBE.sha, len(VERSION_KEYS), *VERSION_KEYS, *REQUIRED_COMMANDS),
 )
 
 
-def parse_versions(reply: Any) -> tuple[bytes | None, int]:
+def parse_versions(reply: Any) -> tuple[bytes | None, int, bytes | None, int]:
     """Return the arguments of `check_version` from the reply to the second command.
 
     Raises `StoreAccessDenied` if Redis refuses a command that the service needs.
     """
-    version, v1_keys, refused = parse_reply("EVALSHA", lambda reply: (reply[0], reply[1], [*reply[2]]), reply)
+    stored, refused = parse_reply("EVALSHA", lambda reply: (tuple(reply[:4]), [*reply[4]]), reply)
     if refused:
         listed = ", ".join(acl_names([command.decode() for command in refused]))
         detail = f"unknown, or not allowed on {' and '.join(KEY_PATTERNS)}: {listed}"
         raise StoreAccessDenied(f"{StoreAccessDenied.default_detail} ({detail})")
-    return version, v1_keys
+    version, v1_keys, partitions, has_meta = stored
+    return version, v1_keys, partitions, has_meta

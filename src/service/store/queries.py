@@ -17,6 +17,7 @@ from service.store import scripts
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.history import history_from
+from service.store.partition import Partition
 from service.store.records import FIELDS, LARGE_FIELDS, decode_job, time_reply_to_micros
 from service.store.sweep import sweep_batch
 
@@ -46,8 +47,8 @@ class JobReader:
 
     async def get_job(self, job_id: str) -> Job | None:
         """Return the job, or `None` if there is none."""
-        constraints.JOB_ID.validate("job_id", job_id)
-        fields, now = await self._client.read(["HGETALL", self._client.partition.job(job_id)], ["TIME"])
+        name = self._client.partition_of(job_id).job(job_id)
+        fields, now = await self._client.read(["HGETALL", name], ["TIME"])
         return decode_job(job_id, fields, time_reply_to_micros(now)) if fields else None
 
     async def get_result(self, job_id: str) -> Job:
@@ -65,10 +66,8 @@ class JobReader:
 
     async def get_history(self, job_id: str) -> History | None:
         """Return the changes of a job, oldest first, or `None` if there is no job."""
-        constraints.JOB_ID.validate("job_id", job_id)
-        [[created_at, text]] = await self._client.read(
-            ["HMGET", self._client.partition.job(job_id), "created_at", "_history"]
-        )
+        name = self._client.partition_of(job_id).job(job_id)
+        [[created_at, text]] = await self._client.read(["HMGET", name, "created_at", "_history"])
         if created_at is None:
             return None
         return history_from(job_id, created_at.decode(), (text or b"").decode())
@@ -92,7 +91,7 @@ class JobReader:
         bounds = [limit, PAGE_BYTES, MAX_PAGE_SCAN, "" if before is None else before]
         values = [filters.status or "", filters.queue or "", filters.slate_id or "", filters.correlation_id or ""]
         args = [*bounds, *values, _tag_of(filters), len(large), *fields]
-        reply = await self._client.run_script(scripts.LIST, args)
+        reply = await self._client.run_script(scripts.LIST, self._client.partitions.first, args)
         now, next_before, listed = int(reply[1]), reply[2], reply[3:]
         items = []
         for job_id, row in zip(listed[::2], listed[1::2], strict=True):
@@ -114,9 +113,7 @@ class JobReader:
             constraints.JOB_ID.validate(f"job_ids[{index}]", job_id)
         unique_ids = list(dict.fromkeys(job_ids))
         total = sum(
-            await self._client.read(
-                *(["HSTRLEN", self._client.partition.job(job_id), "error_message"] for job_id in unique_ids)
-            )
+            await self._client.read(*(["HSTRLEN", self._record(job_id), "error_message"] for job_id in unique_ids))
         )
         if total > PAGE_BYTES:
             allowed = f"jobs whose error messages take up to {PAGE_BYTES} bytes together"
@@ -136,7 +133,7 @@ class JobReader:
         fields = [*FIELDS, "error_message"]
         redis_time, *rows = await self._client.read(
             ["TIME"],
-            *(["HMGET", self._client.partition.job(job_id), *fields] for job_id in job_ids),
+            *(["HMGET", self._record(job_id), *fields] for job_id in job_ids),
             isolate_errors=True,
         )
         now = time_reply_to_micros(redis_time)
@@ -199,23 +196,34 @@ class JobReader:
             detail = f"{errors.StoreAccessDenied.default_detail} (INFO does not have {error})"
             raise errors.StoreAccessDenied(detail) from error
 
+    def _record(self, job_id: str) -> str:
+        """Return the key of a job's record."""
+        return self._client.partitions.of(job_id).job(job_id)
+
     async def _counts(self, state: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
         """Return the time (µs), the numbers of live leases and delayed jobs, and (queue, state, count) per index.
 
         An empty `state` counts all states. More than `MAX_EXPIRED_COUNT` expired jobs are swept first.
         """
-        deadline = time.monotonic() + REQUEST_TIMEOUT
-        while (reply := await self._client.run_script(scripts.COUNT, [state, MAX_EXPIRED_COUNT]))[0] == "MORE":
+        times, leases, delays, counts = zip(
+            *await self._client.in_all_partitions(lambda partition: self._counts_in(partition, state)), strict=True
+        )
+        return max(times), sum(leases), sum(delays), [count for part in counts for count in part]
+
+    async def _counts_in(self, partition: Partition, state: str) -> tuple[int, int, int, list[tuple[str, str, int]]]:
+        deadline, args = time.monotonic() + REQUEST_TIMEOUT, [state, MAX_EXPIRED_COUNT]
+        while (reply := await self._client.run_script(scripts.COUNT, partition, args))[0] == "MORE":
             if time.monotonic() > deadline:
                 raise errors.StoreTimeout("Too many jobs have expired at once to count the others; try again later.")
-            await sweep_batch(self._client)
+            await sweep_batch(self._client, partition)
         _, now, live_leases, delayed, *rows = reply
         triples = zip(rows[::3], rows[1::3], rows[2::3], strict=True)
         counts = [(queue.decode(), counted.decode(), count) for queue, counted, count in triples]
         return int(now), live_leases, delayed, counts
 
     async def _oldest(self, *states: str) -> OldestJob | None:
-        reply = await self._client.run_script(scripts.FIND_OLDEST, [MAX_EXPIRED_SCAN, *states])
+        args = [MAX_EXPIRED_SCAN, *states]
+        reply = await self._client.run_script(scripts.FIND_OLDEST, self._client.partitions.first, args)
         if reply[0] == "NONE":
             return None
         _, job_id, queue, created = reply

@@ -1,8 +1,9 @@
 """Queue settings and drains."""
 
+import itertools
 import re
-from collections.abc import Mapping
-from typing import Final
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from msgspec import UNSET, UnsetType
 
@@ -12,12 +13,16 @@ from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
 from service.store import scripts
 from service.store.client import StoreClient
+from service.store.deadlines import gather
 from service.store.queries import JobReader
 from service.store.records import decode_hash
+from service.store.scripts import Script
 
 #: A queue's field in `jobs:queues` as `lua/claim.lua` reads it: `0` if it is not paused, then the most jobs that may
 #: run, empty for no limit.
 _SETTINGS: Final = re.compile(rb"([0-9]):([0-9]*)")
+#: Those of a queue without a field.
+_NO_SETTINGS: Final = b"0:"
 #: A limit with more digits is no limit: it exceeds the number of jobs that Redis can hold.
 _MAX_DIGITS: Final = 15
 
@@ -25,8 +30,9 @@ _MAX_DIGITS: Final = 15
 class QueueManager:
     """Pauses and limits queues, and starts and ends drains.
 
-    Each change is one atomic script in Redis and applies to all processes and replicas. Methods raise the same errors
-    as those of `JobReader`.
+    Each change is one atomic script in Redis and applies to all processes and replicas. With several partitions it is
+    made in the first one, then in all others, and is in force in all when the method returns. Methods raise the same
+    errors as those of `JobReader`.
     """
 
     def __init__(self, client: StoreClient) -> None:
@@ -36,9 +42,11 @@ class QueueManager:
     async def get_queues(self) -> list[Queue]:
         """Return the queues that have jobs or settings of their own, sorted by name, with job counts per status."""
         counts = (await self._jobs.get_stats()).queues
-        [reply] = await self._client.read(["HGETALL", self._client.partition.queues])
+        [reply] = await self._client.read(["HGETALL", self._client.partitions.first.queues])
         settings = decode_hash(reply)
-        return [_queue(name, settings.get(name, b"0:"), counts.get(name)) for name in sorted({*counts, *settings})]
+        return [
+            _queue(name, settings.get(name, _NO_SETTINGS), counts.get(name)) for name in sorted({*counts, *settings})
+        ]
 
     async def configure_queue(
         self, queue: str, *, paused: bool | UnsetType | None = UNSET, max_running: int | UnsetType | None = UNSET
@@ -51,7 +59,8 @@ class QueueManager:
         if isinstance(max_running, int):
             constraints.MAX_RUNNING.validate("max_running", max_running)
         args = [queue, _argument(paused), _argument(max_running)]
-        _, settings = await self._client.run_script(scripts.CONFIGURE_QUEUE, args)
+        _, settings = await self._client.run_script(scripts.CONFIGURE_QUEUE, self._client.partitions.first, args)
+        await self._in_others(scripts.CONFIGURE_QUEUE, [queue, *_as_arguments(settings)])
         return _queue(queue, settings, (await self._jobs.get_stats()).queues.get(queue))
 
     async def start_drain(self, seconds: int) -> DrainStatus:
@@ -68,9 +77,36 @@ class QueueManager:
         return await self._drain("look")
 
     async def _drain(self, *args: str | int) -> DrainStatus:
-        _, time, remaining = await self._client.run_script(scripts.DRAIN, args)
+        _, time, remaining = await self._client.run_script(scripts.DRAIN, self._client.partitions.first, args)
+        if args != ("look",):
+            await self._in_others(scripts.DRAIN, ["until", int(time) // 1000 + remaining if remaining else 0])
         until = format_timestamp(int(time) + remaining * 1000) if remaining else None
         return await self._jobs.get_drain_status(until)
+
+    async def copy_settings(self) -> None:
+        """Give all partitions the settings of queues and the drain of the first one.
+
+        They differ if a change was interrupted, or if two were made at once.
+        """
+        first, *others = self._client.partitions
+        if not others:
+            return
+        commands = ((["HGETALL", one.queues], ["HMGET", one.meta, "drain"]) for one in (first, *others))
+        replies = await self._client.read(*itertools.chain(*commands), isolate_errors=True)
+        held = [*zip(replies[::2], replies[1::2], strict=True)]
+        for partition, (settings, drain) in zip(others, held[1:], strict=True):
+            if isinstance(settings, dict) and isinstance(held[0][0], dict):
+                for queue, wanted in _differences(settings, held[0][0]):
+                    args = [queue, *_as_arguments(wanted)]
+                    await self._client.run_script(scripts.CONFIGURE_QUEUE, partition, args)
+            if isinstance(drain, list) and isinstance(held[0][1], list) and drain != held[0][1]:
+                [ends] = held[0][1]
+                await self._client.run_script(scripts.DRAIN, partition, ["until", ends or 0])
+
+    async def _in_others(self, script: Script, args: Sequence[Any]) -> None:
+        """Run a script in all partitions but the first."""
+        if others := self._client.partitions[1:]:
+            await gather(self._client.run_script(script, partition, args) for partition in others)
 
 
 def _queue(name: str, settings: bytes, statuses: Mapping[Status, int] | None) -> Queue:
@@ -84,6 +120,20 @@ def _queue(name: str, settings: bytes, statuses: Mapping[Status, int] | None) ->
         max_running=limit or None,
         statuses=dict(statuses or dict.fromkeys(Status, 0)),
     )
+
+
+def _differences(settings: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the queues whose settings are not the wanted ones, and these, if they are readable."""
+    for queue in sorted({*settings, *wanted}):
+        text = wanted.get(queue, _NO_SETTINGS)
+        if settings.get(queue, _NO_SETTINGS) != text and _SETTINGS.fullmatch(text):
+            yield queue, text
+
+
+def _as_arguments(settings: bytes) -> tuple[bytes, bytes]:
+    """Return the arguments of the script that sets these settings."""
+    paused, _, limit = settings.partition(b":")
+    return paused, limit or b"0"
 
 
 def _argument(setting: int | UnsetType | None) -> int | str:

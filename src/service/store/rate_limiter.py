@@ -26,7 +26,8 @@ class RateLimiter:
         """
         counter = digest("rate-limit", {"client": client, "limit": self._limit})
         args = [counter, self._limit.requests, self._limit.window_seconds * _SECOND]
-        word, *reply = await self._client.run_script(scripts.RATE_LIMIT, args)
+        partition = self._client.partitions.home_of(counter)
+        word, *reply = await self._client.run_script(scripts.RATE_LIMIT, partition, args)
         if word == "LIMITED":
             reset, retry_after = map(_seconds, reply)
             raise RateLimited(Quota(self._limit, 0, reset), retry_after)

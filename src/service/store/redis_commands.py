@@ -7,7 +7,7 @@ from typing import Final
 REQUIRED_COMMANDS: Final = (
     *("PING", "EVALSHA 0 0", "SCRIPT LOAD text", "TIME"),
     *("EXISTS jobs:by_expiry", "UNLINK job:id", "PEXPIREAT job:id 0"),
-    *("GET jobs:version", "SET jobs:version 1"),
+    *("GET {p0}:partitions", "SET jobs:version 1"),
     *("HGET job:id name", "HMGET job:id name", "HGETALL job:id", "HSTRLEN job:id name"),
     *("HSET job:id name value", "HDEL job:id name"),
     *("ZADD jobs:by_expiry 0 member", "ZREM jobs:by_expiry member", "ZREMRANGEBYSCORE jobs:by_expiry 0 0"),
@@ -31,7 +31,7 @@ DOCTOR_COMMANDS: Final = (
 )
 REPAIR_COMMANDS: Final = ("HSET", "PERSIST", "PEXPIRE", "PEXPIREAT", "SADD", "SREM", "ZADD", "ZREM")
 #: Patterns of all keys that these commands use. They use no channels.
-KEY_PATTERNS: Final = ("job:*", "jobs:*")
+KEY_PATTERNS: Final = ("job:*", "jobs:*", "{p*}:*")
 
 
 def acl_names(commands: Iterable[str]) -> list[str]:

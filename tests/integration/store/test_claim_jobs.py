@@ -15,12 +15,12 @@ from service.domain import errors
 from service.domain.jobs import Claim
 from service.domain.states import Status
 from service.store import scripts
-from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import MAX_CLAIM_BYTES, LeaseManager
 from service.store.observer import NullObserver
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
+from tests.helpers.partitions import connect, job_key
 
 ClaimJobs = Callable[..., Awaitable[list[Claim]]]
 
@@ -84,9 +84,9 @@ async def test_a_claim_is_one_script(jobs: JobStateManager, leases: LeaseManager
     await create(jobs, *(f"a:{number}" for number in range(20)), *(f"b:{number}" for number in range(20)))
     run, sent = leases._client.run_script, []
 
-    async def run_script(script: Any, args: Any) -> Any:
+    async def run_script(script: Any, *args: Any) -> Any:
         sent.append(script)
-        return await run(script, args)
+        return await run(script, *args)
 
     monkeypatch.setattr(leases._client, "run_script", run_script)
 
@@ -176,8 +176,8 @@ async def test_a_repetition_skips_a_record_that_cannot_be_read(
 ) -> None:
     await create(jobs, *"abc")
     first = await claim(claim_key="k")
-    await redis.delete(PARTITION.job("b"))
-    await redis.set(PARTITION.job("b"), "foreign")
+    await redis.delete(job_key("b"))
+    await redis.set(job_key("b"), "foreign")
 
     assert await claim(claim_key="k") == [first[0], first[2]]
 
@@ -221,13 +221,13 @@ async def test_a_record_that_cannot_be_read_is_skipped(jobs: JobStateManager, cl
     names = ["string", "no-fields", "attempt", "updated_at", "created_at"]
     await create(jobs, "first", *names, "last")
     for name in names[:2]:
-        await redis.delete(PARTITION.job(name))
-    await redis.set(PARTITION.job("string"), "foreign")
-    await redis.hset(PARTITION.job("no-fields"), "status", "pending")
-    await redis.hset(PARTITION.job("attempt"), "attempt", "foreign")
-    await redis.hset(PARTITION.job("updated_at"), "updated_at", "z" * 27)
-    await redis.hset(PARTITION.job("created_at"), "created_at", "foreign")
-    before = [await redis.hgetall(PARTITION.job(name)) for name in names[1:]]
+        await redis.delete(job_key(name))
+    await redis.set(job_key("string"), "foreign")
+    await redis.hset(job_key("no-fields"), "status", "pending")
+    await redis.hset(job_key("attempt"), "attempt", "foreign")
+    await redis.hset(job_key("updated_at"), "updated_at", "z" * 27)
+    await redis.hset(job_key("created_at"), "created_at", "foreign")
+    before = [await redis.hgetall(job_key(name)) for name in names[1:]]
 
     with capture_logs() as log:
         assert ids(await claim()) == ["first", "last"]
@@ -236,9 +236,9 @@ async def test_a_record_that_cannot_be_read_is_skipped(jobs: JobStateManager, cl
 
     assert [(line["event"], line["log_level"]) for line in log] == [("claim skipped unreadable job", "error")], "once"
     assert log[0]["job_ids"] == names
-    assert [await redis.hgetall(PARTITION.job(name)) for name in names[1:]] == before
+    assert [await redis.hgetall(job_key(name)) for name in names[1:]] == before
 
-    await redis.hdel(PARTITION.job("attempt"), "attempt")
+    await redis.hdel(job_key("attempt"), "attempt")
     with capture_logs() as log:
         assert ids(await claim()) == ["attempt"]
         assert await claim() == []
@@ -273,7 +273,7 @@ async def test_a_job_that_the_library_cannot_read_costs_the_others_nothing(
     jobs: JobStateManager, claim: ClaimJobs, redis: Redis
 ) -> None:
     await create(jobs, *"abc")
-    await redis.hset(PARTITION.job("b"), "scenario_count", "foreign")
+    await redis.hset(job_key("b"), "scenario_count", "foreign")
 
     with capture_logs() as log:
         assert ids(await claim()) == ["a", "c"]
@@ -282,7 +282,7 @@ async def test_a_job_that_the_library_cannot_read_costs_the_others_nothing(
     ]
 
     await create(jobs, "d")
-    await redis.hset(PARTITION.job("d"), "scenario_count", "foreign")
+    await redis.hset(job_key("d"), "scenario_count", "foreign")
     with pytest.raises(errors.StoreCorrupt, match="job:d"):
         await claim()
 
@@ -290,7 +290,7 @@ async def test_a_job_that_the_library_cannot_read_costs_the_others_nothing(
 async def test_expired_jobs_are_passed_and_delays_that_are_over_are_ended(
     pool: BlockingConnectionPool, jobs: JobStateManager, claim: ClaimJobs
 ) -> None:
-    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=1))
+    short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=1))
     await create(jobs, "first")
     await create(jobs, "delayed", delay_seconds=1)
     await asyncio.gather(*(short_lived.create_job(f"expired-{number}", 1) for number in range(300)))
@@ -305,7 +305,7 @@ async def test_a_claim_passes_a_limited_number_of_entries_of_each_queue(
     pool: BlockingConnectionPool, jobs: JobStateManager, claim: ClaimJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("service.store.leases.MAX_CLAIM_SCAN", 3)
-    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=1))
+    short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=1))
     await create(jobs, "a:1")
     for number in range(3):
         await short_lived.create_job(f"expired-{number}", 1, queue="a")
@@ -325,7 +325,7 @@ async def test_the_observer_counts_each_job(pool: BlockingConnectionPool, jobs: 
             changes[change] += jobs
 
     await create(jobs, *"abc")
-    await LeaseManager(StoreClient(pool, Counting()), ttl=timedelta(days=1)).claim_jobs(["default"], "w", max_jobs=9)
+    await LeaseManager(connect(pool, Counting()), ttl=timedelta(days=1)).claim_jobs(["default"], "w", max_jobs=9)
 
     assert changes == {"running": 3}
 

@@ -14,11 +14,11 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.background.sweeper import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
-from service.store.client import StoreClient
 from service.store.data_version import V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
+from tests.helpers.partitions import connect
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 
@@ -72,7 +72,7 @@ async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock
     await redis.set(PARTITION.version, 3)
     await jobs.create_job("b", {})
 
-    monkeypatch.setattr("service.store.client.CLOCK_MAX_AGE", 0.0)
+    monkeypatch.setattr("service.store.server_clock.CLOCK_MAX_AGE", 0.0)
 
     for call in (jobs.create_job("c", {}), jobs.get_job("a")):
         with pytest.raises(DataVersionUnsupported):
@@ -129,7 +129,7 @@ async def test_data_that_appears_before_the_version_is_written_keeps_its_version
 
 
 async def test_services_that_start_at_once_all_write_the_version(pool: BlockingConnectionPool, redis: Redis) -> None:
-    clients = [StoreClient(pool) for _ in range(8)]
+    clients = [connect(pool) for _ in range(8)]
     await asyncio.gather(*(JobStateManager(client).write_version() for client in clients))
     assert await redis.get(PARTITION.version) == b"2"
 

@@ -23,6 +23,7 @@ from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
 from tests.helpers.consistency import doctor_issues, inconsistencies
+from tests.helpers.partitions import connect, job_key
 
 pytestmark = pytest.mark.corrupts_keys
 
@@ -181,16 +182,16 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     ),
     "lease without a job": (lambda redis: redis.zadd(PARTITION.leases, {"gone": 2**50}), [("stray", PARTITION.leases)]),
     "record deleted by hand": (
-        lambda redis: redis.delete(PARTITION.job("completed")),
+        lambda redis: redis.delete(job_key("completed")),
         [("count", LIST), ("stray", LIST), ("stray", PARTITION.by_expiry), *[("stray", PARTITION.tags)] * 2],
     ),
     "record for ever": (
-        lambda redis: redis.persist(PARTITION.job("pending")),
-        [("lifetime", PARTITION.job("pending"))],
+        lambda redis: redis.persist(job_key("pending")),
+        [("lifetime", job_key("pending"))],
     ),
     "record for too short": (
-        lambda redis: redis.pexpire(PARTITION.job("failed"), HOUR),
-        [("lifetime", PARTITION.job("failed"))],
+        lambda redis: redis.pexpire(job_key("failed"), HOUR),
+        [("lifetime", job_key("failed"))],
     ),
     **{
         f"{name} for a while": (expire(name), [("lifetime", name)])
@@ -319,7 +320,7 @@ async def test_a_delay_that_ended_while_its_index_was_lost_is_ended(
     redis: Redis, pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     job = (await jobs.create_job("j", 1, queue="q", delay_seconds=1)).job
-    await redis.hset(PARTITION.job("j"), "available_at", job.created_at)  # as if time had passed
+    await redis.hset(job_key("j"), "available_at", job.created_at)  # as if time had passed
     await redis.delete(PARTITION.delays)
 
     found = await doctor_issues(pool, repair=True)
@@ -420,7 +421,7 @@ async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
 ) -> None:
     await move_to_another_state(store)
 
-    await StoreClient(pool).run_script(scripts.CHECK_JOBS, ["repair", "running"])
+    await connect(pool).run_script(scripts.CHECK_JOBS, PARTITION, ["repair", "running"])
 
     assert await store.zscore(PARTITION.by_created("q", "running"), "running") is not None
     assert await store.zscore(PARTITION.by_created("q", "pending"), "running") is None
@@ -438,7 +439,7 @@ async def test_expired_jobs_before_the_sweep_are_no_issues(
     """The doctor does not sweep. Where too many are not swept, it does not compare counts."""
     monkeypatch.setattr("service.store.doctor.counts.MAX_EXPIRED_COUNT", counted_expired)
     monkeypatch.setattr("service.store.doctor.expired._PAGE", 2)
-    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=30))
+    short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=30))
     await jobs.create_job("lasting", 1, "c", slate_id="s")
     for number in range(7):
         await short_lived.create_job(f"j{number}", 1, "c", slate_id="s")
@@ -464,12 +465,12 @@ async def test_expired_jobs_before_the_sweep_are_no_issues(
 async def test_an_orphan_among_expired_jobs_is_found(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager
 ) -> None:
-    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=30))
+    short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=30))
     for name in ("short_lived", "lost"):
         await short_lived.create_job(name, 1)
     await asyncio.sleep(0.05)
     await jobs.create_job("lost", 1)  # created again, before its expired entry is swept
-    await redis.delete(PARTITION.job("lost"))
+    await redis.delete(job_key("lost"))
 
     found = await doctor_issues(pool, repair=True)
 
@@ -502,7 +503,7 @@ async def test_an_unreadable_version_is_reported_alone(
 async def test_the_record_of_an_expired_job_is_removed_and_gets_no_entries(
     store: Redis, pool: BlockingConnectionPool
 ) -> None:
-    name = PARTITION.job("completed")
+    name = job_key("completed")
     await store.hset(name, "expires_at", "2020-01-01T00:00:00.000000Z")
     await store.persist(name)
     await lose_expiry_entry(store)
@@ -522,7 +523,7 @@ async def test_keys_of_version_1_are_named_as_such(store: Redis, pool: BlockingC
 
 async def test_the_rate_limits_the_check(store: Redis, pool: BlockingConnectionPool) -> None:
     stats, started = CheckStats(), asyncio.get_running_loop().time()
-    async for _ in check(StoreClient(pool), rate=400, stats=stats):
+    async for _ in check(connect(pool), rate=400, stats=stats):
         pytest.fail("nothing is wrong")
     took = asyncio.get_running_loop().time() - started
 
@@ -535,7 +536,7 @@ async def test_no_false_issue_and_no_damage_under_load(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     """Repair continuously while jobs are created, claimed, updated, deleted, expire, and are swept."""
-    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=20))
     done, number = asyncio.Event(), itertools.count()
 
     async def run_client(name: int) -> None:

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from service.store.fingerprints import change_id_for, digest
 from service.store.partition import PARTITION, TYPES
 from tests.helpers.consistency import doctor_issues, inconsistencies
+from tests.helpers.partitions import job_key
 from tests.helpers.store_operations import LIMIT, OPERATIONS, STATES, Store, dump, is_refused, make_foreign
 
 pytestmark = pytest.mark.corrupts_keys
@@ -153,7 +154,7 @@ def key_name(key: str, job_id: str) -> str:
     kind, _, state = key.partition(":")
     match kind:
         case "record":
-            return PARTITION.job(job_id)
+            return job_key(job_id)
         case "by_created":
             return PARTITION.by_created(job_id, state)
         case "claim":
@@ -227,5 +228,5 @@ async def test_a_foreign_key_stops_only_what_needs_it_and_the_doctor_heals_the_r
 def test_the_table_has_every_key_of_ours() -> None:
     named = {key for outcomes in EXPECTED.values() for keys in outcomes.values() for key in keys.split()}
 
-    # The version is read by the clock of a client, and `fsync` is not read at all.
-    assert {*KEYS} - named == {"version", "fsync"}
+    # The version and the number of partitions are read by the clock of a client, and `fsync` is not read at all.
+    assert {*KEYS} - named == {"version", "partitions", "fsync"}

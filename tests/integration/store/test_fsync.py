@@ -11,11 +11,11 @@ from redis.asyncio import Redis
 
 from service.domain import errors
 from service.store import fsync
-from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
 from service.store.queues import QueueManager
+from tests.helpers.partitions import connect
 from tests.helpers.redis_servers import ProcessRedis
 
 Start = Callable[..., str]
@@ -37,7 +37,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 @asynccontextmanager
 async def store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager, QueueManager, Redis]]:
     pool = create_pool(url)
-    client = StoreClient(pool, waitaof=True)
+    client = connect(pool, waitaof=True)
     jobs, leases = JobStateManager(client, ttl=timedelta(days=1)), LeaseManager(client, ttl=timedelta(days=1))
     yield jobs, leases, QueueManager(client), client.redis
     await client.aclose()

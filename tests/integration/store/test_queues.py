@@ -13,6 +13,7 @@ from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
+from tests.helpers.partitions import connect
 from tests.integration.store.test_leases import claimed
 
 #: Values of a queue's field that no script writes.
@@ -62,7 +63,7 @@ async def test_a_queue_runs_at_most_max_running_jobs(
 async def test_an_expired_running_job_counts_towards_max_running_until_the_sweep(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
-    short_lived = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=20))
     await jobs.create_job("expired", 1)
     await short_lived.update_job_status("expired", "running")
     await jobs.create_job("live", 1)

@@ -18,7 +18,6 @@ from service.domain.errors import StoreAccessDenied
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
 from service.domain.shutdown import Shutdown
-from service.store.client import StoreClient
 from service.store.doctor import check
 from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
@@ -31,6 +30,7 @@ from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
 from service.store.redis_commands import DOCTOR_COMMANDS, REPAIR_COMMANDS, REQUIRED_COMMANDS, acl_names
 from tests.helpers.cli_process import jobstate
+from tests.helpers.partitions import connect, job_key
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import Backend, ProcessRedis, RedisServer
@@ -87,7 +87,7 @@ def denied(admin: Redis) -> set[str]:
 
 async def use_service(pool: BlockingConnectionPool) -> None:
     """Do everything that a service does for clients and workers, and in the background."""
-    client = StoreClient(pool)
+    client = connect(pool)
     jobs, leases = JobStateManager(client, ttl=timedelta(days=7)), LeaseManager(client, ttl=timedelta(days=7))
     await jobs.write_version()
     await lease_and_complete(jobs, leases)
@@ -125,7 +125,7 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
     assert [job.job_id for job in (await jobs.list_jobs(filters, include=["result"])).items] == ["a"]
     assert [job.job_id for job in (await jobs.get_jobs(["a"])).items] == ["a"]
     assert (await jobs.get_stats()).statuses["completed"] == 1
-    client, shutdown = StoreClient(pool), Shutdown()
+    client, shutdown = connect(pool), Shutdown()
     hub = EventHub(client, shutdown)
     try:
         timeline, watching = EventStream(client, hub, shutdown), JobWatcher(client, hub, shutdown)
@@ -149,7 +149,7 @@ async def cancel_and_delete(jobs: JobStateManager) -> None:
 
 
 async def expire(pool: BlockingConnectionPool) -> None:
-    brief = JobStateManager(pool, ttl=timedelta(milliseconds=20))
+    brief = JobStateManager(connect(pool), ttl=timedelta(milliseconds=20))
     await brief.create_job("brief", 1)
     deadline = time.monotonic() + 10
     while not await brief.sweep():
@@ -168,7 +168,7 @@ async def use_idle_connection(pool: BlockingConnectionPool) -> None:
 
 
 async def run_doctor(pool: BlockingConnectionPool, *, repair: bool) -> None:
-    async for _ in check(StoreClient(pool), repair=repair, rate=None):
+    async for _ in check(connect(pool), repair=repair, rate=None):
         pass
 
 
@@ -177,13 +177,13 @@ def damage(admin: Redis) -> None:
 
     async def create() -> None:
         async with pool_of_default(admin) as pool:
-            jobs = JobStateManager(pool, ttl=timedelta(days=7))
+            jobs = JobStateManager(connect(pool), ttl=timedelta(days=7))
             for name in ("a", "b"):
                 await jobs.create_job(name, 1, slate_id="slate")
-            await QueueManager(StoreClient(pool)).configure_queue("default", max_running=2)
+            await QueueManager(connect(pool)).configure_queue("default", max_running=2)
 
     asyncio.run(create())
-    admin.persist(PARTITION.job("a"))
+    admin.persist(job_key("a"))
     admin.zrem(PARTITION.by_created("default", "pending"), "a")
     admin.zadd(PARTITION.by_created("default", "pending"), {"nobody": 1})
     admin.srem(PARTITION.queue_names, "default")
@@ -206,7 +206,7 @@ async def pool_of_default(admin: Redis) -> AsyncIterator[BlockingConnectionPool]
 
 async def test_the_documented_user_may_do_everything_the_service_needs(server: RedisServer, admin: Redis) -> None:
     async with pool_of(server, "jobstate") as pool:
-        await JobStateManager(pool).ping()
+        await JobStateManager(connect(pool)).ping()
         await use_service(pool)
     assert denied(admin) == set()
 
@@ -216,7 +216,7 @@ async def test_the_service_needs_each_command_of_its_user(command: str, server: 
     execute(admin, "ACL", "SETUSER", "jobstate", f"-{command}")
     async with pool_of(server, "jobstate") as pool:
         with pytest.raises(StoreAccessDenied, match=re.escape(command)):
-            await JobStateManager(pool).ping()
+            await JobStateManager(connect(pool)).ping()
         execute(admin, "SCRIPT", "FLUSH")
         execute(admin, "ACL", "LOG", "RESET")
         with pytest.raises(StoreAccessDenied):
@@ -224,12 +224,12 @@ async def test_the_service_needs_each_command_of_its_user(command: str, server: 
     assert denied(admin) == {command}
 
 
-@pytest.mark.parametrize("pattern", ["~job:*", "~jobs:*"])
-async def test_the_service_needs_each_pattern_of_keys(pattern: str, server: RedisServer, admin: Redis) -> None:
-    execute(admin, "ACL", "SETUSER", "jobstate", "resetkeys", pattern)
+@pytest.mark.parametrize("patterns", ["~job:* ~jobs:*", "~job:* ~{p*}:*", "~jobs:* ~{p*}:*"])
+async def test_the_service_needs_each_pattern_of_keys(patterns: str, server: RedisServer, admin: Redis) -> None:
+    execute(admin, "ACL", "SETUSER", "jobstate", "resetkeys", *patterns.split())
     async with pool_of(server, "jobstate") as pool:
         with pytest.raises(StoreAccessDenied):
-            await JobStateManager(pool).ping()
+            await JobStateManager(connect(pool)).ping()
 
 
 @pytest.mark.parametrize(("user", "repair"), [("jobstate-doctor", False), ("jobstate-repair", True)])
@@ -259,9 +259,9 @@ async def test_the_doctor_needs_each_command_of_its_user(command: str, server: R
 async def test_a_database_other_than_0_needs_select(server: RedisServer, admin: Redis) -> None:
     async with pool_of(server, "jobstate", 1) as pool:
         with pytest.raises(StoreAccessDenied, match="select"):
-            await JobStateManager(pool).ping()
+            await JobStateManager(connect(pool)).ping()
         execute(admin, "ACL", "SETUSER", "jobstate", "+select")
-        await JobStateManager(pool).ping()
+        await JobStateManager(connect(pool)).ping()
 
 
 async def test_waiting_for_fsync_needs_waitaof(tmp_path: Path) -> None:

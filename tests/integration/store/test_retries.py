@@ -24,6 +24,7 @@ from service.store import client
 from service.store.jobs import JobStateManager
 from service.store.partition import PARTITION
 from service.store.pool import create_pool
+from tests.helpers.partitions import connect
 from tests.helpers.polling import free_port
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.tcp_proxy import Fault, FaultProxy
@@ -41,7 +42,7 @@ async def proxy(shared_redis: RedisServer, redis: Redis) -> AsyncIterator[FaultP
 async def manager(proxy: FaultProxy) -> AsyncIterator[JobStateManager]:
     """A manager that connects through the proxy, with its scripts loaded."""
     pool = create_pool(f"redis://127.0.0.1:{proxy.port}/1")
-    manager = JobStateManager(pool, ttl=timedelta(days=7))
+    manager = JobStateManager(connect(pool), ttl=timedelta(days=7))
     await manager.create_job("warm", 1)
     await manager.update_job_status("warm", "failed")
     await manager.delete_job("warm")
@@ -155,7 +156,7 @@ async def test_a_dead_connection_times_out(manager: JobStateManager, proxy: Faul
 
 async def test_waiting_for_a_connection_counts_towards_the_timeout(proxy: FaultProxy) -> None:
     pool = create_pool(f"redis://127.0.0.1:{proxy.port}/1", max_connections=2)
-    manager = JobStateManager(pool, ttl=timedelta(days=7))
+    manager = JobStateManager(connect(pool), ttl=timedelta(days=7))
     await manager.ping()
     proxy.inject(Fault.SILENT)
     started = time.monotonic()
@@ -174,7 +175,7 @@ async def test_a_refused_connection_fails_at_once() -> None:
     started = time.monotonic()
 
     with pytest.raises(StoreUnreachable):
-        await JobStateManager(pool, ttl=timedelta(days=7)).ping()
+        await JobStateManager(connect(pool), ttl=timedelta(days=7)).ping()
 
     assert time.monotonic() - started < client.FIRST_ATTEMPT_TIMEOUT
     await pool.disconnect()
@@ -256,7 +257,7 @@ async def test_an_error_during_connection_setup_is_mapped(greeting: bytes, expec
     server = await asyncio.start_server(greet, "127.0.0.1", 0)
     pool = create_pool(f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0")
     with pytest.raises(expected) as error:
-        await JobStateManager(pool, ttl=timedelta(days=7)).get_job("j")
+        await JobStateManager(connect(pool), ttl=timedelta(days=7)).get_job("j")
 
     assert type(error.value) is expected
     await pool.disconnect()

@@ -9,6 +9,7 @@ from redis.asyncio import Redis
 
 from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store.partition import PARTITION, Partition
+from service.store.partitions import Partitions
 from service.store.scripts import ALL, PROBE
 from tests.unit.store.test_scripts import HEADER, LIBRARIES, scripts
 
@@ -58,13 +59,13 @@ async def evaluate(redis: Redis, body: str, *args: str | int | bytes, root: str 
     return reply
 
 
-@pytest.mark.parametrize("partition", [PARTITION, Partition("{p3}:")], ids=lambda one: one.root)
+@pytest.mark.parametrize("partition", [PARTITION, *Partitions(2)], ids=lambda one: one.root)
 async def test_lua_and_python_build_the_same_key_names(redis: Redis, partition: Partition) -> None:
     names = await evaluate(
         redis,
         """return { job_key('a.b~c'), key('by_created', 'q', 'pending'), key('by_expiry'), key('tags'), key('delays'),
                     key('leases'), key('queue_names'), key('queues'), key('meta'), key('version'), key('deletions'),
-                    key('fsync'), key('events'), key('claim', 'c'), key('rate_limit', 'c') }""",
+                    key('fsync'), key('events'), key('partitions'), key('claim', 'c'), key('rate_limit', 'c') }""",
         root=partition.root,
     )
 
@@ -73,7 +74,7 @@ async def test_lua_and_python_build_the_same_key_names(redis: Redis, partition: 
         for name in (
             *(partition.job("a.b~c"), partition.by_created("q", "pending"), partition.by_expiry, partition.tags),
             *(partition.delays, partition.leases, partition.queue_names, partition.queues, partition.meta),
-            *(partition.version, partition.deletions, partition.fsync, partition.events),
+            *(partition.version, partition.deletions, partition.fsync, partition.events, partition.partitions),
             *(partition.claim("c"), partition.rate_limit("c")),
         )
     ]

@@ -11,11 +11,11 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.domain.jobs import JobFilter
 from service.domain.shutdown import Shutdown
-from service.store.client import StoreClient
 from service.store.events.hub import EventHub
 from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
+from tests.helpers.partitions import connect
 
 DAY = timedelta(days=1)
 
@@ -42,12 +42,12 @@ async def test_busy_clients_of_one_pool_serve_each_other_and_leave_the_event_rea
     store_url: str, redis: Redis, connections: int
 ) -> None:
     pool = create_pool(store_url, max_connections=connections)
-    client, shutdown = StoreClient(pool), Shutdown()
+    client, shutdown = connect(pool), Shutdown()
     hub = EventHub(client, shutdown)
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(pool.disconnect)
         stack.push_async_callback(hub.aclose)
-        loads = [await stack.enter_async_context(busy(JobStateManager(pool, ttl=DAY), 200)) for _ in range(3)]
+        loads = [await stack.enter_async_context(busy(JobStateManager(connect(pool), ttl=DAY), 200)) for _ in range(3)]
         stream = EventStream(client, hub, shutdown)
         async with asyncio.timeout(30):
             with stream.subscribe() as subscription:
@@ -61,14 +61,14 @@ async def test_a_manager_for_each_call_opens_no_connection_for_each_call(
 ) -> None:
     before = (await redis.info("stats"))["total_connections_received"]
     for _ in range(20):
-        await JobStateManager(pool, ttl=DAY).get_job("j")
+        await JobStateManager(connect(pool), ttl=DAY).get_job("j")
     assert (await redis.info("stats"))["total_connections_received"] <= before + 1
 
 
 async def test_the_calls_of_other_clients_of_the_pool_outlive_a_closed_client(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
-    closing, other = StoreClient(pool), JobStateManager(pool, ttl=DAY)
+    closing, other = connect(pool), JobStateManager(connect(pool), ttl=DAY)
     async with busy(other, 50) as ended:
         for _ in range(10):
             before = list(ended)
@@ -81,7 +81,7 @@ async def test_the_calls_of_other_clients_of_the_pool_outlive_a_closed_client(
 async def test_a_closed_client_holds_no_connection_and_leaves_no_task(
     pool: BlockingConnectionPool, redis: Redis
 ) -> None:
-    tasks, client = asyncio.all_tasks(), StoreClient(pool)
+    tasks, client = asyncio.all_tasks(), connect(pool)
     await client.read(["TIME"])
     assert asyncio.all_tasks() > tasks
     await client.aclose()

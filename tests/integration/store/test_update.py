@@ -19,11 +19,11 @@ from service.domain.errors import (
 from service.domain.jobs import Job, Progress
 from service.domain.states import FINAL_STATUSES, TRANSITIONS, Status
 from service.domain.timestamps import parse_timestamp
-from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
 from service.store.partition import PARTITION
+from tests.helpers.partitions import connect
 
 
 async def bring_to(jobs: JobStateManager, status: Status, job_id: str = "j") -> Job:
@@ -554,7 +554,7 @@ async def test_the_observer_receives_the_kind_of_each_change(pool: BlockingConne
         def on_job_change(self, change: str, jobs: int = 1) -> None:
             changes.append(change)
 
-    client = StoreClient(pool, Recording())
+    client = connect(pool, Recording())
     jobs, leases = JobStateManager(client, ttl=timedelta(days=1)), LeaseManager(client, ttl=timedelta(days=1))
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")

@@ -46,6 +46,7 @@ DOMAIN: list[errors.JobStateError] = [
     errors.StoreBusy("busy"),
     errors.StoreAccessDenied("refused"),
     errors.DataVersionUnsupported(2, 1),
+    errors.PartitionsMismatch(16, 1),
     errors.StoreCorrupt("foreign"),
 ]
 every_error = pytest.mark.parametrize("error", DOMAIN, ids=lambda error: type(error).__name__)

@@ -33,6 +33,19 @@ class Jobs:
         raise StoreAccessDenied("no INFO")
 
 
+class Queues:
+    """Queues that count how often their settings are copied."""
+
+    def __init__(self) -> None:
+        self.copies = 0
+
+    async def copy_settings(self) -> None:
+        self.copies += 1
+
+
+QUEUES: Any = Queues()
+
+
 async def test_a_failure_that_lasts_is_logged_once_and_again_after_a_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeper, "RECONNECT_INTERVAL", timedelta(0))
     monkeypatch.setattr(sweeper, "SWEEP_INTERVAL", timedelta(0))
@@ -40,7 +53,7 @@ async def test_a_failure_that_lasts_is_logged_once_and_again_after_a_recovery(mo
     jobs: Any = Jobs(bug, bug, unavailable, unavailable, None, None, bug, bug)
 
     with capture_logs() as logs:
-        await repeat(Sweeper(jobs).run_once, jobs.stopping)
+        await repeat(Sweeper(jobs, QUEUES).run_once, jobs.stopping)
 
     assert [entry["event"] for entry in logs] == [
         *(
@@ -62,7 +75,7 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("impatient")
 async def test_the_first_sweep_is_required_until_it_has_ended() -> None:
     jobs: Any = Jobs(StoreAccessDenied("refused"), None)
-    sweeping = Sweeper(jobs)
+    sweeping = Sweeper(jobs, QUEUES)
     for _ in range(2):
         with pytest.raises(StoreLoading, match="still removes jobs that expired"):
             await sweeping.require_first_sweep()
@@ -74,7 +87,7 @@ async def test_the_first_sweep_is_required_until_it_has_ended() -> None:
 async def test_the_first_sweep_is_required_no_longer_than_ten_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert sweeper.MAX_FIRST_SWEEP.total_seconds() == 10
     jobs: Any = Jobs()
-    sweeping = Sweeper(jobs)
+    sweeping = Sweeper(jobs, QUEUES)
     with pytest.raises(StoreLoading):
         await sweeping.require_first_sweep()
     monkeypatch.setattr(sweeper, "MAX_FIRST_SWEEP", timedelta(0))  # as if that time had passed
@@ -83,8 +96,17 @@ async def test_the_first_sweep_is_required_no_longer_than_ten_seconds(monkeypatc
 
 async def test_a_check_of_the_first_sweep_waits_for_one_that_takes_milliseconds() -> None:
     jobs: Any = Jobs(None)
-    sweeping = Sweeper(jobs)
+    sweeping = Sweeper(jobs, QUEUES)
     check = asyncio.create_task(sweeping.require_first_sweep())
     await asyncio.sleep(0)
     await sweeping.run_once()
     await check
+
+
+async def test_each_run_copies_the_settings_of_queues() -> None:
+    jobs: Any = Jobs(None, None)
+    queues: Any = Queues()
+    sweeping = Sweeper(jobs, queues)
+    await sweeping.run_once()
+    await sweeping.run_once()
+    assert queues.copies == 2

@@ -94,7 +94,7 @@ class Sent(Exception):
 def digest_of(monkeypatch: pytest.MonkeyPatch) -> Callable[[Request], Awaitable[str]]:
     """Returns the digest that a request sends to Redis."""
 
-    async def run_script(self: StoreClient, script: Any, args: list[Any], *, keys: Any = ()) -> None:
+    async def run_script(self: StoreClient, script: Any, partition: Any, args: list[Any], keys: Any = ()) -> None:
         raise Sent(args)
 
     monkeypatch.setattr(StoreClient, "run_script", run_script)
@@ -120,7 +120,7 @@ async def test_a_digest_does_not_change_from_release_to_release(
 async def test_the_digest_of_a_rate_limited_client_does_not_change(monkeypatch: pytest.MonkeyPatch) -> None:
     sent: list[Any] = []
 
-    async def run_script(self: StoreClient, script: Any, args: list[Any], *, keys: Any = ()) -> list[Any]:
+    async def run_script(self: StoreClient, script: Any, partition: Any, args: list[Any], keys: Any = ()) -> list[Any]:
         sent.extend(args)
         return ["ALLOWED", b"9", b"1"]
 

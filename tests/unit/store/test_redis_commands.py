@@ -24,7 +24,7 @@ def test_the_doctor_may_run_what_its_scripts_call() -> None:
 
 def test_a_rule_allows_its_commands_and_nothing_else() -> None:
     assert acl_rule("GET jobs:version", "SCRIPT LOAD text") == (
-        "resetkeys ~job:* ~jobs:* resetchannels -@all +get +script|load"
+        "resetkeys ~job:* ~jobs:* ~{p*}:* resetchannels -@all +get +script|load"
     )
 
 

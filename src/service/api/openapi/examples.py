@@ -215,6 +215,7 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     errors.StoreBusy(f"{errors.StoreBusy.default_detail} (BUSY)"),
     errors.StoreAccessDenied(f"{errors.StoreAccessDenied.default_detail} (NOAUTH)"),
     errors.DataVersionUnsupported(3, 2),
+    errors.PartitionsMismatch(16, 1),
     errors.StoreCorrupt(f"{errors.StoreCorrupt.default_detail} (WRONGTYPE)"),
 )
 

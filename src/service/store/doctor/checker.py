@@ -123,7 +123,7 @@ class _Checker:
         for job_id, row in zip(job_ids, rows, strict=True):
             for issue in self._record(job_id, row):
                 yield issue
-        reply = await self._client.run_script(scripts.CHECK_JOBS, [self._mode, *job_ids])
+        reply = await self._client.run_script(scripts.CHECK_JOBS, PARTITION, [self._mode, *job_ids])
         for kind, key, member, actual, expected, repaired in _rows(reply, 6):
             issue_type = IssueType(kind.decode())
             detail = _detail(issue_type, printable(actual), expected.decode())
@@ -220,7 +220,7 @@ class _Checker:
         queue, state = index.parts or ("", "")
         try:
             args = [mode, index.kind, queue, state, *members]
-            reply = await self._client.run_script(scripts.CHECK_ENTRIES, args)
+            reply = await self._client.run_script(scripts.CHECK_ENTRIES, PARTITION, args)
         except StoreCorrupt:  # the key has changed its type since
             return []
         return [Entry(index, *row) for row in _rows(reply, 4)]

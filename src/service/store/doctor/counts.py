@@ -24,7 +24,7 @@ async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
     """Return the current counts, or `None` if a key is unreadable or many expired jobs are not swept yet."""
     try:
         [events] = await client.read(["XREVRANGE", PARTITION.events, "+", "-", "COUNT", "1"])
-        word, *values = await client.run_script(scripts.COUNT, ["", MAX_EXPIRED_COUNT])
+        word, *values = await client.run_script(scripts.COUNT, PARTITION, ["", MAX_EXPIRED_COUNT])
     except StoreCorrupt:
         return None
     if word == "MORE":

@@ -46,7 +46,7 @@ class EventReader:
         """Read through one connection of the pool of `client`."""
         self._client = client
         self._redis = client.redis
-        self._key = client.partition.events
+        self._key = client.partitions.first.events
         self._pool = client.redis.connection_pool
         self._is_reading = asyncio.Event()
         self._position: str | None = None

@@ -61,6 +61,7 @@ class EventStream:
     def __init__(self, client: StoreClient, hub: EventHub, shutdown: Shutdown) -> None:
         """Subscribe to `hub`, read older events through `client`, and end all streams at `shutdown`."""
         self._client = client
+        self._key = client.partitions.first.events
         self._hub = hub
         self._shutdown = shutdown
 
@@ -132,21 +133,28 @@ class EventStream:
     async def _position_before(self, since: int) -> str:
         """Return the position of the last event before a time (µs), or `START`."""
         before = f"({max(1, since // 1000)}-0"
-        [entries] = await self._client.read(["XREVRANGE", self._client.partition.events, before, "-", "COUNT", "1"])
+        [entries] = await self._client.read(["XREVRANGE", self._key, before, "-", "COUNT", "1"])
         return entries[0][0].decode() if entries else START
 
     async def _is_kept(self, position: str) -> bool:
         """Return whether all events after `position` are in Redis."""
         if not constraints.STREAM_ID.is_valid(position):
             return False
-        entry_at = ["XRANGE", self._client.partition.events, position, position]
-        entries, length = await self._client.read(entry_at, ["XLEN", self._client.partition.events])
+        entry_at = ["XRANGE", self._key, position, position]
+        entries, length = await self._client.read(entry_at, ["XLEN", self._key])
         return bool(entries) or (position == START and length < EVENTS_KEPT)
 
     async def _read_history(self, subscription: StreamSubscription) -> Sequence[Event]:
         """Return the next events from Redis. Without any, continue where the recent events start."""
         start_of_recent = self._hub.recent.start
-        command = ["XRANGE", self._client.partition.events, f"({subscription.position}", "+", "COUNT", str(BATCH)]
+        command = [
+            "XRANGE",
+            self._key,
+            f"({subscription.position}",
+            "+",
+            "COUNT",
+            str(BATCH),
+        ]
         try:
             [entries] = await self._client.read(command)
         except JobStateError:

@@ -2,7 +2,8 @@
 --
 -- KEYS: 1 the job's record, 2 the partition's root
 -- ARGV: 1 job id, 2 digest of the request, 3 id of this one request, 4 retention (ms), 5 delay (µs, 0 for none), 6 queue,
---       7 slate_id (empty for none), 8 tags (comma-separated), 9 … field, value, … of the record, without those two
+--       7 slate_id (empty for none), 8 tags (comma-separated), 9 number of partitions, 10 number of this partition, 11 …
+--       field, value, … of the record, without queue and slate_id
 -- Returns: CREATED with created_at, expires_at and, of a delayed job, available_at
 --          REPLAYED with the time, the whole record and 1 if it is the very request that created the job, sent again because
 --          its reply was lost, or 0 if it is an equal one
@@ -25,7 +26,9 @@ if draining > 0 then return { 'DRAINING', draining } end
 
 -- The clock makes the time of creation unique and never goes back: it is the order of lists and their cursor. Retention
 -- and delay run from now, so that a clock that was ahead once does not extend them.
-local created = math.max(NOW, (tonumber(clock or nil) or 0) + 1)
+-- Each partition has times of its own, so they are unique over all: those with its number as the remainder.
+local earliest = math.max(NOW, (tonumber(clock or nil) or 0) + 1)
+local created = earliest + (ARGV[10] - earliest) % ARGV[9]
 local job = { id = id, queue = ARGV[6], slate_id = ARGV[7] ~= '' and ARGV[7] or nil, created = format('%d', created),
   tags = ARGV[8] }
 local expires = floor((NOW + delay) / 1000) + retention
@@ -56,6 +59,6 @@ emit_change('changed', job, 'pending', '1')
 -- The record.
 redis.call('HSET', meta, 'clock', job.created)
 redis.call('HSET', record, 'status', 'pending', 'revision', '1', 'created_at', created_at, 'updated_at', created_at,
-  'expires_at', expires_at, 'queue', job.queue, '_creation', digest, '_change', request, unpack(ARGV, 9))
+  'expires_at', expires_at, 'queue', job.queue, '_creation', digest, '_change', request, unpack(ARGV, 11))
 redis.call('PEXPIREAT', record, expires)
 return { 'CREATED', created_at, expires_at, available_at }

@@ -24,6 +24,7 @@ from service.store.jobs import JobStateManager
 from service.store.observer import NullObserver
 from service.store.partition import PARTITION
 from service.store.pool import create_pool
+from tests.helpers.partitions import connect
 
 Item = Event | ControlEvent | Gap
 
@@ -379,7 +380,7 @@ async def test_failed_and_resumed_reads_are_logged_once(hub: EventHub, redis: Re
 
 async def test_the_protocol_option_of_a_url_is_ignored(store_url: str, jobs: JobStateManager) -> None:
     pool = create_pool(f"{store_url}?protocol=3")
-    reader = EventReader(StoreClient(pool, NullObserver()))
+    reader = EventReader(connect(pool, NullObserver()))
     try:
         await reader.read()
         await jobs.create_job("j", 1)

@@ -1,0 +1,22 @@
+"""The partitions that the integration tests run with: `TEST_PARTITIONS` of them, 1 by default."""
+
+import os
+from typing import Any, Final
+
+from redis.asyncio import ConnectionPool
+
+from service.store.client import StoreClient
+from service.store.observer import Observer
+from service.store.partitions import Partitions
+
+PARTITIONS: Final = Partitions(int(os.environ.get("TEST_PARTITIONS", "1")))
+
+
+def connect(pool: ConnectionPool, observer: Observer | None = None, **options: Any) -> StoreClient:
+    """Return a client for these partitions."""
+    return StoreClient(pool, observer, **{"partitions": len(PARTITIONS), **options})
+
+
+def job_key(job_id: str) -> str:
+    """Return the key of a job's record."""
+    return PARTITIONS.of(job_id).job(job_id)
