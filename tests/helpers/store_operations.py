@@ -20,8 +20,8 @@ from service.store.rate_limiter import RateLimiter
 from tests.helpers.partitions import connect, job_key
 
 WEEK: Final = timedelta(days=7)
-#: The quota of the operation `rate limit`.
-LIMIT: Final = RateLimit(1000, 60)
+#: The quota of the operation `rate limit`. Its key expires after 86 s, which is longer than a test takes.
+LIMIT: Final = RateLimit(1000, 86_400)
 #: All states of an index.
 STATES: Final = ("pending", "delayed", "running", "completed", "failed", "cancelled")
 
