@@ -21,8 +21,9 @@ _log = structlog.get_logger(__name__)
 
 #: The most bytes of `input_params`, `result` and `error_message` on one page.
 PAGE_BYTES: Final = 8 * 1024 * 1024
-#: The most index entries that one script reads for a page.
+#: The most index entries that are read in one round trip for a page; each partition may read `MIN_PARTITION_SCAN`.
 MAX_PAGE_SCAN: Final = 1000
+MIN_PARTITION_SCAN: Final = 50
 #: How many jobs a partition is asked for beyond its equal share, because the newest jobs are not spread evenly.
 _SPARE: Final = 3
 
@@ -40,9 +41,9 @@ class Found(NamedTuple):
     now: int = 0
 
 
-#: Returns up to so many jobs of a partition, created before a time (µs; `None` for no bound), and where to go on (0 at
-#: the end): all jobs created since then are returned or do not match.
-Ask = Callable[[Partition, int, int | None], Awaitable[tuple[list[Found], int]]]
+#: Reads a partition. It gets how many jobs and how many entries to read at most, and the time (µs) before which the jobs
+#: were created (`None` for no bound). It returns jobs and where to go on (0 at the end): it leaves out no match since.
+Ask = Callable[[Partition, int, int, int | None], Awaitable[tuple[list[Found], int]]]
 
 
 async def merge(
@@ -58,7 +59,8 @@ async def merge(
     asked, missing, lowest = partitions, limit, 0
     while True:
         share = -(-missing // len(asked)) + _SPARE
-        parts = await gather(ask(partition, share, ends.get(partition, before)) for partition in asked)
+        scan = max(-(-MAX_PAGE_SCAN // len(asked)), MIN_PARTITION_SCAN)
+        parts = await gather(ask(partition, share, scan, ends.get(partition, before)) for partition in asked)
         for partition, (jobs, end) in zip(asked, parts, strict=True):
             found += jobs
             ends[partition] = end
@@ -90,7 +92,8 @@ class Listing:
         """Return the newest jobs created before `before` (µs; `None` for no bound), as `JobReader.list_jobs` does."""
         if len(self._client.partitions) > 1:
             return await self._merged_page(limit, before)
-        now, next_before, rows = await self._read_entries(self._client.partitions.first, limit, PAGE_BYTES, before)
+        bounds = [limit, PAGE_BYTES, MAX_PAGE_SCAN, "" if before is None else before]
+        now, next_before, rows = await self._read_entries(self._client.partitions.first, bounds)
         jobs = [decode_row(job_id, self._fields, row, now) for job_id, row in rows]
         return JobPage([*_readable(jobs)], next_before)
 
@@ -106,9 +109,11 @@ class Listing:
         jobs = [large[one.job_id] if one.size else decode_row(one.job_id, FIELDS, one.row, one.now) for one in found]
         return JobPage([*_readable(jobs)], next_before)
 
-    async def _find(self, partition: Partition, most: int, before: int | None) -> tuple[list[Found], int]:
+    async def _find(
+        self, partition: Partition, most: int, max_scan: int, before: int | None
+    ) -> tuple[list[Found], int]:
         """Return the sizes of large fields instead of these fields: most of what is found here is on no page."""
-        now, end, rows = await self._read_entries(partition, most, "", before)
+        now, end, rows = await self._read_entries(partition, [most, "", max_scan, "" if before is None else before])
         return [Found(int(row[-2]), job_id, row[-1], row[:-2], now) for job_id, row in rows], end or 0
 
     async def _read_large(self, found: Sequence[Found]) -> dict[str, Job | StoreCorrupt | None]:
@@ -126,10 +131,9 @@ class Listing:
         return parse_timestamp(job.created_at) == one.created and self._status in (None, job.status)
 
     async def _read_entries(
-        self, partition: Partition, most: int, most_bytes: int | str, before: int | None
+        self, partition: Partition, bounds: Sequence[int | str]
     ) -> tuple[int, int | None, list[tuple[str, list[Any]]]]:
         """Return the time (µs), where to go on (created µs; `None` at the end), and the ids and rows of jobs."""
-        bounds = [most, most_bytes, MAX_PAGE_SCAN, "" if before is None else before]
         reply = await self._client.run_script(scripts.LIST, partition, [*bounds, *self._args])
         _, now, end, *listed = reply
         rows = [(job_id.decode(), row) for job_id, row in zip(listed[::2], listed[1::2], strict=True)]

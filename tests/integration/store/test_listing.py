@@ -150,6 +150,7 @@ async def test_a_page_ends_at_its_scan_limit_and_may_be_empty(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "MAX_PAGE_SCAN", 5)
+    monkeypatch.setattr(listing, "MIN_PARTITION_SCAN", 5)
     await jobs.create_job("wanted", 1, slate_id="s", queue="rare")
     for number in range(12 * len(PARTITIONS)):
         await jobs.create_job(f"j{number}", 1, slate_id="s")

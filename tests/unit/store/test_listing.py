@@ -12,7 +12,7 @@ from service.store.partitions import Partitions
 
 
 class Store:
-    """Partitions with entries: when each was created, and whether it matches. A read walks `max_scan` of them."""
+    """Partitions with entries: when each was created, and whether it matches. A read walks up to `max_scan` of them."""
 
     def __init__(self, count: int, entries: dict[int, bool], max_scan: int = 1000) -> None:
         self.partitions = Partitions(count)
@@ -23,15 +23,18 @@ class Store:
         self._max_scan = max_scan
         #: The partitions that were asked, in turn.
         self.asked: list[int] = []
+        #: How many entries they were allowed to read.
+        self.scans: list[int] = []
 
-    async def ask(self, partition: Partition, most: int, before: int | None) -> tuple[list[Found], int]:
+    async def ask(self, partition: Partition, most: int, scan: int, before: int | None) -> tuple[list[Found], int]:
         """Reply as `list.lua` does."""
         self.asked.append(partition.number)
+        self.scans.append(scan)
         found: list[Found] = []
         last = 0
         rest = [one for one in self._held[partition.number] if before is None or one < before]
         for scanned, created in enumerate(rest):
-            if len(found) == most or scanned == self._max_scan:
+            if len(found) == most or scanned == min(scan, self._max_scan):
                 return found, last
             if self._entries[created]:
                 found.append(Found(created, f"j{created}", 0))
@@ -120,3 +123,10 @@ def test_a_page_of_few_entries_per_partition_and_no_match_still_goes_on() -> Non
 
     assert [page for page in pages if page] == [[1]]
     assert len(pages) < 40
+
+
+@pytest.mark.parametrize(("count", "each"), [(1, 1000), (4, 250), (16, 63), (64, 50), (1024, 50)])
+def test_a_page_reads_about_as_many_entries_whatever_the_number_of_partitions(count: int, each: int) -> None:
+    store = Store(count, {})
+    store.page(200)
+    assert store.scans == [each] * count
