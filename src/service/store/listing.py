@@ -41,8 +41,8 @@ class Found(NamedTuple):
     now: int = 0
 
 
-#: Reads a partition. It gets how many jobs and how many entries to read at most, and the time (µs) before which the jobs
-#: were created (`None` for no bound). It returns jobs and where to go on (0 at the end): it leaves out no match since.
+#: Reads a partition: how many jobs and how many entries at most, and the time (µs) before which the jobs were created
+#: (`None` for no bound). Returns jobs, and where to go on (0 at the end): no match since then is left out.
 Ask = Callable[[Partition, int, int, int | None], Awaitable[tuple[list[Found], int]]]
 
 
