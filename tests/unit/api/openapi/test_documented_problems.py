@@ -27,7 +27,7 @@ CALLED = [
     ROOT / "api" / "middleware" / "concurrency.py",
     *(
         ROOT / "store" / f"{name}.py"
-        for name in ("jobs", "leases", "queues", "queries", "events/job_watcher", "events/stream")
+        for name in ("jobs", "leases", "queues", "queries", "listing", "rows", "events/job_watcher", "events/stream")
     ),
 ]
 FUNCTIONS: list[Function] = [
