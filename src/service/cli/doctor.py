@@ -1,5 +1,6 @@
 """The command `jobstate doctor`."""
 
+import contextlib
 import os
 import signal
 import time
@@ -159,14 +160,13 @@ def _redis(settings: Settings) -> AbstractContextManager[tuple[str, str]]:
 
 async def _check(redis_url: str, partitions: int | None, repair: bool, rate: float, report: Report) -> None:
     pool = create_pool(redis_url, max_connections=2)
-    report.partitions = partitions or await read_partition_count(pool)
-    client = StoreClient(pool, partitions=report.partitions)
     try:
-        async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
-            report.add(issue)
-        report.durability = await _durability(client)
+        report.partitions = partitions or await read_partition_count(pool)
+        async with contextlib.aclosing(StoreClient(pool, partitions=report.partitions)) as client:
+            async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
+                report.add(issue)
+            report.durability = await _durability(client)
     finally:
-        await client.aclose()
         await pool.disconnect()
 
 

@@ -57,11 +57,12 @@ class StoreClient:
         *,
         waitaof: bool = False,
         partitions: int = 1,
+        copy: bytes | None = None,
     ) -> None:
         """Use `pool` and report calls to `observer`. With `waitaof` a change returns once it is on the disk of Redis.
 
         Jobs are in `partitions` partitions, a power of two from 1 to 1,024. Raises `ValueError` for another number, and
-        if `pool` decodes replies, because JSON must stay bytes.
+        if `pool` decodes replies, because JSON must stay bytes. `copy` is the mark of the copy that fills the database.
         """
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; create it with decode_responses=False")
@@ -73,6 +74,7 @@ class StoreClient:
         self.partitions: Final = Partitions(partitions)
         #: Whether Redis has the number of partitions, which the data of one partition needs not.
         self._is_registered = partitions == 1
+        self._copy = copy
         self._pool = pool
         self._pipeline = shared(AutoPipeline, pool)
         self._fsync = shared(FsyncWaiter, pool) if waitaof else None

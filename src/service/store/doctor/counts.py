@@ -51,21 +51,22 @@ class JobCounter:
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
-        self._counts: Counter[tuple[str, str]] = Counter()
+        #: The number of jobs by queue and status.
+        self.counts: Counter[tuple[str, str]] = Counter()
 
     def add(self, key: str, queue: str, status: str) -> None:
         """Count the job with this key, unless it was counted before."""
         if (job := hash(key)) not in self._seen:
             self._seen.add(job)
-            self._counts[queue, status] += 1
+            self.counts[queue, status] += 1
 
     def differences(self, snapshot: CountSnapshot) -> Iterator[tuple[str, str]]:
         """Yield the name of an index and a description for each count that differs from the jobs found.
 
         The name is that of the only partition. The counts are those of all partitions.
         """
-        for queue, status in sorted({*self._counts, *snapshot.counts}):
-            found, counted = self._counts[queue, status], snapshot.counts.get((queue, status), 0)
+        for queue, status in sorted({*self.counts, *snapshot.counts}):
+            found, counted = self.counts[queue, status], snapshot.counts.get((queue, status), 0)
             if found != counted:
                 detail = f"the indexes count {counted} {status} jobs, but there are {found}"
                 yield PARTITION.by_created(queue, status), detail
