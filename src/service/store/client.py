@@ -176,7 +176,7 @@ class StoreClient:
         """Read the time of Redis, and raise if this service does not support the data there."""
         time, *stored = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
-        self._is_registered = check_version(*stored, partitions=self.partitions.size)
+        self._is_registered = check_version(*stored, partitions=self.partitions.size, copy=self._copy)
         self._clock.set(now)
 
     async def read(self, *commands: Sequence[str], isolate_errors: bool = False) -> list[Any]:

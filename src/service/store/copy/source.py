@@ -35,7 +35,8 @@ async def scan_jobs(client: StoreClient) -> AsyncIterator[list[KeyName]]:
         for name in jobs:
             if client.partitions.of(name.parts[0]) is not name.partition:
                 raise CopyRefused(f"`{name.key}` is in another partition than its id. Run `jobstate doctor` on FROM.")
-        yield jobs
+        if jobs:
+            yield jobs
         if int(cursor) == 0:
             return
 
