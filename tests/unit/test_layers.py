@@ -31,7 +31,7 @@ LAYERS = (
 )
 #: Modules outside the layers, which import nothing of them. Only the entry points of processes import them.
 INDEPENDENT = ("service.embedded", "service.observability.logs")
-ENTRY_POINTS = ("service.cli.serve", "service.cli.doctor", "service.server.supervisor")
+ENTRY_POINTS = ("service.cli.serve", "service.cli.doctor", "service.cli.copy", "service.server.supervisor")
 
 
 def modules_of(package: ModuleType) -> list[Path]:

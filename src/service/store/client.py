@@ -59,11 +59,12 @@ class StoreClient:
         *,
         waitaof: bool = False,
         partitions: int = 1,
+        copy: bytes | None = None,
     ) -> None:
         """Use `pool` and report calls to `observer`. With `waitaof` a change returns once it is on the disk of Redis.
 
         Jobs are in `partitions` partitions, a power of two from 1 to 1,024. Raises `ValueError` for another number, and
-        if `pool` decodes replies, because JSON must stay bytes.
+        if `pool` decodes replies, because JSON must stay bytes. `copy` is the mark of the copy that fills the database.
         """
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; create it with decode_responses=False")
@@ -75,6 +76,7 @@ class StoreClient:
         self.partitions: Final = Partitions(partitions)
         #: Whether Redis has the number of partitions, which the data of one partition needs not.
         self._is_registered = partitions == 1
+        self._copy = copy
         self._pool = pool
         self._pipeline = shared(AutoPipeline, pool)
         self._fsync = shared(FsyncWaiter, pool) if waitaof else None
@@ -170,7 +172,7 @@ class StoreClient:
         """Read the time of Redis, and raise if this service does not support the data there."""
         time, *stored = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
-        self._is_registered = check_version(*stored, partitions=self.partitions.size)
+        self._is_registered = check_version(*stored, partitions=self.partitions.size, copy=self._copy)
         self._clock.set(now)
 
     async def read(self, *commands: Sequence[str], isolate_errors: bool = False) -> list[Any]:
