@@ -142,9 +142,9 @@ class EventReader:
         by_key = {one.events.encode(): one for one in positions}
         entries: list[Entry] = []
         for key, found in streams or ():
-            if (partition := by_key.get(key)) is not None:
-                positions[partition] = found[-1][0].decode()
-                entries += to_entries(found, partition)
+            if kept := by_key.get(key):
+                positions[kept] = found[-1][0].decode()
+                entries += to_entries(found, kept)
         return sorted(entries, key=entry_id) if streams and len(streams) > 1 else entries
 
     async def _unless_interrupted(self, replies: Awaitable[list[Any]]) -> list[Any] | None:
