@@ -14,10 +14,9 @@ from service.domain.rate_limits import RateLimit
 from service.domain.timestamps import format_timestamp
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
-from tests.helpers.partitions import connect, job_key
+from tests.helpers.partitions import PARTITIONS, connect, job_key
 
 WEEK: Final = timedelta(days=7)
 #: The quota of the operation `rate limit`. Its key expires after 86 s, which is longer than a test takes.
@@ -61,13 +60,13 @@ class Store:
         queue = await self.redis.hget(job_key(job_id), "queue") or b""
         available = await self.now() - 1000
         await self.redis.hset(job_key(job_id), "available_at", format_timestamp(available * 1000))
-        await self.redis.zadd(PARTITION.delays, {f"{queue.decode()}:{job_id}": available * 1000})
+        await self.redis.zadd(PARTITIONS.of(job_id).delays, {f"{queue.decode()}:{job_id}": available * 1000})
 
     async def end_lease(self, job_id: str) -> None:
         """Make the lease of a job be over."""
         ends = await self.now() - 1000
         await self.redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(ends * 1000))
-        await self.redis.zadd(PARTITION.leases, {job_id: ends})
+        await self.redis.zadd(PARTITIONS.of(job_id).leases, {job_id: ends})
 
     async def expire(self, *job_ids: str) -> None:
         """Make the retention of jobs be over: Redis has deleted their records, and no sweep has run since.
@@ -76,10 +75,11 @@ class Store:
         """
         for start in range(0, len(job_ids), 20):  # the pool has no more connections than a service needs
             await asyncio.gather(*(self._end_all(job_id) for job_id in job_ids[start : start + 20]))
-        ends, members = await self.now() - 1000, await self.redis.zrange(PARTITION.by_expiry, 0, -1)
-        ids = set(job_ids)
-        ended = {bytes(member): ends for member in members if bytes(member).split(b"|")[0].decode() in ids}
-        await self.redis.zadd(PARTITION.by_expiry, ended)
+        ends, ids = await self.now() - 1000, set(job_ids)
+        for index in {PARTITIONS.of(job_id).by_expiry for job_id in job_ids}:
+            members = await self.redis.zrange(index, 0, -1)
+            ended = {bytes(member): ends for member in members if bytes(member).split(b"|")[0].decode() in ids}
+            await self.redis.zadd(index, ended)
         await self.redis.unlink(*(job_key(job_id) for job_id in job_ids))
 
     async def _end_all(self, job_id: str) -> None:
@@ -160,7 +160,7 @@ def _release(**values: Any) -> Callable[[Store, str], Awaitable[Any]]:
 
 
 async def _is_pending(store: Store, job_id: str) -> bool:
-    index = PARTITION.by_created(job_id, "pending")
+    index = PARTITIONS.of(job_id).by_created(job_id, "pending")
     is_ours = await store.redis.type(index) == b"zset"
     return is_ours and await store.redis.zscore(index, job_id) is not None
 
@@ -179,7 +179,7 @@ async def _is_reaped(store: Store, job_id: str) -> bool:
 
 
 async def _is_swept(store: Store, job_id: str) -> bool:
-    members = await store.redis.zrange(PARTITION.by_expiry, 0, -1)
+    members = await store.redis.zrange(PARTITIONS.of(job_id).by_expiry, 0, -1)
     return not any(member.startswith(f"{job_id}|".encode()) for member in members)
 
 

@@ -71,7 +71,7 @@ class JobReader:
         """Return up to `limit` (1 to 200) jobs that match, newest first, created before `before` (µs since 1970).
 
         `include` may name `input_params` and `result`, which are left out otherwise. A page ends early after 8 MiB of
-        large fields, or 1,000 index entries of a partition; `next_before` starts the next page. Jobs that stay as they
+        large fields or 1,000 index entries; `next_before` starts the next page. Jobs that stay as they
         are appear exactly once over all pages.
         """
         validation.validate_filter(filters)
@@ -122,7 +122,10 @@ class JobReader:
         return live_leases if leased else running - live_leases
 
     async def get_stats(self) -> Stats:
-        """Return exact job counts per status and queue, and the oldest pending job."""
+        """Return exact job counts per status and queue, and the oldest pending job.
+
+        With several partitions each job is counted once, in a status that it had during the call.
+        """
         now, live_leases, delayed, counts = await self._counts("")
         statuses = dict.fromkeys(Status, 0)
         queues: dict[str, dict[Status, int]] = {}

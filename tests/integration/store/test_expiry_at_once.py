@@ -48,7 +48,7 @@ async def create_many(store: Store, prefix: str, count: int) -> list[str]:
 
 async def count_records(redis: Redis) -> dict[Status, int]:
     """Return the counts that are right: those of the records."""
-    names = [name async for name in redis.scan_iter(match="job:*", count=1000)]
+    names = [name async for name in redis.scan_iter(match="*job:*", count=1000)]
     counted = Counter([(await redis.hget(name, "status") or b"").decode() for name in names])
     return {status: counted[status] for status in Status}
 

@@ -175,20 +175,33 @@ async def test_one_partition_needs_one_script_for_a_page_with_large_fields(conne
     assert (stats["cmdstat_evalsha"], stats["cmdstat_hmget"]) == (1, 40)  # in the script
 
 
-async def test_large_fields_are_read_for_the_jobs_of_the_page_alone(jobs: JobStateManager, redis: Redis) -> None:
+async def test_large_fields_are_read_for_the_jobs_of_the_page_alone(
+    jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
+) -> None:
     for number in range(100):
         await jobs.create_job(f"j{number}", {"n": number})
         if number % 2:
             await jobs.update_job_status(f"j{number}", "failed", error=number)
-    await redis.config_resetstat()
+    read: list[list[str]] = []
+
+    async def record(client: StoreClient, job_ids: list[str], fields: Sequence[str]) -> Any:
+        read.append(job_ids)
+        return await read_jobs(client, job_ids, fields)
+
+    read_jobs = listing.read_jobs
+    monkeypatch.setattr(listing, "read_jobs", record)
 
     page = (await jobs.list_jobs(JobFilter(), limit=10, include=["input_params"])).items
-
     assert ids(page) == [f"j{number}" for number in range(99, 89, -1)]
     assert [job.input_params and bytes(job.input_params) for job in page] == [
         b'{"n":%d}' % number for number in range(99, 89, -1)
     ]
     assert [job.error_message and bytes(job.error_message) for job in page[:2]] == [b"99", None]
+
+    with_errors = (await jobs.list_jobs(JobFilter(), limit=10)).items
+    assert [job.error_message and bytes(job.error_message) for job in with_errors[:2]] == [b"99", None]
+    assert len((await jobs.list_jobs(JobFilter(status=Status.PENDING), limit=10)).items) == 10
+    assert read == [ids(page), ids(page)[::2]]
 
 
 async def test_pages_end_at_their_byte_limit_over_all_partitions(
