@@ -314,12 +314,16 @@ async def test_a_change_of_to_during_the_copy_is_found(
 
 
 async def test_of_two_copies_into_one_database_the_later_one_wins(
-    client: StoreClient, store: Redis, target: BlockingConnectionPool
+    client: StoreClient, store: Redis, target: BlockingConnectionPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The earlier one writes no further records, and does not end the mark of the other."""
+    monkeypatch.setattr(source, "STEP", 10)
     take = edit(target, "SET", PARTITION.version, "copy another")
-    for step in ("copied", "checked, comparing"):
+    for step, jobs in (("copied", range(1, 60)), ("checked, comparing", [67])):
         await refuse("Another copy has taken TO", client, target, 16, At(step, take))
-        assert await Redis(connection_pool=target).get(PARTITION.version) == b"copy another"
+        redis = Redis(connection_pool=target)
+        assert await redis.get(PARTITION.version) == b"copy another"
+        assert len([name async for name in redis.scan_iter("{p*}:job:*")]) in jobs
 
 
 async def test_a_record_that_is_none_is_refused_and_an_odd_one_is_copied(
