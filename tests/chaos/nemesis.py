@@ -20,6 +20,7 @@ from service.store.partition import PARTITION
 from tests.chaos import hostile_clients
 from tests.chaos.environment import TIMEOUT, Environment
 from tests.helpers import tcp_proxy
+from tests.helpers.partitions import job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import paused
 
@@ -107,7 +108,7 @@ async def _backdate_leases(redis: Redis) -> list[str]:
     leases = await redis.zrange(PARTITION.leases, 0, -1, withscores=True)
     for job_id, expiry in [(job_id.decode(), int(expiry) - 3_600_000) for job_id, expiry in leases]:
         await redis.zadd(PARTITION.leases, {job_id: expiry})
-        await redis.hset(PARTITION.job(job_id), "lease_expires_at", format_timestamp(expiry * 1000))
+        await redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(expiry * 1000))
     return [job_id.decode() for job_id, _ in leases]
 
 

@@ -15,3 +15,8 @@ PARTITIONS: Final = Partitions(int(os.environ.get("TEST_PARTITIONS", "1")))
 def connect(pool: ConnectionPool, observer: Observer | None = None, **options: Any) -> StoreClient:
     """Return a client for these partitions."""
     return StoreClient(pool, observer, **{"partitions": len(PARTITIONS), **options})
+
+
+def job_key(job_id: str) -> str:
+    """Return the key of a job's record."""
+    return PARTITIONS.of(job_id).job(job_id)

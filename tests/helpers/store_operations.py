@@ -17,7 +17,7 @@ from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import connect, job_key
 
 WEEK: Final = timedelta(days=7)
 #: The quota of the operation `rate limit`.
@@ -58,15 +58,15 @@ class Store:
 
     async def end_delay(self, job_id: str) -> None:
         """Make the delay of a job be over."""
-        queue = await self.redis.hget(PARTITION.job(job_id), "queue") or b""
+        queue = await self.redis.hget(job_key(job_id), "queue") or b""
         available = await self.now() - 1000
-        await self.redis.hset(PARTITION.job(job_id), "available_at", format_timestamp(available * 1000))
+        await self.redis.hset(job_key(job_id), "available_at", format_timestamp(available * 1000))
         await self.redis.zadd(PARTITION.delays, {f"{queue.decode()}:{job_id}": available * 1000})
 
     async def end_lease(self, job_id: str) -> None:
         """Make the lease of a job be over."""
         ends = await self.now() - 1000
-        await self.redis.hset(PARTITION.job(job_id), "lease_expires_at", format_timestamp(ends * 1000))
+        await self.redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(ends * 1000))
         await self.redis.zadd(PARTITION.leases, {job_id: ends})
 
     async def expire(self, *job_ids: str) -> None:
@@ -80,10 +80,10 @@ class Store:
         ids = set(job_ids)
         ended = {bytes(member): ends for member in members if bytes(member).split(b"|")[0].decode() in ids}
         await self.redis.zadd(PARTITION.by_expiry, ended)
-        await self.redis.unlink(*(PARTITION.job(job_id) for job_id in job_ids))
+        await self.redis.unlink(*(job_key(job_id) for job_id in job_ids))
 
     async def _end_all(self, job_id: str) -> None:
-        held = await self.redis.hkeys(PARTITION.job(job_id))
+        held = await self.redis.hkeys(job_key(job_id))
         if b"lease_expires_at" in held:
             await self.end_lease(job_id)
         if b"available_at" in held:
@@ -166,8 +166,8 @@ async def _is_pending(store: Store, job_id: str) -> bool:
 
 
 async def _status(store: Store, job_id: str) -> Any:
-    is_ours = await store.redis.type(PARTITION.job(job_id)) == b"hash"
-    return await store.redis.hget(PARTITION.job(job_id), "status") if is_ours else None
+    is_ours = await store.redis.type(job_key(job_id)) == b"hash"
+    return await store.redis.hget(job_key(job_id), "status") if is_ours else None
 
 
 async def _is_claimed(store: Store, job_id: str) -> bool:

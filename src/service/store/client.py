@@ -124,7 +124,7 @@ class StoreClient:
 
     async def in_all_partitions(self, call: Callable[[Partition], Awaitable[T]]) -> list[T]:
         """Return the results of `call` for every partition, in their order. The calls run at the same time."""
-        if len(self.partitions) == 1:
+        if self.partitions.size == 1:
             return [await call(self.partitions.first)]
         return await gather(map(call, self.partitions))
 
@@ -137,7 +137,7 @@ class StoreClient:
 
         Raises `DataVersionUnsupported` or `PartitionsMismatch` if there is.
         """
-        count = len(self.partitions)
+        count = self.partitions.size
         args = [DATA_VERSION, count]
         _, *stored = await self.run_script(scripts.WRITE_VERSION, self.partitions.first, args, VERSION_KEYS)
         check_version(*stored, partitions=count)
@@ -174,7 +174,7 @@ class StoreClient:
         """Read the time of Redis, and raise if this service does not support the data there."""
         time, *stored = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
-        self._is_registered = check_version(*stored, partitions=len(self.partitions))
+        self._is_registered = check_version(*stored, partitions=self.partitions.size)
         self._clock.set(now)
 
     async def read(self, *commands: Sequence[str], isolate_errors: bool = False) -> list[Any]:
@@ -207,7 +207,7 @@ class StoreClient:
             _, reply = _raise_errors(await self._pipeline.ask(*probe.COMMANDS, until=deadline))
             return probe.parse_versions(reply)
 
-        check_version(*await self.call("probe", send, PING_TIMEOUT), partitions=len(self.partitions))
+        check_version(*await self.call("probe", send, PING_TIMEOUT), partitions=self.partitions.size)
 
     async def call(
         self,

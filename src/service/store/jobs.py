@@ -91,9 +91,10 @@ class JobStateManager(JobReader):
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
         record = encode_fields(fields)
         slate_id, tags = record.get("slate_id", b""), _tags(fields)
-        args = [request, new_change_id(), self._ttl, delay, record["queue"], slate_id, tags]
-        args += [len(self._client.partitions), self._client.partition_of(job_id).number, *flatten(record)]
-        word, *reply = await self._client.run_job_script(scripts.CREATE, job_id, args)
+        partition = self._client.partition_of(job_id)
+        args = [job_id, request, new_change_id(), self._ttl, delay, record["queue"], slate_id, tags]
+        args += [self._client.partitions.size, partition.number, *flatten(record)]
+        word, *reply = await self._client.run_script(scripts.CREATE, partition, args, [partition.job(job_id)])
         if word == "DRAINING":
             raise errors.Draining(ceil_seconds(reply[0]))
         if word == "EXISTS":

@@ -18,20 +18,21 @@ class Partitions(Sequence[Partition]):
         """Raises `ValueError` unless `count` is one of `PARTITION_COUNTS`."""
         if count not in PARTITION_COUNTS:
             raise ValueError(f"partitions must be a power of two from 1 to {PARTITION_COUNTS[-1]}, not {count}")
+        #: How many there are.
+        self.size: Final = count
         self._all: Final = (PARTITION,) if count == 1 else _tagged(count)
         #: Its settings of queues and its drain are those that count; the others have copies.
         self.first: Final = self._all[0]
 
     def of(self, job_id: str) -> Partition:
         """Return the partition of a job."""
-        return self.home_of(job_id)
+        if self.size == 1:
+            return self.first
+        return self._all[crc_hqx(job_id.encode(), 0) % self.size]  # the CRC16 of Redis Cluster
 
     def home_of(self, name: str) -> Partition:
         """Return the partition of what has a name and no job, such as the digest of a client."""
-        if len(self._all) == 1:
-            return self.first
-        # The CRC16 of Redis Cluster; of the digests and ids here it is that of `key_slot`.
-        return self._all[crc_hqx(name.encode(), 0) % len(self._all)]
+        return self.of(name)
 
     def __len__(self) -> int:
         return len(self._all)

@@ -11,7 +11,7 @@ import httpx
 import pytest
 import redis as sync_redis
 
-from service.store.partition import PARTITION
+from tests.helpers.partitions import job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
@@ -91,7 +91,7 @@ def test_the_response_ends_at_8_mib(api: httpx.Client, redis_url: str) -> None:
         for number in range(4):
             create(api, f"j{number}")
             large = json.dumps("x" * (3 * 1024 * 1024))  # more than the service of the tests accepts
-            client.hset(PARTITION.job(f"j{number}"), "input_params", large)
+            client.hset(job_key(f"j{number}"), "input_params", large)
 
     assert [ids(claim(api)) for _ in range(2)] == [["j0", "j1"], ["j2", "j3"]]
 

@@ -14,6 +14,7 @@ import redis as sync_redis
 
 from service.domain.timestamps import format_timestamp
 from service.store.partition import PARTITION
+from tests.helpers.partitions import job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
@@ -338,4 +339,4 @@ def an_hour_passes(redis: Any) -> None:
     for job_id, ends in redis.zrange(PARTITION.leases, 0, -1, withscores=True):
         past = int(ends) - 3_600_000
         redis.zadd(PARTITION.leases, {job_id: past})
-        redis.hset(PARTITION.job(job_id), "lease_expires_at", format_timestamp(past * 1000))
+        redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(past * 1000))

@@ -17,6 +17,7 @@ from service.settings import Settings
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
+from tests.helpers.partitions import job_key
 from tests.helpers.polling import TIMEOUT
 
 
@@ -48,7 +49,7 @@ async def _wait_until_due(redis: Redis, job_id: str, seconds: float = TIMEOUT) -
 
 async def _end_delay(redis: Redis, job_id: str) -> None:
     """Change a delayed job as if its delay had ended."""
-    await redis.hset(PARTITION.job(job_id), "available_at", "2020-01-01T00:00:00.000000Z")
+    await redis.hset(job_key(job_id), "available_at", "2020-01-01T00:00:00.000000Z")
     await redis.zadd(PARTITION.delays, {f"default:{job_id}": 1_577_836_800_000_000})
 
 
@@ -73,14 +74,14 @@ async def test_a_delay_that_was_over_at_the_start_ends_at_once_but_a_lease_has_i
 ) -> None:
     await jobs.create_job("leased", 1)
     assert await leases.claim_job(["default"], "w", lease_seconds=5) is not None
-    await redis.hset(PARTITION.job("leased"), "lease_expires_at", "2020-01-01T00:00:00.000000Z")
+    await redis.hset(job_key("leased"), "lease_expires_at", "2020-01-01T00:00:00.000000Z")
     await redis.zadd(PARTITION.leases, {"leased": 1_577_836_800_000})
     await jobs.create_job("delayed", 1, delay_seconds=60)
     await _end_delay(redis, "delayed")
 
     async with serving:
         await _wait_until_due(redis, "delayed", seconds=REAP_GRACE_PERIOD.total_seconds() / 2)
-        assert await redis.hget(PARTITION.job("leased"), "status") == b"running"
+        assert await redis.hget(job_key("leased"), "status") == b"running"
 
     [(reaped, _)] = (await leases.reap())[0]
     assert reaped == "leased"

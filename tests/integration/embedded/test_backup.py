@@ -11,8 +11,8 @@ import pytest
 import redis as sync_redis
 
 from service.embedded import attach_or_start
-from service.store.partition import PARTITION
 from tests.helpers.cli_process import environment
+from tests.helpers.partitions import job_key
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
@@ -87,7 +87,7 @@ def test_a_copy_taken_under_load_has_all_acknowledged_jobs_and_no_issues(tmp_pat
 
     assert "no issues found" in run("restore", jobs=restored, copy=copy)
     with attach_or_start(restored) as (url, _), sync_redis.Redis.from_url(url) as client:
-        assert [job_id for job_id in before if not client.exists(PARTITION.job(job_id))] == []
-        assert client.exists(PARTITION.job(load.acknowledged[-1])) == 0
+        assert [job_id for job_id in before if not client.exists(job_key(job_id))] == []
+        assert client.exists(job_key(load.acknowledged[-1])) == 0
     with pytest.raises(AssertionError):  # an existing directory is not written to
         run("restore", jobs=restored, copy=copy)

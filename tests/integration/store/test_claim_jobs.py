@@ -20,7 +20,7 @@ from service.store.leases import MAX_CLAIM_BYTES, LeaseManager
 from service.store.observer import NullObserver
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import connect, job_key
 
 ClaimJobs = Callable[..., Awaitable[list[Claim]]]
 
@@ -176,8 +176,8 @@ async def test_a_repetition_skips_a_record_that_cannot_be_read(
 ) -> None:
     await create(jobs, *"abc")
     first = await claim(claim_key="k")
-    await redis.delete(PARTITION.job("b"))
-    await redis.set(PARTITION.job("b"), "foreign")
+    await redis.delete(job_key("b"))
+    await redis.set(job_key("b"), "foreign")
 
     assert await claim(claim_key="k") == [first[0], first[2]]
 
@@ -221,13 +221,13 @@ async def test_a_record_that_cannot_be_read_is_skipped(jobs: JobStateManager, cl
     names = ["string", "no-fields", "attempt", "updated_at", "created_at"]
     await create(jobs, "first", *names, "last")
     for name in names[:2]:
-        await redis.delete(PARTITION.job(name))
-    await redis.set(PARTITION.job("string"), "foreign")
-    await redis.hset(PARTITION.job("no-fields"), "status", "pending")
-    await redis.hset(PARTITION.job("attempt"), "attempt", "foreign")
-    await redis.hset(PARTITION.job("updated_at"), "updated_at", "z" * 27)
-    await redis.hset(PARTITION.job("created_at"), "created_at", "foreign")
-    before = [await redis.hgetall(PARTITION.job(name)) for name in names[1:]]
+        await redis.delete(job_key(name))
+    await redis.set(job_key("string"), "foreign")
+    await redis.hset(job_key("no-fields"), "status", "pending")
+    await redis.hset(job_key("attempt"), "attempt", "foreign")
+    await redis.hset(job_key("updated_at"), "updated_at", "z" * 27)
+    await redis.hset(job_key("created_at"), "created_at", "foreign")
+    before = [await redis.hgetall(job_key(name)) for name in names[1:]]
 
     with capture_logs() as log:
         assert ids(await claim()) == ["first", "last"]
@@ -236,9 +236,9 @@ async def test_a_record_that_cannot_be_read_is_skipped(jobs: JobStateManager, cl
 
     assert [(line["event"], line["log_level"]) for line in log] == [("claim skipped unreadable job", "error")], "once"
     assert log[0]["job_ids"] == names
-    assert [await redis.hgetall(PARTITION.job(name)) for name in names[1:]] == before
+    assert [await redis.hgetall(job_key(name)) for name in names[1:]] == before
 
-    await redis.hdel(PARTITION.job("attempt"), "attempt")
+    await redis.hdel(job_key("attempt"), "attempt")
     with capture_logs() as log:
         assert ids(await claim()) == ["attempt"]
         assert await claim() == []
@@ -273,7 +273,7 @@ async def test_a_job_that_the_library_cannot_read_costs_the_others_nothing(
     jobs: JobStateManager, claim: ClaimJobs, redis: Redis
 ) -> None:
     await create(jobs, *"abc")
-    await redis.hset(PARTITION.job("b"), "scenario_count", "foreign")
+    await redis.hset(job_key("b"), "scenario_count", "foreign")
 
     with capture_logs() as log:
         assert ids(await claim()) == ["a", "c"]
@@ -282,7 +282,7 @@ async def test_a_job_that_the_library_cannot_read_costs_the_others_nothing(
     ]
 
     await create(jobs, "d")
-    await redis.hset(PARTITION.job("d"), "scenario_count", "foreign")
+    await redis.hset(job_key("d"), "scenario_count", "foreign")
     with pytest.raises(errors.StoreCorrupt, match="job:d"):
         await claim()
 

@@ -23,7 +23,7 @@ from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
 from tests.helpers.consistency import doctor_issues, inconsistencies
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import connect, job_key
 
 pytestmark = pytest.mark.corrupts_keys
 
@@ -182,16 +182,16 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     ),
     "lease without a job": (lambda redis: redis.zadd(PARTITION.leases, {"gone": 2**50}), [("stray", PARTITION.leases)]),
     "record deleted by hand": (
-        lambda redis: redis.delete(PARTITION.job("completed")),
+        lambda redis: redis.delete(job_key("completed")),
         [("count", LIST), ("stray", LIST), ("stray", PARTITION.by_expiry), *[("stray", PARTITION.tags)] * 2],
     ),
     "record for ever": (
-        lambda redis: redis.persist(PARTITION.job("pending")),
-        [("lifetime", PARTITION.job("pending"))],
+        lambda redis: redis.persist(job_key("pending")),
+        [("lifetime", job_key("pending"))],
     ),
     "record for too short": (
-        lambda redis: redis.pexpire(PARTITION.job("failed"), HOUR),
-        [("lifetime", PARTITION.job("failed"))],
+        lambda redis: redis.pexpire(job_key("failed"), HOUR),
+        [("lifetime", job_key("failed"))],
     ),
     **{
         f"{name} for a while": (expire(name), [("lifetime", name)])
@@ -320,7 +320,7 @@ async def test_a_delay_that_ended_while_its_index_was_lost_is_ended(
     redis: Redis, pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     job = (await jobs.create_job("j", 1, queue="q", delay_seconds=1)).job
-    await redis.hset(PARTITION.job("j"), "available_at", job.created_at)  # as if time had passed
+    await redis.hset(job_key("j"), "available_at", job.created_at)  # as if time had passed
     await redis.delete(PARTITION.delays)
 
     found = await doctor_issues(pool, repair=True)
@@ -470,7 +470,7 @@ async def test_an_orphan_among_expired_jobs_is_found(
         await short_lived.create_job(name, 1)
     await asyncio.sleep(0.05)
     await jobs.create_job("lost", 1)  # created again, before its expired entry is swept
-    await redis.delete(PARTITION.job("lost"))
+    await redis.delete(job_key("lost"))
 
     found = await doctor_issues(pool, repair=True)
 
@@ -503,7 +503,7 @@ async def test_an_unreadable_version_is_reported_alone(
 async def test_the_record_of_an_expired_job_is_removed_and_gets_no_entries(
     store: Redis, pool: BlockingConnectionPool
 ) -> None:
-    name = PARTITION.job("completed")
+    name = job_key("completed")
     await store.hset(name, "expires_at", "2020-01-01T00:00:00.000000Z")
     await store.persist(name)
     await lose_expiry_entry(store)

@@ -12,7 +12,7 @@ from service.store.jobs import JobStateManager
 from service.store.partition import PARTITION
 from service.store.sweep import SWEEP_BATCH
 from tests.helpers.consistency import inconsistencies
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import connect, job_key
 from tests.helpers.polling import TIMEOUT
 
 SHORT = timedelta(milliseconds=60)
@@ -27,7 +27,7 @@ def short_lived(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
 async def wait_until_expired(redis: Redis, *job_ids: str) -> None:
     """Wait until Redis has expired the jobs, without reading them."""
     deadline = time.monotonic() + TIMEOUT
-    while await redis.exists(*(PARTITION.job(job_id) for job_id in job_ids)):
+    while await redis.exists(*(job_key(job_id) for job_id in job_ids)):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.01)  # a sweep leaves those of the last 2 ms to the next one
@@ -161,7 +161,7 @@ async def test_a_delayed_job_is_kept_for_its_delay_plus_the_retention(
 ) -> None:
     job = (await short_lived.create_job("a", 1, delay_seconds=100)).job
 
-    assert await redis.pttl(PARTITION.job("a")) > 99_000
+    assert await redis.pttl(job_key("a")) > 99_000
     assert job.available_at
     assert job.expires_at > job.available_at
 

@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 from service.store.fingerprints import change_id_for, digest
 from service.store.partition import PARTITION, TYPES
 from tests.helpers.consistency import doctor_issues, inconsistencies
+from tests.helpers.partitions import job_key
 from tests.helpers.store_operations import LIMIT, OPERATIONS, STATES, Store, dump, is_refused, make_foreign
 
 pytestmark = pytest.mark.corrupts_keys
@@ -153,7 +154,7 @@ def key_name(key: str, job_id: str) -> str:
     kind, _, state = key.partition(":")
     match kind:
         case "record":
-            return PARTITION.job(job_id)
+            return job_key(job_id)
         case "by_created":
             return PARTITION.by_created(job_id, state)
         case "claim":

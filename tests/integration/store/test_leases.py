@@ -23,7 +23,7 @@ from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.observer import NullObserver
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import connect, job_key
 from tests.integration.store.test_random_histories import expire_lease
 
 
@@ -43,7 +43,7 @@ async def end_delay(redis: Redis, job_id: str, queue: str = "default") -> None:
     """Make the delay of a job be over since a second ago."""
     seconds, _ = await redis.time()
     past = (seconds - 1) * 1_000_000
-    await redis.hset(PARTITION.job(job_id), "available_at", format_timestamp(past))
+    await redis.hset(job_key(job_id), "available_at", format_timestamp(past))
     await redis.zadd(PARTITION.delays, {f"{queue}:{job_id}": past})
 
 
@@ -132,16 +132,16 @@ async def test_a_key_of_unexpected_type_at_the_head_of_a_queue_is_skipped_by_cla
 ) -> None:
     for job_id in ("foreign", "there"):
         await jobs.create_job(job_id, 1)
-    await redis.delete(PARTITION.job("foreign"))
-    await redis.set(PARTITION.job("foreign"), "foreign")
+    await redis.delete(job_key("foreign"))
+    await redis.set(job_key("foreign"), "foreign")
 
     with capture_logs() as log:
         assert (await claimed(leases)).job.job_id == "there"
         assert await leases.claim_job(["default"], "w") is None
 
     assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["foreign"])], "once"
-    assert PARTITION.job("foreign") in log[0]["errors"][0]
-    assert await redis.get(PARTITION.job("foreign")) == b"foreign"
+    assert job_key("foreign") in log[0]["errors"][0]
+    assert await redis.get(job_key("foreign")) == b"foreign"
 
 
 @pytest.mark.corrupts_keys
@@ -152,7 +152,7 @@ async def test_entries_of_the_delay_index_without_a_delayed_job_are_removed(
     await jobs.create_job("claimed", 1, queue="claimed")
     await claimed(leases, "claimed")
     await jobs.create_job("later", 1, queue="later", delay_seconds=3600)
-    await redis.hset(PARTITION.job("foreign"), "status", "pending")
+    await redis.hset(job_key("foreign"), "status", "pending")
     await redis.zadd(PARTITION.delays, {"default:foreign": 1, "claimed:claimed": 1, "another:later": 1})
 
     assert (await claimed(leases)).job.job_id == "there"
@@ -440,7 +440,7 @@ async def test_a_job_outlives_a_lease_that_a_heartbeat_extends_beyond_the_retent
     await jobs.create_job("j", 1)
     beat = await leases.heartbeat("j", (await claimed(leases)).lease.token, lease_seconds=3600)
     assert (await record(jobs, "j")).expires_at > beat.lease_expires_at
-    assert await redis.pttl(PARTITION.job("j")) > 3_600_000
+    assert await redis.pttl(job_key("j")) > 3_600_000
 
 
 async def test_a_heartbeat_restarts_the_retention_when_less_than_half_is_left(
@@ -453,7 +453,7 @@ async def test_a_heartbeat_restarts_the_retention_when_less_than_half_is_left(
     await leases.heartbeat("j", claim.lease.token)
     job = await record(jobs, "j")
     assert job.expires_at[:10] > format_timestamp((await redis.time())[0] * 1_000_000 + 29 * 86_400_000_000)[:10]
-    assert abs(await redis.pexpiretime(PARTITION.job("j")) / 1000 - (await redis.time())[0] - 30 * 86400) < 5
+    assert abs(await redis.pexpiretime(job_key("j")) / 1000 - (await redis.time())[0] - 30 * 86400) < 5
 
 
 async def test_cancelling_a_leased_job_requests_cancellation(jobs: JobStateManager, leases: LeaseManager) -> None:
@@ -656,7 +656,7 @@ async def test_wrong_entries_do_not_stop_the_reaper(jobs: JobStateManager, lease
         await jobs.create_job(job_id, 1)
         await claimed(leases)
     await jobs.create_job("plain", 1)
-    await redis.hset(PARTITION.job("foreign"), "status", "running")
+    await redis.hset(job_key("foreign"), "status", "running")
     await expire_lease(redis, "over")
     await redis.zadd(PARTITION.leases, {"foreign": 1, "plain": 1, "alive": 1})
 
@@ -720,7 +720,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
         await claimed(leases, job_id)
         await expire_lease(redis, job_id)
     await redis.set(PARTITION.by_created("a", "failed"), "foreign", ex=60)
-    await redis.hset(PARTITION.job("b"), "failures", "foreign")
+    await redis.hset(job_key("b"), "failures", "foreign")
     before = await record(jobs, "a")
 
     with capture_logs() as log:
@@ -733,7 +733,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     assert (await leases.reap())[0] == []
 
     await redis.delete(PARTITION.by_created("a", "failed"))
-    await redis.hdel(PARTITION.job("b"), "failures")
+    await redis.hdel(job_key("b"), "failures")
     await redis.zadd(PARTITION.leases, {"a": 1, "b": 1})  # as if the minute had passed
     assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
 
@@ -894,7 +894,7 @@ async def test_a_heartbeat_that_extends_the_retention_writes_all_or_nothing(
     assert await dump(redis) == before
 
     await redis.delete(PARTITION.by_expiry)
-    await redis.hdel(PARTITION.job("j"), "queue")
+    await redis.hdel(job_key("j"), "queue")
     before = await dump(redis)
     with pytest.raises(errors.StoreCorrupt, match="job:j"):
         await longer.heartbeat("j", token)

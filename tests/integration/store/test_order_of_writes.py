@@ -13,6 +13,7 @@ from service.domain.timestamps import format_timestamp
 from service.store import scripts
 from service.store.partition import PARTITION
 from tests.helpers.consistency import inconsistencies
+from tests.helpers.partitions import job_key
 from tests.helpers.store_operations import OPERATIONS, Store, dump, make_foreign
 
 #: Each script over many jobs, with the index that holds the moments, its units per ms, and how a member there begins.
@@ -47,8 +48,8 @@ async def test_a_job_with_a_foreign_record_is_skipped_logged_and_put_off_by_a_mi
     assert operation.is_moved
     for job_id in ("first", "foreign", "last"):
         await operation.prepare(store, job_id)
-    kept = await store.redis.dump(PARTITION.job("foreign"))
-    await make_foreign(store.redis, PARTITION.job("foreign"), "hash")
+    kept = await store.redis.dump(job_key("foreign"))
+    await make_foreign(store.redis, job_key("foreign"), "hash")
 
     with capture_logs() as logs:
         await operation.run(store, "")
@@ -64,10 +65,10 @@ async def test_a_job_with_a_foreign_record_is_skipped_logged_and_put_off_by_a_mi
         await operation.run(store, "")
     assert logs == []
 
-    await store.redis.delete(PARTITION.job("foreign"))
+    await store.redis.delete(job_key("foreign"))
     if kept:
-        await store.redis.restore(PARTITION.job("foreign"), 0, kept)
-        await store.redis.pexpire(PARTITION.job("foreign"), 60_000)
+        await store.redis.restore(job_key("foreign"), 0, kept)
+        await store.redis.pexpire(job_key("foreign"), 60_000)
     await store.redis.zadd(index, {member: 1})
     await operation.run(store, "")
     assert await operation.is_moved(store, "foreign")
@@ -79,7 +80,7 @@ async def test_an_error_of_lua_is_logged_as_the_reason(store: Store) -> None:
     for job_id in ("broken", "sound"):
         await store.lease(job_id)
         await store.end_lease(job_id)
-    await store.redis.hset(PARTITION.job("broken"), "lease_expires_at", "x" * 26 + "Z")
+    await store.redis.hset(job_key("broken"), "lease_expires_at", "x" * 26 + "Z")
 
     with capture_logs() as logs:
         reaped, _ = await store.leases.reap()
@@ -104,7 +105,7 @@ async def test_a_failed_move_takes_back_its_additions_alone(store: Store) -> Non
 
     after = await dump(store.redis)
     assert [job.job_id for job in reaped] == ["first", "last"]
-    assert after[PARTITION.job("foreign")] == before[PARTITION.job("foreign")]
+    assert after[job_key("foreign")] == before[job_key("foreign")]
     kept = dict(before[PARTITION.by_expiry][0])
     assert {member.split(b"|")[0] for member, score in after[PARTITION.by_expiry][0] if kept[member] != score} == {
         b"first",
@@ -125,7 +126,7 @@ async def test_a_claim_of_several_queues_passes_a_job_that_cannot_be_moved(
     for job_id in ("subject", "other"):
         await store.create(job_id)
     await store.queues.configure_queue("subject", max_running=max_running)
-    name = PARTITION.job("subject") if kind == "record" else PARTITION.by_created("subject", kind)
+    name = job_key("subject") if kind == "record" else PARTITION.by_created("subject", kind)
     await make_foreign(store.redis, name, "zset")
 
     with capture_logs() as logs:
@@ -146,7 +147,7 @@ async def test_foreign_records_at_the_head_of_a_queue_leave_the_next_job_to_the_
     for job_id in ("a", "b", "c", "d"):
         await store.create(job_id, queue="q")
     for job_id in ("a", "c"):
-        await make_foreign(store.redis, PARTITION.job(job_id), "hash")
+        await make_foreign(store.redis, job_key(job_id), "hash")
 
     claims: list[Any] = [await store.leases.claim_job(["q"], "w") for _ in range(3)]
 
@@ -171,7 +172,7 @@ async def test_a_delay_that_is_over_with_no_worker_asking_becomes_pending(store:
 @pytest.mark.corrupts_keys
 async def test_a_heartbeat_for_a_record_that_is_not_ours_changes_nothing(store: Store) -> None:
     await store.lease("a")
-    await store.redis.hdel(PARTITION.job("a"), "queue")
+    await store.redis.hdel(job_key("a"), "queue")
     before = await dump(store.redis)
 
     with pytest.raises(StoreCorrupt):
@@ -188,8 +189,8 @@ async def test_the_sweep_leaves_a_record_to_redis_that_expires_just_now(
     """Redis decides by the time at which a script started; a record that is there much longer was changed by hand."""
     await store.create("a")
     ended = await store.now() - ended_ago
-    await store.redis.hset(PARTITION.job("a"), "expires_at", format_timestamp(ended * 1000))
-    await store.redis.persist(PARTITION.job("a"))
+    await store.redis.hset(job_key("a"), "expires_at", format_timestamp(ended * 1000))
+    await store.redis.persist(job_key("a"))
     member, _ = await find_entry(store.redis, PARTITION.by_expiry, "a|")
     await store.redis.zadd(PARTITION.by_expiry, {member: ended})
 

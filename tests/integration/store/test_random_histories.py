@@ -17,7 +17,7 @@ from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
 from tests.helpers.consistency import inconsistencies
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import connect, job_key
 
 STEPS = 600
 CHECK_EVERY = 25
@@ -47,15 +47,15 @@ async def expire_lease(redis: Redis, job_id: str) -> None:
     """Make the lease of a job, if it has one, expire a second ago."""
     seconds, _ = await redis.time()
     past = seconds - 1
-    if await redis.hexists(PARTITION.job(job_id), "lease_expires_at"):
-        await redis.hset(PARTITION.job(job_id), "lease_expires_at", format_timestamp(past * 1_000_000))
+    if await redis.hexists(job_key(job_id), "lease_expires_at"):
+        await redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(past * 1_000_000))
         await redis.zadd(PARTITION.leases, {job_id: past * 1000})
 
 
 async def expire_job(redis: Redis, job_id: str) -> None:
     """Make a job expire now, whatever its state, and its lease a second ago. Its index entries stay."""
     await expire_lease(redis, job_id)
-    fields = await redis.hmget(PARTITION.job(job_id), "created_at", "queue", "_tags")
+    fields = await redis.hmget(job_key(job_id), "created_at", "queue", "_tags")
     if fields[0] is None:
         return
     created_at, queue, tags = (value.decode() if value else "" for value in fields)
@@ -63,7 +63,7 @@ async def expire_job(redis: Redis, job_id: str) -> None:
     member = f"{job_id}|{parse_timestamp(created_at)}|{queue}|{tags}"
     async with redis.pipeline() as pipe:
         pipe.zadd(PARTITION.by_expiry, {member: (seconds - 1) * 1000}, xx=True)
-        pipe.delete(PARTITION.job(job_id))
+        pipe.delete(job_key(job_id))
         await pipe.execute()
 
 

@@ -11,6 +11,7 @@ from service.domain.jobs import JobFilter
 from service.domain.states import Status
 from service.store.partition import PARTITION
 from tests.helpers.consistency import doctor_issues, inconsistencies
+from tests.helpers.partitions import job_key
 from tests.helpers.store_operations import STATES, Store, make_foreign
 
 #: The states of an index; `leased` is running with a lease.
@@ -62,7 +63,7 @@ async def test_a_job_with_the_id_of_an_expired_one_keeps_all_its_entries(
 ) -> None:
     for new in ALL_STATES:
         await recreate(store, old, new, queue)
-        created = (await store.redis.hget(PARTITION.job("a"), "created_at") or b"").decode()
+        created = (await store.redis.hget(job_key("a"), "created_at") or b"").decode()
 
         await assert_counted_and_listed_once(store, new, queue)
         assert await doctor_issues(pool) == []

@@ -30,7 +30,7 @@ from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
 from service.store.redis_commands import DOCTOR_COMMANDS, REPAIR_COMMANDS, REQUIRED_COMMANDS, acl_names
 from tests.helpers.cli_process import jobstate
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import connect, job_key
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import Backend, ProcessRedis, RedisServer
@@ -183,7 +183,7 @@ def damage(admin: Redis) -> None:
             await QueueManager(connect(pool)).configure_queue("default", max_running=2)
 
     asyncio.run(create())
-    admin.persist(PARTITION.job("a"))
+    admin.persist(job_key("a"))
     admin.zrem(PARTITION.by_created("default", "pending"), "a")
     admin.zadd(PARTITION.by_created("default", "pending"), {"nobody": 1})
     admin.srem(PARTITION.queue_names, "default")
