@@ -3,13 +3,15 @@
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
 from datetime import timedelta
 from itertools import count
+from typing import Any
 
 import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
+from structlog.testing import capture_logs
 
 from service.domain.events import ControlEvent, Event
 from service.domain.jobs import Job, JobFilter, Progress
@@ -18,7 +20,7 @@ from service.store.client import StoreClient
 from service.store.events.hub import EventHub, Subscription
 from service.store.events.job_watcher import JobWatcher
 from service.store.events.positions import START, Position, parse_entry_id, parse_position
-from service.store.events.reader import EVENTS_KEPT, READ_COUNT, EventReader, Gap
+from service.store.events.reader import READ_COUNT, EventReader, Gap
 from service.store.events.stream import EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
@@ -88,11 +90,11 @@ async def events(messages: Messages, number: int) -> list[Event]:
     return received
 
 
-async def read_streams(redis: Redis, during: Callable[[], object]) -> set[tuple[str, ...]]:
+async def read_streams(redis: Redis, during: Callable[[], Coroutine[Any, Any, None]]) -> set[tuple[str, ...]]:
     """Return the streams that each `XREAD` names until `during` has returned."""
     seen: set[tuple[str, ...]] = set()
     async with redis.monitor() as monitor:
-        running = asyncio.ensure_future(during())  # type: ignore[arg-type]
+        running = asyncio.create_task(during())
         while not running.done():
             with suppress(TimeoutError):
                 async with asyncio.timeout(0.2):
@@ -132,7 +134,7 @@ class TestReader:
         monkeypatch.setattr("service.store.events.reader.BLOCK_MS", 60_000)
         first, second = Subscription(("job", IDS[0])), Subscription(("job", IDS[9]))
         async with asyncio.timeout(TIMEOUT):
-            with hub.subscribe(first):
+            with capture_logs() as lines, hub.subscribe(first):
                 await hub.position()
                 first.wakeup.clear()
                 with hub.subscribe(second):
@@ -144,6 +146,7 @@ class TestReader:
                     assert not first.wakeup.is_set()
                     await jobs.create_job(IDS[0], 1)
                     await first.wakeup.wait()
+        assert lines == [], "no read has ended by the timeout of its connection"
 
     async def test_a_partition_without_watchers_is_read_no_longer(
         self, hub: EventHub, redis: Redis, monkeypatch: pytest.MonkeyPatch
@@ -167,8 +170,9 @@ class TestReader:
             assert len(readers) == 1
 
     async def test_a_trimmed_partition_is_a_gap_there_and_loses_nothing_of_the_others(
-        self, client: StoreClient, jobs: JobStateManager, redis: Redis
+        self, client: StoreClient, jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("service.store.events.reader.BLOCK_MS", 60_000)
         for job_id in IDS:
             await jobs.create_job(job_id, 1)
         reader = EventReader(client)
@@ -182,12 +186,13 @@ class TestReader:
             if job_id != IDS[5]:
                 await jobs.update_job_status(job_id, "failed")
         items: list[Event | ControlEvent | Gap] = []
-        async with asyncio.timeout(TIMEOUT):
+        with capture_logs() as lines:
             while sum(isinstance(item, Event) for item in items) < 15 or not any(
                 isinstance(item, Gap) for item in items
             ):
                 items += await reader.read()
         assert [item.partition for item in items if isinstance(item, Gap)] == [5]
+        assert lines == [], "no read has ended by the timeout of its connection"
         changed = Counter(item.job_id for item in items if isinstance(item, Event))
         assert changed == Counter({*IDS} - {IDS[5]})
 
@@ -320,22 +325,24 @@ class TestResuming:
                 assert (await marker(messages)).kind is MarkerKind.STARTED
                 assert (await marker(messages)).kind is MarkerKind.RESET
 
-    async def test_a_stream_gets_reset_if_one_partition_was_never_empty_at_its_beginning(
-        self, stream: EventStream, redis: Redis
+    async def test_since_before_the_oldest_event_of_one_partition_gets_reset(
+        self, stream: EventStream, redis: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        async with redis.pipeline(transaction=False) as pipe:
-            for number in range(EVENTS_KEPT):
-                pipe.xadd(PARTITIONS[4].events, {"event": "drain"}, id=f"{number + 1}-0")
-            await pipe.execute()
-        with stream.subscribe() as subscription:
-            messages = stream.follow(subscription, None, JobFilter(), since=0)
-            async with aclosing(messages):
-                assert (await marker(messages)).kind is MarkerKind.STARTED
-                assert (await marker(messages)).kind is MarkerKind.RESET
+        monkeypatch.setattr("service.store.events.stream.EVENTS_KEPT", 3)
+        for number, expected in ((1, []), (2, []), (3, [MarkerKind.RESET])):
+            await redis.xadd(PARTITIONS[4].events, {"event": "drain"}, id=f"{number}-0")
+            with stream.subscribe() as subscription:
+                _, is_complete = await stream._start(await stream._hub.position(), None, 0)
+                assert is_complete == (not expected)
+                messages = stream.follow(subscription, None, JobFilter(), since=0)
+                async with aclosing(messages):
+                    assert (await marker(messages)).kind is MarkerKind.STARTED
+                    assert [(await marker(messages)).kind for _ in expected] == expected
 
     async def test_since_starts_every_partition_at_a_time_and_orders_the_events_by_time(
-        self, stream: EventStream, jobs: JobStateManager, redis: Redis
+        self, stream: EventStream, jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
     ) -> None:
+        monkeypatch.setattr("service.store.events.stream.BATCH", 16)  # one event of each partition at once
         for job_id in IDS:
             await jobs.create_job(job_id, 1)
         await asyncio.sleep(0.005)
