@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
 import structlog
@@ -21,6 +21,8 @@ from service.store.redis_errors import error_text, map_error, to_domain_error
 BLOCK_MS: Final = 2000
 #: The most events of one read.
 READ_COUNT: Final = 500
+#: Seconds after which the cancellation of a read is repeated.
+CANCEL_INTERVAL: Final = 0.02
 #: Seconds before a failed read is retried.
 RETRY_DELAY: Final = 1.0
 #: How many events Redis keeps at least; `lua/lib/events.lua` has the same number.
@@ -61,8 +63,8 @@ class EventReader:
         self._is_reading = asyncio.Event()
         #: The last entry read of each partition that is read, as Redis writes its id.
         self._positions: dict[Partition, str] = {}
-        #: The end of the present wait for events.
-        self._wait: asyncio.Timeout | None = None
+        #: Set when a read must end because it lacks a wanted partition.
+        self._interrupted = asyncio.Event()
         #: Why reads fail at present.
         self._failure: Exception | None = None
 
@@ -82,9 +84,7 @@ class EventReader:
         """Read again at once if there is a wanted partition that is not read."""
         if self._missing():
             self._is_reading.clear()
-            if self._wait is not None:
-                self._wait.reschedule(asyncio.get_running_loop().time())
-                self._wait = None
+            self._interrupted.set()
 
     def _missing(self) -> list[Partition]:
         return [partition for partition in self._wanted() if partition not in self._positions]
@@ -105,7 +105,9 @@ class EventReader:
         if self._failure is not None:
             _log.info("event stream read resumed")
         self._failure = None
-        if not self._missing():
+        if self._missing():  # wanted since then, or a position is gone
+            self._is_reading.clear()
+        else:
             self._is_reading.set()
         return items
 
@@ -127,12 +129,10 @@ class EventReader:
 
     async def _read_after(self, positions: dict[Partition, str], block: int | None) -> list[Entry]:
         """Return new entries and move `positions` to their ends. Remove positions that are gone."""
-        count = READ_COUNT // len(positions) or 1
-        async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xread({partition.events: position for partition, position in positions.items()}, count, block)
-            for partition, position in positions.items():
-                pipe.xrange(partition.events, position, position, count=1)
-            replies = await (pipe.execute() if block is None else self._unless_interrupted(pipe.execute()))
+        read = self._exchange(positions, block)
+        # If all partitions are read, none can be missing.
+        is_partial = block is not None and len(positions) < len(self._client.partitions)
+        replies = await (self._unless_interrupted(read) if is_partial else read)
         if replies is None:
             return []
         streams, *last_reads = replies
@@ -147,18 +147,33 @@ class EventReader:
                 entries += to_entries(found, kept)
         return sorted(entries, key=entry_id) if streams and len(streams) > 1 else entries
 
-    async def _unless_interrupted(self, replies: Awaitable[list[Any]]) -> list[Any] | None:
-        """Return replies, or `None` if `include_wanted` has ended the wait for them."""
-        wait = self._wait = asyncio.timeout(None)
+    async def _exchange(self, positions: dict[Partition, str], block: int | None) -> list[Any]:
+        """Return the reply of XREAD, then those that tell whether the positions are still there."""
+        count = READ_COUNT // len(positions) or 1
+        async with self._redis.pipeline(transaction=False) as pipe:
+            pipe.xread({partition.events: position for partition, position in positions.items()}, count, block)
+            for partition, position in positions.items():
+                pipe.xrange(partition.events, position, position, count=1)
+            replies: list[Any] = await pipe.execute()
+        return replies
+
+    async def _unless_interrupted(self, read: Coroutine[Any, Any, list[Any]]) -> list[Any] | None:
+        """Return the result of a read, or `None` if `include_wanted` interrupts it."""
+        self._interrupted.clear()
+        reading, interruption = asyncio.create_task(read), asyncio.create_task(self._interrupted.wait())
         try:
-            async with wait:
-                return await replies
-        except TimeoutError:
-            if not wait.expired():
-                raise
-            return None
+            await asyncio.wait((reading, interruption), return_when=asyncio.FIRST_COMPLETED)
+            is_complete = reading.done()
         finally:
-            self._wait = None
+            interruption.cancel()
+            while not reading.done():
+                reading.cancel()  # again, in case redis-py swallowed the cancellation
+                await asyncio.wait((reading,), timeout=CANCEL_INTERVAL)
+        if is_complete:
+            return reading.result()
+        if not reading.cancelled():
+            reading.exception()  # otherwise asyncio would log it
+        return None
 
 
 def to_entries(found: Sequence[tuple[bytes, Fields]], partition: Partition) -> list[Entry]:
