@@ -16,6 +16,7 @@ from rich.text import Text
 from jobstate.cli.command import Command, run
 from jobstate.cli.output import escape_control_chars, print_json, print_line, print_stderr
 from jobstate.cli.render.terminal import console
+from service import libraries  # noqa: F401
 from service.cli.options import describe, merge_environment, options
 from service.domain.errors import JobStateError
 from service.embedded import attach_or_start

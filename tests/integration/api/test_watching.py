@@ -319,7 +319,11 @@ class TestAllJobs:
                     pipe.execute()
             with watch(api, "/v1/events", since="1970-01-01T00:00:00Z") as watcher:
                 wait_for_events(watcher, 3)
-            redis.delete(EVENTS)
+            with watch(api, "/v1/events") as last:  # until the service has noticed the loss, for the next test
+                wait_for_events(last, 1)
+                redis.delete(EVENTS)
+                create(api, "j")
+                last.wait_until(lambda events: any(event.event == "reset" for event in events))
         assert [event.event for event in watcher.events[:3]] == ["hello", "reset", "changed"]
 
     @pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "12345"])
@@ -447,10 +451,11 @@ def test_a_waiting_request_ends_when_its_client_pipelines_another_one(fresh: Ser
 def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: Service, redis_url: str) -> None:
     with httpx.Client(base_url=fresh.url) as api, ThreadPoolExecutor(4) as pool:
         create(api)
-        claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 3}
-        claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
+        claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 6}
         watchers = [watch(api, path) for path in ("/v1/jobs/j/events", "/v1/events") for _ in range(10)]
         with open_clients(*watchers), sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
+            wait_for_waiting(api, 20)
+            claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
             wait_for_waiting(api, 24)
             readers = wait_until(
                 lambda: [c for c in redis.client_list() if (c["cmd"], c["db"]) == ("xread", "4")], "it"
