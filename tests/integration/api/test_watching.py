@@ -322,7 +322,7 @@ class TestAllJobs:
             with watch(api, "/v1/events") as last:  # until the service has noticed the loss, for the next test
                 wait_for_events(last, 1)
                 redis.delete(EVENTS)
-                create(api, "j")
+                create(api, "a")
                 last.wait_until(lambda events: any(event.event == "reset" for event in events))
         assert [event.event for event in watcher.events[:3]] == ["hello", "reset", "changed"]
 
