@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, Final, TypedDict
 
 import msgspec
+import structlog
 from msgspec import Raw
 
 from service.domain.annotations import field_specs
@@ -42,6 +43,7 @@ _DECODERS: Final = {name: _BY_TYPE.get(kind) or msgspec.json.Decoder(kind).decod
 _PACKED: Final = msgspec.msgpack.Decoder(
     TypedDict("_Packed", dict.fromkeys((*_TYPES, "_token"), str), total=False)  # type: ignore[operator]
 )
+_log = structlog.get_logger(__name__)
 _NAMES: Final = {name.encode(): name for name in _DECODERS}
 
 
@@ -87,6 +89,13 @@ def decode_skipped(reply: Sequence[bytes]) -> tuple[list[str], list[str]]:
     """Return the names of what a script has skipped, and the error of each, from name, error, …"""
     texts = [value.decode(errors="replace") for value in reply]
     return texts[::2], texts[1::2]
+
+
+def log_skipped(event: str, skipped: Sequence[bytes]) -> None:
+    """Log jobs that a script could not move, given as id, error, … It retries them after a minute."""
+    if skipped:
+        job_ids, reasons = decode_skipped(skipped)
+        _log.error(event, job_ids=job_ids, errors=reasons)
 
 
 def ceil_seconds(millis: Any) -> int:

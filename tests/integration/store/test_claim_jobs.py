@@ -15,8 +15,9 @@ from service.domain import errors
 from service.domain.jobs import Claim
 from service.domain.states import Status
 from service.store import scripts
+from service.store.claims import MAX_CLAIM_BYTES
 from service.store.jobs import JobStateManager
-from service.store.leases import MAX_CLAIM_BYTES, LeaseManager
+from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
@@ -304,7 +305,7 @@ async def test_expired_jobs_are_passed_and_delays_that_are_over_are_ended(
 async def test_a_claim_passes_a_limited_number_of_entries_of_each_queue(
     pool: BlockingConnectionPool, jobs: JobStateManager, claim: ClaimJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.store.leases.MAX_CLAIM_SCAN", 3)
+    monkeypatch.setattr("service.store.claims.MAX_CLAIM_SCAN", 3)
     short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=1))
     await create(jobs, "a:1")
     for number in range(3):
