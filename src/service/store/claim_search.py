@@ -47,47 +47,66 @@ class ClaimSearch:
 
         Raises the errors of `ClaimScript.run`.
         """
-        number, tried = 0, set[Place]()
+        number, tried, refused = 0, set[Place](), None
         for looks in itertools.count(1):
-            is_new = True
             share = await self._looker.look(request.queues, request.max_jobs, tried, insists=looks > MAX_SHARED_LOOKS)
-            plan: Sequence[Step] = [] if share.look.drain else _plan(share, request.max_jobs)
-            gates = {head.queue for head in share.heads} & share.look.capped
-            if request.is_keyed:
-                number, plan, is_new = await self._aim(request, number, plan)
-            if not plan and share.look.drain:
-                raise errors.Draining(ceil_seconds(share.look.drain))
+            number, plan, gates = await self._choose(request, share, number)
             if not plan and not share.has_others:
-                return [], share.look.next_due
-            # An earlier plan gives what it claimed. It needs no gates: what they would give it gives the next plan.
-            async with self._gates.hold(gates if is_new else ()) as counts:
-                claims = await self._follow(plan, request, number, counts)
+                break
+            async with self._gates.hold(gates or ()) as counts:
+                claims, refusal = await self._follow(plan, request, number, counts)
             if claims:
                 return sorted(claims, key=lambda claim: claim.job.created_at), None
-            if is_new:
+            refused = refusal or refused
+            if refused and request.is_keyed:  # it is not known to have nothing there
+                break
+            if gates is not None:
                 tried.update(self._without_jobs(plan, request, gates, counts, share))
-        raise AssertionError  # the loop has no other end
+        if refused:
+            raise refused
+        return [], share.look.next_due
 
-    async def _follow(self, plan: Sequence[Step], request: ClaimRequest, number: int, counts: Counts) -> list[Claim]:
-        """Return what the steps of a plan give."""
+    async def _choose(
+        self, request: ClaimRequest, share: Share, number: int
+    ) -> tuple[int, Sequence[Step], set[str] | None]:
+        """Return the number of the plan to follow, the plan, and the queues whose gates it needs.
+
+        The queues are `None` for an earlier plan, which gives what it claimed, and perhaps jobs that need no gate.
+        Raises `Draining`.
+        """
+        plan: Sequence[Step] = [] if share.look.drain else _plan(share, request.max_jobs)
+        is_new = True
+        if request.is_keyed:
+            number, plan, is_new = await self._aim(request, number, plan)
+        if share.look.drain and not plan:
+            raise errors.Draining(ceil_seconds(share.look.drain))
+        return number, plan, {head.queue for head in share.heads} & share.look.capped if is_new else None
+
+    async def _follow(
+        self, plan: Sequence[Step], request: ClaimRequest, number: int, counts: Counts
+    ) -> tuple[list[Claim], errors.StoreCorrupt | None]:
+        """Return what the steps of a plan give, and the error of one that met a key that is not ours."""
         claims: list[Claim] = []
-        size = 0
+        size, refusal = 0, None
         for partition, jobs in plan:
             step = Step(partition, min(jobs, request.max_jobs - len(claims)))
             try:
                 got = await self._step(step, request, number, counts, size)
+            except errors.StoreCorrupt as error:
+                refusal = error
+                continue
             except errors.JobStateError as error:
-                counts.is_uncertain = True
                 if not claims:
                     raise
                 # An error would hide the leases of these jobs from their worker.
                 _log.warning("claim ended early", jobs=len(claims), error=str(error))
+                counts.is_uncertain = True
                 break
             claims += got.claims
             size += got.size
             if len(claims) >= request.max_jobs or size >= MAX_CLAIM_BYTES:
                 break
-        return claims
+        return claims, refusal
 
     def _without_jobs(
         self, plan: Sequence[Step], request: ClaimRequest, gates: Collection[str], counts: Counts, share: Share

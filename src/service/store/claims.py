@@ -79,7 +79,8 @@ class ClaimScript:
         """Keep a job for `ttl_ms` after its claim."""
         self._client = client
         self._ttl_ms = ttl_ms
-        self._last_skipped: set[bytes] = set()
+        #: By the number of the partition.
+        self._last_skipped: dict[int, set[bytes]] = {}
 
     async def run(
         self,
@@ -108,7 +109,7 @@ class ClaimScript:
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
         time, skipped, *claimed = reply
-        self._log_skipped(skipped)
+        self._log_skipped(partition, skipped)
         if outcome == "NONE":
             [next_due] = claimed
             return Claimed([], 0, max(0.0, (int(next_due) - int(time)) / 1e6) if next_due else None)
@@ -118,10 +119,10 @@ class ClaimScript:
     async def _run(self, partition: Partition, args: Sequence[Any]) -> list[Any]:
         return await self._client.run_script(scripts.CLAIM, partition, args)
 
-    def _log_skipped(self, skipped: Sequence[bytes]) -> None:
+    def _log_skipped(self, partition: Partition, skipped: Sequence[bytes]) -> None:
         """Log jobs that cannot be claimed, unless they are those of the last time: each claim meets them again."""
-        if skipped and set(skipped) != self._last_skipped:
-            self._last_skipped = set(skipped)
+        if skipped and set(skipped) != self._last_skipped.get(partition.number):
+            self._last_skipped[partition.number] = set(skipped)
             log_skipped("claim skipped unreadable job", skipped)
 
 

@@ -178,10 +178,10 @@ class _PartitionReplies(NamedTuple):
         """Return the next replies. Keys of other programs count as nothing running, and as jobs of unknown age."""
         delays, running = next(replies), [*itertools.islice(replies, counted)]
         return cls(
-            None if isinstance(delays, Exception) or not delays else float(delays[1]),
+            None if isinstance(delays, Exception) or not delays else delays[0][1],
             [0 if isinstance(number, Exception) else number for number in running],
             [
-                [math.inf] if isinstance(entries, Exception) else [*map(float, entries[1::2])]
+                [math.inf] if isinstance(entries, Exception) else [created for _, created in entries]
                 for entries in itertools.islice(replies, queues)
             ],
         )
