@@ -92,13 +92,14 @@ class ClaimScript:
     ) -> Claimed:
         """Claim up to `count` jobs (those of the request) of a partition, up to `max_bytes` (`MAX_CLAIM_BYTES`).
 
-        `facts` are what the script needs to know of other partitions; claim.lua names them. Raises `Draining`,
-        `IdempotencyKeyReused`, and the errors of `StoreClient.run_script`.
+        `facts` are what the script needs to know of other partitions, as claim.lua names it; `None` with one.
+
+        Raises `Draining`, `IdempotencyKeyReused`, and the errors of `StoreClient.run_script`.
         """
         args = [request.claim_id, request.digest, new_token_secret(), request.worker, request.lease_seconds]
         args += [self._ttl_ms, request.record_ttl, request.max_jobs if count is None else count]
         args += [MAX_CLAIM_BYTES if max_bytes is None else max_bytes, MAX_CLAIM_SCAN]
-        known = "".join(f" {name}={value}" for name, value in facts.items()) if facts else ""
+        known = "" if facts is None else "".join([":", *(f" {name}={value}" for name, value in facts.items())])
         outcome, *reply = await self._run(partition, [*args, "1" + known, *request.queues])
         if outcome == "DELAY_OVER":
             await end_delays(self._client, partition)

@@ -7,8 +7,8 @@ from service.domain.states import Status
 from service.store.partition import PARTITION, ROOT, TYPES
 
 STATES: Final = frozenset({*Status, "delayed"})
-#: Kinds of keys whose name ends with a digest of client data.
-_BY_CLIENT: Final = frozenset({"claim", "rate_limit"})
+#: Kinds of keys whose name ends with a digest of client data, or with a queue.
+_BY_CLIENT: Final = frozenset({"claim", "aim", "gate", "rate_limit"})
 #: Kinds of keys of data version 1 that later versions do not use.
 _V1_KINDS: Final = frozenset({"list", "exp", "shelves", "due", "clock", "drain", "limit", "synced"})
 _JOB: Final = PARTITION.job("")

@@ -4,7 +4,7 @@
 -- ARGV: 1 claim id, 2 digest of the claim, 3 a secret for the tokens, 4 worker, 5 seconds of the leases, 6 retention (ms),
 --       7 how long the claim is remembered for its repetition (ms), 8 most jobs, 9 most bytes of their records together (the
 --       first job may have more), 10 how many entries of each list that cannot be claimed to pass, 11 `1` to end delays
---       first, `0` if that was done, 12 … queues, each once. With several partitions 11 goes on with ` name=number` …:
+--       first, `0` if that was done, 12 … queues, each once. With several partitions 11 goes on with `:` and ` name=number` …:
 --       `:plan` of a claim that can be repeated, the number of its plan, which claims in this partition once only; `:strict`
 --       where the first job may not have more bytes either; and for a queue with `max_running` by its name how many of its
 --       jobs run in other partitions, which is true until `:until` (µs)
@@ -18,7 +18,7 @@
 local claim, digest, secret, worker, seconds = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local retention, max_jobs, max_scan = tonumber(ARGV[6]), tonumber(ARGV[8]), tonumber(ARGV[10])
 -- What the claim knows of other partitions; false with one partition.
-local facts = root ~= 'jobs:' and {}
+local facts = #ARGV[11] > 1 and {}
 if facts then
   for name, number in ARGV[11]:gmatch('(%S+)=(%d+)') do facts[name] = tonumber(number) end
 end
