@@ -195,9 +195,9 @@ async def test_delays_that_are_over_are_ended_by_a_claim(
         await jobs.create_job(f"due-{number}", 1)
         created += [f"delayed-{number}", f"due-{number}"]
     claims, next_due = await leases.try_claim(["other"], "w", lease_seconds=30, claim_key=None)
-    assert (claims, 0 < (next_due or 0) <= 1) == ([], True)
+    assert claims == []
     async with asyncio.timeout(10):
-        while next_due and next_due > 0:
+        while next_due is not None:
             await asyncio.sleep(next_due)
             _, next_due = await leases.try_claim(["other"], "w", lease_seconds=30, claim_key=None)
 

@@ -15,9 +15,8 @@ from service.domain.states import Status
 from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
 from tests.helpers.consistency import inconsistencies
-from tests.helpers.partitions import connect, job_key
+from tests.helpers.partitions import PARTITIONS, connect, job_key
 
 STEPS = 600
 CHECK_EVERY = 25
@@ -49,7 +48,7 @@ async def expire_lease(redis: Redis, job_id: str) -> None:
     past = seconds - 1
     if await redis.hexists(job_key(job_id), "lease_expires_at"):
         await redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(past * 1_000_000))
-        await redis.zadd(PARTITION.leases, {job_id: past * 1000})
+        await redis.zadd(PARTITIONS.of(job_id).leases, {job_id: past * 1000})
 
 
 async def expire_job(redis: Redis, job_id: str) -> None:
@@ -62,7 +61,7 @@ async def expire_job(redis: Redis, job_id: str) -> None:
     seconds, _ = await redis.time()
     member = f"{job_id}|{parse_timestamp(created_at)}|{queue}|{tags}"
     async with redis.pipeline() as pipe:
-        pipe.zadd(PARTITION.by_expiry, {member: (seconds - 1) * 1000}, xx=True)
+        pipe.zadd(PARTITIONS.of(job_id).by_expiry, {member: (seconds - 1) * 1000}, xx=True)
         pipe.delete(job_key(job_id))
         await pipe.execute()
 
