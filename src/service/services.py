@@ -80,13 +80,14 @@ async def open_services(
     client = StoreClient(pool, observer, waitaof=settings.redis_waitaof, partitions=settings.redis_partitions)
     limit = settings.rate_limit
     hub, jobs, queues = EventHub(client, shutdown), JobStateManager(client, ttl=settings.ttl), QueueManager(client)
+    leases = LeaseManager(client, ttl=settings.ttl)
     services = Services(
         pool=pool,
         redis=Redis(connection_pool=pool),
         jobs=jobs,
-        leases=LeaseManager(client, ttl=settings.ttl),
+        leases=leases,
         queues=queues,
-        claim_waiter=ClaimWaiter(hub, shutdown),
+        claim_waiter=ClaimWaiter(hub, shutdown, leases.looker),
         job_watcher=JobWatcher(client, hub, shutdown),
         event_stream=EventStream(client, hub, shutdown),
         sweeper=Sweeper(jobs, queues),

@@ -80,7 +80,9 @@ MUTATIONS: Final = (
         "",
     ),
     Mutation("claim", "a repeated claim", "if loaded and job and job.has_lease and job.token == token then", NEVER),
-    Mutation("claim", "another claim under a used key", "if known_digest ~= digest then", NEVER),
+    Mutation(
+        "claim", "another claim under a used key", "if known_digest ~= digest and known_digest ~= '-' then", NEVER
+    ),
     Mutation("claim", "recording the claim", "redis.call('SET', claim, remembered, 'PX', ARGV[7])", ""),
     Mutation("claim", "paused queues", "if paused ~= '0' then room = 0 end", ""),
     Mutation(

@@ -3,6 +3,7 @@
 import os
 from typing import Any, Final
 
+import pytest
 from redis.asyncio import ConnectionPool, Redis
 
 from service.store.client import StoreClient
@@ -10,6 +11,9 @@ from service.store.observer import Observer
 from service.store.partitions import Partitions
 
 PARTITIONS: Final = Partitions(int(os.environ.get("TEST_PARTITIONS", "1")))
+
+#: For tests of limits of one partition, which several exceed together.
+only_one_partition: Final = pytest.mark.skipif(len(PARTITIONS) > 1, reason="needs one partition")
 
 
 def connect(pool: ConnectionPool, observer: Observer | None = None, **options: Any) -> StoreClient:

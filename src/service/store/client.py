@@ -175,8 +175,10 @@ class StoreClient:
         self._is_registered = check_version(*stored, partitions=self.partitions.size, copy=self._copy)
         self._clock.set(now)
 
-    async def read(self, *commands: Sequence[str], isolate_errors: bool = False) -> list[Any]:
+    async def read(self, *commands: Sequence[str], isolate_errors: bool = False, name: str = "read") -> list[Any]:
         """Run read commands in one round trip and return the replies as redis-py converts them.
+
+        The observer receives `name`.
 
         Raises like `run_script`. With `isolate_errors` a key of an unexpected type raises nothing: its reply is a
         `StoreCorrupt`.
@@ -192,7 +194,7 @@ class StoreClient:
             _raise_errors(replies)
             return [self._convert_reply(command[0], reply) for command, reply in zip(commands, replies, strict=True)]
 
-        return await self.call("read", send)
+        return await self.call(name, send)
 
     def _convert_reply(self, name: str, reply: Any) -> Any:
         convert = self.redis.response_callbacks.get(name)

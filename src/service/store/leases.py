@@ -1,45 +1,37 @@
 """Claims, heartbeats and releases of jobs, and the reaping of expired leases."""
 
+import functools
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 import msgspec
-import structlog
 from msgspec import Raw
 
 from service.domain import constraints, errors, validation
-from service.domain.jobs import Claim, HeartbeatResult, Job, Lease, Progress
+from service.domain.jobs import Claim, HeartbeatResult, Job, Progress
 from service.domain.json_text import to_json
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
 from service.store import scripts
+from service.store.claim_search import ClaimSearch
+from service.store.claims import ClaimRequest, ClaimScript
 from service.store.client import StoreClient
-from service.store.fingerprints import change_id_for, digest, new_token_secret
+from service.store.delays import end_delays
+from service.store.fingerprints import change_id_for, digest
+from service.store.look import Looker
 from service.store.partition import Partition
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
-    ceil_seconds,
     decode_packed,
-    decode_skipped,
+    log_skipped,
     parse_status,
     time_reply_to_micros,
     validate_ttl_ms,
 )
 
-#: How much longer than its lease a claim is remembered (ms). A retry is only possible until the unextended lease has
-#: ended, so a minute more is enough.
-CLAIM_RECORD_TTL_MS: Final = 60_000
-#: How many entries of jobs that cannot be claimed, such as expired ones, one claim skips at the head of a queue.
-MAX_CLAIM_SCAN: Final = 1000
-#: The most bytes of the records of one claim of several jobs.
-MAX_CLAIM_BYTES: Final = 8 * 1024 * 1024
-#: How many delays one run of the script ends.
-DELAYS_BATCH: Final = 500
 #: How many expired leases one run of the reaper's script handles.
 REAP_BATCH: Final = 200
-
-_log = structlog.get_logger(__name__)
 
 
 def _lease_expired(consequence: str) -> Raw:
@@ -71,7 +63,10 @@ class LeaseManager:
         """Keep each job for `ttl` after its last change. Raises `ValueError` for a `ttl` outside 1 ms to 365 days."""
         self._client = client
         self._ttl = validate_ttl_ms(ttl)
-        self._last_skipped: set[bytes] = set()
+        self._script = ClaimScript(client, self._ttl)
+        #: Chooses the partitions of claims, and looks for jobs of waiting claims; `None` with one partition.
+        self.looker: Final = Looker(client) if len(client.partitions) > 1 else None
+        self._search = None if self.looker is None else ClaimSearch(client, self._script, self.looker)
 
     async def claim_job(
         self,
@@ -129,38 +124,11 @@ class LeaseManager:
         Without a job, also returns the seconds until the next delayed job is due. They are `None` if no job is delayed,
         or if a job was claimed.
         """
-        validation.validate_claim(queues, worker, lease_seconds, max_jobs)
-        request = digest(
-            "claim",
-            {"queues": sorted(set(queues)), "worker": worker, "lease_seconds": lease_seconds, "max_jobs": max_jobs},
-            {"lease_seconds": constraints.DEFAULT_LEASE_SECONDS},
-        )
-        record_ttl = lease_seconds * 1000 + CLAIM_RECORD_TTL_MS
-        args = [change_id_for(claim_key), request, new_token_secret(), worker, lease_seconds]
-        args += [self._ttl, record_ttl, max_jobs or 1, MAX_CLAIM_BYTES, MAX_CLAIM_SCAN]
-        unique_queues, partition = dict.fromkeys(queues), self._client.partitions.first
-        outcome, *reply = await self._client.run_script(scripts.CLAIM, partition, [*args, 1, *unique_queues])
-        if outcome == "DELAY_OVER":
-            await self._end_delays(partition)
-            outcome, *reply = await self._client.run_script(scripts.CLAIM, partition, [*args, 0, *unique_queues])
-        match outcome:
-            case "DRAINING":
-                raise errors.Draining(ceil_seconds(reply[0]))
-            case "KEY_REUSED":
-                raise errors.IdempotencyKeyReused
-        time, skipped, *claimed = reply
-        self._log_skipped_claims(skipped)
-        if outcome == "NONE":
-            [next_due] = claimed
-            return [], max(0.0, (int(next_due) - int(time)) / 1e6) if next_due else None
-        self._client.observer.on_job_change(Status.RUNNING, len(claimed) // 2)
-        return _decode_claims(claimed, int(time)), None
-
-    def _log_skipped_claims(self, skipped: Sequence[bytes]) -> None:
-        """Log jobs that cannot be claimed, unless they are those of the last time: each claim meets them again."""
-        if skipped and set(skipped) != self._last_skipped:
-            self._last_skipped = set(skipped)
-            _log_skipped("claim skipped unreadable job", skipped)
+        request = ClaimRequest.of(queues, worker, lease_seconds, claim_key, max_jobs)
+        if self._search is not None:
+            return await self._search.claim(request)
+        claims, _, next_due = await self._script.run(request, self._client.partitions.first)
+        return claims, next_due
 
     async def heartbeat(
         self,
@@ -240,7 +208,7 @@ class LeaseManager:
     async def _reap(self, partition: Partition) -> tuple[list[ReapedJob], float | None]:
         args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_WILL_RETRY), bytes(LEASE_EXPIRED)]
         _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, partition, args)
-        _log_skipped("reap skipped unreadable job", skipped)
+        log_skipped("reap skipped unreadable job", skipped)
         pairs = zip(rows[::2], rows[1::2], strict=True)
         reaped = [ReapedJob(job_id.decode(), Status(status.decode())) for job_id, status in pairs]
         for job in reaped:
@@ -254,14 +222,9 @@ class LeaseManager:
         Returns the time of Redis in seconds since 1970, and the seconds until the next delay is over: 0 if it already
         is, `None` without delays.
         """
-        times, waits = zip(*await self._client.in_all_partitions(self._end_delays), strict=True)
+        ended = await self._client.in_all_partitions(functools.partial(end_delays, self._client))
+        times, waits = zip(*ended, strict=True)
         return max(times), min((wait for wait in waits if wait is not None), default=None)
-
-    async def _end_delays(self, partition: Partition) -> tuple[float, float | None]:
-        _, time, next_delay, skipped = await self._client.run_script(scripts.END_DELAYS, partition, [DELAYS_BATCH])
-        _log_skipped("delay skipped unreadable job", skipped)
-        now = int(time)
-        return now / 1e6, max(0.0, (int(next_delay) - now) / 1e6) if next_delay else None
 
     async def get_time(self) -> float:
         """Return the time of Redis in seconds since 1970. Raises `StoreUnavailable` if Redis refuses writes."""
@@ -270,29 +233,5 @@ class LeaseManager:
         return time_reply_to_micros(time) / 1e6
 
 
-def _decode_claims(reply: Sequence[Any], time: int) -> list[Claim]:
-    """Return the claims in a reply: job id, packed record, … Raises `StoreCorrupt` if none of the jobs is readable."""
-    claims: list[Claim] = []
-    unreadable: errors.StoreCorrupt | None = None
-    for job_id, packed in zip(reply[::2], reply[1::2], strict=True):
-        try:
-            job, token = decode_packed(job_id.decode(), packed, time)
-        except errors.StoreCorrupt as error:  # its lease expires; the others have their workers
-            _log.error("claimed unreadable job", job_id=job_id.decode(errors="replace"), error=str(error))
-            unreadable = error
-        else:
-            claims.append(Claim(job, Lease(token, job.lease_expires_at or "")))
-    if unreadable is not None and not claims:
-        raise unreadable
-    return claims
-
-
 def _or_empty(value: Any) -> Any:
     return "" if value is None else value
-
-
-def _log_skipped(event: str, skipped: Sequence[bytes]) -> None:
-    """Log jobs that a script could not move, given as id, error, … It retries them after a minute."""
-    if skipped:
-        job_ids, reasons = decode_skipped(skipped)
-        _log.error(event, job_ids=job_ids, errors=reasons)

@@ -13,11 +13,11 @@ COMMON_ROOT: Final = "{p0}:"
 #: Keys under a root, by the first part of their names, with their Redis types.
 TYPES: Final = {
     **dict.fromkeys(("by_created", "by_expiry", "tags", "delays", "leases", "deletions"), "zset"),
-    **dict.fromkeys(("claim", "rate_limit", "version", "partitions", "fsync"), "string"),
+    **dict.fromkeys(("claim", "aim", "gate", "rate_limit", "version", "partitions", "fsync"), "string"),
     **{"meta": "hash", "queues": "hash", "queue_names": "set", "events": "stream"},
 }
 #: Those that expire by themselves. All others never do: the sweep empties the indexes.
-EXPIRING: Final = frozenset({"claim", "rate_limit", "fsync", "deletions"})
+EXPIRING: Final = frozenset({"claim", "aim", "gate", "rate_limit", "fsync", "deletions"})
 
 
 class Partition:
@@ -68,8 +68,19 @@ class Partition:
         return self.key("by_created", queue, state)
 
     def claim(self, claim_id: str) -> str:
-        """String: request digest, then job ids and lease tokens of a claim, so that a retry gets the same jobs."""
+        """String: request digest, then job ids and lease tokens of a claim, so that a retry gets the same jobs.
+
+        With several partitions `digest:number of the plan`; the digest is `-` if nothing was claimed.
+        """
         return self.key("claim", claim_id)
+
+    def aim(self, claim_id: str) -> str:
+        """String: number of the newest plan of a claim with a key, its partitions, when to forget it (ms)."""
+        return self.key("aim", claim_id)
+
+    def gate(self, queue: str) -> str:
+        """String: a token of the claim that counts the running jobs of a queue with `max_running`."""
+        return self.key("gate", queue)
 
     def rate_limit(self, client: str) -> str:
         """String: when the rate limit of a client (given as a digest) is fully available again (µs)."""

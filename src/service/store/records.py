@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Any, Final, TypedDict
 
 import msgspec
+import structlog
 from msgspec import Raw
 
 from service.domain.annotations import field_specs
@@ -56,6 +57,8 @@ _PACKED: Final = msgspec.msgpack.Decoder(
     strict=False,
 )
 _UNREADABLE: Final = (TypeError, ValueError, KeyError, msgspec.DecodeError)
+
+_log = structlog.get_logger(__name__)
 
 
 def decode_hash(reply: Mapping[bytes, bytes]) -> dict[str, bytes]:
@@ -115,6 +118,13 @@ def decode_skipped(reply: Sequence[bytes]) -> tuple[list[str], list[str]]:
     """Return the names of what a script has skipped, and the error of each, from name, error, …"""
     texts = [value.decode(errors="replace") for value in reply]
     return texts[::2], texts[1::2]
+
+
+def log_skipped(event: str, skipped: Sequence[bytes]) -> None:
+    """Log jobs that a script could not move, given as id, error, … It retries them after a minute."""
+    if skipped:
+        job_ids, reasons = decode_skipped(skipped)
+        _log.error(event, job_ids=job_ids, errors=reasons)
 
 
 def ceil_seconds(millis: Any) -> int:

@@ -80,6 +80,9 @@ UPDATE: Final = _load(
     "ILLEGAL_TRANSITION",
 )
 CLAIM: Final = _load("claim", "CLAIMED", "KEY_REUSED", "NONE", "DELAY_OVER", "DRAINING")
+AIM: Final = _load("aim", "MADE", "KNOWN", "NONE", acknowledges=False)
+#: `allow-oom`, so that a gate can be left.
+GATE: Final = _load("gate", "HELD", "LEFT", "BUSY", flags="allow-oom", acknowledges=False)
 #: It adds next to nothing, and without it the worker would lose its job.
 HEARTBEAT: Final = _load("heartbeat", "EXTENDED", "NOT_FOUND", "LEASE_LOST", flags="allow-oom")
 RELEASE: Final = _load(
@@ -107,6 +110,6 @@ CHECK_ENTRIES: Final = _load("check_entries", "CHECKED", flags="allow-oom", ackn
 PROBE: Final = _script("probe", f"#!lua flags=allow-oom\n{_read('probe')}")
 
 ALL: Final = (
-    *(CREATE, UPDATE, CLAIM, HEARTBEAT, RELEASE, REAP, END_DELAYS, CONFIGURE_QUEUE, DRAIN, DELETE),
+    *(CREATE, UPDATE, CLAIM, AIM, GATE, HEARTBEAT, RELEASE, REAP, END_DELAYS, CONFIGURE_QUEUE, DRAIN, DELETE),
     *(LIST, COUNT, FIND_OLDEST, SWEEP, WRITE_VERSION, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
 )

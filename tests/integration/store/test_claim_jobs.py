@@ -15,12 +15,12 @@ from service.domain import errors
 from service.domain.jobs import Claim
 from service.domain.states import Status
 from service.store import scripts
+from service.store.claims import MAX_CLAIM_BYTES
 from service.store.jobs import JobStateManager
-from service.store.leases import MAX_CLAIM_BYTES, LeaseManager
+from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
-from service.store.partition import PARTITION
 from service.store.queues import QueueManager
-from tests.helpers.partitions import connect, job_key
+from tests.helpers.partitions import PARTITIONS, connect, job_key, only_one_partition
 
 ClaimJobs = Callable[..., Awaitable[list[Claim]]]
 
@@ -80,6 +80,7 @@ async def test_each_job_is_running_under_its_own_lease(jobs: JobStateManager, cl
         await complete(jobs, one)
 
 
+@only_one_partition
 async def test_a_claim_is_one_script(jobs: JobStateManager, leases: LeaseManager, monkeypatch: Any) -> None:
     await create(jobs, *(f"a:{number}" for number in range(20)), *(f"b:{number}" for number in range(20)))
     run, sent = leases._client.run_script, []
@@ -130,6 +131,7 @@ async def test_a_claim_ends_before_8_mib_of_records(jobs: JobStateManager, claim
     assert ids(await claim()) == ["j2", "j3"]
 
 
+@only_one_partition
 async def test_a_job_above_8_mib_is_claimed_alone(jobs: JobStateManager, claim: ClaimJobs) -> None:
     await create(jobs, "small")
     await jobs.create_job("huge", "x" * (MAX_CLAIM_BYTES + 1))
@@ -217,6 +219,7 @@ async def test_a_single_claim_and_a_batch_of_one_do_not_share_a_key(
 
 
 @pytest.mark.corrupts_keys
+@only_one_partition
 async def test_a_record_that_cannot_be_read_is_skipped(jobs: JobStateManager, claim: ClaimJobs, redis: Redis) -> None:
     names = ["string", "no-fields", "attempt", "updated_at", "created_at"]
     await create(jobs, "first", *names, "last")
@@ -246,11 +249,12 @@ async def test_a_record_that_cannot_be_read_is_skipped(jobs: JobStateManager, cl
 
 
 @pytest.mark.corrupts_keys
+@only_one_partition
 async def test_a_queue_whose_jobs_cannot_be_moved_does_not_stop_the_others(
     jobs: JobStateManager, claim: ClaimJobs, redis: Redis
 ) -> None:
     await create(jobs, "a:1", "a:2", "b:1", "a:3", "b:2")
-    await redis.set(PARTITION.by_created("b", "running"), "foreign")
+    await redis.set(PARTITIONS.of("b-1").by_created("b", "running"), "foreign")
 
     with capture_logs() as log:
         first = await claim("a", "b", claim_key="k")
@@ -260,11 +264,11 @@ async def test_a_queue_whose_jobs_cannot_be_moved_does_not_stop_the_others(
     assert await claim("a", "b", claim_key="k") == first
     for one in first:
         assert one.job == await jobs.get_job(one.job.job_id)
-    with pytest.raises(errors.StoreCorrupt, match=PARTITION.by_created("b", "running")):
+    with pytest.raises(errors.StoreCorrupt, match=PARTITIONS.of("b-1").by_created("b", "running")):
         await claim("a", "b")
     assert (await jobs.get_job("b-1")).revision == 1
 
-    await redis.delete(PARTITION.by_created("b", "running"))
+    await redis.delete(PARTITIONS.of("b-1").by_created("b", "running"))
     assert ids(await claim("a", "b")) == ["b-1", "b-2"]
 
 
@@ -301,10 +305,11 @@ async def test_expired_jobs_are_passed_and_delays_that_are_over_are_ended(
     assert ids(await claim(max_jobs=2)) == ["last"]
 
 
+@only_one_partition
 async def test_a_claim_passes_a_limited_number_of_entries_of_each_queue(
     pool: BlockingConnectionPool, jobs: JobStateManager, claim: ClaimJobs, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("service.store.leases.MAX_CLAIM_SCAN", 3)
+    monkeypatch.setattr("service.store.claims.MAX_CLAIM_SCAN", 3)
     short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=1))
     await create(jobs, "a:1")
     for number in range(3):

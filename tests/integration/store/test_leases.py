@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from datetime import timedelta
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import msgspec
@@ -21,9 +21,8 @@ from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LEASE_EXPIRED, REAP_BATCH, LeaseManager
 from service.store.observer import NullObserver
-from service.store.partition import PARTITION
 from service.store.queues import QueueManager
-from tests.helpers.partitions import connect, job_key
+from tests.helpers.partitions import PARTITIONS, connect, job_key, only_one_partition
 from tests.integration.store.test_random_histories import expire_lease
 
 
@@ -44,7 +43,11 @@ async def end_delay(redis: Redis, job_id: str, queue: str = "default") -> None:
     seconds, _ = await redis.time()
     past = (seconds - 1) * 1_000_000
     await redis.hset(job_key(job_id), "available_at", format_timestamp(past))
-    await redis.zadd(PARTITION.delays, {f"{queue}:{job_id}": past})
+    await redis.zadd(PARTITIONS.of(job_id).delays, {f"{queue}:{job_id}": past})
+
+
+async def count_events(redis: Redis) -> int:
+    return sum([await redis.xlen(partition.events) for partition in PARTITIONS])
 
 
 async def now(redis: Redis) -> str:
@@ -104,26 +107,26 @@ async def test_a_running_job_in_the_index_of_pending_jobs_is_not_claimed_again(
     job = (await jobs.create_job("j", 1)).job
     await claimed(leases)
     stray = {"j": parse_timestamp(job.created_at)}
-    await redis.zadd(PARTITION.by_created("default", "pending"), stray)
+    await redis.zadd(PARTITIONS.of("j").by_created("default", "pending"), stray)
 
     assert await leases.claim_job(["default"], "w") is None
     assert (await record(jobs, "j")).attempt == 1
-    await redis.zrem(PARTITION.by_created("default", "pending"), "j")
+    await redis.zrem(PARTITIONS.of("j").by_created("default", "pending"), "j")
 
 
 async def test_an_unknown_state_or_queue_in_the_indexes_does_not_affect_counts(
     jobs: JobStateManager, redis: Redis
 ) -> None:
     await jobs.create_job("j", 1)
-    await redis.zadd(PARTITION.by_created("default", "odd"), {"another": 1})
-    await redis.sadd(PARTITION.queue_names, "none", "odd:name")
+    await redis.zadd(PARTITIONS.first.by_created("default", "odd"), {"another": 1})
+    await redis.sadd(PARTITIONS.first.queue_names, "none", "odd:name")
 
     stats = await jobs.get_stats()
 
     assert stats.statuses == {**dict.fromkeys(Status, 0), Status.PENDING: 1}
     assert list(stats.queues) == ["default"]
-    await redis.delete(PARTITION.by_created("default", "odd"))
-    await redis.srem(PARTITION.queue_names, "none", "odd:name")
+    await redis.delete(PARTITIONS.first.by_created("default", "odd"))
+    await redis.srem(PARTITIONS.first.queue_names, "none", "odd:name")
 
 
 @pytest.mark.corrupts_keys
@@ -153,12 +156,14 @@ async def test_entries_of_the_delay_index_without_a_delayed_job_are_removed(
     await claimed(leases, "claimed")
     await jobs.create_job("later", 1, queue="later", delay_seconds=3600)
     await redis.hset(job_key("foreign"), "status", "pending")
-    await redis.zadd(PARTITION.delays, {"default:foreign": 1, "claimed:claimed": 1, "another:later": 1})
+    for member in ("default:foreign", "claimed:claimed", "another:later"):
+        await redis.zadd(PARTITIONS.of(member.split(":")[1]).delays, {member: 1})
 
     assert (await claimed(leases)).job.job_id == "there"
 
     assert await leases.claim_job(["claimed", "later"], "w") is None
-    assert await redis.zrange(PARTITION.delays, 0, -1) == [b"default:foreign", b"later:later"], "foreign entries stay"
+    left = [await redis.zrange(partition.delays, 0, -1) for partition in PARTITIONS]
+    assert sorted(chain.from_iterable(left)) == [b"default:foreign", b"later:later"], "foreign entries stay"
 
 
 async def test_a_retried_claim_gets_the_same_job_and_lease(jobs: JobStateManager, leases: LeaseManager) -> None:
@@ -191,12 +196,12 @@ async def test_a_claim_with_a_reused_key_and_other_content_is_rejected(
         await jobs.create_job(job_id, 1)
     first = await leases.claim_job(["default", "other"], "w", claim_key="k")
     assert first
-    events = await redis.xlen(PARTITION.events)
+    events = await count_events(redis)
 
     with pytest.raises(errors.IdempotencyKeyReused):
         await leases.claim_job(queues, worker, lease_seconds=lease_seconds, claim_key="k")
 
-    assert await redis.xlen(PARTITION.events) == events
+    assert await count_events(redis) == events
     assert await leases.claim_job(["default", "other"], "w", claim_key="k") == first
 
 
@@ -236,7 +241,7 @@ async def test_a_claim_key_can_be_reused_once_its_record_has_expired(
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1)
     await leases.claim_job(["default"], "w", claim_key="k")
-    [remembered] = await redis.keys(PARTITION.claim("*"))
+    [remembered] = await redis.keys(PARTITIONS.of("a").claim("*"))
     await redis.delete(remembered)
 
     other = await leases.claim_job(["default"], "another", claim_key="k")
@@ -270,7 +275,7 @@ async def test_a_claim_record_expires_soon_after_its_lease(
 ) -> None:
     await jobs.create_job("j", 1)
     await leases.claim_job(["default"], "w", lease_seconds=5, claim_key="k")
-    [remembered] = await redis.keys(PARTITION.claim("*"))
+    [remembered] = await redis.keys(PARTITIONS.of("j").claim("*"))
     assert 5_000 < await redis.pttl(remembered) <= 65_000
 
 
@@ -353,7 +358,7 @@ async def test_a_heartbeat_extends_the_lease_and_nothing_else(
 ) -> None:
     await jobs.create_job("j", 1)
     claim = await claimed(leases)
-    before, events = await record(jobs, "j"), await redis.xlen(PARTITION.events)
+    before, events = await record(jobs, "j"), await count_events(redis)
 
     beat = await leases.heartbeat("j", claim.lease.token, lease_seconds=600)
 
@@ -365,7 +370,7 @@ async def test_a_heartbeat_extends_the_lease_and_nothing_else(
         before.expires_at,
     )
     assert after.lease_seconds == 600
-    assert await redis.xlen(PARTITION.events) == events
+    assert await count_events(redis) == events
     assert not beat.cancel_requested
     later = await leases.heartbeat("j", claim.lease.token)
     assert later.lease_expires_at >= beat.lease_expires_at, "the default is the last duration"
@@ -559,7 +564,7 @@ async def test_failed_attempts_double_the_delay_until_the_job_has_failed(
         job = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": failures})
         assert (job.status, job.failures) == (Status.PENDING, failures)
         assert job.available_at
-        delays.append(round(await redis.zscore(PARTITION.delays, "default:j") / 1e6 - (await redis.time())[0]))
+        delays.append(round(await redis.zscore(PARTITIONS.of("j").delays, "default:j") / 1e6 - (await redis.time())[0]))
         await end_delay(redis, "j")
     assert delays == pytest.approx([1000, 2000, 3600], abs=2), "at most an hour"
     last = await leases.release_job("j", (await claimed(leases)).lease.token, error={"attempt": 4})
@@ -658,16 +663,19 @@ async def test_wrong_entries_do_not_stop_the_reaper(jobs: JobStateManager, lease
     await jobs.create_job("plain", 1)
     await redis.hset(job_key("foreign"), "status", "running")
     await expire_lease(redis, "over")
-    await redis.zadd(PARTITION.leases, {"foreign": 1, "plain": 1, "alive": 1})
+    for job_id in ("foreign", "plain", "alive"):
+        await redis.zadd(PARTITIONS.of(job_id).leases, {job_id: 1})
 
     reaped, following = await leases.reap()
 
     assert [job.job_id for job in reaped] == ["over"]
     assert following is not None
     assert following > 20
-    assert set(await redis.zrange(PARTITION.leases, 0, -1)) == {b"alive", b"foreign"}, "foreign entries stay"
+    left = [await redis.zrange(partition.leases, 0, -1) for partition in PARTITIONS]
+    assert set(chain.from_iterable(left)) == {b"alive", b"foreign"}, "foreign entries stay"
 
 
+@only_one_partition
 async def test_the_reaper_works_in_batches_and_skips_deleted_jobs(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -675,13 +683,14 @@ async def test_the_reaper_works_in_batches_and_skips_deleted_jobs(
         await jobs.create_job(f"j{number}", 1)
         await claimed(leases)
         await expire_lease(redis, f"j{number}")
-    await redis.zadd(PARTITION.leases, {"nobody": 1})
+    await redis.zadd(PARTITIONS.first.leases, {"nobody": 1})
 
     batches = [await leases.reap() for _ in range(2)]
 
     assert [(len(reaped), following) for reaped, following in batches] == [(REAP_BATCH - 1, 0.0), (6, None)]
 
 
+@only_one_partition
 async def test_a_failed_batch_does_not_hide_the_previous_one_from_the_observer(
     pool: BlockingConnectionPool, jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -719,7 +728,7 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
         await jobs.create_job(job_id, 1, queue=job_id)
         await claimed(leases, job_id)
         await expire_lease(redis, job_id)
-    await redis.set(PARTITION.by_created("a", "failed"), "foreign", ex=60)
+    await redis.set(PARTITIONS.of("a").by_created("a", "failed"), "foreign", ex=60)
     await redis.hset(job_key("b"), "failures", "foreign")
     before = await record(jobs, "a")
 
@@ -732,9 +741,10 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     assert await record(jobs, "a") == before
     assert (await leases.reap())[0] == []
 
-    await redis.delete(PARTITION.by_created("a", "failed"))
+    await redis.delete(PARTITIONS.of("a").by_created("a", "failed"))
     await redis.hdel(job_key("b"), "failures")
-    await redis.zadd(PARTITION.leases, {"a": 1, "b": 1})  # as if the minute had passed
+    for job_id in ("a", "b"):
+        await redis.zadd(PARTITIONS.of(job_id).leases, {job_id: 1})  # as if the minute had passed
     assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
 
 
@@ -745,14 +755,14 @@ async def test_a_due_job_that_cannot_be_moved_does_not_block_claims(
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)
         await end_delay(redis, job_id, queue=job_id)
-    await redis.zadd(PARTITION.delays, {"garbage": 0})
-    await redis.set(PARTITION.by_created("a", "pending"), "foreign", ex=60)
+    await redis.zadd(PARTITIONS.of("a").delays, {"garbage": 0})
+    await redis.set(PARTITIONS.of("a").by_created("a", "pending"), "foreign", ex=60)
 
     with capture_logs() as log:
         assert (await claimed(leases, "b")).job.job_id == "b"
 
     assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a"])]
-    [(member, due)] = await redis.zrange(PARTITION.delays, 0, -1, withscores=True)
+    [(member, due)] = await redis.zrange(PARTITIONS.of("a").delays, 0, -1, withscores=True)
     assert (member, due / 1e6) == (b"a:a", pytest.approx((await redis.time())[0] + 60, abs=5))
     with capture_logs() as log:
         assert await leases.claim_job(["b"], "w") is None
@@ -765,14 +775,18 @@ async def test_a_claim_emits_one_event_per_queue_to_which_it_moved_due_jobs(
     for job_id, queue in (("a1", "a"), ("a2", "a"), ("b1", "b"), ("c1", "c")):
         await jobs.create_job(job_id, 1, queue=queue, delay_seconds=60 if queue == "c" else 1)
     await asyncio.sleep(1.05)
-    [(newest, _)] = await redis.xrevrange(PARTITION.events, count=1)
+    before = {partition: await redis.xlen(partition.events) for partition in PARTITIONS}
 
     assert await leases.claim_job(["another"], "w") is None
 
-    emitted = [event for _, event in await redis.xrange(PARTITION.events, min=b"(" + newest)]
-    assert sorted(emitted, key=str) == [{b"event": b"queue", b"queue": queue} for queue in (b"a", b"b")]
+    ended = [("a1", b"a"), ("a2", b"a"), ("b1", b"b")]
+    expected = {(PARTITIONS.of(job_id), moved) for job_id, moved in ended}
+    emitted = [(one, event) for one in PARTITIONS for _, event in (await redis.xrange(one.events))[before[one] :]]
+    assert len(emitted) == len(expected)
+    for partition, moved in expected:
+        assert (partition, {b"event": b"queue", b"queue": moved}) in emitted
     assert await leases.claim_job(["another"], "w") is None
-    assert len(await redis.xrange(PARTITION.events, min=b"(" + newest)) == 2
+    assert await count_events(redis) == sum(before.values()) + len(expected)
 
 
 async def test_concurrent_reapers_reap_a_job_once(jobs: JobStateManager, leases: LeaseManager, redis: Redis) -> None:
@@ -806,6 +820,8 @@ async def test_an_invalid_argument_is_rejected_with_its_field(leases: LeaseManag
     assert error.value.field == field
 
 
+#: The partitions of the jobs of `leased_and_next`.
+LEASED, NEXT = PARTITIONS.of("j"), PARTITIONS.of("next")
 CALLS: dict[str, Callable[[LeaseManager, str], Awaitable[Any]]] = {
     "claim": lambda leases, token: leases.claim_job(["default"], "w", claim_key="k"),
     "heartbeat": lambda leases, token: leases.heartbeat("j", token),
@@ -833,18 +849,15 @@ async def dump(redis: Redis, *without: str) -> dict[bytes, bytes]:
 @pytest.mark.parametrize(
     ("call", "name"),
     [
-        *(("claim", PARTITION.by_created("default", state)) for state in ("pending", "running")),
-        *(("claim", name) for name in (PARTITION.queues, PARTITION.meta, PARTITION.delays)),
-        *(("claim", name) for name in (PARTITION.leases, PARTITION.by_expiry, PARTITION.events)),
-        ("heartbeat", PARTITION.leases),
-        *(("progress", name) for name in (PARTITION.leases, PARTITION.by_expiry, PARTITION.events)),
-        *(("release", name) for name in (PARTITION.by_created("default", "pending"), PARTITION.by_expiry)),
-        *(("release", name) for name in (PARTITION.events,)),
-        *(("delay", name) for name in (PARTITION.by_created("default", "delayed"), PARTITION.delays)),
-        *(
-            ("fail", name)
-            for name in (PARTITION.by_created("default", "failed"), PARTITION.by_expiry, PARTITION.events)
-        ),
+        *(("claim", NEXT.by_created("default", state)) for state in ("pending", "running")),
+        *(("claim", name) for name in (PARTITIONS.first.queues, PARTITIONS.first.meta, NEXT.delays)),
+        *(("claim", name) for name in (NEXT.leases, NEXT.by_expiry, NEXT.events)),
+        ("heartbeat", LEASED.leases),
+        *(("progress", name) for name in (LEASED.leases, LEASED.by_expiry, LEASED.events)),
+        *(("release", name) for name in (LEASED.by_created("default", "pending"), LEASED.by_expiry)),
+        *(("release", name) for name in (LEASED.events,)),
+        *(("delay", name) for name in (LEASED.by_created("default", "delayed"), LEASED.delays)),
+        *(("fail", name) for name in (LEASED.by_created("default", "failed"), LEASED.by_expiry, LEASED.events)),
     ],
 )
 async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
@@ -858,11 +871,12 @@ async def test_an_index_of_unexpected_type_is_named_and_nothing_is_written(
     with pytest.raises(errors.StoreCorrupt, match=name):
         await CALLS[call](leases, token)
 
-    assert await dump(redis) == before
+    aims = await redis.keys("*:aim:*")  # of a claim with a key, over several partitions
+    assert await dump(redis, *(aim.decode() for aim in aims)) == before
 
 
 @pytest.mark.corrupts_keys
-@pytest.mark.parametrize("name", [PARTITION.by_created("default", "running"), PARTITION.leases])
+@pytest.mark.parametrize("name", [LEASED.by_created("default", "running"), LEASED.leases])
 async def test_a_release_that_cannot_leave_an_index_stands_and_its_retry_finds_it_made(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, name: str
 ) -> None:
@@ -885,15 +899,15 @@ async def test_a_heartbeat_that_extends_the_retention_writes_all_or_nothing(
 ) -> None:
     longer = LeaseManager(connect(pool), ttl=timedelta(days=60))
     token = await leased_and_next(jobs, leases, redis)
-    await redis.delete(PARTITION.by_expiry)
-    await redis.set(PARTITION.by_expiry, "foreign")
+    await redis.delete(LEASED.by_expiry)
+    await redis.set(LEASED.by_expiry, "foreign")
     before = await dump(redis)
 
-    with pytest.raises(errors.StoreCorrupt, match=PARTITION.by_expiry):
+    with pytest.raises(errors.StoreCorrupt, match=LEASED.by_expiry):
         await longer.heartbeat("j", token)
     assert await dump(redis) == before
 
-    await redis.delete(PARTITION.by_expiry)
+    await redis.delete(LEASED.by_expiry)
     await redis.hdel(job_key("j"), "queue")
     before = await dump(redis)
     with pytest.raises(errors.StoreCorrupt, match="job:j"):

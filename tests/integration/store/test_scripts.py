@@ -65,7 +65,8 @@ async def test_lua_and_python_build_the_same_key_names(redis: Redis, partition: 
         redis,
         """return { job_key('a.b~c'), key('by_created', 'q', 'pending'), key('by_expiry'), key('tags'), key('delays'),
                     key('leases'), key('queue_names'), key('queues'), key('meta'), key('version'), key('deletions'),
-                    key('fsync'), key('events'), key('partitions'), key('claim', 'c'), key('rate_limit', 'c') }""",
+                    key('fsync'), key('events'), key('partitions'), key('claim', 'c'), key('aim', 'c'),
+                    key('gate', 'q'), key('rate_limit', 'c') }""",
         root=partition.root,
     )
 
@@ -75,7 +76,7 @@ async def test_lua_and_python_build_the_same_key_names(redis: Redis, partition: 
             *(partition.job("a.b~c"), partition.by_created("q", "pending"), partition.by_expiry, partition.tags),
             *(partition.delays, partition.leases, partition.queue_names, partition.queues, partition.meta),
             *(partition.version, partition.deletions, partition.fsync, partition.events, partition.partitions),
-            *(partition.claim("c"), partition.rate_limit("c")),
+            *(partition.claim("c"), partition.aim("c"), partition.gate("q"), partition.rate_limit("c")),
         )
     ]
 

@@ -34,8 +34,10 @@ def test_the_table_has_the_names_that_the_store_builds() -> None:
         PARTITION.job("<id>"),
         PARTITION.by_created("<queue>", "<state>"),
         PARTITION.claim("<claim id>"),
+        PARTITION.aim("<claim id>"),
+        PARTITION.gate("<queue>"),
         PARTITION.rate_limit("<digest>"),
-        *(PARTITION.key(kind) for kind in set(TYPES) - {"by_created", "claim", "rate_limit"}),
+        *(PARTITION.key(kind) for kind in set(TYPES) - {"by_created", "claim", "aim", "gate", "rate_limit"}),
     }
     assert set(KEYS) == built
 
@@ -51,4 +53,4 @@ def test_the_table_of_the_record_has_every_private_field() -> None:
 
 def test_the_requests_that_need_a_key_are_listed_for_every_key_that_a_request_needs() -> None:
     needed = {cells[0].strip("`") for cells in rows("key | requests that answer `store-corrupt`")}
-    assert needed == {name for name in KEYS if kind_of(name) not in {"claim", "rate_limit", "fsync"}}
+    assert needed == {name for name in KEYS if kind_of(name) not in {"claim", "aim", "gate", "rate_limit", "fsync"}}

@@ -243,6 +243,7 @@ def test_only_some_scripts_run_at_the_memory_limit() -> None:
         "drain",
         "check_entries",
         "check_jobs",
+        "gate",
         "heartbeat",
         "sweep",
         "rate_limit",

@@ -71,6 +71,8 @@ class ClaimController(Controller):
         A repeated claim with the same `Idempotency-Key` returns the same job and lease while that lease holds. The
         same key with other `queues`, `worker` or `lease_seconds` is rejected until a minute after `lease_seconds`. The
         order of `queues`, and `wait_seconds`, may differ. A claim that got no job is not remembered.
+
+        With `REDIS_PARTITIONS` above 1, of many claims at once each gets a job near the oldest.
         """
         claims = await _claim(request, data, idempotency_key)
         if not claims:
@@ -100,6 +102,8 @@ class ClaimController(Controller):
         The response has at most `max_jobs`, oldest first, and ends at 8 MiB of records. It waits for the first job
         only. A repeated claim with the same `Idempotency-Key` returns the same jobs and leases, as far as these leases
         hold. If none does, it is a new claim. The same key with other content, or of a single claim, is rejected.
+
+        With `REDIS_PARTITIONS` above 1 the jobs are nearly the oldest ones.
         """
         claims = await _claim(request, data, idempotency_key, max_jobs=data.max_jobs)
         if not claims:

@@ -9,8 +9,8 @@ from service.store.partition import PARTITION, ROOT, TYPES, Partition
 from service.store.partitions import Partitions
 
 STATES: Final = frozenset({*Status, "delayed"})
-#: Kinds of keys whose name ends with a digest of client data.
-_BY_CLIENT: Final = frozenset({"claim", "rate_limit"})
+#: Kinds of keys whose name ends with a digest of client data, or with a queue.
+_BY_CLIENT: Final = frozenset({"claim", "aim", "gate", "rate_limit"})
 #: Kinds of keys of data version 1 that later versions do not use.
 _V1_KINDS: Final = frozenset({"list", "exp", "shelves", "due", "clock", "drain", "limit", "synced"})
 #: Kinds of keys under `ROOT` with any number of partitions.

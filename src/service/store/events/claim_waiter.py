@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import nullcontext
 from typing import Final
 
 from service.domain.errors import Draining
@@ -9,7 +10,9 @@ from service.domain.jobs import Claim
 from service.domain.shutdown import Shutdown
 from service.store.deadlines import new_budget
 from service.store.events.hub import EventHub, Subscription
+from service.store.events.queue_watch import QueueWatch
 from service.store.events.reader import RETRY_DELAY
+from service.store.look import Looker
 
 #: Seconds after which a client may claim again, from another process, when this one shuts down.
 RETRY_AFTER: Final = 1
@@ -32,12 +35,18 @@ class ClaimWaiter:
     An event that may make a job available in one queue wakes one claim. An event without a queue wakes all. A claim
     that succeeds or is cancelled wakes the next. So no event is lost, and a thousand idle workers do not all query
     Redis for one job.
+
+    With several partitions a claim is also woken by a look at all of them, one for all the claims that wait.
     """
 
-    def __init__(self, hub: EventHub, shutdown: Shutdown) -> None:
-        """Subscribe to `hub` while claims are waiting, and reject them after `shutdown`."""
+    def __init__(self, hub: EventHub, shutdown: Shutdown, looker: Looker | None = None) -> None:
+        """Subscribe to `hub` while claims are waiting, and reject them after `shutdown`.
+
+        `looker` looks for jobs in several partitions; `None` with one.
+        """
         self._hub = hub
         self._shutdown = shutdown
+        self._watch = None if looker is None else QueueWatch(looker, hub)
         self._check_timer: asyncio.TimerHandle | None = None
 
     async def claim(self, pending: PendingClaim, wait_seconds: int, claim: TryClaim) -> list[Claim]:
@@ -50,7 +59,7 @@ class ClaimWaiter:
             result, _ = await claim()
             return result
         try:
-            with self._hub.subscribe(pending):
+            with self._hub.subscribe(pending), self._watch.include(pending.queues) if self._watch else nullcontext():
                 return await self._wait(pending, wait_seconds, claim)
         finally:
             for queue in pending.queues:

@@ -4,7 +4,10 @@
 -- ARGV: 1 claim id, 2 digest of the claim, 3 a secret for the tokens, 4 worker, 5 seconds of the leases, 6 retention (ms),
 --       7 how long the claim is remembered for its repetition (ms), 8 most jobs, 9 most bytes of their records together (the
 --       first job may have more), 10 how many entries of each list that cannot be claimed to pass, 11 `1` to end delays
---       first, `0` if that was done, 12 … queues, each once
+--       first, `0` if that was done, 12 … queues, each once. With several partitions 11 goes on with `:` and ` name=number` …:
+--       `:plan` of a claim that can be repeated, the number of its plan, which claims in this partition once only; `:strict`
+--       where the first job may not have more bytes either; and for a queue with `max_running` by its name how many of its
+--       jobs run in other partitions, which is true until `:until` (µs)
 -- Returns: DRAINING with the milliseconds that it lasts, unless it is ended before
 --          DELAY_OVER: delays must be ended first
 --          CLAIMED with the time (µs), skipped, then id, whole record, …; the same jobs again for the same claim id, while
@@ -14,14 +17,19 @@
 --          NONE with the time (µs), skipped and when the next delay is over (µs, empty for none)
 local claim, digest, secret, worker, seconds = key('claim', ARGV[1]), ARGV[2], ARGV[3], ARGV[4], ARGV[5]
 local retention, max_jobs, max_scan = tonumber(ARGV[6]), tonumber(ARGV[8]), tonumber(ARGV[10])
+-- What the claim knows of other partitions; false with one partition.
+local facts = #ARGV[11] > 1 and {}
+if facts then
+  for name, number in ARGV[11]:gmatch('(%S+)=(%d+)') do facts[name] = tonumber(number) end
+end
 local claimed, remembered, cursors, queue_count = {}, digest, {}, #ARGV - 11
 -- Jobs and queues that were skipped because a key of theirs is not ours, and why; the first failure of an index.
 local skipped, refusal = {}, nil
 
 local known = call('GET', claim)
 if known then
-  local known_digest, ids_and_tokens = known:match('^(%S+)(.*)$')
-  if known_digest ~= digest then return { 'KEY_REUSED' } end
+  local known_digest, plan, ids_and_tokens = known:match('^([^%s:]+):?(%d*)(.*)$')
+  if known_digest ~= digest and known_digest ~= '-' then return { 'KEY_REUSED' } end
   for id, token in ids_and_tokens:gmatch('(%S+) (%S+)') do
     local loaded, job = pcall(load_job_with_record, id)
     if loaded and job and job.has_lease and job.token == token then
@@ -30,12 +38,14 @@ if known then
     end
   end
   if #claimed > 0 then return { 'CLAIMED', NOW, skipped, unpack(claimed) } end
+  -- This plan has claimed here before, so a script that comes late must not claim for a plan that was given up.
+  if facts and facts[':plan'] and (tonumber(plan) or 0) >= facts[':plan'] then return { 'NONE', NOW, skipped, '' } end
 end
 
 local draining = (tonumber(call('HGET', key('meta'), 'drain') or nil) or 0) - NOW_MS
 if draining > 0 then return { 'DRAINING', draining } end
 local next_delay = call('ZRANGE', key('delays'), '0', '0', 'WITHSCORES')[2]
-if next_delay and ARGV[11] == '1' and tonumber(next_delay) <= NOW then return { 'DELAY_OVER' } end
+if next_delay and ARGV[11]:byte() == 49 and tonumber(next_delay) <= NOW then return { 'DELAY_OVER' } end
 
 -- A cursor over the due jobs of a queue, oldest first, stands at `id` and `created`; at its end `id` is nil.
 local function advance(cursor)
@@ -56,6 +66,7 @@ local function open_cursor(queue, settings, size)
     paused, max_running = settings:match('^(%d):(%d*)$')
     if max_running and max_running ~= '' then
       room = tonumber(max_running) - call('ZCARD', key('by_created', queue, 'running'))
+      if facts then room = facts[queue] and NOW <= (facts[':until'] or 0) and room - facts[queue] or 0 end
     end
     if paused ~= '0' then room = 0 end
   end
@@ -95,9 +106,9 @@ while cursor do
     and job.created_micros == cursor.created
   local started, failure, token = false, nil, nil
   if is_due then
-    if max_jobs > 1 then
+    if max_jobs > 1 or (facts and facts[':strict']) then
       for _, value in pairs(job.fields) do bytes = bytes + #value end
-      if bytes > tonumber(ARGV[9]) and #claimed > 0 then break end
+      if bytes > tonumber(ARGV[9]) and (#claimed > 0 or (facts and facts[':strict'])) then break end
     end
     token = format('%d', (tonumber(job.fields.attempt) or 0) + 1) .. '-' .. secret
     if #claimed > 0 then token = token .. '.' .. #claimed / 2 end
@@ -123,10 +134,13 @@ while cursor do
   advance(cursor)
   cursor = oldest_of(cursors, max_scan)
 end
+local plan = facts and facts[':plan']
 if #claimed == 0 then
   if refusal then error({ err = refusal }) end
+  if plan then redis.call('SET', claim, (known and digest or '-') .. ':' .. plan, 'PX', ARGV[7]) end
   return { 'NONE', NOW, skipped, next_delay and format('%d', next_delay) or '' }
 end
 
+if plan then remembered = digest .. ':' .. plan .. remembered:sub(#digest + 1) end
 redis.call('SET', claim, remembered, 'PX', ARGV[7])
 return { 'CLAIMED', NOW, skipped, unpack(claimed) }

@@ -113,7 +113,7 @@ while cursors[1] do
     page[#page + 1] = id
     local row = redis.call('HMGET', job_key(id), unpack(fields))
     if not most_bytes then
-      row[#row + 1] = to_integer_string(created)
+      row[#row + 1] = format('%d', created)
       row[#row + 1] = size
     end
     page[#page + 1] = row
