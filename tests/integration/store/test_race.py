@@ -15,8 +15,8 @@ from service.domain.jobs import JobFilter
 from service.domain.states import Status
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
 from tests.helpers.claim_racer import LEASE
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.service_process import Service
 
 PROCESSES = 16
@@ -64,7 +64,7 @@ async def race(
     stats = await jobs.get_stats()
     assert stats.statuses == {**dict.fromkeys(Status, 0), Status.COMPLETED: count}
     histories = defaultdict(list)
-    for _, event in await redis.xrange(PARTITION.events):
+    for _, event in [one for partition in PARTITIONS for one in await redis.xrange(partition.events)]:
         histories[event[b"job_id"].decode()].append(event[b"status"].decode())
     assert len(histories) == count
     attempts = 0
