@@ -15,7 +15,7 @@ from tests.helpers.consistency import inconsistencies
 from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.store_operations import OPERATIONS, Store, dump, make_foreign
 
-#: Each script over many jobs: the kind of index that holds the moments, its units per ms, and how a member there begins.
+#: Each script over many jobs: the kind of index that holds the moments, its units per ms, and how a member begins.
 SCRIPTS: Final = {
     "reap": ("leases", 1, "{}"),
     "end delays": ("delays", 1000, "{0}:{0}"),
