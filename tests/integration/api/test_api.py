@@ -13,7 +13,7 @@ import redis as sync_redis
 from service import __version__
 from service.api.problems import TYPE_PREFIX
 from service.domain import constraints
-from tests.helpers.partitions import PARTITIONS
+from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.service_process import Service
 
 pytestmark = pytest.mark.usefixtures("consistent_store")
@@ -508,11 +508,11 @@ def test_a_key_of_an_unexpected_type_is_a_problem_without_a_traceback(
     api: httpx.Client, redis_url: str, shared_service: Service
 ) -> None:
     with sync_redis.Redis.from_url(redis_url) as client:
-        client.set("job:j", "foreign", ex=600)
+        client.set(job_key("j"), "foreign", ex=600)
         try:
             response = api.get("/v1/jobs/j")
         finally:
-            client.delete("job:j")
+            client.delete(job_key("j"))
 
     found = problem(response, 500, "store-corrupt")
     assert "Traceback" not in response.text
