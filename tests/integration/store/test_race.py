@@ -17,8 +17,8 @@ from service.domain.jobs import JobFilter
 from service.domain.states import Status
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
 from tests.helpers.claim_racer import LEASE
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.service_process import Service
 
 PROCESSES = 16
@@ -66,11 +66,12 @@ async def race(
     stats = await jobs.get_stats()
     assert stats.statuses == {**dict.fromkeys(Status, 0), Status.COMPLETED: count}
     histories = defaultdict(list)
-    position = "-"
-    while entries := await redis.xrange(PARTITION.events, position, count=1000):
-        position = f"({entries[-1][0].decode()}"
-        for _, event in entries:
-            histories[event[b"job_id"].decode()].append(event[b"status"].decode())
+    for partition in PARTITIONS:
+        position = "-"
+        while entries := await redis.xrange(partition.events, position, count=1000):
+            position = f"({entries[-1][0].decode()}"
+            for _, event in entries:
+                histories[event[b"job_id"].decode()].append(event[b"status"].decode())
     assert len(histories) == count
     attempts = 0
     for history in histories.values():
