@@ -204,6 +204,16 @@ async def test_jobs_that_expire_meanwhile_are_no_fault(
     assert await sound(target, 4)
 
 
+async def test_a_job_that_has_expired_by_one_clock_only_is_no_fault(
+    client: StoreClient, store: Redis, pool: BlockingConnectionPool, target: BlockingConnectionPool
+) -> None:
+    def expire() -> None:
+        edit(pool, "PEXPIRE", "job:j1", 30_000)()
+        edit(target, "DEL", Partitions(16).of("j1").job("j1"))()
+
+    assert sum((await copy_database(client, target, 16, At("checked, comparing", expire))).values()) == 66
+
+
 async def refuse(words: str, *args: Any) -> None:
     with pytest.raises(CopyRefused, match=words):
         await copy_database(*args)
@@ -304,6 +314,7 @@ async def test_a_change_of_to_during_the_copy_is_found(
     home = Partitions(16).of("j1")
     changes = {
         "Job 'j1' differs": edit(target, "HINCRBY", home.job("j1"), "revision", 1),
+        "Job 'j2' differs": edit(target, "DEL", Partitions(16).of("j2").job("j2")),
         "Job 'stray' differs": edit(target, "HSET", Partitions(16).of("stray").job("stray"), "status", "pending"),
     }
     for words, change in changes.items():
@@ -330,12 +341,14 @@ async def test_a_record_that_is_none_is_refused_and_an_odd_one_is_copied(
     client: StoreClient, store: Redis, target: BlockingConnectionPool
 ) -> None:
     await store.hset("job:half", "result", "1")
+    await store.pexpireat("job:half", 2_000_000_000_000)
     await store.set("job:odd", "1")
     await refuse("`job:odd` is not a job", client, target, 16, nothing)
     await store.delete("job:odd")
     await copy_database(client, target, 16, nothing)
     half = Partitions(16).of("half").job("half")
     assert await Redis(connection_pool=target).hgetall(half) == {b"result": b"1"}
+    assert await Redis(connection_pool=target).pexpiretime(half) == 2_000_000_000_000
 
 
 async def test_a_job_in_another_partition_is_refused(

@@ -19,7 +19,7 @@ from service.store.partition import EXPIRING, PARTITION, Partition
 RATE: Final = 2000.0
 #: How many keys or entries one script checks.
 STEP: Final = 25
-#: The `COUNT` of one `SCAN`.
+#: The `COUNT` of one `SCAN` with one partition. With more, each has some of the keys that it returns.
 SCANNED: Final = 100
 #: How many entries without a job are collected before the doctor checks which of these jobs have just expired.
 MAX_CANDIDATES: Final = 1000
@@ -119,9 +119,9 @@ class _Checker:
                 yield issue
 
     async def _scan(self) -> AsyncIterator[list[bytes]]:
-        cursor = 0
+        cursor, count = 0, SCANNED * min(self._client.partitions.size, 16)
         while True:
-            command = ["SCAN", str(cursor), "MATCH", self._names.pattern, "COUNT", str(SCANNED)]
+            command = ["SCAN", str(cursor), "MATCH", self._names.pattern, "COUNT", str(count)]
             [(cursor, scanned)] = await self._client.read(command)
             await self._throttle.acquire(1)
             yield scanned
