@@ -33,7 +33,6 @@ IDS = [next(f"j{n}" for n in count() if PARTITIONS.of(f"j{n}") is partition) for
 TIMEOUT = 20.0
 
 Messages = AsyncGenerator[StreamMarker | Sequence[Event]]
-Items = Sequence[Event | ControlEvent | Gap]
 
 
 @pytest.fixture
@@ -198,26 +197,29 @@ class TestReader:
 
 
 class Replica:
-    """One of several processes: it keeps few events in memory, and receives them late."""
+    """One of several processes: it keeps few events in memory, and receives each partition late by chance."""
 
-    def __init__(self, pool: BlockingConnectionPool, seed: random.Random) -> None:
+    def __init__(self, pool: BlockingConnectionPool, chance: random.Random) -> None:
         client = StoreClient(pool, partitions=16)
         self.hub = EventHub(client, Shutdown())
         self.stream = EventStream(client, self.hub, Shutdown())
-        self._random = seed
-        self._publish, self._held = self.hub.publish, list[Items]()
+        self._chance = chance
+        self._publish = self.hub.publish
+        self._held: dict[int, list[Event | Gap]] = defaultdict(list)
         self.hub.publish = self._publish_late  # type: ignore[method-assign]
 
-    def _publish_late(self, items: Items) -> None:
-        self._held.append(items)
-        if any(isinstance(item, Gap) for item in items) or self._random.random() < 0.5:
-            self.release()
+    def _publish_late(self, items: Sequence[Event | ControlEvent | Gap]) -> None:
+        for item in items:
+            assert not isinstance(item, ControlEvent)
+            self._held[item.partition].append(item)
+        has_gap = any(isinstance(item, Gap) for item in items)
+        self.release(1.0 if has_gap else 0.5)
 
-    def release(self) -> None:
-        """Publish all events that were held back."""
-        held, self._held = self._held, []
-        for items in held:
-            self._publish(items)
+    def release(self, probability: float) -> None:
+        """Publish the events that were held back, of each partition with a probability."""
+        for partition in [*self._held]:
+            if self._chance.random() < probability:
+                self._publish(self._held.pop(partition))
 
 
 class Follower:
@@ -279,7 +281,7 @@ async def test_a_client_that_reconnects_anywhere_receives_every_event_once_and_e
                 with suppress(TimeoutError):
                     async with asyncio.timeout(chance.choice((0.05, 0.5))):
                         await follower.follow(chance.choice(replicas).stream, chance.randint(0, 60))
-                chance.choice(replicas).release()
+                chance.choice(replicas).release(0.5)
         await changing
     received = Counter((event.job_id, event.revision, event.position) for event in follower.received)
     assert received == Counter(await stored(redis)) - Counter([before])

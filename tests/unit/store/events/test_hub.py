@@ -6,6 +6,7 @@ from contextlib import ExitStack, aclosing, suppress
 from contextvars import ContextVar
 
 import pytest
+from msgspec.structs import replace
 
 from service.domain.errors import StoreUnavailable
 from service.domain.events import ControlEvent, Event, EventKind
@@ -247,6 +248,25 @@ def test_recent_events_continue_after_the_position_of_the_last_ones() -> None:
     assert positions_of(recent.after(end, 2)) == ["10-0", "11-0"]
     recent.add([event(10 + BUFFER_SIZE)])
     assert recent.after(end, 2) is None
+
+
+def test_a_client_that_is_ahead_in_one_partition_gets_each_event_once_with_ids_of_its_own() -> None:
+    recent = RecentEvents(partitions=2)
+    events = [replace(event(number), partition=partition) for number, partition in ((1, 0), (1, 1), (2, 1), (2, 0))]
+    recent.add(events)
+    found = recent.after(Position(((0, 0), (2, 0))), 3)
+    assert found is not None
+    assert [(one.position, one.partition, one.id) for one in found[0]] == [
+        ("1-0", 0, str(Position(((1, 0), (2, 0))))),
+    ]
+    found = recent.after(found[1], 10)
+    assert found is not None
+    assert [(one.position, one.partition, one.id) for one in found[0]] == [("2-0", 0, str(Position(((2, 0), (2, 0)))))]
+    recent.add([replace(event(3), partition=1)])
+    found = recent.after(found[1], 10)
+    assert found is not None
+    assert [one.id for one in found[0]] == [str(Position(((2, 0), (3, 0))))]
+    assert recent.after(Position(((0, 0), (0, 0))), 10) is not None
 
 
 def test_events_before_a_gap_are_forgotten() -> None:
