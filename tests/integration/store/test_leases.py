@@ -746,7 +746,8 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     await redis.hdel(job_key("b"), "failures")
     for job_id in ("a", "b"):
         await redis.zadd(PARTITIONS.of(job_id).leases, {job_id: 1})  # as if the minute had passed
-    assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
+    again = [job.job_id for job in (await leases.reap())[0]]
+    assert (again if len(PARTITIONS) == 1 else sorted(again)) == ["a", "b"]
 
 
 @pytest.mark.corrupts_keys
