@@ -142,7 +142,7 @@ class Looker:
             commands += (["ZRANGE", one.by_created(queue, "pending"), "0", stop, "WITHSCORES"] for queue in queues)
         replies = iter(await self._client.read(*commands, isolate_errors=True, name="look"))
         now = time_reply_to_micros(next(replies))
-        [drain], settings = _checked(next(replies)), _checked(next(replies))
+        [drain], settings = _checked(next(replies), first.meta), _checked(next(replies), first.queues)
         limits = {queue: _limit(text) for queue, text in zip(queues, settings, strict=True)}
         per_partition = [_PartitionReplies.take(replies, len(counted), len(queues)) for _ in partitions]
         running = [*zip(*(one.running for one in per_partition), strict=True)]
@@ -214,10 +214,10 @@ def _limit(settings: bytes | None) -> float:
     return float(match[2]) if match[2] else math.inf
 
 
-def _checked(reply: Any) -> Any:
-    """Return a reply, or raise it if it is an error."""
+def _checked(reply: Any, name: str) -> Any:
+    """Return a reply. Raises `StoreCorrupt` if the key of this name has another type."""
     if isinstance(reply, Exception):
-        raise reply
+        raise errors.StoreCorrupt(f"{errors.StoreCorrupt.default_detail} ({name} has another type)")
     return reply
 
 

@@ -13,8 +13,7 @@ import pytest
 import redis as sync_redis
 
 from service.domain.timestamps import format_timestamp
-from service.store.partition import PARTITION
-from tests.helpers.partitions import job_key
+from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
@@ -327,16 +326,17 @@ def test_a_leases_key_of_an_unexpected_type_is_logged(
 ) -> None:
     before = len(shared_service.log)
     with sync_redis.Redis.from_url(redis_url) as redis:
-        redis.set(PARTITION.leases, "foreign")
+        redis.set(PARTITIONS.first.leases, "foreign")
         try:
             wait_until(lambda: "reap failed" in shared_service.log[before:], "the log line")
         finally:
-            redis.delete(PARTITION.leases)
+            redis.delete(PARTITIONS.first.leases)
 
 
 def an_hour_passes(redis: Any) -> None:
     """Move the ends of all leases an hour into the past."""
-    for job_id, ends in redis.zrange(PARTITION.leases, 0, -1, withscores=True):
+    held = [(one, *held) for one in PARTITIONS for held in redis.zrange(one.leases, 0, -1, withscores=True)]
+    for partition, job_id, ends in held:
         past = int(ends) - 3_600_000
-        redis.zadd(PARTITION.leases, {job_id: past})
+        redis.zadd(partition.leases, {job_id: past})
         redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(past * 1000))

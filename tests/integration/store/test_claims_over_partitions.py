@@ -175,6 +175,37 @@ async def test_every_job_is_given_where_more_claims_come_than_there_are_jobs(
     assert sorted(claim.job.job_id for claim in claims if claim) == sorted(created)
 
 
+async def test_a_claim_gets_the_job_that_another_claim_was_sent_to_and_did_not_take(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await create(jobs, 2)
+    assert await leases.claim_job(["default"], "w", claim_key="k")
+    refused, claim = await asyncio.gather(
+        leases.claim_job(["default"], "other", claim_key="k"),
+        leases.claim_job(["default"], "w"),
+        return_exceptions=True,
+    )
+    assert isinstance(refused, errors.IdempotencyKeyReused)
+    assert isinstance(claim, Claim)
+    assert claim.job.job_id == "job-1"
+
+
+async def test_claims_that_share_a_look_get_different_heads_unless_they_insist(
+    jobs: JobStateManager, leases: LeaseManager
+) -> None:
+    await create(jobs, 2)
+    assert leases.looker is not None
+    shares = await asyncio.gather(
+        *(leases.looker.look(["default"], 1) for _ in range(3)), leases.looker.look(["default"], 2, insists=True)
+    )
+    places = [PARTITIONS.of(f"job-{number}").number for number in range(2)]
+    assert [[head.partition.number for head in share.heads] for share in shares] == [
+        *([place] for place in places),
+        *([], places),
+    ]
+    assert [share.has_others for share in shares] == [False, True, True, False]
+
+
 async def test_a_claim_passes_partitions_with_expired_jobs_alone(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
@@ -468,6 +499,13 @@ async def test_a_batch_takes_all_jobs_of_one_partition(jobs: JobStateManager, le
     for job_id in created:
         await jobs.create_job(job_id, 1)
     assert ids(await leases.claim_jobs(["default"], "w", max_jobs=100)) == created
+
+
+async def test_a_batch_has_no_more_jobs_than_it_asked_for(jobs: JobStateManager, leases: LeaseManager) -> None:
+    for job_id in (*ids_in(5, 60), *ids_in(6, 60)):
+        await jobs.create_job(job_id, 1)
+    assert len(await leases.claim_jobs(["default"], "w", max_jobs=100)) == 100
+    assert await running(jobs) == 100
 
 
 async def test_a_batch_ends_at_8_mib_over_all_partitions(jobs: JobStateManager, leases: LeaseManager) -> None:

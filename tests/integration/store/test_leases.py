@@ -737,7 +737,8 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
 
     assert [job.job_id for job in reaped] == ["c"]
     assert following == pytest.approx(60, abs=5), "it does not block the next batch"
-    assert [(line["log_level"], line["job_ids"]) for line in log] == [("error", ["a", "b"])]
+    assert sorted(chain.from_iterable(line["job_ids"] for line in log)) == ["a", "b"]
+    assert [line["log_level"] for line in log] == ["error"] * len({PARTITIONS.of("a"), PARTITIONS.of("b")})
     assert await record(jobs, "a") == before
     assert (await leases.reap())[0] == []
 
@@ -745,7 +746,8 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_reaper(
     await redis.hdel(job_key("b"), "failures")
     for job_id in ("a", "b"):
         await redis.zadd(PARTITIONS.of(job_id).leases, {job_id: 1})  # as if the minute had passed
-    assert [job.job_id for job in (await leases.reap())[0]] == ["a", "b"]
+    again = [job.job_id for job in (await leases.reap())[0]]
+    assert (again if len(PARTITIONS) == 1 else sorted(again)) == ["a", "b"]
 
 
 @pytest.mark.corrupts_keys
