@@ -141,12 +141,26 @@ async def refuse_in_general(store: Store) -> None:
     await store.queues.end_drain()
 
 
+async def claim_over_partitions(store: Store) -> None:
+    """Run the scripts that only a claim over several partitions needs."""
+    client = store.client
+    partition = client.partitions.first
+    calls = {
+        "AIM": [["c", 0, "1", 1000], ["c", 0, "2", 1000], ["c", 1, "", 1000]],
+        "GATE": [["q", "token", 1000], ["q", "other", 1000], ["q", "token", 0]],
+    }
+    for name, arguments in calls.items():
+        if (script := getattr(scripts, name, None)) is not None:
+            for args in arguments:
+                await client.run_script(script, partition, args)
+
+
 async def look_for_oldest(store: Store) -> None:
     await store.client.run_script(scripts.FIND_OLDEST, store.client.partitions.first, [])
 
 
 SCENES: list[Callable[[Store], Awaitable[None]]] = [
-    *(look_for_oldest, look, refuse_changes, refuse_leases, refuse_in_general)
+    *(look_for_oldest, look, refuse_changes, refuse_leases, refuse_in_general, claim_over_partitions)
 ]
 
 

@@ -147,6 +147,16 @@ async def test_what_no_record_decides_is_reported_and_not_changed(client: StoreC
     assert before == {name: value for name, value in (await contents(store)).items() if name in before}
 
 
+async def test_a_job_in_another_partition_gets_no_index_entries_there(client: StoreClient, store: Redis) -> None:
+    """Otherwise it would be claimed, and its worker could not finish it."""
+    await store.rename(HOME.job("j0"), OTHER.job("j0"))
+    await issues(client, repair=True)
+    for index in (OTHER.by_created("q", "pending"), OTHER.by_expiry):
+        assert not [
+            member for member in await store.zrange(index, 0, -1) if member.startswith(b"j0|") or member == b"j0"
+        ]
+
+
 async def test_a_change_of_settings_that_is_under_way_is_no_issue(
     client: StoreClient, store: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
