@@ -15,7 +15,7 @@ from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
 from service.store.queues import QueueManager
-from tests.helpers.partitions import connect, job_key
+from tests.helpers.partitions import PARTITIONS, connect, job_key
 from tests.helpers.redis_servers import ProcessRedis
 
 Start = Callable[..., str]
@@ -39,9 +39,11 @@ async def store(url: str) -> AsyncIterator[tuple[JobStateManager, LeaseManager, 
     pool = create_pool(url)
     client = connect(pool, waitaof=True)
     jobs, leases = JobStateManager(client, ttl=timedelta(days=1)), LeaseManager(client, ttl=timedelta(days=1))
-    yield jobs, leases, QueueManager(client), client.redis
-    await client.aclose()
-    await pool.disconnect()
+    try:
+        yield jobs, leases, QueueManager(client), client.redis
+    finally:
+        await client.aclose()
+        await pool.disconnect()
 
 
 async def waits(redis: Redis) -> int:
@@ -67,7 +69,8 @@ async def test_every_change_waits_for_fsync_and_concurrent_changes_share_one_wai
                 await change()  # type: ignore[no-untyped-call]
             except errors.IllegalTransition:
                 assert number == 2
-            assert await waits(redis) == before + 1, number
+            # A setting is changed in the first partition, then in all others.
+            assert await waits(redis) == before + (2 if number == 5 and len(PARTITIONS) > 1 else 1), number
         before = await waits(redis)
         await jobs.get_job("j1")
         await jobs.get_stats()

@@ -97,11 +97,11 @@ async def step(choose: random.Random, manager: JobStateManager) -> None:
 async def read_all(redis: Redis) -> list[dict[str, str]]:
     """Return all records, newest first, from their hashes."""
     found = []
-    async for name in redis.scan_iter("job:*"):
+    async for name in redis.scan_iter("*job:*"):
         fields = await redis.hgetall(name)
         if fields:
             record = {field.decode(): value.decode() for field, value in fields.items()}
-            found.append({**record, "job_id": name.decode().removeprefix("job:")})
+            found.append({**record, "job_id": name.decode().rpartition("job:")[2]})
     return sorted(found, key=lambda record: record["created_at"], reverse=True)
 
 
