@@ -350,16 +350,27 @@ class TestResuming:
         await asyncio.sleep(0.005)
         seconds, micros = await redis.time()
         await asyncio.sleep(0.005)
-        for number in (*range(16), *range(15, -1, -1)):
-            status = "failed" if await jobs_status(jobs, IDS[number]) == "running" else "running"
-            await jobs.update_job_status(IDS[number], status)
+        expected = []
+        for number in (0, 0, 0, 5, 5, 9, *range(16), 0, 5):
+            ids = (f"n{n}" for n in count())
+            expected.append(next(one for one in ids if one not in expected and PARTITIONS.of(one).number == number))
+            await jobs.create_job(expected[-1], 1)
             await asyncio.sleep(0.002)
         with stream.subscribe() as subscription:
             messages = stream.follow(subscription, None, JobFilter(), since=seconds * 1_000_000 + micros)
             async with aclosing(messages):
                 assert (await marker(messages)).kind is MarkerKind.STARTED
-                received = await events(messages, 32)
-        assert [event.job_id for event in received] == [*IDS, *reversed(IDS)]
+                received = await events(messages, len(expected))
+        assert [event.job_id for event in received] == expected
+
+    async def test_a_stream_continues_with_new_events_if_older_ones_are_trimmed_while_it_reads_them(
+        self, stream: EventStream, hub: EventHub
+    ) -> None:
+        hub.recent.on_gap(7, "5-0")
+        with stream.subscribe() as subscription:
+            subscription.position = Position((START,) * 16)
+            assert await stream._read_history(subscription) == []
+            assert subscription.position.covers(hub.recent.start)
 
     async def test_every_id_resumes_after_its_event(
         self, stream: EventStream, jobs: JobStateManager, redis: Redis
@@ -385,9 +396,3 @@ class TestResuming:
         for index, event in enumerate(all_events):
             rest = await after(event.id, number - index - 1)
             assert sorted(one.position for one in rest) == sorted(one.position for one in all_events[index + 1 :])
-
-
-async def jobs_status(jobs: JobStateManager, job_id: str) -> str:
-    job = await jobs.get_job(job_id)
-    assert job
-    return job.status.value
