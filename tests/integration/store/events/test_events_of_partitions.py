@@ -186,10 +186,9 @@ class TestReader:
                 await jobs.update_job_status(job_id, "failed")
         items: list[Event | ControlEvent | Gap] = []
         with capture_logs() as lines:
-            while sum(isinstance(item, Event) for item in items) < 15 or not any(
-                isinstance(item, Gap) for item in items
-            ):
-                items += await reader.read()
+            async with asyncio.timeout(TIMEOUT):
+                while len([item for item in items if not isinstance(item, ControlEvent)]) < 16:
+                    items += await reader.read()
         assert [item.partition for item in items if isinstance(item, Gap)] == [5]
         assert lines == [], "no read has ended by the timeout of its connection"
         changed = Counter(item.job_id for item in items if isinstance(item, Event))

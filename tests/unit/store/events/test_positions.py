@@ -63,6 +63,12 @@ def test_a_malformed_text_is_no_position(text: str) -> None:
     assert parse_position("AQAAAA", 2) is not None
 
 
+@pytest.mark.parametrize("entry", [(2**64, 1), (1, 2**64), (2**500, 2**500)], ids=["time", "number", "both"])
+def test_a_number_that_no_stream_can_have_is_in_no_position(entry: EntryId) -> None:
+    assert parse_position(str(Position((entry, START))), 2) is None
+    assert parse_position(str(Position(((1, 2**64 - 1), START))), 2) is not None
+
+
 @pytest.mark.parametrize(
     "text", ["", "1", "1-", "-1", "1-1\n", "1-1-1", " 1-1", "1" * 20 + "-1", "AQAAAA", "\u0661-\u0661"]
 )
