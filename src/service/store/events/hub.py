@@ -12,7 +12,7 @@ from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.shutdown import Shutdown
 from service.domain.states import Status
 from service.store.client import StoreClient
-from service.store.events.positions import START, EntryId, Position, moved, parse_entry_id, with_cursor
+from service.store.events.positions import START, EntryId, Position, covers, moved, parse_entry_id, with_cursor
 from service.store.events.reader import EventReader, Gap
 from service.store.partition import Partition
 
@@ -61,9 +61,9 @@ class RecentEvents:
     """The latest events of all partitions, in the order of their arrival."""
 
     def __init__(self, partitions: int = 1) -> None:
-        #: The events, and the position after each.
+        #: The events, and the entries of the position after each.
         self._events: list[Event] = []
-        self._positions: list[Position] = []
+        self._positions: list[tuple[EntryId, ...]] = []
         #: How many events and gaps there were before those in memory.
         self._dropped = 0
         #: All events after this position are in memory.
@@ -73,20 +73,29 @@ class RecentEvents:
 
     def add(self, events: Sequence[Event]) -> None:
         """Add events, and drop the oldest ones beyond `BUFFER_SIZE`."""
-        entries = [*(self._positions[-1] if self._positions else self.start).entries]
-        for number, event in enumerate(events, self._dropped + len(self._events) + 1):
-            entries[event.partition] = parse_entry_id(event.position)
-            position = Position(tuple(entries), number)
-            self._positions.append(position)
-            self._events.append(with_cursor(event, position))
+        if len(self.start.entries) == 1:
+            self._positions += [(parse_entry_id(event.position),) for event in events]
+            self._events += events
+        else:
+            self._add_with_cursors(events)
         if (excess := len(self._events) - BUFFER_SIZE) > 0:
-            self.start = self._positions[excess - 1]
             self._dropped += excess
+            self.start = Position(self._positions[excess - 1], self._dropped)
             del self._events[:excess], self._positions[:excess]
+
+    def _add_with_cursors(self, events: Sequence[Event]) -> None:
+        entries = self._last_entries()
+        for event in events:
+            entries[event.partition] = parse_entry_id(event.position)
+            self._positions.append(tuple(entries))
+            self._events.append(with_cursor(event, Position(self._positions[-1])))
+
+    def _last_entries(self) -> list[EntryId]:
+        return [*(self._positions[-1] if self._positions else self.start.entries)]
 
     def on_gap(self, partition: int, position: str) -> None:
         """Drop all events and continue after `position` in a partition."""
-        entries = [*(self._positions[-1] if self._positions else self.start).entries]
+        entries = self._last_entries()
         entries[partition] = parse_entry_id(position)
         self._dropped += len(self._events) + 1
         self._events, self._positions, self.start = [], [], Position(tuple(entries), self._dropped)
@@ -102,24 +111,27 @@ class RecentEvents:
         Returns `None` if some events after it are not in memory.
         """
         if position.number is None:
-            return self._after_foreign(position, count) if position.covers(self.start) else None
+            return self._after_foreign(position, count) if covers(position.entries, self.start.entries) else None
         if (first := position.number - self._dropped) < 0:
             return None
         events = self._events[first : first + count]
-        return events, self._positions[first + len(events) - 1] if events else position
+        return events, self._position_at(first + len(events)) if events else position
+
+    def _position_at(self, index: int) -> Position:
+        """Return the position after the events in memory before `index`."""
+        return Position(self._positions[index - 1], self._dropped + index)
 
     def _after_foreign(self, position: Position, count: int) -> tuple[Sequence[Event], Position]:
         """Return events after a position of another process, which may be ahead of this one in some partitions."""
-        first = bisect_left(self._positions, True, key=lambda reached: not position.covers(reached))
+        first = bisect_left(self._positions, True, key=lambda reached: not covers(position.entries, reached))
         events = []
-        for event, reached in zip(
-            *(part[first : first + count] for part in (self._events, self._positions)), strict=True
-        ):
-            if (entry := reached.entries[event.partition]) > position.entries[event.partition]:
+        for index in range(first, min(first + count, len(self._events))):
+            event, reached = self._events[index], self._positions[index]
+            if (entry := reached[event.partition]) > position.entries[event.partition]:
                 position = moved(position, event.partition, entry)
                 events.append(with_cursor(event, position))
-            if position.entries == reached.entries:
-                position = reached
+            if position.entries == reached:
+                position = self._position_at(index + 1)
         return events, position
 
 

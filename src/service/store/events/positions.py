@@ -38,9 +38,10 @@ class Position:
             self._text = format_entry_id(self.entries[0]) if is_only else _encode(self.entries)
         return self._text
 
-    def covers(self, other: "Position") -> bool:
-        """Return whether every event up to `other` is also up to this position."""
-        return all(map(tuple.__ge__, self.entries, other.entries))
+
+def covers(entries: tuple[EntryId, ...], others: tuple[EntryId, ...]) -> bool:
+    """Return whether a position has at least the events of another one; both are given by their entries."""
+    return all(map(tuple.__ge__, entries, others))
 
 
 def moved(position: Position, partition: int, entry: EntryId) -> Position:

@@ -19,7 +19,7 @@ from service.domain.shutdown import Shutdown
 from service.store.client import StoreClient
 from service.store.events.hub import EventHub, Subscription
 from service.store.events.job_watcher import JobWatcher
-from service.store.events.positions import START, Position, parse_entry_id, parse_position
+from service.store.events.positions import START, Position, covers, parse_entry_id, parse_position
 from service.store.events.reader import READ_COUNT, EventReader, Gap
 from service.store.events.stream import EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
@@ -186,10 +186,9 @@ class TestReader:
                 await jobs.update_job_status(job_id, "failed")
         items: list[Event | ControlEvent | Gap] = []
         with capture_logs() as lines:
-            while sum(isinstance(item, Event) for item in items) < 15 or not any(
-                isinstance(item, Gap) for item in items
-            ):
-                items += await reader.read()
+            async with asyncio.timeout(TIMEOUT):
+                while len([item for item in items if not isinstance(item, ControlEvent)]) < 16:
+                    items += await reader.read()
         assert [item.partition for item in items if isinstance(item, Gap)] == [5]
         assert lines == [], "no read has ended by the timeout of its connection"
         changed = Counter(item.job_id for item in items if isinstance(item, Event))
@@ -350,16 +349,27 @@ class TestResuming:
         await asyncio.sleep(0.005)
         seconds, micros = await redis.time()
         await asyncio.sleep(0.005)
-        for number in (*range(16), *range(15, -1, -1)):
-            status = "failed" if await jobs_status(jobs, IDS[number]) == "running" else "running"
-            await jobs.update_job_status(IDS[number], status)
+        expected = []
+        for number in (0, 0, 0, 5, 5, 9, *range(16), 0, 5):
+            ids = (f"n{n}" for n in count())
+            expected.append(next(one for one in ids if one not in expected and PARTITIONS.of(one).number == number))
+            await jobs.create_job(expected[-1], 1)
             await asyncio.sleep(0.002)
         with stream.subscribe() as subscription:
             messages = stream.follow(subscription, None, JobFilter(), since=seconds * 1_000_000 + micros)
             async with aclosing(messages):
                 assert (await marker(messages)).kind is MarkerKind.STARTED
-                received = await events(messages, 32)
-        assert [event.job_id for event in received] == [*IDS, *reversed(IDS)]
+                received = await events(messages, len(expected))
+        assert [event.job_id for event in received] == expected
+
+    async def test_a_stream_continues_with_new_events_if_older_ones_are_trimmed_while_it_reads_them(
+        self, stream: EventStream, hub: EventHub
+    ) -> None:
+        hub.recent.on_gap(7, "5-0")
+        with stream.subscribe() as subscription:
+            subscription.position = Position((START,) * 16)
+            assert await stream._read_history(subscription) == []
+            assert covers(subscription.position.entries, hub.recent.start.entries)
 
     async def test_every_id_resumes_after_its_event(
         self, stream: EventStream, jobs: JobStateManager, redis: Redis
@@ -385,9 +395,3 @@ class TestResuming:
         for index, event in enumerate(all_events):
             rest = await after(event.id, number - index - 1)
             assert sorted(one.position for one in rest) == sorted(one.position for one in all_events[index + 1 :])
-
-
-async def jobs_status(jobs: JobStateManager, job_id: str) -> str:
-    job = await jobs.get_job(job_id)
-    assert job
-    return job.status.value

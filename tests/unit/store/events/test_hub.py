@@ -272,5 +272,7 @@ def test_a_client_that_is_ahead_in_one_partition_gets_each_event_once_with_ids_o
 def test_events_before_a_gap_are_forgotten() -> None:
     recent = RecentEvents()
     recent.add([event(1), event(2)])
+    before = recent.end(((2, 0),))
     recent.on_gap(0, "3-0")
+    assert recent.after(before, 10) is None
     assert (recent.after(at(1), 10), positions_of(recent.after(at(3), 10)), recent.gaps) == (None, [], 1)

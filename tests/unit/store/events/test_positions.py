@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.store.events.positions import START, EntryId, Position, moved, parse_position
+from service.store.events.positions import START, EntryId, Position, covers, moved, parse_position
 
 ENTRIES = st.tuples(st.integers(0, 2**63), st.integers(0, 2**64 - 1)) | st.tuples(st.just(0), st.integers(0, 1))
 COUNTS = st.sampled_from([2, 4, 8])
@@ -63,6 +63,12 @@ def test_a_malformed_text_is_no_position(text: str) -> None:
     assert parse_position("AQAAAA", 2) is not None
 
 
+@pytest.mark.parametrize("entry", [(2**64, 1), (1, 2**64), (2**500, 2**500)], ids=["time", "number", "both"])
+def test_a_number_that_no_stream_can_have_is_in_no_position(entry: EntryId) -> None:
+    assert parse_position(str(Position((entry, START))), 2) is None
+    assert parse_position(str(Position(((1, 2**64 - 1), START))), 2) is not None
+
+
 @pytest.mark.parametrize(
     "text", ["", "1", "1-", "-1", "1-1\n", "1-1-1", " 1-1", "1" * 20 + "-1", "AQAAAA", "\u0661-\u0661"]
 )
@@ -98,6 +104,6 @@ def test_a_position_covers_those_that_are_ahead_in_no_partition() -> None:
     position = with_ages(3, 2, 1, 0)
     for number, entry in enumerate(position.entries):
         behind: EntryId = (entry[0] - 1, 7)
-        assert position.covers(moved(position, number, behind))
-        assert not moved(position, number, behind).covers(position)
-    assert position.covers(position)
+        assert covers(position.entries, moved(position, number, behind).entries)
+        assert not covers(moved(position, number, behind).entries, position.entries)
+    assert covers(position.entries, position.entries)
