@@ -61,6 +61,11 @@ unit *options:
 test-python version *options:
     uv run --isolated --group examples --group clients --python {{ version }} pytest {{ options }}
 
+# Run tests with several partitions: all of them, or those that CI runs (just test-partitions 16 @tests/partitions.txt).
+[group('test')]
+test-partitions count="16" *options:
+    TEST_PARTITIONS={{ count }} uv run pytest {{ options }}
+
 # Run the tests of the example's solver.
 [group('test')]
 examples:
