@@ -674,9 +674,13 @@ async def test_nothing_is_looked_for_once_no_claim_waits(wait: Wait, observer: C
     await has_waited(observer)
     claim.cancel()
     await asyncio.gather(claim, return_exceptions=True)
+    async with asyncio.timeout(10):
+        while any(task.get_name() == "queue watch" for task in asyncio.all_tasks()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     observer.calls.clear()
-    await asyncio.sleep(0.2)
-    assert observer.calls["look"] <= 1
+    again = wait("default")
+    await has_waited(observer)
+    assert not again.done()
 
 
 async def test_jobs_that_nobody_can_have_wake_a_claim_once_a_second(
