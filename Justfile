@@ -59,7 +59,7 @@ unit *options:
 # Run tests on another Python version, in an environment of its own: just test-python 3.14 tests/unit
 [group('test')]
 test-python version *options:
-    uv run --isolated --python {{ version }} pytest {{ options }}
+    uv run --isolated --group examples --group clients --python {{ version }} pytest {{ options }}
 
 # Run the tests of the example's solver.
 [group('test')]

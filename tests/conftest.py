@@ -1,18 +1,26 @@
 """Chooses what the tests run on (Redis, compose, tools), and shows it in the report's header."""
 
+import functools
+import gc
 import os
 import shutil
 import signal
 from collections.abc import Generator
 from pathlib import Path
 
+import httpx
 import pytest
+import redis.utils
 
 from tests.helpers import distribution, generators, nginx
 from tests.helpers.compose import compose_failure
 from tests.helpers.locks import TEST_LOCK
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.redis_servers import Backend, choose_backend
+
+# Tests open thousands of clients. For each, httpx would read the certificates in 20 ms, redis-py its version in 3 ms.
+httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)  # type: ignore[attr-defined]
+redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 
 _BACKEND = pytest.StashKey[Backend]()
 #: Why `docker compose` cannot run; None if it can.
@@ -99,6 +107,15 @@ def pytest_ignore_collect(collection_path: Path) -> bool | None:
         (_CLIENT_TESTS, generators.missing_tools()),
     )
     return True if any(collection_path == folder and missing for folder, missing in skipped) else None
+
+
+def pytest_collection() -> None:
+    gc.disable()  # what is collected stays: to look through it again and again takes a quarter of the time
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

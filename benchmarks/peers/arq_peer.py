@@ -1,13 +1,13 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["arq==0.28.0"]
+# dependencies = ["arq==0.28.0", "uvloop==0.23.0"]
 # ///
 """arq behind the benchmark protocol."""
 
-import asyncio
 import sys
 from typing import Any
 
+import uvloop
 from arq import create_pool
 from arq.connections import RedisSettings
 from arq.jobs import Job
@@ -43,4 +43,4 @@ async def main(url: str) -> None:
     await serve({"create": create, "read": read, "work": work})
 
 
-asyncio.run(main(sys.argv[1]))
+uvloop.run(main(sys.argv[1]))

@@ -6,6 +6,8 @@ import uuid
 from datetime import timedelta
 from pathlib import Path
 
+import uvloop
+
 from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -43,4 +45,4 @@ async def main(url: str) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1]))
+    uvloop.run(main(sys.argv[1]))

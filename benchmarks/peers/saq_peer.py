@@ -1,13 +1,13 @@
 # /// script
 # requires-python = ">=3.11"
-# dependencies = ["saq[redis,hiredis]==0.26.4", "typing-extensions"]
+# dependencies = ["saq[redis,hiredis]==0.26.4", "typing-extensions", "uvloop==0.23.0"]
 # ///
 """SAQ behind the benchmark protocol."""
 
-import asyncio
 import sys
 from typing import Any
 
+import uvloop
 from protocol import INPUT, run_concurrently, serve
 from saq import Queue, Worker
 
@@ -40,4 +40,4 @@ async def main(url: str) -> None:
     await serve({"create": create, "read": read, "work": work})
 
 
-asyncio.run(main(sys.argv[1]))
+uvloop.run(main(sys.argv[1]))

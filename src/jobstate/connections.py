@@ -2,6 +2,7 @@
 
 import ipaddress
 import os
+import ssl
 from importlib.util import find_spec
 from typing import Any, Final
 from urllib.request import getproxies, proxy_bypass
@@ -18,10 +19,11 @@ class UnusableProxy(ValueError):
 
 def connection_options(url: str) -> dict[str, Any]:
     """Return the keyword arguments of an httpx client for the service at `url`. Raises `UnusableProxy`."""
-    options: dict[str, Any] = {"trust_env": False, "proxy": proxy_for(url)}
     if httpx.URL(url).scheme == "https":
-        options["verify"] = httpx.create_ssl_context()  # with SSL_CERT_FILE and SSL_CERT_DIR
-    return options
+        context = httpx.create_ssl_context()  # with SSL_CERT_FILE and SSL_CERT_DIR
+    else:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)  # unused; httpx would read the certificates, in 20 ms
+    return {"trust_env": False, "proxy": proxy_for(url), "verify": context}
 
 
 def authorization(api_key: str, url: str) -> dict[str, str]:

@@ -77,6 +77,7 @@ async def open_services(
     """
     pool = create_pool(redis_url, max_connections=settings.redis_max_connections)
     metrics.set_pool_size(settings.redis_max_connections)
+    metrics.set_partitions(settings.redis_partitions)
     client = StoreClient(pool, observer, waitaof=settings.redis_waitaof, partitions=settings.redis_partitions)
     limit = settings.rate_limit
     hub, jobs, queues = EventHub(client, shutdown), JobStateManager(client, ttl=settings.ttl), QueueManager(client)

@@ -3,6 +3,7 @@
 import argparse
 import asyncio
 import contextlib
+import os
 import random
 import signal
 import sys
@@ -15,6 +16,7 @@ from service.embedded.binary import find
 from tests.chaos import report, runner
 from tests.chaos.nemesis import FAULTS
 from tests.chaos.runner import Round, Scale
+from tests.helpers.partitions import PARTITIONS
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -25,6 +27,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--fault-seconds", type=float, default=1.0, help="approximate duration of a fault")
     parser.add_argument("--only", default="", help="names of faults, separated by commas")
+    parser.add_argument("--partitions", type=int, default=PARTITIONS.size, help="REDIS_PARTITIONS of the service")
     parser.add_argument("--source", type=Path, help="the `src` directory of another checkout, to test its service")
     return parser.parse_args()
 
@@ -51,7 +54,11 @@ async def run(args: argparse.Namespace) -> list[Round]:
 def main() -> None:
     """Run the rounds that the command line requests."""
     args = parse_arguments()
-    print(f"seed {args.seed}, {args.rounds} rounds, {args.clients} clients, on {find()}", flush=True)
+    if args.partitions != PARTITIONS.size:  # which the modules have read from the environment
+        environment = {**os.environ, "TEST_PARTITIONS": str(args.partitions)}
+        os.execve(sys.executable, [sys.executable, "-m", "tests.chaos", *sys.argv[1:]], environment)
+    scale = f"{args.clients} clients, {PARTITIONS.size} partitions"
+    print(f"seed {args.seed}, {args.rounds} rounds, {scale}, on {find()}", flush=True)
     rounds = uvloop.run(run(args))
     print(report.table(rounds))
     sys.exit(1 if any(result.violations for result in rounds) else 0)

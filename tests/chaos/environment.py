@@ -19,6 +19,7 @@ from redis.asyncio import Redis
 
 from tests.chaos.history import History, Window
 from tests.chaos.http import open_client
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.redis_servers import ProcessRedis
 from tests.helpers.service_process import Service
 from tests.helpers.tcp_proxy import FaultProxy
@@ -157,6 +158,8 @@ async def start_environment(folder: Path, topology: Topology, source: Path | Non
     """Start everything in `folder`. `source` is the `src` directory of another checkout whose service to run."""
     folder.mkdir()  # noqa: ASYNC240
     variables = {"SHUTDOWN_DRAIN_SECONDS": "0", "LOG_LEVEL": "warning", **topology.environment}
+    if PARTITIONS.size > 1:
+        variables["REDIS_PARTITIONS"] = str(PARTITIONS.size)
     if source is not None:
         variables["PYTHONPATH"] = str(source)
     options = ("--appendfsync", "always", "--busy-reply-threshold", "1", "--maxmemory-policy", "noeviction")

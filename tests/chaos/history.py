@@ -1,6 +1,7 @@
 """The history of a round: all calls and responses, the messages of the event stream, and the final state of Redis."""
 
-from collections.abc import Sequence
+from base64 import urlsafe_b64decode
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import NamedTuple
@@ -113,13 +114,14 @@ class Call:
 
 
 class Event(NamedTuple):
-    """An entry of the event stream."""
+    """An entry of the event stream of a partition, which has this number."""
 
     position: str
     kind: str
     version: Version
     status: str
     queue: str = ""
+    partition: int = 0
 
     @property
     def at(self) -> float:
@@ -132,10 +134,38 @@ class Event(NamedTuple):
         return parse_position(self.position)
 
 
-def parse_position(position: str) -> tuple[int, int]:
+#: The position of an entry in the stream of a partition.
+Entry = tuple[int, int]
+
+
+def parse_position(position: str) -> Entry:
     """Return a stream position as numbers."""
     millis, _, number = position.partition("-")
     return int(millis), int(number)
+
+
+def parse_event_id(text: str, partitions: int) -> list[Entry]:
+    """Return the position in each partition of an id that a client got. It does not use the service's code."""
+    if partitions == 1:
+        return [parse_position(text)]
+    version, *data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+    assert version == 1
+    numbers = _integers(data)
+    newest, entries = next(numbers), list[Entry]()
+    while len(entries) < partitions:
+        distance = next(numbers)
+        entries.append((newest - distance + 1, next(numbers)) if distance else (0, 0))
+    return entries
+
+
+def _integers(data: Sequence[int]) -> Iterator[int]:
+    """Yield the variable-length integers in bytes."""
+    number = shift = 0
+    for byte in data:
+        number, shift = number | (byte & 0x7F) << shift, shift + 7
+        if byte < 0x80:
+            yield number
+            number = shift = 0
 
 
 class Record(NamedTuple):
@@ -177,6 +207,7 @@ class History:
     losses: list[Window] = field(default_factory=list)
     #: Jobs whose leases the nemesis expired, and until when (Unix time) the reaper may take each.
     expired_leases: dict[str, float] = field(default_factory=dict)
+    partitions: int = 1
     events: Sequence[Event] = ()
     records: dict[str, Record] = field(default_factory=dict)
     stream_messages: list[StreamMessage] = field(default_factory=list)

@@ -53,7 +53,7 @@ MUTATIONS: Final = (
         "",
     ),
     Mutation("transitions", "only progress may have no event", "has_event = not update.is_progress or", "has_event ="),
-    Mutation("transitions", "the revision", "to_integer_string(job.revision + 1)", "to_integer_string(job.revision)"),
+    Mutation("transitions", "the revision", "format('%d', job.revision + 1)", "format('%d', job.revision)"),
     Mutation("transitions", "recording the change", "if update.change then", NEVER),
     Mutation(
         "requests", "another content under a used key", "if last_change ~= change_id .. ':' .. digest then", NEVER
@@ -94,13 +94,13 @@ MUTATIONS: Final = (
     Mutation(
         "claim",
         "the oldest first",
-        "if not oldest or tonumber(cursor.created) < created then",
+        "if not oldest or cursor.created < oldest.created then",
         "if not oldest then",
     ),
     Mutation("configure_queue", "an absent setting", "if ARGV[2] ~= '' then paused = ARGV[2] end", "paused = ARGV[2]"),
     Mutation("create", "another job with the same id", "if held._creation ~= digest then", NEVER),
     Mutation("create", "an existing job", "if held.status then", NEVER),
-    Mutation("create", "an unmanaged hash", "if next(held) then", NEVER, "unknown-fields"),
+    Mutation("create", "an unmanaged hash", "  reject_record(id)\n", "", "unknown-fields"),
     Mutation("create", "the event", "emit_change('changed', job, 'pending', '1')", ""),
     Mutation(
         "create",

@@ -16,11 +16,11 @@ from redis.asyncio import Redis
 from redis.exceptions import ResponseError
 
 from service.domain.timestamps import format_timestamp
-from service.store.partition import PARTITION
+from service.store.partition import Partition
 from tests.chaos import hostile_clients
 from tests.chaos.environment import TIMEOUT, Environment
 from tests.helpers import tcp_proxy
-from tests.helpers.partitions import job_key
+from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import paused
 
@@ -99,17 +99,21 @@ async def expire_leases(environment: Environment) -> None:
         environment.history.expired_leases.update(dict.fromkeys(jobs, float("inf")))
         await environment.start_service()
         async with asyncio.timeout(TIMEOUT):
-            while await redis.zcount(PARTITION.leases, "-inf", int(time.time() * 1000)):  # noqa: ASYNC110
-                await asyncio.sleep(0.1)
+            for partition in PARTITIONS:
+                while await redis.zcount(partition.leases, "-inf", int(time.time() * 1000)):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
     environment.history.expired_leases.update(dict.fromkeys(jobs, time.time()))
 
 
 async def _backdate_leases(redis: Redis) -> list[str]:
-    leases = await redis.zrange(PARTITION.leases, 0, -1, withscores=True)
-    for job_id, expiry in [(job_id.decode(), int(expiry) - 3_600_000) for job_id, expiry in leases]:
-        await redis.zadd(PARTITION.leases, {job_id: expiry})
-        await redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(expiry * 1000))
-    return [job_id.decode() for job_id, _ in leases]
+    found = []
+    for partition in PARTITIONS:
+        leases = await redis.zrange(partition.leases, 0, -1, withscores=True)
+        for job_id, expiry in [(job_id.decode(), int(expiry) - 3_600_000) for job_id, expiry in leases]:
+            await redis.zadd(partition.leases, {job_id: expiry})
+            await redis.hset(partition.job(job_id), "lease_expires_at", format_timestamp(expiry * 1000))
+            found.append(job_id)
+    return found
 
 
 def connection_fault(fault: tcp_proxy.Fault, delay: float = 5.0) -> Injector:
@@ -217,7 +221,7 @@ def repeatedly(disturb: Callable[[Redis], Awaitable[object]]) -> Injector:
 
 async def wrong_type(environment: Environment) -> None:
     """Replace one of our keys with a list, three times, and repair what removals could not reach meanwhile."""
-    for name in environment.rng.sample(CORRUPTED_KEYS, 3):
+    for name in environment.rng.sample(corrupted_keys(environment.rng.choice(PARTITIONS)), 3):
         async with environment.redis_client() as redis:
             await _replace(redis, name)
             await asyncio.sleep(environment.fault_seconds / 3)
@@ -229,12 +233,13 @@ async def wrong_type(environment: Environment) -> None:
         ]
 
 
-#: Keys that changes add to and remove from.
-CORRUPTED_KEYS: Final = (
-    *(PARTITION.leases, PARTITION.tags, PARTITION.delays, PARTITION.events, PARTITION.by_expiry, PARTITION.meta),
-    *(PARTITION.queue_names, PARTITION.deletions),
-    *(PARTITION.by_created("a", state) for state in ("pending", "running", "completed")),
-)
+def corrupted_keys(partition: Partition) -> list[str]:
+    """Return the keys of a partition that changes add to and remove from."""
+    return [
+        *(partition.leases, partition.tags, partition.delays, partition.events, partition.by_expiry, partition.meta),
+        *(partition.queue_names, partition.deletions),
+        *(partition.by_created("a", state) for state in ("pending", "running", "completed")),
+    ]
 
 
 async def _repair(environment: Environment) -> list[dict[str, Any]]:
@@ -264,7 +269,7 @@ async def _restore(redis: Redis, name: str) -> None:
 async def unknown_fields(environment: Environment) -> None:
     """Add unknown fields to jobs, and put a hash of another program at a job's key."""
     async with environment.redis_client() as redis:
-        names = [name async for name in redis.scan_iter("job:*", count=1000)]
+        names = [name for one in PARTITIONS async for name in redis.scan_iter(one.job("*"), count=1000)]
         for name in environment.rng.sample(sorted(names), min(len(names), 50)):
             await redis.eval(
                 "if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end",
@@ -272,11 +277,11 @@ async def unknown_fields(environment: Environment) -> None:
                 name,
                 *environment.rng.choice([("status2", "x"), ("\xff", "\x00"), ("_other", "y"), ("job_id", "another")]),
             )
-        await redis.hset("job:foreign", mapping={"name": "not a job"})
+        await redis.hset(job_key("foreign"), mapping={"name": "not a job"})
         environment.history.errors += await hostile_clients.request_unmanaged_hash(environment.service.url, "foreign")
-        if await redis.hgetall("job:foreign") != {b"name": b"not a job"}:
+        if await redis.hgetall(job_key("foreign")) != {b"name": b"not a job"}:
             environment.history.errors.append("a hash that jobstate does not manage was changed")
-        await redis.delete("job:foreign")
+        await redis.delete(job_key("foreign"))
 
 
 async def older_aof(environment: Environment) -> None:

@@ -7,6 +7,7 @@ from tests.chaos.attribution import CLOCK_TOLERANCE, INFINITY
 from tests.chaos.context import CheckContext, Violations, describe_call
 from tests.chaos.history import (
     Call,
+    Entry,
     Event,
     History,
     Kind,
@@ -14,7 +15,7 @@ from tests.chaos.history import (
     Outcome,
     StreamMessage,
     Version,
-    parse_position,
+    parse_event_id,
 )
 
 
@@ -104,29 +105,30 @@ def streams_are_complete(context: CheckContext) -> Violations:
         elif message.kind != "hello":
             parts[-1].append(message)
     for number, (start, *messages) in enumerate(parts):
-        positions = [parse_position(message.position) for message in messages]
-        if positions != sorted(set(positions)):
-            yield f"the stream repeats events or goes back: {_out_of_order(messages)}"
+        first, *ids = [parse_event_id(message.position, history.partitions) for message in (start, *messages)]
+        pairs = zip(messages, pairwise([first, *ids]), strict=True)
+        if wrong := [message for message, (before, after) in pairs if _repeats(before, after)]:
+            yield f"the stream repeats events or goes back: {wrong}"
         is_last = number == len(parts) - 1
-        yield from _stream_differences(history, parse_position(start.position), set(positions), is_last)
+        for partition, begins in enumerate(first):
+            received = {entries[partition] for entries in ids} - {begins}
+            yield from _stream_differences(history, partition, begins, received, is_last)
 
 
-def _out_of_order(messages: list[StreamMessage]) -> list[StreamMessage]:
-    return [
-        message
-        for before, message in pairwise(messages)
-        if parse_position(message.position) <= parse_position(before.position)
-    ]
+def _repeats(before: list[Entry], after: list[Entry]) -> bool:
+    """Return whether the position after an event is not behind the one before, in one partition."""
+    return after == before or any(map(tuple.__lt__, after, before))
 
 
 def _stream_differences(
-    history: History, start: tuple[int, int], received: set[tuple[int, int]], is_last: bool
+    history: History, partition: int, start: Entry, received: set[Entry], is_last: bool
 ) -> Violations:
-    until = history.events[-1].parsed_position if is_last and history.events else max(received, default=start)
-    positions = {event.parsed_position for event in history.events}
+    events = [event for event in history.events if event.partition == partition]
+    until = events[-1].parsed_position if is_last and events else max(received, default=start)
+    positions = {event.parsed_position for event in events}
     expected = {
         event.parsed_position
-        for event in history.events
+        for event in events
         if start < event.parsed_position <= until and not _is_lost(history, event)
     }
     if missing := expected - received:

@@ -15,7 +15,6 @@ from typing import Final, NamedTuple
 import httpx
 from redis.asyncio import Redis
 
-from service.store.partition import PARTITION
 from tests.chaos.checker import check
 from tests.chaos.context import describe_job
 from tests.chaos.environment import SINGLE_PROCESS, TWO_PROCESSES, Environment, Topology, start_environment
@@ -25,6 +24,7 @@ from tests.chaos.http import TLS, open_client
 from tests.chaos.nemesis import FAULTS, Fault
 from tests.chaos.stream_reader import StreamReader
 from tests.chaos.workload import WorkloadClient
+from tests.helpers.partitions import PARTITIONS
 
 #: Job ids of the clients.
 JOB_ID: Final = re.compile(r"\br\d+c\d+-j\d+\b")
@@ -125,7 +125,7 @@ async def run_round(
     environment.rng = rng
     result = Round(number, tuple(fault.name for fault in faults))
     async with environment.redis_client() as redis:
-        origin = await _delete_jobs(redis)
+        origins = await _delete_jobs(redis)
         reader = StreamReader(environment.service.url, history.stream_messages)
         reading = asyncio.create_task(reader.run())
         stop = threading.Event()
@@ -140,8 +140,8 @@ async def run_round(
                     await asyncio.sleep(scale.after)
             await environment.wait_until_ready()
             async with open_client(environment.service.url, timeout=10) as http:
-                await read_final_state(history, redis, http, origin)
-            if history.events and not await reader.reaches(history.events[-1].parsed_position):
+                await read_final_state(history, redis, http, origins)
+            if history.events and not await reader.reaches(history.events):
                 history.errors.append("the stream does not reach the last event")
         finally:
             reading.cancel()
@@ -156,15 +156,20 @@ async def run_round(
     return result
 
 
-async def _delete_jobs(redis: Redis) -> str:
-    """Delete all jobs but keep the events, as when jobs expire. Return the stream position where the round begins."""
+async def _delete_jobs(redis: Redis) -> list[str]:
+    """Delete all jobs but keep the events, as when jobs expire. Return where in each stream the round begins."""
     if names := [name async for name in redis.scan_iter(count=1000) if name not in _KEPT_KEYS]:
         await redis.unlink(*names)
-    last = await redis.xrevrange(PARTITION.events, count=1)
-    return last[0][0].decode() if last else "0-0"
+    last = [await redis.xrevrange(partition.events, count=1) for partition in PARTITIONS]
+    return [entries[0][0].decode() if entries else "0-0" for entries in last]
 
 
-_KEPT_KEYS: Final = {PARTITION.events.encode(), PARTITION.meta.encode()}
+#: The number of partitions is that of the data, also without jobs.
+_KEPT_KEYS: Final = {
+    name.encode()
+    for partition in PARTITIONS
+    for name in (partition.events, partition.meta, *((partition.partitions,) if PARTITIONS.size > 1 else ()))
+}
 
 
 @contextlib.asynccontextmanager

@@ -2,12 +2,14 @@
 
 import asyncio
 import contextlib
+from collections.abc import Mapping, Sequence
 
 import httpx
 from httpx_sse import EventSource
 
-from tests.chaos.history import StreamMessage, parse_position
+from tests.chaos.history import Entry, Event, StreamMessage, parse_event_id
 from tests.chaos.http import open_client
+from tests.helpers.partitions import PARTITIONS
 
 
 class StreamReader:
@@ -45,12 +47,18 @@ class StreamReader:
         async with asyncio.timeout(20):
             await self._is_live.wait()
 
-    async def reaches(self, position: tuple[int, int]) -> bool:
-        """Return whether the reader receives the event at `position` within 15 s."""
+    async def reaches(self, events: Sequence[Event]) -> bool:
+        """Return whether the reader receives the last one of `events` in each partition within 15 s."""
+        last = {event.partition: event.parsed_position for event in events}
         try:
             async with asyncio.timeout(15):
-                while not self._position or parse_position(self._position) < position:  # noqa: ASYNC110
+                while not self._is_behind(last):  # noqa: ASYNC110
                     await asyncio.sleep(0.02)
         except TimeoutError:
             return False
         return True
+
+    def _is_behind(self, last: Mapping[int, Entry]) -> bool:
+        """Return whether the position is at or behind these entries of partitions."""
+        reached = parse_event_id(self._position, PARTITIONS.size) if self._position else [(0, 0)] * PARTITIONS.size
+        return all(reached[partition] >= entry for partition, entry in last.items())

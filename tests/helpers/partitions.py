@@ -4,7 +4,7 @@ import os
 from typing import Any, Final
 
 import pytest
-from redis.asyncio import ConnectionPool
+from redis.asyncio import ConnectionPool, Redis
 
 from service.store.client import StoreClient
 from service.store.observer import Observer
@@ -24,3 +24,10 @@ def connect(pool: ConnectionPool, observer: Observer | None = None, **options: A
 def job_key(job_id: str) -> str:
     """Return the key of a job's record."""
     return PARTITIONS.of(job_id).job(job_id)
+
+
+async def key_names(redis: Redis) -> set[str]:
+    """Return the names of all keys, without those that a database of several partitions always has."""
+    lasting = {"jobs:version", *(name for one in PARTITIONS for name in (one.version, one.partitions))}
+    names = {name.decode() async for name in redis.scan_iter(count=1000)}
+    return names - lasting if len(PARTITIONS) > 1 else names

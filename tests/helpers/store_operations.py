@@ -12,16 +12,17 @@ from service.domain.errors import StoreCorrupt
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
 from service.domain.timestamps import format_timestamp
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
+from service.store.partition import Partition
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
-from tests.helpers.partitions import connect, job_key
+from tests.helpers.partitions import connect
 
 WEEK: Final = timedelta(days=7)
-#: The quota of the operation `rate limit`.
-LIMIT: Final = RateLimit(1000, 60)
+#: The quota of the operation `rate limit`. Its key expires after 86 s, which is longer than a test takes.
+LIMIT: Final = RateLimit(1000, 86_400)
 #: All states of an index.
 STATES: Final = ("pending", "delayed", "running", "completed", "failed", "cancelled")
 
@@ -29,15 +30,19 @@ STATES: Final = ("pending", "delayed", "running", "completed", "failed", "cancel
 class Store:
     """The library on one database, and the lease tokens of the jobs that were claimed. A job's queue has its name."""
 
-    def __init__(self, pool: ConnectionPool, redis: Redis) -> None:
+    def __init__(self, pool: ConnectionPool, redis: Redis, client: StoreClient | None = None) -> None:
         self.redis = redis
-        self.client = connect(pool)
+        self.client = client or connect(pool)
         self.jobs = JobStateManager(self.client, ttl=WEEK)
         self.leases = LeaseManager(self.client, ttl=WEEK)
         self.longer_leases = LeaseManager(self.client, ttl=10 * WEEK)
         self.queues = QueueManager(self.client)
         self.limiter = RateLimiter(self.client, LIMIT)
         self.tokens: dict[str, str] = {}
+
+    def home(self, job_id: str) -> Partition:
+        """Return the partition of a job."""
+        return self.client.partitions.of(job_id)
 
     async def now(self) -> int:
         """Return the time of Redis (ms)."""
@@ -58,16 +63,16 @@ class Store:
 
     async def end_delay(self, job_id: str) -> None:
         """Make the delay of a job be over."""
-        queue = await self.redis.hget(job_key(job_id), "queue") or b""
+        queue = await self.redis.hget(self.home(job_id).job(job_id), "queue") or b""
         available = await self.now() - 1000
-        await self.redis.hset(job_key(job_id), "available_at", format_timestamp(available * 1000))
-        await self.redis.zadd(PARTITION.delays, {f"{queue.decode()}:{job_id}": available * 1000})
+        await self.redis.hset(self.home(job_id).job(job_id), "available_at", format_timestamp(available * 1000))
+        await self.redis.zadd(self.home(job_id).delays, {f"{queue.decode()}:{job_id}": available * 1000})
 
     async def end_lease(self, job_id: str) -> None:
         """Make the lease of a job be over."""
         ends = await self.now() - 1000
-        await self.redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(ends * 1000))
-        await self.redis.zadd(PARTITION.leases, {job_id: ends})
+        await self.redis.hset(self.home(job_id).job(job_id), "lease_expires_at", format_timestamp(ends * 1000))
+        await self.redis.zadd(self.home(job_id).leases, {job_id: ends})
 
     async def expire(self, *job_ids: str) -> None:
         """Make the retention of jobs be over: Redis has deleted their records, and no sweep has run since.
@@ -76,14 +81,15 @@ class Store:
         """
         for start in range(0, len(job_ids), 20):  # the pool has no more connections than a service needs
             await asyncio.gather(*(self._end_all(job_id) for job_id in job_ids[start : start + 20]))
-        ends, members = await self.now() - 1000, await self.redis.zrange(PARTITION.by_expiry, 0, -1)
-        ids = set(job_ids)
-        ended = {bytes(member): ends for member in members if bytes(member).split(b"|")[0].decode() in ids}
-        await self.redis.zadd(PARTITION.by_expiry, ended)
-        await self.redis.unlink(*(job_key(job_id) for job_id in job_ids))
+        ends, ids = await self.now() - 1000, set(job_ids)
+        for partition in {self.home(job_id) for job_id in job_ids}:
+            members = await self.redis.zrange(partition.by_expiry, 0, -1)
+            ended = {bytes(member): ends for member in members if bytes(member).split(b"|")[0].decode() in ids}
+            await self.redis.zadd(partition.by_expiry, ended)
+        await self.redis.unlink(*(self.home(job_id).job(job_id) for job_id in job_ids))
 
     async def _end_all(self, job_id: str) -> None:
-        held = await self.redis.hkeys(job_key(job_id))
+        held = await self.redis.hkeys(self.home(job_id).job(job_id))
         if b"lease_expires_at" in held:
             await self.end_lease(job_id)
         if b"available_at" in held:
@@ -160,14 +166,14 @@ def _release(**values: Any) -> Callable[[Store, str], Awaitable[Any]]:
 
 
 async def _is_pending(store: Store, job_id: str) -> bool:
-    index = PARTITION.by_created(job_id, "pending")
+    index = store.home(job_id).by_created(job_id, "pending")
     is_ours = await store.redis.type(index) == b"zset"
     return is_ours and await store.redis.zscore(index, job_id) is not None
 
 
 async def _status(store: Store, job_id: str) -> Any:
-    is_ours = await store.redis.type(job_key(job_id)) == b"hash"
-    return await store.redis.hget(job_key(job_id), "status") if is_ours else None
+    is_ours = await store.redis.type(store.home(job_id).job(job_id)) == b"hash"
+    return await store.redis.hget(store.home(job_id).job(job_id), "status") if is_ours else None
 
 
 async def _is_claimed(store: Store, job_id: str) -> bool:
@@ -179,7 +185,7 @@ async def _is_reaped(store: Store, job_id: str) -> bool:
 
 
 async def _is_swept(store: Store, job_id: str) -> bool:
-    members = await store.redis.zrange(PARTITION.by_expiry, 0, -1)
+    members = await store.redis.zrange(store.home(job_id).by_expiry, 0, -1)
     return not any(member.startswith(f"{job_id}|".encode()) for member in members)
 
 

@@ -1,4 +1,5 @@
 import ast
+import functools
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -15,6 +16,7 @@ ROOT = Path(service.__file__).parent
 MODULES = sorted(path.relative_to(ROOT.parent) for path in ROOT.rglob("*.py"))
 #: From bottom to top. A module may import from its own layer and from those below.
 LAYERS = (
+    ("service.libraries",),
     ("service.domain",),
     ("service.settings",),
     ("service.observability.metrics",),
@@ -31,7 +33,7 @@ LAYERS = (
 )
 #: Modules outside the layers, which import nothing of them. Only the entry points of processes import them.
 INDEPENDENT = ("service.embedded", "service.observability.logs")
-ENTRY_POINTS = ("service.cli.serve", "service.cli.doctor", "service.server.supervisor")
+ENTRY_POINTS = ("service.cli.serve", "service.cli.doctor", "service.cli.copy", "service.server.supervisor")
 
 
 def modules_of(package: ModuleType) -> list[Path]:
@@ -60,8 +62,13 @@ def tree_of(path: Path) -> ast.Module:
     return ast.parse((ROOT.parent / path).read_text(encoding="utf-8"))
 
 
-def imports(path: Path) -> Iterator[str]:
+@functools.cache
+def imports(path: Path) -> tuple[str, ...]:
     """Every module, or name in a module, that the file imports."""
+    return tuple(_imports(path))
+
+
+def _imports(path: Path) -> Iterator[str]:
     for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -202,8 +209,10 @@ def test_the_cli_imports_nothing_of_the_service_or_the_worker(path: Path) -> Non
 
 #: What only the service needs. Redis takes 0.1 s to import, Litestar more.
 SERVER_ONLY = {"litestar", "uvicorn", "redis", "structlog", "prometheus_client", "service.settings", "service.embedded"}
-#: What only the client needs. The group of commands is the client's, and structlog imports rich.
+#: What only the client needs. The group of commands is the client's.
 CLIENT_ONLY = {"httpx", "jobstate.client", "jobstate.async_client", "jobstate.worker", "jobstate.cli.command"}
+#: What other libraries import if it is installed.
+UNUSED = {"rich", "pygments", "attr", "opentelemetry"}
 #: What no command of the client imports. httpx imports pygments for a command of its own.
 LIGHT = SERVER_ONLY | {"service", "pygments", "jobstate.client", "jobstate.worker", "importlib.metadata"}
 
@@ -223,8 +232,8 @@ def test_the_plugin_imports_the_client_and_nothing_of_the_service(path: Path) ->
 @pytest.mark.parametrize(
     ("command", "unwanted"),
     [
-        ("serve", CLIENT_ONLY | {"litestar", "uvicorn", "service.app"}),
-        ("doctor", {"litestar", "uvicorn", "httpx", "service.cli.serve"}),
+        ("serve", CLIENT_ONLY | UNUSED | {"litestar", "uvicorn", "service.app"}),
+        ("doctor", {"litestar", "uvicorn", "httpx", "opentelemetry", "service.cli.serve"}),
         ("key", CLIENT_ONLY | SERVER_ONLY - {"service.settings", "redis"}),
         *((name, LIGHT | {"asyncio", "rich"}) for name in ("list", "get", "cancel", "submit")),
         ("watch", LIGHT | {"rich"}),
@@ -239,10 +248,11 @@ def test_a_command_imports_only_what_it_needs(command: str, unwanted: set[str]) 
     assert not imported & unwanted
 
 
-def test_a_process_that_serves_imports_nothing_of_the_client() -> None:
-    imported = modules_imported_by("import service.cli.serve, service.server.server")
+@pytest.mark.parametrize("entry_point", ["service.cli.serve", "service.server.supervisor"])
+def test_a_process_that_serves_imports_nothing_of_the_client(entry_point: str) -> None:
+    imported = modules_imported_by(f"import {entry_point}, service.server.server")
     assert {"litestar", "uvicorn", "service.app"} <= imported
-    assert not imported & CLIENT_ONLY
+    assert not imported & (CLIENT_ONLY | UNUSED)
 
 
 @pytest.mark.parametrize("path", [*MODULES, *CLIENT_MODULES, *WORKER_MODULES, *CLI_MODULES, *PLUGIN_MODULES], ids=str)

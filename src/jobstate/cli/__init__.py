@@ -23,7 +23,7 @@ COMMANDS: Final = {
 ENTRY_POINTS: Final = "jobstate.commands"
 #: The command that runs if none is given, and the other commands of the server, which may not be installed.
 DEFAULT: Final = "serve"
-SERVER_COMMANDS: Final = (DEFAULT, "doctor", "key")
+SERVER_COMMANDS: Final = (DEFAULT, "doctor", "copy", "key")
 _NO_SERVER: Final = "`jobstate {}` requires the server: install it with `pip install jobstate-server`."
 
 # httpx imports its own command, with pygments, if it can. Nobody runs it in this process.

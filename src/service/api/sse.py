@@ -69,7 +69,7 @@ async def retry_frames(reason: str) -> AsyncIterator[bytes]:
 @lru_cache(maxsize=BUFFER_SIZE)
 def _event_frame(event: Event) -> bytes:
     """Return the frame of an event, encoded once for all subscribers."""
-    return _frame(event.kind, event.position, _event_data(event))
+    return _frame(event.kind, event.id, _event_data(event))
 
 
 def _frame(event: str, position: str, data: bytes) -> bytes:

@@ -1,1 +1,1 @@
-"""The commands `jobstate serve`, `jobstate doctor` and `jobstate key`."""
+"""The commands `jobstate serve`, `jobstate doctor`, `jobstate copy` and `jobstate key`."""

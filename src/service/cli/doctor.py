@@ -1,5 +1,6 @@
 """The command `jobstate doctor`."""
 
+import contextlib
 import os
 import signal
 import time
@@ -15,6 +16,7 @@ from rich.text import Text
 from jobstate.cli.command import Command, run
 from jobstate.cli.output import escape_control_chars, print_json, print_line, print_stderr
 from jobstate.cli.render.terminal import console
+from service import libraries  # noqa: F401
 from service.cli.options import describe, merge_environment, options
 from service.domain.errors import JobStateError
 from service.embedded import attach_or_start
@@ -23,6 +25,7 @@ from service.server.signals import exit_on_signals
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
 from service.store.client import StoreClient
 from service.store.doctor import RATE, CheckStats, Issue, check
+from service.store.partition_count import read_partition_count
 from service.store.pool import create_pool
 from service.store.queries import JobReader
 
@@ -59,18 +62,21 @@ MAX_PRINTED: Final = 50
 def doctor(ctx: click.Context, /, repair: bool, rate: float, as_json: bool, **given: str | None) -> None:
     """Check Redis for inconsistent keys and indexes, and optionally repair them, while the service runs.
 
-    It checks the Redis that `serve` uses in the same environment. An embedded server need not run.
+    It checks the Redis that `serve` uses in the same environment. An embedded server need not run. Without
+    REDIS_PARTITIONS it takes the number of partitions that Redis has.
     """
     exit_on_signals(128 + signal.SIGTERM)
     try:
-        settings = Settings.from_environment(merge_environment(os.environ, given))
+        environment = merge_environment(os.environ, given)
+        settings = Settings.from_environment(environment)
     except SettingsError as error:
         _exit_with_error(ctx, Exit.USAGE, describe(error, given))
     logs.configure("warning", settings.log_format)
     try:
         with _redis(settings) as (redis_url, location):
             report = Report(location, as_json)
-            run(_check(redis_url, settings.redis_partitions, repair, rate, report))
+            partitions = settings.redis_partitions if environment.get("REDIS_PARTITIONS") else None
+            run(_check(redis_url, partitions, repair, rate, report))
     except Exception as error:  # exit code 1 is for issues only
         _exit_with_error(ctx, Exit.CHECK_FAILED, str(error) or type(error).__name__)
     report.end()
@@ -91,6 +97,7 @@ class Report:
     def __init__(self, location: str, as_json: bool) -> None:
         """Report on the Redis at `location`, a text for people to read."""
         self.stats = CheckStats()
+        self.partitions = 1
         self.durability = Durability(checked=False)
         self._location, self._as_json = location, as_json
         self._issues: list[Issue] = []
@@ -119,13 +126,16 @@ class Report:
         stats, seconds = self.stats, time.monotonic() - self._started
         found, left = len(self._issues), self.unrepaired
         if self._as_json:
-            checked = {"redis": self._location, **msgspec.to_builtins(stats), "durability": self.durability}
+            place = {"redis": self._location, "partitions": self.partitions}
+            checked = {**place, **msgspec.to_builtins(stats), "durability": self.durability}
             summary = {"found": found, "repaired": found - left, "left": left, "seconds": round(seconds, 3)}
             print_json(msgspec.json.encode({**checked, **summary, "findings": self._issues}) + b"\n", end=False)
             return
         if self._out.is_terminal and found > MAX_PRINTED:
             print_line(f"… and {found - MAX_PRINTED:,} more, which --json shows")
         print_line(f"{stats.jobs:,} jobs and {stats.entries:,} index entries in {seconds:.1f} s in {self._location}")
+        if self.partitions > 1:
+            print_line(f"{self.partitions:,} partitions")
         if not stats.counted:
             print_line("counts not compared: jobs changed during the check")
         for warning in self.durability.warnings:
@@ -149,15 +159,15 @@ def _redis(settings: Settings) -> AbstractContextManager[tuple[str, str]]:
     return nullcontext((settings.redis_url, redact_url(settings.redis_url)))
 
 
-async def _check(redis_url: str, partitions: int, repair: bool, rate: float, report: Report) -> None:
+async def _check(redis_url: str, partitions: int | None, repair: bool, rate: float, report: Report) -> None:
     pool = create_pool(redis_url, max_connections=2)
-    client = StoreClient(pool, partitions=partitions)
     try:
-        async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
-            report.add(issue)
-        report.durability = await _durability(client)
+        report.partitions = partitions or await read_partition_count(pool)
+        async with contextlib.aclosing(StoreClient(pool, partitions=report.partitions)) as client:
+            async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
+                report.add(issue)
+            report.durability = await _durability(client)
     finally:
-        await client.aclose()
         await pool.disconnect()
 
 

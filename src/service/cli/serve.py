@@ -10,7 +10,7 @@ from typing import Final
 
 import click
 
-from service import __version__
+from service import __version__, libraries
 from service.cli.options import describe, merge_environment, options
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.observability import logs, metrics
@@ -43,7 +43,8 @@ def serve(**given: str | None) -> None:
         with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, location):
             started = partial(_print_banner, settings, url_of(listener), location)
             if settings.workers == 1:
-                from service.server.server import Server  # here, because a supervisor does not need the application
+                with libraries.uncollected():  # here, because a supervisor does not need the application
+                    from service.server.server import Server
 
                 metrics.configure()
                 Server(settings, redis_url, started=started).run([listener])

@@ -125,8 +125,6 @@ CLAIMED_QUEUES: Final = Range(1, 100)
 #: How many jobs one claim may ask for.
 CLAIMED_JOBS: Final = Range(1, 100)
 LEASE_TOKEN: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "the lease token as the claim returned it")
-#: A position in the event stream, as Redis writes it: two 64-bit numbers.
-STREAM_ID: Final = Pattern(r"^[0-9]{1,19}-[0-9]{1,19}$", "the id of an event as received")
 PAGE_LIMIT: Final = Range(1, 200)
 DEFAULT_PAGE_LIMIT: Final = 50
 BATCH_SIZE: Final = Range(1, 1000)

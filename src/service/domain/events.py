@@ -25,7 +25,7 @@ class ControlEvent(Struct, frozen=True):
 
 
 class Event(Struct, frozen=True, kw_only=True):
-    """A change, deletion or expiry of a job; `position` is its id in the event stream."""
+    """A change, deletion or expiry of a job; `position` is its id in the event stream of its partition."""
 
     position: str
     kind: EventKind
@@ -39,6 +39,15 @@ class Event(Struct, frozen=True, kw_only=True):
     slate_id: str | None = None
     #: The tags of an expired job, whose record no longer exists.
     tags: tuple[str, ...] = ()
+    #: The number of the job's partition.
+    partition: int = 0
+    #: With several partitions: where the stream of all jobs continues after this event. Its text is the event's id.
+    cursor: object | None = None
+
+    @property
+    def id(self) -> str:
+        """The id in the stream of all jobs."""
+        return self.position if self.cursor is None else str(self.cursor)
 
     @property
     def at(self) -> int:

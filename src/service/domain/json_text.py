@@ -77,6 +77,17 @@ def _surrogate_detail(surrogate: str) -> str:
 
 def _encode(field: str, value: Any) -> bytes:
     try:
+        text = msgspec.json.encode(value)
+        if b"null" not in text:
+            return text
+    except Exception:  # also of values that `json` can write, such as integers of more than 64 bits
+        pass
+    return _encode_without_nan(field, value)
+
+
+def _encode_without_nan(field: str, value: Any) -> bytes:
+    """Return `value` as JSON. msgspec is faster, but writes NaN and infinity as null."""
+    try:
         builtins = msgspec.to_builtins(value, str_keys=True)
         return json.dumps(builtins, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError as error:

@@ -78,6 +78,9 @@ class Metrics:
         self._changes, self._calls = cache(changes.labels), cache(calls.labels)
         #: Sets the maximum number of connections to Redis.
         self.set_pool_size = Gauge("jobstate_redis_pool_max_connections", "Maximum connections to Redis", **live).set
+        partitions: Any = {**own, "multiprocess_mode": "livemax"}
+        #: Sets the number of partitions.
+        self.set_partitions = Gauge("jobstate_partitions", "Partitions of the data", **partitions).set
         if directory:
             MultiProcessCollector(self._registry, directory)  # type: ignore[no-untyped-call]
         else:

@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
+from service import libraries
 from service.observability import logs, metrics
 from service.server.signals import exit_on_signals
 from service.settings import Settings
@@ -164,6 +165,7 @@ def worker_main(
     logs.configure(settings.log_level, settings.log_format, worker=worker)
     metrics.configure(metrics_dir, worker)
     with contextlib.suppress(KeyboardInterrupt):
-        from service.server.server import Server  # here, because the supervisor does not need the application
+        with libraries.uncollected():  # here, because the supervisor does not need the application
+            from service.server.server import Server
 
         Server(settings, redis_url, started=lambda: ready.send_bytes(b"!")).run(listeners)

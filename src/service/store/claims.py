@@ -1,7 +1,6 @@
 """A claim of jobs, and the script that makes it in one partition."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
 import structlog
@@ -14,11 +13,11 @@ from service.store.client import StoreClient
 from service.store.delays import end_delays
 from service.store.fingerprints import change_id_for, digest, new_token_secret
 from service.store.partition import Partition
-from service.store.records import ceil_seconds, decode_job, decode_packed, log_skipped, validate_ttl_ms
+from service.store.records import ceil_seconds, decode_packed, log_skipped
 
-#: How much longer than its lease a claim is remembered. A retry is only possible until the unextended lease has ended,
-#: so a minute more is enough.
-CLAIM_RECORD_TTL: Final = timedelta(minutes=1)
+#: How much longer than its lease a claim is remembered (ms). A retry is only possible until the unextended lease has
+#: ended, so a minute more is enough.
+CLAIM_RECORD_TTL_MS: Final = 60_000
 #: How many entries of jobs that cannot be claimed, such as expired ones, one claim skips at the head of a queue.
 MAX_CLAIM_SCAN: Final = 1000
 #: The most bytes of the records of one claim of several jobs.
@@ -55,7 +54,7 @@ class ClaimRequest(NamedTuple):
             {"queues": sorted(set(queues)), "worker": worker, "lease_seconds": lease_seconds, "max_jobs": max_jobs},
             {"lease_seconds": constraints.DEFAULT_LEASE_SECONDS},
         )
-        record_ttl = validate_ttl_ms(timedelta(seconds=lease_seconds) + CLAIM_RECORD_TTL)
+        record_ttl = lease_seconds * 1000 + CLAIM_RECORD_TTL_MS
         return cls(
             *(change_id_for(claim_key), claim_key is not None, content, tuple(dict.fromkeys(queues)), worker),
             *(lease_seconds, max_jobs or 1, record_ttl),
@@ -133,13 +132,12 @@ def _decode_claims(reply: Sequence[Any], time: int) -> list[Claim]:
     unreadable: errors.StoreCorrupt | None = None
     for job_id, packed in zip(reply[::2], reply[1::2], strict=True):
         try:
-            record = decode_packed(job_id.decode(), packed)
-            job = decode_job(job_id.decode(), record, time)
+            job, token = decode_packed(job_id.decode(), packed, time)
         except errors.StoreCorrupt as error:  # its lease expires; the others have their workers
             _log.error("claimed unreadable job", job_id=job_id.decode(errors="replace"), error=str(error))
             unreadable = error
         else:
-            claims.append(Claim(job, Lease(record["_token"].decode(), job.lease_expires_at or "")))
+            claims.append(Claim(job, Lease(token, job.lease_expires_at or "")))
     if unreadable is not None and not claims:
         raise unreadable
     return claims

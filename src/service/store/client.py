@@ -4,6 +4,7 @@ import asyncio
 import operator
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from redis import exceptions as redis_errors
@@ -31,6 +32,7 @@ T = TypeVar("T")
 PING_TIMEOUT: Final = 2.5
 #: Seconds after which a call without a reply is sent a second time.
 FIRST_ATTEMPT_TIMEOUT: Final = REPLY_TIMEOUT
+_FIRST_ATTEMPT_MICROS: Final = int(FIRST_ATTEMPT_TIMEOUT * 1_000_000)
 #: Seconds before the retry. What reset one connection may be about to reset the others of the pool too.
 RETRY_DELAY: Final = 0.05
 #: Errors after which the command may or may not have run. Only these are retried, with the same change id.
@@ -57,11 +59,12 @@ class StoreClient:
         *,
         waitaof: bool = False,
         partitions: int = 1,
+        copy: bytes | None = None,
     ) -> None:
         """Use `pool` and report calls to `observer`. With `waitaof` a change returns once it is on the disk of Redis.
 
         Jobs are in `partitions` partitions, a power of two from 1 to 1,024. Raises `ValueError` for another number, and
-        if `pool` decodes replies, because JSON must stay bytes.
+        if `pool` decodes replies, because JSON must stay bytes. `copy` is the mark of the copy that fills the database.
         """
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; create it with decode_responses=False")
@@ -73,6 +76,7 @@ class StoreClient:
         self.partitions: Final = Partitions(partitions)
         #: Whether Redis has the number of partitions, which the data of one partition needs not.
         self._is_registered = partitions == 1
+        self._copy = copy
         self._pool = pool
         self._pipeline = shared(AutoPipeline, pool)
         self._fsync = shared(FsyncWaiter, pool) if waitaof else None
@@ -99,23 +103,19 @@ class StoreClient:
         `StoreUnavailable` or `StoreCorrupt`.
         """
 
-        async def send(deadline: float) -> list[Any]:
-            reply = await self._run_before_deadline(script, (*keys, partition.root), args, deadline)
-            if reply[0] not in script.replies:
-                raise UnexpectedReplyError(script, reply[0])
-            return reply
-
         if script.writes and not self._is_registered:
             await self.write_version()
+        command = ("EVALSHA", script.sha, len(keys) + 1, *keys, partition.root, *args)
+        send = partial(self._run_before_deadline, script, command)
         reply = await self.call(script.name, send, outcome=operator.itemgetter(0))
         if self._fsync is not None and script.writes:
             await self.call("sync", with_timeout(self._fsync.wait), first_time_limit=REQUEST_TIMEOUT)
         return reply
 
-    async def run_job_script(self, script: Script, job_id: str, args: Sequence[Any]) -> list[Any]:
+    def run_job_script(self, script: Script, job_id: str, args: Sequence[Any]) -> Awaitable[list[Any]]:
         """Run a script on one job, in its partition, like `run_script`. Raises `InvalidValue` for a wrong id."""
         partition = self.partition_of(job_id)
-        return await self.run_script(script, partition, [job_id, *args], [partition.job(job_id)])
+        return self.run_script(script, partition, [job_id, *args], [partition.job(job_id)])
 
     def partition_of(self, job_id: str) -> Partition:
         """Return the partition of a job. Raises `InvalidValue` for a wrong id."""
@@ -151,30 +151,28 @@ class StoreClient:
             await self.call("write_version", send)
         self._is_registered = True
 
-    async def _run_before_deadline(
-        self, script: Script, keys: Sequence[str], args: Sequence[Any], deadline: float
-    ) -> list[Any]:
+    async def _run_before_deadline(self, script: Script, command: tuple[Any, ...], deadline: float) -> list[Any]:
         """Send a script with its deadline as a time of Redis. If Redis is past it, read the clock and send again."""
         while True:
             if not self._clock.is_fresh:
                 await self._refresh_clock(deadline)
-            not_after = self._clock.now + int(FIRST_ATTEMPT_TIMEOUT * 1e6)
-            command = ("EVALSHA", script.sha, len(keys), *keys, *args, not_after)
-            [reply] = await self._pipeline.ask(command, until=deadline)
+            [reply] = await self._pipeline.ask((*command, self._clock.now + _FIRST_ATTEMPT_MICROS), until=deadline)
             if isinstance(reply, redis_errors.NoScriptError):  # not loaded yet, or flushed since
                 _raise_errors(await self._pipeline.ask(("SCRIPT", "LOAD", script.text), until=deadline))
             elif isinstance(reply, Exception):
                 raise reply
-            elif (values := parse_reply("EVALSHA", _decode_word, reply))[0] != "DEADLINE_EXCEEDED":
-                return values
-            else:
+            elif (word := parse_reply("EVALSHA", _decode_word, reply)) == "DEADLINE_EXCEEDED":
                 await self._refresh_clock(deadline)
+            elif word not in script.replies:
+                raise UnexpectedReplyError(script, word)
+            else:
+                return [word, *reply[1:]]
 
     async def _refresh_clock(self, deadline: float) -> None:
         """Read the time of Redis, and raise if this service does not support the data there."""
         time, *stored = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
-        self._is_registered = check_version(*stored, partitions=self.partitions.size)
+        self._is_registered = check_version(*stored, partitions=self.partitions.size, copy=self._copy)
         self._clock.set(now)
 
     async def read(self, *commands: Sequence[str], isolate_errors: bool = False, name: str = "read") -> list[Any]:
@@ -277,9 +275,9 @@ def with_timeout(command: Callable[[], Awaitable[T]]) -> Callable[[float], Await
     return run
 
 
-def _decode_word(reply: Any) -> list[Any]:
-    word, *values = reply
-    return [word.decode(), *values]
+def _decode_word(reply: Any) -> str:
+    word: str = reply[0].decode()
+    return word
 
 
 def _raise_errors(replies: list[Any]) -> list[Any]:

@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from service.domain.errors import DataVersionUnsupported, PartitionsMismatch, StoreCorrupt
+from service.domain.errors import DataVersionUnsupported, PartitionsMismatch, StoreCorrupt, StoreLoading
 from service.store.partition import COMMON_ROOT, PARTITION, ROOT, Partition
 
 #: The version that this service reads and writes. A service that raises it writes the new version, waits
@@ -16,6 +16,8 @@ V1_KEYS: Final = tuple(ROOT + name for name in ("clock", "shelves", "due"))
 PARTITIONS_KEY: Final = Partition(COMMON_ROOT).partitions
 #: The keys that tell what data there is, as the scripts get them. The third exists if one partition ever had a job.
 VERSION_KEYS: Final = (PARTITION.version, PARTITIONS_KEY, PARTITION.meta, *V1_KEYS)
+#: What the key of the version begins with while `jobstate copy` fills the database. Services of before refuse it, too.
+COPY_MARK: Final = b"copy "
 #: Commands whose replies `check_version` takes.
 READ_VERSION: Final = (
     ("GET", PARTITION.version),
@@ -26,7 +28,13 @@ READ_VERSION: Final = (
 
 
 def check_version(
-    version: bytes | None, v1_keys: int, stored: bytes | None = None, has_meta: int = 0, *, partitions: int = 1
+    version: bytes | None,
+    v1_keys: int,
+    stored: bytes | None = None,
+    has_meta: int = 0,
+    *,
+    partitions: int = 1,
+    copy: bytes | None = None,
 ) -> bool:
     """Return whether Redis has all that it must have about data of this service, whose number of partitions is given.
 
@@ -34,8 +42,17 @@ def check_version(
     of `V1_KEYS` exist. Data with such keys has version 1, unless it has a later one. Without them, a missing version
     and version 1 mean that there is no data yet. Data without a number of partitions has one partition.
 
-    Raises `DataVersionUnsupported` or `PartitionsMismatch` for other data, and `StoreCorrupt`.
+    With `copy`, the mark of a copy, this must be the version: the data is that of the copy alone.
+
+    Raises `DataVersionUnsupported` or `PartitionsMismatch` for other data, `StoreLoading` during a copy, and
+    `StoreCorrupt`.
     """
+    if copy is not None or (version or b"").startswith(COPY_MARK):
+        if version != copy:
+            raise StoreLoading(
+                "`jobstate copy` fills this database, or was interrupted. Wait for its end, or run it again."
+            )
+        return True
     for name, value in ((PARTITION.version, version), (PARTITIONS_KEY, stored)):
         if value is not None and not value.isdigit():
             raise StoreCorrupt(f"{name} holds {value[:40]!r} instead of a number")

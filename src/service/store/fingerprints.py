@@ -32,6 +32,11 @@ def new_change_id() -> str:
     return _base64(random.randbytes(12))
 
 
+def new_request_id() -> str:
+    """Return a new random id of a creation: 48 bits as 8 characters. It tells apart equal requests for one job only."""
+    return _base64(random.randbytes(6))
+
+
 def change_id_for(key: str | None) -> str:
     """Return the change id for an Idempotency-Key, or a new one for `None`.
 

@@ -2,9 +2,9 @@
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
-from typing import Any
+from typing import Any, Final, cast
 
-from msgspec import UNSET
+from msgspec import UNSET, Raw
 from redis.asyncio import ConnectionPool
 
 from service.domain import constraints, errors, validation
@@ -15,21 +15,23 @@ from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
 from service.store import scripts
 from service.store.client import StoreClient
-from service.store.fingerprints import change_id_for, digest, new_change_id
+from service.store.fingerprints import change_id_for, digest, new_request_id
 from service.store.observer import Observer
 from service.store.partition import Partition
 from service.store.queries import JobReader
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
     ceil_seconds,
-    decode_job,
     decode_packed,
-    encode_fields,
-    flatten,
+    field_args,
+    make_job,
     parse_status,
     validate_ttl_ms,
 )
 from service.store.sweep import sweep_batch
+
+#: The statuses from which an update to a status is legal, separated by spaces.
+_SOURCES: Final = {target: " ".join(sources_of(target)) for target in Status}
 
 
 class JobStateManager(JobReader):
@@ -89,24 +91,23 @@ class JobStateManager(JobReader):
             fields["correlation_id"] = validation.validate_label("correlation_id", request_correlation_id)
         if traceparent is not None:
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
-        record = encode_fields(fields)
-        slate_id, tags = record.get("slate_id", b""), _tags(fields)
         partition = self._client.partition_of(job_id)
-        args = [job_id, request, new_change_id(), self._ttl, delay, record["queue"], slate_id, tags]
-        args += [self._client.partitions.size, partition.number, *flatten(record)]
+        args = [job_id, request, new_request_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or ""]
+        args += [_tags(fields), self._client.partitions.size, partition.number]
+        args += field_args({name: value for name, value in fields.items() if name not in {"queue", "slate_id"}})
         word, *reply = await self._client.run_script(scripts.CREATE, partition, args, [partition.job(job_id)])
         if word == "DRAINING":
             raise errors.Draining(ceil_seconds(reply[0]))
         if word == "EXISTS":
             raise errors.JobExists(job_id, *parse_status(reply))
-        now, *values = reply
         if word == "REPLAYED":
-            stored, replayed = decode_packed(job_id, values[0]), not values[1]
+            (job, _), replayed = decode_packed(job_id, reply[1], int(reply[0])), not reply[2]
         else:
-            stored, replayed = {**record, **_first_fields(*values)}, False
+            given = {**fields, "input_params": Raw(cast("bytes", fields["input_params"]))}
+            job, replayed = make_job(job_id, given | _first_values(*reply)), False
         if not replayed:
             self._client.observer.on_job_change("created")
-        return CreateResult(decode_job(job_id, stored, int(now)), replayed)
+        return CreateResult(job, replayed)
 
     async def update_job_status(
         self,
@@ -196,8 +197,8 @@ class JobStateManager(JobReader):
     ) -> Job:
         request = digest(kind, {**fields, "status": target})
         args = [change_id_for(change_id), request, self._ttl, validation.validate_lease_token(lease_token)]
-        args += [target, " ".join(sources_of(target)), _join_versions(if_match), kind, DELETION_RECORD_TTL_MS]
-        args += flatten(encode_fields(fields))
+        args += [target, _SOURCES[target], _join_versions(if_match), kind, DELETION_RECORD_TTL_MS]
+        args += field_args(fields)
         word, *reply = await self._client.run_job_script(scripts.UPDATE, job_id, args)
         match word:
             case "NOT_FOUND":
@@ -210,9 +211,9 @@ class JobStateManager(JobReader):
                 raise errors.PreconditionFailed(*parse_status(reply))
             case "ILLEGAL_TRANSITION":
                 raise errors.IllegalTransition(target, *parse_status(reply))
-        job = decode_job(job_id, decode_packed(job_id, reply[1]), int(reply[0]))
+        job, _ = decode_packed(job_id, reply[1], int(reply[0]))
         if word == "CHANGED":
-            self._client.observer.on_job_change(reply[2].decode())
+            self._client.observer.on_job_change(reply[2].decode() if len(reply) > 2 else job.status)
         return job
 
 
@@ -222,11 +223,17 @@ def _tags(fields: Mapping[str, FieldValue]) -> str:
     return ",".join(tag(str(fields[name])) for name, tag in kinds if fields[name] is not None)
 
 
-def _first_fields(created_at: bytes, expires_at: bytes, available_at: bytes | None = None) -> dict[str, bytes]:
-    """Return the fields that the script adds to the record of a new job."""
-    fields = {"status": b"pending", "revision": b"1", "created_at": created_at, "updated_at": created_at}
-    delayed = {} if available_at is None else {"available_at": available_at}
-    return {**fields, "expires_at": expires_at, **delayed}
+def _first_values(created_at: bytes, expires_at: bytes, available_at: bytes | None = None) -> dict[str, Any]:
+    """Return the values that the script adds to the record of a new job."""
+    created = created_at.decode()
+    return {
+        "status": Status.PENDING,
+        "revision": 1,
+        "created_at": created,
+        "updated_at": created,
+        "expires_at": expires_at.decode(),
+        "available_at": None if available_at is None else available_at.decode(),
+    }
 
 
 def _join_versions(versions: Collection[str]) -> str:

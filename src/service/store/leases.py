@@ -23,7 +23,6 @@ from service.store.look import Looker
 from service.store.partition import Partition
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
-    decode_job,
     decode_packed,
     log_skipped,
     parse_status,
@@ -192,7 +191,7 @@ class LeaseManager:
                 raise errors.NotLeased(*parse_status(reply))
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
-        job = decode_job(job_id, decode_packed(job_id, reply[1]), int(reply[0]))
+        job, _ = decode_packed(job_id, reply[1], int(reply[0]))
         if outcome == "CHANGED":
             self._client.observer.on_job_change(job.status)
         return job

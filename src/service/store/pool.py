@@ -13,10 +13,14 @@ from redis.asyncio import BlockingConnectionPool, ConnectionPool
 from redis.asyncio.connection import AbstractConnection, Connection
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.driver_info import DriverInfo
 
 from service.store.deadlines import REQUEST_TIMEOUT
 
 T = TypeVar("T")
+
+#: One for all connections, because redis-py would read its version from the metadata of its package for each.
+_DRIVER: Final = DriverInfo()
 
 _shared: Final[WeakValueDictionary[tuple[Any, ConnectionPool], Any]] = WeakValueDictionary()
 
@@ -88,6 +92,7 @@ def create_pool(url: str, *, max_connections: int = 9) -> BlockingConnectionPool
         socket_connect_timeout=REQUEST_TIMEOUT,
         health_check_interval=30,
         retry=Retry(NoBackoff(), 0),
+        driver_info=_DRIVER,
     )
     pool.connection_kwargs.pop("protocol", None)  # a URL may set it, which would change the types of replies
     return pool

@@ -2,31 +2,24 @@
 
 import time
 from collections.abc import Collection, Sequence
-from typing import Any, Final
-
-import structlog
+from typing import Final
 
 from service.domain import constraints, errors, validation
 from service.domain.errors import InvalidValue, StoreCorrupt
 from service.domain.jobs import DrainStatus, History, Job, JobBatch, JobFilter, JobPage, OldestJob, RunningCount, Stats
 from service.domain.states import Status
 from service.domain.store_health import StoreHealth
-from service.domain.tags import correlation_tag, slate_tag
 from service.domain.timestamps import format_timestamp
-from service.store import scripts
+from service.store import listing, scripts
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.history import history_from
+from service.store.listing import Listing
 from service.store.partition import Partition
-from service.store.records import FIELDS, LARGE_FIELDS, decode_hash, decode_job, time_reply_to_micros
+from service.store.records import FIELDS, decode_job, time_reply_to_micros
+from service.store.rows import read_jobs
 from service.store.sweep import sweep_batch
 
-_log = structlog.get_logger(__name__)
-
-#: The most bytes of `input_params`, `result` and `error_message` on one page.
-PAGE_BYTES: Final = 8 * 1024 * 1024
-#: The most index entries that are read for one page.
-MAX_PAGE_SCAN: Final = 1000
 #: How many expired entries at the head of an index are skipped to find its oldest job.
 MAX_EXPIRED_SCAN: Final = 1000
 #: How many expired jobs one run of the script that counts subtracts. It takes 1 ms for them.
@@ -49,7 +42,7 @@ class JobReader:
         """Return the job, or `None` if there is none."""
         name = self._client.partition_of(job_id).job(job_id)
         fields, now = await self._client.read(["HGETALL", name], ["TIME"])
-        return decode_job(job_id, decode_hash(fields), time_reply_to_micros(now)) if fields else None
+        return decode_job(job_id, fields, time_reply_to_micros(now)) if fields else None
 
     async def get_result(self, job_id: str) -> Job:
         """Return a completed job. Raises `JobNotFound`, `ResultNotReady`, `JobFailed` or `JobCancelled`."""
@@ -78,7 +71,8 @@ class JobReader:
         """Return up to `limit` (1 to 200) jobs that match, newest first, created before `before` (µs since 1970).
 
         `include` may name `input_params` and `result`, which are left out otherwise. A page ends early after 8 MiB of
-        large fields or 1,000 index entries; `next_before` starts the next page.
+        large fields or 1,000 index entries; `next_before` starts the next page. Jobs that stay as they
+        are appear exactly once over all pages.
         """
         validation.validate_filter(filters)
         constraints.PAGE_LIMIT.validate("limit", limit)
@@ -86,25 +80,12 @@ class JobReader:
             if name not in validation.OPTIONAL_FIELDS:
                 detail = f"{constraints.truncated_repr(name)} cannot be included"
                 raise InvalidValue("include", detail, ", ".join(validation.OPTIONAL_FIELDS))
-        large = [name for name in LARGE_FIELDS if name in include or name == "error_message"]
-        fields = [*FIELDS, *large]
-        bounds = [limit, PAGE_BYTES, MAX_PAGE_SCAN, "" if before is None else before]
-        values = [filters.status or "", filters.queue or "", filters.slate_id or "", filters.correlation_id or ""]
-        args = [*bounds, *values, _tag_of(filters), len(large), *fields]
-        reply = await self._client.run_script(scripts.LIST, self._client.partitions.first, args)
-        now, next_before, listed = int(reply[1]), reply[2], reply[3:]
-        items = []
-        for job_id, row in zip(listed[::2], listed[1::2], strict=True):
-            try:
-                items.append(_job_from_values(job_id.decode(), fields, row, now))
-            except StoreCorrupt as error:  # one unreadable record must not hide all the others
-                _log.error("list skipped unreadable record", detail=str(error))
-        return JobPage(items, int(next_before) if next_before else None)
+        return await Listing(self._client, filters, include).read_page(limit, before)
 
     async def get_jobs(self, job_ids: Sequence[str]) -> JobBatch:
         """Return the jobs with these ids (1 to 1,000), without `input_params` and `result`, and the missing ids.
 
-        Each job is returned once. Raises `InvalidValue` also if the error messages together exceed `PAGE_BYTES`.
+        Each job is returned once. Raises `InvalidValue` also if the error messages together exceed 8 MiB.
         """
         if len(job_ids) not in range(constraints.BATCH_SIZE.minimum, constraints.BATCH_SIZE.maximum + 1):
             allowed = f"{constraints.BATCH_SIZE.minimum} to {constraints.BATCH_SIZE.maximum} ids"
@@ -115,8 +96,8 @@ class JobReader:
         total = sum(
             await self._client.read(*(["HSTRLEN", self._record(job_id), "error_message"] for job_id in unique_ids))
         )
-        if total > PAGE_BYTES:
-            allowed = f"jobs whose error messages take up to {PAGE_BYTES} bytes together"
+        if total > listing.PAGE_BYTES:
+            allowed = f"jobs whose error messages take up to {listing.PAGE_BYTES} bytes together"
             raise InvalidValue("job_ids", f"their error messages take {total} bytes", allowed)
         _, jobs = await self.get_summaries(unique_ids)
         for job in jobs:
@@ -130,14 +111,7 @@ class JobReader:
 
         A missing job is `None`, an unreadable one a `StoreCorrupt`.
         """
-        fields = [*FIELDS, "error_message"]
-        redis_time, *rows = await self._client.read(
-            ["TIME"],
-            *(["HMGET", self._record(job_id), *fields] for job_id in job_ids),
-            isolate_errors=True,
-        )
-        now = time_reply_to_micros(redis_time)
-        return now, [_summary(job_id, fields, row, now) for job_id, row in zip(job_ids, rows, strict=True)]
+        return await read_jobs(self._client, job_ids, [*FIELDS, "error_message"])
 
     async def get_running_job_count(self, *, leased: bool | None = None) -> int:
         """Return how many jobs are running: all, or only those with (`True`) or without (`False`) a live lease."""
@@ -148,7 +122,10 @@ class JobReader:
         return live_leases if leased else running - live_leases
 
     async def get_stats(self) -> Stats:
-        """Return exact job counts per status and queue, and the oldest pending job."""
+        """Return exact job counts per status and queue, and the oldest pending job.
+
+        With several partitions each job is counted once, in a status that it had during the call.
+        """
         now, live_leases, delayed, counts = await self._counts("")
         statuses = dict.fromkeys(Status, 0)
         queues: dict[str, dict[Status, int]] = {}
@@ -222,30 +199,9 @@ class JobReader:
         return int(now), live_leases, delayed, counts
 
     async def _oldest(self, *states: str) -> OldestJob | None:
-        args = [MAX_EXPIRED_SCAN, *states]
-        reply = await self._client.run_script(scripts.FIND_OLDEST, self._client.partitions.first, args)
-        if reply[0] == "NONE":
+        replies = await self._client.run_in_all_partitions(scripts.FIND_OLDEST, [MAX_EXPIRED_SCAN, *states])
+        found = [reply[1:] for reply in replies if reply[0] == "OLDEST"]
+        if not found:
             return None
-        _, job_id, queue, created = reply
+        job_id, queue, created = min(found, key=lambda one: int(one[2]))
         return OldestJob(job_id.decode(), queue.decode(), format_timestamp(int(created)))
-
-
-def _tag_of(filters: JobFilter) -> str:
-    """Return the tag to search by: that of the correlation id, because fewer jobs have it, or of the slate id."""
-    if filters.correlation_id is not None:
-        return correlation_tag(filters.correlation_id)
-    return "" if filters.slate_id is None else slate_tag(filters.slate_id)
-
-
-def _summary(job_id: str, fields: list[str], row: Any, now: int) -> Job | StoreCorrupt | None:
-    if isinstance(row, StoreCorrupt):
-        return row
-    try:
-        return None if row[fields.index("status")] is None else _job_from_values(job_id, fields, row, now)
-    except StoreCorrupt as error:
-        return error
-
-
-def _job_from_values(job_id: str, fields: Sequence[str], values: Sequence[bytes | None], now: int) -> Job:
-    present = {name: value for name, value in zip(fields, values, strict=True) if value is not None}
-    return decode_job(job_id, present, now)

@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
@@ -14,6 +14,7 @@ from service.domain.timestamps import format_timestamp
 from service.store import scripts
 from service.store.client import StoreClient
 from service.store.deadlines import gather
+from service.store.partition import Partition
 from service.store.queries import JobReader
 from service.store.records import decode_hash
 from service.store.scripts import Script
@@ -25,6 +26,16 @@ _SETTINGS: Final = re.compile(rb"([0-9]):([0-9]*)")
 _NO_SETTINGS: Final = b"0:"
 #: A limit with more digits is no limit: it exceeds the number of jobs that Redis can hold.
 _MAX_DIGITS: Final = 15
+
+
+class Difference(NamedTuple):
+    """A setting of a partition that is not that of the first one."""
+
+    partition: Partition
+    #: `None` for the drain.
+    queue: bytes | None
+    held: bytes | None
+    wanted: bytes | None
 
 
 class QueueManager:
@@ -88,20 +99,33 @@ class QueueManager:
 
         They differ if a change was interrupted, or if two were made at once.
         """
+        for difference in await self.find_differences():
+            await self.copy_setting(difference)
+
+    async def find_differences(self) -> list[Difference]:
+        """Return the settings of queues and the drains that are not those of the first partition."""
         first, *others = self._client.partitions
         if not others:
-            return
+            return []
         commands = ((["HGETALL", one.queues], ["HMGET", one.meta, "drain"]) for one in (first, *others))
         replies = await self._client.read(*itertools.chain(*commands), isolate_errors=True)
-        held = [*zip(replies[::2], replies[1::2], strict=True)]
-        for partition, (settings, drain) in zip(others, held[1:], strict=True):
-            if isinstance(settings, dict) and isinstance(held[0][0], dict):
-                for queue, wanted in _differences(settings, held[0][0]):
-                    args = [queue, *_as_arguments(wanted)]
-                    await self._client.run_script(scripts.CONFIGURE_QUEUE, partition, args)
-            if isinstance(drain, list) and isinstance(held[0][1], list) and drain != held[0][1]:
-                [ends] = held[0][1]
-                await self._client.run_script(scripts.DRAIN, partition, ["until", ends or 0])
+        wanted, *held = zip(replies[::2], replies[1::2], strict=True)
+        found: list[Difference] = []
+        for partition, (settings, drain) in zip(others, held, strict=True):
+            if isinstance(settings, dict) and isinstance(wanted[0], dict):
+                found += _differences(partition, settings, wanted[0])
+            if isinstance(drain, list) and isinstance(wanted[1], list):
+                found += _drain_difference(partition, drain[0], wanted[1][0])
+        return found
+
+    async def copy_setting(self, difference: Difference) -> None:
+        """Give a partition a setting of the first one."""
+        partition, queue, _, wanted = difference
+        if queue is None:
+            await self._client.run_script(scripts.DRAIN, partition, ["until", wanted or 0])
+        else:
+            args = [queue, *_as_arguments(wanted or _NO_SETTINGS)]
+            await self._client.run_script(scripts.CONFIGURE_QUEUE, partition, args)
 
     async def _in_others(self, script: Script, args: Sequence[Any]) -> None:
         """Run a script in all partitions but the first."""
@@ -122,12 +146,19 @@ def _queue(name: str, settings: bytes, statuses: Mapping[Status, int] | None) ->
     )
 
 
-def _differences(settings: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the queues whose settings are not the wanted ones, and these, if they are readable."""
+def _differences(
+    partition: Partition, settings: Mapping[bytes, bytes], wanted: Mapping[bytes, bytes]
+) -> Iterator[Difference]:
+    """Yield the settings of queues that are not the wanted ones, if these are readable."""
     for queue in sorted({*settings, *wanted}):
-        text = wanted.get(queue, _NO_SETTINGS)
-        if settings.get(queue, _NO_SETTINGS) != text and _SETTINGS.fullmatch(text):
-            yield queue, text
+        text, held = wanted.get(queue, _NO_SETTINGS), settings.get(queue, _NO_SETTINGS)
+        if held != text and _SETTINGS.fullmatch(text):
+            yield Difference(partition, queue, held, text)
+
+
+def _drain_difference(partition: Partition, held: bytes | None, wanted: bytes | None) -> Iterator[Difference]:
+    if held != wanted and (wanted is None or wanted.isdigit()):
+        yield Difference(partition, None, held, wanted)
 
 
 def _as_arguments(settings: bytes) -> tuple[bytes, bytes]:

@@ -12,7 +12,7 @@ from service.domain.annotations import field_specs
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job
 from service.domain.states import Status
-from service.domain.timestamps import format_timestamp
+from service.domain.timestamps import parse_timestamp
 from service.domain.validation import CREATION_DEFAULTS, FieldValue
 from service.settings import MAX_RETENTION
 
@@ -39,45 +39,74 @@ _BY_TYPE: Final[Mapping[Any, Callable[[bytes], Any]]] = {
     Status: {status.encode(): status for status in Status}.__getitem__,
 }
 _DECODERS: Final = {name: _BY_TYPE.get(kind) or msgspec.json.Decoder(kind).decode for name, kind in _TYPES.items()}
-#: The decoder of packed records. It skips the fields of other programs, which may hold any bytes.
+#: The name and decoder of each field by its name as text and as bytes.
+_BY_NAME: Final[Mapping[str | bytes, tuple[str, Callable[[bytes], Any]]]] = {
+    **{name: (name, decode) for name, decode in _DECODERS.items()},
+    **{name.encode(): (name, decode) for name, decode in _DECODERS.items()},
+}
+#: The fields that are stored as JSON, and how they are decoded from text.
+_JSON: Final = {name: decode for name, decode in _DECODERS.items() if _TYPES[name] not in {int, str, Status}}
+#: The decoder of packed records, in which all values are text. It skips the fields of other programs, which may hold
+#: any bytes.
 _PACKED: Final = msgspec.msgpack.Decoder(
-    TypedDict("_Packed", dict.fromkeys((*_TYPES, "_token"), str), total=False)  # type: ignore[operator]
+    TypedDict(  # type: ignore[operator]
+        "_Packed",
+        {name: str if name in _JSON else kind for name, kind in _TYPES.items()} | {"_token": str},
+        total=False,
+    ),
+    strict=False,
 )
+_UNREADABLE: Final = (TypeError, ValueError, KeyError, msgspec.DecodeError)
+
 _log = structlog.get_logger(__name__)
-_NAMES: Final = {name.encode(): name for name in _DECODERS}
 
 
-def decode_hash(reply: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, bytes]:
-    """Return a hash as field name → value, from a flat reply (field, value, …) or from a mapping."""
-    pairs = reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
-    return {_NAMES.get(name) or name.decode(errors="replace"): value for name, value in pairs}
+def decode_hash(reply: Mapping[bytes, bytes]) -> dict[str, bytes]:
+    """Return a hash with its names as text."""
+    return {name.decode(errors="replace"): value for name, value in reply.items()}
 
 
-def decode_packed(job_id: str, reply: bytes) -> dict[str, bytes]:
-    """Return the fields of ours in a record that a script has packed, as name → value.
+def decode_packed(job_id: str, reply: bytes, now: int) -> tuple[Job, str]:
+    """Return the job in a record that a script has packed, and its lease token (empty for none).
 
-    Raises `StoreCorrupt` if one is not UTF-8.
+    `now` and errors are those of `decode_job`.
     """
     try:
-        return {name: value.encode() for name, value in _PACKED.decode(reply).items()}
-    except (msgspec.DecodeError, UnicodeError) as error:
-        raise StoreCorrupt(f"job:{job_id} holds an unreadable record ({error})") from error
+        values: dict[str, Any] = _PACKED.decode(reply)
+        token = values.pop("_token", "")
+        for name, decode in _JSON.items():
+            if name in values:
+                values[name] = decode(values[name].encode())
+        return make_job(job_id, values, now), token
+    except _UNREADABLE as error:
+        raise _unreadable(job_id, error) from error
 
 
-def decode_job(job_id: str, fields: Mapping[str, bytes], now: int) -> Job:
+def decode_job(job_id: str, fields: Mapping[bytes, bytes] | Mapping[str, bytes], now: int) -> Job:
     """Return the job in the fields of a hash. It is `stale` if its lease has expired at `now` (µs since 1970).
 
     Raises `StoreCorrupt` if a field is missing or unreadable.
     """
-    values: dict[str, Any] = {"job_id": job_id, **_DEFAULTS}
+    values = {}
     try:
-        for name, value in fields.items():
-            if (decode := _DECODERS.get(name)) is not None:
+        for field, value in fields.items():
+            if (known := _BY_NAME.get(field)) is not None:
+                name, decode = known
                 values[name] = decode(value)
-        stale = "lease_expires_at" in values and values["lease_expires_at"] < format_timestamp(now)
-        return Job(**values, stale=stale)
-    except (TypeError, ValueError, KeyError, msgspec.DecodeError) as error:
-        raise StoreCorrupt(f"job:{job_id} holds an unreadable record ({error})") from error
+        return make_job(job_id, values, now)
+    except _UNREADABLE as error:
+        raise _unreadable(job_id, error) from error
+
+
+def make_job(job_id: str, values: Mapping[str, Any], now: int = 0) -> Job:
+    """Return the job with these values, some of which may be absent. `now`, that of `decode_job`, serves a lease."""
+    lease_end = values.get("lease_expires_at")
+    stale = lease_end is not None and parse_timestamp(lease_end) < now
+    return Job(**{"job_id": job_id, "stale": stale, **_DEFAULTS, **values})
+
+
+def _unreadable(job_id: str, error: Exception) -> StoreCorrupt:
+    return StoreCorrupt(f"job:{job_id} holds an unreadable record ({error})")
 
 
 def parse_status(reply: Sequence[bytes]) -> tuple[Status, int]:
@@ -109,18 +138,13 @@ def time_reply_to_micros(time: Sequence[Any]) -> int:
     return int(seconds) * 1_000_000 + int(micros)
 
 
-def flatten(fields: Mapping[str, bytes]) -> list[bytes | str]:
-    """Return a mapping as name, value, … for the arguments of a script."""
-    return [part for pair in fields.items() for part in pair]
-
-
-def encode_fields(fields: Mapping[str, FieldValue]) -> dict[str, bytes]:
-    """Return the fields of a hash, without `None` and without default values."""
-    return {
-        name: value if isinstance(value, bytes) else str(value).encode()
-        for name, value in fields.items()
-        if value is not None and value != _DEFAULTS.get(name)
-    }
+def field_args(fields: Mapping[str, FieldValue]) -> list[FieldValue]:
+    """Return fields as name, value, … for the arguments of a script, without `None` and without default values."""
+    args: list[FieldValue] = []
+    for name, value in fields.items():
+        if value is not None and value != _DEFAULTS.get(name):
+            args += (name, value)
+    return args
 
 
 def validate_ttl_ms(duration: timedelta) -> int:

@@ -21,6 +21,8 @@ OPTIONAL_COMMANDS: Final = {
     "a database other than 0 in `REDIS_URL`": ("SELECT",),
     "`REDIS_WAITAOF=1` (from Redis 7.2)": ("WAITAOF",),
     "durability and eviction at `/metrics`, in the log and in `jobstate doctor`": ("INFO",),
+    "a lost version of several partitions, in `jobstate doctor --repair`": ("SET",),
+    "`jobstate copy` into this Redis, by `jobstate-repair`": ("SET", "UNLINK", "WATCH", "UNWATCH", "MULTI", "EXEC"),
     "the name of the client library in `CLIENT LIST` (from Redis 7.2)": ("CLIENT SETINFO",),
 }
 #: The commands that `jobstate doctor` needs, and those that `--repair` also needs.

@@ -13,7 +13,7 @@ import redis as sync_redis
 from service import __version__
 from service.api.problems import TYPE_PREFIX
 from service.domain import constraints
-from service.store.partition import PARTITION
+from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.service_process import Service
 
 pytestmark = pytest.mark.usefixtures("consistent_store")
@@ -323,7 +323,8 @@ def test_an_invalid_body_is_rejected_by_field_with_what_is_allowed(
 
     assert allowed in invalid(response, field)["allowed"]
     with sync_redis.Redis.from_url(redis_url) as client:
-        assert {name.decode() for name in client.scan_iter()} <= {PARTITION.events, PARTITION.version}
+        kept = {name for one in PARTITIONS for name in (one.events, one.version, one.partitions)} | {"jobs:version"}
+        assert {name.decode() for name in client.scan_iter()} <= kept
 
 
 @pytest.mark.parametrize(
@@ -507,11 +508,11 @@ def test_a_key_of_an_unexpected_type_is_a_problem_without_a_traceback(
     api: httpx.Client, redis_url: str, shared_service: Service
 ) -> None:
     with sync_redis.Redis.from_url(redis_url) as client:
-        client.set("job:j", "foreign", ex=600)
+        client.set(job_key("j"), "foreign", ex=600)
         try:
             response = api.get("/v1/jobs/j")
         finally:
-            client.delete("job:j")
+            client.delete(job_key("j"))
 
     found = problem(response, 500, "store-corrupt")
     assert "Traceback" not in response.text

@@ -11,7 +11,7 @@ import pytest
 import redis as sync_redis
 
 from service.domain.states import Status
-from service.store.partition import PARTITION
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect, received
@@ -40,7 +40,7 @@ SIGNS = (
     *("${jndi:ldap://evil}", "{{1+1}}", "%s%n", "\\", '"', "-1", "return 1"),
 )
 #: Key names consist of ids, queues, digests and names of the service.
-NAME = re.compile(r"job:[\w.~-]+|jobs:[a-z_]+(:[\w.~-]+){0,2}")
+NAME = re.compile(r"({p\d+}:)?job:[\w.~-]+|(jobs:|{p\d+}:)[a-z_]+(:[\w.~-]+){0,2}")
 
 
 @pytest.fixture
@@ -82,7 +82,8 @@ def send_everywhere(api: httpx.Client, text: str) -> list[httpx.Response]:
 
 def names(store: sync_redis.Redis) -> set[str]:
     """Return the names of all keys except those that the service writes by itself."""
-    return {str(name) for name in store.scan_iter(count=1000)} - {PARTITION.meta, PARTITION.version}
+    kept = {name for one in PARTITIONS for name in (one.meta, one.version, one.partitions)} | {"jobs:version"}
+    return {str(name) for name in store.scan_iter(count=1000)} - kept
 
 
 def test_only_valid_names_are_accepted(unchecked: httpx.Client, store: sync_redis.Redis) -> None:

@@ -12,7 +12,7 @@ import pytest
 import redis as sync_redis
 
 from service.store.events.reader import EVENTS_KEPT
-from service.store.partition import PARTITION
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
@@ -22,6 +22,8 @@ from tests.integration.server.test_limits import connect
 pytestmark = pytest.mark.usefixtures("consistent_store")
 
 Poll = Callable[..., Future[httpx.Response]]
+#: The events of the partition of the job `a`.
+EVENTS = PARTITIONS.of("a").events
 
 
 def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
@@ -97,10 +99,11 @@ class TestOneJob:
     def test_a_key_of_the_wrong_type_does_not_affect_other_watchers(self, api: httpx.Client, redis_url: str) -> None:
         create(api)
         with sync_redis.Redis.from_url(redis_url) as redis:
-            redis.set("job:wrong", "x")
+            wrong = PARTITIONS.of("wrong").job("wrong")
+            redis.set(wrong, "x")
             with ThreadPoolExecutor(20) as pool:
                 answers = list(pool.map(lambda n: api.get(f"/v1/jobs/{('wrong', 'j')[n % 2]}?wait=1"), range(20)))
-            redis.delete("job:wrong")
+            redis.delete(wrong)
         assert {(n % 2, answer.status_code) for n, answer in enumerate(answers)} == {(0, 500), (1, 200)}
 
     def test_every_one_of_many_watchers_receives_the_change(self, api: httpx.Client) -> None:
@@ -308,15 +311,19 @@ class TestAllJobs:
     def test_since_before_the_oldest_event_gets_reset(self, api: httpx.Client, redis_url: str) -> None:
         entry = {"event": "changed", "job_id": "j", "status": "pending", "revision": 1, "queue": "q", "created": 1}
         with sync_redis.Redis.from_url(redis_url) as redis:
-            redis.delete(PARTITION.events)
+            redis.delete(EVENTS)
             for start in range(0, EVENTS_KEPT, 5000):
                 with redis.pipeline(transaction=False) as pipe:
                     for number in range(start, start + 5000):
-                        pipe.xadd(PARTITION.events, entry, id=f"{number + 1}-0")
+                        pipe.xadd(EVENTS, entry, id=f"{number + 1}-0")
                     pipe.execute()
             with watch(api, "/v1/events", since="1970-01-01T00:00:00Z") as watcher:
                 wait_for_events(watcher, 3)
-            redis.delete(PARTITION.events)
+            with watch(api, "/v1/events") as last:  # until the service has noticed the loss, for the next test
+                wait_for_events(last, 1)
+                redis.delete(EVENTS)
+                create(api, "a")
+                last.wait_until(lambda events: any(event.event == "reset" for event in events))
         assert [event.event for event in watcher.events[:3]] == ["hello", "reset", "changed"]
 
     @pytest.mark.parametrize("since", ["yesterday", "2026-01-01", "2026-01-01T00:00:00", "12345"])
@@ -339,7 +346,7 @@ class TestAllJobs:
         create(api, "a")
         with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
             wait_for_events(watcher, 1)
-            redis.delete(PARTITION.events)  # as after the restore of an older file
+            redis.delete(EVENTS)  # as after the restore of an older file
             if is_closed:
                 redis.client_kill_filter(_type="normal", skipme=True)
             wait_for_events(watcher, 2)
@@ -444,10 +451,11 @@ def test_a_waiting_request_ends_when_its_client_pipelines_another_one(fresh: Ser
 def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: Service, redis_url: str) -> None:
     with httpx.Client(base_url=fresh.url) as api, ThreadPoolExecutor(4) as pool:
         create(api)
-        claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 3}
-        claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
+        claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 6}
         watchers = [watch(api, path) for path in ("/v1/jobs/j/events", "/v1/events") for _ in range(10)]
         with open_clients(*watchers), sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
+            wait_for_waiting(api, 20)
+            claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
             wait_for_waiting(api, 24)
             readers = wait_until(
                 lambda: [c for c in redis.client_list() if (c["cmd"], c["db"]) == ("xread", "4")], "it"

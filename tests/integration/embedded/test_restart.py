@@ -12,17 +12,18 @@ from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
 
 
-def make_jobs(url: str, count: int = 20) -> dict[str, bytes]:
+def make_jobs(url: str, count: int = 20, *, prefix: str = "j") -> dict[str, bytes]:
     """Create jobs in several states and return their acknowledged records."""
+    job_ids = [f"{prefix}{number}" for number in range(count)]
     with httpx.Client(base_url=url) as api:
-        for number in range(count):
-            api.post("/v1/jobs", json={"job_id": f"j{number}", "input_params": {"n": number}}).raise_for_status()
+        for number, job_id in enumerate(job_ids):
+            api.post("/v1/jobs", json={"job_id": job_id, "input_params": {"n": number}}).raise_for_status()
             if number % 2:
-                api.patch(f"/v1/jobs/j{number}", json={"status": "running"}).raise_for_status()
+                api.patch(f"/v1/jobs/{job_id}", json={"status": "running"}).raise_for_status()
             if number % 4 == 3:
                 result = {"status": "completed", "result": [number]}
-                api.patch(f"/v1/jobs/j{number}", json=result).raise_for_status()
-        return {f"j{number}": api.get(f"/v1/jobs/j{number}").content for number in range(count)}
+                api.patch(f"/v1/jobs/{job_id}", json=result).raise_for_status()
+        return {job_id: api.get(f"/v1/jobs/{job_id}").content for job_id in job_ids}
 
 
 def read_jobs(url: str, job_ids: list[str]) -> dict[str, bytes]:

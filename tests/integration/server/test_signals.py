@@ -22,12 +22,13 @@ from tests.integration.embedded.test_restart import make_jobs, read_jobs, ready
 from tests.integration.server.test_limits import connect
 from tests.integration.server.test_supervisor import children, in_progress, is_alive, workers_of
 
-SIGNALS = [
-    *((signal.SIGHUP, workers) for workers in ("1", "2")),
-    *((signal.SIGQUIT, workers) for workers in ("1", "2")),
-    *((signal.SIGUSR1, workers) for workers in ("1", "2")),
-    *((number, "1") for number in (signal.SIGINT, signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU, signal.SIGRTMIN)),
-]
+SIGNALS = {
+    "1": (
+        *(signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1, signal.SIGINT),
+        *(signal.SIGUSR2, signal.SIGALRM, signal.SIGXCPU, signal.SIGRTMIN),
+    ),
+    "2": (signal.SIGHUP, signal.SIGQUIT, signal.SIGUSR1),
+}
 #: A server that starts and never responds.
 SILENT_SERVER = """\
 #!/bin/sh
@@ -55,18 +56,22 @@ def spawned_by(pid: int) -> list[int]:
     return [child for child, command in children(pid).items() if b"spawn_main" in command]
 
 
-@pytest.mark.parametrize(("number", "workers"), SIGNALS, ids=lambda value: getattr(value, "name", f"{value}-workers"))
-def test_a_signal_stops_all_processes_and_loses_no_job(tmp_path: Path, number: signal.Signals, workers: str) -> None:
+@pytest.mark.parametrize("workers", SIGNALS)
+def test_a_signal_stops_all_processes_and_loses_no_job(tmp_path: Path, workers: str) -> None:
+    """One service for all signals: each restart also begins the next case."""
+    before: dict[str, bytes] = {}
     with Service(tmp_path, JOBSTATE_WORKERS=workers) as service:
-        before = make_jobs(service.url, 4)
-        started = [server_pid(tmp_path), *workers_of(service)]
+        for number in SIGNALS[workers]:
+            before |= make_jobs(service.url, 4, prefix=number.name)
+            started = [server_pid(tmp_path), *workers_of(service)]
+            stops = service.log.count("Shutting down Redis connection")
 
-        service.stop(number)
+            service.stop(number)
 
-        assert [pid for pid in started if is_alive(pid)] == []
-        assert "Shutting down Redis connection" in service.log
-        service.start()
-        assert read_jobs(service.url, list(before)) == before
+            assert [pid for pid in started if is_alive(pid)] == [], number.name
+            assert service.log.count("Shutting down Redis connection") > stops, number.name
+            service.start()
+            assert read_jobs(service.url, list(before)) == before, number.name
 
 
 @pytest.mark.parametrize("workers", ["1", "2"])

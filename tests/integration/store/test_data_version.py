@@ -17,8 +17,8 @@ from service.domain.errors import DataVersionUnsupported, StoreCorrupt
 from service.store.data_version import V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
-from tests.helpers.partitions import connect
+from service.store.partition import COMMON_ROOT, PARTITION
+from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 
@@ -107,6 +107,8 @@ async def test_a_database_without_data_of_another_version_gets_the_version(
 ) -> None:
     if before is not None:
         await redis.set(PARTITION.version, before)
+    if before == 2 and len(PARTITIONS) > 1:
+        await redis.set(f"{COMMON_ROOT}partitions", len(PARTITIONS))
     await jobs.write_version()
     await jobs.write_version()
     assert await redis.get(PARTITION.version) == b"2"

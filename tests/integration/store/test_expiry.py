@@ -9,10 +9,9 @@ from structlog.testing import capture_logs
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
 from service.store.jobs import JobStateManager
-from service.store.partition import PARTITION
 from service.store.sweep import SWEEP_BATCH
 from tests.helpers.consistency import inconsistencies
-from tests.helpers.partitions import connect, job_key
+from tests.helpers.partitions import PARTITIONS, connect, job_key, key_names
 from tests.helpers.polling import TIMEOUT
 
 SHORT = timedelta(milliseconds=60)
@@ -22,6 +21,12 @@ SHORT = timedelta(milliseconds=60)
 def short_lived(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
     """A manager whose jobs expire after 60 ms."""
     return JobStateManager(connect(pool), ttl=SHORT)
+
+
+def lasting(*job_ids: str) -> set[str]:
+    """Return the keys that stay when these jobs have expired: the clock and the events of their partitions."""
+    partitions = {PARTITIONS.of(job_id) for job_id in job_ids}
+    return {name for partition in partitions for name in (partition.meta, partition.events)}
 
 
 async def wait_until_expired(redis: Redis, *job_ids: str) -> None:
@@ -65,7 +70,7 @@ async def test_a_sweep_removes_exactly_the_entries_of_expired_jobs(
     assert await jobs.sweep() == 2
 
     assert await inconsistencies(redis) == []
-    assert await redis.zcard(PARTITION.tags) == 2
+    assert await redis.zcard(PARTITIONS.of("stays").tags) == 2
     assert await jobs.sweep() == 0
 
 
@@ -80,7 +85,7 @@ async def test_after_all_jobs_expired_a_sweep_leaves_only_clock_and_events(
 
     await short_lived.sweep()
 
-    assert {name.decode() for name in await redis.keys()} == {PARTITION.meta, PARTITION.events}
+    assert await key_names(redis) == lasting("a", "b", "c")
 
 
 async def test_with_all_replicas_gone_indexes_stay_and_any_sweep_empties_them(
@@ -90,14 +95,18 @@ async def test_with_all_replicas_gone_indexes_stay_and_any_sweep_empties_them(
     await short_lived.create_job("b", 1, queue="q", delay_seconds=1)
     await wait_until_expired(redis, "a", "b")
 
-    lasting = {PARTITION.meta, PARTITION.events}
-    emptied = {PARTITION.by_expiry, PARTITION.queue_names, PARTITION.tags, PARTITION.delays}
-    emptied |= {PARTITION.by_created("default", "pending"), PARTITION.by_created("q", "delayed")}
-    assert {name.decode(): await redis.ttl(name) for name in await redis.keys()} == dict.fromkeys(lasting | emptied, -1)
+    emptied = {PARTITIONS.of("a").tags, PARTITIONS.of("b").delays}
+    for job_id, queue, state in (("a", "default", "pending"), ("b", "q", "delayed")):
+        partition = PARTITIONS.of(job_id)
+        emptied |= {partition.by_expiry, partition.queue_names, partition.by_created(queue, state)}
+    stay = lasting("a", "b")
+    assert await key_names(redis) == stay | emptied
+    assert {await redis.ttl(name) for name in stay | emptied} == {-1}
 
     assert await jobs.sweep() == 2
 
-    assert {name.decode(): await redis.ttl(name) for name in await redis.keys()} == dict.fromkeys(lasting, -1)
+    assert await key_names(redis) == stay
+    assert {await redis.ttl(name) for name in stay} == {-1}
 
 
 async def test_an_expired_job_emits_one_event(
@@ -110,7 +119,7 @@ async def test_an_expired_job_emits_one_event(
     await short_lived.sweep()
     await short_lived.sweep()
 
-    events = [event for _, event in await redis.xrange(PARTITION.events)]
+    events = [event for _, event in await redis.xrange(PARTITIONS.of("a").events)]
     assert [event[b"event"] for event in events] == [b"changed", b"changed", b"expired"]
     created = (events[0][b"queue"], events[0][b"created"])
     assert (events[-1][b"job_id"], events[-1][b"status"]) == (b"a", b"running")
@@ -139,7 +148,7 @@ async def test_one_sweep_handles_more_than_one_batch(short_lived: JobStateManage
 
     assert await short_lived.sweep() == count
 
-    assert {name.decode() for name in await redis.keys()} == {PARTITION.meta, PARTITION.events}
+    assert await key_names(redis) == lasting(*(f"j{n}" for n in range(count)))
 
 
 async def test_an_update_prolongs_the_retention_of_a_job(
@@ -184,12 +193,12 @@ async def test_an_id_created_again_before_the_sweep_is_listed_once_and_correctly
 async def test_a_foreign_entry_does_not_stop_the_sweep(short_lived: JobStateManager, redis: Redis) -> None:
     await short_lived.create_job("a", 1, queue="a")
     await short_lived.create_job("b", 1, queue="b")
-    await redis.zadd(PARTITION.by_expiry, {"garbage": 1})
+    await redis.zadd(PARTITIONS.of("a").by_expiry, {"garbage": 1})
     await wait_until_expired(redis, "a", "b")
 
     assert await short_lived.sweep() == 2
 
-    assert {name.decode() for name in await redis.keys()} == {PARTITION.meta, PARTITION.events}
+    assert await key_names(redis) == lasting("a", "b")
 
 
 @pytest.mark.corrupts_keys
@@ -200,7 +209,8 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_sweep(
     await short_lived.create_job("a", 1, queue="a", slate_id="s")
     await short_lived.create_job("b", 1, queue="b", slate_id="s")
     await wait_until_expired(redis, "a", "b")
-    index = PARTITION.by_created("a", state)
+    partition = PARTITIONS.of("a")
+    index = partition.by_created("a", state)
     await redis.delete(index)
     await redis.set(index, "foreign", ex=60)
 
@@ -208,39 +218,37 @@ async def test_a_key_of_unexpected_type_does_not_stop_the_sweep(
         assert await short_lived.sweep() == 1
         assert await short_lived.sweep() == 0, "the other is put off"
 
-    [entry] = await redis.zrange(PARTITION.by_expiry, 0, -1)
+    [entry] = await redis.zrange(partition.by_expiry, 0, -1)
     assert entry.startswith(b"a|")
     assert [(line["log_level"], line["entries"]) for line in log] == [("error", [entry.decode()])]
     assert index in log[0]["errors"][0]
-    assert not await redis.exists(PARTITION.by_created("b", "pending"))
+    assert not await redis.exists(PARTITIONS.of("b").by_created("b", "pending"))
     assert await redis.get(index) == b"foreign"
-    assert await redis.smembers(PARTITION.queue_names) == {b"a"}
+    assert await redis.smembers(partition.queue_names) == {b"a"}
 
     await redis.delete(index)
-    await redis.zadd(PARTITION.by_expiry, {entry.decode(): 1})  # as if the minute had passed
+    await redis.zadd(partition.by_expiry, {entry.decode(): 1})  # as if the minute had passed
     assert await short_lived.sweep() == 1
-    assert {name.decode() for name in await redis.keys()} <= {
-        *(PARTITION.meta, PARTITION.events, PARTITION.by_created("a", "pending"))
-    }
+    assert await key_names(redis) <= lasting("a", "b") | {partition.by_created("a", "pending")}
 
 
 async def test_a_clock_ahead_of_time_does_not_extend_the_retention(jobs: JobStateManager, redis: Redis) -> None:
-    await redis.hset(PARTITION.meta, "clock", 4_102_444_800_000_000)  # the year 2100
+    await redis.hset(PARTITIONS.of("a").meta, "clock", 4_102_444_800_000_000)  # the year 2100
 
     job = (await jobs.create_job("a", 1)).job
     changed = await jobs.update_job_status("a", "running")
 
     assert job.created_at > "2100"
-    assert await redis.ttl("job:a") <= 7 * 86400
+    assert await redis.ttl(job_key("a")) <= 7 * 86400
     assert (changed.updated_at >= job.created_at, changed.expires_at < "2100") == (True, True)
 
 
 async def test_the_event_of_an_expired_job_has_the_tag_of_its_slate(short_lived: JobStateManager, redis: Redis) -> None:
     await short_lived.create_job("a", 1, slate_id="s")
-    [tag_member] = await redis.zrange(PARTITION.tags, 0, -1)
+    [tag_member] = await redis.zrange(PARTITIONS.of("a").tags, 0, -1)
     await wait_until_expired(redis, "a")
 
     await short_lived.sweep()
 
-    [(_, event)] = await redis.xrevrange(PARTITION.events, count=1)
+    [(_, event)] = await redis.xrevrange(PARTITIONS.of("a").events, count=1)
     assert (event[b"event"], event[b"tags"]) == (b"expired", tag_member.split(b":")[0])

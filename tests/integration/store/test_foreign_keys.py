@@ -11,9 +11,9 @@ from redis.asyncio import ConnectionPool, Redis
 from structlog.testing import capture_logs
 
 from service.store.fingerprints import change_id_for, digest
-from service.store.partition import PARTITION, TYPES
+from service.store.partition import TYPES
 from tests.helpers.consistency import doctor_issues, inconsistencies
-from tests.helpers.partitions import job_key
+from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.store_operations import LIMIT, OPERATIONS, STATES, Store, dump, is_refused, make_foreign
 
 pytestmark = pytest.mark.corrupts_keys
@@ -152,16 +152,18 @@ EXPECTED: Final = {
 def key_name(key: str, job_id: str) -> str:
     """Return the name of a key in `KEYS` for a job."""
     kind, _, state = key.partition(":")
+    partition = PARTITIONS.of(job_id)
     match kind:
         case "record":
             return job_key(job_id)
         case "by_created":
-            return PARTITION.by_created(job_id, state)
+            return partition.by_created(job_id, state)
         case "claim":
-            return PARTITION.claim(change_id_for(f"claim-{job_id}"))
+            return partition.claim(change_id_for(f"claim-{job_id}"))
         case "rate_limit":
-            return PARTITION.rate_limit(digest("rate-limit", {"client": job_id, "limit": LIMIT}))
-    return PARTITION.key(kind)
+            counter = digest("rate-limit", {"client": job_id, "limit": LIMIT})
+            return PARTITIONS.home_of(counter).rate_limit(counter)
+    return partition.key(kind)
 
 
 async def outcome_of(store: Store, name: str, job_id: str) -> str:

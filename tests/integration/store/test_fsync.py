@@ -15,7 +15,7 @@ from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.pool import create_pool
 from service.store.queues import QueueManager
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import connect, job_key
 from tests.helpers.redis_servers import ProcessRedis
 
 Start = Callable[..., str]
@@ -82,7 +82,7 @@ async def test_a_change_that_is_not_on_disk_in_time_is_not_acknowledged(
     async with store(start("--appendfsync", "no")) as (jobs, _, _, redis):
         with pytest.raises(errors.StoreTimeout, match="not synced to disk"):
             await jobs.create_job("j", 1)
-        assert await redis.exists("job:j")
+        assert await redis.exists(job_key("j"))
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from service.domain import errors
 from service.domain.jobs import Progress
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from tests.helpers.partitions import job_key
 
 
 async def history(jobs: JobStateManager, job_id: str = "j") -> list[tuple[int, str]]:
@@ -52,7 +53,7 @@ async def test_a_long_history_loses_its_oldest_entries(jobs: JobStateManager, le
 
 async def test_an_unreadable_history_is_corrupt(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
-    await redis.hset("job:j", "_history", "abc")
+    await redis.hset(job_key("j"), "_history", "abc")
     with pytest.raises(errors.StoreCorrupt):
         await jobs.get_history("j")
-    await redis.hdel("job:j", "_history")
+    await redis.hdel(job_key("j"), "_history")

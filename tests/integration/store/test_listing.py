@@ -9,10 +9,10 @@ from redis.asyncio import Redis
 from service.domain.errors import InvalidValue
 from service.domain.jobs import Job, JobFilter
 from service.domain.states import Status
-from service.store import queries
+from service.store import listing
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
+from tests.helpers.partitions import PARTITIONS, job_key
 from tests.integration.store.test_random_histories import expire_lease
 
 
@@ -132,7 +132,7 @@ async def test_lists_omit_input_and_result_by_default(jobs: JobStateManager) -> 
 async def test_a_page_ends_at_its_byte_limit_but_has_at_least_one_job(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(listing, "PAGE_BYTES", 1000)
     for number, size in enumerate([10, 5000, 400, 400, 400]):
         await jobs.create_job(f"j{number}", "x" * size)
 
@@ -149,9 +149,10 @@ async def test_a_page_ends_at_its_byte_limit_but_has_at_least_one_job(
 async def test_a_page_ends_at_its_scan_limit_and_may_be_empty(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "MAX_PAGE_SCAN", 5)
+    monkeypatch.setattr(listing, "MAX_PAGE_SCAN", 5)
+    monkeypatch.setattr(listing, "MIN_PARTITION_SCAN", 5)
     await jobs.create_job("wanted", 1, slate_id="s", queue="rare")
-    for number in range(12):
+    for number in range(12 * len(PARTITIONS)):
         await jobs.create_job(f"j{number}", 1, slate_id="s")
 
     filters = JobFilter(slate_id="s", queue="rare")
@@ -165,15 +166,16 @@ async def test_a_page_ends_at_its_scan_limit_and_may_be_empty(
 async def test_values_with_the_same_tag_hash_are_distinguished(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("mine", 1, slate_id="mine")
     await jobs.create_job("other", 1, slate_id="other")
-    [member] = [m.decode() for m in await redis.zrange(PARTITION.tags, 0, -1) if m.endswith(b"mine")]
+    [member] = [m.decode() for m in await redis.zrange(PARTITIONS.of("mine").tags, 0, -1) if m.endswith(b"mine")]
     tag, _, _ = member.split(":")
-    other = next(m.decode() for m in await redis.zrange(PARTITION.tags, 0, -1) if m.endswith(b"other"))
+    tags = PARTITIONS.of("other").tags
+    other = next(m.decode() for m in await redis.zrange(tags, 0, -1) if m.endswith(b"other"))
     forged = f"{tag}:{other.split(':')[1]}:other"
-    await redis.zadd(PARTITION.tags, {forged: 0})
+    await redis.zadd(tags, {forged: 0})
 
     assert ids(await list_all(jobs, JobFilter(slate_id="mine"))) == ["mine"]
 
-    await redis.zrem(PARTITION.tags, forged)
+    await redis.zrem(tags, forged)
 
 
 async def test_a_batch_has_existing_jobs_once_in_the_requested_order(jobs: JobStateManager) -> None:
@@ -255,7 +257,7 @@ async def test_reading_never_scans_the_keyspace(jobs: JobStateManager, redis: Re
 async def test_error_messages_count_towards_the_bytes_of_a_page_and_of_a_batch(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queries, "PAGE_BYTES", 1000)
+    monkeypatch.setattr(listing, "PAGE_BYTES", 1000)
     for number in range(4):
         await jobs.create_job(f"j{number}", 1)
         await jobs.update_job_status(f"j{number}", "failed", error="x" * 400)
@@ -302,21 +304,22 @@ async def test_a_batch_reads_each_job_atomically(jobs: JobStateManager, monkeypa
 async def test_an_unreadable_record_does_not_hide_the_others(jobs: JobStateManager, redis: Redis) -> None:
     for name in "abc":
         await jobs.create_job(name, 1)
-    await redis.hset("job:b", "attempt", "odd")
+    await redis.hset(job_key("b"), "attempt", "odd")
 
     assert ids((await jobs.list_jobs(JobFilter())).items) == ["c", "a"]
-    await redis.hdel("job:b", "attempt")
+    await redis.hdel(job_key("b"), "attempt")
 
 
 async def test_due_jobs_are_not_counted_as_delayed(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1, delay_seconds=60)
     await jobs.create_job("k", 1, delay_seconds=60)
     seconds, _ = await redis.time()
-    score = await redis.zscore(PARTITION.delays, "default:k") or 0
-    await redis.zadd(PARTITION.delays, {"default:k": (seconds - 1) * 1_000_000})
+    delays = PARTITIONS.of("k").delays
+    score = await redis.zscore(delays, "default:k") or 0
+    await redis.zadd(delays, {"default:k": (seconds - 1) * 1_000_000})
 
     stats = await jobs.get_stats()
-    await redis.zadd(PARTITION.delays, {"default:k": score})
+    await redis.zadd(delays, {"default:k": score})
 
     assert (stats.delayed, stats.statuses[Status.PENDING]) == (1, 2)
 
@@ -324,12 +327,13 @@ async def test_due_jobs_are_not_counted_as_delayed(jobs: JobStateManager, redis:
 async def test_a_queue_without_jobs_is_no_longer_read(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1, queue="q")
     await jobs.update_job_status("j", "running")
-    assert await redis.smembers(PARTITION.queue_names) == {b"q"}
+    queue_names = PARTITIONS.of("j").queue_names
+    assert await redis.smembers(queue_names) == {b"q"}
 
     await jobs.cancel_job("j")
     await jobs.delete_job("j")
 
-    assert await redis.scard(PARTITION.queue_names) == 0
+    assert await redis.scard(queue_names) == 0
 
 
 @pytest.mark.parametrize(

@@ -11,16 +11,15 @@ from service.domain.errors import StoreCorrupt
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
 from service.store import scripts
-from service.store.partition import PARTITION
 from tests.helpers.consistency import inconsistencies
-from tests.helpers.partitions import job_key
+from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.store_operations import OPERATIONS, Store, dump, make_foreign
 
-#: Each script over many jobs, with the index that holds the moments, its units per ms, and how a member there begins.
+#: Each script over many jobs: the kind of index that holds the moments, its units per ms, and how a member begins.
 SCRIPTS: Final = {
-    "reap": (PARTITION.leases, 1, "{}"),
-    "end delays": (PARTITION.delays, 1000, "{0}:{0}"),
-    "sweep of delayed": (PARTITION.by_expiry, 1, "{}|"),
+    "reap": ("leases", 1, "{}"),
+    "end delays": ("delays", 1000, "{0}:{0}"),
+    "sweep of delayed": ("by_expiry", 1, "{}|"),
 }
 
 
@@ -43,7 +42,8 @@ async def find_entry(redis: Redis, index: str, start: str) -> tuple[bytes, float
 @pytest.mark.corrupts_keys
 @pytest.mark.parametrize("name", SCRIPTS)
 async def test_a_job_with_a_foreign_record_is_skipped_logged_and_put_off_by_a_minute(name: str, store: Store) -> None:
-    operation, (index, unit, start) = OPERATIONS[name], SCRIPTS[name]
+    operation, (kind, unit, start) = OPERATIONS[name], SCRIPTS[name]
+    index = PARTITIONS.of("foreign").key(kind)
     assert operation.prepare
     assert operation.is_moved
     for job_id in ("first", "foreign", "last"):
@@ -97,21 +97,20 @@ async def test_a_failed_move_takes_back_its_additions_alone(store: Store) -> Non
     for job_id in ("first", "foreign", "last"):
         await store.lease(job_id)
         await store.end_lease(job_id)
-    await make_foreign(store.redis, PARTITION.by_created("foreign", "failed"), "zset")
+    await make_foreign(store.redis, PARTITIONS.of("foreign").by_created("foreign", "failed"), "zset")
     before = await dump(store.redis)
 
     with capture_logs():
         reaped, _ = await store.leases.reap()
 
     after = await dump(store.redis)
-    assert [job.job_id for job in reaped] == ["first", "last"]
+    assert [job.job_id for job in reaped] == sorted(["first", "last"], key=lambda one: PARTITIONS.of(one).number)
     assert after[job_key("foreign")] == before[job_key("foreign")]
-    kept = dict(before[PARTITION.by_expiry][0])
-    assert {member.split(b"|")[0] for member, score in after[PARTITION.by_expiry][0] if kept[member] != score} == {
-        b"first",
-        b"last",
-    }
-    await store.redis.delete(PARTITION.by_created("foreign", "failed"))
+    indexes = {PARTITIONS.of(job_id).by_expiry for job_id in ("first", "foreign", "last")}
+    kept = {member: score for index in indexes for member, score in before[index][0]}
+    now = {member: score for index in indexes for member, score in after[index][0]}
+    assert {member.split(b"|")[0] for member, score in now.items() if kept[member] != score} == {b"first", b"last"}
+    await store.redis.delete(PARTITIONS.of("foreign").by_created("foreign", "failed"))
     await store.end_lease("foreign")
     assert await inconsistencies(store.redis) == []
 
@@ -126,7 +125,7 @@ async def test_a_claim_of_several_queues_passes_a_job_that_cannot_be_moved(
     for job_id in ("subject", "other"):
         await store.create(job_id)
     await store.queues.configure_queue("subject", max_running=max_running)
-    name = job_key("subject") if kind == "record" else PARTITION.by_created("subject", kind)
+    name = job_key("subject") if kind == "record" else PARTITIONS.of("subject").by_created("subject", kind)
     await make_foreign(store.redis, name, "zset")
 
     with capture_logs() as logs:
@@ -158,15 +157,16 @@ async def test_a_delay_that_is_over_with_no_worker_asking_becomes_pending(store:
     await store.bring_to("delayed", "a")
     assert (await store.leases.end_delays())[1] == pytest.approx(60, abs=20)
     await store.end_delay("a")
-    events = await store.redis.xlen(PARTITION.events)
+    partition = PARTITIONS.of("a")
+    events = await store.redis.xlen(partition.events)
 
     assert (await store.leases.end_delays())[1] is None
 
-    assert await store.redis.zrange(PARTITION.by_created("a", "pending"), 0, -1) == [b"a"]
+    assert await store.redis.zrange(partition.by_created("a", "pending"), 0, -1) == [b"a"]
     assert (await store.jobs.get_stats()).statuses[Status.PENDING] == 1
-    [(_, event)] = await store.redis.xrevrange(PARTITION.events, count=1)
+    [(_, event)] = await store.redis.xrevrange(partition.events, count=1)
     assert (event[b"event"], event[b"queue"]) == (b"queue", b"a"), "it wakes the claims that wait"
-    assert await store.redis.xlen(PARTITION.events) == events + 1
+    assert await store.redis.xlen(partition.events) == events + 1
 
 
 @pytest.mark.corrupts_keys
@@ -191,12 +191,12 @@ async def test_the_sweep_leaves_a_record_to_redis_that_expires_just_now(
     ended = await store.now() - ended_ago
     await store.redis.hset(job_key("a"), "expires_at", format_timestamp(ended * 1000))
     await store.redis.persist(job_key("a"))
-    member, _ = await find_entry(store.redis, PARTITION.by_expiry, "a|")
-    await store.redis.zadd(PARTITION.by_expiry, {member: ended})
+    member, _ = await find_entry(store.redis, PARTITIONS.of("a").by_expiry, "a|")
+    await store.redis.zadd(PARTITIONS.of("a").by_expiry, {member: ended})
 
     await store.jobs.sweep()
 
-    _, score = await find_entry(store.redis, PARTITION.by_expiry, "a|")
+    _, score = await find_entry(store.redis, PARTITIONS.of("a").by_expiry, "a|")
     assert (score > ended + 30_000) == put_off
 
 
@@ -212,8 +212,8 @@ async def test_an_error_of_lua_in_a_move_takes_back_its_additions(redis: Redis) 
       local stands, failure = attempt(move)
       return { stands and 1 or 0, failure, redis.call('ZRANGE', key('leases'), 0, -1, 'WITHSCORES') }
     """
-    stands, failure, entries = await redis.eval(f"{definitions}\n{body}", 1, PARTITION.root, 2**53)
+    stands, failure, entries = await redis.eval(f"{definitions}\n{body}", 1, PARTITIONS.first.root, 2**53)
 
     assert (stands, entries) == (0, [b"b", b"1000"])
     assert b"index local 'nothing'" in failure
-    await redis.delete(PARTITION.leases)
+    await redis.delete(PARTITIONS.first.leases)

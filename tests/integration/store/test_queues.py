@@ -11,10 +11,12 @@ from service.domain import errors
 from service.domain.states import Status
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
 from service.store.queues import QueueManager
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import PARTITIONS, connect, key_names
 from tests.integration.store.test_leases import claimed
+
+#: The one whose settings count.
+PARTITION = PARTITIONS.first
 
 #: Values of a queue's field that no script writes.
 UNREADABLE = ("yes", "2:5", "1", "0:x", "")
@@ -34,7 +36,7 @@ async def test_settings_and_drains_write_nothing_if_the_event_stream_has_another
     for call in (queues.configure_queue("default", paused=True), queues.start_drain(60)):
         with pytest.raises(errors.StoreCorrupt, match=PARTITION.events):
             await call
-    assert await redis.keys() == [PARTITION.events.encode()]
+    assert await key_names(redis) == {PARTITION.events}
 
 
 async def test_a_paused_queue_gives_no_jobs(jobs: JobStateManager, leases: LeaseManager, queues: QueueManager) -> None:
@@ -200,7 +202,7 @@ async def test_a_settings_key_of_another_type_is_not_overwritten(queues: QueueMa
     await redis.set(PARTITION.queues, "foreign")
     with pytest.raises(errors.StoreCorrupt, match=PARTITION.queues):
         await queues.configure_queue("q", paused=True)
-    assert await redis.keys() == [PARTITION.queues.encode()]
+    assert await key_names(redis) == {PARTITION.queues}
 
 
 async def test_a_drain_stops_creations_and_claims_and_nothing_else(

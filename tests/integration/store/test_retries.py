@@ -22,9 +22,8 @@ from service.domain.errors import (
 from service.domain.states import Status
 from service.store import client
 from service.store.jobs import JobStateManager
-from service.store.partition import PARTITION
 from service.store.pool import create_pool
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.polling import free_port
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.tcp_proxy import Fault, FaultProxy
@@ -58,7 +57,7 @@ def loss(request: pytest.FixtureRequest, proxy: FaultProxy) -> FaultProxy:
 
 
 async def events(redis: Redis, job_id: str) -> list[tuple[str, str]]:
-    found = [event for _, event in await redis.xrange(PARTITION.events)]
+    found = [event for _, event in await redis.xrange(PARTITIONS.of(job_id).events)]
     return [(e[b"event"].decode(), e[b"status"].decode()) for e in found if e[b"job_id"] == job_id.encode()]
 
 

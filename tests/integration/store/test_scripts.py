@@ -85,7 +85,7 @@ async def format_and_parse(redis: Redis, moments: Sequence[int]) -> None:
     body = """local out = {}
               for i, text in ipairs(ARGV) do
                 local time = format_time(tonumber(text))
-                out[i] = time .. ' ' .. to_integer_string(parse_time(time))
+                out[i] = time .. ' ' .. format('%d', parse_time(time))
               end
               return out"""
     for start in range(0, len(moments), 500):

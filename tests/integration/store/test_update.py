@@ -22,8 +22,10 @@ from service.domain.timestamps import parse_timestamp
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
-from service.store.partition import PARTITION
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import PARTITIONS, connect, job_key, key_names
+
+#: That of the job of these tests.
+PARTITION = PARTITIONS.of("j")
 
 
 async def bring_to(jobs: JobStateManager, status: Status, job_id: str = "j") -> Job:
@@ -41,7 +43,7 @@ async def test_exactly_the_transitions_of_the_table_are_accepted(
     jobs: JobStateManager, redis: Redis, source: Status, target: Status
 ) -> None:
     before = await bring_to(jobs, source)
-    fields, events = await redis.hgetall("job:j"), await redis.xlen(PARTITION.events)
+    fields, events = await redis.hgetall(job_key("j")), await redis.xlen(PARTITION.events)
     progress = Progress(1) if target is Status.RUNNING else None
     error = "why" if target in {Status.FAILED, Status.CANCELLED} else None
     result = 1 if target is Status.COMPLETED else None
@@ -56,7 +58,7 @@ async def test_exactly_the_transitions_of_the_table_are_accepted(
         with pytest.raises(IllegalTransition) as rejection:
             await jobs.update_job_status("j", target, result, error, progress=progress)
         assert (rejection.value.current_status, rejection.value.revision) == (source, before.revision)
-        assert await redis.hgetall("job:j") == fields
+        assert await redis.hgetall(job_key("j")) == fields
         assert await redis.xlen(PARTITION.events) == events
 
 
@@ -129,7 +131,7 @@ async def test_results_and_errors_are_stored_unchanged(jobs: JobStateManager, va
 async def test_an_absent_result_stays_absent(jobs: JobStateManager, redis: Redis) -> None:
     await bring_to(jobs, Status.COMPLETED)
 
-    assert not await redis.hexists("job:j", "result")
+    assert not await redis.hexists(job_key("j"), "result")
     job = await jobs.get_job("j")
     assert job
     assert job.result is None
@@ -153,13 +155,13 @@ async def test_an_invalid_value_is_named_and_nothing_is_changed(
     jobs: JobStateManager, redis: Redis, field: str, arguments: dict[str, Any]
 ) -> None:
     await jobs.create_job("j", 1)
-    fields = await redis.hgetall("job:j")
+    fields = await redis.hgetall(job_key("j"))
 
     with pytest.raises(InvalidValue) as rejection:
         await jobs.update_job_status("j", **arguments)
 
     assert rejection.value.field == field
-    assert await redis.hgetall("job:j") == fields
+    assert await redis.hgetall(job_key("j")) == fields
 
 
 async def test_an_update_does_not_create_a_missing_job(jobs: JobStateManager, redis: Redis) -> None:
@@ -170,7 +172,7 @@ async def test_an_update_does_not_create_a_missing_job(jobs: JobStateManager, re
     with pytest.raises(JobNotFound):
         await jobs.delete_job("nobody")
 
-    assert await redis.dbsize() == 0
+    assert await key_names(redis) == set()
 
 
 async def test_a_repeated_change_id_changes_nothing(jobs: JobStateManager, redis: Redis) -> None:
@@ -205,11 +207,11 @@ async def test_repeating_a_final_status_with_equal_content_changes_nothing(
     content: dict[str, Any] = {"result": {"a": 1}} if status == "completed" else {"error": "why"}
     await bring_to(jobs, Status.RUNNING)
     await jobs.update_job_status("j", status, **content)
-    fields, events = await redis.hgetall("job:j"), await redis.xlen(PARTITION.events)
+    fields, events = await redis.hgetall(job_key("j")), await redis.xlen(PARTITION.events)
 
     await jobs.update_job_status("j", status, **content)
 
-    assert await redis.hgetall("job:j") == fields
+    assert await redis.hgetall(job_key("j")) == fields
     assert await redis.xlen(PARTITION.events) == events
     with pytest.raises(IllegalTransition):
         await jobs.update_job_status("j", status, **{name: "other" for name in content})
@@ -220,13 +222,13 @@ async def test_repeating_a_final_status_with_equal_content_changes_nothing(
 async def test_an_update_of_another_version_is_rejected(jobs: JobStateManager, redis: Redis) -> None:
     created = (await jobs.create_job("j", 1)).job
     running = await jobs.update_job_status("j", "running", if_match=["0-1", created.version])
-    fields = await redis.hgetall("job:j")
+    fields = await redis.hgetall(job_key("j"))
 
     with pytest.raises(PreconditionFailed) as rejection:
         await jobs.update_job_status("j", "completed", if_match=[created.version])
 
     assert (rejection.value.current_status, rejection.value.revision) == (Status.RUNNING, 2)
-    assert await redis.hgetall("job:j") == fields
+    assert await redis.hgetall(job_key("j")) == fields
     with pytest.raises(PreconditionFailed):
         await jobs.update_job_status("j", "completed", if_match=[""])
     with pytest.raises(PreconditionFailed):
@@ -285,7 +287,7 @@ async def test_a_finished_job_is_deleted_with_its_index_entries(
     await jobs.delete_job("j")
 
     assert await jobs.get_job("j") is None
-    assert {name.decode() for name in await redis.keys()} <= {
+    assert await key_names(redis) <= {
         PARTITION.meta,
         PARTITION.events,
         PARTITION.deletions,
@@ -300,12 +302,12 @@ async def test_a_finished_job_is_deleted_with_its_index_entries(
 @pytest.mark.parametrize("status", [Status.PENDING, Status.RUNNING])
 async def test_an_unfinished_job_is_not_deleted(jobs: JobStateManager, redis: Redis, status: Status) -> None:
     await bring_to(jobs, status)
-    fields = await redis.hgetall("job:j")
+    fields = await redis.hgetall(job_key("j"))
 
     with pytest.raises(JobNotFinal):
         await jobs.delete_job("j")
 
-    assert await redis.hgetall("job:j") == fields
+    assert await redis.hgetall(job_key("j")) == fields
 
 
 async def test_a_deletion_of_another_version_is_rejected(jobs: JobStateManager) -> None:
@@ -421,18 +423,18 @@ async def test_a_delayed_job_leaves_the_delay_index_when_it_starts(jobs: JobStat
 
 async def test_every_update_restarts_the_retention(jobs: JobStateManager, redis: Redis) -> None:
     first = (await jobs.create_job("j", 1)).job
-    assert await redis.pexpire("job:j", 1000)
+    assert await redis.pexpire(job_key("j"), 1000)
 
     changed = await jobs.update_job_status("j", "running")
 
     assert changed.expires_at >= first.expires_at
-    assert await redis.pexpiretime("job:j") == parse_timestamp(changed.expires_at) // 1000
+    assert await redis.pexpiretime(job_key("j")) == parse_timestamp(changed.expires_at) // 1000
 
 
 async def test_time_never_goes_back_within_a_record(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
     ahead = "2100-01-01T00:00:00.000000Z"
-    await redis.hset("job:j", "updated_at", ahead)
+    await redis.hset(job_key("j"), "updated_at", ahead)
 
     changed = await jobs.update_job_status("j", "running")
 
@@ -499,12 +501,12 @@ async def test_each_change_is_one_evalsha(jobs: JobStateManager, redis: Redis) -
 @pytest.mark.parametrize("field", ["queue", "created_at", "updated_at", "expires_at", "revision", "attempt"])
 async def test_an_unreadable_hash_is_not_changed(jobs: JobStateManager, redis: Redis, field: str) -> None:
     await jobs.create_job("j", 1)
-    await redis.hset("job:j", field, "odd") if field != "queue" else await redis.hdel("job:j", field)
-    fields = await redis.hgetall("job:j")
+    await redis.hset(job_key("j"), field, "odd") if field != "queue" else await redis.hdel(job_key("j"), field)
+    fields = await redis.hgetall(job_key("j"))
 
     with pytest.raises(StoreCorrupt, match="job:j"):
         await jobs.update_job_status("j", "running")
-    assert await redis.hgetall("job:j") == fields
+    assert await redis.hgetall(job_key("j")) == fields
     assert await redis.zscore(PARTITION.by_created("default", "pending"), "j") is not None
 
 
@@ -579,7 +581,7 @@ async def test_fields_of_other_programs_may_hold_any_bytes(
     """A script sends the whole record back, also the fields that are not shown."""
     name, foreign = b"\xff name", b"\xfe value"
     await jobs.create_job("j", 1)
-    await redis.hset("job:j", name, foreign)
+    await redis.hset(job_key("j"), name, foreign)
 
     assert (await jobs.create_job("j", 1)).replayed
     claim = await leases.claim_job(["default"], "w")
@@ -590,4 +592,4 @@ async def test_fields_of_other_programs_may_hold_any_bytes(
     assert (await jobs.update_job_status("j", Status.RUNNING)).status is Status.RUNNING
     assert (await jobs.update_job_status("j", Status.COMPLETED, 2)).status is Status.COMPLETED
 
-    assert await redis.hget("job:j", name) == foreign
+    assert await redis.hget(job_key("j"), name) == foreign

@@ -1,6 +1,7 @@
 """The proxy and the certificates that the worker and the command line use."""
 
 import os
+import ssl
 
 import httpx
 import pytest
@@ -128,4 +129,7 @@ def test_certificates_from_the_environment_are_used_for_loopback_hosts_too(
     environment.setenv("SSL_CERT_FILE", str(tmp_path) + "/missing.pem")
     with pytest.raises(OSError, match=r"No such file|missing\.pem"):
         connection_options("https://localhost:8000")
-    assert "verify" not in connection_options("http://localhost:8000")
+    context = connection_options("http://localhost:8000")["verify"]
+    assert (context.verify_mode, context.get_ca_certs()) == (ssl.CERT_REQUIRED, [])
+    with httpx.Client(**connection_options("http://127.0.0.1:8000")) as client:
+        assert client._transport._pool._ssl_context.get_ca_certs() == []  # type: ignore[attr-defined]

@@ -114,6 +114,7 @@ folder, worker, work = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 metrics.configure(folder, worker)
 here = metrics.Metrics()
 here.set_pool_size(64)
+here.set_partitions(16)
 if work == "count":
     here.request_started()
     here.request_finished("GET", "/", 200, 0.002, "p")
@@ -138,6 +139,7 @@ def test_every_process_shows_the_sums_over_all_processes(tmp_path: Path) -> None
     assert (found[count], found["jobstate_http_problems_total{'type': 'p'}"]) == (2, 2)
     assert found["jobstate_http_requests_in_progress"] == 2
     assert found["jobstate_redis_pool_max_connections"] == 3 * 64
+    assert found["jobstate_partitions"] == 16
 
     found = worker(tmp_path, 1, "count")
     assert found[count] == 3, "a restarted process continues its counters"

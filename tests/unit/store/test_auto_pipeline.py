@@ -393,6 +393,9 @@ async def test_the_time_for_a_reply_begins_when_its_command_is_sent(monkeypatch:
 async def test_a_connection_that_replies_is_kept_although_each_reply_waits_for_others(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    now = 1000.0
+    for module in (channel, auto_pipeline):
+        monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=lambda: now))
     monkeypatch.setattr(channel, "REPLY_TIMEOUT", 0.2)
     pool = Pool()
     pool.prepare = hold
@@ -400,7 +403,8 @@ async def test_a_connection_that_replies_is_kept_although_each_reply_waits_for_o
     asked = [asyncio.create_task(line.ask((str(number),))) for number in range(10)]
     await until(lambda: pool.writes)
     for number in range(10):
-        await asyncio.sleep(0.05)
+        now += 0.15
+        await asyncio.sleep(0.01)  # some checks of the connection
         pool.connections[0].transport.protocol.data_received(bulk(b"%d" % number))
     assert await asyncio.gather(*asked) == [[b"%d" % number] for number in range(10)]
     assert not pool.connections[0].is_broken

@@ -112,6 +112,7 @@ def test_the_pool_has_timeouts_and_a_health_check_and_does_not_retry() -> None:
     assert (options["health_check_interval"], options["db"]) == (30, 0)
     assert pool.timeout == 3.0
     assert options["retry"].get_retries() == 0
+    assert len({id(one.connection_kwargs["driver_info"]) for one in (pool, create_pool(URL))}) == 1
 
 
 def test_a_pool_that_decodes_replies_is_rejected() -> None:

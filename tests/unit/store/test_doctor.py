@@ -10,11 +10,15 @@ from service.cli.doctor import MAX_PRINTED, Report
 from service.domain.tags import correlation_tag, slate_tag
 from service.store.doctor import Issue, IssueType
 from service.store.doctor.counts import CountSnapshot, JobCounter
-from service.store.doctor.key_names import KeyName, foreign_detail, is_managed, parse
+from service.store.doctor.key_names import KeyName, KeyNames
 from service.store.doctor.record_checks import find_issues
 from service.store.doctor.throttle import Throttle
 from service.store.partition import EXPIRING, PARTITION, TYPES
+from service.store.partitions import Partitions
 
+NAMES = KeyNames(Partitions())
+NAMES_OF_16 = KeyNames(Partitions(16))
+P60, P0 = Partitions(16)[0], Partitions(16)[15]
 TIMESTAMP = b"2026-11-25T12:00:00.000000Z"
 LATER = b"2026-11-25T12:00:01.000000Z"
 PENDING = {
@@ -93,6 +97,10 @@ def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, valu
     assert find_issues("j", {name: one for name, one in fields.items() if one is not None})
 
 
+#: Kinds of keys whose name goes on.
+NAMED = {"by_created", "claim", "aim", "gate", "rate_limit"}
+
+
 @pytest.mark.parametrize(
     ("key", "name"),
     [
@@ -100,19 +108,45 @@ def test_an_invalid_field_is_an_issue(record: dict[str, bytes], field: str, valu
         (PARTITION.by_created("q.1", "delayed"), KeyName("by_created", ("q.1", "delayed"))),
         (PARTITION.claim("d_-"), KeyName("claim", ("d_-",))),
         (PARTITION.rate_limit("d"), KeyName("rate_limit", ("d",))),
-        *((PARTITION.key(one), KeyName(one)) for one in sorted({*TYPES} - {"by_created", "claim", "rate_limit"})),
+        (PARTITION.aim("d"), KeyName("aim", ("d",))),
+        (PARTITION.gate("q.1"), KeyName("gate", ("q.1",))),
+        *((PARTITION.key(one), KeyName(one)) for one in sorted({*TYPES} - NAMED)),
         *((one, None) for one in ("job:", "job:a b", "jobs:", "jobs:odd", "jobs:tags:x", "jobs:claim", "jobs:meta:")),
         *((one, None) for one in ("jobs:by_created:q", "jobs:by_created:q:odd", "jobs:by_created::pending")),
         *((one, None) for one in ("jobs:clock", "jobs:list:q:pending", "jobs:by_created:q:pending:x")),
     ],
 )
 def test_a_key_name_is_parsed(key: str, name: KeyName | None) -> None:
-    assert is_managed(key.encode())
-    assert parse(key.encode()) == name
+    assert NAMES.is_managed(key.encode())
+    assert NAMES.parse(key.encode()) == name
+    assert name is None or name.key == key
 
 
 def test_other_keys_are_not_managed() -> None:
-    assert [name for name in (b"jobless", b"job", b"jobs", b"x:job:a") if is_managed(name)] == []
+    others = (b"jobless", b"job", b"jobs", b"x:job:a", b"{p0}:leases")
+    assert [name for name in others if NAMES.is_managed(name)] == []
+    others = (b"jobless", b"{p0}leases", b"{p}:leases", b"{px}:job:a", b"p0:leases")
+    assert [name for name in others if NAMES_OF_16.is_managed(name)] == []
+
+
+@pytest.mark.parametrize(
+    ("key", "name"),
+    [
+        (P60.job("a"), KeyName("job", ("a",), P60)),
+        (P0.job("a"), KeyName("job", ("a",), P0)),
+        (P0.by_created("q", "running"), KeyName("by_created", ("q", "running"), P0)),
+        (P60.rate_limit("d"), KeyName("rate_limit", ("d",), P60)),
+        ("{p0}:partitions", KeyName("partitions", (), P0)),
+        ("jobs:version", KeyName("version")),
+        ("jobs:fsync", KeyName("fsync")),
+        *((one, None) for one in ("job:a", "jobs:leases", "jobs:partitions", "jobs:version:x", "{p4}:leases")),
+        *((one, None) for one in ("{p0}:job:a b", "{p0}:odd", "{p0}:job", "{p0}:")),
+    ],
+)
+def test_a_key_name_of_several_partitions_is_parsed(key: str, name: KeyName | None) -> None:
+    assert NAMES_OF_16.is_managed(key.encode())
+    assert NAMES_OF_16.parse(key.encode()) == name
+    assert name is None or name.key == key
 
 
 def test_every_key_has_a_type() -> None:
@@ -129,7 +163,7 @@ def test_every_key_has_a_type() -> None:
     ],
 )
 def test_a_key_of_version_1_is_named_as_such(key: str, is_old: bool) -> None:
-    assert ("data version 1" in foreign_detail(key.encode())) is is_old
+    assert ("data version 1" in NAMES.foreign_detail(key.encode())) is is_old
 
 
 async def test_the_throttle_limits_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +186,7 @@ def test_different_counts_are_described_and_a_job_is_counted_once() -> None:
     counter = JobCounter()
     for job_id in ("a", "b", "a"):
         counter.add(job_id, "q", "pending")
-    counted = CountSnapshot(last_event=b"1-1", counts={("q", "pending"): 2, ("z", "failed"): 1})
+    counted = CountSnapshot(last_events=[b"1-1"], counts={("q", "pending"): 2, ("z", "failed"): 1})
 
     [(key, detail)] = counter.differences(counted)
     assert key == PARTITION.by_created("z", "failed")

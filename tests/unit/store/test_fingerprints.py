@@ -11,7 +11,7 @@ from service.domain.errors import InvalidValue
 from service.domain.jobs import Progress
 from service.domain.rate_limits import RateLimit
 from service.store.client import StoreClient
-from service.store.fingerprints import change_id_for, digest, new_change_id
+from service.store.fingerprints import change_id_for, digest, new_change_id, new_request_id
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.rate_limiter import RateLimiter
@@ -223,6 +223,12 @@ def test_a_change_id_is_fresh_where_no_key_is_given() -> None:
     ids = {new_change_id() for _ in range(500)} | {change_id_for(None) for _ in range(500)}
     assert len(ids) == 1000
     assert all(re.fullmatch(r"[A-Za-z0-9_-]{16}", change_id) for change_id in ids)
+
+
+def test_the_id_of_a_creation_is_fresh_and_half_as_long_as_a_change_id() -> None:
+    ids = {new_request_id() for _ in range(500)}
+    assert len(ids) == 500
+    assert all(re.fullmatch(r"[A-Za-z0-9_-]{8}", request_id) for request_id in ids)
 
 
 def test_a_key_stands_for_one_change_id() -> None:

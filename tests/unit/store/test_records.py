@@ -1,4 +1,5 @@
 import random
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -14,8 +15,8 @@ from service.store.records import (
     LARGE_FIELDS,
     decode_hash,
     decode_job,
-    encode_fields,
-    flatten,
+    decode_packed,
+    field_args,
     time_reply_to_micros,
 )
 
@@ -124,43 +125,42 @@ def test_is_final_follows_the_status(status: Status) -> None:
     assert ended is (status in {"completed", "failed", "cancelled"})
 
 
-def test_encoding_omits_defaults_and_absent_fields() -> None:
+def test_arguments_omit_defaults_and_absent_fields() -> None:
     fields = {"queue": "default", "input_params": b"{}", "slate_id": None, "scenario_count": 0, "max_attempts": 1}
     more = {"retry_delay_seconds": 0, "attempt": 2, "failures": 0}
-    assert encode_fields(fields | more) == {
-        "queue": b"default",
-        "input_params": b"{}",
-        "scenario_count": b"0",
-        "attempt": b"2",
-    }
-    assert encode_fields(dict.fromkeys(DEFAULTS)) == {}
+    expected = ["queue", "default", "input_params", b"{}", "scenario_count", 0, "attempt", 2]
+    assert field_args(fields | more) == expected
+    assert field_args(dict.fromkeys(DEFAULTS)) == []
 
 
 def test_omitted_defaults_are_decoded() -> None:
-    assert encode_fields(DEFAULTS) == {}
-    job = decode_job("j", MINIMAL | encode_fields(DEFAULTS), NOW)
+    assert field_args(DEFAULTS) == []
+    job = decode_job("j", MINIMAL, NOW)
     assert {name: getattr(job, name) for name in DEFAULTS} == DEFAULTS
 
 
 @pytest.mark.parametrize("value", [b"{}", b"0", b"[]", b"false", b'""', b"null"])
-def test_every_json_value_is_encoded(value: bytes) -> None:
-    assert encode_fields({"result": value}) == {"result": value}
+def test_every_json_value_is_an_argument(value: bytes) -> None:
+    assert field_args({"result": value}) == ["result", value]
 
 
-def test_a_hash_is_decoded_from_a_flat_reply_or_a_mapping() -> None:
-    expected = {"a": b"1", "b\ufffd": b"\xff"}
-    assert decode_hash([b"a", b"1", b"b\xff", b"\xff"]) == expected
-    assert decode_hash({b"a": b"1", b"b\xff": b"\xff"}) == expected
-    assert decode_hash([]) == {}
+def packed(fields: Mapping[str, bytes | str]) -> bytes:
+    """Return a record as scripts pack it: all names and values are strings."""
+    return msgspec.msgpack.encode({name: v if isinstance(v, str) else v.decode() for name, v in fields.items()})
 
 
-def test_a_flat_reply_of_odd_length_is_rejected() -> None:
-    with pytest.raises(ValueError, match="shorter"):
-        decode_hash([b"a", b"1", b"b"])
+@pytest.mark.parametrize("fields", [FULL, MINIMAL, FULL | {"made_elsewhere": b"1"}], ids=["full", "minimal", "more"])
+@pytest.mark.parametrize("later", [0, 3_600_000_000])
+def test_a_packed_record_and_a_hash_are_decoded_alike(fields: dict[str, bytes], later: int) -> None:
+    expected = plain(decode_job("j", {name.encode(): value for name, value in fields.items()}, NOW + later))
+    assert plain(decode_job("j", fields, NOW + later)) == expected
+    job, token = decode_packed("j", packed(fields | {"_token": b"2-secret"}), NOW + later)
+    assert (plain(job), token) == (expected, "2-secret")
+    assert decode_packed("j", packed(fields), NOW + later)[1] == ""
 
 
-def test_a_hash_is_flattened_for_a_script() -> None:
-    assert flatten({"a": b"1", "b": b"2"}) == ["a", b"1", "b", b"2"]
+def test_the_names_of_a_hash_are_decoded() -> None:
+    assert decode_hash({b"a": b"1", b"b\xff": b"\xff"}) == {"a": b"1", "b\ufffd": b"\xff"}
 
 
 def test_the_reply_to_time_is_converted_to_microseconds() -> None:
@@ -215,3 +215,7 @@ def test_an_unreadable_hash_raises_store_corrupt(damage: dict[str, bytes | None]
     fields = {name: value for name, value in {**valid, **damage}.items() if value is not None}
     with pytest.raises(StoreCorrupt, match="job:j"):
         decode_job("j", fields, 0)
+    texts = {name: value.decode("latin-1") for name, value in fields.items()}
+    record = msgspec.msgpack.encode(texts).replace("\xff".encode(), b"\xff\xff")
+    with pytest.raises(StoreCorrupt, match="job:j"):
+        decode_packed("j", record, 0)

@@ -39,7 +39,7 @@ from tests.helpers.records import record_fields as job
 
 LOST = httpx.RemoteProtocolError("closed")
 TERMINAL = list(COMMANDS)
-ALL = ["serve", "doctor", "key", *COMMANDS]
+ALL = ["serve", "doctor", "copy", "key", *COMMANDS]
 
 
 def run(*args: str, environ: Mapping[str, str] | None = None) -> Result:

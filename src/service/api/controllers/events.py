@@ -107,10 +107,11 @@ class EventController(Controller):
     ) -> Response[Any]:
         """Stream the events of the jobs that match all filters: `changed`, `deleted` and `expired`.
 
-        Each event comes once, in order. `hello` comes first, then with `since` the events from that time on. With
-        `Last-Event-ID` the stream continues after that event. The service keeps about 100,000 events. `reset` means
-        that older events are lost: read the jobs again. `bye` means that the service closes the stream, because the
-        client reads too slowly or the process stops: reconnect.
+        Each event comes once, and the events of a job in order. With one partition (`REDIS_PARTITIONS`) those of
+        several jobs are in order, too. Ids are opaque and of any length. `hello` comes first, then with `since` the
+        events from that time on. With `Last-Event-ID` the stream continues after that event. The service keeps about
+        100,000 events of each partition. `reset` means that older events are lost: read the jobs again. `bye` means
+        that the service closes the stream, because the client reads too slowly or the process stops: reconnect.
         """
         filters = JobFilter(
             status=None if status is None else validation.parse_status(status), queue=queue, slate_id=slate_id

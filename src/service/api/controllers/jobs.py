@@ -137,7 +137,11 @@ class JobsController(Controller):
         **operation_docs({200: Success("The counts.", {"counts": examples.STATS})}, docs.READ_ERRORS),
     )
     async def get_stats(self, request: HttpRequest) -> Stats:
-        """Return the current number of jobs by status and by queue. The counts are exact."""
+        """Return the current number of jobs by status and by queue. The counts are exact.
+
+        If the data has several partitions, they are not of one instant: each job is counted once, in a status that it
+        had during the request.
+        """
         return await services_of(request).jobs.get_stats()
 
 

@@ -7,28 +7,27 @@ from typing import Any, Final, NamedTuple
 from service.domain.errors import StoreCorrupt
 from service.store import scripts
 from service.store.client import StoreClient
-from service.store.doctor import key_names, record_checks
+from service.store.doctor import partition_checks, record_checks
 from service.store.doctor.counts import JobCounter, take_snapshot
 from service.store.doctor.expired import ExpiredJobs
 from service.store.doctor.issues import CheckStats, Issue, IssueType, printable
-from service.store.doctor.key_names import KeyName
+from service.store.doctor.key_names import KeyName, KeyNames
 from service.store.doctor.throttle import Throttle
-from service.store.partition import EXPIRING, PARTITION
+from service.store.partition import EXPIRING, PARTITION, Partition
 
 #: The default number of keys and entries that are checked per second.
 RATE: Final = 2000.0
 #: How many keys or entries one script checks.
 STEP: Final = 25
-#: The `COUNT` of one `SCAN`.
+#: The `COUNT` of one `SCAN` with one partition. With more, each has some of the keys that it returns.
 SCANNED: Final = 100
 #: How many entries without a job are collected before the doctor checks which of these jobs have just expired.
 MAX_CANDIDATES: Final = 1000
 #: The time to live (ms) that a repair gives to a temporary key without one; longer than such keys normally live.
 FALLBACK_TTL_MS: Final = 24 * 3600 * 1000
 
-#: The indexes that a partition has only one of.
-_INDEXES: Final = tuple(KeyName(kind) for kind in ("by_expiry", "tags", "delays", "leases"))
-_QUEUE_NAMES: Final = KeyName("queue_names")
+#: The kinds of indexes that a partition has only one of.
+_INDEXES: Final = ("by_expiry", "tags", "delays", "leases")
 #: The form of `name value` in hashes of settings, by the kind of the key. The script checks the clock.
 _SETTINGS: Final = {"queues": re.compile(rb"\S+ [01]:\d*"), "meta": re.compile(rb"drain \d+|(?!drain ).*", re.DOTALL)}
 
@@ -67,11 +66,19 @@ async def check(
             yield issue
 
 
+async def build_indexes(client: StoreClient, stats: CheckStats) -> None:
+    """Build all indexes from the records of the jobs. Raises like `check`."""
+    async for _ in _Checker(client, True, Throttle(None), stats).keys():
+        pass
+
+
 class _Checker:
     def __init__(self, client: StoreClient, repair: bool, throttle: Throttle, stats: CheckStats) -> None:
         self._client, self._repair, self._throttle, self._stats = client, repair, throttle, stats
         self._mode = "repair" if repair else "check"
-        self._expired, self._counter = ExpiredJobs(client), JobCounter()
+        self._names = KeyNames(client.partitions)
+        self._expired = {partition: ExpiredJobs(client, partition) for partition in client.partitions}
+        self._counter = JobCounter()
         self._lists: set[KeyName] = set()
         self._candidates: list[Entry] = []
 
@@ -83,8 +90,10 @@ class _Checker:
             detail = "is not the version of the data; nothing else was checked"
             yield Issue(IssueType.SETTING, PARTITION.version, None, detail)
             return
+        for issue in await partition_checks.find_issues(self._client, repair=self._repair):
+            yield issue
         before = await take_snapshot(self._client)
-        async for issue in self._keys():
+        async for issue in self.keys():
             yield issue
         async for issue in self._indexes():
             yield issue
@@ -94,36 +103,46 @@ class _Checker:
             for key, detail in self._counter.differences(after):
                 yield Issue(IssueType.COUNT, key, None, detail)
 
-    async def _keys(self) -> AsyncIterator[Issue]:
+    async def keys(self) -> AsyncIterator[Issue]:
+        """Yield issues of all keys, and of missing index entries."""
         async for scanned in self._scan():
-            managed = [(key, key_names.parse(key)) for key in scanned if key_names.is_managed(key)]
-            for part in _parts([name.parts[0] for _, name in managed if name and name.kind == "job"]):
-                async for issue in self._jobs(part):
-                    yield issue
-            others = [(key, name) for key, name in managed if not name or name.kind != "job"]
-            for issue in await self._others(others):
+            managed = [(key, self._names.parse(key)) for key in scanned if self._names.is_managed(key)]
+            jobs: dict[Partition, list[str]] = {}
+            for _, name in managed:
+                if name and name.kind == "job":
+                    jobs.setdefault(name.partition, []).append(name.parts[0])
+            for partition, job_ids in jobs.items():
+                for part in _parts(job_ids):
+                    async for issue in self._jobs(partition, part):
+                        yield issue
+            for issue in await self._others([(key, name) for key, name in managed if not name or name.kind != "job"]):
                 yield issue
 
     async def _scan(self) -> AsyncIterator[list[bytes]]:
-        cursor = 0
+        cursor, count = 0, SCANNED * min(self._client.partitions.size, 16)
         while True:
-            command = ["SCAN", str(cursor), "MATCH", key_names.SCAN_PATTERN, "COUNT", str(SCANNED)]
+            command = ["SCAN", str(cursor), "MATCH", self._names.pattern, "COUNT", str(count)]
             [(cursor, scanned)] = await self._client.read(command)
             await self._throttle.acquire(1)
             yield scanned
             if int(cursor) == 0:
                 return
 
-    async def _jobs(self, job_ids: list[str]) -> AsyncIterator[Issue]:
-        """Check the records of jobs, and then their index entries, atomically."""
+    async def _jobs(self, partition: Partition, job_ids: list[str]) -> AsyncIterator[Issue]:
+        """Check the records of jobs of a partition, and then their index entries, atomically."""
         rows = await self._client.read(
-            *(["HMGET", PARTITION.job(job_id), *record_checks.CHECKED_FIELDS] for job_id in job_ids),
+            *(["HMGET", partition.job(job_id), *record_checks.CHECKED_FIELDS] for job_id in job_ids),
             isolate_errors=True,
         )
         for job_id, row in zip(job_ids, rows, strict=True):
-            for issue in self._record(job_id, row):
+            for issue in self._record(partition.job(job_id), job_id, row):
                 yield issue
-        reply = await self._client.run_script(scripts.CHECK_JOBS, PARTITION, [self._mode, *job_ids])
+        # The service does not find a job in another partition, so its index entries are not repaired there.
+        belonging = [job_id for job_id in job_ids if self._client.partitions.of(job_id) is partition]
+        for job_id in sorted({*job_ids}.difference(belonging)):
+            right = self._client.partitions.of(job_id).job(job_id)
+            yield Issue(IssueType.PARTITION, partition.job(job_id), None, f"its id belongs in another one, as {right}")
+        reply = await self._client.run_script(scripts.CHECK_JOBS, partition, [self._mode, *belonging])
         for kind, key, member, actual, expected, repaired in _rows(reply, 6):
             issue_type = IssueType(kind.decode())
             detail = _detail(issue_type, printable(actual), expected.decode())
@@ -131,22 +150,22 @@ class _Checker:
         self._stats.jobs += len(job_ids)
         await self._throttle.acquire(len(job_ids))
 
-    def _record(self, job_id: str, row: Any) -> Iterator[Issue]:
+    def _record(self, key: str, job_id: str, row: Any) -> Iterator[Issue]:
         if isinstance(row, StoreCorrupt):
-            yield Issue(IssueType.TYPE, PARTITION.job(job_id), None, "is not a hash, as a job record must be")
+            yield Issue(IssueType.TYPE, key, None, "is not a hash, as a job record must be")
             return
         names = record_checks.CHECKED_FIELDS
         fields = {name: value for name, value in zip(names, row, strict=True) if value is not None}
         if "status" not in fields:  # deleted since, or reported by the script
             return
-        self._counter.add(job_id, printable(fields.get("queue", b"")), printable(fields["status"]))
+        self._counter.add(key, printable(fields.get("queue", b"")), printable(fields["status"]))
         for problem in record_checks.find_issues(job_id, fields):
-            yield Issue(IssueType.RECORD, PARTITION.job(job_id), None, problem)
+            yield Issue(IssueType.RECORD, key, None, problem)
 
     async def _others(self, others: Sequence[tuple[bytes, KeyName | None]]) -> list[Issue]:
         """Check the name, type and time to live of keys that are not jobs, and collect the indexes among them."""
         issues = [
-            Issue(IssueType.FOREIGN, printable(key), None, key_names.foreign_detail(key))
+            Issue(IssueType.FOREIGN, printable(key), None, self._names.foreign_detail(key))
             for key, name in others
             if not name
         ]
@@ -190,8 +209,12 @@ class _Checker:
         ]
 
     async def _indexes(self) -> AsyncIterator[Issue]:
-        for indexes in ((*sorted(self._lists), *_INDEXES), [_QUEUE_NAMES]):  # repairs of the former may empty a queue
-            for index in indexes:
+        partitions = self._client.partitions
+        lists = sorted(self._lists, key=lambda index: index.key)
+        indexes = [KeyName(kind, (), partition) for partition in partitions for kind in _INDEXES]
+        queue_names = [KeyName("queue_names", (), partition) for partition in partitions]
+        for part in ((*lists, *indexes), queue_names):  # repairs of the former may empty a queue
+            for index in part:
                 async for issue in self._entries(index):
                     yield issue
             async for issue in self._confirm_orphans():
@@ -199,10 +222,11 @@ class _Checker:
 
     async def _entries(self, index: KeyName) -> AsyncIterator[Issue]:
         """Check the entries of an index for those without a matching job."""
-        key, cursor = PARTITION.key(index.kind, *index.parts), 0
+        cursor = 0
         command = "SSCAN" if index.type == "set" else "ZSCAN"
         while True:
-            [reply] = await self._client.read([command, key, str(cursor), "COUNT", str(STEP)], isolate_errors=True)
+            step = [command, index.key, str(cursor), "COUNT", str(STEP)]
+            [reply] = await self._client.read(step, isolate_errors=True)
             if isinstance(reply, StoreCorrupt):  # reported with the keys
                 return
             cursor, members = int(reply[0]), [one if index.type == "set" else one[0] for one in reply[1]]
@@ -220,7 +244,7 @@ class _Checker:
         queue, state = index.parts or ("", "")
         try:
             args = [mode, index.kind, queue, state, *members]
-            reply = await self._client.run_script(scripts.CHECK_ENTRIES, PARTITION, args)
+            reply = await self._client.run_script(scripts.CHECK_ENTRIES, index.partition, args)
         except StoreCorrupt:  # the key has changed its type since
             return []
         return [Entry(index, *row) for row in _rows(reply, 4)]
@@ -228,18 +252,17 @@ class _Checker:
     async def _confirm_orphans(self) -> AsyncIterator[Issue]:
         """Check the candidates again, without those whose jobs have expired, and yield the remaining ones."""
         candidates, self._candidates = self._candidates, []
-        if candidates:
-            await self._expired.refresh()
+        for partition in {entry.index_name.partition for entry in candidates}:
+            await self._expired[partition].refresh()
         orphans: dict[KeyName, list[bytes]] = {}
         for entry in candidates:
-            if not self._expired.has(entry.job_id, entry.created):
+            if not self._expired[entry.index_name.partition].has(entry.job_id, entry.created):
                 orphans.setdefault(entry.index_name, []).append(entry.member)
         for index, members in orphans.items():
             for part in _parts(members):
                 for orphan in await self._orphans(index, part, self._mode):
                     detail = _detail(IssueType.STRAY, printable(orphan.status), "")
-                    key = PARTITION.key(index.kind, *index.parts)
-                    yield Issue(IssueType.STRAY, key, printable(orphan.member), detail, repaired=self._repair)
+                    yield Issue(IssueType.STRAY, index.key, printable(orphan.member), detail, repaired=self._repair)
                 await self._throttle.acquire(len(part))
 
 

@@ -13,9 +13,13 @@ from service.store.queries import MAX_EXPIRED_COUNT
 
 
 class CountSnapshot(Struct, frozen=True):
-    """The job counts at one time, and the last event before it. Equal snapshots mean that no job changed in between."""
+    """The job counts at one time, and the last events before it. Equal snapshots mean that no job changed in between.
 
-    last_event: object
+    With several partitions this holds for each of them.
+    """
+
+    #: The id of the last event of each partition.
+    last_events: list[object]
     #: The number of jobs by queue and status.
     counts: dict[tuple[str, str], int]
 
@@ -23,16 +27,23 @@ class CountSnapshot(Struct, frozen=True):
 async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
     """Return the current counts, or `None` if a key is unreadable or many expired jobs are not swept yet."""
     try:
-        [events] = await client.read(["XREVRANGE", PARTITION.events, "+", "-", "COUNT", "1"])
-        word, *values = await client.run_script(scripts.COUNT, PARTITION, ["", MAX_EXPIRED_COUNT])
+        last_events = await read_last_events(client)
+        replies = await client.run_in_all_partitions(scripts.COUNT, ["", MAX_EXPIRED_COUNT])
     except StoreCorrupt:
         return None
-    if word == "MORE":
-        return None
     counts: Counter[tuple[str, str]] = Counter()
-    for queue, state, count in zip(values[3::3], values[4::3], values[5::3], strict=True):
-        counts[queue.decode(errors="replace"), "pending" if state == b"delayed" else state.decode()] += count
-    return CountSnapshot(last_event=events[0][0] if events else None, counts=counts)
+    for word, *values in replies:
+        if word == "MORE":
+            return None
+        for queue, state, count in zip(values[3::3], values[4::3], values[5::3], strict=True):
+            counts[queue.decode(errors="replace"), "pending" if state == b"delayed" else state.decode()] += count
+    return CountSnapshot(last_events, counts)
+
+
+async def read_last_events(client: StoreClient) -> list[object]:
+    """Return the id of the last event of each partition, or `None` for one without events."""
+    commands = (["XREVRANGE", partition.events, "+", "-", "COUNT", "1"] for partition in client.partitions)
+    return [events[0][0] if events else None for events in await client.read(*commands)]
 
 
 class JobCounter:
@@ -40,18 +51,22 @@ class JobCounter:
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
-        self._counts: Counter[tuple[str, str]] = Counter()
+        #: The number of jobs by queue and status.
+        self.counts: Counter[tuple[str, str]] = Counter()
 
-    def add(self, job_id: str, queue: str, status: str) -> None:
-        """Count a job, unless it was counted before."""
-        if (job := hash(job_id)) not in self._seen:
+    def add(self, key: str, queue: str, status: str) -> None:
+        """Count the job with this key, unless it was counted before."""
+        if (job := hash(key)) not in self._seen:
             self._seen.add(job)
-            self._counts[queue, status] += 1
+            self.counts[queue, status] += 1
 
     def differences(self, snapshot: CountSnapshot) -> Iterator[tuple[str, str]]:
-        """Yield the name of an index and a description for each count that differs from the jobs found."""
-        for queue, status in sorted({*self._counts, *snapshot.counts}):
-            found, counted = self._counts[queue, status], snapshot.counts.get((queue, status), 0)
+        """Yield the name of an index and a description for each count that differs from the jobs found.
+
+        The name is that of the only partition. The counts are those of all partitions.
+        """
+        for queue, status in sorted({*self.counts, *snapshot.counts}):
+            found, counted = self.counts[queue, status], snapshot.counts.get((queue, status), 0)
             if found != counted:
                 detail = f"the indexes count {counted} {status} jobs, but there are {found}"
                 yield PARTITION.by_created(queue, status), detail

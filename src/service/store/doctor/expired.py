@@ -4,17 +4,18 @@ from typing import Any, Final
 
 from service.domain.errors import StoreCorrupt
 from service.store.client import StoreClient
-from service.store.partition import PARTITION
+from service.store.partition import Partition
 from service.store.records import time_reply_to_micros
 
 _PAGE: Final = 1000
 
 
 class ExpiredJobs:
-    """The jobs that have expired and were not swept before the first `refresh`, by id and creation time."""
+    """The jobs of a partition that have expired and were not swept before the first `refresh`."""
 
-    def __init__(self, client: StoreClient) -> None:
-        self._client = client
+    def __init__(self, client: StoreClient, partition: Partition) -> None:
+        self._client, self._key = client, partition.by_expiry
+        #: Ids and creation times.
         self._jobs: set[tuple[bytes, int]] = set()
         self._ids: set[bytes] = set()
         #: The time (ms) up to which the index was read.
@@ -45,6 +46,6 @@ class ExpiredJobs:
     async def _read_page(self, start: int, now: int, size: int) -> Any:
         """Return expiry entries from `start` to before `now` (ms); none if the key has an unexpected type."""
         bounds = [str(start), f"({now}", "BYSCORE", "LIMIT", "0", str(size)]
-        command = ["ZRANGE", PARTITION.by_expiry, *bounds, "WITHSCORES"]
+        command = ["ZRANGE", self._key, *bounds, "WITHSCORES"]
         [reply] = await self._client.read(command, isolate_errors=True)
         return [] if isinstance(reply, StoreCorrupt) else reply

@@ -26,6 +26,9 @@ class IssueType(StrEnum):
     TYPE = "type"
     #: The settings of a queue cannot be read.
     SETTING = "setting"
+    #: A partition lacks the number of partitions or the version, has other settings than the first one, or has a job
+    #: that belongs in another one.
+    PARTITION = "partition"
     #: A key has a prefix of jobstate, but not a name that jobstate uses.
     FOREIGN = "foreign"
 

@@ -1,57 +1,88 @@
 """Parses the names of Redis keys."""
 
+import re
 from typing import Final, NamedTuple
 
 from service.domain import constraints
 from service.domain.states import Status
-from service.store.partition import PARTITION, ROOT, TYPES
+from service.store.partition import PARTITION, ROOT, TYPES, Partition
+from service.store.partitions import Partitions
 
 STATES: Final = frozenset({*Status, "delayed"})
 #: Kinds of keys whose name ends with a digest of client data, or with a queue.
 _BY_CLIENT: Final = frozenset({"claim", "aim", "gate", "rate_limit"})
 #: Kinds of keys of data version 1 that later versions do not use.
 _V1_KINDS: Final = frozenset({"list", "exp", "shelves", "due", "clock", "drain", "limit", "synced"})
-_JOB: Final = PARTITION.job("")
-#: A pattern that matches all keys of jobstate.
-SCAN_PATTERN: Final = "job*"
+#: Kinds of keys under `ROOT` with any number of partitions.
+_COMMON_KINDS: Final = frozenset({"version", "fsync"})
+_PREFIX: Final = re.compile(rb"job:|jobs:|\{p\d+\}:")
 
 
 class KeyName(NamedTuple):
-    """A parsed key: its kind (`job`, or the first part under `ROOT`) and the remaining parts."""
+    """A parsed key: its kind (`job`, or the first part under the root), the remaining parts, and its partition."""
 
     kind: str
     parts: tuple[str, ...] = ()
+    partition: Partition = PARTITION
 
     @property
     def type(self) -> str:
         """The Redis type of the key."""
         return TYPES.get(self.kind, "hash")
 
-
-def is_managed(name: bytes) -> bool:
-    """Return whether a key has a prefix of jobstate."""
-    return name.startswith((_JOB.encode(), ROOT.encode()))
-
-
-def parse(name: bytes) -> KeyName | None:
-    """Return the parsed name, or `None` if jobstate uses no such key."""
-    try:
-        text = name.decode("ascii")
-    except UnicodeDecodeError:
-        return None
-    if text.startswith(_JOB):
-        job_id = text.removeprefix(_JOB)
-        return KeyName("job", (job_id,)) if constraints.JOB_ID.is_valid(job_id) else None
-    kind, *parts = text.removeprefix(ROOT).split(":")
-    return KeyName(kind, tuple(parts)) if kind in TYPES and _is_valid(kind, parts) else None
+    @property
+    def key(self) -> str:
+        """The key with this name."""
+        return self.partition.job(self.parts[0]) if self.kind == "job" else self.partition.key(self.kind, *self.parts)
 
 
-def foreign_detail(name: bytes) -> str:
-    """Return what is wrong with a managed key that `parse` does not know."""
-    kind = name.removeprefix(ROOT.encode()).split(b":")[0].decode(errors="replace")
-    if kind in _V1_KINDS:
-        return "is of data version 1, and is not used any more"
-    return "jobstate uses no key of this name"
+def has_prefix(name: bytes) -> bool:
+    """Return whether a key has a prefix of jobstate, with any number of partitions."""
+    return _PREFIX.match(name) is not None
+
+
+class KeyNames:
+    """The names of the keys of these partitions."""
+
+    def __init__(self, partitions: Partitions) -> None:
+        #: A pattern that matches all keys of jobstate.
+        self.pattern: Final = "job*" if len(partitions) == 1 else "[j{][op]*"
+        self._roots: Final = {partition.root: partition for partition in partitions}
+
+    def is_managed(self, name: bytes) -> bool:
+        """Return whether a key has a prefix of jobstate. Keys like those of partitions are another program's of one."""
+        return has_prefix(name) and (len(self._roots) > 1 or not name.startswith(b"{"))
+
+    def parse(self, name: bytes) -> KeyName | None:
+        """Return the parsed name, or `None` if jobstate uses no such key."""
+        try:
+            text = name.decode("ascii")
+        except UnicodeDecodeError:
+            return None
+        root, rest = (ROOT, text) if text.startswith("job:") else _split(text)
+        kind, *parts = rest.split(":")
+        if (partition := self._roots.get(root)) is None:
+            return KeyName(kind) if root == ROOT and kind in _COMMON_KINDS and not parts else None
+        if kind == "job":
+            is_name = len(parts) == 1 and constraints.JOB_ID.is_valid(parts[0]) and partition.job(parts[0]) == text
+        else:
+            is_name = kind in TYPES and _is_valid(kind, parts)
+        return KeyName(kind, tuple(parts), partition) if is_name else None
+
+    def foreign_detail(self, name: bytes) -> str:
+        """Return what is wrong with a managed key that `parse` does not know."""
+        kind = name.removeprefix(ROOT.encode()).split(b":")[0].decode(errors="replace")
+        if kind in _V1_KINDS:
+            return "is of data version 1, and is not used any more"
+        if len(self._roots) > 1 and name.startswith(b"job"):
+            return "jobstate uses no key of this name with several partitions"
+        return "jobstate uses no key of this name"
+
+
+def _split(name: str) -> tuple[str, str]:
+    """Return the root of a key and what follows it."""
+    end = name.index(":") + 1
+    return name[:end], name[end:]
 
 
 def _is_valid(kind: str, parts: list[str]) -> bool:

@@ -1,6 +1,6 @@
 """The events of Redis, for the requests of one process that wait for something.
 
-                     Redis: jobs:events
+                     Redis: the event streams of the partitions that subscriptions need
                             |
     reader.EventReader      one connection; continues after outages, reports gaps
                             |
@@ -13,6 +13,8 @@
         |                   |                   |
     GET /v1/jobs/{id}       POST /v1/claims     GET /v1/events
       ?wait=, /events
+
+A position (`positions.py`) has a place in each stream; its text is the id of an event in `GET /v1/events`.
 
 A gap, the shutdown of the process and a client that disconnects wake a subscription too.
 """

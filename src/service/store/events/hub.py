@@ -2,7 +2,8 @@
 
 import asyncio
 import contextlib
-from bisect import bisect_right
+from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextvars import Context
 from typing import Final, Literal, TypeVar
@@ -11,7 +12,9 @@ from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.shutdown import Shutdown
 from service.domain.states import Status
 from service.store.client import StoreClient
-from service.store.events.reader import START, EventReader, Gap
+from service.store.events.positions import START, EntryId, Position, moved, parse_entry_id, with_cursor
+from service.store.events.reader import EventReader, Gap
+from service.store.partition import Partition
 
 #: How many events the process keeps for all streams. A stream that lags behind by more ends.
 BUFFER_SIZE: Final = 2000
@@ -55,36 +58,69 @@ AnySubscription = TypeVar("AnySubscription", bound=Subscription)
 
 
 class RecentEvents:
-    """The latest events of all jobs, in order."""
+    """The latest events of all partitions, in the order of their arrival."""
 
-    def __init__(self) -> None:
-        #: The events, and their positions in the same order, for the binary search.
+    def __init__(self, partitions: int = 1) -> None:
+        #: The events, and the position after each.
         self._events: list[Event] = []
-        self._positions: list[tuple[int, int]] = []
+        self._positions: list[Position] = []
+        #: How many events and gaps there were before those in memory.
+        self._dropped = 0
         #: All events after this position are in memory.
-        self.start = START
+        self.start = Position((START,) * partitions, 0)
         #: How many gaps there were.
         self.gaps = 0
 
     def add(self, events: Sequence[Event]) -> None:
         """Add events, and drop the oldest ones beyond `BUFFER_SIZE`."""
-        self._events += events
-        self._positions += [_parse_id(event.position) for event in events]
+        entries = [*(self._positions[-1] if self._positions else self.start).entries]
+        for number, event in enumerate(events, self._dropped + len(self._events) + 1):
+            entries[event.partition] = parse_entry_id(event.position)
+            position = Position(tuple(entries), number)
+            self._positions.append(position)
+            self._events.append(with_cursor(event, position))
         if (excess := len(self._events) - BUFFER_SIZE) > 0:
-            self.start = self._events[excess - 1].position
+            self.start = self._positions[excess - 1]
+            self._dropped += excess
             del self._events[:excess], self._positions[:excess]
 
-    def on_gap(self, position: str) -> None:
-        """Drop all events and continue after `position`."""
-        self._events, self._positions, self.start = [], [], position
+    def on_gap(self, partition: int, position: str) -> None:
+        """Drop all events and continue after `position` in a partition."""
+        entries = [*(self._positions[-1] if self._positions else self.start).entries]
+        entries[partition] = parse_entry_id(position)
+        self._dropped += len(self._events) + 1
+        self._events, self._positions, self.start = [], [], Position(tuple(entries), self._dropped)
         self.gaps += 1
 
-    def after(self, position: str, count: int) -> Sequence[Event] | None:
-        """Return up to `count` events after a position, or `None` if some of them are not in memory."""
-        if (parsed := _parse_id(position)) < _parse_id(self.start):
+    def end(self, entries: tuple[EntryId, ...]) -> Position:
+        """Return the position after all events in memory, at the entries that were read last."""
+        return Position(entries, self._dropped + len(self._events))
+
+    def after(self, position: Position, count: int) -> tuple[Sequence[Event], Position] | None:
+        """Return up to `count` events after a position, and the position after them.
+
+        Returns `None` if some events after it are not in memory.
+        """
+        if position.number is None:
+            return self._after_foreign(position, count) if position.covers(self.start) else None
+        if (first := position.number - self._dropped) < 0:
             return None
-        first = bisect_right(self._positions, parsed)
-        return self._events[first : first + count]
+        events = self._events[first : first + count]
+        return events, self._positions[first + len(events) - 1] if events else position
+
+    def _after_foreign(self, position: Position, count: int) -> tuple[Sequence[Event], Position]:
+        """Return events after a position of another process, which may be ahead of this one in some partitions."""
+        first = bisect_left(self._positions, True, key=lambda reached: not position.covers(reached))
+        events = []
+        for event, reached in zip(
+            *(part[first : first + count] for part in (self._events, self._positions)), strict=True
+        ):
+            if (entry := reached.entries[event.partition]) > position.entries[event.partition]:
+                position = moved(position, event.partition, entry)
+                events.append(with_cursor(event, position))
+            if position.entries == reached.entries:
+                position = reached
+        return events, position
 
 
 class EventHub:
@@ -96,18 +132,25 @@ class EventHub:
 
     def __init__(self, client: StoreClient, shutdown: Shutdown) -> None:
         self._client = client
-        self._reader = EventReader(client)
+        self._partitions = client.partitions
+        self._reader = EventReader(client, self._wanted_partitions)
+        #: How many topics there are in each partition; under `None`, those in all of them.
+        self._topics: Counter[Partition | None] = Counter()
         self._task: asyncio.Task[None] | None = None
         #: By topic, in the order of their arrival.
         self._subscriptions: dict[Topic, dict[Subscription, None]] = {}
-        self.recent = RecentEvents()
+        self.recent = RecentEvents(len(client.partitions))
         shutdown.on_begin(self._wake_all)
 
     @contextlib.contextmanager
     def subscribe(self, subscription: AnySubscription) -> Iterator[AnySubscription]:
         """Wake `subscription` inside the `with` block."""
         for topic in subscription.topics:
-            self._subscriptions.setdefault(topic, {})[subscription] = None
+            if topic not in self._subscriptions:
+                self._subscriptions[topic] = {}
+                self._topics[self._partition_of(topic)] += 1
+            self._subscriptions[topic][subscription] = None
+        self._reader.include_wanted()
         if self._task is None or self._task.done():
             # In an empty context: the task belongs to no request.
             self._task = asyncio.create_task(self._run(), name="events", context=Context())
@@ -118,10 +161,22 @@ class EventHub:
                 del self._subscriptions[topic][subscription]
                 if not self._subscriptions[topic]:
                     del self._subscriptions[topic]
+                    self._topics[self._partition_of(topic)] -= 1
 
-    async def position(self) -> str:
+    def _partition_of(self, topic: Topic) -> Partition | None:
+        """Return the partition whose events a topic needs; `None` stands for all."""
+        kind, name = topic
+        return self._partitions.of(name) if kind == "job" and name is not None else None
+
+    def _wanted_partitions(self) -> Sequence[Partition]:
+        """Return the partitions that there are subscriptions to."""
+        if self._topics[None] or len(self._partitions) == 1:
+            return self._partitions
+        return [partition for partition in self._partitions if self._topics[partition]]
+
+    async def position(self) -> Position:
         """Return the position up to which subscriptions have all events. Raises `StoreUnavailable` within 3 s."""
-        return await self._reader.position()
+        return self.recent.end(await self._reader.position())
 
     def wake(self, topic: Topic) -> None:
         """Wake all subscriptions to a topic."""
@@ -141,8 +196,7 @@ class EventHub:
         for item in items:
             match item:
                 case Gap():
-                    self.recent.on_gap(item.position)
-                    self._wake_all()
+                    self._on_gap(item)
                 case Event():
                     self._publish_event(item)
                 case ControlEvent(None):
@@ -152,6 +206,13 @@ class EventHub:
         self.recent.add([item for item in items if isinstance(item, Event)])
         if items:
             self.wake(("job", None))
+
+    def _on_gap(self, gap: Gap) -> None:
+        self.recent.on_gap(gap.partition, gap.position)
+        for topic in self._subscriptions:
+            partition = self._partition_of(topic)
+            if partition is None or partition.number == gap.partition:
+                self.wake(topic)
 
     def _publish_event(self, event: Event) -> None:
         for subscription in self._subscriptions.get(("job", event.job_id), ()):
@@ -171,13 +232,8 @@ class EventHub:
                 items = await self._reader.read()
                 self.publish(items)
         finally:
-            self._reader = EventReader(self._client)
+            self._reader = EventReader(self._client, self._wanted_partitions)
 
     def _wake_all(self) -> None:
         for topic in self._subscriptions:
             self.wake(topic)
-
-
-def _parse_id(position: str) -> tuple[int, int]:
-    millis, _, sequence = position.partition("-")
-    return int(millis), int(sequence)

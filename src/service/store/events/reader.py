@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Final
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any, Final
 
 import structlog
 from msgspec import Struct
@@ -13,48 +13,63 @@ from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.states import Status
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
+from service.store.events.positions import EntryId, parse_entry_id
+from service.store.partition import Partition
 from service.store.redis_errors import error_text, map_error, to_domain_error
 
 #: Milliseconds that one read waits for the next event; less than the timeout of a connection.
 BLOCK_MS: Final = 2000
 #: The most events of one read.
 READ_COUNT: Final = 500
+#: Seconds after which the cancellation of a read is repeated.
+CANCEL_INTERVAL: Final = 0.02
 #: Seconds before a failed read is retried.
 RETRY_DELAY: Final = 1.0
 #: How many events Redis keeps at least; `lua/lib/events.lua` has the same number.
 EVENTS_KEPT: Final = 100_000
-#: The position before the first event.
+#: The position before the first event of a stream, as Redis writes it.
 START: Final = "0-0"
+
+#: The fields of an entry.
+Fields = Mapping[bytes, bytes]
+#: An entry: its id as Redis writes it, the number of its partition, its fields.
+Entry = tuple[str, int, Fields]
 
 _log = structlog.get_logger(__name__)
 
 
 class Gap(Struct, frozen=True):
-    """Any event up to `position` may have been missed."""
+    """Any event of a partition (given by number) up to `position` may have been missed."""
 
     position: str
+    partition: int = 0
 
 
 class EventReader:
-    """Reads new events, each once and in order, beginning with a gap.
+    """Reads new events of partitions over one connection, each once, beginning with a gap in each partition.
 
-    After a lost connection it continues at its last position. Each read checks that this position is still in the
-    stream. It is not if Redis was restored from an older file, or if the process stalled for too long. That is a gap.
+    The events of a job are in order, those of several partitions about in the order of their times. After a lost
+    connection it continues at its last positions. Each read checks that these are still in the streams. One is not if
+    Redis was restored from an older file, or if the process stalled for too long. That is a gap.
     """
 
-    def __init__(self, client: StoreClient) -> None:
-        """Read through one connection of the pool of `client`."""
+    def __init__(self, client: StoreClient, wanted: Callable[[], Sequence[Partition]] | None = None) -> None:
+        """Read the partitions that `wanted` returns before each read, or else all, through the pool of `client`."""
         self._client = client
         self._redis = client.redis
-        self._key = client.partitions.first.events
+        self._wanted: Callable[[], Sequence[Partition]] = wanted or (lambda: client.partitions)
         self._pool = client.redis.connection_pool
+        #: Set while all wanted partitions are read.
         self._is_reading = asyncio.Event()
-        self._position: str | None = None
+        #: The last entry read of each partition that is read, as Redis writes its id.
+        self._positions: dict[Partition, str] = {}
+        #: Set when a read must end because it lacks a wanted partition.
+        self._interrupted = asyncio.Event()
         #: Why reads fail at present.
         self._failure: Exception | None = None
 
-    async def position(self) -> str:
-        """Return the position of the last event read. Raises `StoreUnavailable` within 3 s if reads fail."""
+    async def position(self) -> tuple[EntryId, ...]:
+        """Return the last entry read of every partition. Raises `StoreUnavailable` within 3 s if reads fail."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 await self._is_reading.wait()
@@ -63,13 +78,21 @@ class EventReader:
             if not isinstance(failure, StoreUnavailable):  # a bug of this service
                 failure = StoreUnreachable("The events of Redis cannot be read.")
             raise failure from error
-        return self._position or START
+        return tuple(parse_entry_id(self._positions.get(one, START)) for one in self._client.partitions)
+
+    def include_wanted(self) -> None:
+        """Read again at once if there is a wanted partition that is not read."""
+        if self._missing():
+            self._is_reading.clear()
+            self._interrupted.set()
+
+    def _missing(self) -> list[Partition]:
+        return [partition for partition in self._wanted() if partition not in self._positions]
 
     async def read(self) -> Sequence[Event | ControlEvent | Gap]:
         """Return the next events, or none after `BLOCK_MS` or a failure. A failure is logged and delays the return."""
         try:
-            block = BLOCK_MS if self._is_reading.is_set() else None
-            items, self._position = await self._read_after(self._position, block)
+            items = await self._read_wanted()
         except Exception as error:
             self._is_reading.clear()
             if self._failure is None:
@@ -82,40 +105,97 @@ class EventReader:
         if self._failure is not None:
             _log.info("event stream read resumed")
         self._failure = None
-        self._is_reading.set()
+        if self._missing():  # wanted since then, or a position is gone
+            self._is_reading.clear()
+        else:
+            self._is_reading.set()
         return items
 
-    async def _read_after(
-        self, position: str | None, block: int | None
-    ) -> tuple[list[Event | ControlEvent | Gap], str]:
-        """Return new events and the new position. Without a position, or if it is gone, start at the end."""
-        if position is None:
-            [newest] = await self._client.read(["XREVRANGE", self._key, "+", "-", "COUNT", "1"])
-            position = newest[0][0].decode() if newest else START
-            items, end = await self._read_after(position, None)
-            return [Gap(position), *items], end
+    async def _read_wanted(self) -> list[Event | ControlEvent | Gap]:
+        """Return new events of the wanted partitions. Start at the end of those that are not read yet."""
+        wanted, missing = self._wanted(), self._missing()
+        ends = await self._read_ends(missing) if missing else {}
+        positions = {partition: ends.get(partition) or self._positions[partition] for partition in wanted}
+        block = BLOCK_MS if self._is_reading.is_set() else None
+        entries = await self._read_after(positions, block)
+        self._positions = positions
+        gaps = [Gap(position, partition.number) for partition, position in ends.items()]
+        return [*gaps, *decode_entries(entries)]
+
+    async def _read_ends(self, partitions: Sequence[Partition]) -> dict[Partition, str]:
+        commands = [["XREVRANGE", partition.events, "+", "-", "COUNT", "1"] for partition in partitions]
+        newest = await self._client.read(*commands)
+        return {one: found[0][0].decode() if found else START for one, found in zip(partitions, newest, strict=True)}
+
+    async def _read_after(self, positions: dict[Partition, str], block: int | None) -> list[Entry]:
+        """Return new entries and move `positions` to their ends. Remove positions that are gone."""
+        read = self._exchange(positions, block)
+        # If all partitions are read, none can be missing.
+        is_partial = block is not None and len(positions) < len(self._client.partitions)
+        replies = await (self._unless_interrupted(read) if is_partial else read)
+        if replies is None:
+            return []
+        streams, *last_reads = replies
+        for one, last_read in zip([*positions], last_reads, strict=True):
+            if not last_read and positions[one] != START:
+                del positions[one]
+        by_key = {one.events.encode(): one for one in positions}
+        entries: list[Entry] = []
+        for key, found in streams or ():
+            if kept := by_key.get(key):
+                positions[kept] = found[-1][0].decode()
+                entries += to_entries(found, kept)
+        return sorted(entries, key=entry_id) if streams and len(streams) > 1 else entries
+
+    async def _exchange(self, positions: dict[Partition, str], block: int | None) -> list[Any]:
+        """Return the reply of XREAD, then those that tell whether the positions are still there."""
+        count = READ_COUNT // len(positions) or 1
         async with self._redis.pipeline(transaction=False) as pipe:
-            pipe.xread({self._key: position}, count=READ_COUNT, block=block)
-            pipe.xrange(self._key, position, position, count=1)
-            streams, last_read = await pipe.execute()
-        if not last_read and position != START:
-            return await self._read_after(None, None)
-        if not streams:
-            return [], position
-        [(_, entries)] = streams
-        return [*decode_entries(entries)], entries[-1][0].decode()
+            pipe.xread({partition.events: position for partition, position in positions.items()}, count, block)
+            for partition, position in positions.items():
+                pipe.xrange(partition.events, position, position, count=1)
+            replies: list[Any] = await pipe.execute()
+        return replies
+
+    async def _unless_interrupted(self, read: Coroutine[Any, Any, list[Any]]) -> list[Any] | None:
+        """Return the result of a read, or `None` if `include_wanted` interrupts it."""
+        self._interrupted.clear()
+        reading, interruption = asyncio.create_task(read), asyncio.create_task(self._interrupted.wait())
+        try:
+            await asyncio.wait((reading, interruption), return_when=asyncio.FIRST_COMPLETED)
+            is_complete = reading.done()
+        finally:
+            interruption.cancel()
+            while not reading.done():
+                reading.cancel()  # again, in case redis-py swallowed the cancellation
+                await asyncio.wait((reading,), timeout=CANCEL_INTERVAL)
+        if is_complete:
+            return reading.result()
+        if not reading.cancelled():
+            reading.exception()  # otherwise asyncio would log it
+        return None
 
 
-def decode_entries(entries: Sequence[tuple[bytes, Mapping[bytes, bytes]]]) -> list[Event | ControlEvent]:
-    """Return the events in entries of the stream, without entries that cannot be decoded."""
+def to_entries(found: Sequence[tuple[bytes, Fields]], partition: Partition) -> list[Entry]:
+    """Return what Redis replied for the stream of a partition."""
+    return [(position.decode(), partition.number, fields) for position, fields in found]
+
+
+def entry_id(entry: Entry) -> EntryId:
+    """Return the id of an entry, for sorting."""
+    return parse_entry_id(entry[0])
+
+
+def decode_entries(entries: Sequence[Entry]) -> list[Event | ControlEvent]:
+    """Return the events in entries, without entries that cannot be decoded."""
     events = []
-    for position, fields in entries:
+    for entry in entries:
         with contextlib.suppress(KeyError, ValueError):
-            events.append(_decode_entry(position.decode(), fields))
+            events.append(_decode_entry(*entry))
     return events
 
 
-def _decode_entry(position: str, fields: Mapping[bytes, bytes]) -> Event | ControlEvent:
+def _decode_entry(position: str, partition: int, fields: Fields) -> Event | ControlEvent:
     match fields[b"event"]:
         case b"drain":
             return ControlEvent(None)
@@ -132,4 +212,5 @@ def _decode_entry(position: str, fields: Mapping[bytes, bytes]) -> Event | Contr
         created=int(fields[b"created"]),
         slate_id=None if slate_id is None else slate_id.decode(),
         tags=tuple(tags.decode().split(",")) if tags else (),
+        partition=partition,
     )

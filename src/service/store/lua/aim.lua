@@ -12,9 +12,9 @@ local number, plan, known_expires = (call('GET', aim) or ''):match('^(%d+) (%S+)
 local is_known = (tonumber(number) or 0) > tonumber(ARGV[2])
 if not is_known then
   if ARGV[3] == '' then return { 'NONE' } end
-  number, plan = to_integer_string(ARGV[2] + 1), ARGV[3]
+  number, plan = format('%d', ARGV[2] + 1), ARGV[3]
 end
 expires = math.max(expires, tonumber(known_expires) or 0)
-redis.call('SET', aim, number .. ' ' .. plan .. ' ' .. to_integer_string(expires), 'PX', to_integer_string(expires - NOW_MS))
+redis.call('SET', aim, number .. ' ' .. plan .. ' ' .. format('%d', expires), 'PX', format('%d', expires - NOW_MS))
 if is_known then return { 'KNOWN', number, plan } end
 return { 'MADE', number, plan }

@@ -43,10 +43,10 @@ local function check_indexes(job, expires)
   if repairs and not listed then remove_from_other_states(job) end
   check_entry(key('by_expiry'), expiry_member(job), expires)
   for _, member in ipairs(tag_members(job)) do check_entry(key('tags'), member, '0') end
-  if job.state == 'delayed' then check_entry(key('delays'), delay_member(job), to_integer_string(job.available)) end
+  if job.state == 'delayed' then check_entry(key('delays'), delay_member(job), format('%d', job.available)) end
   if job.has_lease then
     local lease = floor(parse_time(job.fields.lease_expires_at) / 1000)
-    check_entry(key('leases'), job.id, to_integer_string(lease))
+    check_entry(key('leases'), job.id, format('%d', lease))
   end
   local names = key('queue_names')
   if type_ok('set', names) and redis.call('SISMEMBER', names, job.queue) == 0 then
@@ -64,10 +64,10 @@ local function check_job(id)
   if redis.call('HSTRLEN', name, 'input_params') == 0 then report('record', name, '', 'no input_params', '') end
 
   local expires_ms = floor(parse_time(job.fields.expires_at) / 1000)
-  local actual, expires = redis.call('PEXPIRETIME', name), to_integer_string(expires_ms)
+  local actual, expires = redis.call('PEXPIRETIME', name), format('%d', expires_ms)
   if actual ~= expires_ms then
     if repairs then redis.call('PEXPIREAT', name, expires) end
-    report('lifetime', name, '', actual < 0 and '' or to_integer_string(actual), expires, repairs)
+    report('lifetime', name, '', actual < 0 and '' or format('%d', actual), expires, repairs)
   end
   if expires_ms < NOW_MS then return end
   newest = math.max(newest, job.created_micros)
@@ -82,8 +82,8 @@ local meta = key('meta')
 if type_ok('hash', meta) then
   local clock = redis.call('HGET', meta, 'clock') or ''
   if (tonumber(clock) or 0) < newest then
-    if repairs then redis.call('HSET', meta, 'clock', to_integer_string(newest)) end
-    report('clock', meta, 'clock', clock, to_integer_string(newest), repairs)
+    if repairs then redis.call('HSET', meta, 'clock', format('%d', newest)) end
+    report('clock', meta, 'clock', clock, format('%d', newest), repairs)
   end
 end
 return result

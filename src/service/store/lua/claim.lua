@@ -37,11 +37,9 @@ if known then
       claimed[#claimed + 1] = public(job)
     end
   end
-  if #claimed > 0 then return { 'CLAIMED', to_integer_string(NOW), skipped, unpack(claimed) } end
+  if #claimed > 0 then return { 'CLAIMED', NOW, skipped, unpack(claimed) } end
   -- This plan has claimed here before, so a script that comes late must not claim for a plan that was given up.
-  if facts and facts[':plan'] and (tonumber(plan) or 0) >= facts[':plan'] then
-    return { 'NONE', to_integer_string(NOW), skipped, '' }
-  end
+  if facts and facts[':plan'] and (tonumber(plan) or 0) >= facts[':plan'] then return { 'NONE', NOW, skipped, '' } end
 end
 
 local draining = (tonumber(call('HGET', key('meta'), 'drain') or nil) or 0) - NOW_MS
@@ -58,11 +56,11 @@ local function advance(cursor)
     cursor.at, cursor.ended = 1, #cursor.entries < 2 * cursor.size
     cursor.bound, cursor.size = '(' .. (cursor.entries[#cursor.entries] or ''), 4 * cursor.size
   end
-  cursor.id, cursor.created = cursor.entries[cursor.at], cursor.entries[cursor.at + 1]
+  cursor.id, cursor.created = cursor.entries[cursor.at], tonumber(cursor.entries[cursor.at + 1])
 end
 
 -- A queue that is paused, or has as many running jobs as it may, gives none.
-local function open_cursor(queue, settings)
+local function open_cursor(queue, settings, size)
   local paused, max_running, room = nil, nil, math.huge
   if settings then
     paused, max_running = settings:match('^(%d):(%d*)$')
@@ -73,14 +71,15 @@ local function open_cursor(queue, settings)
     if paused ~= '0' then room = 0 end
   end
   local cursor = { queue = queue, list = key('by_created', queue, 'pending'), room = room, passed = 0, entries = {}, at = 0,
-    ended = false, bound = '-inf', size = math.ceil(max_jobs / queue_count), id = nil, created = nil }
+    ended = false, bound = '-inf', size = size, id = nil, created = nil }
   if room > 0 then advance(cursor) end
   return cursor
 end
 
+local page_size = queue_count == 1 and ARGV[8] or format('%d', math.ceil(max_jobs / queue_count))
 local settings_of = call('HMGET', key('queues'), unpack(ARGV, 12))
 for i, settings in ipairs(settings_of) do
-  local opened, cursor = pcall(open_cursor, ARGV[11 + i], settings)
+  local opened, cursor = pcall(open_cursor, ARGV[11 + i], settings, page_size)
   if opened then
     cursors[#cursors + 1] = cursor
   else
@@ -89,40 +88,32 @@ for i, settings in ipairs(settings_of) do
   end
 end
 
-local function oldest_cursor()
-  local oldest, created
-  for _, cursor in ipairs(cursors) do
-    if cursor.id and cursor.room > 0 and cursor.passed < max_scan then
-      if not oldest or tonumber(cursor.created) < created then
-        oldest, created = cursor, tonumber(cursor.created)
-      end
+local function oldest_of(all, most_passed)
+  local oldest
+  for i = 1, #all do
+    local cursor = all[i]
+    if cursor.id and cursor.room > 0 and cursor.passed < most_passed then
+      if not oldest or cursor.created < oldest.created then oldest = cursor end
     end
   end
   return oldest
 end
 
-local function start(job)
-  local token = to_integer_string(number_in(job, 'attempt', 0) + 1) .. '-' .. secret
-  if #claimed > 0 then token = token .. '.' .. #claimed / 2 end
-  change(job, { status = 'running', retention = retention, lease = NOW_MS + seconds * 1000,
-    set = { worker = worker, lease_seconds = seconds, _token = token } })
-  claimed[#claimed + 1] = job.id
-  claimed[#claimed + 1] = public(job)
-  remembered = remembered .. ' ' .. job.id .. ' ' .. token
-end
-
-local cursor, bytes = oldest_cursor(), 0
+local cursor, bytes = oldest_of(cursors, max_scan), 0
 while cursor do
   local loaded, job = pcall(load_job_with_record, cursor.id)
   local is_due = loaded and job and job.state == 'pending' and job.queue == cursor.queue
-    and job.created_micros == tonumber(cursor.created)
-  local started, failure = false, nil
+    and job.created_micros == cursor.created
+  local started, failure, token = false, nil, nil
   if is_due then
     if max_jobs > 1 or (facts and facts[':strict']) then
       for _, value in pairs(job.fields) do bytes = bytes + #value end
       if bytes > tonumber(ARGV[9]) and (#claimed > 0 or (facts and facts[':strict'])) then break end
     end
-    started, failure = attempt(start, job)
+    token = format('%d', (tonumber(job.fields.attempt) or 0) + 1) .. '-' .. secret
+    if #claimed > 0 then token = token .. '.' .. #claimed / 2 end
+    started, failure = attempt(change, job, { status = 'running', retention = retention, lease = NOW_MS + seconds * 1000,
+      set = { worker = worker, lease_seconds = seconds, _token = token } })
   elseif not loaded then
     failure = error_text(job)
   end
@@ -131,6 +122,8 @@ while cursor do
     if failure:sub(1, 4) == 'ERR ' then refusal = refusal or failure end -- such as a command that the user may not run
   end
   if started then
+    claimed[#claimed + 1], claimed[#claimed + 2] = job.id, public(job)
+    remembered = remembered .. ' ' .. job.id .. ' ' .. token
     if #claimed == 2 * max_jobs then break end
     cursor.room = cursor.room - 1
   elseif is_due and failure:sub(1, 10) == 'WRONGTYPE ' then -- an index, which the others of this queue need, too
@@ -139,15 +132,15 @@ while cursor do
     cursor.passed = cursor.passed + 1
   end
   advance(cursor)
-  cursor = oldest_cursor()
+  cursor = oldest_of(cursors, max_scan)
 end
 local plan = facts and facts[':plan']
 if #claimed == 0 then
   if refusal then error({ err = refusal }) end
   if plan then redis.call('SET', claim, (known and digest or '-') .. ':' .. plan, 'PX', ARGV[7]) end
-  return { 'NONE', to_integer_string(NOW), skipped, next_delay and to_integer_string(next_delay) or '' }
+  return { 'NONE', NOW, skipped, next_delay and format('%d', next_delay) or '' }
 end
 
 if plan then remembered = digest .. ':' .. plan .. remembered:sub(#digest + 1) end
 redis.call('SET', claim, remembered, 'PX', ARGV[7])
-return { 'CLAIMED', to_integer_string(NOW), skipped, unpack(claimed) }
+return { 'CLAIMED', NOW, skipped, unpack(claimed) }

@@ -26,8 +26,8 @@ for _, member in ipairs(expired) do
   if state and of_queue[state] then of_queue[state] = of_queue[state] - 1 end
 end
 
-local reply = { 'COUNTED', to_integer_string(NOW), call('ZCOUNT', key('leases'), before_now, '+inf'),
-  call('ZCOUNT', key('delays'), '(' .. to_integer_string(NOW), '+inf') }
+local reply = { 'COUNTED', NOW, call('ZCOUNT', key('leases'), before_now, '+inf'),
+  call('ZCOUNT', key('delays'), '(' .. format('%d', NOW), '+inf') }
 for queue, of_queue in pairs(counts) do
   for state, count in pairs(of_queue) do
     if count > 0 then

@@ -17,7 +17,7 @@ if not FINAL[job.status] then return refuse('NOT_FINAL', job) end
 
 local last_change = deleted_change_member(id, (job.fields._change or ''):match('^[^:]*'))
 for _, member in ipairs({ deletion, last_change }) do add_score(deletions, forget_at, member) end
-emit_change('deleted', job, job.status, to_integer_string(job.revision + 1))
+emit_change('deleted', job, job.status, format('%d', job.revision + 1))
 
 redis.call('UNLINK', KEYS[1])
 commit()
@@ -28,5 +28,5 @@ local tag_entries = tag_members(job)
 if #tag_entries > 0 then remove('ZREM', key('tags'), unpack(tag_entries)) end
 if not has_jobs(job.queue) then remove('SREM', key('queue_names'), job.queue) end
 remove('ZREMRANGEBYSCORE', deletions, '-inf', '(' .. NOW_MS)
-redis.call('PEXPIREAT', deletions, to_integer_string(forget_at))
+redis.call('PEXPIREAT', deletions, format('%d', forget_at))
 return finish({ 'DELETED' })

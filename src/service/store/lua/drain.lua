@@ -9,9 +9,9 @@ if ARGV[1] ~= 'look' then
   emit('drain', 'queue', '')
   ends = (ARGV[1] == 'start' and NOW_MS or 0) + (tonumber(ARGV[2]) or 0)
   if ends > 0 then
-    redis.call('HSET', meta, 'drain', to_integer_string(ends))
+    redis.call('HSET', meta, 'drain', format('%d', ends))
   else
     redis.call('HDEL', meta, 'drain')
   end
 end
-return { 'DRAIN', to_integer_string(NOW), math.max(0, ends - NOW_MS) }
+return { 'DRAIN', NOW, math.max(0, ends - NOW_MS) }

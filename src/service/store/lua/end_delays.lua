@@ -22,10 +22,10 @@ local function end_delay(member)
   end
 end
 
-for _, member in ipairs(call('ZRANGE', delays, '-inf', to_integer_string(NOW), 'BYSCORE', 'LIMIT', '0', ARGV[1])) do
+for _, member in ipairs(call('ZRANGE', delays, '-inf', format('%d', NOW), 'BYSCORE', 'LIMIT', '0', ARGV[1])) do
   local stands, failure = attempt(end_delay, member)
   if not stands then redis.call('ZADD', delays, NOW + SKIP_RETRY_MS * 1000, member) end
   if failure then note_skipped(skipped, member:match('^[^:]*:(.*)$') or member, failure) end
 end
 local next_delay = redis.call('ZRANGE', delays, '0', '0', 'WITHSCORES')[2]
-return { 'ENDED', to_integer_string(NOW), next_delay and to_integer_string(next_delay) or '', skipped }
+return { 'ENDED', NOW, next_delay and format('%d', next_delay) or '', skipped }

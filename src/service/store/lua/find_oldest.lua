@@ -31,4 +31,4 @@ for _, queue in ipairs(call('SMEMBERS', key('queue_names'))) do
   end
 end
 if not best then return { 'NONE' } end
-return { 'OLDEST', best.id, best.queue, to_integer_string(best.created) }
+return { 'OLDEST', best.id, best.queue, format('%d', best.created) }

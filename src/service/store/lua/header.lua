@@ -5,7 +5,8 @@ local floor, format, run_command = math.floor, string.format, redis.pcall
 local root = KEYS[#KEYS]
 local deadline = tonumber(table.remove(ARGV))
 local time = redis.call('TIME')
--- The time of the whole script, in µs and in ms since 1970.
+-- The time of the whole script, in µs and in ms since 1970. Numbers among the arguments of commands are formatted with '%d':
+-- large ones would get an exponent otherwise.
 local NOW = time[1] * 1000000 + time[2]
 local NOW_MS = floor(NOW / 1000)
-if NOW > deadline then return { 'DEADLINE_EXCEEDED', format('%d', NOW) } end
+if NOW > deadline then return { 'DEADLINE_EXCEEDED', NOW } end

@@ -25,7 +25,7 @@ if is_new then
     set = { progress = progress, lease_seconds = seconds } })
 elseif expires / 1000 - NOW_MS < retention / 2 or expires / 1000 < lease + LEASE_GRACE then
   local job = load_job(id)
-  expires = to_integer_string(retention_deadline(0, retention, lease))
+  expires = format('%d', retention_deadline(0, retention, lease))
   add_score(key('leases'), lease, id, lease_expires_at)
   add_score(key('by_expiry'), expires, expiry_member(job), expires_at)
   redis.call('HSET', KEYS[1], 'lease_seconds', seconds, 'lease_expires_at', format_time(lease * 1000), 'expires_at',
@@ -35,4 +35,4 @@ else
   call('ZADD', key('leases'), lease, id)
   redis.call('HSET', KEYS[1], 'lease_seconds', seconds, 'lease_expires_at', format_time(lease * 1000))
 end
-return finish({ 'EXTENDED', to_integer_string(lease), cancel_requested_at and 1 or 0, is_new and 1 or 0 })
+return finish({ 'EXTENDED', format('%d', lease), cancel_requested_at and 1 or 0, is_new and 1 or 0 })

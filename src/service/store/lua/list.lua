@@ -1,14 +1,15 @@
 -- Lists jobs, newest first, with what the caller wants to see of each.
 --
 -- KEYS: 1 the partition's root
--- ARGV: 1 most jobs, 2 most bytes of large fields, 3 most index entries to walk,
+-- ARGV: 1 most jobs, 2 most bytes of large fields (empty: their size is wanted instead of them), 3 most index entries to walk,
 --       4 only jobs created before this (µs; empty for no bound), 5 status, 6 queue, 7 slate_id, 8 correlation_id
 --       (each empty for any), 9 tag of one of both (empty for neither), 10 how many of the fields that follow are large, 11 … fields, the large ones last
--- Returns: PAGE with the time (µs), where to go on (created µs; empty at the end), then for each job its id and its values
+-- Returns: PAGE with the time (µs), where to go on (created µs; empty at the end), then for each job its id and its values.
+--          Without large fields each job's values end with its creation time (µs) and the bytes of these fields
 local most, most_bytes, max_scan = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local before, status, queue, slate_id, correlation_id = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local fields, large = { unpack(ARGV, 11) }, {}
-for i = #ARGV - tonumber(ARGV[10]) + 1, #ARGV do large[#large + 1] = ARGV[i] end
+local fields, large = { unpack(ARGV, 11) }, { unpack(ARGV, #ARGV - tonumber(ARGV[10]) + 1) }
+if not most_bytes then fields = { unpack(fields, 1, #fields - #large) } end
 local LARGEST_CHUNK = 64
 
 -- Both read entries of an index, newest first, as id, created, …: at most `size` of those created before `bound` (µs; empty
@@ -38,7 +39,7 @@ local function advance_cursor(cursor)
   cursor.at = cursor.at + 2
   if cursor.at > #entries and #entries == 2 * cursor.size then
     cursor.size = math.min(cursor.size * 4, LARGEST_CHUNK)
-    entries = read(cursor.name, to_integer_string(cursor.created), cursor.size)
+    entries = read(cursor.name, format('%d', cursor.created), cursor.size)
     cursor.entries, cursor.at = entries, 1
   end
   cursor.id, cursor.created = entries[cursor.at], tonumber(entries[cursor.at + 1])
@@ -96,23 +97,29 @@ local function matches(id, created)
     and (slate_id == '' or slate_id == fields[3]) and (correlation_id == '' or correlation_id == fields[4])
 end
 
-local page, found, scanned, bytes, last = { 'PAGE', to_integer_string(NOW), '' }, 0, 0, 0, ''
+local page, found, scanned, bytes, last = { 'PAGE', NOW, '' }, 0, 0, 0, ''
 while cursors[1] do
   local id, created = cursors[1].id, cursors[1].created
-  local fits = matches(id, created)
+  local fits, size = matches(id, created), 0
   if fits then
-    for _, name in ipairs(large) do bytes = bytes + redis.call('HSTRLEN', job_key(id), name) end
+    for _, name in ipairs(large) do size = size + redis.call('HSTRLEN', job_key(id), name) end
   end
-  if found == most or scanned == max_scan or (bytes > most_bytes and found > 0) then
+  bytes = bytes + size
+  if found == most or scanned == max_scan or (most_bytes and bytes > most_bytes and found > 0) then
     page[3] = last
     return page
   end
   if fits then
     page[#page + 1] = id
-    page[#page + 1] = redis.call('HMGET', job_key(id), unpack(fields))
+    local row = redis.call('HMGET', job_key(id), unpack(fields))
+    if not most_bytes then
+      row[#row + 1] = format('%d', created)
+      row[#row + 1] = size
+    end
+    page[#page + 1] = row
     found = found + 1
   end
-  scanned, last = scanned + 1, to_integer_string(created)
+  scanned, last = scanned + 1, format('%d', created)
   advance()
 end
 return page

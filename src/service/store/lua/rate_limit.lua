@@ -10,7 +10,7 @@ local interval = window / requests
 local full_at = math.max(NOW, tonumber(call('GET', quota)) or 0)
 local new_full_at = full_at + interval
 local wait = new_full_at - window - NOW
-if wait > 0 then return { 'LIMITED', to_integer_string(full_at - NOW), to_integer_string(wait) } end
+if wait > 0 then return { 'LIMITED', format('%d', full_at - NOW), format('%d', wait) } end
 
-redis.call('SET', quota, to_integer_string(new_full_at), 'PX', to_integer_string(math.ceil((new_full_at - NOW) / 1000)))
-return { 'ALLOWED', to_integer_string(floor(-wait / interval)), to_integer_string(new_full_at - NOW) }
+redis.call('SET', quota, format('%d', new_full_at), 'PX', format('%d', math.ceil((new_full_at - NOW) / 1000)))
+return { 'ALLOWED', format('%d', floor(-wait / interval)), format('%d', new_full_at - NOW) }

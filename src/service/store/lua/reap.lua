@@ -33,4 +33,4 @@ for _, id in ipairs(call('ZRANGE', leases, '-inf', NOW_MS, 'BYSCORE', 'LIMIT', 0
   if failure then note_skipped(skipped, id, failure) end
 end
 local following = redis.call('ZRANGE', leases, 0, 0, 'WITHSCORES')[2]
-return { 'REAPED', to_integer_string(NOW), following and to_integer_string(following) or '', skipped, unpack(reaped) }
+return { 'REAPED', NOW, following and format('%d', following) or '', skipped, unpack(reaped) }

@@ -18,4 +18,4 @@ if not job.has_lease then return refuse('NOT_LEASED', job) end
 
 release_job(job, { failed = ARGV[8] ~= nil, error_message = ARGV[8], retention = tonumber(ARGV[4]),
   delay = delay and delay * 1000000, change = change_id .. ':' .. digest })
-return finish({ 'CHANGED', to_integer_string(NOW), public(job) })
+return finish({ 'CHANGED', NOW, public(job) })

@@ -5,14 +5,15 @@
 --       7 statuses from which the target is legal, 8 versions of which the record must have one (empty for any),
 --       9 `change`, of which the same final status is only the same change with the same content, or `cancel`,
 --       10 how long deletions are remembered (ms), 11 … field, value, … to set
--- Returns: CHANGED with the time (µs), the whole record and the kind: `cancel-requested`, `progress`, or the new status
+-- Returns: CHANGED with the time (µs), the whole record and, where the status stays, `cancel-requested` or `progress`
 --          UNCHANGED with the time (µs) and the whole record
 --          NOT_FOUND; also where this change was made to another job of this id, which is deleted since
 --          LEASE_LOST with status and revision
 --          KEY_REUSED: the last change had this id and another content
 --          PRECONDITION_FAILED, ILLEGAL_TRANSITION with status and revision
 local id, change_id, digest, retention, token, target = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
-local is_cancel, given, job = ARGV[9] == 'cancel', to_table(ARGV, 11), load_job_with_record(id)
+local is_cancel, given, job = ARGV[9] == 'cancel', {}, load_job_with_record(id)
+for i = 11, #ARGV, 2 do given[ARGV[i]] = ARGV[i + 1] end
 
 if not job or was_on_deleted_job(job, change_id, tonumber(ARGV[10])) then return { 'NOT_FOUND' } end
 local requests_cancel = is_cancel and token == '' and job.has_lease
@@ -41,5 +42,5 @@ elseif is_progress and job.has_lease then
   update.lease = NOW_MS + number_in(job, 'lease_seconds') * 1000
 end
 change(job, update)
-local kind = requests_cancel and 'cancel-requested' or (is_progress and 'progress') or target
-return finish({ 'CHANGED', to_integer_string(NOW), public(job), kind })
+local kept_status_for = requests_cancel and 'cancel-requested' or is_progress and 'progress' or nil
+return finish({ 'CHANGED', NOW, public(job), kept_status_for })

@@ -7,6 +7,7 @@ from contextlib import aclosing
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from redis.asyncio import Redis
 from structlog.testing import capture_logs
 
@@ -18,18 +19,20 @@ from service.domain.states import Status
 from service.store.client import StoreClient
 from service.store.events.hub import BUFFER_SIZE, EventHub, Subscription
 from service.store.events.job_watcher import JobWatcher
+from service.store.events.positions import START, Position, format_entry_id, parse_entry_id
 from service.store.events.reader import READ_COUNT, EventReader, Gap
 from service.store.events.stream import BATCH, EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.observer import NullObserver
-from service.store.partition import PARTITION
 from service.store.pool import create_pool
-from tests.helpers.partitions import connect
+from tests.helpers.partitions import PARTITIONS, connect
 
 Item = Event | ControlEvent | Gap
 
 #: Seconds within which everything must happen.
 TIMEOUT = 10.0
+#: The record of the job `j`, and the events of its partition.
+RECORD, EVENTS = PARTITIONS.of("j").job("j"), PARTITIONS.of("j").events
 
 
 @pytest.fixture
@@ -127,7 +130,7 @@ async def test_a_job_without_a_record_and_without_an_event_has_ended(
 ) -> None:
     job = (await jobs.create_job("j", 1)).job
     with watching.watch("j") as watch:
-        await redis.delete("job:j")
+        await redis.delete(RECORD)
         watch.wakeup.set()
         items = [item async for item in watching.follow(watch, job, job.version) if item is not None]
     await redis.flushdb()
@@ -168,9 +171,10 @@ async def test_an_unreadable_record_affects_no_other_read(
     watching: JobWatcher, jobs: JobStateManager, redis: Redis
 ) -> None:
     await jobs.create_job("good", 1)
-    await redis.hset("job:bad", mapping={"status": "no such"})
+    bad_record = PARTITIONS.of("bad").job("bad")
+    await redis.hset(bad_record, mapping={"status": "no such"})
     good, bad = await asyncio.gather(watching.get_job("good"), watching.get_job("bad"), return_exceptions=True)
-    await redis.delete("job:bad")
+    await redis.delete(bad_record)
     assert isinstance(good, Job)
     assert "unreadable record" in str(bad)
 
@@ -209,8 +213,7 @@ async def test_an_event_that_the_client_has_from_another_process_is_not_repeated
         await hub.position()
         monkeypatch.setattr(hub, "publish", held.append)  # this process is late
         await jobs.create_job("seen", 1)
-        [(position, _)] = await redis.xrevrange(PARTITION.events, count=1)
-        following = timeline.follow(subscription, position.decode(), JobFilter())
+        following = timeline.follow(subscription, await newest_event_id(redis), JobFilter())
         async with aclosing(following):
             await started(following)
             await wait_until(lambda: any(held))
@@ -244,7 +247,7 @@ async def test_other_tasks_run_while_many_events_are_yielded(timeline: EventStre
                 received += batch
             counting.cancel()
     assert ticks >= BUFFER_SIZE // BATCH - 1
-    assert received == [_event(number) for number in range(BUFFER_SIZE)]
+    assert [replace(event, cursor=None) for event in received] == [_event(number) for number in range(BUFFER_SIZE)]
 
 
 def _event(number: int) -> Event:
@@ -284,20 +287,33 @@ async def read_until(reader: EventReader, condition: Callable[[list[Item]], bool
 
 
 def gaps_in(items: list[Item]) -> list[str]:
-    return [item.position for item in items if isinstance(item, Gap)]
+    """Return the positions of the gaps in the partition of the job `j`."""
+    number = PARTITIONS.of("j").number
+    return [item.position for item in items if isinstance(item, Gap) and item.partition == number]
+
+
+async def position_of(reader: EventReader) -> str:
+    """Return where a reader is in the partition of the job `j`."""
+    return format_entry_id((await reader.position())[PARTITIONS.of("j").number])
+
+
+async def newest_event_id(redis: Redis) -> str:
+    """Return the event id of a client that has all events."""
+    newest = [await redis.xrevrange(partition.events, count=1) for partition in PARTITIONS]
+    return str(Position(tuple(parse_entry_id(found[0][0].decode()) if found else START for found in newest)))
 
 
 async def test_a_stalled_process_reports_a_gap_when_events_were_trimmed(client: StoreClient, redis: Redis) -> None:
-    await redis.xadd(PARTITION.events, {"event": "drain", "queue": ""}, id="1-1")
+    await redis.xadd(EVENTS, {"event": "drain", "queue": ""}, id="1-1")
     reader = EventReader(client)
-    assert gaps_in([*await reader.read()]) == [await reader.position()] == ["1-1"]
+    assert gaps_in([*await reader.read()]) == [await position_of(reader)] == ["1-1"]
     async with redis.pipeline() as pipe:  # atomically: more events than one read returns, and the old ones trimmed
-        pipe.xtrim(PARTITION.events, maxlen=0, approximate=False)
+        pipe.xtrim(EVENTS, maxlen=0, approximate=False)
         for _ in range(READ_COUNT + 1):
-            pipe.xadd(PARTITION.events, {"event": "drain", "queue": ""})
+            pipe.xadd(EVENTS, {"event": "drain", "queue": ""})
         await pipe.execute()
     items = await read_until(reader, gaps_in)
-    assert gaps_in(items) == [await reader.position()]
+    assert gaps_in(items) == [await position_of(reader)]
 
 
 async def test_foreign_entries_of_the_stream_are_skipped(
@@ -307,7 +323,7 @@ async def test_foreign_entries_of_the_stream_are_skipped(
     reader = EventReader(client)
     await reader.read()
     for entry in ({"a": "b"}, {"event": "no such", "job_id": "x"}, {"event": "changed", "job_id": "x"}):
-        await redis.xadd(PARTITION.events, entry)
+        await redis.xadd(EVENTS, entry)
     await jobs.create_job("j", 1)
     items = await read_until(reader, bool)
     items += await reader.read()  # in which an event that arrives twice would be seen
@@ -332,14 +348,14 @@ async def test_a_record_restored_to_an_older_state_is_yielded_although_its_versi
 ) -> None:
     await jobs.create_job("j", 1)
     await jobs.update_job_status("j", "running")
-    older = await redis.dump("job:j")
+    older = await redis.dump(RECORD)
     await jobs.update_job_status("j", "running", progress=Progress(1))
     seen: list[Job | Event] = []
     has_seen = asyncio.Event()
 
     async def restore_older() -> None:
         await has_seen.wait()
-        await redis.restore("job:j", 60_000, older, replace=True)
+        await redis.restore(RECORD, 60_000, older, replace=True)
         await jobs.update_job_status("j", "failed")
 
     restoring = asyncio.create_task(restore_older())
@@ -367,10 +383,10 @@ async def test_reads_time_out_when_redis_hangs(watching: JobWatcher, jobs: JobSt
 
 
 async def test_failed_and_resumed_reads_are_logged_once(hub: EventHub, redis: Redis) -> None:
-    await redis.set(PARTITION.events, "foreign")
+    await redis.set(EVENTS, "foreign")
     with capture_logs() as lines, hub.subscribe(Subscription(("job", "j"))):
         await asyncio.sleep(2.5)
-        await redis.delete(PARTITION.events)
+        await redis.delete(EVENTS)
         await hub.position()
     assert [(line["log_level"], line["event"]) for line in lines] == [
         ("warning", "event stream read failed"),

@@ -27,7 +27,22 @@ CALLED = [
     ROOT / "api" / "middleware" / "concurrency.py",
     *(
         ROOT / "store" / f"{name}.py"
-        for name in ("jobs", "leases", "queues", "queries", "events/job_watcher", "events/stream")
+        for name in (
+            *(
+                "jobs",
+                "leases",
+                "claims",
+                "claim_search",
+                "look",
+                "gates",
+                "delays",
+                "queues",
+                "queries",
+                "listing",
+                "rows",
+            ),
+            *("events/job_watcher", "events/stream"),
+        )
     ),
 ]
 FUNCTIONS: list[Function] = [

@@ -6,6 +6,7 @@ from contextlib import ExitStack, aclosing, suppress
 from contextvars import ContextVar
 
 import pytest
+from msgspec.structs import replace
 
 from service.domain.errors import StoreUnavailable
 from service.domain.events import ControlEvent, Event, EventKind
@@ -16,6 +17,7 @@ from service.store.client import StoreClient
 from service.store.events.claim_waiter import PendingClaim
 from service.store.events.hub import BUFFER_SIZE, EventHub, RecentEvents, Subscription
 from service.store.events.job_watcher import JobWatcher
+from service.store.events.positions import START, EntryId, Position
 from service.store.events.reader import EventReader, Gap
 from service.store.events.stream import EventStream, StreamMarker
 from service.store.observer import NullObserver
@@ -192,8 +194,8 @@ async def test_filtered_events_do_not_delay_the_keep_alive_of_a_stream(
         hub.publish([event(len(waits))])
         return True
 
-    async def position(reader: EventReader) -> str:
-        return "0-0"
+    async def position(reader: EventReader) -> tuple[EntryId, ...]:
+        return (START,)
 
     monkeypatch.setattr(Subscription, "wait", wait)
     monkeypatch.setattr(EventReader, "position", position)
@@ -208,21 +210,67 @@ async def test_filtered_events_do_not_delay_the_keep_alive_of_a_stream(
     assert waits == sorted(set(waits), reverse=True)
 
 
+def positions_of(found: tuple[Sequence[Event], Position] | None) -> list[str] | None:
+    return None if found is None else [one.position for one in found[0]]
+
+
+def at(number: int, sequence: int = 0) -> Position:
+    return Position(((number, sequence),))
+
+
 def test_recent_events_are_found_by_position_while_they_are_in_memory() -> None:
     recent = RecentEvents()
-    recent.on_gap("5-0")
+    recent.on_gap(0, "5-0")
     recent.add([event(number) for number in range(6, 10)])
-    assert recent.after("4-9", 10) is None
-    assert [one.position for one in recent.after("5-0", 2) or ()] == ["6-0", "7-0"]
-    assert [one.position for one in recent.after("8-0", 2) or ()] == ["9-0"]
-    assert recent.after("9-0", 2) == []
+    assert recent.after(at(4, 9), 10) is None
+    assert positions_of(recent.after(at(5), 2)) == ["6-0", "7-0"]
+    assert positions_of(recent.after(at(8), 2)) == ["9-0"]
+    assert positions_of(recent.after(at(9), 2)) == []
     recent.add([event(number) for number in range(10, 10 + BUFFER_SIZE)])
-    assert recent.after("8-9", 1) is None
-    assert recent.after("9-0", 1) == [event(10)]
+    assert recent.after(at(8, 9), 1) is None
+    found = recent.after(at(9), 1)
+    assert found is not None
+    assert found[0] == [event(10)]
+
+
+def test_recent_events_continue_after_the_position_of_the_last_ones() -> None:
+    recent = RecentEvents()
+    recent.on_gap(0, "5-0")
+    recent.add([event(number) for number in range(6, 10)])
+    found = recent.after(recent.start, 2)
+    assert positions_of(found) == ["6-0", "7-0"]
+    assert found is not None
+    found = recent.after(found[1], 3)
+    assert positions_of(found) == ["8-0", "9-0"]
+    assert found is not None
+    end = found[1]
+    recent.add([event(number) for number in range(10, 10 + BUFFER_SIZE)])
+    assert positions_of(recent.after(end, 2)) == ["10-0", "11-0"]
+    recent.add([event(10 + BUFFER_SIZE)])
+    assert recent.after(end, 2) is None
+
+
+def test_a_client_that_is_ahead_in_one_partition_gets_each_event_once_with_ids_of_its_own() -> None:
+    recent = RecentEvents(partitions=2)
+    events = [replace(event(number), partition=partition) for number, partition in ((1, 0), (1, 1), (2, 1), (2, 0))]
+    recent.add(events)
+    found = recent.after(Position(((0, 0), (2, 0))), 3)
+    assert found is not None
+    assert [(one.position, one.partition, one.id) for one in found[0]] == [
+        ("1-0", 0, str(Position(((1, 0), (2, 0))))),
+    ]
+    found = recent.after(found[1], 10)
+    assert found is not None
+    assert [(one.position, one.partition, one.id) for one in found[0]] == [("2-0", 0, str(Position(((2, 0), (2, 0)))))]
+    recent.add([replace(event(3), partition=1)])
+    found = recent.after(found[1], 10)
+    assert found is not None
+    assert [one.id for one in found[0]] == [str(Position(((2, 0), (3, 0))))]
+    assert recent.after(Position(((0, 0), (0, 0))), 10) is not None
 
 
 def test_events_before_a_gap_are_forgotten() -> None:
     recent = RecentEvents()
     recent.add([event(1), event(2)])
-    recent.on_gap("3-0")
-    assert (recent.after("1-0", 10), recent.after("3-0", 10), recent.gaps) == (None, [], 1)
+    recent.on_gap(0, "3-0")
+    assert (recent.after(at(1), 10), positions_of(recent.after(at(3), 10)), recent.gaps) == (None, [], 1)

@@ -1,4 +1,4 @@
--- Names of keys, commands, numbers as text, words.
+-- Names of keys, commands, words.
 
 -- The twin of store/partition.py.
 local function key(kind, queue, state)
@@ -23,18 +23,6 @@ local function call(command, name, ...)
   return reply
 end
 
--- A number as text without an exponent.
-local function to_integer_string(number)
-  return format('%d', number)
-end
-
 local function contains(words, word)
   return (' ' .. words .. ' '):find(' ' .. word .. ' ', 1, true) ~= nil
-end
-
--- Turns name, value, name, value … from position `first` on into a table.
-local function to_table(list, first)
-  local fields = {}
-  for i = first, #list, 2 do fields[list[i]] = list[i + 1] end
-  return fields
 end

@@ -7,10 +7,8 @@ local STATES = { 'completed', 'failed', 'cancelled', 'pending', 'running', 'dela
 -- The members of `tags` of a job: fixed width before the id, so that the newest job of a tag is the last in the order of
 -- bytes.
 local function tag_members(job)
-  local members = {}
-  for name in job.tags:gmatch('[^,]+') do
-    members[#members + 1] = format('%s:%016d:%s', name, job.created, job.id)
-  end
+  local members, rest = {}, format(':%016d:', job.created) .. job.id
+  for name in job.tags:gmatch('[^,]+') do members[#members + 1] = name .. rest end
   return members
 end
 

@@ -18,7 +18,7 @@ local function parse_job(id, fields)
     and #(fields.expires_at or '') == 27 and (not job.has_lease or #fields.lease_expires_at == 27)) then
     reject_record(id)
   end
-  job.created = to_integer_string(job.created_micros)
+  job.created = format('%d', job.created_micros)
   local available = job.status == 'pending' and parse_time(fields.available_at)
   -- A delay that is over was perhaps not ended yet; the record does not tell.
   if available and (available > NOW or call('ZSCORE', key('delays'), delay_member(job))) then

@@ -12,7 +12,7 @@ local function refuse(word, job)
 end
 
 local function unchanged(job)
-  return { 'UNCHANGED', to_integer_string(NOW), public(job) }
+  return { 'UNCHANGED', NOW, public(job) }
 end
 
 -- The reply to a request with the id of the job's last change: the record as it is, or a refusal of another content. Nil

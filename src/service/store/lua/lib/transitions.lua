@@ -1,29 +1,25 @@
 -- How a job changes: its record, its lease, its indexes and its event.
 
--- µs: newer progress within this time is stored without an event of its own.
-local PROGRESS_EVENT_INTERVAL = 1000000
-
 -- ms: a job whose retention is shorter than its lease is kept this much longer than the lease, for the worker and the
 -- reaper.
 local LEASE_GRACE = 60000
 
--- How many changes the history of a job keeps. An entry is µs since the creation, revision and a letter (the twin of
--- store/history.py); `-` in front stands for those that were dropped. Progress is not in the history.
-local HISTORY_LENGTH = 100
-
 -- s
 local MAX_RETRY_DELAY = 3600
 
--- Until when (ms) a job is kept that changes now and is due in `delay` (µs).
+-- Until when (ms) a job is kept that changes now and is due in `delay` (µs, whole milliseconds).
 local function retention_deadline(delay, retention, lease)
-  return math.max(floor((NOW + delay) / 1000) + retention, lease and lease + LEASE_GRACE or 0)
+  return math.max(NOW_MS + delay / 1000 + retention, lease and lease + LEASE_GRACE or 0)
 end
 
+-- The history of a job with one more entry: µs since the creation, revision and a letter (the twin of store/history.py). It
+-- keeps a hundred; `-` in front stands for those that were dropped. Progress is not in the history.
 local function append_history(history, entry)
   if not history then return entry end
-  if #history > 5 * HISTORY_LENGTH then -- an entry takes more than 5 bytes
+  local kept = 100
+  if #history > 5 * kept then -- an entry takes more than 5 bytes
     local _, length = history:gsub('%d+:', '')
-    if length >= 2 * HISTORY_LENGTH then history = '- ' .. history:gsub('^%- ', ''):match('^%S+ (.*)$') end
+    if length >= 2 * kept then history = '- ' .. history:gsub('^%- ', ''):match('^%S+ (.*)$') end
   end
   return history .. ' ' .. entry
 end
@@ -33,7 +29,7 @@ end
 -- its end; is_progress, true if only progress is new. Keeps `job.fields` up to date where they are the whole record.
 local function change(job, update)
   local status, delay, lease, given, held = update.status, update.delay or 0, update.lease, update.set, job.fields
-  local expires, revision = retention_deadline(delay, update.retention, lease), to_integer_string(job.revision + 1)
+  local expires, revision = retention_deadline(delay, update.retention, lease), format('%d', job.revision + 1)
   local available = delay > 0 and NOW + delay or nil
   local state = available and 'delayed' or status
   local old_expires_at, old_lease_expires_at = held.expires_at, held.lease_expires_at
@@ -41,7 +37,8 @@ local function change(job, update)
   local now, now_text = NOW, format_time(NOW)
   if held.updated_at > now_text then now, now_text = parse_time(held.updated_at), held.updated_at end
   local since_event = NOW - (tonumber(held._progress_event) or 0)
-  local has_event = not update.is_progress or since_event < 0 or since_event >= PROGRESS_EVENT_INTERVAL
+  -- Newer progress within a second is stored without an event of its own.
+  local has_event = not update.is_progress or since_event < 0 or since_event >= 1000000
 
   -- The fields to set, as a list, and those to unset.
   local unset, n = update.unset or {}, 8
@@ -59,7 +56,7 @@ local function change(job, update)
   end
   if status == 'running' then
     if job.status == 'pending' then
-      set[n + 1], set[n + 2], n = 'attempt', to_integer_string(number_in(job, 'attempt', 0) + 1), n + 2
+      set[n + 1], set[n + 2], n = 'attempt', format('%d', number_in(job, 'attempt', 0) + 1), n + 2
       set[n + 1], set[n + 2], n = 'started_at', now_text, n + 2
     end
   elseif status == 'pending' then
@@ -78,18 +75,18 @@ local function change(job, update)
   if not update.is_progress then
     if held._progress_event then unset[#unset + 1] = '_progress_event' end
     local letter = given.cancel_requested_at and 'q' or status == 'cancelled' and 'x' or status:sub(1, 1)
-    local entry = to_integer_string(now - job.created_micros) .. ':' .. revision .. ':' .. letter
+    local entry = format('%d', now - job.created_micros) .. ':' .. revision .. ':' .. letter
     set[n + 1], set[n + 2] = '_history', append_history(held._history, entry)
   elseif has_event then
-    set[n + 1], set[n + 2] = '_progress_event', to_integer_string(NOW)
+    set[n + 1], set[n + 2] = '_progress_event', format('%d', NOW)
   end
 
   -- Additions.
-  expires = to_integer_string(expires)
+  expires = format('%d', expires)
   if state ~= job.state then add_score(key('by_created', job.queue, state), job.created, job.id) end
   add_score(key('by_expiry'), expires, expiry_member(job), old_expires_at)
   if available then add_score(key('delays'), available, delay_member(job)) end
-  if lease then add_score(key('leases'), to_integer_string(lease), job.id, old_lease_expires_at) end
+  if lease then add_score(key('leases'), format('%d', lease), job.id, old_lease_expires_at) end
   if has_event then emit_change('changed', job, status, revision) end
 
   -- The record.
@@ -125,6 +122,6 @@ local function release_job(job, update)
     delay = math.min(seconds, MAX_RETRY_DELAY) * 1000000
   end
   change(job, { status = status, retention = update.retention, delay = delay, change = update.change,
-    unset = update.unset, set = { failures = to_integer_string(failures), error_message = update.error_message } })
+    unset = update.unset, set = { failures = format('%d', failures), error_message = update.error_message } })
   return status
 end

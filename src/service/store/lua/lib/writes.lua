@@ -24,7 +24,7 @@ local function undo()
     local name, member, before = unpack(undo_log, i, i + 2)
     local micros = parse_time(before)
     if micros then
-      run_command('ZADD', name, floor(micros / 1000), member)
+      run_command('ZADD', name, math.floor(micros / 1000), member)
     elseif before == 'ZREM' or before == 'SREM' then
       run_command(before, name, member)
     end
@@ -46,8 +46,8 @@ end
 
 -- Adds a member to an index; `before` is its score before, as a time of a record (nil for none).
 local function add_score(name, score, member, before)
-  check_added(run_command('ZADD', name, score, member), name)
-  local n = undo_size
+  local reply, n = run_command('ZADD', name, score, member), undo_size
+  if type(reply) == 'table' then check_added(reply, name) end
   undo_log[n + 1], undo_log[n + 2], undo_log[n + 3], undo_size = name, member, before or 'ZREM', n + 3
 end
 

@@ -1,0 +1,204 @@
+"""Each script uses keys of its partition only: every operation runs on two masters of a Redis Cluster.
+
+A script that touches a key of another slot fails there, and so does the call.
+"""
+
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis import exceptions as redis_errors
+from redis.asyncio import Redis
+
+from service.domain import errors
+from service.domain.jobs import JobFilter
+from service.domain.rate_limits import RateLimit
+from service.store import scripts
+from service.store.observer import NullObserver
+from service.store.partition import Partition
+from service.store.partitions import Partitions
+from service.store.pool import create_pool
+from service.store.rate_limiter import RateLimiter
+from tests.helpers.consistency import inconsistencies
+from tests.helpers.redis_cluster import NodeClient, OnePartition, port_of, running_cluster
+from tests.helpers.store_operations import OPERATIONS, Store
+
+PARTITIONS = Partitions(16)
+#: It has keys of three slots, so it runs on one Redis only.
+NOT_IN_A_PARTITION = {scripts.WRITE_VERSION}
+
+
+class Replies(NullObserver):
+    """The replies of all scripts so far."""
+
+    def __init__(self) -> None:
+        self.seen: set[tuple[str, str]] = set()
+
+    def on_call_end(self, name: str, outcome: str, seconds: float) -> None:
+        self.seen.add((name, outcome))
+
+
+@pytest.fixture(scope="module")
+def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
+    with running_cluster(tmp_path_factory.mktemp("cluster")) as ports:
+        yield ports
+
+
+@pytest.fixture(params=[PARTITIONS[0], PARTITIONS[15]], ids=["first node", "last node"])
+async def store(request: pytest.FixtureRequest, ports: list[int]) -> AsyncIterator[Store]:
+    """The library on a partition, on the node that has it."""
+    partition: Partition = request.param
+    pool = create_pool(f"redis://127.0.0.1:{port_of(partition, ports)}/0")
+    client = NodeClient(pool, partition, Replies())
+    redis = Redis(connection_pool=pool)
+    await redis.flushdb()
+    yield Store(pool, redis, client)
+    assert [name async for name in redis.scan_iter() if not name.startswith(partition.root.encode())] == []
+    await client.aclose()
+    await pool.disconnect()
+
+
+async def refused(error: type[Exception], call: Awaitable[Any]) -> None:
+    with pytest.raises(error):
+        await call
+
+
+async def refuse_changes(store: Store) -> None:
+    """Make the scripts that change a job refuse, in every way."""
+    jobs, leases = store.jobs, store.leases
+    await store.create("a")
+    await jobs.create_job("a", 1, "c", slate_id="s", queue="a")
+    await refused(errors.JobExists, jobs.create_job("a", 2))
+    await refused(errors.JobNotFound, jobs.update_job_status("gone", "running"))
+    await refused(errors.PreconditionFailed, jobs.update_job_status("a", "running", if_match=['"9"']))
+    await refused(errors.IllegalTransition, jobs.update_job_status("a", "completed"))
+    for _ in range(2):
+        await jobs.update_job_status("a", "running", change_id="same")
+    await refused(errors.IdempotencyKeyReused, jobs.update_job_status("a", "failed", change_id="same"))
+    await refused(errors.NotLeased, leases.release_job("a", None))
+    await refused(errors.JobNotFinal, jobs.delete_job("a"))
+    await refused(errors.PreconditionFailed, jobs.delete_job("a", if_match=['"9"']))
+    await refused(errors.JobNotFound, jobs.delete_job("gone"))
+    for release in (leases.release_job, leases.heartbeat):
+        await refused(errors.JobNotFound, release("gone", "1-x"))
+
+
+async def refuse_leases(store: Store) -> None:
+    """Make the scripts of leases refuse, in every way."""
+    jobs, leases = store.jobs, store.leases
+    await store.lease("leased")
+    for call in (leases.release_job, leases.heartbeat):
+        await refused(errors.LeaseLost, call("leased", "1-x"))
+    await refused(errors.LeaseLost, jobs.update_job_status("leased", "completed", lease_token="1-x"))
+    token = store.tokens["leased"]
+    for _ in range(2):
+        await leases.release_job("leased", token, change_id="same")
+    await refused(errors.IdempotencyKeyReused, leases.release_job("leased", token, change_id="same", error="other"))
+    await leases.claim_job(["leased"], "w", claim_key="key")
+    await leases.claim_job(["leased"], "w", claim_key="key")
+    await refused(errors.IdempotencyKeyReused, leases.claim_job(["other"], "w", claim_key="key"))
+    await leases.claim_job(["other"], "w")
+    await leases.claim_jobs(["other", "leased"], "w", max_jobs=5)
+
+
+async def look(store: Store) -> None:
+    """Run the scripts that read, and those of the doctor, on jobs that have issues."""
+    client = store.client
+    partition = client.partitions.first
+    await store.jobs.get_stats()
+    await store.bring_to("pending", "expired")
+    await store.expire("expired")
+    assert (await client.run_script(scripts.COUNT, partition, ["", 0]))[0] == "MORE"
+    await store.jobs.sweep()
+    for state in ("pending", "delayed", "leased", "completed"):
+        await store.bring_to(state, f"look-{state}")
+    await store.jobs.list_jobs(JobFilter())
+    await store.jobs.get_stats()
+    await client.run_script(scripts.FIND_OLDEST, partition, [])
+    indexes = (partition.by_expiry, partition.tags, partition.delays, partition.leases, partition.queue_names)
+    await store.redis.delete(*indexes, partition.meta)
+    ids = [f"look-{state}" for state in ("pending", "delayed", "leased", "completed")]
+    assert len(await client.run_script(scripts.CHECK_JOBS, partition, ["repair", *ids])) > 1
+    strays = {"by_expiry": "x", "tags": "s00:0000000000000001:x", "delays": "q:x", "leases": "x"}
+    for kind, member in strays.items():
+        await store.redis.zadd(partition.key(kind), {member: 2**50})
+        assert len(await client.run_script(scripts.CHECK_ENTRIES, partition, ["repair", kind, "", "", member])) > 1
+    await store.redis.sadd(partition.queue_names, "x")
+    assert len(await client.run_script(scripts.CHECK_ENTRIES, partition, ["repair", "queue_names", "", "", "x"])) > 1
+
+
+async def refuse_in_general(store: Store) -> None:
+    """Exceed a rate limit, and create and claim during a drain."""
+    limiter = RateLimiter(store.client, RateLimit(1, 60))
+    await limiter.acquire("c")
+    await refused(errors.RateLimited, limiter.acquire("c"))
+    await store.queues.configure_queue("a", max_running=5)
+    await store.queues.start_drain(60)
+    await refused(errors.Draining, store.jobs.create_job("new", 1))
+    await refused(errors.Draining, store.leases.claim_job(["a"], "w"))
+    await store.queues.end_drain()
+
+
+async def claim_over_partitions(store: Store) -> None:
+    """Run the scripts that only a claim over several partitions needs."""
+    client = store.client
+    partition = client.partitions.first
+    calls = {
+        "AIM": [["c", 0, "1", 1000], ["c", 0, "2", 1000], ["c", 1, "", 1000]],
+        "GATE": [["q", "token", 1000], ["q", "other", 1000], ["q", "token", 0]],
+    }
+    for name, arguments in calls.items():
+        if (script := getattr(scripts, name, None)) is not None:
+            for args in arguments:
+                await client.run_script(script, partition, args)
+
+
+async def look_for_oldest(store: Store) -> None:
+    await store.client.run_script(scripts.FIND_OLDEST, store.client.partitions.first, [])
+
+
+SCENES: list[Callable[[Store], Awaitable[None]]] = [
+    *(look_for_oldest, look, refuse_changes, refuse_leases, refuse_in_general, claim_over_partitions)
+]
+
+
+async def run_all(store: Store) -> None:
+    for scene in SCENES:
+        await scene(store)
+    for number, (name, operation) in enumerate(OPERATIONS.items()):
+        job_id = f"operation-{number}"
+        if operation.prepare:
+            await operation.prepare(store, job_id)
+        await operation.run(store, job_id)
+        if operation.is_moved:
+            assert await operation.is_moved(store, job_id), name
+        await store.queues.end_drain()
+
+
+async def test_every_script_gives_every_reply_in_its_partition(store: Store) -> None:
+    await run_all(store)
+
+    replies = {(one.name, word) for one in set(scripts.ALL) - NOT_IN_A_PARTITION for word in one.replies}
+    observer = store.client.observer
+    assert isinstance(observer, Replies)
+    assert replies - observer.seen == set()
+    assert await inconsistencies(store.redis, OnePartition(store.client.partitions.first)) == []
+
+
+async def test_a_script_that_leaves_its_partition_fails(store: Store, ports: list[int]) -> None:
+    """Whether the other key is on this node or on the other one. So the test above finds such a script."""
+    root = store.client.partitions.first.root
+    redis: Any = store.redis
+    for other in (PARTITIONS[1], PARTITIONS[14]):
+        text = f"#!lua\nredis.call('SET', KEYS[1] .. 'meta', 1); redis.call('SET', '{other.key('meta')}', 1)"
+        with pytest.raises(redis_errors.ResponseError, match=r"non local key|do not hash to the same slot"):
+            await redis.eval(text, 1, root)
+    with contextlib.suppress(redis_errors.ResponseError):
+        await store.redis.delete(f"{root}meta")
+
+
+async def test_the_partitions_are_on_both_nodes(ports: list[int], tmp_path: Path) -> None:
+    on = [port_of(partition, ports) for partition in PARTITIONS]
+    assert [on.count(port) for port in ports] == [8, 8]

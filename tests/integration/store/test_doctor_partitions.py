@@ -1,0 +1,195 @@
+"""The doctor checks each of several partitions, and what they must have in common."""
+
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from redis.asyncio import BlockingConnectionPool, Redis
+
+from service.domain.errors import StoreCorrupt
+from service.store.client import StoreClient
+from service.store.doctor import CheckStats, Issue, check, partition_checks
+from service.store.jobs import JobStateManager
+from service.store.partition_count import read_partition_count
+from service.store.partitions import Partitions
+from service.store.queues import QueueManager
+from tests.helpers.cli_process import jobstate
+from tests.helpers.consistency import inconsistencies
+
+pytestmark = pytest.mark.corrupts_keys
+
+PARTITIONS = Partitions(16)
+FIRST, LAST = PARTITIONS.first, PARTITIONS[15]
+IDS = [f"j{number}" for number in range(64)]
+HOME = PARTITIONS.of("j0")
+OTHER = PARTITIONS[(HOME.number + 1) % 16]
+Damage = Callable[[Redis], Awaitable[Any]]
+
+
+@pytest.fixture
+async def client(pool: BlockingConnectionPool, redis: Redis) -> StoreClient:
+    return StoreClient(pool, partitions=16)
+
+
+@pytest.fixture
+async def store(client: StoreClient, redis: Redis, monkeypatch: pytest.MonkeyPatch) -> Redis:
+    """Jobs in every partition, settings of a queue, and a drain."""
+    monkeypatch.setattr(partition_checks, "CHANGE_TIME", 0.01)
+    jobs, queues = JobStateManager(client, ttl=timedelta(days=7)), QueueManager(client)
+    for number, job_id in enumerate(IDS):
+        await jobs.create_job(job_id, 1, "c", queue="q", slate_id="s", delay_seconds=60 * (number % 2))
+    await queues.configure_queue("q", max_running=5)
+    await queues.configure_queue("paused", paused=True)
+    await queues.start_drain(60)
+    return redis
+
+
+async def issues(client: StoreClient, *, repair: bool = False, stats: CheckStats | None = None) -> list[Issue]:
+    return [issue async for issue in check(client, repair=repair, rate=None, stats=stats)]
+
+
+async def contents(redis: Redis) -> dict[bytes, tuple[bytes | None, int]]:
+    return {name: (await redis.dump(name), await redis.pexpiretime(name)) for name in await redis.keys()}
+
+
+def kinds(found: list[Issue]) -> list[tuple[str, str]]:
+    return sorted((str(one.type), one.key) for one in found)
+
+
+async def test_every_partition_is_checked_and_sound(client: StoreClient, store: Redis) -> None:
+    stats = CheckStats()
+    assert await issues(client, stats=stats) == []
+    assert (stats.jobs, stats.counted) == (64, True)
+    assert await inconsistencies(store, PARTITIONS) == []
+    assert len({PARTITIONS.of(job_id) for job_id in IDS}) == 16
+
+
+#: What is damaged, how, and the issues. All are repaired.
+REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
+    "list entry lost": (
+        lambda redis: redis.zrem(HOME.by_created("q", "pending"), "j0"),
+        [
+            ("count", "jobs:by_created:q:pending"),
+            *[("missing", HOME.by_created("q", "pending")), ("stray", HOME.queue_names)],
+        ],
+    ),
+    "entry of another partition's job": (
+        lambda redis: redis.zadd(OTHER.leases, {"j0": 2**50}),
+        [("stray", OTHER.leases)],
+    ),
+    "queue without jobs": (lambda redis: redis.sadd(OTHER.queue_names, "r"), [("stray", OTHER.queue_names)]),
+    "clock": (lambda redis: redis.hdel(LAST.meta, "clock"), [("clock", LAST.meta)]),
+    "record for ever": (lambda redis: redis.persist(HOME.job("j0")), [("lifetime", HOME.job("j0"))]),
+    "number that expires": (lambda redis: redis.expire(LAST.partitions, 9), [("lifetime", LAST.partitions)]),
+    "lost number": (lambda redis: redis.delete(FIRST.partitions), [("partition", FIRST.partitions)]),
+    "lost version": (lambda redis: redis.delete(LAST.version), [("partition", LAST.version)]),
+    "lost version of all": (lambda redis: redis.delete("jobs:version"), [("partition", "jobs:version")]),
+    "settings of a queue lost": (lambda redis: redis.hdel(LAST.queues, "q"), [("partition", LAST.queues)]),
+    "other settings of a queue": (lambda redis: redis.hset(LAST.queues, "q", "1:7"), [("partition", LAST.queues)]),
+    "settings of another queue": (lambda redis: redis.hset(LAST.queues, "z", "1:"), [("partition", LAST.queues)]),
+    "lost drain": (lambda redis: redis.hdel(LAST.meta, "drain"), [("partition", LAST.meta)]),
+    "drain of the first lost": (
+        lambda redis: redis.hdel(FIRST.meta, "drain"),
+        [("partition", one.meta) for one in PARTITIONS[1:]],
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REPAIRABLE)
+async def test_issues_of_a_partition_are_reported_without_changes_and_then_repaired(
+    client: StoreClient, store: Redis, name: str
+) -> None:
+    damage, expected = REPAIRABLE[name]
+    await damage(store)
+    before = await contents(store)
+
+    found = await issues(client)
+
+    assert kinds(found) == sorted(expected)
+    assert not any(one.repaired for one in found)
+    assert await contents(store) == before
+    assert all(one.repaired for one in await issues(client, repair=True))
+    assert (await issues(client), await inconsistencies(store, PARTITIONS)) == ([], [])
+
+
+async def move_job(redis: Redis) -> None:
+    """Move a record with some of its index entries into a partition where the service does not find it."""
+    await redis.rename(HOME.job("j0"), OTHER.job("j0"))
+    await redis.zadd(OTHER.by_created("q", "pending"), {"j0": 1})
+
+
+REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
+    "job in another partition": (move_job, [("partition", OTHER.job("j0"))]),
+    "another number": (lambda redis: redis.set(FIRST.partitions, 8), [("partition", FIRST.partitions)]),
+    "another version": (lambda redis: redis.set(FIRST.version, 1), [("partition", FIRST.version)]),
+    "key of another type": (
+        lambda redis: redis.sadd(FIRST.fsync, "x"),
+        [("type", FIRST.fsync)],
+    ),
+    "record of one partition": (lambda redis: redis.hset("job:a", "status", "pending"), [("foreign", "job:a")]),
+    "index of one partition": (lambda redis: redis.zadd("jobs:leases", {"a": 1}), [("foreign", "jobs:leases")]),
+    "root of another number": (lambda redis: redis.zadd("{p4}:leases", {"a": 1}), [("foreign", "{p4}:leases")]),
+}
+
+
+@pytest.mark.parametrize("name", REPORT_ONLY)
+async def test_what_no_record_decides_is_reported_and_not_changed(client: StoreClient, store: Redis, name: str) -> None:
+    damage, expected = REPORT_ONLY[name]
+    await damage(store)
+    changed = dict(expected)
+    before = {name: value for name, value in (await contents(store)).items() if name.decode() in changed.values()}
+
+    found = await issues(client, repair=True)
+
+    assert set(expected) <= set(kinds(found))
+    assert not any(one.repaired for one in found if (str(one.type), one.key) in expected)
+    assert before == {name: value for name, value in (await contents(store)).items() if name in before}
+
+
+async def test_a_job_in_another_partition_gets_no_index_entries_there(client: StoreClient, store: Redis) -> None:
+    """Otherwise it would be claimed, and its worker could not finish it."""
+    await store.rename(HOME.job("j0"), OTHER.job("j0"))
+    await issues(client, repair=True)
+    for index in (OTHER.by_created("q", "pending"), OTHER.by_expiry):
+        assert not [
+            member for member in await store.zrange(index, 0, -1) if member.startswith(b"j0|") or member == b"j0"
+        ]
+
+
+async def test_a_change_of_settings_that_is_under_way_is_no_issue(
+    client: StoreClient, store: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are made in the first partition, and in the others a moment later."""
+    await store.hset(FIRST.queues, "q", "1:5")
+
+    async def finish(_: float) -> None:
+        for partition in PARTITIONS:
+            await store.hset(partition.queues, "q", "1:5")
+
+    monkeypatch.setattr(partition_checks.asyncio, "sleep", finish)
+    assert await partition_checks.find_issues(client, repair=False) == []
+
+
+async def test_no_data_has_no_issues(client: StoreClient, redis: Redis) -> None:
+    assert await issues(client, repair=True) == []
+    assert await redis.keys() == []
+
+
+async def test_the_number_of_partitions_is_read_from_redis(
+    pool: BlockingConnectionPool, store: Redis, store_url: str
+) -> None:
+    assert await read_partition_count(pool) == 16
+    checked = jobstate("", "doctor", "--redis-url", store_url)
+    assert (checked.code, checked.err) == (0, "")
+    assert "64 jobs and " in checked.out.decode()
+    assert "\n16 partitions\n" in checked.out.decode()
+    document = jobstate("", "doctor", "--redis-url", store_url, "--json", REDIS_PARTITIONS="16").out
+    assert b'"partitions":16' in document
+
+    await store.flushdb()
+    assert await read_partition_count(pool) == 1
+    for odd in ("many", "3"):
+        await store.set("{p0}:partitions", odd)
+        with pytest.raises(StoreCorrupt):
+            await read_partition_count(pool)
