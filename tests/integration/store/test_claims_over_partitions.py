@@ -196,7 +196,8 @@ async def test_claims_that_share_a_look_get_different_heads_unless_they_insist(
     await create(jobs, 2)
     assert leases.looker is not None
     shares = await asyncio.gather(
-        *(leases.looker.look(["default"], 1) for _ in range(3)), leases.looker.look(["default"], 2, insists=True)
+        *(leases.looker.look(names, 1) for names in (["default"], ["default", "other"], ["default"])),
+        leases.looker.look(["default"], 2, insists=True),
     )
     places = [PARTITIONS.of(f"job-{number}").number for number in range(2)]
     assert [[head.partition.number for head in share.heads] for share in shares] == [
