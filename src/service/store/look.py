@@ -119,6 +119,7 @@ class Looker:
                 _fail(waiting, error)
             else:
                 _assign(waiting, look)
+                await asyncio.sleep(0)  # their scripts go before the next look, which then does not see the same heads
 
     async def read(self, queues: Collection[str], depth: int) -> Look:
         """Look at up to `depth` jobs of each queue in each partition. Delays that are over are ended first.

@@ -196,7 +196,8 @@ async def test_claims_that_share_a_look_get_different_heads_unless_they_insist(
     await create(jobs, 2)
     assert leases.looker is not None
     shares = await asyncio.gather(
-        *(leases.looker.look(["default"], 1) for _ in range(3)), leases.looker.look(["default"], 2, insists=True)
+        *(leases.looker.look(names, 1) for names in (["default"], ["default", "other"], ["default"])),
+        leases.looker.look(["default"], 2, insists=True),
     )
     places = [PARTITIONS.of(f"job-{number}").number for number in range(2)]
     assert [[head.partition.number for head in share.heads] for share in shares] == [
@@ -674,9 +675,13 @@ async def test_nothing_is_looked_for_once_no_claim_waits(wait: Wait, observer: C
     await has_waited(observer)
     claim.cancel()
     await asyncio.gather(claim, return_exceptions=True)
+    async with asyncio.timeout(10):
+        while any(task.get_name() == "queue watch" for task in asyncio.all_tasks()):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
     observer.calls.clear()
-    await asyncio.sleep(0.2)
-    assert observer.calls["look"] <= 1
+    again = wait("default")
+    await has_waited(observer)
+    assert not again.done()
 
 
 async def test_jobs_that_nobody_can_have_wake_a_claim_once_a_second(
