@@ -94,7 +94,7 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
         f"browser: {page}",
         f"nginx: {proxy}",
         f"generated clients: {clients}",
-        "longer runs: `just fuzz`, `just faults` (faults under load), `just test-partitions`, `just clients` (generators)",
+        "longer runs: `just fuzz`, `just faults`, `just test-partitions`, `just clients` (CONTRIBUTING.md has them)",
     ]
 
 
