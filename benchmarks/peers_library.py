@@ -26,6 +26,8 @@ OURS: Final = "jobstate"
 BULLMQ: Final = ("bullmq@6.7.0", "ioredis@6.0.0")
 #: Jobs of a sequential round, jobs of a concurrent round, and the concurrency.
 SEQUENTIAL, CONCURRENT, WORKERS = 500, 3000, 50
+#: Samples by scenario and peer, or by peer and scenario.
+Samples = dict[str, dict[str, list[float]]]
 
 
 class Peer:
@@ -98,12 +100,23 @@ def redis_benchmark(url: str) -> float:
     return float(rates[-1])
 
 
+def redis_cpu(url: str) -> float:
+    """Return the CPU seconds that a Redis has spent on commands."""
+    info = redis.Redis.from_url(url).info("cpu")
+    return float(info["used_cpu_user_main_thread"] + info["used_cpu_sys_main_thread"])
+
+
 def measure(rounds: int, report: Report) -> None:
     """Measure all peers in turn."""
-    scenarios: dict[str, dict[str, list[float]]] = {}
+    scenarios: Samples = {}
+    costs: Samples = {}
+    concurrent = f"{WORKERS} concurrent"
 
-    def add(scenario: str, name: str, rate: float) -> None:
+    def run(scenario: str, name: str, verb: str, count: int, workers: int) -> None:
+        started = redis_cpu(urls[name])
+        rate = peers[name].run(verb, count, workers)
         scenarios.setdefault(scenario, {}).setdefault(name, []).append(rate)
+        costs.setdefault(name, {}).setdefault(scenario, []).append((redis_cpu(urls[name]) - started) / count * 1e6)
 
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -111,18 +124,28 @@ def measure(rounds: int, report: Report) -> None:
         urls = {name: stack.enter_context(server(*PERSISTENCE, tcp=True)) for name in installed}
         peers = stack.enter_context(running_peers(installed, urls))
         for _ in range(rounds):
-            for name, peer in peers.items():
-                add("create, sequential", name, peer.run("create", SEQUENTIAL, 1))
-                add("read, sequential", name, peer.run("read", SEQUENTIAL, 1))
-                add(f"create, {WORKERS} concurrent", name, peer.run("create", CONCURRENT - SEQUENTIAL, WORKERS))
-                add(f"read, {WORKERS} concurrent", name, peer.run("read", CONCURRENT, WORKERS))
+            for name in peers:
+                run("create, sequential", name, "create", SEQUENTIAL, 1)
+                run("read, sequential", name, "read", SEQUENTIAL, 1)
+                run(f"create, {concurrent}", name, "create", CONCURRENT - SEQUENTIAL, WORKERS)
+                run(f"read, {concurrent}", name, "read", CONCURRENT, WORKERS)
                 if name != "celery":  # its workers need processes of their own
-                    add(f"claim and complete, {WORKERS} concurrent", name, peer.run("work", CONCURRENT, WORKERS))
+                    run(f"claim and complete, {concurrent}", name, "work", CONCURRENT, WORKERS)
             if shutil.which("redis-benchmark"):
-                add(f"read, {WORKERS} concurrent", "redis-benchmark", redis_benchmark(urls[OURS]))
+                rate = redis_benchmark(urls[OURS])
+                scenarios[f"read, {concurrent}"].setdefault("redis-benchmark", []).append(rate)
+    _add_tables(scenarios, costs, report)
+
+
+def _add_tables(scenarios: Samples, costs: Samples, report: Report) -> None:
     for scenario, rates_of in scenarios.items():
         table = Table(scenario, ("", "jobs/s", "jobstate / peer"))
         for name, rates in rates_of.items():
             ratio = median(ours / theirs for ours, theirs in zip(rates_of[OURS], rates, strict=True))
             table.add_row(name, f"{median(rates):,.0f}", f"×{ratio:.2f}")
         report.add(table)
+    columns = [name for name in scenarios if name.endswith("concurrent")]
+    table = Table("CPU time of Redis per job, µs", ("", *columns))
+    for name, of_peer in costs.items():
+        table.add_row(name, *(f"{median(of_peer[one]):.0f}" if one in of_peer else "" for one in columns))
+    report.add(table)
