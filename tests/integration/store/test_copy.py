@@ -185,8 +185,12 @@ async def test_creation_times_stay_unique_after_a_copy(
 
 
 async def create_jobs(jobs: JobStateManager, choose: random.Random, prefix: str) -> list[str]:
-    """Create jobs of two queues, some with a slate and some running, and return their ids."""
-    job_ids = [f"{prefix}{number}" for number in range(150)]
+    """Create jobs of two queues, some with a slate and some running, and return their ids.
+
+    The last third is in one partition, whatever their number: a page then has more of it than was asked for at first.
+    """
+    names, home = [f"{prefix}{number}" for number in range(1500)], Partitions(16)[3]
+    job_ids = [*names[:100], *[name for name in names[100:] if Partitions(16).of(name) is home][:50]]
     for job_id in job_ids:
         await jobs.create_job(job_id, 1, queue=choose.choice("ab"), slate_id=choose.choice([None, "s"]))
         if choose.random() < 0.5:
