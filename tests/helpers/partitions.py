@@ -1,5 +1,6 @@
 """The partitions that the integration tests run with: `TEST_PARTITIONS` of them, 1 by default."""
 
+import itertools
 import os
 from typing import Any, Final
 
@@ -8,6 +9,7 @@ from redis.asyncio import ConnectionPool, Redis
 
 from service.store.client import StoreClient
 from service.store.observer import Observer
+from service.store.partition import Partition
 from service.store.partitions import Partitions
 
 PARTITIONS: Final = Partitions(int(os.environ.get("TEST_PARTITIONS", "1")))
@@ -24,6 +26,12 @@ def connect(pool: ConnectionPool, observer: Observer | None = None, **options: A
 def job_key(job_id: str) -> str:
     """Return the key of a job's record."""
     return PARTITIONS.of(job_id).job(job_id)
+
+
+def id_in(partition: Partition, name: str) -> str:
+    """Return an id of a job in a partition that is `name`, or begins with it."""
+    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count()))
+    return next(one for one in names if PARTITIONS.of(one) is partition)
 
 
 async def key_names(redis: Redis) -> set[str]:

@@ -4,6 +4,7 @@ import asyncio
 import itertools
 import math
 import re
+import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import Context
@@ -19,6 +20,8 @@ from service.store.records import time_reply_to_micros
 
 #: A field of `queues` as `lua/claim.lua` reads it: whether the queue is paused, and how many of its jobs may run.
 _SETTINGS: Final = re.compile(rb"([0-9]):([0-9]*)")
+#: When a drain ends (ms), in `meta`.
+_DRAIN_END: Final = re.compile(rb"[0-9]{1,15}")
 #: Jobs of a queue in a partition: number of the partition, queue.
 Place = tuple[int, str]
 
@@ -46,7 +49,7 @@ class Look(NamedTuple):
     capped: frozenset[str]
     #: Where there may be jobs behind the heads.
     deep: frozenset[Place]
-    #: Milliseconds that a drain goes on; 0 without one.
+    #: Milliseconds that a drain goes on; 0 without one, and for an end in another form, which the scripts judge.
     drain: int
     #: Seconds until the next delay is over; `None` without delays.
     next_due: float | None
@@ -160,7 +163,7 @@ class Looker:
         return (
             Look(
                 *(heads, frozenset(queue for queue in queues if limits[queue] < math.inf), deep),
-                drain=max(0, int(drain or 0) - now // 1000),
+                drain=max(0, _drain_end(drain) - now // 1000),
                 next_due=None if next_delay is None else max(0.0, (next_delay - now) / 1e6),
             ),
             [one for one, delay in zip(partitions, delays, strict=True) if delay is not None and delay <= now],
@@ -205,14 +208,21 @@ def _heads(
     return sorted(heads, key=lambda head: (head.created, head.place)), frozenset(deep)
 
 
+def _drain_end(text: bytes | None) -> int:
+    return int(text) if text is not None and _DRAIN_END.fullmatch(text) else 0
+
+
 def _limit(settings: bytes | None) -> float:
-    """Return how many jobs of a queue may run: 0 for one that is paused, or has unreadable settings."""
+    """Return how many jobs of a queue may run: 0 for one that is paused, or has unreadable settings.
+
+    Only a queue without a limit has an infinite number.
+    """
     if settings is None:
         return math.inf
     match = _SETTINGS.fullmatch(settings)
     if match is None or match[1] != b"0":
         return 0
-    return float(match[2]) if match[2] else math.inf
+    return min(float(match[2]), sys.float_info.max) if match[2] else math.inf
 
 
 def _checked(reply: Any, name: str) -> Any:

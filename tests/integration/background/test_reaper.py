@@ -16,15 +16,15 @@ from service.services import Services, open_services
 from service.settings import Settings
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
-from tests.helpers.partitions import job_key
+from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.polling import TIMEOUT
 
 
 @asynccontextmanager
 async def _serving(url: str) -> AsyncIterator[Services]:
     metrics = Metrics()
-    async with open_services(Settings.from_environment({}), url, metrics, Shutdown(), metrics) as services:
+    settings = Settings.from_environment({"REDIS_PARTITIONS": str(len(PARTITIONS))})
+    async with open_services(settings, url, metrics, Shutdown(), metrics) as services:
         yield services
 
 
@@ -36,8 +36,9 @@ def serving(store_url: str, redis: Redis) -> AbstractAsyncContextManager[Service
 
 async def _is_due(redis: Redis, job_id: str) -> bool:
     """Return whether the indexes have a job as due."""
-    delayed = await redis.zscore(PARTITION.delays, f"default:{job_id}")
-    return delayed is None and await redis.zscore(PARTITION.by_created("default", "pending"), job_id) is not None
+    partition = PARTITIONS.of(job_id)
+    delayed = await redis.zscore(partition.delays, f"default:{job_id}")
+    return delayed is None and await redis.zscore(partition.by_created("default", "pending"), job_id) is not None
 
 
 async def _wait_until_due(redis: Redis, job_id: str, seconds: float = TIMEOUT) -> None:
@@ -50,7 +51,7 @@ async def _wait_until_due(redis: Redis, job_id: str, seconds: float = TIMEOUT) -
 async def _end_delay(redis: Redis, job_id: str) -> None:
     """Change a delayed job as if its delay had ended."""
     await redis.hset(job_key(job_id), "available_at", "2020-01-01T00:00:00.000000Z")
-    await redis.zadd(PARTITION.delays, {f"default:{job_id}": 1_577_836_800_000_000})
+    await redis.zadd(PARTITIONS.of(job_id).delays, {f"default:{job_id}": 1_577_836_800_000_000})
 
 
 async def test_a_delay_that_is_over_ends_and_wakes_claims_while_no_worker_asks(
@@ -65,7 +66,7 @@ async def test_a_delay_that_is_over_ends_and_wakes_claims_while_no_worker_asks(
 
         stats = await services.jobs.get_stats()
         assert (stats.delayed, stats.queues["default"]["pending"]) == (0, 1)
-    events: Any = await redis.xrange(PARTITION.events)
+    events: Any = await redis.xrange(PARTITIONS.of("j").events)
     assert [fields[b"event"] for _, fields in events] == [b"changed", b"queue"]
 
 
@@ -75,7 +76,7 @@ async def test_a_delay_that_was_over_at_the_start_ends_at_once_but_a_lease_has_i
     await jobs.create_job("leased", 1)
     assert await leases.claim_job(["default"], "w", lease_seconds=5) is not None
     await redis.hset(job_key("leased"), "lease_expires_at", "2020-01-01T00:00:00.000000Z")
-    await redis.zadd(PARTITION.leases, {"leased": 1_577_836_800_000})
+    await redis.zadd(PARTITIONS.of("leased").leases, {"leased": 1_577_836_800_000})
     await jobs.create_job("delayed", 1, delay_seconds=60)
     await _end_delay(redis, "delayed")
 
@@ -90,10 +91,11 @@ async def test_a_delay_that_was_over_at_the_start_ends_at_once_but_a_lease_has_i
 async def test_a_foreign_key_of_leases_does_not_keep_delays_from_ending(
     serving: AbstractAsyncContextManager[Services], jobs: JobStateManager, redis: Redis
 ) -> None:
-    await redis.set(PARTITION.leases, "foreign")
+    for partition in PARTITIONS:
+        await redis.set(partition.leases, "foreign")
     async with serving:
         for job_id in ("a", "b"):
             await jobs.create_job(job_id, 1, delay_seconds=60)
             await _end_delay(redis, job_id)
             await _wait_until_due(redis, job_id)
-    await redis.delete(PARTITION.leases)
+    await redis.delete(*(partition.leases for partition in PARTITIONS))

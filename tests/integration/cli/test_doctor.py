@@ -13,12 +13,17 @@ from service.embedded import attach_or_start
 from service.store.data_version import DATA_VERSION
 from service.store.partition import PARTITION
 from tests.helpers.cli_process import CommandResult, environment, jobstate
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 from tests.integration.embedded.test_embedded import alive, server_pid
 from tests.integration.embedded.test_restart import make_jobs
 
-LIST = PARTITION.by_created("default", "pending")
+#: The partition of the job `j0`.
+HOME = PARTITIONS.of("j0")
+LIST = HOME.by_created("default", "pending")
+#: A line of the report about several partitions.
+COUNT = f"{len(PARTITIONS)} partitions\n" if len(PARTITIONS) > 1 else ""
 
 
 def doctor(data: Path, *args: str) -> CommandResult:
@@ -34,17 +39,17 @@ def test_it_checks_and_repairs_with_and_without_a_running_service(
         sound = doctor(data)
         assert (sound.code, sound.err) == (0, "")
         assert sound.out.decode().startswith("8 jobs and ")
-        assert "in use by a running service\nno issues found\n" in sound.out.decode()
+        assert f"in use by a running service\n{COUNT}no issues found\n" in sound.out.decode()
 
         with sync_redis.Redis(unix_socket_path=str(data / "redis.sock")) as client:
-            client.zrem(PARTITION.by_expiry, *client.zrange(PARTITION.by_expiry, 0, 0))
+            client.zrem(HOME.by_expiry, *client.zrange(HOME.by_expiry, 0, 0))
             client.set("jobs:odd", 1)
         report = doctor(data, "--json")
         document = json.loads(report.out)
         assert (report.code, report.err) == (1, "")
         assert [(one["type"], one["key"], one["repaired"]) for one in document["findings"]] in (
-            [("missing", PARTITION.by_expiry, False), ("foreign", "jobs:odd", False)],
-            [("foreign", "jobs:odd", False), ("missing", PARTITION.by_expiry, False)],
+            [("missing", HOME.by_expiry, False), ("foreign", "jobs:odd", False)],
+            [("foreign", "jobs:odd", False), ("missing", HOME.by_expiry, False)],
         )
         assert (document["found"], document["left"], document["jobs"]) == (2, 2, 8)
         assert service.stop() == 0
@@ -56,7 +61,7 @@ def test_it_checks_and_repairs_with_and_without_a_running_service(
         client.delete("jobs:odd")
         client.zrem(LIST, "j0")
     assert doctor(data, "--repair").code == 0
-    assert "not in use by a service\nno issues found\n" in doctor(data).out.decode()
+    assert f"not in use by a service\n{COUNT}no issues found\n" in doctor(data).out.decode()
     assert not (data / "server.pid").exists()
 
 

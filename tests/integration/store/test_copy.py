@@ -1,8 +1,10 @@
 """`jobstate copy`: all jobs into an empty database, between any numbers of partitions, whole or refused."""
 
+import random
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import timedelta
 from typing import Any
@@ -11,7 +13,8 @@ import pytest
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.domain.errors import StoreLoading
-from service.domain.jobs import Progress
+from service.domain.jobs import JobFilter, Progress
+from service.domain.states import Status
 from service.store.client import StoreClient
 from service.store.copy import CopyRefused, copy_database, source
 from service.store.doctor import check
@@ -24,6 +27,7 @@ from service.store.queues import QueueManager
 from tests.helpers.cli_process import environment, jobstate
 from tests.helpers.consistency import inconsistencies
 from tests.helpers.store_operations import dump
+from tests.integration.store.test_partitioned_lists import matches, pages_of
 
 pytestmark = pytest.mark.corrupts_keys
 
@@ -178,6 +182,55 @@ async def test_creation_times_stay_unique_after_a_copy(
     assert len(old) == 40
     assert len({*new, *old}) == 240
     assert min(new) > max(old)
+
+
+async def create_jobs(jobs: JobStateManager, choose: random.Random, prefix: str) -> list[str]:
+    """Create jobs of two queues, some with a slate and some running, and return their ids.
+
+    The last third is in one partition, whatever their number: a page then has more of it than was asked for at first.
+    """
+    names, home = [f"{prefix}{number}" for number in range(1500)], Partitions(16)[3]
+    job_ids = [*names[:100], *[name for name in names[100:] if Partitions(16).of(name) is home][:50]]
+    for job_id in job_ids:
+        await jobs.create_job(job_id, 1, queue=choose.choice("ab"), slate_id=choose.choice([None, "s"]))
+        if choose.random() < 0.5:
+            await jobs.update_job_status(job_id, "running")
+    return job_ids
+
+
+@pytest.mark.parametrize("is_ahead", [True, False], ids=["every microsecond", "as they come"])
+@pytest.mark.parametrize(("count", "copied_to"), [(1, 16), (16, 1), (16, 4)])
+async def test_pages_after_a_copy_have_every_job_exactly_once_and_in_order(
+    pools: Callable[[int], BlockingConnectionPool], count: int, copied_to: int, is_ahead: bool
+) -> None:
+    """Copied jobs keep their creation times, also those that their new partition gives to no job.
+
+    Where the clock is ahead, it gives one time after the other, without gaps.
+    """
+    choose, source_client = random.Random(count), StoreClient(pools(8), partitions=count)
+    target_client = StoreClient(pools(9), partitions=copied_to)
+    if is_ahead:
+        await source_client.write_version()
+        ahead = (int(time.time()) + 3600) * 10**6
+        for partition in source_client.partitions:
+            await Redis(connection_pool=pools(8)).hset(partition.meta, "clock", str(ahead))
+    job_ids = await create_jobs(JobStateManager(source_client, ttl=WEEK), choose, "old")
+    await QueueManager(source_client).start_drain(60)
+
+    await copy_database(source_client, pools(9), copied_to, nothing)
+
+    jobs = JobStateManager(target_client, ttl=WEEK)
+    job_ids += await create_jobs(jobs, choose, "new")
+    expected = [job for job_id in job_ids if (job := await jobs.get_job(job_id))]
+    assert len(expected) == 300
+    expected.sort(key=lambda job: job.created_at, reverse=True)
+    assert {job.job_id[:3] for job in expected[:150]} == {"new"}
+    for filters in (JobFilter(), JobFilter(queue="a"), JobFilter(status=Status.RUNNING), JobFilter(slate_id="s")):
+        wanted = [job.job_id for job in expected if matches(job, filters)]
+        for limit in (1, 7, 50):
+            found = [job.job_id async for page in pages_of(jobs, filters, limit) for job in page]
+            assert found == wanted
+    assert await sound(pools(9), copied_to)
 
 
 async def test_a_database_without_jobs_can_be_copied(

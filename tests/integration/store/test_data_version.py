@@ -14,10 +14,10 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.background.sweeper import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
-from service.store.data_version import V1_KEYS
+from service.store.data_version import DATA_VERSION, PARTITIONS_KEY, V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import COMMON_ROOT, PARTITION
+from service.store.partition import PARTITION
 from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
@@ -29,9 +29,14 @@ OLDER = "Redis has data of version 1; this service supports version 2. Start it 
 
 @pytest.fixture
 async def redis(redis: Redis) -> AsyncIterator[Redis]:
-    """A database whose version and keys of version 1 are removed after the test: the other fixtures check the rest."""
+    """A database whose keys of version 1 are removed, and its version put right, after the test.
+
+    The other fixtures check the rest. One that no service has started on has no version.
+    """
     yield redis
     await redis.delete(PARTITION.version, *V1_KEYS)
+    if await redis.exists(PARTITIONS_KEY):
+        await redis.set(PARTITION.version, DATA_VERSION)
 
 
 async def contents(redis: Redis) -> dict[bytes, Any]:
@@ -108,7 +113,7 @@ async def test_a_database_without_data_of_another_version_gets_the_version(
     if before is not None:
         await redis.set(PARTITION.version, before)
     if before == 2 and len(PARTITIONS) > 1:
-        await redis.set(f"{COMMON_ROOT}partitions", len(PARTITIONS))
+        await redis.set(PARTITIONS_KEY, len(PARTITIONS))
     await jobs.write_version()
     await jobs.write_version()
     assert await redis.get(PARTITION.version) == b"2"

@@ -23,11 +23,17 @@ from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
 from service.store.queues import QueueManager
 from tests.helpers.consistency import doctor_issues, inconsistencies
-from tests.helpers.partitions import connect, job_key
+from tests.helpers.partitions import PARTITIONS, connect, id_in, job_key
 
 pytestmark = pytest.mark.corrupts_keys
 
 HOUR = 3600 * 1000
+#: The partition of all jobs here: one for which the settings of the first one count, if there are several.
+FIRST, HOME = PARTITIONS.first, PARTITIONS[-1]
+NAMES = ("leased", "pending", "running", "completed", "failed", "cancelled", "deleted", "delayed")
+LEASED, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED, DELETED, DELAYED = (id_in(HOME, name) for name in NAMES)
+#: The id of a job that is not there.
+ODD = id_in(HOME, "odd")
 Damage = Callable[[Redis], Awaitable[Any]]
 
 
@@ -35,20 +41,20 @@ Damage = Callable[[Redis], Awaitable[Any]]
 async def store(jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis) -> Redis:
     """A store with a job in every state, and a key of every kind."""
     about = {"queue": "q", "slate_id": "s", "correlation_id": "c"}
-    for name in ("leased", "pending", "running", "completed", "failed", "cancelled"):
+    for name in (LEASED, PENDING, RUNNING, COMPLETED, FAILED, CANCELLED):
         await jobs.create_job(name, {"n": 1}, **about)
-    await jobs.create_job("deleted", {"n": 1}, **about)
-    await jobs.create_job("delayed", {"n": 1}, delay_seconds=3600, **about)
+    await jobs.create_job(DELETED, {"n": 1}, **about)
+    await jobs.create_job(DELAYED, {"n": 1}, delay_seconds=3600, **about)
     claim = await leases.claim_job(["q"], "w", claim_key="k")
     assert claim
-    assert claim.job.job_id == "leased"
-    for name in ("running", "completed"):
+    assert claim.job.job_id == LEASED
+    for name in (RUNNING, COMPLETED):
         await jobs.update_job_status(name, "running", progress=Progress(1))
-    await jobs.update_job_status("completed", "completed", {"r": 1})
-    await jobs.update_job_status("failed", "failed", error="why")
-    await jobs.cancel_job("cancelled")
-    await jobs.cancel_job("deleted")
-    await jobs.delete_job("deleted")
+    await jobs.update_job_status(COMPLETED, "completed", {"r": 1})
+    await jobs.update_job_status(FAILED, "failed", error="why")
+    await jobs.cancel_job(CANCELLED)
+    await jobs.cancel_job(DELETED)
+    await jobs.delete_job(DELETED)
     await queues.configure_queue("q", max_running=5)
     await queues.start_drain(60)
     await jobs.write_version()
@@ -61,8 +67,8 @@ def expire(name: str) -> Damage:
 
 
 async def list_without_jobs(redis: Redis) -> None:
-    await redis.zadd(PARTITION.by_created("r", "pending"), {"gone": 1})
-    await redis.sadd(PARTITION.queue_names, "r")
+    await redis.zadd(list_of("pending", "r"), {"gone": 1})
+    await redis.sadd(HOME.queue_names, "r")
 
 
 async def contents(redis: Redis) -> dict[bytes, tuple[bytes | None, int]]:
@@ -74,144 +80,149 @@ def kinds(findings: list[Issue]) -> list[tuple[str, str]]:
 
 
 async def expiry_member(redis: Redis, job_id: str) -> Any:
-    [member] = [one for one in await redis.zrange(PARTITION.by_expiry, 0, -1) if one.startswith(f"{job_id}|".encode())]
+    [member] = [one for one in await redis.zrange(HOME.by_expiry, 0, -1) if one.startswith(f"{job_id}|".encode())]
     return member
 
 
 async def lose_expiry_entry(redis: Redis) -> None:
-    await redis.zrem(PARTITION.by_expiry, await expiry_member(redis, "completed"))
+    await redis.zrem(HOME.by_expiry, await expiry_member(redis, COMPLETED))
 
 
 async def delay_expiry(redis: Redis) -> None:
-    await redis.zincrby(PARTITION.by_expiry, HOUR, await expiry_member(redis, "completed"))
+    await redis.zincrby(HOME.by_expiry, HOUR, await expiry_member(redis, COMPLETED))
 
 
 async def change_expiry_tags(redis: Redis) -> None:
     """Replace the expiry entry of a job by one without its tags."""
-    member = await expiry_member(redis, "completed")
-    score = await redis.zscore(PARTITION.by_expiry, member)
-    await redis.zrem(PARTITION.by_expiry, member)
-    await redis.zadd(PARTITION.by_expiry, {member.rpartition(b"|")[0] + b"|": score or 0})
+    member = await expiry_member(redis, COMPLETED)
+    score = await redis.zscore(HOME.by_expiry, member)
+    await redis.zrem(HOME.by_expiry, member)
+    await redis.zadd(HOME.by_expiry, {member.rpartition(b"|")[0] + b"|": score or 0})
 
 
 async def change_creation(redis: Redis) -> None:
     """Replace an entry of `tags` by one with another creation time."""
     [member] = [
-        one for one in await redis.zrange(PARTITION.tags, 0, -1) if one.endswith(b":pending") and one[:1] == b"s"
+        one for one in await redis.zrange(HOME.tags, 0, -1) if one.endswith(b":" + PENDING.encode()) and one[:1] == b"s"
     ]
     tag, created, job_id = member.split(b":")
-    await redis.zrem(PARTITION.tags, member)
-    await redis.zadd(PARTITION.tags, {b":".join((tag, b"%016d" % (int(created) - 1), job_id)): 0})
+    await redis.zrem(HOME.tags, member)
+    await redis.zadd(HOME.tags, {b":".join((tag, b"%016d" % (int(created) - 1), job_id)): 0})
 
 
 async def move_to_another_state(redis: Redis) -> None:
-    score = await redis.zscore(PARTITION.by_created("q", "running"), "running")
-    await redis.zrem(PARTITION.by_created("q", "running"), "running")
-    await redis.zadd(PARTITION.by_created("q", "pending"), {"running": score or 0})
+    score = await redis.zscore(list_of("running"), RUNNING)
+    await redis.zrem(list_of("running"), RUNNING)
+    await redis.zadd(list_of("pending"), {RUNNING: score or 0})
 
 
-def list_of(state: str) -> str:
-    return PARTITION.by_created("q", state)
+def list_of(state: str, queue: str = "q") -> str:
+    return HOME.by_created(queue, state)
+
+
+def counted(state: str, queue: str = "q") -> tuple[str, str]:
+    """Return the issue of a wrong count, which is that of all partitions."""
+    return "count", PARTITION.by_created(queue, state)
 
 
 LIST = list_of("completed")
 #: What is damaged, how, and all issues that the doctor must report.
 REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
-    "list entry lost": (lambda redis: redis.zrem(LIST, "completed"), [("count", LIST), ("missing", LIST)]),
-    "list entry of another creation": (lambda redis: redis.zincrby(LIST, -1, "completed"), [("score", LIST)]),
+    "list entry lost": (lambda redis: redis.zrem(LIST, COMPLETED), [counted("completed"), ("missing", LIST)]),
+    "list entry of another creation": (lambda redis: redis.zincrby(LIST, -1, COMPLETED), [("score", LIST)]),
     "list entry without a job": (
         lambda redis: redis.zadd(LIST, {"gone": 1}),
-        [("count", LIST), ("stray", LIST)],
+        [counted("completed"), ("stray", LIST)],
     ),
     "list of a queue without jobs": (
-        lambda redis: redis.zadd(PARTITION.by_created("r", "pending"), {"gone": 1}),
-        [("stray", PARTITION.by_created("r", "pending"))],
+        lambda redis: redis.zadd(list_of("pending", "r"), {"gone": 1}),
+        [("stray", list_of("pending", "r"))],
     ),
     "queue without jobs": (
-        lambda redis: redis.sadd(PARTITION.queue_names, "r"),
-        [("stray", PARTITION.queue_names)],
+        lambda redis: redis.sadd(HOME.queue_names, "r"),
+        [("stray", HOME.queue_names)],
     ),
     "queue without jobs but with a list": (
         list_without_jobs,
-        [*[(kind, PARTITION.by_created("r", "pending")) for kind in ("count", "stray")]],
+        [counted("pending", "r"), ("stray", list_of("pending", "r"))],
     ),
     "in another state": (
         move_to_another_state,
         [
-            *[("count", list_of("running")), ("missing", list_of("running"))],
-            *[("count", list_of("pending")), ("stray", list_of("pending"))],
+            *[counted("running"), ("missing", list_of("running"))],
+            *[counted("pending"), ("stray", list_of("pending"))],
         ],
     ),
-    "expiry entry lost": (lose_expiry_entry, [("missing", PARTITION.by_expiry)]),
-    "expiry entry of another time": (delay_expiry, [("score", PARTITION.by_expiry)]),
+    "expiry entry lost": (lose_expiry_entry, [("missing", HOME.by_expiry)]),
+    "expiry entry of another time": (delay_expiry, [("score", HOME.by_expiry)]),
     "expiry entry with other tags": (
         change_expiry_tags,
-        [("missing", PARTITION.by_expiry), ("stray", PARTITION.by_expiry)],
+        [("missing", HOME.by_expiry), ("stray", HOME.by_expiry)],
     ),
     "expiry entry of another form": (
-        lambda redis: redis.zadd(PARTITION.by_expiry, {"odd": 2**50}),
-        [("stray", PARTITION.by_expiry)],
+        lambda redis: redis.zadd(HOME.by_expiry, {"odd": 2**50}),
+        [("stray", HOME.by_expiry)],
     ),
-    "tag lost": (lambda redis: redis.zremrangebyrank(PARTITION.tags, 0, 0), [("missing", PARTITION.tags)]),
-    "tag of another creation": (change_creation, [("missing", PARTITION.tags), ("stray", PARTITION.tags)]),
+    "tag lost": (lambda redis: redis.zremrangebyrank(HOME.tags, 0, 0), [("missing", HOME.tags)]),
+    "tag of another creation": (change_creation, [("missing", HOME.tags), ("stray", HOME.tags)]),
     "tag without a job": (
-        lambda redis: redis.zadd(PARTITION.tags, {"s00:0000000000000001:x": 0}),
-        [("stray", PARTITION.tags)],
+        lambda redis: redis.zadd(HOME.tags, {"s00:0000000000000001:x": 0}),
+        [("stray", HOME.tags)],
     ),
     "delay lost": (
-        lambda redis: redis.zrem(PARTITION.delays, "q:delayed"),
-        [("missing", PARTITION.delays)],
+        lambda redis: redis.zrem(HOME.delays, f"q:{DELAYED}"),
+        [("missing", HOME.delays)],
     ),
     "delay without a job": (
-        lambda redis: redis.zadd(PARTITION.delays, {"q:gone": 2**50}),
-        [("stray", PARTITION.delays)],
+        lambda redis: redis.zadd(HOME.delays, {"q:gone": 2**50}),
+        [("stray", HOME.delays)],
     ),
     "delay of a job that runs": (
-        lambda redis: redis.zadd(PARTITION.delays, {"q:running": 2**50}),
-        [("stray", PARTITION.delays)],
+        lambda redis: redis.zadd(HOME.delays, {f"q:{RUNNING}": 2**50}),
+        [("stray", HOME.delays)],
     ),
     "delay until another time": (
-        lambda redis: redis.zincrby(PARTITION.delays, 1000, "q:delayed"),
-        [("score", PARTITION.delays)],
+        lambda redis: redis.zincrby(HOME.delays, 1000, f"q:{DELAYED}"),
+        [("score", HOME.delays)],
     ),
-    "lease lost": (lambda redis: redis.zrem(PARTITION.leases, "leased"), [("missing", PARTITION.leases)]),
-    "lease of another end": (lambda redis: redis.zincrby(PARTITION.leases, 1, "leased"), [("score", PARTITION.leases)]),
+    "lease lost": (lambda redis: redis.zrem(HOME.leases, LEASED), [("missing", HOME.leases)]),
+    "lease of another end": (lambda redis: redis.zincrby(HOME.leases, 1, LEASED), [("score", HOME.leases)]),
     "lease of a job without one": (
-        lambda redis: redis.zadd(PARTITION.leases, {"running": 2**50}),
-        [("stray", PARTITION.leases)],
+        lambda redis: redis.zadd(HOME.leases, {RUNNING: 2**50}),
+        [("stray", HOME.leases)],
     ),
-    "lease without a job": (lambda redis: redis.zadd(PARTITION.leases, {"gone": 2**50}), [("stray", PARTITION.leases)]),
+    "lease without a job": (lambda redis: redis.zadd(HOME.leases, {"gone": 2**50}), [("stray", HOME.leases)]),
     "record deleted by hand": (
-        lambda redis: redis.delete(job_key("completed")),
-        [("count", LIST), ("stray", LIST), ("stray", PARTITION.by_expiry), *[("stray", PARTITION.tags)] * 2],
+        lambda redis: redis.delete(job_key(COMPLETED)),
+        [counted("completed"), ("stray", LIST), ("stray", HOME.by_expiry), *[("stray", HOME.tags)] * 2],
     ),
     "record for ever": (
-        lambda redis: redis.persist(job_key("pending")),
-        [("lifetime", job_key("pending"))],
+        lambda redis: redis.persist(job_key(PENDING)),
+        [("lifetime", job_key(PENDING))],
     ),
     "record for too short": (
-        lambda redis: redis.pexpire(job_key("failed"), HOUR),
-        [("lifetime", job_key("failed"))],
+        lambda redis: redis.pexpire(job_key(FAILED), HOUR),
+        [("lifetime", job_key(FAILED))],
     ),
     **{
         f"{name} for a while": (expire(name), [("lifetime", name)])
         for name in (
-            *(LIST, PARTITION.by_expiry, PARTITION.tags, PARTITION.delays, PARTITION.leases, PARTITION.queue_names),
-            *(PARTITION.queues, PARTITION.meta, PARTITION.version, PARTITION.events),
+            *(LIST, HOME.by_expiry, HOME.tags, HOME.delays, HOME.leases, HOME.queue_names),
+            *(HOME.queues, HOME.meta, PARTITION.version, HOME.version, HOME.events),
         )
     },
     "deletions for ever": (
-        lambda redis: redis.persist(PARTITION.deletions),
-        [("lifetime", PARTITION.deletions)],
+        lambda redis: redis.persist(HOME.deletions),
+        [("lifetime", HOME.deletions)],
     ),
     "clock behind": (
-        lambda redis: redis.hincrby(PARTITION.meta, "clock", -(10**6)),
-        [("clock", PARTITION.meta)],
+        lambda redis: redis.hincrby(HOME.meta, "clock", -(10**6)),
+        [("clock", HOME.meta)],
     ),
-    "clock lost": (lambda redis: redis.hdel(PARTITION.meta, "clock"), [("clock", PARTITION.meta)]),
+    "clock lost": (lambda redis: redis.hdel(HOME.meta, "clock"), [("clock", HOME.meta)]),
     "clock that is no number": (
-        lambda redis: redis.hset(PARTITION.meta, "clock", "odd"),
-        [("clock", PARTITION.meta)],
+        lambda redis: redis.hset(HOME.meta, "clock", "odd"),
+        [("clock", HOME.meta)],
     ),
 }
 
@@ -241,10 +252,10 @@ async def test_issues_are_reported_without_changes_and_then_repaired(
 REBUILT = {
     **{f"list of {state} jobs": [list_of(state)] for state in sorted(STATES)},
     **{
-        name.removeprefix(PARTITION.root): [name]
+        name.removeprefix(HOME.root): [name]
         for name in (
-            *(PARTITION.by_expiry, PARTITION.tags, PARTITION.delays, PARTITION.leases, PARTITION.queue_names),
-            PARTITION.meta,
+            *(HOME.by_expiry, HOME.tags, HOME.delays, HOME.leases, HOME.queue_names),
+            HOME.meta,
         )
     },
 }
@@ -270,7 +281,7 @@ async def test_a_deleted_key_is_built_anew_from_the_records(
     ] == pages
     claim = await leases.claim_job(["q"], "w")
     assert claim is not None
-    assert claim.job.job_id == "pending"
+    assert claim.job.job_id == PENDING
 
 
 @pytest.mark.parametrize("name", [name for name in REBUILT if name != "all of them"])
@@ -286,17 +297,17 @@ async def test_what_changed_while_a_key_had_another_type_is_repaired_once_it_is_
     [key] = REBUILT[name]
     await QueueManager(store_client).end_drain()
     short_lived = JobStateManager(store_client, ttl=timedelta(milliseconds=1))
-    await short_lived.create_job("expired", 1, queue="q", slate_id="s")
+    await short_lived.create_job(id_in(HOME, "expired"), 1, queue="q", slate_id="s")
     await store.delete(key)
     await store.rpush(key, "odd")
 
     changes: list[Callable[[], Awaitable[Any]]] = [
-        lambda: jobs.create_job("new", 1, queue="q", slate_id="s"),
-        lambda: jobs.create_job("later", 1, queue="q", delay_seconds=60),
+        lambda: jobs.create_job(id_in(HOME, "new"), 1, queue="q", slate_id="s"),
+        lambda: jobs.create_job(id_in(HOME, "later"), 1, queue="q", delay_seconds=60),
         lambda: leases.claim_job(["q"], "w"),
-        lambda: jobs.cancel_job("delayed"),
-        lambda: jobs.update_job_status("running", "completed", 1),
-        *(partial(jobs.delete_job, job_id) for job_id in ("completed", "failed", "cancelled")),
+        lambda: jobs.cancel_job(DELAYED),
+        lambda: jobs.update_job_status(RUNNING, "completed", 1),
+        *(partial(jobs.delete_job, job_id) for job_id in (COMPLETED, FAILED, CANCELLED)),
         jobs.sweep,
     ]
     failed = 0
@@ -319,9 +330,10 @@ async def test_what_changed_while_a_key_had_another_type_is_repaired_once_it_is_
 async def test_a_delay_that_ended_while_its_index_was_lost_is_ended(
     redis: Redis, pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager
 ) -> None:
-    job = (await jobs.create_job("j", 1, queue="q", delay_seconds=1)).job
-    await redis.hset(job_key("j"), "available_at", job.created_at)  # as if time had passed
-    await redis.delete(PARTITION.delays)
+    job_id = id_in(HOME, "j")
+    job = (await jobs.create_job(job_id, 1, queue="q", delay_seconds=1)).job
+    await redis.hset(job_key(job_id), "available_at", job.created_at)  # as if time had passed
+    await redis.delete(HOME.delays)
 
     found = await doctor_issues(pool, repair=True)
 
@@ -342,33 +354,39 @@ REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
         [("foreign", "jobs:list:q:pending")],
     ),
     "job of no id": (lambda redis: redis.hset("job:a b", "status", "odd"), [("foreign", "job:a b")]),
-    "job that is no hash": (lambda redis: redis.set("job:odd", 1), [("type", "job:odd")]),
+    "job that is no hash": (lambda redis: redis.set(job_key(ODD), 1), [("type", job_key(ODD))]),
     "index that is no sorted set": (
-        lambda redis: redis.set("jobs:by_created:z:pending", 1),
-        [("type", "jobs:by_created:z:pending")],
+        lambda redis: redis.set(list_of("pending", "z"), 1),
+        [("type", list_of("pending", "z"))],
     ),
     "index that is no sorted set, for a while": (
-        lambda redis: redis.set("jobs:by_created:z:pending", 1, ex=HOUR),
-        [("type", "jobs:by_created:z:pending")],
+        lambda redis: redis.set(list_of("pending", "z"), 1, ex=HOUR),
+        [("type", list_of("pending", "z"))],
     ),
     "half a record": (
-        lambda redis: redis.hset("job:odd", "result", 1),
-        [("record", "job:odd")],
+        lambda redis: redis.hset(job_key(ODD), "result", 1),
+        [("record", job_key(ODD))],
     ),
     "record that has lost its status": (
-        lambda redis: redis.hdel("job:failed", "status"),
-        [("record", "job:failed")],
+        lambda redis: redis.hdel(job_key(FAILED), "status"),
+        [("record", job_key(FAILED))],
     ),
-    "record of no status": (lambda redis: redis.hset("job:failed", "status", "odd"), [("record", "job:failed")]),
-    "record of no time": (lambda redis: redis.hset("job:failed", "updated_at", "now"), [("record", "job:failed")]),
+    "record of no status": (lambda redis: redis.hset(job_key(FAILED), "status", "odd"), [("record", job_key(FAILED))]),
+    "record of no time": (
+        lambda redis: redis.hset(job_key(FAILED), "updated_at", "now"),
+        [("record", job_key(FAILED))],
+    ),
     "record of a time that does not exist": (
-        lambda redis: redis.hset("job:failed", "expires_at", "2026-13-25T12:00:00.000000Z"),
-        [("record", "job:failed")],
+        lambda redis: redis.hset(job_key(FAILED), "expires_at", "2026-13-25T12:00:00.000000Z"),
+        [("record", job_key(FAILED))],
     ),
-    "record with wrong tags": (lambda redis: redis.hset("job:failed", "slate_id", "t"), [("record", "job:failed")]),
-    "record without input": (lambda redis: redis.hdel("job:failed", "input_params"), [("record", "job:failed")]),
-    "setting": (lambda redis: redis.hset(PARTITION.queues, "q", "yes"), [("setting", PARTITION.queues)]),
-    "end of a drain": (lambda redis: redis.hset(PARTITION.meta, "drain", "yes"), [("setting", PARTITION.meta)]),
+    "record with wrong tags": (
+        lambda redis: redis.hset(job_key(FAILED), "slate_id", "t"),
+        [("record", job_key(FAILED))],
+    ),
+    "record without input": (lambda redis: redis.hdel(job_key(FAILED), "input_params"), [("record", job_key(FAILED))]),
+    "setting": (lambda redis: redis.hset(FIRST.queues, "q", "yes"), [("setting", FIRST.queues)]),
+    "end of a drain": (lambda redis: redis.hset(FIRST.meta, "drain", "yes"), [("setting", FIRST.meta)]),
 }
 
 
@@ -388,32 +406,29 @@ async def test_foreign_and_unreadable_keys_are_reported_and_not_changed(
     assert kinds(await doctor_issues(pool)) == kinds(found)
 
 
-@pytest.mark.parametrize(
-    "shared",
-    [
-        PARTITION.by_expiry,
-        PARTITION.tags,
-        PARTITION.delays,
-        PARTITION.leases,
-        PARTITION.queue_names,
-        PARTITION.meta,
-        PARTITION.events,
-        PARTITION.queues,
-    ],
+#: Keys that a partition has one of. With several partitions the settings of the first one count.
+SHARED = dict.fromkeys(
+    (
+        *(HOME.by_expiry, HOME.tags, HOME.delays, HOME.leases, HOME.queue_names, HOME.events),
+        *(HOME.meta, HOME.queues, FIRST.meta, FIRST.queues),
+    )
 )
+
+
+@pytest.mark.parametrize("shared", SHARED)
 async def test_a_shared_key_of_unexpected_type_hides_no_other_issue(
     store: Redis, pool: BlockingConnectionPool, shared: str
 ) -> None:
     await store.delete(shared)
     await store.rpush(shared, "odd")
-    await store.zrem(LIST, "completed")
+    await store.zrem(LIST, COMPLETED)
 
     found = kinds(await doctor_issues(pool, repair=True))
 
     assert ("type", shared) in found
     assert ("missing", LIST) in found
     assert await store.lrange(shared, 0, -1) == [b"odd"]
-    assert await store.zscore(LIST, "completed") is not None
+    assert await store.zscore(LIST, COMPLETED) is not None
 
 
 async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
@@ -421,10 +436,10 @@ async def test_adding_a_job_to_its_index_removes_it_from_others_atomically(
 ) -> None:
     await move_to_another_state(store)
 
-    await connect(pool).run_script(scripts.CHECK_JOBS, PARTITION, ["repair", "running"])
+    await connect(pool).run_script(scripts.CHECK_JOBS, HOME, ["repair", RUNNING])
 
-    assert await store.zscore(PARTITION.by_created("q", "running"), "running") is not None
-    assert await store.zscore(PARTITION.by_created("q", "pending"), "running") is None
+    assert await store.zscore(list_of("running"), RUNNING) is not None
+    assert await store.zscore(list_of("pending"), RUNNING) is None
 
 
 @pytest.mark.parametrize(("counted_expired", "counted"), [(200, True), (2, False)])
@@ -440,17 +455,18 @@ async def test_expired_jobs_before_the_sweep_are_no_issues(
     monkeypatch.setattr("service.store.doctor.counts.MAX_EXPIRED_COUNT", counted_expired)
     monkeypatch.setattr("service.store.doctor.expired._PAGE", 2)
     short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=30))
-    await jobs.create_job("lasting", 1, "c", slate_id="s")
+    await jobs.create_job(id_in(HOME, "lasting"), 1, "c", slate_id="s")
     for number in range(7):
-        await short_lived.create_job(f"j{number}", 1, "c", slate_id="s")
-    await jobs.create_job("recreated", 1, "c", slate_id="s")
-    await short_lived.cancel_job("recreated")
+        await short_lived.create_job(id_in(HOME, f"j{number}"), 1, "c", slate_id="s")
+    recreated = id_in(HOME, "recreated")
+    await jobs.create_job(recreated, 1, "c", slate_id="s")
+    await short_lived.cancel_job(recreated)
     await asyncio.sleep(0.05)
-    await jobs.create_job("recreated", 1, "c", slate_id="s")  # created again, while its expired entry is not swept yet
+    await jobs.create_job(recreated, 1, "c", slate_id="s")  # created again, while its expired entry is not swept yet
     at_one_time: dict[Any, float] = {
-        member: 1 for member in await redis.zrange(PARTITION.by_expiry, 0, -1) if member[:1] == b"j"
+        member: 1 for member in await redis.zrange(HOME.by_expiry, 0, -1) if member[:1] == b"j"
     }
-    await redis.zadd(PARTITION.by_expiry, {**at_one_time, "odd": 1})
+    await redis.zadd(HOME.by_expiry, {**at_one_time, "odd": 1})
     before = await contents(redis)
 
     stats = CheckStats()
@@ -466,16 +482,17 @@ async def test_an_orphan_among_expired_jobs_is_found(
     pool: BlockingConnectionPool, redis: Redis, jobs: JobStateManager
 ) -> None:
     short_lived = JobStateManager(connect(pool), ttl=timedelta(milliseconds=30))
-    for name in ("short_lived", "lost"):
+    expired, lost = id_in(HOME, "short_lived"), id_in(HOME, "lost")
+    for name in (expired, lost):
         await short_lived.create_job(name, 1)
     await asyncio.sleep(0.05)
-    await jobs.create_job("lost", 1)  # created again, before its expired entry is swept
-    await redis.delete(job_key("lost"))
+    await jobs.create_job(lost, 1)  # created again, before its expired entry is swept
+    await redis.delete(job_key(lost))
 
     found = await doctor_issues(pool, repair=True)
 
-    assert {one.member and one.member.split("|")[0] for one in found} == {"lost"}
-    assert await redis.zscore(PARTITION.by_created("default", "pending"), "short_lived") is not None
+    assert {one.member and one.member.split("|")[0] for one in found} == {lost}
+    assert await redis.zscore(list_of("pending", "default"), expired) is not None
 
 
 @pytest.mark.parametrize("version", [DATA_VERSION + 1, 1])
@@ -494,7 +511,7 @@ async def test_an_unreadable_version_is_reported_alone(
 ) -> None:
     await store.delete(PARTITION.version)
     await (store.rpush if is_list else store.set)(PARTITION.version, "odd")
-    await store.zrem(LIST, "completed")
+    await store.zrem(LIST, COMPLETED)
     before = await contents(store)
     assert kinds(await doctor_issues(pool, repair=True)) == [("setting", PARTITION.version)]
     assert await contents(store) == before
@@ -503,7 +520,7 @@ async def test_an_unreadable_version_is_reported_alone(
 async def test_the_record_of_an_expired_job_is_removed_and_gets_no_entries(
     store: Redis, pool: BlockingConnectionPool
 ) -> None:
-    name = job_key("completed")
+    name = job_key(COMPLETED)
     await store.hset(name, "expires_at", "2020-01-01T00:00:00.000000Z")
     await store.persist(name)
     await lose_expiry_entry(store)

@@ -171,6 +171,19 @@ async def test_a_change_of_settings_that_is_under_way_is_no_issue(
     assert await partition_checks.find_issues(client, repair=False) == []
 
 
+async def test_a_first_start_that_is_under_way_is_no_issue(
+    client: StoreClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It writes one version and one number of partitions, and those of the other partitions a moment later."""
+    await redis.mset({"jobs:version": 2, "{p0}:partitions": 16})
+
+    async def finish(_: float) -> None:
+        await client.write_version()
+
+    monkeypatch.setattr(partition_checks.asyncio, "sleep", finish)
+    assert await partition_checks.find_issues(client, repair=False) == []
+
+
 async def test_no_data_has_no_issues(client: StoreClient, redis: Redis) -> None:
     assert await issues(client, repair=True) == []
     assert await redis.keys() == []

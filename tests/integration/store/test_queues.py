@@ -22,6 +22,12 @@ PARTITION = PARTITIONS.first
 UNREADABLE = ("yes", "2:5", "1", "0:x", "")
 
 
+async def store_settings(redis: Redis, **settings: str | bytes) -> None:
+    """Write the fields of queues in all partitions."""
+    for partition in PARTITIONS:
+        await redis.hset(partition.queues, mapping=dict(settings))
+
+
 async def test_a_drain_that_is_too_short_is_rejected_by_field(queues: QueueManager) -> None:
     with pytest.raises(errors.InvalidValue) as error:
         await queues.start_drain(0)
@@ -143,15 +149,15 @@ async def test_concurrent_changes_of_different_settings_are_all_kept(queues: Que
 async def test_unreadable_settings_keep_the_queue_paused_until_it_is_resumed(
     queues: QueueManager, redis: Redis, stored: str
 ) -> None:
-    await redis.hset(PARTITION.queues, mapping={"q": stored, "r": stored})
+    await store_settings(redis, q=stored, r=stored)
 
     queue = await queues.configure_queue("q", max_running=4)
     await queues.configure_queue("r")
 
     assert (queue.paused, queue.max_running) == (True, 4)
-    assert await redis.hgetall(PARTITION.queues) == {b"q": b"1:4", b"r": b"1:"}
+    assert [await redis.hgetall(one.queues) for one in PARTITIONS] == [{b"q": b"1:4", b"r": b"1:"}] * len(PARTITIONS)
     assert (await queues.configure_queue("r", paused=False)).paused is False
-    assert await redis.hgetall(PARTITION.queues) == {b"q": b"1:4"}
+    assert [await redis.hgetall(one.queues) for one in PARTITIONS] == [{b"q": b"1:4"}] * len(PARTITIONS)
 
 
 @pytest.mark.parametrize(
@@ -170,15 +176,16 @@ async def test_a_queue_from_which_claims_get_nothing_is_listed_as_paused(
     max_running: int | None,
 ) -> None:
     await jobs.create_job("j", 1, queue="q")
-    await redis.hset(PARTITION.queues, "q", stored)
+    await store_settings(redis, q=stored)
 
     [queue] = await queues.get_queues()
 
     assert await leases.claim_job(["q"], "w") is None
     assert (queue.paused, queue.max_running, queue.statuses[Status.PENDING]) == (True, max_running, 1)
-    await redis.delete(PARTITION.queues)
+    await redis.delete(*(partition.queues for partition in PARTITIONS))
 
 
+@pytest.mark.parametrize("claim_key", [None, "k"])
 @pytest.mark.parametrize(("stored", "max_running"), [("0:", None), ("0:3", 3), ("0:" + "9" * 5000, None)])
 async def test_a_queue_from_which_claims_get_jobs_is_not_listed_as_paused(
     jobs: JobStateManager,
@@ -187,13 +194,14 @@ async def test_a_queue_from_which_claims_get_jobs_is_not_listed_as_paused(
     redis: Redis,
     stored: str,
     max_running: int | None,
+    claim_key: str | None,
 ) -> None:
     await jobs.create_job("j", 1, queue="q")
-    await redis.hset(PARTITION.queues, "q", stored)
+    await store_settings(redis, q=stored)
 
     [queue] = await queues.get_queues()
 
-    assert await leases.claim_job(["q"], "w")
+    assert await leases.claim_job(["q"], "w", claim_key=claim_key)
     assert (queue.paused, queue.max_running) == (False, max_running)
 
 
@@ -237,10 +245,12 @@ async def test_a_drain_stops_creations_and_claims_and_nothing_else(
 
 
 @pytest.mark.corrupts_keys
+@pytest.mark.parametrize("end", ["odd", "", "-1"])
 async def test_an_end_of_a_drain_that_is_no_number_is_no_drain(
-    jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis
+    jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis, end: str
 ) -> None:
-    await redis.hset(PARTITION.meta, "drain", "odd")
+    for partition in PARTITIONS:
+        await redis.hset(partition.meta, "drain", end)
     assert not (await queues.get_drain()).draining
     await jobs.create_job("a", 1)
     assert await leases.claim_job(["default"], "w")

@@ -1,8 +1,8 @@
 """Checks what several partitions must have in common: version, number of partitions, and settings."""
 
 import asyncio
-from collections.abc import Iterator
-from typing import Any, Final
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Final, NamedTuple, TypeVar
 
 from service.domain.errors import StoreCorrupt
 from service.store.client import StoreClient
@@ -11,8 +11,19 @@ from service.store.doctor.issues import Issue, IssueType, printable
 from service.store.partition import PARTITION
 from service.store.queues import Difference, QueueManager
 
-#: Seconds after which settings are read again that differ: a change of them is made in one partition after the other.
+T = TypeVar("T")
+
+#: Seconds after which what differs is read again: a first start writes its numbers in two steps, and a change of
+#: settings is made in one partition after the other.
 CHANGE_TIME: Final = 1.0
+
+
+class _Number(NamedTuple):
+    """A version or number of partitions that is missing or is another one."""
+
+    key: str
+    held: bytes | None
+    wanted: str
 
 
 async def find_issues(client: StoreClient, *, repair: bool) -> list[Issue]:
@@ -23,6 +34,14 @@ async def find_issues(client: StoreClient, *, repair: bool) -> list[Issue]:
 
 
 async def _numbers(client: StoreClient, *, repair: bool) -> list[Issue]:
+    wrong = await _lasting(lambda: _find_wrong_numbers(client))
+    missing = [(number.key, number.wanted) for number in wrong if number.held is None]
+    if missing and repair:
+        await client.read(*(["SET", *pair, "NX"] for pair in missing))  # like reads they may run twice
+    return [_number_issue(one, repair=repair) for one in wrong]
+
+
+async def _find_wrong_numbers(client: StoreClient) -> list[_Number]:
     count, version = str(len(client.partitions)), str(DATA_VERSION)
     wanted = {PARTITION.version: version}
     for partition in client.partitions:
@@ -31,30 +50,35 @@ async def _numbers(client: StoreClient, *, repair: bool) -> list[Issue]:
     held = dict(zip(wanted, replies, strict=True))
     if held[PARTITIONS_KEY] is None:  # there is no data yet
         return []
-    found = [*_wrong_numbers(held, wanted)]
-    missing = [(key, wanted[key]) for key, value in held.items() if value is None]
-    if missing and repair:
-        await client.read(*(["SET", *pair, "NX"] for pair in missing))  # like reads they may run twice
-    lost = (Issue(IssueType.PARTITION, key, None, f"is missing, must be {number}", repair) for key, number in missing)
-    return [*found, *lost]
+    return [
+        _Number(key, value, wanted[key])
+        for key, value in held.items()
+        if value is None or not (isinstance(value, StoreCorrupt) or printable(value) == wanted[key])
+    ]
 
 
-def _wrong_numbers(held: dict[str, Any], wanted: dict[str, str]) -> Iterator[Issue]:
-    for key, value in held.items():
-        if value is not None and not isinstance(value, StoreCorrupt) and printable(value) != wanted[key]:
-            yield Issue(IssueType.PARTITION, key, None, f"is {printable(value)}, must be {wanted[key]}")
+def _number_issue(number: _Number, *, repair: bool) -> Issue:
+    key, held, wanted = number
+    if held is None:
+        return Issue(IssueType.PARTITION, key, None, f"is missing, must be {wanted}", repaired=repair)
+    return Issue(IssueType.PARTITION, key, None, f"is {printable(held)}, must be {wanted}")
 
 
 async def _settings(client: StoreClient, *, repair: bool) -> list[Issue]:
     queues = QueueManager(client)
-    if not (before := await queues.find_differences()):
-        return []
-    await asyncio.sleep(CHANGE_TIME)
-    lasting = [one for one in await queues.find_differences() if one in before]
+    lasting = await _lasting(queues.find_differences)
     if repair:
         for difference in lasting:
             await queues.copy_setting(difference)
     return [_setting_issue(one, repair=repair) for one in lasting]
+
+
+async def _lasting(find: Callable[[], Awaitable[Sequence[T]]]) -> list[T]:
+    """Return what is found, and found again after `CHANGE_TIME`."""
+    if not (before := await find()):
+        return []
+    await asyncio.sleep(CHANGE_TIME)
+    return [one for one in await find() if one in before]
 
 
 def _setting_issue(difference: Difference, *, repair: bool) -> Issue:
