@@ -1,5 +1,6 @@
 """The partitions that the integration tests run with: `TEST_PARTITIONS` of them, 1 by default."""
 
+import itertools
 import os
 from typing import Any, Final
 
@@ -24,6 +25,12 @@ def connect(pool: ConnectionPool, observer: Observer | None = None, **options: A
 def job_key(job_id: str) -> str:
     """Return the key of a job's record."""
     return PARTITIONS.of(job_id).job(job_id)
+
+
+def neighbour_of(job_id: str) -> str:
+    """Return the id of another job in the same partition."""
+    others = (f"{job_id}-{number}" for number in itertools.count())
+    return next(other for other in others if PARTITIONS.of(other) is PARTITIONS.of(job_id))
 
 
 async def key_names(redis: Redis) -> set[str]:
