@@ -16,8 +16,8 @@ OF_CLIENTS = {"evalsha", "eval", "script|load", "info", "config|resetstat", "sel
 INPUT = {"text": "x" * 89}
 #: The most calls of a job with both tags, in the order of its life. Each change is one script.
 MOST = {"create": 13, "claim": 16, "heartbeat": 5, "progress": 8, "complete": 12}
-#: The read commands that a client sends: a claim looks at the time, the drain and the settings of its queue, and in each
-#: partition at the delays and the queue. With one partition its script does.
+#: The read commands that a client sends: a claim looks at the time, the drain and the settings of its queue, and in
+#: each partition at the delays and the queue. With one partition its script does.
 READS = {"claim": 3 + 2 * len(PARTITIONS)} if len(PARTITIONS) > 1 else {}
 
 
