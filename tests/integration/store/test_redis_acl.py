@@ -18,6 +18,7 @@ from service.domain.errors import StoreAccessDenied
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
 from service.domain.shutdown import Shutdown
+from service.store.client import StoreClient
 from service.store.doctor import check
 from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
@@ -25,6 +26,7 @@ from service.store.events.positions import START, Position
 from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from service.store.partitions import Partitions
 from service.store.pool import create_pool
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
@@ -266,6 +268,23 @@ async def test_the_doctor_needs_each_command_of_its_user(command: str, server: R
         with pytest.raises(StoreAccessDenied):
             await (use_idle_connection(pool) if command == "ping" else run_doctor(pool, repair=repair))
     assert denied(admin) == {command}
+
+
+def test_the_repair_of_a_lost_version_of_several_partitions_needs_set(server: RedisServer, admin: Redis) -> None:
+    partitions = Partitions(16)
+
+    async def create() -> None:
+        async with pool_of_default(admin) as pool:
+            await JobStateManager(StoreClient(pool, partitions=16), ttl=timedelta(days=7)).create_job("a", 1)
+
+    asyncio.run(create())
+    admin.delete(partitions[3].version)
+    repair = "doctor", "--redis-url", url_of(server, "jobstate-repair"), "--repair"
+    assert jobstate("", *repair).code != 0
+    assert denied(admin) - {"info"} == {"set"}
+    execute(admin, "ACL", "SETUSER", "jobstate-repair", "+set")
+    assert jobstate("", *repair).code == 0
+    assert admin.get(partitions[3].version) == b"2"
 
 
 COPY = OPTIONAL_COMMANDS["`jobstate copy` into this Redis, by `jobstate-repair`"]
