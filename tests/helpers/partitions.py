@@ -34,6 +34,11 @@ def id_in(partition: Partition, name: str) -> str:
     return next(one for one in names if PARTITIONS.of(one) is partition)
 
 
+def neighbour_of(job_id: str) -> str:
+    """Return the id of another job in the same partition."""
+    return id_in(PARTITIONS.of(job_id), f"{job_id}-0")
+
+
 async def key_names(redis: Redis) -> set[str]:
     """Return the names of all keys, without those that a database of several partitions always has."""
     lasting = {"jobs:version", *(name for one in PARTITIONS for name in (one.version, one.partitions))}

@@ -128,6 +128,11 @@ async def _delay_over(store: Store, job_id: str) -> None:
     await store.end_delay(job_id)
 
 
+async def _pending_in_limited_queue(store: Store, job_id: str) -> None:
+    await store.bring_to("pending", job_id)
+    await store.queues.configure_queue(job_id, max_running=5)
+
+
 async def _lease_over(store: Store, job_id: str) -> None:
     await store.lease(job_id)
     await store.end_lease(job_id)
@@ -204,6 +209,7 @@ OPERATIONS: Final = {
     "create tagged": Operation(lambda store, job_id: store.create(job_id)),
     "claim": Operation(_claim, _state("pending"), _is_claimed),
     "claim after a delay": Operation(_claim, _delay_over, _is_claimed),
+    "claim from a limited queue": Operation(_claim, _pending_in_limited_queue, _is_claimed),
     "heartbeat": Operation(
         lambda store, job_id: store.leases.heartbeat(job_id, store.tokens[job_id]), _state("leased")
     ),

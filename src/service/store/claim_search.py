@@ -106,7 +106,7 @@ class ClaimSearch:
             size += got.size
             if len(claims) >= request.max_jobs or size >= MAX_CLAIM_BYTES:
                 break
-        return claims, refusal
+        return claims, refusal or counts.refusal
 
     def _without_jobs(
         self, plan: Sequence[Step], request: ClaimRequest, gates: Collection[str], counts: Counts, share: Share

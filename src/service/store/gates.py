@@ -10,7 +10,7 @@ from contextvars import Context
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
-from service.domain.errors import JobStateError
+from service.domain.errors import JobStateError, StoreCorrupt
 from service.store import scripts
 from service.store.client import StoreClient
 from service.store.fingerprints import new_change_id
@@ -40,16 +40,27 @@ class Counts:
         self.until: float = math.inf
         #: Whether a script of the claim may still run, because its reply did not come.
         self.is_uncertain = False
+        #: Why a queue could not be counted, if it could not.
+        self.refusal: StoreCorrupt | None = None
 
     async def facts(self, partition: Partition) -> Mapping[str, int]:
-        """Return what `claim.lua` needs to know in a partition: the running jobs in all others, and until when."""
+        """Return what `claim.lua` needs to know in a partition: the running jobs in all others, and until when.
+
+        A queue that cannot be counted is left out, and then gives no job.
+        """
         if not self.queues:
             return {}
         others = [one for one in self._client.partitions if one is not partition]
         commands = [["ZCARD", one.by_created(queue, "running")] for queue in self.queues for one in others]
-        replies = await self._client.read(*commands, name="count_running")
-        sums = (sum(replies[start : start + len(others)]) for start in range(0, len(replies), len(others)))
-        return {":until": int(self.until), **dict(zip(self.queues, sums, strict=True))}
+        replies = await self._client.read(*commands, isolate_errors=True, name="count_running")
+        facts = {":until": int(self.until)}
+        for queue in self.queues:
+            numbers, replies = replies[: len(others)], replies[len(others) :]
+            if unreadable := [one for one in numbers if isinstance(one, StoreCorrupt)]:
+                self.refusal = unreadable[0]
+            else:
+                facts[queue] = sum(numbers)
+        return facts
 
 
 class Gates:

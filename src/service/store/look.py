@@ -179,13 +179,17 @@ class _PartitionReplies(NamedTuple):
 
     @classmethod
     def take(cls, replies: Iterator[Any], counted: int, queues: int) -> "_PartitionReplies":
-        """Return the next replies. Keys of other programs count as nothing running, and as jobs of unknown age."""
+        """Return the next replies. Keys of other programs count as nothing running, and as jobs of unknown age.
+
+        Those of a list of delays, too: it may hold jobs that are due.
+        """
         delays, running = next(replies), [*itertools.islice(replies, counted)]
+        unknown = [math.inf] if isinstance(delays, Exception) else []
         return cls(
-            None if isinstance(delays, Exception) or not delays else delays[0][1],
+            None if unknown or not delays else delays[0][1],
             [0 if isinstance(number, Exception) else number for number in running],
             [
-                [math.inf] if isinstance(entries, Exception) else [created for _, created in entries]
+                [math.inf] if isinstance(entries, Exception) else [*(created for _, created in entries), *unknown]
                 for entries in itertools.islice(replies, queues)
             ],
         )
@@ -203,7 +207,7 @@ def _heads(
         for queue, created in zip(queues, reply.pending, strict=True):
             if limits[queue] > 0:
                 heads += [Head(score, partition, queue) for score in created]
-                if len(created) == depth:
+                if len(created) >= depth:
                     deep.append((partition.number, queue))
     return sorted(heads, key=lambda head: (head.created, head.place)), frozenset(deep)
 

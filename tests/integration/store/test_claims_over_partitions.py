@@ -549,6 +549,26 @@ async def test_a_partition_with_a_key_of_another_program_does_not_stop_the_other
     assert await claim_all(leases) == broken
 
 
+@pytest.mark.corrupts_keys
+@pytest.mark.parametrize("keys", [(None, None), ("a", "b")])
+async def test_a_queue_that_cannot_be_counted_does_not_stop_the_others_of_a_claim(
+    keys: tuple[str | None, str | None], jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis
+) -> None:
+    limited, other = ids_in(8, 2)
+    await jobs.create_job(limited, 1, queue="limited")
+    await jobs.create_job(other, 1, queue="other")
+    await queues.configure_queue("limited", max_running=5)
+    name = PARTITIONS[2].by_created("limited", "running")
+    await redis.set(name, "foreign")
+    claim = await leases.claim_job(["limited", "other"], "w", claim_key=keys[0])
+    assert claim is not None
+    assert claim.job.job_id == other
+    with pytest.raises(errors.StoreCorrupt):
+        await leases.claim_job(["limited", "other"], "w", claim_key=keys[1])
+    await redis.delete(name)
+    assert await claim_all(leases, "limited") == [limited]
+
+
 # Claims that wait
 
 

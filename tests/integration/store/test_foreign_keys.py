@@ -13,34 +13,43 @@ from structlog.testing import capture_logs
 from service.store.fingerprints import change_id_for, digest
 from service.store.partition import TYPES
 from tests.helpers.consistency import doctor_issues, inconsistencies
-from tests.helpers.partitions import PARTITIONS, job_key
+from tests.helpers.partitions import PARTITIONS, job_key, neighbour_of
 from tests.helpers.store_operations import LIMIT, OPERATIONS, STATES, Store, dump, is_refused, make_foreign
 
 pytestmark = pytest.mark.corrupts_keys
 
+#: A job in the same partition.
+OTHER: Final = neighbour_of("subject")
 #: It is refused, and no key has changed.
 REFUSED: Final = "refused"
 #: It is refused, but its change stands: its repetition with the same change id is not refused.
 STANDS: Final = "stands"
 #: A script over many jobs leaves this one for later, and logs that.
 SKIPPED: Final = "skipped"
-#: It is refused, but its first part stands, and no other key has changed: a claim has ended the delays that are over, a
-#: setting was made whose reply counts jobs.
+#: It is refused, but its first part stands, and no other key has changed: a claim has chosen partitions, or ended the
+#: delays that are over; a setting was made whose reply counts jobs, or that another partition refuses.
 PARTLY: Final = "stands in part"
 WORKS: Final = "works"
 #: The keys of the first part.
 FIRST_PARTS: Final = {
-    "claim after a delay": {"by_created:pending", "by_created:delayed", "delays", "events"},
+    "claim": {"aim"},
+    "claim after a delay": {"by_created:pending", "by_created:delayed", "delays", "events", "aim"},
+    "claim from a limited queue": {"aim", "gate"},
     "configure queue": {"queues", "events"},
     "drain": {"meta", "events"},
 }
 
 #: Keys that belong to one job or queue; the others are shared by all.
-OF_ONE: Final = {"record", "claim", "rate_limit", *(f"by_created:{state}" for state in STATES)}
+OF_ONE: Final = {"record", "claim", "aim", "gate", "rate_limit", *(f"by_created:{state}" for state in STATES)}
 #: Operations that look at the lists of all queues.
 OF_ALL_QUEUES: Final = {"count of running", "stats", "list", "list of queues", "configure queue", "drain"}
+#: Operations that write to all partitions.
+OF_ALL_PARTITIONS: Final = {"configure queue", "drain"}
 LISTS: Final = " ".join(f"by_created:{state}" for state in STATES)
-KEYS: Final = ("record", *LISTS.split(), *(kind for kind in TYPES if kind != "by_created"))
+KEYS: Final = (
+    *("record", *LISTS.split(), *(kind for kind in TYPES if kind != "by_created")),
+    *(("first-meta", "first-queues", "first-events") if len(PARTITIONS) > 1 else ()),
+)
 #: Under each operation the keys that it does not do without; it works with a foreign type at any other.
 EXPECTED: Final = {
     "create": {REFUSED: "record by_created:pending by_expiry meta queue_names events"},
@@ -55,6 +64,10 @@ EXPECTED: Final = {
         PARTLY: "by_created:pending by_created:running by_expiry leases queues",
         STANDS: "by_created:delayed",
         REFUSED: "delays claim meta",
+    },
+    "claim from a limited queue": {
+        SKIPPED: "record",
+        REFUSED: "by_created:pending by_created:running by_expiry delays leases claim meta queues events",
     },
     "heartbeat": {REFUSED: "record leases"},
     "heartbeat with progress": {REFUSED: "record by_expiry leases events"},
@@ -147,12 +160,41 @@ EXPECTED: Final = {
     },
     "rate limit": {REFUSED: "rate_limit"},
 }
+#: The rows of several partitions that differ. Each partition has a copy of the settings and the drain of the first one.
+EXPECTED_OF_SEVERAL: Final = {
+    "claim": {
+        SKIPPED: "record",
+        PARTLY: "by_created:pending by_created:running by_expiry delays leases claim meta queues events",
+        REFUSED: "aim first-meta first-queues",
+    },
+    "claim after a delay": {
+        SKIPPED: "record events",
+        PARTLY: "by_created:pending by_created:running by_expiry delays leases claim aim meta queues",
+        STANDS: "by_created:delayed",
+        REFUSED: "first-meta first-queues",
+    },
+    "claim from a limited queue": {
+        SKIPPED: "record",
+        PARTLY: "by_created:pending by_created:running by_expiry delays leases claim gate meta queues events",
+        REFUSED: "aim first-meta first-queues",
+    },
+    "configure queue": {
+        PARTLY: f"{LISTS} by_expiry delays leases queues queue_names events",
+        REFUSED: "first-queues first-events",
+    },
+    "list of queues": {REFUSED: f"{LISTS} by_expiry delays leases queue_names first-queues"},
+    "drain": {
+        PARTLY: "by_created:running by_expiry delays leases meta queue_names events",
+        REFUSED: "first-meta first-events",
+    },
+}
+ROWS: Final = EXPECTED if len(PARTITIONS) == 1 else EXPECTED | EXPECTED_OF_SEVERAL
 
 
 def key_name(key: str, job_id: str) -> str:
     """Return the name of a key in `KEYS` for a job."""
-    kind, _, state = key.partition(":")
-    partition = PARTITIONS.of(job_id)
+    kind, _, state = key.removeprefix("first-").partition(":")
+    partition = PARTITIONS.first if key.startswith("first-") else PARTITIONS.of(job_id)
     match kind:
         case "record":
             return job_key(job_id)
@@ -160,10 +202,23 @@ def key_name(key: str, job_id: str) -> str:
             return partition.by_created(job_id, state)
         case "claim":
             return partition.claim(change_id_for(f"claim-{job_id}"))
+        case "aim":
+            claim_id = change_id_for(f"claim-{job_id}")
+            return PARTITIONS.home_of(claim_id).aim(claim_id)
+        case "gate":
+            return PARTITIONS.home_of(job_id).gate(job_id)
         case "rate_limit":
             counter = digest("rate-limit", {"client": job_id, "limit": LIMIT})
             return PARTITIONS.home_of(counter).rate_limit(counter)
     return partition.key(kind)
+
+
+def first_part(name: str) -> set[str]:
+    """Return the names of the keys of the first part of an operation."""
+    kinds = FIRST_PARTS.get(name, set())
+    if name in OF_ALL_PARTITIONS:
+        return {partition.key(kind) for kind in kinds for partition in PARTITIONS}
+    return {key_name(kind, job_id) for kind in kinds for job_id in ("subject", OTHER)}
 
 
 async def outcome_of(store: Store, name: str, job_id: str) -> str:
@@ -176,7 +231,7 @@ async def outcome_of(store: Store, name: str, job_id: str) -> str:
         changed = {key for key in before | after if before.get(key) != after.get(key)}
         if not changed:
             return REFUSED
-        if changed <= {key_name(key, job) for key in FIRST_PARTS.get(name, ()) for job in ("subject", "other")}:
+        if changed <= first_part(name):
             return PARTLY
         return f"{changed} changed, repetition refused" if await is_refused(operation.run(store, job_id)) else STANDS
     if operation.is_moved is None:
@@ -200,7 +255,7 @@ async def prepared(pool: ConnectionPool, redis: Redis, name: str) -> Store:
     await redis.flushdb()
     store = Store(pool, redis)
     await store.create("third")  # the first call of a client also looks at the data version
-    for job_id in ("subject", "other"):
+    for job_id in ("subject", OTHER):
         if prepare := OPERATIONS[name].prepare:
             await prepare(store, job_id)
     return store
@@ -220,15 +275,16 @@ async def test_a_foreign_key_stops_only_what_needs_it_and_the_doctor_heals_the_r
         if outcome != WORKS:
             outcomes.setdefault(outcome, set()).add(key)
         if key in OF_ONE and name not in OF_ALL_QUEUES:
-            assert await outcome_for_another_job(store, name, "other") == WORKS, key
+            assert await outcome_for_another_job(store, name, OTHER) == WORKS, key
         await redis.delete(foreign)
         await doctor_issues(pool, repair=True)
         assert await inconsistencies(redis) == [], key
-    assert outcomes == {outcome: set(keys.split()) for outcome, keys in EXPECTED[name].items()}
+    assert outcomes == {outcome: set(keys.split()) for outcome, keys in ROWS[name].items()}
 
 
 def test_the_table_has_every_key_of_ours() -> None:
-    named = {key for outcomes in EXPECTED.values() for keys in outcomes.values() for key in keys.split()}
+    rows = [*EXPECTED.values(), *EXPECTED_OF_SEVERAL.values()]
+    named = {key for outcomes in rows for keys in outcomes.values() for key in keys.split()}
 
     # The version and the number of partitions are read by the clock of a client, and `fsync` is not read at all.
     assert {*KEYS} - named == {"version", "partitions", "fsync"}

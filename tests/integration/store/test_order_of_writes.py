@@ -12,7 +12,7 @@ from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
 from service.store import scripts
 from tests.helpers.consistency import inconsistencies
-from tests.helpers.partitions import PARTITIONS, job_key
+from tests.helpers.partitions import PARTITIONS, job_key, neighbour_of
 from tests.helpers.store_operations import OPERATIONS, Store, dump, make_foreign
 
 #: Each script over many jobs: the kind of index that holds the moments, its units per ms, and how a member begins.
@@ -122,23 +122,24 @@ async def test_a_failed_move_takes_back_its_additions_alone(store: Store) -> Non
 async def test_a_claim_of_several_queues_passes_a_job_that_cannot_be_moved(
     store: Store, kind: str, max_running: int | None
 ) -> None:
-    for job_id in ("subject", "other"):
+    other = neighbour_of("subject")
+    for job_id in ("subject", other):
         await store.create(job_id)
     await store.queues.configure_queue("subject", max_running=max_running)
     name = job_key("subject") if kind == "record" else PARTITIONS.of("subject").by_created("subject", kind)
     await make_foreign(store.redis, name, "zset")
 
     with capture_logs() as logs:
-        claim = await store.leases.claim_job(["subject", "other"], "w")
+        claim = await store.leases.claim_job(["subject", other], "w")
 
     assert claim is not None
-    assert claim.job.job_id == "other"
+    assert claim.job.job_id == other
     assert [line["job_ids"] for line in logs] == [["subject"]]
     if kind == "record":
-        assert await store.leases.claim_job(["subject", "other"], "w") is None
+        assert await store.leases.claim_job(["subject", other], "w") is None
     else:
         with pytest.raises(StoreCorrupt, match=name):
-            await store.leases.claim_job(["subject", "other"], "w")
+            await store.leases.claim_job(["subject", other], "w")
 
 
 @pytest.mark.corrupts_keys

@@ -22,10 +22,11 @@ from service.store.client import StoreClient
 from service.store.doctor import check
 from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
+from service.store.events.positions import START, Position
 from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.partition import PARTITION
+from service.store.partitions import Partitions
 from service.store.pool import create_pool
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
@@ -37,7 +38,7 @@ from service.store.redis_commands import (
     acl_names,
 )
 from tests.helpers.cli_process import jobstate
-from tests.helpers.partitions import connect, job_key
+from tests.helpers.partitions import PARTITIONS, connect, job_key
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import Backend, ProcessRedis, RedisServer
@@ -46,6 +47,10 @@ from tests.helpers.service_process import Service
 DOCUMENT = ROOT / "docs" / "security.md"
 USERS = {user: line for line, user in re.findall(r"^(ACL SETUSER (\S+) .*)$", DOCUMENT.read_text(), re.MULTILINE)}
 PASSWORD = "PASSWORD"
+#: The partition of the job `a`.
+HOME = PARTITIONS.of("a")
+#: The position before all events.
+BEGINNING = str(Position((START,) * len(PARTITIONS)))
 #: Commands that redis-py tries, and does not need.
 TRIED = {"client|setinfo", "client|maint_notifications"}
 
@@ -103,6 +108,8 @@ async def use_service(pool: BlockingConnectionPool) -> None:
     await expire(pool)
     queues = QueueManager(client)
     await queues.configure_queue("default", max_running=2)
+    await jobs.create_job("c", 1)
+    assert await leases.claim_job(["default"], "ann")
     await queues.configure_queue("default", max_running=None)
     await queues.start_drain(60)
     await queues.end_drain()
@@ -139,7 +146,7 @@ async def read(jobs: JobStateManager, pool: BlockingConnectionPool) -> None:
         with timeline.subscribe() as subscription, watching.watch("a") as watch:
             assert [one async for one in watching.follow(watch, await jobs.get_result("a"), None)]
             async with asyncio.timeout(10):
-                followed = timeline.follow(subscription, "0-0", filters)
+                followed = timeline.follow(subscription, BEGINNING, filters)
                 async for one in followed:
                     if isinstance(one, list):
                         break
@@ -191,14 +198,14 @@ def damage(admin: Redis) -> None:
 
     asyncio.run(create())
     admin.persist(job_key("a"))
-    admin.zrem(PARTITION.by_created("default", "pending"), "a")
-    admin.zadd(PARTITION.by_created("default", "pending"), {"nobody": 1})
-    admin.srem(PARTITION.queue_names, "default")
-    admin.sadd(PARTITION.queue_names, "nobody")
-    admin.hdel(PARTITION.meta, "clock")
-    admin.set(PARTITION.fsync, 1)
-    admin.expire(PARTITION.version, 1000)
-    admin.expire(PARTITION.events, 1000)
+    admin.zrem(HOME.by_created("default", "pending"), "a")
+    admin.zadd(HOME.by_created("default", "pending"), {"nobody": 1})
+    admin.srem(HOME.queue_names, "default")
+    admin.sadd(HOME.queue_names, "nobody")
+    admin.hdel(HOME.meta, "clock")
+    admin.set(HOME.fsync, 1)
+    admin.expire(HOME.version, 1000)
+    admin.expire(HOME.events, 1000)
     execute(admin, "SCRIPT", "FLUSH")
 
 
@@ -263,17 +270,34 @@ async def test_the_doctor_needs_each_command_of_its_user(command: str, server: R
     assert denied(admin) == {command}
 
 
+def test_the_repair_of_a_lost_version_of_several_partitions_needs_set(server: RedisServer, admin: Redis) -> None:
+    partitions = Partitions(16)
+
+    async def create() -> None:
+        async with pool_of_default(admin) as pool:
+            await JobStateManager(StoreClient(pool, partitions=16), ttl=timedelta(days=7)).create_job("a", 1)
+
+    asyncio.run(create())
+    admin.delete(partitions[3].version)
+    repair = "doctor", "--redis-url", url_of(server, "jobstate-repair"), "--repair"
+    assert jobstate("", *repair).code != 0
+    assert denied(admin) - {"info"} == {"set"}
+    execute(admin, "ACL", "SETUSER", "jobstate-repair", "+set")
+    assert jobstate("", *repair).code == 0
+    assert admin.get(partitions[3].version) == b"2"
+
+
 COPY = OPTIONAL_COMMANDS["`jobstate copy` into this Redis, by `jobstate-repair`"]
 
 
 @pytest.mark.parametrize("missing", ["", *sorted({*acl_names(COPY)} - {"unwatch"})])  # that one follows a refusal
 def test_a_copy_needs_the_documented_rights(missing: str, server: RedisServer, admin: Redis) -> None:
     damage(admin)
-    admin.delete(PARTITION.by_created("default", "pending"))
+    admin.delete(HOME.by_created("default", "pending"))
 
     async def drain() -> None:
         async with pool_of_default(admin) as pool:
-            client = StoreClient(pool)
+            client = connect(pool)
             await JobStateManager(client, ttl=timedelta(days=7)).create_job("c", 1)
             await QueueManager(client).start_drain(600)
 

@@ -12,7 +12,9 @@ from typing import Any
 
 import httpx
 import pytest
+import redis as sync_redis
 
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import free_port, wait_until
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
@@ -119,6 +121,8 @@ def test_a_renamed_required_command_is_named(
 ) -> None:
     redis = new_redis("--rename-command", command, "")
     calls = [CALLS[0], CALLS[-1]] if command == "HSET" else SCRIPTED
+    with sync_redis.Redis(port=redis.port) as admin:  # with several partitions a claim runs a script where jobs are
+        admin.zadd(PARTITIONS.first.by_created("default", "pending"), {"j": 1})
     url = f"redis://127.0.0.1:{redis.port}/0"
     if command == "HSET":  # Redis runs scripts that only read or find nothing to write
         with Service(tmp_path, REDIS_URL=url) as service:
