@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import httpx
 from redis.asyncio import Redis
 
+from service.store.data_version import VERSION_KEYS
 from tests.chaos.checker import check
 from tests.chaos.context import describe_job
 from tests.chaos.environment import SINGLE_PROCESS, TWO_PROCESSES, Environment, Topology, start_environment
@@ -164,12 +165,12 @@ async def _delete_jobs(redis: Redis) -> list[str]:
     return [entries[0][0].decode() if entries else "0-0" for entries in last]
 
 
-#: The number of partitions is that of the data, also without jobs.
+#: The version and the number of partitions are those of the data, also without jobs. No fault removes them alone.
 _KEPT_KEYS: Final = {
     name.encode()
     for partition in PARTITIONS
-    for name in (partition.events, partition.meta, *((partition.partitions,) if PARTITIONS.size > 1 else ()))
-}
+    for name in (partition.events, partition.meta, partition.version, partition.partitions)
+} | {VERSION_KEYS[0].encode()}
 
 
 @contextlib.asynccontextmanager

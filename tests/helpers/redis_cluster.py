@@ -75,3 +75,4 @@ class NodeClient(StoreClient):
     async def _refresh_clock(self, deadline: float) -> None:
         [time] = await self._pipeline.ask(("TIME",), until=deadline)
         self._clock.set(time_reply_to_micros(time))
+        self._read_over = self._pipeline.transport

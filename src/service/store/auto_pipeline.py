@@ -14,7 +14,7 @@ from redis.asyncio.connection import AbstractConnection
 
 from service.domain.errors import Overloaded
 from service.store.channel import REPLY_TIMEOUT, Call, Channel, Replies, connection_error, fail
-from service.store.pool import transport_of
+from service.store.pool import open_transport_of, transport_of
 
 #: The most calls that may wait to be sent; further ones are rejected.
 MAX_WAITING: Final = 10_000
@@ -49,6 +49,13 @@ class AutoPipeline:
         #: Holds a connection while calls use it.
         self._task: asyncio.Task[None] | None = None
         self._channel: Channel | None = None
+        #: The last connection that was used. The pool may hold it.
+        self._connection: AbstractConnection | None = None
+
+    @property
+    def transport(self) -> asyncio.Transport | None:
+        """What the last call was sent over, or `None` if that is closed: the next call may reach another Redis."""
+        return None if self._connection is None else open_transport_of(self._connection)
 
     async def ask(self, *commands: tuple[Any, ...], until: float = math.inf) -> list[Any]:
         """Send commands together and return their replies; an error reply is returned as an exception object.
@@ -118,6 +125,7 @@ class AutoPipeline:
     async def _use_connection(self) -> None:
         connection, transport = await self._open()
         keep_idle = self._pool.max_connections >= MIN_POOL_SIZE
+        self._connection = connection
         self._channel = channel = Channel(transport, self._waiting, keep_idle=keep_idle)
         is_usable = False
         try:

@@ -81,6 +81,8 @@ class StoreClient:
         self._pipeline = shared(AutoPipeline, pool)
         self._fsync = shared(FsyncWaiter, pool) if waitaof else None
         self._clock = ServerClock()
+        #: The transport over which the clock, the version and the number of partitions were last read.
+        self._read_over: asyncio.Transport | None = None
 
     async def aclose(self) -> None:
         """End the calls that are under way, and release their connections. The pool stays open.
@@ -102,9 +104,6 @@ class StoreClient:
         script that reaches Redis after its deadline, or finds data of a newer version, does nothing. Raises
         `StoreUnavailable` or `StoreCorrupt`.
         """
-
-        if script.writes and not self._is_registered:
-            await self.write_version()
         command = ("EVALSHA", script.sha, len(keys) + 1, *keys, partition.root, *args)
         send = partial(self._run_before_deadline, script, command)
         reply = await self.call(script.name, send, outcome=operator.itemgetter(0))
@@ -137,25 +136,29 @@ class StoreClient:
 
         Raises `DataVersionUnsupported` or `PartitionsMismatch` if there is.
         """
-        count = self.partitions.size
-        args = [DATA_VERSION, count]
-        _, *stored = await self.run_script(scripts.WRITE_VERSION, self.partitions.first, args, VERSION_KEYS)
+        await self.call("write_version", self._register)
+
+    async def _register(self, deadline: float) -> None:
+        count, script, root = self.partitions.size, scripts.WRITE_VERSION, self.partitions.first.root
+        command = ("EVALSHA", script.sha, len(VERSION_KEYS) + 1, *VERSION_KEYS, root, DATA_VERSION, count)
+        _, *stored = await self._run_before_deadline(script, command, deadline)
         check_version(*stored, partitions=count)
         if count > 1:
             held = [((one.version, DATA_VERSION), (one.partitions, count)) for one in self.partitions]
             commands = [("SET", *pair, "NX") for pairs in held for pair in pairs]
-
-            async def send(deadline: float) -> None:
-                _raise_errors(await self._pipeline.ask(*commands, until=deadline))
-
-            await self.call("write_version", send)
+            _raise_errors(await self._pipeline.ask(*commands, until=deadline))
         self._is_registered = True
 
     async def _run_before_deadline(self, script: Script, command: tuple[Any, ...], deadline: float) -> list[Any]:
-        """Send a script with its deadline as a time of Redis. If Redis is past it, read the clock and send again."""
+        """Send a script with its deadline as a time of Redis. If Redis is past it, read the clock and send again.
+
+        Before a change, the version and the number of partitions are written where they are missing.
+        """
         while True:
-            if not self._clock.is_fresh:
+            if not self._is_current:
                 await self._refresh_clock(deadline)
+            if script.writes and not self._is_registered:
+                await self._register(deadline)
             [reply] = await self._pipeline.ask((*command, self._clock.now + _FIRST_ATTEMPT_MICROS), until=deadline)
             if isinstance(reply, redis_errors.NoScriptError):  # not loaded yet, or flushed since
                 _raise_errors(await self._pipeline.ask(("SCRIPT", "LOAD", script.text), until=deadline))
@@ -168,12 +171,19 @@ class StoreClient:
             else:
                 return [word, *reply[1:]]
 
+    @property
+    def _is_current(self) -> bool:
+        """Whether the clock is fresh and that of the Redis which gets the next call, as far as this process knows."""
+        transport = self._pipeline.transport
+        return self._clock.is_fresh and transport is not None and transport is self._read_over
+
     async def _refresh_clock(self, deadline: float) -> None:
         """Read the time of Redis, and raise if this service does not support the data there."""
         time, *stored = _raise_errors(await self._pipeline.ask(("TIME",), *READ_VERSION, until=deadline))
         now = parse_reply("TIME", time_reply_to_micros, time)
         self._is_registered = check_version(*stored, partitions=self.partitions.size, copy=self._copy)
         self._clock.set(now)
+        self._read_over = self._pipeline.transport
 
     async def read(self, *commands: Sequence[str], isolate_errors: bool = False, name: str = "read") -> list[Any]:
         """Run read commands in one round trip and return the replies as redis-py converts them.
@@ -185,7 +195,7 @@ class StoreClient:
         """
 
         async def send(deadline: float) -> list[Any]:
-            if not self._clock.is_fresh:
+            if not self._is_current:
                 await self._refresh_clock(deadline)
             replies = await self._pipeline.ask(*(tuple(command) for command in commands), until=deadline)
             for number, reply in enumerate(replies):

@@ -62,4 +62,4 @@ def check_version(
     has_data = stored is not None or found == DATA_VERSION or has_meta
     if has_data and int(stored or 1) != partitions:
         raise PartitionsMismatch(int(stored or 1), partitions)
-    return stored is not None or partitions == 1
+    return partitions == 1 or (stored is not None and found == DATA_VERSION)

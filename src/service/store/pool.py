@@ -72,6 +72,14 @@ def transport_of(connection: AbstractConnection) -> asyncio.Transport | None:
     return None if writer is None else cast("asyncio.Transport", writer.transport)
 
 
+def open_transport_of(connection: AbstractConnection) -> asyncio.Transport | None:
+    """Return the transport of a connection, unless Redis has closed it. Each reopening has another one."""
+    transport = transport_of(connection)
+    if transport is None or transport.is_closing() or (connection._reader is not None and connection._reader.at_eof()):
+        return None
+    return transport
+
+
 def _resolve(result: concurrent.futures.Future[Any], host: str, port: int) -> None:
     try:
         result.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))

@@ -86,6 +86,22 @@ async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock
     await jobs.create_job("c", {})
 
 
+async def test_the_version_is_read_again_over_a_new_connection(jobs: JobStateManager, redis: Redis) -> None:
+    """The new one may reach another Redis, or one that was started with other files."""
+    await jobs.create_job("a", {})
+    await redis.set(PARTITION.version, 3)
+    transport = jobs._client._pipeline.transport
+    assert transport is not None
+    transport.abort()
+
+    for call in (jobs.create_job("b", {}), jobs.get_job("a")):
+        with pytest.raises(DataVersionUnsupported):
+            await call
+
+    await redis.set(PARTITION.version, 2)
+    await jobs.create_job("b", {})
+
+
 async def test_reading_the_clock_again_also_reads_the_version(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", {})
     await redis.set(PARTITION.version, 3)

@@ -61,6 +61,22 @@ async def is_refused(jobs: JobStateManager, words: str) -> None:
             await call()
 
 
+async def wait_for(condition: Callable[[], bool]) -> None:
+    async with asyncio.timeout(10):
+        while not condition():  # noqa: ASYNC110 (there is no event for it)
+            await asyncio.sleep(0.01)
+
+
+async def disconnect(jobs: JobStateManager, url: str) -> None:
+    """Close the connection of a process, and return once the process may know."""
+    pipeline = jobs._client._pipeline
+    assert pipeline.transport
+    host, port = pipeline.transport.get_extra_info("sockname")
+    with sync_redis.Redis.from_url(url) as other:
+        other.client_kill_filter(addr=f"{host}:{port}")
+    await wait_for(lambda: pipeline.transport is None)
+
+
 async def test_a_start_on_an_empty_database_writes_version_and_number_in_all_partitions(
     with_partitions: Connect, redis: Redis
 ) -> None:
@@ -134,6 +150,66 @@ async def test_a_number_that_is_lost_is_written_again(
     await jobs.get_job("a")
     await jobs.create_job("a", 1)
     assert await redis.get("{p0}:partitions") == b"16"
+
+
+async def test_the_first_change_after_the_clock_is_read_again_writes_a_lost_number_before_it(
+    with_partitions: Connect, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = with_partitions(16)
+    await jobs.create_job("a", 1)
+    await redis.flushdb()
+    await with_partitions(1).create_job("b", 1)
+    before = await held(redis)
+    monkeypatch.setattr("service.store.server_clock.CLOCK_MAX_AGE", 0.0)
+    with pytest.raises(PartitionsMismatch):
+        await jobs.create_job("a", 1)
+    assert await held(redis) == before
+
+    await redis.flushdb()
+    await jobs.create_job("a", 1)
+    assert await redis.get("{p0}:partitions") == b"16"
+
+
+@pytest.mark.parametrize("is_idle", [False, True], ids=["in use", "in the pool"])
+async def test_a_change_over_a_new_connection_first_writes_what_is_lost(
+    with_partitions: Connect, redis: Redis, store_url: str, monkeypatch: pytest.MonkeyPatch, is_idle: bool
+) -> None:
+    jobs = with_partitions(16)
+    await jobs.create_job("a", 1)
+    await redis.flushdb()
+    await with_partitions(1).write_version()
+    before = await held(redis)
+    if is_idle:
+        monkeypatch.setattr("service.store.channel.IDLE_TIMEOUT", 0.0)
+        await wait_for(lambda: jobs._client._pipeline._channel is None)
+    await disconnect(jobs, store_url)
+    with pytest.raises(PartitionsMismatch, match="of 1 partition"):
+        await jobs.create_job("a", 1)
+    assert await held(redis) == before
+
+    await redis.flushdb()
+    await disconnect(jobs, store_url)
+    await jobs.create_job("a", 1)
+
+    wanted = {"jobs:version": b"2"}
+    for partition in PARTITIONS:
+        wanted |= {partition.version: b"2", partition.partitions: b"16"}
+    assert {name: await redis.get(name) for name in wanted} == wanted
+
+
+@pytest.mark.parametrize("key", ["jobs:version", "{p0}:partitions"])
+async def test_a_key_that_alone_is_lost_is_written_over_a_new_connection(
+    with_partitions: Connect, redis: Redis, store_url: str, key: str
+) -> None:
+    jobs = with_partitions(16)
+    await jobs.create_job("a", 1)
+    value = await redis.getdel(key)
+    assert value is not None
+    if key == "{p0}:partitions":
+        await redis.delete("jobs:version")
+    await disconnect(jobs, store_url)
+    await jobs.create_job("b", 1)
+    assert await redis.get(key) == value
 
 
 async def test_of_services_that_start_at_once_with_different_numbers_one_number_wins(
