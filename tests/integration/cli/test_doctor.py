@@ -67,7 +67,7 @@ def test_it_checks_and_repairs_with_and_without_a_running_service(
 
 def test_a_server_that_it_started_stops_with_it(tmp_path: Path) -> None:
     with Service(tmp_path) as service:
-        make_jobs(service.url, 4)
+        make_jobs(service.url, 60)  # at one key a second it is not at its end when the signal comes
     started = subprocess.Popen(
         [sys.executable, "-m", "service", "doctor", "--data", str(tmp_path / "data"), "--rate", "1"],
         env=environment(""),
