@@ -156,7 +156,7 @@ class Looker:
         self._capped = self._capped.difference(queues) | {
             name for name, limit in limits.items() if 0 < limit < math.inf
         }
-        self._capped |= counted
+        self._capped |= {queue for queue in counted if limits[queue] < math.inf}  # those that are full or paused, too
         heads, deep = _heads(partitions, queues, limits, per_partition, depth)
         delays = [one.next_delay for one in per_partition]
         next_delay = min((delay for delay in delays if delay is not None), default=None)

@@ -421,6 +421,24 @@ async def test_a_full_queue_lets_jobs_of_other_queues_pass(
     assert observer.calls == {"look": 1}, "a look sees that it is full"
 
 
+async def test_a_queue_is_counted_only_while_it_has_a_limit(
+    jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis
+) -> None:
+    async def counts_of_a_look() -> int:
+        assert await leases.claim_job(["capped"], "w") is None  # the settings may be new to this look
+        await redis.config_resetstat()
+        assert await leases.claim_job(["capped"], "w") is None
+        stats = await redis.info("commandstats")
+        return int(stats.get("cmdstat_zcard", {"calls": 0})["calls"])
+
+    await queues.configure_queue("capped", max_running=1)
+    await create(jobs, 1, queue="capped")
+    assert await leases.claim_job(["capped"], "w")
+    assert await counts_of_a_look() == 16
+    await queues.configure_queue("capped", max_running=None)
+    assert await counts_of_a_look() == 0
+
+
 async def test_a_batch_counts_each_job_of_a_capped_queue(
     jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
