@@ -1,6 +1,7 @@
 """Claims over several partitions: a look says where the oldest jobs are, and scripts claim them there."""
 
 import itertools
+import re
 from collections.abc import Collection, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -18,6 +19,8 @@ from service.store.records import ceil_seconds
 
 #: After so many looks a claim also tries heads that others have got.
 MAX_SHARED_LOOKS: Final = 3
+#: How a claim with a key is remembered in a partition, see `lua/claim.lua`.
+_PLAN_NUMBER: Final = re.compile(rb"[^\s:]+:([0-9]+)")
 
 _log = structlog.get_logger(__name__)
 
@@ -58,7 +61,7 @@ class ClaimSearch:
             if claims:
                 return sorted(claims, key=lambda claim: claim.job.created_at), None
             refused = refusal or refused
-            if refused and request.is_keyed:  # it is not known to have nothing there
+            if refusal and request.is_keyed and not await self._is_over(plan, request, number):
                 break
             if gates is not None:
                 tried.update(self._without_jobs(plan, request, gates, counts, share))
@@ -107,6 +110,13 @@ class ClaimSearch:
             if len(claims) >= request.max_jobs or size >= MAX_CLAIM_BYTES:
                 break
         return claims, refusal or counts.refusal
+
+    async def _is_over(self, plan: Sequence[Step], request: ClaimRequest, number: int) -> bool:
+        """Return whether no script will claim for a plan any more: each has left the number of the plan."""
+        names = (partition.claim(request.claim_id) for partition, _ in plan)
+        held = await self._client.read(*(["GET", name] for name in names), isolate_errors=True)
+        numbers = [isinstance(text, bytes) and _PLAN_NUMBER.match(text) for text in held]
+        return all(match and int(match[1]) >= number for match in numbers)
 
     def _without_jobs(
         self, plan: Sequence[Step], request: ClaimRequest, gates: Collection[str], counts: Counts, share: Share

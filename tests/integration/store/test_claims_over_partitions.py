@@ -552,19 +552,40 @@ async def test_a_batch_asks_each_partition_once(
 
 
 @pytest.mark.corrupts_keys
+@pytest.mark.parametrize("keys", [(None, None, None), ("a", "b", "c")])
 async def test_a_partition_with_a_key_of_another_program_does_not_stop_the_others(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+    keys: tuple[str | None, ...], jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     broken, fine = ids_in(2, 2), ids_in(8, 2)
     for job_id in (*broken, *fine):
         await jobs.create_job(job_id, 1)
     name = PARTITIONS[2].by_created("default", "running")
     await redis.set(name, "foreign")
-    assert [await leases.claim_job(["default"], "w") is not None for _ in range(2)] == [True, True]
+    claims = [await leases.claim_job(["default"], "w", claim_key=key) for key in keys[:2]]
+    assert [claim and claim.job.job_id for claim in claims] == fine
     with pytest.raises(errors.StoreCorrupt, match="by_created"):
-        await leases.claim_job(["default"], "w")
+        await leases.claim_job(["default"], "w", claim_key=keys[2])
     await redis.delete(name)
-    assert await claim_all(leases) == broken
+    claim = await leases.claim_job(["default"], "w", claim_key=keys[2])
+    assert claim
+    assert [claim.job.job_id, *await claim_all(leases)] == broken
+
+
+@pytest.mark.corrupts_keys
+async def test_a_claim_with_a_key_stays_with_a_partition_where_it_may_still_get_a_job(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    """The script was refused before it left the number of its plan. It may run a second time when the key is gone."""
+    [broken], [fine] = ids_in(2, 1), ids_in(8, 1)
+    for job_id in (broken, fine):
+        await jobs.create_job(job_id, 1)
+    await redis.set(PARTITIONS[2].queues, "foreign")
+    with pytest.raises(errors.StoreCorrupt):
+        await leases.claim_job(["default"], "w", claim_key="a")
+    await redis.delete(PARTITIONS[2].queues)
+    claim = await leases.claim_job(["default"], "w", claim_key="a")
+    assert claim
+    assert claim.job.job_id == broken
 
 
 @pytest.mark.corrupts_keys

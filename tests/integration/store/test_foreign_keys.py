@@ -32,9 +32,9 @@ PARTLY: Final = "stands in part"
 WORKS: Final = "works"
 #: The keys of the first part.
 FIRST_PARTS: Final = {
-    "claim": {"aim"},
-    "claim after a delay": {"by_created:pending", "by_created:delayed", "delays", "events", "aim"},
-    "claim from a limited queue": {"aim", "gate"},
+    "claim": {"aim", "claim"},
+    "claim after a delay": {"by_created:pending", "by_created:delayed", "delays", "events", "aim", "claim"},
+    "claim from a limited queue": {"aim", "claim", "gate"},
     "configure queue": {"queues", "events"},
     "drain": {"meta", "events"},
 }

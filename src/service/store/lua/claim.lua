@@ -136,8 +136,8 @@ while cursor do
 end
 local plan = facts and facts[':plan']
 if #claimed == 0 then
-  if refusal then error({ err = refusal }) end
   if plan then redis.call('SET', claim, (known and digest or '-') .. ':' .. plan, 'PX', ARGV[7]) end
+  if refusal then error({ err = refusal }) end
   return { 'NONE', NOW, skipped, next_delay and format('%d', next_delay) or '' }
 end
 
