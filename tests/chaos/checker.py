@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 from tests.chaos.attribution import could_cause, maximum_matching, possible_causes
 from tests.chaos.context import CheckContext, Violations, describe_call
-from tests.chaos.history import FORGED, History, Kind, Outcome, Version
+from tests.chaos.history import FORGED, Call, History, Kind, Outcome, Version
 from tests.chaos.job_timelines import JobTimeline, Transition, ordering_violations
 from tests.chaos.reads import jobs_do_not_vanish, reads_are_monotonic, reads_are_valid, streams_are_complete
 
@@ -154,10 +154,18 @@ def _versions_by_call(context: CheckContext) -> dict[int, Version]:
             transition = context.transitions.get(version)
             if transition is None or (call.kind is Kind.CANCEL) is not is_cancel or not could_cause(call, transition):
                 continue
-            is_ambiguous = version in attributed or transition.change == "cancel_requested or progress"
-            if not is_cancel or not is_ambiguous:
+            if not is_cancel or not (version in attributed or _may_name_a_later_revision(context, call, transition)):
                 version_of[id(call)] = version
     return version_of
+
+
+def _may_name_a_later_revision(context: CheckContext, call: Call, transition: Transition) -> bool:
+    """Return whether a cancellation may have made an earlier revision than this one, which its response names.
+
+    If its first reply was lost, the holder's release or progress of unknown outcome may have followed.
+    """
+    is_end = (transition.change, transition.before) == ("status", "running") and context.history.overlaps_fault(call)
+    return is_end or transition.change == "cancel_requested or progress"
 
 
 def _is_reaped(context: CheckContext, transition: Transition) -> bool:

@@ -297,6 +297,14 @@ async def older_aof(environment: Environment) -> None:
     await environment.start_redis()
 
 
+async def empty_redis(environment: Environment) -> None:
+    """Start Redis without its append-only file, so that everything is lost."""
+    await environment.kill_redis()
+    await asyncio.to_thread(shutil.rmtree, environment.folder / "appendonlydir")
+    environment.record_loss(0)
+    await environment.start_redis()
+
+
 def hostile(behave: Callable[[str, Environment], Awaitable[list[str]]]) -> Injector:
     """Return a fault of hostile clients."""
 
@@ -330,6 +338,7 @@ FAULTS: Final = (
     Fault("wrong-type", wrong_type),
     Fault("unknown-fields", unknown_fields),
     Fault("older-aof", older_aof, "always"),
+    Fault("empty-redis", empty_redis, "always"),
     Fault("pool-exhausted", connection_fault(tcp_proxy.Fault.SLOW, 0.3), multi_process=True),
     Fault("connection-flood", hostile(hostile_clients.connection_flood), hits_service=True),
     Fault("slow-clients", hostile(hostile_clients.slow_clients)),

@@ -349,6 +349,27 @@ ALLOWED: list[tuple[str, Modification]] = [
         ),
     ),
     (
+        "a repeated cancellation shows that a release of unknown outcome cancelled the job",
+        combine(
+            lambda h: h.faults.append(fault()),
+            without_event(3),
+            with_event(3, event(41, 5, "cancelled")),
+            with_call(3, observations=observed(5, "cancelled", 1), ended=START + 0.045),
+            with_call(
+                4,
+                kind=Kind.RELEASE,
+                status=503,
+                problem="store-unreachable",
+                observations=(),
+                target_status="",
+                content="",
+            ),
+            with_call(5, observations=observed(5, "cancelled", 1)),
+            with_record(status="cancelled", content="", changes=((2, "r"), (4, "q"), (5, "x"))),
+            lambda h: h.counts.update(completed=0, cancelled=1),
+        ),
+    ),
+    (
         "Redis lost changes within a window of loss",
         combine(
             lambda h: h.losses.append(Window("loss", START + 0.089, START + 0.2)),
