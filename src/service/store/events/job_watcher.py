@@ -53,7 +53,7 @@ class JobSubscription(Subscription):
         created = parse_timestamp(job.created_at)
         received = {event.kind: event for event in self._terminal_events if event.created == created}
         final = [received[EventKind.CHANGED]] if EventKind.CHANGED in received else []
-        end = received.get(EventKind.DELETED) or received.get(EventKind.EXPIRED) or _inferred_end(job, now)
+        end = received.get(EventKind.DELETED) or received.get(EventKind.EXPIRED) or _inferred_end(job, final, now)
         if end.kind is EventKind.EXPIRED:
             end = replace(end, revision=final[0].revision if final else job.revision)
         return [*final, end]
@@ -171,15 +171,19 @@ def _differs(job: Job, last_seen: Job | None) -> bool:
     return last_seen is not None and (job.status, job.updated_at) != (last_seen.status, last_seen.updated_at)
 
 
-def _inferred_end(job: Job, now: float) -> Event:
-    """Return the event for a job without a record whose end was not received: expired if it was due by `now` (s)."""
+def _inferred_end(job: Job, final: list[Event], now: float) -> Event:
+    """Return the event for a job without a record whose end was not received: expired if it was due by `now` (s).
+
+    `final` has the event of its final status, if that was received.
+    """
+    status, revision = (final[0].status, final[0].revision) if final else (job.status, None)
     has_expired = parse_timestamp(job.expires_at) / 1e6 <= now
     return Event(
         position="",
         kind=EventKind.EXPIRED if has_expired else EventKind.DELETED,
         job_id=job.job_id,
-        status=job.status,
-        revision=job.revision + 1,
+        status=status,
+        revision=(revision or job.revision) + 1,
         queue=job.queue,
         created=parse_timestamp(job.created_at),
         slate_id=job.slate_id,

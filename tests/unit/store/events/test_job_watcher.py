@@ -55,6 +55,7 @@ async def _frames(events: list[Event]) -> list[dict[str, Any]]:
         ([DELETED], 0, [("deleted", 6, 6)]),
         ([COMPLETED, DELETED], 0, [("changed", 5, 5), ("deleted", 6, 6)]),
         ([], 0, [("deleted", 5, 5)]),
+        ([COMPLETED], 0, [("changed", 5, 5), ("deleted", 6, 6)]),
     ],
 )
 async def test_the_end_of_a_job_has_a_revision_unless_it_expired_then_it_has_the_id_of_the_last_version(
@@ -69,6 +70,8 @@ async def test_the_end_of_a_job_has_a_revision_unless_it_expired_then_it_has_the
     assert [(frame["event"], frame["id"], frame["data"].get("revision")) for frame in frames] == [
         (name, f"{CREATED}-{revision_of_id}", revision) for name, revision_of_id, revision in expected
     ]
+    is_known = any(event.created == CREATED for event in received)
+    assert {frame["data"]["status"] for frame in frames} == {"completed" if is_known else "running"}
 
 
 async def test_an_expired_event_in_the_stream_of_all_jobs_has_no_revision() -> None:
