@@ -73,7 +73,10 @@ def transport_of(connection: AbstractConnection) -> asyncio.Transport | None:
 
 
 def open_transport_of(connection: AbstractConnection) -> asyncio.Transport | None:
-    """Return the transport of a connection, unless Redis has closed it. Each reopening has another one."""
+    """Return the transport of a connection, unless Redis has closed it. Each reopening has another one.
+
+    redis-py (8.1) has no public way to see that at once: `can_read` waits for the event loop.
+    """
     transport = transport_of(connection)
     if transport is None or transport.is_closing() or (connection._reader is not None and connection._reader.at_eof()):
         return None

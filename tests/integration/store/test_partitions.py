@@ -60,11 +60,9 @@ def queues(client: StoreClient) -> QueueManager:
     return QueueManager(client)
 
 
-async def lease(leases: LeaseManager, job_id: str, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Claim the only job of the partition of `job_id`."""
-    monkeypatch.setattr(leases._client.partitions, "first", PARTITIONS.of(job_id))
+async def lease(leases: LeaseManager, job_id: str) -> str:
+    """Claim `job_id`, the only job that is due."""
     claim = await leases.claim_job(["default"], "w")
-    monkeypatch.undo()
     assert claim is not None
     assert claim.job.job_id == job_id
     return claim.lease.token
@@ -79,7 +77,6 @@ async def test_all_operations_on_a_job_use_the_keys_of_its_partition_alone(
     jobs: JobStateManager,
     leases: LeaseManager,
     redis: Redis,
-    monkeypatch: pytest.MonkeyPatch,
     partition: Partition,
 ) -> None:
     job_id = IDS[partition.number]
@@ -88,10 +85,10 @@ async def test_all_operations_on_a_job_use_the_keys_of_its_partition_alone(
     assert await jobs.get_job(job_id) == created.job
     assert await redis.hget(f"{partition.root}job:{job_id}", "status") == b"pending"
 
-    token = await lease(leases, job_id, monkeypatch)
+    token = await lease(leases, job_id)
     await leases.heartbeat(job_id, token, progress=Progress(1))
     assert (await leases.release_job(job_id, token)).status is Status.PENDING
-    token = await lease(leases, job_id, monkeypatch)
+    token = await lease(leases, job_id)
     assert (await jobs.cancel_job(job_id)).cancel_requested_at
     assert (await jobs.update_job_status(job_id, "completed", {"b": 2}, lease_token=token)).status is Status.COMPLETED
     assert (await jobs.get_result(job_id)).status is Status.COMPLETED
@@ -133,14 +130,14 @@ async def test_one_partition_gives_every_microsecond(pool: BlockingConnectionPoo
 
 
 async def test_counts_are_those_of_all_partitions(
-    jobs: JobStateManager, queues: QueueManager, leases: LeaseManager, monkeypatch: pytest.MonkeyPatch
+    jobs: JobStateManager, queues: QueueManager, leases: LeaseManager
 ) -> None:
     for job_id in IDS:
         await jobs.create_job(job_id, 1)
     for job_id in IDS[:5]:
         await jobs.update_job_status(job_id, "running")
     for job_id in IDS[5:8]:
-        await lease(leases, job_id, monkeypatch)
+        await lease(leases, job_id)
         await jobs.create_job(f"{job_id}-later", 1, queue="q", delay_seconds=60)
 
     stats = await jobs.get_stats()
@@ -191,12 +188,12 @@ async def test_the_sweep_removes_the_expired_jobs_of_all_partitions(
 
 
 async def test_leases_and_delays_end_in_all_partitions(
-    jobs: JobStateManager, leases: LeaseManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
     past = "2020-01-01T00:00:00.000000Z"
     for job_id in IDS:
         await jobs.create_job(job_id, 1)
-        await lease(leases, job_id, monkeypatch)
+        await lease(leases, job_id)
         partition = PARTITIONS.of(job_id)
         await redis.hset(partition.job(job_id), "lease_expires_at", past)
         await redis.zadd(partition.leases, {job_id: parse_timestamp(past) // 1000})
@@ -215,11 +212,11 @@ async def test_leases_and_delays_end_in_all_partitions(
 
 
 async def test_the_next_lease_and_the_next_delay_are_the_earliest_of_all_partitions(
-    jobs: JobStateManager, leases: LeaseManager, monkeypatch: pytest.MonkeyPatch
+    jobs: JobStateManager, leases: LeaseManager
 ) -> None:
     for number, job_id in enumerate(IDS[:3]):
         await jobs.create_job(job_id, 1)
-        await lease(leases, job_id, monkeypatch)
+        await lease(leases, job_id)
         await jobs.create_job(f"{job_id}-later", 1, queue="q", delay_seconds=1000 - 300 * number)
     _, next_expiry = await leases.reap()
     _, next_delay = await leases.end_delays()

@@ -13,4 +13,4 @@ if ARGV[3] == '0' then
   return { 'LEFT' }
 end
 redis.call('SET', gate, ARGV[2], 'PX', ARGV[3])
-return { 'HELD', format('%d', NOW) }
+return { 'HELD', NOW }

@@ -42,5 +42,5 @@ elseif is_progress and job.has_lease then
   update.lease = NOW_MS + number_in(job, 'lease_seconds') * 1000
 end
 change(job, update)
-local kept_status_for = requests_cancel and 'cancel-requested' or is_progress and 'progress' or nil
-return finish({ 'CHANGED', NOW, public(job), kept_status_for })
+local kind = requests_cancel and 'cancel-requested' or is_progress and 'progress' or nil
+return finish({ 'CHANGED', NOW, public(job), kind })

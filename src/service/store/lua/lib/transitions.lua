@@ -94,7 +94,7 @@ local function change(job, update)
   redis.call('HSET', record, unpack(set))
   if unset[1] then redis.call('HDEL', record, unpack(unset)) end
   redis.call('PEXPIREAT', record, expires)
-  undo_size = 0
+  undo_size = 0 -- from here on the change stands
   if job.is_whole then
     for i = 1, #set, 2 do held[set[i]] = set[i + 1] end
     for _, name in ipairs(unset) do held[name] = nil end
