@@ -23,6 +23,8 @@ JobStateError
 │   └── JobCancelled
 ├── StoreUnavailable            Redis cannot serve the request; a retry may succeed
 │   ├── StoreUnreachable
+│   │   └── StorePartitionUnavailable
+│   ├── StoreMoving
 │   ├── StoreTimeout
 │   ├── StoreLoading
 │   ├── StoreReadOnly
@@ -229,6 +231,17 @@ class StoreUnavailable(JobStateError):
 
 class StoreUnreachable(StoreUnavailable):
     default_detail = "No connection to Redis could be made or kept. Retry later."
+
+
+class StorePartitionUnavailable(StoreUnreachable):
+    default_detail = (
+        "The Redis node that holds this job, or a part of the answer, is away. The other nodes answer. Retry later: a "
+        "change may have been applied."
+    )
+
+
+class StoreMoving(StoreUnavailable):
+    default_detail = "The partition that holds this job, or a part of the answer, is being moved to another Redis node."
 
 
 class StoreTimeout(StoreUnavailable):

@@ -35,6 +35,7 @@ def check_version(
     *,
     partitions: int = 1,
     copy: bytes | None = None,
+    partition: Partition | None = None,
 ) -> bool:
     """Return whether Redis has all that it must have about data of this service, whose number of partitions is given.
 
@@ -42,7 +43,8 @@ def check_version(
     of `V1_KEYS` exist. Data with such keys has version 1, unless it has a later one. Without them, a missing version
     and version 1 mean that there is no data yet. Data without a number of partitions has one partition.
 
-    With `copy`, the mark of a copy, this must be the version: the data is that of the copy alone.
+    With `copy`, the mark of a copy, this must be the version: the data is that of the copy alone. `partition` is the one
+    that has the keys, on a cluster.
 
     Raises `DataVersionUnsupported` or `PartitionsMismatch` for other data, `StoreLoading` during a copy, and
     `StoreCorrupt`.
@@ -53,7 +55,8 @@ def check_version(
                 "`jobstate copy` fills this database, or was interrupted. Wait for its end, or run it again."
             )
         return True
-    for name, value in ((PARTITION.version, version), (PARTITIONS_KEY, stored)):
+    names = (PARTITION.version, PARTITIONS_KEY) if partition is None else (partition.version, partition.partitions)
+    for name, value in zip(names, (version, stored), strict=True):
         if value is not None and not value.isdigit():
             raise StoreCorrupt(f"{name} holds {value[:40]!r} instead of a number")
     found = int(version or 1)

@@ -23,12 +23,17 @@ class Partitions(Sequence[Partition]):
         self._all: Final = (PARTITION,) if count == 1 else _tagged(count)
         #: Its settings of queues and its drain are those that count; the others have copies.
         self.first: Final = self._all[0]
+        self._by_root: Final = {one.root: one for one in self._all}
 
     def of(self, job_id: str) -> Partition:
         """Return the partition of a job."""
         if self.size == 1:
             return self.first
         return self._all[crc_hqx(job_id.encode(), 0) % self.size]  # the CRC16 of Redis Cluster
+
+    def holding(self, key: str) -> Partition:
+        """Return the partition that has a key; the first one for a key that is in none."""
+        return self._by_root.get(key[: key.find(":") + 1], self.first)
 
     def home_of(self, name: str) -> Partition:
         """Return the partition of what has a name and no job, such as the digest of a client."""

@@ -22,10 +22,12 @@ _REPLY_ERRORS: Final = {
 #: The first match counts. The last two rows are the defaults, for connections and for error replies.
 _ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], type[errors.JobStateError]], ...]] = (
     ((redis_errors.BusyLoadingError,), errors.StoreLoading),
+    ((redis_errors.AskError, redis_errors.TryAgainError), errors.StoreMoving),
     ((redis_errors.AuthenticationError, redis_errors.AuthorizationError), errors.StoreAccessDenied),
     ((redis_errors.ExternalAuthProviderError,), errors.StoreAccessDenied),
     ((redis_errors.OutOfMemoryError,), errors.StoreOutOfMemory),
     ((redis_errors.ReadOnlyError, redis_errors.MasterDownError), errors.StoreReadOnly),
+    ((redis_errors.ClusterDownError,), errors.StorePartitionUnavailable),
     ((redis_errors.TimeoutError, TimeoutError), errors.StoreTimeout),
     ((redis_errors.ConnectionError, redis_errors.InvalidResponse, OSError), errors.StoreUnreachable),
     ((redis_errors.RedisError,), errors.StoreAccessDenied),
@@ -81,3 +83,11 @@ def error_text(error: Exception, pool: ConnectionPool) -> str:
     if isinstance(error, redis_errors.InvalidResponse):
         text = f"the server does not speak the Redis protocol: {text}"
     return text[:MAX_ERROR_TEXT]
+
+
+def raise_errors(replies: list[Any]) -> list[Any]:
+    """Return the replies, or raise the first one that is an error."""
+    for reply in replies:
+        if isinstance(reply, redis_errors.RedisError):
+            raise reply
+    return replies

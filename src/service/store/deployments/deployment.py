@@ -1,0 +1,40 @@
+"""What a deployment of Redis must offer to `StoreClient`."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import ClassVar
+
+from service.store.deployments.node import Node
+from service.store.partition import Partition
+
+
+class Deployment(ABC):
+    """Knows which node has a partition, and what to do when that has changed."""
+
+    #: Whether each partition may be on a node of its own. Then no two partitions share a script or a transaction.
+    is_cluster: ClassVar[bool] = False
+    #: Whether the nodes are known, so that `node_of` works without `locate`.
+    is_located: bool = True
+
+    @property
+    @abstractmethod
+    def nodes(self) -> Sequence[Node]:
+        """The nodes that have partitions. A process connects to them on first use."""
+
+    @abstractmethod
+    def node_of(self, partition: Partition) -> Node:
+        """Return the node that has a partition. Raises `StorePartitionUnavailable` if none has it."""
+
+    async def locate(self, deadline: float) -> None:
+        """Find the nodes, until `deadline` (s, as `time.monotonic`). Raises the errors of `AutoPipeline.ask`."""
+
+    async def handle(self, error: Exception, partition: Partition, attempt: int, deadline: float) -> None:
+        """Return when a call that Redis refused with `error` should be sent again, or else raise an error.
+
+        Redis has not run the call. `attempt` is how often it was refused before.
+        """
+        raise error
+
+    @abstractmethod
+    async def aclose(self) -> None:
+        """End the calls that are under way, and release their connections. Pools that were given stay open."""
