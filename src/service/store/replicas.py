@@ -32,7 +32,8 @@ class Wait:
     def packed(self) -> bytes:
         """The command, as sent to Redis."""
         command: tuple[Any, ...] = ("WAIT", self.replicas, self.timeout_ms)
-        return pack_command(command)
+        packed: bytes = pack_command(command)
+        return packed
 
     def failure(self, reply: Any) -> Exception | None:
         """Return why a reply to `WAIT` does not acknowledge the changes before it, or `None` if it does.
