@@ -4,7 +4,6 @@ import asyncio
 import math
 import time
 from collections import deque
-from functools import partial
 from itertools import chain
 from typing import Any, Final
 
@@ -16,12 +15,10 @@ from redis.asyncio.connection import AbstractConnection
 from service.domain.errors import Overloaded
 from service.store.channel import REPLY_TIMEOUT, Call, Channel, Replies, connection_error, fail
 from service.store.pool import open_transport_of, transport_of
-from service.store.replicas import Wait, WaitingChannel
 
 #: The most calls that may wait to be sent; further ones are rejected.
 MAX_WAITING: Final = 10_000
-#: The smallest pool size at which an idle connection is kept: the event reader and `FsyncWaiter` need one each. Changes
-#: that wait for replicas have a pipeline and a connection of their own, so it keeps one from the next size on.
+#: The smallest pool size at which an idle connection is kept: the event reader and `FsyncWaiter` need one each.
 MIN_POOL_SIZE: Final = 3
 #: Seconds after which opening a connection times out.
 OPEN_TIMEOUT: Final = REPLY_TIMEOUT
@@ -39,14 +36,9 @@ class AutoPipeline:
     other callers are not affected. A connection that breaks or times out fails only the calls that it has sent.
     """
 
-    def __init__(self, pool: ConnectionPool, wait: Wait | None = None) -> None:
-        """Use connections of `pool`, which must not decode replies. With `wait`, replies come when replicas have all.
-
-        Then `ask` also raises `ReplicasMissing`, and the error reply to `WAIT` where Redis refuses it.
-        """
+    def __init__(self, pool: ConnectionPool) -> None:
+        """Use connections of `pool`, which must not decode replies."""
         self._pool = pool
-        self._new_channel = Channel if wait is None else partial(WaitingChannel, wait)
-        self._keeps_idle = pool.max_connections >= MIN_POOL_SIZE + (wait is not None)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reset()
 
@@ -133,7 +125,7 @@ class AutoPipeline:
     async def _use_connection(self) -> None:
         connection, transport = await self._open()
         self._connection = connection
-        self._channel = channel = self._new_channel(transport, self._waiting, keep_idle=self._keeps_idle)
+        self._channel = channel = self._new_channel(transport)
         is_usable = False
         try:
             channel.send()
@@ -144,6 +136,9 @@ class AutoPipeline:
             if not is_usable:
                 await connection.disconnect(nowait=True)
             await self._pool.release(connection)
+
+    def _new_channel(self, transport: asyncio.Transport) -> Channel:
+        return Channel(transport, self._waiting, keep_idle=self._pool.max_connections >= MIN_POOL_SIZE)
 
     async def _open(self) -> tuple[AbstractConnection, asyncio.Transport]:
         async with asyncio.timeout(OPEN_TIMEOUT + CANCEL_INTERVAL), asyncio.timeout(OPEN_TIMEOUT):

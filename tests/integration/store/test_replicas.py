@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable, Iterator
+from hashlib import sha1
 from pathlib import Path
 from typing import Any
 
 import pytest
+import redis as sync_redis
 from redis import exceptions as redis_errors
 from redis.asyncio import Redis
 
@@ -14,15 +16,20 @@ from service.domain import errors
 from service.store import channel
 from service.store.auto_pipeline import AutoPipeline
 from service.store.client import AMBIGUOUS_ERRORS
+from service.store.partition import PARTITION
 from service.store.pool import create_pool, shared
 from service.store.redis_errors import map_error
-from service.store.replicas import ReplicasMissing, Wait
+from service.store.replicas import ReplicasMissing, ReplicatedPipeline, Wait
 from tests.helpers.redis_replicas import Replication, master_with_replicas, stopped
 
 #: A change that recognises its repetition, as the scripts of the service do: it then writes nothing.
-CHANGE = (
-    "if redis.call('SET', KEYS[1], 1, 'NX') then redis.call('INCR', 'changes') end return redis.call('GET', 'changes')"
-)
+CHANGE = """
+if redis.call('SET', KEYS[1], 1, 'NX') then
+    redis.call('INCR', 'changes')
+end
+return redis.call('GET', 'changes')
+"""
+CHANGE_SHA = sha1(CHANGE.encode()).hexdigest()
 #: Milliseconds: long for what a test ends itself.
 LONG_WAIT_MS = 60_000
 
@@ -30,7 +37,13 @@ LONG_WAIT_MS = 60_000
 @pytest.fixture
 def servers(tmp_path: Path) -> Iterator[Replication]:
     with master_with_replicas(tmp_path) as running:
+        load_script(running)
         yield running
+
+
+def load_script(servers: Replication) -> None:
+    with contextlib.closing(sync_redis.Redis.from_url(servers.url)) as client:
+        client.script_load(CHANGE)
 
 
 @pytest.fixture
@@ -40,7 +53,7 @@ async def connect(servers: Replication) -> AsyncIterator[Callable[..., AutoPipel
 
         def new(wait: Wait | None = None, url: str = servers.url) -> AutoPipeline:
             pool = create_pool(url)
-            pipeline = AutoPipeline(pool, wait)
+            pipeline = AutoPipeline(pool) if wait is None else ReplicatedPipeline(pool, wait)
             opened.push_async_callback(pool.disconnect)
             opened.push_async_callback(pipeline.aclose)
             return pipeline
@@ -49,7 +62,7 @@ async def connect(servers: Replication) -> AsyncIterator[Callable[..., AutoPipel
 
 
 def change(pipeline: AutoPipeline, key: str) -> Any:
-    return pipeline.ask(("EVAL", CHANGE, 1, key))
+    return pipeline.ask(("EVALSHA", CHANGE_SHA, 2, key, PARTITION.root))
 
 
 async def blocked_clients(pipeline: AutoPipeline) -> int:
@@ -86,6 +99,28 @@ async def test_a_change_on_too_few_replicas_fails_until_it_is_sent_again_when_th
     assert await change(connect(Wait(2, LONG_WAIT_MS)), "a") == [b"1"]
 
 
+async def test_a_repetition_on_the_connection_of_another_change_waits_for_its_own(
+    servers: Replication, connect: Callable[..., AutoPipeline]
+) -> None:
+    used = connect(Wait(1, 100))
+    assert await change(used, "a") == [b"1"]
+    with stopped(*servers.replicas):
+        with pytest.raises(ReplicasMissing):
+            await change(connect(Wait(1, 100)), "b")
+        with pytest.raises(ReplicasMissing):
+            await change(used, "b")
+
+
+async def test_a_change_at_the_memory_limit_waits_for_replicas(
+    servers: Replication, connect: Callable[..., AutoPipeline]
+) -> None:
+    await connect().ask(("CONFIG", "SET", "maxmemory", 1))
+    possible = "#!lua flags=allow-oom\nredis.call('SET', KEYS[1], 1) return 1"
+    pipeline = connect(Wait(2, LONG_WAIT_MS))
+    [sha] = await pipeline.ask(("SCRIPT", "LOAD", possible))
+    assert await pipeline.ask(("EVALSHA", sha, 2, "a", PARTITION.root)) == [1]
+
+
 async def test_a_replica_that_was_killed_counts_again_after_its_start(
     servers: Replication, connect: Callable[..., AutoPipeline]
 ) -> None:
@@ -118,7 +153,7 @@ async def test_concurrent_changes_share_one_wait_and_get_their_own_replies(
 
 async def test_reads_of_the_same_pool_are_answered_while_changes_wait(servers: Replication) -> None:
     pool = create_pool(servers.url, max_connections=3)
-    changes, reads = shared(AutoPipeline, pool, Wait(1, LONG_WAIT_MS)), shared(AutoPipeline, pool)
+    changes, reads = shared(ReplicatedPipeline, pool, Wait(1, LONG_WAIT_MS)), shared(AutoPipeline, pool)
     with stopped(*servers.replicas):
         waiting = asyncio.create_task(change(changes, "a"))
         await until_one_waits(reads)
@@ -201,23 +236,23 @@ async def test_a_change_on_a_master_that_becomes_a_replica_during_the_wait_has_a
 
 async def test_a_replica_does_not_acknowledge(servers: Replication, connect: Callable[..., AutoPipeline]) -> None:
     pipeline = connect(Wait(1), f"redis://127.0.0.1:{servers.replicas[0].port}/0")
-    with pytest.raises(redis_errors.ReadOnlyError, match="replica"):
-        await pipeline.ask(("GET", "a"))
-    [refused] = await pipeline.ask(("SET", "a", 1))
-    assert isinstance(refused, redis_errors.ReadOnlyError)
+    for command in (("GET", "a"), ("SET", "a", 1)):
+        [refused] = await pipeline.ask(command)
+        assert isinstance(refused, redis_errors.ReadOnlyError)
 
 
 async def test_a_redis_that_refuses_to_wait_is_named(
     servers: Replication, connect: Callable[..., AutoPipeline]
 ) -> None:
     await connect().ask(("ACL", "SETUSER", "restricted", "on", "nopass", "~*", "+@all", "-wait"))
-    with pytest.raises(redis_errors.NoPermissionError, match="wait") as raised:
-        await change(connect(Wait(1), f"redis://restricted:any@127.0.0.1:{servers.master.port}/0"), "a")
-    assert map_error(raised.value) is errors.StoreAccessDenied
+    [refused] = await change(connect(Wait(1), f"redis://restricted:any@127.0.0.1:{servers.master.port}/0"), "a")
+    assert isinstance(refused, redis_errors.NoPermissionError)
+    assert "'wait'" in str(refused)
 
 
 async def test_a_redis_without_the_command_is_named(tmp_path: Path, connect: Callable[..., AutoPipeline]) -> None:
     with master_with_replicas(tmp_path / "renamed", 0, "--rename-command", "WAIT", "GONE") as renamed:
-        with pytest.raises(redis_errors.ResponseError, match="unknown command 'WAIT'") as raised:
-            await change(connect(Wait(1), renamed.url), "a")
-        assert map_error(raised.value) is errors.StoreAccessDenied
+        load_script(renamed)
+        [refused] = await change(connect(Wait(1), renamed.url), "a")
+        assert "unknown command 'WAIT'" in str(refused)
+        assert map_error(refused) is errors.StoreAccessDenied
