@@ -70,6 +70,9 @@ class Metrics:
             buckets=CALL_BUCKETS,
             **own,
         )
+        text = "Redis calls that failed because too few replicas acknowledged their changes"
+        #: Counts a call that failed because too few replicas acknowledged its change.
+        self.on_replicas_missing = Counter("jobstate_redis_replicas_missing", text, **own).inc
         self._calls_in_progress = Gauge("jobstate_redis_commands_in_progress", "Redis calls in progress", **live)
         #: Counts a Redis call that starts.
         self.on_call_start = self._calls_in_progress.inc

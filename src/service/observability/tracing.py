@@ -63,6 +63,7 @@ class TracingObserver:
         self._trace = trace
         self._tracer = trace.get_tracer("jobstate")
         self.on_call_start, self.on_job_change = observer.on_call_start, observer.on_job_change
+        self.on_replicas_missing = observer.on_replicas_missing
         self._forward_call_end = observer.on_call_end
 
     def on_call_end(self, call: str, outcome: str, seconds: float) -> None:

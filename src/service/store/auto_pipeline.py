@@ -124,9 +124,8 @@ class AutoPipeline:
 
     async def _use_connection(self) -> None:
         connection, transport = await self._open()
-        keep_idle = self._pool.max_connections >= MIN_POOL_SIZE
         self._connection = connection
-        self._channel = channel = Channel(transport, self._waiting, keep_idle=keep_idle)
+        self._channel = channel = self._new_channel(transport)
         is_usable = False
         try:
             channel.send()
@@ -137,6 +136,9 @@ class AutoPipeline:
             if not is_usable:
                 await connection.disconnect(nowait=True)
             await self._pool.release(connection)
+
+    def _new_channel(self, transport: asyncio.Transport) -> Channel:
+        return Channel(transport, self._waiting, keep_idle=self._pool.max_connections >= MIN_POOL_SIZE)
 
     async def _open(self) -> tuple[AbstractConnection, asyncio.Transport]:
         async with asyncio.timeout(OPEN_TIMEOUT + CANCEL_INTERVAL), asyncio.timeout(OPEN_TIMEOUT):

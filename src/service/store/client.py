@@ -23,6 +23,7 @@ from service.store.partitions import Partitions
 from service.store.pool import shared
 from service.store.records import time_reply_to_micros
 from service.store.redis_errors import map_error, parse_reply, to_domain_error
+from service.store.replicas import ReplicasMissing
 from service.store.scripts import Script
 from service.store.server_clock import ServerClock
 
@@ -85,10 +86,7 @@ class StoreClient:
         self._read_over: asyncio.Transport | None = None
 
     async def aclose(self) -> None:
-        """End the calls that are under way, and release their connections. The pool stays open.
-
-        Other clients of the pool send theirs again.
-        """
+        """End the calls that are under way. The pool stays open; other clients of it send theirs again."""
         await self._pipeline.aclose()
         if self._fsync is not None:
             await self._fsync.aclose()
@@ -266,6 +264,8 @@ class StoreClient:
                     return await command(deadline)
                 except Exception as second:
                     error = second
+            if isinstance(error, ReplicasMissing):
+                self.observer.on_replicas_missing()
             domain_error = to_domain_error(error, self._pool)
             if domain_error is error:
                 raise error

@@ -15,6 +15,9 @@ class Observer(Protocol):
     def on_job_change(self, change: str, jobs: int = 1) -> None:
         """Record that `jobs` jobs had a change: `created`, `deleted`, `expired`, `progress`, a status, …"""
 
+    def on_replicas_missing(self) -> None:
+        """Record a call that failed because too few replicas acknowledged its change."""
+
 
 class NullObserver:
     """Ignores everything."""
@@ -26,4 +29,7 @@ class NullObserver:
         """Do nothing."""
 
     def on_job_change(self, change: str, jobs: int = 1) -> None:
+        """Do nothing."""
+
+    def on_replicas_missing(self) -> None:
         """Do nothing."""

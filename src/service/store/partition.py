@@ -50,7 +50,7 @@ class Partition:
         #: Sorted set: change id:job id → when to forget it (ms), for retries of a deletion. Members that start with `:`
         #: are the last changes of deleted jobs.
         self.deletions: Final = self.key("deletions")
-        #: String: written before `WAITAOF`, which waits until this write is on disk.
+        #: String: written before `WAITAOF` and `WAIT`, which wait until this write is on disk, or on replicas.
         self.fsync: Final = self.key("fsync")
         #: Stream, capped: every change, deletion and expiry of a job.
         self.events: Final = self.key("events")

@@ -4,7 +4,7 @@ import asyncio
 import concurrent.futures
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, Final, TypeVar, cast
 from weakref import WeakValueDictionary
 
@@ -22,7 +22,7 @@ T = TypeVar("T")
 #: One for all connections, because redis-py would read its version from the metadata of its package for each.
 _DRIVER: Final = DriverInfo()
 
-_shared: Final[WeakValueDictionary[tuple[Any, ConnectionPool], Any]] = WeakValueDictionary()
+_shared: Final[WeakValueDictionary[tuple[Any, ...], Any]] = WeakValueDictionary()
 
 
 class RedisPool(BlockingConnectionPool):
@@ -109,12 +109,12 @@ def create_pool(url: str, *, max_connections: int = 9) -> BlockingConnectionPool
     return pool
 
 
-def shared(kind: Callable[[ConnectionPool], T], pool: ConnectionPool) -> T:
-    """Return the `kind` of `pool`: the one that is in use, or else a new one.
+def shared(kind: Callable[..., T], pool: ConnectionPool, *options: Hashable) -> T:
+    """Return the `kind` of `pool` with these `options`: the one that is in use, or else a new one.
 
     Pipelines of their own would let two clients hold all connections of the pool, and the event reader would get none.
     """
-    found: T | None = _shared.get((kind, pool))
+    found: T | None = _shared.get((kind, pool, *options))
     if found is None:
-        _shared[kind, pool] = found = kind(pool)
+        _shared[kind, pool, *options] = found = kind(pool, *options)
     return found

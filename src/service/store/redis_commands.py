@@ -20,6 +20,7 @@ REQUIRED_COMMANDS: Final = (
 OPTIONAL_COMMANDS: Final = {
     "a database other than 0 in `REDIS_URL`": ("SELECT",),
     "`REDIS_WAITAOF=1` (from Redis 7.2)": ("WAITAOF",),
+    "`REDIS_WAIT_REPLICAS`": ("EVAL", "WAIT"),
     "durability and eviction at `/metrics`, in the log and in `jobstate doctor`": ("INFO",),
     "a lost version of several partitions, in `jobstate doctor --repair`": ("SET",),
     "`jobstate copy` into this Redis, by `jobstate-repair`": ("SET", "UNLINK", "WATCH", "UNWATCH", "MULTI", "EXEC"),

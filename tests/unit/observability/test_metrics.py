@@ -64,6 +64,18 @@ def test_metrics_have_counts_of_the_process_and_values_of_redis() -> None:
     assert "a-queue-of-a-client" not in page.decode()
 
 
+def test_changes_that_replicas_miss_are_counted_from_zero() -> None:
+    metrics = Metrics()
+
+    def count() -> float:
+        page = metrics.render("", is_up=False, stats=None, health=None)[0]
+        return samples(page)["jobstate_redis_replicas_missing_total"]
+
+    assert count() == 0
+    metrics.on_replicas_missing()
+    assert count() == 1
+
+
 def test_metrics_without_redis_omit_its_values() -> None:
     found = samples(Metrics().render("", is_up=False, stats=None, health=None)[0])
     assert found["jobstate_redis_up"] == 0
