@@ -16,6 +16,7 @@ from service.domain.api_keys import Scope
 from service.domain.states import FINAL_STATUSES, TRANSITIONS
 from service.settings import VARIABLES, Settings
 from service.settings.redis_url import OPTIONS as URL_OPTIONS
+from service.settings.redis_url import Option
 from service.store.redis_commands import (
     DOCTOR_COMMANDS,
     OPTIONAL_COMMANDS,
@@ -95,12 +96,15 @@ def acl() -> list[str]:
     ]
 
 
+def _scheme_of(option: Option) -> str:
+    if option.needs_sentinel:
+        return "redis+sentinel://, rediss+sentinel://"
+    return "rediss://, rediss+…://" if option.needs_tls else "any"
+
+
 def options() -> list[str]:
     """Return the table of the options of a Redis URL."""
-    rows = [
-        f"| `{name}` | {option.allowed} | {'rediss://' if option.needs_tls else 'any'} |"
-        for name, option in URL_OPTIONS.items()
-    ]
+    rows = [f"| `{name}` | {option.allowed} | {_scheme_of(option)} |" for name, option in URL_OPTIONS.items()]
     return ["| option | allowed | scheme |", "| --- | --- | --- |", *rows]
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, structs
 
 from service.settings import formats
-from service.settings.redis_url import redact_url
+from service.settings.redis_url import deployment_of, redact_url
 from service.settings.variables import Env, SettingsError, Variable, read
 
 __all__ = ["MAX_RETENTION", "VARIABLES", "Settings", "SettingsError", "redact_url", "retention_from_environment"]
@@ -23,6 +23,8 @@ _WITHOUT_KEYS: Final = (
     "with `ALLOW_ANONYMOUS=1`, which gives every client that reaches the port full access"
 )
 _PORT: Final = "an integer from 0 (any free port) to 65535"
+#: The default of `REDIS_PARTITIONS` on a cluster.
+CLUSTER_PARTITIONS: Final = 16
 _REDIS_PORT: Final = "an integer from 1 to 65535, together with `REDIS_HOST`"
 
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -49,9 +51,13 @@ class Settings(Struct, frozen=True, kw_only=True):
         "Whether a change is acknowledged only after Redis has synced it to disk (`WAITAOF`, Redis 7.2 or later). "
         "With `appendfsync everysec` this takes up to a second",
     ] = False
+    redis_wait_replicas: Annotated[
+        int, Meta(ge=0, le=5), "Number of replicas that must have a change before it is acknowledged (`WAIT`)"
+    ] = 0
     redis_partitions: Annotated[
         formats.Partitions,
-        "Number of partitions of the data, by job id. It is fixed by the first start on a database",
+        "Number of partitions of the data, by job id. It is fixed by the first start on a database. On a cluster the "
+        "default is 16, and 1 is not allowed",
     ] = 1
     data: Annotated[
         formats.Directory, Env("JOBSTATE_DATA", default="./.jobstate"), "Data directory of the embedded server"
@@ -125,9 +131,12 @@ class Settings(Struct, frozen=True, kw_only=True):
             raise SettingsError("API_KEYS_FILE", environ["API_KEYS_FILE"], allowed)
         if not (api_keys or settings.allow_anonymous or _is_loopback(settings.host)):
             raise SettingsError("JOBSTATE_HOST", settings.host, _WITHOUT_KEYS)
-        return structs.replace(
-            settings, api_keys=api_keys, redis_url=_redis_url(settings), allowed_hosts=_allowed_hosts(settings)
-        )
+        url = _redis_url(settings)
+        deployment = deployment_of(url or "")
+        if deployment == "cluster" and "redis_partitions" not in values:
+            settings = structs.replace(settings, redis_partitions=CLUSTER_PARTITIONS)
+        _check_deployment(settings, deployment, is_embedded=url is None)
+        return structs.replace(settings, api_keys=api_keys, redis_url=url, allowed_hosts=_allowed_hosts(settings))
 
     @property
     def ttl(self) -> timedelta:
@@ -150,6 +159,19 @@ def _redis_url(settings: Settings) -> str | None:
     if settings.redis_url is not None or host is None:
         return settings.redis_url
     return f"redis://{f'[{host}]' if ':' in host else host}:{settings.redis_port}/0"
+
+
+def _check_deployment(settings: Settings, deployment: str, *, is_embedded: bool) -> None:
+    """Raise `SettingsError` for a setting that this deployment of Redis cannot serve."""
+    if deployment == "cluster" and settings.redis_partitions == 1:
+        detail, allowed = "a cluster needs several partitions", "a power of two from 2 to 1024 with redis+cluster://"
+        raise SettingsError("REDIS_PARTITIONS", "1", allowed, detail)
+    if deployment != "standalone" and settings.redis_waitaof:
+        allowed = "0; set `appendfsync always` on every node, and `REDIS_WAIT_REPLICAS`"
+        raise SettingsError("REDIS_WAITAOF", "1", allowed, f"`REDIS_URL` is of the kind {deployment}")
+    if is_embedded and settings.redis_wait_replicas:
+        value, detail = str(settings.redis_wait_replicas), "the embedded server has no replicas"
+        raise SettingsError("REDIS_WAIT_REPLICAS", value, "0, or a Redis with replicas in `REDIS_URL`", detail)
 
 
 def _is_loopback(host: str) -> bool:

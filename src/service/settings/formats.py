@@ -128,8 +128,9 @@ _KEYS: Final = (
     f"`jobstate key NAME --scopes {','.join(Scope)}` generates one"
 )
 _REDIS_URL: Final = (
-    "redis://[[user]:password@]host[:port][/db], rediss://… for TLS (with options ssl_…), or "
-    "unix://[[user]:password@]/path[?db=…]"
+    "redis://[[user]:password@]host[:port][/db], rediss://… for TLS (with options ssl_…), "
+    "unix://[[user]:password@]/path[?db=…], redis+sentinel://[[user]:password@]host[:port],…/name[?db=…], or "
+    "redis+cluster://[[user]:password@]host[:port],… (rediss+… for TLS)"
 )
 _HOSTS: Final = "host names such as jobs.example.org or *.example.org and addresses, separated by commas, or *"
 _PROXIES: Final = "addresses and networks such as 10.0.0.0/8, separated by commas, or *"
