@@ -9,7 +9,10 @@ import redis as sync_redis
 from redis.asyncio import ConnectionPool
 from redis.crc import REDIS_CLUSTER_HASH_SLOTS, key_slot
 
+from service.store.auto_pipeline import AutoPipeline
 from service.store.client import StoreClient
+from service.store.data_check import DataCheck
+from service.store.deployments.node import Node
 from service.store.observer import Observer
 from service.store.partition import Partition
 from service.store.partitions import Partitions
@@ -72,7 +75,13 @@ class NodeClient(StoreClient):
         super().__init__(pool, observer)
         self.partitions = OnePartition(partition)
 
-    async def _refresh_clock(self, deadline: float) -> None:
-        [time] = await self._pipeline.ask(("TIME",), until=deadline)
-        self._clock.set(time_reply_to_micros(time))
-        self._read_over = self._pipeline.transport
+        self._data = TimeOnly(self.deployment, self.partitions, None)
+
+
+class TimeOnly(DataCheck):
+    """Reads the clock only."""
+
+    async def check(self, node: Node, pipeline: AutoPipeline, deadline: float) -> None:
+        """Read the clock of a node."""
+        [time] = await pipeline.ask(("TIME",), until=deadline)
+        node.set_checked(pipeline, time_reply_to_micros(time))

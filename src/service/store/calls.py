@@ -12,6 +12,7 @@ from service.store.channel import REPLY_TIMEOUT
 from service.store.deadlines import REQUEST_TIMEOUT, budget
 from service.store.observer import Observer
 from service.store.redis_errors import map_error, to_domain_error
+from service.store.replicas import ReplicasMissing
 
 T = TypeVar("T")
 
@@ -78,6 +79,8 @@ class Calls:
                     return await command(deadline)
                 except Exception as second:
                     error = second
+            if isinstance(error, ReplicasMissing):
+                self._observer.on_replicas_missing()
             domain_error = to_domain_error(error, self._pool)
             if domain_error is error:
                 raise error

@@ -43,8 +43,8 @@ def check_version(
     of `V1_KEYS` exist. Data with such keys has version 1, unless it has a later one. Without them, a missing version
     and version 1 mean that there is no data yet. Data without a number of partitions has one partition.
 
-    With `copy`, the mark of a copy, this must be the version: the data is that of the copy alone. `partition` is the one
-    that has the keys, on a cluster.
+    With `copy`, the mark of a copy, this must be the version: the data is that of the copy alone. On a cluster
+    `partition` is the one that has the keys.
 
     Raises `DataVersionUnsupported` or `PartitionsMismatch` for other data, `StoreLoading` during a copy, and
     `StoreCorrupt`.

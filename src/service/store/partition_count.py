@@ -4,7 +4,8 @@ from redis.asyncio import ConnectionPool
 
 from service.domain.constraints import PARTITION_COUNTS
 from service.domain.errors import StoreCorrupt
-from service.store.client import StoreClient, with_timeout
+from service.store.calls import with_timeout
+from service.store.client import StoreClient
 from service.store.data_version import PARTITIONS_KEY
 
 

@@ -1,18 +1,23 @@
 """The readiness check: one script that writes nothing shows whether Redis can serve the service."""
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any
 
 from service.domain.errors import StoreAccessDenied
 from service.store import scripts
-from service.store.data_version import VERSION_KEYS
 from service.store.redis_commands import KEY_PATTERNS, REQUIRED_COMMANDS, acl_names
 from service.store.redis_errors import parse_reply
 
-#: The two commands of a probe: they load and run the script as the service loads and runs all scripts.
-COMMANDS: Final[tuple[tuple[Any, ...], ...]] = (
-    ("SCRIPT", "LOAD", scripts.PROBE.text),
-    ("EVALSHA", scripts.PROBE.sha, len(VERSION_KEYS), *VERSION_KEYS, *REQUIRED_COMMANDS),
-)
+
+def commands(keys: Sequence[str]) -> tuple[tuple[Any, ...], ...]:
+    """Return the two commands of a probe, which load and run the script as the service loads and runs all scripts.
+
+    `keys` are like `VERSION_KEYS`.
+    """
+    return (
+        ("SCRIPT", "LOAD", scripts.PROBE.text),
+        ("EVALSHA", scripts.PROBE.sha, len(keys), *keys, *REQUIRED_COMMANDS),
+    )
 
 
 def parse_versions(reply: Any) -> tuple[bytes | None, int, bytes | None, int]:

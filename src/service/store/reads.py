@@ -1,73 +1,102 @@
 """Read commands of several partitions, each sent to the node that has its key."""
 
-from collections.abc import Awaitable, Callable, Sequence
+import itertools
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
-from redis import exceptions as redis_errors
-
-from service.domain import errors
+from service.domain.errors import StoreMoving, StorePartitionUnavailable, StoreUnavailable
 from service.store.deadlines import gather
 from service.store.deployments.deployment import Deployment
 from service.store.deployments.node import Node
 from service.store.partition import Partition
 from service.store.partitions import Partitions
+from service.store.redis_errors import REDIRECTIONS, map_error
 
-#: What a node replies when it does not have a key, or not now.
-REDIRECTIONS: Final = (redis_errors.AskError, redis_errors.TryAgainError, redis_errors.ClusterDownError)
+#: Seconds that a partial read waits for a node.
+PARTIAL_TIMEOUT: Final = 0.5
 
-#: Sends commands to a node that has a partition, until a deadline, and returns their replies.
-Ask = Callable[[Node, Partition, Sequence[Sequence[str]], float], Awaitable[list[Any]]]
+#: Sends commands to a node until a deadline, and returns their replies.
+Ask = Callable[[Node, Sequence[Sequence[str]], float], Awaitable[list[Any]]]
 
 
-async def ask_nodes(
-    deployment: Deployment,
-    partitions: Partitions,
-    ask: Ask,
-    commands: Sequence[Sequence[str]],
-    deadline: float,
-    *,
-    is_partial: bool = False,
-) -> list[Any]:
-    """Return the replies to read commands, each from the node that has its key; those without a key from the first.
+class NodeReads:
+    """Reads from the nodes of a deployment."""
 
-    If `is_partial`, the replies of nodes that are away are errors; otherwise such an error is raised.
-    """
-    replies: list[Any] = [None] * len(commands)
-    owners = [partitions.holding(command[1]) if len(command) > 1 else partitions.first for command in commands]
-    left: Sequence[int] = range(len(commands))
-    attempt = 0
-    while True:
-        groups: dict[Node | errors.StoreUnavailable, list[int]] = {}
-        for index in left:
-            groups.setdefault(_node_of(deployment, owners[index], is_partial=is_partial), []).append(index)
+    def __init__(self, deployment: Deployment, partitions: Partitions) -> None:
+        self._deployment = deployment
+        self._partitions = partitions
 
-        async def ask_one(node: Node | errors.StoreUnavailable, indexes: list[int]) -> list[Any]:
-            if isinstance(node, errors.StoreUnavailable):
-                return [node] * len(indexes)
+    async def read(
+        self, ask: Ask, commands: Sequence[Sequence[str]], first: Partition, deadline: float, *, is_partial: bool
+    ) -> list[Any]:
+        """Send commands by `ask`, each to the node that has its key, and return the replies. Without a key it has that
+        of `first`.
+
+        With `is_partial`, the replies of nodes that are away are of the class `StoreUnavailable`. Otherwise one of them
+        is raised.
+        """
+        deployment = self._deployment
+        if not deployment.is_cluster:
+            return await ask(deployment.nodes[0], commands, deadline)
+        replies: list[Any] = [None] * len(commands)
+        owners = [self._partitions.holding(command[1]) if len(command) > 1 else first for command in commands]
+        left: Iterable[int] = range(len(commands))
+        for attempt in itertools.count():
+            await self._read_once(ask, replies, left, commands, owners, deadline, is_partial=is_partial)
+            left = [index for index in left if isinstance(replies[index], REDIRECTIONS)]
+            if not left:
+                return replies
             try:
-                return await ask(node, owners[indexes[0]], [commands[index] for index in indexes], deadline)
-            except errors.StoreUnavailable as error:
-                if not is_partial:
+                await deployment.handle(replies[left[0]], owners[left[0]], attempt, deadline)
+            except Exception as error:
+                if not (is_partial and issubclass(map_error(error), StoreUnavailable)):
                     raise
-                return [error] * len(indexes)
+                for index in left:
+                    replies[index] = StoreMoving()
+                return replies
+        raise AssertionError
 
-        parts = await gather(ask_one(node, indexes) for node, indexes in groups.items())
-        for indexes, part in zip(groups.values(), parts, strict=True):
-            for index, reply in zip(indexes, part, strict=True):
+    async def _read_once(
+        self,
+        ask: Ask,
+        replies: list[Any],
+        indexes: Iterable[int],
+        commands: Sequence[Sequence[str]],
+        owners: Sequence[Partition],
+        deadline: float,
+        *,
+        is_partial: bool,
+    ) -> None:
+        """Ask the nodes of some commands at the same time, and set their replies."""
+        if not self._deployment.is_located:
+            await self._deployment.locate(deadline)
+        by_node: dict[Node, list[int]] = {}
+        for index in indexes:
+            node = self._node_of(owners[index], is_partial=is_partial)
+            if node is None:
+                replies[index] = StorePartitionUnavailable()
+            else:
+                by_node.setdefault(node, []).append(index)
+
+        async def ask_one(node: Node, own: list[int]) -> None:
+            until = min(deadline, time.monotonic() + PARTIAL_TIMEOUT) if is_partial else deadline
+            try:
+                parts = await ask(node, [commands[index] for index in own], until)
+            except Exception as error:
+                if not (is_partial and issubclass(map_error(error), StoreUnavailable)):
+                    raise
+                parts = [StorePartitionUnavailable()] * len(own)
+            for index, reply in zip(own, parts, strict=True):
                 replies[index] = reply
-        left = [index for index in left if isinstance(replies[index], REDIRECTIONS)]
-        if not left:
-            return replies
-        await deployment.handle(replies[left[0]], owners[left[0]], attempt, deadline)
-        attempt += 1
 
+        await gather(ask_one(node, own) for node, own in by_node.items())
 
-def _node_of(deployment: Deployment, partition: Partition, *, is_partial: bool) -> Node | errors.StoreUnavailable:
-    """Return the node of a partition. If `is_partial`, one that is away is an error."""
-    try:
-        node = deployment.node_of(partition)
-    except errors.StoreUnavailable as error:
-        if not is_partial:
-            raise
-        return error
-    return errors.StorePartitionUnavailable() if is_partial and node.is_away else node
+    def _node_of(self, partition: Partition, *, is_partial: bool) -> Node | None:
+        """Return the node of a partition; `None` for one that is away, if `is_partial`."""
+        try:
+            return self._deployment.node_of(partition)
+        except StorePartitionUnavailable:
+            if not is_partial:
+                raise
+            return None

@@ -19,6 +19,10 @@ _REPLY_ERRORS: Final = {
     "NOREPLICAS": errors.StoreReadOnly,
     "WRONGTYPE": errors.StoreCorrupt,
 }
+#: What a node replies when it does not have a key, or not now. redis-py's `AskError` includes `MovedError`.
+REDIRECTIONS: Final = (redis_errors.AskError, redis_errors.TryAgainError, redis_errors.ClusterDownError)
+#: The errors of a node: of a connection to it, and in its replies. `TimeoutError` is an `OSError`.
+NODE_ERRORS: Final = (redis_errors.RedisError, OSError, RuntimeError)
 #: The first match counts. The last two rows are the defaults, for connections and for error replies.
 _ERRORS: Final[tuple[tuple[tuple[type[Exception], ...], type[errors.JobStateError]], ...]] = (
     ((redis_errors.BusyLoadingError,), errors.StoreLoading),

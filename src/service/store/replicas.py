@@ -69,7 +69,7 @@ class ReplicatedPipeline(AutoPipeline):
         self._wait = wait
         #: The roots of the partitions of the calls that were not sent.
         self._roots: set[str] = set()
-        #: The pipeline of the reads needs a connection besides.
+        #: The pipeline of the reads needs another connection.
         self._keeps_idle = pool.max_connections > MIN_POOL_SIZE
 
     async def ask(self, *commands: tuple[Any, ...], until: float = math.inf) -> list[Any]:

@@ -90,7 +90,7 @@ async def test_the_version_is_read_again_over_a_new_connection(jobs: JobStateMan
     """The new one may reach another Redis, or one that was started with other files."""
     await jobs.create_job("a", {})
     await redis.set(PARTITION.version, 3)
-    transport = jobs._client._pipeline.transport
+    transport = jobs._client.deployment.nodes[0].pipeline.transport
     assert transport is not None
     transport.abort()
 
@@ -105,7 +105,9 @@ async def test_the_version_is_read_again_over_a_new_connection(jobs: JobStateMan
 async def test_reading_the_clock_again_also_reads_the_version(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", {})
     await redis.set(PARTITION.version, 3)
-    jobs._client._clock.set(int((time.time() - 60) * 1e6))  # so that the next script replies DEADLINE_EXCEEDED
+    jobs._client.deployment.nodes[0].clock.set(
+        int((time.time() - 60) * 1e6)
+    )  # so that the next script replies DEADLINE_EXCEEDED
 
     with pytest.raises(DataVersionUnsupported):
         await jobs.create_job("b", {})

@@ -69,7 +69,7 @@ async def wait_for(condition: Callable[[], bool]) -> None:
 
 async def disconnect(jobs: JobStateManager, url: str) -> None:
     """Close the connection of a process, and return once the process may know."""
-    pipeline = jobs._client._pipeline
+    pipeline = jobs._client.deployment.nodes[0].pipeline
     assert pipeline.transport
     host, port = pipeline.transport.get_extra_info("sockname")
     with sync_redis.Redis.from_url(url) as other:
@@ -181,7 +181,7 @@ async def test_a_change_over_a_new_connection_first_writes_what_is_lost(
     before = await held(redis)
     if is_idle:
         monkeypatch.setattr("service.store.channel.IDLE_TIMEOUT", 0.0)
-        await wait_for(lambda: jobs._client._pipeline._channel is None)
+        await wait_for(lambda: jobs._client.deployment.nodes[0].pipeline._channel is None)
     await disconnect(jobs, store_url)
     with pytest.raises(PartitionsMismatch, match="of 1 partition"):
         await jobs.create_job("a", 1)

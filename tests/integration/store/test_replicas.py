@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from service.domain import errors
 from service.store import channel
 from service.store.auto_pipeline import AutoPipeline
-from service.store.client import AMBIGUOUS_ERRORS
+from service.store.calls import AMBIGUOUS_ERRORS
 from service.store.partition import PARTITION
 from service.store.pool import create_pool, shared
 from service.store.redis_errors import map_error

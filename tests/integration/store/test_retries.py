@@ -213,7 +213,7 @@ async def test_a_script_that_arrives_after_its_deadline_does_nothing(
 
 
 async def test_a_wrong_estimate_of_the_redis_clock_is_corrected(jobs: JobStateManager) -> None:
-    clock = jobs._client._clock
+    clock = jobs._client.deployment.nodes[0].clock
     await jobs.create_job("a", 1)
     clock.set(clock.now - 3600 * 1_000_000)
 
@@ -224,7 +224,7 @@ async def test_a_wrong_estimate_of_the_redis_clock_is_corrected(jobs: JobStateMa
 async def test_a_script_flushed_between_load_and_call_is_loaded_again(
     jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pipeline = jobs._client._pipeline
+    pipeline = jobs._client.deployment.nodes[0].pipeline
     ask, failures = pipeline.ask, [NoScriptError("NOSCRIPT No matching script") for _ in range(2)]
 
     async def flushed_twice(*commands: tuple[Any, ...], until: float) -> list[Any]:

@@ -13,8 +13,9 @@ from redis._parsers.base import BaseParser
 from redis.asyncio import ConnectionPool
 
 from service.domain import errors
-from service.store import client, deadlines
-from service.store.client import StoreClient, with_timeout
+from service.store import calls, client, deadlines
+from service.store.calls import with_timeout
+from service.store.client import StoreClient
 from service.store.pool import create_pool
 from service.store.redis_errors import error_text, map_error
 
@@ -38,7 +39,10 @@ URL = "redis://localhost:1/0"
         ("ERR DB index is out of range", errors.StoreAccessDenied),
         ("ERR SELECT is not allowed in cluster mode", errors.StoreAccessDenied),
         ("ERR unknown command 'EVALSHA', with args beginning with: ", errors.StoreAccessDenied),
-        ("MOVED 3999 127.0.0.1:6381", errors.StoreAccessDenied),
+        ("MOVED 3999 127.0.0.1:6381", errors.StoreMoving),
+        ("ASK 3999 127.0.0.1:6381", errors.StoreMoving),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", errors.StoreMoving),
+        ("CLUSTERDOWN Hash slot not served", errors.StorePartitionUnavailable),
         ("CROSSSLOT Keys in request don't hash to the same slot", errors.StoreAccessDenied),
         ("ANYTHING that Redis may say one day", errors.StoreAccessDenied),
     ],
@@ -220,14 +224,14 @@ async def test_a_bug_is_raised_unchanged() -> None:
 
 
 async def test_an_attempt_that_hangs_is_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.01)
+    monkeypatch.setattr(calls, "FIRST_ATTEMPT_TIMEOUT", 0.01)
     command = Command(hang, "done")
     assert await call(command) == "done"
     assert command.calls == 2
 
 
 async def test_a_redis_that_hangs_times_out_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.01)
+    monkeypatch.setattr(calls, "FIRST_ATTEMPT_TIMEOUT", 0.01)
     command = Command(hang, hang, hang)
     async with asyncio.timeout(5):
         with pytest.raises(errors.StoreTimeout):
@@ -247,7 +251,7 @@ async def test_the_calls_of_one_request_share_its_time_budget(monkeypatch: pytes
 
 
 def test_both_attempts_fit_into_the_request_timeout() -> None:
-    assert 0 < client.FIRST_ATTEMPT_TIMEOUT < client.PING_TIMEOUT < deadlines.REQUEST_TIMEOUT <= 3.0
+    assert 0 < calls.FIRST_ATTEMPT_TIMEOUT < client.PING_TIMEOUT < deadlines.REQUEST_TIMEOUT <= 3.0
 
 
 def test_a_master_that_is_down_is_a_read_only_store() -> None:
@@ -266,7 +270,7 @@ async def test_name_lookups_run_one_at_a_time(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("socket.getaddrinfo", hang)
     store_client = StoreClient(create_pool("redis://redis.example:1/0"))
 
-    monkeypatch.setattr(client, "FIRST_ATTEMPT_TIMEOUT", 0.1)
+    monkeypatch.setattr(calls, "FIRST_ATTEMPT_TIMEOUT", 0.1)
     answers = await asyncio.gather(*(store_client.probe() for _ in range(100)), return_exceptions=True)
     answered.set()
 

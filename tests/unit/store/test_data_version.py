@@ -1,7 +1,7 @@
 import pytest
 
 from service.domain.errors import DataVersionUnsupported, StoreCorrupt
-from service.store import client, server_clock
+from service.store import calls, server_clock
 from service.store.data_version import DATA_VERSION, UPGRADE_WAIT, check_version
 
 CURRENT = str(DATA_VERSION).encode()
@@ -35,4 +35,4 @@ def test_an_unreadable_version_raises_store_corrupt(version: bytes) -> None:
 
 
 def test_no_script_outlives_the_upgrade_wait() -> None:
-    assert server_clock.CLOCK_MAX_AGE + client.FIRST_ATTEMPT_TIMEOUT < UPGRADE_WAIT
+    assert server_clock.CLOCK_MAX_AGE + calls.FIRST_ATTEMPT_TIMEOUT < UPGRADE_WAIT

@@ -9,8 +9,9 @@ from redis import exceptions as redis_errors
 
 from service.domain import errors
 from service.store.auto_pipeline import CHECK_INTERVAL, MIN_POOL_SIZE, AutoPipeline
+from service.store.calls import FIRST_ATTEMPT_TIMEOUT, RETRY_DELAY
 from service.store.channel import MAX_IN_FLIGHT, REPLIES_PER_TICK, WRITE_BYTES
-from service.store.client import FIRST_ATTEMPT_TIMEOUT, RETRY_DELAY, StoreClient
+from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.observer import NullObserver
 from service.store.pool import create_pool, shared

@@ -5,7 +5,8 @@ from typing import Any, Final
 
 from redis.asyncio import ConnectionPool
 
-from service.store.client import StoreClient, with_timeout
+from service.store.calls import with_timeout
+from service.store.client import StoreClient
 from service.store.copy.errors import CopyRefused
 from service.store.copy.source import Record
 from service.store.data_version import COPY_MARK, DATA_VERSION

@@ -4,6 +4,8 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import ClassVar
 
+from redis.asyncio import ConnectionPool
+
 from service.store.deployments.node import Node
 from service.store.partition import Partition
 
@@ -15,6 +17,8 @@ class Deployment(ABC):
     is_cluster: ClassVar[bool] = False
     #: Whether the nodes are known, so that `node_of` works without `locate`.
     is_located: bool = True
+    #: The pool of one node. Texts of errors do not show its passwords.
+    pool: ConnectionPool
 
     @property
     @abstractmethod
@@ -23,10 +27,19 @@ class Deployment(ABC):
 
     @abstractmethod
     def node_of(self, partition: Partition) -> Node:
-        """Return the node that has a partition. Raises `StorePartitionUnavailable` if none has it."""
+        """Return the node that has a partition. Raises `StorePartitionUnavailable` if none has it, or if it is away."""
+
+    def partitions_on(self, node: Node) -> Sequence[Partition]:
+        """Return the partitions that a node of a cluster has."""
+        raise NotImplementedError
 
     async def locate(self, deadline: float) -> None:
-        """Find the nodes, until `deadline` (s, as `time.monotonic`). Raises the errors of `AutoPipeline.ask`."""
+        """Find the nodes, until `deadline` (s, as `time.monotonic`). Raises `StoreUnreachable`."""
+        return
+
+    def on_failure(self, node: Node, error: Exception) -> None:
+        """Learn that a call to a node has failed. May raise a better error for it."""
+        return
 
     async def handle(self, error: Exception, partition: Partition, attempt: int, deadline: float) -> None:
         """Return when a call that Redis refused with `error` should be sent again, or else raise an error.

@@ -6,22 +6,24 @@ from typing import Final
 from redis.asyncio import ConnectionPool, Redis
 
 from service.store.auto_pipeline import AutoPipeline
+from service.store.pool import shared
+from service.store.replicas import ReplicatedPipeline, Wait
 from service.store.server_clock import ServerClock
 
 
 class Node:
     """A Redis server that has partitions."""
 
-    #: Whether its last calls failed, so that calls which can do without it leave it out.
+    #: Whether it does not answer. Calls that need it fail at once, and those that can do without it leave it out.
     is_away = False
 
     def __init__(self, name: str, pool: ConnectionPool, pipeline: AutoPipeline, changes: AutoPipeline) -> None:
-        #: `host:port`, or the path of a socket.
-        self.name = name
+        #: `host:port`; empty for the only node.
+        self.name: Final = name
         self.pool: Final = pool
         #: For rare commands, and for its conversions of replies.
         self.redis: Final[Redis] = Redis(connection_pool=pool)
-        #: Sends reads.
+        #: Sends reads, and scripts whose changes need no replicas.
         self.pipeline: Final = pipeline
         #: Sends scripts that acknowledge changes.
         self.changes: Final = changes
@@ -43,3 +45,10 @@ class Node:
         """End the calls that are under way, and release their connections. The pool stays open."""
         for pipeline in {self.pipeline, self.changes}:
             await pipeline.aclose()
+
+
+def create_node(name: str, pool: ConnectionPool, wait_replicas: int = 0) -> Node:
+    """Return the node of a pool. It shares its connections with other nodes of this pool."""
+    pipeline = shared(AutoPipeline, pool)
+    changes = shared(ReplicatedPipeline, pool, Wait(wait_replicas)) if wait_replicas else pipeline
+    return Node(name, pool, pipeline, changes)

@@ -4,20 +4,18 @@ from collections.abc import Sequence
 
 from redis.asyncio import ConnectionPool
 
-from service.store.auto_pipeline import AutoPipeline
 from service.store.deployments.deployment import Deployment
-from service.store.deployments.node import Node
+from service.store.deployments.node import Node, create_node
 from service.store.partition import Partition
-from service.store.pool import shared
 
 
 class StandaloneRedis(Deployment):
     """All partitions are on the Redis of a pool."""
 
-    def __init__(self, pool: ConnectionPool) -> None:
-        self._pool = pool
-        pipeline = shared(AutoPipeline, pool)
-        self._node = Node("", pool, pipeline, pipeline)
+    def __init__(self, pool: ConnectionPool, *, wait_replicas: int = 0) -> None:
+        """Use `pool`, which stays open. Changes are acknowledged when `wait_replicas` replicas have them."""
+        self.pool = pool
+        self._node = create_node("", pool, wait_replicas)
         self._nodes = (self._node,)
 
     @property
