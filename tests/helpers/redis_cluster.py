@@ -75,7 +75,7 @@ class NodeClient(StoreClient):
         super().__init__(pool, observer)
         self.partitions = OnePartition(partition)
 
-        self._data = TimeOnly(self.deployment, self.partitions, None)
+        self._data = TimeOnly(self.deployment, None)
 
 
 class TimeOnly(DataCheck):

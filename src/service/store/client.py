@@ -21,7 +21,6 @@ from service.store.deployments.standalone import StandaloneRedis
 from service.store.fsync import FsyncWaiter
 from service.store.observer import NullObserver, Observer
 from service.store.partition import Partition
-from service.store.partitions import Partitions
 from service.store.pool import shared
 from service.store.reads import NodeReads
 from service.store.redis_errors import NODE_ERRORS, map_error, parse_reply, raise_errors, to_domain_error
@@ -56,24 +55,24 @@ class StoreClient:
         partitions: int = 1,
         copy: bytes | None = None,
     ) -> None:
-        """Use one Redis through its pool, or a deployment, and report calls to `observer`.
+        """Use a deployment, or one Redis with `partitions` partitions through its pool. Report calls to `observer`.
 
-        With `waitaof`, for one Redis, a change returns once it is on its disk. Jobs are in `partitions` partitions, a
-        power of two from 1 to 1,024. Raises `ValueError` for another number, and if a pool decodes replies, because
-        JSON must stay bytes. `copy` is the mark of the copy that fills the database.
+        With `waitaof`, for one Redis, a change returns once it is on its disk. `copy` is the mark of the copy that
+        fills the database. Raises `ValueError` for a number of partitions that is no power of two from 1 to 1,024, and
+        if a pool decodes replies, because JSON must stay bytes.
         """
-        self.deployment: Final = redis if isinstance(redis, Deployment) else StandaloneRedis(redis)
+        self.deployment: Final = redis if isinstance(redis, Deployment) else StandaloneRedis(redis, partitions)
         pool = self.deployment.pool
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; create it with decode_responses=False")
         #: Also receives the changes of jobs, from those who make them.
         self.observer: Observer = observer or NullObserver()
         #: Where the jobs are.
-        self.partitions: Final = Partitions(partitions)
+        self.partitions: Final = self.deployment.partitions
         #: For rare commands of one Redis, and for its conversions of replies.
         self.redis: Final[Redis] = Redis(connection_pool=pool)
-        self._data = DataCheck(self.deployment, self.partitions, copy)
-        self._reads = NodeReads(self.deployment, self.partitions)
+        self._data = DataCheck(self.deployment, copy)
+        self._reads = NodeReads(self.deployment)
         self._fsync = shared(FsyncWaiter, pool) if waitaof else None
         #: Makes a call within its time limit, with one retry: `Calls.call`.
         self.call: Final = Calls(self.observer, pool).call
@@ -145,7 +144,7 @@ class StoreClient:
             try:
                 return await self._run_on(node, script, partition, command, deadline)
             except NODE_ERRORS as error:
-                await self._recover(error, node, partition, attempt, deadline)
+                await self._recover(error, node, attempt, deadline)
         raise AssertionError
 
     async def _run_on(
@@ -176,7 +175,7 @@ class StoreClient:
     async def _recover(self, error: Exception, node: Node, partition: Partition, attempt: int, deadline: float) -> None:
         """Return if a call should be sent again, because Redis has not run it. Otherwise raise why it failed."""
         if isinstance(error, redis_errors.ResponseError):
-            await self.deployment.handle(error, partition, attempt, deadline)
+            await self.deployment.handle(error, attempt, deadline)
         else:
             self.deployment.on_failure(node, error)
             raise error

@@ -9,7 +9,6 @@ from service.store.data_version import DATA_VERSION, READ_VERSION, VERSION_KEYS,
 from service.store.deployments.deployment import Deployment
 from service.store.deployments.node import Node
 from service.store.partition import COMMON_ROOT, Partition
-from service.store.partitions import Partitions
 from service.store.records import time_reply_to_micros
 from service.store.redis_errors import REDIRECTIONS, parse_reply, raise_errors
 from service.store.scripts import Script
@@ -25,10 +24,10 @@ class DataCheck:
     partition must not exist there. On a cluster each partition has its own, and that with the common root comes first.
     """
 
-    def __init__(self, deployment: Deployment, partitions: Partitions, copy: bytes | None) -> None:
+    def __init__(self, deployment: Deployment, copy: bytes | None) -> None:
         """With `copy`, the mark of a copy, the data must be that of this copy."""
         self._deployment = deployment
-        self._partitions = partitions
+        self._partitions = partitions = deployment.partitions
         self._copy = copy
         #: The partitions that have both. The only partition needs neither.
         self.registered: Final[set[Partition]] = {*partitions} if partitions.size == 1 else set()

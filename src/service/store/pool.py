@@ -51,10 +51,16 @@ class RedisPool(BlockingConnectionPool):
         transport = transport_of(connection)
         if transport is not None and transport.is_closing():
             await connection.disconnect(nowait=True)
-        if not connection.is_connected and isinstance(connection, Connection):
+        if not connection.is_connected:
+            await self.connect(connection)
+        await super().ensure_connection(connection)
+
+    async def connect(self, connection: AbstractConnection) -> None:
+        """Open a connection that is closed."""
+        if isinstance(connection, Connection):
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 await self._resolve_host(connection.host, connection.port)
-        await super().ensure_connection(connection)
+        await connection.connect()
 
     async def _resolve_host(self, host: str, port: int) -> None:
         """Return once the host name is resolved. Concurrent callers share one lookup. Raises what the lookup raises."""
@@ -90,12 +96,12 @@ def _resolve(result: concurrent.futures.Future[Any], host: str, port: int) -> No
         result.set_exception(error)
 
 
-def create_pool(url: str, *, max_connections: int = 9) -> BlockingConnectionPool:
+def create_pool(url: str, *, max_connections: int = 9, kind: type[RedisPool] = RedisPool) -> RedisPool:
     """Return a pool for `url` (`redis://`, `rediss://`, `unix://`); it connects on first use.
 
     Timeouts are 3 s, and a connection idle for 30 s is checked before use. The pool does not retry: `StoreClient` does.
     """
-    pool = RedisPool.from_url(
+    pool = kind.from_url(
         url,
         max_connections=max_connections,
         timeout=REQUEST_TIMEOUT,

@@ -10,7 +10,6 @@ from service.store.deadlines import gather
 from service.store.deployments.deployment import Deployment
 from service.store.deployments.node import Node
 from service.store.partition import Partition
-from service.store.partitions import Partitions
 from service.store.redis_errors import REDIRECTIONS, map_error
 
 #: Seconds that a partial read waits for a node.
@@ -23,9 +22,8 @@ Ask = Callable[[Node, Sequence[Sequence[str]], float], Awaitable[list[Any]]]
 class NodeReads:
     """Reads from the nodes of a deployment."""
 
-    def __init__(self, deployment: Deployment, partitions: Partitions) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
-        self._partitions = partitions
 
     async def read(
         self, ask: Ask, commands: Sequence[Sequence[str]], first: Partition, deadline: float, *, is_partial: bool
@@ -40,7 +38,7 @@ class NodeReads:
         if not deployment.is_cluster:
             return await ask(deployment.nodes[0], commands, deadline)
         replies: list[Any] = [None] * len(commands)
-        owners = [self._partitions.holding(command[1]) if len(command) > 1 else first for command in commands]
+        owners = [deployment.partitions.holding(command[1]) if len(command) > 1 else first for command in commands]
         left: Iterable[int] = range(len(commands))
         for attempt in itertools.count():
             await self._read_once(ask, replies, left, commands, owners, deadline, is_partial=is_partial)
@@ -48,7 +46,7 @@ class NodeReads:
             if not left:
                 return replies
             try:
-                await deployment.handle(replies[left[0]], owners[left[0]], attempt, deadline)
+                await deployment.handle(replies[left[0]], attempt, deadline)
             except Exception as error:
                 if not (is_partial and issubclass(map_error(error), StoreUnavailable)):
                     raise

@@ -2,12 +2,13 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import ClassVar, Final
 
 from redis.asyncio import ConnectionPool
 
 from service.store.deployments.node import Node
 from service.store.partition import Partition
+from service.store.partitions import Partitions
 
 
 class Deployment(ABC):
@@ -20,6 +21,10 @@ class Deployment(ABC):
     #: The pool of one node. Texts of errors do not show its passwords.
     pool: ConnectionPool
 
+    def __init__(self, partitions: int) -> None:
+        """Raises `ValueError` unless `partitions` is one of `PARTITION_COUNTS`."""
+        self.partitions: Final = Partitions(partitions)
+
     @property
     @abstractmethod
     def nodes(self) -> Sequence[Node]:
@@ -30,18 +35,18 @@ class Deployment(ABC):
         """Return the node that has a partition. Raises `StorePartitionUnavailable` if none has it, or if it is away."""
 
     def partitions_on(self, node: Node) -> Sequence[Partition]:
-        """Return the partitions that a node of a cluster has."""
-        raise NotImplementedError
+        """Return the partitions that a node has."""
+        return self.partitions
 
     async def locate(self, deadline: float) -> None:
-        """Find the nodes, until `deadline` (s, as `time.monotonic`). Raises `StoreUnreachable`."""
+        """Find the nodes, until `deadline` (s, as `time.monotonic`). Raises the errors of `AutoPipeline.ask`."""
         return
 
     def on_failure(self, node: Node, error: Exception) -> None:
         """Learn that a call to a node has failed. May raise a better error for it."""
         return
 
-    async def handle(self, error: Exception, partition: Partition, attempt: int, deadline: float) -> None:
+    async def handle(self, error: Exception, attempt: int, deadline: float) -> None:
         """Return when a call that Redis refused with `error` should be sent again, or else raise an error.
 
         Redis has not run the call. `attempt` is how often it was refused before.

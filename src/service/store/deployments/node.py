@@ -18,8 +18,8 @@ class Node:
     is_away = False
 
     def __init__(self, name: str, pool: ConnectionPool, pipeline: AutoPipeline, changes: AutoPipeline) -> None:
-        #: `host:port`; empty for the only node.
-        self.name: Final = name
+        #: `host:port`; empty at a fixed address.
+        self.name = name
         self.pool: Final = pool
         #: For rare commands, and for its conversions of replies.
         self.redis: Final[Redis] = Redis(connection_pool=pool)

@@ -12,8 +12,9 @@ from service.store.partition import Partition
 class StandaloneRedis(Deployment):
     """All partitions are on the Redis of a pool."""
 
-    def __init__(self, pool: ConnectionPool, *, wait_replicas: int = 0) -> None:
-        """Use `pool`, which stays open. Changes are acknowledged when `wait_replicas` replicas have them."""
+    def __init__(self, pool: ConnectionPool, partitions: int = 1, *, wait_replicas: int = 0) -> None:
+        """Use `pool`, which stays open. A change is acknowledged once `wait_replicas` replicas have it."""
+        super().__init__(partitions)
         self.pool = pool
         self._node = create_node("", pool, wait_replicas)
         self._nodes = (self._node,)

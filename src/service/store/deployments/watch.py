@@ -1,0 +1,42 @@
+"""A task that looks again and again at where Redis is."""
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from contextvars import Context
+
+
+class Watch:
+    """Calls a function at intervals, and sooner when something has failed."""
+
+    def __init__(self, look: Callable[[], Awaitable[float]]) -> None:
+        """Call `look`, which returns the seconds until the next call and must not raise."""
+        self._look = look
+        self._task: asyncio.Task[None] | None = None
+        self._wakeup = asyncio.Event()
+
+    def start(self) -> None:
+        """Begin, unless it has begun in this event loop."""
+        if self._task is None or self._task.done():
+            self._wakeup = asyncio.Event()
+            # In an empty context: the task belongs to no request.
+            self._task = asyncio.create_task(self._run(), name="redis nodes", context=Context())
+
+    def wake(self) -> None:
+        """Call at once."""
+        self._wakeup.set()
+
+    async def aclose(self) -> None:
+        """End."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.wait([self._task])
+
+    async def _run(self) -> None:
+        interval = 0.0
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(interval):
+                    await self._wakeup.wait()
+            self._wakeup.clear()
+            interval = await self._look()
