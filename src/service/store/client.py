@@ -172,7 +172,7 @@ class StoreClient:
             else:
                 return [word, *reply[1:]]
 
-    async def _recover(self, error: Exception, node: Node, partition: Partition, attempt: int, deadline: float) -> None:
+    async def _recover(self, error: Exception, node: Node, attempt: int, deadline: float) -> None:
         """Return if a call should be sent again, because Redis has not run it. Otherwise raise why it failed."""
         if isinstance(error, redis_errors.ResponseError):
             await self.deployment.handle(error, attempt, deadline)

@@ -60,7 +60,7 @@ class RedisPool(BlockingConnectionPool):
         if isinstance(connection, Connection):
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 await self._resolve_host(connection.host, connection.port)
-        await connection.connect()
+        await connection.connect()  # type: ignore[no-untyped-call]
 
     async def _resolve_host(self, host: str, port: int) -> None:
         """Return once the host name is resolved. Concurrent callers share one lookup. Raises what the lookup raises."""

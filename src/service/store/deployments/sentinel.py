@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import structlog
 from redis import exceptions as redis_errors
@@ -53,10 +53,12 @@ class SentinelRedis(Deployment):
         super().__init__(partitions)
         self._service = address.master_name
         limits: dict[str, Any] = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
-        self._sentinel = Sentinel(address.servers, sentinel_kwargs={**limits, **address.sentinel_options})
-        #: The host in its URL is not used.
-        self.pool = pool = create_pool(address.url_of("master", 1), max_connections=max_connections, kind=SentinelPool)
+        options = {**limits, **address.sentinel_options}
+        self._sentinel = Sentinel(address.servers, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        any_host = address.url_of("master", 1)
+        pool = cast("SentinelPool", create_pool(any_host, max_connections=max_connections, kind=SentinelPool))
         pool.deployment = self
+        self.pool = pool
         self._node = create_node("", pool, wait_replicas)
         self._nodes = (self._node,)
         self._watch = Watch(self._look)
