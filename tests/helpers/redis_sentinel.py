@@ -109,9 +109,8 @@ class SentinelSet:
         described += map(_pairs, sentinel.call("SENTINEL", "REPLICAS", MASTER_NAME))
         described += map(_pairs, sentinel.call("SENTINEL", "SENTINELS", MASTER_NAME))
         known = 1 + self._replicas + SENTINELS - 1
-        return len(described) == known and not any(
-            "down" in one["flags"] or "disc" in one["flags"] for one in described
-        )
+        flags = {flag for one in described for flag in one["flags"].split(",")}
+        return len(described) == known and not flags & {"s_down", "o_down", "disconnected"}
 
 
 def _start_server(folder: Path, ports: list[int], number: int, options: tuple[str, ...]) -> ProcessRedis:
