@@ -66,6 +66,16 @@ test-python version *options:
 test-partitions count="16" *options:
     TEST_PARTITIONS={{ count }} uv run pytest {{ options }}
 
+# Run tests with a master that sentinels name: all of them, or those that are named.
+[group('test')]
+test-sentinel *options:
+    TEST_DEPLOYMENT=sentinel uv run pytest {{ options }}
+
+# Run tests on Redis Cluster (three masters): all of them, or those that are named.
+[group('test')]
+test-cluster *options:
+    TEST_DEPLOYMENT=cluster uv run pytest {{ options }}
+
 # Run the tests of the example's solver.
 [group('test')]
 examples:

@@ -12,7 +12,7 @@ import httpx
 import pytest
 import redis.utils
 
-from tests.helpers import distribution, generators, nginx
+from tests.helpers import deployments, distribution, generators, nginx
 from tests.helpers.compose import compose_failure
 from tests.helpers.locks import TEST_LOCK
 from tests.helpers.partitions import PARTITIONS
@@ -25,6 +25,8 @@ redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 _BACKEND = pytest.StashKey[Backend]()
 #: Why `docker compose` cannot run; None if it can.
 _NO_COMPOSE = pytest.StashKey[str | None]()
+#: How many tests of which files are deselected because they need one Redis, by reason.
+_STANDALONE_ONLY = pytest.StashKey[dict[str, list[str]]]()
 _NODE_TESTS = Path(__file__).parent / "integration" / "node"
 _BROWSER_TESTS = Path(__file__).parent / "browser"
 _NGINX_TESTS = Path(__file__).parent / "integration" / "server" / "test_proxies.py"
@@ -46,6 +48,7 @@ def _absence(tools: list[str]) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compose: the test runs compose.yaml")
+    config.addinivalue_line("markers", "standalone_only(why): the test needs one Redis; no Sentinel, no cluster")
     # A shell ignores SIGINT in its background jobs, and child processes inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -88,13 +91,15 @@ def pytest_report_header(config: pytest.Config) -> list[str]:
     clients = skipped if no_clients else "Go and Java run"
     return [
         f"redis: {config.stash[_BACKEND]}",
+        f"deployment: {deployments.describe()}",
         f"partitions: {len(PARTITIONS)} (`TEST_PARTITIONS`)",
         f"compose.yaml: {compose}",
         f"node: {node}",
         f"browser: {page}",
         f"nginx: {proxy}",
         f"generated clients: {clients}",
-        "longer runs: `just fuzz`, `just faults`, `just test-partitions`, `just clients` (CONTRIBUTING.md has them)",
+        "longer runs: `just fuzz`, `just faults`, `just test-partitions`, `just test-sentinel`, `just test-cluster`, "
+        "`just clients` (CONTRIBUTING.md has them)",
     ]
 
 
@@ -127,7 +132,27 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         skipped = [item for item in items if item.get_closest_marker("compose")]
         config.hook.pytest_deselected(items=skipped)
         items[:] = [item for item in items if item not in skipped]
+    _deselect_standalone_only(config, items)
     distribution.start_longest_first(items)
+
+
+def _deselect_standalone_only(config: pytest.Config, items: list[pytest.Item]) -> None:
+    reasons = {item: why for item in items if (why := deployments.why_not(item)) is not None}
+    if reasons:
+        config.hook.pytest_deselected(items=list(reasons))
+        items[:] = [item for item in items if item not in reasons]
+    named: dict[str, list[str]] = {}
+    for item, why in reasons.items():
+        named.setdefault(why, []).append(item.path.name)
+    config.stash[_STANDALONE_ONLY] = named
+
+
+def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
+    return [
+        f"deselected, standalone only: {why}: "
+        + ", ".join(f"{name} ({files.count(name)})" for name in dict.fromkeys(files))
+        for why, files in config.stash.get(_STANDALONE_ONLY, {}).items()
+    ]
 
 
 @pytest.hookimpl(wrapper=True)

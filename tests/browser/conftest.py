@@ -8,9 +8,9 @@ from typing import Any
 
 import httpx
 import pytest
-import redis
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.helpers.deployments import sync_client
 from tests.helpers.redis_servers import Backend, RedisServer
 from tests.helpers.service_process import Service
 
@@ -94,7 +94,7 @@ def service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 @pytest.fixture
 def api(service: Service, redis_url: str) -> Iterator[httpx.Client]:
     """Return a client of the service. The database is empty."""
-    with redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         client.flushdb()
     with httpx.Client(base_url=service.url, timeout=10) as http:
         yield http

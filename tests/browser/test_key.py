@@ -4,13 +4,13 @@ from collections.abc import Callable, Iterator
 
 import httpx
 import pytest
-import redis as sync_redis
 from playwright.sync_api import Page, expect
 
 from service.domain.api_keys import generate_key, hash_key
 from tests.browser.conftest import LoadUrl, PageErrors, claim, create
 from tests.browser.test_access import violations
 from tests.browser.test_job import CLIPBOARD, copied
+from tests.helpers.deployments import sync_client
 from tests.helpers.service_process import Service
 
 ALL, READ, WORK = generate_key(), generate_key(), generate_key()
@@ -30,7 +30,7 @@ def service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterato
 
 @pytest.fixture
 def api(service: Service, redis_url: str) -> Iterator[httpx.Client]:
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         client.flushdb()
     with httpx.Client(base_url=service.url, headers={"Authorization": f"Bearer {ALL}"}, timeout=10) as http:
         yield http

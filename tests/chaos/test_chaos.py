@@ -9,6 +9,8 @@ from tests.chaos import report
 from tests.chaos.nemesis import FAULTS
 from tests.chaos.runner import Round, Scale, run, shuffle
 
+pytestmark = pytest.mark.standalone_only("the faults are those of one Redis")
+
 SEED = 1
 #: Slow faults, and faults that other tests cover: see docs/faults.md.
 SKIPPED = frozenset({"expire-leases", "bad-bodies", "busy", "full-memory", "loading", "read-only", "stop-redis"}) | {

@@ -1,25 +1,26 @@
-"""The partitions that the integration tests run with: `TEST_PARTITIONS` of them, 1 by default."""
+"""The partitions that the integration tests run with: `TEST_PARTITIONS` of them, by default 1, on a cluster 16."""
 
 import itertools
 import os
 from typing import Any, Final
 
 import pytest
-from redis.asyncio import ConnectionPool, Redis
+from redis.asyncio import Redis
 
 from service.store.client import StoreClient
 from service.store.observer import Observer
 from service.store.partition import Partition
 from service.store.partitions import Partitions
 
-PARTITIONS: Final = Partitions(int(os.environ.get("TEST_PARTITIONS", "1")))
+_DEFAULT: Final = "16" if os.environ.get("TEST_DEPLOYMENT") == "cluster" else "1"
+PARTITIONS: Final = Partitions(int(os.environ.get("TEST_PARTITIONS", _DEFAULT)))
 
 #: For tests of limits of one partition, which several exceed together.
 only_one_partition: Final = pytest.mark.skipif(len(PARTITIONS) > 1, reason="needs one partition")
 
 
-def connect(pool: ConnectionPool, observer: Observer | None = None, **options: Any) -> StoreClient:
-    """Return a client for these partitions."""
+def connect(pool: Any, observer: Observer | None = None, **options: Any) -> StoreClient:
+    """Return a client for these partitions, over what `open_pool` gives."""
     return StoreClient(pool, observer, **{"partitions": len(PARTITIONS), **options})
 
 

@@ -1,5 +1,6 @@
 """Polling with a deadline, and free ports."""
 
+import contextlib
 import socket
 import time
 from collections.abc import Callable
@@ -20,6 +21,14 @@ def wait_until(condition: Callable[[], Any], description: str, timeout: float = 
 
 def free_port() -> int:
     """Return a free TCP port on loopback."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    [port] = free_ports(1)
+    return port
+
+
+def free_ports(count: int) -> list[int]:
+    """Return different free TCP ports on loopback."""
+    with contextlib.ExitStack() as opened:
+        probes = [opened.enter_context(socket.socket()) for _ in range(count)]
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [int(probe.getsockname()[1]) for probe in probes]

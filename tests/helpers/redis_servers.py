@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -65,16 +66,12 @@ class ContainerRedis:
         self._container.stop(force=True, delete_volume=True)
 
 
-class ProcessRedis:
-    """The embedded server's binary as a process, on its own port."""
+class ServerProcess:
+    """A Redis server or a sentinel as a process, on its own port."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        self.port = free_port()
-        self._command = [
-            str(find().path),
-            *("--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""),
-            *("--appendonly", "yes", "--hash-max-listpack-value", "4096", "--loglevel", "warning", *options),
-        ]
+    def __init__(self, port: int, *command: str) -> None:
+        self.port = port
+        self._command = command
         self.start()
 
     def start(self, *options: str) -> None:
@@ -82,6 +79,11 @@ class ProcessRedis:
         self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL, restore_signals=False)
         wait_until(lambda: self.has_exited or _answers_ping(self.port), "a PONG from Redis")
         assert not self.has_exited, f"{self._command} {options} exited with {self._process.returncode}"
+
+    @property
+    def name(self) -> str:
+        """Its address, as `host:port`."""
+        return f"127.0.0.1:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -100,6 +102,44 @@ class ProcessRedis:
 
     def remove(self) -> None:
         self.kill()
+
+    def client(self) -> Any:
+        """Return a client of this server, whose user closes it."""
+        return redis.Redis(port=self.port, socket_timeout=5, retry=None, decode_responses=True, protocol=2)
+
+    def call(self, *command: Any) -> Any:
+        """Return the reply to one command, in the types of RESP2."""
+        with contextlib.closing(self.client()) as client:
+            client.response_callbacks.clear()
+            return client.execute_command(*command)
+
+
+class ProcessRedis(ServerProcess):
+    """A Redis as a process: of the embedded server's binary, unless another is given."""
+
+    def __init__(
+        self,
+        folder: Path,
+        *options: str,
+        program: Path | None = None,
+        port: int | None = None,
+        file: Path | None = None,
+    ) -> None:
+        """Start it. `file` is its configuration file, which `CONFIG REWRITE` may change."""
+        port = port or free_port()
+        super().__init__(
+            port,
+            str(program or find().path),
+            *((str(file),) if file else ()),
+            *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""),
+            *("--appendonly", "yes", "--hash-max-listpack-value", "4096", "--loglevel", "warning", *options),
+        )
+
+
+def server_program() -> Path:
+    """Return the binary of clusters and sentinels: `TEST_REDIS_SERVER`, else an installed Redis, else the embedded."""
+    named = os.environ.get("TEST_REDIS_SERVER") or shutil.which("redis-server")
+    return Path(named) if named else find().path
 
 
 def _answers_ping(port: int) -> bool:

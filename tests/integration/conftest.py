@@ -1,15 +1,15 @@
-"""Fixtures of the integration tests: one Redis for the run, emptied before and checked after each test."""
+"""Fixtures of the integration tests: one deployment of Redis a run, emptied before and checked after each test."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from service.domain.shutdown import Shutdown
 from service.store.client import StoreClient
@@ -17,9 +17,9 @@ from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
-from service.store.pool import create_pool
 from tests.helpers import conformance
 from tests.helpers.consistency import doctor_issues, inconsistencies
+from tests.helpers.deployments import DEPLOYMENT, Databases, close_pool, open_pool, raw_client, sync_client
 from tests.helpers.document_programs import Outage, outage
 from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.redis_servers import Backend, RedisServer
@@ -35,49 +35,76 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.fixture(scope="session")
-def shared_redis(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    server = backend.redis(tmp_path_factory.mktemp("redis"))
-    yield server
-    server.remove()
+def databases(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Databases]:
+    databases = Databases(backend, tmp_path_factory.mktemp("redis"))
+    yield databases
+    databases.remove()
 
 
 @pytest.fixture(scope="session")
-def redis_url(shared_redis: RedisServer) -> str:
+def shared_redis(databases: Databases) -> RedisServer:
+    """The Redis that has all databases."""
+    assert databases.server is not None, "the test needs one Redis: mark it with `standalone_only`"
+    return databases.server
+
+
+@pytest.fixture(scope="session")
+def redis_url(databases: Databases) -> str:
     """The database of the shared service."""
-    return f"redis://127.0.0.1:{shared_redis.port}/0"
+    return databases.url(0)
 
 
 @pytest.fixture(scope="session")
-def store_url(shared_redis: RedisServer) -> str:
+def store_url(databases: Databases) -> str:
     """A database without a service, whose sweeper and reaper would interfere with tests of the store."""
-    return f"redis://127.0.0.1:{shared_redis.port}/1"
+    return databases.url(1)
 
 
 @pytest.fixture
-async def pool(store_url: str) -> AsyncIterator[BlockingConnectionPool]:
-    pool = create_pool(store_url)
+def spare_url(databases: Databases) -> str:
+    """An empty database, for a service of the test's own."""
+    url = databases.url(2)
+    with sync_client(url) as client:
+        client.flushdb()
+    return url
+
+
+@pytest.fixture
+async def pool(store_url: str) -> AsyncIterator[Any]:
+    """What a `StoreClient` is given: a pool of connections to one Redis, or another deployment."""
+    pool = open_pool(store_url)
     yield pool
-    await pool.disconnect()
+    await close_pool(pool)
 
 
 @pytest.fixture
-async def store_client(pool: BlockingConnectionPool) -> AsyncIterator[StoreClient]:
+async def store_client(pool: Any) -> AsyncIterator[StoreClient]:
     store_client = connect(pool)
     yield store_client
     await store_client.aclose()
 
 
 @pytest.fixture
-async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
-    client = Redis(connection_pool=pool)
+async def redis(pool: Any, store_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+    """A client for all keys of the database: `Redis`, or the `RedisCluster` of redis-py. They are checked at the end.
+
+    The check has connections of its own, because the test may have closed those of its deployment.
+    """
+    is_standalone = DEPLOYMENT == "standalone"
+    client: Any = Redis(connection_pool=pool) if is_standalone else raw_client(store_url)
     await client.flushdb()
     yield client
     if request.node.get_closest_marker("corrupts_keys") is None:
-        assert await doctor_issues(pool) == []
-        assert await lasting_inconsistencies(pool, client) == []
+        checked = pool if is_standalone else open_pool(store_url)
+        assert await doctor_issues(checked) == []
+        assert await lasting_inconsistencies(checked, client) == []
+        if not is_standalone:
+            await close_pool(checked)
+    if not is_standalone:
+        await client.aclose()
 
 
-async def lasting_inconsistencies(pool: BlockingConnectionPool, client: Redis) -> list[str]:
+async def lasting_inconsistencies(pool: Any, client: Redis) -> list[str]:
     """Return what is inconsistent after a sweep; again if there is any, because a job may expire in between."""
     found: list[str] = []
     for _ in range(3):
@@ -101,7 +128,7 @@ def leases(store_client: StoreClient, redis: Redis) -> LeaseManager:
 
 
 @pytest.fixture
-def client(pool: BlockingConnectionPool, redis: Redis) -> StoreClient:
+def client(pool: Any, redis: Redis) -> StoreClient:
     """A `StoreClient` of the database that `redis` has emptied."""
     return connect(pool, NullObserver())
 
@@ -153,7 +180,7 @@ def api(shared_service: Service, redis_url: str) -> Iterator[httpx.Client]:
     The events are kept, because the service reacts to their loss.
     """
     kept = {name.encode() for partition in PARTITIONS for name in (partition.events, partition.partitions)}
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         if others := [name for name in client.scan_iter(count=1000) if name not in kept]:
             client.delete(*others)
     with httpx.Client(
@@ -167,7 +194,7 @@ def consistent_store(redis_url: str) -> Iterator[None]:
     """Check after the test that the keys are consistent."""
 
     async def check() -> list[str]:
-        async with Redis.from_url(redis_url) as client:
+        async with raw_client(redis_url) as client:
             return await inconsistencies(client)
 
     yield

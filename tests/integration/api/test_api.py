@@ -8,11 +8,11 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
 from service import __version__
 from service.api.problems import TYPE_PREFIX
 from service.domain import constraints
+from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.service_process import Service
 
@@ -72,7 +72,7 @@ def test_a_job_from_creation_to_deletion(api: httpx.Client) -> None:
 
 def test_an_existing_job_and_an_unknown_one_are_read_once(api: httpx.Client, redis_url: str) -> None:
     create(api, job_id="j")
-    with sync_redis.Redis.from_url(redis_url) as redis:
+    with sync_client(redis_url) as redis:
 
         def reads() -> int:
             return int(redis.info("commandstats")["cmdstat_hgetall"]["calls"])
@@ -322,7 +322,7 @@ def test_an_invalid_body_is_rejected_by_field_with_what_is_allowed(
     response = api.post("/v1/jobs", content=body, headers={"Content-Type": "application/json"})
 
     assert allowed in invalid(response, field)["allowed"]
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         kept = {name for one in PARTITIONS for name in (one.events, one.version, one.partitions)} | {"jobs:version"}
         assert {name.decode() for name in client.scan_iter()} <= kept
 
@@ -507,7 +507,7 @@ def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:
 def test_a_key_of_an_unexpected_type_is_a_problem_without_a_traceback(
     api: httpx.Client, redis_url: str, shared_service: Service
 ) -> None:
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         client.set(job_key("j"), "foreign", ex=600)
         try:
             response = api.get("/v1/jobs/j")

@@ -10,11 +10,11 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
 from service.domain.api_keys import Scope, generate_key, hash_key
 from service.server.security_headers import SECURITY_HEADERS
 from tests.helpers.cli_process import jobstate
+from tests.helpers.deployments import sync_client
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 from tests.integration.worker.test_job_worker import working
@@ -175,7 +175,7 @@ def test_each_key_has_its_own_rate_limit(redis_url: str, tmp_path: Path) -> None
     keys = {scope: entry(f"of-{scope}", KEYS[scope], "read") for scope in (Scope.READ, Scope.WORK)}
     with (
         Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour", API_KEYS=" ".join(keys.values())) as service,
-        sync_redis.Redis.from_url(redis_url) as client,
+        sync_client(redis_url) as client,
     ):
         client.flushall()
         scopes = (Scope.READ, Scope.READ, Scope.WORK, None, Scope.WORK)

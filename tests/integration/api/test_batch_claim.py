@@ -9,8 +9,8 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
+from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import RedisServer
@@ -87,7 +87,7 @@ def test_max_running_and_paused_queues_count_for_each_job(api: httpx.Client) -> 
 
 
 def test_the_response_ends_at_8_mib(api: httpx.Client, redis_url: str) -> None:
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         for number in range(4):
             create(api, f"j{number}")
             large = json.dumps("x" * (3 * 1024 * 1024))  # more than the service of the tests accepts
@@ -239,7 +239,7 @@ def test_a_client_that_left_gives_back_all_the_jobs_that_were_claimed_for_it(
 ) -> None:
     for number in range(20):
         create(api, f"j{number}")
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         client.client_pause(1000)  # the claim runs when its client has left
         with connect(shared_service) as connection:
             connection.sendall(request_bytes(max_jobs=20))
@@ -255,7 +255,7 @@ def test_a_client_that_left_gives_back_all_the_jobs_that_were_claimed_for_it(
 def test_a_repetition_with_the_key_keeps_the_jobs_of_a_client_that_left(api: httpx.Client, redis_url: str) -> None:
     for number in range(3):
         create(api, f"j{number}")
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         client.client_pause(800)
         with pytest.raises(httpx.TimeoutException):
             api.post("/v1/batch-claim", json=CLAIM, headers={"Idempotency-Key": "k"}, timeout=0.3)

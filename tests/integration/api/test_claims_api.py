@@ -10,9 +10,9 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
 from service.domain.timestamps import format_timestamp
+from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import RedisServer
@@ -228,7 +228,7 @@ def test_after_an_hour_without_a_service_only_live_workers_keep_their_leases(red
     with (
         Service(folders[0], **settings) as service,
         httpx.Client(base_url=service.url) as api,
-        sync_redis.Redis.from_url(apart, decode_responses=True) as redis,
+        sync_client(apart, decode_responses=True) as redis,
     ):
         redis.flushdb()
         for job_id, most in (("kept", 1), ("again", 2), ("spent", 1), ("unwanted", 2)):
@@ -310,7 +310,7 @@ def test_a_heartbeat_succeeds_while_redis_is_full(api: httpx.Client, redis_url: 
     create(api)
     create(api, "another")
     _, token = claim(api)
-    with sync_redis.Redis.from_url(redis_url) as redis:
+    with sync_client(redis_url) as redis:
         redis.config_set("maxmemory", 1)
         try:
             assert api.post("/v1/claims", json={"queues": ["default"], "worker": "w"}).status_code == 503
@@ -325,7 +325,7 @@ def test_a_leases_key_of_an_unexpected_type_is_logged(
     api: httpx.Client, shared_service: Service, redis_url: str
 ) -> None:
     before = len(shared_service.log)
-    with sync_redis.Redis.from_url(redis_url) as redis:
+    with sync_client(redis_url) as redis:
         redis.set(PARTITIONS.first.leases, "foreign")
         try:
             wait_until(lambda: "reap failed" in shared_service.log[before:], "the log line")

@@ -11,6 +11,7 @@ import pytest
 import redis as sync_redis
 
 from service.domain.states import Status
+from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
@@ -45,7 +46,7 @@ NAME = re.compile(r"({p\d+}:)?job:[\w.~-]+|(jobs:|{p\d+}:)[a-z_]+(:[\w.~-]+){0,2
 
 @pytest.fixture
 def store(redis_url: str) -> Iterator[sync_redis.Redis]:
-    with sync_redis.Redis.from_url(redis_url, decode_responses=True) as client:
+    with sync_client(redis_url, decode_responses=True) as client:
         yield client
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
 from service.store.events.reader import EVENTS_KEPT
+from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import RedisServer
@@ -98,7 +98,7 @@ class TestOneJob:
 
     def test_a_key_of_the_wrong_type_does_not_affect_other_watchers(self, api: httpx.Client, redis_url: str) -> None:
         create(api)
-        with sync_redis.Redis.from_url(redis_url) as redis:
+        with sync_client(redis_url) as redis:
             wrong = PARTITIONS.of("wrong").job("wrong")
             redis.set(wrong, "x")
             with ThreadPoolExecutor(20) as pool:
@@ -310,7 +310,7 @@ class TestAllJobs:
 
     def test_since_before_the_oldest_event_gets_reset(self, api: httpx.Client, redis_url: str) -> None:
         entry = {"event": "changed", "job_id": "j", "status": "pending", "revision": 1, "queue": "q", "created": 1}
-        with sync_redis.Redis.from_url(redis_url) as redis:
+        with sync_client(redis_url) as redis:
             redis.delete(EVENTS)
             for start in range(0, EVENTS_KEPT, 5000):
                 with redis.pipeline(transaction=False) as pipe:
@@ -344,7 +344,7 @@ class TestAllJobs:
     @pytest.mark.parametrize("is_closed", [True, False], ids=["connection closed", "connection kept"])
     def test_a_lost_history_resets_the_stream(self, api: httpx.Client, redis_url: str, is_closed: bool) -> None:
         create(api, "a")
-        with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
+        with watch(api, "/v1/events") as watcher, sync_client(redis_url) as redis:
             wait_for_events(watcher, 1)
             redis.delete(EVENTS)  # as after the restore of an older file
             if is_closed:
@@ -356,7 +356,7 @@ class TestAllJobs:
 
     def test_a_closed_connection_to_redis_loses_no_event(self, api: httpx.Client, redis_url: str) -> None:
         create(api, "a")
-        with watch(api, "/v1/events") as watcher, sync_redis.Redis.from_url(redis_url) as redis:
+        with watch(api, "/v1/events") as watcher, sync_client(redis_url) as redis:
             wait_for_events(watcher, 1)
             for number in range(5):
                 redis.client_kill_filter(_type="normal", skipme=True)
@@ -368,7 +368,7 @@ class TestAllJobs:
 def database_url(redis_url: str) -> str:
     """Return the URL of another database, empty."""
     url = redis_url.removesuffix("/0") + "/4"
-    with sync_redis.Redis.from_url(url) as redis:
+    with sync_client(url) as redis:
         redis.flushdb()
     return url
 
@@ -453,7 +453,7 @@ def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: S
         create(api)
         claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 6}
         watchers = [watch(api, path) for path in ("/v1/jobs/j/events", "/v1/events") for _ in range(10)]
-        with open_clients(*watchers), sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
+        with open_clients(*watchers), sync_client(redis_url, decode_responses=True) as redis:
             wait_for_waiting(api, 20)
             claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
             wait_for_waiting(api, 24)
@@ -466,7 +466,7 @@ def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: S
 
 
 def test_without_watchers_no_connection_reads_events(fresh: Service, redis_url: str) -> None:
-    with httpx.Client(base_url=fresh.url) as api, sync_redis.Redis.from_url(redis_url, decode_responses=True) as redis:
+    with httpx.Client(base_url=fresh.url) as api, sync_client(redis_url, decode_responses=True) as redis:
         with watch(api, "/v1/events") as watcher:
             wait_for_events(watcher, 1)
         wait_until(

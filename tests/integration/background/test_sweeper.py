@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import httpx
 import pytest
-import redis as sync_redis
 from litestar.testing import TestClient
 
 from service.app import create_app
 from service.background import sweeper
 from service.settings import Settings
 from service.store.partition import PARTITION
+from tests.helpers.deployments import sync_client
 from tests.helpers.polling import free_port, wait_until
 
 
@@ -22,7 +22,7 @@ def problem_type(response: httpx.Response) -> str:
 @pytest.fixture
 def unswept_url(store_url: str) -> str:
     """A database in which no sweep succeeds."""
-    with sync_redis.Redis.from_url(store_url) as redis:
+    with sync_client(store_url) as redis:
         redis.flushdb()
         redis.set(PARTITION.by_expiry, "foreign")
     return store_url
@@ -35,11 +35,11 @@ def test_a_service_is_ready_once_its_first_sweep_has_ended(unswept_url: str) -> 
         assert "removes jobs that expired before its start" in not_ready.json()["detail"]
         assert client.get("/health").status_code == 200
 
-        with sync_redis.Redis.from_url(unswept_url) as redis:
+        with sync_client(unswept_url) as redis:
             redis.flushdb()
         wait_until(lambda: client.get("/ready").status_code == 200, "the first sweep")
 
-        with sync_redis.Redis.from_url(unswept_url) as redis:
+        with sync_client(unswept_url) as redis:
             redis.flushdb()
             redis.set(PARTITION.by_expiry, "foreign")
         assert client.get("/ready").status_code == 200, "only the first sweep counts"

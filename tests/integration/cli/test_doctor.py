@@ -13,6 +13,7 @@ from service.embedded import attach_or_start
 from service.store.data_version import DATA_VERSION
 from service.store.partition import PARTITION
 from tests.helpers.cli_process import CommandResult, environment, jobstate
+from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
@@ -104,7 +105,7 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
 
     other_url = redis_url.removesuffix("/0") + "/7"
     for key, version in ((PARTITION.version, DATA_VERSION + 1), ("jobs:clock", 1)):
-        with sync_redis.Redis.from_url(other_url) as client:
+        with sync_client(other_url) as client:
             client.set(key, version)
             unsupported = jobstate("", "doctor", REDIS_URL=other_url)
             client.flushdb()

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
 from service.api.problems import ALL_PROBLEM_TYPES
 from service.server.protocol import MAX_REJECTED_CONNECTIONS
 from service.server.security_headers import SECURITY_HEADERS
+from tests.helpers.deployments import sync_client
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 
@@ -318,7 +318,7 @@ def test_another_host_name_is_rejected_on_loopback(strict: Service) -> None:
 
 @pytest.fixture
 def limited(redis_url: str, tmp_path: Path) -> Iterator[Service]:
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         client.flushall()
     environment = {"RATE_LIMIT": "3/minute", "TRUSTED_PROXIES": "127.0.0.1", "CORS_ORIGINS": "https://a.example"}
     with Service(tmp_path, REDIS_URL=redis_url, **environment) as service:
@@ -357,7 +357,7 @@ def test_clients_behind_a_trusted_proxy_are_limited_separately(limited: Service)
 def test_ipv4_clients_of_a_dual_stack_socket_are_limited_separately(redis_url: str, tmp_path: Path) -> None:
     with (
         Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="1/hour", JOBSTATE_HOST="::", ALLOW_ANONYMOUS="1") as service,
-        sync_redis.Redis.from_url(redis_url) as client,
+        sync_client(redis_url) as client,
     ):
         client.flushall()
         url = f"http://127.0.0.1:{service.url.rpartition(':')[2]}/v1/jobs"
@@ -372,7 +372,7 @@ def test_ipv4_clients_of_a_dual_stack_socket_are_limited_separately(redis_url: s
 def test_x_forwarded_for_is_ignored_without_a_trusted_proxy(redis_url: str, tmp_path: Path) -> None:
     with (
         Service(tmp_path, REDIS_URL=redis_url, RATE_LIMIT="2/hour") as service,
-        sync_redis.Redis.from_url(redis_url) as client,
+        sync_client(redis_url) as client,
     ):
         client.flushall()
         codes = [

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-import redis as sync_redis
 
+from tests.helpers.deployments import sync_client
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 from tests.integration.server.test_supervisor import children
@@ -20,7 +20,7 @@ from tests.integration.store.events.test_claim_waiter import lease
 def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
     """Two processes on a separate database."""
     url = redis_url.removesuffix("/0") + "/5"
-    with sync_redis.Redis.from_url(url) as client:
+    with sync_client(url) as client:
         client.flushdb()
     with Service(tmp_path, REDIS_URL=url, SHUTDOWN_DRAIN_SECONDS="30", JOBSTATE_WORKERS="2") as service:
         yield service
@@ -82,7 +82,7 @@ def test_a_short_redis_outage_does_not_end_the_wait(service: Service, redis_url:
     token = lease(service)
     service.process.send_signal(signal.SIGTERM)
     wait_for_shutdown(service)
-    with sync_redis.Redis.from_url(redis_url) as redis:
+    with sync_client(redis_url) as redis:
         redis.client_pause(4000)
     time.sleep(4.5)
     assert complete(service, token) == 200

@@ -13,8 +13,8 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
+from tests.helpers.deployments import sync_client
 from tests.helpers.polling import TIMEOUT, wait_until
 from tests.helpers.service_process import Service
 from tests.integration.observability.test_observability import samples
@@ -23,7 +23,7 @@ from tests.integration.server.test_limits import HALF, connect, received
 
 @pytest.fixture
 def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         client.flushall()
     with Service(tmp_path, REDIS_URL=redis_url, JOBSTATE_WORKERS="3") as service:
         yield service
@@ -112,7 +112,7 @@ def test_requests_of_a_killed_process_no_longer_count_as_in_progress(service: Se
 
 
 def test_a_rate_limit_applies_across_all_processes(redis_url: str, tmp_path: Path) -> None:
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         client.flushall()
     with (
         Service(tmp_path, REDIS_URL=redis_url, JOBSTATE_WORKERS="3", RATE_LIMIT="20/day") as service,

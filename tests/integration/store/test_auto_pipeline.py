@@ -15,6 +15,8 @@ from redis.asyncio import BlockingConnectionPool, Redis
 from service.store.auto_pipeline import AutoPipeline
 from service.store.pool import create_pool, shared
 
+pytestmark = pytest.mark.standalone_only("the pipeline of one pool")
+
 #: The key and the self-signed certificate of `localhost`, valid until 2126.
 CERTIFICATE = Path(__file__).with_name("localhost.pem")
 LARGE = 1_000_000

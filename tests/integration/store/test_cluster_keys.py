@@ -22,7 +22,7 @@ from service.store.partitions import Partitions
 from service.store.pool import create_pool
 from service.store.rate_limiter import RateLimiter
 from tests.helpers.consistency import inconsistencies
-from tests.helpers.redis_cluster import NodeClient, OnePartition, port_of, running_cluster
+from tests.helpers.redis_cluster import Cluster, NodeClient, OnePartition, running_cluster
 from tests.helpers.store_operations import OPERATIONS, Store
 
 PARTITIONS = Partitions(16)
@@ -41,16 +41,16 @@ class Replies(NullObserver):
 
 
 @pytest.fixture(scope="module")
-def ports(tmp_path_factory: pytest.TempPathFactory) -> Iterator[list[int]]:
-    with running_cluster(tmp_path_factory.mktemp("cluster")) as ports:
-        yield ports
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    with running_cluster(tmp_path_factory.mktemp("cluster"), masters=2) as cluster:
+        yield cluster
 
 
 @pytest.fixture(params=[PARTITIONS[0], PARTITIONS[15]], ids=["first node", "last node"])
-async def store(request: pytest.FixtureRequest, ports: list[int]) -> AsyncIterator[Store]:
+async def store(request: pytest.FixtureRequest, cluster: Cluster) -> AsyncIterator[Store]:
     """The library on a partition, on the node that has it."""
     partition: Partition = request.param
-    pool = create_pool(f"redis://127.0.0.1:{port_of(partition, ports)}/0")
+    pool = create_pool(f"redis://127.0.0.1:{cluster.master_of(partition).port}/0")
     client = NodeClient(pool, partition, Replies())
     redis = Redis(connection_pool=pool)
     await redis.flushdb()
@@ -187,7 +187,7 @@ async def test_every_script_gives_every_reply_in_its_partition(store: Store) -> 
     assert await inconsistencies(store.redis, OnePartition(store.client.partitions.first)) == []
 
 
-async def test_a_script_that_leaves_its_partition_fails(store: Store, ports: list[int]) -> None:
+async def test_a_script_that_leaves_its_partition_fails(store: Store, cluster: Cluster) -> None:
     """Whether the other key is on this node or on the other one. So the test above finds such a script."""
     root = store.client.partitions.first.root
     redis: Any = store.redis
@@ -199,6 +199,6 @@ async def test_a_script_that_leaves_its_partition_fails(store: Store, ports: lis
         await store.redis.delete(f"{root}meta")
 
 
-async def test_the_partitions_are_on_both_nodes(ports: list[int], tmp_path: Path) -> None:
-    on = [port_of(partition, ports) for partition in PARTITIONS]
-    assert [on.count(port) for port in ports] == [8, 8]
+async def test_the_partitions_are_on_both_nodes(cluster: Cluster, tmp_path: Path) -> None:
+    on = [cluster.master_of(partition) for partition in PARTITIONS]
+    assert [on.count(node) for node in cluster.nodes] == [8, 8]

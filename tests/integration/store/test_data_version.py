@@ -9,7 +9,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.background.sweeper import CONNECTED, DATA_VERSION_UNSUPPORTED, REDIS_UNAVAILABLE
@@ -18,6 +17,7 @@ from service.store.data_version import DATA_VERSION, PARTITIONS_KEY, V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
+from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
@@ -185,7 +185,7 @@ REQUESTS = (
 def test_a_service_reports_data_of_another_version_and_recovers_when_it_is_gone(
     store_url: str, tmp_path: Path, values: dict[str, int], words: str
 ) -> None:
-    with sync_redis.Redis.from_url(store_url) as redis:
+    with sync_client(store_url) as redis:
         redis.flushdb()
         redis.mset(values)
         with Service(tmp_path, REDIS_URL=store_url) as service, httpx.Client(base_url=service.url, timeout=10) as api:

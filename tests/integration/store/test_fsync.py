@@ -18,6 +18,8 @@ from service.store.queues import QueueManager
 from tests.helpers.partitions import PARTITIONS, connect, job_key
 from tests.helpers.redis_servers import ProcessRedis
 
+pytestmark = pytest.mark.standalone_only("`WAITAOF` works on one Redis only")
+
 Start = Callable[..., str]
 
 

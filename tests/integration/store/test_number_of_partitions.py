@@ -10,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.background.sweeper import PARTITIONS_MISMATCH
@@ -20,7 +19,10 @@ from service.store.data_version import V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
 from tests.helpers.cli_process import jobstate
+from tests.helpers.deployments import sync_client
 from tests.helpers.service_process import Service
+
+pytestmark = pytest.mark.standalone_only("a single partition is not for a cluster")
 
 DAY = timedelta(days=1)
 PARTITIONS = Partitions(16)
@@ -72,7 +74,7 @@ async def disconnect(jobs: JobStateManager, url: str) -> None:
     pipeline = jobs._client.deployment.nodes[0].pipeline
     assert pipeline.transport
     host, port = pipeline.transport.get_extra_info("sockname")
-    with sync_redis.Redis.from_url(url) as other:
+    with sync_client(url) as other:
         other.client_kill_filter(addr=f"{host}:{port}")
     await wait_for(lambda: pipeline.transport is None)
 
@@ -269,7 +271,7 @@ async def test_several_partitions_that_are_known_cost_a_create_no_further_call(
 
 
 def test_a_service_with_another_number_says_so_and_serves_nothing(store_url: str, tmp_path: Path) -> None:
-    with sync_redis.Redis.from_url(store_url) as redis:
+    with sync_client(store_url) as redis:
         redis.flushdb()
         redis.mset(dict(itertools.chain([("jobs:version", 2)], ((one.partitions, 16) for one in PARTITIONS))))
         before = set(redis.scan_iter())

@@ -44,6 +44,8 @@ from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import Backend, ProcessRedis, RedisServer
 from tests.helpers.service_process import Service
 
+pytestmark = pytest.mark.standalone_only("the users of one Redis")
+
 DOCUMENT = ROOT / "docs" / "security.md"
 USERS = {user: line for line, user in re.findall(r"^(ACL SETUSER (\S+) .*)$", DOCUMENT.read_text(), re.MULTILINE)}
 PASSWORD = "PASSWORD"

@@ -14,6 +14,8 @@ from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import Backend, RedisServer
 from tests.helpers.service_process import Service
 
+pytestmark = pytest.mark.standalone_only("makes one Redis refuse")
+
 BACK = "Redis connected, JobStateManager initialized"
 PASSWORD = "not-in-any-log"
 

@@ -20,6 +20,8 @@ from tests.helpers.redis_servers import Backend, RedisServer
 from tests.helpers.service_process import Service
 from tests.helpers.tcp_proxy import Fault, FaultProxy
 
+pytestmark = pytest.mark.standalone_only("the outages of one Redis")
+
 #: The most seconds that a request, `/ready` and `/health` may take.
 LIMIT, READY_LIMIT, HEALTH_LIMIT = 3.5, 3.0, 1.0
 #: The most seconds for a recovery and for a shutdown.

@@ -20,6 +20,8 @@ from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
 from tests.integration.store.test_redis_errors import is_problem
 
+pytestmark = pytest.mark.standalone_only("makes one Redis unusable")
+
 PASSWORD = "s3cret"
 Call = tuple[str, str, Any]
 #: One request for each way of using Redis.

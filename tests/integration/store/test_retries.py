@@ -28,6 +28,8 @@ from tests.helpers.polling import free_port
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.tcp_proxy import Fault, FaultProxy
 
+pytestmark = pytest.mark.standalone_only("a proxy in front of one Redis")
+
 LIMIT = 3.5
 
 

@@ -17,6 +17,8 @@ from service.store.jobs import JobStateManager
 from service.store.pool import create_pool
 from tests.helpers.partitions import connect
 
+pytestmark = pytest.mark.standalone_only("the pool of one Redis")
+
 DAY = timedelta(days=1)
 
 

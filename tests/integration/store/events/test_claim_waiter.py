@@ -11,7 +11,6 @@ from typing import Any
 
 import httpx
 import pytest
-import redis as sync_redis
 
 from service.domain.errors import StoreTimeout
 from service.domain.events import Event, EventKind
@@ -23,6 +22,7 @@ from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from tests.helpers.deployments import sync_client
 from tests.helpers.polling import free_port, wait_until
 from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect
@@ -245,7 +245,7 @@ def test_jobs_created_while_the_reader_reconnects_are_not_missed(
 ) -> None:
     claims = [send_claim() for _ in range(3)]
     waits(api, 3)
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         for number in range(3):
             client.client_kill_filter(_type="normal", skipme=True)
             create(api, f"j{number}")
@@ -282,7 +282,7 @@ def test_a_claim_whose_client_disconnected_gets_no_job(
 def test_a_claim_retried_with_its_key_keeps_the_job(api: httpx.Client, shared_service: Service, redis_url: str) -> None:
     create(api, "j")
     claim = {"queues": ["default"], "worker": "w"}
-    with sync_redis.Redis.from_url(redis_url) as client:
+    with sync_client(redis_url) as client:
         client.client_pause(800)
         with pytest.raises(httpx.TimeoutException):
             api.post("/v1/claims", json=claim, headers={"Idempotency-Key": "k"}, timeout=0.3)
@@ -326,7 +326,7 @@ def test_a_job_claimed_after_the_client_disconnected_is_released(
     api: httpx.Client, shared_service: Service, redis_url: str
 ) -> None:
     create(api, "j")
-    with sync_redis.Redis.from_url(redis_url) as client, connect(shared_service) as connection:
+    with sync_client(redis_url) as client, connect(shared_service) as connection:
         client.client_pause(1000)
         connection.sendall(claim_request(0))
         time.sleep(0.3)
@@ -354,7 +354,7 @@ def test_a_drain_ends_waiting_claims_in_all_replicas(
 def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
     """A service on a database of its own, without the reaper of another service."""
     url = redis_url.removesuffix("/0") + "/3"
-    with sync_redis.Redis.from_url(url) as client:
+    with sync_client(url) as client:
         client.flushdb()
     with Service(tmp_path, REDIS_URL=url, SHUTDOWN_DRAIN_SECONDS="20") as service:
         yield service

@@ -1,0 +1,125 @@
+"""How Redis runs for the tests (`TEST_DEPLOYMENT`): its servers, and clients for any of its databases."""
+
+import os
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import redis as sync_redis
+from redis.asyncio import Redis, RedisCluster
+from redis.asyncio.cluster import ClusterNode
+
+from service.store.pool import create_pool
+from tests.helpers.redis_cluster import Cluster
+from tests.helpers.redis_sentinel import SentinelSet
+from tests.helpers.redis_servers import Backend, RedisServer, server_program
+
+DEPLOYMENTS: Final = ("standalone", "sentinel", "cluster")
+DEPLOYMENT: Final = os.environ.get("TEST_DEPLOYMENT", "standalone")
+if DEPLOYMENT not in DEPLOYMENTS:
+    raise pytest.UsageError(f"`TEST_DEPLOYMENT` is {DEPLOYMENT!r}; allowed: {', '.join(DEPLOYMENTS)}")
+
+#: For tests that need one Redis at a fixed address, with the reason: they are deselected for other deployments.
+standalone_only: Final = pytest.mark.standalone_only
+
+
+class Databases:
+    """Databases by number: of one Redis, of the master that sentinels name, or each a cluster of three masters."""
+
+    def __init__(self, backend: Backend, folder: Path) -> None:
+        self._folder = folder
+        self._clusters: dict[int, Cluster] = {}
+        #: The only Redis, unless there are several.
+        self.server: Final[RedisServer | None] = backend.redis(folder) if DEPLOYMENT == "standalone" else None
+        self._sentinel = SentinelSet(folder) if DEPLOYMENT == "sentinel" else None
+
+    def url(self, number: int) -> str:
+        """Return the URL of a database. That of a cluster is started first."""
+        if self.server is not None:
+            return f"redis://127.0.0.1:{self.server.port}/{number}"
+        if self._sentinel is not None:
+            return f"{self._sentinel.url}?db={number}"
+        if number not in self._clusters:
+            self._clusters[number] = Cluster(self._folder / f"cluster{number}")
+        return self._clusters[number].url
+
+    def remove(self) -> None:
+        """End all servers."""
+        for one in (self.server, self._sentinel, *self._clusters.values()):
+            if one is not None:
+                one.remove()
+
+
+def open_pool(url: str) -> Any:
+    """Return what a `StoreClient` of this URL is given: the pool of one Redis, or the deployment."""
+    if DEPLOYMENT == "standalone":
+        return create_pool(url)
+    from service.store.deployments import open_deployment  # type: ignore[import-not-found]
+
+    return open_deployment(url)
+
+
+async def close_pool(pool: Any) -> None:
+    """Close what `open_pool` has returned."""
+    await (pool.disconnect() if DEPLOYMENT == "standalone" else pool.aclose())
+
+
+def raw_client(url: str, **options: Any) -> Any:
+    """Return a client of redis-py for all keys of a database, whatever its deployment."""
+    if (servers := _seeds(url)) is not None:
+        return RedisCluster(startup_nodes=[ClusterNode(*one) for one in servers], **options)
+    return Redis.from_url(_server_url(url), **options)
+
+
+def sync_client(url: str, **options: Any) -> Any:
+    """Return a client like `raw_client` without asyncio."""
+    if (servers := _seeds(url)) is not None:
+        nodes = [sync_redis.cluster.ClusterNode(*one) for one in servers]
+        return sync_redis.RedisCluster(startup_nodes=nodes, **options)
+    return sync_redis.Redis.from_url(_server_url(url), **options)
+
+
+def _seeds(url: str) -> list[tuple[str, int]] | None:
+    """Return the addresses in the URL of a cluster, or None for another URL."""
+    scheme, _, rest = url.partition("://")
+    return _addresses(rest) if scheme == "redis+cluster" else None
+
+
+def _server_url(url: str) -> str:
+    """Return the URL of the Redis that has the keys now."""
+    scheme, _, rest = url.partition("://")
+    if scheme != "redis+sentinel":
+        return url
+    names, _, path = rest.partition("/")
+    master, _, database = path.partition("?db=")
+    asked = sync_redis.Sentinel(_addresses(names), socket_timeout=5)
+    try:
+        host, port = asked.discover_master(master)
+    finally:
+        for sentinel in asked.sentinels:
+            sentinel.close()
+    return f"redis://{host}:{port}/{database or 0}"
+
+
+def _addresses(text: str) -> list[tuple[str, int]]:
+    return [(host, int(port)) for host, _, port in (one.rpartition(":") for one in text.split(","))]
+
+
+def why_not(item: pytest.Item) -> str | None:
+    """Return why a test runs on one Redis only, if it does and there are several."""
+    if DEPLOYMENT == "standalone":
+        return None
+    if (marker := item.get_closest_marker("standalone_only")) is not None:
+        return str(marker.args[0])
+    fixtures = getattr(item, "fixturenames", ())
+    return "kills or disturbs a Redis of its own" if "new_redis" in fixtures else None
+
+
+def describe() -> str:
+    """Return a line about the deployment, for the report's header."""
+    servers = {
+        "standalone": "one Redis",
+        "sentinel": f"a master, a replica and three sentinels of {server_program()}",
+        "cluster": f"clusters of three masters of {server_program()}",
+    }
+    return f"{DEPLOYMENT}, {servers[DEPLOYMENT]} (`TEST_DEPLOYMENT`)"
