@@ -54,6 +54,7 @@ BAD = [
     ("redis+sentinel://a/m?sentinel_username=u", "`sentinel_username` needs `sentinel_password`", "both"),
     ("redis+sentinel://a/m?sentinel_password=", "the value of `sentinel_password`", "the password of the sentinels"),
     ("redis+sentinel://a/m?socket_timeout=1", "`socket_timeout` is unknown", "the options db, "),
+    ("redis+sentinel://a/m?sentinel_password=p&rest=x", "an option after a password is unknown", "the options db, "),
     ("redis+cluster://a b", "a blank", "percent-encoded"),
     ("redis+cluster://a#b", "a `#`", "percent-encoded"),
     ("redis+cluster://u:[@a", "the user or the password", "percent-encoded"),
