@@ -69,7 +69,7 @@ def copy(ctx: click.Context, /, to: str, **given: Any) -> None:
     exit_on_signals(128 + signal.SIGTERM)
     source = given.pop("from")
     try:
-        settings = Settings.from_environment(merge_environment(_environment(), given))
+        settings = Settings.from_environment(merge_environment(_environment(to), given))
     except SettingsError as error:
         print_stderr(f"Error: {describe(error, given)}")
         ctx.exit(Exit.USAGE)
@@ -85,8 +85,10 @@ def copy(ctx: click.Context, /, to: str, **given: Any) -> None:
     print_line(f"{sum(counts.values()):,} jobs copied from {location} to {target}")
 
 
-def _environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name == _PARTITIONS.name}
+def _environment(to: str) -> dict[str, str]:
+    """Return what the settings of TO depend on."""
+    partitions = {name: value for name, value in os.environ.items() if name == _PARTITIONS.name}
+    return {**partitions, "REDIS_URL": to if "://" in to else ""}
 
 
 def _open(database: str) -> AbstractContextManager[tuple[str, str]]:

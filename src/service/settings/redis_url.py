@@ -152,14 +152,14 @@ def redact_url(url: str) -> str:
     if "@" in options:  # perhaps a password that is not percent-encoded
         return re.sub("(?s)//.*", "//***", start)
     shown: list[str] = []
+    follows_secret = False
     for option in options.split("&"):
         name, equals, _ = option.partition("=")
-        if name in OPTIONS and name not in _SECRETS:
-            shown.append(option)
-        elif equals and not any(one.endswith("***") for one in shown):
+        if name in _SECRETS or (equals and name not in OPTIONS and not follows_secret):
             shown.append(f"{name}=***")
-        else:  # perhaps the rest of a password with a `&`
-            shown.append("***" if option else "")
+            follows_secret = True
+        else:  # after a secret, an unknown option is perhaps the rest of it
+            shown.append("***" if follows_secret and name not in OPTIONS else option)
     return re.sub(r"(?s)//.*@", "//***@", start) + query + "&".join(shown)
 
 

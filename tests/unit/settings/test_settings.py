@@ -16,6 +16,7 @@ DEFAULTS: dict[str, Any] = {
     "redis_port": 6379,
     "redis_max_connections": 9,
     "redis_waitaof": False,
+    "redis_wait_replicas": 0,
     "redis_partitions": 1,
     "data": Path("./.jobstate"),
     "host": "127.0.0.1",
@@ -62,6 +63,7 @@ GOOD = [
     ("JOBSTATE_DATA", "/var/lib/jobs", "data", Path("/var/lib/jobs")),
     ("REDIS_MAX_CONNECTIONS", "65", "redis_max_connections", 65),
     ("REDIS_WAITAOF", "1", "redis_waitaof", True),
+    ("REDIS_WAIT_REPLICAS", "0", "redis_wait_replicas", 0),
     ("REDIS_PARTITIONS", "1", "redis_partitions", 1),
     ("REDIS_PARTITIONS", "1024", "redis_partitions", 1024),
     ("JOBSTATE_HOST", "localhost", "host", "localhost"),
@@ -137,6 +139,7 @@ BAD = [
         for origins in ["null", "https://a.org?b", "https://b\u00fc.org", "https://a.org:65536"]
     ),
     *(("RATE_LIMIT", limit) for limit in ["on", "600", "0/minute", "600/fortnight", "600 / minute", "10000000/day"]),
+    *(("REDIS_WAIT_REPLICAS", count) for count in [*NO_NUMBERS, "6"]),
     *(("REDIS_WAITAOF", word) for word in ["2", "yes", "-1"]),
     *(("REDIS_PARTITIONS", number) for number in [*NO_NUMBERS, "0", "3", "2048"]),
     *(("REDIS_MAX_CONNECTIONS", number) for number in [*NO_NUMBERS, "2", "66"]),
