@@ -13,8 +13,8 @@ JobstateError
 │   ├── UnexpectedResponse  something else than the service responded, such as a proxy
 │   │   └── Redirected      a redirect, which is not followed
 │   └── RateLimited, TooManyWatchers, RequestTimeout, InternalError, StoreCorrupt, Draining, Overloaded,
-│       DataVersionUnsupported, PartitionsMismatch, StoreAccessDenied, StoreBusy, StoreLoading, StoreOutOfMemory,
-│       StoreReadOnly, StoreTimeout, StoreUnreachable
+│       DataVersionUnsupported, PartitionsMismatch, StoreAccessDenied, StoreBusy, StoreLoading, StoreMoving,
+│       StoreOutOfMemory, StorePartitionUnavailable, StoreReadOnly, StoreTimeout, StoreUnreachable
 └── RequestRejected         the service rejects the request for good: do not send it again
     ├── AccessDenied: Unauthenticated, InsufficientScope, OriginNotAllowed, HostNotAllowed
     ├── NotFound: UnknownRoute, ResultNotReady, JobNotFound
@@ -180,6 +180,14 @@ class StoreTimeout(ServiceUnavailable):
 
 class StoreUnreachable(ServiceUnavailable):
     """The service cannot connect to Redis."""
+
+
+class StorePartitionUnavailable(ServiceUnavailable):
+    """The Redis node with this job, or with a part of the answer, is away; the others answer."""
+
+
+class StoreMoving(ServiceUnavailable):
+    """The partition with this job, or with a part of the answer, is being moved to another Redis node."""
 
 
 class RequestRejected(JobstateError):

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import structlog
 from litestar import Request
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import ConnectionPool, Redis
 
 from service.background.reaper import Reaper
 from service.background.repeat import running
@@ -17,6 +17,7 @@ from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
 from service.settings import Settings
 from service.store.client import StoreClient
+from service.store.deployments import open_deployment
 from service.store.events.claim_waiter import ClaimWaiter
 from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
@@ -24,7 +25,6 @@ from service.store.events.stream import EventStream
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import Observer
-from service.store.pool import create_pool
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
 
@@ -41,7 +41,8 @@ _log = structlog.get_logger(__name__)
 class Services:
     """What handlers, middleware and the server use."""
 
-    pool: BlockingConnectionPool
+    #: Of the first node, if there are several.
+    pool: ConnectionPool
     redis: Redis
     jobs: JobStateManager
     leases: LeaseManager
@@ -75,10 +76,16 @@ async def open_services(
 
     The service also starts while Redis is unavailable, and answers requests that need Redis with 503 until it recovers.
     """
-    pool = create_pool(redis_url, max_connections=settings.redis_max_connections)
+    deployment = open_deployment(
+        redis_url,
+        partitions=settings.redis_partitions,
+        max_connections=settings.redis_max_connections,
+        wait_replicas=settings.redis_wait_replicas,
+    )
+    pool = deployment.pool
     metrics.set_pool_size(settings.redis_max_connections)
     metrics.set_partitions(settings.redis_partitions)
-    client = StoreClient(pool, observer, waitaof=settings.redis_waitaof, partitions=settings.redis_partitions)
+    client = StoreClient(deployment, observer, waitaof=settings.redis_waitaof)
     limit = settings.rate_limit
     hub, jobs, queues = EventHub(client, shutdown), JobStateManager(client, ttl=settings.ttl), QueueManager(client)
     leases = LeaseManager(client, ttl=settings.ttl)

@@ -9,6 +9,7 @@ import redis as sync_redis
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 
+from service.store.deployments import open_deployment
 from service.store.pool import create_pool
 from tests.helpers.redis_cluster import Cluster
 from tests.helpers.redis_sentinel import SentinelSet
@@ -54,8 +55,6 @@ def open_pool(url: str) -> Any:
     """Return what a `StoreClient` of this URL is given: the pool of one Redis, or the deployment."""
     if DEPLOYMENT == "standalone":
         return create_pool(url)
-    from service.store.deployments import open_deployment  # type: ignore[import-not-found]
-
     return open_deployment(url)
 
 
@@ -67,7 +66,7 @@ async def close_pool(pool: Any) -> None:
 def raw_client(url: str, **options: Any) -> Any:
     """Return a client of redis-py for all keys of a database, whatever its deployment."""
     if (servers := _seeds(url)) is not None:
-        return RedisCluster(startup_nodes=[ClusterNode(*one) for one in servers], **options)
+        return RedisCluster(startup_nodes=[ClusterNode(*one) for one in servers], **options)  # type: ignore[no-untyped-call]
     return Redis.from_url(_server_url(url), **options)
 
 
@@ -92,7 +91,7 @@ def _server_url(url: str) -> str:
         return url
     names, _, path = rest.partition("/")
     master, _, database = path.partition("?db=")
-    asked = sync_redis.Sentinel(_addresses(names), socket_timeout=5)
+    asked: Any = sync_redis.Sentinel(_addresses(names), socket_timeout=5)  # type: ignore[no-untyped-call]
     try:
         host, port = asked.discover_master(master)
     finally:

@@ -56,6 +56,8 @@ PROBLEM_TYPES: Final[Mapping[type[errors.JobStateError], ProblemType]] = {
     errors.Overloaded: ProblemType(503, "overloaded", "Service overloaded"),
     errors.Draining: ProblemType(503, "draining", "Service draining"),
     errors.StoreUnreachable: ProblemType(503, "store-unreachable", "Job store unreachable"),
+    errors.StorePartitionUnavailable: ProblemType(503, "store-partition-unavailable", "Part of the job store away"),
+    errors.StoreMoving: ProblemType(503, "store-moving", "Part of the job store moving"),
     errors.StoreTimeout: ProblemType(503, "store-timeout", "Job store timeout"),
     errors.StoreLoading: ProblemType(503, "store-loading", "Job store loading"),
     errors.StoreReadOnly: ProblemType(503, "store-read-only", "Job store read-only"),

@@ -1,6 +1,5 @@
 """The command `jobstate copy`."""
 
-import contextlib
 import os
 import signal
 import time
@@ -19,10 +18,10 @@ from service.embedded import attach_or_start
 from service.observability import logs
 from service.server.signals import exit_on_signals
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
-from service.store.client import StoreClient
+from service.store.client import open_store
 from service.store.copy import copy_database
+from service.store.deployments import open_deployment
 from service.store.partition_count import read_partition_count
-from service.store.pool import create_pool
 
 
 class Exit(IntEnum):
@@ -99,15 +98,15 @@ def _open(database: str) -> AbstractContextManager[tuple[str, str]]:
 
 
 async def _copy(from_url: str, to_url: str, partitions: int) -> Counter[tuple[str, str]]:
-    source_pool, target_pool = (create_pool(url, max_connections=2) for url in (from_url, to_url))
+    count = await read_partition_count(from_url)
+    print_stderr(f"from {count:,} to {partitions:,} partitions")
+    target = open_deployment(to_url, partitions=partitions, max_connections=2)
     try:
-        count = await read_partition_count(source_pool)
-        print_stderr(f"from {count:,} to {partitions:,} partitions")
-        async with contextlib.aclosing(StoreClient(source_pool, partitions=count)) as source:
-            return await copy_database(source, target_pool, partitions, ProgressLines())
+        async with open_store(from_url, partitions=count, max_connections=2) as source:
+            return await copy_database(source, target, ProgressLines())
     finally:
-        await source_pool.disconnect()
-        await target_pool.disconnect()
+        await target.aclose()
+        await target.pool.disconnect()
 
 
 class ProgressLines:

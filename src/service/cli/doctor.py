@@ -1,6 +1,5 @@
 """The command `jobstate doctor`."""
 
-import contextlib
 import os
 import signal
 import time
@@ -23,10 +22,9 @@ from service.embedded import attach_or_start
 from service.observability import logs
 from service.server.signals import exit_on_signals
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
-from service.store.client import StoreClient
+from service.store.client import StoreClient, open_store
 from service.store.doctor import RATE, CheckStats, Issue, check
 from service.store.partition_count import read_partition_count
-from service.store.pool import create_pool
 from service.store.queries import JobReader
 
 
@@ -160,15 +158,11 @@ def _redis(settings: Settings) -> AbstractContextManager[tuple[str, str]]:
 
 
 async def _check(redis_url: str, partitions: int | None, repair: bool, rate: float, report: Report) -> None:
-    pool = create_pool(redis_url, max_connections=2)
-    try:
-        report.partitions = partitions or await read_partition_count(pool)
-        async with contextlib.aclosing(StoreClient(pool, partitions=report.partitions)) as client:
-            async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
-                report.add(issue)
-            report.durability = await _durability(client)
-    finally:
-        await pool.disconnect()
+    report.partitions = partitions or await read_partition_count(redis_url)
+    async with open_store(redis_url, partitions=report.partitions, max_connections=2) as client:
+        async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
+            report.add(issue)
+        report.durability = await _durability(client)
 
 
 async def _durability(client: StoreClient) -> Durability:

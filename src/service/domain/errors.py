@@ -241,7 +241,9 @@ class StorePartitionUnavailable(StoreUnreachable):
 
 
 class StoreMoving(StoreUnavailable):
-    default_detail = "The partition that holds this job, or a part of the answer, is being moved to another Redis node."
+    default_detail = (
+        "The partition that holds this job, or a part of the answer, is being moved to another Redis node. Retry later."
+    )
 
 
 class StoreTimeout(StoreUnavailable):

@@ -10,10 +10,18 @@ from typing import Annotated, Final, Literal
 from msgspec import Meta, Struct, structs
 
 from service.settings import formats
-from service.settings.redis_url import deployment_of, redact_url
+from service.settings.redis_url import default_partitions, deployment_of, redact_url
 from service.settings.variables import Env, SettingsError, Variable, read
 
-__all__ = ["MAX_RETENTION", "VARIABLES", "Settings", "SettingsError", "redact_url", "retention_from_environment"]
+__all__ = [
+    "MAX_RETENTION",
+    "VARIABLES",
+    "Settings",
+    "SettingsError",
+    "default_partitions",
+    "redact_url",
+    "retention_from_environment",
+]
 
 MAX_RETENTION: Final = timedelta(days=365)
 #: The names and addresses of a loopback interface in a `Host` header.
@@ -23,8 +31,6 @@ _WITHOUT_KEYS: Final = (
     "with `ALLOW_ANONYMOUS=1`, which gives every client that reaches the port full access"
 )
 _PORT: Final = "an integer from 0 (any free port) to 65535"
-#: The default of `REDIS_PARTITIONS` on a cluster.
-CLUSTER_PARTITIONS: Final = 16
 _REDIS_PORT: Final = "an integer from 1 to 65535, together with `REDIS_HOST`"
 
 _Count = Annotated[int, Meta(ge=1, le=1_000_000)]
@@ -133,8 +139,8 @@ class Settings(Struct, frozen=True, kw_only=True):
             raise SettingsError("JOBSTATE_HOST", settings.host, _WITHOUT_KEYS)
         url = _redis_url(settings)
         deployment = deployment_of(url or "")
-        if deployment == "cluster" and "redis_partitions" not in values:
-            settings = structs.replace(settings, redis_partitions=CLUSTER_PARTITIONS)
+        if "redis_partitions" not in values:
+            settings = structs.replace(settings, redis_partitions=default_partitions(url or ""))
         _check_deployment(settings, deployment, is_embedded=url is None)
         return structs.replace(settings, api_keys=api_keys, redis_url=url, allowed_hosts=_allowed_hosts(settings))
 

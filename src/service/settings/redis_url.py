@@ -17,6 +17,8 @@ _TLS_VERSIONS: Final = ("771", "772")
 _DEFAULT_PORTS: Final = {"standalone": 6379, "sentinel": 26379, "cluster": 6379}
 _SECRETS: Final = ("ssl_password", "sentinel_username", "sentinel_password")
 
+#: The default of `REDIS_PARTITIONS` on a cluster.
+CLUSTER_PARTITIONS: Final = 16
 #: How Redis runs.
 Deployment = Literal["standalone", "sentinel", "cluster"]
 
@@ -98,6 +100,11 @@ def deployment_of(url: str) -> Deployment:
     """Return how the Redis of a valid URL runs."""
     kind = url.partition("://")[0].lower().partition("+")[2]
     return cast("Deployment", kind or "standalone")
+
+
+def default_partitions(url: str) -> int:
+    """Return the default of `REDIS_PARTITIONS` for a valid URL."""
+    return CLUSTER_PARTITIONS if deployment_of(url) == "cluster" else 1
 
 
 def parse_redis_url(text: str) -> RedisAddress:

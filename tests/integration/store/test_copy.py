@@ -17,6 +17,7 @@ from service.domain.jobs import JobFilter, Progress
 from service.domain.states import Status
 from service.store.client import StoreClient
 from service.store.copy import CopyRefused, copy_database, source
+from service.store.deployments.standalone import StandaloneRedis
 from service.store.doctor import check
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -133,7 +134,7 @@ async def test_a_copy_there_and_back_has_the_same_jobs_indexes_and_settings(
 ) -> None:
     before = await dump(store)
 
-    there = await copy_database(client, pools(8), count, nothing)
+    there = await copy_database(client, StandaloneRedis(pools(8), count), nothing)
 
     assert await dump(store) == before  # it is only read
     assert await sound(pools(8), count)
@@ -142,7 +143,7 @@ async def test_a_copy_there_and_back_has_the_same_jobs_indexes_and_settings(
     assert sum(there.values()) == 67
     assert {(queue, str(status)): n for queue, by in stats.queues.items() for status, n in by.items() if n} == there
     await QueueManager(many).start_drain(60)
-    assert await copy_database(many, pools(9), 1, nothing) == there
+    assert await copy_database(many, StandaloneRedis(pools(9), 1), nothing) == there
     assert await sound(pools(9), 1)
     back = await dump(Redis(connection_pool=pools(9)))
     assert copied(back) == copied(before)
@@ -151,7 +152,7 @@ async def test_a_copy_there_and_back_has_the_same_jobs_indexes_and_settings(
 
 async def test_a_job_of_the_copy_goes_on(client: StoreClient, store: Redis, target: BlockingConnectionPool) -> None:
     token = (await store.hget(PARTITION.job("leased"), "_token") or b"").decode()
-    await copy_database(client, target, 16, nothing)
+    await copy_database(client, StandaloneRedis(target, 16), nothing)
     many = StoreClient(target, partitions=16)
     jobs = JobStateManager(many, ttl=WEEK)
     await LeaseManager(many, ttl=WEEK).heartbeat("leased", token)
@@ -174,7 +175,7 @@ async def test_creation_times_stay_unique_after_a_copy(
         await jobs.create_job(f"ahead{number}", 1)
     await QueueManager(client).start_drain(60)
 
-    await copy_database(client, target, 16, nothing)
+    await copy_database(client, StandaloneRedis(target, 16), nothing)
 
     many = JobStateManager(StoreClient(target, partitions=16), ttl=WEEK)
     new = [(await many.create_job(f"new{number}", 1)).job.created_at for number in range(200)]
@@ -217,7 +218,7 @@ async def test_pages_after_a_copy_have_every_job_exactly_once_and_in_order(
     job_ids = await create_jobs(JobStateManager(source_client, ttl=WEEK), choose, "old")
     await QueueManager(source_client).start_drain(60)
 
-    await copy_database(source_client, pools(9), copied_to, nothing)
+    await copy_database(source_client, StandaloneRedis(pools(9), copied_to), nothing)
 
     jobs = JobStateManager(target_client, ttl=WEEK)
     job_ids += await create_jobs(jobs, choose, "new")
@@ -237,7 +238,7 @@ async def test_a_database_without_jobs_can_be_copied(
     client: StoreClient, redis: Redis, target: BlockingConnectionPool
 ) -> None:
     await QueueManager(client).start_drain(60)
-    assert await copy_database(client, target, 16, nothing) == {}
+    assert await copy_database(client, StandaloneRedis(target, 16), nothing) == {}
     assert await Redis(connection_pool=target).get("{p0}:partitions") == b"16"
 
 
@@ -249,7 +250,7 @@ async def test_jobs_that_expire_meanwhile_are_no_fault(
     for number in range(30):
         await JobStateManager(client, ttl=timedelta(milliseconds=10 * number + 1)).create_job(f"short{number}", 1)
     await queues.start_drain(60)
-    await copy_database(client, target, 4, nothing)
+    await copy_database(client, StandaloneRedis(target, 4), nothing)
     left = JobStateManager(StoreClient(target, partitions=4), ttl=WEEK)
     while await left.get_job("short29"):
         await left.sweep()
@@ -264,7 +265,9 @@ async def test_a_job_that_has_expired_by_one_clock_only_is_no_fault(
         edit(pool, "PEXPIRE", "job:j1", 30_000)()
         edit(target, "DEL", Partitions(16).of("j1").job("j1"))()
 
-    assert sum((await copy_database(client, target, 16, At("checked, comparing", expire))).values()) == 66
+    assert (
+        sum((await copy_database(client, StandaloneRedis(target, 16), At("checked, comparing", expire))).values()) == 66
+    )
 
 
 async def refuse(words: str, *args: Any) -> None:
@@ -277,18 +280,18 @@ async def test_without_a_drain_nothing_is_copied(
 ) -> None:
     for drain in (None, "1", "odd"):
         await (store.hdel(PARTITION.meta, "drain") if drain is None else store.hset(PARTITION.meta, "drain", drain))
-        await refuse(r"FROM is not drained.*POST /v1/drain", client, target, 16, nothing)
+        await refuse(r"FROM is not drained.*POST /v1/drain", client, StandaloneRedis(target, 16), nothing)
     assert await dump(Redis(connection_pool=target)) == {}
 
 
 async def test_a_drain_of_some_partitions_is_none(
     client: StoreClient, store: Redis, pools: Callable[[int], BlockingConnectionPool]
 ) -> None:
-    await copy_database(client, pools(8), 16, nothing)
+    await copy_database(client, StandaloneRedis(pools(8), 16), nothing)
     many = StoreClient(pools(8), partitions=16)
     await QueueManager(many).start_drain(60)
     await Redis(connection_pool=pools(8)).hdel(Partitions(16)[3].meta, "drain")
-    await refuse("FROM is not drained", many, pools(9), 1, nothing)
+    await refuse("FROM is not drained", many, StandaloneRedis(pools(9), 1), nothing)
 
 
 @pytest.mark.parametrize("name", ["job:a", "jobs:version", "jobs:odd", "{p4}:leases"])
@@ -298,13 +301,13 @@ async def test_a_database_with_data_is_refused_and_not_changed(
     redis = Redis(connection_pool=target)
     await redis.mset({name: 2, "other-key": 1})
     before = await dump(redis)
-    await refuse(f"TO has data, such as.*{name}", client, target, 16, nothing)
+    await refuse(f"TO has data, such as.*{name}", client, StandaloneRedis(target, 16), nothing)
     assert await dump(redis) == before
 
 
 async def test_it_does_not_copy_into_itself(client: StoreClient, store: Redis, pool: BlockingConnectionPool) -> None:
     before = await dump(store)
-    await refuse("TO has data", client, pool, 16, nothing)
+    await refuse("TO has data", client, StandaloneRedis(pool, 16), nothing)
     assert await dump(store) == before
 
 
@@ -329,7 +332,7 @@ async def test_an_interrupted_copy_is_refused_by_services_and_starts_anew(
         raise KeyError("interrupted")
 
     with pytest.raises(KeyError):
-        await copy_database(client, target, 16, At(step, interrupt))
+        await copy_database(client, StandaloneRedis(target, 16), At(step, interrupt))
     redis = Redis(connection_pool=target)
     left = await dump(redis)
     for count in (1, 4, 16):
@@ -338,7 +341,10 @@ async def test_an_interrupted_copy_is_refused_by_services_and_starts_anew(
     await redis.set("other-key", 1)
 
     steps: list[str] = []
-    assert sum((await copy_database(client, target, 4, lambda step, _: steps.append(step))).values()) == 67
+    assert (
+        sum((await copy_database(client, StandaloneRedis(target, 4), lambda step, _: steps.append(step))).values())
+        == 67
+    )
 
     assert steps[0] == "interrupted copy deleted, starting anew"
     roots = ("jobs:version", "other-key", *(one.root for one in Partitions(4)))
@@ -357,7 +363,7 @@ async def test_a_change_of_from_during_the_copy_is_found(
         "FROM is not drained": edit(pool, "HDEL", PARTITION.meta, "drain"),
     }
     for words, change in changes.items():
-        await refuse(words, client, target, 16, At("checked, comparing", change))
+        await refuse(words, client, StandaloneRedis(target, 16), At("checked, comparing", change))
         await is_refused(target, 16)
 
 
@@ -371,10 +377,10 @@ async def test_a_change_of_to_during_the_copy_is_found(
         "Job 'stray' differs": edit(target, "HSET", Partitions(16).of("stray").job("stray"), "status", "pending"),
     }
     for words, change in changes.items():
-        await refuse(words, client, target, 16, At("checked, comparing", change))
+        await refuse(words, client, StandaloneRedis(target, 16), At("checked, comparing", change))
         await is_refused(target, 16)
     lost = At("indexed, checking", edit(target, "DEL", home.by_expiry))
-    await refuse("is not consistent.*by_expiry", client, target, 16, lost)
+    await refuse("is not consistent.*by_expiry", client, StandaloneRedis(target, 16), lost)
 
 
 async def test_of_two_copies_into_one_database_the_later_one_wins(
@@ -384,7 +390,7 @@ async def test_of_two_copies_into_one_database_the_later_one_wins(
     monkeypatch.setattr(source, "STEP", 10)
     take = edit(target, "SET", PARTITION.version, "copy another")
     for step, jobs in (("copied", range(1, 60)), ("checked, comparing", [67])):
-        await refuse("Another copy has taken TO", client, target, 16, At(step, take))
+        await refuse("Another copy has taken TO", client, StandaloneRedis(target, 16), At(step, take))
         redis = Redis(connection_pool=target)
         assert await redis.get(PARTITION.version) == b"copy another"
         assert len([name async for name in redis.scan_iter("{p*}:job:*")]) in jobs
@@ -396,9 +402,9 @@ async def test_a_record_that_is_none_is_refused_and_an_odd_one_is_copied(
     await store.hset("job:half", "result", "1")
     await store.pexpireat("job:half", 2_000_000_000_000)
     await store.set("job:odd", "1")
-    await refuse("`job:odd` is not a job", client, target, 16, nothing)
+    await refuse("`job:odd` is not a job", client, StandaloneRedis(target, 16), nothing)
     await store.delete("job:odd")
-    await copy_database(client, target, 16, nothing)
+    await copy_database(client, StandaloneRedis(target, 16), nothing)
     half = Partitions(16).of("half").job("half")
     assert await Redis(connection_pool=target).hgetall(half) == {b"result": b"1"}
     assert await Redis(connection_pool=target).pexpiretime(half) == 2_000_000_000_000
@@ -407,13 +413,15 @@ async def test_a_record_that_is_none_is_refused_and_an_odd_one_is_copied(
 async def test_a_job_in_another_partition_is_refused(
     client: StoreClient, store: Redis, pools: Callable[[int], BlockingConnectionPool]
 ) -> None:
-    await copy_database(client, pools(8), 16, nothing)
+    await copy_database(client, StandaloneRedis(pools(8), 16), nothing)
     many = StoreClient(pools(8), partitions=16)
     await QueueManager(many).start_drain(60)
     home = Partitions(16).of("j1")
     other = Partitions(16)[(home.number + 1) % 16]
     await Redis(connection_pool=pools(8)).rename(home.job("j1"), other.job("j1"))
-    await refuse("is in another partition than its id. Run `jobstate doctor`", many, pools(9), 1, nothing)
+    await refuse(
+        "is in another partition than its id. Run `jobstate doctor`", many, StandaloneRedis(pools(9), 1), nothing
+    )
 
 
 async def test_batches_end_at_a_size(

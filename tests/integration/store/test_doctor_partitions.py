@@ -189,10 +189,8 @@ async def test_no_data_has_no_issues(client: StoreClient, redis: Redis) -> None:
     assert await redis.keys() == []
 
 
-async def test_the_number_of_partitions_is_read_from_redis(
-    pool: BlockingConnectionPool, store: Redis, store_url: str
-) -> None:
-    assert await read_partition_count(pool) == 16
+async def test_the_number_of_partitions_is_read_from_redis(store: Redis, store_url: str) -> None:
+    assert await read_partition_count(store_url) == 16
     checked = jobstate("", "doctor", "--redis-url", store_url)
     assert (checked.code, checked.err) == (0, "")
     assert "64 jobs and " in checked.out.decode()
@@ -201,8 +199,8 @@ async def test_the_number_of_partitions_is_read_from_redis(
     assert b'"partitions":16' in document
 
     await store.flushdb()
-    assert await read_partition_count(pool) == 1
+    assert await read_partition_count(store_url) == 1
     for odd in ("many", "3"):
         await store.set("{p0}:partitions", odd)
         with pytest.raises(StoreCorrupt):
-            await read_partition_count(pool)
+            await read_partition_count(store_url)

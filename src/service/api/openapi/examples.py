@@ -208,6 +208,10 @@ ERRORS: Final[tuple[errors.JobStateError, ...]] = (
     ),
     errors.Draining(retry_after=60),
     errors.StoreUnreachable(f"{errors.StoreUnreachable.default_detail} (Connection refused)"),
+    errors.StorePartitionUnavailable(
+        f"{errors.StorePartitionUnavailable.default_detail} (10.0.0.7:6379 does not answer)"
+    ),
+    errors.StoreMoving(f"{errors.StoreMoving.default_detail} (TRYAGAIN)"),
     errors.StoreTimeout(f"{errors.StoreTimeout.default_detail} (no answer)"),
     errors.StoreLoading(f"{errors.StoreLoading.default_detail} (LOADING)"),
     errors.StoreReadOnly(f"{errors.StoreReadOnly.default_detail} (MISCONF)"),

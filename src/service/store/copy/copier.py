@@ -4,12 +4,11 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any, Final
 
-from redis.asyncio import ConnectionPool
-
 from service.store.client import StoreClient
 from service.store.copy.errors import CopyRefused
 from service.store.copy.source import Source, read_records, scan_jobs
 from service.store.copy.target import Target
+from service.store.deployments import Deployment
 from service.store.doctor import CheckStats, IssueType, build_indexes, check
 from service.store.doctor.counts import JobCounter
 from service.store.doctor.issues import printable
@@ -26,7 +25,7 @@ _COPIED_ISSUES: Final = {IssueType.RECORD, IssueType.SETTING}
 
 
 async def copy_database(
-    source: StoreClient, target_pool: ConnectionPool, partitions: int, on_progress: Progress
+    source: StoreClient, target_deployment: Deployment, on_progress: Progress
 ) -> Counter[tuple[str, str]]:
     """Copy all jobs and settings of queues, and return the jobs in the copy by queue and status.
 
@@ -34,7 +33,7 @@ async def copy_database(
     """
     before = Source(source)
     await before.open()
-    target = Target(target_pool, partitions)
+    target = Target(target_deployment)
     if await target.take():
         on_progress("interrupted copy deleted, starting anew", 0)
     copied = 0

@@ -3,13 +3,12 @@
 import secrets
 from typing import Any, Final
 
-from redis.asyncio import ConnectionPool
-
 from service.store.calls import with_timeout
 from service.store.client import StoreClient
 from service.store.copy.errors import CopyRefused
 from service.store.copy.source import Record
 from service.store.data_version import COPY_MARK, DATA_VERSION
+from service.store.deployments import Deployment
 from service.store.doctor.key_names import has_prefix
 from service.store.partition import PARTITION
 
@@ -19,10 +18,10 @@ _STEP: Final = "1000"
 class Target:
     """A database that was empty, or has what an interrupted copy has left. `take` must come first."""
 
-    def __init__(self, pool: ConnectionPool, partitions: int) -> None:
+    def __init__(self, deployment: Deployment) -> None:
         self._mark: Final = COPY_MARK + secrets.token_hex(8).encode()
         #: Works only while the database has this mark.
-        self.client: Final = StoreClient(pool, partitions=partitions, copy=self._mark)
+        self.client: Final = StoreClient(deployment, copy=self._mark)
         self._redis: Final[Any] = self.client.redis  # some of its methods have no types
 
     async def take(self) -> bool:

@@ -10,7 +10,7 @@ deployment.Deployment
 node.Node                            the connections to one Redis, and its clock
 """
 
-from service.settings.redis_url import parse_redis_url
+from service.settings.redis_url import default_partitions, parse_redis_url
 from service.store.deployments.deployment import Deployment
 from service.store.deployments.standalone import StandaloneRedis
 from service.store.pool import create_pool
@@ -18,13 +18,16 @@ from service.store.pool import create_pool
 __all__ = ["Deployment", "open_deployment"]
 
 
-def open_deployment(url: str, *, partitions: int = 1, max_connections: int = 9, wait_replicas: int = 0) -> Deployment:
+def open_deployment(
+    url: str, *, partitions: int | None = None, max_connections: int = 9, wait_replicas: int = 0
+) -> Deployment:
     """Return the deployment at a URL of any form that `REDIS_URL` allows; it connects on first use.
 
-    A change is acknowledged once `wait_replicas` replicas have it. Connections are counted per node. Raises
-    `ValueError` for an invalid URL, and for one partition on a cluster.
+    `partitions` is 1 by default, 16 on a cluster. A change is acknowledged once `wait_replicas` replicas have it.
+    Connections are counted per node. Raises `ValueError` for an invalid URL, and for one partition on a cluster.
     """
     address = parse_redis_url(url)
+    partitions = default_partitions(url) if partitions is None else partitions
     match address.deployment:
         case "sentinel":
             from service.store.deployments.sentinel import SentinelRedis
