@@ -66,14 +66,14 @@ async def close_pool(pool: Any) -> None:
 def raw_client(url: str, **options: Any) -> Any:
     """Return a client of redis-py for all keys of a database, whatever its deployment."""
     if (servers := _seeds(url)) is not None:
-        return RedisCluster(startup_nodes=[ClusterNode(*one) for one in servers], **options)  # type: ignore[no-untyped-call]
+        return RedisCluster(startup_nodes=[ClusterNode(*one) for one in servers], **options)
     return Redis.from_url(_server_url(url), **options)
 
 
 def sync_client(url: str, **options: Any) -> Any:
     """Return a client like `raw_client` without asyncio."""
     if (servers := _seeds(url)) is not None:
-        nodes = [sync_redis.cluster.ClusterNode(*one) for one in servers]
+        nodes = [sync_redis.cluster.ClusterNode(*one) for one in servers]  # type: ignore[no-untyped-call]
         return sync_redis.RedisCluster(startup_nodes=nodes, **options)
     return sync_redis.Redis.from_url(_server_url(url), **options)
 

@@ -23,7 +23,7 @@ JobStateError
 │   └── JobCancelled
 ├── StoreUnavailable            Redis cannot serve the request; a retry may succeed
 │   ├── StoreUnreachable
-│   │   └── StorePartitionUnavailable
+│   ├── StorePartitionUnavailable
 │   ├── StoreMoving
 │   ├── StoreTimeout
 │   ├── StoreLoading
@@ -233,7 +233,7 @@ class StoreUnreachable(StoreUnavailable):
     default_detail = "No connection to Redis could be made or kept. Retry later."
 
 
-class StorePartitionUnavailable(StoreUnreachable):
+class StorePartitionUnavailable(StoreUnavailable):
     default_detail = (
         "The Redis node that holds this job, or a part of the answer, is away. The other nodes answer. Retry later: a "
         "change may have been applied."

@@ -21,7 +21,7 @@ FIRST_ATTEMPT_TIMEOUT: Final = REPLY_TIMEOUT
 #: Seconds before the retry. What reset one connection may be about to reset the others of the pool too.
 RETRY_DELAY: Final = 0.05
 #: Errors after which the command may or may not have run. Only these are retried, with the same change id.
-AMBIGUOUS_ERRORS: Final = (errors.StoreUnreachable, errors.StoreTimeout)
+AMBIGUOUS_ERRORS: Final = (errors.StoreUnreachable, errors.StorePartitionUnavailable, errors.StoreTimeout)
 
 
 class Calls:

@@ -39,6 +39,8 @@ DOMAIN: list[errors.JobStateError] = [
     errors.Overloaded("many"),
     errors.Draining(60),
     errors.StoreUnreachable("gone"),
+    errors.StorePartitionUnavailable("away"),
+    errors.StoreMoving("moving"),
     errors.StoreTimeout("slow"),
     errors.StoreLoading("loading"),
     errors.StoreReadOnly("replica"),
