@@ -266,7 +266,9 @@ def _event(number: int) -> Event:
 async def test_the_buffer_is_bounded(hub: EventHub) -> None:
     for start in range(0, 3 * BUFFER_SIZE, 500):
         hub.publish([_event(number) for number in range(start, start + 500)])
-    assert len(hub.recent._events) == len(hub.recent._positions) == BUFFER_SIZE
+    assert len(hub.recent._events) == BUFFER_SIZE
+    # With one partition the events have their positions.
+    assert len(hub.recent._positions) == (BUFFER_SIZE if len(PARTITIONS) > 1 else 0)
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
