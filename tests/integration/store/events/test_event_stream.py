@@ -324,12 +324,14 @@ async def test_foreign_entries_of_the_stream_are_skipped(
     monkeypatch.setattr("service.store.events.reader.BLOCK_MS", 200)
     reader = EventReader(client)
     await reader.read()
-    for entry in ({"a": "b"}, {"event": "no such", "job_id": "x"}, {"event": "changed", "job_id": "x"}):
+    unknown = {"event": "no such", "job_id": "x", "queue": "q"}
+    for entry in ({"a": "b"}, unknown, {"event": "changed", "job_id": "x"}):
         await redis.xadd(EVENTS, entry)
     await jobs.create_job("j", 1)
     items = await read_until(reader, bool)
     items += await reader.read()  # in which an event that arrives twice would be seen
     assert [event.job_id for event in items if isinstance(event, Event)] == ["j"]
+    assert not [item for item in items if not isinstance(item, Event)]
 
 
 async def test_the_reader_stops_without_subscribers(
