@@ -102,6 +102,12 @@ class StoreClient:
             await self.call("sync", with_timeout(self._fsync.wait), first_time_limit=REQUEST_TIMEOUT)
         return reply
 
+    async def locate(self) -> Sequence[Node]:
+        """Return the nodes that have partitions. Raises like `run_script` if none can be found."""
+        if not self.deployment.is_located:
+            await self.call("locate", self.deployment.locate)
+        return self.deployment.nodes
+
     def run_job_script(self, script: Script, job_id: str, args: Sequence[Any]) -> Awaitable[list[Any]]:
         """Run a script on one job, in its partition, like `run_script`. Raises `InvalidValue` for a wrong id."""
         partition = self.partition_of(job_id)

@@ -1,6 +1,7 @@
 """The events in Redis: how they are read and decoded."""
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
@@ -12,6 +13,7 @@ from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.states import Status
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
+from service.store.deployments.node import Node
 from service.store.events.positions import EntryId, parse_entry_id
 from service.store.partition import Partition
 from service.store.redis_errors import error_text, map_error, to_domain_error
@@ -49,39 +51,48 @@ class Gap(Struct, frozen=True):
 
 
 class EventReader:
-    """Reads new events of partitions over one connection, each once, beginning with a gap in each partition.
+    """Reads new events of the partitions of a node over one connection, each once, beginning with a gap in each.
 
     The events of a job are in order, those of several partitions about in the order of their times. After a lost
     connection it continues at its last positions. Each read checks that these are still in the streams. One is not if
     Redis was restored from an older file, or if the process stalled for too long. That is a gap.
     """
 
-    def __init__(self, client: StoreClient, wanted: Callable[[], Sequence[Partition]] | None = None) -> None:
-        """Read the partitions that `wanted` returns before each read, or else all, through the pool of `client`."""
+    def __init__(
+        self,
+        client: StoreClient,
+        node: Node | None = None,
+        wanted: Callable[[], Sequence[Partition]] | None = None,
+        positions: dict[Partition, str] | None = None,
+    ) -> None:
+        """Read those partitions of `node`, or of the only node, that `wanted` returns before each read, or else all.
+
+        `positions` belongs to the readers of all nodes, so that one goes on where another has ended.
+        """
         self._client = client
-        self._redis = client.redis
-        self._wanted: Callable[[], Sequence[Partition]] = wanted or (lambda: client.partitions)
-        self._pool = client.redis.connection_pool
+        self._node = node or client.deployment.nodes[0]
+        self._all_wanted: Callable[[], Sequence[Partition]] = wanted or (lambda: client.partitions)
         #: Set while all wanted partitions are read.
         self._is_reading = asyncio.Event()
         #: The last entry read of each partition that is read, as Redis writes its id.
-        self._positions: dict[Partition, str] = {}
-        #: Set when a read must end because it lacks a wanted partition.
+        self._positions: dict[Partition, str] = {} if positions is None else positions
+        #: Set when a read must end, or begin, because it lacks a wanted partition.
         self._interrupted = asyncio.Event()
         #: Why reads fail at present.
         self._failure: Exception | None = None
 
-    async def position(self) -> tuple[EntryId, ...]:
-        """Return the last entry read of every partition. Raises `StoreUnavailable` within 3 s if reads fail."""
+    async def wait_until_reading(self) -> None:
+        """Return once all wanted partitions are read. Raises `StoreUnavailable` within 3 s if reads fail."""
+        if not (self._is_reading.is_set() or self._wanted()):
+            return
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 await self._is_reading.wait()
         except TimeoutError as error:
-            failure = to_domain_error(self._failure or error, self._pool)
+            failure = to_domain_error(self._failure or error, self._node.pool)
             if not isinstance(failure, StoreUnavailable):  # a bug of this service
                 failure = StoreUnreachable("The events of Redis cannot be read.")
             raise failure from error
-        return tuple(parse_entry_id(self._positions.get(one, START)) for one in self._client.partitions)
 
     def include_wanted(self) -> None:
         """Read again at once if there is a wanted partition that is not read."""
@@ -89,18 +100,30 @@ class EventReader:
             self._is_reading.clear()
             self._interrupted.set()
 
+    def _wanted(self) -> Sequence[Partition]:
+        """Return the wanted partitions that the node has."""
+        held = self._held()
+        return [one for one in self._all_wanted() if one in held]
+
+    def _held(self) -> set[Partition]:
+        """Return the partitions that the node has."""
+        return {*self._client.deployment.partitions_on(self._node)}
+
     def _missing(self) -> list[Partition]:
         return [partition for partition in self._wanted() if partition not in self._positions]
 
     async def read(self) -> Sequence[Event | ControlEvent | Gap]:
         """Return the next events, or none after `BLOCK_MS` or a failure. A failure is logged and delays the return."""
         try:
+            if not self._wanted():
+                await self._wait_until_wanted()
+                return ()
             items = await self._read_wanted()
         except Exception as error:
             self._is_reading.clear()
             if self._failure is None:
                 is_expected = issubclass(map_error(error), JobStateError)
-                detail = error_text(error, self._pool)
+                detail = error_text(error, self._node.pool)
                 _log.warning("event stream read failed", detail=detail, exc_info=None if is_expected else error)
             self._failure = error
             await asyncio.sleep(RETRY_DELAY)
@@ -121,9 +144,24 @@ class EventReader:
         positions = {partition: ends.get(partition) or self._positions[partition] for partition in wanted}
         block = BLOCK_MS if self._is_reading.is_set() else None
         entries = await self._read_after(positions, block)
-        self._positions = positions
+        self._keep(positions)
         gaps = [Gap(position, partition.number) for partition, position in ends.items()]
         return [*gaps, *decode_entries(entries)]
+
+    def _keep(self, positions: Mapping[Partition, str]) -> None:
+        """Keep the positions after a read, and those of the partitions of other nodes."""
+        for one in self._held():
+            if one in positions:
+                self._positions[one] = positions[one]
+            else:
+                self._positions.pop(one, None)
+
+    async def _wait_until_wanted(self) -> None:
+        self._is_reading.clear()
+        self._interrupted.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(BLOCK_MS / 1000):
+                await self._interrupted.wait()
 
     async def _read_ends(self, partitions: Sequence[Partition]) -> dict[Partition, str]:
         commands = [["XREVRANGE", partition.events, "+", "-", "COUNT", "1"] for partition in partitions]
@@ -142,7 +180,8 @@ class EventReader:
         for one, last_read in zip([*positions], last_reads, strict=True):
             if not last_read and positions[one] != START:
                 del positions[one]
-        by_key = {one.events.encode(): one for one in positions}
+        held = self._held()  # events of a partition that has left the node meanwhile are read from another one
+        by_key = {one.events.encode(): one for one in positions if one in held}
         entries: list[Entry] = []
         for key, found in streams or ():
             if kept := by_key.get(key):
@@ -153,7 +192,7 @@ class EventReader:
     async def _exchange(self, positions: dict[Partition, str], block: int | None) -> list[Any]:
         """Return the reply of XREAD, then those that tell whether the positions are still there."""
         count = READ_COUNT // len(positions) or 1
-        async with self._redis.pipeline(transaction=False) as pipe:
+        async with self._node.redis.pipeline(transaction=False) as pipe:
             pipe.xread({partition.events: position for partition, position in positions.items()}, count, block)
             for partition, position in positions.items():
                 pipe.xrange(partition.events, position, position, count=1)
