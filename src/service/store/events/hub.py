@@ -15,7 +15,7 @@ from service.domain.states import Status
 from service.store.client import StoreClient
 from service.store.deployments.node import Node
 from service.store.events.positions import START, EntryId, Position, covers, moved, parse_entry_id, with_cursor
-from service.store.events.reader import RETRY_DELAY, EventReader, Gap
+from service.store.events.reader import CANCEL_INTERVAL, RETRY_DELAY, EventReader, Gap
 from service.store.partition import Partition
 
 #: How many events the process keeps for all streams. A stream that lags behind by more ends.
@@ -201,9 +201,10 @@ class EventHub:
         """Return the position up to which subscriptions have all events. Raises `StoreUnavailable` within 3 s."""
         for node in await self._client.locate():
             await self._reader_of(node).wait_until_reading()
-        if not all(one in self._read_until for one in self._partitions):  # a partition has no node
+        if not all(one in self._read_until for one in self._wanted_partitions()):  # a partition has no node
             raise StorePartitionUnavailable
-        return self.recent.end(tuple(parse_entry_id(self._read_until[one]) for one in self._partitions))
+        ends = map(self._read_until.get, self._partitions)
+        return self.recent.end(tuple(START if end is None else parse_entry_id(end) for end in ends))
 
     def _reader_of(self, node: Node) -> EventReader:
         if node not in self._readers:
@@ -276,12 +277,13 @@ class EventHub:
             while running := [task for task in tasks.values() if not task.done()]:
                 for task in running:
                     task.cancel()  # again, in case redis-py swallowed the cancellation
-                await asyncio.wait(running, timeout=1)
+                await asyncio.wait(running, timeout=CANCEL_INTERVAL)
 
     async def _read(self, node: Node) -> None:
         reader = self._reader_of(node)
         while self._subscriptions and node in self._client.deployment.nodes:
-            self.publish(await reader.read())
+            items = await reader.read()
+            self.publish(items)
 
     async def _locate(self) -> None:
         try:
