@@ -200,6 +200,7 @@ async def until(condition: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def start(kind: str, redis: RedisServer, folder: Path) -> AsyncIterator[Environment]:
     """Start a service during an outage, which has not ended when the block begins."""
+    folder.mkdir()
     async with FaultProxy(redis.port).open() as line:
         environment = Environment(kind, redis, line)
         await environment.start_outage()
@@ -271,11 +272,9 @@ def observations(
     async def run_all() -> list[Observations | BaseException]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * len(PROBLEMS)))
         async with AsyncExitStack() as started:
-            environments = []
-            for kind in PROBLEMS:
-                (folder / kind).mkdir()
-                redis = stoppable if kind == STOPPED else shared_redis
-                environments.append(await started.enter_async_context(start(kind, redis, folder / kind)))
+            servers = {kind: stoppable if kind == STOPPED else shared_redis for kind in PROBLEMS}
+            services = (start(kind, redis, folder / kind) for kind, redis in servers.items())
+            environments = await asyncio.gather(*map(started.enter_async_context, services))
             async with exclusive_use():
                 return await asyncio.gather(*map(observe, environments), return_exceptions=True)
 
