@@ -200,7 +200,6 @@ async def until(condition: Callable[[], bool]) -> None:
 @asynccontextmanager
 async def start(kind: str, redis: RedisServer, folder: Path) -> AsyncIterator[Environment]:
     """Start a service during an outage, which has not ended when the block begins."""
-    folder.mkdir()
     async with FaultProxy(redis.port).open() as line:
         environment = Environment(kind, redis, line)
         await environment.start_outage()
@@ -268,6 +267,8 @@ def observations(
     """The observations of every kind of outage. They run concurrently, because they mostly wait."""
     folder = tmp_path_factory.mktemp("outages")
     stoppable = backend.redis(folder)
+    for kind in PROBLEMS:
+        (folder / kind).mkdir()
 
     async def run_all() -> list[Observations | BaseException]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * len(PROBLEMS)))
