@@ -27,7 +27,8 @@ from service.store.observer import NullObserver
 from service.store.partitions import Partitions
 from service.store.queues import QueueManager
 from service.store.scripts import Script
-from tests.helpers.consistency import inconsistencies
+
+pytestmark = pytest.mark.partitions(16)
 
 PARTITIONS = Partitions(16)
 DAY = timedelta(days=1)
@@ -50,25 +51,13 @@ class Counting(NullObserver):
 
 
 @pytest.fixture
-async def redis(redis: Redis) -> AsyncIterator[Redis]:
-    yield redis
-    assert await inconsistencies(redis, PARTITIONS) == []
-    await redis.flushdb()  # the other fixtures check the number of partitions that the suite runs with
-
-
-@pytest.fixture
 def observer() -> Counting:
     return Counting()
 
 
-@pytest.fixture
+@pytest.fixture  # not that of `jobs` and `queues`, whose calls are not counted
 def client(pool: BlockingConnectionPool, redis: Redis, observer: Counting) -> StoreClient:
     return StoreClient(pool, observer, partitions=16)
-
-
-@pytest.fixture
-def jobs(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
-    return JobStateManager(StoreClient(pool, partitions=16), ttl=DAY)
 
 
 @pytest.fixture
@@ -80,11 +69,6 @@ def leases(client: StoreClient) -> LeaseManager:
 def processes(pool: BlockingConnectionPool, redis: Redis) -> list[LeaseManager]:
     """Managers that share nothing, as those of several processes."""
     return [LeaseManager(StoreClient(pool, partitions=16), ttl=DAY) for _ in range(4)]
-
-
-@pytest.fixture
-def queues(client: StoreClient) -> QueueManager:
-    return QueueManager(client)
 
 
 async def create(jobs: JobStateManager, count: int, **fields: Any) -> list[str]:

@@ -17,7 +17,7 @@ from service.store.queues import QueueManager
 from tests.helpers.cli_process import jobstate
 from tests.helpers.consistency import inconsistencies
 
-pytestmark = pytest.mark.corrupts_keys
+pytestmark = [pytest.mark.corrupts_keys, pytest.mark.partitions(16)]
 
 PARTITIONS = Partitions(16)
 FIRST, LAST = PARTITIONS.first, PARTITIONS[15]
@@ -25,11 +25,6 @@ IDS = [f"j{number}" for number in range(64)]
 HOME = PARTITIONS.of("j0")
 OTHER = PARTITIONS[(HOME.number + 1) % 16]
 Damage = Callable[[Redis], Awaitable[Any]]
-
-
-@pytest.fixture
-async def client(pool: BlockingConnectionPool, redis: Redis) -> StoreClient:
-    return StoreClient(pool, partitions=16)
 
 
 @pytest.fixture
