@@ -118,6 +118,8 @@ REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "job in another partition": (move_job, [("partition", OTHER.job("j0"))]),
     "another number": (lambda redis: redis.set(FIRST.partitions, 8), [("partition", FIRST.partitions)]),
     "another version": (lambda redis: redis.set(FIRST.version, 1), [("partition", FIRST.version)]),
+    "gate of another type": (lambda redis: redis.hset(HOME.gate("q"), "x", "1"), [("type", HOME.gate("q"))]),
+    "aim of another type": (lambda redis: redis.hset(LAST.aim("x"), "x", "1"), [("type", LAST.aim("x"))]),
     "key of another type": (
         lambda redis: redis.sadd(FIRST.fsync, "x"),
         [("type", FIRST.fsync)],
