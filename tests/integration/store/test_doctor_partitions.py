@@ -65,7 +65,7 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "list entry lost": (
         lambda redis: redis.zrem(HOME.by_created("q", "pending"), "j0"),
         [
-            ("count", "jobs:by_created:q:pending"),
+            ("count", HOME.by_created("q", "pending")),
             *[("missing", HOME.by_created("q", "pending")), ("stray", HOME.queue_names)],
         ],
     ),
