@@ -16,6 +16,7 @@ from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
+from service.store.partitions import Partitions
 from service.store.pool import create_pool
 from tests.helpers import conformance
 from tests.helpers.consistency import doctor_issues, inconsistencies
@@ -30,6 +31,7 @@ SETTINGS = {"MAX_BODY_BYTES": "65536", "SHUTDOWN_DRAIN_SECONDS": "1"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "partitions(number): the tests run with so many, not with `TEST_PARTITIONS`")
     config.addinivalue_line("markers", "corrupts_keys: the test corrupts keys, so they are not checked after it")
 
 
@@ -60,28 +62,37 @@ async def pool(store_url: str) -> AsyncIterator[BlockingConnectionPool]:
 
 
 @pytest.fixture
-async def store_client(pool: BlockingConnectionPool) -> AsyncIterator[StoreClient]:
-    store_client = connect(pool)
+def partitions(request: pytest.FixtureRequest) -> Partitions:
+    """Those of `store_client` and of the managers: `TEST_PARTITIONS`, or as many as the marker `partitions` says."""
+    marker = request.node.get_closest_marker("partitions")
+    return Partitions(*marker.args) if marker else PARTITIONS
+
+
+@pytest.fixture
+async def store_client(pool: BlockingConnectionPool, partitions: Partitions) -> AsyncIterator[StoreClient]:
+    store_client = connect(pool, partitions=len(partitions))
     yield store_client
     await store_client.aclose()
 
 
 @pytest.fixture
-async def redis(pool: BlockingConnectionPool, request: pytest.FixtureRequest) -> AsyncIterator[Redis]:
+async def redis(
+    pool: BlockingConnectionPool, request: pytest.FixtureRequest, partitions: Partitions
+) -> AsyncIterator[Redis]:
     client = Redis(connection_pool=pool)
     await client.flushdb()
     yield client
     if request.node.get_closest_marker("corrupts_keys") is None:
-        assert await doctor_issues(pool) == []
-        assert await lasting_inconsistencies(pool, client) == []
+        assert await doctor_issues(pool, partitions) == []
+        assert await lasting_inconsistencies(pool, client, partitions) == []
 
 
-async def lasting_inconsistencies(pool: BlockingConnectionPool, client: Redis) -> list[str]:
+async def lasting_inconsistencies(pool: BlockingConnectionPool, client: Redis, partitions: Partitions) -> list[str]:
     """Return what is inconsistent after a sweep; again if there is any, because a job may expire in between."""
     found: list[str] = []
     for _ in range(3):
-        await JobStateManager(connect(pool), ttl=WEEK).sweep()
-        if not (found := await inconsistencies(client)):
+        await JobStateManager(connect(pool, partitions=len(partitions)), ttl=WEEK).sweep()
+        if not (found := await inconsistencies(client, partitions)):
             break
         await asyncio.sleep(0.05)
     return found
@@ -100,9 +111,9 @@ def leases(store_client: StoreClient, redis: Redis) -> LeaseManager:
 
 
 @pytest.fixture
-def client(pool: BlockingConnectionPool, redis: Redis) -> StoreClient:
+def client(pool: BlockingConnectionPool, redis: Redis, partitions: Partitions) -> StoreClient:
     """A `StoreClient` of the database that `redis` has emptied."""
-    return connect(pool, NullObserver())
+    return connect(pool, NullObserver(), partitions=len(partitions))
 
 
 @pytest.fixture
