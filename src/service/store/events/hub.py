@@ -61,8 +61,8 @@ class RecentEvents:
     """The latest events of all partitions, in the order of their arrival."""
 
     def __init__(self, partitions: int = 1) -> None:
-        #: The events, and the entries of the position after each.
         self._events: list[Event] = []
+        #: The entries of the position after each event. Empty with one partition, where the event has its position.
         self._positions: list[tuple[EntryId, ...]] = []
         #: How many events and gaps there were before those in memory.
         self._dropped = 0
@@ -74,13 +74,12 @@ class RecentEvents:
     def add(self, events: Sequence[Event]) -> None:
         """Add events, and drop the oldest ones beyond `BUFFER_SIZE`."""
         if len(self.start.entries) == 1:
-            self._positions += [(parse_entry_id(event.position),) for event in events]
             self._events += events
         else:
             self._add_with_cursors(events)
         if (excess := len(self._events) - BUFFER_SIZE) > 0:
+            self.start = self._position_at(excess)
             self._dropped += excess
-            self.start = Position(self._positions[excess - 1], self._dropped)
             del self._events[:excess], self._positions[:excess]
 
     def _add_with_cursors(self, events: Sequence[Event]) -> None:
@@ -91,7 +90,11 @@ class RecentEvents:
             self._events.append(with_cursor(event, Position(self._positions[-1])))
 
     def _last_entries(self) -> list[EntryId]:
-        return [*(self._positions[-1] if self._positions else self.start.entries)]
+        return [*(self._entries_after(-1) if self._events else self.start.entries)]
+
+    def _entries_after(self, index: int) -> tuple[EntryId, ...]:
+        """Return the entries of the position after an event in memory."""
+        return self._positions[index] if self._positions else (parse_entry_id(self._events[index].position),)
 
     def on_gap(self, partition: int, position: str) -> None:
         """Drop all events and continue after `position` in a partition."""
@@ -119,14 +122,15 @@ class RecentEvents:
 
     def _position_at(self, index: int) -> Position:
         """Return the position after the events in memory before `index`."""
-        return Position(self._positions[index - 1], self._dropped + index)
+        return Position(self._entries_after(index - 1), self._dropped + index)
 
     def _after_foreign(self, position: Position, count: int) -> tuple[Sequence[Event], Position]:
         """Return events after a position of another process, which may be ahead of this one in some partitions."""
-        first = bisect_left(self._positions, True, key=lambda reached: not covers(position.entries, reached))
+        every = range(len(self._events))
+        first = bisect_left(every, True, key=lambda index: not covers(position.entries, self._entries_after(index)))
         events = []
-        for index in range(first, min(first + count, len(self._events))):
-            event, reached = self._events[index], self._positions[index]
+        for index in every[first : first + count]:
+            event, reached = self._events[index], self._entries_after(index)
             if (entry := reached[event.partition]) > position.entries[event.partition]:
                 position = moved(position, event.partition, entry)
                 events.append(with_cursor(event, position))
@@ -206,15 +210,14 @@ class EventHub:
     def publish(self, items: Sequence[Event | ControlEvent | Gap]) -> None:
         """Store events and wake the subscriptions that they concern."""
         for item in items:
-            match item:
-                case Gap():
-                    self._on_gap(item)
-                case Event():
-                    self._publish_event(item)
-                case ControlEvent(None):
-                    self.wake(("queue", None))
-                case ControlEvent():
-                    self.wake_next(("queue", item.queue))
+            if isinstance(item, Event):
+                self._publish_event(item)
+            elif isinstance(item, Gap):
+                self._on_gap(item)
+            elif item.queue is None:
+                self.wake(("queue", None))
+            else:
+                self.wake_next(("queue", item.queue))
         self.recent.add([item for item in items if isinstance(item, Event)])
         if items:
             self.wake(("job", None))
@@ -227,9 +230,10 @@ class EventHub:
                 self.wake(topic)
 
     def _publish_event(self, event: Event) -> None:
-        for subscription in self._subscriptions.get(("job", event.job_id), ()):
-            subscription.on_event(event)
-        if event.kind is not EventKind.CHANGED or event.status is not Status.RUNNING:
+        if subscriptions := self._subscriptions.get(("job", event.job_id)):
+            for subscription in subscriptions:
+                subscription.on_event(event)
+        if event.status is not Status.RUNNING or event.kind is not EventKind.CHANGED:
             self.wake_next(("queue", event.queue))
 
     async def aclose(self) -> None:

@@ -1,7 +1,6 @@
 """The events in Redis: how they are read and decoded."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
@@ -34,6 +33,10 @@ START: Final = "0-0"
 Fields = Mapping[bytes, bytes]
 #: An entry: its id as Redis writes it, the number of its partition, its fields.
 Entry = tuple[str, int, Fields]
+
+#: What an event says, by its bytes in Redis.
+_KINDS: Final = {kind.value.encode(): kind for kind in EventKind}
+_STATUSES: Final = {status.value.encode(): status for status in Status}
 
 _log = structlog.get_logger(__name__)
 
@@ -189,24 +192,23 @@ def entry_id(entry: Entry) -> EntryId:
 def decode_entries(entries: Sequence[Entry]) -> list[Event | ControlEvent]:
     """Return the events in entries, without entries that cannot be decoded."""
     events = []
-    for entry in entries:
-        with contextlib.suppress(KeyError, ValueError):
-            events.append(_decode_entry(*entry))
+    for position, partition, fields in entries:
+        try:
+            events.append(_decode_entry(position, partition, fields))
+        except (KeyError, ValueError):
+            continue
     return events
 
 
 def _decode_entry(position: str, partition: int, fields: Fields) -> Event | ControlEvent:
-    match fields[b"event"]:
-        case b"drain":
-            return ControlEvent(None)
-        case b"queue":
-            return ControlEvent(fields[b"queue"].decode())
+    if (kind := _KINDS.get(fields[b"event"])) is None:
+        return _decode_control_entry(fields)
     slate_id, tags = fields.get(b"slate_id"), fields.get(b"tags", b"")
     return Event(
         position=position,
-        kind=EventKind(fields[b"event"].decode()),
+        kind=kind,
         job_id=fields[b"job_id"].decode(),
-        status=Status(fields[b"status"].decode()),
+        status=_STATUSES[fields[b"status"]],
         revision=int(fields[b"revision"]) if b"revision" in fields else None,
         queue=fields[b"queue"].decode(),
         created=int(fields[b"created"]),
@@ -214,3 +216,12 @@ def _decode_entry(position: str, partition: int, fields: Fields) -> Event | Cont
         tags=tuple(tags.decode().split(",")) if tags else (),
         partition=partition,
     )
+
+
+def _decode_control_entry(fields: Fields) -> ControlEvent:
+    match fields[b"event"]:
+        case b"drain":
+            return ControlEvent(None)
+        case b"queue":
+            return ControlEvent(fields[b"queue"].decode())
+    raise ValueError("unknown event")

@@ -266,7 +266,9 @@ def _event(number: int) -> Event:
 async def test_the_buffer_is_bounded(hub: EventHub) -> None:
     for start in range(0, 3 * BUFFER_SIZE, 500):
         hub.publish([_event(number) for number in range(start, start + 500)])
-    assert len(hub.recent._events) == len(hub.recent._positions) == BUFFER_SIZE
+    assert len(hub.recent._events) == BUFFER_SIZE
+    # With one partition the events have their positions.
+    assert len(hub.recent._positions) == (BUFFER_SIZE if len(PARTITIONS) > 1 else 0)
 
 
 async def wait_until(condition: Callable[[], bool]) -> None:
@@ -322,12 +324,14 @@ async def test_foreign_entries_of_the_stream_are_skipped(
     monkeypatch.setattr("service.store.events.reader.BLOCK_MS", 200)
     reader = EventReader(client)
     await reader.read()
-    for entry in ({"a": "b"}, {"event": "no such", "job_id": "x"}, {"event": "changed", "job_id": "x"}):
+    unknown = {"event": "no such", "job_id": "x", "queue": "q"}
+    for entry in ({"a": "b"}, unknown, {"event": "changed", "job_id": "x"}):
         await redis.xadd(EVENTS, entry)
     await jobs.create_job("j", 1)
     items = await read_until(reader, bool)
     items += await reader.read()  # in which an event that arrives twice would be seen
     assert [event.job_id for event in items if isinstance(event, Event)] == ["j"]
+    assert not [item for item in items if not isinstance(item, Event)]
 
 
 async def test_the_reader_stops_without_subscribers(
