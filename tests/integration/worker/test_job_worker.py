@@ -841,6 +841,6 @@ def test_a_restart_of_the_service_loses_no_job(
                 wait_until(lambda: "service recovered" in worker.log, "the recovery")
                 until.touch()
             done = in_status(api, "completed")
-            assert "service recovered" in worker.log
+            wait_until(lambda: "service recovered" in worker.log, "the log of the recovery")
             assert done["result"] == {"counted": 3, "by": worker.process.pid, "attempt": 1}
         assert (done["attempt"], done["failures"]) == (1, 0)
