@@ -52,9 +52,9 @@ async def _inconsistencies_in(redis: Redis, partition: Partition, names: list[st
     ]
 
 
-async def doctor_issues(pool: ConnectionPool, **options: Any) -> list[Issue]:
+async def doctor_issues(pool: ConnectionPool, partitions: Partitions = PARTITIONS, **options: Any) -> list[Issue]:
     """Return the issues that the doctor finds, without a rate limit."""
-    return [issue async for issue in check(connect(pool), rate=None, **options)]
+    return [issue async for issue in check(connect(pool, partitions=len(partitions)), rate=None, **options)]
 
 
 async def _read_job(redis: Redis, name: str) -> dict[str, str]:

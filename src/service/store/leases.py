@@ -78,7 +78,8 @@ class LeaseManager:
     ) -> Claim | None:
         """Give the oldest due job of `queues` (1 to 100) to `worker`, and return it with its lease.
 
-        Returns `None` if there is none. A queue that is paused, or at its `max_running`, gives no jobs.
+        Returns `None` if there is none. A queue that is paused, or at its `max_running`, gives no jobs. With several
+        partitions a claim that comes alone gets the oldest job, and each of many at once one near the oldest.
 
         A retry with the same `claim_key` gets the same job, as long as its lease has not been reaped. The claim is
         remembered for `lease_seconds` and a minute. Raises `IdempotencyKeyReused` if the key came with another
@@ -99,7 +100,7 @@ class LeaseManager:
         """Give the oldest due jobs of `queues` to `worker`, at most `max_jobs` (1 to 100), each under its own lease.
 
         Returns them oldest first, and an empty list if there is none. They end before `MAX_CLAIM_BYTES` of records; a
-        larger job is claimed alone.
+        larger job is claimed alone. With several partitions they are nearly the oldest ones.
 
         A retry with the same `claim_key` gets those of the jobs whose leases are still held. If there are none, it is a
         new claim. Raises the errors of `claim_job`: `IdempotencyKeyReused` also if the key came with another

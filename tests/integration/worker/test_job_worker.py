@@ -23,6 +23,7 @@ from jobstate import AsyncJobs, JobContext, RequestRejected, Worker
 from tests.helpers import job_functions as functions
 from tests.helpers.deployments import sync_client
 from tests.helpers.guards import Guard
+from tests.helpers.partitions import job_key
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import TIMEOUT, free_port, wait_until
 from tests.helpers.redis_servers import RedisServer
@@ -165,7 +166,7 @@ def test_a_process_with_a_lost_lease_is_killed(api: httpx.Client, redis_url: str
 
 def token_of(redis_url: str, job_id: str = "j1") -> str:
     with sync_client(redis_url, decode_responses=True) as client:
-        return str(client.hget(f"job:{job_id}", "_token"))
+        return str(client.hget(job_key(job_id), "_token"))
 
 
 def release(api: httpx.Client, token: str) -> dict[str, Any]:

@@ -62,7 +62,7 @@ async def _require_sound(client: StoreClient) -> None:
 
 async def _compare(one: StoreClient, other: StoreClient) -> Counter[tuple[str, str]]:
     """Return the jobs of `one` by queue and status. Raises `CopyRefused` if one is not in `other` or differs there."""
-    counter = JobCounter()
+    counter = JobCounter[tuple[str, str]]()
     async for jobs in scan_jobs(one):
         ids = [job.parts[0] for job in jobs]
         rows = await _rows(one, ids)
@@ -72,7 +72,7 @@ async def _compare(one: StoreClient, other: StoreClient) -> Counter[tuple[str, s
                     f"Job {job_id!r} differs in FROM and TO. Stop all services of both, and run the copy again."
                 )
             if row == twin:
-                counter.add(job_id, printable(row[0] or b""), printable(row[1] or b""))
+                counter.add(job_id, (printable(row[0] or b""), printable(row[1] or b"")))
     return counter.counts
 
 

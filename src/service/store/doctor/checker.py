@@ -8,7 +8,7 @@ from service.domain.errors import StoreCorrupt
 from service.store import scripts
 from service.store.client import StoreClient
 from service.store.doctor import partition_checks, record_checks
-from service.store.doctor.counts import JobCounter, take_snapshot
+from service.store.doctor.counts import JobCounter, differences, take_snapshot
 from service.store.doctor.expired import ExpiredJobs
 from service.store.doctor.issues import CheckStats, Issue, IssueType, printable
 from service.store.doctor.key_names import KeyName, KeyNames
@@ -78,7 +78,7 @@ class _Checker:
         self._mode = "repair" if repair else "check"
         self._names = KeyNames(client.partitions)
         self._expired = {partition: ExpiredJobs(client, partition) for partition in client.partitions}
-        self._counter = JobCounter()
+        self._counter = JobCounter[str]()
         self._lists: set[KeyName] = set()
         self._candidates: list[Entry] = []
 
@@ -100,7 +100,7 @@ class _Checker:
         after = await take_snapshot(self._client)
         self._stats.counted = after is not None and before == after
         if after and self._stats.counted:
-            for key, detail in self._counter.differences(after):
+            for key, detail in differences(self._counter.counts, after):
                 yield Issue(IssueType.COUNT, key, None, detail)
 
     async def keys(self) -> AsyncIterator[Issue]:
@@ -135,7 +135,7 @@ class _Checker:
             isolate_errors=True,
         )
         for job_id, row in zip(job_ids, rows, strict=True):
-            for issue in self._record(partition.job(job_id), job_id, row):
+            for issue in self._record(partition, job_id, row):
                 yield issue
         # The service does not find a job in another partition, so its index entries are not repaired there.
         belonging = [job_id for job_id in job_ids if self._client.partitions.of(job_id) is partition]
@@ -150,7 +150,8 @@ class _Checker:
         self._stats.jobs += len(job_ids)
         await self._throttle.acquire(len(job_ids))
 
-    def _record(self, key: str, job_id: str, row: Any) -> Iterator[Issue]:
+    def _record(self, partition: Partition, job_id: str, row: Any) -> Iterator[Issue]:
+        key = partition.job(job_id)
         if isinstance(row, StoreCorrupt):
             yield Issue(IssueType.TYPE, key, None, "is not a hash, as a job record must be")
             return
@@ -158,7 +159,8 @@ class _Checker:
         fields = {name: value for name, value in zip(names, row, strict=True) if value is not None}
         if "status" not in fields:  # deleted since, or reported by the script
             return
-        self._counter.add(key, printable(fields.get("queue", b"")), printable(fields["status"]))
+        queue, status = printable(fields.get("queue", b"")), printable(fields["status"])
+        self._counter.add(key, partition.by_created(queue, status))
         for problem in record_checks.find_issues(job_id, fields):
             yield Issue(IssueType.RECORD, key, None, problem)
 
