@@ -51,7 +51,7 @@ class Databases:
                 one.remove()
 
 
-#: What `open_pool` has opened, by its URL, with those that `with_partitions` has added.
+#: The URL of what `open_pool` has opened, and what `opened_again` has opened there.
 _opened: Final[dict[Deployment, tuple[str, list[Deployment]]]] = {}
 
 
@@ -64,12 +64,12 @@ def open_pool(url: str, partitions: int | None = None) -> Any:
     return deployment
 
 
-def with_partitions(pool: Any, number: int) -> Any:
-    """Return what a client with a number of partitions is given, at the URL of `pool`, which also closes it."""
-    if DEPLOYMENT == "standalone" or len(pool.partitions) == number:
+def opened_again(pool: Any, partitions: int | None = None) -> Any:
+    """Return what a client in another process is given. It is closed with `pool`."""
+    if DEPLOYMENT == "standalone":
         return pool
     url, others = _opened[pool]
-    others.append(open_deployment(url, partitions=number))
+    others.append(open_deployment(url, partitions=partitions or len(pool.partitions)))
     return others[-1]
 
 

@@ -11,7 +11,7 @@ from service.store.client import StoreClient
 from service.store.observer import Observer
 from service.store.partition import Partition
 from service.store.partitions import Partitions
-from tests.helpers.deployments import with_partitions
+from tests.helpers.deployments import DEPLOYMENT, opened_again
 
 _DEFAULT: Final = "16" if os.environ.get("TEST_DEPLOYMENT") == "cluster" else "1"
 PARTITIONS: Final = Partitions(int(os.environ.get("TEST_PARTITIONS", _DEFAULT)))
@@ -31,7 +31,9 @@ def connect(
     pool: Any, observer: Observer | None = None, *, partitions: int = len(PARTITIONS), **options: Any
 ) -> StoreClient:
     """Return a client for these partitions, over what `open_pool` gives."""
-    return StoreClient(with_partitions(pool, partitions), observer, partitions=partitions, **options)
+    if DEPLOYMENT != "standalone" and len(pool.partitions) != partitions:
+        pool = opened_again(pool, partitions)
+    return StoreClient(pool, observer, partitions=partitions, **options)
 
 
 def job_key(job_id: str) -> str:

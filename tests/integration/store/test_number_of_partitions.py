@@ -18,7 +18,7 @@ from service.store.data_version import V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
 from tests.helpers.cli_process import jobstate
-from tests.helpers.deployments import sync_client
+from tests.helpers.deployments import opened_again, sync_client
 from tests.helpers.partitions import connect
 from tests.helpers.service_process import Service
 
@@ -46,7 +46,7 @@ async def redis(redis: Redis) -> AsyncIterator[Redis]:
 @pytest.fixture
 def with_partitions(pool: BlockingConnectionPool, redis: Redis) -> Connect:
     """Return jobs in so many partitions, as a process that starts has them."""
-    return lambda count: JobStateManager(connect(pool, partitions=count), ttl=DAY)
+    return lambda count: JobStateManager(connect(opened_again(pool, count), partitions=count), ttl=DAY)
 
 
 async def held(redis: Redis) -> dict[str, Any]:
