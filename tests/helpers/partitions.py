@@ -11,6 +11,7 @@ from service.store.client import StoreClient
 from service.store.observer import Observer
 from service.store.partition import Partition
 from service.store.partitions import Partitions
+from tests.helpers.deployments import DEPLOYMENT, opened_again
 
 _DEFAULT: Final = "16" if os.environ.get("TEST_DEPLOYMENT") == "cluster" else "1"
 PARTITIONS: Final = Partitions(int(os.environ.get("TEST_PARTITIONS", _DEFAULT)))
@@ -26,9 +27,13 @@ OF_SEVERAL: Final = frozenset(
 only_one_partition: Final = pytest.mark.skipif(len(PARTITIONS) > 1, reason="needs one partition")
 
 
-def connect(pool: Any, observer: Observer | None = None, **options: Any) -> StoreClient:
+def connect(
+    pool: Any, observer: Observer | None = None, *, partitions: int = len(PARTITIONS), **options: Any
+) -> StoreClient:
     """Return a client for these partitions, over what `open_pool` gives."""
-    return StoreClient(pool, observer, **{"partitions": len(PARTITIONS), **options})
+    if DEPLOYMENT != "standalone" and len(pool.partitions) != partitions:
+        pool = opened_again(pool, partitions)
+    return StoreClient(pool, observer, partitions=partitions, **options)
 
 
 def job_key(job_id: str) -> str:

@@ -53,16 +53,20 @@ class StoreClient:
         observer: Observer | None = None,
         *,
         waitaof: bool = False,
-        partitions: int = 1,
+        partitions: int | None = None,
         copy: bytes | None = None,
     ) -> None:
-        """Use a deployment, or one Redis with `partitions` partitions through its pool. Report calls to `observer`.
+        """Use a deployment, or one Redis through its pool, by default with one partition. Report calls to `observer`.
 
         With `waitaof`, for one Redis, a change returns once it is on its disk. `copy` is the mark of the copy that
-        fills the database. Raises `ValueError` for a number of partitions that is no power of two from 1 to 1,024, and
-        if a pool decodes replies, because JSON must stay bytes.
+        fills the database. Raises `ValueError` for a number of partitions that is no power of two from 1 to 1,024 or
+        not that of the deployment, and if a pool decodes replies, because JSON must stay bytes.
         """
-        self.deployment: Final = redis if isinstance(redis, Deployment) else StandaloneRedis(redis, partitions)
+        if not isinstance(redis, Deployment):
+            redis = StandaloneRedis(redis, 1 if partitions is None else partitions)
+        elif partitions not in (None, len(redis.partitions)):
+            raise ValueError(f"`partitions` is {partitions}, but the deployment has {len(redis.partitions)}")
+        self.deployment: Final = redis
         pool = self.deployment.pool
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; create it with decode_responses=False")

@@ -28,6 +28,7 @@ from service.store.observer import NullObserver
 from service.store.partitions import Partitions
 from service.store.queues import QueueManager
 from service.store.scripts import Script
+from tests.helpers.partitions import connect
 
 pytestmark = pytest.mark.partitions(16)
 
@@ -58,7 +59,7 @@ def observer() -> Counting:
 
 @pytest.fixture  # not that of `jobs` and `queues`, whose calls are not counted
 def client(pool: BlockingConnectionPool, redis: Redis, observer: Counting) -> StoreClient:
-    return StoreClient(pool, observer, partitions=16)
+    return connect(pool, observer, partitions=16)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def leases(client: StoreClient) -> LeaseManager:
 @pytest.fixture
 def processes(pool: BlockingConnectionPool, redis: Redis) -> list[LeaseManager]:
     """Managers that share nothing, as those of several processes."""
-    return [LeaseManager(StoreClient(pool, partitions=16), ttl=DAY) for _ in range(4)]
+    return [LeaseManager(connect(pool, partitions=16), ttl=DAY) for _ in range(4)]
 
 
 async def create(jobs: JobStateManager, count: int, **fields: Any) -> list[str]:
@@ -195,7 +196,7 @@ async def test_claims_that_share_a_look_get_different_heads_unless_they_insist(
 async def test_a_claim_passes_partitions_with_expired_jobs_alone(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
-    brief = JobStateManager(StoreClient(pool, partitions=16), ttl=timedelta(milliseconds=20))
+    brief = JobStateManager(connect(pool, partitions=16), ttl=timedelta(milliseconds=20))
     expired = await create(brief, 30)
     await jobs.create_job("last", 1)
     await have_expired(jobs, expired)
@@ -777,7 +778,7 @@ async def test_nothing_is_looked_for_once_no_claim_waits(wait: Wait, observer: C
 async def test_jobs_that_nobody_can_have_wake_a_claim_once_a_second(
     pool: BlockingConnectionPool, jobs: JobStateManager, wait: Wait, observer: Counting
 ) -> None:
-    brief = JobStateManager(StoreClient(pool, partitions=16), ttl=timedelta(milliseconds=20))
+    brief = JobStateManager(connect(pool, partitions=16), ttl=timedelta(milliseconds=20))
     expired = await create(brief, 4)
     await have_expired(jobs, expired)
     wait("default")

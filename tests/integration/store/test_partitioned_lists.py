@@ -20,6 +20,7 @@ from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
 from tests.helpers.consistency import inconsistencies
+from tests.helpers.partitions import connect as open_client
 
 Connect = Callable[[int], JobStateManager]
 
@@ -31,7 +32,7 @@ async def connect(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[C
 
     def connect(count: int) -> JobStateManager:
         counts.append(count)
-        return JobStateManager(StoreClient(pool, partitions=count), ttl=timedelta(days=1))
+        return JobStateManager(open_client(pool, partitions=count), ttl=timedelta(days=1))
 
     yield connect
     assert await inconsistencies(redis, Partitions(counts[-1])) == []

@@ -22,6 +22,7 @@ from service.store.partition import Partition
 from service.store.partitions import Partitions
 from service.store.queues import QueueManager
 from service.store.scripts import Script
+from tests.helpers.partitions import connect
 from tests.integration.conftest import WEEK
 
 pytestmark = pytest.mark.partitions(16)
@@ -164,7 +165,7 @@ async def test_a_change_of_settings_that_is_answered_is_in_force_everywhere_and_
     redis: Redis,
 ) -> None:
     """The sweeper of any process gives all partitions what the first one has."""
-    other = StoreClient(pool, partitions=16)
+    other = connect(pool, partitions=16)
     sweeper = Sweeper(JobStateManager(other, ttl=WEEK), QueueManager(other))
     assert SWEEP_INTERVAL.total_seconds() <= 5
     for change in (
@@ -191,7 +192,7 @@ async def test_a_change_of_settings_that_is_answered_is_in_force_everywhere_and_
 async def test_a_drain_that_is_answered_stops_creations_and_claims_of_other_processes_everywhere(
     jobs: JobStateManager, queues: QueueManager, pool: BlockingConnectionPool
 ) -> None:
-    other = StoreClient(pool, partitions=16)
+    other = connect(pool, partitions=16)
     created, leases = JobStateManager(other, ttl=WEEK), LeaseManager(other, ttl=WEEK)
     numbers, is_on, accepted_late = itertools.count(), False, list[str]()
 
@@ -226,7 +227,7 @@ async def test_batches_of_many_claims_at_once_have_jobs_near_the_oldest_each_old
     created = [f"j{number}" for number in range(600)]
     for job_id in created:
         await jobs.create_job(job_id, 1)
-    processes = [LeaseManager(StoreClient(pool, partitions=16), ttl=WEEK) for _ in range(4)]
+    processes = [LeaseManager(connect(pool, partitions=16), ttl=WEEK) for _ in range(4)]
 
     batches: list[list[Claim]] = await asyncio.gather(
         *(processes[number % 4].claim_jobs(["default"], f"w{number}", max_jobs=10) for number in range(16))

@@ -24,6 +24,7 @@ from service.store.events.sources import READ_COUNT
 from service.store.events.stream import EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
+from tests.helpers.partitions import connect
 
 pytestmark = pytest.mark.partitions(16)
 
@@ -183,7 +184,7 @@ class Replica:
     """One of several processes: it keeps few events in memory, and receives each partition late by chance."""
 
     def __init__(self, pool: BlockingConnectionPool, chance: random.Random) -> None:
-        client = StoreClient(pool, partitions=16)
+        client = connect(pool, partitions=16)
         self.hub = EventHub(client, Shutdown())
         self.stream = EventStream(client, self.hub, Shutdown())
         self._chance = chance
