@@ -219,19 +219,22 @@ class StoreClient:
 
         return await self.call(name, send)
 
-    async def read_from(self, node: Node, *commands: Sequence[str]) -> list[Any]:
-        """Run read commands on one node, like `read`."""
+    async def read_from(self, node: Node, *commands: Sequence[Any], any_data: bool = False) -> list[Any]:
+        """Run read commands on one node, like `read`. With `any_data` its data need not be that of this service."""
 
         async def send(deadline: float) -> list[Any]:
-            return self._convert(commands, raise_errors(await self._ask(node, commands, deadline)))
+            replies = await self._ask(node, commands, deadline, any_data=any_data)
+            return self._convert(commands, raise_errors(replies))
 
         return await self.call("read", send)
 
-    async def _ask(self, node: Node, commands: Sequence[Sequence[str]], deadline: float) -> list[Any]:
+    async def _ask(
+        self, node: Node, commands: Sequence[Sequence[Any]], deadline: float, *, any_data: bool = False
+    ) -> list[Any]:
         """Return the replies of a node to read commands."""
         pipeline = node.pipeline
         try:
-            if not node.is_checked(pipeline):
+            if not any_data and not node.is_checked(pipeline):
                 await self._data.check(node, pipeline, deadline)
             return await pipeline.ask(*(tuple(command) for command in commands), until=deadline)
         except NODE_ERRORS as error:
