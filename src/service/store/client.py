@@ -1,10 +1,9 @@
 """Calls to Redis with a timeout, one retry and typed errors."""
 
 import asyncio
-import contextlib
 import itertools
 import operator
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -16,7 +15,7 @@ from service.store import probe
 from service.store.calls import FIRST_ATTEMPT_TIMEOUT, Calls, with_timeout
 from service.store.data_check import DataCheck
 from service.store.deadlines import REQUEST_TIMEOUT, gather
-from service.store.deployments import Deployment, open_deployment
+from service.store.deployments import Deployment
 from service.store.deployments.node import Node
 from service.store.deployments.standalone import StandaloneRedis
 from service.store.fsync import FsyncWaiter
@@ -121,6 +120,16 @@ class StoreClient:
         """Return the partition of a job. Raises `InvalidValue` for a wrong id."""
         constraints.JOB_ID.validate("job_id", job_id)
         return self.partitions.of(job_id)
+
+    def is_away(self, partition: Partition) -> bool:
+        """Return whether the node of a partition is known to be away."""
+        if not (self.deployment.is_cluster and self.deployment.is_located):
+            return False
+        try:
+            self.deployment.node_of(partition)
+        except errors.StorePartitionUnavailable:
+            return True
+        return False
 
     async def in_all_partitions(self, call: Callable[[Partition], Awaitable[T]]) -> list[T]:
         """Return the results of `call` for every partition, in their order. The calls run at the same time."""
@@ -275,27 +284,3 @@ class StoreClient:
 def _decode_word(reply: Any) -> str:
     word: str = reply[0].decode()
     return word
-
-
-@contextlib.asynccontextmanager
-async def open_store(
-    url: str,
-    observer: Observer | None = None,
-    *,
-    partitions: int | None = None,
-    max_connections: int = 9,
-    wait_replicas: int = 0,
-) -> AsyncIterator[StoreClient]:
-    """Yield a client of the Redis at a URL, which `JobStateManager` takes. Close its connections at the end.
-
-    Takes the arguments of `open_deployment`, and raises what it raises.
-    """
-    deployment = open_deployment(
-        url, partitions=partitions, max_connections=max_connections, wait_replicas=wait_replicas
-    )
-    client = StoreClient(deployment, observer)
-    try:
-        yield client
-    finally:
-        await client.aclose()
-        await deployment.pool.disconnect()
