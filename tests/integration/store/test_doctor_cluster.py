@@ -1,28 +1,21 @@
 """The doctor and `jobstate copy` on a cluster, whose partitions are on several nodes."""
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from redis.crc import key_slot
 
-from service.domain.errors import StoreLoading, StoreMoving
+from service.domain.errors import StoreMoving
 from service.store.client import StoreClient
-from service.store.copy import CopyRefused, copy_database
-from service.store.copy.target import Target
-from service.store.data_version import COPY_MARK, PARTITIONS_KEY
 from service.store.deployments import open_deployment
 from service.store.doctor import Issue, IssueType, check
 from service.store.jobs import JobStateManager
 from service.store.partition import Partition
-from service.store.pool import create_pool
-from service.store.queues import QueueManager
 from tests.helpers.cli_process import jobstate
 from tests.helpers.deployments import standalone_only
 from tests.helpers.redis_cluster import Cluster, running_cluster
-from tests.helpers.redis_servers import ProcessRedis
 
 pytestmark = standalone_only("starts a cluster of its own")
 
@@ -204,167 +197,3 @@ async def test_the_report_names_the_nodes_and_their_risks(cluster: Cluster, jobs
     for node in cluster.nodes:
         assert node.name in report.stdout.split("2 nodes: ")[1].splitlines()[0]
         assert f"jobs at risk: {node.name}: `appendonly` is off" in report.stdout
-
-
-def nothing(_: str, __: int) -> None:
-    pass
-
-
-@pytest.fixture
-def one_redis(tmp_path: Path) -> Iterator[ProcessRedis]:
-    server = ProcessRedis(tmp_path)
-    yield server
-    server.remove()
-
-
-@pytest.fixture
-async def standalone(one_redis: ProcessRedis) -> Callable[[int], str]:
-    """The URLs of databases of one Redis; the first one has drained jobs."""
-
-    def url(database: int) -> str:
-        return f"redis://{one_redis.name}/{database}"
-
-    pool = create_pool(url(0))
-    client = StoreClient(pool)
-    manager = JobStateManager(client, ttl=WEEK)
-    for number in range(300):
-        await manager.create_job(f"j{number}", {"n": number}, queue=f"q{number % 3}", correlation_id="c")
-    await manager.update_job_status("j1", "running")
-    await manager.update_job_status("j1", "completed", {"r": 1})
-    await QueueManager(client).configure_queue("q1", max_running=5)
-    await QueueManager(client).start_drain(600)
-    await client.aclose()
-    await pool.disconnect()
-    return url
-
-
-def records(server: ProcessRedis, database: int) -> dict[str, Any]:
-    import redis as sync_redis
-
-    with sync_redis.Redis(port=server.port, db=database) as redis:
-        keys = [key for key in redis.scan_iter() if not key.startswith((b"jobs:events", b"jobs:meta", b"jobs:version"))]
-        return {key.decode(): redis.dump(key) if key[:4] != b"job:" else redis.hgetall(key) for key in keys}
-
-
-async def test_a_copy_to_a_cluster_and_back_has_the_same_jobs_and_settings(
-    cluster: Cluster, client: StoreClient, one_redis: ProcessRedis, standalone: Callable[[int], str]
-) -> None:
-    pool = create_pool(standalone(0))
-    there = await copy_database(StoreClient(pool), open_deployment(cluster.url, max_connections=2), nothing)
-
-    assert sum(there.values()) == 300
-    assert await found(client) == []
-    assert {len(node.call("KEYS", "*job:*")) > 50 for node in cluster.nodes} == {True}
-    await QueueManager(client).start_drain(600)
-    back = create_pool(standalone(1))
-    from service.store.deployments.standalone import StandaloneRedis
-
-    assert await copy_database(client, StandaloneRedis(back), nothing) == there
-    copied, first = records(one_redis, 1), records(one_redis, 0)
-    assert set(copied) == set(first)
-    assert {key: value for key, value in copied.items() if key.startswith("job:")} == {
-        key: value for key, value in first.items() if key.startswith("job:")
-    }
-    assert await found(StoreClient(back)) == []
-    for one in (pool, back):
-        await one.disconnect()
-
-
-class Interrupted(Exception):
-    """The copy ends here."""
-
-
-def at(step: str) -> Callable[[str, int], None]:
-    def progress(done: str, _: int) -> None:
-        if done.startswith(step):
-            raise Interrupted
-
-    return progress
-
-
-@pytest.mark.parametrize("step", ["copied", "indexed", "checked"])
-async def test_a_service_refuses_an_interrupted_copy_in_every_partition_and_the_next_copy_replaces_it(
-    cluster: Cluster, client: StoreClient, standalone: Callable[[int], str], step: str
-) -> None:
-    pool = create_pool(standalone(0))
-    source = StoreClient(pool)
-    with pytest.raises(Interrupted):
-        await copy_database(source, open_deployment(cluster.url, max_connections=2), at(step))
-
-    service = JobStateManager(client, ttl=WEEK)
-    for partition in client.partitions:
-        with pytest.raises(StoreLoading):
-            await client.read(["HGETALL", partition.job("j1")])
-    with pytest.raises(StoreLoading):
-        await service.ping()
-    with pytest.raises(StoreLoading):
-        await service.create_job("new", 1)
-    with pytest.raises(StoreLoading):
-        await found(client, repair=True)
-    assert sum((await copy_database(source, open_deployment(cluster.url, max_connections=2), nothing)).values()) == 300
-    assert await found(client) == []
-    await pool.disconnect()
-
-
-async def test_a_copy_whose_end_was_interrupted_is_refused_on_every_node_and_replaced(
-    cluster: Cluster, client: StoreClient, standalone: Callable[[int], str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    replace = Target._replace_mark
-
-    async def replace_but_the_last(self: Target, key: str) -> None:
-        if key == Partition("{p0}:").version:
-            raise Interrupted
-        await replace(self, key)
-
-    pool = create_pool(standalone(0))
-    source = StoreClient(pool)
-    monkeypatch.setattr(Target, "_replace_mark", replace_but_the_last)
-    with pytest.raises(Interrupted):
-        await copy_database(source, open_deployment(cluster.url, max_connections=2), nothing)
-    monkeypatch.undo()
-
-    held = [call(cluster, one, "GET", one.version) for one in client.partitions]
-    assert sorted(len(value) > 1 for value in held) == [*[False] * 15, True]  # a mark
-    for partition in client.partitions:
-        service = StoreClient(open_deployment(cluster.url, max_connections=2))
-        with pytest.raises(StoreLoading):
-            await service.read(["HGETALL", partition.job("j1")])
-        with pytest.raises(StoreLoading):
-            await service.probe()
-        await service.aclose()
-    await copy_database(source, open_deployment(cluster.url, max_connections=2), nothing)
-    assert await found(client) == []
-    await pool.disconnect()
-
-
-async def test_a_copy_with_another_number_of_partitions_deletes_all_that_an_interrupted_one_left(
-    cluster: Cluster, standalone: Callable[[int], str]
-) -> None:
-    pool = create_pool(standalone(0))
-    with pytest.raises(Interrupted):
-        await copy_database(StoreClient(pool), open_deployment(cluster.url, max_connections=2), at("checked"))
-
-    smaller = open_deployment(cluster.url, partitions=2, max_connections=2)
-    await copy_database(StoreClient(pool), smaller, nothing)
-
-    roots = {key.split(":")[0] for node in cluster.nodes for key in node.call("KEYS", "*")}
-    assert roots == {one.root.rstrip(":") for one in smaller.partitions}
-    await smaller.aclose()
-    await pool.disconnect()
-
-
-async def test_a_cluster_with_a_key_on_any_node_is_not_copied_to(
-    cluster: Cluster, standalone: Callable[[int], str]
-) -> None:
-    pool = create_pool(standalone(0))
-    for node in cluster.nodes:
-        key = next(
-            key for n in range(99) if cluster.nodes[key_slot(b"job:%d" % n) // 8192] is node and (key := f"job:{n}")
-        )
-        node.call("SET", key, 1)
-        with pytest.raises(CopyRefused, match=key):
-            await copy_database(StoreClient(pool), open_deployment(cluster.url, max_connections=2), nothing)
-        assert cluster.nodes[0].call("KEYS", PARTITIONS_KEY) == []
-        assert not any(COPY_MARK in str(n.call("KEYS", "*version")).encode() for n in cluster.nodes)
-        node.call("DEL", key)
-    await pool.disconnect()
