@@ -106,12 +106,13 @@ async def redis(
     yield client
     if request.node.get_closest_marker("corrupts_keys") is None:
         checked = pool if is_standalone else open_pool(store_url, len(partitions))
-        assert await doctor_issues(checked, partitions) == []
-        assert await lasting_inconsistencies(checked, client, partitions) == []
-        if not is_standalone:
-            await close_pool(checked)
-    if not is_standalone:
-        await client.aclose()
+        try:
+            assert await doctor_issues(checked, partitions) == []
+            assert await lasting_inconsistencies(checked, client, partitions) == []
+        finally:
+            if not is_standalone:
+                await close_pool(checked)
+                await client.aclose()
 
 
 async def lasting_inconsistencies(pool: Any, client: Redis, partitions: Partitions) -> list[str]:
