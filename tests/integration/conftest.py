@@ -1,8 +1,7 @@
 """Fixtures of the integration tests: one deployment of Redis a run, emptied before and checked after each test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,7 @@ from tests.helpers.consistency import doctor_issues, inconsistencies
 from tests.helpers.deployments import DEPLOYMENT, Databases, close_pool, open_pool, raw_client, sync_client
 from tests.helpers.document_programs import Outage, outage
 from tests.helpers.partitions import PARTITIONS, connect
-from tests.helpers.redis_servers import Backend, RedisServer
+from tests.helpers.redis_servers import Backend, NewRedis, RedisServer
 from tests.helpers.service_process import Service
 
 WEEK = timedelta(days=7)
@@ -157,22 +156,14 @@ async def hub(client: StoreClient, shutdown: Shutdown) -> AsyncIterator[EventHub
 
 
 @pytest.fixture
-def new_redis(backend: Backend, tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+def new_redis(backend: Backend, tmp_path: Path) -> Iterator[NewRedis]:
     """A function that starts a Redis that the test may kill."""
-    with ExitStack() as started:
-
-        def start(*options: str) -> RedisServer:
-            folder = tmp_path / f"redis-{len(list(tmp_path.iterdir()))}"
-            folder.mkdir()
-            server = backend.redis(folder, "--appendfsync", "always", *options)
-            started.callback(server.remove)
-            return server
-
+    with backend.servers(tmp_path) as start:
         yield start
 
 
 @pytest.fixture
-def disturbed(new_redis: Callable[..., RedisServer], tmp_path: Path) -> Iterator[Outage]:
+def disturbed(new_redis: NewRedis, tmp_path: Path) -> Iterator[Outage]:
     """A service for a program of docs/clients.md, with disturbed requests and a restart."""
     with outage(new_redis(), tmp_path) as running:
         yield running

@@ -21,7 +21,6 @@ from service.store.claims import MAX_CLAIM_BYTES, ClaimRequest
 from service.store.client import StoreClient
 from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.events.hub import EventHub
-from service.store.events.reader import EventReader
 from service.store.fingerprints import change_id_for
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
@@ -649,10 +648,10 @@ async def silent_hub(client: StoreClient, monkeypatch: pytest.MonkeyPatch) -> As
     """A hub that hears of no event."""
     hub = EventHub(client, Shutdown())
 
-    async def read(reader: EventReader) -> Any:
+    async def read() -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(EventReader, "read", read)
+    monkeypatch.setattr(hub._reader, "read", read)
     yield hub
     await hub.aclose()
 

@@ -12,7 +12,6 @@ from service.store.deployments import Deployment
 from service.store.doctor import CheckStats, IssueType, build_indexes, check
 from service.store.doctor.counts import JobCounter
 from service.store.doctor.issues import printable
-from service.store.partition import PARTITION
 
 #: Gets what is done, and for how many jobs.
 Progress = Callable[[str, int], None]
@@ -44,7 +43,7 @@ async def copy_database(
     on_progress("copied, building the indexes of", copied)
     await build_indexes(target.client, CheckStats())
     on_progress("indexed, checking", copied)
-    await _require_sound(target.client)
+    await _require_sound(target)
     on_progress("checked, comparing", copied)
     await _compare(source, target.client)
     counts = await _compare(target.client, source)
@@ -53,10 +52,10 @@ async def copy_database(
     return counts
 
 
-async def _require_sound(client: StoreClient) -> None:
+async def _require_sound(target: Target) -> None:
     """Raise `CopyRefused` if the doctor finds what the copy has caused: wrong indexes, or wrong counts."""
-    async for issue in check(client, rate=None):
-        if issue.type not in _COPIED_ISSUES and issue.key != PARTITION.version:
+    async for issue in check(target.client, rate=None):
+        if issue.type not in _COPIED_ISSUES and issue.key not in target.marked:
             raise CopyRefused(f"The copy is not consistent: `{issue.key}` {issue.detail}. Run the copy again.")
 
 

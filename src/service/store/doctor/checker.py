@@ -13,7 +13,8 @@ from service.store.doctor.expired import ExpiredJobs
 from service.store.doctor.issues import CheckStats, Issue, IssueType, printable
 from service.store.doctor.key_names import KeyName, KeyNames
 from service.store.doctor.throttle import Throttle
-from service.store.partition import EXPIRING, PARTITION, Partition
+from service.store.partition import EXPIRING, Partition
+from service.store.scan import scan
 
 #: The default number of keys and entries that are checked per second.
 RATE: Final = 2000.0
@@ -76,7 +77,7 @@ class _Checker:
     def __init__(self, client: StoreClient, repair: bool, throttle: Throttle, stats: CheckStats) -> None:
         self._client, self._repair, self._throttle, self._stats = client, repair, throttle, stats
         self._mode = "repair" if repair else "check"
-        self._names = KeyNames(client.partitions)
+        self._names = KeyNames(client.partitions, is_cluster=client.deployment.is_cluster)
         self._expired = {partition: ExpiredJobs(client, partition) for partition in client.partitions}
         self._counter = JobCounter[str]()
         self._lists: set[KeyName] = set()
@@ -84,11 +85,9 @@ class _Checker:
 
     async def issues(self) -> AsyncIterator[Issue]:
         """Yield issues of jobs, then of index entries: missing entries are added before others are removed."""
-        try:
-            await self._client.read(["TIME"])
-        except StoreCorrupt:  # so no script can run
-            detail = "is not the version of the data; nothing else was checked"
-            yield Issue(IssueType.SETTING, PARTITION.version, None, detail)
+        if unusable := await partition_checks.find_unusable(self._client):
+            for issue in unusable:
+                yield issue
             return
         for issue in await partition_checks.find_issues(self._client, repair=self._repair):
             yield issue
@@ -105,7 +104,9 @@ class _Checker:
 
     async def keys(self) -> AsyncIterator[Issue]:
         """Yield issues of all keys, and of missing index entries."""
-        async for scanned in self._scan():
+        count = SCANNED * min(self._client.partitions.size, 16)
+        async for _, scanned in scan(self._client, self._names.pattern, count):
+            await self._throttle.acquire(1)
             managed = [(key, self._names.parse(key)) for key in scanned if self._names.is_managed(key)]
             jobs: dict[Partition, list[str]] = {}
             for _, name in managed:
@@ -117,16 +118,6 @@ class _Checker:
                         yield issue
             for issue in await self._others([(key, name) for key, name in managed if not name or name.kind != "job"]):
                 yield issue
-
-    async def _scan(self) -> AsyncIterator[list[bytes]]:
-        cursor, count = 0, SCANNED * min(self._client.partitions.size, 16)
-        while True:
-            command = ["SCAN", str(cursor), "MATCH", self._names.pattern, "COUNT", str(count)]
-            [(cursor, scanned)] = await self._client.read(command)
-            await self._throttle.acquire(1)
-            yield scanned
-            if int(cursor) == 0:
-                return
 
     async def _jobs(self, partition: Partition, job_ids: list[str]) -> AsyncIterator[Issue]:
         """Check the records of jobs of a partition, and then their index entries, atomically."""

@@ -19,7 +19,8 @@ from service.store.client import StoreClient
 from service.store.events.hub import EventHub, Subscription
 from service.store.events.job_watcher import JobWatcher
 from service.store.events.positions import START, Position, covers, parse_entry_id, parse_position
-from service.store.events.reader import READ_COUNT, EventReader, Gap
+from service.store.events.reader import EventReader, Gap
+from service.store.events.sources import READ_COUNT
 from service.store.events.stream import EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
