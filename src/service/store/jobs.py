@@ -180,8 +180,8 @@ class JobStateManager(JobReader):
             total += swept
         return total
 
-    async def ping(self) -> StoreAvailability | None:
-        """Return if Redis accepts writes: on a cluster, how much of it. Raises `StoreUnavailable` within 3 s otherwise.
+    async def ping(self) -> StoreAvailability:
+        """Return if Redis accepts writes, and how much of it. Raises `StoreUnavailable` within 3 s otherwise.
 
         A part of a cluster is enough.
         """
