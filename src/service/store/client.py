@@ -149,6 +149,8 @@ class StoreClient:
         await self.call("write_version", self._register)
 
     async def _register(self, deadline: float) -> None:
+        if not self.deployment.is_located:
+            await self.deployment.locate(deadline)
         for partition in self.partitions if self.deployment.is_cluster else (self.partitions.first,):
             await self._data.register(self._run_before_deadline, partition, deadline)
 
