@@ -168,5 +168,4 @@ def backend(pytestconfig: pytest.Config) -> Backend:
 
 @pytest.fixture(scope="session")
 def anyio_backend() -> tuple[str, dict[str, bool]]:
-    # uvloop does not end with the connections that redis-py's client of a cluster has left open.
-    return "asyncio", {"use_uvloop": deployments.DEPLOYMENT != "cluster"}
+    return "asyncio", {"use_uvloop": True}
