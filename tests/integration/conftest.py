@@ -114,14 +114,15 @@ async def redis(
     if DEPLOYMENT == "cluster":  # as a start does: a change writes the number in its own partition only
         await connect(opened_again(pool), partitions=len(partitions)).write_version()
     yield client
-    if request.node.get_closest_marker("corrupts_keys") is None:
-        checked = pool if is_standalone else open_pool(store_url, len(partitions))
-        assert await doctor_issues(checked, partitions) == []
-        assert await lasting_inconsistencies(checked, client, partitions) == []
+    checked = pool if is_standalone else open_pool(store_url, len(partitions))
+    try:
+        if request.node.get_closest_marker("corrupts_keys") is None:
+            assert await doctor_issues(checked, partitions) == []
+            assert await lasting_inconsistencies(checked, client, partitions) == []
+    finally:
         if not is_standalone:
             await close_pool(checked)
-    if not is_standalone:
-        await client.aclose()
+            await client.aclose()
 
 
 async def lasting_inconsistencies(pool: Any, client: Redis, partitions: Partitions) -> list[str]:

@@ -1,6 +1,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
@@ -41,7 +42,7 @@ def test_metrics_have_counts_of_the_process_and_values_of_redis() -> None:
     metrics.on_call_end("create", "CREATED", 0.001)
     metrics.on_job_change("expired", 5)
 
-    page, media_type = metrics.render("", is_up=True, stats=STATS, health=HEALTH)
+    page, media_type = metrics.render("", is_up=True, stats=STATS, health=[HEALTH])
     found = samples(page)
 
     labels = {"method": "GET", "route": "/v1/jobs/{job_id}", "status": "404"}
@@ -90,7 +91,7 @@ def test_metrics_without_redis_omit_its_values() -> None:
 def test_metrics_show_whether_durability_could_be_checked(
     is_up: bool, health: StoreHealth | None, known: int | None
 ) -> None:
-    found = samples(Metrics().render("", is_up=is_up, stats=STATS, health=health)[0])
+    found = samples(Metrics().render("", is_up=is_up, stats=STATS, health=None if health is None else [health])[0])
     assert found["jobstate_redis_up"] == is_up
     assert found.get("jobstate_redis_durability_known") == known
     assert ("jobstate_redis_warnings" in found) is (health is not None)
@@ -112,7 +113,7 @@ def test_a_scraper_that_accepts_openmetrics_gets_it() -> None:
         ({"can_evict": False, "aof_enabled": True, "aof_healthy": False}, ["disk"]),
     ],
 )
-def test_each_durability_risk_is_a_warning(health: dict[str, bool], hints: list[str]) -> None:
+def test_each_durability_risk_is_a_warning(health: dict[str, Any], hints: list[str]) -> None:
     found = StoreHealth(version="7.0.0", memory=1, memory_limit=0, **health).warnings
     assert len(found) == len(hints)
     assert all(hint in warning for hint, warning in zip(hints, found, strict=True))
