@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.chaos.attribution import could_cause, maximum_matching, possible_causes
 from tests.chaos.context import CheckContext, Violations, describe_call
@@ -20,6 +21,16 @@ def check(history: History) -> list[str]:
     context = CheckContext(history)
     found = [f"{check.__name__}: {violation}" for check in CHECKS for violation in check(context)]
     return found + history.errors
+
+
+def count_lost(history: History) -> int:
+    """Return how many acknowledged changes Redis has lost, whether it may or not."""
+    context = CheckContext(replace(history, losses=[]))
+    return sum(_is_lost(call, context.transitions.get(version)) for version, call in context.acknowledged)
+
+
+def _is_lost(call: Call, transition: Transition | None) -> bool:
+    return transition is None or (call.kind is not Kind.CANCEL and not could_cause(call, transition))
 
 
 def timelines_are_legal(context: CheckContext) -> Violations:

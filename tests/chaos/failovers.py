@@ -1,0 +1,98 @@
+"""The faults of Sentinel and Redis Cluster. Each is over when all servers are up and all replicas in sync."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from tests.chaos.history import Window
+from tests.chaos.nemesis import FAULTS, Fault
+from tests.chaos.replicated import Replicated, WithCluster
+from tests.helpers.partitions import PARTITIONS
+
+#: Seconds before a fault in which clients may have seen changes that no replica had yet.
+REPLICATION_LAG: Final = 1.0
+
+
+@contextlib.asynccontextmanager
+async def _failover(environment: Replicated) -> AsyncIterator[None]:
+    """Record what a failover within the block may lose."""
+    since = time.time() - REPLICATION_LAG
+    history = environment.history
+    window = Window("failover", since, float("inf"))
+    history.failovers.append(window)
+    try:
+        yield
+        await environment.wait_until_whole()
+    finally:
+        ended = Window("failover", since, time.time())
+        history.failovers[history.failovers.index(window)] = ended
+        if environment.wait_replicas == 0:
+            history.losses.append(ended)
+
+
+async def kill_master(environment: Replicated) -> None:
+    """Kill a master, and start it again after the failover. It has an older state then."""
+    async with _failover(environment):
+        master = await environment.choose_master()
+        await asyncio.to_thread(master.kill)
+        await environment.wait_for_failover(master)
+        await asyncio.sleep(environment.rng.uniform(0, environment.fault_seconds))
+        await asyncio.to_thread(master.start)
+
+
+async def stop_master(environment: Replicated) -> None:
+    """Pause a master until a while after the failover. It then goes on as if it were the master."""
+    async with _failover(environment):
+        master = await environment.choose_master()
+        master.send(signal.SIGSTOP)
+        try:
+            await environment.wait_for_failover(master)
+            await asyncio.sleep(environment.rng.uniform(0, environment.fault_seconds))
+        finally:
+            master.send(signal.SIGCONT)
+
+
+async def planned_failover(environment: Replicated) -> None:
+    """Make a replica the master, as before work on the master."""
+    async with _failover(environment):
+        master = await environment.choose_master()
+        await environment.plan_failover(master)
+        await environment.wait_for_failover(master)
+
+
+async def lagging_replica(environment: Replicated) -> None:
+    """Pause a replica, shorter than until the others think that it is down."""
+    replica = environment.rng.choice(await environment.replicas_of(await environment.choose_master()))
+    replica.send(signal.SIGSTOP)
+    try:
+        await asyncio.sleep(environment.fault_seconds)
+    finally:
+        replica.send(signal.SIGCONT)
+    await environment.wait_until_whole()
+
+
+async def slot_migration(environment: WithCluster) -> None:
+    """Move a partition to another master, key by key."""
+    partition = environment.rng.choice(PARTITIONS)
+    target = environment.rng.choice(await environment.masters())
+    await environment.move(partition, target, environment.fault_seconds)
+
+
+_OF_SERVICE: Final = {"kill-service", "kill-worker", "stop-service", "stop-worker"}
+_FAILOVERS: Final = (
+    Fault("kill-master", kill_master),
+    Fault("stop-master", stop_master),
+    Fault("planned-failover", planned_failover),
+    Fault("lagging-replica", lagging_replica),
+    *(fault for fault in FAULTS if fault.name in _OF_SERVICE),
+)
+
+#: The faults of each backend.
+FAULTS_OF: Final = {
+    "standalone": FAULTS,
+    "sentinel": _FAILOVERS,
+    "cluster": (*_FAILOVERS, Fault("slot-migration", slot_migration)),
+}
