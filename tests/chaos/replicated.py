@@ -96,11 +96,16 @@ class WithCluster(Replicated):
 
     _servers: Cluster
 
+    @contextlib.asynccontextmanager
+    async def open_pool(self) -> AsyncIterator[None]:
+        """Yield nothing: the doctor does not read a cluster yet."""
+        yield None
+
     async def choose_master(self) -> ProcessRedis:
         """Return one of the masters."""
-        return self.rng.choice(await self.masters())
+        return self.rng.choice(await self._masters())
 
-    async def masters(self) -> list[ProcessRedis]:
+    async def _masters(self) -> list[ProcessRedis]:
         """Return all masters that have slots."""
         return await asyncio.to_thread(lambda: self._servers.masters)
 
@@ -113,9 +118,10 @@ class WithCluster(Replicated):
         [replica, *_] = await self.replicas_of(master)
         await asyncio.to_thread(replica.call, "CLUSTER", "FAILOVER")
 
-    async def move(self, partition: Partition, target: ProcessRedis, seconds: float) -> None:
+    async def move(self, partition: Partition, seconds: float) -> None:
         """Move the keys of a partition to another master, a few at a time, in about `seconds`."""
         source = await asyncio.to_thread(self._servers.master_of, partition)
+        target = self.rng.choice([node for node in await self._masters() if node is not source])
         await asyncio.to_thread(_announce, partition, source, target)
         while await asyncio.to_thread(_move_some, partition, source, target):  # noqa: ASYNC110
             await asyncio.sleep(seconds / 20)
