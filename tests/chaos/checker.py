@@ -125,9 +125,13 @@ def every_revision_has_a_cause(context: CheckContext) -> Violations:
         if version not in attributed and not _is_reaped(context, transition)
     ]
     causes = possible_causes(context.history, version_of)
+    causes_of_job: dict[str, list[int]] = defaultdict(list)
+    for number, cause in enumerate(causes):
+        causes_of_job[cause.calls[0].job_id].append(number)
+    candidates = [causes_of_job[""] + causes_of_job[transition.version.job_id] for transition in unexplained]
     causes_of_row = [
-        [number for number, cause in enumerate(causes) if cause.may_have_caused(transition, context.history)]
-        for transition in unexplained
+        [number for number in numbers if causes[number].may_have_caused(transition, context.history)]
+        for transition, numbers in zip(unexplained, candidates, strict=True)
     ]
     explained = maximum_matching(range(len(unexplained)), lambda row: causes_of_row[row])
     for row, transition in enumerate(unexplained):

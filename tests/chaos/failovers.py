@@ -58,9 +58,13 @@ async def stop_master(environment: Replicated) -> None:
 async def planned_failover(environment: Replicated) -> None:
     """Make a replica the master, as before work on the master."""
     async with _failover(environment):
-        master = await environment.choose_master()
-        await environment.plan_failover(master)
-        await environment.wait_for_failover(master)
+        await environment.plan_failover(await environment.choose_master())
+
+
+async def forced_failover(environment: Replicated) -> None:
+    """Make a replica the master, as nobody should: without a pause of changes, or without asking the master."""
+    async with _failover(environment):
+        await environment.force_failover(await environment.choose_master())
 
 
 async def lagging_replica(environment: Replicated) -> None:
@@ -84,6 +88,7 @@ _FAILOVERS: Final = (
     Fault("kill-master", kill_master),
     Fault("stop-master", stop_master),
     Fault("planned-failover", planned_failover),
+    Fault("forced-failover", forced_failover),
     Fault("lagging-replica", lagging_replica),
     *(fault for fault in FAULTS if fault.name in _OF_SERVICE),
 )

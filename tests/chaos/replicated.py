@@ -69,7 +69,11 @@ class Replicated(Environment):
 
     @abstractmethod
     async def plan_failover(self, master: ProcessRedis) -> None:
-        """Begin a failover of a master that is up, as docs/ tell for planned work."""
+        """Make a replica the master without the loss of a change, as before work on the master."""
+
+    @abstractmethod
+    async def force_failover(self, master: ProcessRedis) -> None:
+        """Make a replica the master, although it may lack changes."""
 
 
 class WithSentinel(Replicated):
@@ -86,8 +90,17 @@ class WithSentinel(Replicated):
         return [server for server in self._servers.servers if server is not master]
 
     async def plan_failover(self, master: ProcessRedis) -> None:
-        """Pause changes, so that both replicas have all of them, then let the sentinels promote one."""
+        """Pause changes, so that both replicas have all of them, then let the sentinels promote one.
+
+        The pause also keeps the sentinels from making the former master a replica.
+        """
         await asyncio.to_thread(master.call, "CLIENT", "PAUSE", 20_000, "WRITE")
+        promoted = await asyncio.to_thread(self._servers.failover)
+        await asyncio.to_thread(master.call, "REPLICAOF", "127.0.0.1", promoted.port)
+        await asyncio.to_thread(master.call, "CLIENT", "UNPAUSE")
+
+    async def force_failover(self, master: ProcessRedis) -> None:
+        """Let the sentinels promote a replica, while the former master accepts changes for seconds."""
         await asyncio.to_thread(self._servers.failover)
 
 
@@ -117,6 +130,13 @@ class WithCluster(Replicated):
         """Let a replica take over when it has all changes."""
         [replica, *_] = await self.replicas_of(master)
         await asyncio.to_thread(replica.call, "CLUSTER", "FAILOVER")
+        await self.wait_for_failover(master)
+
+    async def force_failover(self, master: ProcessRedis) -> None:
+        """Let a replica take over at once."""
+        [replica, *_] = await self.replicas_of(master)
+        await asyncio.to_thread(replica.call, "CLUSTER", "FAILOVER", "TAKEOVER")
+        await self.wait_for_failover(master)
 
     async def move(self, partition: Partition, seconds: float) -> None:
         """Move the keys of a partition to another master, a few at a time, in about `seconds`."""
