@@ -105,7 +105,8 @@ async def open_services(
         shutdown=shutdown,
     )
     try:
-        async with running(services.sweeper.run_once, Reaper(services.leases).run_once):
+        reapers = [Reaper(leases, partition) for partition in client.partitions]  # one may be away
+        async with running(services.sweeper.run_once, *(reaper.run_once for reaper in reapers)):
             yield services
     finally:
         _log.info("Shutting down Redis connection")

@@ -57,11 +57,12 @@ def test_a_page_recovers_from_a_redis_outage(
     mark(page)
 
     redis_server.kill()
-    page.get_by_role("button", name="Pause default").click()
-    expect(page.locator("#banner")).to_contain_text(re.compile("Redis unavailable since .*Redis"))
-    expect(page.locator("#connection-status")).to_have_text("Redis unavailable")
-
-    redis_server.start()
+    try:
+        page.get_by_role("button", name="Pause default").click()
+        expect(page.locator("#banner")).to_contain_text(re.compile("Redis unavailable since .*Redis"))
+        expect(page.locator("#connection-status")).to_have_text("Redis unavailable")
+    finally:
+        redis_server.start()  # the other tests need it, too
     expect(page.locator("#banner")).to_be_empty()
     create(api, job_id="b")
     expect(page.locator(".tile.pending .count")).to_have_text("2")

@@ -10,6 +10,7 @@ from service.domain.timestamps import parse_timestamp
 from service.store.doctor import Issue, check
 from service.store.partition import EXPIRING, Partition
 from service.store.partitions import Partitions
+from tests.helpers.deployments import opened_again
 from tests.helpers.partitions import PARTITIONS, connect
 
 #: An index entry: the key, the member and the score.
@@ -52,9 +53,10 @@ async def _inconsistencies_in(redis: Redis, partition: Partition, names: list[st
     ]
 
 
-async def doctor_issues(pool: ConnectionPool, **options: Any) -> list[Issue]:
+async def doctor_issues(pool: ConnectionPool, partitions: Partitions = PARTITIONS, **options: Any) -> list[Issue]:
     """Return the issues that the doctor finds, without a rate limit."""
-    return [issue async for issue in check(connect(pool), rate=None, **options)]
+    client = connect(opened_again(pool, len(partitions)), partitions=len(partitions))
+    return [issue async for issue in check(client, rate=None, **options)]
 
 
 async def _read_job(redis: Redis, name: str) -> dict[str, str]:

@@ -9,7 +9,7 @@ import redis as sync_redis
 from redis.asyncio import Redis, RedisCluster
 from redis.asyncio.cluster import ClusterNode
 
-from service.store.deployments import open_deployment
+from service.store.deployments import Deployment, open_deployment
 from service.store.pool import create_pool
 from tests.helpers.redis_cluster import Cluster
 from tests.helpers.redis_sentinel import SentinelSet
@@ -51,16 +51,36 @@ class Databases:
                 one.remove()
 
 
-def open_pool(url: str) -> Any:
+#: The URL of what `open_pool` has opened, and what `opened_again` has opened there.
+_opened: Final[dict[Deployment, tuple[str, list[Deployment]]]] = {}
+
+
+def open_pool(url: str, partitions: int | None = None) -> Any:
     """Return what a `StoreClient` of this URL is given: the pool of one Redis, or the deployment."""
     if DEPLOYMENT == "standalone":
         return create_pool(url)
-    return open_deployment(url)
+    deployment = open_deployment(url, partitions=partitions)
+    _opened[deployment] = (url, [])
+    return deployment
+
+
+def opened_again(pool: Any, partitions: int | None = None) -> Any:
+    """Return what a client in another process is given. It is closed with `pool`."""
+    if DEPLOYMENT == "standalone":
+        return pool
+    url, others = _opened[pool]
+    others.append(open_deployment(url, partitions=partitions or len(pool.partitions)))
+    return others[-1]
 
 
 async def close_pool(pool: Any) -> None:
     """Close what `open_pool` has returned."""
-    await (pool.disconnect() if DEPLOYMENT == "standalone" else pool.aclose())
+    if DEPLOYMENT == "standalone":
+        await pool.disconnect()
+        return
+    _, others = _opened.pop(pool)
+    for one in (pool, *others):
+        await one.aclose()
 
 
 def raw_client(url: str, **options: Any) -> Any:

@@ -9,17 +9,25 @@ import os
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from jobstate import JobContext, PermanentFailure, Progress, Worker
 
+#: Seconds between looks for new progress, fewer than by default, because most tests wait for the first progress.
+PROGRESS_INTERVAL = 0.1
+
 
 async def count(context: JobContext) -> object:
-    """Count to `input_params.steps`, a step each 0.1 s."""
+    """Count to `input_params.steps`, a step each 0.1 s. Then wait for the file `input_params.until`, if any."""
     steps = context.input_params["steps"]
     for step in range(steps):
         await asyncio.sleep(0.1)
         context.progress(step + 1, steps, f"step {step + 1}")
+    if until := context.input_params.get("until"):
+        while not Path(until).exists():  # noqa: ASYNC110, ASYNC240 (a file has no event)
+            await asyncio.sleep(0.02)
     return {"counted": steps, "by": os.getpid(), "attempt": context.attempt}
 
 
@@ -34,6 +42,7 @@ def count_blocking(context: JobContext) -> object:
 
 
 def return_despite_cancellation(context: JobContext) -> object:
+    context.progress(1)
     while not context.cancel_requested:
         time.sleep(0.01)
     return "done all the same"
@@ -182,6 +191,7 @@ def use_a_process_pool(context: JobContext) -> object:
 
 
 if __name__ == "__main__":
+    from jobstate.worker import attempt
     from tests.helpers import job_functions as functions
 
     logging.basicConfig(level=logging.INFO)
@@ -191,4 +201,5 @@ if __name__ == "__main__":
         "drain_seconds": float(drain_seconds),
         "executor": executor,
     }
-    Worker(url, ["default"], getattr(functions, function), **options).run()
+    with patch.object(attempt, "PROGRESS_INTERVAL", PROGRESS_INTERVAL):
+        Worker(url, ["default"], getattr(functions, function), **options).run()

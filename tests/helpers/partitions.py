@@ -11,17 +11,29 @@ from service.store.client import StoreClient
 from service.store.observer import Observer
 from service.store.partition import Partition
 from service.store.partitions import Partitions
+from tests.helpers.deployments import DEPLOYMENT, opened_again
 
 _DEFAULT: Final = "16" if os.environ.get("TEST_DEPLOYMENT") == "cluster" else "1"
 PARTITIONS: Final = Partitions(int(os.environ.get("TEST_PARTITIONS", _DEFAULT)))
+
+#: The keys that a database of several partitions always has.
+OF_SEVERAL: Final = frozenset(
+    {"jobs:version", *(name for one in PARTITIONS for name in (one.version, one.partitions))}
+    if len(PARTITIONS) > 1
+    else ()
+)
 
 #: For tests of limits of one partition, which several exceed together.
 only_one_partition: Final = pytest.mark.skipif(len(PARTITIONS) > 1, reason="needs one partition")
 
 
-def connect(pool: Any, observer: Observer | None = None, **options: Any) -> StoreClient:
+def connect(
+    pool: Any, observer: Observer | None = None, *, partitions: int = len(PARTITIONS), **options: Any
+) -> StoreClient:
     """Return a client for these partitions, over what `open_pool` gives."""
-    return StoreClient(pool, observer, **{"partitions": len(PARTITIONS), **options})
+    if DEPLOYMENT != "standalone" and len(pool.partitions) != partitions:
+        pool = opened_again(pool, partitions)
+    return StoreClient(pool, observer, partitions=partitions, **options)
 
 
 def job_key(job_id: str) -> str:
@@ -42,6 +54,4 @@ def neighbour_of(job_id: str) -> str:
 
 async def key_names(redis: Redis) -> set[str]:
     """Return the names of all keys, without those that a database of several partitions always has."""
-    lasting = {"jobs:version", *(name for one in PARTITIONS for name in (one.version, one.partitions))}
-    names = {name.decode() async for name in redis.scan_iter(count=1000)}
-    return names - lasting if len(PARTITIONS) > 1 else names
+    return {name.decode() async for name in redis.scan_iter(count=1000)} - OF_SEVERAL

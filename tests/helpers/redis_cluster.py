@@ -184,8 +184,8 @@ class NodeClient(StoreClient):
     def __init__(self, pool: ConnectionPool, partition: Partition, observer: Observer) -> None:
         super().__init__(pool, observer)
         self.partitions = OnePartition(partition)
-
         self._data = TimeOnly(self.deployment, None)
+        self._data.registered.add(partition)
 
 
 class TimeOnly(DataCheck):

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import warnings
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -154,6 +155,9 @@ def _wait_until_ready(port: int) -> None:
     wait_until(lambda: _answers_ping(port), "a PONG from Redis")
 
 
+NewRedis = Callable[..., RedisServer]
+
+
 @dataclass(frozen=True)
 class Backend:
     """Where the integration tests get Redis from, and why."""
@@ -171,6 +175,20 @@ class Backend:
     def redis(self, folder: Path, *options: str) -> RedisServer:
         """Start a Redis; as a process it stores its data in `folder`."""
         return ContainerRedis(self.image, *options) if self.image else ProcessRedis(folder, *options)
+
+    @contextlib.contextmanager
+    def servers(self, folder: Path) -> Iterator[NewRedis]:
+        """Return a function that starts a Redis that the test may kill. Each is removed at the end of the block."""
+        with contextlib.ExitStack() as started:
+
+            def start(*options: str) -> RedisServer:
+                data = folder / f"redis-{len(list(folder.iterdir()))}"
+                data.mkdir()
+                server = self.redis(data, "--appendfsync", "always", *options)
+                started.callback(server.remove)
+                return server
+
+            yield start
 
 
 def choose_backend() -> Backend:

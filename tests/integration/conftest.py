@@ -1,8 +1,7 @@
 """Fixtures of the integration tests: one deployment of Redis a run, emptied before and checked after each test."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,12 +16,13 @@ from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
+from service.store.partitions import Partitions
 from tests.helpers import conformance
 from tests.helpers.consistency import doctor_issues, inconsistencies
 from tests.helpers.deployments import DEPLOYMENT, Databases, close_pool, open_pool, raw_client, sync_client
 from tests.helpers.document_programs import Outage, outage
 from tests.helpers.partitions import PARTITIONS, connect
-from tests.helpers.redis_servers import Backend, RedisServer
+from tests.helpers.redis_servers import Backend, NewRedis, RedisServer
 from tests.helpers.service_process import Service
 
 WEEK = timedelta(days=7)
@@ -31,6 +31,7 @@ SETTINGS = {"MAX_BODY_BYTES": "65536", "SHUTDOWN_DRAIN_SECONDS": "1"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "partitions(number): the tests run with so many, not with `TEST_PARTITIONS`")
     config.addinivalue_line("markers", "corrupts_keys: the test corrupts keys, so they are not checked after it")
 
 
@@ -70,22 +71,31 @@ def spare_url(databases: Databases) -> str:
 
 
 @pytest.fixture
-async def pool(store_url: str) -> AsyncIterator[Any]:
+def partitions(request: pytest.FixtureRequest) -> Partitions:
+    """Those of `store_client` and of the managers: `TEST_PARTITIONS`, or as many as the marker `partitions` says."""
+    marker = request.node.get_closest_marker("partitions")
+    return Partitions(*marker.args) if marker else PARTITIONS
+
+
+@pytest.fixture
+async def pool(store_url: str, partitions: Partitions) -> AsyncIterator[Any]:
     """What a `StoreClient` is given: a pool of connections to one Redis, or another deployment."""
-    pool = open_pool(store_url)
+    pool = open_pool(store_url, len(partitions))
     yield pool
     await close_pool(pool)
 
 
 @pytest.fixture
-async def store_client(pool: Any) -> AsyncIterator[StoreClient]:
-    store_client = connect(pool)
+async def store_client(pool: Any, partitions: Partitions) -> AsyncIterator[StoreClient]:
+    store_client = connect(pool, partitions=len(partitions))
     yield store_client
     await store_client.aclose()
 
 
 @pytest.fixture
-async def redis(pool: Any, store_url: str, request: pytest.FixtureRequest) -> AsyncIterator[Any]:
+async def redis(
+    pool: Any, store_url: str, request: pytest.FixtureRequest, partitions: Partitions
+) -> AsyncIterator[Any]:
     """A client for all keys of the database: `Redis`, or the `RedisCluster` of redis-py. They are checked at the end.
 
     The check has connections of its own, because the test may have closed those of its deployment.
@@ -95,21 +105,21 @@ async def redis(pool: Any, store_url: str, request: pytest.FixtureRequest) -> As
     await client.flushdb()
     yield client
     if request.node.get_closest_marker("corrupts_keys") is None:
-        checked = pool if is_standalone else open_pool(store_url)
-        assert await doctor_issues(checked) == []
-        assert await lasting_inconsistencies(checked, client) == []
+        checked = pool if is_standalone else open_pool(store_url, len(partitions))
+        assert await doctor_issues(checked, partitions) == []
+        assert await lasting_inconsistencies(checked, client, partitions) == []
         if not is_standalone:
             await close_pool(checked)
     if not is_standalone:
         await client.aclose()
 
 
-async def lasting_inconsistencies(pool: Any, client: Redis) -> list[str]:
+async def lasting_inconsistencies(pool: Any, client: Redis, partitions: Partitions) -> list[str]:
     """Return what is inconsistent after a sweep; again if there is any, because a job may expire in between."""
     found: list[str] = []
     for _ in range(3):
-        await JobStateManager(connect(pool), ttl=WEEK).sweep()
-        if not (found := await inconsistencies(client)):
+        await JobStateManager(connect(pool, partitions=len(partitions)), ttl=WEEK).sweep()
+        if not (found := await inconsistencies(client, partitions)):
             break
         await asyncio.sleep(0.05)
     return found
@@ -128,9 +138,9 @@ def leases(store_client: StoreClient, redis: Redis) -> LeaseManager:
 
 
 @pytest.fixture
-def client(pool: Any, redis: Redis) -> StoreClient:
+def client(pool: Any, redis: Redis, partitions: Partitions) -> StoreClient:
     """A `StoreClient` of the database that `redis` has emptied."""
-    return connect(pool, NullObserver())
+    return connect(pool, NullObserver(), partitions=len(partitions))
 
 
 @pytest.fixture
@@ -146,22 +156,14 @@ async def hub(client: StoreClient, shutdown: Shutdown) -> AsyncIterator[EventHub
 
 
 @pytest.fixture
-def new_redis(backend: Backend, tmp_path: Path) -> Iterator[Callable[..., RedisServer]]:
+def new_redis(backend: Backend, tmp_path: Path) -> Iterator[NewRedis]:
     """A function that starts a Redis that the test may kill."""
-    with ExitStack() as started:
-
-        def start(*options: str) -> RedisServer:
-            folder = tmp_path / f"redis-{len(list(tmp_path.iterdir()))}"
-            folder.mkdir()
-            server = backend.redis(folder, "--appendfsync", "always", *options)
-            started.callback(server.remove)
-            return server
-
+    with backend.servers(tmp_path) as start:
         yield start
 
 
 @pytest.fixture
-def disturbed(new_redis: Callable[..., RedisServer], tmp_path: Path) -> Iterator[Outage]:
+def disturbed(new_redis: NewRedis, tmp_path: Path) -> Iterator[Outage]:
     """A service for a program of docs/clients.md, with disturbed requests and a restart."""
     with outage(new_redis(), tmp_path) as running:
         yield running

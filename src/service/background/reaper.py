@@ -1,7 +1,7 @@
 """The end of expired leases, and of the delays of jobs."""
 
 import math
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from datetime import timedelta
 from typing import Final, TypeVar
 
@@ -11,6 +11,7 @@ from service.background.sweeper import RECONNECT_INTERVAL
 from service.domain import constraints
 from service.domain.errors import StoreUnavailable
 from service.store.leases import LeaseManager
+from service.store.partition import Partition
 
 T = TypeVar("T")
 
@@ -32,14 +33,15 @@ _log = structlog.get_logger(__name__)
 
 
 class Reaper:
-    """Requeues or fails jobs as soon as their leases expire, and makes delayed jobs due.
+    """Requeues or fails jobs as soon as their leases expire, and makes delayed jobs due, in one partition or in all.
 
     Times are those of Redis, whose clock continues while the machine is suspended. So the reaper first waits until
     workers had `REAP_GRACE_PERIOD` to send heartbeats. Delays are ended at once: nobody can extend them.
     """
 
-    def __init__(self, leases: LeaseManager) -> None:
+    def __init__(self, leases: LeaseManager, partition: Partition | None = None) -> None:
         self._leases = leases
+        self._partition = partition
         #: Times of Redis, in seconds since 1970. Leases are reaped from `_next_reap` on.
         self._last_run = self._next_reap = -math.inf
         #: The log events of what fails at present.
@@ -57,29 +59,29 @@ class Reaper:
             return RECONNECT_INTERVAL.total_seconds()
 
     async def _run(self) -> float:
-        ended = await self._attempt(END_DELAYS_FAILED, self._leases.end_delays)
-        now, next_delay = ended or (await self._leases.get_time(), None)
+        ended = await self._attempt(END_DELAYS_FAILED, self._leases.end_delays(self._partition))
+        now, next_delay = ended or (await self._leases.get_time(self._partition), None)
         if not 0 <= now - self._last_run <= MAX_CLOCK_GAP.total_seconds():
             self._next_reap = now + REAP_GRACE_PERIOD.total_seconds()
         self._last_run = now
         if now >= self._next_reap:
-            next_expiry = await self._attempt(REAP_FAILED, self._reap)
+            next_expiry = await self._attempt(REAP_FAILED, self._reap())
             self._next_reap = now + _at_most(MAX_REAP_INTERVAL, next_expiry)
         return min(self._next_reap - now, _at_most(MAX_INTERVAL, next_delay))
 
     async def _reap(self) -> float | None:
-        reaped, next_expiry = await self._leases.reap()
+        reaped, next_expiry = await self._leases.reap(self._partition)
         for job in reaped:
             _log.warning("lease expired", job_id=job.job_id, status=job.status)
         return next_expiry
 
-    async def _attempt(self, failure: str, call: Callable[[], Awaitable[T]]) -> T | None:
+    async def _attempt(self, failure: str, call: Awaitable[T]) -> T | None:
         """Return the result of `call`, or `None` after an error, which is logged as `failure`.
 
         Raises `StoreUnavailable`.
         """
         try:
-            result = await call()
+            result = await call
         except StoreUnavailable:
             raise
         except Exception:

@@ -18,9 +18,9 @@ from service.embedded import attach_or_start
 from service.observability import logs
 from service.server.signals import exit_on_signals
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
-from service.store.client import open_store
 from service.store.copy import copy_database
 from service.store.deployments import open_deployment
+from service.store.opening import open_store
 from service.store.partition_count import read_partition_count
 
 

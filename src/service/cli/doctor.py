@@ -22,8 +22,9 @@ from service.embedded import attach_or_start
 from service.observability import logs
 from service.server.signals import exit_on_signals
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
-from service.store.client import StoreClient, open_store
+from service.store.client import StoreClient
 from service.store.doctor import RATE, CheckStats, Issue, check
+from service.store.opening import open_store
 from service.store.partition_count import read_partition_count
 from service.store.queries import JobReader
 

@@ -214,7 +214,7 @@ class RunningCount(Struct, frozen=True):
 
 
 class Stats(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """Exact numbers of jobs at the time `at`."""
+    """Exact numbers of jobs at the time `at`; with several partitions each job is counted once, shortly before it."""
 
     at: Annotated[str, timestamp_meta("When the jobs were counted")]
     statuses: Annotated[dict[Status, int], description("Jobs by status; statuses may be added")]

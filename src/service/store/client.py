@@ -1,10 +1,9 @@
 """Calls to Redis with a timeout, one retry and typed errors."""
 
 import asyncio
-import contextlib
 import itertools
 import operator
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -16,7 +15,7 @@ from service.store import probe
 from service.store.calls import FIRST_ATTEMPT_TIMEOUT, Calls, with_timeout
 from service.store.data_check import DataCheck
 from service.store.deadlines import REQUEST_TIMEOUT, gather
-from service.store.deployments import Deployment, open_deployment
+from service.store.deployments import Deployment
 from service.store.deployments.node import Node
 from service.store.deployments.standalone import StandaloneRedis
 from service.store.fsync import FsyncWaiter
@@ -53,16 +52,20 @@ class StoreClient:
         observer: Observer | None = None,
         *,
         waitaof: bool = False,
-        partitions: int = 1,
+        partitions: int | None = None,
         copy: bytes | None = None,
     ) -> None:
-        """Use a deployment, or one Redis with `partitions` partitions through its pool. Report calls to `observer`.
+        """Use a deployment, or one Redis through its pool, by default with one partition. Report calls to `observer`.
 
         With `waitaof`, for one Redis, a change returns once it is on its disk. `copy` is the mark of the copy that
-        fills the database. Raises `ValueError` for a number of partitions that is no power of two from 1 to 1,024, and
-        if a pool decodes replies, because JSON must stay bytes.
+        fills the database. Raises `ValueError` for a number of partitions that is no power of two from 1 to 1,024 or
+        not that of the deployment, and if a pool decodes replies, because JSON must stay bytes.
         """
-        self.deployment: Final = redis if isinstance(redis, Deployment) else StandaloneRedis(redis, partitions)
+        if not isinstance(redis, Deployment):
+            redis = StandaloneRedis(redis, 1 if partitions is None else partitions)
+        elif partitions not in (None, len(redis.partitions)):
+            raise ValueError(f"`partitions` is {partitions}, but the deployment has {len(redis.partitions)}")
+        self.deployment: Final = redis
         pool = self.deployment.pool
         if pool.connection_kwargs.get("decode_responses"):
             raise ValueError("the pool decodes replies; create it with decode_responses=False")
@@ -117,6 +120,16 @@ class StoreClient:
         """Return the partition of a job. Raises `InvalidValue` for a wrong id."""
         constraints.JOB_ID.validate("job_id", job_id)
         return self.partitions.of(job_id)
+
+    def is_away(self, partition: Partition) -> bool:
+        """Return whether the node of a partition is known to be away."""
+        if not (self.deployment.is_cluster and self.deployment.is_located):
+            return False
+        try:
+            self.deployment.node_of(partition)
+        except errors.StorePartitionUnavailable:
+            return True
+        return False
 
     async def in_all_partitions(self, call: Callable[[Partition], Awaitable[T]]) -> list[T]:
         """Return the results of `call` for every partition, in their order. The calls run at the same time."""
@@ -215,19 +228,22 @@ class StoreClient:
 
         return await self.call(name, send)
 
-    async def read_from(self, node: Node, *commands: Sequence[str]) -> list[Any]:
-        """Run read commands on one node, like `read`."""
+    async def read_from(self, node: Node, *commands: Sequence[Any], any_data: bool = False) -> list[Any]:
+        """Run read commands on one node, like `read`. With `any_data` its data need not be that of this service."""
 
         async def send(deadline: float) -> list[Any]:
-            return self._convert(commands, raise_errors(await self._ask(node, commands, deadline)))
+            replies = await self._ask(node, commands, deadline, any_data=any_data)
+            return self._convert(commands, raise_errors(replies))
 
         return await self.call("read", send)
 
-    async def _ask(self, node: Node, commands: Sequence[Sequence[str]], deadline: float) -> list[Any]:
+    async def _ask(
+        self, node: Node, commands: Sequence[Sequence[Any]], deadline: float, *, any_data: bool = False
+    ) -> list[Any]:
         """Return the replies of a node to read commands."""
         pipeline = node.pipeline
         try:
-            if not node.is_checked(pipeline):
+            if not any_data and not node.is_checked(pipeline):
                 await self._data.check(node, pipeline, deadline)
             return await pipeline.ask(*(tuple(command) for command in commands), until=deadline)
         except NODE_ERRORS as error:
@@ -268,27 +284,3 @@ class StoreClient:
 def _decode_word(reply: Any) -> str:
     word: str = reply[0].decode()
     return word
-
-
-@contextlib.asynccontextmanager
-async def open_store(
-    url: str,
-    observer: Observer | None = None,
-    *,
-    partitions: int | None = None,
-    max_connections: int = 9,
-    wait_replicas: int = 0,
-) -> AsyncIterator[StoreClient]:
-    """Yield a client of the Redis at a URL, which `JobStateManager` takes. Close its connections at the end.
-
-    Takes the arguments of `open_deployment`, and raises what it raises.
-    """
-    deployment = open_deployment(
-        url, partitions=partitions, max_connections=max_connections, wait_replicas=wait_replicas
-    )
-    client = StoreClient(deployment, observer)
-    try:
-        yield client
-    finally:
-        await client.aclose()
-        await deployment.pool.disconnect()

@@ -1,8 +1,10 @@
 """Checks that the data of each node is that of this service, and registers the service where there is none."""
 
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
 
+from service.domain.errors import StorePartitionUnavailable
 from service.store import scripts
 from service.store.auto_pipeline import AutoPipeline
 from service.store.data_version import DATA_VERSION, READ_VERSION, VERSION_KEYS, check_version
@@ -10,8 +12,11 @@ from service.store.deployments.deployment import Deployment
 from service.store.deployments.node import Node
 from service.store.partition import COMMON_ROOT, Partition
 from service.store.records import time_reply_to_micros
-from service.store.redis_errors import REDIRECTIONS, parse_reply, raise_errors
+from service.store.redis_errors import NODE_ERRORS, REDIRECTIONS, parse_reply, raise_errors
 from service.store.scripts import Script
+
+#: Seconds that the node of the common partition has to tell whether a copy has filled the database.
+COMMON_TIMEOUT: Final = 0.5
 
 #: Runs a script in a partition, given its command, until a deadline, and returns its reply.
 RunScript = Callable[[Script, Partition, tuple[Any, ...], float], Awaitable[list[Any]]]
@@ -29,21 +34,41 @@ class DataCheck:
         self._deployment = deployment
         self._partitions = partitions = deployment.partitions
         self._copy = copy
+        #: The partition that is registered first. A copy marks it first, and writes its version last.
+        self._common: Final = next((one for one in partitions if one.root == COMMON_ROOT), None)
+        self._is_common_checked = False
         #: The partitions that have both. The only partition needs neither.
         self.registered: Final[set[Partition]] = {*partitions} if partitions.size == 1 else set()
 
     async def check(self, node: Node, pipeline: AutoPipeline, deadline: float) -> None:
         """Read the clock of a node, and check the data there. Raises if this service does not support it."""
-        held = self._deployment.partitions_on(node) if self._deployment.is_cluster else ()
-        commands = [command for one in held for command in _versions_of(one)] if held else READ_VERSION
-        time, *stored = await pipeline.ask(("TIME",), *commands, until=deadline)
-        now = parse_reply("TIME", time_reply_to_micros, *raise_errors([time]))
-        if not held:
+        is_cluster = self._deployment.is_cluster
+        if is_cluster and self._common and not self._is_common_checked:
+            await self._check_common(self._common, deadline)
+        held = self._deployment.partitions_on(node) if is_cluster else ()
+        commands = [command for one in held for command in _versions_of(one)] if is_cluster else READ_VERSION
+        reply, *stored = await pipeline.ask(("TIME",), *commands, until=deadline)
+        now = parse_reply("TIME", time_reply_to_micros, *raise_errors([reply]))
+        if not is_cluster:
             self._check_all(raise_errors(stored))
         for partition, values in zip(held, zip(stored[::2], stored[1::2], strict=True), strict=False):
             if not any(isinstance(value, REDIRECTIONS) for value in values):  # else it is on another node now
                 self._check_one(partition, raise_errors([*values]))
         node.set_checked(pipeline, now)
+
+    async def _check_common(self, common: Partition, deadline: float) -> None:
+        """Check the common partition, which shows an interrupted copy even where its end has begun.
+
+        While its node is away, the others are used without it.
+        """
+        try:
+            pipeline = self._deployment.node_of(common).pipeline
+            until = min(deadline, time.monotonic() + COMMON_TIMEOUT)
+            stored = raise_errors(await pipeline.ask(*_versions_of(common), until=until))
+        except (*NODE_ERRORS, StorePartitionUnavailable):
+            return
+        self._check_one(common, stored)
+        self._is_common_checked = True
 
     def _check_all(self, stored: list[Any]) -> None:
         if check_version(*stored, partitions=self._partitions.size, copy=self._copy):
@@ -76,8 +101,7 @@ class DataCheck:
         Raises `DataVersionUnsupported` or `PartitionsMismatch` if there is.
         """
         if self._deployment.is_cluster:
-            common = next(one for one in self._partitions if one.root == COMMON_ROOT)
-            for one in dict.fromkeys((common, partition)):
+            for one in dict.fromkeys((self._common or partition, partition)):
                 await self._register_one(one, deadline)
         else:
             await self._register_all(run, deadline)

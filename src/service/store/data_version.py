@@ -44,7 +44,7 @@ def check_version(
     and version 1 mean that there is no data yet. Data without a number of partitions has one partition.
 
     With `copy`, the mark of a copy, this must be the version: the data is that of the copy alone. On a cluster
-    `partition` is the one that has the keys.
+    `partition` is the one that has the keys; there a missing number of partitions is one that was lost.
 
     Raises `DataVersionUnsupported` or `PartitionsMismatch` for other data, `StoreLoading` during a copy, and
     `StoreCorrupt`.
@@ -62,7 +62,7 @@ def check_version(
     found = int(version or 1)
     if found > DATA_VERSION or (found < DATA_VERSION and v1_keys):
         raise DataVersionUnsupported(found, DATA_VERSION)
-    has_data = stored is not None or found == DATA_VERSION or has_meta
+    has_data = stored is not None or (partition is None and (found == DATA_VERSION or has_meta))
     if has_data and int(stored or 1) != partitions:
         raise PartitionsMismatch(int(stored or 1), partitions)
     return partitions == 1 or (stored is not None and found == DATA_VERSION)

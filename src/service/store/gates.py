@@ -40,7 +40,7 @@ class Counts:
         self.until: float = math.inf
         #: Whether a script of the claim may still run, because its reply did not come.
         self.is_uncertain = False
-        #: Why a queue could not be counted, if it could not.
+        #: Why a queue could not be counted, or its gate not be taken, if it could not.
         self.refusal: StoreCorrupt | None = None
 
     async def facts(self, partition: Partition) -> Mapping[str, int]:
@@ -83,21 +83,20 @@ class Gates:
         counts, deadline = Counts(self._client), time.monotonic() + MAX_WAIT
         async with contextlib.AsyncExitStack() as stack:
             for queue in sorted(queues):
-                if not await stack.enter_async_context(self._gate(queue, counts, deadline)):
-                    break
+                await stack.enter_async_context(self._gate(queue, counts, deadline))
             yield counts
 
     @contextlib.asynccontextmanager
-    async def _gate(self, queue: str, counts: Counts, deadline: float) -> AsyncIterator[bool]:
+    async def _gate(self, queue: str, counts: Counts, deadline: float) -> AsyncIterator[None]:
         """Hold a gate inside the `async with` block, if it can be had until `deadline`."""
         lock = self._locks.setdefault(queue, asyncio.Lock())
         if not await _acquire(lock, deadline):
-            yield False
+            yield
             return
         is_held = True  # or perhaps, until the reply has come
         try:
             is_held = await self._take(queue, counts, deadline)
-            yield is_held
+            yield
         except BaseException:
             counts.is_uncertain = True
             raise
@@ -111,7 +110,11 @@ class Gates:
     async def _take(self, queue: str, counts: Counts, deadline: float) -> bool:
         pause = _FIRST_PAUSE
         while True:
-            word, *reply = await self._run(queue, counts.token, GATE_TTL_MS)
+            try:
+                word, *reply = await self._run(queue, counts.token, GATE_TTL_MS)
+            except StoreCorrupt as error:  # the key is not ours
+                counts.refusal = error
+                return False
             if word == "HELD":
                 counts.queues.append(queue)
                 counts.until = min(counts.until, int(reply[0]) + COUNT_VALID_MICROS)

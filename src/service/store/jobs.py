@@ -31,6 +31,8 @@ from service.store.records import (
 from service.store.sweep import sweep_batch
 
 #: The statuses from which an update to a status is legal, separated by spaces.
+#: How many ids are tried for one whose partition is not away.
+MAX_IDS: Final = 100
 _SOURCES: Final = {target: " ".join(sources_of(target)) for target in Status}
 
 
@@ -180,6 +182,14 @@ class JobStateManager(JobReader):
     async def ping(self) -> None:
         """Return if Redis accepts writes. Raises `StoreUnavailable` within 3 s otherwise."""
         await self._client.probe()
+
+    def new_job_id(self) -> str:
+        """Return a new id. On a cluster it is one of a partition whose node is not known to be away."""
+        for _ in range(MAX_IDS):
+            job_id = constraints.new_job_id()
+            if not self._client.is_away(self._client.partitions.of(job_id)):
+                break
+        return job_id
 
     async def write_version(self) -> None:
         """Write the data version of this service to Redis. Raises like `StoreClient.write_version`."""

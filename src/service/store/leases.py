@@ -78,7 +78,8 @@ class LeaseManager:
     ) -> Claim | None:
         """Give the oldest due job of `queues` (1 to 100) to `worker`, and return it with its lease.
 
-        Returns `None` if there is none. A queue that is paused, or at its `max_running`, gives no jobs.
+        Returns `None` if there is none. A queue that is paused, or at its `max_running`, gives no jobs. With several
+        partitions a claim that comes alone gets the oldest job, and each of many at once one near the oldest.
 
         A retry with the same `claim_key` gets the same job, as long as its lease has not been reaped. The claim is
         remembered for `lease_seconds` and a minute. Raises `IdempotencyKeyReused` if the key came with another
@@ -99,7 +100,7 @@ class LeaseManager:
         """Give the oldest due jobs of `queues` to `worker`, at most `max_jobs` (1 to 100), each under its own lease.
 
         Returns them oldest first, and an empty list if there is none. They end before `MAX_CLAIM_BYTES` of records; a
-        larger job is claimed alone.
+        larger job is claimed alone. With several partitions they are nearly the oldest ones.
 
         A retry with the same `claim_key` gets those of the jobs whose leases are still held. If there are none, it is a
         new claim. Raises the errors of `claim_job`: `IdempotencyKeyReused` also if the key came with another
@@ -196,12 +197,14 @@ class LeaseManager:
             self._client.observer.on_job_change(job.status)
         return job
 
-    async def reap(self) -> tuple[list[ReapedJob], float | None]:
-        """End up to `REAP_BATCH` expired leases per partition; their jobs become pending, cancelled or failed.
+    async def reap(self, partition: Partition | None = None) -> tuple[list[ReapedJob], float | None]:
+        """End up to `REAP_BATCH` expired leases in a partition, or in each; their jobs become pending, or final.
 
         Returns these jobs, and the seconds until the next lease expires: 0 if one has already expired, `None` without
         leases.
         """
+        if partition is not None:
+            return await self._reap(partition)
         reaped, waits = zip(*await self._client.in_all_partitions(self._reap), strict=True)
         return [job for jobs in reaped for job in jobs], min((wait for wait in waits if wait is not None), default=None)
 
@@ -216,20 +219,25 @@ class LeaseManager:
             self._client.observer.on_job_change(job.status)
         return reaped, max(0.0, int(next_expiry) / 1e3 - int(time) / 1e6) if next_expiry else None
 
-    async def end_delays(self) -> tuple[float, float | None]:
-        """Make up to `DELAYS_BATCH` jobs per partition due whose delays are over, and wake the claims that wait.
+    async def end_delays(self, partition: Partition | None = None) -> tuple[float, float | None]:
+        """Make up to `DELAYS_BATCH` jobs of a partition, or of each, due whose delays are over, and wake claims.
 
         Returns the time of Redis in seconds since 1970, and the seconds until the next delay is over: 0 if it already
         is, `None` without delays.
         """
+        if partition is not None:
+            return await end_delays(self._client, partition)
         ended = await self._client.in_all_partitions(functools.partial(end_delays, self._client))
         times, waits = zip(*ended, strict=True)
         return max(times), min((wait for wait in waits if wait is not None), default=None)
 
-    async def get_time(self) -> float:
-        """Return the time of Redis in seconds since 1970. Raises `StoreUnavailable` if Redis refuses writes."""
+    async def get_time(self, partition: Partition | None = None) -> float:
+        """Return the time of the Redis with a partition, or with the first one, in seconds since 1970.
+
+        Raises `StoreUnavailable` if Redis refuses writes.
+        """
         await self._client.probe()
-        [time] = await self._client.read(["TIME"])
+        [time] = await self._client.read(["TIME"], at=partition)
         return time_reply_to_micros(time) / 1e6
 
 

@@ -136,7 +136,8 @@ class Looker:
         return look
 
     async def _read(self, queues: Sequence[str], depth: int) -> tuple[Look, list[Partition]]:
-        partitions, first = self._client.partitions, self._client.partitions.first
+        partitions = self._client.partitions
+        first = next((one for one in partitions if not self._client.is_away(one)), partitions.first)
         counted = self._capped.intersection(queues)
         commands = [["TIME"], ["HMGET", first.meta, "drain"], ["HMGET", first.queues, *queues]]
         for one in partitions:
@@ -144,8 +145,9 @@ class Looker:
             commands += (["ZCARD", one.by_created(queue, "running")] for queue in counted)
             stop = str(depth - 1)
             commands += (["ZRANGE", one.by_created(queue, "pending"), "0", stop, "WITHSCORES"] for queue in queues)
-        replies = iter(await self._client.read(*commands, isolate_errors=True, name="look"))
-        now = time_reply_to_micros(next(replies))
+        options: Any = {"isolate_errors": True, "is_partial": True, "name": "look", "at": first}
+        replies = iter(await self._client.read(*commands, **options))
+        now = time_reply_to_micros(_checked(next(replies), first.meta))
         [drain], settings = _checked(next(replies), first.meta), _checked(next(replies), first.queues)
         limits = {queue: _limit(text) for queue, text in zip(queues, settings, strict=True)}
         per_partition = [_PartitionReplies.take(replies, len(counted), len(queues)) for _ in partitions]
@@ -184,6 +186,8 @@ class _PartitionReplies(NamedTuple):
         Those of a list of delays, too: it may hold jobs that are due.
         """
         delays, running = next(replies), [*itertools.islice(replies, counted)]
+        if isinstance(delays, errors.StoreUnavailable):  # the node is away
+            return cls(None, [0] * counted, [[] for _ in itertools.islice(replies, queues)])
         unknown = [math.inf] if isinstance(delays, Exception) else []
         return cls(
             None if unknown or not delays else delays[0][1],
@@ -230,7 +234,9 @@ def _limit(settings: bytes | None) -> float:
 
 
 def _checked(reply: Any, name: str) -> Any:
-    """Return a reply. Raises `StoreCorrupt` if the key of this name has another type."""
+    """Return a reply. Raises `StoreCorrupt` if the key of this name has another type, or why its node is away."""
+    if isinstance(reply, errors.StoreUnavailable):
+        raise reply
     if isinstance(reply, Exception):
         raise errors.StoreCorrupt(f"{errors.StoreCorrupt.default_detail} ({name} has another type)")
     return reply

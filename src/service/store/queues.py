@@ -42,7 +42,8 @@ class QueueManager:
     """Pauses and limits queues, and starts and ends drains.
 
     Each change is one atomic script in Redis and applies to all processes and replicas. With several partitions it is
-    made in the first one, then in all others, and is in force in all when the method returns. Methods raise the same
+    made in the first one, then in all others, and is in force in all when the method returns. After an error some may
+    have it, until the next `copy_settings`. Methods raise the same
     errors as those of `JobReader`.
     """
 

@@ -1,12 +1,12 @@
 """Read commands of several partitions, each sent to the node that has its key."""
 
+import asyncio
 import itertools
 import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
 from service.domain.errors import StoreMoving, StorePartitionUnavailable, StoreUnavailable
-from service.store.deadlines import gather
 from service.store.deployments.deployment import Deployment
 from service.store.deployments.node import Node
 from service.store.partition import Partition
@@ -88,7 +88,7 @@ class NodeReads:
             for index, reply in zip(own, parts, strict=True):
                 replies[index] = reply
 
-        await gather(ask_one(node, own) for node, own in by_node.items())
+        await asyncio.gather(*(ask_one(node, own) for node, own in by_node.items()))
 
     def _node_of(self, partition: Partition, *, is_partial: bool) -> Node | None:
         """Return the node of a partition; `None` for one that is away, if `is_partial`."""

@@ -80,7 +80,8 @@ UPDATE: Final = _load(
     "ILLEGAL_TRANSITION",
 )
 CLAIM: Final = _load("claim", "CLAIMED", "KEY_REUSED", "NONE", "DELAY_OVER", "DRAINING")
-AIM: Final = _load("aim", "MADE", "KNOWN", "NONE", acknowledges=False)
+#: A claim that follows relies on it.
+AIM: Final = _load("aim", "MADE", "KNOWN", "NONE")
 #: `allow-oom`, so that a gate can be left.
 GATE: Final = _load("gate", "HELD", "LEFT", "BUSY", flags="allow-oom", acknowledges=False)
 #: It adds next to nothing, and without it the worker would lose its job.

@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,11 @@ import httpx
 import pytest
 
 from service.domain.timestamps import format_timestamp
+from tests.helpers.background import Outcomes, in_background
 from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.polling import wait_until
-from tests.helpers.redis_servers import RedisServer
+from tests.helpers.redis_servers import NewRedis, RedisServer
 from tests.helpers.service_process import Service
 
 pytestmark = pytest.mark.usefixtures("consistent_store")
@@ -219,8 +220,44 @@ def test_an_expired_lease_requeues_the_job_and_is_logged(
     assert [line["job_id"] for line in lines if line["event"] == "lease expired"][-1:] == ["j"]
 
 
-def test_after_an_hour_without_a_service_only_live_workers_keep_their_leases(redis_url: str, tmp_path: Path) -> None:
-    apart = redis_url.removesuffix("/0") + "/2"  # a database without another reaper
+def test_a_heartbeat_succeeds_while_redis_is_full(api: httpx.Client, redis_url: str) -> None:
+    create(api)
+    create(api, "another")
+    _, token = claim(api)
+    with sync_client(redis_url) as redis:
+        redis.config_set("maxmemory", 1)
+        try:
+            assert api.post("/v1/claims", json={"queues": ["default"], "worker": "w"}).status_code == 503
+            for body in ({}, {"progress": {"current": 1}}):
+                assert api.post("/v1/jobs/j/heartbeat", json=body, headers=token).status_code == 200
+        finally:
+            redis.config_set("maxmemory", 0)
+    assert api.get("/v1/jobs/j").json()["progress"] == {"current": 1}
+
+
+def test_a_leases_key_of_an_unexpected_type_is_logged(
+    api: httpx.Client, shared_service: Service, redis_url: str
+) -> None:
+    before = len(shared_service.log)
+    with sync_client(redis_url) as redis:
+        redis.set(PARTITIONS.first.leases, "foreign")
+        try:
+            wait_until(lambda: "reap failed" in shared_service.log[before:], "the log line")
+        finally:
+            redis.delete(PARTITIONS.first.leases)
+
+
+def an_hour_passes(redis: Any) -> None:
+    """Move the ends of all leases an hour into the past."""
+    held = [(one, *held) for one in PARTITIONS for held in redis.zrange(one.leases, 0, -1, withscores=True)]
+    for partition, job_id, ends in held:
+        past = int(ends) - 3_600_000
+        redis.zadd(partition.leases, {job_id: past})
+        redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(past * 1000))
+
+
+def live_workers_keep_their_leases(new_redis: NewRedis, tmp_path: Path) -> None:
+    apart = f"redis://127.0.0.1:{new_redis().port}/0"
     settings = {"REDIS_URL": apart, "SHUTDOWN_DRAIN_SECONDS": "1"}
     folders = tmp_path / "one", tmp_path / "two"
     for folder in folders:
@@ -230,7 +267,6 @@ def test_after_an_hour_without_a_service_only_live_workers_keep_their_leases(red
         httpx.Client(base_url=service.url) as api,
         sync_client(apart, decode_responses=True) as redis,
     ):
-        redis.flushdb()
         for job_id, most in (("kept", 1), ("again", 2), ("spent", 1), ("unwanted", 2)):
             create(api, job_id, max_attempts=most)
         tokens = {found["job"]["job_id"]: token for found, token in (claim(api) for _ in range(4))}
@@ -258,9 +294,7 @@ def test_after_an_hour_without_a_service_only_live_workers_keep_their_leases(red
         assert (late.status_code, late.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
 
 
-def test_after_an_outage_workers_have_time_for_a_heartbeat(
-    new_redis: Callable[..., RedisServer], tmp_path: Path
-) -> None:
+def workers_have_time_for_a_heartbeat(new_redis: NewRedis, tmp_path: Path) -> None:
     def killed(redis: RedisServer, service: Service) -> Iterator[None]:
         redis.kill()
         yield
@@ -306,37 +340,20 @@ def test_after_an_outage_workers_have_time_for_a_heartbeat(
             assert api.get("/v1/jobs/lives").json()["status"] == "running", name
 
 
-def test_a_heartbeat_succeeds_while_redis_is_full(api: httpx.Client, redis_url: str) -> None:
-    create(api)
-    create(api, "another")
-    _, token = claim(api)
-    with sync_client(redis_url) as redis:
-        redis.config_set("maxmemory", 1)
-        try:
-            assert api.post("/v1/claims", json={"queues": ["default"], "worker": "w"}).status_code == 503
-            for body in ({}, {"progress": {"current": 1}}):
-                assert api.post("/v1/jobs/j/heartbeat", json=body, headers=token).status_code == 200
-        finally:
-            redis.config_set("maxmemory", 0)
-    assert api.get("/v1/jobs/j").json()["progress"] == {"current": 1}
+@pytest.fixture(scope="module", autouse=True)
+def waiting(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    """The outcomes of the last two tests."""
+    with in_background(
+        request,
+        test_after_an_hour_without_a_service_only_live_workers_keep_their_leases=live_workers_keep_their_leases,
+        test_after_an_outage_workers_have_time_for_a_heartbeat=workers_have_time_for_a_heartbeat,
+    ) as outcomes:
+        yield outcomes
 
 
-def test_a_leases_key_of_an_unexpected_type_is_logged(
-    api: httpx.Client, shared_service: Service, redis_url: str
-) -> None:
-    before = len(shared_service.log)
-    with sync_client(redis_url) as redis:
-        redis.set(PARTITIONS.first.leases, "foreign")
-        try:
-            wait_until(lambda: "reap failed" in shared_service.log[before:], "the log line")
-        finally:
-            redis.delete(PARTITIONS.first.leases)
+def test_after_an_hour_without_a_service_only_live_workers_keep_their_leases(waiting: Outcomes) -> None:
+    waiting["test_after_an_hour_without_a_service_only_live_workers_keep_their_leases"].result()
 
 
-def an_hour_passes(redis: Any) -> None:
-    """Move the ends of all leases an hour into the past."""
-    held = [(one, *held) for one in PARTITIONS for held in redis.zrange(one.leases, 0, -1, withscores=True)]
-    for partition, job_id, ends in held:
-        past = int(ends) - 3_600_000
-        redis.zadd(partition.leases, {job_id: past})
-        redis.hset(job_key(job_id), "lease_expires_at", format_timestamp(past * 1000))
+def test_after_an_outage_workers_have_time_for_a_heartbeat(waiting: Outcomes) -> None:
+    waiting["test_after_an_outage_workers_have_time_for_a_heartbeat"].result()

@@ -4,6 +4,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,11 @@ import httpx
 import pytest
 
 from service.store.events.reader import EVENTS_KEPT
+from tests.helpers.background import Outcomes, in_background
 from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
-from tests.helpers.redis_servers import RedisServer
+from tests.helpers.redis_servers import NewRedis, RedisServer
 from tests.helpers.service_process import Service
 from tests.helpers.sse_clients import SseClient, open_clients
 from tests.integration.server.test_limits import connect
@@ -115,31 +117,6 @@ class TestOneJob:
                 ("changed", "completed")
             }
 
-    def test_an_expired_lease_is_streamed(self, fresh: Service) -> None:
-        with httpx.Client(base_url=fresh.url) as api:
-            create(api)
-            claim = {"queues": ["default"], "worker": "w", "lease_seconds": 5}
-            api.post("/v1/claims", json=claim).raise_for_status()
-            with watch(api) as watcher:
-                wait_for_events(watcher, 2)
-        assert [(event.json()["revision"], event.json()["stale"]) for event in watcher.events] == [
-            (2, False),
-            (2, True),
-        ]
-        assert watcher.ids[1] == f"{watcher.ids[0]}-stale"
-
-    def test_its_expiry_is_streamed(self, redis_url: str, tmp_path: Path) -> None:
-        with (
-            Service(tmp_path, REDIS_URL=database_url(redis_url), JOB_TTL_SECONDS="2") as service,
-            httpx.Client(base_url=service.url) as api,
-        ):
-            create(api)
-            with watch(api) as watcher:
-                watcher.wait_until_closed()
-        assert watcher.types_and_statuses == [("changed", "pending"), ("expired", "pending")]
-        assert watcher.ids[1] == watcher.ids[0], "the event has no revision of its own"
-        assert "revision" not in watcher.events[1].json()
-
 
 @pytest.fixture
 def poll(api: httpx.Client) -> Iterator[Poll]:
@@ -220,13 +197,6 @@ class TestLongPoll:
         rejected = api.get("/v1/jobs/j?wait=31")
         assert (rejected.status_code, rejected.json()["errors"][0]["field"]) == (400, "wait")
         assert api.get("/v1/jobs/j", headers={"Prefer": "wait=100000"}).headers["preference-applied"] == "wait=30"
-
-    def test_an_expired_lease_is_a_change(self, fresh: Service) -> None:
-        with httpx.Client(base_url=fresh.url, timeout=40) as api:
-            create(api)
-            api.post("/v1/claims", json={"queues": ["default"], "worker": "w", "lease_seconds": 5}).raise_for_status()
-            found = api.get("/v1/jobs/j?wait=30")
-        assert (found.json()["stale"], found.json()["revision"]) == (True, 2)
 
 
 def wait_for_waiting(api: httpx.Client, requests: int) -> None:
@@ -503,14 +473,51 @@ def test_watchers_have_limits_of_their_own_per_client_and_in_total(redis_url: st
             api.post("/v1/jobs/late/cancel", headers={"Lease-Token": waiting.result().json()["lease"]["token"]})
 
 
-def test_streams_survive_a_restart_of_redis(new_redis: Callable[..., RedisServer], tmp_path: Path) -> None:
+@contextmanager
+def serving(new_redis: NewRedis, folder: Path, **settings: str) -> Iterator[tuple[RedisServer, httpx.Client]]:
+    """A Redis of its own, and a client of a service on it, which does not reap yet."""
     redis = new_redis()
-    folder = tmp_path / "service"
-    folder.mkdir()
     with (
-        Service(folder, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0") as service,
-        httpx.Client(base_url=service.url, timeout=20) as api,
+        Service(folder, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", **settings) as service,
+        httpx.Client(base_url=service.url, timeout=40) as api,
     ):
+        yield redis, api
+
+
+def lease_expires_under_a_stream(new_redis: NewRedis, tmp_path: Path) -> None:
+    with serving(new_redis, tmp_path, SHUTDOWN_DRAIN_SECONDS="1") as (_, api):
+        create(api)
+        claim = {"queues": ["default"], "worker": "w", "lease_seconds": 5}
+        api.post("/v1/claims", json=claim).raise_for_status()
+        with watch(api) as watcher:
+            wait_for_events(watcher, 2)
+    assert [(event.json()["revision"], event.json()["stale"]) for event in watcher.events] == [
+        (2, False),
+        (2, True),
+    ]
+    assert watcher.ids[1] == f"{watcher.ids[0]}-stale"
+
+
+def job_expires_under_a_stream(new_redis: NewRedis, tmp_path: Path) -> None:
+    with serving(new_redis, tmp_path, JOB_TTL_SECONDS="2") as (_, api):
+        create(api)
+        with watch(api) as watcher:
+            watcher.wait_until_closed()
+    assert watcher.types_and_statuses == [("changed", "pending"), ("expired", "pending")]
+    assert watcher.ids[1] == watcher.ids[0], "the event has no revision of its own"
+    assert "revision" not in watcher.events[1].json()
+
+
+def lease_expires_under_a_long_poll(new_redis: NewRedis, tmp_path: Path) -> None:
+    with serving(new_redis, tmp_path, SHUTDOWN_DRAIN_SECONDS="1") as (_, api):
+        create(api)
+        api.post("/v1/claims", json={"queues": ["default"], "worker": "w", "lease_seconds": 5}).raise_for_status()
+        found = api.get("/v1/jobs/j?wait=30")
+    assert (found.json()["stale"], found.json()["revision"]) == (True, 2)
+
+
+def redis_restarts_under_streams(new_redis: NewRedis, tmp_path: Path) -> None:
+    with serving(new_redis, tmp_path) as (redis, api):
         create(api)
         with watch(api) as one, watch(api, "/v1/events") as every:
             wait_for_events(one, 1)
@@ -532,3 +539,32 @@ def test_streams_survive_a_restart_of_redis(new_redis: Callable[..., RedisServer
             wait_for_events(every, 2)
         assert one.types_and_statuses == [("changed", "pending"), ("changed", "failed")]
         assert every.types_and_statuses == [("hello", ""), ("changed", "failed")]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def waiting(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    """The outcomes of the last four tests."""
+    with in_background(
+        request,
+        test_an_expired_lease_is_streamed=lease_expires_under_a_stream,
+        test_the_expiry_of_a_job_is_streamed=job_expires_under_a_stream,
+        test_an_expired_lease_ends_a_long_poll=lease_expires_under_a_long_poll,
+        test_streams_survive_a_restart_of_redis=redis_restarts_under_streams,
+    ) as outcomes:
+        yield outcomes
+
+
+def test_an_expired_lease_is_streamed(waiting: Outcomes) -> None:
+    waiting["test_an_expired_lease_is_streamed"].result()
+
+
+def test_the_expiry_of_a_job_is_streamed(waiting: Outcomes) -> None:
+    waiting["test_the_expiry_of_a_job_is_streamed"].result()
+
+
+def test_an_expired_lease_ends_a_long_poll(waiting: Outcomes) -> None:
+    waiting["test_an_expired_lease_ends_a_long_poll"].result()
+
+
+def test_streams_survive_a_restart_of_redis(waiting: Outcomes) -> None:
+    waiting["test_streams_survive_a_restart_of_redis"].result()

@@ -15,6 +15,7 @@ import redis as sync_redis
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.embedded.binary import Binary, find
 from service.embedded.data_directory import SOCKET_PATH_LIMIT, DataDirectory
+from tests.helpers.partitions import job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service, paused
 from tests.integration.embedded.test_restart import make_jobs, read_jobs, ready
@@ -52,7 +53,7 @@ def test_its_files_are_private_and_its_settings_durable(service: Service, tmp_pa
     assert stat.S_IMODE((tmp_path / "data").stat().st_mode) == 0o700
     assert stat.S_IMODE(socket.stat().st_mode) == 0o700
     with sync_redis.Redis(unix_socket_path=str(socket), decode_responses=True) as client:
-        assert client.hget("job:j0", "input_params") == '{"n":0}'
+        assert client.hget(job_key("j0"), "input_params") == '{"n":0}'
         assert client.config_get("appendonly", "appendfsync", "maxmemory-policy", "save", "port") == {
             "appendonly": "yes",
             "appendfsync": "always",

@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import redis as sync_redis
 
+from tests.helpers.partitions import OF_SEVERAL, PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import RedisServer
 from tests.helpers.service_process import Service
@@ -93,6 +94,7 @@ def test_expired_jobs_are_swept_without_any_request(new_redis: Callable[..., Red
         Service(tmp_path, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0", JOB_TTL_SECONDS="1") as service,
         sync_redis.Redis(port=redis.port) as client,
     ):
-        make_jobs(service.url)
+        homes = {PARTITIONS.of(job_id) for job_id in make_jobs(service.url)}
+        left = {"jobs:version", *OF_SEVERAL, *(name for one in homes for name in (one.meta, one.events))}
 
-        wait_until(lambda: set(client.keys()) == {b"jobs:meta", b"jobs:events", b"jobs:version"}, "the sweep")
+        wait_until(lambda: {name.decode() for name in client.scan_iter(count=1000)} == left, "the sweep")

@@ -21,14 +21,16 @@ from service.store.claims import MAX_CLAIM_BYTES, ClaimRequest
 from service.store.client import StoreClient
 from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.events.hub import EventHub
-from service.store.events.reader import EventReader
+from service.store.fingerprints import change_id_for
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
 from service.store.partitions import Partitions
 from service.store.queues import QueueManager
 from service.store.scripts import Script
-from tests.helpers.consistency import inconsistencies
+from tests.helpers.partitions import connect
+
+pytestmark = pytest.mark.partitions(16)
 
 PARTITIONS = Partitions(16)
 DAY = timedelta(days=1)
@@ -51,25 +53,13 @@ class Counting(NullObserver):
 
 
 @pytest.fixture
-async def redis(redis: Redis) -> AsyncIterator[Redis]:
-    yield redis
-    assert await inconsistencies(redis, PARTITIONS) == []
-    await redis.flushdb()  # the other fixtures check the number of partitions that the suite runs with
-
-
-@pytest.fixture
 def observer() -> Counting:
     return Counting()
 
 
-@pytest.fixture
+@pytest.fixture  # not that of `jobs` and `queues`, whose calls are not counted
 def client(pool: BlockingConnectionPool, redis: Redis, observer: Counting) -> StoreClient:
-    return StoreClient(pool, observer, partitions=16)
-
-
-@pytest.fixture
-def jobs(pool: BlockingConnectionPool, redis: Redis) -> JobStateManager:
-    return JobStateManager(StoreClient(pool, partitions=16), ttl=DAY)
+    return connect(pool, observer, partitions=16)
 
 
 @pytest.fixture
@@ -80,12 +70,7 @@ def leases(client: StoreClient) -> LeaseManager:
 @pytest.fixture
 def processes(pool: BlockingConnectionPool, redis: Redis) -> list[LeaseManager]:
     """Managers that share nothing, as those of several processes."""
-    return [LeaseManager(StoreClient(pool, partitions=16), ttl=DAY) for _ in range(4)]
-
-
-@pytest.fixture
-def queues(client: StoreClient) -> QueueManager:
-    return QueueManager(client)
+    return [LeaseManager(connect(pool, partitions=16), ttl=DAY) for _ in range(4)]
 
 
 async def create(jobs: JobStateManager, count: int, **fields: Any) -> list[str]:
@@ -211,7 +196,7 @@ async def test_claims_that_share_a_look_get_different_heads_unless_they_insist(
 async def test_a_claim_passes_partitions_with_expired_jobs_alone(
     pool: BlockingConnectionPool, jobs: JobStateManager, leases: LeaseManager, redis: Redis
 ) -> None:
-    brief = JobStateManager(StoreClient(pool, partitions=16), ttl=timedelta(milliseconds=20))
+    brief = JobStateManager(connect(pool, partitions=16), ttl=timedelta(milliseconds=20))
     expired = await create(brief, 30)
     await jobs.create_job("last", 1)
     await have_expired(jobs, expired)
@@ -609,6 +594,52 @@ async def test_a_queue_that_cannot_be_counted_does_not_stop_the_others_of_a_clai
     assert await claim_all(leases, "limited") == [limited]
 
 
+@pytest.mark.corrupts_keys
+@pytest.mark.parametrize("keys", [(None, None, None), ("a", "b", "c")])
+async def test_a_gate_of_another_type_stops_its_queue_alone_and_is_named(
+    keys: tuple[str | None, ...], jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis
+) -> None:
+    held = {}
+    for name in ("blocked", "capped", "open"):
+        [held[name]] = await create(jobs, 1, queue=name)
+    for name in ("blocked", "capped"):
+        await queues.configure_queue(name, max_running=5)
+    gate = PARTITIONS.home_of("blocked").gate("blocked")
+    await redis.hset(gate, "foreign", "1")
+    for name, key in zip(("capped", "open"), keys, strict=False):
+        claim = await leases.claim_job([*held], "w", claim_key=key)
+        assert claim is not None
+        assert claim.job.job_id == held[name]
+    with pytest.raises(errors.StoreCorrupt, match=gate):
+        await leases.claim_job([*held], "w", claim_key=keys[2])
+    assert await redis.hgetall(gate) == {b"foreign": b"1"}
+    await redis.delete(gate)
+    claim = await leases.claim_job([*held], "w", claim_key=keys[2])
+    assert claim is not None
+    assert claim.job.job_id == held["blocked"]
+
+
+@pytest.mark.corrupts_keys
+async def test_an_aim_of_another_type_stops_the_claim_of_this_key_alone_and_is_named(
+    jobs: JobStateManager, leases: LeaseManager, redis: Redis
+) -> None:
+    created = await create(jobs, 3)
+    claim_id = change_id_for("a")
+    aim = PARTITIONS.home_of(claim_id).aim(claim_id)
+    await redis.hset(aim, "foreign", "1")
+    with pytest.raises(errors.StoreCorrupt, match=aim):
+        await leases.claim_job(["default"], "w", claim_key="a")
+    assert await running(jobs) == 0
+    for key, job_id in (("b", created[0]), (None, created[1])):
+        claim = await leases.claim_job(["default"], "w", claim_key=key)
+        assert claim is not None
+        assert claim.job.job_id == job_id
+    await redis.delete(aim)
+    claim = await leases.claim_job(["default"], "w", claim_key="a")
+    assert claim is not None
+    assert claim.job.job_id == created[2]
+
+
 # Claims that wait
 
 
@@ -617,10 +648,10 @@ async def silent_hub(client: StoreClient, monkeypatch: pytest.MonkeyPatch) -> As
     """A hub that hears of no event."""
     hub = EventHub(client, Shutdown())
 
-    async def read(reader: EventReader) -> Any:
+    async def read() -> Any:
         await asyncio.Event().wait()
 
-    monkeypatch.setattr(EventReader, "read", read)
+    monkeypatch.setattr(hub._reader, "read", read)
     yield hub
     await hub.aclose()
 
@@ -747,7 +778,7 @@ async def test_nothing_is_looked_for_once_no_claim_waits(wait: Wait, observer: C
 async def test_jobs_that_nobody_can_have_wake_a_claim_once_a_second(
     pool: BlockingConnectionPool, jobs: JobStateManager, wait: Wait, observer: Counting
 ) -> None:
-    brief = JobStateManager(StoreClient(pool, partitions=16), ttl=timedelta(milliseconds=20))
+    brief = JobStateManager(connect(pool, partitions=16), ttl=timedelta(milliseconds=20))
     expired = await create(brief, 4)
     await have_expired(jobs, expired)
     wait("default")

@@ -16,6 +16,7 @@ from service.domain import errors
 from service.domain.jobs import JobFilter
 from service.domain.rate_limits import RateLimit
 from service.store import scripts
+from service.store.claims import ClaimRequest
 from service.store.observer import NullObserver
 from service.store.partition import Partition
 from service.store.partitions import Partitions
@@ -142,17 +143,22 @@ async def refuse_in_general(store: Store) -> None:
 
 
 async def claim_over_partitions(store: Store) -> None:
-    """Run the scripts that only a claim over several partitions needs."""
+    """Run the scripts that only a claim over several partitions needs, and a claim that knows of other partitions."""
     client = store.client
     partition = client.partitions.first
     calls = {
-        "AIM": [["c", 0, "1", 1000], ["c", 0, "2", 1000], ["c", 1, "", 1000]],
-        "GATE": [["q", "token", 1000], ["q", "other", 1000], ["q", "token", 0]],
+        scripts.AIM: [["c", 0, "1", 1000], ["c", 0, "2", 1000], ["c", 1, "", 1000]],
+        scripts.GATE: [["q", "token", 1000], ["q", "other", 1000], ["q", "token", 0]],
     }
-    for name, arguments in calls.items():
-        if (script := getattr(scripts, name, None)) is not None:
-            for args in arguments:
-                await client.run_script(script, partition, args)
+    for script, arguments in calls.items():
+        for args in arguments:
+            await client.run_script(script, partition, args)
+    request = ClaimRequest.of(["capped"], "w", 30, "several-partitions", None)
+    await store.queues.configure_queue("capped", max_running=2)
+    await store.create("capped", queue="capped")
+    facts = {"capped": 1, ":until": 9 * 10**15, ":plan": 1, ":strict": 1}
+    for known, count in (({**facts, "capped": 2}, 0), ({**facts, ":plan": 2}, 1), (facts, 1)):
+        assert len((await store.leases._script.run(request, partition, facts=known)).claims) == count
 
 
 async def look_for_oldest(store: Store) -> None:

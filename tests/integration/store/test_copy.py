@@ -27,6 +27,7 @@ from service.store.pool import create_pool
 from service.store.queues import QueueManager
 from tests.helpers.cli_process import environment, jobstate
 from tests.helpers.consistency import inconsistencies
+from tests.helpers.partitions import connect
 from tests.helpers.store_operations import dump
 from tests.integration.store.test_partitioned_lists import matches, pages_of
 
@@ -123,7 +124,7 @@ def edit(pool: BlockingConnectionPool, *command: Any) -> Callable[[], Any]:
 
 
 async def sound(pool: BlockingConnectionPool, partitions: int) -> bool:
-    found = [issue async for issue in check(StoreClient(pool, partitions=partitions), rate=None)]
+    found = [issue async for issue in check(connect(pool, partitions=partitions), rate=None)]
     assert (found, await inconsistencies(Redis(connection_pool=pool), Partitions(partitions))) == ([], [])
     return True
 
@@ -312,7 +313,7 @@ async def test_it_does_not_copy_into_itself(client: StoreClient, store: Redis, p
 
 
 async def is_refused(pool: BlockingConnectionPool, partitions: int) -> None:
-    jobs = JobStateManager(StoreClient(pool, partitions=partitions), ttl=WEEK)
+    jobs = JobStateManager(connect(pool, partitions=partitions), ttl=WEEK)
     calls: tuple[Callable[[], Awaitable[Any]], ...] = (
         *(lambda: jobs.create_job("new", 1), lambda: jobs.get_job("pending"), jobs.get_stats, jobs.sweep),
         *(jobs.ping, jobs.write_version, lambda: QueueManager(jobs._client).start_drain(9)),

@@ -5,7 +5,7 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import Redis
 
 from service.domain.errors import StoreCorrupt
 from service.store.client import StoreClient
@@ -17,7 +17,7 @@ from service.store.queues import QueueManager
 from tests.helpers.cli_process import jobstate
 from tests.helpers.consistency import inconsistencies
 
-pytestmark = pytest.mark.corrupts_keys
+pytestmark = [pytest.mark.corrupts_keys, pytest.mark.partitions(16)]
 
 PARTITIONS = Partitions(16)
 FIRST, LAST = PARTITIONS.first, PARTITIONS[15]
@@ -25,11 +25,6 @@ IDS = [f"j{number}" for number in range(64)]
 HOME = PARTITIONS.of("j0")
 OTHER = PARTITIONS[(HOME.number + 1) % 16]
 Damage = Callable[[Redis], Awaitable[Any]]
-
-
-@pytest.fixture
-async def client(pool: BlockingConnectionPool, redis: Redis) -> StoreClient:
-    return StoreClient(pool, partitions=16)
 
 
 @pytest.fixture
@@ -70,7 +65,7 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "list entry lost": (
         lambda redis: redis.zrem(HOME.by_created("q", "pending"), "j0"),
         [
-            ("count", "jobs:by_created:q:pending"),
+            ("count", HOME.by_created("q", "pending")),
             *[("missing", HOME.by_created("q", "pending")), ("stray", HOME.queue_names)],
         ],
     ),
@@ -123,6 +118,8 @@ REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "job in another partition": (move_job, [("partition", OTHER.job("j0"))]),
     "another number": (lambda redis: redis.set(FIRST.partitions, 8), [("partition", FIRST.partitions)]),
     "another version": (lambda redis: redis.set(FIRST.version, 1), [("partition", FIRST.version)]),
+    "gate of another type": (lambda redis: redis.hset(HOME.gate("q"), "x", "1"), [("type", HOME.gate("q"))]),
+    "aim of another type": (lambda redis: redis.hset(LAST.aim("x"), "x", "1"), [("type", LAST.aim("x"))]),
     "key of another type": (
         lambda redis: redis.sadd(FIRST.fsync, "x"),
         [("type", FIRST.fsync)],

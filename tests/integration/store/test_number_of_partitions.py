@@ -14,12 +14,12 @@ from redis.asyncio import BlockingConnectionPool, Redis
 
 from service.background.sweeper import PARTITIONS_MISMATCH
 from service.domain.errors import DataVersionUnsupported, PartitionsMismatch, StoreCorrupt
-from service.store.client import StoreClient
 from service.store.data_version import V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
 from tests.helpers.cli_process import jobstate
-from tests.helpers.deployments import sync_client
+from tests.helpers.deployments import opened_again, sync_client
+from tests.helpers.partitions import connect
 from tests.helpers.service_process import Service
 
 pytestmark = pytest.mark.standalone_only("a single partition is not for a cluster")
@@ -46,7 +46,7 @@ async def redis(redis: Redis) -> AsyncIterator[Redis]:
 @pytest.fixture
 def with_partitions(pool: BlockingConnectionPool, redis: Redis) -> Connect:
     """Return jobs in so many partitions, as a process that starts has them."""
-    return lambda count: JobStateManager(StoreClient(pool, partitions=count), ttl=DAY)
+    return lambda count: JobStateManager(connect(opened_again(pool, count), partitions=count), ttl=DAY)
 
 
 async def held(redis: Redis) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
 from tests.helpers.consistency import inconsistencies
+from tests.helpers.partitions import connect as open_client
 
 Connect = Callable[[int], JobStateManager]
 
@@ -31,7 +32,7 @@ async def connect(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[C
 
     def connect(count: int) -> JobStateManager:
         counts.append(count)
-        return JobStateManager(StoreClient(pool, partitions=count), ttl=timedelta(days=1))
+        return JobStateManager(open_client(pool, partitions=count), ttl=timedelta(days=1))
 
     yield connect
     assert await inconsistencies(redis, Partitions(counts[-1])) == []
@@ -90,11 +91,11 @@ FILTERS = [
 ]
 
 
-@pytest.mark.parametrize("partitions", [1, 4, 16, 64])
+@pytest.mark.parametrize("number_of_partitions", [1, 4, 16, 64])
 async def test_jobs_that_stay_are_listed_exactly_once_while_others_are_created_and_changed(
-    connect: Connect, partitions: int, monkeypatch: pytest.MonkeyPatch
+    connect: Connect, number_of_partitions: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    jobs, choose = connect(partitions), random.Random(partitions)
+    jobs, choose = connect(number_of_partitions), random.Random(number_of_partitions)
     staying, moving = [f"stays{n}" for n in range(150)], [f"moves{n}" for n in range(150)]
     for job_id in sorted([*staying, *moving], key=lambda _: choose.random()):
         await jobs.create_job(job_id, 1, **options_of(choose))

@@ -1,7 +1,6 @@
 """Sixteen partitions on one Redis: operations by id, and those that span all partitions."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from datetime import timedelta
 from itertools import count
 from typing import Any
@@ -24,40 +23,15 @@ from service.store.partition import Partition
 from service.store.partitions import Partitions
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
-from tests.helpers.consistency import inconsistencies
+from tests.helpers.deployments import standalone_only
+
+pytestmark = pytest.mark.partitions(16)
 
 PARTITIONS = Partitions(16)
 DAY = timedelta(days=1)
 #: The id of a job in each partition.
 IDS = [next(f"j{n}" for n in count() if PARTITIONS.of(f"j{n}") is partition) for partition in PARTITIONS]
 every_partition = pytest.mark.parametrize("partition", PARTITIONS, ids=lambda one: one.root)
-
-
-@pytest.fixture
-async def redis(redis: Redis) -> AsyncIterator[Redis]:
-    yield redis
-    assert await inconsistencies(redis, PARTITIONS) == []
-    await redis.flushdb()  # the other fixtures check the number of partitions that the suite runs with
-
-
-@pytest.fixture
-def client(pool: BlockingConnectionPool, redis: Redis) -> StoreClient:
-    return StoreClient(pool, partitions=16)
-
-
-@pytest.fixture
-def jobs(client: StoreClient) -> JobStateManager:
-    return JobStateManager(client, ttl=DAY)
-
-
-@pytest.fixture
-def leases(client: StoreClient) -> LeaseManager:
-    return LeaseManager(client, ttl=DAY)
-
-
-@pytest.fixture
-def queues(client: StoreClient) -> QueueManager:
-    return QueueManager(client)
 
 
 async def lease(leases: LeaseManager, job_id: str) -> str:
@@ -121,8 +95,8 @@ async def test_creation_times_are_unique_over_all_partitions(jobs: JobStateManag
     assert max(times.values()) <= ahead + 16 * 200
 
 
-async def test_one_partition_gives_every_microsecond(pool: BlockingConnectionPool, redis: Redis) -> None:
-    jobs = JobStateManager(StoreClient(pool), ttl=DAY)
+@pytest.mark.partitions(1)
+async def test_one_partition_gives_every_microsecond(jobs: JobStateManager, redis: Redis) -> None:
     ahead = 4_000_000_000_000_000
     await redis.hset("jobs:meta", "clock", ahead)
     times = [parse_timestamp((await jobs.create_job(f"j{number}", 1)).job.created_at) for number in range(3)]
@@ -272,6 +246,7 @@ async def test_what_an_interrupted_change_of_settings_left_is_made_equal(queues:
     await redis.hdel(others[3].meta, "drain")
     await queues.copy_settings()
     assert {await redis.hget(partition.meta, "drain") for partition in PARTITIONS} == {ends}
+    await redis.hdel(first.queues, "unreadable")
 
 
 @pytest.mark.corrupts_keys
@@ -288,9 +263,11 @@ async def test_settings_of_an_unexpected_type_are_left_alone(queues: QueueManage
     assert await redis.get(PARTITIONS[1].queues) == b"foreign"
 
 
-async def test_one_partition_needs_no_copies_of_settings(pool: BlockingConnectionPool, redis: Redis) -> None:
+@standalone_only("counts the commands of a Redis, which sentinels and nodes send, too")
+@pytest.mark.partitions(1)
+async def test_one_partition_needs_no_copies_of_settings(queues: QueueManager, redis: Redis) -> None:
     before = await redis.info("commandstats")
-    await QueueManager(StoreClient(pool)).copy_settings()
+    await queues.copy_settings()
     after = await redis.info("commandstats")
     assert {name: one["calls"] for name, one in after.items() if name != "cmdstat_info"} == {
         name: one["calls"] for name, one in before.items() if name != "cmdstat_info"

@@ -18,7 +18,6 @@ from service.domain.errors import StoreAccessDenied
 from service.domain.jobs import JobFilter, Progress
 from service.domain.rate_limits import RateLimit
 from service.domain.shutdown import Shutdown
-from service.store.client import StoreClient
 from service.store.doctor import check
 from service.store.events.hub import EventHub
 from service.store.events.job_watcher import JobWatcher
@@ -277,7 +276,7 @@ def test_the_repair_of_a_lost_version_of_several_partitions_needs_set(server: Re
 
     async def create() -> None:
         async with pool_of_default(admin) as pool:
-            await JobStateManager(StoreClient(pool, partitions=16), ttl=timedelta(days=7)).create_job("a", 1)
+            await JobStateManager(connect(pool, partitions=16), ttl=timedelta(days=7)).create_job("a", 1)
 
     asyncio.run(create())
     admin.delete(partitions[3].version)

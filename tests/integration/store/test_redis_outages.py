@@ -215,7 +215,7 @@ async def start(kind: str, redis: RedisServer, folder: Path) -> AsyncIterator[En
 
 
 async def observe(environment: Environment) -> Observations:
-    """Recover from the first outage, have a second one, recover, and stop the service during a third."""
+    """Recover from the first outage, have a second one, and recover."""
     observed = Observations()
     observed.outages["from the start"] = await environment.observe_outage()
 
@@ -240,7 +240,13 @@ async def observe(environment: Environment) -> Observations:
     environment.line.inject(Fault.RESET)
     await environment.line.heal()
     observed.after_reset = await asyncio.gather(*environment.reads())
+    return observed
 
+
+async def shut_down(environment: Environment, observed: Observations | BaseException) -> Observations:
+    """Stop the service during a third outage. It waits 5 s for Redis; `SHUTDOWN` allows for other tests."""
+    if isinstance(observed, BaseException):
+        raise observed
     await environment.start_outage()
     calls = asyncio.create_task(environment.send_all_requests())
     await environment.call("GET", "/health")  # accepted after the other requests
@@ -269,17 +275,18 @@ def observations(
     """The observations of every kind of outage. They run concurrently, because they mostly wait."""
     folder = tmp_path_factory.mktemp("outages")
     stoppable = backend.redis(folder)
+    for kind in PROBLEMS:
+        (folder / kind).mkdir()
 
     async def run_all() -> list[Observations | BaseException]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(2 * len(PROBLEMS)))
         async with AsyncExitStack() as started:
-            environments = []
-            for kind in PROBLEMS:
-                (folder / kind).mkdir()
-                redis = stoppable if kind == STOPPED else shared_redis
-                environments.append(await started.enter_async_context(start(kind, redis, folder / kind)))
+            servers = {kind: stoppable if kind == STOPPED else shared_redis for kind in PROBLEMS}
+            services = (start(kind, redis, folder / kind) for kind, redis in servers.items())
+            environments = await asyncio.gather(*map(started.enter_async_context, services))
             async with exclusive_use():
-                return await asyncio.gather(*map(observe, environments), return_exceptions=True)
+                observations = await asyncio.gather(*map(observe, environments), return_exceptions=True)
+            return await asyncio.gather(*map(shut_down, environments, observations), return_exceptions=True)
 
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

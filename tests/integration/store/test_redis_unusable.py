@@ -5,8 +5,8 @@ import signal
 import socketserver
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ import redis as sync_redis
 
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import free_port, wait_until
-from tests.helpers.redis_servers import RedisServer
+from tests.helpers.redis_servers import Backend, RedisServer
 from tests.helpers.service_process import Service
 from tests.integration.store.test_redis_errors import is_problem
 
@@ -47,6 +47,8 @@ FOREIGN: dict[str, tuple[bytes | None, str]] = {
     "closing": (b"", "store-unreachable"),
     "silent": (None, "store-timeout"),
 }
+#: Those of them that are also sent a password.
+WITH_PASSWORD = ("HTTP", "POP3")
 #: Commands that are renamed, and whether each one is optional.
 RENAMED = {"EVALSHA": False, "SCRIPT": False, "TIME": False, "HSET": False, "EVAL": True, "INFO": True}
 
@@ -97,24 +99,43 @@ def assert_unavailable(folder: Path, url: str, *problems: str, calls: Sequence[C
     return detail
 
 
+@pytest.fixture(scope="module")
+def not_redis(backend: Backend, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Future[str]]]:
+    """The checks of services whose server is not Redis. They run concurrently, because they mostly wait."""
+    folder = tmp_path_factory.mktemp("not-redis")
+    with ExitStack() as stack:
+        ports = {kind: stack.enter_context(port(answer)) for kind, (answer, _) in FOREIGN.items()}
+        redis = backend.redis(folder)
+        stack.callback(redis.remove)
+        checks: dict[str, tuple[str, ...]] = {
+            kind: (f"redis://127.0.0.1:{ports[kind]}/0", problem) for kind, (_, problem) in FOREIGN.items()
+        }
+        for kind in WITH_PASSWORD:
+            url = f"redis://:{PASSWORD}@127.0.0.1:{ports[kind]}/0"
+            checks[f"{kind} with a password"] = (url, "store-unreachable")
+        checks["Redis without TLS"] = (f"rediss://127.0.0.1:{redis.port}/0", "store-timeout", "store-unreachable")
+        with ThreadPoolExecutor(len(checks)) as threads:
+            running = {}
+            for name, arguments in checks.items():
+                (folder / name).mkdir()
+                running[name] = threads.submit(assert_unavailable, folder / name, *arguments)
+            yield running
+
+
 @pytest.mark.parametrize("kind", FOREIGN)
-def test_a_server_that_is_not_redis_is_an_unavailable_store(kind: str, tmp_path: Path) -> None:
-    answer, problem = FOREIGN[kind]
-    with port(answer) as number:
-        assert_unavailable(tmp_path, f"redis://127.0.0.1:{number}/0", problem)
+def test_a_server_that_is_not_redis_is_an_unavailable_store(kind: str, not_redis: dict[str, Future[str]]) -> None:
+    not_redis[kind].result()
 
 
-@pytest.mark.parametrize("kind", ["HTTP", "POP3"])
-def test_a_password_sent_to_a_server_that_is_not_redis_is_not_shown(kind: str, tmp_path: Path) -> None:
-    with port(FOREIGN[kind][0]) as number:
-        assert_unavailable(tmp_path, f"redis://:{PASSWORD}@127.0.0.1:{number}/0", "store-unreachable")
-
-
-def test_tls_to_a_redis_without_it_is_an_unavailable_store(
-    new_redis: Callable[..., RedisServer], tmp_path: Path
+@pytest.mark.parametrize("kind", WITH_PASSWORD)
+def test_a_password_sent_to_a_server_that_is_not_redis_is_not_shown(
+    kind: str, not_redis: dict[str, Future[str]]
 ) -> None:
-    url = f"rediss://127.0.0.1:{new_redis().port}/0"
-    assert_unavailable(tmp_path, url, "store-timeout", "store-unreachable")
+    not_redis[f"{kind} with a password"].result()
+
+
+def test_tls_to_a_redis_without_it_is_an_unavailable_store(not_redis: dict[str, Future[str]]) -> None:
+    not_redis["Redis without TLS"].result()
 
 
 @pytest.mark.parametrize("command", [name for name, dispensable in RENAMED.items() if not dispensable])

@@ -3,14 +3,17 @@
 import json
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
+from tests.helpers.background import Outcomes, in_background
 from tests.helpers.cli_process import jobstate, start, start_on_terminal
 from tests.helpers.polling import wait_until
+from tests.helpers.redis_servers import NewRedis
 from tests.helpers.service_process import Service
 from tests.integration.terminal.test_cli import EVIL, EXACT, create, move
 
@@ -103,14 +106,6 @@ def test_the_result_is_printed_byte_for_byte(api: httpx.Client, url: str) -> Non
     api.patch("/v1/jobs/j1", content=b'{"status":"completed","result":' + EXACT + b"}")
     assert b'"result":' + EXACT + b"," in jobstate(url, "watch", "j1", "--json").out
     assert jobstate(url, "watch", "j1").out.endswith(b"completed  attempt 1\n" + EXACT + b"\n")
-
-
-def test_a_job_that_expires_ends_the_watch(tmp_path: Path) -> None:
-    with Service(tmp_path, JOB_TTL_SECONDS="5") as service, httpx.Client(base_url=service.url) as api:
-        create(api)
-        result = jobstate(service.url, "watch", "j1", "--json")
-    assert (result.code, result.err) == (5, "Error: j1 has expired\n")
-    assert [name for name, _ in events(result.out.decode())] == ["changed", "expired"]
 
 
 def test_a_timeout_exits_with_6(api: httpx.Client, url: str) -> None:
@@ -227,17 +222,6 @@ class TestServiceRestart:
         assert watch.raw.splitlines()[-1] == '"lost"'
         assert re.fullmatch(r"(.+; retrying in \d+\.\d s\.\n)+Reconnected\.\n", watch.errors)
 
-    def test_top_shows_the_outage_and_continues(self, service: Service) -> None:
-        with httpx.Client(base_url=service.url) as api, start_on_terminal(service.url, "top") as top:
-            top.wait_for_output("pending 0")
-            service.kill()
-            top.wait_for_output("cannot be reached")
-            service.start()
-            create(api)
-            top.wait_for_output("pending 1")
-            top.send(signal.SIGINT)
-            assert top.wait() == 130
-
 
 class TestTop:
     def test_it_shows_changes(self, api: httpx.Client, url: str) -> None:
@@ -272,3 +256,46 @@ def test_a_watch_sees_changes_made_through_another_process(tmp_path: Path) -> No
             second.wait_for_output("running")
             move(api, "j1", "completed")
             assert (first.wait(), second.wait()) == (0, 0)
+
+
+def job_expires_under_a_watch(_: NewRedis, tmp_path: Path) -> None:
+    with Service(tmp_path, JOB_TTL_SECONDS="5") as service, httpx.Client(base_url=service.url) as api:
+        create(api)
+        result = jobstate(service.url, "watch", "j1", "--json")
+    assert (result.code, result.err) == (5, "Error: j1 has expired\n")
+    assert [name for name, _ in events(result.out.decode())] == ["changed", "expired"]
+
+
+def service_restarts_under_top(_: NewRedis, tmp_path: Path) -> None:
+    with (
+        Service(tmp_path) as service,
+        httpx.Client(base_url=service.url) as api,
+        start_on_terminal(service.url, "top") as top,
+    ):
+        top.wait_for_output("pending 0")
+        service.kill()
+        top.wait_for_output("cannot be reached")
+        service.start()
+        create(api)
+        top.wait_for_output("pending 1")
+        top.send(signal.SIGINT)
+        assert top.wait() == 130
+
+
+@pytest.fixture(scope="module", autouse=True)
+def waiting(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    """The outcomes of the last two tests."""
+    with in_background(
+        request,
+        test_a_job_that_expires_ends_the_watch=job_expires_under_a_watch,
+        test_top_shows_the_outage_and_continues=service_restarts_under_top,
+    ) as outcomes:
+        yield outcomes
+
+
+def test_a_job_that_expires_ends_the_watch(waiting: Outcomes) -> None:
+    waiting["test_a_job_that_expires_ends_the_watch"].result()
+
+
+def test_top_shows_the_outage_and_continues(waiting: Outcomes) -> None:
+    waiting["test_top_shows_the_outage_and_continues"].result()

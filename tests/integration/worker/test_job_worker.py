@@ -23,6 +23,7 @@ from jobstate import AsyncJobs, JobContext, RequestRejected, Worker
 from tests.helpers import job_functions as functions
 from tests.helpers.deployments import sync_client
 from tests.helpers.guards import Guard
+from tests.helpers.partitions import job_key
 from tests.helpers.paths import ROOT
 from tests.helpers.polling import TIMEOUT, free_port, wait_until
 from tests.helpers.redis_servers import RedisServer
@@ -31,6 +32,11 @@ from tests.integration.server.test_supervisor import children, is_alive
 from tests.integration.store.events.test_claim_waiter import waits
 
 pytestmark = pytest.mark.usefixtures("consistent_store")
+
+
+@pytest.fixture(autouse=True)
+def progress_is_sent_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobstate.worker.attempt.PROGRESS_INTERVAL", functions.PROGRESS_INTERVAL)
 
 
 @contextlib.contextmanager
@@ -88,8 +94,9 @@ class WorkerProcess:
         self._guard.close()
 
 
-def create(api: httpx.Client, job_id: str = "j1", steps: int = 3, **fields: object) -> None:
-    body = {"job_id": job_id, "input_params": {"steps": steps}, **fields}
+def create(api: httpx.Client, job_id: str = "j1", steps: int = 3, until: Path | None = None, **fields: object) -> None:
+    """Create a job for `functions.count`, which ends when the file `until` exists."""
+    body = {"job_id": job_id, "input_params": {"steps": steps, **({"until": str(until)} if until else {})}, **fields}
     assert api.post("/v1/jobs", json=body).status_code == 201
 
 
@@ -165,7 +172,7 @@ def test_a_process_with_a_lost_lease_is_killed(api: httpx.Client, redis_url: str
 
 def token_of(redis_url: str, job_id: str = "j1") -> str:
     with sync_client(redis_url, decode_responses=True) as client:
-        return str(client.hget(f"job:{job_id}", "_token"))
+        return str(client.hget(job_key(job_id), "_token"))
 
 
 def release(api: httpx.Client, token: str) -> dict[str, Any]:
@@ -183,7 +190,9 @@ def test_a_function_may_complete_after_a_cancel_request(api: httpx.Client) -> No
         assert in_status(api, "completed")["result"] == "done all the same"
 
 
-def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: httpx.Client) -> None:
+def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(
+    api: httpx.Client, attempts: list[httpx.Request]
+) -> None:
     cleaned = threading.Event()
 
     async def clean_up(context: JobContext) -> None:
@@ -191,10 +200,13 @@ def test_a_cancelled_function_may_clean_up_for_longer_than_a_heartbeat(api: http
         try:
             await asyncio.sleep(TIMEOUT)
         finally:
-            for step in range(30):
+            before = len(attempts)
+            for step in range(int(TIMEOUT / 0.1)):
                 context.progress(step)
                 await asyncio.sleep(0.1)
-            cleaned.set()
+                if len(attempts) >= before + 3:  # heartbeats
+                    cleaned.set()
+                    break
 
     create(api)
     with working(str(api.base_url), clean_up):
@@ -491,10 +503,11 @@ def sent(monkeypatch: pytest.MonkeyPatch) -> list[httpx.Request]:
 
 
 def test_lost_responses_change_nothing(api: httpx.Client, sent: list[httpx.Request]) -> None:
-    create(api, steps=25, correlation_id="request-7")
+    create(api, steps=5, correlation_id="request-7")
     with working(str(api.base_url), functions.count):
         done = in_status(api, "completed")
-    assert (done["attempt"], done["failures"], done["result"]["counted"]) == (1, 0, 25)
+    assert (done["attempt"], done["failures"], done["result"]["counted"]) == (1, 0, 5)
+    assert sum(request.url.path.endswith("/heartbeat") for request in sent) >= 2
     changes = [request for request in sent if request.method == "PATCH"]
     assert [request.headers["Idempotency-Key"] for request in changes] == [changes[0].headers["Idempotency-Key"]] * 2
     assert {request.headers["X-Correlation-ID"] for request in sent if "j1" in request.url.path} == {"request-7"}
@@ -517,11 +530,14 @@ def test_a_rejected_claim_ends_the_worker(api: httpx.Client) -> None:
 def test_a_signal_lets_the_running_job_finish_and_stops_claiming(
     api: httpx.Client, tmp_path: Path, number: signal.Signals
 ) -> None:
-    create(api, steps=20)
+    until = tmp_path / "until"
+    create(api, until=until)
     with WorkerProcess(tmp_path, str(api.base_url), "count") as worker:
         started(api)
         create(api, "next")
         worker.process.send_signal(number)
+        wait_until(lambda: "waiting up to" in worker.log, "the drain")
+        until.touch()
         assert worker.process.wait(TIMEOUT) == 0
     assert (job(api)["status"], job(api)["attempt"]) == ("completed", 1)
     assert (job(api, "next")["status"], job(api, "next")["attempt"]) == ("pending", 0)
@@ -766,7 +782,8 @@ def test_a_process_does_not_outlive_its_killed_worker(api: httpx.Client, tmp_pat
 def test_the_job_of_a_killed_worker_is_completed_once_by_another(
     api: httpx.Client, redis_url: str, tmp_path: Path
 ) -> None:
-    create(api, steps=30, max_attempts=2)
+    until = tmp_path / "until"
+    create(api, until=until, max_attempts=2)
     with WorkerProcess(tmp_path, str(api.base_url), "count") as first:
         started(api)
         token = token_of(redis_url)
@@ -776,8 +793,9 @@ def test_the_job_of_a_killed_worker_is_completed_once_by_another(
         wait_until(lambda: job(api)["attempt"] == 2, "the second attempt")
         late = {"status": "completed", "result": "of the first"}
         first_response = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
+        until.touch()
         done = in_status(api, "completed")
-        assert done["result"] == {"counted": 30, "by": second.process.pid, "attempt": 2}
+        assert done["result"] == {"counted": 3, "by": second.process.pid, "attempt": 2}
         second_response = api.patch("/v1/jobs/j1", json=late, headers={"Lease-Token": token})
     for answer in (first_response, second_response):
         assert (answer.status_code, answer.json()["type"]) == (409, "urn:jobstate:problem:lease-lost")
@@ -785,36 +803,44 @@ def test_the_job_of_a_killed_worker_is_completed_once_by_another(
 
 
 def test_a_worker_that_was_paused_longer_than_its_lease_abandons_the_job(api: httpx.Client, tmp_path: Path) -> None:
-    create(api, steps=30, max_attempts=2)
+    until = tmp_path / "until"
+    create(api, until=until, max_attempts=2)
     with WorkerProcess(tmp_path, str(api.base_url), "count") as first:
         started(api)
         first.process.send_signal(signal.SIGSTOP)
+        until.touch()
         with WorkerProcess(tmp_path, str(api.base_url), "count") as second:
             done = in_status(api, "completed")
-            assert done["result"] == {"counted": 30, "by": second.process.pid, "attempt": 2}
+            assert done["result"] == {"counted": 3, "by": second.process.pid, "attempt": 2}
+            until.unlink()  # the first worker cannot end the job
             first.process.send_signal(signal.SIGCONT)
             wait_until(lambda: "job j1: abandoned" in first.log, "the first worker to abandon the job")
     assert (job(api), done["failures"]) == (done, 1)
 
 
-@pytest.mark.parametrize("steps", [5, 60], ids=["finished during the outage", "finished afterwards"])
+@pytest.mark.parametrize("soon", [True, False], ids=["finished during the outage", "finished afterwards"])
 def test_a_restart_of_the_service_loses_no_job(
-    new_redis: Callable[..., RedisServer], tmp_path: Path, steps: int
+    new_redis: Callable[..., RedisServer], tmp_path: Path, soon: bool
 ) -> None:
     redis = new_redis()
-    folder = tmp_path / "service"
+    folder, until = tmp_path / "service", tmp_path / "until"
     folder.mkdir()
     with (
         Service(folder, REDIS_URL=f"redis://127.0.0.1:{redis.port}/0") as service,
         httpx.Client(base_url=service.url, timeout=10) as api,
     ):
-        create(api, steps=steps)
+        create(api, until=until)
         with WorkerProcess(tmp_path, service.url, "count") as worker:
             in_status(api, "running")
             service.kill()
             wait_until(lambda: "service unavailable" in worker.log, "the outage")
+            if soon:
+                until.touch()
             service.start()
+            if not soon:
+                wait_until(lambda: "service recovered" in worker.log, "the recovery")
+                until.touch()
             done = in_status(api, "completed")
-            assert "service recovered" in worker.log
-            assert done["result"] == {"counted": steps, "by": worker.process.pid, "attempt": 1}
+            wait_until(lambda: "service recovered" in worker.log, "the log of the recovery")
+            assert done["result"] == {"counted": 3, "by": worker.process.pid, "attempt": 1}
         assert (done["attempt"], done["failures"]) == (1, 0)

@@ -21,15 +21,15 @@ class Leases:
         self.failures: Mapping[str, Exception] = {}
         self.calls: list[str] = []
 
-    async def end_delays(self) -> tuple[float, float | None]:
+    async def end_delays(self, _: object) -> tuple[float, float | None]:
         self._call("end_delays")
         return self.now, self.next_delay
 
-    async def reap(self) -> tuple[list[ReapedJob], float | None]:
+    async def reap(self, _: object) -> tuple[list[ReapedJob], float | None]:
         self._call("reap")
         return [], self.next_expiry
 
-    async def get_time(self) -> float:
+    async def get_time(self, _: object) -> float:
         self._call("get_time")
         return self.now
 

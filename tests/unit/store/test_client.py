@@ -16,6 +16,7 @@ from service.domain import errors
 from service.store import calls, client, deadlines
 from service.store.calls import with_timeout
 from service.store.client import StoreClient
+from service.store.deployments.standalone import StandaloneRedis
 from service.store.pool import create_pool
 from service.store.redis_errors import error_text, map_error
 
@@ -122,6 +123,13 @@ def test_the_pool_has_timeouts_and_a_health_check_and_does_not_retry() -> None:
 def test_a_pool_that_decodes_replies_is_rejected() -> None:
     with pytest.raises(ValueError, match="decode_responses=False"):
         StoreClient(ConnectionPool.from_url(URL, decode_responses=True))
+
+
+def test_another_number_of_partitions_than_that_of_the_deployment_is_rejected() -> None:
+    deployment = StandaloneRedis(create_pool(URL), 4)
+    assert len(StoreClient(deployment).partitions) == len(StoreClient(deployment, partitions=4).partitions) == 4
+    with pytest.raises(ValueError, match="`partitions` is 16, but the deployment has 4"):
+        StoreClient(deployment, partitions=16)
 
 
 def test_a_pool_without_clients_is_freed() -> None:

@@ -9,7 +9,7 @@ import pytest
 from service.cli.doctor import MAX_PRINTED, Report
 from service.domain.tags import correlation_tag, slate_tag
 from service.store.doctor import Issue, IssueType
-from service.store.doctor.counts import CountSnapshot, JobCounter
+from service.store.doctor.counts import CountSnapshot, JobCounter, differences
 from service.store.doctor.key_names import KeyName, KeyNames
 from service.store.doctor.record_checks import find_issues
 from service.store.doctor.throttle import Throttle
@@ -183,12 +183,13 @@ async def test_the_throttle_limits_from_the_first_step_on(monkeypatch: pytest.Mo
 
 
 def test_different_counts_are_described_and_a_job_is_counted_once() -> None:
-    counter = JobCounter()
+    counter = JobCounter[str]()
     for job_id in ("a", "b", "a"):
-        counter.add(job_id, "q", "pending")
-    counted = CountSnapshot(last_events=[b"1-1"], counts={("q", "pending"): 2, ("z", "failed"): 1})
+        counter.add(job_id, PARTITION.by_created("q", "pending"))
+    counts = {PARTITION.by_created("q", "pending"): 2, PARTITION.by_created("z", "failed"): 1}
+    counted = CountSnapshot(last_events=[b"1-1"], counts=counts)
 
-    [(key, detail)] = counter.differences(counted)
+    [(key, detail)] = differences(counter.counts, counted)
     assert key == PARTITION.by_created("z", "failed")
     assert detail == "the indexes count 1 failed jobs, but there are 0"
 

@@ -32,7 +32,11 @@ class DrainController(Controller):
         ),
     )
     async def start_drain(self, request: HttpRequest, data: JSONBody[StartDrain] = StartDrain()) -> DrainStatus:
-        """Create and claim no jobs for `seconds`, in all replicas. Running jobs continue."""
+        """Create and claim no jobs for `seconds`, in all replicas. Running jobs continue.
+
+        The drain is on when the response comes. With `REDIS_PARTITIONS` above 1 and a response of 503, it may be on for
+        some jobs only. Within five seconds after Redis answers again it then is for all or none of them.
+        """
         constraints.DRAIN_SECONDS.validate("seconds", data.seconds)
         return await services_of(request).queues.start_drain(data.seconds)
 
@@ -55,5 +59,9 @@ class DrainController(Controller):
         **operation_docs({200: Success("The status of the drain.", {"stopped": examples.NO_DRAIN})}, DELETE_ERRORS),
     )
     async def stop_drain(self, request: HttpRequest) -> DrainStatus:
-        """Create and claim jobs again."""
+        """Create and claim jobs again.
+
+        The drain is off when the response comes. With `REDIS_PARTITIONS` above 1 and a response of 503, it may be off
+        for some jobs only. Within five seconds after Redis answers again it then is for all or none of them.
+        """
         return await services_of(request).queues.end_drain()

@@ -150,9 +150,10 @@ async def _create(request: HttpRequest, data: CreateJob, key: str | None) -> Cre
     fields = structs.asdict(data)
     client_id = unset_to_none(fields.pop("job_id"))
     by_key = None if key is None else constraints.job_id_for_key(key)
+    jobs = services_of(request).jobs
     try:
-        return await services_of(request).jobs.create_job(
-            client_id if client_id is not None else by_key or constraints.new_job_id(),
+        return await jobs.create_job(
+            client_id if client_id is not None else by_key or jobs.new_job_id(),
             **fields,
             traceparent=_traceparent(request),
             request_correlation_id=correlation_id(request.scope),

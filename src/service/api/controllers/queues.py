@@ -54,6 +54,10 @@ class QueueController(Controller):
 
         A field that is left out does not change. `null` clears a field. A request without fields, or without a body,
         changes nothing.
+
+        The change is in force when the response comes. With `REDIS_PARTITIONS` above 1 and a response of 503, it may be
+        in force for some jobs of the queue only. Within five seconds after Redis answers again it then holds for all or
+        none of them.
         """
         return await services_of(request).queues.configure_queue(
             queue, paused=data.paused, max_running=data.max_running

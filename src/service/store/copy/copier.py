@@ -12,7 +12,6 @@ from service.store.deployments import Deployment
 from service.store.doctor import CheckStats, IssueType, build_indexes, check
 from service.store.doctor.counts import JobCounter
 from service.store.doctor.issues import printable
-from service.store.partition import PARTITION
 
 #: Gets what is done, and for how many jobs.
 Progress = Callable[[str, int], None]
@@ -44,7 +43,7 @@ async def copy_database(
     on_progress("copied, building the indexes of", copied)
     await build_indexes(target.client, CheckStats())
     on_progress("indexed, checking", copied)
-    await _require_sound(target.client)
+    await _require_sound(target)
     on_progress("checked, comparing", copied)
     await _compare(source, target.client)
     counts = await _compare(target.client, source)
@@ -53,16 +52,16 @@ async def copy_database(
     return counts
 
 
-async def _require_sound(client: StoreClient) -> None:
+async def _require_sound(target: Target) -> None:
     """Raise `CopyRefused` if the doctor finds what the copy has caused: wrong indexes, or wrong counts."""
-    async for issue in check(client, rate=None):
-        if issue.type not in _COPIED_ISSUES and issue.key != PARTITION.version:
+    async for issue in check(target.client, rate=None):
+        if issue.type not in _COPIED_ISSUES and issue.key not in target.marked:
             raise CopyRefused(f"The copy is not consistent: `{issue.key}` {issue.detail}. Run the copy again.")
 
 
 async def _compare(one: StoreClient, other: StoreClient) -> Counter[tuple[str, str]]:
     """Return the jobs of `one` by queue and status. Raises `CopyRefused` if one is not in `other` or differs there."""
-    counter = JobCounter()
+    counter = JobCounter[tuple[str, str]]()
     async for jobs in scan_jobs(one):
         ids = [job.parts[0] for job in jobs]
         rows = await _rows(one, ids)
@@ -72,7 +71,7 @@ async def _compare(one: StoreClient, other: StoreClient) -> Counter[tuple[str, s
                     f"Job {job_id!r} differs in FROM and TO. Stop all services of both, and run the copy again."
                 )
             if row == twin:
-                counter.add(job_id, printable(row[0] or b""), printable(row[1] or b""))
+                counter.add(job_id, (printable(row[0] or b""), printable(row[1] or b"")))
     return counter.counts
 
 

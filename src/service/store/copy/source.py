@@ -9,6 +9,7 @@ from service.store.copy.errors import CopyRefused
 from service.store.doctor.counts import read_last_events
 from service.store.doctor.key_names import KeyName, KeyNames
 from service.store.records import LARGE_FIELDS, time_reply_to_micros
+from service.store.scan import scan
 
 #: The `COUNT` of one `SCAN`, and how many jobs are read at once at most.
 STEP: Final = 200
@@ -27,9 +28,8 @@ class Record:
 
 async def scan_jobs(client: StoreClient) -> AsyncIterator[list[KeyName]]:
     """Yield the keys of all jobs. A key may come twice. Raises `CopyRefused` if one is not in its partition."""
-    names, cursor = KeyNames(client.partitions), 0
-    while True:
-        [(cursor, keys)] = await client.read(["SCAN", str(cursor), "MATCH", names.pattern, "COUNT", str(STEP)])
+    names = KeyNames(client.partitions, is_cluster=client.deployment.is_cluster)
+    async for _, keys in scan(client, names.pattern, STEP):
         parsed = (names.parse(key) for key in keys)
         jobs = [name for name in parsed if name and name.kind == "job"]
         for name in jobs:
@@ -37,8 +37,6 @@ async def scan_jobs(client: StoreClient) -> AsyncIterator[list[KeyName]]:
                 raise CopyRefused(f"`{name.key}` is in another partition than its id. Run `jobstate doctor` on FROM.")
         if jobs:
             yield jobs
-        if int(cursor) == 0:
-            return
 
 
 async def read_records(client: StoreClient) -> AsyncIterator[list[Record]]:

@@ -59,6 +59,8 @@ class RedisCluster(Deployment):
         self._slots: Final = [key_slot(one.root.encode()) for one in self.partitions]
         #: The node of each partition, by number.
         self._owners: list[Node | None] = [None] * len(self._slots)
+        #: The nodes that have slots, as the map was last read.
+        self._masters: list[Node] = []
         #: Nodes whose last call failed.
         self._suspects: set[Node] = set()
         self._reading: asyncio.Task[None] | None = None
@@ -68,6 +70,11 @@ class RedisCluster(Deployment):
     def nodes(self) -> Sequence[Node]:
         """The nodes that have partitions, in the order of the partitions."""
         return [node for node in dict.fromkeys(self._owners) if node is not None]
+
+    @property
+    def masters(self) -> Sequence[Node]:
+        """The nodes that have slots, first those that have partitions."""
+        return [*dict.fromkeys((*self.nodes, *self._masters))]
 
     def node_of(self, partition: Partition) -> Node:
         """Return the node that has a partition. Raises `StorePartitionUnavailable` if none has it, or if it is away."""
@@ -144,8 +151,10 @@ class RedisCluster(Deployment):
             except NODE_ERRORS as error:
                 failure = error
                 continue
+            self._masters = []
             for start, end, host, port in ranges:
                 owner = self._node_at(host or node.name.rpartition(":")[0], port)
+                self._masters.append(owner)
                 for number, slot in enumerate(self._slots):
                     if start <= slot <= end:
                         self._owners[number] = owner

@@ -30,6 +30,11 @@ class Deployment(ABC):
     def nodes(self) -> Sequence[Node]:
         """The nodes that have partitions. A process connects to them on first use."""
 
+    @property
+    def masters(self) -> Sequence[Node]:
+        """The nodes that may have keys: those of `nodes`, and others that have slots without a partition."""
+        return self.nodes
+
     @abstractmethod
     def node_of(self, partition: Partition) -> Node:
         """Return the node that has a partition. Raises `StorePartitionUnavailable` if none has it, or if it is away."""

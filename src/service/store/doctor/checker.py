@@ -8,12 +8,13 @@ from service.domain.errors import StoreCorrupt
 from service.store import scripts
 from service.store.client import StoreClient
 from service.store.doctor import partition_checks, record_checks
-from service.store.doctor.counts import JobCounter, take_snapshot
+from service.store.doctor.counts import JobCounter, differences, take_snapshot
 from service.store.doctor.expired import ExpiredJobs
 from service.store.doctor.issues import CheckStats, Issue, IssueType, printable
 from service.store.doctor.key_names import KeyName, KeyNames
 from service.store.doctor.throttle import Throttle
-from service.store.partition import EXPIRING, PARTITION, Partition
+from service.store.partition import EXPIRING, Partition
+from service.store.scan import scan
 
 #: The default number of keys and entries that are checked per second.
 RATE: Final = 2000.0
@@ -76,19 +77,17 @@ class _Checker:
     def __init__(self, client: StoreClient, repair: bool, throttle: Throttle, stats: CheckStats) -> None:
         self._client, self._repair, self._throttle, self._stats = client, repair, throttle, stats
         self._mode = "repair" if repair else "check"
-        self._names = KeyNames(client.partitions)
+        self._names = KeyNames(client.partitions, is_cluster=client.deployment.is_cluster)
         self._expired = {partition: ExpiredJobs(client, partition) for partition in client.partitions}
-        self._counter = JobCounter()
+        self._counter = JobCounter[str]()
         self._lists: set[KeyName] = set()
         self._candidates: list[Entry] = []
 
     async def issues(self) -> AsyncIterator[Issue]:
         """Yield issues of jobs, then of index entries: missing entries are added before others are removed."""
-        try:
-            await self._client.read(["TIME"])
-        except StoreCorrupt:  # so no script can run
-            detail = "is not the version of the data; nothing else was checked"
-            yield Issue(IssueType.SETTING, PARTITION.version, None, detail)
+        if unusable := await partition_checks.find_unusable(self._client):
+            for issue in unusable:
+                yield issue
             return
         for issue in await partition_checks.find_issues(self._client, repair=self._repair):
             yield issue
@@ -100,12 +99,14 @@ class _Checker:
         after = await take_snapshot(self._client)
         self._stats.counted = after is not None and before == after
         if after and self._stats.counted:
-            for key, detail in self._counter.differences(after):
+            for key, detail in differences(self._counter.counts, after):
                 yield Issue(IssueType.COUNT, key, None, detail)
 
     async def keys(self) -> AsyncIterator[Issue]:
         """Yield issues of all keys, and of missing index entries."""
-        async for scanned in self._scan():
+        count = SCANNED * min(self._client.partitions.size, 16)
+        async for _, scanned in scan(self._client, self._names.pattern, count):
+            await self._throttle.acquire(1)
             managed = [(key, self._names.parse(key)) for key in scanned if self._names.is_managed(key)]
             jobs: dict[Partition, list[str]] = {}
             for _, name in managed:
@@ -118,16 +119,6 @@ class _Checker:
             for issue in await self._others([(key, name) for key, name in managed if not name or name.kind != "job"]):
                 yield issue
 
-    async def _scan(self) -> AsyncIterator[list[bytes]]:
-        cursor, count = 0, SCANNED * min(self._client.partitions.size, 16)
-        while True:
-            command = ["SCAN", str(cursor), "MATCH", self._names.pattern, "COUNT", str(count)]
-            [(cursor, scanned)] = await self._client.read(command)
-            await self._throttle.acquire(1)
-            yield scanned
-            if int(cursor) == 0:
-                return
-
     async def _jobs(self, partition: Partition, job_ids: list[str]) -> AsyncIterator[Issue]:
         """Check the records of jobs of a partition, and then their index entries, atomically."""
         rows = await self._client.read(
@@ -135,7 +126,7 @@ class _Checker:
             isolate_errors=True,
         )
         for job_id, row in zip(job_ids, rows, strict=True):
-            for issue in self._record(partition.job(job_id), job_id, row):
+            for issue in self._record(partition, job_id, row):
                 yield issue
         # The service does not find a job in another partition, so its index entries are not repaired there.
         belonging = [job_id for job_id in job_ids if self._client.partitions.of(job_id) is partition]
@@ -150,7 +141,8 @@ class _Checker:
         self._stats.jobs += len(job_ids)
         await self._throttle.acquire(len(job_ids))
 
-    def _record(self, key: str, job_id: str, row: Any) -> Iterator[Issue]:
+    def _record(self, partition: Partition, job_id: str, row: Any) -> Iterator[Issue]:
+        key = partition.job(job_id)
         if isinstance(row, StoreCorrupt):
             yield Issue(IssueType.TYPE, key, None, "is not a hash, as a job record must be")
             return
@@ -158,7 +150,8 @@ class _Checker:
         fields = {name: value for name, value in zip(names, row, strict=True) if value is not None}
         if "status" not in fields:  # deleted since, or reported by the script
             return
-        self._counter.add(key, printable(fields.get("queue", b"")), printable(fields["status"]))
+        queue, status = printable(fields.get("queue", b"")), printable(fields["status"])
+        self._counter.add(key, partition.by_created(queue, status))
         for problem in record_checks.find_issues(job_id, fields):
             yield Issue(IssueType.RECORD, key, None, problem)
 

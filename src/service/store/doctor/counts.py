@@ -1,15 +1,17 @@
 """Compares the job counts with the jobs found. Valid only if no job changed during the check."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
+from typing import Generic, TypeVar
 
 from msgspec import Struct
 
 from service.domain.errors import StoreCorrupt
 from service.store import scripts
 from service.store.client import StoreClient
-from service.store.partition import PARTITION
 from service.store.queries import MAX_EXPIRED_COUNT
+
+T = TypeVar("T", bound=Hashable)
 
 
 class CountSnapshot(Struct, frozen=True):
@@ -20,8 +22,8 @@ class CountSnapshot(Struct, frozen=True):
 
     #: The id of the last event of each partition.
     last_events: list[object]
-    #: The number of jobs by queue and status.
-    counts: dict[tuple[str, str], int]
+    #: The number of jobs of each queue and status, by the name of the index, in each partition.
+    counts: dict[str, int]
 
 
 async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
@@ -31,12 +33,13 @@ async def take_snapshot(client: StoreClient) -> CountSnapshot | None:
         replies = await client.run_in_all_partitions(scripts.COUNT, ["", MAX_EXPIRED_COUNT])
     except StoreCorrupt:
         return None
-    counts: Counter[tuple[str, str]] = Counter()
-    for word, *values in replies:
+    counts: Counter[str] = Counter()
+    for partition, (word, *values) in zip(client.partitions, replies, strict=True):
         if word == "MORE":
             return None
         for queue, state, count in zip(values[3::3], values[4::3], values[5::3], strict=True):
-            counts[queue.decode(errors="replace"), "pending" if state == b"delayed" else state.decode()] += count
+            status = "pending" if state == b"delayed" else state.decode()
+            counts[partition.by_created(queue.decode(errors="replace"), status)] += count
     return CountSnapshot(last_events, counts)
 
 
@@ -46,27 +49,25 @@ async def read_last_events(client: StoreClient) -> list[object]:
     return [events[0][0] if events else None for events in await client.read(*commands)]
 
 
-class JobCounter:
-    """Counts jobs per queue and status. A job is counted once, though a key scan may return it twice."""
+class JobCounter(Generic[T]):
+    """Counts jobs per place, such as an index. A job is counted once, though a key scan may return it twice."""
 
     def __init__(self) -> None:
         self._seen: set[int] = set()
-        #: The number of jobs by queue and status.
-        self.counts: Counter[tuple[str, str]] = Counter()
+        #: The number of jobs by their place.
+        self.counts: Counter[T] = Counter()
 
-    def add(self, key: str, queue: str, status: str) -> None:
-        """Count the job with this key, unless it was counted before."""
+    def add(self, key: str, place: T) -> None:
+        """Count the job with this key in a place, unless it was counted before."""
         if (job := hash(key)) not in self._seen:
             self._seen.add(job)
-            self.counts[queue, status] += 1
+            self.counts[place] += 1
 
-    def differences(self, snapshot: CountSnapshot) -> Iterator[tuple[str, str]]:
-        """Yield the name of an index and a description for each count that differs from the jobs found.
 
-        The name is that of the only partition. The counts are those of all partitions.
-        """
-        for queue, status in sorted({*self.counts, *snapshot.counts}):
-            found, counted = self.counts[queue, status], snapshot.counts.get((queue, status), 0)
-            if found != counted:
-                detail = f"the indexes count {counted} {status} jobs, but there are {found}"
-                yield PARTITION.by_created(queue, status), detail
+def differences(jobs: Counter[str], snapshot: CountSnapshot) -> Iterator[tuple[str, str]]:
+    """Yield the name of an index and a description for each count that differs from the jobs found."""
+    for index in sorted({*jobs, *snapshot.counts}):
+        found, counted = jobs[index], snapshot.counts.get(index, 0)
+        if found != counted:
+            status = index.rpartition(":")[2]
+            yield index, f"the indexes count {counted} {status} jobs, but there are {found}"

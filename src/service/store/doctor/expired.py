@@ -14,7 +14,7 @@ class ExpiredJobs:
     """The jobs of a partition that have expired and were not swept before the first `refresh`."""
 
     def __init__(self, client: StoreClient, partition: Partition) -> None:
-        self._client, self._key = client, partition.by_expiry
+        self._client, self._partition, self._key = client, partition, partition.by_expiry
         #: Ids and creation times.
         self._jobs: set[tuple[bytes, int]] = set()
         self._ids: set[bytes] = set()
@@ -27,7 +27,7 @@ class ExpiredJobs:
 
     async def refresh(self) -> None:
         """Add the jobs that have expired since the last call."""
-        [time] = await self._client.read(["TIME"])
+        [time] = await self._client.read(["TIME"], at=self._partition)
         now, start, size = time_reply_to_micros(time) // 1000, self._read_until, _PAGE
         while True:
             page = await self._read_page(start, now, size)

@@ -13,7 +13,7 @@ STATES: Final = frozenset({*Status, "delayed"})
 _BY_CLIENT: Final = frozenset({"claim", "aim", "gate", "rate_limit"})
 #: Kinds of keys of data version 1 that later versions do not use.
 _V1_KINDS: Final = frozenset({"list", "exp", "shelves", "due", "clock", "drain", "limit", "synced"})
-#: Kinds of keys under `ROOT` with any number of partitions.
+#: Kinds of keys under `ROOT` with any number of partitions, except on a cluster.
 _COMMON_KINDS: Final = frozenset({"version", "fsync"})
 _PREFIX: Final = re.compile(rb"job:|jobs:|\{p\d+\}:")
 
@@ -44,9 +44,10 @@ def has_prefix(name: bytes) -> bool:
 class KeyNames:
     """The names of the keys of these partitions."""
 
-    def __init__(self, partitions: Partitions) -> None:
+    def __init__(self, partitions: Partitions, *, is_cluster: bool = False) -> None:
         #: A pattern that matches all keys of jobstate.
         self.pattern: Final = "job*" if len(partitions) == 1 else "[j{][op]*"
+        self._common_kinds: Final = frozenset[str]() if is_cluster else _COMMON_KINDS
         self._roots: Final = {partition.root: partition for partition in partitions}
 
     def is_managed(self, name: bytes) -> bool:
@@ -62,7 +63,7 @@ class KeyNames:
         root, rest = (ROOT, text) if text.startswith("job:") else _split(text)
         kind, *parts = rest.split(":")
         if (partition := self._roots.get(root)) is None:
-            return KeyName(kind) if root == ROOT and kind in _COMMON_KINDS and not parts else None
+            return KeyName(kind) if root == ROOT and kind in self._common_kinds and not parts else None
         if kind == "job":
             is_name = len(parts) == 1 and constraints.JOB_ID.is_valid(parts[0]) and partition.job(parts[0]) == text
         else:

@@ -6,12 +6,16 @@ from typing import Final, NamedTuple, TypeVar
 
 from service.domain.errors import StoreCorrupt
 from service.store.client import StoreClient
-from service.store.data_version import DATA_VERSION, PARTITIONS_KEY
+from service.store.data_version import COPY_MARK, DATA_VERSION, PARTITIONS_KEY
+from service.store.deadlines import gather
+from service.store.deployments.node import Node
 from service.store.doctor.issues import Issue, IssueType, printable
 from service.store.partition import PARTITION
 from service.store.queues import Difference, QueueManager
 
 T = TypeVar("T")
+
+_NOTHING_ELSE: Final = "; nothing else was checked"
 
 #: Seconds after which what differs is read again: a first start writes its numbers in two steps, and a change of
 #: settings is made in one partition after the other.
@@ -24,6 +28,61 @@ class _Number(NamedTuple):
     key: str
     held: bytes | None
     wanted: str
+
+
+async def find_unusable(client: StoreClient) -> list[Issue]:
+    """Return why no script can run in some partitions, so that nothing else can be checked.
+
+    Raises what `StoreClient.read` raises if all data is that of another service.
+    """
+    if client.deployment.is_cluster and (issues := await _find_unusable_numbers(client)):
+        return issues
+    try:
+        for node in client.deployment.nodes:
+            await client.read_from(node, ["TIME"])
+    except StoreCorrupt:
+        return [Issue(IssueType.SETTING, PARTITION.version, None, f"is not the version of the data{_NOTHING_ELSE}")]
+    return []
+
+
+async def _find_unusable_numbers(client: StoreClient) -> list[Issue]:
+    """Return the versions and numbers of a cluster that cannot be read, or are not those of the common partition.
+
+    A number there that is not that of this client, and the mark of a copy, are what the next call raises.
+    """
+    deployment, size = client.deployment, str(client.partitions.size)
+    if not deployment.is_located:
+        await client.call("read", deployment.locate)
+    keys = {key: one for one in client.partitions for key in (one.version, one.partitions)}
+    read = (_read_any(client, deployment.node_of(one), key) for key, one in keys.items())
+    held = dict(zip(keys, await gather(read), strict=True))
+    if held[PARTITIONS_KEY] not in (None, size.encode()):
+        held = {key: value for key, value in held.items() if not key.endswith(":partitions") or key == PARTITIONS_KEY}
+    return [
+        Issue(IssueType.SETTING, key, None, f"{detail}{_NOTHING_ELSE}")
+        for key, value in held.items()
+        if (detail := _why_unusable(key, value, size))
+    ]
+
+
+async def _read_any(client: StoreClient, node: Node, key: str) -> bytes | StoreCorrupt | None:
+    try:
+        [held] = await client.read_from(node, ["GET", key], any_data=True)
+    except StoreCorrupt as error:
+        return error
+    return held  # type: ignore[no-any-return]
+
+
+def _why_unusable(key: str, held: bytes | StoreCorrupt | None, size: str) -> str | None:
+    if isinstance(held, StoreCorrupt):
+        return "is not a string"
+    if held is None or held.startswith(COPY_MARK):
+        return None
+    if not held.isdigit():
+        return f"is {printable(held)}, which is not a number"
+    if key.endswith(":partitions") and key != PARTITIONS_KEY and printable(held) != size:
+        return f"is {printable(held)}, must be {size}"
+    return None
 
 
 async def find_issues(client: StoreClient, *, repair: bool) -> list[Issue]:
@@ -43,12 +102,13 @@ async def _numbers(client: StoreClient, *, repair: bool) -> list[Issue]:
 
 async def _find_wrong_numbers(client: StoreClient) -> list[_Number]:
     count, version = str(len(client.partitions)), str(DATA_VERSION)
-    wanted = {PARTITION.version: version}
+    wanted = {} if client.deployment.is_cluster else {PARTITION.version: version}
     for partition in client.partitions:
         wanted |= {partition.version: version, partition.partitions: count}
     replies = await client.read(*(["GET", key] for key in wanted), isolate_errors=True)
     held = dict(zip(wanted, replies, strict=True))
-    if held[PARTITIONS_KEY] is None:  # there is no data yet
+    counted = wanted if client.deployment.is_cluster else [PARTITIONS_KEY]
+    if all(held[key] is None for key in counted):  # there is no data yet
         return []
     return [
         _Number(key, value, wanted[key])

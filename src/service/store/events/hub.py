@@ -8,21 +8,17 @@ from collections.abc import Iterator, Sequence
 from contextvars import Context
 from typing import Final, Literal, TypeVar
 
-from service.domain.errors import StorePartitionUnavailable, StoreUnavailable
 from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.shutdown import Shutdown
 from service.domain.states import Status
 from service.store.client import StoreClient
-from service.store.deployments.node import Node
 from service.store.events.positions import START, EntryId, Position, covers, moved, parse_entry_id, with_cursor
-from service.store.events.reader import CANCEL_INTERVAL, RETRY_DELAY, EventReader, Gap
+from service.store.events.reader import EventReader, Gap
 from service.store.partition import Partition
 
 #: How many events the process keeps for all streams. A stream that lags behind by more ends.
 BUFFER_SIZE: Final = 2000
 
-#: Seconds between two looks at which nodes there are.
-NODES_INTERVAL: Final = 0.5
 #: Seconds after which a subscriber without news gets a keep-alive, and a watched job is read again.
 KEEP_ALIVE_INTERVAL: Final = 15.0
 
@@ -153,9 +149,7 @@ class EventHub:
     def __init__(self, client: StoreClient, shutdown: Shutdown) -> None:
         self._client = client
         self._partitions = client.partitions
-        #: The last entry read of each partition that is read, and a reader for each node.
-        self._read_until: dict[Partition, str] = {}
-        self._readers: dict[Node, EventReader] = {}
+        self._reader = EventReader(client, self._wanted_partitions)
         #: How many topics there are in each partition; under `None`, those in all of them.
         self._topics: Counter[Partition | None] = Counter()
         self._task: asyncio.Task[None] | None = None
@@ -172,8 +166,7 @@ class EventHub:
                 self._subscriptions[topic] = {}
                 self._topics[self._partition_of(topic)] += 1
             self._subscriptions[topic][subscription] = None
-        for reader in self._readers.values():
-            reader.include_wanted()
+        self._reader.include_wanted()
         if self._task is None or self._task.done():
             # In an empty context: the task belongs to no request.
             self._task = asyncio.create_task(self._run(), name="events", context=Context())
@@ -199,17 +192,7 @@ class EventHub:
 
     async def position(self) -> Position:
         """Return the position up to which subscriptions have all events. Raises `StoreUnavailable` within 3 s."""
-        for node in await self._client.locate():
-            await self._reader_of(node).wait_until_reading()
-        if not all(one in self._read_until for one in self._wanted_partitions()):  # a partition has no node
-            raise StorePartitionUnavailable
-        ends = map(self._read_until.get, self._partitions)
-        return self.recent.end(tuple(START if end is None else parse_entry_id(end) for end in ends))
-
-    def _reader_of(self, node: Node) -> EventReader:
-        if node not in self._readers:
-            self._readers[node] = EventReader(self._client, node, self._wanted_partitions, self._read_until)
-        return self._readers[node]
+        return self.recent.end(await self._reader.position())
 
     def wake(self, topic: Topic) -> None:
         """Wake all subscriptions to a topic."""
@@ -260,36 +243,12 @@ class EventHub:
             await asyncio.wait([self._task], timeout=1)
 
     async def _run(self) -> None:
-        """Read from every node while there are subscriptions."""
-        tasks: dict[Node, asyncio.Task[None]] = {}
         try:
-            while self._subscriptions or tasks:
-                for node in self._client.deployment.nodes if self._subscriptions else ():
-                    if node not in tasks:
-                        tasks[node] = asyncio.create_task(self._read(node), name="events of a node")
-                if tasks:
-                    await asyncio.wait(tasks.values(), timeout=NODES_INTERVAL, return_when=asyncio.FIRST_COMPLETED)
-                else:
-                    await self._locate()
-                tasks = {node: task for node, task in tasks.items() if not task.done()}
+            while self._subscriptions:
+                items = await self._reader.read()
+                self.publish(items)
         finally:
-            self._readers, self._read_until = {}, {}
-            while running := [task for task in tasks.values() if not task.done()]:
-                for task in running:
-                    task.cancel()  # again, in case redis-py swallowed the cancellation
-                await asyncio.wait(running, timeout=CANCEL_INTERVAL)
-
-    async def _read(self, node: Node) -> None:
-        reader = self._reader_of(node)
-        while self._subscriptions and node in self._client.deployment.nodes:
-            items = await reader.read()
-            self.publish(items)
-
-    async def _locate(self) -> None:
-        try:
-            await self._client.locate()
-        except StoreUnavailable:
-            await asyncio.sleep(RETRY_DELAY)
+            self._reader = EventReader(self._client, self._wanted_partitions)
 
     def _wake_all(self) -> None:
         for topic in self._subscriptions:

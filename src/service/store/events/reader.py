@@ -1,7 +1,6 @@
 """The events in Redis: how they are read and decoded."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from typing import Any, Final
 
@@ -13,26 +12,19 @@ from service.domain.events import ControlEvent, Event, EventKind
 from service.domain.states import Status
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
-from service.store.deployments.node import Node
 from service.store.events.positions import EntryId, parse_entry_id
+from service.store.events.sources import POLL_INTERVAL, START, BlockingSource, EventSource, Fields, Found, PollingSource
 from service.store.partition import Partition
 from service.store.redis_errors import error_text, map_error, to_domain_error
 
 #: Milliseconds that one read waits for the next event; less than the timeout of a connection.
 BLOCK_MS: Final = 2000
-#: The most events of one read.
-READ_COUNT: Final = 500
 #: Seconds after which the cancellation of a read is repeated.
 CANCEL_INTERVAL: Final = 0.02
 #: Seconds before a failed read is retried.
 RETRY_DELAY: Final = 1.0
 #: How many events Redis keeps at least; `lua/lib/events.lua` has the same number.
 EVENTS_KEPT: Final = 100_000
-#: The position before the first event of a stream, as Redis writes it.
-START: Final = "0-0"
-
-#: The fields of an entry.
-Fields = Mapping[bytes, bytes]
 #: An entry: its id as Redis writes it, the number of its partition, its fields.
 Entry = tuple[str, int, Fields]
 
@@ -51,48 +43,39 @@ class Gap(Struct, frozen=True):
 
 
 class EventReader:
-    """Reads new events of the partitions of a node over one connection, each once, beginning with a gap in each.
+    """Reads new events of partitions, each once, beginning with a gap in each partition.
 
     The events of a job are in order, those of several partitions about in the order of their times. After a lost
     connection it continues at its last positions. Each read checks that these are still in the streams. One is not if
     Redis was restored from an older file, or if the process stalled for too long. That is a gap.
     """
 
-    def __init__(
-        self,
-        client: StoreClient,
-        node: Node | None = None,
-        wanted: Callable[[], Sequence[Partition]] | None = None,
-        positions: dict[Partition, str] | None = None,
-    ) -> None:
-        """Read those partitions of `node`, or of the only node, that `wanted` returns before each read, or else all.
-
-        `positions` belongs to the readers of all nodes, so that one goes on where another has ended.
-        """
+    def __init__(self, client: StoreClient, wanted: Callable[[], Sequence[Partition]] | None = None) -> None:
+        """Read the partitions that `wanted` returns before each read, or else all, through the pool of `client`."""
         self._client = client
-        self._node = node or client.deployment.nodes[0]
-        self._all_wanted: Callable[[], Sequence[Partition]] = wanted or (lambda: client.partitions)
+        self._source: EventSource = (PollingSource if client.deployment.is_cluster else BlockingSource)(client)
+        self._wanted: Callable[[], Sequence[Partition]] = wanted or (lambda: client.partitions)
+        self._pool = client.redis.connection_pool
         #: Set while all wanted partitions are read.
         self._is_reading = asyncio.Event()
         #: The last entry read of each partition that is read, as Redis writes its id.
-        self._positions: dict[Partition, str] = {} if positions is None else positions
-        #: Set when a read must end, or begin, because it lacks a wanted partition.
+        self._positions: dict[Partition, str] = {}
+        #: Set when a read must end because it lacks a wanted partition.
         self._interrupted = asyncio.Event()
         #: Why reads fail at present.
         self._failure: Exception | None = None
 
-    async def wait_until_reading(self) -> None:
-        """Return once all wanted partitions are read. Raises `StoreUnavailable` within 3 s if reads fail."""
-        if not (self._is_reading.is_set() or self._wanted()):
-            return
+    async def position(self) -> tuple[EntryId, ...]:
+        """Return the last entry read of every partition. Raises `StoreUnavailable` within 3 s if reads fail."""
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
                 await self._is_reading.wait()
         except TimeoutError as error:
-            failure = to_domain_error(self._failure or error, self._node.pool)
+            failure = to_domain_error(self._failure or error, self._pool)
             if not isinstance(failure, StoreUnavailable):  # a bug of this service
                 failure = StoreUnreachable("The events of Redis cannot be read.")
             raise failure from error
+        return tuple(parse_entry_id(self._positions.get(one, START)) for one in self._client.partitions)
 
     def include_wanted(self) -> None:
         """Read again at once if there is a wanted partition that is not read."""
@@ -100,106 +83,70 @@ class EventReader:
             self._is_reading.clear()
             self._interrupted.set()
 
-    def _wanted(self) -> Sequence[Partition]:
-        """Return the wanted partitions that the node has."""
-        held = self._held()
-        return [one for one in self._all_wanted() if one in held]
-
-    def _held(self) -> set[Partition]:
-        """Return the partitions that the node has."""
-        return {*self._client.deployment.partitions_on(self._node)}
-
     def _missing(self) -> list[Partition]:
         return [partition for partition in self._wanted() if partition not in self._positions]
 
     async def read(self) -> Sequence[Event | ControlEvent | Gap]:
         """Return the next events, or none after `BLOCK_MS` or a failure. A failure is logged and delays the return."""
         try:
-            if not self._wanted():
-                await self._wait_until_wanted()
-                return ()
-            items = await self._read_wanted()
+            items, failure = await self._read_wanted()
         except Exception as error:
             self._is_reading.clear()
-            if self._failure is None:
-                is_expected = issubclass(map_error(error), JobStateError)
-                detail = error_text(error, self._node.pool)
-                _log.warning("event stream read failed", detail=detail, exc_info=None if is_expected else error)
-            self._failure = error
+            self._note(error)
             await asyncio.sleep(RETRY_DELAY)
             return ()
-        if self._failure is not None:
-            _log.info("event stream read resumed")
-        self._failure = None
-        if self._missing():  # wanted since then, or a position is gone
-            self._is_reading.clear()
-        else:
+        self._note(failure)
+        if failure is None and not self._missing():
             self._is_reading.set()
+        else:  # others may be wanted since then, or a position is gone
+            self._is_reading.clear()
+        if failure is not None:
+            await asyncio.sleep(POLL_INTERVAL)
         return items
 
-    async def _read_wanted(self) -> list[Event | ControlEvent | Gap]:
-        """Return new events of the wanted partitions. Start at the end of those that are not read yet."""
+    def _note(self, failure: Exception | None) -> None:
+        """Keep why a read has failed, and log it if the read before did not fail."""
+        if failure is None and self._failure is not None:
+            _log.info("event stream read resumed")
+        if failure is not None and self._failure is None:
+            is_expected = issubclass(map_error(failure), JobStateError)
+            detail = error_text(failure, self._pool)
+            _log.warning("event stream read failed", detail=detail, exc_info=None if is_expected else failure)
+        self._failure = failure
+
+    async def _read_wanted(self) -> tuple[list[Event | ControlEvent | Gap], Exception | None]:
+        """Return new events of the wanted partitions, and why some could not be read.
+
+        Start at the end of those that are not read yet.
+        """
         wanted, missing = self._wanted(), self._missing()
-        ends = await self._read_ends(missing) if missing else {}
-        positions = {partition: ends.get(partition) or self._positions[partition] for partition in wanted}
-        block = BLOCK_MS if self._is_reading.is_set() else None
-        entries = await self._read_after(positions, block)
-        self._keep(positions)
-        gaps = [Gap(position, partition.number) for partition, position in ends.items()]
-        return [*gaps, *decode_entries(entries)]
-
-    def _keep(self, positions: Mapping[Partition, str]) -> None:
-        """Keep the positions after a read, and those of the partitions of other nodes."""
-        for one in self._held():
-            if one in positions:
-                self._positions[one] = positions[one]
-            else:
-                self._positions.pop(one, None)
-
-    async def _wait_until_wanted(self) -> None:
-        self._is_reading.clear()
-        self._interrupted.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(BLOCK_MS / 1000):
-                await self._interrupted.wait()
-
-    async def _read_ends(self, partitions: Sequence[Partition]) -> dict[Partition, str]:
-        commands = [["XREVRANGE", partition.events, "+", "-", "COUNT", "1"] for partition in partitions]
-        newest = await self._client.read(*commands)
-        return {one: found[0][0].decode() if found else START for one, found in zip(partitions, newest, strict=True)}
-
-    async def _read_after(self, positions: dict[Partition, str], block: int | None) -> list[Entry]:
-        """Return new entries and move `positions` to their ends. Remove positions that are gone."""
-        read = self._exchange(positions, block)
-        # If all partitions are read, none can be missing.
-        is_partial = block is not None and len(positions) < len(self._client.partitions)
-        replies = await (self._unless_interrupted(read) if is_partial else read)
-        if replies is None:
-            return []
-        streams, *last_reads = replies
-        for one, last_read in zip([*positions], last_reads, strict=True):
-            if not last_read and positions[one] != START:
-                del positions[one]
-        held = self._held()  # events of a partition that has left the node meanwhile are read from another one
-        by_key = {one.events.encode(): one for one in positions if one in held}
+        ends, failure = await self._source.read_ends(missing) if missing else ({}, None)
+        known = {**self._positions, **ends}
+        positions = {partition: known[partition] for partition in wanted if partition in known}
+        found = await self._read_after(positions)
         entries: list[Entry] = []
-        for key, found in streams or ():
-            if kept := by_key.get(key):
-                positions[kept] = found[-1][0].decode()
-                entries += to_entries(found, kept)
-        return sorted(entries, key=entry_id) if streams and len(streams) > 1 else entries
+        for one, new in found.entries.items():
+            if one not in found.gone:
+                positions[one] = new[-1][0].decode()
+                entries += to_entries(new, one)
+        for one in found.gone:
+            del positions[one]
+        self._positions = positions
+        if len(found.entries) > 1:
+            entries.sort(key=entry_id)
+        gaps = [Gap(position, partition.number) for partition, position in ends.items()]
+        return [*gaps, *decode_entries(entries)], failure or found.failure
 
-    async def _exchange(self, positions: dict[Partition, str], block: int | None) -> list[Any]:
-        """Return the reply of XREAD, then those that tell whether the positions are still there."""
-        count = READ_COUNT // len(positions) or 1
-        async with self._node.redis.pipeline(transaction=False) as pipe:
-            pipe.xread({partition.events: position for partition, position in positions.items()}, count, block)
-            for partition, position in positions.items():
-                pipe.xrange(partition.events, position, position, count=1)
-            replies: list[Any] = await pipe.execute()
-        return replies
+    async def _read_after(self, positions: Mapping[Partition, str]) -> Found:
+        """Return new entries. Wait for them if all wanted partitions are read."""
+        if not self._is_reading.is_set():
+            return await self._source.read(positions, None)
+        read = self._source.read(positions, BLOCK_MS)
+        if len(positions) == len(self._client.partitions):  # none can be missing
+            return await read
+        return await self._unless_interrupted(read) or Found({})
 
-    async def _unless_interrupted(self, read: Coroutine[Any, Any, list[Any]]) -> list[Any] | None:
+    async def _unless_interrupted(self, read: Coroutine[Any, Any, Found]) -> Found | None:
         """Return the result of a read, or `None` if `include_wanted` interrupts it."""
         self._interrupted.clear()
         reading, interruption = asyncio.create_task(read), asyncio.create_task(self._interrupted.wait())

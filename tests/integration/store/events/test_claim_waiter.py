@@ -6,6 +6,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ from service.store.events.claim_waiter import ClaimWaiter, PendingClaim
 from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
+from tests.helpers.background import Outcomes, in_background
 from tests.helpers.deployments import sync_client
 from tests.helpers.polling import free_port, wait_until
+from tests.helpers.redis_servers import NewRedis
 from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect
 
@@ -366,40 +369,6 @@ def lease(service: Service) -> dict[str, str]:
     return {"Lease-Token": claim.json()["lease"]["token"]}
 
 
-def test_sigterm_waits_for_leases_and_keeps_serving_workers(service: Service) -> None:
-    token = lease(service)
-    with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(
-            httpx.post,
-            f"{service.url}/v1/claims",
-            json={"queues": ["default"], "worker": "w", "wait_seconds": 30},
-            timeout=40,
-        )
-        with httpx.Client(base_url=service.url) as api:
-            waits(api, 1)
-            service.process.send_signal(signal.SIGTERM)
-            assert waiting.result(10).status_code == 503
-            assert waiting.result().json()["type"] == "urn:jobstate:problem:draining"
-    url = service.url
-    assert httpx.get(f"{url}/ready").status_code == 503
-    assert httpx.post(f"{url}/v1/claims", json={"queues": ["default"], "worker": "w"}).status_code == 503
-    for _ in range(4):  # for longer than the lease
-        time.sleep(1.5)
-        assert httpx.post(f"{url}/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
-    done = httpx.patch(f"{url}/v1/jobs/j", json={"status": "completed", "result": 1}, headers=token)
-    assert done.status_code == 200
-    assert service.process.wait(10) == 0
-    assert "shutdown leases released" in service.log
-
-
-def test_sigterm_waits_no_longer_than_its_timeout_or_the_leases(service: Service) -> None:
-    lease(service)
-    started = time.monotonic()
-    service.process.send_signal(signal.SIGTERM)
-    assert service.process.wait(15) == 0
-    assert 3 < time.monotonic() - started < 15
-
-
 @pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM]], ids=["Ctrl-C", "twice"])
 def test_ctrl_c_and_a_second_signal_do_not_wait_for_leases(service: Service, numbers: list[signal.Signals]) -> None:
     token = lease(service)
@@ -413,3 +382,66 @@ def test_ctrl_c_and_a_second_signal_do_not_wait_for_leases(service: Service, num
     service.start()
     done = httpx.patch(f"{service.url}/v1/jobs/j", json={"status": "completed"}, headers=token)
     assert done.status_code == 200, "the lease lives on in Redis"
+
+
+@contextmanager
+def draining(new_redis: NewRedis, folder: Path) -> Iterator[Service]:
+    """A service that waits up to 20 s for leases when it stops."""
+    url = f"redis://127.0.0.1:{new_redis().port}/0"
+    with Service(folder, REDIS_URL=url, SHUTDOWN_DRAIN_SECONDS="20") as service:
+        yield service
+
+
+def leases_outlast_a_sigterm(new_redis: NewRedis, folder: Path) -> None:
+    with draining(new_redis, folder) as service:
+        token = lease(service)
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(
+                httpx.post,
+                f"{service.url}/v1/claims",
+                json={"queues": ["default"], "worker": "w", "wait_seconds": 30},
+                timeout=40,
+            )
+            with httpx.Client(base_url=service.url) as api:
+                waits(api, 1)
+                service.process.send_signal(signal.SIGTERM)
+                assert waiting.result(10).status_code == 503
+                assert waiting.result().json()["type"] == "urn:jobstate:problem:draining"
+        url = service.url
+        assert httpx.get(f"{url}/ready").status_code == 503
+        assert httpx.post(f"{url}/v1/claims", json={"queues": ["default"], "worker": "w"}).status_code == 503
+        for _ in range(4):  # for longer than the lease
+            time.sleep(1.5)
+            assert httpx.post(f"{url}/v1/jobs/j/heartbeat", json={}, headers=token).status_code == 200
+        done = httpx.patch(f"{url}/v1/jobs/j", json={"status": "completed", "result": 1}, headers=token)
+        assert done.status_code == 200
+        assert service.process.wait(10) == 0
+        assert "shutdown leases released" in service.log
+
+
+def leases_end_after_a_sigterm(new_redis: NewRedis, folder: Path) -> None:
+    with draining(new_redis, folder) as service:
+        lease(service)
+        started = time.monotonic()
+        service.process.send_signal(signal.SIGTERM)
+        assert service.process.wait(15) == 0
+        assert 3 < time.monotonic() - started < 15
+
+
+@pytest.fixture(scope="module", autouse=True)
+def waiting(request: pytest.FixtureRequest) -> Iterator[Outcomes]:
+    """The outcomes of the last two tests."""
+    with in_background(
+        request,
+        test_sigterm_waits_for_leases_and_keeps_serving_workers=leases_outlast_a_sigterm,
+        test_sigterm_waits_no_longer_than_its_timeout_or_the_leases=leases_end_after_a_sigterm,
+    ) as outcomes:
+        yield outcomes
+
+
+def test_sigterm_waits_for_leases_and_keeps_serving_workers(waiting: Outcomes) -> None:
+    waiting["test_sigterm_waits_for_leases_and_keeps_serving_workers"].result()
+
+
+def test_sigterm_waits_no_longer_than_its_timeout_or_the_leases(waiting: Outcomes) -> None:
+    waiting["test_sigterm_waits_no_longer_than_its_timeout_or_the_leases"].result()

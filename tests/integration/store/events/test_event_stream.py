@@ -19,8 +19,9 @@ from service.domain.states import Status
 from service.store.client import StoreClient
 from service.store.events.hub import BUFFER_SIZE, EventHub, Subscription
 from service.store.events.job_watcher import JobWatcher
-from service.store.events.positions import START, Position, parse_entry_id
-from service.store.events.reader import READ_COUNT, EventReader, Gap
+from service.store.events.positions import START, Position, format_entry_id, parse_entry_id
+from service.store.events.reader import EventReader, Gap
+from service.store.events.sources import READ_COUNT
 from service.store.events.stream import BATCH, EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.observer import NullObserver
@@ -296,8 +297,7 @@ def gaps_in(items: list[Item]) -> list[str]:
 
 async def position_of(reader: EventReader) -> str:
     """Return where a reader is in the partition of the job `j`."""
-    await reader.wait_until_reading()
-    return reader._positions[PARTITIONS.of("j")]
+    return format_entry_id((await reader.position())[PARTITIONS.of("j").number])
 
 
 async def newest_event_id(redis: Redis) -> str:

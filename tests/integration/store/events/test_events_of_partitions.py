@@ -3,9 +3,8 @@
 import asyncio
 import random
 from collections import Counter, defaultdict
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
-from datetime import timedelta
 from itertools import count
 from typing import Any
 
@@ -20,11 +19,14 @@ from service.store.client import StoreClient
 from service.store.events.hub import EventHub, Subscription
 from service.store.events.job_watcher import JobWatcher
 from service.store.events.positions import START, Position, covers, parse_entry_id, parse_position
-from service.store.events.reader import READ_COUNT, EventReader, Gap
+from service.store.events.reader import EventReader, Gap
+from service.store.events.sources import READ_COUNT
 from service.store.events.stream import EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
-from tests.helpers.consistency import inconsistencies
+from tests.helpers.partitions import connect
+
+pytestmark = pytest.mark.partitions(16)
 
 PARTITIONS = Partitions(16)
 #: The id of a job in each partition.
@@ -33,23 +35,6 @@ IDS = [next(f"j{n}" for n in count() if PARTITIONS.of(f"j{n}") is partition) for
 TIMEOUT = 20.0
 
 Messages = AsyncGenerator[StreamMarker | Sequence[Event]]
-
-
-@pytest.fixture
-async def redis(redis: Redis) -> AsyncIterator[Redis]:
-    yield redis
-    assert await inconsistencies(redis, PARTITIONS) == []
-    await redis.flushdb()  # the other fixtures check the number of partitions that the suite runs with
-
-
-@pytest.fixture
-def client(pool: BlockingConnectionPool, redis: Redis) -> StoreClient:
-    return StoreClient(pool, partitions=16)
-
-
-@pytest.fixture
-def jobs(client: StoreClient) -> JobStateManager:
-    return JobStateManager(client, ttl=timedelta(days=1))
 
 
 @pytest.fixture
@@ -199,7 +184,7 @@ class Replica:
     """One of several processes: it keeps few events in memory, and receives each partition late by chance."""
 
     def __init__(self, pool: BlockingConnectionPool, chance: random.Random) -> None:
-        client = StoreClient(pool, partitions=16)
+        client = connect(pool, partitions=16)
         self.hub = EventHub(client, Shutdown())
         self.stream = EventStream(client, self.hub, Shutdown())
         self._chance = chance

@@ -17,7 +17,7 @@ from service.store.client import StoreClient
 from service.store.events.claim_waiter import PendingClaim
 from service.store.events.hub import BUFFER_SIZE, EventHub, RecentEvents, Subscription
 from service.store.events.job_watcher import JobWatcher
-from service.store.events.positions import START, Position
+from service.store.events.positions import START, EntryId, Position
 from service.store.events.reader import EventReader, Gap
 from service.store.events.stream import EventStream, StreamMarker
 from service.store.observer import NullObserver
@@ -138,11 +138,10 @@ async def test_nothing_is_kept_of_subscriptions_that_have_ended(hub: EventHub) -
 async def test_closing_repeats_a_cancellation_that_a_read_has_swallowed(
     client: StoreClient, shutdown: Shutdown, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    swallowed, reading = 0, asyncio.Event()
+    swallowed = 0
 
     async def read(reader: EventReader) -> Sequence[Event]:
         nonlocal swallowed
-        reading.set()
         try:
             await asyncio.sleep(60)
         except asyncio.CancelledError:
@@ -154,8 +153,8 @@ async def test_closing_repeats_a_cancellation_that_a_read_has_swallowed(
     monkeypatch.setattr(EventReader, "read", read)
     hub = EventHub(client, shutdown)
     with hub.subscribe(Subscription(("job", "j"))):
+        await asyncio.sleep(0)
         async with asyncio.timeout(10):
-            await reading.wait()
             await hub.aclose()
     assert swallowed == 2
 
@@ -195,11 +194,11 @@ async def test_filtered_events_do_not_delay_the_keep_alive_of_a_stream(
         hub.publish([event(len(waits))])
         return True
 
-    async def position(hub: EventHub) -> Position:
-        return Position((START,), 0)
+    async def position(reader: EventReader) -> tuple[EntryId, ...]:
+        return (START,)
 
     monkeypatch.setattr(Subscription, "wait", wait)
-    monkeypatch.setattr(EventHub, "position", position)
+    monkeypatch.setattr(EventReader, "position", position)
     monkeypatch.setattr("service.store.events.stream.KEEP_ALIVE_INTERVAL", 0.01)
     stream = EventStream(client, hub, shutdown)
     with stream.subscribe() as subscription:
