@@ -33,7 +33,6 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--backend", choices=FAULTS_OF, default="standalone", help="how Redis runs")
     parser.add_argument("--wait-replicas", type=int, help="REDIS_WAIT_REPLICAS of the service; by default all replicas")
     parser.add_argument("--partitions", type=int, help="REDIS_PARTITIONS of the service; 16 on a cluster by default")
-    parser.add_argument("--no-events", action="store_true", help="no subscriber of events, no claims that wait")
     parser.add_argument("--source", type=Path, help="the `src` directory of another checkout, to test its service")
     args = parser.parse_args()
     if args.partitions is None:
@@ -53,7 +52,7 @@ async def run(args: argparse.Namespace) -> list[Round]:
     is_replicated = args.backend in REPLICAS
     start = replicated(args.backend, args.wait_replicas) if is_replicated else start_one_redis
     scale, rounds = (
-        Scale(clients=args.clients, fault_seconds=args.fault_seconds, events=not args.no_events),
+        Scale(clients=args.clients, fault_seconds=args.fault_seconds),
         list[Round](),
     )
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:

@@ -29,7 +29,7 @@ async def read_final_state(
     history.records = {record.version.job_id: record async for record in _records(redis)}
     history.counts = (await http.get("/v1/stats")).raise_for_status().json()["statuses"]
     history.listed_ids = [job_id async for job_id in _listed_ids(http)]
-    issues = [] if pool is None else [f"jobstate doctor: {issue}" for issue in await doctor_issues(pool)]
+    issues = [f"jobstate doctor: {issue}" for issue in await doctor_issues(pool)]
     history.inconsistencies = [*await inconsistencies(redis), *issues]
 
 

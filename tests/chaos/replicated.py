@@ -109,11 +109,6 @@ class WithCluster(Replicated):
 
     _servers: Cluster
 
-    @contextlib.asynccontextmanager
-    async def open_pool(self) -> AsyncIterator[None]:
-        """Yield nothing: the doctor does not read a cluster yet."""
-        yield None
-
     async def choose_master(self) -> ProcessRedis:
         """Return one of the masters."""
         return self.rng.choice(await self._masters())

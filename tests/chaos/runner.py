@@ -50,8 +50,6 @@ class Scale:
     before: float = 0.5
     fault_seconds: float = 1.0
     after: float = 0.5
-    #: Whether clients subscribe to events and wait for jobs.
-    events: bool = True
 
 
 @dataclass
@@ -139,13 +137,12 @@ async def run_round(
     async with environment.redis_client() as redis:
         origins = await _delete_jobs(redis)
     reader = StreamReader(environment.service.url, history.stream_messages)
-    reading = asyncio.create_task(reader.run() if scale.events else asyncio.sleep(0))
+    reading = asyncio.create_task(reader.run())
     stop = threading.Event()
     probe = asyncio.to_thread(_probe_health, environment.service.url, result.health_times, history, stop)
     probing = asyncio.create_task(probe)
     try:
-        if scale.events:
-            await reader.wait_until_live()
+        await reader.wait_until_live()
         async with _run_clients(environment, number, scale):
             await asyncio.sleep(rng.uniform(0.2, 1) * scale.before)
             for fault in faults:
@@ -158,7 +155,7 @@ async def run_round(
             open_client(environment.service.url, timeout=10) as http,
         ):
             await read_final_state(history, redis, pool, http, origins)
-        if scale.events and history.events and not await reader.reaches(history.events):
+        if history.events and not await reader.reaches(history.events):
             history.errors.append("the stream does not reach the last event")
     finally:
         reading.cancel()
@@ -195,7 +192,7 @@ async def _run_clients(environment: Environment, number: int, scale: Scale) -> A
     stop, known_jobs = asyncio.Event(), deque[str](maxlen=300)
     calls, rng = environment.history.calls, environment.rng
     clients = [
-        WorkloadClient(f"r{number}c{at}", at, known_jobs, calls, random.Random(rng.random()), may_wait=scale.events)
+        WorkloadClient(f"r{number}c{at}", at, known_jobs, calls, random.Random(rng.random()))
         for at in range(scale.clients)
     ]
     async with asyncio.TaskGroup() as group:

@@ -25,23 +25,13 @@ MAX_PAUSE: Final = 0.05
 class WorkloadClient:
     """Performs random actions of one role until it is stopped."""
 
-    def __init__(
-        self,
-        name: str,
-        role: int,
-        known_jobs: deque[str],
-        calls: list[Call],
-        rng: random.Random,
-        *,
-        may_wait: bool = True,
-    ) -> None:
+    def __init__(self, name: str, role: int, known_jobs: deque[str], calls: list[Call], rng: random.Random) -> None:
         """Share job ids with other clients through `known_jobs`, record calls in `calls`, decide by `rng`."""
         self._name = name
         self._role = (self._run_own_job, self._run_own_job, self._claim_and_work, self._interfere)[role % 4]
         self._known_jobs = known_jobs
         self._calls = calls
         self._rng = rng
-        self._may_wait = may_wait
         self._count = 0
 
     async def run(self, url: str, stop: asyncio.Event) -> None:
@@ -125,7 +115,7 @@ class WorkloadClient:
     async def _claim_and_work(self) -> None:
         """Claim a job, or up to three at once, and finish or release each."""
         body = {"queues": list(QUEUES), "worker": self._name, "lease_seconds": LEASE}
-        if self._rng.random() < 0.3 and self._may_wait:
+        if self._rng.random() < 0.3:
             body["wait_seconds"] = 1
         if self._rng.random() < 0.5:
             _, response = await self._send(Kind.CLAIM, "POST", "/v1/claims", body)
