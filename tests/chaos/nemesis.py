@@ -229,7 +229,7 @@ async def wrong_type(environment: OneRedis) -> None:
             await _restore(redis, name)
         environment.history.errors += [
             f"doctor: after another type of {name}: {issue}"
-            for issue in await _repair(environment)
+            for issue in await repair(f"redis://127.0.0.1:{environment.redis.port}/0")
             if issue["type"] != "count" and (issue["type"], issue["key"]) != ("stray", name)
         ]
 
@@ -243,9 +243,8 @@ def corrupted_keys(partition: Partition) -> list[str]:
     ]
 
 
-async def _repair(environment: OneRedis) -> list[dict[str, Any]]:
+async def repair(url: str) -> list[dict[str, Any]]:
     """Run the doctor with repair, next to the service, and return what it found."""
-    url = f"redis://127.0.0.1:{environment.redis.port}/0"
     command = [sys.executable, "-m", "service", "doctor", "--repair", "--json", "--rate", "1e6", "--redis-url", url]
     run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert run.returncode in {0, 1}, run.stderr  # 1: something is left, which the end of the round finds

@@ -39,17 +39,22 @@ class Replicated(Environment):
     @contextlib.asynccontextmanager
     async def redis_client(self) -> AsyncIterator[Any]:
         """Yield a client of the present masters."""
-        async with raw_client(self._servers.url, socket_timeout=10, protocol=2) as redis:
+        async with raw_client(self.url, socket_timeout=10, protocol=2) as redis:
             yield redis
 
     @contextlib.asynccontextmanager
     async def open_pool(self) -> AsyncIterator[Any]:
         """Yield a deployment."""
-        deployment = open_deployment(self._servers.url, partitions=PARTITIONS.size)
+        deployment = open_deployment(self.url, partitions=PARTITIONS.size)
         try:
             yield deployment
         finally:
             await deployment.aclose()
+
+    @property
+    def url(self) -> str:
+        """The `REDIS_URL` of the service."""
+        return self._servers.url
 
     async def wait_until_whole(self) -> None:
         """Wait until all servers are up and all replicas in sync."""
