@@ -181,7 +181,7 @@ VIOLATIONS: list[tuple[str, str, Modification]] = [
             with_event(7, event(91, 1, "pending", job_id="l")),
             with_event(8, event(92, 1, "pending", job_id="m")),
             failover,
-            lambda h: h.stream_messages.pop(-2),
+            lambda h: h.stream_messages.remove(h.stream_messages[-2]),
         ),
     ),
     (
