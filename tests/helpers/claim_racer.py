@@ -10,8 +10,8 @@ from service.domain.jobs import Claim
 from service.domain.states import Status
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
-from service.store.pool import create_pool
-from tests.helpers.partitions import connect
+from tests.helpers.deployments import close_pool, open_pool
+from tests.helpers.partitions import PARTITIONS, connect
 
 WEEK = timedelta(days=7)
 #: Lease duration in seconds: the minimum.
@@ -22,7 +22,7 @@ WORK = 0.02
 
 async def race(url: str, name: str) -> None:
     """Claim up to three jobs at a time, and complete them, until every job is finished."""
-    pool = create_pool(url)
+    pool = open_pool(url, len(PARTITIONS))
     client = connect(pool)
     leases, jobs = LeaseManager(client, ttl=WEEK), JobStateManager(client, ttl=WEEK)
     while True:
@@ -41,7 +41,7 @@ async def race(url: str, name: str) -> None:
         except StoreUnavailable:  # this process was paused for longer than the request timeout
             continue
     await client.aclose()
-    await pool.disconnect()
+    await close_pool(pool)
 
 
 async def complete(jobs: JobStateManager, claim: Claim, name: str) -> None:

@@ -104,14 +104,15 @@ async def redis(
     client: Any = Redis(connection_pool=pool) if is_standalone else raw_client(store_url)
     await client.flushdb()
     yield client
-    if request.node.get_closest_marker("corrupts_keys") is None:
-        checked = pool if is_standalone else open_pool(store_url, len(partitions))
-        assert await doctor_issues(checked, partitions) == []
-        assert await lasting_inconsistencies(checked, client, partitions) == []
+    checked = pool if is_standalone else open_pool(store_url, len(partitions))
+    try:
+        if request.node.get_closest_marker("corrupts_keys") is None:
+            assert await doctor_issues(checked, partitions) == []
+            assert await lasting_inconsistencies(checked, client, partitions) == []
+    finally:
         if not is_standalone:
             await close_pool(checked)
-    if not is_standalone:
-        await client.aclose()
+            await client.aclose()
 
 
 async def lasting_inconsistencies(pool: Any, client: Redis, partitions: Partitions) -> list[str]:

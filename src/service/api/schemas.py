@@ -172,8 +172,12 @@ class JobList(Struct, frozen=True, omit_defaults=True):
     next_cursor: Annotated[str, description("The `cursor` of the next page; absent on the last page")] | None = None
 
 
-class Health(Struct, frozen=True):
-    """The health and version of the service."""
+class Health(Struct, frozen=True, omit_defaults=True):
+    """The health and version of the service, and on a Redis Cluster how much of it is away."""
 
     status: Annotated[str, extensible_enum("The health of the service", ("ok", "ready"))]
     version: Annotated[str, description("The version of the service")]
+    nodes_away: (
+        Annotated[int, description("Redis nodes that do not accept changes, if there are any; others do")] | None
+    ) = None
+    partitions_away: Annotated[int, description("Partitions of the jobs on these nodes")] | None = None

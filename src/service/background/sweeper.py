@@ -90,9 +90,11 @@ class Sweeper:
         with contextlib.suppress(JobStateError):  # the next recovery writes it
             await self._jobs.write_version()
         try:
-            health = await self._jobs.get_store_health()
+            nodes = await self._jobs.get_store_health()
         except JobStateError as error:
             _log.warning(DURABILITY_NOT_CHECKED, detail=str(error))
             return
-        for warning in health.warnings:
-            _log.warning("redis durability warning", warning=warning)
+        for health in nodes:
+            node = {"node": health.node} if health.node else {}
+            for warning in health.warnings:
+                _log.warning("redis durability warning", warning=warning, **node)

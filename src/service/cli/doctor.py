@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from enum import IntEnum
-from typing import Final, NoReturn
+from typing import Any, Final, NoReturn
 
 import click
 import msgspec
@@ -97,6 +97,8 @@ class Report:
         """Report on the Redis at `location`, a text for people to read."""
         self.stats = CheckStats()
         self.partitions = 1
+        #: Of a cluster: the names of its nodes.
+        self.nodes: list[str] = []
         self.durability = Durability(checked=False)
         self._location, self._as_json = location, as_json
         self._issues: list[Issue] = []
@@ -125,7 +127,9 @@ class Report:
         stats, seconds = self.stats, time.monotonic() - self._started
         found, left = len(self._issues), self.unrepaired
         if self._as_json:
-            place = {"redis": self._location, "partitions": self.partitions}
+            place: dict[str, Any] = {"redis": self._location, "partitions": self.partitions}
+            if self.nodes:
+                place["nodes"] = self.nodes
             checked = {**place, **msgspec.to_builtins(stats), "durability": self.durability}
             summary = {"found": found, "repaired": found - left, "left": left, "seconds": round(seconds, 3)}
             print_json(msgspec.json.encode({**checked, **summary, "findings": self._issues}) + b"\n", end=False)
@@ -134,7 +138,8 @@ class Report:
             print_line(f"… and {found - MAX_PRINTED:,} more, which --json shows")
         print_line(f"{stats.jobs:,} jobs and {stats.entries:,} index entries in {seconds:.1f} s in {self._location}")
         if self.partitions > 1:
-            print_line(f"{self.partitions:,} partitions")
+            nodes = f" on {len(self.nodes)} nodes: {', '.join(self.nodes)}" if self.nodes else ""
+            print_line(f"{self.partitions:,} partitions{nodes}")
         if not stats.counted:
             print_line("counts not compared: jobs changed during the check")
         for warning in self.durability.warnings:
@@ -163,12 +168,15 @@ async def _check(redis_url: str, partitions: int | None, repair: bool, rate: flo
     async with open_store(redis_url, partitions=report.partitions, max_connections=2) as client:
         async for issue in check(client, repair=repair, rate=rate, stats=report.stats):
             report.add(issue)
+        if client.deployment.is_cluster:
+            report.nodes = [node.name for node in client.deployment.nodes]
         report.durability = await _durability(client)
 
 
 async def _durability(client: StoreClient) -> Durability:
     try:
-        return Durability(checked=True, warnings=(await JobReader(client).get_store_health()).warnings)
+        nodes = await JobReader(client).get_store_health()
+        return Durability(checked=True, warnings=[warning for health in nodes for warning in health.labelled_warnings])
     except JobStateError as error:
         return Durability(checked=False, detail=str(error))
 

@@ -2,7 +2,7 @@
 
 import os
 import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from prometheus_client.registry import Collector
 from service import __version__
 from service.domain.jobs import Stats
 from service.domain.states import Status
-from service.domain.store_health import StoreHealth
+from service.domain.store_health import StoreAvailability, StoreHealth
 from service.domain.timestamps import parse_timestamp
 
 #: Upper bounds (s) of the histograms. A Redis call takes up to its deadline of 3 s, a long poll up to 30 s.
@@ -113,14 +113,20 @@ class Metrics:
         """Count a change of `jobs` jobs."""
         self._changes(change).inc(jobs)
 
-    def render(self, accept: str, *, is_up: bool, stats: Stats | None, health: StoreHealth | None) -> tuple[bytes, str]:
+    def render(
+        self,
+        accept: str,
+        *,
+        availability: StoreAvailability | None,
+        stats: Stats | None,
+        health: Sequence[StoreHealth] | None,
+    ) -> tuple[bytes, str]:
         """Return all metrics and their media type, which is OpenMetrics if `accept` requests it.
 
-        `is_up` is whether Redis serves all that the service needs. `stats` and `health` are just read from Redis, or
-        `None` if that failed.
+        `availability`, `stats` and `health`, of each node, are just read from Redis, or `None` if that failed.
         """
         encode, media_type = choose_encoder(accept)
-        return encode(_ScrapeCollector(self._registry, is_up, stats, health)), media_type
+        return encode(_ScrapeCollector(self._registry, availability, stats, health)), media_type
 
 
 @dataclass
@@ -128,32 +134,52 @@ class _ScrapeCollector(Collector):
     """The metrics of the process, followed by those that are read from Redis."""
 
     registry: CollectorRegistry
-    is_up: bool
+    availability: StoreAvailability | None
     stats: Stats | None
-    health: StoreHealth | None
+    health: Sequence[StoreHealth] | None
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
         yield from self.registry.collect()
         build = {"version": __version__, "python": platform.python_version()}
         yield InfoMetricFamily("jobstate_build", "Version of the service and of Python", build)
-        yield _gauge("jobstate_redis_up", "Whether Redis serves all that the service needs", float(self.is_up))
-        is_known = self.health is not None
-        if self.is_up or is_known:
+        is_up, is_known = self.availability is not None, self.health is not None
+        yield _gauge("jobstate_redis_up", "Whether Redis serves all that the service needs", float(is_up))
+        if is_up or is_known:
             text = "Whether Redis allows INFO, so that durability and eviction are known"
             yield _gauge("jobstate_redis_durability_known", text, float(is_known))
-        if self.health is not None:
+        if self.health:
             yield from _redis_metrics(self.health)
+        if self.availability is not None:
+            yield from _node_metrics(self.availability)
         if self.stats is not None:
             yield from _job_metrics(self.stats)
 
 
-def _redis_metrics(health: StoreHealth) -> Iterator[Metric]:
-    yield InfoMetricFamily("jobstate_redis", "Version of Redis", {"version": health.version})
-    yield _gauge("jobstate_redis_memory_bytes", "Memory used by Redis", health.memory)
-    yield _gauge("jobstate_redis_memory_limit_bytes", "maxmemory of Redis; 0 for no limit", health.memory_limit)
+def _redis_metrics(nodes: Sequence[StoreHealth]) -> Iterator[Metric]:
+    """Yield metrics of one Redis, or with the label `node` those of the nodes of a cluster."""
+    versions = InfoMetricFamily("jobstate_redis", "Version of Redis", labels=["node"] if nodes[0].node else [])
+    for one in nodes:
+        versions.add_metric([one.node] if one.node else [], {"version": one.version})
+    yield versions
+
+    def gauge(name: str, text: str, value: Callable[[StoreHealth], float]) -> Metric:
+        if not nodes[0].node:
+            return _gauge(name, text, value(nodes[0]))
+        return _gauge(name, text, {one.node: value(one) for one in nodes}, label="node")
+
+    yield gauge("jobstate_redis_memory_bytes", "Memory used by Redis", lambda one: one.memory)
+    text = "maxmemory of Redis; 0 for no limit"
+    yield gauge("jobstate_redis_memory_limit_bytes", text, lambda one: one.memory_limit)
     text = "Number of settings and faults of Redis that put acknowledged jobs at risk"
-    yield _gauge("jobstate_redis_warnings", text, len(health.warnings))
+    yield gauge("jobstate_redis_warnings", text, lambda one: len(one.warnings))
+
+
+def _node_metrics(availability: StoreAvailability) -> Iterator[Metric]:
+    yield _gauge("jobstate_redis_nodes", "Redis nodes that have partitions", availability.nodes)
+    yield _gauge("jobstate_redis_nodes_away", "Redis nodes that do not accept changes", availability.nodes_away)
+    text = "Partitions on Redis nodes that do not accept changes"
+    yield _gauge("jobstate_redis_partitions_away", text, availability.partitions_away)
 
 
 def _job_metrics(stats: Stats) -> Iterator[Metric]:

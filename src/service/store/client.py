@@ -1,6 +1,5 @@
 """Calls to Redis with a timeout, one retry and typed errors."""
 
-import asyncio
 import itertools
 import operator
 from collections.abc import Awaitable, Callable, Sequence
@@ -11,6 +10,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import constraints, errors
+from service.domain.store_health import StoreAvailability
 from service.store import probe
 from service.store.calls import FIRST_ATTEMPT_TIMEOUT, Calls, with_timeout
 from service.store.data_check import DataCheck
@@ -149,6 +149,8 @@ class StoreClient:
         await self.call("write_version", self._register)
 
     async def _register(self, deadline: float) -> None:
+        if not self.deployment.is_located:
+            await self.deployment.locate(deadline)
         for partition in self.partitions if self.deployment.is_cluster else (self.partitions.first,):
             await self._data.register(self._run_before_deadline, partition, deadline)
 
@@ -258,27 +260,18 @@ class StoreClient:
             converted.append(reply if convert is None else parse_reply(name, convert, reply))
         return converted
 
-    async def probe(self) -> None:
-        """Return if a node accepts writes and this service may make them.
+    async def find_nodes(self) -> Sequence[Node]:
+        """Return the nodes that have partitions, once they are known. Raises like `run_script`."""
+        if not self.deployment.is_located:
+            await self.call("read", self.deployment.locate)
+        return self.deployment.nodes
 
-        Raises like `run_script`, within 3 s, if none does.
+    async def probe(self) -> StoreAvailability:
+        """Return if a node accepts writes and this service may make them: how many do.
+
+        Raises like `run_script`, within 3 s, if none does, or if the data of one is not that of this service.
         """
-
-        async def send(deadline: float) -> None:
-            if not self.deployment.is_located:
-                await self.deployment.locate(deadline)
-            probes = [self._probe(node, deadline) for node in self.deployment.nodes]
-            results = await asyncio.gather(*probes, return_exceptions=True)
-            failures = [result for result in results if result is not None]
-            if len(failures) == len(results):
-                raise failures[0]
-
-        await self.call("probe", send, PING_TIMEOUT)
-
-    async def _probe(self, node: Node, deadline: float) -> None:
-        keys = self._data.keys_on(node)
-        _, reply = raise_errors(await node.pipeline.ask(*probe.commands(keys), until=deadline))
-        self._data.require_supported(node, *probe.parse_versions(reply))
+        return await self.call("probe", partial(probe.probe, self.deployment, self._data), PING_TIMEOUT)
 
 
 def _decode_word(reply: Any) -> str:

@@ -1,5 +1,6 @@
 """Checks that the data of each node is that of this service, and registers the service where there is none."""
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from typing import Any, Final
@@ -103,6 +104,8 @@ class DataCheck:
         if self._deployment.is_cluster:
             for one in dict.fromkeys((self._common or partition, partition)):
                 await self._register_one(one, deadline)
+            others = [self._register_one(one, deadline) for one in self._partitions if one not in self.registered]
+            await asyncio.gather(*others, return_exceptions=True)  # one that fails is tried again when it is used
         else:
             await self._register_all(run, deadline)
 

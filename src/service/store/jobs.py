@@ -10,6 +10,7 @@ from redis.asyncio import ConnectionPool
 from service.domain import constraints, errors, validation
 from service.domain.jobs import CreateResult, Job, NewJob, Progress
 from service.domain.states import Status, sources_of
+from service.domain.store_health import StoreAvailability
 from service.domain.tags import correlation_tag, slate_tag
 from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
@@ -179,9 +180,12 @@ class JobStateManager(JobReader):
             total += swept
         return total
 
-    async def ping(self) -> None:
-        """Return if Redis accepts writes. Raises `StoreUnavailable` within 3 s otherwise."""
-        await self._client.probe()
+    async def ping(self) -> StoreAvailability:
+        """Return if Redis accepts writes, and how much of it. Raises `StoreUnavailable` within 3 s otherwise.
+
+        A part of a cluster is enough.
+        """
+        return await self._client.probe()
 
     def new_job_id(self) -> str:
         """Return a new id. On a cluster it is one of a partition whose node is not known to be away."""

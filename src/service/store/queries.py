@@ -13,6 +13,7 @@ from service.domain.timestamps import format_timestamp
 from service.store import listing, scripts
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
+from service.store.health import read_store_health
 from service.store.history import history_from
 from service.store.listing import Listing
 from service.store.partition import Partition
@@ -156,22 +157,12 @@ class JobReader:
             safe_to_stop=until is not None and leased == 0,
         )
 
-    async def get_store_health(self) -> StoreHealth:
-        """Return the version, memory and durability of Redis. Raises `StoreAccessDenied` if INFO lacks a field."""
-        [info] = await self._client.read(["INFO", "server", "memory", "persistence"])
-        last_aof_writes = {info.get("aof_last_write_status", "ok"), info.get("aof_last_bgrewrite_status", "ok")}
-        try:
-            return StoreHealth(
-                version=str(info.get("valkey_version") or info["redis_version"]),
-                memory=info["used_memory"],
-                memory_limit=info["maxmemory"],
-                can_evict=info["maxmemory_policy"] != "noeviction",
-                aof_enabled=bool(info["aof_enabled"]),
-                aof_healthy=last_aof_writes == {"ok"},
-            )
-        except KeyError as error:
-            detail = f"{errors.StoreAccessDenied.default_detail} (INFO does not have {error})"
-            raise errors.StoreAccessDenied(detail) from error
+    async def get_store_health(self) -> list[StoreHealth]:
+        """Return the version, memory and durability of each Redis node that is not away.
+
+        Raises `StoreAccessDenied` if INFO lacks a field.
+        """
+        return await read_store_health(self._client)
 
     def _record(self, job_id: str) -> str:
         """Return the key of a job's record."""

@@ -19,8 +19,7 @@ async def scan(
     if a partition has moved meanwhile, or is on its way.
     """
     deployment = client.deployment
-    if not deployment.is_located:
-        await client.call("read", deployment.locate)
+    await client.find_nodes()
     for partition in client.partitions:
         deployment.node_of(partition)  # raises if its node is away
     held = {node: deployment.partitions_on(node) for node in deployment.masters}

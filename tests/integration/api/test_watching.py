@@ -335,18 +335,10 @@ class TestAllJobs:
         assert [e.json().get("job_id") for e in watcher.events] == [None, *(f"j{n}" for n in range(5))]
 
 
-def database_url(redis_url: str) -> str:
-    """Return the URL of another database, empty."""
-    url = redis_url.removesuffix("/0") + "/4"
-    with sync_client(url) as redis:
-        redis.flushdb()
-    return url
-
-
 @pytest.fixture
-def fresh(redis_url: str, tmp_path: Path) -> Iterator[Service]:
+def fresh(spare_url: str, tmp_path: Path) -> Iterator[Service]:
     """A new service, which does not reap yet, on its own database."""
-    with Service(tmp_path, REDIS_URL=database_url(redis_url), SHUTDOWN_DRAIN_SECONDS="1") as service:
+    with Service(tmp_path, REDIS_URL=spare_url, SHUTDOWN_DRAIN_SECONDS="1") as service:
         yield service
 
 
@@ -418,36 +410,36 @@ def test_a_waiting_request_ends_when_its_client_pipelines_another_one(fresh: Ser
         assert "Exception in ASGI" not in fresh.log
 
 
-def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: Service, redis_url: str) -> None:
+def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: Service, spare_url: str) -> None:
     with httpx.Client(base_url=fresh.url) as api, ThreadPoolExecutor(4) as pool:
         create(api)
         claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 6}
         watchers = [watch(api, path) for path in ("/v1/jobs/j/events", "/v1/events") for _ in range(10)]
-        with open_clients(*watchers), sync_client(redis_url, decode_responses=True) as redis:
+        with open_clients(*watchers), sync_client(spare_url, decode_responses=True) as redis:
             wait_for_waiting(api, 20)
             claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
             wait_for_waiting(api, 24)
             readers = wait_until(
-                lambda: [c for c in redis.client_list() if (c["cmd"], c["db"]) == ("xread", "4")], "it"
+                lambda: [c for c in redis.client_list() if (c["cmd"], c["db"]) == ("xread", "2")], "it"
             )
             assert len(readers) == 1
         assert {claim.result(20).status_code for claim in claims} == {204}
         wait_for_waiting(api, 0)
 
 
-def test_without_watchers_no_connection_reads_events(fresh: Service, redis_url: str) -> None:
-    with httpx.Client(base_url=fresh.url) as api, sync_client(redis_url, decode_responses=True) as redis:
+def test_without_watchers_no_connection_reads_events(fresh: Service, spare_url: str) -> None:
+    with httpx.Client(base_url=fresh.url) as api, sync_client(spare_url, decode_responses=True) as redis:
         with watch(api, "/v1/events") as watcher:
             wait_for_events(watcher, 1)
         wait_until(
-            lambda: not [c for c in redis.client_list() if ("b" in c["flags"], c["db"]) == (True, "4")], "the end"
+            lambda: not [c for c in redis.client_list() if ("b" in c["flags"], c["db"]) == (True, "2")], "the end"
         )
 
 
-def test_watchers_have_limits_of_their_own_per_client_and_in_total(redis_url: str, tmp_path: Path) -> None:
+def test_watchers_have_limits_of_their_own_per_client_and_in_total(spare_url: str, tmp_path: Path) -> None:
     limits = {"MAX_WAITING_REQUESTS": "3", "MAX_WATCHERS_PER_CLIENT": "2", "MAX_CONCURRENT_REQUESTS": "2"}
     with (
-        Service(tmp_path, REDIS_URL=database_url(redis_url), **limits) as service,
+        Service(tmp_path, REDIS_URL=spare_url, **limits) as service,
         httpx.Client(base_url=service.url) as api,
     ):
         create(api)

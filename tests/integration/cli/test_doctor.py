@@ -89,7 +89,7 @@ def test_its_help_lists_the_exit_codes() -> None:
         assert code in shown
 
 
-def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path: Path, redis_url: str) -> None:
+def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path: Path, spare_url: str) -> None:
     nowhere = doctor(tmp_path / "nowhere")
     assert (nowhere.code, nowhere.out) == (3, b"")
     assert "there are no jobs in" in nowhere.err
@@ -103,10 +103,9 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
     shown = "Error: `--redis-url` (`REDIS_URL`): 'http://127.0.0.1' is not allowed"
     assert (wrong.code, wrong.err.split(";")[0]) == (2, shown)
 
-    other_url = redis_url.removesuffix("/0") + "/7"
     for key, version in ((PARTITION.version, DATA_VERSION + 1), ("jobs:clock", 1)):
-        with sync_client(other_url) as client:
+        with sync_client(spare_url) as client:
             client.set(key, version)
-            unsupported = jobstate("", "doctor", REDIS_URL=other_url)
+            unsupported = jobstate("", "doctor", REDIS_URL=spare_url)
             client.flushdb()
         assert (unsupported.code, f"has data of version {version}" in unsupported.err) == (3, True)

@@ -17,12 +17,9 @@ from tests.integration.store.events.test_claim_waiter import lease
 
 
 @pytest.fixture
-def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
+def service(spare_url: str, tmp_path: Path) -> Iterator[Service]:
     """Two processes on a separate database."""
-    url = redis_url.removesuffix("/0") + "/5"
-    with sync_client(url) as client:
-        client.flushdb()
-    with Service(tmp_path, REDIS_URL=url, SHUTDOWN_DRAIN_SECONDS="30", JOBSTATE_WORKERS="2") as service:
+    with Service(tmp_path, REDIS_URL=spare_url, SHUTDOWN_DRAIN_SECONDS="30", JOBSTATE_WORKERS="2") as service:
         yield service
 
 

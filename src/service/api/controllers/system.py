@@ -50,21 +50,27 @@ class SystemController(Controller):
         summary="Check readiness",
         **PUBLIC,
         **operation_docs(
-            {200: Success("The service is ready.", {"ready": Health("ready", __version__)})},
+            {
+                200: Success(
+                    "The service is ready.",
+                    {"ready": Health("ready", __version__), "partly": Health("ready", __version__, 1, 5)},
+                )
+            },
             (*STORE_ERRORS, errors.Draining),
         ),
     )
     async def get_readiness(self, request: HttpRequest) -> Health:
         """Return 200 while Redis accepts writes and the process is not stopping, else 503 with the reason.
 
+        Of a Redis Cluster one node is enough.
         After a start, jobs that expired before it are removed first, for at most 10 s.
         """
         services = services_of(request)
         if services.shutdown.has_begun:
             raise errors.Draining(RETRY_AFTER, is_shutdown=True)
-        await services.jobs.ping()
+        redis = await services.jobs.ping()
         await services.sweeper.require_first_sweep()
-        return Health("ready", __version__)
+        return Health("ready", __version__, redis.nodes_away or None, redis.partitions_away or None)
 
     @get(
         "/metrics",
@@ -87,15 +93,15 @@ class SystemController(Controller):
     async def get_metrics(self, request: HttpRequest) -> Response[bytes]:
         """Return the metrics of all processes. Those read from Redis are missing while it is unavailable."""
         services = services_of(request)
-        is_up, stats, health = await asyncio.gather(
-            _succeeds(services.jobs.ping()),
+        availability, stats, health = await asyncio.gather(
+            _or_none(services.jobs.ping()),
             _or_none(services.jobs.get_stats()),
             _or_none(services.jobs.get_store_health()),
         )
         accept = request.headers.get("accept", "")
         if quality_of(OPENMETRICS, accept) <= quality_of(TEXT, accept):
             accept = TEXT
-        text, media_type = services.metrics.render(accept, is_up=is_up, stats=stats, health=health)
+        text, media_type = services.metrics.render(accept, availability=availability, stats=stats, health=health)
         if media_type.startswith("text/"):
             media_type = media_type.removesuffix("; charset=utf-8")  # Litestar adds the charset
         return Response(text, media_type=media_type)
@@ -109,11 +115,3 @@ async def _or_none(awaitable: Awaitable[T]) -> T | None:
     except Exception:  # a bug here must not hide the other metrics
         _log.exception("redis metrics failed")
         return None
-
-
-async def _succeeds(awaitable: Awaitable[None]) -> bool:
-    async def succeed() -> bool:
-        await awaitable
-        return True
-
-    return await _or_none(succeed()) is True

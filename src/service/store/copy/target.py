@@ -35,9 +35,7 @@ class Target:
 
     async def take(self) -> bool:
         """Mark the database. Returns whether an interrupted copy was deleted. Raises `CopyRefused` for other data."""
-        deployment = self.client.deployment
-        if not deployment.is_located:
-            await self.client.call("copy", deployment.locate)
+        await self.client.find_nodes()
         found = await self._do(self._first, "GET")
         is_resumed = isinstance(found, bytes) and found.startswith(COPY_MARK)
         if not is_resumed:

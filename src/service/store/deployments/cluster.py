@@ -63,6 +63,8 @@ class RedisCluster(Deployment):
         self._masters: list[Node] = []
         #: Nodes whose last call failed.
         self._suspects: set[Node] = set()
+        #: Whether the last read of the map failed.
+        self._has_failed = False
         self._reading: asyncio.Task[None] | None = None
         self._watch = Watch(self._look)
 
@@ -174,8 +176,11 @@ class RedisCluster(Deployment):
         """Read the map, and find out which nodes are away. Returns the seconds until the next look."""
         try:
             await self._read_map()
+            self._has_failed = False
         except NODE_ERRORS as error:
-            _log.warning("cluster map read failed", detail=error_text(error, self.pool))
+            if not self._has_failed:
+                _log.warning("cluster map read failed", detail=error_text(error, self.pool))
+            self._has_failed = True
         holders = self.nodes
         self._suspects.update(node for node in holders if node.is_away)
         self._suspects.intersection_update(holders)

@@ -51,8 +51,7 @@ async def _find_unusable_numbers(client: StoreClient) -> list[Issue]:
     A number there that is not that of this client, and the mark of a copy, are what the next call raises.
     """
     deployment, size = client.deployment, str(client.partitions.size)
-    if not deployment.is_located:
-        await client.call("read", deployment.locate)
+    await client.find_nodes()
     keys = {key: one for one in client.partitions for key in (one.version, one.partitions)}
     read = (_read_any(client, deployment.node_of(one), key) for key, one in keys.items())
     held = dict(zip(keys, await gather(read), strict=True))

@@ -354,12 +354,9 @@ def test_a_drain_ends_waiting_claims_in_all_replicas(
 
 
 @pytest.fixture
-def service(redis_url: str, tmp_path: Path) -> Iterator[Service]:
+def service(spare_url: str, tmp_path: Path) -> Iterator[Service]:
     """A service on a database of its own, without the reaper of another service."""
-    url = redis_url.removesuffix("/0") + "/3"
-    with sync_client(url) as client:
-        client.flushdb()
-    with Service(tmp_path, REDIS_URL=url, SHUTDOWN_DRAIN_SECONDS="20") as service:
+    with Service(tmp_path, REDIS_URL=spare_url, SHUTDOWN_DRAIN_SECONDS="20") as service:
         yield service
 
 
