@@ -1,7 +1,8 @@
-"""Runs compose.yaml unchanged, on free ports and in a project and network of its own."""
+"""Runs compose.yaml and compose.cluster.yaml unchanged, on free ports and in a project and network of its own."""
 
 import json
 import os
+import random
 import subprocess
 import uuid
 from pathlib import Path
@@ -15,7 +16,7 @@ from tests.helpers.polling import free_port, wait_until
 
 #: Seconds that a command may take. A build without a cache takes longest.
 COMMAND_TIMEOUT = 300.0
-#: Variables that compose.yaml reads and that the tests must not inherit.
+#: Variables that the files read and that the tests must not inherit.
 _SERVICE_VARIABLES = {variable.name for variable in VARIABLES} | {"ALLOWED_HOSTS", "COMPOSE_PROFILES"}
 
 CommandResult = subprocess.CompletedProcess[str]
@@ -31,10 +32,10 @@ def compose_failure() -> str | None:
 
 
 class Compose:
-    """Runs `docker compose` with the files of this project, isolated from the user's environment."""
+    """Runs `docker compose` with a file of this project, isolated from the user's environment."""
 
-    def __init__(self, *options: str, **environment: str) -> None:
-        self._command = ["docker", "compose", "--env-file", os.devnull, "--file", str(ROOT / "compose.yaml"), *options]
+    def __init__(self, *options: str, file: str = "compose.yaml", **environment: str) -> None:
+        self._command = ["docker", "compose", "--env-file", os.devnull, "--file", str(ROOT / file), *options]
         inherited = {name: value for name, value in os.environ.items() if name not in _SERVICE_VARIABLES}
         self._environment = inherited | environment
 
@@ -53,7 +54,7 @@ class Compose:
 class Stack(Compose):
     """An isolated stack. `remove` deletes everything that it created."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, file: str = "compose.yaml") -> None:
         self.name = f"jobstate-test-{uuid.uuid4().hex[:8]}"
         self.redis_port, self.backend_port = free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.backend_port}"
@@ -62,6 +63,8 @@ class Stack(Compose):
         names.write_text(json.dumps({"services": renamed, "networks": {"nascar-network": {"name": self.name}}}))
         super().__init__(
             *("--file", str(names), "--project-name", self.name),
+            file=file,
+            CLUSTER_NETWORK=f"10.{random.randrange(100, 250)}.{random.randrange(256)}",
             REDIS_PUBLISHED_PORT=str(self.redis_port),
             BACKEND_PUBLISHED_PORT=str(self.backend_port),
         )

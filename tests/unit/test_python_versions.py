@@ -16,7 +16,8 @@ def test_image_and_documents_name_the_python_versions_of_the_package() -> None:
 
     image = f"python:{newest}-slim-bookworm"
     assert f"ARG PYTHON_IMAGE={image}\n" in text_of("Dockerfile")
-    assert f"${{PYTHON_IMAGE:-{image}}}" in text_of("compose.yaml")
+    for file in ("compose.yaml", "compose.cluster.yaml"):
+        assert f"${{PYTHON_IMAGE:-{image}}}" in text_of(file)
     assert f"| `PYTHON_IMAGE` | `{image}` |" in text_of("docs/deployment.md")
     for document in ("README.md", "docs/deployment.md"):
         assert f"{oldest} to {newest}" in text_of(document)

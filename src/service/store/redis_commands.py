@@ -19,6 +19,8 @@ REQUIRED_COMMANDS: Final = (
 #: Commands of single features. Where Redis refuses one, only that feature is affected.
 OPTIONAL_COMMANDS: Final = {
     "a database other than 0 in `REDIS_URL`": ("SELECT",),
+    "Sentinel in `REDIS_URL`": ("ROLE",),
+    "a Redis Cluster in `REDIS_URL`": ("CLUSTER SLOTS",),
     "`REDIS_WAITAOF=1` (from Redis 7.2)": ("WAITAOF",),
     "`REDIS_WAIT_REPLICAS`": ("EVAL", "WAIT"),
     "durability and eviction at `/metrics`, in the log and in `jobstate doctor`": ("INFO",),
@@ -51,4 +53,4 @@ def acl_rule(*commands: str) -> str:
 
 def _name(command: str) -> str:
     words = command.lower().split()
-    return "|".join(words[:2]) if words[0] in {"script", "client"} else words[0]
+    return "|".join(words[:2]) if words[0] in {"script", "client", "cluster"} else words[0]

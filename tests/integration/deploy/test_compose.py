@@ -1,8 +1,9 @@
-"""compose.yaml and the image as they are run: `docker compose up` on ports and a network of its own."""
+"""The compose files and the image as they are run: `docker compose up` on ports and a network of its own."""
 
 import json
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -17,6 +18,8 @@ from tests.helpers.polling import TIMEOUT, wait_until
 pytestmark = pytest.mark.compose
 
 MIB = 1024 * 1024
+#: Seconds until a cluster has elected a master. `cluster-node-timeout` is 5 s.
+FAILOVER_TIMEOUT = 60.0
 
 
 @pytest.fixture(scope="module")
@@ -130,9 +133,44 @@ def test_stop_ends_clean(stack: Stack) -> None:
     assert stack.inspect("backend")["Config"]["StopTimeout"] > int(drain or 0)
 
 
-def config(*options: str) -> dict[str, Any]:
-    """Return what compose makes of the file with nothing set around it."""
-    found: dict[str, Any] = json.loads(Compose(*options).run_checked("config", "--format", "json"))
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Stack]:
+    """The stack of compose.cluster.yaml, up and healthy."""
+    stack = Stack(tmp_path, "compose.cluster.yaml")
+    try:
+        stack.run_checked("build")
+        stack.run_checked("up", "--detach", "--wait")
+        yield stack
+    finally:
+        stack.remove()
+
+
+def test_the_service_on_a_cluster_goes_on_after_a_kill_of_a_master(cluster: Stack) -> None:
+    with httpx.Client(base_url=cluster.url) as api:
+
+        def create(**fields: str) -> int:
+            return api.post("/v1/jobs", json={"input_params": 1, **fields}).status_code
+
+        def ready() -> dict[str, Any]:
+            body: dict[str, Any] = api.get("/ready").raise_for_status().json()
+            return body
+
+        ids = [f"job-{number}" for number in range(20)]
+        assert {create(job_id=job_id) for job_id in ids} == {201}
+        assert (ready()["nodes_away"], ready()["partitions_away"]) == (0, 0)
+
+        cluster.kill("redis-1")  # one of the masters: the first three nodes are
+
+        wait_until(lambda: ready()["nodes_away"] == 1, "the service to see it")
+        assert create() == 201
+        wait_until(lambda: ready()["partitions_away"] == 0, "the replica to be the master", timeout=FAILOVER_TIMEOUT)
+        assert {api.get(f"/v1/jobs/{job_id}").status_code for job_id in ids} == {200}
+        assert {api.post(f"/v1/jobs/{job_id}/cancel").status_code for job_id in ids} == {200}
+
+
+def config(*options: str, file: str = "compose.yaml") -> dict[str, Any]:
+    """Return what compose makes of a file with nothing set around it."""
+    found: dict[str, Any] = json.loads(Compose(*options, file=file).run_checked("config", "--format", "json"))
     return found
 
 
@@ -164,3 +202,16 @@ def test_names_and_versions_are_what_others_rely_on() -> None:
     }
     assert found["services"]["backend"]["image"] == f"jobstate:{__version__}"
     assert f'image.version="{__version__}"' in (ROOT / "Dockerfile").read_text()
+
+
+def test_the_cluster_has_the_settings_of_the_single_redis_and_is_on_loopback_only() -> None:
+    single, services = config()["services"], config(file="compose.cluster.yaml")["services"]
+    nodes = [service for name, service in services.items() if name.startswith("redis-")]
+
+    assert len(nodes) == 6
+    for node in nodes:
+        assert set(single["redis"]["command"]) <= set(node["command"])
+        assert "ports" not in node
+    backend = services["backend"]
+    assert {port["host_ip"] for port in backend["ports"]} == {"127.0.0.1"}
+    assert (backend["image"], backend["build"]) == (single["backend"]["image"], single["backend"]["build"])

@@ -36,11 +36,14 @@ class SentinelPool(RedisPool):
         """Open a connection to the master. Raises `ConnectionError` for a server that is not a master (any more)."""
         connection.host, connection.port = await self.deployment.find_master()  # type: ignore[attr-defined]
         await super().connect(connection)
-        await connection.send_command("ROLE")
-        role, *_ = await connection.read_response()
-        if role != b"master":
+        try:
+            await connection.send_command("ROLE")
+            role, *_ = await connection.read_response()
+            if role != b"master":
+                raise redis_errors.ConnectionError(f"{self.deployment.nodes[0].name} is not a master")
+        except BaseException:  # else the pool would use it as it is
             await connection.disconnect(nowait=True)
-            raise redis_errors.ConnectionError(f"{self.deployment.nodes[0].name} is not a master")
+            raise
 
 
 class SentinelRedis(Deployment):

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from contextvars import Context
 
+from service.store.auto_pipeline import CANCEL_INTERVAL
+
 
 class Watch:
     """Calls a function at intervals, and sooner when something has failed."""
@@ -28,9 +30,9 @@ class Watch:
 
     async def aclose(self) -> None:
         """End."""
-        if self._task is not None:
+        while self._task is not None and not self._task.done():
             self._task.cancel()
-            await asyncio.wait([self._task])
+            await asyncio.wait([self._task], timeout=CANCEL_INTERVAL)
 
     async def _run(self) -> None:
         interval = 0.0
