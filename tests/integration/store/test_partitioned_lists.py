@@ -28,6 +28,7 @@ Connect = Callable[[int], JobStateManager]
 @pytest.fixture
 async def connect(pool: BlockingConnectionPool, redis: Redis) -> AsyncIterator[Connect]:
     """A function that returns the jobs of a database with so many partitions."""
+    await redis.flushdb()  # with the number of partitions that a start on a cluster wrote
     counts: list[int] = []
 
     def connect(count: int) -> JobStateManager:
