@@ -87,7 +87,7 @@ fuzz examples="1000":
     SCHEMATHESIS_EXAMPLES={{ examples }} uv run pytest tests/integration/api/test_schemathesis.py -rP
     CONTRACT_EXAMPLES={{ examples }} uv run pytest tests/integration/api/test_contract.py
 
-# Inject faults under load and check every promise. The printed seed repeats a run (docs/faults.md).
+# Inject faults under load and check every promise; `--backend sentinel|cluster` with replicas (docs/faults.md).
 [group('test')]
 faults rounds="200" *options:
     uv run python -m tests.chaos {{ rounds }} {{ options }}

@@ -14,9 +14,12 @@ import uvloop
 
 from service.embedded.binary import find
 from tests.chaos import report, runner
-from tests.chaos.nemesis import FAULTS
+from tests.chaos.environment import start_one_redis
+from tests.chaos.failovers import FAULTS_OF
+from tests.chaos.replicated import REPLICAS, replicated
 from tests.chaos.runner import Round, Scale
 from tests.helpers.partitions import PARTITIONS
+from tests.helpers.redis_servers import server_program
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -27,20 +30,35 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--clients", type=int, default=64)
     parser.add_argument("--fault-seconds", type=float, default=1.0, help="approximate duration of a fault")
     parser.add_argument("--only", default="", help="names of faults, separated by commas")
-    parser.add_argument("--partitions", type=int, default=PARTITIONS.size, help="REDIS_PARTITIONS of the service")
+    parser.add_argument("--backend", choices=FAULTS_OF, default="standalone", help="how Redis runs")
+    parser.add_argument("--wait-replicas", type=int, help="REDIS_WAIT_REPLICAS of the service; by default all replicas")
+    parser.add_argument("--partitions", type=int, help="REDIS_PARTITIONS of the service; 16 on a cluster by default")
     parser.add_argument("--source", type=Path, help="the `src` directory of another checkout, to test its service")
-    return parser.parse_args()
+    args = parser.parse_args()
+    if args.partitions is None:
+        args.partitions = 16 if args.backend == "cluster" else PARTITIONS.size
+    if args.wait_replicas is None:
+        args.wait_replicas = REPLICAS.get(args.backend, 0)
+    return args
 
 
 async def run(args: argparse.Namespace) -> list[Round]:
     """Run all rounds and print each when it ends; after SIGTERM the current round is the last."""
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
-    names = args.only.split(",") if args.only else [fault.name for fault in FAULTS]
-    blocks = runner.schedule(args.seed, args.rounds, [fault for fault in FAULTS if fault.name in names])
-    scale, rounds = Scale(clients=args.clients, fault_seconds=args.fault_seconds), list[Round]()
+    faults = FAULTS_OF[args.backend]
+    names = args.only.split(",") if args.only else [fault.name for fault in faults]
+    blocks = runner.schedule(args.seed, args.rounds, [fault for fault in faults if fault.name in names])
+    is_replicated = args.backend in REPLICAS
+    start = replicated(args.backend, args.wait_replicas) if is_replicated else start_one_redis
+    scale, rounds = (
+        Scale(clients=args.clients, fault_seconds=args.fault_seconds),
+        list[Round](),
+    )
     with tempfile.TemporaryDirectory(prefix="chaos-") as folder:
-        async with contextlib.aclosing(runner.run(args.seed, blocks, scale, Path(folder), args.source)) as results:
+        async with contextlib.aclosing(
+            runner.run(args.seed, blocks, scale, Path(folder), args.source, start=start)
+        ) as results:
             async for result in results:
                 rounds.append(result)
                 print(report.round_line(result), flush=True)
@@ -58,7 +76,9 @@ def main() -> None:
         environment = {**os.environ, "TEST_PARTITIONS": str(args.partitions)}
         os.execve(sys.executable, [sys.executable, "-m", "tests.chaos", *sys.argv[1:]], environment)
     scale = f"{args.clients} clients, {PARTITIONS.size} partitions"
-    print(f"seed {args.seed}, {args.rounds} rounds, {scale}, on {find()}", flush=True)
+    servers = f"{args.backend} of {server_program()}, {args.wait_replicas} replicas acknowledge"
+    on = servers if args.backend in REPLICAS else str(find())
+    print(f"seed {args.seed}, {args.rounds} rounds, {scale}, on {on}", flush=True)
     rounds = uvloop.run(run(args))
     print(report.table(rounds))
     sys.exit(1 if any(result.violations for result in rounds) else 0)

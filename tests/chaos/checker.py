@@ -2,6 +2,7 @@
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
+from dataclasses import replace
 
 from tests.chaos.attribution import could_cause, maximum_matching, possible_causes
 from tests.chaos.context import CheckContext, Violations, describe_call
@@ -20,6 +21,16 @@ def check(history: History) -> list[str]:
     context = CheckContext(history)
     found = [f"{check.__name__}: {violation}" for check in CHECKS for violation in check(context)]
     return found + history.errors
+
+
+def count_lost(history: History) -> int:
+    """Return how many acknowledged changes Redis has lost, whether it may or not."""
+    context = CheckContext(replace(history, losses=[]))
+    return sum(_is_lost(call, context.transitions.get(version)) for version, call in context.acknowledged)
+
+
+def _is_lost(call: Call, transition: Transition | None) -> bool:
+    return transition is None or (call.kind is not Kind.CANCEL and not could_cause(call, transition))
 
 
 def timelines_are_legal(context: CheckContext) -> Violations:
@@ -114,9 +125,13 @@ def every_revision_has_a_cause(context: CheckContext) -> Violations:
         if version not in attributed and not _is_reaped(context, transition)
     ]
     causes = possible_causes(context.history, version_of)
+    causes_of_job: dict[str, list[int]] = defaultdict(list)
+    for number, cause in enumerate(causes):
+        causes_of_job[cause.calls[0].job_id].append(number)
+    candidates = [causes_of_job[""] + causes_of_job[transition.version.job_id] for transition in unexplained]
     causes_of_row = [
-        [number for number, cause in enumerate(causes) if cause.may_have_caused(transition, context.history)]
-        for transition in unexplained
+        [number for number in numbers if causes[number].may_have_caused(transition, context.history)]
+        for transition, numbers in zip(unexplained, candidates, strict=True)
     ]
     explained = maximum_matching(range(len(unexplained)), lambda row: causes_of_row[row])
     for row, transition in enumerate(unexplained):

@@ -9,17 +9,18 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Any, ClassVar, Final
 
 import httpx
-from redis.asyncio import Redis
+from redis.asyncio import ConnectionPool, Redis
 
 from tests.chaos.history import History, Window
 from tests.chaos.http import open_client
-from tests.helpers.partitions import PARTITIONS
 from tests.helpers.redis_servers import ProcessRedis
 from tests.helpers.service_process import Service
 from tests.helpers.tcp_proxy import FaultProxy
@@ -45,38 +46,30 @@ TWO_PROCESSES: Final = Topology(
 )
 
 
-class Environment:
-    """Redis, proxy and service of a round, and the history that the nemesis adds to."""
+class Environment(ABC):
+    """The service of a round, Redis behind it, and the history that the nemesis adds to."""
 
-    def __init__(self, redis: ProcessRedis, folder: Path, proxy: FaultProxy, service: Service, disk: "Disk") -> None:
-        self.redis, self.folder, self.proxy, self.service, self.disk = redis, folder, proxy, service, disk
+    #: A request that each of these answers with 200 shows that the service has recovered.
+    READY_PATHS: ClassVar[tuple[str, ...]] = ("/ready",)
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
         self.history = History()
         self.rng = random.Random(0)
-        self.fsync = "always"
         #: Duration of a fault in seconds.
         self.fault_seconds = 1.0
 
-    @contextlib.asynccontextmanager
-    async def redis_client(self) -> AsyncIterator[Redis]:
-        """Yield a client of Redis that bypasses the proxy."""
-        async with Redis(port=self.redis.port, socket_timeout=10, protocol=2) as redis:
-            yield redis
+    @abstractmethod
+    def redis_client(self) -> AbstractAsyncContextManager[Any]:
+        """Yield a client of redis-py for all keys, which bypasses what stands between the service and Redis."""
+
+    @abstractmethod
+    def open_pool(self) -> AbstractAsyncContextManager[Any]:
+        """Yield what a `StoreClient` of this Redis is given."""
 
     async def set_fsync(self, fsync: str) -> None:
-        """Set `appendfsync` to `always` or `everysec`."""
-        self.fsync = fsync
-        async with self.redis_client() as redis:
-            await redis.config_set("appendfsync", fsync)
-
-    async def kill_redis(self) -> None:
-        """Kill Redis, and record what that may lose."""
-        await asyncio.to_thread(self.redis.kill)
-        if self.fsync == "everysec":  # during an fsync Redis replies before it writes, for up to 2 s
-            self.record_loss(time.time() - 2)
-
-    async def start_redis(self, *options: str) -> None:
-        """Start Redis and wait until it answers."""
-        await asyncio.to_thread(self.redis.start, *options)
+        """Set `appendfsync`, where a fault loses what is not on the disk."""
+        return
 
     def record_loss(self, since: float) -> None:
         """Record that Redis may have lost changes acknowledged from `since` until now."""
@@ -97,15 +90,58 @@ class Environment:
         return workers_of(self.service) or [self.service.process.pid]
 
     async def wait_until_ready(self) -> float:
-        """Return the seconds until `/ready` answers 200."""
+        """Return the seconds until the service answers 200 for each of `READY_PATHS`."""
         started = time.monotonic()
         async with open_client(self.service.url, timeout=5) as http:
-            while True:
-                with contextlib.suppress(httpx.HTTPError):
-                    if (await http.get("/ready")).status_code == 200:
-                        return time.monotonic() - started
-                assert time.monotonic() - started < TIMEOUT, f"the service did not recover\n{self.service.log[-4000:]}"
-                await asyncio.sleep(0.02)
+            for path in self.READY_PATHS:
+                while not await _is_ok(http, path):
+                    log = self.service.log[-4000:]
+                    assert time.monotonic() - started < TIMEOUT, f"the service did not recover\n{log}"
+                    await asyncio.sleep(0.02)
+        return time.monotonic() - started
+
+
+async def _is_ok(http: httpx.AsyncClient, path: str) -> bool:
+    with contextlib.suppress(httpx.HTTPError):
+        return (await http.get(path)).status_code == 200
+    return False
+
+
+class OneRedis(Environment):
+    """One Redis behind a proxy that injects faults."""
+
+    def __init__(self, redis: ProcessRedis, folder: Path, proxy: FaultProxy, service: Service, disk: "Disk") -> None:
+        super().__init__(service)
+        self.redis, self.folder, self.proxy, self.disk = redis, folder, proxy, disk
+        self.fsync = "always"
+
+    @contextlib.asynccontextmanager
+    async def redis_client(self) -> AsyncIterator[Redis]:
+        """Yield a client of Redis that bypasses the proxy."""
+        async with Redis(port=self.redis.port, socket_timeout=10, protocol=2) as redis:
+            yield redis
+
+    @contextlib.asynccontextmanager
+    async def open_pool(self) -> AsyncIterator[ConnectionPool]:
+        """Yield a pool that bypasses the proxy."""
+        async with self.redis_client() as redis:
+            yield redis.connection_pool
+
+    async def set_fsync(self, fsync: str) -> None:
+        """Set `appendfsync` to `always` or `everysec`."""
+        self.fsync = fsync
+        async with self.redis_client() as redis:
+            await redis.config_set("appendfsync", fsync)
+
+    async def kill_redis(self) -> None:
+        """Kill Redis, and record what that may lose."""
+        await asyncio.to_thread(self.redis.kill)
+        if self.fsync == "everysec":  # during an fsync Redis replies before it writes, for up to 2 s
+            self.record_loss(time.time() - 2)
+
+    async def start_redis(self, *options: str) -> None:
+        """Start Redis and wait until it answers."""
+        await asyncio.to_thread(self.redis.start, *options)
 
 
 class Disk:
@@ -153,15 +189,23 @@ def mount_disk(folder: Path) -> Iterator[Disk]:
             subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
-@contextlib.asynccontextmanager
-async def start_environment(folder: Path, topology: Topology, source: Path | None) -> AsyncIterator[Environment]:
-    """Start everything in `folder`. `source` is the `src` directory of another checkout whose service to run."""
-    folder.mkdir()  # noqa: ASYNC240
+#: Starts everything in a folder. The last argument is the `src` directory of another checkout whose service to run.
+Start = Callable[[Path, Topology, Path | None], AbstractAsyncContextManager[Environment]]
+
+
+def service_variables(topology: Topology, source: Path | None) -> dict[str, str]:
+    """Return the environment variables of the service, but `REDIS_URL`."""
     variables = {"SHUTDOWN_DRAIN_SECONDS": "0", "LOG_LEVEL": "warning", **topology.environment}
-    if PARTITIONS.size > 1:
-        variables["REDIS_PARTITIONS"] = str(PARTITIONS.size)
     if source is not None:
         variables["PYTHONPATH"] = str(source)
+    return variables
+
+
+@contextlib.asynccontextmanager
+async def start_one_redis(folder: Path, topology: Topology, source: Path | None) -> AsyncIterator[OneRedis]:
+    """Start one Redis, the proxy and the service."""
+    folder.mkdir()  # noqa: ASYNC240
+    variables = service_variables(topology, source)
     options = ("--appendfsync", "always", "--busy-reply-threshold", "1", "--maxmemory-policy", "noeviction")
     with mount_disk(folder / "redis") as redis_disk:
         redis = await asyncio.to_thread(ProcessRedis, redis_disk.folder, *options, "--auto-aof-rewrite-percentage", "0")
@@ -170,7 +214,7 @@ async def start_environment(folder: Path, topology: Topology, source: Path | Non
                 url = f"redis://127.0.0.1:{proxy.port}/0"
                 service = await asyncio.to_thread(lambda: Service(folder, REDIS_URL=url, **variables))
                 try:
-                    started = Environment(redis, redis_disk.folder, proxy, service, redis_disk)
+                    started = OneRedis(redis, redis_disk.folder, proxy, service, redis_disk)
                     await started.wait_until_ready()
                     yield started
                 finally:

@@ -1,18 +1,22 @@
 """The final state of a round: what Redis holds, read directly, and what the service counts and lists."""
 
 from collections.abc import AsyncIterator, Sequence
+from typing import Any
 
 import httpx
 from redis.asyncio import Redis
 
 from service.domain.timestamps import parse_timestamp
+from service.store.doctor import check
 from service.store.partition import Partition
 from tests.chaos.history import Event, History, Record, Version
-from tests.helpers.consistency import doctor_issues, inconsistencies
-from tests.helpers.partitions import PARTITIONS
+from tests.helpers.consistency import inconsistencies
+from tests.helpers.partitions import PARTITIONS, connect
 
 
-async def read_final_state(history: History, redis: Redis, http: httpx.AsyncClient, origins: Sequence[str]) -> None:
+async def read_final_state(
+    history: History, redis: Redis, pool: Any, http: httpx.AsyncClient, origins: Sequence[str]
+) -> None:
     """Add all records, the events after `origins` (of each partition), and the counts and lists to `history`."""
     history.partitions = PARTITIONS.size
     history.events = sorted(
@@ -26,7 +30,7 @@ async def read_final_state(history: History, redis: Redis, http: httpx.AsyncClie
     history.records = {record.version.job_id: record async for record in _records(redis)}
     history.counts = (await http.get("/v1/stats")).raise_for_status().json()["statuses"]
     history.listed_ids = [job_id async for job_id in _listed_ids(http)]
-    issues = [f"jobstate doctor: {issue}" for issue in await doctor_issues(redis.connection_pool)]
+    issues = [f"jobstate doctor: {issue}" async for issue in check(connect(pool), rate=None)]
     history.inconsistencies = [*await inconsistencies(redis), *issues]
 
 

@@ -205,6 +205,8 @@ class History:
     faults: list[Window] = field(default_factory=list)
     #: Redis may have lost changes that were acknowledged within these windows.
     losses: list[Window] = field(default_factory=list)
+    #: Redis may have lost changes that were *not* acknowledged, and that clients may have seen, within these windows.
+    failovers: list[Window] = field(default_factory=list)
     #: Jobs whose leases the nemesis expired, and until when (Unix time) the reaper may take each.
     expired_leases: dict[str, float] = field(default_factory=dict)
     partitions: int = 1
@@ -223,6 +225,10 @@ class History:
     def may_be_lost(self, call: Call) -> bool:
         """Return whether Redis may have lost what the call's response confirmed."""
         return any(loss.overlaps(call.started, call.ended) for loss in self.losses)
+
+    def has_failover(self, started: float, ended: float) -> bool:
+        """Return whether an unacknowledged change that was seen in this interval may be lost."""
+        return any(failover.overlaps(started, ended) for failover in self.failovers)
 
     def overlaps_fault(self, call: Call) -> bool:
         """Return whether a fault was active shortly before or during the call, so that the service may have retried."""

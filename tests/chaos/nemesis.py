@@ -18,13 +18,14 @@ from redis.exceptions import ResponseError
 from service.domain.timestamps import format_timestamp
 from service.store.partition import Partition
 from tests.chaos import hostile_clients
-from tests.chaos.environment import TIMEOUT, Environment
+from tests.chaos.environment import TIMEOUT, Environment, OneRedis
 from tests.helpers import tcp_proxy
 from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import paused
 
-Injector = Callable[[Environment], Awaitable[None]]
+#: It takes the environment of its kind.
+Injector = Callable[[Any], Awaitable[None]]
 
 
 class Fault(NamedTuple):
@@ -68,14 +69,14 @@ async def stop_worker(environment: Environment) -> None:
         await asyncio.sleep(environment.fault_seconds)
 
 
-async def kill_redis(environment: Environment) -> None:
+async def kill_redis(environment: OneRedis) -> None:
     """Kill Redis and start it again after a while."""
     await environment.kill_redis()
     await asyncio.sleep(environment.rng.uniform(0, environment.fault_seconds))
     await environment.start_redis()
 
 
-async def stop_redis(environment: Environment) -> None:
+async def stop_redis(environment: OneRedis) -> None:
     """Pause Redis; its kernel still accepts what clients send."""
     environment.redis.send(signal.SIGSTOP)
     try:
@@ -85,13 +86,13 @@ async def stop_redis(environment: Environment) -> None:
         environment.redis.send(signal.SIGCONT)
 
 
-async def kill_all(environment: Environment) -> None:
+async def kill_all(environment: OneRedis) -> None:
     """Kill everything and start everything again, concurrently."""
     await asyncio.gather(environment.kill_redis(), asyncio.to_thread(environment.kill_service))
     await asyncio.gather(environment.start_redis(), environment.start_service())
 
 
-async def expire_leases(environment: Environment) -> None:
+async def expire_leases(environment: OneRedis) -> None:
     """Move all leases an hour into the past while the service is down, and wait until the reaper has taken them."""
     await asyncio.to_thread(environment.kill_service)
     async with environment.redis_client() as redis:
@@ -119,7 +120,7 @@ async def _backdate_leases(redis: Redis) -> list[str]:
 def connection_fault(fault: tcp_proxy.Fault, delay: float = 5.0) -> Injector:
     """Return a fault of the connections to Redis."""
 
-    async def inject(environment: Environment) -> None:
+    async def inject(environment: OneRedis) -> None:
         environment.proxy.delay = delay
         environment.proxy.inject(fault)
         await asyncio.sleep(environment.fault_seconds)
@@ -131,7 +132,7 @@ def connection_fault(fault: tcp_proxy.Fault, delay: float = 5.0) -> Injector:
 def lost_replies(silently: bool) -> Injector:
     """Return a fault that loses replies after the scripts ran: by closing the connection, or silently."""
 
-    async def inject(environment: Environment) -> None:
+    async def inject(environment: OneRedis) -> None:
         environment.proxy.lose_silently = silently
         for _ in range(4):
             environment.proxy.lose_replies = environment.rng.randrange(1, 12)
@@ -141,7 +142,7 @@ def lost_replies(silently: bool) -> Injector:
     return inject
 
 
-async def full_memory(environment: Environment) -> None:
+async def full_memory(environment: OneRedis) -> None:
     """Set `maxmemory` so low that Redis rejects writes."""
     async with environment.redis_client() as redis:
         await redis.config_set("maxmemory", 1)
@@ -149,7 +150,7 @@ async def full_memory(environment: Environment) -> None:
         await redis.config_set("maxmemory", 0)
 
 
-async def full_disk(environment: Environment) -> None:
+async def full_disk(environment: OneRedis) -> None:
     """Fill the disk of Redis. With `appendfsync always` Redis exits, and is started when the disk has space again."""
     pid = environment.redis.pid
     await asyncio.to_thread(environment.disk.fill, pid)
@@ -171,7 +172,7 @@ async def _wait_for_write_status(redis: Redis, status: str) -> None:
             await asyncio.sleep(0.05)
 
 
-async def loading(environment: Environment) -> None:
+async def loading(environment: OneRedis) -> None:
     """Kill Redis, and make it load its data slowly."""
     async with environment.redis_client() as redis:
         await redis.client_pause(10_000, all=False)  # writes after the rewrite would be loaded too
@@ -184,7 +185,7 @@ async def loading(environment: Environment) -> None:
     await environment.start_redis("--key-load-delay", str(delay), "--loading-process-events-interval-bytes", "1024")
 
 
-async def read_only(environment: Environment) -> None:
+async def read_only(environment: OneRedis) -> None:
     """Make Redis a replica, as after a failover that the service did not follow."""
     async with environment.redis_client() as redis:
         await redis.replicaof("127.0.0.1", "1")
@@ -192,7 +193,7 @@ async def read_only(environment: Environment) -> None:
         await redis.replicaof("NO", "ONE")
 
 
-async def busy(environment: Environment) -> None:
+async def busy(environment: OneRedis) -> None:
     """Block Redis with another client's script."""
     async with environment.redis_client() as redis, environment.redis_client() as other:
 
@@ -209,7 +210,7 @@ async def busy(environment: Environment) -> None:
 def repeatedly(disturb: Callable[[Redis], Awaitable[object]]) -> Injector:
     """Return a fault that calls `disturb` at random intervals."""
 
-    async def inject(environment: Environment) -> None:
+    async def inject(environment: OneRedis) -> None:
         async with environment.redis_client() as redis:
             ends = time.monotonic() + environment.fault_seconds
             while time.monotonic() < ends:
@@ -219,7 +220,7 @@ def repeatedly(disturb: Callable[[Redis], Awaitable[object]]) -> Injector:
     return inject
 
 
-async def wrong_type(environment: Environment) -> None:
+async def wrong_type(environment: OneRedis) -> None:
     """Replace one of our keys with a list, three times, and repair what removals could not reach meanwhile."""
     for name in environment.rng.sample(corrupted_keys(environment.rng.choice(PARTITIONS)), 3):
         async with environment.redis_client() as redis:
@@ -228,7 +229,7 @@ async def wrong_type(environment: Environment) -> None:
             await _restore(redis, name)
         environment.history.errors += [
             f"doctor: after another type of {name}: {issue}"
-            for issue in await _repair(environment)
+            for issue in await repair(f"redis://127.0.0.1:{environment.redis.port}/0")
             if issue["type"] != "count" and (issue["type"], issue["key"]) != ("stray", name)
         ]
 
@@ -242,9 +243,8 @@ def corrupted_keys(partition: Partition) -> list[str]:
     ]
 
 
-async def _repair(environment: Environment) -> list[dict[str, Any]]:
+async def repair(url: str) -> list[dict[str, Any]]:
     """Run the doctor with repair, next to the service, and return what it found."""
-    url = f"redis://127.0.0.1:{environment.redis.port}/0"
     command = [sys.executable, "-m", "service", "doctor", "--repair", "--json", "--rate", "1e6", "--redis-url", url]
     run = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, check=False)
     assert run.returncode in {0, 1}, run.stderr  # 1: something is left, which the end of the round finds
@@ -266,7 +266,7 @@ async def _restore(redis: Redis, name: str) -> None:
         await pipe.execute(raise_on_error=False)
 
 
-async def unknown_fields(environment: Environment) -> None:
+async def unknown_fields(environment: OneRedis) -> None:
     """Add unknown fields to jobs, and put a hash of another program at a job's key."""
     async with environment.redis_client() as redis:
         names = [name for one in PARTITIONS async for name in redis.scan_iter(one.job("*"), count=1000)]
@@ -284,7 +284,7 @@ async def unknown_fields(environment: Environment) -> None:
         await redis.delete(job_key("foreign"))
 
 
-async def older_aof(environment: Environment) -> None:
+async def older_aof(environment: OneRedis) -> None:
     """Start Redis with an earlier copy of its append-only file, so that later changes are lost."""
     copy, files = environment.folder / "older", environment.folder / "appendonlydir"
     since = time.time()
@@ -297,7 +297,7 @@ async def older_aof(environment: Environment) -> None:
     await environment.start_redis()
 
 
-async def empty_redis(environment: Environment) -> None:
+async def empty_redis(environment: OneRedis) -> None:
     """Start Redis without its append-only file, so that everything is lost."""
     await environment.kill_redis()
     await asyncio.to_thread(shutil.rmtree, environment.folder / "appendonlydir")
@@ -308,7 +308,7 @@ async def empty_redis(environment: Environment) -> None:
 def hostile(behave: Callable[[str, Environment], Awaitable[list[str]]]) -> Injector:
     """Return a fault of hostile clients."""
 
-    async def inject(environment: Environment) -> None:
+    async def inject(environment: OneRedis) -> None:
         environment.history.errors += await behave(environment.service.url, environment)
 
     return inject

@@ -1,6 +1,7 @@
 """Checks of what clients read: no stale or invented state, and every event exactly once."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import pairwise
 
 from tests.chaos.attribution import CLOCK_TOLERANCE, INFINITY
@@ -22,8 +23,8 @@ from tests.chaos.history import (
 def reads_are_monotonic(context: CheckContext) -> Violations:
     """No response shows an older revision than a response that ended before its request began."""
     moments: list[tuple[float, int, Call]] = []
-    for call in context.history.calls:
-        if call.observations and call.outcome is Outcome.OK and not context.history.may_be_lost(call):
+    for call in _observing_calls(context):
+        if call.observations:
             moments += [(call.ended, 0, call), (call.started, 1, call)]
     newest = _NewestVersions()
     for _, is_start, call in sorted(moments, key=lambda moment: moment[:2]):
@@ -32,6 +33,22 @@ def reads_are_monotonic(context: CheckContext) -> Violations:
         else:
             for observed, known in newest.finish(call):
                 yield f"{describe_call(call)} shows {observed.version} after {known} was observed"
+
+
+def _observing_calls(context: CheckContext) -> Iterator[Call]:
+    """Yield the calls that succeeded, with what they show and no failover has lost."""
+    for call in context.history.calls:
+        if call.outcome is Outcome.OK and not context.history.may_be_lost(call):
+            kept = tuple(seen for seen in call.observations if not _is_lost_by_failover(context, call, seen))
+            yield call if kept == call.observations else replace(call, observations=kept)
+
+
+def _is_lost_by_failover(context: CheckContext, call: Call, observed: Observation) -> bool:
+    """Return whether a read shows a change that was not acknowledged yet, and that a failover has lost."""
+    if call.kind is not Kind.READ or not context.history.has_failover(call.started, call.ended):
+        return False
+    made = context.transitions.get(observed.version)
+    return made is None or made.after != observed.status or made.not_before > call.ended + CLOCK_TOLERANCE
 
 
 class _NewestVersions:
@@ -59,10 +76,9 @@ class _NewestVersions:
 
 def reads_are_valid(context: CheckContext) -> Violations:
     """Every observed state existed, and neither after the response nor before the request."""
-    for call in context.history.calls:
-        if call.outcome is Outcome.OK and not context.history.may_be_lost(call):
-            for observed in call.observations:
-                yield from _read_violations(context, call, observed)
+    for call in _observing_calls(context):
+        for observed in call.observations:
+            yield from _read_violations(context, call, observed)
 
 
 def _read_violations(context: CheckContext, call: Call, observed: Observation) -> Violations:
@@ -99,7 +115,7 @@ def streams_are_complete(context: CheckContext) -> Violations:
     parts: list[list[StreamMessage]] = []
     for message in history.stream_messages:
         if message.kind in {"hello", "reset"} and (not parts or message.kind == "reset"):
-            if parts and not history.losses:
+            if parts and not (history.losses or history.failovers):
                 yield f"the stream sent `reset` at {message.position} without a loss"
             parts.append([message])
         elif message.kind != "hello":
@@ -124,8 +140,9 @@ def _stream_differences(
     history: History, partition: int, start: Entry, received: set[Entry], is_last: bool
 ) -> Violations:
     events = [event for event in history.events if event.partition == partition]
-    until = events[-1].parsed_position if is_last and events else max(received, default=start)
     positions = {event.parsed_position for event in events}
+    last = max(received & positions, default=start) if history.failovers else max(received, default=start)
+    until = events[-1].parsed_position if is_last and events else last
     expected = {
         event.parsed_position
         for event in events
@@ -134,7 +151,8 @@ def _stream_differences(
     if missing := expected - received:
         yield f"the stream left out {len(missing)} events, the first {min(missing)}"
     # Events after the final state was read, such as expired leases, are received as well.
-    unknown = {at for at in received if at <= until and not _is_position_lost(history, at)} - positions
+    lost = {at for at in received if _is_position_lost(history, at) or history.has_failover(at[0] / 1000, at[0] / 1000)}
+    unknown = {at for at in received - lost if at <= until} - positions
     if unknown:
         yield f"the stream sent {len(unknown)} events that do not exist, the first {min(unknown)}"
 

@@ -14,6 +14,8 @@ def round_line(result: Round) -> str:
     """Return one line about a round."""
     recovered = max(result.recovery_times, default=0)
     verdict = f"{len(result.violations)} violations" if result.violations else "ok"
+    if result.lost:
+        verdict += f", {result.lost} acknowledged changes lost"
     return (
         f"{result.number:4} {'+'.join(result.faults):40} {result.requests:6} requests "
         f"{result.acknowledged:5} acknowledged {result.unknown:4} unknown  "
@@ -51,7 +53,7 @@ def totals(rounds: Sequence[Round]) -> list[str]:
         f"| changes acknowledged | {sum(result.acknowledged for result in rounds)} |",
         f"| changes rejected | {sum(result.rejected for result in rounds)} |",
         f"| changes with unknown outcome | {sum(result.unknown for result in rounds)} |",
-        f"| acknowledged creations lost where a loss is allowed | {sum(result.lost for result in rounds)} |",
+        f"| acknowledged changes lost where a loss is allowed | {sum(result.lost for result in rounds)} |",
         f"| 503 while Redis is unavailable, p50 / p99 / max | {_times(unavailable)} |",
         f"| `/health`, p50 / p99 / max | {_times(health)} |",
         f"| recovery, p50 / p99 / max | {_times(recoveries)} |",

@@ -16,11 +16,19 @@ import httpx
 from redis.asyncio import Redis
 
 from service.store.data_version import VERSION_KEYS
-from tests.chaos.checker import check
+from tests.chaos.checker import check, count_lost
 from tests.chaos.context import describe_job
-from tests.chaos.environment import SINGLE_PROCESS, TWO_PROCESSES, Environment, Topology, start_environment
+from tests.chaos.environment import (
+    SINGLE_PROCESS,
+    TWO_PROCESSES,
+    Environment,
+    OneRedis,
+    Start,
+    Topology,
+    start_one_redis,
+)
 from tests.chaos.final_state import read_final_state
-from tests.chaos.history import History, Kind, Outcome, Window
+from tests.chaos.history import History, Outcome, Window
 from tests.chaos.http import TLS, open_client
 from tests.chaos.nemesis import FAULTS, Fault
 from tests.chaos.stream_reader import StreamReader
@@ -57,7 +65,7 @@ class Round:
     acknowledged: int = 0
     rejected: int = 0
     unknown: int = 0
-    #: Acknowledged creations without an event.
+    #: Acknowledged changes without an event.
     lost: int = 0
     #: For each fault, the seconds until `/ready` answered 200.
     recovery_times: list[float] = field(default_factory=list)
@@ -105,12 +113,13 @@ async def run(
     folder: Path,
     source: Path | None = None,
     report: Callable[[str], None] = print,
+    start: Start = start_one_redis,
 ) -> AsyncGenerator[Round]:
     """Run all rounds and yield each result. The seed and the number of a round determine its random choices."""
     number = 0
     for at, block in enumerate(blocks):
-        async with start_environment(folder / f"environment-{at}", block.topology, source) as environment:
-            if at == 0:
+        async with start(folder / f"environment-{at}", block.topology, source) as environment:
+            if at == 0 and isinstance(environment, OneRedis):
                 report(f"disk of Redis: {environment.disk}")
             for faults in block.rounds:
                 number += 1
@@ -127,27 +136,31 @@ async def run_round(
     result = Round(number, tuple(fault.name for fault in faults))
     async with environment.redis_client() as redis:
         origins = await _delete_jobs(redis)
-        reader = StreamReader(environment.service.url, history.stream_messages)
-        reading = asyncio.create_task(reader.run())
-        stop = threading.Event()
-        probe = asyncio.to_thread(_probe_health, environment.service.url, result.health_times, history, stop)
-        probing = asyncio.create_task(probe)
-        try:
-            await reader.wait_until_live()
-            async with _run_clients(environment, number, scale):
-                await asyncio.sleep(rng.uniform(0.2, 1) * scale.before)
-                for fault in faults:
-                    await _inject(environment, fault, result, scale)
-                    await asyncio.sleep(scale.after)
-            await environment.wait_until_ready()
-            async with open_client(environment.service.url, timeout=10) as http:
-                await read_final_state(history, redis, http, origins)
-            if history.events and not await reader.reaches(history.events):
-                history.errors.append("the stream does not reach the last event")
-        finally:
-            reading.cancel()
-            stop.set()
-            await asyncio.gather(reading, probing, return_exceptions=True)
+    reader = StreamReader(environment.service.url, history.stream_messages)
+    reading = asyncio.create_task(reader.run())
+    stop = threading.Event()
+    probe = asyncio.to_thread(_probe_health, environment.service.url, result.health_times, history, stop)
+    probing = asyncio.create_task(probe)
+    try:
+        await reader.wait_until_live()
+        async with _run_clients(environment, number, scale):
+            await asyncio.sleep(rng.uniform(0.2, 1) * scale.before)
+            for fault in faults:
+                await _inject(environment, fault, result, scale)
+                await asyncio.sleep(scale.after)
+        await environment.wait_until_ready()
+        async with (
+            environment.redis_client() as redis,
+            environment.open_pool() as pool,
+            open_client(environment.service.url, timeout=10) as http,
+        ):
+            await read_final_state(history, redis, pool, http, origins)
+        if history.events and not await reader.reaches(history.events):
+            history.errors.append("the stream does not reach the last event")
+    finally:
+        reading.cancel()
+        stop.set()
+        await asyncio.gather(reading, probing, return_exceptions=True)
     _measure_resources(environment, result)
     result.violations = check(history)
     for job_id in dict.fromkeys(JOB_ID.findall(" ".join(result.violations[:3]))):
@@ -239,8 +252,4 @@ def _count_outcomes(history: History, result: Round) -> None:
     result.unknown = sum(call.outcome is Outcome.INFO for call in changes)
     unavailable = [call for call in history.calls if call.problem.startswith("store-")]
     result.unavailable_times = [call.ended - call.started for call in unavailable]
-    versions = {event.version for event in history.events}
-    created = [call for call in changes if call.kind is Kind.CREATE and call.outcome is Outcome.OK]
-    result.lost = sum(
-        call.observations[0].version._replace(revision=1) not in versions for call in created if call.observations
-    )
+    result.lost = count_lost(history)

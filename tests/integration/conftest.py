@@ -19,7 +19,15 @@ from service.store.observer import NullObserver
 from service.store.partitions import Partitions
 from tests.helpers import conformance
 from tests.helpers.consistency import doctor_issues, inconsistencies
-from tests.helpers.deployments import DEPLOYMENT, Databases, close_pool, open_pool, raw_client, sync_client
+from tests.helpers.deployments import (
+    DEPLOYMENT,
+    Databases,
+    close_pool,
+    open_pool,
+    opened_again,
+    raw_client,
+    sync_client,
+)
 from tests.helpers.document_programs import Outage, outage
 from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.redis_servers import Backend, NewRedis, RedisServer
@@ -103,6 +111,8 @@ async def redis(
     is_standalone = DEPLOYMENT == "standalone"
     client: Any = Redis(connection_pool=pool) if is_standalone else raw_client(store_url)
     await client.flushdb()
+    if DEPLOYMENT == "cluster":  # as a start does: a change writes the number in its own partition only
+        await connect(opened_again(pool), partitions=len(partitions)).write_version()
     yield client
     checked = pool if is_standalone else open_pool(store_url, len(partitions))
     try:

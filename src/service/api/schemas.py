@@ -178,8 +178,6 @@ class Health(Struct, frozen=True, omit_defaults=True):
     status: Annotated[str, extensible_enum("The health of the service", ("ok", "ready"))]
     version: Annotated[str, description("The version of the service")]
     nodes_away: (
-        Annotated[int, description("Redis nodes that do not accept changes; only on a Redis Cluster")] | None
+        Annotated[int, description("Redis nodes that do not accept changes, if there are any; others do")] | None
     ) = None
-    partitions_away: (
-        Annotated[int, description("Partitions of the jobs on these nodes; only on a Redis Cluster")] | None
-    ) = None
+    partitions_away: Annotated[int, description("Partitions of the jobs on these nodes")] | None = None

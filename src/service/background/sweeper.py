@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from typing import Final
 
@@ -22,6 +23,7 @@ FIRST_SWEEP_WAIT: Final = timedelta(seconds=0.3)
 #: Log events. The sweeper logs an event only when it differs from that of the last run.
 CONNECTED: Final = "Redis connected, JobStateManager initialized"
 REDIS_UNAVAILABLE: Final = "redis unavailable"
+REDIS_PARTLY_UNAVAILABLE: Final = "redis partly unavailable"
 DATA_VERSION_UNSUPPORTED: Final = "redis data version unsupported"
 PARTITIONS_MISMATCH: Final = "redis partitions mismatch"
 SWEEP_FAILED: Final = "sweep failed"
@@ -43,18 +45,20 @@ class Sweeper:
     async def run_once(self) -> float:
         """Sweep once and return the seconds until the next sweep."""
         try:
-            swept = await self._jobs.sweep()
+            swept = await self._jobs.sweep_reachable()
+            self._first_sweep.set()
             await self._queues.copy_settings()
         except Exception as error:
             self._log_failure(error)
             return RECONNECT_INTERVAL.total_seconds()
-        self._first_sweep.set()
-        if self._last_event != CONNECTED:
+        if swept.failure is not None:
+            self._log_once(REDIS_PARTLY_UNAVAILABLE, _log.warning, swept.failure)
+        elif self._last_event != CONNECTED:
             _log.info(CONNECTED)
             await self._on_connected()
-        self._last_event = CONNECTED
-        if swept:
-            _log.debug("expired jobs swept", jobs=swept)
+            self._last_event = CONNECTED
+        if swept.jobs:
+            _log.debug("expired jobs swept", jobs=swept.jobs)
         return SWEEP_INTERVAL.total_seconds()
 
     async def require_first_sweep(self) -> None:
@@ -81,6 +85,9 @@ class Sweeper:
                 event, log = REDIS_UNAVAILABLE, _log.warning
             case _:
                 event, log = SWEEP_FAILED, _log.error
+        self._log_once(event, log, error)
+
+    def _log_once(self, event: str, log: Callable[..., None], error: Exception) -> None:
         if event != self._last_event:
             log(event, detail=str(error), exc_info=error if event == SWEEP_FAILED else None)
         self._last_event = event

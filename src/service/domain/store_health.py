@@ -35,7 +35,7 @@ class StoreHealth(Struct, frozen=True, kw_only=True):
 
 
 class StoreAvailability(Struct, frozen=True, kw_only=True):
-    """How much of a Redis Cluster takes changes."""
+    """How much of Redis takes changes. Without a cluster there is one node."""
 
     #: The nodes that have partitions.
     nodes: int

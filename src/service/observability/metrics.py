@@ -117,18 +117,16 @@ class Metrics:
         self,
         accept: str,
         *,
-        is_up: bool,
+        availability: StoreAvailability | None,
         stats: Stats | None,
         health: Sequence[StoreHealth] | None,
-        availability: StoreAvailability | None = None,
     ) -> tuple[bytes, str]:
         """Return all metrics and their media type, which is OpenMetrics if `accept` requests it.
 
-        `is_up` is whether Redis serves all that the service needs. `stats` and `health`, of each node, are just read
-        from Redis, or `None` if that failed. `availability` is that of a cluster.
+        `availability`, `stats` and `health`, of each node, are just read from Redis, or `None` if that failed.
         """
         encode, media_type = choose_encoder(accept)
-        return encode(_ScrapeCollector(self._registry, is_up, stats, health, availability)), media_type
+        return encode(_ScrapeCollector(self._registry, availability, stats, health)), media_type
 
 
 @dataclass
@@ -136,25 +134,24 @@ class _ScrapeCollector(Collector):
     """The metrics of the process, followed by those that are read from Redis."""
 
     registry: CollectorRegistry
-    is_up: bool
+    availability: StoreAvailability | None
     stats: Stats | None
     health: Sequence[StoreHealth] | None
-    availability: StoreAvailability | None
 
     def collect(self) -> Iterator[Metric]:
         """Yield every metric."""
         yield from self.registry.collect()
         build = {"version": __version__, "python": platform.python_version()}
         yield InfoMetricFamily("jobstate_build", "Version of the service and of Python", build)
-        yield _gauge("jobstate_redis_up", "Whether Redis serves all that the service needs", float(self.is_up))
-        is_known = self.health is not None
-        if self.is_up or is_known:
+        is_up, is_known = self.availability is not None, self.health is not None
+        yield _gauge("jobstate_redis_up", "Whether Redis serves all that the service needs", float(is_up))
+        if is_up or is_known:
             text = "Whether Redis allows INFO, so that durability and eviction are known"
             yield _gauge("jobstate_redis_durability_known", text, float(is_known))
         if self.health:
             yield from _redis_metrics(self.health)
         if self.availability is not None:
-            yield from _cluster_metrics(self.availability)
+            yield from _node_metrics(self.availability)
         if self.stats is not None:
             yield from _job_metrics(self.stats)
 
@@ -178,7 +175,7 @@ def _redis_metrics(nodes: Sequence[StoreHealth]) -> Iterator[Metric]:
     yield gauge("jobstate_redis_warnings", text, lambda one: len(one.warnings))
 
 
-def _cluster_metrics(availability: StoreAvailability) -> Iterator[Metric]:
+def _node_metrics(availability: StoreAvailability) -> Iterator[Metric]:
     yield _gauge("jobstate_redis_nodes", "Redis nodes that have partitions", availability.nodes)
     yield _gauge("jobstate_redis_nodes_away", "Redis nodes that do not accept changes", availability.nodes_away)
     text = "Partitions on Redis nodes that do not accept changes"

@@ -266,8 +266,8 @@ class StoreClient:
             await self.call("read", self.deployment.locate)
         return self.deployment.nodes
 
-    async def probe(self) -> StoreAvailability | None:
-        """Return if a node accepts writes and this service may make them: how many do, on a cluster.
+    async def probe(self) -> StoreAvailability:
+        """Return if a node accepts writes and this service may make them: how many do.
 
         Raises like `run_script`, within 3 s, if none does, or if the data of one is not that of this service.
         """

@@ -88,13 +88,18 @@ class DataCheck:
         """Return keys of a node like `VERSION_KEYS`."""
         if not self._deployment.is_cluster:
             return VERSION_KEYS
-        one = self._deployment.partitions_on(node)[0]
+        one = self._probed_on(node)
         return one.version, one.partitions, one.meta, one.root  # no key has the name of a root
 
     def require_supported(self, node: Node, *stored: Any) -> None:
         """Raise like `check` for values of `keys_on`, as `check_version` takes them."""
-        one = self._deployment.partitions_on(node)[0] if self._deployment.is_cluster else None
+        one = self._probed_on(node) if self._deployment.is_cluster else None
         check_version(*stored, partitions=self._partitions.size, partition=one)
+
+    def _probed_on(self, node: Node) -> Partition:
+        """Return the common partition if a node has it, which shows an interrupted copy, or else another one."""
+        held = self._deployment.partitions_on(node)
+        return self._common if self._common and self._common in held else held[0]
 
     async def register(self, run: RunScript, partition: Partition, deadline: float) -> None:
         """Write the version of this service and the number of partitions, if there is no other data.

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from datetime import timedelta
+from functools import partial
 from typing import Any, Final, cast
 
 from msgspec import UNSET, Raw
@@ -18,7 +19,6 @@ from service.store import scripts
 from service.store.client import StoreClient
 from service.store.fingerprints import change_id_for, digest, new_request_id
 from service.store.observer import Observer
-from service.store.partition import Partition
 from service.store.queries import JobReader
 from service.store.records import (
     DELETION_RECORD_TTL_MS,
@@ -29,7 +29,7 @@ from service.store.records import (
     parse_status,
     validate_ttl_ms,
 )
-from service.store.sweep import sweep_batch
+from service.store.sweep import Swept, sweep_partition, sweep_reachable
 
 #: The statuses from which an update to a status is legal, separated by spaces.
 #: How many ids are tried for one whose partition is not away.
@@ -171,17 +171,14 @@ class JobStateManager(JobReader):
 
     async def sweep(self) -> int:
         """Remove all expired jobs from the indexes, and return how many there were."""
-        return sum(await self._client.in_all_partitions(self._sweep))
+        return sum(await self._client.in_all_partitions(partial(sweep_partition, self._client)))
 
-    async def _sweep(self, partition: Partition) -> int:
-        total, more = 0, True
-        while more:
-            swept, more = await sweep_batch(self._client, partition)
-            total += swept
-        return total
+    async def sweep_reachable(self) -> Swept:
+        """Sweep like `sweep`, but on a cluster leave out partitions that fail. Raises if all do."""
+        return await sweep_reachable(self._client)
 
-    async def ping(self) -> StoreAvailability | None:
-        """Return if Redis accepts writes: on a cluster, how much of it. Raises `StoreUnavailable` within 3 s otherwise.
+    async def ping(self) -> StoreAvailability:
+        """Return if Redis accepts writes, and how much of it. Raises `StoreUnavailable` within 3 s otherwise.
 
         A part of a cluster is enough.
         """

@@ -14,8 +14,8 @@ from service.store.redis_commands import KEY_PATTERNS, REQUIRED_COMMANDS, acl_na
 from service.store.redis_errors import NODE_ERRORS, parse_reply, raise_errors
 
 
-async def probe(deployment: Deployment, data: DataCheck, deadline: float) -> StoreAvailability | None:
-    """Return how many nodes of a cluster accept writes that this service may make, or `None` for one Redis.
+async def probe(deployment: Deployment, data: DataCheck, deadline: float) -> StoreAvailability:
+    """Return how many nodes accept writes that this service may make.
 
     Raises why none does, and that the data of one is not that of this service.
     """
@@ -31,8 +31,6 @@ async def probe(deployment: Deployment, data: DataCheck, deadline: float) -> Sto
             raise failure
     if not nodes:
         raise StorePartitionUnavailable
-    if not deployment.is_cluster:
-        return None
     there = sum(len(deployment.partitions_on(node)) for node in nodes if node not in failures)
     away = len(deployment.partitions) - there
     return StoreAvailability(nodes=len(nodes), nodes_away=len(failures), partitions_away=away)

@@ -98,18 +98,28 @@ class QueueManager:
     async def copy_settings(self) -> None:
         """Give all partitions the settings of queues and the drain of the first one.
 
-        They differ if a change was interrupted, or if two were made at once.
+        They differ if a change was interrupted, or if two were made at once. Partitions whose node is away are left
+        out; a failure of one does not keep the others from theirs.
         """
-        for difference in await self.find_differences():
-            await self.copy_setting(difference)
+        differences = await self.find_differences(is_partial=True)
 
-    async def find_differences(self) -> list[Difference]:
-        """Return the settings of queues and the drains that are not those of the first partition."""
+        async def copy(partition: Partition) -> None:
+            for difference in differences:
+                if difference.partition is partition:
+                    await self.copy_setting(difference)
+
+        await self._client.in_all_partitions(copy)
+
+    async def find_differences(self, *, is_partial: bool = False) -> list[Difference]:
+        """Return the settings of queues and the drains that are not those of the first partition.
+
+        With `is_partial`, there are none of nodes that are away.
+        """
         first, *others = self._client.partitions
         if not others:
             return []
         commands = ((["HGETALL", one.queues], ["HMGET", one.meta, "drain"]) for one in (first, *others))
-        replies = await self._client.read(*itertools.chain(*commands), isolate_errors=True)
+        replies = await self._client.read(*itertools.chain(*commands), isolate_errors=True, is_partial=is_partial)
         wanted, *held = zip(replies[::2], replies[1::2], strict=True)
         found: list[Difference] = []
         for partition, (settings, drain) in zip(others, held, strict=True):

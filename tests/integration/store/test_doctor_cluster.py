@@ -1,6 +1,6 @@
-"""The doctor and `jobstate copy` on a cluster, whose partitions are on several nodes."""
+"""The doctor on a cluster, whose partitions are on several nodes."""
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
 
@@ -9,13 +9,13 @@ from redis.crc import key_slot
 
 from service.domain.errors import StoreMoving
 from service.store.client import StoreClient
-from service.store.deployments import open_deployment
 from service.store.doctor import Issue, IssueType, check
 from service.store.jobs import JobStateManager
+from service.store.opening import open_store
 from service.store.partition import COMMON_ROOT, Partition
 from tests.helpers.cli_process import jobstate
 from tests.helpers.deployments import standalone_only
-from tests.helpers.redis_cluster import Cluster, running_cluster
+from tests.helpers.redis_cluster import Cluster
 
 pytestmark = standalone_only("starts a cluster of its own")
 
@@ -23,25 +23,9 @@ WEEK = timedelta(days=7)
 _NOTHING_ELSE = "; nothing else was checked"
 
 
-@pytest.fixture(scope="module")
-def two_masters(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
-    with running_cluster(tmp_path_factory.mktemp("cluster"), masters=2) as running:
-        yield running
-
-
 @pytest.fixture
-def cluster(two_masters: Cluster) -> Cluster:
-    """An empty cluster."""
-    for node in two_masters.nodes:
-        node.call("FLUSHALL")
-    return two_masters
-
-
-@pytest.fixture
-async def client(cluster: Cluster) -> AsyncIterator[StoreClient]:
-    opened = StoreClient(open_deployment(cluster.url, max_connections=2))
-    yield opened
-    await opened.aclose()
+def client(cluster_client: StoreClient) -> StoreClient:
+    return cluster_client
 
 
 @pytest.fixture
@@ -169,11 +153,8 @@ async def test_a_lost_number_of_partitions_of_one_partition_stops_no_service(
 ) -> None:
     one = on_each_node(client)[1]
     call(cluster, one, "DEL", one.partitions)
-    service = StoreClient(open_deployment(cluster.url, max_connections=2))
-    try:
+    async with open_store(cluster.url, max_connections=2) as service:
         await JobStateManager(service, ttl=WEEK).update_job_status(job_in(client, one), "running")
-    finally:
-        await service.aclose()
 
     assert call(cluster, one, "GET", one.partitions) == "16"
 
@@ -192,10 +173,25 @@ async def test_the_doctor_stops_when_a_partition_moves(
         source.call("CLUSTER", "SETSLOT", slot, "STABLE")
 
 
-async def test_the_report_names_the_nodes_and_their_risks(cluster: Cluster, jobs: JobStateManager) -> None:
-    report = jobstate("", "doctor", REDIS_URL=cluster.url)
+@pytest.fixture
+def at_risk(cluster: Cluster) -> Iterator[dict[str, str]]:
+    """A warning of each node, by its name."""
+    options = [("maxmemory-policy", "allkeys-lru", "noeviction"), ("appendonly", "no", "yes")]
+    for node, (option, value, _) in zip(cluster.nodes, options, strict=True):
+        node.call("CONFIG", "SET", option, value)
+    yield {cluster.nodes[0].name: "`maxmemory-policy` evicts jobs", cluster.nodes[1].name: "`appendonly` is off"}
+    for node, (option, _, value) in zip(cluster.nodes, options, strict=True):
+        node.call("CONFIG", "SET", option, value)
 
-    assert "16 partitions on 2 nodes: " in report.out
-    for node in cluster.nodes:
-        assert node.name in report.out.split("2 nodes: ")[1].splitlines()[0]
-        assert f"jobs at risk: {node.name}: `appendonly` is off" in report.out
+
+async def test_the_report_names_the_nodes_and_their_risks(
+    cluster: Cluster, jobs: JobStateManager, at_risk: dict[str, str]
+) -> None:
+    report = jobstate("", "doctor", REDIS_URL=cluster.url).out.decode()
+
+    assert "16 partitions on 2 nodes: " in report
+    risks = [line for line in report.splitlines() if line.startswith("jobs at risk")]
+    assert len(risks) == 2
+    for name, warning in at_risk.items():
+        assert name in report.split("2 nodes: ")[1].splitlines()[0]
+        assert any(line.startswith(f"jobs at risk: {name}: {warning}") for line in risks)

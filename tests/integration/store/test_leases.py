@@ -241,7 +241,7 @@ async def test_a_claim_key_can_be_reused_once_its_record_has_expired(
     for job_id in ("a", "b"):
         await jobs.create_job(job_id, 1)
     await leases.claim_job(["default"], "w", claim_key="k")
-    [remembered] = await redis.keys(PARTITIONS.of("a").claim("*"))
+    [remembered] = [name async for name in redis.scan_iter(PARTITIONS.of("a").claim("*"))]
     await redis.delete(remembered)
 
     other = await leases.claim_job(["default"], "another", claim_key="k")
@@ -275,7 +275,7 @@ async def test_a_claim_record_expires_soon_after_its_lease(
 ) -> None:
     await jobs.create_job("j", 1)
     await leases.claim_job(["default"], "w", lease_seconds=5, claim_key="k")
-    [remembered] = await redis.keys(PARTITIONS.of("j").claim("*"))
+    [remembered] = [name async for name in redis.scan_iter(PARTITIONS.of("j").claim("*"))]
     assert 5_000 < await redis.pttl(remembered) <= 65_000
 
 

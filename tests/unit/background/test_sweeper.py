@@ -1,6 +1,6 @@
 import asyncio
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from structlog.testing import capture_logs
@@ -8,23 +8,24 @@ from structlog.testing import capture_logs
 from service.background import sweeper
 from service.background.repeat import repeat
 from service.background.sweeper import Sweeper
-from service.domain.errors import StoreAccessDenied, StoreLoading
+from service.domain.errors import StoreAccessDenied, StoreLoading, StoreReadOnly
+from service.store.sweep import Swept
 
 
 class Jobs:
     """A store whose sweeps end with the given errors, one after the other, or succeed for `None`."""
 
-    def __init__(self, *failures: Exception | None) -> None:
+    def __init__(self, *failures: Exception | Swept | None) -> None:
         self._failures = list(failures)
         self.stopping = asyncio.Event()
 
-    async def sweep(self) -> int:
+    async def sweep_reachable(self) -> Swept:
         failure = self._failures.pop(0)
         if not self._failures:
             self.stopping.set()
-        if failure is not None:
+        if isinstance(failure, Exception):
             raise failure
-        return 0
+        return failure or Swept(0, None)
 
     async def write_version(self) -> None:
         """Do nothing."""
@@ -80,6 +81,35 @@ async def test_the_first_sweep_is_required_until_it_has_ended() -> None:
         with pytest.raises(StoreLoading, match="still removes jobs that expired"):
             await sweeping.require_first_sweep()
         await sweeping.run_once()
+    await sweeping.require_first_sweep()
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_a_first_sweep_of_some_partitions_is_enough_and_the_failure_of_the_others_is_logged_once() -> None:
+    partly = Swept(7, StoreReadOnly())
+    jobs: Any = Jobs(partly, partly, None)
+    sweeping = Sweeper(jobs, QUEUES)
+
+    with capture_logs() as logs:
+        await sweeping.run_once()
+        await sweeping.require_first_sweep()
+        await sweeping.run_once()
+        await sweeping.run_once()
+
+    assert [entry["event"] for entry in logs if entry["log_level"] != "debug"] == [
+        *(sweeper.REDIS_PARTLY_UNAVAILABLE, sweeper.CONNECTED, sweeper.DURABILITY_NOT_CHECKED)
+    ]
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_the_first_sweep_has_ended_also_if_the_settings_of_queues_cannot_be_copied() -> None:
+    class Refusing(Queues):
+        async def copy_settings(self) -> None:
+            raise StoreReadOnly
+
+    jobs, queues = Jobs(None), Refusing()
+    sweeping = Sweeper(cast("Any", jobs), cast("Any", queues))
+    await sweeping.run_once()
     await sweeping.require_first_sweep()
 
 

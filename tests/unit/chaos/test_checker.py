@@ -103,6 +103,11 @@ def with_event(number: int, new: Event) -> Modification:
     return modify
 
 
+def failover(history: History) -> None:
+    """A failover after all events of the valid history."""
+    history.failovers.append(Window("failover", START + 0.089, START + 0.2))
+
+
 def combine(*steps: Modification) -> Modification:
     def modify(history: History) -> None:
         for step in steps:
@@ -154,6 +159,31 @@ VIOLATIONS: list[tuple[str, str, Modification]] = [
     ("a wrong number of attempts", "records_match_events", with_record(attempt=2)),
     ("an incomplete job history", "records_match_events", with_record(changes=((4, "q"), (5, "c")))),
     ("a lost change", "acknowledged_changes_exist", add(call(Kind.START, 90, *observed(9, "running")))),
+    (
+        "an acknowledged change lost in a failover",
+        "acknowledged_changes_exist",
+        combine(failover, add(call(Kind.START, 90, *observed(9, "running")))),
+    ),
+    (
+        "a read before a failover shows a state that never existed",
+        "reads_are_valid",
+        combine(failover, add(call(Kind.READ, 80, *observed(9, "running", 3)))),
+    ),
+    (
+        "a read in a failover shows an older state",
+        "reads_are_monotonic",
+        combine(failover, add(call(Kind.READ, 90, *observed(4, "running", 1)))),
+    ),
+    (
+        "an event is left out in a failover",
+        "streams_are_complete",
+        combine(
+            with_event(7, event(91, 1, "pending", job_id="l")),
+            with_event(8, event(92, 1, "pending", job_id="m")),
+            failover,
+            lambda h: h.stream_messages.remove(h.stream_messages[-2]),
+        ),
+    ),
     (
         "a lost creation",
         "acknowledged_changes_exist",
@@ -377,6 +407,17 @@ ALLOWED: list[tuple[str, Modification]] = [
             add(call(Kind.READ, 900, status=404, problem="job-not-found", job_id="x")),
             add(call(Kind.READ, 91, *observed(5, "completed", 1, '{"by":"a lost change"}'))),
             add(call(Kind.READ, 92, *observed(9, "running", 3), took=200)),  # a late response
+            add(call(Kind.READ, 300, *observed(5, "completed", 1, RESULT))),
+            lambda h: h.stream_messages.append(StreamMessage("changed", f"{CREATED // 1000 + 91}-0")),
+            lambda h: h.stream_messages.append(StreamMessage("reset", h.events[-1].position)),
+        ),
+    ),
+    (
+        "a failover lost changes that were not acknowledged, and that clients have seen",
+        combine(
+            failover,
+            add(call(Kind.START, 88, status=503, problem="store-timeout")),
+            add(call(Kind.READ, 90, *observed(9, "running", 3))),
             add(call(Kind.READ, 300, *observed(5, "completed", 1, RESULT))),
             lambda h: h.stream_messages.append(StreamMessage("changed", f"{CREATED // 1000 + 91}-0")),
             lambda h: h.stream_messages.append(StreamMessage("reset", h.events[-1].position)),

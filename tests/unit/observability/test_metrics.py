@@ -8,7 +8,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from service.domain.jobs import OldestJob, RunningCount, Stats
 from service.domain.states import Status
-from service.domain.store_health import StoreHealth
+from service.domain.store_health import StoreAvailability, StoreHealth
 from service.observability.metrics import Metrics
 
 STATS = Stats(
@@ -19,6 +19,7 @@ STATS = Stats(
     running=RunningCount(leased=2, unleased=3),
     oldest_pending=OldestJob("j", "q", "2026-01-01T00:00:00.000000Z"),
 )
+UP = StoreAvailability(nodes=3, nodes_away=1, partitions_away=5)
 HEALTH = StoreHealth(
     version="7.0.15", memory=100, memory_limit=200, can_evict=True, aof_enabled=False, aof_healthy=True
 )
@@ -42,7 +43,7 @@ def test_metrics_have_counts_of_the_process_and_values_of_redis() -> None:
     metrics.on_call_end("create", "CREATED", 0.001)
     metrics.on_job_change("expired", 5)
 
-    page, media_type = metrics.render("", is_up=True, stats=STATS, health=[HEALTH])
+    page, media_type = metrics.render("", availability=UP, stats=STATS, health=[HEALTH])
     found = samples(page)
 
     labels = {"method": "GET", "route": "/v1/jobs/{job_id}", "status": "404"}
@@ -60,6 +61,8 @@ def test_metrics_have_counts_of_the_process_and_values_of_redis() -> None:
     assert found["jobstate_jobs_running{'lease': 'none'}"] == 3
     assert found["jobstate_oldest_pending_age_seconds"] == 60.5
     assert (found["jobstate_redis_up"], found["jobstate_redis_warnings"]) == (1, 2)
+    nodes = ("jobstate_redis_nodes", "jobstate_redis_nodes_away", "jobstate_redis_partitions_away")
+    assert [found[name] for name in nodes] == [3, 1, 5]
     assert (found["jobstate_redis_memory_bytes"], found["jobstate_redis_memory_limit_bytes"]) == (100, 200)
     assert found["jobstate_redis_info{'version': '7.0.15'}"] == 1
     assert "a-queue-of-a-client" not in page.decode()
@@ -69,7 +72,7 @@ def test_changes_that_replicas_miss_are_counted_from_zero() -> None:
     metrics = Metrics()
 
     def count() -> float:
-        page = metrics.render("", is_up=False, stats=None, health=None)[0]
+        page = metrics.render("", availability=None, stats=None, health=None)[0]
         return samples(page)["jobstate_redis_replicas_missing_total"]
 
     assert count() == 0
@@ -78,7 +81,7 @@ def test_changes_that_replicas_miss_are_counted_from_zero() -> None:
 
 
 def test_metrics_without_redis_omit_its_values() -> None:
-    found = samples(Metrics().render("", is_up=False, stats=None, health=None)[0])
+    found = samples(Metrics().render("", availability=None, stats=None, health=None)[0])
     assert found["jobstate_redis_up"] == 0
     assert not [
         name for name in found if name.startswith(("jobstate_jobs", "jobstate_oldest", "jobstate_redis_memory"))
@@ -91,7 +94,11 @@ def test_metrics_without_redis_omit_its_values() -> None:
 def test_metrics_show_whether_durability_could_be_checked(
     is_up: bool, health: StoreHealth | None, known: int | None
 ) -> None:
-    found = samples(Metrics().render("", is_up=is_up, stats=STATS, health=None if health is None else [health])[0])
+    found = samples(
+        Metrics().render(
+            "", availability=UP if is_up else None, stats=STATS, health=None if health is None else [health]
+        )[0]
+    )
     assert found["jobstate_redis_up"] == is_up
     assert found.get("jobstate_redis_durability_known") == known
     assert ("jobstate_redis_warnings" in found) is (health is not None)
@@ -99,7 +106,7 @@ def test_metrics_show_whether_durability_could_be_checked(
 
 def test_a_scraper_that_accepts_openmetrics_gets_it() -> None:
     accept = "application/openmetrics-text;version=1.0.0;q=0.6,*/*;q=0.1"
-    page, media_type = Metrics().render(accept, is_up=False, stats=None, health=None)
+    page, media_type = Metrics().render(accept, availability=None, stats=None, health=None)
     assert media_type.startswith("application/openmetrics-text")
     assert page.endswith(b"# EOF\n")
 
@@ -134,7 +141,7 @@ if work == "count":
     here.request_started()
 if work == "forget":
     metrics.mark_worker_dead(folder, 1)
-print(here.render("", is_up=False, stats=None, health=None)[0].decode())
+print(here.render("", availability=None, stats=None, health=None)[0].decode())
 """
 
 

@@ -17,9 +17,7 @@ from service.api.schemas import Health
 from service.domain import errors
 from service.domain.api_keys import Scope
 from service.domain.errors import JobStateError
-from service.domain.store_health import StoreAvailability
 from service.services import HttpRequest, services_of
-from service.store.jobs import JobStateManager
 
 T = TypeVar("T")
 
@@ -72,9 +70,7 @@ class SystemController(Controller):
             raise errors.Draining(RETRY_AFTER, is_shutdown=True)
         redis = await services.jobs.ping()
         await services.sweeper.require_first_sweep()
-        if redis is None:
-            return Health("ready", __version__)
-        return Health("ready", __version__, redis.nodes_away, redis.partitions_away)
+        return Health("ready", __version__, redis.nodes_away or None, redis.partitions_away or None)
 
     @get(
         "/metrics",
@@ -97,17 +93,15 @@ class SystemController(Controller):
     async def get_metrics(self, request: HttpRequest) -> Response[bytes]:
         """Return the metrics of all processes. Those read from Redis are missing while it is unavailable."""
         services = services_of(request)
-        (is_up, availability), stats, health = await asyncio.gather(
-            _ping(services.jobs),
+        availability, stats, health = await asyncio.gather(
+            _or_none(services.jobs.ping()),
             _or_none(services.jobs.get_stats()),
             _or_none(services.jobs.get_store_health()),
         )
         accept = request.headers.get("accept", "")
         if quality_of(OPENMETRICS, accept) <= quality_of(TEXT, accept):
             accept = TEXT
-        text, media_type = services.metrics.render(
-            accept, is_up=is_up, stats=stats, health=health, availability=availability
-        )
+        text, media_type = services.metrics.render(accept, availability=availability, stats=stats, health=health)
         if media_type.startswith("text/"):
             media_type = media_type.removesuffix("; charset=utf-8")  # Litestar adds the charset
         return Response(text, media_type=media_type)
@@ -121,12 +115,3 @@ async def _or_none(awaitable: Awaitable[T]) -> T | None:
     except Exception:  # a bug here must not hide the other metrics
         _log.exception("redis metrics failed")
         return None
-
-
-async def _ping(jobs: JobStateManager) -> tuple[bool, StoreAvailability | None]:
-    """Return whether Redis serves all that the service needs, and how much of a cluster does."""
-
-    async def succeed() -> tuple[bool, StoreAvailability | None]:
-        return True, await jobs.ping()
-
-    return await _or_none(succeed()) or (False, None)

@@ -20,7 +20,7 @@ from service.store.partition import Partition
 from service.store.pool import create_pool
 from service.store.redis_errors import NODE_ERRORS, REDIRECTIONS, error_text, map_error, parse_reply, raise_errors
 
-#: Seconds between two reads of the map of slots, and while a node is away.
+#: Seconds between two reads of the map of slots, and while a node is away or a partition has none.
 MAP_INTERVAL: Final = 10.0
 AWAY_INTERVAL: Final = 0.5
 #: Seconds that a node has to tell the map, and to show that it is not away.
@@ -185,7 +185,7 @@ class RedisCluster(Deployment):
         self._suspects.update(node for node in holders if node.is_away)
         self._suspects.intersection_update(holders)
         await gather(map(self._examine, [*self._suspects]))
-        return AWAY_INTERVAL if self._suspects else MAP_INTERVAL
+        return AWAY_INTERVAL if self._suspects or None in self._owners else MAP_INTERVAL
 
     async def _examine(self, node: Node) -> None:
         try:

@@ -38,6 +38,7 @@ CALLED = [
                 "delays",
                 "queues",
                 "queries",
+                "health",
                 "listing",
                 "rows",
             ),
@@ -48,8 +49,8 @@ CALLED = [
 FUNCTIONS: list[Function] = [
     node for file in (*MODULES, *CALLED) for node in ast.walk(ast.parse(file.read_text())) if isinstance(node, Function)
 ]
-#: Calls of Redis. `call` and `probe` read no keys of jobstate.
-STORE_CALLS = {"run_script", "run_job_script", "read", "call", "probe"}
+#: Calls of Redis. `call`, `probe` and `read_from`, for `INFO`, read no keys of jobstate.
+STORE_CALLS = {"run_script", "run_job_script", "read", "read_from", "call", "probe"}
 #: Errors that code raises by name. The others come from the store's table of errors.
 BY_NAME = {error.__name__: error for error in PROBLEM_TYPES if not issubclass(error, errors.StoreUnavailable)}
 
@@ -147,7 +148,7 @@ def test_store_problems_are_listed_for_operations_that_call_redis(name: str) -> 
     assert listed(name) & unavailable == (
         unavailable - (set() if fills else {"store-out-of-memory"}) if calls else set()
     )
-    assert ("store-corrupt" in listed(name)) == bool(calls - {"call", "probe"})
+    assert ("store-corrupt" in listed(name)) == bool(calls - {"call", "probe", "read_from"})
 
 
 @every_operation

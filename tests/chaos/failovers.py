@@ -1,0 +1,107 @@
+"""The faults of Sentinel and Redis Cluster. Each is over when all servers are up and all replicas in sync."""
+
+import asyncio
+import contextlib
+import signal
+import time
+from collections.abc import AsyncIterator
+from typing import Final
+
+from tests.chaos.history import Window
+from tests.chaos.nemesis import FAULTS, Fault, repair
+from tests.chaos.replicated import Replicated, WithCluster
+from tests.helpers.partitions import PARTITIONS
+
+#: Seconds before a fault in which clients may have seen changes that no replica had yet.
+REPLICATION_LAG: Final = 1.0
+
+
+@contextlib.asynccontextmanager
+async def _failover(environment: Replicated) -> AsyncIterator[None]:
+    """Record what a failover within the block may lose."""
+    since = time.time() - REPLICATION_LAG
+    history = environment.history
+    window = Window("failover", since, float("inf"))
+    history.failovers.append(window)
+    try:
+        yield
+        await environment.wait_until_whole()
+    finally:
+        ended = Window("failover", since, time.time())
+        history.failovers[history.failovers.index(window)] = ended
+        if environment.wait_replicas == 0:
+            history.losses.append(ended)
+
+
+async def kill_master(environment: Replicated) -> None:
+    """Kill a master, and start it again after the failover. It has an older state then."""
+    async with _failover(environment):
+        master = await environment.choose_master()
+        await asyncio.to_thread(master.kill)
+        await environment.wait_for_failover(master)
+        await asyncio.sleep(environment.rng.uniform(0, environment.fault_seconds))
+        await asyncio.to_thread(master.start)
+
+
+async def stop_master(environment: Replicated) -> None:
+    """Pause a master until a while after the failover. It then goes on as if it were the master."""
+    async with _failover(environment):
+        master = await environment.choose_master()
+        master.send(signal.SIGSTOP)
+        try:
+            await environment.wait_for_failover(master)
+            await asyncio.sleep(environment.rng.uniform(0, environment.fault_seconds))
+        finally:
+            master.send(signal.SIGCONT)
+
+
+async def planned_failover(environment: Replicated) -> None:
+    """Make a replica the master, as before work on the master."""
+    async with _failover(environment):
+        await environment.plan_failover(await environment.choose_master())
+
+
+async def forced_failover(environment: Replicated) -> None:
+    """Make a replica the master, as nobody should: without a pause of changes, or without asking the master."""
+    async with _failover(environment):
+        await environment.force_failover(await environment.choose_master())
+
+
+async def lagging_replica(environment: Replicated) -> None:
+    """Pause a replica, with `REDIS_WAIT_REPLICAS` longer than a change waits for it."""
+    replica = environment.rng.choice(await environment.replicas_of(await environment.choose_master()))
+    replica.send(signal.SIGSTOP)
+    try:
+        await asyncio.sleep(environment.fault_seconds * environment.rng.uniform(0.5, 4))
+    finally:
+        replica.send(signal.SIGCONT)
+    await environment.wait_until_whole()
+
+
+async def slot_migration(environment: WithCluster) -> None:
+    """Move a partition to another master, key by key. `MIGRATE` makes keys expire later by the time that it takes."""
+    partition = environment.rng.choice(PARTITIONS)
+    await environment.move(partition, environment.fault_seconds)
+    environment.history.errors += [
+        f"doctor: after a slot migration: {issue}"
+        for issue in await repair(environment.url)
+        if issue["type"] != "count" and (issue["type"] != "lifetime" or not issue["key"].startswith(partition.job("")))
+    ]
+
+
+_OF_SERVICE: Final = {"kill-service", "kill-worker", "stop-service", "stop-worker"}
+_FAILOVERS: Final = (
+    Fault("kill-master", kill_master),
+    Fault("stop-master", stop_master),
+    Fault("planned-failover", planned_failover),
+    Fault("forced-failover", forced_failover),
+    Fault("lagging-replica", lagging_replica),
+    *(fault for fault in FAULTS if fault.name in _OF_SERVICE),
+)
+
+#: The faults of each backend.
+FAULTS_OF: Final = {
+    "standalone": FAULTS,
+    "sentinel": _FAILOVERS,
+    "cluster": (*_FAILOVERS, Fault("slot-migration", slot_migration)),
+}
