@@ -55,7 +55,8 @@ class RedisCluster(Deployment):
         self._max_connections, self._wait_replicas = max_connections, wait_replicas
         #: All nodes that were ever named, by host and port. Most of them come back.
         self._known: dict[tuple[str, int], Node] = {}
-        self.pool = self._node_at(*address.servers[0]).pool
+        seeds = [self._node_at(*server) for server in address.servers]
+        self.pool = seeds[0].pool
         self._slots: Final = [key_slot(one.root.encode()) for one in self.partitions]
         #: The node of each partition, by number.
         self._owners: list[Node | None] = [None] * len(self._slots)

@@ -1,6 +1,7 @@
 """The master that Sentinel names, which changes with a failover."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final, cast
@@ -76,24 +77,23 @@ class SentinelRedis(Deployment):
         return self._node
 
     async def find_master(self) -> tuple[str, int]:
-        """Return host and port of the master. Raises `ConnectionError` if no sentinel knows one that is up."""
+        """Return host and port of the master, and close the connections to a former one.
+
+        Raises `ConnectionError` if no sentinel knows a master that is up.
+        """
         self._watch.start()
         host, port = await self._sentinel.discover_master(self._service)
-        name = f"{host}:{port}"
-        if name != self._node.name:
-            _log.info("redis master found", master=self._service, node=name, before=self._node.name or None)
+        name, before = f"{host}:{port}", self._node.name
+        if name != before:
+            _log.info("redis master found", master=self._service, node=name, before=before or None)
             self._node.name = name
+            if before:  # it may go on accepting changes, which are lost
+                await self.pool.disconnect()
         return host, int(port)
 
     async def _look(self) -> float:
-        """Close the connections to a former master: it may go on accepting changes, which are lost."""
-        name = self._node.name
-        try:
+        with contextlib.suppress(redis_errors.RedisError, OSError):  # the calls fail, and say so
             await self.find_master()
-        except (redis_errors.RedisError, OSError):  # the calls fail, and say so
-            return ASK_INTERVAL
-        if name not in ("", self._node.name):
-            await self.pool.disconnect()
         return ASK_INTERVAL
 
     def on_failure(self, node: Node, error: Exception) -> None:

@@ -4,15 +4,23 @@ import asyncio
 import contextlib
 from collections.abc import Awaitable, Callable
 from contextvars import Context
+from typing import Final
+
+import structlog
 
 from service.store.auto_pipeline import CANCEL_INTERVAL
+
+#: Seconds between two calls, even if much fails.
+MIN_INTERVAL: Final = 0.05
+
+_log = structlog.get_logger(__name__)
 
 
 class Watch:
     """Calls a function at intervals, and sooner when something has failed."""
 
     def __init__(self, look: Callable[[], Awaitable[float]]) -> None:
-        """Call `look`, which returns the seconds until the next call and must not raise."""
+        """Call `look`, which returns the seconds until the next call."""
         self._look = look
         self._task: asyncio.Task[None] | None = None
         self._wakeup = asyncio.Event()
@@ -25,7 +33,8 @@ class Watch:
             self._task = asyncio.create_task(self._run(), name="redis nodes", context=Context())
 
     def wake(self) -> None:
-        """Call at once."""
+        """Call soon. Begins like `start`."""
+        self.start()
         self._wakeup.set()
 
     async def aclose(self) -> None:
@@ -41,4 +50,9 @@ class Watch:
                 async with asyncio.timeout(interval):
                     await self._wakeup.wait()
             self._wakeup.clear()
-            interval = await self._look()
+            try:
+                interval = await self._look()
+            except Exception:  # a bug
+                _log.exception("look at redis nodes failed")
+                interval = MIN_INTERVAL
+            await asyncio.sleep(MIN_INTERVAL)
