@@ -258,20 +258,24 @@ async def test_a_partition_that_fails_does_not_keep_the_others_from_their_settin
     _, failing, *others = PARTITIONS
     for partition in (failing, *others):
         await redis.hdel(partition.queues, "q")
-    run = store_client.run_script
+    run, left, done = store_client.run_script, {*others}, asyncio.Event()
 
     async def run_script(script: Script, partition: Partition, *args: Any) -> list[Any]:
         if partition is failing:
+            async with asyncio.timeout(TIMEOUT):
+                await done.wait()
             raise errors.StoreReadOnly
-        return await run(script, partition, *args)
+        reply = await run(script, partition, *args)
+        left.remove(partition)
+        if not left:
+            done.set()
+        return reply
 
     with monkeypatch.context() as patched:
         patched.setattr(store_client, "run_script", run_script)
         with pytest.raises(errors.StoreReadOnly):
             await queues.copy_settings()
-        async with asyncio.timeout(TIMEOUT):
-            while not all([await redis.hget(partition.queues, "q") == b"1:" for partition in others]):
-                await asyncio.sleep(0.01)
+    assert [await redis.hget(partition.queues, "q") for partition in others] == [b"1:"] * 14
     await queues.copy_settings()
 
 
