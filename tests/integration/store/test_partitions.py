@@ -23,7 +23,9 @@ from service.store.partition import Partition
 from service.store.partitions import Partitions
 from service.store.queues import QueueManager
 from service.store.rate_limiter import RateLimiter
+from service.store.scripts import Script
 from tests.helpers.deployments import standalone_only
+from tests.helpers.polling import TIMEOUT
 
 pytestmark = pytest.mark.partitions(16)
 
@@ -247,6 +249,34 @@ async def test_what_an_interrupted_change_of_settings_left_is_made_equal(queues:
     await queues.copy_settings()
     assert {await redis.hget(partition.meta, "drain") for partition in PARTITIONS} == {ends}
     await redis.hdel(first.queues, "unreadable")
+
+
+async def test_a_partition_that_fails_does_not_keep_the_others_from_their_settings(
+    queues: QueueManager, store_client: StoreClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await queues.configure_queue("q", paused=True)
+    _, failing, *others = PARTITIONS
+    for partition in (failing, *others):
+        await redis.hdel(partition.queues, "q")
+    run, left, done = store_client.run_script, {*others}, asyncio.Event()
+
+    async def run_script(script: Script, partition: Partition, *args: Any) -> list[Any]:
+        if partition is failing:
+            async with asyncio.timeout(TIMEOUT):
+                await done.wait()
+            raise errors.StoreReadOnly
+        reply = await run(script, partition, *args)
+        left.remove(partition)
+        if not left:
+            done.set()
+        return reply
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store_client, "run_script", run_script)
+        with pytest.raises(errors.StoreReadOnly):
+            await queues.copy_settings()
+    assert [await redis.hget(partition.queues, "q") for partition in others] == [b"1:"] * 14
+    await queues.copy_settings()
 
 
 @pytest.mark.corrupts_keys

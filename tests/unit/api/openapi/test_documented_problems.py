@@ -73,7 +73,7 @@ def _nodes(function: Function) -> Iterator[ast.AST]:
 
 def _walk(node: ast.AST) -> Iterator[ast.AST]:
     """Yield a node and all below it, except calls whose errors are suppressed."""
-    if isinstance(node, ast.Call) and _last(node.func) in {"_or_none", "_succeeds", "_release_unclaimed"}:
+    if isinstance(node, ast.Call) and _last(node.func) in {"_or_none", "_ping", "_release_unclaimed"}:
         return
     yield node
     for child in ast.iter_child_nodes(node):
