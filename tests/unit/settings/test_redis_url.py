@@ -3,7 +3,7 @@
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from service.settings import Settings, SettingsError, redact_url
@@ -129,6 +129,7 @@ def test_a_url_is_shown_with_its_servers_and_without_its_secrets(url: str, shown
     assert redact_url(url) == shown
 
 
+@settings(deadline=None)
 @given(
     st.sampled_from(["redis://", "rediss://", "redis+sentinel://", "rediss+sentinel://", "redis+cluster://"]),
     st.sampled_from(["h", "h:0", "h,h", "", "[::1]:1,h"]),
@@ -155,6 +156,7 @@ def test_no_secret_is_shown_in_a_redacted_url_an_address_or_an_error(
     assert "qZ" not in "".join(texts)
 
 
+@settings(deadline=None)
 @given(SECRET)
 def test_a_password_that_is_not_percent_encoded_is_not_shown(password: str) -> None:
     for url in (f"redis+cluster://u:{password}@h", f"redis+sentinel://u:{password}@a,b/m"):
