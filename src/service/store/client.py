@@ -2,7 +2,7 @@
 
 import itertools
 import operator
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, TypeVar
 
@@ -131,7 +131,7 @@ class StoreClient:
             return True
         return False
 
-    async def in_all_partitions(self, call: Callable[[Partition], Awaitable[T]]) -> list[T]:
+    async def in_all_partitions(self, call: Callable[[Partition], Coroutine[Any, Any, T]]) -> list[T]:
         """Return the results of `call` for every partition, in their order. The calls run at the same time."""
         if self.partitions.size == 1:
             return [await call(self.partitions.first)]

@@ -2,9 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Iterable
-from contextvars import ContextVar
-from typing import Final, TypeVar
+from collections.abc import Coroutine, Iterable
+from contextvars import ContextVar, copy_context
+from typing import Any, Final, TypeVar
 
 T = TypeVar("T")
 
@@ -40,19 +40,21 @@ def new_budget() -> None:
     budget.set(TimeBudget())
 
 
-async def gather(calls: Iterable[Awaitable[T]]) -> list[T]:
+async def gather(calls: Iterable[Coroutine[Any, Any, T]]) -> list[T]:
     """Return the results of calls of Redis that run at the same time, which the budget counts once.
 
     Raises the first error; the other calls go on.
     """
     shared, started = budget.get(), time.perf_counter()
     try:
-        return await asyncio.gather(*(_run_with(None if shared is None else shared.copy(), call) for call in calls))
+        return await asyncio.gather(*(_start(call, shared) for call in calls))
     finally:
         if shared is not None:
             shared.spend(time.perf_counter() - started)
 
 
-async def _run_with(own: TimeBudget | None, call: Awaitable[T]) -> T:
-    budget.set(own)  # in the task that `asyncio.gather` makes
-    return await call
+def _start(call: Coroutine[Any, Any, T], shared: TimeBudget | None) -> asyncio.Task[T]:
+    """Start a call with a budget of its own."""
+    context = copy_context()
+    context.run(budget.set, None if shared is None else shared.copy())
+    return asyncio.create_task(call, context=context)

@@ -1,6 +1,6 @@
 """Lists of jobs by creation, newest first: each partition replies with its part of a page, and the parts are merged."""
 
-from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import Any, Final, NamedTuple
 
@@ -43,7 +43,7 @@ class Found(NamedTuple):
 
 #: Reads a partition: how many jobs and how many entries at most, and the time (µs) before which the jobs were created
 #: (`None` for no bound). Returns jobs, and where to go on (0 at the end): no match since then is left out.
-Ask = Callable[[Partition, int, int, int | None], Awaitable[tuple[list[Found], int]]]
+Ask = Callable[[Partition, int, int, int | None], Coroutine[Any, Any, tuple[list[Found], int]]]
 
 
 async def merge(

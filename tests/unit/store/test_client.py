@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import gc
 import threading
+import warnings
 import weakref
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
@@ -311,3 +312,20 @@ async def test_a_connection_reset_while_idle_is_reopened(is_reset: bool, ends: i
     connection: Any = Idle(is_reset)
     await create_pool(URL).ensure_connection(connection)
     assert (connection.is_connected, connection.ends) == (True, ends)
+
+
+async def test_calls_that_are_cancelled_before_they_begin_are_no_warning() -> None:
+    begun: list[int] = []
+
+    async def call(number: int) -> None:
+        begun.append(number)
+
+    waiting = asyncio.create_task(deadlines.gather(call(number) for number in range(3)))
+    await asyncio.sleep(0)  # the calls are tasks that have not begun
+    waiting.cancel()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with contextlib.suppress(asyncio.CancelledError):
+            await waiting
+        gc.collect()
+    assert begun == []
