@@ -25,8 +25,8 @@ redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 _BACKEND = pytest.StashKey[Backend]()
 #: Why `docker compose` cannot run; None if it can.
 _NO_COMPOSE = pytest.StashKey[str | None]()
-#: How many tests of which files are deselected because they need one Redis, by reason.
-_STANDALONE_ONLY = pytest.StashKey[dict[str, list[str]]]()
+#: How many tests of which files are deselected because of `TEST_DEPLOYMENT`, by reason.
+_DESELECTED = pytest.StashKey[dict[str, list[str]]]()
 _NODE_TESTS = Path(__file__).parent / "integration" / "node"
 _BROWSER_TESTS = Path(__file__).parent / "browser"
 _NGINX_TESTS = Path(__file__).parent / "integration" / "server" / "test_proxies.py"
@@ -48,6 +48,7 @@ def _absence(tools: list[str]) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compose: the test runs compose.yaml")
+    config.addinivalue_line("markers", "replicas_only(why): the test needs Sentinel or a cluster")
     config.addinivalue_line("markers", "standalone_only(why): the test needs one Redis; no Sentinel, no cluster")
     # A shell ignores SIGINT in its background jobs, and child processes inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -132,11 +133,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         skipped = [item for item in items if item.get_closest_marker("compose")]
         config.hook.pytest_deselected(items=skipped)
         items[:] = [item for item in items if item not in skipped]
-    _deselect_standalone_only(config, items)
+    _deselect_by_deployment(config, items)
     distribution.start_longest_first(items)
 
 
-def _deselect_standalone_only(config: pytest.Config, items: list[pytest.Item]) -> None:
+def _deselect_by_deployment(config: pytest.Config, items: list[pytest.Item]) -> None:
     reasons = {item: why for item in items if (why := deployments.why_not(item)) is not None}
     if reasons:
         config.hook.pytest_deselected(items=list(reasons))
@@ -144,14 +145,14 @@ def _deselect_standalone_only(config: pytest.Config, items: list[pytest.Item]) -
     named: dict[str, list[str]] = {}
     for item, why in reasons.items():
         named.setdefault(why, []).append(item.path.name)
-    config.stash[_STANDALONE_ONLY] = named
+    config.stash[_DESELECTED] = named
 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return [
-        f"deselected, standalone only: {why}: "
+        f"deselected with `TEST_DEPLOYMENT={deployments.DEPLOYMENT}`: {why}: "
         + ", ".join(f"{name} ({files.count(name)})" for name in dict.fromkeys(files))
-        for why, files in config.stash.get(_STANDALONE_ONLY, {}).items()
+        for why, files in config.stash.get(_DESELECTED, {}).items()
     ]
 
 

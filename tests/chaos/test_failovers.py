@@ -16,9 +16,7 @@ SCALE = Scale(clients=16, before=0.3, fault_seconds=0.4, after=0.2)
 #: One of each kind; `just faults --backend` has all.
 TESTED = ("kill-master", "planned-failover", "slot-migration")
 
-pytestmark = pytest.mark.skipif(
-    DEPLOYMENT not in REPLICAS, reason="needs replicas: `just test-sentinel`, `test-cluster`"
-)
+pytestmark = pytest.mark.replicas_only("needs replicas: `just test-sentinel`, `just test-cluster`")
 
 
 def test_failovers_lose_no_acknowledged_change(tmp_path: Path) -> None:

@@ -125,9 +125,10 @@ def _addresses(text: str) -> list[tuple[str, int]]:
 
 
 def why_not(item: pytest.Item) -> str | None:
-    """Return why a test runs on one Redis only, if it does and there are several."""
+    """Return why a test cannot run with this deployment, if it cannot."""
     if DEPLOYMENT == "standalone":
-        return None
+        marker = item.get_closest_marker("replicas_only")
+        return None if marker is None else str(marker.args[0])
     if (marker := item.get_closest_marker("standalone_only")) is not None:
         return str(marker.args[0])
     fixtures = getattr(item, "fixturenames", ())
