@@ -41,6 +41,7 @@ class SentinelPool(RedisPool):
             await connection.send_command("ROLE")
             role, *_ = await connection.read_response()
             if role != b"master":
+                self.deployment.prefer_other_sentinels()
                 raise redis_errors.ConnectionError(f"{self.deployment.nodes[0].name} is not a master")
         except BaseException:  # else the pool would use it as it is
             await connection.disconnect(nowait=True)
@@ -90,6 +91,11 @@ class SentinelRedis(Deployment):
             if before:  # it may go on accepting changes, which are lost
                 await self.pool.disconnect()
         return host, int(port)
+
+    def prefer_other_sentinels(self) -> None:
+        """Ask another sentinel first from now on: the one that was asked does not know of a failover yet."""
+        sentinels = self._sentinel.sentinels
+        sentinels.append(sentinels.pop(0))
 
     async def _look(self) -> float:
         with contextlib.suppress(redis_errors.RedisError, OSError):  # the calls fail, and say so
