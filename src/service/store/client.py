@@ -105,12 +105,6 @@ class StoreClient:
             await self.call("sync", with_timeout(self._fsync.wait), first_time_limit=REQUEST_TIMEOUT)
         return reply
 
-    async def locate(self) -> Sequence[Node]:
-        """Return the nodes that have partitions. Raises like `run_script` if none can be found."""
-        if not self.deployment.is_located:
-            await self.call("locate", self.deployment.locate)
-        return self.deployment.nodes
-
     def run_job_script(self, script: Script, job_id: str, args: Sequence[Any]) -> Awaitable[list[Any]]:
         """Run a script on one job, in its partition, like `run_script`. Raises `InvalidValue` for a wrong id."""
         partition = self.partition_of(job_id)
@@ -152,7 +146,8 @@ class StoreClient:
         if not self.deployment.is_located:
             await self.deployment.locate(deadline)
         for partition in self.partitions if self.deployment.is_cluster else (self.partitions.first,):
-            await self._data.register(self._run_before_deadline, partition, deadline)
+            if not self.deployment.is_cluster or partition not in self._data.registered:
+                await self._data.register(self._run_before_deadline, partition, deadline)
 
     async def _run_before_deadline(
         self, script: Script, partition: Partition, command: tuple[Any, ...], deadline: float

@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final
 
-from service.domain.errors import StoreMoving, StorePartitionUnavailable, StoreUnavailable
+from service.domain.errors import JobStateError, StoreMoving, StorePartitionUnavailable, StoreUnavailable
 from service.store.deployments.deployment import Deployment
 from service.store.deployments.node import Node
 from service.store.partition import Partition
@@ -82,7 +82,7 @@ class NodeReads:
             try:
                 parts = await ask(node, [commands[index] for index in own], until)
             except Exception as error:
-                if not (is_partial and issubclass(map_error(error), StoreUnavailable)):
+                if not (is_partial and _is_of_node(error)):
                     raise
                 parts = [StorePartitionUnavailable()] * len(own)
             for index, reply in zip(own, parts, strict=True):
@@ -98,3 +98,10 @@ class NodeReads:
             if not is_partial:
                 raise
             return None
+
+
+def _is_of_node(error: Exception) -> bool:
+    """Whether a node has failed. Other domain errors say that its data is not that of this service."""
+    if isinstance(error, JobStateError):
+        return isinstance(error, StorePartitionUnavailable)
+    return issubclass(map_error(error), StoreUnavailable)

@@ -14,6 +14,7 @@ from redis.crc import key_slot
 from service.domain.errors import PartitionsMismatch, StoreMoving, StoreUnavailable
 from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
+from service.store.leases import LeaseManager
 from service.store.opening import open_store
 from service.store.partitions import Partitions
 from tests.helpers.redis_cluster import Cluster, running_cluster
@@ -206,3 +207,16 @@ async def test_a_start_with_another_number_of_partitions_is_refused(masters: Clu
         for call in (jobs_of(client).write_version, jobs_of(client).get_stats):
             with pytest.raises(PartitionsMismatch, match="data of 16 partitions"):
                 await call()
+
+
+async def test_a_look_for_due_jobs_does_not_take_other_data_for_a_node_that_is_away(masters: Cluster) -> None:
+    """Otherwise its claims would get no job, instead of an error that says why."""
+    async with open_store(masters.url) as client:
+        await jobs_of(client).create_job(IDS[0], 1)
+        masters.master_of(FIRST).call("SET", FIRST.partitions, 8)
+    try:
+        async with open_store(masters.url) as client:
+            with pytest.raises(PartitionsMismatch):
+                await LeaseManager(client, ttl=timedelta(days=1)).claim_job(["default"], "w")
+    finally:
+        masters.master_of(FIRST).call("SET", FIRST.partitions, 16)
