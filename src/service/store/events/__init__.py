@@ -2,7 +2,9 @@
 
                      Redis: the event streams of the partitions that subscriptions need
                             |
-    reader.EventReader      one connection; continues after outages, reports gaps
+    sources                 a connection that waits at one Redis, or polls of the nodes of a cluster
+                            |
+    reader.EventReader      continues after outages, reports gaps
                             |
     hub.EventHub            runs the reader while there are subscriptions; has the latest events
         |                   |                   |
