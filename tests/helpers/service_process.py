@@ -12,7 +12,7 @@ from typing import Self
 
 from tests.helpers.guards import Guard
 from tests.helpers.partitions import PARTITIONS
-from tests.helpers.polling import TIMEOUT
+from tests.helpers.polling import TIMEOUT, free_port
 
 
 class Service:
@@ -20,13 +20,14 @@ class Service:
 
     def __init__(self, folder: Path, **environment: str) -> None:
         self._folder = folder
-        defaults = {"JOBSTATE_PORT": "0", "JOBSTATE_DATA": str(folder / "data")}
+        defaults = {"JOBSTATE_PORT": str(free_port()), "JOBSTATE_DATA": str(folder / "data")}
         self._environment = {**defaults, "REDIS_PARTITIONS": str(len(PARTITIONS)), **environment}
         self._log = folder / "service.log"
         self.start()
 
     def start(self) -> None:
         inherited = {name: value for name, value in os.environ.items() if not name.startswith(("REDIS_", "JOB"))}
+        before = len(self.log) if self._log.exists() else 0
         with self._log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "service"],
@@ -38,9 +39,8 @@ class Service:
         self._guard = Guard(self.process, signal.SIGINT)
         self.banner = self._read_banner()
         listening = re.search(r"listens on (http://\S+)", self.banner)
-        assert listening, f"the service did not start: {self.banner}{self.log}"
+        assert listening, f"the service did not start: {self.banner}{self.log[before:]}"
         self.url = listening[1]
-        self._environment["JOBSTATE_PORT"] = self.url.rpartition(":")[2]
 
     def _read_banner(self) -> str:
         assert self.process.stdout

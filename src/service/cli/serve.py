@@ -15,7 +15,7 @@ from service.cli.options import describe, merge_environment, options
 from service.embedded import EmbeddedServer, EmbeddedServerError
 from service.observability import logs, metrics
 from service.server.listener import ListenError, bind, url_of
-from service.server.signals import exit_on_signals
+from service.server.signals import deferred_signals, exit_on_signals
 from service.server.supervisor import Supervisor, SupervisorError
 from service.settings import VARIABLES, Settings, SettingsError, redact_url
 
@@ -43,7 +43,7 @@ def serve(**given: str | None) -> None:
         with bind(settings.host, settings.port) as listener, _redis(settings) as (redis_url, location):
             started = partial(_print_banner, settings, url_of(listener), location)
             if settings.workers == 1:
-                with libraries.uncollected():  # here, because a supervisor does not need the application
+                with deferred_signals(), libraries.uncollected():  # only here: a supervisor needs no application
                     from service.server.server import Server
 
                 metrics.configure()

@@ -1,6 +1,8 @@
 """Signals that terminate a process: all of them shut this one down in order, with its child processes."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import partial
 from types import FrameType
 from typing import Any, Final
@@ -18,6 +20,20 @@ def exit_on_signals(sigterm_code: int = 0) -> None:
     """Exit through every `finally` on a signal that would terminate the process; on SIGTERM with this exit code."""
     signal.signal(signal.SIGTERM, partial(_exit, sigterm_code))
     end_as_sigint()
+
+
+@contextmanager
+def deferred_signals() -> Iterator[None]:
+    """Deliver the signals that arrive in the `with` block after it.
+
+    For imports: Python ignores what a handler raises in the callback of a weak reference, of which the import of a
+    module has several, and replaces what it raises while a class is created by a `RuntimeError`.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _UNHANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def end_as_sigint() -> None:

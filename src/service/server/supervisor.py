@@ -18,7 +18,7 @@ import structlog
 
 from service import libraries
 from service.observability import logs, metrics
-from service.server.signals import exit_on_signals
+from service.server.signals import deferred_signals, exit_on_signals
 from service.settings import Settings
 
 #: Seconds before a process that exited is restarted. The pause doubles with each exit, up to `MAX_BACKOFF`.
@@ -165,7 +165,7 @@ def worker_main(
     logs.configure(settings.log_level, settings.log_format, worker=worker)
     metrics.configure(metrics_dir, worker)
     with contextlib.suppress(KeyboardInterrupt):
-        with libraries.uncollected():  # here, because the supervisor does not need the application
+        with deferred_signals(), libraries.uncollected():  # here, because the supervisor does not need the application
             from service.server.server import Server
 
         Server(settings, redis_url, started=lambda: ready.send_bytes(b"!")).run(listeners)

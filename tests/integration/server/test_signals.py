@@ -166,6 +166,33 @@ def test_a_signal_during_startup_leaves_no_server_running(tmp_path: Path, number
         assert not is_alive(started)
 
 
+#: Sends a signal at a point of an import where Python replaces the exception of its handler.
+SIGNAL_AT_IMPORT = """\
+import os, signal, sys
+
+class Sent:
+    def __set_name__(self, *_):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+class Finder:
+    def find_spec(self, name, *_):
+        if name == "service.server.server":
+            type("Module", (), {"field": Sent()})
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def test_a_signal_during_the_imports_of_a_startup_ends_it(tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(SIGNAL_AT_IMPORT)
+    environment = clean_environment(PYTHONPATH=str(tmp_path), JOBSTATE_DATA=str(tmp_path / "data"))
+    command = [sys.executable, "-m", "service"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, check=False, env=environment)
+
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "", "")
+    assert not (tmp_path / "data" / "server.pid").exists()  # a server that ends removes it
+
+
 def test_a_signal_to_the_group_during_startup_leaves_no_process_running(tmp_path: Path) -> None:
     environment = clean_environment(JOBSTATE_WORKERS="2", JOBSTATE_DATA=str(tmp_path / "data"))
     command = [sys.executable, "-m", "service"]
