@@ -8,6 +8,7 @@ from typing import Final
 
 from benchmarks import (
     claims,
+    cluster,
     event_latency,
     expiry,
     http_throughput,
@@ -28,6 +29,7 @@ PARTS: Final[dict[str, tuple[str, Measurement]]] = {
     "claims": ("Claims of several jobs", claims.measure),
     "expiry": ("Many expiries at one moment", expiry.measure),
     "partitions": ("Several partitions", partitions.measure),
+    "cluster": ("A cluster", cluster.measure),
     "growth": ("Scaling with the number of jobs", scaling.measure),
     "memory": ("Memory", memory.measure),
     "watching": ("Event streams", event_latency.measure),

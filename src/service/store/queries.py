@@ -145,8 +145,11 @@ class JobReader:
             oldest_pending=await self._oldest(Status.PENDING, "delayed"),
         )
 
-    async def get_drain_status(self, until: str | None) -> DrainStatus:
-        """Return the running jobs, under a drain that ends at `until` (ISO 8601), or under none."""
+    async def get_drain_status(self, until: str | None, *, is_partial: bool = False) -> DrainStatus:
+        """Return the running jobs, under a drain that ends at `until` (ISO 8601), or under none.
+
+        With `is_partial`, not all partitions have the drain yet, so the others may still give out jobs.
+        """
         _, leased, _, counts = await self._counts(Status.RUNNING)
         return DrainStatus(
             draining=until is not None,
@@ -154,7 +157,7 @@ class JobReader:
             running=sum(count for _, _, count in counts),
             leased=leased,
             oldest=await self._oldest(Status.RUNNING),
-            safe_to_stop=until is not None and leased == 0,
+            safe_to_stop=until is not None and leased == 0 and not is_partial,
         )
 
     async def get_store_health(self) -> list[StoreHealth]:

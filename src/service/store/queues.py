@@ -93,7 +93,9 @@ class QueueManager:
         if args != ("look",):
             await self._in_others(scripts.DRAIN, ["until", int(time) // 1000 + remaining if remaining else 0])
         until = format_timestamp(int(time) + remaining * 1000) if remaining else None
-        return await self._jobs.get_drain_status(until)
+        differences = await self.find_differences() if args == ("look",) else ()
+        is_partial = any(difference.queue is None for difference in differences)
+        return await self._jobs.get_drain_status(until, is_partial=is_partial)
 
     async def copy_settings(self) -> None:
         """Give all partitions the settings of queues and the drain of the first one.

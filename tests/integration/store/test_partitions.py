@@ -251,6 +251,17 @@ async def test_what_an_interrupted_change_of_settings_left_is_made_equal(queues:
     await redis.hdel(first.queues, "unreadable")
 
 
+async def test_a_drain_that_one_partition_lacks_is_not_safe_to_stop(queues: QueueManager, redis: Redis) -> None:
+    assert (await queues.start_drain(60)).safe_to_stop
+    await redis.hdel(PARTITIONS[3].meta, "drain")
+
+    drain = await queues.get_drain()
+
+    assert (drain.draining, drain.leased, drain.safe_to_stop) == (True, 0, False)
+    await queues.copy_settings()
+    assert (await queues.get_drain()).safe_to_stop
+
+
 async def test_a_partition_that_fails_does_not_keep_the_others_from_their_settings(
     queues: QueueManager, store_client: StoreClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
