@@ -24,16 +24,24 @@ def exit_on_signals(sigterm_code: int = 0) -> None:
 
 @contextmanager
 def deferred_signals() -> Iterator[None]:
-    """Deliver the signals that arrive in the `with` block after it.
+    """Call the handlers of signals that arrive in the `with` block after it.
 
     For imports: Python ignores what a handler raises in the callback of a weak reference, of which the import of a
-    module has several, and replaces what it raises while a class is created by a `RuntimeError`.
+    module has several, and replaces what it raises while a class is created by a `RuntimeError`. A signal mask does
+    not help, because another thread of the process then gets the signal, and its handler runs all the same.
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals() - _UNHANDLED)
+    received: list[int] = []
+    numbers = signal.valid_signals() - _UNHANDLED
+    handlers = {number: handler for number in numbers if callable(handler := signal.getsignal(number))}
+    for number in handlers:
+        signal.signal(number, lambda received_number, _: received.append(received_number))
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        for arrived in received:  # the first may raise
+            signal.raise_signal(arrived)
 
 
 def end_as_sigint() -> None:

@@ -168,11 +168,12 @@ def test_a_signal_during_startup_leaves_no_server_running(tmp_path: Path, number
 
 #: Sends a signal at a point of an import where Python replaces the exception of its handler.
 SIGNAL_AT_IMPORT = """\
-import os, signal, sys
+import os, signal, sys, time
 
 class Sent:
     def __set_name__(self, *_):
         os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(0.1)  # for a handler that runs late, because another thread got the signal
 
 class Finder:
     def find_spec(self, name, *_):
