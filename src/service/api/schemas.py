@@ -93,6 +93,15 @@ class CancelJob(Struct, frozen=True, forbid_unknown_fields=True):
     """An empty object; the path names the job."""
 
 
+class RetryJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A retry of a failed or cancelled job."""
+
+    max_attempts: (
+        Annotated[int, constraints.MAX_ATTEMPTS.meta("New `max_attempts`; by default those of the job")] | UnsetType
+    ) = UNSET
+    delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
+
+
 class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """The queues that a worker claims from, and the lease that it needs."""
 

@@ -135,11 +135,12 @@ class JobExists(Conflict):
 class IllegalTransition(Conflict):
     default_detail = "The state machine has no transition from the job's status to the requested one."
 
-    def __init__(self, requested: Status, current_status: Status, revision: int) -> None:
-        allowed = ", ".join(TRANSITIONS[current_status]) or "none, the status is final"
-        detail = f"A {current_status} job cannot become {requested}; allowed: {allowed}."
-        if requested is current_status is Status.RUNNING:
+    def __init__(self, requested: Status, current_status: Status, revision: int, detail: str = "") -> None:
+        if not detail and requested is current_status is Status.RUNNING:
             detail = "The job is already running. To change it, send a new `progress`."
+        elif not detail:
+            allowed = ", ".join(TRANSITIONS[current_status]) or "none, the status is final"
+            detail = f"A {current_status} job cannot become {requested}; allowed: {allowed}."
         super().__init__(current_status, revision, detail)
         self.requested = requested
 

@@ -107,7 +107,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
         return self.status in FINAL_STATUSES
 
 
-class HistoryEntry(Struct, frozen=True, kw_only=True):
+class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One change of a job."""
 
     at: Annotated[str, timestamp_meta("When it happened")]
@@ -115,9 +115,14 @@ class HistoryEntry(Struct, frozen=True, kw_only=True):
     change: Annotated[
         str,
         description(
-            "created, running, pending (requeued), cancel-requested, completed, failed or cancelled; more may be added"
+            "created, running, pending (requeued), cancel-requested, completed, failed, cancelled or retried; more may "
+            "be added"
         ),
     ]
+    attempt: Annotated[int, count_meta("The attempt that ended with `error`")] | None = None
+    error: (
+        Annotated[str, description("Its `error_message` as JSON text, cut at 1 KiB; the last 10 are kept")] | None
+    ) = None
 
 
 class History(Struct, frozen=True, kw_only=True):

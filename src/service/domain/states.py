@@ -27,6 +27,9 @@ TRANSITIONS: Mapping[Status, tuple[Status, ...]] = {
 #: The statuses of finished jobs.
 FINAL_STATUSES: frozenset[Status] = frozenset(status for status, targets in TRANSITIONS.items() if not targets)
 
+#: The statuses of jobs that can be retried, which makes them pending. An update cannot do that.
+RETRYABLE_STATUSES: tuple[Status, ...] = (Status.FAILED, Status.CANCELLED)
+
 #: The statuses with which an update may set `error_message`.
 STATUSES_WITH_ERROR: frozenset[Status] = frozenset({Status.FAILED, Status.CANCELLED})
 

@@ -71,6 +71,15 @@ def change_fields(
     }
 
 
+def retry_fields(max_attempts: int | None, delay_seconds: int) -> dict[str, Any]:
+    """Return the fields of a retry, `None` for absent ones. Raises `InvalidValue` naming the field that is wrong."""
+    attempts = None if max_attempts is None else constraints.MAX_ATTEMPTS.validate("max_attempts", max_attempts)
+    return {
+        "max_attempts": attempts,
+        "delay_seconds": constraints.DELAY_SECONDS.validate("delay_seconds", delay_seconds),
+    }
+
+
 def parse_status(value: Status | str) -> Status:
     """Return `value` as a status. Raises `InvalidValue`."""
     try:

@@ -1,6 +1,9 @@
 """Decodes the change history in a job's hash; `lua/lib/transitions.lua` writes it."""
 
+from collections.abc import Mapping
 from typing import Final
+
+import msgspec
 
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import History, HistoryEntry
@@ -13,23 +16,38 @@ _CHANGE_CODES: Final = {
     "f": "failed",
     "x": "cancelled",
     "q": "cancel-requested",
+    "t": "retried",
 }
 #: The first entry of a history whose older entries were dropped.
 _TRUNCATED: Final = "-"
 
 
-def history_from(job_id: str, created_at: str, text: str) -> History:
-    """Return the history, oldest change first, from its text in the hash. Raises `StoreCorrupt`."""
+def history_from(job_id: str, created_at: str, text: str, packed_errors: bytes | None) -> History:
+    """Return the history, oldest change first, from its text in the hash and the errors of the attempts.
+
+    Raises `StoreCorrupt`.
+    """
     created, entries = parse_timestamp(created_at), text.split()
     complete = _TRUNCATED not in entries
     try:
-        changes = [_change(created, entry) for entry in entries if entry != _TRUNCATED]
-    except (KeyError, ValueError) as error:
+        attempt_errors = _by_revision(packed_errors)
+        changes = [_change(created, entry, attempt_errors) for entry in entries if entry != _TRUNCATED]
+    except (KeyError, ValueError, msgspec.DecodeError) as error:
         raise StoreCorrupt(f"job:{job_id} holds an unreadable record ({error})") from error
     first = [HistoryEntry(at=created_at, revision=1, change="created")] if complete else []
     return History(items=[*first, *changes], complete=complete)
 
 
-def _change(created: int, entry: str) -> HistoryEntry:
+def _by_revision(packed: bytes | None) -> dict[int, tuple[int, str]]:
+    """Return attempt and error by the revision of the change that had the error."""
+    if packed is None:
+        return {}
+    errors = msgspec.msgpack.decode(packed, type=list[int | str])
+    return {int(errors[n]): (int(errors[n + 1]), str(errors[n + 2])) for n in range(0, len(errors), 3)}
+
+
+def _change(created: int, entry: str, attempt_errors: Mapping[int, tuple[int, str]]) -> HistoryEntry:
     elapsed, revision, code = entry.split(":")
-    return HistoryEntry(at=format_timestamp(created + int(elapsed)), revision=int(revision), change=_CHANGE_CODES[code])
+    attempt, error = attempt_errors.get(int(revision), (None, None))
+    at = format_timestamp(created + int(elapsed))
+    return HistoryEntry(at=at, revision=int(revision), change=_CHANGE_CODES[code], attempt=attempt, error=error)

@@ -1,6 +1,6 @@
 """Creation, updates, cancellation and deletion of jobs, and the sweep of expired jobs."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import partial
 from typing import Any, Final, cast
@@ -10,7 +10,7 @@ from redis.asyncio import ConnectionPool
 
 from service.domain import constraints, errors, validation
 from service.domain.jobs import CreateResult, Job, NewJob, Progress
-from service.domain.states import Status, sources_of
+from service.domain.states import RETRYABLE_STATUSES, Status, sources_of
 from service.domain.store_health import StoreAvailability
 from service.domain.tags import correlation_tag, slate_tag
 from service.domain.validation import FieldValue
@@ -29,12 +29,16 @@ from service.store.records import (
     parse_status,
     validate_ttl_ms,
 )
+from service.store.scripts import Script
 from service.store.sweep import Swept, sweep_partition, sweep_reachable
 
-#: The statuses from which an update to a status is legal, separated by spaces.
 #: How many ids are tried for one whose partition is not away.
 MAX_IDS: Final = 100
+#: The statuses from which an update to a status is legal, separated by spaces.
 _SOURCES: Final = {target: " ".join(sources_of(target)) for target in Status}
+#: The details of a transition that is illegal.
+_BEFORE_RETRY: Final = "This request was made before the job was retried. It does not change the new attempt."
+_NO_RETRY: Final = f"Only a job that is {' or '.join(RETRYABLE_STATUSES)} can be retried."
 
 
 class JobStateManager(JobReader):
@@ -153,6 +157,30 @@ class JobStateManager(JobReader):
         """
         return await self._change(job_id, Status.CANCELLED, {}, change_id, if_match, lease_token, "cancel")
 
+    async def retry_job(
+        self,
+        job_id: str,
+        *,
+        max_attempts: int | None = None,
+        delay_seconds: int = 0,
+        change_id: str | None = None,
+        if_match: Collection[str] = (),
+    ) -> Job:
+        """Make a failed or cancelled job pending again, with all its attempts left, and return it.
+
+        It gets new `max_attempts` where they are given, and may be claimed after `delay_seconds`. Its `attempt` counts
+        on; `result`, error, progress and lease are removed. `change_id` and `if_match` work as in `update_job_status`;
+        a `change_id` is known until the next retry. Raises `InvalidValue`, `JobNotFound`, `IdempotencyKeyReused`,
+        `PreconditionFailed` or `IllegalTransition`.
+        """
+        fields = validation.retry_fields(max_attempts, delay_seconds)
+        request = digest("retry", fields, {"delay_seconds": 0})
+        args = [change_id_for(change_id), request, self._ttl, delay_seconds * 1_000_000]
+        args += [_join_versions(if_match), DELETION_RECORD_TTL_MS]
+        if max_attempts is not None:
+            args += ["max_attempts", max_attempts]
+        return await self._changed(scripts.RETRY, job_id, Status.PENDING, args)
+
     async def delete_job(self, job_id: str, *, change_id: str | None = None, if_match: Collection[str] = ()) -> None:
         """Delete a finished job. `change_id` and `if_match` work as in `update_job_status`.
 
@@ -209,8 +237,11 @@ class JobStateManager(JobReader):
         request = digest(kind, {**fields, "status": target})
         args = [change_id_for(change_id), request, self._ttl, validation.validate_lease_token(lease_token)]
         args += [target, _SOURCES[target], _join_versions(if_match), kind, DELETION_RECORD_TTL_MS]
-        args += field_args(fields)
-        word, *reply = await self._client.run_job_script(scripts.UPDATE, job_id, args)
+        return await self._changed(scripts.UPDATE, job_id, target, [*args, *field_args(fields)])
+
+    async def _changed(self, script: Script, job_id: str, target: Status, args: Sequence[Any]) -> Job:
+        """Run a script that moves a job to a status, and return the job."""
+        word, *reply = await self._client.run_job_script(script, job_id, args)
         match word:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
@@ -220,8 +251,11 @@ class JobStateManager(JobReader):
                 raise errors.IdempotencyKeyReused
             case "PRECONDITION_FAILED":
                 raise errors.PreconditionFailed(*parse_status(reply))
+            case "BEFORE_RETRY":
+                raise errors.IllegalTransition(target, *parse_status(reply), _BEFORE_RETRY)
             case "ILLEGAL_TRANSITION":
-                raise errors.IllegalTransition(target, *parse_status(reply))
+                detail = _NO_RETRY if script is scripts.RETRY else ""
+                raise errors.IllegalTransition(target, *parse_status(reply), detail)
         job, _ = decode_packed(job_id, reply[1], int(reply[0]))
         if word == "CHANGED":
             self._client.observer.on_job_change(reply[2].decode() if len(reply) > 2 else job.status)

@@ -77,7 +77,10 @@ def _script(name: str, text: str, replies: tuple[str, ...] = (), acknowledges: b
 CREATE: Final = _load("create", "CREATED", "REPLAYED", "EXISTS", "DRAINING")
 UPDATE: Final = _load(
     *("update", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "KEY_REUSED", "PRECONDITION_FAILED"),
-    "ILLEGAL_TRANSITION",
+    *("BEFORE_RETRY", "ILLEGAL_TRANSITION"),
+)
+RETRY: Final = _load(
+    *("retry", "CHANGED", "UNCHANGED", "NOT_FOUND", "KEY_REUSED", "PRECONDITION_FAILED", "ILLEGAL_TRANSITION")
 )
 CLAIM: Final = _load("claim", "CLAIMED", "KEY_REUSED", "NONE", "DELAY_OVER", "DRAINING")
 #: A claim that follows relies on it.
@@ -111,6 +114,6 @@ CHECK_ENTRIES: Final = _load("check_entries", "CHECKED", flags="allow-oom", ackn
 PROBE: Final = _script("probe", f"#!lua flags=allow-oom\n{_read('probe')}")
 
 ALL: Final = (
-    *(CREATE, UPDATE, CLAIM, AIM, GATE, HEARTBEAT, RELEASE, REAP, END_DELAYS, CONFIGURE_QUEUE, DRAIN, DELETE),
+    *(CREATE, UPDATE, RETRY, CLAIM, AIM, GATE, HEARTBEAT, RELEASE, REAP, END_DELAYS, CONFIGURE_QUEUE, DRAIN, DELETE),
     *(LIST, COUNT, FIND_OLDEST, SWEEP, WRITE_VERSION, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
 )

@@ -20,7 +20,7 @@ from service.api.problems import RETRY_AFTER
 from service.api.request_bodies import decode
 from service.api.request_checks import JSON
 from service.api.responses import HEADERS, StructResponse, job_headers, job_response
-from service.api.schemas import CancelJob, UpdateJob, progress_of, raw_or_none, unset_to_none
+from service.api.schemas import CancelJob, RetryJob, UpdateJob, progress_of, raw_or_none, unset_to_none
 from service.domain import constraints, errors
 from service.domain.api_keys import Scope
 from service.domain.errors import JobNotFound
@@ -198,6 +198,41 @@ class JobController(Controller):
             job_id, change_id=idempotency_key, if_match=versions, lease_token=lease_token
         )
         return job_response(job, 200 if job.status is Status.CANCELLED else 202)
+
+    @post(
+        "/{job_id:str}/retry",
+        operation_id="retryJob",
+        summary="Retry a job",
+        **requires(Scope.WRITE),
+        **operation_docs(
+            {200: Success("The job, pending again.", {"retried": examples.RETRIED}, HEADERS)},
+            (*docs.RETRY_ERRORS, *docs.BODY_ERRORS),
+            requests=examples.RETRY_JOB,
+            body_required=False,
+        ),
+    )
+    async def retry_job(
+        self,
+        request: HttpRequest,
+        job_id: JobIdInPath,
+        data: JSONBody[RetryJob] = RetryJob(),  # noqa: B008
+        idempotency_key: IdempotencyKey = None,
+        if_match: IfMatch = None,
+    ) -> Response[Job]:
+        """Make a failed or cancelled job pending again, also during a drain.
+
+        `failures` becomes 0 and `attempt` counts on. Error, progress and lease are removed; the history keeps the
+        errors. An `Idempotency-Key` is known until the next retry. A change under the former lease is answered with
+        `lease-lost`, and a repetition of the last change before the retry within a minute with `illegal-transition`.
+        """
+        job = await services_of(request).jobs.retry_job(
+            job_id,
+            max_attempts=unset_to_none(data.max_attempts),
+            delay_seconds=data.delay_seconds,
+            change_id=idempotency_key,
+            if_match=parse_if_match(if_match),
+        )
+        return job_response(job)
 
     @delete(
         "/{job_id:str}",

@@ -81,6 +81,7 @@ RELEASED: Final = replace(
     error_message=Raw(b'{"reason": "out of memory"}'),
     updated_at="2026-03-01T16:30:13.000417Z",
 )
+RETRIED: Final = replace(RELEASED, revision=6, failures=0, error_message=None)
 CLAIM: Final = jobs.Claim(LEASED, jobs.Lease("1-mlyqQ9vN2c7XbTdU", "2026-03-01T16:30:42.731000Z"))
 HEARTBEAT: Final = jobs.HeartbeatResult("2026-03-01T16:30:52.104000Z", False)
 LISTED: Final = replace(RUNNING, input_params=None)
@@ -109,6 +110,7 @@ SEND_HEARTBEAT: Final[Examples] = {
     "extend": {},
     "progress": {"progress": {"current": 730, "total": 2000, "message": "simulating races"}},
 }
+RETRY_JOB: Final[Examples] = {"same attempts": {}, "one attempt in a minute": {"max_attempts": 1, "delay_seconds": 60}}
 RELEASE_JOB: Final[Examples] = {"no failure": {}, "failed attempt": {"error_message": {"reason": "out of memory"}}}
 BATCH_GET: Final[Examples] = {"two": {"job_ids": ["sunday", "monday"]}}
 BATCH: Final = jobs.JobBatch([LISTED], ["monday"])
@@ -152,7 +154,16 @@ HISTORY: Final = jobs.History(
     items=[
         jobs.HistoryEntry(at="2026-03-01T16:30:10.000000Z", revision=1, change="created"),
         jobs.HistoryEntry(at="2026-03-01T16:30:12.345000Z", revision=2, change="running"),
-        jobs.HistoryEntry(at="2026-03-01T16:30:42.345000Z", revision=33, change="completed"),
+        jobs.HistoryEntry(
+            at="2026-03-01T16:30:13.000417Z",
+            revision=5,
+            change="failed",
+            attempt=1,
+            error='{"reason": "no line-up fits the salary cap"}',
+        ),
+        jobs.HistoryEntry(at="2026-03-01T16:32:02.113000Z", revision=6, change="retried"),
+        jobs.HistoryEntry(at="2026-03-01T16:32:02.720000Z", revision=7, change="running"),
+        jobs.HistoryEntry(at="2026-03-01T16:32:20.345000Z", revision=33, change="completed"),
     ],
     complete=True,
 )

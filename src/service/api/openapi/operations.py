@@ -50,9 +50,11 @@ DELETE_ERRORS: Final = (*READ_ERRORS, kinds.ORIGIN_NOT_ALLOWED)
 WRITE_ERRORS: Final = problems(*DELETE_ERRORS, errors.StoreOutOfMemory)
 #: The problems of an operation with a `Lease-Token`, and of a change of one job.
 LEASE_ERRORS: Final = problems(errors.JobNotFound, errors.LeaseLost)
-CHANGE_ERRORS: Final = problems(
-    *WRITE_ERRORS, *LEASE_ERRORS, errors.IllegalTransition, errors.PreconditionFailed, errors.IdempotencyKeyReused
+RETRY_ERRORS: Final = problems(
+    *WRITE_ERRORS,
+    *problems(errors.JobNotFound, errors.IllegalTransition, errors.PreconditionFailed, errors.IdempotencyKeyReused),
 )
+CHANGE_ERRORS: Final = problems(*RETRY_ERRORS, *LEASE_ERRORS)
 BODY_ERRORS: Final = problems(413, 415, kinds.ORIGIN_NOT_ALLOWED)
 
 

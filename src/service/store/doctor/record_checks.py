@@ -15,7 +15,7 @@ from service.store.history import history_from
 from service.store.records import FIELDS, decode_job
 
 #: The fields of a hash that `find_issues` needs.
-CHECKED_FIELDS: Final = (*FIELDS, "_creation", "_change", "_token", "_progress_event", "_history", "_tags")
+CHECKED_FIELDS: Final = (*FIELDS, "_creation", "_change", "_token", "_progress_event", "_history", "_tags", "_errors")
 
 _REQUIRED: Final = (
     *("status", "queue", "revision", "created_at", "updated_at", "expires_at"),
@@ -46,7 +46,7 @@ def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
         return unreadable
     try:
         job = decode_job(job_id, fields, 0)
-        history_from(job_id, job.created_at, fields.get("_history", b"").decode())
+        history_from(job_id, job.created_at, fields.get("_history", b"").decode(), fields.get("_errors"))
     except StoreCorrupt as error:
         return [str(error.__cause__)]
     numbers = ((name, allowed, getattr(job, name)) for name, allowed in _NUMBERS.items())

@@ -15,8 +15,10 @@ if not job then return { 'NOT_FOUND' } end
 if not has_version(job, ARGV[3]) then return refuse('PRECONDITION_FAILED', job) end
 if not FINAL[job.status] then return refuse('NOT_FINAL', job) end
 
-local last_change = deleted_change_member(id, (job.fields._change or ''):match('^[^:]*'))
-for _, member in ipairs({ deletion, last_change }) do add_score(deletions, forget_at, member) end
+-- The ids of its last change, and of those that retries remember.
+local changes = table.concat({ job.fields._change or ':', unpack(call('HMGET', KEYS[1], '_retry', '_ended')) }, ' ')
+add_score(deletions, forget_at, deletion)
+for made in changes:gmatch('(%S*):%S*') do add_score(deletions, forget_at, deleted_change_member(id, made)) end
 emit_change('deleted', job, job.status, format('%d', job.revision + 1))
 
 redis.call('UNLINK', KEYS[1])

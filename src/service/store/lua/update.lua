@@ -10,6 +10,7 @@
 --          NOT_FOUND; also where this change was made to another job of this id, which is deleted since
 --          LEASE_LOST with status and revision
 --          KEY_REUSED: the last change had this id and another content
+--          BEFORE_RETRY with status and revision: this was the last change before the job was retried
 --          PRECONDITION_FAILED, ILLEGAL_TRANSITION with status and revision
 local id, change_id, digest, retention, token, target = ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4]), ARGV[5], ARGV[6]
 local is_cancel, given, job = ARGV[9] == 'cancel', {}, load_job_with_record(id)
@@ -20,6 +21,7 @@ local requests_cancel = is_cancel and token == '' and job.has_lease
 if not requests_cancel and lease_is_lost(job, token) then return refuse('LEASE_LOST', job) end
 local replayed = replay(job, change_id, digest)
 if replayed then return replayed end
+if was_before_retry(job, change_id) then return refuse('BEFORE_RETRY', job) end
 if job.status == target and FINAL[target] then
   local is_same = job.fields.result == given.result and job.fields.error_message == given.error_message
   for name, value in pairs(given) do is_same = is_same and job.fields[name] == value end

@@ -15,13 +15,34 @@ local function unchanged(job)
   return { 'UNCHANGED', NOW, public(job) }
 end
 
--- The reply to a request with the id of the job's last change: the record as it is, or a refusal of another content. Nil
--- for a request with an id of its own.
+-- The reply to a request with the id of the job's last change or last retry: the record as it is, or a refusal of another
+-- content. Nil for a request with an id of its own.
 local function replay(job, change_id, digest)
-  local last_change = job.fields._change or ''
-  if last_change:sub(1, #change_id + 1) ~= change_id .. ':' then return nil end
-  if last_change ~= change_id .. ':' .. digest then return { 'KEY_REUSED' } end
-  return unchanged(job)
+  for _, name in ipairs({ '_change', '_retry' }) do
+    local made = job.fields[name]
+    if made and made:sub(1, #change_id + 1) == change_id .. ':' then
+      return made == change_id .. ':' .. digest and unchanged(job) or { 'KEY_REUSED' }
+    end
+  end
+end
+
+-- The last changes before the retries of a job, as `_ended` holds them until they are forgotten: change id, time (ms), …
+-- Retries forget those whose time is over, and add the last change of the attempt that they follow (`ttl`, ms).
+local function remember_last_change(job, ttl)
+  local ended = {}
+  for change_id, forget_at in (job.fields._ended or ''):gmatch('(%S+):(%d+)') do
+    if tonumber(forget_at) > NOW_MS then ended[#ended + 1] = change_id .. ':' .. forget_at end
+  end
+  local last = (job.fields._change or ''):match('^[^:]+')
+  if last then ended[#ended + 1] = last .. ':' .. format('%d', NOW_MS + ttl) end
+  return ended[1] and table.concat(ended, ' ')
+end
+
+-- Whether a request repeats the last change of an attempt that ended before a retry: it must not end the new attempt.
+local function was_before_retry(job, change_id)
+  local before = job.fields._ended
+  local _, colon = (' ' .. (before or '')):find(' ' .. change_id .. ':', 1, true)
+  return colon ~= nil and tonumber(before:match('^%d+', colon)) > NOW_MS
 end
 
 -- A member of `deletions` for the last change of a job that was deleted.

@@ -24,9 +24,23 @@ local function append_history(history, entry)
   return history .. ' ' .. entry
 end
 
+-- The errors of a job with one more, as `_errors` holds them (the twin of store/history.py): the last ten, each a revision,
+-- an attempt and the first kilobyte of its text.
+local function append_error(errors, revision, attempt, text)
+  local kept, length = errors and cmsgpack.unpack(errors) or {}, 1024
+  if #text > length then
+    while text:byte(length + 1) >= 128 and text:byte(length + 1) < 192 do length = length - 1 end -- no part of a character
+  end
+  if #kept == 30 then kept = { unpack(kept, 4) } end
+  local n = #kept
+  kept[n + 1], kept[n + 2], kept[n + 3] = tonumber(revision), tonumber(attempt), text:sub(1, length)
+  return cmsgpack.pack(kept)
+end
+
 -- Changes a loaded job, when nothing refuses it any more. `update` is a table: status; retention (ms); set, a table of
 -- fields; unset, a list of them; change, what the record keeps of the request (nil: what it has); delay (µs); lease (ms),
--- its end; is_progress, true if only progress is new. Keeps `job.fields` up to date where they are the whole record.
+-- its end; is_progress, true if only progress is new; letter, that of the history (nil: that of the status). Keeps
+-- `job.fields` up to date where they are the whole record.
 local function change(job, update)
   local status, delay, lease, given, held = update.status, update.delay or 0, update.lease, update.set, job.fields
   local expires, revision = retention_deadline(delay, update.retention, lease), format('%d', job.revision + 1)
@@ -74,9 +88,13 @@ local function change(job, update)
   end
   if not update.is_progress then
     if held._progress_event then unset[#unset + 1] = '_progress_event' end
-    local letter = given.cancel_requested_at and 'q' or status == 'cancelled' and 'x' or status:sub(1, 1)
+    local letter = update.letter or given.cancel_requested_at and 'q' or status == 'cancelled' and 'x' or status:sub(1, 1)
     local entry = format('%d', now - job.created_micros) .. ':' .. revision .. ':' .. letter
-    set[n + 1], set[n + 2] = '_history', append_history(held._history, entry)
+    set[n + 1], set[n + 2], n = '_history', append_history(held._history, entry), n + 2
+    if given.error_message then
+      local errors = held._errors or not job.is_whole and call('HGET', job_key(job.id), '_errors') or nil
+      set[n + 1], set[n + 2] = '_errors', append_error(errors, revision, held.attempt or 0, given.error_message)
+    end
   elseif has_event then
     set[n + 1], set[n + 2] = '_progress_event', format('%d', NOW)
   end
