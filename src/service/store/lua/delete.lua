@@ -16,9 +16,10 @@ if not has_version(job, ARGV[3]) then return refuse('PRECONDITION_FAILED', job) 
 if not FINAL[job.status] then return refuse('NOT_FINAL', job) end
 
 -- The ids of its last change, and of those that retries remember.
-local changes = table.concat({ job.fields._change or ':', unpack(call('HMGET', KEYS[1], '_retry', '_ended')) }, ' ')
+local retry, ended = unpack(call('HMGET', KEYS[1], '_retry', '_ended'))
+local changes = (job.fields._change or '') .. ' ' .. (retry or '') .. ' ' .. (ended or '')
 add_score(deletions, forget_at, deletion)
-for made in changes:gmatch('(%S*):%S*') do add_score(deletions, forget_at, deleted_change_member(id, made)) end
+for made in changes:gmatch('(%S+):%S+') do add_score(deletions, forget_at, deleted_change_member(id, made)) end
 emit_change('deleted', job, job.status, format('%d', job.revision + 1))
 
 redis.call('UNLINK', KEYS[1])

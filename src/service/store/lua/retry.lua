@@ -16,8 +16,9 @@ if replayed then return replayed end
 if not has_version(job, ARGV[6]) then return refuse('PRECONDITION_FAILED', job) end
 if job.status ~= 'failed' and job.status ~= 'cancelled' then return refuse('ILLEGAL_TRANSITION', job) end
 
-local set = { failures = '0', _retry = change_id .. ':' .. digest, _ended = remember_last_change(job, remembered) }
+local made = change_id .. ':' .. digest
+local set = { failures = '0', _retry = made, _ended = remember_last_change(job, remembered) }
 for i = 8, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
-change(job, { status = 'pending', retention = tonumber(ARGV[4]), delay = tonumber(ARGV[5]), set = set, letter = 't',
-  unset = { 'error_message', 'progress', 'finished_at', 'cancel_requested_at', '_token', '_change' } })
+change(job, { status = 'pending', retention = tonumber(ARGV[4]), delay = tonumber(ARGV[5]), set = set, change = made,
+  letter = 't', unset = { 'error_message', 'progress', 'finished_at', 'cancel_requested_at', '_token' } })
 return finish({ 'CHANGED', NOW, public(job) })

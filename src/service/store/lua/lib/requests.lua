@@ -33,7 +33,7 @@ local function remember_last_change(job, ttl)
   for change_id, forget_at in (job.fields._ended or ''):gmatch('(%S+):(%d+)') do
     if tonumber(forget_at) > NOW_MS then ended[#ended + 1] = change_id .. ':' .. forget_at end
   end
-  local last = (job.fields._change or ''):match('^[^:]+')
+  local last = (job.fields._change or ''):match('^([^:]+):')
   if last then ended[#ended + 1] = last .. ':' .. format('%d', NOW_MS + ttl) end
   return ended[1] and table.concat(ended, ' ')
 end
