@@ -176,6 +176,14 @@ def cancel_job(job_id: str, *, key: str | None = None) -> Request[Tagged]:
     return _change("POST", f"{job_path(job_id)}/cancel", read_tagged, key=key)
 
 
+def retry_job(
+    job_id: str, *, max_attempts: int | None = None, delay_seconds: int | None = None, key: str | None = None
+) -> Request[Tagged]:
+    """Make a failed or cancelled job pending again."""
+    body = _body(max_attempts=max_attempts, delay_seconds=delay_seconds)
+    return _change("POST", f"{job_path(job_id)}/retry", read_tagged, body, key)
+
+
 def delete_job(job_id: str, *, key: str | None = None) -> Request[None]:
     """Delete a job that has ended."""
     return _change("DELETE", job_path(job_id), read_empty, key=key)

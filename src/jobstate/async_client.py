@@ -236,6 +236,15 @@ class AsyncJobHandle(BaseHandle[R_co], Generic[R_co]):
         """
         return self._see(await self._jobs._call(self._about(_requests.cancel_job(self.id))))
 
+    async def retry(self, *, max_attempts: int | None = None, delay_seconds: int | None = None) -> Job:
+        """Make a failed or cancelled job pending again, with all its attempts left, and return its record.
+
+        It gets new `max_attempts` where they are given, and may be claimed after `delay_seconds`. `history` keeps the
+        error of each attempt. Raises `IllegalTransition` if it has neither failed nor been cancelled, `JobNotFound`.
+        """
+        request = _requests.retry_job(self.id, max_attempts=max_attempts, delay_seconds=delay_seconds)
+        return self._see(await self._jobs._call(self._about(request)))
+
     async def delete(self) -> None:
         """Delete a job that has ended. Its id can be used again. Raises `JobNotFinal`, `JobNotFound`."""
         await self._jobs._call(self._about(_requests.delete_job(self.id)))

@@ -89,8 +89,11 @@ class HistoryEntry(Struct, frozen=True):
 
     at: datetime
     revision: int
-    #: Such as `created`, `running`, `pending`, `cancel-requested`, `completed`.
+    #: Such as `created`, `running`, `pending`, `cancel-requested`, `completed`, `retried`.
     change: str
+    #: The attempt that ended with an error, and the error as JSON text, cut at 1 KiB.
+    attempt: int | None = None
+    error: str | None = None
 
 
 class History(Struct, frozen=True):

@@ -164,6 +164,10 @@ def _cancel(store: Store, job_id: str) -> Awaitable[Any]:
     return store.jobs.cancel_job(job_id, change_id=f"change-{job_id}")
 
 
+def _retry(**values: Any) -> Callable[[Store, str], Awaitable[Any]]:
+    return lambda store, job_id: store.jobs.retry_job(job_id, change_id=f"change-{job_id}", **values)
+
+
 def _release(**values: Any) -> Callable[[Store, str], Awaitable[Any]]:
     return lambda store, job_id: store.leases.release_job(
         job_id, store.tokens[job_id], change_id=f"change-{job_id}", **values
@@ -225,6 +229,8 @@ OPERATIONS: Final = {
     "fail": Operation(_update("failed"), _state("leased")),
     "start without a lease": Operation(_update("running"), _state("pending")),
     "complete without a lease": Operation(_update("completed"), _state("running")),
+    "retry": Operation(_retry(), _state("failed")),
+    "retry later": Operation(_retry(delay_seconds=60, max_attempts=3), _state("cancelled")),
     "cancel": Operation(_cancel, _state("pending")),
     "cancel delayed": Operation(_cancel, _state("delayed")),
     "cancel requested": Operation(_cancel, _state("leased")),

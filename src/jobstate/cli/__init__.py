@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "list": "jobstate.cli.commands.list:list_jobs",
     "get": "jobstate.cli.commands.get:get",
     "cancel": "jobstate.cli.commands.cancel:cancel",
+    "retry": "jobstate.cli.commands.retry:retry",
 }
 #: The group of entry points by which a package adds commands.
 ENTRY_POINTS: Final = "jobstate.commands"

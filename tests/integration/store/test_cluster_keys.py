@@ -86,6 +86,20 @@ async def refuse_changes(store: Store) -> None:
         await refused(errors.JobNotFound, release("gone", "1-x"))
 
 
+async def refuse_retries(store: Store) -> None:
+    """Make the script of a retry refuse, in every way, and a change that came before it."""
+    jobs = store.jobs
+    await refused(errors.JobNotFound, jobs.retry_job("gone"))
+    await store.create("retried")
+    await refused(errors.IllegalTransition, jobs.retry_job("retried"))
+    await jobs.cancel_job("retried", change_id="before")
+    await refused(errors.PreconditionFailed, jobs.retry_job("retried", if_match=['"9"']))
+    for _ in range(2):
+        await jobs.retry_job("retried", change_id="same")
+    await refused(errors.IdempotencyKeyReused, jobs.retry_job("retried", max_attempts=9, change_id="same"))
+    await refused(errors.IllegalTransition, jobs.cancel_job("retried", change_id="before"))
+
+
 async def refuse_leases(store: Store) -> None:
     """Make the scripts of leases refuse, in every way."""
     jobs, leases = store.jobs, store.leases
@@ -166,7 +180,7 @@ async def look_for_oldest(store: Store) -> None:
 
 
 SCENES: list[Callable[[Store], Awaitable[None]]] = [
-    *(look_for_oldest, look, refuse_changes, refuse_leases, refuse_in_general, claim_over_partitions)
+    *(look_for_oldest, look, refuse_changes, refuse_retries, refuse_leases, refuse_in_general, claim_over_partitions)
 ]
 
 

@@ -89,6 +89,14 @@ EXPECTED: Final = {
         REFUSED: "record by_created:completed by_expiry events",
         STANDS: "by_created:running",
     },
+    "retry": {
+        REFUSED: "record by_created:pending by_expiry events",
+        STANDS: "by_created:failed",
+    },
+    "retry later": {
+        REFUSED: "record by_created:delayed by_expiry delays events",
+        STANDS: "by_created:cancelled",
+    },
     "cancel": {
         REFUSED: "record by_created:cancelled by_expiry events",
         STANDS: "by_created:pending",

@@ -109,7 +109,7 @@ async def test_a_wrong_field_is_named_and_changes_nothing(
 ) -> None:
     failed, _ = await fail(jobs, leases)
     with pytest.raises(errors.InvalidValue) as raised:
-        await jobs.retry_job("j", **{field: value})  # type: ignore[arg-type]
+        await jobs.retry_job("j", **{field: value})
     assert raised.value.field == field
     assert await jobs.get_job("j") == failed
 
