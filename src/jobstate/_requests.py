@@ -146,11 +146,7 @@ def get_history(job_id: str) -> Request[models.History]:
 
 
 def list_jobs(
-    *,
-    limit: int | None = None,
-    cursor: str | None = None,
-    include: Iterable[str] = (),
-    **filters: Unpack[JobFilter],
+    *, limit: int | None = None, cursor: str | None = None, include: Iterable[str] = (), **filters: Unpack[JobFilter]
 ) -> Request[models.JobPage]:
     """Get a page of jobs, newest first."""
     _check_names(filters, JobFilter)
@@ -190,13 +186,7 @@ def delete_job(job_id: str, *, key: str | None = None) -> Request[None]:
 
 
 def claim_jobs(
-    queues: Sequence[str],
-    worker: str,
-    lease_seconds: int,
-    max_jobs: int,
-    wait_seconds: int = 0,
-    *,
-    key: str | None = None,
+    queues: Sequence[str], worker: str, lease_seconds: int, max_jobs: int, wait_seconds: int = 0, key: str | None = None
 ) -> Request[models.ClaimList | None]:
     """Claim up to `max_jobs`, each under a lease; `None` if none is due within `wait_seconds`.
 

@@ -29,7 +29,6 @@ from service.store.records import (
     parse_status,
     validate_ttl_ms,
 )
-from service.store.scripts import Script
 from service.store.sweep import Swept, sweep_partition, sweep_reachable
 
 #: How many ids are tried for one whose partition is not away.
@@ -179,7 +178,10 @@ class JobStateManager(JobReader):
         args += [_join_versions(if_match), DELETION_RECORD_TTL_MS]
         if max_attempts is not None:
             args += ["max_attempts", max_attempts]
-        return await self._changed(scripts.RETRY, job_id, Status.PENDING, args)
+        word, *reply = await self._client.run_job_script(scripts.RETRY, job_id, args)
+        if word == "ILLEGAL_TRANSITION":
+            raise errors.IllegalTransition(Status.PENDING, *parse_status(reply), _NO_RETRY)
+        return self._changed(job_id, Status.PENDING, word, reply)
 
     async def delete_job(self, job_id: str, *, change_id: str | None = None, if_match: Collection[str] = ()) -> None:
         """Delete a finished job. `change_id` and `if_match` work as in `update_job_status`.
@@ -237,16 +239,16 @@ class JobStateManager(JobReader):
         request = digest(kind, {**fields, "status": target})
         args = [change_id_for(change_id), request, self._ttl, validation.validate_lease_token(lease_token)]
         args += [target, _SOURCES[target], _join_versions(if_match), kind, DELETION_RECORD_TTL_MS]
-        return await self._changed(scripts.UPDATE, job_id, target, [*args, *field_args(fields)])
+        word, *reply = await self._client.run_job_script(scripts.UPDATE, job_id, [*args, *field_args(fields)])
+        if word == "LEASE_LOST":
+            raise errors.LeaseLost(*parse_status(reply))
+        return self._changed(job_id, target, word, reply)
 
-    async def _changed(self, script: Script, job_id: str, target: Status, args: Sequence[Any]) -> Job:
-        """Run a script that moves a job to a status, and return the job."""
-        word, *reply = await self._client.run_job_script(script, job_id, args)
+    def _changed(self, job_id: str, target: Status, word: str, reply: Sequence[Any]) -> Job:
+        """Return the job in the reply of a change to `target`. Raises what the reply refuses the change for."""
         match word:
             case "NOT_FOUND":
                 raise errors.JobNotFound(job_id)
-            case "LEASE_LOST":
-                raise errors.LeaseLost(*parse_status(reply))
             case "KEY_REUSED":
                 raise errors.IdempotencyKeyReused
             case "PRECONDITION_FAILED":
@@ -254,8 +256,7 @@ class JobStateManager(JobReader):
             case "BEFORE_RETRY":
                 raise errors.IllegalTransition(target, *parse_status(reply), _BEFORE_RETRY)
             case "ILLEGAL_TRANSITION":
-                detail = _NO_RETRY if script is scripts.RETRY else ""
-                raise errors.IllegalTransition(target, *parse_status(reply), detail)
+                raise errors.IllegalTransition(target, *parse_status(reply))
         job, _ = decode_packed(job_id, reply[1], int(reply[0]))
         if word == "CHANGED":
             self._client.observer.on_job_change(reply[2].decode() if len(reply) > 2 else job.status)

@@ -61,7 +61,7 @@ def test_the_help_lists_every_command_with_a_sentence() -> None:
 def test_the_help_of_a_command_has_exit_codes_and_connection_options(name: str) -> None:
     shown = " ".join(run(name, "--help").output.split())
     words = {1: "request rejected", 2: "usage", 3: "the job failed", 4: "the job was", 5: "the job is", 6: "--timeout"}
-    own = {"get": {3, 4, 5}, "cancel": {5}, "list": set(), "top": set()}.get(name, {3, 4, 5, 6})
+    own = {"get": {3, 4, 5}, "cancel": {5}, "retry": {5}, "list": set(), "top": set()}.get(name, {3, 4, 5, 6})
     for code, word in words.items():
         assert (f"{code} {word}" in shown.partition("Exit codes:")[2]) is (code in {1, 2, *own})
     assert "130 Ctrl-C" in shown

@@ -19,7 +19,7 @@ from jobstate.config import ClientConfig
 def retry(
     config: ClientConfig, as_json: bool, job_id: str, max_attempts: int | None, delay_seconds: int | None
 ) -> None:
-    """Make a failed or cancelled job pending again, with all its attempts left."""
+    """Retry a failed or cancelled job. It is pending again, with all its attempts left."""
     record = send(config, retry_job(job_id, max_attempts=max_attempts, delay_seconds=delay_seconds))
     if as_json:
         print_json(record.json)

@@ -159,7 +159,7 @@ def test_a_body_is_required_where_a_field_is() -> None:
     }
     assert required == with_required_fields
     optional = {name for name, is_required in required.items() if not is_required}
-    assert optional == {"heartbeatJob", "releaseJob", "configureQueue", "startDrain"}
+    assert optional == {"heartbeatJob", "releaseJob", "retryJob", "configureQueue", "startDrain"}
 
 
 def test_only_settings_of_a_queue_are_nullable() -> None:

@@ -19,9 +19,10 @@ end
 -- content. Nil for a request with an id of its own.
 local function replay(job, change_id, digest)
   for _, name in ipairs({ '_change', '_retry' }) do
-    local made = job.fields[name]
-    if made and made:sub(1, #change_id + 1) == change_id .. ':' then
-      return made == change_id .. ':' .. digest and unchanged(job) or { 'KEY_REUSED' }
+    local last_change = job.fields[name] or ''
+    if last_change:sub(1, #change_id + 1) == change_id .. ':' then
+      if last_change ~= change_id .. ':' .. digest then return { 'KEY_REUSED' } end
+      return unchanged(job)
     end
   end
 end
