@@ -121,6 +121,40 @@ def test_cancelling_a_running_job_needs_a_confirmation_and_requests_its_worker_t
     expect(page.locator(".timeline li .change").last).to_have_text("cancel requested")
 
 
+def test_a_failed_job_is_retried_and_followed_to_its_next_end(open_view: OpenView, api: httpx.Client) -> None:
+    create(api, job_id="a")
+    run(api, "a", status="failed", error_message={"reason": "no line-up"})
+    page = open_view("#/jobs/a")
+    expect(page.locator(".timeline .failed .attempt-error")).to_have_text('{"reason":"no line-up"}')
+
+    for number in (1, 2):  # also after the stream of an attempt has ended
+        page.get_by_role("button", name="Retry").click()
+
+        expect(page.locator(".badges")).to_have_text("pending")
+        expect(page.locator(".timeline li .change").last).to_have_text("retried")
+        expect(page.get_by_role("button", name="Retry")).to_be_hidden()
+        run(api, "a", status="failed", error_message=f"again {number}")
+        expect(page.locator(".badges")).to_have_text("failed")
+        expect(page.locator(".timeline .attempt-error")).to_have_count(number + 1)
+
+
+def test_a_retry_that_is_refused_says_so_and_shows_the_job_as_it_is(
+    open_view: OpenView, api: httpx.Client, page_errors: PageErrors
+) -> None:
+    page_errors.expected = {409}
+    create(api, job_id="a")
+    run(api, "a", status="failed")
+    page = open_view("#/jobs/a")
+    retry = page.get_by_role("button", name="Retry")
+    expect(retry).to_be_visible()
+    api.post("/v1/jobs/a/retry").raise_for_status()
+
+    retry.click()
+
+    expect(page.locator("#toast")).to_contain_text("failed or cancelled")
+    expect(page.locator(".badges")).to_have_text("pending")
+
+
 def test_a_job_is_submitted_again_with_the_same_fields(open_view: OpenView, api: httpx.Client) -> None:
     sent = b'{"n": 12345678901234567890, "x": 1.0, "a":1,"a":2}'
     fields = {

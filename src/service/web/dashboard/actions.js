@@ -1,11 +1,11 @@
-/** The buttons of a job: cancel it, submit it again, copy it as curl. */
+/** The buttons of a job: cancel it, retry it, submit it again, copy it as curl. */
 
 import { jobPath, newIdempotencyKey, request } from "./api.js";
 import { curlToCreate, curlToRead } from "./curl.js";
 import { openDialog } from "./dialog.js";
 import { el, show } from "./dom.js";
 import { createBody } from "./job-record.js";
-import { isFinal } from "./model.js";
+import { isFinal, isRetryable } from "./model.js";
 import { jobHref } from "./router.js";
 import { copy, toast, withErrorToast } from "./toasts.js";
 
@@ -15,7 +15,7 @@ import { copy, toast, withErrorToast } from "./toasts.js";
 /**
  * Return the buttons.
  * @param {() => JobRecord} getRecord returns the current record
- * @param {() => void} onChange called after a request to cancel
+ * @param {() => void} onChange called after a request to cancel or to retry
  */
 export function actions(getRecord, onChange) {
   const cancel = el(
@@ -23,6 +23,7 @@ export function actions(getRecord, onChange) {
     { type: "button", class: "danger", click: () => cancelJob(getRecord().job, onChange) },
     "Cancel",
   );
+  const retry = el("button", { type: "button", click: () => retryJob(getRecord().job, onChange) }, "Retry");
   const submit = el("button", { type: "button", click: () => submitAgain(getRecord()) }, "Submit again");
   const create = el("button", { type: "button", click: () => copyCreate(getRecord()) }, "Copy as curl");
   const read = el(
@@ -30,11 +31,14 @@ export function actions(getRecord, onChange) {
     { type: "button", click: () => copy(curlToRead(getRecord().job.job_id), "curl command") },
     "Copy curl to read",
   );
-  const node = el("div", { class: "actions" }, cancel, submit, create, read);
+  const node = el("div", { class: "actions" }, cancel, retry, submit, create, read);
   return {
     node,
     /** @param {Job} job */
-    update: (job) => show(cancel, !isFinal(job.status)),
+    update(job) {
+      show(cancel, !isFinal(job.status));
+      show(retry, isRetryable(job.status));
+    },
   };
 }
 
@@ -66,6 +70,19 @@ function confirmCancel(id, lease) {
     ? "A worker holds the job. It is asked to stop, but it may still complete the job."
     : "The job runs without a lease. It is cancelled immediately, and later updates by its worker are rejected.";
   return openDialog({ title: `Cancel ${id}?`, text, action: "Cancel job", isDestructive: true });
+}
+
+/**
+ * @param {Job} job
+ * @param {() => void} onChange
+ */
+async function retryJob({ job_id }, onChange) {
+  await withErrorToast(async () => {
+    const headers = { "Idempotency-Key": newIdempotencyKey() };
+    await request("POST", jobPath(job_id, "/retry"), { headers });
+    toast("Job is pending again.");
+  });
+  onChange();
 }
 
 /** @param {JobRecord} record */

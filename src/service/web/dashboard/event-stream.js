@@ -41,6 +41,11 @@ export class EventStream {
     this.#open();
   }
 
+  /** Whether the stream has ended, or was closed. */
+  get isFinished() {
+    return this.#isFinished;
+  }
+
   /** Do not reopen the stream: the service ends it with 204. */
   finish() {
     this.#isFinished = true;

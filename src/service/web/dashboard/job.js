@@ -130,7 +130,12 @@ class JobView {
 
   #openStream() {
     const { job } = /** @type {JobRecord} */ (this.#record);
-    if (this.#stream || isFinal(job.status)) return;
+    if (isFinal(job.status)) return;
+    if (this.#stream?.isFinished) {
+      this.#stream.close(); // the job has been retried
+      this.#stream = null;
+    }
+    if (this.#stream) return;
     this.#stream = new EventStream(this.connection, () => jobPath(this.id, "/events"), {
       changed: (job) => this.#onChanged(job),
       deleted: () => this.#showMissing("Job deleted", `${this.id} was deleted.`),

@@ -18,3 +18,11 @@ const FINAL_STATUSES = new Set(["completed", "failed", "cancelled"]);
 export function isFinal(status) {
   return FINAL_STATUSES.has(status);
 }
+
+/**
+ * Return whether a job with this status can be retried.
+ * @param {string} status
+ */
+export function isRetryable(status) {
+  return status === "failed" || status === "cancelled";
+}

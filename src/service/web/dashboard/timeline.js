@@ -41,7 +41,7 @@ export function timeline() {
 }
 
 /** @param {TimelineEntry} item */
-function entry({ at, revision, change, elapsed }) {
+function entry({ at, revision, change, attempt, error, elapsed }) {
   const time = el("time", { datetime: at, title: absolute(at) }, timeOfDay(Date.parse(at), true));
   const node = el(
     "li",
@@ -50,6 +50,7 @@ function entry({ at, revision, change, elapsed }) {
     el("span", { class: "muted number" }, elapsed === null ? "" : `+${duration(elapsed)}`),
     time,
     el("span", { class: "muted number", title: "Revision" }, `#${revision}`),
+    error && el("code", { class: "attempt-error", title: `Error of attempt ${attempt}` }, error),
   );
   return { node, update: () => {} };
 }
