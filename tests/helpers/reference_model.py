@@ -37,8 +37,13 @@ class ModelJob:
     is_leased: bool = False
     has_worker: bool = False
     cancel_requested: bool = False
-    #: The idempotency key of the last change, and its request.
+    #: The idempotency key of the last change, and its request; the same of the last retry.
     last_change: tuple[str, Any] | None = None
+    last_retry: tuple[str, Any] | None = None
+    #: The keys of the last changes before the retries.
+    before_retries: set[str] = field(default_factory=set)
+    #: The content of the creation.
+    created_with: Any = None
 
     def differences(self, record: dict[str, Any]) -> list[str]:
         """Return the fields of a record that differ from this job."""
@@ -104,8 +109,9 @@ class ReferenceModel:
         job = self.jobs.get(job_id)
         if job is None:
             job = self.jobs[job_id] = ModelJob(job_id, queue, input_params, max_attempts, next(self._order))
+            job.created_with = (queue, input_params, max_attempts)
             return Expected(201, job=job), False
-        if (job.queue, job.input_params, job.max_attempts) == (queue, input_params, max_attempts):
+        if job.created_with == (queue, input_params, max_attempts):
             return Expected(201, job=job), True
         return Expected(409, "job-exists"), False
 
@@ -156,6 +162,26 @@ class ReferenceModel:
             job.apply("cancelled")
         return Expected(_cancel_status(job), job=job)
 
+    def retry(self, job_id: str, max_attempts: int | None, key: str | None, if_match: int | None) -> Expected:
+        """Make a failed or cancelled job pending again."""
+        job = self.jobs.get(job_id)
+        if job is None or (key, job_id) in self.last_changes:
+            return Expected(404, "job-not-found")
+        request = ("retry", max_attempts)
+        if replay := _replay(job, key, request):
+            return replay
+        if if_match not in (None, job.revision):
+            return Expected(412, "precondition-failed")
+        if job.status not in {"failed", "cancelled"}:
+            return Expected(409, "illegal-transition")
+        if job.last_change is not None:
+            job.before_retries.add(job.last_change[0])
+        job.apply("pending", progress=None)
+        job.failures, job.error_message, job.token, job.cancel_requested = 0, None, None, False
+        job.max_attempts = max_attempts or job.max_attempts
+        job.last_change = job.last_retry = None if key is None else (key, request)
+        return Expected(200, job=job)
+
     def delete(self, job_id: str, key: str | None, if_match: int | None) -> Expected:
         """Delete a finished job."""
         if key is not None and (key, job_id) in self.deletions:
@@ -168,8 +194,8 @@ class ReferenceModel:
         if job.status not in FINAL_STATUSES:
             return Expected(409, "job-not-final")
         del self.jobs[job_id]
-        if job.last_change is not None:
-            self.last_changes.add((job.last_change[0], job_id))
+        keys = {made[0] for made in (job.last_change, job.last_retry) if made is not None}
+        self.last_changes |= {(made, job_id) for made in keys | job.before_retries}
         if key is not None:
             self.deletions.add((key, job_id))
         return Expected(204)
@@ -250,9 +276,12 @@ def _is_invalid(body: dict[str, Any]) -> bool:
 
 
 def _replay(job: ModelJob, key: str | None, request: Any) -> Expected | None:
-    if key is None or job.last_change is None or job.last_change[0] != key:
-        return None
-    return Expected(200, job=job) if job.last_change[1] == request else Expected(422, "idempotency-key-reused")
+    for made in (job.last_change, job.last_retry):
+        if key is not None and made is not None and made[0] == key:
+            return Expected(200, job=job) if made[1] == request else Expected(422, "idempotency-key-reused")
+    if key in job.before_retries and request[0] not in {"retry", "release"}:
+        return Expected(409, "illegal-transition")
+    return None
 
 
 def _same_content(job: ModelJob, body: dict[str, Any]) -> bool:

@@ -164,6 +164,24 @@ class Calls(RuleBasedStateMachine):
         expected = self.contract.cancel(job_id, key, lease_token, if_match)
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/cancel", None, key, **headers), expected)
 
+    @rule(job=JOBS, max_attempts=st.sampled_from([None, None, 1, 3]), key=KEYS, version=VERSIONS)
+    @repeatable
+    def retry(self, job: str, max_attempts: int | None, key: str | None, version: int | None) -> None:
+        job_id = self.id_of(job)
+        headers, _, if_match = self.conditions(job_id, "none", version)
+        expected = self.contract.retry(job_id, max_attempts, key, if_match)
+        body = None if max_attempts is None else {"max_attempts": max_attempts}
+        self.holds(self.send("POST", f"/v1/jobs/{job_id}/retry", body, key, **headers), expected)
+
+    @rule(job=JOBS, key=st.sampled_from(["k1", "k2"]), status=st.sampled_from(["failed", "cancelled"]))
+    def retry_and_repeat(self, job: str, key: str, status: str) -> None:
+        """End a job, retry it, and send both again."""
+        self.change(job, {"status": status}, key, "last", None)
+        self.retry(job, None, "k3", None)
+        self.change(job, {"status": status}, key, "none", None)
+        self.claim(("a", "b"), 60, None)
+        self.retry(job, None, "k3", None)
+
     @rule(job=JOBS, key=KEYS, version=VERSIONS)
     @repeatable
     def delete(self, job: str, key: str | None, version: int | None) -> None:

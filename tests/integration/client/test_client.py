@@ -105,6 +105,25 @@ def test_a_finished_job_cannot_be_cancelled(jobs: Jobs, api: httpx.Client) -> No
     assert raised.value.problem.current_status == "completed"
 
 
+def test_a_failed_job_is_retried_and_waited_for(jobs: Jobs, api: httpx.Client) -> None:
+    job = jobs.submit(1)
+    end(api, job.id, status="failed", error_message="broken")
+    with pytest.raises(errors.JobFailed):
+        job.wait(TIMEOUT)
+
+    retried = job.retry(max_attempts=2)
+
+    assert (retried.status, retried.max_attempts, job.is_final) == ("pending", 2, False)
+    with pytest.raises(errors.IllegalTransition, match="failed or cancelled"):
+        job.retry()
+    complete(api, job.id, b"5")
+    assert job.wait(TIMEOUT) == 5
+    assert [(entry.change, entry.attempt, entry.error) for entry in job.history().items[2:4]] == [
+        ("failed", 1, '"broken"'),
+        ("retried", None, None),
+    ]
+
+
 def test_a_time_out_leaves_the_job_alone(jobs: Jobs) -> None:
     job = jobs.submit(1)
     with pytest.raises(errors.WaitTimeout):
@@ -236,6 +255,8 @@ async def test_the_asynchronous_client_does_the_same(async_jobs: AsyncJobs, api:
     assert (await async_jobs.stats()).statuses["completed"] == 1
     with pytest.raises(errors.IllegalTransition):
         await job.cancel()
+    with pytest.raises(errors.IllegalTransition):
+        await job.retry()
     await job.delete()
     with pytest.raises(errors.JobNotFound):
         await async_jobs.get("sunday")

@@ -204,6 +204,24 @@ class TestCancel:
         assert "completed" in result.err
 
 
+class TestRetry:
+    def test_a_failed_job_is_retried(self, api: httpx.Client, url: str) -> None:
+        create(api, status="failed")
+        assert jobstate(url, "retry", "j1") == (0, b"pending\n", "")
+
+    def test_the_options_are_sent(self, api: httpx.Client, url: str) -> None:
+        create(api)
+        api.post("/v1/jobs/j1/cancel").raise_for_status()
+        record = document(jobstate(url, "retry", "j1", "--json", "--max-attempts", "4", "--delay", "60"))
+        assert (record["status"], record["max_attempts"], "available_at" in record) == ("pending", 4, True)
+
+    def test_a_job_that_has_not_failed_is_refused(self, api: httpx.Client, url: str) -> None:
+        create(api, status="completed")
+        result = jobstate(url, "retry", "j1")
+        assert (result.code, result.out) == (1, b"")
+        assert "failed or cancelled" in result.err
+
+
 class TestList:
     def test_every_filter_is_applied(self, api: httpx.Client, url: str) -> None:
         create(api, "j1", queue="q1", slate_id="s1", correlation_id="c1")
