@@ -45,6 +45,7 @@ _CAUSES: dict[Kind, Callable[[Call, Transition], bool]] = {
     Kind.CANCEL: lambda call, made: (
         "cancel_requested" in made.change or (made.change, made.after) == ("status", "cancelled")
     ),
+    Kind.RETRY: lambda call, made: made.is_retry,
     Kind.RELEASE: _status_change("running", "pending", "failed", "cancelled"),
     Kind.DELETE: lambda call, made: made.change == "deleted",
 }
@@ -67,8 +68,10 @@ def _may_overlap(call: Call, transition: Transition, history: History) -> bool:
 def acknowledged_versions(history: History, transitions: Iterable[Transition]) -> Iterator[tuple[Version, Call]]:
     """Yield each acknowledged call and the revision that it made.
 
-    The response to a creation or claim whose first reply was lost shows a later revision of the job.
+    The response to a creation, claim or retry whose first reply was lost shows a later revision of the job.
     """
+    transitions = list(transitions)
+    retries = [transition.version for transition in transitions if transition.is_retry]
     starts = {
         (transition.version.job_id, transition.version.created, transition.attempt): transition.version
         for transition in transitions
@@ -80,6 +83,9 @@ def acknowledged_versions(history: History, transitions: Iterable[Transition]) -
                 yield observed.version._replace(revision=1), call
             elif call.kind is Kind.CLAIM:
                 yield starts.get((*observed.version[:2], observed.attempt), observed.version), call
+            elif call.kind is Kind.RETRY:
+                made = (retry for retry in retries if retry[:2] == observed.version[:2] and retry <= observed.version)
+                yield max(made, default=observed.version), call
             else:
                 yield observed.version, call
 

@@ -75,6 +75,8 @@ def _record_mismatches(timeline: JobTimeline) -> Violations:
 
 def _change_code(transition: Transition) -> str:
     codes = {"pending": "p", "running": "r", "completed": "c", "failed": "f", "cancelled": "x"}
+    if transition.is_retry:
+        return "t"
     return "q" if transition.change == "cancel_requested" else codes[transition.after]
 
 
@@ -86,7 +88,7 @@ def acknowledged_changes_exist(context: CheckContext) -> Violations:
             yield f"{describe_call(call)} was lost"
         elif call.kind is not Kind.CANCEL and not could_cause(call, transition):
             yield f"{describe_call(call)} became another change: {transition}"
-        elif call.kind not in {Kind.CREATE, Kind.CLAIM} and observed.status != transition.after:
+        elif call.kind not in {Kind.CREATE, Kind.CLAIM, Kind.RETRY} and observed.status != transition.after:
             yield f"{describe_call(call)} has status {transition.after} in the events"
         if call.kind is Kind.FINISH and observed.content != call.content:
             yield f"{describe_call(call)} returned another content: {observed.content!r}"

@@ -21,6 +21,7 @@ class Kind(StrEnum):
     PROGRESS = auto()
     FINISH = auto()
     CANCEL = auto()
+    RETRY = auto()
     DELETE = auto()
     CLAIM = auto()
     HEARTBEAT = auto()

@@ -11,6 +11,8 @@ from tests.chaos.history import FINAL_STATUSES, Event, History, Record, Version
 TRANSITIONS = {
     "pending": {"running", "failed", "cancelled"},
     "running": {"running", "completed", "failed", "cancelled", "pending"},
+    "failed": {"pending"},
+    "cancelled": {"pending"},
 }
 
 
@@ -30,6 +32,11 @@ class Transition(NamedTuple):
     followed_at: float
     #: For a start: the number of the attempt. 0 for any other change.
     attempt: int = 0
+
+    @property
+    def is_retry(self) -> bool:
+        """Whether it made a finished job pending."""
+        return self.before in FINAL_STATUSES and self.after == "pending"
 
 
 class JobTimeline(NamedTuple):

@@ -69,6 +69,7 @@ class WorkloadClient:
         method, path = {
             Kind.DELETE: ("DELETE", path),
             Kind.CANCEL: ("POST", f"{path}/cancel"),
+            Kind.RETRY: ("POST", f"{path}/retry"),
             Kind.RELEASE: ("POST", f"{path}/release"),
         }.get(kind, ("PATCH", path))
         more.setdefault("target_status", "" if body is None else body.get("status", ""))
@@ -107,6 +108,10 @@ class WorkloadClient:
         await self._read(job_id)
         await self._change(Kind.FINISH, job_id, self._final_update())
         await self._read(job_id)
+        if self._rng.random() < 0.3:
+            await self._change(Kind.RETRY, job_id, {})
+            if self._rng.random() < 0.5:
+                await self._change(Kind.FINISH, job_id, self._final_update())
         if self._rng.random() < 0.5:
             await self._change(Kind.DELETE, job_id, None)
             if self._rng.random() < 0.5:
@@ -164,6 +169,7 @@ class WorkloadClient:
             lambda: self._change(Kind.FINISH, job_id, self._final_update(), token=FORGED),
             lambda: self._change(Kind.FINISH, job_id, self._final_update(), if_match=FORGED),
             lambda: self._change(Kind.CANCEL, job_id, None),
+            lambda: self._change(Kind.RETRY, job_id, {"max_attempts": self._rng.randrange(1, 4)}),
             lambda: self._change(Kind.DELETE, job_id, None),
             lambda: self._change(Kind.RELEASE, job_id, {}),
             lambda: self._heartbeat(job_id, FORGED, 1),

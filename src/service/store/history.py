@@ -3,8 +3,6 @@
 from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import History, HistoryEntry
 from service.domain.timestamps import format_timestamp, parse_timestamp
@@ -22,7 +20,7 @@ _CHANGE_CODES: Final = {
 _TRUNCATED: Final = "-"
 
 
-def history_from(job_id: str, created_at: str, text: str, packed_errors: bytes | None) -> History:
+def history_from(job_id: str, created_at: str, text: str, errors: str) -> History:
     """Return the history, oldest change first, from its text in the hash and the errors of the attempts.
 
     Raises `StoreCorrupt`.
@@ -30,20 +28,18 @@ def history_from(job_id: str, created_at: str, text: str, packed_errors: bytes |
     created, entries = parse_timestamp(created_at), text.split()
     complete = _TRUNCATED not in entries
     try:
-        attempt_errors = _by_revision(packed_errors)
+        attempt_errors = _by_revision(errors)
         changes = [_change(created, entry, attempt_errors) for entry in entries if entry != _TRUNCATED]
-    except (KeyError, ValueError, msgspec.DecodeError) as error:
+    except (KeyError, ValueError) as error:
         raise StoreCorrupt(f"job:{job_id} holds an unreadable record ({error})") from error
     first = [HistoryEntry(at=created_at, revision=1, change="created")] if complete else []
     return History(items=[*first, *changes], complete=complete)
 
 
-def _by_revision(packed: bytes | None) -> dict[int, tuple[int, str]]:
+def _by_revision(text: str) -> dict[int, tuple[int, str]]:
     """Return attempt and error by the revision of the change that had the error."""
-    if packed is None:
-        return {}
-    errors = msgspec.msgpack.decode(packed, type=list[int | str])
-    return {int(errors[n]): (int(errors[n + 1]), str(errors[n + 2])) for n in range(0, len(errors), 3)}
+    errors = (line.split(":", 2) for line in text.split("\n") if line)
+    return {int(revision): (int(attempt), error) for revision, attempt, error in errors}
 
 
 def _change(created: int, entry: str, attempt_errors: Mapping[int, tuple[int, str]]) -> HistoryEntry:

@@ -65,7 +65,7 @@ class JobReader:
         [[created_at, text, attempt_errors]] = await self._client.read(["HMGET", name, *fields])
         if created_at is None:
             return None
-        return history_from(job_id, created_at.decode(), (text or b"").decode(), attempt_errors)
+        return history_from(job_id, created_at.decode(), (text or b"").decode(), (attempt_errors or b"").decode())
 
     async def list_jobs(
         self, filters: JobFilter, *, limit: int = 50, before: int | None = None, include: Collection[str] = ()

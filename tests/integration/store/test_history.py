@@ -53,7 +53,8 @@ async def test_a_long_history_loses_its_oldest_entries(jobs: JobStateManager, le
 
 async def test_an_unreadable_history_is_corrupt(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("j", 1)
-    await redis.hset(job_key("j"), "_history", "abc")
-    with pytest.raises(errors.StoreCorrupt):
-        await jobs.get_history("j")
-    await redis.hdel(job_key("j"), "_history")
+    for field in ("_history", "_errors"):
+        await redis.hset(job_key("j"), field, "abc")
+        with pytest.raises(errors.StoreCorrupt):
+            await jobs.get_history("j")
+        await redis.hdel(job_key("j"), field)

@@ -1,6 +1,7 @@
 """A retry makes a failed or cancelled job pending again."""
 
 import pytest
+from msgspec import Raw
 from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import errors
@@ -286,3 +287,15 @@ async def test_the_last_ten_errors_are_kept_at_one_kilobyte_each(jobs: JobStateM
     kept = [entry.error for entry in found.items if entry.error is not None]
     assert [error[1:3] for error in kept] == [f"{number:02}" for number in range(2, 12)]
     assert {len(error.encode()) for error in kept} == {3 + 3 * 340}  # a whole number of characters
+
+
+async def test_line_breaks_in_the_json_of_an_error_are_space(jobs: JobStateManager) -> None:
+    await jobs.create_job("j", 1)
+    for text in (b'{"a":\n 1}', b'"two"'):
+        await jobs.update_job_status("j", "failed", error=Raw(text))
+        await jobs.retry_job("j")
+
+    found = await jobs.get_history("j")
+
+    assert found is not None
+    assert [entry.error for entry in found.items if entry.error is not None] == ['{"a":  1}', '"two"']

@@ -46,7 +46,7 @@ def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
         return unreadable
     try:
         job = decode_job(job_id, fields, 0)
-        history_from(job_id, job.created_at, fields.get("_history", b"").decode(), fields.get("_errors"))
+        history_from(job_id, job.created_at, fields.get("_history", b"").decode(), fields.get("_errors", b"").decode())
     except StoreCorrupt as error:
         return [str(error.__cause__)]
     numbers = ((name, allowed, getattr(job, name)) for name, allowed in _NUMBERS.items())

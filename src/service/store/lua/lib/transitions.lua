@@ -24,17 +24,18 @@ local function append_history(history, entry)
   return history .. ' ' .. entry
 end
 
--- The errors of a job with one more, as `_errors` holds them (the twin of store/history.py): the last ten, each a revision,
--- an attempt and the first kilobyte of its text.
+-- The errors of a job with one more (the twin of store/history.py): the last ten, each a line with a revision, an attempt
+-- and the first kilobyte of the JSON text, in which a line break is only space.
 local function append_error(errors, revision, attempt, text)
-  local kept, length = errors and cmsgpack.unpack(errors) or {}, 1024
+  local length = 1024
   if #text > length then
     while text:byte(length + 1) >= 128 and text:byte(length + 1) < 192 do length = length - 1 end -- no part of a character
   end
-  if #kept == 30 then kept = { unpack(kept, 4) } end
-  local n = #kept
-  kept[n + 1], kept[n + 2], kept[n + 3] = tonumber(revision), tonumber(attempt), text:sub(1, length)
-  return cmsgpack.pack(kept)
+  local line = revision .. ':' .. attempt .. ':' .. text:sub(1, length):gsub('[\r\n]', ' ')
+  if not errors then return line end
+  local _, breaks = errors:gsub('\n', '')
+  if breaks == 9 then errors = errors:match('\n(.*)') end
+  return errors .. '\n' .. line
 end
 
 -- Changes a loaded job, when nothing refuses it any more. `update` is a table: status; retention (ms); set, a table of
