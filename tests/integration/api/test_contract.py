@@ -173,12 +173,21 @@ class Calls(RuleBasedStateMachine):
         body = None if max_attempts is None else {"max_attempts": max_attempts}
         self.holds(self.send("POST", f"/v1/jobs/{job_id}/retry", body, key, **headers), expected)
 
-    @rule(job=JOBS, key=st.sampled_from(["k1", "k2"]), status=st.sampled_from(["failed", "cancelled"]))
-    def retry_and_repeat(self, job: str, key: str, status: str) -> None:
-        """End a job, retry it, and send both again."""
+    @rule(
+        job=JOBS,
+        key=st.sampled_from(["k1", "k2"]),
+        status=st.sampled_from(["failed", "cancelled"]),
+        version=st.sampled_from([0, 0, 1]),
+    )
+    def retry_and_repeat(self, job: str, key: str, status: str, version: int) -> None:
+        """Claim a job, end it, retry it, and send all of it again, also with the former token."""
+        self.claim(("a", "b"), 60, None)
+        held = self.contract.jobs.get(self.id_of(job))
+        former = held.token or "none" if held else "none"
         self.change(job, {"status": status}, key, "last", None)
-        self.retry(job, None, "k3", None)
-        self.change(job, {"status": status}, key, "none", None)
+        self.retry(job, None, "k3", version)
+        for token in ("none", former):
+            self.change(job, {"status": status}, key, token, None)
         self.claim(("a", "b"), 60, None)
         self.retry(job, None, "k3", None)
 
