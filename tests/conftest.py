@@ -50,6 +50,7 @@ def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compose: the test runs compose.yaml")
     config.addinivalue_line("markers", "replicas_only(why): the test needs Sentinel or a cluster")
     config.addinivalue_line("markers", "standalone_only(why): the test needs one Redis; no Sentinel, no cluster")
+    config.addinivalue_line("markers", "not_on_cluster(why): the test needs one Redis or Sentinel; no cluster")
     # A shell ignores SIGINT in its background jobs, and child processes inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)

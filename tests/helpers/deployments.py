@@ -22,6 +22,8 @@ if DEPLOYMENT not in DEPLOYMENTS:
 
 #: For tests that need one Redis at a fixed address, with the reason: they are deselected for other deployments.
 standalone_only: Final = pytest.mark.standalone_only
+#: For tests of what a cluster does not have, with the reason: they are deselected there.
+not_on_cluster: Final = pytest.mark.not_on_cluster
 
 
 class Databases:
@@ -129,8 +131,9 @@ def why_not(item: pytest.Item) -> str | None:
     if DEPLOYMENT == "standalone":
         marker = item.get_closest_marker("replicas_only")
         return None if marker is None else str(marker.args[0])
-    if (marker := item.get_closest_marker("standalone_only")) is not None:
-        return str(marker.args[0])
+    for name in ("standalone_only", "not_on_cluster")[: 1 + (DEPLOYMENT == "cluster")]:
+        if (marker := item.get_closest_marker(name)) is not None:
+            return str(marker.args[0])
     fixtures = getattr(item, "fixturenames", ())
     return "kills or disturbs a Redis of its own" if "new_redis" in fixtures else None
 
