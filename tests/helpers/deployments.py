@@ -6,11 +6,12 @@ from typing import Any, Final
 
 import pytest
 import redis as sync_redis
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode
 
 from service.store.deployments import Deployment, open_deployment
 from service.store.pool import create_pool
+from tests.helpers.cluster_clients import ClusterClient, SyncClusterClient
 from tests.helpers.redis_cluster import Cluster
 from tests.helpers.redis_sentinel import SentinelSet
 from tests.helpers.redis_servers import Backend, RedisServer, server_program
@@ -88,7 +89,7 @@ async def close_pool(pool: Any) -> None:
 def raw_client(url: str, **options: Any) -> Any:
     """Return a client of redis-py for all keys of a database, whatever its deployment."""
     if (servers := _seeds(url)) is not None:
-        return RedisCluster(startup_nodes=[ClusterNode(*one) for one in servers], **options)
+        return ClusterClient(startup_nodes=[ClusterNode(*one) for one in servers], **options)
     return Redis.from_url(_server_url(url), **options)
 
 
@@ -96,7 +97,7 @@ def sync_client(url: str, **options: Any) -> Any:
     """Return a client like `raw_client` without asyncio."""
     if (servers := _seeds(url)) is not None:
         nodes = [sync_redis.cluster.ClusterNode(*one) for one in servers]  # type: ignore[no-untyped-call]
-        return sync_redis.RedisCluster(startup_nodes=nodes, **options)
+        return SyncClusterClient(startup_nodes=nodes, **options)
     return sync_redis.Redis.from_url(_server_url(url), **options)
 
 

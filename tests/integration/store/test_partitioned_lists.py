@@ -19,6 +19,7 @@ from service.store import listing
 from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
+from tests.helpers.cluster_clients import command_calls
 from tests.helpers.consistency import inconsistencies
 from tests.helpers.partitions import connect as open_client
 
@@ -131,7 +132,7 @@ async def test_jobs_that_stay_are_listed_exactly_once_while_others_are_created_a
 
 
 async def scripts_run(redis: Redis) -> int:
-    return int((await redis.info("commandstats"))["cmdstat_evalsha"]["calls"])
+    return (await command_calls(redis))["evalsha"]
 
 
 async def test_a_page_over_64_partitions_takes_little_more_than_a_script_for_each(
@@ -171,10 +172,10 @@ async def test_one_partition_needs_one_script_for_a_page_with_large_fields(conne
 
     [page] = [page async for page in pages_of(jobs, JobFilter(), 20, include=["input_params"])]
 
-    stats = {name: one["calls"] for name, one in (await redis.info("commandstats")).items()}
+    stats = await command_calls(redis)
     assert len(page) == 20
     assert all(job.input_params and job.error_message for job in page)
-    assert (stats["cmdstat_evalsha"], stats["cmdstat_hmget"]) == (1, 40)  # in the script
+    assert (stats["evalsha"], stats["hmget"]) == (1, 40)  # in the script
 
 
 async def test_large_fields_are_read_for_the_jobs_of_the_page_alone(
