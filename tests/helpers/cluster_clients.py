@@ -9,6 +9,8 @@ import redis as sync_redis
 from redis.asyncio import Redis, RedisCluster
 
 _MASTERS = RedisCluster.PRIMARIES
+#: Commands that sentinels, replicas, and clients of redis-py for a cluster send by themselves.
+_OF_OTHERS = frozenset({"info", "ping", "publish", "subscribe", "replconf", "role", "cluster|slots", "client|setname"})
 
 
 class _AllMasters:
@@ -62,7 +64,7 @@ async def clients(redis: Any) -> list[list[dict[str, str]]]:
 
 
 async def command_calls(redis: Any) -> Counter[str]:
-    """Return how often each command was called on all Redis that a client knows."""
+    """Return how often each command was called on all Redis that a client knows, without those of other programs."""
     return sum(map(_calls, await infos(redis, "commandstats")), Counter())
 
 
@@ -76,4 +78,5 @@ def sync_command_calls(redis: Any) -> Counter[str]:
 
 
 def _calls(stats: Mapping[str, Any]) -> Counter[str]:
-    return Counter({name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()})
+    calls = {name.removeprefix("cmdstat_"): one["calls"] for name, one in stats.items()}
+    return Counter({name: number for name, number in calls.items() if name not in _OF_OTHERS})

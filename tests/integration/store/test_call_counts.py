@@ -12,9 +12,7 @@ from tests.helpers.cluster_clients import command_calls
 from tests.helpers.partitions import PARTITIONS, neighbour_of
 
 #: Commands of clients; those of scripts are counted.
-OF_CLIENTS = {"evalsha", "eval", "script|load", "info", "config|resetstat", "select", "client|setinfo", "hello", "ping"}
-#: Commands of sentinels, of replicas, and of clients of a cluster.
-OF_CLIENTS |= {"publish", "subscribe", "replconf", "role", "cluster|slots", "client|setname"}
+OF_CLIENTS = {"evalsha", "eval", "script|load", "config|resetstat", "select", "client|setinfo", "hello"}
 #: 100 bytes of JSON.
 INPUT = {"text": "x" * 89}
 #: The most calls of a job with both tags, in the order of its life. Each change is one script.
