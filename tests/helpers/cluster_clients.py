@@ -63,6 +63,13 @@ async def clients(redis: Any) -> list[list[dict[str, str]]]:
     return [await redis.client_list()]
 
 
+def sync_clients(redis: Any) -> list[list[dict[str, str]]]:
+    """Return what `clients` returns, for a client without asyncio."""
+    if isinstance(redis, sync_redis.RedisCluster):
+        return [*redis.client_list(target_nodes=_MASTERS).values()]
+    return [redis.client_list()]
+
+
 async def command_calls(redis: Any) -> Counter[str]:
     """Return how often each command was called on all Redis that a client knows, without those of other programs."""
     return sum(map(_calls, await infos(redis, "commandstats")), Counter())
