@@ -35,7 +35,7 @@ def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
 
 
 def create_before(api: httpx.Client, job_id: str) -> None:
-    """Create a job, whose event the service has read when this returns: no stream begins with it. A cluster is polled."""
+    """Create a job, and return when the service has read its event: no stream begins with it. A cluster is polled."""
     with watch(api, "/v1/events") as watcher:
         wait_for_events(watcher, 1)
         create(api, job_id)
