@@ -1,6 +1,7 @@
 """How Redis runs for the tests (`TEST_DEPLOYMENT`): its servers, and clients for any of its databases."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -125,6 +126,11 @@ def _server_url(url: str) -> str:
 
 def _addresses(text: str) -> list[tuple[str, int]]:
     return [(host, int(port)) for host, _, port in (one.rpartition(":") for one in text.split(","))]
+
+
+def without_discovery(lines: Iterable[Any]) -> list[Any]:
+    """Return the lines of a log without that of the first connection to a master, which sentinels name."""
+    return [line for line in lines if line["event"] != "redis master found"]
 
 
 def why_not(item: pytest.Item) -> str | None:
