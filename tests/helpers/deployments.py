@@ -14,7 +14,7 @@ from service.store.deployments import Deployment, open_deployment
 from service.store.pool import create_pool
 from tests.helpers.cluster_clients import ClusterClient, SyncClusterClient
 from tests.helpers.redis_cluster import Cluster
-from tests.helpers.redis_sentinel import SentinelSet
+from tests.helpers.redis_sentinel import MASTER_NAME, SentinelSet
 from tests.helpers.redis_servers import Backend, RedisServer, server_program
 
 DEPLOYMENTS: Final = ("standalone", "sentinel", "cluster")
@@ -36,7 +36,7 @@ class Databases:
         self._clusters: dict[int, Cluster] = {}
         #: The only Redis, unless there are several.
         self.server: Final[RedisServer | None] = backend.redis(folder) if DEPLOYMENT == "standalone" else None
-        self._sentinel = SentinelSet(folder) if DEPLOYMENT == "sentinel" else None
+        self._sentinel = _patient_sentinels(folder) if DEPLOYMENT == "sentinel" else None
 
     def url(self, number: int) -> str:
         """Return the URL of a database. That of a cluster is started first."""
@@ -45,7 +45,7 @@ class Databases:
         if self._sentinel is not None:
             return f"{self._sentinel.url}?db={number}"
         if number not in self._clusters:
-            self._clusters[number] = Cluster(self._folder / f"cluster{number}")
+            self._clusters[number] = _patient_cluster(self._folder / f"cluster{number}")
         return self._clusters[number].url
 
     def remove(self) -> None:
@@ -53,6 +53,22 @@ class Databases:
         for one in (self.server, self._sentinel, *self._clusters.values()):
             if one is not None:
                 one.remove()
+
+
+def _patient_cluster(folder: Path) -> Cluster:
+    """Start a cluster whose nodes give up no other one while the machine is busy."""
+    cluster = Cluster(folder)
+    for node in cluster.nodes:
+        node.call("CONFIG", "SET", "cluster-node-timeout", 60_000)
+    return cluster
+
+
+def _patient_sentinels(folder: Path) -> SentinelSet:
+    """Start sentinels that replace no master while a test pauses it, or while the machine is busy."""
+    servers = SentinelSet(folder)
+    for sentinel in servers.sentinels:
+        sentinel.call("SENTINEL", "SET", MASTER_NAME, "down-after-milliseconds", 60_000)
+    return servers
 
 
 #: The URL of what `open_pool` has opened, and what `opened_again` has opened there.
