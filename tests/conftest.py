@@ -142,10 +142,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _why_not(item: pytest.Item) -> str | None:
     if item.get_closest_marker("only_one_partition") is not None and len(PARTITIONS) > 1:
         return "needs one partition"
+    if (why := deployments.why_not(item)) is not None:
+        return why
     own = item.get_closest_marker("partitions")
-    if own is not None and own.args == (1,) and deployments.DEPLOYMENT == "cluster":
-        return "a cluster has several partitions"
-    return deployments.why_not(item)
+    is_one = own is not None and own.args == (1,)
+    return "a cluster has several partitions" if is_one and deployments.DEPLOYMENT == "cluster" else None
 
 
 def _deselect_by_deployment(config: pytest.Config, items: list[pytest.Item]) -> None:
