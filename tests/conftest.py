@@ -25,7 +25,7 @@ redis.utils.get_lib_version = functools.cache(redis.utils.get_lib_version)
 _BACKEND = pytest.StashKey[Backend]()
 #: Why `docker compose` cannot run; None if it can.
 _NO_COMPOSE = pytest.StashKey[str | None]()
-#: How many tests of which files are deselected because of `TEST_DEPLOYMENT`, by reason.
+#: How many tests of which files are deselected because of `TEST_DEPLOYMENT` or `TEST_PARTITIONS`, by reason.
 _DESELECTED = pytest.StashKey[dict[str, list[str]]]()
 _NODE_TESTS = Path(__file__).parent / "integration" / "node"
 _BROWSER_TESTS = Path(__file__).parent / "browser"
@@ -48,8 +48,10 @@ def _absence(tools: list[str]) -> str:
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "compose: the test runs compose.yaml")
+    config.addinivalue_line("markers", "only_one_partition: the test is about the limits of one partition")
     config.addinivalue_line("markers", "replicas_only(why): the test needs Sentinel or a cluster")
     config.addinivalue_line("markers", "standalone_only(why): the test needs one Redis; no Sentinel, no cluster")
+    config.addinivalue_line("markers", "not_on_cluster(why): the test needs one Redis or Sentinel; no cluster")
     # A shell ignores SIGINT in its background jobs, and child processes inherit that.
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -137,8 +139,18 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     distribution.start_longest_first(items)
 
 
+def _why_not(item: pytest.Item) -> str | None:
+    if item.get_closest_marker("only_one_partition") is not None and len(PARTITIONS) > 1:
+        return "needs one partition"
+    if (why := deployments.why_not(item)) is not None:
+        return why
+    own = item.get_closest_marker("partitions")
+    is_one = own is not None and own.args == (1,)
+    return "a cluster has several partitions" if is_one and deployments.DEPLOYMENT == "cluster" else None
+
+
 def _deselect_by_deployment(config: pytest.Config, items: list[pytest.Item]) -> None:
-    reasons = {item: why for item in items if (why := deployments.why_not(item)) is not None}
+    reasons = {item: why for item in items if (why := _why_not(item)) is not None}
     if reasons:
         config.hook.pytest_deselected(items=list(reasons))
         items[:] = [item for item in items if item not in reasons]
@@ -150,7 +162,7 @@ def _deselect_by_deployment(config: pytest.Config, items: list[pytest.Item]) -> 
 
 def pytest_report_collectionfinish(config: pytest.Config) -> list[str]:
     return [
-        f"deselected with `TEST_DEPLOYMENT={deployments.DEPLOYMENT}`: {why}: "
+        f"deselected ({deployments.DEPLOYMENT}, {len(PARTITIONS)} partitions): {why}: "
         + ", ".join(f"{name} ({files.count(name)})" for name in dict.fromkeys(files))
         for why, files in config.stash.get(_DESELECTED, {}).items()
     ]

@@ -13,9 +13,9 @@ from playwright.sync_api import Page, Route, expect
 
 from service.domain.errors import StoreUnavailable
 from service.store.jobs import JobStateManager
-from service.store.pool import create_pool
 from tests.browser.conftest import LoadUrl, OpenView, PageErrors, change, claim, create, run
-from tests.helpers.partitions import connect
+from tests.helpers.deployments import close_pool, open_pool
+from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.service_process import Service
 
 JOB_COUNT = 10_000
@@ -29,7 +29,7 @@ def create_many(redis_url: str) -> None:
     """Create the jobs in a thread, because the browser has an event loop in this one."""
 
     async def create_all() -> None:
-        pool = create_pool(redis_url)
+        pool = open_pool(redis_url, len(PARTITIONS))
         manager, limit = JobStateManager(connect(pool), ttl=timedelta(days=7)), asyncio.Semaphore(50)
 
         async def create_one(number: int) -> None:
@@ -42,7 +42,7 @@ def create_many(redis_url: str) -> None:
 
         for start in range(0, JOB_COUNT, 500):  # jobs are ordered by number, except within 500
             await asyncio.gather(*(create_one(number) for number in range(start, start + 500)))
-        await pool.disconnect()
+        await close_pool(pool)
 
     with ThreadPoolExecutor(1) as thread:
         thread.submit(lambda: asyncio.run(create_all())).result()

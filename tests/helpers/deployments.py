@@ -1,18 +1,20 @@
 """How Redis runs for the tests (`TEST_DEPLOYMENT`): its servers, and clients for any of its databases."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import redis as sync_redis
-from redis.asyncio import Redis, RedisCluster
+from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode
 
 from service.store.deployments import Deployment, open_deployment
 from service.store.pool import create_pool
+from tests.helpers.cluster_clients import ClusterClient, SyncClusterClient
 from tests.helpers.redis_cluster import Cluster
-from tests.helpers.redis_sentinel import SentinelSet
+from tests.helpers.redis_sentinel import MASTER_NAME, SentinelSet
 from tests.helpers.redis_servers import Backend, RedisServer, server_program
 
 DEPLOYMENTS: Final = ("standalone", "sentinel", "cluster")
@@ -22,6 +24,8 @@ if DEPLOYMENT not in DEPLOYMENTS:
 
 #: For tests that need one Redis at a fixed address, with the reason: they are deselected for other deployments.
 standalone_only: Final = pytest.mark.standalone_only
+#: For tests of what a cluster does not have, with the reason: they are deselected there.
+not_on_cluster: Final = pytest.mark.not_on_cluster
 
 
 class Databases:
@@ -32,7 +36,7 @@ class Databases:
         self._clusters: dict[int, Cluster] = {}
         #: The only Redis, unless there are several.
         self.server: Final[RedisServer | None] = backend.redis(folder) if DEPLOYMENT == "standalone" else None
-        self._sentinel = SentinelSet(folder) if DEPLOYMENT == "sentinel" else None
+        self._sentinel = _patient_sentinels(folder) if DEPLOYMENT == "sentinel" else None
 
     def url(self, number: int) -> str:
         """Return the URL of a database. That of a cluster is started first."""
@@ -41,7 +45,7 @@ class Databases:
         if self._sentinel is not None:
             return f"{self._sentinel.url}?db={number}"
         if number not in self._clusters:
-            self._clusters[number] = Cluster(self._folder / f"cluster{number}")
+            self._clusters[number] = _patient_cluster(self._folder / f"cluster{number}")
         return self._clusters[number].url
 
     def remove(self) -> None:
@@ -49,6 +53,22 @@ class Databases:
         for one in (self.server, self._sentinel, *self._clusters.values()):
             if one is not None:
                 one.remove()
+
+
+def _patient_cluster(folder: Path) -> Cluster:
+    """Start a cluster whose nodes give up no other one while the machine is busy."""
+    cluster = Cluster(folder)
+    for node in cluster.nodes:
+        node.call("CONFIG", "SET", "cluster-node-timeout", 60_000)
+    return cluster
+
+
+def _patient_sentinels(folder: Path) -> SentinelSet:
+    """Start sentinels that replace no master while a test pauses it, or while the machine is busy."""
+    servers = SentinelSet(folder)
+    for sentinel in servers.sentinels:
+        sentinel.call("SENTINEL", "SET", MASTER_NAME, "down-after-milliseconds", 60_000)
+    return servers
 
 
 #: The URL of what `open_pool` has opened, and what `opened_again` has opened there.
@@ -86,7 +106,7 @@ async def close_pool(pool: Any) -> None:
 def raw_client(url: str, **options: Any) -> Any:
     """Return a client of redis-py for all keys of a database, whatever its deployment."""
     if (servers := _seeds(url)) is not None:
-        return RedisCluster(startup_nodes=[ClusterNode(*one) for one in servers], **options)
+        return ClusterClient(startup_nodes=[ClusterNode(*one) for one in servers], **options)
     return Redis.from_url(_server_url(url), **options)
 
 
@@ -94,7 +114,7 @@ def sync_client(url: str, **options: Any) -> Any:
     """Return a client like `raw_client` without asyncio."""
     if (servers := _seeds(url)) is not None:
         nodes = [sync_redis.cluster.ClusterNode(*one) for one in servers]  # type: ignore[no-untyped-call]
-        return sync_redis.RedisCluster(startup_nodes=nodes, **options)
+        return SyncClusterClient(startup_nodes=nodes, **options)
     return sync_redis.Redis.from_url(_server_url(url), **options)
 
 
@@ -124,13 +144,19 @@ def _addresses(text: str) -> list[tuple[str, int]]:
     return [(host, int(port)) for host, _, port in (one.rpartition(":") for one in text.split(","))]
 
 
+def without_discovery(lines: Iterable[Any]) -> list[Any]:
+    """Return the lines of a log without that of the first connection to a master, which sentinels name."""
+    return [line for line in lines if line["event"] != "redis master found"]
+
+
 def why_not(item: pytest.Item) -> str | None:
     """Return why a test cannot run with this deployment, if it cannot."""
     if DEPLOYMENT == "standalone":
         marker = item.get_closest_marker("replicas_only")
         return None if marker is None else str(marker.args[0])
-    if (marker := item.get_closest_marker("standalone_only")) is not None:
-        return str(marker.args[0])
+    for name in ("standalone_only", "not_on_cluster")[: 1 + (DEPLOYMENT == "cluster")]:
+        if (marker := item.get_closest_marker(name)) is not None:
+            return str(marker.args[0])
     fixtures = getattr(item, "fixturenames", ())
     return "kills or disturbs a Redis of its own" if "new_redis" in fixtures else None
 

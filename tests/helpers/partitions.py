@@ -23,8 +23,8 @@ OF_SEVERAL: Final = frozenset(
     else ()
 )
 
-#: For tests of limits of one partition, which several exceed together.
-only_one_partition: Final = pytest.mark.skipif(len(PARTITIONS) > 1, reason="needs one partition")
+#: For tests of limits of one partition, which several exceed together: they are deselected with more.
+only_one_partition: Final = pytest.mark.only_one_partition
 
 
 def connect(

@@ -12,14 +12,15 @@ from redis.asyncio import ConnectionPool, Redis
 
 from service import job_manager
 from service.app import create_app
-from service.settings import Settings, SettingsError
+from service.settings import Settings
 from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.observer import NullObserver
+from tests.helpers.partitions import PARTITIONS, SettingsError
 
 
 def settings(**environment: str) -> Settings:
-    return Settings.from_environment(environment)
+    return Settings.from_environment({"REDIS_PARTITIONS": str(len(PARTITIONS)), **environment})
 
 
 @pytest.fixture

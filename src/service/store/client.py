@@ -125,6 +125,14 @@ class StoreClient:
             return True
         return False
 
+    def holder_of(self, job_id: str) -> Node | Partition:
+        """Return the node that has a job; its partition if none is known to have it, or if it is away."""
+        partition = self.partitions.of(job_id)
+        try:
+            return self.deployment.node_of(partition)
+        except errors.StorePartitionUnavailable:
+            return partition
+
     async def in_all_partitions(self, call: Callable[[Partition], Coroutine[Any, Any, T]]) -> list[T]:
         """Return the results of `call` for every partition, in their order. The calls run at the same time."""
         if self.partitions.size == 1:
@@ -207,16 +215,15 @@ class StoreClient:
     ) -> list[Any]:
         """Run read commands in one round trip to each node, and return the replies as redis-py converts them.
 
-        A command without a key goes to the node of the partition `at`, or of the first one. The observer receives
+        A command without a key goes to the node of the partition `at`, or of another command. The observer receives
         `name`.
 
         Raises like `run_script`. With `isolate_errors` a key of an unexpected type raises nothing: its reply is a
         `StoreCorrupt`. With `is_partial` the replies of nodes that are away are of the class `StoreUnavailable`.
         """
-        first = self.partitions.first if at is None else at
 
         async def send(deadline: float) -> list[Any]:
-            replies = await self._reads.read(self._ask, commands, first, deadline, is_partial=is_partial)
+            replies = await self._reads.read(self._ask, commands, at, deadline, is_partial=is_partial)
             for number, reply in enumerate(replies):
                 if isolate_errors and isinstance(reply, Exception) and map_error(reply) is errors.StoreCorrupt:
                     replies[number] = to_domain_error(reply, self.deployment.pool)

@@ -12,7 +12,8 @@ import pytest
 from service import __version__
 from service.api.problems import TYPE_PREFIX
 from service.domain import constraints
-from tests.helpers.deployments import DEPLOYMENT, sync_client
+from tests.helpers.cluster_clients import sync_command_calls
+from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import PARTITIONS, job_key
 from tests.helpers.service_process import Service
 
@@ -75,10 +76,7 @@ def test_an_existing_job_and_an_unknown_one_are_read_once(api: httpx.Client, red
     with sync_client(redis_url) as redis:
 
         def reads() -> int:
-            of_nodes = {"target_nodes": "primaries"} if DEPLOYMENT == "cluster" else {}
-            stats = redis.info("commandstats", **of_nodes)
-            each = stats.values() if of_nodes else [stats]
-            return sum(int(one["cmdstat_hgetall"]["calls"]) for one in each if "cmdstat_hgetall" in one)
+            return sync_command_calls(redis)["hgetall"]
 
         api.get("/v1/jobs/j").raise_for_status()
         before = reads()

@@ -12,8 +12,10 @@ import httpx
 import pytest
 
 from service.store.events.reader import EVENTS_KEPT
+from service.store.events.sources import POLL_INTERVAL
 from tests.helpers.background import Outcomes, in_background
-from tests.helpers.deployments import sync_client
+from tests.helpers.cluster_clients import sync_clients, sync_command_calls
+from tests.helpers.deployments import DEPLOYMENT, sync_client
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.redis_servers import NewRedis, RedisServer
@@ -30,6 +32,14 @@ EVENTS = PARTITIONS.of("a").events
 
 def create(api: httpx.Client, job_id: str = "j", **fields: Any) -> None:
     api.post("/v1/jobs", json={"job_id": job_id, "input_params": {"a": 1}, **fields}).raise_for_status()
+
+
+def create_before(api: httpx.Client, job_id: str) -> None:
+    """Create a job, and return when the service has read its event: no stream begins with it. A cluster is polled."""
+    with watch(api, "/v1/events") as watcher:
+        wait_for_events(watcher, 1)
+        create(api, job_id)
+        watcher.wait_until(lambda events: events[-1].json().get("job_id") == job_id)
 
 
 def update(api: httpx.Client, status: str, job_id: str = "j", **fields: Any) -> None:
@@ -303,7 +313,7 @@ class TestAllJobs:
 
     @pytest.mark.parametrize("position", ["5-5", "9999999999999-0"], ids=["too old", "too new"])
     def test_a_position_outside_the_history_gets_reset(self, api: httpx.Client, position: str) -> None:
-        create(api, "a")
+        create_before(api, "a")
         with watch(api, "/v1/events", last_event_id=position) as watcher:
             wait_for_events(watcher, 2)
             create(api, "b")
@@ -313,7 +323,7 @@ class TestAllJobs:
 
     @pytest.mark.parametrize("is_closed", [True, False], ids=["connection closed", "connection kept"])
     def test_a_lost_history_resets_the_stream(self, api: httpx.Client, redis_url: str, is_closed: bool) -> None:
-        create(api, "a")
+        create_before(api, "a")
         with watch(api, "/v1/events") as watcher, sync_client(redis_url) as redis:
             wait_for_events(watcher, 1)
             redis.delete(EVENTS)  # as after the restore of an older file
@@ -325,7 +335,7 @@ class TestAllJobs:
         assert [event.event for event in watcher.events] == ["hello", "reset", "changed"]
 
     def test_a_closed_connection_to_redis_loses_no_event(self, api: httpx.Client, redis_url: str) -> None:
-        create(api, "a")
+        create_before(api, "a")
         with watch(api, "/v1/events") as watcher, sync_client(redis_url) as redis:
             wait_for_events(watcher, 1)
             for number in range(5):
@@ -410,7 +420,25 @@ def test_a_waiting_request_ends_when_its_client_pipelines_another_one(fresh: Ser
         assert "Exception in ASGI" not in fresh.log
 
 
-def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: Service, spare_url: str) -> None:
+def readers(redis: Any) -> list[int]:
+    """Return how many connections of `fresh` to each Redis read events."""
+    number = "0" if DEPLOYMENT == "cluster" else "2"
+    return [
+        sum((one["cmd"] in {"xread", "xrange"}, one["db"]) == (True, number) for one in of_node)
+        for of_node in sync_clients(redis)
+    ]
+
+
+def reads_no_events(redis: Any) -> bool:
+    """Return whether no connection of `fresh` waits for events, or polls a cluster for them."""
+    if DEPLOYMENT == "cluster":
+        before = sync_command_calls(redis)["xrange"]
+        time.sleep(10 * POLL_INTERVAL)
+        return sync_command_calls(redis)["xrange"] == before
+    return not [c for c in redis.client_list() if ("b" in c["flags"], c["db"]) == (True, "2")]
+
+
+def test_one_connection_to_each_redis_serves_all_watchers_and_waiting_claims(fresh: Service, spare_url: str) -> None:
     with httpx.Client(base_url=fresh.url) as api, ThreadPoolExecutor(4) as pool:
         create(api)
         claim = {"queues": ["empty"], "worker": "w", "wait_seconds": 6}
@@ -419,10 +447,8 @@ def test_one_connection_to_redis_serves_all_watchers_and_waiting_claims(fresh: S
             wait_for_waiting(api, 20)
             claims = [pool.submit(httpx.post, f"{fresh.url}/v1/claims", json=claim, timeout=40) for _ in range(4)]
             wait_for_waiting(api, 24)
-            readers = wait_until(
-                lambda: [c for c in redis.client_list() if (c["cmd"], c["db"]) == ("xread", "2")], "it"
-            )
-            assert len(readers) == 1
+            found = wait_until(lambda: all(now := readers(redis)) and now, "it")
+            assert found == [1] * len(found)
         assert {claim.result(20).status_code for claim in claims} == {204}
         wait_for_waiting(api, 0)
 
@@ -431,9 +457,7 @@ def test_without_watchers_no_connection_reads_events(fresh: Service, spare_url: 
     with httpx.Client(base_url=fresh.url) as api, sync_client(spare_url, decode_responses=True) as redis:
         with watch(api, "/v1/events") as watcher:
             wait_for_events(watcher, 1)
-        wait_until(
-            lambda: not [c for c in redis.client_list() if ("b" in c["flags"], c["db"]) == (True, "2")], "the end"
-        )
+        wait_until(lambda: reads_no_events(redis), "the end")
 
 
 def test_watchers_have_limits_of_their_own_per_client_and_in_total(spare_url: str, tmp_path: Path) -> None:

@@ -9,9 +9,12 @@ from litestar.testing import TestClient
 from service.app import create_app
 from service.background import sweeper
 from service.settings import Settings
-from service.store.partition import PARTITION
 from tests.helpers.deployments import sync_client
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import free_port, wait_until
+
+BY_EXPIRY = PARTITIONS.first.by_expiry
+SETTINGS = Settings.from_environment({"REDIS_PARTITIONS": str(len(PARTITIONS))})
 
 
 def problem_type(response: httpx.Response) -> str:
@@ -24,12 +27,12 @@ def unswept_url(store_url: str) -> str:
     """A database in which no sweep succeeds."""
     with sync_client(store_url) as redis:
         redis.flushdb()
-        redis.set(PARTITION.by_expiry, "foreign")
+        redis.set(BY_EXPIRY, "foreign")
     return store_url
 
 
 def test_a_service_is_ready_once_its_first_sweep_has_ended(unswept_url: str) -> None:
-    with TestClient(create_app(Settings.from_environment({}), unswept_url)) as client:
+    with TestClient(create_app(SETTINGS, unswept_url)) as client:
         not_ready = client.get("/ready")
         assert problem_type(not_ready) == "store-loading"
         assert "removes jobs that expired before its start" in not_ready.json()["detail"]
@@ -41,7 +44,7 @@ def test_a_service_is_ready_once_its_first_sweep_has_ended(unswept_url: str) -> 
 
         with sync_client(unswept_url) as redis:
             redis.flushdb()
-            redis.set(PARTITION.by_expiry, "foreign")
+            redis.set(BY_EXPIRY, "foreign")
         assert client.get("/ready").status_code == 200, "only the first sweep counts"
 
 
@@ -49,7 +52,7 @@ def test_a_service_whose_sweeps_fail_is_ready_all_the_same_in_the_end(
     unswept_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweeper, "MAX_FIRST_SWEEP", timedelta(seconds=2))
-    with TestClient(create_app(Settings.from_environment({}), unswept_url)) as client:
+    with TestClient(create_app(SETTINGS, unswept_url)) as client:
         assert problem_type(client.get("/ready")) == "store-loading"
         wait_until(lambda: client.get("/ready").status_code == 200, "the end of the wait")
 

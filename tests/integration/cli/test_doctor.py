@@ -11,9 +11,8 @@ import redis as sync_redis
 
 from service.embedded import attach_or_start
 from service.store.data_version import DATA_VERSION
-from service.store.partition import PARTITION
 from tests.helpers.cli_process import CommandResult, environment, jobstate
-from tests.helpers.deployments import sync_client
+from tests.helpers.deployments import DEPLOYMENT, sync_client
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
@@ -103,7 +102,9 @@ def test_where_it_cannot_look_it_says_why_and_does_not_end_as_if_it_had(tmp_path
     shown = "Error: `--redis-url` (`REDIS_URL`): 'http://127.0.0.1' is not allowed"
     assert (wrong.code, wrong.err.split(";")[0]) == (2, shown)
 
-    for key, version in ((PARTITION.version, DATA_VERSION + 1), ("jobs:clock", 1)):
+    newer = ("{p0}:version" if DEPLOYMENT == "cluster" else "jobs:version", DATA_VERSION + 1)
+    older = [] if DEPLOYMENT == "cluster" else [("jobs:clock", 1)]  # data of version 1 was on one Redis
+    for key, version in (newer, *older):
         with sync_client(spare_url) as client:
             client.set(key, version)
             unsupported = jobstate("", "doctor", REDIS_URL=spare_url)

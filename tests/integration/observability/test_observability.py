@@ -20,6 +20,7 @@ from service.app import create_app
 from service.domain.shutdown import Shutdown
 from service.observability.metrics import Metrics
 from service.settings import Settings
+from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 from tests.integration.server.test_limits import connect
@@ -109,7 +110,8 @@ def test_every_line_of_a_request_has_its_correlation_id(redis_url: str, capsys: 
         seen.append(get_contextvars()["correlation_id"])
         return Response(None, background=BackgroundTask(later))
 
-    app = create_app(Settings.from_environment({}), redis_url)
+    settings = Settings.from_environment({"REDIS_PARTITIONS": str(len(PARTITIONS))})
+    app = create_app(settings, redis_url)
     app.register(handler)
     with TestClient(TelemetryMiddleware(app, Metrics(), Shutdown())) as client:
         for name in ("first", "second"):

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -17,12 +18,19 @@ from service.store.data_version import DATA_VERSION, PARTITIONS_KEY, V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.partition import PARTITION
-from tests.helpers.deployments import sync_client
+from tests.helpers.deployments import DEPLOYMENT, not_on_cluster, sync_client
 from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.polling import wait_until
 from tests.helpers.service_process import Service
 
 CLOCK = V1_KEYS[0]
+#: The keys with the version of the data: one, or on a cluster one of each partition.
+VERSIONS = tuple(one.version for one in PARTITIONS) if DEPLOYMENT == "cluster" else (PARTITION.version,)
+#: What a newer service writes.
+NEWER_DATA = dict.fromkeys(VERSIONS, 3)
+if DEPLOYMENT == "cluster":
+    NEWER_DATA |= {one.partitions: len(PARTITIONS) for one in PARTITIONS}
+version_1 = not_on_cluster("data of version 1 was on one Redis")
 NEWER = "Redis has data of version 3; this service supports version 2. Start a newer service."
 OLDER = "Redis has data of version 1; this service supports version 2. Start it on an empty database, or"
 
@@ -34,9 +42,14 @@ async def redis(redis: Redis) -> AsyncIterator[Redis]:
     The other fixtures check the rest. One that no service has started on has no version.
     """
     yield redis
-    await redis.delete(PARTITION.version, *V1_KEYS)
+    await redis.delete(*VERSIONS, *V1_KEYS)
     if await redis.exists(PARTITIONS_KEY):
-        await redis.set(PARTITION.version, DATA_VERSION)
+        await write(redis, dict.fromkeys(VERSIONS, DATA_VERSION))
+
+
+async def write(redis: Redis, values: dict[str, Any]) -> None:
+    for name, value in values.items():
+        await redis.set(name, value)
 
 
 async def contents(redis: Redis) -> dict[bytes, Any]:
@@ -46,16 +59,16 @@ async def contents(redis: Redis) -> dict[bytes, Any]:
 @pytest.mark.parametrize(
     ("values", "words"),
     [
-        ({PARTITION.version: 3}, NEWER),
-        ({PARTITION.version: 1, CLOCK: 1}, OLDER),
-        *(({name: 1}, OLDER) for name in V1_KEYS),
+        (NEWER_DATA, NEWER),
+        pytest.param({PARTITION.version: 1, CLOCK: 1}, OLDER, marks=version_1),
+        *(pytest.param({name: 1}, OLDER, marks=version_1) for name in V1_KEYS),
     ],
     ids=["newer", "older", *(f"without a version, with {name}" for name in V1_KEYS)],
 )
 async def test_data_of_another_version_is_neither_read_nor_changed(
     jobs: JobStateManager, leases: LeaseManager, redis: Redis, values: dict[str, int], words: str
 ) -> None:
-    await redis.mset(values)
+    await write(redis, values)
     before = await contents(redis)
 
     for call in (
@@ -74,7 +87,8 @@ async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock
     jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await jobs.create_job("a", {})
-    await redis.set(PARTITION.version, 3)
+    await jobs.get_stats()  # asks each node
+    await write(redis, NEWER_DATA)
     await jobs.create_job("b", {})
 
     monkeypatch.setattr("service.store.server_clock.CLOCK_MAX_AGE", 0.0)
@@ -82,69 +96,83 @@ async def test_a_running_service_notices_newer_data_when_it_next_reads_the_clock
     for call in (jobs.create_job("c", {}), jobs.get_job("a")):
         with pytest.raises(DataVersionUnsupported):
             await call
-    await redis.set(PARTITION.version, 2)
+    await write(redis, dict.fromkeys(VERSIONS, 2))
     await jobs.create_job("c", {})
 
 
 async def test_the_version_is_read_again_over_a_new_connection(jobs: JobStateManager, redis: Redis) -> None:
     """The new one may reach another Redis, or one that was started with other files."""
     await jobs.create_job("a", {})
-    await redis.set(PARTITION.version, 3)
-    transport = jobs._client.deployment.nodes[0].pipeline.transport
-    assert transport is not None
-    transport.abort()
+    await jobs.get_stats()
+    await write(redis, NEWER_DATA)
+    for node in jobs._client.deployment.nodes:
+        assert node.pipeline.transport is not None
+        node.pipeline.transport.abort()
 
     for call in (jobs.create_job("b", {}), jobs.get_job("a")):
         with pytest.raises(DataVersionUnsupported):
             await call
 
-    await redis.set(PARTITION.version, 2)
+    await write(redis, dict.fromkeys(VERSIONS, 2))
     await jobs.create_job("b", {})
 
 
 async def test_reading_the_clock_again_also_reads_the_version(jobs: JobStateManager, redis: Redis) -> None:
     await jobs.create_job("a", {})
-    await redis.set(PARTITION.version, 3)
-    jobs._client.deployment.nodes[0].clock.set(
-        int((time.time() - 60) * 1e6)
-    )  # so that the next script replies DEADLINE_EXCEEDED
+    await jobs.get_stats()
+    await write(redis, NEWER_DATA)
+    for node in jobs._client.deployment.nodes:  # so that the next script replies DEADLINE_EXCEEDED
+        node.clock.set(int((time.time() - 60) * 1e6))
 
     with pytest.raises(DataVersionUnsupported):
         await jobs.create_job("b", {})
 
 
 async def test_an_unreadable_version_is_corrupt(jobs: JobStateManager, redis: Redis) -> None:
-    await redis.set(PARTITION.version, "two")
-    with pytest.raises(StoreCorrupt, match="jobs:version holds b'two'"):
+    version = PARTITIONS.of("a").version if DEPLOYMENT == "cluster" else "jobs:version"
+    await redis.set(version, "two")
+    with pytest.raises(StoreCorrupt, match=re.escape(f"{version} holds b'two'")):
         await jobs.create_job("a", {})
 
-    await redis.delete(PARTITION.version)
-    await redis.rpush(PARTITION.version, "1")
+    await redis.delete(version)
+    await redis.rpush(version, "1")
     with pytest.raises(StoreCorrupt, match="WRONGTYPE"):
         await jobs.create_job("a", {})
 
 
-@pytest.mark.parametrize("before", [None, 1, 2], ids=["no data", "version 1 without a job", "this version"])
+@pytest.mark.parametrize(
+    "before",
+    [None, pytest.param(1, marks=version_1), 2],
+    ids=["no data", "version 1 without a job", "this version"],
+)
 async def test_a_database_without_data_of_another_version_gets_the_version(
     jobs: JobStateManager, redis: Redis, before: int | None
 ) -> None:
+    await redis.flushdb()
     if before is not None:
-        await redis.set(PARTITION.version, before)
+        await write(redis, dict.fromkeys(VERSIONS, before))
     if before == 2 and len(PARTITIONS) > 1:
         await redis.set(PARTITIONS_KEY, len(PARTITIONS))
     await jobs.write_version()
     await jobs.write_version()
-    assert await redis.get(PARTITION.version) == b"2"
+    assert [await redis.get(name) for name in VERSIONS] == [b"2"] * len(VERSIONS)
 
 
 @pytest.mark.parametrize(
-    "values", [{PARTITION.version: 3}, {PARTITION.version: 1, CLOCK: 1}, {CLOCK: 1}], ids=["newer", "older", "oldest"]
+    "values",
+    [
+        NEWER_DATA,
+        pytest.param({PARTITION.version: 1, CLOCK: 1}, marks=version_1),
+        pytest.param({CLOCK: 1}, marks=version_1),
+    ],
+    ids=["newer", "older", "oldest"],
 )
 async def test_data_that_appears_before_the_version_is_written_keeps_its_version(
     jobs: JobStateManager, redis: Redis, values: dict[str, int]
 ) -> None:
+    await redis.flushdb()
     await jobs.get_stats()  # so that the version was just read
-    await redis.mset(values)
+    await write(redis, values)
     before = await contents(redis)
 
     with pytest.raises(DataVersionUnsupported):
@@ -154,9 +182,10 @@ async def test_data_that_appears_before_the_version_is_written_keeps_its_version
 
 
 async def test_services_that_start_at_once_all_write_the_version(pool: BlockingConnectionPool, redis: Redis) -> None:
+    await redis.flushdb()
     clients = [connect(pool) for _ in range(8)]
     await asyncio.gather(*(JobStateManager(client).write_version() for client in clients))
-    assert await redis.get(PARTITION.version) == b"2"
+    assert [await redis.get(name) for name in VERSIONS] == [b"2"] * len(VERSIONS)
 
 
 #: Requests that need Redis.
@@ -180,14 +209,17 @@ REQUESTS = (
 
 
 @pytest.mark.parametrize(
-    ("values", "words"), [({PARTITION.version: 3}, NEWER), ({CLOCK: 1}, OLDER)], ids=["newer", "older"]
+    ("values", "words"),
+    [(NEWER_DATA, NEWER), pytest.param({CLOCK: 1}, OLDER, marks=version_1)],
+    ids=["newer", "older"],
 )
 def test_a_service_reports_data_of_another_version_and_recovers_when_it_is_gone(
     store_url: str, tmp_path: Path, values: dict[str, int], words: str
 ) -> None:
     with sync_client(store_url) as redis:
         redis.flushdb()
-        redis.mset(values)
+        for name, value in values.items():
+            redis.set(name, value)
         with Service(tmp_path, REDIS_URL=store_url) as service, httpx.Client(base_url=service.url, timeout=10) as api:
             for method, path, body in REQUESTS:
                 rejected = api.request(method, path, json=body, headers={"Lease-Token": "1-a"})
@@ -198,7 +230,7 @@ def test_a_service_reports_data_of_another_version_and_recovers_when_it_is_gone(
             assert {name.decode() for name in redis.scan_iter()} == set(values)
 
             redis.delete(*values)
-            wait_until(lambda: redis.get(PARTITION.version) == b"2", "the version")
+            wait_until(lambda: all(redis.get(name) == b"2" for name in VERSIONS), "the version")
 
             wait_until(lambda: api.get("/ready").status_code == 200, "readiness")
             assert api.post("/v1/jobs", json={"job_id": "a", "input_params": 1}).status_code == 201

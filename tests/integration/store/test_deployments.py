@@ -12,7 +12,10 @@ import pytest
 from redis.crc import key_slot
 
 from service.domain.errors import PartitionsMismatch, StoreMoving, StoreUnavailable
+from service.domain.shutdown import Shutdown
 from service.store.client import StoreClient
+from service.store.events.hub import EventHub
+from service.store.events.job_watcher import JobWatcher
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.opening import open_store
@@ -112,6 +115,31 @@ async def test_while_a_master_of_a_cluster_is_away_the_others_answer_and_its_job
         for job_id in IDS:
             assert (await answer(lambda one=job_id: jobs.create_job(one, 1))).replayed, "it was acknowledged before"
     failed.send(signal.SIGCONT)
+
+
+@faults
+async def test_without_the_node_of_the_first_partition_the_jobs_of_the_others_are_read_and_watched(
+    tmp_path: Path, fault: signal.Signals
+) -> None:
+    with running_cluster(tmp_path / "cluster") as cluster:
+        async with open_store(cluster.url) as client:
+            jobs, shutdown = jobs_of(client), Shutdown()
+            watcher = JobWatcher(client, EventHub(client, shutdown), shutdown)
+            await asyncio.gather(*(jobs.create_job(job_id, 1) for job_id in IDS))
+            failed = cluster.master_of(FIRST)
+            others = [job_id for job_id in IDS if cluster.master_of(PARTITIONS.of(job_id)) is not failed]
+            failed.send(fault)
+
+            lost = asyncio.create_task(watcher.get_job(IDS[0]))
+            await asyncio.sleep(0)
+            watched = await asyncio.gather(*map(watcher.get_job, others))
+            assert [job.job_id for job in watched if job] == others
+            assert fault is signal.SIGKILL or not lost.done(), "nobody has waited for the node that hangs"
+            assert [job.job_id for job_id in others if (job := await jobs.get_job(job_id))] == others
+            assert [job.job_id for job in (await jobs.get_jobs(others)).items] == others
+            for call in (lost, jobs.get_job(IDS[0]), jobs.get_jobs(IDS)):
+                with pytest.raises(StoreUnavailable):
+                    await call
 
 
 @faults

@@ -16,6 +16,7 @@ from service.store.partitions import Partitions
 from service.store.queues import QueueManager
 from tests.helpers.cli_process import jobstate
 from tests.helpers.consistency import inconsistencies
+from tests.helpers.deployments import DEPLOYMENT, not_on_cluster
 
 pytestmark = [pytest.mark.corrupts_keys, pytest.mark.partitions(16)]
 
@@ -79,7 +80,6 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "number that expires": (lambda redis: redis.expire(LAST.partitions, 9), [("lifetime", LAST.partitions)]),
     "lost number": (lambda redis: redis.delete(FIRST.partitions), [("partition", FIRST.partitions)]),
     "lost version": (lambda redis: redis.delete(LAST.version), [("partition", LAST.version)]),
-    "lost version of all": (lambda redis: redis.delete("jobs:version"), [("partition", "jobs:version")]),
     "settings of a queue lost": (lambda redis: redis.hdel(LAST.queues, "q"), [("partition", LAST.queues)]),
     "other settings of a queue": (lambda redis: redis.hset(LAST.queues, "q", "1:7"), [("partition", LAST.queues)]),
     "settings of another queue": (lambda redis: redis.hset(LAST.queues, "z", "1:"), [("partition", LAST.queues)]),
@@ -89,13 +89,18 @@ REPAIRABLE: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
         [("partition", one.meta) for one in PARTITIONS[1:]],
     ),
 }
+#: The version of all partitions together.
+OF_ONE_REDIS: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
+    "lost version of all": (lambda redis: redis.delete("jobs:version"), [("partition", "jobs:version")]),
+}
+of_one_redis = not_on_cluster("each partition of a cluster has its own version only")
 
 
-@pytest.mark.parametrize("name", REPAIRABLE)
+@pytest.mark.parametrize("name", [*REPAIRABLE, *(pytest.param(name, marks=of_one_redis) for name in OF_ONE_REDIS)])
 async def test_issues_of_a_partition_are_reported_without_changes_and_then_repaired(
     client: StoreClient, store: Redis, name: str
 ) -> None:
-    damage, expected = REPAIRABLE[name]
+    damage, expected = (REPAIRABLE | OF_ONE_REDIS)[name]
     await damage(store)
     before = await contents(store)
 
@@ -108,15 +113,25 @@ async def test_issues_of_a_partition_are_reported_without_changes_and_then_repai
     assert (await issues(client), await inconsistencies(store, PARTITIONS)) == ([], [])
 
 
+async def move_record(redis: Redis) -> None:
+    """Move a record into a partition where the service does not find it."""
+    name = HOME.job("j0")
+    record, expires = await redis.dump(name), await redis.pexpiretime(name)
+    assert await redis.delete(name) == 1
+    await redis.restore(OTHER.job("j0"), expires, record, absttl=True)
+
+
 async def move_job(redis: Redis) -> None:
-    """Move a record with some of its index entries into a partition where the service does not find it."""
-    await redis.rename(HOME.job("j0"), OTHER.job("j0"))
+    """Move a record with some of its index entries."""
+    await move_record(redis)
     await redis.zadd(OTHER.by_created("q", "pending"), {"j0": 1})
 
 
+#: On a cluster, where each node is checked for its partitions, no script runs with another number.
+NUMBER_ISSUE = "setting" if DEPLOYMENT == "cluster" else "partition"
 REPORT_ONLY: dict[str, tuple[Damage, list[tuple[str, str]]]] = {
     "job in another partition": (move_job, [("partition", OTHER.job("j0"))]),
-    "another number": (lambda redis: redis.set(FIRST.partitions, 8), [("partition", FIRST.partitions)]),
+    "another number": (lambda redis: redis.set(FIRST.partitions, 8), [(NUMBER_ISSUE, FIRST.partitions)]),
     "another version": (lambda redis: redis.set(FIRST.version, 1), [("partition", FIRST.version)]),
     "gate of another type": (lambda redis: redis.hset(HOME.gate("q"), "x", "1"), [("type", HOME.gate("q"))]),
     "aim of another type": (lambda redis: redis.hset(LAST.aim("x"), "x", "1"), [("type", LAST.aim("x"))]),
@@ -146,7 +161,7 @@ async def test_what_no_record_decides_is_reported_and_not_changed(client: StoreC
 
 async def test_a_job_in_another_partition_gets_no_index_entries_there(client: StoreClient, store: Redis) -> None:
     """Otherwise it would be claimed, and its worker could not finish it."""
-    await store.rename(HOME.job("j0"), OTHER.job("j0"))
+    await move_record(store)
     await issues(client, repair=True)
     for index in (OTHER.by_created("q", "pending"), OTHER.by_expiry):
         assert not [
@@ -172,7 +187,9 @@ async def test_a_first_start_that_is_under_way_is_no_issue(
     client: StoreClient, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It writes one version and one number of partitions, and those of the other partitions a moment later."""
-    await redis.mset({"jobs:version": 2, "{p0}:partitions": 16})
+    await redis.flushdb()
+    await redis.set("{p0}:version" if DEPLOYMENT == "cluster" else "jobs:version", 2)
+    await redis.set("{p0}:partitions", 16)
 
     async def finish(_: float) -> None:
         await client.write_version()
@@ -182,6 +199,7 @@ async def test_a_first_start_that_is_under_way_is_no_issue(
 
 
 async def test_no_data_has_no_issues(client: StoreClient, redis: Redis) -> None:
+    await redis.flushdb()
     assert await issues(client, repair=True) == []
     assert await redis.keys() == []
 
@@ -191,12 +209,13 @@ async def test_the_number_of_partitions_is_read_from_redis(store: Redis, store_u
     checked = jobstate("", "doctor", "--redis-url", store_url)
     assert (checked.code, checked.err) == (0, "")
     assert "64 jobs and " in checked.out.decode()
-    assert "\n16 partitions\n" in checked.out.decode()
+    end = " on 3 nodes: 127.0.0.1:" if DEPLOYMENT == "cluster" else "\n"
+    assert f"\n16 partitions{end}" in checked.out.decode()
     document = jobstate("", "doctor", "--redis-url", store_url, "--json", REDIS_PARTITIONS="16").out
     assert b'"partitions":16' in document
 
     await store.flushdb()
-    assert await read_partition_count(store_url) == 1
+    assert await read_partition_count(store_url) == (16 if DEPLOYMENT == "cluster" else 1)
     for odd in ("many", "3"):
         await store.set("{p0}:partitions", odd)
         with pytest.raises(StoreCorrupt):

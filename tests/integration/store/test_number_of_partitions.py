@@ -18,11 +18,10 @@ from service.store.data_version import V1_KEYS
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
 from tests.helpers.cli_process import jobstate
-from tests.helpers.deployments import opened_again, sync_client
+from tests.helpers.cluster_clients import command_calls
+from tests.helpers.deployments import DEPLOYMENT, not_on_cluster, opened_again, sync_client
 from tests.helpers.partitions import connect
 from tests.helpers.service_process import Service
-
-pytestmark = pytest.mark.standalone_only("a single partition is not for a cluster")
 
 DAY = timedelta(days=1)
 PARTITIONS = Partitions(16)
@@ -35,10 +34,21 @@ OF_1 = (
     "with `jobstate copy`."
 )
 Connect = Callable[[int], JobStateManager]
+of_one_partition = not_on_cluster("a single partition is not for a cluster")
+#: Another number that the deployment allows.
+OTHER = 8 if DEPLOYMENT == "cluster" else 1
+#: The keys with the version: on a cluster each partition has its own only.
+COMMON_VERSION = "{p0}:version" if DEPLOYMENT == "cluster" else "jobs:version"
+VERSIONS = {*(one.version for one in PARTITIONS), COMMON_VERSION}
+#: The partition of the job `a`.
+HOME = PARTITIONS.of("a")
+#: What is written again if it alone is lost: on a cluster, where a job is created in the same partition.
+KEYS = (HOME.version, HOME.partitions) if DEPLOYMENT == "cluster" else ("jobs:version", "{p0}:partitions")
 
 
 @pytest.fixture
 async def redis(redis: Redis) -> AsyncIterator[Redis]:
+    await redis.flushdb()  # with the number that a start on a cluster wrote
     yield redis
     await redis.flushdb()  # the other fixtures check the number of partitions that the suite runs with
 
@@ -70,8 +80,8 @@ async def wait_for(condition: Callable[[], bool]) -> None:
 
 
 async def disconnect(jobs: JobStateManager, url: str) -> None:
-    """Close the connection of a process, and return once the process may know."""
-    pipeline = jobs._client.deployment.nodes[0].pipeline
+    """Close the connection of a process to the node of the job `a`, and return once the process may know."""
+    pipeline = jobs._client.deployment.node_of(HOME).pipeline
     assert pipeline.transport
     host, port = pipeline.transport.get_extra_info("sockname")
     with sync_client(url) as other:
@@ -85,10 +95,10 @@ async def test_a_start_on_an_empty_database_writes_version_and_number_in_all_par
     for _ in range(2):
         await with_partitions(16).write_version()
     numbers = {partition.partitions: b"16" for partition in PARTITIONS}
-    versions = {name: b"2" for name in ("jobs:version", *(partition.version for partition in PARTITIONS))}
-    assert {name: await redis.get(name) for name in await held(redis)} == numbers | versions
+    assert {name: await redis.get(name) for name in await held(redis)} == numbers | dict.fromkeys(VERSIONS, b"2")
 
 
+@of_one_partition
 async def test_one_partition_has_no_number(with_partitions: Connect, redis: Redis) -> None:
     await with_partitions(1).write_version()
     await with_partitions(1).create_job("a", 1)
@@ -96,7 +106,7 @@ async def test_one_partition_has_no_number(with_partitions: Connect, redis: Redi
     assert not await redis.exists("jobs:partitions")
 
 
-@pytest.mark.parametrize("count", [1, 8, 32])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=of_one_partition), 8, 32])
 async def test_data_of_another_number_of_partitions_is_neither_read_nor_changed(
     with_partitions: Connect, redis: Redis, count: int
 ) -> None:
@@ -107,6 +117,7 @@ async def test_data_of_another_number_of_partitions_is_neither_read_nor_changed(
     assert await with_partitions(16).get_job("a")
 
 
+@of_one_partition
 async def test_data_of_one_partition_is_refused_by_several(with_partitions: Connect, redis: Redis) -> None:
     await with_partitions(1).write_version()
     before = await held(redis)
@@ -114,6 +125,7 @@ async def test_data_of_one_partition_is_refused_by_several(with_partitions: Conn
     assert await held(redis) == before
 
 
+@of_one_partition
 async def test_jobs_of_one_partition_are_found_without_a_version(with_partitions: Connect, redis: Redis) -> None:
     """As a program leaves them that uses the library without the service."""
     await with_partitions(1).create_job("a", 1)
@@ -121,6 +133,7 @@ async def test_jobs_of_one_partition_are_found_without_a_version(with_partitions
     await is_refused(with_partitions(16), OF_1.format(16))
 
 
+@of_one_partition
 async def test_a_lost_version_of_the_only_partition_does_not_hide_the_number(
     with_partitions: Connect, redis: Redis
 ) -> None:
@@ -160,7 +173,7 @@ async def test_the_first_change_after_the_clock_is_read_again_writes_a_lost_numb
     jobs = with_partitions(16)
     await jobs.create_job("a", 1)
     await redis.flushdb()
-    await with_partitions(1).create_job("b", 1)
+    await with_partitions(OTHER).create_job("b", 1)
     before = await held(redis)
     monkeypatch.setattr("service.store.server_clock.CLOCK_MAX_AGE", 0.0)
     with pytest.raises(PartitionsMismatch):
@@ -179,13 +192,13 @@ async def test_a_change_over_a_new_connection_first_writes_what_is_lost(
     jobs = with_partitions(16)
     await jobs.create_job("a", 1)
     await redis.flushdb()
-    await with_partitions(1).write_version()
+    await with_partitions(OTHER).write_version()
     before = await held(redis)
     if is_idle:
         monkeypatch.setattr("service.store.channel.IDLE_TIMEOUT", 0.0)
-        await wait_for(lambda: jobs._client.deployment.nodes[0].pipeline._channel is None)
+        await wait_for(lambda: jobs._client.deployment.node_of(HOME).pipeline._channel is None)
     await disconnect(jobs, store_url)
-    with pytest.raises(PartitionsMismatch, match="of 1 partition"):
+    with pytest.raises(PartitionsMismatch, match=f"of {OTHER} partition"):
         await jobs.create_job("a", 1)
     assert await held(redis) == before
 
@@ -193,13 +206,14 @@ async def test_a_change_over_a_new_connection_first_writes_what_is_lost(
     await disconnect(jobs, store_url)
     await jobs.create_job("a", 1)
 
-    wanted = {"jobs:version": b"2"}
-    for partition in PARTITIONS:
+    deployment = jobs._client.deployment
+    wanted = {COMMON_VERSION: b"2"}
+    for partition in deployment.partitions_on(deployment.node_of(HOME)):
         wanted |= {partition.version: b"2", partition.partitions: b"16"}
     assert {name: await redis.get(name) for name in wanted} == wanted
 
 
-@pytest.mark.parametrize("key", ["jobs:version", "{p0}:partitions"])
+@pytest.mark.parametrize("key", KEYS)
 async def test_a_key_that_alone_is_lost_is_written_over_a_new_connection(
     with_partitions: Connect, redis: Redis, store_url: str, key: str
 ) -> None:
@@ -210,33 +224,35 @@ async def test_a_key_that_alone_is_lost_is_written_over_a_new_connection(
     if key == "{p0}:partitions":
         await redis.delete("jobs:version")
     await disconnect(jobs, store_url)
-    await jobs.create_job("b", 1)
+    await jobs.create_job(next(f"b{n}" for n in itertools.count() if PARTITIONS.of(f"b{n}") is HOME), 1)
     assert await redis.get(key) == value
 
 
 async def test_of_services_that_start_at_once_with_different_numbers_one_number_wins(
     with_partitions: Connect, redis: Redis
 ) -> None:
-    managers = {count: with_partitions(count) for count in (1, 2, 16, 64)}
+    managers = {count: with_partitions(count) for count in (OTHER, 2, 16, 64)}
     await asyncio.gather(*(jobs.get_job("a") for jobs in managers.values()))  # each has seen an empty database
 
     results = await asyncio.gather(*(jobs.write_version() for jobs in managers.values()), return_exceptions=True)
 
     [winner] = [count for count, result in zip(managers, results, strict=True) if result is None]
     assert sum(isinstance(result, PartitionsMismatch) for result in results) == 3
-    assert (int(await redis.get("{p0}:partitions") or 1), await redis.get("jobs:version")) == (winner, b"2")
+    assert (int(await redis.get("{p0}:partitions") or 1), await redis.get(COMMON_VERSION)) == (winner, b"2")
 
 
-@pytest.mark.parametrize("count", [1, 16])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=of_one_partition), 16])
 async def test_a_newer_version_is_reported_before_the_number(
     with_partitions: Connect, redis: Redis, count: int
 ) -> None:
-    await redis.mset({"jobs:version": 3, "{p0}:partitions": 4})
+    await redis.set(COMMON_VERSION, 3)
+    await redis.set("{p0}:partitions", 4)
     for call in (with_partitions(count).get_job("a"), with_partitions(count).write_version()):
         with pytest.raises(DataVersionUnsupported, match="of version 3"):
             await call
 
 
+@not_on_cluster("data of version 1 was on one Redis")
 async def test_version_1_is_refused_by_several_partitions(with_partitions: Connect, redis: Redis) -> None:
     await redis.set(V1_KEYS[0], 1)
     for call in (with_partitions(16).create_job("a", 1), with_partitions(16).write_version()):
@@ -245,18 +261,19 @@ async def test_version_1_is_refused_by_several_partitions(with_partitions: Conne
     assert set(await held(redis)) == {V1_KEYS[0]}
 
 
-@pytest.mark.parametrize("count", [1, 16])
+@pytest.mark.parametrize("count", [pytest.param(1, marks=of_one_partition), 16])
 async def test_an_unreadable_number_is_corrupt(with_partitions: Connect, redis: Redis, count: int) -> None:
     await redis.set("{p0}:partitions", "many")
     with pytest.raises(StoreCorrupt, match=r"\{p0\}:partitions holds b'many' instead of a number"):
         await with_partitions(count).create_job("a", 1)
 
 
+@of_one_partition
 async def test_several_partitions_that_are_known_cost_a_create_no_further_call(
     with_partitions: Connect, redis: Redis
 ) -> None:
     async def calls() -> int:
-        return sum(one["calls"] for name, one in (await redis.info("commandstats")).items() if "info" not in name)
+        return (await command_calls(redis)).total()
 
     costs = []
     for count in (16, 1):
@@ -273,7 +290,8 @@ async def test_several_partitions_that_are_known_cost_a_create_no_further_call(
 def test_a_service_with_another_number_says_so_and_serves_nothing(store_url: str, tmp_path: Path) -> None:
     with sync_client(store_url) as redis:
         redis.flushdb()
-        redis.mset(dict(itertools.chain([("jobs:version", 2)], ((one.partitions, 16) for one in PARTITIONS))))
+        for name, number in (*((name, 2) for name in VERSIONS), *((one.partitions, 16) for one in PARTITIONS)):
+            redis.set(name, number)
         before = set(redis.scan_iter())
         with Service(tmp_path, REDIS_URL=store_url, REDIS_PARTITIONS="4") as service:
             for path in ("/v1/jobs/a", "/v1/stats", "/ready"):

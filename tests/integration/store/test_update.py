@@ -23,7 +23,7 @@ from service.store.auto_pipeline import AutoPipeline
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.observer import NullObserver
-from tests.helpers.partitions import PARTITIONS, connect, job_key, key_names
+from tests.helpers.partitions import PARTITIONS, connect, job_key, key_names, neighbour_of
 
 #: That of the job of these tests.
 PARTITION = PARTITIONS.of("j")
@@ -483,9 +483,10 @@ async def test_a_flushed_script_is_loaded_again(jobs: JobStateManager, redis: Re
 
 
 async def test_each_change_is_one_evalsha(jobs: JobStateManager, monkeypatch: pytest.MonkeyPatch) -> None:
-    await jobs.create_job("warm", 1)
-    await jobs.update_job_status("warm", "failed")
-    await jobs.delete_job("warm")
+    warm = neighbour_of("j")
+    await jobs.create_job(warm, 1)
+    await jobs.update_job_status(warm, "failed")
+    await jobs.delete_job(warm)
     sent: list[Any] = []
     ask = AutoPipeline.ask
 

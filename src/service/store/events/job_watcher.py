@@ -2,7 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Final
@@ -18,8 +19,10 @@ from service.domain.states import FINAL_STATUSES, Status
 from service.domain.timestamps import parse_timestamp
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
+from service.store.deployments.node import Node
 from service.store.events.hub import KEEP_ALIVE_INTERVAL, EventHub, Subscription
 from service.store.events.reader import RETRY_DELAY
+from service.store.partition import Partition
 from service.store.queries import JobReader
 
 #: Seconds after a change in which newer progress may have no event: the scripts emit one per second and job.
@@ -59,6 +62,37 @@ class JobSubscription(Subscription):
         return [*final, end]
 
 
+class SharedRead:
+    """Reads jobs for all who want some at the same time."""
+
+    def __init__(self, fetch: Callable[[Sequence[str]], Awaitable[Mapping[str, Job | Exception | None]]]) -> None:
+        """Read up to `READ_BATCH` jobs at once by `fetch`."""
+        self._fetch = fetch
+        #: The ids of jobs that the next read returns.
+        self._requested: set[str] = set()
+        self._next: asyncio.Task[dict[str, Job | Exception | None]] | None = None
+        self._is_reading = asyncio.Lock()
+
+    async def get(self, job_id: str) -> Job | Exception | None:
+        """Return the job, or why it cannot be read. Raises `StoreTimeout` within 3 s."""
+        self._requested.add(job_id)
+        if self._next is None:  # in an empty context: the task belongs to no request
+            self._next = asyncio.create_task(self._read_requested(), name="job reads", context=Context())
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                return (await asyncio.shield(self._next))[job_id]
+        except TimeoutError as error:
+            raise StoreTimeout(f"{StoreTimeout.default_detail} (no answer)") from error
+
+    async def _read_requested(self) -> dict[str, Job | Exception | None]:
+        """Read all jobs that are requested until the last read has ended."""
+        async with self._is_reading:
+            job_ids, self._requested, self._next = [*self._requested], set(), None
+            batches = (job_ids[start : start + READ_BATCH] for start in range(0, len(job_ids), READ_BATCH))
+            found = await asyncio.gather(*map(self._fetch, batches))
+            return {job_id: job for jobs in found for job_id, job in jobs.items()}
+
+
 class JobWatcher:
     """Watches single jobs for the requests of this process.
 
@@ -68,13 +102,12 @@ class JobWatcher:
 
     def __init__(self, client: StoreClient, hub: EventHub, shutdown: Shutdown) -> None:
         """Subscribe to `hub` while a job is watched, read jobs through `client`, and end all streams at `shutdown`."""
+        self._client = client
         self._jobs = JobReader(client)
         self._hub = hub
         self._shutdown = shutdown
-        #: The ids of jobs that the next read returns.
-        self._requested: set[str] = set()
-        self._next_read: asyncio.Task[dict[str, Job | Exception | None]] | None = None
-        self._is_reading = asyncio.Lock()
+        #: By node, so that no read waits for another node.
+        self._reads: defaultdict[Node | Partition, SharedRead] = defaultdict(lambda: SharedRead(self._fetch))
         #: The clock of Redis minus the clock of this machine, in seconds.
         self._clock_offset = 0.0
 
@@ -137,27 +170,12 @@ class JobWatcher:
 
         Raises `StoreUnavailable` within 3 s, or `StoreCorrupt`.
         """
-        self._requested.add(job_id)
-        if self._next_read is None:  # in an empty context: the task belongs to no request
-            self._next_read = asyncio.create_task(self._read_requested(), name="job reads", context=Context())
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                result = (await asyncio.shield(self._next_read))[job_id]
-        except TimeoutError as error:
-            raise StoreTimeout(f"{StoreTimeout.default_detail} (no answer)") from error
+        result = await self._reads[self._client.holder_of(job_id)].get(job_id)
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def _read_requested(self) -> dict[str, Job | Exception | None]:
-        """Read all jobs that are requested until the last read has ended."""
-        async with self._is_reading:
-            job_ids, self._requested, self._next_read = [*self._requested], set(), None
-            batches = (job_ids[start : start + READ_BATCH] for start in range(0, len(job_ids), READ_BATCH))
-            found = await asyncio.gather(*map(self._fetch, batches))
-            return {job_id: job for jobs in found for job_id, job in jobs.items()}
-
-    async def _fetch(self, job_ids: list[str]) -> dict[str, Job | Exception | None]:
+    async def _fetch(self, job_ids: Sequence[str]) -> Mapping[str, Job | Exception | None]:
         try:
             now, jobs = await self._jobs.get_summaries(job_ids)
             self._clock_offset = now / 1e6 - time.time()

@@ -5,7 +5,7 @@ import random
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from contextlib import AsyncExitStack, aclosing, suppress
-from itertools import count
+from itertools import chain, count
 from typing import Any
 
 import pytest
@@ -24,6 +24,8 @@ from service.store.events.sources import READ_COUNT
 from service.store.events.stream import EventStream, MarkerKind, StreamMarker
 from service.store.jobs import JobStateManager
 from service.store.partitions import Partitions
+from tests.helpers.cluster_clients import clients, node_clients
+from tests.helpers.deployments import DEPLOYMENT, without_discovery
 from tests.helpers.partitions import connect
 
 pytestmark = pytest.mark.partitions(16)
@@ -33,6 +35,9 @@ PARTITIONS = Partitions(16)
 IDS = [next(f"j{n}" for n in count() if PARTITIONS.of(f"j{n}") is partition) for partition in PARTITIONS]
 #: Seconds within which everything must happen.
 TIMEOUT = 20.0
+
+#: Commands that wait for events, or look for them.
+READS = ("xread", "xrange")
 
 Messages = AsyncGenerator[StreamMarker | Sequence[Event]]
 
@@ -75,19 +80,29 @@ async def events(messages: Messages, number: int) -> list[Event]:
 
 
 async def read_streams(redis: Redis, during: Callable[[], Coroutine[Any, Any, None]]) -> set[tuple[str, ...]]:
-    """Return the streams that each `XREAD` names until `during` has returned."""
+    """Return the streams that each `XREAD` names until `during` has returned; on a cluster those of all polls."""
     seen: set[tuple[str, ...]] = set()
-    async with redis.monitor() as monitor:
-        running = asyncio.create_task(during())
-        while not running.done():
-            with suppress(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    words = (await monitor.next_command())["command"].split()
-                    if words[0] == "XREAD":
-                        names = words[words.index("STREAMS") + 1 :]
-                        seen.add(tuple(names[: len(names) // 2]))
-        await running
-    return seen
+    async with AsyncExitStack() as stack:
+        nodes = await stack.enter_async_context(node_clients(redis))
+        monitors = [await stack.enter_async_context(node.monitor()) for node in nodes]
+        noting = [asyncio.create_task(note_streams(monitor, seen)) for monitor in monitors]
+        await during()
+        await asyncio.sleep(0.2)  # so that the monitors have all of it
+        for task in noting:
+            task.cancel()
+        await asyncio.wait(noting)
+    return {tuple(sorted(chain.from_iterable(seen)))} if DEPLOYMENT == "cluster" else seen
+
+
+async def note_streams(monitor: Any, seen: set[tuple[str, ...]]) -> None:
+    """Note the streams that each `XREAD` names, and the one of each poll."""
+    while True:
+        match (await monitor.next_command())["command"].split():
+            case ["XREAD", *words]:
+                names = words[words.index("STREAMS") + 1 :]
+                seen.add(tuple(names[: len(names) // 2]))
+            case ["XRANGE", name, _, "+", *_]:
+                seen.add((name,))
 
 
 class TestReader:
@@ -130,7 +145,7 @@ class TestReader:
                     assert not first.wakeup.is_set()
                     await jobs.create_job(IDS[0], 1)
                     await first.wakeup.wait()
-        assert lines == [], "no read has ended by the timeout of its connection"
+        assert without_discovery(lines) == [], "no read has ended by the timeout of its connection"
 
     async def test_a_partition_without_watchers_is_read_no_longer(
         self, hub: EventHub, redis: Redis, monkeypatch: pytest.MonkeyPatch
@@ -143,15 +158,16 @@ class TestReader:
             await asyncio.sleep(0.1)  # the read under way
             assert await read_streams(redis, lambda: asyncio.sleep(0.3)) == {(PARTITIONS[0].events,)}
 
-    async def test_one_connection_reads_all_partitions(self, hub: EventHub, redis: Redis) -> None:
+    async def test_one_connection_to_each_redis_reads_all_partitions(self, hub: EventHub, redis: Redis) -> None:
         with hub.subscribe(Subscription(("job", None))), hub.subscribe(Subscription(("job", IDS[2]))):
             await hub.position()
-            readers: list[dict[str, str]] = []
+            readers: list[int] = []
             for _ in range(1000):
-                if readers := [one for one in await redis.client_list() if one["cmd"] == "xread"]:
+                readers = [sum(one["cmd"] in READS for one in of_node) for of_node in await clients(redis)]
+                if all(readers):
                     break
                 await asyncio.sleep(0.01)
-            assert len(readers) == 1
+            assert readers == [1] * len(readers)
 
     async def test_a_trimmed_partition_is_a_gap_there_and_loses_nothing_of_the_others(
         self, client: StoreClient, jobs: JobStateManager, redis: Redis, monkeypatch: pytest.MonkeyPatch
@@ -175,7 +191,7 @@ class TestReader:
                 while len([item for item in items if not isinstance(item, ControlEvent)]) < 16:
                     items += await reader.read()
         assert [item.partition for item in items if isinstance(item, Gap)] == [5]
-        assert lines == [], "no read has ended by the timeout of its connection"
+        assert without_discovery(lines) == [], "no read has ended by the timeout of its connection"
         changed = Counter(item.job_id for item in items if isinstance(item, Event))
         assert changed == Counter({*IDS} - {IDS[5]})
 
