@@ -125,6 +125,20 @@ class StoreClient:
             return True
         return False
 
+    def clock_of(self, partition: Partition) -> Partition:
+        """Return the partition whose `TIME` is that of `partition`: on a cluster its own, elsewhere the first one.
+
+        The nodes of a cluster have clocks of their own.
+        """
+        return partition if self.deployment.is_cluster else self.partitions.first
+
+    def time_of(self, partition: Partition) -> int:
+        """Return the time (µs since 1970) of the node that has a partition, as its last check told it.
+
+        Raises `StorePartitionUnavailable`.
+        """
+        return self.deployment.node_of(partition).clock.now
+
     async def in_all_partitions(self, call: Callable[[Partition], Coroutine[Any, Any, T]]) -> list[T]:
         """Return the results of `call` for every partition, in their order. The calls run at the same time."""
         if self.partitions.size == 1:
@@ -202,21 +216,21 @@ class StoreClient:
         *commands: Sequence[str],
         isolate_errors: bool = False,
         name: str = "read",
-        at: Partition | None = None,
+        at: Sequence[Partition] = (),
         is_partial: bool = False,
     ) -> list[Any]:
         """Run read commands in one round trip to each node, and return the replies as redis-py converts them.
 
-        A command without a key goes to the node of the partition `at`, or of the first one. The observer receives
-        `name`.
+        The first command without a key goes to the node of the first partition in `at`, the second to that of the
+        second, and so on; without `at`, to the node of the first partition of all. The observer receives `name`.
 
         Raises like `run_script`. With `isolate_errors` a key of an unexpected type raises nothing: its reply is a
         `StoreCorrupt`. With `is_partial` the replies of nodes that are away are of the class `StoreUnavailable`.
         """
-        first = self.partitions.first if at is None else at
+        places = at or (self.partitions.first,)
 
         async def send(deadline: float) -> list[Any]:
-            replies = await self._reads.read(self._ask, commands, first, deadline, is_partial=is_partial)
+            replies = await self._reads.read(self._ask, commands, places, deadline, is_partial=is_partial)
             for number, reply in enumerate(replies):
                 if isolate_errors and isinstance(reply, Exception) and map_error(reply) is errors.StoreCorrupt:
                     replies[number] = to_domain_error(reply, self.deployment.pool)

@@ -26,10 +26,17 @@ class NodeReads:
         self._deployment = deployment
 
     async def read(
-        self, ask: Ask, commands: Sequence[Sequence[str]], first: Partition, deadline: float, *, is_partial: bool
+        self,
+        ask: Ask,
+        commands: Sequence[Sequence[str]],
+        places: Sequence[Partition],
+        deadline: float,
+        *,
+        is_partial: bool,
     ) -> list[Any]:
-        """Send commands by `ask`, each to the node that has its key, and return the replies. Without a key it has that
-        of `first`.
+        """Send commands by `ask`, each to the node that has its key, and return the replies.
+
+        Those without a key go to the nodes of `places`, in their order, and then from the beginning.
 
         With `is_partial`, the replies of nodes that are away are of the class `StoreUnavailable`. Otherwise one of them
         is raised.
@@ -38,7 +45,8 @@ class NodeReads:
         if not deployment.is_cluster:
             return await ask(deployment.nodes[0], commands, deadline)
         replies: list[Any] = [None] * len(commands)
-        owners = [deployment.partitions.holding(command[1]) if len(command) > 1 else first for command in commands]
+        keyless, holding = itertools.cycle(places), deployment.partitions.holding
+        owners = [holding(command[1]) if len(command) > 1 else next(keyless) for command in commands]
         left: Iterable[int] = range(len(commands))
         for attempt in itertools.count():
             await self._read_once(ask, replies, left, commands, owners, deadline, is_partial=is_partial)

@@ -20,6 +20,7 @@ from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
 from service.store.events.hub import KEEP_ALIVE_INTERVAL, EventHub, Subscription
 from service.store.events.reader import RETRY_DELAY
+from service.store.partition import Partition
 from service.store.queries import JobReader
 
 #: Seconds after a change in which newer progress may have no event: the scripts emit one per second and job.
@@ -68,15 +69,11 @@ class JobWatcher:
 
     def __init__(self, client: StoreClient, hub: EventHub, shutdown: Shutdown) -> None:
         """Subscribe to `hub` while a job is watched, read jobs through `client`, and end all streams at `shutdown`."""
-        self._jobs = JobReader(client)
+        self._client = client
         self._hub = hub
         self._shutdown = shutdown
-        #: The ids of jobs that the next read returns.
-        self._requested: set[str] = set()
-        self._next_read: asyncio.Task[dict[str, Job | Exception | None]] | None = None
-        self._is_reading = asyncio.Lock()
-        #: The clock of Redis minus the clock of this machine, in seconds.
-        self._clock_offset = 0.0
+        #: By a partition (`StoreClient.clock_of`): the reads of one node do not wait for those of another.
+        self._reads: dict[Partition, _SharedReads] = {}
 
     def watch(self, job_id: str) -> AbstractContextManager[JobSubscription]:
         """Subscribe to a job inside the `with` block. Enter it before reading the job. Raises `InvalidValue`."""
@@ -113,15 +110,20 @@ class JobWatcher:
                 yield None
                 continue
             if latest is None or latest.created_at != job.created_at:
-                for event in subscription.terminal_events(job, self._now):
+                for event in subscription.terminal_events(job, self._now(job)):
                     yield event
                 return
             job = latest
 
-    @property
-    def _now(self) -> float:
-        """The time of Redis in seconds since 1970."""
-        return time.time() + self._clock_offset
+    def _reads_of(self, job_id: str) -> "_SharedReads":
+        clock = self._client.clock_of(self._client.partitions.of(job_id))
+        if clock not in self._reads:
+            self._reads[clock] = _SharedReads(JobReader(self._client))
+        return self._reads[clock]
+
+    def _now(self, job: Job) -> float:
+        """Return the time of the Redis with a job, in seconds since 1970."""
+        return time.time() + self._reads_of(job.job_id).clock_offset
 
     def _next_timeout(self, job: Job, is_settled: bool) -> float:
         """Return the seconds after which the job must be read even without an event."""
@@ -129,7 +131,7 @@ class JobWatcher:
             return PROGRESS_SETTLE_TIME
         if job.lease_expires_at is None or job.stale:
             return KEEP_ALIVE_INTERVAL
-        left = parse_timestamp(job.lease_expires_at) / 1e6 - self._now
+        left = parse_timestamp(job.lease_expires_at) / 1e6 - self._now(job)
         return min(KEEP_ALIVE_INTERVAL, left + 0.1) if left > 0 else KEEP_ALIVE_INTERVAL
 
     async def get_job(self, job_id: str) -> Job | None:
@@ -137,17 +139,34 @@ class JobWatcher:
 
         Raises `StoreUnavailable` within 3 s, or `StoreCorrupt`.
         """
-        self._requested.add(job_id)
-        if self._next_read is None:  # in an empty context: the task belongs to no request
-            self._next_read = asyncio.create_task(self._read_requested(), name="job reads", context=Context())
         try:
             async with asyncio.timeout(REQUEST_TIMEOUT):
-                result = (await asyncio.shield(self._next_read))[job_id]
+                result = await self._reads_of(job_id).get(job_id)
         except TimeoutError as error:
             raise StoreTimeout(f"{StoreTimeout.default_detail} (no answer)") from error
         if isinstance(result, Exception):
             raise result
         return result
+
+
+class _SharedReads:
+    """Reads jobs, one read at a time; those that are requested meanwhile share the next one."""
+
+    def __init__(self, jobs: JobReader) -> None:
+        self._jobs = jobs
+        #: The ids of jobs that the next read returns.
+        self._requested: set[str] = set()
+        self._next_read: asyncio.Task[dict[str, Job | Exception | None]] | None = None
+        self._is_reading = asyncio.Lock()
+        #: The clock of Redis minus that of this machine, in seconds.
+        self.clock_offset = 0.0
+
+    async def get(self, job_id: str) -> Job | Exception | None:
+        """Return a job as of some time after the call, `None` if there is none, or why it cannot be read."""
+        self._requested.add(job_id)
+        if self._next_read is None:  # in an empty context: the task belongs to no request
+            self._next_read = asyncio.create_task(self._read_requested(), name="job reads", context=Context())
+        return (await asyncio.shield(self._next_read))[job_id]
 
     async def _read_requested(self) -> dict[str, Job | Exception | None]:
         """Read all jobs that are requested until the last read has ended."""
@@ -160,7 +179,7 @@ class JobWatcher:
     async def _fetch(self, job_ids: list[str]) -> dict[str, Job | Exception | None]:
         try:
             now, jobs = await self._jobs.get_summaries(job_ids)
-            self._clock_offset = now / 1e6 - time.time()
+            self.clock_offset = now / 1e6 - time.time()
             return dict(zip(job_ids, jobs, strict=True))
         except Exception as error:
             return dict.fromkeys(job_ids, error)
