@@ -4,21 +4,23 @@ import asyncio
 import contextlib
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
 from tests.chaos.history import Window
-from tests.chaos.nemesis import FAULTS, Fault, repair
-from tests.chaos.replicated import Replicated, WithCluster
+from tests.chaos.nemesis import FAULTS, Fault, Injector, repair
+from tests.chaos.replicated import Reached, Replicated, WithCluster, WithSentinel
+from tests.helpers import network
 from tests.helpers.partitions import PARTITIONS
+from tests.helpers.redis_servers import ProcessRedis, ServerProcess
 
 #: Seconds before a fault in which clients may have seen changes that no replica had yet.
 REPLICATION_LAG: Final = 1.0
 
 
 @contextlib.asynccontextmanager
-async def _failover(environment: Replicated) -> AsyncIterator[None]:
-    """Record what a failover within the block may lose."""
+async def _failover(environment: Replicated, needed_replicas: int = 1) -> AsyncIterator[None]:
+    """Record what a failover within the block may lose: of acknowledged changes none that `needed_replicas` have."""
     since = time.time() - REPLICATION_LAG
     history = environment.history
     window = Window("failover", since, float("inf"))
@@ -29,7 +31,7 @@ async def _failover(environment: Replicated) -> AsyncIterator[None]:
     finally:
         ended = Window("failover", since, time.time())
         history.failovers[history.failovers.index(window)] = ended
-        if environment.wait_replicas == 0:
+        if environment.wait_replicas < needed_replicas:
             history.losses.append(ended)
 
 
@@ -63,8 +65,37 @@ async def planned_failover(environment: Replicated) -> None:
 
 async def forced_failover(environment: Replicated) -> None:
     """Make a replica the master, as nobody should: without a pause of changes, or without asking the master."""
-    async with _failover(environment):
+    async with _failover(environment, environment.replicas):
         await environment.force_failover(await environment.choose_master())
+
+
+def network_cut(reached: Reached) -> Injector:
+    """Return a fault that cuts a master off from all other servers, until a while after the failover.
+
+    Meanwhile it goes on as the master, for those of the service's connections that reach it.
+    """
+
+    async def inject(environment: Replicated) -> None:
+        async with _failover(environment):
+            master = await environment.choose_master()
+            await _cut_off(environment, master, [master], reached)
+
+    return inject
+
+
+async def cut_minority(environment: WithSentinel) -> None:
+    """Cut a master off with a replica and a sentinel, which the service reaches."""
+    async with _failover(environment, environment.replicas):
+        master = await environment.choose_master()
+        await _cut_off(environment, master, environment.minority_of(master), Reached.BY_ALL)
+
+
+async def _cut_off(
+    environment: Replicated, master: ProcessRedis, side: Sequence[ServerProcess], reached: Reached
+) -> None:
+    with environment.cut_off(side, reached):
+        await environment.wait_for_failover(master, side)
+        await asyncio.sleep(environment.fault_seconds * environment.rng.uniform(0.5, 3))
 
 
 async def lagging_replica(environment: Replicated) -> None:
@@ -96,12 +127,20 @@ _FAILOVERS: Final = (
     Fault("planned-failover", planned_failover),
     Fault("forced-failover", forced_failover),
     Fault("lagging-replica", lagging_replica),
+    *(
+        Fault(name, network_cut(reached), why_not=network.why_not)
+        for name, reached in (
+            ("cut-master", Reached.BY_ALL),
+            ("half-cut-master", Reached.BY_HALF),
+            ("unreachable-master", Reached.NOT),
+        )
+    ),
     *(fault for fault in FAULTS if fault.name in _OF_SERVICE),
 )
 
 #: The faults of each backend.
 FAULTS_OF: Final = {
     "standalone": FAULTS,
-    "sentinel": _FAILOVERS,
+    "sentinel": (*_FAILOVERS, Fault("cut-minority", cut_minority, why_not=network.why_not)),
     "cluster": (*_FAILOVERS, Fault("slot-migration", slot_migration)),
 }

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import signal
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -14,15 +15,25 @@ from redis.crc import key_slot
 from service.store.deployments import open_deployment
 from service.store.partition import Partition
 from tests.chaos.environment import Environment, Start, Topology, service_variables
+from tests.helpers import network
 from tests.helpers.deployments import raw_client
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.redis_cluster import Cluster
 from tests.helpers.redis_sentinel import SentinelSet
-from tests.helpers.redis_servers import ProcessRedis
+from tests.helpers.redis_servers import ProcessRedis, ServerProcess
 from tests.helpers.service_process import Service
 
 #: The replicas of each master.
 REPLICAS: Final = {"sentinel": 2, "cluster": 1}
+
+
+class Reached(Enum):
+    """Whether the service reaches servers that are cut off from the others."""
+
+    BY_ALL = auto()
+    #: Half of its connections do.
+    BY_HALF = auto()
+    NOT = auto()
 
 
 class Replicated(Environment):
@@ -31,10 +42,12 @@ class Replicated(Environment):
     #: `/ready` needs one partition only; the counts need all.
     READY_PATHS: ClassVar[tuple[str, ...]] = ("/ready", "/v1/stats")
 
-    def __init__(self, servers: SentinelSet | Cluster, service: Service, wait_replicas: int) -> None:
+    def __init__(self, servers: SentinelSet | Cluster, service: Service, wait_replicas: int, replicas: int) -> None:
         super().__init__(service)
         self._servers = servers
         self.wait_replicas = wait_replicas
+        #: The replicas of each master.
+        self.replicas = replicas
 
     @contextlib.asynccontextmanager
     async def redis_client(self) -> AsyncIterator[Any]:
@@ -60,9 +73,19 @@ class Replicated(Environment):
         """Wait until all servers are up and all replicas in sync."""
         await asyncio.to_thread(self._servers.wait_until_whole)
 
-    async def wait_for_failover(self, failed: ProcessRedis) -> ProcessRedis:
-        """Wait until another server is master in place of `failed`, and return it."""
-        return await asyncio.to_thread(self._servers.wait_for_failover, failed)
+    async def wait_for_failover(self, failed: ProcessRedis, cut_off: Collection[ServerProcess] = ()) -> ProcessRedis:
+        """Wait until the servers that are not cut off see another master in place of `failed`, and return it."""
+        return await asyncio.to_thread(self._servers.wait_for_failover, failed, cut_off)
+
+    @contextlib.contextmanager
+    def cut_off(self, side: Collection[ServerProcess], reached: Reached) -> Iterator[None]:
+        """Cut some servers off from all others, and from the service, unless that reaches them."""
+        hosts = {one.host for one in side}
+        others = {one.host for one in self._servers.processes if one not in side}
+        if reached is Reached.NOT:
+            others.add(network.LOCALHOST)
+        with network.cut(hosts, others, hosts if reached is Reached.BY_HALF else ()):
+            yield
 
     @abstractmethod
     async def choose_master(self) -> ProcessRedis:
@@ -94,6 +117,11 @@ class WithSentinel(Replicated):
         """Return all other servers."""
         return [server for server in self._servers.servers if server is not master]
 
+    def minority_of(self, master: ProcessRedis) -> list[ServerProcess]:
+        """Return the master with one of two replicas and one of three sentinels."""
+        replica = self.rng.choice([server for server in self._servers.servers if server is not master])
+        return [master, replica, self._servers.sentinels[0]]
+
     async def plan_failover(self, master: ProcessRedis) -> None:
         """Pause changes, so that both replicas have all of them, then let the sentinels promote one.
 
@@ -101,7 +129,7 @@ class WithSentinel(Replicated):
         """
         await asyncio.to_thread(master.call, "CLIENT", "PAUSE", 20_000, "WRITE")
         promoted = await asyncio.to_thread(self._servers.failover)
-        await asyncio.to_thread(master.call, "REPLICAOF", "127.0.0.1", promoted.port)
+        await asyncio.to_thread(master.call, "REPLICAOF", promoted.host, promoted.port)
         await asyncio.to_thread(master.call, "CLIENT", "UNPAUSE")
 
     async def force_failover(self, master: ProcessRedis) -> None:
@@ -169,7 +197,7 @@ def _move_some(partition: Partition, source: ProcessRedis, target: ProcessRedis)
     slot = slot_of(partition)
     count = source.call("CLUSTER", "COUNTKEYSINSLOT", slot) // 20 + 5
     if names := source.call("CLUSTER", "GETKEYSINSLOT", slot, count):
-        source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *names)
+        source.call("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *names)
     return bool(names)
 
 
@@ -187,7 +215,7 @@ async def start_replicated(
         service = await asyncio.to_thread(lambda: Service(folder, REDIS_URL=servers.url, **variables))
         try:
             kind = WithSentinel if backend == "sentinel" else WithCluster
-            started = kind(servers, service, wait_replicas)
+            started = kind(servers, service, wait_replicas, replicas)
             await started.wait_until_ready()
             yield started
         finally:
