@@ -74,8 +74,6 @@ def choose_faults(args: argparse.Namespace) -> list[Fault]:
     faults = FAULTS_OF[args.backend]
     names = args.only.split(",") if args.only else [fault.name for fault in faults]
     chosen = [fault for fault in faults if fault.name in names]
-    if any(fault.why_not is network.why_not for fault in chosen) and not (network.is_own() or network.why_not()):
-        network.enter("tests.chaos")
     for fault in chosen:
         if (reason := fault.why_not()) is not None:
             print(f"left out: {fault.name}, because {reason}", flush=True)
@@ -96,7 +94,9 @@ def main() -> None:
     servers = f"{args.backend} of {server_program()}, {args.wait_replicas} replicas acknowledge"
     on = servers if args.backend in REPLICAS else str(find())
     print(f"seed {args.seed}, {args.rounds} rounds, {scale}, on {on}", flush=True)
-    rounds = uvloop.run(run(args))
+    needs_network = any(fault.why_not is network.why_not for fault in args.faults)
+    with network.own() if needs_network else contextlib.nullcontext():
+        rounds = uvloop.run(run(args))
     print(report.table(rounds))
     sys.exit(1 if any(result.violations for result in rounds) else 0)
 

@@ -4,36 +4,39 @@ The host's network is never touched. The kernel removes the namespace, with all 
 """
 
 import contextlib
+import ctypes
 import functools
 import itertools
 import os
 import shutil
 import subprocess
-import sys
 from collections.abc import Collection, Iterator
+from pathlib import Path
 from typing import Final
 
-#: Set inside: the namespace of the process that has entered it.
-_OUTSIDE: Final = "TEST_NETWORK_OUTSIDE"
 #: Where links are cut: packets are dropped when they arrive.
 _CHAIN: Final = "INPUT"
 #: The address of what is no server: the service and the tests.
 LOCALHOST: Final = "127.0.0.1"
 #: The upper half of the ports that the kernel gives to connections.
 UPPER_PORTS: Final = "46884:60999"
+_CLONE_NEWNET: Final = 0x40000000
+#: The namespace of a thread.
+_NAMESPACE: Final = Path("/proc/thread-self/ns/net")
+
+#: The namespaces that this process has entered.
+_own: Final = set[str]()
 
 
 def is_own() -> bool:
-    """Whether this process runs in a network of its own."""
-    return os.environ.get(_OUTSIDE, _namespace()) != _namespace()
+    """Whether this thread runs in a network of its own."""
+    return bool(_own) and os.readlink(_NAMESPACE) in _own
 
 
 @functools.cache
 def why_not() -> str | None:
     """Return why this machine has no network of one's own with rules for packets, if it has none."""
-    if is_own():
-        return None
-    for program in ("unshare", "ip", "iptables"):
+    for program in ("unshare", "ip", "iptables-restore"):
         if shutil.which(program) is None:
             return f"`{program}` is not installed"
     command = "ip link set lo up && iptables -w -A INPUT -s 127.1.0.1 -p tcp --dport 46884:60999 -j DROP"
@@ -41,20 +44,28 @@ def why_not() -> str | None:
     return None if tried.returncode == 0 else f"it takes root and Linux: {tried.stderr.strip()}"
 
 
-def command_inside(*command: str) -> list[str]:
-    """Return the command that runs `command` in a network of its own."""
-    return ["unshare", "--net", "sh", "-c", 'ip link set lo up && exec "$@"', "sh", *command]
+@contextlib.contextmanager
+def own() -> Iterator[None]:
+    """Put this thread, and threads and processes that it starts, in a new network inside the `with` block.
+
+    Those that it starts stay there.
+    """
+    libc, before = ctypes.CDLL(None, use_errno=True), os.open(_NAMESPACE, os.O_RDONLY)
+    try:
+        _check(libc.unshare(_CLONE_NEWNET))
+        try:
+            _own.add(os.readlink(_NAMESPACE))
+            subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+            yield
+        finally:
+            _check(libc.setns(before, _CLONE_NEWNET))
+    finally:
+        os.close(before)
 
 
-def environment_inside() -> dict[str, str]:
-    """Return the environment variables of `command_inside`."""
-    return {**os.environ, _OUTSIDE: _namespace()}
-
-
-def enter(module: str) -> None:
-    """Run this program, `python -m module`, again in a network of its own."""
-    command = command_inside(sys.executable, "-m", module, *sys.argv[1:])
-    os.execvpe(command[0], command, environment_inside())
+def _check(result: int) -> None:
+    if result:
+        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 
 def address(group: int, number: int) -> str:
@@ -84,10 +95,3 @@ def cut(side: Collection[str], other: Collection[str], upper_ports: Collection[s
 def _iptables(lines: list[str]) -> None:
     text = "\n".join(["*filter", *lines, "COMMIT", ""])
     subprocess.run(["iptables-restore", "--noflush", "-w"], input=text, text=True, check=True)
-
-
-def _namespace() -> str:
-    try:
-        return os.readlink("/proc/self/ns/net")
-    except OSError:  # not Linux
-        return ""
