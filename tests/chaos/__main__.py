@@ -36,7 +36,12 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("--wait-replicas", type=int, help="REDIS_WAIT_REPLICAS of the service; by default all replicas")
     parser.add_argument("--partitions", type=int, help="REDIS_PARTITIONS of the service; 16 on a cluster by default")
     parser.add_argument("--source", type=Path, help="the `src` directory of another checkout, to test its service")
+    parser.add_argument(
+        "--embedded", action="store_true", help="run masters and replicas of the embedded server's binary"
+    )
     args = parser.parse_args()
+    if args.embedded:
+        os.environ["TEST_REDIS_SERVER"] = str(find().path)
     if args.partitions is None:
         args.partitions = 16 if args.backend == "cluster" else PARTITIONS.size
     if args.wait_replicas is None:

@@ -12,7 +12,7 @@ from tests.chaos.nemesis import FAULTS, Fault, Injector, repair
 from tests.chaos.replicated import Reached, Replicated, WithCluster, WithSentinel
 from tests.helpers import network
 from tests.helpers.partitions import PARTITIONS
-from tests.helpers.redis_servers import ProcessRedis, ServerProcess
+from tests.helpers.redis_servers import ProcessRedis, ServerProcess, why_no_atomic_migration
 
 #: Seconds before a fault in which clients may have seen changes that no replica had yet.
 REPLICATION_LAG: Final = 1.0
@@ -120,6 +120,18 @@ async def slot_migration(environment: WithCluster) -> None:
     ]
 
 
+async def atomic_slot_migration(environment: WithCluster) -> None:
+    """Move a partition to another master as Valkey 9 does. Keys keep their lifetime."""
+    partition = environment.rng.choice(PARTITIONS)
+    await environment.move_at_once(partition)
+    await asyncio.sleep(environment.fault_seconds)
+    environment.history.errors += [
+        f"doctor: after an atomic slot migration: {issue}"
+        for issue in await repair(environment.url)
+        if issue["type"] != "count"
+    ]
+
+
 _OF_SERVICE: Final = {"kill-service", "kill-worker", "stop-service", "stop-worker"}
 _FAILOVERS: Final = (
     Fault("kill-master", kill_master),
@@ -142,5 +154,9 @@ _FAILOVERS: Final = (
 FAULTS_OF: Final = {
     "standalone": FAULTS,
     "sentinel": (*_FAILOVERS, Fault("cut-minority", cut_minority, why_not=network.why_not)),
-    "cluster": (*_FAILOVERS, Fault("slot-migration", slot_migration)),
+    "cluster": (
+        *_FAILOVERS,
+        Fault("slot-migration", slot_migration),
+        Fault("atomic-slot-migration", atomic_slot_migration, why_not=why_no_atomic_migration),
+    ),
 }

@@ -18,6 +18,7 @@ from tests.chaos.environment import Environment, Start, Topology, service_variab
 from tests.helpers import network
 from tests.helpers.deployments import raw_client
 from tests.helpers.partitions import PARTITIONS
+from tests.helpers.polling import wait_until
 from tests.helpers.redis_cluster import Cluster
 from tests.helpers.redis_sentinel import SentinelSet
 from tests.helpers.redis_servers import ProcessRedis, ServerProcess
@@ -175,6 +176,13 @@ class WithCluster(Replicated):
             await asyncio.sleep(seconds / 20)
         await asyncio.to_thread(self._hand_over, partition, source, target)
 
+    async def move_at_once(self, partition: Partition) -> None:
+        """Let the source send a copy of a partition and its changes to another master, and then hand it over."""
+        source = await asyncio.to_thread(self._servers.master_of, partition)
+        target = self.rng.choice([node for node in await self._masters() if node is not source])
+        slot = slot_of(partition)
+        await asyncio.to_thread(_migrate, slot, source, target)
+
     def _hand_over(self, partition: Partition, source: ProcessRedis, target: ProcessRedis) -> None:
         others = [node for node in self._servers.masters if node not in (source, target)]
         for node in (target, source, *others):
@@ -184,6 +192,20 @@ class WithCluster(Replicated):
 def slot_of(partition: Partition) -> int:
     """Return the slot of a partition's keys."""
     return key_slot(partition.root.encode())
+
+
+def _migrate(slot: int, source: ProcessRedis, target: ProcessRedis) -> None:
+    """Move a slot as Valkey 9 does, and wait for the end."""
+    target_id = target.call("CLUSTER", "MYID")
+    source.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target_id)
+
+    def state() -> str | None:
+        [newest, *_] = source.call("CLUSTER", "GETSLOTMIGRATIONS")
+        told = dict(zip(newest[::2], newest[1::2], strict=True))
+        return told["state"] if told["state"] in {"success", "failed", "canceled"} else None
+
+    ended = wait_until(state, f"the migration of slot {slot}")
+    assert ended == "success", f"the migration of slot {slot}: {ended}"
 
 
 def _announce(partition: Partition, source: ProcessRedis, target: ProcessRedis) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import os
+import re
 import shutil
 import signal
 import socket
@@ -150,6 +151,15 @@ def server_program() -> Path:
     """Return the binary of clusters and sentinels: `TEST_REDIS_SERVER`, else an installed Redis, else the embedded."""
     named = os.environ.get("TEST_REDIS_SERVER") or shutil.which("redis-server")
     return Path(named) if named else find().path
+
+
+@functools.cache
+def why_no_atomic_migration() -> str | None:
+    """Return why the binary of clusters has no `CLUSTER MIGRATESLOTS`, if it has not."""
+    program = server_program()
+    version = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"Valkey.* v=(\d+)", version)
+    return None if found and int(found[1]) >= 9 else f"{program} is no Valkey 9"
 
 
 def _answers_ping(port: int, host: str = "127.0.0.1") -> bool:
