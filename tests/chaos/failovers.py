@@ -109,6 +109,19 @@ async def lagging_replica(environment: Replicated) -> None:
     await environment.wait_until_whole()
 
 
+async def lagging_failover(environment: Replicated) -> None:
+    """Cut a master off from some of its replicas, or all, and kill it while they lag behind."""
+    async with _failover(environment):
+        master = await environment.choose_master()
+        replicas = await environment.replicas_of(master)
+        lagging = environment.rng.sample(replicas, environment.rng.randint(1, len(replicas)))
+        with network.cut([master.host], [one.host for one in lagging]):
+            await asyncio.sleep(environment.fault_seconds * environment.rng.uniform(0.5, 4))
+            await asyncio.to_thread(master.kill)
+            await environment.wait_for_failover(master)  # until then the kernel would deliver what was on its way
+        await asyncio.to_thread(master.start)
+
+
 async def slot_migration(environment: WithCluster) -> None:
     """Move a partition to another master, key by key. `MIGRATE` makes keys expire later by the time that it takes."""
     partition = environment.rng.choice(PARTITIONS)
@@ -139,6 +152,7 @@ _FAILOVERS: Final = (
     Fault("planned-failover", planned_failover),
     Fault("forced-failover", forced_failover),
     Fault("lagging-replica", lagging_replica),
+    Fault("lagging-failover", lagging_failover, why_not=network.why_not),
     *(
         Fault(name, network_cut(reached), why_not=network.why_not)
         for name, reached in (
