@@ -9,8 +9,8 @@ from typing import Final
 
 from tests.chaos.history import Window
 from tests.chaos.nemesis import FAULTS, Fault, Injector, repair
-from tests.chaos.replicated import Reached, Replicated, WithCluster, WithSentinel
-from tests.helpers import network
+from tests.chaos.replicated import MAX_SKEW, Reached, Replicated, WithCluster, WithSentinel
+from tests.helpers import clocks, network
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.redis_servers import ProcessRedis, ServerProcess, why_no_atomic_migration
 
@@ -122,6 +122,24 @@ async def lagging_failover(environment: Replicated) -> None:
         await asyncio.to_thread(master.start)
 
 
+async def clock_skew(environment: Replicated) -> None:
+    """Let the clocks of all servers differ, and make a replica with another clock the master."""
+    async with _failover(environment), environment.clocks() as all_clocks:
+        for clock in all_clocks:
+            clock.set(environment.rng.uniform(-MAX_SKEW, MAX_SKEW))
+        await asyncio.sleep(environment.fault_seconds)
+        await environment.plan_failover(await environment.choose_master())
+        await asyncio.sleep(environment.fault_seconds)
+
+
+async def clock_jumps(environment: Replicated) -> None:
+    """Set clocks ahead and back, again and again."""
+    async with environment.clocks() as all_clocks:
+        for _ in range(10):
+            environment.rng.choice(all_clocks).set(environment.rng.choice([-MAX_SKEW, 0, MAX_SKEW]))
+            await asyncio.sleep(environment.fault_seconds * environment.rng.uniform(0, 0.5))
+
+
 async def slot_migration(environment: WithCluster) -> None:
     """Move a partition to another master, key by key. `MIGRATE` makes keys expire later by the time that it takes."""
     partition = environment.rng.choice(PARTITIONS)
@@ -161,6 +179,8 @@ _FAILOVERS: Final = (
             ("unreachable-master", Reached.NOT),
         )
     ),
+    Fault("clock-skew", clock_skew, sets_clocks=True, why_not=clocks.why_not),
+    Fault("clock-jumps", clock_jumps, sets_clocks=True, why_not=clocks.why_not),
     *(fault for fault in FAULTS if fault.name in _OF_SERVICE),
 )
 

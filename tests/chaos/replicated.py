@@ -15,7 +15,9 @@ from redis.crc import key_slot
 from service.store.deployments import open_deployment
 from service.store.partition import Partition
 from tests.chaos.environment import Environment, Start, Topology, service_variables
+from tests.chaos.history import CLOCK_TOLERANCE
 from tests.helpers import network
+from tests.helpers.clocks import FakeClock
 from tests.helpers.deployments import raw_client
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.polling import wait_until
@@ -26,6 +28,10 @@ from tests.helpers.service_process import Service
 
 #: The replicas of each master.
 REPLICAS: Final = {"sentinel": 2, "cluster": 1}
+
+
+#: The most seconds by which a fault sets the clock of a server ahead or back.
+MAX_SKEW: Final = 5.0
 
 
 class Reached(Enum):
@@ -77,6 +83,18 @@ class Replicated(Environment):
     async def wait_for_failover(self, failed: ProcessRedis, cut_off: Collection[ServerProcess] = ()) -> ProcessRedis:
         """Wait until the servers that are not cut off see another master in place of `failed`, and return it."""
         return await asyncio.to_thread(self._servers.wait_for_failover, failed, cut_off)
+
+    @contextlib.asynccontextmanager
+    async def clocks(self) -> AsyncIterator[list[FakeClock]]:
+        """Yield the clocks of all servers. Afterwards they are right, and a new event has the right time."""
+        clocks = [one.clock for one in self._servers.processes if one.clock]
+        self.history.clock_tolerance = CLOCK_TOLERANCE + MAX_SKEW
+        try:
+            yield clocks
+        finally:
+            for clock in clocks:
+                clock.set(0)
+        await asyncio.sleep(MAX_SKEW)  # the time of an event is never before that of the last one
 
     @contextlib.contextmanager
     def cut_off(self, side: Collection[ServerProcess], reached: Reached) -> Iterator[None]:
@@ -231,7 +249,7 @@ async def start_replicated(
     folder.mkdir()  # noqa: ASYNC240
     replicas = REPLICAS[backend]
     start = partial(SentinelSet, folder, replicas) if backend == "sentinel" else partial(Cluster, folder, 3, replicas)
-    servers = await asyncio.to_thread(start)
+    servers = await asyncio.to_thread(start, has_clocks=topology.has_clocks)
     try:
         variables = {"REDIS_WAIT_REPLICAS": str(wait_replicas), **service_variables(topology, source)}
         service = await asyncio.to_thread(lambda: Service(folder, REDIS_URL=servers.url, **variables))

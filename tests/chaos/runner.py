@@ -19,6 +19,7 @@ from service.store.data_version import VERSION_KEYS
 from tests.chaos.checker import check, count_lost
 from tests.chaos.context import describe_job
 from tests.chaos.environment import (
+    OWN_CLOCKS,
     SINGLE_PROCESS,
     TWO_PROCESSES,
     Environment,
@@ -87,11 +88,12 @@ class Block(NamedTuple):
 def shuffle(rng: random.Random, kinds: Sequence[Fault], faults_per_round: int = 1) -> list[Block]:
     """Return rounds with every fault once, in random order; about a quarter of them run on several processes."""
     faults = rng.sample(kinds, len(kinds))
-    several = [fault for fault in faults if fault.multi_process or rng.random() < 0.25]
-    single = [fault for fault in faults if fault not in several]
+    clocks = [fault for fault in faults if fault.sets_clocks]
+    several = [fault for fault in faults if fault not in clocks and (fault.multi_process or rng.random() < 0.25)]
+    single = [fault for fault in faults if fault not in several + clocks]
     return [
         Block(topology, [tuple(chosen[at : at + faults_per_round]) for at in range(0, len(chosen), faults_per_round)])
-        for topology, chosen in ((SINGLE_PROCESS, single), (TWO_PROCESSES, several))
+        for topology, chosen in ((SINGLE_PROCESS, single), (TWO_PROCESSES, several), (OWN_CLOCKS, clocks))
         if chosen
     ]
 

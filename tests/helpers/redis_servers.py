@@ -83,7 +83,11 @@ class ServerProcess:
         self._process = subprocess.Popen(
             [*self._command, *options], stdout=subprocess.DEVNULL, restore_signals=False, env=environment
         )
-        wait_until(lambda: self.has_exited or _answers_ping(self.port, self.host), "a PONG from Redis")
+        try:
+            wait_until(lambda: self.has_exited or _answers_ping(self.port, self.host), "a PONG from Redis")
+        except BaseException:
+            self.kill()
+            raise
         assert not self.has_exited, f"{self._command} {options} exited with {self._process.returncode}"
 
     @property
