@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from typing import Final
 
-from tests.chaos.history import Window
+from tests.chaos.history import Outage, Window
 from tests.chaos.nemesis import FAULTS, Fault, Injector, repair
 from tests.chaos.replicated import MAX_SKEW, Reached, Replicated, WithCluster, WithSentinel
 from tests.helpers import clocks, network
@@ -39,8 +39,10 @@ async def kill_master(environment: Replicated) -> None:
     """Kill a master, and start it again after the failover. It has an older state then."""
     async with _failover(environment):
         master = await environment.choose_master()
+        partitions, since = await environment.partitions_of(master), time.time()
         await asyncio.to_thread(master.kill)
         await environment.wait_for_failover(master)
+        environment.history.outages.append(Outage(Window("outage", since, time.time()), partitions))
         await asyncio.sleep(environment.rng.uniform(0, environment.fault_seconds))
         await asyncio.to_thread(master.start)
 

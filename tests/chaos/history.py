@@ -202,6 +202,14 @@ class Window(NamedTuple):
         return started <= self.until and ended >= self.since
 
 
+class Outage(NamedTuple):
+    """The time from the end of a master until another one was in its place; Unix times in seconds."""
+
+    window: Window
+    #: The numbers of the partitions that the master had.
+    partitions: frozenset[int]
+
+
 @dataclass
 class History:
     """Everything recorded in one round."""
@@ -212,6 +220,7 @@ class History:
     losses: list[Window] = field(default_factory=list)
     #: Redis may have lost changes that were *not* acknowledged, and that clients may have seen, within these windows.
     failovers: list[Window] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
     #: Jobs whose leases the nemesis expired, and until when (Unix time) the reaper may take each.
     expired_leases: dict[str, float] = field(default_factory=dict)
     #: Seconds by which clocks may differ, and by which the service may exceed its own timeout.

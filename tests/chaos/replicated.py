@@ -110,6 +110,10 @@ class Replicated(Environment):
     async def choose_master(self) -> ProcessRedis:
         """Return one of the masters."""
 
+    async def partitions_of(self, master: ProcessRedis) -> frozenset[int]:
+        """Return the numbers of the partitions that a master has."""
+        return frozenset(range(len(PARTITIONS)))
+
     @abstractmethod
     async def replicas_of(self, master: ProcessRedis) -> list[ProcessRedis]:
         """Return the replicas of a master."""
@@ -164,6 +168,11 @@ class WithCluster(Replicated):
     async def choose_master(self) -> ProcessRedis:
         """Return one of the masters."""
         return self.rng.choice(await self._masters())
+
+    async def partitions_of(self, master: ProcessRedis) -> frozenset[int]:
+        """Return the numbers of the partitions that a master has."""
+        owners = await asyncio.to_thread(lambda: [self._servers.master_of(one) for one in PARTITIONS])
+        return frozenset(number for number, owner in enumerate(owners) if owner is master)
 
     async def _masters(self) -> list[ProcessRedis]:
         """Return all masters that have slots."""

@@ -29,7 +29,7 @@ from tests.chaos.environment import (
     start_one_redis,
 )
 from tests.chaos.final_state import read_final_state
-from tests.chaos.history import History, Outcome, Window
+from tests.chaos.history import History, Outage, Outcome, Window
 from tests.chaos.http import TLS, open_client
 from tests.chaos.nemesis import FAULTS, Fault
 from tests.chaos.stream_reader import StreamReader
@@ -73,6 +73,11 @@ class Round:
     #: Seconds until a 503 while Redis was unavailable, and until `/health` answered while no fault hit the service.
     unavailable_times: list[float] = field(default_factory=list)
     health_times: list[float] = field(default_factory=list)
+    #: Seconds that requests for one job took: before a master was killed and in its outage, for jobs of other masters,
+    #: and in the outage for its own jobs.
+    times_before: list[float] = field(default_factory=list)
+    times_of_others: list[float] = field(default_factory=list)
+    times_of_hit: list[float] = field(default_factory=list)
     memory: int = 0
     descriptors: int = 0
     seconds: float = 0.0
@@ -255,3 +260,16 @@ def _count_outcomes(history: History, result: Round) -> None:
     unavailable = [call for call in history.calls if call.problem.startswith("store-")]
     result.unavailable_times = [call.ended - call.started for call in unavailable]
     result.lost = count_lost(history)
+    for outage in history.outages:
+        _sort_times(history, outage, result)
+
+
+def _sort_times(history: History, outage: Outage, result: Round) -> None:
+    for call in history.calls:
+        if not call.job_id:
+            continue
+        is_hit, seconds = PARTITIONS.of(call.job_id).number in outage.partitions, call.ended - call.started
+        if outage.window.overlaps(call.started, call.ended):
+            (result.times_of_hit if is_hit else result.times_of_others).append(seconds)
+        elif call.ended < outage.window.since and not is_hit:
+            result.times_before.append(seconds)
