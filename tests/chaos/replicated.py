@@ -228,8 +228,8 @@ def _migrate(slot: int, source: ProcessRedis, target: ProcessRedis) -> None:
 
     def state() -> str | None:
         [newest, *_] = source.call("CLUSTER", "GETSLOTMIGRATIONS")
-        told = dict(zip(newest[::2], newest[1::2], strict=True))
-        return told["state"] if told["state"] in {"success", "failed", "canceled"} else None
+        fields = dict(zip(newest[::2], newest[1::2], strict=True))
+        return fields["state"] if fields["state"] in {"success", "failed", "canceled"} else None
 
     ended = wait_until(state, f"the migration of slot {slot}")
     assert ended == "success", f"the migration of slot {slot}: {ended}"

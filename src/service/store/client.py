@@ -133,7 +133,7 @@ class StoreClient:
         return partition if self.deployment.is_cluster else self.partitions.first
 
     def time_of(self, partition: Partition) -> int:
-        """Return the time (µs since 1970) of the node that has a partition, as its last check told it.
+        """Return the time (µs since 1970) of the node that has a partition, as of its last check.
 
         Raises `StorePartitionUnavailable`.
         """

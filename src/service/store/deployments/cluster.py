@@ -64,9 +64,9 @@ class RedisCluster(Deployment):
         self._masters: list[Node] = []
         #: Nodes whose last call failed.
         self._suspects: set[Node] = set()
-        #: The node that told the map, and one that told a map whose node said `CLUSTERDOWN`. A node that is cut off
-        #: from the others says so, and goes on telling that it has its slots.
-        self._told_by: Node | None = None
+        #: The node that reported the map, and one that reported a map in which a node replied `CLUSTERDOWN`. A node
+        #: that is cut off from the others replies so, and goes on reporting that it has its slots.
+        self._reporter: Node | None = None
         self._doubted: Node | None = None
         #: Whether the last read of the map failed.
         self._has_failed = False
@@ -119,7 +119,7 @@ class RedisCluster(Deployment):
         if not isinstance(error, REDIRECTIONS):
             raise error
         if isinstance(error, redis_errors.ClusterDownError):
-            self._doubted = self._told_by
+            self._doubted = self._reporter
         self._watch.wake()
         if isinstance(error, redis_errors.MovedError) and error.host and attempt < MAX_MOVES:
             self._set_owner(error.slot_id, self._node_at(error.host, error.port))
@@ -170,7 +170,7 @@ class RedisCluster(Deployment):
             covered = [any(start <= slot <= end for start, end, *_ in ranges) for slot in self._slots]
             self._owners = [owner if is_in else None for owner, is_in in zip(self._owners, covered, strict=True)]
             self.is_located = True
-            self._told_by = node
+            self._reporter = node
             return
         assert failure
         raise failure
