@@ -126,11 +126,8 @@ class StoreClient:
         return False
 
     def clock_of(self, partition: Partition) -> Partition:
-        """Return the partition whose `TIME` is that of `partition`: on a cluster its own, elsewhere the first one.
-
-        The nodes of a cluster have clocks of their own.
-        """
-        return partition if self.deployment.is_cluster else self.partitions.first
+        """Return the first partition on the node of `partition`, whose `TIME` is that of `partition`, too."""
+        return self.deployment.clock_of(partition)
 
     def time_of(self, partition: Partition) -> int:
         """Return the time (µs since 1970) of the node that has a partition, as of its last check.

@@ -139,18 +139,19 @@ class Looker:
         partitions = self._client.partitions
         first = next((one for one in partitions if not self._client.is_away(one)), partitions.first)
         counted = self._capped.intersection(queues)
-        clocks = dict.fromkeys(map(self._client.clock_of, partitions))
+        clock_of = [*map(self._client.clock_of, partitions)]
+        clocks = [*dict.fromkeys(clock_of)]
         commands = [["HMGET", first.meta, "drain"], ["HMGET", first.queues, *queues], *(["TIME"] for _ in clocks)]
         for one in partitions:
             commands.append(["ZRANGE", one.delays, "0", "0", "WITHSCORES"])
             commands += (["ZCARD", one.by_created(queue, "running")] for queue in counted)
             stop = str(depth - 1)
             commands += (["ZRANGE", one.by_created(queue, "pending"), "0", stop, "WITHSCORES"] for queue in queues)
-        options: Any = {"isolate_errors": True, "is_partial": True, "name": "look", "at": [*clocks]}
+        options: Any = {"isolate_errors": True, "is_partial": True, "name": "look", "at": clocks}
         replies = iter(await self._client.read(*commands, **options))
         [drain], settings = _checked(next(replies), first.meta), _checked(next(replies), first.queues)
         times = {clock: _micros(next(replies)) for clock in clocks}
-        now = [times[self._client.clock_of(one)] for one in partitions]
+        now = [times[clock] for clock in clock_of]
         limits = {queue: _limit(text) for queue, text in zip(queues, settings, strict=True)}
         per_partition = [_PartitionReplies.take(replies, len(counted), len(queues)) for _ in partitions]
         running = [*zip(*(one.running for one in per_partition), strict=True)]

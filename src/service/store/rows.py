@@ -31,7 +31,8 @@ async def read_jobs(
     unreadable one a `StoreCorrupt`.
     """
     held = [client.partitions.of(job_id) for job_id in job_ids]
-    clocks = [*dict.fromkeys(map(client.clock_of, held))] or [client.partitions.first]
+    clock_of = {one: client.clock_of(one) for one in held}
+    clocks = [*dict.fromkeys(clock_of.values())] or [client.partitions.first]
     commands = (["HMGET", one.job(job_id), *fields] for one, job_id in zip(held, job_ids, strict=True))
     replies = await client.read(*(["TIME"] for _ in clocks), *commands, at=clocks, isolate_errors=True)
     times, rows = [*map(time_reply_to_micros, replies[: len(clocks)])], replies[len(clocks) :]
@@ -40,6 +41,6 @@ async def read_jobs(
     def decode(job_id: str, partition: Partition, row: Any) -> Job | StoreCorrupt | None:
         if isinstance(row, StoreCorrupt):
             return row
-        return None if row[status] is None else decode_row(job_id, fields, row, time_by[client.clock_of(partition)])
+        return None if row[status] is None else decode_row(job_id, fields, row, time_by[clock_of[partition]])
 
     return max(times), [decode(*one) for one in zip(job_ids, held, rows, strict=True)]

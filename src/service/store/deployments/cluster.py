@@ -95,6 +95,11 @@ class RedisCluster(Deployment):
         """Return the partitions that a node has."""
         return [one for one, owner in zip(self.partitions, self._owners, strict=True) if owner is node]
 
+    def clock_of(self, partition: Partition) -> Partition:
+        """Return the first partition on the node of `partition`, or `partition` itself if that is not known."""
+        owner = self._owners[partition.number]
+        return partition if owner is None else self.partitions[self._owners.index(owner)]
+
     async def locate(self, deadline: float) -> None:
         """Read the map of slots for the first time. Concurrent callers share one read."""
         self._watch.start()
