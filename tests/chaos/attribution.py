@@ -6,8 +6,6 @@ from typing import NamedTuple
 from tests.chaos.history import Call, History, Kind, Outcome, Version
 from tests.chaos.job_timelines import Transition
 
-#: Seconds by which clocks may differ, and by which the service may exceed its own timeout.
-CLOCK_TOLERANCE = 0.25
 INFINITY = float("inf")
 
 
@@ -56,13 +54,13 @@ def _may_overlap(call: Call, transition: Transition, history: History) -> bool:
 
     A call that got 503 has no effect later. A call without a response may: the service may have been paused.
     """
-    if transition.not_after + CLOCK_TOLERANCE < call.started:
+    if transition.not_after + history.clock_tolerance < call.started:
         return False
     if call.outcome is Outcome.FAIL:
         # The service's first try took effect and lost its reply; its second failed because of a change in between.
         was_retried = history.overlaps_fault(call) and not call.is_unsent
-        return was_retried and transition.followed_at <= call.ended + CLOCK_TOLERANCE
-    return transition.not_before - CLOCK_TOLERANCE <= (INFINITY if call.status is None else call.ended)
+        return was_retried and transition.followed_at <= call.ended + history.clock_tolerance
+    return transition.not_before - history.clock_tolerance <= (INFINITY if call.status is None else call.ended)
 
 
 def acknowledged_versions(history: History, transitions: Iterable[Transition]) -> Iterator[tuple[Version, Call]]:

@@ -8,7 +8,13 @@ from tests.chaos.attribution import could_cause, maximum_matching, possible_caus
 from tests.chaos.context import CheckContext, Violations, describe_call
 from tests.chaos.history import FORGED, Call, History, Kind, Outcome, Version
 from tests.chaos.job_timelines import JobTimeline, Transition, ordering_violations
-from tests.chaos.reads import jobs_do_not_vanish, reads_are_monotonic, reads_are_valid, streams_are_complete
+from tests.chaos.reads import (
+    jobs_do_not_vanish,
+    reads_are_monotonic,
+    reads_are_valid,
+    streams_are_complete,
+    times_are_in_order,
+)
 
 #: Faults that put data of another program into our keys.
 CORRUPTING = frozenset({"wrong-type", "unknown-fields"})
@@ -259,6 +265,7 @@ CHECKS: tuple[Callable[[CheckContext], Violations], ...] = (
     reads_are_monotonic,
     reads_are_valid,
     jobs_do_not_vanish,
+    times_are_in_order,
     preconditions_hold,
     responses_are_well_formed,
     streams_are_complete,

@@ -37,6 +37,8 @@ class Topology:
 
     name: str
     environment: dict[str, str]
+    #: Each server has a clock that can be set.
+    has_clocks: bool = False
 
 
 SINGLE_PROCESS: Final = Topology("one process", {})
@@ -44,6 +46,7 @@ SINGLE_PROCESS: Final = Topology("one process", {})
 TWO_PROCESSES: Final = Topology(
     "two processes, four connections each", {"JOBSTATE_WORKERS": "2", "REDIS_MAX_CONNECTIONS": "4"}
 )
+OWN_CLOCKS: Final = Topology("one process, servers with clocks of their own", {}, has_clocks=True)
 
 
 class Environment(ABC):

@@ -6,6 +6,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum, auto
 from typing import NamedTuple
 
+#: Seconds by which clocks differ at most, unless a fault sets them.
+CLOCK_TOLERANCE = 0.25
 #: The lease token of no job, and the version of no job.
 FORGED = "1-1"
 FINAL_STATUSES = frozenset({"completed", "failed", "cancelled"})
@@ -61,6 +63,9 @@ class Observation(NamedTuple):
     attempt: int = 0
     #: The result or error as JSON; empty for none.
     content: str = ""
+    #: When it was changed, as ISO 8601, and the latest of its other times that are past; empty if not recorded.
+    updated_at: str = ""
+    latest: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +203,14 @@ class Window(NamedTuple):
         return started <= self.until and ended >= self.since
 
 
+class Outage(NamedTuple):
+    """The time from the end of a master until another one was in its place; Unix times in seconds."""
+
+    window: Window
+    #: The numbers of the partitions that the master had.
+    partitions: frozenset[int]
+
+
 @dataclass
 class History:
     """Everything recorded in one round."""
@@ -208,8 +221,11 @@ class History:
     losses: list[Window] = field(default_factory=list)
     #: Redis may have lost changes that were *not* acknowledged, and that clients may have seen, within these windows.
     failovers: list[Window] = field(default_factory=list)
+    outages: list[Outage] = field(default_factory=list)
     #: Jobs whose leases the nemesis expired, and until when (Unix time) the reaper may take each.
     expired_leases: dict[str, float] = field(default_factory=dict)
+    #: Seconds by which clocks may differ, and by which the service may exceed its own timeout.
+    clock_tolerance: float = CLOCK_TOLERANCE
     partitions: int = 1
     events: Sequence[Event] = ()
     records: dict[str, Record] = field(default_factory=dict)

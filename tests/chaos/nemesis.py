@@ -39,6 +39,10 @@ class Fault(NamedTuple):
     multi_process: bool = False
     #: The fault hits the service itself, which need not answer meanwhile.
     hits_service: bool = False
+    #: The fault sets the clocks of servers.
+    sets_clocks: bool = False
+    #: Returns why the fault is impossible on this machine, or `None`.
+    why_not: Callable[[], str | None] = lambda: None
 
 
 async def kill_service(environment: Environment) -> None:

@@ -4,9 +4,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
-from tests.chaos.attribution import CLOCK_TOLERANCE, INFINITY
+from tests.chaos.attribution import INFINITY
 from tests.chaos.context import CheckContext, Violations, describe_call
 from tests.chaos.history import (
+    CLOCK_TOLERANCE,
     Call,
     Entry,
     Event,
@@ -48,7 +49,9 @@ def _is_lost_by_failover(context: CheckContext, call: Call, observed: Observatio
     if call.kind is not Kind.READ or not context.history.has_failover(call.started, call.ended):
         return False
     made = context.transitions.get(observed.version)
-    return made is None or made.after != observed.status or made.not_before > call.ended + CLOCK_TOLERANCE
+    return (
+        made is None or made.after != observed.status or made.not_before > call.ended + context.history.clock_tolerance
+    )
 
 
 class _NewestVersions:
@@ -89,9 +92,9 @@ def _read_violations(context: CheckContext, call: Call, observed: Observation) -
         return
     if observed.status != transition.after or transition.change == "deleted":
         yield f"{describe_call(call)} shows {observed}, whose status was {transition.after}"
-    if transition.not_before > call.ended + CLOCK_TOLERANCE:
+    if transition.not_before > call.ended + context.history.clock_tolerance:
         yield f"{describe_call(call)} shows {observed} before it existed"
-    if timeline.is_deleted and timeline.events[-1].at + CLOCK_TOLERANCE < call.started:
+    if timeline.is_deleted and timeline.events[-1].at + context.history.clock_tolerance < call.started:
         yield f"{describe_call(call)} shows {observed} after its deletion"
 
 
@@ -151,7 +154,7 @@ def _stream_differences(
     if missing := expected - received:
         yield f"the stream left out {len(missing)} events, the first {min(missing)}"
     # Events after the final state was read, such as expired leases, are received as well.
-    lost = {at for at in received if _is_position_lost(history, at) or history.has_failover(at[0] / 1000, at[0] / 1000)}
+    lost = {at for at in received if _is_position_lost(history, at) or _is_in_failover(history, at)}
     unknown = {at for at in received - lost if at <= until} - positions
     if unknown:
         yield f"the stream sent {len(unknown)} events that do not exist, the first {min(unknown)}"
@@ -161,6 +164,29 @@ def _is_lost(history: History, event: Event) -> bool:
     return _is_position_lost(history, event.parsed_position)
 
 
-def _is_position_lost(history: History, position: tuple[int, int]) -> bool:
-    at = position[0] / 1000
-    return any(loss.overlaps(at, at + 0.001) for loss in history.losses)
+def _is_position_lost(history: History, position: Entry) -> bool:
+    return any(loss.overlaps(*_times(history, position)) for loss in history.losses)
+
+
+def _is_in_failover(history: History, position: Entry) -> bool:
+    return history.has_failover(*_times(history, position))
+
+
+def _times(history: History, position: Entry) -> tuple[float, float]:
+    """Return the Unix times between which an event was made."""
+    at, skew = position[0] / 1000, history.clock_tolerance - CLOCK_TOLERANCE
+    return at - skew, at + skew + 0.001
+
+
+def times_are_in_order(context: CheckContext) -> Violations:
+    """No time of a job goes back: a later revision was changed later, and nothing in a record is later than that."""
+    changed: dict[Version, tuple[str, Call]] = {}
+    for call in _observing_calls(context):
+        for seen in call.observations:
+            if seen.latest > seen.updated_at:
+                yield f"{describe_call(call)} shows {seen}, which has a time after its last change"
+            if seen.updated_at:
+                changed[seen.version] = (seen.updated_at, call)
+    for before, after in pairwise(sorted(changed)):
+        if before[:2] == after[:2] and changed[before][0] > changed[after][0]:
+            yield f"{describe_call(changed[after][1])} shows {after} at {changed[after][0]}, after {changed[before][0]}"

@@ -14,6 +14,8 @@ from tests.chaos.history import Call, Kind, Observation, Version
 
 #: Seconds after which a client gives up on a response.
 REQUEST_TIMEOUT: Final = 20.0
+#: The times in a record that are not after its last change.
+_PAST_TIMES: Final = ("created_at", "started_at", "finished_at", "cancel_requested_at")
 
 
 class RecordingClient:
@@ -130,4 +132,5 @@ def observe(record: Mapping[str, Any]) -> Observation:
     version = Version(record["job_id"], parse_timestamp(record["created_at"]), record["revision"])
     value = record.get("result", record.get("error_message"))
     content = "" if value is None else msgspec.json.encode(value).decode()
-    return Observation(version, record["status"], record.get("attempt", 0), content)
+    latest = max(record.get(name) or "" for name in _PAST_TIMES)
+    return Observation(version, record["status"], record.get("attempt", 0), content, record["updated_at"], latest)

@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import signal
 from abc import abstractmethod
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator
+from enum import Enum, auto
 from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final
@@ -14,15 +15,32 @@ from redis.crc import key_slot
 from service.store.deployments import open_deployment
 from service.store.partition import Partition
 from tests.chaos.environment import Environment, Start, Topology, service_variables
+from tests.chaos.history import CLOCK_TOLERANCE
+from tests.helpers import network
+from tests.helpers.clocks import FakeClock
 from tests.helpers.deployments import raw_client
 from tests.helpers.partitions import PARTITIONS
+from tests.helpers.polling import wait_until
 from tests.helpers.redis_cluster import Cluster
 from tests.helpers.redis_sentinel import SentinelSet
-from tests.helpers.redis_servers import ProcessRedis
+from tests.helpers.redis_servers import ProcessRedis, ServerProcess
 from tests.helpers.service_process import Service
 
 #: The replicas of each master.
 REPLICAS: Final = {"sentinel": 2, "cluster": 1}
+
+
+#: The most seconds by which a fault sets the clock of a server ahead or back.
+MAX_SKEW: Final = 5.0
+
+
+class Reached(Enum):
+    """Whether the service reaches servers that are cut off from the others."""
+
+    BY_ALL = auto()
+    #: Half of its connections do.
+    BY_HALF = auto()
+    NOT = auto()
 
 
 class Replicated(Environment):
@@ -31,10 +49,12 @@ class Replicated(Environment):
     #: `/ready` needs one partition only; the counts need all.
     READY_PATHS: ClassVar[tuple[str, ...]] = ("/ready", "/v1/stats")
 
-    def __init__(self, servers: SentinelSet | Cluster, service: Service, wait_replicas: int) -> None:
+    def __init__(self, servers: SentinelSet | Cluster, service: Service, wait_replicas: int, replicas: int) -> None:
         super().__init__(service)
         self._servers = servers
         self.wait_replicas = wait_replicas
+        #: The replicas of each master.
+        self.replicas = replicas
 
     @contextlib.asynccontextmanager
     async def redis_client(self) -> AsyncIterator[Any]:
@@ -60,13 +80,39 @@ class Replicated(Environment):
         """Wait until all servers are up and all replicas in sync."""
         await asyncio.to_thread(self._servers.wait_until_whole)
 
-    async def wait_for_failover(self, failed: ProcessRedis) -> ProcessRedis:
-        """Wait until another server is master in place of `failed`, and return it."""
-        return await asyncio.to_thread(self._servers.wait_for_failover, failed)
+    async def wait_for_failover(self, failed: ProcessRedis, cut_off: Collection[ServerProcess] = ()) -> ProcessRedis:
+        """Wait until the servers that are not cut off see another master in place of `failed`, and return it."""
+        return await asyncio.to_thread(self._servers.wait_for_failover, failed, cut_off)
+
+    @contextlib.asynccontextmanager
+    async def clocks(self) -> AsyncIterator[list[FakeClock]]:
+        """Yield the clocks of all servers. Afterwards they are right, and a new event has the right time."""
+        clocks = [one.clock for one in self._servers.processes if one.clock]
+        self.history.clock_tolerance = CLOCK_TOLERANCE + MAX_SKEW
+        try:
+            yield clocks
+        finally:
+            for clock in clocks:
+                clock.set(0)
+        await asyncio.sleep(MAX_SKEW)  # the time of an event is never before that of the last one
+
+    @contextlib.contextmanager
+    def cut_off(self, side: Collection[ServerProcess], reached: Reached) -> Iterator[None]:
+        """Cut some servers off from all others, and from the service, unless that reaches them."""
+        hosts = {one.host for one in side}
+        others = {one.host for one in self._servers.processes if one not in side}
+        if reached is Reached.NOT:
+            others.add(network.LOCALHOST)
+        with network.cut(hosts, others, hosts if reached is Reached.BY_HALF else ()):
+            yield
 
     @abstractmethod
     async def choose_master(self) -> ProcessRedis:
         """Return one of the masters."""
+
+    async def partitions_of(self, master: ProcessRedis) -> frozenset[int]:
+        """Return the numbers of the partitions that a master has."""
+        return frozenset(range(len(PARTITIONS)))
 
     @abstractmethod
     async def replicas_of(self, master: ProcessRedis) -> list[ProcessRedis]:
@@ -94,6 +140,11 @@ class WithSentinel(Replicated):
         """Return all other servers."""
         return [server for server in self._servers.servers if server is not master]
 
+    def minority_of(self, master: ProcessRedis) -> list[ServerProcess]:
+        """Return the master with one of two replicas and one of three sentinels."""
+        replica = self.rng.choice([server for server in self._servers.servers if server is not master])
+        return [master, replica, self._servers.sentinels[0]]
+
     async def plan_failover(self, master: ProcessRedis) -> None:
         """Pause changes, so that both replicas have all of them, then let the sentinels promote one.
 
@@ -101,7 +152,7 @@ class WithSentinel(Replicated):
         """
         await asyncio.to_thread(master.call, "CLIENT", "PAUSE", 20_000, "WRITE")
         promoted = await asyncio.to_thread(self._servers.failover)
-        await asyncio.to_thread(master.call, "REPLICAOF", "127.0.0.1", promoted.port)
+        await asyncio.to_thread(master.call, "REPLICAOF", promoted.host, promoted.port)
         await asyncio.to_thread(master.call, "CLIENT", "UNPAUSE")
 
     async def force_failover(self, master: ProcessRedis) -> None:
@@ -117,6 +168,11 @@ class WithCluster(Replicated):
     async def choose_master(self) -> ProcessRedis:
         """Return one of the masters."""
         return self.rng.choice(await self._masters())
+
+    async def partitions_of(self, master: ProcessRedis) -> frozenset[int]:
+        """Return the numbers of the partitions that a master has."""
+        owners = await asyncio.to_thread(lambda: [self._servers.master_of(one) for one in PARTITIONS])
+        return frozenset(number for number, owner in enumerate(owners) if owner is master)
 
     async def _masters(self) -> list[ProcessRedis]:
         """Return all masters that have slots."""
@@ -147,6 +203,13 @@ class WithCluster(Replicated):
             await asyncio.sleep(seconds / 20)
         await asyncio.to_thread(self._hand_over, partition, source, target)
 
+    async def move_at_once(self, partition: Partition) -> None:
+        """Let the source send a copy of a partition and its changes to another master, and then hand it over."""
+        source = await asyncio.to_thread(self._servers.master_of, partition)
+        target = self.rng.choice([node for node in await self._masters() if node is not source])
+        slot = slot_of(partition)
+        await asyncio.to_thread(_migrate, slot, source, target)
+
     def _hand_over(self, partition: Partition, source: ProcessRedis, target: ProcessRedis) -> None:
         others = [node for node in self._servers.masters if node not in (source, target)]
         for node in (target, source, *others):
@@ -156,6 +219,20 @@ class WithCluster(Replicated):
 def slot_of(partition: Partition) -> int:
     """Return the slot of a partition's keys."""
     return key_slot(partition.root.encode())
+
+
+def _migrate(slot: int, source: ProcessRedis, target: ProcessRedis) -> None:
+    """Move a slot as Valkey 9 does, and wait for the end."""
+    target_id = target.call("CLUSTER", "MYID")
+    source.call("CLUSTER", "MIGRATESLOTS", "SLOTSRANGE", slot, slot, "NODE", target_id)
+
+    def state() -> str | None:
+        [newest, *_] = source.call("CLUSTER", "GETSLOTMIGRATIONS")
+        fields = dict(zip(newest[::2], newest[1::2], strict=True))
+        return fields["state"] if fields["state"] in {"success", "failed", "canceled"} else None
+
+    ended = wait_until(state, f"the migration of slot {slot}")
+    assert ended == "success", f"the migration of slot {slot}: {ended}"
 
 
 def _announce(partition: Partition, source: ProcessRedis, target: ProcessRedis) -> None:
@@ -169,7 +246,7 @@ def _move_some(partition: Partition, source: ProcessRedis, target: ProcessRedis)
     slot = slot_of(partition)
     count = source.call("CLUSTER", "COUNTKEYSINSLOT", slot) // 20 + 5
     if names := source.call("CLUSTER", "GETKEYSINSLOT", slot, count):
-        source.call("MIGRATE", "127.0.0.1", target.port, "", 0, 5000, "KEYS", *names)
+        source.call("MIGRATE", target.host, target.port, "", 0, 5000, "KEYS", *names)
     return bool(names)
 
 
@@ -181,13 +258,13 @@ async def start_replicated(
     folder.mkdir()  # noqa: ASYNC240
     replicas = REPLICAS[backend]
     start = partial(SentinelSet, folder, replicas) if backend == "sentinel" else partial(Cluster, folder, 3, replicas)
-    servers = await asyncio.to_thread(start)
+    servers = await asyncio.to_thread(start, has_clocks=topology.has_clocks)
     try:
         variables = {"REDIS_WAIT_REPLICAS": str(wait_replicas), **service_variables(topology, source)}
         service = await asyncio.to_thread(lambda: Service(folder, REDIS_URL=servers.url, **variables))
         try:
             kind = WithSentinel if backend == "sentinel" else WithCluster
-            started = kind(servers, service, wait_replicas)
+            started = kind(servers, service, wait_replicas, replicas)
             await started.wait_until_ready()
             yield started
         finally:

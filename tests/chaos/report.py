@@ -45,6 +45,15 @@ def totals(rounds: Sequence[Round]) -> list[str]:
     unavailable = [seconds for result in rounds for seconds in result.unavailable_times]
     health = [seconds for result in rounds for seconds in result.health_times]
     recoveries = [seconds for result in rounds for seconds in result.recovery_times]
+    outages = [
+        f"| {name}, p50 / p99 / max | {_times(times)} ({len(times)} requests) |"
+        for name, times in (
+            ("jobs of other masters, before a master was killed", [s for one in rounds for s in one.times_before]),
+            ("jobs of other masters, until its failover", [s for one in rounds for s in one.times_of_others]),
+            ("jobs of the killed master, until its failover", [s for one in rounds for s in one.times_of_hit]),
+        )
+        if times
+    ]
     return [
         "| | |",
         "| --- | --- |",
@@ -57,6 +66,7 @@ def totals(rounds: Sequence[Round]) -> list[str]:
         f"| 503 while Redis is unavailable, p50 / p99 / max | {_times(unavailable)} |",
         f"| `/health`, p50 / p99 / max | {_times(health)} |",
         f"| recovery, p50 / p99 / max | {_times(recoveries)} |",
+        *outages,
         f"| max memory of a process | {max(result.memory for result in rounds) >> 20} MiB |",
         f"| max descriptors of an idle process | {max(result.descriptors for result in rounds)} |",
         f"| violations | {sum(len(result.violations) for result in rounds)} |",

@@ -19,6 +19,7 @@ from service.store.data_version import VERSION_KEYS
 from tests.chaos.checker import check, count_lost
 from tests.chaos.context import describe_job
 from tests.chaos.environment import (
+    OWN_CLOCKS,
     SINGLE_PROCESS,
     TWO_PROCESSES,
     Environment,
@@ -28,7 +29,7 @@ from tests.chaos.environment import (
     start_one_redis,
 )
 from tests.chaos.final_state import read_final_state
-from tests.chaos.history import History, Outcome, Window
+from tests.chaos.history import History, Outage, Outcome, Window
 from tests.chaos.http import TLS, open_client
 from tests.chaos.nemesis import FAULTS, Fault
 from tests.chaos.stream_reader import StreamReader
@@ -72,6 +73,11 @@ class Round:
     #: Seconds until a 503 while Redis was unavailable, and until `/health` answered while no fault hit the service.
     unavailable_times: list[float] = field(default_factory=list)
     health_times: list[float] = field(default_factory=list)
+    #: Seconds that requests for one job took: before a master was killed and in its outage, for jobs of other masters,
+    #: and in the outage for its own jobs.
+    times_before: list[float] = field(default_factory=list)
+    times_of_others: list[float] = field(default_factory=list)
+    times_of_hit: list[float] = field(default_factory=list)
     memory: int = 0
     descriptors: int = 0
     seconds: float = 0.0
@@ -87,11 +93,12 @@ class Block(NamedTuple):
 def shuffle(rng: random.Random, kinds: Sequence[Fault], faults_per_round: int = 1) -> list[Block]:
     """Return rounds with every fault once, in random order; about a quarter of them run on several processes."""
     faults = rng.sample(kinds, len(kinds))
-    several = [fault for fault in faults if fault.multi_process or rng.random() < 0.25]
-    single = [fault for fault in faults if fault not in several]
+    clocks = [fault for fault in faults if fault.sets_clocks]
+    several = [fault for fault in faults if fault not in clocks and (fault.multi_process or rng.random() < 0.25)]
+    single = [fault for fault in faults if fault not in several + clocks]
     return [
         Block(topology, [tuple(chosen[at : at + faults_per_round]) for at in range(0, len(chosen), faults_per_round)])
-        for topology, chosen in ((SINGLE_PROCESS, single), (TWO_PROCESSES, several))
+        for topology, chosen in ((SINGLE_PROCESS, single), (TWO_PROCESSES, several), (OWN_CLOCKS, clocks))
         if chosen
     ]
 
@@ -253,3 +260,16 @@ def _count_outcomes(history: History, result: Round) -> None:
     unavailable = [call for call in history.calls if call.problem.startswith("store-")]
     result.unavailable_times = [call.ended - call.started for call in unavailable]
     result.lost = count_lost(history)
+    for outage in history.outages:
+        _sort_times(history, outage, result)
+
+
+def _sort_times(history: History, outage: Outage, result: Round) -> None:
+    for call in history.calls:
+        if not call.job_id:
+            continue
+        is_hit, seconds = PARTITIONS.of(call.job_id).number in outage.partitions, call.ended - call.started
+        if outage.window.overlaps(call.started, call.ended):
+            (result.times_of_hit if is_hit else result.times_of_others).append(seconds)
+        elif call.ended < outage.window.since and not is_hit:
+            result.times_before.append(seconds)

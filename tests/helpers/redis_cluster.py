@@ -1,7 +1,7 @@
 """A Redis Cluster of processes on loopback, whose nodes a test may kill; and the library on one partition of it."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
@@ -17,8 +17,10 @@ from service.store.observer import Observer
 from service.store.partition import Partition
 from service.store.partitions import Partitions
 from service.store.records import time_reply_to_micros
+from tests.helpers.clocks import FakeClock
+from tests.helpers.network import address
 from tests.helpers.polling import free_ports, wait_until
-from tests.helpers.redis_servers import ProcessRedis, server_program
+from tests.helpers.redis_servers import ProcessRedis, ServerProcess, server_program
 
 #: Milliseconds after which the others suspect a node that does not answer.
 NODE_TIMEOUT_MS: Final = 1000
@@ -27,13 +29,19 @@ NODE_TIMEOUT_MS: Final = 1000
 class Cluster:
     """Masters with equal ranges of slots, each with its replicas. It needs two seconds until it accepts changes."""
 
-    def __init__(self, folder: Path, masters: int = 3, replicas: int = 0, *options: str) -> None:
+    def __init__(
+        self, folder: Path, masters: int = 3, replicas: int = 0, *options: str, has_clocks: bool = False
+    ) -> None:
+        """Start the servers; `has_clocks` gives each a clock that can be set."""
         count = masters * (1 + replicas)
         ports = free_ports(2 * count)  # by default a bus has the node's port plus 10,000, which may be none
         self._options = options
 
         def start(number: int) -> ProcessRedis:
-            return _start_node(folder / f"node{number}", ports[number], ports[count + number], options)
+            own = folder / f"node{number}"
+            own.mkdir(parents=True)
+            clock = FakeClock(own / "clock") if has_clocks else None
+            return _start_node(own, address(0, number), ports[number], ports[count + number], options, clock)
 
         with ThreadPoolExecutor(count) as threads:
             #: All servers: first those that were started as masters, in the order of their slots, then the replicas.
@@ -53,7 +61,12 @@ class Cluster:
                 first, end = (REDIS_CLUSTER_HASH_SLOTS * at // masters for at in (number, number + 1))
                 node.call("CLUSTER", "ADDSLOTSRANGE", first, end - 1)
             for other in range(number):
-                node.call("CLUSTER", "MEET", "127.0.0.1", ports[other], ports[len(self.nodes) + other])
+                node.call("CLUSTER", "MEET", self.nodes[other].host, ports[other], ports[len(self.nodes) + other])
+
+    @property
+    def processes(self) -> list[ServerProcess]:
+        """All servers."""
+        return [*self.nodes]
 
     @property
     def urls(self) -> list[str]:
@@ -89,9 +102,12 @@ class Cluster:
         """Wait until every node is up and accepts calls, knows all others, and every replica is in sync."""
         wait_until(lambda: all(map(self._is_whole, self.nodes)), "a whole cluster")
 
-    def wait_for_failover(self, failed: ProcessRedis) -> ProcessRedis:
-        """Wait until all other nodes see another master in the place of one that had slots. Return the new master."""
-        others = [node for node in self.nodes if node is not failed and not node.has_exited]
+    def wait_for_failover(self, failed: ProcessRedis, cut_off: Collection[ServerProcess] = ()) -> ProcessRedis:
+        """Wait until all other nodes see another master in the place of one that had slots. Return the new master.
+
+        Nodes that are `cut_off` are not asked.
+        """
+        others = [node for node in self.nodes if not (node is failed or node in cut_off or node.has_exited)]
         failed_id = self._ids[self.nodes.index(failed)]
 
         def is_over() -> bool:
@@ -126,17 +142,19 @@ class Cluster:
         return _is_master(node) or node.call("ROLE")[3] == "connected"
 
 
-def _start_node(folder: Path, port: int, bus: int, options: Sequence[str]) -> ProcessRedis:
-    folder.mkdir(parents=True)
+def _start_node(
+    folder: Path, host: str, port: int, bus: int, options: Sequence[str], clock: FakeClock | None
+) -> ProcessRedis:
     of_cluster = {
         "cluster-enabled": "yes",
+        "cluster-announce-ip": host,
         "cluster-port": str(bus),
         "cluster-node-timeout": str(NODE_TIMEOUT_MS),
         "cluster-require-full-coverage": "no",
         "repl-diskless-sync-delay": "0",
     }
     named = [word for name, value in of_cluster.items() for word in (f"--{name}", value)]
-    return ProcessRedis(folder, *named, *options, program=server_program(), port=port)
+    return ProcessRedis(folder, *named, *options, program=server_program(), port=port, host=host, clock=clock)
 
 
 def _fields(info: str) -> dict[str, str]:

@@ -2,11 +2,13 @@
 
 import contextlib
 import secrets
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from tests.helpers.clocks import FakeClock
+from tests.helpers.network import address
 from tests.helpers.polling import free_ports, wait_until
 from tests.helpers.redis_servers import ProcessRedis, ServerProcess, server_program
 
@@ -20,13 +22,17 @@ DOWN_AFTER_MS: Final = 1000
 class SentinelSet:
     """A master with its replicas and sentinels. They find each other at once, as after a restart."""
 
-    def __init__(self, folder: Path, replicas: int = 1, *options: str) -> None:
+    def __init__(self, folder: Path, replicas: int = 1, *options: str, has_clocks: bool = False) -> None:
+        """Start the servers and the sentinels; `has_clocks` gives each server a clock that can be set."""
         ports = free_ports(1 + replicas + SENTINELS)
         server_ports, sentinel_ports = ports[: 1 + replicas], ports[1 + replicas :]
         self._replicas = replicas
 
         def start(number: int) -> ProcessRedis:
-            return _start_server(folder / f"redis{number}", server_ports, number, options)
+            own = folder / f"redis{number}"
+            own.mkdir(parents=True)
+            clock = FakeClock(own / "clock") if has_clocks else None
+            return _start_server(own, server_ports, number, options, clock)
 
         with ThreadPoolExecutor(len(server_ports)) as threads:
             #: The master at the start, then the replicas.
@@ -40,6 +46,11 @@ class SentinelSet:
         with ThreadPoolExecutor(SENTINELS) as threads:
             self.sentinels: Final = list(threads.map(watch, range(SENTINELS)))
         self.wait_until_whole()
+
+    @property
+    def processes(self) -> list[ServerProcess]:
+        """All servers and sentinels."""
+        return [*self.servers, *self.sentinels]
 
     @property
     def url(self) -> str:
@@ -64,9 +75,12 @@ class SentinelSet:
         next(one for one in self.sentinels if not one.has_exited).call("SENTINEL", "FAILOVER", MASTER_NAME)
         return self.wait_for_failover(before)
 
-    def wait_for_failover(self, failed: ProcessRedis) -> ProcessRedis:
-        """Wait until every running sentinel names another master than `failed`, which is one. Return it."""
-        running = [one for one in self.sentinels if not one.has_exited]
+    def wait_for_failover(self, failed: ProcessRedis, cut_off: Collection[ServerProcess] = ()) -> ProcessRedis:
+        """Wait until every running sentinel names another master than `failed`, which is one. Return it.
+
+        Sentinels that are `cut_off` are not asked.
+        """
+        running = [one for one in self.sentinels if not (one.has_exited or one in cut_off)]
 
         def promoted() -> ProcessRedis | None:
             named = {self._named_by(one) for one in running}
@@ -113,14 +127,16 @@ class SentinelSet:
         return len(described) == known and not flags & {"s_down", "o_down", "disconnected"}
 
 
-def _start_server(folder: Path, ports: list[int], number: int, options: tuple[str, ...]) -> ProcessRedis:
+def _start_server(
+    folder: Path, ports: list[int], number: int, options: tuple[str, ...], clock: FakeClock | None
+) -> ProcessRedis:
     """Start a server with a file, in which a sentinel notes whose replica it is."""
-    folder.mkdir(parents=True)
     file = folder / "redis.conf"
     lines = ["repl-diskless-sync-delay 0"]
-    lines += [f"replicaof 127.0.0.1 {ports[0]}"] if number else []
+    lines += [f"replicaof {address(0, 0)} {ports[0]}"] if number else []
     file.write_text("\n".join(lines) + "\n")
-    return ProcessRedis(folder, *options, program=server_program(), port=ports[number], file=file)
+    program, port, host = server_program(), ports[number], address(0, number)
+    return ProcessRedis(folder, *options, program=program, port=port, file=file, host=host, clock=clock)
 
 
 def _start_sentinel(
@@ -128,19 +144,20 @@ def _start_sentinel(
 ) -> ServerProcess:
     """Start a sentinel with the file that it would have written when it had found the others."""
     folder.mkdir(parents=True)
-    file, port = folder / "sentinel.conf", sentinels[number]
-    others = [(other, run_id) for other, run_id in zip(sentinels, run_ids, strict=True) if other != port]
+    file, port, host = folder / "sentinel.conf", sentinels[number], address(1, number)
+    others = [(at, other, run_ids[at]) for at, other in enumerate(sentinels) if other != port]
     lines = [
-        *(f"port {port}", "bind 127.0.0.1", f"dir {folder}", "loglevel warning", f"sentinel myid {run_ids[number]}"),
-        f"sentinel monitor {MASTER_NAME} 127.0.0.1 {servers[0]} {SENTINELS // 2 + 1}",
+        *(f"port {port}", f"bind {host}", f"bind-source-addr {host}", f"dir {folder}", "loglevel warning"),
+        f"sentinel myid {run_ids[number]}",
+        f"sentinel monitor {MASTER_NAME} {address(0, 0)} {servers[0]} {SENTINELS // 2 + 1}",
         f"sentinel down-after-milliseconds {MASTER_NAME} {DOWN_AFTER_MS}",
         f"sentinel failover-timeout {MASTER_NAME} {5 * DOWN_AFTER_MS}",
         f"sentinel parallel-syncs {MASTER_NAME} {max(1, len(servers) - 1)}",
-        *(f"sentinel known-replica {MASTER_NAME} 127.0.0.1 {replica}" for replica in servers[1:]),
-        *(f"sentinel known-sentinel {MASTER_NAME} 127.0.0.1 {other} {run_id}" for other, run_id in others),
+        *(f"sentinel known-replica {MASTER_NAME} {address(0, at)} {servers[at]}" for at in range(1, len(servers))),
+        *(f"sentinel known-sentinel {MASTER_NAME} {address(1, at)} {other} {run_id}" for at, other, run_id in others),
     ]
     file.write_text("\n".join(lines) + "\n")
-    return ServerProcess(port, str(server_program()), str(file), "--sentinel")
+    return ServerProcess(port, str(server_program()), str(file), "--sentinel", host=host)
 
 
 def _pairs(reply: Any) -> dict[str, str]:

@@ -4,6 +4,7 @@ import contextlib
 import functools
 import gc
 import os
+import re
 import shutil
 import signal
 import socket
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import redis
 
 from service.embedded.binary import find
+from tests.helpers.clocks import FakeClock
 from tests.helpers.polling import free_port, wait_until
 
 
@@ -70,21 +72,28 @@ class ContainerRedis:
 class ServerProcess:
     """A Redis server or a sentinel as a process, on its own port."""
 
-    def __init__(self, port: int, *command: str) -> None:
-        self.port = port
+    def __init__(self, port: int, *command: str, host: str = "127.0.0.1", clock: FakeClock | None = None) -> None:
+        self.host, self.port, self.clock = host, port, clock
         self._command = command
         self.start()
 
     def start(self, *options: str) -> None:
         """Start it with additional `options`. It ignores SIGXFSZ, so that a file size limit makes writes fail."""
-        self._process = subprocess.Popen([*self._command, *options], stdout=subprocess.DEVNULL, restore_signals=False)
-        wait_until(lambda: self.has_exited or _answers_ping(self.port), "a PONG from Redis")
+        environment = {**os.environ, **self.clock.environment} if self.clock else None
+        self._process = subprocess.Popen(
+            [*self._command, *options], stdout=subprocess.DEVNULL, restore_signals=False, env=environment
+        )
+        try:
+            wait_until(lambda: self.has_exited or _answers_ping(self.port, self.host), "a PONG from Redis")
+        except BaseException:
+            self.kill()
+            raise
         assert not self.has_exited, f"{self._command} {options} exited with {self._process.returncode}"
 
     @property
     def name(self) -> str:
         """Its address, as `host:port`."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def pid(self) -> int:
@@ -106,7 +115,7 @@ class ServerProcess:
 
     def client(self) -> Any:
         """Return a client of this server, whose user closes it."""
-        return redis.Redis(port=self.port, socket_timeout=5, retry=None, decode_responses=True, protocol=2)
+        return redis.Redis(self.host, self.port, socket_timeout=5, retry=None, decode_responses=True, protocol=2)
 
     def call(self, *command: Any) -> Any:
         """Return the reply to one command, in the types of RESP2."""
@@ -125,6 +134,8 @@ class ProcessRedis(ServerProcess):
         program: Path | None = None,
         port: int | None = None,
         file: Path | None = None,
+        host: str = "127.0.0.1",
+        clock: FakeClock | None = None,
     ) -> None:
         """Start it. `file` is its configuration file, which `CONFIG REWRITE` may change."""
         port = port or free_port()
@@ -132,8 +143,11 @@ class ProcessRedis(ServerProcess):
             port,
             str(program or find().path),
             *((str(file),) if file else ()),
-            *("--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder), "--save", ""),
-            *("--appendonly", "yes", "--hash-max-listpack-value", "4096", "--loglevel", "warning", *options),
+            *("--port", str(port), "--bind", host, "--bind-source-addr", host, "--dir", str(folder), "--save", ""),
+            *("--appendonly", "yes", "--hash-max-listpack-value", "4096", "--loglevel", "warning"),
+            *("--protected-mode", "no", *options),  # else only 127.0.0.1 may connect to other addresses of loopback
+            host=host,
+            clock=clock,
         )
 
 
@@ -143,8 +157,17 @@ def server_program() -> Path:
     return Path(named) if named else find().path
 
 
-def _answers_ping(port: int) -> bool:
-    with contextlib.closing(redis.Redis(port=port, socket_timeout=1, retry=None)) as client:
+@functools.cache
+def why_no_atomic_migration() -> str | None:
+    """Return why the binary of clusters has no `CLUSTER MIGRATESLOTS`, if it has not."""
+    program = server_program()
+    version = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True).stdout
+    found = re.search(r"Valkey.* v=(\d+)", version)
+    return None if found and int(found[1]) >= 9 else f"{program} is no Valkey 9"
+
+
+def _answers_ping(port: int, host: str = "127.0.0.1") -> bool:
+    with contextlib.closing(redis.Redis(host, port, socket_timeout=1, retry=None)) as client:
         try:
             return bool(client.ping())
         except redis.RedisError:

@@ -125,13 +125,16 @@ class StoreClient:
             return True
         return False
 
-    def holder_of(self, job_id: str) -> Node | Partition:
-        """Return the node that has a job; its partition if none is known to have it, or if it is away."""
-        partition = self.partitions.of(job_id)
-        try:
-            return self.deployment.node_of(partition)
-        except errors.StorePartitionUnavailable:
-            return partition
+    def clock_of(self, partition: Partition) -> Partition:
+        """Return the first partition on the node of `partition`, whose `TIME` is that of `partition`, too."""
+        return self.deployment.clock_of(partition)
+
+    def time_of(self, partition: Partition) -> int:
+        """Return the time (µs since 1970) of the node that has a partition, as of its last check.
+
+        Raises `StorePartitionUnavailable`.
+        """
+        return self.deployment.node_of(partition).clock.now
 
     async def in_all_partitions(self, call: Callable[[Partition], Coroutine[Any, Any, T]]) -> list[T]:
         """Return the results of `call` for every partition, in their order. The calls run at the same time."""
@@ -210,20 +213,21 @@ class StoreClient:
         *commands: Sequence[str],
         isolate_errors: bool = False,
         name: str = "read",
-        at: Partition | None = None,
+        at: Sequence[Partition] = (),
         is_partial: bool = False,
     ) -> list[Any]:
         """Run read commands in one round trip to each node, and return the replies as redis-py converts them.
 
-        A command without a key goes to the node of the partition `at`, or of another command. The observer receives
-        `name`.
+        The first command without a key goes to the node of the first partition in `at`, the second to that of the
+        second, and so on; without `at`, to the node of the first partition of all. The observer receives `name`.
 
         Raises like `run_script`. With `isolate_errors` a key of an unexpected type raises nothing: its reply is a
         `StoreCorrupt`. With `is_partial` the replies of nodes that are away are of the class `StoreUnavailable`.
         """
+        places = at or (self.partitions.first,)
 
         async def send(deadline: float) -> list[Any]:
-            replies = await self._reads.read(self._ask, commands, at, deadline, is_partial=is_partial)
+            replies = await self._reads.read(self._ask, commands, places, deadline, is_partial=is_partial)
             for number, reply in enumerate(replies):
                 if isolate_errors and isinstance(reply, Exception) and map_error(reply) is errors.StoreCorrupt:
                     replies[number] = to_domain_error(reply, self.deployment.pool)

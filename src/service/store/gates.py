@@ -18,8 +18,8 @@ from service.store.partition import Partition
 
 #: How long a gate is taken (ms), if the process that holds it ends meanwhile.
 GATE_TTL_MS: Final = 10_000
-#: How long after it was taken a claim may use what it has counted (µs). Redis refuses the script of a later one.
-COUNT_VALID_MICROS: Final = 8_000_000
+#: Seconds after a gate was taken for which a claim may use what it has counted. Redis refuses a script that is later.
+COUNT_VALID_SECONDS: Final = 8.0
 #: How long a gate stays taken after a claim whose outcome is unknown (ms): until no script of it can run any more.
 UNCERTAIN_MS: Final = 2_000
 #: Seconds that a claim waits for a gate before it does without jobs of that queue.
@@ -36,7 +36,7 @@ class Counts:
         self.token: Final = new_change_id()
         #: The queues whose gates are held.
         self.queues: list[str] = []
-        #: Until when the counts may be used (µs on the clock of Redis).
+        #: Until when (s, as `time.monotonic`) the counts may be used.
         self.until: float = math.inf
         #: Whether a script of the claim may still run, because its reply did not come.
         self.is_uncertain = False
@@ -46,14 +46,16 @@ class Counts:
     async def facts(self, partition: Partition) -> Mapping[str, int]:
         """Return what `claim.lua` needs to know in a partition: the running jobs in all others, and until when.
 
-        A queue that cannot be counted is left out, and then gives no job.
+        That is a time of its own node, whose clock may not be that of the node with the gate. A queue that cannot be
+        counted is left out, and then gives no job.
         """
         if not self.queues:
             return {}
         others = [one for one in self._client.partitions if one is not partition]
         commands = [["ZCARD", one.by_created(queue, "running")] for queue in self.queues for one in others]
+        until = self._client.time_of(partition) + int((self.until - time.monotonic()) * 1e6)
         replies = await self._client.read(*commands, isolate_errors=True, name="count_running")
-        facts = {":until": int(self.until)}
+        facts = {":until": until}
         for queue in self.queues:
             numbers, replies = replies[: len(others)], replies[len(others) :]
             if unreadable := [one for one in numbers if isinstance(one, StoreCorrupt)]:
@@ -110,14 +112,15 @@ class Gates:
     async def _take(self, queue: str, counts: Counts, deadline: float) -> bool:
         pause = _FIRST_PAUSE
         while True:
+            asked_at = time.monotonic()
             try:
-                word, *reply = await self._run(queue, counts.token, GATE_TTL_MS)
+                [word] = await self._run(queue, counts.token, GATE_TTL_MS)
             except StoreCorrupt as error:  # the key is not ours
                 counts.refusal = error
                 return False
             if word == "HELD":
                 counts.queues.append(queue)
-                counts.until = min(counts.until, int(reply[0]) + COUNT_VALID_MICROS)
+                counts.until = min(counts.until, asked_at + COUNT_VALID_SECONDS)
                 return True
             if time.monotonic() + pause > deadline:
                 return False

@@ -237,7 +237,7 @@ class LeaseManager:
         Raises `StoreUnavailable` if Redis refuses writes.
         """
         await self._client.probe()
-        [time] = await self._client.read(["TIME"], at=partition)
+        [time] = await self._client.read(["TIME"], at=[partition] if partition else ())
         return time_reply_to_micros(time) / 1e6
 
 

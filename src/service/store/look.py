@@ -139,16 +139,19 @@ class Looker:
         partitions = self._client.partitions
         first = next((one for one in partitions if not self._client.is_away(one)), partitions.first)
         counted = self._capped.intersection(queues)
-        commands = [["TIME"], ["HMGET", first.meta, "drain"], ["HMGET", first.queues, *queues]]
+        clock_of = [*map(self._client.clock_of, partitions)]
+        clocks = [*dict.fromkeys(clock_of)]
+        commands = [["HMGET", first.meta, "drain"], ["HMGET", first.queues, *queues], *(["TIME"] for _ in clocks)]
         for one in partitions:
             commands.append(["ZRANGE", one.delays, "0", "0", "WITHSCORES"])
             commands += (["ZCARD", one.by_created(queue, "running")] for queue in counted)
             stop = str(depth - 1)
             commands += (["ZRANGE", one.by_created(queue, "pending"), "0", stop, "WITHSCORES"] for queue in queues)
-        options: Any = {"isolate_errors": True, "is_partial": True, "name": "look", "at": first}
+        options: Any = {"isolate_errors": True, "is_partial": True, "name": "look", "at": clocks}
         replies = iter(await self._client.read(*commands, **options))
-        now = time_reply_to_micros(_checked(next(replies), first.meta))
         [drain], settings = _checked(next(replies), first.meta), _checked(next(replies), first.queues)
+        times = {clock: _micros(next(replies)) for clock in clocks}
+        now = [times[clock] for clock in clock_of]
         limits = {queue: _limit(text) for queue, text in zip(queues, settings, strict=True)}
         per_partition = [_PartitionReplies.take(replies, len(counted), len(queues)) for _ in partitions]
         running = [*zip(*(one.running for one in per_partition), strict=True)]
@@ -160,15 +163,19 @@ class Looker:
         }
         self._capped |= {queue for queue in counted if limits[queue] < math.inf}  # those that are full or paused, too
         heads, deep = _heads(partitions, queues, limits, per_partition, depth)
-        delays = [one.next_delay for one in per_partition]
-        next_delay = min((delay for delay in delays if delay is not None), default=None)
+        waits = [
+            (one, (reply.next_delay - time) / 1e6)
+            for one, reply, time in zip(partitions, per_partition, now, strict=True)
+            if reply.next_delay is not None and time is not None
+        ]
+        next_due = min((wait for _, wait in waits), default=None)
         return (
             Look(
                 *(heads, frozenset(queue for queue in queues if limits[queue] < math.inf), deep),
-                drain=max(0, _drain_end(drain) - now // 1000),
-                next_due=None if next_delay is None else max(0.0, (next_delay - now) / 1e6),
+                drain=max(0, _drain_end(drain) - (now[first.number] or 0) // 1000),
+                next_due=None if next_due is None else max(0.0, next_due),
             ),
-            [one for one, delay in zip(partitions, delays, strict=True) if delay is not None and delay <= now],
+            [one for one, wait in waits if wait <= 0],
         )
 
 
@@ -231,6 +238,11 @@ def _limit(settings: bytes | None) -> float:
     if match is None or match[1] != b"0":
         return 0
     return min(float(match[2]), sys.float_info.max) if match[2] else math.inf
+
+
+def _micros(time: Any) -> int | None:
+    """Return the time of a node; `None` if it is away."""
+    return None if isinstance(time, Exception) else time_reply_to_micros(time)
 
 
 def _checked(reply: Any, name: str) -> Any:

@@ -41,8 +41,8 @@ class JobReader:
 
     async def get_job(self, job_id: str) -> Job | None:
         """Return the job, or `None` if there is none."""
-        name = self._client.partition_of(job_id).job(job_id)
-        fields, now = await self._client.read(["HGETALL", name], ["TIME"])
+        partition = self._client.partition_of(job_id)
+        fields, now = await self._client.read(["HGETALL", partition.job(job_id)], ["TIME"], at=[partition])
         return decode_job(job_id, fields, time_reply_to_micros(now)) if fields else None
 
     async def get_result(self, job_id: str) -> Job:
@@ -109,9 +109,9 @@ class JobReader:
         return JobBatch([job for job in jobs if isinstance(job, Job)], missing)
 
     async def get_summaries(self, job_ids: Sequence[str]) -> tuple[int, list[Job | StoreCorrupt | None]]:
-        """Return the time of Redis (µs) and, per id, the job without `input_params` and `result`.
+        """Return the time of Redis (µs), the latest of its nodes, and per id the job without its large fields.
 
-        A missing job is `None`, an unreadable one a `StoreCorrupt`.
+        The error message is included. A missing job is `None`, an unreadable one a `StoreCorrupt`.
         """
         return await read_jobs(self._client, job_ids, [*FIELDS, "error_message"])
 

@@ -26,12 +26,17 @@ class NodeReads:
         self._deployment = deployment
 
     async def read(
-        self, ask: Ask, commands: Sequence[Sequence[str]], at: Partition | None, deadline: float, *, is_partial: bool
+        self,
+        ask: Ask,
+        commands: Sequence[Sequence[str]],
+        places: Sequence[Partition],
+        deadline: float,
+        *,
+        is_partial: bool,
     ) -> list[Any]:
         """Send commands by `ask`, each to the node that has its key, and return the replies.
 
-        One without a key goes to the node of `at`; without that to one that is asked anyway, because others may be
-        away.
+        Those without a key go to the nodes of `places`, in their order, and then from the beginning.
 
         With `is_partial`, the replies of nodes that are away are of the class `StoreUnavailable`. Otherwise one of them
         is raised.
@@ -40,9 +45,8 @@ class NodeReads:
         if not deployment.is_cluster:
             return await ask(deployment.nodes[0], commands, deadline)
         replies: list[Any] = [None] * len(commands)
-        holders = [deployment.partitions.holding(command[1]) if len(command) > 1 else at for command in commands]
-        any_owner = next(filter(None, holders), deployment.partitions.first)
-        owners = [holder or any_owner for holder in holders]
+        keyless, holding = itertools.cycle(places), deployment.partitions.holding
+        owners = [holding(command[1]) if len(command) > 1 else next(keyless) for command in commands]
         left: Iterable[int] = range(len(commands))
         for attempt in itertools.count():
             await self._read_once(ask, replies, left, commands, owners, deadline, is_partial=is_partial)

@@ -6,6 +6,7 @@ from typing import Any
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job
 from service.store.client import StoreClient
+from service.store.partition import Partition
 from service.store.records import decode_job, time_reply_to_micros
 
 
@@ -26,16 +27,20 @@ async def read_jobs(
 ) -> tuple[int, list[Job | StoreCorrupt | None]]:
     """Return the time of Redis (µs) and, per id, the job with these `fields`, `status` among them.
 
-    A missing job is `None`, an unreadable one a `StoreCorrupt`.
+    Each job is as of the time of its own node; that which is returned is the latest one. A missing job is `None`, an
+    unreadable one a `StoreCorrupt`.
     """
-    partition_of = client.partitions.of
-    commands = (["HMGET", partition_of(job_id).job(job_id), *fields] for job_id in job_ids)
-    redis_time, *rows = await client.read(["TIME"], *commands, isolate_errors=True)
-    now, status = time_reply_to_micros(redis_time), fields.index("status")
+    held = [client.partitions.of(job_id) for job_id in job_ids]
+    clock_of = {one: client.clock_of(one) for one in held}
+    clocks = [*dict.fromkeys(clock_of.values())] or [client.partitions.first]
+    commands = (["HMGET", one.job(job_id), *fields] for one, job_id in zip(held, job_ids, strict=True))
+    replies = await client.read(*(["TIME"] for _ in clocks), *commands, at=clocks, isolate_errors=True)
+    times, rows = [*map(time_reply_to_micros, replies[: len(clocks)])], replies[len(clocks) :]
+    time_by, status = dict(zip(clocks, times, strict=True)), fields.index("status")
 
-    def decode(job_id: str, row: Any) -> Job | StoreCorrupt | None:
+    def decode(job_id: str, partition: Partition, row: Any) -> Job | StoreCorrupt | None:
         if isinstance(row, StoreCorrupt):
             return row
-        return None if row[status] is None else decode_row(job_id, fields, row, now)
+        return None if row[status] is None else decode_row(job_id, fields, row, time_by[clock_of[partition]])
 
-    return now, [decode(job_id, row) for job_id, row in zip(job_ids, rows, strict=True)]
+    return max(times), [decode(*one) for one in zip(job_ids, held, rows, strict=True)]

@@ -25,6 +25,12 @@ def observed(revision: int, status: str, attempt: int = 0, content: str = "", jo
     return (Observation(version(revision, job_id), status, attempt, content),)
 
 
+def changed_at(revision: int, status: str, updated_at: str, latest: str) -> tuple[Observation, ...]:
+    """Return what a read shows of a job, and of an earlier revision that was changed at 2."""
+    [seen], [earlier] = observed(revision, status, 1), observed(2, "running", 1)
+    return (earlier._replace(updated_at="2"), seen._replace(updated_at=updated_at, latest=latest))
+
+
 def call(
     kind: Kind, at: float, *observations: Observation, status: int | None = 200, took: float = 5, **more: Any
 ) -> Call:
@@ -271,6 +277,8 @@ VIOLATIONS: list[tuple[str, str, Modification]] = [
         "jobs_do_not_vanish",
         add(call(Kind.READ, 45, status=404, problem="job-not-found")),
     ),
+    ("a change before another", "times_are_in_order", with_call(5, observations=changed_at(4, "running", "1", "0"))),
+    ("a time after a change", "times_are_in_order", with_call(5, observations=changed_at(5, "completed", "2", "3"))),
     ("a forged token was accepted", "preconditions_hold", with_call(4, sent_token=FORGED)),
     ("a forged version was accepted", "preconditions_hold", with_call(4, if_match=FORGED)),
     ("a lost lease was accepted", "preconditions_hold", with_call(4, sent_token="2-t")),

@@ -64,6 +64,10 @@ class RedisCluster(Deployment):
         self._masters: list[Node] = []
         #: Nodes whose last call failed.
         self._suspects: set[Node] = set()
+        #: The node that reported the map, and one that reported a map in which a node replied `CLUSTERDOWN`. A node
+        #: that is cut off from the others replies so, and goes on reporting that it has its slots.
+        self._reporter: Node | None = None
+        self._doubted: Node | None = None
         #: Whether the last read of the map failed.
         self._has_failed = False
         self._reading: asyncio.Task[None] | None = None
@@ -91,6 +95,11 @@ class RedisCluster(Deployment):
         """Return the partitions that a node has."""
         return [one for one, owner in zip(self.partitions, self._owners, strict=True) if owner is node]
 
+    def clock_of(self, partition: Partition) -> Partition:
+        """Return the first partition on the node of `partition`, or `partition` itself if that is not known."""
+        owner = self._owners[partition.number]
+        return partition if owner is None else self.partitions[self._owners.index(owner)]
+
     async def locate(self, deadline: float) -> None:
         """Read the map of slots for the first time. Concurrent callers share one read."""
         self._watch.start()
@@ -114,6 +123,8 @@ class RedisCluster(Deployment):
         """Return when the map is corrected, or after a moment for a partition that is on its way."""
         if not isinstance(error, REDIRECTIONS):
             raise error
+        if isinstance(error, redis_errors.ClusterDownError):
+            self._doubted = self._reporter
         self._watch.wake()
         if isinstance(error, redis_errors.MovedError) and error.host and attempt < MAX_MOVES:
             self._set_owner(error.slot_id, self._node_at(error.host, error.port))
@@ -164,6 +175,7 @@ class RedisCluster(Deployment):
             covered = [any(start <= slot <= end for start, end, *_ in ranges) for slot in self._slots]
             self._owners = [owner if is_in else None for owner, is_in in zip(self._owners, covered, strict=True)]
             self.is_located = True
+            self._reporter = node
             return
         assert failure
         raise failure
@@ -171,7 +183,7 @@ class RedisCluster(Deployment):
     def _candidates(self) -> Iterator[Node]:
         """Yield the nodes to ask for the map: those that have partitions, then the others that are known."""
         known = [*dict.fromkeys((*self.nodes, *self._known.values()))]
-        yield from sorted(known, key=lambda node: node.is_away or node in self._suspects)
+        yield from sorted(known, key=lambda node: node.is_away or node in self._suspects or node is self._doubted)
 
     async def _look(self) -> float:
         """Read the map, and find out which nodes are away. Returns the seconds until the next look."""

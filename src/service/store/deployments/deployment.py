@@ -43,6 +43,10 @@ class Deployment(ABC):
         """Return the partitions that a node has."""
         return self.partitions
 
+    def clock_of(self, partition: Partition) -> Partition:
+        """Return the first partition on the node of `partition`. Each node has a clock of its own."""
+        return self.partitions.first
+
     async def locate(self, deadline: float) -> None:
         """Find the nodes, until `deadline` (s, as `time.monotonic`). Raises the errors of `AutoPipeline.ask`."""
         return

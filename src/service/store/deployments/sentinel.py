@@ -1,15 +1,14 @@
 """The master that Sentinel names, which changes with a failover."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Sequence
 from typing import Any, Final, cast
 
 import structlog
 from redis import exceptions as redis_errors
+from redis.asyncio import Redis
 from redis.asyncio.connection import AbstractConnection
-from redis.asyncio.sentinel import Sentinel
 
 from service.settings.redis_url import RedisAddress
 from service.store.deployments.deployment import Deployment
@@ -59,7 +58,8 @@ class SentinelRedis(Deployment):
         self._service = address.master_name
         limits: dict[str, Any] = {"socket_timeout": SENTINEL_TIMEOUT, "socket_connect_timeout": SENTINEL_TIMEOUT}
         options = {**limits, **address.sentinel_options}
-        self._sentinel = Sentinel(address.servers, sentinel_kwargs=options)  # type: ignore[no-untyped-call]
+        #: The clients of the sentinels, first those that know of the newest failover.
+        self._sentinels = [Redis(host=host, port=port, **options) for host, port in address.servers]
         any_host = address.url_of("master", 1)
         pool = cast("SentinelPool", create_pool(any_host, max_connections=max_connections, kind=SentinelPool))
         pool.deployment = self
@@ -83,7 +83,27 @@ class SentinelRedis(Deployment):
         Raises `ConnectionError` if no sentinel knows a master that is up.
         """
         self._watch.start()
-        host, port = await self._sentinel.discover_master(self._service)
+        failures = []
+        for sentinel in tuple(self._sentinels):
+            try:
+                state = await self._ask(sentinel)
+            except (redis_errors.ConnectionError, redis_errors.TimeoutError) as error:
+                failures.append(str(error))
+            else:
+                if state is not None:
+                    return await self._use(state)
+        reasons = f" ({', '.join(failures)})" if failures else ""
+        raise redis_errors.ConnectionError(f"No master found for {self._service!r}{reasons}")
+
+    async def _ask(self, sentinel: Redis) -> dict[str, Any] | None:
+        """Return what a sentinel knows of the master; `None` if it knows none that is up."""
+        masters: Any = await sentinel.sentinel_masters()
+        state: dict[str, Any] | None = masters.get(self._service)
+        is_up = state is not None and state["is_master"] and not (state["is_sdown"] or state["is_odown"])
+        return state if is_up else None
+
+    async def _use(self, state: dict[str, Any]) -> tuple[str, int]:
+        host, port = state["ip"], state["port"]
         name, before = f"{host}:{port}", self._node.name
         if name != before:
             _log.info("redis master found", master=self._service, node=name, before=before or None)
@@ -94,12 +114,20 @@ class SentinelRedis(Deployment):
 
     def prefer_other_sentinels(self) -> None:
         """Ask another sentinel first from now on: the one that was asked does not know of a failover yet."""
-        sentinels = self._sentinel.sentinels
-        sentinels.append(sentinels.pop(0))
+        first, *others = self._sentinels
+        self._sentinels = [*others, first]
 
     async def _look(self) -> float:
-        with contextlib.suppress(redis_errors.RedisError, OSError):  # the calls fail, and say so
-            await self.find_master()
+        """Ask all sentinels, and use the master of the newest failover.
+
+        A sentinel that is cut off from the others goes on naming the former one. One that does not answer is last.
+        """
+        asked = self._sentinels
+        states = await asyncio.gather(*map(self._ask, asked), return_exceptions=True)
+        newest_first = sorted(range(len(asked)), key=lambda at: -_epoch(states[at]))
+        self._sentinels = [asked[at] for at in newest_first]
+        if isinstance(newest := states[newest_first[0]], dict):  # else the calls fail, and say so
+            await self._use(newest)
         return ASK_INTERVAL
 
     def on_failure(self, node: Node, error: Exception) -> None:
@@ -119,4 +147,10 @@ class SentinelRedis(Deployment):
         await self._watch.aclose()
         await self._node.aclose()
         await self.pool.disconnect()
-        await self._sentinel.aclose()
+        for sentinel in self._sentinels:
+            await sentinel.aclose()
+
+
+def _epoch(state: dict[str, Any] | BaseException | None) -> int:
+    """Return the number of the failover that made a master the master; without one -1."""
+    return int(state["config-epoch"]) if isinstance(state, dict) else -1

@@ -27,7 +27,7 @@ class ExpiredJobs:
 
     async def refresh(self) -> None:
         """Add the jobs that have expired since the last call."""
-        [time] = await self._client.read(["TIME"], at=self._partition)
+        [time] = await self._client.read(["TIME"], at=[self._partition])
         now, start, size = time_reply_to_micros(time) // 1000, self._read_until, _PAGE
         while True:
             page = await self._read_page(start, now, size)

@@ -2,8 +2,7 @@
 
 import asyncio
 import time
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator
 from contextlib import AbstractContextManager
 from contextvars import Context
 from typing import Final
@@ -19,7 +18,6 @@ from service.domain.states import FINAL_STATUSES, Status
 from service.domain.timestamps import parse_timestamp
 from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT
-from service.store.deployments.node import Node
 from service.store.events.hub import KEEP_ALIVE_INTERVAL, EventHub, Subscription
 from service.store.events.reader import RETRY_DELAY
 from service.store.partition import Partition
@@ -62,37 +60,6 @@ class JobSubscription(Subscription):
         return [*final, end]
 
 
-class SharedRead:
-    """Reads jobs for all who want some at the same time."""
-
-    def __init__(self, fetch: Callable[[Sequence[str]], Awaitable[Mapping[str, Job | Exception | None]]]) -> None:
-        """Read up to `READ_BATCH` jobs at once by `fetch`."""
-        self._fetch = fetch
-        #: The ids of jobs that the next read returns.
-        self._requested: set[str] = set()
-        self._next: asyncio.Task[dict[str, Job | Exception | None]] | None = None
-        self._is_reading = asyncio.Lock()
-
-    async def get(self, job_id: str) -> Job | Exception | None:
-        """Return the job, or why it cannot be read. Raises `StoreTimeout` within 3 s."""
-        self._requested.add(job_id)
-        if self._next is None:  # in an empty context: the task belongs to no request
-            self._next = asyncio.create_task(self._read_requested(), name="job reads", context=Context())
-        try:
-            async with asyncio.timeout(REQUEST_TIMEOUT):
-                return (await asyncio.shield(self._next))[job_id]
-        except TimeoutError as error:
-            raise StoreTimeout(f"{StoreTimeout.default_detail} (no answer)") from error
-
-    async def _read_requested(self) -> dict[str, Job | Exception | None]:
-        """Read all jobs that are requested until the last read has ended."""
-        async with self._is_reading:
-            job_ids, self._requested, self._next = [*self._requested], set(), None
-            batches = (job_ids[start : start + READ_BATCH] for start in range(0, len(job_ids), READ_BATCH))
-            found = await asyncio.gather(*map(self._fetch, batches))
-            return {job_id: job for jobs in found for job_id, job in jobs.items()}
-
-
 class JobWatcher:
     """Watches single jobs for the requests of this process.
 
@@ -103,13 +70,10 @@ class JobWatcher:
     def __init__(self, client: StoreClient, hub: EventHub, shutdown: Shutdown) -> None:
         """Subscribe to `hub` while a job is watched, read jobs through `client`, and end all streams at `shutdown`."""
         self._client = client
-        self._jobs = JobReader(client)
         self._hub = hub
         self._shutdown = shutdown
-        #: By node, so that no read waits for another node.
-        self._reads: defaultdict[Node | Partition, SharedRead] = defaultdict(lambda: SharedRead(self._fetch))
-        #: The clock of Redis minus the clock of this machine, in seconds.
-        self._clock_offset = 0.0
+        #: By a partition (`StoreClient.clock_of`): the reads of one node do not wait for those of another.
+        self._reads: dict[Partition, _SharedReads] = {}
 
     def watch(self, job_id: str) -> AbstractContextManager[JobSubscription]:
         """Subscribe to a job inside the `with` block. Enter it before reading the job. Raises `InvalidValue`."""
@@ -146,15 +110,20 @@ class JobWatcher:
                 yield None
                 continue
             if latest is None or latest.created_at != job.created_at:
-                for event in subscription.terminal_events(job, self._now):
+                for event in subscription.terminal_events(job, self._now(job)):
                     yield event
                 return
             job = latest
 
-    @property
-    def _now(self) -> float:
-        """The time of Redis in seconds since 1970."""
-        return time.time() + self._clock_offset
+    def _reads_of(self, job_id: str) -> "_SharedReads":
+        clock = self._client.clock_of(self._client.partitions.of(job_id))
+        if clock not in self._reads:
+            self._reads[clock] = _SharedReads(JobReader(self._client))
+        return self._reads[clock]
+
+    def _now(self, job: Job) -> float:
+        """Return the time of the Redis with a job, in seconds since 1970."""
+        return time.time() + self._reads_of(job.job_id).clock_offset
 
     def _next_timeout(self, job: Job, is_settled: bool) -> float:
         """Return the seconds after which the job must be read even without an event."""
@@ -162,7 +131,7 @@ class JobWatcher:
             return PROGRESS_SETTLE_TIME
         if job.lease_expires_at is None or job.stale:
             return KEEP_ALIVE_INTERVAL
-        left = parse_timestamp(job.lease_expires_at) / 1e6 - self._now
+        left = parse_timestamp(job.lease_expires_at) / 1e6 - self._now(job)
         return min(KEEP_ALIVE_INTERVAL, left + 0.1) if left > 0 else KEEP_ALIVE_INTERVAL
 
     async def get_job(self, job_id: str) -> Job | None:
@@ -170,15 +139,47 @@ class JobWatcher:
 
         Raises `StoreUnavailable` within 3 s, or `StoreCorrupt`.
         """
-        result = await self._reads[self._client.holder_of(job_id)].get(job_id)
+        try:
+            async with asyncio.timeout(REQUEST_TIMEOUT):
+                result = await self._reads_of(job_id).get(job_id)
+        except TimeoutError as error:
+            raise StoreTimeout(f"{StoreTimeout.default_detail} (no answer)") from error
         if isinstance(result, Exception):
             raise result
         return result
 
-    async def _fetch(self, job_ids: Sequence[str]) -> Mapping[str, Job | Exception | None]:
+
+class _SharedReads:
+    """Reads jobs, one read at a time; those that are requested meanwhile share the next one."""
+
+    def __init__(self, jobs: JobReader) -> None:
+        self._jobs = jobs
+        #: The ids of jobs that the next read returns.
+        self._requested: set[str] = set()
+        self._next_read: asyncio.Task[dict[str, Job | Exception | None]] | None = None
+        self._is_reading = asyncio.Lock()
+        #: The clock of Redis minus that of this machine, in seconds.
+        self.clock_offset = 0.0
+
+    async def get(self, job_id: str) -> Job | Exception | None:
+        """Return a job as of some time after the call, `None` if there is none, or why it cannot be read."""
+        self._requested.add(job_id)
+        if self._next_read is None:  # in an empty context: the task belongs to no request
+            self._next_read = asyncio.create_task(self._read_requested(), name="job reads", context=Context())
+        return (await asyncio.shield(self._next_read))[job_id]
+
+    async def _read_requested(self) -> dict[str, Job | Exception | None]:
+        """Read all jobs that are requested until the last read has ended."""
+        async with self._is_reading:
+            job_ids, self._requested, self._next_read = [*self._requested], set(), None
+            batches = (job_ids[start : start + READ_BATCH] for start in range(0, len(job_ids), READ_BATCH))
+            found = await asyncio.gather(*map(self._fetch, batches))
+            return {job_id: job for jobs in found for job_id, job in jobs.items()}
+
+    async def _fetch(self, job_ids: list[str]) -> dict[str, Job | Exception | None]:
         try:
             now, jobs = await self._jobs.get_summaries(job_ids)
-            self._clock_offset = now / 1e6 - time.time()
+            self.clock_offset = now / 1e6 - time.time()
             return dict(zip(job_ids, jobs, strict=True))
         except Exception as error:
             return dict.fromkeys(job_ids, error)

@@ -2,7 +2,7 @@
 --
 -- KEYS: 1 the partition's root
 -- ARGV: 1 queue, 2 a token of the claim, 3 for how long it is taken (ms; 0 to leave it)
--- Returns: HELD with the time (µs)
+-- Returns: HELD
 --          LEFT
 --          BUSY: another claim holds it
 local gate = key('gate', ARGV[1])
@@ -13,4 +13,4 @@ if ARGV[3] == '0' then
   return { 'LEFT' }
 end
 redis.call('SET', gate, ARGV[2], 'PX', ARGV[3])
-return { 'HELD', NOW }
+return { 'HELD' }
