@@ -9,8 +9,11 @@ import redis as sync_redis
 from redis.asyncio import Redis, RedisCluster
 
 _MASTERS = RedisCluster.PRIMARIES
-#: Commands that sentinels, replicas, and clients of redis-py for a cluster send by themselves.
-_OF_OTHERS = frozenset({"info", "ping", "publish", "subscribe", "replconf", "role", "cluster|slots", "client|setname"})
+#: Commands that sentinels, replicas, and clients of redis-py for a cluster send by themselves; and the one in which a
+#: paused service waits.
+_OF_OTHERS = frozenset(
+    ("info", "ping", "publish", "subscribe", "replconf", "role", "cluster|slots", "client|setname", "xread")
+)
 
 
 class _AllMasters:

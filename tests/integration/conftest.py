@@ -31,7 +31,7 @@ from tests.helpers.deployments import (
 from tests.helpers.document_programs import Outage, outage
 from tests.helpers.partitions import PARTITIONS, connect
 from tests.helpers.redis_servers import Backend, NewRedis, RedisServer
-from tests.helpers.service_process import Service
+from tests.helpers.service_process import Service, paused
 
 WEEK = timedelta(days=7)
 #: Settings of the shared service. Its shutdown must not wait for leases that a test left.
@@ -184,6 +184,13 @@ def disturbed(new_redis: NewRedis, tmp_path: Path) -> Iterator[Outage]:
 def shared_service(redis_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with Service(tmp_path_factory.mktemp("service"), REDIS_URL=redis_url, **SETTINGS) as service:
         yield service
+
+
+@pytest.fixture
+def only_caller(shared_service: Service) -> Iterator[None]:
+    """Pause the shared service for a test that counts the commands of Redis."""
+    with paused(shared_service.process.pid):
+        yield
 
 
 @pytest.fixture

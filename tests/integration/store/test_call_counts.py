@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import pytest
 from redis.asyncio import Redis
 
 from service.domain.jobs import Progress
@@ -10,6 +11,8 @@ from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from tests.helpers.cluster_clients import command_calls
 from tests.helpers.partitions import PARTITIONS, neighbour_of
+
+pytestmark = pytest.mark.usefixtures("only_caller")
 
 #: Commands of clients; those of scripts are counted.
 OF_CLIENTS = {"evalsha", "eval", "script|load", "config|resetstat", "select", "client|setinfo", "hello"}

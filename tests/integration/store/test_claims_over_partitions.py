@@ -403,6 +403,7 @@ async def test_a_full_queue_lets_jobs_of_other_queues_pass(
     assert observer.calls == {"look": 1}, "a look sees that it is full"
 
 
+@pytest.mark.usefixtures("only_caller")
 async def test_a_queue_is_counted_only_while_it_has_a_limit(
     jobs: JobStateManager, leases: LeaseManager, queues: QueueManager, redis: Redis
 ) -> None:
@@ -733,6 +734,7 @@ async def test_a_drain_ends_the_wait_of_all_claims(wait: Wait, queues: QueueMana
             await asyncio.wait_for(claim, 10)
 
 
+@pytest.mark.usefixtures("only_caller")
 async def test_the_cost_of_waiting_does_not_depend_on_how_many_claims_wait(
     wait: Wait, observer: Counting, redis: Redis
 ) -> None:

@@ -240,6 +240,7 @@ async def test_live_leases_are_counted_separately(jobs: JobStateManager, leases:
     assert await jobs.get_running_job_count(leased=False) == 2
 
 
+@pytest.mark.usefixtures("only_caller")
 async def test_reading_never_scans_the_keyspace(jobs: JobStateManager, redis: Redis) -> None:
     await populate(jobs)
     await redis.config_resetstat()

@@ -268,6 +268,7 @@ async def test_an_unreadable_number_is_corrupt(with_partitions: Connect, redis: 
         await with_partitions(count).create_job("a", 1)
 
 
+@pytest.mark.usefixtures("only_caller")
 @of_one_partition
 async def test_several_partitions_that_are_known_cost_a_create_no_further_call(
     with_partitions: Connect, redis: Redis

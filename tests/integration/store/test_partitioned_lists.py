@@ -137,6 +137,7 @@ async def scripts_run(redis: Redis) -> int:
     return (await command_calls(redis))["evalsha"]
 
 
+@pytest.mark.usefixtures("only_caller")
 async def test_a_page_over_64_partitions_takes_little_more_than_a_script_for_each(
     connect: Connect, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -165,6 +166,7 @@ async def test_a_page_over_64_partitions_takes_little_more_than_a_script_for_eac
     assert 1 < trips / 20 < 2
 
 
+@pytest.mark.usefixtures("only_caller")
 @of_one_partition
 async def test_one_partition_needs_one_script_for_a_page_with_large_fields(connect: Connect, redis: Redis) -> None:
     jobs = connect(1)

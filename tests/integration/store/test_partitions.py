@@ -306,6 +306,7 @@ async def test_settings_of_an_unexpected_type_are_left_alone(queues: QueueManage
     assert await redis.get(PARTITIONS[1].queues) == b"foreign"
 
 
+@pytest.mark.usefixtures("only_caller")
 @pytest.mark.partitions(1)
 async def test_one_partition_needs_no_copies_of_settings(queues: QueueManager, redis: Redis) -> None:
     before = await command_calls(redis)
