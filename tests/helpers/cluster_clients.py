@@ -73,6 +73,13 @@ def sync_clients(redis: Any) -> list[list[dict[str, str]]]:
     return [redis.client_list()]
 
 
+def hold_scripts(redis: Any) -> bool:
+    """Let all scripts wait for a second from now on, and return whether one waits. Reads go on."""
+    redis.client_pause(1000, all=False)
+    every = (one for of_node in sync_clients(redis) for one in of_node)
+    return any(one["cmd"] == "evalsha" and "b" in one["flags"] for one in every)
+
+
 async def command_calls(redis: Any) -> Counter[str]:
     """Return how often each command was called on all Redis that a client knows, without those of other programs."""
     return sum(map(_calls, await infos(redis, "commandstats")), Counter())

@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.helpers.cluster_clients import hold_scripts
 from tests.helpers.deployments import sync_client
 from tests.helpers.partitions import job_key
 from tests.helpers.polling import wait_until
@@ -240,10 +241,11 @@ def test_a_client_that_left_gives_back_all_the_jobs_that_were_claimed_for_it(
     for number in range(20):
         create(api, f"j{number}")
     with sync_client(redis_url) as client:
-        client.client_pause(1000, all=False)  # the claim runs when its client has left; a look does not wait
+        hold_scripts(client)  # the claim runs when its client has left
         with connect(shared_service) as connection:
             connection.sendall(request_bytes(max_jobs=20))
-            time.sleep(0.3)
+            wait_until(lambda: hold_scripts(client), "the script of the claim")
+            time.sleep(0.1)
     wait_until(
         lambda: [job["attempt"] for job in api.get("/v1/jobs").json()["items"]] == [1] * 20, "the claim of the client"
     )

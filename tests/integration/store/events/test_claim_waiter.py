@@ -24,6 +24,7 @@ from service.store.events.hub import EventHub
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from tests.helpers.background import Outcomes, in_background
+from tests.helpers.cluster_clients import hold_scripts
 from tests.helpers.deployments import sync_client
 from tests.helpers.polling import free_port, wait_until
 from tests.helpers.redis_servers import NewRedis
@@ -330,9 +331,10 @@ def test_a_job_claimed_after_the_client_disconnected_is_released(
 ) -> None:
     create(api, "j")
     with sync_client(redis_url) as client, connect(shared_service) as connection:
-        client.client_pause(1000, all=False)  # a look at several partitions does not wait
+        hold_scripts(client)
         connection.sendall(claim_request(0))
-        time.sleep(0.3)
+        wait_until(lambda: hold_scripts(client), "the script of the claim")
+        time.sleep(0.1)
     wait_until(lambda: api.get("/v1/jobs/j").json()["attempt"] == 1, "the claim")
     wait_until(lambda: api.get("/v1/jobs/j").json()["status"] == "pending", "the release")
     assert api.get("/v1/jobs/j").json()["failures"] == 0
