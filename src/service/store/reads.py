@@ -86,13 +86,8 @@ class NodeReads:
                 by_node.setdefault(node, []).append(index)
 
         async def ask_one(node: Node, own: list[int]) -> None:
-            until = min(deadline, time.monotonic() + PARTIAL_TIMEOUT) if is_partial else deadline
-            try:
-                parts = await ask(node, [commands[index] for index in own], until)
-            except Exception as error:
-                if not (is_partial and _is_of_node(error)):
-                    raise
-                parts = [StorePartitionUnavailable()] * len(own)
+            wanted = [commands[index] for index in own]
+            parts = await (_ask_partly(ask, node, wanted, deadline) if is_partial else ask(node, wanted, deadline))
             for index, reply in zip(own, parts, strict=True):
                 replies[index] = reply
 
@@ -106,6 +101,20 @@ class NodeReads:
             if not is_partial:
                 raise
             return None
+
+
+async def _ask_partly(ask: Ask, node: Node, commands: Sequence[Sequence[str]], deadline: float) -> list[Any]:
+    """Ask a node, again if the connection breaks. The replies of one that is away are errors."""
+    until = min(deadline, time.monotonic() + PARTIAL_TIMEOUT)
+    for attempt in range(2):
+        try:
+            return await ask(node, commands, until)
+        except Exception as error:
+            if not _is_of_node(error):
+                raise
+            if attempt or time.monotonic() >= until:
+                break
+    return [StorePartitionUnavailable()] * len(commands)
 
 
 def _is_of_node(error: Exception) -> bool:

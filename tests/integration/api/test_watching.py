@@ -422,11 +422,8 @@ def test_a_waiting_request_ends_when_its_client_pipelines_another_one(fresh: Ser
 
 def readers(redis: Any) -> list[int]:
     """Return how many connections of `fresh` to each Redis read events."""
-    number = "0" if DEPLOYMENT == "cluster" else "2"
-    return [
-        sum((one["cmd"] in {"xread", "xrange"}, one["db"]) == (True, number) for one in of_node)
-        for of_node in sync_clients(redis)
-    ]
+    wanted = ("xrange", "0") if DEPLOYMENT == "cluster" else ("xread", "2")
+    return [sum((one["cmd"], one["db"]) == wanted for one in of_node) for of_node in sync_clients(redis)]
 
 
 def reads_no_events(redis: Any) -> bool:

@@ -36,8 +36,8 @@ IDS = [next(f"j{n}" for n in count() if PARTITIONS.of(f"j{n}") is partition) for
 #: Seconds within which everything must happen.
 TIMEOUT = 20.0
 
-#: Commands that wait for events, or look for them.
-READS = ("xread", "xrange")
+#: The command that waits for events, or polls a cluster for them.
+READ = "xrange" if DEPLOYMENT == "cluster" else "xread"
 
 Messages = AsyncGenerator[StreamMarker | Sequence[Event]]
 
@@ -163,7 +163,7 @@ class TestReader:
             await hub.position()
             readers: list[int] = []
             for _ in range(1000):
-                readers = [sum(one["cmd"] in READS for one in of_node) for of_node in await clients(redis)]
+                readers = [sum(one["cmd"] == READ for one in of_node) for of_node in await clients(redis)]
                 if all(readers):
                     break
                 await asyncio.sleep(0.01)
