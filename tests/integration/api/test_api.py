@@ -489,6 +489,7 @@ def test_the_api_document_lists_every_operation(api: httpx.Client) -> None:
         ("get", "/v1/jobs/{job_id}/events"),
         ("get", "/v1/events"),
         ("post", "/v1/jobs/{job_id}/cancel"),
+        ("post", "/v1/jobs/{job_id}/retry"),
         ("post", "/v1/batch-get"),
         ("get", "/v1/stats"),
         ("post", "/v1/claims"),

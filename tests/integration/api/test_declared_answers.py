@@ -49,6 +49,11 @@ def use_jobs(api: httpx.Client) -> None:
         create(api, job_id)
         api.patch(f"/v1/jobs/{job_id}", json={"status": job_id})
         api.get(f"/v1/jobs/{job_id}/result")
+    api.post("/v1/jobs/nobody/retry")
+    api.post("/v1/jobs/failed/retry", headers={"If-Match": '"old"'})
+    for attempts in (1, 2):
+        api.post("/v1/jobs/failed/retry", json={"max_attempts": attempts}, headers={"Idempotency-Key": "retried"})
+    api.post("/v1/jobs/failed/retry")
     for input_params in (1, 2):
         api.post("/v1/jobs", json={"input_params": input_params}, headers={"Idempotency-Key": "reused"})
         create(api, "one", input_params)
