@@ -118,7 +118,16 @@ class ServerProcess:
         return redis.Redis(self.host, self.port, socket_timeout=5, retry=None, decode_responses=True, protocol=2)
 
     def call(self, *command: Any) -> Any:
-        """Return the reply to one command, in the types of RESP2."""
+        """Return the reply to one command, in the types of RESP2.
+
+        It is sent again if the server closes the connection, as one does that becomes a replica.
+        """
+        try:
+            return self._call(*command)
+        except redis.ConnectionError:
+            return self._call(*command)
+
+    def _call(self, *command: Any) -> Any:
         with contextlib.closing(self.client()) as client:
             client.response_callbacks.clear()
             return client.execute_command(*command)
