@@ -192,7 +192,13 @@ async def _send(http: httpx.AsyncClient, request: httpx.Request, *, stream: bool
 
     async def send() -> httpx.Response | None:
         with scope:
-            return await http.send(request, stream=stream)
+            try:
+                return await http.send(request, stream=stream)
+            except AttributeError as error:
+                if error.name != "getpeername" or error.obj is not None:
+                    raise
+                # anyio (4.16) asks for the address of a new connection that uvloop (0.23) has closed already.
+                raise httpx.ConnectError("connection closed", request=request) from error
         return None
 
     task = asyncio.create_task(send())

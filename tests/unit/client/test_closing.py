@@ -1,9 +1,11 @@
-"""What a call leaves behind that is cancelled, or whose client is closed."""
+"""Calls that are cancelled, or whose client or connection is closed."""
 
 import asyncio
 import contextlib
 import logging
+from typing import Any
 
+import anyio
 import httpx
 import pytest
 
@@ -75,3 +77,30 @@ def test_an_async_wait_whose_client_is_closed_ends_without_a_retry(caplog: pytes
     with caplog.at_level(logging.DEBUG, "jobstate"):
         asyncio.run(run())
     assert not [record for record in caplog.records if record.name == "jobstate"]
+
+
+def test_a_connection_that_uvloop_closes_before_the_request_is_opened_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As when a proxy accepts a connection and resets it at once."""
+    import uvloop
+
+    connect = anyio.connect_tcp
+    connections = []
+
+    async def connect_and_lose_first(**options: Any) -> Any:
+        stream: Any = await connect(**options)
+        connections.append(stream)
+        if len(connections) == 1:
+            stream._transport.abort()
+            for _ in range(STEPS):
+                await asyncio.sleep(0)
+        return stream
+
+    async def run() -> None:
+        server = await asyncio.start_server(respond, "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        async with server, AsyncJobs(f"http://127.0.0.1:{port}", api_key="") as jobs:
+            assert (await jobs.stats()).statuses == {}
+
+    monkeypatch.setattr(anyio, "connect_tcp", connect_and_lose_first)
+    uvloop.run(run())
+    assert len(connections) == 2
