@@ -41,7 +41,8 @@ def test_a_worker_claims_and_completes_a_job(api: httpx.Client) -> None:
     assert body["job"]["correlation_id"] == "c-1", "a claim returns the correlation id"
     assert body["job"]["lease_expires_at"] == body["lease"]["expires_at"]
 
-    heartbeat = api.post("/v1/jobs/j/heartbeat", json={"progress": {"current": 1, "total": 2}}, headers=token)
+    sent = {"progress": {"current": 1, "total": 2}, "lease_seconds": 60}
+    heartbeat = api.post("/v1/jobs/j/heartbeat", json=sent, headers=token)
     assert (heartbeat.status_code, heartbeat.json()["cancel_requested"]) == (200, False)
     assert heartbeat.json()["lease_expires_at"] > body["lease"]["expires_at"]
     done = api.patch("/v1/jobs/j", json={"status": "completed", "result": [1]}, headers=token)

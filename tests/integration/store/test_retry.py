@@ -1,5 +1,7 @@
 """A retry makes a failed or cancelled job pending again."""
 
+from datetime import timedelta
+
 import pytest
 from msgspec import Raw
 from redis.asyncio import ConnectionPool, Redis
@@ -7,6 +9,7 @@ from redis.asyncio import ConnectionPool, Redis
 from service.domain import errors
 from service.domain.jobs import Job, JobFilter, Progress
 from service.domain.states import Status
+from service.domain.timestamps import parse_timestamp
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.queues import QueueManager
@@ -52,7 +55,8 @@ async def test_a_retried_job_is_pending_without_what_its_attempt_left(
         failed.input_params,
     )
     assert await jobs.get_job("j") == job
-    assert job.expires_at > failed.expires_at
+    kept_for = parse_timestamp(job.expires_at) - parse_timestamp(job.updated_at) // 1000 * 1000
+    assert timedelta(microseconds=kept_for) == timedelta(days=7), "the retention counts from the retry"
 
 
 async def test_a_cancelled_job_can_be_retried_and_finishes(jobs: JobStateManager, leases: LeaseManager) -> None:
