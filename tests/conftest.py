@@ -17,6 +17,7 @@ from tests.helpers.compose import compose_failure
 from tests.helpers.locks import TEST_LOCK
 from tests.helpers.partitions import PARTITIONS
 from tests.helpers.redis_servers import Backend, choose_backend
+from tests.helpers.unclosed import UnclosedResources
 
 # Tests open thousands of clients. For each, httpx would read the certificates in 20 ms, redis-py its version in 3 ms.
 httpx._transports.default.create_ssl_context = functools.cache(httpx.create_ssl_context)  # type: ignore[attr-defined]
@@ -47,6 +48,7 @@ def _absence(tools: list[str]) -> str:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    config.pluginmanager.register(UnclosedResources())
     config.addinivalue_line("markers", "compose: the test runs compose.yaml")
     config.addinivalue_line("markers", "only_one_partition: the test is about the limits of one partition")
     config.addinivalue_line("markers", "replicas_only(why): the test needs Sentinel or a cluster")

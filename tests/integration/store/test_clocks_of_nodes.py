@@ -1,6 +1,7 @@
 """A cluster of two masters whose clocks differ."""
 
 import asyncio
+import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Iterator
@@ -109,14 +110,14 @@ async def test_a_claim_waits_for_a_delay_by_the_clock_of_its_node_and_without_lo
 ) -> None:
     first.set(skew)
     shutdown = Shutdown()
-    waiter = ClaimWaiter(EventHub(client, shutdown), shutdown, leases.looker)
     await jobs.create_job(OF_LAST, 1, delay_seconds=1)
     pending, started = PendingClaim(["default"]), time.monotonic()
 
     def claim() -> Awaitable[tuple[list[Claim], float | None]]:
         return leases.try_claim(["default"], "w", lease_seconds=30, claim_key=None)
 
-    [found] = await waiter.claim(pending, 10, claim)
+    async with contextlib.aclosing(EventHub(client, shutdown)) as hub:
+        [found] = await ClaimWaiter(hub, shutdown, leases.looker).claim(pending, 10, claim)
 
     assert found.job.job_id == OF_LAST
     assert 0.9 < time.monotonic() - started < 4
