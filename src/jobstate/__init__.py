@@ -15,7 +15,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
-    from jobstate._requests import JobFilter, JobOptions
+    from jobstate._options import JobFilter, JobOptions, RetryOptions
     from jobstate._retry import RetryPolicy
     from jobstate.async_client import AsyncJobHandle, AsyncJobs
     from jobstate.client import JobHandle, Jobs
@@ -72,6 +72,7 @@ __all__ = [
     "Progress",
     "RequestRejected",
     "ResultNotReady",
+    "RetryOptions",
     "RetryPolicy",
     "ServiceUnavailable",
     "Stats",
@@ -80,7 +81,7 @@ __all__ = [
 ]
 
 #: The modules of these names. Each is imported on use, so that a command loads neither both clients nor the worker.
-_MODULES: Final = ("errors", "models", "_retry", "_requests", "client", "async_client", "worker")
+_MODULES: Final = ("errors", "models", "_retry", "_options", "client", "async_client", "worker")
 
 
 def __getattr__(name: str) -> Any:

@@ -7,8 +7,9 @@ import msgspec
 
 from jobstate._flow import Emit, Flow, call
 from jobstate._json import decode
+from jobstate._options import JobFilter
 from jobstate._problems import error_for_outcome
-from jobstate._requests import JobFilter, Request, list_jobs, trace_headers
+from jobstate._requests import Request, list_jobs, trace_headers
 from jobstate._responses import Tagged
 from jobstate._retry import Deadline, Retry, RetryPolicy
 from jobstate._waits import Outcome, Waits, timed_out

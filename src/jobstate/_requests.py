@@ -1,7 +1,7 @@
 """Builds the requests of the API as data, each with the function that reads its response. No I/O."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, Final, Generic, Literal, TypedDict, TypeVar, Unpack
+from typing import Any, Final, Generic, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 from uuid import uuid4
 
@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from jobstate import models
 from jobstate._json import encode
+from jobstate._options import JobFilter, JobOptions, RetryOptions
 from jobstate._responses import (
     Response,
     Tagged,
@@ -58,34 +59,6 @@ class Request(Struct, Generic[T_co], frozen=True, kw_only=True):
     def reading(self, read: Callable[[Response], Any]) -> "Request[Any]":
         """Return the request with another reader, such as `read_bytes`."""
         return replace(self, read=read)
-
-
-class JobOptions(TypedDict, total=False):
-    """The optional fields of a new job."""
-
-    #: A label for a group of jobs, which lists can filter by.
-    slate_id: str | None
-    #: The number of scenarios that the job computes.
-    scenario_count: int | None
-    #: Connects the job to the request that caused it: in records, logs, lists, and at the worker.
-    correlation_id: str | None
-    #: The W3C trace context that the worker continues.
-    traceparent: str | None
-    #: How many failed attempts make the job failed; 1 by default.
-    max_attempts: int | None
-    #: Seconds before the second attempt, doubled for each further one, up to an hour.
-    retry_delay_seconds: int | None
-    #: Seconds before the job may be claimed.
-    delay_seconds: int | None
-
-
-class JobFilter(TypedDict, total=False):
-    """The filters of a list. A job must match all of them."""
-
-    status: Literal["pending", "running", "completed", "failed", "cancelled"] | None
-    queue: str | None
-    slate_id: str | None
-    correlation_id: str | None
 
 
 def job_path(job_id: str) -> str:
@@ -172,12 +145,9 @@ def cancel_job(job_id: str, *, key: str | None = None) -> Request[Tagged]:
     return _change("POST", f"{job_path(job_id)}/cancel", read_tagged, key=key)
 
 
-def retry_job(
-    job_id: str, *, max_attempts: int | None = None, delay_seconds: int | None = None, key: str | None = None
-) -> Request[Tagged]:
+def retry_job(job_id: str, options: RetryOptions, *, key: str | None = None) -> Request[Tagged]:
     """Make a failed or cancelled job pending again."""
-    body = _body(max_attempts=max_attempts, delay_seconds=delay_seconds)
-    return _change("POST", f"{job_path(job_id)}/retry", read_tagged, body, key)
+    return _change("POST", f"{job_path(job_id)}/retry", read_tagged, _body(**options), key)
 
 
 def delete_job(job_id: str, *, key: str | None = None) -> Request[None]:

@@ -11,7 +11,8 @@ from jobstate import _requests
 from jobstate._flow import Flow, log
 from jobstate._handle import BaseHandle, call_once, list_flow, wait_all_flow, wait_flow
 from jobstate._http import client_options
-from jobstate._requests import JobFilter, JobOptions, Request
+from jobstate._options import JobFilter, JobOptions, RetryOptions
+from jobstate._requests import Request
 from jobstate._retry import RetryPolicy
 from jobstate._runners import AsyncRunner
 from jobstate._waits import Waits, changes_of
@@ -236,13 +237,14 @@ class AsyncJobHandle(BaseHandle[R_co], Generic[R_co]):
         """
         return self._see(await self._jobs._call(self._about(_requests.cancel_job(self.id))))
 
-    async def retry(self, *, max_attempts: int | None = None, delay_seconds: int | None = None) -> Job:
+    async def retry(self, **options: Unpack[RetryOptions]) -> Job:
         """Make a failed or cancelled job pending again, with all its attempts left, and return its record.
 
-        It gets new `max_attempts` where they are given, and may be claimed after `delay_seconds`. `history` keeps the
-        error of each attempt. Raises `IllegalTransition` if it has neither failed nor been cancelled, `JobNotFound`.
+        It gets new `max_attempts` and `run_timeout_seconds` where they are given, and may be claimed after
+        `delay_seconds`. `history` keeps the error of each attempt. Raises `IllegalTransition` if it has neither failed
+        nor been cancelled, `JobNotFound`.
         """
-        request = _requests.retry_job(self.id, max_attempts=max_attempts, delay_seconds=delay_seconds)
+        request = _requests.retry_job(self.id, options)
         return self._see(await self._jobs._call(self._about(request)))
 
     async def delete(self) -> None:

@@ -52,6 +52,12 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     correlation_id: str | None = None
     traceparent: str | None = None
     available_at: datetime | None = None
+    start_timeout_seconds: int | None = None
+    #: When the job fails unless it was started; until it is.
+    start_deadline_at: datetime | None = None
+    run_timeout_seconds: int | None = None
+    #: When the attempt fails; while the job is running.
+    run_deadline_at: datetime | None = None
     worker: str | None = None
     lease_seconds: int | None = None
     lease_expires_at: datetime | None = None
@@ -142,6 +148,8 @@ class Heartbeat(Struct, frozen=True):
 
     lease_expires_at: datetime
     cancel_requested: bool
+    #: When the attempt fails; `None` without a time-out.
+    run_deadline_at: datetime | None = None
 
 
 class RunningCount(Struct, frozen=True):

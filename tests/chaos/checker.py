@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from tests.chaos.attribution import could_cause, maximum_matching, possible_causes
 from tests.chaos.context import CheckContext, Violations, describe_call
-from tests.chaos.history import FORGED, Call, History, Kind, Outcome, Version
+from tests.chaos.history import FORGED, TIMEOUT, Call, History, Kind, Outcome, Version, has_timeouts
 from tests.chaos.job_timelines import JobTimeline, Transition, ordering_violations
 from tests.chaos.reads import (
     jobs_do_not_vanish,
@@ -130,7 +130,7 @@ def every_revision_has_a_cause(context: CheckContext) -> Violations:
     unexplained = [
         transition
         for version, transition in context.transitions.items()
-        if version not in attributed and not _is_reaped(context, transition)
+        if version not in attributed and not (_is_reaped(context, transition) or _has_timed_out(context, transition))
     ]
     causes = possible_causes(context.history, version_of)
     causes_of_job: dict[str, list[int]] = defaultdict(list)
@@ -195,6 +195,23 @@ def _is_reaped(context: CheckContext, transition: Transition) -> bool:
     """Return whether the reaper made the transition because the job's lease had expired."""
     is_end_of_lease = (transition.change, transition.before) == ("status", "running")
     return is_end_of_lease and transition.not_before <= context.history.expired_leases.get(transition.version.job_id, 0)
+
+
+def _has_timed_out(context: CheckContext, transition: Transition) -> bool:
+    """Return whether a time-out of the job may have made the transition: none does before its end."""
+    if not has_timeouts(transition.version.job_id) or transition.change != "status":
+        return False
+    counts_from = None
+    for earlier in context.timelines[transition.version[:2]].transitions:
+        if earlier.version.revision >= transition.version.revision:
+            break
+        if earlier.attempt:
+            counts_from = earlier if transition.before == "running" else None
+        elif earlier.change == "created" or earlier.is_retry:
+            counts_from = earlier if (transition.before, transition.after) == ("pending", "failed") else None
+    if counts_from is None:
+        return False
+    return transition.not_after + context.history.clock_tolerance >= counts_from.not_before + TIMEOUT
 
 
 def claims_are_exclusive(context: CheckContext) -> Violations:

@@ -34,6 +34,9 @@ class Mutation(NamedTuple):
 NEVER: Final = "if false then"
 _MOVE: Final = "if state ~= job.state then add_score(key('by_created', job.queue, state), job.created, job.id) end"
 _LEAVE: Final = "if state ~= job.state then remove('ZREM', key('by_created', job.queue, job.state), job.id) end"
+_END_TIMER: Final = (
+    "if job.timer and timer ~= job.timer then remove('ZREM', key('timers'), timer_member(job.timer, job)) end"
+)
 _DELETED: Final = "if not job or was_on_deleted_job(job, change_id, tonumber(ARGV[%d])) then"
 MUTATIONS: Final = (
     Mutation("header", "the deadline", "if NOW > deadline then", NEVER, "stop-redis,stop-redis"),
@@ -136,6 +139,20 @@ MUTATIONS: Final = (
         "call('ZRANGE', leases, '-inf', '+inf',",
         "expire-leases",
         ("elseif lease > NOW_MS then", "elseif false then"),
+    ),
+    Mutation(
+        "time_out",
+        "only time-outs that are over (two guards)",
+        "call('ZRANGE', timers, '-inf', NOW_MS,",
+        "call('ZRANGE', timers, '-inf', '+inf',",
+        also=("if deadline > NOW_MS then", "if false then"),
+    ),
+    Mutation("time_out", "the end of an attempt", "if kind == 'run' then", NEVER),
+    Mutation(
+        "transitions",
+        "the end of a time-out",
+        "if job.timer and timer ~= job.timer then remove",
+        "if false then remove",
     ),
     Mutation(
         "sweep",

@@ -41,6 +41,8 @@ JOB_ID: Final = re.compile(r"\br\d+c\d+-j\d+\b")
 #: Limits for an idle process: descriptors beyond the connection pool, and bytes of memory.
 SPARE_DESCRIPTORS: Final = 64
 MAX_MEMORY: Final = 400 << 20
+#: Seconds within which all time-outs that are over end: after an outage the reaper waits 10 s.
+TIMEOUTS_END: Final = 30.0
 
 
 @dataclass
@@ -156,6 +158,8 @@ async def run_round(
                 await _inject(environment, fault, result, scale)
                 await asyncio.sleep(scale.after)
         await environment.wait_until_ready()
+        if rng.random() < 0.25:
+            await _wait_for_timeouts(environment)
         async with (
             environment.redis_client() as redis,
             environment.open_pool() as pool,
@@ -175,6 +179,17 @@ async def run_round(
     _count_outcomes(history, result)
     result.seconds = time.monotonic() - started
     return result
+
+
+async def _wait_for_timeouts(environment: Environment) -> None:
+    """Wait until no time-out is over that has not ended its attempt or its job."""
+    deadline = time.monotonic() + TIMEOUTS_END
+    async with environment.redis_client() as redis:
+        for partition in PARTITIONS:
+            while await redis.zcount(partition.timers, "-inf", int((time.time() - 2) * 1000)):
+                if time.monotonic() > deadline:
+                    raise TimeoutError("time-outs that are over do not end")
+                await asyncio.sleep(0.2)
 
 
 async def _delete_jobs(redis: Redis) -> list[str]:

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from tests.chaos.history import FORGED, Call, Kind, Outcome
+from tests.chaos.history import FORGED, TIMEOUT, Call, Kind, Outcome, has_timeouts
 from tests.chaos.http import open_client
 from tests.chaos.recording_client import REQUEST_TIMEOUT, RecordingClient
 
@@ -88,6 +88,8 @@ class WorkloadClient:
             "queue": self._rng.choice(QUEUES),
             "max_attempts": self._rng.choice([1, 3]),
         }
+        if has_timeouts(job_id):
+            body |= {"start_timeout_seconds": TIMEOUT, "run_timeout_seconds": TIMEOUT}
         if self._rng.random() < 0.3:
             body["slate_id"] = f"s{self._rng.randrange(5)}"
         call, _ = await self._send(Kind.CREATE, "POST", "/v1/jobs", body, job_id=job_id)
@@ -133,7 +135,9 @@ class WorkloadClient:
             await self._work(claim["job"]["job_id"], claim["lease"]["token"])
 
     async def _work(self, job_id: str, token: str) -> None:
-        """Send heartbeats for a claimed job, and finish or release it."""
+        """Send heartbeats for a claimed job, and finish or release it, or leave it to its time-out."""
+        if has_timeouts(job_id) and self._rng.random() < 0.5:
+            return await self._heartbeat(job_id, token, 1)
         for current in range(self._rng.randrange(3)):
             await self._heartbeat(job_id, token, current)
         if self._rng.random() < 0.3:
@@ -141,6 +145,7 @@ class WorkloadClient:
             await self._change(Kind.RELEASE, job_id, error, token=token)
         else:
             await self._change(Kind.FINISH, job_id, self._final_update(), token=token)
+        return None
 
     async def _heartbeat(self, job_id: str, token: str, current: int) -> None:
         """Extend a lease, with or without progress. It has no key, since it is safe to repeat."""

@@ -37,7 +37,7 @@ async def _inconsistencies_in(redis: Redis, partition: Partition, names: list[st
     jobs = {job_id: job for job_id, job in read.items() if job}  # without those that have expired since the scan
     delayed = {member.decode() for member in await redis.zrange(partition.delays, 0, -1)}
     expected = {entry for job_id, job in jobs.items() for entry in _expected_entries(partition, job_id, job, delayed)}
-    indexes = {partition.by_expiry, partition.tags, partition.delays, partition.leases}
+    indexes = {partition.by_expiry, partition.tags, partition.delays, partition.timers, partition.leases}
     actual = {
         (name, member.decode(), int(score))
         for name in names
@@ -90,5 +90,8 @@ def _expected_entries(partition: Partition, job_id: str, job: dict[str, str], de
     yield from ((partition.tags, f"{tag}:{created:016}:{job_id}", 0) for tag in tags)
     if is_delayed:
         yield partition.delays, f"{queue}:{job_id}", parse_timestamp(job["available_at"])
+    for kind in ("run", "start"):
+        if (deadline := job.get(f"{kind}_deadline_at")) is not None:
+            yield partition.timers, f"{kind}:{queue}:{job_id}", _millis(deadline)
     if "lease_expires_at" in job:
         yield partition.leases, job_id, _millis(job["lease_expires_at"])

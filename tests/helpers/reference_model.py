@@ -37,6 +37,9 @@ class ModelJob:
     is_leased: bool = False
     has_worker: bool = False
     cancel_requested: bool = False
+    has_timeouts: bool = False
+    #: Whether it has been running since its creation or its last retry.
+    has_started: bool = False
     #: The idempotency key of the last change, and its request; the same of the last retry.
     last_change: tuple[str, Any] | None = None
     last_retry: tuple[str, Any] | None = None
@@ -69,6 +72,8 @@ class ModelJob:
             "lease_expires_at": self.is_leased,
             "finished_at": self.status in FINAL_STATUSES,
             "worker": self.has_worker,
+            "start_deadline_at": self.has_timeouts and self.status == "pending" and not self.has_started,
+            "run_deadline_at": self.has_timeouts and self.status == "running",
         }
         wrong += [f"{name} is {record.get(name)!r}" for name, is_there in flags.items() if (name in record) != is_there]
         return wrong
@@ -77,6 +82,7 @@ class ModelJob:
         """Apply a change that the contract allows."""
         if self.status == "pending" and status == "running":
             self.attempt += 1
+            self.has_started = True
         self.status = status
         self.revision += 1
         self.is_leased = self.is_leased and status == "running"
@@ -104,14 +110,17 @@ class ReferenceModel:
     settings: dict[str, dict[str, Any]] = field(default_factory=dict)
     _order: Any = field(default_factory=count)
 
-    def create(self, job_id: str, queue: str, input_params: Any, max_attempts: int) -> tuple[Expected, bool]:
+    def create(
+        self, job_id: str, queue: str, input_params: Any, max_attempts: int, *, has_timeouts: bool
+    ) -> tuple[Expected, bool]:
         """Create a job; return also whether the response is a replay."""
         job = self.jobs.get(job_id)
         if job is None:
             job = self.jobs[job_id] = ModelJob(job_id, queue, input_params, max_attempts, next(self._order))
-            job.created_with = (queue, input_params, max_attempts)
+            job.created_with = (queue, input_params, max_attempts, has_timeouts)
+            job.has_timeouts = has_timeouts
             return Expected(201, job=job), False
-        if job.created_with == (queue, input_params, max_attempts):
+        if job.created_with == (queue, input_params, max_attempts, has_timeouts):
             return Expected(201, job=job), True
         return Expected(409, "job-exists"), False
 
@@ -178,6 +187,7 @@ class ReferenceModel:
             job.before_retries.add(job.last_change[0])
         job.apply("pending", progress=None)
         job.failures, job.error_message, job.token, job.cancel_requested = 0, None, None, False
+        job.has_started = False
         job.max_attempts = max_attempts or job.max_attempts
         job.last_change = job.last_retry = None if key is None else (key, request)
         return Expected(200, job=job)

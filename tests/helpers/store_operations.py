@@ -23,6 +23,8 @@ from tests.helpers.partitions import connect
 WEEK: Final = timedelta(days=7)
 #: The quota of the operation `rate limit`. Its key expires after 86 s, which is longer than a test takes.
 LIMIT: Final = RateLimit(1000, 86_400)
+#: Both time-outs of a job.
+TIMEOUTS: Final = {"run_timeout_seconds": 60, "start_timeout_seconds": 60}
 #: All states of an index.
 STATES: Final = ("pending", "delayed", "running", "completed", "failed", "cancelled")
 
@@ -74,10 +76,17 @@ class Store:
         await self.redis.hset(self.home(job_id).job(job_id), "lease_expires_at", format_timestamp(ends * 1000))
         await self.redis.zadd(self.home(job_id).leases, {job_id: ends})
 
+    async def end_timeout(self, kind: str, job_id: str) -> None:
+        """Make a time-out of a job (`run` or `start`) be over."""
+        queue = await self.redis.hget(self.home(job_id).job(job_id), "queue") or b""
+        ends = await self.now() - 1000
+        await self.redis.hset(self.home(job_id).job(job_id), f"{kind}_deadline_at", format_timestamp(ends * 1000))
+        await self.redis.zadd(self.home(job_id).timers, {f"{kind}:{queue.decode()}:{job_id}": ends})
+
     async def expire(self, *job_ids: str) -> None:
         """Make the retention of jobs be over: Redis has deleted their records, and no sweep has run since.
 
-        A record outlives its lease and its delay, so these are over, too.
+        A record outlives its lease, its delay and its time-outs, so these are over, too.
         """
         for start in range(0, len(job_ids), 20):  # the pool has no more connections than a service needs
             await asyncio.gather(*(self._end_all(job_id) for job_id in job_ids[start : start + 20]))
@@ -94,6 +103,9 @@ class Store:
             await self.end_lease(job_id)
         if b"available_at" in held:
             await self.end_delay(job_id)
+        for kind in ("run", "start"):
+            if f"{kind}_deadline_at".encode() in held:
+                await self.end_timeout(kind, job_id)
 
     async def bring_to(self, state: str, job_id: str, **options: Any) -> None:
         """Create a job and bring it to a state of an index; `leased` is running with a lease."""
@@ -119,8 +131,8 @@ class Operation:
     is_for_all: bool = False
 
 
-def _state(state: str) -> Callable[[Store, str], Awaitable[None]]:
-    return lambda store, job_id: store.bring_to(state, job_id)
+def _state(state: str, **options: Any) -> Callable[[Store, str], Awaitable[None]]:
+    return lambda store, job_id: store.bring_to(state, job_id, **options)
 
 
 async def _delay_over(store: Store, job_id: str) -> None:
@@ -142,9 +154,9 @@ async def _retriable(store: Store, job_id: str) -> None:
     await store.lease(job_id, max_attempts=2, retry_delay_seconds=5)
 
 
-def _expired(state: str) -> Callable[[Store, str], Awaitable[None]]:
+def _expired(state: str, **options: Any) -> Callable[[Store, str], Awaitable[None]]:
     async def prepare(store: Store, job_id: str) -> None:
-        await store.bring_to(state, job_id)
+        await store.bring_to(state, job_id, **options)
         await store.expire(job_id)
 
     return prepare
@@ -198,8 +210,16 @@ async def _is_swept(store: Store, job_id: str) -> bool:
     return not any(member.startswith(f"{job_id}|".encode()) for member in members)
 
 
-def _sweep_of(state: str) -> Operation:
-    return Operation(lambda store, _: store.jobs.sweep(), _expired(state), _is_swept, is_for_all=True)
+def _sweep_of(state: str, **options: Any) -> Operation:
+    return Operation(lambda store, _: store.jobs.sweep(), _expired(state, **options), _is_swept, is_for_all=True)
+
+
+def _time_out_of(kind: str, state: str) -> Operation:
+    async def prepare(store: Store, job_id: str) -> None:
+        await store.bring_to(state, job_id, **TIMEOUTS)
+        await store.end_timeout(kind, job_id)
+
+    return Operation(lambda store, _: store.leases.time_out(), prepare, _is_reaped, is_for_all=True)
 
 
 def _list(**filters: Any) -> Callable[[Store, str], Awaitable[Any]]:
@@ -211,7 +231,11 @@ OPERATIONS: Final = {
     "create": Operation(lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id)),
     "create delayed": Operation(lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id, delay_seconds=60)),
     "create tagged": Operation(lambda store, job_id: store.create(job_id)),
+    "create with time-outs": Operation(
+        lambda store, job_id: store.jobs.create_job(job_id, 1, queue=job_id, **TIMEOUTS)
+    ),
     "claim": Operation(_claim, _state("pending"), _is_claimed),
+    "claim with time-outs": Operation(_claim, _state("pending", **TIMEOUTS), _is_claimed),
     "claim after a delay": Operation(_claim, _delay_over, _is_claimed),
     "claim from a limited queue": Operation(_claim, _pending_in_limited_queue, _is_claimed),
     "heartbeat": Operation(
@@ -224,6 +248,10 @@ OPERATIONS: Final = {
     "heartbeat that extends the retention": Operation(
         lambda store, job_id: store.longer_leases.heartbeat(job_id, store.tokens[job_id]), _state("leased")
     ),
+    "complete with a run time-out": Operation(_update("completed", result=1), _state("leased", **TIMEOUTS)),
+    "cancel with a start time-out": Operation(_cancel, _state("pending", **TIMEOUTS)),
+    "release with a run time-out": Operation(_release(), _state("leased", **TIMEOUTS)),
+    "retry with time-outs": Operation(_retry(), _state("failed", **TIMEOUTS)),
     "progress": Operation(_update("running", progress=Progress(1)), _state("leased")),
     "complete": Operation(_update("completed"), _state("leased")),
     "fail": Operation(_update("failed"), _state("leased")),
@@ -240,10 +268,15 @@ OPERATIONS: Final = {
         lambda store, job_id: store.jobs.delete_job(job_id, change_id=f"change-{job_id}"), _state("completed")
     ),
     "reap": Operation(lambda store, _: store.leases.reap(), _lease_over, _is_reaped, is_for_all=True),
+    "run time-out": _time_out_of("run", "leased"),
+    "run time-out without a lease": _time_out_of("run", "running"),
+    "start time-out": _time_out_of("start", "pending"),
     "end delays": Operation(lambda store, _: store.leases.end_delays(), _delay_over, _is_pending, is_for_all=True),
     "sweep of pending": _sweep_of("pending"),
     "sweep of delayed": _sweep_of("delayed"),
     "sweep of leased": _sweep_of("leased"),
+    "sweep of pending with time-outs": _sweep_of("pending", **TIMEOUTS),
+    "sweep of leased with time-outs": _sweep_of("leased", **TIMEOUTS),
     "sweep of completed": _sweep_of("completed"),
     "count of running": Operation(lambda store, _: store.jobs.get_running_job_count(), _state("running")),
     "stats": Operation(lambda store, _: store.jobs.get_stats(), _state("pending")),

@@ -21,6 +21,10 @@ RELEASE_TIMEOUT: Final = 5.0
 _BODY_REJECTED: Final = (InvalidRequest, MalformedRequest, ContentTooLarge)
 
 
+class RunTimedOut(Exception):
+    """The function did not return in time. The service ends the attempt, and refuses what the worker would report."""
+
+
 class Attempt:
     """Runs the function for one claimed job and reports the outcome; releases the job when it is cancelled."""
 
@@ -38,6 +42,8 @@ class Attempt:
             await self._run_or_release()
         except JobstateError as error:
             log.warning("job %s: abandoned: %s", self._context.job_id, error)
+        except RunTimedOut:
+            log.warning("job %s: stopped at its run time-out", self._context.job_id)
         except TimeoutError:
             log.warning("job %s: giving up, service unavailable; the lease will expire", self._context.job_id)
         except Exception:
@@ -56,11 +62,14 @@ class Attempt:
         run_task = asyncio.create_task(self._runner.run(self._context, self._abandoned), name=self._context.job_id)
         heartbeat_task = asyncio.create_task(self._heartbeat_loop(run_task))
         try:
-            await asyncio.wait({run_task, heartbeat_task}, return_when=asyncio.FIRST_COMPLETED)
-            if heartbeat_task.done():
+            tasks = {run_task, heartbeat_task}
+            done, _ = await asyncio.wait(tasks, timeout=self._run_timeout(), return_when=asyncio.FIRST_COMPLETED)
+            if not done or heartbeat_task in done:
                 self._abandoned.set()
                 self._stop(run_task)
                 await asyncio.wait({run_task})
+                if not done:
+                    raise RunTimedOut
                 heartbeat_task.result()
             error = run_task.exception()
             return failure_update(self._context, error) if error else run_task.result()
@@ -71,6 +80,16 @@ class Attempt:
             raise
         finally:
             heartbeat_task.cancel()
+
+    def _run_timeout(self) -> float | None:
+        """Return the seconds that the function may take; `None` for any number.
+
+        They count from now, because the clock of the service is not known: a little later than those of the service.
+        """
+        job = self._claim.job
+        if job.run_deadline_at is None or job.started_at is None:
+            return None
+        return (job.run_deadline_at - job.started_at).total_seconds()
 
     async def _heartbeat_loop(self, run_task: asyncio.Future[JobUpdate]) -> None:
         """Send a heartbeat every third of the lease, and when there is new progress. Raises `LEASE_LOST`."""

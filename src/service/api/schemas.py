@@ -100,6 +100,10 @@ class RetryJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         Annotated[int, constraints.MAX_ATTEMPTS.meta("New `max_attempts`; by default those of the job")] | UnsetType
     ) = UNSET
     delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
+    run_timeout_seconds: (
+        Annotated[int, constraints.RUN_TIMEOUT_SECONDS.meta("New `run_timeout_seconds`; by default those of the job")]
+        | UnsetType
+    ) = UNSET
 
 
 class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -33,6 +33,8 @@ CausingId = Annotated[str, constraints.LABEL.meta("An id that connects the job t
 InputParams = Annotated[Raw, description("The input for the worker: any JSON, returned as it was sent")]
 Result = Annotated[Raw, description("The result of a completed job: any JSON, returned as it was sent")]
 ErrorMessage = Annotated[Raw, description("Why the job failed or was cancelled: any JSON, returned as sent")]
+RunTimeout = Annotated[int, constraints.RUN_TIMEOUT_SECONDS.meta("Seconds from the start of each attempt to its end")]
+StartTimeout = Annotated[int, constraints.START_TIMEOUT_SECONDS.meta("Seconds from when it is due to its first start")]
 TraceParent = Annotated[str, description("The trace context of the request that created it", constraints.TRACEPARENT)]
 AvailableAt = Annotated[str, timestamp_meta("When the job can be claimed; present for a delayed job only")]
 MaxRunning = Annotated[int, count_meta("How many of its jobs may run concurrently; absent: unlimited", 1)]
@@ -60,6 +62,8 @@ class NewJob(Struct, frozen=True, kw_only=True):
     max_attempts: Annotated[int, constraints.MAX_ATTEMPTS.meta("The failed attempts after which the job is failed")] = 1
     retry_delay_seconds: Annotated[int, constraints.RETRY_DELAY_SECONDS.meta(constraints.RETRY_DELAY_MEANING)] = 0
     delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
+    run_timeout_seconds: RunTimeout | UnsetType = UNSET
+    start_timeout_seconds: StartTimeout | UnsetType = UNSET
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -85,6 +89,14 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     max_attempts: Annotated[int, count_meta("How many failures make the job `failed`", 1)]
     retry_delay_seconds: Annotated[int, count_meta(constraints.RETRY_DELAY_MEANING)]
     available_at: AvailableAt | None = None
+    start_timeout_seconds: (
+        Annotated[int, count_meta("Seconds from when it is due to its first start; it fails after that", 1)] | None
+    ) = None
+    start_deadline_at: Annotated[str, timestamp_meta("When it fails unless it was started; until it is")] | None = None
+    run_timeout_seconds: (
+        Annotated[int, count_meta("Seconds from the start of each attempt; it has failed after that", 1)] | None
+    ) = None
+    run_deadline_at: Annotated[str, timestamp_meta("When the attempt fails; while the job is running")] | None = None
     worker: Annotated[str, description("The name of the worker that holds the lease", constraints.LABEL)] | None = None
     lease_seconds: Annotated[int, count_meta("The requested duration of the lease in seconds", 1)] | None = None
     lease_expires_at: Annotated[str, timestamp_meta("When the lease expires; absent without a lease")] | None = None
@@ -153,11 +165,12 @@ class Claim(Struct, frozen=True):
     lease: Lease
 
 
-class HeartbeatResult(Struct, frozen=True):
+class HeartbeatResult(Struct, frozen=True, omit_defaults=True):
     """The response to a heartbeat."""
 
     lease_expires_at: Annotated[str, timestamp_meta("When the lease expires, unless the next heartbeat extends it")]
     cancel_requested: Annotated[bool, description("Whether the worker should stop and cancel the job")]
+    run_deadline_at: Annotated[str, timestamp_meta("When the attempt fails; absent without a time-out")] | None = None
 
 
 class Queue(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -8,6 +8,7 @@ from msgspec import UNSET, Raw
 
 from service.domain import constraints
 from service.domain.annotations import FieldSpec, field_specs
+from service.domain.constraints import Range
 from service.domain.errors import InvalidValue
 from service.domain.jobs import JobFilter, NewJob, Progress
 from service.domain.json_text import ALLOWED, to_json
@@ -67,16 +68,15 @@ def change_fields(
         "result": to_json("result", result),
         "error_message": to_json("error_message", error),
         "progress": encode_progress(progress),
-        "scenario_count": _count("scenario_count", scenario_count),
+        "scenario_count": _optional(constraints.COUNT, "scenario_count", scenario_count),
     }
 
 
-def retry_fields(max_attempts: int | None, delay_seconds: int) -> dict[str, Any]:
-    """Return the fields of a retry, `None` for absent ones. Raises `InvalidValue` naming the field that is wrong."""
-    attempts = None if max_attempts is None else constraints.MAX_ATTEMPTS.validate("max_attempts", max_attempts)
+def retry_fields(max_attempts: int | None, run_timeout_seconds: int | None) -> dict[str, FieldValue]:
+    """Return the stored fields that a retry sets, `None` for absent ones. Raises `InvalidValue` naming a wrong one."""
     return {
-        "max_attempts": attempts,
-        "delay_seconds": constraints.DELAY_SECONDS.validate("delay_seconds", delay_seconds),
+        "max_attempts": _optional(constraints.MAX_ATTEMPTS, "max_attempts", max_attempts),
+        "run_timeout_seconds": _optional(constraints.RUN_TIMEOUT_SECONDS, "run_timeout_seconds", run_timeout_seconds),
     }
 
 
@@ -126,11 +126,11 @@ def encode_progress(progress: Progress | None) -> bytes | None:
     if progress is None:
         return None
     constraints.COUNT.validate("progress.current", progress.current)
-    _count("progress.total", progress.total)
+    _optional(constraints.COUNT, "progress.total", progress.total)
     if progress.message is not None:
         constraints.PROGRESS_MESSAGE.validate("progress.message", progress.message)
     return msgspec.json.encode(progress)
 
 
-def _count(field: str, value: int | None) -> int | None:
-    return None if value is None else constraints.COUNT.validate(field, value)
+def _optional(constraint: Range, field: str, value: int | None) -> int | None:
+    return None if value is None else constraint.validate(field, value)

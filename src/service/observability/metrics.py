@@ -26,7 +26,10 @@ CALL_BUCKETS: Final = (0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05,
 REQUEST_BUCKETS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 3.5, 10.0, 30.0)
 
 #: The values of the label `change`.
-JOB_CHANGES: Final = ("created", *Status, "progress", "cancel-requested", "lease-expired", "deleted", "expired")
+JOB_CHANGES: Final = (
+    *("created", *Status, "progress", "cancel-requested", "lease-expired", "run-timeout", "start-timeout"),
+    *("deleted", "expired"),
+)
 
 _DIRECTORY: Final = "PROMETHEUS_MULTIPROC_DIR"
 

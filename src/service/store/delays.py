@@ -1,6 +1,6 @@
 """The end of the delays of jobs."""
 
-from typing import Final
+from typing import Final, NamedTuple
 
 from service.store import scripts
 from service.store.client import StoreClient
@@ -11,13 +11,28 @@ from service.store.records import log_skipped
 DELAYS_BATCH: Final = 500
 
 
-async def end_delays(client: StoreClient, partition: Partition) -> tuple[float, float | None]:
+class DelaysEnded(NamedTuple):
+    """What is known once delays are ended."""
+
+    #: The time of Redis in seconds since 1970.
+    now: float
+    #: Seconds until the next delay is over: 0 if it already is, `None` without delays.
+    next_delay: float | None
+    #: Seconds until the next time-out of a job is over: 0 if it already is, `None` without time-outs.
+    next_timeout: float | None
+
+
+async def end_delays(client: StoreClient, partition: Partition) -> DelaysEnded:
     """Make up to `DELAYS_BATCH` jobs of a partition due whose delays are over, and wake the claims that wait.
 
-    Returns the time of Redis in seconds since 1970, and the seconds until the next delay is over: 0 if it already is,
-    `None` without delays. Raises the errors of `StoreClient.run_script`.
+    Raises the errors of `StoreClient.run_script`.
     """
-    _, time, next_delay, skipped = await client.run_script(scripts.END_DELAYS, partition, [DELAYS_BATCH])
+    reply = await client.run_script(scripts.END_DELAYS, partition, [DELAYS_BATCH])
+    _, time, next_delay, next_timeout, skipped = reply
     log_skipped("delay skipped unreadable job", skipped)
     now = int(time)
-    return now / 1e6, max(0.0, (int(next_delay) - now) / 1e6) if next_delay else None
+    return DelaysEnded(
+        now / 1e6,
+        max(0.0, (int(next_delay) - now) / 1e6) if next_delay else None,
+        max(0.0, int(next_timeout) / 1e3 - now / 1e6) if next_timeout else None,
+    )

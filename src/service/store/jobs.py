@@ -100,6 +100,7 @@ class JobStateManager(JobReader):
         partition = self._client.partition_of(job_id)
         args = [job_id, request, new_request_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or ""]
         args += [_tags(fields), self._client.partitions.size, partition.number]
+        args.append((new_job.start_timeout_seconds or 0) * 1000)
         args += field_args({name: value for name, value in fields.items() if name not in {"queue", "slate_id"}})
         word, *reply = await self._client.run_script(scripts.CREATE, partition, args, [partition.job(job_id)])
         if word == "DRAINING":
@@ -162,22 +163,24 @@ class JobStateManager(JobReader):
         *,
         max_attempts: int | None = None,
         delay_seconds: int = 0,
+        run_timeout_seconds: int | None = None,
         change_id: str | None = None,
         if_match: Collection[str] = (),
     ) -> Job:
         """Make a failed or cancelled job pending again, with all its attempts left, and return it.
 
-        It gets new `max_attempts` where they are given, and may be claimed after `delay_seconds`. Its `attempt` counts
-        on; `result`, error, progress and lease are removed. `change_id` and `if_match` work as in `update_job_status`;
+        It gets new `max_attempts` and `run_timeout_seconds` where they are given, and may be claimed after
+        `delay_seconds`. A start time-out counts anew. Its `attempt` counts on; `result`, error, progress and lease are
+        removed. `change_id` and `if_match` work as in `update_job_status`;
         a `change_id` is known until the next retry. Raises `InvalidValue`, `JobNotFound`, `IdempotencyKeyReused`,
         `PreconditionFailed` or `IllegalTransition`.
         """
-        fields = validation.retry_fields(max_attempts, delay_seconds)
-        request = digest("retry", fields, {"delay_seconds": 0})
+        constraints.DELAY_SECONDS.validate("delay_seconds", delay_seconds)
+        fields = validation.retry_fields(max_attempts, run_timeout_seconds)
+        request = digest("retry", {**fields, "delay_seconds": delay_seconds}, {"delay_seconds": 0})
         args = [change_id_for(change_id), request, self._ttl, delay_seconds * 1_000_000]
         args += [_join_versions(if_match), DELETION_RECORD_TTL_MS]
-        if max_attempts is not None:
-            args += ["max_attempts", max_attempts]
+        args += [part for name, value in fields.items() if value is not None for part in (name, value)]
         word, *reply = await self._client.run_job_script(scripts.RETRY, job_id, args)
         if word == "ILLEGAL_TRANSITION":
             raise errors.IllegalTransition(Status.PENDING, *parse_status(reply), _NO_RETRY)
@@ -269,7 +272,9 @@ def _tags(fields: Mapping[str, FieldValue]) -> str:
     return ",".join(tag(str(fields[name])) for name, tag in kinds if fields[name] is not None)
 
 
-def _first_values(created_at: bytes, expires_at: bytes, available_at: bytes | None = None) -> dict[str, Any]:
+def _first_values(
+    created_at: bytes, expires_at: bytes, available_at: bytes, start_deadline_at: bytes
+) -> dict[str, Any]:
     """Return the values that the script adds to the record of a new job."""
     created = created_at.decode()
     return {
@@ -278,7 +283,8 @@ def _first_values(created_at: bytes, expires_at: bytes, available_at: bytes | No
         "created_at": created,
         "updated_at": created,
         "expires_at": expires_at.decode(),
-        "available_at": None if available_at is None else available_at.decode(),
+        "available_at": available_at.decode() or None,
+        "start_deadline_at": start_deadline_at.decode() or None,
     }
 
 

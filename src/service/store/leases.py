@@ -1,7 +1,7 @@
 """Claims, heartbeats and releases of jobs, and the reaping of expired leases."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import timedelta
 from typing import Any, Final, NamedTuple
 
@@ -17,7 +17,7 @@ from service.store import scripts
 from service.store.claim_search import ClaimSearch
 from service.store.claims import ClaimRequest, ClaimScript
 from service.store.client import StoreClient
-from service.store.delays import end_delays
+from service.store.delays import DelaysEnded, end_delays
 from service.store.fingerprints import change_id_for, digest
 from service.store.look import Looker
 from service.store.partition import Partition
@@ -30,25 +30,35 @@ from service.store.records import (
     validate_ttl_ms,
 )
 
-#: How many expired leases one run of the reaper's script handles.
+#: How many expired leases, or time-outs, one run of the reaper's scripts handles.
 REAP_BATCH: Final = 200
 
 
-def _lease_expired(consequence: str) -> Raw:
-    detail = f"The worker sent no heartbeat before its lease expired. {consequence}"
-    problem = {"type": "urn:jobstate:problem:lease-expired", "title": "Lease expired", "detail": detail}
-    return Raw(msgspec.json.encode(problem))
+def _problem(kind: str, title: str, detail: str) -> Raw:
+    return Raw(msgspec.json.encode({"type": f"urn:jobstate:problem:{kind}", "title": title, "detail": detail}))
 
 
+_WILL_RETRY: Final = "The job has attempts left."
+_WILL_NOT_RETRY: Final = "The job has no attempts left."
+_SILENT: Final = "The worker sent no heartbeat before its lease expired."
+_TOO_LONG: Final = "The attempt was not finished within `run_timeout_seconds`."
+_NOT_STARTED: Final = "The job was not started within `start_timeout_seconds`."
 #: The `error_message` of a job whose lease expired: pending again, or failed.
-LEASE_EXPIRED_WILL_RETRY: Final = _lease_expired("The job has attempts left.")
-LEASE_EXPIRED: Final = _lease_expired("The job has no attempts left.")
+LEASE_EXPIRED_WILL_RETRY: Final = _problem("lease-expired", "Lease expired", f"{_SILENT} {_WILL_RETRY}")
+LEASE_EXPIRED: Final = _problem("lease-expired", "Lease expired", f"{_SILENT} {_WILL_NOT_RETRY}")
+#: The `error_message` of a job whose attempt took too long: pending again, or failed.
+RUN_TIMEOUT_WILL_RETRY: Final = _problem("run-timeout", "Run timed out", f"{_TOO_LONG} {_WILL_RETRY}")
+RUN_TIMEOUT: Final = _problem("run-timeout", "Run timed out", f"{_TOO_LONG} {_WILL_NOT_RETRY}")
+#: The `error_message` of a job that no worker started in time.
+START_TIMEOUT: Final = _problem("start-timeout", "Start timed out", _NOT_STARTED)
 
 
 class ReapedJob(NamedTuple):
-    """A job whose lease the reaper ended, and its new status."""
+    """A job whose lease or time-out the reaper ended, and its new status."""
 
     job_id: str
+    #: Why: `lease-expired`, `run-timeout` or `start-timeout`.
+    reason: str
     status: Status
 
 
@@ -154,10 +164,11 @@ class LeaseManager:
                 raise errors.JobNotFound(job_id)
             case "LEASE_LOST":
                 raise errors.LeaseLost(*parse_status(reply))
-        expires, cancel_requested, is_new_progress = map(int, reply)
+        expires, cancel_requested, is_new_progress = map(int, reply[:3])
         if is_new_progress:
             self._client.observer.on_job_change("progress")
-        return HeartbeatResult(format_timestamp(expires * 1000), bool(cancel_requested))
+        deadline = reply[3].decode() or None
+        return HeartbeatResult(format_timestamp(expires * 1000), bool(cancel_requested), deadline)
 
     async def release_job(
         self,
@@ -206,30 +217,51 @@ class LeaseManager:
         if partition is not None:
             return await self._reap(partition)
         reaped, waits = zip(*await self._client.in_all_partitions(self._reap), strict=True)
-        return [job for jobs in reaped for job in jobs], min((wait for wait in waits if wait is not None), default=None)
+        return [job for jobs in reaped for job in jobs], _soonest(waits)
 
     async def _reap(self, partition: Partition) -> tuple[list[ReapedJob], float | None]:
         args = [REAP_BATCH, self._ttl, bytes(LEASE_EXPIRED_WILL_RETRY), bytes(LEASE_EXPIRED)]
         _, time, next_expiry, skipped, *rows = await self._client.run_script(scripts.REAP, partition, args)
         log_skipped("reap skipped unreadable job", skipped)
         pairs = zip(rows[::2], rows[1::2], strict=True)
-        reaped = [ReapedJob(job_id.decode(), Status(status.decode())) for job_id, status in pairs]
-        for job in reaped:
-            self._client.observer.on_job_change("lease-expired")
-            self._client.observer.on_job_change(job.status)
-        return reaped, max(0.0, int(next_expiry) / 1e3 - int(time) / 1e6) if next_expiry else None
+        reaped = [ReapedJob(job_id.decode(), "lease-expired", Status(status.decode())) for job_id, status in pairs]
+        return self._report(reaped), _seconds_until(next_expiry, time)
 
-    async def end_delays(self, partition: Partition | None = None) -> tuple[float, float | None]:
-        """Make up to `DELAYS_BATCH` jobs of a partition, or of each, due whose delays are over, and wake claims.
+    async def time_out(self, partition: Partition | None = None) -> tuple[list[ReapedJob], float | None]:
+        """End up to `REAP_BATCH` attempts and waits of a partition, or of each, whose time-outs are over.
 
-        Returns the time of Redis in seconds since 1970, and the seconds until the next delay is over: 0 if it already
-        is, `None` without delays.
+        Returns the jobs that are pending again, or final, thereby, and the seconds until the next time-out is over: 0
+        if one already is, `None` without time-outs.
         """
+        if partition is not None:
+            return await self._time_out(partition)
+        ended, waits = zip(*await self._client.in_all_partitions(self._time_out), strict=True)
+        return [job for jobs in ended for job in jobs], _soonest(waits)
+
+    async def _time_out(self, partition: Partition) -> tuple[list[ReapedJob], float | None]:
+        messages = [bytes(message) for message in (RUN_TIMEOUT_WILL_RETRY, RUN_TIMEOUT, START_TIMEOUT)]
+        reply = await self._client.run_script(scripts.TIME_OUT, partition, [REAP_BATCH, self._ttl, *messages])
+        _, time, following, skipped, *rows = reply
+        log_skipped("time-out skipped unreadable job", skipped)
+        ended = [
+            ReapedJob(job_id.decode(), f"{kind.decode()}-timeout", Status(status.decode()))
+            for job_id, kind, status in zip(rows[::3], rows[1::3], rows[2::3], strict=True)
+        ]
+        return self._report(ended), _seconds_until(following, time)
+
+    def _report(self, jobs: list[ReapedJob]) -> list[ReapedJob]:
+        for job in jobs:
+            self._client.observer.on_job_change(job.reason)
+            self._client.observer.on_job_change(job.status)
+        return jobs
+
+    async def end_delays(self, partition: Partition | None = None) -> DelaysEnded:
+        """Make up to `DELAYS_BATCH` jobs of a partition, or of each, due whose delays are over, and wake claims."""
         if partition is not None:
             return await end_delays(self._client, partition)
         ended = await self._client.in_all_partitions(functools.partial(end_delays, self._client))
-        times, waits = zip(*ended, strict=True)
-        return max(times), min((wait for wait in waits if wait is not None), default=None)
+        times, delays, timeouts = zip(*ended, strict=True)
+        return DelaysEnded(max(times), _soonest(delays), _soonest(timeouts))
 
     async def get_time(self, partition: Partition | None = None) -> float:
         """Return the time of the Redis with a partition, or with the first one, in seconds since 1970.
@@ -239,6 +271,15 @@ class LeaseManager:
         await self._client.probe()
         [time] = await self._client.read(["TIME"], at=[partition] if partition else ())
         return time_reply_to_micros(time) / 1e6
+
+
+def _seconds_until(millis: bytes, now: bytes) -> float | None:
+    """Return the seconds from `now` (µs since 1970) to a time (ms), or 0 if it is over; `None` for an empty one."""
+    return max(0.0, int(millis) / 1e3 - int(now) / 1e6) if millis else None
+
+
+def _soonest(waits: Iterable[float | None]) -> float | None:
+    return min((wait for wait in waits if wait is not None), default=None)
 
 
 def _or_empty(value: Any) -> Any:

@@ -12,7 +12,7 @@ ROOT: Final = "jobs:"
 COMMON_ROOT: Final = "{p0}:"
 #: Keys under a root, by the first part of their names, with their Redis types.
 TYPES: Final = {
-    **dict.fromkeys(("by_created", "by_expiry", "tags", "delays", "leases", "deletions"), "zset"),
+    **dict.fromkeys(("by_created", "by_expiry", "tags", "delays", "timers", "leases", "deletions"), "zset"),
     **dict.fromkeys(("claim", "aim", "gate", "rate_limit", "version", "partitions", "fsync"), "string"),
     **{"meta": "hash", "queues": "hash", "queue_names": "set", "events": "stream"},
 }
@@ -34,6 +34,8 @@ class Partition:
         self.tags: Final = self.key("tags")
         #: Sorted set: queue:id → when a delayed job becomes due (µs).
         self.delays: Final = self.key("delays")
+        #: Sorted set: `run` or `start`:queue:id → when this time-out of the job is over (ms).
+        self.timers: Final = self.key("timers")
         #: Sorted set: id → lease expiry (ms).
         self.leases: Final = self.key("leases")
         #: Set: the queues that have jobs.

@@ -93,6 +93,7 @@ RELEASE: Final = _load(
     *("release", "CHANGED", "UNCHANGED", "NOT_FOUND", "LEASE_LOST", "NOT_LEASED", "KEY_REUSED"),
 )
 REAP: Final = _load("reap", "REAPED")
+TIME_OUT: Final = _load("time_out", "TIMED_OUT")
 END_DELAYS: Final = _load("end_delays", "ENDED", acknowledges=False)
 CONFIGURE_QUEUE: Final = _load("configure_queue", "CONFIGURED")
 DRAIN: Final = _load("drain", "DRAIN", flags="allow-oom")
@@ -114,6 +115,6 @@ CHECK_ENTRIES: Final = _load("check_entries", "CHECKED", flags="allow-oom", ackn
 PROBE: Final = _script("probe", f"#!lua flags=allow-oom\n{_read('probe')}")
 
 ALL: Final = (
-    *(CREATE, UPDATE, RETRY, CLAIM, AIM, GATE, HEARTBEAT, RELEASE, REAP, END_DELAYS, CONFIGURE_QUEUE, DRAIN, DELETE),
-    *(LIST, COUNT, FIND_OLDEST, SWEEP, WRITE_VERSION, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
+    *(CREATE, UPDATE, RETRY, CLAIM, AIM, GATE, HEARTBEAT, RELEASE, REAP, TIME_OUT, END_DELAYS, CONFIGURE_QUEUE, DRAIN),
+    *(DELETE, LIST, COUNT, FIND_OLDEST, SWEEP, WRITE_VERSION, RATE_LIMIT, CHECK_JOBS, CHECK_ENTRIES),
 )

@@ -100,23 +100,24 @@ class Calls(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Create the jobs."""
-        for job, queue in (("j1", "a"), ("j2", "b")):
-            self.create(job, queue, 1, 2)
+        """Create the jobs, the second one with time-outs that are never over."""
+        for job in ("j1", "j2"):
+            self.create(job, 1, 2, has_timeouts=job == "j2")
 
-    def create(self, job: str, queue: str, value: Any, max_attempts: int) -> None:
-        job_id = self.id_of(job)
-        body = {"job_id": job_id, "queue": f"{self.name}-{queue}", "input_params": value, "max_attempts": max_attempts}
-        expected, is_replay = self.contract.create(job_id, body["queue"], value, max_attempts)
+    def create(self, job: str, value: Any, max_attempts: int, *, has_timeouts: bool) -> None:
+        job_id, queue = self.id_of(job), f"{self.name}-{'a' if job == 'j1' else 'b'}"
+        body = {"job_id": job_id, "queue": queue, "input_params": value, "max_attempts": max_attempts}
+        body |= {"start_timeout_seconds": 3600, "run_timeout_seconds": 3600} if has_timeouts else {}
+        expected, is_replay = self.contract.create(job_id, queue, value, max_attempts, has_timeouts=has_timeouts)
         response = self.send("POST", "/v1/jobs", body)
         if response.status_code == 201 and not is_replay:
             self.created[job_id] = response.headers["etag"].strip('"').partition("-")[0]
         self.holds(response, expected)
         assert ("idempotency-replayed" in response.headers) == is_replay
 
-    @rule(job=JOBS, value=VALUES, max_attempts=st.sampled_from([2, 2, 2, 1]))
-    def create_again(self, job: str, value: Any, max_attempts: int) -> None:
-        self.create(job, "a" if job == "j1" else "b", value, max_attempts)
+    @rule(job=JOBS, value=VALUES, max_attempts=st.sampled_from([2, 2, 2, 1]), has_timeouts=st.booleans())
+    def create_again(self, job: str, value: Any, max_attempts: int, has_timeouts: bool) -> None:
+        self.create(job, value, max_attempts, has_timeouts=has_timeouts)
 
     @rule()
     def repeat(self) -> None:
@@ -262,7 +263,7 @@ class Calls(RuleBasedStateMachine):
         """Finish a job, delete and recreate it, and finish it again with the same key."""
         self.change(job, {"status": status}, key, "last", None)
         self.delete(job, None, None)
-        self.create(job, "a" if job == "j1" else "b", 1, 2)
+        self.create(job, 1, 2, has_timeouts=job == "j2")
         self.change(job, {"status": status}, key, "none", None)
 
     @rule(queue=st.sampled_from("ab"), body=SETTINGS)

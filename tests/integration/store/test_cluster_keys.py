@@ -24,7 +24,7 @@ from service.store.pool import create_pool
 from service.store.rate_limiter import RateLimiter
 from tests.helpers.consistency import inconsistencies
 from tests.helpers.redis_cluster import Cluster, NodeClient, OnePartition, running_cluster
-from tests.helpers.store_operations import OPERATIONS, Store
+from tests.helpers.store_operations import OPERATIONS, TIMEOUTS, Store
 
 PARTITIONS = Partitions(16)
 #: It has keys of three slots, so it runs on one Redis only.
@@ -128,15 +128,15 @@ async def look(store: Store) -> None:
     assert (await client.run_script(scripts.COUNT, partition, ["", 0]))[0] == "MORE"
     await store.jobs.sweep()
     for state in ("pending", "delayed", "leased", "completed"):
-        await store.bring_to(state, f"look-{state}")
+        await store.bring_to(state, f"look-{state}", **TIMEOUTS)
     await store.jobs.list_jobs(JobFilter())
     await store.jobs.get_stats()
     await client.run_script(scripts.FIND_OLDEST, partition, [])
-    indexes = (partition.by_expiry, partition.tags, partition.delays, partition.leases, partition.queue_names)
-    await store.redis.delete(*indexes, partition.meta)
+    indexes = (partition.by_expiry, partition.tags, partition.delays, partition.timers, partition.leases)
+    await store.redis.delete(*indexes, partition.queue_names, partition.meta)
     ids = [f"look-{state}" for state in ("pending", "delayed", "leased", "completed")]
     assert len(await client.run_script(scripts.CHECK_JOBS, partition, ["repair", *ids])) > 1
-    strays = {"by_expiry": "x", "tags": "s00:0000000000000001:x", "delays": "q:x", "leases": "x"}
+    strays = {"by_expiry": "x", "tags": "s00:0000000000000001:x", "delays": "q:x", "timers": "run:q:x", "leases": "x"}
     for kind, member in strays.items():
         await store.redis.zadd(partition.key(kind), {member: 2**50})
         assert len(await client.run_script(scripts.CHECK_ENTRIES, partition, ["repair", kind, "", "", member])) > 1

@@ -55,9 +55,14 @@ EXPECTED: Final = {
     "create": {REFUSED: "record by_created:pending by_expiry meta queue_names events"},
     "create delayed": {REFUSED: "record by_created:delayed by_expiry delays meta queue_names events"},
     "create tagged": {REFUSED: "record by_created:pending by_expiry tags meta queue_names events"},
+    "create with time-outs": {REFUSED: "record by_created:pending by_expiry timers meta queue_names events"},
     "claim": {
         SKIPPED: "record",
         REFUSED: "by_created:pending by_created:running by_expiry delays leases claim meta queues events",
+    },
+    "claim with time-outs": {
+        SKIPPED: "record",
+        REFUSED: "by_created:pending by_created:running by_expiry delays timers leases claim meta queues events",
     },
     "claim after a delay": {
         SKIPPED: "record events",
@@ -72,6 +77,22 @@ EXPECTED: Final = {
     "heartbeat": {REFUSED: "record leases"},
     "heartbeat with progress": {REFUSED: "record by_expiry leases events"},
     "heartbeat that extends the retention": {REFUSED: "record by_expiry leases"},
+    "complete with a run time-out": {
+        REFUSED: "record by_created:completed by_expiry events",
+        STANDS: "by_created:running timers leases",
+    },
+    "cancel with a start time-out": {
+        REFUSED: "record by_created:cancelled by_expiry events",
+        STANDS: "by_created:pending timers",
+    },
+    "release with a run time-out": {
+        REFUSED: "record by_created:pending by_expiry events",
+        STANDS: "by_created:running timers leases",
+    },
+    "retry with time-outs": {
+        REFUSED: "record by_created:pending by_expiry timers events",
+        STANDS: "by_created:failed",
+    },
     "progress": {REFUSED: "record by_expiry leases events"},
     "complete": {
         REFUSED: "record by_created:completed by_expiry events",
@@ -123,6 +144,21 @@ EXPECTED: Final = {
         STANDS: "by_created:running",
         REFUSED: "leases",
     },
+    "run time-out": {
+        SKIPPED: "record by_created:failed by_expiry events",
+        STANDS: "by_created:running leases",
+        REFUSED: "timers",
+    },
+    "run time-out without a lease": {
+        SKIPPED: "record by_created:failed by_expiry events",
+        STANDS: "by_created:running",
+        REFUSED: "timers",
+    },
+    "start time-out": {
+        SKIPPED: "record by_created:failed by_expiry events",
+        STANDS: "by_created:pending",
+        REFUSED: "timers",
+    },
     "end delays": {
         SKIPPED: "record by_created:pending events",
         STANDS: "by_created:delayed",
@@ -131,18 +167,29 @@ EXPECTED: Final = {
     "sweep of pending": {
         SKIPPED: "record by_created:pending by_created:completed by_created:failed by_created:cancelled events",
         REFUSED: "by_expiry",
-        STANDS: "tags queue_names",
+        STANDS: "tags timers queue_names",
     },
     "sweep of delayed": {
         SKIPPED: f"{LISTS} record events",
         REFUSED: "by_expiry",
-        STANDS: "tags delays queue_names",
+        STANDS: "tags delays timers queue_names",
     },
     "sweep of leased": {
         SKIPPED: "record by_created:pending by_created:running "
         "by_created:completed by_created:failed by_created:cancelled events",
         REFUSED: "by_expiry",
-        STANDS: "tags leases queue_names",
+        STANDS: "tags timers leases queue_names",
+    },
+    "sweep of pending with time-outs": {
+        SKIPPED: "record by_created:pending by_created:completed by_created:failed by_created:cancelled events",
+        REFUSED: "by_expiry",
+        STANDS: "tags timers queue_names",
+    },
+    "sweep of leased with time-outs": {
+        SKIPPED: "record by_created:pending by_created:running "
+        "by_created:completed by_created:failed by_created:cancelled events",
+        REFUSED: "by_expiry",
+        STANDS: "tags timers leases queue_names",
     },
     "sweep of completed": {
         SKIPPED: "record by_created:completed events",
@@ -173,6 +220,11 @@ EXPECTED_OF_SEVERAL: Final = {
     "claim": {
         SKIPPED: "record",
         PARTLY: "by_created:pending by_created:running by_expiry delays leases claim meta queues events",
+        REFUSED: "aim first-meta first-queues",
+    },
+    "claim with time-outs": {
+        SKIPPED: "record",
+        PARTLY: "by_created:pending by_created:running by_expiry delays timers leases claim meta queues events",
         REFUSED: "aim first-meta first-queues",
     },
     "claim after a delay": {

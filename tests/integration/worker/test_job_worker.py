@@ -20,6 +20,7 @@ import httpx
 import pytest
 
 from jobstate import AsyncJobs, JobContext, RequestRejected, Worker
+from service.domain.timestamps import format_timestamp, parse_timestamp
 from tests.helpers import job_functions as functions
 from tests.helpers.deployments import sync_client
 from tests.helpers.guards import Guard
@@ -158,6 +159,36 @@ class TestAsyncThreadAndProcess:
             in_status(api, "completed", "next")  # by the same worker, which runs one job at a time
             assert multiprocessing.active_children() == []
         assert job(api)["revision"] == taken["revision"]
+
+    def test_a_run_timeout_stops_the_function(
+        self, api: httpx.Client, function: Callable[[JobContext], Any], executor: str
+    ) -> None:
+        create(api, steps=1000, run_timeout_seconds=1)
+        with working(str(api.base_url), function, executor=executor):
+            timed_out = in_status(api, "failed")
+            create(api, "next")
+            in_status(api, "completed", "next")  # by the same worker, which runs one job at a time
+            assert multiprocessing.active_children() == []
+        assert timed_out["error_message"]["type"] == "urn:jobstate:problem:run-timeout"
+        assert timed_out["finished_at"] >= format_timestamp(parse_timestamp(timed_out["started_at"]) + 1_000_000)
+        assert job(api)["revision"] == timed_out["revision"], "the worker reports nothing"
+
+
+def test_a_worker_stops_a_function_at_its_run_timeout_without_the_service(
+    api: httpx.Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    stopped = threading.Event()
+
+    async def wait(context: JobContext) -> None:
+        try:
+            await asyncio.sleep(TIMEOUT)
+        finally:
+            stopped.set()
+
+    create(api, run_timeout_seconds=1)
+    with caplog.at_level(logging.INFO, "jobstate"), working(str(api.base_url), wait, lease_seconds=3600):
+        assert stopped.wait(TIMEOUT)  # the next heartbeat is due in 20 minutes
+        wait_until(lambda: "job j1: stopped at its run time-out" in caplog.messages, "the log")
 
 
 def test_a_process_with_a_lost_lease_is_killed(api: httpx.Client, redis_url: str) -> None:

@@ -114,6 +114,27 @@ def failover(history: History) -> None:
     history.failovers.append(Window("failover", START + 0.089, START + 0.2))
 
 
+def times_out(job_id: str, at: int, *, after_start: bool) -> Modification:
+    """Add a job that was created at 80 ms, perhaps claimed at 82, and failed at `at` without a call."""
+
+    def modify(history: History) -> None:
+        revision = 3 if after_start else 2
+        history.calls.append(call(Kind.CREATE, 80, *observed(1, "pending", job_id=job_id), job_id=job_id))
+        events = [event(81, 1, "pending", job_id=job_id)]
+        if after_start:
+            claimed = observed(2, "running", 1, job_id=job_id)
+            history.calls.append(call(Kind.CLAIM, 82, *claimed, job_id="", granted_token="1-m"))
+            events.append(event(83, 2, "running", job_id=job_id))
+        history.events = [*history.events, *events, event(at, revision, "failed", job_id=job_id)]
+        changes = ((2, "r"), (3, "f")) if after_start else ((2, "f"),)
+        history.records[job_id] = Record(version(revision, job_id), "failed", int(after_start), "", changes)
+        history.counts["failed"] = 1
+        history.listed_ids.append(job_id)
+        history.stream_messages = messages_of(history.events)
+
+    return modify
+
+
 def combine(*steps: Modification) -> Modification:
     def modify(history: History) -> None:
         for step in steps:
@@ -224,6 +245,9 @@ VIOLATIONS: list[tuple[str, str, Modification]] = [
         with_call(8, status=409, problem="job-not-final"),
     ),
     ("an unsent change took effect", "every_revision_has_a_cause", with_call(8, status=None, is_unsent=True)),
+    ("a run time-out came too early", "every_revision_has_a_cause", times_out("m5", 700, after_start=True)),
+    ("a start time-out came too early", "every_revision_has_a_cause", times_out("m0", 700, after_start=False)),
+    ("a job without time-outs timed out", "every_revision_has_a_cause", times_out("m1", 1083, after_start=True)),
     ("acknowledged progress without a revision", "every_revision_has_a_cause", add(call(Kind.HEARTBEAT, 22))),
     (
         "a change took effect after its timeout",
@@ -467,6 +491,8 @@ ALLOWED: list[tuple[str, Modification]] = [
             with_record(version=version(7), attempt=2, changes=((2, "r"), (4, "q"), (5, "p"), (6, "r"), (7, "c"))),
         ),
     ),
+    ("an attempt timed out", times_out("m5", 1083, after_start=True)),
+    ("a job was not started in time", times_out("m0", 1081, after_start=False)),
     (
         "the claim of a disconnected client is released",
         combine(

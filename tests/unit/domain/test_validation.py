@@ -8,7 +8,10 @@ from service.domain.errors import InvalidValue
 from service.domain.jobs import JobFilter, NewJob, Progress
 from service.domain.states import Status
 
-NUMBERS = ("scenario_count", "max_attempts", "retry_delay_seconds", "delay_seconds")
+NUMBERS = (
+    *("scenario_count", "max_attempts", "retry_delay_seconds", "delay_seconds"),
+    *("run_timeout_seconds", "start_timeout_seconds"),
+)
 GOOD: dict[str, Any] = {
     "input_params": {},
     "queue": "default",
@@ -18,6 +21,8 @@ GOOD: dict[str, Any] = {
     "max_attempts": 1,
     "retry_delay_seconds": 0,
     "delay_seconds": 0,
+    "run_timeout_seconds": None,
+    "start_timeout_seconds": None,
 }
 
 
@@ -38,7 +43,9 @@ def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
     sent = {**GOOD, "input_params": Raw(b'{"b": 1e999}'), "slate_id": "s", "max_attempts": 3}
     fields = created(**sent)
     assert fields == {**sent, "input_params": b'{"b": 1e999}'}
-    assert present(fields) == set(sent) - {"scenario_count", "correlation_id"}
+    assert present(fields) == set(sent) - {
+        *("scenario_count", "correlation_id", "run_timeout_seconds", "start_timeout_seconds")
+    }
 
 
 @pytest.mark.parametrize(
@@ -59,6 +66,10 @@ def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
         ("retry_delay_seconds", 3601),
         ("delay_seconds", -1),
         ("delay_seconds", 365 * 86400 + 1),
+        ("run_timeout_seconds", 0),
+        ("run_timeout_seconds", 7 * 86400 + 1),
+        ("start_timeout_seconds", 0),
+        ("start_timeout_seconds", 365 * 86400 + 1),
         *((name, wrong) for name in NUMBERS for wrong in (True, 1.0, "1")),
         *((name, None) for name in ("queue", "max_attempts", "retry_delay_seconds", "delay_seconds")),
     ],

@@ -50,7 +50,7 @@ class FourNodes:
     async def run_script(self, script: Any, partition: Partition, args: Any) -> list[Any]:
         self.ended.append(partition)
         del self._delays[partition.number]
-        return [b"ENDED", 0, b"", []]
+        return [b"ENDED", 0, b"", b"", []]
 
 
 @pytest.mark.parametrize(("number", "ends"), [(1, 1006), (2, 996)])

@@ -45,6 +45,10 @@ FULL = MINIMAL | {
     "max_attempts": b"3",
     "retry_delay_seconds": b"60",
     "available_at": CREATED.encode(),
+    "run_timeout_seconds": b"90",
+    "run_deadline_at": b"2026-03-01T00:01:30.000000Z",
+    "start_timeout_seconds": b"60",
+    "start_deadline_at": CREATED.encode(),
     "worker": b"w",
     "lease_seconds": b"30",
     "lease_expires_at": b"2026-03-01T00:00:30.000000Z",
@@ -54,7 +58,10 @@ FULL = MINIMAL | {
 }
 #: The values of numbers that a hash does not store.
 DEFAULTS = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
-NUMBERS = {*DEFAULTS, "revision", "scenario_count", "lease_seconds"}
+NUMBERS = {
+    *(*DEFAULTS, "revision", "scenario_count", "lease_seconds"),
+    *("run_timeout_seconds", "start_timeout_seconds"),
+}
 NOW = parse_timestamp("2026-03-01T00:00:00.000000Z")
 
 

@@ -7,7 +7,7 @@ from typing import Final, cast
 import click
 from msgspec import Raw, Struct
 
-from jobstate._requests import JobFilter
+from jobstate._options import JobFilter
 from jobstate._requests import list_jobs as request_of
 from jobstate._responses import read_json
 from jobstate.cli.command import Command

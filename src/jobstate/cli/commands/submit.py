@@ -9,7 +9,8 @@ from uuid import uuid4
 import click
 from msgspec import Raw
 
-from jobstate._requests import JobOptions, Request, create_job
+from jobstate._options import JobOptions
+from jobstate._requests import Request, create_job
 from jobstate._responses import Tagged
 from jobstate.cli.command import Command, run
 from jobstate.cli.connection import send
@@ -88,6 +89,20 @@ def _reject_constant(word: str) -> NoReturn:
     help="Time before the first retry; doubled for each further one, up to an hour.",
 )
 @click.option("--delay", "delay_seconds", type=int, metavar="SECONDS", help="Time before the job may be claimed.")
+@click.option(
+    "--run-timeout",
+    "run_timeout_seconds",
+    type=int,
+    metavar="SECONDS",
+    help="Time from the start of an attempt after which it has failed.",
+)
+@click.option(
+    "--start-timeout",
+    "start_timeout_seconds",
+    type=int,
+    metavar="SECONDS",
+    help="Time after which the job fails unless a worker has started it.",
+)
 @click.option("--key", type=KEY, help="Idempotency key: a request with the same key creates no second job.")
 @click.option("--watch", "watched", is_flag=True, help="Follow the job as `watch` does.")
 @timeout_option("With --watch: maximum time to wait. The job continues.")

@@ -22,6 +22,8 @@ _REQUIRED: Final = (
     *("_creation", "_change"),
 )
 _LEASED: Final = ("worker", "lease_seconds", "_token")
+#: The status in which each deadline counts.
+_DEADLINES: Final = (("run_deadline_at", "running"), ("start_deadline_at", "pending"))
 #: The constraint of each field that has one. A field of a creation has the constraint that creations have.
 _CONSTRAINTS: Final = {
     name: spec.constraint
@@ -77,6 +79,7 @@ def _inconsistencies(status: str, fields: Mapping[str, bytes]) -> Iterator[str]:
         if status != "running":
             yield f"{status} with a lease"
         yield from (f"a lease without {name}" for name in _LEASED if name not in fields)
+    yield from (f"{status} with {name}" for name, counts in _DEADLINES if name in fields and status != counts)
     tags = ",".join(tag(fields[name].decode()) for name, tag in _TAGS if name in fields)
     if fields.get("_tags", b"").decode(errors="replace") != tags:
         yield f"_tags must be {tags!r}"

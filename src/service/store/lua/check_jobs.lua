@@ -44,6 +44,7 @@ local function check_indexes(job, expires)
   check_entry(key('by_expiry'), expiry_member(job), expires)
   for _, member in ipairs(tag_members(job)) do check_entry(key('tags'), member, '0') end
   if job.state == 'delayed' then check_entry(key('delays'), delay_member(job), format('%d', job.available)) end
+  if job.timer then check_entry(key('timers'), timer_member(job.timer, job), format('%d', deadline_of(job))) end
   if job.has_lease then
     local lease = floor(parse_time(job.fields.lease_expires_at) / 1000)
     check_entry(key('leases'), job.id, format('%d', lease))

@@ -2,9 +2,9 @@
 --
 -- KEYS: 1 the job's record, 2 the partition's root
 -- ARGV: 1 job id, 2 digest of the request, 3 id of this one request, 4 retention (ms), 5 delay (µs, 0 for none), 6 queue,
---       7 slate_id (empty for none), 8 tags (comma-separated), 9 number of partitions, 10 number of this partition, 11 …
---       field, value, … of the record, without queue and slate_id
--- Returns: CREATED with created_at, expires_at and, of a delayed job, available_at
+--       7 slate_id (empty for none), 8 tags (comma-separated), 9 number of partitions, 10 number of this partition,
+--       11 start time-out (ms, 0 for none), 12 … field, value, … of the record, without queue and slate_id
+-- Returns: CREATED with created_at, expires_at, and available_at and start_deadline_at (empty if the job has none)
 --          REPLAYED with the time, the whole record and 1 if it is the very request that created the job, sent again because
 --          its reply was lost, or 0 if it is an equal one
 --          DRAINING with the milliseconds that it lasts, unless it is ended before
@@ -32,7 +32,12 @@ local created = earliest + (ARGV[10] - earliest) % ARGV[9]
 local job = { id = id, queue = ARGV[6], slate_id = ARGV[7] ~= '' and ARGV[7] or nil, created = format('%d', created),
   tags = ARGV[8] }
 local expires = floor((NOW + delay) / 1000) + retention
-local expires_at, created_at, available_at = format_time(expires * 1000), format_time(created), nil
+local deadline, start_deadline_at, available_at = tonumber(ARGV[11]), '', ''
+if deadline > 0 then
+  deadline = floor((NOW + delay) / 1000) + deadline
+  expires = math.max(expires, deadline + LEASE_GRACE)
+end
+local expires_at, created_at = format_time(expires * 1000), format_time(created)
 expires = format('%d', expires)
 
 -- Additions.
@@ -51,6 +56,11 @@ if delay > 0 then
   available_at = format_time(NOW + delay)
   ARGV[#ARGV + 1], ARGV[#ARGV + 2] = 'available_at', available_at
 end
+if deadline > 0 then
+  add_score(key('timers'), format('%d', deadline), timer_member('start', job))
+  start_deadline_at = format_time(deadline * 1000)
+  ARGV[#ARGV + 1], ARGV[#ARGV + 2] = 'start_deadline_at', start_deadline_at
+end
 if add('SADD', key('queue_names'), job.queue) == 1 then
   log_removal('SREM', key('queue_names'), job.queue)
 end
@@ -59,6 +69,6 @@ emit_change('changed', job, 'pending', '1')
 -- The record.
 redis.call('HSET', meta, 'clock', job.created)
 redis.call('HSET', record, 'status', 'pending', 'revision', '1', 'created_at', created_at, 'updated_at', created_at,
-  'expires_at', expires_at, 'queue', job.queue, '_creation', digest, '_change', request, unpack(ARGV, 11))
+  'expires_at', expires_at, 'queue', job.queue, '_creation', digest, '_change', request, unpack(ARGV, 12))
 redis.call('PEXPIREAT', record, expires)
-return { 'CREATED', created_at, expires_at, available_at }
+return { 'CREATED', created_at, expires_at, available_at, start_deadline_at }

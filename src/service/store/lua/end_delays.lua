@@ -2,8 +2,9 @@
 --
 -- KEYS: 1 the partition's root
 -- ARGV: 1 how many delays to look at
--- Returns: ENDED with the time (µs), when the next delay is over (µs, empty for none), and id and error of each job that was
---          skipped because a key of it is not ours
+-- Returns: ENDED with the time (µs), when the next delay is over (µs, empty for none), when the next time-out is over (ms,
+--          empty for none; 0 where `timers` is not ours), and id and error of each job that was skipped because a key of it
+--          is not ours
 local delays, skipped, woken = key('delays'), {}, {}
 
 local function end_delay(member)
@@ -28,4 +29,6 @@ for _, member in ipairs(call('ZRANGE', delays, '-inf', format('%d', NOW), 'BYSCO
   if failure then note_skipped(skipped, member:match('^[^:]*:(.*)$') or member, failure) end
 end
 local next_delay = redis.call('ZRANGE', delays, '0', '0', 'WITHSCORES')[2]
-return { 'ENDED', NOW, next_delay and format('%d', next_delay) or '', skipped }
+local next_timer = redis.pcall('ZRANGE', key('timers'), '0', '0', 'WITHSCORES')
+next_timer = next_timer.err and 0 or next_timer[2]
+return { 'ENDED', NOW, next_delay and format('%d', next_delay) or '', next_timer and format('%d', next_timer) or '', skipped }

@@ -3,15 +3,16 @@
 -- KEYS: 1 the job's record, 2 the partition's root
 -- ARGV: 1 job id, 2 lease token, 3 seconds of the lease (empty for as many as before), 4 retention (ms),
 --       5 progress (empty for none)
--- Returns: EXTENDED with the end of the lease (ms), 1 if a cancel was asked for (else 0), 1 if the progress is new (else 0)
+-- Returns: EXTENDED with the end of the lease (ms), 1 if a cancel was asked for (else 0), 1 if the progress is new (else 0),
+--          run_deadline_at (empty if the job has none)
 --          NOT_FOUND
 --          LEASE_LOST with status and revision
 local id, token, retention, progress = ARGV[1], ARGV[2], tonumber(ARGV[4]), ARGV[5]
 
 -- Nearly all heartbeats need no more of the record than this.
-local status, revision, holder, lease_expires_at, lease_seconds, expires_at, cancel_requested_at, old_progress =
-  unpack(call('HMGET', KEYS[1], 'status', 'revision', '_token', 'lease_expires_at', 'lease_seconds', 'expires_at',
-    'cancel_requested_at', 'progress'))
+local status, revision, holder, lease_expires_at, lease_seconds, expires_at, cancel_requested_at, old_progress,
+  run_deadline_at = unpack(call('HMGET', KEYS[1], 'status', 'revision', '_token', 'lease_expires_at', 'lease_seconds',
+    'expires_at', 'cancel_requested_at', 'progress', 'run_deadline_at'))
 if not status then return { 'NOT_FOUND' } end
 if not lease_expires_at or token ~= holder then return { 'LEASE_LOST', status, revision } end
 
@@ -35,4 +36,5 @@ else
   call('ZADD', key('leases'), lease, id)
   redis.call('HSET', KEYS[1], 'lease_seconds', seconds, 'lease_expires_at', format_time(lease * 1000))
 end
-return finish({ 'EXTENDED', format('%d', lease), cancel_requested_at and 1 or 0, is_new and 1 or 0 })
+return finish({ 'EXTENDED', format('%d', lease), cancel_requested_at and 1 or 0, is_new and 1 or 0,
+  run_deadline_at or '' })

@@ -16,12 +16,8 @@ local function reap(id)
   elseif lease > NOW_MS then
     redis.call('ZADD', leases, lease, id)
   else
-    local message
-    if not job.fields.cancel_requested_at then
-      message = number_in(job, 'failures', 0) + 1 < number_in(job, 'max_attempts', 1) and ARGV[3] or ARGV[4]
-    end
-    local status = release_job(job, { failed = true, error_message = message, retention = retention,
-      unset = { '_token' } })
+    local status = release_job(job, { failed = true, error_messages = { pending = ARGV[3], failed = ARGV[4] },
+      retention = retention, unset = { '_token' } })
     reaped[#reaped + 1] = id
     reaped[#reaped + 1] = status
   end

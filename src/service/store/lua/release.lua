@@ -16,6 +16,7 @@ local replayed = replay(job, change_id, digest)
 if replayed then return replayed end
 if not job.has_lease then return refuse('NOT_LEASED', job) end
 
-release_job(job, { failed = ARGV[8] ~= nil, error_message = ARGV[8], retention = tonumber(ARGV[4]),
-  delay = delay and delay * 1000000, change = change_id .. ':' .. digest })
+local message = ARGV[8]
+release_job(job, { failed = message ~= nil, retention = tonumber(ARGV[4]), delay = delay and delay * 1000000,
+  error_messages = { pending = message, failed = message, cancelled = message }, change = change_id .. ':' .. digest })
 return finish({ 'CHANGED', NOW, public(job) })

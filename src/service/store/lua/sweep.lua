@@ -11,8 +11,8 @@ local swept, skipped, queues = 0, {}, {}
 local function sweep(member)
   local job = parse_expiry_member(member)
   if not job then return redis.call('ZREM', by_expiry, member) end
-  local created_at, expires_at, lease = unpack(call('HMGET', job_key(job.id), 'created_at', 'expires_at',
-    'lease_expires_at'))
+  local created_at, expires_at, lease, run_deadline, start_deadline = unpack(call('HMGET', job_key(job.id), 'created_at',
+    'expires_at', 'lease_expires_at', 'run_deadline_at', 'start_deadline_at'))
   if created_at == format_time(tonumber(job.created)) then -- alive: the entry is wrong
     local expires = floor(parse_time(expires_at) / 1000)
     -- Redis tells what has expired by the time at which the script started, which may be earlier than `NOW_MS`.
@@ -31,6 +31,9 @@ local function sweep(member)
   if state == 'delayed' then remove('ZREM', key('delays'), delay_member(job)) end
   -- Without a state, another job of this id has its place in the list since.
   if not lease and (state == 'running' or not state) then remove('ZREM', key('leases'), job.id) end
+  if not (run_deadline or start_deadline or FINAL[state]) then
+    remove('ZREM', key('timers'), timer_member('run', job), timer_member('start', job))
+  end
   local tag_entries = tag_members(job)
   if #tag_entries > 0 then remove('ZREM', key('tags'), unpack(tag_entries)) end
   remove('ZREM', by_expiry, member)

@@ -14,6 +14,7 @@ import { duration, timeElement } from "./time.js";
 const SHOWN_ELSEWHERE = [
   ...["job_id", "status", "stale", "revision", "progress"],
   ...["failures", "max_attempts", "retry_delay_seconds", "lease_seconds"],
+  ...["start_timeout_seconds", "run_timeout_seconds"],
 ];
 
 /** Return the list. Fields without a value are left out. */
@@ -64,6 +65,8 @@ function fieldsOf(job) {
       "Available",
       job.status === "pending" && job.available_at && timeElement(job.available_at, "left"),
     ],
+    ["start_deadline_at", "Start time-out", timeoutValue(job.start_deadline_at, job.start_timeout_seconds)],
+    ["run_deadline_at", "Run time-out", timeoutValue(job.run_deadline_at, job.run_timeout_seconds)],
     ["created_at", "Created", timeAgo(job.created_at)],
     ["started_at", "Started", timeAgo(job.started_at)],
     ["finished_at", "Finished", timeAgo(job.finished_at)],
@@ -115,12 +118,27 @@ function leaseValue({ status, stale, lease_expires_at, lease_seconds }) {
   if (status !== "running") return null;
   if (!lease_expires_at) return "no lease";
   if (stale) return el("strong", { class: "warning" }, "expired ", timeElement(lease_expires_at));
-  return el(
-    "span",
-    { class: "number" },
-    timeElement(lease_expires_at, "left"),
-    lease_seconds ? el("span", { class: "muted" }, ` of ${duration(lease_seconds * 1000)}`) : null,
-  );
+  return timeLeft(lease_expires_at, lease_seconds);
+}
+
+/**
+ * Return the time left of a period of some seconds, if these are known.
+ * @param {string} end
+ * @param {number | undefined} seconds
+ */
+function timeLeft(end, seconds) {
+  const total = seconds ? el("span", { class: "muted" }, ` of ${duration(seconds * 1000)}`) : null;
+  return el("span", { class: "number" }, timeElement(end, "left"), total);
+}
+
+/**
+ * Return the time left of a time-out, or only its length while it does not count.
+ * @param {string | undefined} deadline
+ * @param {number | undefined} seconds
+ */
+function timeoutValue(deadline, seconds) {
+  if (deadline) return timeLeft(deadline, seconds);
+  return seconds ? duration(seconds * 1000) : null;
 }
 
 /** @param {Job} job */

@@ -7,7 +7,18 @@ from typing import Any, assert_type
 import msgspec
 
 import jobstate
-from jobstate import AsyncJobHandle, AsyncJobs, JobContext, JobFilter, JobHandle, JobOptions, Jobs, RetryPolicy, Worker
+from jobstate import (
+    AsyncJobHandle,
+    AsyncJobs,
+    JobContext,
+    JobFilter,
+    JobHandle,
+    JobOptions,
+    Jobs,
+    RetryOptions,
+    RetryPolicy,
+    Worker,
+)
 
 
 class Lineups(msgspec.Struct):
@@ -33,7 +44,8 @@ def synchronous() -> None:
         assert_type(job.record, jobstate.Job)
         assert_type(job.refresh(), jobstate.Job)
         assert_type(job.cancel(), jobstate.Job)
-        assert_type(job.retry(max_attempts=2), jobstate.Job)
+        again: RetryOptions = {"max_attempts": 2, "delay_seconds": 5, "run_timeout_seconds": 60}
+        assert_type(job.retry(**again), jobstate.Job)
         assert_type(job.result_bytes(), bytes | None)
         assert_type(job.history(), jobstate.History)
         assert_type(job.history().items[0], jobstate.HistoryEntry)

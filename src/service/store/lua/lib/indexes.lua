@@ -28,6 +28,11 @@ local function delay_member(job)
   return job.queue .. ':' .. job.id
 end
 
+-- A member of `timers`: the end of an attempt (`run`), or of the time until the first start (`start`).
+local function timer_member(kind, job)
+  return kind .. ':' .. job.queue .. ':' .. job.id
+end
+
 -- The state whose list has this job under its creation; nil if none has.
 local function listed_state(job)
   local created = tonumber(job.created)

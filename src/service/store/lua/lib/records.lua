@@ -12,7 +12,8 @@ local function parse_job(id, fields)
   if not fields.status then return nil end
   local job = { id = id, fields = fields, status = fields.status, state = fields.status, queue = fields.queue,
     slate_id = fields.slate_id, created_micros = parse_time(fields.created_at), revision = tonumber(fields.revision),
-    tags = fields._tags or '', token = fields._token, has_lease = fields.lease_expires_at ~= nil }
+    tags = fields._tags or '', token = fields._token, has_lease = fields.lease_expires_at ~= nil,
+    timer = fields.run_deadline_at and 'run' or fields.start_deadline_at and 'start' }
   -- Of the other times only the length is checked, which costs least.
   if not (job.queue and job.created_micros and job.revision and #(fields.updated_at or '') == 27
     and #(fields.expires_at or '') == 27 and (not job.has_lease or #fields.lease_expires_at == 27)) then
@@ -32,14 +33,15 @@ local function load_job(id)
   local values = call('HMGET', job_key(id), 'status', 'queue', 'created_at', 'updated_at', 'revision',
     'expires_at', 'slate_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt',
     'failures', 'max_attempts', 'retry_delay_seconds', 'progress', '_tags', '_change', '_token', '_progress_event',
-    '_history')
+    '_history', 'run_deadline_at', 'start_deadline_at')
   return parse_job(id, { status = values[1] or nil, queue = values[2] or nil, created_at = values[3] or nil,
     updated_at = values[4] or nil, revision = values[5] or nil, expires_at = values[6] or nil,
     slate_id = values[7] or nil, available_at = values[8] or nil, lease_expires_at = values[9] or nil,
     lease_seconds = values[10] or nil, cancel_requested_at = values[11] or nil, attempt = values[12] or nil,
     failures = values[13] or nil, max_attempts = values[14] or nil, retry_delay_seconds = values[15] or nil,
     progress = values[16] or nil, _tags = values[17] or nil, _change = values[18] or nil, _token = values[19] or nil,
-    _progress_event = values[20] or nil, _history = values[21] or nil })
+    _progress_event = values[20] or nil, _history = values[21] or nil, run_deadline_at = values[22] or nil,
+    start_deadline_at = values[23] or nil })
 end
 
 -- All fields of a record; none if there is none.
@@ -75,13 +77,23 @@ local function number_in(job, name, default)
   return number
 end
 
+-- The field with the end of a time-out, by its kind.
+local DEADLINES = { run = 'run_deadline_at', start = 'start_deadline_at' }
+
+-- The time (ms) at which the timer of a job ends; nil without one. Raises for a record that is not ours.
+local function deadline_of(job)
+  if not job.timer then return nil end
+  return floor((parse_time(job.fields[DEADLINES[job.timer]]) or reject_record(job.id)) / 1000)
+end
+
 -- Whether a job has one of these versions, separated by spaces (empty: any).
 local function has_version(job, versions)
   return versions == '' or contains(versions, job.created .. '-' .. job.fields.revision)
 end
 
 -- Fields with times from which index entries are made.
-local INDEXED_TIMES = { 'created_at', 'expires_at', 'available_at', 'lease_expires_at' }
+local INDEXED_TIMES = { 'created_at', 'expires_at', 'available_at', 'lease_expires_at', 'run_deadline_at',
+  'start_deadline_at' }
 
 -- Whether a record can be read, and its job (nil if there is none). For the doctor, which changes nothing of other jobs.
 local function load_readable_job(id)

@@ -1,15 +1,16 @@
 -- How a job changes: its record, its lease, its indexes and its event.
 
--- ms: a job whose retention is shorter than its lease is kept this much longer than the lease, for the worker and the
--- reaper.
+-- ms: a job whose retention is shorter than its lease, or ends before its deadline, is kept this much longer than these, for
+-- the worker and the reaper.
 local LEASE_GRACE = 60000
 
 -- s
 local MAX_RETRY_DELAY = 3600
 
--- Until when (ms) a job is kept that changes now and is due in `delay` (µs, whole milliseconds).
-local function retention_deadline(delay, retention, lease)
-  return math.max(NOW_MS + delay / 1000 + retention, lease and lease + LEASE_GRACE or 0)
+-- Until when (ms) a job is kept that changes now and is due in `delay` (µs, whole milliseconds); `lease` and `deadline` are
+-- the ends (ms) of its lease and its time-out, if there are any.
+local function retention_deadline(delay, retention, lease, deadline)
+  return math.max(NOW_MS + delay / 1000 + retention, (lease or 0) + LEASE_GRACE, (deadline or 0) + LEASE_GRACE)
 end
 
 -- The history of a job with one more entry: µs since the creation, revision and a letter (the twin of store/history.py). It
@@ -40,11 +41,20 @@ end
 
 -- Changes a loaded job, when nothing refuses it any more. `update` is a table: status; retention (ms); set, a table of
 -- fields; unset, a list of them; change, what the record keeps of the request (nil: what it has); delay (µs); lease (ms),
--- its end; is_progress, true if only progress is new; letter, that of the history (nil: that of the status). Keeps
+-- its end; deadline (ms), the new one for the first start; is_progress, true if only progress is new; letter, that of the history (nil: that of the status). Keeps
 -- `job.fields` up to date where they are the whole record.
 local function change(job, update)
   local status, delay, lease, given, held = update.status, update.delay or 0, update.lease, update.set, job.fields
-  local expires, revision = retention_deadline(delay, update.retention, lease), format('%d', job.revision + 1)
+  -- The time-out that counts from now on, and when it is over (ms); a running job keeps its own.
+  local timer, deadline = update.deadline and 'start', update.deadline
+  if status == 'running' then
+    if job.status == 'running' then
+      timer, deadline = job.timer, deadline_of(job)
+    elseif held.run_timeout_seconds then
+      timer, deadline = 'run', NOW_MS + number_in(job, 'run_timeout_seconds') * 1000
+    end
+  end
+  local expires, revision = retention_deadline(delay, update.retention, lease, deadline), format('%d', job.revision + 1)
   local available = delay > 0 and NOW + delay or nil
   local state = available and 'delayed' or status
   local old_expires_at, old_lease_expires_at = held.expires_at, held.lease_expires_at
@@ -68,6 +78,12 @@ local function change(job, update)
     set[n + 1], set[n + 2], n = 'lease_expires_at', format_time(lease * 1000), n + 2
   elseif job.has_lease then
     unset[#unset + 1] = 'lease_expires_at'
+  end
+  if timer ~= job.timer then
+    if job.timer then unset[#unset + 1] = DEADLINES[job.timer] end
+    if timer then
+      set[n + 1], set[n + 2], n = DEADLINES[timer], format_time(deadline * 1000), n + 2
+    end
   end
   if status == 'running' then
     if job.status == 'pending' then
@@ -105,6 +121,7 @@ local function change(job, update)
   if state ~= job.state then add_score(key('by_created', job.queue, state), job.created, job.id) end
   add_score(key('by_expiry'), expires, expiry_member(job), old_expires_at)
   if available then add_score(key('delays'), available, delay_member(job)) end
+  if timer and timer ~= job.timer then add_score(key('timers'), format('%d', deadline), timer_member(timer, job)) end
   if lease then add_score(key('leases'), format('%d', lease), job.id, old_lease_expires_at) end
   if has_event then emit_change('changed', job, status, revision) end
 
@@ -122,12 +139,14 @@ local function change(job, update)
   -- Removals.
   if state ~= job.state then remove('ZREM', key('by_created', job.queue, job.state), job.id) end
   if job.state == 'delayed' then remove('ZREM', key('delays'), delay_member(job)) end
+  if job.timer and timer ~= job.timer then remove('ZREM', key('timers'), timer_member(job.timer, job)) end
   if job.has_lease and not lease then remove('ZREM', key('leases'), job.id) end
 end
 
--- Takes a leased job from its holder: cancelled if that was asked for, which counts no failure; after a failure failed, or
+-- Takes a running job from its holder: cancelled if that was asked for, which counts no failure; after a failure failed, or
 -- pending while attempts are left. `update` is a table: failed; retention (ms); delay (µs; nil for the job's own after a
--- failure, else none); error_message (nil for none); change and unset as in `change`. Returns the new status.
+-- failure, else none); error_messages, by the new status (nil for none); change and unset as in `change`. Returns the new
+-- status.
 local function release_job(job, update)
   local is_cancelled = job.fields.cancel_requested_at ~= nil
   local failures = number_in(job, 'failures', 0) + (update.failed and not is_cancelled and 1 or 0)
@@ -141,6 +160,7 @@ local function release_job(job, update)
     delay = math.min(seconds, MAX_RETRY_DELAY) * 1000000
   end
   change(job, { status = status, retention = update.retention, delay = delay, change = update.change,
-    unset = update.unset, set = { failures = format('%d', failures), error_message = update.error_message } })
+    unset = update.unset,
+    set = { failures = format('%d', failures), error_message = (update.error_messages or {})[status] } })
   return status
 end

@@ -1,0 +1,46 @@
+"""The optional arguments of the methods of the clients."""
+
+from typing import Literal, TypedDict
+
+
+class JobOptions(TypedDict, total=False):
+    """The optional fields of a new job."""
+
+    #: A label for a group of jobs, which lists can filter by.
+    slate_id: str | None
+    #: The number of scenarios that the job computes.
+    scenario_count: int | None
+    #: Connects the job to the request that caused it: in records, logs, lists, and at the worker.
+    correlation_id: str | None
+    #: The W3C trace context that the worker continues.
+    traceparent: str | None
+    #: How many failed attempts make the job failed; 1 by default.
+    max_attempts: int | None
+    #: Seconds before the second attempt, doubled for each further one, up to an hour.
+    retry_delay_seconds: int | None
+    #: Seconds before the job may be claimed.
+    delay_seconds: int | None
+    #: Seconds from the start of an attempt after which it has failed.
+    run_timeout_seconds: int | None
+    #: Seconds from the moment it may be claimed after which the job fails unless a worker has started it.
+    start_timeout_seconds: int | None
+
+
+class RetryOptions(TypedDict, total=False):
+    """The optional fields of a retry."""
+
+    #: How many failed attempts make the job failed from now on; by default those of the job.
+    max_attempts: int | None
+    #: Seconds before the job may be claimed.
+    delay_seconds: int | None
+    #: Seconds from the start of an attempt after which it has failed; by default those of the job.
+    run_timeout_seconds: int | None
+
+
+class JobFilter(TypedDict, total=False):
+    """The filters of a list. A job must match all of them."""
+
+    status: Literal["pending", "running", "completed", "failed", "cancelled"] | None
+    queue: str | None
+    slate_id: str | None
+    correlation_id: str | None
