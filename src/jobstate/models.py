@@ -100,6 +100,8 @@ class HistoryEntry(Struct, frozen=True):
     #: The attempt that ended with an error, and the error as JSON text, cut at 1 KiB.
     attempt: int | None = None
     error: str | None = None
+    #: The name of the API key that made it; `None` without API keys, and for changes of the service itself.
+    by: str | None = None
 
 
 class History(Struct, frozen=True):

@@ -69,7 +69,7 @@ async def _records_in(redis: Redis, partition: Partition) -> AsyncIterator[Recor
 def _record(job_id: str, fields: dict[str, str]) -> Record:
     version = Version(job_id, parse_timestamp(fields["created_at"]), int(fields["revision"]))
     entries = [entry.split(":") for entry in fields.get("_history", "").split()]
-    changes = tuple((int(revision), code) for _, revision, code in entries)
+    changes = tuple((int(revision), code) for _, revision, code, *_ in entries)
     content = fields.get("result", fields.get("error_message", ""))
     return Record(version, fields["status"], int(fields.get("attempt", 0)), content, changes)
 

@@ -7,6 +7,7 @@ from litestar.openapi.spec import SecurityScheme
 from litestar.types import HTTPScope
 
 from service.api.request_context import context_of
+from service.domain.actor import actor
 from service.domain.api_keys import ApiKey, Scope, find_api_key
 from service.domain.errors import InsufficientScope, Unauthenticated
 from service.services import services_of
@@ -67,6 +68,7 @@ def authorize(request: Request[Any, Any, Any]) -> None:
         return
     scope = request.scope
     context_of(scope).api_key = key = _authenticate(scope, keys)
+    actor.set(key.name)
     if access is None:
         raise InsufficientScope(key.name, None, None)
     if access.scope not in key.scopes and not (access.lease_holder in key.scopes and _has_lease_token(scope)):

@@ -131,6 +131,7 @@ class HistoryEntry(Struct, frozen=True, kw_only=True, omit_defaults=True):
             "be added"
         ),
     ]
+    by: Annotated[str, description("The name of the API key that made it; absent without API keys")] | None = None
     attempt: Annotated[int, count_meta("The attempt that ended with `error`")] | None = None
     error: (
         Annotated[str, description("Its `error_message` as JSON text, cut at 1 KiB; the last 10 are kept")] | None

@@ -10,6 +10,7 @@ from redis import exceptions as redis_errors
 from redis.asyncio import ConnectionPool, Redis
 
 from service.domain import constraints, errors
+from service.domain.actor import actor
 from service.domain.store_health import StoreAvailability
 from service.store import probe
 from service.store.calls import FIRST_ATTEMPT_TIMEOUT, Calls, with_timeout
@@ -188,7 +189,8 @@ class StoreClient:
                 await data.check(node, pipeline, deadline)
             if script.writes and partition not in data.registered:
                 await data.register(self._run_before_deadline, partition, deadline)
-            [reply] = await pipeline.ask((*command, node.clock.now + _FIRST_ATTEMPT_MICROS), until=deadline)
+            last = _last_argument(script, node.clock.now + _FIRST_ATTEMPT_MICROS)
+            [reply] = await pipeline.ask((*command, last), until=deadline)
             if isinstance(reply, redis_errors.NoScriptError):  # not loaded yet, or flushed since
                 raise_errors(await pipeline.ask(("SCRIPT", "LOAD", script.text), until=deadline))
             elif isinstance(reply, Exception):
@@ -283,3 +285,9 @@ class StoreClient:
 def _decode_word(reply: Any) -> str:
     word: str = reply[0].decode()
     return word
+
+
+def _last_argument(script: Script, deadline: int) -> int | str:
+    """Return the deadline (µs since 1970) of a script; for a change with the name of the API key, if there is one."""
+    name = actor.get() if script.writes else ""
+    return f"{deadline}:{name}" if name else deadline

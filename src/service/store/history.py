@@ -20,10 +20,10 @@ _CHANGE_CODES: Final = {
 _TRUNCATED: Final = "-"
 
 
-def history_from(job_id: str, created_at: str, text: str, errors: str) -> History:
+def history_from(job_id: str, created_at: str, text: str, errors: str, created_by: str) -> History:
     """Return the history, oldest change first, from its text in the hash and the errors of the attempts.
 
-    Raises `StoreCorrupt`.
+    `created_by` is the name of the API key that created the job; empty for none. Raises `StoreCorrupt`.
     """
     created, entries = parse_timestamp(created_at), text.split()
     complete = _TRUNCATED not in entries
@@ -32,8 +32,8 @@ def history_from(job_id: str, created_at: str, text: str, errors: str) -> Histor
         changes = [_change(created, entry, attempt_errors) for entry in entries if entry != _TRUNCATED]
     except (KeyError, ValueError) as error:
         raise StoreCorrupt(f"job:{job_id} holds an unreadable record ({error})") from error
-    first = [HistoryEntry(at=created_at, revision=1, change="created")] if complete else []
-    return History(items=[*first, *changes], complete=complete)
+    first = HistoryEntry(at=created_at, revision=1, change="created", by=created_by or None)
+    return History(items=[first, *changes] if complete else changes, complete=complete)
 
 
 def _by_revision(text: str) -> dict[int, tuple[int, str]]:
@@ -43,7 +43,14 @@ def _by_revision(text: str) -> dict[int, tuple[int, str]]:
 
 
 def _change(created: int, entry: str, attempt_errors: Mapping[int, tuple[int, str]]) -> HistoryEntry:
-    elapsed, revision, code = entry.split(":")
+    elapsed, revision, code, *by = entry.split(":", 3)
     attempt, error = attempt_errors.get(int(revision), (None, None))
     at = format_timestamp(created + int(elapsed))
-    return HistoryEntry(at=at, revision=int(revision), change=_CHANGE_CODES[code], attempt=attempt, error=error)
+    return HistoryEntry(
+        at=at,
+        revision=int(revision),
+        change=_CHANGE_CODES[code],
+        by=by[0] if by else None,
+        attempt=attempt,
+        error=error,
+    )

@@ -61,11 +61,10 @@ class JobReader:
     async def get_history(self, job_id: str) -> History | None:
         """Return the changes of a job, oldest first, or `None` if there is no job."""
         name = self._client.partition_of(job_id).job(job_id)
-        fields = ("created_at", "_history", "_errors")
-        [[created_at, text, attempt_errors]] = await self._client.read(["HMGET", name, *fields])
+        [[created_at, *texts]] = await self._client.read(["HMGET", name, "created_at", "_history", "_errors", "_by"])
         if created_at is None:
             return None
-        return history_from(job_id, created_at.decode(), (text or b"").decode(), (attempt_errors or b"").decode())
+        return history_from(job_id, created_at.decode(), *((text or b"").decode() for text in texts))
 
     async def list_jobs(
         self, filters: JobFilter, *, limit: int = 50, before: int | None = None, include: Collection[str] = ()

@@ -75,6 +75,33 @@ def test_a_worker_needs_only_the_scope_work(
     assert send_as(Scope.READ, "GET", "/v1/jobs/by-argument/result").json() == "by-argument"
 
 
+def test_the_history_names_the_key_that_made_each_change(send_as: Callable[..., httpx.Response]) -> None:
+    def done(scope: Scope, path: str, body: dict[str, Any], token: str = "", method: str = "POST") -> httpx.Response:
+        response = send_as(scope, method, path, {"Lease-Token": token} if token else {}, json=body)
+        return response.raise_for_status()
+
+    job = {"job_id": "j", "input_params": 1, "max_attempts": 2, "run_timeout_seconds": 1}
+    done(Scope.WRITE, "/v1/jobs", job)
+    claim = {"queues": ["default"], "worker": "w", "max_jobs": 1}
+    [first] = done(Scope.WORK, "/v1/batch-claim", claim).json()["items"]
+    done(Scope.WORK, "/v1/jobs/j/heartbeat", {"progress": {"current": 1}}, first["lease"]["token"])
+    done(Scope.WORK, "/v1/jobs/j/release", {}, first["lease"]["token"])
+    [second] = done(Scope.WORK, "/v1/batch-claim", claim).json()["items"]
+    done(Scope.WRITE, "/v1/jobs/j/cancel", {})
+    done(Scope.WORK, "/v1/jobs/j", {"status": "failed"}, second["lease"]["token"], "PATCH")
+    done(Scope.WRITE, "/v1/jobs/j/retry", {})
+    done(Scope.WORK, "/v1/batch-claim", claim)
+    wait_until(lambda: send_as(Scope.READ, "GET", "/v1/jobs/j").json()["status"] == "pending", "the time-out")
+
+    items = send_as(Scope.READ, "GET", "/v1/jobs/j/history").json()["items"]
+    assert [(item["change"], item.get("by")) for item in items] == [
+        ("created", "key-of-write"),
+        *(("running", "key-of-work"), ("pending", "key-of-work"), ("running", "key-of-work")),
+        *(("cancel-requested", "key-of-write"), ("failed", "key-of-work"), ("retried", "key-of-write")),
+        *(("running", "key-of-work"), ("pending", None)),
+    ], "the last change is that of the reaper"
+
+
 def test_a_worker_cannot_change_a_job_without_its_lease(send_as: Callable[..., httpx.Response]) -> None:
     send_as(Scope.WRITE, "POST", "/v1/jobs", json={"job_id": "free", "input_params": 1}).raise_for_status()
     for token, status in (({}, 403), ({"Lease-Token": ""}, 403), ({"Lease-Token": "1-made-up"}, 409)):

@@ -15,7 +15,17 @@ from service.store.history import history_from
 from service.store.records import FIELDS, decode_job
 
 #: The fields of a hash that `find_issues` needs.
-CHECKED_FIELDS: Final = (*FIELDS, "_creation", "_change", "_token", "_progress_event", "_history", "_tags", "_errors")
+CHECKED_FIELDS: Final = (
+    *FIELDS,
+    "_creation",
+    "_change",
+    "_token",
+    "_progress_event",
+    "_history",
+    "_tags",
+    "_errors",
+    "_by",
+)
 
 _REQUIRED: Final = (
     *("status", "queue", "revision", "created_at", "updated_at", "expires_at"),
@@ -48,7 +58,8 @@ def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
         return unreadable
     try:
         job = decode_job(job_id, fields, 0)
-        history_from(job_id, job.created_at, fields.get("_history", b"").decode(), fields.get("_errors", b"").decode())
+        texts = (fields.get(name, b"").decode() for name in ("_history", "_errors", "_by"))
+        history_from(job_id, job.created_at, *texts)
     except StoreCorrupt as error:
         return [str(error.__cause__)]
     numbers = ((name, allowed, getattr(job, name)) for name, allowed in _NUMBERS.items())

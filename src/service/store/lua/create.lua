@@ -50,6 +50,7 @@ if job.tags ~= '' then
   for i = 1, #members do log_removal('ZREM', tags, members[i]) end
   ARGV[#ARGV + 1], ARGV[#ARGV + 2] = '_tags', job.tags
 end
+if BY then ARGV[#ARGV + 1], ARGV[#ARGV + 2] = '_by', BY end
 if job.slate_id then ARGV[#ARGV + 1], ARGV[#ARGV + 2] = 'slate_id', job.slate_id end
 if delay > 0 then
   add_score(key('delays'), NOW + delay, delay_member(job))

@@ -41,12 +41,12 @@ export function timeline() {
 }
 
 /** @param {TimelineEntry} item */
-function entry({ at, revision, change, attempt, error, elapsed }) {
+function entry({ at, revision, change, by, attempt, error, elapsed }) {
   const time = el("time", { datetime: at, title: absolute(at) }, timeOfDay(Date.parse(at), true));
   const node = el(
     "li",
     { class: change },
-    el("span", { class: "change" }, LABELS[change] ?? change),
+    el("span", { class: "change" }, LABELS[change] ?? change, by && el("span", { class: "muted by" }, ` by ${by}`)),
     el("span", { class: "muted number" }, elapsed === null ? "" : `+${duration(elapsed)}`),
     time,
     el("span", { class: "muted number", title: "Revision" }, `#${revision}`),

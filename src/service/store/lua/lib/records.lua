@@ -66,7 +66,7 @@ end
 local function public(job)
   local fields = job.fields
   fields._creation, fields._change, fields._history, fields._progress_event, fields._tags = nil, nil, nil, nil, nil
-  fields._retry, fields._ended, fields._errors = nil, nil, nil
+  fields._retry, fields._ended, fields._errors, fields._by = nil, nil, nil, nil
   return cmsgpack.pack(fields)
 end
 

@@ -13,8 +13,9 @@ local function retention_deadline(delay, retention, lease, deadline)
   return math.max(NOW_MS + delay / 1000 + retention, (lease or 0) + LEASE_GRACE, (deadline or 0) + LEASE_GRACE)
 end
 
--- The history of a job with one more entry: µs since the creation, revision and a letter (the twin of store/history.py). It
--- keeps a hundred; `-` in front stands for those that were dropped. Progress is not in the history.
+-- The history of a job with one more entry: µs since the creation, revision, a letter and, if it is known, the name of the
+-- API key (the twin of store/history.py). It keeps a hundred; `-` in front stands for those that were dropped. Progress is
+-- not in the history.
 local function append_history(history, entry)
   if not history then return entry end
   local kept = 100
@@ -41,8 +42,8 @@ end
 
 -- Changes a loaded job, when nothing refuses it any more. `update` is a table: status; retention (ms); set, a table of
 -- fields; unset, a list of them; change, what the record keeps of the request (nil: what it has); delay (µs); lease (ms),
--- its end; deadline (ms), the new one for the first start; is_progress, true if only progress is new; letter, that of the history (nil: that of the status). Keeps
--- `job.fields` up to date where they are the whole record.
+-- its end; deadline (ms), that of the next start (nil for none); is_progress, true if only progress is new; letter, that of
+-- the history (nil: that of the status). Keeps `job.fields` up to date where they are the whole record.
 local function change(job, update)
   local status, delay, lease, given, held = update.status, update.delay or 0, update.lease, update.set, job.fields
   -- The time-out that counts from now on, and when it is over (ms); a running job keeps its own.
@@ -107,6 +108,7 @@ local function change(job, update)
     if held._progress_event then unset[#unset + 1] = '_progress_event' end
     local letter = update.letter or given.cancel_requested_at and 'q' or status == 'cancelled' and 'x' or status:sub(1, 1)
     local entry = format('%d', now - job.created_micros) .. ':' .. revision .. ':' .. letter
+    if BY then entry = entry .. ':' .. BY end
     set[n + 1], set[n + 2], n = '_history', append_history(held._history, entry), n + 2
     if given.error_message then
       local errors = held._errors or not job.is_whole and call('HGET', job_key(job.id), '_errors') or nil
