@@ -1,5 +1,6 @@
 """The optional arguments of the methods of the clients."""
 
+from datetime import datetime
 from typing import Literal, TypedDict
 
 
@@ -44,3 +45,6 @@ class JobFilter(TypedDict, total=False):
     queue: str | None
     slate_id: str | None
     correlation_id: str | None
+    #: Both exclusive, with a time zone.
+    created_after: datetime | str | None
+    created_before: datetime | str | None

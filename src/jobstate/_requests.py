@@ -1,6 +1,7 @@
 """Builds the requests of the API as data, each with the function that reads its response. No I/O."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import Any, Final, Generic, TypeVar, Unpack
 from urllib.parse import quote, urlencode
 from uuid import uuid4
@@ -259,7 +260,11 @@ def _body(**fields: object) -> bytes:
 
 
 def _query(**parameters: object) -> str:
-    given = {name: str(value) for name, value in parameters.items() if value is not None}
+    given = {
+        name: value.isoformat() if isinstance(value, datetime) else str(value)
+        for name, value in parameters.items()
+        if value is not None
+    }
     return f"?{urlencode(given)}" if given else ""
 
 

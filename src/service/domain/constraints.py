@@ -11,6 +11,7 @@ from typing import Any, Final, TypeVar
 from msgspec import Meta
 
 from service.domain.errors import InvalidValue
+from service.domain.timestamps import parse_timestamp
 
 T = TypeVar("T")
 
@@ -55,6 +56,27 @@ class Pattern(Constraint):
     def is_valid(self, value: Any) -> bool:
         """Return whether the whole of `value` matches. Python's `$` alone would allow a trailing newline."""
         return isinstance(value, str) and self._expression.fullmatch(value) is not None
+
+
+class Time(Pattern):
+    """A time with its offset from UTC (RFC 3339, section 5.6)."""
+
+    def __init__(self) -> None:
+        """Set the form."""
+        super().__init__(
+            r"^[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?(Z|[+-][0-9]{2}:[0-9]{2})$",
+            "a time with its offset (RFC 3339), such as 2026-11-29T10:00:00Z; a + in a URL is written %2B",
+        )
+
+    def is_valid(self, value: Any) -> bool:
+        """Return whether `value` has the form, and is a time."""
+        if not super().is_valid(value):
+            return False
+        try:
+            parse_timestamp(value)
+        except (ValueError, OverflowError):
+            return False
+        return True
 
 
 class Range(Constraint):
@@ -127,6 +149,7 @@ CLAIMED_QUEUES: Final = Range(1, 100)
 #: How many jobs one claim may ask for.
 CLAIMED_JOBS: Final = Range(1, 100)
 LEASE_TOKEN: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "the lease token as the claim returned it")
+TIME: Final = Time()
 PAGE_LIMIT: Final = Range(1, 200)
 DEFAULT_PAGE_LIMIT: Final = 50
 BATCH_SIZE: Final = Range(1, 1000)

@@ -209,6 +209,9 @@ class JobFilter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     queue: str | None = None
     slate_id: str | None = None
     correlation_id: str | None = None
+    #: Times in RFC 3339, both exclusive.
+    created_after: str | None = None
+    created_before: str | None = None
 
 
 class JobPage(Struct, frozen=True):

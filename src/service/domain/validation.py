@@ -106,6 +106,9 @@ def validate_filter(filters: JobFilter) -> None:
         constraints.QUEUE.validate("queue", filters.queue)
     validate_label("slate_id", filters.slate_id)
     validate_label("correlation_id", filters.correlation_id)
+    for name in ("created_after", "created_before"):
+        if (time := getattr(filters, name)) is not None:
+            constraints.TIME.validate(name, time)
 
 
 def validate_claim(queues: Sequence[str], worker: str, lease_seconds: int, max_jobs: int | None) -> None:

@@ -26,6 +26,8 @@ MAX_PAGE_SCAN: Final = 1000
 MIN_PARTITION_SCAN: Final = 50
 #: How many jobs a partition is asked for beyond its equal share, because the newest jobs are not spread evenly.
 _SPARE: Final = 3
+#: The latest creation time (µs) that the members of `tags` can hold: in the year 2286.
+_LATEST: Final = 10**16 - 1
 
 
 class Found(NamedTuple):
@@ -86,10 +88,13 @@ class Listing:
         large = [name for name in LARGE_FIELDS if name in include or name == "error_message"]
         self._fields = [*FIELDS, *large]
         values = [filters.status or "", filters.queue or "", filters.slate_id or "", filters.correlation_id or ""]
-        self._args = [*values, _tag_of(filters), len(large), *self._fields]
+        self._before = None if filters.created_before is None else _bound(filters.created_before)
+        after = "" if filters.created_after is None else _bound(filters.created_after)
+        self._args = [after, *values, _tag_of(filters), len(large), *self._fields]
 
     async def read_page(self, limit: int, before: int | None) -> JobPage:
         """Return the newest jobs created before `before` (µs; `None` for no bound), as `JobReader.list_jobs` does."""
+        before = min((bound for bound in (before, self._before) if bound is not None), default=None)
         if len(self._client.partitions) > 1:
             return await self._merged_page(limit, before)
         bounds = [limit, PAGE_BYTES, MAX_PAGE_SCAN, "" if before is None else before]
@@ -138,6 +143,11 @@ class Listing:
         _, now, end, *listed = reply
         rows = [(job_id.decode(), row) for job_id, row in zip(listed[::2], listed[1::2], strict=True)]
         return int(now), int(end) if end else None, rows
+
+
+def _bound(time: str) -> int:
+    """Return a time in µs since 1970, within what an index can hold."""
+    return min(max(parse_timestamp(time), 0), _LATEST)
 
 
 def _readable(jobs: Iterable[Job | StoreCorrupt | None]) -> Iterator[Job]:

@@ -27,6 +27,8 @@ DEFAULT_LIMIT: Final = 50
 @click.option("--queue", type=TEXT, help="Only jobs of this queue.")
 @click.option("--slate-id", type=TEXT, help="Only jobs of this slate.")
 @click.option("--correlation-id", type=TEXT, help="Only jobs with this correlation id.")
+@click.option("--created-after", type=TEXT, metavar="TIME", help="Only jobs created after this time.")
+@click.option("--created-before", type=TEXT, metavar="TIME", help="Only jobs created before this time.")
 @click.option(
     "--limit", type=click.IntRange(min=1), default=DEFAULT_LIMIT, show_default=True, help="Maximum number of jobs."
 )
@@ -34,7 +36,10 @@ DEFAULT_LIMIT: Final = 50
 @click.option("--cursor", type=TEXT, help="Continue after the `next_cursor` of a list with the same filters.")
 @service_options
 def list_jobs(config: ClientConfig, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
-    """List jobs, newest first: a table on a terminal, else tab-separated columns."""
+    """List jobs, newest first: a table on a terminal, else tab-separated columns.
+
+    Times have an offset, such as 2026-11-29T10:00:00Z.
+    """
     filters = {name: value for name, value in query.items() if value is not None}
     listing = _listing(as_json)
     next_cursor = None

@@ -26,6 +26,8 @@ from service.services import HttpRequest, services_of
 _OPTIONAL_FIELD: Final = rf"(?:{'|'.join(validation.OPTIONAL_FIELDS)})"
 
 CorrelationFilter = Annotated[str | None, in_query("Only jobs with this correlation id", constraints.LABEL)]
+CreatedAfter = Annotated[str | None, in_query("Only jobs created after this", constraints.TIME)]
+CreatedBefore = Annotated[str | None, in_query("Only jobs created before this", constraints.TIME)]
 Limit = Annotated[
     str | None,
     in_query("The maximum jobs on the page", constraints.PAGE_LIMIT, default=constraints.DEFAULT_PAGE_LIMIT),
@@ -93,6 +95,8 @@ class JobsController(Controller):
         queue: QueueFilter = None,
         slate_id: SlateFilter = None,
         correlation_id: CorrelationFilter = None,
+        created_after: CreatedAfter = None,
+        created_before: CreatedBefore = None,
         limit: Limit = None,
         cursor: Cursor = None,
         include: Include = None,
@@ -106,6 +110,8 @@ class JobsController(Controller):
             queue=queue,
             slate_id=slate_id,
             correlation_id=correlation_id,
+            created_after=created_after,
+            created_before=created_before,
         )
         before = cursors.decode(cursor, filters)
         max_jobs = constraints.DEFAULT_PAGE_LIMIT if limit is None else constraints.PAGE_LIMIT.parse("limit", limit)

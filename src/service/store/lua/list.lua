@@ -2,13 +2,15 @@
 --
 -- KEYS: 1 the partition's root
 -- ARGV: 1 most jobs, 2 most bytes of large fields (empty: their size is wanted instead of them), 3 most index entries to walk,
---       4 only jobs created before this (µs; empty for no bound), 5 status, 6 queue, 7 slate_id, 8 correlation_id
---       (each empty for any), 9 tag of one of both (empty for neither), 10 how many of the fields that follow are large, 11 … fields, the large ones last
+--       4 only jobs created before this, 5 only those created after this (µs; each empty for no bound), 6 status, 7 queue,
+--       8 slate_id, 9 correlation_id (each empty for any), 10 tag of one of both (empty for neither), 11 how many of the
+--       fields that follow are large, 12 … fields, the large ones last
 -- Returns: PAGE with the time (µs), where to go on (created µs; empty at the end), then for each job its id and its values.
 --          Without large fields each job's values end with its creation time (µs) and the bytes of these fields
 local most, most_bytes, max_scan = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local before, status, queue, slate_id, correlation_id = ARGV[4], ARGV[5], ARGV[6], ARGV[7], ARGV[8]
-local fields, large = { unpack(ARGV, 11) }, { unpack(ARGV, #ARGV - tonumber(ARGV[10]) + 1) }
+local before, after, status, queue, slate_id, correlation_id, tag = unpack(ARGV, 4, 10)
+local fields, large = { unpack(ARGV, 12) }, { unpack(ARGV, #ARGV - tonumber(ARGV[11]) + 1) }
+after = tonumber(after) or -1
 if not most_bytes then fields = { unpack(fields, 1, #fields - #large) } end
 local LARGEST_CHUNK = 64
 
@@ -30,7 +32,7 @@ local function read_tag(name, bound, size)
   return entries
 end
 
-local read = ARGV[9] == '' and read_list or read_tag
+local read = tag == '' and read_list or read_tag
 
 -- A cursor over one index stands at `id` and `created`; at its end `id` is nil. It reads ahead by little at first: with many
 -- queues few entries of each are wanted.
@@ -56,7 +58,7 @@ local function open_cursor(name)
 end
 
 local function open_cursors()
-  if ARGV[9] ~= '' then return open_cursor(ARGV[9]) end
+  if tag ~= '' then return open_cursor(tag) end
   for _, name in ipairs(queue == '' and call('SMEMBERS', key('queue_names')) or { queue }) do
     for _, state in ipairs(STATES) do
       if status == '' or status == (state == 'delayed' and 'pending' or state) then
@@ -98,7 +100,7 @@ local function matches(id, created)
 end
 
 local page, found, scanned, bytes, last = { 'PAGE', NOW, '' }, 0, 0, 0, ''
-while cursors[1] do
+while cursors[1] and cursors[1].created > after do
   local id, created = cursors[1].id, cursors[1].created
   local fits, size = matches(id, created), 0
   if fits then
