@@ -211,6 +211,8 @@ def _has_timed_out(context: CheckContext, transition: Transition) -> bool:
             counts_from = earlier if (transition.before, transition.after) == ("pending", "failed") else None
     if counts_from is None:
         return False
+    if transition.before == "running" and transition.after not in {"pending", "failed", "cancelled"}:
+        return False
     return transition.not_after + context.history.clock_tolerance >= counts_from.not_before + TIMEOUT
 
 

@@ -148,12 +148,7 @@ MUTATIONS: Final = (
         also=("if deadline > NOW_MS then", "if false then"),
     ),
     Mutation("time_out", "the end of an attempt", "if kind == 'run' then", NEVER),
-    Mutation(
-        "transitions",
-        "the end of a time-out",
-        "if job.timer and timer ~= job.timer then remove",
-        "if false then remove",
-    ),
+    Mutation("transitions", "the end of a time-out", _END_TIMER, ""),
     Mutation(
         "sweep",
         "only expired jobs (two guards)",

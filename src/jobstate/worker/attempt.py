@@ -61,14 +61,16 @@ class Attempt:
     async def _run_function(self) -> JobUpdate:
         run_task = asyncio.create_task(self._runner.run(self._context, self._abandoned), name=self._context.job_id)
         heartbeat_task = asyncio.create_task(self._heartbeat_loop(run_task))
+        timed_out = False
         try:
             tasks = {run_task, heartbeat_task}
             done, _ = await asyncio.wait(tasks, timeout=self._run_timeout(), return_when=asyncio.FIRST_COMPLETED)
-            if not done or heartbeat_task in done:
+            timed_out = not done
+            if timed_out or heartbeat_task in done:
                 self._abandoned.set()
                 self._stop(run_task)
                 await asyncio.wait({run_task})
-                if not done:
+                if timed_out:
                     raise RunTimedOut
                 heartbeat_task.result()
             error = run_task.exception()
@@ -77,6 +79,8 @@ class Attempt:
             self._abandoned.set()
             self._context.stop()
             await cancel_and_wait({run_task})
+            if timed_out:
+                raise RunTimedOut from None
             raise
         finally:
             heartbeat_task.cancel()
@@ -86,10 +90,7 @@ class Attempt:
 
         They count from now, because the clock of the service is not known: a little later than those of the service.
         """
-        job = self._claim.job
-        if job.run_deadline_at is None or job.started_at is None:
-            return None
-        return (job.run_deadline_at - job.started_at).total_seconds()
+        return None if self._claim.job.run_deadline_at is None else self._claim.job.run_timeout_seconds
 
     async def _heartbeat_loop(self, run_task: asyncio.Future[JobUpdate]) -> None:
         """Send a heartbeat every third of the lease, and when there is new progress. Raises `LEASE_LOST`."""

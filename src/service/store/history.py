@@ -44,13 +44,13 @@ def _by_revision(text: str) -> dict[int, tuple[int, str]]:
 
 def _change(created: int, entry: str, attempt_errors: Mapping[int, tuple[int, str]]) -> HistoryEntry:
     elapsed, revision, code, *by = entry.split(":", 3)
-    attempt, error = attempt_errors.get(int(revision), (None, None))
+    attempt, error = attempt_errors.get(int(revision), (0, None))
     at = format_timestamp(created + int(elapsed))
     return HistoryEntry(
         at=at,
         revision=int(revision),
         change=_CHANGE_CODES[code],
         by=by[0] if by else None,
-        attempt=attempt,
+        attempt=attempt or None,
         error=error,
     )

@@ -114,8 +114,8 @@ def failover(history: History) -> None:
     history.failovers.append(Window("failover", START + 0.089, START + 0.2))
 
 
-def times_out(job_id: str, at: int, *, after_start: bool) -> Modification:
-    """Add a job that was created at 80 ms, perhaps claimed at 82, and failed at `at` without a call."""
+def times_out(job_id: str, at: int, *, after_start: bool, to: str = "failed") -> Modification:
+    """Add a job that was created at 80 ms, perhaps claimed at 82, and changed to `to` at `at` without a call."""
 
     def modify(history: History) -> None:
         revision = 3 if after_start else 2
@@ -125,10 +125,10 @@ def times_out(job_id: str, at: int, *, after_start: bool) -> Modification:
             claimed = observed(2, "running", 1, job_id=job_id)
             history.calls.append(call(Kind.CLAIM, 82, *claimed, job_id="", granted_token="1-m"))
             events.append(event(83, 2, "running", job_id=job_id))
-        history.events = [*history.events, *events, event(at, revision, "failed", job_id=job_id)]
-        changes = ((2, "r"), (3, "f")) if after_start else ((2, "f"),)
-        history.records[job_id] = Record(version(revision, job_id), "failed", int(after_start), "", changes)
-        history.counts["failed"] = 1
+        history.events = [*history.events, *events, event(at, revision, to, job_id=job_id)]
+        changes = ((2, "r"), (3, to[0])) if after_start else ((2, to[0]),)
+        history.records[job_id] = Record(version(revision, job_id), to, int(after_start), "", changes)
+        history.counts[to] = history.counts.get(to, 0) + 1
         history.listed_ids.append(job_id)
         history.stream_messages = messages_of(history.events)
 
@@ -247,6 +247,11 @@ VIOLATIONS: list[tuple[str, str, Modification]] = [
     ("an unsent change took effect", "every_revision_has_a_cause", with_call(8, status=None, is_unsent=True)),
     ("a run time-out came too early", "every_revision_has_a_cause", times_out("m5", 700, after_start=True)),
     ("a start time-out came too early", "every_revision_has_a_cause", times_out("m0", 700, after_start=False)),
+    (
+        "a time-out completed a job",
+        "every_revision_has_a_cause",
+        times_out("m5", 1083, after_start=True, to="completed"),
+    ),
     ("a job without time-outs timed out", "every_revision_has_a_cause", times_out("m1", 1083, after_start=True)),
     ("acknowledged progress without a revision", "every_revision_has_a_cause", add(call(Kind.HEARTBEAT, 22))),
     (

@@ -101,7 +101,7 @@ def _reject_constant(word: str) -> NoReturn:
     "start_timeout_seconds",
     type=int,
     metavar="SECONDS",
-    help="Time after which the job fails unless a worker has started it.",
+    help="Time from when it may be claimed after which the job fails unless a worker has started it.",
 )
 @click.option("--key", type=KEY, help="Idempotency key: a request with the same key creates no second job.")
 @click.option("--watch", "watched", is_flag=True, help="Follow the job as `watch` does.")

@@ -34,7 +34,7 @@ local job = { id = id, queue = ARGV[6], slate_id = ARGV[7] ~= '' and ARGV[7] or 
 local expires = floor((NOW + delay) / 1000) + retention
 local deadline, start_deadline_at, available_at = tonumber(ARGV[11]), '', ''
 if deadline > 0 then
-  deadline = floor((NOW + delay) / 1000) + deadline
+  deadline = math.ceil((NOW + delay) / 1000) + deadline
   expires = math.max(expires, deadline + LEASE_GRACE)
 end
 local expires_at, created_at = format_time(expires * 1000), format_time(created)

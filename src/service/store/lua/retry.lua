@@ -21,6 +21,6 @@ local set = { failures = '0', _retry = made, _ended = remember_last_change(job, 
 for i = 8, #ARGV, 2 do set[ARGV[i]] = ARGV[i + 1] end
 local delay, start_timeout = tonumber(ARGV[5]), number_in(job, 'start_timeout_seconds', 0) * 1000
 change(job, { status = 'pending', retention = tonumber(ARGV[4]), delay = delay, set = set, change = made,
-  deadline = start_timeout > 0 and NOW_MS + delay / 1000 + start_timeout or nil,
+  deadline = start_timeout > 0 and math.ceil((NOW + delay) / 1000) + start_timeout or nil,
   letter = 't', unset = { 'error_message', 'progress', 'finished_at', 'cancel_requested_at', '_token' } })
 return finish({ 'CHANGED', NOW, public(job) })

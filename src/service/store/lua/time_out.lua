@@ -3,8 +3,8 @@
 -- KEYS: 1 the partition's root
 -- ARGV: 1 how many timers to look at, 2 retention (ms), 3 the error_message of a job that is pending again after its run
 --       time-out, 4 that of one that has failed, 5 that of one that was not started in time
--- Returns: TIMED_OUT with the time (µs), when the next time-out is over (ms, empty if there is none), member and error of
---          each timer that was skipped because a key of its job is not ours, then job id, kind, status, …
+-- Returns: TIMED_OUT with the time (µs), when the next time-out is over (ms, empty if there is none), id and error of each
+--          job that was skipped because a key of it is not ours, then job id, kind, status, …
 local limit, retention = tonumber(ARGV[1]), tonumber(ARGV[2])
 local timers, ended, skipped = key('timers'), {}, {}
 
@@ -29,7 +29,7 @@ end
 for _, member in ipairs(call('ZRANGE', timers, '-inf', NOW_MS, 'BYSCORE', 'LIMIT', 0, limit)) do
   local stands, failure = attempt(time_out, member)
   if not stands then redis.call('ZADD', timers, NOW_MS + SKIP_RETRY_MS, member) end
-  if failure then note_skipped(skipped, member, failure) end
+  if failure then note_skipped(skipped, member:match('^[^:]*:[^:]*:(.*)$') or member, failure) end
 end
 local following = redis.call('ZRANGE', timers, 0, 0, 'WITHSCORES')[2]
 return { 'TIMED_OUT', NOW, following and format('%d', following) or '', skipped, unpack(ended) }

@@ -2,6 +2,10 @@
 
 local FINAL = { completed = true, failed = true, cancelled = true }
 
+-- The field with the end of a time-out, by its kind, and the kind that counts in a status.
+local DEADLINES = { run = 'run_deadline_at', start = 'start_deadline_at' }
+local TIMERS = { running = 'run', pending = 'start' }
+
 local function reject_record(id)
   error({ err = 'CORRUPT ' .. job_key(id) .. ' is not a record of ours' })
 end
@@ -10,10 +14,11 @@ end
 -- ours.
 local function parse_job(id, fields)
   if not fields.status then return nil end
+  local timer = TIMERS[fields.status]
   local job = { id = id, fields = fields, status = fields.status, state = fields.status, queue = fields.queue,
     slate_id = fields.slate_id, created_micros = parse_time(fields.created_at), revision = tonumber(fields.revision),
     tags = fields._tags or '', token = fields._token, has_lease = fields.lease_expires_at ~= nil,
-    timer = fields.run_deadline_at and 'run' or fields.start_deadline_at and 'start' }
+    timer = timer and fields[DEADLINES[timer]] and timer }
   -- Of the other times only the length is checked, which costs least.
   if not (job.queue and job.created_micros and job.revision and #(fields.updated_at or '') == 27
     and #(fields.expires_at or '') == 27 and (not job.has_lease or #fields.lease_expires_at == 27)) then
@@ -76,9 +81,6 @@ local function number_in(job, name, default)
   if not number then reject_record(job.id) end
   return number
 end
-
--- The field with the end of a time-out, by its kind.
-local DEADLINES = { run = 'run_deadline_at', start = 'start_deadline_at' }
 
 -- The time (ms) at which the timer of a job ends; nil without one. Raises for a record that is not ours.
 local function deadline_of(job)

@@ -26,8 +26,8 @@ local function append_history(history, entry)
   return history .. ' ' .. entry
 end
 
--- The errors of a job with one more (the twin of store/history.py): the last ten, each a line with a revision, an attempt
--- and the first kilobyte of the JSON text, in which a line break is only space.
+-- The errors of a job with one more (the twin of store/history.py): the last ten, each a line with a revision, the attempt
+-- that has ended (0 for none) and the first kilobyte of the JSON text, in which a line break is only space.
 local function append_error(errors, revision, attempt, text)
   local length = 1024
   if #text > length then
@@ -52,7 +52,7 @@ local function change(job, update)
     if job.status == 'running' then
       timer, deadline = job.timer, deadline_of(job)
     elseif held.run_timeout_seconds then
-      timer, deadline = 'run', NOW_MS + number_in(job, 'run_timeout_seconds') * 1000
+      timer, deadline = 'run', math.ceil(NOW / 1000) + number_in(job, 'run_timeout_seconds') * 1000
     end
   end
   local expires, revision = retention_deadline(delay, update.retention, lease, deadline), format('%d', job.revision + 1)
@@ -80,10 +80,11 @@ local function change(job, update)
   elseif job.has_lease then
     unset[#unset + 1] = 'lease_expires_at'
   end
-  if timer ~= job.timer then
-    if job.timer then unset[#unset + 1] = DEADLINES[job.timer] end
-    if timer then
-      set[n + 1], set[n + 2], n = DEADLINES[timer], format_time(deadline * 1000), n + 2
+  for kind, name in pairs(DEADLINES) do
+    if kind == timer and kind ~= job.timer then
+      set[n + 1], set[n + 2], n = name, format_time(deadline * 1000), n + 2
+    elseif kind ~= timer and held[name] then
+      unset[#unset + 1] = name
     end
   end
   if status == 'running' then
@@ -112,7 +113,7 @@ local function change(job, update)
     set[n + 1], set[n + 2], n = '_history', append_history(held._history, entry), n + 2
     if given.error_message then
       local errors = held._errors or not job.is_whole and call('HGET', job_key(job.id), '_errors') or nil
-      set[n + 1], set[n + 2] = '_errors', append_error(errors, revision, held.attempt or 0, given.error_message)
+      set[n + 1], set[n + 2] = '_errors', append_error(errors, revision, job.status == 'running' and held.attempt or 0, given.error_message)
     end
   elseif has_event then
     set[n + 1], set[n + 2] = '_progress_event', format('%d', NOW)
