@@ -26,8 +26,8 @@ MAX_PAGE_SCAN: Final = 1000
 MIN_PARTITION_SCAN: Final = 50
 #: How many jobs a partition is asked for beyond its equal share, because the newest jobs are not spread evenly.
 _SPARE: Final = 3
-#: The latest creation time (µs) that the members of `tags` can hold: in the year 2286.
-_LATEST: Final = 10**16 - 1
+#: The latest time (µs) that numbers of Lua hold exactly: in the year 2255.
+_LATEST: Final = 2**53 - 1
 
 
 class Found(NamedTuple):
@@ -146,7 +146,7 @@ class Listing:
 
 
 def _bound(time: str) -> int:
-    """Return a time in µs since 1970, within what an index can hold."""
+    """Return a time in µs since 1970, within what the script can compare."""
     return min(max(parse_timestamp(time), 0), _LATEST)
 
 

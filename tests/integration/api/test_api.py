@@ -251,6 +251,20 @@ def test_a_list_can_be_read_page_by_page(api: httpx.Client) -> None:
     assert included["items"][0]["input_params"] == {"a": 1}
 
 
+def test_a_list_may_be_bounded_by_times_of_creation(api: httpx.Client) -> None:
+    first, second, third = (create(api).json() for _ in range(3))
+    bounds = {"created_after": first["created_at"], "created_before": third["created_at"]}
+    assert [job["job_id"] for job in api.get("/v1/jobs", params=bounds).json()["items"]] == [second["job_id"]]
+    page = api.get("/v1/jobs", params={"created_after": "2026-01-01T01:00:00+01:00", "limit": 1}).json()
+    assert page["items"][0]["job_id"] == third["job_id"]
+    rest = {"cursor": page["next_cursor"], "created_after": "2026-01-01T01:00:00+01:00"}
+    assert len(api.get("/v1/jobs", params=rest).json()["items"]) == 2
+    invalid(api.get("/v1/jobs", params=rest | {"created_after": first["created_at"]}), "cursor")
+    for field in ("created_after", "created_before"):
+        for wrong in ("yesterday", "", "2026-01-01T00:00:00", "2026-01-01T00:00:00 01:00"):
+            invalid(api.get("/v1/jobs", params={field: wrong}), field)
+
+
 def test_a_cursor_is_valid_for_its_filters_only(api: httpx.Client) -> None:
     for _ in range(2):
         create(api)

@@ -203,6 +203,8 @@ def test_a_list_goes_over_all_pages(jobs: Jobs, api: httpx.Client) -> None:
     assert [job.id for job in jobs.list(queue="many", limit=3)] == submitted[:-4:-1]
     assert [job.record.input_params for job in jobs.list(limit=2, include=["input_params"])] == [204, 203]
     assert list(jobs.list(status="failed")) == []
+    [third, _, first] = (job.record.created_at for job in jobs.list(limit=3))
+    assert [job.id for job in jobs.list(created_after=first, created_before=third)] == [submitted[-2]]
     assert jobs.stats().queues["many"]["pending"] == 205
 
 

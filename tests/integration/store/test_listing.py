@@ -4,6 +4,7 @@ import random
 from typing import Any
 
 import pytest
+from msgspec import structs
 from redis.asyncio import Redis
 
 from service.domain.errors import InvalidValue
@@ -73,6 +74,48 @@ async def test_every_combination_of_filters_lists_exactly_what_matches_newest_fi
         ]
         assert ids(await list_all(jobs, filters)) == matching, filters
         assert ids(await list_all(jobs, filters, limit=200)) == matching, filters
+
+
+async def test_times_of_creation_bound_a_list_on_both_sides_without_the_bounds(jobs: JobStateManager) -> None:
+    everything = await populate(jobs)
+    times = [job.created_at for job in everything]
+
+    for oldest, newest in ((40, 10), (59, 0), (30, 30), (20, 21), (10, 40)):
+        after, before = times[oldest], times[newest]
+        for plain in (JobFilter(), JobFilter(status=Status.PENDING), JobFilter(slate_id="s1"), JobFilter(queue="a")):
+            shown = ids(await list_all(jobs, plain))
+            inside = [job.job_id for job in everything if after < job.created_at < before and job.job_id in shown]
+            filters = structs.replace(plain, created_after=after, created_before=before)
+            assert ids(await list_all(jobs, filters)) == inside, filters
+            assert ids(await list_all(jobs, filters, limit=200)) == inside, filters
+
+
+@pytest.mark.parametrize(
+    ("after", "before", "count"),
+    [
+        ("0001-01-01T00:00:00Z", "9999-12-31T23:59:59.999999999Z", 3),
+        ("1969-12-31T23:59:59-00:30", None, 3),
+        ("9999-12-31T23:59:59Z", None, 0),
+        (None, "1969-01-01T00:00:00+14:00", 0),
+    ],
+)
+async def test_any_time_of_creation_may_be_asked_for(
+    jobs: JobStateManager, after: str | None, before: str | None, count: int
+) -> None:
+    for number in range(3):
+        await jobs.create_job(f"j{number}", 1, slate_id="s")
+    for slate_id in (None, "s"):
+        filters = JobFilter(slate_id=slate_id, created_after=after, created_before=before)
+        assert len(await list_all(jobs, filters)) == count
+
+
+async def test_a_list_since_a_time_reads_no_older_entries(jobs: JobStateManager, redis: Redis) -> None:
+    for number in range(40):
+        await jobs.create_job(f"j{number}", 1)
+    [newest, second] = (await jobs.list_jobs(JobFilter(), limit=2)).items
+    await redis.config_resetstat()
+    assert ids(await list_all(jobs, JobFilter(created_after=second.created_at))) == [newest.job_id]
+    assert (await command_calls(redis))["hmget"] <= 2 * len(PARTITIONS)
 
 
 async def test_a_full_last_page_has_no_next_one(jobs: JobStateManager) -> None:
@@ -345,6 +388,11 @@ async def test_a_queue_without_jobs_is_no_longer_read(jobs: JobStateManager, red
         ("limit", {"filters": JobFilter(), "limit": 201}),
         ("status", {"filters": JobFilter(status="done")}),
         ("queue", {"filters": JobFilter(queue="a:b")}),
+        *(
+            (field, {"filters": JobFilter(**{field: wrong})})
+            for field in ("created_after", "created_before")
+            for wrong in ("", "now", "2026-11-29", "2026-11-29T10:00:00", "2026-13-29T10:00:00Z", 5)
+        ),
     ],
 )
 async def test_an_invalid_list_request_is_rejected_with_its_field(

@@ -231,6 +231,9 @@ class TestList:
         filters = ["--status", "pending", "--queue", "q1", "--slate-id", "s1", "--correlation-id", "c1"]
         listed = document(jobstate(url, "list", "--json", *filters))
         assert [item["job_id"] for item in listed["items"]] == ["j1"]
+        bounds = ["--created-after", listed["items"][0]["created_at"], "--created-before", "9999-01-01T00:00:00Z"]
+        later = document(jobstate(url, "list", "--json", *bounds))
+        assert [item["job_id"] for item in later["items"]] == ["o2", "o1", "o0", "j2"]
 
     def test_a_pipe_gets_tab_separated_columns(self, api: httpx.Client, url: str) -> None:
         create(api, "j1", slate_id="s1")

@@ -8,9 +8,9 @@
 -- Returns: PAGE with the time (µs), where to go on (created µs; empty at the end), then for each job its id and its values.
 --          Without large fields each job's values end with its creation time (µs) and the bytes of these fields
 local most, most_bytes, max_scan = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
-local before, after, status, queue, slate_id, correlation_id, tag = unpack(ARGV, 4, 10)
+local before, after, status, queue = ARGV[4], tonumber(ARGV[5]) or -1, ARGV[6], ARGV[7]
+local slate_id, correlation_id, tag = ARGV[8], ARGV[9], ARGV[10]
 local fields, large = { unpack(ARGV, 12) }, { unpack(ARGV, #ARGV - tonumber(ARGV[11]) + 1) }
-after = tonumber(after) or -1
 if not most_bytes then fields = { unpack(fields, 1, #fields - #large) } end
 local LARGEST_CHUNK = 64
 

@@ -2,8 +2,10 @@
 
 local FINAL = { completed = true, failed = true, cancelled = true }
 
--- The field with the end of a time-out, by its kind, and the kind that counts in a status.
+-- The field with the end of a time-out, by its kind.
 local DEADLINES = { run = 'run_deadline_at', start = 'start_deadline_at' }
+
+-- The kind of the time-out that counts in a status.
 local TIMERS = { running = 'run', pending = 'start' }
 
 local function reject_record(id)
