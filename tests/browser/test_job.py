@@ -164,6 +164,8 @@ def test_a_job_is_submitted_again_with_the_same_fields(open_view: OpenView, api:
         "scenario_count": 2000,
         "max_attempts": 4,
         "retry_delay_seconds": 7,
+        "run_timeout_seconds": 600,
+        "start_timeout_seconds": 60,
     }
     assert set(fields) == set(NewJob.__struct_fields__) - {"input_params", "delay_seconds"}
     body = b'{"job_id": "a", "input_params": %s, %s' % (sent, json.dumps(fields).encode().removeprefix(b"{"))
@@ -186,7 +188,7 @@ def test_a_field_that_the_page_does_not_know_is_shown_as_it_is(open_view: OpenVi
         "zero_count": 0,
         "labels": {"tenant": "<b>acme</b>"},
         "note": "<i>plain</i>",
-        "start_deadline_at": "2099-01-01T00:00:00.000000Z",
+        "review_at": "2099-01-01T00:00:00.000000Z",
     }
     page = open_view("#/")
     page.route("**/v1/jobs/a", lambda route: route.fulfill(json={**route.fetch().json(), **added}))
@@ -197,9 +199,9 @@ def test_a_field_that_the_page_does_not_know_is_shown_as_it_is(open_view: OpenVi
     assert shown["Zero count"] == "0"
     assert shown["Labels"] == '{"tenant":"<b>acme</b>"}'
     assert shown["Note"] == "<i>plain</i>"
-    assert shown["Start deadline at"].startswith("in ")
+    assert shown["Review at"].startswith("in ")
     known = {"Queue", "Correlation ID", "Attempts", "Created", "Finished", "Duration", "Updated", "Expires"}
-    assert set(shown) == known | {"Zero count", "Labels", "Note", "Start deadline at"}
+    assert set(shown) == known | {"Zero count", "Labels", "Note", "Review at"}
 
 
 def test_copied_curl_commands_work(open_view: OpenView, api: httpx.Client) -> None:

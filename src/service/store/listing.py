@@ -9,7 +9,7 @@ import structlog
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, JobFilter, JobPage
 from service.domain.tags import correlation_tag, slate_tag
-from service.domain.timestamps import parse_timestamp
+from service.domain.timestamps import parse_rfc3339, parse_timestamp
 from service.store import scripts
 from service.store.client import StoreClient
 from service.store.deadlines import gather
@@ -147,7 +147,7 @@ class Listing:
 
 def _bound(time: str) -> int:
     """Return a time in µs since 1970, within what the script can compare."""
-    return min(max(parse_timestamp(time), 0), _LATEST)
+    return min(max(parse_rfc3339(time), 0), _LATEST)
 
 
 def _readable(jobs: Iterable[Job | StoreCorrupt | None]) -> Iterator[Job]:

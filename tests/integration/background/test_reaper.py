@@ -84,8 +84,8 @@ async def test_a_delay_that_was_over_at_the_start_ends_at_once_but_a_lease_has_i
         await _wait_until_due(redis, "delayed", seconds=REAP_GRACE_PERIOD.total_seconds() / 2)
         assert await redis.hget(job_key("leased"), "status") == b"running"
 
-    [(reaped, _)] = (await leases.reap())[0]
-    assert reaped == "leased"
+    [reaped] = (await leases.reap())[0]
+    assert reaped.job_id == "leased"
 
 
 async def test_a_foreign_key_of_leases_does_not_keep_delays_from_ending(

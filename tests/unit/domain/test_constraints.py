@@ -7,6 +7,7 @@ import pytest
 from service.domain import constraints
 from service.domain.constraints import Pattern
 from service.domain.errors import InvalidValue
+from service.domain.timestamps import parse_rfc3339
 
 WRONG_EVERYWHERE = [
     "",
@@ -200,3 +201,31 @@ def test_the_job_id_of_an_idempotency_key_is_a_uuid_of_version_8() -> None:
 
 def test_idempotency_keys_that_differ_in_case_have_different_job_ids() -> None:
     assert constraints.job_id_for_key("key") != constraints.job_id_for_key("KEY")
+
+
+@pytest.mark.parametrize(
+    ("text", "micros"),
+    [
+        ("1970-01-01T00:00:00Z", 0),
+        ("1970-01-01t00:00:01.5z", 1_500_000),
+        ("1970-01-01T01:00:00.0000019+01:00", 1),
+        ("1969-12-31T23:59:59-00:01", 59_000_000),
+        ("2016-12-31T23:59:60Z", 1_483_228_799_000_000),
+    ],
+)
+def test_a_time_is_one_of_rfc_3339(text: str, micros: int) -> None:
+    assert constraints.TIME.validate("f", text) == text
+    assert parse_rfc3339(text) == micros
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("", "now", "1970-01-01", "1970-01-01T00:00:00", "1970-01-01 00:00:00Z", "1970-W01-1T00:00:00Z"),
+        *("0000-01-01T00:00:00Z", "1970-02-30T00:00:00Z", "1970-01-01T24:00:00Z", "1970-01-01T00:00:00+24:00"),
+        *("1970-01-01T00:00:00Z\n", "19700101T000000Z", "1970-01-01T00:00:61Z", 0, None),
+    ],
+)
+def test_what_is_no_time_of_rfc_3339_is_rejected(value: object) -> None:
+    with pytest.raises(InvalidValue, match="RFC 3339"):
+        constraints.TIME.validate("f", value)

@@ -95,11 +95,11 @@ class JobsController(Controller):
         queue: QueueFilter = None,
         slate_id: SlateFilter = None,
         correlation_id: CorrelationFilter = None,
-        created_after: CreatedAfter = None,
-        created_before: CreatedBefore = None,
         limit: Limit = None,
         cursor: Cursor = None,
         include: Include = None,
+        created_after: CreatedAfter = None,
+        created_before: CreatedBefore = None,
     ) -> JobList:
         """Return the jobs that match all filters, newest first.
 

@@ -90,7 +90,7 @@ function otherFields(job, fields) {
     .map(([name, value]) => [name, labelOf(name), plainValue(name, value)]);
 }
 
-/** Return the label of a field without one: `start_deadline_at` becomes "Start deadline at". @param {string} name */
+/** Return the label of a field without one: `review_at` becomes "Review at". @param {string} name */
 function labelOf(name) {
   return name.charAt(0).toUpperCase() + name.slice(1).replaceAll("_", " ");
 }
