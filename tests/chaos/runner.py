@@ -29,7 +29,7 @@ from tests.chaos.environment import (
     start_one_redis,
 )
 from tests.chaos.final_state import read_final_state
-from tests.chaos.history import History, Outage, Outcome, Window
+from tests.chaos.history import History, Outage, Outcome, Window, round_has_timeouts
 from tests.chaos.http import TLS, open_client
 from tests.chaos.nemesis import FAULTS, Fault
 from tests.chaos.stream_reader import StreamReader
@@ -158,7 +158,7 @@ async def run_round(
                 await _inject(environment, fault, result, scale)
                 await asyncio.sleep(scale.after)
         await environment.wait_until_ready()
-        if rng.random() < 0.5:
+        if round_has_timeouts(number):
             await _wait_for_timeouts(environment)
         async with (
             environment.redis_client() as redis,
@@ -182,7 +182,7 @@ async def run_round(
 
 
 async def _wait_for_timeouts(environment: Environment) -> None:
-    """Wait until every time-out has ended its attempt or its job."""
+    """Wait until every time-out has ended its attempt or its job, so that nothing changes any more."""
     deadline = time.monotonic() + TIMEOUTS_END
     async with environment.redis_client() as redis:
         for partition in PARTITIONS:

@@ -245,14 +245,14 @@ VIOLATIONS: list[tuple[str, str, Modification]] = [
         with_call(8, status=409, problem="job-not-final"),
     ),
     ("an unsent change took effect", "every_revision_has_a_cause", with_call(8, status=None, is_unsent=True)),
-    ("a run time-out came too early", "every_revision_has_a_cause", times_out("m5", 700, after_start=True)),
-    ("a start time-out came too early", "every_revision_has_a_cause", times_out("m0", 700, after_start=False)),
+    ("a run time-out came too early", "every_revision_has_a_cause", times_out("r3c0-j5", 700, after_start=True)),
+    ("a start time-out came too early", "every_revision_has_a_cause", times_out("r3c0-j0", 700, after_start=False)),
     (
         "a time-out completed a job",
         "every_revision_has_a_cause",
-        times_out("m5", 1083, after_start=True, to="completed"),
+        times_out("r3c0-j5", 1083, after_start=True, to="completed"),
     ),
-    ("a job without time-outs timed out", "every_revision_has_a_cause", times_out("m1", 1083, after_start=True)),
+    ("a job without time-outs timed out", "every_revision_has_a_cause", times_out("r3c0-j1", 1083, after_start=True)),
     ("acknowledged progress without a revision", "every_revision_has_a_cause", add(call(Kind.HEARTBEAT, 22))),
     (
         "a change took effect after its timeout",
@@ -496,8 +496,8 @@ ALLOWED: list[tuple[str, Modification]] = [
             with_record(version=version(7), attempt=2, changes=((2, "r"), (4, "q"), (5, "p"), (6, "r"), (7, "c"))),
         ),
     ),
-    ("an attempt timed out", times_out("m5", 1083, after_start=True)),
-    ("a job was not started in time", times_out("m0", 1081, after_start=False)),
+    ("an attempt timed out", times_out("r3c0-j5", 1083, after_start=True)),
+    ("a job was not started in time", times_out("r3c0-j0", 1081, after_start=False)),
     (
         "the claim of a disconnected client is released",
         combine(
