@@ -52,11 +52,12 @@ _CAUSES: dict[Kind, Callable[[Call, Transition], bool]] = {
 def _may_overlap(call: Call, transition: Transition, history: History) -> bool:
     """Return whether the call may have been in progress when the transition was made.
 
-    A call that got 503 has no effect later. A call without a response may: the service may have been paused.
+    A call that got 503 has no effect later. A call without a response may: the service may have been paused. A claim of
+    several jobs gives those of the partitions that answer: those of one that does not may have been claimed, too.
     """
     if transition.not_after + history.clock_tolerance < call.started:
         return False
-    if call.outcome is Outcome.FAIL:
+    if call.outcome is Outcome.FAIL and not (call.is_partial and history.overlaps_fault(call)):
         # The service's first try took effect and lost its reply; its second failed because of a change in between.
         was_retried = history.overlaps_fault(call) and not call.is_unsent
         return was_retried and transition.followed_at <= call.ended + history.clock_tolerance

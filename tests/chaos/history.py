@@ -114,6 +114,8 @@ class Call:
     #: Only a heartbeat with progress makes a revision.
     has_progress: bool = True
     has_key: bool = True
+    #: Stands for a further job of a claim that has given some: over several partitions it may end early.
+    is_partial: bool = False
 
     @property
     def outcome(self) -> Outcome:

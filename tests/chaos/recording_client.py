@@ -94,7 +94,7 @@ def _claims_of_one(call: Call, count: int, parsed: Any) -> Iterable[Call]:
             item = items[number]
             yield replace(one, observations=(observe(item["job"]),), granted_token=item["lease"]["token"])
         else:
-            yield replace(one, status=204 if call.status == 200 else call.status)
+            yield replace(one, status=204 if call.status == 200 else call.status, is_partial=bool(items))
 
 
 def _parse(response: httpx.Response | None) -> tuple[Any, bool]:

@@ -135,6 +135,20 @@ def times_out(job_id: str, at: int, *, after_start: bool, to: str = "failed") ->
     return modify
 
 
+def is_claimed_by_a_claim_that_ended_early(history: History) -> None:
+    """Add a job whose claim was not acknowledged: the claim gave jobs of another partition."""
+    events = [event(81, 1, "pending", job_id="m"), event(83, 2, "running", job_id="m")]
+    history.events = [*history.events, *events]
+    history.calls += [
+        call(Kind.CREATE, 80, *observed(1, "pending", job_id="m"), job_id="m"),
+        call(Kind.CLAIM, 82, job_id="", status=204, is_partial=True),
+    ]
+    history.records["m"] = Record(version(2, "m"), "running", 1, "", ((2, "r"),))
+    history.counts["running"] = 1
+    history.listed_ids.append("m")
+    history.stream_messages = messages_of(history.events)
+
+
 def combine(*steps: Modification) -> Modification:
     def modify(history: History) -> None:
         for step in steps:
@@ -245,6 +259,11 @@ VIOLATIONS: list[tuple[str, str, Modification]] = [
         with_call(8, status=409, problem="job-not-final"),
     ),
     ("an unsent change took effect", "every_revision_has_a_cause", with_call(8, status=None, is_unsent=True)),
+    (
+        "a claim has claimed one job more without a fault",
+        "every_revision_has_a_cause",
+        is_claimed_by_a_claim_that_ended_early,
+    ),
     ("a run time-out came too early", "every_revision_has_a_cause", times_out("r3c0-j5", 700, after_start=True)),
     ("a start time-out came too early", "every_revision_has_a_cause", times_out("r3c0-j0", 700, after_start=False)),
     (
@@ -495,6 +514,10 @@ ALLOWED: list[tuple[str, Modification]] = [
             without_event(6),
             with_record(version=version(7), attempt=2, changes=((2, "r"), (4, "q"), (5, "p"), (6, "r"), (7, "c"))),
         ),
+    ),
+    (
+        "a claim that ended early in a fault has claimed one job more",
+        combine(lambda h: h.faults.append(fault()), is_claimed_by_a_claim_that_ended_early),
     ),
     ("an attempt timed out", times_out("r3c0-j5", 1083, after_start=True)),
     ("a job was not started in time", times_out("r3c0-j0", 1081, after_start=False)),
