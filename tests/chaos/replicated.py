@@ -26,6 +26,8 @@ from tests.helpers.redis_sentinel import SentinelSet
 from tests.helpers.redis_servers import ProcessRedis, ServerProcess
 from tests.helpers.service_process import Service
 
+#: How often a tenth of a second is waited for until the sentinels name the master.
+MAX_TRIES: Final = 300
 #: The replicas of each master.
 REPLICAS: Final = {"sentinel": 2, "cluster": 1}
 
@@ -131,6 +133,17 @@ class WithSentinel(Replicated):
     """A master that sentinels name."""
 
     _servers: SentinelSet
+
+    @contextlib.asynccontextmanager
+    async def redis_client(self) -> AsyncIterator[Any]:
+        """Yield a client of the master: soon after a failover a sentinel may still name the former one."""
+        for _ in range(MAX_TRIES):
+            async with super().redis_client() as redis:
+                if (await redis.role())[0] == b"master":
+                    yield redis
+                    return
+            await asyncio.sleep(0.1)
+        raise TimeoutError("the sentinels do not name the master")
 
     async def choose_master(self) -> ProcessRedis:
         """Return the master."""
