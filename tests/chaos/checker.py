@@ -10,6 +10,7 @@ from tests.chaos.history import FORGED, TIMEOUT, Call, History, Kind, Outcome, V
 from tests.chaos.job_timelines import JobTimeline, Transition, ordering_violations
 from tests.chaos.reads import (
     jobs_do_not_vanish,
+    observing_calls,
     reads_are_monotonic,
     reads_are_valid,
     streams_are_complete,
@@ -104,8 +105,8 @@ def results_survive(context: CheckContext) -> Violations:
     """Every record, observed or final, has the result of the call that finished the job."""
     finished = {version: call for version, call in context.acknowledged if call.kind is Kind.FINISH}
     contents = [(record.version, record.content) for record in context.history.records.values()]
-    calls = [call for call in context.history.calls if not context.history.may_be_lost(call)]
-    contents += [(seen.version, seen.content) for call in calls for seen in call.observations if seen.content]
+    seen_by_calls = (seen for call in observing_calls(context) for seen in call.observations)
+    contents += [(seen.version, seen.content) for seen in seen_by_calls if seen.content]
     for version, content in contents:
         if version in finished and content != finished[version].content:
             yield f"{version} was finished with {finished[version].content!r} and has {content!r}"

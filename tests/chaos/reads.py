@@ -24,7 +24,7 @@ from tests.chaos.history import (
 def reads_are_monotonic(context: CheckContext) -> Violations:
     """No response shows an older revision than a response that ended before its request began."""
     moments: list[tuple[float, int, Call]] = []
-    for call in _observing_calls(context):
+    for call in observing_calls(context):
         if call.observations:
             moments += [(call.ended, 0, call), (call.started, 1, call)]
     newest = _NewestVersions()
@@ -36,7 +36,7 @@ def reads_are_monotonic(context: CheckContext) -> Violations:
                 yield f"{describe_call(call)} shows {observed.version} after {known} was observed"
 
 
-def _observing_calls(context: CheckContext) -> Iterator[Call]:
+def observing_calls(context: CheckContext) -> Iterator[Call]:
     """Yield the calls that succeeded, with what they show and no failover has lost."""
     for call in context.history.calls:
         if call.outcome is Outcome.OK and not context.history.may_be_lost(call):
@@ -79,7 +79,7 @@ class _NewestVersions:
 
 def reads_are_valid(context: CheckContext) -> Violations:
     """Every observed state existed, and neither after the response nor before the request."""
-    for call in _observing_calls(context):
+    for call in observing_calls(context):
         for observed in call.observations:
             yield from _read_violations(context, call, observed)
 
@@ -181,7 +181,7 @@ def _times(history: History, position: Entry) -> tuple[float, float]:
 def times_are_in_order(context: CheckContext) -> Violations:
     """No time of a job goes back: a later revision was changed later, and nothing in a record is later than that."""
     changed: dict[Version, tuple[str, Call]] = {}
-    for call in _observing_calls(context):
+    for call in observing_calls(context):
         for seen in call.observations:
             if seen.latest > seen.updated_at:
                 yield f"{describe_call(call)} shows {seen}, which has a time after its last change"

@@ -419,6 +419,10 @@ ALLOWED: list[tuple[str, Modification]] = [
         with_call(1, observations=observed(4, "running", 1), ended=START + 0.035),
     ),
     (
+        "a read shows an unacknowledged result that a failover has lost",
+        combine(failover, add(call(Kind.READ, 90, *observed(5, "failed", 1, '{"by":"another"}')))),
+    ),
+    (
         "a repeated cancellation shows a later state",
         with_call(3, observations=observed(5, "completed", 1, RESULT), ended=START + 0.045),
     ),
