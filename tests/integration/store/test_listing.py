@@ -109,6 +109,7 @@ async def test_any_time_of_creation_may_be_asked_for(
         assert len(await list_all(jobs, filters)) == count
 
 
+@pytest.mark.usefixtures("only_caller")
 async def test_a_list_since_a_time_reads_no_older_entries(jobs: JobStateManager, redis: Redis) -> None:
     for number in range(40):
         await jobs.create_job(f"j{number}", 1)

@@ -36,7 +36,7 @@ async def test_the_time_counts_from_the_claim_whatever_the_clock_of_the_service_
 
     await attempt_of(lambda context: context._stop.wait(60), sent, **CLAIMED).run()
 
-    assert asyncio.get_running_loop().time() - began >= 1
+    assert asyncio.get_running_loop().time() - began > 0.99  # timers of uvloop count whole milliseconds
     assert sent == []
 
 

@@ -16,15 +16,8 @@ from service.store.records import FIELDS, decode_job
 
 #: The fields of a hash that `find_issues` needs.
 CHECKED_FIELDS: Final = (
-    *FIELDS,
-    "_creation",
-    "_change",
-    "_token",
-    "_progress_event",
-    "_history",
-    "_tags",
-    "_errors",
-    "_by",
+    *(*FIELDS, "_creation", "_change", "_token", "_progress_event"),
+    *("_history", "_tags", "_errors", "_by"),
 )
 
 _REQUIRED: Final = (

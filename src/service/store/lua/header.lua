@@ -1,7 +1,7 @@
 -- The first lines of every script. The last of KEYS is the root of the partition. Behind the ARGV of a script's header comes
 -- one more, removed here: the time (µs) after which the script must not run, because its sender has given up by then and
--- may have sent it again. It then replies DEADLINE_EXCEEDED with the time. Behind it stands, after a colon, the name of the
--- API key of the request, if it has one.
+-- may have sent it again. It then replies DEADLINE_EXCEEDED with the time. A colon and the name of the
+-- request's API key may follow the time.
 local floor, format, run_command = math.floor, string.format, redis.pcall
 local root = KEYS[#KEYS]
 local sent = table.remove(ARGV)

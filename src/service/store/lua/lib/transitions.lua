@@ -113,7 +113,8 @@ local function change(job, update)
     set[n + 1], set[n + 2], n = '_history', append_history(held._history, entry), n + 2
     if given.error_message then
       local errors = held._errors or not job.is_whole and call('HGET', job_key(job.id), '_errors') or nil
-      set[n + 1], set[n + 2] = '_errors', append_error(errors, revision, job.status == 'running' and held.attempt or 0, given.error_message)
+      local ended = job.status == 'running' and held.attempt or 0
+      set[n + 1], set[n + 2] = '_errors', append_error(errors, revision, ended, given.error_message)
     end
   elseif has_event then
     set[n + 1], set[n + 2] = '_progress_event', format('%d', NOW)
