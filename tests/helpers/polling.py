@@ -22,20 +22,28 @@ def wait_until(condition: Callable[[], Any], description: str, timeout: float = 
 
 
 def free_port() -> int:
-    """Return a free TCP port on loopback, like `free_ports`."""
-    [port] = free_ports(1)
+    """Return a free TCP port on 127.0.0.1, like `free_ports`."""
+    [port] = free_ports("127.0.0.1")
     return port
 
 
-def free_ports(count: int) -> list[int]:
-    """Return different free TCP ports on loopback, which no other program gets until this process exits.
+def free_ports(*hosts: str) -> list[int]:
+    """Return a free TCP port of each host, which no other program gets until this process exits. They are different.
 
     A server that is restarted finds its port free: the kernel gives a bound port to no one who asks for any port. With
     SO_REUSEADDR, as servers have it, a program can listen on the port all the same.
     """
-    reserved = [socket.socket() for _ in range(count)]
-    for bound in reserved:
-        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        bound.bind(("127.0.0.1", 0))
-    _reserved.extend(reserved)
-    return [int(bound.getsockname()[1]) for bound in reserved]
+    ports: list[int] = []
+    for host in hosts:
+        while (port := _reserve_port(host)) in ports:
+            pass
+        ports.append(port)
+    return ports
+
+
+def _reserve_port(host: str) -> int:
+    bound = socket.socket()
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    bound.bind((host, 0))
+    _reserved.append(bound)
+    return int(bound.getsockname()[1])

@@ -34,14 +34,15 @@ class Cluster:
     ) -> None:
         """Start the servers; `has_clocks` gives each a clock that can be set."""
         count = masters * (1 + replicas)
-        ports = free_ports(2 * count)  # by default a bus has the node's port plus 10,000, which may be none
+        hosts = [address(0, number) for number in range(count)]
+        ports = free_ports(*hosts, *hosts)  # by default a bus has the node's port plus 10,000, which may be none
         self._options = options
 
         def start(number: int) -> ProcessRedis:
             own = folder / f"node{number}"
             own.mkdir(parents=True)
             clock = FakeClock(own / "clock") if has_clocks else None
-            return _start_node(own, address(0, number), ports[number], ports[count + number], options, clock)
+            return _start_node(own, hosts[number], ports[number], ports[count + number], options, clock)
 
         with ThreadPoolExecutor(count) as threads:
             #: All servers: first those that were started as masters, in the order of their slots, then the replicas.

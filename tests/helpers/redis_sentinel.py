@@ -24,7 +24,8 @@ class SentinelSet:
 
     def __init__(self, folder: Path, replicas: int = 1, *options: str, has_clocks: bool = False) -> None:
         """Start the servers and the sentinels; `has_clocks` gives each server a clock that can be set."""
-        ports = free_ports(1 + replicas + SENTINELS)
+        hosts = [*(address(0, at) for at in range(1 + replicas)), *(address(1, at) for at in range(SENTINELS))]
+        ports = free_ports(*hosts)
         server_ports, sentinel_ports = ports[: 1 + replicas], ports[1 + replicas :]
         self._replicas = replicas
 

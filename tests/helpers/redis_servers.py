@@ -9,6 +9,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -80,15 +81,19 @@ class ServerProcess:
     def start(self, *options: str) -> None:
         """Start it with additional `options`. It ignores SIGXFSZ, so that a file size limit makes writes fail."""
         environment = {**os.environ, **self.clock.environment} if self.clock else None
-        self._process = subprocess.Popen(
-            [*self._command, *options], stdout=subprocess.DEVNULL, restore_signals=False, env=environment
-        )
-        try:
-            wait_until(lambda: self.has_exited or _answers_ping(self.port, self.host), "a PONG from Redis")
-        except BaseException:
-            self.kill()
-            raise
-        assert not self.has_exited, f"{self._command} {options} exited with {self._process.returncode}"
+        with tempfile.TemporaryFile() as output:
+            self._process = subprocess.Popen(
+                [*self._command, *options], stdout=output, stderr=output, restore_signals=False, env=environment
+            )
+            try:
+                wait_until(lambda: self.has_exited or _answers_ping(self.port, self.host), "a PONG from Redis")
+            except BaseException:
+                self.kill()
+                raise
+            if self.has_exited:
+                output.seek(0)
+                text = output.read().decode(errors="replace")
+                raise AssertionError(f"{self._command} {options} exited with {self._process.returncode}:\n{text}")
 
     @property
     def name(self) -> str:
