@@ -25,6 +25,8 @@ class JobOptions(TypedDict, total=False):
     run_timeout_seconds: int | None
     #: Seconds from the moment it may be claimed after which the job fails unless a worker has started it.
     start_timeout_seconds: int | None
+    #: Seconds for which the service keeps the record after the job has ended.
+    retention_seconds: int | None
 
 
 class RetryOptions(TypedDict, total=False):

@@ -58,6 +58,8 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     run_timeout_seconds: int | None = None
     #: When the attempt fails; while the job is running.
     run_deadline_at: datetime | None = None
+    #: How long it is kept after its end; `None`: as its queue says, or else the service.
+    retention_seconds: int | None = None
     worker: str | None = None
     lease_seconds: int | None = None
     lease_expires_at: datetime | None = None
@@ -180,6 +182,14 @@ class Stats(Struct, frozen=True, kw_only=True):
     oldest_pending: OldestJob | None = None
 
 
+class Retention(Struct, frozen=True):
+    """How long the jobs of a queue are kept after their end, in seconds. `None`: as long as the service keeps jobs."""
+
+    completed: int | None = None
+    failed: int | None = None
+    cancelled: int | None = None
+
+
 class Queue(Struct, frozen=True, kw_only=True):
     """The settings of a queue and its jobs by status. Without `max_running` any number of them may run."""
 
@@ -187,6 +197,7 @@ class Queue(Struct, frozen=True, kw_only=True):
     paused: bool
     statuses: Mapping[str, int]
     max_running: int | None = None
+    retention_seconds: Retention | None = None
 
 
 class QueueList(Struct, frozen=True):

@@ -3,7 +3,7 @@
 from typing import Annotated, ClassVar, Final, TypeVar
 
 from litestar.openapi.spec import Schema
-from msgspec import UNSET, Raw, Struct, UnsetType
+from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 
 from service.api.openapi.schemas import extensible_enum
 from service.domain import constraints, jobs
@@ -140,11 +140,33 @@ class ReleaseJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     delay_seconds: DelaySeconds | UnsetType = UNSET
 
 
+def _retention(status: Status) -> Meta:
+    """Return the API documentation of a setting of `RetentionSettings`."""
+    return constraints.documented(
+        f"For how many seconds {status} jobs are kept",
+        f"{constraints.RETENTION_SECONDS.allowed}, or null for the retention of the service",
+        **constraints.RETENTION_SECONDS.json_schema,
+    )
+
+
+class RetentionSettings(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How long jobs are kept after their end. A field that is left out does not change; `null` clears it."""
+
+    completed: Annotated[int, _retention(Status.COMPLETED)] | UnsetType | None = UNSET
+    failed: Annotated[int, _retention(Status.FAILED)] | UnsetType | None = UNSET
+    cancelled: Annotated[int, _retention(Status.CANCELLED)] | UnsetType | None = UNSET
+
+
 class ConfigureQueue(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of a queue. A field that is left out does not change; `null` clears it."""
 
     paused: Paused | UnsetType | None = UNSET
     max_running: MaxRunning | UnsetType | None = UNSET
+    retention_seconds: (
+        Annotated[RetentionSettings, description("How long jobs are kept after their end; null clears all of it")]
+        | UnsetType
+        | None
+    ) = UNSET
 
 
 class StartDrain(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -137,6 +137,7 @@ RETRY_DELAY_MEANING: Final = (
 DELAY_SECONDS: Final = Range(0, 365 * 24 * 3600)
 RUN_TIMEOUT_SECONDS: Final = Range(1, 7 * 24 * 3600)
 START_TIMEOUT_SECONDS: Final = Range(1, 365 * 24 * 3600)
+RETENTION_SECONDS: Final = Range(60, 365 * 24 * 3600)
 LEASE_SECONDS: Final = Range(5, 3600)
 WAIT_SECONDS: Final = Range(0, 30)
 DRAIN_SECONDS: Final = Range(1, 24 * 3600)

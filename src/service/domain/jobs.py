@@ -35,6 +35,9 @@ Result = Annotated[Raw, description("The result of a completed job: any JSON, re
 ErrorMessage = Annotated[Raw, description("Why the job failed or was cancelled: any JSON, returned as sent")]
 RunTimeout = Annotated[int, constraints.RUN_TIMEOUT_SECONDS.meta("Seconds from the start of each attempt to its end")]
 StartTimeout = Annotated[int, constraints.START_TIMEOUT_SECONDS.meta("Seconds from when it is due to its first start")]
+RetentionSeconds = Annotated[
+    int, constraints.RETENTION_SECONDS.meta("Seconds for which the record is kept after the job has ended")
+]
 TraceParent = Annotated[str, description("The trace context of the request that created it", constraints.TRACEPARENT)]
 AvailableAt = Annotated[str, timestamp_meta("When the job can be claimed; present for a delayed job only")]
 MaxRunning = Annotated[int, count_meta("How many of its jobs may run concurrently; absent: unlimited", 1)]
@@ -64,6 +67,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
     delay_seconds: Annotated[int, constraints.DELAY_SECONDS.meta("Seconds before the job may be claimed")] = 0
     run_timeout_seconds: RunTimeout | UnsetType = UNSET
     start_timeout_seconds: StartTimeout | UnsetType = UNSET
+    retention_seconds: RetentionSeconds | UnsetType = UNSET
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -97,6 +101,9 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
         Annotated[int, count_meta("Seconds from the start of each attempt; it has failed after that", 1)] | None
     ) = None
     run_deadline_at: Annotated[str, timestamp_meta("When the attempt fails; while the job is running")] | None = None
+    retention_seconds: (
+        Annotated[int, count_meta("Seconds for which it is kept after its end; absent: those of its queue", 1)] | None
+    ) = None
     worker: Annotated[str, description("The name of the worker that holds the lease", constraints.LABEL)] | None = None
     lease_seconds: Annotated[int, count_meta("The requested duration of the lease in seconds", 1)] | None = None
     lease_expires_at: Annotated[str, timestamp_meta("When the lease expires; absent without a lease")] | None = None
@@ -174,12 +181,21 @@ class HeartbeatResult(Struct, frozen=True, omit_defaults=True):
     run_deadline_at: Annotated[str, timestamp_meta("When the attempt fails; absent without a time-out")] | None = None
 
 
+class Retention(Struct, frozen=True, omit_defaults=True):
+    """How long the jobs of a queue are kept after their end, in seconds. Absent: as long as the service keeps jobs."""
+
+    completed: Annotated[int, count_meta("Seconds for which completed jobs are kept", 1)] | None = None
+    failed: Annotated[int, count_meta("Seconds for which failed jobs are kept", 1)] | None = None
+    cancelled: Annotated[int, count_meta("Seconds for which cancelled jobs are kept", 1)] | None = None
+
+
 class Queue(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """The settings of a queue and its numbers of jobs."""
 
     queue: Annotated[str, description("The name of the queue")]
     paused: Annotated[bool, description("Whether claims from the queue are paused")]
     max_running: MaxRunning | None = None
+    retention_seconds: Annotated[Retention, description("How long its jobs are kept after their end")] | None = None
     statuses: Annotated[dict[Status, int], description("Its jobs by status; statuses may be added")]
 
 

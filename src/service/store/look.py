@@ -4,7 +4,6 @@ import asyncio
 import itertools
 import math
 import re
-import sys
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextvars import Context
@@ -16,10 +15,9 @@ from service.store.client import StoreClient
 from service.store.deadlines import REQUEST_TIMEOUT, budget, gather
 from service.store.delays import end_delays
 from service.store.partition import Partition
+from service.store.queue_settings import QueueSettings
 from service.store.records import time_reply_to_micros
 
-#: A field of `queues` as `lua/claim.lua` reads it: whether the queue is paused, and how many of its jobs may run.
-_SETTINGS: Final = re.compile(rb"([0-9]):([0-9]*)")
 #: When a drain ends (ms), in `meta`.
 _DRAIN_END: Final = re.compile(rb"[0-9]{1,15}")
 #: Jobs of a queue in a partition: number of the partition, queue.
@@ -152,7 +150,7 @@ class Looker:
         [drain], settings = _checked(next(replies), first.meta), _checked(next(replies), first.queues)
         times = {clock: _micros(next(replies)) for clock in clocks}
         now = [times[clock] for clock in clock_of]
-        limits = {queue: _limit(text) for queue, text in zip(queues, settings, strict=True)}
+        limits = {queue: QueueSettings.parse(field).room for queue, field in zip(queues, settings, strict=True)}
         per_partition = [_PartitionReplies.take(replies, len(counted), len(queues)) for _ in partitions]
         running = [*zip(*(one.running for one in per_partition), strict=True)]
         for queue, numbers in zip(counted, running, strict=True):
@@ -225,19 +223,6 @@ def _heads(
 
 def _drain_end(text: bytes | None) -> int:
     return int(text) if text is not None and _DRAIN_END.fullmatch(text) else 0
-
-
-def _limit(settings: bytes | None) -> float:
-    """Return how many jobs of a queue may run: 0 for one that is paused, or has unreadable settings.
-
-    Only a queue without a limit has an infinite number.
-    """
-    if settings is None:
-        return math.inf
-    match = _SETTINGS.fullmatch(settings)
-    if match is None or match[1] != b"0":
-        return 0
-    return min(float(match[2]), sys.float_info.max) if match[2] else math.inf
 
 
 def _micros(time: Any) -> int | None:

@@ -1,14 +1,15 @@
 """Queue settings and drains."""
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from msgspec import UNSET, UnsetType
 
 from service.domain import constraints
-from service.domain.jobs import DrainStatus, Queue
+from service.domain.constraints import truncated_repr
+from service.domain.errors import InvalidValue
+from service.domain.jobs import DrainStatus, Queue, Retention
 from service.domain.states import Status
 from service.domain.timestamps import format_timestamp
 from service.store import scripts
@@ -16,16 +17,9 @@ from service.store.client import StoreClient
 from service.store.deadlines import gather
 from service.store.partition import Partition
 from service.store.queries import JobReader
+from service.store.queue_settings import DEFAULT_FIELD, QueueSettings, as_arguments, is_readable
 from service.store.records import decode_hash
 from service.store.scripts import Script
-
-#: A queue's field in `jobs:queues` as `lua/claim.lua` reads it: `0` if it is not paused, then the most jobs that may
-#: run, empty for no limit.
-_SETTINGS: Final = re.compile(rb"([0-9]):([0-9]*)")
-#: Those of a queue without a field.
-_NO_SETTINGS: Final = b"0:"
-#: A limit with more digits is no limit: it exceeds the number of jobs that Redis can hold.
-_MAX_DIGITS: Final = 15
 
 
 class Difference(NamedTuple):
@@ -56,23 +50,28 @@ class QueueManager:
         counts = (await self._jobs.get_stats()).queues
         [reply] = await self._client.read(["HGETALL", self._client.partitions.first.queues])
         settings = decode_hash(reply)
-        return [
-            _queue(name, settings.get(name, _NO_SETTINGS), counts.get(name)) for name in sorted({*counts, *settings})
-        ]
+        return [_queue(name, settings.get(name), counts.get(name)) for name in sorted({*counts, *settings})]
 
     async def configure_queue(
-        self, queue: str, *, paused: bool | UnsetType | None = UNSET, max_running: int | UnsetType | None = UNSET
+        self,
+        queue: str,
+        *,
+        paused: bool | UnsetType | None = UNSET,
+        max_running: int | UnsetType | None = UNSET,
+        retention_seconds: Mapping[str, int | None] | UnsetType | None = UNSET,
     ) -> Queue:
-        """Change settings of a queue and return the queue: whether it is paused, and how many of its jobs may run.
+        """Change settings of a queue and return the queue.
 
-        A setting that is left out keeps its value. `None` resets it: not paused, no limit.
+        They are whether it is paused, how many of its jobs may run, and by final status for how many seconds a job is
+        kept after its end. A setting that is left out keeps its value. `None` resets it: not paused, no limit, the
+        retention of the service. Jobs that have ended keep the retention that they got then. Raises `InvalidValue`.
         """
         constraints.QUEUE.validate("queue", queue)
         if isinstance(max_running, int):
             constraints.MAX_RUNNING.validate("max_running", max_running)
-        args = [queue, _argument(paused), _argument(max_running)]
+        args = [queue, _argument(paused), _argument(max_running), *_retention_arguments(retention_seconds)]
         _, settings = await self._client.run_script(scripts.CONFIGURE_QUEUE, self._client.partitions.first, args)
-        await self._in_others(scripts.CONFIGURE_QUEUE, [queue, *_as_arguments(settings)])
+        await self._in_others(scripts.CONFIGURE_QUEUE, [queue, *as_arguments(settings)])
         return _queue(queue, settings, (await self._jobs.get_stats()).queues.get(queue))
 
     async def start_drain(self, seconds: int) -> DrainStatus:
@@ -137,7 +136,7 @@ class QueueManager:
         if queue is None:
             await self._client.run_script(scripts.DRAIN, partition, ["until", wanted or 0])
         else:
-            args = [queue, *_as_arguments(wanted or _NO_SETTINGS)]
+            args = [queue, *as_arguments(wanted or DEFAULT_FIELD)]
             await self._client.run_script(scripts.CONFIGURE_QUEUE, partition, args)
 
     async def _in_others(self, script: Script, args: Sequence[Any]) -> None:
@@ -146,15 +145,14 @@ class QueueManager:
             await gather(self._client.run_script(script, partition, args) for partition in others)
 
 
-def _queue(name: str, settings: bytes, statuses: Mapping[Status, int] | None) -> Queue:
-    """Return a queue from its field in `jobs:queues`. Unreadable settings pause it: claims get no job from it."""
-    match = _SETTINGS.fullmatch(settings)
-    paused, digits = match.groups() if match else (b"", b"")
-    limit = int(digits) if 0 < len(digits) <= _MAX_DIGITS else None
+def _queue(name: str, field: bytes | None, statuses: Mapping[Status, int] | None) -> Queue:
+    """Return a queue from its field in `jobs:queues`."""
+    settings = QueueSettings.parse(field)
     return Queue(
         queue=name,
-        paused=paused != b"0" or limit == 0,
-        max_running=limit or None,
+        paused=settings.paused,
+        max_running=settings.max_running,
+        retention_seconds=settings.retention,
         statuses=dict(statuses or dict.fromkeys(Status, 0)),
     )
 
@@ -164,9 +162,9 @@ def _differences(
 ) -> Iterator[Difference]:
     """Yield the settings of queues that are not the wanted ones, if these are readable."""
     for queue in sorted({*settings, *wanted}):
-        text, held = wanted.get(queue, _NO_SETTINGS), settings.get(queue, _NO_SETTINGS)
-        if held != text and _SETTINGS.fullmatch(text):
-            yield Difference(partition, queue, held, text)
+        field, held = wanted.get(queue, DEFAULT_FIELD), settings.get(queue, DEFAULT_FIELD)
+        if held != field and is_readable(field):
+            yield Difference(partition, queue, held, field)
 
 
 def _drain_difference(partition: Partition, held: bytes | None, wanted: bytes | None) -> Iterator[Difference]:
@@ -174,12 +172,20 @@ def _drain_difference(partition: Partition, held: bytes | None, wanted: bytes | 
         yield Difference(partition, None, held, wanted)
 
 
-def _as_arguments(settings: bytes) -> tuple[bytes, bytes]:
-    """Return the arguments of the script that sets these settings."""
-    paused, _, limit = settings.partition(b":")
-    return paused, limit or b"0"
-
-
 def _argument(setting: int | UnsetType | None) -> int | str:
     """Return a setting as an argument of the script: empty to keep it, 0 to reset it."""
     return "" if isinstance(setting, UnsetType) else int(setting or 0)
+
+
+def _retention_arguments(retention: Mapping[str, int | None] | UnsetType | None) -> list[int | str]:
+    """Return the arguments of the script for completed, failed and cancelled jobs. Raises `InvalidValue`."""
+    if retention is None:
+        return [0] * len(Retention.__struct_fields__)
+    given = {} if isinstance(retention, UnsetType) else retention
+    for name, seconds in given.items():
+        if name not in Retention.__struct_fields__:
+            allowed = ", ".join(Retention.__struct_fields__)
+            raise InvalidValue("retention_seconds", f"{truncated_repr(name)} is no final status", allowed)
+        if seconds is not None:
+            constraints.RETENTION_SECONDS.validate(f"retention_seconds.{name}", seconds)
+    return [_argument(given.get(name, UNSET)) for name in Retention.__struct_fields__]

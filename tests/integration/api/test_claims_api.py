@@ -182,6 +182,36 @@ def test_null_clears_a_setting_of_a_queue_and_absent_keeps_it(api: httpx.Client)
     assert api.get("/v1/queues").json() == {"items": []}
 
 
+def test_a_queue_says_how_long_its_jobs_are_kept(api: httpx.Client) -> None:
+    def configured(retention: Any) -> Any:
+        response = api.put("/v1/queues/q", json={"retention_seconds": retention})
+        assert response.status_code == 200, response.text
+        return response.json().get("retention_seconds")
+
+    assert configured({"completed": 3600, "failed": 86400}) == {"completed": 3600, "failed": 86400}
+    assert configured({"completed": None}) == {"failed": 86400}
+    assert configured({}) == {"failed": 86400}
+    assert api.get("/v1/queues").json()["items"][0]["retention_seconds"] == {"failed": 86400}
+    assert configured(None) is None
+    assert api.get("/v1/queues").json() == {"items": []}
+
+
+@pytest.mark.parametrize(
+    ("retention", "field"),
+    [
+        ({"failed": 59}, "retention_seconds.failed"),
+        ({"cancelled": "1 day"}, "retention_seconds.cancelled"),
+        ({"pending": 60}, "retention_seconds.pending"),
+        (60, "retention_seconds"),
+    ],
+)
+def test_a_wrong_retention_of_a_queue_is_named(api: httpx.Client, retention: Any, field: str) -> None:
+    response = api.put("/v1/queues/q", json={"paused": True, "retention_seconds": retention})
+    assert response.status_code == 400
+    assert [error["field"] for error in response.json()["errors"]] == [field]
+    assert api.get("/v1/queues").json() == {"items": []}
+
+
 @pytest.mark.parametrize(
     ("settings", "field"),
     [

@@ -10,7 +10,7 @@ from service.domain.states import Status
 
 NUMBERS = (
     *("scenario_count", "max_attempts", "retry_delay_seconds", "delay_seconds"),
-    *("run_timeout_seconds", "start_timeout_seconds"),
+    *("run_timeout_seconds", "start_timeout_seconds", "retention_seconds"),
 )
 GOOD: dict[str, Any] = {
     "input_params": {},
@@ -23,6 +23,7 @@ GOOD: dict[str, Any] = {
     "delay_seconds": 0,
     "run_timeout_seconds": None,
     "start_timeout_seconds": None,
+    "retention_seconds": None,
 }
 
 
@@ -44,7 +45,7 @@ def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
     fields = created(**sent)
     assert fields == {**sent, "input_params": b'{"b": 1e999}'}
     assert present(fields) == set(sent) - {
-        *("scenario_count", "correlation_id", "run_timeout_seconds", "start_timeout_seconds")
+        *("scenario_count", "correlation_id", "run_timeout_seconds", "start_timeout_seconds", "retention_seconds")
     }
 
 
@@ -70,6 +71,8 @@ def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
         ("run_timeout_seconds", 7 * 86400 + 1),
         ("start_timeout_seconds", 0),
         ("start_timeout_seconds", 365 * 86400 + 1),
+        ("retention_seconds", 59),
+        ("retention_seconds", 365 * 86400 + 1),
         *((name, wrong) for name in NUMBERS for wrong in (True, 1.0, "1")),
         *((name, None) for name in ("queue", "max_attempts", "retry_delay_seconds", "delay_seconds")),
     ],

@@ -49,6 +49,7 @@ FULL = MINIMAL | {
     "run_deadline_at": b"2026-03-01T00:01:30.000000Z",
     "start_timeout_seconds": b"60",
     "start_deadline_at": CREATED.encode(),
+    "retention_seconds": b"3600",
     "worker": b"w",
     "lease_seconds": b"30",
     "lease_expires_at": b"2026-03-01T00:00:30.000000Z",
@@ -60,7 +61,7 @@ FULL = MINIMAL | {
 DEFAULTS = {"attempt": 0, "failures": 0, "max_attempts": 1, "retry_delay_seconds": 0}
 NUMBERS = {
     *(*DEFAULTS, "revision", "scenario_count", "lease_seconds"),
-    *("run_timeout_seconds", "start_timeout_seconds"),
+    *("run_timeout_seconds", "start_timeout_seconds", "retention_seconds"),
 }
 NOW = parse_timestamp("2026-03-01T00:00:00.000000Z")
 

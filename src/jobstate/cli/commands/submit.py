@@ -103,6 +103,13 @@ def _reject_constant(word: str) -> NoReturn:
     metavar="SECONDS",
     help="Time from when it may be claimed after which the job fails unless a worker has started it.",
 )
+@click.option(
+    "--retention",
+    "retention_seconds",
+    type=int,
+    metavar="SECONDS",
+    help="Time for which the record is kept after the job has ended.",
+)
 @click.option("--key", type=KEY, help="Idempotency key: a request with the same key creates no second job.")
 @click.option("--watch", "watched", is_flag=True, help="Follow the job as `watch` does.")
 @timeout_option("With --watch: maximum time to wait. The job continues.")

@@ -4,12 +4,13 @@ from typing import Annotated
 
 from litestar import Controller, get, put
 from litestar.params import JSONBody
+from msgspec import UNSET
 
 from service.api.auth import requires
 from service.api.openapi import examples
 from service.api.openapi.operations import BODY_ERRORS, READ_ERRORS, WRITE_ERRORS, Success, operation_docs
 from service.api.params import in_path
-from service.api.schemas import ConfigureQueue, QueueList
+from service.api.schemas import ConfigureQueue, QueueList, RetentionSettings
 from service.domain import constraints
 from service.domain.api_keys import Scope
 from service.domain.jobs import Queue
@@ -50,7 +51,7 @@ class QueueController(Controller):
     async def configure_queue(
         self, request: HttpRequest, queue: QueueInPath, data: JSONBody[ConfigureQueue] = ConfigureQueue()
     ) -> Queue:
-        """Pause or resume a queue, or limit how many of its jobs run concurrently.
+        """Pause or resume a queue, limit how many of its jobs run, or say how long they are kept after their end.
 
         A field that is left out does not change. `null` clears a field. A request without fields, or without a body,
         changes nothing.
@@ -58,7 +59,18 @@ class QueueController(Controller):
         The change is in force when the response comes. With `REDIS_PARTITIONS` above 1 and a response of 503, it may be
         in force for some jobs of the queue only. Within five seconds after Redis answers again it then holds for all or
         none of them.
+
+        `retention_seconds` applies to jobs that end from now on and have no `retention_seconds` of their own.
         """
+        retention = data.retention_seconds
         return await services_of(request).queues.configure_queue(
-            queue, paused=data.paused, max_running=data.max_running
+            queue,
+            paused=data.paused,
+            max_running=data.max_running,
+            retention_seconds=_given(retention) if isinstance(retention, RetentionSettings) else retention,
         )
+
+
+def _given(retention: RetentionSettings) -> dict[str, int | None]:
+    values = {name: getattr(retention, name) for name in retention.__struct_fields__}
+    return {name: seconds for name, seconds in values.items() if seconds is not UNSET}

@@ -133,6 +133,8 @@ def _to_30(part: Json) -> Json:
     if isinstance(kinds := found.get("type"), list):
         [kind] = [one for one in kinds if one != "null"]
         found |= {"type": kind, "nullable": True}
+    if found.get("anyOf", [])[1:] == [{"type": "null"}]:
+        found |= {"allOf": found.pop("anyOf")[:1], "nullable": True}
     if isinstance(examples := found.get("examples"), list):
         del found["examples"]
         found["example"] = examples[0]

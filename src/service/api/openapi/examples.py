@@ -132,12 +132,17 @@ jobstate_jobs{status="completed"} 12.0
 """
 
 QUEUE: Final = jobs.Queue(
-    queue="lineups", paused=False, max_running=4, statuses={**dict.fromkeys(Status, 0), Status.RUNNING: 1}
+    queue="lineups",
+    paused=False,
+    max_running=4,
+    retention_seconds=jobs.Retention(completed=86400),
+    statuses={**dict.fromkeys(Status, 0), Status.RUNNING: 1},
 )
 CONFIGURE_QUEUE: Final[Examples] = {
     "pause": {"paused": True},
     "limit": {"max_running": 4},
-    "defaults": {"paused": None, "max_running": None},
+    "keep completed jobs for a day": {"retention_seconds": {"completed": 86400}},
+    "defaults": {"paused": None, "max_running": None, "retention_seconds": None},
 }
 START_DRAIN: Final[Examples] = {"ten minutes": {"seconds": 600}}
 DRAIN: Final = jobs.DrainStatus(

@@ -77,13 +77,19 @@ PLUGINS: Final = (AnyJsonPlugin(), StructPlugin())
 
 def _property(info: FieldInfo, hint: Any, schema_creator: Any, is_request: bool) -> Schema | Reference:
     schema = _schema(hint, schema_creator, is_request)
+    is_nullable = is_request and NoneType in get_args(hint)
     if isinstance(schema, Reference):
-        return schema
+        return _or_null(schema) if is_nullable else schema
     if isinstance(info.default, int | str):
         schema.default = info.default
-    if is_request and NoneType in get_args(hint) and isinstance(schema.type, OpenAPIType):
+    if is_nullable and isinstance(schema.type, OpenAPIType):
         schema.type = [schema.type, OpenAPIType.NULL]
     return schema
+
+
+def _or_null(reference: Reference) -> Schema:
+    description, reference.description = reference.description, None
+    return Schema(any_of=[reference, Schema(type=OpenAPIType.NULL)], description=description)
 
 
 def _schema(hint: Any, schema_creator: Any, is_request: bool) -> Schema | Reference:

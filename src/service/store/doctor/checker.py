@@ -30,7 +30,10 @@ FALLBACK_TTL_MS: Final = 24 * 3600 * 1000
 #: The kinds of indexes that a partition has only one of.
 _INDEXES: Final = ("by_expiry", "tags", "delays", "timers", "leases")
 #: The form of `name value` in hashes of settings, by the kind of the key. The script checks the clock.
-_SETTINGS: Final = {"queues": re.compile(rb"\S+ [01]:\d*"), "meta": re.compile(rb"drain \d+|(?!drain ).*", re.DOTALL)}
+_SETTINGS: Final = {
+    "queues": re.compile(rb"\S+ [01]:\d*(:\d*:\d*:\d*)?"),
+    "meta": re.compile(rb"drain \d+|(?!drain ).*", re.DOTALL),
+}
 
 
 class Entry(NamedTuple):

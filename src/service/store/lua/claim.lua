@@ -63,7 +63,7 @@ end
 local function open_cursor(queue, settings, size)
   local paused, max_running, room = nil, nil, math.huge
   if settings then
-    paused, max_running = settings:match('^(%d):(%d*)$')
+    paused, max_running = parse_settings(settings)
     if max_running and max_running ~= '' then
       room = tonumber(max_running) - call('ZCARD', key('by_created', queue, 'running'))
       if facts then room = facts[queue] and NOW <= (facts[':until'] or 0) and room - facts[queue] or 0 end

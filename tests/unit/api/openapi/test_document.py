@@ -163,12 +163,16 @@ def test_a_body_is_required_where_a_field_is() -> None:
 
 
 def test_only_settings_of_a_queue_are_nullable() -> None:
-    settings = DOCUMENT["components"]["schemas"]["ConfigureQueue"]["properties"]
+    schemas = DOCUMENT["components"]["schemas"]
+    settings = schemas["ConfigureQueue"]["properties"] | schemas["RetentionSettings"]["properties"]
+    null = {"type": "null"}
+    retention = [{"$ref": "#/components/schemas/RetentionSettings"}, null]
     nullable = [schema for schema in _schemas_under(DOCUMENT) if "null" in schema.get("type", ())]
-    assert all(schema in settings.values() for schema in nullable)
-    assert {name: schema["type"] for name, schema in settings.items()} == {
+    assert all(schema in (*settings.values(), null) for schema in nullable)
+    assert nullable.count(null) == [one.get("anyOf") for one in settings.values()].count(retention) == 1
+    assert {name: schema["type"] for name, schema in settings.items() if "type" in schema} == {
         "paused": ["boolean", "null"],
-        "max_running": ["integer", "null"],
+        **dict.fromkeys(("max_running", "completed", "failed", "cancelled"), ["integer", "null"]),
     }
     assert not any("default" in schema for schema in settings.values())
     assert not [schema for schema in _schemas_under(DOCUMENT) if {"type": "null"} in schema.get("oneOf", ())]

@@ -1,4 +1,4 @@
--- Names of keys, commands, words.
+-- Names of keys, commands, settings, words.
 
 -- The twin of store/partition.py.
 local function key(kind, queue, state)
@@ -21,6 +21,14 @@ local function call(command, name, ...)
   local reply = run_command(command, name, ...)
   if type(reply) == 'table' and reply.err then error(with_key(reply, name)) end
   return reply
+end
+
+-- The settings in the field of a queue (the twin of store/queue_settings.py), all as text: paused, max_running and, where
+-- the field has them, the seconds for which completed, failed and cancelled jobs are kept. Nil if it cannot be read.
+local function parse_settings(field)
+  local paused, max_running, rest = field:match('^(%d):(%d*)(.*)$')
+  if rest == '' then return paused, max_running end
+  return field:match('^(%d):(%d*):(%d*):(%d*):(%d*)$')
 end
 
 local function contains(words, word)

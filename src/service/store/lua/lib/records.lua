@@ -40,7 +40,7 @@ local function load_job(id)
   local values = call('HMGET', job_key(id), 'status', 'queue', 'created_at', 'updated_at', 'revision',
     'expires_at', 'slate_id', 'available_at', 'lease_expires_at', 'lease_seconds', 'cancel_requested_at', 'attempt',
     'failures', 'max_attempts', 'retry_delay_seconds', 'progress', '_tags', '_change', '_token', '_progress_event',
-    '_history', 'run_deadline_at', 'start_deadline_at')
+    '_history', 'run_deadline_at', 'start_deadline_at', 'retention_seconds')
   return parse_job(id, { status = values[1] or nil, queue = values[2] or nil, created_at = values[3] or nil,
     updated_at = values[4] or nil, revision = values[5] or nil, expires_at = values[6] or nil,
     slate_id = values[7] or nil, available_at = values[8] or nil, lease_expires_at = values[9] or nil,
@@ -48,7 +48,7 @@ local function load_job(id)
     failures = values[13] or nil, max_attempts = values[14] or nil, retry_delay_seconds = values[15] or nil,
     progress = values[16] or nil, _tags = values[17] or nil, _change = values[18] or nil, _token = values[19] or nil,
     _progress_event = values[20] or nil, _history = values[21] or nil, run_deadline_at = values[22] or nil,
-    start_deadline_at = values[23] or nil })
+    start_deadline_at = values[23] or nil, retention_seconds = values[24] or nil })
 end
 
 -- All fields of a record; none if there is none.

@@ -13,6 +13,19 @@ local function retention_deadline(delay, retention, lease, deadline)
   return math.max(NOW_MS + delay / 1000 + retention, (lease or 0) + LEASE_GRACE, (deadline or 0) + LEASE_GRACE)
 end
 
+-- How long (ms) a job is kept that ends with this status: as it says itself, or else its queue, or else the service
+-- (`default`). Settings that cannot be read say nothing, for the end of a job must not fail for them.
+local function retention_at_end(job, status, default)
+  local seconds = job.fields.retention_seconds and number_in(job, 'retention_seconds')
+  if not seconds then
+    local settings = run_command('HGET', key('queues'), job.queue)
+    if type(settings) ~= 'string' then return default end
+    local _, _, completed, failed, cancelled = parse_settings(settings)
+    seconds = tonumber(status == 'completed' and completed or status == 'failed' and failed or cancelled)
+  end
+  return seconds and seconds * 1000 or default
+end
+
 -- The history of a job with one more entry: µs since the creation, revision, a letter and, if it is known, the name of the
 -- API key (the twin of store/history.py). It keeps a hundred; `-` in front stands for those that were dropped. Progress is
 -- not in the history.
@@ -55,7 +68,8 @@ local function change(job, update)
       timer, deadline = 'run', math.ceil(NOW / 1000) + number_in(job, 'run_timeout_seconds') * 1000
     end
   end
-  local expires, revision = retention_deadline(delay, update.retention, lease, deadline), format('%d', job.revision + 1)
+  local retention = FINAL[status] and retention_at_end(job, status, update.retention) or update.retention
+  local expires, revision = retention_deadline(delay, retention, lease, deadline), format('%d', job.revision + 1)
   local available = delay > 0 and NOW + delay or nil
   local state = available and 'delayed' or status
   local old_expires_at, old_lease_expires_at = held.expires_at, held.lease_expires_at

@@ -1,0 +1,60 @@
+"""The settings of a queue, as its field in `queues` holds them."""
+
+import math
+import re
+import sys
+from collections.abc import Sequence
+from typing import Final, NamedTuple, Self
+
+from service.domain.jobs import Retention
+
+#: The field: whether the queue is paused, how many of its jobs may run (empty for any number), and, if one of them is
+#: set, for how many seconds completed, failed and cancelled jobs are kept (empty for the retention of the service). The
+#: scripts read it by the same patterns.
+_FIELD: Final = re.compile(rb"([0-9]):([0-9]*)(?::([0-9]*):([0-9]*):([0-9]*))?")
+#: The field of a queue that has none.
+DEFAULT_FIELD: Final = b"0:"
+#: A number with more digits is no limit: it exceeds the number of jobs that Redis can hold.
+_MAX_DIGITS: Final = 15
+
+
+class QueueSettings(NamedTuple):
+    """The settings of a queue. Those that cannot be read pause it: claims get no job from it."""
+
+    paused: bool
+    #: How many jobs may run: 0 of a paused queue, infinite without a limit.
+    room: float
+    max_running: int | None = None
+    retention: Retention | None = None
+
+    @classmethod
+    def parse(cls, field: bytes | None) -> Self:
+        """Return the settings in a field (`None` for a queue that has none)."""
+        match = _FIELD.fullmatch(DEFAULT_FIELD if field is None else field)
+        if match is None:
+            return cls(paused=True, room=0)
+        flag, digits, *ends = match.groups(b"")
+        limit = min(float(digits), sys.float_info.max) if digits else math.inf
+        paused = flag != b"0" or limit == 0
+        retention = Retention(*map(_number, ends))
+        return cls(
+            paused=paused,
+            room=0 if paused else limit,
+            max_running=_number(digits) or None,
+            retention=None if retention == Retention() else retention,
+        )
+
+
+def is_readable(field: bytes) -> bool:
+    """Return whether a field has the form that scripts write."""
+    return _FIELD.fullmatch(field) is not None
+
+
+def as_arguments(field: bytes) -> Sequence[bytes]:
+    """Return the arguments of the script that sets the settings of a field."""
+    paused, *numbers = field.split(b":")
+    return paused, *(number or b"0" for number in [*numbers, b"", b"", b""][:4])
+
+
+def _number(digits: bytes) -> int | None:
+    return int(digits) if 0 < len(digits) <= _MAX_DIGITS else None
