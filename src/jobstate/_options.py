@@ -1,5 +1,6 @@
 """The optional arguments of the methods of the clients."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal, TypedDict
 
@@ -7,8 +8,10 @@ from typing import Literal, TypedDict
 class JobOptions(TypedDict, total=False):
     """The optional fields of a new job."""
 
-    #: A label for a group of jobs, which lists can filter by.
+    #: The id of a group of jobs, which lists can filter by.
     slate_id: str | None
+    #: Up to ten names and values, which lists can filter by.
+    labels: Mapping[str, str] | None
     #: The number of scenarios that the job computes.
     scenario_count: int | None
     #: Connects the job to the request that caused it: in records, logs, lists, and at the worker.
@@ -47,6 +50,8 @@ class JobFilter(TypedDict, total=False):
     queue: str | None
     slate_id: str | None
     correlation_id: str | None
+    #: The job has all of these, and perhaps others; at most five.
+    labels: Mapping[str, str] | None
     #: Both exclusive, with a time zone.
     created_after: datetime | str | None
     created_before: datetime | str | None

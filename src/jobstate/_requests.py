@@ -124,7 +124,7 @@ def list_jobs(
 ) -> Request[models.JobPage]:
     """Get a page of jobs, newest first."""
     _check_names(filters, JobFilter)
-    query = _query(**filters, limit=limit, cursor=cursor, include=",".join(include) or None)
+    query = _query(**_with_labels(filters), limit=limit, cursor=cursor, include=",".join(include) or None)
     return Request(method="GET", path=f"/v1/jobs{query}", read=read_json(models.JobPage))
 
 
@@ -221,9 +221,9 @@ def job_events(job_id: str, last_event_id: str = "") -> Request[bool]:
     return _stream(f"{job_path(job_id)}/events", last_event_id)
 
 
-def all_events(last_event_id: str = "", **filters: str | None) -> Request[bool]:
-    """Open the stream of the events of all jobs that match the filters `status`, `queue`, `slate_id`."""
-    return _stream(f"/v1/events{_query(**filters)}", last_event_id)
+def all_events(last_event_id: str = "", **filters: object) -> Request[bool]:
+    """Open the stream of the events of all jobs that match the filters `status`, `queue`, `slate_id`, `labels`."""
+    return _stream(f"/v1/events{_query(**_with_labels(filters))}", last_event_id)
 
 
 def _change(
@@ -261,11 +261,17 @@ def _body(**fields: object) -> bytes:
 
 def _query(**parameters: object) -> str:
     given = {
-        name: value.isoformat() if isinstance(value, datetime) else str(value)
+        name: value if isinstance(value, list) else value.isoformat() if isinstance(value, datetime) else str(value)
         for name, value in parameters.items()
         if value is not None
     }
-    return f"?{urlencode(given)}" if given else ""
+    return f"?{urlencode(given, doseq=True)}" if given else ""
+
+
+def _with_labels(filters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return filters as query parameters: labels as a list of `key:value`."""
+    labels = [f"{key}:{value}" for key, value in (filters.get("labels") or {}).items()]
+    return {name: value for name, value in filters.items() if name != "labels"} | {"label": labels or None}
 
 
 def _ascii_headers(headers: Mapping[str, str | None]) -> dict[str, str]:

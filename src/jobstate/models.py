@@ -50,6 +50,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scenario_count: int | None = None
     slate_id: str | None = None
     correlation_id: str | None = None
+    labels: Mapping[str, str] = {}
     traceparent: str | None = None
     available_at: datetime | None = None
     start_timeout_seconds: int | None = None

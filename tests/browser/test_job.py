@@ -59,6 +59,19 @@ def test_a_job_is_followed_until_it_is_finished_and_the_stream_ends(
     expect(page.locator("#connection-status")).to_have_text("Live")
 
 
+def test_a_label_leads_to_the_jobs_that_have_it(open_view: OpenView, api: httpx.Client) -> None:
+    create(api, job_id="a", labels={"tenant": "acme", "team": "blue"}, retention_seconds=3600)
+    create(api, job_id="b", labels={"tenant": "acme"})
+    create(api, job_id="c")
+    page = open_view("#/jobs/a")
+    expect(page.locator("dl").get_by_role("link", name="team:blue")).to_be_visible()
+    assert details(page)["Kept after its end"] == "1 h"
+
+    page.locator("dl").get_by_role("link", name="tenant:acme").click()
+
+    expect(page.locator("tbody tr")).to_have_count(2)
+
+
 def test_the_remaining_lease_time_counts_down(open_view: OpenView, api: httpx.Client) -> None:
     create(api, job_id="a")
     claim(api, seconds=50)
@@ -167,6 +180,7 @@ def test_a_job_is_submitted_again_with_the_same_fields(open_view: OpenView, api:
         "run_timeout_seconds": 600,
         "start_timeout_seconds": 60,
         "retention_seconds": 3600,
+        "labels": {"tenant": "acme", "site": "a:b"},
     }
     assert set(fields) == set(NewJob.__struct_fields__) - {"input_params", "delay_seconds"}
     body = b'{"job_id": "a", "input_params": %s, %s' % (sent, json.dumps(fields).encode().removeprefix(b"{"))
@@ -187,7 +201,7 @@ def test_a_field_that_the_page_does_not_know_is_shown_as_it_is(open_view: OpenVi
     api.post("/v1/jobs/a/cancel").raise_for_status()
     added = {
         "zero_count": 0,
-        "labels": {"tenant": "<b>acme</b>"},
+        "marks": {"tenant": "<b>acme</b>"},
         "note": "<i>plain</i>",
         "review_at": "2099-01-01T00:00:00.000000Z",
     }
@@ -198,11 +212,11 @@ def test_a_field_that_the_page_does_not_know_is_shown_as_it_is(open_view: OpenVi
     expect(page.locator("dl")).to_contain_text("Zero count")
     shown = details(page)
     assert shown["Zero count"] == "0"
-    assert shown["Labels"] == '{"tenant":"<b>acme</b>"}'
+    assert shown["Marks"] == '{"tenant":"<b>acme</b>"}'
     assert shown["Note"] == "<i>plain</i>"
     assert shown["Review at"].startswith("in ")
     known = {"Queue", "Correlation ID", "Attempts", "Created", "Finished", "Duration", "Updated", "Expires"}
-    assert set(shown) == known | {"Zero count", "Labels", "Note", "Review at"}
+    assert set(shown) == known | {"Zero count", "Marks", "Note", "Review at"}
 
 
 def test_copied_curl_commands_work(open_view: OpenView, api: httpx.Client) -> None:

@@ -22,7 +22,7 @@ JOB_COUNT = 10_000
 
 
 def ids(page: Page) -> list[str]:
-    return page.locator("tbody tr th a").all_inner_texts()
+    return page.locator("tbody tr th a.id").all_inner_texts()
 
 
 def create_many(redis_url: str) -> None:
@@ -114,6 +114,42 @@ def test_each_filter_narrows_the_list_and_is_part_of_the_address(open_view: Open
 
     page.get_by_role("link", name="Clear").click()
     expect(rows).to_have_count(4)
+
+
+def test_labels_filter_the_list_together(
+    open_view: OpenView, api: httpx.Client, page_errors: PageErrors
+) -> None:
+    page_errors.expected.add(400)
+    create(api, job_id="job-a", labels={"tenant": "acme", "team": "blue"})
+    create(api, job_id="job-b", labels={"tenant": "acme", "team": "red"})
+    create(api, job_id="job-c", labels={"tenant": "<b>other</b>"})
+    page = open_view("#/jobs")
+    rows = page.locator("tbody tr")
+    expect(page.get_by_role("row", name="job-c").get_by_role("link", name="tenant:<b>other</b>")).to_be_visible()
+
+    page.get_by_role("row", name="job-a").get_by_role("link", name="tenant:acme").click()
+    expect(rows).to_have_count(2)
+    expect(page.locator(".heading")).to_contain_text("2 jobs")
+    page.get_by_label("Label", exact=True).fill("team:blue")
+    page.get_by_label("Label", exact=True).press("Enter")
+    expect(rows).to_have_count(1)
+    expect(page).to_have_url(re.compile(r"#/jobs\?label=tenant%3Aacme&label=team%3Ablue$"))
+    expect(page.get_by_label("Label", exact=True)).to_have_value("")
+
+    create(api, job_id="other", labels={"tenant": "acme"})
+    create(api, job_id="new", labels={"tenant": "acme", "team": "blue"})
+    page.get_by_role("button", name="1 new job").click()
+    expect(rows).to_have_count(2)
+    assert ids(page) == ["new", "job-a"]
+
+    page.get_by_role("link", name="Remove the filter tenant:acme").click()
+    expect(page).to_have_url(re.compile(r"#/jobs\?label=team%3Ablue$"))
+    page.get_by_label("Label", exact=True).fill("tenant")
+    page.get_by_label("Label", exact=True).press("Enter")
+    expect(page.get_by_text("Request rejected")).to_be_visible()
+    expect(page.locator(".empty")).to_contain_text("key:value")
+    page.get_by_role("link", name="Clear").click()
+    expect(rows).to_have_count(5)
 
 
 def test_a_row_changes_in_place_and_keeps_the_focus(open_view: OpenView, api: httpx.Client) -> None:

@@ -3,9 +3,10 @@
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 from redis.asyncio import ConnectionPool, Redis
 
-from service.domain.tags import correlation_tag, slate_tag
+from service.domain.tags import tags_of
 from service.domain.timestamps import parse_timestamp
 from service.store.doctor import Issue, check
 from service.store.partition import EXPIRING, Partition
@@ -82,8 +83,8 @@ def _millis(timestamp: str) -> int:
 def _expected_entries(partition: Partition, job_id: str, job: dict[str, str], delayed: set[str]) -> Iterator[Entry]:
     """Yield the index entries that a job must have."""
     queue, created = job["queue"], parse_timestamp(job["created_at"])
-    tagged = (("slate_id", slate_tag), ("correlation_id", correlation_tag))
-    tags = [tag(job[name]) for name, tag in tagged if name in job]
+    labels = msgspec.json.decode(job.get("labels", "{}"))
+    tags = [*tags_of(job.get("slate_id"), job.get("correlation_id"), labels)]
     is_delayed = job["status"] == "pending" and f"{queue}:{job_id}" in delayed
     yield partition.by_created(queue, "delayed" if is_delayed else job["status"]), job_id, created
     yield partition.by_expiry, f"{job_id}|{created}|{queue}|{','.join(tags)}", _millis(job["expires_at"])

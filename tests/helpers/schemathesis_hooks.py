@@ -8,7 +8,7 @@ import schemathesis
 from schemathesis.core.failures import AcceptedNegativeData
 from schemathesis.openapi.checks import RejectedPositiveData
 
-from service.domain.constraints import LABEL
+from service.domain.constraints import TEXT
 
 #: Rules that can be recognized only by the error text.
 KNOWN_DETAILS = re.compile(
@@ -61,4 +61,4 @@ def _is_long(error: dict[str, str], case: Any) -> bool:
     values = {**(case.query or {}), **(case.body if isinstance(case.body, dict) else {})}
     for name in error["field"].split("."):
         values = values.get(name, {})
-    return isinstance(values, str) and len(values.encode()) > LABEL.max_bytes and "bytes of UTF-8" in error["allowed"]
+    return isinstance(values, str) and len(values.encode()) > TEXT.max_bytes and "bytes of UTF-8" in error["allowed"]

@@ -15,7 +15,7 @@ from tests.helpers.polling import TIMEOUT, wait_until
 class SseClient:
     """Reads a stream in a thread until the stream closes; `events` has what it received."""
 
-    def __init__(self, url: str, path: str, last_event_id: str | None = None, **query: str) -> None:
+    def __init__(self, url: str, path: str, last_event_id: str | None = None, **query: str | list[str]) -> None:
         self.events: list[ServerSentEvent] = []
         self.closed = threading.Event()
         self.comments = 0

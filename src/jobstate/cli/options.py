@@ -2,7 +2,7 @@
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar, cast
 
 import click
@@ -82,6 +82,23 @@ class ApiKey(click.ParamType[str]):
 TEXT: Final = Text()
 JOB_ID: Final = JobId()
 KEY: Final = Key()
+
+
+def label_option(text: str) -> Callable[[C], C]:
+    """Return the option `--label KEY:VALUE`, which may be repeated, passed as `labels`: a mapping, or `None`."""
+    return click.option("--label", "labels", type=TEXT, multiple=True, metavar="KEY:VALUE", help=text, callback=_labels)
+
+
+def _labels(ctx: click.Context, param: click.Parameter, values: Sequence[str]) -> dict[str, str] | None:
+    labels: dict[str, str] = {}
+    for label in values:
+        key, colon, value = label.partition(":")
+        if not colon:
+            raise click.BadParameter(f"{label!r} is not KEY:VALUE, such as tenant:acme", ctx, param)
+        if key in labels:
+            raise click.BadParameter(f"{key!r} is given twice", ctx, param)
+        labels[key] = value
+    return labels or None
 
 
 def service_options(command: C) -> C:

@@ -1,8 +1,8 @@
 """Parameters that several controllers take, and the declaration of further ones."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
-from litestar.openapi.spec import Example, OpenAPIType
+from litestar.openapi.spec import Example, OpenAPIType, Schema
 from litestar.params import HeaderParameter, PathParameter, QueryParameter
 
 from service.api.openapi import examples
@@ -37,13 +37,23 @@ def _documentation(text: str, allowed: constraints.Constraint | None, schema: di
     return {"description": f"{text}: {allowed.allowed}", "schema_extra": kind | allowed.json_schema | schema}
 
 
+LABEL_SCHEMA: Final = Schema(type=OpenAPIType.STRING, **constraints.LABEL.json_schema)
 JobIdInPath = Annotated[str, in_path("The job's id", constraints.JOB_ID, examples.PENDING.job_id)]
 StatusFilter = Annotated[
     str | None,  # not an enum: Litestar would convert the word "null" to `None`
     in_query(f"Only jobs with this status: {', '.join(Status)}", enum=list(Status)),
 ]
 QueueFilter = Annotated[str | None, in_query("Only jobs of this queue", constraints.QUEUE)]
-SlateFilter = Annotated[str | None, in_query("Only jobs of this slate", constraints.LABEL)]
+SlateFilter = Annotated[str | None, in_query("Only jobs of this slate", constraints.TEXT)]
+LabelFilter = Annotated[
+    list[str] | None,
+    QueryParameter(
+        name="label",
+        description=f"Only jobs with this label; may be sent {constraints.FILTERED_LABELS} times, for jobs that have "
+        f"all of them: {constraints.LABEL.allowed}",
+        schema_extra={"max_items": constraints.FILTERED_LABELS, "items": LABEL_SCHEMA},
+    ),
+]
 LeaseToken = Annotated[str | None, in_header("Lease-Token", "Required to change a leased job", constraints.LEASE_TOKEN)]
 IdempotencyKey = Annotated[
     str | None, in_header("Idempotency-Key", "Makes it safe to repeat the request", constraints.IDEMPOTENCY_KEY)

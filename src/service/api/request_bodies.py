@@ -92,7 +92,7 @@ def decode(struct: type[S], body: bytes) -> S:
 
 
 def _to_invalid_value(struct: type[Struct], message: str) -> InvalidValue:
-    path = match["path"] if (match := _PATH.search(message)) else ""
+    path = match["path"].removesuffix("[...]") if (match := _PATH.search(message)) else ""  # a key is not named
     reason = _PATH.sub("", message)
     owner = _type_at(struct, path)
     if match := _UNKNOWN.search(reason):

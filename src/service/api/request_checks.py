@@ -87,7 +87,11 @@ def _options_response(request: Request[Any, Any, Any]) -> Response[None]:
 
 def _check_query(request: Request[Any, Any, Any]) -> None:
     parameters = request.route_handler.parsed_fn_signature.parameters
-    known = [name for name, one in parameters.items() if isinstance(one.kwarg_definition, QueryParameter)]
+    known = {
+        one.kwarg_definition.name or name: one
+        for name, one in parameters.items()
+        if isinstance(one.kwarg_definition, QueryParameter)
+    }
     try:
         unquote_to_bytes(request.scope["query_string"]).decode()
     except UnicodeDecodeError as error:
@@ -95,7 +99,7 @@ def _check_query(request: Request[Any, Any, Any]) -> None:
     for name, count in Counter(name for name, _ in request.query_params.multi_items()).items():
         if name not in known:
             raise InvalidValue(name, "there is no such query parameter", ", ".join(known) or "no query parameters")
-        if count > 1:
+        if count > 1 and not known[name].has_inner_subclass_of(list):
             raise InvalidValue(name, f"sent {count} times", "at most once")
 
 

@@ -9,7 +9,7 @@ from litestar.types import Scope
 from msgspec import Struct, field
 
 from service.domain.api_keys import ApiKey
-from service.domain.constraints import LABEL, new_correlation_id
+from service.domain.constraints import TEXT, new_correlation_id
 from service.domain.rate_limits import Quota
 
 if TYPE_CHECKING:  # these modules import this one
@@ -77,5 +77,5 @@ def _sent_correlation_id(scope: Scope) -> str | None:
     for name, value in scope["headers"]:
         if name == RAW_CORRELATION_HEADER:
             text = value.decode("utf-8", errors="replace")
-            return text if LABEL.is_valid(text) and text.isascii() else None
+            return text if TEXT.is_valid(text) and text.isascii() else None
     return None

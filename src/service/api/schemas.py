@@ -115,7 +115,7 @@ class ClaimJob(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
             "The queues to claim from", "1 to 100 queues", min_items=1, max_items=constraints.CLAIMED_QUEUES.maximum
         ),
     ]
-    worker: Annotated[str, constraints.LABEL.meta("The name of the worker, for people")]
+    worker: Annotated[str, constraints.TEXT.meta("The name of the worker, for people")]
     lease_seconds: LeaseSeconds = constraints.DEFAULT_LEASE_SECONDS
     wait_seconds: Annotated[int, constraints.WAIT_SECONDS.meta("Seconds to wait if no job is ready")] = 0
 

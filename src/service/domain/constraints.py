@@ -113,6 +113,52 @@ class BoundedText(Constraint):
         return len(value.encode()) <= self.max_bytes
 
 
+class Labels(Constraint):
+    """Names and values by which a job can be found: an object of texts."""
+
+    def __init__(self, maximum: int, key: Pattern, value: BoundedText) -> None:
+        """Allow `maximum` labels."""
+        allowed = f"at most {maximum} labels; each key {key.allowed}; each value {value.allowed}"
+        super().__init__(allowed, max_properties=maximum, property_names={"pattern": key.regex})
+        self.maximum, self.key, self.value = maximum, key, value
+
+    def is_valid(self, value: Any) -> bool:
+        """Return whether `value` is allowed."""
+        is_object = isinstance(value, dict) and len(value) <= self.maximum
+        return is_object and all(self.key.is_valid(key) and self.value.is_valid(text) for key, text in value.items())
+
+    def validate(self, field: str, value: T) -> T:
+        """Return `value` if it is allowed; raise `InvalidValue` naming `field`, or the label in it, otherwise."""
+        if not isinstance(value, dict):
+            return super().validate(field, value)
+        if len(value) > self.maximum:
+            raise InvalidValue(field, f"{len(value)} labels are not allowed", f"at most {self.maximum} labels")
+        for key, text in value.items():
+            if not self.key.is_valid(key):
+                raise InvalidValue(field, f"the key {truncated_repr(key)} is not allowed", self.key.allowed)
+            self.value.validate(f"{field}.{key}", text)
+        return value
+
+
+class Label(Constraint):
+    """One label as text, `key:value`."""
+
+    def __init__(self, labels: Labels) -> None:
+        """Allow those that `labels` allows."""
+        allowed = f"key:value, with a key {labels.key.allowed}; and a value {labels.value.allowed}"
+        value = labels.value.json_schema["pattern"].removeprefix("^").removesuffix("*$")
+        pattern = f"{labels.key.regex.removesuffix('$')}:{value}+$"
+        super().__init__(allowed, pattern=pattern)
+        self._labels = labels
+
+    def is_valid(self, value: Any) -> bool:
+        """Return whether `value` is allowed."""
+        if not isinstance(value, str):
+            return False
+        key, _, text = value.partition(":")
+        return self._labels.is_valid({key: text})
+
+
 #: How many partitions there can be: the powers of two from 1 to 1,024.
 PARTITION_COUNTS: Final = tuple(2**power for power in range(11))
 JOB_ID: Final = Pattern(
@@ -124,7 +170,18 @@ QUEUE: Final = Pattern(
     "1 to 64 characters: letters, digits and . _ ~ -, starting with a letter or digit",
 )
 IDEMPOTENCY_KEY: Final = Pattern(r"^[\x21-\x7e]{1,255}$", "1 to 255 visible ASCII characters")
-LABEL: Final = BoundedText(128)
+TEXT: Final = BoundedText(128)
+LABELS: Final = Labels(
+    10,
+    Pattern(
+        r"^[a-z0-9][a-z0-9._-]{0,31}$",
+        "of 1 to 32 characters: lower-case letters, digits and . _ -, starting with a letter or digit",
+    ),
+    TEXT,
+)
+LABEL: Final = Label(LABELS)
+#: How many labels the filter of a list or of an event stream may name.
+FILTERED_LABELS: Final = 5
 PROGRESS_MESSAGE: Final = BoundedText(1024)
 #: The integers that every JSON parser keeps exactly (RFC 8259, section 6).
 COUNT: Final = Range(0, 2**53 - 1)

@@ -6,7 +6,7 @@ from msgspec import Struct
 
 from service.domain.jobs import JobFilter
 from service.domain.states import Status
-from service.domain.tags import slate_tag
+from service.domain.tags import label_tag, slate_tag
 
 
 class EventKind(StrEnum):
@@ -37,7 +37,7 @@ class Event(Struct, frozen=True, kw_only=True):
     #: When the job was created (µs since 1970).
     created: int
     slate_id: str | None = None
-    #: The tags of an expired job, whose record no longer exists.
+    #: The tags of a job with labels, and of an expired job, whose record no longer exists.
     tags: tuple[str, ...] = ()
     #: The number of the job's partition.
     partition: int = 0
@@ -60,10 +60,11 @@ class Event(Struct, frozen=True, kw_only=True):
         return f"{self.created}-{self.revision}"
 
     def matches(self, filters: JobFilter) -> bool:
-        """Return whether the job matches the status, queue and slate of `filters`."""
+        """Return whether the job matches the status, queue, slate and labels of `filters`."""
         slate_id = filters.slate_id
         return (
             filters.status in (None, self.status)
             and filters.queue in (None, self.queue)
             and (slate_id is None or slate_id == self.slate_id or slate_tag(slate_id) in self.tags)
+            and all(label_tag(label) in self.tags for label in filters.labels)
         )

@@ -29,7 +29,7 @@ def description(text: str, constraint: Constraint | None = None) -> Meta:
 
 QueueName = Annotated[str, constraints.QUEUE.meta("The queue from which workers claim the job")]
 ScenarioCount = Annotated[int, constraints.COUNT.meta("The number of scenarios that the job computes")]
-CausingId = Annotated[str, constraints.LABEL.meta("An id that connects the job to the request that caused it")]
+CausingId = Annotated[str, constraints.TEXT.meta("An id that connects the job to the request that caused it")]
 InputParams = Annotated[Raw, description("The input for the worker: any JSON, returned as it was sent")]
 Result = Annotated[Raw, description("The result of a completed job: any JSON, returned as it was sent")]
 ErrorMessage = Annotated[Raw, description("Why the job failed or was cancelled: any JSON, returned as sent")]
@@ -38,6 +38,8 @@ StartTimeout = Annotated[int, constraints.START_TIMEOUT_SECONDS.meta("Seconds fr
 RetentionSeconds = Annotated[
     int, constraints.RETENTION_SECONDS.meta("Seconds for which the record is kept after the job has ended")
 ]
+LabelValue = Annotated[str, constraints.TEXT.meta("The value of a label")]
+Labels = Annotated[dict[str, LabelValue], constraints.LABELS.meta("Names and values by which the job can be found")]
 TraceParent = Annotated[str, description("The trace context of the request that created it", constraints.TRACEPARENT)]
 AvailableAt = Annotated[str, timestamp_meta("When the job can be claimed; present for a delayed job only")]
 MaxRunning = Annotated[int, count_meta("How many of its jobs may run concurrently; absent: unlimited", 1)]
@@ -59,7 +61,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
 
     input_params: Annotated[Raw, constraints.documented("The input of the worker", ANY_JSON)]
     queue: QueueName = constraints.DEFAULT_QUEUE
-    slate_id: Annotated[str, constraints.LABEL.meta("The slate that the job belongs to")] | UnsetType = UNSET
+    slate_id: Annotated[str, constraints.TEXT.meta("The slate that the job belongs to")] | UnsetType = UNSET
     scenario_count: ScenarioCount | UnsetType = UNSET
     correlation_id: CausingId | UnsetType = UNSET
     max_attempts: Annotated[int, constraints.MAX_ATTEMPTS.meta("The failed attempts after which the job is failed")] = 1
@@ -68,6 +70,7 @@ class NewJob(Struct, frozen=True, kw_only=True):
     run_timeout_seconds: RunTimeout | UnsetType = UNSET
     start_timeout_seconds: StartTimeout | UnsetType = UNSET
     retention_seconds: RetentionSeconds | UnsetType = UNSET
+    labels: Labels | UnsetType = UNSET
 
 
 class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -86,6 +89,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     scenario_count: Annotated[int, count_meta("The number of scenarios in the job")] | None = None
     slate_id: Annotated[str, description("The slate that the job belongs to")] | None = None
     correlation_id: Annotated[str, description("The correlation id of the request that created it")] | None = None
+    labels: Annotated[dict[str, str], description("By which it can be found")] | None = None
     traceparent: TraceParent | None = None
     revision: Annotated[int, count_meta("Starts at 1; every accepted change adds 1", 1)]
     attempt: Annotated[int, count_meta("How often the job became running")]
@@ -104,7 +108,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     retention_seconds: (
         Annotated[int, count_meta("Seconds for which it is kept after its end; absent: those of its queue", 1)] | None
     ) = None
-    worker: Annotated[str, description("The name of the worker that holds the lease", constraints.LABEL)] | None = None
+    worker: Annotated[str, description("The name of the worker that holds the lease", constraints.TEXT)] | None = None
     lease_seconds: Annotated[int, count_meta("The requested duration of the lease in seconds", 1)] | None = None
     lease_expires_at: Annotated[str, timestamp_meta("When the lease expires; absent without a lease")] | None = None
     stale: Annotated[bool, description("The lease has expired and the job is not requeued yet")]
@@ -228,6 +232,8 @@ class JobFilter(Struct, frozen=True, kw_only=True, omit_defaults=True):
     #: Times in RFC 3339, both exclusive.
     created_after: str | None = None
     created_before: str | None = None
+    #: Each as `key:value`.
+    labels: tuple[str, ...] = ()
 
 
 class JobPage(Struct, frozen=True):

@@ -31,6 +31,8 @@ def _validator(spec: FieldSpec) -> Callable[[str, Any], FieldValue]:
     """Return the function that raises `InvalidValue` or returns the value to store."""
     if spec.type is Raw:
         return _required_json
+    if spec.constraint is constraints.LABELS:
+        return _labels
     assert spec.constraint is not None, "every field of a creation has a constraint"
     return spec.constraint.validate
 
@@ -40,6 +42,12 @@ def _required_json(field: str, value: Any) -> bytes:
     if text is None:
         raise InvalidValue(field, "missing", ALLOWED)
     return text
+
+
+def _labels(field: str, value: Any) -> bytes | None:
+    """Return labels as JSON in the order of their keys; no labels are the same as an absent field."""
+    labels = constraints.LABELS.validate(field, value)
+    return msgspec.json.encode(labels, order="sorted") if labels else None
 
 
 #: Name, default and validator of each field of a new job.
@@ -88,9 +96,9 @@ def parse_status(value: Status | str) -> Status:
         raise InvalidValue("status", f"{value!r} is not a status", ", ".join(Status)) from error
 
 
-def validate_label(field: str, value: str | None) -> str | None:
+def validate_text(field: str, value: str | None) -> str | None:
     """Return an optional label such as `slate_id`. Raises `InvalidValue` naming `field`."""
-    return None if value is None else constraints.LABEL.validate(field, value)
+    return None if value is None else constraints.TEXT.validate(field, value)
 
 
 def validate_lease_token(value: str | None) -> str:
@@ -104,8 +112,13 @@ def validate_filter(filters: JobFilter) -> None:
         parse_status(filters.status)
     if filters.queue is not None:
         constraints.QUEUE.validate("queue", filters.queue)
-    validate_label("slate_id", filters.slate_id)
-    validate_label("correlation_id", filters.correlation_id)
+    validate_text("slate_id", filters.slate_id)
+    validate_text("correlation_id", filters.correlation_id)
+    if len(filters.labels) > constraints.FILTERED_LABELS:
+        allowed = f"at most {constraints.FILTERED_LABELS} labels"
+        raise InvalidValue("label", f"{len(filters.labels)} labels are not allowed", allowed)
+    for label in filters.labels:
+        constraints.LABEL.validate("label", label)
     for name in ("created_after", "created_before"):
         if (time := getattr(filters, name)) is not None:
             constraints.TIME.validate(name, time)
@@ -118,7 +131,7 @@ def validate_claim(queues: Sequence[str], worker: str, lease_seconds: int, max_j
         raise InvalidValue("queues", f"{len(queues)} queues are not allowed", allowed)
     for index, queue in enumerate(queues):
         constraints.QUEUE.validate(f"queues[{index}]", queue)
-    constraints.LABEL.validate("worker", worker)
+    constraints.TEXT.validate("worker", worker)
     constraints.LEASE_SECONDS.validate("lease_seconds", lease_seconds)
     if max_jobs is not None:
         constraints.CLAIMED_JOBS.validate("max_jobs", max_jobs)

@@ -12,7 +12,7 @@ from service.domain import constraints, errors, validation
 from service.domain.jobs import CreateResult, Job, NewJob, Progress
 from service.domain.states import RETRYABLE_STATUSES, Status, sources_of
 from service.domain.store_health import StoreAvailability
-from service.domain.tags import correlation_tag, slate_tag
+from service.domain.tags import tags_of
 from service.domain.validation import FieldValue
 from service.settings import retention_from_environment
 from service.store import scripts
@@ -94,12 +94,14 @@ class JobStateManager(JobReader):
         delay = new_job.delay_seconds * 1_000_000
         del fields["delay_seconds"]
         if fields["correlation_id"] is None:
-            fields["correlation_id"] = validation.validate_label("correlation_id", request_correlation_id)
+            fields["correlation_id"] = validation.validate_text("correlation_id", request_correlation_id)
         if traceparent is not None:
             fields["traceparent"] = constraints.TRACEPARENT.validate("traceparent", traceparent)
+        labels = new_job.labels or None
+        slate_id, its_id = (cast("str | None", fields[name]) for name in ("slate_id", "correlation_id"))
         partition = self._client.partition_of(job_id)
         args = [job_id, request, new_request_id(), self._ttl, delay, fields["queue"], fields["slate_id"] or ""]
-        args += [_tags(fields), self._client.partitions.size, partition.number]
+        args += [",".join(tags_of(slate_id, its_id, labels)), self._client.partitions.size, partition.number]
         args.append((new_job.start_timeout_seconds or 0) * 1000)
         args += field_args({name: value for name, value in fields.items() if name not in {"queue", "slate_id"}})
         word, *reply = await self._client.run_script(scripts.CREATE, partition, args, [partition.job(job_id)])
@@ -110,7 +112,7 @@ class JobStateManager(JobReader):
         if word == "REPLAYED":
             (job, _), replayed = decode_packed(job_id, reply[1], int(reply[0])), not reply[2]
         else:
-            given = {**fields, "input_params": Raw(cast("bytes", fields["input_params"]))}
+            given = {**fields, "input_params": Raw(cast("bytes", fields["input_params"])), "labels": labels}
             job, replayed = make_job(job_id, given | _first_values(*reply)), False
         if not replayed:
             self._client.observer.on_job_change("created")
@@ -264,12 +266,6 @@ class JobStateManager(JobReader):
         if word == "CHANGED":
             self._client.observer.on_job_change(reply[2].decode() if len(reply) > 2 else job.status)
         return job
-
-
-def _tags(fields: Mapping[str, FieldValue]) -> str:
-    """Return the tags of a new job, comma-separated."""
-    kinds = (("slate_id", slate_tag), ("correlation_id", correlation_tag))
-    return ",".join(tag(str(fields[name])) for name, tag in kinds if fields[name] is not None)
 
 
 def _first_values(

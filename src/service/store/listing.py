@@ -8,7 +8,7 @@ import structlog
 
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, JobFilter, JobPage
-from service.domain.tags import correlation_tag, slate_tag
+from service.domain.tags import correlation_tag, label_tag, slate_tag
 from service.domain.timestamps import parse_rfc3339, parse_timestamp
 from service.store import scripts
 from service.store.client import StoreClient
@@ -85,12 +85,13 @@ class Listing:
     def __init__(self, client: StoreClient, filters: JobFilter, include: Collection[str]) -> None:
         self._client = client
         self._status = filters.status
+        self._labels = {(key, value) for key, _, value in (label.partition(":") for label in filters.labels)}
         large = [name for name in LARGE_FIELDS if name in include or name == "error_message"]
         self._fields = [*FIELDS, *large]
         values = [filters.status or "", filters.queue or "", filters.slate_id or "", filters.correlation_id or ""]
         self._before = None if filters.created_before is None else _bound(filters.created_before)
         after = "" if filters.created_after is None else _bound(filters.created_after)
-        self._args = [after, *values, _tag_of(filters), len(large), *self._fields]
+        self._args = [after, *values, ",".join(_tags(filters)), len(large), *self._fields]
 
     async def read_page(self, limit: int, before: int | None) -> JobPage:
         """Return the newest jobs created before `before` (µs; `None` for no bound), as `JobReader.list_jobs` does."""
@@ -100,7 +101,7 @@ class Listing:
         bounds = [limit, PAGE_BYTES, MAX_PAGE_SCAN, "" if before is None else before]
         now, next_before, rows = await self._read_entries(self._client.partitions.first, bounds)
         jobs = [decode_row(job_id, self._fields, row, now) for job_id, row in rows]
-        return JobPage([*_readable(jobs)], next_before)
+        return JobPage([*self._matching(jobs)], next_before)
 
     async def _merged_page(self, limit: int, before: int | None) -> JobPage:
         found, next_before = await merge(self._client.partitions, self._find, limit, before)
@@ -112,7 +113,7 @@ class Listing:
                 break
         large = await self._read_large([one for one in found if one.size])
         jobs = [large[one.job_id] if one.size else decode_row(one.job_id, FIELDS, one.row, one.now) for one in found]
-        return JobPage([*_readable(jobs)], next_before)
+        return JobPage([*self._matching(jobs)], next_before)
 
     async def _find(
         self, partition: Partition, most: int, max_scan: int, before: int | None
@@ -135,6 +136,17 @@ class Listing:
         """Return whether it is the job that was found, in the status of the filter. Other filters match for ever."""
         return parse_timestamp(job.created_at) == one.created and self._status in (None, job.status)
 
+    def _matching(self, jobs: Iterable[Job | StoreCorrupt | None]) -> Iterator[Job]:
+        """Yield the jobs that are there and have the labels, whose tags other values may have, too.
+
+        One unreadable record must not hide all the others.
+        """
+        for job in jobs:
+            if isinstance(job, StoreCorrupt):
+                _log.error("list skipped unreadable record", detail=str(job))
+            elif job is not None and self._labels <= (job.labels or {}).items():
+                yield job
+
     async def _read_entries(
         self, partition: Partition, bounds: Sequence[int | str]
     ) -> tuple[int, int | None, list[tuple[str, list[Any]]]]:
@@ -150,17 +162,10 @@ def _bound(time: str) -> int:
     return min(max(parse_rfc3339(time), 0), _LATEST)
 
 
-def _readable(jobs: Iterable[Job | StoreCorrupt | None]) -> Iterator[Job]:
-    """Yield the jobs that are there. One unreadable record must not hide all the others."""
-    for job in jobs:
-        if isinstance(job, StoreCorrupt):
-            _log.error("list skipped unreadable record", detail=str(job))
-        elif job is not None:
-            yield job
-
-
-def _tag_of(filters: JobFilter) -> str:
-    """Return the tag to search by: that of the correlation id, because fewer jobs have it, or of the slate id."""
+def _tags(filters: JobFilter) -> Iterator[str]:
+    """Yield the tags that the jobs have, first that of the correlation id, because fewest jobs have it."""
     if filters.correlation_id is not None:
-        return correlation_tag(filters.correlation_id)
-    return "" if filters.slate_id is None else slate_tag(filters.slate_id)
+        yield correlation_tag(filters.correlation_id)
+    if filters.slate_id is not None:
+        yield slate_tag(filters.slate_id)
+    yield from map(label_tag, filters.labels)

@@ -232,8 +232,13 @@ class TestList:
         listed = document(jobstate(url, "list", "--json", *filters))
         assert [item["job_id"] for item in listed["items"]] == ["j1"]
         bounds = ["--created-after", listed["items"][0]["created_at"], "--created-before", "9999-01-01T00:00:00Z"]
+        create(api, "labelled", labels={"tenant": "acme", "team": "blue"}, queue="q3")
+        labels = ["--label", "tenant:acme", "--label", "team:blue"]
+        assert [item["job_id"] for item in document(jobstate(url, "list", "--json", *labels))["items"]] == ["labelled"]
+        assert document(jobstate(url, "list", "--json", "--label", "tenant:other"))["items"] == []
+        bounds += ["--queue", "q1"]
         later = document(jobstate(url, "list", "--json", *bounds))
-        assert [item["job_id"] for item in later["items"]] == ["o2", "o1", "o0", "j2"]
+        assert [item["job_id"] for item in later["items"]] == ["o2", "o1", "j2"]
 
     def test_a_pipe_gets_tab_separated_columns(self, api: httpx.Client, url: str) -> None:
         create(api, "j1", slate_id="s1")

@@ -26,6 +26,16 @@ READS: list[tuple[Request[object], str, dict[str, str]]] = [
     (requests.stop_drain(), "DELETE /v1/drain", {}),
     (requests.job_events("j"), "GET /v1/jobs/j/events", {"Accept": "text/event-stream", "Cache-Control": "no-store"}),
     (
+        requests.list_jobs(labels={"tenant": "a b", "site": "c:d"}),
+        "GET /v1/jobs?label=tenant%3Aa+b&label=site%3Ac%3Ad",
+        {},
+    ),
+    (
+        requests.all_events(labels={"tenant": "a b"}),
+        "GET /v1/events?label=tenant%3Aa+b",
+        {"Accept": "text/event-stream", "Cache-Control": "no-store"},
+    ),
+    (
         requests.all_events("7-0", queue="q"),
         "GET /v1/events?queue=q",
         {"Accept": "text/event-stream", "Cache-Control": "no-store", "Last-Event-ID": "7-0"},

@@ -24,6 +24,7 @@ GOOD: dict[str, Any] = {
     "run_timeout_seconds": None,
     "start_timeout_seconds": None,
     "retention_seconds": None,
+    "labels": None,
 }
 
 
@@ -45,7 +46,8 @@ def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
     fields = created(**sent)
     assert fields == {**sent, "input_params": b'{"b": 1e999}'}
     assert present(fields) == set(sent) - {
-        *("scenario_count", "correlation_id", "run_timeout_seconds", "start_timeout_seconds", "retention_seconds")
+        *("scenario_count", "correlation_id", "run_timeout_seconds", "start_timeout_seconds", "retention_seconds"),
+        "labels",
     }
 
 
@@ -71,6 +73,9 @@ def test_a_creation_keeps_given_fields_and_drops_absent_ones() -> None:
         ("run_timeout_seconds", 7 * 86400 + 1),
         ("start_timeout_seconds", 0),
         ("start_timeout_seconds", 365 * 86400 + 1),
+        ("labels", ["tenant"]),
+        ("labels", {"Tenant": "acme"}),
+        ("labels", {f"k{number}": "v" for number in range(11)}),
         ("retention_seconds", 59),
         ("retention_seconds", 365 * 86400 + 1),
         *((name, wrong) for name in NUMBERS for wrong in (True, 1.0, "1")),

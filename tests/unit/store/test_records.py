@@ -50,6 +50,7 @@ FULL = MINIMAL | {
     "start_timeout_seconds": b"60",
     "start_deadline_at": CREATED.encode(),
     "retention_seconds": b"3600",
+    "labels": b'{"tenant":"acme"}',
     "worker": b"w",
     "lease_seconds": b"30",
     "lease_expires_at": b"2026-03-01T00:00:30.000000Z",
@@ -74,6 +75,7 @@ def plain(job: Job) -> dict[str, Any]:
 def test_a_hash_with_all_fields_is_decoded() -> None:
     record = plain(decode_job("j", FULL, NOW))
     assert record.pop("progress") == Progress(3, 7, "lap")
+    assert record.pop("labels") == {"tenant": "acme"}
     raw = {"input_params", "result", "error_message"}
     for name, value in record.items():
         if name in {"job_id", "stale"}:

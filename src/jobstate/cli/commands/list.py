@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping
-from typing import Final, cast
+from typing import Any, Final, cast
 
 import click
 from msgspec import Raw, Struct
@@ -12,7 +12,7 @@ from jobstate._requests import list_jobs as request_of
 from jobstate._responses import read_json
 from jobstate.cli.command import Command
 from jobstate.cli.connection import Client, open_client
-from jobstate.cli.options import TEXT, service_options
+from jobstate.cli.options import TEXT, label_option, service_options
 from jobstate.cli.output import STYLES
 from jobstate.cli.render.listing import ColumnListing, JsonListing, Listing
 from jobstate.config import ClientConfig
@@ -27,6 +27,7 @@ DEFAULT_LIMIT: Final = 50
 @click.option("--queue", type=TEXT, help="Only jobs of this queue.")
 @click.option("--slate-id", type=TEXT, help="Only jobs of this slate.")
 @click.option("--correlation-id", type=TEXT, help="Only jobs with this correlation id.")
+@label_option("Only jobs with this label, such as tenant:acme; may be repeated.")
 @click.option("--created-after", type=TEXT, metavar="TIME", help="Only jobs created after this time.")
 @click.option("--created-before", type=TEXT, metavar="TIME", help="Only jobs created before this time.")
 @click.option(
@@ -35,7 +36,7 @@ DEFAULT_LIMIT: Final = 50
 @click.option("--all", "everything", is_flag=True, help="No limit.")
 @click.option("--cursor", type=TEXT, help="Continue after the `next_cursor` of a list with the same filters.")
 @service_options
-def list_jobs(config: ClientConfig, as_json: bool, limit: int, everything: bool, **query: str | None) -> None:
+def list_jobs(config: ClientConfig, as_json: bool, limit: int, everything: bool, **query: Any) -> None:
     """List jobs, newest first: a table on a terminal, else tab-separated columns.
 
     Times have an offset, such as 2026-11-29T10:00:00Z.
@@ -57,7 +58,7 @@ class Page(Struct, frozen=True):
     next_cursor: str | None = None
 
 
-def pages(client: Client, query: Mapping[str, str], limit: int | None) -> Iterator[Page]:
+def pages(client: Client, query: Mapping[str, Any], limit: int | None) -> Iterator[Page]:
     """Yield pages up to `limit` jobs in total. Any page may be short or empty."""
     remaining = limit
     cursor = query.get("cursor")

@@ -11,7 +11,7 @@ from service.api.auth import requires
 from service.api.middleware.concurrency import get_slot
 from service.api.openapi import examples
 from service.api.openapi.operations import READ_ERRORS, Success, operation_docs
-from service.api.params import JobIdInPath, QueueFilter, SlateFilter, StatusFilter, in_header, in_query
+from service.api.params import JobIdInPath, LabelFilter, QueueFilter, SlateFilter, StatusFilter, in_header, in_query
 from service.api.problems import PROBLEM_TYPES
 from service.api.sse import EVENT_STREAM, event_frames, job_frames, retry_frames
 from service.domain import constraints, errors, validation
@@ -104,6 +104,7 @@ class EventController(Controller):
         slate_id: SlateFilter = None,
         since: Since = None,
         last_event_id: HistoryEventId = None,
+        labels: LabelFilter = None,
     ) -> Response[Any]:
         """Stream the events of the jobs that match all filters: `changed`, `deleted` and `expired`.
 
@@ -114,7 +115,10 @@ class EventController(Controller):
         that the service closes the stream, because the client reads too slowly or the process stops: reconnect.
         """
         filters = JobFilter(
-            status=None if status is None else validation.parse_status(status), queue=queue, slate_id=slate_id
+            status=None if status is None else validation.parse_status(status),
+            queue=queue,
+            slate_id=slate_id,
+            labels=tuple(labels or ()),
         )
         slot, event_stream = get_slot(request.scope), services_of(request).event_stream
         try:

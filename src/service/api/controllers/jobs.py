@@ -13,7 +13,7 @@ from service.api.etags import etag
 from service.api.openapi import examples
 from service.api.openapi import operations as docs
 from service.api.openapi.operations import Success, operation_docs
-from service.api.params import IdempotencyKey, QueueFilter, SlateFilter, StatusFilter, in_query
+from service.api.params import IdempotencyKey, LabelFilter, QueueFilter, SlateFilter, StatusFilter, in_query
 from service.api.request_context import address, correlation_id
 from service.api.responses import StructResponse
 from service.api.schemas import BatchGet, CreateJob, JobList, unset_to_none
@@ -25,7 +25,7 @@ from service.services import HttpRequest, services_of
 
 _OPTIONAL_FIELD: Final = rf"(?:{'|'.join(validation.OPTIONAL_FIELDS)})"
 
-CorrelationFilter = Annotated[str | None, in_query("Only jobs with this correlation id", constraints.LABEL)]
+CorrelationFilter = Annotated[str | None, in_query("Only jobs with this correlation id", constraints.TEXT)]
 CreatedAfter = Annotated[str | None, in_query("Only jobs created after this", constraints.TIME)]
 CreatedBefore = Annotated[str | None, in_query("Only jobs created before this", constraints.TIME)]
 Limit = Annotated[
@@ -100,6 +100,7 @@ class JobsController(Controller):
         include: Include = None,
         created_after: CreatedAfter = None,
         created_before: CreatedBefore = None,
+        labels: LabelFilter = None,
     ) -> JobList:
         """Return the jobs that match all filters, newest first.
 
@@ -112,6 +113,7 @@ class JobsController(Controller):
             correlation_id=correlation_id,
             created_after=created_after,
             created_before=created_before,
+            labels=tuple(labels or ()),
         )
         before = cursors.decode(cursor, filters)
         max_jobs = constraints.DEFAULT_PAGE_LIMIT if limit is None else constraints.PAGE_LIMIT.parse("limit", limit)

@@ -125,7 +125,11 @@ def to_openapi_30(document: Json) -> Json:
 def _to_30(part: Json) -> Json:
     if "$ref" in part:
         return {"$ref": part["$ref"]}
-    found = {name: value for name, value in part.items() if name not in {"dependentSchemas", "patternProperties"}}
+    found = {
+        name: value
+        for name, value in part.items()
+        if name not in {"dependentSchemas", "patternProperties", "propertyNames"}
+    }
     if "const" in found and "properties" not in found:
         found["enum"] = [found.pop("const")]
     if found.get("required") == []:

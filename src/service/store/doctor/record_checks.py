@@ -5,11 +5,11 @@ from typing import Final
 
 from service.domain import constraints
 from service.domain.annotations import field_specs
-from service.domain.constraints import Range
+from service.domain.constraints import Labels, Range
 from service.domain.errors import StoreCorrupt
 from service.domain.jobs import Job, NewJob
 from service.domain.states import FINAL_STATUSES
-from service.domain.tags import correlation_tag, slate_tag
+from service.domain.tags import tags_of
 from service.domain.timestamps import format_timestamp, parse_timestamp
 from service.store.history import history_from
 from service.store.records import FIELDS, decode_job
@@ -33,14 +33,12 @@ _CONSTRAINTS: Final = {
     for name, spec in {**field_specs(Job), **field_specs(NewJob)}.items()
     if spec.constraint is not None and name in FIELDS
 }
-_NUMBERS: Final = {name: one for name, one in _CONSTRAINTS.items() if isinstance(one, Range)}
+#: Those of fields that are not text.
+_DECODED: Final = {name: one for name, one in _CONSTRAINTS.items() if isinstance(one, Range | Labels)}
 _TEXTS: Final[Mapping[str, Callable[[str], bool]]] = {
-    **{name: one.is_valid for name, one in _CONSTRAINTS.items() if not isinstance(one, Range)},
+    **{name: one.is_valid for name, one in _CONSTRAINTS.items() if name not in _DECODED},
     "_progress_event": str.isdigit,
 }
-
-#: The fields by whose tags a job is found, in the order of the tags.
-_TAGS: Final = (("slate_id", slate_tag), ("correlation_id", correlation_tag))
 
 
 def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
@@ -55,11 +53,11 @@ def find_issues(job_id: str, fields: Mapping[str, bytes]) -> list[str]:
         history_from(job_id, job.created_at, *texts)
     except StoreCorrupt as error:
         return [str(error.__cause__)]
-    numbers = ((name, allowed, getattr(job, name)) for name, allowed in _NUMBERS.items())
+    values = ((name, allowed, getattr(job, name)) for name, allowed in _DECODED.items())
     wrong = [
-        f"{name} is {value}" for name, allowed, value in numbers if value is not None and not allowed.is_valid(value)
+        f"{name} is {value}" for name, allowed, value in values if value is not None and not allowed.is_valid(value)
     ]
-    return [*wrong, *_inconsistencies(job.status, fields)]
+    return [*wrong, *_inconsistencies(job, fields)]
 
 
 def _unreadable(fields: Mapping[str, bytes]) -> Iterator[str]:
@@ -76,7 +74,8 @@ def _is_timestamp(text: str) -> bool:
         return False
 
 
-def _inconsistencies(status: str, fields: Mapping[str, bytes]) -> Iterator[str]:
+def _inconsistencies(job: Job, fields: Mapping[str, bytes]) -> Iterator[str]:
+    status = job.status
     if (status in FINAL_STATUSES) is not ("finished_at" in fields):
         yield f"{status} with{'out' if status in FINAL_STATUSES else ''} finished_at"
     if "lease_expires_at" in fields:
@@ -84,7 +83,7 @@ def _inconsistencies(status: str, fields: Mapping[str, bytes]) -> Iterator[str]:
             yield f"{status} with a lease"
         yield from (f"a lease without {name}" for name in _LEASED if name not in fields)
     yield from (f"{status} with {name}" for name, counts in _DEADLINES if name in fields and status != counts)
-    tags = ",".join(tag(fields[name].decode()) for name, tag in _TAGS if name in fields)
+    tags = ",".join(tags_of(job.slate_id, job.correlation_id, job.labels))
     if fields.get("_tags", b"").decode(errors="replace") != tags:
         yield f"_tags must be {tags!r}"
     if fields["updated_at"] < fields["created_at"]:

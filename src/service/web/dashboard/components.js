@@ -2,6 +2,7 @@
 
 import { el, fill, icon, show } from "./dom.js";
 import { STATUSES } from "./model.js";
+import { jobsHref } from "./router.js";
 
 /**
  * Return a badge with icon, colour and name of a status. An unknown status has its name only.
@@ -20,6 +21,17 @@ export function staleBadge() {
     icon("stale"),
     "stale",
   );
+}
+
+/**
+ * Return the labels of a job, each a link to the jobs that have it; null without labels.
+ * @param {Record<string, string> | undefined} labels
+ */
+export function labelList(labels) {
+  const all = Object.entries(labels ?? {}).map(([key, value]) => `${key}:${value}`);
+  if (all.length === 0) return null;
+  const links = all.map((label) => el("a", { class: "label", href: jobsHref({ label }) }, label));
+  return el("ul", { class: "labels" }, ...links.map((link) => el("li", {}, link)));
 }
 
 /**

@@ -1,10 +1,15 @@
 /** The filter form above the list of jobs. */
 
-import { el, setAttribute, show } from "./dom.js";
+import { el, fill, setAttribute, show } from "./dom.js";
 import { STATUSES } from "./model.js";
-import { FILTERS, jobsHref } from "./router.js";
+import { jobsHref } from "./router.js";
 
-/** @typedef {{status: string, queue: string, slate_id: string, correlation_id: string}} Filters */
+/** @typedef {{status: string, queue: string, slate_id: string, correlation_id: string, label: string[]}} Filters */
+
+/** The filters that have one value. */
+const FIELDS = /** @type {const} */ (["status", "queue", "slate_id", "correlation_id"]);
+/** As many labels as the service takes. */
+const MAX_LABELS = 5;
 
 /**
  * Return the filters among an address's parameters. A filter that is not set is the empty string.
@@ -12,7 +17,13 @@ import { FILTERS, jobsHref } from "./router.js";
  * @returns {Filters}
  */
 export function parseFilters(params) {
-  return /** @type {Filters} */ (Object.fromEntries(FILTERS.map((name) => [name, params.get(name) ?? ""])));
+  const values = Object.fromEntries(FIELDS.map((name) => [name, params.get(name) ?? ""]));
+  return /** @type {Filters} */ ({ ...values, label: params.getAll("label") });
+}
+
+/** Whether any filter is set. @param {Filters} filters */
+export function isFiltered(filters) {
+  return Object.values(filters).some((value) => value.length > 0);
 }
 
 /** Return the form. A change sets the address, which then updates the list. */
@@ -28,6 +39,9 @@ export function filterForm() {
     slate_id: el("input", { name: "slate_id", maxlength: 128, ...NO_AUTOFILL }),
     correlation_id: el("input", { name: "correlation_id", maxlength: 128, ...NO_AUTOFILL }),
   };
+  /** A label to add to those of the filter. */
+  const label = el("input", { name: "label", placeholder: "key:value", maxlength: 161, ...NO_AUTOFILL });
+  const chips = el("ul", { class: "labels" });
   const clear = el("a", { href: jobsHref(), class: "button small" }, "Clear");
   const node = el(
     "form",
@@ -36,29 +50,44 @@ export function filterForm() {
     labelled("Queue", inputs.queue),
     labelled("Slate", inputs.slate_id),
     labelled("Correlation ID", inputs.correlation_id),
+    labelled("Label", label),
     clear,
+    chips,
     el("button", { class: "visually-hidden" }, "Apply"),
   );
   const fields = { status, ...inputs };
+  /** @type {string[]} */
+  let labels = [];
 
   /** @param {Event} event */
   function apply(event) {
     event.preventDefault();
-    location.hash = jobsHref(Object.fromEntries(FILTERS.map((name) => [name, fields[name].value.trim()])));
+    const values = Object.fromEntries(FIELDS.map((name) => [name, fields[name].value.trim()]));
+    labels = [...new Set([...labels, label.value.trim()])];
+    label.value = ""; // a submit comes after the change
+    location.hash = jobsHref({ ...values, label: labels });
   }
 
   return {
     node,
     /** @param {Filters} filters */
     update(filters) {
-      for (const name of FILTERS) if (fields[name].value !== filters[name]) fields[name].value = filters[name];
-      for (const name of FILTERS) setAttribute(fields[name], "data-set", filters[name] !== "");
-      show(
-        clear,
-        FILTERS.some((name) => filters[name]),
-      );
+      labels = filters.label;
+      for (const name of FIELDS) if (fields[name].value !== filters[name]) fields[name].value = filters[name];
+      for (const name of FIELDS) setAttribute(fields[name], "data-set", filters[name] !== "");
+      label.disabled = labels.length >= MAX_LABELS;
+      fill(chips, ...labels.map((one) => el("li", {}, removalLink(filters, one))));
+      show(chips, labels.length > 0);
+      show(clear, isFiltered(filters));
     },
   };
+}
+
+/** Return the link to the list without a label. @param {Filters} filters @param {string} label */
+function removalLink(filters, label) {
+  const href = jobsHref({ ...filters, label: filters.label.filter((one) => one !== label) });
+  const hidden = el("span", { class: "visually-hidden" }, "Remove the filter ");
+  return el("a", { class: "label set", href }, hidden, label, el("span", { "aria-hidden": "true" }, " ×"));
 }
 
 const NO_AUTOFILL = { autocomplete: "off", autocapitalize: "off", spellcheck: "false" };

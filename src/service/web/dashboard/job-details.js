@@ -1,5 +1,6 @@
 /** The fields of a job as a list of labels and values. */
 
+import { labelList } from "./components.js";
 import { el, fillIfChanged, KeyedList } from "./dom.js";
 import { isFinal } from "./model.js";
 import { jobsHref } from "./router.js";
@@ -49,6 +50,7 @@ function fieldsOf(job) {
   return [
     ["queue", "Queue", el("a", { class: "id", href: jobsHref({ queue: job.queue }) }, job.queue)],
     ["slate_id", "Slate", job.slate_id && el("a", { href: jobsHref({ slate_id: job.slate_id }) }, job.slate_id)],
+    ["labels", "Labels", labelList(job.labels)],
     ["scenario_count", "Scenarios", job.scenario_count?.toLocaleString()],
     [
       "correlation_id",
@@ -72,6 +74,7 @@ function fieldsOf(job) {
     ["finished_at", "Finished", timeAgo(job.finished_at)],
     ["duration", "Duration", durationText(job)],
     ["updated_at", "Updated", timeAgo(job.updated_at)],
+    ["retention_seconds", "Kept after its end", keptText(job)],
     ["expires_at", "Expires", timeElement(job.expires_at, "left")],
     ["traceparent", "Trace", job.traceparent && el("code", {}, job.traceparent)],
   ];
@@ -104,6 +107,11 @@ function plainValue(name, value) {
   if (typeof value === "number") return value.toLocaleString();
   if (typeof value !== "string") return el("code", {}, JSON.stringify(value));
   return name.endsWith("_at") ? timeElement(value, Date.parse(value) > Date.now() ? "left" : "ago") : value;
+}
+
+/** @param {Job} job */
+function keptText({ retention_seconds }) {
+  return retention_seconds ? duration(retention_seconds * 1000) : null;
 }
 
 /** @param {Job} job */

@@ -1,6 +1,6 @@
 /** The table of the list of jobs. */
 
-import { progressBar, staleBadge, statusBadge } from "./components.js";
+import { labelList, progressBar, staleBadge, statusBadge } from "./components.js";
 import { el, fill, KeyedList, setAttribute, setText } from "./dom.js";
 import { jobHref, jobsHref } from "./router.js";
 import { setTime, timeElement } from "./time.js";
@@ -46,7 +46,13 @@ function row({ job }) {
     "tr",
     {},
     status,
-    el("th", { scope: "row" }, el("a", { class: "id", href: jobHref(job.job_id) }, job.job_id), summary),
+    el(
+      "th",
+      { scope: "row" },
+      el("a", { class: "id", href: jobHref(job.job_id) }, job.job_id),
+      summary,
+      labelList(job.labels),
+    ),
     el("td", { class: "wide" }, el("a", { class: "id plain", href: jobsHref({ queue: job.queue }) }, job.queue)),
     el(
       "td",

@@ -4,12 +4,12 @@ import { isTransient, Problem, sendJson } from "./api.js";
 import { emptyState } from "./components.js";
 import { el, fill, setAttribute, setText, show } from "./dom.js";
 import { EventStream } from "./event-stream.js";
-import { filterForm, parseFilters } from "./filters.js";
+import { filterForm, isFiltered, parseFilters } from "./filters.js";
 import { jobTable } from "./job-table.js";
 import { onboarding } from "./onboarding.js";
 import { PAGE_SIZE, readPage } from "./pagination.js";
 import { Poller } from "./poller.js";
-import { FILTERS, jobsHref } from "./router.js";
+import { buildQuery, jobsHref } from "./router.js";
 import { toast } from "./toasts.js";
 
 /** @typedef {import("./model.js").Job} Job */
@@ -87,10 +87,9 @@ class JobList {
     const isOtherPage = this.#cursor !== (params.get("cursor") ?? "");
     this.#filters = parseFilters(params);
     this.#cursor = params.get("cursor") ?? "";
-    if (FILTERS.some((name) => previous[name] !== this.#filters[name])) this.#newIds.clear();
+    if (buildQuery(previous) !== buildQuery(this.#filters)) this.#newIds.clear();
     this.#form.update(this.#filters);
-    if (!this.#stream || previous.queue !== this.#filters.queue || previous.slate_id !== this.#filters.slate_id)
-      this.#openStream();
+    if (!this.#stream || streamQuery(previous) !== streamQuery(this.#filters)) this.#openStream();
     else this.pagePoller.now();
     if (isOtherPage) this.#scrollToTop();
   }
@@ -114,9 +113,8 @@ class JobList {
     this.#stream?.close();
     clearTimeout(this.#streamTimer);
     this.#streamTimer = setTimeout(() => this.#startReading(), STREAM_TIMEOUT);
-    const { queue, slate_id } = this.#filters;
-    const filters = new URLSearchParams(Object.entries({ queue, slate_id }).filter(([, value]) => value));
-    this.#stream = new EventStream(this.connection, () => `v1/events?${filters}`, {
+    const query = streamQuery(this.#filters);
+    this.#stream = new EventStream(this.connection, () => `v1/events?${query}`, {
       changed: (event) => this.#onChanged(event),
       deleted: (event) => this.#onRemoved(event, "deleted"),
       expired: (event) => this.#onRemoved(event, "expired"),
@@ -178,8 +176,7 @@ class JobList {
       return emptyState("No matching jobs yet", el("p", {}, text));
     }
     if (this.#cursor) return emptyState("No older jobs");
-    const isFiltered = Object.values(this.#filters).some(Boolean);
-    if (!isFiltered) return onboarding();
+    if (!isFiltered(this.#filters)) return onboarding();
     const link = el("a", { href: jobsHref() }, "Show all jobs");
     return emptyState("No matching jobs", el("p", {}, "Matching jobs appear here automatically. ", link));
   }
@@ -275,6 +272,11 @@ class JobList {
     scrollTo({ top: 0 });
     this.#heading.focus({ preventScroll: true });
   }
+}
+
+/** Return the filters of the event stream. @param {import("./filters.js").Filters} filters */
+function streamQuery({ queue, slate_id, label }) {
+  return buildQuery({ queue, slate_id, label });
 }
 
 /**

@@ -36,8 +36,8 @@ export async function readPage(filters, cursor) {
  * @param {Filters} filters
  * @returns {Promise<number | null>}
  */
-async function countJobs({ status, queue, slate_id, correlation_id }) {
-  if (slate_id || correlation_id) return null;
+async function countJobs({ status, queue, slate_id, correlation_id, label }) {
+  if (slate_id || correlation_id || label.length > 0) return null;
   const stats = await getJson("v1/stats").catch(() => null);
   if (!stats) return null;
   const counts = queue ? (stats.queues[queue] ?? {}) : stats.statuses;

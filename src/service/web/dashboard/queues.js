@@ -4,6 +4,7 @@ import { sendJson } from "./api.js";
 import { openDialog } from "./dialog.js";
 import { el, fill, KeyedList, setText, show } from "./dom.js";
 import { jobsHref } from "./router.js";
+import { duration } from "./time.js";
 import { toast, withErrorToast } from "./toasts.js";
 
 /** @typedef {import("./model.js").Queue} Queue */
@@ -69,6 +70,7 @@ function row(initial, onChange) {
   const paused = el("span", { class: "badge paused" }, "paused");
   const links = STATUS_COLUMNS.map((status) => el("a", { class: "plain", href: jobsHref({ queue: name, status }) }));
   const maxRunning = el("span", { class: "muted" });
+  const retention = el("div", { class: "muted retention" });
   const change = (/** @type {QueueSettings} */ settings, /** @type {string} */ message) =>
     withErrorToast(async () => {
       await sendJson("PUT", `v1/queues/${encodeURIComponent(name)}`, settings);
@@ -89,7 +91,7 @@ function row(initial, onChange) {
   const node = el(
     "tr",
     {},
-    el("th", { scope: "row" }, el("a", { class: "id", href: jobsHref({ queue: name }) }, name), " ", paused),
+    el("th", { scope: "row" }, el("a", { class: "id", href: jobsHref({ queue: name }) }, name), " ", paused, retention),
     ...links.map((link, index) =>
       el("td", { class: COLUMNS[index + 1]?.[1] }, link, STATUS_COLUMNS[index] === "running" && maxRunning),
     ),
@@ -103,10 +105,17 @@ function row(initial, onChange) {
       for (const [index, link] of links.entries())
         setText(link, (current.statuses[STATUS_COLUMNS[index] ?? ""] ?? 0).toLocaleString());
       setText(maxRunning, current.max_running ? ` of ${current.max_running.toLocaleString()}` : "");
+      setText(retention, retentionText(current));
       show(paused, current.paused);
       fill(toggle, current.paused ? "Resume" : "Pause", el("span", { class: "visually-hidden" }, ` ${name}`));
     },
   };
+}
+
+/** Return how long jobs of a queue are kept after their end, where it says so. @param {Queue} queue */
+function retentionText({ retention_seconds = {} }) {
+  const kept = Object.entries(retention_seconds).map(([status, seconds]) => `${status} ${duration(seconds * 1000)}`);
+  return kept.length > 0 ? `Kept after the end: ${kept.join(", ")}` : "";
 }
 
 /**

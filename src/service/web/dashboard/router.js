@@ -1,6 +1,6 @@
 /** Maps the part of the address after `#` to a view and back. It holds the whole view, so links can be shared. */
 
-export const FILTERS = /** @type {const} */ (["status", "queue", "slate_id", "correlation_id"]);
+/** Values of parameters. One with a list is repeated. @typedef {Record<string, string | string[] | null | undefined>} Params */
 
 /** @typedef {{view: "overview" | "jobs" | "job" | "missing", id: string, params: URLSearchParams}} Route */
 
@@ -20,7 +20,7 @@ export function parseRoute(hash) {
 
 /**
  * Return the link to the list of jobs. Empty parameters are left out.
- * @param {Record<string, string | null | undefined>} [params]
+ * @param {Params} [params]
  */
 export function jobsHref(params = {}) {
   const query = buildQuery(params);
@@ -46,11 +46,12 @@ export function overviewHref(params = {}) {
 
 /**
  * Return a query string without the empty parameters.
- * @param {Record<string, string | null | undefined>} params
+ * @param {Params} params
  */
 export function buildQuery(params) {
   const query = new URLSearchParams();
-  for (const [name, value] of Object.entries(params)) if (value) query.set(name, value);
+  for (const [name, values] of Object.entries(params))
+    for (const value of [values].flat()) if (value) query.append(name, value);
   return query.toString();
 }
 

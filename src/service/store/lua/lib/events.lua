@@ -7,14 +7,13 @@ local function emit(event, ...)
   add('XADD', key('events'), 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, ...)
 end
 
+-- The event of a job with labels tells its tags, by which the filter of a stream finds it. The tag of a label begins with `l`.
 local function emit_change(event, job, status, revision)
-  local events, reply = key('events'), nil
-  if job.slate_id then
-    reply = run_command('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'job_id', job.id, 'status', status,
-      'revision', revision, 'queue', job.queue, 'created', job.created, 'slate_id', job.slate_id)
-  else
-    reply = run_command('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'job_id', job.id, 'status', status,
-      'revision', revision, 'queue', job.queue, 'created', job.created)
+  local events, more, n = key('events'), {}, 0
+  if job.slate_id then more[1], more[2], n = 'slate_id', job.slate_id, 2 end
+  if (',' .. job.tags):find(',l', 1, true) then
+    more[n + 1], more[n + 2] = 'tags', job.tags
   end
-  check_added(reply, events)
+  check_added(run_command('XADD', events, 'MAXLEN', '~', EVENTS_KEPT, '*', 'event', event, 'job_id', job.id, 'status',
+    status, 'revision', revision, 'queue', job.queue, 'created', job.created, unpack(more)), events)
 end
