@@ -35,8 +35,8 @@ def start_longest_first(items: list[pytest.Item]) -> None:
 def processes(config: pytest.Config) -> int:
     """Return for `-n auto` how many processes run the tests; 0 for pytest's own, if the tests are of one file.
 
-    There is one process more than processors, because tests mostly wait.
+    There are twice as many processes as processors, because tests mostly wait.
     """
     if len({argument.partition("::")[0] for argument in config.args}) == 1 and ".py" in config.args[0]:
         return 0
-    return len(os.sched_getaffinity(0)) + 1
+    return 2 * len(os.sched_getaffinity(0))
