@@ -33,6 +33,7 @@ WORKS: Final = "works"
 #: The keys of the first part.
 FIRST_PARTS: Final = {
     "claim": {"aim", "claim"},
+    "claim with time-outs": {"aim", "claim"},
     "claim after a delay": {"by_created:pending", "by_created:delayed", "delays", "events", "aim", "claim"},
     "claim from a limited queue": {"aim", "claim", "gate"},
     "configure queue": {"queues", "events"},
