@@ -116,9 +116,7 @@ def test_each_filter_narrows_the_list_and_is_part_of_the_address(open_view: Open
     expect(rows).to_have_count(4)
 
 
-def test_labels_filter_the_list_together(
-    open_view: OpenView, api: httpx.Client, page_errors: PageErrors
-) -> None:
+def test_labels_filter_the_list_together(open_view: OpenView, api: httpx.Client, page_errors: PageErrors) -> None:
     page_errors.expected.add(400)
     create(api, job_id="job-a", labels={"tenant": "acme", "team": "blue"})
     create(api, job_id="job-b", labels={"tenant": "acme", "team": "red"})

@@ -1,9 +1,12 @@
 """A reference model of the API contract: the expected response to any call, given all earlier calls."""
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from itertools import count
 from typing import Any, NamedTuple
 
+#: Seconds for which the service keeps a job after its last change, by default.
+SERVICE_RETENTION = 7 * 86400
 FINAL_STATUSES = {"completed", "failed", "cancelled"}
 TRANSITIONS = {"pending": {"running", "failed", "cancelled"}, "running": {"running", *FINAL_STATUSES}}
 
@@ -37,7 +40,12 @@ class ModelJob:
     is_leased: bool = False
     has_worker: bool = False
     cancel_requested: bool = False
-    has_timeouts: bool = False
+    #: The other fields of its creation: labels, retention, time-outs.
+    options: dict[str, Any] = field(default_factory=dict)
+    #: The settings of its queue.
+    settings: dict[str, Any] = field(default_factory=dict)
+    #: For how many seconds it is kept after its end.
+    kept_seconds: int | None = None
     #: Whether it has been running since its creation or its last retry.
     has_started: bool = False
     #: The idempotency key of the last change, and its request; the same of the last retry.
@@ -62,6 +70,8 @@ class ModelJob:
             "result": self.result,
             "error_message": self.error_message,
             "progress": self.progress,
+            "labels": self.options.get("labels"),
+            "retention_seconds": self.options.get("retention_seconds"),
         }
         wrong = [
             f"{name} is {record.get(name)!r}, not {value!r}"
@@ -72,10 +82,14 @@ class ModelJob:
             "lease_expires_at": self.is_leased,
             "finished_at": self.status in FINAL_STATUSES,
             "worker": self.has_worker,
-            "start_deadline_at": self.has_timeouts and self.status == "pending" and not self.has_started,
-            "run_deadline_at": self.has_timeouts and self.status == "running",
+            "start_deadline_at": "start_timeout_seconds" in self.options
+            and self.status == "pending"
+            and not self.has_started,
+            "run_deadline_at": "run_timeout_seconds" in self.options and self.status == "running",
         }
         wrong += [f"{name} is {record.get(name)!r}" for name, is_there in flags.items() if (name in record) != is_there]
+        if self.status in FINAL_STATUSES and abs(_seconds_kept(record) - (self.kept_seconds or 0)) > 1:
+            wrong.append(f"it is kept for {_seconds_kept(record)} s, not {self.kept_seconds} s")
         return wrong
 
     def apply(self, status: str, **content: Any) -> None:
@@ -89,6 +103,8 @@ class ModelJob:
         self.has_worker = self.has_worker and status != "pending"
         if status in FINAL_STATUSES:
             self.result, self.error_message = content.get("result"), content.get("error_message")
+            of_queue = self.settings.get("retention_seconds", {}).get(status)
+            self.kept_seconds = self.options.get("retention_seconds") or of_queue or SERVICE_RETENTION
         self.progress = content.get("progress", self.progress)
 
     def rejects_token(self, token: str | None) -> bool:
@@ -111,16 +127,16 @@ class ReferenceModel:
     _order: Any = field(default_factory=count)
 
     def create(
-        self, job_id: str, queue: str, input_params: Any, max_attempts: int, *, has_timeouts: bool
+        self, job_id: str, queue: str, input_params: Any, max_attempts: int, options: dict[str, Any]
     ) -> tuple[Expected, bool]:
         """Create a job; return also whether the response is a replay."""
         job = self.jobs.get(job_id)
         if job is None:
             job = self.jobs[job_id] = ModelJob(job_id, queue, input_params, max_attempts, next(self._order))
-            job.created_with = (queue, input_params, max_attempts, has_timeouts)
-            job.has_timeouts = has_timeouts
+            job.created_with = (queue, input_params, max_attempts, options)
+            job.options, job.settings = options, self.settings.setdefault(queue, {})
             return Expected(201, job=job), False
-        if job.created_with == (queue, input_params, max_attempts, has_timeouts):
+        if job.created_with == (queue, input_params, max_attempts, options):
             return Expected(201, job=job), True
         return Expected(409, "job-exists"), False
 
@@ -237,9 +253,13 @@ class ReferenceModel:
 
     def configure(self, queue: str, body: dict[str, Any]) -> dict[str, Any]:
         """Change settings of a queue, and return its expected record."""
-        merged = self.settings.get(queue, {}) | body
-        self.settings[queue] = {name: value for name, value in merged.items() if value is not None}
-        return {"queue": queue, "paused": False} | self.settings[queue]
+        settings = self.settings.setdefault(queue, {})
+        for name, value in body.items():
+            given = _merged(settings.get(name, {}), value) if isinstance(value, dict) else value
+            settings[name] = given
+            if given in (None, {}):
+                del settings[name]
+        return {"queue": queue, "paused": False} | settings
 
     def accepts_claims(self, queue: str) -> bool:
         """Return whether a queue is not paused and is below its maximum of running jobs."""
@@ -311,3 +331,12 @@ def _is_legal(job: ModelJob, body: dict[str, Any]) -> bool:
 
 def _cancel_status(job: ModelJob) -> int:
     return 200 if job.status == "cancelled" else 202
+
+
+def _merged(held: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in (held | given).items() if value is not None}
+
+
+def _seconds_kept(record: dict[str, Any]) -> float:
+    ended, expires = (datetime.fromisoformat(record[name]) for name in ("finished_at", "expires_at"))
+    return (expires - ended).total_seconds()

@@ -38,4 +38,5 @@ def decode(cursor: str | None, filters: JobFilter) -> int | None:
 
 def _checksum(position: bytes, filters: JobFilter) -> bytes:
     """Return a checksum of a position and the filters that are set, by name. It detects mistakes, not attacks."""
-    return sha256(position + msgspec.json.encode(filters, order="sorted")).digest()[:_CHECKSUM_BYTES]
+    in_order = msgspec.structs.replace(filters, labels=tuple(sorted(filters.labels)))
+    return sha256(position + msgspec.json.encode(in_order, order="sorted")).digest()[:_CHECKSUM_BYTES]

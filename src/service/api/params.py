@@ -49,8 +49,8 @@ LabelFilter = Annotated[
     list[str] | None,
     QueryParameter(
         name="label",
-        description=f"Only jobs with this label; may be sent {constraints.FILTERED_LABELS} times, for jobs that have "
-        f"all of them: {constraints.LABEL.allowed}",
+        description=f"Only jobs with this label; sent up to {constraints.FILTERED_LABELS} times, only jobs with all of "
+        f"them: {constraints.LABEL.allowed}",
         schema_extra={"max_items": constraints.FILTERED_LABELS, "items": LABEL_SCHEMA},
     ),
 ]

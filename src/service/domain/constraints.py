@@ -118,7 +118,7 @@ class Labels(Constraint):
 
     def __init__(self, maximum: int, key: Pattern, value: BoundedText) -> None:
         """Allow `maximum` labels."""
-        allowed = f"at most {maximum} labels; each key {key.allowed}; each value {value.allowed}"
+        allowed = f"at most {maximum} labels; key: {key.allowed}; value: {value.allowed}"
         super().__init__(allowed, max_properties=maximum, property_names={"pattern": key.regex})
         self.maximum, self.key, self.value = maximum, key, value
 
@@ -145,7 +145,7 @@ class Label(Constraint):
 
     def __init__(self, labels: Labels) -> None:
         """Allow those that `labels` allows."""
-        allowed = f"key:value, with a key {labels.key.allowed}; and a value {labels.value.allowed}"
+        allowed = f"key:value; key: {labels.key.allowed}; value: {labels.value.allowed}"
         value = labels.value.json_schema["pattern"].removeprefix("^").removesuffix("*$")
         pattern = f"{labels.key.regex.removesuffix('$')}:{value}+$"
         super().__init__(allowed, pattern=pattern)
@@ -175,7 +175,7 @@ LABELS: Final = Labels(
     10,
     Pattern(
         r"^[a-z0-9][a-z0-9._-]{0,31}$",
-        "of 1 to 32 characters: lower-case letters, digits and . _ -, starting with a letter or digit",
+        "1 to 32 characters: lower-case letters, digits and . _ -, starting with a letter or digit",
     ),
     TEXT,
 )

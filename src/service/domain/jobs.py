@@ -106,7 +106,7 @@ class Job(Struct, frozen=True, kw_only=True, omit_defaults=True):
     ) = None
     run_deadline_at: Annotated[str, timestamp_meta("When the attempt fails; while the job is running")] | None = None
     retention_seconds: (
-        Annotated[int, count_meta("Seconds for which it is kept after its end; absent: those of its queue", 1)] | None
+        Annotated[int, count_meta("Seconds for which it is kept after its end; absent: see its queue", 1)] | None
     ) = None
     worker: Annotated[str, description("The name of the worker that holds the lease", constraints.TEXT)] | None = None
     lease_seconds: Annotated[int, count_meta("The requested duration of the lease in seconds", 1)] | None = None

@@ -97,7 +97,7 @@ def parse_status(value: Status | str) -> Status:
 
 
 def validate_text(field: str, value: str | None) -> str | None:
-    """Return an optional label such as `slate_id`. Raises `InvalidValue` naming `field`."""
+    """Return an optional text such as `slate_id`. Raises `InvalidValue` naming `field`."""
     return None if value is None else constraints.TEXT.validate(field, value)
 
 

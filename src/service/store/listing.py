@@ -163,9 +163,12 @@ def _bound(time: str) -> int:
 
 
 def _tags(filters: JobFilter) -> Iterator[str]:
-    """Yield the tags that the jobs have, first that of the correlation id, because fewest jobs have it."""
+    """Yield the tag to walk, and those of labels. It is that of the correlation id if there is one: few jobs have it.
+
+    The script compares slate and correlation id themselves.
+    """
     if filters.correlation_id is not None:
         yield correlation_tag(filters.correlation_id)
-    if filters.slate_id is not None:
+    elif filters.slate_id is not None:
         yield slate_tag(filters.slate_id)
     yield from map(label_tag, filters.labels)

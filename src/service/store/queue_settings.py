@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Final, NamedTuple, Self
 
+from service.domain.constraints import RETENTION_SECONDS
 from service.domain.jobs import Retention
 
 #: The field: whether the queue is paused, how many of its jobs may run (empty for any number), and, if one of them is
@@ -36,7 +37,7 @@ class QueueSettings(NamedTuple):
         flag, digits, *ends = match.groups(b"")
         limit = min(float(digits), sys.float_info.max) if digits else math.inf
         paused = flag != b"0" or limit == 0
-        retention = Retention(*map(_number, ends))
+        retention = Retention(*map(_seconds, ends))
         return cls(
             paused=paused,
             room=0 if paused else limit,
@@ -54,6 +55,12 @@ def as_arguments(field: bytes) -> Sequence[bytes]:
     """Return the arguments of the script that sets the settings of a field."""
     paused, *numbers = field.split(b":")
     return paused, *(number or b"0" for number in [*numbers, b"", b"", b""][:4])
+
+
+def _seconds(digits: bytes) -> int | None:
+    """Return a retention; `None` also for one that no client can set, which says nothing."""
+    seconds = _number(digits)
+    return seconds if RETENTION_SECONDS.is_valid(seconds) else None
 
 
 def _number(digits: bytes) -> int | None:

@@ -37,11 +37,14 @@ CHANGES = st.fixed_dictionaries(
 )
 
 #: The body of a queue's settings; `None` for no body.
+RETENTION = st.sampled_from([None, 60, 7200])
 SETTINGS = st.none() | st.fixed_dictionaries(
     {},
     optional={
         "paused": st.sampled_from([None, False, False, True]),
         "max_running": st.sampled_from([None, 1, 2]),
+        "retention_seconds": st.none()
+        | st.fixed_dictionaries({}, optional={status: RETENTION for status in sorted(FINAL_STATUSES)}),
     },
 )
 
@@ -100,24 +103,27 @@ class Calls(RuleBasedStateMachine):
 
     @initialize()
     def begin(self) -> None:
-        """Create the jobs, the second one with time-outs that are never over."""
+        """Create the jobs, the second one with labels, a retention, and time-outs that are never over."""
         for job in ("j1", "j2"):
-            self.create(job, 1, 2, has_timeouts=job == "j2")
+            self.create(job, 1, 2, has_options=job == "j2")
 
-    def create(self, job: str, value: Any, max_attempts: int, *, has_timeouts: bool) -> None:
+    def create(self, job: str, value: Any, max_attempts: int, *, has_options: bool) -> None:
         job_id, queue = self.id_of(job), f"{self.name}-{'a' if job == 'j1' else 'b'}"
         body = {"job_id": job_id, "queue": queue, "input_params": value, "max_attempts": max_attempts}
-        body |= {"start_timeout_seconds": 3600, "run_timeout_seconds": 3600} if has_timeouts else {}
-        expected, is_replay = self.contract.create(job_id, queue, value, max_attempts, has_timeouts=has_timeouts)
-        response = self.send("POST", "/v1/jobs", body)
+        options: dict[str, Any] = {}
+        if has_options:
+            options = {"start_timeout_seconds": 3600, "run_timeout_seconds": 3600, "retention_seconds": 7200}
+            options["labels"] = {"model": self.name, "job": job}
+        expected, is_replay = self.contract.create(job_id, queue, value, max_attempts, options)
+        response = self.send("POST", "/v1/jobs", body | options)
         if response.status_code == 201 and not is_replay:
             self.created[job_id] = response.headers["etag"].strip('"').partition("-")[0]
         self.holds(response, expected)
         assert ("idempotency-replayed" in response.headers) == is_replay
 
-    @rule(job=JOBS, value=VALUES, max_attempts=st.sampled_from([2, 2, 2, 1]), has_timeouts=st.booleans())
-    def create_again(self, job: str, value: Any, max_attempts: int, has_timeouts: bool) -> None:
-        self.create(job, value, max_attempts, has_timeouts=has_timeouts)
+    @rule(job=JOBS, value=VALUES, max_attempts=st.sampled_from([2, 2, 2, 1]), has_options=st.booleans())
+    def create_again(self, job: str, value: Any, max_attempts: int, has_options: bool) -> None:
+        self.create(job, value, max_attempts, has_options=has_options)
 
     @rule()
     def repeat(self) -> None:
@@ -263,7 +269,7 @@ class Calls(RuleBasedStateMachine):
         """Finish a job, delete and recreate it, and finish it again with the same key."""
         self.change(job, {"status": status}, key, "last", None)
         self.delete(job, None, None)
-        self.create(job, 1, 2, has_timeouts=job == "j2")
+        self.create(job, 1, 2, has_options=job == "j2")
         self.change(job, {"status": status}, key, "none", None)
 
     @rule(queue=st.sampled_from("ab"), body=SETTINGS)
@@ -297,6 +303,18 @@ class Calls(RuleBasedStateMachine):
                 [] for _ in listed
             ]
 
+    @rule(labels=st.sampled_from([["model"], ["job"], ["job", "model"]]), job=JOBS)
+    def listing_by_labels(self, labels: list[str], job: str) -> None:
+        wanted = {"model": self.name, "job": job}
+        query = "&".join(f"label={label}:{wanted[label]}" for label in labels)
+        listed = self.send("GET", f"/v1/jobs?{query}&label=model:{self.name}").json()["items"]
+        expected = [
+            one
+            for one in self.contract.jobs.values()
+            if "labels" in one.options and all(one.options["labels"][label] == wanted[label] for label in labels)
+        ]
+        assert [record["job_id"] for record in listed] == [one.job_id for one in _newest_first(expected)]
+
     def teardown(self) -> None:
         stats = self.send("GET", "/v1/stats").json()["queues"]
         for queue in "ab":
@@ -304,7 +322,9 @@ class Calls(RuleBasedStateMachine):
             statuses = [job.status for job in self.contract.jobs.values() if job.queue == name]
             counted = {status: count for status, count in stats.get(name, {}).items() if count}
             assert counted == {status: statuses.count(status) for status in set(statuses)}
-            self.send("PUT", f"/v1/queues/{name}", {"paused": None, "max_running": None}).raise_for_status()
+            self.send(
+                "PUT", f"/v1/queues/{name}", {"paused": None, "max_running": None, "retention_seconds": None}
+            ).raise_for_status()
 
 
 def _newest_first(jobs: list[ModelJob]) -> list[ModelJob]:

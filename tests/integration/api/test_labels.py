@@ -103,5 +103,5 @@ def test_a_stream_has_the_events_of_the_jobs_with_all_labels(api: httpx.Client) 
         api.post("/v1/jobs/mine/cancel").raise_for_status()
         api.delete("/v1/jobs/mine").raise_for_status()
         stream.wait_until(lambda events: len(events) >= 4, "the events of the job")
-    told = [(one.event, one.json().get("job_id")) for one in stream.events[1:]]
-    assert told == [("changed", "mine"), ("changed", "mine"), ("deleted", "mine")]
+    received = [(one.event, one.json().get("job_id")) for one in stream.events[1:]]
+    assert received == [("changed", "mine"), ("changed", "mine"), ("deleted", "mine")]

@@ -41,7 +41,7 @@ public class Life {
     job = jobs.updateJob("java-sunday", update, null, null, null);
     check(job.getStatus().equals("running") && job.getProgress().getCurrent() == 1, "running", job);
 
-    JobList list = jobs.listJobs(Status.RUNNING, null, "pinewood-400", null, null, null, null, null, null);
+    JobList list = jobs.listJobs(Status.RUNNING, null, "pinewood-400", null, null, null, null, null, null, null);
     check(list.getItems().size() == 1, "listed", list);
 
     UpdateJob end = new UpdateJob().status(Status.COMPLETED).result(Map.of("best", 1.5));

@@ -84,7 +84,7 @@ async def change(jobs: JobStateManager, choose: random.Random, job_id: str) -> N
 
 def matches(job: Job, filters: JobFilter) -> bool:
     wanted = {name: getattr(filters, name) for name in filters.__struct_fields__}
-    return all(value is None or getattr(job, name) == value for name, value in wanted.items())
+    return all(value in (None, ()) or getattr(job, name) == value for name, value in wanted.items())
 
 
 FILTERS = [

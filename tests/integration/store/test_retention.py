@@ -1,5 +1,6 @@
 """How long jobs are kept after their end: as they say themselves, or their queue, or the service."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from service.domain.errors import InvalidValue
 from service.domain.jobs import Job, Retention
 from service.domain.states import Status
 from service.domain.timestamps import parse_timestamp
+from service.store.client import StoreClient
 from service.store.jobs import JobStateManager
 from service.store.leases import LeaseManager
 from service.store.queues import QueueManager
@@ -86,7 +88,40 @@ async def test_a_retry_is_kept_as_long_as_any_pending_job(
     assert retention(await jobs.retry_job("j-failed")) == WEEK_SECONDS
 
 
-async def test_the_retention_of_the_queue_applies_to_jobs_that_the_service_ends(
+@pytest.mark.parametrize(
+    ("options", "running"),
+    [({"run_timeout_seconds": 1}, True), ({"start_timeout_seconds": 1}, False), ({}, True)],
+    ids=["run time-out", "start time-out", "lease"],
+)
+@pytest.mark.parametrize("own", [None, 3600])
+async def test_a_job_that_the_reaper_ends_is_kept_as_long_as_it_or_its_queue_says(
+    jobs: JobStateManager,
+    leases: LeaseManager,
+    queues: QueueManager,
+    redis: Redis,
+    options: dict[str, int],
+    running: bool,
+    own: int | None,
+) -> None:
+    await queues.configure_queue("default", retention_seconds={"failed": 600})
+    given = {} if own is None else {"retention_seconds": own}
+    await jobs.create_job("j", 1, **options, **given)
+    if running:
+        await claimed(leases)
+    if not options:
+        await redis.zadd(PARTITIONS.of("j").leases, {"j": 1})
+        await redis.hset(job_key("j"), "lease_expires_at", "2026-01-01T00:00:00.000000Z")
+    else:
+        await asyncio.sleep(1.1)
+
+    await (leases.time_out() if options else leases.reap())
+
+    job = await jobs.get_job("j")
+    assert job is not None
+    assert (job.status, retention(job)) == (Status.FAILED, own or 600)
+
+
+async def test_the_retention_of_the_queue_applies_to_a_release_and_a_cancel(
     jobs: JobStateManager, leases: LeaseManager, queues: QueueManager
 ) -> None:
     await queues.configure_queue("default", retention_seconds={"failed": 600, "cancelled": 1200})
@@ -132,13 +167,15 @@ async def test_a_limited_queue_with_a_retention_gives_jobs(
 
 
 @pytest.mark.corrupts_keys
-@pytest.mark.parametrize("field", ["0:::60", "yes", "0:::x::", ""])
-async def test_settings_that_cannot_be_read_do_not_keep_a_job_from_its_end(
-    jobs: JobStateManager, redis: Redis, field: str
+@pytest.mark.parametrize("field", ["0:::60", "yes", "0:::x::", "", "0::::0", "0::::59", "0::::" + "9" * 25])
+async def test_settings_that_no_client_can_set_do_not_keep_a_job_from_its_end(
+    jobs: JobStateManager, store_client: StoreClient, redis: Redis, field: str
 ) -> None:
     await jobs.create_job("j", 1)
     for partition in PARTITIONS:
         await redis.hset(partition.queues, "default", field)
+    [queue] = await QueueManager(store_client).get_queues()
+    assert queue.retention_seconds is None
     assert retention(await jobs.cancel_job("j")) == WEEK_SECONDS
 
 

@@ -92,23 +92,23 @@ def test_a_trace_context_is_of_version_00(value: str, accepted: bool) -> None:
 @pytest.mark.parametrize(
     "value", ["a", " ", "two words", "a" * 128, "é" * 64, "🏁" * 32, "\u2028", '"', "\\", "a|b:c,d"]
 )
-def test_a_label_is_free_text(value: str) -> None:
+def test_a_text_is_free(value: str) -> None:
     assert constraints.TEXT.validate("slate_id", value) == value
 
 
 @pytest.mark.parametrize("value", ["", "\x00", "a\x00b", "\n", "a\n", "\t", "\x1f", "\x7f", "\x85", "\x9f", "\ud800"])
-def test_a_label_has_no_control_characters_and_is_not_empty(value: str) -> None:
+def test_a_text_has_no_control_characters_and_is_not_empty(value: str) -> None:
     with pytest.raises(InvalidValue, match=r"^`slate_id`: "):
         constraints.TEXT.validate("slate_id", value)
 
 
 @pytest.mark.parametrize("value", ["a" * 129, "é" * 64 + "a", "🏁" * 32 + "a"])
-def test_the_length_of_a_label_is_counted_in_bytes(value: str) -> None:
+def test_the_length_of_a_text_is_counted_in_bytes(value: str) -> None:
     assert not constraints.TEXT.is_valid(value)
     assert constraints.TEXT.is_valid(value[:-1])
 
 
-def test_a_progress_message_may_be_longer_than_a_label() -> None:
+def test_a_progress_message_may_be_longer_than_other_texts() -> None:
     assert constraints.PROGRESS_MESSAGE.is_valid("a" * 1024)
     assert not constraints.PROGRESS_MESSAGE.is_valid("a" * 1025)
 

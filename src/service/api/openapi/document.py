@@ -138,7 +138,7 @@ def _to_30(part: Json) -> Json:
         [kind] = [one for one in kinds if one != "null"]
         found |= {"type": kind, "nullable": True}
     if found.get("anyOf", [])[1:] == [{"type": "null"}]:
-        found |= {"allOf": found.pop("anyOf")[:1], "nullable": True}
+        found |= {"type": "object", "allOf": found.pop("anyOf")[:1], "nullable": True}
     if isinstance(examples := found.get("examples"), list):
         del found["examples"]
         found["example"] = examples[0]

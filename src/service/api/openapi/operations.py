@@ -177,6 +177,8 @@ def _parameter(parameter: Any) -> spec.Parameter:
     if isinstance(schema, spec.Schema) and schema.one_of:
         [present] = [arm for arm in schema.one_of if isinstance(arm, spec.Schema) and arm.type != spec.OpenAPIType.NULL]
         schema.one_of, schema.type = None, schema.type or present.type
+    if isinstance(schema, spec.Schema) and schema.type == spec.OpenAPIType.ARRAY:
+        parameter.style, parameter.explode = "form", True  # sent once for each value
     schema.description = parameter.examples = None  # duplicates of the parameter's own
     result: spec.Parameter = parameter
     return result

@@ -191,12 +191,16 @@ def _differs(job: Job, last_seen: Job | None) -> bool:
 
 
 def _inferred_end(job: Job, final: list[Event], now: float) -> Event:
-    """Return the event for a job without a record whose end was not received: expired if it was due by `now` (s).
+    """Return the event for a job without a record whose end was not received: expired if it may have been by `now` (s).
 
-    `final` has the event of its final status, if that was received.
+    `final` has the event of its final status, if that was received. The record that was read before it does not show
+    for how long the job was kept then.
     """
     status, revision = (final[0].status, final[0].revision) if final else (job.status, None)
-    has_expired = parse_timestamp(job.expires_at) / 1e6 <= now
+    due = parse_timestamp(job.expires_at)
+    if final and not job.is_final:
+        due = min(due, final[0].at + constraints.RETENTION_SECONDS.minimum * 1_000_000)
+    has_expired = due / 1e6 <= now
     return Event(
         position="",
         kind=EventKind.EXPIRED if has_expired else EventKind.DELETED,

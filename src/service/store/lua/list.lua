@@ -3,14 +3,14 @@
 -- KEYS: 1 the partition's root
 -- ARGV: 1 most jobs, 2 most bytes of large fields (empty: their size is wanted instead of them), 3 most index entries to walk,
 --       4 only jobs created before this, 5 only those created after this (µs; each empty for no bound), 6 status, 7 queue,
---       8 slate_id, 9 correlation_id (each empty for any), 10 tags that the jobs must have, comma-separated, of which the
---       first is walked (empty for any jobs), 11 how many of the fields that follow are large, 12 … fields, the large ones
+--       8 slate_id, 9 correlation_id (each empty for any), 10 the tag to walk, and behind commas the tags that the jobs must
+--       also have (empty for any jobs), 11 how many of the fields that follow are large, 12 … fields, the large ones
 --       last
 -- Returns: PAGE with the time (µs), where to go on (created µs; empty at the end), then for each job its id and its values.
 --          Without large fields each job's values end with its creation time (µs) and the bytes of these fields
 local most, most_bytes, max_scan = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[3])
 local before, after, status, queue = ARGV[4], tonumber(ARGV[5]) or -1, ARGV[6], ARGV[7]
-local slate_id, correlation_id, tag = ARGV[8], ARGV[9], ARGV[10]:match('^[^,]*')
+local slate_id, correlation_id, tag, other_tags = ARGV[8], ARGV[9], ARGV[10]:match('^([^,]*)(.*)$')
 local fields, large = { unpack(ARGV, 12) }, { unpack(ARGV, #ARGV - tonumber(ARGV[11]) + 1) }
 if not most_bytes then fields = { unpack(fields, 1, #fields - #large) } end
 local LARGEST_CHUNK = 64
@@ -95,7 +95,7 @@ local function advance()
 end
 
 local function has_tags(tags)
-  for wanted in ARGV[10]:gmatch('[^,]+') do
+  for wanted in other_tags:gmatch('[^,]+') do
     if not (',' .. tags .. ','):find(',' .. wanted .. ',', 1, true) then return false end
   end
   return true

@@ -7,6 +7,9 @@ local LEASE_GRACE = 60000
 -- s
 local MAX_RETRY_DELAY = 3600
 
+-- s: those of `constraints.RETENTION_SECONDS`.
+local MIN_RETENTION, MAX_RETENTION = 60, 31536000
+
 -- Until when (ms) a job is kept that changes now and is due in `delay` (µs, whole milliseconds); `lease` and `deadline` are
 -- the ends (ms) of its lease and its time-out, if there are any.
 local function retention_deadline(delay, retention, lease, deadline)
@@ -14,7 +17,7 @@ local function retention_deadline(delay, retention, lease, deadline)
 end
 
 -- How long (ms) a job is kept that ends with this status: as it says itself, or else its queue, or else the service
--- (`default`). Settings that cannot be read say nothing, for the end of a job must not fail for them.
+-- (`default`). Settings that no client can set say nothing: the end of a job must not fail for them.
 local function retention_at_end(job, status, default)
   local seconds = job.fields.retention_seconds and number_in(job, 'retention_seconds')
   if not seconds then
@@ -23,7 +26,8 @@ local function retention_at_end(job, status, default)
     local _, _, completed, failed, cancelled = parse_settings(settings)
     seconds = tonumber(status == 'completed' and completed or status == 'failed' and failed or cancelled)
   end
-  return seconds and seconds * 1000 or default
+  if not seconds or seconds < MIN_RETENTION or seconds > MAX_RETENTION then return default end
+  return seconds * 1000
 end
 
 -- The history of a job with one more entry: µs since the creation, revision, a letter and, if it is known, the name of the
